@@ -1,0 +1,92 @@
+"""What reviewed configuration says, as frozen values. Loading is `load.py`; process settings (addresses, secrets) are `settings.py`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from proxy.config.catalogue import PriceCatalogue
+from proxy.domain.organization import Organization, Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One endpoint: method and path template to capability and dialect.
+
+    path      literal segments and parameters: `{name}` matches one segment or the part of one up to the next literal
+              ("/v1beta/models/{model}:generateContent"); never a slash
+    dialect   None: not metered; a request counts, its tokens do not
+    """
+
+    method: str
+    path: str
+    capability: str
+    dialect: str | None = None
+    upstream: str = "default"
+
+
+class AuthKind(StrEnum):
+    PASSTHROUGH = "passthrough"  # the client's own key goes up, unless it is one that tallygate issued
+    BEARER = "bearer"  # a secret of the operator's
+    OAUTH2_CLIENT_CREDENTIALS = "oauth2_client_credentials"
+
+
+class OnDisconnect(StrEnum):
+    """What happens to the upstream's answer when the client leaves."""
+
+    CANCEL = "cancel"  # close within a second; what was generated so far is counted and charged
+    DRAIN = "drain"  # read on, bounded in time and number, for the exact usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamAuth:
+    """How the gateway authenticates upstream.
+
+    header      "auto": the header of the route's dialect; else authorization, x-api-key or x-goog-api-key
+    secret      the bearer key or the OAuth2 client secret; never shown
+    """
+
+    kind: AuthKind = AuthKind.PASSTHROUGH
+    header: str = "auto"
+    secret: str = field(default="", repr=False)
+    token_url: str = ""
+    client_id: str = ""
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """A server forwarded to. Timeouts in milliseconds.
+
+    base_url            scheme, host, optional port and path prefix; route paths are appended
+    ask_usage           ask for the stream's usage chunk where the client did not (some servers reject stream_options)
+    first_byte_ms       until response headers; idle_ms between two reads of a body
+    drain_ms, drain_max how long, and how many answers at once, are read on after their clients left
+    catalogue_path      the upstream's own price catalogue (Gloo: /platform/v2/models), read every catalogue_ttl_ms; "" for none
+    """
+
+    name: str
+    base_url: str
+    auth: UpstreamAuth = UpstreamAuth()
+    ask_usage: bool = True
+    on_disconnect: OnDisconnect = OnDisconnect.CANCEL
+    connect_ms: int = 5_000
+    first_byte_ms: int = 600_000
+    idle_ms: int = 300_000
+    pool_max: int = 1_000
+    pool_idle_ms: int = 15_000
+    drain_ms: int = 60_000
+    drain_max: int = 100
+    catalogue_path: str = ""
+    catalogue_ttl_ms: int = 3_600_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """Everything that is reviewed and hot-reloaded. version: a short digest of the files, shown in logs and metrics."""
+
+    plans: Mapping[str, Plan]
+    routes: tuple[Route, ...]
+    upstreams: Mapping[str, Upstream]
+    prices: PriceCatalogue
+    organizations: tuple[Organization, ...]
+    version: str

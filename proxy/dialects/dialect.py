@@ -1,0 +1,125 @@
+"""What the gateway needs of a wire API. Implementations are pure: bytes in, facts out; no socket, clock or log.
+
+A dialect types only the fields it acts on and relays everything else as bytes. It never fails a relay because a usage field is
+missing or odd: odd counts are clamped and flagged.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from proxy.domain.admission import Decision
+from proxy.domain.errors import Refusal
+from proxy.domain.prompt import PromptShape
+from proxy.domain.token_counts import TokenCounts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFacts:
+    """What admission has to know of a request body.
+
+    model              None where the provider chooses it (Gloo's auto routing or model family)
+    model_family       Gloo's model_family, lower case, when given
+    max_output_tokens  per choice, as the request states it; None if it does not
+    choices            answers generated (n, best_of, candidateCount); the output bound is max_output_tokens * choices
+    has_output         False for embeddings and token counting: no output tokens can arise
+    asks_usage         the client itself asked for the stream's usage chunk
+    cache_write_5m/1h  the request can cause cache writes of that kind
+    audio_input/output the request can be charged at audio rates
+    has_unknown_input  input whose size the gateway cannot see (file ids, image URLs, previous_response_id, cachedContent)
+    """
+
+    model: str | None
+    prompt: PromptShape
+    stream: bool = False
+    model_family: str | None = None
+    max_output_tokens: int | None = None
+    choices: int = 1
+    has_output: bool = True
+    asks_usage: bool = False
+    cache_write_5m: bool = False
+    cache_write_1h: bool = False
+    audio_input: bool = False
+    audio_output: bool = False
+    has_unknown_input: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class MeterReading:
+    """What a meter knows so far. Mutable: the meter owns it and updates it in place.
+
+    usage           the provider's own counts; None while it gave none (an explicit zero is a value, not None)
+    response_model  the model that answered
+    ended           the dialect's own end was seen ([DONE], message_stop, finish reason, closed JSON ...)
+    failed          an error object was seen inside a 2xx
+    text            generated text, tool arguments and reasoning not yet taken by `take_text`
+    flags           oddities, for the usage event
+    """
+
+    usage: TokenCounts | None = None
+    response_model: str | None = None
+    ended: bool = False
+    failed: bool = False
+    text: list[str] = field(default_factory=list)
+    text_chars: int = 0
+    flags: set[str] = field(default_factory=set)
+
+    def take_text(self) -> str:
+        """The text since the last call; the meter forgets it, so that a long stream's memory stays bounded."""
+        text = "".join(self.text)
+        self.text.clear()
+        self.text_chars = 0
+        return text
+
+
+class ResponseMeter(Protocol):
+    """Reads one response body incrementally. Split at any byte, the answer is the same.
+
+    Bounded: it keeps at most one unfinished event (to a named maximum; past it, metering of that event is given up and flagged,
+    the bytes are still relayed).
+    """
+
+    reading: MeterReading
+
+    def feed(self, data: bytes) -> bytes:
+        """Take upstream bytes, return the bytes for the client: the same object, unless our own usage chunk is being hidden."""
+
+    def end(self) -> bytes:
+        """The upstream's body is over (whole or cut): return what was held back, and settle the reading."""
+
+
+class Dialect(Protocol):
+    """One wire API."""
+
+    name: str
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        """Facts of a request. `path` holds the route's parameters (Gemini's model). Raises RequestRejectedError."""
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        """The body to forward: asking for the usage chunk and with a lowered maximum where given; else `body` itself."""
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
+        """A meter for a 2xx response of that content type (SSE, JSON, JSON array); anything else is relayed unread."""
+
+    def error(self, refusal: Refusal, *, request_id: str) -> tuple[str, bytes]:
+        """Content type and body of an error in the dialect's shape, with RFC 9457 members beside it."""
+
+    def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
+        """An error inside a running event stream, as the dialect's SDKs understand it."""
+
+    def limit_headers(self, decision: Decision, rate: Sequence["NamedRate"]) -> list[tuple[str, str]]:
+        """The dialect's own rate-limit headers for the tightest request and token limits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedRate:
+    """A rate limit's state as headers show it. kind: "requests" or "tokens"."""
+
+    name: str
+    kind: str
+    limit: int
+    window_ms: int
+    remaining: int
+    reset_ms: int
+    retry_after_ms: int

@@ -1,0 +1,70 @@
+"""Who is billed, who calls, and on what terms."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from proxy.domain.rate_limit import RateLimit
+from proxy.domain.spend_limit import SpendLimit
+
+
+class UnknownModelPolicy(StrEnum):
+    """What happens to a model without a price. Never a silent $0."""
+
+    REFUSE = "refuse"
+    PRICE_AS = "price_as"
+    UNPRICED = "unpriced"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """An organization's terms.
+
+    history_days           None: unlimited
+    default_output_tokens  assumed maximum output where neither the request nor the price states one
+    clamp                  lower a request's maximum output to what is affordable instead of refusing
+    """
+
+    id: str
+    api_access: bool = True
+    rate_limits: tuple[RateLimit, ...] = ()
+    spend_limits: tuple[SpendLimit, ...] = ()
+    history_days: int | None = None
+    export: bool = False
+    default_output_tokens: int = 4096
+    clamp: bool = False
+    unknown_model: UnknownModelPolicy = UnknownModelPolicy.REFUSE
+    price_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A caller's key: `id` is the Client ID and the `credential` label. Only the digest of the secret is kept.
+
+    capabilities, models   None: all are allowed. A model entry ending in `*` allows every model with that prefix.
+    """
+
+    id: str
+    org: str
+    key_sha256: bytes = field(repr=False)
+    name: str = ""
+    environment: str = ""
+    enabled: bool = True
+    expires_at_ms: int | None = None
+    capabilities: frozenset[str] | None = None
+    models: tuple[str, ...] | None = None
+    rate_limits: tuple[RateLimit, ...] = ()
+    spend_limits: tuple[SpendLimit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organization:
+    """The billed party: one plan, its own tightened limits, its credentials.
+
+    plan is the effective plan: the organization's own limits are already merged into it.
+    """
+
+    id: str
+    name: str
+    plan: Plan
+    time_zone: str = "UTC"
+    credentials: tuple[Credential, ...] = ()

@@ -1,0 +1,32 @@
+"""What a request asks a model to read, reduced to what decides its token count."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageInput:
+    """One image of a prompt. Sizes are unknown (0) unless the request tells them: the gateway never fetches or decodes images."""
+
+    detail: str = "auto"  # OpenAI's low | high | auto
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptShape:
+    """The countable parts of a prompt.
+
+    texts          text the model reads, one entry per part, in order
+    messages       chat messages that carry framing tokens of their own; 0 for plain completions and embeddings
+    tools          tool definitions, each as its JSON text
+    images         images
+    opaque_bytes   decoded bytes of files and audio, which no tokenizer here can count
+    tokens         tokens given as ids by the request itself (embeddings accept them)
+    """
+
+    texts: tuple[str, ...] = ()
+    messages: int = 0
+    tools: tuple[str, ...] = ()
+    images: tuple[ImageInput, ...] = ()
+    opaque_bytes: int = 0
+    tokens: int = 0

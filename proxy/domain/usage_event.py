@@ -1,0 +1,56 @@
+"""The immutable fact of one exchange, as it travels from the gateway over the partition's stream to the ledger."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from proxy.domain.token_counts import UsageSource
+
+
+class Outcome(StrEnum):
+    """How an exchange ended; a metric label."""
+
+    SUCCESS = "success"
+    CLIENT_ERROR = "client_error"  # the upstream answered 4xx
+    UPSTREAM_ERROR = "upstream_error"  # 5xx, unreachable, timed out, or an error inside a 200 stream
+    TRUNCATED = "truncated"  # the upstream's answer ended before its end
+    CLIENT_GONE = "client_gone"  # the client left before the answer's end
+    EXPIRED = "expired"  # the worker died; settled at its checkpoint
+    REFUSED = "refused"  # never forwarded; counted in metrics, not an event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageEvent:
+    """One exchange. Encoded as JSON with these names; money in nano-USD, times in Unix milliseconds, durations in milliseconds.
+
+    event_id           time-ordered, made by the gateway; the ledger is idempotent on it
+    settled_at_ms      the limiter's clock; added by the settle script as a field of the stream entry
+    flags              what was odd: "usage_clamped", "usage_inconsistent", "unpriced", "overrun", "late", "unheld" ...
+    """
+
+    event_id: str
+    org: str
+    credential: str
+    capability: str
+    endpoint: str
+    method: str
+    request_model: str | None
+    response_model: str | None
+    upstream: str
+    status: int
+    outcome: Outcome
+    stream: bool
+    started_at_ms: int
+    duration_ms: int
+    first_byte_ms: int | None
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    usage_source: UsageSource
+    price_version: str | None
+    cost_nano_usd: int
+    request_bytes: int
+    response_bytes: int
+    client_request_id: str | None
+    flags: tuple[str, ...] = ()

@@ -1,0 +1,37 @@
+"""What the gateway needs of the limiter. Implementations: Redis (`redis_limiter.py`) and the reference model (`reference.py`)."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from proxy.domain.admission import (
+    Actual,
+    AdmissionRequest,
+    Checkpoint,
+    Decision,
+    Settlement,
+    SpendDemand,
+    WindowReading,
+)
+
+
+class Limiter(Protocol):
+    """Every call is idempotent on the reservation id. All raise StoreError if the store does not answer in time."""
+
+    async def admit(self, request: AdmissionRequest) -> Decision:
+        """Take every demand and hold the worst case, or change nothing. Raises LimiterWipedError while spend is unknown."""
+
+    async def checkpoint(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Renew the leases of open exchanges and note the cost so far, in one round trip."""
+
+    async def settle(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
+        """Replace the hold with the actual cost and append the usage event, in one step.
+
+        actual may exceed the hold, since the provider has billed it: Settlement.over_nano_usd is the excess. After expiry, posts the
+        difference to the checkpoint.
+        """
+
+    async def release(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
+        """Nothing is owed: drop the hold, return token units (request units stay taken), append the event with its status."""
+
+    async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowReading, ...]:
+        """Spend, holds and pause of the given windows as they stand now; changes nothing."""
