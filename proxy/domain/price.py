@@ -35,42 +35,27 @@ class Price:
 
     def cost_nano_usd(self, counts: TokenCounts) -> int:
         """What `counts` cost, rounded up once. A token is charged at exactly one rate."""
-        is_long = self.long_context_tokens is not None and counts.prompt > self.long_context_tokens
-        rate_in = self.input if not is_long or self.long_input is None else self.long_input
-        rate_out = self.output if not is_long or self.long_output is None else self.long_output
-        cost = 0
+        rate_in, rate_out = self._base_rates(is_long=self._is_long(counts.prompt))
         plain = counts.prompt
+        uncached = counts.prompt - counts.cached - counts.cache_write_5m - counts.cache_write_1h
+        cost = 0
         for tokens, rate in (
             (counts.cached, self.cached_input),
             (counts.cache_write_5m, self.cache_write_5m),
             (counts.cache_write_1h, self.cache_write_1h),
-            # audio that was read from the cache is already charged as cached
-            (
-                min(counts.audio_prompt, counts.prompt - counts.cached - counts.cache_write_5m - counts.cache_write_1h),
-                self.audio_input,
-            ),
+            (min(counts.audio_prompt, uncached), self.audio_input),  # audio that was read from the cache is charged as cached
         ):
             if tokens:
-                cost += tokens * self._scaled(rate, self.input, rate_in)
+                cost += tokens * _scaled(rate, self.input, rate_in)
                 plain -= tokens
         cost += plain * rate_in
         plain = counts.completion
         audio = counts.audio_completion
-        for tokens, rate in (
-            (audio, self.audio_output),
-            (min(counts.reasoning, counts.completion - audio), self.reasoning),
-        ):
+        for tokens, rate in ((audio, self.audio_output), (min(counts.reasoning, counts.completion - audio), self.reasoning)):
             if tokens:
-                cost += tokens * self._scaled(rate, self.output, rate_out)
+                cost += tokens * _scaled(rate, self.output, rate_out)
                 plain -= tokens
         return nano_usd_from_pico(cost + plain * rate_out)
-
-    @staticmethod
-    def _scaled(rate: int | None, base: int, base_now: int) -> int:
-        """`rate` moved in the proportion base → base_now, rounded up; the base itself where there is no rate."""
-        if rate is None or base == 0:
-            return base_now
-        return rate if base == base_now else -(-rate * base_now // base)
 
     def worst_case_nano_usd(
         self,
@@ -82,18 +67,50 @@ class Price:
         audio_input: bool = False,
         audio_output: bool = False,
     ) -> int:
-        """The most that `prompt_tokens` in and `output_tokens` out can cost; the flags say which dearer kinds the request can use."""
-        rate_in, rate_out = self.input, max(self.output, self.reasoning or 0)
-        if audio_output:
-            rate_out = max(rate_out, self.audio_output or 0)
-        for asked, rate in (
-            (cache_write_5m, self.cache_write_5m),
-            (cache_write_1h, self.cache_write_1h),
-            (audio_input, self.audio_input),
-        ):
-            if asked and rate is not None:
-                rate_in = max(rate_in, rate)
-        if self.long_context_tokens is not None and prompt_tokens > self.long_context_tokens:
-            rate_in = self._scaled(rate_in, self.input, self.long_input or self.input)
-            rate_out = self._scaled(rate_out, self.output, self.long_output or self.output)
-        return nano_usd_from_pico(prompt_tokens * rate_in + output_tokens * rate_out)
+        """The most that up to `prompt_tokens` in and `output_tokens` out can cost; the flags say which kinds the request can use.
+
+        Cached input and reasoning need no flag: any request can meet them.
+        """
+        kinds_in = [None, self.cached_input]
+        kinds_in += [
+            rate
+            for asked, rate in (
+                (cache_write_5m, self.cache_write_5m),
+                (cache_write_1h, self.cache_write_1h),
+                (audio_input, self.audio_input),
+            )
+            if asked
+        ]
+        kinds_out = [None, self.reasoning, self.audio_output if audio_output else None]
+
+        def most(prompt: int, *, is_long: bool) -> int:
+            rate_in, rate_out = self._base_rates(is_long=is_long)
+            dearest_in = max(_scaled(rate, self.input, rate_in) for rate in kinds_in)
+            dearest_out = max(_scaled(rate, self.output, rate_out) for rate in kinds_out)
+            return nano_usd_from_pico(prompt * dearest_in + output_tokens * dearest_out)
+
+        if self.long_context_tokens is None or not self._is_long(prompt_tokens):
+            return most(prompt_tokens, is_long=False)
+        # The prompt may turn out short of the threshold, where the rates need not be the lower ones.
+        return max(most(prompt_tokens, is_long=True), most(self.long_context_tokens, is_long=False))
+
+    def _is_long(self, prompt_tokens: int) -> bool:
+        return self.long_context_tokens is not None and prompt_tokens > self.long_context_tokens
+
+    def _base_rates(self, *, is_long: bool) -> tuple[int, int]:
+        if not is_long:
+            return self.input, self.output
+        return (
+            self.input if self.long_input is None else self.long_input,
+            self.output if self.long_output is None else self.long_output,
+        )
+
+
+def _scaled(rate: int | None, base: int, base_now: int) -> int:
+    """`rate` moved in the proportion base → base_now, rounded up; base_now where there is no rate.
+
+    From a base of 0 there is no proportion: the rate stands as it is.
+    """
+    if rate is None:
+        return base_now
+    return rate if base in (base_now, 0) else -(-rate * base_now // base)

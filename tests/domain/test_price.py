@@ -1,0 +1,197 @@
+"""Costs computed by hand, and the promise that a hold covers whatever the counts turn out to be."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.domain.price import Price
+from proxy.domain.token_counts import TokenCounts
+
+# Rates in pico-USD per token; 1_000_000 is 1 USD per million tokens.
+MINI = Price(model="mini", version="v1", effective_ms=0, input=150_000, output=600_000, cached_input=75_000)
+CACHING = Price(
+    model="sonnet",
+    version="v1",
+    effective_ms=0,
+    input=3_000_000,
+    output=15_000_000,
+    cached_input=300_000,
+    cache_write_5m=3_750_000,
+    cache_write_1h=6_000_000,
+)
+LONG = Price(
+    model="pro",
+    version="v1",
+    effective_ms=0,
+    input=1_250_000,
+    output=10_000_000,
+    cached_input=125_000,
+    long_context_tokens=200_000,
+    long_input=2_500_000,
+    long_output=15_000_000,
+)
+AUDIO = Price(
+    model="audio",
+    version="v1",
+    effective_ms=0,
+    input=2_500_000,
+    output=10_000_000,
+    audio_input=40_000_000,
+    audio_output=80_000_000,
+    cached_input=1_250_000,
+)
+
+
+@pytest.mark.parametrize(
+    ("price", "counts", "nano_usd"),
+    [
+        # 1000 * 150_000 + 500 * 600_000 = 450_000_000 pico
+        (MINI, TokenCounts(prompt=1000, completion=500), 450_000),
+        # 600 * 150_000 + 400 * 75_000 + 500 * 600_000 = 420_000_000 pico
+        (MINI, TokenCounts(prompt=1000, completion=500, cached=400), 420_000),
+        # one token is 150 nano-USD exactly; nothing is rounded
+        (MINI, TokenCounts(prompt=1), 150),
+        (MINI, TokenCounts(), 0),
+        # reasoning without a rate of its own is output
+        (MINI, TokenCounts(completion=100, reasoning=90), 60_000),
+        # 100 plain * 3 + 20_000 read * 0.3 + 1_000 written 5m * 3.75 + 500 written 1h * 6 + 200 out * 15, in USD per million:
+        # 300 + 6_000 + 3_750 + 3_000 + 3_000 = 16_050 micro-USD
+        (
+            CACHING,
+            TokenCounts(prompt=21_600, completion=200, cached=20_000, cache_write_5m=1_000, cache_write_1h=500),
+            16_050_000,
+        ),
+        # the whole prompt was written: 1_000 * 3.75 = 3_750 micro-USD
+        (CACHING, TokenCounts(prompt=1_000, cache_write_5m=1_000), 3_750_000),
+        # at the threshold the short rates hold: 200_000 * 1.25 + 1_000 * 10 = 260_000 micro-USD
+        (LONG, TokenCounts(prompt=200_000, completion=1_000), 260_000_000),
+        # one more token and all of it is long: 200_001 * 2.5 + 1_000 * 15 = 515_002.5 micro-USD
+        (LONG, TokenCounts(prompt=200_001, completion=1_000), 515_002_500),
+        # cached scales with input, 0.125 to 0.25: 100_001 * 2.5 + 200_000 * 0.25 = 300_002.5 micro-USD
+        (LONG, TokenCounts(prompt=300_001, cached=200_000), 300_002_500),
+        # 70 text * 2.5 + 30 audio * 40 + 10 text * 10 + 40 audio * 80 = 175 + 1_200 + 100 + 3_200 micro-USD
+        (AUDIO, TokenCounts(prompt=100, completion=50, audio_prompt=30, audio_completion=40), 4_675_000),
+        # 80 of 100 are cached, so at most 20 audio tokens are left to charge: 80 * 1.25 + 20 * 40 = 900 micro-USD
+        (AUDIO, TokenCounts(prompt=100, cached=80, audio_prompt=30), 900_000),
+    ],
+)
+def test_costs_agree_with_hand_computed_ones(price: Price, counts: TokenCounts, nano_usd: int) -> None:
+    assert price.cost_nano_usd(counts) == nano_usd
+
+
+def test_reasoning_is_charged_at_its_own_rate_and_never_twice() -> None:
+    price = replace(MINI, reasoning=900_000, audio_output=5_000_000)
+    # 40 audio * 5, then of 100 - 40 at most 60 reasoning * 0.9: 200 + 54 micro-USD
+    assert price.cost_nano_usd(TokenCounts(completion=100, reasoning=80, audio_completion=40)) == 254_000
+
+
+def test_a_cost_is_rounded_once_and_up() -> None:
+    odd = Price(model="odd", version="v1", effective_ms=0, input=1, output=1)
+    assert odd.cost_nano_usd(TokenCounts(prompt=1, completion=1)) == 1  # 2 pico together, not 1 + 1 nano
+    assert odd.cost_nano_usd(TokenCounts(prompt=1000, completion=1)) == 2
+
+
+def test_free_input_does_not_make_dearer_kinds_free() -> None:
+    price = Price(model="m", version="v1", effective_ms=0, input=0, output=0, audio_input=7_000_000, reasoning=2_000_000)
+    assert price.cost_nano_usd(TokenCounts(prompt=10, audio_prompt=10, completion=5, reasoning=5)) == 80_000
+    assert price.worst_case_nano_usd(prompt_tokens=10, output_tokens=5, audio_input=True) == 80_000
+
+
+@pytest.mark.parametrize(
+    ("price", "asked", "nano_usd"),
+    [
+        (MINI, {"prompt_tokens": 1000, "output_tokens": 500}, 450_000),
+        # a cache write is dearer than plain input, and only possible where asked for: 1_000 * 3.75, * 6, * 3
+        (CACHING, {"prompt_tokens": 1000, "output_tokens": 0, "cache_write_5m": True}, 3_750_000),
+        (CACHING, {"prompt_tokens": 1000, "output_tokens": 0, "cache_write_5m": True, "cache_write_1h": True}, 6_000_000),
+        (CACHING, {"prompt_tokens": 1000, "output_tokens": 0}, 3_000_000),
+        (LONG, {"prompt_tokens": 200_000, "output_tokens": 1000}, 260_000_000),
+        (LONG, {"prompt_tokens": 200_001, "output_tokens": 1000}, 515_002_500),
+        (AUDIO, {"prompt_tokens": 100, "output_tokens": 50}, 750_000),
+        (AUDIO, {"prompt_tokens": 100, "output_tokens": 50, "audio_input": True, "audio_output": True}, 8_000_000),
+    ],
+)
+def test_worst_cases_agree_with_hand_computed_ones(price: Price, asked: dict[str, int], nano_usd: int) -> None:
+    assert price.worst_case_nano_usd(**asked) == nano_usd  # type: ignore[arg-type]
+
+
+def test_a_long_rate_below_the_short_one_does_not_lower_the_hold() -> None:
+    price = Price(model="m", version="v", effective_ms=0, input=10_000, output=0, long_context_tokens=100, long_input=1)
+    assert price.worst_case_nano_usd(prompt_tokens=101, output_tokens=0) >= price.cost_nano_usd(TokenCounts(prompt=100))
+
+
+rates = st.integers(0, 10**8)
+maybe_rates = st.none() | rates
+
+
+@st.composite
+def prices(draw: st.DrawFn) -> Price:
+    return Price(
+        model="m",
+        version="v1",
+        effective_ms=0,
+        input=draw(rates),
+        output=draw(rates),
+        long_context_tokens=draw(st.none() | st.integers(0, 300)),
+        **{
+            name: draw(maybe_rates)
+            for name in (
+                "cached_input",
+                "cache_write_5m",
+                "cache_write_1h",
+                "audio_input",
+                "reasoning",
+                "audio_output",
+                "long_input",
+                "long_output",
+            )
+        },
+    )
+
+
+@st.composite
+def consistent_counts(draw: st.DrawFn) -> TokenCounts:
+    prompt, completion = draw(st.integers(0, 400)), draw(st.integers(0, 400))
+    cached = draw(st.integers(0, prompt))
+    write_5m = draw(st.integers(0, prompt - cached))
+    return TokenCounts(
+        prompt=prompt,
+        completion=completion,
+        cached=cached,
+        cache_write_5m=write_5m,
+        cache_write_1h=draw(st.integers(0, prompt - cached - write_5m)),
+        audio_prompt=draw(st.integers(0, prompt)),
+        reasoning=draw(st.integers(0, completion)),
+        audio_completion=draw(st.integers(0, completion)),
+    )
+
+
+@given(prices(), consistent_counts(), st.integers(0, 50), st.integers(0, 50))
+def test_the_worst_case_covers_every_cost_within_the_bound(price: Price, counts: TokenCounts, more_in: int, more_out: int) -> None:
+    worst = price.worst_case_nano_usd(
+        prompt_tokens=counts.prompt + more_in,
+        output_tokens=counts.completion + more_out,
+        cache_write_5m=counts.cache_write_5m > 0,
+        cache_write_1h=counts.cache_write_1h > 0,
+        audio_input=counts.audio_prompt > 0,
+        audio_output=counts.audio_completion > 0,
+    )
+    assert 0 <= price.cost_nano_usd(counts) <= worst
+
+
+@given(prices(), consistent_counts())
+def test_a_price_with_one_rate_charges_every_token_once(price: Price, counts: TokenCounts) -> None:
+    flat = Price(
+        model="m",
+        version="v1",
+        effective_ms=0,
+        input=price.input,
+        output=price.input,
+        **dict.fromkeys(
+            ("cached_input", "cache_write_5m", "cache_write_1h", "audio_input", "reasoning", "audio_output"),
+            price.input,
+        ),
+    )
+    assert flat.cost_nano_usd(counts) == -(-counts.total * price.input // 1000)
