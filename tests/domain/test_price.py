@@ -93,6 +93,11 @@ def test_a_cost_is_rounded_once_and_up() -> None:
     assert odd.cost_nano_usd(TokenCounts(prompt=1000, completion=1)) == 2
 
 
+def test_a_rate_scaled_to_a_long_context_is_rounded_up() -> None:
+    price = Price(model="m", version="v1", effective_ms=0, input=3, output=0, cached_input=1, long_context_tokens=10, long_input=4)
+    assert price.cost_nano_usd(TokenCounts(prompt=1000, cached=1000)) == 2  # 1 * 4 / 3 is 2 pico-USD a token
+
+
 def test_free_input_does_not_make_dearer_kinds_free() -> None:
     price = Price(model="m", version="v1", effective_ms=0, input=0, output=0, audio_input=7_000_000, reasoning=2_000_000)
     assert price.cost_nano_usd(TokenCounts(prompt=10, audio_prompt=10, completion=5, reasoning=5)) == 80_000
