@@ -1,0 +1,147 @@
+"""Strict reading of request bodies, and edits that leave every other byte alone.
+
+What is priced must be what the upstream reads: a body that two parsers could read differently (a key twice, bytes that are not
+UTF-8) is refused, not guessed at.
+"""
+
+import re
+from typing import Final, TypeVar
+
+import msgspec
+
+from proxy.domain.errors import RequestRejectedError
+
+DEPTH_MAX: Final = 64  # nested objects and arrays
+MARKS_MAX: Final = 1_000_000  # quotes and opening brackets, which bounds the time of a check to about a quarter second
+
+_OBJECT, _OBJECT_END, _ARRAY, _ARRAY_END, _QUOTE, _COLON = b'{}[]":'
+# Of valid JSON: every key with its colon, every other string, every bracket.
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"(?:[ \t\r\n]*+:)?|[{}\[\]]')
+_SPACE: Final = re.compile(rb"[ \t\r\n]*+")
+_SCALAR: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[^,\]}\s]++')
+Shape = TypeVar("Shape")
+
+_PATH: Final = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
+
+
+def read_body(body: bytes, decoder: "msgspec.json.Decoder[Shape]") -> Shape:
+    """Decode a JSON object of a request. Raises RequestRejectedError, naming the field where one is at fault.
+
+    The decoder's type should be a Struct of the fields acted on, which are then checked strictly; the rest is checked for form.
+    """
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise RequestRejectedError(f"The request body is not valid UTF-8 (byte {error.start}).") from error
+    if body.count(b'"') + body.count(b"{") + body.count(b"[") > MARKS_MAX:
+        raise RequestRejectedError(f"The request body has more than {MARKS_MAX} quotes and brackets.")
+    try:
+        shape = decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _rejected(error) from error
+    except msgspec.DecodeError as error:
+        raise RequestRejectedError(f"The request body is not valid JSON: {error}.") from error
+    except RecursionError as error:
+        raise _too_deep() from error
+    _check_structure(body)
+    return shape
+
+
+def _rejected(error: msgspec.ValidationError) -> RequestRejectedError:
+    message = str(error)
+    path = _PATH.search(message)
+    if path is None or not path[1]:
+        return RequestRejectedError(f"The request body must be a JSON object: {message}.")
+    reason = message[: path.start()]
+    return RequestRejectedError(f"Invalid value for '{path[1]}': {reason[:1].lower()}{reason[1:]}.", param=path[1])
+
+
+def _too_deep() -> RequestRejectedError:
+    return RequestRejectedError(f"The request body is nested deeper than {DEPTH_MAX} levels.")
+
+
+def _check_structure(body: bytes) -> None:
+    """Refuse a key twice in one object, and nesting past DEPTH_MAX. `body` is known to be valid JSON."""
+    keys_by_level: list[set[bytes]] = []
+    for token in _TOKEN.findall(body):
+        last = token[-1]
+        if last == _QUOTE:
+            continue
+        if last == _COLON:
+            key = token if token[-2] == _QUOTE else token[:-1].rstrip() + b":"
+            if b"\\" in key:
+                key = msgspec.json.encode(msgspec.json.decode(key[:-1])) + b":"
+            keys = keys_by_level[-1]
+            if key in keys:
+                name = key[1:-2].decode()
+                raise RequestRejectedError(f"Duplicate key '{name}' in the request body.", param=name)
+            keys.add(key)
+        elif last in (_OBJECT, _ARRAY):
+            keys_by_level.append(set())
+            if len(keys_by_level) > DEPTH_MAX:
+                raise _too_deep()
+        else:
+            keys_by_level.pop()
+
+
+def with_member(body: bytes, path: tuple[str, ...], value: bytes) -> bytes:
+    """`body` with the member at `path` set to the JSON text `value`; every other byte stays as it is.
+
+    body is a valid JSON object without duplicate keys (see read_body). Objects missing on the way are made, also in place of a
+    null. A new member goes first in its object, so that the rest keeps its order.
+    """
+    start = _value_start(body, 0)
+    for depth, key in enumerate(path):
+        if body[start] != _OBJECT:  # null, where an object is wanted
+            return body[:start] + _nested(path[depth:], value) + body[_value_end(body, start) :]
+        found = _find_member(body, start, key)
+        if found < 0:
+            is_empty = body[_value_start(body, start + 1)] == _OBJECT_END
+            member = _nested(path[depth:], value)[1:-1]
+            return body[: start + 1] + member + (b"" if is_empty else b",") + body[start + 1 :]
+        start = found
+    return body[:start] + value + body[_value_end(body, start) :]
+
+
+def _nested(path: tuple[str, ...], value: bytes) -> bytes:
+    for key in reversed(path):
+        value = b"{" + msgspec.json.encode(key) + b":" + value + b"}"
+    return value
+
+
+def _value_start(body: bytes, position: int) -> int:
+    match = _SPACE.match(body, position)
+    return position if match is None else match.end()
+
+
+def _value_end(body: bytes, start: int) -> int:
+    if body[start] not in (_OBJECT, _ARRAY):
+        scalar = _SCALAR.match(body, start)
+        return start if scalar is None else scalar.end()
+    depth = 0
+    for token in _TOKEN.finditer(body, start):
+        last = body[token.end() - 1]
+        if last in (_OBJECT, _ARRAY):
+            depth += 1
+        elif last in (_OBJECT_END, _ARRAY_END):
+            depth -= 1
+            if depth == 0:
+                return token.end()
+    return len(body)
+
+
+def _find_member(body: bytes, start: int, key: str) -> int:
+    """Where the value of `key` begins in the object that begins at `start`; -1 if it has no such member."""
+    depth = 0
+    for token in _TOKEN.finditer(body, start):
+        last = body[token.end() - 1]
+        if last in (_OBJECT, _ARRAY):
+            depth += 1
+        elif last in (_OBJECT_END, _ARRAY_END):
+            depth -= 1
+            if depth == 0:
+                return -1
+        elif depth == 1 and last == _COLON and msgspec.json.decode(token[0][:-1]) == key:
+            return _value_start(body, token.end())
+    return -1

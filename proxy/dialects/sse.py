@@ -1,0 +1,149 @@
+"""Server-sent events, read incrementally from bytes (WHATWG HTML, section 9.2).
+
+Every byte fed in belongs to exactly one event's `raw`, in order, so that joining them gives back the stream. Events are what lies
+between blank lines, data or not: a comment, or a lone blank line, is an event whose data is empty.
+"""
+
+import re
+from typing import Final
+
+import msgspec
+
+EVENT_BYTES_MAX: Final = 8 * 1024 * 1024  # of one event; past it the event is given up and its bytes are handed through
+
+_BOM: Final = b"\xef\xbb\xbf"
+_LF: Final = 10
+_CR: Final = 13
+# The end of a line, then a blank line. Atomic, so that CRLF is never taken for CR and LF.
+_BLANK_LINE: Final = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
+_BLANK_LINE_BYTES_MAX: Final = 4
+_LINE: Final = re.compile(rb"\r\n|\r|\n")
+
+
+class SseEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event.
+
+    raw        its bytes, the blank line included
+    data       its data lines, joined by LF; empty if it has none
+    name       its event field; empty if it has none, which browsers call "message"
+    given_up   longer than the maximum: a piece of it, without data or name
+    """
+
+    raw: bytes
+    data: bytes = b""
+    name: bytes = b""
+    given_up: bool = False
+
+
+class SseParser:
+    """Cuts a byte stream into events. Split at any byte, the events are the same (an event given up comes in other pieces).
+
+    A CR that ends the bytes so far may be half of a CRLF: an event that ends in it waits for the next byte. Memory is bounded by
+    event_bytes_max plus the bytes of one `feed`.
+    """
+
+    __slots__ = ("_buffer", "_event_bytes_max", "_giving_up", "_is_at_start", "_searched")
+
+    def __init__(self, *, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
+        self._buffer = bytearray()
+        self._event_bytes_max = event_bytes_max
+        self._giving_up = False
+        self._is_at_start = True
+        self._searched = 0  # the buffer holds no end of an event before this
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of the unfinished event."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[SseEvent]:
+        """Take bytes, return the events they complete."""
+        if (
+            not self._buffer
+            and not self._giving_up
+            and not self._is_at_start
+            and data[-2:] == b"\n\n"
+            and b"\r" not in data
+            and len(data) <= self._event_bytes_max
+        ):
+            return _whole_events(data)
+        self._buffer += data
+        return self._events(is_over=False)
+
+    def end(self) -> list[SseEvent]:
+        """The stream is over: an unfinished event counts as finished (the standard drops it; a provider may have billed it)."""
+        return self._events(is_over=True)
+
+    def _events(self, *, is_over: bool) -> list[SseEvent]:
+        buffer = self._buffer
+        events: list[SseEvent] = []
+        start = 0
+        search = self._searched
+        while start < len(buffer):
+            end = self._event_end(start, max(start, search), is_over=is_over)
+            if end < 0:
+                break
+            events.append(self._event(bytes(buffer[start:end])))
+            self._giving_up = False
+            start = search = end
+        del buffer[:start]
+        if is_over and buffer:
+            events.append(self._event(bytes(buffer)))
+            buffer.clear()
+        elif len(buffer) > _BLANK_LINE_BYTES_MAX and (self._giving_up or len(buffer) > self._event_bytes_max):
+            self._giving_up = True
+            self._is_at_start = False
+            piece = len(buffer) - _BLANK_LINE_BYTES_MAX  # the blank line may have begun
+            events.append(SseEvent(bytes(buffer[:piece]), given_up=True))
+            del buffer[:piece]
+        self._searched = max(0, len(buffer) - _BLANK_LINE_BYTES_MAX)
+        return events
+
+    def _event_end(self, start: int, search: int, *, is_over: bool) -> int:
+        """Where the event at `start` ends, -1 if that cannot be known yet."""
+        buffer = self._buffer
+        if buffer[start] in (_LF, _CR) and not self._giving_up:  # a blank line of its own
+            end = start + (2 if buffer[start : start + 2] == b"\r\n" else 1)
+        else:
+            found = _BLANK_LINE.search(buffer, search)
+            if found is None:
+                return -1
+            end = found.end()
+        if end == len(buffer) and buffer[-1] == _CR and not is_over:
+            return -1
+        return end
+
+    def _event(self, raw: bytes) -> SseEvent:
+        is_first, self._is_at_start = self._is_at_start, False
+        if self._giving_up or len(raw) > self._event_bytes_max:
+            return SseEvent(raw, given_up=True)
+        return _parsed(raw, raw.removeprefix(_BOM) if is_first else raw)
+
+
+def _whole_events(data: bytes) -> list[SseEvent]:
+    """Events of bytes that begin and end with an event and have no CR: what a provider sends nearly always."""
+    size = len(data)
+    end = data.find(b"\n\n") + 2
+    if end == size and data[:6] == b"data: " and data.find(b"\n") == size - 2:
+        return [SseEvent(data, data[6:-2])]
+    events: list[SseEvent] = []
+    start = 0
+    while start < size:
+        end = start + 1 if data[start] == _LF else data.find(b"\n\n", start) + 2
+        raw = data[start:end]
+        events.append(_parsed(raw, raw))
+        start = end
+    return events
+
+
+def _parsed(raw: bytes, text: bytes) -> SseEvent:
+    """The event of `raw`; `text` is raw without a byte order mark."""
+    data: list[bytes] = []
+    name = b""
+    for line in _LINE.split(text):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            data.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.removeprefix(b" ")
+    return SseEvent(raw, data[0] if len(data) == 1 else b"\n".join(data), name)
