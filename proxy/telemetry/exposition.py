@@ -1,0 +1,186 @@
+"""From readings to metric families, and to the text that Prometheus asks for. Pure: the readings are the caller's."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import Metric as Family
+from prometheus_client.exposition import choose_encoder
+
+from proxy.domain.money import NANO_PER_USD
+from proxy.telemetry import metrics
+from proxy.telemetry.count_file import Series
+from proxy.telemetry.metrics import Kind, Metric
+
+_NANO: Final = 1_000_000_000
+_WORKER_FAMILIES: Final = (
+    metrics.REFUSED,
+    metrics.SHADOW_REFUSED,
+    metrics.REQUEST_SECONDS,
+    metrics.FIRST_BYTE_SECONDS,
+    metrics.OVERHEAD_SECONDS,
+    metrics.OPEN_REQUESTS,
+    metrics.FAIL_OPEN,
+    metrics.UPSTREAM_ERRORS,
+    metrics.BAD_REQUESTS,
+    metrics.CONFIG_RELOADS,
+)
+
+Labels = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowGauges:
+    """One organization's first spend limit as enforced now; paused says whether any of its limits pauses it."""
+
+    org: str
+    spent_nano_usd: int
+    held_nano_usd: int
+    limit_nano_usd: int
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessGauges:
+    """One worker slot. The last three are None while it has no process."""
+
+    worker: str
+    up: bool
+    starts: int
+    cpu_seconds: float | None = None
+    resident_bytes: int | None = None
+    open_fds: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Readings:
+    """Everything one scrape shows.
+
+    totals   values of each metric by labels, money in nano-USD; None if Redis did not answer
+    counted  what each owner's count file says
+    """
+
+    version: str
+    config_version: str
+    workers: Sequence[ProcessGauges]
+    counted: Sequence[Mapping[Series, tuple[int, ...]]]
+    totals: Mapping[Metric, Mapping[Labels, int]] | None = None
+    windows: Sequence[WindowGauges] = ()
+    organizations_skipped: int = 0
+    lag_events: int | None = None
+
+
+def families(readings: Readings) -> list[Family]:
+    """Every family with a reading, in the order of declaration."""
+    counted = _merge(readings.counted)
+    made = [_from_cells(metric, counted.get(metric.name, {})) for metric in _WORKER_FAMILIES]
+    made += [*_totals(readings, counted.get(metrics.REFUSED.name, {})), *_windows(readings), *_processes(readings)]
+    by_name = {family.name: family for family in made}
+    return [by_name[name] for metric in metrics.METRICS if (name := metric.name.removesuffix("_total")) in by_name]
+
+
+def render(readings: Readings, *, accept: str) -> tuple[str, bytes]:
+    """Content type and body: OpenMetrics where `accept` asks for it, else the text format."""
+    encode, content_type = choose_encoder(accept)
+    return content_type, encode(_Collected(families(readings)))
+
+
+class _Collected:
+    """A collector that has already collected."""
+
+    def __init__(self, made: Iterable[Family]) -> None:
+        self._made = made
+
+    def collect(self) -> Iterable[Family]:
+        return self._made
+
+
+def _merge(counted: Sequence[Mapping[Series, tuple[int, ...]]]) -> dict[str, dict[Labels, tuple[int, ...]]]:
+    """Sums over the workers' slots. A series of another layout (an older version's buckets) is left out."""
+    cells = {metric.name: metric.cells for metric in _WORKER_FAMILIES}
+    merged: dict[str, dict[Labels, tuple[int, ...]]] = {}
+    for series in counted:
+        for (name, labels), values in series.items():
+            if cells.get(name) == len(values):
+                of_metric = merged.setdefault(name, {})
+                before = of_metric.get(labels)
+                of_metric[labels] = values if before is None else tuple(map(sum, zip(before, values, strict=True)))
+    return merged
+
+
+def _from_cells(metric: Metric, series: Mapping[Labels, tuple[int, ...]]) -> Family:
+    family: Any = _family(metric)
+    for labels, values in sorted(series.items()):
+        if metric.kind is Kind.HISTOGRAM:
+            running = 0
+            buckets = []
+            for bound, count in zip([*(f"{nanos / _NANO:.10g}" for nanos in metric.buckets), "+Inf"], values[:-1], strict=True):
+                running += count
+                buckets.append((bound, running))
+            family.add_metric(labels, buckets, values[-1] / _NANO)
+        else:
+            family.add_metric(labels, values[0])
+    return cast("Family", family)
+
+
+def _totals(readings: Readings, refused: Mapping[Labels, tuple[int, ...]]) -> Iterable[Family]:
+    totals = readings.totals
+    requests: dict[Labels, int] = {}
+    for (org, credential, capability, _), (count,) in refused.items():
+        labels = (org, credential, capability, "refused")
+        requests[labels] = requests.get(labels, 0) + count
+    if totals is not None:
+        for metric in (
+            metrics.TOKENS,
+            metrics.CACHED_TOKENS,
+            metrics.REASONING_TOKENS,
+            metrics.USAGE_SOURCE,
+            metrics.HOLDS_EXPIRED,
+        ):
+            yield _from_numbers(metric, totals.get(metric, {}))
+        yield _from_numbers(metrics.SPEND, totals.get(metrics.SPEND, {}), scale=_usd)
+        requests.update(totals.get(metrics.REQUESTS, {}))
+    yield _from_numbers(metrics.REQUESTS, requests)
+    if readings.lag_events is not None:
+        yield _from_numbers(metrics.LEDGER_LAG, {(): readings.lag_events})
+    yield _from_numbers(metrics.SCRAPE_ERRORS, {(): int(totals is None)})
+
+
+def _windows(readings: Readings) -> Iterable[Family]:
+    windows = readings.windows
+    yield _from_numbers(metrics.SPEND_WINDOW, {(at.org,): at.spent_nano_usd for at in windows}, scale=_usd)
+    yield _from_numbers(metrics.SPEND_HELD, {(at.org,): at.held_nano_usd for at in windows}, scale=_usd)
+    yield _from_numbers(metrics.SPEND_LIMIT, {(at.org,): at.limit_nano_usd for at in windows}, scale=_usd)
+    yield _from_numbers(metrics.PAUSED, {(at.org,): int(at.paused) for at in windows})
+    yield _from_numbers(metrics.ORGANIZATIONS_SKIPPED, {(): readings.organizations_skipped})
+
+
+def _processes(readings: Readings) -> Iterable[Family]:
+    workers = readings.workers
+    yield _from_numbers(metrics.BUILD_INFO, {(readings.version, readings.config_version): 1})
+    yield _from_numbers(metrics.WORKER_UP, {(at.worker,): int(at.up) for at in workers})
+    yield _from_numbers(metrics.WORKER_STARTS, {(at.worker,): at.starts for at in workers})
+    yield _from_numbers(metrics.WORKER_CPU, {(at.worker,): at.cpu_seconds for at in workers if at.cpu_seconds is not None})
+    yield _from_numbers(metrics.WORKER_MEMORY, {(at.worker,): at.resident_bytes for at in workers if at.resident_bytes is not None})
+    yield _from_numbers(metrics.WORKER_FILES, {(at.worker,): at.open_fds for at in workers if at.open_fds is not None})
+
+
+def _from_numbers(metric: Metric, values: Mapping[Labels, float], *, scale: Callable[[Any], float] = float) -> Family:
+    family: Any = _family(metric)
+    for labels, value in sorted(values.items()):
+        family.add_metric(labels, scale(value))
+    return cast("Family", family)
+
+
+def _family(metric: Metric) -> Family:
+    kind: Any = {Kind.COUNTER: CounterMetricFamily, Kind.GAUGE: GaugeMetricFamily, Kind.HISTOGRAM: HistogramMetricFamily}[
+        metric.kind
+    ]
+    made: Family = kind(metric.name, metric.help, labels=metric.labels)
+    return made
+
+
+def _usd(nano_usd: int) -> float:
+    """Below 2**53 nano-USD the shortest decimal of the quotient has the nano-USD again."""
+    return nano_usd / NANO_PER_USD

@@ -1,0 +1,128 @@
+"""What a worker counts while it serves. A call is a dictionary look-up and an addition in shared memory: well below a microsecond."""
+
+from bisect import bisect_left
+from typing import Final
+
+from proxy.telemetry.count_file import CountFile, CountsFullError
+from proxy.telemetry.labels import KnownLabels
+from proxy.telemetry.metrics import (
+    BAD_REQUESTS,
+    CONFIG_RELOADS,
+    FAIL_OPEN,
+    FIRST_BYTE_SECONDS,
+    OPEN_REQUESTS,
+    OTHER,
+    OVERHEAD_SECONDS,
+    REFUSED,
+    REQUEST_SECONDS,
+    SHADOW_REFUSED,
+    UPSTREAM_ERRORS,
+    Metric,
+)
+
+FAIL_OPEN_CLASSES: Final = frozenset({"rate", "spend"})
+UPSTREAM_ERROR_KINDS: Final = frozenset({"unreachable", "timeout", "invalid_response", "truncated", "status", "in_stream"})
+_NANO: Final = 1_000_000_000
+
+
+class GatewayMetrics:
+    """The metrics of one worker, over the count file of its slot.
+
+    Series appear when they are first counted and only for known labels, so their number is bounded by configuration. If the count
+    file is full even so, further series are counted under `other`, which has had its cells since the start.
+    """
+
+    def __init__(self, counts: CountFile, known: KnownLabels) -> None:
+        self._counts = counts
+        self._cells = counts.cells
+        self._known = known
+        self._children: dict[tuple[str, tuple[str, ...]], int] = {}
+        self._refused: dict[tuple[str, str, str, str], int] = {}
+        self._answers: dict[str, tuple[int, int]] = {}
+        for metric in (REFUSED, SHADOW_REFUSED, REQUEST_SECONDS, FIRST_BYTE_SECONDS, FAIL_OPEN, UPSTREAM_ERRORS, CONFIG_RELOADS):
+            self._child(metric, (OTHER,) * len(metric.labels))
+        for kind in sorted(UPSTREAM_ERROR_KINDS):  # present at 0 from the start, so that the first failure is an increase
+            self._child(UPSTREAM_ERRORS, (kind,))
+        for class_ in sorted(FAIL_OPEN_CLASSES):
+            self._child(FAIL_OPEN, (class_,))
+        self._overhead = self._child(OVERHEAD_SECONDS, ())
+        self._open = self._child(OPEN_REQUESTS, ())
+        self._bad_requests = self._child(BAD_REQUESTS, ())
+        self._cells[self._open] = 0  # the slot's previous process may have died with requests open
+
+    def know(self, known: KnownLabels) -> None:
+        """Take the labels of a reloaded configuration. Series of organizations that are gone stay as they are."""
+        self._known = known
+        self._refused.clear()
+        self._answers.clear()
+
+    def opened(self) -> None:
+        self._cells[self._open] += 1
+
+    def closed(self) -> None:
+        self._cells[self._open] -= 1
+
+    def refused(self, org: str, credential: str, capability: str, limit: str) -> None:
+        """limit: the limit's name, or the error code where no limit was at fault. Not authenticated: org and credential `other`."""
+        key = (org, credential, capability, limit)
+        cell = self._refused.get(key)
+        if cell is None:
+            labels = (*self._known.exchange(org, credential, capability), self._known.limit(limit))
+            cell = self._child(REFUSED, labels)
+            if labels == key:
+                self._refused[key] = cell
+        self._cells[cell] += 1
+
+    def shadow_refused(self, org: str, credential: str, capability: str, limit: str) -> None:
+        """A limit in shadow mode would have refused."""
+        labels = (*self._known.exchange(org, credential, capability), self._known.limit(limit))
+        self._cells[self._child(SHADOW_REFUSED, labels)] += 1
+
+    def observe(self, capability: str, seconds: float, first_byte_seconds: float | None, overhead_seconds: float) -> None:
+        """One finished request. first_byte_seconds is None if the upstream sent no body."""
+        answers = self._answers.get(capability)
+        if answers is None:
+            label = self._known.capability(capability)
+            answers = (self._child(REQUEST_SECONDS, (label,)), self._child(FIRST_BYTE_SECONDS, (label,)))
+            if label == capability:
+                self._answers[capability] = answers
+        cells = self._cells
+        nanos = int(seconds * _NANO)
+        cells[answers[0] + bisect_left(REQUEST_SECONDS.buckets, nanos)] += 1
+        cells[answers[0] + _ANSWER_SUM] += nanos
+        if first_byte_seconds is not None:
+            nanos = int(first_byte_seconds * _NANO)
+            cells[answers[1] + bisect_left(FIRST_BYTE_SECONDS.buckets, nanos)] += 1
+            cells[answers[1] + _ANSWER_SUM] += nanos
+        nanos = int(overhead_seconds * _NANO)
+        cells[self._overhead + bisect_left(OVERHEAD_SECONDS.buckets, nanos)] += 1
+        cells[self._overhead + _OVERHEAD_SUM] += nanos
+
+    def fail_open(self, class_: str) -> None:
+        """A request admitted without the limiter's word. class_: rate or spend."""
+        self._cells[self._child(FAIL_OPEN, (class_ if class_ in FAIL_OPEN_CLASSES else OTHER,))] += 1
+
+    def upstream_error(self, kind: str) -> None:
+        """kind: one of UPSTREAM_ERROR_KINDS."""
+        self._cells[self._child(UPSTREAM_ERRORS, (kind if kind in UPSTREAM_ERROR_KINDS else OTHER,))] += 1
+
+    def bad_request(self) -> None:
+        self._cells[self._bad_requests] += 1
+
+    def config_reloaded(self, *, applied: bool) -> None:
+        self._cells[self._child(CONFIG_RELOADS, ("applied" if applied else "rejected",))] += 1
+
+    def _child(self, metric: Metric, labels: tuple[str, ...]) -> int:
+        cell = self._children.get((metric.name, labels))
+        if cell is None:
+            try:
+                cell = self._counts.allocate(metric.name, labels, cells=metric.cells)
+            except CountsFullError:
+                cell = self._children[metric.name, (OTHER,) * len(labels)]
+            else:
+                self._children[metric.name, labels] = cell
+        return cell
+
+
+_ANSWER_SUM: Final = REQUEST_SECONDS.cells - 1
+_OVERHEAD_SUM: Final = OVERHEAD_SECONDS.cells - 1

@@ -1,0 +1,233 @@
+"""Every metric tallygate exports, declared once: name, kind, help, labels, buckets. docs/operate.md explains each.
+
+Two sources feed them. Counts of money, tokens and finished requests are totals in Redis, moved by the script that settles, so that
+they cannot disagree with the limiter. What only a worker sees (refusals, latencies, open requests) is counted in its count file.
+Label values come from configuration; anything else is `other`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+OTHER: Final = "other"
+
+
+class Kind(StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One family. Durations are kept in nanoseconds, money in nano-USD; `buckets` are upper bounds in nanoseconds, ascending."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[int, ...] = ()
+
+    @property
+    def cells(self) -> int:
+        """Cells of one series in a count file: a histogram has its buckets, one above the last, and the sum."""
+        return len(self.buckets) + 2 if self.kind is Kind.HISTOGRAM else 1
+
+
+_US: Final = 1_000
+_MS: Final = 1_000_000
+_S: Final = 1_000_000_000
+_ANSWER_BUCKETS: Final = tuple(
+    [step * _MS for step in (5, 10, 25, 50, 100, 250, 500)] + [step * _S for step in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600)],
+)
+_OVERHEAD_BUCKETS: Final = tuple(
+    [step * _US for step in (50, 100, 150, 200, 300, 500, 750)] + [step * _MS for step in (1, 2, 5, 10, 25, 50, 100, 250, 1000)],
+)
+_EXCHANGE: Final = ("org", "credential", "capability")
+
+# Totals kept in Redis.
+REQUESTS: Final = Metric(
+    name="tallygate_requests_total",
+    kind=Kind.COUNTER,
+    labels=(*_EXCHANGE, "outcome"),
+    help="Requests by how they ended; outcome refused comes from the workers, all others from the limiter's totals.",
+)
+TOKENS: Final = Metric(
+    name="tallygate_tokens_total",
+    kind=Kind.COUNTER,
+    labels=(*_EXCHANGE, "kind"),
+    help="Model tokens; kind prompt includes cached tokens, kind completion includes reasoning tokens.",
+)
+CACHED_TOKENS: Final = Metric(
+    name="tallygate_cached_tokens_total",
+    kind=Kind.COUNTER,
+    labels=_EXCHANGE,
+    help="Prompt tokens that the provider read from its cache; a part of kind prompt.",
+)
+REASONING_TOKENS: Final = Metric(
+    name="tallygate_reasoning_tokens_total",
+    kind=Kind.COUNTER,
+    labels=_EXCHANGE,
+    help="Completion tokens spent on reasoning; a part of kind completion.",
+)
+SPEND: Final = Metric(
+    name="tallygate_spend_usd_total", kind=Kind.COUNTER, labels=_EXCHANGE, help="Settled cost in USD, exact to the nano-USD."
+)
+USAGE_SOURCE: Final = Metric(
+    name="tallygate_usage_source_total",
+    kind=Kind.COUNTER,
+    labels=("source",),
+    help="Usage events by where their token counts come from: upstream, counted, estimated, checkpoint, none.",
+)
+HOLDS_EXPIRED: Final = Metric(
+    name="tallygate_holds_expired_total",
+    kind=Kind.COUNTER,
+    help="Reservations whose worker vanished and which were settled at their last checkpoint.",
+)
+LEDGER_LAG: Final = Metric(
+    name="tallygate_ledger_lag_events",
+    kind=Kind.GAUGE,
+    help="Usage events in the limiter's streams that no ledger has taken yet.",
+)
+
+# Read from the limiter at each scrape.
+SPEND_WINDOW: Final = Metric(
+    name="tallygate_spend_window_usd",
+    kind=Kind.GAUGE,
+    labels=("org",),
+    help="Settled spend in the window of the organization's first spend limit, as enforced now.",
+)
+SPEND_HELD: Final = Metric(
+    name="tallygate_spend_held_usd",
+    kind=Kind.GAUGE,
+    labels=("org",),
+    help="Worst-case cost of the organization's open requests, held against the same limit.",
+)
+SPEND_LIMIT: Final = Metric(
+    name="tallygate_spend_limit_usd",
+    kind=Kind.GAUGE,
+    labels=("org",),
+    help="The organization's first spend limit; absent where there is none.",
+)
+PAUSED: Final = Metric(
+    name="tallygate_paused",
+    kind=Kind.GAUGE,
+    labels=("org",),
+    help="1 while a spend limit of the organization pauses access, else 0.",
+)
+ORGANIZATIONS_SKIPPED: Final = Metric(
+    name="tallygate_scrape_organizations_skipped",
+    kind=Kind.GAUGE,
+    help="Organizations whose windows were left out of this scrape, being past the bound of one scrape.",
+)
+SCRAPE_ERRORS: Final = Metric(
+    name="tallygate_scrape_incomplete",
+    kind=Kind.GAUGE,
+    help="1 if the limiter did not answer this scrape, so that the families read from Redis are missing from it.",
+)
+
+# Counted by the workers.
+REFUSED: Final = Metric(
+    name="tallygate_refused_total",
+    kind=Kind.COUNTER,
+    labels=(*_EXCHANGE, "limit"),
+    help="Refused requests by the limit that refused, or by the error code where it was not a limit.",
+)
+SHADOW_REFUSED: Final = Metric(
+    name="tallygate_shadow_refused_total",
+    kind=Kind.COUNTER,
+    labels=(*_EXCHANGE, "limit"),
+    help="Requests that a limit in shadow mode would have refused.",
+)
+REQUEST_SECONDS: Final = Metric(
+    name="tallygate_request_seconds",
+    kind=Kind.HISTOGRAM,
+    labels=("capability",),
+    buckets=_ANSWER_BUCKETS,
+    help="From the request's first byte to the response's last.",
+)
+FIRST_BYTE_SECONDS: Final = Metric(
+    name="tallygate_first_byte_seconds",
+    kind=Kind.HISTOGRAM,
+    labels=("capability",),
+    buckets=_ANSWER_BUCKETS,
+    help="From the request's first byte to the first byte of the upstream's body.",
+)
+OVERHEAD_SECONDS: Final = Metric(
+    name="tallygate_overhead_seconds",
+    kind=Kind.HISTOGRAM,
+    buckets=_OVERHEAD_BUCKETS,
+    help="The gateway's own share of a request: its duration without the waits for client and upstream.",
+)
+OPEN_REQUESTS: Final = Metric(
+    name="tallygate_open_requests", kind=Kind.GAUGE, help="Requests between their first byte and their end."
+)
+FAIL_OPEN: Final = Metric(
+    name="tallygate_fail_open_total",
+    kind=Kind.COUNTER,
+    labels=("class",),
+    help="Requests admitted without the limiter's word, by class of limit (rate, spend).",
+)
+UPSTREAM_ERRORS: Final = Metric(
+    name="tallygate_upstream_errors_total",
+    kind=Kind.COUNTER,
+    labels=("kind",),
+    help="Failures of upstreams: unreachable, timeout, invalid_response, truncated, status (5xx) or in_stream.",
+)
+BAD_REQUESTS: Final = Metric(
+    name="tallygate_bad_requests_total",
+    kind=Kind.COUNTER,
+    help="Connections that sent no valid HTTP request; they have no organization and are not in requests_total.",
+)
+CONFIG_RELOADS: Final = Metric(
+    name="tallygate_config_reloads_total",
+    kind=Kind.COUNTER,
+    labels=("result",),
+    help="Reloads of the configuration by worker: applied, or rejected and the old one kept.",
+)
+
+# The processes themselves.
+BUILD_INFO: Final = Metric(
+    name="tallygate_build_info",
+    kind=Kind.GAUGE,
+    labels=("version", "config"),
+    help="Always 1; the labels tell the version and the digest of the configuration.",
+)
+WORKER_UP: Final = Metric(
+    name="tallygate_worker_up",
+    kind=Kind.GAUGE,
+    labels=("worker",),
+    help="1 if the worker runs, serves and has shown life within ten seconds.",
+)
+WORKER_STARTS: Final = Metric(
+    name="tallygate_worker_starts_total",
+    kind=Kind.COUNTER,
+    labels=("worker",),
+    help="Starts of each worker; more than one without a deployment means that it crashed.",
+)
+WORKER_CPU: Final = Metric(
+    name="tallygate_worker_cpu_seconds_total",
+    kind=Kind.COUNTER,
+    labels=("worker",),
+    help="User and system CPU time of the worker's current process.",
+)
+WORKER_MEMORY: Final = Metric(
+    name="tallygate_worker_resident_memory_bytes",
+    kind=Kind.GAUGE,
+    labels=("worker",),
+    help="Resident memory of the worker's current process.",
+)
+WORKER_FILES: Final = Metric(
+    name="tallygate_worker_open_fds",
+    kind=Kind.GAUGE,
+    labels=("worker",),
+    help="Open file descriptors of the worker's current process.",
+)
+
+METRICS: Final = (
+    REQUESTS, TOKENS, CACHED_TOKENS, REASONING_TOKENS, SPEND, USAGE_SOURCE, HOLDS_EXPIRED, LEDGER_LAG,
+    SPEND_WINDOW, SPEND_HELD, SPEND_LIMIT, PAUSED, ORGANIZATIONS_SKIPPED, SCRAPE_ERRORS,
+    REFUSED, SHADOW_REFUSED, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, OPEN_REQUESTS, FAIL_OPEN, UPSTREAM_ERRORS,
+    BAD_REQUESTS, CONFIG_RELOADS,
+    BUILD_INFO, WORKER_UP, WORKER_STARTS, WORKER_CPU, WORKER_MEMORY, WORKER_FILES,
+)  # fmt: skip
