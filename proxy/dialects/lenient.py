@@ -1,0 +1,42 @@
+"""Reading of what providers send. Nothing here raises: an answer that cannot be read must still be relayed."""
+
+import json
+from typing import Final, TypeVar
+
+import msgspec
+
+NAME_CHARS_MAX: Final = 256  # of a model's name in an answer; the rest is cut
+
+Shape = TypeVar("Shape")
+
+
+def lenient_decode(data: bytes, decoder: "msgspec.json.Decoder[Shape]") -> Shape | None:
+    """`data` as the decoder's type, None if it cannot be.
+
+    The type should leave every field open (`Any`), so that no odd value hides the others. Lone surrogates, NaN, Infinity and bytes
+    that are not UTF-8, which some providers send, are replaced.
+    """
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    try:
+        value = json.loads(data.decode(errors="replace"), parse_constant=lambda _: None)
+        return decoder.decode(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def name_or_none(value: object) -> str | None:
+    """A model's name, None for anything but a string with content."""
+    return value[:NAME_CHARS_MAX] if isinstance(value, str) and value else None
+
+
+def items_of(value: object) -> list[object]:
+    """The list itself; empty for anything else."""
+    return value if isinstance(value, list) else []
+
+
+def member(value: object, key: str) -> object:
+    """value[key], None where value is no object or has no such member."""
+    return value.get(key) if isinstance(value, dict) else None
