@@ -40,3 +40,11 @@ def items_of(value: object) -> list[object]:
 def member(value: object, key: str) -> object:
     """value[key], None where value is no object or has no such member."""
     return value.get(key) if isinstance(value, dict) else None
+
+
+def lenient_json_text(value: object) -> str:
+    """A decoded value as compact JSON; empty if it is nested too deep to be written."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except RecursionError:
+        return ""

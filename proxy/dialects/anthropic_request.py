@@ -1,0 +1,163 @@
+"""What a request to Anthropic's Messages API asks for."""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from proxy.dialects.body import read_body
+from proxy.dialects.dialect import RequestFacts
+from proxy.dialects.prompt_parts import PromptParts, json_text
+from proxy.domain.errors import RequestRejectedError
+from proxy.domain.prompt import ImageInput
+from proxy.domain.token_counts import TOKENS_MAX
+
+# Tools with a type that the client runs itself: no input arises but their definition. Any other typed tool runs at the provider
+# and feeds its results back to the model (a web search turned 2,479 input tokens into 404,500).
+_CLIENT_TOOLS: Final = ("bash_", "text_editor_", "computer_", "browser_", "memory_", "tool_search_")
+
+
+class MessagesBody(msgspec.Struct, gc=False):
+    """The members of a request body that are acted on. Those left open are walked leniently: the upstream is their judge."""
+
+    model: str | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    stream: bool | None = None
+    system: Any = None
+    messages: Any = None
+    tools: Any = None
+    output_config: Any = None
+    output_format: Any = None
+    cache_control: Any = None
+    mcp_servers: Any = None
+    container: Any = None
+    thread: Any = None
+
+
+def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]") -> RequestFacts:
+    """Facts of a request for a message. Raises RequestRejectedError."""
+    asked = read_body(body, decoder)
+    reader = _Reader()
+    reader.read(asked)
+    return RequestFacts(
+        model=required_model(asked),
+        prompt=reader.parts.shape(),
+        stream=asked.stream or False,
+        max_output_tokens=None if asked.max_tokens is None else min(asked.max_tokens, TOKENS_MAX),
+        cache_write_5m=reader.cache_write_5m,
+        cache_write_1h=reader.cache_write_1h,
+        has_unknown_input=reader.parts.has_unknown_input,
+    )
+
+
+def required_model(asked: MessagesBody) -> str:
+    """The model, without which nothing can be priced. Raises RequestRejectedError."""
+    if not asked.model:
+        raise RequestRejectedError("The request names no model.", param="model")
+    return asked.model
+
+
+class _Reader:
+    """Walks system prompt, messages and tools. Depth is bounded: read_body has refused what is nested too deep."""
+
+    __slots__ = ("cache_write_1h", "cache_write_5m", "parts")
+
+    def __init__(self) -> None:
+        self.parts = PromptParts()
+        self.cache_write_5m = False
+        self.cache_write_1h = False
+
+    def read(self, asked: MessagesBody) -> None:
+        parts = self.parts
+        self._cache_control(asked.cache_control)
+        self._content(asked.system)
+        messages = asked.messages if isinstance(asked.messages, list) else []
+        parts.messages = len(messages) + (asked.system is not None)
+        for message in messages:
+            self._content(message.get("content") if isinstance(message, dict) else message)
+        for tool in asked.tools if isinstance(asked.tools, list) else []:
+            self._tool(tool)
+        for schema in (asked.output_config, asked.output_format):
+            parts.add_text(schema)
+        if asked.mcp_servers or asked.container or asked.thread:
+            parts.add_unseen()
+
+    def _content(self, content: object) -> None:
+        """A string, a list of blocks, or one block."""
+        if isinstance(content, list):
+            for block in content:
+                self._content(block)
+        elif isinstance(content, dict):
+            self._block(content)
+        else:
+            self.parts.add_text(content)
+
+    def _block(self, block: dict[str, Any]) -> None:
+        parts = self.parts
+        self._cache_control(block.get("cache_control"))
+        match block.get("type"):
+            case "text":
+                parts.add_text(block.get("text"))
+            case "thinking":
+                parts.add_text(block.get("thinking"))
+            case "image":
+                self._source(block.get("source"), "image")
+            case "document":
+                parts.add_text(block.get("title"))
+                parts.add_text(block.get("context"))
+                self._source(block.get("source"), "document")
+            case "tool_result":
+                self._content(block.get("content"))
+            case "tool_use" | "server_tool_use" | "mcp_tool_use":
+                parts.add_text(block.get("name"))
+                parts.add_json(block.get("input"))
+            case "container_upload":
+                parts.add_unseen()
+            case _:
+                self._unknown(block)
+
+    def _source(self, source: object, kind: str) -> None:
+        """Where an image or document comes from."""
+        parts = self.parts
+        if not isinstance(source, dict):
+            parts.add_text(source)
+            return
+        match source.get("type"):
+            case "base64":
+                media_type = "image/" if kind == "image" else source.get("media_type")
+                parts.add_base64(media_type, source.get("data"))
+            case "text":
+                parts.add_text(source.get("data"))
+            case "content":
+                self._content(source.get("content"))
+            case "url" | "file":
+                if kind == "image":
+                    parts.images.append(ImageInput())
+                parts.add_unseen()
+            case _:
+                self._unknown(source)
+
+    def _tool(self, tool: object) -> None:
+        self.parts.add_tool(tool)
+        if not isinstance(tool, dict):
+            return
+        self._cache_control(tool.get("cache_control"))
+        kind = tool.get("type")
+        if isinstance(kind, str) and kind != "custom" and not kind.startswith(_CLIENT_TOOLS):
+            self.parts.add_unseen()
+
+    def _unknown(self, value: object) -> None:
+        """Something newer than this code: its text counts, and a cache mark anywhere in it may be of either kind."""
+        text = json_text(value)
+        self.parts.texts.append(text)
+        if '"cache_control"' in text:
+            self.cache_write_5m = self.cache_write_1h = True
+
+    def _cache_control(self, mark: object) -> None:
+        """A cache breakpoint: written for 5 minutes unless it says otherwise."""
+        if mark is None:
+            return
+        ttl = mark.get("ttl") if isinstance(mark, dict) else None
+        if ttl == "1h":
+            self.cache_write_1h = True
+        else:
+            self.cache_write_5m = True
