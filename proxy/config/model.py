@@ -1,4 +1,4 @@
-"""What reviewed configuration says, as frozen values. Loading is `load.py`; process settings (addresses, secrets) are `settings.py`."""
+"""What reviewed configuration says, as frozen values. Loading: `load.py`. The process (addresses, secrets): `settings.py`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

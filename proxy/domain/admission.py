@@ -127,7 +127,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actual:
-    """What an exchange came to. cost 0 and tokens 0 with `release` True is a release: request units stay taken, token units return."""
+    """What an exchange came to: cost, tokens, and the usage event's JSON as it stands at the end."""
 
     cost_nano_usd: int
     prompt_tokens: int = 0

@@ -21,6 +21,7 @@ class Plan:
 
     history_days           None: unlimited
     default_output_tokens  assumed maximum output where neither the request nor the price states one
+    unknown_input_tokens   assumed for input that the request only refers to (an earlier response, a stored file, retrieved sources)
     clamp                  lower a request's maximum output to what is affordable instead of refusing
     """
 
@@ -31,6 +32,7 @@ class Plan:
     history_days: int | None = None
     export: bool = False
     default_output_tokens: int = 4096
+    unknown_input_tokens: int = 16_384
     clamp: bool = False
     unknown_model: UnknownModelPolicy = UnknownModelPolicy.REFUSE
     price_as: str | None = None

@@ -26,8 +26,8 @@ class Limiter(Protocol):
     async def settle(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
         """Replace the hold with the actual cost and append the usage event, in one step.
 
-        actual may exceed the hold, since the provider has billed it: Settlement.over_nano_usd is the excess. After expiry, posts the
-        difference to the checkpoint.
+        actual may exceed the hold, since the provider has billed it: Settlement.over_nano_usd is the excess.
+        After expiry, posts the difference to the checkpoint.
         """
 
     async def release(self, admission: AdmissionRequest, actual: Actual) -> Settlement:

@@ -1,0 +1,56 @@
+"""A request body, read whole and bounded."""
+
+from aiohttp import web
+
+from proxy.domain.errors import ErrorCode, Refusal
+from proxy.gateway.client_connection import ClientConnection
+
+
+class ClientLeftError(Exception):
+    """The client's connection ended before its request did."""
+
+
+async def read_body(request: web.BaseRequest, connection: ClientConnection, *, bytes_max: int) -> tuple[bytes, Refusal | None]:
+    """The body, or why it is refused. Raises ClientLeftError if the client leaves in the middle."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        return b"", Refusal(
+            status=415,
+            code=ErrorCode.UNSUPPORTED_ENCODING,
+            message="Request bodies must not be compressed: send them without Content-Encoding.",
+        )
+    length = request.content_length
+    if length is not None and length > bytes_max:
+        return b"", too_large(bytes_max)
+    greet_expecting(request)
+    content = request.content
+    chunks: list[bytes] = []
+    size = 0
+    connection.await_body()
+    try:
+        while True:
+            chunk = await content.readany()
+            if not chunk:
+                break
+            size += len(chunk)
+            if size > bytes_max:
+                return b"", too_large(bytes_max)
+            chunks.append(chunk)
+    except (ConnectionError, web.RequestPayloadError) as error:
+        raise ClientLeftError from error
+    finally:
+        connection.body_read()
+    return b"".join(chunks), None
+
+
+def greet_expecting(request: web.BaseRequest) -> None:
+    """Ask for the body of a client that waits for `100 Continue` (RFC 9110 section 10.1.1)."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def too_large(bytes_max: int) -> Refusal:
+    return Refusal(
+        status=413,
+        code=ErrorCode.REQUEST_TOO_LARGE,
+        message=f"The request body is larger than {bytes_max} bytes.",
+    )

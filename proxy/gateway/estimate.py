@@ -1,0 +1,95 @@
+"""The worst case of a request, before it is sent: which price, how many tokens, how much money to hold."""
+
+from dataclasses import dataclass
+
+from proxy.config.catalogue import PriceCatalogue
+from proxy.dialects.dialect import RequestFacts
+from proxy.domain.errors import ErrorCode, Refusal
+from proxy.domain.organization import Plan, UnknownModelPolicy
+from proxy.domain.price import Price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Amounts in nano-USD.
+
+    price           None: unpriced by policy
+    prompt_tokens   upper bound of the input; output_tokens: maximum output of all choices together
+    rate_tokens     what token rate limits are asked for: the output that the request states, else the plan's default
+    hold            worst case; hold_min: input and one output token; input_cost: the input alone
+    """
+
+    price: Price | None
+    prompt_tokens: int
+    output_tokens: int
+    rate_tokens: int
+    hold_nano_usd: int
+    hold_min_nano_usd: int
+    input_nano_usd: int
+
+
+def price_of(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at_ms: int) -> Price | Refusal | None:
+    """The price that bounds this request; None where the plan lets unknown models run unpriced."""
+    if facts.model is None:
+        price = prices.dearest(at_ms, family=facts.model_family)
+        unknown = "The provider chooses the model of this request, and no price is configured that could bound its cost."
+    else:
+        price = prices.find(facts.model, at_ms)
+        unknown = f"No price is configured for the model {facts.model[:200]!r}, so its cost cannot be held to your limits."
+    if price is None and plan.unknown_model is UnknownModelPolicy.PRICE_AS and plan.price_as is not None:
+        price = prices.find(plan.price_as, at_ms)
+    if price is None and plan.unknown_model is not UnknownModelPolicy.UNPRICED:
+        return Refusal(status=400, code=ErrorCode.UNKNOWN_MODEL, message=f"{unknown} Ask the operator to add it.", param="model")
+    return price
+
+
+def estimate(facts: RequestFacts, plan: Plan, price: Price | None, prompt_tokens: int) -> Estimate:
+    """The worst case of a request whose input is at most `prompt_tokens`."""
+    if facts.has_unknown_input:
+        prompt_tokens += plan.unknown_input_tokens
+    choices = max(facts.choices, 1)
+    if not facts.has_output:
+        output = expected = 0
+    elif facts.max_output_tokens is not None:
+        output = expected = facts.max_output_tokens * choices
+    else:
+        bound = price.max_output_tokens if price is not None and price.max_output_tokens else plan.default_output_tokens
+        output = bound * choices
+        expected = min(bound, plan.default_output_tokens) * choices
+    hold = _cost(facts, price, prompt_tokens, output)
+    hold_min = _cost(facts, price, prompt_tokens, min(output, choices))
+    return Estimate(
+        price=price,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output,
+        rate_tokens=prompt_tokens + expected,
+        hold_nano_usd=hold,
+        hold_min_nano_usd=hold_min if plan.clamp else hold,
+        input_nano_usd=_cost(facts, price, prompt_tokens, 0),
+    )
+
+
+def affordable_output(facts: RequestFacts, asked: Estimate, held_nano_usd: int) -> int | None:
+    """With clamping: the maximum output per choice that a smaller hold pays for; None if the whole was granted."""
+    if held_nano_usd >= asked.hold_nano_usd or asked.output_tokens == 0:
+        return None
+    choices = max(facts.choices, 1)
+    spare = held_nano_usd - asked.input_nano_usd
+    whole = asked.hold_nano_usd - asked.input_nano_usd
+    per_choice = spare * asked.output_tokens // whole // choices  # cost is linear in output, but for its one rounding
+    while per_choice > 1 and _cost(facts, asked.price, asked.prompt_tokens, per_choice * choices) > held_nano_usd:
+        per_choice -= 1
+    return max(per_choice, 1)
+
+
+def _cost(facts: RequestFacts, price: Price | None, prompt_tokens: int, output_tokens: int) -> int:
+    if price is None:
+        return 0
+    return price.worst_case_nano_usd(
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        cache_write_5m=facts.cache_write_5m,
+        cache_write_1h=facts.cache_write_1h,
+        audio_input=facts.audio_input,
+        audio_output=facts.audio_output,
+    )

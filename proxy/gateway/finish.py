@@ -1,0 +1,178 @@
+"""How an exchange ends: settled first, then the client sees the end of its answer. Or refused, in the dialect's own shape."""
+
+import logging
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Final
+
+from proxy.domain.admission import Settlement
+from proxy.domain.errors import ErrorCode, Refusal
+from proxy.domain.exchange import Event, State
+from proxy.domain.money import usd_text
+from proxy.gateway.client_response import ClientResponse, Header
+from proxy.gateway.headers import response_headers
+from proxy.gateway.limit_headers import limit_headers
+from proxy.gateway.live_exchange import Account, LiveExchange
+
+_LABEL_OTHER: Final = "other"
+_log = logging.getLogger(__name__)
+
+
+async def finish(live: LiveExchange, response: ClientResponse) -> None:
+    """Settle or release, then write what was held back."""
+    relay, admission = live.relay, live.admission
+    if relay is None or admission is None:
+        raise RuntimeError("an exchange ends that was never admitted")
+    loop_time = live.services.loop.time
+    upstream_ended_at = loop_time()
+    if live.lifecycle.state is State.FORWARDED:
+        live.apply(Event.UPSTREAM_REFUSED if relay.status >= 400 else Event.UPSTREAM_ENDED)
+    elif live.lifecycle.state is State.ADMITTED:
+        live.apply(Event.UPSTREAM_UNREACHABLE)
+    await _count(live)
+    account = live.account()
+    settlement = await live.services.settler.settle(admission, live.actual(account), owed=account.owed)
+    if live.lifecycle.state is State.METERED:
+        live.apply(Event.SETTLEMENT_POSTED)
+    _log_warnings(live, settlement)
+    if relay.failure is not None:
+        live.services.metrics.upstream_error(relay.failure.kind)
+    _write_end(live, response, account)
+    ended_at = loop_time()
+    sent_at = live.sent_at if live.sent_at is not None else upstream_ended_at
+    live.services.metrics.observe(
+        live.capability,
+        ended_at - live.started_at,
+        None if relay.first_byte_at is None else relay.first_byte_at - live.started_at,
+        (sent_at - live.started_at) + (ended_at - upstream_ended_at),
+    )
+
+
+async def _count(live: LiveExchange) -> None:
+    """Count what the upstream did not: text of a cut answer, or of one without a usage object."""
+    relay, facts = live.relay, live.facts
+    if relay is None or facts is None or live.sent_at is None or relay.status >= 300:
+        return
+    reading = relay.meter.reading if relay.meter is not None else None
+    has_word = reading is not None and reading.usage is not None
+    if has_word and relay.is_complete:
+        return
+    await live.count_text(is_last=True)
+    if not has_word:
+        live.exact_prompt = await live.services.tokens.prompt(facts.prompt, live.model_of_answer)
+
+
+def _write_end(live: LiveExchange, response: ClientResponse, account: Account) -> None:
+    relay = live.relay
+    if relay is None or relay.is_client_gone:
+        return
+    failure = relay.failure
+    if not response.is_started:
+        if failure is not None or not relay.is_complete:
+            refuse(live, response, _failure_refusal(live), is_counted=False)
+            return
+        headers = response_headers(relay.headers, ours=early_headers(live) + _cost_headers(account))
+        response.whole(relay.status, headers, b"".join(relay.buffered or ()))
+        return
+    if relay.is_complete:
+        response.finish(b"".join(relay.held))
+        return
+    held = b"".join(relay.held)
+    if held:
+        response.write(held)
+    if relay.is_event_stream and live.dialect is not None:
+        response.write(live.dialect.stream_error(_failure_refusal(live), request_id=live.id))
+    response.cut()
+
+
+def _failure_refusal(live: LiveExchange) -> Refusal:
+    relay = live.relay
+    failure = relay.failure if relay is not None else None
+    if failure is None:
+        return Refusal(
+            status=503,
+            code=ErrorCode.SHUTTING_DOWN,
+            message="The gateway is shutting down. Try again.",
+            retry_after_ms=1_000,
+            should_retry=True,
+        )
+    is_safe = not failure.request_sent
+    return Refusal(
+        status=failure.status_hint,
+        code=failure.code,
+        message=f"The AI service failed: {failure.message}.",
+        retry_after_ms=1_000 if is_safe else None,
+        should_retry=True if is_safe else None,
+    )
+
+
+def refuse(live: LiveExchange, response: ClientResponse, refusal: Refusal, *, is_counted: bool = True) -> None:
+    """Answer with an error of our own, in the dialect's shape, and count it."""
+    if is_counted:
+        limit = str(refusal.details.get("limit") or refusal.code)
+        organization, credential = live.organization, live.credential
+        live.services.metrics.refused(
+            organization.id if organization is not None else _LABEL_OTHER,
+            credential.id if credential is not None else _LABEL_OTHER,
+            live.capability,
+            limit,
+        )
+    if response.is_started:
+        response.abort()
+        return
+    content_type, body = (live.dialect or live.services.plain).error(refusal, request_id=live.id)
+    headers: list[Header] = [
+        (b"content-type", content_type.encode()),
+        (b"date", format_datetime(datetime.fromtimestamp(live.services.now_ms() / 1000, UTC), usegmt=True).encode()),
+        *early_headers(live),
+        *retry_headers(refusal),
+    ]
+    if refusal.status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="tallygate"'))
+    if refusal.status == 405:
+        headers.append((b"allow", str(refusal.details.get("allow", "")).encode()))
+    response.whole(refusal.status, headers, body)
+
+
+def retry_headers(refusal: Refusal) -> list[Header]:
+    """When to come back, in the three forms that SDKs read. Seconds round up: a retry must never come too early."""
+    headers: list[Header] = []
+    if refusal.retry_after_ms is not None:
+        headers.append((b"retry-after", b"%d" % -(-refusal.retry_after_ms // 1000)))
+        headers.append((b"retry-after-ms", b"%d" % refusal.retry_after_ms))
+    if refusal.should_retry is not None:
+        headers.append((b"x-should-retry", b"true" if refusal.should_retry else b"false"))
+    return headers
+
+
+def early_headers(live: LiveExchange) -> list[Header]:
+    """Our own headers of any answer, as far as they are known before its body."""
+    own_ms = ((live.sent_at or live.services.loop.time()) - live.started_at) * 1000
+    headers: list[Header] = [
+        (b"x-request-id", live.id.encode()),
+        (b"server-timing", b"gateway;dur=%.3f" % own_ms),
+    ]
+    if live.decision is not None and live.terms is not None:
+        headers += limit_headers(live.decision, live.terms, live.dialect)
+    return headers
+
+
+def _cost_headers(account: Account) -> list[Header]:
+    if not account.owed:
+        return []
+    return [
+        (b"tallygate-cost-usd", usd_text(account.cost_nano_usd).encode()),
+        (b"tallygate-usage-source", account.metered.source.encode()),
+    ]
+
+
+def _log_warnings(live: LiveExchange, settlement: Settlement | None) -> None:
+    if settlement is None or live.organization is None or live.terms is None:
+        return
+    for warned in settlement.warned:
+        _log.warning(
+            "organization %s has spent %g %% of its limit %s",
+            live.organization.id,
+            warned.permille / 10,
+            live.terms.names.get(warned.key, warned.key),
+        )

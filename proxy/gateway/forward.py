@@ -1,0 +1,95 @@
+"""The way up: a connection, the request, and the wait for the end of the answer."""
+
+from aiohttp import web
+
+from proxy.domain.exchange import Event
+from proxy.gateway.body import greet_expecting
+from proxy.gateway.client_connection import ClientConnection
+from proxy.gateway.client_response import ClientResponse, Header
+from proxy.gateway.finish import early_headers
+from proxy.gateway.headers import request_headers
+from proxy.gateway.live_exchange import LiveExchange
+from proxy.gateway.relay import Relay
+from proxy.gateway.upstream_auth import UpstreamAuthError
+from proxy.gateway.upstream_failure import UpstreamError
+
+
+async def forward(
+    live: LiveExchange, request: web.BaseRequest, response: ClientResponse, connection: ClientConnection, body: bytes
+) -> None:
+    """Send the request and relay the answer until it ends. Failures end up in live.relay, never as exceptions."""
+    upstream = live.upstream
+    relay = live.relay = Relay(
+        response=response,
+        dialect=live.dialect,
+        facts=live.facts,
+        extra=early_headers(live),
+        hide_usage=live.asked_usage,
+        on_disconnect=upstream.config.on_disconnect,
+        loop=live.services.loop,
+    )
+    connection.begin(relay)
+    if connection.transport is None:
+        relay.client_gone()
+    try:
+        credentials = await upstream.credentials.headers(request.headers, live.dialect_name)
+        upstream_connection = await upstream.pool.acquire()
+    except (UpstreamError, UpstreamAuthError) as error:
+        relay.on_failure(error.failure)
+        return
+    if relay.is_client_gone:
+        upstream.pool.connection_idle(upstream_connection)
+        live.apply(Event.CLIENT_GONE)
+        return
+    relay.connection = upstream_connection
+    headers = request_headers(request.headers, credentials=credentials, request_id=live.id, is_metered=live.dialect is not None)
+    target = live.view.routes.target(live.route, live.path_params, request.query_string)
+    live.apply(Event.UPSTREAM_ACCEPTED)
+    live.sent_at = live.services.loop.time()
+    try:
+        if live.dialect is not None:
+            head = upstream.head(request.method, target, headers, content_length=len(body) if body else None)
+            upstream_connection.send(head, body, relay)
+        else:
+            await _stream_up(live, request, connection, target, headers)
+    except UpstreamError as error:
+        relay.on_failure(error.failure)
+    await relay.ended
+
+
+async def _stream_up(
+    live: LiveExchange, request: web.BaseRequest, connection: ClientConnection, target: str, headers: list[Header]
+) -> None:
+    """Pass the body through as it comes, in our own framing, no faster than the upstream takes it."""
+    relay, upstream = live.relay, live.upstream
+    up = relay.connection if relay is not None else None
+    if relay is None or up is None:
+        return
+    length = request.content_length
+    if not request.body_exists:
+        up.send(upstream.head(request.method, target, headers), b"", relay)
+        return
+    up.send_stream(
+        upstream.head(request.method, target, headers, content_length=length, is_chunked=length is None),
+        relay,
+        content_length=length,
+    )
+    greet_expecting(request)
+    connection.await_body()
+    try:
+        while up.wants_body:
+            chunk = await request.content.readany()
+            if not chunk:
+                up.end_body()
+                break
+            live.request_bytes += len(chunk)
+            if live.request_bytes > live.services.limits.streamed_bytes_max:
+                relay.cut()
+                break
+            up.write_body(chunk)
+            await up.drain()
+    except (ConnectionError, web.RequestPayloadError, ValueError):
+        relay.client_gone()
+        relay.cut()
+    finally:
+        connection.body_read()

@@ -1,0 +1,68 @@
+"""What a response says about limits: the dialect's own headers, the IETF pair, and spend near its limit."""
+
+from proxy.dialects.dialect import Dialect, NamedRate
+from proxy.domain.admission import Decision
+from proxy.domain.money import usd_text
+from proxy.domain.rate_limit import Quantity
+from proxy.gateway.client_response import Header
+from proxy.gateway.terms import Terms
+
+
+def limit_headers(decision: Decision, terms: Terms, dialect: Dialect | None) -> list[Header]:
+    """Headers of an admitted or refused request.
+
+    RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers: r is what remains, t the seconds until one more
+    unit is there, q and w the quota and its window; tokens have no registered unit, so the policy names its own.
+    """
+    named = [
+        NamedRate(
+            name=limit.name,
+            kind=str(limit.quantity),
+            limit=limit.capacity,
+            window_ms=limit.window_ms,
+            remaining=state.remaining,
+            reset_ms=state.reset_ms,
+            retry_after_ms=state.retry_after_ms,
+        )
+        for (_, limit), state in zip(terms.rate, decision.rate, strict=True)
+        if limit.quantity is not Quantity.OPEN_REQUESTS
+    ]
+    headers: list[Header] = []
+    if named:
+        if dialect is not None:
+            headers += [(name.encode(), value.encode()) for name, value in dialect.limit_headers(decision, named)]
+        policies = ", ".join(f'"{rate.name}";q={rate.limit}{_unit(rate.kind)};w={-(-rate.window_ms // 1000)}' for rate in named)
+        states = ", ".join(f'"{rate.name}";r={max(rate.remaining, 0)};t={_until_more(rate)}' for rate in named)
+        headers += [(b"ratelimit-policy", policies.encode()), (b"ratelimit", states.encode())]
+    headers += spend_headers(decision, terms)
+    return headers
+
+
+def spend_headers(decision: Decision, terms: Terms) -> list[Header]:
+    """`tallygate-spend-*` for the fullest spend limit, once it has crossed its first warning threshold."""
+    fullest: tuple[int, int] | None = None
+    for index, ((_, limit), state) in enumerate(zip(terms.spend, decision.spend, strict=True)):
+        if not limit.warn_at_permille or state.limit_nano_usd == 0:
+            continue
+        permille = state.spent_nano_usd * 1000 // state.limit_nano_usd
+        if permille >= limit.warn_at_permille[0] and (fullest is None or permille > fullest[0]):
+            fullest = (permille, index)
+    if fullest is None:
+        return []
+    permille, index = fullest
+    (_, limit), state = terms.spend[index], decision.spend[index]
+    crossed = max(threshold for threshold in limit.warn_at_permille if threshold <= permille)
+    return [
+        (b"tallygate-spend-warning", f'"{limit.name}";crossed={crossed / 1000:g};used={permille / 1000:g}'.encode()),
+        (b"tallygate-spend-used-usd", usd_text(state.spent_nano_usd).encode()),
+        (b"tallygate-spend-held-usd", usd_text(state.held_nano_usd).encode()),
+        (b"tallygate-spend-limit-usd", usd_text(state.limit_nano_usd).encode()),
+    ]
+
+
+def _unit(kind: str) -> str:
+    return ';qu="model-tokens"' if kind == Quantity.TOKENS else ""
+
+
+def _until_more(rate: NamedRate) -> int:
+    return -(-max(rate.retry_after_ms, min(rate.reset_ms, -(-rate.window_ms // rate.limit))) // 1000)

@@ -1,0 +1,281 @@
+"""One exchange under way: who asks for what, what is held for it, and what it has come to so far."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from proxy.config.model import Route
+from proxy.dialects.dialect import Dialect, RequestFacts
+from proxy.domain.admission import Actual, AdmissionRequest, Checkpoint, Decision
+from proxy.domain.exchange import Event, Exchange, State
+from proxy.domain.organization import Credential, Organization
+from proxy.domain.price import Price
+from proxy.domain.token_counts import TokenCounts, UsageSource
+from proxy.domain.usage_event import Outcome, UsageEvent
+from proxy.gateway.estimate import Estimate
+from proxy.gateway.metering import Metered, meter_answer, nothing_owed, price_answered
+from proxy.gateway.relay import Relay
+from proxy.gateway.services import Services, View
+from proxy.gateway.terms import Terms
+from proxy.gateway.upstream import UpstreamClient
+
+_encode = msgspec.json.Encoder().encode
+_TAIL_CHARS_MAX = 4096  # a text without any space is counted in pieces of this size
+
+
+@dataclass(slots=True, kw_only=True)
+class Account:
+    """The result of an exchange: what the limiter is told, and whether anything is owed."""
+
+    metered: Metered
+    outcome: Outcome
+    price: Price | None
+    cost_nano_usd: int
+    owed: bool
+
+
+class LiveExchange:
+    """Filled stage by stage; see pipeline.py for the order. Nothing here waits, but for counting text."""
+
+    __slots__ = (
+        "_tail",
+        "admission",
+        "asked_usage",
+        "capability",
+        "client_request_id",
+        "counted_completion",
+        "credential",
+        "decision",
+        "dialect",
+        "estimate",
+        "exact_prompt",
+        "facts",
+        "id",
+        "lifecycle",
+        "method",
+        "organization",
+        "path_params",
+        "relay",
+        "request_bytes",
+        "route",
+        "sent_at",
+        "services",
+        "started_at",
+        "started_at_ms",
+        "terms",
+        "view",
+    )
+
+    def __init__(self, services: Services, method: str) -> None:
+        self.services = services
+        self.view: View = services.view
+        self.id = services.new_id()
+        self.method = method
+        self.lifecycle = Exchange()
+        self.started_at = services.loop.time()
+        self.started_at_ms = services.now_ms()
+        self.sent_at: float | None = None
+        self.client_request_id: str | None = None
+        self.route: Route | None = None
+        self.path_params: Mapping[str, str] = {}
+        self.dialect: Dialect | None = None
+        self.organization: Organization | None = None
+        self.credential: Credential | None = None
+        self.capability = "other"
+        self.facts: RequestFacts | None = None
+        self.terms: Terms | None = None
+        self.estimate: Estimate | None = None
+        self.exact_prompt: int | None = None
+        self.admission: AdmissionRequest | None = None
+        self.decision: Decision | None = None
+        self.relay: Relay | None = None
+        self.asked_usage = False
+        self.request_bytes = 0
+        self.counted_completion = 0
+        self._tail = ""
+
+    @property
+    def is_client_gone(self) -> bool:
+        return self.relay is not None and self.relay.is_client_gone
+
+    @property
+    def parties(self) -> tuple[Organization, Credential, Terms]:
+        """Who calls, once authentication has said so."""
+        if self.organization is None or self.credential is None or self.terms is None:
+            raise RuntimeError("the exchange is not authenticated yet")
+        return self.organization, self.credential, self.terms
+
+    @property
+    def upstream(self) -> UpstreamClient:
+        """Where the route leads, once there is a route."""
+        if self.route is None:
+            raise RuntimeError("the exchange has no route yet")
+        return self.view.upstreams[self.route.upstream]
+
+    async def count_text(self, *, is_last: bool) -> None:
+        """Add the text generated since the last count. Cut before spaces, pieces count like the whole: tokens start there."""
+        relay = self.relay
+        if relay is None or relay.meter is None:
+            return
+        text = self._tail + relay.meter.reading.take_text()
+        self._tail = ""
+        if not is_last:
+            cut = text.rfind(" ")
+            if cut < 0 and len(text) < _TAIL_CHARS_MAX:
+                cut = 0
+            if cut >= 0:
+                text, self._tail = text[:cut], text[cut:]
+        if text:
+            self.counted_completion += await self.services.tokens.text(text, self.model_of_answer)
+
+    @property
+    def model_of_answer(self) -> str | None:
+        relay = self.relay
+        answered = relay.meter.reading.response_model if relay is not None and relay.meter is not None else None
+        return answered or (self.facts.model if self.facts is not None else None)
+
+    def account(self) -> Account:
+        """What the exchange comes to as it stands. Never free once the upstream has accepted a metered request."""
+        relay = self.relay
+        outcome = self._outcome()
+        if self.facts is None or self.dialect is None:
+            return self._account(nothing_owed(UsageSource.NONE), outcome, owed=False)
+        if relay is None or self.sent_at is None or relay.status >= 300:
+            return self._account(nothing_owed(UsageSource.UPSTREAM), outcome, owed=False)
+        reading = relay.meter.reading if relay.meter is not None else None
+        metered = meter_answer(
+            reading,
+            is_whole=relay.is_complete and reading is not None and not reading.failed,
+            prompt_tokens=self._prompt_tokens(),
+            counted_completion=self.counted_completion,
+            bytes_unread=reading is None and relay.bytes_in > 0,
+        )
+        return self._account(metered, outcome, owed=True)
+
+    def _account(self, metered: Metered, outcome: Outcome, *, owed: bool) -> Account:
+        relay = self.relay
+        asked = self.estimate.price if self.estimate is not None else None
+        answered = relay.meter.reading.response_model if relay is not None and relay.meter is not None else None
+        price = asked
+        if owed and self.facts is not None:
+            price = price_answered(self.facts, answered, asked, self.view.prices, self.started_at_ms)
+        cost = price.cost_nano_usd(metered.counts) if price is not None and owed else 0
+        return Account(metered=metered, outcome=outcome, price=price, cost_nano_usd=cost, owed=owed)
+
+    def _prompt_tokens(self) -> int:
+        if self.exact_prompt is not None:
+            return self.exact_prompt
+        return self.estimate.prompt_tokens if self.estimate is not None else 0
+
+    def _outcome(self) -> Outcome:
+        relay = self.relay
+        if relay is None or self.sent_at is None:
+            return Outcome.CLIENT_GONE if self.is_client_gone else Outcome.UPSTREAM_ERROR
+        if relay.status >= 500:
+            return Outcome.UPSTREAM_ERROR
+        if relay.status >= 400:
+            return Outcome.CLIENT_ERROR
+        if relay.meter is not None and relay.meter.reading.failed:
+            return Outcome.UPSTREAM_ERROR
+        if relay.is_complete:
+            return Outcome.SUCCESS
+        if relay.is_client_gone:
+            return Outcome.CLIENT_GONE
+        return Outcome.TRUNCATED if relay.status else Outcome.UPSTREAM_ERROR
+
+    def usage_event(self, account: Account) -> bytes:
+        """The usage event's JSON."""
+        relay = self.relay
+        counts = account.metered.counts
+        flags = account.metered.flags
+        held = self.decision.held_nano_usd if self.decision is not None else 0
+        if account.cost_nano_usd > held and self.terms is not None and self.terms.spend:
+            flags = (*flags, "overrun")
+        if account.owed and account.price is None:
+            flags = (*flags, "unpriced")
+        organization, credential, route = self.organization, self.credential, self.route
+        loop_now = self.services.loop.time()
+        first = relay.first_byte_at if relay is not None else None
+        return _encode(
+            UsageEvent(
+                event_id=self.id,
+                org=organization.id if organization is not None else "",
+                credential=credential.id if credential is not None else "",
+                capability=self.capability,
+                endpoint=route.path if route is not None else "",
+                method=self.method,
+                request_model=self.facts.model if self.facts is not None else None,
+                response_model=relay.meter.reading.response_model if relay is not None and relay.meter is not None else None,
+                upstream=route.upstream if route is not None else "",
+                status=relay.status if relay is not None else 0,
+                outcome=account.outcome,
+                stream=self.facts.stream if self.facts is not None else False,
+                started_at_ms=self.started_at_ms,
+                duration_ms=round((loop_now - self.started_at) * 1000),
+                first_byte_ms=None if first is None else round((first - self.started_at) * 1000),
+                prompt_tokens=counts.prompt,
+                completion_tokens=counts.completion,
+                cached_tokens=counts.cached,
+                cache_write_tokens=counts.cache_write_5m + counts.cache_write_1h,
+                reasoning_tokens=counts.reasoning,
+                usage_source=account.metered.source,
+                price_version=account.price.version if account.price is not None else None,
+                cost_nano_usd=account.cost_nano_usd,
+                request_bytes=self.request_bytes,
+                response_bytes=relay.bytes_in if relay is not None else 0,
+                client_request_id=self.client_request_id,
+                flags=flags,
+            )
+        )
+
+    def first_event(self) -> bytes:
+        """The event of a worker that dies before its first checkpoint: the request was probably sent, so its input counts."""
+        tokens = self._prompt_tokens()
+        asked = self.estimate
+        metered = Metered(counts=TokenCounts(prompt=tokens), source=UsageSource.CHECKPOINT, flags=("uncertain",))
+        account = Account(
+            metered=metered,
+            outcome=Outcome.EXPIRED,
+            price=asked.price if asked is not None else None,
+            cost_nano_usd=asked.input_nano_usd if asked is not None else 0,
+            owed=True,
+        )
+        return self.usage_event(account)
+
+    def actual(self, account: Account) -> Actual:
+        counts = account.metered.counts
+        return Actual(
+            cost_nano_usd=account.cost_nano_usd,
+            prompt_tokens=counts.prompt,
+            completion_tokens=counts.completion,
+            cached_tokens=counts.cached,
+            reasoning_tokens=counts.reasoning,
+            outcome=account.outcome,
+            usage_source=account.metered.source,
+            event=self.usage_event(account),
+        )
+
+    async def checkpoint(self) -> Checkpoint | None:
+        """This exchange's last word should its worker die now; None while nothing is held or once it has ended."""
+        if self.admission is None or self.lifecycle.state not in {State.ADMITTED, State.FORWARDED}:
+            return None
+        if self.relay is None or not self.relay.bytes_in or self.facts is None:
+            event, cost, counts = self.admission.event, self.admission.floor_nano_usd, TokenCounts(prompt=self._prompt_tokens())
+        else:
+            await self.count_text(is_last=False)
+            account = self.account()
+            counts, cost = account.metered.counts, account.cost_nano_usd
+            source = Metered(counts=counts, source=UsageSource.CHECKPOINT, flags=account.metered.flags)
+            account.metered, account.outcome = source, Outcome.EXPIRED
+            event = self.usage_event(account)
+        return Checkpoint(
+            admission=self.admission,
+            cost_nano_usd=cost,
+            prompt_tokens=counts.prompt,
+            completion_tokens=counts.completion,
+            event=event,
+        )
+
+    def apply(self, event: Event) -> State:
+        return self.lifecycle.apply(event)

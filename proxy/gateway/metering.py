@@ -1,0 +1,66 @@
+"""What an exchange came to: the best counts there are, their cost, and the usage event."""
+
+from dataclasses import dataclass
+
+from proxy.config.catalogue import PriceCatalogue
+from proxy.dialects.dialect import MeterReading, RequestFacts
+from proxy.domain.price import Price
+from proxy.domain.token_counts import NO_TOKENS, TokenCounts, UsageSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metered:
+    """Counts with their provenance. flags go into the usage event."""
+
+    counts: TokenCounts
+    source: UsageSource
+    flags: tuple[str, ...] = ()
+
+
+def meter_answer(
+    reading: MeterReading | None, *, is_whole: bool, prompt_tokens: int, counted_completion: int, bytes_unread: bool
+) -> Metered:
+    """The counts to charge for an answer that the upstream began.
+
+    The provider's own counts win where the answer is whole. Where it was cut, its last word may be older than the text that was
+    generated since, so the larger completion counts. Without any word, the request's prompt and our count of the text do.
+    bytes_unread    output was relayed that no meter could read (an unknown content type or encoding)
+    """
+    usage = reading.usage if reading is not None else None
+    flags = tuple(sorted(reading.flags)) if reading is not None else ()
+    if usage is not None and (is_whole or usage.completion >= counted_completion):
+        return Metered(counts=usage, source=UsageSource.UPSTREAM, flags=flags)
+    if usage is not None:
+        counts = TokenCounts(
+            prompt=usage.prompt,
+            completion=counted_completion,
+            cached=usage.cached,
+            cache_write_5m=usage.cache_write_5m,
+            cache_write_1h=usage.cache_write_1h,
+            audio_prompt=usage.audio_prompt,
+            reasoning=usage.reasoning,
+            audio_completion=usage.audio_completion,
+        )
+        return Metered(counts=counts, source=UsageSource.COUNTED, flags=flags)
+    counts = TokenCounts(prompt=prompt_tokens, completion=counted_completion)
+    if counted_completion and not bytes_unread:
+        return Metered(counts=counts, source=UsageSource.COUNTED, flags=flags)
+    return Metered(counts=counts, source=UsageSource.ESTIMATED, flags=(*flags, "uncertain"))
+
+
+def nothing_owed(source: UsageSource) -> Metered:
+    return Metered(counts=NO_TOKENS, source=source)
+
+
+def price_answered(
+    facts: RequestFacts, response_model: str | None, asked: Price | None, prices: PriceCatalogue, at_ms: int
+) -> Price | None:
+    """The price that charges an answer: that of the model which answered, where it is known, else of the one asked for.
+
+    Providers bill the model that served; with automatic routing it is known from the response only.
+    """
+    if response_model and response_model != facts.model:
+        answered = prices.find(response_model, at_ms)
+        if answered is not None:
+            return answered
+    return asked

@@ -1,0 +1,206 @@
+"""The stages of one exchange, in order. Read `Pipeline.serve` from top to bottom: it is the life of a request.
+
+A stage returns a Refusal to end the exchange, or None to go on. Order matters: nothing is read from a body before its sender is
+known, nothing is held before the request is understood, nothing is sent before the hold is granted, and nothing looks complete to
+the client before the exchange is settled.
+"""
+
+import logging
+from typing import Final, cast
+
+from aiohttp import web
+
+from proxy.domain.admission import AdmissionRequest, RateDemand, SpendDemand
+from proxy.domain.calendar_months import months_around
+from proxy.domain.errors import ErrorCode, LimiterWipedError, Refusal, RequestRejectedError, StoreError
+from proxy.domain.exchange import Event
+from proxy.domain.rate_limit import Quantity
+from proxy.domain.spend_limit import WindowKind
+from proxy.gateway.authentication import authenticate, check_capability, check_model
+from proxy.gateway.body import ClientLeftError, read_body
+from proxy.gateway.client_connection import ClientConnection
+from proxy.gateway.client_response import ClientResponse
+from proxy.gateway.estimate import affordable_output, estimate, price_of
+from proxy.gateway.finish import finish, refuse
+from proxy.gateway.forward import forward
+from proxy.gateway.live_exchange import LiveExchange
+from proxy.gateway.refusals import limiter_refusal, store_refusal
+from proxy.gateway.request_checks import check_request
+from proxy.gateway.services import Services
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Pipeline:
+    """Serves requests, and knows those under way (for checkpoints and shutdown)."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.open: set[LiveExchange] = set()
+        self.is_draining = False
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve one request. The outermost place where an unforeseen error is caught, logged and answered."""
+        live = LiveExchange(self.services, request.method)
+        response = ClientResponse(request, closes=self.is_draining or request.headers.get("Transfer-Encoding") is not None)
+        connection = cast("ClientConnection", request.protocol)
+        self.open.add(live)
+        self.services.metrics.opened()
+        try:
+            await self.serve(live, request, response, connection)
+        except Exception:  # noqa: BLE001 - the outermost handler
+            _log.exception("exchange %s failed", live.id)
+            refuse(live, response, Refusal(status=500, code=ErrorCode.INTERNAL_ERROR, message="The gateway failed. Try again."))
+        finally:
+            connection.end()
+            self.open.discard(live)
+            self.services.metrics.closed()
+        return response
+
+    async def serve(
+        self, live: LiveExchange, request: web.BaseRequest, response: ClientResponse, connection: ClientConnection
+    ) -> None:
+        """The life of a request."""
+        body = b""
+        refusal = (
+            self._check_open(live) or check_request(request) or self._route(live, request) or self._authenticate(live, request)
+        )
+        try:
+            if refusal is None and live.dialect is not None:
+                body, refusal = await read_body(request, connection, bytes_max=self.services.limits.body_bytes_max)
+            if refusal is None:
+                refusal = await self._understand(live, request, body) or await self._admit(live)
+        except ClientLeftError:
+            live.apply(Event.CLIENT_GONE)
+            return
+        if refusal is not None:
+            live.apply(Event.REFUSED)
+            refuse(live, response, refusal)
+            return
+        live.apply(Event.ADMITTED)
+        try:
+            await forward(live, request, response, connection, self._rewritten(live, body))
+        finally:
+            await finish(live, response)  # whatever happened: what is held must end
+
+    def _check_open(self, live: LiveExchange) -> Refusal | None:
+        del live
+        if len(self.open) > self.services.limits.requests_open_max:
+            return Refusal(
+                status=503,
+                code=ErrorCode.OVERLOADED,
+                message="Too many requests are open at this gateway. Try again shortly.",
+                retry_after_ms=1_000,
+                should_retry=True,
+            )
+        if self.services.settler.is_saturated:
+            return store_refusal(rebuilding=False)
+        return None
+
+    def _route(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
+        found = live.view.routes.match(request.method, request.raw_path)
+        if isinstance(found, Refusal):
+            return found
+        route, params = found
+        live.route, live.path_params = route, params
+        live.capability = route.capability
+        live.dialect = self.services.dialects[route.dialect] if route.dialect is not None else None
+        return None
+
+    def _authenticate(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
+        live.client_request_id = request.headers.get("x-request-id", "")[:200] or None
+        found = authenticate(request, live.view.directory, self.services.now_ms())
+        if isinstance(found, Refusal):
+            return found
+        live.organization, live.credential = found
+        live.terms = live.view.terms(live.organization, live.credential, live.capability)
+        return check_capability(live.credential, live.capability)
+
+    async def _understand(self, live: LiveExchange, request: web.BaseRequest, body: bytes) -> Refusal | None:
+        """Read the request in its dialect and bound what it can cost."""
+        organization, credential, terms = live.parties
+        if live.dialect is None:
+            return None
+        live.request_bytes = len(body)
+        try:
+            facts = live.facts = live.dialect.read_request(body, path=live.path_params, query=request.query)
+        except RequestRejectedError as error:
+            return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
+        refusal = check_model(credential, facts.model)
+        if refusal is not None:
+            return refusal
+        price = price_of(facts, organization.plan, live.view.prices, live.started_at_ms)
+        if isinstance(price, Refusal):
+            return price
+        if terms.needs_tokens:
+            prompt_tokens = await self.services.tokens.prompt_upper_bound(facts.prompt, facts.model)
+        else:
+            prompt_tokens = len(body) // 4  # no limit depends on it; counted exactly if the upstream gives no usage
+        live.estimate = estimate(facts, organization.plan, price, prompt_tokens)
+        return None
+
+    async def _admit(self, live: LiveExchange) -> Refusal | None:
+        """Hold the worst case against every limit at once."""
+        organization, credential, terms = live.parties
+        asked = live.estimate
+        now_ms = self.services.now_ms()
+        rate = tuple(
+            RateDemand(
+                key=key,
+                limit=limit,
+                units=1 if limit.quantity is not Quantity.TOKENS else (asked.rate_tokens if asked is not None else 0),
+            )
+            for key, limit in terms.rate
+        )
+        spend = tuple(
+            SpendDemand(
+                key=key,
+                limit=limit,
+                periods=months_around(now_ms, organization.time_zone) if limit.kind is WindowKind.CALENDAR_MONTH else (),
+            )
+            for key, limit in terms.spend
+        )
+        live.admission = AdmissionRequest(
+            reservation_id=live.id,
+            org=organization.id,
+            rate=rate,
+            spend=spend,
+            hold_nano_usd=asked.hold_nano_usd if asked is not None else 0,
+            hold_min_nano_usd=asked.hold_min_nano_usd if asked is not None else 0,
+            floor_nano_usd=asked.input_nano_usd if asked is not None else 0,
+            lease_ms=self.services.limits.lease_ms,
+            event=live.first_event() if asked is not None else live.usage_event(live.account()),
+            totals=(credential.id, live.capability),
+        )
+        try:
+            live.decision = await self.services.limiter.admit(live.admission)
+        except LimiterWipedError:
+            return store_refusal(rebuilding=True)
+        except StoreError:
+            live.decision = self.services.fallback.admit(live.admission)
+            if not live.decision.admitted:
+                return self._fallback_refusal(live)
+            self.services.metrics.fail_open("spend" if terms.spend else "rate")
+        if not live.decision.admitted:
+            return limiter_refusal(live.decision, terms, hold_nano_usd=live.admission.hold_nano_usd)
+        return None
+
+    def _fallback_refusal(self, live: LiveExchange) -> Refusal:
+        """A refusal without Redis: of a rate limit as ever, of a spend limit because it cannot be checked."""
+        _, _, terms = live.parties
+        if live.decision is not None and live.decision.refused_by in {key for key, _ in terms.rate}:
+            return limiter_refusal(live.decision, terms, hold_nano_usd=0)
+        return store_refusal(rebuilding=False)
+
+    def _rewritten(self, live: LiveExchange, body: bytes) -> bytes:
+        """The body to forward: asking for usage where the client did not, and clamped to what is affordable."""
+        facts, dialect, asked, decision = live.facts, live.dialect, live.estimate, live.decision
+        if facts is None or dialect is None or asked is None or decision is None:
+            return body
+        clamped = affordable_output(facts, asked, decision.held_nano_usd) if decision.held_nano_usd else None
+        live.asked_usage = facts.stream and not facts.asks_usage and live.upstream.config.ask_usage
+        if clamped is None and not live.asked_usage:
+            return body
+        rewritten = dialect.rewrite_request(body, facts, ask_usage=live.asked_usage, max_output_tokens=clamped)
+        live.asked_usage = live.asked_usage and rewritten is not body
+        return rewritten

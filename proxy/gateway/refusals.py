@@ -1,0 +1,103 @@
+"""The limiter's decisions as answers to a client."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from proxy.domain.admission import LEDGER_BACKLOG, Decision, SpendState
+from proxy.domain.errors import ErrorCode, Refusal
+from proxy.domain.money import usd_text
+from proxy.domain.rate_limit import Quantity
+from proxy.gateway.terms import Terms
+
+SHORT_WAIT_MS: Final = 60_000  # SDKs sleep through at most this; a longer x-should-retry: true would only hang a client
+STORE_RETRY_MS: Final = 1_000
+
+
+def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int) -> Refusal:
+    """Why the limiter refused, with the true time until the same request can be admitted."""
+    key = decision.refused_by
+    if key == LEDGER_BACKLOG:
+        return Refusal(
+            status=503,
+            code=ErrorCode.LEDGER_BACKLOG,
+            message="Usage cannot be recorded at the moment, so no request is served. Try again shortly.",
+            retry_after_ms=STORE_RETRY_MS,
+            should_retry=True,
+        )
+    for state in decision.spend:
+        if state.key == key:
+            return _spend_refusal(state, decision, terms, hold_nano_usd)
+    limit = next(limit for name, limit in terms.rate if name == key)
+    wait = max(decision.retry_after_ms, 1)
+    if limit.quantity is Quantity.OPEN_REQUESTS:
+        message = f"{limit.capacity} requests are open at once, the most that is allowed. Wait until one of them ends."
+    else:
+        message = (
+            f"Rate limit reached: {limit.refill_units} {limit.quantity} per {_span(limit.window_ms)}. "
+            f"Try again in {_seconds(wait)} seconds."
+        )
+    return Refusal(
+        status=429,
+        code=ErrorCode.RATE_LIMIT_EXCEEDED,
+        message=message,
+        retry_after_ms=wait,
+        should_retry=wait <= SHORT_WAIT_MS,
+        details={"limit": limit.name, "quantity": str(limit.quantity)},
+    )
+
+
+def _spend_refusal(state: SpendState, decision: Decision, terms: Terms, hold_nano_usd: int) -> Refusal:
+    details: dict[str, str | int | None] = {
+        "limit": terms.names[state.key],
+        "spent_usd": usd_text(state.spent_nano_usd),
+        "held_usd": usd_text(state.held_nano_usd),
+        "limit_usd": usd_text(state.limit_nano_usd),
+        "needed_usd": usd_text(hold_nano_usd),
+        "available_usd": usd_text(max(state.limit_nano_usd - state.spent_nano_usd - state.held_nano_usd, 0)),
+        "resumes_at": None,
+    }
+    spent, limit = usd_text(state.spent_nano_usd), usd_text(state.limit_nano_usd)
+    head = f"Spend limit reached: ${spent} of ${limit} is spent and ${usd_text(state.held_nano_usd)} is held by open requests."
+    if state.resume_at_ms > 0:
+        resumes = datetime.fromtimestamp(state.resume_at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        details["resumes_at"] = resumes
+        wait: int | None = max(state.resume_at_ms - decision.now_ms, 1)
+        message, retry = f"{head} This request needs up to ${usd_text(hold_nano_usd)}; access resumes at {resumes}.", False
+    elif hold_nano_usd > state.limit_nano_usd:
+        wait, retry = None, False
+        message = f"{head} This request alone can cost ${usd_text(hold_nano_usd)}, more than the limit: lower its maximum output."
+    else:
+        wait, retry = max(decision.retry_after_ms, 1), True
+        message = f"{head} This request needs up to ${usd_text(hold_nano_usd)}, which fits once open requests end."
+    return Refusal(
+        status=429,
+        code=ErrorCode.SPEND_LIMIT_EXCEEDED,
+        message=message,
+        retry_after_ms=wait,
+        should_retry=retry,
+        details=details,
+    )
+
+
+def store_refusal(*, rebuilding: bool) -> Refusal:
+    """Spend cannot be checked, so nothing is spent."""
+    reason = "are being rebuilt" if rebuilding else "cannot be checked at the moment"
+    return Refusal(
+        status=503,
+        code=ErrorCode.LIMITER_UNAVAILABLE,
+        message=f"Limits {reason}, so no request is served. Try again shortly.",
+        retry_after_ms=STORE_RETRY_MS,
+        should_retry=True,
+    )
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{-(-milliseconds // 100) / 10:g}"
+
+
+def _span(milliseconds: int) -> str:
+    for unit, size in (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000)):
+        if milliseconds % size == 0:
+            count = milliseconds // size
+            return unit if count == 1 else f"{count} {unit}s"
+    return f"{milliseconds} ms"

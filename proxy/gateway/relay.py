@@ -1,0 +1,173 @@
+"""One answer on its way from the upstream to the client, metered in passing.
+
+Everything happens inside the upstream connection's callbacks: a stream chunk costs no task switch. What tells a client that the
+answer is complete (the dialect's last event, the last bytes of a known length, the end of chunked framing) is held back until the
+exchange is settled: nothing that a client saw complete can be lost.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from proxy.config.model import OnDisconnect
+from proxy.dialects.dialect import Dialect, RequestFacts, ResponseMeter
+from proxy.gateway.client_response import ClientResponse, Header
+from proxy.gateway.headers import response_headers
+from proxy.gateway.upstream_connection import UpstreamConnection, UpstreamFailure
+
+BUFFERED_BYTES_MAX: Final = 1 << 20  # a larger answer is streamed, and its cost comes too late for a header
+HELD_SECONDS_MAX: Final = 1.0  # an upstream that has said its last word and does not end keeps the client waiting no longer
+UNCOUNTED_CHARS_MAX: Final = 1 << 18  # generated text kept for counting; more of it is counted before the next checkpoint
+
+
+class Relay:
+    """Sink of one upstream answer and listener of its client. `ended` resolves when the upstream is done, one way or another.
+
+    dialect     None: not metered, relayed as it comes
+    extra       our own response headers, known before the answer
+    hide_usage  the usage chunk is our own doing and is taken out again
+    on_text     called when UNCOUNTED_CHARS_MAX of generated text have gathered in the meter
+    """
+
+    def __init__(
+        self,
+        *,
+        response: ClientResponse,
+        dialect: Dialect | None,
+        facts: RequestFacts | None,
+        extra: list[Header],
+        hide_usage: bool,
+        on_disconnect: OnDisconnect,
+        on_text: Callable[[], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.response = response
+        self.connection: UpstreamConnection | None = None
+        self.meter: ResponseMeter | None = None
+        self.status = 0
+        self.headers: list[Header] = []
+        self.failure: UpstreamFailure | None = None
+        self.is_complete = False
+        self.is_client_gone = False
+        self.is_event_stream = False
+        self.buffered: list[bytes] | None = None  # None once the answer is being streamed
+        self.held: list[bytes] = []
+        self.bytes_in = 0
+        self.first_byte_at: float | None = None
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._dialect = dialect
+        self._facts = facts
+        self._extra = extra
+        self._hide_usage = hide_usage
+        self._on_disconnect = on_disconnect
+        self._buffered_bytes = 0
+        self._left: int | None = None  # body bytes still to come, where the length is known and passed on
+        self._hold_timer: asyncio.TimerHandle | None = None
+        self._is_holding = True
+        self._on_text = on_text
+
+    # The upstream's side.
+
+    def on_headers(self, status: int, headers: list[Header], *, keep_alive: bool, content_length: int | None) -> None:
+        del keep_alive
+        self.first_byte_at = self._loop.time()
+        self.status = status
+        self.headers = headers
+        content_type = next((value for name, value in headers if name.lower() == b"content-type"), b"").decode("latin-1")
+        self.is_event_stream = content_type.startswith("text/event-stream")
+        is_metered = self._dialect is not None and self._facts is not None and 200 <= status < 300
+        if is_metered and self._dialect is not None and self._facts is not None:
+            self.meter = self._dialect.meter(self._facts, content_type=content_type, hide_usage=self._hide_usage)
+        streams = self.is_event_stream or (self._facts is not None and self._facts.stream and status < 300)
+        is_small = content_length is None or content_length <= BUFFERED_BYTES_MAX
+        if (is_metered or status >= 400) and not streams and is_small:
+            self.buffered = []
+            return
+        self._start(None if self._hide_usage else content_length)
+
+    def on_body(self, data: bytes) -> None:
+        self.bytes_in += len(data)
+        meter = self.meter
+        if meter is not None:
+            data = meter.feed(data)
+            if meter.reading.text_chars > UNCOUNTED_CHARS_MAX:
+                self._on_text()
+            if meter.reading.ended and self._is_holding and self.buffered is None:
+                self._hold(data)  # the client could take the answer for complete
+                return
+        if self.buffered is not None:
+            self.buffered.append(data)
+            self._buffered_bytes += len(data)
+            if self._buffered_bytes > BUFFERED_BYTES_MAX:
+                self._start(None)
+                kept, self.buffered = self.buffered, None
+                self.response.write(b"".join(kept))
+            return
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left <= 0:
+                self.held.append(data)
+                return
+        if not self.is_client_gone:
+            self.response.write(data)
+
+    def on_complete(self) -> None:
+        self.is_complete = True
+        self._end()
+
+    def on_failure(self, error: UpstreamFailure) -> None:
+        self.failure = error
+        self._end()
+
+    def _hold(self, data: bytes) -> None:
+        self.held.append(data)
+        if self._hold_timer is None:
+            self._hold_timer = self._loop.call_later(HELD_SECONDS_MAX, self._give_up_holding)
+
+    def _give_up_holding(self) -> None:
+        self._is_holding = False
+        held, self.held = self.held, []
+        if not self.is_client_gone and not self.ended.done():
+            self.response.write(b"".join(held))
+
+    def _start(self, length: int | None) -> None:
+        self._left = length
+        self.response.start(self.status, response_headers(self.headers, ours=self._extra), length=length)
+
+    def _end(self) -> None:
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+        if self.meter is not None:
+            rest = self.meter.end()
+            if rest:
+                (self.held if self.buffered is None else self.buffered).append(rest)
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    # The client's side.
+
+    def client_gone(self) -> None:
+        self.is_client_gone = True
+        if self.connection is not None and not self.ended.done():
+            if self._on_disconnect is OnDisconnect.CANCEL:
+                self.cut()
+            else:
+                self.connection.resume()
+
+    def client_paused(self) -> None:
+        if self.connection is not None and not self.ended.done():
+            self.connection.pause()
+
+    def client_resumed(self) -> None:
+        if self.connection is not None and not self.ended.done():
+            self.connection.resume()
+
+    def cut(self) -> None:
+        """Close the upstream at once and end here, with what has come so far."""
+        if self.ended.done():
+            return
+        if self.connection is not None:
+            self.connection.abort()
+        if not self.ended.done():
+            self._end()

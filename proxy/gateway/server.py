@@ -1,0 +1,96 @@
+"""The gateway's server: the listening socket, the background work of a worker, and its orderly end."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from proxy.gateway.checkpoints import checkpoint_forever
+from proxy.gateway.client_connection import ClientServer, ClientTimeouts, reap
+from proxy.gateway.pipeline import Pipeline
+from proxy.gateway.services import Services, View
+
+BACKLOG: Final = 1024
+LINE_BYTES_MAX: Final = 8190
+HEADER_COUNT_MAX: Final = 100
+_REAP_EVERY_S: Final = 1.0
+_SETTLE_SECONDS_MAX: Final = 5.0  # after the grace time: for exchanges that were cut to be settled
+_log = logging.getLogger(__name__)
+
+
+class GatewayServer:
+    """Serve with `start`, end with `drain`. One per worker process."""
+
+    def __init__(self, services: Services, *, timeouts: ClientTimeouts, connections_max: int) -> None:
+        self.services = services
+        self.pipeline = Pipeline(services)
+        self._timeouts = timeouts
+        self._http = ClientServer(
+            self.pipeline.handle,
+            on_malformed=services.metrics.bad_request,
+            connections_max=connections_max,
+            keepalive_timeout=timeouts.idle,
+            access_log=None,
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=LINE_BYTES_MAX,
+            max_headers=HEADER_COUNT_MAX,
+            auto_decompress=False,
+            lingering_time=timeouts.head,
+            logger=_log,
+        )
+        self._listener: asyncio.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, listening: socket.socket) -> None:
+        """Accept on a bound socket, which other workers may share."""
+        loop = self.services.loop
+        self._listener = await loop.create_server(self._http, sock=listening, backlog=BACKLOG)
+        work: tuple[Coroutine[Any, Any, None], ...] = (
+            checkpoint_forever(self.pipeline),
+            self.services.settler.replay_forever(),
+            self._reap_forever(),
+        )
+        self._tasks = [loop.create_task(job) for job in work]
+
+    @property
+    def open_exchanges(self) -> int:
+        return len(self.pipeline.open)
+
+    def use(self, view: View) -> None:
+        """Serve new exchanges under another configuration; those under way keep theirs."""
+        old, self.services.view = self.services.view, view
+        for name, upstream in old.upstreams.items():
+            if view.upstreams.get(name) is not upstream:
+                upstream.pool.close()
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Stop accepting, let open exchanges finish for the grace time, cut and settle the rest."""
+        self.pipeline.is_draining = True
+        if self._listener is not None:
+            self._listener.close()
+        self._http.pre_shutdown()
+        if not await self._emptied(grace_seconds):
+            for live in list(self.pipeline.open):
+                if live.relay is not None:
+                    live.relay.cut()
+            if not await self._emptied(_SETTLE_SECONDS_MAX):
+                _log.error("%d exchanges could not be settled before the end; their leases will", len(self.pipeline.open))
+        await self.services.settler.replay()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._http.shutdown(0)
+        for upstream in self.services.view.upstreams.values():
+            upstream.pool.close()
+
+    async def _emptied(self, seconds: float) -> bool:
+        deadline = self.services.loop.time() + seconds
+        while self.pipeline.open and self.services.loop.time() < deadline:  # noqa: ASYNC110 - an event would cost every request
+            await asyncio.sleep(0.02)
+        return not self.pipeline.open
+
+    async def _reap_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_REAP_EVERY_S)
+            reap(self._http.connections, self.services.loop.time(), self._timeouts)

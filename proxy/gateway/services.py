@@ -1,0 +1,92 @@
+"""What the stages of an exchange work with: built once by the composition root, read by all."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from proxy.config.catalogue import PriceCatalogue
+from proxy.config.directory import Directory
+from proxy.config.model import GatewayConfig
+from proxy.dialects.dialect import Dialect
+from proxy.domain.organization import Credential, Organization
+from proxy.domain.prompt import PromptShape
+from proxy.gateway.routes import RouteTable
+from proxy.gateway.settlement import Settler
+from proxy.gateway.terms import Terms, terms_of
+from proxy.gateway.upstream import UpstreamClient
+from proxy.limiter.local_rates import LocalFallback
+from proxy.limiter.port import Limiter
+
+
+class Tokenizer(Protocol):
+    """Token counts, long texts off the event loop."""
+
+    async def prompt(self, shape: PromptShape, model: str | None) -> int: ...
+    async def prompt_upper_bound(self, shape: PromptShape, model: str | None) -> int: ...
+    async def text(self, text: str, model: str | None) -> int: ...
+
+
+class Observer(Protocol):
+    """The gateway's metrics."""
+
+    def refused(self, org: str, credential: str, capability: str, limit: str) -> None: ...
+    def observe(self, capability: str, seconds: float, first_byte_seconds: float | None, overhead_seconds: float) -> None: ...
+    def opened(self) -> None: ...
+    def closed(self) -> None: ...
+    def fail_open(self, limit_class: str) -> None: ...
+    def upstream_error(self, kind: str) -> None: ...
+    def bad_request(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayLimits:
+    """Maxima of the data plane.
+
+    body_bytes_max          of a body that is read whole to be metered; streamed_bytes_max of one that streams through
+    requests_open_max       exchanges at once; past it a new one is refused with 503
+    """
+
+    body_bytes_max: int = 10_000_000
+    streamed_bytes_max: int = 2_000_000_000
+    requests_open_max: int = 10_000
+    lease_ms: int = 30_000
+    checkpoint_seconds: float = 5.0
+
+
+@dataclass(slots=True)
+class View:
+    """One configuration, made ready for the hot path. An exchange keeps the view it began with across a reload."""
+
+    config: GatewayConfig
+    routes: RouteTable
+    directory: Directory
+    prices: PriceCatalogue
+    upstreams: Mapping[str, UpstreamClient]
+    _terms: dict[tuple[str, str], Terms] = field(default_factory=dict)
+
+    def terms(self, organization: Organization, credential: Credential, capability: str) -> Terms:
+        """Bounded by credentials times capabilities, both from configuration."""
+        key = (credential.id, capability)
+        terms = self._terms.get(key)
+        if terms is None:
+            terms = self._terms[key] = terms_of(organization, credential, capability)
+        return terms
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """See the module. view is replaced by a reload; everything else stays."""
+
+    view: View
+    limiter: Limiter
+    fallback: LocalFallback
+    settler: Settler
+    tokens: Tokenizer
+    dialects: Mapping[str, Dialect]
+    plain: Dialect
+    metrics: Observer
+    limits: GatewayLimits
+    loop: asyncio.AbstractEventLoop
+    now_ms: Callable[[], int]
+    new_id: Callable[[], str]

@@ -1,0 +1,64 @@
+"""Settling: the limiter's acknowledgement if it comes in time, else the spool, replayed when the limiter is back."""
+
+import asyncio
+import logging
+from typing import Final
+
+from proxy.domain.admission import Actual, AdmissionRequest, Settlement
+from proxy.domain.errors import StoreError
+from proxy.gateway.spool import Spool, SpooledSettlement, SpoolFullError
+from proxy.limiter.port import Limiter
+
+_REPLAY_EVERY_S: Final = 1.0
+_log = logging.getLogger(__name__)
+
+
+class Settler:
+    """Ends reservations. A settlement is acknowledged by the limiter, or on disk, or (the disk being full too) in the log."""
+
+    def __init__(self, limiter: Limiter, spool: Spool) -> None:
+        self._limiter = limiter
+        self._spool = spool
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether nothing more may be admitted, because its settlement might find no place."""
+        return self._spool.is_full
+
+    async def settle(self, admission: AdmissionRequest, actual: Actual, *, owed: bool) -> Settlement | None:
+        """The limiter's settlement, or None if it went to the spool. owed False releases the hold."""
+        try:
+            return await self._post(admission, actual, owed=owed)
+        except StoreError as error:
+            _log.warning("settlement of %s goes to the spool: %s", admission.reservation_id, error)
+        try:
+            await self._spool.append(SpooledSettlement(admission=admission, actual=actual, owed=owed))
+        except SpoolFullError as error:
+            _log.critical("settlement lost, re-enter it by hand: %s (%s)", actual.event.decode(errors="replace"), error)
+        return None
+
+    async def replay(self) -> int:
+        """Settle what is spooled, oldest first, until the limiter fails; returns how many were settled."""
+        if self._spool.is_empty:
+            return 0
+        records = await self._spool.read()
+        settled = 0
+        try:
+            for record in records:
+                await self._post(record.admission, record.actual, owed=record.owed)
+                settled += 1
+        except StoreError as error:
+            _log.warning("spool replay stopped after %d of %d records: %s", settled, len(records), error)
+        if settled or not records:
+            await self._spool.drop(settled)
+        return settled
+
+    async def replay_forever(self) -> None:
+        """Replay at start and then every second while there is something to replay."""
+        while True:
+            await self.replay()
+            await asyncio.sleep(_REPLAY_EVERY_S)
+
+    async def _post(self, admission: AdmissionRequest, actual: Actual, *, owed: bool) -> Settlement:
+        post = self._limiter.settle if owed else self._limiter.release
+        return await post(admission, actual)

@@ -1,0 +1,26 @@
+"""One upstream as the pipeline sees it: its configuration, its connections and its credentials."""
+
+from dataclasses import dataclass
+
+from proxy.config.model import Upstream
+from proxy.gateway.client_response import Header
+from proxy.gateway.request_head import build_request_head
+from proxy.gateway.upstream_auth import UpstreamCredentials
+from proxy.gateway.upstream_pool import UpstreamPool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamClient:
+    """Everything needed to send a request to one upstream."""
+
+    config: Upstream
+    pool: UpstreamPool
+    credentials: UpstreamCredentials
+
+    def head(
+        self, method: str, target: str, headers: list[Header], *, content_length: int | None = None, is_chunked: bool = False
+    ) -> bytes:
+        """Request line and headers for this upstream's host. Raises InvalidRequestHeadError."""
+        return build_request_head(
+            method, target, self.pool.address.host_header, headers, content_length=content_length, is_chunked=is_chunked
+        )
