@@ -1,0 +1,1 @@
+"""One wire API a file, spoken as its provider speaks it."""
