@@ -68,7 +68,6 @@ class Spool:
         frame = _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
         if self._size + len(frame) > self._bytes_max + _RECORD_BYTES_MAX:
             raise SpoolFullError(f"{self._path.name} holds {self._size} bytes")
-        self._size += len(frame)
         try:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._append, frame)
         except OSError as error:
@@ -95,6 +94,7 @@ class Spool:
             except OSError:
                 file.truncate(start)
                 raise
+            self._size = file.tell()
 
     def _records(self) -> Iterator[SpooledSettlement]:
         for payload in self._payloads():

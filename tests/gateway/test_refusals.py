@@ -1,0 +1,128 @@
+from proxy.domain.admission import LEDGER_BACKLOG, Decision, RateState, SpendState
+from proxy.domain.errors import ErrorCode
+from proxy.domain.organization import Credential, Organization, Plan
+from proxy.domain.rate_limit import LimitScope, Quantity, RateLimit
+from proxy.domain.spend_limit import SpendLimit
+from proxy.gateway.finish import retry_headers
+from proxy.gateway.limit_headers import limit_headers
+from proxy.gateway.refusals import limiter_refusal
+from proxy.gateway.terms import Terms, terms_of
+
+REQUESTS = RateLimit(name="requests_per_1m", quantity=Quantity.REQUESTS, capacity=60, refill_units=60, window_ms=60_000)
+TOKENS = RateLimit(name="tokens_per_1m", quantity=Quantity.TOKENS, capacity=1000, refill_units=1000, window_ms=60_000)
+OPEN = RateLimit(
+    name="open_requests", quantity=Quantity.OPEN_REQUESTS, capacity=2, refill_units=0, window_ms=0, scope=LimitScope.CREDENTIAL
+)
+SPEND = SpendLimit(name="spend_7d", limit_nano_usd=25 * 10**9, warn_at_permille=(500, 800, 950))
+PLAN = Plan(id="p", rate_limits=(REQUESTS, TOKENS, OPEN), spend_limits=(SPEND,))
+ACME = Organization(id="acme", name="Acme", plan=PLAN)
+KEY = Credential(id="prod", org="acme", key_sha256=b"")
+NOW = 1_800_000_000_000
+
+
+def terms() -> Terms:
+    return terms_of(ACME, KEY, "chat")
+
+
+def decision(refused_by: str | None, *, retry: int = 0, spent: int = 0, held: int = 0, resume: int = 0) -> Decision:
+    return Decision(
+        reservation_id="r",
+        admitted=refused_by is None,
+        refused_by=refused_by,
+        shadow_refused_by=(),
+        retry_after_ms=retry,
+        held_nano_usd=0,
+        now_ms=NOW,
+        rate=tuple(RateState(key=key, remaining=7, reset_ms=12_345, retry_after_ms=0) for key, _ in terms().rate),
+        spend=(
+            SpendState(
+                key="org:spend_7d",
+                spent_nano_usd=spent,
+                held_nano_usd=held,
+                limit_nano_usd=SPEND.limit_nano_usd,
+                resume_at_ms=resume,
+            ),
+        ),
+    )
+
+
+def test_every_limit_has_its_own_bucket_key() -> None:
+    narrowed = RateLimit(
+        name="requests_per_1m", quantity=Quantity.REQUESTS, capacity=1, refill_units=1, window_ms=60_000, capability="search"
+    )
+    plan = Plan(id="p", rate_limits=(REQUESTS, OPEN, narrowed), spend_limits=(SPEND,))
+    own = Credential(id="prod", org="acme", key_sha256=b"", rate_limits=(OPEN,), spend_limits=(SPEND,))
+    organization = Organization(id="acme", name="Acme", plan=plan)
+
+    assert [key for key, _ in terms_of(organization, own, "chat").rate] == [
+        "org:requests_per_1m",
+        "cred:prod:open_requests",
+        "cred:prod:own:open_requests",
+    ]
+    searching = terms_of(organization, own, "search")
+    assert "org:requests_per_1m:search" in [key for key, _ in searching.rate]
+    assert [key for key, _ in searching.spend] == ["org:spend_7d", "cred:prod:spend_7d"]
+
+
+def test_a_short_rate_refusal_asks_sdks_to_retry_at_the_true_time() -> None:
+    refusal = limiter_refusal(decision("org:requests_per_1m", retry=1_234), terms(), hold_nano_usd=0)
+
+    assert (refusal.status, refusal.code, refusal.should_retry) == (429, ErrorCode.RATE_LIMIT_EXCEEDED, True)
+    assert refusal.details["limit"] == "requests_per_1m"
+    assert retry_headers(refusal) == [(b"retry-after", b"2"), (b"retry-after-ms", b"1234"), (b"x-should-retry", b"true")]
+
+
+def test_a_long_rate_refusal_does_not_make_sdks_wait() -> None:
+    assert limiter_refusal(decision("org:tokens_per_1m", retry=600_000), terms(), hold_nano_usd=0).should_retry is False
+
+
+def test_a_spend_refusal_says_what_is_spent_and_when_access_resumes() -> None:
+    resume = NOW + 86_400_000
+    refusal = limiter_refusal(
+        decision("org:spend_7d", spent=24 * 10**9, held=10**9, resume=resume), terms(), hold_nano_usd=2 * 10**9
+    )
+
+    assert refusal.code is ErrorCode.SPEND_LIMIT_EXCEEDED
+    assert refusal.should_retry is False
+    assert refusal.retry_after_ms == 86_400_000
+    assert refusal.details == {
+        "limit": "spend_7d",
+        "spent_usd": "24.00",
+        "held_usd": "1.00",
+        "limit_usd": "25.00",
+        "needed_usd": "2.00",
+        "available_usd": "0.00",
+        "resumes_at": "2027-01-16T08:00:00Z",
+    }
+
+
+def test_a_request_above_the_limit_itself_has_nothing_to_wait_for() -> None:
+    refusal = limiter_refusal(decision("org:spend_7d", resume=-1), terms(), hold_nano_usd=26 * 10**9)
+
+    assert (refusal.retry_after_ms, refusal.should_retry) == (None, False)
+    assert "lower its maximum output" in refusal.message
+
+
+def test_only_open_requests_in_the_way_is_a_short_wait() -> None:
+    refusal = limiter_refusal(
+        decision("org:spend_7d", retry=1_000, spent=10**9, held=24 * 10**9, resume=-1), terms(), hold_nano_usd=10**9
+    )
+
+    assert (refusal.retry_after_ms, refusal.should_retry) == (1_000, True)
+
+
+def test_a_full_event_stream_is_not_the_clients_fault() -> None:
+    assert limiter_refusal(decision(LEDGER_BACKLOG), terms(), hold_nano_usd=0).status == 503
+
+
+def test_headers_name_every_bucket_and_warn_near_the_spend_limit() -> None:
+    headers = dict(limit_headers(decision(None, spent=21 * 10**9), terms(), None))
+
+    assert headers[b"ratelimit-policy"] == b'"requests_per_1m";q=60;w=60, "tokens_per_1m";q=1000;qu="model-tokens";w=60'
+    assert headers[b"ratelimit"] == b'"requests_per_1m";r=7;t=1, "tokens_per_1m";r=7;t=1'
+    assert headers[b"tallygate-spend-warning"] == b'"spend_7d";crossed=0.8;used=0.84'
+    assert headers[b"tallygate-spend-used-usd"] == b"21.00"
+
+
+def test_far_from_the_limit_nothing_is_said_of_spend() -> None:
+    assert not any(name.startswith(b"tallygate-spend") for name, _ in limit_headers(decision(None, spent=10**9), terms(), None))
