@@ -1,0 +1,69 @@
+"""The head of a request to an upstream, built so that no caller's text can add a header or a second request."""
+
+import string
+from collections.abc import Sequence
+from typing import Final
+
+# RFC 9110 section 5.6.2 (token), section 5.5 (field value: visible ASCII, obs-text, space, tab), RFC 3986 section 3 (target)
+_TOKEN: Final = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
+_VALUE: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
+_TARGET: Final = (string.ascii_letters + string.digits + "-._~:/?[]@!$&'()*+,;=%").encode()
+_HOST: Final = (string.ascii_letters + string.digits + "-._:[]").encode()
+
+# Framing and connection are decided here, never by a caller: RFC 9112 sections 6 and 9.6.
+RESERVED_NAMES: Final = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer"}
+    | {b"upgrade", b"expect"}
+)
+
+
+class InvalidRequestHeadError(ValueError):
+    """Text that cannot stand in a request head. The message names the place, never the text: it may be a secret."""
+
+
+def build_request_head(
+    method: str,
+    target: str,
+    host: str,
+    headers: Sequence[tuple[bytes, bytes]],
+    *,
+    content_length: int | None = None,
+    is_chunked: bool = False,
+) -> bytes:
+    """Request line and header section, blank line included.
+
+    target          origin-form, already percent-encoded
+    content_length  of the body; None with is_chunked False means that there is no body, and no framing is sent
+    is_chunked      a streamed body of unknown length
+    Raises InvalidRequestHeadError for anything but tokens, visible characters and inner white space, and for names that
+    are ours to send (RESERVED_NAMES).
+    """
+    # Joined and stripped of what is allowed, all names (values) are checked in one pass at C speed: nothing may remain.
+    names = [name for name, _ in headers]
+    if b"".join(names).translate(None, _TOKEN) or b"" in names:
+        raise InvalidRequestHeadError("a header name is not a token")
+    if not RESERVED_NAMES.isdisjoint(map(bytes.lower, names)):
+        raise InvalidRequestHeadError("a framing header cannot be passed on")
+    if b"".join([value for _, value in headers]).translate(None, _VALUE):
+        raise InvalidRequestHeadError("a header value has control characters")
+    if not target.startswith("/") or _ascii(target, "target").translate(None, _TARGET):
+        raise InvalidRequestHeadError("the target is not in origin-form or has characters that need encoding")
+    if not method or _ascii(method, "method").translate(None, _TOKEN):
+        raise InvalidRequestHeadError("the method is not a token")
+    if not host or _ascii(host, "host").translate(None, _HOST):
+        raise InvalidRequestHeadError("the host is not a name or an address with an optional port")
+    lines = [f"{method} {target} HTTP/1.1\r\nHost: {host}".encode("ascii")]
+    lines += [b"%b: %b" % field for field in headers]
+    if is_chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+    elif content_length is not None:
+        lines.append(b"Content-Length: %d" % content_length)
+    lines.append(b"\r\n")
+    return b"\r\n".join(lines)
+
+
+def _ascii(text: str, what: str) -> bytes:
+    try:
+        return text.encode("ascii")
+    except UnicodeEncodeError as error:
+        raise InvalidRequestHeadError(f"the {what} has characters outside ASCII") from error
