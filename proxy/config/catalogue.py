@@ -1,20 +1,214 @@
 """Which price applies to a model name at an instant."""
 
-from collections.abc import Iterable, Mapping
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from proxy.domain.price import Price
 
+MODEL_CHARS_MAX: Final = 256
+LOOKUPS_MAX: Final = 4_096  # names are the clients' choice: past it the cache starts anew
+
+_PROVIDER_PREFIX: Final = re.compile(r"(?:models/|publishers/[a-z]+/models/|[a-z][a-z0-9_-]*/)", re.ASCII)
+_GLOO: Final = re.compile(r"gloo-(?:openai|anthropic|google|xai|mistral|deepseek|meta|baai)-(.+)", re.ASCII)
+_GLOO_OWN_NAME: Final = re.compile(r"gloo-((?:deepseek|mistral)-.+)", re.ASCII)  # the family is part of the model's name
+_BEDROCK: Final = re.compile(
+    r"(?:(?:us|eu|apac|global)\.)?(?:anthropic|mistral|deepseek|openai)\.(.+?)(?:-v\d+(?::\d+)?)?", re.ASCII
+)
+_DATED: Final = re.compile(
+    r"(.+?)(?:"
+    r"[-@](?:19|20)\d{6}"  # claude-sonnet-4-5-20250929, claude-sonnet-4-5@20250929
+    r"|-20\d\d-\d\d-\d\d"  # gpt-4o-2024-08-06
+    r"|-(?:0[1-9]|1[0-2])\d\d"  # gpt-4-0613, mistral-small-0312: month first
+    r"|-2\d(?:0[1-9]|1[0-2])"  # mistral-large-2512: year first
+    r"|-preview-\d\d-(?:20)?\d\d"  # gemini-2.5-flash-preview-09-2025, gemini-2.5-pro-preview-05-06
+    r"|-00\d"  # gemini-2.0-flash-001
+    r"|-latest"
+    r")",
+    re.ASCII,
+)
+_VERSION_DOT: Final = re.compile(r"(?<=\d)\.(?=\d)")
+
 
 class PriceCatalogue:
-    """Prices by model, each with effective dates. Immutable; a reload builds a new one."""
+    """Prices by model, each with effective dates. Immutable but for a bounded memory of lookups; a reload builds a new one.
 
-    def __init__(self, prices: Iterable[Price], aliases: Mapping[str, str] | None = None) -> None:
-        raise NotImplementedError  # being written
+    The order in which a name is looked up, best first:
+    1. a row of prices.yaml for exactly this name: reviewed, so it wins over everything
+    2. a row of the upstream's own catalogue for exactly this name: whoever bills it says so
+    3. an alias: a reviewed statement that two names cost the same
+    4. the name without its provider prefix or dated suffix, looked up as in 1 to 3: a guess, good for new snapshots of known models
+    A row that is not yet in force does not hide what comes after it in this order.
+    """
+
+    def __init__(
+        self,
+        prices: Iterable[Price],
+        aliases: Mapping[str, str] | None = None,
+        families: Mapping[str, Sequence[str]] | None = None,
+        *,
+        upstream_prices: Iterable[Price] = (),
+    ) -> None:
+        """aliases: name to priced name. families: what a provider's routing may pick, as names or prefixes ending in `*`."""
+        self._prices = tuple(prices)
+        self._aliases = dict(aliases or {})
+        self._families = {name.lower(): tuple(patterns) for name, patterns in (families or {}).items()}
+        self._rows = _by_model(self._prices)
+        self._upstream_rows = _by_model(upstream_prices)
+        self._lookups: dict[str, tuple[tuple[Price, ...], ...]] = {}
+        everything = (*self._rows.values(), *self._upstream_rows.values())
+        self._changes = sorted({price.effective_ms for series in everything for price in series})
+        self._dearest: dict[tuple[int, str | None], Price | None] = {}
+
+    def with_upstream(self, prices: Iterable[Price], families: Mapping[str, Sequence[str]]) -> "PriceCatalogue":
+        """This catalogue with the rows of upstreams' catalogues in second place.
+
+        Their families, if any, replace the configured ones: they list exactly what the provider's routing can reach.
+        """
+        return PriceCatalogue(self._prices, self._aliases, families or self._families, upstream_prices=prices)
+
+    def models(self) -> Iterator[str]:
+        """Every priced name, without aliases."""
+        yield from self._rows
+        yield from (model for model in self._upstream_rows if model not in self._rows)
+
+    def __contains__(self, model: object) -> bool:
+        return model in self._rows or model in self._upstream_rows or model in self._aliases
 
     def find(self, model: str, at_ms: int) -> Price | None:
-        """The price in force: the exact name, else its alias, else the name without a dated suffix. None if unknown."""
-        raise NotImplementedError
+        """The price in force, in the order above. None if unknown."""
+        candidates = self._lookups.get(model)
+        if candidates is None:
+            candidates = self._candidates(model)
+        for series in candidates:
+            price = _in_force(series, at_ms)
+            if price is not None:
+                return price
+        return None
+
+    def _candidates(self, model: str) -> tuple[tuple[Price, ...], ...]:
+        if len(model) > MODEL_CHARS_MAX:
+            return ()
+        found: list[tuple[Price, ...]] = []
+        for name in plainer_names(model):
+            priced = (self._rows.get(name), self._upstream_rows.get(name), self._rows.get(self._aliases.get(name, "")))
+            found.extend(series for series in priced if series is not None)
+        if len(self._lookups) >= LOOKUPS_MAX:
+            self._lookups.clear()
+        candidates = tuple(found)
+        self._lookups[model] = candidates
+        return candidates
 
     def dearest(self, at_ms: int, *, family: str | None = None) -> Price | None:
-        """The price that bounds every reachable model, for requests whose model the provider chooses (dearest input and output)."""
-        raise NotImplementedError
+        """The price that bounds every reachable model, for requests whose model the provider chooses (dearest of each rate).
+
+        Reachable are the models of that family; of all families where it is None or unknown; all models where there are no
+        families. None if nothing is priced.
+        """
+        known = family.lower() if family is not None and family.lower() in self._families else None
+        key = (bisect_right(self._changes, at_ms), known)
+        if key not in self._dearest:  # at most one entry per change of prices and family
+            self._dearest[key] = _bound([price for price in self._in_force_now(at_ms) if self._is_reachable(price.model, known)])
+        return self._dearest[key]
+
+    def _in_force_now(self, at_ms: int) -> Iterator[Price]:
+        for model in self.models():
+            price = self.find(model, at_ms)
+            if price is not None:
+                yield price
+
+    def _is_reachable(self, model: str, family: str | None) -> bool:
+        if not self._families:
+            return True
+        chosen = [self._families[family]] if family is not None else list(self._families.values())
+        return any(
+            model.startswith(pattern[:-1]) if pattern.endswith("*") else model == pattern
+            for patterns in chosen
+            for pattern in patterns
+        )
+
+
+def plainer_names(model: str) -> Iterator[str]:
+    """The name itself, then plainer forms of it: each is tried in turn, and the first that has a price decides."""
+    seen: set[str] = set()
+    pending = [model]
+    while pending:
+        name = pending.pop(0)
+        if name in seen:
+            continue
+        seen.add(name)
+        yield name
+        pending.extend(_one_step_plainer(name))
+
+
+def _one_step_plainer(name: str) -> Iterator[str]:
+    prefix = _PROVIDER_PREFIX.match(name)
+    if prefix is not None and prefix.end() < len(name):
+        yield name[prefix.end() :]
+    for pattern in (_GLOO_OWN_NAME, _GLOO, _BEDROCK):
+        match = pattern.fullmatch(name)
+        if match is not None:
+            yield match[1]
+            if match[1].startswith("claude-") and "." in match[1]:
+                yield _VERSION_DOT.sub("-", match[1])  # claude-sonnet-4.5 is claude-sonnet-4-5 at Anthropic
+    dated = _DATED.fullmatch(name)
+    if dated is not None:
+        yield dated[1]
+
+
+def _by_model(prices: Iterable[Price]) -> dict[str, tuple[Price, ...]]:
+    found: dict[str, list[Price]] = {}
+    for price in prices:
+        found.setdefault(price.model, []).append(price)
+    return {model: tuple(sorted(series, key=lambda price: price.effective_ms)) for model, series in found.items()}
+
+
+def _in_force(series: tuple[Price, ...], at_ms: int) -> Price | None:
+    index = bisect_right(series, at_ms, key=lambda price: price.effective_ms)
+    return series[index - 1] if index else None
+
+
+def _bound(prices: Sequence[Price]) -> Price | None:
+    """One price that no request can cost less under than under any of `prices`, whatever kinds of tokens it uses."""
+    if not prices:
+        return None
+    rate_in, rate_out = max(price.input for price in prices), max(price.output for price in prices)
+    thresholds = [price.long_context_tokens for price in prices if price.long_context_tokens is not None]
+    long_in = max(price.input if price.long_input is None else price.long_input for price in prices)
+    long_out = max(price.output if price.long_output is None else price.long_output for price in prices)
+    long_in, long_out = max(long_in, rate_in), max(long_out, rate_out)
+
+    def kind(of: str, base: str, bound: int, bound_long: int) -> int:
+        """The rate whose plain and whose scaled-up long-context value are both at least those of every price."""
+        dearest = bound
+        for price in prices:
+            own: int = getattr(price, base)
+            value: int | None = getattr(price, of)
+            long: int | None = getattr(price, f"long_{base}")
+            if value is None or own == 0:
+                continue
+            dearest = max(dearest, value)
+            if long is not None and bound_long:
+                scaled = -(-value * long // own)
+                dearest = max(dearest, -(-scaled * bound // bound_long))
+        return dearest
+
+    return Price(
+        model="*",
+        version="dearest." + max(prices, key=lambda price: (price.output, price.input)).version,
+        effective_ms=max(price.effective_ms for price in prices),
+        input=rate_in,
+        output=rate_out,
+        cached_input=kind("cached_input", "input", rate_in, long_in),
+        cache_write_5m=kind("cache_write_5m", "input", rate_in, long_in),
+        cache_write_1h=kind("cache_write_1h", "input", rate_in, long_in),
+        audio_input=kind("audio_input", "input", rate_in, long_in),
+        reasoning=kind("reasoning", "output", rate_out, long_out),
+        audio_output=kind("audio_output", "output", rate_out, long_out),
+        long_context_tokens=min(thresholds) if thresholds else None,
+        long_input=long_in if thresholds else None,
+        long_output=long_out if thresholds else None,
+        max_output_tokens=max((price.max_output_tokens or 0 for price in prices), default=0) or None,
+        max_input_tokens=max((price.max_input_tokens or 0 for price in prices), default=0) or None,
+    )

@@ -1,0 +1,56 @@
+"""The configuration in force, and its replacement while requests run."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from proxy.config.model import GatewayConfig
+from proxy.config.upstream_catalogue import UpstreamCatalogue
+from proxy.domain.errors import ConfigError
+from proxy.domain.price import Price
+
+
+class ConfigHolder:
+    """Hands out the current configuration; `reload` puts a new one in its place in one step, or keeps the old one.
+
+    A request takes `current` once, at its start, and lives by it to its end.
+    reloads, reloads_failed   how often, for metrics
+    """
+
+    def __init__(self, config: GatewayConfig, load: Callable[[], GatewayConfig]) -> None:
+        self._load = load
+        self._reviewed = config
+        self._catalogues: dict[str, UpstreamCatalogue] = {}
+        self.current = config
+        self.reloads = 0
+        self.reloads_failed = 0
+
+    def reload(self) -> tuple[str, ...]:
+        """Read the files again. Returns the problems: empty if the new configuration is in force, else the old one stays."""
+        try:
+            config = self._load()
+        except ConfigError as error:
+            self.reloads_failed += 1
+            return error.problems
+        self._reviewed = config
+        self._catalogues = {name: read for name, read in self._catalogues.items() if name in config.upstreams}
+        self._merge()
+        self.reloads += 1
+        return ()
+
+    def put_upstream_catalogue(self, upstream: str, catalogue: UpstreamCatalogue) -> None:
+        """Price by what an upstream's own catalogue says, below prices.yaml; kept over reloads as long as the upstream exists."""
+        self._catalogues[upstream] = catalogue
+        self._merge()
+
+    def _merge(self) -> None:
+        if not self._catalogues:
+            self.current = self._reviewed
+            return
+        prices: dict[str, Price] = {}
+        families: dict[str, list[str]] = {}
+        for _, catalogue in sorted(self._catalogues.items()):
+            for price in catalogue.prices:
+                prices.setdefault(price.model, price)
+            for family, models in catalogue.families.items():
+                families.setdefault(family, []).extend(models)
+        self.current = replace(self._reviewed, prices=self._reviewed.prices.with_upstream(prices.values(), families))

@@ -1,0 +1,126 @@
+"""A configuration directory, read as a whole: either every file is right, or every problem is told."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proxy.config.catalogue import PriceCatalogue
+from proxy.config.document import FILE_BYTES_MAX, read_document
+from proxy.config.model import GatewayConfig
+from proxy.config.organizations import read_organizations
+from proxy.config.plans import PlanTerms, read_plans
+from proxy.config.prices import read_prices
+from proxy.config.problems import Problems, nearest
+from proxy.config.routes import capabilities_of, read_routes, report_unknown_upstreams
+from proxy.config.section import Section, show
+from proxy.config.upstreams import read_upstreams
+from proxy.domain.errors import ConfigError
+from proxy.domain.organization import Organization
+
+REQUIRED_FILES: Final = ("plans.yaml", "routes.yaml", "upstreams.yaml", "prices.yaml")
+ORGANIZATIONS_FILE: Final = "organizations.yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigSource:
+    """Where configuration comes from, so that it can be read again.
+
+    directory         the operator's files; None: only the shipped ones
+    shipped_dir       stands in for each required file that `directory` does not have; organizations are never taken from it
+    known_dialects    names that routes may use
+    default_url,      of the upstream called `default`, where upstreams.yaml names none
+    default_api_key
+    environ           variables that upstreams.yaml may name
+    """
+
+    directory: Path | None
+    shipped_dir: Path
+    known_dialects: frozenset[str]
+    default_url: str = ""
+    default_api_key: str = ""
+    environ: Mapping[str, str]
+
+    def load(self) -> GatewayConfig:
+        return load_config(
+            self.directory,
+            shipped_dir=self.shipped_dir,
+            known_dialects=self.known_dialects,
+            default_url=self.default_url,
+            default_api_key=self.default_api_key,
+            environ=self.environ,
+        )
+
+
+def load_config(
+    directory: Path | None,
+    *,
+    shipped_dir: Path,
+    known_dialects: Collection[str],
+    environ: Mapping[str, str],
+    default_url: str = "",
+    default_api_key: str = "",
+) -> GatewayConfig:
+    """The configuration of a directory; see ConfigSource. Raises ConfigError with every problem of every file."""
+    problems = Problems()
+    digest = hashlib.sha256()
+    documents = {name: _document(name, _find(name, directory, shipped_dir), digest, problems) for name in REQUIRED_FILES}
+    organizations_file = None if directory is None else directory / ORGANIZATIONS_FILE
+    if directory is not None and not directory.is_dir():
+        problems.add(str(directory), 1, "is not a directory")
+    organizations_document = None
+    if organizations_file is not None and organizations_file.exists():
+        organizations_document = _document(ORGANIZATIONS_FILE, organizations_file, digest, problems)
+
+    plans_document, routes_document, upstreams_document, prices_document = (documents[name] for name in REQUIRED_FILES)
+    if plans_document is None or routes_document is None or upstreams_document is None or prices_document is None:
+        raise ConfigError(problems.texts())  # the rest would only echo the file that cannot be read
+    placed_routes = read_routes(routes_document, known_dialects=known_dialects)
+    capabilities = capabilities_of(placed_routes)
+    plans = read_plans(plans_document)
+    upstreams = read_upstreams(upstreams_document, environ=environ, default_url=default_url, default_api_key=default_api_key)
+    prices = read_prices(prices_document)
+    report_unknown_upstreams(placed_routes, upstreams)
+    _report_dangling(plans, capabilities, prices)
+    organizations: tuple[Organization, ...] = ()
+    if organizations_document is not None:
+        organizations = read_organizations(organizations_document, plans=plans, capabilities=capabilities)
+    if problems:
+        raise ConfigError(problems.texts())
+    return GatewayConfig(
+        plans={name: terms.plan for name, terms in plans.items()},
+        routes=tuple(placed.route for placed in placed_routes),
+        upstreams=upstreams,
+        prices=prices,
+        organizations=organizations,
+        version=digest.hexdigest()[:12],
+    )
+
+
+def _find(name: str, directory: Path | None, shipped_dir: Path) -> Path:
+    own = None if directory is None else directory / name
+    return own if own is not None and own.exists() else shipped_dir / name
+
+
+def _document(name: str, path: Path, digest: "hashlib._Hash", problems: Problems) -> Section | None:
+    try:
+        with path.open("rb") as file:
+            text = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        problems.add(name, 1, f"cannot be read from {path.parent}: {error.strerror}")
+        return None
+    digest.update(f"{name}:{len(text)}:".encode() + text)
+    return read_document(name, text, problems)
+
+
+def _report_dangling(plans: Mapping[str, PlanTerms], capabilities: Collection[str], prices: PriceCatalogue) -> None:
+    """What plans name in other files and is not there."""
+    for terms in plans.values():
+        model = terms.plan.price_as
+        if model is not None and model not in prices:
+            terms.place.problem(f"unknown_model.price_as names {show(model)}, which has no price")
+        for limit in terms.plan.rate_limits:
+            if limit.capability is not None and limit.capability not in capabilities:
+                hint = nearest(limit.capability, capabilities)
+                terms.place.problem(f"rate_limits: {show(limit.capability)} is not a capability of any route{hint}")

@@ -1,0 +1,39 @@
+"""What is wrong with a configuration, all of it at once."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+PROBLEMS_MAX = 100  # past it the list says how many more there are: a file of the wrong kind has one problem a line
+
+
+@dataclass(slots=True)
+class Problems:
+    """Collects problems as "file:line: what is wrong, and the fix", in the order found."""
+
+    lines: list[str] = field(default_factory=list)
+    dropped: int = 0
+
+    def add(self, file: str, line: int, text: str) -> None:
+        if len(self.lines) < PROBLEMS_MAX:
+            self.lines.append(f"{file}:{line}: {text}")
+        else:
+            self.dropped += 1
+
+    def __bool__(self) -> bool:
+        return bool(self.lines)
+
+    def texts(self) -> tuple[str, ...]:
+        if self.dropped:
+            return (*self.lines, f"and {self.dropped} more")
+        return tuple(self.lines)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a word that is not known: ", did you mean 'window'?" or, failing that, the words that are."""
+    names = sorted(known)
+    close = get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f", did you mean {close[0]!r}?"
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"; known: {shown}" if names else ""

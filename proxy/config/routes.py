@@ -1,0 +1,89 @@
+"""routes.yaml: the closed table of endpoints."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.config.model import Route
+from proxy.config.problems import nearest
+from proxy.config.section import Place, Section, is_identifier, show
+
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]{0,31})\}", re.ASCII)
+_LITERAL: Final = re.compile(r"[A-Za-z0-9._~:@-]*", re.ASCII)
+PATH_CHARS_MAX: Final = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedRoute:
+    route: Route
+    place: Place
+
+
+def read_routes(document: Section, *, known_dialects: Collection[str]) -> tuple[PlacedRoute, ...]:
+    """The routes in file order. Two routes that answer the same method and shape of path are a problem of the second."""
+    found: list[PlacedRoute] = []
+    first_lines: dict[tuple[str, str], int] = {}
+    document.require("routes")
+    for item in document.sections("routes"):
+        route = _read_route(item, known_dialects)
+        item.close()
+        if route is None:
+            continue
+        shape = (route.method, _PARAMETER.sub("{}", route.path))
+        if shape in first_lines:
+            item.place.problem(f"answers the same requests as the route on line {first_lines[shape]}")
+        else:
+            first_lines[shape] = item.place.line
+            found.append(PlacedRoute(route=route, place=item.place))
+    document.close()
+    return tuple(found)
+
+
+def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
+    complete = item.require("method", "path", "capability")
+    method = item.choice("method", METHODS)
+    path = item.parsed("path", _path)
+    capability = item.identifier("capability")
+    upstream = item.identifier("upstream") or "default"
+
+    def known_dialect(name: str) -> str:
+        if name not in known_dialects:
+            raise ValueError(f"{show(name)} is not a dialect{nearest(name, known_dialects)}")
+        return name
+
+    dialect = item.parsed("dialect", known_dialect)
+    if not complete or not method or path is None or capability is None:
+        return None
+    return Route(method=method, path=path, capability=capability, dialect=dialect, upstream=upstream)
+
+
+def _path(text: str) -> str:
+    """A path template. Segments hold literals and `{parameters}`; two parameters need a literal between them."""
+    if not text.startswith("/") or len(text) > PATH_CHARS_MAX:
+        raise ValueError(f"must start with / and have at most {PATH_CHARS_MAX} characters, got {show(text)}")
+    names: list[str] = []
+    for segment in text[1:].split("/"):
+        literals = _PARAMETER.split(segment)[::2]
+        names += _PARAMETER.findall(segment)
+        if segment in ("", ".", ".."):
+            raise ValueError(f"must not have empty or dot segments, got {show(text)}")
+        if not all(_LITERAL.fullmatch(literal) for literal in literals):
+            raise ValueError(f"may hold letters, digits, . _ ~ : @ - and {{parameters}}, got {show(text)}")
+        if "" in literals[1:-1]:
+            raise ValueError(f"needs text between two parameters, got {show(text)}")
+    if len(names) != len(set(names)):
+        raise ValueError(f"names a parameter twice, got {show(text)}")
+    return text
+
+
+def capabilities_of(routes: Collection[PlacedRoute]) -> frozenset[str]:
+    return frozenset(placed.route.capability for placed in routes)
+
+
+def report_unknown_upstreams(routes: Collection[PlacedRoute], upstreams: Collection[str]) -> None:
+    for placed in routes:
+        name = placed.route.upstream
+        if name not in upstreams and is_identifier(name):
+            placed.place.problem(f"names the unknown upstream {name!r}{nearest(name, upstreams)}")
