@@ -4,9 +4,28 @@ from collections.abc import Mapping
 
 from proxy.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
 from proxy.dialects.dialect import Dialect
+from proxy.dialects.gemini_embed import GeminiBatchEmbed, GeminiEmbed
+from proxy.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
+from proxy.dialects.gloo import GlooChat, GlooChatV1, GlooGroundedChat, GlooGroundedResponses, GlooResponses
+from proxy.dialects.openai_chat import OpenAiChat
+from proxy.dialects.openai_completions import OpenAiCompletions
+from proxy.dialects.openai_embeddings import OpenAiEmbeddings
+from proxy.dialects.openai_responses import OpenAiResponses
 
 
 def dialects() -> Mapping[str, Dialect]:
     """A new registry; dialects hold no state beyond their decoders, so one serves a whole process."""
-    known: tuple[Dialect, ...] = (AnthropicMessages(), AnthropicCountTokens())
+    known: tuple[Dialect, ...] = (
+        OpenAiChat(),
+        OpenAiResponses(),
+        OpenAiCompletions(),
+        OpenAiEmbeddings(),
+        GlooChat(),
+        GlooChatV1(),
+        GlooGroundedChat(),
+        GlooResponses(),
+        GlooGroundedResponses(),
+        AnthropicMessages(),
+        AnthropicCountTokens(),
+    )
     return {dialect.name: dialect for dialect in known}

@@ -1,0 +1,201 @@
+"""What a request to the Gemini API asks for. The model stands in the path, not in the body."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from proxy.dialects.body import read_body
+from proxy.dialects.dialect import RequestFacts
+from proxy.dialects.prompt_parts import PromptParts
+from proxy.domain.errors import RequestRejectedError
+from proxy.domain.prompt import ImageInput
+from proxy.domain.token_counts import TOKENS_MAX
+
+CANDIDATES_MAX: Final = 128  # answers to one request; more are refused (Gemini itself stops at 8)
+
+Json = dict[str, Any]
+BodyDecoder = msgspec.json.Decoder[Json]
+
+# Members in both spellings that the proto3 JSON mapping reads.
+_SNAKE_CASE: Final[Mapping[str, str]] = {
+    "systemInstruction": "system_instruction",
+    "generationConfig": "generation_config",
+    "cachedContent": "cached_content",
+    "maxOutputTokens": "max_output_tokens",
+    "candidateCount": "candidate_count",
+    "responseModalities": "response_modalities",
+    "responseSchema": "response_schema",
+    "responseJsonSchema": "response_json_schema",
+    "functionDeclarations": "function_declarations",
+    "inlineData": "inline_data",
+    "fileData": "file_data",
+    "functionCall": "function_call",
+    "functionResponse": "function_response",
+    "executableCode": "executable_code",
+    "codeExecutionResult": "code_execution_result",
+    "toolCall": "tool_call",
+    "toolResponse": "tool_response",
+    "mimeType": "mime_type",
+}
+_JSON_PARTS: Final = ("functionCall", "executableCode", "codeExecutionResult", "toolCall", "toolResponse")
+# Tools of which nothing is read but their definition; any other is run by the provider, and its results are input.
+_CLIENT_TOOLS: Final = frozenset({"functionDeclarations", "function_declarations", "computerUse", "computer_use"})
+_NUMERAL: Final = re.compile(r"\d{1,18}", re.ASCII)
+
+
+def read_generate(body: bytes, decoder: BodyDecoder, *, path: Mapping[str, str], stream: bool) -> RequestFacts:
+    """Facts of a request for content. Raises RequestRejectedError."""
+    asked = read_body(body, decoder)
+    config = _object(_member(asked, "generationConfig"))
+    modalities = _member(config, "responseModalities")
+    parts = PromptParts()
+    for content in (_member(asked, "systemInstruction"), *_items(asked.get("contents"))):
+        add_content(parts, content)
+    for tool in _items(asked.get("tools")):
+        _add_tool(parts, tool)
+    for schema in ("responseSchema", "responseJsonSchema"):
+        parts.add_text(_member(config, schema))
+    if _member(asked, "cachedContent"):
+        parts.add_unseen()
+    return RequestFacts(
+        model=path_model(path),
+        prompt=parts.shape(),
+        stream=stream,
+        max_output_tokens=_count(_member(config, "maxOutputTokens"), "generationConfig.maxOutputTokens", TOKENS_MAX),
+        choices=_candidates(config),
+        audio_input=parts.audio_input,
+        audio_output=any(isinstance(each, str) and each.upper() == "AUDIO" for each in _items(modalities)),
+        has_unknown_input=parts.has_unknown_input,
+    )
+
+
+def path_model(path: Mapping[str, str]) -> str:
+    """The model that the route's path names. Raises RequestRejectedError."""
+    model = path.get("model", "")
+    if not model:
+        raise RequestRejectedError("The path names no model.", param="model")
+    return model
+
+
+def output_maximum_path(body: bytes, decoder: BodyDecoder) -> tuple[str, str]:
+    """Where the maximum output stands in this body, in the spelling it uses."""
+    asked = decoder.decode(body)
+    config_name = "generation_config" if "generation_config" in asked else "generationConfig"
+    config = _object(asked.get(config_name))
+    return config_name, "max_output_tokens" if "max_output_tokens" in config else "maxOutputTokens"
+
+
+def add_content(parts: PromptParts, content: object) -> None:
+    """A Content of parts; null is nothing, and text may stand alone."""
+    if not isinstance(content, dict):
+        parts.add_text(content)
+        return
+    parts.messages += 1
+    for part in _items(content.get("parts")):
+        _add_part(parts, part)
+
+
+def _add_part(parts: PromptParts, part: object) -> None:
+    if not isinstance(part, dict):
+        parts.add_text(part)
+        return
+    is_known = False
+    if "text" in part:
+        parts.add_text(part["text"])
+        is_known = True
+    blob = _member(part, "inlineData")
+    if blob is not None:
+        parts.add_base64(_member(_object(blob), "mimeType"), _object(blob).get("data", blob))
+        is_known = True
+    file = _member(part, "fileData")
+    if file is not None:
+        _add_file(parts, _member(_object(file), "mimeType"))
+        is_known = True
+    response = _member(part, "functionResponse")
+    if response is not None:
+        _add_function_response(parts, response)
+        is_known = True
+    for name in _JSON_PARTS:
+        value = _member(part, name)
+        if value is not None:
+            parts.add_json(value)
+            is_known = True
+    if not is_known:
+        parts.add_json(part)
+
+
+def _add_file(parts: PromptParts, mime_type: object) -> None:
+    """A file by its URI: of unknown size, and of unknown kind unless the request tells it."""
+    kind = mime_type.partition("/")[0].lower() if isinstance(mime_type, str) else ""
+    if kind == "image":
+        parts.images.append(ImageInput())
+    parts.audio_input |= kind not in {"image", "text", "application"}
+    parts.add_unseen()
+
+
+def _add_function_response(parts: PromptParts, response: object) -> None:
+    """JSON, and perhaps media beside it."""
+    if not isinstance(response, dict):
+        parts.add_text(response)
+        return
+    parts.add_json({name: value for name, value in response.items() if name != "parts"})
+    for part in _items(response.get("parts")):
+        _add_part(parts, part)
+
+
+def _add_tool(parts: PromptParts, tool: object) -> None:
+    if not isinstance(tool, dict):
+        parts.add_tool(tool)
+        return
+    for declaration in _items(_member(tool, "functionDeclarations")):
+        parts.add_tool(declaration)
+    if not tool.keys() <= _CLIENT_TOOLS:
+        parts.add_unseen()
+
+
+def _candidates(config: Json) -> int:
+    count = _count(_member(config, "candidateCount"), "generationConfig.candidateCount", CANDIDATES_MAX + 1) or 1
+    if count > CANDIDATES_MAX:
+        raise RequestRejectedError(
+            f"'candidateCount' must be at most {CANDIDATES_MAX}.",
+            param="generationConfig.candidateCount",
+        )
+    return count
+
+
+def _count(value: object, param: str, most: int) -> int | None:
+    """A number as the proto3 JSON mapping reads it: also 100.0 and "100". None where it is absent or 0, which means unset.
+
+    Cut to `most`. Raises RequestRejectedError for anything else, which another parser might read as a number.
+    """
+    if value is None:
+        return None
+    number: object = value
+    if (isinstance(value, str) and _NUMERAL.fullmatch(value)) or (isinstance(value, float) and value.is_integer()):
+        number = int(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise RequestRejectedError(f"'{param}' must be a whole number of 0 or more.", param=param)
+    return min(number, most) or None
+
+
+def _member(holder: Json, name: str) -> Any:
+    """A member in either spelling. Raises RequestRejectedError if both are there: which one counts is for no one to guess."""
+    snake = _SNAKE_CASE[name]
+    if snake not in holder:
+        return holder.get(name)
+    if name in holder:
+        raise RequestRejectedError(f"'{name}' and '{snake}' are the same member, given twice.", param=name)
+    return holder[snake]
+
+
+def _object(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _items(value: object) -> list[Any]:
+    """The list; of anything else but null, a list of that alone, as Google's parser reads a repeated field."""
+    if isinstance(value, list):
+        return value
+    return [] if value is None else [value]
