@@ -69,12 +69,10 @@ def _check_structure(body: bytes) -> None:
         if last == _QUOTE:
             continue
         if last == _COLON:
-            key = token if token[-2] == _QUOTE else token[:-1].rstrip() + b":"
-            if b"\\" in key:
-                key = msgspec.json.encode(msgspec.json.decode(key[:-1])) + b":"
+            key = _key(token)
             keys = keys_by_level[-1]
             if key in keys:
-                name = key[1:-2].decode()
+                name = key[1:-1].decode()
                 raise RequestRejectedError(f"Duplicate key '{name}' in the request body.", param=name)
             keys.add(key)
         elif last in (_OBJECT, _ARRAY):
@@ -83,6 +81,17 @@ def _check_structure(body: bytes) -> None:
                 raise _too_deep()
         else:
             keys_by_level.pop()
+
+
+def _key(token: bytes) -> bytes:
+    """The key of a token that ends in a colon, in quotes and in one spelling. A lone surrogate stays as it is written."""
+    key = token[:-1] if token[-2] == _QUOTE else token[:-1].rstrip()
+    if b"\\" in key:
+        try:
+            return msgspec.json.encode(msgspec.json.decode(key))
+        except msgspec.DecodeError:
+            return key
+    return key
 
 
 def with_member(body: bytes, path: tuple[str, ...], value: bytes) -> bytes:
@@ -102,6 +111,12 @@ def with_member(body: bytes, path: tuple[str, ...], value: bytes) -> bytes:
             return body[: start + 1] + member + (b"" if is_empty else b",") + body[start + 1 :]
         start = found
     return body[:start] + value + body[_value_end(body, start) :]
+
+
+def member_start(body: bytes, key: str) -> int:
+    """Where the value of the top-level member `key` begins in the JSON object `body`; -1 if it has none."""
+    start = _value_start(body, 0)
+    return _find_member(body, start, key) if body[start : start + 1] == b"{" else -1
 
 
 def _nested(path: tuple[str, ...], value: bytes) -> bytes:
@@ -133,6 +148,7 @@ def _value_end(body: bytes, start: int) -> int:
 
 def _find_member(body: bytes, start: int, key: str) -> int:
     """Where the value of `key` begins in the object that begins at `start`; -1 if it has no such member."""
+    wanted = msgspec.json.encode(key)
     depth = 0
     for token in _TOKEN.finditer(body, start):
         last = body[token.end() - 1]
@@ -142,6 +158,6 @@ def _find_member(body: bytes, start: int, key: str) -> int:
             depth -= 1
             if depth == 0:
                 return -1
-        elif depth == 1 and last == _COLON and msgspec.json.decode(token[0][:-1]) == key:
+        elif depth == 1 and last == _COLON and _key(token[0]) == wanted:
             return _value_start(body, token.end())
     return -1

@@ -27,5 +27,10 @@ def dialects() -> Mapping[str, Dialect]:
         GlooGroundedResponses(),
         AnthropicMessages(),
         AnthropicCountTokens(),
+        GeminiGenerate(),
+        GeminiStreamGenerate(),
+        GeminiCountTokens(),
+        GeminiEmbed(),
+        GeminiBatchEmbed(),
     )
     return {dialect.name: dialect for dialect in known}

@@ -1,0 +1,118 @@
+"""OpenAI's chat completions, and everything that speaks their shape."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from proxy.dialects.body import read_body, with_member
+from proxy.dialects.dialect import RequestFacts, ResponseMeter
+from proxy.dialects.meters import Framing, UnreadMeter, framing
+from proxy.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
+from proxy.dialects.openai_prompt import ChatMessage, PromptDraft, add_message
+from proxy.dialects.openai_shape import OpenAiShape
+from proxy.domain.errors import RequestRejectedError
+from proxy.domain.token_counts import TOKENS_MAX
+
+CHOICES_MAX: Final = 1024  # answers that one request may ask for; OpenAI's own bound is 128
+
+OutputTokens = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
+Choices = Annotated[int, msgspec.Meta(ge=1, le=CHOICES_MAX)]
+
+
+class StreamOptions(msgspec.Struct, gc=False):
+    include_usage: bool | None = None
+
+
+class ChatRequest(msgspec.Struct, gc=False):
+    """The fields acted on."""
+
+    messages: list[ChatMessage] | None = None
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_completion_tokens: OutputTokens | None = None
+    max_tokens: OutputTokens | None = None
+    n: Choices | None = None
+    tools: list[msgspec.Raw] | None = None
+    functions: list[msgspec.Raw] | None = None
+    response_format: msgspec.Raw = msgspec.Raw()
+    modalities: list[Any] | None = None
+    web_search_options: Any = None
+    prompt_cache_retention: Any = None
+    auto_routing: bool | None = None
+    model_family: str | None = None
+
+
+class OpenAiChat(OpenAiShape):
+    """POST /v1/chat/completions."""
+
+    name = "openai_chat"
+    default_maximum = "max_completion_tokens"  # the member that bounds the output where the request has none
+    adds_unknown_input = False  # the provider itself puts text into every prompt
+
+    def __init__(self) -> None:
+        self._requests = msgspec.json.Decoder(ChatRequest)
+        self._answers = msgspec.json.Decoder(ChoicesBody)
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        """Facts of a chat request. max_completion_tokens goes before max_tokens, as at OpenAI."""
+        del path, query
+        request = read_body(body, self._requests)
+        model, model_family = self._model(request)
+        if request.messages is None:
+            raise RequestRejectedError("Missing required parameter: 'messages'.", param="messages")
+        draft = PromptDraft()
+        for message in request.messages:
+            add_message(draft, message)
+        draft.add_tools(request.tools)
+        draft.add_tools(request.functions)
+        draft.add_raw(request.response_format)
+        is_long_cached = request.prompt_cache_retention == "24h"
+        maximum = request.max_completion_tokens
+        return RequestFacts(
+            model=model,
+            model_family=model_family,
+            prompt=draft.shape(),
+            stream=request.stream is True,
+            max_output_tokens=request.max_tokens if maximum is None else maximum,
+            choices=request.n or 1,
+            asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
+            cache_write_5m=True,  # prompts are cached without being asked to be
+            cache_write_1h=is_long_cached,
+            audio_input=draft.has_audio,
+            audio_output="audio" in (request.modalities or ()),
+            has_unknown_input=self.adds_unknown_input or draft.has_unknown or request.web_search_options is not None,
+        )
+
+    def _model(self, request: ChatRequest) -> tuple[str | None, str | None]:
+        """The model asked for and Gloo's family; here a model is required."""
+        if not request.model:
+            raise RequestRejectedError("You must provide a model parameter.", param="model")
+        return request.model, None
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        """`body` with stream_options.include_usage and the maximum set where asked for; every other byte stays."""
+        if ask_usage and facts.stream and not facts.asks_usage:
+            body = with_member(body, ("stream_options", "include_usage"), b"true")
+        if max_output_tokens is not None:
+            body = self._with_maximum(body, max_output_tokens)
+        return body
+
+    def _with_maximum(self, body: bytes, max_output_tokens: int) -> bytes:
+        """The maximum under the name that the request uses; of two names, under both: services differ in which they obey."""
+        request = self._requests.decode(body)
+        given = {"max_completion_tokens": request.max_completion_tokens, "max_tokens": request.max_tokens}
+        named = {name: maximum for name, maximum in given.items() if maximum is not None}
+        for name, maximum in (named or {self.default_maximum: max_output_tokens}).items():
+            body = with_member(body, (name,), b"%d" % min(maximum, max_output_tokens))
+        return body
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
+        match framing(content_type, stream=facts.stream):
+            case Framing.EVENTS:
+                return ChoicesStreamMeter(self._answers, hides=hide_usage)
+            case Framing.JSON:
+                return ChoicesJsonMeter(self._answers)
+            case Framing.UNREAD:
+                return UnreadMeter()

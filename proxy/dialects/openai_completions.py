@@ -1,0 +1,97 @@
+"""OpenAI's older text completions: a prompt in, text out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from proxy.dialects.body import read_body, with_member
+from proxy.dialects.dialect import RequestFacts, ResponseMeter
+from proxy.dialects.meters import Framing, UnreadMeter, framing
+from proxy.dialects.openai_chat import Choices, OutputTokens, StreamOptions
+from proxy.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
+from proxy.dialects.openai_prompt import PromptDraft
+from proxy.dialects.openai_shape import OpenAiShape
+from proxy.domain.errors import RequestRejectedError
+
+InputEntry = str | int | list[int]
+TextInput = str | list[InputEntry]
+
+
+class CompletionRequest(msgspec.Struct, gc=False):
+    """The fields acted on."""
+
+    model: str | None = None
+    prompt: TextInput | None = None
+    suffix: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: OutputTokens | None = None
+    n: Choices | None = None
+    best_of: Choices | None = None
+    echo: Any = None
+
+
+class OpenAiCompletions(OpenAiShape):
+    """POST /v1/completions."""
+
+    name = "openai_completions"
+
+    def __init__(self) -> None:
+        self._requests = msgspec.json.Decoder(CompletionRequest)
+        self._answers = msgspec.json.Decoder(ChoicesBody)
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        """Facts of a completion request. Each prompt of a list is answered n times; best_of answers are generated and billed."""
+        del path, query
+        request = read_body(body, self._requests)
+        if not request.model:
+            raise RequestRejectedError("You must provide a model parameter.", param="model")
+        draft = PromptDraft()
+        prompts = add_input(draft, request.prompt)
+        draft.add_text(request.suffix)
+        return RequestFacts(
+            model=request.model,
+            prompt=draft.shape(),
+            stream=request.stream is True,
+            max_output_tokens=request.max_tokens,
+            choices=max(request.n or 1, request.best_of or 1) * max(prompts, 1),
+            asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
+            cache_write_5m=True,
+        )
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        if ask_usage and facts.stream and not facts.asks_usage:
+            body = with_member(body, ("stream_options", "include_usage"), b"true")
+        if max_output_tokens is not None:
+            body = with_member(body, ("max_tokens",), b"%d" % max_output_tokens)
+        return body
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
+        match framing(content_type, stream=facts.stream):
+            case Framing.EVENTS:
+                return ChoicesStreamMeter(self._answers, hides=hide_usage)
+            case Framing.JSON:
+                return ChoicesJsonMeter(self._answers)
+            case Framing.UNREAD:
+                return UnreadMeter()
+
+
+def add_input(draft: PromptDraft, text: TextInput | None) -> int:
+    """Add a text, texts, token ids or lists of token ids; return how many inputs that is (token ids in one list are one)."""
+    if text is None or isinstance(text, str):
+        draft.add_text(text)
+        return 1
+    inputs = 0
+    has_ids = False
+    for entry in text:
+        if isinstance(entry, int):
+            draft.tokens += 1
+            has_ids = True
+        else:
+            inputs += 1
+            if isinstance(entry, str):
+                draft.add_text(entry)
+            else:
+                draft.tokens += len(entry)
+    return inputs + has_ids

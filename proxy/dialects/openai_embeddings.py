@@ -1,0 +1,83 @@
+"""OpenAI's embeddings: text in, vectors out, no output tokens."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from proxy.dialects.body import read_body
+from proxy.dialects.dialect import RequestFacts, ResponseMeter
+from proxy.dialects.lenient import lenient_decode, name_or_none
+from proxy.dialects.meters import Framing, JsonMeter, UnreadMeter, framing
+from proxy.dialects.openai_completions import TextInput, add_input
+from proxy.dialects.openai_prompt import PromptDraft
+from proxy.dialects.openai_shape import OpenAiShape
+from proxy.dialects.openai_usage import embedding_counts
+from proxy.domain.errors import RequestRejectedError
+
+
+class EmbeddingsRequest(msgspec.Struct, gc=False):
+    """The fields acted on."""
+
+    model: str | None = None
+    input: TextInput | None = None
+
+
+class EmbeddingsAnswer(msgspec.Struct, gc=False):
+    """The fields acted on, each open to any value; the vectors are skipped."""
+
+    model: Any = None
+    usage: Any = None
+    error: Any = None
+
+
+class OpenAiEmbeddings(OpenAiShape):
+    """POST /v1/embeddings."""
+
+    name = "openai_embeddings"
+
+    def __init__(self) -> None:
+        self._requests = msgspec.json.Decoder(EmbeddingsRequest)
+        self._answers = msgspec.json.Decoder(EmbeddingsAnswer)
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        del path, query
+        request = read_body(body, self._requests)
+        if not request.model:
+            raise RequestRejectedError("You must provide a model parameter.", param="model")
+        if request.input is None:
+            raise RequestRejectedError("Missing required parameter: 'input'.", param="input")
+        draft = PromptDraft()
+        add_input(draft, request.input)
+        return RequestFacts(model=request.model, prompt=draft.shape(), has_output=False)
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        """`body`: embeddings neither stream nor generate."""
+        del facts, ask_usage, max_output_tokens
+        return body
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
+        del hide_usage
+        is_json = framing(content_type, stream=facts.stream) is Framing.JSON
+        return EmbeddingsMeter(self._answers) if is_json else UnreadMeter()
+
+
+class EmbeddingsMeter(JsonMeter):
+    """Reads the model and the usage beside the vectors."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self, decoder: "msgspec.json.Decoder[EmbeddingsAnswer]") -> None:
+        super().__init__()
+        self._decoder = decoder
+
+    def _read(self, body: bytes) -> bool:
+        answer = lenient_decode(body, self._decoder)
+        if answer is None:
+            return False
+        reading = self.reading
+        reading.ended = True
+        reading.failed = bool(answer.error)
+        reading.response_model = name_or_none(answer.model)
+        reading.usage = embedding_counts(answer.usage, reading.flags)
+        return True

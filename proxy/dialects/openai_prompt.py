@@ -1,0 +1,135 @@
+"""What an OpenAI-shaped request asks a model to read: messages, items, parts and tools, gathered into a PromptShape.
+
+Parts of a kind that is not known here count as input of unknown size, never as an error: the provider decides what it accepts.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from proxy.dialects.image_size import base64_bytes, data_url_image_size
+from proxy.dialects.lenient import items_of, member
+from proxy.domain.prompt import ImageInput, PromptShape
+
+_TEXT_OF: Final[Mapping[str, str]] = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "reasoning_text": "text",
+    "summary_text": "text",
+    "refusal": "refusal",
+}
+
+
+class PromptDraft:
+    """A PromptShape in the making, with what else of the input decides a price."""
+
+    __slots__ = ("has_audio", "has_unknown", "images", "messages", "opaque_bytes", "texts", "tokens", "tools")
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.messages = 0
+        self.tools: list[str] = []
+        self.images: list[ImageInput] = []
+        self.opaque_bytes = 0
+        self.tokens = 0
+        self.has_audio = False
+        self.has_unknown = False
+
+    def shape(self) -> PromptShape:
+        return PromptShape(
+            texts=tuple(self.texts),
+            messages=self.messages,
+            tools=tuple(self.tools),
+            images=tuple(self.images),
+            opaque_bytes=self.opaque_bytes,
+            tokens=self.tokens,
+        )
+
+    def add_text(self, text: object) -> None:
+        if isinstance(text, str) and text:
+            self.texts.append(text)
+
+    def add_raw(self, value: msgspec.Raw) -> None:
+        """A value that the model reads as its JSON text; nothing where it is absent or null."""
+        if (text := bytes(value).decode()) not in ("", "null"):
+            self.texts.append(text)
+
+    def add_tools(self, tools: Sequence[msgspec.Raw] | None) -> None:
+        self.tools += [bytes(tool).decode() for tool in tools or ()]
+
+    def add_content(self, content: object) -> None:
+        """Content of a message or a tool's output: text, or parts."""
+        if isinstance(content, str):
+            self.add_text(content)
+        for part in items_of(content):
+            self.add_part(part)
+
+    def add_part(self, part: object) -> None:
+        """One part of chat content (`text`, `image_url`, `input_audio`, `file`) or of Responses content (`input_…`)."""
+        if isinstance(part, str):
+            self.add_text(part)
+            return
+        kind = member(part, "type")
+        text_key = _TEXT_OF.get(kind) if isinstance(kind, str) else None
+        if text_key is not None:
+            self.add_text(member(part, text_key))
+        elif kind in ("image_url", "input_image"):
+            self._add_image(part)
+        elif kind == "input_audio":
+            self._add_base64(member(member(part, "input_audio"), "data"))
+            self.has_audio = True
+        elif kind in ("file", "input_file"):
+            self._add_file(member(part, "file") or part)
+        else:
+            self.has_unknown = True
+
+    def _add_image(self, part: object) -> None:
+        image: object = member(part, "image_url")
+        url = member(image, "url") if isinstance(image, dict) else image
+        detail = member(image, "detail") or member(part, "detail")
+        width, height = data_url_image_size(url) if isinstance(url, str) else (0, 0)
+        if not width:
+            self.has_unknown = True
+        self.images.append(ImageInput(detail=detail if isinstance(detail, str) else "auto", width=width, height=height))
+
+    def _add_file(self, file: object) -> None:
+        self.add_text(member(file, "filename"))
+        data = member(file, "file_data")
+        if isinstance(data, str):
+            self._add_base64(data)
+        else:  # an id or a URL
+            self.has_unknown = True
+
+    def _add_base64(self, data: object) -> None:
+        if isinstance(data, str):
+            self.opaque_bytes += base64_bytes(data.rpartition(",")[2])
+        else:
+            self.has_unknown = True
+
+
+class ChatMessage(msgspec.Struct, gc=False):
+    """A message as the conversation's history has it; what the model reads of it."""
+
+    content: str | list[Any] | None = None
+    name: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
+    function_call: msgspec.Raw = msgspec.Raw()
+    refusal: Any = None
+    reasoning_content: Any = None
+    audio: Any = None
+
+
+def add_message(draft: PromptDraft, message: ChatMessage) -> None:
+    draft.messages += 1
+    draft.add_content(message.content)
+    draft.add_text(message.name)
+    draft.add_text(message.refusal)
+    draft.add_text(message.reasoning_content)
+    for call in message.tool_calls or ():
+        draft.add_raw(call)
+    draft.add_raw(message.function_call)
+    if message.audio is not None:  # the id of an earlier answer
+        draft.has_unknown = True
+        draft.has_audio = True

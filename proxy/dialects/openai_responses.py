@@ -1,0 +1,257 @@
+"""OpenAI's Responses API. The usage is in the response object, streamed or not; no option asks for it."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from proxy.dialects.body import read_body, with_member
+from proxy.dialects.dialect import MeterReading, RequestFacts, ResponseMeter
+from proxy.dialects.lenient import items_of, lenient_decode, member, name_or_none
+from proxy.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, JsonMeter, UnreadMeter, add_text, framing
+from proxy.dialects.openai_chat import OutputTokens
+from proxy.dialects.openai_choices import DONE_BYTES_MAX
+from proxy.dialects.openai_prompt import PromptDraft
+from proxy.dialects.openai_shape import OpenAiShape, openai_error
+from proxy.dialects.openai_usage import responses_counts
+from proxy.dialects.sse import SseEvent
+from proxy.domain.errors import Refusal, RequestRejectedError
+
+_ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
+_CLIENT_TOOLS: Final = frozenset({"function", "custom"})  # any other tool runs at the provider and reads what we cannot see
+_TEXT_FIELDS: Final = ("name", "arguments", "input", "code")
+
+
+class TextFormat(msgspec.Struct, gc=False):
+    format: msgspec.Raw = msgspec.Raw()
+
+
+class ToolKind(msgspec.Struct, gc=False):
+    type: Any = None
+
+
+class ResponsesRequest(msgspec.Struct, gc=False):
+    """The fields acted on."""
+
+    model: str | None = None
+    input: str | list[Any] | None = None
+    instructions: str | list[Any] | None = None
+    stream: bool | None = None
+    max_output_tokens: OutputTokens | None = None
+    tools: list[msgspec.Raw] | None = None
+    text: TextFormat | None = None
+    modalities: list[Any] | None = None
+    background: bool | None = None
+    previous_response_id: Any = None
+    conversation: Any = None
+    prompt: Any = None
+    prompt_cache_retention: Any = None
+    auto_routing: bool | None = None
+    model_family: str | None = None
+
+
+class OpenAiResponses(OpenAiShape):
+    """POST /v1/responses."""
+
+    name = "openai_responses"
+    adds_unknown_input = False  # the provider itself puts text into every prompt
+
+    def __init__(self) -> None:
+        self._requests = msgspec.json.Decoder(ResponsesRequest)
+        self._tools = msgspec.json.Decoder(ToolKind)
+        self._answers = msgspec.json.Decoder(ResponsesBody)
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        """Facts of a Responses request. Stored context (an earlier response, a conversation, a prompt template) is unseen input."""
+        del path, query
+        request = read_body(body, self._requests)
+        model, model_family = self._model(request)
+        if request.background:
+            raise RequestRejectedError("Background responses cannot be metered: leave out 'background'.", param="background")
+        draft = PromptDraft()
+        draft.add_content(request.instructions)
+        if isinstance(request.input, str):
+            draft.messages = 1
+            draft.add_text(request.input)
+        else:
+            for item in request.input or ():
+                add_item(draft, item)
+        draft.add_tools(request.tools)
+        if request.text is not None:
+            draft.add_raw(request.text.format)
+        reads_stored = any(field is not None for field in (request.previous_response_id, request.conversation, request.prompt))
+        return RequestFacts(
+            model=model,
+            model_family=model_family,
+            prompt=draft.shape(),
+            stream=request.stream is True,
+            max_output_tokens=request.max_output_tokens,
+            cache_write_5m=True,  # prompts are cached without being asked to be
+            cache_write_1h=request.prompt_cache_retention == "24h",
+            audio_input=draft.has_audio,
+            audio_output="audio" in (request.modalities or ()),
+            has_unknown_input=self.adds_unknown_input or draft.has_unknown or reads_stored or self._has_provider_tools(request),
+        )
+
+    def _model(self, request: ResponsesRequest) -> tuple[str | None, str | None]:
+        """The model asked for and Gloo's family. A stored prompt may name the model, which is then not known here."""
+        if not request.model and request.prompt is None:
+            raise RequestRejectedError("You must provide a model parameter.", param="model")
+        return request.model or None, None
+
+    def _has_provider_tools(self, request: ResponsesRequest) -> bool:
+        for tool in request.tools or ():
+            kind = lenient_decode(bytes(tool), self._tools)
+            if kind is None or not isinstance(kind.type, str) or kind.type not in _CLIENT_TOOLS:
+                return True
+        return False
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        """`body` with the maximum set where asked for; usage comes without asking."""
+        del facts, ask_usage
+        return body if max_output_tokens is None else with_member(body, ("max_output_tokens",), b"%d" % max_output_tokens)
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
+        del hide_usage  # nothing was asked for, so nothing is hidden
+        match framing(content_type, stream=facts.stream):
+            case Framing.EVENTS:
+                return ResponsesStreamMeter(self._answers)
+            case Framing.JSON:
+                return ResponsesJsonMeter(self._answers)
+            case Framing.UNREAD:
+                return UnreadMeter()
+
+    def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
+        """An `error` event, with the members both where the Responses reference has them and where SDKs look for an error."""
+        error = openai_error(refusal) | {"request_id": request_id}
+        event = {
+            "type": "error",
+            "code": error["code"],
+            "message": error["message"],
+            "param": error["param"],
+            "sequence_number": 0,
+            "error": error,
+        }
+        return b"event: error\ndata: " + msgspec.json.encode(event) + b"\n\n"
+
+
+def add_item(draft: PromptDraft, item: object) -> None:
+    """One item of a Responses input: a message, a call and its output, or reasoning handed back."""
+    kind = member(item, "type")
+    if kind == "message" or (kind is None and member(item, "role") is not None):
+        draft.messages += 1
+        draft.add_content(member(item, "content"))
+    elif kind in ("function_call", "custom_tool_call"):
+        for field in _TEXT_FIELDS:
+            draft.add_text(member(item, field))
+    elif kind in ("function_call_output", "custom_tool_call_output"):
+        draft.add_content(member(item, "output"))
+    elif kind == "reasoning":
+        draft.add_content(member(item, "summary"))
+        draft.add_content(member(item, "content"))
+        encrypted = member(item, "encrypted_content")
+        draft.opaque_bytes += len(encrypted) if isinstance(encrypted, str) else 0
+    else:  # a reference to a stored item, or what a provider's own tool has read
+        draft.has_unknown = True
+
+
+class ResponsesBody(msgspec.Struct, gc=False):
+    """An event, or a response object: the fields acted on, each open to any value."""
+
+    type: Any = None
+    delta: Any = None
+    item: Any = None
+    response: Any = None
+    object: Any = None
+    status: Any = None
+    model: Any = None
+    usage: Any = None
+    output: Any = None
+    error: Any = None
+
+
+class ResponsesStreamMeter(EventStreamMeter):
+    """Reads typed events up to `response.completed`, `response.incomplete` or `response.failed`.
+
+    The response object is nested under `response`, or, as Gloo sends it, the event itself.
+    """
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self, decoder: "msgspec.json.Decoder[ResponsesBody]") -> None:
+        super().__init__()
+        self._decoder = decoder
+
+    def _read(self, event: SseEvent) -> bytes:
+        data = event.data
+        reading = self.reading
+        if len(data) <= DONE_BYTES_MAX and data.strip() == b"[DONE]":
+            reading.ended = True
+            return event.raw
+        body = lenient_decode(data, self._decoder)
+        if body is None:
+            reading.flags.add(EVENT_UNREADABLE)
+            return event.raw
+        kind = body.type if isinstance(body.type, str) else event.name.decode(errors="replace")
+        if body.delta is not None:
+            if "audio.delta" not in kind:  # base64
+                add_text(reading, body.delta)
+        elif kind == "response.output_item.added":
+            add_text(reading, member(body.item, "name"))
+        elif kind == "error" or (body.error and body.response is None):
+            reading.failed = True
+        self._read_response(body, kind)
+        return event.raw
+
+    def _read_response(self, body: ResponsesBody, kind: str) -> None:
+        """What a response object inside the event says; the text of the answer was in the deltas."""
+        reading = self.reading
+        nested = body.response
+        if isinstance(nested, dict):
+            model, usage, status, error = nested.get("model"), nested.get("usage"), nested.get("status"), nested.get("error")
+        else:
+            model, usage, status, error = body.model, body.usage, body.status, body.error
+        if model is not None:
+            reading.response_model = name_or_none(model) or reading.response_model
+        if usage is not None:
+            reading.usage = responses_counts(usage, reading.flags) or reading.usage
+        is_whole_response = isinstance(nested, dict) or body.object == "response"
+        end = kind.removeprefix("response.")
+        if end not in _ENDS and is_whole_response and isinstance(status, str):
+            end = status
+        if end in _ENDS:
+            reading.ended = True
+            reading.failed = reading.failed or end == "failed" or bool(error)
+
+
+class ResponsesJsonMeter(JsonMeter):
+    """Reads a whole response object."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self, decoder: "msgspec.json.Decoder[ResponsesBody]") -> None:
+        super().__init__()
+        self._decoder = decoder
+
+    def _read(self, body: bytes) -> bool:
+        answer = lenient_decode(body, self._decoder)
+        if answer is None:
+            return False
+        reading = self.reading
+        reading.ended = True
+        reading.failed = bool(answer.error) or answer.status == "failed"
+        reading.response_model = name_or_none(answer.model)
+        reading.usage = responses_counts(answer.usage, reading.flags)
+        for item in items_of(answer.output):
+            _read_item(reading, item)
+        return True
+
+
+def _read_item(reading: MeterReading, item: object) -> None:
+    """The generated text of one output item."""
+    for field in _TEXT_FIELDS:
+        add_text(reading, member(item, field))
+    for parts in (member(item, "content"), member(item, "summary")):
+        for part in items_of(parts):
+            add_text(reading, member(part, "text"))
+            add_text(reading, member(part, "refusal"))
