@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from proxy.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
 from proxy.dialects.dialect import Dialect
-from proxy.dialects.gemini_embed import GeminiBatchEmbed, GeminiEmbed
+from proxy.dialects.gemini_embed import GeminiEmbed
 from proxy.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
 from proxy.dialects.gloo import GlooChat, GlooChatV1, GlooGroundedChat, GlooGroundedResponses, GlooResponses
 from proxy.dialects.openai_chat import OpenAiChat
@@ -31,6 +31,5 @@ def dialects() -> Mapping[str, Dialect]:
         GeminiStreamGenerate(),
         GeminiCountTokens(),
         GeminiEmbed(),
-        GeminiBatchEmbed(),
     )
     return {dialect.name: dialect for dialect in known}

@@ -58,15 +58,11 @@ class SseParser:
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """Take bytes, return the events they complete."""
-        if (
-            not self._buffer
-            and not self._giving_up
-            and not self._is_at_start
-            and data[-2:] == b"\n\n"
-            and b"\r" not in data
-            and len(data) <= self._event_bytes_max
-        ):
-            return _whole_events(data)
+        if not self._buffer and not self._giving_up and not self._is_at_start and len(data) <= self._event_bytes_max:
+            if data[-2:] == b"\n\n" and b"\r" not in data:
+                return _whole_events(data)
+            if data[-4:] == b"\r\n\r\n" and data[:6] == b"data: " and data.find(b"\n") == len(data) - 3 and data.count(b"\r") == 2:
+                return [SseEvent(data, data[6:-4])]  # one event as Gemini sends it
         self._buffer += data
         return self._events(is_over=False)
 
