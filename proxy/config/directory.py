@@ -14,13 +14,7 @@ KEY_CHARS_MAX: Final = 4_096  # a longer one (signed tokens stay below) is nobod
 SECRET_BYTES: Final = 32
 _NOBODY: Final = bytes(32)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """A caller, recognized."""
-
-    organization: Organization
-    credential: Credential
+Identity = tuple[Organization, Credential]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +38,7 @@ class Directory:
         self._by_digest: dict[bytes, Identity] = {}
         for organization in organizations:
             for credential in organization.credentials:
-                identity = Identity(organization=organization, credential=credential)
+                identity = (organization, credential)
                 self._by_id[credential.id] = identity
                 self._by_digest[credential.key_sha256] = identity
 
@@ -58,7 +52,7 @@ class Directory:
             return found
         client_id, _, secret = key[len(KEY_PREFIX) :].rpartition("_")
         identity = self._by_id.get(client_id)
-        expected = _NOBODY if identity is None else identity.credential.key_sha256
+        expected = _NOBODY if identity is None else identity[1].key_sha256
         presented = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
         is_match = hmac.compare_digest(presented, expected)  # also for an unknown id, so that ids cannot be told apart by time
         return identity if is_match and identity is not None else None

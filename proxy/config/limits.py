@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final
 
 from proxy.config.section import Place, Section, duration_text, show
 from proxy.domain.money import MONEY_MAX_NANO_USD, nano_usd_from_usd, usd_text
@@ -15,8 +15,6 @@ LIMITS_MAX: Final = 16  # of one kind in one list: each is a key of every admiss
 UNITS_MAX: Final = 2**53 - 1
 SPEND_WINDOW_MAX_MS: Final = 31 * 86_400_000  # 8,928 buckets; longer than a month is what calendar months are for
 _FRACTION: Final = re.compile(r"(?:0\.\d{1,3}|1(?:\.0{1,3})?)", re.ASCII)
-
-_L = TypeVar("_L", RateLimit, SpendLimit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +100,7 @@ def read_spend_limits(section: Section, *, own_scope: LimitScope | None = None, 
         if terms is not None:
             found.append(terms)
     _report_repeats([spend_identity(terms.limit) for terms in found], [terms.place for terms in found])
-    names = name_apart([terms.limit for terms in found])
-    return tuple(replace(terms, limit=limit) for terms, limit in zip(found, names, strict=True))
+    return tuple(found)
 
 
 def _spend_terms(item: Section, own_scope: LimitScope | None, *, has_max: bool) -> SpendTerms | None:
@@ -120,6 +117,8 @@ def _spend_terms(item: Section, own_scope: LimitScope | None, *, has_max: bool) 
         kind, name = WindowKind.ROLLING, f"spend_{duration_text(window_ms)}"
     warn_at = _warn_at(item)
     scope, shadow = _scope(item, own_scope), item.boolean("shadow", default=False)
+    if scope is LimitScope.CREDENTIAL:  # always, not only where names clash: the name keys the window, and a new name forgets spend
+        name += ":credential" if own_scope is None else ":own"
     if usd is None:
         return None
     if maximum is not None and usd > maximum:
@@ -179,28 +178,25 @@ def _report_repeats(identities: Sequence[tuple[object, ...]], places: Sequence[P
             places[index].problem(f"bounds the same thing as {places[first].path} on line {places[first].line}")
 
 
-def name_apart(limits: Sequence[_L]) -> tuple[_L, ...]:
+def name_apart(limits: Sequence[RateLimit]) -> tuple[RateLimit, ...]:
     """The limits with distinct names: those that share one get `:capability` and, where that is not enough, `:credential`."""
-    plain = [limit.name.partition(":")[0] for limit in limits]
-    with_capability = [_with_capability(limit, plain) for limit in limits]
-    counts = Counter(with_capability)
+    plain = Counter(_plain_name(limit) for limit in limits)
+    names = [
+        f"{_plain_name(limit)}:{limit.capability}" if limit.capability and plain[_plain_name(limit)] > 1 else _plain_name(limit)
+        for limit in limits
+    ]
+    counts = Counter(names)
     return tuple(
-        replace(
-            limit,
-            name=f"{name}:credential" if counts[name] > 1 and limit.scope is LimitScope.CREDENTIAL else name,
-        )
-        for limit, name in zip(limits, with_capability, strict=True)
+        replace(limit, name=f"{name}:credential" if counts[name] > 1 and limit.scope is LimitScope.CREDENTIAL else name)
+        for limit, name in zip(limits, names, strict=True)
     )
 
 
-def _with_capability(limit: RateLimit | SpendLimit, plain: Sequence[str]) -> str:
-    name = limit.name.partition(":")[0]
-    if isinstance(limit, RateLimit) and limit.capability is not None and plain.count(name) > 1:
-        return f"{name}:{limit.capability}"
-    return name
+def _plain_name(limit: RateLimit) -> str:
+    return limit.name.partition(":")[0]
 
 
-def name_own(own: Sequence[_L], plans: Sequence[_L]) -> tuple[_L, ...]:
+def name_own(own: Sequence[RateLimit], plans: Sequence[RateLimit]) -> tuple[RateLimit, ...]:
     """A credential's own limits, named apart from its plan's with `:own`: both kinds hold, as two buckets."""
     taken = {limit.name for limit in plans}
     return tuple(replace(limit, name=f"{limit.name}:own") if limit.name in taken else limit for limit in own)

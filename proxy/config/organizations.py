@@ -77,7 +77,7 @@ def _effective_plan(item: Section, terms: PlanTerms | None, capabilities: Collec
     rate.update({rate_identity(limit): limit for limit in own_rate})
     spend = {spend_identity(limit): limit for limit in plan.spend_limits}
     spend.update(_own_spend_limits(item, terms))
-    return replace(plan, rate_limits=name_apart(list(rate.values())), spend_limits=name_apart(list(spend.values())))
+    return replace(plan, rate_limits=name_apart(list(rate.values())), spend_limits=tuple(spend.values()))
 
 
 def _own_spend_limits(item: Section, terms: PlanTerms | None) -> list[tuple[tuple[object, ...], SpendLimit]]:
@@ -126,7 +126,7 @@ def _read_credential(section: Section, org: str, plan: Plan, capabilities: Colle
         capabilities=None if allowed is None else frozenset(text for _, text in allowed),
         models=None if models is None else tuple(text for _, text in models),
         rate_limits=name_own(rate, plan.rate_limits),
-        spend_limits=name_own(spend, plan.spend_limits),
+        spend_limits=spend,
     )
     return None if client_id is None or digest is None else credential
 

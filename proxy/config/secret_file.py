@@ -16,6 +16,8 @@ def read_secret_file(path: Path) -> str:
         raise ValueError(f"names the file {str(path)!r}, which cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"names the file {str(path)!r}, which is not UTF-8 text") from None
+    if not text.isprintable():
+        raise ValueError(f"names the file {str(path)!r}, which holds more than one line or control characters")
     if not text or len(data) > SECRET_BYTES_MAX:
         raise ValueError(f"names the file {str(path)!r}, which is empty or larger than {SECRET_BYTES_MAX} bytes")
     return text

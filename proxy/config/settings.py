@@ -44,6 +44,13 @@ def _usd(text: str) -> str:
     return text
 
 
+def _one_line(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value().isprintable():
+        raise ValueError("must be one line without control characters")
+    return secret
+
+
+Secret = Annotated[SecretStr, AfterValidator(_one_line)]
 Address = Annotated[str, AfterValidator(_address)]
 Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
@@ -74,17 +81,17 @@ class Settings(BaseSettings):
     upstream_url: Annotated[str, AfterValidator(_upstream_url)] = Field(
         "", description="Base URL of the default upstream, such as https://platform.ai.gloo.com."
     )
-    upstream_api_key: SecretStr = Field(
+    upstream_api_key: Secret = Field(
         SecretStr(""), description="Key sent to the default upstream; empty: the client's own key is passed through."
     )
-    redis_url: SecretStr = Field(
+    redis_url: Secret = Field(
         SecretStr(""), description="Redis or Valkey of the limiter, redis://, rediss:// or unix://; empty: an embedded Valkey."
     )
-    database_url: SecretStr = Field(SecretStr(""), description="SQL database of the ledger; empty: SQLite in the data directory.")
+    database_url: Secret = Field(SecretStr(""), description="SQL database of the ledger; empty: SQLite in the data directory.")
     data_dir: Path = Field(Path("tallygate-data"), description="Directory for what must survive a restart: embedded stores, spool.")
     config_dir: Path | None = Field(None, description="Directory of plans.yaml and its siblings; empty: the shipped configuration.")
     workers: int = Field(1, ge=1, le=256, description="Gateway processes that share the port; about one for each CPU core.")
-    admin_token: SecretStr = Field(
+    admin_token: Secret = Field(
         SecretStr(""), description="Token of the console's admin; empty: one is made and printed at the first start."
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)] = Field(

@@ -96,6 +96,8 @@ def _read_secret(section: Section, name: str, environ: Mapping[str, str]) -> str
         value = environ.get(variable, "").strip()
         if not value:
             section.place_of(f"{name}_env").problem(f"names the variable {show(variable)}, which is not set")
+        if not value.isprintable():
+            section.place_of(f"{name}_env").problem(f"names the variable {show(variable)}, which holds control characters")
         return value
     try:
         return read_secret_file(Path(file))

@@ -1,0 +1,110 @@
+"""Who sends a request, and whether its plan, credential and route go together. No answer ever repeats the key."""
+
+from typing import Final
+
+from aiohttp import web
+from multidict import MultiMapping
+
+from proxy.config.directory import Directory, Identity
+from proxy.domain.errors import ErrorCode, Refusal
+from proxy.domain.organization import Credential
+
+KEY_HEADERS: Final = ("Authorization", "x-api-key", "x-goog-api-key")
+_BEARER: Final = "bearer "
+_MODEL_CHARS_SHOWN: Final = 200
+
+
+def authenticate(request: web.BaseRequest, directory: Directory, now_ms: int) -> Identity | Refusal:
+    """The caller of a request, on a plan with API access; or why not.
+
+    The key is read from `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` and, as Gemini's clients send it, `?key=`. The same
+    key in several of them is one key; different keys are refused: whichever was taken, someone else might take the other.
+    """
+    key = presented_key(request.headers, query_key(request))
+    if isinstance(key, Refusal):
+        return key
+    found = directory.find(key)
+    if found is None:
+        return _unauthorized("The API key is not known here. Check that it is complete, and that it is a key for this gateway.")
+    organization, credential = found
+    if not credential.enabled:
+        return _unauthorized(f"The API key of credential {credential.id!r} is disabled. Ask your administrator.")
+    if credential.expires_at_ms is not None and now_ms >= credential.expires_at_ms:
+        return _unauthorized(f"The API key of credential {credential.id!r} has expired. Ask your administrator for a new one.")
+    if not organization.plan.api_access:
+        return Refusal(
+            status=403,
+            code=ErrorCode.PLAN_WITHOUT_API_ACCESS,
+            message=(
+                f"The plan {organization.plan.id!r} of organization {organization.name!r} has no API access. "
+                "An administrator of the organization can get it by moving to a plan that has, such as pay as you go."
+            ),
+            should_retry=False,
+        )
+    return found
+
+
+def presented_key(headers: MultiMapping[str], key_in_query: str = "") -> str | Refusal:
+    """The one key of a request. An empty header counts as absent: some SDKs send one beside the key they use."""
+    found = key_in_query
+    for name in KEY_HEADERS:
+        for value in headers.getall(name, ()):
+            key = value.strip()
+            if name == "Authorization":
+                if key[: len(_BEARER)].lower() != _BEARER:
+                    if not key or key.lower() == _BEARER.strip():
+                        continue
+                    return _unauthorized("The Authorization header must be `Bearer <API key>`.")
+                key = key[len(_BEARER) :].strip()
+            if not key or key == found:
+                continue
+            if found:
+                return _unauthorized("The request carries two different API keys. Send one, in one header.")
+            found = key
+    if not found:
+        return _unauthorized("No API key was sent. Send it as `Authorization: Bearer <API key>`, `x-api-key` or `x-goog-api-key`.")
+    return found
+
+
+def query_key(request: web.BaseRequest) -> str:
+    """The key in `?key=`, "" if there is none; of two, the one that is there twice is no key of ours."""
+    if "key=" not in request.raw_path:  # the common case, without parsing the URL
+        return ""
+    keys = set(request.query.getall("key", ()))
+    return keys.pop() if len(keys) == 1 else ""
+
+
+def check_capability(credential: Credential, capability: str) -> Refusal | None:
+    """Whether the credential was granted the capability of the route."""
+    granted = credential.capabilities
+    if granted is None or capability in granted:
+        return None
+    return Refusal(
+        status=403,
+        code=ErrorCode.CAPABILITY_NOT_ALLOWED,
+        message=(
+            f"Credential {credential.id!r} may not use {capability!r}; it may use: {', '.join(sorted(granted)) or 'nothing'}. "
+            "Ask your administrator to allow it."
+        ),
+        should_retry=False,
+    )
+
+
+def check_model(credential: Credential, model: str | None) -> Refusal | None:
+    """Whether the credential may use a model. One that is limited to some models must name its model."""
+    if credential.models is None or (model is not None and _is_allowed(credential.models, model)):
+        return None
+    allowed = ", ".join(credential.models) or "none"
+    if model is None:
+        message = f"Credential {credential.id!r} is limited to certain models, so its requests must name one of them: {allowed}."
+    else:
+        message = f"Credential {credential.id!r} may not use the model {model[:_MODEL_CHARS_SHOWN]!r}; it may use: {allowed}."
+    return Refusal(status=403, code=ErrorCode.MODEL_NOT_ALLOWED, message=message, param="model", should_retry=False)
+
+
+def _is_allowed(patterns: tuple[str, ...], model: str) -> bool:
+    return any(model.startswith(pattern[:-1]) if pattern.endswith("*") else model == pattern for pattern in patterns)
+
+
+def _unauthorized(message: str) -> Refusal:
+    return Refusal(status=401, code=ErrorCode.INVALID_API_KEY, message=message, should_retry=False)

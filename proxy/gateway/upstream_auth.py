@@ -1,0 +1,89 @@
+"""How the gateway shows itself to an upstream. A key that tallygate issued never goes up."""
+
+from typing import assert_never
+
+from multidict import MultiMapping
+
+from proxy.config.directory import KEY_PREFIX
+from proxy.config.model import AuthKind, UpstreamAuth
+from proxy.gateway.authentication import KEY_HEADERS
+from proxy.gateway.client_response import Header
+from proxy.gateway.oauth2_token import OAuth2Token, TokenFetchError
+from proxy.gateway.upstream_failure import FailureKind, UpstreamError
+
+
+class UpstreamAuthError(UpstreamError):
+    """The upstream's authorization server gave no token. Nothing was sent to the upstream."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(FailureKind.UNREACHABLE, message)
+
+
+class UpstreamCredentials:
+    """The authentication headers of requests to one upstream."""
+
+    def __init__(self, auth: UpstreamAuth, token: OAuth2Token | None = None) -> None:
+        """token: needed for `oauth2_client_credentials`, ignored otherwise."""
+        if auth.kind is AuthKind.OAUTH2_CLIENT_CREDENTIALS and token is None:
+            raise ValueError("oauth2_client_credentials needs a token source")
+        self._auth = auth
+        self._token = token
+
+    async def headers(self, client: MultiMapping[str], dialect: str | None, query_key: str = "") -> list[Header]:
+        """The headers to send, in place of the client's own authentication headers, which never go up as they came.
+
+        client      the request's headers; query_key: the key in its `?key=`, which goes up as `x-goog-api-key` where keys pass
+        dialect     of the route; None where it has none: then the header is the one in which the client sent its own key
+        Raises UpstreamAuthError if no token can be had.
+        """
+        match self._auth.kind:
+            case AuthKind.PASSTHROUGH:
+                return _passed_through(client, query_key)
+            case AuthKind.BEARER:
+                return [_header(self._header_name(client, dialect), self._auth.secret)]
+            case AuthKind.OAUTH2_CLIENT_CREDENTIALS:
+                return [_header("authorization" if self._auth.header == "auto" else self._auth.header, await self._access_token())]
+            case _:
+                assert_never(self._auth.kind)
+
+    def unauthorized(self) -> None:
+        """The upstream answered 401: a fetched token is given up early, though not time after time."""
+        if self._token is not None:
+            self._token.invalidate()
+
+    async def _access_token(self) -> str:
+        if self._token is None:
+            raise UpstreamAuthError("No way to authenticate at the upstream is configured.")
+        try:
+            return await self._token.get()
+        except TokenFetchError as error:
+            raise UpstreamAuthError("The gateway could not authenticate at the upstream. Try again shortly.") from error
+
+    def _header_name(self, client: MultiMapping[str], dialect: str | None) -> str:
+        if self._auth.header != "auto":
+            return self._auth.header
+        if dialect is None:
+            return next((name.lower() for name in KEY_HEADERS if client.get(name)), "authorization")
+        if dialect.startswith("anthropic"):
+            return "x-api-key"
+        return "x-goog-api-key" if dialect.startswith("gemini") else "authorization"
+
+
+def _passed_through(client: MultiMapping[str], query_key: str) -> list[Header]:
+    found = []
+    for name in KEY_HEADERS:
+        for value in client.getall(name, ()):
+            if value.strip() and not _is_ours(value):
+                found.append((name.lower().encode(), value.encode("utf-8", "surrogateescape")))
+                break  # authentication saw to it that further ones hold the same key
+    if not found and query_key and not _is_ours(query_key):
+        return [_header("x-goog-api-key", query_key)]
+    return found
+
+
+def _is_ours(value: str) -> bool:
+    return any(word.startswith(KEY_PREFIX) for word in value.split())
+
+
+def _header(name: str, secret: str) -> Header:
+    return name.encode(), f"Bearer {secret}".encode() if name == "authorization" else secret.encode()
