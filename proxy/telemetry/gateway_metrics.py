@@ -1,4 +1,4 @@
-"""What a worker counts while it serves. A call is a dictionary look-up and an addition in shared memory: well below a microsecond."""
+"""What a worker counts while it serves. A call is a dictionary look-up and an addition in shared memory, below a microsecond."""
 
 from bisect import bisect_left
 from typing import Final
@@ -21,7 +21,9 @@ from proxy.telemetry.metrics import (
 )
 
 FAIL_OPEN_CLASSES: Final = frozenset({"rate", "spend"})
-UPSTREAM_ERROR_KINDS: Final = frozenset({"unreachable", "timeout", "invalid_response", "truncated", "status", "in_stream"})
+UPSTREAM_ERROR_KINDS: Final = frozenset(
+    {"unreachable", "overloaded", "timeout", "reset", "invalid_response", "truncated", "status", "in_stream"},
+)
 _NANO: Final = 1_000_000_000
 
 
@@ -98,9 +100,9 @@ class GatewayMetrics:
         cells[self._overhead + bisect_left(OVERHEAD_SECONDS.buckets, nanos)] += 1
         cells[self._overhead + _OVERHEAD_SUM] += nanos
 
-    def fail_open(self, class_: str) -> None:
-        """A request admitted without the limiter's word. class_: rate or spend."""
-        self._cells[self._child(FAIL_OPEN, (class_ if class_ in FAIL_OPEN_CLASSES else OTHER,))] += 1
+    def fail_open(self, limit_class: str) -> None:
+        """A request admitted without the limiter's word. limit_class: rate or spend."""
+        self._cells[self._child(FAIL_OPEN, (limit_class if limit_class in FAIL_OPEN_CLASSES else OTHER,))] += 1
 
     def upstream_error(self, kind: str) -> None:
         """kind: one of UPSTREAM_ERROR_KINDS."""

@@ -172,7 +172,7 @@ UPSTREAM_ERRORS: Final = Metric(
     name="tallygate_upstream_errors_total",
     kind=Kind.COUNTER,
     labels=("kind",),
-    help="Failures of upstreams: unreachable, timeout, invalid_response, truncated, status (5xx) or in_stream.",
+    help="Failures of upstreams: unreachable, overloaded, timeout, reset, invalid_response, truncated, status (5xx) or in_stream.",
 )
 BAD_REQUESTS: Final = Metric(
     name="tallygate_bad_requests_total",

@@ -1,0 +1,33 @@
+"""What the console needs of others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.domain.admission import SpendDemand, WindowReading
+from proxy.telemetry.exposition import Labels
+from proxy.telemetry.metrics import Metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What the limiter's scripts have counted since it was empty. values by metric and labels, money in nano-USD."""
+
+    values: Mapping[Metric, Mapping[Labels, int]]
+    lag_events: int
+
+
+class Store(Protocol):
+    """The limiter's store, as the console reads it. Every call raises StoreError if it does not answer in time."""
+
+    async def totals(self) -> Totals: ...
+
+    async def windows(self, org: str, spend: tuple[SpendDemand, ...]) -> tuple[WindowReading, ...]: ...
+
+    async def check(self) -> None:
+        """Return if it answers and has its data. Raises LimiterWipedError while the generation is missing."""
+
+    async def sweep(self) -> int:
+        """Settle holds whose lease has run out at their checkpoint; how many."""
+
+    async def close(self) -> None: ...

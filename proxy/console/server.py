@@ -1,0 +1,134 @@
+"""The console's HTTP surface: /metrics, /healthz and /readyz, and a JSON 404 for all else."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import hdrs, web
+from aiohttp.web_protocol import RequestHandler
+
+from proxy.console.readiness import Readiness
+from proxy.console.scrape import Scrape
+from proxy.telemetry.exposition import render
+
+_LOG: Final = logging.getLogger(__name__)
+HEADER_BYTES_MAX: Final = 8_190
+IDLE_SECONDS: Final = 75.0
+SHUTDOWN_SECONDS: Final = 1.0
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ConsoleServer:
+    """Serves on an inherited socket.
+
+    token_sha256   of the admin token; None where none is asked for. /metrics asks for it unless the console listens on loopback;
+                   health is open to all, since it tells nothing that a port scan would not.
+    """
+
+    def __init__(self, *, scrape: Scrape, readiness: Readiness, token_sha256: bytes | None) -> None:
+        self._scrape = scrape
+        self._readiness = readiness
+        self._token_sha256 = token_sha256
+        app = web.Application(middlewares=[_plain_errors], client_max_size=1024)
+        app.router.add_get("/metrics", self._metrics, allow_head=False)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.on_response_prepare.append(_no_banner)
+        self._runner = web.AppRunner(
+            app,
+            handle_signals=False,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+        self._listening: asyncio.Server | None = None
+
+    async def start(self, sock: socket.socket) -> None:
+        await self._runner.setup()
+        manager = self._runner.server
+        if manager is None:
+            raise RuntimeError("setup makes the server")
+        loop = asyncio.get_running_loop()
+
+        def connection() -> RequestHandler:
+            return _QuietConnection(
+                manager,
+                loop=loop,
+                keepalive_timeout=IDLE_SECONDS,
+                max_line_size=HEADER_BYTES_MAX,
+                max_field_size=HEADER_BYTES_MAX,
+            )
+
+        self._listening = await loop.create_server(connection, sock=sock)
+
+    async def close(self) -> None:
+        if self._listening is not None:
+            self._listening.close()
+        await self._runner.cleanup()
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        if not self._is_allowed(request):
+            return _answer(401, {"error": "missing_or_wrong_token"}, {hdrs.WWW_AUTHENTICATE: "Bearer"})
+        content_type, body = render(await self._scrape.gather(), accept=request.headers.get(hdrs.ACCEPT, ""))
+        response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
+        response.enable_compression()
+        return response
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return _answer(200, {"status": "alive"})
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        is_ready, checks = await self._readiness.check()
+        told = [{"name": check.name, "passed": check.passed, "reason": check.reason} for check in checks]
+        return _answer(200 if is_ready else 503, {"status": "ready" if is_ready else "not_ready", "checks": told})
+
+    def _is_allowed(self, request: web.Request) -> bool:
+        if self._token_sha256 is None:
+            return True
+        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        digest = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
+        return hmac.compare_digest(digest, self._token_sha256) and scheme.lower() == "bearer"
+
+
+class _QuietConnection(RequestHandler):
+    """aiohttp answers a malformed request with the offending bytes, in body and log; this one gives it a constant."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        del request, exc, message
+        self.force_close()
+        return _answer(status, {"error": "bad_request" if status < 500 else "internal_error"})
+
+
+@web.middleware
+async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors have constant bodies: nothing of the request comes back."""
+    try:
+        return await handler(request)
+    except web.HTTPMethodNotAllowed as error:
+        return _answer(405, {"error": "method_not_allowed"}, {hdrs.ALLOW: ", ".join(sorted(error.allowed_methods))})
+    except web.HTTPException as error:
+        return _answer(error.status, {"error": "not_found" if error.status == 404 else "refused"})
+    except Exception:  # noqa: BLE001 - the outermost place: logged, and answered without a word of it
+        _LOG.exception("the console failed to answer")
+        return _answer(500, {"error": "internal_error"})
+
+
+async def _no_banner(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.pop(hdrs.SERVER, None)
+    response.headers[hdrs.CACHE_CONTROL] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+
+
+def _answer(status: int, body: dict[str, object], headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, body=json.dumps(body).encode() + b"\n", content_type="application/json", headers=headers)

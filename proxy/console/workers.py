@@ -1,0 +1,72 @@
+"""What the console sees of the workers: their count files, and the kernel's figures of their processes."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proxy.telemetry.count_file import Series, owners, read_counts
+from proxy.telemetry.exposition import ProcessGauges
+from proxy.telemetry.metrics import OPEN_REQUESTS
+from proxy.telemetry.worker_state import WorkerReading
+
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersReading:
+    """counted holds every owner that ever counted here: with fewer workers than before, the counts of the others remain."""
+
+    processes: tuple[ProcessGauges, ...]
+    counted: tuple[Mapping[Series, tuple[int, ...]], ...]
+
+
+class Workers:
+    """Reads the slots 0..workers-1 of a metrics directory."""
+
+    def __init__(self, directory: Path, *, workers: int, now_ms: Callable[[], int]) -> None:
+        self._directory = directory
+        self._slots = tuple(f"worker-{slot}" for slot in range(workers))
+        self._now_ms = now_ms
+
+    def read(self) -> WorkersReading:
+        """As it stands now. Blocking, but only on memory and /proc."""
+        by_owner = {owner: read_counts(self._directory, owner) for owner in sorted({*self._slots, *owners(self._directory)})}
+        now_ms = self._now_ms()
+        processes = []
+        for slot in self._slots:
+            reading = WorkerReading.of(by_owner[slot], now_ms)
+            figures = _process_figures(reading.pid) if reading.up else (None, None, None)
+            processes.append(
+                ProcessGauges(
+                    worker=slot.removeprefix("worker-"),
+                    up=reading.up,
+                    starts=reading.starts,
+                    cpu_seconds=figures[0],
+                    resident_bytes=figures[1],
+                    open_fds=figures[2],
+                ),
+            )
+            if not reading.up:
+                by_owner[slot] = _without_gauges(by_owner[slot])
+        return WorkersReading(
+            processes=tuple(processes),
+            counted=tuple(series if owner in self._slots else _without_gauges(series) for owner, series in by_owner.items()),
+        )
+
+
+def _without_gauges(series: Mapping[Series, tuple[int, ...]]) -> dict[Series, tuple[int, ...]]:
+    """A process that is gone has nothing open."""
+    return {key: cells for key, cells in series.items() if key[0] != OPEN_REQUESTS.name}
+
+
+def _process_figures(pid: int) -> tuple[float | None, int | None, int | None]:
+    """CPU seconds, resident bytes, open files (proc_pid_stat(5)); None each where there is no /proc or no such process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        files = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - only their number
+    except OSError:
+        return None, None, None
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND, int(fields[21]) * _PAGE_BYTES, files

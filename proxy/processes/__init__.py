@@ -1,0 +1,1 @@
+"""The processes of one machine: a supervisor that owns the public port, its workers, one console, and the embedded Valkey."""

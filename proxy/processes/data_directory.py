@@ -1,0 +1,73 @@
+"""The data directory: who owns it, and what lies where."""
+
+import fcntl
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+LOCK_WAIT_SECONDS: Final = 10.0  # for the processes of a supervisor that was killed: they end by themselves
+
+
+class DirectoryInUseError(Exception):
+    """Another tallygate runs on this data directory."""
+
+
+class DataDirectory:
+    """Paths under one directory, and the lock on it.
+
+    The lock belongs to an open file that every child inherits. It is free when the last of them has ended, not when the supervisor
+    has: two Valkeys never append to one file, and two workers never count in one slot.
+    """
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.root = root.resolve()
+        self.metrics = self.root / "metrics"
+        self.valkey = self.root / "valkey"
+        self.spool = self.root / "spool"
+        self._lock_path = self.root / "lock"
+
+    def lock(self) -> int:
+        """Take the lock and return its descriptor, to be inherited. Raises DirectoryInUseError after LOCK_WAIT_SECONDS."""
+        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + LOCK_WAIT_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+                if _is_alive(owner) or time.monotonic() > deadline:
+                    os.close(descriptor)
+                    raise DirectoryInUseError(
+                        f"{self.root} is in use by another tallygate (process {owner or 'unknown'})"
+                    ) from None
+                time.sleep(0.05)
+            else:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+                return descriptor
+
+    def admin_digest(self) -> bytes | None:
+        """SHA-256 of the admin token made at the first start; None before it."""
+        try:
+            return bytes.fromhex((self.root / "admin_token.sha256").read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def keep_admin_token(self, token: str) -> None:
+        """Keep the digest; the token itself is shown once and nowhere written."""
+        descriptor = os.open(self.root / "admin_token.sha256", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(hashlib.sha256(token.encode()).hexdigest())
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True

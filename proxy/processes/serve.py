@@ -1,0 +1,136 @@
+"""From settings to a running Fleet: the lock, the ports, the environment of the children."""
+
+import asyncio
+import base64
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from proxy.config.settings import PREFIX, Settings, variable_name
+from proxy.processes.child import ChildSpec
+from proxy.processes.data_directory import DataDirectory
+from proxy.processes.listener import listen
+from proxy.processes.supervisor import Exit, Fleet, Supervisor
+from proxy.processes.valkey import EmbeddedValkey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What runs once it is ready. admin_token is set at the first start alone: the one time that it is shown."""
+
+    gateway_url: str
+    console_url: str
+    has_embedded_store: bool
+    workers: int
+    data_dir: str
+    admin_token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roles:
+    """Modules that the children run."""
+
+    worker: str = "proxy.processes.worker"
+    console: str = "proxy.processes.console"
+
+
+def serve(
+    settings: Settings,
+    flags: Mapping[str, object],
+    *,
+    on_ready: Callable[[Serving], None],
+    roles: Roles = Roles(),
+) -> Exit:
+    """Run everything until a signal ends it. flags: settings given on the command line, by field, to be passed on.
+
+    Raises DirectoryInUseError and ListenError.
+    """
+    data = DataDirectory(settings.data_dir)
+    lock = data.lock()
+    gateway = console = None
+    valkey = None if settings.redis_url.get_secret_value() else EmbeddedValkey(data.valkey)
+    try:
+        gateway, console = _bound(settings.listen), _bound(settings.console_listen)
+        serving = Serving(
+            gateway_url=_url(settings.listen, gateway),
+            console_url=_url(settings.console_listen, console),
+            has_embedded_store=valkey is not None,
+            workers=settings.workers,
+            data_dir=str(data.root),
+            admin_token=_first_admin_token(settings, data),
+        )
+        fleet = _fleet(settings, flags, roles, data=data, valkey=valkey, gateway=gateway, console=console, lock=lock)
+        return asyncio.run(_supervise(fleet, lambda: on_ready(serving)))
+    finally:
+        for bound in (gateway, console):
+            if bound is not None:
+                bound.close()
+        if valkey is not None:
+            valkey.clean_up()
+        os.close(lock)
+
+
+async def _supervise(fleet: Fleet, on_ready: Callable[[], None]) -> Exit:
+    return await Supervisor(fleet, on_ready=on_ready).run()
+
+
+def _fleet(
+    settings: Settings,
+    flags: Mapping[str, object],
+    roles: Roles,
+    *,
+    data: DataDirectory,
+    valkey: EmbeddedValkey | None,
+    gateway: socket.socket,
+    console: socket.socket,
+    lock: int,
+) -> Fleet:
+    """Children read their settings as the parent did, from the environment, which carries the flags as well."""
+    environment = dict(os.environ)
+    given = {**flags, "data_dir": data.root}
+    if valkey is not None:
+        given["redis_url"] = valkey.url
+    for field, value in given.items():
+        if value is not None:
+            environment[variable_name(field)] = str(value)
+            environment.pop(f"{variable_name(field)}_FILE", None)
+
+    def child(name: str, module: str, *arguments: int, descriptor: int) -> ChildSpec:
+        command = (sys.executable, "-m", module, *map(str, arguments), str(descriptor))
+        return ChildSpec(name=name, command=command, environment=environment, descriptors=(descriptor, lock))
+
+    return Fleet(
+        workers=[child(f"worker-{slot}", roles.worker, slot, descriptor=gateway.fileno()) for slot in range(settings.workers)],
+        console=child("console", roles.console, descriptor=console.fileno()),
+        valkey=None if valkey is None else valkey.spec(_without_settings(environment), lock=lock),
+        sockets=(gateway, console),
+        drain_seconds=settings.drain_seconds,
+    )
+
+
+def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Valkey needs none of our secrets."""
+    return {name: value for name, value in environment.items() if not name.startswith(PREFIX)}
+
+
+def _bound(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    return listen(host.strip("[]"), int(port))
+
+
+def _url(address: str, bound: socket.socket) -> str:
+    """As a client on this machine would write it."""
+    host = address.rpartition(":")[0]
+    return f"http://{'127.0.0.1' if host in {'', '0.0.0.0', '[::]'} else host}:{bound.getsockname()[1]}"  # noqa: S104 - compared
+
+
+def _first_admin_token(settings: Settings, data: DataDirectory) -> str | None:
+    """A new admin token, if none was configured or made before."""
+    if settings.admin_token.get_secret_value() or data.admin_digest() is not None:
+        return None
+    token = "tga_" + base64.b32encode(secrets.token_bytes(25)).decode().lower()
+    data.keep_admin_token(token)
+    return token

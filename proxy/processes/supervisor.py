@@ -1,0 +1,146 @@
+"""`tallygate serve`: one parent that owns the public port and keeps the other processes running.
+
+The order matters: Valkey first, since the others ask it; console and workers together; at the end workers first, then the console
+that shows their last counts, and Valkey last. The parent itself serves nothing and so has little that can fail.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final, cast
+
+from proxy.processes.child import Child, ChildFailedError, ChildSpec
+
+_LOG: Final = logging.getLogger(__name__)
+HARD_STOP_SECONDS: Final = 3.0  # from closing the lifeline to SIGKILL
+VALKEY_STOP_SECONDS: Final = 15.0  # it writes and syncs its append-only file, and is not killed before
+
+
+class Exit(IntEnum):
+    """Exit codes of `tallygate serve`, and of its children."""
+
+    CLEAN = 0
+    FAILED = 1  # a process did not start
+    FORCED = 3  # stopped, but open requests were cut off
+    CONFIG = 78  # EX_CONFIG of sysexits.h: the configuration cannot be used
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """What to run. `sockets` are the parent's copies: it closes them when draining begins, so that new connections are refused."""
+
+    workers: Sequence[ChildSpec]
+    console: ChildSpec
+    valkey: ChildSpec | None
+    sockets: Sequence[socket.socket]
+    drain_seconds: float
+
+
+class Supervisor:
+    """Runs a Fleet until it is told to stop.
+
+    SIGTERM, SIGINT   drain: stop accepting, let open requests finish within drain_seconds, then end. A second one: end now.
+    SIGHUP            workers and console reload the configuration
+    """
+
+    def __init__(self, fleet: Fleet, *, on_ready: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._on_ready = on_ready
+        self._sockets = fleet.sockets
+        self._drain_seconds = fleet.drain_seconds
+        self._workers = [Child(spec, clock=loop.time) for spec in fleet.workers]
+        self._console = Child(fleet.console, clock=loop.time)
+        self._valkey = () if fleet.valkey is None else (Child(fleet.valkey, clock=loop.time),)
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+
+    async def run(self) -> Exit:
+        """Serve until stopped; how it ended."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        try:
+            await self._start(self._valkey)
+            await self._start((self._console, *self._workers))
+            if not self._stop.is_set():
+                self._on_ready()
+            await self._stop.wait()
+        except ChildFailedError as failure:
+            _LOG.error("a process did not start", extra={"fields": {"reason": str(failure)}})
+            self._stop_now.set()
+            await self._end()
+            return Exit.CONFIG if failure.returncode == Exit.CONFIG else Exit.FAILED
+        return Exit.CLEAN if await self._end() else Exit.FORCED
+
+    async def _start(self, children: Sequence[Child]) -> None:
+        """Start all and wait until each was ready once, or we are told to stop. Raises ChildFailedError."""
+        if self._stop.is_set():
+            return
+        for child in children:
+            child.start()
+        ready = asyncio.gather(*(asyncio.shield(child.first_ready) for child in children))
+        await self._first_of(ready, self._stop, seconds=None)
+        if ready.done():
+            ready.result()
+        ready.cancel()
+
+    async def _end(self) -> bool:
+        """End all in order. True if every worker finished what it had open."""
+        for bound in self._sockets:
+            bound.close()
+        self._console.signal(signal.SIGTERM)  # it serves on, but says that it is not ready
+        for worker in self._workers:
+            worker.expect_end()
+            worker.signal(signal.SIGTERM)
+        is_drained = await self._ended(self._workers, self._drain_seconds, unless=self._stop_now)
+        if not is_drained:
+            await self._hang_up(self._workers)
+        await self._hang_up((self._console,))
+        for valkey in self._valkey:
+            valkey.expect_end()
+            valkey.signal(signal.SIGTERM)
+        if not await self._ended(self._valkey, VALKEY_STOP_SECONDS):
+            await self._kill(self._valkey)
+        return is_drained
+
+    async def _hang_up(self, children: Sequence[Child]) -> None:
+        for child in children:
+            child.hang_up()
+        if not await self._ended(children, HARD_STOP_SECONDS):
+            await self._kill(children)
+
+    async def _kill(self, children: Sequence[Child]) -> None:
+        for child in children:
+            child.kill()
+        await self._ended(children, HARD_STOP_SECONDS)
+
+    async def _ended(self, children: Sequence[Child], seconds: float, *, unless: asyncio.Event | None = None) -> bool:
+        ended = asyncio.gather(*(asyncio.shield(child.ended) for child in children))
+        await self._first_of(ended, unless or asyncio.Event(), seconds=seconds)
+        if ended.done():
+            return True
+        ended.cancel()
+        return False
+
+    @staticmethod
+    async def _first_of(future: "asyncio.Future[list[None]]", event: asyncio.Event, *, seconds: float | None) -> None:
+        """Wait for either, at most `seconds`; the future is left as it is."""
+        told: asyncio.Future[Any] = asyncio.ensure_future(event.wait())
+        try:
+            await asyncio.wait([cast("asyncio.Future[Any]", future), told], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            told.cancel()
+
+    def _told_to_stop(self) -> None:
+        if self._stop.is_set():
+            self._stop_now.set()
+        self._stop.set()
+
+    def _reload(self) -> None:
+        for child in (self._console, *self._workers):
+            child.reload()

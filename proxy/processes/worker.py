@@ -1,0 +1,85 @@
+"""`python -m proxy.processes.worker SLOT SOCKET`: one gateway worker, started by the supervisor.
+
+SLOT     0..N-1, under which it counts; its successor in the slot goes on counting there
+SOCKET   descriptor of the inherited listening socket; the supervisor keeps its own copy, so the port outlives the worker
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import uvloop
+
+from proxy.app import WorkerGateway, build_gateway, monotonic_ms
+from proxy.config.settings import Settings, load_settings
+from proxy.domain.errors import ConfigError
+from proxy.processes.data_directory import DataDirectory
+from proxy.processes.lifeline import Lifeline
+from proxy.processes.supervisor import Exit
+from proxy.telemetry.count_file import CountFile
+from proxy.telemetry.log import start_logging
+from proxy.telemetry.worker_state import HEARTBEAT_MS, WorkerState
+
+_LOG: Final = logging.getLogger(__name__)
+CLOSE_SECONDS: Final = 2.0  # for settling what a hard end cut off; after it the leases speak
+
+
+BuildGateway = Callable[[Settings, CountFile], Awaitable[WorkerGateway]]
+
+
+async def work(settings: Settings, *, slot: int, sock: socket.socket, build: BuildGateway) -> None:
+    """Serve until told to end."""
+    lifeline = Lifeline()
+    counts = CountFile(DataDirectory(settings.data_dir).metrics, f"worker-{slot}")
+    state = WorkerState(counts, pid=os.getpid())
+    gateway = await build(settings, counts)
+    lifeline.attach(gateway.reload)
+    async with asyncio.TaskGroup() as group:
+        heart = group.create_task(_beat(state))
+        await gateway.start(sock)
+        state.serving(True)
+        lifeline.say_ready()
+        await lifeline.drain.wait()
+        state.serving(False)
+        draining = group.create_task(gateway.drain(settings.drain_seconds))
+        ended = group.create_task(lifeline.end.wait())
+        await asyncio.wait({draining, ended}, return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        ended.cancel()
+        heart.cancel()
+    try:
+        await asyncio.wait_for(gateway.close(), CLOSE_SECONDS)
+    except TimeoutError:
+        _LOG.warning("not everything was settled before the end; leases will settle the rest")
+    counts.close()
+
+
+async def _beat(state: WorkerState) -> None:
+    while True:
+        state.beat(monotonic_ms())
+        await asyncio.sleep(HEARTBEAT_MS / 1_000)
+
+
+def run(arguments: list[str], *, build: BuildGateway) -> Exit:
+    """The process: settings from the environment, logs on standard error, one event loop."""
+    slot, descriptor = int(arguments[0]), int(arguments[1])
+    try:
+        settings = load_settings()
+        start_logging(process=f"worker-{slot}", level=settings.log_level, clock=time.monotonic)
+        sock = socket.socket(fileno=descriptor)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work(settings, slot=slot, sock=sock, build=build))
+    except ConfigError as error:
+        for problem in error.problems:
+            _LOG.error("configuration", extra={"fields": {"problem": problem}})
+        return Exit.CONFIG
+    return Exit.CLEAN
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:], build=build_gateway))

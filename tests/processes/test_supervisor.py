@@ -1,0 +1,207 @@
+"""The supervisor with real processes."""
+
+import json
+import signal
+import socket
+import threading
+from urllib.parse import urlsplit
+
+import psutil
+import redis
+from supervised import eventually, get
+
+REFUSED = 'tallygate_refused_total{capability="chat",credential="acme-prod",limit="spend_limit_exceeded",org="acme"}'
+
+
+def test_a_killed_worker_is_replaced_while_the_port_stays_open_and_its_counts_go_on(supervised):
+    for _ in range(20):
+        get(supervised.gateway)
+    before = supervised.worker_pids()
+    for pid in before:  # both at once: nobody is left to accept
+        psutil.Process(pid).kill()
+
+    statuses = [get(supervised.gateway)[0] for _ in range(20)]
+
+    assert statuses == [200] * 20
+    after = eventually(lambda: len(pids := supervised.worker_pids()) == 2 and pids, "two workers again")
+    assert not before & after
+    assert supervised.metric(REFUSED) == 40
+    eventually(lambda: supervised.metric('tallygate_worker_up{worker="1"}') == 1, "the second worker is up")
+    assert supervised.metric('tallygate_worker_starts_total{worker="0"}') == 2
+
+
+def test_sigterm_lets_open_answers_finish_refuses_new_connections_and_ends_cleanly(supervised):
+    answers = []
+    client = threading.Thread(target=lambda: answers.append(get(f"{supervised.gateway}/slow/1500")))
+    client.start()
+    eventually(lambda: supervised.metric("tallygate_open_requests") == 1, "the request is open")
+
+    supervised.process.send_signal(signal.SIGTERM)
+
+    eventually(lambda: not _connects(supervised.gateway), "new connections are refused")
+    assert not answers, "the open request was still running when the port closed"
+    client.join()
+    assert answers == [(200, "first last")]
+    assert supervised.wait() == 0
+
+
+def test_while_draining_the_console_says_not_ready_and_still_shows_metrics(supervised):
+    client = threading.Thread(target=lambda: get(f"{supervised.gateway}/slow/1500"))
+    client.start()
+    eventually(lambda: supervised.metric("tallygate_open_requests") == 1, "the request is open")
+    assert get(f"{supervised.console}/readyz")[0] == 200
+
+    supervised.process.send_signal(signal.SIGTERM)
+
+    _, body = eventually(lambda: (answer := get(f"{supervised.console}/readyz"))[0] == 503 and answer, "not ready")
+    assert "shutting down" in body
+    client.join()
+    assert supervised.wait() == 0
+
+
+def test_a_second_sigterm_ends_at_once_and_says_that_requests_were_cut_off(supervised):
+    def ask():
+        try:
+            get(f"{supervised.gateway}/slow/60000", timeout=60)
+        except OSError as error:
+            failures.append(error)
+        except Exception as error:
+            failures.append(error)
+
+    failures = []
+    client = threading.Thread(target=ask)
+    client.start()
+    eventually(lambda: supervised.metric("tallygate_open_requests") == 1, "the request is open")
+    supervised.process.send_signal(signal.SIGTERM)
+    eventually(lambda: not _connects(supervised.gateway), "draining")
+
+    supervised.process.send_signal(signal.SIGTERM)
+
+    assert supervised.wait(15) == 3
+    client.join()
+    assert failures, "the client saw its answer break off"
+
+
+def test_children_end_with_a_killed_supervisor_and_the_next_one_starts_with_the_same_counts(supervisors):
+    first = supervisors()
+    get(first.gateway)
+    children = first.children()
+    assert len(children) == 4, "two workers, the console and Valkey"
+
+    first.process.kill()
+
+    gone, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+    assert len(gone) == 4
+    second = supervisors()
+    assert second.metric(REFUSED) == 1
+
+
+def test_valkey_keeps_its_data_over_a_kill_of_everything(supervisors):
+    first = supervisors()
+    with redis.Redis(unix_socket_path=str(first.data_dir / "valkey" / "valkey.sock")) as store:
+        store.set("spent", "7")
+        assert store.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    children = first.children()
+    for process in (psutil.Process(first.process.pid), *children):
+        process.kill()
+    psutil.wait_procs(children, timeout=20)
+
+    second = supervisors()
+
+    with redis.Redis(unix_socket_path=str(second.data_dir / "valkey" / "valkey.sock")) as store:
+        assert store.get("spent") == b"7"
+
+
+def test_a_killed_valkey_is_started_again_with_its_data(supervised):
+    path = str(supervised.data_dir / "valkey" / "valkey.sock")
+    with redis.Redis(unix_socket_path=path) as store:
+        store.set("spent", "7")
+    [valkey] = [child for child in supervised.children() if "valkey-server" in " ".join(child.cmdline())]
+
+    valkey.kill()
+
+    def read():
+        try:
+            with redis.Redis(unix_socket_path=path) as store:
+                return store.get("spent")
+        except redis.ConnectionError:
+            return None
+
+    assert eventually(read, "Valkey answers again") == b"7"
+
+
+def test_a_killed_console_comes_back_on_its_port_with_the_workers_counts(supervised):
+    get(supervised.gateway)
+    [console] = [child for child in supervised.children() if "placeholder_console" in " ".join(child.cmdline())]
+
+    console.kill()
+
+    assert get(f"{supervised.console}/healthz")[0] == 200
+    assert supervised.metric(REFUSED) == 1
+
+
+def test_sighup_reloads_every_worker(supervised):
+    supervised.process.send_signal(signal.SIGHUP)
+
+    seen = {}
+
+    def all_reloaded():
+        answer = json.loads(get(supervised.gateway)[1])
+        seen[answer["pid"]] = answer["reloads"]
+        return len(seen) == 2 and set(seen.values()) == {1}
+
+    eventually(all_reloaded, "both workers have reloaded")
+
+
+def test_a_data_directory_serves_one_supervisor_only(supervisors):
+    first = supervisors()
+
+    second = supervisors(wait_ready=False)
+
+    assert second.wait() == 1
+    assert f"process {first.process.pid}" in second.log.read_text()
+    assert get(first.gateway)[0] == 200
+
+
+def test_a_port_in_use_is_told_in_a_sentence(supervisors):
+    first = supervisors()
+    address = urlsplit(first.gateway).netloc
+
+    second = supervisors("other", wait_ready=False, listen=address)
+
+    assert second.wait() == 1
+    assert f"cannot listen on {address}" in second.log.read_text()
+
+
+def test_a_configuration_that_cannot_be_used_ends_serve_with_its_own_code(supervisors, tmp_path):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "plans.yaml").write_text("plans: {free: {api_acess: false}}\n")
+
+    broken = supervisors(wait_ready=False, config_dir=str(tmp_path / "config"))
+
+    assert broken.wait() == 78
+    assert "plans.yaml:1" in broken.log.read_text()
+
+
+def test_the_admin_token_is_made_at_the_first_start_and_never_shown_again(supervisors):
+    first = supervisors()
+    token = first.serving["admin_token"]
+    first.process.send_signal(signal.SIGTERM)
+    first.wait()
+
+    second = supervisors()
+
+    assert token.startswith("tga_")
+    assert second.serving["admin_token"] is None
+    kept = b"".join(path.read_bytes() for path in first.data_dir.rglob("*") if path.is_file())
+    assert token.encode() not in kept
+
+
+def _connects(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
