@@ -50,6 +50,7 @@ class AdmissionRequest:
     hold_nano_usd        the worst-case cost
     hold_min_nano_usd    with clamp: the least hold worth having (input and one output token); else equal to hold_nano_usd
     floor_nano_usd       what an expired hold costs before its first checkpoint (the input: it was probably sent)
+    floor_prompt_tokens  the prompt tokens that the floor stands for
     event                the usage event's JSON as it stands now, appended if the hold expires before any checkpoint
     totals               labels under which the metrics totals count this exchange: (credential, capability)
     """
@@ -64,6 +65,7 @@ class AdmissionRequest:
     lease_ms: int
     event: bytes
     totals: tuple[str, str]
+    floor_prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,7 @@ class Decision:
 
     refused_by          key of the demand that refused, the one with the longest wait; None if admitted
     shadow_refused_by   keys in shadow mode that would have refused
+    retry_after_ms      of the demand that refused; 0 if waiting does not help, 1000 if only open reservations stand in the way
     held_nano_usd       the hold granted; below hold_nano_usd only where clamping was allowed
     rate, spend         in the order of the demands
     """

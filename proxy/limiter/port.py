@@ -14,11 +14,18 @@ from proxy.domain.admission import (
 )
 
 
+class ReservationEndedError(RuntimeError):
+    """admit was called for a reservation that has been settled, released or expired: a bug in the caller, never a second hold."""
+
+
 class Limiter(Protocol):
     """Every call is idempotent on the reservation id. All raise StoreError if the store does not answer in time."""
 
     async def admit(self, request: AdmissionRequest) -> Decision:
-        """Take every demand and hold the worst case, or change nothing. Raises LimiterWipedError while spend is unknown."""
+        """Take every demand and hold the worst case, or change nothing. Raises LimiterWipedError while spend is unknown.
+
+        A refused reservation leaves no trace, so its id is decided afresh; one that is held gets its first answer again.
+        """
 
     async def checkpoint(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Renew the leases of open exchanges and note the cost so far, in one round trip."""

@@ -1,0 +1,59 @@
+"""How the limiter spells its keys. `{pNN}` is the hash tag: all keys of a partition share a slot of a cluster."""
+
+import re
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+PARTITIONS: Final = 64
+_ORG: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+
+
+def partition_of(org: str) -> int:
+    return zlib.crc32(org.encode()) % PARTITIONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionKeys:
+    """generation: present once the partition's spend is known. events: stream to the ledger. orgs: sorted set, when each is due."""
+
+    generation: bytes
+    events: bytes
+    orgs: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrgKeys:
+    """all: every key that a script of this organization may touch, in the order of its KEYS."""
+
+    partition: int
+    rates: bytes
+    holds: bytes
+    due: bytes
+    spend: bytes
+    totals: bytes
+    all: tuple[bytes, ...]
+
+
+def partition_keys(partition: int) -> PartitionKeys:
+    prefix = b"tg:{p%02d}:" % partition
+    return PartitionKeys(generation=prefix + b"generation", events=prefix + b"events", orgs=prefix + b"orgs")
+
+
+def org_keys(org: str) -> OrgKeys:
+    """Raises ValueError for an id that configuration would not have let through."""
+    if not _ORG.fullmatch(org):
+        raise ValueError(f"organization id must be 1 to 128 of A-Z a-z 0-9 . _ -, got {org!r}")
+    partition = partition_of(org)
+    shared = partition_keys(partition)
+    prefix = b"tg:{p%02d}:%s:" % (partition, org.encode())
+    rates, holds, due, spend, totals = (prefix + name for name in (b"rates", b"holds", b"due", b"spend", b"totals"))
+    return OrgKeys(
+        partition=partition,
+        rates=rates,
+        holds=holds,
+        due=due,
+        spend=spend,
+        totals=totals,
+        all=(shared.generation, shared.events, shared.orgs, rates, holds, due, spend, totals),
+    )

@@ -1,0 +1,155 @@
+-- admit.lua: take every demand of one request and hold its worst case, or change no limit.
+--
+-- ARGV     2 [reservation, lease_ms, hold, least hold, floor cost, floor prompt tokens, stream_max, memory_ms, has spend]
+--          3 demands  4 event
+-- Returns  {0, answer}, {1, answer} for a reservation that is held already, {2, ''} if the store was wiped, {3, status} for one
+--          that has ended. answer: [now, admitted, refusing demand from 1 | 0 none | -1 backlog, retry_after_ms, granted,
+--          of each rate: remaining, reset_ms, retry_after_ms, refuses; of each spend: spent, held, resume_at_ms, warned, refuses]
+-- A refused reservation leaves no trace: the same id is decided afresh. First it expires holds whose lease is over, so that a
+-- dead worker's hold refuses nobody. Only the observation `paused` is written by a refusal.
+
+local NEVER_MS = NUMBER_MAX
+local OTHERS_MS = 1000   -- only open reservations stand in the way: when one ends is unknown, but soon
+local COLLECT_MAX = 8    -- per admission: each leaves at most one entry behind, so this keeps up
+
+local function rate_states(rates, now)
+  if #rates == 0 then return end
+  local fields = {}
+  for _, rate in ipairs(rates) do
+    local open = rate.quantity == OPEN
+    fields[#fields + 1] = rate.key .. (open and '|n' or '|l')
+    fields[#fields + 1] = rate.key .. (open and '|n' or '|t')
+  end
+  local stored = call('HMGET', RATES, unpack(fields))
+  for i, rate in ipairs(rates) do
+    local units = min(rate.units, rate.capacity)
+    if rate.quantity == OPEN then
+      rate.count = tonumber(stored[2 * i - 1] or 0)
+      rate.fits = rate.count + units <= rate.capacity
+      rate.taken, rate.wait = units, rate.fits and 0 or OTHERS_MS
+    else
+      rate.is_new = not stored[2 * i - 1]
+      rate.level, rate.at = refilled(rate, now, stored[2 * i - 1], stored[2 * i])
+      rate.fits = units == 0 or rate.level >= units * rate.window
+      rate.taken = rate.fits and units or max(0, floor(rate.level / rate.window))
+      rate.wait = rate.fits and 0 or ceil((units * rate.window - rate.level) / rate.refill) + rate.at - now
+    end
+  end
+end
+
+local function spend_states(spends, now, least)
+  load_windows(spends, now, true)
+  for _, window in ipairs(spends) do
+    window.fits = least <= window.limit - window.spent - window.held
+    window.resume, window.wait = 0, 0
+    if not window.fits then
+      local alone = window.spent + least - window.limit
+      window.resume = -1
+      if least > window.limit then
+        window.wait = NEVER_MS
+      else
+        if alone > 0 then window.resume = resume_at(window, alone + window.held) end
+        window.wait = window.resume > 0 and window.resume - now or OTHERS_MS
+      end
+    end
+  end
+end
+
+local function take_rates(org, rates)
+  for _, rate in ipairs(rates) do
+    if rate.taken > 0 then
+      if rate.quantity == OPEN then
+        rate.count = call('HINCRBY', RATES, rate.key .. '|n', rate.taken)
+      else
+        rate.level = rate.level - rate.taken * rate.window
+        save_bucket(org, rate, rate.level, rate.at, rate.is_new)
+      end
+    end
+  end
+  if #rates > 0 then keep(RATES) end
+end
+
+local function hold_spends(org, spends, granted, now)
+  for _, window in ipairs(spends) do
+    open_window(org, window, now)
+    if granted > 0 then window.held = call('HINCRBY', SPEND, window.key .. '|held', int(granted)) end
+    if window.paused ~= 0 then call('HDEL', SPEND, window.key .. '|paused') end
+  end
+  if #spends > 0 then keep(SPEND) end
+end
+
+local function note_pauses(spends)
+  for _, window in ipairs(spends) do
+    if not window.shadow and window.resume > 0 and window.resume ~= window.paused then
+      call('HSET', SPEND, window.key .. '|paused', int(window.resume))
+    end
+  end
+end
+
+local function answer_of(now, admitted, refusing, wait, granted, demands)
+  local words = {int(now), admitted and 1 or 0, refusing, wait == NEVER_MS and 0 or int(wait), int(granted)}
+  local function add(word) words[#words + 1] = int(word) end
+  for _, rate in ipairs(demands.rates) do
+    if rate.quantity == OPEN then
+      add(max(0, rate.capacity - rate.count))
+      add(0)
+    else
+      add(max(0, floor(rate.level / rate.window)))
+      add(rate.level >= rate.full and 0 or ceil((rate.full - rate.level) / rate.refill) + rate.at - now)
+    end
+    add(rate.wait)
+    add(rate.fits and 0 or 1)
+  end
+  for _, window in ipairs(demands.spends) do
+    add(window.spent)
+    add(window.held)
+    add(window.resume)
+    add(crossed(window))
+    add(window.fits and 0 or 1)
+  end
+  return '[' .. table.concat(words, ',') .. ']'
+end
+
+local id, lease_ms, hold, least, floor_cost, floor_prompt, stream_max, memory_ms, has_spend = unpack(cjson.decode(ARGV[2]))
+local now = server_now()
+if has_spend == 1 and call('EXISTS', GENERATION) == 0 then return {2, ''} end
+local known = call('HGET', HOLDS, id)
+if known then
+  local record = record_of(known)
+  if record.status == 'held' then return {1, record.answer} end
+  return {3, record.status}
+end
+collect(now, COLLECT_MAX, memory_ms)
+
+local demands = demands_of(ARGV[3])
+rate_states(demands.rates, now)
+spend_states(demands.spends, now, least)
+
+local refusing, wait, index, granted = 0, 0, 0, hold
+for _, list in ipairs({demands.rates, demands.spends}) do
+  for _, demand in ipairs(list) do
+    index = index + 1
+    if not demand.fits and not demand.shadow and demand.wait > wait then refusing, wait = index, demand.wait end
+  end
+end
+for _, window in ipairs(demands.spends) do
+  if not window.shadow then granted = min(granted, window.limit - window.spent - window.held) end
+end
+if call('XLEN', EVENTS) >= stream_max then refusing, wait = -1, OTHERS_MS end
+
+if refusing ~= 0 then
+  note_pauses(demands.spends)
+  return {0, answer_of(now, false, refusing, wait, 0, demands)}
+end
+
+take_rates(demands.org, demands.rates)
+hold_spends(demands.org, demands.spends, granted, now)
+local answer = answer_of(now, true, 0, 0, granted, demands)
+local taken = {}
+for i, rate in ipairs(demands.rates) do taken[i] = int(rate.taken) end
+save_record(id, {status = 'held', hold = granted, cost = floor_cost, prompt = floor_prompt, completion = 0, at = now + lease_ms, rest = taken,
+  answer = answer, demands = ARGV[3], event = ARGV[4]})
+schedule(demands.org, id, now + lease_ms)
+keep(HOLDS)
+keep(DUE)
+return {0, answer}

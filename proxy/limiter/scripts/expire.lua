@@ -1,0 +1,15 @@
+-- expire.lua: one step of the sweep of one organization: expire holds whose lease is over, forget what is remembered no longer,
+-- drop idle buckets and windows.
+--
+-- ARGV     2 [organization, how many at most, memory_ms]
+-- Returns  how many entries were due and handled. Afterwards `orgs` says when the organization is due next.
+
+local org, most, memory_ms = unpack(cjson.decode(ARGV[2]))
+local handled = collect(server_now(), most, memory_ms)
+local earliest = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
+if earliest[2] then
+  call('ZADD', ORGS, earliest[2], org)
+else
+  call('ZREM', ORGS, org)
+end
+return handled

@@ -1,0 +1,370 @@
+-- prelude.lua: what every script of one organization shares; it is put in front of each at load.
+--
+-- KEYS   1 generation  2 events  3 orgs  (the partition's)    4 rates  5 holds  6 due  7 spend  8 totals  (the organization's)
+-- ARGV   1 the time in ms, in tests only; else empty, and the server's TIME is read, once
+--
+-- rates  <key>|l level of a token bucket in units * window_ms, <key>|t its time in ms; <key>|n open requests
+-- spend  <key>|spent, |held, |at (newest 5-minute bucket seen), |<n> one bucket; a calendar month has |id, |start, |end instead
+--        of buckets; |warned the highest threshold told, |paused the resume instant of the last refusal
+-- holds  <reservation>: text, see `held` and `expired` below; after the end "settled\n<answer>"
+-- due    <reservation> at its lease's end, or at the end of its memory; w|<buckets>|<key> and b|<refill>|<full>|<key> when an
+--        idle window or bucket can be dropped
+--
+-- Numbers are whole and below 2^53, sums are HINCRBY. Clocks are kept per bucket and per window and never go back.
+
+local GENERATION, EVENTS, ORGS, RATES, HOLDS, DUE, SPEND, TOTALS = unpack(KEYS)
+local call, floor, ceil, max, min = redis.call, math.floor, math.ceil, math.max, math.min
+local BUCKET_MS, DAY_MS = 300000, 86400000
+local KEEP_MS = 400 * DAY_MS       -- of every key of an organization after its last use: collects garbage, decides nothing
+local NUMBER_MAX = 9007199254740991
+local REQUESTS, TOKENS, OPEN = 0, 1, 2
+local ROLLING = 0
+
+-- A whole number as Redis should see it: Lua's own conversion drops digits above the 14th, and prints a negative zero.
+local function int(n)
+  n = n + 0
+  if n > -1e14 and n < 1e14 then return n end
+  return string.format('%.0f', n)
+end
+
+local function server_now()
+  if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
+  local time = call('TIME')
+  return time[1] * 1000 + floor(time[2] / 1000)
+end
+
+local function keep(key) call('PEXPIRE', key, KEEP_MS) end
+
+local function schedule(org, member, at)
+  call('ZADD', DUE, int(at), member)
+  if org then call('ZADD', ORGS, 'LT', int(at), org) end
+end
+
+-- Demands as they travel: {org, credential, capability, rates, spends}.
+local function demands_of(text)
+  local list = cjson.decode(text)
+  local demands = {org = list[1], credential = list[2], capability = list[3], rates = {}, spends = {}}
+  for i, r in ipairs(list[4]) do
+    demands.rates[i] = {key = r[1], quantity = r[2], units = r[3], capacity = r[4], refill = r[5], window = r[6], shadow = r[7] == 1,
+      full = r[4] * r[6]}
+  end
+  for i, s in ipairs(list[5]) do
+    demands.spends[i] = {key = s[1], kind = s[2], limit = s[3], buckets = s[4], shadow = s[5] == 1, thresholds = s[6], periods = s[7]}
+  end
+  return demands
+end
+
+-- Token buckets --------------------------------------------------------------------------------------------------------------
+
+-- The level at `now` and the time it stands for; a bucket never seen is full.
+local function refilled(rate, now, level, at)
+  if not level then return rate.full, now end
+  level, at = tonumber(level), tonumber(at)
+  level = max(min(level, rate.full), rate.full - NUMBER_MAX)
+  if now <= at then return level, at end
+  if now - at >= ceil((rate.full - level) / rate.refill) then return rate.full, now end
+  return level + (now - at) * rate.refill, now
+end
+
+local function save_bucket(org, rate, level, at, is_new)
+  call('HSET', RATES, rate.key .. '|l', int(level), rate.key .. '|t', int(at))
+  if is_new then
+    schedule(org, 'b|' .. int(rate.refill) .. '|' .. int(rate.full) .. '|' .. rate.key, at + DAY_MS)
+    keep(RATES)
+  end
+end
+
+-- Gives back `units` (below zero: takes) of a token bucket: the estimate is replaced by the actual.
+local function correct_bucket(org, rate, units, now)
+  if units == 0 then return end
+  local stored = call('HMGET', RATES, rate.key .. '|l', rate.key .. '|t')
+  local level, at = refilled(rate, now, stored[1], stored[2])
+  level = max(min(level + units * rate.window, rate.full), rate.full - NUMBER_MAX)
+  save_bucket(org, rate, level, at, not stored[1])
+end
+
+local function close_open_request(rate, units)
+  if units == 0 then return end
+  local field = rate.key .. '|n'
+  if call('HINCRBY', RATES, field, -units) <= 0 then call('HDEL', RATES, field) end
+end
+
+-- Spend windows --------------------------------------------------------------------------------------------------------------
+
+-- The period that holds `now`; outside all of them, the nearest.
+local function period_at(periods, now)
+  for _, period in ipairs(periods) do
+    if now < period[3] then return period end
+  end
+  return periods[#periods]
+end
+
+-- Moves a rolling window to `now`: buckets at or below the cutoff leave. Walks only what lies between the old cutoff and the new,
+-- at most one window's worth of buckets.
+local function roll(window, now, write)
+  local index = floor(now / BUCKET_MS)
+  if not window.at then
+    window.at, window.is_new = index, true
+    return
+  end
+  if index <= window.at then return end
+  local first, last = window.at - window.buckets + 1, min(index - window.buckets, window.at)
+  local gone = 0
+  while first <= last do
+    local stop = min(last, first + 255)
+    local fields = {}
+    for i = first, stop do fields[#fields + 1] = window.key .. '|' .. int(i) end
+    local found = {}
+    for i, amount in ipairs(call('HMGET', SPEND, unpack(fields))) do
+      if amount then
+        gone = gone + tonumber(amount)
+        found[#found + 1] = fields[i]
+      end
+    end
+    if write and #found > 0 then call('HDEL', SPEND, unpack(found)) end
+    first = stop + 1
+  end
+  window.spent, window.at = window.spent - gone, index
+  if write then
+    if gone > 0 then call('HINCRBY', SPEND, window.key .. '|spent', int(-gone)) end
+    call('HSET', SPEND, window.key .. '|at', int(index))
+  end
+end
+
+-- Moves a calendar month to `now`: a later period starts at nothing. A period is known by its id, so that a changed time zone
+-- does not reset it.
+local function turn_page(window, now, write)
+  local period = period_at(window.periods, now)
+  if not window.id then
+    window.id, window.starts, window.ends, window.is_new = period[1], period[2], period[3], true
+  elseif window.id ~= period[1] and period[2] > window.starts then
+    window.id, window.starts, window.ends, window.spent = period[1], period[2], period[3], 0
+    if write then
+      call('HSET', SPEND, window.key .. '|id', window.id, window.key .. '|start', int(window.starts), window.key .. '|end', int(window.ends),
+        window.key .. '|spent', 0)
+    end
+  end
+end
+
+-- Reads every window of the demands in one call and moves it to `now`.
+local function load_windows(spends, now, write)
+  if #spends == 0 then return end
+  local fields = {}
+  for _, window in ipairs(spends) do
+    local key = window.key
+    local n = #fields
+    fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = key .. '|spent', key .. '|held', key .. '|warned', key .. '|paused'
+    if window.kind == ROLLING then
+      fields[n + 5], fields[n + 6], fields[n + 7] = key .. '|at', key .. '|at', key .. '|at'
+    else
+      fields[n + 5], fields[n + 6], fields[n + 7] = key .. '|id', key .. '|start', key .. '|end'
+    end
+  end
+  local stored = call('HMGET', SPEND, unpack(fields))
+  for i, window in ipairs(spends) do
+    local n = (i - 1) * 7
+    window.spent, window.held = tonumber(stored[n + 1] or 0), tonumber(stored[n + 2] or 0)
+    window.warned, window.paused = tonumber(stored[n + 3] or 0), tonumber(stored[n + 4] or 0)
+    if window.kind == ROLLING then
+      window.at = stored[n + 5] and tonumber(stored[n + 5])
+      roll(window, now, write)
+    else
+      window.id, window.starts, window.ends = stored[n + 5], tonumber(stored[n + 6] or 0), tonumber(stored[n + 7] or 0)
+      turn_page(window, now, write)
+    end
+  end
+end
+
+-- Writes a window that is used for the first time, and when to look whether it has become idle.
+local function open_window(org, window, now)
+  if not window.is_new then return end
+  window.is_new = false
+  if window.kind == ROLLING then
+    call('HSET', SPEND, window.key .. '|at', int(window.at))
+    schedule(org, 'w|' .. int(window.buckets) .. '|' .. window.key, now + window.buckets * BUCKET_MS)
+  else
+    call('HSET', SPEND, window.key .. '|id', window.id, window.key .. '|start', int(window.starts), window.key .. '|end', int(window.ends))
+    schedule(org, 'w|0|' .. window.key, max(window.ends, now + DAY_MS))
+  end
+end
+
+-- The instant at which `need` of what is spent has left the window, to the bucket; -1 if all of it is not enough.
+local function resume_at(window, need)
+  if need > window.spent then return -1 end
+  if window.kind ~= ROLLING then return window.ends end
+  local first, last, step, freed = window.at - window.buckets + 1, window.at, 32, 0
+  while first <= last do
+    local stop = min(last, first + step - 1)
+    local fields = {}
+    for i = first, stop do fields[#fields + 1] = window.key .. '|' .. int(i) end
+    for i, amount in ipairs(call('HMGET', SPEND, unpack(fields))) do
+      if amount then
+        freed = freed + tonumber(amount)
+        if freed >= need then return (first + i - 1 + window.buckets) * BUCKET_MS end
+      end
+    end
+    first, step = stop + 1, 256
+  end
+  return -1
+end
+
+-- The highest threshold at or below the spend, in thousandths of the limit; `thresholds` is {permille, amount, ...}, ascending.
+local function crossed(window)
+  local permille = 0
+  for i = 1, #window.thresholds, 2 do
+    if window.spent >= window.thresholds[i + 1] then permille = window.thresholds[i] end
+  end
+  return permille
+end
+
+-- Adds to a window, or below zero takes back from bucket `at` if that still counts. Re-arms the thresholds that spend had fallen
+-- below before this.
+local function post(org, window, amount, now, at)
+  open_window(org, window, now)
+  local armed = min(window.warned, crossed(window))
+  if armed ~= window.warned then
+    window.warned = armed
+    call('HSET', SPEND, window.key .. '|warned', armed)
+  end
+  if amount < 0 then
+    if window.kind ~= ROLLING then
+      if at ~= window.id then return end
+      amount = max(amount, -window.spent)
+    else
+      at = tonumber(at)
+      if at <= window.at - window.buckets then return end
+      amount = max(amount, -tonumber(call('HGET', SPEND, window.key .. '|' .. int(at)) or 0))
+    end
+  else
+    at = window.at
+  end
+  if amount == 0 then return end
+  if window.kind == ROLLING then
+    local field = window.key .. '|' .. int(at)
+    if call('HINCRBY', SPEND, field, int(amount)) == 0 then call('HDEL', SPEND, field) end
+  end
+  window.spent = window.spent + amount
+  call('HINCRBY', SPEND, window.key .. '|spent', int(amount))
+end
+
+local function unhold(window, amount)
+  if amount == 0 then return end
+  if call('HINCRBY', SPEND, window.key .. '|held', int(-amount)) < 0 then call('HSET', SPEND, window.key .. '|held', 0) end
+end
+
+-- Reservations ---------------------------------------------------------------------------------------------------------------
+-- held:    "held <hold> <cost> <prompt> <completion> <lease end> <units taken of each rate demand ...>"
+--          answer to admit, demands, event: one line each
+-- expired: "expired <hold> <cost> <prompt> <completion> <expired at> <bucket or period posted to, of each spend demand ...>"
+--          empty line, demands
+
+local function record_of(text)
+  local head, answer, demands, event = string.match(text, '^([^\n]*)\n([^\n]*)\n?([^\n]*)\n?(.*)$')
+  local words = {}
+  for word in string.gmatch(head, '%S+') do words[#words + 1] = word end
+  local rest = {}
+  for i = 7, #words do rest[i - 6] = words[i] end
+  return {status = words[1], hold = tonumber(words[2]), cost = tonumber(words[3]), prompt = tonumber(words[4]),
+    completion = tonumber(words[5]), at = tonumber(words[6]), rest = rest, answer = answer, demands = demands, event = event}
+end
+
+local function save_record(id, record)
+  local words = {record.status, int(record.hold), int(record.cost), int(record.prompt), int(record.completion), int(record.at)}
+  for _, word in ipairs(record.rest) do words[#words + 1] = word end
+  local text = table.concat(words, ' ') .. '\n' .. record.answer .. '\n' .. record.demands
+  if record.event then text = text .. '\n' .. record.event end
+  call('HSET', HOLDS, id, text)
+end
+
+-- Metrics totals of one (credential, capability): {name, amount, ...}; zeros are not written.
+local function count(demands, amounts)
+  local prefix = demands.credential .. '|' .. demands.capability .. '|'
+  for i = 1, #amounts, 2 do
+    if amounts[i + 1] ~= 0 then call('HINCRBY', TOTALS, prefix .. amounts[i], int(amounts[i + 1])) end
+  end
+  keep(TOTALS)
+end
+
+local function append_event(id, kind, event, now, cost, posted, prompt, completion, flags)
+  call('XADD', EVENTS, '*', 'event_id', id, 'kind', kind, 'event', event, 'settled_at_ms', int(now), 'cost_nano_usd', int(cost),
+    'posted_nano_usd', int(posted), 'prompt_tokens', int(prompt), 'completion_tokens', int(completion), 'flags', flags)
+end
+
+-- Ends a held reservation whose lease ran out: its last checkpoint counts. What it posted to is remembered, so that a late
+-- settlement can post the difference.
+local function expire(id, record, now, memory_ms)
+  local demands = demands_of(record.demands)
+  for i, rate in ipairs(demands.rates) do
+    local taken = tonumber(record.rest[i])
+    if rate.quantity == TOKENS then
+      correct_bucket(demands.org, rate, taken - record.prompt - record.completion, now)
+    elseif rate.quantity == OPEN then
+      close_open_request(rate, taken)
+    end
+  end
+  load_windows(demands.spends, now, true)
+  local posted_to = {}
+  for i, window in ipairs(demands.spends) do
+    unhold(window, record.hold)
+    post(demands.org, window, record.cost, now)
+    posted_to[i] = window.kind == ROLLING and int(window.at) or window.id
+  end
+  append_event(id, 'expired', record.event, now, record.cost, record.cost, record.prompt, record.completion, 'expired')
+  count(demands, {'requests.expired', 1, 'expired_holds', 1, 'usage_source.checkpoint', 1, 'prompt_tokens', record.prompt,
+    'completion_tokens', record.completion, 'cost_nano_usd', record.cost})
+  save_record(id, {status = 'expired', hold = record.hold, cost = record.cost, prompt = record.prompt, completion = record.completion,
+    at = now, rest = posted_to, answer = '', demands = record.demands})
+  schedule(nil, id, now + memory_ms)
+end
+
+-- Housekeeping ---------------------------------------------------------------------------------------------------------------
+
+local function drop_window_if_idle(member, buckets, key, now)
+  local window = {key = key, buckets = buckets}
+  local stored = call('HMGET', SPEND, key .. '|spent', key .. '|held', key .. '|at', key .. '|end')
+  window.spent, window.held = tonumber(stored[1] or 0), tonumber(stored[2] or 0)
+  local spent_until
+  if buckets > 0 then
+    window.at = tonumber(stored[3])
+    roll(window, now, true)
+    spent_until = window.spent > 0 and now + buckets * BUCKET_MS or 0
+  else
+    spent_until = tonumber(stored[4] or 0)
+  end
+  if spent_until > now or window.held > 0 then return schedule(nil, member, max(spent_until, now + DAY_MS)) end
+  call('HDEL', SPEND, key .. '|spent', key .. '|held', key .. '|at', key .. '|id', key .. '|start', key .. '|end', key .. '|warned',
+    key .. '|paused')
+  call('ZREM', DUE, member)
+end
+
+local function drop_bucket_if_full(member, refill, full, key, now)
+  local stored = call('HMGET', RATES, key .. '|l', key .. '|t')
+  local idle_ms = now - tonumber(stored[2] or 0)
+  if idle_ms < DAY_MS or idle_ms < ceil((full - tonumber(stored[1] or full)) / refill) then return schedule(nil, member, now + DAY_MS) end
+  call('HDEL', RATES, key .. '|l', key .. '|t')
+  call('ZREM', DUE, member)
+end
+
+-- Handles up to `most` entries that are due; returns how many there were.
+local function collect(now, most, memory_ms)
+  local members = call('ZRANGEBYSCORE', DUE, '-inf', int(now), 'LIMIT', 0, most)
+  for _, member in ipairs(members) do
+    local kind = string.sub(member, 1, 2)
+    if kind == 'w|' then
+      local buckets, key = string.match(member, '^w|(%d+)|(.*)$')
+      drop_window_if_idle(member, tonumber(buckets), key, now)
+    elseif kind == 'b|' then
+      local refill, full, key = string.match(member, '^b|(%d+)|(%d+)|(.*)$')
+      drop_bucket_if_full(member, tonumber(refill), tonumber(full), key, now)
+    else
+      local text = call('HGET', HOLDS, member)
+      if text and string.sub(text, 1, 5) == 'held ' then
+        expire(member, record_of(text), now, memory_ms)
+      else
+        call('HDEL', HOLDS, member)
+        call('ZREM', DUE, member)
+      end
+    end
+  end
+  return #members
+end

@@ -1,0 +1,74 @@
+-- settle.lua: replace a hold by what the exchange came to, and append its usage event, in one step. A release settles at zero.
+--
+-- ARGV     2 [reservation, release, cost, prompt, completion, cached, reasoning tokens, outcome, usage source, ended_ms, memory_ms, has spend]
+--          3 demands (read only if the reservation is unknown)  4 event
+-- Returns  {0, answer}, {1, answer} the first answer to a repeated call, {2, ''} if the store was wiped.
+--          answer: [settled_at_ms, over, late, unheld, (index of spend demand from 1, permille) of each threshold crossed ...]
+-- held: hold becomes spend. expired: the difference to its checkpoint is posted. unknown: the whole is posted, flagged.
+
+local id, release, cost, prompt, completion, cached, reasoning, outcome, source, ended_ms, memory_ms, has_spend = unpack(cjson.decode(ARGV[2]))
+local now = server_now()
+if has_spend == 1 and call('EXISTS', GENERATION) == 0 then return {2, ''} end
+local text = call('HGET', HOLDS, id)
+local record = text and record_of(text) or nil
+if record and record.status == 'settled' then return {1, record.answer} end
+
+local late, unheld = record ~= nil and record.status == 'expired', record == nil
+local demands = demands_of(record and record.demands or ARGV[3])
+record = record or {hold = 0, cost = 0, prompt = 0, completion = 0, rest = {}}
+local before = late and record or {cost = 0, prompt = 0, completion = 0}   -- what already counts
+
+for i, rate in ipairs(demands.rates) do
+  local taken = not late and tonumber(record.rest[i] or 0) or 0
+  if rate.quantity == TOKENS then
+    correct_bucket(demands.org, rate, taken + before.prompt + before.completion - prompt - completion, now)
+  elseif rate.quantity == OPEN then
+    close_open_request(rate, taken)
+  end
+end
+
+local warnings = {}
+load_windows(demands.spends, now, true)
+for i, window in ipairs(demands.spends) do
+  if not late then unhold(window, record.hold) end
+  post(demands.org, window, cost - before.cost, now, late and record.rest[i])
+  local reached = crossed(window)
+  for n = 1, #window.thresholds, 2 do
+    local permille = window.thresholds[n]
+    if permille > window.warned and permille <= reached then
+      warnings[#warnings + 1] = i
+      warnings[#warnings + 1] = permille
+    end
+  end
+  if reached > window.warned then call('HSET', SPEND, window.key .. '|warned', reached) end
+end
+if #demands.spends > 0 then keep(SPEND) end
+
+local over = unheld and 0 or max(0, cost - record.hold)
+local flags = {}
+if over > 0 then flags[#flags + 1] = 'overrun' end
+if late then flags[#flags + 1] = 'late' end
+if unheld then flags[#flags + 1] = 'unheld' end
+local kind = late and 'late' or unheld and 'unheld' or release == 1 and 'released' or 'settled'
+append_event(id, kind, ARGV[4], now, cost, cost - before.cost, prompt, completion, table.concat(flags, ','))
+
+local more_prompt, more_completion, more_cost = prompt - before.prompt, completion - before.completion, cost - before.cost
+count(demands, {
+  'requests.' .. outcome, late and 0 or 1, 'usage_source.' .. source, late and 0 or 1,
+  'prompt_tokens', max(0, more_prompt), 'credited_prompt_tokens', max(0, -more_prompt),
+  'completion_tokens', max(0, more_completion), 'credited_completion_tokens', max(0, -more_completion),
+  'cost_nano_usd', max(0, more_cost), 'credited_nano_usd', max(0, -more_cost),
+  'cached_tokens', cached, 'reasoning_tokens', reasoning,
+  'overruns', over > 0 and 1 or 0, 'late_settlements', late and 1 or 0, 'unheld_settlements', unheld and 1 or 0,
+})
+
+local answer = {int(now), int(over), late and 1 or 0, unheld and 1 or 0}
+for _, word in ipairs(warnings) do answer[#answer + 1] = word end
+answer = '[' .. table.concat(answer, ',') .. ']'
+call('HSET', HOLDS, id, 'settled\n' .. answer)
+schedule(unheld and demands.org or nil, id, now + (late and memory_ms or ended_ms))
+if unheld then
+  keep(HOLDS)
+  keep(DUE)
+end
+return {0, answer}

@@ -1,0 +1,65 @@
+"""The judge: on random histories the Lua scripts and the Python reference agree in every answer and in all state."""
+
+import os
+
+import pytest
+import redis.asyncio
+from fakeredis import FakeAsyncRedis
+from limiter_values import Clock
+from snapshot import events_of_redis, events_of_reference, snapshot_of_redis, snapshot_of_reference
+from trace_driver import ORGS, TraceDriver
+
+from proxy.limiter.generation import mark_all
+from proxy.limiter.keys import org_keys, partition_keys, partition_of
+from proxy.limiter.redis_limiter import RedisLimiter
+from proxy.limiter.redis_py_scripts import RedisPyScripts
+from proxy.limiter.reference import ReferenceLimiter
+from proxy.limiter.script import ScriptStore, load_scripts
+from proxy.limiter.wire import encode_sweep
+
+STEPS = int(os.environ.get("TALLYGATE_TRACE_STEPS", "20000"))
+SEED = int(os.environ.get("TALLYGATE_TRACE_SEED", "1"))
+EXPIRED_MS = 3_600_000  # shorter than the product's, so that a trace also sees it end
+STATE_EVERY = 7  # steps between two comparisons of all state
+
+
+async def follow(store: ScriptStore, *, steps: int, seed: int) -> None:
+    clock, scripts = Clock(), load_scripts()
+    reference = ReferenceLimiter(clock, expired_ms=EXPIRED_MS)
+    limiter = RedisLimiter(store, scripts, now_ms=clock, expired_ms=EXPIRED_MS)
+    await mark_all(store, "g1")
+
+    async def sweep(org: str, most: int) -> list[int]:
+        args = (b"%d" % clock(), encode_sweep(org, most, EXPIRED_MS))
+        return [reference.sweep(org, most), await store.run(scripts.expire, org_keys(org).all, args)]
+
+    driver = TraceDriver(seed, clock, (reference, limiter), sweep)
+    for step in range(steps):
+        said, (expected, found) = await driver.step()
+        where = f"seed {seed} step {step} at {clock()}: {said}"
+        assert found == expected, where
+        if step % STATE_EVERY == 0:
+            assert await snapshot_of_redis(store, driver.touched) == snapshot_of_reference(reference, driver.touched), where
+        if step % 500 == 499:
+            for org in ORGS:
+                assert await events_of_redis(store, org) == events_of_reference(reference, org), where
+                await store.command(b"DEL", partition_keys(partition_of(org)).events)
+                reference.events[partition_of(org)].clear()
+
+
+@pytest.mark.timeout(3600)
+async def test_scripts_in_valkey_equal_the_reference_on_a_random_history(valkey_unix_url: str) -> None:
+    client = redis.asyncio.Redis.from_url(valkey_unix_url)
+    try:
+        await follow(RedisPyScripts(client), steps=STEPS, seed=SEED)
+    finally:
+        await client.aclose()
+
+
+@pytest.mark.timeout(600)
+async def test_scripts_in_fakeredis_equal_the_reference_on_a_random_history() -> None:
+    client = FakeAsyncRedis()
+    try:
+        await follow(RedisPyScripts(client), steps=min(STEPS, 500), seed=SEED + 1)
+    finally:
+        await client.aclose()

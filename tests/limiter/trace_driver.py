@@ -1,0 +1,153 @@
+"""A random history of limiter calls, driven over two limiters at once: every answer and all state must be equal after each step."""
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from limiter_values import BUCKET_MS, DAY_MS, HOUR_MS, MINUTE_MS, START_MS, Clock, a_month, a_rate, a_request, a_spend, an_actual
+
+from proxy.domain.admission import AdmissionRequest, Checkpoint, SpendDemand
+from proxy.domain.rate_limit import Quantity
+from proxy.limiter.port import Limiter, ReservationEndedError
+
+ORGS = ("acme", "globex")
+CREDENTIALS = ("c1", "c2")
+_LENGTH_MS = 40 * HOUR_MS  # of a calendar period, so that many pass in a trace
+
+
+class TraceDriver:
+    """Makes one random call a step on each limiter, with the same arguments and clock."""
+
+    def __init__(self, seed: int, clock: Clock, limiters: tuple[Limiter, ...], sweep: Any) -> None:
+        self._random = random.Random(seed)
+        self._clock = clock
+        self._limiters = limiters
+        self._sweep = sweep
+        self._known: list[AdmissionRequest] = []
+        self._count = 0
+        self.touched = ORGS[0]
+
+    async def step(self) -> tuple[str, list[Any]]:
+        """What was done, and each limiter's answer to it."""
+        self._advance()
+        chance = self._random.random()
+        if chance < 0.45 or not self._known:
+            return await self._admit()
+        if chance < 0.55:
+            return await self._checkpoint()
+        if chance < 0.85:
+            return await self._end()
+        if chance < 0.95:
+            return await self._read()
+        self.touched = self._random.choice(ORGS)
+        return f"sweep {self.touched}", await self._sweep(self.touched, self._random.choice((1, 3, 64)))
+
+    def _advance(self) -> None:
+        chance, now = self._random.random(), self._clock.now_ms
+        if chance < 0.5:
+            now += self._random.randrange(3000)
+        elif chance < 0.7:
+            now += self._random.randrange(2 * MINUTE_MS)
+        elif chance < 0.8:
+            now += self._random.randrange(4 * BUCKET_MS)
+        elif chance < 0.82:
+            now = now // BUCKET_MS * BUCKET_MS + BUCKET_MS - self._random.randrange(2)
+        elif chance < 0.83:
+            now -= self._random.randrange(HOUR_MS)
+        elif chance < 0.832:
+            now -= self._random.randrange(3 * DAY_MS)
+        elif chance < 0.834:
+            now += self._random.randrange(9 * DAY_MS)
+        self._clock.now_ms = max(START_MS, now)
+
+    def _spends(self, org: str, credential: str) -> tuple[SpendDemand, ...]:
+        chosen = self._random
+        month = chosen.randrange(2)
+        now_index = max(0, (self._clock.now_ms - START_MS) // _LENGTH_MS + chosen.choice((0, 0, 0, 1, -1)))
+        spends: list[SpendDemand] = []
+        if chosen.random() < 0.9:
+            spends.append(a_spend(chosen.choice((2000, 2000, 2000, 900)), window_ms=HOUR_MS if org == "globex" else 7 * DAY_MS))
+        if chosen.random() < 0.5:
+            spends.append(a_spend(1500, key=f"cred:{credential}:spend_1d", window_ms=DAY_MS, shadow=chosen.random() < 0.2))
+        if month:
+            whole = a_month(4000, months=now_index + 2, length_ms=_LENGTH_MS)
+            spends.append(replace(whole, periods=whole.periods[max(0, now_index - 1) :]))
+        return tuple(spends)
+
+    def _request(self) -> AdmissionRequest:
+        chosen = self._random
+        self._count += 1
+        org, credential = chosen.choice(ORGS), chosen.choice(CREDENTIALS)
+        shadow = chosen.random() < 0.15
+        rates = [
+            a_rate(chosen.choice((1, 1, 1, 0)), capacity=20, window_ms=MINUTE_MS),
+            a_rate(1, capacity=7, refill=100, window_ms=HOUR_MS, key=f"cred:{credential}:hour", shadow=shadow),
+            a_rate(chosen.randrange(1500), capacity=1000, refill=999, quantity=Quantity.TOKENS),
+            a_rate(1, capacity=4, quantity=Quantity.OPEN_REQUESTS, key=f"cred:{credential}:open", shadow=shadow),
+        ]
+        hold = chosen.choice((0, 7, 100, 300, 300, 1400, 3000))
+        floor = chosen.choice((0, 20))
+        return a_request(
+            f"r{self._count:07d}",
+            hold,
+            org=org,
+            rate=tuple(rate for rate in rates if chosen.random() < 0.5),
+            spend=self._spends(org, credential),
+            hold_min_nano_usd=hold if chosen.random() < 0.7 else hold // 4,
+            floor_nano_usd=floor,
+            floor_prompt_tokens=floor // 2,
+            lease_ms=chosen.choice((1000, MINUTE_MS, 10 * MINUTE_MS)),
+            totals=(credential, chosen.choice(("chat", "search"))),
+        )
+
+    def _pick(self) -> AdmissionRequest:
+        """Mostly a recent reservation, sometimes any: late, repeated, forgotten."""
+        recent = self._random.random() < 0.8
+        chosen = self._random.choice(self._known[-12:] if recent else self._known)
+        self.touched = chosen.org
+        return chosen
+
+    async def _admit(self) -> tuple[str, list[Any]]:
+        if self._known and self._random.random() < 0.08:
+            request = self._pick()
+        else:
+            request = self._request()
+            self._known.append(request)
+            del self._known[:-2000]
+        self.touched = request.org
+        return f"admit {request}", [await _answer(limiter.admit(request)) for limiter in self._limiters]
+
+    async def _checkpoint(self) -> tuple[str, list[Any]]:
+        request = self._pick()
+        checkpoint = Checkpoint(
+            admission=request,
+            cost_nano_usd=self._random.randrange(400),
+            prompt_tokens=self._random.randrange(100),
+            completion_tokens=self._random.randrange(100),
+            event=b'{"checkpoint":%d}' % self._random.randrange(100),
+        )
+        return f"checkpoint {checkpoint}", [await _answer(limiter.checkpoint((checkpoint,))) for limiter in self._limiters]
+
+    async def _end(self) -> tuple[str, list[Any]]:
+        request, chosen = self._pick(), self._random
+        if chosen.random() < 0.2:
+            released = an_actual(outcome="upstream_error", usage_source="none")
+            return f"release {request}", [await _answer(limiter.release(request, released)) for limiter in self._limiters]
+        cost = chosen.randrange(request.hold_nano_usd + 1) if chosen.random() < 0.9 else chosen.randrange(4000)
+        tokens = chosen.randrange(1500) if chosen.random() < 0.95 else 10**12
+        actual = an_actual(
+            cost, chosen.randrange(300), tokens, cached_tokens=chosen.randrange(3), reasoning_tokens=chosen.randrange(3)
+        )
+        return f"settle {request} {actual}", [await _answer(limiter.settle(request, actual)) for limiter in self._limiters]
+
+    async def _read(self) -> tuple[str, list[Any]]:
+        org = self.touched = self._random.choice(ORGS)
+        spends = self._spends(org, self._random.choice(CREDENTIALS))
+        return f"read {org} {spends}", [await _answer(limiter.read_windows(org, spends)) for limiter in self._limiters]
+
+
+async def _answer(call: Any) -> Any:
+    try:
+        return await call
+    except ReservationEndedError as error:
+        return str(error)
