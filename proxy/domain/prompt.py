@@ -17,7 +17,8 @@ class PromptShape:
     """The countable parts of a prompt.
 
     texts          text the model reads, one entry per part, in order
-    messages       chat messages that carry framing tokens of their own; 0 for plain completions and embeddings
+    messages       chat messages that carry framing tokens of their own, their role included; 0 for plain completions and embeddings
+    names          messages with a name, which costs one token more; its text is one of the texts
     tools          tool definitions, each as its JSON text
     images         images
     opaque_bytes   decoded bytes of files and audio, which no tokenizer here can count
@@ -26,6 +27,7 @@ class PromptShape:
 
     texts: tuple[str, ...] = ()
     messages: int = 0
+    names: int = 0
     tools: tuple[str, ...] = ()
     images: tuple[ImageInput, ...] = ()
     opaque_bytes: int = 0

@@ -1,0 +1,101 @@
+"""What an image costs in tokens, by the providers' published rules. Where the size is unknown: the most that the rule can give.
+
+OpenAI: guide "Images and vision", section "Calculating costs" (tiles of 512 px, or patches of 32 px times a factor, by model).
+Anthropic: "Vision", section "Evaluate image size" (patches of 28 px, after a resize to what the model can take).
+Google: "Image understanding", section "Token calculation" (258 for a small image, else 258 for each tile of 768 px).
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from proxy.domain.prompt import ImageInput
+from proxy.tokens.tokenization import Family
+
+
+class ImageRule(Protocol):
+    def tokens(self, image: ImageInput) -> int:
+        """Tokens of one image."""
+
+
+def _tiles(width: int, height: int, size: int) -> int:
+    return -(-width // size) * -(-height // size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiles:
+    """OpenAI's tiles: the image is made to fit 2048 x 2048, then its short side 768, and each 512 px square costs `tile`."""
+
+    base: int
+    tile: int
+
+    def tokens(self, image: ImageInput) -> int:
+        """Low detail costs the base alone. Unknown size: 8 tiles, a strip of 768 x 2048."""
+        if image.detail == "low":
+            return self.base
+        width, height = image.width, image.height
+        if width < 1 or height < 1:
+            return self.base + 8 * self.tile
+        if (longest := max(width, height)) > 2048:
+            width, height = -(-width * 2048 // longest), -(-height * 2048 // longest)
+        if (shortest := min(width, height)) > 768:
+            width, height = -(-width * 768 // shortest), -(-height * 768 // shortest)
+        return self.base + self.tile * _tiles(width, height, 512)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patches:
+    """Patches of `size` px, at most `most` (the image is scaled down to fit), times a factor in thousandths."""
+
+    size: int
+    most: int
+    permille: int = 1000
+
+    def tokens(self, image: ImageInput) -> int:
+        """The cap stands for the exact count of an image that has to be scaled, which is somewhat below it."""
+        is_known = image.width > 0 and image.height > 0
+        patches = min(self.most, _tiles(image.width, image.height, self.size)) if is_known else self.most
+        return -(-patches * self.permille // 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeminiTiles:
+    """258 tokens where both sides are at most 384 px, else for each tile of 768 px."""
+
+    most: int = 16  # 3072 x 3072, to which larger images are scaled
+
+    def tokens(self, image: ImageInput) -> int:
+        if image.width < 1 or image.height < 1:
+            return 258 * self.most
+        if max(image.width, image.height) <= 384:
+            return 258
+        return 258 * min(self.most, _tiles(image.width, image.height, 768))
+
+
+_OPENAI: Final[tuple[tuple[re.Pattern[str], ImageRule], ...]] = (
+    (re.compile(r"gpt-4o-mini"), Tiles(base=2833, tile=5667)),
+    (re.compile(r"gpt-4\.1-mini|gpt-5-mini"), Patches(size=32, most=1536, permille=1620)),
+    (re.compile(r"gpt-4\.1-nano|gpt-5-nano"), Patches(size=32, most=1536, permille=2460)),
+    (re.compile(r"o4-mini"), Patches(size=32, most=1536, permille=1720)),
+    (re.compile(r"gpt-5\.\d"), Patches(size=32, most=2500, permille=1200)),
+    (re.compile(r"gpt-5"), Tiles(base=70, tile=140)),
+    (re.compile(r"(?:^|[-/:.])o[13]"), Tiles(base=75, tile=150)),
+)
+_DEFAULT: Final[dict[Family, ImageRule]] = {
+    Family.OPENAI: Tiles(base=85, tile=170),
+    Family.OPENAI_LEGACY: Tiles(base=85, tile=170),
+    Family.GPT_OSS: Tiles(base=85, tile=170),
+    Family.CLAUDE: Patches(size=28, most=4784),
+    Family.GEMINI: GeminiTiles(),
+    Family.OTHER: Patches(size=28, most=4784),
+}
+
+
+def image_rule(family: Family, model: str | None) -> ImageRule:
+    """The rule of a model; within OpenAI it depends on the name."""
+    if family is Family.OPENAI:
+        name = (model or "").lower()
+        for pattern, rule in _OPENAI:
+            if pattern.search(name):
+                return rule
+    return _DEFAULT[family]

@@ -1,0 +1,45 @@
+"""Counting the tokens of one text, of any size and content, in time that grows with its length alone."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import tiktoken
+
+SLICE_CHARS: Final = 32_768  # a text is encoded in slices: tiktoken's regex overflows its stack on about a million blanks
+EXACT_CHARS_MAX: Final = 4_000_000  # past it the rest of a text is taken to be like its beginning
+_SEAM_CHARS: Final = 512  # how far back from a slice's end a seam is looked for
+_SEAM: Final = re.compile(r"(?<=\S) ")
+
+
+def slices(text: str, size: int = SLICE_CHARS) -> Iterator[str]:
+    """`text` in pieces of at most `size` characters whose counts add up to the count of the whole.
+
+    A piece ends before a blank that follows a visible character: no split pattern lets a token reach across that, so the sum is
+    exact. Where there is no such place, as in a long run without blanks, the cut falls anywhere and may move the count by a token.
+    """
+    start, length = 0, len(text)
+    while length - start > size:
+        end = start + size
+        seam = None
+        # the window must hold the character after the last cut's blank, so that each piece has at least one
+        for seam in _SEAM.finditer(text, max(start + 1, end - _SEAM_CHARS), end):  # noqa: B007 - the last one counts
+            pass
+        cut = end if seam is None else seam.start()
+        yield text[start:cut]
+        start = cut
+    yield text[start:]
+
+
+def count(text: str, encoding: tiktoken.Encoding) -> int:
+    """Tokens of `text`, special tokens taken as the plain text that they are; a lone surrogate counts as U+FFFD. Never raises."""
+    length = len(text)
+    if length <= SLICE_CHARS:
+        return len(encoding.encode_ordinary(text))
+    counted = sum(len(encoding.encode_ordinary(piece)) for piece in slices(text[:EXACT_CHARS_MAX]))
+    return counted if length <= EXACT_CHARS_MAX else -(-counted * length // EXACT_CHARS_MAX)
+
+
+def upper_bound(text: str) -> int:
+    """More tokens than any byte-level tokenizer makes of `text`: one a byte of its UTF-8, reckoned without encoding it."""
+    return len(text) if text.isascii() else 4 * len(text)

@@ -1,0 +1,9 @@
+import pytest
+import tiktoken
+
+from proxy.tokens.vocabulary import EncodingName, load_encoding
+
+
+@pytest.fixture(scope="session")
+def encodings() -> dict[EncodingName, tiktoken.Encoding]:
+    return {name: load_encoding(name) for name in EncodingName}

@@ -1,0 +1,74 @@
+"""Which tokenizer counts for which model."""
+
+import pytest
+
+from proxy.domain.prompt import ImageInput
+from proxy.tokens.images import image_rule
+from proxy.tokens.tokenization import Family, encoding_name, tokenization
+from proxy.tokens.vocabulary import EncodingName
+
+O200K, CL100K = EncodingName.O200K, EncodingName.CL100K
+
+
+@pytest.mark.parametrize(
+    ("model", "family", "encoding"),
+    [
+        ("gpt-4o", Family.OPENAI, O200K),
+        ("gpt-4o-mini-2024-07-18", Family.OPENAI, O200K),
+        ("ft:gpt-4o-mini-2024-07-18:acme::abc", Family.OPENAI, O200K),
+        ("openai/gpt-4.1-nano", Family.OPENAI, O200K),
+        ("chatgpt-4o-latest", Family.OPENAI, O200K),
+        ("gpt-5", Family.OPENAI, O200K),
+        ("gpt-5.2-pro", Family.OPENAI, O200K),
+        ("gloo-openai-gpt-5.2", Family.OPENAI, O200K),
+        ("o1", Family.OPENAI, O200K),
+        ("o3-mini", Family.OPENAI, O200K),
+        ("o4-mini-2025-04-16", Family.OPENAI, O200K),
+        ("gpt-4", Family.OPENAI, CL100K),
+        ("gpt-4-turbo", Family.OPENAI, CL100K),
+        ("GPT-4-0613", Family.OPENAI, CL100K),
+        ("gpt-3.5-turbo", Family.OPENAI, CL100K),
+        ("azure/gpt-35-turbo", Family.OPENAI, CL100K),
+        ("text-embedding-3-large", Family.OPENAI, CL100K),
+        ("text-embedding-ada-002", Family.OPENAI, CL100K),
+        ("davinci-002", Family.OPENAI_LEGACY, CL100K),
+        ("text-davinci-003", Family.OPENAI_LEGACY, CL100K),
+        ("openai/gpt-oss-120b", Family.GPT_OSS, O200K),
+        ("gloo-anthropic-claude-sonnet-4.5", Family.CLAUDE, O200K),
+        ("us.anthropic.claude-3-5-sonnet-20241022-v2:0", Family.CLAUDE, O200K),
+        ("models/gemini-2.5-flash", Family.GEMINI, O200K),
+        ("gloo-deepseek-v3.2", Family.OTHER, O200K),
+        ("llama-4o1", Family.OTHER, O200K),
+        ("canada-llm", Family.OTHER, O200K),
+        (None, Family.OTHER, O200K),
+    ],
+)
+def test_a_model_counts_with_its_familys_encoding(model: str | None, family: Family, encoding: EncodingName) -> None:
+    assert tokenization(model).family is family
+    assert encoding_name(model) is encoding
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "tokens"),
+    [  # the first four are worked examples of OpenAI's guide
+        ("gpt-4o", ImageInput(detail="high", width=1024, height=1024), 765),
+        ("gpt-4o", ImageInput(detail="high", width=2048, height=4096), 1105),
+        ("gpt-4o", ImageInput(detail="low", width=4096, height=8192), 85),
+        ("gpt-4.1-mini", ImageInput(width=1024, height=1024), 1659),
+        ("gpt-4o", ImageInput(width=1, height=1), 85 + 170),
+        ("gpt-4o", ImageInput(width=768, height=100_000), 85 + 170 * 4),
+        ("gpt-4o", ImageInput(), 85 + 170 * 8),
+        ("gpt-4o-mini", ImageInput(detail="low"), 2833),
+        ("gpt-4.1-mini", ImageInput(), 2489),
+        ("o1", ImageInput(width=512, height=512), 225),
+        ("gpt-5", ImageInput(width=512, height=512), 210),
+        ("claude-opus-4-7", ImageInput(width=280, height=281), 110),
+        ("claude-opus-4-7", ImageInput(width=8000, height=8000), 4784),
+        ("gemini-2.5-flash", ImageInput(width=384, height=384), 258),
+        ("gemini-2.5-flash", ImageInput(width=769, height=384), 516),
+        ("gemini-2.5-flash", ImageInput(), 4128),
+        (None, ImageInput(), 4784),
+    ],
+)
+def test_images_cost_what_the_published_rules_say(model: str | None, image: ImageInput, tokens: int) -> None:
+    assert image_rule(tokenization(model).family, model).tokens(image) == tokens
