@@ -1,11 +1,13 @@
 """What the way to the upstream costs: aiohttp's ClientSession against tallygate's own connection, in one run.
 
-Each proxy is a process of its own, pinned to one core; the upstream and the clients share the other. Printed is the proxy's CPU time
-(user and system) per request and per relayed stream chunk: the median of several interleaved rounds, so that a noisy machine
+Each proxy is a process of its own, pinned to one core; the upstream and the clients share the other. Printed is the proxy's CPU
+time (user and system) per request and per relayed stream chunk: the median of several interleaved rounds, so that a noisy machine
 disturbs all alike. "server" is an aiohttp server that answers by itself; the difference to it is the upstream leg.
 
     python -m bench.upstream_leg
 """
+
+# ruff: noqa: ARG002, PLR0917 - sinks and responses have the shape of their protocols
 
 import argparse
 import asyncio
