@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Protocol
 
+from proxy.config.check import check
 from proxy.config.holder import ConfigHolder
 from proxy.config.load import ConfigSource
 from proxy.config.settings import Settings
@@ -68,6 +69,19 @@ def config_holder(settings: Settings) -> ConfigHolder:
     """The configuration in force, read now. Raises ConfigError."""
     source = config_source(settings, os.environ)
     return ConfigHolder(source.load(), source.load)
+
+
+def config_problems(settings: Settings) -> tuple[str, ...]:
+    """Every problem of the reviewed configuration, one "file:line: what, and the fix" each."""
+    source = config_source(settings, os.environ)
+    return check(
+        source.directory,
+        shipped_dir=source.shipped_dir,
+        known_dialects=source.known_dialects,
+        environ=source.environ,
+        default_url=source.default_url,
+        default_api_key=source.default_api_key,
+    )
 
 
 async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:

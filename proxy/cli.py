@@ -1,0 +1,220 @@
+"""The `tallygate` command. It parses and prints; the work is done elsewhere, imported when its command runs."""
+
+import os
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from proxy.config.settings import Settings, flag_name, load_settings, misspelt_variables, variable_name
+from proxy.domain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from proxy.processes.serve import Serving
+
+EX_CONFIG: Final = 78
+_CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)  # as in organizations.yaml
+_HELP: Final = """A metering gateway for AI APIs: exact token counts, limits that hold, Prometheus metrics.
+
+\b
+Try it, with nothing but this package (a mock AI API is included):
+  tallygate demo
+\b
+Put it in front of your AI API, then point your SDK's base URL at http://127.0.0.1:8080:
+  tallygate keys new acme-prod
+  tallygate check --config-dir ./config
+  tallygate serve --config-dir ./config --upstream-url https://platform.ai.gloo.com
+
+Settings are flags of `serve`, TALLYGATE_* variables, or lines of a .env file, in this order of precedence.
+"""
+_SERVE_HELP: Final = """Run the gateway: workers on one port, the console, and an embedded Valkey if no Redis is given.
+
+\b
+SIGTERM, Ctrl-C   stop accepting, finish open requests, settle, end (twice: end now)
+SIGHUP            reload the configuration
+\b
+Exit codes: 0 ended as asked, 1 could not start, 3 open requests were cut off, 78 the configuration is wrong.
+
+Each flag is also the variable TALLYGATE_<NAME>; a secret may lie in a file named by TALLYGATE_<NAME>_FILE.
+"""
+
+
+@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def main() -> None:
+    """Entry point of the `tallygate` script."""
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """A flag for each field of Settings, so that no setting can be without its twin."""
+    for name, field in reversed(Settings.model_fields.items()):
+        default = field.get_default()
+        shown = "" if not str(default) or default is None or hasattr(default, "get_secret_value") else f"  [default: {default}]"
+        command = click.option(
+            flag_name(name),
+            name,
+            envvar=None,
+            metavar=_metavar(field.annotation),
+            help=f"{field.description}{shown}",
+        )(command)
+    return command
+
+
+def _metavar(annotation: Any) -> str:
+    if annotation is int:
+        return "N"
+    return "PATH" if annotation in {Path, Path | None} else "TEXT"
+
+
+@main.command(help=_SERVE_HELP, short_help="Run the gateway, its console, and an embedded Valkey if no Redis is given.")
+@_with_settings
+def serve(**flags: str | None) -> None:
+    """Run until a signal ends it."""
+    from proxy.processes.data_directory import DirectoryInUseError
+    from proxy.processes.listener import ListenError
+    from proxy.processes.serve import serve as serve_settings
+    from proxy.telemetry.log import start_logging
+
+    with _friendly():
+        settings = load_settings(flags)
+        _refuse_unusable_config(settings)
+        for warning in misspelt_variables(os.environ):
+            _errors().print(f"[yellow]warning:[/] {escape(warning)}")
+        start_logging(process="supervisor", level=settings.log_level, clock=time.monotonic)
+        try:
+            code = serve_settings(settings, flags, on_ready=_show_serving)
+        except (DirectoryInUseError, ListenError) as error:
+            raise click.ClickException(str(error)) from error
+    sys.exit(code)
+
+
+@main.command()
+@click.option(
+    "--config-dir", type=click.Path(path_type=Path), help="Directory of plans.yaml and its siblings.  [default: as for serve]"
+)
+def check(config_dir: Path | None) -> None:
+    """Check settings and configuration; print every problem with its file and line. Exit code 1 if there is one."""
+    from proxy.app import config_problems
+
+    with _friendly():
+        settings = load_settings({"config_dir": config_dir})
+        problems = (*config_problems(settings), *misspelt_variables(os.environ))
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        _errors().print(f"[red]{len(problems)} problem{'s' if len(problems) > 1 else ''}[/]")
+        sys.exit(1)
+    where = settings.config_dir or "the shipped configuration"
+    Console().print(f"[green]ok[/] {escape(str(where))}")
+
+
+@main.group()
+def keys() -> None:
+    """Keys of callers."""
+
+
+@keys.command("new")
+@click.argument("client_id")
+def new_key(client_id: str) -> None:
+    """Make a key for the credential CLIENT_ID. It is shown once; the configuration keeps only its digest."""
+    from proxy.config.directory import generate_key
+
+    if not _CLIENT_ID.fullmatch(client_id):
+        raise click.BadParameter("1 to 64 of A-Z a-z 0-9 . _ -", param_hint="CLIENT_ID")
+    issued = generate_key(client_id, secrets.token_bytes)
+    click.echo(f"{issued.api_key}\n")
+    click.echo("This key is shown once. Give it to the caller, and put its digest under the organization in organizations.yaml:\n")
+    click.echo(f"    credentials:\n      - id: {client_id}\n        key_sha256: {issued.key_sha256.hex()}")
+
+
+@main.command()
+@_with_settings
+def doctor(**flags: str | None) -> None:
+    """Look at everything that serving needs: versions, configuration, Redis, upstream. Exit code 1 if something is wrong."""
+    from proxy.doctor import examine
+
+    with _friendly():
+        findings = examine(load_settings(flags))
+    table = Table("", "Check", "Finding", box=None, pad_edge=False)
+    for finding in findings:
+        table.add_row({True: "[green]ok[/]", False: "[red]bad[/]"}[finding.is_good], finding.check, escape(finding.text))
+    Console().print(table)
+    sys.exit(0 if all(finding.is_good for finding in findings) else 1)
+
+
+@main.command()
+@click.option("--exit", "exits", is_flag=True, help="End after the table instead of staying up.")
+@click.option("--requests", default=300, show_default=True, type=click.IntRange(10, 100_000), help="Requests to send.")
+def demo(*, exits: bool, requests: int) -> None:
+    """Watch it count: a mock AI API, the gateway in front of it, three organizations, real SDK clients.
+
+    Shows what the gateway counted beside what the mock API served; the difference is zero.
+    """
+    from proxy.demo.demo import DemoError, run_demo
+
+    try:
+        code = run_demo(requests=requests, stays_up=not exits)
+    except DemoError as error:
+        raise click.ClickException(str(error)) from error
+    sys.exit(code)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def simulator(arguments: tuple[str, ...]) -> None:
+    """Run the mock AI API alone: OpenAI-, Anthropic-, Gemini- and Gloo-shaped endpoints that count what they serve."""
+    from proxy.simulator.__main__ import main as simulate
+
+    simulate.main(args=list(arguments), prog_name="tallygate simulator")
+
+
+@main.command("version")
+def show_version() -> None:
+    """Print the version."""
+    click.echo(f"tallygate {version('tallygate')}")
+
+
+@contextmanager
+def _friendly() -> Iterator[None]:
+    """Configuration errors as lines, not as a traceback."""
+    try:
+        yield
+    except ConfigError as error:
+        for problem in error.problems:
+            _errors().print(f"[red]error:[/] {escape(problem)}", soft_wrap=True)
+        sys.exit(EX_CONFIG)
+
+
+def _refuse_unusable_config(settings: Settings) -> None:
+    """Told here, in the terminal, rather than by a child's log."""
+    from proxy.app import config_problems
+
+    problems = config_problems(settings)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _show_serving(serving: "Serving") -> None:
+    console = Console()
+    console.print(
+        f"[bold]tallygate[/] {version('tallygate')} serves with {serving.workers} worker{'s' if serving.workers > 1 else ''}"
+    )
+    console.print(f"  gateway   {serving.gateway_url}")
+    console.print(f"  metrics   {serving.console_url}/metrics")
+    store = "embedded Valkey" if serving.has_embedded_store else variable_name("redis_url")
+    console.print(f"  store     {store}, data in {escape(serving.data_dir)}", soft_wrap=True)
+    if serving.admin_token is not None:
+        console.print(f"  admin token, shown this once: [bold]{serving.admin_token}[/]", soft_wrap=True)
+
+
+def _errors() -> Console:
+    return Console(stderr=True, highlight=False)

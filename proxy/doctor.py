@@ -1,0 +1,129 @@
+"""`tallygate doctor`: one look at everything that serving needs, each finding in a sentence."""
+
+import http.client
+import os
+import resource
+import ssl
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import redis
+from aiohttp import http_parser
+
+from proxy.app import config_problems, config_source
+from proxy.config.settings import Settings, misspelt_variables
+from proxy.domain.errors import ConfigError
+
+TIMEOUT_SECONDS: Final = 5.0
+FILES_MIN: Final = 4_096  # descriptors: two for each open request, and some
+CLOCK_SKEW_MS_MAX: Final = 5_000  # harmless to limits, which use the store's clock; misleading in logs
+_AIOHTTP_FLOOR: Final = (3, 14, 3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check found; text is a sentence for the operator."""
+
+    check: str
+    is_good: bool
+    text: str
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Every check, in the order in which serving would meet its trouble."""
+    return [*_versions(), *_configuration(settings), *_machine(settings), *_store(settings), *_upstreams(settings)]
+
+
+def _versions() -> Iterator[Finding]:
+    yield _finding("python", sys.version_info >= (3, 11), sys.version.split()[0])
+    found = version("aiohttp")
+    numbers = tuple(int(part) for part in found.split(".")[:3] if part.isdigit())
+    yield _finding("aiohttp", numbers >= _AIOHTTP_FLOOR, f"{found}, at least 3.14.3 is needed for its security fixes")
+    has_parser = http_parser.HttpRequestParser is not http_parser.HttpRequestParserPy
+    yield _finding(
+        "parser", has_parser, "the C parser is in use" if has_parser else "the C parser is missing: unset AIOHTTP_NO_EXTENSIONS"
+    )
+
+
+def _configuration(settings: Settings) -> Iterator[Finding]:
+    problems = config_problems(settings)
+    yield _finding("config", not problems, problems[0] if problems else str(settings.config_dir or "the shipped configuration"))
+    for warning in misspelt_variables(os.environ):
+        yield _finding("environment", False, warning)
+
+
+def _machine(settings: Settings) -> Iterator[Finding]:
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    yield _finding("files", files >= FILES_MIN, f"{files} file descriptors a process, at least {FILES_MIN} are wanted (ulimit -n)")
+    directory = settings.data_dir if settings.data_dir.exists() else Path(settings.data_dir).absolute().parent
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            yield _finding("data", True, f"{settings.data_dir} can be written")
+    except OSError as error:
+        yield _finding("data", False, f"{settings.data_dir} cannot be written: {error.strerror}")
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    url = settings.redis_url.get_secret_value()
+    if not url:
+        yield _finding("store", True, "an embedded Valkey will be started")
+        return
+    try:
+        with redis.Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS) as store:
+            yield from _store_findings(store)
+    except (redis.RedisError, ValueError, OSError) as error:
+        yield _finding("store", False, f"does not answer: {type(error).__name__}")
+
+
+def _store_findings(store: "redis.Redis") -> Iterator[Finding]:
+    info = store.info()
+    name, number = ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", info["redis_version"])
+    yield _finding("store", True, f"{name} {number} answers")
+    policy = info.get("maxmemory_policy", "unknown")
+    yield _finding("eviction", policy == "noeviction", f"maxmemory-policy is {policy}; any but noeviction can forget spend")
+    persists = bool(info.get("aof_enabled"))
+    yield _finding("durability", persists, f"the append-only file is {'on' if persists else 'off: a restart would forget spend'}")
+    runs_scripts = store.eval("return 1", 0) == 1
+    yield _finding("scripts", runs_scripts, "runs Lua scripts")
+    seconds, micros = store.time()
+    skew_ms = abs(time.time_ns() // 1_000_000 - (seconds * 1_000 + micros // 1_000))
+    yield _finding("clock", skew_ms <= CLOCK_SKEW_MS_MAX, f"the store's clock and ours differ by {skew_ms} ms")
+
+
+def _upstreams(settings: Settings) -> Iterator[Finding]:
+    try:
+        upstreams = config_source(settings, os.environ).load().upstreams
+    except ConfigError:
+        return
+    for upstream in upstreams.values():
+        yield _upstream(upstream.name, upstream.base_url)
+
+
+def _upstream(name: str, base_url: str) -> Finding:
+    """Any HTTP answer will do: what it says needs a key."""
+    parts = urlsplit(base_url)
+    host, port = parts.hostname or "", parts.port
+    connection = (
+        http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=ssl.create_default_context())
+        if parts.scheme == "https"
+        else http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+    )
+    try:
+        connection.request("HEAD", parts.path or "/")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return _finding("upstream", False, f"{name} at {host} does not answer: {error}")
+    finally:
+        connection.close()
+    return _finding("upstream", True, f"{name} at {host} answers (status {status})")
+
+
+def _finding(check: str, is_good: bool, text: str) -> Finding:  # noqa: FBT001 - three columns of a table
+    return Finding(check=check, is_good=is_good, text=text)
