@@ -74,7 +74,7 @@ class OAuth2Token:
         self._invalidated_at_ms: int | None = None
 
     async def get(self) -> str:
-        """A token that holds now. Raises TokenFetchError; whoever waited for a round that failed gets its error and tries no more."""
+        """A token that holds now. Raises TokenFetchError, also for whoever waited for a round of attempts that failed."""
         held = self._held
         now_ms = self._now_ms()
         if held is not None and now_ms < held.expires_at_ms and (now_ms < held.refresh_at_ms or self._lock.locked()):
@@ -86,7 +86,7 @@ class OAuth2Token:
         held = self._held
         if held is not None and self._now_ms() < held.expires_at_ms:
             return held.token
-        raise self._failure or TokenFetchError("no token was obtained")
+        raise TokenFetchError(str(self._failure or "no token was obtained"))
 
     def invalidate(self) -> None:
         """The upstream refused the token: fetch another at the next request. At most once a minute."""

@@ -1,0 +1,53 @@
+"""A configuration directory under construction, read with the dialects that the shipped routes use."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from proxy.config.load import ConfigSource
+from proxy.config.model import GatewayConfig
+from proxy.config.shipped import shipped_directory
+
+DIALECTS = frozenset(
+    {
+        "openai_chat",
+        "openai_responses",
+        "openai_completions",
+        "openai_embeddings",
+        "anthropic_messages",
+        "anthropic_count_tokens",
+        "gemini_generate",
+        "gemini_stream_generate",
+        "gemini_embed",
+        "gemini_count_tokens",
+        "gloo_chat",
+        "gloo_responses",
+    }
+)
+ENVIRON = {"A_SECRET": "s3cret"}
+
+Load = Callable[..., GatewayConfig]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> ConfigSource:
+    return ConfigSource(
+        directory=tmp_path,
+        shipped_dir=shipped_directory(),
+        known_dialects=DIALECTS,
+        default_url="https://up.example.com",
+        environ=ENVIRON,
+    )
+
+
+@pytest.fixture
+def load(source: ConfigSource, tmp_path: Path) -> Load:
+    """Write the given files (by name without .yaml) and load the directory."""
+
+    def write_and_load(files: Mapping[str, str] | None = None, **more: str) -> GatewayConfig:
+        for name, text in {**(files or {}), **more}.items():
+            (tmp_path / f"{name}.yaml").write_text(text)
+        return source.load()
+
+    return write_and_load
