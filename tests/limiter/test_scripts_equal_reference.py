@@ -3,12 +3,13 @@
 import os
 
 import pytest
-import redis.asyncio
 from fakeredis import FakeAsyncRedis
 from limiter_values import Clock
 from snapshot import events_of_redis, events_of_reference, snapshot_of_redis, snapshot_of_reference
 from trace_driver import ORGS, TraceDriver
 
+from proxy.limiter.address import parse_address
+from proxy.limiter.connection import RedisConnection
 from proxy.limiter.generation import mark_all
 from proxy.limiter.keys import org_keys, partition_keys, partition_of
 from proxy.limiter.redis_limiter import RedisLimiter
@@ -49,11 +50,12 @@ async def follow(store: ScriptStore, *, steps: int, seed: int) -> None:
 
 @pytest.mark.timeout(3600)
 async def test_scripts_in_valkey_equal_the_reference_on_a_random_history(valkey_unix_url: str) -> None:
-    client = redis.asyncio.Redis.from_url(valkey_unix_url)
+    connection = RedisConnection(parse_address(valkey_unix_url), timeout_ms=10_000)
+    await connection.open()
     try:
-        await follow(RedisPyScripts(client), steps=STEPS, seed=SEED)
+        await follow(connection, steps=STEPS, seed=SEED)
     finally:
-        await client.aclose()
+        await connection.close()
 
 
 @pytest.mark.timeout(600)
