@@ -14,7 +14,7 @@ from proxy.domain.token_counts import TokenCounts
 
 IMAGE_OUTPUT: Final = "image_output"  # images were generated, whose tokens have a price of their own at some models
 
-_COUNTS: Final = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount")
+_COUNTS: Final = frozenset({"promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"})
 
 
 class GeminiAnswer(msgspec.Struct, gc=False):
@@ -62,7 +62,8 @@ class GeminiAnswers:
         for part in items_of(member(candidate.get("content"), "parts")):
             if isinstance(part, dict):
                 self._add_part(part)
-        if candidate.get("finishReason") not in (None, "", "FINISH_REASON_UNSPECIFIED"):
+        finish = candidate.get("finishReason")
+        if finish is not None and finish not in ("", "FINISH_REASON_UNSPECIFIED"):
             index = candidate.get("index")
             if isinstance(index, int) and 0 < index < self._candidates:
                 self._finished.add(index)
@@ -74,18 +75,21 @@ class GeminiAnswers:
     def _add_part(self, part: dict[str, Any]) -> None:
         reading = self._reading
         add_text(reading, part.get("text"))
-        call = part.get("functionCall")
-        if isinstance(call, dict):
-            add_text(reading, call.get("name"))
-            add_text(reading, lenient_json_text(call.get("args")))
-        add_text(reading, member(part.get("executableCode"), "code"))
+        if "functionCall" in part:
+            call = part["functionCall"]
+            add_text(reading, member(call, "name"))
+            arguments = member(call, "args")
+            if arguments:
+                add_text(reading, lenient_json_text(arguments))
+        if "executableCode" in part:
+            add_text(reading, member(part["executableCode"], "code"))
 
     def _read_usage(self, usage: dict[str, Any]) -> None:
         """The last usage object counts, whole: some streams begin with larger counts than they end with.
 
         So do its oddities; those of an earlier object are forgotten with it.
         """
-        if not any(name in usage for name in _COUNTS):
+        if usage.keys().isdisjoint(_COUNTS):
             return
         flags = self._reading.flags
         if flags:
