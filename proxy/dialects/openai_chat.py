@@ -9,7 +9,7 @@ from proxy.dialects.body import read_body, with_member
 from proxy.dialects.dialect import RequestFacts, ResponseMeter
 from proxy.dialects.meters import Framing, UnreadMeter, framing
 from proxy.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
-from proxy.dialects.openai_prompt import ChatMessage, PromptDraft, add_message
+from proxy.dialects.openai_prompt import ChatMessage, OpenAiPrompt, add_message
 from proxy.dialects.openai_shape import OpenAiShape
 from proxy.domain.errors import RequestRejectedError
 from proxy.domain.token_counts import TOKENS_MAX
@@ -62,7 +62,7 @@ class OpenAiChat(OpenAiShape):
         model, model_family = self._model(request)
         if request.messages is None:
             raise RequestRejectedError("Missing required parameter: 'messages'.", param="messages")
-        draft = PromptDraft()
+        draft = OpenAiPrompt()
         for message in request.messages:
             add_message(draft, message)
         draft.add_tools(request.tools)
@@ -80,9 +80,9 @@ class OpenAiChat(OpenAiShape):
             asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
             cache_write_5m=True,  # prompts are cached without being asked to be
             cache_write_1h=is_long_cached,
-            audio_input=draft.has_audio,
+            audio_input=draft.audio_input,
             audio_output="audio" in (request.modalities or ()),
-            has_unknown_input=self.adds_unknown_input or draft.has_unknown or request.web_search_options is not None,
+            has_unknown_input=self.adds_unknown_input or draft.has_unknown_input or request.web_search_options is not None,
         )
 
     def _model(self, request: ChatRequest) -> tuple[str | None, str | None]:

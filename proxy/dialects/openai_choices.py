@@ -138,7 +138,7 @@ def _read_choice(reading: MeterReading, choice: dict[str, Any]) -> None:
     content = message.get("content")
     if type(content) is str:
         add_text(reading, content)
-        if len(message) <= 2:  # the ordinary delta: content, and at most the role
+        if len(message) == 1 + ("role" in message):  # the ordinary delta has nothing else
             return
     else:
         for part in items_of(content):  # Mistral's reasoning models send parts

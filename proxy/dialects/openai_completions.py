@@ -10,7 +10,7 @@ from proxy.dialects.dialect import RequestFacts, ResponseMeter
 from proxy.dialects.meters import Framing, UnreadMeter, framing
 from proxy.dialects.openai_chat import Choices, OutputTokens, StreamOptions
 from proxy.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
-from proxy.dialects.openai_prompt import PromptDraft
+from proxy.dialects.openai_prompt import OpenAiPrompt
 from proxy.dialects.openai_shape import OpenAiShape
 from proxy.domain.errors import RequestRejectedError
 
@@ -47,7 +47,7 @@ class OpenAiCompletions(OpenAiShape):
         request = read_body(body, self._requests)
         if not request.model:
             raise RequestRejectedError("You must provide a model parameter.", param="model")
-        draft = PromptDraft()
+        draft = OpenAiPrompt()
         prompts = add_input(draft, request.prompt)
         draft.add_text(request.suffix)
         return RequestFacts(
@@ -77,7 +77,7 @@ class OpenAiCompletions(OpenAiShape):
                 return UnreadMeter()
 
 
-def add_input(draft: PromptDraft, text: TextInput | None) -> int:
+def add_input(draft: OpenAiPrompt, text: TextInput | None) -> int:
     """Add a text, texts, token ids or lists of token ids; return how many inputs that is (token ids in one list are one)."""
     if text is None or isinstance(text, str):
         draft.add_text(text)

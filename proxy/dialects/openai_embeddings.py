@@ -10,7 +10,7 @@ from proxy.dialects.dialect import RequestFacts, ResponseMeter
 from proxy.dialects.lenient import lenient_decode, name_or_none
 from proxy.dialects.meters import Framing, JsonMeter, UnreadMeter, framing
 from proxy.dialects.openai_completions import TextInput, add_input
-from proxy.dialects.openai_prompt import PromptDraft
+from proxy.dialects.openai_prompt import OpenAiPrompt
 from proxy.dialects.openai_shape import OpenAiShape
 from proxy.dialects.openai_usage import embedding_counts
 from proxy.domain.errors import RequestRejectedError
@@ -47,7 +47,7 @@ class OpenAiEmbeddings(OpenAiShape):
             raise RequestRejectedError("You must provide a model parameter.", param="model")
         if request.input is None:
             raise RequestRejectedError("Missing required parameter: 'input'.", param="input")
-        draft = PromptDraft()
+        draft = OpenAiPrompt()
         add_input(draft, request.input)
         return RequestFacts(model=request.model, prompt=draft.shape(), has_output=False)
 

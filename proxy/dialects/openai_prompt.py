@@ -1,15 +1,18 @@
 """What an OpenAI-shaped request asks a model to read: messages, items, parts and tools, gathered into a PromptShape.
 
-Parts of a kind that is not known here count as input of unknown size, never as an error: the provider decides what it accepts.
+Parts of a kind that is not known here count as their JSON text and as input of unknown size, never as an error: the provider
+decides what it accepts.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from proxy.dialects.image_size import base64_bytes, data_url_image_size
 from proxy.dialects.lenient import items_of, member
+from proxy.dialects.prompt_parts import PromptParts
 from proxy.domain.prompt import ImageInput, PromptShape
 
 _TEXT_OF: Final[Mapping[str, str]] = {
@@ -22,20 +25,11 @@ _TEXT_OF: Final[Mapping[str, str]] = {
 }
 
 
-class PromptDraft:
-    """A PromptShape in the making, with what else of the input decides a price."""
+@dataclass(slots=True, kw_only=True)
+class OpenAiPrompt(PromptParts):
+    """A PromptShape in the making, from OpenAI's messages, items and parts. tokens: given as ids by the request itself."""
 
-    __slots__ = ("has_audio", "has_unknown", "images", "messages", "opaque_bytes", "texts", "tokens", "tools")
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.messages = 0
-        self.tools: list[str] = []
-        self.images: list[ImageInput] = []
-        self.opaque_bytes = 0
-        self.tokens = 0
-        self.has_audio = False
-        self.has_unknown = False
+    tokens: int = 0
 
     def shape(self) -> PromptShape:
         return PromptShape(
@@ -47,10 +41,6 @@ class PromptDraft:
             tokens=self.tokens,
         )
 
-    def add_text(self, text: object) -> None:
-        if isinstance(text, str) and text:
-            self.texts.append(text)
-
     def add_raw(self, value: msgspec.Raw) -> None:
         """A value that the model reads as its JSON text; nothing where it is absent or null."""
         if (text := bytes(value).decode()) not in ("", "null"):
@@ -61,7 +51,7 @@ class PromptDraft:
 
     def add_content(self, content: object) -> None:
         """Content of a message or a tool's output: text, or parts."""
-        if isinstance(content, str):
+        if not isinstance(content, list):
             self.add_text(content)
         for part in items_of(content):
             self.add_part(part)
@@ -76,37 +66,36 @@ class PromptDraft:
         if text_key is not None:
             self.add_text(member(part, text_key))
         elif kind in ("image_url", "input_image"):
-            self._add_image(part)
+            self.add_image(part)
         elif kind == "input_audio":
-            self._add_base64(member(member(part, "input_audio"), "data"))
-            self.has_audio = True
+            self._add_inline(member(member(part, "input_audio"), "data"))
+            self.audio_input = True
         elif kind in ("file", "input_file"):
             self._add_file(member(part, "file") or part)
         else:
-            self.has_unknown = True
+            self.add_json(part)
+            self.add_unseen()
 
-    def _add_image(self, part: object) -> None:
+    def add_image(self, part: object) -> None:
+        """An image by `image_url`, an object at chat completions and a string at Responses, or by file id."""
         image: object = member(part, "image_url")
         url = member(image, "url") if isinstance(image, dict) else image
         detail = member(image, "detail") or member(part, "detail")
         width, height = data_url_image_size(url) if isinstance(url, str) else (0, 0)
         if not width:
-            self.has_unknown = True
+            self.add_unseen()
         self.images.append(ImageInput(detail=detail if isinstance(detail, str) else "auto", width=width, height=height))
 
     def _add_file(self, file: object) -> None:
         self.add_text(member(file, "filename"))
-        data = member(file, "file_data")
-        if isinstance(data, str):
-            self._add_base64(data)
-        else:  # an id or a URL
-            self.has_unknown = True
+        self._add_inline(member(file, "file_data"))
 
-    def _add_base64(self, data: object) -> None:
+    def _add_inline(self, data: object) -> None:
+        """Base64, or a data URL; where there is none, an id or a URL stands for content that is not here."""
         if isinstance(data, str):
             self.opaque_bytes += base64_bytes(data.rpartition(",")[2])
         else:
-            self.has_unknown = True
+            self.add_unseen()
 
 
 class ChatMessage(msgspec.Struct, gc=False):
@@ -121,7 +110,7 @@ class ChatMessage(msgspec.Struct, gc=False):
     audio: Any = None
 
 
-def add_message(draft: PromptDraft, message: ChatMessage) -> None:
+def add_message(draft: OpenAiPrompt, message: ChatMessage) -> None:
     draft.messages += 1
     draft.add_content(message.content)
     draft.add_text(message.name)
@@ -131,5 +120,5 @@ def add_message(draft: PromptDraft, message: ChatMessage) -> None:
         draft.add_raw(call)
     draft.add_raw(message.function_call)
     if message.audio is not None:  # the id of an earlier answer
-        draft.has_unknown = True
-        draft.has_audio = True
+        draft.add_unseen()
+        draft.audio_input = True

@@ -11,7 +11,7 @@ from proxy.dialects.lenient import items_of, lenient_decode, member, name_or_non
 from proxy.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, JsonMeter, UnreadMeter, add_text, framing
 from proxy.dialects.openai_chat import OutputTokens
 from proxy.dialects.openai_choices import DONE_BYTES_MAX
-from proxy.dialects.openai_prompt import PromptDraft
+from proxy.dialects.openai_prompt import OpenAiPrompt
 from proxy.dialects.openai_shape import OpenAiShape, openai_error
 from proxy.dialects.openai_usage import responses_counts
 from proxy.dialects.sse import SseEvent
@@ -68,13 +68,12 @@ class OpenAiResponses(OpenAiShape):
         model, model_family = self._model(request)
         if request.background:
             raise RequestRejectedError("Background responses cannot be metered: leave out 'background'.", param="background")
-        draft = PromptDraft()
-        draft.add_content(request.instructions)
-        if isinstance(request.input, str):
-            draft.messages = 1
-            draft.add_text(request.input)
-        else:
-            for item in request.input or ():
+        draft = OpenAiPrompt()
+        for given in (request.instructions, request.input):
+            if isinstance(given, str):
+                draft.messages += 1
+                draft.add_text(given)
+            for item in items_of(given):
                 add_item(draft, item)
         draft.add_tools(request.tools)
         if request.text is not None:
@@ -88,9 +87,12 @@ class OpenAiResponses(OpenAiShape):
             max_output_tokens=request.max_output_tokens,
             cache_write_5m=True,  # prompts are cached without being asked to be
             cache_write_1h=request.prompt_cache_retention == "24h",
-            audio_input=draft.has_audio,
+            audio_input=draft.audio_input,
             audio_output="audio" in (request.modalities or ()),
-            has_unknown_input=self.adds_unknown_input or draft.has_unknown or reads_stored or self._has_provider_tools(request),
+            has_unknown_input=self.adds_unknown_input
+            or draft.has_unknown_input
+            or reads_stored
+            or self._has_provider_tools(request),
         )
 
     def _model(self, request: ResponsesRequest) -> tuple[str | None, str | None]:
@@ -135,7 +137,7 @@ class OpenAiResponses(OpenAiShape):
         return b"event: error\ndata: " + msgspec.json.encode(event) + b"\n\n"
 
 
-def add_item(draft: PromptDraft, item: object) -> None:
+def add_item(draft: OpenAiPrompt, item: object) -> None:
     """One item of a Responses input: a message, a call and its output, or reasoning handed back."""
     kind = member(item, "type")
     if kind == "message" or (kind is None and member(item, "role") is not None):
@@ -151,8 +153,12 @@ def add_item(draft: PromptDraft, item: object) -> None:
         draft.add_content(member(item, "content"))
         encrypted = member(item, "encrypted_content")
         draft.opaque_bytes += len(encrypted) if isinstance(encrypted, str) else 0
-    else:  # a reference to a stored item, or what a provider's own tool has read
-        draft.has_unknown = True
+    elif kind == "computer_call_output":
+        draft.add_image(member(item, "output"))
+    else:  # a reference to a stored item, or the call of a tool that runs at the provider
+        if kind != "image_generation_call":  # an image in base64, which is no text
+            draft.add_json(item)
+        draft.add_unseen()
 
 
 class ResponsesBody(msgspec.Struct, gc=False):
