@@ -60,7 +60,8 @@ class GeminiDialect:
     def error(self, refusal: Refusal, *, request_id: str) -> tuple[str, bytes]:
         """A google.rpc.Status; the code, and what else the refusal tells, are in its details.
 
-        `error` comes first: google-genai takes a piece of a stream for an error only if its text begins so.
+        google-genai sets two rules. `error` comes first: only a piece of a stream that begins so is taken for an error. And the
+        top level has no `status`, which RFC 9457 would put there: it would be taken for Google's.
         """
         error = {
             "code": refusal.status,
@@ -68,7 +69,9 @@ class GeminiDialect:
             "status": _status_name(refusal.status),
             "details": _details(refusal),
         }
-        return JSON_CONTENT_TYPE, msgspec.json.encode({"error": error} | problem_members(refusal, request_id=request_id))
+        problem = problem_members(refusal, request_id=request_id)
+        del problem["status"]
+        return JSON_CONTENT_TYPE, msgspec.json.encode({"error": error} | problem)
 
     def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
         """For an event stream. A JSON array needs none: cut short it does not parse, which no client takes for an answer."""

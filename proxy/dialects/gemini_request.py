@@ -106,8 +106,8 @@ def _add_part(parts: PromptParts, part: object) -> None:
         parts.add_text(part["text"])
         is_known = True
     blob = _member(part, "inlineData")
-    if blob is not None:
-        parts.add_base64(_member(_object(blob), "mimeType"), _object(blob).get("data", blob))
+    if isinstance(blob, dict):
+        parts.add_base64(_member(blob, "mimeType"), blob.get("data"))
         is_known = True
     file = _member(part, "fileData")
     if file is not None:
