@@ -1,0 +1,17 @@
+from collections.abc import AsyncIterator
+
+import pytest
+
+from proxy.simulator.prompt_tokens import PromptTokens
+from proxy.simulator.server import Simulator, running_simulator
+
+
+@pytest.fixture(scope="session")
+def prompt_tokens() -> PromptTokens:
+    return PromptTokens()
+
+
+@pytest.fixture
+async def sim(prompt_tokens: PromptTokens) -> AsyncIterator[Simulator]:
+    async with running_simulator(prompt_tokens=prompt_tokens) as simulator:
+        yield simulator
