@@ -1,0 +1,188 @@
+from typing import Any
+
+import pytest
+from openai_wire import compact, named_sse, read, sse
+from splits import assert_split_invariant, metered
+
+from proxy.dialects.dialect import RequestFacts
+from proxy.dialects.openai_responses import OpenAiResponses
+from proxy.domain.errors import RequestRejectedError
+from proxy.domain.prompt import ImageInput, PromptShape
+from proxy.domain.token_counts import TokenCounts
+
+RESPONSES = OpenAiResponses()
+FACTS = RequestFacts(model="gpt-5.2", prompt=PromptShape(), stream=True)
+USAGE = {
+    "input_tokens": 100,
+    "input_tokens_details": {"cached_tokens": 40, "cache_write_tokens": 30, "cache_write_tokens_details": {"ttl_12h_tokens": 10}},
+    "output_tokens": 20,
+    "output_tokens_details": {"reasoning_tokens": 5},
+    "total_tokens": 120,
+}
+COUNTS = TokenCounts(prompt=100, completion=20, cached=40, cache_write_5m=20, cache_write_1h=10, reasoning=5)
+
+
+def request(**more: Any) -> dict[str, Any]:
+    return {"model": "gpt-5.2", "input": "Hi"} | more
+
+
+def response(status: str, **more: Any) -> dict[str, Any]:
+    return {"id": "resp_1", "object": "response", "status": status, "model": "gpt-5.2-2026-01", "error": None, "usage": None} | more
+
+
+BEGIN = (
+    {"type": "response.created", "response": response("in_progress")},
+    {"type": "response.output_item.added", "item": {"type": "function_call", "name": "get", "arguments": ""}},
+    {"type": "response.function_call_arguments.delta", "delta": "{}"},
+    {"type": "response.reasoning_summary_text.delta", "delta": "Hm. "},
+    {"type": "response.output_text.delta", "delta": "Hel"},
+    {"type": "response.output_text.delta", "delta": "lo"},
+    {"type": "response.output_audio.delta", "delta": "QUJD"},
+    {"type": "response.output_text.done", "text": "Hello"},
+)
+
+
+class TestRequest:
+    def test_a_text_is_one_message(self) -> None:
+        facts = read(RESPONSES, request(instructions="Be brief", max_output_tokens=50, stream=True))
+        assert facts.prompt == PromptShape(texts=("Be brief", "Hi"), messages=2)
+        assert (facts.model, facts.max_output_tokens, facts.stream, facts.has_unknown_input) == ("gpt-5.2", 50, True, False)
+
+    def test_items_are_counted_by_kind(self) -> None:
+        items = [
+            {"role": "user", "content": "a"},
+            {
+                "type": "message",
+                "role": "user",
+                "content": [
+                    {"type": "input_text", "text": "b"},
+                    {"type": "input_image", "image_url": "data:image/gif;base64,R0lGODlhAwAEAA==", "detail": "high"},
+                    {"type": "input_file", "filename": "f.txt", "file_data": "AAAA"},
+                ],
+            },
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": "42"},
+            {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "43"}]},
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm"}], "encrypted_content": "x" * 80},
+        ]
+        tools = [{"type": "function", "name": "f"}]
+        facts = read(RESPONSES, request(input=items, tools=tools, text={"format": {"type": "json_object"}}))
+        assert facts.prompt == PromptShape(
+            texts=("a", "b", "f.txt", "f", "{}", "42", "43", "Hm", '{"type": "json_object"}'),
+            messages=2,
+            tools=('{"type": "function", "name": "f"}',),
+            images=(ImageInput(detail="high", width=3, height=4),),
+            opaque_bytes=83,
+        )
+        assert not facts.has_unknown_input
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"previous_response_id": "resp_0"},
+            {"conversation": "conv_1"},
+            {"prompt": {"id": "pmpt_1"}},
+            {"tools": [{"type": "web_search"}]},
+            {"tools": [{"type": "function"}, {"type": "mcp", "server_url": "https://example.com"}]},
+            {"tools": [{}]},
+            {"input": [{"type": "item_reference", "id": "msg_1"}]},
+            {"input": [{"type": "image_generation_call", "result": "AAAA"}]},
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "https://example.com/a.png"}]}]},
+            {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]}]},
+            {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://example.com/a.pdf"}]}]},
+        ],
+    )
+    def test_input_that_is_not_in_the_request_is_told(self, more: dict[str, Any]) -> None:
+        assert read(RESPONSES, request(**more)).has_unknown_input
+
+    def test_a_stored_prompt_may_name_the_model(self) -> None:
+        assert read(RESPONSES, {"prompt": {"id": "pmpt_1"}}).model is None
+
+    @pytest.mark.parametrize(
+        ("more", "param"),
+        [
+            ({"model": None}, "model"),
+            ({"input": 5}, "input"),
+            ({"max_output_tokens": "9"}, "max_output_tokens"),
+            ({"background": True}, "background"),
+            ({"stream": 1}, "stream"),
+        ],
+    )
+    def test_what_cannot_be_metered_is_refused_by_name(self, more: dict[str, Any], param: str) -> None:
+        with pytest.raises(RequestRejectedError) as caught:
+            read(RESPONSES, request(**more))
+        assert caught.value.param == param
+
+    def test_only_the_maximum_is_ever_rewritten(self) -> None:
+        body = b'{"model":"m", "max_output_tokens": 100,"stream":true,"input":"a"}'
+        facts = read(RESPONSES, body)
+        assert RESPONSES.rewrite_request(body, facts, ask_usage=True, max_output_tokens=None) is body
+        lowered = RESPONSES.rewrite_request(body, facts, ask_usage=True, max_output_tokens=9)
+        assert lowered == b'{"model":"m", "max_output_tokens": 9,"stream":true,"input":"a"}'
+
+
+class TestStream:
+    @pytest.mark.parametrize("flattened", [False, True])
+    @pytest.mark.parametrize(("end", "failed"), [("completed", False), ("incomplete", False), ("failed", True)])
+    def test_the_last_event_holds_the_usage_nested_or_flattened(self, end: str, failed: bool, flattened: bool) -> None:
+        final = response(end, usage=USAGE)
+        last = final if flattened else {"type": f"response.{end}", "response": final}
+        body = named_sse(*BEGIN) + f"event: response.{end}\n".encode() + sse(last)
+        reading = assert_split_invariant(RESPONSES, FACTS, body)
+        assert reading.usage == COUNTS
+        assert (reading.response_model, reading.ended, reading.failed) == ("gpt-5.2-2026-01", True, failed)
+        assert reading.text == "get{}Hm. Hello"
+        assert reading.flags == frozenset()
+
+    def test_a_flattened_response_that_keeps_its_type_or_has_no_name_is_the_end(self) -> None:
+        final = response("completed", usage=USAGE)
+        assert metered(RESPONSES, FACTS, sse(final)).ended
+        assert metered(RESPONSES, FACTS, sse(final | {"type": "response.completed"})).ended
+        assert metered(RESPONSES, FACTS, sse(final)).usage == COUNTS
+
+    def test_a_stream_without_its_end_has_none(self) -> None:
+        reading = assert_split_invariant(RESPONSES, FACTS, named_sse(*BEGIN))
+        assert (reading.usage, reading.ended, reading.text) == (None, False, "get{}Hm. Hello")
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            {"type": "error", "code": "server_error", "message": "no", "param": None},
+            {"type": "error", "error": {"message": "no"}},
+            {"type": "response.failed", "response": response("failed", error={"code": "server_error"})},
+        ],
+    )
+    def test_an_error_inside_the_stream_is_seen(self, event: dict[str, Any]) -> None:
+        assert metered(RESPONSES, FACTS, named_sse(*BEGIN, event)).failed
+        assert not metered(RESPONSES, FACTS, named_sse(*BEGIN)).failed
+
+    def test_an_error_without_a_type_is_seen(self) -> None:
+        assert metered(RESPONSES, FACTS, sse({"error": {"message": "no"}})).failed
+        assert metered(RESPONSES, FACTS, b"event: error\n" + sse({"message": "no"})).failed
+
+    def test_nothing_is_hidden(self) -> None:
+        body = named_sse(*BEGIN, {"type": "response.completed", "response": response("completed", usage=USAGE)})
+        assert metered(RESPONSES, FACTS, body, hide=True).relayed == body
+
+
+class TestJson:
+    def test_a_whole_answer(self) -> None:
+        output = [
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm. "}]},
+            {"type": "function_call", "name": "get", "arguments": "{}"},
+            {"type": "message", "content": [{"type": "output_text", "text": "Hello"}, {"type": "refusal", "refusal": "!"}]},
+        ]
+        body = compact(response("completed", usage=USAGE, output=output))
+        reading = assert_split_invariant(RESPONSES, FACTS, body, content_type="application/json")
+        assert reading.usage == COUNTS
+        assert (reading.response_model, reading.text, reading.ended, reading.failed) == (
+            "gpt-5.2-2026-01",
+            "Hm. get{}Hello!",
+            True,
+            False,
+        )
+
+    def test_a_failed_response_is_a_failure_with_usage(self) -> None:
+        body = compact(response("failed", usage=USAGE, error={"code": "server_error"}))
+        reading = metered(RESPONSES, FACTS, body, content_type="application/json")
+        assert (reading.failed, reading.usage) == (True, COUNTS)
