@@ -30,6 +30,11 @@ _DATED: Final = re.compile(
 )
 _VERSION_DOT: Final = re.compile(r"(?<=\d)\.(?=\d)")
 
+_KINDS: Final[Mapping[str, Sequence[str]]] = {
+    "input": ("cached_input", "cache_write_5m", "cache_write_1h", "audio_input"),
+    "output": ("reasoning", "audio_output"),
+}
+
 
 class PriceCatalogue:
     """Prices by model, each with effective dates. Immutable but for a bounded memory of lookups; a reload builds a new one.
@@ -169,11 +174,17 @@ def _in_force(series: tuple[Price, ...], at_ms: int) -> Price | None:
     return series[index - 1] if index else None
 
 
+def _dearest_base(prices: Sequence[Price], side: str, kinds: Sequence[str]) -> int:
+    """The dearest rate of a side. Where that is 0 though a kind of it costs something: that, since nothing scales from 0."""
+    bases: list[int] = [getattr(price, side) for price in prices]
+    return max(bases) or max(getattr(price, kind) or 0 for price in prices for kind in kinds)
+
+
 def _bound(prices: Sequence[Price]) -> Price | None:
     """One price that no request can cost less under than under any of `prices`, whatever kinds of tokens it uses."""
     if not prices:
         return None
-    rate_in, rate_out = max(price.input for price in prices), max(price.output for price in prices)
+    rate_in, rate_out = (_dearest_base(prices, side, kinds) for side, kinds in _KINDS.items())
     thresholds = [price.long_context_tokens for price in prices if price.long_context_tokens is not None]
     long_in = max(price.input if price.long_input is None else price.long_input for price in prices)
     long_out = max(price.output if price.long_output is None else price.long_output for price in prices)
@@ -186,10 +197,10 @@ def _bound(prices: Sequence[Price]) -> Price | None:
             own: int = getattr(price, base)
             value: int | None = getattr(price, of)
             long: int | None = getattr(price, f"long_{base}")
-            if value is None or own == 0:
+            if value is None:
                 continue
             dearest = max(dearest, value)
-            if long is not None and bound_long:
+            if long is not None and own and bound_long:
                 scaled = -(-value * long // own)
                 dearest = max(dearest, -(-scaled * bound // bound_long))
         return dearest

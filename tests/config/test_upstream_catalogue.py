@@ -1,0 +1,105 @@
+"""Reading an upstream's own price catalogue."""
+
+import json
+
+import pytest
+
+from proxy.config.upstream_catalogue import PROBLEMS_MAX, read_upstream_catalogue
+
+
+def a_row(name: str = "gloo-openai-gpt-5.2", **more) -> dict[str, object]:
+    return {
+        "id": name,
+        "family": "OpenAI",
+        "context_window": 400_000,
+        "max_output_tokens": 128_000,
+        "pricing": {
+            "input": {"rate_per_1k_tokens": "0.001750", "rate_per_1m_tokens": "1.75"},
+            "output": {"rate_per_1k_tokens": "0.014000", "rate_per_1m_tokens": "14.00"},
+        },
+        **more,
+    }
+
+
+def read(*rows: object):
+    return read_upstream_catalogue(json.dumps({"object": "list", "data": rows}).encode())
+
+
+def test_a_row_becomes_a_price_that_always_holds() -> None:
+    catalogue = read(a_row())
+    (price,) = catalogue.prices
+
+    assert (price.model, price.input, price.output, price.effective_ms) == ("gloo-openai-gpt-5.2", 1_750_000, 14_000_000, 0)
+    assert (price.max_input_tokens, price.max_output_tokens) == (400_000, 128_000)
+    assert price.version.startswith("gloo-openai-gpt-5.2@1970-01-01.")
+    assert catalogue.families == {"openai": ("gloo-openai-gpt-5.2",)}
+    assert catalogue.problems == ()
+
+
+def test_a_changed_rate_changes_the_version() -> None:
+    dearer = a_row(pricing={"input": {"rate_per_1m_tokens": "1.76"}, "output": {"rate_per_1m_tokens": "14.00"}})
+    assert read(a_row()).prices[0].version != read(dearer).prices[0].version
+
+
+def test_rates_per_thousand_are_read_where_there_are_none_per_million() -> None:
+    pricing = {"input": {"rate_per_1k_tokens": "0.000100"}, "output": {"rate_per_1k_tokens": "0.014"}}
+    (price,) = read(a_row(pricing=pricing)).prices
+
+    assert (price.input, price.output) == (100_000, 14_000_000)
+
+
+def test_an_image_model_with_an_output_price_alone_has_free_input() -> None:
+    (price,) = read(a_row(pricing={"output": {"rate_per_1m_tokens": "40"}})).prices
+
+    assert (price.input, price.output) == (0, 40_000_000)
+
+
+def test_aliases_are_priced_too_but_never_over_an_id() -> None:
+    other = {"output": {"rate_per_1m_tokens": "1"}}
+    catalogue = read(a_row(aliases=["gpt-5.2", "two words", 7, "b"]), a_row("b", pricing=other))
+
+    assert {price.model: price.output for price in catalogue.prices} == {
+        "gloo-openai-gpt-5.2": 14_000_000,
+        "gpt-5.2": 14_000_000,
+        "b": 1_000_000,
+    }
+    assert catalogue.families["openai"] == ("gloo-openai-gpt-5.2", "b")
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("text", "has no `id`"),
+        ({"id": 7}, "has no `id`"),
+        (a_row("two words"), "must be a model name"),
+        (a_row(pricing=None), "has no `pricing`"),
+        (a_row(pricing={"input": {"rate_per_1m_tokens": "1"}}), "has no output price"),
+        (a_row(pricing={"output": {"rate_per_1m_tokens": 1.5}}), "output price must be text, got '1.5'"),
+        (a_row(pricing={"output": {"rate_per_1m_tokens": "-1"}}), "must be a decimal number"),
+        (a_row(pricing={"output": {"rate_per_1m_tokens": "999999"}}), "must be at most 100000"),
+        (a_row(pricing={"output": {"rate_per_1k_tokens": "101"}}), "must be at most 100000"),
+        (a_row(pricing={"output": {"rate_per_1m_tokens": "0"}}), "is listed as free"),
+    ],
+)
+def test_a_row_that_cannot_be_priced_is_told_and_the_others_count(row: object, problem: str) -> None:
+    catalogue = read(row, a_row("good"))
+
+    assert [price.model for price in catalogue.prices] == ["good"]
+    assert len(catalogue.problems) == 1
+    assert catalogue.problems[0].startswith("data[0]: ")
+    assert problem in catalogue.problems[0]
+
+
+def test_odd_token_maxima_are_left_out() -> None:
+    (price,) = read(a_row(max_output_tokens="many", context_window=True)).prices
+    assert (price.max_output_tokens, price.max_input_tokens) == (None, None)
+
+
+def test_problems_are_bounded() -> None:
+    assert len(read(*["x"] * (PROBLEMS_MAX + 5), a_row()).problems) == PROBLEMS_MAX
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"data": {}}', b'{"data": []}', b"[" * 100_000, b"\xff"])
+def test_a_body_that_is_no_catalogue_is_an_error(body: bytes) -> None:
+    with pytest.raises(ValueError, match="is not a model catalogue"):
+        read_upstream_catalogue(body)
