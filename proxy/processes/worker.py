@@ -17,7 +17,7 @@ import uvloop
 
 from proxy.app import WorkerGateway, build_gateway, monotonic_ms
 from proxy.config.settings import Settings, load_settings
-from proxy.domain.errors import ConfigError
+from proxy.domain.errors import ConfigError, StoreError
 from proxy.processes.data_directory import DataDirectory
 from proxy.processes.lifeline import Lifeline
 from proxy.processes.supervisor import Exit
@@ -78,6 +78,9 @@ def run(arguments: list[str], *, build: BuildGateway) -> Exit:
         for problem in error.problems:
             _LOG.error("configuration", extra={"fields": {"problem": problem}})
         return Exit.CONFIG
+    except StoreError as error:
+        _LOG.error("the limiter's store cannot be used", extra={"fields": {"reason": str(error)}})
+        return Exit.FAILED
     return Exit.CLEAN
 
 

@@ -31,6 +31,8 @@ class CountFile:
 
     def __init__(self, directory: Path, owner: str, *, cells_max: int = CELLS_MAX) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.owner = owner
+        self.owner = owner
         self._cells_max = cells_max
         self._places: dict[Series, tuple[int, int]] = {}
         self._used = 0

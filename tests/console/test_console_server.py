@@ -1,0 +1,281 @@
+"""The console over HTTP: metrics, health, and silence on everything else."""
+
+import asyncio
+import hashlib
+import socket
+from dataclasses import replace
+from types import SimpleNamespace
+
+import aiohttp
+import pytest
+
+from proxy.config.catalogue import PriceCatalogue
+from proxy.config.model import GatewayConfig
+from proxy.console.ports import Totals
+from proxy.console.readiness import Readiness
+from proxy.console.scrape import ORGANIZATIONS_MAX, Scrape
+from proxy.console.server import ConsoleServer
+from proxy.console.workers import Workers
+from proxy.domain.admission import WindowReading
+from proxy.domain.errors import LimiterWipedError, StoreError
+from proxy.domain.organization import Organization, Plan
+from proxy.domain.rate_limit import LimitScope
+from proxy.domain.spend_limit import SpendLimit, WindowKind
+from proxy.telemetry import metrics
+from proxy.telemetry.count_file import CountFile
+from proxy.telemetry.gateway_metrics import GatewayMetrics
+from proxy.telemetry.labels import KnownLabels
+from proxy.telemetry.worker_state import STALE_MS, WorkerState
+
+ACME = ("acme", "acme-prod", "chat")
+WEEK = SpendLimit(name="spend_7d", limit_nano_usd=100 * 10**9)
+MONTH = SpendLimit(name="spend_month", limit_nano_usd=10**9, kind=WindowKind.CALENDAR_MONTH, window_ms=0)
+OWN = replace(WEEK, name="spend_own", scope=LimitScope.CREDENTIAL)
+
+
+def config(*organizations):
+    return GatewayConfig(
+        plans={}, routes=(), upstreams={}, prices=PriceCatalogue(()), organizations=tuple(organizations), version="c0ffee"
+    )
+
+
+def organization(id_="acme", *limits):
+    return Organization(id=id_, name=id_, plan=Plan(id="p", spend_limits=limits))
+
+
+class FakeStore:
+    """The limiter's store as a test wants it."""
+
+    def __init__(self):
+        self.error = None
+        self.values = {metrics.REQUESTS: {(*ACME, "success"): 3}, metrics.SPEND: {ACME: 1}}
+        self.paused = set()
+        self.asked = []
+
+    async def totals(self):
+        await self.check()
+        return Totals(values=self.values, lag_events=2)
+
+    async def windows(self, org, spend):
+        await self.check()
+        self.asked.append((org, spend))
+        return tuple(
+            WindowReading(key=demand.key, spent_nano_usd=5, held_nano_usd=7, paused_until_ms=9 if demand.key in self.paused else 0)
+            for demand in spend
+        )
+
+    async def check(self):
+        if self.error is not None:
+            raise self.error
+
+    async def sweep(self):
+        return 0
+
+    async def close(self):
+        return
+
+
+@pytest.fixture
+async def console(tmp_path):
+    """A served console with one live worker; `.get(path)` answers (status, headers, text)."""
+    clock = SimpleNamespace(now_ms=1_000_000)
+    counts = CountFile(tmp_path, "worker-0")
+    state = WorkerState(counts, pid=0)
+    state.beat(clock.now_ms)
+    state.serving(True)
+    store = FakeStore()
+    holder = SimpleNamespace(current=config(organization("acme", WEEK, MONTH, OWN)))
+    workers = Workers(tmp_path, workers=1, now_ms=lambda: clock.now_ms)
+    readiness = Readiness(store=store, workers=workers)
+    scrape = Scrape(workers=workers, store=store, config=lambda: holder.current, version="1", now_ms=lambda: 1_700_000_000_000)
+    server = ConsoleServer(scrape=scrape, readiness=readiness, token_sha256=None)
+    sock = socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    sock.setblocking(False)
+    await server.start(sock)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+
+        async def get(path, **options):
+            async with session.request(options.pop("method", "GET"), path, **options) as answer:
+                return answer.status, answer.headers, await answer.text()
+
+        yield SimpleNamespace(
+            get=get,
+            clock=clock,
+            state=state,
+            store=store,
+            holder=holder,
+            readiness=readiness,
+            counts=counts,
+            server=server,
+            port=port,
+        )
+    await server.close()
+    counts.close()
+
+
+async def test_metrics_show_totals_windows_and_workers(console):
+    status, headers, text = await console.get("/metrics")
+
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/plain")
+    assert 'tallygate_requests_total{capability="chat",credential="acme-prod",org="acme",outcome="success"} 3.0' in text
+    assert 'tallygate_spend_usd_total{capability="chat",credential="acme-prod",org="acme"} 1e-09' in text
+    assert 'tallygate_spend_limit_usd{org="acme"} 100.0' in text
+    assert 'tallygate_spend_held_usd{org="acme"} 7e-09' in text
+    assert 'tallygate_paused{org="acme"} 0.0' in text
+    assert 'tallygate_worker_up{worker="0"} 1.0' in text
+    assert 'tallygate_build_info{config="c0ffee",version="1"} 1.0' in text
+    assert "tallygate_ledger_lag_events 2.0" in text
+
+
+async def test_windows_are_read_under_the_keys_of_the_organizations_own_limits(console):
+    await console.get("/metrics")
+
+    [(org, demands)] = console.store.asked
+    assert org == "acme"
+    assert [demand.key for demand in demands] == ["org:spend_7d", "org:spend_month"]
+    assert [len(demand.periods) for demand in demands] == [0, 3]
+
+
+async def test_any_pausing_limit_of_an_organization_pauses_it(console):
+    console.store.paused = {"org:spend_month"}
+
+    assert 'tallygate_paused{org="acme"} 1.0' in (await console.get("/metrics"))[2]
+
+
+async def test_openmetrics_is_negotiated(console):
+    _, headers, text = await console.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+
+    assert headers["Content-Type"].startswith("application/openmetrics-text")
+    assert text.endswith("# EOF\n")
+
+
+async def test_a_store_that_is_away_costs_its_families_and_not_the_scrape(console):
+    console.store.error = StoreError("no answer")
+
+    status, _, text = await console.get("/metrics")
+
+    assert status == 200
+    assert "tallygate_scrape_incomplete 1.0" in text
+    assert "tallygate_worker_up" in text
+    assert "tallygate_spend_usd_total{" not in text
+
+
+async def test_one_scrape_reads_a_bounded_number_of_organizations_and_tells_of_the_rest(console):
+    console.holder.current = config(*(organization(f"o{number}", WEEK) for number in range(ORGANIZATIONS_MAX + 3)))
+
+    _, _, text = await console.get("/metrics")
+
+    assert len(console.store.asked) == ORGANIZATIONS_MAX
+    assert "tallygate_scrape_organizations_skipped 3.0" in text
+
+
+async def test_a_worker_that_falls_silent_is_down_and_has_nothing_open(console):
+    known = KnownLabels(organizations=frozenset(), credentials=frozenset(), capabilities=frozenset(), limits=frozenset())
+    GatewayMetrics(console.counts, known).opened()
+    console.clock.now_ms += STALE_MS
+    assert "tallygate_open_requests 1.0" in (await console.get("/metrics"))[2]
+
+    console.clock.now_ms += 1
+    _, _, text = await console.get("/metrics")
+
+    assert 'tallygate_worker_up{worker="0"} 0.0' in text
+    assert "tallygate_open_requests 1.0" not in text
+
+
+async def test_counts_of_slots_that_are_no_longer_used_remain(console, tmp_path):
+    earlier = CountFile(tmp_path, "worker-7")
+    earlier.cells[earlier.allocate(metrics.BAD_REQUESTS.name)] = 11
+    earlier.cells[earlier.allocate(metrics.OPEN_REQUESTS.name)] = 5
+    earlier.close()
+
+    _, _, text = await console.get("/metrics")
+
+    assert "tallygate_bad_requests_total 11.0" in text
+    assert "tallygate_open_requests 5.0" not in text
+    assert 'worker="7"' not in text
+
+
+async def test_ready_tells_each_check(console):
+    status, _, text = await console.get("/readyz")
+
+    assert status == 200
+    assert '"name": "store", "passed": true' in text
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(StoreError("redis://:hunter2@h"), "does not answer"), (LimiterWipedError("lost"), "lost its data")],
+)
+async def test_not_ready_without_the_store_and_the_reason_leaks_nothing(console, error, reason):
+    console.store.error = error
+
+    status, _, text = await console.get("/readyz")
+
+    assert status == 503
+    assert reason in text
+    assert "hunter2" not in text
+
+
+async def test_not_ready_without_a_worker_or_while_draining(console):
+    console.state.serving(False)
+    assert (await console.get("/readyz"))[0] == 503
+    console.state.serving(True)
+    assert (await console.get("/readyz"))[0] == 200
+
+    console.readiness.is_draining = True
+
+    assert (await console.get("/readyz"))[0] == 503
+
+
+async def test_a_rejected_reload_is_told_but_does_not_stop_serving(console):
+    console.readiness.config_problems = ("plans.yaml:3: secret detail",)
+
+    status, _, text = await console.get("/readyz")
+
+    assert status == 200
+    assert "rejected" in text
+    assert "secret detail" not in text
+
+
+async def test_alive_needs_nothing(console):
+    console.store.error = StoreError("away")
+
+    assert (await console.get("/healthz"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/secret-path", 404), ("POST", "/metrics", 405), ("GET", "/metrics/x", 404)]
+)
+async def test_all_else_gets_a_constant_answer_without_banner_or_cors(console, method, path, status):
+    answered, headers, text = await console.get(path, method=method, headers={"Origin": "http://evil.example"})
+
+    assert answered == status
+    assert text in {'{"error": "not_found"}\n', '{"error": "method_not_allowed"}\n'}
+    assert "Server" not in headers
+    assert not [name for name in headers if name.lower().startswith("access-control")]
+    assert headers["Content-Type"].startswith("application/json")
+
+
+async def test_a_malformed_request_gets_nothing_of_itself_back(console, caplog):
+    reader, writer = await asyncio.open_connection("127.0.0.1", console.port)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer canary-key\x01\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+
+    assert answer.split()[1] == b"400"
+    assert answer.endswith(b'{"error": "bad_request"}\n')
+    assert b"canary" not in answer
+    assert b"aiohttp" not in answer
+    assert "canary" not in caplog.text
+
+
+async def test_off_loopback_metrics_ask_for_the_admin_token_and_health_does_not(console):
+    console.server._token_sha256 = hashlib.sha256(b"tga_right").digest()
+
+    assert (await console.get("/metrics"))[0] == 401
+    assert (await console.get("/metrics", headers={"Authorization": "Bearer tga_wrong"}))[0] == 401
+    assert (await console.get("/metrics", headers={"Authorization": "Basic tga_right"}))[0] == 401
+    assert (await console.get("/metrics", headers={"Authorization": "Bearer tga_right"}))[0] == 200
+    assert (await console.get("/healthz"))[0] == 200

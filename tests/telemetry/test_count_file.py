@@ -1,0 +1,98 @@
+"""Counts that outlive their process."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from proxy.telemetry.count_file import CountFile, CountsFullError, owners, read_counts
+
+
+def test_a_count_is_read_back_under_its_name(tmp_path):
+    counts = CountFile(tmp_path, "worker-0")
+    cell = counts.allocate("refused", ("acme", "chat"))
+    counts.cells[cell] += 3
+
+    assert read_counts(tmp_path, "worker-0") == {("refused", ("acme", "chat")): (3,)}
+    counts.close()
+
+
+def test_a_successor_goes_on_where_a_killed_process_stopped(tmp_path):
+    code = f"""
+import os, signal
+from pathlib import Path
+from proxy.telemetry.count_file import CountFile
+counts = CountFile(Path({str(tmp_path)!r}), "worker-0")
+cell = counts.allocate("requests", ("acme",))
+counts.cells[cell] += 7
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+
+    counts = CountFile(tmp_path, "worker-0")
+    counts.cells[counts.allocate("requests", ("acme",))] += 1
+
+    assert read_counts(tmp_path, "worker-0") == {("requests", ("acme",)): (8,)}
+    counts.close()
+
+
+def test_restarts_add_no_files_and_no_bytes(tmp_path):
+    for _ in range(50):
+        counts = CountFile(tmp_path, "worker-0")
+        counts.cells[counts.allocate("requests", ("acme",))] += 1
+        counts.close()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["worker-0.counts", "worker-0.names"]
+    assert len((tmp_path / "worker-0.names").read_bytes().splitlines()) == 1
+    assert owners(tmp_path) == ("worker-0",)
+
+
+def test_a_name_torn_by_a_crash_is_dropped_and_its_cell_reused_from_zero(tmp_path):
+    counts = CountFile(tmp_path, "w")
+    first = counts.allocate("a")
+    counts.cells[first] = 1
+    counts.cells[first + 1] = 99  # counted, but its name did not reach the disk
+    counts.close()
+    with (tmp_path / "w.names").open("ab") as names:
+        names.write(b'["b",["x"')
+
+    again = CountFile(tmp_path, "w")
+    again.allocate("c")
+
+    assert read_counts(tmp_path, "w") == {("a", ()): (1,), ("c", ()): (0,)}
+    again.close()
+
+
+def test_the_last_cell_can_be_taken_and_the_next_is_refused(tmp_path):
+    counts = CountFile(tmp_path, "w", cells_max=3)
+    counts.allocate("a", cells=2)
+    counts.allocate("b")
+
+    with pytest.raises(CountsFullError):
+        counts.allocate("c")
+
+    assert counts.allocate("b") == 2, "what is there is still found"
+    counts.close()
+
+
+def test_a_series_of_another_size_gets_new_cells(tmp_path):
+    old = CountFile(tmp_path, "w")
+    old.cells[old.allocate("seconds", cells=3)] = 5
+    old.close()
+
+    new = CountFile(tmp_path, "w")
+    new.cells[new.allocate("seconds", cells=4)] = 6
+
+    assert read_counts(tmp_path, "w")["seconds", ()] == (6, 0, 0, 0)
+    new.close()
+
+
+def test_nobody_else_may_read_the_files(tmp_path):
+    CountFile(tmp_path / "metrics", "w").close()
+
+    assert {path.stat().st_mode & 0o077 for path in [tmp_path / "metrics", *(tmp_path / "metrics").iterdir()]} == {0}
+
+
+def test_an_owner_that_never_ran_has_counted_nothing(tmp_path):
+    assert read_counts(tmp_path, "worker-9") == {}

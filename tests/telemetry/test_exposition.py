@@ -1,0 +1,140 @@
+"""From readings to what Prometheus reads."""
+
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from proxy.telemetry import metrics
+from proxy.telemetry.exposition import ProcessGauges, Readings, WindowGauges, families, render
+from proxy.telemetry.metrics import METRICS, Kind
+
+ACME = ("acme", "acme-prod", "chat")
+OVERHEAD_CELLS = (1, 2, *([0] * (metrics.OVERHEAD_SECONDS.cells - 4)), 3, 4_000_000_000)
+
+
+def readings(**changes):
+    values = {
+        "version": "1.2.3",
+        "config_version": "abc",
+        "workers": [ProcessGauges(worker="0", up=True, starts=2, cpu_seconds=1.5, resident_bytes=1 << 20, open_fds=9)],
+        "counted": [
+            {
+                (metrics.REFUSED.name, (*ACME, "requests_per_1m")): (2,),
+                (metrics.REFUSED.name, (*ACME, "spend_7d")): (1,),
+                (metrics.OVERHEAD_SECONDS.name, ()): OVERHEAD_CELLS,
+            },
+            {(metrics.REFUSED.name, (*ACME, "requests_per_1m")): (5,), (metrics.OVERHEAD_SECONDS.name, ()): OVERHEAD_CELLS},
+        ],
+        "totals": {
+            metrics.REQUESTS: {(*ACME, "success"): 10},
+            metrics.TOKENS: {(*ACME, "prompt"): 123, (*ACME, "completion"): 2**53 - 1},
+            metrics.SPEND: {ACME: 1_000_000_001},
+            metrics.USAGE_SOURCE: {("upstream",): 10},
+            metrics.HOLDS_EXPIRED: {(): 0},
+        },
+        "windows": [
+            WindowGauges(org="acme", spent_nano_usd=99_999_999_999, held_nano_usd=1, limit_nano_usd=100 * 10**9, paused=True)
+        ],
+        "lag_events": 4,
+    }
+    return Readings(**{**values, **changes})
+
+
+def samples(given):
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in parse_text(render(given, accept="")[1].decode())
+        for sample in family.samples
+    }
+
+
+def value(given, name, **labels):
+    return samples(given)[name, tuple(sorted(labels.items()))]
+
+
+def test_refusals_are_summed_over_workers_and_are_requests_too():
+    names = {"org": "acme", "credential": "acme-prod", "capability": "chat"}
+
+    assert value(readings(), "tallygate_refused_total", **names, limit="requests_per_1m") == 7
+    assert value(readings(), "tallygate_requests_total", **names, outcome="refused") == 8
+    assert value(readings(), "tallygate_requests_total", **names, outcome="success") == 10
+
+
+def test_money_keeps_its_last_nano_dollar():
+    spend = value(readings(), "tallygate_spend_usd_total", org="acme", credential="acme-prod", capability="chat")
+
+    assert round(spend * 10**9) == 1_000_000_001
+    assert b'tallygate_spend_window_usd{org="acme"} 99.999999999\n' in render(readings(), accept="")[1]
+
+
+def test_the_largest_total_is_exact():
+    names = {"org": "acme", "credential": "acme-prod", "capability": "chat"}
+
+    assert value(readings(), "tallygate_tokens_total", **names, kind="completion") == 2**53 - 1
+
+
+def test_histograms_accumulate_over_buckets_and_workers():
+    given = samples(readings())
+
+    assert given["tallygate_overhead_seconds_bucket", (("le", "5e-05"),)] == 2
+    assert given["tallygate_overhead_seconds_bucket", (("le", "0.0001"),)] == 6
+    assert given["tallygate_overhead_seconds_bucket", (("le", "+Inf"),)] == 12
+    assert given["tallygate_overhead_seconds_count", ()] == 12
+    assert given["tallygate_overhead_seconds_sum", ()] == 8.0
+
+
+def test_a_store_that_does_not_answer_leaves_its_families_out_and_says_so():
+    given = samples(readings(totals=None, windows=(), lag_events=None))
+
+    assert given["tallygate_scrape_incomplete", ()] == 1
+    assert not [
+        key for key in given if key[0] in {"tallygate_tokens_total", "tallygate_spend_usd_total", "tallygate_spend_window_usd"}
+    ]
+    assert given[
+        "tallygate_refused_total", (("capability", "chat"), ("credential", "acme-prod"), ("limit", "spend_7d"), ("org", "acme"))
+    ]
+
+
+def test_counts_of_an_older_layout_are_left_out():
+    given = samples(readings(counted=[{(metrics.OVERHEAD_SECONDS.name, ()): (1, 2, 3)}]))
+
+    assert ("tallygate_overhead_seconds_count", ()) not in given
+
+
+def test_every_declared_metric_appears_under_its_declared_kind():
+    made = {family.name: family.type for family in families(readings())}
+
+    assert made == {metric.name.removesuffix("_total"): metric.kind.value for metric in METRICS}
+
+
+def test_openmetrics_is_sent_to_who_asks_for_it_and_parses():
+    content_type, body = render(readings(), accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+
+    assert content_type.startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n")
+    assert {family.name for family in parse_openmetrics(body.decode())} == {
+        metric.name.removesuffix("_total") for metric in METRICS
+    }
+    assert render(readings(), accept="text/html")[0].startswith("text/plain")
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is in Debian's prometheus")
+def test_promtool_has_nothing_to_say_about_names_and_help():
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=render(readings(), accept="")[1], capture_output=True, check=False
+    )
+
+    assert (checked.returncode, checked.stderr) == (0, b"")
+
+
+def test_declarations_are_well_formed():
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+    for metric in METRICS:
+        assert metric.name.startswith("tallygate_")
+        assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
+        assert metric.help.endswith(".")
+        assert list(metric.buckets) == sorted(set(metric.buckets))
+        assert bool(metric.buckets) == (metric.kind is Kind.HISTOGRAM)

@@ -1,0 +1,120 @@
+"""What a worker counts, and under which labels."""
+
+import pytest
+
+from proxy.domain.errors import ErrorCode
+from proxy.telemetry.count_file import CountFile, read_counts
+from proxy.telemetry.gateway_metrics import GatewayMetrics
+from proxy.telemetry.labels import KnownLabels
+from proxy.telemetry.metrics import OPEN_REQUESTS, OVERHEAD_SECONDS, REFUSED, REQUEST_SECONDS
+
+KNOWN = KnownLabels(
+    organizations=frozenset({"acme", "globex"}),
+    credentials=frozenset({("acme", "acme-prod")}),
+    capabilities=frozenset({"chat"}),
+    limits=frozenset({"requests_per_1m", *ErrorCode}),
+)
+
+
+@pytest.fixture
+def counts(tmp_path):
+    file = CountFile(tmp_path, "worker-0")
+    yield file
+    file.close()
+
+
+@pytest.fixture
+def metrics(counts):
+    return GatewayMetrics(counts, KNOWN)
+
+
+def _refused(tmp_path):
+    return {
+        labels: cells[0] for (name, labels), cells in read_counts(tmp_path, "worker-0").items() if name == REFUSED.name and cells[0]
+    }
+
+
+def test_a_refusal_is_counted_under_its_labels(metrics, tmp_path):
+    metrics.refused("acme", "acme-prod", "chat", "requests_per_1m")
+    metrics.refused("acme", "acme-prod", "chat", "requests_per_1m")
+
+    assert _refused(tmp_path) == {("acme", "acme-prod", "chat", "requests_per_1m"): 2}
+
+
+def test_what_a_caller_made_up_is_counted_as_other_and_makes_no_series(metrics, tmp_path):
+    before = len(read_counts(tmp_path, "worker-0"))
+    for number in range(10_000):
+        metrics.refused(f"org{number}", f"cred{number}", f"cap{number}", f"limit{number}")
+        metrics.observe(f"cap{number}", 0.1, 0.1, 0.1)
+        metrics.upstream_error(f"kind{number}")
+        metrics.fail_open(f"class{number}")
+
+    assert _refused(tmp_path) == {("other", "other", "other", "other"): 10_000}
+    assert len(read_counts(tmp_path, "worker-0")) == before
+
+
+def test_a_credential_is_only_named_under_its_own_organization(metrics, tmp_path):
+    metrics.refused("globex", "acme-prod", "chat", ErrorCode.INVALID_API_KEY)
+
+    assert _refused(tmp_path) == {("globex", "other", "chat", "invalid_api_key"): 1}
+
+
+def test_labels_of_a_reloaded_configuration_are_known_from_then_on(metrics, tmp_path):
+    metrics.refused("initech", "i", "chat", "requests_per_1m")
+    metrics.know(
+        KnownLabels(
+            organizations=frozenset({"initech"}),
+            credentials=frozenset({("initech", "i")}),
+            capabilities=KNOWN.capabilities,
+            limits=KNOWN.limits,
+        ),
+    )
+    metrics.refused("initech", "i", "chat", "requests_per_1m")
+
+    assert _refused(tmp_path) == {("other", "other", "chat", "requests_per_1m"): 1, ("initech", "i", "chat", "requests_per_1m"): 1}
+
+
+def test_a_full_file_counts_further_series_as_other(tmp_path):
+    counts = CountFile(tmp_path, "worker-0", cells_max=100)
+    known = KnownLabels(
+        organizations=frozenset(f"o{n}" for n in range(500)),
+        credentials=frozenset(),
+        capabilities=frozenset({"chat"}),
+        limits=frozenset({"l"}),
+    )
+    metrics = GatewayMetrics(counts, known)
+    for number in range(500):
+        metrics.refused(f"o{number}", "", "chat", "l")
+
+    refused = _refused(tmp_path)
+
+    assert sum(refused.values()) == 500
+    assert refused["other", "other", "other", "other"] > 400
+    counts.close()
+
+
+def test_durations_fall_into_the_bucket_whose_bound_they_do_not_exceed(metrics, tmp_path):
+    metrics.observe("chat", 0.005, None, 0.000_05)
+    metrics.observe("chat", 0.005_000_001, None, 0.000_051)
+    metrics.observe("chat", 10_000.0, None, 5.0)
+
+    series = read_counts(tmp_path, "worker-0")
+    request = series[REQUEST_SECONDS.name, ("chat",)]
+    overhead = series[OVERHEAD_SECONDS.name, ()]
+
+    assert (request[0], request[1], request[-2]) == (1, 1, 1), "at the bound, just above it, above the last"
+    assert request[-1] == 5_000_000 + 5_000_001 + 10_000 * 10**9
+    assert (overhead[0], overhead[1], overhead[-2]) == (1, 1, 1)
+    assert sum(series["tallygate_first_byte_seconds", ("chat",)]) == 0, "no body, no first byte"
+
+
+def test_requests_open_at_a_crash_are_not_open_in_the_successor(counts, tmp_path):
+    metrics = GatewayMetrics(counts, KNOWN)
+    metrics.opened()
+    metrics.opened()
+    metrics.closed()
+    assert read_counts(tmp_path, "worker-0")[OPEN_REQUESTS.name, ()] == (1,)
+
+    GatewayMetrics(counts, KNOWN)
+
+    assert read_counts(tmp_path, "worker-0")[OPEN_REQUESTS.name, ()] == (0,)
