@@ -1,0 +1,174 @@
+"""The route table: only what it holds exists, and nothing of a client's path reaches an upstream unchecked."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.config.model import Route
+from proxy.domain.errors import ErrorCode, Refusal
+from proxy.gateway.request_checks import check_target
+from proxy.gateway.request_head import build_request_head
+from proxy.gateway.routes import PARAMETER_CHARS_MAX, RouteTable
+
+
+def a_route(method: str, path: str, **named) -> Route:
+    return Route(method=method, path=path, capability="chat", **named)
+
+
+CHAT = a_route("POST", "/v1/chat/completions")
+MODELS = a_route("GET", "/v1/models")
+MODEL = a_route("GET", "/v1/models/{model}")
+DELETE_MODEL = a_route("DELETE", "/v1/models/{name}")
+COUNT = a_route("POST", "/v1/responses/input_tokens")
+RESPONSE = a_route("GET", "/v1/responses/{response_id}")
+ITEMS = a_route("GET", "/v1/responses/{response_id}/input_items", upstream="prefixed")
+GENERATE = a_route("POST", "/v1beta/models/{model}:generateContent")
+ANY_GEMINI = a_route("POST", "/v1beta/models/{anything}")
+ROUTES = (ANY_GEMINI, CHAT, MODELS, MODEL, DELETE_MODEL, COUNT, RESPONSE, ITEMS, GENERATE)
+
+
+@pytest.fixture(scope="module")
+def table() -> RouteTable:
+    return RouteTable(ROUTES, {"default": "", "prefixed": "/api/v2"})
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "route", "params"),
+    [
+        ("POST", "/v1/chat/completions", CHAT, {}),
+        ("POST", "/v1/chat/completions?x=/v1/models", CHAT, {}),
+        ("GET", "/v1/models", MODELS, {}),
+        ("GET", "/v1/models/ft:gpt-4o:acme::7p4", MODEL, {"model": "ft:gpt-4o:acme::7p4"}),
+        ("GET", "/v1/models/gpt%2D4o", MODEL, {"model": "gpt-4o"}),
+        ("DELETE", "/v1/models/gpt-4o", DELETE_MODEL, {"name": "gpt-4o"}),
+        ("GET", "/v1/responses/input_tokens", RESPONSE, {"response_id": "input_tokens"}),
+        ("GET", "/v1/responses/r_1/input_items", ITEMS, {"response_id": "r_1"}),
+        ("POST", "/v1beta/models/gemini-2.5-pro:generateContent", GENERATE, {"model": "gemini-2.5-pro"}),
+        ("POST", "/v1beta/models/gemini-2.5-pro%3AgenerateContent", GENERATE, {"model": "gemini-2.5-pro"}),
+        ("POST", "/v1beta/models/gemini-2.5-pro:other", ANY_GEMINI, {"anything": "gemini-2.5-pro:other"}),
+        ("GET", f"/v1/models/{'m' * PARAMETER_CHARS_MAX}", MODEL, {"model": "m" * PARAMETER_CHARS_MAX}),
+    ],
+)
+def test_a_request_finds_its_route_and_parameters(table: RouteTable, method: str, target: str, route: Route, params: dict) -> None:
+    assert table.match(method, target) == (route, params)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *(
+            "/",
+            "",
+            "/v1",
+            "/v1/",
+            "/v1/models/",
+            "/v1//models",
+            "//v1/models",
+            "/V1/models",
+            "/v1/chat/completions/",
+            "/v1/mode%6cs",
+        ),
+        *("/v1/models/a/b", "/v1/models/a%2fb", "/v1/models/.", "/v1/models/..", "/v1/models/%2e%2e", "/v1/models/a%00"),
+        *("/v1/models/a%3fkey=x", "/v1/models/a%23", "/v1/models/a%20b", "/v1/models/%ff", "/v1/models/é", "/v1/models/{model}"),
+        *(f"/v1/models/{'m' * (PARAMETER_CHARS_MAX + 1)}", "/v1/responses//input_items", "/a" * 4000, "http://x/v1/models"),
+    ],
+)
+def test_whatever_is_not_in_the_table_is_unknown(table: RouteTable, target: str) -> None:
+    found = table.match("GET", target)
+    assert isinstance(found, Refusal)
+    assert (found.status, found.code) == (404, ErrorCode.UNKNOWN_ENDPOINT)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "allow"),
+    [
+        ("GET", "/v1/chat/completions", "POST"),
+        ("OPTIONS", "/v1/models/gpt-4o", "DELETE, GET"),
+        ("PUT", "/v1/responses/input_tokens", "GET, POST"),
+        ("HEAD", "/v1/models", "GET"),
+        ("get", "/v1/models", "GET"),
+    ],
+)
+def test_an_unknown_method_is_told_the_known_ones(table: RouteTable, method: str, target: str, allow: str) -> None:
+    found = table.match(method, target)
+    assert isinstance(found, Refusal)
+    assert (found.status, found.code, found.details) == (405, ErrorCode.METHOD_NOT_ALLOWED, {"allow": allow})
+
+
+def test_a_parameter_ends_where_its_next_literal_begins() -> None:
+    table = RouteTable((GENERATE,), {"default": ""})
+    found = table.match("POST", "/v1beta/models/a:generateContent:generateContent")
+    assert isinstance(found, Refusal)
+
+
+@pytest.mark.parametrize(
+    ("route", "params", "query", "target"),
+    [
+        (CHAT, {}, "", "/v1/chat/completions"),
+        (ITEMS, {"response_id": "r_1"}, "limit=2&after=%2f", "/api/v2/v1/responses/r_1/input_items?limit=2&after=%2f"),
+        (GENERATE, {"model": "g"}, "alt=sse&key=SECRET", "/v1beta/models/g:generateContent?alt=sse"),
+        (GENERATE, {"model": "g"}, "key=SECRET", "/v1beta/models/g:generateContent"),
+        (
+            GENERATE,
+            {"model": "g"},
+            "%6bEy=SECRET&+key=S&key&a=key&access_token=S&a;key=S",
+            "/v1beta/models/g:generateContent?a=key",
+        ),
+        (MODELS, {}, "monkey=1&keys=2&a=1&a=2&&b", "/v1/models?monkey=1&keys=2&a=1&a=2&&b"),
+    ],
+)
+def test_a_target_is_the_template_filled_in_and_holds_no_key(table: RouteTable, route, params, query: str, target: str) -> None:
+    assert table.target(route, params, query) == target
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["v1", "", "/a b", "/a/../b", "/./a", "/a?b", "/{a}{b}", "/{a}/{a}", "/{A}", "/{a", "/a}", "/%2e", "/é", "/{a}/../b"],
+)
+def test_an_impossible_path_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="route GET"):
+        RouteTable((a_route("GET", path),), {"default": ""})
+
+
+@pytest.mark.parametrize("other", [a_route("GET", "/v1/models"), a_route("GET", "/v1/models/{other}")])
+def test_a_repeated_route_is_refused(other: Route) -> None:
+    with pytest.raises(ValueError, match="repeated"):
+        RouteTable((*ROUTES, other), {"default": "", "prefixed": ""})
+
+
+def test_a_route_to_an_unknown_upstream_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown upstream"):
+        RouteTable((a_route("GET", "/x", upstream="nowhere"),), {"default": ""})
+
+
+HOSTILE = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["/", "..", ".", "%2e", "%2F", "%5c", "\\", "%00", "%25", ";", ":", "//", "?", "#", "{model}", "\r\n", " "]
+        ),
+        st.sampled_from(["/v1/models/", "/v1beta/models/", ":generateContent", "/v1/responses/", "/input_items"]),
+        st.text(max_size=4),
+    ),
+    max_size=8,
+).map("".join)
+
+
+@given(HOSTILE, st.sampled_from(["GET", "POST", "DELETE"]))
+@settings(max_examples=500, deadline=None)
+def test_no_checked_target_leaves_its_template(raw: str, method: str) -> None:
+    table = RouteTable(ROUTES, {"default": "", "prefixed": "/api/v2"})
+    target = "/" + raw
+    if check_target(target) is not None:
+        return
+    found = table.match(method, target)
+    if isinstance(found, Refusal):
+        return
+    route, params = found
+    built = table.target(route, params, target.partition("?")[2])
+    build_request_head(method, built, "upstream.test", [])  # it can stand in a request
+    path = built.partition("?")[0]
+    shape = re.sub(r"\{\w+\}", "[^/%?#]+", route.path)
+    assert re.fullmatch(("/api/v2" if route is ITEMS else "") + shape, path)
+    assert not {".", ".."} & set(path.split("/"))
