@@ -6,7 +6,7 @@ from typing import Any
 
 from limiter_values import BUCKET_MS, DAY_MS, HOUR_MS, MINUTE_MS, START_MS, Clock, a_month, a_rate, a_request, a_spend, an_actual
 
-from proxy.domain.admission import AdmissionRequest, Checkpoint, SpendDemand
+from proxy.domain.admission import AdmissionRequest, Checkpoint, Decision, SpendDemand
 from proxy.domain.rate_limit import Quantity
 from proxy.limiter.port import Limiter, ReservationEndedError
 
@@ -44,19 +44,19 @@ class TraceDriver:
 
     def _advance(self) -> None:
         chance, now = self._random.random(), self._clock.now_ms
-        if chance < 0.5:
-            now += self._random.randrange(3000)
-        elif chance < 0.7:
-            now += self._random.randrange(2 * MINUTE_MS)
+        if chance < 0.6:
+            now += self._random.randrange(2000)
+        elif chance < 0.77:
+            now += self._random.randrange(MINUTE_MS)
         elif chance < 0.8:
             now += self._random.randrange(4 * BUCKET_MS)
         elif chance < 0.82:
             now = now // BUCKET_MS * BUCKET_MS + BUCKET_MS - self._random.randrange(2)
         elif chance < 0.83:
             now -= self._random.randrange(HOUR_MS)
-        elif chance < 0.832:
+        elif chance < 0.8305:
             now -= self._random.randrange(3 * DAY_MS)
-        elif chance < 0.834:
+        elif chance < 0.831:
             now += self._random.randrange(9 * DAY_MS)
         self._clock.now_ms = max(START_MS, now)
 
@@ -66,11 +66,11 @@ class TraceDriver:
         now_index = max(0, (self._clock.now_ms - START_MS) // _LENGTH_MS + chosen.choice((0, 0, 0, 1, -1)))
         spends: list[SpendDemand] = []
         if chosen.random() < 0.9:
-            spends.append(a_spend(chosen.choice((2000, 2000, 2000, 900)), window_ms=HOUR_MS if org == "globex" else 7 * DAY_MS))
+            spends.append(_org_window(org, tightened=chosen.random() < 0.02))
         if chosen.random() < 0.5:
-            spends.append(a_spend(1500, key=f"cred:{credential}:spend_1d", window_ms=DAY_MS, shadow=chosen.random() < 0.2))
+            spends.append(a_spend(60_000, key=f"cred:{credential}:spend_1d", window_ms=DAY_MS, shadow=chosen.random() < 0.2))
         if month:
-            whole = a_month(4000, months=now_index + 2, length_ms=_LENGTH_MS)
+            whole = a_month(125_000, months=now_index + 2, length_ms=_LENGTH_MS)
             spends.append(replace(whole, periods=whole.periods[max(0, now_index - 1) :]))
         return tuple(spends)
 
@@ -82,10 +82,10 @@ class TraceDriver:
         rates = [
             a_rate(chosen.choice((1, 1, 1, 0)), capacity=20, window_ms=MINUTE_MS),
             a_rate(1, capacity=7, refill=100, window_ms=HOUR_MS, key=f"cred:{credential}:hour", shadow=shadow),
-            a_rate(chosen.randrange(1500), capacity=1000, refill=999, quantity=Quantity.TOKENS),
+            a_rate(chosen.randrange(600), capacity=1000, refill=999, quantity=Quantity.TOKENS),
             a_rate(1, capacity=4, quantity=Quantity.OPEN_REQUESTS, key=f"cred:{credential}:open", shadow=shadow),
         ]
-        hold = chosen.choice((0, 7, 100, 300, 300, 1400, 3000))
+        hold = chosen.choice((0, 7, 30, 100, 300, 1400, 3000, 400_000))
         floor = chosen.choice((0, 20))
         return a_request(
             f"r{self._count:07d}",
@@ -102,20 +102,19 @@ class TraceDriver:
 
     def _pick(self) -> AdmissionRequest:
         """Mostly a recent reservation, sometimes any: late, repeated, forgotten."""
-        recent = self._random.random() < 0.8
-        chosen = self._random.choice(self._known[-12:] if recent else self._known)
+        chance = self._random.random()
+        chosen = self._random.choice(self._known[-6:] if chance < 0.8 else self._known[-60:] if chance < 0.95 else self._known)
         self.touched = chosen.org
         return chosen
 
     async def _admit(self) -> tuple[str, list[Any]]:
-        if self._known and self._random.random() < 0.08:
-            request = self._pick()
-        else:
-            request = self._request()
+        request = self._pick() if self._known and self._random.random() < 0.08 else self._request()
+        self.touched = request.org
+        answers = [await _answer(limiter.admit(request)) for limiter in self._limiters]
+        if (isinstance(answers[0], Decision) and answers[0].admitted) or self._random.random() < 0.03:
             self._known.append(request)
             del self._known[:-2000]
-        self.touched = request.org
-        return f"admit {request}", [await _answer(limiter.admit(request)) for limiter in self._limiters]
+        return f"admit {request}", answers
 
     async def _checkpoint(self) -> tuple[str, list[Any]]:
         request = self._pick()
@@ -133,8 +132,8 @@ class TraceDriver:
         if chosen.random() < 0.2:
             released = an_actual(outcome="upstream_error", usage_source="none")
             return f"release {request}", [await _answer(limiter.release(request, released)) for limiter in self._limiters]
-        cost = chosen.randrange(request.hold_nano_usd + 1) if chosen.random() < 0.9 else chosen.randrange(4000)
-        tokens = chosen.randrange(1500) if chosen.random() < 0.95 else 10**12
+        cost = chosen.randrange(request.hold_nano_usd + 1) if chosen.random() < 0.9 else chosen.randrange(3000)
+        tokens = chosen.randrange(400) if chosen.random() < 0.998 else 20_000
         actual = an_actual(
             cost, chosen.randrange(300), tokens, cached_tokens=chosen.randrange(3), reasoning_tokens=chosen.randrange(3)
         )
@@ -144,6 +143,12 @@ class TraceDriver:
         org = self.touched = self._random.choice(ORGS)
         spends = self._spends(org, self._random.choice(CREDENTIALS))
         return f"read {org} {spends}", [await _answer(limiter.read_windows(org, spends)) for limiter in self._limiters]
+
+
+def _org_window(org: str, *, tightened: bool) -> SpendDemand:
+    """An hour of 10,000 for one organization and a week of 300,000 for the other; sometimes as if it had just been tightened."""
+    limit, window_ms = (10_000, HOUR_MS) if org == "globex" else (300_000, 7 * DAY_MS)
+    return a_spend(limit // 3 if tightened else limit, window_ms=window_ms)
 
 
 async def _answer(call: Any) -> Any:
