@@ -7,7 +7,7 @@ from multidict import MultiMapping
 from proxy.config.directory import KEY_PREFIX
 from proxy.config.model import AuthKind, UpstreamAuth
 from proxy.gateway.authentication import KEY_HEADERS
-from proxy.gateway.client_response import Header
+from proxy.gateway.headers import Header
 from proxy.gateway.oauth2_token import OAuth2Token, TokenFetchError
 from proxy.gateway.upstream_failure import FailureKind, UpstreamError
 

@@ -8,23 +8,9 @@ import pytest
 from proxy.config.load import ConfigSource
 from proxy.config.model import GatewayConfig
 from proxy.config.shipped import shipped_directory
+from proxy.dialects.registry import dialects
 
-DIALECTS = frozenset(
-    {
-        "openai_chat",
-        "openai_responses",
-        "openai_completions",
-        "openai_embeddings",
-        "anthropic_messages",
-        "anthropic_count_tokens",
-        "gemini_generate",
-        "gemini_stream_generate",
-        "gemini_embed",
-        "gemini_count_tokens",
-        "gloo_chat",
-        "gloo_responses",
-    }
-)
+DIALECTS = frozenset(dialects())
 ENVIRON = {"A_SECRET": "s3cret"}
 
 Load = Callable[..., GatewayConfig]

@@ -11,10 +11,14 @@ from proxy.config.load import ConfigSource, load_config
 from proxy.config.model import AuthKind, OnDisconnect, Upstream
 from proxy.config.problems import PROBLEMS_MAX
 from proxy.config.shipped import shipped_directory
+from proxy.dialects.registry import dialects
 from proxy.domain.errors import ConfigError
 from proxy.domain.organization import Organization, Plan, UnknownModelPolicy
 from proxy.domain.rate_limit import LimitScope, Quantity, RateLimit
 from proxy.domain.spend_limit import SpendLimit, WindowKind
+from proxy.gateway.routes import RouteTable
+
+DIALECTS = frozenset(dialects())
 
 DAY_MS = 86_400_000
 
@@ -109,16 +113,35 @@ def test_a_missing_file_is_taken_from_the_shipped_set(load) -> None:
     assert len(config.routes) > 50
 
 
-def test_every_route_of_the_shipped_table_has_a_dialect_that_exists_and_is_where_it_should_be(load) -> None:
-    routes = {(route.method, route.path): route for route in load().routes}
+def test_the_shipped_routes_serve_every_dialect_and_make_a_route_table(load) -> None:
+    config = load()
+    routes = {(route.method, route.path): route for route in config.routes}
 
+    assert {route.dialect for route in config.routes} == {None, *DIALECTS}
+    RouteTable(config.routes, {"default": ""})
     assert routes["POST", "/v1/chat/completions"].dialect == "openai_chat"
     assert routes["POST", "/v1/messages"].dialect == "anthropic_messages"
     assert routes["POST", "/v1beta/models/{model}:streamGenerateContent"].dialect == "gemini_stream_generate"
-    assert routes["POST", "/ai/v2/chat/completions"].dialect == "gloo_chat"
+    assert routes["POST", "/ai/v2/chat/completions/grounded"].dialect == "gloo_grounded_chat"
     assert routes["POST", "/ai/data/v1/search"].capability == "search"
     assert routes["POST", "/ingestion/v2/files"].dialect is None
     assert ("POST", "/oauth2/token") not in routes
+
+
+@pytest.mark.parametrize("dialect", ["chat", "responses", "messages", "embed", "generate"])
+def test_no_generating_endpoint_of_the_shipped_table_is_unmetered_by_mistake(load, dialect: str) -> None:
+    """Paths whose last word says that a model answers have a dialect, but for reading and managing what is stored."""
+    endings = {
+        "chat": "/chat/completions",
+        "responses": "/responses",
+        "messages": "/messages",
+        "embed": "embeddings",
+        "generate": "enerateContent",
+    }
+    found = [route for route in load().routes if route.method == "POST" and route.path.endswith(endings[dialect])]
+
+    assert found
+    assert [route.path for route in found if route.dialect is None] == []
 
 
 def test_the_default_upstream_passes_keys_through_unless_the_settings_hold_one(source: ConfigSource) -> None:

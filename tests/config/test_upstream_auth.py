@@ -1,0 +1,117 @@
+"""What authentication goes up."""
+
+import pytest
+from multidict import CIMultiDict
+
+from proxy.config.model import AuthKind, UpstreamAuth
+from proxy.gateway.oauth2_token import OAuth2Token, TokenFetchError
+from proxy.gateway.upstream_auth import UpstreamAuthError, UpstreamCredentials
+from proxy.gateway.upstream_failure import FailureKind
+
+
+async def sent(auth: UpstreamAuth, headers=(), dialect: str | None = "openai_chat", query_key: str = ""):
+    return await UpstreamCredentials(auth).headers(CIMultiDict(headers), dialect, query_key)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("Authorization", "Bearer sk-own"), ("x-api-key", "sk-ant-own"), ("X-Goog-Api-Key", "AIza-own")],
+)
+async def test_the_clients_own_key_passes_through_in_its_own_header(name: str, value: str) -> None:
+    assert await sent(UpstreamAuth(), [(name, value)]) == [(name.lower().encode(), value.encode())]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Authorization", "Bearer tg_acme_secret")],
+        [("authorization", "bearer  tg_acme_secret ")],
+        [("x-api-key", "tg_acme_secret")],
+        [("x-goog-api-key", " tg_acme_secret")],
+        [("Authorization", "Bearer tg_acme_secret trailing")],
+        [],
+    ],
+)
+async def test_a_key_that_tallygate_issued_never_goes_up(headers) -> None:
+    assert await sent(UpstreamAuth(), headers) == []
+    assert await sent(UpstreamAuth(), headers, query_key="tg_acme_secret") == []
+
+
+async def test_an_own_key_in_the_query_passes_through_in_a_header() -> None:
+    assert await sent(UpstreamAuth(), query_key="AIza-own") == [(b"x-goog-api-key", b"AIza-own")]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "header"),
+    [
+        ("openai_chat", b"authorization"),
+        ("gloo_chat", b"authorization"),
+        ("anthropic_messages", b"x-api-key"),
+        ("gemini_stream_generate", b"x-goog-api-key"),
+    ],
+)
+async def test_a_secret_goes_up_in_the_header_of_the_dialect_in_place_of_the_clients_key(dialect: str, header: bytes) -> None:
+    auth = UpstreamAuth(kind=AuthKind.BEARER, secret="up")
+    value = b"Bearer up" if header == b"authorization" else b"up"
+
+    assert await sent(auth, [("Authorization", "Bearer sk-own"), ("x-api-key", "sk-own")], dialect) == [(header, value)]
+
+
+@pytest.mark.parametrize(
+    ("client", "expected"),
+    [
+        ("x-api-key", (b"x-api-key", b"up")),
+        ("Authorization", (b"authorization", b"Bearer up")),
+        ("cookie", (b"authorization", b"Bearer up")),
+    ],
+)
+async def test_without_a_dialect_the_header_is_the_one_that_the_client_used(client: str, expected) -> None:
+    assert await sent(UpstreamAuth(kind=AuthKind.BEARER, secret="up"), [(client, "tg_a_b")], None) == [expected]
+
+
+async def test_a_configured_header_wins() -> None:
+    auth = UpstreamAuth(kind=AuthKind.BEARER, secret="up", header="x-api-key")
+    assert await sent(auth, dialect="gemini_generate") == [(b"x-api-key", b"up")]
+
+
+class FakeToken(OAuth2Token):
+    def __init__(self, token: str | None) -> None:
+        self.token = token
+        self.invalidated = 0
+
+    async def get(self) -> str:
+        if self.token is None:
+            raise TokenFetchError("the authorization server answered 500")
+        return self.token
+
+    def invalidate(self) -> None:
+        self.invalidated += 1
+
+
+OAUTH = UpstreamAuth(kind=AuthKind.OAUTH2_CLIENT_CREDENTIALS, token_url="https://x.example.com", client_id="c", secret="s")
+
+
+async def test_a_fetched_token_goes_up_as_a_bearer_token_whatever_the_dialect() -> None:
+    credentials = UpstreamCredentials(OAUTH, FakeToken("t0ken"))
+    assert await credentials.headers(CIMultiDict(), "anthropic_messages") == [(b"authorization", b"Bearer t0ken")]
+
+
+async def test_a_token_that_cannot_be_had_is_an_upstream_failure_that_tells_no_details() -> None:
+    with pytest.raises(UpstreamAuthError) as caught:
+        await UpstreamCredentials(OAUTH, FakeToken(None)).headers(CIMultiDict(), "gloo_chat")
+
+    failure = caught.value.failure
+    assert (failure.kind, failure.request_sent, failure.status_hint) == (FailureKind.UNREACHABLE, False, 502)
+    assert "500" not in failure.message
+
+
+def test_a_401_from_the_upstream_gives_the_token_up_where_there_is_one() -> None:
+    token = FakeToken("t")
+    UpstreamCredentials(OAUTH, token).unauthorized()
+    UpstreamCredentials(UpstreamAuth()).unauthorized()
+    assert token.invalidated == 1
+
+
+def test_oauth_needs_a_token_source() -> None:
+    with pytest.raises(ValueError, match="token source"):
+        UpstreamCredentials(OAUTH)
