@@ -30,6 +30,8 @@ class Delivery:
         self._clock_ms = clock_ms
         self._gzip = zlib.compressobj(wbits=31) if answer.directive.fault is Fault.GZIP else None
         self._fault_at = max(0, answer.directive.at)
+        wishes = answer.directive
+        self._is_plain = not (wishes.fault or wishes.split or wishes.comments or wishes.crlf)  # as the wire has it
 
     async def run(self) -> web.StreamResponse:
         if self._wishes.fault is Fault.EARLY_HINTS:
@@ -44,9 +46,12 @@ class Delivery:
         return response
 
     async def _whole(self) -> None:
-        for piece in self._answer.pieces():
-            await self._generate(piece.tokens, piece.tokens if piece.reasoning else 0)
         await self._generate(0, 0)
+        if self._pace.is_free:
+            await self._generate(self._answer.completion_tokens, self._answer.reasoning_tokens * self._answer.ask.choices)
+        else:
+            for piece in self._answer.pieces():
+                await self._generate(piece.tokens, piece.tokens if piece.reasoning else 0)
         data, figures = self._wire.body(self._answer)
         data = self._odd(data, 0)
         if self._gzip:
@@ -64,10 +69,14 @@ class Delivery:
             await self._generate(event.tokens, event.reasoning)
             if not event.data:
                 continue
-            data = self._odd(event.data, position)
-            if self._gzip:
-                data = self._gzip.compress(data) + self._gzip.flush(zlib.Z_SYNC_FLUSH)
-            await self._put(data, position)
+            if self._is_plain and position:
+                await self._line.send(event.data)
+                self._record.events += 1
+            else:
+                data = self._odd(event.data, position)
+                if self._gzip:
+                    data = self._gzip.compress(data) + self._gzip.flush(zlib.Z_SYNC_FLUSH)
+                await self._put(data, position)
             position += 1
             if event.figures is not None:
                 self._record.reported = (event.figures.prompt, event.figures.completion)

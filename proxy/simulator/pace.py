@@ -17,12 +17,12 @@ class Pace:
         self._sleep = sleep
         self._first_at = now() + delay_ms / 1000
         self._seconds_per_token = 1 / tps if tps else 0.0
-        self._is_free = not delay_ms and not tps
+        self.is_free = not delay_ms and not tps
         self._turns = 0
 
     async def until(self, generated: int) -> None:
         """Wait until `generated` tokens are out; 0 and 1 are the wait for the first token."""
-        if self._is_free:
+        if self.is_free:
             self._turns += 1
             if self._turns % EVENTS_PER_TURN == 0:
                 await self._sleep(0)

@@ -95,11 +95,16 @@ class OpenAIChat:
         for index in choices:
             yield Event(self._chunk(answer, [_choice(index, {"role": "assistant", "content": "", "refusal": None})]))
         opened: set[int] = set()
+        around = [self._around_content(answer, index, null_usage=asked) for index in choices]
         for piece in answer.pieces():
             generated += piece.tokens
             reasoning = piece.tokens if piece.reasoning else 0
             if piece.reasoning and not answer.directive.show_reasoning:
                 yield Event(b"", piece.tokens, reasoning)
+                continue
+            if not (piece.reasoning or answer.is_tool_call or style is UsageStyle.EVERY_EVENT):
+                before, after = around[piece.choice]
+                yield Event(before + compact(piece.text) + after, piece.tokens)
                 continue
             if piece.reasoning:
                 delta: dict[str, Any] = {"reasoning_content": piece.text}
@@ -122,6 +127,11 @@ class OpenAIChat:
             last = beside if index == choices[-1] else None
             yield Event(self._chunk(answer, [_choice(index, {}, finish)], last, null_usage=asked), figures=last)
         yield from self._closing(answer, asked=asked)
+
+    def _around_content(self, answer: Answer, index: int, *, null_usage: bool) -> tuple[bytes, bytes]:
+        """The bytes before and after the text of a content chunk, which are the same in all: most of a stream is such chunks."""
+        before, _, after = self._chunk(answer, [_choice(index, {"content": "\0"})], null_usage=null_usage).partition(b'"\\u0000"')
+        return before, after
 
     def _closing(self, answer: Answer, *, asked: bool) -> Iterator[Event]:
         """The chunks after the finish reason: usage where it was asked for, and the end mark."""
