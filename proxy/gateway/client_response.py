@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
-Header = tuple[bytes, bytes]
+from proxy.gateway.headers import Header
 
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 _BODYLESS: Final = frozenset({204, 304})

@@ -9,8 +9,8 @@ from proxy.domain.admission import Settlement
 from proxy.domain.errors import ErrorCode, Refusal
 from proxy.domain.exchange import Event, State
 from proxy.domain.money import usd_text
-from proxy.gateway.client_response import ClientResponse, Header
-from proxy.gateway.headers import response_headers
+from proxy.gateway.client_response import ClientResponse
+from proxy.gateway.headers import Header, response_headers
 from proxy.gateway.limit_headers import limit_headers
 from proxy.gateway.live_exchange import Account, LiveExchange
 

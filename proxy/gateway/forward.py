@@ -3,14 +3,14 @@
 from aiohttp import web
 
 from proxy.domain.exchange import Event
+from proxy.gateway.authentication import query_key
 from proxy.gateway.body import greet_expecting
 from proxy.gateway.client_connection import ClientConnection
-from proxy.gateway.client_response import ClientResponse, Header
+from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.finish import early_headers
-from proxy.gateway.headers import request_headers
+from proxy.gateway.headers import Header, request_headers
 from proxy.gateway.live_exchange import LiveExchange
 from proxy.gateway.relay import Relay
-from proxy.gateway.upstream_auth import UpstreamAuthError
 from proxy.gateway.upstream_failure import UpstreamError
 
 
@@ -26,15 +26,18 @@ async def forward(
         extra=early_headers(live),
         hide_usage=live.asked_usage,
         on_disconnect=upstream.config.on_disconnect,
+        on_text=live.count_soon,
         loop=live.services.loop,
     )
     connection.begin(relay)
     if connection.transport is None:
         relay.client_gone()
     try:
-        credentials = await upstream.credentials.headers(request.headers, live.dialect_name)
+        credentials = await upstream.credentials.headers(
+            request.headers, live.dialect.name if live.dialect is not None else None, query_key(request)
+        )
         upstream_connection = await upstream.pool.acquire()
-    except (UpstreamError, UpstreamAuthError) as error:
+    except UpstreamError as error:
         relay.on_failure(error.failure)
         return
     if relay.is_client_gone:
@@ -43,7 +46,7 @@ async def forward(
         return
     relay.connection = upstream_connection
     headers = request_headers(request.headers, credentials=credentials, request_id=live.id, is_metered=live.dialect is not None)
-    target = live.view.routes.target(live.route, live.path_params, request.query_string)
+    target = live.view.routes.target(live.found_route, live.path_params, request.raw_path.partition("?")[2])
     live.apply(Event.UPSTREAM_ACCEPTED)
     live.sent_at = live.services.loop.time()
     try:
@@ -55,6 +58,8 @@ async def forward(
     except UpstreamError as error:
         relay.on_failure(error.failure)
     await relay.ended
+    if relay.status == 401:
+        upstream.credentials.unauthorized()
 
 
 async def _stream_up(

@@ -4,7 +4,7 @@ from proxy.dialects.dialect import Dialect, NamedRate
 from proxy.domain.admission import Decision
 from proxy.domain.money import usd_text
 from proxy.domain.rate_limit import Quantity
-from proxy.gateway.client_response import Header
+from proxy.gateway.headers import Header
 from proxy.gateway.terms import Terms
 
 

@@ -1,5 +1,6 @@
 """One exchange under way: who asks for what, what is held for it, and what it has come to so far."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -39,6 +40,7 @@ class LiveExchange:
     """Filled stage by stage; see pipeline.py for the order. Nothing here waits, but for counting text."""
 
     __slots__ = (
+        "_counting",
         "_tail",
         "admission",
         "asked_usage",
@@ -94,6 +96,7 @@ class LiveExchange:
         self.request_bytes = 0
         self.counted_completion = 0
         self._tail = ""
+        self._counting: asyncio.Task[None] | None = None
 
     @property
     def is_client_gone(self) -> bool:
@@ -109,12 +112,27 @@ class LiveExchange:
     @property
     def upstream(self) -> UpstreamClient:
         """Where the route leads, once there is a route."""
+        return self.view.upstreams[self.found_route.upstream]
+
+    @property
+    def found_route(self) -> Route:
         if self.route is None:
             raise RuntimeError("the exchange has no route yet")
-        return self.view.upstreams[self.route.upstream]
+        return self.route
+
+    def count_soon(self) -> None:
+        """Count what has gathered, beside the relay; one such task at a time, which the next count waits for."""
+        if self._counting is None or self._counting.done():
+            self._counting = self.services.loop.create_task(self._count_gathered(is_last=False))
 
     async def count_text(self, *, is_last: bool) -> None:
-        """Add the text generated since the last count. Cut before spaces, pieces count like the whole: tokens start there."""
+        """Add the text generated since the last count. Raises what a count beside the relay may have raised."""
+        if self._counting is not None:
+            await self._counting
+        await self._count_gathered(is_last=is_last)
+
+    async def _count_gathered(self, *, is_last: bool) -> None:
+        """Cut before spaces, pieces count like the whole: tokens start there."""
         relay = self.relay
         if relay is None or relay.meter is None:
             return

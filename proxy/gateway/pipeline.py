@@ -171,6 +171,7 @@ class Pipeline:
             lease_ms=self.services.limits.lease_ms,
             event=live.first_event() if asked is not None else live.usage_event(live.account()),
             totals=(credential.id, live.capability),
+            floor_prompt_tokens=asked.prompt_tokens if asked is not None else 0,
         )
         try:
             live.decision = await self.services.limiter.admit(live.admission)
@@ -181,6 +182,8 @@ class Pipeline:
             if not live.decision.admitted:
                 return self._fallback_refusal(live)
             self.services.metrics.fail_open("spend" if terms.spend else "rate")
+        for key in live.decision.shadow_refused_by:
+            self.services.metrics.shadow_refused(organization.id, credential.id, live.capability, terms.names[key])
         if not live.decision.admitted:
             return limiter_refusal(live.decision, terms, hold_nano_usd=live.admission.hold_nano_usd)
         return None

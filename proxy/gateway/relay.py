@@ -11,9 +11,10 @@ from typing import Final
 
 from proxy.config.model import OnDisconnect
 from proxy.dialects.dialect import Dialect, RequestFacts, ResponseMeter
-from proxy.gateway.client_response import ClientResponse, Header
-from proxy.gateway.headers import response_headers
-from proxy.gateway.upstream_connection import UpstreamConnection, UpstreamFailure
+from proxy.gateway.client_response import ClientResponse
+from proxy.gateway.headers import Header, response_headers
+from proxy.gateway.upstream_connection import UpstreamConnection
+from proxy.gateway.upstream_failure import UpstreamFailure
 
 BUFFERED_BYTES_MAX: Final = 1 << 20  # a larger answer is streamed, and its cost comes too late for a header
 HELD_SECONDS_MAX: Final = 1.0  # an upstream that has said its last word and does not end keeps the client waiting no longer

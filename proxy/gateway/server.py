@@ -3,26 +3,34 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from proxy.gateway.checkpoints import checkpoint_forever
 from proxy.gateway.client_connection import ClientServer, ClientTimeouts, reap
 from proxy.gateway.pipeline import Pipeline
-from proxy.gateway.services import Services, View
+from proxy.gateway.services import Services
 
 BACKLOG: Final = 1024
 LINE_BYTES_MAX: Final = 8190
 HEADER_COUNT_MAX: Final = 100
 _REAP_EVERY_S: Final = 1.0
-_SETTLE_SECONDS_MAX: Final = 5.0  # after the grace time: for exchanges that were cut to be settled
+SETTLE_SECONDS_MAX: Final = 1.5  # for exchanges that were cut at the end to be settled
 _log = logging.getLogger(__name__)
 
 
 class GatewayServer:
-    """Serve with `start`, end with `drain`. One per worker process."""
+    """Serve with `start`, end with `drain` and `close`. One per worker process."""
 
-    def __init__(self, services: Services, *, timeouts: ClientTimeouts, connections_max: int) -> None:
+    def __init__(
+        self,
+        services: Services,
+        *,
+        timeouts: ClientTimeouts,
+        connections_max: int,
+        background: Sequence[Coroutine[Any, Any, None]] = (),
+    ) -> None:
+        """background: what runs beside the server for as long as it does."""
         self.services = services
         self.pipeline = Pipeline(services)
         self._timeouts = timeouts
@@ -39,6 +47,7 @@ class GatewayServer:
             lingering_time=timeouts.head,
             logger=_log,
         )
+        self._background = background
         self._listener: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -50,33 +59,25 @@ class GatewayServer:
             checkpoint_forever(self.pipeline),
             self.services.settler.replay_forever(),
             self._reap_forever(),
+            *self._background,
         )
         self._tasks = [loop.create_task(job) for job in work]
 
-    @property
-    def open_exchanges(self) -> int:
-        return len(self.pipeline.open)
-
-    def use(self, view: View) -> None:
-        """Serve new exchanges under another configuration; those under way keep theirs."""
-        old, self.services.view = self.services.view, view
-        for name, upstream in old.upstreams.items():
-            if view.upstreams.get(name) is not upstream:
-                upstream.pool.close()
-
     async def drain(self, grace_seconds: float) -> None:
-        """Stop accepting, let open exchanges finish for the grace time, cut and settle the rest."""
+        """Stop accepting and wait, at most for the grace time, until the open exchanges have ended."""
         self.pipeline.is_draining = True
         if self._listener is not None:
             self._listener.close()
         self._http.pre_shutdown()
-        if not await self._emptied(grace_seconds):
-            for live in list(self.pipeline.open):
-                if live.relay is not None:
-                    live.relay.cut()
-            if not await self._emptied(_SETTLE_SECONDS_MAX):
-                _log.error("%d exchanges could not be settled before the end; their leases will", len(self.pipeline.open))
-        await self.services.settler.replay()
+        await self._emptied(grace_seconds)
+
+    async def close(self) -> None:
+        """Cut what is still open, settle it as it stands, and stop the background work."""
+        for live in list(self.pipeline.open):
+            if live.relay is not None:
+                live.relay.cut()
+        if not await self._emptied(SETTLE_SECONDS_MAX):
+            _log.error("%d exchanges could not be settled before the end; their leases will", len(self.pipeline.open))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -9,13 +9,13 @@ from proxy.config.catalogue import PriceCatalogue
 from proxy.config.directory import Directory
 from proxy.config.model import GatewayConfig
 from proxy.dialects.dialect import Dialect
+from proxy.domain.admission import AdmissionRequest, Decision
 from proxy.domain.organization import Credential, Organization
 from proxy.domain.prompt import PromptShape
 from proxy.gateway.routes import RouteTable
 from proxy.gateway.settlement import Settler
 from proxy.gateway.terms import Terms, terms_of
 from proxy.gateway.upstream import UpstreamClient
-from proxy.limiter.local_rates import LocalFallback
 from proxy.limiter.port import Limiter
 
 
@@ -27,16 +27,24 @@ class Tokenizer(Protocol):
     async def text(self, text: str, model: str | None) -> int: ...
 
 
+class Fallback(Protocol):
+    """What decides while the limiter's store is away."""
+
+    def admit(self, request: AdmissionRequest) -> Decision: ...
+
+
 class Observer(Protocol):
     """The gateway's metrics."""
 
     def refused(self, org: str, credential: str, capability: str, limit: str) -> None: ...
+    def shadow_refused(self, org: str, credential: str, capability: str, limit: str) -> None: ...
     def observe(self, capability: str, seconds: float, first_byte_seconds: float | None, overhead_seconds: float) -> None: ...
     def opened(self) -> None: ...
     def closed(self) -> None: ...
     def fail_open(self, limit_class: str) -> None: ...
     def upstream_error(self, kind: str) -> None: ...
     def bad_request(self) -> None: ...
+    def config_reloaded(self, *, applied: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +88,7 @@ class Services:
 
     view: View
     limiter: Limiter
-    fallback: LocalFallback
+    fallback: Fallback
     settler: Settler
     tokens: Tokenizer
     dialects: Mapping[str, Dialect]

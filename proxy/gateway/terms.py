@@ -38,7 +38,7 @@ def terms_of(organization: Organization, credential: Credential, capability: str
         rate=tuple(rate),
         spend=tuple(spend),
         needs_tokens=bool(spend) or any(limit.quantity is Quantity.TOKENS for _, limit in rate),
-        names={key: limit.name for key, limit in (*rate, *spend)},
+        names={key: limit.name for key, limit in rate} | {key: limit.name for key, limit in spend},
     )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from proxy.config.model import Upstream
-from proxy.gateway.client_response import Header
+from proxy.gateway.headers import Header
 from proxy.gateway.request_head import build_request_head
 from proxy.gateway.upstream_auth import UpstreamCredentials
 from proxy.gateway.upstream_pool import UpstreamPool

@@ -1,0 +1,131 @@
+"""The gateway put together from its parts. The composition root brings the parts; tests bring others."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import ClientSession
+
+from proxy.config.directory import Directory
+from proxy.config.holder import ConfigHolder
+from proxy.config.model import AuthKind, GatewayConfig, Upstream
+from proxy.dialects.dialect import Dialect
+from proxy.gateway.catalogue_refresh import refresh_forever
+from proxy.gateway.client_connection import ClientTimeouts
+from proxy.gateway.oauth2_token import OAuth2Token
+from proxy.gateway.routes import RouteTable
+from proxy.gateway.server import GatewayServer
+from proxy.gateway.services import Fallback, GatewayLimits, Observer, Services, Tokenizer, View
+from proxy.gateway.settlement import Settler
+from proxy.gateway.spool import Spool
+from proxy.gateway.upstream import UpstreamClient
+from proxy.gateway.upstream_auth import UpstreamCredentials
+from proxy.gateway.upstream_pool import UpstreamPool
+from proxy.limiter.port import Limiter
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a gateway is made of. session: for what is not on the hot path (OAuth2 tokens, price catalogues)."""
+
+    holder: ConfigHolder
+    limiter: Limiter
+    fallback: Fallback
+    spool: Spool
+    tokens: Tokenizer
+    dialects: Mapping[str, Dialect]
+    plain: Dialect
+    metrics: Observer
+    session: ClientSession
+    limits: GatewayLimits
+    timeouts: ClientTimeouts
+    connections_max: int
+    oauth_timeout_ms: int
+    now_ms: Callable[[], int]
+    new_id: Callable[[], str]
+    on_config: Callable[[GatewayConfig], None] = lambda _config: None
+    on_close: Callable[[], Awaitable[None]] | None = None
+
+
+class Gateway(GatewayServer):
+    """A worker's data plane that follows its configuration: files that are reloaded, and upstreams' own price catalogues."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        loop = asyncio.get_running_loop()
+        config = parts.holder.current
+        services = Services(
+            view=view_of(config, parts, {}),
+            limiter=parts.limiter,
+            fallback=parts.fallback,
+            settler=Settler(parts.limiter, parts.spool),
+            tokens=parts.tokens,
+            dialects=parts.dialects,
+            plain=parts.plain,
+            metrics=parts.metrics,
+            limits=parts.limits,
+            loop=loop,
+            now_ms=parts.now_ms,
+            new_id=parts.new_id,
+        )
+        super().__init__(
+            services,
+            timeouts=parts.timeouts,
+            connections_max=parts.connections_max,
+            background=[refresh_forever(parts.holder, parts.session, now_ms=parts.now_ms, on_change=self.follow)],
+        )
+
+    def reload(self) -> None:
+        """Read the files again; a bad set changes nothing and is logged and counted."""
+        problems = self._parts.holder.reload()
+        self._parts.metrics.config_reloaded(applied=not problems)
+        for problem in problems:
+            _log.error("configuration not reloaded: %s", problem)
+        if not problems:
+            self.follow()
+
+    def follow(self) -> None:
+        """Serve new exchanges under the holder's current configuration; those under way keep theirs."""
+        config = self._parts.holder.current
+        old = self.services.view
+        view = view_of(config, self._parts, old.upstreams)
+        self.services.view = view
+        self._parts.on_config(config)
+        for name, upstream in old.upstreams.items():
+            if view.upstreams.get(name) is not upstream:
+                upstream.pool.close()
+
+    async def close(self) -> None:
+        await super().close()
+        await self._parts.session.close()
+        self._parts.spool.close()
+        if self._parts.on_close is not None:
+            await self._parts.on_close()
+
+
+def view_of(config: GatewayConfig, parts: Parts, old: Mapping[str, UpstreamClient]) -> View:
+    """The configuration made ready; an unchanged upstream keeps its connections and its token."""
+    upstreams = {}
+    for name, upstream in config.upstreams.items():
+        kept = old.get(name)
+        upstreams[name] = kept if kept is not None and kept.config == upstream else _client(upstream, parts)
+    return View(
+        config=config,
+        routes=RouteTable(config.routes, {name: client.pool.address.path_prefix for name, client in upstreams.items()}),
+        directory=Directory(config.organizations),
+        prices=config.prices,
+        upstreams=upstreams,
+    )
+
+
+def _client(upstream: Upstream, parts: Parts) -> UpstreamClient:
+    loop = asyncio.get_running_loop()
+    token = None
+    if upstream.auth.kind is AuthKind.OAUTH2_CLIENT_CREDENTIALS:
+        token = OAuth2Token(upstream.auth, parts.session, now_ms=lambda: int(loop.time() * 1000), timeout_ms=parts.oauth_timeout_ms)
+    return UpstreamClient(
+        config=upstream, pool=UpstreamPool(upstream, loop=loop), credentials=UpstreamCredentials(upstream.auth, token)
+    )

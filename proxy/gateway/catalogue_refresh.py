@@ -1,0 +1,63 @@
+"""Reading upstreams' own price catalogues, now and then. A catalogue that cannot be read leaves the last one in force."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
+from proxy.config.holder import ConfigHolder
+from proxy.config.model import Upstream
+from proxy.config.upstream_catalogue import read_upstream_catalogue
+
+CATALOGUE_BYTES_MAX: Final = 5_000_000
+_LOOK_EVERY_S: Final = 5.0  # how often it is checked whether a catalogue is due, and for new upstreams
+_RETRY_MS: Final = 60_000
+_TIMEOUT: Final = ClientTimeout(total=30)
+_log = logging.getLogger(__name__)
+
+
+class CatalogueError(Exception):
+    """An upstream's catalogue could not be had."""
+
+
+async def refresh_forever(
+    holder: ConfigHolder, session: ClientSession, *, now_ms: Callable[[], int], on_change: Callable[[], None]
+) -> None:
+    """Read each catalogue at start and every catalogue_ttl_ms; call on_change when the holder has new prices."""
+    due: dict[str, int] = {}
+    while True:
+        for upstream in holder.current.upstreams.values():
+            if upstream.catalogue_path and now_ms() >= due.get(upstream.name, 0):
+                is_read = await refresh(holder, session, upstream)
+                due[upstream.name] = now_ms() + (upstream.catalogue_ttl_ms if is_read else _RETRY_MS)
+                if is_read:
+                    on_change()
+        await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def refresh(holder: ConfigHolder, session: ClientSession, upstream: Upstream) -> bool:
+    """Read one catalogue into the holder; False, and a log line, if it cannot be had."""
+    try:
+        catalogue = read_upstream_catalogue(await _fetch(session, upstream))
+    except (CatalogueError, ClientError, TimeoutError, ValueError) as error:
+        _log.warning("price catalogue of upstream %s not read: %s", upstream.name, error)
+        return False
+    for problem in catalogue.problems[:20]:
+        _log.warning("price catalogue of upstream %s: %s", upstream.name, problem)
+    holder.put_upstream_catalogue(upstream.name, catalogue)
+    return True
+
+
+async def _fetch(session: ClientSession, upstream: Upstream) -> bytes:
+    url = upstream.base_url.rstrip("/") + upstream.catalogue_path
+    async with session.get(url, allow_redirects=False, timeout=_TIMEOUT) as answer:
+        if answer.status != 200:
+            raise CatalogueError(f"status {answer.status}")
+        body = await answer.content.read(CATALOGUE_BYTES_MAX + 1)
+        while not answer.content.at_eof() and len(body) <= CATALOGUE_BYTES_MAX:
+            body += await answer.content.readany()
+        if len(body) > CATALOGUE_BYTES_MAX:
+            raise CatalogueError(f"larger than {CATALOGUE_BYTES_MAX} bytes")
+        return body

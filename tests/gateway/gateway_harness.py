@@ -1,0 +1,253 @@
+"""A gateway in this process, over the simulator and the reference limiter, for tests of the whole data plane."""
+
+import asyncio
+import functools
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import yaml
+from aiohttp import ClientSession
+
+from proxy.config.holder import ConfigHolder
+from proxy.config.load import ConfigSource
+from proxy.config.shipped import shipped_directory
+from proxy.dialects.registry import dialects
+from proxy.domain.admission import SpendDemand, WindowReading
+from proxy.gateway.assembly import Gateway, Parts
+from proxy.gateway.client_connection import ClientTimeouts
+from proxy.gateway.event_ids import event_id_source
+from proxy.gateway.services import GatewayLimits
+from proxy.gateway.spool import Spool
+from proxy.limiter.port import Limiter
+from proxy.limiter.reference import ReferenceLimiter
+from proxy.simulator.ledger import Ledger
+from proxy.simulator.server import running_simulator
+from proxy.tokens.counter import TokenCounter
+from proxy.tokens.vocabulary import load_encoding
+
+ACME_KEY = "tg_acme-prod_acmesecret"
+BIG_KEY = "tg_big-prod_bigsecret"
+FREE_KEY = "tg_free-prod_freesecret"
+OWN_KEY = "sk-brought-along"
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def organizations(acme_usd: str = "25") -> dict[str, Any]:
+    """acme pays as it goes, big is an enterprise, free has no API access."""
+    return {
+        "organizations": [
+            {
+                "id": "acme",
+                "name": "Acme",
+                "plan": "pay_as_you_go",
+                "spend_limit": {"usd": acme_usd},
+                "credentials": [{"id": "acme-prod", "name": "Production", "key_sha256": digest("acmesecret")}],
+            },
+            {
+                "id": "big",
+                "name": "Big",
+                "plan": "enterprise",
+                "credentials": [
+                    {"id": "big-prod", "name": "Production", "key_sha256": digest("bigsecret")},
+                    {"id": "big-own", "name": "Own key", "key_sha256": digest(OWN_KEY)},
+                    {
+                        "id": "big-narrow",
+                        "name": "Narrow",
+                        "key_sha256": digest("narrowsecret"),
+                        "capabilities": ["models", "chat"],
+                        "models": ["gpt-4o-mini*"],
+                    },
+                ],
+            },
+            {
+                "id": "free",
+                "name": "Free",
+                "plan": "free",
+                "credentials": [{"id": "free-prod", "name": "Production", "key_sha256": digest("freesecret")}],
+            },
+        ]
+    }
+
+
+class RecordingMetrics:
+    """Keeps what the gateway counts."""
+
+    def __init__(self) -> None:
+        self.refusals: list[tuple[str, str, str, str]] = []
+        self.observed: list[tuple[str, float | None]] = []
+        self.open = 0
+        self.errors: list[str] = []
+        self.bad_requests = 0
+        self.failed_open: list[str] = []
+        self.reloads: list[bool] = []
+
+    def refused(self, org: str, credential: str, capability: str, limit: str) -> None:
+        self.refusals.append((org, credential, capability, limit))
+
+    def shadow_refused(self, org: str, credential: str, capability: str, limit: str) -> None:
+        self.refusals.append((org, credential, capability, f"shadow:{limit}"))
+
+    def observe(self, capability: str, seconds: float, first_byte_seconds: float | None, overhead_seconds: float) -> None:
+        assert seconds >= overhead_seconds >= 0
+        self.observed.append((capability, first_byte_seconds))
+
+    def opened(self) -> None:
+        self.open += 1
+
+    def closed(self) -> None:
+        self.open -= 1
+
+    def fail_open(self, limit_class: str) -> None:
+        self.failed_open.append(limit_class)
+
+    def upstream_error(self, kind: str) -> None:
+        self.errors.append(kind)
+
+    def bad_request(self) -> None:
+        self.bad_requests += 1
+
+    def config_reloaded(self, *, applied: bool) -> None:
+        self.reloads.append(applied)
+
+
+@dataclass(kw_only=True)
+class Harness:
+    """What a test looks at. url: the gateway's, without a slash at the end."""
+
+    url: str
+    upstream_url: str
+    ledger: Ledger
+    gateway: Gateway
+    limiter: Any
+    metrics: RecordingMetrics
+    config_dir: Path
+    clock: "Clock" = field()
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def events(self) -> list[dict[str, Any]]:
+        """Usage events in the streams of the reference limiter, oldest first, with the stream's own fields as `_kind` and `_at`."""
+        found = []
+        for entries in self.limiter.events.values():
+            found += [json.loads(entry.event) | {"_kind": entry.kind, "_cost": entry.cost_nano_usd} for entry in entries]
+        return sorted(found, key=lambda event: event["event_id"])
+
+    async def window(self, org: str = "acme", key: str = "org:spend_7d") -> WindowReading:
+        organization = next(item for item in self.gateway.services.view.config.organizations if item.id == org)
+        limit = next(limit for limit in organization.plan.spend_limits if key.endswith(limit.name))
+        (reading,) = await self.limiter.read_windows(org, [SpendDemand(key=key, limit=limit)])
+        return reading  # type: ignore[no-any-return]
+
+    async def at_rest(self, seconds: float = 5.0) -> None:
+        """Wait until no exchange is open."""
+        deadline = time.monotonic() + seconds
+        while self.gateway.pipeline.open:
+            assert time.monotonic() < deadline, "exchanges stay open"
+            await asyncio.sleep(0.005)
+
+
+class Clock:
+    """The limiter's clock: real until a test moves it."""
+
+    def __init__(self) -> None:
+        self.offset_ms = 0
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000 + self.offset_ms
+
+
+def write_config(directory: Path, files: dict[str, Any]) -> None:
+    directory.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (directory / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@asynccontextmanager
+async def running_gateway(
+    tmp_path: Path,
+    *,
+    acme_usd: str = "25",
+    config: dict[str, Any] | None = None,
+    limiter: Limiter | None = None,
+    upstream_url: str | None = None,
+    timeouts: ClientTimeouts | None = None,
+    limits: GatewayLimits | None = None,
+    connections_max: int = 5_000,
+    fallback: Any = None,
+) -> AsyncIterator[Harness]:
+    """config: further or other YAML files by name. upstream_url: instead of the simulator's."""
+    clock = Clock()
+    limiter = limiter or ReferenceLimiter(clock.now_ms)
+    metrics = RecordingMetrics()
+    async with running_simulator() as simulator:
+        base_url = upstream_url or simulator.url
+        config_dir = tmp_path / "config"
+        write_config(config_dir, {"organizations": organizations(acme_usd)} | (config or {}))
+        source = ConfigSource(
+            directory=config_dir,
+            shipped_dir=shipped_directory(),
+            known_dialects=frozenset(dialects()),
+            default_url=base_url,
+            environ=os.environ,
+        )
+        loop = asyncio.get_running_loop()
+        parts = Parts(
+            holder=ConfigHolder(source.load(), source.load),
+            limiter=limiter,
+            fallback=fallback,
+            spool=Spool(tmp_path / "0.spool", bytes_max=1_000_000),
+            tokens=shared_tokens(),
+            dialects=dialects(),
+            plain=dialects()["openai_chat"],
+            metrics=metrics,
+            session=ClientSession(),
+            limits=limits or GatewayLimits(),
+            timeouts=timeouts or ClientTimeouts(),
+            connections_max=connections_max,
+            oauth_timeout_ms=5_000,
+            now_ms=clock.now_ms,
+            new_id=event_id_source(clock.now_ms, Random(1)),
+        )
+        gateway = Gateway(parts)
+        listening = socket.socket()
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        await gateway.start(listening)
+        try:
+            yield Harness(
+                url=f"http://127.0.0.1:{port}",
+                upstream_url=base_url,
+                ledger=simulator.ledger,
+                gateway=gateway,
+                limiter=limiter,
+                metrics=metrics,
+                config_dir=config_dir,
+                clock=clock,
+            )
+        finally:
+            await gateway.drain(0)
+            await gateway.close()
+        assert metrics.open == 0
+        assert loop.is_running()
+
+
+load_once = functools.cache(load_encoding)
+
+
+def shared_tokens() -> TokenCounter:
+    """A counter of this test's loop over vocabularies that are loaded once."""
+    return TokenCounter(load=load_once)
