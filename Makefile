@@ -32,7 +32,7 @@ format: $(BIN)/tallygate   ## format the code
 
 bench: $(BIN)/tallygate    ## measure the gateway beside nginx, Envoy and a naive proxy
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
-	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench
 
 ci:              ## what the build server runs
 	.ci/run

@@ -1,0 +1,148 @@
+"""tallygate as its users start it, with everything on and limits that never refuse."""
+
+import asyncio
+import hashlib
+import os
+import re
+import sys
+import urllib.request
+from dataclasses import dataclass
+
+import yaml
+
+from bench import procfs
+from bench.contenders import PROJECT, START_SECONDS, Contender, Stage, UnavailableError, free_port
+from bench.workload import MODEL, Target
+
+ORGANIZATIONS = 100  # requests come from so many in turn
+_ROLES = {"proxy.processes.worker": "gateway", "proxy.processes.console": "console", "valkey": "store"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tallygate:
+    """A running gateway and its rows."""
+
+    contenders: tuple[Contender, ...]
+    console_port: int
+
+
+def configuration(upstream_port: int) -> dict[str, object]:
+    """Files of the configuration directory, as values. Every kind of limit at once, each too high to refuse."""
+    limited = {
+        "rate_limits": [
+            {"requests": 10**9, "window": "1m"},
+            {"requests": 10**9, "window": "1h"},
+            {"tokens": 10**11, "window": "1m"},
+            {"open_requests": 10**6, "per": "credential"},
+        ],
+        "spend_limit": {"usd": "1000000", "window": "7d", "max_usd": "1000000", "warn_at": [0.5, 0.8, 0.95]},
+        "history": "90d",
+    }
+    credential = {"capabilities": ["chat", "moderations"]}
+    organizations = [
+        {
+            "id": f"{kind}-{number}",
+            "name": f"Bench {kind} {number}",
+            "plan": kind,
+            "credentials": [{"id": f"{kind}-{number}-main", "key_sha256": _digest(kind, number), **credential}],
+        }
+        for kind in ("limited", "unlimited")
+        for number in range(ORGANIZATIONS)
+    ]
+    return {
+        "plans.yaml": {"plans": {"limited": limited, "unlimited": {"history": "90d"}}},
+        "organizations.yaml": {"organizations": organizations},
+        "upstreams.yaml": {"upstreams": {"default": {"base_url": f"http://127.0.0.1:{upstream_port}", "pool_max": 8000}}},
+        "prices.yaml": {
+            "prices": [
+                {
+                    "model": MODEL,
+                    "effective": "2024-07-18",
+                    "input": "0.15",
+                    "cached_input": "0.075",
+                    "output": "0.60",
+                    "max_output_tokens": 16384,
+                }
+            ]
+        },
+    }
+
+
+async def start_tallygate(stage: Stage, upstream_port: int) -> Tallygate:
+    """One worker, one console, the embedded Valkey with its append-only file on."""
+    port, console_port = free_port(), free_port()
+    directory = stage.directory / "tallygate-config"
+    directory.mkdir()
+    for name, value in configuration(upstream_port).items():
+        (directory / name).write_text(yaml.safe_dump(value, sort_keys=False))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TALLYGATE_")} | {
+        "PYTHONPATH": str(PROJECT),
+        "TALLYGATE_LISTEN": f"127.0.0.1:{port}",
+        "TALLYGATE_CONSOLE_LISTEN": f"127.0.0.1:{console_port}",
+        "TALLYGATE_UPSTREAM_API_KEY": "sk-upstream",
+        "TALLYGATE_DATA_DIR": str(stage.directory / "tallygate-data"),
+        "TALLYGATE_CONFIG_DIR": str(directory),
+        "TALLYGATE_WORKERS": "1",
+        "TALLYGATE_LOG_LEVEL": "warning",
+    }
+    command = [sys.executable, "-c", "from proxy.cli import main; main()", "serve"]
+    process = stage.start("tallygate", command, environment=environment)
+    await stage.listening("tallygate", process, console_port)
+    groups = await _grouped(process.pid)
+    gateway = groups.pop("gateway")
+    everything = Target(port=port, keys=_keys("limited"))
+    unlimited = Target(port=port, keys=_keys("unlimited"))
+    unmetered = Target(port=port, keys=_keys("limited"), path="/v1/moderations")
+
+    def row(name: str, target: Target, **parts: bool) -> Contender:
+        return Contender(name=name, target=target, measured=gateway, others=groups, **parts)
+
+    return Tallygate(
+        contenders=(
+            row("tallygate, everything on", everything),
+            row("tallygate, no limits", unlimited, streams=False, memory=False),
+            row("tallygate, unmetered route", unmetered, streams=False, memory=False),
+        ),
+        console_port=console_port,
+    )
+
+
+async def _grouped(root: int) -> dict[str, tuple[int, ...]]:
+    """The processes by what they do. Raises UnavailableError if there is no worker before long."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + START_SECONDS
+    while loop.time() < until:
+        groups: dict[str, list[int]] = {}
+        for pid in procfs.family(root):
+            command = procfs.command_line(pid)
+            role = next((role for mark, role in _ROLES.items() if mark in command), "supervisor")
+            groups.setdefault(role, []).append(pid)
+        if {"gateway", "store"} <= groups.keys():
+            await asyncio.sleep(1.0)  # the worker has begun, and is about to accept
+            return {role: tuple(pids) for role, pids in groups.items()}
+        await asyncio.sleep(0.1)
+    raise UnavailableError("tallygate started no worker")
+
+
+def requests_counted(console_port: int) -> int:
+    """The requests that tallygate itself has counted, from its metrics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{console_port}/metrics", timeout=10) as answer:
+        return sum_of_series(answer.read().decode(), "tallygate_requests_total")
+
+
+def sum_of_series(exposition: str, metric: str) -> int:
+    """All series of a counter in Prometheus's text format, added up."""
+    found = re.findall(rf"^{re.escape(metric)}(?:{{[^\n]*}})? ([0-9.e+]+)", exposition, re.MULTILINE)
+    return sum(int(float(value)) for value in found)
+
+
+def _secret(kind: str, number: int) -> str:
+    return f"{hashlib.sha256(f'{kind} {number}'.encode()).hexdigest()[:40]}"
+
+
+def _digest(kind: str, number: int) -> str:
+    return hashlib.sha256(_secret(kind, number).encode()).hexdigest()
+
+
+def _keys(kind: str) -> tuple[str, ...]:
+    return tuple(f"tg_{kind}-{number}-main_{_secret(kind, number)}" for number in range(ORGANIZATIONS))

@@ -1,0 +1,171 @@
+"""The benchmark's own arithmetic and parsers: a wrong figure would be believed."""
+
+import pytest
+
+from bench.procfs import parse_parent, parse_pss_kib
+from bench.report import SUBJECT, aims, bars, grids, markdown
+from bench.run import Figures
+from bench.samples import micros_per_unit, percentile, ratio, spread
+from bench.steady import answer_length
+from bench.streams import EventCount
+from bench.tallygate import configuration, sum_of_series
+from bench.upstream import ANSWER, BODY
+from bench.workload import Target, chat_bodies, http_request
+from bench.wrk import parse
+from proxy.config.load import ConfigSource
+from proxy.config.shipped import shipped_directory
+from proxy.dialects.registry import dialects
+
+
+def test_a_percentile_is_a_value_that_occurred() -> None:
+    values = list(range(1, 101))
+    assert [percentile(values, part) for part in (0.0, 0.5, 0.99, 1.0)] == [1, 50, 99, 100]
+    assert percentile([7.0], 0.99) == 7.0
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 0.5)
+
+
+def test_rounds_become_a_median_and_how_far_they_lie_apart() -> None:
+    found = spread([12.0, 10.0, 30.0])
+    assert (found.median, found.low, found.high) == (12.0, 10.0, 30.0)
+    assert found.unrest == pytest.approx(20 / 2 / 12)
+
+
+def test_cpu_time_is_shared_out_in_microseconds() -> None:
+    assert micros_per_unit(1.5, 10_000) == pytest.approx(150)
+    with pytest.raises(ValueError, match="nothing was served"):
+        micros_per_unit(1.0, 0)
+
+
+def test_a_ratio_needs_a_base() -> None:
+    assert ratio(30, 10) == 3
+    assert ratio(30, None) is None
+
+
+def test_a_process_name_may_hold_anything() -> None:
+    assert parse_parent("42 (a) b (c)) S 7 42 42 0 -1 4194304") == 7
+
+
+def test_the_proportional_set_size_is_found_among_its_parts() -> None:
+    text = "55d0-7ffd ---p 00000000 00:00 0 [rollup]\nRss:   5000 kB\nPss:            1234 kB\nPss_Dirty:  900 kB\n"
+    assert parse_pss_kib(text) == 1234
+    with pytest.raises(ValueError, match="no Pss line"):
+        parse_pss_kib("Rss: 5 kB")
+
+
+def test_events_are_counted_wherever_the_stream_is_cut() -> None:
+    whole = b"HTTP/1.1 200 OK\r\n\r\n9\r\ndata: 1\n\n\r\n9\r\ndata: 2\n\n\r\ne\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+    for cut in range(len(whole) + 1):
+        count = EventCount()
+        count.feed(whole[:cut])
+        assert not count.ended or cut == len(whole)
+        count.feed(whole[cut:])
+        assert (count.events, count.ended) == (3, True)
+    one_by_one = EventCount()
+    for byte in whole:
+        one_by_one.feed(bytes((byte,)))
+    assert (one_by_one.events, one_by_one.ended) == (3, True)
+
+
+def test_the_length_of_an_answer_is_known_from_its_head() -> None:
+    assert answer_length(ANSWER) == len(ANSWER)
+    assert answer_length(ANSWER[:40]) is None
+    assert answer_length(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n") is None
+
+
+def test_wrk_tells_its_result_in_one_line() -> None:
+    line = 'bench-result {"requests":100,"duration_us":2000000,"bad_status":3,"socket_errors":1,"p50_us":1500,"p99_us":9000}'
+    found = parse(f"Running 2s test\n{line}\n")
+    assert (found.requests, found.seconds, found.failed, found.p50_ms, found.p99_ms) == (100, 2.0, 4, 1.5, 9.0)
+    with pytest.raises(ValueError, match="wrk printed no result"):
+        parse("unable to connect")
+
+
+def test_no_two_requests_ask_the_same() -> None:
+    bodies = chat_bodies(500, seed=1)
+    assert len(set(bodies)) == 500
+    assert bodies == chat_bodies(500, seed=1)
+
+
+def test_keys_take_turns() -> None:
+    target = Target(port=1, keys=("a", "b"))
+    requests = [http_request(target, b"{}", turn=turn) for turn in range(3)]
+    assert [b"Bearer a\r\n" in request for request in requests] == [True, False, True]
+    assert all(request.endswith(b"Content-Length: 2\r\n\r\n{}") for request in requests)
+
+
+def test_the_fixed_answer_says_how_long_it_is() -> None:
+    assert b"Content-Length: %d\r\n" % len(BODY) in ANSWER
+
+
+def test_series_of_a_counter_are_added_up() -> None:
+    text = '# TYPE a_total counter\na_total{org="x"} 5\na_total{org="y"} 2.0\na_total_created 9\nb_total 7\n'
+    assert sum_of_series(text, "a_total") == 7
+    assert sum_of_series(text, "b_total") == 7
+
+
+def test_the_configuration_of_the_benchmark_is_valid(tmp_path) -> None:
+    import yaml
+
+    for name, value in configuration(upstream_port=9).items():
+        (tmp_path / name).write_text(yaml.safe_dump(value, sort_keys=False))
+    source = ConfigSource(
+        directory=tmp_path,
+        shipped_dir=shipped_directory(),
+        known_dialects=frozenset(dialects()),
+        default_url="",
+        default_api_key="sk-upstream",
+        environ={},
+    )
+    plan = next(organization.plan for organization in source.load().organizations if organization.plan.id == "limited")
+    assert len(plan.rate_limits) == 4
+    assert len(plan.spend_limits) == 1
+
+
+def measured(cpu: float) -> Figures:
+    """What a run of two rounds may have found."""
+    return Figures(
+        request_cpu=[cpu, cpu + 2],
+        request_cpu_others={"store": [50.0, 52.0]},
+        requests_per_second=[5000.0, 5100.0],
+        chunk_cpu=[cpu / 10, cpu / 10],
+        chunk_delay_p50_ms=[0.2, 0.2],
+        chunk_delay_p99_ms=[0.4, 0.4],
+        first_byte_p50_ms=[1.0, 1.0],
+        latency_p50_ms=[0.5, 0.5],
+        latency_p99_ms=[cpu / 100, cpu / 100],
+        idle_bytes=40_000_000,
+        stream_bytes=[30_000.0],
+        answered=1000,
+    )
+
+
+def test_the_report_compares_with_what_ran_beside() -> None:
+    figures = {"direct": measured(1), "nginx": measured(19), "naive aiohttp": measured(199), SUBJECT: measured(99)}
+    requests = next(grid for grid in grids(figures) if grid.title.startswith("Requests"))
+    row = next(row for row in requests.rows if row[0] == SUBJECT)
+    assert row[2:4] == ("5.00", "0.50")
+    assert "store 51" in row[4]
+    assert f"| {SUBJECT} |" in markdown(figures, conditions={})
+
+
+def test_a_rival_that_did_not_run_leaves_a_gap_and_no_error() -> None:
+    grid = grids({"direct": measured(1), SUBJECT: measured(99)})[0]
+    assert grid.rows[1][2:4] == ("\N{EN DASH}", "\N{EN DASH}")
+
+
+def test_aims_are_compared_with_medians() -> None:
+    reached = {aim.name: aim.reached for aim in aims({"direct": measured(1), SUBJECT: measured(99)})}
+    assert reached == {
+        "CPU per request": 100,
+        "CPU per stream chunk": pytest.approx(9.9),
+        "added latency, p99": pytest.approx(0.98),
+        "memory per open stream": 30,
+    }
+    assert aims({"direct": measured(1)}) == []
+
+
+def test_the_longest_bar_is_the_largest_value() -> None:
+    short, long = bars({"a": 10.0, "bb": 40.0})
+    assert (short.count("█"), long.count("█")) == (8, 32)
+    assert bars({}) == []
