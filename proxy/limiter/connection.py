@@ -76,12 +76,23 @@ class RedisConnection:
         encoded = prefix + b"".join([b"$%d\r\n%s\r\n" % (len(arg), arg) for arg in args])
         try:
             reply = await self._call(encoded)
+            if isinstance(reply, hiredis.ReplyError):
+                reply = await self._load_and_call(script, keys, args, reply)
         except ConnectionLostError:
             reply = await self._call(encoded)
+            if isinstance(reply, hiredis.ReplyError):
+                reply = await self._load_and_call(script, keys, args, reply)
+        return reply
+
+    async def _load_and_call(
+        self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...], error: hiredis.ReplyError
+    ) -> Any:
+        """Sends the source of a script that the server does not know (it restarted, or its cache was flushed)."""
+        if not str(error).startswith("NOSCRIPT"):
+            raise StoreError(f"{script.name}: {error}")
+        reply = await self._call(_encoded((b"EVAL", script.source, b"%d" % len(keys), *keys, *args)))
         if isinstance(reply, hiredis.ReplyError):
-            if not str(reply).startswith("NOSCRIPT"):
-                raise StoreError(f"{script.name}: {reply}")
-            return await self.command(b"EVAL", script.source, b"%d" % len(keys), *keys, *args)
+            raise StoreError(f"{script.name}: {reply}")
         return reply
 
     async def command(self, *parts: bytes) -> Any:

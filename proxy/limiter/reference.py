@@ -219,7 +219,7 @@ class ReferenceLimiter:
             paused = window.paused_ms if window.paused_ms > now else 0
             limit = demand.limit.limit_nano_usd
             if window.spent >= limit > 0:
-                paused = max(paused, _resume_at(window, demand, window.spent + 1 - limit))
+                paused = max(paused, _resume_at(window, demand, window.spent + 1 - limit, now))
             readings.append(
                 WindowReading(key=demand.key, spent_nano_usd=window.spent, held_nano_usd=window.held, paused_until_ms=paused)
             )
@@ -490,16 +490,19 @@ def _spend_view(state: OrgState, demand: SpendDemand, least: int, now: int) -> _
     if least > limit:
         return _SpendView(demand, window, fits=False, resume_ms=-1, wait_ms=NEVER_MS)
     alone = window.spent + least - limit
-    resume_ms = _resume_at(window, demand, alone + window.held) if alone > 0 else -1
+    resume_ms = _resume_at(window, demand, alone + window.held, now) if alone > 0 else -1
     return _SpendView(demand, window, fits=False, resume_ms=resume_ms, wait_ms=resume_ms - now if resume_ms > 0 else OTHERS_MS)
 
 
-def _resume_at(window: Window, demand: SpendDemand, need: int) -> int:
-    """The instant at which `need` of what is spent has left, to the bucket; -1 if all of it is not enough."""
+def _resume_at(window: Window, demand: SpendDemand, need: int, now: int) -> int:
+    """The instant at which `need` of what is spent has left, to the bucket; -1 if all of it is not enough.
+
+    Also -1 if the period's end is past and the next one unknown: a gateway's calendar is behind the store's clock.
+    """
     if need > window.spent:
         return -1
     if window.period is not None:
-        return window.period.end_ms
+        return window.period.end_ms if window.period.end_ms > now else -1
     freed = 0
     for index in sorted(window.posted):
         freed += window.posted[index]

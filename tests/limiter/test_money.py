@@ -348,6 +348,17 @@ async def test_a_gateway_with_yesterdays_calendar_does_not_turn_the_month_back(w
     assert not (await world.limiter.admit(a_request("r2", 200, spend=(a_month(months=1),)))).admitted
 
 
+async def test_a_calendar_that_is_behind_the_clock_refuses_what_its_last_month_refuses(world: World) -> None:
+    spend = (a_month(months=1),)
+    request, still_open = a_request("r1", 900, spend=spend), a_request("r0", 10, spend=spend, lease_ms=90 * DAY_MS)
+    await world.limiter.admit(still_open)
+    await world.limiter.admit(request)
+    await world.limiter.settle(request, an_actual(900))
+    world.clock.now_ms = START_MS + 2 * MONTH_MS
+    refused = await world.limiter.admit(a_request("r2", 200, spend=(a_month(months=1),)))
+    assert (refused.admitted, refused.retry_after_ms, refused.spend[0].resume_at_ms) == (False, 1000, -1)
+
+
 async def test_a_clock_that_goes_back_refunds_nothing(world: World) -> None:
     world.clock.now_ms = START_MS + 10 * DAY_MS
     request = a_request("r1", 1000)

@@ -188,10 +188,11 @@ local function open_window(org, window, now)
   end
 end
 
--- The instant at which `need` of what is spent has left the window, to the bucket; -1 if all of it is not enough.
-local function resume_at(window, need)
+-- The instant at which `need` of what is spent has left the window, to the bucket; -1 if all of it is not enough, or if the
+-- period's end is past and the next one unknown.
+local function resume_at(window, need, now)
   if need > window.spent then return -1 end
-  if window.kind ~= ROLLING then return window.ends end
+  if window.kind ~= ROLLING then return window.ends > now and window.ends or -1 end
   local first, last, step, freed = window.at - window.buckets + 1, window.at, 32, 0
   while first <= last do
     local stop = min(last, first + step - 1)

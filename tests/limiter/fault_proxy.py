@@ -1,0 +1,69 @@
+"""A TCP proxy before Redis that loses what it is told to lose."""
+
+import asyncio
+import contextlib
+
+
+class FaultProxy:
+    """drop_replies: requests go through, replies are thrown away and the connection is cut. swallow: replies are held back."""
+
+    def __init__(self, port: int) -> None:
+        self._upstream_port = port
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.drop_replies = 0
+        self.swallow = False
+        self.refuse = False
+        self.connections = 0
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refuse:
+            writer.transport.abort()
+            return
+        self.connections += 1
+        above_reader, above_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+        self._writers |= {writer, above_writer}
+        for pump in (self._up(reader, above_writer), self._down(above_reader, writer, above_writer)):
+            task = asyncio.get_running_loop().create_task(pump)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _up(self, reader: asyncio.StreamReader, above: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                above.write(data)
+        above.transport.abort()
+
+    async def _down(self, above: asyncio.StreamReader, writer: asyncio.StreamWriter, above_writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await above.read(65536):
+                if self.swallow:
+                    continue
+                if self.drop_replies:
+                    self.drop_replies -= 1
+                    break
+                writer.write(data)
+        writer.transport.abort()
+        above_writer.transport.abort()
+        self._writers -= {writer, above_writer}
