@@ -1,6 +1,6 @@
 """What the console needs of others."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,7 +20,8 @@ class Totals:
 class Store(Protocol):
     """The limiter's store, as the console reads it. Every call raises StoreError if it does not answer in time."""
 
-    async def totals(self) -> Totals: ...
+    async def totals(self, orgs: Sequence[str]) -> Totals:
+        """Of these organizations; what no organization owns is in it anyway."""
 
     async def windows(self, org: str, spend: tuple[SpendDemand, ...]) -> tuple[WindowReading, ...]: ...
 

@@ -43,12 +43,13 @@ class Scrape:
 
     async def gather(self) -> Readings:
         config = self._config()
-        limited = [(org, demands) for org in config.organizations if (demands := self._demands(org))]
+        shown = config.organizations[:ORGANIZATIONS_MAX]
+        limited = [(org, demands) for org in shown if (demands := self._demands(org))]
         totals: Totals | None = None
         windows: list[WindowGauges] = []
         try:
-            totals = await self._store.totals()
-            windows = await self._windows(limited[:ORGANIZATIONS_MAX])
+            totals = await self._store.totals([org.id for org in shown])
+            windows = await self._windows(limited)
         except StoreError as error:
             _LOG.warning("the limiter's store did not answer a scrape", extra={"fields": {"reason": str(error)}})
         workers = self._workers.read()
@@ -59,7 +60,7 @@ class Scrape:
             counted=workers.counted,
             totals=None if totals is None else totals.values,
             windows=windows,
-            organizations_skipped=max(0, len(limited) - ORGANIZATIONS_MAX),
+            organizations_skipped=len(config.organizations) - len(shown),
             lag_events=None if totals is None else totals.lag_events,
         )
 

@@ -26,6 +26,15 @@ _WORKER_FAMILIES: Final = (
     metrics.BAD_REQUESTS,
     metrics.CONFIG_RELOADS,
 )
+_COUNT_TOTALS: Final = (
+    metrics.TOKENS,
+    metrics.CACHED_TOKENS,
+    metrics.REASONING_TOKENS,
+    metrics.TOKENS_CREDITED,
+    metrics.USAGE_SOURCE,
+    metrics.ODD_SETTLEMENTS,
+    metrics.HOLDS_EXPIRED,
+)
 
 Labels = tuple[str, ...]
 
@@ -131,15 +140,10 @@ def _totals(readings: Readings, refused: Mapping[Labels, tuple[int, ...]]) -> It
         labels = (org, credential, capability, "refused")
         requests[labels] = requests.get(labels, 0) + count
     if totals is not None:
-        for metric in (
-            metrics.TOKENS,
-            metrics.CACHED_TOKENS,
-            metrics.REASONING_TOKENS,
-            metrics.USAGE_SOURCE,
-            metrics.HOLDS_EXPIRED,
-        ):
+        for metric in _COUNT_TOTALS:
             yield _from_numbers(metric, totals.get(metric, {}))
-        yield _from_numbers(metrics.SPEND, totals.get(metrics.SPEND, {}), scale=_usd)
+        for metric in (metrics.SPEND, metrics.SPEND_CREDITED):
+            yield _from_numbers(metric, totals.get(metric, {}), scale=_usd)
         requests.update(totals.get(metrics.REQUESTS, {}))
     yield _from_numbers(metrics.REQUESTS, requests)
     if readings.lag_events is not None:

@@ -79,6 +79,24 @@ USAGE_SOURCE: Final = Metric(
     labels=("source",),
     help="Usage events by where their token counts come from: upstream, counted, estimated, checkpoint, none.",
 )
+SPEND_CREDITED: Final = Metric(
+    name="tallygate_spend_credited_usd_total",
+    kind=Kind.COUNTER,
+    labels=_EXCHANGE,
+    help="Settled cost taken back, where a late settlement was below the checkpoint that had counted: to be subtracted.",
+)
+TOKENS_CREDITED: Final = Metric(
+    name="tallygate_tokens_credited_total",
+    kind=Kind.COUNTER,
+    labels=(*_EXCHANGE, "kind"),
+    help="Model tokens taken back for the same reason.",
+)
+ODD_SETTLEMENTS: Final = Metric(
+    name="tallygate_odd_settlements_total",
+    kind=Kind.COUNTER,
+    labels=("kind",),
+    help="Settlements above their hold (overrun), after its expiry (late), or of a hold that the store has lost (unheld).",
+)
 HOLDS_EXPIRED: Final = Metric(
     name="tallygate_holds_expired_total",
     kind=Kind.COUNTER,
@@ -118,7 +136,7 @@ PAUSED: Final = Metric(
 ORGANIZATIONS_SKIPPED: Final = Metric(
     name="tallygate_scrape_organizations_skipped",
     kind=Kind.GAUGE,
-    help="Organizations whose windows were left out of this scrape, being past the bound of one scrape.",
+    help="Organizations left out of this scrape, being past the bound of one scrape.",
 )
 SCRAPE_ERRORS: Final = Metric(
     name="tallygate_scrape_incomplete",
@@ -225,7 +243,8 @@ WORKER_FILES: Final = Metric(
 )
 
 METRICS: Final = (
-    REQUESTS, TOKENS, CACHED_TOKENS, REASONING_TOKENS, SPEND, USAGE_SOURCE, HOLDS_EXPIRED, LEDGER_LAG,
+    REQUESTS, TOKENS, CACHED_TOKENS, REASONING_TOKENS, SPEND, SPEND_CREDITED, TOKENS_CREDITED, USAGE_SOURCE,
+    ODD_SETTLEMENTS, HOLDS_EXPIRED, LEDGER_LAG,
     SPEND_WINDOW, SPEND_HELD, SPEND_LIMIT, PAUSED, ORGANIZATIONS_SKIPPED, SCRAPE_ERRORS,
     REFUSED, SHADOW_REFUSED, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, OPEN_REQUESTS, FAIL_OPEN, UPSTREAM_ERRORS,
     BAD_REQUESTS, CONFIG_RELOADS,

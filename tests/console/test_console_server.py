@@ -52,7 +52,7 @@ class FakeStore:
         self.paused = set()
         self.asked = []
 
-    async def totals(self):
+    async def totals(self, _orgs):
         await self.check()
         return Totals(values=self.values, lag_events=2)
 

@@ -8,7 +8,7 @@ from proxy.processes.console import run
 
 
 class EmptyStore:
-    async def totals(self):
+    async def totals(self, _orgs):
         return Totals(values={}, lag_events=0)
 
     async def windows(self, _org, _spend):

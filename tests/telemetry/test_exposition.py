@@ -33,6 +33,9 @@ def readings(**changes):
             metrics.TOKENS: {(*ACME, "prompt"): 123, (*ACME, "completion"): 2**53 - 1},
             metrics.SPEND: {ACME: 1_000_000_001},
             metrics.USAGE_SOURCE: {("upstream",): 10},
+            metrics.SPEND_CREDITED: {ACME: 7},
+            metrics.TOKENS_CREDITED: {(*ACME, "prompt"): 7},
+            metrics.ODD_SETTLEMENTS: {("late",): 1},
             metrics.HOLDS_EXPIRED: {(): 0},
         },
         "windows": [
