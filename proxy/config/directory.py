@@ -46,8 +46,8 @@ class Directory:
         """The caller whose key this is, enabled or not. Never raises, whatever the text."""
         if len(key) > KEY_CHARS_MAX:
             return None
-        data = key.encode("utf-8", "surrogatepass")  # header bytes outside UTF-8 arrive as surrogates
-        found = self._by_digest.get(hashlib.sha256(data).digest())
+        whole = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()  # bytes outside UTF-8 arrive as surrogates
+        found = self._by_digest.get(whole)
         if found is not None or not key.startswith(KEY_PREFIX):
             return found
         client_id, _, secret = key[len(KEY_PREFIX) :].rpartition("_")
@@ -55,7 +55,10 @@ class Directory:
         expected = _NOBODY if identity is None else identity[1].key_sha256
         presented = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
         is_match = hmac.compare_digest(presented, expected)  # also for an unknown id, so that ids cannot be told apart by time
-        return identity if is_match and identity is not None else None
+        if identity is None or not is_match:
+            return None
+        self._by_digest[whole] = identity  # next time by the table; bounded, since one secret fits a digest
+        return identity
 
     def credential(self, client_id: str) -> Identity | None:
         """By Client ID: for reports, not for requests."""

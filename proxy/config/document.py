@@ -1,6 +1,5 @@
 """One YAML file as a tree of nodes that remember their lines. Bounded: hostile files end in a problem, not in memory."""
 
-from collections.abc import Iterator
 from typing import Final
 
 import yaml
@@ -38,35 +37,29 @@ def read_document(file: str, text: bytes, problems: Problems) -> Section | None:
     place = Place(file=file, line=1, path="", problems=problems)
     if root is None:
         return Section(place, yaml.MappingNode("tag:yaml.org,2002:map", []))
-    if not _is_bounded(root, values_max=len(text), place=place):
-        return None
     if not isinstance(root, yaml.MappingNode):
         place.at(root).problem("must be a mapping, such as `plans:`")
+        return None
+    if not _is_bounded(root, values_max=len(text), place=place):
         return None
     return Section(place, root)
 
 
 def _is_bounded(root: yaml.Node, *, values_max: int, place: Place) -> bool:
-    """Walk the expanded tree without recursion; False, with a problem added, where it is too deep or too large."""
-    pending: list[tuple[yaml.Node, int]] = [(root, 1)]
-    values = 0
-    while pending:
-        node, depth = pending.pop()
-        values += 1
-        if depth > DEPTH_MAX:
-            place.at(node).problem(f"is nested deeper than {DEPTH_MAX} levels")
-            return False
-        if values > values_max:
-            place.problem("expands to more values than it has bytes: too many aliases")
-            return False
-        pending.extend((child, depth + 1) for child in _children(node))
-    return True
-
-
-def _children(node: yaml.Node) -> Iterator[yaml.Node]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield key
-            yield value
-    elif isinstance(node, yaml.SequenceNode):
-        yield from node.value
+    """Walk the expanded tree level by level; False, with a problem added, where it is too deep or too large."""
+    values = 1
+    level = [root]
+    for _ in range(DEPTH_MAX):
+        below: list[yaml.Node] = []
+        for node in level:
+            children = [child for pair in node.value for child in pair] if isinstance(node, yaml.MappingNode) else node.value
+            values += len(children)
+            below += [child for child in children if not isinstance(child, yaml.ScalarNode)]
+            if values > values_max:
+                place.problem("expands to more values than it has bytes: too many aliases")
+                return False
+        if not below:
+            return True
+        level = below
+    place.at(level[0]).problem(f"is nested deeper than {DEPTH_MAX} levels")
+    return False

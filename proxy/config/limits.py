@@ -41,7 +41,7 @@ def read_rate_limits(section: Section, *, own_scope: LimitScope | None = None) -
             found.append(limit)
             places.append(item.place)
     _report_repeats([rate_identity(limit) for limit in found], places)
-    return name_apart(found)
+    return name_apart(found) if found else ()
 
 
 def _rate_limit(item: Section, own_scope: LimitScope | None) -> RateLimit | None:

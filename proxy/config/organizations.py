@@ -13,7 +13,7 @@ from proxy.config.problems import nearest
 from proxy.config.section import Section, show
 from proxy.domain.money import usd_text
 from proxy.domain.organization import Credential, Organization, Plan
-from proxy.domain.rate_limit import LimitScope
+from proxy.domain.rate_limit import LimitScope, RateLimit
 from proxy.domain.spend_limit import SpendLimit
 
 ORGANIZATIONS_MAX: Final = 1_000_000
@@ -71,21 +71,22 @@ def _read_organization(
 def _effective_plan(item: Section, terms: PlanTerms | None, capabilities: Collection[str]) -> Plan:
     """The plan with the organization's limits in it: one that bounds the same thing replaces the plan's, others are added."""
     plan = terms.plan if terms else Plan(id="")
-    rate = {rate_identity(limit): limit for limit in plan.rate_limits}
-    own_rate = read_rate_limits(item)
-    _report_unknown_capabilities(item, own_rate, capabilities)
-    rate.update({rate_identity(limit): limit for limit in own_rate})
-    spend = {spend_identity(limit): limit for limit in plan.spend_limits}
-    spend.update(_own_spend_limits(item, terms))
-    return replace(plan, rate_limits=name_apart(list(rate.values())), spend_limits=tuple(spend.values()))
+    own_rate, own_spend = read_rate_limits(item), _own_spend_limits(item, terms)
+    if own_rate:
+        _report_unknown_capabilities(item, own_rate, capabilities)
+        rate = {rate_identity(limit): limit for limit in (*plan.rate_limits, *own_rate)}
+        plan = replace(plan, rate_limits=name_apart(list(rate.values())))
+    if own_spend:
+        spend = {spend_identity(limit): limit for limit in (*plan.spend_limits, *own_spend)}
+        plan = replace(plan, spend_limits=tuple(spend.values()))
+    return plan
 
 
-def _own_spend_limits(item: Section, terms: PlanTerms | None) -> list[tuple[tuple[object, ...], SpendLimit]]:
+def _own_spend_limits(item: Section, terms: PlanTerms | None) -> list[SpendLimit]:
     bounds = {spend_identity(bound.limit): bound for bound in terms.spend} if terms else {}
     found = []
     for own in read_spend_limits(item):
-        identity = spend_identity(own.limit)
-        bound = bounds.get(identity)
+        bound = bounds.get(spend_identity(own.limit))
         limit = own.limit
         if bound is not None:
             if limit.limit_nano_usd > bound.max_nano_usd:
@@ -95,7 +96,7 @@ def _own_spend_limits(item: Section, terms: PlanTerms | None) -> list[tuple[tupl
                 own.place.problem("may only tighten the plan's limit, and shadow would lift it")
             if not own.states_warn_at:
                 limit = replace(limit, warn_at_permille=bound.limit.warn_at_permille)
-        found.append((identity, limit))
+        found.append(limit)
     return found
 
 
@@ -159,9 +160,9 @@ def _report_repeat(section: Section, key: str, identifier: str | None, lines: di
         lines[identifier] = place.line
 
 
-def _report_unknown_capabilities(section: Section, limits: Collection[object], capabilities: Collection[str]) -> None:
+def _report_unknown_capabilities(section: Section, limits: Collection[RateLimit], capabilities: Collection[str]) -> None:
     for limit in limits:
-        capability = getattr(limit, "capability", None)
+        capability = limit.capability
         if capability is not None and capability not in capabilities:
             section.place_of("rate_limits").problem(
                 f"names {show(capability)}, which is not a capability of any route{nearest(capability, capabilities)}"

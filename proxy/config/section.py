@@ -33,7 +33,7 @@ class Place:
     problems: Problems
 
     def at(self, node: yaml.Node, path: str | None = None) -> "Place":
-        return replace(self, line=node.start_mark.line + 1, path=self.path if path is None else path)
+        return Place(self.file, node.start_mark.line + 1, self.path if path is None else path, self.problems)
 
     def problem(self, text: str) -> None:
         self.problems.add(self.file, self.line, f"{self.path} {text}" if self.path else text)

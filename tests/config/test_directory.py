@@ -81,6 +81,19 @@ def test_an_unknown_id_is_compared_like_a_known_one(monkeypatch: pytest.MonkeyPa
     assert compared == [(32, 32)] * 4
 
 
+def test_a_recognized_key_is_remembered_by_its_digest_and_a_wrong_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = Directory([an_organization(prod=sha256("s"))])
+    before = directory.find("tg_prod_s")
+    for number in range(100):
+        directory.find(f"tg_prod_{number}")
+    monkeypatch.setattr(hmac, "compare_digest", lambda *_: False)
+
+    assert before is not None
+    assert directory.find("tg_prod_s") is before
+    assert directory.find("tg_prod_1") is None
+    assert len(directory._by_digest) == 2
+
+
 def test_the_dummy_digest_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = count()
     monkeypatch.setattr(hmac, "compare_digest", lambda *_: next(calls) >= 0)
