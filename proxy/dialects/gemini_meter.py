@@ -63,14 +63,10 @@ class GeminiAnswers:
             if isinstance(part, dict):
                 self._add_part(part)
         finish = candidate.get("finishReason")
-        if finish is not None and finish not in ("", "FINISH_REASON_UNSPECIFIED"):
+        if finish is not None and finish not in ("", "FINISH_REASON_UNSPECIFIED") and not self._reading.ended:
             index = candidate.get("index")
-            if isinstance(index, int) and 0 < index < self._candidates:
-                self._finished.add(index)
-            else:
-                self._finished.add(0)
-            if len(self._finished) >= self._candidates:
-                self._reading.ended = True
+            self._finished.add(index if isinstance(index, int) else 0)  # proto JSON may leave out a zero
+            self._reading.ended = len(self._finished) >= self._candidates
 
     def _add_part(self, part: dict[str, Any]) -> None:
         reading = self._reading

@@ -267,8 +267,10 @@ def test_a_whole_message_is_read() -> None:
     assert not got.failed
 
 
-def test_an_error_in_a_200_body_is_noted() -> None:
-    body = json.dumps({"type": "error", "error": {"type": "api_error", "message": "x"}}).encode()
+@pytest.mark.parametrize(
+    "body", [b'{"type":"error","error":{"type":"api_error"}}', b'{"type":"error"}', b'{"error":{"message":"x"}}']
+)
+def test_an_error_in_a_200_body_is_noted(body: bytes) -> None:
     got = metered(DIALECT, WHOLE, body, content_type="application/json")
     assert got.failed
     assert got.usage is None

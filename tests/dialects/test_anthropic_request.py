@@ -94,6 +94,16 @@ def test_what_is_unknown_counts_as_its_json_text(block: dict[str, Any]) -> None:
     assert any("seventeen" in text for text in facts_of(messages=said(block)).prompt.texts)
 
 
+def test_an_output_schema_is_read_by_the_model_too() -> None:
+    schema = {"format": {"type": "json_schema", "schema": {"a": 1}}}
+    assert facts_of(output_config=schema).prompt.texts == ('{"format":{"type":"json_schema","schema":{"a":1}}}',)
+
+
+def test_an_image_is_one_whatever_its_media_type_says() -> None:
+    facts = facts_of(messages=said({"type": "image", "source": {"type": "base64", "data": PNG}}))
+    assert facts.prompt.images == (ImageInput(width=640, height=480),)
+
+
 @pytest.mark.parametrize(
     "members",
     [

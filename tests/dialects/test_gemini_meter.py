@@ -174,6 +174,18 @@ def test_no_counts_are_no_usage(value: object) -> None:
             set(),
             267_500,
         ),
+        # a tool's result can be audio: 100 * 0.3 + 50 * 1 micro-USD
+        (
+            {
+                "promptTokenCount": 100,
+                "toolUsePromptTokenCount": 50,
+                "totalTokenCount": 150,
+                "toolUsePromptTokensDetails": [{"modality": "AUDIO", "tokenCount": 50}],
+            },
+            TokenCounts(prompt=150, audio_prompt=50),
+            set(),
+            80_000,
+        ),
         # images and audio in the answer: 10 * 0.3 + 1_300 * 2.5 micro-USD
         (
             {
@@ -231,6 +243,7 @@ def test_two_candidates_end_when_both_have() -> None:
     assert not metered(STREAMING, facts, first).ended
     assert not metered(STREAMING, facts, first + events(answer("", finish="STOP", index=0))).ended
     assert metered(STREAMING, facts, first + events(answer("", finish="STOP", index=1))).ended
+    assert not metered(STREAMING, facts, events(answer(finish="STOP", index=0), answer(finish="STOP", index=None))).ended
 
 
 def test_a_blocked_prompt_ends_without_a_candidate() -> None:

@@ -195,6 +195,11 @@ def test_what_cannot_be_seen_is_said(members: dict[str, Any], audio: bool) -> No
     assert facts.audio_input is audio
 
 
+@pytest.mark.parametrize(("mime_type", "audio"), [("audio/mp3", True), ("video/mp4", True), ("application/pdf", False)])
+def test_sound_can_be_charged_as_audio(mime_type: str, audio: bool) -> None:
+    assert facts_of(contents=said({"inlineData": {"mimeType": mime_type, "data": "AAAA"}})).audio_input is audio
+
+
 def test_an_image_by_uri_is_an_image_of_unknown_size() -> None:
     facts = facts_of(contents=said({"fileData": {"mimeType": "image/png", "fileUri": "https://x"}}))
     assert facts.prompt.images == (ImageInput(),)

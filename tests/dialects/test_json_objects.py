@@ -81,3 +81,7 @@ def test_an_object_of_exactly_the_maximum_is_kept() -> None:
 def test_braces_in_strings_outside_objects_are_text(body: bytes) -> None:
     assert fed([body]) == []
     assert fed([bytes([byte]) for byte in body]) == []
+
+
+def test_a_stray_closing_brace_hides_nothing() -> None:
+    assert fed([b'}]}{"a":1}']) == [b'{"a":1}']
