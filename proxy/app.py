@@ -1,12 +1,17 @@
 """The composition root: settings in, the objects of one process out. Nothing else builds a client, pool, store or clock."""
 
 import hashlib
+import logging
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from random import Random
 from typing import Protocol
+
+from aiohttp import ClientSession
 
 from proxy.config.check import check
 from proxy.config.holder import ConfigHolder
@@ -14,13 +19,33 @@ from proxy.config.load import ConfigSource
 from proxy.config.settings import Settings
 from proxy.config.shipped import shipped_directory
 from proxy.console.console import Console
+from proxy.console.limiter_store import LimiterStore
 from proxy.console.ports import Store
 from proxy.console.readiness import Readiness
 from proxy.console.scrape import Scrape
 from proxy.console.server import ConsoleServer
 from proxy.console.workers import Workers
 from proxy.dialects.registry import dialects
+from proxy.gateway.assembly import Gateway, Parts
+from proxy.gateway.client_connection import ClientTimeouts
+from proxy.gateway.event_ids import event_id_source
+from proxy.gateway.services import GatewayLimits
+from proxy.gateway.spool import Spool
+from proxy.limiter.address import parse_address
+from proxy.limiter.connection import RedisConnection
+from proxy.limiter.generation import mark_all, read_generation, unmarked_partitions
+from proxy.limiter.keys import PARTITIONS
+from proxy.limiter.local_fallback import FailurePolicy, LocalFallback
+from proxy.limiter.probe import probe_server
+from proxy.limiter.redis_limiter import RedisLimiter
+from proxy.limiter.script import load_scripts
+from proxy.limiter.sweep import Sweeper
 from proxy.telemetry.count_file import CountFile
+from proxy.telemetry.gateway_metrics import GatewayMetrics
+from proxy.telemetry.labels import KnownLabels
+from proxy.tokens.counter import TokenCounter
+
+_log = logging.getLogger(__name__)
 
 
 class WorkerGateway(Protocol):
@@ -85,8 +110,71 @@ def config_problems(settings: Settings) -> tuple[str, ...]:
 
 
 async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
-    """One worker's data plane. Raises ConfigError."""
-    raise NotImplementedError
+    """One worker's data plane. Raises ConfigError, and StoreError if the limiter's store cannot be reached at the start."""
+    holder = config_holder(settings)
+    store = await open_store(settings)
+    metrics = GatewayMetrics(counts, KnownLabels.of(holder.current))
+    tokens = TokenCounter(inline_chars_max=settings.tokenizer_thread_bytes)
+    await tokens.start()
+    known_dialects = dialects()
+    parts = Parts(
+        holder=holder,
+        limiter=RedisLimiter(store, load_scripts(), stream_max=settings.stream_events_max),
+        fallback=LocalFallback(
+            FailurePolicy(
+                workers=settings.workers,
+                grace_nano_usd=settings.spend_grace_nano_usd if settings.spend_fail_policy == "grace" else 0,
+            ),
+            monotonic_ms,
+        ),
+        spool=Spool(settings.data_dir / "spool" / f"{counts.owner}.spool", bytes_max=settings.spool_bytes_max),
+        tokens=tokens,
+        dialects=known_dialects,
+        plain=known_dialects["openai_chat"],
+        metrics=metrics,
+        session=ClientSession(trust_env=False),
+        limits=GatewayLimits(
+            body_bytes_max=settings.body_bytes_max,
+            requests_open_max=settings.requests_open_max,
+            lease_ms=settings.lease_seconds * 1000,
+            checkpoint_seconds=settings.checkpoint_seconds,
+        ),
+        timeouts=ClientTimeouts(
+            head=settings.header_timeout_seconds,
+            idle=settings.idle_timeout_seconds,
+            body_grace=settings.body_timeout_seconds,
+            body_bytes_per_second=settings.body_bytes_per_second_min,
+            write=settings.write_timeout_seconds,
+        ),
+        connections_max=settings.connections_max,
+        oauth_timeout_ms=settings.oauth_timeout_ms,
+        now_ms=now_ms,
+        new_id=event_id_source(now_ms, Random(int.from_bytes(os.urandom(32)))),
+        on_config=lambda config: metrics.know(KnownLabels.of(config)),
+        on_close=store.close,
+    )
+    return Gateway(parts)
+
+
+async def open_store(settings: Settings) -> RedisConnection:
+    """The limiter's store, connected, probed, and marked as complete if this deployment has never spent anything.
+
+    A store without marks beside a data directory that remembers some has lost its data: it stays closed for spending.
+    """
+    address = parse_address(settings.redis_url.get_secret_value())
+    store = RedisConnection(address, timeout_ms=settings.admit_deadline_ms)
+    await store.open()
+    facts = await probe_server(store)
+    for warning in facts.warnings:
+        _log.warning("store %s: %s", address, warning)
+    remembered = settings.data_dir / "generation"
+    if not remembered.exists() and len(await unmarked_partitions(store)) == PARTITIONS:
+        await mark_all(store, uuid.uuid4().hex)
+    elif unmarked := await unmarked_partitions(store):
+        _log.critical("store %s has lost the spend of %d partitions: it admits none until it is rebuilt", address, len(unmarked))
+    if not remembered.exists():
+        remembered.write_text((await read_generation(store, 0)) or "", encoding="ascii")
+    return store
 
 
 async def build_console(settings: Settings) -> Console:
@@ -95,8 +183,9 @@ async def build_console(settings: Settings) -> Console:
 
 
 async def build_store(settings: Settings) -> Store:
-    """The console's view of the limiter's store."""
-    raise NotImplementedError
+    """The console's view of the limiter's store, on a connection of its own."""
+    store, scripts = await open_store(settings), load_scripts()
+    return LimiterStore(store, RedisLimiter(store, scripts), Sweeper(store, scripts), close=store.close)
 
 
 def console_over(settings: Settings, store: Store, *, monotonic_ms: Callable[[], int]) -> Console:

@@ -31,6 +31,8 @@ async def finish(live: LiveExchange, response: ClientResponse) -> None:
         live.apply(Event.UPSTREAM_UNREACHABLE)
     await _count(live)
     account = live.account()
+    if live.is_fallback:
+        live.services.fallback.end(admission)
     settlement = await live.services.settler.settle(admission, live.actual(account), owed=account.owed)
     if live.lifecycle.state is State.METERED:
         live.apply(Event.SETTLEMENT_POSTED)

@@ -9,7 +9,7 @@ from proxy.gateway.terms import Terms
 
 
 def limit_headers(decision: Decision, terms: Terms, dialect: Dialect | None) -> list[Header]:
-    """Headers of an admitted or refused request.
+    """Headers of an admitted or refused request; without the limiter's store a decision knows less, and less is said.
 
     RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers: r is what remains, t the seconds until one more
     unit is there, q and w the quota and its window; tokens have no registered unit, so the policy names its own.
@@ -24,7 +24,7 @@ def limit_headers(decision: Decision, terms: Terms, dialect: Dialect | None) -> 
             reset_ms=state.reset_ms,
             retry_after_ms=state.retry_after_ms,
         )
-        for (_, limit), state in zip(terms.rate, decision.rate, strict=True)
+        for (_, limit), state in zip(terms.rate, decision.rate, strict=False)
         if limit.quantity is not Quantity.OPEN_REQUESTS
     ]
     headers: list[Header] = []
@@ -41,7 +41,7 @@ def limit_headers(decision: Decision, terms: Terms, dialect: Dialect | None) -> 
 def spend_headers(decision: Decision, terms: Terms) -> list[Header]:
     """`tallygate-spend-*` for the fullest spend limit, once it has crossed its first warning threshold."""
     fullest: tuple[int, int] | None = None
-    for index, ((_, limit), state) in enumerate(zip(terms.spend, decision.spend, strict=True)):
+    for index, ((_, limit), state) in enumerate(zip(terms.spend, decision.spend, strict=False)):
         if not limit.warn_at_permille or state.limit_nano_usd == 0:
             continue
         permille = state.spent_nano_usd * 1000 // state.limit_nano_usd

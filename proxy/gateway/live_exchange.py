@@ -54,6 +54,7 @@ class LiveExchange:
         "exact_prompt",
         "facts",
         "id",
+        "is_fallback",
         "lifecycle",
         "method",
         "organization",
@@ -93,6 +94,7 @@ class LiveExchange:
         self.decision: Decision | None = None
         self.relay: Relay | None = None
         self.asked_usage = False
+        self.is_fallback = False  # admitted without the limiter's store
         self.request_bytes = 0
         self.counted_completion = 0
         self._tail = ""

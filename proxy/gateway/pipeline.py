@@ -179,6 +179,7 @@ class Pipeline:
             return store_refusal(rebuilding=True)
         except StoreError:
             live.decision = self.services.fallback.admit(live.admission)
+            live.is_fallback = live.decision.admitted
             if not live.decision.admitted:
                 return self._fallback_refusal(live)
             self.services.metrics.fail_open("spend" if terms.spend else "rate")

@@ -31,6 +31,7 @@ class Fallback(Protocol):
     """What decides while the limiter's store is away."""
 
     def admit(self, request: AdmissionRequest) -> Decision: ...
+    def end(self, request: AdmissionRequest) -> None: ...
 
 
 class Observer(Protocol):
