@@ -8,32 +8,16 @@ from proxy.console.ports import Totals
 from proxy.domain.admission import SpendDemand, WindowReading
 from proxy.domain.errors import LimiterWipedError
 from proxy.limiter.generation import unmarked_partitions
-from proxy.limiter.keys import PARTITIONS, org_keys, partition_keys
+from proxy.limiter.keys import PARTITIONS, partition_keys
 from proxy.limiter.port import Limiter
 from proxy.limiter.script import ScriptStore
 from proxy.limiter.sweep import Sweeper
+from proxy.limiter.totals import ExchangeTotals, read_totals
 from proxy.telemetry import metrics
 from proxy.telemetry.exposition import Labels
 from proxy.telemetry.metrics import Metric
 
 READS_AT_ONCE: Final = 200  # so that a scrape does not crowd out admissions
-
-_BY_EXCHANGE: Final = {
-    "cost_nano_usd": (metrics.SPEND, ()),
-    "credited_nano_usd": (metrics.SPEND_CREDITED, ()),
-    "prompt_tokens": (metrics.TOKENS, ("prompt",)),
-    "completion_tokens": (metrics.TOKENS, ("completion",)),
-    "credited_prompt_tokens": (metrics.TOKENS_CREDITED, ("prompt",)),
-    "credited_completion_tokens": (metrics.TOKENS_CREDITED, ("completion",)),
-    "cached_tokens": (metrics.CACHED_TOKENS, ()),
-    "reasoning_tokens": (metrics.REASONING_TOKENS, ()),
-}
-_SUMMED: Final = {
-    "expired_holds": (metrics.HOLDS_EXPIRED, ()),
-    "overruns": (metrics.ODD_SETTLEMENTS, ("overrun",)),
-    "late_settlements": (metrics.ODD_SETTLEMENTS, ("late",)),
-    "unheld_settlements": (metrics.ODD_SETTLEMENTS, ("unheld",)),
-}
 
 
 class LimiterStore:
@@ -46,12 +30,10 @@ class LimiterStore:
         self._close = close
 
     async def totals(self, orgs: Sequence[str]) -> Totals:
-        values: dict[Metric, dict[Labels, int]] = {metric: {labels: 0} for metric, labels in _SUMMED.values()}
+        values: dict[Metric, dict[Labels, int]] = {}
         for start in range(0, len(orgs), READS_AT_ONCE):
-            part = orgs[start : start + READS_AT_ONCE]
-            fields = await asyncio.gather(*(self._store.command(b"HGETALL", org_keys(org).totals) for org in part))
-            for org, flat in zip(part, fields, strict=True):
-                for metric, labels, count in _counts(org, flat):
+            for totals in await read_totals(self._store, orgs[start : start + READS_AT_ONCE]):
+                for metric, labels, count in _samples(totals):
                     of_metric = values.setdefault(metric, {})
                     of_metric[labels] = of_metric.get(labels, 0) + count
         events = await asyncio.gather(
@@ -73,19 +55,22 @@ class LimiterStore:
         await self._close()
 
 
-def _counts(org: str, flat: Sequence[bytes]) -> Iterator[tuple[Metric, Labels, int]]:
-    """Fields of one organization's totals, `credential|capability|name` and a count, as samples."""
-    for field, count in zip(flat[::2], flat[1::2], strict=True):
-        credential, capability, name = field.decode().split("|")
-        exchange = (org, credential, capability)
-        kind, _, value = name.partition(".")
-        if kind == "requests":
-            yield metrics.REQUESTS, (*exchange, value), int(count)
-        elif kind == "usage_source":
-            yield metrics.USAGE_SOURCE, (value,), int(count)
-        elif name in _BY_EXCHANGE:
-            metric, labels = _BY_EXCHANGE[name]
-            yield metric, (*exchange, *labels), int(count)
-        elif name in _SUMMED:
-            metric, labels = _SUMMED[name]
-            yield metric, labels, int(count)
+def _samples(totals: ExchangeTotals) -> Iterator[tuple[Metric, Labels, int]]:
+    """One (organization, credential, capability) as samples; equal labels of several are to be added up."""
+    exchange = (totals.org, totals.credential, totals.capability)
+    for outcome, count in totals.requests.items():
+        yield metrics.REQUESTS, (*exchange, outcome), count
+    for source, count in totals.usage_sources.items():
+        yield metrics.USAGE_SOURCE, (source,), count
+    yield metrics.TOKENS, (*exchange, "prompt"), totals.prompt_tokens
+    yield metrics.TOKENS, (*exchange, "completion"), totals.completion_tokens
+    yield metrics.CACHED_TOKENS, exchange, totals.cached_tokens
+    yield metrics.REASONING_TOKENS, exchange, totals.reasoning_tokens
+    yield metrics.TOKENS_CREDITED, (*exchange, "prompt"), totals.credited_prompt_tokens
+    yield metrics.TOKENS_CREDITED, (*exchange, "completion"), totals.credited_completion_tokens
+    yield metrics.SPEND, exchange, totals.cost_nano_usd
+    yield metrics.SPEND_CREDITED, exchange, totals.credited_nano_usd
+    yield metrics.HOLDS_EXPIRED, (), totals.expired_holds
+    yield metrics.ODD_SETTLEMENTS, ("overrun",), totals.overruns
+    yield metrics.ODD_SETTLEMENTS, ("late",), totals.late_settlements
+    yield metrics.ODD_SETTLEMENTS, ("unheld",), totals.unheld_settlements

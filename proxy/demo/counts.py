@@ -54,7 +54,6 @@ class OrgCounts:
     """One organization's totals as /metrics tells them."""
 
     served: int = 0
-    refused: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -64,9 +63,7 @@ class OrgCounts:
 
     def add(self, name: str, labels: Mapping[str, str], value: float) -> None:
         match name:
-            case "tallygate_requests_total" if labels["outcome"] == "refused":
-                self.refused += int(value)
-            case "tallygate_requests_total":
+            case "tallygate_requests_total" if labels["outcome"] != "refused":
                 self.served += int(value)
             case "tallygate_tokens_total" if labels["kind"] == "prompt":
                 self.prompt_tokens += int(value)

@@ -82,20 +82,19 @@ def _organizations_table(callers: tuple[Caller, ...], by_org: dict[str, OrgCount
     table = Table(title="What each organization used", title_justify="left")
     for heading in ("Organization", "Plan"):
         table.add_column(heading)
-    for heading in ("Served", "Refused", "Prompt", "Completion", "Spend USD", "Answers"):
+    for heading in ("Served", "Refused", "Tokens in", "Tokens out", "Spend USD"):
         table.add_column(heading, justify="right")
     for caller in callers:
         counts = by_org.get(caller.org, OrgCounts())
-        statuses = ", ".join(f"{count} x {status}" for status, count in sorted(results[caller.org].statuses.items()))
+        state = " [red]paused[/]" if counts.is_paused else ""
         table.add_row(
-            f"{caller.name}{' [red](paused)[/]' if counts.is_paused else ''}",
+            f"{caller.org}{state}",
             caller.plan,
             f"{counts.served:,}",
-            f"{counts.refused:,}",
+            f"{sum(results[caller.org].statuses.values()) - results[caller.org].statuses[200]:,}",
             f"{counts.prompt_tokens:,}",
             f"{counts.completion_tokens:,}",
             usd_text(counts.cost_nano_usd),
-            statuses,
         )
     return table
 

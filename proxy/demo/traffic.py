@@ -72,7 +72,7 @@ def _message(body: object, otherwise: str) -> str:
 def _prompt(random: Random) -> str:
     """A question with a wish for the mock API, which answers with so many tokens."""
     tokens, reasoning, cached = random.randint(5, 60), random.choice((0, 0, 10)), random.choice((0, 0, 4))
-    return f"{random.choice(_QUESTIONS)} [[sim tokens={tokens} reasoning={reasoning} cached={cached}]]"
+    return f"[[sim tokens={tokens} reasoning={reasoning} cached={cached}]] {random.choice(_QUESTIONS)}"
 
 
 async def _chat(client: "AsyncOpenAI", random: Random) -> None:

@@ -104,6 +104,7 @@ class Child:
                     return
                 if not self.first_ready.done():
                     self.first_ready.set_exception(ChildFailedError(self._spec.name, returncode))
+                    self.first_ready.exception()  # one failure is enough to be told: the others need no reader
                     return
                 delay = backoff.after(self._clock() - started)
                 _LOG.warning(

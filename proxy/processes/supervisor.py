@@ -8,10 +8,10 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from proxy.processes.child import Child, ChildFailedError, ChildSpec
 
@@ -83,11 +83,7 @@ class Supervisor:
             return
         for child in children:
             child.start()
-        ready = asyncio.gather(*(asyncio.shield(child.first_ready) for child in children))
-        await self._first_of(ready, self._stop, seconds=None)
-        if ready.done():
-            ready.result()
-        ready.cancel()
+        await _all_unless([child.first_ready for child in children], self._stop, seconds=None)
 
     async def _end(self) -> bool:
         """End all in order. True if every worker finished what it had open."""
@@ -120,21 +116,7 @@ class Supervisor:
         await self._ended(children, HARD_STOP_SECONDS)
 
     async def _ended(self, children: Sequence[Child], seconds: float, *, unless: asyncio.Event | None = None) -> bool:
-        ended = asyncio.gather(*(asyncio.shield(child.ended) for child in children))
-        await self._first_of(ended, unless or asyncio.Event(), seconds=seconds)
-        if ended.done():
-            return True
-        ended.cancel()
-        return False
-
-    @staticmethod
-    async def _first_of(future: "asyncio.Future[list[None]]", event: asyncio.Event, *, seconds: float | None) -> None:
-        """Wait for either, at most `seconds`; the future is left as it is."""
-        told: asyncio.Future[Any] = asyncio.ensure_future(event.wait())
-        try:
-            await asyncio.wait([cast("asyncio.Future[Any]", future), told], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            told.cancel()
+        return await _all_unless([child.ended for child in children], unless or asyncio.Event(), seconds=seconds)
 
     def _told_to_stop(self) -> None:
         if self._stop.is_set():
@@ -144,3 +126,23 @@ class Supervisor:
     def _reload(self) -> None:
         for child in (self._console, *self._workers):
             child.reload()
+
+
+async def _all_unless(futures: Iterable["asyncio.Future[None]"], event: asyncio.Event, *, seconds: float | None) -> bool:
+    """Wait for all futures, at most `seconds` and not beyond the event. True if all are done; raises what the first one raises."""
+    loop = asyncio.get_running_loop()
+    deadline = None if seconds is None else loop.time() + seconds
+    told = asyncio.ensure_future(event.wait())
+    pending: set[asyncio.Future[Any]] = set(futures)
+    try:
+        while pending and not told.done():
+            left = None if deadline is None else max(0.0, deadline - loop.time())
+            done, _ = await asyncio.wait({*pending, told}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
+            for future in done & pending:
+                future.result()
+            pending -= done
+    finally:
+        told.cancel()
+    return not pending
