@@ -163,3 +163,10 @@ def test_every_setting_has_a_row_in_the_documentation_with_its_default(name: str
     assert row[1].strip("` ") == ("" if default in ("", None) else str(default))
     assert field.description
     assert flag_name(name).startswith("--")
+
+
+def test_even_pydantics_own_error_does_not_quote_what_was_given() -> None:
+    with pytest.raises(ValueError, match="validation error") as caught:
+        Settings(admin_token=SecretStr("canary-7f3a\n"), upstream_url="https://user:canary-7f3a@x.example.com")
+
+    assert "canary" not in str(caught.value)
