@@ -127,7 +127,7 @@ class UpstreamPool:
             self._timer = self._loop.call_later(self._tick_s, self._tick)
 
     def connection_idle(self, connection: UpstreamConnection) -> None:
-        if self._is_closed:
+        if self._is_closed or not connection.is_usable:
             connection.abort()
             return
         connection.idle_since = self._clock()
