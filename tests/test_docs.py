@@ -1,0 +1,78 @@
+"""The documents say what the code does: settings, metrics, errors, commands and paths that they name."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from proxy.cli import main
+from proxy.config.settings import Settings, flag_name, variable_name
+from proxy.domain.errors import ErrorCode
+from proxy.domain.usage_event import Outcome
+from proxy.telemetry.metrics import METRICS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def page(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_every_setting_is_documented_and_has_its_flag(field):
+    assert f"`{variable_name(field)}`" in page("docs/configuration.md")
+    assert flag_name(field) in CliRunner().invoke(main, ["serve", "--help"]).output
+
+
+def test_no_page_names_a_setting_that_does_not_exist():
+    known = {variable_name(field) for field in Settings.model_fields}
+    for path in PAGES:
+        for name in re.findall(r"TALLYGATE_[A-Z_]*[A-Z]", path.read_text(encoding="utf-8")):
+            assert name in known or name.removesuffix("_FILE") in known, f"{path.name}: {name}"
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_every_metric_is_documented_as_it_is_declared(metric):
+    labels = ", ".join(f"`{label}`" for label in metric.labels) or "none"
+
+    assert f"| `{metric.name}` | {labels} | {metric.help} |" in page("docs/operate.md")
+
+
+def test_no_page_names_a_metric_that_does_not_exist():
+    known = {metric.name for metric in METRICS}
+    for path in PAGES:
+        for name in re.findall(r"`(tallygate_[a-z_]+)`", path.read_text(encoding="utf-8")):
+            assert re.sub("_(bucket|sum|count)$", "", name) in known, f"{path.name}: {name}"
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_every_error_code_is_documented(code):
+    assert re.search(rf"^\| `{code}` \| [45]\d\d \| .+\.", page("docs/errors.md"), re.MULTILINE)
+
+
+def test_every_outcome_is_documented():
+    assert all(f"`{outcome}`" in page("docs/operate.md") for outcome in Outcome)
+
+
+def test_links_between_pages_lead_somewhere():
+    for path in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_commands_of_the_readme_exist():
+    for command in re.findall(r"^\$ tallygate ([a-z]+)", page("README.md"), re.MULTILINE):
+        assert command in main.commands
+    targets = re.findall(r"^([a-z]+):", page("Makefile"), re.MULTILINE)
+    for target in re.findall(r"^\$ make ([a-z]+)", page("README.md"), re.MULTILINE):
+        assert target in targets
+
+
+def test_the_container_listens_where_its_health_check_looks():
+    dockerfile = page("Dockerfile")
+
+    assert "TALLYGATE_CONSOLE_LISTEN=0.0.0.0:9090" in dockerfile
+    assert "127.0.0.1:9090/healthz" in dockerfile
+    assert re.search(r"^USER tallygate$", dockerfile, re.MULTILINE)
