@@ -259,14 +259,24 @@ end
 -- expired: "expired <hold> <cost> <prompt> <completion> <expired at> <bucket or period posted to, of each spend demand ...>"
 --          empty line, demands
 
+-- The text up to the next line break, and where the next line starts. A plain search: patterns take a step per character.
+local function line_at(text, start)
+  local stop = string.find(text, '\n', start, true)
+  if not stop then return string.sub(text, start), #text + 1 end
+  return string.sub(text, start, stop - 1), stop + 1
+end
+
 local function record_of(text)
-  local head, answer, demands, event = string.match(text, '^([^\n]*)\n([^\n]*)\n?([^\n]*)\n?(.*)$')
+  local head, answer, demands, at
+  head, at = line_at(text, 1)
+  answer, at = line_at(text, at)
+  demands, at = line_at(text, at)
   local words = {}
   for word in string.gmatch(head, '%S+') do words[#words + 1] = word end
   local rest = {}
   for i = 7, #words do rest[i - 6] = words[i] end
   return {status = words[1], hold = tonumber(words[2]), cost = tonumber(words[3]), prompt = tonumber(words[4]),
-    completion = tonumber(words[5]), at = tonumber(words[6]), rest = rest, answer = answer, demands = demands, event = event}
+    completion = tonumber(words[5]), at = tonumber(words[6]), rest = rest, answer = answer, demands = demands, event = string.sub(text, at)}
 end
 
 local function save_record(id, record)
