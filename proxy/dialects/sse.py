@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 EVENT_BYTES_MAX: Final = 8 * 1024 * 1024  # of one event; past it the event is given up and its bytes are handed through
+JOINED_BYTES_MAX: Final = 64 * 1024  # of pending bytes copied on each feed; more are searched in place
 
 _BOM: Final = b"\xef\xbb\xbf"
 _LF: Final = 10
@@ -42,11 +43,12 @@ class SseParser:
     event_bytes_max plus the bytes of one `feed`.
     """
 
-    __slots__ = ("_buffer", "_event_bytes_max", "_giving_up", "_is_at_start", "_searched")
+    __slots__ = ("_buffer", "_event_bytes_max", "_giving_up", "_is_at_start", "_joined_bytes_max", "_searched")
 
     def __init__(self, *, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
         self._buffer = bytearray()
         self._event_bytes_max = event_bytes_max
+        self._joined_bytes_max = min(event_bytes_max, JOINED_BYTES_MAX)
         self._giving_up = False
         self._is_at_start = True
         self._searched = 0  # the buffer holds no end of an event before this
@@ -58,17 +60,27 @@ class SseParser:
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """Take bytes, return the events they complete."""
-        if not self._buffer and not self._giving_up and not self._is_at_start and len(data) <= self._event_bytes_max:
-            if data[-2:] == b"\n\n" and b"\r" not in data:
-                return _whole_events(data)
+        buffer = self._buffer
+        if len(buffer) + len(data) <= self._joined_bytes_max and not self._giving_up and not self._is_at_start:
             if data[-4:] == b"\r\n\r\n" and data[:6] == b"data: " and data.find(b"\n") == len(data) - 3 and data.count(b"\r") == 2:
-                return [SseEvent(data, data[6:-4])]  # one event as Gemini sends it
-        self._buffer += data
+                if not buffer:
+                    return [SseEvent(data, data[6:-4])]  # one event as Gemini sends it
+            elif b"\r" not in (joined := bytes(buffer) + data if buffer else data):
+                return self._events_by_lf(joined)
+        buffer += data
         return self._events(is_over=False)
 
     def end(self) -> list[SseEvent]:
         """The stream is over: an unfinished event counts as finished (the standard drops it; a provider may have billed it)."""
         return self._events(is_over=True)
+
+    def _events_by_lf(self, joined: bytes) -> list[SseEvent]:
+        """Events of the pending bytes and those just fed, none of which is a CR: the usual case, without a search of its own."""
+        at = joined.rfind(b"\n\n")
+        end = at + 2 if at >= 0 else 0
+        self._buffer[:] = joined[end:]
+        self._searched = 0
+        return _whole_events(joined if end == len(joined) else joined[:end]) if end else []
 
     def _events(self, *, is_over: bool) -> list[SseEvent]:
         buffer = self._buffer
@@ -119,16 +131,18 @@ class SseParser:
 def _whole_events(data: bytes) -> list[SseEvent]:
     """Events of bytes that begin and end with an event and have no CR: what a provider sends nearly always."""
     size = len(data)
-    end = data.find(b"\n\n") + 2
-    if end == size and data[:6] == b"data: " and data.find(b"\n") == size - 2:
+    if data.find(b"\n") == size - 2 and data[:6] == b"data: ":
         return [SseEvent(data, data[6:-2])]
     events: list[SseEvent] = []
     start = 0
     while start < size:
         end = start + 1 if data[start] == _LF else data.find(b"\n\n", start) + 2
         raw = data[start:end]
-        events.append(_parsed(raw, raw))
         start = end
+        if raw[:6] == b"data: " and raw.find(b"\n") == len(raw) - 2:
+            events.append(SseEvent(raw, raw[6:-2]))
+        else:
+            events.append(_parsed(raw, raw))
     return events
 
 
@@ -136,10 +150,15 @@ def _parsed(raw: bytes, text: bytes) -> SseEvent:
     """The event of `raw`; `text` is raw without a byte order mark."""
     data: list[bytes] = []
     name = b""
-    for line in _LINE.split(text):
-        field, _, value = line.partition(b":")
-        if field == b"data":
-            data.append(value.removeprefix(b" "))
-        elif field == b"event":
-            name = value.removeprefix(b" ")
+    for line in _LINE.split(text) if b"\r" in text else text.split(b"\n"):
+        if line[:6] == b"data: ":
+            data.append(line[6:])
+        elif line[:7] == b"event: ":
+            name = line[7:]
+        else:
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                data.append(value)
+            elif field == b"event":
+                name = value
     return SseEvent(raw, data[0] if len(data) == 1 else b"\n".join(data), name)
