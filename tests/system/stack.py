@@ -1,0 +1,172 @@
+"""The whole product as a user runs it: `tallygate serve` with its processes, over a simulator in this process."""
+
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import redis
+import yaml
+from valkey_process import free_port
+
+from proxy.limiter.keys import PARTITIONS, org_keys, partition_keys
+from proxy.simulator.ledger import Ledger
+from proxy.simulator.server import running_simulator
+
+PATIENCE_SECONDS = 40.0
+KEY = "tg_acme-prod_acmesecret"
+AMPLE_PLANS: dict[str, Any] = {
+    "plans": {
+        "free": {"api_access": False},
+        "pay_as_you_go": {
+            "rate_limits": [{"requests": 10_000_000, "window": "1m"}, {"open_requests": 100_000, "per": "credential"}],
+            "spend_limit": {"usd": "100", "window": "7d", "max_usd": "100", "warn_at": [0.5, 0.8, 0.95]},
+        },
+        "enterprise": {},
+    }
+}
+
+
+def acme(usd: str, **changes: Any) -> dict[str, Any]:
+    credential = {"id": "acme-prod", "key_sha256": hashlib.sha256(b"acmesecret").hexdigest()}
+    return {
+        "organizations": [
+            {"id": "acme", "name": "Acme", "plan": "pay_as_you_go", "spend_limit": {"usd": usd}, "credentials": [credential]}
+            | changes
+        ]
+    }
+
+
+@dataclass(kw_only=True)
+class Stack:
+    """url and console: without a slash at the end."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    console: str
+    ledger: Ledger
+    store: redis.Redis
+    log: Path
+    config_dir: Path
+
+    def workers(self) -> list[psutil.Process]:
+        found = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                if "proxy.processes.worker" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                    found.append(child)
+            except psutil.NoSuchProcess:
+                continue
+        return sorted(found, key=lambda child: child.pid)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every entry of every partition's stream: its JSON, and the stream's own fields under their names with `_` before."""
+        found = []
+        for partition in range(PARTITIONS):
+            for _, fields in self.store.xrange(partition_keys(partition).events):
+                named = {name.decode(): value.decode() for name, value in fields.items()}
+                event = json.loads(named.pop("event"))
+                found.append(event | {f"_{name}": value for name, value in named.items()})
+        return found
+
+    def window(self, org: str = "acme", key: str = "org:spend_7d") -> dict[str, int]:
+        """spent and held of a window, from the limiter's own hash."""
+        fields = self.store.hgetall(org_keys(org).spend)
+        return {name: int(fields.get(f"{key}|{name}".encode(), 0)) for name in ("spent", "held")}
+
+    def totals(self, org: str = "acme") -> dict[str, int]:
+        return {name.decode(): int(value) for name, value in self.store.hgetall(org_keys(org).totals).items()}
+
+    def get(self, path: str) -> tuple[int, str]:
+        """From the console."""
+        try:
+            with urllib.request.urlopen(self.console + path, timeout=20) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+
+async def eventually(condition: Any, what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """The condition's first true value; asked again until then, since other processes make it true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"never happened: {what}")
+
+
+@asynccontextmanager
+async def running_stack(
+    tmp_path: Path, *, config: dict[str, Any] | None = None, upstream_url: str | None = None, store_url: str = "", **settings: str
+) -> AsyncIterator[Stack]:
+    """settings: TALLYGATE_* by lower-case name. The embedded Valkey is used unless store_url names another."""
+    config_dir = tmp_path / "config"
+    config_dir.mkdir(parents=True, exist_ok=True)
+    for name, content in ({"plans": AMPLE_PLANS, "organizations": acme("25")} | (config or {})).items():
+        (config_dir / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    gateway_port, console_port = free_port(), free_port()
+    data_dir = tmp_path / "data"
+    log = tmp_path / "serve.log"
+    async with running_simulator() as simulator:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TALLYGATE_")} | {
+            "TALLYGATE_LISTEN": f"127.0.0.1:{gateway_port}",
+            "TALLYGATE_CONSOLE_LISTEN": f"127.0.0.1:{console_port}",
+            "TALLYGATE_UPSTREAM_URL": upstream_url or simulator.url,
+            "TALLYGATE_CONFIG_DIR": str(config_dir),
+            "TALLYGATE_DATA_DIR": str(data_dir),
+            **({"TALLYGATE_REDIS_URL": store_url} if store_url else {}),
+            **{f"TALLYGATE_{name.upper()}": value for name, value in settings.items()},
+        }
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "proxy", "serve"], env=environment, stdout=output, stderr=output, cwd=tmp_path
+            )
+        console = f"http://127.0.0.1:{console_port}"
+
+        def is_ready() -> bool:
+            assert process.poll() is None, log.read_text()
+            try:
+                with urllib.request.urlopen(f"{console}/readyz", timeout=5) as answer:
+                    return bool(answer.status == 200)
+            except OSError:
+                return False
+
+        try:
+            while not await asyncio.to_thread(is_ready):
+                await asyncio.sleep(0.1)
+            store = redis.Redis.from_url(store_url) if store_url else embedded_store(data_dir)
+            yield Stack(
+                process=process,
+                url=f"http://127.0.0.1:{gateway_port}",
+                console=console,
+                ledger=simulator.ledger,
+                store=store,
+                log=log,
+                config_dir=config_dir,
+            )
+            store.close()
+        finally:
+            process.terminate()
+            try:
+                await asyncio.to_thread(process.wait, PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+
+
+def embedded_store(data_dir: Path) -> redis.Redis:
+    return redis.Redis(unix_socket_path=str(next(data_dir.rglob("*.sock"))))
