@@ -1,6 +1,6 @@
 """The simulator's own count of prompts, written apart from the gateway's so that each can find the other wrong."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import tiktoken
@@ -26,15 +26,16 @@ def text_in(content: Any) -> str:
 
 
 class PromptTokens:
-    """Counts with tiktoken. The encodings are loaded at their first use."""
+    """Counts with tiktoken. The encodings are loaded at their first use; a `load` that remembers may share them with others."""
 
-    def __init__(self) -> None:
+    def __init__(self, load: Callable[[EncodingName], tiktoken.Encoding] = load_encoding) -> None:
+        self._load = load
         self._encodings: dict[EncodingName, tiktoken.Encoding] = {}
 
     def of_text(self, text: str, model: str) -> int:
         name = EncodingName.CL100K if model == "gpt-4" or model.startswith(CL100K_MODELS) else EncodingName.O200K
         if name not in self._encodings:
-            self._encodings[name] = load_encoding(name)
+            self._encodings[name] = self._load(name)
         return len(self._encodings[name].encode_ordinary(text))
 
     def of_texts(self, texts: Iterable[str], model: str) -> int:

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,8 @@ from proxy.gateway.spool import Spool
 from proxy.limiter.port import Limiter
 from proxy.limiter.reference import ReferenceLimiter
 from proxy.simulator.ledger import Ledger
-from proxy.simulator.server import running_simulator
+from proxy.simulator.prompt_tokens import PromptTokens
+from proxy.simulator.server import running_simulator, system_clock_ms
 from proxy.tokens.counter import TokenCounter
 from proxy.tokens.vocabulary import load_encoding
 
@@ -45,7 +46,7 @@ def digest(text: str) -> str:
 
 
 def organizations(acme_usd: str = "25") -> dict[str, Any]:
-    """acme pays as it goes, big is an enterprise, free has no API access."""
+    """Acme pays as it goes, big is an enterprise, free has no API access."""
     return {
         "organizations": [
             {
@@ -188,12 +189,13 @@ async def running_gateway(
     limits: GatewayLimits | None = None,
     connections_max: int = 5_000,
     fallback: Any = None,
+    simulator_clock_ms: Callable[[], int] = system_clock_ms,
 ) -> AsyncIterator[Harness]:
     """config: further or other YAML files by name. upstream_url: instead of the simulator's."""
     clock = Clock()
     limiter = limiter or ReferenceLimiter(clock.now_ms)
     metrics = RecordingMetrics()
-    async with running_simulator() as simulator:
+    async with running_simulator(clock_ms=simulator_clock_ms, prompt_tokens=shared_prompt_tokens()) as simulator:
         base_url = upstream_url or simulator.url
         config_dir = tmp_path / "config"
         write_config(config_dir, {"organizations": organizations(acme_usd)} | (config or {}))
@@ -251,3 +253,9 @@ load_once = functools.cache(load_encoding)
 def shared_tokens() -> TokenCounter:
     """A counter of this test's loop over vocabularies that are loaded once."""
     return TokenCounter(load=load_once)
+
+
+@functools.cache
+def shared_prompt_tokens() -> PromptTokens:
+    """The simulators' counter of prompts, over the same vocabularies."""
+    return PromptTokens(load_once)
