@@ -59,7 +59,6 @@ class OrgCounts:
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     cost_nano_usd: int = 0
-    is_paused: bool = False
 
     def add(self, name: str, labels: Mapping[str, str], value: float) -> None:
         match name:
@@ -75,8 +74,6 @@ class OrgCounts:
                 self.reasoning_tokens += int(value)
             case "tallygate_spend_usd_total":
                 self.cost_nano_usd += round(value * _NANO)
-            case "tallygate_paused":
-                self.is_paused = value == 1
             case _:
                 pass
 

@@ -21,6 +21,7 @@ from proxy.demo.counts import Counts, OrgCounts, gateway_counts, simulator_count
 from proxy.demo.stage import DemoError, Stage, fetch, fetch_json, running_stage
 from proxy.demo.traffic import CallerResult, send_traffic
 from proxy.dialects.registry import dialects
+from proxy.domain.errors import ErrorCode
 from proxy.domain.money import usd_text
 
 WORKERS: Final = 2
@@ -86,7 +87,7 @@ def _organizations_table(callers: tuple[Caller, ...], by_org: dict[str, OrgCount
         table.add_column(heading, justify="right")
     for caller in callers:
         counts = by_org.get(caller.org, OrgCounts())
-        state = " [red]paused[/]" if counts.is_paused else ""
+        state = " [red]at its limit[/]" if ErrorCode.SPEND_LIMIT_EXCEEDED in results[caller.org].refusals else ""
         table.add_row(
             f"{caller.org}{state}",
             caller.plan,

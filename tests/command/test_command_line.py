@@ -1,0 +1,117 @@
+"""The `tallygate` command as a user meets it."""
+
+import hashlib
+import re
+
+import pytest
+from click.testing import CliRunner
+
+from proxy.cli import main
+from proxy.config.directory import Directory
+from proxy.config.load import load_config
+from proxy.config.shipped import shipped_directory
+from proxy.dialects.registry import dialects
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Runs the command in an empty directory with an empty environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("TALLYGATE_UPSTREAM_URL", "TALLYGATE_REDIS_URL", "TALLYGATE_DATA_DIR", "TALLYGATE_CONFIG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    return lambda *arguments: CliRunner().invoke(main, list(arguments))
+
+
+def test_a_new_key_opens_the_door_that_its_yaml_describes(run, tmp_path):
+    shown = run("keys", "new", "acme-prod").output
+    [key] = re.findall(r"^tg_acme-prod_\S+$", shown, re.MULTILINE)
+    yaml = shown[shown.index("    credentials:") :]
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "organizations.yaml").write_text(f"organizations:\n  - id: acme\n    name: Acme\n    plan: enterprise\n{yaml}")
+
+    organizations = load_config(
+        config, shipped_dir=shipped_directory(), known_dialects=frozenset(dialects()), environ={}, default_url="http://u"
+    ).organizations
+
+    found = Directory(organizations).find(key)
+    assert found is not None
+    assert found[1].id == "acme-prod"
+    assert hashlib.sha256(key.rpartition("_")[2].encode()).hexdigest() in yaml
+
+
+def test_two_keys_are_never_alike(run):
+    assert run("keys", "new", "a").output != run("keys", "new", "a").output
+
+
+def test_a_client_id_that_configuration_would_refuse_gets_no_key(run):
+    refused = run("keys", "new", "acme prod")
+
+    assert refused.exit_code == 2
+    assert "tg_" not in refused.output
+
+
+def test_check_prints_each_problem_with_its_line_and_fails(run, tmp_path):
+    (tmp_path / "plans.yaml").write_text("plans:\n  free: {api_acess: false}\n")
+
+    checked = run("check", "--config-dir", str(tmp_path))
+
+    assert checked.exit_code == 1
+    assert "plans.yaml:2: " in checked.output
+    assert "api_access" in checked.output, "the nearest right key"
+
+
+def test_check_is_content_with_what_is_shipped(run, monkeypatch):
+    monkeypatch.setenv("TALLYGATE_UPSTREAM_URL", "http://127.0.0.1:9")
+
+    assert run("check").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("serve", "--workers", "none"), "TALLYGATE_WORKERS"),
+        (("serve", "--listen", "nowhere"), "TALLYGATE_LISTEN"),
+        (("serve",), "upstreams.yaml"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_told_in_a_line_without_a_traceback(run, arguments, says):
+    refused = run(*arguments)
+
+    assert refused.exit_code == 78
+    assert says in refused.output
+    assert "Traceback" not in refused.output
+    assert isinstance(refused.exception, SystemExit)
+
+
+def test_doctor_finds_a_store_that_is_not_there_and_shows_no_password(run, monkeypatch):
+    monkeypatch.setenv("TALLYGATE_UPSTREAM_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("TALLYGATE_REDIS_URL", "redis://:hunter2@127.0.0.1:1/0")
+
+    found = run("doctor")
+
+    assert found.exit_code == 1
+    assert "does not answer" in found.output
+    assert "hunter2" not in found.output
+
+
+def test_doctor_approves_of_a_good_store_and_warns_of_one_that_forgets(run, monkeypatch, valkey_url):
+    monkeypatch.setenv("TALLYGATE_UPSTREAM_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("TALLYGATE_REDIS_URL", valkey_url)
+
+    found = run("doctor").output
+
+    assert re.search(r"^ok\s+eviction\s+maxmemory-policy is noeviction", found, re.MULTILINE)
+    assert re.search(r"^bad\s+durability", found, re.MULTILINE), "the tests' server keeps nothing"
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in main.commands)])
+def test_every_command_explains_itself(run, command):
+    shown = run(*command, "--help")
+
+    assert shown.exit_code == 0
+    assert "Usage:" in shown.output
+
+
+def test_the_version_is_that_of_the_package(run):
+    assert re.fullmatch(r"tallygate \d+\.\d+\.\d+\n", run("version").output)

@@ -1,0 +1,113 @@
+"""The console's view of the limiter, over a real Valkey."""
+
+import json
+
+import pytest
+
+from proxy.console.limiter_store import LimiterStore
+from proxy.domain.admission import Actual, AdmissionRequest, SpendDemand
+from proxy.domain.errors import LimiterWipedError
+from proxy.domain.spend_limit import SpendLimit
+from proxy.limiter.address import parse_address
+from proxy.limiter.connection import RedisConnection
+from proxy.limiter.generation import mark_all
+from proxy.limiter.redis_limiter import RedisLimiter
+from proxy.limiter.script import load_scripts
+from proxy.limiter.sweep import Sweeper
+from proxy.telemetry import metrics
+
+WEEK = SpendDemand(key="org:spend_7d", limit=SpendLimit(name="spend_7d", limit_nano_usd=1_000))
+
+
+def admission(id_, org="acme", lease_ms=60_000):
+    return AdmissionRequest(
+        reservation_id=id_,
+        org=org,
+        rate=(),
+        spend=(WEEK,),
+        hold_nano_usd=100,
+        hold_min_nano_usd=100,
+        floor_nano_usd=30,
+        lease_ms=lease_ms,
+        event=json.dumps({"event_id": id_}).encode(),
+        totals=(f"{org}-prod", "chat"),
+    )
+
+
+@pytest.fixture(params=["tcp", "unix"])
+async def world(request, valkey_url, valkey_unix_url):
+    """(LimiterStore, RedisLimiter, RedisConnection) over an empty server that is not marked yet."""
+    connection = RedisConnection(parse_address(valkey_url if request.param == "tcp" else valkey_unix_url))
+    await connection.open()
+    scripts = load_scripts()
+    limiter = RedisLimiter(connection, scripts)
+    store = LimiterStore(connection, limiter, Sweeper(connection, scripts), close=connection.close)
+    yield store, limiter, connection
+    await store.close()
+
+
+async def test_settled_requests_appear_as_samples_to_the_last_nano_dollar(world):
+    store, limiter, connection = world
+    await mark_all(connection, "g")
+    for number, org in enumerate(("acme", "acme", "globex")):
+        held = admission(f"r{number}", org)
+        await limiter.admit(held)
+        await limiter.settle(
+            held,
+            Actual(
+                cost_nano_usd=41 + number,
+                prompt_tokens=10,
+                completion_tokens=5,
+                cached_tokens=4,
+                reasoning_tokens=2,
+                outcome="success",
+                usage_source="upstream",
+                event=held.event,
+            ),
+        )
+
+    totals = await store.totals(["acme", "globex", "nobody"])
+
+    acme, globex = ("acme", "acme-prod", "chat"), ("globex", "globex-prod", "chat")
+    assert totals.values[metrics.SPEND] == {acme: 83, globex: 43}
+    assert totals.values[metrics.REQUESTS] == {(*acme, "success"): 2, (*globex, "success"): 1}
+    assert totals.values[metrics.TOKENS][*acme, "prompt"] == 20
+    assert totals.values[metrics.CACHED_TOKENS][globex] == 4
+    assert totals.values[metrics.USAGE_SOURCE] == {("upstream",): 3}
+    assert totals.lag_events == 3
+
+
+async def test_an_expired_hold_is_swept_and_counted_once(world):
+    store, limiter, connection = world
+    await mark_all(connection, "g")
+    await limiter.admit(admission("lost", lease_ms=1))
+
+    swept = 0
+    while not swept:  # the lease is a millisecond of the server's clock
+        swept = await store.sweep()
+    await store.sweep()
+
+    totals = await store.totals(["acme"])
+    assert totals.values[metrics.HOLDS_EXPIRED] == {(): 1}
+    assert totals.values[metrics.REQUESTS] == {("acme", "acme-prod", "chat", "expired"): 1}
+    assert totals.values[metrics.SPEND] == {("acme", "acme-prod", "chat"): 30}, "the floor: its input was probably sent"
+
+
+async def test_windows_show_spend_and_holds(world):
+    store, limiter, connection = world
+    await mark_all(connection, "g")
+    await limiter.admit(admission("open"))
+
+    [reading] = await store.windows("acme", (WEEK,))
+
+    assert (reading.spent_nano_usd, reading.held_nano_usd) == (0, 100)
+
+
+async def test_a_store_without_its_marks_has_lost_its_data(world):
+    store, _, connection = world
+    with pytest.raises(LimiterWipedError):
+        await store.check()
+
+    await mark_all(connection, "g")
+
+    await store.check()
