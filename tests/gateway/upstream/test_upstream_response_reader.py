@@ -48,6 +48,11 @@ async def test_an_answer_cut_at_any_two_bytes_reads_the_same(answer: bytes, body
             assert reader.is_clean_end, (first, second)
 
 
+async def test_headers_of_interim_responses_are_not_the_answers() -> None:
+    sink, _ = read(CHUNKED_ANSWER)
+    assert sink.headers == [(b"Transfer-Encoding", b"chunked"), (b"Content-Type", b"text/event-stream")]
+
+
 @pytest.mark.parametrize("answer", [LENGTH_ANSWER, CHUNKED_ANSWER])
 async def test_an_answer_is_not_complete_before_its_last_byte(answer: bytes) -> None:
     for end in range(1, len(answer)):
