@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from proxy.limiter.keys import org_keys, partition_keys, partition_of
-from proxy.limiter.reference import Hold, ReferenceLimiter
+from proxy.limiter.reference import ReferenceLimiter
+from proxy.limiter.reference_state import Hold
 from proxy.limiter.script import ScriptStore
 
 Snapshot = dict[str, Any]

@@ -56,16 +56,19 @@ local function spend_states(spends, now, least)
 end
 
 local function take_rates(org, rates)
+  local fields = {}
   for _, rate in ipairs(rates) do
     if rate.taken > 0 then
       if rate.quantity == OPEN then
         rate.count = call('HINCRBY', RATES, rate.key .. '|n', rate.taken)
       else
         rate.level = rate.level - rate.taken * rate.window
-        save_bucket(org, rate, rate.level, rate.at, rate.is_new)
+        put_bucket(fields, rate)
+        if rate.is_new then watch_bucket(org, rate) end
       end
     end
   end
+  if #fields > 0 then call('HSET', RATES, unpack(fields)) end
   if #rates > 0 then keep(RATES) end
 end
 

@@ -66,21 +66,29 @@ local function refilled(rate, now, level, at)
   return level + (now - at) * rate.refill, now
 end
 
-local function save_bucket(org, rate, level, at, is_new)
-  call('HSET', RATES, rate.key .. '|l', int(level), rate.key .. '|t', int(at))
-  if is_new then
-    schedule(org, 'b|' .. int(rate.refill) .. '|' .. int(rate.full) .. '|' .. rate.key, at + DAY_MS)
-    keep(RATES)
-  end
+local function put_bucket(fields, rate)
+  local n = #fields
+  fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = rate.key .. '|l', int(rate.level), rate.key .. '|t', int(rate.at)
+end
+
+-- Of a bucket that is written for the first time: when to look whether it has become idle.
+local function watch_bucket(org, rate)
+  schedule(org, 'b|' .. int(rate.refill) .. '|' .. int(rate.full) .. '|' .. rate.key, rate.at + DAY_MS)
 end
 
 -- Gives back `units` (below zero: takes) of a token bucket: the estimate is replaced by the actual.
 local function correct_bucket(org, rate, units, now)
   if units == 0 then return end
   local stored = call('HMGET', RATES, rate.key .. '|l', rate.key .. '|t')
-  local level, at = refilled(rate, now, stored[1], stored[2])
-  level = max(min(level + units * rate.window, rate.full), rate.full - NUMBER_MAX)
-  save_bucket(org, rate, level, at, not stored[1])
+  rate.level, rate.at = refilled(rate, now, stored[1], stored[2])
+  rate.level = max(min(rate.level + units * rate.window, rate.full), rate.full - NUMBER_MAX)
+  local fields = {}
+  put_bucket(fields, rate)
+  call('HSET', RATES, unpack(fields))
+  if not stored[1] then
+    watch_bucket(org, rate)
+    keep(RATES)
+  end
 end
 
 local function close_open_request(rate, units)
@@ -232,8 +240,7 @@ local function post(org, window, amount, now, at)
       if at ~= window.id then return end
       amount = max(amount, -window.spent)
     else
-      at = tonumber(at)
-      if at <= window.at - window.buckets then return end
+      at = tonumber(at)   -- a bucket that has left is gone, so nothing is taken back
       amount = max(amount, -tonumber(call('HGET', SPEND, window.key .. '|' .. int(at)) or 0))
     end
   else

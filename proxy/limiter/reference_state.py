@@ -1,0 +1,76 @@
+"""What the reference limiter keeps, as plain values."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.domain.admission import AdmissionRequest, CalendarPeriod, Decision, Settlement
+from proxy.domain.money import MONEY_MAX_NANO_USD
+
+DAY_MS: Final = 86_400_000
+OTHERS_MS: Final = 1000  # only open reservations stand in the way: when one ends is unknown, but soon
+NEVER_MS: Final = MONEY_MAX_NANO_USD
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket: level in units * window_ms, at the time at_ms."""
+
+    level: int
+    at_ms: int
+
+
+@dataclass(slots=True)
+class Window:
+    """One spend window. at: newest bucket seen; period: of a calendar month; posted: spend by bucket, of a rolling window."""
+
+    at: int = 0
+    period: CalendarPeriod | None = None
+    spent: int = 0
+    held: int = 0
+    warned: int = 0
+    paused_ms: int = 0
+    posted: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Hold:
+    """An open or expired reservation. posted_to: of an expired one, the bucket or period of each spend demand."""
+
+    admission: AdmissionRequest
+    decision: Decision
+    taken: tuple[int, ...]
+    granted: int
+    cost: int
+    prompt: int
+    completion: int
+    at_ms: int
+    event: bytes
+    posted_to: tuple[int | str, ...] | None = None
+
+
+@dataclass(slots=True)
+class OrgState:
+    """All that the limiter keeps of one organization. due: when to look at a reservation, a window (w|…) or a bucket (b|…)."""
+
+    buckets: dict[str, Bucket] = field(default_factory=dict)
+    open: dict[str, int] = field(default_factory=dict)
+    windows: dict[str, Window] = field(default_factory=dict)
+    holds: dict[str, Hold | Settlement] = field(default_factory=dict)
+    due: dict[str, int] = field(default_factory=dict)
+    totals: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEvent:
+    """One entry of a partition's event stream."""
+
+    event_id: str
+    kind: str
+    event: bytes
+    settled_at_ms: int
+    cost_nano_usd: int
+    posted_nano_usd: int
+    prompt_tokens: int
+    completion_tokens: int
+    flags: str
