@@ -100,7 +100,6 @@ class SseParser:
             buffer.clear()
         elif len(buffer) > _BLANK_LINE_BYTES_MAX and (self._giving_up or len(buffer) > self._event_bytes_max):
             self._giving_up = True
-            self._is_at_start = False
             piece = len(buffer) - _BLANK_LINE_BYTES_MAX  # the blank line may have begun
             events.append(SseEvent(bytes(buffer[:piece]), given_up=True))
             del buffer[:piece]
