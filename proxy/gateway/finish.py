@@ -6,13 +6,14 @@ from email.utils import format_datetime
 from typing import Final
 
 from proxy.domain.admission import Settlement
-from proxy.domain.errors import ErrorCode, Refusal
+from proxy.domain.errors import Refusal
 from proxy.domain.exchange import Event, State
 from proxy.domain.money import usd_text
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.headers import Header, response_headers
 from proxy.gateway.limit_headers import limit_headers
 from proxy.gateway.live_exchange import Account, LiveExchange
+from proxy.gateway.refusals import INTERNAL_ERROR
 
 _LABEL_OTHER: Final = "other"
 _log = logging.getLogger(__name__)
@@ -89,15 +90,11 @@ def _write_end(live: LiveExchange, response: ClientResponse, account: Account) -
 
 def _failure_refusal(live: LiveExchange) -> Refusal:
     relay = live.relay
-    failure = relay.failure if relay is not None else None
-    if failure is None:
-        return Refusal(
-            status=503,
-            code=ErrorCode.SHUTTING_DOWN,
-            message="The gateway is shutting down. Try again.",
-            retry_after_ms=1_000,
-            should_retry=True,
-        )
+    if relay is not None and relay.refusal is not None:
+        return relay.refusal
+    if relay is None or relay.failure is None:
+        return INTERNAL_ERROR
+    failure = relay.failure
     is_safe = not failure.request_sent
     return Refusal(
         status=failure.status_hint,

@@ -4,13 +4,14 @@ from aiohttp import web
 
 from proxy.domain.exchange import Event
 from proxy.gateway.authentication import query_key
-from proxy.gateway.body import greet_expecting
+from proxy.gateway.body import greet_expecting, too_large
 from proxy.gateway.client_connection import ClientConnection
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.finish import early_headers
 from proxy.gateway.headers import Header, request_headers
 from proxy.gateway.live_exchange import LiveExchange
 from proxy.gateway.relay import Relay
+from proxy.gateway.upstream_connection import UpstreamConnection
 from proxy.gateway.upstream_failure import UpstreamError
 
 
@@ -36,49 +37,44 @@ async def forward(
         credentials = await upstream.credentials.headers(
             request.headers, live.dialect.name if live.dialect is not None else None, query_key(request)
         )
-        upstream_connection = await upstream.pool.acquire()
+        headers = request_headers(request.headers, credentials=credentials, request_id=live.id, is_metered=live.dialect is not None)
+        target = live.view.routes.target(live.found_route, live.path_params, request.raw_path.partition("?")[2])
+        head = _head(live, request, target, headers, body)
+        relay.connection = up = await upstream.pool.acquire()
+        if relay.is_client_gone:
+            upstream.pool.connection_idle(up)
+            live.apply(Event.CLIENT_GONE)
+            return
+        if live.dialect is not None or not request.body_exists:
+            up.send(head, body, relay)
+        else:
+            up.send_stream(head, relay, content_length=request.content_length)
     except UpstreamError as error:
         relay.on_failure(error.failure)
         return
-    if relay.is_client_gone:
-        upstream.pool.connection_idle(upstream_connection)
-        live.apply(Event.CLIENT_GONE)
-        return
-    relay.connection = upstream_connection
-    headers = request_headers(request.headers, credentials=credentials, request_id=live.id, is_metered=live.dialect is not None)
-    target = live.view.routes.target(live.found_route, live.path_params, request.raw_path.partition("?")[2])
     live.apply(Event.UPSTREAM_ACCEPTED)
     live.sent_at = live.services.loop.time()
-    try:
-        if live.dialect is not None:
-            head = upstream.head(request.method, target, headers, content_length=len(body) if body else None)
-            upstream_connection.send(head, body, relay)
-        else:
-            await _stream_up(live, request, connection, target, headers)
-    except UpstreamError as error:
-        relay.on_failure(error.failure)
+    if up.wants_body:
+        await _stream_up(live, request, connection, relay, up)
     await relay.ended
     if relay.status == 401:
         upstream.credentials.unauthorized()
 
 
-async def _stream_up(
-    live: LiveExchange, request: web.BaseRequest, connection: ClientConnection, target: str, headers: list[Header]
-) -> None:
-    """Pass the body through as it comes, in our own framing, no faster than the upstream takes it."""
-    relay, upstream = live.relay, live.upstream
-    up = relay.connection if relay is not None else None
-    if relay is None or up is None:
-        return
-    length = request.content_length
+def _head(live: LiveExchange, request: web.BaseRequest, target: str, headers: list[Header], body: bytes) -> bytes:
+    """The request's head in our own framing: a metered body is at hand, any other streams through in the client's length."""
+    if live.dialect is not None:
+        return live.upstream.head(request.method, target, headers, content_length=len(body) if body else None)
     if not request.body_exists:
-        up.send(upstream.head(request.method, target, headers), b"", relay)
-        return
-    up.send_stream(
-        upstream.head(request.method, target, headers, content_length=length, is_chunked=length is None),
-        relay,
-        content_length=length,
-    )
+        return live.upstream.head(request.method, target, headers)
+    length = request.content_length
+    return live.upstream.head(request.method, target, headers, content_length=length, is_chunked=length is None)
+
+
+async def _stream_up(
+    live: LiveExchange, request: web.BaseRequest, connection: ClientConnection, relay: Relay, up: UpstreamConnection
+) -> None:
+    """Pass the body through as it comes, no faster than the upstream takes it."""
     greet_expecting(request)
     connection.await_body()
     try:
@@ -89,7 +85,7 @@ async def _stream_up(
                 break
             live.request_bytes += len(chunk)
             if live.request_bytes > live.services.limits.streamed_bytes_max:
-                relay.cut()
+                relay.cut(too_large(live.services.limits.streamed_bytes_max))
                 break
             up.write_body(chunk)
             await up.drain()

@@ -123,15 +123,16 @@ class LiveExchange:
         return self.route
 
     def count_soon(self) -> None:
-        """Count what has gathered, beside the relay; one such task at a time, which the next count waits for."""
+        """Count what has gathered, beside the relay, unless a count is under way already."""
         if self._counting is None or self._counting.done():
             self._counting = self.services.loop.create_task(self._count_gathered(is_last=False))
 
     async def count_text(self, *, is_last: bool) -> None:
-        """Add the text generated since the last count. Raises what a count beside the relay may have raised."""
-        if self._counting is not None:
-            await self._counting
-        await self._count_gathered(is_last=is_last)
+        """Add the text generated since the last count. One count at a time: a half-done one would be missing from the account."""
+        while self._counting is not None and not self._counting.done():
+            await asyncio.wait({self._counting})
+        self._counting = self.services.loop.create_task(self._count_gathered(is_last=is_last))
+        await self._counting
 
     async def _count_gathered(self, *, is_last: bool) -> None:
         """Cut before spaces, pieces count like the whole: tokens start there."""
@@ -169,7 +170,7 @@ class LiveExchange:
             is_whole=relay.is_complete and reading is not None and not reading.failed,
             prompt_tokens=self._prompt_tokens(),
             counted_completion=self.counted_completion,
-            bytes_unread=reading is None and relay.bytes_in > 0,
+            bytes_unread=relay.bytes_in if reading is None else 0,
         )
         return self._account(metered, outcome, owed=True)
 
@@ -251,15 +252,18 @@ class LiveExchange:
 
     def first_event(self) -> bytes:
         """The event of a worker that dies before its first checkpoint: the request was probably sent, so its input counts."""
-        tokens = self._prompt_tokens()
         asked = self.estimate
-        metered = Metered(counts=TokenCounts(prompt=tokens), source=UsageSource.CHECKPOINT, flags=("uncertain",))
+        if asked is None:
+            metered = nothing_owed(UsageSource.NONE)
+        else:
+            counts = TokenCounts(prompt=asked.prompt_tokens)
+            metered = Metered(counts=counts, source=UsageSource.CHECKPOINT, flags=("uncertain",))
         account = Account(
             metered=metered,
             outcome=Outcome.EXPIRED,
             price=asked.price if asked is not None else None,
             cost_nano_usd=asked.input_nano_usd if asked is not None else 0,
-            owed=True,
+            owed=asked is not None,
         )
         return self.usage_event(account)
 

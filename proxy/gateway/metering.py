@@ -1,11 +1,14 @@
 """What an exchange came to: the best counts there are, their cost, and the usage event."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from proxy.config.catalogue import PriceCatalogue
 from proxy.dialects.dialect import MeterReading, RequestFacts
 from proxy.domain.price import Price
 from proxy.domain.token_counts import NO_TOKENS, TokenCounts, UsageSource
+
+UNREAD_BYTES_PER_TOKEN: Final = 4  # of English text; JSON around it makes this an overestimate, compression an underestimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,32 +21,25 @@ class Metered:
 
 
 def meter_answer(
-    reading: MeterReading | None, *, is_whole: bool, prompt_tokens: int, counted_completion: int, bytes_unread: bool
+    reading: MeterReading | None, *, is_whole: bool, prompt_tokens: int, counted_completion: int, bytes_unread: int
 ) -> Metered:
     """The counts to charge for an answer that the upstream began.
 
     The provider's own counts win where the answer is whole. Where it was cut, its last word may be older than the text that was
     generated since, so the larger completion counts. Without any word, the request's prompt and our count of the text do.
-    bytes_unread    output was relayed that no meter could read (an unknown content type or encoding)
+    bytes_unread    bytes of an answer that no meter could read (an unknown content type, or compressed although identity was asked)
     """
     usage = reading.usage if reading is not None else None
-    flags = tuple(sorted(reading.flags)) if reading is not None else ()
+    flags = tuple(sorted(reading.flags)) if reading is not None and reading.flags else ()
     if usage is not None and (is_whole or usage.completion >= counted_completion):
         return Metered(counts=usage, source=UsageSource.UPSTREAM, flags=flags)
     if usage is not None:
-        counts = TokenCounts(
-            prompt=usage.prompt,
-            completion=counted_completion,
-            cached=usage.cached,
-            cache_write_5m=usage.cache_write_5m,
-            cache_write_1h=usage.cache_write_1h,
-            audio_prompt=usage.audio_prompt,
-            reasoning=usage.reasoning,
-            audio_completion=usage.audio_completion,
-        )
-        return Metered(counts=counts, source=UsageSource.COUNTED, flags=flags)
+        return Metered(counts=replace(usage, completion=counted_completion), source=UsageSource.COUNTED, flags=flags)
+    if bytes_unread:
+        guessed = TokenCounts(prompt=prompt_tokens, completion=bytes_unread // UNREAD_BYTES_PER_TOKEN)
+        return Metered(counts=guessed, source=UsageSource.ESTIMATED, flags=("uncertain", "unread"))
     counts = TokenCounts(prompt=prompt_tokens, completion=counted_completion)
-    if counted_completion and not bytes_unread:
+    if counted_completion:
         return Metered(counts=counts, source=UsageSource.COUNTED, flags=flags)
     return Metered(counts=counts, source=UsageSource.ESTIMATED, flags=(*flags, "uncertain"))
 

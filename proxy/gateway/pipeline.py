@@ -24,7 +24,7 @@ from proxy.gateway.estimate import affordable_output, estimate, price_of
 from proxy.gateway.finish import finish, refuse
 from proxy.gateway.forward import forward
 from proxy.gateway.live_exchange import LiveExchange
-from proxy.gateway.refusals import limiter_refusal, store_refusal
+from proxy.gateway.refusals import INTERNAL_ERROR, limiter_refusal, store_refusal
 from proxy.gateway.request_checks import check_request
 from proxy.gateway.services import Services
 
@@ -50,7 +50,7 @@ class Pipeline:
             await self.serve(live, request, response, connection)
         except Exception:  # noqa: BLE001 - the outermost handler
             _log.exception("exchange %s failed", live.id)
-            refuse(live, response, Refusal(status=500, code=ErrorCode.INTERNAL_ERROR, message="The gateway failed. Try again."))
+            refuse(live, response, INTERNAL_ERROR)
         finally:
             connection.end()
             self.open.discard(live)
@@ -169,7 +169,7 @@ class Pipeline:
             hold_min_nano_usd=asked.hold_min_nano_usd if asked is not None else 0,
             floor_nano_usd=asked.input_nano_usd if asked is not None else 0,
             lease_ms=self.services.limits.lease_ms,
-            event=live.first_event() if asked is not None else live.usage_event(live.account()),
+            event=live.first_event(),
             totals=(credential.id, live.capability),
             floor_prompt_tokens=asked.prompt_tokens if asked is not None else 0,
         )

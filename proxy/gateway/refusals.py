@@ -13,6 +13,16 @@ SHORT_WAIT_MS: Final = 60_000  # SDKs sleep through at most this; a longer x-sho
 STORE_RETRY_MS: Final = 1_000
 
 
+INTERNAL_ERROR: Final = Refusal(status=500, code=ErrorCode.INTERNAL_ERROR, message="The gateway failed. Try again.")
+SHUTTING_DOWN: Final = Refusal(
+    status=503,
+    code=ErrorCode.SHUTTING_DOWN,
+    message="The gateway is shutting down. Try again.",
+    retry_after_ms=STORE_RETRY_MS,
+    should_retry=True,
+)
+
+
 def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int) -> Refusal:
     """Why the limiter refused, with the true time until the same request can be admitted."""
     key = decision.refused_by

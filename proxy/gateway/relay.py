@@ -11,6 +11,7 @@ from typing import Final
 
 from proxy.config.model import OnDisconnect
 from proxy.dialects.dialect import Dialect, RequestFacts, ResponseMeter
+from proxy.domain.errors import Refusal
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.headers import Header, response_headers
 from proxy.gateway.upstream_connection import UpstreamConnection
@@ -48,6 +49,7 @@ class Relay:
         self.status = 0
         self.headers: list[Header] = []
         self.failure: UpstreamFailure | None = None
+        self.refusal: Refusal | None = None  # why we ended it ourselves
         self.is_complete = False
         self.is_client_gone = False
         self.is_event_stream = False
@@ -78,7 +80,7 @@ class Relay:
         content_type = next((value for name, value in headers if name.lower() == b"content-type"), b"").decode("latin-1")
         self.is_event_stream = content_type.startswith("text/event-stream")
         is_metered = self._dialect is not None and self._facts is not None and 200 <= status < 300
-        if is_metered and self._dialect is not None and self._facts is not None:
+        if is_metered and self._dialect is not None and self._facts is not None and not _is_encoded(headers):
             self.meter = self._dialect.meter(self._facts, content_type=content_type, hide_usage=self._hide_usage)
         streams = self.is_event_stream or (self._facts is not None and self._facts.stream and status < 300)
         is_small = content_length is None or content_length <= BUFFERED_BYTES_MAX
@@ -164,11 +166,17 @@ class Relay:
         if self.connection is not None and not self.ended.done():
             self.connection.resume()
 
-    def cut(self) -> None:
-        """Close the upstream at once and end here, with what has come so far."""
+    def cut(self, refusal: Refusal | None = None) -> None:
+        """Close the upstream at once and end here, with what has come so far. refusal: what to tell a client that is still there."""
         if self.ended.done():
             return
+        self.refusal = refusal
         if self.connection is not None:
             self.connection.abort()
         if not self.ended.done():
             self._end()
+
+
+def _is_encoded(headers: list[Header]) -> bool:
+    """Compressed although identity was asked for: relayed as it is, but not read (a proxy that unpacks can be made to burst)."""
+    return any(name.lower() == b"content-encoding" and value.strip().lower() != b"identity" for name, value in headers)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from proxy.gateway.checkpoints import checkpoint_forever
 from proxy.gateway.client_connection import ClientServer, ClientTimeouts, reap
 from proxy.gateway.pipeline import Pipeline
+from proxy.gateway.refusals import SHUTTING_DOWN
 from proxy.gateway.services import Services
 
 BACKLOG: Final = 1024
@@ -75,7 +76,7 @@ class GatewayServer:
         """Cut what is still open, settle it as it stands, and stop the background work."""
         for live in list(self.pipeline.open):
             if live.relay is not None:
-                live.relay.cut()
+                live.relay.cut(SHUTTING_DOWN)
         if not await self._emptied(SETTLE_SECONDS_MAX):
             _log.error("%d exchanges could not be settled before the end; their leases will", len(self.pipeline.open))
         for task in self._tasks:

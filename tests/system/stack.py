@@ -81,7 +81,7 @@ class Stack:
         return found
 
     def window(self, org: str = "acme", key: str = "org:spend_7d") -> dict[str, int]:
-        """spent and held of a window, from the limiter's own hash."""
+        """Spent and held of a window, from the limiter's own hash."""
         fields = self.store.hgetall(org_keys(org).spend)
         return {name: int(fields.get(f"{key}|{name}".encode(), 0)) for name in ("spent", "held")}
 
