@@ -178,7 +178,11 @@ async def test_closing_refuses_those_waiting_and_lets_exchanges_finish() -> None
         await gate.wait()
         await peer.send(OK)
 
-    async with an_upstream(script) as upstream, a_pool(upstream, pool_max=1) as pool, asyncio.TaskGroup() as tasks:
+    async with (
+        an_upstream(script) as upstream,
+        a_pool(upstream, pool_max=1, connect_ms=60_000) as pool,
+        asyncio.TaskGroup() as tasks,
+    ):
         running = tasks.create_task(exchange(pool))
         await until(lambda: upstream.peers)
         waiting = tasks.create_task(asyncio.wait_for(asyncio.gather(pool.acquire(), return_exceptions=True), FAIL_SAFE_S))
