@@ -29,6 +29,12 @@ class CallerResult:
     statuses: Counter[int] = field(default_factory=Counter)
     refusals: dict[str, str] = field(default_factory=dict)
 
+    def note(self, code: str, body: object, otherwise: str) -> None:
+        """Keep one message of each code; one that tells when access resumes rather than one that does not."""
+        members = body if isinstance(body, dict) else {}
+        if code not in self.refusals or members.get("resumes_at"):
+            self.refusals[code] = str(members.get("message", otherwise))
+
 
 async def send_traffic(
     callers: tuple[Caller, ...], *, base_url: str, requests: int, on_answer: Callable[[], None], random: Random
@@ -51,7 +57,7 @@ async def send_traffic(
                 await random.choice(_KINDS)(clients[org], random)
             except openai.APIStatusError as error:
                 result.statuses[error.status_code] += 1
-                result.refusals[error.code or str(error.status_code)] = _message(error.body, str(error))
+                result.note(error.code or str(error.status_code), error.body, str(error))
             else:
                 result.statuses[200] += 1
             on_answer()
@@ -62,11 +68,6 @@ async def send_traffic(
     for client in clients.values():
         await client.close()
     return results
-
-
-def _message(body: object, otherwise: str) -> str:
-    message = body.get("message") if isinstance(body, dict) else None
-    return message if isinstance(message, str) else otherwise
 
 
 def _prompt(random: Random) -> str:
