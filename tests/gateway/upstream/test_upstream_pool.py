@@ -28,7 +28,7 @@ async def exchange(pool: UpstreamPool) -> RecordingSink:
 
 async def until(condition) -> None:
     async with asyncio.timeout(FAIL_SAFE_S):
-        while not condition():  # noqa: ASYNC110 - states of several objects, without events of their own
+        while not condition():
             await asyncio.sleep(0.001)
 
 
