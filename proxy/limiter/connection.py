@@ -1,7 +1,8 @@
 """The limiter's own connection to Redis: hiredis over one asyncio transport, all calls of a loop tick in one write.
 
 Two script calls a request are the largest part of the limiter's cost in the gateway, and most of that is the client library:
-CPU_FIGURES
+an admission and its settlement took 33 µs of CPU here against 159 µs over redis-py with 32 exchanges in flight (1 : 5), and 100 µs
+against 314 µs one at a time (1 : 3), each beside 22 µs for encoding and decoding (bench/limiter_calls.py, on a busy machine).
 What is left out makes the difference: no connection pool (one connection carries everything, in order), no per-call timer, no
 retry machinery, no reply callbacks. What is kept is what money needs: a bounded wait, a bounded number of outstanding calls, one
 explicit retry of the same script call (scripts are idempotent on the reservation) after a lost connection, and no answer to the
