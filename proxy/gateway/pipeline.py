@@ -10,12 +10,9 @@ from typing import Final, cast
 
 from aiohttp import web
 
-from proxy.domain.admission import AdmissionRequest, RateDemand, SpendDemand
-from proxy.domain.calendar_months import months_around
+from proxy.domain.admission import AdmissionRequest
 from proxy.domain.errors import ErrorCode, LimiterWipedError, Refusal, RequestRejectedError, StoreError
 from proxy.domain.exchange import Event
-from proxy.domain.rate_limit import Quantity
-from proxy.domain.spend_limit import WindowKind
 from proxy.gateway.authentication import authenticate, check_capability, check_model
 from proxy.gateway.body import ClientLeftError, read_body
 from proxy.gateway.client_connection import ClientConnection
@@ -143,28 +140,11 @@ class Pipeline:
         """Hold the worst case against every limit at once."""
         organization, credential, terms = live.parties
         asked = live.estimate
-        now_ms = self.services.now_ms()
-        rate = tuple(
-            RateDemand(
-                key=key,
-                limit=limit,
-                units=1 if limit.quantity is not Quantity.TOKENS else (asked.rate_tokens if asked is not None else 0),
-            )
-            for key, limit in terms.rate
-        )
-        spend = tuple(
-            SpendDemand(
-                key=key,
-                limit=limit,
-                periods=months_around(now_ms, organization.time_zone) if limit.kind is WindowKind.CALENDAR_MONTH else (),
-            )
-            for key, limit in terms.spend
-        )
         live.admission = AdmissionRequest(
             reservation_id=live.id,
             org=organization.id,
-            rate=rate,
-            spend=spend,
+            rate=terms.rate_demands(asked.rate_tokens if asked is not None else 0),
+            spend=terms.spend_demands(live.started_at_ms, organization.time_zone),
             hold_nano_usd=asked.hold_nano_usd if asked is not None else 0,
             hold_min_nano_usd=asked.hold_min_nano_usd if asked is not None else 0,
             floor_nano_usd=asked.input_nano_usd if asked is not None else 0,

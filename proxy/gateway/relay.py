@@ -167,7 +167,7 @@ class Relay:
             self.connection.resume()
 
     def cut(self, refusal: Refusal | None = None) -> None:
-        """Close the upstream at once and end here, with what has come so far. refusal: what to tell a client that is still there."""
+        """Close the upstream at once and end here, with what has come so far. refusal: for a client that is still there."""
         if self.ended.done():
             return
         self.refusal = refusal

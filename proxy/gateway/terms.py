@@ -1,10 +1,12 @@
 """Which limits bind a caller at a capability, and under which bucket keys."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from proxy.domain.admission import RateDemand, SpendDemand
+from proxy.domain.calendar_months import months_around
 from proxy.domain.organization import Credential, Organization
 from proxy.domain.rate_limit import LimitScope, Quantity, RateLimit
-from proxy.domain.spend_limit import SpendLimit
+from proxy.domain.spend_limit import SpendLimit, WindowKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,30 @@ class Terms:
     spend: tuple[tuple[str, SpendLimit], ...]
     needs_tokens: bool
     names: dict[str, str]
+    _single: tuple[RateDemand, ...]  # one unit of each bucket: most demands are the same for every request
+    _rolling: tuple[SpendDemand, ...]
+    _has_months: bool
+
+    def rate_demands(self, tokens: int) -> tuple[RateDemand, ...]:
+        """One unit of each bucket, but `tokens` of those that hold model tokens."""
+        return tuple(
+            [
+                demand
+                if demand.limit.quantity is not Quantity.TOKENS
+                else RateDemand(key=demand.key, limit=demand.limit, units=tokens)
+                for demand in self._single
+            ]
+        )
+
+    def spend_demands(self, now_ms: int, time_zone: str) -> tuple[SpendDemand, ...]:
+        """Every spend limit, calendar months with the months around now."""
+        if not self._has_months:
+            return self._rolling
+        months = months_around(now_ms, time_zone)
+        return tuple(
+            replace(demand, periods=months) if demand.limit.kind is WindowKind.CALENDAR_MONTH else demand
+            for demand in self._rolling
+        )
 
 
 def terms_of(organization: Organization, credential: Credential, capability: str) -> Terms:
@@ -39,6 +65,9 @@ def terms_of(organization: Organization, credential: Credential, capability: str
         spend=tuple(spend),
         needs_tokens=bool(spend) or any(limit.quantity is Quantity.TOKENS for _, limit in rate),
         names={key: limit.name for key, limit in rate} | {key: limit.name for key, limit in spend},
+        _single=tuple(RateDemand(key=key, limit=limit, units=1) for key, limit in rate),
+        _rolling=tuple(SpendDemand(key=key, limit=limit) for key, limit in spend),
+        _has_months=any(limit.kind is WindowKind.CALENDAR_MONTH for _, limit in spend),
     )
 
 
