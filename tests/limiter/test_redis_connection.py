@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fault_proxy import FaultProxy
-from limiter_values import a_rate, a_request, a_spend, an_actual
+from limiter_values import BUCKET_MS, DAY_MS, Clock, a_rate, a_request, a_spend, an_actual
+from snapshot import snapshot_of_redis
 from valkey_process import ValkeyProcess, running_valkey
 
 from proxy.domain.errors import ConfigError, StoreError
@@ -286,6 +287,21 @@ async def test_the_sweep_ends_holds_of_organizations_at_rest(connection: RedisCo
     assert await spent_and_held(limiter) == (3, 0)
 
 
+async def test_of_an_organization_at_rest_only_totals_and_events_remain(connection: RedisConnection) -> None:
+    clock, scripts = Clock(), load_scripts()
+    limiter, sweeper = RedisLimiter(connection, scripts, now_ms=clock), Sweeper(connection, scripts, now_ms=clock)
+    request = a_request("r1", 10, rate=(a_rate(),))
+    await mark_all(connection, "g1")
+    await limiter.admit(request)
+    await limiter.settle(request, an_actual(7))
+    for _ in range(3):
+        clock.now_ms += 8 * DAY_MS
+        while await sweeper.step():
+            pass
+    left = {key for key in await connection.command(b"KEYS", b"*") if not key.endswith(b":generation")}
+    assert left == {org_keys("acme").totals, partition_keys(partition_of("acme")).events}
+
+
 async def test_a_wiped_store_is_rebuilt_and_admits_again(connection: RedisConnection) -> None:
     scripts = load_scripts()
     now_ms = 1_800_000_000_000
@@ -295,6 +311,8 @@ async def test_a_wiped_store_is_rebuilt_and_admits_again(connection: RedisConnec
     for _ in range(2):  # twice is once
         posted = [(week_ago, 500), (now_ms - 600_000, 300), (now_ms, 50)]
         assert await restore_window(connection, scripts, "acme", a_spend(), posted, now_ms=now_ms) == 350
+    window = (await snapshot_of_redis(connection, "acme"))["windows"]["org:spend_7d"]
+    assert window["posted"] == {now_ms // BUCKET_MS - 2: 300, now_ms // BUCKET_MS: 50}
     await mark_all(connection, "g2")
     assert await unmarked_partitions(connection) == ()
     assert await read_generation(connection, 5) == "g2"

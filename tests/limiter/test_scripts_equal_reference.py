@@ -21,7 +21,7 @@ from proxy.limiter.wire import encode_sweep
 STEPS = int(os.environ.get("TALLYGATE_TRACE_STEPS", "20000"))
 SEED = int(os.environ.get("TALLYGATE_TRACE_SEED", "1"))
 EXPIRED_MS = 3_600_000  # shorter than the product's, so that a trace also sees it end
-STATE_EVERY = 7  # steps between two comparisons of all state
+STATE_EVERY = 7 if STEPS <= 100_000 else 71  # steps between two comparisons of all state
 
 
 async def follow(store: ScriptStore, *, steps: int, seed: int) -> None:
