@@ -3,9 +3,9 @@
 import hashlib
 import logging
 import os
+import secrets
 import socket
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from random import Random
@@ -169,7 +169,7 @@ async def open_store(settings: Settings) -> RedisConnection:
         _log.warning("store %s: %s", address, warning)
     remembered = settings.data_dir / "generation"
     if not remembered.exists() and len(await unmarked_partitions(store)) == PARTITIONS:
-        await mark_all(store, uuid.uuid4().hex)
+        await mark_all(store, secrets.token_hex(16))
     elif unmarked := await unmarked_partitions(store):
         _log.critical("store %s has lost the spend of %d partitions: it admits none until it is rebuilt", address, len(unmarked))
     if not remembered.exists():

@@ -1,9 +1,16 @@
 """Fixtures that every area's tests may use."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from valkey_process import ValkeyProcess, running_valkey
+
+# No deadline for one example: the machine may be busy. On the build server (CI=true) properties are searched longer.
+settings.register_profile("quick", deadline=None, max_examples=100)
+settings.register_profile("deep", deadline=None, max_examples=1_000, print_blob=True)
+settings.load_profile("deep" if os.environ.get("CI") else "quick")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The `tallygate` command as a user meets it."""
 
 import hashlib
+import os
 import re
 
 import pytest
@@ -17,8 +18,8 @@ from proxy.dialects.registry import dialects
 def run(monkeypatch, tmp_path):
     """Runs the command in an empty directory with an empty environment."""
     monkeypatch.chdir(tmp_path)
-    for name in ("TALLYGATE_UPSTREAM_URL", "TALLYGATE_REDIS_URL", "TALLYGATE_DATA_DIR", "TALLYGATE_CONFIG_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("TALLYGATE_")]:
+        monkeypatch.delenv(name)
     return lambda *arguments: CliRunner().invoke(main, list(arguments))
 
 
