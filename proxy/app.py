@@ -134,6 +134,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         metrics=metrics,
         session=ClientSession(trust_env=False),
         limits=GatewayLimits(
+            head_bytes_max=settings.header_bytes_max,
             body_bytes_max=settings.body_bytes_max,
             requests_open_max=settings.requests_open_max,
             lease_ms=settings.lease_seconds * 1000,

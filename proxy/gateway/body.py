@@ -1,6 +1,7 @@
 """A request body, read whole and bounded."""
 
 from aiohttp import web
+from aiohttp.http import HttpVersion11
 
 from proxy.domain.errors import ErrorCode, Refusal
 from proxy.gateway.client_connection import ClientConnection
@@ -25,7 +26,7 @@ async def read_body(request: web.BaseRequest, connection: ClientConnection, *, b
     content = request.content
     chunks: list[bytes] = []
     size = 0
-    connection.await_body()
+    connection.await_body(bytes_max)
     try:
         while True:
             chunk = await content.readany()
@@ -44,7 +45,8 @@ async def read_body(request: web.BaseRequest, connection: ClientConnection, *, b
 
 def greet_expecting(request: web.BaseRequest) -> None:
     """Ask for the body of a client that waits for `100 Continue` (RFC 9110 section 10.1.1)."""
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+    expects = request.headers.get("Expect", "").strip().lower() == "100-continue"
+    if expects and request.version >= HttpVersion11 and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 

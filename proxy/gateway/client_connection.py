@@ -3,21 +3,35 @@
 aiohttp waits for ever for request headers, keeps idle connections for an hour, and answers a malformed request with the
 offending bytes, keys included, in body and log. Here every wait has a deadline, checked once a second for all connections by
 `reap` (no timer per connection), and a malformed request gets one constant answer.
+
+A client that closes its sending side counts as gone, whatever it was waiting for: a half-closed connection cannot be told from
+one whose process has ended, and what an upstream generates for nobody still costs.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final, Protocol, cast
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-_MALFORMED: Final = (
-    b'{"type":"about:blank","title":"Bad Request","status":400,"detail":"The request is not valid HTTP/1.1.",'
-    b'"error":{"message":"The request is not valid HTTP/1.1.","type":"invalid_request_error","param":null,'
-    b'"code":"invalid_request"}}'
-)
+CHUNKING_FACTOR_MAX: Final = 8  # bytes on the wire for each byte of a body; chunks of one byte take six
+CHUNKING_BYTES_MAX: Final = 64 * 1024  # and as much again for chunk extensions and trailers of a short one
+
+
+def _constant_answer(status: HTTPStatus, message: str) -> bytes:
+    return (
+        f'{{"type":"about:blank","title":"{status.phrase}","status":{status.value},"detail":"{message}",'
+        f'"error":{{"message":"{message}","type":"invalid_request_error","param":null,"code":"invalid_request"}}}}'
+    ).encode()
+
+
+_MALFORMED: Final = _constant_answer(HTTPStatus.BAD_REQUEST, "The request is not valid HTTP/1.1.")
+_HEAD_TOO_LARGE: Final = _constant_answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +39,8 @@ class ClientTimeouts:
     """Seconds. head: from the first byte of a request to the end of its headers; idle: without a request, aiohttp's own timer.
 
     body_bytes_per_second    least rate of a request body, averaged from its start, after body_grace
-    write                    longest time that a client may take no byte of what is waiting for it
+    write                    longest time that a client may leave more waiting for it than the transport's buffer should hold, or
+                             anything at all once its connection is being closed
     """
 
     head: float = 10.0
@@ -46,9 +61,22 @@ class ClientListener(Protocol):
 class ClientConnection(RequestHandler):
     """See the module. At most one exchange at a time listens; requests that are pipelined wait their turn."""
 
-    __slots__ = ("bytes_in", "head_since", "listener", "on_malformed", "paused_since", "reading_since")
+    __slots__ = (
+        "_body",
+        "_closing_since",
+        "_head_bytes",
+        "_head_bytes_max",
+        "_wire",
+        "_wire_bytes_max",
+        "bytes_in",
+        "head_since",
+        "listener",
+        "on_malformed",
+        "paused_since",
+        "reading_since",
+    )
 
-    def __init__(self, manager: web.Server, *, on_malformed: Callable[[], None], **kwargs: Any) -> None:
+    def __init__(self, manager: web.Server, *, on_malformed: Callable[[], None], head_bytes_max: int, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self.on_malformed = on_malformed
         self.listener: ClientListener | None = None
@@ -56,6 +84,12 @@ class ClientConnection(RequestHandler):
         self.reading_since: float = -1.0  # when the exchange began to wait for its body
         self.bytes_in = 0
         self.paused_since: float = -1.0
+        self._body: StreamReader = EMPTY_PAYLOAD  # of the newest request: once it is whole, what follows is a next head
+        self._head_bytes = 0
+        self._head_bytes_max = head_bytes_max
+        self._wire_bytes_max = 0
+        self._wire: asyncio.Transport | None = None  # aiohttp forgets its own when it begins to close
+        self._closing_since: float = -1.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         manager = self._manager
@@ -63,15 +97,29 @@ class ClientConnection(RequestHandler):
             self._manager = None  # so that aiohttp forgets the connection, which it never knew
             cast("asyncio.Transport", transport).abort()
             return
+        self._wire = cast("asyncio.Transport", transport)
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         self.bytes_in += len(data)
-        if self.head_since < 0 and not self._request_in_progress:
-            self.head_since = self._loop.time()
+        requests = self._request_count
         super().data_received(data)
-        if self._messages:
+        if self._request_count != requests:
+            self._body = self._messages[-1][1]
+            self._head_bytes = 0
             self.head_since = -1.0
+        elif data and self._body.is_eof() and not self._close:
+            if not self._head_bytes:
+                self.head_since = self._loop.time()
+            self._head_bytes += len(data)
+            if self._head_bytes > self._head_bytes_max:
+                self._refuse_head()
+        if self.reading_since >= 0 and self.bytes_in > self._wire_bytes_max:
+            self.abort()  # endless chunk extensions, or a body that its reader has refused already
+
+    def eof_received(self) -> None:
+        if self.listener is not None:
+            self.listener.client_gone()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         listener, self.listener = self.listener, None
@@ -92,24 +140,28 @@ class ClientConnection(RequestHandler):
             self.listener.client_resumed()
 
     def begin(self, listener: ClientListener) -> None:
-        """An exchange starts: its head is complete, and it listens from now on."""
-        self.head_since = -1.0
+        """An exchange is admitted and listens from now on."""
         self.listener = listener
 
     def end(self) -> None:
         self.listener = None
 
-    def await_body(self) -> None:
-        """The exchange starts to read its body: from here on the least rate applies."""
+    def await_body(self, bytes_max: int) -> None:
+        """The exchange starts to read its body, of at most bytes_max: from here on the least rate applies."""
         self.reading_since = self._loop.time()
         self.bytes_in = 0
+        self._wire_bytes_max = bytes_max * CHUNKING_FACTOR_MAX + CHUNKING_BYTES_MAX
 
     def body_read(self) -> None:
         self.reading_since = -1.0
 
     def is_overdue(self, now: float, timeouts: ClientTimeouts) -> bool:
         """Whether one of the client's deadlines has passed."""
-        if self.head_since >= 0 and now - self.head_since > timeouts.head:
+        if self._wire is not None and self._wire.is_closing():
+            if self._closing_since < 0:
+                self._closing_since = now
+            return now - self._closing_since > timeouts.write
+        if self.head_since >= 0 and now - self.head_since > timeouts.head and not self._request_in_progress:
             return True
         if self.reading_since >= 0:
             late = now - self.reading_since - timeouts.body_grace
@@ -119,8 +171,16 @@ class ClientConnection(RequestHandler):
 
     def abort(self) -> None:
         """Cut the connection at once, so that the client sees an incomplete answer as incomplete."""
-        if self.transport is not None:
-            self.transport.abort()
+        if self._wire is not None:
+            self._wire.abort()
+
+    def _refuse_head(self) -> None:
+        """Answer an endless head after the requests before it, read no more, and close."""
+        self._messages.append((_ErrInfo(status=431, exc=HttpProcessingError(code=431), message=""), EMPTY_PAYLOAD))
+        self._request_count += 1
+        self._close = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def handle_error(
         self,
@@ -130,11 +190,12 @@ class ClientConnection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The one answer to what the parser refuses: constant, so that nothing of the request comes back or reaches a log."""
-        del status, exc, message
+        del exc, message
         if request.writer.output_size > 0:
             raise ConnectionError
         self.on_malformed()
-        response = web.Response(status=400, body=_MALFORMED, content_type="application/problem+json")
+        status, body = (431, _HEAD_TOO_LARGE) if status == 431 else (400, _MALFORMED)
+        response = web.Response(status=status, body=body, content_type="application/problem+json")
         response.headers["Server"] = "tallygate"
         response.force_close()
         return response
@@ -156,9 +217,12 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class ClientServer(web.Server):
     """aiohttp's low-level server (no application, no router) that makes `ClientConnection`s."""
 
-    def __init__(self, handler: Handler, *, on_malformed: Callable[[], None], connections_max: int, **kwargs: Any) -> None:
+    def __init__(
+        self, handler: Handler, *, on_malformed: Callable[[], None], connections_max: int, head_bytes_max: int, **kwargs: Any
+    ) -> None:
         super().__init__(handler, **kwargs)
         self._on_malformed = on_malformed
+        self._head_bytes_max = head_bytes_max
         self._connections_max = connections_max
 
     @property
@@ -167,4 +231,6 @@ class ClientServer(web.Server):
         return len(self._connections) >= self._connections_max
 
     def __call__(self) -> RequestHandler:
-        return ClientConnection(self, loop=self._loop, on_malformed=self._on_malformed, **self._kwargs)
+        return ClientConnection(
+            self, loop=self._loop, on_malformed=self._on_malformed, head_bytes_max=self._head_bytes_max, **self._kwargs
+        )

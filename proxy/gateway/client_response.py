@@ -45,6 +45,10 @@ class ClientResponse(web.StreamResponse):
         transport = self._protocol_.transport
         return transport is None or transport.is_closing()
 
+    def close_after(self) -> None:
+        """Make this the connection's last answer; to be said before its head is written."""
+        self._keep_alive = False
+
     def whole(self, status: int, headers: list[Header], body: bytes) -> None:
         """The complete answer in one write."""
         head = self._head(status, headers, length=len(body))

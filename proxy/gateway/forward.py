@@ -76,7 +76,7 @@ async def _stream_up(
 ) -> None:
     """Pass the body through as it comes, no faster than the upstream takes it."""
     greet_expecting(request)
-    connection.await_body()
+    connection.await_body(live.services.limits.streamed_bytes_max)
     try:
         while up.wants_body:
             chunk = await request.content.readany()

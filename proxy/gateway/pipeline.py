@@ -60,7 +60,10 @@ class Pipeline:
         """The life of a request."""
         body = b""
         refusal = (
-            self._check_open(live) or check_request(request) or self._route(live, request) or self._authenticate(live, request)
+            self._check_head(request, response)
+            or self._check_open(live)
+            or self._route(live, request)
+            or self._authenticate(live, request)
         )
         try:
             if refusal is None and live.dialect is not None:
@@ -79,6 +82,13 @@ class Pipeline:
             await forward(live, request, response, connection, self._rewritten(live, body))
         finally:
             await finish(live, response)  # whatever happened: what is held must end
+
+    def _check_head(self, request: web.BaseRequest, response: ClientResponse) -> Refusal | None:
+        """A head that two servers could read differently also casts doubt on where the next one begins."""
+        refusal = check_request(request, head_bytes_max=self.services.limits.head_bytes_max)
+        if refusal is not None:
+            response.close_after()
+        return refusal
 
     def _check_open(self, live: LiveExchange) -> Refusal | None:
         del live
@@ -105,7 +115,8 @@ class Pipeline:
         return None
 
     def _authenticate(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
-        live.client_request_id = request.headers.get("x-request-id", "")[:200] or None
+        # bytes that are not UTF-8 arrive as lone surrogates, which no event could be written with
+        live.client_request_id = request.headers.get("x-request-id", "")[:200].encode(errors="replace").decode() or None
         found = authenticate(request, live.view.directory, self.services.now_ms())
         if isinstance(found, Refusal):
             return found

@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from aiohttp import web
+from aiohttp.http import HttpVersion10, HttpVersion11
 
 from proxy.domain.errors import ErrorCode, Refusal
 from proxy.gateway.headers import VIA_PSEUDONYM
@@ -14,6 +15,7 @@ TARGET_CHARS_MAX: Final = 8 * 1024
 HEADERS_MAX: Final = 100
 HEADER_BYTES_MAX: Final = 32 * 1024
 
+_VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 # RFC 3986 section 3.3 and 3.4; square brackets in queries are common and harmless. Nothing else may stand unencoded.
 _TARGET: Final = re.compile(
     r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?\[\]-]|%[0-9A-Fa-f]{2})*)?"
@@ -27,9 +29,13 @@ _SINGLE: Final = frozenset(
 )
 
 
-def check_request(request: web.BaseRequest) -> Refusal | None:
+def check_request(request: web.BaseRequest, *, head_bytes_max: int = HEADER_BYTES_MAX) -> Refusal | None:
     """Why this request's head is refused, or None."""
-    return check_target(request.raw_path) or check_headers(request.raw_headers, is_http_1_0=request.version < (1, 1))
+    if request.version not in _VERSIONS:
+        return _refusal("The gateway speaks HTTP/1.1 and HTTP/1.0.", status=505)
+    return check_target(request.raw_path) or check_headers(
+        request.raw_headers, is_http_1_0=request.version < HttpVersion11, bytes_max=head_bytes_max
+    )
 
 
 def check_target(target: str) -> Refusal | None:
@@ -50,10 +56,12 @@ def check_target(target: str) -> Refusal | None:
     return None
 
 
-def check_headers(headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool = False) -> Refusal | None:
+def check_headers(
+    headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool = False, bytes_max: int = HEADER_BYTES_MAX
+) -> Refusal | None:
     """Bounds, framing that two readers could understand differently (RFC 9112 section 6), ambiguous identity, loops."""
-    if len(headers) > HEADERS_MAX or sum(len(name) + len(value) + 4 for name, value in headers) > HEADER_BYTES_MAX:
-        return _refusal(f"The request has more than {HEADERS_MAX} headers or {HEADER_BYTES_MAX} bytes of them.", status=431)
+    if len(headers) > HEADERS_MAX or sum(len(name) + len(value) + 4 for name, value in headers) > bytes_max:
+        return _refusal(f"The request has more than {HEADERS_MAX} headers or {bytes_max} bytes of them.", status=431)
     names = [name.lower() for name, _ in headers]
     if b"_" in b"".join(names):
         return _refusal("A header name has an underscore, which some servers take for a hyphen.")

@@ -39,6 +39,7 @@ class GatewayServer:
             self.pipeline.handle,
             on_malformed=services.metrics.bad_request,
             connections_max=connections_max,
+            head_bytes_max=services.limits.head_bytes_max,
             keepalive_timeout=timeouts.idle,
             access_log=None,
             max_line_size=LINE_BYTES_MAX,

@@ -52,10 +52,12 @@ class Observer(Protocol):
 class GatewayLimits:
     """Maxima of the data plane.
 
+    head_bytes_max          of a request's head; past it 431
     body_bytes_max          of a body that is read whole to be metered; streamed_bytes_max of one that streams through
     requests_open_max       exchanges at once; past it a new one is refused with 503
     """
 
+    head_bytes_max: int = 32_768
     body_bytes_max: int = 10_000_000
     streamed_bytes_max: int = 2_000_000_000
     requests_open_max: int = 10_000
