@@ -147,6 +147,8 @@ class RedisConnection:
                 else:
                     _, link = await loop.create_connection(new_link, address.host, address.port, ssl=address.tls)
                 await self._greet(link)
+                if not link.is_open:  # it closed between its last reply and this line
+                    raise ConnectionLostError("closed after the greeting")
         except (OSError, TimeoutError, StoreError) as error:
             if link is not None:
                 link.close()

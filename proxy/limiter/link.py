@@ -36,6 +36,10 @@ class Link(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     @property
+    def is_open(self) -> bool:
+        return self._transport is not None
+
+    @property
     def outstanding(self) -> int:
         return len(self._waiting)
 

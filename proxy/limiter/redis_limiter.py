@@ -16,7 +16,7 @@ ENDED_MS: Final = 600_000  # how long an ended reservation keeps its answer for 
 EXPIRED_MS: Final = 86_400_000  # how long an expired one waits for its late settlement
 ORGS_CACHED_MAX: Final = 100_000
 
-_SAME_ID_HELD, _WIPED, _ENDED = 1, 2, 3
+_REPEATED, _WIPED, _ENDED = 1, 2, 3  # what admit.lua and settle.lua answer beside 0, decided now
 
 
 class RedisLimiter:
@@ -84,7 +84,7 @@ class RedisLimiter:
         code, answer = await self._store.run(self._scripts.settle, self._keys_of(admission.org), args)
         if code == _WIPED:
             raise _wiped(admission.org)
-        return wire.decode_settlement(admission, answer, repeated=code == _SAME_ID_HELD)
+        return wire.decode_settlement(admission, answer, repeated=code == _REPEATED)
 
     async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowReading, ...]:
         wire.check_spend(spend)

@@ -134,6 +134,21 @@ async def test_calls_past_the_bound_fail_at_once(valkey_url: str) -> None:
     assert "more than 5 calls" in str(replies[7])
 
 
+async def test_four_workers_admit_what_one_would(valkey_url: str) -> None:
+    workers = [RedisConnection(parse_address(valkey_url), timeout_ms=10_000) for _ in range(4)]
+    for worker in workers:
+        await worker.open()
+    await mark_all(workers[0], "g1")
+    limiters = [RedisLimiter(worker, load_scripts(), now_ms=Clock()) for worker in workers]
+    spend, rate = (a_spend(1230),), (a_rate(capacity=77),)
+    by_money = await asyncio.gather(*(limiters[i % 4].admit(a_request(f"m{i}", 10, spend=spend)) for i in range(1000)))
+    by_rate = await asyncio.gather(*(limiters[i % 4].admit(a_request(f"r{i}", 0, spend=(), rate=rate)) for i in range(1000)))
+    assert (sum(d.admitted for d in by_money), sum(d.admitted for d in by_rate)) == (123, 77)
+    assert sorted(d.spend[0].held_nano_usd for d in by_money if d.admitted) == list(range(10, 1231, 10))  # one order of all
+    for worker in workers:
+        await worker.close()
+
+
 async def test_scripts_survive_a_flush_of_the_script_cache(connection: RedisConnection) -> None:
     limiter = RedisLimiter(connection, load_scripts())
     await mark_all(connection, "g1")
