@@ -6,7 +6,7 @@ from proxy.simulator.requests import Reader
 from proxy.simulator.service import Endpoint
 from proxy.simulator.wires import plain_json
 from proxy.simulator.wires.anthropic_messages import AnthropicCount, AnthropicMessages
-from proxy.simulator.wires.gemini import Gemini, GeminiCount, GeminiEmbedding
+from proxy.simulator.wires.gemini import Gemini, GeminiCount, GeminiEmbedding, GeminiEmbeddings
 from proxy.simulator.wires.openai_chat import OpenAIChat
 from proxy.simulator.wires.openai_completions import OpenAICompletions
 from proxy.simulator.wires.openai_responses import OpenAIResponses
@@ -37,6 +37,7 @@ def endpoints() -> tuple[Endpoint, ...]:
         _post(f"{model}:generateContent", "gemini", read.read_gemini, gemini, method="generateContent"),
         _post(f"{model}:streamGenerateContent", "gemini", read.read_gemini, gemini, method="streamGenerateContent"),
         _post(f"{model}:embedContent", "gemini_embedding", read.read_embed_content, GeminiEmbedding()),
+        _post(f"{model}:batchEmbedContents", "gemini_embedding", read.read_batch_embed_contents, GeminiEmbeddings()),
         _post(f"{model}:countTokens", "gemini_count", read.read_count(read.read_gemini), GeminiCount()),
         *(
             _post(path, "gloo_chat", read.read_gloo_chat, gloo_chat)

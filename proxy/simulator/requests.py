@@ -169,6 +169,14 @@ def read_embed_content(body: Json, path: Mapping[str, str], tokens: PromptTokens
     return replace(read_gemini(body, path, tokens), max_tokens=0)
 
 
+def read_batch_embed_contents(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """Gemini's batchEmbedContents: many requests of one embedContent each. `choices` is the number of vectors."""
+    asks = [read_embed_content(request, path, tokens) for request in _messages(body, "requests")]
+    if not asks:
+        raise ValueError("requests is empty")
+    return replace(asks[-1], prompt_tokens=sum(ask.prompt_tokens for ask in asks), choices=len(asks))
+
+
 def read_unmetered(body: Json, _path: Mapping[str, str], _tokens: PromptTokens) -> Ask:
     """A request without tokens. Its `query` may carry a directive."""
     return Ask(model="", prompt_tokens=0, last_text=text_in(body.get("query")), max_tokens=0, extra=dict(body))

@@ -120,6 +120,13 @@ class GeminiEmbedding(Gemini):
         return compact({"embedding": {"values": [0.25, -0.5, 0.125]}}), None
 
 
+class GeminiEmbeddings(Gemini):
+    """`batchEmbedContents`: a vector for each request, and no usage."""
+
+    def body(self, answer: Answer) -> tuple[bytes, Figures | None]:
+        return compact({"embeddings": [{"values": [0.25, -0.5, 0.125]} for _ in range(answer.ask.choices)]}), None
+
+
 def _part(answer: Answer, text: str) -> dict[str, Any]:
     if answer.is_tool_call:
         return {"functionCall": {"name": TOOL_NAME, "args": {"query": text[10:-2]}}}

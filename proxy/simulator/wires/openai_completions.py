@@ -10,7 +10,7 @@ from proxy.simulator.wires.sse import DONE, EVENT_STREAM, compact, data_event
 
 
 class OpenAICompletions:
-    """`text_completion` objects; a stream ends like a chat stream, with the usage chunk where it was asked for."""
+    """`text_completion` objects. Where a stream was asked for usage, each chunk has `"usage":null`, and a last one the usage."""
 
     headers: Final[Mapping[str, str]] = OPENAI_HEADERS
 
@@ -27,17 +27,19 @@ class OpenAICompletions:
         return compact(whole), figures
 
     def events(self, answer: Answer) -> Iterator[Event]:
+        asked = answer.ask.include_usage or answer.directive.usage is UsageStyle.ALWAYS
+        null_usage: dict[str, Any] = {"usage": None} if asked else {}
         for piece in answer.pieces():
             if piece.reasoning:
                 yield Event(b"", piece.tokens, piece.tokens)
             else:
                 chunk = self._head(answer, [_choice(piece.choice, piece.text, None)])
-                yield Event(data_event(chunk), piece.tokens)
+                yield Event(data_event(chunk | null_usage), piece.tokens)
         finish = answer.finish(stop="stop", length="length", tool="stop")
         for index in range(answer.ask.choices):
-            yield Event(data_event(self._head(answer, [_choice(index, "", finish)])))
+            yield Event(data_event(self._head(answer, [_choice(index, "", finish)]) | null_usage))
         figures = answer.figures()
-        if figures is not None and (answer.ask.include_usage or answer.directive.usage is UsageStyle.ALWAYS):
+        if figures is not None and asked:
             yield Event(data_event(self._head(answer, []) | {"usage": usage_object(figures)}), figures=figures)
         if answer.directive.done:
             yield Event(DONE)
