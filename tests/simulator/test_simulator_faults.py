@@ -25,7 +25,7 @@ def raw_request(directive: str, body: bytes, path: str = CHAT, more: str = "") -
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - the ledger has no event to wait for
+    while not condition():
         await asyncio.sleep(0)
 
 

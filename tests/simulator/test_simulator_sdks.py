@@ -93,6 +93,9 @@ async def test_the_maximum_is_respected_unless_told_otherwise(sim: Simulator, cl
     assert answer.choices[0].finish_reason == "length"
     assert last(sim).generated_tokens == 10
 
+    await client.chat.completions.create(model="gpt-4o", messages=prompt("tokens=8 reasoning=4"), max_completion_tokens=10)
+    assert (last(sim).generated_tokens, last(sim).reasoning_tokens) == (10, 4)  # reasoning counts towards the maximum
+
     await client.chat.completions.create(model="gpt-4o", messages=prompt("over_generate=7"), max_completion_tokens=10)
     assert last(sim).generated_tokens == 17
 
