@@ -1,10 +1,16 @@
 """A request body, read whole and bounded."""
 
+from typing import Final
+
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from proxy.domain.errors import ErrorCode, Refusal
 from proxy.gateway.client_connection import ClientConnection
+
+MALFORMED_BODY: Final = Refusal(
+    status=400, code=ErrorCode.INVALID_REQUEST, message="The chunks of the request body are malformed.", should_retry=False
+)
 
 
 class ClientLeftError(Exception):
@@ -36,7 +42,9 @@ async def read_body(request: web.BaseRequest, connection: ClientConnection, *, b
             if size > bytes_max:
                 return b"", too_large(bytes_max)
             chunks.append(chunk)
-    except (ConnectionError, web.RequestPayloadError) as error:
+    except web.RequestPayloadError:
+        return b"", MALFORMED_BODY
+    except ConnectionError as error:
         raise ClientLeftError from error
     finally:
         connection.body_read()

@@ -66,6 +66,7 @@ class ClientConnection(RequestHandler):
         "_closing_since",
         "_head_bytes",
         "_head_bytes_max",
+        "_unanswered",
         "_wire",
         "_wire_bytes_max",
         "bytes_in",
@@ -85,6 +86,7 @@ class ClientConnection(RequestHandler):
         self.bytes_in = 0
         self.paused_since: float = -1.0
         self._body: StreamReader = EMPTY_PAYLOAD  # of the newest request: once it is whole, what follows is a next head
+        self._unanswered = 0  # requests parsed whose exchange has not ended
         self._head_bytes = 0
         self._head_bytes_max = head_bytes_max
         self._wire_bytes_max = 0
@@ -105,7 +107,11 @@ class ClientConnection(RequestHandler):
         requests = self._request_count
         super().data_received(data)
         if self._request_count != requests:
-            self._body = self._messages[-1][1]
+            newest, body = self._messages[-1]
+            if isinstance(newest, _ErrInfo) and not self._body.is_eof():
+                self._break_body()
+            self._body = body
+            self._unanswered += self._request_count - requests
             self._head_bytes = 0
             self.head_since = -1.0
         elif data and self._body.is_eof() and not self._close:
@@ -145,6 +151,7 @@ class ClientConnection(RequestHandler):
 
     def end(self) -> None:
         self.listener = None
+        self._unanswered -= 1
 
     def await_body(self, bytes_max: int) -> None:
         """The exchange starts to read its body, of at most bytes_max: from here on the least rate applies."""
@@ -174,6 +181,12 @@ class ClientConnection(RequestHandler):
         if self._wire is not None:
             self._wire.abort()
 
+    def _break_body(self) -> None:
+        """Its framing is malformed; aiohttp would let its reader wait for ever. One that is only read away just ends."""
+        if self._unanswered:
+            self._body.set_exception(web.RequestPayloadError("the body's framing is malformed"))
+        self._body.feed_eof()
+
     def _refuse_head(self) -> None:
         """Answer an endless head after the requests before it, read no more, and close."""
         self._messages.append((_ErrInfo(status=431, exc=HttpProcessingError(code=431), message=""), EMPTY_PAYLOAD))
@@ -197,6 +210,7 @@ class ClientConnection(RequestHandler):
         status, body = (431, _HEAD_TOO_LARGE) if status == 431 else (400, _MALFORMED)
         response = web.Response(status=status, body=body, content_type="application/problem+json")
         response.headers["Server"] = "tallygate"
+        response.headers["Connection"] = "close"  # which aiohttp leaves out, its stand-in request being of HTTP/1.0
         response.force_close()
         return response
 

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from proxy.domain.exchange import Event
 from proxy.gateway.authentication import query_key
-from proxy.gateway.body import greet_expecting, too_large
+from proxy.gateway.body import MALFORMED_BODY, greet_expecting, too_large
 from proxy.gateway.client_connection import ClientConnection
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.finish import early_headers
@@ -89,7 +89,9 @@ async def _stream_up(
                 break
             up.write_body(chunk)
             await up.drain()
-    except (ConnectionError, web.RequestPayloadError, ValueError):
+    except web.RequestPayloadError:
+        relay.cut(MALFORMED_BODY)
+    except (ConnectionError, ValueError):
         relay.client_gone()
         relay.cut()
     finally:
