@@ -139,6 +139,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
             requests_open_max=settings.requests_open_max,
             lease_ms=settings.lease_seconds * 1000,
             checkpoint_seconds=settings.checkpoint_seconds,
+            settle_deadline_ms=settings.settle_deadline_ms,
         ),
         timeouts=ClientTimeouts(
             head=settings.header_timeout_seconds,

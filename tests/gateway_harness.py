@@ -93,12 +93,16 @@ class RecordingMetrics:
         self.bad_requests = 0
         self.failed_open: list[str] = []
         self.reloads: list[bool] = []
+        self.warnings: list[tuple[str, str, int]] = []
 
     def refused(self, org: str, credential: str, capability: str, limit: str) -> None:
         self.refusals.append((org, credential, capability, limit))
 
     def shadow_refused(self, org: str, credential: str, capability: str, limit: str) -> None:
         self.refusals.append((org, credential, capability, f"shadow:{limit}"))
+
+    def spend_warned(self, org: str, limit: str, permille: int) -> None:
+        self.warnings.append((org, limit, permille))
 
     def observe(self, capability: str, seconds: float, first_byte_seconds: float | None, overhead_seconds: float) -> None:
         assert seconds >= overhead_seconds >= 0

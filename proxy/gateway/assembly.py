@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import ClientSession
 
@@ -18,6 +19,7 @@ from proxy.gateway.routes import RouteTable
 from proxy.gateway.server import GatewayServer
 from proxy.gateway.services import Fallback, GatewayLimits, Observer, Services, Tokenizer, View
 from proxy.gateway.settlement import Settler
+from proxy.gateway.spend_warnings import tell_warned
 from proxy.gateway.spool import Spool
 from proxy.gateway.upstream import UpstreamClient
 from proxy.gateway.upstream_auth import UpstreamCredentials
@@ -61,7 +63,12 @@ class Gateway(GatewayServer):
             view=view_of(config, parts, {}),
             limiter=parts.limiter,
             fallback=parts.fallback,
-            settler=Settler(parts.limiter, parts.spool),
+            settler=Settler(
+                parts.limiter,
+                parts.spool,
+                deadline_ms=parts.limits.settle_deadline_ms,
+                on_warned=partial(tell_warned, parts.metrics),
+            ),
             tokens=parts.tokens,
             dialects=parts.dialects,
             plain=parts.plain,

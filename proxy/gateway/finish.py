@@ -1,11 +1,9 @@
 """How an exchange ends: settled first, then the client sees the end of its answer. Or refused, in the dialect's own shape."""
 
-import logging
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Final
 
-from proxy.domain.admission import Settlement
 from proxy.domain.errors import Refusal
 from proxy.domain.exchange import Event, State
 from proxy.domain.money import usd_text
@@ -16,7 +14,6 @@ from proxy.gateway.live_exchange import Account, LiveExchange
 from proxy.gateway.refusals import INTERNAL_ERROR
 
 _LABEL_OTHER: Final = "other"
-_log = logging.getLogger(__name__)
 
 
 async def finish(live: LiveExchange, response: ClientResponse) -> None:
@@ -34,10 +31,9 @@ async def finish(live: LiveExchange, response: ClientResponse) -> None:
     account = live.account()
     if live.is_fallback:
         live.services.fallback.end(admission)
-    settlement = await live.services.settler.settle(admission, live.actual(account), owed=account.owed)
+    await live.services.settler.settle(admission, live.actual(account), owed=account.owed)
     if live.lifecycle.state is State.METERED:
         live.apply(Event.SETTLEMENT_POSTED)
-    _log_warnings(live, settlement)
     if relay.failure is not None:
         live.services.metrics.upstream_error(relay.failure.kind)
     _write_end(live, response, account)
@@ -163,15 +159,3 @@ def _cost_headers(account: Account) -> list[Header]:
         (b"tallygate-cost-usd", usd_text(account.cost_nano_usd).encode()),
         (b"tallygate-usage-source", account.metered.source.encode()),
     ]
-
-
-def _log_warnings(live: LiveExchange, settlement: Settlement | None) -> None:
-    if settlement is None or live.organization is None or live.terms is None:
-        return
-    for warned in settlement.warned:
-        _log.warning(
-            "organization %s has spent %g %% of its limit %s",
-            live.organization.id,
-            warned.permille / 10,
-            live.terms.names.get(warned.key, warned.key),
-        )

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
-from proxy.domain.admission import Actual, AdmissionRequest, Settlement
+from proxy.domain.admission import Actual, AdmissionRequest, Settlement, Warned
 from proxy.domain.errors import StoreError
 from proxy.gateway.spool import Spool, SpooledSettlement, SpoolFullError
 from proxy.limiter.port import Limiter
@@ -14,11 +15,24 @@ _log = logging.getLogger(__name__)
 
 
 class Settler:
-    """Ends reservations. A settlement is acknowledged by the limiter, or on disk, or (the disk being full too) in the log."""
+    """Ends reservations. A settlement is acknowledged by the limiter, or on disk, or (the disk being full too) in the log.
 
-    def __init__(self, limiter: Limiter, spool: Spool) -> None:
+    deadline_ms   how long the limiter's acknowledgement is waited for
+    on_warned     called for each threshold that a settlement crossed, also one that was replayed
+    """
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        spool: Spool,
+        *,
+        deadline_ms: int = 2_000,
+        on_warned: Callable[[AdmissionRequest, Warned], None] = lambda _admission, _warned: None,
+    ) -> None:
         self._limiter = limiter
         self._spool = spool
+        self._deadline_s = deadline_ms / 1000
+        self._on_warned = on_warned
 
     @property
     def is_saturated(self) -> bool:
@@ -26,9 +40,15 @@ class Settler:
         return self._spool.is_full
 
     async def settle(self, admission: AdmissionRequest, actual: Actual, *, owed: bool) -> Settlement | None:
-        """The limiter's settlement, or None if it went to the spool. owed False releases the hold."""
+        """The limiter's settlement, or None if it went to the spool. owed False releases the hold.
+
+        Past the deadline the call is no longer waited for, but it may still be applied: the replay of the spool finds that out.
+        """
         try:
-            return await self._post(admission, actual, owed=owed)
+            async with asyncio.timeout(self._deadline_s):
+                return await self._post(admission, actual, owed=owed)
+        except TimeoutError:
+            _log.warning("settlement of %s goes to the spool: no answer in time", admission.reservation_id)
         except StoreError as error:
             _log.warning("settlement of %s goes to the spool: %s", admission.reservation_id, error)
         try:
@@ -38,7 +58,7 @@ class Settler:
         return None
 
     async def replay(self) -> int:
-        """Settle what is spooled, oldest first, until the limiter fails; returns how many were settled."""
+        """Settle what is spooled, oldest first, until the limiter fails; returns how many were settled. Raises OSError."""
         if self._spool.is_empty:
             return 0
         records = await self._spool.read()
@@ -56,9 +76,16 @@ class Settler:
     async def replay_forever(self) -> None:
         """Replay at start and then every second while there is something to replay."""
         while True:
-            await self.replay()
+            try:
+                await self._spool.keep_room()
+                await self.replay()
+            except OSError as error:
+                _log.error("spool not replayed: %s", error.strerror)
             await asyncio.sleep(_REPLAY_EVERY_S)
 
     async def _post(self, admission: AdmissionRequest, actual: Actual, *, owed: bool) -> Settlement:
         post = self._limiter.settle if owed else self._limiter.release
-        return await post(admission, actual)
+        settlement = await post(admission, actual)
+        for warned in settlement.warned:
+            self._on_warned(admission, warned)
+        return settlement

@@ -1,8 +1,11 @@
 """Settlements that the limiter could not take, kept on disk until it can.
 
-A record is a 4-byte length, a 4-byte CRC-32 (both big-endian) and a JSON payload; it is fsynced before the client sees its answer's
-end. A torn tail (the process died while writing) ends the file: what was never acknowledged was never promised. Replaying is
-idempotent, since every settlement is. Bounded by bytes_max; while the spool is full, nothing new is admitted.
+The file begins with 8 bytes: where its first record that still counts starts. A record is a 4-byte length, a 4-byte CRC-32 (all
+big-endian) and a JSON payload; it is fsynced before the client sees its answer's end. A torn tail (the process died while writing)
+is cut off at the next start: what was never acknowledged was never promised. Replaying is idempotent, since every settlement is.
+
+Bounded by bytes_max, and on the disk: behind the records there is always room for those of the requests that are admitted already.
+While the spool is full, or that room cannot be had, nothing new is admitted.
 """
 
 import asyncio
@@ -14,12 +17,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 
 from proxy.domain.admission import Actual, AdmissionRequest
 
+ROOM_BYTES: Final = 16 << 20  # 5,000 open requests at about 2.5 KB each, and some more
+_STEP_BYTES: Final = 1 << 20  # reserved at once, so that not every record has to ask for blocks
+_START: Final = struct.Struct(">Q")
 _FRAME: Final = struct.Struct(">II")
 _RECORD_BYTES_MAX: Final = 1_000_000
 _log = logging.getLogger(__name__)
@@ -39,89 +45,165 @@ class SpoolFullError(Exception):
 
 
 class Spool:
-    """An append-only file per worker. One writer thread keeps records in order and the event loop from waiting for a disk."""
+    """A file per worker. One writer thread keeps records in order and the event loop from waiting for a disk."""
 
-    def __init__(self, path: Path, *, bytes_max: int) -> None:
+    def __init__(self, path: Path, *, bytes_max: int, room_bytes: int = ROOM_BYTES) -> None:
         self._path = path
         self._bytes_max = bytes_max
+        self._room_bytes = room_bytes
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(SpooledSettlement)
+        self._start = self._end = _START.size  # of the records that count, as offsets
+        self._reserved = 0  # length of the file, with blocks of its own
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._size = path.stat().st_size if path.exists() else 0
+        self._load()
 
     @property
     def is_empty(self) -> bool:
-        return self._size == 0
-
-    @property
-    def size_bytes(self) -> int:
-        return self._size
+        return self._end == self._start
 
     @property
     def is_full(self) -> bool:
-        return self._size >= self._bytes_max
+        return self._end - _START.size >= self._bytes_max or not self._has_room
+
+    @property
+    def _has_room(self) -> bool:
+        return self._reserved >= self._end + self._room_bytes
 
     async def append(self, record: SpooledSettlement) -> None:
         """Store a record durably. Raises SpoolFullError if there is no room; then it is nowhere but in the log."""
         payload = self._encoder.encode(record)
         frame = _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
-        if self._size + len(frame) > self._bytes_max + _RECORD_BYTES_MAX:
-            raise SpoolFullError(f"{self._path.name} holds {self._size} bytes")
+        if len(payload) > _RECORD_BYTES_MAX or self._end + len(frame) > self._bytes_max + self._room_bytes + _START.size:
+            raise SpoolFullError(f"{self._path.name} holds {self._end - self._start} bytes")
         try:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._append, frame)
         except OSError as error:
             raise SpoolFullError(str(error)) from error
 
     async def read(self) -> list[SpooledSettlement]:
-        """Every whole record, oldest first."""
+        """Every whole record, oldest first. Raises OSError."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: list(self._records()))
 
     async def drop(self, count: int) -> None:
-        """Forget the oldest `count` records, which have been settled."""
+        """Forget the oldest `count` records, which have been settled. Raises OSError; then they are read again."""
         await asyncio.get_running_loop().run_in_executor(self._executor, self._drop, count)
+
+    async def keep_room(self) -> None:
+        """Try again to have the room, if there was none: the disk may have been cleared."""
+        if not self._has_room:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._load)
 
     def close(self) -> None:
         self._executor.shutdown(wait=True)
 
+    def _load(self) -> None:
+        """Find the records' end, cut off what is torn behind it, and reserve the room."""
+        try:
+            with self._opened() as file:
+                self._start = self._end = _start_of(file)
+                for payload in self._payloads(file):
+                    self._end += _FRAME.size + len(payload)
+                file.truncate(self._end)
+                self._reserved = self._end
+                self._reserve(file)
+        except OSError as error:
+            _log.error("spool %s cannot be used: %s", self._path.name, error.strerror)
+
+    def _opened(self) -> BinaryIO:
+        return os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
+
+    def _reserve(self, file: BinaryIO) -> None:
+        """Have blocks behind the records. Where there are none, what is reserved stays as it is, and the spool is full."""
+        if self._has_room:
+            return
+        try:
+            _allocate(file, self._end, self._room_bytes + _STEP_BYTES)
+            self._reserved = self._end + self._room_bytes + _STEP_BYTES
+        except OSError as error:
+            _log.error("spool %s: no room on the disk: %s", self._path.name, error.strerror)
+
     def _append(self, frame: bytes) -> None:
-        with self._path.open("ab") as file:
-            start = file.tell()
+        with self._opened() as file:
             try:
-                file.write(frame)
-                file.flush()
+                _write(file, self._end, frame)
+                if self._end == _START.size:
+                    _write(file, 0, _START.pack(self._start))
                 os.fsync(file.fileno())
             except OSError:
-                file.truncate(start)
+                file.truncate(self._end)
+                self._reserved = self._end
                 raise
-            self._size = file.tell()
+            self._end += len(frame)
+            self._reserve(file)
 
     def _records(self) -> Iterator[SpooledSettlement]:
-        for payload in self._payloads():
-            try:
-                yield self._decoder.decode(payload)
-            except msgspec.DecodeError:
-                _log.exception("spool %s: a record of %d bytes cannot be read and is skipped", self._path.name, len(payload))
+        with self._opened() as file:
+            for payload in self._payloads(file):
+                try:
+                    yield self._decoder.decode(payload)
+                except msgspec.DecodeError:
+                    _log.exception("spool %s: a record of %d bytes cannot be read and is skipped", self._path.name, len(payload))
 
-    def _payloads(self) -> Iterator[bytes]:
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            while len(header := file.read(_FRAME.size)) == _FRAME.size:
-                length, crc = _FRAME.unpack(header)
-                payload = file.read(length) if length <= _RECORD_BYTES_MAX else b""
-                if len(payload) != length or zlib.crc32(payload) != crc:
-                    _log.error("spool %s: torn record at byte %d", self._path.name, file.tell())
-                    return
-                yield payload
+    def _payloads(self, file: BinaryIO) -> Iterator[bytes]:
+        file.seek(self._start)
+        while len(header := file.read(_FRAME.size)) == _FRAME.size:
+            length, crc = _FRAME.unpack(header)
+            if not length:
+                return  # the room behind the records
+            payload = file.read(length) if length <= _RECORD_BYTES_MAX else b""
+            if len(payload) != length or zlib.crc32(payload) != crc:
+                _log.error("spool %s: torn record before byte %d", self._path.name, file.tell())
+                return
+            yield payload
 
     def _drop(self, count: int) -> None:
-        kept = list(self._payloads())[count:]
-        fresh = self._path.with_suffix(".new")
-        with fresh.open("wb") as file:
-            for payload in kept:
-                file.write(_FRAME.pack(len(payload), zlib.crc32(payload)) + payload)
-            file.flush()
+        """Moves the start, which needs no disk. A file whose records are all settled, or half of it, gives way to a fresh one."""
+        with self._opened() as file:
+            start = self._start
+            for _, payload in zip(range(count), self._payloads(file), strict=False):
+                start += _FRAME.size + len(payload)
+            _write(file, 0, _START.pack(start))
             os.fsync(file.fileno())
-        fresh.replace(self._path)
-        self._size = self._path.stat().st_size
+            self._start = start
+            if start < self._end and start < self._bytes_max // 2:
+                return
+            file.seek(start)
+            kept = file.read(self._end - start)
+        fresh = self._path.with_suffix(".new")
+        try:
+            with fresh.open("wb", buffering=0) as file:
+                _write(file, 0, _START.pack(_START.size) + kept)
+                _allocate(file, _START.size + len(kept), self._room_bytes + _STEP_BYTES)
+                os.fsync(file.fileno())
+            fresh.replace(self._path)
+        except OSError as error:
+            fresh.unlink(missing_ok=True)
+            _log.warning("spool %s keeps its length: %s", self._path.name, error.strerror)
+            return
+        self._start, self._end = _START.size, _START.size + len(kept)
+        self._reserved = self._end + self._room_bytes + _STEP_BYTES
+
+
+def _start_of(file: BinaryIO) -> int:
+    """Where the first record starts: as the file says, once it says so."""
+    head = os.pread(file.fileno(), _START.size, 0)
+    return max(_START.size, _START.unpack(head)[0] if len(head) == _START.size else 0)
+
+
+def _write(file: BinaryIO, offset: int, data: bytes) -> None:
+    """All of it, or OSError: a disk that is nearly full takes a part first."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file.fileno(), view, offset)
+        offset += written
+        view = view[written:]
+
+
+def _allocate(file: BinaryIO, offset: int, length: int) -> None:
+    """Zeros that have their blocks on the disk."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), offset, length)
+    else:  # macOS
+        _write(file, offset, bytes(length))

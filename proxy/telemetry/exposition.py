@@ -17,6 +17,7 @@ _NANO: Final = 1_000_000_000
 _WORKER_FAMILIES: Final = (
     metrics.REFUSED,
     metrics.SHADOW_REFUSED,
+    metrics.SPEND_WARNINGS,
     metrics.REQUEST_SECONDS,
     metrics.FIRST_BYTE_SECONDS,
     metrics.OVERHEAD_SECONDS,

@@ -16,6 +16,7 @@ from proxy.telemetry.metrics import (
     REFUSED,
     REQUEST_SECONDS,
     SHADOW_REFUSED,
+    SPEND_WARNINGS,
     UPSTREAM_ERRORS,
     Metric,
 )
@@ -41,7 +42,16 @@ class GatewayMetrics:
         self._children: dict[tuple[str, tuple[str, ...]], int] = {}
         self._refused: dict[tuple[str, str, str, str], int] = {}
         self._answers: dict[str, tuple[int, int]] = {}
-        for metric in (REFUSED, SHADOW_REFUSED, REQUEST_SECONDS, FIRST_BYTE_SECONDS, FAIL_OPEN, UPSTREAM_ERRORS, CONFIG_RELOADS):
+        for metric in (
+            REFUSED,
+            SHADOW_REFUSED,
+            SPEND_WARNINGS,
+            REQUEST_SECONDS,
+            FIRST_BYTE_SECONDS,
+            FAIL_OPEN,
+            UPSTREAM_ERRORS,
+            CONFIG_RELOADS,
+        ):
             self._child(metric, (OTHER,) * len(metric.labels))
         for kind in sorted(UPSTREAM_ERROR_KINDS):  # present at 0 from the start, so that the first failure is an increase
             self._child(UPSTREAM_ERRORS, (kind,))
@@ -79,6 +89,11 @@ class GatewayMetrics:
         """A limit in shadow mode would have refused."""
         labels = (*self._known.exchange(org, credential, capability), self._known.limit(limit))
         self._cells[self._child(SHADOW_REFUSED, labels)] += 1
+
+    def spend_warned(self, org: str, limit: str, permille: int) -> None:
+        """Spend crossed a threshold of a limit, given in thousandths of it."""
+        labels = (self._known.organization(org), self._known.limit(limit), f"{permille / 1000:g}")
+        self._cells[self._child(SPEND_WARNINGS, labels)] += 1
 
     def observe(self, capability: str, seconds: float, first_byte_seconds: float | None, overhead_seconds: float) -> None:
         """One finished request. first_byte_seconds is None if the upstream sent no body."""

@@ -31,10 +31,13 @@ class KnownLabels:
     def exchange(self, org: str, credential: str, capability: str) -> tuple[str, str, str]:
         """The labels of one exchange. A credential without its organization says nothing, so it falls with it."""
         return (
-            org if org in self.organizations else OTHER,
+            self.organization(org),
             credential if (org, credential) in self.credentials else OTHER,
             self.capability(capability),
         )
+
+    def organization(self, org: str) -> str:
+        return org if org in self.organizations else OTHER
 
     def capability(self, capability: str) -> str:
         return capability if capability in self.capabilities else OTHER

@@ -157,6 +157,12 @@ SHADOW_REFUSED: Final = Metric(
     labels=(*_EXCHANGE, "limit"),
     help="Requests that a limit in shadow mode would have refused.",
 )
+SPEND_WARNINGS: Final = Metric(
+    name="tallygate_spend_warnings_total",
+    kind=Kind.COUNTER,
+    labels=("org", "limit", "threshold"),
+    help="Crossings of a spend limit's warning thresholds (a fraction of the limit), each told once.",
+)
 REQUEST_SECONDS: Final = Metric(
     name="tallygate_request_seconds",
     kind=Kind.HISTOGRAM,
@@ -246,7 +252,7 @@ METRICS: Final = (
     REQUESTS, TOKENS, CACHED_TOKENS, REASONING_TOKENS, SPEND, SPEND_CREDITED, TOKENS_CREDITED, USAGE_SOURCE,
     ODD_SETTLEMENTS, HOLDS_EXPIRED, LEDGER_LAG,
     SPEND_WINDOW, SPEND_HELD, SPEND_LIMIT, PAUSED, ORGANIZATIONS_SKIPPED, SCRAPE_ERRORS,
-    REFUSED, SHADOW_REFUSED, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, OPEN_REQUESTS, FAIL_OPEN, UPSTREAM_ERRORS,
-    BAD_REQUESTS, CONFIG_RELOADS,
+    REFUSED, SHADOW_REFUSED, SPEND_WARNINGS, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, OPEN_REQUESTS,
+    FAIL_OPEN, UPSTREAM_ERRORS, BAD_REQUESTS, CONFIG_RELOADS,
     BUILD_INFO, WORKER_UP, WORKER_STARTS, WORKER_CPU, WORKER_MEMORY, WORKER_FILES,
 )  # fmt: skip

@@ -64,7 +64,7 @@ async def test_a_torn_tail_costs_only_the_last_record(tmp_path: Path, lost: int)
     spool = Spool(path, bytes_max=10_000)
     for number in range(3):
         await spool.append(a_record(number))
-    path.write_bytes(path.read_bytes()[:-lost])
+    path.write_bytes(path.read_bytes().rstrip(b"\0")[:-lost])
 
     assert [record.actual.cost_nano_usd for record in await spool.read()] == [0, 1]
     spool.close()
@@ -75,7 +75,7 @@ async def test_a_damaged_byte_is_noticed(tmp_path: Path) -> None:
     spool = Spool(path, bytes_max=10_000)
     await spool.append(a_record(0))
     await spool.append(a_record(1))
-    data = bytearray(path.read_bytes())
+    data = bytearray(path.read_bytes().rstrip(b"\0"))
     data[-3] ^= 1
     path.write_bytes(data)
 
@@ -89,6 +89,62 @@ async def test_a_full_spool_says_so_and_takes_what_was_already_admitted(tmp_path
 
     assert spool.is_full
     await spool.append(a_record(1))
+    spool.close()
+
+
+async def test_what_follows_a_torn_tail_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "0.spool"
+    spool = Spool(path, bytes_max=10_000)
+    for number in range(3):
+        await spool.append(a_record(number))
+    spool.close()
+    path.write_bytes(path.read_bytes().rstrip(b"\0")[:-5])
+
+    after = Spool(path, bytes_max=10_000)
+    await after.append(a_record(7))
+
+    assert [record.actual.cost_nano_usd for record in await after.read()] == [0, 1, 7]
+    after.close()
+
+
+async def test_the_space_of_what_was_settled_is_given_back(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "0.spool", bytes_max=3_000, room_bytes=10_000)
+    for _ in range(20):  # ten times what fits at once
+        while not spool.is_full:
+            await spool.append(a_record(1))
+        kept = len(await spool.read())
+        await spool.drop(kept - 1)
+        assert not spool.is_full
+    assert len(await spool.read()) == 1
+    assert not list(tmp_path.glob("*.new"))
+    spool.close()
+
+
+async def test_what_was_dropped_stays_dropped_after_a_restart(tmp_path: Path) -> None:
+    first = Spool(tmp_path / "0.spool", bytes_max=1_000_000)
+    for number in range(4):
+        await first.append(a_record(number))
+    await first.drop(3)
+    first.close()
+
+    second = Spool(tmp_path / "0.spool", bytes_max=1_000_000)
+    assert [record.actual.cost_nano_usd for record in await second.read()] == [3]
+    second.close()
+
+
+async def test_a_disk_without_room_for_what_is_admitted_closes_admission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("os.posix_fallocate", no_room)
+        spool = Spool(tmp_path / "0.spool", bytes_max=100_000)
+        assert spool.is_full
+        await spool.keep_room()
+        assert spool.is_full
+    await spool.keep_room()
+
+    assert not spool.is_full
     spool.close()
 
 

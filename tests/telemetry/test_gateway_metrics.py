@@ -6,13 +6,13 @@ from proxy.domain.errors import ErrorCode
 from proxy.telemetry.count_file import CountFile, read_counts
 from proxy.telemetry.gateway_metrics import GatewayMetrics
 from proxy.telemetry.labels import KnownLabels
-from proxy.telemetry.metrics import OPEN_REQUESTS, OVERHEAD_SECONDS, REFUSED, REQUEST_SECONDS
+from proxy.telemetry.metrics import OPEN_REQUESTS, OVERHEAD_SECONDS, REFUSED, REQUEST_SECONDS, SPEND_WARNINGS
 
 KNOWN = KnownLabels(
     organizations=frozenset({"acme", "globex"}),
     credentials=frozenset({("acme", "acme-prod")}),
     capabilities=frozenset({"chat"}),
-    limits=frozenset({"requests_per_1m", *ErrorCode}),
+    limits=frozenset({"requests_per_1m", "spend_7d", *ErrorCode}),
 )
 
 
@@ -39,6 +39,16 @@ def test_a_refusal_is_counted_under_its_labels(metrics, tmp_path):
     metrics.refused("acme", "acme-prod", "chat", "requests_per_1m")
 
     assert _refused(tmp_path) == {("acme", "acme-prod", "chat", "requests_per_1m"): 2}
+
+
+def test_a_crossed_threshold_is_counted_under_its_fraction(metrics, tmp_path):
+    metrics.spend_warned("acme", "spend_7d", 800)
+    metrics.spend_warned("nobody", "whatever", 950)
+
+    counts = {
+        labels: cells[0] for (name, labels), cells in read_counts(tmp_path, "worker-0").items() if name == SPEND_WARNINGS.name
+    }
+    assert counts["acme", "spend_7d", "0.8"] == counts["other", "other", "0.95"] == 1
 
 
 def test_what_a_caller_made_up_is_counted_as_other_and_makes_no_series(metrics, tmp_path):
