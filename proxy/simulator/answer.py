@@ -178,8 +178,8 @@ class Wire(Protocol):
     def error(self, status: int, message: str) -> bytes:
         """An error body in the provider's real shape."""
 
-    def stream_error(self, message: str) -> bytes:
-        """An error inside a running stream."""
+    def stream_error(self, answer: Answer, message: str) -> bytes:
+        """An error inside a running stream, after its first event."""
 
 
 def make_answer(*, sequence: int, created: int, ask: Ask, directive: Directive, tokens_default: int) -> Answer:

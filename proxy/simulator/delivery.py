@@ -58,6 +58,7 @@ class Delivery:
             data = self._gzip.compress(data) + self._gzip.flush()
         await self._line.open(200, self._headers("application/json"), length=len(data))
         await self._put(data, 0)
+        self._record.delivered_tokens = self._record.generated_tokens
         if figures is not None:
             self._record.reported = (figures.prompt, figures.completion)
 
@@ -78,6 +79,7 @@ class Delivery:
                     data = self._gzip.compress(data) + self._gzip.flush(zlib.Z_SYNC_FLUSH)
                 await self._put(data, position)
             position += 1
+            self._record.delivered_tokens += event.tokens
             if event.figures is not None:
                 self._record.reported = (event.figures.prompt, event.figures.completion)
         if self._gzip:
@@ -131,7 +133,7 @@ class Delivery:
             case Fault.STALL:
                 await asyncio.Event().wait()
             case Fault.ERROR if streamed:
-                await line.send(self._wire.stream_error("The simulator was asked to fail."))
+                await line.send(self._wire.stream_error(self._answer, "The simulator was asked to fail."))
                 await line.finish(whole=False)
             case Fault.BAD_CHUNK if streamed:
                 line.raw(b"not-a-size\r\n" + data + b"\r\n")

@@ -14,6 +14,7 @@ class Served:
     accepted            the model began to work, so a provider would bill: prompt_tokens and generated_tokens are then owed
     prompt_tokens       input tokens, cached and cache-written ones included
     generated_tokens    output tokens generated until the end or until the client was gone, reasoning included
+    delivered_tokens    those among them whose event was handed to the socket whole; reasoning that is not shown never is
     reasoning_tokens    those among them that were reasoning
     reported            the usage that was really sent, as (prompt, completion) in the normal form; None if none was.
                         Odd on purpose where the directive asked for an odd style
@@ -37,6 +38,7 @@ class Served:
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     generated_tokens: int = 0
+    delivered_tokens: int = 0
     reasoning_tokens: int = 0
     reported: tuple[Any, Any] | None = None
     request_bytes: int = 0

@@ -122,7 +122,8 @@ class AnthropicMessages:
     def error(self, status: int, message: str) -> bytes:
         return compact(_error(ERROR_TYPES.get(status, "api_error"), message) | {"request_id": "req_sim"})
 
-    def stream_error(self, message: str) -> bytes:
+    def stream_error(self, answer: Answer, message: str) -> bytes:
+        del answer
         return named_event("error", _error("overloaded_error", message))
 
 

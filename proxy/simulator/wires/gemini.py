@@ -101,8 +101,10 @@ class Gemini:
             error["details"] = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "58s"}]
         return compact({"error": error})
 
-    def stream_error(self, message: str) -> bytes:
-        return b"data: " + self.error(503, message) + b"\r\n\r\n"
+    def stream_error(self, answer: Answer, message: str) -> bytes:
+        """An event like any other, or the last element of the array."""
+        error = self.error(503, message)
+        return b"data: " + error + b"\r\n\r\n" if answer.ask.alt == "sse" else b"\n,\r\n" + error + b"\n]\n"
 
 
 class GeminiCount(Gemini):

@@ -168,7 +168,8 @@ class OpenAIChat:
     def error(self, status: int, message: str) -> bytes:
         return compact(error_object(status, message))
 
-    def stream_error(self, message: str) -> bytes:
+    def stream_error(self, answer: Answer, message: str) -> bytes:
+        del answer
         return data_event(error_object(500, message))
 
 

@@ -103,7 +103,8 @@ class OpenAIResponses:
     def error(self, status: int, message: str) -> bytes:
         return compact(error_object(status, message))
 
-    def stream_error(self, message: str) -> bytes:
+    def stream_error(self, answer: Answer, message: str) -> bytes:
+        del answer
         error = {"type": "error", "code": "server_error", "message": message, "param": None, "sequence_number": 0}
         return named_event("error", error)
 

@@ -41,7 +41,8 @@ class PlainJson:
     def error(self, status: int, message: str) -> bytes:
         return compact(error_object(status, message))
 
-    def stream_error(self, message: str) -> bytes:
+    def stream_error(self, answer: Answer, message: str) -> bytes:
+        del answer
         return compact(error_object(500, message))
 
 
