@@ -63,7 +63,7 @@ class GatewayMetrics:
         self._cells[self._open] = 0  # the slot's previous process may have died with requests open
 
     def know(self, known: KnownLabels) -> None:
-        """Take the labels of a reloaded configuration. Series of organizations that are gone stay as they are."""
+        """Take the labels of a reloaded configuration. What is gone is counted as `other` from now on; its series stay."""
         self._known = known
         self._refused.clear()
         self._answers.clear()

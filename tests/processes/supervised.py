@@ -79,7 +79,7 @@ class Supervised:
 def start_supervisor(data_dir: Path, *, wait_ready: bool = True, **settings: str) -> Supervised:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("TALLYGATE_")},
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
         "TALLYGATE_LISTEN": "127.0.0.1:0",
         "TALLYGATE_CONSOLE_LISTEN": "localhost:0",
         "TALLYGATE_UPSTREAM_URL": "http://127.0.0.1:9",

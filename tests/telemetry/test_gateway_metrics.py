@@ -84,6 +84,19 @@ def test_labels_of_a_reloaded_configuration_are_known_from_then_on(metrics, tmp_
     assert _refused(tmp_path) == {("other", "other", "chat", "requests_per_1m"): 1, ("initech", "i", "chat", "requests_per_1m"): 1}
 
 
+def test_labels_that_a_reload_took_away_become_other(metrics, tmp_path):
+    metrics.refused("acme", "acme-prod", "chat", "requests_per_1m")
+    metrics.know(
+        KnownLabels(organizations=frozenset(), credentials=frozenset(), capabilities=KNOWN.capabilities, limits=KNOWN.limits)
+    )
+    metrics.refused("acme", "acme-prod", "chat", "requests_per_1m")
+
+    assert _refused(tmp_path) == {
+        ("acme", "acme-prod", "chat", "requests_per_1m"): 1,
+        ("other", "other", "chat", "requests_per_1m"): 1,
+    }
+
+
 def test_a_full_file_counts_further_series_as_other(tmp_path):
     counts = CountFile(tmp_path, "worker-0", cells_max=100)
     known = KnownLabels(
