@@ -30,11 +30,13 @@ class OpenAiPrompt(PromptParts):
     """A PromptShape in the making, from OpenAI's messages, items and parts. tokens: given as ids by the request itself."""
 
     tokens: int = 0
+    names: int = 0
 
     def shape(self) -> PromptShape:
         return PromptShape(
             texts=tuple(self.texts),
             messages=self.messages,
+            names=self.names,
             tools=tuple(self.tools),
             images=tuple(self.images),
             opaque_bytes=self.opaque_bytes,
@@ -113,7 +115,9 @@ class ChatMessage(msgspec.Struct, gc=False):
 def add_message(draft: OpenAiPrompt, message: ChatMessage) -> None:
     draft.messages += 1
     draft.add_content(message.content)
-    draft.add_text(message.name)
+    if message.name:
+        draft.names += 1
+        draft.add_text(message.name)
     draft.add_text(message.refusal)
     draft.add_text(message.reasoning_content)
     for call in message.tool_calls or ():

@@ -63,7 +63,7 @@ class TestRequest:
                 response_format={"type": "json_schema", "json_schema": {"name": "s"}},
             ),
         )
-        assert facts.prompt.messages == 5
+        assert (facts.prompt.messages, facts.prompt.names) == (5, 1)
         assert facts.prompt.texts == (
             "Be brief",
             "boss",
