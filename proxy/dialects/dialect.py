@@ -52,6 +52,7 @@ class MeterReading:
     response_model  the model that answered
     ended           the dialect's own end was seen ([DONE], message_stop, finish reason, closed JSON ...)
     failed          an error object was seen inside a 2xx
+    ends_inside     the body ended inside an event: whatever is written after it would become part of that event
     text            generated text, tool arguments and reasoning not yet taken by `take_text`
     flags           oddities, for the usage event
     """
@@ -60,6 +61,7 @@ class MeterReading:
     response_model: str | None = None
     ended: bool = False
     failed: bool = False
+    ends_inside: bool = False
     text: list[str] = field(default_factory=list)
     text_chars: int = 0
     flags: set[str] = field(default_factory=set)

@@ -86,6 +86,7 @@ class EventStreamMeter:
         return data
 
     def end(self) -> bytes:
+        self.reading.ends_inside = self._parser.pending_bytes > 0
         shown = b"".join([self._take(event) for event in self._parser.end()])
         self._settle()
         return shown if self._hides else b""

@@ -52,12 +52,10 @@ async def _count(live: LiveExchange) -> None:
     relay, facts = live.relay, live.facts
     if relay is None or facts is None or live.sent_at is None or relay.status >= 300:
         return
-    reading = relay.meter.reading if relay.meter is not None else None
-    has_word = reading is not None and reading.usage is not None
-    if has_word and relay.is_complete:
+    if live.has_last_word:
         return
     await live.count_text(is_last=True)
-    if not has_word:
+    if relay.meter is None or relay.meter.reading.usage is None:
         live.exact_prompt = await live.services.tokens.prompt(facts.prompt, live.model_of_answer)
 
 
@@ -79,7 +77,8 @@ def _write_end(live: LiveExchange, response: ClientResponse, account: Account) -
     held = b"".join(relay.held)
     if held:
         response.write(held)
-    if relay.is_event_stream and live.dialect is not None:
+    is_inside = relay.meter is not None and relay.meter.reading.ends_inside
+    if relay.is_event_stream and live.dialect is not None and not is_inside:
         response.write(live.dialect.stream_error(_failure_refusal(live), request_id=live.id))
     response.cut()
 

@@ -156,6 +156,19 @@ class LiveExchange:
         answered = relay.meter.reading.response_model if relay is not None and relay.meter is not None else None
         return answered or (self.facts.model if self.facts is not None else None)
 
+    @property
+    def has_last_word(self) -> bool:
+        """Whether the upstream told what it used, in an answer that came to its own end: nothing is left to count.
+
+        The end of the HTTP message is not enough: Anthropic's streams begin with a count of 1, and one that breaks off with an
+        error event, or without a word, ends in good order.
+        """
+        relay = self.relay
+        if relay is None or relay.meter is None or not relay.is_complete:
+            return False
+        reading = relay.meter.reading
+        return reading.usage is not None and reading.ended and not reading.failed
+
     def account(self) -> Account:
         """What the exchange comes to as it stands. Never free once the upstream has accepted a metered request."""
         relay = self.relay
@@ -167,7 +180,7 @@ class LiveExchange:
         reading = relay.meter.reading if relay.meter is not None else None
         metered = meter_answer(
             reading,
-            is_whole=relay.is_complete and reading is not None and not reading.failed,
+            is_whole=self.has_last_word,
             prompt_tokens=self._prompt_tokens(),
             counted_completion=self.counted_completion,
             bytes_unread=relay.bytes_in if reading is None else 0,
