@@ -20,7 +20,7 @@ def authenticate(request: web.BaseRequest, directory: Directory, now_ms: int) ->
     The key is read from `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` and, as Gemini's clients send it, `?key=`. The same
     key in several of them is one key; different keys are refused: whichever was taken, someone else might take the other.
     """
-    key = presented_key(request.headers, query_key(request))
+    key = presented_key(request.headers, *query_keys(request))
     if isinstance(key, Refusal):
         return key
     found = directory.find(key)
@@ -44,9 +44,11 @@ def authenticate(request: web.BaseRequest, directory: Directory, now_ms: int) ->
     return found
 
 
-def presented_key(headers: MultiMapping[str], key_in_query: str = "") -> str | Refusal:
+def presented_key(headers: MultiMapping[str], *keys_in_query: str) -> str | Refusal:
     """The one key of a request. An empty header counts as absent: some SDKs send one beside the key they use."""
-    found = key_in_query
+    if len(keys_in_query) > 1:
+        return _TWO_KEYS
+    found = keys_in_query[0] if keys_in_query else ""
     for name in KEY_HEADERS:
         for value in headers.getall(name, ()):
             key = value.strip()
@@ -59,19 +61,23 @@ def presented_key(headers: MultiMapping[str], key_in_query: str = "") -> str | R
             if not key or key == found:
                 continue
             if found:
-                return _unauthorized("The request carries two different API keys. Send one, in one header.")
+                return _TWO_KEYS
             found = key
     if not found:
         return _unauthorized("No API key was sent. Send it as `Authorization: Bearer <API key>`, `x-api-key` or `x-goog-api-key`.")
     return found
 
 
-def query_key(request: web.BaseRequest) -> str:
-    """The key in `?key=`, "" if there is none; of two, the one that is there twice is no key of ours."""
+def query_keys(request: web.BaseRequest) -> frozenset[str]:
+    """The different keys in `?key=`, of which there should be one at most."""
     if "key=" not in request.raw_path:  # the common case, without parsing the URL
-        return ""
-    keys = set(request.query.getall("key", ()))
-    return keys.pop() if len(keys) == 1 else ""
+        return frozenset()
+    return frozenset(key for key in request.query.getall("key", ()) if key)
+
+
+def query_key(request: web.BaseRequest) -> str:
+    """The key in `?key=` of a request that was authenticated, "" if there is none."""
+    return next(iter(query_keys(request)), "")
 
 
 def check_capability(credential: Credential, capability: str) -> Refusal | None:
@@ -108,3 +114,6 @@ def _is_allowed(patterns: tuple[str, ...], model: str) -> bool:
 
 def _unauthorized(message: str) -> Refusal:
     return Refusal(status=401, code=ErrorCode.INVALID_API_KEY, message=message, should_retry=False)
+
+
+_TWO_KEYS: Final = _unauthorized("The request carries two different API keys. Send one, in one header.")

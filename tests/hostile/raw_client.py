@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import h11
-from gateway_harness import ACME_KEY
+from gateway_harness import ACME_KEY, BIG_KEY
 
 CANARIES = ("acmesecret", "bigsecret", "CANARY")
 KEY = f"Authorization: Bearer {ACME_KEY}\r\n".encode()
+BIG = f"Authorization: Bearer {BIG_KEY}\r\n".encode()  # of a plan without tight limits
 CHAT = {"model": "gpt-4o-mini", "max_tokens": 50, "messages": [{"role": "user", "content": "[[sim tokens=7]] Hello there"}]}
 QUIET_SECONDS = 0.4  # after an answer without a close: long enough for a second one that should not come
 

@@ -1,0 +1,148 @@
+"""Targets that different servers read differently reach no endpoint, and a key in the query goes nowhere."""
+
+import asyncio
+from pathlib import Path
+
+from gateway_harness import ACME_KEY, BIG_KEY, running_gateway
+from log_recorder import LogRecorder
+from raw_client import CHAT, KEY, RawClient, chat, connected, converse
+
+REFUSED = [
+    *("http://evil.example/v1/models", "http://gateway/v1/models", "https://gateway/v1/models", "HTTP://gateway/v1/models"),
+    *("gateway:443", "evil.example", "*", "//evil.example/v1/models", "/", "", "?", "#", "/v1/models#CANARY"),
+    *("/v1/%2e%2e/v1/models", "/v1/%2E%2E/v1/models", "/x/../v1/models", "/./v1/models", "/v1/./models", "/v1/models/.."),
+    *("/v1/models/%2e", "/v1/models/..", "/v1/models/.%2e/x", "/v1/models/..;a=b", "/..%2fv1/models", "/v1%2fmodels"),
+    *("/v1%2Fmodels", "/v1%5cmodels", "/v1\\models", "/v1/models%00", "/v1/models%0d%0aX:%20y", "/v1/models%252e%252e"),
+    *("//v1/models", "/v1//models", "/v1/models/", "/V1/models", "/v1/Models", "/v1/models;a=b", "/v1;a/models", "/v1/models%20"),
+    *("/%76%31/models", "/v1/model%73", "/metrics", "/admin", "/_sim/ledger", "/_sim/reset", "/v1/models/x/y", "/oauth2/token"),
+    *("/v1/models/%68%74%74%70%3a%2f%2fevil", "/v1/models/" + "a" * 201, "/v1/models/a b", "/v1/models/%zz", "/v1/models/caf\xe9"),
+    *("/v1/chat/completions", "/v1/chat/completions/x/../../../models", "/v1/models|x", "/v1/models<x>", "/v1/{models}"),
+]
+
+
+def get(target: str, headers: bytes = KEY) -> bytes:
+    return b"GET " + target.encode("latin-1") + b" HTTP/1.1\r\nHost: gateway\r\n" + headers + b"\r\n"
+
+
+async def test_a_target_that_is_not_plainly_an_endpoint_reaches_none(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness:
+        found = await asyncio.gather(*[converse(harness.port, get(target), quiet_seconds=2.0) for target in REFUSED])
+        statuses = {target: [answer.status for answer in one.answers()] for target, one in zip(REFUSED, found, strict=True)}
+
+        assert {target: got for target, got in statuses.items() if got not in ([400], [404], [405])} == {}
+        assert not harness.ledger.records
+        assert not any(b"evil" in one.data or b"CANARY" in one.data for one in found)
+
+
+async def test_the_plain_target_is_served(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness:
+        answers = (await converse(harness.port, get("/v1/models"), quiet_seconds=1.0)).answers()
+
+        assert [answer.status for answer in answers] == [200]
+        assert harness.ledger.records[0].path == "/v1/models"
+
+
+async def test_a_host_of_the_clients_choice_goes_nowhere(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness:
+        request = b"GET /v1/models HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: evil.example\r\n" + KEY + b"\r\n"
+        assert (await converse(harness.port, request, quiet_seconds=1.0)).answers()[0].status == 200
+        assert len(harness.ledger.records) == 1  # at the configured upstream
+
+
+async def test_a_key_in_the_query_authenticates_and_is_neither_forwarded_nor_logged(tmp_path: Path, log: LogRecorder) -> None:
+    async with running_gateway(tmp_path) as harness:
+        path = f"/v1/chat/completions?key={ACME_KEY}&a=b"
+        assert (await converse(harness.port, chat(CHAT, headers=b"", path=path), quiet_seconds=1.0)).only().status == 200
+        (served,) = harness.ledger.records
+        assert not served.has_gateway_key
+        assert served.credential_headers == ()
+        assert ACME_KEY not in str(harness.events())
+        assert not any("acmesecret" in line for line in log.lines)
+
+
+async def test_an_encoded_query_key_is_no_key_and_is_not_forwarded(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness:
+        for name in ("%6bey", "ke%79", "KEY", "%4BEY", "api_key", "access_token", "x;key"):
+            path = f"/v1/models?{name}={ACME_KEY}"
+            found = await converse(harness.port, get(path, b""), quiet_seconds=0.5)
+            assert found.answers()[0].status == 401, name
+            found = await converse(harness.port, get(path.replace(ACME_KEY, BIG_KEY), KEY), quiet_seconds=0.5)
+            assert found.answers()[0].status in {200, 401}, name
+            assert BIG_KEY.encode() not in found.data
+        assert not harness.ledger.totals.gateway_keys_seen
+
+
+async def test_two_different_keys_are_refused_wherever_they_stand(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness:
+        big = BIG_KEY.encode()
+        for request in (
+            get(f"/v1/models?key={BIG_KEY}"),
+            get(f"/v1/models?key={BIG_KEY}&key={ACME_KEY}", b""),
+            get(f"/v1/models?key={BIG_KEY}&key={ACME_KEY}"),
+            get("/v1/models", KEY + b"x-api-key: " + big + b"\r\n"),
+            get("/v1/models", KEY + b"x-goog-api-key: " + big + b"\r\n"),
+            get("/v1/models", b"x-api-key: " + big + b"\r\nx-goog-api-key: " + ACME_KEY.encode() + b"\r\n"),
+        ):
+            (answer,) = (await converse(harness.port, request, quiet_seconds=0.5)).answers()
+            assert (answer.status, answer.code) == (401, "invalid_api_key"), request
+        assert not harness.ledger.records
+
+
+async def test_methods_that_are_no_endpoints_do_nothing(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness:
+        for method, target, status in (
+            ("HEAD", "/v1/models", 405),
+            ("OPTIONS", "/v1/models", 405),
+            ("OPTIONS", "*", 400),
+            ("TRACE", "/v1/models", 405),
+            ("CONNECT", "gateway:443", 400),
+            ("CONNECT", "/v1/models", 405),
+            ("PUT", "/v1/models", 405),
+            ("PATCH", "/v1/chat/completions", 405),
+            ("BREW", "/v1/models", 405),
+            ("get", "/v1/models", 405),
+            ("GET", "/v1/chat/completions", 405),
+            ("DELETE", "/v1/nothing", 404),
+        ):
+            request = get(target).replace(b"GET", method.encode(), 1)
+            found = await converse(harness.port, request, quiet_seconds=0.5)
+            (answer,) = found.answers(b"HEAD" if method == "HEAD" else b"GET")
+            assert answer.status in {status, 400}, (method, target, answer.status)
+            assert answer.header("access-control-allow-origin") is None
+            if answer.status == 405:
+                assert answer.header("allow")
+            if method == "HEAD":
+                assert found.data.endswith(b"\r\n\r\n")
+        assert not harness.ledger.records
+
+
+async def test_a_connection_serves_on_after_a_head_request(tmp_path: Path) -> None:
+    """HEAD has no body in its answer: were there one, it would be taken for the next answer."""
+    async with running_gateway(tmp_path) as harness, connected(harness.port) as client:
+        await client.send(get("/v1/models").replace(b"GET", b"HEAD", 1))
+        assert b"405" in await client.read_until(b"\r\n\r\n")
+        await client.send(get("/v1/models"))
+        assert (await client.read_until(b"\r\n")).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_client_that_expects_100_continue_gets_it_once_it_is_welcome(tmp_path: Path) -> None:
+    head, _, body = chat(headers=KEY + b"Expect: 100-continue\r\n").partition(b"\r\n\r\n")
+    async with running_gateway(tmp_path) as harness:
+        async with connected(harness.port) as client:
+            await client.send(head + b"\r\n\r\n")
+            assert await client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            await client.send(body)
+            assert (await client.read_until(b"\r\n")).startswith(b"HTTP/1.1 200")
+        async with connected(harness.port) as client:
+            await client.send(head.replace(b"acmesecret", b"wrong") + b"\r\n\r\n")
+            assert (await client.read_until(b"\r\n")).startswith(b"HTTP/1.1 401")
+        async with connected(harness.port) as client:
+            await client.send(head.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n\r\n" + body)
+            assert (await client.read_until(b"\r\n")).startswith(b"HTTP/1.1 200")
+        async with connected(harness.port) as client:
+            await client.send(head.replace(b"100-continue", b"a miracle") + b"\r\n\r\n")
+            assert (await status_of(client)) == 417
+
+
+async def status_of(client: RawClient) -> int:
+    return int((await client.read_until(b"\r\n")).split()[1])
