@@ -60,7 +60,7 @@ class Upstream:
     base_url            scheme, host, optional port and path prefix; route paths are appended
     ask_usage           ask for the stream's usage chunk where the client did not (some servers reject stream_options)
     first_byte_ms       until response headers; idle_ms between two reads of a body
-    drain_ms, drain_max how long, and how many answers at once, are read on after their clients left
+    drain_ms, drain_max how long, and how many answers at once in each worker, are read on after their clients left
     catalogue_path      the upstream's own price catalogue (Gloo: /platform/v2/models), read every catalogue_ttl_ms; "" for none
     """
 

@@ -10,10 +10,11 @@ from aiohttp import ClientSession
 
 from proxy.config.directory import Directory
 from proxy.config.holder import ConfigHolder
-from proxy.config.model import AuthKind, GatewayConfig, Upstream
+from proxy.config.model import AuthKind, GatewayConfig, OnDisconnect, Upstream
 from proxy.dialects.dialect import Dialect
 from proxy.gateway.catalogue_refresh import refresh_forever
 from proxy.gateway.client_connection import ClientTimeouts
+from proxy.gateway.drains import Drains
 from proxy.gateway.oauth2_token import OAuth2Token
 from proxy.gateway.routes import RouteTable
 from proxy.gateway.server import GatewayServer
@@ -133,6 +134,12 @@ def _client(upstream: Upstream, parts: Parts) -> UpstreamClient:
     token = None
     if upstream.auth.kind is AuthKind.OAUTH2_CLIENT_CREDENTIALS:
         token = OAuth2Token(upstream.auth, parts.session, now_ms=lambda: int(loop.time() * 1000), timeout_ms=parts.oauth_timeout_ms)
+    drains = None
+    if upstream.on_disconnect is OnDisconnect.DRAIN:
+        drains = Drains(count_max=upstream.drain_max, seconds=upstream.drain_ms / 1000)
     return UpstreamClient(
-        config=upstream, pool=UpstreamPool(upstream, loop=loop), credentials=UpstreamCredentials(upstream.auth, token)
+        config=upstream,
+        pool=UpstreamPool(upstream, loop=loop),
+        credentials=UpstreamCredentials(upstream.auth, token),
+        drains=drains,
     )

@@ -26,7 +26,7 @@ async def forward(
         facts=live.facts,
         extra=early_headers(live),
         hide_usage=live.asked_usage,
-        on_disconnect=upstream.config.on_disconnect,
+        drains=upstream.drains,
         on_text=live.count_soon,
         loop=live.services.loop,
     )

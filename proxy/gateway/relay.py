@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from proxy.config.model import OnDisconnect
 from proxy.dialects.dialect import Dialect, RequestFacts, ResponseMeter
 from proxy.domain.errors import Refusal
 from proxy.gateway.client_response import ClientResponse
+from proxy.gateway.drains import Drains
 from proxy.gateway.headers import Header, response_headers
 from proxy.gateway.upstream_connection import UpstreamConnection
 from proxy.gateway.upstream_failure import UpstreamFailure
@@ -28,6 +28,7 @@ class Relay:
     dialect     None: not metered, relayed as it comes
     extra       our own response headers, known before the answer
     hide_usage  the usage chunk is our own doing and is taken out again
+    drains      the bound on answers that are read on without a client; None: cut when the client leaves
     on_text     called when UNCOUNTED_CHARS_MAX of generated text have gathered in the meter
     """
 
@@ -39,7 +40,7 @@ class Relay:
         facts: RequestFacts | None,
         extra: list[Header],
         hide_usage: bool,
-        on_disconnect: OnDisconnect,
+        drains: Drains | None,
         on_text: Callable[[], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -63,7 +64,8 @@ class Relay:
         self._facts = facts
         self._extra = extra
         self._hide_usage = hide_usage
-        self._on_disconnect = on_disconnect
+        self._drains = drains
+        self._drain_timer: asyncio.TimerHandle | None = None  # set while this answer is read on without a client
         self._buffered_bytes = 0
         self._left: int | None = None  # body bytes still to come, where the length is known and passed on
         self._hold_timer: asyncio.TimerHandle | None = None
@@ -141,6 +143,10 @@ class Relay:
     def _end(self) -> None:
         if self._hold_timer is not None:
             self._hold_timer.cancel()
+        if self._drain_timer is not None and self._drains is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
+            self._drains.end()
         if self.meter is not None:
             rest = self.meter.end()
             if rest:
@@ -151,12 +157,16 @@ class Relay:
     # The client's side.
 
     def client_gone(self) -> None:
+        if self.is_client_gone:
+            return
         self.is_client_gone = True
-        if self.connection is not None and not self.ended.done():
-            if self._on_disconnect is OnDisconnect.CANCEL:
-                self.cut()
-            else:
-                self.connection.resume()
+        if self.connection is None or self.ended.done():
+            return
+        if self._drains is None or not self._drains.begin():
+            self.cut()
+            return
+        self._drain_timer = self._loop.call_later(self._drains.seconds, self.cut)
+        self.connection.resume()
 
     def client_paused(self) -> None:
         if self.connection is not None and not self.ended.done():

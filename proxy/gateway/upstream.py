@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from proxy.config.model import Upstream
+from proxy.gateway.drains import Drains
 from proxy.gateway.headers import Header
 from proxy.gateway.request_head import build_request_head
 from proxy.gateway.upstream_auth import UpstreamCredentials
@@ -11,11 +12,12 @@ from proxy.gateway.upstream_pool import UpstreamPool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamClient:
-    """Everything needed to send a request to one upstream."""
+    """Everything needed to send a request to one upstream. drains: None where an answer is cancelled when its client leaves."""
 
     config: Upstream
     pool: UpstreamPool
     credentials: UpstreamCredentials
+    drains: Drains | None
 
     def head(
         self, method: str, target: str, headers: list[Header], *, content_length: int | None = None, is_chunked: bool = False
