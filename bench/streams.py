@@ -9,6 +9,7 @@ from bench.workload import Target, http_request, stream_body
 
 SAMPLE_EVERY = 10  # of the streams, one in so many has the delay of each read measured
 PATIENCE_SECONDS = 30.0
+STARTS_PER_SECOND = 400
 _WRITTEN_AT = re.compile(rb'fp_(\d{19})"')
 _END = b"\r\n0\r\n\r\n"
 
@@ -77,9 +78,10 @@ class StreamClient(asyncio.Protocol):
 
 
 async def run_streams(target: Target, *, streams: int, chunks: int, every_ms: int) -> StreamTimes:
-    """All streams to their ends, their starts spread over one interval."""
+    """All streams to their ends; they start at a steady rate, not as one burst."""
     times = StreamTimes()
-    opened = await _open(target, times, streams=streams, chunks=chunks, every_ms=every_ms, spread_seconds=every_ms / 1000)
+    spread_seconds = streams / STARTS_PER_SECOND
+    opened = await _open(target, times, streams=streams, chunks=chunks, every_ms=every_ms, spread_seconds=spread_seconds)
     async with asyncio.timeout(PATIENCE_SECONDS + chunks * every_ms / 1000):
         await asyncio.gather(*(done for _, done in opened))
     return times
@@ -96,7 +98,12 @@ class HeldStreams:
     async def hold(self, streams: int, *, every_ms: int) -> None:
         """Open so many, and return when each has had its first event."""
         self._opened += await _open(
-            self._target, self._times, streams=streams, chunks=1_000_000, every_ms=every_ms, spread_seconds=streams / 1000
+            self._target,
+            self._times,
+            streams=streams,
+            chunks=1_000_000,
+            every_ms=every_ms,
+            spread_seconds=streams / STARTS_PER_SECOND,
         )
         async with asyncio.timeout(PATIENCE_SECONDS):
             while len(self._times.first_byte_ms) < len(self._opened):  # noqa: ASYNC110 - an event would cost every read
