@@ -26,6 +26,7 @@ from proxy.console.scrape import Scrape
 from proxy.console.server import ConsoleServer
 from proxy.console.workers import Workers
 from proxy.dialects.registry import dialects
+from proxy.domain.errors import StoreError
 from proxy.gateway.assembly import Gateway, Parts
 from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.event_ids import event_id_source
@@ -33,13 +34,14 @@ from proxy.gateway.services import GatewayLimits
 from proxy.gateway.spool import Spool
 from proxy.limiter.address import parse_address
 from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import mark_all, read_generation, unmarked_partitions
+from proxy.limiter.generation import mark_all, read_generation, reopen, unmarked_partitions
 from proxy.limiter.keys import PARTITIONS
 from proxy.limiter.local_fallback import FailurePolicy, LocalFallback
 from proxy.limiter.probe import probe_server
 from proxy.limiter.redis_limiter import RedisLimiter
 from proxy.limiter.script import load_scripts
 from proxy.limiter.sweep import Sweeper
+from proxy.processes.valkey import running_url
 from proxy.telemetry.count_file import CountFile
 from proxy.telemetry.gateway_metrics import GatewayMetrics
 from proxy.telemetry.labels import KnownLabels
@@ -176,6 +178,36 @@ async def open_store(settings: Settings) -> RedisConnection:
         _log.critical("store %s has lost the spend of %d partitions: it admits none until it is rebuilt", address, len(unmarked))
     if not remembered.exists():
         remembered.write_text((await read_generation(store, 0)) or "", encoding="ascii")
+    return store
+
+
+async def lost_partitions(settings: Settings) -> int:
+    """How many partitions of the running store have lost their spend. Raises StoreError."""
+    store = await _running_store(settings)
+    try:
+        return len(await unmarked_partitions(store))
+    finally:
+        await store.close()
+
+
+async def reopen_limiter(settings: Settings) -> int:
+    """Let those partitions admit again, their spend forgotten; returns how many there were. Raises StoreError."""
+    store = await _running_store(settings)
+    try:
+        return await reopen(store, secrets.token_hex(16))
+    finally:
+        await store.close()
+
+
+async def _running_store(settings: Settings) -> RedisConnection:
+    """A command's own connection to the store that serves now."""
+    url = settings.redis_url.get_secret_value() or running_url(settings.data_dir / "valkey")
+    if url is None:
+        raise StoreError(
+            f"no store runs on {settings.data_dir}: name TALLYGATE_REDIS_URL, or TALLYGATE_DATA_DIR of a running serve"
+        )
+    store = RedisConnection(parse_address(url), timeout_ms=settings.admit_deadline_ms)
+    await store.open()
     return store
 
 

@@ -1,5 +1,6 @@
 """The `tallygate` command. It parses and prints; the work is done elsewhere, imported when its command runs."""
 
+import asyncio
 import os
 import re
 import secrets
@@ -17,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from proxy.config.settings import Settings, flag_name, load_settings, misspelt_variables, variable_name
-from proxy.domain.errors import ConfigError
+from proxy.domain.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from proxy.processes.serve import Serving
@@ -149,6 +150,38 @@ def doctor(**flags: str | None) -> None:
         table.add_row({True: "[green]ok[/]", False: "[red]bad[/]"}[finding.is_good], finding.check, escape(finding.text))
     Console().print(table)
     sys.exit(0 if all(finding.is_good for finding in findings) else 1)
+
+
+@main.group(short_help="Look after the limiter's store.")
+def limiter() -> None:
+    """The limiter's store, while the gateway runs."""
+
+
+@limiter.command("reopen", short_help="Admit spending again after the store has lost its data.")
+@click.option("--accept-loss", is_flag=True, help="Forget what was spent before: spend limits begin at zero.")
+@_with_settings
+def reopen(*, accept_loss: bool, **flags: str | None) -> None:
+    """Admit spending again after the store has lost its data.
+
+    A store without its data refuses what a spend limit bounds, since nothing says what was spent. Restore its data if you can.
+    If you cannot, this begins every spend limit at zero. Settlements that wait in spools are entered afterwards.
+    """
+    from proxy.app import lost_partitions, reopen_limiter
+
+    with _friendly():
+        settings = load_settings(flags)
+        try:
+            if accept_loss:
+                click.echo(f"reopened {asyncio.run(reopen_limiter(settings))} partitions")
+                return
+            lost = asyncio.run(lost_partitions(settings))
+        except StoreError as error:
+            raise click.ClickException(str(error)) from error
+    if lost:
+        raise click.ClickException(
+            f"{lost} partitions have lost what was spent, and admit no spending. To begin their limits at zero: --accept-loss"
+        )
+    click.echo("no partition has lost its data")
 
 
 @main.command(short_help="Watch it count, with a mock AI API and real SDK clients.")

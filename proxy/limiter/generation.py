@@ -25,6 +25,13 @@ async def mark_all(store: ScriptStore, generation: str) -> None:
     await asyncio.gather(*(mark_partition(store, partition, generation) for partition in range(PARTITIONS)))
 
 
+async def reopen(store: ScriptStore, generation: str) -> int:
+    """Admit again in every partition that has lost its spend, as if nothing had been spent there; returns how many those were."""
+    lost = await unmarked_partitions(store)
+    await asyncio.gather(*(mark_partition(store, partition, generation) for partition in lost))
+    return len(lost)
+
+
 async def read_generation(store: ScriptStore, partition: int) -> str | None:
     mark = await store.command(b"GET", partition_keys(partition).generation)
     return None if mark is None else mark.decode()

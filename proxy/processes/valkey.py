@@ -16,6 +16,15 @@ from proxy.processes.child import ChildSpec
 _SOCKET_PATH_MAX: Final = 100  # sun_path has 108 bytes on Linux, 104 on macOS
 
 
+_SOCKET: Final = "valkey.sock"
+
+
+def running_url(directory: Path) -> str | None:
+    """Address of the server that runs on this directory, for another process on this machine; None if none does."""
+    found = (directory / _SOCKET).resolve()
+    return f"unix://{quote(str(found))}" if found.is_socket() else None
+
+
 class EmbeddedValkey:
     """Where one embedded server lives. The supervisor keeps its process running."""
 
@@ -23,10 +32,10 @@ class EmbeddedValkey:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
         self._short: Path | None = None
-        self.socket = directory / "valkey.sock"
+        self.socket = directory / _SOCKET
         if len(os.fsencode(self.socket)) > _SOCKET_PATH_MAX:
             self._short = Path(tempfile.mkdtemp(prefix="tallygate-"))
-            self.socket = self._short / "valkey.sock"
+            self.socket = self._short / _SOCKET
 
     @property
     def url(self) -> str:
@@ -34,7 +43,10 @@ class EmbeddedValkey:
 
     def spec(self, environment: Mapping[str, str], *, lock: int) -> ChildSpec:
         """How to start it: on a leash, so that it ends when the supervisor is killed, and holding the data directory's lock."""
-        self.socket.unlink(missing_ok=True)
+        for left_behind in (self.socket, self._directory / _SOCKET):
+            left_behind.unlink(missing_ok=True)
+        if self._short is not None:
+            (self._directory / _SOCKET).symlink_to(self.socket)  # by which `running_url` finds it
         config = self._directory / "valkey.conf"
         config.write_text(self._config(), encoding="utf-8")
         return ChildSpec(
