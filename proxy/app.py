@@ -26,7 +26,6 @@ from proxy.console.scrape import Scrape
 from proxy.console.server import ConsoleServer
 from proxy.console.workers import Workers
 from proxy.dialects.registry import dialects
-from proxy.domain.errors import StoreError
 from proxy.gateway.assembly import Gateway, Parts
 from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.event_ids import event_id_source
@@ -41,7 +40,6 @@ from proxy.limiter.probe import probe_server
 from proxy.limiter.redis_limiter import RedisLimiter
 from proxy.limiter.script import load_scripts
 from proxy.limiter.sweep import Sweeper
-from proxy.processes.valkey import running_url
 from proxy.telemetry.count_file import CountFile
 from proxy.telemetry.gateway_metrics import GatewayMetrics
 from proxy.telemetry.labels import KnownLabels
@@ -201,12 +199,7 @@ async def reopen_limiter(settings: Settings) -> int:
 
 async def _running_store(settings: Settings) -> RedisConnection:
     """A command's own connection to the store that serves now."""
-    url = settings.redis_url.get_secret_value() or running_url(settings.data_dir / "valkey")
-    if url is None:
-        raise StoreError(
-            f"no store runs on {settings.data_dir}: name TALLYGATE_REDIS_URL, or TALLYGATE_DATA_DIR of a running serve"
-        )
-    store = RedisConnection(parse_address(url), timeout_ms=settings.admit_deadline_ms)
+    store = RedisConnection(parse_address(settings.redis_url.get_secret_value()), timeout_ms=settings.admit_deadline_ms)
     await store.open()
     return store
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from pydantic import SecretStr
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -169,7 +170,7 @@ def reopen(*, accept_loss: bool, **flags: str | None) -> None:
     from proxy.app import lost_partitions, reopen_limiter
 
     with _friendly():
-        settings = load_settings(flags)
+        settings = _with_running_store(load_settings(flags))
         try:
             if accept_loss:
                 click.echo(f"reopened {asyncio.run(reopen_limiter(settings))} partitions")
@@ -229,6 +230,18 @@ def _friendly() -> Iterator[None]:
         for problem in error.problems:
             _errors().print(f"[red]error:[/] {escape(problem)}", soft_wrap=True)
         sys.exit(EX_CONFIG)
+
+
+def _with_running_store(settings: Settings) -> Settings:
+    """The settings, with the address of the embedded store if none was given."""
+    from proxy.processes.valkey import running_url
+
+    if settings.redis_url.get_secret_value():
+        return settings
+    url = running_url(settings.data_dir / "valkey")
+    if url is None:
+        raise click.ClickException(f"no store runs on {settings.data_dir}: give --redis-url, or the --data-dir of a running serve")
+    return settings.model_copy(update={"redis_url": SecretStr(url)})
 
 
 def _refuse_unusable_config(settings: Settings) -> None:
