@@ -13,6 +13,8 @@ class LogRecorder(logging.Handler):
         self.tracebacks: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == "aiohttp.server":  # the simulator's; the gateway's server logs under our own name
+            return
         text = f"{record.levelname} {record.name} {record.getMessage()}"
         if record.exc_info and record.exc_info[1] is not None:
             text += "".join(traceback.format_exception(record.exc_info[1]))
