@@ -213,7 +213,8 @@ class LiveExchange:
         if relay.meter is not None and relay.meter.reading.failed:
             return Outcome.UPSTREAM_ERROR
         if relay.is_complete:
-            return Outcome.SUCCESS
+            is_short = relay.is_event_stream and relay.meter is not None and not relay.meter.reading.ended
+            return Outcome.TRUNCATED if is_short else Outcome.SUCCESS
         if relay.is_client_gone:
             return Outcome.CLIENT_GONE
         return Outcome.TRUNCATED if relay.status else Outcome.UPSTREAM_ERROR

@@ -144,7 +144,10 @@ class Delivery:
                     part = data[: wishes.byte]
                     line.raw(size_line + part)
                     self._record.response_bytes += len(part)
-                await line.cut(wishes.how)
+                if wishes.how == "end" and streamed:
+                    await line.finish(whole=False)
+                else:
+                    await line.cut(wishes.how)
             case _:
                 return
         raise _CutShortError

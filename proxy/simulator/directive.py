@@ -16,8 +16,9 @@
 | crlf, bom     | 1: lines of a stream end in CRLF; a byte order mark first |
 | comments      | 1: comment events between the others; `empty_choices`: a chat chunk without choices first |
 | split         | write the body in pieces of so many bytes; `gap`: milliseconds between them |
-| fault         | a `Fault`, such as `cut` or `status:429`; its arguments: `at` (event), `byte` (of that event), `how` (fin, rst), |
-|               | `size` (bytes of padding), `retry_after` and `to` (headers of a status and of a redirect) |
+| fault         | a `Fault`, such as `cut` or `status:429`; its arguments: `at` (event), `byte` (of that event), `size` (bytes of |
+|               | padding), `how` (fin; rst; end: a stream stops in good order, its rest is just missing), `retry_after` and `to` |
+|               | (headers of a status and of a redirect) |
 """
 
 import re
@@ -134,8 +135,8 @@ def _flag(text: str) -> bool:
 
 
 def _how(text: str) -> str:
-    if text not in {"fin", "rst"}:
-        raise ValueError("must be fin or rst")
+    if text not in {"fin", "rst", "end"}:
+        raise ValueError("must be fin, rst or end")
     return text
 
 
