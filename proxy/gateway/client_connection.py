@@ -66,6 +66,7 @@ class ClientConnection(RequestHandler):
         "_closing_since",
         "_head_bytes",
         "_head_bytes_max",
+        "_is_refused",
         "_unanswered",
         "_wire",
         "_wire_bytes_max",
@@ -89,6 +90,7 @@ class ClientConnection(RequestHandler):
         self._unanswered = 0  # requests parsed whose exchange has not ended
         self._head_bytes = 0
         self._head_bytes_max = head_bytes_max
+        self._is_refused = False  # for an endless head: nothing more is read
         self._wire_bytes_max = 0
         self._wire: asyncio.Transport | None = None  # aiohttp forgets its own when it begins to close
         self._closing_since: float = -1.0
@@ -103,8 +105,11 @@ class ClientConnection(RequestHandler):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
         self.bytes_in += len(data)
         requests = self._request_count
+        is_in_head = self._body.is_eof()
         super().data_received(data)
         if self._request_count != requests:
             newest, body = self._messages[-1]
@@ -114,7 +119,7 @@ class ClientConnection(RequestHandler):
             self._unanswered += self._request_count - requests
             self._head_bytes = 0
             self.head_since = -1.0
-        elif data and self._body.is_eof() and not self._close:
+        elif data and is_in_head:
             if not self._head_bytes:
                 self.head_since = self._loop.time()
             self._head_bytes += len(data)
@@ -191,7 +196,7 @@ class ClientConnection(RequestHandler):
         """Answer an endless head after the requests before it, read no more, and close."""
         self._messages.append((_ErrInfo(status=431, exc=HttpProcessingError(code=431), message=""), EMPTY_PAYLOAD))
         self._request_count += 1
-        self._close = True
+        self._is_refused = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

@@ -104,9 +104,14 @@ class RawClient:
 
     async def read_to_close(self, seconds: float = 10.0) -> Conversation:
         """All that comes until the server closes; fails if it does not."""
-        found = await self.read(seconds)
-        assert found.is_closed, "the connection stays open"
-        return found
+        data = bytearray()
+        async with asyncio.timeout(seconds):
+            try:
+                while part := await self.reader.read(1 << 16):
+                    data += part
+            except ConnectionError:
+                return Conversation(bytes(data), is_closed=True, is_reset=True)
+        return Conversation(bytes(data), is_closed=True, is_reset=False)
 
     async def read(self, quiet_seconds: float = QUIET_SECONDS) -> Conversation:
         """All that comes until the server closes or has been quiet for a while."""
