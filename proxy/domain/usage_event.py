@@ -24,6 +24,8 @@ class UsageEvent:
 
     event_id           time-ordered, made by the gateway; the ledger is idempotent on it
     settled_at_ms      the limiter's clock; added by the settle script as a field of the stream entry
+    cache_write_1h_tokens, audio_...  kinds with a price of their own, so that a corrected price can be applied; the 1h part is in
+                       cache_write_tokens, the audio parts are in prompt and completion
     flags              what was odd: "usage_clamped", "usage_inconsistent", "unpriced", "overrun", "late", "unheld" ...
     """
 
@@ -54,3 +56,6 @@ class UsageEvent:
     response_bytes: int
     client_request_id: str | None
     flags: tuple[str, ...] = ()
+    cache_write_1h_tokens: int = 0
+    audio_prompt_tokens: int = 0
+    audio_completion_tokens: int = 0

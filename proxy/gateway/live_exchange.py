@@ -261,6 +261,9 @@ class LiveExchange:
                 response_bytes=relay.bytes_in if relay is not None else 0,
                 client_request_id=self.client_request_id,
                 flags=flags,
+                cache_write_1h_tokens=counts.cache_write_1h,
+                audio_prompt_tokens=counts.audio_prompt,
+                audio_completion_tokens=counts.audio_completion,
             )
         )
 
