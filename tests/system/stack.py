@@ -26,6 +26,8 @@ from proxy.simulator.server import running_simulator
 
 PATIENCE_SECONDS = 40.0
 KEY = "tg_acme-prod_acmesecret"
+# A busy machine is not what these tests are about: the store gets time to answer, unless a test asks for less.
+PATIENT_DEADLINES = {"TALLYGATE_ADMIT_DEADLINE_MS": "20000", "TALLYGATE_SETTLE_DEADLINE_MS": "20000"}
 AMPLE_PLANS: dict[str, Any] = {
     "plans": {
         "free": {"api_access": False},
@@ -59,16 +61,21 @@ class Stack:
     store: redis.Redis
     log: Path
     config_dir: Path
+    data_dir: Path
 
-    def workers(self) -> list[psutil.Process]:
+    def children(self, module: str) -> list[psutil.Process]:
+        """Running processes whose command names the module or program."""
         found = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
             try:
-                if "proxy.processes.worker" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                if any(module in word for word in child.cmdline()) and child.status() != psutil.STATUS_ZOMBIE:
                     found.append(child)
             except psutil.NoSuchProcess:
                 continue
         return sorted(found, key=lambda child: child.pid)
+
+    def workers(self) -> list[psutil.Process]:
+        return self.children("proxy.processes.worker")
 
     def events(self) -> list[dict[str, Any]]:
         """Every entry of every partition's stream: its JSON, and the stream's own fields under their names with `_` before."""
@@ -128,6 +135,7 @@ async def running_stack(
             "TALLYGATE_UPSTREAM_URL": upstream_url or simulator.url,
             "TALLYGATE_CONFIG_DIR": str(config_dir),
             "TALLYGATE_DATA_DIR": str(data_dir),
+            **PATIENT_DEADLINES,
             **({"TALLYGATE_REDIS_URL": store_url} if store_url else {}),
             **{f"TALLYGATE_{name.upper()}": value for name, value in settings.items()},
         }
@@ -157,6 +165,7 @@ async def running_stack(
                 store=store,
                 log=log,
                 config_dir=config_dir,
+                data_dir=data_dir,
             )
             store.close()
         finally:
