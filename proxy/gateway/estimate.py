@@ -1,6 +1,6 @@
 """The worst case of a request, before it is sent: which price, how many tokens, how much money to hold."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.config.catalogue import PriceCatalogue
 from proxy.dialects.dialect import RequestFacts
@@ -41,6 +41,16 @@ def price_of(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at_ms: int
     if price is None and plan.unknown_model is not UnknownModelPolicy.UNPRICED:
         return Refusal(status=400, code=ErrorCode.UNKNOWN_MODEL, message=f"{unknown} Ask the operator to add it.", param="model")
     return price
+
+
+def with_cache_ttl(facts: RequestFacts, ttl: str) -> RequestFacts:
+    """The facts under Gloo's request header `X-Cache-TTL` (5m or 1h), which marks a prompt for caching without a word in the body.
+
+    Any other value may come to mean a time as dear as the longest.
+    """
+    if not ttl:
+        return facts
+    return replace(facts, cache_write_5m=True, cache_write_1h=facts.cache_write_1h or ttl.strip() != "5m")
 
 
 def estimate(facts: RequestFacts, plan: Plan, price: Price | None, prompt_tokens: int) -> Estimate:

@@ -13,13 +13,14 @@ from aiohttp import web
 from proxy.domain.admission import AdmissionRequest
 from proxy.domain.errors import ErrorCode, LimiterWipedError, Refusal, RequestRejectedError, StoreError
 from proxy.domain.exchange import Event
-from proxy.gateway.authentication import authenticate, check_capability, check_model
+from proxy.gateway.authentication import UNKNOWN_KEY, authenticate, check_capability, check_model
 from proxy.gateway.body import ClientLeftError, read_body
 from proxy.gateway.client_connection import ClientConnection
 from proxy.gateway.client_response import ClientResponse
-from proxy.gateway.estimate import affordable_output, estimate, price_of
+from proxy.gateway.estimate import affordable_output, estimate, price_of, with_cache_ttl
 from proxy.gateway.finish import finish, refuse
 from proxy.gateway.forward import forward
+from proxy.gateway.jwt_identity import authenticate_token
 from proxy.gateway.live_exchange import LiveExchange
 from proxy.gateway.refusals import INTERNAL_ERROR, limiter_refusal, store_refusal
 from proxy.gateway.request_checks import check_request
@@ -63,7 +64,7 @@ class Pipeline:
             self._check_head(request, response)
             or self._check_open(live)
             or self._route(live, request)
-            or self._authenticate(live, request)
+            or await self._authenticate(live, request)
         )
         try:
             if refusal is None and live.dialect is not None:
@@ -114,10 +115,12 @@ class Pipeline:
         live.dialect = self.services.dialects[route.dialect] if route.dialect is not None else None
         return None
 
-    def _authenticate(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
+    async def _authenticate(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
         # bytes that are not UTF-8 arrive as lone surrogates, which no event could be written with
         live.client_request_id = request.headers.get("x-request-id", "")[:200].encode(errors="replace").decode() or None
         found = authenticate(request, live.view.directory, self.services.now_ms())
+        if found is UNKNOWN_KEY and live.view.jwt is not None:
+            found = await authenticate_token(request, live.view.jwt, self.services.now_ms())
         if isinstance(found, Refusal):
             return found
         live.organization, live.credential = found
@@ -131,9 +134,10 @@ class Pipeline:
             return None
         live.request_bytes = len(body)
         try:
-            facts = live.facts = live.dialect.read_request(body, path=live.path_params, query=request.query)
+            read = live.dialect.read_request(body, path=live.path_params, query=request.query)
         except RequestRejectedError as error:
             return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
+        facts = live.facts = with_cache_ttl(read, request.headers.get("x-cache-ttl", ""))
         refusal = check_model(credential, facts.model)
         if refusal is not None:
             return refusal
