@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from proxy.domain.admission import Decision
 from proxy.domain.errors import Refusal
 from proxy.domain.prompt import PromptShape
 from proxy.domain.token_counts import TokenCounts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestFacts:
+class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What admission has to know of a request body.
 
     model              None where the provider chooses it (Gloo's auto routing or model family)
@@ -114,8 +115,7 @@ class Dialect(Protocol):
         """The dialect's own rate-limit headers for the tightest request and token limits."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedRate:
+class NamedRate(msgspec.Struct, frozen=True, kw_only=True):
     """A rate limit's state as headers show it. kind: "requests" or "tokens"."""
 
     name: str

@@ -1,7 +1,11 @@
-"""What the gateway asks of the limiter, and what it answers. Times are the limiter's own (Redis TIME), in Unix milliseconds."""
+"""What the gateway asks of the limiter, and what it answers. Times are the limiter's own (Redis TIME), in Unix milliseconds.
 
-from dataclasses import dataclass
+These are made on every request, so they are msgspec structs: a fifth of the cost of frozen dataclasses.
+"""
+
 from typing import Final
+
+import msgspec
 
 from proxy.domain.rate_limit import RateLimit
 from proxy.domain.spend_limit import SpendLimit
@@ -9,8 +13,7 @@ from proxy.domain.spend_limit import SpendLimit
 LEDGER_BACKLOG: Final = "ledger_backlog"  # refused_by of a request that found the partition's event stream full
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateDemand:
+class RateDemand(msgspec.Struct, frozen=True, kw_only=True):
     """Units wanted of one bucket. Equal `key` within an organization means the same bucket.
 
     units is cut to the capacity by the limiter: a request larger than the bucket needs a full bucket, not an impossible one.
@@ -21,8 +24,7 @@ class RateDemand:
     units: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CalendarPeriod:
+class CalendarPeriod(msgspec.Struct, frozen=True, kw_only=True):
     """One calendar month of an organization's time zone: [start_ms, end_ms)."""
 
     id: str
@@ -30,8 +32,7 @@ class CalendarPeriod:
     end_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpendDemand:
+class SpendDemand(msgspec.Struct, frozen=True, kw_only=True):
     """A spend limit that the hold must fit. `key` is "org" or "cred:<id>", plus the limit's name; equal key, same window.
 
     periods    for a calendar month: the previous, current and next month, so that the server's clock chooses; else empty
@@ -42,8 +43,7 @@ class SpendDemand:
     periods: tuple[CalendarPeriod, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdmissionRequest:
+class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request's demands: all are taken at once, or none.
 
     reservation_id       the event id, chosen before the first side effect; the same id again gets the same answer
@@ -68,8 +68,7 @@ class AdmissionRequest:
     floor_prompt_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateState:
+class RateState(msgspec.Struct, frozen=True, kw_only=True):
     """A bucket after the decision. reset_ms: until it is full again. retry_after_ms: until this demand would fit, 0 if it did."""
 
     key: str
@@ -78,8 +77,7 @@ class RateState:
     retry_after_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpendState:
+class SpendState(msgspec.Struct, frozen=True, kw_only=True):
     """A window after the decision.
 
     resume_at_ms    when enough spend has left for this hold to fit, exact to the bucket; 0 if it fits, -1 if it never can
@@ -95,8 +93,7 @@ class SpendState:
     warned_permille: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of admission.
 
     refused_by          key of the demand that refused, the one with the longest wait; None if admitted
@@ -117,8 +114,7 @@ class Decision:
     spend: tuple[SpendState, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The word of a live exchange, every few seconds: its lease is renewed, and this is what counts if nothing more comes."""
 
     admission: AdmissionRequest
@@ -128,8 +124,7 @@ class Checkpoint:
     event: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Actual:
+class Actual(msgspec.Struct, frozen=True, kw_only=True):
     """What an exchange came to: cost, tokens, and the usage event's JSON as it stands at the end."""
 
     cost_nano_usd: int
@@ -142,16 +137,14 @@ class Actual:
     event: bytes = b"{}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Warned:
+class Warned(msgspec.Struct, frozen=True, kw_only=True):
     """A spend threshold crossed upwards by this settlement, told once per crossing."""
 
     key: str
     permille: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """How a settlement ended. A repeated call returns the first answer with repeated=True and without warnings.
 
     over_nano_usd   actual minus hold where positive: the upstream went past what the request asked for
@@ -167,8 +160,7 @@ class Settlement:
     warned: tuple[Warned, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WindowReading:
+class WindowReading(msgspec.Struct, frozen=True, kw_only=True):
     """Spend and holds of one window, as the limiter enforces them now. paused_until_ms: 0 unless access is paused."""
 
     key: str

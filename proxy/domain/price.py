@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from proxy.domain.money import nano_usd_from_pico
 from proxy.domain.token_counts import TokenCounts
 
+WorstRates = tuple[tuple[int, int], ...]  # of each case: pico-USD of the whole prompt, pico-USD of an output token
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
@@ -71,28 +73,52 @@ class Price:
 
         Cached input and reasoning need no flag: any request can meet them.
         """
-        kinds_in = [None, self.cached_input]
-        kinds_in += [
-            rate
-            for asked, rate in (
-                (cache_write_5m, self.cache_write_5m),
-                (cache_write_1h, self.cache_write_1h),
-                (audio_input, self.audio_input),
-            )
-            if asked
-        ]
-        kinds_out = [None, self.reasoning, self.audio_output if audio_output else None]
+        rates = self.worst_rates(
+            prompt_tokens,
+            cache_write_5m=cache_write_5m,
+            cache_write_1h=cache_write_1h,
+            audio_input=audio_input,
+            audio_output=audio_output,
+        )
+        return worst_cost_nano_usd(rates, output_tokens)
 
-        def most(prompt: int, *, is_long: bool) -> int:
-            rate_in, rate_out = self._base_rates(is_long=is_long)
-            dearest_in = max(_scaled(rate, self.input, rate_in) for rate in kinds_in)
-            dearest_out = max(_scaled(rate, self.output, rate_out) for rate in kinds_out)
-            return nano_usd_from_pico(prompt * dearest_in + output_tokens * dearest_out)
-
-        if self.long_context_tokens is None or not self._is_long(prompt_tokens):
-            return most(prompt_tokens, is_long=False)
+    def worst_rates(
+        self,
+        prompt_tokens: int,
+        *,
+        cache_write_5m: bool = False,
+        cache_write_1h: bool = False,
+        audio_input: bool = False,
+        audio_output: bool = False,
+    ) -> WorstRates:
+        """For `worst_cost_nano_usd`: what a prompt of up to that size costs at most, and the dearest output rate, of each case."""
+        kinds_in = (
+            self.cached_input,
+            self.cache_write_5m if cache_write_5m else None,
+            self.cache_write_1h if cache_write_1h else None,
+            self.audio_input if audio_input else None,
+        )
+        kinds_out = (self.reasoning, self.audio_output if audio_output else None)
+        threshold = self.long_context_tokens
+        if threshold is None or prompt_tokens <= threshold:
+            return (self._worst(prompt_tokens, kinds_in, kinds_out, is_long=False),)
         # The prompt may turn out short of the threshold, where the rates need not be the lower ones.
-        return max(most(prompt_tokens, is_long=True), most(self.long_context_tokens, is_long=False))
+        return (
+            self._worst(prompt_tokens, kinds_in, kinds_out, is_long=True),
+            self._worst(threshold, kinds_in, kinds_out, is_long=False),
+        )
+
+    def _worst(
+        self, prompt_tokens: int, kinds_in: tuple[int | None, ...], kinds_out: tuple[int | None, ...], *, is_long: bool
+    ) -> tuple[int, int]:
+        rate_in, rate_out = dearest_in, dearest_out = self._base_rates(is_long=is_long)
+        for rate in kinds_in:
+            if rate is not None:
+                dearest_in = max(dearest_in, _scaled(rate, self.input, rate_in))
+        for rate in kinds_out:
+            if rate is not None:
+                dearest_out = max(dearest_out, _scaled(rate, self.output, rate_out))
+        return prompt_tokens * dearest_in, dearest_out
 
     def _is_long(self, prompt_tokens: int) -> bool:
         return self.long_context_tokens is not None and prompt_tokens > self.long_context_tokens
@@ -104,6 +130,11 @@ class Price:
             self.input if self.long_input is None else self.long_input,
             self.output if self.long_output is None else self.long_output,
         )
+
+
+def worst_cost_nano_usd(rates: WorstRates, output_tokens: int) -> int:
+    """The most that `output_tokens` and the prompt of `rates` can cost."""
+    return max([nano_usd_from_pico(prompt_pico + output_tokens * rate) for prompt_pico, rate in rates])
 
 
 def _scaled(rate: int | None, base: int, base_now: int) -> int:

@@ -1,10 +1,9 @@
 """What a request asks a model to read, reduced to what decides its token count."""
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageInput:
+class ImageInput(msgspec.Struct, frozen=True, kw_only=True):
     """One image of a prompt. Sizes are unknown (0) unless the request tells them: the gateway never fetches or decodes images."""
 
     detail: str = "auto"  # OpenAI's low | high | auto
@@ -12,8 +11,7 @@ class ImageInput:
     height: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptShape:
+class PromptShape(msgspec.Struct, frozen=True, kw_only=True):
     """The countable parts of a prompt.
 
     texts          text the model reads, one entry per part, in order

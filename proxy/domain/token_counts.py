@@ -1,8 +1,9 @@
 """How many model tokens one exchange used, in one normal form for every provider, and where the figure came from."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 TOKENS_MAX: Final = 10**9  # above any context window; a larger count in a provider's answer is absurd and clamped
 
@@ -17,8 +18,7 @@ class UsageSource(StrEnum):
     NONE = "none"  # an endpoint whose tokens are not metered
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenCounts:
+class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of one exchange. Totals include their parts, whatever the provider's own convention is.
 
     prompt       all input tokens, cached and cache-written ones included

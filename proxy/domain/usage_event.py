@@ -1,7 +1,8 @@
 """The immutable fact of one exchange, as it travels from the gateway over the partition's stream to the ledger."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from proxy.domain.token_counts import UsageSource
 
@@ -18,8 +19,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # never forwarded; counted in metrics, not an event
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageEvent:
+class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One exchange. Encoded as JSON with these names; money in nano-USD, times in Unix milliseconds, durations in milliseconds.
 
     event_id           time-ordered, made by the gateway; the ledger is idempotent on it

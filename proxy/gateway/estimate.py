@@ -1,16 +1,16 @@
 """The worst case of a request, before it is sent: which price, how many tokens, how much money to hold."""
 
-from dataclasses import dataclass, replace
+import msgspec
+from msgspec.structs import replace
 
 from proxy.config.catalogue import PriceCatalogue
 from proxy.dialects.dialect import RequestFacts
 from proxy.domain.errors import ErrorCode, Refusal
 from proxy.domain.organization import Plan, UnknownModelPolicy
-from proxy.domain.price import Price
+from proxy.domain.price import Price, WorstRates, worst_cost_nano_usd
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """Amounts in nano-USD.
 
     price           None: unpriced by policy
@@ -66,16 +66,16 @@ def estimate(facts: RequestFacts, plan: Plan, price: Price | None, prompt_tokens
         bound = price.max_output_tokens if price is not None and price.max_output_tokens else plan.default_output_tokens
         output = bound * choices
         expected = min(bound, plan.default_output_tokens) * choices
-    hold = _cost(facts, price, prompt_tokens, output)
-    hold_min = _cost(facts, price, prompt_tokens, min(output, choices))
+    rates = _worst_rates(facts, price, prompt_tokens)
+    hold = _cost(rates, output)
     return Estimate(
         price=price,
         prompt_tokens=prompt_tokens,
         output_tokens=output,
         rate_tokens=prompt_tokens + expected,
         hold_nano_usd=hold,
-        hold_min_nano_usd=hold_min if plan.clamp else hold,
-        input_nano_usd=_cost(facts, price, prompt_tokens, 0),
+        hold_min_nano_usd=_cost(rates, min(output, choices)) if plan.clamp else hold,
+        input_nano_usd=_cost(rates, 0),
     )
 
 
@@ -87,19 +87,23 @@ def affordable_output(facts: RequestFacts, asked: Estimate, held_nano_usd: int) 
     spare = held_nano_usd - asked.input_nano_usd
     whole = asked.hold_nano_usd - asked.input_nano_usd
     per_choice = spare * asked.output_tokens // whole // choices  # cost is linear in output, but for its one rounding
-    while per_choice > 1 and _cost(facts, asked.price, asked.prompt_tokens, per_choice * choices) > held_nano_usd:
+    rates = _worst_rates(facts, asked.price, asked.prompt_tokens)
+    while per_choice > 1 and _cost(rates, per_choice * choices) > held_nano_usd:
         per_choice -= 1
     return max(per_choice, 1)
 
 
-def _cost(facts: RequestFacts, price: Price | None, prompt_tokens: int, output_tokens: int) -> int:
+def _worst_rates(facts: RequestFacts, price: Price | None, prompt_tokens: int) -> WorstRates | None:
     if price is None:
-        return 0
-    return price.worst_case_nano_usd(
-        prompt_tokens=prompt_tokens,
-        output_tokens=output_tokens,
+        return None
+    return price.worst_rates(
+        prompt_tokens,
         cache_write_5m=facts.cache_write_5m,
         cache_write_1h=facts.cache_write_1h,
         audio_input=facts.audio_input,
         audio_output=facts.audio_output,
     )
+
+
+def _cost(rates: WorstRates | None, output_tokens: int) -> int:
+    return 0 if rates is None else worst_cost_nano_usd(rates, output_tokens)

@@ -1,7 +1,9 @@
 """What an exchange came to: the best counts there are, their cost, and the usage event."""
 
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from proxy.config.catalogue import PriceCatalogue
 from proxy.dialects.dialect import MeterReading, RequestFacts
@@ -11,8 +13,7 @@ from proxy.domain.token_counts import NO_TOKENS, TokenCounts, UsageSource
 UNREAD_BYTES_PER_TOKEN: Final = 4  # of English text; JSON around it makes this an overestimate, compression an underestimate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metered:
+class Metered(msgspec.Struct, frozen=True, kw_only=True):
     """Counts with their provenance. flags go into the usage event."""
 
     counts: TokenCounts

@@ -1,6 +1,8 @@
 """Which limits bind a caller at a capability, and under which bucket keys."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from proxy.domain.admission import RateDemand, SpendDemand
 from proxy.domain.calendar_months import months_around

@@ -6,8 +6,9 @@ both must agree in every answer and in all state.
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from proxy.domain.admission import (
     LEDGER_BACKLOG,

@@ -1,7 +1,5 @@
 """The normal form of token counts refuses what cannot be: negative counts and parts that exceed their whole."""
 
-from dataclasses import FrozenInstanceError, fields
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,10 +15,10 @@ def test_the_total_adds_the_wholes_and_not_their_parts() -> None:
 
 
 def test_no_tokens_is_all_zero() -> None:
-    assert [getattr(NO_TOKENS, f.name) for f in fields(NO_TOKENS)] == [0] * len(fields(NO_TOKENS))
+    assert [getattr(NO_TOKENS, name) for name in NO_TOKENS.__struct_fields__] == [0] * len(NO_TOKENS.__struct_fields__)
 
 
-@pytest.mark.parametrize("name", [f.name for f in fields(TokenCounts)])
+@pytest.mark.parametrize("name", TokenCounts.__struct_fields__)
 def test_a_negative_count_is_refused_in_any_field(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be negative"):
         TokenCounts(**{"prompt": 10, "completion": 10, name: -1})
@@ -52,11 +50,11 @@ def test_audio_may_overlap_the_cached_part() -> None:
 
 
 def test_counts_cannot_be_changed() -> None:
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError, match="immutable"):
         WHOLE.prompt = 1  # type: ignore[misc]
 
 
-@given(st.fixed_dictionaries({f.name: st.integers(-2, 20) for f in fields(TokenCounts)}))
+@given(st.fixed_dictionaries({name: st.integers(-2, 20) for name in TokenCounts.__struct_fields__}))
 def test_whatever_is_accepted_is_consistent(values: dict[str, int]) -> None:
     try:
         counts = TokenCounts(**values)

@@ -1,7 +1,8 @@
 """Small builders of what the limiter is asked, with readable defaults."""
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from proxy.domain.admission import Actual, AdmissionRequest, CalendarPeriod, RateDemand, SpendDemand
 from proxy.domain.rate_limit import Quantity, RateLimit

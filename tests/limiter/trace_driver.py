@@ -1,10 +1,10 @@
 """A random history of limiter calls, driven over two limiters at once: every answer and all state must be equal after each step."""
 
 import random
-from dataclasses import replace
 from typing import Any
 
 from limiter_values import BUCKET_MS, DAY_MS, HOUR_MS, MINUTE_MS, START_MS, Clock, a_month, a_rate, a_request, a_spend, an_actual
+from msgspec.structs import replace
 
 from proxy.domain.admission import AdmissionRequest, Checkpoint, Decision, SpendDemand
 from proxy.domain.rate_limit import Quantity
