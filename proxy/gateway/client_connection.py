@@ -135,6 +135,8 @@ class ClientConnection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         listener, self.listener = self.listener, None
         super().connection_lost(exc)
+        if not self._body.is_eof():
+            self._break_body()
         if listener is not None:
             listener.client_gone()
 
@@ -187,8 +189,8 @@ class ClientConnection(RequestHandler):
             self._wire.abort()
 
     def _break_body(self) -> None:
-        """Its framing is malformed; aiohttp would let its reader wait for ever. One that is only read away just ends."""
-        if self._unanswered:
+        """No more of it will come, though aiohttp lets its reader wait. One that is only read away just ends."""
+        if self._unanswered and self._body.exception() is None:
             self._body.set_exception(web.RequestPayloadError("the body's framing is malformed"))
         self._body.feed_eof()
 
