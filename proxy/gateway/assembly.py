@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from proxy.config.directory import Directory
 from proxy.config.holder import ConfigHolder
 from proxy.config.model import AuthKind, GatewayConfig, OnDisconnect, Upstream
 from proxy.dialects.dialect import Dialect
-from proxy.gateway.catalogue_refresh import refresh_forever
+from proxy.gateway.catalogue_refresh import CatalogueRefresh
 from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.drains import Drains
 from proxy.gateway.oauth2_token import OAuth2Token
@@ -79,12 +80,18 @@ class Gateway(GatewayServer):
             now_ms=parts.now_ms,
             new_id=parts.new_id,
         )
+        self._catalogues = CatalogueRefresh(parts.holder, parts.session, now_ms=parts.now_ms, on_change=self.follow)
         super().__init__(
             services,
             timeouts=parts.timeouts,
             connections_max=parts.connections_max,
-            background=[refresh_forever(parts.holder, parts.session, now_ms=parts.now_ms, on_change=self.follow)],
+            background=[self._catalogues.forever()],
         )
+
+    async def start(self, listening: socket.socket) -> None:
+        """Accept, with the prices that upstreams tell themselves."""
+        await self._catalogues.at_start()
+        await super().start(listening)
 
     def reload(self) -> None:
         """Read the files again; a bad set changes nothing and is logged and counted."""

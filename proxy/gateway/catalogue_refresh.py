@@ -13,7 +13,8 @@ from proxy.config.upstream_catalogue import read_upstream_catalogue
 
 CATALOGUE_BYTES_MAX: Final = 5_000_000
 _LOOK_EVERY_S: Final = 5.0  # how often it is checked whether a catalogue is due, and for new upstreams
-_RETRY_MS: Final = 60_000
+_RETRY_MS: Final = 15_000
+_START_S: Final = 5.0
 _TIMEOUT: Final = ClientTimeout(total=30)
 _log = logging.getLogger(__name__)
 
@@ -22,19 +23,38 @@ class CatalogueError(Exception):
     """An upstream's catalogue could not be had."""
 
 
-async def refresh_forever(
-    holder: ConfigHolder, session: ClientSession, *, now_ms: Callable[[], int], on_change: Callable[[], None]
-) -> None:
-    """Read each catalogue at start and every catalogue_ttl_ms; call on_change when the holder has new prices."""
-    due: dict[str, int] = {}
-    while True:
-        for upstream in holder.current.upstreams.values():
-            if upstream.catalogue_path and now_ms() >= due.get(upstream.name, 0):
-                is_read = await refresh(holder, session, upstream)
-                due[upstream.name] = now_ms() + (upstream.catalogue_ttl_ms if is_read else _RETRY_MS)
+class CatalogueRefresh:
+    """Reads each catalogue at start and every catalogue_ttl_ms; calls on_change when the holder has new prices."""
+
+    def __init__(
+        self, holder: ConfigHolder, session: ClientSession, *, now_ms: Callable[[], int], on_change: Callable[[], None]
+    ) -> None:
+        self._holder = holder
+        self._session = session
+        self._now_ms = now_ms
+        self._on_change = on_change
+        self._due: dict[str, int] = {}
+
+    async def at_start(self) -> None:
+        """Read what there is before the first request needs it; an upstream that is slow to tell its prices is not waited for."""
+        try:
+            async with asyncio.timeout(_START_S):
+                await self._refresh_due()
+        except TimeoutError:
+            _log.warning("price catalogues not read within %g s: models that only they price are refused until they are", _START_S)
+
+    async def forever(self) -> None:
+        while True:
+            await self._refresh_due()
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _refresh_due(self) -> None:
+        for upstream in self._holder.current.upstreams.values():
+            if upstream.catalogue_path and self._now_ms() >= self._due.get(upstream.name, 0):
+                is_read = await refresh(self._holder, self._session, upstream)
+                self._due[upstream.name] = self._now_ms() + (upstream.catalogue_ttl_ms if is_read else _RETRY_MS)
                 if is_read:
-                    on_change()
-        await asyncio.sleep(_LOOK_EVERY_S)
+                    self._on_change()
 
 
 async def refresh(holder: ConfigHolder, session: ClientSession, upstream: Upstream) -> bool:

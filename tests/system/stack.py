@@ -78,19 +78,10 @@ class Stack:
         return self.children("proxy.processes.worker")
 
     def events(self) -> list[dict[str, Any]]:
-        """Every entry of every partition's stream: its JSON, and the stream's own fields under their names with `_` before."""
-        found = []
-        for partition in range(PARTITIONS):
-            for _, fields in self.store.xrange(partition_keys(partition).events):
-                named = {name.decode(): value.decode() for name, value in fields.items()}
-                event = json.loads(named.pop("event"))
-                found.append(event | {f"_{name}": value for name, value in named.items()})
-        return found
+        return events_in(self.store)
 
     def window(self, org: str = "acme", key: str = "org:spend_7d") -> dict[str, int]:
-        """Spent and held of a window, from the limiter's own hash."""
-        fields = self.store.hgetall(org_keys(org).spend)
-        return {name: int(fields.get(f"{key}|{name}".encode(), 0)) for name in ("spent", "held")}
+        return window_in(self.store, org, key)
 
     def totals(self, org: str = "acme") -> dict[str, int]:
         return {name.decode(): int(value) for name, value in self.store.hgetall(org_keys(org).totals).items()}
@@ -103,6 +94,23 @@ class Stack:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
+
+
+def events_in(store: redis.Redis) -> list[dict[str, Any]]:
+    """Every entry of every partition's stream: its JSON, and the stream's own fields under their names with `_` before."""
+    found = []
+    for partition in range(PARTITIONS):
+        for _, fields in store.xrange(partition_keys(partition).events):
+            named = {name.decode(): value.decode() for name, value in fields.items()}
+            event = json.loads(named.pop("event"))
+            found.append(event | {f"_{name}": value for name, value in named.items()})
+    return found
+
+
+def window_in(store: redis.Redis, org: str = "acme", key: str = "org:spend_7d") -> dict[str, int]:
+    """Spent and held of a window, from the limiter's own hash."""
+    fields = store.hgetall(org_keys(org).spend)
+    return {name: int(fields.get(f"{key}|{name}".encode(), 0)) for name in ("spent", "held")}
 
 
 async def eventually(condition: Any, what: str, seconds: float = PATIENCE_SECONDS) -> Any:

@@ -1,0 +1,200 @@
+"""Where the ledger lives: SQLite in the data directory, or PostgreSQL. One place for what differs between the two.
+
+SQLite: write-ahead log, synchronous=FULL, one connection that writes, others that only read.
+PostgreSQL: entries are partitioned by month of their event id, whose first 12 digits are its time.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.schema import Table
+
+from proxy.domain.errors import ConfigError
+
+READERS_MAX: Final = 4
+WRITERS_MAX: Final = 4  # PostgreSQL; SQLite has one
+BUSY_MS: Final = 5_000  # how long SQLite waits for another process's write
+CONNECT_SECONDS: Final = 5
+STATEMENT_SECONDS: Final = 60  # PostgreSQL ends a query that takes longer
+MONTHS_AHEAD: Final = 2  # partitions that exist before their month begins
+_MIGRATION_LOCK: Final = 0x7467_6C65  # any number that only the ledger's migrations use
+_RETRYABLE: Final = frozenset({"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53300", "53200", "53100"})
+
+
+class LedgerUnavailableError(Exception):
+    """The database is away, locked, full or too slow: what was asked did not happen, and may be asked again."""
+
+
+class Database:
+    """Connections to one ledger. Belongs to one event loop; `migrate` before use, `close` at the end.
+
+    dialect   "sqlite" or "postgresql"
+    """
+
+    def __init__(self, writer: AsyncEngine, reader: AsyncEngine) -> None:
+        self._writer = writer
+        self._reader = reader
+        self.dialect = writer.dialect.name
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction: committed at the end, undone by an exception. Raises LedgerUnavailableError."""
+        with _translated():
+            async with self._writer.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A consistent view of what is committed. Raises LedgerUnavailableError."""
+        with _translated():
+            async with self._reader.connect() as connection:
+                yield connection
+
+    def insert(self, table: Table) -> Any:
+        """INSERT with this database's ON CONFLICT."""
+        return (postgresql.insert if self.dialect == "postgresql" else sqlite.insert)(table)
+
+    async def migrate(self) -> None:
+        """Bring the tables to this version; several processes may do it at once. Raises LedgerUnavailableError."""
+        async with self.write() as connection:
+            if self.dialect == "postgresql":
+                await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            await connection.run_sync(_upgrade)
+
+    async def ensure_partitions(self, from_ms: int, to_ms: int) -> None:
+        """Have a partition for every month that [from_ms, to_ms] touches, and MONTHS_AHEAD more. Nothing to do on SQLite."""
+        if self.dialect != "postgresql":
+            return
+        async with self.write() as connection:
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            rows = await connection.execute(
+                text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'entries'::regclass")
+            )
+            existing = set(rows.scalars())
+            for month in _months(from_ms, to_ms):
+                name, low, high = month_partition(month)
+                if name not in existing:
+                    bounds = f"FROM ('{low}') TO ('{high}')"
+                    await connection.execute(text(f"CREATE TABLE {name} PARTITION OF entries FOR VALUES {bounds}"))
+
+    async def close(self) -> None:
+        await self._writer.dispose()
+        if self._reader is not self._writer:
+            await self._reader.dispose()
+
+
+def open_database(url: str, data_dir: Path) -> Database:
+    """The database of a URL such as postgresql://user:password@host/name or sqlite:////path; empty: SQLite in the data directory.
+
+    Connects on first use. Raises ConfigError, which never quotes the URL: it may hold a password.
+    """
+    try:
+        parsed = make_url(url) if url else URL.create("sqlite", database=str(data_dir / "ledger.db"))
+    except ArgumentError as error:
+        raise ConfigError(("TALLYGATE_DATABASE_URL must look like postgresql://user:password@host/name",)) from error
+    match parsed.drivername.partition("+")[0]:
+        case "sqlite" if parsed.database and parsed.database != ":memory:":
+            return _open_sqlite(parsed.set(drivername="sqlite+aiosqlite"))
+        case "postgresql" | "postgres":
+            return _open_postgresql(parsed.set(drivername="postgresql+asyncpg"))
+    raise ConfigError(("TALLYGATE_DATABASE_URL must begin with postgresql:// or sqlite:/// and a path",))
+
+
+def month_partition(month: tuple[int, int]) -> tuple[str, str, str]:
+    """Name and bounds, as event ids, of the partition of a (year, month) in UTC: from the first bound up to but without the second."""
+    year, number = month
+    following = (year + number // 12, number % 12 + 1)
+    return f"entries_{year:04d}_{number:02d}", *(f"{_month_start_ms(edge):012x}" for edge in (month, following))
+
+
+def _month_start_ms(month: tuple[int, int]) -> int:
+    return round(datetime(*month, 1, tzinfo=UTC).timestamp()) * 1000
+
+
+def _months(from_ms: int, to_ms: int) -> list[tuple[int, int]]:
+    first, last = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (from_ms, to_ms))
+    start, end = first.year * 12 + first.month - 1, last.year * 12 + last.month - 1 + MONTHS_AHEAD
+    return [(index // 12, index % 12 + 1) for index in range(start, end + 1)]
+
+
+def _open_sqlite(url: URL) -> Database:
+    writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args={"timeout": BUSY_MS / 1000})
+    reader = create_async_engine(url, pool_size=READERS_MAX, max_overflow=0, connect_args={"timeout": BUSY_MS / 1000})
+    for engine, begin, pragmas in (
+        (writer, "BEGIN IMMEDIATE", ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536")),
+        (reader, "BEGIN", ("query_only=ON", "cache_size=-65536", "mmap_size=1073741824", "temp_store=MEMORY")),
+    ):
+        _prepare_sqlite(engine, begin, pragmas)
+    return Database(writer, reader)
+
+
+def _prepare_sqlite(engine: AsyncEngine, begin: str, pragmas: tuple[str, ...]) -> None:
+    """The driver's own transactions begin too late: a read that turns into a write fails at once if another process wrote."""
+
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine.sync_engine, "connect", connected)
+    event.listen(engine.sync_engine, "begin", begun)
+
+
+def _open_postgresql(url: URL) -> Database:
+    options: dict[str, Any] = {
+        "pool_pre_ping": True,
+        "max_overflow": 0,
+        "pool_timeout": CONNECT_SECONDS,
+        "connect_args": {
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": STATEMENT_SECONDS,
+            "server_settings": {"application_name": "tallygate", "jit": "off", "timezone": "UTC"},
+        },
+    }
+    writer = create_async_engine(url, pool_size=WRITERS_MAX, **options)
+    reader = create_async_engine(url, pool_size=READERS_MAX, **options)
+    return Database(writer, reader)
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", "proxy.ledger:migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+class _translated:
+    """Errors of a database that is away, as LedgerUnavailableError; errors of a statement itself pass."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, (PoolTimeoutError, OSError, asyncio.TimeoutError)) or (
+            isinstance(error, DBAPIError) and is_transient(error)
+        ):
+            raise LedgerUnavailableError(str(getattr(error, "orig", None) or error) or type(error).__name__) from error
+
+
+def is_transient(error: DBAPIError) -> bool:
+    """Whether the same statement may succeed later: no connection, locked, full, deadlock. Not: data that does not fit."""
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    if state is not None:
+        return state in _RETRYABLE or state.startswith("08")
+    return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))

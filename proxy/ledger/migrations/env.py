@@ -1,0 +1,13 @@
+"""Alembic's entry: runs the migrations on the connection that `Database.migrate` brings."""
+
+from alembic import context
+
+from proxy.ledger.schema import METADATA
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=METADATA,
+    transactional_ddl=True,
+    version_table="ledger_version",
+)
+context.run_migrations()

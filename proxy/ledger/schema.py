@@ -1,0 +1,173 @@
+"""The ledger's tables. Money in nano-USD, times in Unix milliseconds, both as 64-bit integers.
+
+Entries are the truth; `series`, the rollups and `spend_buckets` are sums of them, moved in the same transaction.
+The migrations build the same tables; a test compares the two.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+METADATA: Final = MetaData(
+    naming_convention={"ix": "ix_%(column_0_N_label)s", "pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
+)
+# Ids and labels compare by their bytes everywhere: month partitions are ranges of event ids.
+NAME: Final = Text().with_variant(Text(collation="C"), "postgresql")
+SERIAL: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only where the type is INTEGER
+
+AMOUNTS: Final = (
+    "requests",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "cost_nano_usd",
+)
+
+# (event_id, sequence): 0 is the original, later ones correct it. Amounts are differences: what an event came to is the sum of its
+# entries, whichever they are. settled_at_ms is the original's in all of them: it says to which day, bucket and history they belong.
+# entered_at_ms is the entry's own. posted_nano_usd is what the limiter's windows took, at posted_at_ms.
+ENTRIES: Final = Table(
+    "entries",
+    METADATA,
+    Column("event_id", NAME, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("kind", NAME, nullable=False),
+    Column("settled_at_ms", BigInteger, nullable=False),
+    Column("entered_at_ms", BigInteger, nullable=False),
+    Column("posted_at_ms", BigInteger, nullable=False),
+    Column("org", NAME, nullable=False),
+    Column("credential", NAME, nullable=False),
+    Column("capability", NAME, nullable=False),
+    Column("endpoint", NAME, nullable=False),
+    Column("method", NAME, nullable=False),
+    Column("request_model", NAME),
+    Column("response_model", NAME),
+    Column("upstream", NAME, nullable=False),
+    Column("status", BigInteger, nullable=False),
+    Column("outcome", NAME, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("started_at_ms", BigInteger, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("first_byte_ms", BigInteger),
+    Column("requests", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("cache_write_1h_tokens", BigInteger, nullable=False),
+    Column("audio_prompt_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("audio_completion_tokens", BigInteger, nullable=False),
+    Column("cost_nano_usd", BigInteger, nullable=False),
+    Column("posted_nano_usd", BigInteger, nullable=False),
+    Column("usage_source", NAME, nullable=False),
+    Column("price_version", NAME),
+    Column("request_bytes", BigInteger, nullable=False),
+    Column("response_bytes", BigInteger, nullable=False),
+    Column("client_request_id", NAME),
+    Column("flags", NAME, nullable=False),
+    PrimaryKeyConstraint("event_id", "sequence"),
+    Index(None, "org", "settled_at_ms", "event_id", "sequence"),
+    sqlite_with_rowid=False,
+    postgresql_partition_by="RANGE (event_id)",
+)
+
+# What a rollup row is about, once. Served requests have an empty refused_by, refused ones an empty model and endpoint.
+SERIES: Final = Table(
+    "series",
+    METADATA,
+    Column("id", SERIAL, primary_key=True, autoincrement=True),
+    Column("org", NAME, nullable=False),
+    Column("credential", NAME, nullable=False),
+    Column("capability", NAME, nullable=False),
+    Column("model", NAME, nullable=False),
+    Column("endpoint", NAME, nullable=False),
+    Column("status", BigInteger, nullable=False),
+    Column("outcome", NAME, nullable=False),
+    Column("refused_by", NAME, nullable=False),
+    UniqueConstraint(
+        "org", "credential", "capability", "model", "endpoint", "status", "outcome", "refused_by", name="uq_series_labels"
+    ),
+)
+
+
+def _rollup(name: str) -> Table:
+    """Rows lie together by organization and time, as they are read."""
+    return Table(
+        name,
+        METADATA,
+        Column("org", NAME, nullable=False),
+        Column("bucket_ms", BigInteger, nullable=False),
+        Column("series_id", BigInteger, nullable=False),
+        *(Column(amount, BigInteger, nullable=False) for amount in AMOUNTS),
+        PrimaryKeyConstraint("org", "bucket_ms", "series_id"),
+        sqlite_with_rowid=False,
+        postgresql_with={"fillfactor": 70},  # rows of the current bucket are updated in place
+    )
+
+
+ROLLUP_15M: Final = _rollup("rollup_15m")
+ROLLUP_1H: Final = _rollup("rollup_1h")
+ROLLUP_1D: Final = _rollup("rollup_1d")
+
+# What the limiter posted to its windows, in its own 5-minute buckets: a lost window is rebuilt, and an audit done, from here.
+SPEND_BUCKETS: Final = Table(
+    "spend_buckets",
+    METADATA,
+    Column("org", NAME, nullable=False),
+    Column("bucket_ms", BigInteger, nullable=False),
+    Column("credential", NAME, nullable=False),
+    Column("posted_nano_usd", BigInteger, nullable=False),
+    PrimaryKeyConstraint("org", "bucket_ms", "credential"),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 70},
+)
+
+# Stream entries that could not be understood, kept as they came.
+MALFORMED: Final = Table(
+    "malformed",
+    METADATA,
+    Column("partition", BigInteger, nullable=False),
+    Column("stream_id", NAME, nullable=False),
+    Column("reason", NAME, nullable=False),
+    Column("fields", NAME, nullable=False),
+    Column("seen_at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("partition", "stream_id"),
+)
+
+# Every price that was in force while this ledger was kept: what an entry's price_version meant.
+PRICE_VERSIONS: Final = Table(
+    "price_versions",
+    METADATA,
+    Column("version", NAME, nullable=False),
+    Column("model", NAME, nullable=False),
+    Column("effective_ms", BigInteger, nullable=False),
+    Column("rates", NAME, nullable=False),
+    Column("seen_at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("version", "model", "rates"),
+)
+# Refusals of each worker that are in the rollups already: counts only grow, so what is new is the difference.
+REFUSALS_TAKEN: Final = Table(
+    "refusals_taken",
+    METADATA,
+    Column("source", NAME, nullable=False),
+    Column("org", NAME, nullable=False),
+    Column("credential", NAME, nullable=False),
+    Column("capability", NAME, nullable=False),
+    Column("refused_by", NAME, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    PrimaryKeyConstraint("source", "org", "credential", "capability", "refused_by"),
+)
