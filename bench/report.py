@@ -116,7 +116,7 @@ def conditions(plan: Plan, pinning: Pinning, skipped: Mapping[str, str], now: da
         "cores": pinning.describe(),
         "rounds": f"{plan.rounds}, all contenders in each; figures are medians, ± half the distance of lowest and highest round",
         "requests": f"wrk, 32 connections, {plan.load_seconds} s",
-        "streams": f"{plan.streams} at once, {plan.chunks} events of 250 bytes each, {plan.every_ms} ms apart",
+        "streams": f"{plan.streams} at once, {plan.chunks} events of 305 bytes each, {plan.every_ms} ms apart",
         "latency": f"{plan.steady_per_second} requests a second, open loop, {plan.steady_seconds:g} s",
         "memory": f"proportional set size, {plan.held_streams} open streams, measured first",
     }
