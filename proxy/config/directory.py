@@ -3,8 +3,8 @@
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from proxy.domain.organization import Credential, Organization
@@ -13,6 +13,8 @@ KEY_PREFIX: Final = "tg_"  # of every key that tallygate issues: such a key neve
 KEY_CHARS_MAX: Final = 4_096  # a longer one (signed tokens stay below) is nobody's
 SECRET_BYTES: Final = 32
 _NOBODY: Final = bytes(32)
+
+_NO_CREDENTIAL: Final = Credential(id="", org="", key_sha256=b"")
 
 Identity = tuple[Organization, Credential]
 
@@ -34,13 +36,29 @@ class Directory:
     """
 
     def __init__(self, organizations: Iterable[Organization]) -> None:
+        self._organizations: dict[str, Organization] = {}
         self._by_id: dict[str, Identity] = {}
         self._by_digest: dict[bytes, Identity] = {}
+        self._issued: dict[str, list[bytes]] = {}  # digests of whole issued keys that were seen, by Client ID
         for organization in organizations:
-            for credential in organization.credentials:
-                identity = (organization, credential)
-                self._by_id[credential.id] = identity
-                self._by_digest[credential.key_sha256] = identity
+            self.put(organization)
+
+    def put(self, organization: Organization) -> None:
+        """Add an organization, or put it in the place of the one with its id. Ids of credentials and digests are unique."""
+        self.remove(organization.id)
+        self._organizations[organization.id] = organization
+        for credential in organization.credentials:
+            self._by_id[credential.id] = organization, credential
+            for digest, holder in _keys(credential):
+                self._by_digest[digest] = organization, holder
+
+    def remove(self, org: str) -> None:
+        """Forget an organization, its credentials and their keys; nothing happens if it is not here."""
+        organization = self._organizations.pop(org, None)
+        for credential in () if organization is None else organization.credentials:
+            del self._by_id[credential.id]
+            for digest in (*(digest for digest, _ in _keys(credential)), *self._issued.pop(credential.id, ())):
+                self._by_digest.pop(digest, None)
 
     def find(self, key: str) -> Identity | None:
         """The caller whose key this is, enabled or not. Never raises, whatever the text."""
@@ -52,17 +70,38 @@ class Directory:
             return found
         client_id, _, secret = key[len(KEY_PREFIX) :].rpartition("_")
         identity = self._by_id.get(client_id)
-        expected = _NOBODY if identity is None else identity[1].key_sha256
+        credential = _NO_CREDENTIAL if identity is None else identity[1]
         presented = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
-        is_match = hmac.compare_digest(presented, expected)  # also for an unknown id, so that ids cannot be told apart by time
-        if identity is None or not is_match:
+        # all compared, also for an unknown id, so that ids cannot be told apart by time
+        is_current = hmac.compare_digest(presented, credential.key_sha256 or _NOBODY)
+        is_old = hmac.compare_digest(presented, credential.old_key_sha256 or _NOBODY)
+        if identity is None or not (is_current or is_old):
             return None
-        self._by_digest[whole] = identity  # next time by the table; bounded, since one secret fits a digest
-        return identity
+        found = self._by_digest[presented]
+        self._by_digest[whole] = found  # next time by the table; bounded, since one secret fits a digest
+        self._issued.setdefault(client_id, []).append(whole)
+        return found
+
+    def organization(self, org: str) -> Organization | None:
+        return self._organizations.get(org)
+
+    @property
+    def organizations(self) -> Collection[Organization]:
+        return self._organizations.values()
 
     def credential(self, client_id: str) -> Identity | None:
         """By Client ID: for reports, not for requests."""
         return self._by_id.get(client_id)
+
+
+def _keys(credential: Credential) -> Iterator[tuple[bytes, Credential]]:
+    """Each digest with the credential as that key gives it: the key before a rotation makes it expire with the overlap."""
+    if credential.key_sha256:
+        yield credential.key_sha256, credential
+    if credential.old_key_sha256:
+        until_ms = credential.old_key_until_ms
+        ends_ms = until_ms if credential.expires_at_ms is None else min(until_ms, credential.expires_at_ms)
+        yield credential.old_key_sha256, replace(credential, expires_at_ms=ends_ms)
 
 
 def generate_key(client_id: str, random_bytes: Callable[[int], bytes]) -> IssuedKey:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from proxy.config.authentication import read_jwt_issuers
 from proxy.config.catalogue import PriceCatalogue
 from proxy.config.document import FILE_BYTES_MAX, read_document
 from proxy.config.model import GatewayConfig
@@ -21,6 +22,7 @@ from proxy.domain.organization import Organization
 
 REQUIRED_FILES: Final = ("plans.yaml", "routes.yaml", "upstreams.yaml", "prices.yaml")
 ORGANIZATIONS_FILE: Final = "organizations.yaml"
+AUTHENTICATION_FILE: Final = "authentication.yaml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,7 @@ class ConfigSource:
     """Where configuration comes from, so that it can be read again.
 
     directory         the operator's files; None: only the shipped ones
-    shipped_dir       stands in for each required file that `directory` does not have; organizations are never taken from it
+    shipped_dir       stands in for each required file that `directory` does not have; the optional ones are never taken from it
     known_dialects    names that routes may use
     default_url,      of the upstream called `default`, where upstreams.yaml names none
     default_api_key
@@ -66,12 +68,10 @@ def load_config(
     problems = Problems()
     digest = hashlib.sha256()
     documents = {name: _document(name, _find(name, directory, shipped_dir), digest, problems) for name in REQUIRED_FILES}
-    organizations_file = None if directory is None else directory / ORGANIZATIONS_FILE
     if directory is not None and not directory.is_dir():
         problems.add(str(directory), 1, "is not a directory")
-    organizations_document = None
-    if organizations_file is not None and organizations_file.exists():
-        organizations_document = _document(ORGANIZATIONS_FILE, organizations_file, digest, problems)
+    organizations_document = _optional(ORGANIZATIONS_FILE, directory, digest, problems)
+    authentication_document = _optional(AUTHENTICATION_FILE, directory, digest, problems)
 
     plans_document, routes_document, upstreams_document, prices_document = (documents[name] for name in REQUIRED_FILES)
     if plans_document is None or routes_document is None or upstreams_document is None or prices_document is None:
@@ -83,9 +83,12 @@ def load_config(
     prices = read_prices(prices_document)
     report_unknown_upstreams(placed_routes, upstreams)
     _report_dangling(plans, capabilities, prices)
+    jwt_issuers = () if authentication_document is None else read_jwt_issuers(authentication_document)
     organizations: tuple[Organization, ...] = ()
     if organizations_document is not None:
-        organizations = read_organizations(organizations_document, plans=plans, capabilities=capabilities)
+        organizations = read_organizations(
+            organizations_document, plans=plans, capabilities=capabilities, needs_keys=not jwt_issuers
+        )
     if problems:
         raise ConfigError(problems.texts())
     return GatewayConfig(
@@ -95,12 +98,20 @@ def load_config(
         prices=prices,
         organizations=organizations,
         version=digest.hexdigest()[:12],
+        plan_terms=plans,
+        jwt_issuers=jwt_issuers,
     )
 
 
 def _find(name: str, directory: Path | None, shipped_dir: Path) -> Path:
     own = None if directory is None else directory / name
     return own if own is not None and own.exists() else shipped_dir / name
+
+
+def _optional(name: str, directory: Path | None, digest: "hashlib._Hash", problems: Problems) -> Section | None:
+    """A file that the shipped set has none of."""
+    path = None if directory is None else directory / name
+    return None if path is None or not path.exists() else _document(name, path, digest, problems)
 
 
 def _document(name: str, path: Path, digest: "hashlib._Hash", problems: Problems) -> Section | None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.config.catalogue import PriceCatalogue
+from proxy.config.jwt_issuer import JwtIssuer
+from proxy.config.plans import PlanTerms
 from proxy.domain.organization import Organization, Plan
 
 
@@ -82,7 +84,11 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
-    """Everything that is reviewed and hot-reloaded. version: a short digest of the files, shown in logs and metrics."""
+    """Everything that is reviewed and hot-reloaded.
+
+    plan_terms    the plans with the bounds that organizations keep to, for organizations that do not lie in a file
+    version       a short digest of the files, shown in logs and metrics
+    """
 
     plans: Mapping[str, Plan]
     routes: tuple[Route, ...]
@@ -90,3 +96,5 @@ class GatewayConfig:
     prices: PriceCatalogue
     organizations: tuple[Organization, ...]
     version: str
+    plan_terms: Mapping[str, PlanTerms] = field(default_factory=dict)
+    jwt_issuers: tuple[JwtIssuer, ...] = ()

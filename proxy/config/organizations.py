@@ -26,6 +26,7 @@ _MODEL_PATTERN: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}\*?", re.ASCII)
 class _Seen:
     """Lines where ids and digests first stood: each may stand once in the file, since keys and labels are made of them."""
 
+    needs_keys: bool
     organizations: dict[str, int] = field(default_factory=dict)
     credentials: dict[str, int] = field(default_factory=dict)
     digests: dict[bytes, int] = field(default_factory=dict)
@@ -33,10 +34,11 @@ class _Seen:
 
 
 def read_organizations(
-    document: Section, *, plans: Mapping[str, PlanTerms], capabilities: Collection[str]
+    document: Section, *, plans: Mapping[str, PlanTerms], capabilities: Collection[str], needs_keys: bool = True
 ) -> tuple[Organization, ...]:
+    """The list `organizations`. needs_keys: every credential must have a key, since nothing else could identify it."""
     document.require("organizations")
-    seen = _Seen()
+    seen = _Seen(needs_keys=needs_keys)
     found = []
     for item in document.sections("organizations", items_max=ORGANIZATIONS_MAX):
         organization = _read_organization(item, plans, capabilities, seen)
@@ -101,10 +103,13 @@ def _own_spend_limits(item: Section, terms: PlanTerms | None) -> list[SpendLimit
 
 
 def _read_credential(section: Section, org: str, plan: Plan, capabilities: Collection[str], seen: _Seen) -> Credential | None:
-    section.require("id", "key_sha256")
+    section.require("id", *(("key_sha256",) if seen.needs_keys else ()))
     client_id = section.identifier("id")
     _report_repeat(section, "id", client_id, seen.credentials)
-    digest = _read_digest(section, seen)
+    digest, old_digest = _read_digest(section, "key_sha256", seen), _read_digest(section, "old_key_sha256", seen)
+    old_until_ms = section.instant_ms("old_key_until")
+    if ("old_key_sha256" in section) != ("old_key_until" in section):
+        section.place.problem("must have old_key_sha256 and old_key_until together")
     rate = read_rate_limits(section, own_scope=LimitScope.CREDENTIAL)
     _report_unknown_capabilities(section, rate, capabilities)
     spend = tuple(terms.limit for terms in read_spend_limits(section, own_scope=LimitScope.CREDENTIAL))
@@ -120,6 +125,8 @@ def _read_credential(section: Section, org: str, plan: Plan, capabilities: Colle
         id=client_id or "",
         org=org,
         key_sha256=digest or b"",
+        old_key_sha256=old_digest or b"",
+        old_key_until_ms=old_until_ms or 0,
         name=section.text("name"),
         environment=section.text("environment", chars_max=64),
         enabled=section.boolean("enabled", default=True),
@@ -129,24 +136,24 @@ def _read_credential(section: Section, org: str, plan: Plan, capabilities: Colle
         rate_limits=name_own(rate, plan.rate_limits),
         spend_limits=spend,
     )
-    return None if client_id is None or digest is None else credential
+    return None if client_id is None or (digest is None and seen.needs_keys) else credential
 
 
-def _read_digest(section: Section, seen: _Seen) -> bytes | None:
-    text = section.plain("key_sha256")
+def _read_digest(section: Section, key: str, seen: _Seen) -> bytes | None:
+    text = section.plain(key)
     if text is None:
         return None
     if _DIGEST.fullmatch(text) is None:  # what stands there may be the key itself: it is not shown
-        section.place_of("key_sha256").problem("must be the 64 lower-case hex digits of a SHA-256 digest")
+        section.place_of(key).problem("must be the 64 lower-case hex digits of a SHA-256 digest")
         return None
     digest = bytes.fromhex(text)
     if digest == hashlib.sha256(b"").digest():
-        section.place_of("key_sha256").problem("is the digest of nothing: hash the key itself, without a line end")
+        section.place_of(key).problem("is the digest of nothing: hash the key itself, without a line end")
         return None
     if digest in seen.digests:
-        section.place_of("key_sha256").problem(f"is the digest of another credential too, on line {seen.digests[digest]}")
+        section.place_of(key).problem(f"is the digest of another credential too, on line {seen.digests[digest]}")
         return None
-    seen.digests[digest] = section.place_of("key_sha256").line
+    seen.digests[digest] = section.place_of(key).line
     return digest
 
 

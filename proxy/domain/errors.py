@@ -24,6 +24,7 @@ class ErrorCode(StrEnum):
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     UPSTREAM_INVALID_RESPONSE = "upstream_invalid_response"
+    AUTHENTICATION_UNAVAILABLE = "authentication_unavailable"
     LIMITER_UNAVAILABLE = "limiter_unavailable"
     LEDGER_BACKLOG = "ledger_backlog"
     OVERLOADED = "overloaded"

@@ -42,12 +42,16 @@ class Plan:
 class Credential:
     """A caller's key: `id` is the Client ID and the `credential` label. Only the digest of the secret is kept.
 
+    key_sha256             b"": it has no key, and is reached by a signed token that names its Client ID
+    old_key_sha256         of the key before the last rotation, which holds until old_key_until_ms; b"" if there is none
     capabilities, models   None: all are allowed. A model entry ending in `*` allows every model with that prefix.
     """
 
     id: str
     org: str
     key_sha256: bytes = field(repr=False)
+    old_key_sha256: bytes = field(default=b"", repr=False)
+    old_key_until_ms: int = 0
     name: str = ""
     environment: str = ""
     enabled: bool = True

@@ -11,11 +11,15 @@ from aiohttp import ClientSession
 
 from proxy.config.directory import Directory
 from proxy.config.holder import ConfigHolder
+from proxy.config.jwt_issuer import JwtIssuer
 from proxy.config.model import AuthKind, GatewayConfig, OnDisconnect, Upstream
 from proxy.dialects.dialect import Dialect
 from proxy.gateway.catalogue_refresh import CatalogueRefresh
 from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.drains import Drains
+from proxy.gateway.jwt_bearer import IssuerVerifier, JwtVerifier
+from proxy.gateway.jwt_identity import JwtIdentities
+from proxy.gateway.jwt_keys import JwtKeys
 from proxy.gateway.oauth2_token import OAuth2Token
 from proxy.gateway.routes import RouteTable
 from proxy.gateway.server import GatewayServer
@@ -62,7 +66,7 @@ class Gateway(GatewayServer):
         loop = asyncio.get_running_loop()
         config = parts.holder.current
         services = Services(
-            view=view_of(config, parts, {}),
+            view=view_of(config, parts),
             limiter=parts.limiter,
             fallback=parts.fallback,
             settler=Settler(
@@ -106,34 +110,64 @@ class Gateway(GatewayServer):
         """Serve new exchanges under the holder's current configuration; those under way keep theirs."""
         config = self._parts.holder.current
         old = self.services.view
-        view = view_of(config, self._parts, old.upstreams)
+        view = view_of(config, self._parts, old)
         self.services.view = view
         self._parts.on_config(config)
         for name, upstream in old.upstreams.items():
             if view.upstreams.get(name) is not upstream:
                 upstream.pool.close()
+        for issuer, verifier in _issuers(old).items():
+            if _issuers(view).get(issuer) is not verifier:
+                verifier.keys.abandon()
 
     async def close(self) -> None:
         await super().close()
+        for verifier in _issuers(self.services.view).values():
+            verifier.keys.abandon()
         await self._parts.session.close()
         self._parts.spool.close()
         if self._parts.on_close is not None:
             await self._parts.on_close()
 
 
-def view_of(config: GatewayConfig, parts: Parts, old: Mapping[str, UpstreamClient]) -> View:
-    """The configuration made ready; an unchanged upstream keeps its connections and its token."""
+def view_of(config: GatewayConfig, parts: Parts, old: View | None = None) -> View:
+    """The configuration made ready; an unchanged upstream keeps its connections and its token, an issuer of tokens its keys."""
     upstreams = {}
     for name, upstream in config.upstreams.items():
-        kept = old.get(name)
+        kept = None if old is None else old.upstreams.get(name)
         upstreams[name] = kept if kept is not None and kept.config == upstream else _client(upstream, parts)
+    directory = Directory(config.organizations)
     return View(
         config=config,
         routes=RouteTable(config.routes, {name: client.pool.address.path_prefix for name, client in upstreams.items()}),
-        directory=Directory(config.organizations),
+        directory=directory,
         prices=config.prices,
         upstreams=upstreams,
+        jwt=_jwt_identities(config, parts, directory, {} if old is None else _issuers(old)),
     )
+
+
+def _jwt_identities(
+    config: GatewayConfig, parts: Parts, directory: Directory, old: Mapping[str, IssuerVerifier]
+) -> JwtIdentities | None:
+    if not config.jwt_issuers:
+        return None
+    verifiers = {}
+    for issuer in config.jwt_issuers:
+        kept = old.get(issuer.issuer)
+        verifiers[issuer.issuer] = kept if kept is not None and kept.config == issuer else _issuer_verifier(issuer, parts)
+    return JwtIdentities(JwtVerifier(verifiers), directory)
+
+
+def _issuer_verifier(issuer: JwtIssuer, parts: Parts) -> IssuerVerifier:
+    loop = asyncio.get_running_loop()
+    keys = JwtKeys(issuer, parts.session, now_ms=lambda: int(loop.time() * 1000), timeout_ms=parts.oauth_timeout_ms, loop=loop)
+    keys.renew_if_due()
+    return IssuerVerifier(issuer, keys, now_ms=parts.now_ms)
+
+
+def _issuers(view: View) -> Mapping[str, IssuerVerifier]:
+    return {} if view.jwt is None else view.jwt.verifier.issuers
 
 
 def _client(upstream: Upstream, parts: Parts) -> UpstreamClient:

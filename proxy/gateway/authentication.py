@@ -24,13 +24,16 @@ def authenticate(request: web.BaseRequest, directory: Directory, now_ms: int) ->
     if isinstance(key, Refusal):
         return key
     found = directory.find(key)
-    if found is None:
-        return _unauthorized("The API key is not known here. Check that it is complete, and that it is a key for this gateway.")
+    return UNKNOWN_KEY if found is None else permitted(found, now_ms)
+
+
+def permitted(found: Identity, now_ms: int) -> Identity | Refusal:
+    """The caller, if the credential holds and the plan has API access."""
     organization, credential = found
     if not credential.enabled:
-        return _unauthorized(f"The API key of credential {credential.id!r} is disabled. Ask your administrator.")
+        return unauthorized(f"The API key of credential {credential.id!r} is disabled. Ask your administrator.")
     if credential.expires_at_ms is not None and now_ms >= credential.expires_at_ms:
-        return _unauthorized(f"The API key of credential {credential.id!r} has expired. Ask your administrator for a new one.")
+        return unauthorized(f"The API key of credential {credential.id!r} has expired. Ask your administrator for a new one.")
     if not organization.plan.api_access:
         return Refusal(
             status=403,
@@ -56,7 +59,7 @@ def presented_key(headers: MultiMapping[str], *keys_in_query: str) -> str | Refu
                 if key[: len(_BEARER)].lower() != _BEARER:
                     if not key or key.lower() == _BEARER.strip():
                         continue
-                    return _unauthorized("The Authorization header must be `Bearer <API key>`.")
+                    return unauthorized("The Authorization header must be `Bearer <API key>`.")
                 key = key[len(_BEARER) :].strip()
             if not key or key == found:
                 continue
@@ -64,7 +67,7 @@ def presented_key(headers: MultiMapping[str], *keys_in_query: str) -> str | Refu
                 return _TWO_KEYS
             found = key
     if not found:
-        return _unauthorized("No API key was sent. Send it as `Authorization: Bearer <API key>`, `x-api-key` or `x-goog-api-key`.")
+        return unauthorized("No API key was sent. Send it as `Authorization: Bearer <API key>`, `x-api-key` or `x-goog-api-key`.")
     return found
 
 
@@ -112,8 +115,11 @@ def _is_allowed(patterns: tuple[str, ...], model: str) -> bool:
     return any(model.startswith(pattern[:-1]) if pattern.endswith("*") else model == pattern for pattern in patterns)
 
 
-def _unauthorized(message: str) -> Refusal:
+def unauthorized(message: str) -> Refusal:
     return Refusal(status=401, code=ErrorCode.INVALID_API_KEY, message=message, should_retry=False)
 
 
-_TWO_KEYS: Final = _unauthorized("The request carries two different API keys. Send one, in one header.")
+_TWO_KEYS: Final = unauthorized("The request carries two different API keys. Send one, in one header.")
+UNKNOWN_KEY: Final = unauthorized(
+    "The API key is not known here. Check that it is complete, and that it is a key for this gateway."
+)

@@ -12,6 +12,7 @@ from proxy.dialects.dialect import Dialect
 from proxy.domain.admission import AdmissionRequest, Decision
 from proxy.domain.organization import Credential, Organization
 from proxy.domain.prompt import PromptShape
+from proxy.gateway.jwt_identity import JwtIdentities
 from proxy.gateway.routes import RouteTable
 from proxy.gateway.settlement import Settler
 from proxy.gateway.terms import Terms, terms_of
@@ -77,15 +78,22 @@ class View:
     directory: Directory
     prices: PriceCatalogue
     upstreams: Mapping[str, UpstreamClient]
+    jwt: JwtIdentities | None = None
     _terms: dict[tuple[str, str], Terms] = field(default_factory=dict)
 
     def terms(self, organization: Organization, credential: Credential, capability: str) -> Terms:
-        """Bounded by credentials times capabilities, both from configuration."""
+        """Bounded by credentials times capabilities: the directory's, and as many again as tokens may attach to it."""
         key = (credential.id, capability)
         terms = self._terms.get(key)
         if terms is None:
             terms = self._terms[key] = terms_of(organization, credential, capability)
         return terms
+
+    def directory_changed(self) -> None:
+        """Forget what was made of the organizations before; exchanges under way keep theirs."""
+        self._terms.clear()
+        if self.jwt is not None:
+            self.jwt.directory_changed()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -78,7 +78,7 @@ def test_an_unknown_id_is_compared_like_a_known_one(monkeypatch: pytest.MonkeyPa
     for key in ("tg_prod_wrong", "tg_nobody_wrong", "tg_", "tg__"):
         assert directory.find(key) is None
 
-    assert compared == [(32, 32)] * 4
+    assert compared == [(32, 32)] * 8  # with the key of today and with the one before a rotation
 
 
 def test_a_recognized_key_is_remembered_by_its_digest_and_a_wrong_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_the_dummy_digest_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(hmac, "compare_digest", lambda *_: next(calls) >= 0)
 
     assert Directory([]).find("tg_nobody_x") is None
-    assert next(calls) == 1
+    assert next(calls) == 2
 
 
 @pytest.mark.parametrize("key", ["", "_", "tg_", "tg__", "tg_prod_", "tg_prod", "\udcff\udc80", "tg_\udcff_x", "x\x00", "é" * 100])
@@ -120,3 +120,59 @@ def test_no_text_makes_it_raise_or_find_anybody(text: str) -> None:
     directory = Directory([an_organization(prod=sha256("not to be found"))])
     for key in (text, f"tg_{text}", f"tg_prod_{text}"):
         assert directory.find(key) is None or key.endswith("not to be found")
+
+
+def a_rotated(**more) -> Organization:
+    credential = Credential(
+        id="prod", org="acme", key_sha256=sha256("new"), old_key_sha256=sha256("old"), old_key_until_ms=1_000, **more
+    )
+    return Organization(id="acme", name="Acme", plan=Plan(id="p"), credentials=(credential,))
+
+
+def test_a_rotated_key_is_its_credential_until_the_overlap_ends() -> None:
+    directory = Directory([a_rotated()])
+    new, old = directory.find("tg_prod_new"), directory.find("tg_prod_old")
+
+    assert new is not None
+    assert new[1].expires_at_ms is None
+    assert old is not None
+    assert (old[1].id, old[1].expires_at_ms) == ("prod", 1_000)
+    assert directory.find("tg_prod_old") is old
+
+
+def test_an_old_key_does_not_outlive_its_credential() -> None:
+    found = Directory([a_rotated(expires_at_ms=500)]).find("tg_prod_old")
+
+    assert found is not None
+    assert found[1].expires_at_ms == 500
+
+
+def test_a_credential_without_a_key_is_found_by_its_id_alone() -> None:
+    directory = Directory([an_organization(prod=b"")])
+
+    assert directory.credential("prod") is not None
+    assert all(directory.find(key) is None for key in ("tg_prod_", "tg_prod_x", ""))
+
+
+def test_an_organization_put_in_place_of_another_takes_its_keys_away_also_those_that_were_seen() -> None:
+    directory = Directory([a_rotated()])
+    assert directory.find("tg_prod_new")
+    assert directory.find("tg_prod_old")
+    directory.put(Organization(id="acme", name="Acme", plan=Plan(id="q"), credentials=()))
+
+    assert directory.find("tg_prod_new") is None
+    assert directory.find("tg_prod_old") is None
+    assert directory.credential("prod") is None
+    found = directory.organization("acme")
+    assert found is not None
+    assert found.plan.id == "q"
+    assert directory._by_digest == {}
+
+
+def test_a_removed_organization_is_nobody() -> None:
+    directory = Directory([a_rotated()])
+    directory.remove("acme")
+    directory.remove("never here")
+
+    assert directory.organization("acme") is None
+    assert directory.find("tg_prod_new") is None

@@ -1,0 +1,41 @@
+"""Whose signed tokens (JWTs) identify callers, as authentication.yaml says. Reading: `authentication.py`."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class UnknownClients(StrEnum):
+    """What becomes of a valid token whose client is no credential here."""
+
+    REFUSE = "refuse"
+    CLAIMED_ORGANIZATION = "claimed_organization"  # it belongs to the organization that its own claim names
+    ORGANIZATION = "organization"  # it belongs to the one that the configuration names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JwtIssuer:
+    """One authorization server whose tokens are believed. Times in milliseconds.
+
+    issuer           the `iss` of its tokens, compared exactly
+    jwks_url         where its public keys are; or else key_set: their text, from a file
+    jwks_ttl_ms      when they are read again; a token with an unknown key asks earlier, within bounds
+    audiences        a token must be for one of them; empty: `aud` is not looked at (client-credentials tokens often have none)
+    required_claims  claims that must have these very values; scopes: words that `scope` must hold
+    org_claim        claim that must name the organization of the credential; "": not looked at
+    organizations    ids that this issuer may speak for; empty: all
+    """
+
+    issuer: str
+    jwks_url: str = ""
+    key_set: bytes = field(default=b"", repr=False)
+    jwks_ttl_ms: int = 3_600_000
+    algorithms: tuple[str, ...] = ("RS256",)
+    leeway_ms: int = 30_000
+    audiences: tuple[str, ...] = ()
+    required_claims: tuple[tuple[str, str], ...] = ()
+    scopes: tuple[str, ...] = ()
+    client_claim: str = "client_id"
+    org_claim: str = ""
+    organizations: frozenset[str] = frozenset()
+    unknown_clients: UnknownClients = UnknownClients.REFUSE
+    unknown_clients_org: str = ""

@@ -1,0 +1,123 @@
+"""Signed tokens through the whole data plane."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+from gateway_harness import ACME_KEY, Harness, organizations, running_gateway
+from jwt_world import ISSUER, AuthorizationServer, a_token, public_jwk
+
+CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+
+
+async def ask(gateway: Harness, key: str, header: str = "Authorization", model: str = "gpt-4o-mini") -> tuple[int, dict[str, Any]]:
+    value = f"Bearer {key}" if header == "Authorization" else key
+    async with (
+        ClientSession() as session,
+        session.post(f"{gateway.url}/v1/chat/completions", json=CHAT | {"model": model}, headers={header: value}) as answer,
+    ):
+        return answer.status, await answer.json()
+
+
+def a_current_token(**claims: Any) -> str:
+    kid = claims.pop("kid", "k1")
+    return a_token(kid, **{"exp": int(time.time()) + 600} | claims)
+
+
+async def authorization_server(aiohttp_server: Any) -> AuthorizationServer:
+    server = AuthorizationServer()
+    server.gate.set()
+    app = web.Application()
+    app.router.add_get("/keys", server.handle)
+    running: TestServer = await aiohttp_server(app)
+    server.url = str(running.make_url("/keys"))
+    return server
+
+
+def config(server: AuthorizationServer, **changes: Any) -> dict[str, Any]:
+    orgs = organizations()
+    orgs["organizations"][1]["credentials"].append({"id": "big-token", "name": "Only by token"})
+    return {"authentication": {"jwt_issuers": [{"issuer": ISSUER, "jwks_url": server.url} | changes]}, "organizations": orgs}
+
+
+async def test_a_token_is_metered_as_its_credential_and_keys_still_work(tmp_path: Path, aiohttp_server: Any) -> None:
+    server = await authorization_server(aiohttp_server)
+    async with running_gateway(tmp_path, config=config(server)) as gateway:
+        assert (await ask(gateway, ACME_KEY))[0] == 200
+        assert (await ask(gateway, a_current_token()))[0] == 200
+        assert (await ask(gateway, a_current_token(client_id="big-token"), header="x-api-key"))[0] == 200
+        status, body = await ask(gateway, a_current_token(client_id="stranger"))
+        await gateway.at_rest()
+
+        assert (status, body["error"]["code"]) == (401, "invalid_api_key")
+        assert [(event["org"], event["credential"]) for event in gateway.events()] == [
+            ("acme", "acme-prod"),
+            ("acme", "acme-prod"),
+            ("big", "big-token"),
+        ]
+        assert server.fetches == 1
+
+
+async def test_the_plan_and_the_credential_bind_a_token_like_a_key(tmp_path: Path, aiohttp_server: Any) -> None:
+    server = await authorization_server(aiohttp_server)
+    async with running_gateway(tmp_path, config=config(server)) as gateway:
+        assert (await ask(gateway, a_current_token(client_id="free-prod")))[1]["error"]["code"] == "plan_without_api_access"
+        assert (await ask(gateway, a_current_token(client_id="big-narrow")))[0] == 200
+        assert (await ask(gateway, a_current_token(client_id="big-narrow"), model="gpt-4o"))[1]["error"][
+            "code"
+        ] == "model_not_allowed"
+
+
+async def test_tokens_are_refused_like_unknown_keys_where_no_issuer_is_configured(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as gateway:
+        status, body = await ask(gateway, a_current_token())
+
+        assert (status, body["error"]["code"]) == (401, "invalid_api_key")
+        assert "not known here" in body["error"]["message"]
+
+
+async def test_an_issuer_taken_out_of_the_file_is_believed_no_longer_and_one_that_stays_keeps_its_keys(
+    tmp_path: Path, aiohttp_server: Any
+) -> None:
+    server = await authorization_server(aiohttp_server)
+    async with running_gateway(tmp_path, config=config(server)) as gateway:
+        token = a_current_token()
+        assert (await ask(gateway, token))[0] == 200
+        gateway.gateway.reload()
+        assert (await ask(gateway, token))[0] == 200
+        assert server.fetches == 1
+
+        (gateway.config_dir / "authentication.yaml").write_text("jwt_issuers: []\n")
+        (gateway.config_dir / "organizations.yaml").unlink()
+        gateway.gateway.reload()
+        assert (await ask(gateway, token))[0] == 401
+
+
+async def test_while_the_keys_cannot_be_had_tokens_wait_outside_and_keys_go_on(tmp_path: Path, aiohttp_server: Any) -> None:
+    server = await authorization_server(aiohttp_server)
+    server.is_down = True
+    async with running_gateway(tmp_path, config=config(server)) as gateway:
+        status, body = await ask(gateway, a_current_token())
+        assert (status, body["error"]["code"]) == (503, "authentication_unavailable")
+        assert (await ask(gateway, ACME_KEY))[0] == 200
+
+
+async def test_a_rotated_key_of_the_issuer_is_taken_without_a_restart(tmp_path: Path, aiohttp_server: Any) -> None:
+    server = await authorization_server(aiohttp_server)
+    async with running_gateway(tmp_path, config=config(server)) as gateway:
+        assert (await ask(gateway, a_current_token()))[0] == 200
+        server.keys = [public_jwk("k2")]
+
+        assert (await ask(gateway, a_current_token(kid="k2")))[0] == 200
+        assert (await ask(gateway, a_current_token()))[0] == 401
+
+
+async def test_a_token_longer_than_any_is_refused_without_being_read(tmp_path: Path, aiohttp_server: Any) -> None:
+    server = await authorization_server(aiohttp_server)
+    async with running_gateway(tmp_path, config=config(server)) as gateway:
+        status, body = await ask(gateway, a_current_token(padding="x" * 4000))
+
+        assert (status, body["error"]["code"]) == (401, "invalid_api_key")
+        assert "not known here" in body["error"]["message"]

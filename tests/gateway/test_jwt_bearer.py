@@ -1,0 +1,516 @@
+"""Signed tokens: who they identify, everything that makes them identify nobody, and where their issuer's keys come from."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import jwt
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+from jwt.utils import base64url_encode
+from jwt_world import ISSUER, NOW, AuthorizationServer, Clock, a_token, part, private_key, public_jwk, public_pem
+
+from proxy.config.authentication import read_jwt_issuers
+from proxy.config.directory import KEY_CHARS_MAX, Directory
+from proxy.config.document import read_document
+from proxy.config.jwt_issuer import JwtIssuer, UnknownClients
+from proxy.config.key_set import KEY_SET_BYTES_MAX, read_key_set
+from proxy.config.problems import Problems
+from proxy.domain.errors import ErrorCode, Refusal
+from proxy.domain.organization import Credential, Organization, Plan
+from proxy.gateway import jwt_bearer, jwt_identity
+from proxy.gateway.jwt_bearer import IssuerVerifier, JwtRefusedError, JwtVerifier, looks_like_jwt
+from proxy.gateway.jwt_identity import UNAVAILABLE, JwtIdentities
+from proxy.gateway.jwt_keys import RETRY_MS, STALE_MAX_MS, UNKNOWN_KEY_PAUSE_MS, JwtKeys, KeysUnavailableError
+
+
+@pytest.fixture
+async def server(aiohttp_server: Callable[..., Awaitable]) -> AuthorizationServer:
+    server = AuthorizationServer()
+    server.gate.set()
+    app = web.Application()
+    app.router.add_get("/keys", server.handle)
+    server.url = str((await aiohttp_server(app)).make_url("/keys"))
+    return server
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+Make = Callable[..., JwtVerifier]
+
+
+@pytest.fixture
+async def make(server: AuthorizationServer, clock: Clock, session: aiohttp.ClientSession) -> AsyncIterator[Make]:
+    made: list[JwtKeys] = []
+
+    def make(**changes: Any) -> JwtVerifier:
+        config = JwtIssuer(**{"issuer": ISSUER, "jwks_url": "" if changes.get("key_set") else server.url} | changes)
+        keys = JwtKeys(config, session, now_ms=clock, timeout_ms=5_000, loop=asyncio.get_running_loop())
+        made.append(keys)
+        return JwtVerifier({config.issuer: IssuerVerifier(config, keys, now_ms=clock)})
+
+    yield make
+    for keys in made:
+        keys.abandon()
+
+
+def keys_of(verifier: JwtVerifier) -> JwtKeys:
+    return next(iter(verifier.issuers.values())).keys
+
+
+async def refused(verifier: JwtVerifier, token: str) -> str:
+    with pytest.raises(JwtRefusedError) as caught:
+        await verifier.verify(token)
+    assert verifier.recall(token) is None
+    return str(caught.value)
+
+
+async def settle() -> None:
+    """Let background fetches on the loopback end."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    fetches = [task for task in others if "_fetch" in repr(task.get_coro())]
+    if fetches:
+        await asyncio.wait(fetches)
+
+
+async def test_a_token_identifies_its_client_and_is_remembered(make: Make) -> None:
+    verifier, token = make(), a_token()
+    assert verifier.recall(token) is None
+
+    client = await verifier.verify(token)
+
+    assert (client.client_id, client.org, client.expires_at_ms) == ("acme-prod", "", (NOW + 3600) * 1000 + 30_000)
+    assert verifier.recall(token) is client
+
+
+@pytest.mark.parametrize(
+    ("kind", "alg"), [("rsa", "RS256"), ("rsa", "RS512"), ("rsa", "PS256"), ("ec", "ES256"), ("p384", "ES384"), ("ed", "EdDSA")]
+)
+async def test_each_allowed_algorithm_verifies(make: Make, server: AuthorizationServer, kind: str, alg: str) -> None:
+    server.keys = [public_jwk("k", kind)]
+
+    assert await make(algorithms=(alg,)).verify(a_token("k", kind=kind, alg=alg))
+
+
+@pytest.mark.parametrize(
+    ("claims", "says"),
+    [
+        ({"exp": NOW - 31}, "expired"),
+        ({"exp": NOW - 30}, "expired"),
+        ({"exp": None}, "lacks a claim"),
+        ({"exp": "soon"}, "times are not numbers"),
+        ({"exp": True}, "times are not numbers"),
+        ({"exp": 1e300}, "times are not numbers"),
+        ({"exp": float("nan")}, "well-formed|times are not numbers"),
+        ({"nbf": NOW + 31}, "not valid yet"),
+        ({"nbf": "x"}, "times are not numbers"),
+        ({"iss": "https://evil.example.com"}, "not one that this gateway trusts"),
+        ({"iss": f"{ISSUER}/"}, "not one that this gateway trusts"),
+        ({"iss": None}, "well-formed"),
+        ({"client_id": None}, "no claim 'client_id'"),
+        ({"client_id": ""}, "no claim 'client_id'"),
+        ({"client_id": "a b"}, "no claim 'client_id'"),
+        ({"client_id": "x" * 65}, "no claim 'client_id'"),
+        ({"client_id": ["acme-prod"]}, "no claim 'client_id'"),
+    ],
+)
+async def test_a_token_with_wrong_claims_identifies_nobody(make: Make, claims: dict[str, Any], says: str) -> None:
+    assert re.search(says, await refused(make(), a_token(**claims)))
+
+
+@pytest.mark.parametrize(
+    "claims", [{"exp": NOW - 29}, {"nbf": NOW + 30}, {"iat": NOW + 500}, {"aud": "anyone"}, {"exp": NOW + 0.5}]
+)
+async def test_clocks_may_differ_by_the_leeway_and_unasked_claims_do_not_matter(make: Make, claims: dict[str, Any]) -> None:
+    assert await make().verify(a_token(**claims))
+
+
+@pytest.mark.parametrize(
+    ("changes", "claims", "says"),
+    [
+        ({"audiences": ("api",)}, {}, "lacks a claim"),
+        ({"audiences": ("api",)}, {"aud": ["web", "mobile"]}, "another audience"),
+        ({"required_claims": (("token_use", "access"),)}, {"token_use": "id"}, "'token_use'"),
+        ({"required_claims": (("token_use", "access"),)}, {"token_use": None}, "'token_use'"),
+        ({"scopes": ("api/access", "api/chat")}, {"scope": "api/access api/chats"}, "lacks a scope"),
+        ({"scopes": ("api/access",)}, {"scope": None}, "lacks a scope"),
+        ({"scopes": ("api/access",)}, {"scope": ["api/access"]}, "lacks a scope"),
+        ({"org_claim": "org_id"}, {"org_id": 7}, "'org_id' is not text"),
+    ],
+)
+async def test_what_the_configuration_asks_for_must_be_there(
+    make: Make, changes: dict[str, Any], claims: dict[str, Any], says: str
+) -> None:
+    assert says in await refused(make(**changes), a_token(**claims))
+
+
+async def test_an_audience_among_several_is_enough(make: Make) -> None:
+    assert await make(audiences=("api", "other")).verify(a_token(aud=["web", "api"]))
+
+
+def unsigned(alg: str, signature: str = "") -> str:
+    claims = {"iss": ISSUER, "client_id": "acme-prod", "exp": NOW + 60}
+    return f"{part({'alg': alg, 'kid': 'k1', 'typ': 'JWT'})}.{part(claims)}.{signature}"
+
+
+@pytest.mark.parametrize("alg", ["none", "None", "NONE", "", "HS256", "HS512", "ES256", "RS1", "rs256", "RS256 "])
+async def test_an_unsigned_or_otherwise_signed_token_is_refused_whatever_its_header_says(make: Make, alg: str) -> None:
+    assert await refused(make(), unsigned(alg))
+    assert await refused(make(), unsigned(alg, "AAAA"))
+
+
+async def test_a_public_key_is_no_secret_to_sign_with(make: Make, server: AuthorizationServer) -> None:
+    """The classic: HS256 with the public key's text as its secret."""
+    for secret in (public_pem("k1"), json.dumps(server.keys[0]).encode(), server.keys[0]["n"].encode()):
+        signed = unsigned("HS256")[:-1]
+        token = f"{signed}.{base64url_encode(hmac.digest(secret, signed.encode(), hashlib.sha256)).decode()}"
+        assert "algorithm" in await refused(make(), token)
+
+
+async def test_an_algorithm_that_is_allowed_is_not_allowed_with_a_key_of_another_kind(
+    make: Make, server: AuthorizationServer
+) -> None:
+    server.keys = [public_jwk("k1"), public_jwk("e1", "ec")]
+    verifier = make(algorithms=("RS256", "ES256"))
+
+    assert "does not publish" in await refused(verifier, a_token("e1", kind="ec", alg="ES256", headers={"kid": "k1"}))
+    assert "does not publish" in await refused(verifier, a_token("k1", headers={"kid": "e1"}))
+
+
+async def test_a_key_bound_to_one_algorithm_verifies_no_other(make: Make, server: AuthorizationServer) -> None:
+    server.keys = [public_jwk("k1", alg="RS256")]
+
+    assert "does not publish" in await refused(make(algorithms=("RS256", "PS256")), a_token(alg="PS256"))
+
+
+async def test_keys_that_the_token_brings_along_are_not_believed(make: Make) -> None:
+    evil = public_jwk("evil")
+    for headers in (
+        {"jwk": evil, "kid": "k1"},
+        {"jku": "https://evil.example.com/keys", "kid": "k1"},
+        {"x5c": ["AA"], "kid": "k1"},
+    ):
+        token = jwt.encode(
+            {"iss": ISSUER, "client_id": "acme-prod", "exp": NOW + 60}, private_key("evil"), algorithm="RS256", headers=headers
+        )
+        assert "signature" in await refused(make(), token)
+
+
+async def test_a_token_that_was_changed_anywhere_is_refused(make: Make) -> None:
+    head, payload, signature = a_token().split(".")
+    forged = part({"iss": ISSUER, "client_id": "big-prod", "exp": NOW + 60})
+    for token in (
+        f"{head}.{forged}.{signature}",
+        f"{head}.{payload}.{signature[:-4]}AAAA",
+        f"{head}.{payload}.",
+        f"{head}..{signature}",
+    ):
+        assert await refused(make(), token)
+
+
+@pytest.mark.parametrize("headers", [{"crit": ["exp"]}, {"typ": "dpop+jwt"}, {"typ": "logout+jwt"}])
+async def test_a_token_of_another_kind_is_refused(make: Make, headers: dict[str, Any]) -> None:
+    assert "of a kind" in await refused(make(), a_token(headers=headers))
+
+
+async def test_a_key_that_only_encrypts_or_is_private_or_short_verifies_nothing() -> None:
+    for jwk in (
+        public_jwk("k1", use="enc"),
+        public_jwk("k1", key_ops=["encrypt"]),
+        public_jwk("k1", key_ops="verify"),
+        public_jwk("k1") | {"d": "AQAB"},
+        public_jwk("s", "small-rsa"),
+        {"kty": "oct", "k": "c2VjcmV0", "kid": "k1"},
+        {"kty": "RSA", "kid": "k1"},
+        {"kty": "RSA", "n": 1, "e": 2, "kid": "k1"},
+        "k1",
+    ):
+        with pytest.raises(ValueError, match="holds no public key"):
+            read_key_set(json.dumps({"keys": [jwk]}).encode(), ("RS256",))
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"keys": {}}', b"<html>", b'{"keys": [' + b"[" * 100_000, b" " * (KEY_SET_BYTES_MAX + 1)]
+)
+def test_what_is_no_key_set_is_refused(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"is not a|is larger"):
+        read_key_set(body, ("RS256",))
+
+
+@pytest.mark.parametrize(
+    ("key", "looks"),
+    [
+        ("ey.x.y", True),
+        ("tg_ey.a.b_c", False),
+        ("eyJ.a", False),
+        ("eyJ.a.b.c.d", False),
+        ("ey." + "x" * (KEY_CHARS_MAX - 5) + ".y", True),
+        ("ey." + "x" * (KEY_CHARS_MAX - 4) + ".y", False),
+    ],
+)
+def test_only_what_has_the_form_of_a_token_is_looked_at(key: str, looks: bool) -> None:
+    assert looks_like_jwt(key) is looks
+
+
+@given(st.text(max_size=60), st.text(max_size=60), st.text(max_size=60))
+async def test_no_text_makes_it_fail_otherwise_than_by_refusing(one: str, two: str, three: str) -> None:
+    for token in (f"ey{one}.{two}.{three}".replace("..", "."), f"{part({'alg': one, 'kid': two})}.{part({'iss': three})}.x"):
+        if token.count(".") == 2:
+            with pytest.raises(JwtRefusedError):
+                await JwtVerifier({}).verify(token)
+
+
+async def test_refusals_repeat_nothing_of_the_token(make: Make) -> None:
+    canary = "canary"
+    for token in (
+        a_token(client_id=f"{canary} x"),
+        a_token(iss=canary),
+        a_token(alg="RS512"),
+        a_token(canary, headers={"kid": canary}),
+    ):
+        assert canary not in await refused(make(), token)
+
+
+async def test_a_remembered_token_expires_with_its_leeway(make: Make, clock: Clock) -> None:
+    verifier, token = make(), a_token()
+    await verifier.verify(token)
+    clock.forward(seconds=3629)
+    assert verifier.recall(token)
+    clock.forward(seconds=1)
+
+    assert verifier.recall(token) is None
+    assert "expired" in await refused(verifier, token)
+
+
+async def test_what_is_remembered_is_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwt_bearer, "VERIFIED_MAX", 3)
+    verifier, tokens = make(), [a_token(jti=str(number)) for number in range(5)]
+    for token in tokens:
+        await verifier.verify(token)
+
+    assert [verifier.recall(token) is not None for token in tokens] == [False, False, True, True, True]
+
+
+async def test_many_at_once_fetch_the_keys_once_and_a_known_token_waits_for_nothing(
+    make: Make, server: AuthorizationServer, clock: Clock
+) -> None:
+    verifier, token = make(), a_token()
+    await asyncio.gather(*(verifier.verify(a_token(jti=str(number))) for number in range(20)))
+    await verifier.verify(token)
+    assert server.fetches == 1
+
+    server.gate.clear()
+    clock.forward(seconds=3600)  # the keys are due, and their server hangs
+    assert verifier.recall(token)
+    assert await verifier.verify(a_token(jti="another"))
+    server.gate.set()
+    await settle()
+    assert server.fetches == 2
+
+
+async def test_a_new_key_is_fetched_when_a_token_names_it(make: Make, server: AuthorizationServer) -> None:
+    verifier = make()
+    await verifier.verify(a_token())
+    server.keys.append(public_jwk("k2"))
+
+    assert await verifier.verify(a_token("k2"))
+    assert server.fetches == 2
+
+
+async def test_invented_keys_make_one_fetch_in_a_while(make: Make, server: AuthorizationServer, clock: Clock) -> None:
+    verifier = make()
+    await verifier.verify(a_token())
+    for number in range(50):
+        await refused(verifier, a_token("evil", headers={"kid": f"invented-{number}"}))
+    assert server.fetches == 2
+
+    clock.forward(seconds=UNKNOWN_KEY_PAUSE_MS / 1000)
+    await refused(verifier, a_token("evil"))
+    assert server.fetches == 3
+
+
+async def test_a_key_that_is_taken_back_ends_what_it_verified(make: Make, server: AuthorizationServer, clock: Clock) -> None:
+    verifier, token = make(), a_token()
+    await verifier.verify(token)
+    server.keys = [public_jwk("k2")]
+    clock.forward(seconds=3600)
+    verifier.recall(token)  # begins the fetch that is due
+    await settle()
+
+    assert verifier.recall(token) is None
+    assert "does not publish" in await refused(verifier, a_token(exp=NOW + 9_000))
+
+
+async def test_keys_outlive_an_outage_of_their_server_but_not_for_ever(
+    make: Make, server: AuthorizationServer, clock: Clock
+) -> None:
+    verifier = make()
+    await verifier.verify(a_token())
+    server.is_down = True
+    clock.forward(seconds=STALE_MAX_MS / 1000 - 1)
+    assert await verifier.verify(a_token(exp=NOW + 10**6))
+    await settle()
+    clock.forward(seconds=1)
+
+    with pytest.raises(KeysUnavailableError):
+        await verifier.verify(a_token(exp=NOW + 10**6))
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        web.Response(status=500),
+        web.Response(text="<html>"),
+        web.Response(status=302, headers={"Location": "/elsewhere"}),
+        web.Response(body=b" " * (KEY_SET_BYTES_MAX + 1)),
+    ],
+    ids=["error", "html", "redirect", "too-long"],
+)
+async def test_without_keys_a_token_is_neither_believed_nor_refused_and_soon_tried_again(
+    make: Make, server: AuthorizationServer, clock: Clock, failure: web.Response
+) -> None:
+    server.failures = [failure]
+    verifier = make()
+    for _ in range(3):
+        with pytest.raises(KeysUnavailableError):
+            await verifier.verify(a_token())
+    assert server.fetches == 1
+    clock.forward(seconds=RETRY_MS / 1000)
+
+    assert await verifier.verify(a_token())
+
+
+async def test_keys_from_a_file_need_no_server(make: Make, server: AuthorizationServer, clock: Clock) -> None:
+    verifier = make(key_set=json.dumps({"keys": [public_jwk("k1")]}).encode())
+    clock.forward(seconds=3000)
+    assert await verifier.verify(a_token())
+    await refused(verifier, a_token("k2"))
+    assert server.fetches == 0
+
+
+async def test_a_token_without_key_id_fits_a_set_of_one_key(make: Make, server: AuthorizationServer) -> None:
+    claims = {"iss": ISSUER, "client_id": "acme-prod", "exp": NOW + 60}
+    token = jwt.encode(claims, private_key("k1"), algorithm="RS256")
+    assert await make().verify(token)
+    server.keys.append(public_jwk("k2"))
+    assert "does not publish" in await refused(make(), token)
+
+
+def a_directory() -> Directory:
+    return Directory(
+        [
+            Organization(
+                id=org,
+                name=org,
+                plan=Plan(id="p"),
+                credentials=(Credential(id=f"{org}-prod", org=org, key_sha256=b""),),
+            )
+            for org in ("acme", "big")
+        ]
+    )
+
+
+def found(identity: Any) -> tuple[str, str]:
+    assert not isinstance(identity, Refusal), identity.message
+    return identity[0].id, identity[1].id
+
+
+async def test_a_clients_token_is_its_credential(make: Make) -> None:
+    assert found(await JwtIdentities(make(), a_directory()).find(a_token())) == ("acme", "acme-prod")
+
+
+@pytest.mark.parametrize(
+    ("changes", "claims", "says"),
+    [
+        ({}, {"client_id": "stranger"}, "not known here"),
+        ({"org_claim": "org_id"}, {"org_id": "big"}, "another organization"),
+        ({"organizations": frozenset({"big"})}, {}, "another organization"),
+        (
+            {"unknown_clients": UnknownClients.ORGANIZATION, "unknown_clients_org": "gone"},
+            {"client_id": "stranger"},
+            "not known here",
+        ),
+        (
+            {"unknown_clients": UnknownClients.CLAIMED_ORGANIZATION, "org_claim": "org_id"},
+            {"client_id": "stranger"},
+            "not known here",
+        ),
+        (
+            {"unknown_clients": UnknownClients.CLAIMED_ORGANIZATION, "org_claim": "org_id", "organizations": frozenset({"acme"})},
+            {"client_id": "stranger", "org_id": "big"},
+            "another organization",
+        ),
+        (
+            {"unknown_clients": UnknownClients.ORGANIZATION, "unknown_clients_org": "big", "org_claim": "org_id"},
+            {"client_id": "stranger", "org_id": "acme"},
+            "another organization",
+        ),
+    ],
+)
+async def test_a_valid_token_of_the_wrong_client_is_refused(
+    make: Make, changes: dict[str, Any], claims: dict[str, Any], says: str
+) -> None:
+    refusal = await JwtIdentities(make(**changes), a_directory()).find(a_token(**claims))
+
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.code) == (401, ErrorCode.INVALID_API_KEY)
+    assert says in refusal.message
+
+
+async def test_unknown_clients_are_attached_where_the_policy_says_so(make: Make, server: AuthorizationServer) -> None:
+    named = JwtIdentities(make(unknown_clients=UnknownClients.ORGANIZATION, unknown_clients_org="big"), a_directory())
+    claimed = JwtIdentities(make(unknown_clients=UnknownClients.CLAIMED_ORGANIZATION, org_claim="org_id"), a_directory())
+
+    assert found(await named.find(a_token(client_id="stranger"))) == ("big", "stranger")
+    assert found(await named.find(a_token())) == ("acme", "acme-prod")
+    assert found(await claimed.find(a_token(client_id="stranger", org_id="acme"))) == ("acme", "stranger")
+
+
+async def test_attached_clients_are_told_apart_up_to_a_bound(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwt_identity, "ATTACHED_MAX", 2)
+    identities = JwtIdentities(make(unknown_clients=UnknownClients.ORGANIZATION, unknown_clients_org="big"), a_directory())
+    clients = [found(await identities.find(a_token(client_id=f"c{number}")))[1] for number in (1, 2, 3, 4, 1)]
+
+    assert clients == ["c1", "c2", "other", "other", "c1"]
+
+
+async def test_without_keys_the_answer_is_503_and_worth_a_retry(make: Make, server: AuthorizationServer) -> None:
+    server.is_down = True
+
+    assert await JwtIdentities(make(), a_directory()).find(a_token()) is UNAVAILABLE
+    assert (UNAVAILABLE.status, UNAVAILABLE.should_retry) == (503, True)
+
+
+def test_a_file_of_keys_is_checked_with_the_configuration(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    text = f"jwt_issuers:\n  - issuer: {ISSUER}\n    jwks_file: {keys}\n    unknown_clients: {{organization: big}}\n"
+    for body, expected in (
+        ("{}", 1),
+        (json.dumps({"keys": [public_jwk("k1")]}), 0),
+        (json.dumps({"keys": [public_jwk("e", "ec")]}), 1),
+    ):
+        keys.write_text(body)
+        problems = Problems()
+        document = read_document("authentication.yaml", text.encode(), problems)
+        assert document is not None
+        (issuer,) = read_jwt_issuers(document)
+        assert len(problems.texts()) == expected
+        assert (issuer.unknown_clients, issuer.unknown_clients_org) == (UnknownClients.ORGANIZATION, "big")
+    assert problems.lines[0].startswith("authentication.yaml:3: jwt_issuers[0].jwks_file holds no public key for RS256")
