@@ -139,7 +139,6 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
             requests_open_max=settings.requests_open_max,
             lease_ms=settings.lease_seconds * 1000,
             checkpoint_seconds=settings.checkpoint_seconds,
-            settle_deadline_ms=settings.settle_deadline_ms,
         ),
         timeouts=ClientTimeouts(
             head=settings.header_timeout_seconds,
@@ -164,7 +163,7 @@ async def open_store(settings: Settings) -> RedisConnection:
     A store without marks beside a data directory that remembers some has lost its data: it stays closed for spending.
     """
     address = parse_address(settings.redis_url.get_secret_value())
-    store = RedisConnection(address, timeout_ms=settings.admit_deadline_ms)
+    store = RedisConnection(address, timeout_ms=settings.store_deadline_ms)
     await store.open()
     facts = await probe_server(store)
     for warning in facts.warnings:
@@ -199,7 +198,7 @@ async def reopen_limiter(settings: Settings) -> int:
 
 async def _running_store(settings: Settings) -> RedisConnection:
     """A command's own connection to the store that serves now."""
-    store = RedisConnection(parse_address(settings.redis_url.get_secret_value()), timeout_ms=settings.admit_deadline_ms)
+    store = RedisConnection(parse_address(settings.redis_url.get_secret_value()), timeout_ms=settings.store_deadline_ms)
     await store.open()
     return store
 

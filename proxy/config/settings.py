@@ -100,9 +100,8 @@ class Settings(BaseSettings):
 
     lease_seconds: int = Field(30, ge=5, le=3600, description="How long a reservation lives without a sign of its worker.")
     checkpoint_seconds: int = Field(5, ge=1, le=600, description="How often a worker renews leases and notes the cost so far.")
-    admit_deadline_ms: Milliseconds = Field(1_000, description="How long admission waits for the limiter's store before it fails.")
-    settle_deadline_ms: Milliseconds = Field(
-        2_000, description="How long the last bytes of an answer wait for its settlement; past it the settlement is spooled."
+    store_deadline_ms: Milliseconds = Field(
+        1_000, description="How long the limiter's store may take to answer: then admission falls back and a settlement is spooled."
     )
     header_timeout_seconds: Seconds = Field(10, description="Time for a client to send a request's headers.")
     body_timeout_seconds: Seconds = Field(30, description="Longest pause between two reads of a request's body.")

@@ -72,7 +72,6 @@ class Gateway(GatewayServer):
             settler=Settler(
                 parts.limiter,
                 parts.spool,
-                deadline_ms=parts.limits.settle_deadline_ms,
                 on_warned=partial(tell_warned, parts.metrics),
             ),
             tokens=parts.tokens,

@@ -24,7 +24,7 @@ async def forward(
         response=response,
         dialect=live.dialect,
         facts=live.facts,
-        extra=early_headers(live),
+        extra=lambda: early_headers(live),
         hide_usage=live.asked_usage,
         drains=upstream.drains,
         on_text=live.count_soon,

@@ -12,7 +12,7 @@ def limit_headers(decision: Decision, terms: Terms, dialect: Dialect | None) -> 
     """Headers of an admitted or refused request; without the limiter's store a decision knows less, and less is said.
 
     RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers: r is what remains, t the seconds until one more
-    unit is there, q and w the quota and its window; tokens have no registered unit, so the policy names its own.
+    unit is there.
     """
     named = [
         NamedRate(
@@ -31,9 +31,8 @@ def limit_headers(decision: Decision, terms: Terms, dialect: Dialect | None) -> 
     if named:
         if dialect is not None:
             headers += [(name.encode(), value.encode()) for name, value in dialect.limit_headers(decision, named)]
-        policies = ", ".join(f'"{rate.name}";q={rate.limit}{_unit(rate.kind)};w={-(-rate.window_ms // 1000)}' for rate in named)
-        states = ", ".join(f'"{rate.name}";r={max(rate.remaining, 0)};t={_until_more(rate)}' for rate in named)
-        headers += [(b"ratelimit-policy", policies.encode()), (b"ratelimit", states.encode())]
+        states = [f'"{rate.name}";r={max(rate.remaining, 0)};t={_until_more(rate)}' for rate in named]
+        headers += [(b"ratelimit-policy", terms.policy), (b"ratelimit", ", ".join(states).encode())]
     headers += spend_headers(decision, terms)
     return headers
 
@@ -58,10 +57,6 @@ def spend_headers(decision: Decision, terms: Terms) -> list[Header]:
         (b"tallygate-spend-held-usd", usd_text(state.held_nano_usd).encode()),
         (b"tallygate-spend-limit-usd", usd_text(state.limit_nano_usd).encode()),
     ]
-
-
-def _unit(kind: str) -> str:
-    return ';qu="model-tokens"' if kind == Quantity.TOKENS else ""
 
 
 def _until_more(rate: NamedRate) -> int:

@@ -26,7 +26,7 @@ class Relay:
     """Sink of one upstream answer and listener of its client. `ended` resolves when the upstream is done, one way or another.
 
     dialect     None: not metered, relayed as it comes
-    extra       our own response headers, known before the answer
+    extra       makes our own response headers, as far as they are known before the answer
     hide_usage  the usage chunk is our own doing and is taken out again
     drains      the bound on answers that are read on without a client; None: cut when the client leaves
     on_text     called when UNCOUNTED_CHARS_MAX of generated text have gathered in the meter
@@ -38,7 +38,7 @@ class Relay:
         response: ClientResponse,
         dialect: Dialect | None,
         facts: RequestFacts | None,
-        extra: list[Header],
+        extra: Callable[[], list[Header]],
         hide_usage: bool,
         drains: Drains | None,
         on_text: Callable[[], None],
@@ -138,7 +138,7 @@ class Relay:
 
     def _start(self, length: int | None) -> None:
         self._left = length
-        self.response.start(self.status, response_headers(self.headers, ours=self._extra), length=length)
+        self.response.start(self.status, response_headers(self.headers, ours=self._extra()), length=length)
 
     def _end(self) -> None:
         if self._hold_timer is not None:

@@ -57,7 +57,6 @@ class GatewayLimits:
     head_bytes_max          of a request's head; past it 431
     body_bytes_max          of a body that is read whole to be metered; streamed_bytes_max of one that streams through
     requests_open_max       exchanges at once; past it a new one is refused with 503
-    settle_deadline_ms      how long an answer's end waits for its settlement; past it the settlement is spooled
     """
 
     head_bytes_max: int = 32_768
@@ -66,7 +65,6 @@ class GatewayLimits:
     requests_open_max: int = 10_000
     lease_ms: int = 30_000
     checkpoint_seconds: float = 5.0
-    settle_deadline_ms: int = 2_000
 
 
 @dataclass(slots=True)

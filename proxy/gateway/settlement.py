@@ -17,8 +17,7 @@ _log = logging.getLogger(__name__)
 class Settler:
     """Ends reservations. A settlement is acknowledged by the limiter, or on disk, or (the disk being full too) in the log.
 
-    deadline_ms   how long the limiter's acknowledgement is waited for
-    on_warned     called for each threshold that a settlement crossed, also one that was replayed
+    on_warned   called for each threshold that a settlement crossed, also one that was replayed
     """
 
     def __init__(
@@ -26,12 +25,10 @@ class Settler:
         limiter: Limiter,
         spool: Spool,
         *,
-        deadline_ms: int = 2_000,
         on_warned: Callable[[AdmissionRequest, Warned], None] = lambda _admission, _warned: None,
     ) -> None:
         self._limiter = limiter
         self._spool = spool
-        self._deadline_s = deadline_ms / 1000
         self._on_warned = on_warned
 
     @property
@@ -42,13 +39,11 @@ class Settler:
     async def settle(self, admission: AdmissionRequest, actual: Actual, *, owed: bool) -> Settlement | None:
         """The limiter's settlement, or None if it went to the spool. owed False releases the hold.
 
-        Past the deadline the call is no longer waited for, but it may still be applied: the replay of the spool finds that out.
+        The store is waited for no longer than its connection's deadline. A call that it answers too late may still have been
+        applied, which the replay of the spool finds out.
         """
         try:
-            async with asyncio.timeout(self._deadline_s):
-                return await self._post(admission, actual, owed=owed)
-        except TimeoutError:
-            _log.warning("settlement of %s goes to the spool: no answer in time", admission.reservation_id)
+            return await self._post(admission, actual, owed=owed)
         except StoreError as error:
             _log.warning("settlement of %s goes to the spool: %s", admission.reservation_id, error)
         try:

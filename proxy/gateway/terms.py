@@ -17,12 +17,14 @@ class Terms:
 
     needs_tokens   whether a limit depends on the estimate of tokens; without one, no request is tokenized before it is sent
     names          limit name by key, for metrics and refusals
+    policy         value of the RateLimit-Policy header: of each bucket its quota, unit and window in seconds
     """
 
     rate: tuple[tuple[str, RateLimit], ...]
     spend: tuple[tuple[str, SpendLimit], ...]
     needs_tokens: bool
     names: dict[str, str]
+    policy: bytes
     _single: tuple[RateDemand, ...]  # one unit of each bucket: most demands are the same for every request
     _rolling: tuple[SpendDemand, ...]
     _has_months: bool
@@ -67,10 +69,17 @@ def terms_of(organization: Organization, credential: Credential, capability: str
         spend=tuple(spend),
         needs_tokens=bool(spend) or any(limit.quantity is Quantity.TOKENS for _, limit in rate),
         names={key: limit.name for key, limit in rate} | {key: limit.name for key, limit in spend},
+        policy=", ".join([_policy(limit) for _, limit in rate if limit.quantity is not Quantity.OPEN_REQUESTS]).encode(),
         _single=tuple(RateDemand(key=key, limit=limit, units=1) for key, limit in rate),
         _rolling=tuple(SpendDemand(key=key, limit=limit) for key, limit in spend),
         _has_months=any(limit.kind is WindowKind.CALENDAR_MONTH for _, limit in spend),
     )
+
+
+def _policy(limit: RateLimit) -> str:
+    """An item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers): tokens have no registered unit, so it names our own."""
+    unit = ';qu="model-tokens"' if limit.quantity is Quantity.TOKENS else ""
+    return f'"{limit.name}";q={limit.capacity}{unit};w={-(-limit.window_ms // 1000)}'
 
 
 def _rate_key(limit: RateLimit, credential: Credential, *, own: bool) -> str:

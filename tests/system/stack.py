@@ -27,7 +27,7 @@ from proxy.simulator.server import running_simulator
 PATIENCE_SECONDS = 40.0
 KEY = "tg_acme-prod_acmesecret"
 # A busy machine is not what these tests are about: the store gets time to answer, unless a test asks for less.
-PATIENT_DEADLINES = {"TALLYGATE_ADMIT_DEADLINE_MS": "20000", "TALLYGATE_SETTLE_DEADLINE_MS": "20000"}
+PATIENT_DEADLINES = {"TALLYGATE_STORE_DEADLINE_MS": "20000"}
 AMPLE_PLANS: dict[str, Any] = {
     "plans": {
         "free": {"api_access": False},
