@@ -137,7 +137,8 @@ async def same_on_both_sides(world: World, call: Call, flavor: str) -> None:
     through = await world.through.ask(call, flavor)
 
     assert through == direct
-    assert bytes(world.through.answers[-1].body) == bytes(world.direct.answers[-1].body)
+    if flavor != "aiohttp":  # which is not recorded
+        assert bytes(world.through.answers[-1].body) == bytes(world.direct.answers[-1].body) != b""
     (event,) = await world.counted()
     assert event["outcome"] == "success"
     assert event["stream"] is call.streams
@@ -156,7 +157,7 @@ async def test_the_anthropic_sdk_sees_no_gateway(world: World, call: Call, flavo
     await same_on_both_sides(world, call, flavor)
 
 
-@pytest.mark.parametrize("flavor", FLAVORS)
+@pytest.mark.parametrize("flavor", [*FLAVORS, "aiohttp"])
 @pytest.mark.parametrize("call", GEMINI.values(), ids=GEMINI)
 async def test_the_gemini_sdk_sees_no_gateway(world: World, call: Call, flavor: str) -> None:
     await same_on_both_sides(world, call, flavor)
