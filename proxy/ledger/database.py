@@ -4,9 +4,8 @@ SQLite: write-ahead log, synchronous=FULL, one connection that writes, others th
 PostgreSQL: entries are partitioned by month of their event id, whose first 12 digits are its time.
 """
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -113,14 +112,14 @@ def open_database(url: str, data_dir: Path) -> Database:
 
 
 def month_partition(month: tuple[int, int]) -> tuple[str, str, str]:
-    """Name and bounds, as event ids, of the partition of a (year, month) in UTC: from the first bound up to but without the second."""
+    """Name of the partition of a (year, month) in UTC, its first event id, and the first one after it."""
     year, number = month
-    following = (year + number // 12, number % 12 + 1)
-    return f"entries_{year:04d}_{number:02d}", *(f"{_month_start_ms(edge):012x}" for edge in (month, following))
+    low, high = _month_start_ms(year, number), _month_start_ms(year + number // 12, number % 12 + 1)
+    return f"entries_{year:04d}_{number:02d}", f"{low:012x}", f"{high:012x}"
 
 
-def _month_start_ms(month: tuple[int, int]) -> int:
-    return round(datetime(*month, 1, tzinfo=UTC).timestamp()) * 1000
+def _month_start_ms(year: int, number: int) -> int:
+    return round(datetime(year, number, 1, tzinfo=UTC).timestamp()) * 1000
 
 
 def _months(from_ms: int, to_ms: int) -> list[tuple[int, int]]:
@@ -180,16 +179,17 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-class _translated:
+@contextmanager
+def _translated() -> Iterator[None]:
     """Errors of a database that is away, as LedgerUnavailableError; errors of a statement itself pass."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, (PoolTimeoutError, OSError, asyncio.TimeoutError)) or (
-            isinstance(error, DBAPIError) and is_transient(error)
-        ):
-            raise LedgerUnavailableError(str(getattr(error, "orig", None) or error) or type(error).__name__) from error
+    try:
+        yield
+    except DBAPIError as error:
+        if not is_transient(error):
+            raise
+        raise LedgerUnavailableError(str(error.orig)) from error
+    except (PoolTimeoutError, OSError, TimeoutError) as error:
+        raise LedgerUnavailableError(str(error) or type(error).__name__) from error
 
 
 def is_transient(error: DBAPIError) -> bool:

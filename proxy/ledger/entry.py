@@ -1,6 +1,6 @@
 """One line of the ledger, and how an entry of the limiter's stream becomes one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -24,6 +24,9 @@ class Kind(StrEnum):
     LATE = "late"  # the final word after an expiry
     REVERSED = "reversed"  # takes back everything that the event came to so far
     REPRICED = "repriced"  # the difference to a corrected price
+
+
+FINAL: Final = frozenset({Kind.SETTLED, Kind.RELEASED, Kind.UNHELD, Kind.LATE})
 
 
 class MalformedEntryError(Exception):
@@ -168,7 +171,7 @@ def _checked(entry: Entry) -> Entry:
         number = getattr(entry, name)
         if number is not None and not -MONEY_MAX_NANO_USD <= number <= MONEY_MAX_NANO_USD:
             raise MalformedEntryError(f"{name} is {number}")
-    changed = {
+    changed: dict[str, Any] = {
         name: plain for name in _TEXTS if (text := getattr(entry, name)) is not None and (plain := _storable(text)) is not text
     }
     return replace(entry, **changed) if changed else entry
@@ -181,20 +184,39 @@ def _storable(text: str) -> str:
     return text[:TEXT_CHARS_MAX].replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def reversal(entries: "list[Entry]", at_ms: int) -> Entry:
-    """The entry that takes back what `entries`, all there are of one event in their order, add up to. The windows keep theirs."""
-    last = entries[-1]
-    taken_back = {name: -sum(getattr(entry, name) for entry in entries) for name in SUMMED_FIELDS}
-    return replace(
+def following(existing: Sequence[Entry], incoming: Entry) -> tuple[Entry, ...]:
+    """What `incoming` adds to an event that has entries already, given in their order; nothing if it is told again.
+
+    An expired hold was settled at its checkpoint. The final word replaces that: one entry takes everything back, the next is the
+    whole again. Should another writer have been faster with the final word, the expiry counts only as what it posted.
+    """
+    last = existing[-1]
+    kinds = {entry.kind for entry in existing}
+    if incoming.kind is Kind.EXPIRED:
+        if Kind.EXPIRED in kinds:
+            return ()
+        nothing: dict[str, Any] = dict.fromkeys(SUMMED_FIELDS, 0)
+        return (replace(incoming, sequence=last.sequence + 1, settled_at_ms=last.settled_at_ms, **nothing),)
+    if not kinds.isdisjoint(FINAL):
+        return ()
+    sums: dict[str, Any] = {name: -sum(getattr(entry, name) for entry in existing) for name in SUMMED_FIELDS}
+    taken_back = replace(
         last,
         sequence=last.sequence + 1,
         kind=Kind.REVERSED,
-        entered_at_ms=at_ms,
-        posted_at_ms=at_ms,
+        entered_at_ms=incoming.entered_at_ms,
+        posted_at_ms=incoming.entered_at_ms,
         posted_nano_usd=0,
         flags="",
-        **taken_back,
+        **sums,
     )
+    whole = replace(
+        incoming,
+        sequence=last.sequence + 2,
+        settled_at_ms=last.settled_at_ms,
+        posted_at_ms=existing[0].posted_at_ms if incoming.posted_nano_usd < 0 else incoming.posted_at_ms,
+    )
+    return taken_back, whole
 
 
 _DECODER: Final = msgspec.json.Decoder(UsageEvent)

@@ -35,6 +35,7 @@ AMOUNTS: Final = (
     "reasoning_tokens",
     "cost_nano_usd",
 )
+ROLLUP_AMOUNTS: Final = (*AMOUNTS, "refused")  # requests that were refused are no entries: they are counted in rollups alone
 
 # (event_id, sequence): 0 is the original, later ones correct it. Amounts are differences: what an event came to is the sum of its
 # entries, whichever they are. settled_at_ms is the original's in all of them: it says to which day, bucket and history they belong.
@@ -112,7 +113,7 @@ def _rollup(name: str) -> Table:
         Column("org", NAME, nullable=False),
         Column("bucket_ms", BigInteger, nullable=False),
         Column("series_id", BigInteger, nullable=False),
-        *(Column(amount, BigInteger, nullable=False) for amount in AMOUNTS),
+        *(Column(amount, BigInteger, nullable=False) for amount in ROLLUP_AMOUNTS),
         PrimaryKeyConstraint("org", "bucket_ms", "series_id"),
         sqlite_with_rowid=False,
         postgresql_with={"fillfactor": 70},  # rows of the current bucket are updated in place

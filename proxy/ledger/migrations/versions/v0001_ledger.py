@@ -18,6 +18,7 @@ _AMOUNTS = (
     "cache_write_tokens",
     "reasoning_tokens",
     "cost_nano_usd",
+    "refused",
 )
 
 
@@ -68,9 +69,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
         postgresql_partition_by="RANGE (event_id)",
     )
-    op.create_index(
-        "ix_entries_org_settled_at_ms_event_id_sequence", "entries", ["org", "settled_at_ms", "event_id", "sequence"]
-    )
+    op.create_index("ix_entries_org_settled_at_ms_event_id_sequence", "entries", ["org", "settled_at_ms", "event_id", "sequence"])
     if op.get_bind().dialect.name == "postgresql":
         op.execute("CREATE TABLE entries_other PARTITION OF entries DEFAULT")  # ids that no month's partition covers
     op.create_table(

@@ -1,0 +1,98 @@
+"""What rollup rows are about: each combination of labels once, under a number."""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from proxy.ledger.database import Database
+from proxy.ledger.entry import Entry
+from proxy.ledger.schema import SERIES
+
+SERIES_PER_ORG_MAX: Final = 20_000  # model names can be the callers' choice: past it a new one is counted as `other`
+MODEL_CHARS_MAX: Final = 256
+OTHER_MODEL: Final = "other"
+
+
+class Series(NamedTuple):
+    """The labels of one rollup series; columns of `series` have these names."""
+
+    org: str
+    credential: str
+    capability: str
+    model: str
+    endpoint: str
+    status: int
+    outcome: str
+    refused_by: str = ""
+
+
+def series_of(entry: Entry) -> Series:
+    return Series(
+        entry.org,
+        entry.credential,
+        entry.capability,
+        entry.model[:MODEL_CHARS_MAX],
+        entry.endpoint,
+        entry.status,
+        entry.outcome,
+    )
+
+
+class SeriesNumbers:
+    """Numbers of series as this process knows them. A number never changes; those of a transaction count once it is committed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._orgs: dict[str, dict[Series, int]] = {}
+
+    async def numbers(self, connection: AsyncConnection, wanted: Iterable[Series]) -> "Numbering":
+        """The numbers of all `wanted`, new ones made within the connection's transaction."""
+        found: dict[Series, int] = {}
+        fresh: dict[str, dict[Series, int]] = {}
+        renamed: dict[Series, Series] = {}
+        for series in sorted(set(wanted)):  # in one order everywhere, so that two writers cannot wait for each other
+            known = self._orgs.get(series.org) or fresh.get(series.org)
+            if known is None:
+                known = fresh[series.org] = await self._load(connection, series.org)
+            name = series
+            if series not in known and len(known) >= SERIES_PER_ORG_MAX:
+                name = renamed[series] = series._replace(model=OTHER_MODEL)
+            number = known.get(name) or found.get(name) or await self._make(connection, name)
+            found[name] = number
+        return Numbering(found, renamed, fresh)
+
+    def keep(self, numbering: "Numbering") -> None:
+        """To be called after the commit."""
+        for org, known in numbering.fresh.items():
+            self._orgs.setdefault(org, known)
+        for series, number in numbering.found.items():
+            self._orgs[series.org][series] = number
+
+    async def _load(self, connection: AsyncConnection, org: str) -> dict[Series, int]:
+        rows = await connection.execute(select(SERIES.c.id, *_LABELS).where(SERIES.c.org == org))
+        return {Series(*labels): number for number, *labels in rows}
+
+    async def _make(self, connection: AsyncConnection, series: Series) -> int:
+        labels = series._asdict()
+        insert = self._database.insert(SERIES).values(labels).on_conflict_do_nothing().returning(SERIES.c.id)
+        number = (await connection.execute(insert)).scalar()
+        if number is None:  # another writer made it meanwhile
+            same = [SERIES.c[name] == label for name, label in labels.items()]
+            number = (await connection.execute(select(SERIES.c.id).where(*same))).scalar_one()
+        return int(number)
+
+
+class Numbering(NamedTuple):
+    """found by label; renamed: those past the maximum; fresh: what was loaded on the way."""
+
+    found: dict[Series, int]
+    renamed: dict[Series, Series]
+    fresh: dict[str, dict[Series, int]]
+
+    def of(self, series: Series) -> int:
+        return self.found[self.renamed.get(series, series)]
+
+
+_LABELS: Final = tuple(SERIES.c[name] for name in Series._fields)

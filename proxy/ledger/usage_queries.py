@@ -1,0 +1,281 @@
+"""What is asked of the ledger: sums from the rollups, single entries page by page, spend from the limiter's buckets.
+
+Every question names the organizations it is about; there is no question about all of them.
+"""
+
+import base64
+import binascii
+import heapq
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import ColumnElement, Select, false, func, literal, select, tuple_, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from proxy.ledger.book import LEVELS, entry_of_row
+from proxy.ledger.database import Database
+from proxy.ledger.entry import ENTRY_FIELDS, Entry
+from proxy.ledger.schema import ENTRIES, ROLLUP_AMOUNTS, SERIES, SPEND_BUCKETS
+from proxy.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges, bucket_of, cover, stretches
+
+PAGE_MAX: Final = 1_000
+ROWS_MAX: Final = 200_000  # of one usage answer; more is an error that says how to ask for less
+_TABLES: Final = {length: table for table, length in LEVELS}
+
+
+class Dimension(StrEnum):
+    """What usage is divided and filtered by; columns of `series`."""
+
+    ORG = "org"
+    CREDENTIAL = "credential"
+    CAPABILITY = "capability"
+    MODEL = "model"
+    ENDPOINT = "endpoint"
+    STATUS = "status"
+    OUTCOME = "outcome"
+    REFUSED_BY = "refused_by"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrgScope:
+    """An organization that may be asked about, and since when: usage before visible_from_ms is beyond its history."""
+
+    org: str
+    visible_from_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageQuery:
+    """A question for sums over [from_ms, to_ms), widened to whole quarters of an hour.
+
+    scopes            the organizations asked about; none: an empty answer
+    bucket            None: the range as a whole
+    filters           dimension to the values that count; an empty set of values matches nothing
+    """
+
+    scopes: tuple[OrgScope, ...]
+    from_ms: int
+    to_ms: int
+    bucket: Bucket | None = None
+    time_zone: str = "UTC"
+    filters: Mapping[Dimension, frozenset[str]] = field(default_factory=dict)
+    group_by: tuple[Dimension, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Sums. cached and cache_write are parts of prompt, reasoning of completion. Money in nano-USD.
+
+    requests were served; refused ones are counted apart, under the outcome `refused`
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nano_usd: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRow:
+    """One bucket and one group. start_ms, end_ms: of the bucket, cut to the range. group: in the order of group_by."""
+
+    start_ms: int
+    end_ms: int
+    group: tuple[str, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntriesQuery:
+    """A question for entries by their settlement time, [from_ms, to_ms). cursor: of the page before, "" for the first."""
+
+    scopes: tuple[OrgScope, ...]
+    from_ms: int
+    to_ms: int
+    filters: Mapping[Dimension, frozenset[str]] = field(default_factory=dict)
+    cursor: str = ""
+    limit: int = 100
+    newest_first: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntriesPage:
+    """cursor: of the next page, "" after the last."""
+
+    entries: tuple[Entry, ...]
+    cursor: str
+
+
+class QueryTooLargeError(Exception):
+    """An answer would have more than ROWS_MAX rows."""
+
+
+class UsageQueries:
+    """Reads one ledger. Every call raises LedgerUnavailableError if the database does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def usage(self, query: UsageQuery) -> list[UsageRow]:
+        """Rows by bucket, then group; buckets and groups without usage have none. Raises QueryTooLargeError, ValueError."""
+        start, end = query.from_ms // QUARTER_MS * QUARTER_MS, -(-query.to_ms // QUARTER_MS) * QUARTER_MS
+        if start >= end or not query.scopes:
+            return []
+        parts = list(self._parts(query, start, end))
+        if not parts:
+            return []
+        statement = union_all(*parts) if len(parts) > 1 else parts[0]
+        async with self._database.read() as connection:
+            rows = (await connection.execute(statement.limit(ROWS_MAX + 1))).all()
+        if len(rows) > ROWS_MAX:
+            raise QueryTooLargeError(f"more than {ROWS_MAX} rows: ask for a shorter range, longer buckets or fewer groups")
+        edges = bucket_edges(start, end, query.bucket, query.time_zone) if query.bucket else [start, end]
+        sums: defaultdict[tuple[int, tuple[str, ...]], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_AMOUNTS))
+        width = len(query.group_by)
+        for row in rows:
+            total = sums[bucket_of(edges, row[0]), tuple(map(str, row[1 : 1 + width]))]
+            total[:] = map(int.__add__, total, map(int, row[1 + width :]))
+        return [
+            UsageRow(
+                start_ms=max(edges[index], start),
+                end_ms=min(edges[index + 1], end),
+                group=group,
+                usage=Usage(**dict(zip(ROLLUP_AMOUNTS, amounts, strict=True))),
+            )
+            for (index, group), amounts in sorted(sums.items())
+            if any(amounts)
+        ]
+
+    async def entries_page(self, query: EntriesQuery) -> EntriesPage:
+        """Entries in the order of their settlement. Corrections stand at the settlement of what they correct, after it.
+
+        Raises ValueError for a cursor that is none.
+        """
+        limit = min(max(query.limit, 1), PAGE_MAX)
+        after = _decode_cursor(query.cursor) if query.cursor else None
+        found: list[Entry] = []
+        async with self._database.read() as connection:
+            for scope in query.scopes:  # each has its index; what is kept of them is never more than a page
+                more = await self._entries(connection, scope, query, after, limit + 1)
+                found = list(islice(heapq.merge(found, more, key=_position, reverse=query.newest_first), limit + 1))
+        page = found[:limit]
+        return EntriesPage(entries=tuple(page), cursor=_encode_cursor(page[-1]) if len(found) > limit else "")
+
+    async def spend_since(self, scope: OrgScope, since_ms: int, *, credential: str | None = None) -> list[tuple[int, int]]:
+        """(bucket_ms, nano_usd) of the limiter's 5-minute buckets from since_ms on, in order: what its windows took."""
+        columns = SPEND_BUCKETS.c
+        statement = (
+            select(columns.bucket_ms, func.sum(columns.posted_nano_usd))
+            .where(columns.org == scope.org, columns.bucket_ms >= max(since_ms, scope.visible_from_ms))
+            .group_by(columns.bucket_ms)
+            .order_by(columns.bucket_ms)
+        )
+        if credential is not None:
+            statement = statement.where(columns.credential == credential)
+        async with self._database.read() as connection:
+            return [(bucket, int(amount)) for bucket, amount in await connection.execute(statement)]
+
+    def _parts(self, query: UsageQuery, start: int, end: int) -> Iterator[Select[Any]]:
+        """One SELECT for each run of rollup rows: (an instant in the bucket, group ..., amounts ...)."""
+        for visible_from, orgs in _by_visibility(query.scopes).items():
+            first = max(start, -(-visible_from // QUARTER_MS) * QUARTER_MS)
+            if query.bucket is None:
+                for length, low, high in cover(first, end, (DAY_MS, HOUR_MS, QUARTER_MS)):
+                    yield _part(query, orgs, length, range(low, high))
+                continue
+            for stretch in stretches(first, end, query.time_zone):
+                step, lengths = _grain(query.bucket, stretch.offset_ms)
+                for length, low, high in cover(stretch.start_ms, stretch.end_ms, lengths):
+                    local_bucket = (_TABLES[length].c.bucket_ms + stretch.offset_ms) // step
+                    yield _part(query, orgs, length, range(low, high), local_bucket)
+
+    async def _entries(
+        self, connection: AsyncConnection, scope: OrgScope, query: EntriesQuery, after: tuple[int, str, int] | None, limit: int
+    ) -> list[Entry]:
+        columns = ENTRIES.c
+        position = (columns.settled_at_ms, columns.event_id, columns.sequence)
+        conditions = [
+            columns.org == scope.org,
+            columns.settled_at_ms >= max(query.from_ms, scope.visible_from_ms),
+            columns.settled_at_ms < query.to_ms,
+            *_matches(query.filters, _ENTRY_COLUMNS),
+        ]
+        if after is not None:
+            edge = tuple_(*map(literal, after))
+            conditions.append(tuple_(*position) < edge if query.newest_first else tuple_(*position) > edge)
+        order = [column.desc() for column in position] if query.newest_first else list(position)
+        rows = await connection.execute(
+            select(*(columns[name] for name in ENTRY_FIELDS)).where(*conditions).order_by(*order).limit(limit)
+        )
+        return [entry_of_row(row) for row in rows.mappings()]
+
+
+def _part(query: UsageQuery, orgs: Sequence[str], length: int, run: range, bucket: ColumnElement[int] | None = None) -> Select[Any]:
+    columns = _TABLES[length].c
+    group = [columns.org if name is Dimension.ORG else SERIES.c[name.value] for name in query.group_by]
+    conditions = [columns.org.in_(orgs), columns.bucket_ms >= run.start, columns.bucket_ms < run.stop]
+    conditions += _matches(query.filters, {Dimension.ORG: columns.org})
+    sums = [func.sum(columns[name]) for name in ROLLUP_AMOUNTS]
+    statement = select(func.max(columns.bucket_ms), *group, *sums).where(*conditions)
+    if {*query.group_by, *query.filters} - {Dimension.ORG}:
+        statement = statement.select_from(_TABLES[length].join(SERIES, SERIES.c.id == columns.series_id))
+    keys = group if bucket is None else [bucket, *group]
+    return statement.group_by(*keys) if keys else statement.having(func.count() > 0)
+
+
+_ENTRY_COLUMNS: Final[Mapping[Dimension, ColumnElement[Any]]] = {
+    Dimension.MODEL: func.coalesce(func.nullif(ENTRIES.c.response_model, ""), ENTRIES.c.request_model, ""),
+    Dimension.REFUSED_BY: literal(""),
+    **{name: ENTRIES.c[name.value] for name in Dimension if name not in {Dimension.MODEL, Dimension.REFUSED_BY}},
+}
+
+
+def _matches(
+    filters: Mapping[Dimension, frozenset[str]], columns: Mapping[Dimension, ColumnElement[Any]]
+) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    for name, values in filters.items():
+        column = columns[name] if name in columns else SERIES.c[name.value]
+        wanted: list[Any] = sorted(int(value) for value in values) if name is Dimension.STATUS else sorted(values)
+        found.append(column.in_(wanted) if wanted else false())
+    return found
+
+
+def _by_visibility(scopes: Sequence[OrgScope]) -> dict[int, list[str]]:
+    found: defaultdict[int, set[str]] = defaultdict(set)
+    for scope in scopes:
+        found[scope.visible_from_ms].add(scope.org)
+    return {visible_from: sorted(orgs) for visible_from, orgs in found.items()}
+
+
+def _grain(bucket: Bucket | None, offset_ms: int) -> tuple[int, tuple[int, ...]]:
+    """How fine the SQL divides, and the rollup rows that fit into that: days of a zone are made of hours, or of quarters."""
+    step = {Bucket.QUARTER_HOUR: QUARTER_MS, Bucket.HOUR: HOUR_MS}.get(bucket or Bucket.DAY, DAY_MS)
+    return step, tuple(length for length in (DAY_MS, HOUR_MS, QUARTER_MS) if length <= step and offset_ms % length == 0)
+
+
+def _position(entry: Entry) -> tuple[int, str, int]:
+    return entry.settled_at_ms, entry.event_id, entry.sequence
+
+
+def _encode_cursor(entry: Entry) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(_position(entry))).decode()
+
+
+def _decode_cursor(cursor: str) -> tuple[int, str, int]:
+    try:
+        return _CURSOR.decode(base64.urlsafe_b64decode(cursor.encode()))
+    except (ValueError, binascii.Error) as error:
+        raise ValueError("not a cursor of a page before") from error
+
+
+_CURSOR: Final = msgspec.json.Decoder(tuple[int, str, int])
