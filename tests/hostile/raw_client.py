@@ -16,7 +16,7 @@ CANARIES = ("acmesecret", "bigsecret", "CANARY")
 KEY = f"Authorization: Bearer {ACME_KEY}\r\n".encode()
 BIG = f"Authorization: Bearer {BIG_KEY}\r\n".encode()  # of a plan without tight limits
 CHAT = {"model": "gpt-4o-mini", "max_tokens": 50, "messages": [{"role": "user", "content": "[[sim tokens=7]] Hello there"}]}
-QUIET_SECONDS = 0.4  # after an answer without a close: long enough for a second one that should not come
+QUIET_SECONDS = 0.25  # after an answer without a close: long enough for a second one that should not come
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +165,13 @@ async def converse(port: int, *pieces: bytes, quiet_seconds: float = 5.0) -> Con
         except ConnectionError:
             pass  # refused before its end
         return await client.read(quiet_seconds)
+
+
+async def ask(port: int, request: bytes) -> Answer:
+    """The answer to one request, over a connection that ends after it."""
+    async with connected(port) as client:
+        await client.send(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+        return (await client.read_to_close(30)).only()
 
 
 def chat(body: Any = None, *, headers: bytes = KEY, path: str = "/v1/chat/completions", stream: bool = False) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from at_rest import come_to_rest
 from gateway_harness import Harness, running_gateway
-from raw_client import BIG, CHAT, Answer, Conversation, chat, connected, converse
+from raw_client import BIG, CHAT, Answer, ask, chat, connected
 
 from proxy.gateway.services import GatewayLimits
 
@@ -125,16 +125,9 @@ async def several(harness: Harness, requests: list[bytes]) -> list[Answer]:
 
     async def one(request: bytes) -> Answer:
         async with few:
-            return (await ask(harness, request)).only()
+            return await ask(harness.port, request)
 
     return await asyncio.gather(*[one(request) for request in requests])
-
-
-async def ask(harness: Harness, request: bytes) -> Conversation:
-    """One request over a connection that ends after it."""
-    async with connected(harness.port) as client:
-        await client.send(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-        return await client.read_to_close(30)
 
 
 async def test_what_is_valid_is_served(tmp_path: Path) -> None:
@@ -180,7 +173,7 @@ async def test_depth_is_bounded_to_the_level(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as harness:
         for depth, status in ((64, 200), (65, 400)):
             body = raw[:-1] + b',"x":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
-            assert (await ask(harness, chat(body, headers=BIG))).only().status == status
+            assert (await ask(harness.port, chat(body, headers=BIG))).status == status
 
 
 @pytest.mark.parametrize("path", VALID)
@@ -191,7 +184,7 @@ async def test_the_size_is_bounded_to_the_byte(tmp_path: Path, path: str, is_chu
     async with running_gateway(tmp_path, limits=limits) as harness:
         for size, status in ((2_000, 200), (2_001, 413)):
             request = sized(raw.ljust(size), path, is_chunked=is_chunked)
-            answer = (await ask(harness, request)).only()
+            answer = await ask(harness.port, request)
             assert answer.status == status
             if status != 200:
                 assert_refused(answer, path, status)
@@ -244,7 +237,7 @@ async def test_a_client_request_id_of_any_bytes_is_harmless(tmp_path: Path) -> N
     async with running_gateway(tmp_path) as harness:
         for value in (b"\xff\xfe", b"caf\xc3\xa9", b"a" * 5_000, b'"},{"x', b"\xed\xa0\x80"):
             request = chat(headers=BIG + b"X-Request-Id: " + value + b"\r\n")
-            assert (await ask(harness, request)).only().status == 200
+            assert await ask(harness.port, request).status == 200
         assert len(harness.events()) == 5
         assert max(len(str(event["client_request_id"])) for event in harness.events()) <= 200
 
@@ -259,6 +252,6 @@ async def test_numbers_without_bound_hold_no_more_than_can_be_counted(tmp_path: 
             b'"n":128',
         ):
             body = json.dumps({key: value for key, value in CHAT.items() if key != "max_tokens"}).encode()[:-1] + b"," + raw + b"}"
-            answer = (await converse(harness.port, chat(body), quiet_seconds=5.0)).only()
+            answer = await ask(harness.port, chat(body))
             assert answer.status in {200, 400, 429}, (raw, answer.status, answer.body)
         await come_to_rest(harness)

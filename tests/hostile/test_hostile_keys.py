@@ -7,7 +7,7 @@ import pytest
 from gateway_harness import ACME_KEY, BIG_KEY, FREE_KEY, digest, organizations, running_gateway
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from raw_client import CHAT, Conversation, asking, chat, connected, converse
+from raw_client import CHAT, Conversation, ask, asking, chat, connected, converse
 
 OLD = "tg_big-old_CANARYold"
 DISABLED = "tg_big-disabled_CANARYdisabled"
@@ -38,7 +38,6 @@ REFUSED = {
     "other credential's secret": header("Bearer tg_acme-prod_bigsecret"),
     "other organization's id": header("Bearer tg_big-prod_acmesecret"),
     "digest as secret": header(f"Bearer tg_acme-prod_{digest('acmesecret')}"),
-    "secret alone": header("Bearer acmesecret"),
     "id alone": header("Bearer tg_acme-prod_"),
     "upper case": header(f"Bearer {ACME_KEY.upper()}"),
     "key with a tail": header(f"Bearer {ACME_KEY}x"),
@@ -88,7 +87,7 @@ async def test_a_key_is_charged_to_its_own_organization(tmp_path: Path, name: st
         for key in (ACME_KEY, BIG_KEY):
             value = f"Bearer {key}" if name == "Authorization" else key
             given = header(value, name) + header("acme", "OpenAI-Organization") + header("acme", "X-Organization")
-            assert (await converse(harness.port, chat(headers=given))).only().status == 200
+            assert (await ask(harness.port, chat(headers=given))).status == 200
         assert [event["org"] for event in harness.events()] == ["acme", "big"]
 
 
@@ -107,13 +106,13 @@ async def test_any_authorization_is_answered_without_an_error_of_ours(tmp_path: 
     async with running_gateway(tmp_path) as harness:
         few = asyncio.Semaphore(40)
 
-        async def ask(name: bytes, value: bytes) -> Conversation:
+        async def present(name: bytes, value: bytes) -> Conversation:
             request = chat(CHAT, headers=name + b": " + value + b"\r\nConnection: close\r\n")
             async with few, connected(harness.port) as client:
                 await client.send(request)
                 return await client.read_to_close()
 
-        for one in await asyncio.gather(*[ask(*pair) for pair in chosen]):
+        for one in await asyncio.gather(*[present(*pair) for pair in chosen]):
             assert {answer.status for answer in one.answers()} <= {400, 401, 431}
         assert not harness.ledger.records
-        assert (await converse(harness.port, chat(asking("tokens=2")))).only().status == 200
+        assert (await ask(harness.port, chat(asking("tokens=2")))).status == 200
