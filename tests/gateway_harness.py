@@ -22,6 +22,8 @@ from proxy.config.load import ConfigSource
 from proxy.config.shipped import shipped_directory
 from proxy.dialects.registry import dialects
 from proxy.domain.admission import SpendDemand, WindowReading
+from proxy.domain.calendar_months import months_around
+from proxy.domain.spend_limit import WindowKind
 from proxy.gateway.assembly import Gateway, Parts
 from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.event_ids import event_id_source
@@ -154,7 +156,8 @@ class Harness:
     async def window(self, org: str = "acme", key: str = "org:spend_7d") -> WindowReading:
         organization = next(item for item in self.gateway.services.view.config.organizations if item.id == org)
         limit = next(limit for limit in organization.plan.spend_limits if key.endswith(limit.name))
-        (reading,) = await self.limiter.read_windows(org, [SpendDemand(key=key, limit=limit)])
+        months = months_around(self.clock.now_ms(), organization.time_zone) if limit.kind is WindowKind.CALENDAR_MONTH else ()
+        (reading,) = await self.limiter.read_windows(org, [SpendDemand(key=key, limit=limit, periods=months)])
         return reading  # type: ignore[no-any-return]
 
     async def at_rest(self, seconds: float = 5.0) -> None:
