@@ -15,7 +15,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import Table
@@ -29,11 +29,14 @@ CONNECT_SECONDS: Final = 5
 STATEMENT_SECONDS: Final = 60  # PostgreSQL ends a query that takes longer
 MONTHS_AHEAD: Final = 2  # partitions that exist before their month begins
 _MIGRATION_LOCK: Final = 0x7467_6C65  # any number that only the ledger's migrations use
-_RETRYABLE: Final = frozenset({"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53300", "53200", "53100"})
 
 
 class LedgerUnavailableError(Exception):
     """The database is away, locked, full or too slow: what was asked did not happen, and may be asked again."""
+
+
+class UnstorableError(Exception):
+    """The database will never take what it was given: text or numbers that do not fit."""
 
 
 class Database:
@@ -49,7 +52,7 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction: committed at the end, undone by an exception. Raises LedgerUnavailableError."""
+        """A transaction: committed at the end, undone by an exception. Raises LedgerUnavailableError, UnstorableError."""
         with _translated():
             async with self._writer.begin() as connection:
                 yield connection
@@ -181,20 +184,22 @@ def _upgrade(connection: Connection) -> None:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Errors of a database that is away, as LedgerUnavailableError; errors of a statement itself pass."""
+    """Errors of drivers as ours. What is not about the data may pass: it is waited for, never taken for the event's fault."""
     try:
         yield
     except DBAPIError as error:
-        if not is_transient(error):
-            raise
+        if is_about_data(error):
+            raise UnstorableError(f"{type(error.orig).__name__}: {error.orig}") from error
         raise LedgerUnavailableError(str(error.orig)) from error
     except (PoolTimeoutError, OSError, TimeoutError) as error:
         raise LedgerUnavailableError(str(error) or type(error).__name__) from error
 
 
-def is_transient(error: DBAPIError) -> bool:
-    """Whether the same statement may succeed later: no connection, locked, full, deadlock. Not: data that does not fit."""
-    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    if state is not None:
-        return state in _RETRYABLE or state.startswith("08")
-    return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
+def is_about_data(error: DBAPIError) -> bool:
+    """Whether the database refuses what it was given (SQLSTATE class 22 and 23), whenever it is asked."""
+    state = getattr(error.orig, "sqlstate", None)
+    return (
+        isinstance(error, (DataError, IntegrityError))
+        or isinstance(getattr(error.orig, "__cause__", None), (ValueError, OverflowError))  # the driver could not encode it
+        or (state is not None and state[:2] in {"22", "23"})
+    )

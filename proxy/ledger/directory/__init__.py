@@ -1,0 +1,1 @@
+"""Organizations, credentials and admin tokens that are changed at run time, and the log of every change."""
