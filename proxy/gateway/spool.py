@@ -159,7 +159,7 @@ class Spool:
             yield payload
 
     def _drop(self, count: int) -> None:
-        """Moves the start, which needs no disk. A file whose records are all settled, or half of it, gives way to a fresh one."""
+        """Moves the start, which needs no disk. An empty file is cut back; one that is half settled gives way to a fresh one."""
         with self._opened() as file:
             start = self._start
             for _, payload in zip(range(count), self._payloads(file), strict=False):
@@ -167,7 +167,13 @@ class Spool:
             _write(file, 0, _START.pack(start))
             os.fsync(file.fileno())
             self._start = start
-            if start < self._end and start < self._bytes_max // 2:
+            if start == self._end:
+                file.truncate(_START.size)
+                _write(file, 0, _START.pack(_START.size))
+                self._start = self._end = self._reserved = _START.size
+                self._reserve(file)
+                return
+            if start < self._bytes_max // 2:
                 return
             file.seek(start)
             kept = file.read(self._end - start)
