@@ -5,6 +5,9 @@ from typing import Final
 
 from multidict import MultiMapping
 
+from proxy.config.directory import KEY_PREFIX
+from proxy.gateway.authentication import KEY_HEADERS
+
 Header = tuple[bytes, bytes]
 
 VIA_PSEUDONYM: Final = "tallygate"
@@ -36,6 +39,7 @@ def request_headers(client: MultiMapping[str], *, credentials: Sequence[Header],
 
     credentials  the upstream's authentication headers; they replace the client's of the same name
     is_metered   the answer has to be readable: accept-encoding becomes identity
+    A header in which the caller's own gateway key stands, whatever its name, stays here: it is a slip that would cost the key.
     Everything else passes unchanged: anthropic-*, openai-*, x-stainless-*, x-cache-ttl, idempotency-key, accept, user-agent ...
     """
     dropped = set(_NOT_UP)
@@ -43,10 +47,11 @@ def request_headers(client: MultiMapping[str], *, credentials: Sequence[Header],
     dropped.update(token.strip().lower() for value in client.getall("connection", ()) for token in value.split(","))
     if is_metered:
         dropped.add("accept-encoding")
+    issued = _issued_key(client)
     headers = [
         (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape"))
         for name, value in client.items()
-        if (lower := name.lower()) not in dropped and not lower.startswith(_NOT_UP_PREFIXES)
+        if (lower := name.lower()) not in dropped and not lower.startswith(_NOT_UP_PREFIXES) and not (issued and issued in value)
     ]
     if is_metered:
         headers.append((b"accept-encoding", b"identity"))
@@ -54,6 +59,15 @@ def request_headers(client: MultiMapping[str], *, credentials: Sequence[Header],
     headers.append((b"x-request-id", request_id.encode()))
     headers.append(VIA)
     return headers
+
+
+def _issued_key(client: MultiMapping[str]) -> str:
+    """The key of ours that an authenticated request carries, "" if it is none of ours: there is one key at most by now."""
+    for name in KEY_HEADERS:
+        for word in client.get(name, "").split():
+            if word.startswith(KEY_PREFIX):
+                return word
+    return ""
 
 
 def response_headers(upstream: Iterable[Header], *, ours: Sequence[Header]) -> list[Header]:

@@ -56,6 +56,7 @@ async def test_a_gateway_key_never_goes_up_in_any_place(tmp_path: Path) -> None:
             b"x-goog-api-key: " + key + b"\r\n",
             KEY + b"x-api-key: " + key + b"\r\nx-goog-api-key: " + key + b"\r\n",
             b"authorization: bEaReR  " + key + b"  \r\n",
+            KEY + b"X-Copy: " + key + b"\r\nX-Other: Bearer " + key + b"; x\r\n",
         ):
             for path in (
                 "/v1/chat/completions",

@@ -237,7 +237,7 @@ async def test_a_client_request_id_of_any_bytes_is_harmless(tmp_path: Path) -> N
     async with running_gateway(tmp_path) as harness:
         for value in (b"\xff\xfe", b"caf\xc3\xa9", b"a" * 5_000, b'"},{"x', b"\xed\xa0\x80"):
             request = chat(headers=BIG + b"X-Request-Id: " + value + b"\r\n")
-            assert await ask(harness.port, request).status == 200
+            assert (await ask(harness.port, request)).status == 200
         assert len(harness.events()) == 5
         assert max(len(str(event["client_request_id"])) for event in harness.events()) <= 200
 
