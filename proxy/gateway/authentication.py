@@ -14,8 +14,8 @@ _BEARER: Final = "bearer "
 _MODEL_CHARS_SHOWN: Final = 200
 
 
-def authenticate(request: web.BaseRequest, directory: Directory, now_ms: int) -> Identity | Refusal:
-    """The caller of a request, on a plan with API access; or why not.
+def authenticate(request: web.BaseRequest, directory: Directory) -> Identity | Refusal:
+    """The caller of a request, whether it may call or not (`check_caller` says that); or why there is none.
 
     The key is read from `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` and, as Gemini's clients send it, `?key=`. The same
     key in several of them is one key; different keys are refused: whichever was taken, someone else might take the other.
@@ -23,13 +23,12 @@ def authenticate(request: web.BaseRequest, directory: Directory, now_ms: int) ->
     key = presented_key(request.headers, *query_keys(request))
     if isinstance(key, Refusal):
         return key
-    found = directory.find(key)
-    return UNKNOWN_KEY if found is None else permitted(found, now_ms)
+    return directory.find(key) or UNKNOWN_KEY
 
 
-def permitted(found: Identity, now_ms: int) -> Identity | Refusal:
-    """The caller, if the credential holds and the plan has API access."""
-    organization, credential = found
+def check_caller(caller: Identity, now_ms: int) -> Refusal | None:
+    """Whether the credential holds and the plan has API access."""
+    organization, credential = caller
     if not credential.enabled:
         return unauthorized(f"The API key of credential {credential.id!r} is disabled. Ask your administrator.")
     if credential.expires_at_ms is not None and now_ms >= credential.expires_at_ms:
@@ -44,7 +43,7 @@ def permitted(found: Identity, now_ms: int) -> Identity | Refusal:
             ),
             should_retry=False,
         )
-    return found
+    return None
 
 
 def presented_key(headers: MultiMapping[str], *keys_in_query: str) -> str | Refusal:

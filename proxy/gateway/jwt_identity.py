@@ -8,7 +8,7 @@ from proxy.config.directory import Directory, Identity
 from proxy.config.jwt_issuer import UnknownClients
 from proxy.domain.errors import ErrorCode, Refusal
 from proxy.domain.organization import Credential, Organization
-from proxy.gateway.authentication import UNKNOWN_KEY, permitted, presented_key, query_keys, unauthorized
+from proxy.gateway.authentication import UNKNOWN_KEY, presented_key, query_keys, unauthorized
 from proxy.gateway.jwt_bearer import JwtRefusedError, JwtVerifier, VerifiedClient, looks_like_jwt
 from proxy.gateway.jwt_keys import KeysUnavailableError
 
@@ -23,13 +23,12 @@ UNAVAILABLE: Final = Refusal(
 )
 
 
-async def authenticate_token(request: web.BaseRequest, identities: "JwtIdentities", now_ms: int) -> Identity | Refusal:
+async def authenticate_token(request: web.BaseRequest, identities: "JwtIdentities") -> Identity | Refusal:
     """The caller of a request whose key is none of ours, if it is a signed token; else the refusal of an unknown key."""
     key = presented_key(request.headers, *query_keys(request))
     if isinstance(key, Refusal) or not looks_like_jwt(key):
         return UNKNOWN_KEY
-    found = await identities.find(key)
-    return found if isinstance(found, Refusal) else permitted(found, now_ms)
+    return await identities.find(key)
 
 
 class JwtIdentities:

@@ -13,7 +13,7 @@ from aiohttp import web
 from proxy.domain.admission import AdmissionRequest
 from proxy.domain.errors import ErrorCode, LimiterWipedError, Refusal, RequestRejectedError, StoreError
 from proxy.domain.exchange import Event
-from proxy.gateway.authentication import UNKNOWN_KEY, authenticate, check_capability, check_model
+from proxy.gateway.authentication import UNKNOWN_KEY, authenticate, check_caller, check_capability, check_model
 from proxy.gateway.body import ClientLeftError, read_body
 from proxy.gateway.client_connection import ClientConnection
 from proxy.gateway.client_response import ClientResponse
@@ -118,14 +118,14 @@ class Pipeline:
     async def _authenticate(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
         # bytes that are not UTF-8 arrive as lone surrogates, which no event could be written with
         live.client_request_id = request.headers.get("x-request-id", "")[:200].encode(errors="replace").decode() or None
-        found = authenticate(request, live.view.directory, self.services.now_ms())
+        found = authenticate(request, live.view.directory)
         if found is UNKNOWN_KEY and live.view.jwt is not None:
-            found = await authenticate_token(request, live.view.jwt, self.services.now_ms())
+            found = await authenticate_token(request, live.view.jwt)
         if isinstance(found, Refusal):
             return found
         live.organization, live.credential = found
         live.terms = live.view.terms(live.organization, live.credential, live.capability)
-        return check_capability(live.credential, live.capability)
+        return check_caller(found, live.started_at_ms) or check_capability(live.credential, live.capability)
 
     async def _understand(self, live: LiveExchange, request: web.BaseRequest, body: bytes) -> Refusal | None:
         """Read the request in its dialect and bound what it can cost."""

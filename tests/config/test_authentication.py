@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from proxy.config.directory import Directory
 from proxy.domain.errors import ErrorCode, Refusal
 from proxy.domain.organization import Credential, Organization, Plan
-from proxy.gateway.authentication import authenticate, check_capability, check_model, presented_key
+from proxy.gateway.authentication import authenticate, check_caller, check_capability, check_model, presented_key
 
 NOW = 1_800_000_000_000
 CANARY = "canary5ecret"
@@ -42,7 +42,8 @@ DIRECTORY = Directory(
 
 
 def answer(*headers: tuple[str, str], path: str = "/v1/x"):
-    return authenticate(make_mocked_request("POST", path, CIMultiDict(headers)), DIRECTORY, NOW)
+    found = authenticate(make_mocked_request("POST", path, CIMultiDict(headers)), DIRECTORY)
+    return found if isinstance(found, Refusal) else check_caller(found, NOW) or found
 
 
 @pytest.mark.parametrize(
