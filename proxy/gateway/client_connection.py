@@ -152,6 +152,11 @@ class ClientConnection(RequestHandler):
         if self.listener is not None:
             self.listener.client_resumed()
 
+    @property
+    def is_fresh(self) -> bool:
+        """Open, and not a request has come yet."""
+        return not self._request_count and self._wire is not None and not self._wire.is_closing()
+
     def begin(self, listener: ClientListener) -> None:
         """An exchange is admitted and listens from now on."""
         self.listener = listener
@@ -250,6 +255,16 @@ class ClientServer(web.Server):
     def is_full(self) -> bool:
         """Past the maximum, a new client is turned away at once."""
         return len(self._connections) >= self._connections_max
+
+    @property
+    def has_fresh(self) -> bool:
+        return any(isinstance(connection, ClientConnection) and connection.is_fresh for connection in self.connections)
+
+    def close_used(self) -> None:
+        """Take no further request on connections that have brought one. Fresh ones may still bring theirs: they were accepted."""
+        for connection in self.connections:
+            if not isinstance(connection, ClientConnection) or not connection.is_fresh:
+                connection.close()
 
     def __call__(self) -> RequestHandler:
         return ClientConnection(

@@ -17,6 +17,7 @@ LINE_BYTES_MAX: Final = 8190
 HEADER_COUNT_MAX: Final = 100
 _REAP_EVERY_S: Final = 1.0
 SETTLE_SECONDS_MAX: Final = 1.5  # for exchanges that were cut at the end to be settled
+FRESH_SECONDS_MAX: Final = 1.0  # for connections accepted before the end to bring their first request
 _log = logging.getLogger(__name__)
 
 
@@ -66,12 +67,20 @@ class GatewayServer:
         self._tasks = [loop.create_task(job) for job in work]
 
     async def drain(self, grace_seconds: float) -> None:
-        """Stop accepting and wait, at most for the grace time, until the open exchanges have ended."""
+        """Stop accepting and wait, at most for the grace time, until the open exchanges have ended.
+
+        A connection accepted a moment ago is about to bring its request: that one is served, for a client could not tell why not.
+        """
         self.pipeline.is_draining = True
         if self._listener is not None:
             self._listener.close()
+        self._http.close_used()
+        deadline = self.services.loop.time() + grace_seconds
+        fresh_until = min(deadline, self.services.loop.time() + FRESH_SECONDS_MAX)
+        while self._http.has_fresh and self.services.loop.time() < fresh_until:  # noqa: ASYNC110 - as in _emptied
+            await asyncio.sleep(0.02)
         self._http.pre_shutdown()
-        await self._emptied(grace_seconds)
+        await self._emptied(deadline - self.services.loop.time())
 
     async def close(self) -> None:
         """Cut what is still open, settle it as it stands, and stop the background work."""
