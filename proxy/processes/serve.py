@@ -108,6 +108,7 @@ def _fleet(
         valkey=None if valkey is None else valkey.spec(_without_settings(environment), lock=lock),
         sockets=(gateway, console),
         drain_seconds=settings.drain_seconds,
+        config_dir=settings.config_dir,
     )
 
 

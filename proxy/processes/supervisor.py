@@ -11,8 +11,10 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Final
 
+from proxy.config.watch import watch_forever
 from proxy.processes.child import Child, ChildFailedError, ChildSpec
 
 _LOG: Final = logging.getLogger(__name__)
@@ -31,20 +33,24 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """What to run. `sockets` are the parent's copies: it closes them when draining begins, so that new connections are refused."""
+    """What to run. `sockets` are the parent's copies: it closes them when draining begins, so that new connections are refused.
+
+    config_dir   watched: a change on disk is a reload, as SIGHUP is
+    """
 
     workers: Sequence[ChildSpec]
     console: ChildSpec
     valkey: ChildSpec | None
     sockets: Sequence[socket.socket]
     drain_seconds: float
+    config_dir: Path | None = None
 
 
 class Supervisor:
     """Runs a Fleet until it is told to stop.
 
     SIGTERM, SIGINT   drain: stop accepting, let open requests finish within drain_seconds, then end. A second one: end now.
-    SIGHUP            workers and console reload the configuration
+    SIGHUP            workers and console reload the configuration; so they do when its files change
     """
 
     def __init__(self, fleet: Fleet, *, on_ready: Callable[[], None]) -> None:
@@ -55,6 +61,7 @@ class Supervisor:
         self._workers = [Child(spec, clock=loop.time) for spec in fleet.workers]
         self._console = Child(fleet.console, clock=loop.time)
         self._valkey = () if fleet.valkey is None else (Child(fleet.valkey, clock=loop.time),)
+        self._config_dir = fleet.config_dir
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
 
@@ -69,13 +76,19 @@ class Supervisor:
             await self._start((self._console, *self._workers))
             if not self._stop.is_set():
                 self._on_ready()
-            await self._stop.wait()
+            await self._watch_until_stopped()
         except ChildFailedError as failure:
             _LOG.error("a process did not start", extra={"fields": {"reason": str(failure)}})
             self._stop_now.set()
             await self._end()
             return Exit.CONFIG if failure.returncode == Exit.CONFIG else Exit.FAILED
         return Exit.CLEAN if await self._end() else Exit.FORCED
+
+    async def _watch_until_stopped(self) -> None:
+        watching = None if self._config_dir is None else asyncio.ensure_future(watch_forever(self._config_dir, self._reload))
+        await self._stop.wait()
+        if watching is not None:
+            watching.cancel()
 
     async def _start(self, children: Sequence[Child]) -> None:
         """Start all and wait until each was ready once, or we are told to stop. Raises ChildFailedError."""

@@ -154,6 +154,22 @@ def test_sighup_reloads_every_worker(supervised):
     eventually(all_reloaded, "both workers have reloaded")
 
 
+def test_a_changed_file_reloads_every_worker(supervisors, tmp_path):
+    config = tmp_path / "config"
+    config.mkdir()
+    supervised = supervisors(config_dir=str(config))
+    (config / "organizations.yaml").write_text("organizations: []\n")
+
+    seen = {}
+
+    def all_reloaded():
+        answer = json.loads(get(supervised.gateway)[1])
+        seen[answer["pid"]] = answer["reloads"]
+        return len(seen) == 2 and set(seen.values()) == {1}
+
+    eventually(all_reloaded, "both workers have reloaded")
+
+
 def test_a_data_directory_serves_one_supervisor_only(supervisors):
     first = supervisors()
 

@@ -1,0 +1,50 @@
+"""Noticing that reviewed configuration has changed on disk, without waiting for a signal."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+WATCH_EVERY_S: Final = 2.0
+
+Fingerprint = frozenset[tuple[str, int, int, int]]
+
+
+class ConfigWatch:
+    """Compares what a directory's YAML files look like from outside: name, time, size, inode. Content is read by the reload alone.
+
+    Kubernetes turns a link to replace a mounted directory, editors rename a new file: both change an inode or a time.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._seen = self._fingerprint()
+
+    def has_changed(self) -> bool:
+        """Whether anything is different from the last call."""
+        now = self._fingerprint()
+        changed, self._seen = now != self._seen, now
+        return changed
+
+    def _fingerprint(self) -> Fingerprint:
+        found = set()
+        for path in self._directory.glob("*.yaml"):
+            try:
+                status = path.stat()
+            except OSError:  # gone between the two looks: the next one will tell
+                continue
+            found.add((path.name, status.st_mtime_ns, status.st_size, status.st_ino))
+        return frozenset(found)
+
+
+async def watch_forever(directory: Path, on_change: Callable[[], None]) -> None:
+    """Call on_change when files have changed and then stayed as they are for one look: a half-written set is not read."""
+    watch = ConfigWatch(directory)
+    is_pending = False
+    while True:
+        await asyncio.sleep(WATCH_EVERY_S)
+        if watch.has_changed():
+            is_pending = True
+        elif is_pending:
+            is_pending = False
+            on_change()

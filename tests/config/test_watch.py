@@ -1,0 +1,59 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from proxy.config import watch as watch_module
+from proxy.config.watch import ConfigWatch, watch_forever
+
+
+def test_changed_new_and_removed_files_are_noticed_once(tmp_path: Path) -> None:
+    file = tmp_path / "plans.yaml"
+    file.write_text("a: 1")
+    watch = ConfigWatch(tmp_path)
+
+    assert not watch.has_changed()
+    file.write_text("a: 22")
+    assert watch.has_changed()
+    assert not watch.has_changed()
+    replacement = tmp_path / "other"
+    replacement.write_text("a: 33")
+    replacement.rename(file)
+    assert watch.has_changed()
+    file.unlink()
+    assert watch.has_changed()
+    (tmp_path / "notes.txt").write_text("not ours")
+    assert not watch.has_changed()
+
+
+async def test_a_change_is_acted_on_when_it_has_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = asyncio.Semaphore(0)
+    waiting = asyncio.Semaphore(0)
+
+    async def next_look(_seconds: float) -> None:
+        waiting.release()
+        await looks.acquire()
+
+    monkeypatch.setattr(watch_module.asyncio, "sleep", next_look)
+    changes: list[int] = []
+    task = asyncio.ensure_future(watch_forever(tmp_path, lambda: changes.append(1)))
+
+    async def look() -> None:
+        await waiting.acquire()
+        looks.release()
+        await waiting.acquire()
+        waiting.release()
+
+    await look()
+    assert changes == []
+    (tmp_path / "plans.yaml").write_text("half")
+    await look()
+    assert changes == []
+    (tmp_path / "plans.yaml").write_text("whole: 1")
+    await look()
+    assert changes == []
+    await look()
+    assert changes == [1]
+    await look()
+    assert changes == [1]
+    task.cancel()
