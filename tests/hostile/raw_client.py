@@ -63,6 +63,7 @@ def parse(data: bytes, method: bytes, *, is_closed: bool) -> list[Answer]:
         if is_closed:
             client.receive_data(b"")
         head: h11.Response | None = None
+        is_interim = False
         body = b""
         is_whole = False
         try:
@@ -70,6 +71,8 @@ def parse(data: bytes, method: bytes, *, is_closed: bool) -> list[Answer]:
                 event = client.next_event()
                 if isinstance(event, h11.Response):
                     head = event
+                elif isinstance(event, h11.InformationalResponse):
+                    is_interim = True
                 elif isinstance(event, h11.Data):
                     body += bytes(event.data)
                 elif isinstance(event, h11.EndOfMessage):
@@ -78,7 +81,7 @@ def parse(data: bytes, method: bytes, *, is_closed: bool) -> list[Answer]:
                 elif event in (h11.NEED_DATA, h11.PAUSED) or isinstance(event, h11.ConnectionClosed):
                     break
         except h11.RemoteProtocolError:
-            if head is None:
+            if head is None and not is_interim:
                 raise
         if head is None:
             break
