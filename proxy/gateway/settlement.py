@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from proxy.domain.admission import Actual, AdmissionRequest, Settlement, Warned
@@ -10,6 +10,7 @@ from proxy.domain.errors import StoreError
 from proxy.gateway.spool import Spool, SpooledSettlement, SpoolFullError
 from proxy.limiter.port import Limiter
 
+REPLAY_BATCH: Final = 256  # records read at once: a limiter that is away must not cost the reading of all
 _REPLAY_EVERY_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
@@ -54,19 +55,27 @@ class Settler:
 
     async def replay(self) -> int:
         """Settle what is spooled, oldest first, until the limiter fails; returns how many were settled. Raises OSError."""
-        if self._spool.is_empty:
-            return 0
-        records = await self._spool.read()
         settled = 0
-        try:
-            for record in records:
-                await self._post(record.admission, record.actual, owed=record.owed)
-                settled += 1
-        except StoreError as error:
-            _log.warning("spool replay stopped after %d of %d records: %s", settled, len(records), error)
-        if settled or not records:
-            await self._spool.drop(settled)
+        while not self._spool.is_empty:
+            records = await self._spool.read(REPLAY_BATCH)
+            done = await self._post_in_order(records)
+            if done:
+                await self._spool.drop(done)
+                settled += done
+            if not records or done < len(records):
+                break
         return settled
+
+    async def _post_in_order(self, records: Sequence[SpooledSettlement | None]) -> int:
+        """How many of them are done with, up to the first that the limiter does not take."""
+        for done, record in enumerate(records):
+            try:
+                if record is not None:
+                    await self._post(record.admission, record.actual, owed=record.owed)
+            except StoreError as error:
+                _log.warning("spool replay stops after %d records: %s", done, error)
+                return done
+        return len(records)
 
     async def replay_forever(self) -> None:
         """Replay at start and then every second while there is something to replay."""

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -82,9 +83,9 @@ class Spool:
         except OSError as error:
             raise SpoolFullError(str(error)) from error
 
-    async def read(self) -> list[SpooledSettlement]:
-        """Every whole record, oldest first. Raises OSError."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: list(self._records()))
+    async def read(self, count_max: int | None = None) -> list[SpooledSettlement | None]:
+        """The oldest whole records, oldest first. None in place of one that cannot be decoded; it is logged. Raises OSError."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: list(islice(self._records(), count_max)))
 
     async def drop(self, count: int) -> None:
         """Forget the oldest `count` records, which have been settled. Raises OSError; then they are read again."""
@@ -138,13 +139,16 @@ class Spool:
             self._end += len(frame)
             self._reserve(file)
 
-    def _records(self) -> Iterator[SpooledSettlement]:
+    def _records(self) -> Iterator[SpooledSettlement | None]:
         with self._opened() as file:
             for payload in self._payloads(file):
                 try:
                     yield self._decoder.decode(payload)
                 except msgspec.DecodeError:
-                    _log.exception("spool %s: a record of %d bytes cannot be read and is skipped", self._path.name, len(payload))
+                    _log.critical(
+                        "spool %s: not a settlement, re-enter it by hand: %s", self._path.name, payload.decode(errors="replace")
+                    )
+                    yield None
 
     def _payloads(self, file: BinaryIO) -> Iterator[bytes]:
         file.seek(self._start)

@@ -1,10 +1,12 @@
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
 
 from proxy.domain.admission import Actual, AdmissionRequest, Settlement
 from proxy.domain.errors import StoreError
-from proxy.gateway.settlement import Settler
+from proxy.gateway.settlement import REPLAY_BATCH, Settler
 from proxy.gateway.spool import Spool, SpooledSettlement, SpoolFullError
 
 
@@ -173,6 +175,51 @@ async def test_a_settlement_without_limiter_is_spooled_and_replayed_once(tmp_pat
     assert limiter.posted == [("r1", 1, True), ("r2", 2, False)]
     assert await settler.replay() == 0
     assert spool.is_empty
+    spool.close()
+
+
+async def test_a_long_spool_is_replayed_in_batches_and_whole(tmp_path: Path) -> None:
+    limiter = FlakyLimiter()
+    spool = Spool(tmp_path / "0.spool", bytes_max=10_000_000)
+    for number in range(2 * REPLAY_BATCH + 7):
+        await spool.append(a_record(number))
+    read_at_once = []
+    read = spool.read
+
+    async def watched(count_max: int | None = None) -> list[SpooledSettlement | None]:
+        records = await read(count_max)
+        read_at_once.append(len(records))
+        return records
+
+    spool.read = watched  # type: ignore[method-assign]
+    settler = Settler(limiter, spool)  # type: ignore[arg-type]
+
+    assert await settler.replay() == 2 * REPLAY_BATCH + 7
+    assert [cost for _, cost, _ in limiter.posted] == list(range(2 * REPLAY_BATCH + 7))
+    assert read_at_once == [REPLAY_BATCH, REPLAY_BATCH, 7]
+    assert spool.is_empty
+    spool.close()
+
+
+async def test_a_record_that_is_no_settlement_is_told_and_does_not_stop_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "0.spool"
+    first = Spool(path, bytes_max=10_000)
+    await first.append(a_record(1))
+    first.close()
+    nonsense = b'{"nonsense":1}'
+    with path.open("r+b") as file:
+        file.seek(len(path.read_bytes().rstrip(b"\0")))
+        file.write(struct.pack(">II", len(nonsense), zlib.crc32(nonsense)) + nonsense)
+    spool = Spool(path, bytes_max=10_000)
+    await spool.append(a_record(2))
+    limiter = FlakyLimiter()
+
+    assert await Settler(limiter, spool).replay() == 3  # type: ignore[arg-type]
+    assert [reservation for reservation, _, _ in limiter.posted] == ["r1", "r2"]
+    assert spool.is_empty
+    assert "nonsense" in caplog.text
     spool.close()
 
 
