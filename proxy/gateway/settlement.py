@@ -85,6 +85,8 @@ class Settler:
                 await self.replay()
             except OSError as error:
                 _log.error("spool not replayed: %s", error.strerror)
+            except Exception:
+                _log.exception("spool not replayed")
             await asyncio.sleep(_REPLAY_EVERY_S)
 
     async def _post(self, admission: AdmissionRequest, actual: Actual, *, owed: bool) -> Settlement:

@@ -1,0 +1,33 @@
+"""The loop that renews leases goes on whatever one round of it runs into."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from proxy.domain.errors import StoreError
+from proxy.gateway.checkpoints import checkpoint_forever
+
+
+class Failing:
+    """An open exchange whose checkpoint fails twice, then works."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.worked = asyncio.Event()
+
+    async def checkpoint(self) -> None:
+        if self.errors:
+            raise self.errors.pop()
+        self.worked.set()
+
+
+@pytest.mark.parametrize("error", [StoreError("away"), ValueError("a bug")])
+async def test_a_failed_round_is_followed_by_the_next(error: Exception) -> None:
+    live = Failing(error, error)
+    pipeline: Any = SimpleNamespace(open={live}, services=SimpleNamespace(limits=SimpleNamespace(checkpoint_seconds=0)))
+    loop = asyncio.ensure_future(checkpoint_forever(pipeline))
+    async with asyncio.timeout(10):
+        await live.worked.wait()
+    loop.cancel()
