@@ -28,5 +28,5 @@ async def checkpoint_forever(pipeline: Pipeline) -> None:
             await checkpoint_once(pipeline)
         except StoreError as error:
             _log.warning("checkpoint failed: %s", error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the outermost handler of this loop
             _log.exception("checkpoint failed")  # the next one must come all the same, or every lease would end

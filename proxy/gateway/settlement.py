@@ -85,7 +85,7 @@ class Settler:
                 await self.replay()
             except OSError as error:
                 _log.error("spool not replayed: %s", error.strerror)
-            except Exception:
+            except Exception:  # noqa: BLE001 - the outermost handler of this loop
                 _log.exception("spool not replayed")
             await asyncio.sleep(_REPLAY_EVERY_S)
 
