@@ -49,6 +49,15 @@ def read_organizations(
     return tuple(found)
 
 
+def read_organization(
+    item: Section, *, plans: Mapping[str, PlanTerms], capabilities: Collection[str], needs_keys: bool = True
+) -> Organization | None:
+    """One organization by itself; None, with problems told, if its id or plan is none."""
+    found = _read_organization(item, plans, capabilities, _Seen(needs_keys=needs_keys))
+    item.close()
+    return found
+
+
 def _read_organization(
     item: Section, plans: Mapping[str, PlanTerms], capabilities: Collection[str], seen: _Seen
 ) -> Organization | None:

@@ -14,7 +14,9 @@ class Problems:
     lines: list[str] = field(default_factory=list)
     dropped: int = 0
 
-    def add(self, file: str, line: int, text: str) -> None:
+    def add(self, file: str, line: int, text: str, *, path: str = "") -> None:
+        """path: of the field at fault, which `text` begins with; for those who show fields rather than lines."""
+        del path
         if len(self.lines) < PROBLEMS_MAX:
             self.lines.append(f"{file}:{line}: {text}")
         else:

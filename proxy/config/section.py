@@ -36,7 +36,7 @@ class Place:
         return Place(self.file, node.start_mark.line + 1, self.path if path is None else path, self.problems)
 
     def problem(self, text: str) -> None:
-        self.problems.add(self.file, self.line, f"{self.path} {text}" if self.path else text)
+        self.problems.add(self.file, self.line, f"{self.path} {text}" if self.path else text, path=self.path)
 
 
 class Section:
@@ -106,7 +106,7 @@ class Section:
         self._taken.update(keys)
         for key in missing:
             text = f"{self.place.path} has no `{key}`" if self.place.path else f"has no `{key}`"
-            self.place.problems.add(self.place.file, self.place.line, text)
+            self.place.problems.add(self.place.file, self.place.line, text, path=self._path(key))
         return not missing
 
     def parsed(self, key: str, parse: Callable[[str], T]) -> T | None:

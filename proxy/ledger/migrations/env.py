@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import proxy.ledger.directory.schema  # noqa: F401 - its tables are of the same metadata
 from proxy.ledger.schema import METADATA
 
 context.configure(

@@ -1,0 +1,220 @@
+"""What the directory keeps, row by row, and how a row is shown. No secret and no digest is ever part of what is shown."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+LIMIT_KEYS: Final = ("rate_limits", "spend_limit", "spend_limits")
+
+
+class CredentialStatus(StrEnum):
+    """revoked is for ever; an expired or disabled credential can be brought back."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class Access(StrEnum):
+    """What an admin token may do with the organizations that it sees."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredOrganization:
+    """limits: the organization's own, as they were given, under LIMIT_KEYS."""
+
+    id: str
+    name: str
+    plan: str
+    time_zone: str = "UTC"
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    created_at_ms: int = 0
+    changed_at_ms: int = 0
+
+    def document(self) -> dict[str, Any]:
+        """As it would stand in organizations.yaml, without its credentials."""
+        return {"id": self.id, "name": self.name, "plan": self.plan, "time_zone": self.time_zone, **self.limits}
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "plan": self.plan,
+            "time_zone": self.time_zone,
+            "limits": json.dumps(self.limits),
+            "created_at_ms": self.created_at_ms,
+            "changed_at_ms": self.changed_at_ms,
+        }
+
+    @classmethod
+    def of_row(cls, row: Mapping[Any, Any]) -> "StoredOrganization":
+        return cls(**{**row, "limits": json.loads(row["limits"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCredential:
+    """Digests are hex, as in organizations.yaml. capabilities, models: None for all."""
+
+    id: str
+    org: str
+    name: str = ""
+    environment: str = ""
+    key_sha256: str | None = field(default=None, repr=False)
+    old_key_sha256: str | None = field(default=None, repr=False)
+    old_key_until_ms: int | None = None
+    enabled: bool = True
+    revoked_at_ms: int | None = None
+    expires_at_ms: int | None = None
+    capabilities: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    created_at_ms: int = 0
+    changed_at_ms: int = 0
+    last_used_at_ms: int | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As it would stand in organizations.yaml, digests included: for the reader, not to be shown."""
+        found: dict[str, Any] = {"id": self.id, "enabled": self.enabled and self.revoked_at_ms is None, **self.limits}
+        optional = {
+            "name": self.name or None,
+            "environment": self.environment or None,
+            "key_sha256": self.key_sha256,
+            "expires": None if self.expires_at_ms is None else instant_text(self.expires_at_ms),
+            "capabilities": None if self.capabilities is None else list(self.capabilities),
+            "models": None if self.models is None else list(self.models),
+        }
+        if self.old_key_sha256 is not None and self.old_key_until_ms is not None:
+            optional |= {"old_key_sha256": self.old_key_sha256, "old_key_until": instant_text(self.old_key_until_ms)}
+        return found | {key: value for key, value in optional.items() if value is not None}
+
+    def shown(self, now_ms: int) -> dict[str, Any]:
+        """For people and audit entries. has_key: whether a key identifies it (else only signed tokens do)."""
+        return {
+            "id": self.id,
+            "organization": self.org,
+            "name": self.name,
+            "environment": self.environment,
+            "status": self.status(now_ms).value,
+            "has_key": self.key_sha256 is not None,
+            "old_key_until": optional_instant(self.old_key_until_ms if self.old_key_sha256 else None),
+            "expires": optional_instant(self.expires_at_ms),
+            "capabilities": None if self.capabilities is None else list(self.capabilities),
+            "models": None if self.models is None else list(self.models),
+            **self.limits,
+            "created_at": instant_text(self.created_at_ms),
+            "changed_at": instant_text(self.changed_at_ms),
+            "last_used_at": optional_instant(self.last_used_at_ms),
+            "revoked_at": optional_instant(self.revoked_at_ms),
+        }
+
+    def status(self, now_ms: int) -> CredentialStatus:
+        if self.revoked_at_ms is not None:
+            return CredentialStatus.REVOKED
+        if not self.enabled:
+            return CredentialStatus.DISABLED
+        is_expired = self.expires_at_ms is not None and now_ms >= self.expires_at_ms
+        return CredentialStatus.EXPIRED if is_expired else CredentialStatus.ACTIVE
+
+    def row(self) -> dict[str, Any]:
+        lists = {key: None if (names := getattr(self, key)) is None else json.dumps(names) for key in ("capabilities", "models")}
+        plain = {name: getattr(self, name) for name in _PLAIN_CREDENTIAL_FIELDS}
+        return {**plain, **lists, "limits": json.dumps(self.limits)}
+
+    @classmethod
+    def of_row(cls, row: Mapping[Any, Any]) -> "StoredCredential":
+        lists = {key: None if row[key] is None else tuple(json.loads(row[key])) for key in ("capabilities", "models")}
+        return cls(**{**row, **lists, "limits": json.loads(row["limits"])})
+
+
+_PLAIN_CREDENTIAL_FIELDS: Final = (
+    "id",
+    "org",
+    "name",
+    "environment",
+    "key_sha256",
+    "old_key_sha256",
+    "old_key_until_ms",
+    "enabled",
+    "revoked_at_ms",
+    "expires_at_ms",
+    "created_at_ms",
+    "changed_at_ms",
+    "last_used_at_ms",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminToken:
+    """Who may see or change what. orgs: None for all, now and later; access: write includes read."""
+
+    id: str
+    name: str
+    orgs: tuple[str, ...] | None
+    access: Access
+    expires_at_ms: int | None = None
+    revoked_at_ms: int | None = None
+    created_at_ms: int = 0
+
+    def is_valid(self, now_ms: int) -> bool:
+        return self.revoked_at_ms is None and (self.expires_at_ms is None or now_ms < self.expires_at_ms)
+
+    def shown(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "organizations": None if self.orgs is None else list(self.orgs),
+            "access": self.access.value,
+            "expires": optional_instant(self.expires_at_ms),
+            "revoked_at": optional_instant(self.revoked_at_ms),
+            "created_at": instant_text(self.created_at_ms),
+        }
+
+    @classmethod
+    def of_row(cls, row: Mapping[Any, Any]) -> "AdminToken":
+        values = {key: value for key, value in row.items() if key != "token_sha256"}
+        return cls(
+            **{**values, "orgs": None if row["orgs"] is None else tuple(json.loads(row["orgs"])), "access": Access(row["access"])}
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One change: who, when, what; the thing before and after, None where it was not or is no more."""
+
+    id: int
+    at_ms: int
+    actor: str
+    action: str
+    org: str | None
+    subject: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+    def shown(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "at": instant_text(self.at_ms),
+            "actor": self.actor,
+            "action": self.action,
+            "organization": self.org,
+            "subject": self.subject,
+            "before": self.before,
+            "after": self.after,
+        }
+
+
+def instant_text(at_ms: int) -> str:
+    """RFC 3339 in UTC; milliseconds where there are some."""
+    at = datetime.fromtimestamp(at_ms // 1000, UTC).replace(microsecond=at_ms % 1000 * 1000)
+    return at.isoformat(timespec="milliseconds" if at.microsecond else "seconds").replace("+00:00", "Z")
+
+
+def optional_instant(at_ms: int | None) -> str | None:
+    return None if at_ms is None else instant_text(at_ms)
