@@ -92,8 +92,8 @@ class Book:
                 statement = self._database.insert(MALFORMED).on_conflict_do_nothing()
                 await connection.execute(statement, [{**row, "seen_at_ms": now_ms} for row in rows])
         self._series.keep(numbering)
-        added = {(entry.event_id, entry.kind) for entry in new}
-        return Recorded(entries=len(new), repeated=sum((entry.event_id, entry.kind) not in added for entry in told))
+        taken = sum(entry.kind is not Kind.REVERSED for entry in new)
+        return Recorded(entries=len(new), repeated=len(told) - taken)
 
     async def correct(self, connection: AsyncConnection, corrections: Sequence[Entry]) -> Numbering:
         """Add correcting entries within the caller's transaction; hand the answer to `committed` after it.

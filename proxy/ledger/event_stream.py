@@ -56,11 +56,12 @@ class EventStreams:
         ids: dict[int, list[bytes]] = {}
         for entry in entries:
             ids.setdefault(entry.partition, []).append(entry.id)
-        calls = []
-        for partition, done in ids.items():
-            stream = self._streams[partition]
-            calls += [self._store.command(b"XACK", stream, GROUP, *done), self._store.command(b"XDEL", stream, *done)]
-        await asyncio.gather(*calls)
+        await asyncio.gather(*(self._remove(self._streams[partition], done) for partition, done in ids.items()))
+
+    async def _remove(self, stream: bytes, ids: Sequence[bytes]) -> None:
+        """Deleted first: what is deleted and not acknowledged comes again, empty. The other way round it would stay for ever."""
+        await self._store.command(b"XDEL", stream, *ids)
+        await self._store.command(b"XACK", stream, GROUP, *ids)
 
     async def backlog(self) -> int:
         """Entries of all partitions that are not stored yet. Raises StoreError."""

@@ -20,7 +20,11 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData(
-    naming_convention={"ix": "ix_%(column_0_N_label)s", "pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
 )
 # Ids and labels compare by their bytes everywhere: month partitions are ranges of event ids.
 NAME: Final = Text().with_variant(Text(collation="C"), "postgresql")

@@ -1,0 +1,197 @@
+"""How fast a ledger of ten million events answers: make one, then ask what a usage page asks.
+
+python -m bench.ledger_queries --events 10000000 [--database postgresql://...] [--directory DIR]
+
+A ledger that is in the directory already is used as it is. Makes events of 50 organizations over 90 days, the busy ones far
+busier than the others, with the writer's own tables; rollups are made from the events in SQL, and compared at the end.
+"""
+
+import argparse
+import asyncio
+import random
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table as Printed
+from sqlalchemy import text
+
+from proxy.ledger.database import Database, open_database
+from proxy.ledger.entry import ENTRY_FIELDS
+from proxy.ledger.time_buckets import Bucket
+from proxy.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries, UsageQuery
+
+DAY_MS = 86_400_000
+START_MS = 1_780_000_000_000 // DAY_MS * DAY_MS
+DAYS = 90
+ORGS = 50
+CHUNK = 20_000
+CAPABILITIES = (
+    ("chat", "/v1/chat/completions", ("gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18", "claude-sonnet-4-5")),
+    ("embeddings", "/v1/embeddings", ("text-embedding-3-small",)),
+    ("search", "/v1/search", ("",)),
+    ("models", "/v1/models", ("",)),
+)
+LEVELS = (("rollup_15m", 900_000), ("rollup_1h", 3_600_000), ("rollup_1d", DAY_MS))
+LABELS = "org, credential, capability, coalesce(response_model, ''), endpoint, status, outcome"
+SUMS = ", ".join(
+    f"sum({name})"
+    for name in (
+        "requests",
+        "prompt_tokens",
+        "completion_tokens",
+        "cached_tokens",
+        "cache_write_tokens",
+        "reasoning_tokens",
+        "cost_nano_usd",
+    )
+)
+
+
+def events(count: int) -> Iterator[tuple[Any, ...]]:
+    """Rows of `entries` in the order of time, as tuples in the order of ENTRY_FIELDS."""
+    source = random.Random(1)
+    weights = [1 / (rank + 1) for rank in range(ORGS)]
+    orgs = source.choices(range(ORGS), weights, k=1 << 16)
+    for number in range(count):
+        at = START_MS + number * DAYS * DAY_MS // count
+        org = orgs[(number * 7919) & 0xFFFF]
+        pick = source.getrandbits(24)
+        capability, endpoint, models = CAPABILITIES[0 if pick & 7 < 5 else (pick & 7) - 4]
+        model = models[(pick >> 3) % len(models)] or None
+        status = 200 if (pick >> 5) % 50 else (400 if pick & 1 << 12 else 502)
+        prompt, completion = ((pick & 0xFFF) + 20, (pick >> 12) & 0x3FF) if model and status == 200 else (0, 0)
+        cost = prompt * 150 + completion * 600
+        yield (
+            f"{at:012x}{number:020x}", 0, "settled", at, at, at, f"org-{org:02d}", f"org-{org:02d}-key-{pick % 3}", capability,
+            endpoint, "POST", model, model, "default", status, "success" if status == 200 else "client_error", False, at - 900,
+            900, 200, 1, prompt, completion, prompt // 3, 0, 0, 0, completion // 4, 0, cost, cost, "upstream", "v1", 800, 2_000,
+            None, "",
+        )  # fmt: skip
+
+
+async def make(database: Database, count: int) -> None:
+    columns = ("[bold]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*(TextColumn(column) if isinstance(column, str) else column for column in columns)) as progress:
+        made = progress.add_task("events", total=count)
+        rows = events(count)
+        await database.ensure_partitions(START_MS, START_MS + DAYS * DAY_MS)
+        while chunk := [row for _, row in zip(range(CHUNK), rows, strict=False)]:
+            async with database.write() as connection:
+                raw = (await connection.get_raw_connection()).driver_connection
+                if database.dialect == "postgresql":
+                    await raw.copy_records_to_table("entries", records=chunk, columns=list(ENTRY_FIELDS))
+                else:
+                    marks = ", ".join("?" * len(ENTRY_FIELDS))
+                    await raw.executemany(f"INSERT INTO entries ({', '.join(ENTRY_FIELDS)}) VALUES ({marks})", chunk)
+            progress.advance(made, len(chunk))
+        steps = progress.add_task("rollups", total=2 + len(LEVELS))
+        for statement in _rollups():
+            async with database.write() as connection:
+                await connection.execute(text(statement))
+            progress.advance(steps)
+    async with database.write() as connection:
+        await connection.execute(text("ANALYZE"))
+
+
+def _rollups() -> Iterator[str]:
+    names = "org, credential, capability, model, endpoint, status, outcome"
+    yield f"INSERT INTO series ({names}, refused_by) SELECT DISTINCT {LABELS}, '' FROM entries"
+    same = " AND ".join(f"s.{name} = e.{name}" for name in ("org", "credential", "capability", "endpoint", "status", "outcome"))
+    finest, length = LEVELS[0]
+    yield (
+        f"INSERT INTO {finest} SELECT e.org, e.settled_at_ms / {length} * {length}, s.id, {SUMS}, 0 FROM entries e "
+        f"JOIN series s ON {same} AND s.model = coalesce(e.response_model, '') GROUP BY 1, 2, 3"
+    )
+    for table, length in LEVELS[1:]:
+        yield (
+            f"INSERT INTO {table} SELECT org, bucket_ms / {length} * {length}, series_id, {SUMS}, sum(refused) "
+            f"FROM {finest} GROUP BY 1, 2, 3"
+        )
+    yield (
+        "INSERT INTO spend_buckets SELECT org, posted_at_ms / 300000 * 300000, credential, sum(posted_nano_usd) "
+        "FROM entries GROUP BY 1, 2, 3"
+    )
+
+
+def questions(queries: UsageQueries) -> Iterator[tuple[str, Callable[[], Awaitable[Any]]]]:
+    everyone = tuple(OrgScope(org=f"org-{number:02d}") for number in range(ORGS))
+    busiest = everyone[:1]
+    ninety = {"from_ms": START_MS, "to_ms": START_MS + DAYS * DAY_MS}
+
+    def usage(**asked: Any) -> Callable[[], Awaitable[Any]]:
+        return lambda: queries.usage(UsageQuery(**{**ninety, **asked}))
+
+    for zone in ("UTC", "America/New_York", "Asia/Kolkata"):
+        yield f"busiest organization, by day, {zone}", usage(scopes=busiest, bucket=Bucket.DAY, time_zone=zone)
+        capability = (Dimension.CAPABILITY,)
+        yield (
+            f"busiest organization, by day and capability, {zone}",
+            usage(scopes=busiest, bucket=Bucket.DAY, time_zone=zone, group_by=capability),
+        )
+        yield (
+            f"busiest organization, by month and model, {zone}",
+            usage(scopes=busiest, bucket=Bucket.MONTH, time_zone=zone, group_by=(Dimension.MODEL,)),
+        )
+        yield f"all organizations, by day, {zone}", usage(scopes=everyone, bucket=Bucket.DAY, time_zone=zone)
+        yield (
+            f"all organizations, by day and organization, {zone}",
+            usage(scopes=everyone, bucket=Bucket.DAY, time_zone=zone, group_by=(Dimension.ORG,)),
+        )
+        yield (
+            f"all organizations, by week and model, {zone}",
+            usage(scopes=everyone, bucket=Bucket.WEEK, time_zone=zone, group_by=(Dimension.MODEL,)),
+        )
+    everything = (Dimension.CREDENTIAL, Dimension.CAPABILITY, Dimension.MODEL, Dimension.STATUS)
+    yield "busiest organization, whole range by everything", usage(scopes=busiest, group_by=everything)
+    yield (
+        "all organizations, whole range by organization and model",
+        usage(scopes=everyone, group_by=(Dimension.ORG, Dimension.MODEL)),
+    )
+    yield (
+        "busiest organization, one credential by hour",
+        usage(scopes=busiest, bucket=Bucket.HOUR, filters={Dimension.CREDENTIAL: frozenset({"org-00-key-1"})}),
+    )
+    yield "busiest organization, newest 100 entries", lambda: queries.entries_page(EntriesQuery(scopes=busiest, **ninety))
+    yield "all organizations, newest 100 entries", lambda: queries.entries_page(EntriesQuery(scopes=everyone, **ninety))
+    yield "busiest organization, spend of 7 days", lambda: queries.spend_since(busiest[0], START_MS + (DAYS - 7) * DAY_MS)
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    arguments.directory.mkdir(parents=True, exist_ok=True)
+    database = open_database(arguments.database, arguments.directory)
+    await database.migrate()
+    async with database.read() as connection:
+        is_empty = (await connection.execute(text("SELECT 1 FROM entries LIMIT 1"))).first() is None
+    started = time.monotonic()
+    if is_empty:
+        await make(database, arguments.events)
+        print(f"made in {time.monotonic() - started:.0f} s")
+    async with database.read() as connection:
+        for table in ("entries", *(name for name, _ in LEVELS), "spend_buckets"):
+            count = (await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one()
+            print(f"{table:14} {count:>12,} rows")
+    table = Printed("Question", "rows", "median ms", "worst ms", title=f"{database.dialect}, {DAYS} days")
+    for name, ask in questions(UsageQueries(database)):
+        taken, rows = [], 0
+        for _ in range(arguments.repeat):
+            begun = time.perf_counter()
+            answer = await ask()
+            taken.append((time.perf_counter() - begun) * 1000)
+            rows = len(answer if isinstance(answer, list) else answer.entries)
+        table.add_row(name, f"{rows:,}", f"{statistics.median(taken):.0f}", f"{max(taken):.0f}")
+    Console(width=120).print(table)
+    await database.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--database", default="")
+    parser.add_argument("--directory", type=Path, default=Path("bench/out/ledger"))
+    parser.add_argument("--repeat", type=int, default=5)
+    asyncio.run(main(parser.parse_args()))

@@ -1,0 +1,93 @@
+"""Fixtures of the ledger's tests: each test runs on SQLite and on a real PostgreSQL."""
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from postgres_process import PostgresProcess, running_postgres
+
+from proxy.ledger.book import Book
+from proxy.ledger.database import Database, open_database
+from proxy.ledger.usage_queries import UsageQueries
+from proxy.limiter.address import parse_address
+from proxy.limiter.connection import RedisConnection
+
+_names = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresProcess]:
+    """One server for the whole session."""
+    with running_postgres() as server:
+        yield server
+
+
+async def _make_template(server: PostgresProcess) -> None:
+    """A migrated database to copy from: faster than migrating each."""
+    connection = await asyncpg.connect(server.url())
+    if not await connection.fetchval("SELECT count(*) FROM pg_database WHERE datname = 'template_ledger'"):
+        await connection.execute("CREATE DATABASE template_ledger")
+        database = open_database(server.url("template_ledger"), Path())
+        await database.migrate()
+        await database.close()
+    await connection.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """Address of an empty database at this version's tables."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/ledger.db"
+        database = open_database(url, tmp_path)
+        await database.migrate()
+        await database.close()
+        yield url
+        return
+    server: PostgresProcess = request.getfixturevalue("postgres")
+    await _make_template(server)
+    name = f"ledger_{next(_names)}"
+    connection = await asyncpg.connect(server.url())
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE template_ledger")
+    yield server.url(name)
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture
+async def open_another(database_url: str, tmp_path: Path) -> AsyncIterator[Callable[[], Database]]:
+    """Opens the same database again, as another process would."""
+    opened: list[Database] = []
+
+    def again() -> Database:
+        opened.append(open_database(database_url, tmp_path))
+        return opened[-1]
+
+    yield again
+    for database in opened:
+        await database.close()
+
+
+@pytest.fixture
+def database(open_another: Callable[[], Database]) -> Database:
+    return open_another()
+
+
+@pytest.fixture
+def book(database: Database) -> Book:
+    return Book(database)
+
+
+@pytest.fixture
+def queries(database: Database) -> UsageQueries:
+    return UsageQueries(database)
+
+
+@pytest.fixture
+async def redis_store(valkey_url: str) -> AsyncIterator[RedisConnection]:
+    """The limiter's own connection to an empty real Valkey."""
+    opened = RedisConnection(parse_address(valkey_url), timeout_ms=10_000)
+    await opened.open()
+    yield opened
+    await opened.close()

@@ -1,0 +1,106 @@
+"""Values of the ledger's tests: events as the limiter appends them, and what a ledger adds up to."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import func, select
+
+from proxy.domain.token_counts import UsageSource
+from proxy.domain.usage_event import Outcome, UsageEvent
+from proxy.ledger.book import LEVELS
+from proxy.ledger.database import Database
+from proxy.ledger.entry import Entry, entry_of_stream
+from proxy.ledger.schema import AMOUNTS, ENTRIES, SPEND_BUCKETS
+from proxy.ledger.usage_queries import OrgScope
+
+START_MS = 1_788_000_000_000  # 2026-08-29T10:40:00Z
+ACME = OrgScope(org="acme")
+
+
+def an_event_id(number: int, at_ms: int = START_MS) -> str:
+    return f"{at_ms:012x}{number:020x}"
+
+
+def a_fact(number: int = 1, **changed: Any) -> UsageEvent:
+    """A chat answer of the upstream's own count."""
+    fields: dict[str, Any] = {
+        "event_id": an_event_id(number, changed.get("started_at_ms", START_MS)),
+        "org": "acme",
+        "credential": "acme-prod",
+        "capability": "chat",
+        "endpoint": "/v1/chat/completions",
+        "method": "POST",
+        "request_model": "gpt-4o",
+        "response_model": "gpt-4o-2024-08-06",
+        "upstream": "default",
+        "status": 200,
+        "outcome": Outcome.SUCCESS,
+        "stream": False,
+        "started_at_ms": START_MS,
+        "duration_ms": 812,
+        "first_byte_ms": 210,
+        "prompt_tokens": 100,
+        "completion_tokens": 20,
+        "cached_tokens": 40,
+        "cache_write_tokens": 0,
+        "reasoning_tokens": 5,
+        "usage_source": UsageSource.UPSTREAM,
+        "price_version": "gpt-4o@2024-08-06",
+        "cost_nano_usd": 500_000,
+        "request_bytes": 321,
+        "response_bytes": 654,
+        "client_request_id": None,
+        "flags": (),
+    }
+    return UsageEvent(**{**fields, **changed})
+
+
+def stream_fields(
+    fact: UsageEvent, *, kind: str = "settled", settled_at_ms: int = START_MS, posted: int | None = None, flags: str = ""
+) -> dict[bytes, bytes]:
+    """The fields under which the limiter's script appends it."""
+    words: Mapping[str, Any] = {
+        "event_id": fact.event_id,
+        "kind": kind,
+        "event": msgspec.json.encode(fact).decode(),
+        "settled_at_ms": settled_at_ms,
+        "cost_nano_usd": fact.cost_nano_usd,
+        "posted_nano_usd": fact.cost_nano_usd if posted is None else posted,
+        "prompt_tokens": fact.prompt_tokens,
+        "completion_tokens": fact.completion_tokens,
+        "flags": flags,
+    }
+    return {name.encode(): str(word).encode() for name, word in words.items()}
+
+
+def an_entry(
+    number: int = 1, *, kind: str = "settled", settled_at_ms: int = START_MS, posted: int | None = None, **changed: Any
+) -> Entry:
+    words = stream_fields(a_fact(number, **changed), kind=kind, settled_at_ms=settled_at_ms, posted=posted)
+    return entry_of_stream(words[b"event"], words)
+
+
+async def sums(database: Database) -> dict[str, tuple[int, ...]]:
+    """What entries and each rollup add up to, in the order of AMOUNTS, and what was posted."""
+    found: dict[str, tuple[int, ...]] = {}
+    async with database.read() as connection:
+        for table in (ENTRIES, *(table for table, _ in LEVELS)):
+            columns = [func.coalesce(func.sum(table.c[name]), 0) for name in AMOUNTS]
+            found[table.name] = tuple(map(int, (await connection.execute(select(*columns))).one()))
+        for table in (ENTRIES, SPEND_BUCKETS):
+            total = select(func.coalesce(func.sum(table.c.posted_nano_usd), 0))
+            found[f"{table.name}.posted"] = (int((await connection.execute(total)).scalar_one()),)
+    return found
+
+
+async def assert_no_drift(database: Database) -> tuple[int, ...]:
+    """Every sum that is kept equals the entries it was made from; returns these sums."""
+    found = await sums(database)
+    assert {found["rollup_15m"], found["rollup_1h"], found["rollup_1d"]} == {found["entries"]}
+    assert found["spend_buckets.posted"] == found["entries.posted"]
+    return found["entries"]
+
+
+def total(entries: Iterable[Entry], name: str) -> int:
+    return sum(getattr(entry, name) for entry in entries)
