@@ -196,6 +196,7 @@ async def running_gateway(
     limits: GatewayLimits | None = None,
     connections_max: int = 5_000,
     fallback: Any = None,
+    spool_bytes_max: int = 1_000_000,
     simulator_clock_ms: Callable[[], int] = system_clock_ms,
 ) -> AsyncIterator[Harness]:
     """config: further or other YAML files by name. upstream_url: instead of the simulator's."""
@@ -218,7 +219,7 @@ async def running_gateway(
             holder=ConfigHolder(source.load(), source.load),
             limiter=limiter,
             fallback=fallback,
-            spool=Spool(tmp_path / "0.spool", bytes_max=1_000_000),
+            spool=Spool(tmp_path / "0.spool", bytes_max=spool_bytes_max),
             tokens=shared_tokens(),
             dialects=dialects(),
             plain=dialects()["openai_chat"],
