@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from at_rest import come_to_rest
+from at_rest import come_to_rest, until_accepted
 from gateway_harness import Harness, running_gateway
 from raw_client import BIG, KEY, RawClient, asking, chat, connected, converse
 
@@ -177,13 +177,20 @@ async def read_all(client: RawClient) -> bytes:
 
 async def test_a_client_that_takes_nothing_of_a_closed_connection_is_forgotten(tmp_path: Path) -> None:
     """An answer that is still in our buffers when the connection is to be closed does not keep the connection for ever."""
-    timeouts = ClientTimeouts(write=0.3, idle=0.3)
+    wanted = chat(asking("tokens=60000", max_tokens=60_000), headers=BIG + b"Connection: close\r\n", stream=True)
+    timeouts = ClientTimeouts(write=0.5)
     async with running_gateway(tmp_path, timeouts=timeouts) as harness, connected(harness.port, receive_buffer=4_096) as client:
-        wanted = chat(asking("tokens=100000 fault=cut at=15000", max_tokens=100_000), headers=BIG, stream=True)
-        await client.send(wanted)
+        await client.send(b"\r\n")
         async with asyncio.timeout(CUT_SECONDS):
-            while not harness.gateway._http.connections or harness.metrics.open:
-                await asyncio.sleep(0.02)
+            while not harness.gateway._http.connections:
+                await asyncio.sleep(0.01)
+        (connection,) = harness.gateway._http.connections
+        connection.transport.set_write_buffer_limits(high=1 << 30)  # so that the end comes without a pause
+        await client.send(wanted)
+        await until_accepted(harness)
+        await come_to_rest(harness, seconds=30.0)
+        assert harness.events()[0]["outcome"] == "success"
+        async with asyncio.timeout(CUT_SECONDS):
             while harness.gateway._http.connections:
                 await asyncio.sleep(0.02)
 
