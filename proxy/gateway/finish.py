@@ -9,7 +9,6 @@ from proxy.domain.exchange import Event, State
 from proxy.domain.money import usd_text
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.headers import Header, response_headers
-from proxy.gateway.limit_headers import limit_headers
 from proxy.gateway.live_exchange import Account, LiveExchange
 from proxy.gateway.refusals import INTERNAL_ERROR
 
@@ -68,7 +67,7 @@ def _write_end(live: LiveExchange, response: ClientResponse, account: Account) -
         if failure is not None or not relay.is_complete:
             refuse(live, response, _failure_refusal(live), is_counted=False)
             return
-        headers = response_headers(relay.headers, ours=early_headers(live) + _cost_headers(account))
+        headers = response_headers(relay.headers, ours=live.early_headers() + _cost_headers(account))
         response.whole(relay.status, headers, b"".join(relay.buffered or ()))
         return
     if relay.is_complete:
@@ -118,7 +117,7 @@ def refuse(live: LiveExchange, response: ClientResponse, refusal: Refusal, *, is
     headers: list[Header] = [
         (b"content-type", content_type.encode()),
         (b"date", format_datetime(datetime.fromtimestamp(live.services.now_ms() / 1000, UTC), usegmt=True).encode()),
-        *early_headers(live),
+        *live.early_headers(),
         *retry_headers(refusal),
     ]
     if refusal.status == 401:
@@ -136,18 +135,6 @@ def retry_headers(refusal: Refusal) -> list[Header]:
         headers.append((b"retry-after-ms", b"%d" % refusal.retry_after_ms))
     if refusal.should_retry is not None:
         headers.append((b"x-should-retry", b"true" if refusal.should_retry else b"false"))
-    return headers
-
-
-def early_headers(live: LiveExchange) -> list[Header]:
-    """Our own headers of any answer, as far as they are known before its body."""
-    own_ms = ((live.sent_at or live.services.loop.time()) - live.started_at) * 1000
-    headers: list[Header] = [
-        (b"x-request-id", live.id.encode()),
-        (b"server-timing", b"gateway;dur=%.3f" % own_ms),
-    ]
-    if live.decision is not None and live.terms is not None:
-        headers += limit_headers(live.decision, live.terms, live.dialect)
     return headers
 
 

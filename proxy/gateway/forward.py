@@ -7,7 +7,6 @@ from proxy.gateway.authentication import query_key
 from proxy.gateway.body import MALFORMED_BODY, greet_expecting, too_large
 from proxy.gateway.client_connection import ClientConnection
 from proxy.gateway.client_response import ClientResponse
-from proxy.gateway.finish import early_headers
 from proxy.gateway.headers import Header, request_headers
 from proxy.gateway.live_exchange import LiveExchange
 from proxy.gateway.relay import Relay
@@ -24,10 +23,9 @@ async def forward(
         response=response,
         dialect=live.dialect,
         facts=live.facts,
-        extra=lambda: early_headers(live),
+        exchange=live,
         hide_usage=live.asked_usage,
         drains=upstream.drains,
-        on_text=live.count_soon,
         loop=live.services.loop,
     )
     connection.begin(relay)
@@ -37,7 +35,9 @@ async def forward(
         credentials = await upstream.credentials.headers(
             request.headers, live.dialect.name if live.dialect is not None else None, query_key(request)
         )
-        headers = request_headers(request.headers, credentials=credentials, request_id=live.id, is_metered=live.dialect is not None)
+        headers = request_headers(
+            request.raw_headers, credentials=credentials, request_id=live.id, is_metered=live.dialect is not None
+        )
         target = live.view.routes.target(live.found_route, live.path_params, request.raw_path.partition("?")[2])
         head = _head(live, request, target, headers, body)
         relay.connection = up = await upstream.pool.acquire()

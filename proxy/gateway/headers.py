@@ -1,9 +1,8 @@
 """Which header fields pass through the gateway, each way. Framing and connection are never forwarded, only rebuilt."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
-
-from multidict import MultiMapping
 
 from proxy.config.directory import KEY_PREFIX
 from proxy.gateway.authentication import KEY_HEADERS
@@ -15,82 +14,136 @@ VIA: Final[Header] = (b"via", b"1.1 " + VIA_PSEUDONYM.encode())
 
 # RFC 9110 section 7.6.1, RFC 9112 section 6, and what browsers and old proxies still send of that kind
 _HOP_BY_HOP: Final = frozenset(
-    {"connection", "proxy-connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"}
-    | {"proxy-authenticate", "proxy-authorization", "proxy-authentication-info", "content-length"}
+    {b"connection", b"proxy-connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"http2-settings"}
+    | {b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info", b"content-length"}
 )
 
 # Never up: keys (they are the gateway's business), cookies (the gateway's origin is not the upstream's; no AI API uses them),
 # who the client claims to be for another proxy, and what the gateway answers itself.
 _NOT_UP: Final = _HOP_BY_HOP | frozenset(
-    {"authorization", "x-api-key", "x-goog-api-key", "api-key", "cookie", "host", "expect", "x-request-id"}
-    | {"forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "x-original-url", "x-rewrite-url"}
+    {b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"cookie", b"host", b"expect", b"x-request-id"}
+    | {b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip", b"x-original-url", b"x-rewrite-url"}
 )
-_NOT_UP_PREFIXES: Final = ("x-forwarded-", "tallygate-")
+_NOT_UP_PREFIXES: Final = (b"x-forwarded-", b"tallygate-")
 
 # Never down: cookies of the upstream's origin, and where else it can be reached.
-_NOT_DOWN: Final = frozenset(name.encode() for name in _HOP_BY_HOP) | {b"set-cookie", b"set-cookie2", b"alt-svc"}
-_NOT_DOWN_PREFIXES: Final[tuple[bytes, ...]] = (b"tallygate-",)
+_NOT_DOWN: Final = _HOP_BY_HOP | {b"set-cookie", b"set-cookie2", b"alt-svc"}
+_NOT_DOWN_PREFIX: Final = b"tallygate-"
 _RATE_LIMIT_PREFIXES: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit")
 _LISTS: Final = frozenset({b"server-timing", b"vary"})  # ours and theirs stand side by side
 
+_KEYS: Final = frozenset(name.lower().encode() for name in KEY_HEADERS)
+_IDENTITY: Final[Header] = (b"accept-encoding", b"identity")
 
-def request_headers(client: MultiMapping[str], *, credentials: Sequence[Header], request_id: str, is_metered: bool) -> list[Header]:
+_NAMES_MAX: Final = 512  # header names whose verdict is remembered, each way: clients and upstreams send the same ones again
+
+
+# What a header's name says about its way, whatever else is sent. Plain numbers: reading an enum's member costs as much as all else.
+_PASSES: Final = 0
+_ENDS: Final = 1
+_CONNECTION: Final = 2  # ends here, and so do the headers that it names
+_KEY: Final = 3  # ends here, as do other headers in which the same key stands
+_RATE_LIMIT: Final = 4  # goes down only where ours say nothing of limits
+_REQUEST_ID: Final = 5
+
+
+@lru_cache(_NAMES_MAX)
+def _upward(name: bytes) -> tuple[bytes, int]:
+    """The lower-case name, and its way up."""
+    lower = name.lower()
+    if lower == b"connection":
+        return lower, _CONNECTION
+    if lower in _KEYS:
+        return lower, _KEY
+    return lower, _ENDS if lower in _NOT_UP or lower.startswith(_NOT_UP_PREFIXES) else _PASSES
+
+
+@lru_cache(_NAMES_MAX)
+def _downward(name: bytes) -> tuple[bytes, int]:
+    """The lower-case name, and its way down."""
+    lower = name.lower()
+    if lower == b"connection":
+        return lower, _CONNECTION
+    if lower in _NOT_DOWN or lower.startswith(_NOT_DOWN_PREFIX):
+        return lower, _ENDS
+    if lower == b"x-request-id":
+        return lower, _REQUEST_ID
+    return lower, _RATE_LIMIT if lower.startswith(_RATE_LIMIT_PREFIXES) else _PASSES
+
+
+@lru_cache(_NAMES_MAX)
+def _replaced(own_names: tuple[bytes, ...]) -> tuple[frozenset[bytes], bool]:
+    """Which of the upstream's headers ours replace, and whether ours speak of rate limits. Few combinations of ours exist."""
+    lower = frozenset(name.lower() for name in own_names)
+    return lower - _LISTS, any(name.startswith(_RATE_LIMIT_PREFIXES) for name in lower)
+
+
+def request_headers(client: Sequence[Header], *, credentials: Sequence[Header], request_id: str, is_metered: bool) -> list[Header]:
     """The client's headers as they go up, in order, then ours.
 
+    client       as received, in order, repeated ones included
     credentials  the upstream's authentication headers; they replace the client's of the same name
     is_metered   the answer has to be readable: accept-encoding becomes identity
     A header in which the caller's own gateway key stands, whatever its name, stays here: it is a slip that would cost the key.
     Everything else passes unchanged: anthropic-*, openai-*, x-stainless-*, x-cache-ttl, idempotency-key, accept, user-agent ...
     """
-    dropped = set(_NOT_UP)
-    dropped.update(name.decode("latin-1").lower() for name, _ in credentials)
-    dropped.update(token.strip().lower() for value in client.getall("connection", ()) for token in value.split(","))
+    dropped = {name.lower() for name, _ in credentials}
     if is_metered:
-        dropped.add("accept-encoding")
-    issued = _issued_key(client)
-    headers = [
-        (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape"))
-        for name, value in client.items()
-        if (lower := name.lower()) not in dropped and not lower.startswith(_NOT_UP_PREFIXES) and not (issued and issued in value)
-    ]
+        dropped.add(b"accept-encoding")
+    issued = b""
+    passing: list[tuple[bytes, Header]] = []
+    for header in client:
+        lower, way = _upward(header[0])
+        if way == _PASSES:
+            passing.append((lower, header))
+        elif way == _CONNECTION:
+            dropped.update(_connection_options(header[1]))
+        elif way == _KEY:
+            issued = issued or _issued_key(header[1])
+    headers = [header for lower, header in passing if lower not in dropped and not (issued and issued in header[1])]
     if is_metered:
-        headers.append((b"accept-encoding", b"identity"))
+        headers.append(_IDENTITY)
     headers += credentials
     headers.append((b"x-request-id", request_id.encode()))
     headers.append(VIA)
     return headers
 
 
-def _issued_key(client: MultiMapping[str]) -> str:
-    """The key of ours that an authenticated request carries, "" if it is none of ours: there is one key at most by now."""
-    for name in KEY_HEADERS:
-        for word in client.get(name, "").split():
-            if word.startswith(KEY_PREFIX):
-                return word
-    return ""
-
-
-def response_headers(upstream: Iterable[Header], *, ours: Sequence[Header]) -> list[Header]:
+def response_headers(upstream: Sequence[Header], *, ours: Sequence[Header]) -> list[Header]:
     """The upstream's headers as they go down, in order, then ours.
 
     A header of ours replaces the upstream's of the same name; if ours speak of rate limits, the upstream's do not go down at
     all, since two different answers to "how much is left" help nobody. The upstream's x-request-id, which its support will ask
     for, goes down as x-upstream-request-id beside ours.
     """
-    upstream = list(upstream)
-    own_names = {name.lower() for name, _ in ours}
-    dropped = (_NOT_DOWN | own_names) - _LISTS
-    for name, value in upstream:
-        if len(name) == 10 and name.lower() == b"connection":
-            dropped |= {token.strip().lower() for token in value.split(b",")}
-    prefixes = _NOT_DOWN_PREFIXES
-    if any(name.startswith(_RATE_LIMIT_PREFIXES) for name in own_names):
-        prefixes += _RATE_LIMIT_PREFIXES
-    headers = [
-        (name, value) for name, value in upstream if (lower := name.lower()) not in dropped and not lower.startswith(prefixes)
-    ]
-    if b"x-request-id" in own_names:
-        headers += [(b"x-upstream-request-id", value) for name, value in upstream if name.lower() == b"x-request-id"][:1]
+    replaced, is_limited = _replaced(tuple([name for name, _ in ours]))
+    named: set[bytes] = set()
+    request_id: bytes | None = None
+    passing: list[tuple[bytes, Header]] = []
+    for header in upstream:
+        lower, way = _downward(header[0])
+        if way == _CONNECTION:
+            named.update(_connection_options(header[1]))
+        elif way == _REQUEST_ID and b"x-request-id" in replaced:
+            request_id = header[1] if request_id is None else request_id
+        elif way != _ENDS and not (is_limited and way == _RATE_LIMIT) and lower not in replaced:
+            passing.append((lower, header))
+    headers = [header for lower, header in passing if lower not in named]
+    if request_id is not None:
+        headers.append((b"x-upstream-request-id", request_id))
     headers += ours
     headers.append(VIA)
     return headers
+
+
+def _connection_options(value: bytes) -> list[bytes]:
+    """The names of headers that end at this hop (RFC 9110 section 7.6.1)."""
+    return [token.strip().lower() for token in value.split(b",")]
+
+
+def _issued_key(value: bytes) -> bytes:
+    """The key of ours in the value of one of _KEYS, empty if there is none: an authenticated request holds one key at most."""
+    for word in value.decode("utf-8", "surrogateescape").split():
+        if word.startswith(KEY_PREFIX):
+            return word.encode("utf-8", "surrogateescape")
+    return b""

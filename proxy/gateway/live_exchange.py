@@ -15,6 +15,8 @@ from proxy.domain.price import Price
 from proxy.domain.token_counts import TokenCounts, UsageSource
 from proxy.domain.usage_event import Outcome, UsageEvent
 from proxy.gateway.estimate import Estimate
+from proxy.gateway.headers import Header
+from proxy.gateway.limit_headers import limit_headers
 from proxy.gateway.metering import Metered, meter_answer, nothing_owed, price_answered
 from proxy.gateway.relay import Relay
 from proxy.gateway.services import Services, View
@@ -317,6 +319,17 @@ class LiveExchange:
             completion_tokens=counts.completion,
             event=event,
         )
+
+    def early_headers(self) -> list[Header]:
+        """Our own headers of any answer, as far as they are known before its body."""
+        own_ms = ((self.sent_at or self.services.loop.time()) - self.started_at) * 1000
+        headers: list[Header] = [
+            (b"x-request-id", self.id.encode()),
+            (b"server-timing", b"gateway;dur=%.3f" % own_ms),
+        ]
+        if self.decision is not None and self.terms is not None:
+            headers += limit_headers(self.decision, self.terms, self.dialect)
+        return headers
 
     def apply(self, event: Event) -> State:
         return self.lifecycle.apply(event)

@@ -6,8 +6,7 @@ exchange is settled: nothing that a client saw complete can be lost.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.dialects.dialect import Dialect, RequestFacts, ResponseMeter
 from proxy.domain.errors import Refusal
@@ -22,14 +21,23 @@ HELD_SECONDS_MAX: Final = 1.0  # an upstream that has said its last word and doe
 UNCOUNTED_CHARS_MAX: Final = 1 << 18  # generated text kept for counting; more of it is counted before the next checkpoint
 
 
+class RelayedExchange(Protocol):
+    """What a relay asks of its exchange while the answer comes."""
+
+    def early_headers(self) -> list[Header]:
+        """Our own response headers, as far as they are known before the answer."""
+
+    def count_soon(self) -> None:
+        """UNCOUNTED_CHARS_MAX of generated text have gathered in the meter."""
+
+
 class Relay:
     """Sink of one upstream answer and listener of its client. `ended` resolves when the upstream is done, one way or another.
 
     dialect     None: not metered, relayed as it comes
-    extra       makes our own response headers, as far as they are known before the answer
+    exchange    forgotten at the end: it knows its relay, and the two would wait for the garbage collector together
     hide_usage  the usage chunk is our own doing and is taken out again
     drains      the bound on answers that are read on without a client; None: cut when the client leaves
-    on_text     called when UNCOUNTED_CHARS_MAX of generated text have gathered in the meter
     """
 
     def __init__(
@@ -38,10 +46,9 @@ class Relay:
         response: ClientResponse,
         dialect: Dialect | None,
         facts: RequestFacts | None,
-        extra: Callable[[], list[Header]],
+        exchange: RelayedExchange,
         hide_usage: bool,
         drains: Drains | None,
-        on_text: Callable[[], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.response = response
@@ -62,7 +69,7 @@ class Relay:
         self._loop = loop
         self._dialect = dialect
         self._facts = facts
-        self._extra = extra
+        self._exchange: RelayedExchange | None = exchange
         self._hide_usage = hide_usage
         self._drains = drains
         self._drain_timer: asyncio.TimerHandle | None = None  # set while this answer is read on without a client
@@ -70,7 +77,6 @@ class Relay:
         self._left: int | None = None  # body bytes still to come, where the length is known and passed on
         self._hold_timer: asyncio.TimerHandle | None = None
         self._is_holding = True
-        self._on_text = on_text
 
     # The upstream's side.
 
@@ -96,8 +102,8 @@ class Relay:
         meter = self.meter
         if meter is not None:
             data = meter.feed(data)
-            if meter.reading.text_chars > UNCOUNTED_CHARS_MAX:
-                self._on_text()
+            if meter.reading.text_chars > UNCOUNTED_CHARS_MAX and self._exchange is not None:
+                self._exchange.count_soon()
             if meter.reading.ended and self._is_holding and self.buffered is None:
                 self._hold(data)  # the client could take the answer for complete
                 return
@@ -138,7 +144,8 @@ class Relay:
 
     def _start(self, length: int | None) -> None:
         self._left = length
-        self.response.start(self.status, response_headers(self.headers, ours=self._extra()), length=length)
+        ours = self._exchange.early_headers() if self._exchange is not None else []
+        self.response.start(self.status, response_headers(self.headers, ours=ours), length=length)
 
     def _end(self) -> None:
         if self._hold_timer is not None:
@@ -153,6 +160,7 @@ class Relay:
                 (self.held if self.buffered is None else self.buffered).append(rest)
         if not self.ended.done():
             self.ended.set_result(None)
+        self.connection = self._exchange = None
 
     # The client's side.
 

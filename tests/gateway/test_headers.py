@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy.gateway.headers import request_headers, response_headers
 from proxy.gateway.request_head import build_request_head
@@ -12,7 +11,7 @@ KEY = [(b"authorization", b"Bearer upstream-key")]
 
 
 def up(*headers: tuple[str, str], credentials=(), is_metered: bool = True) -> list[tuple[bytes, bytes]]:
-    client = CIMultiDictProxy(CIMultiDict(headers))
+    client = [(name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")) for name, value in headers]
     return request_headers(client, credentials=credentials, request_id="evt_1", is_metered=is_metered)
 
 
