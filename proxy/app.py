@@ -6,7 +6,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from random import Random
 from typing import Protocol
@@ -26,15 +27,20 @@ from proxy.console.scrape import Scrape
 from proxy.console.server import ConsoleServer
 from proxy.console.workers import Workers
 from proxy.dialects.registry import dialects
-from proxy.gateway.assembly import Gateway, Parts
+from proxy.domain.errors import StoreError
+from proxy.gateway.assembly import Gateway, Parts, with_stored
 from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.event_ids import event_id_source
 from proxy.gateway.services import GatewayLimits
 from proxy.gateway.spool import Spool
+from proxy.ledger.database import Database, LedgerUnavailableError, open_database
+from proxy.ledger.directory.replica import DirectoryReplica
 from proxy.limiter.address import parse_address
 from proxy.limiter.connection import RedisConnection
+from proxy.limiter.directory_channel import listen_forever
 from proxy.limiter.generation import mark_all, read_generation, reopen, unmarked_partitions
 from proxy.limiter.keys import PARTITIONS
+from proxy.limiter.last_used import note_last_used
 from proxy.limiter.local_fallback import FailurePolicy, LocalFallback
 from proxy.limiter.probe import probe_server
 from proxy.limiter.redis_limiter import RedisLimiter
@@ -110,10 +116,12 @@ def config_problems(settings: Settings) -> tuple[str, ...]:
 
 
 async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
-    """One worker's data plane. Raises ConfigError, and StoreError if the limiter's store cannot be reached at the start."""
+    """One worker's data plane. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
     holder = config_holder(settings)
     store = await open_store(settings)
-    metrics = GatewayMetrics(counts, KnownLabels.of(holder.current))
+    database = await open_ledger(settings)
+    directory = await read_directory(database, holder)
+    metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory)))
     tokens = TokenCounter(inline_chars_max=settings.tokenizer_thread_bytes)
     await tokens.start()
     known_dialects = dialects()
@@ -151,10 +159,39 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         oauth_timeout_ms=settings.oauth_timeout_ms,
         now_ms=now_ms,
         new_id=event_id_source(now_ms, Random(int.from_bytes(os.urandom(32)))),
+        stored=directory,
+        note_used=partial(note_last_used, store),
+        beside=(partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake),),
         on_config=lambda config: metrics.know(KnownLabels.of(config)),
-        on_close=store.close,
+        on_close=partial(_close_all, store.close, database.close),
     )
     return Gateway(parts)
+
+
+async def open_ledger(settings: Settings) -> Database:
+    """The SQL database, at this version's tables. Raises ConfigError, and StoreError if it cannot be used now."""
+    database = open_database(settings.database_url.get_secret_value(), settings.data_dir)
+    try:
+        await database.migrate()
+    except LedgerUnavailableError as error:
+        await database.close()
+        raise StoreError(f"the ledger's database cannot be used: {error}") from error
+    return database
+
+
+async def read_directory(database: Database, holder: ConfigHolder) -> DirectoryReplica:
+    """The organizations of the database, read once; to be kept up to date by its owner. Raises StoreError."""
+    replica = DirectoryReplica(database, lambda: holder.current)
+    try:
+        await replica.refresh()
+    except LedgerUnavailableError as error:
+        raise StoreError(f"the directory cannot be read: {error}") from error
+    return replica
+
+
+async def _close_all(*closes: Callable[[], Awaitable[None]]) -> None:
+    for close in closes:
+        await close()
 
 
 async def open_store(settings: Settings) -> RedisConnection:

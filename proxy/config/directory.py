@@ -17,6 +17,7 @@ _NOBODY: Final = bytes(32)
 _NO_CREDENTIAL: Final = Credential(id="", org="", key_sha256=b"")
 
 Identity = tuple[Organization, Credential]
+_NOBODYS: Final[tuple[None]] = (None,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class Directory:
             self.put(organization)
 
     def put(self, organization: Organization) -> None:
-        """Add an organization, or put it in the place of the one with its id. Ids of credentials and digests are unique."""
+        """Add an organization, or put it in the place of the one with its id. A Client ID or key of two is the later's."""
         self.remove(organization.id)
         self._organizations[organization.id] = organization
         for credential in organization.credentials:
@@ -56,9 +57,11 @@ class Directory:
         """Forget an organization, its credentials and their keys; nothing happens if it is not here."""
         organization = self._organizations.pop(org, None)
         for credential in () if organization is None else organization.credentials:
-            del self._by_id[credential.id]
+            if self._by_id.get(credential.id, _NOBODYS)[0] is organization:
+                del self._by_id[credential.id]
             for digest in (*(digest for digest, _ in _keys(credential)), *self._issued.pop(credential.id, ())):
-                self._by_digest.pop(digest, None)
+                if self._by_digest.get(digest, _NOBODYS)[0] is organization:
+                    del self._by_digest[digest]
 
     def find(self, key: str) -> Identity | None:
         """The caller whose key this is, enabled or not. Never raises, whatever the text."""

@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any, Final
 
 from aiohttp import ClientSession
 
@@ -14,6 +16,7 @@ from proxy.config.holder import ConfigHolder
 from proxy.config.jwt_issuer import JwtIssuer
 from proxy.config.model import AuthKind, GatewayConfig, OnDisconnect, Upstream
 from proxy.dialects.dialect import Dialect
+from proxy.domain.errors import StoreError
 from proxy.gateway.catalogue_refresh import CatalogueRefresh
 from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.drains import Drains
@@ -27,17 +30,25 @@ from proxy.gateway.services import Fallback, GatewayLimits, Observer, Services, 
 from proxy.gateway.settlement import Settler
 from proxy.gateway.spend_warnings import tell_warned
 from proxy.gateway.spool import Spool
+from proxy.gateway.stored_directory import NoStoredDirectory, StoredDirectory
 from proxy.gateway.upstream import UpstreamClient
 from proxy.gateway.upstream_auth import UpstreamCredentials
 from proxy.gateway.upstream_pool import UpstreamPool
 from proxy.limiter.port import Limiter
 
+HAND_OVER_USED_S: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a gateway is made of. session: for what is not on the hot path (OAuth2 tokens, price catalogues)."""
+    """What a gateway is made of.
+
+    session     for what is not on the hot path (OAuth2 tokens, price catalogues)
+    note_used   takes when credentials were last used, now and then; raises StoreError. None: nobody wants to know
+    beside      further work for as long as the gateway serves
+    on_config   told of the configuration in force, with the organizations that do not lie in a file
+    """
 
     holder: ConfigHolder
     limiter: Limiter
@@ -54,6 +65,9 @@ class Parts:
     oauth_timeout_ms: int
     now_ms: Callable[[], int]
     new_id: Callable[[], str]
+    stored: StoredDirectory = field(default_factory=NoStoredDirectory)
+    note_used: Callable[[Mapping[str, int]], Awaitable[None]] | None = None
+    beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     on_config: Callable[[GatewayConfig], None] = lambda _config: None
     on_close: Callable[[], Awaitable[None]] | None = None
 
@@ -88,7 +102,12 @@ class Gateway(GatewayServer):
             services,
             timeouts=parts.timeouts,
             connections_max=parts.connections_max,
-            background=[self._catalogues.forever()],
+            background=[
+                self._catalogues.forever(),
+                parts.stored.follow_forever(self.follow_directory),
+                self._hand_over_used(),
+                *(work() for work in parts.beside),
+            ],
         )
 
     async def start(self, listening: socket.socket) -> None:
@@ -104,6 +123,7 @@ class Gateway(GatewayServer):
             _log.error("configuration not reloaded: %s", problem)
         if not problems:
             self.follow()
+            self._parts.stored.wake()
 
     def follow(self) -> None:
         """Serve new exchanges under the holder's current configuration; those under way keep theirs."""
@@ -111,7 +131,7 @@ class Gateway(GatewayServer):
         old = self.services.view
         view = view_of(config, self._parts, old)
         self.services.view = view
-        self._parts.on_config(config)
+        self._parts.on_config(with_stored(config, self._parts.stored))
         for name, upstream in old.upstreams.items():
             if view.upstreams.get(name) is not upstream:
                 upstream.pool.close()
@@ -119,8 +139,34 @@ class Gateway(GatewayServer):
             if _issuers(view).get(issuer) is not verifier:
                 verifier.keys.abandon()
 
+    def follow_directory(self, changed: frozenset[str]) -> None:
+        """Serve new exchanges with organizations as they are now."""
+        view, stored = self.services.view, self._parts.stored
+        in_file = {organization.id for organization in view.config.organizations}
+        for org in changed - in_file:
+            organization = stored.organizations.get(org)
+            if organization is None:
+                view.directory.remove(org)
+            else:
+                view.directory.put(organization)
+        view.directory_changed()
+        self._parts.on_config(with_stored(view.config, stored))
+
+    async def _hand_over_used(self) -> None:
+        note = self._parts.note_used
+        while note is not None:
+            await asyncio.sleep(HAND_OVER_USED_S)
+            used = self.services.used.take()
+            try:
+                await note(used)
+            except StoreError:
+                self.services.used.give_back(used)
+
     async def close(self) -> None:
         await super().close()
+        if self._parts.note_used is not None:
+            with suppress(StoreError):
+                await self._parts.note_used(self.services.used.take())
         for verifier in _issuers(self.services.view).values():
             verifier.keys.abandon()
         await self._parts.session.close()
@@ -135,7 +181,7 @@ def view_of(config: GatewayConfig, parts: Parts, old: View | None = None) -> Vie
     for name, upstream in config.upstreams.items():
         kept = None if old is None else old.upstreams.get(name)
         upstreams[name] = kept if kept is not None and kept.config == upstream else _client(upstream, parts)
-    directory = Directory(config.organizations)
+    directory = Directory(with_stored(config, parts.stored).organizations)
     return View(
         config=config,
         routes=RouteTable(config.routes, {name: client.pool.address.path_prefix for name, client in upstreams.items()}),
@@ -144,6 +190,13 @@ def view_of(config: GatewayConfig, parts: Parts, old: View | None = None) -> Vie
         upstreams=upstreams,
         jwt=_jwt_identities(config, parts, directory, {} if old is None else _issuers(old)),
     )
+
+
+def with_stored(config: GatewayConfig, stored: StoredDirectory) -> GatewayConfig:
+    """The configuration with the organizations that do not lie in a file. The file's come last: where both have one, its holds."""
+    in_file = {organization.id for organization in config.organizations}
+    others = [organization for org, organization in stored.organizations.items() if org not in in_file]
+    return replace(config, organizations=(*others, *config.organizations)) if others else config
 
 
 def _jwt_identities(

@@ -15,6 +15,7 @@ from proxy.domain.prompt import PromptShape
 from proxy.gateway.jwt_identity import JwtIdentities
 from proxy.gateway.routes import RouteTable
 from proxy.gateway.settlement import Settler
+from proxy.gateway.stored_directory import UsedCredentials
 from proxy.gateway.terms import Terms, terms_of
 from proxy.gateway.upstream import UpstreamClient
 from proxy.limiter.port import Limiter
@@ -110,3 +111,4 @@ class Services:
     loop: asyncio.AbstractEventLoop
     now_ms: Callable[[], int]
     new_id: Callable[[], str]
+    used: UsedCredentials = field(default_factory=UsedCredentials)

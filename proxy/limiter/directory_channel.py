@@ -1,0 +1,51 @@
+"""Telling every process that the directory has changed: one channel of the limiter's Redis.
+
+A message only says "look now"; whoever misses it finds the change at the next poll. So nothing here must succeed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+CHANNEL: Final = "tg:directory"
+_RECONNECT_SECONDS: Final = 1.0
+_READ_SECONDS: Final = 30.0  # without a message, then the connection is tried with a ping
+_TELL_SECONDS: Final = 1.0
+_log = logging.getLogger(__name__)
+
+
+async def listen_forever(url: str, on_message: Callable[[], None]) -> None:
+    """Call on_message for each message, and once for each new connection: what was told while there was none is lost."""
+    while True:
+        client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=_RECONNECT_SECONDS)
+        try:
+            async with client.pubsub() as channel:
+                await channel.subscribe(CHANNEL)
+                on_message()
+                while True:
+                    if await channel.get_message(ignore_subscribe_messages=True, timeout=_READ_SECONDS) is not None:
+                        on_message()
+                    else:
+                        await channel.ping()
+        except (RedisError, OSError, TimeoutError) as error:
+            _log.info("not told of directory changes for now: %s", type(error).__name__)
+        finally:
+            await client.aclose()
+        await asyncio.sleep(_RECONNECT_SECONDS)
+
+
+async def tell(url: str) -> None:
+    """Tell whoever listens. Without a store nobody is told, and everybody polls."""
+    client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=_TELL_SECONDS, socket_timeout=_TELL_SECONDS)
+    try:
+        await client.publish(CHANNEL, "changed")
+    except (RedisError, OSError, TimeoutError) as error:
+        _log.info("nobody is told of a directory change: %s", type(error).__name__)
+    finally:
+        await client.aclose()
