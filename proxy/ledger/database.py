@@ -31,6 +31,12 @@ MONTHS_AHEAD: Final = 2  # partitions that exist before their month begins
 _MIGRATION_LOCK: Final = 0x7467_6C65  # any number that only the ledger's migrations use
 
 
+_PARTITIONS: Final = text(
+    "SELECT inhrelid::regclass::text FROM pg_inherits "
+    "WHERE inhparent = 'entries'::regclass AND inhrelid <> 'entries_other'::regclass"
+)
+
+
 class LedgerUnavailableError(Exception):
     """The database is away, locked, full or too slow: what was asked did not happen, and may be asked again."""
 
@@ -81,15 +87,22 @@ class Database:
             return
         async with self.write() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-            rows = await connection.execute(
-                text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'entries'::regclass")
-            )
-            existing = set(rows.scalars())
+            existing = set((await connection.execute(_PARTITIONS)).scalars())
             for month in _months(from_ms, to_ms):
                 name, low, high = month_partition(month)
                 if name not in existing:
                     bounds = f"FROM ('{low}') TO ('{high}')"
                     await connection.execute(text(f"CREATE TABLE {name} PARTITION OF entries FOR VALUES {bounds}"))
+
+    async def past_partitions(self, now_ms: int) -> list[str]:
+        """Partitions of months before that of now_ms, the oldest first. None on SQLite."""
+        if self.dialect != "postgresql":
+            return []
+        this_month = datetime.fromtimestamp(now_ms / 1000, UTC)
+        name, _, _ = month_partition((this_month.year, this_month.month))
+        async with self.read() as connection:
+            names = (await connection.execute(_PARTITIONS)).scalars()
+            return sorted(past for past in names if past < name)
 
     async def close(self) -> None:
         await self._writer.dispose()
@@ -171,7 +184,7 @@ def _open_postgresql(url: URL) -> Database:
         },
     }
     writer = create_async_engine(url, pool_size=WRITERS_MAX, **options)
-    reader = create_async_engine(url, pool_size=READERS_MAX, **options)
+    reader = create_async_engine(url, pool_size=READERS_MAX, isolation_level="REPEATABLE READ", **options)  # one snapshot
     return Database(writer, reader)
 
 

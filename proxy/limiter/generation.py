@@ -1,12 +1,20 @@
 """The mark by which a partition is known to hold its spend. A store that lost its data has no marks, and admits no spending."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
 
 from proxy.domain.admission import SpendDemand
+from proxy.domain.errors import StoreError
+from proxy.domain.spend_limit import WindowKind
 from proxy.limiter import wire
 from proxy.limiter.keys import PARTITIONS, org_keys, partition_keys
 from proxy.limiter.script import Scripts, ScriptStore
+
+_ADMITS: Final = -1
 
 
 async def unmarked_partitions(store: ScriptStore) -> tuple[int, ...]:
@@ -37,6 +45,27 @@ async def read_generation(store: ScriptStore, partition: int) -> str | None:
     return None if mark is None else mark.decode()
 
 
+async def close_partition(store: ScriptStore, partition: int) -> None:
+    """Take the mark away: nothing is admitted or settled against a spend limit until the partition is rebuilt and marked."""
+    await store.command(b"DEL", partition_keys(partition).generation)
+
+
+async def last_event_id(store: ScriptStore, partition: int) -> bytes:
+    """The last event that was ever appended to the partition's stream, also if it has left it; b"0-0" if there was none."""
+    try:
+        facts = await store.command(b"XINFO", b"STREAM", partition_keys(partition).events)
+    except StoreError as error:
+        if "no such key" in str(error):
+            return b"0-0"
+        raise
+    pairs = facts.items() if isinstance(facts, dict) else zip(facts[::2], facts[1::2], strict=True)
+    return next(bytes(fact) for name, fact in pairs if name == b"last-generated-id")
+
+
+class RestoreRefusedError(Exception):
+    """The condition of a restore does not hold: the partition admits already, or an event was appended that it does not know of."""
+
+
 async def restore_window(
     store: ScriptStore,
     scripts: Scripts,
@@ -45,14 +74,55 @@ async def restore_window(
     posted: Sequence[tuple[int, int]],
     *,
     now_ms: int | None = None,
+    after_event: bytes = b"",
 ) -> int:
     """Replace a window's spend by (settled_at_ms, nano_usd) pairs out of the ledger; returns what counts of it now.
 
     Pairs may be summed per 5-minute bucket beforehand. Holds stay. Doing it twice gives the same window.
+    after_event   the last event that the pairs know of: restores only while the partition is closed and no other was appended.
+                  Raises RestoreRefusedError.
     """
     wire.check_spend((demand,))
     for _, amount in posted:
         wire.require_whole("posted amount", amount)
     time = b"" if now_ms is None else b"%d" % now_ms
-    args = (time, wire.encode_windows(org, (demand,)), wire.encode_posted(posted))
-    return int(await store.run(scripts.restore, org_keys(org).all, args))
+    args = (time, wire.encode_windows(org, (demand,)), wire.encode_posted(posted), after_event)
+    spent = int(await store.run(scripts.restore, org_keys(org).all, args))
+    if spent < 0:
+        raise RestoreRefusedError("the partition admits already" if spent == _ADMITS else "another event was appended")
+    return spent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowPosted:
+    """What a window has taken, read in one step with how far the stream is stored.
+
+    oldest_unstored_ms   settlement time of the partition's oldest event that the ledger has yet to store; None: it has all
+    buckets              of a rolling window: start to amount, without empty ones
+    period               of a calendar month: its start and end; (0, 0) if it was never used
+    """
+
+    now_ms: int
+    oldest_unstored_ms: int | None
+    spent_nano_usd: int
+    buckets: Mapping[int, int]
+    period: tuple[int, int] | None
+
+
+async def read_posted(
+    store: ScriptStore, scripts: Scripts, org: str, demand: SpendDemand, *, now_ms: int | None = None
+) -> WindowPosted:
+    wire.check_spend((demand,))
+    time = b"" if now_ms is None else b"%d" % now_ms
+    words = msgspec.json.decode(
+        await store.run(scripts.posted, org_keys(org).all, (time, wire.encode_windows(org, (demand,)))), type=list[int]
+    )
+    now, oldest, spent, *rest = words
+    is_rolling = demand.limit.kind is WindowKind.ROLLING
+    return WindowPosted(
+        now_ms=now,
+        oldest_unstored_ms=None if oldest < 0 else oldest,
+        spent_nano_usd=spent,
+        buckets=dict(zip(rest[::2], rest[1::2], strict=True)) if is_rolling else {},
+        period=None if is_rolling else (rest[0], rest[1]),
+    )

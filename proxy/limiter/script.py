@@ -23,6 +23,7 @@ class Scripts:
     expire: Script
     read: Script
     restore: Script
+    posted: Script
     due_orgs: Script
 
 
@@ -52,5 +53,6 @@ def load_scripts() -> Scripts:
         expire=load("expire"),
         read=load("read"),
         restore=load("restore"),
+        posted=load("posted"),
         due_orgs=load("due_orgs", alone=True),
     )

@@ -308,6 +308,15 @@ local function append_event(id, kind, event, now, cost, posted, prompt, completi
     'posted_nano_usd', int(posted), 'prompt_tokens', int(prompt), 'completion_tokens', int(completion), 'flags', flags)
 end
 
+-- The id of the last event that was ever appended, also if it has left the stream.
+local function last_event()
+  local facts = redis.pcall('XINFO', 'STREAM', EVENTS)
+  for i = 1, #facts, 2 do
+    if facts[i] == 'last-generated-id' then return facts[i + 1] end
+  end
+  return '0-0'
+end
+
 -- Ends a held reservation whose lease ran out: its last checkpoint counts. What it posted to is remembered, so that a late
 -- settlement can post the difference.
 local function expire(id, record, now, memory_ms)

@@ -1,8 +1,14 @@
 -- restore.lua: put back one window of a wiped store from the ledger: its spend so far replaces whatever the window has.
 --
 -- ARGV     2 demands, of which the one spend demand counts  3 [[time in ms, amount], ...], at most one entry a 5-minute bucket
+--          4 the last event that these amounts know of, or '' for no condition
 -- Returns  what is spent in the window now. Holds stay as they are. Running it twice gives the same window.
+--          With a condition: -1 if the partition admits already, -2 if an event was appended since; then nothing is changed.
 
+if ARGV[4] ~= '' then
+  if call('EXISTS', GENERATION) == 1 then return -1 end
+  if last_event() ~= ARGV[4] then return -2 end
+end
 local now = server_now()
 local demands = demands_of(ARGV[2])
 load_windows(demands.spends, now, true)

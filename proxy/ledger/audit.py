@@ -1,0 +1,217 @@
+"""Whether everything that is added up is right: rollups against entries, and the limiter's windows against the ledger.
+
+Both sides move while they are read. Rollups and entries are read in one snapshot. A window is read together with how far the stream
+is stored, and its buckets before that point do not change any more, but for a late settlement that takes something back: a
+difference counts only if it is still there after several looks.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import RowMapping, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import Table
+
+from proxy.domain.organization import Organization
+from proxy.domain.spend_limit import SPEND_BUCKET_MS
+from proxy.ledger.book import DAY_MS, LEVELS, QUARTER_MS
+from proxy.ledger.database import Database
+from proxy.ledger.limiter_windows import LimiterWindow, windows_of
+from proxy.ledger.rebuild import posted_in, read_postings
+from proxy.ledger.schema import AMOUNTS, ENTRIES, SERIES, SPEND_BUCKETS
+from proxy.limiter.generation import WindowPosted, read_posted
+from proxy.limiter.script import Scripts, ScriptStore
+
+LOOKS_MAX: Final = 5
+LOOK_AGAIN_SECONDS: Final = 0.3
+_WINDOWS_AT_ONCE: Final = 50
+_LABELS: Final = ("org", "credential", "capability", "endpoint", "status", "outcome")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """One sum that is not what it should be. amount is the column; where tells organization, time and labels."""
+
+    what: str
+    where: str
+    amount: str
+    expected: int
+    found: int
+
+    @property
+    def nano_usd(self) -> int:
+        """How far money is off; 0 for drifts of other amounts."""
+        return abs(self.found - self.expected) if self.amount.endswith("nano_usd") else 0
+
+
+class LedgerAudit:
+    """Adds up one ledger's entries again, an organization's day at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def days(self) -> list[tuple[str, int]]:
+        """(organization, start of a UTC day) of everything there is to look at."""
+        # Read from the rollups and from the first and last entries: days that have only one of the two are what is looked for.
+        columns = LEVELS[-1][0].c
+        found: set[tuple[str, int]] = set()
+        async with self._database.read() as connection:
+            rows = await connection.execute(select(columns.org, columns.bucket_ms).distinct())
+            found.update((org, day) for org, day in rows)
+            entries = ENTRIES.c
+            spans = await connection.execute(
+                select(entries.org, func.min(entries.settled_at_ms), func.max(entries.settled_at_ms)).group_by(entries.org)
+            )
+            for org, first, last in spans:
+                found.update((org, day) for day in range(first // DAY_MS * DAY_MS, last + 1, DAY_MS))
+        return sorted(found, key=lambda pair: (pair[1], pair[0]))
+
+    async def day(self, org: str, day_ms: int) -> list[Drift]:
+        """Drifts of one organization's UTC day, in all levels of rollups."""
+        async with self._database.read() as connection:
+            truth = await self._entry_sums(connection, org, day_ms)
+            drifts: list[Drift] = []
+            for table, length in LEVELS:
+                expected: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * len(AMOUNTS))
+                for (bucket, *labels), amounts in truth.items():
+                    row = expected[bucket - bucket % length, *labels]
+                    row[:] = map(int.__add__, row, amounts)
+                drifts += _differences(table, dict(expected), await self._rollup_sums(connection, table, org, day_ms))
+        return drifts
+
+    async def postings(self, org: str, since_ms: int) -> list[Drift]:
+        """Drifts of the limiter's buckets as the ledger keeps them, against the entries."""
+        entries, buckets = ENTRIES.c, SPEND_BUCKETS.c
+        bucket = entries.posted_at_ms // SPEND_BUCKET_MS * SPEND_BUCKET_MS
+        async with self._database.read() as connection:
+            expected = await connection.execute(
+                select(bucket, func.sum(entries.posted_nano_usd))
+                .where(entries.org == org, entries.settled_at_ms >= since_ms - DAY_MS, entries.posted_at_ms >= since_ms)
+                .group_by(bucket)
+            )
+            truth = {at: [int(amount)] for at, amount in expected if amount}
+            kept = await connection.execute(
+                select(buckets.bucket_ms, func.sum(buckets.posted_nano_usd))
+                .where(buckets.org == org, buckets.bucket_ms >= since_ms)
+                .group_by(buckets.bucket_ms)
+            )
+            found = {at: [int(amount)] for at, amount in kept if amount}
+        return [
+            Drift(
+                what="spend_buckets",
+                where=f"{org} {at}",
+                amount="posted_nano_usd",
+                expected=truth.get(at, [0])[0],
+                found=found.get(at, [0])[0],
+            )
+            for at in sorted(truth.keys() | found.keys())
+            if truth.get(at) != found.get(at)
+        ]
+
+    async def _entry_sums(self, connection: AsyncConnection, org: str, day_ms: int) -> dict[tuple[int, ...], list[int]]:
+        columns = ENTRIES.c
+        bucket = columns.settled_at_ms // QUARTER_MS * QUARTER_MS
+        labels = [columns[name] for name in _LABELS]
+        rows = await connection.execute(
+            select(bucket.label("bucket"), *labels, *(func.sum(columns[name]).label(name) for name in AMOUNTS))
+            .where(columns.org == org, columns.settled_at_ms >= day_ms, columns.settled_at_ms < day_ms + DAY_MS)
+            .group_by(bucket, *labels)
+        )
+        return {_key(row["bucket"], row): _amounts(row) for row in rows.mappings()}
+
+    async def _rollup_sums(
+        self, connection: AsyncConnection, table: Table, org: str, day_ms: int
+    ) -> dict[tuple[object, ...], list[int]]:
+        columns = table.c
+        labels = [SERIES.c[name] for name in _LABELS]
+        rows = await connection.execute(
+            select(columns.bucket_ms.label("bucket"), *labels, *(func.sum(columns[name]).label(name) for name in AMOUNTS))
+            .join(SERIES, SERIES.c.id == columns.series_id)
+            .where(columns.org == org, columns.bucket_ms >= day_ms, columns.bucket_ms < day_ms + DAY_MS)
+            .group_by(columns.bucket_ms, *labels)
+        )
+        return {_key(row["bucket"], row): _amounts(row) for row in rows.mappings()}
+
+
+class LimiterAudit:
+    """Compares the limiter's windows with what the ledger says they took."""
+
+    def __init__(self, database: Database, store: ScriptStore, scripts: Scripts) -> None:
+        self._database = database
+        self._store = store
+        self._scripts = scripts
+
+    async def windows(self, organizations: Sequence[Organization], now_ms: int) -> AsyncIterator[tuple[LimiterWindow, list[Drift]]]:
+        """Each window with its drifts, none if it is right. Raises LedgerUnavailableError, StoreError."""
+        windows = [window for organization in organizations for window in windows_of(organization, now_ms)]
+        for start in range(0, len(windows), _WINDOWS_AT_ONCE):
+            for window in windows[start : start + _WINDOWS_AT_ONCE]:
+                yield window, await self.window(window, now_ms)
+
+    async def window(self, window: LimiterWindow, now_ms: int) -> list[Drift]:
+        drifts: list[Drift] = []
+        for look in range(LOOKS_MAX):
+            if look:
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            before = await read_posted(self._store, self._scripts, window.org, window.demand)
+            posted = await read_postings(self._database, [window.org], window.since_ms(now_ms))
+            after = await read_posted(self._store, self._scripts, window.org, window.demand)
+            drifts = _window_drifts(window, before, dict(posted_in(window, posted)), is_at_rest=_same(before, after))
+            if not drifts:
+                break
+        return drifts
+
+
+def _same(before: WindowPosted, after: WindowPosted) -> bool:
+    """Nothing was settled between the two looks, and nothing waits to be stored."""
+    return (
+        before.oldest_unstored_ms is None
+        and after.oldest_unstored_ms is None
+        and (before.spent_nano_usd, before.buckets, before.period) == (after.spent_nano_usd, after.buckets, after.period)
+    )
+
+
+def _window_drifts(window: LimiterWindow, read: WindowPosted, ledger: dict[int, int], *, is_at_rest: bool) -> list[Drift]:
+    """At rest everything must agree; else the buckets that ended before the oldest event which is not stored."""
+    if read.period is not None:
+        start, end = read.period
+        expected = sum(amount for at, amount in ledger.items() if start <= at < end)
+        return (
+            [_window_drift(window, start, expected, read.spent_nano_usd)] if is_at_rest and expected != read.spent_nano_usd else []
+        )
+    stored_until = read.now_ms if read.oldest_unstored_ms is None else min(read.now_ms, read.oldest_unstored_ms)
+    open_from = stored_until // SPEND_BUCKET_MS * SPEND_BUCKET_MS
+    oldest = read.now_ms // SPEND_BUCKET_MS * SPEND_BUCKET_MS - window.demand.limit.window_ms
+    return [
+        _window_drift(window, at, ledger.get(at, 0), read.buckets.get(at, 0))
+        for at in sorted(ledger.keys() | read.buckets.keys())
+        if oldest <= at and (is_at_rest or at < open_from) and ledger.get(at, 0) != read.buckets.get(at, 0)
+    ]
+
+
+def _window_drift(window: LimiterWindow, at_ms: int, expected: int, found: int) -> Drift:
+    where = f"{window.org} {window.demand.key} {at_ms}"
+    return Drift(what="limiter", where=where, amount="posted_nano_usd", expected=expected, found=found)
+
+
+def _key(bucket: int, row: RowMapping) -> tuple[int, ...]:
+    return (bucket, *(row[name] for name in _LABELS))
+
+
+def _amounts(row: RowMapping) -> list[int]:
+    return [int(row[name]) for name in AMOUNTS]
+
+
+def _differences(
+    table: Table, expected: dict[tuple[object, ...], list[int]], found: dict[tuple[object, ...], list[int]]
+) -> list[Drift]:
+    nothing = [0] * len(AMOUNTS)
+    return [
+        Drift(what=table.name, where=" ".join(map(str, key)), amount=name, expected=right, found=wrong)
+        for key in sorted(expected.keys() | found.keys(), key=str)
+        for name, right, wrong in zip(AMOUNTS, expected.get(key, nothing), found.get(key, nothing), strict=True)
+        if right != wrong
+    ]

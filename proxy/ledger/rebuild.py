@@ -1,0 +1,122 @@
+"""The limiter's spend windows, rebuilt from the ledger after the limiter's store has lost its data.
+
+A partition without its mark admits nothing that has a spend limit. It is opened again in these steps, each of which may be done
+twice, by several processes: wait until its stream is stored; note its last event; read the postings from the ledger; put them
+into the windows, on condition that the partition is still closed and that event still the last; mark it.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from sqlalchemy import select
+
+from proxy.domain.organization import Organization
+from proxy.ledger.database import Database
+from proxy.ledger.limiter_windows import LimiterWindow, windows_of
+from proxy.ledger.schema import SPEND_BUCKETS
+from proxy.limiter.generation import (
+    RestoreRefusedError,
+    close_partition,
+    last_event_id,
+    mark_partition,
+    restore_window,
+    unmarked_partitions,
+)
+from proxy.limiter.keys import partition_keys, partition_of
+from proxy.limiter.script import Scripts, ScriptStore
+
+_ORGS_AT_ONCE: Final = 100  # whose postings are in memory: a busy week is about 2,000 numbers a credential
+_log = logging.getLogger(__name__)
+
+
+class Rebuild:
+    """Opens closed partitions; one per process, called again and again.
+
+    new_generation   makes the text of a mark
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: ScriptStore,
+        scripts: Scripts,
+        *,
+        organizations: Callable[[], Sequence[Organization]],
+        now_ms: Callable[[], int],
+        new_generation: Callable[[], str],
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._scripts = scripts
+        self._organizations = organizations
+        self._now_ms = now_ms
+        self._new_generation = new_generation
+
+    async def step(self) -> int:
+        """Open every closed partition whose stream is stored; how many. Raises LedgerUnavailableError, StoreError."""
+        closed = await unmarked_partitions(self._store)
+        if not closed:
+            return 0
+        by_partition: defaultdict[int, list[Organization]] = defaultdict(list)
+        for organization in self._organizations():
+            by_partition[partition_of(organization.id)].append(organization)
+        opened = sum([await self._open(partition, by_partition[partition]) for partition in closed])
+        if opened:
+            _log.warning("the limiter's spend was rebuilt from the ledger", extra={"fields": {"partitions": opened}})
+        return opened
+
+    async def repair(self, partition: int) -> None:
+        """Close a partition whose windows differ from the ledger; a step opens it again with what the ledger says."""
+        await close_partition(self._store, partition)
+
+    async def _open(self, partition: int, organizations: Sequence[Organization]) -> bool:
+        last_event = await last_event_id(self._store, partition)
+        if await self._store.command(b"XLEN", partition_keys(partition).events):
+            return False  # the writer is at it
+        try:
+            for start in range(0, len(organizations), _ORGS_AT_ONCE):
+                await self._restore(organizations[start : start + _ORGS_AT_ONCE], last_event)
+        except RestoreRefusedError:
+            return False
+        await mark_partition(self._store, partition, self._new_generation())
+        return True
+
+    async def _restore(self, organizations: Sequence[Organization], last_event: bytes) -> None:
+        now = self._now_ms()
+        windows = [window for organization in organizations for window in windows_of(organization, now)]
+        if not windows:
+            return
+        since_ms = min(window.since_ms(now) for window in windows)
+        posted = await read_postings(self._database, [window.org for window in windows], since_ms)
+        for window in windows:
+            pairs = posted_in(window, posted)
+            await restore_window(self._store, self._scripts, window.org, window.demand, pairs, after_event=last_event)
+
+
+Posted = dict[str, list[tuple[int, str, int]]]
+
+
+async def read_postings(database: Database, orgs: Sequence[str], since_ms: int) -> Posted:
+    """(bucket_ms, credential, nano_usd) of each organization, in the order of time."""
+    columns = SPEND_BUCKETS.c
+    statement = (
+        select(columns.org, columns.bucket_ms, columns.credential, columns.posted_nano_usd)
+        .where(columns.org.in_(sorted(set(orgs))), columns.bucket_ms >= since_ms)
+        .order_by(columns.org, columns.bucket_ms)
+    )
+    found: Posted = defaultdict(list)
+    async with database.read() as connection:
+        for org, bucket, credential, amount in await connection.execute(statement):
+            found[org].append((bucket, credential, amount))
+    return found
+
+
+def posted_in(window: LimiterWindow, posted: Posted) -> list[tuple[int, int]]:
+    """(bucket_ms, nano_usd) of what the window's own postings add up to. A bucket never counts below zero, as in the limiter."""
+    sums: defaultdict[int, int] = defaultdict(int)
+    for bucket, credential, amount in posted.get(window.org, ()):
+        if window.credential in {None, credential}:
+            sums[bucket] += amount
+    return [(bucket, amount) for bucket, amount in sorted(sums.items()) if amount > 0]

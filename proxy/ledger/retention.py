@@ -1,0 +1,82 @@
+"""What is older than an organization's history goes, a little at a time, so that nobody waits for it.
+
+Entries and rollups end at the same instant, the start of a UTC day, so that they still agree. What is beyond the history is not
+shown from the moment it is, whether or not it has been purged yet. Organizations that no configuration knows keep everything.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import delete, select, text, tuple_
+from sqlalchemy.schema import Table
+
+from proxy.domain.organization import Organization
+from proxy.ledger.database import Database, LedgerUnavailableError
+from proxy.ledger.schema import ENTRIES, ROLLUP_1D, ROLLUP_1H, ROLLUP_15M, SPEND_BUCKETS
+
+ROWS_AT_ONCE: Final = 1_000  # of one transaction: a few milliseconds, then writers have their turn
+PAUSE_SECONDS: Final = 0.05
+WINDOWS_KEPT_DAYS: Final = 100  # the limiter's longest window, and a month more than the calendar's
+_DAY_MS: Final = 86_400_000
+_LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '500ms'"
+_log = logging.getLogger(__name__)
+
+
+def visible_from_ms(organization: Organization, now_ms: int) -> int:
+    """The start of the organization's history: of the UTC day so many days ago; 0 if it is unlimited."""
+    days = organization.plan.history_days
+    return 0 if days is None else max(0, now_ms // _DAY_MS * _DAY_MS - days * _DAY_MS)
+
+
+class Retention:
+    """Purges one ledger, in transactions of ROWS_AT_ONCE rows with pauses between them."""
+
+    def __init__(self, database: Database, *, pause_seconds: float = PAUSE_SECONDS) -> None:
+        self._database = database
+        self._pause_seconds = pause_seconds
+
+    async def purge(self, organizations: Sequence[Organization], now_ms: int) -> int:
+        """Remove what is beyond each history; how many rows. Raises LedgerUnavailableError; what is left goes the next time."""
+        removed = 0
+        for organization in organizations:
+            before = visible_from_ms(organization, now_ms)
+            if before:
+                removed += await self._purge(ENTRIES, organization.id, "settled_at_ms", before)
+                for rollup in (ROLLUP_15M, ROLLUP_1H, ROLLUP_1D):
+                    removed += await self._purge(rollup, organization.id, "bucket_ms", before)
+            kept_from = now_ms // _DAY_MS * _DAY_MS - WINDOWS_KEPT_DAYS * _DAY_MS
+            removed += await self._purge(SPEND_BUCKETS, organization.id, "bucket_ms", kept_from)
+        if removed:
+            await self._drop_empty_partitions(now_ms)
+        return removed
+
+    async def _purge(self, table: Table, org: str, time: str, before_ms: int) -> int:
+        key = tuple_(*table.primary_key.columns)
+        oldest = (
+            select(*table.primary_key.columns)
+            .where(table.c.org == org, table.c[time] < before_ms)
+            .order_by(table.c[time])
+            .limit(ROWS_AT_ONCE)
+        )
+        removed = 0
+        while True:
+            async with self._database.write() as connection:
+                count = (await connection.execute(delete(table).where(key.in_(oldest)))).rowcount
+            removed += count
+            if count < ROWS_AT_ONCE:
+                return removed
+            await asyncio.sleep(self._pause_seconds)
+
+    async def _drop_empty_partitions(self, now_ms: int) -> None:
+        """Partitions of past months that nothing is left of. One that is in use at the moment stays until the next time."""
+        for name in await self._database.past_partitions(now_ms):
+            try:
+                async with self._database.write() as connection:
+                    await connection.execute(text(_LOCK_TIMEOUT))
+                    await connection.execute(text(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))
+                    if (await connection.execute(text(f"SELECT 1 FROM {name} LIMIT 1"))).first() is None:  # noqa: S608  # a name of ours
+                        await connection.execute(text(f"DROP TABLE {name}"))
+            except LedgerUnavailableError as error:
+                _log.info("a partition is in use and dropped later", extra={"fields": {"partition": name, "reason": str(error)}})

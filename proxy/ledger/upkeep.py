@@ -1,0 +1,149 @@
+"""Everything a ledger needs to be kept: tables, writer, rebuild of the limiter, retention, audit; for as long as it runs.
+
+Nothing here ends because something is away. The gateway serves on meanwhile: its events wait in the limiter's streams.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.domain.errors import StoreError
+from proxy.domain.organization import Organization
+from proxy.domain.price import Price
+from proxy.ledger.audit import LimiterAudit
+from proxy.ledger.book import Book, RefusalCount
+from proxy.ledger.database import Database, LedgerUnavailableError, UnstorableError
+from proxy.ledger.rebuild import Rebuild
+from proxy.ledger.retention import Retention
+from proxy.ledger.writer import Writer
+from proxy.limiter.keys import partition_of
+from proxy.limiter.script import ScriptStore
+
+REBUILD_EVERY_SECONDS: Final = 0.5
+RESTART_EVERY_SECONDS: Final = 2.0
+REFUSALS_EVERY_SECONDS: Final = 10.0
+AUDIT_EVERY_SECONDS: Final = 60.0
+DAILY_EVERY_SECONDS: Final = 3_600.0
+PREPARE_BACKOFF_SECONDS: Final = 2.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerTerms:
+    """What the ledger must know of the configuration in force."""
+
+    organizations: Callable[[], Sequence[Organization]]
+    prices: Callable[[], Sequence[Price]]
+
+
+class Upkeep:
+    """One per console process; several consoles do no harm.
+
+    refusals   what each worker slot has refused so far, by slot
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        book: Book,
+        writer: Writer,
+        rebuild: Rebuild,
+        retention: Retention,
+        limiter_audit: LimiterAudit,
+        store: ScriptStore,
+        terms: LedgerTerms,
+        refusals: Callable[[], Sequence[tuple[str, Sequence[RefusalCount]]]],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self._book = book
+        self._writer = writer
+        self._rebuild = rebuild
+        self._retention = retention
+        self._limiter_audit = limiter_audit
+        self._store = store
+        self._terms = terms
+        self._refusals = refusals
+        self._now_ms = now_ms
+        self._store_run = ""
+        self.drift_nano_usd: int | None = None
+
+    @property
+    def malformed(self) -> int:
+        """Stream entries that this process has set aside."""
+        return self._writer.counts.malformed
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while not await self._attempted("tables", self._prepare):
+            await asyncio.sleep(PREPARE_BACKOFF_SECONDS)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._every(0, "writer", self._writer.run))
+            tasks.create_task(self._every(REBUILD_EVERY_SECONDS, "rebuild", self._rebuild.step))
+            tasks.create_task(self._every(RESTART_EVERY_SECONDS, "store restarts", self.heal_after_restart))
+            tasks.create_task(self._every(REFUSALS_EVERY_SECONDS, "refusals", self.take_refusals))
+            tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "audit", self.audit))
+            tasks.create_task(self._every(DAILY_EVERY_SECONDS, "retention", self._daily))
+
+    async def audit(self) -> None:
+        """Measure how far the limiter's windows are from the ledger; a metric."""
+        drift = 0
+        async for _, drifts in self._limiter_audit.windows(self._terms.organizations(), self._now_ms()):
+            drift += sum(found.nano_usd for found in drifts)
+            for found in drifts:
+                _log.error(
+                    "a limiter's window differs from the ledger", extra={"fields": {"window": found.where, "off": found.nano_usd}}
+                )
+        self.drift_nano_usd = drift
+
+    async def heal_after_restart(self) -> None:
+        """A store that was restarted may have lost its last second: windows that differ from the ledger are rebuilt."""
+        info = (await self._store.command(b"INFO", b"server")).decode(errors="replace")
+        run = next((line.partition(":")[2] for line in info.splitlines() if line.startswith("run_id:")), "")
+        if run == self._store_run:
+            return
+        differing: set[int] = set()
+        async for window, drifts in self._limiter_audit.windows(self._terms.organizations(), self._now_ms()):
+            if drifts:
+                differing.add(partition_of(window.org))
+        for partition in sorted(differing):
+            _log.critical("the limiter's store lost spend and is rebuilt", extra={"fields": {"partition": partition}})
+            await self._rebuild.repair(partition)
+        self._store_run = run
+
+    async def take_refusals(self) -> None:
+        """Bring the rollups up to the workers' counts."""
+        for source, counts in self._refusals():
+            await self._book.add_refusals(source, counts, at_ms=self._now_ms())
+
+    async def _prepare(self) -> None:
+        await self._database.migrate()
+        await self._daily_partitions()
+
+    async def _daily_partitions(self) -> None:
+        now = self._now_ms()
+        await self._database.ensure_partitions(now, now)
+        await self._book.record_prices(self._terms.prices(), now_ms=now)
+
+    async def _daily(self) -> None:
+        await self._daily_partitions()
+        await self._retention.purge(self._terms.organizations(), self._now_ms())
+
+    async def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            await self._attempted(name, work)
+            await asyncio.sleep(seconds or PREPARE_BACKOFF_SECONDS)
+
+    async def _attempted(self, name: str, work: Callable[[], Awaitable[object]]) -> bool:
+        try:
+            await work()
+        except (LedgerUnavailableError, StoreError, UnstorableError) as error:
+            _log.warning("the ledger's upkeep waits", extra={"fields": {"part": name, "reason": str(error)}})
+        except Exception:
+            _log.exception("the ledger's upkeep failed and is tried again", extra={"fields": {"part": name}})
+        else:
+            return True
+        return False
