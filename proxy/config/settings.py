@@ -123,7 +123,6 @@ class Settings(BaseSettings):
     requests_open_max: int = Field(
         5_000, ge=1, le=10**6, description="Requests of one worker in progress; past it 503 with Retry-After."
     )
-    json_depth_max: int = Field(64, ge=8, le=512, description="Deepest nesting of a request's JSON; past it 400.")
     tokenizer_thread_bytes: int = Field(
         20_000, ge=0, le=10**8, description="Texts from this size on are tokenised in a thread, off the event loop."
     )
