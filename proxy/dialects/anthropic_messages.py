@@ -78,17 +78,17 @@ class AnthropicMessages:
         _, body = self.error(refusal, request_id=request_id)
         return b"event: error\ndata: " + body + b"\n\n"
 
-    def limit_headers(self, decision: Decision, rate: Sequence[NamedRate]) -> list[tuple[str, str]]:
+    def limit_headers(self, decision: Decision, rate: Sequence[NamedRate]) -> list[tuple[bytes, bytes]]:
         """anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}; resets are instants, rounded up to the second."""
         headers = []
-        for kind in ("requests", "tokens"):
+        for kind, prefix in (("requests", b"anthropic-ratelimit-requests-"), ("tokens", b"anthropic-ratelimit-tokens-")):
             limit = tightest(rate, kind)
             if limit is not None:
                 reset_s = -(-(decision.now_ms + limit.reset_ms) // 1000)
                 headers += [
-                    (f"anthropic-ratelimit-{kind}-limit", str(limit.limit)),
-                    (f"anthropic-ratelimit-{kind}-remaining", str(limit.remaining)),
-                    (f"anthropic-ratelimit-{kind}-reset", datetime.fromtimestamp(reset_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")),
+                    (prefix + b"limit", b"%d" % limit.limit),
+                    (prefix + b"remaining", b"%d" % limit.remaining),
+                    (prefix + b"reset", datetime.fromtimestamp(reset_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()),
                 ]
         return headers
 

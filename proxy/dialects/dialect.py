@@ -111,11 +111,11 @@ class Dialect(Protocol):
     def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
         """An error inside a running event stream, as the dialect's SDKs understand it."""
 
-    def limit_headers(self, decision: Decision, rate: Sequence["NamedRate"]) -> list[tuple[str, str]]:
-        """The dialect's own rate-limit headers for the tightest request and token limits."""
+    def limit_headers(self, decision: Decision, rate: Sequence["NamedRate"]) -> list[tuple[bytes, bytes]]:
+        """The dialect's own rate-limit headers, ready to be written, for the tightest request and token limits."""
 
 
-class NamedRate(msgspec.Struct, frozen=True, kw_only=True):
+class NamedRate(msgspec.Struct, frozen=True):
     """A rate limit's state as headers show it. kind: "requests" or "tokens"."""
 
     name: str

@@ -78,7 +78,7 @@ class GeminiDialect:
         _, body = self.error(refusal, request_id=request_id)
         return b"data: " + body + b"\r\n\r\n"
 
-    def limit_headers(self, decision: Decision, rate: Sequence[NamedRate]) -> list[tuple[str, str]]:  # noqa: ARG002
+    def limit_headers(self, decision: Decision, rate: Sequence[NamedRate]) -> list[tuple[bytes, bytes]]:  # noqa: ARG002
         return []
 
 

@@ -7,4 +7,12 @@ from proxy.dialects.dialect import NamedRate
 
 def tightest(rate: Sequence[NamedRate], kind: str) -> NamedRate | None:
     """The limit of that kind with the fewest units left, of equals the one that takes longest to refill; None if there is none."""
-    return min((each for each in rate if each.kind == kind), key=lambda each: (each.remaining, -each.reset_ms), default=None)
+    found: NamedRate | None = None
+    for each in rate:
+        if each.kind == kind and (
+            found is None
+            or each.remaining < found.remaining
+            or (each.remaining == found.remaining and each.reset_ms > found.reset_ms)
+        ):
+            found = each
+    return found

@@ -20,6 +20,12 @@ _TYPES: Final[Mapping[ErrorCode, str]] = {
 }
 
 
+_LIMIT_HEADERS: Final = (
+    ("requests", b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests"),
+    ("tokens", b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"),
+)
+
+
 class OpenAiShape:
     """The client-facing half of every OpenAI-shaped dialect; usable alone for errors on routes without one."""
 
@@ -32,18 +38,16 @@ class OpenAiShape:
         error = openai_error(refusal) | {"request_id": request_id}
         return b"data: " + msgspec.json.encode({"error": error}) + b"\n\n"
 
-    def limit_headers(self, decision: Decision, rate: Sequence[NamedRate]) -> list[tuple[str, str]]:
+    def limit_headers(self, decision: Decision, rate: Sequence[NamedRate]) -> list[tuple[bytes, bytes]]:
         """`x-ratelimit-{limit,remaining,reset}-{requests,tokens}`; resets are relative durations such as 6m0s."""
         del decision
-        headers: list[tuple[str, str]] = []
-        for kind in ("requests", "tokens"):
+        headers: list[tuple[bytes, bytes]] = []
+        for kind, limit, remaining, reset in _LIMIT_HEADERS:
             each = tightest(rate, kind)
             if each is not None:
-                headers += [
-                    (f"x-ratelimit-limit-{kind}", str(each.limit)),
-                    (f"x-ratelimit-remaining-{kind}", str(max(each.remaining, 0))),
-                    (f"x-ratelimit-reset-{kind}", duration_text(each.reset_ms)),
-                ]
+                headers.append((limit, b"%d" % each.limit))
+                headers.append((remaining, b"%d" % max(each.remaining, 0)))
+                headers.append((reset, duration_text(each.reset_ms).encode()))
         return headers
 
 

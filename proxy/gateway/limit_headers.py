@@ -3,7 +3,6 @@
 from proxy.dialects.dialect import Dialect, NamedRate
 from proxy.domain.admission import Decision
 from proxy.domain.money import usd_text
-from proxy.domain.rate_limit import Quantity
 from proxy.gateway.headers import Header
 from proxy.gateway.terms import Terms
 
@@ -14,25 +13,20 @@ def limit_headers(decision: Decision, terms: Terms, dialect: Dialect | None) -> 
     RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers: r is what remains, t the seconds until one more
     unit is there.
     """
-    named = [
-        NamedRate(
-            name=limit.name,
-            kind=str(limit.quantity),
-            limit=limit.capacity,
-            window_ms=limit.window_ms,
-            remaining=state.remaining,
-            reset_ms=state.reset_ms,
-            retry_after_ms=state.retry_after_ms,
-        )
-        for (_, limit), state in zip(terms.rate, decision.rate, strict=False)
-        if limit.quantity is not Quantity.OPEN_REQUESTS
-    ]
+    named: list[NamedRate] = []
+    items: list[bytes] = []
+    for shown, state in zip(terms.shown, decision.rate, strict=False):
+        if shown is not None:
+            remaining, reset_ms, retry_after_ms = state.remaining, state.reset_ms, state.retry_after_ms
+            named.append(NamedRate(shown.name, shown.kind, shown.capacity, shown.window_ms, remaining, reset_ms, retry_after_ms))
+            until_more_ms = max(retry_after_ms, min(reset_ms, shown.unit_ms))
+            items.append(b"%b;r=%d;t=%d" % (shown.quoted, max(remaining, 0), -(-until_more_ms // 1000)))
     headers: list[Header] = []
     if named:
         if dialect is not None:
-            headers += [(name.encode(), value.encode()) for name, value in dialect.limit_headers(decision, named)]
-        states = [f'"{rate.name}";r={max(rate.remaining, 0)};t={_until_more(rate)}' for rate in named]
-        headers += [(b"ratelimit-policy", terms.policy), (b"ratelimit", ", ".join(states).encode())]
+            headers += dialect.limit_headers(decision, named)
+        headers.append((b"ratelimit-policy", terms.policy))
+        headers.append((b"ratelimit", b", ".join(items)))
     headers += spend_headers(decision, terms)
     return headers
 
@@ -57,7 +51,3 @@ def spend_headers(decision: Decision, terms: Terms) -> list[Header]:
         (b"tallygate-spend-held-usd", usd_text(state.held_nano_usd).encode()),
         (b"tallygate-spend-limit-usd", usd_text(state.limit_nano_usd).encode()),
     ]
-
-
-def _until_more(rate: NamedRate) -> int:
-    return -(-max(rate.retry_after_ms, min(rate.reset_ms, -(-rate.window_ms // rate.limit))) // 1000)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from proxy.domain.admission import RateDemand, SpendDemand
@@ -11,12 +12,27 @@ from proxy.domain.rate_limit import LimitScope, Quantity, RateLimit
 from proxy.domain.spend_limit import SpendLimit, WindowKind
 
 
+class ShownRate(msgspec.Struct, frozen=True, kw_only=True):
+    """What response headers say of a rate limit that never changes.
+
+    quoted    its name as the IETF pair has it; unit_ms: the time in which one unit comes back
+    """
+
+    name: str
+    kind: str
+    quoted: bytes
+    capacity: int
+    window_ms: int
+    unit_ms: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """Limits with their keys, in the order in which they are demanded. Equal keys within an organization are the same bucket.
 
     needs_tokens   whether a limit depends on the estimate of tokens; without one, no request is tokenized before it is sent
     names          limit name by key, for metrics and refusals
+    shown          of each rate limit, in the same order, what headers show; None for open requests, of which they say nothing
     policy         value of the RateLimit-Policy header: of each bucket its quota, unit and window in seconds
     """
 
@@ -24,6 +40,7 @@ class Terms:
     spend: tuple[tuple[str, SpendLimit], ...]
     needs_tokens: bool
     names: dict[str, str]
+    shown: tuple[ShownRate | None, ...]
     policy: bytes
     _single: tuple[RateDemand, ...]  # one unit of each bucket: most demands are the same for every request
     _rolling: tuple[SpendDemand, ...]
@@ -69,10 +86,22 @@ def terms_of(organization: Organization, credential: Credential, capability: str
         spend=tuple(spend),
         needs_tokens=bool(spend) or any(limit.quantity is Quantity.TOKENS for _, limit in rate),
         names={key: limit.name for key, limit in rate} | {key: limit.name for key, limit in spend},
+        shown=tuple(None if limit.quantity is Quantity.OPEN_REQUESTS else _shown(limit) for _, limit in rate),
         policy=", ".join([_policy(limit) for _, limit in rate if limit.quantity is not Quantity.OPEN_REQUESTS]).encode(),
         _single=tuple(RateDemand(key=key, limit=limit, units=1) for key, limit in rate),
         _rolling=tuple(SpendDemand(key=key, limit=limit) for key, limit in spend),
         _has_months=any(limit.kind is WindowKind.CALENDAR_MONTH for _, limit in spend),
+    )
+
+
+def _shown(limit: RateLimit) -> ShownRate:
+    return ShownRate(
+        name=limit.name,
+        kind=limit.quantity.value,
+        quoted=f'"{limit.name}"'.encode(),
+        capacity=limit.capacity,
+        window_ms=limit.window_ms,
+        unit_ms=-(-limit.window_ms // limit.capacity),
     )
 
 

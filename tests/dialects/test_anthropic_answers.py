@@ -121,11 +121,11 @@ def test_limit_headers_tell_the_tightest_limits_with_resets_as_instants() -> Non
         rate("tokens", remaining=90_000, reset_ms=0, limit=100_000),
     ]
     assert DIALECT.limit_headers(decision, rates) == [
-        ("anthropic-ratelimit-requests-limit", "1000"),
-        ("anthropic-ratelimit-requests-remaining", "5"),
-        ("anthropic-ratelimit-requests-reset", "2026-01-01T00:01:00Z"),  # 00:00:59.001, rounded up
-        ("anthropic-ratelimit-tokens-limit", "100000"),
-        ("anthropic-ratelimit-tokens-remaining", "90000"),
-        ("anthropic-ratelimit-tokens-reset", "2026-01-01T00:00:00Z"),
+        (b"anthropic-ratelimit-requests-limit", b"1000"),
+        (b"anthropic-ratelimit-requests-remaining", b"5"),
+        (b"anthropic-ratelimit-requests-reset", b"2026-01-01T00:01:00Z"),  # 00:00:59.001, rounded up
+        (b"anthropic-ratelimit-tokens-limit", b"100000"),
+        (b"anthropic-ratelimit-tokens-remaining", b"90000"),
+        (b"anthropic-ratelimit-tokens-reset", b"2026-01-01T00:00:00Z"),
     ]
     assert DIALECT.limit_headers(decision, []) == []

@@ -128,12 +128,12 @@ def test_headers_show_the_tightest_limit_of_each_kind() -> None:
         named("tokens_per_1m", "tokens", remaining=-3, reset_ms=120),
     ]
     assert SHAPE.limit_headers(DECISION, rates) == [
-        ("x-ratelimit-limit-requests", "60"),
-        ("x-ratelimit-remaining-requests", "12"),
-        ("x-ratelimit-reset-requests", "6m0s"),
-        ("x-ratelimit-limit-tokens", "60"),
-        ("x-ratelimit-remaining-tokens", "0"),
-        ("x-ratelimit-reset-tokens", "120ms"),
+        (b"x-ratelimit-limit-requests", b"60"),
+        (b"x-ratelimit-remaining-requests", b"12"),
+        (b"x-ratelimit-reset-requests", b"6m0s"),
+        (b"x-ratelimit-limit-tokens", b"60"),
+        (b"x-ratelimit-remaining-tokens", b"0"),
+        (b"x-ratelimit-reset-tokens", b"120ms"),
     ]
     assert SHAPE.limit_headers(DECISION, []) == []
 
