@@ -13,7 +13,7 @@ from aiohttp.http import HttpVersion11
 
 from proxy.gateway.headers import Header
 
-_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+_STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b" % (status, status.phrase.encode()) for status in HTTPStatus}
 _BODYLESS: Final = frozenset({204, 304})
 
 
@@ -32,18 +32,10 @@ class ClientResponse(web.StreamResponse):
         self._has_length = False
         self.is_started = False
         self.is_finished = False
-        self.bytes_out = 0
-        self.status_sent = 0
         if closes or not request.keep_alive:
             self._keep_alive = False
         else:
             self._keep_alive = True
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the client has gone."""
-        transport = self._protocol_.transport
-        return transport is None or transport.is_closing()
 
     def close_after(self) -> None:
         """Make this the connection's last answer; to be said before its head is written."""
@@ -51,11 +43,7 @@ class ClientResponse(web.StreamResponse):
 
     def whole(self, status: int, headers: list[Header], body: bytes) -> None:
         """The complete answer in one write."""
-        head = self._head(status, headers, length=len(body))
-        if self._has_body:
-            self.bytes_out = len(body)
-            head += body
-        self._send(head)
+        self._send(self._head(status, headers, length=len(body), body=body))
         self.is_finished = True
 
     def start(self, status: int, headers: list[Header], *, length: int | None = None) -> None:
@@ -66,13 +54,11 @@ class ClientResponse(web.StreamResponse):
         """Body bytes, now. Backpressure is the caller's: it listens to the connection's pause and resume."""
         if not data or not self._has_body:
             return
-        self.bytes_out += len(data)
         self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     def finish(self, data: bytes = b"") -> None:
         """The last body bytes and the end of the message."""
         if self._has_body:
-            self.bytes_out += len(data)
             if self._is_chunked:
                 self._send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
             elif data:
@@ -103,29 +89,29 @@ class ClientResponse(web.StreamResponse):
     def _expects_body(self, status: int) -> bool:
         return self._request_.method != "HEAD" and status not in _BODYLESS
 
-    def _head(self, status: int, headers: list[Header], *, length: int | None) -> bytes:
+    def _head(self, status: int, headers: list[Header], *, length: int | None, body: bytes = b"") -> bytes:
+        """The head, and the body if it is at hand: one join makes the one write."""
         request = self._request_
         self.is_started = True
-        self.status_sent = status
         self._has_body = self._expects_body(status)
-        parts = [b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))]
-        parts += [b"%b: %b\r\n" % header for header in headers]
+        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
+        lines += [b": ".join(header) for header in headers]
         if status in _BODYLESS:
             pass
         elif length is not None:
             self._has_length = True
-            parts.append(b"content-length: %d\r\n" % length)
+            lines.append(b"content-length: %d" % length)
         elif request.version >= HttpVersion11:
             self._is_chunked = self._has_body
-            parts.append(b"transfer-encoding: chunked\r\n")
+            lines.append(b"transfer-encoding: chunked")
         else:
             self._keep_alive = False
         if not self._keep_alive:
-            parts.append(b"connection: close\r\n")
+            lines.append(b"connection: close")
         elif request.version < HttpVersion11:
-            parts.append(b"connection: keep-alive\r\n")
-        parts.append(b"\r\n")
-        return b"".join(parts)
+            lines.append(b"connection: keep-alive")
+        lines.append(b"\r\n" + body if body and self._has_body else b"\r\n")
+        return b"\r\n".join(lines)
 
     def _send(self, data: bytes) -> None:
         transport = self._protocol_.transport

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
+import msgspec
 from aiohttp import web
 from aiohttp.http import HttpVersion10, HttpVersion11
 
@@ -27,6 +29,38 @@ _SINGLE: Final = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect"}
     | {b"authorization", b"x-api-key", b"x-goog-api-key", b"proxy-authorization"}
 )
+
+
+_SPECIAL: Final = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"via"})
+_NAMES_READ_MAX: Final = 256
+
+
+class _Names(msgspec.Struct, frozen=True, kw_only=True):
+    """What the names of a head's headers tell.
+
+    size      their bytes, and those between name and value and after it
+    special   of each name in _SPECIAL its place among the headers
+    """
+
+    size: int
+    has_underscore: bool
+    is_repeated: bool
+    has_host: bool
+    special: tuple[tuple[bytes, int], ...]
+
+
+@lru_cache(_NAMES_READ_MAX)
+def _read_names(names: tuple[bytes, ...]) -> _Names:
+    """A client sends the same names again and again: they are read once."""
+    lower = [name.lower() for name in names]
+    joined = b"".join(lower)
+    return _Names(
+        size=len(joined) + 4 * len(lower),
+        has_underscore=b"_" in joined,
+        is_repeated=any(lower.count(name) > 1 for name in _SINGLE),
+        has_host=b"host" in lower,
+        special=tuple((name, index) for index, name in enumerate(lower) if name in _SPECIAL),
+    )
 
 
 def check_request(request: web.BaseRequest, *, head_bytes_max: int = HEADER_BYTES_MAX) -> Refusal | None:
@@ -60,19 +94,27 @@ def check_headers(
     headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool = False, bytes_max: int = HEADER_BYTES_MAX
 ) -> Refusal | None:
     """Bounds, framing that two readers could understand differently (RFC 9112 section 6), ambiguous identity, loops."""
-    if len(headers) > HEADERS_MAX or sum(len(name) + len(value) + 4 for name, value in headers) > bytes_max:
-        return _refusal(f"The request has more than {HEADERS_MAX} headers or {bytes_max} bytes of them.", status=431)
-    names = [name.lower() for name, _ in headers]
-    if b"_" in b"".join(names):
-        return _refusal("A header name has an underscore, which some servers take for a hyphen.")
+    if len(headers) > HEADERS_MAX:
+        return _too_many(bytes_max)
+    names = _read_names(tuple([name for name, _ in headers]))
     values = b"".join([value for _, value in headers])
+    if names.size + len(values) > bytes_max:
+        return _too_many(bytes_max)
+    if names.has_underscore:
+        return _refusal("A header name has an underscore, which some servers take for a hyphen.")
     if len(values.translate(None, _CONTROLS)) != len(values):
         return _refusal("A header value has control characters.")
-    found = dict(zip(names, (value for _, value in headers), strict=True))
-    if len(found) != len(names) and any(names.count(name) > 1 for name in _SINGLE):
+    if names.is_repeated:
         return _refusal("A header is repeated that may stand only once.")
-    if b"host" not in found and not is_http_1_0:
+    if not names.has_host and not is_http_1_0:
         return _refusal("The Host header is missing.")
+    if not names.special:
+        return None
+    return _check_special({name: headers[index][1] for name, index in names.special}, headers, is_http_1_0=is_http_1_0)
+
+
+def _check_special(found: dict[bytes, bytes], headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool) -> Refusal | None:
+    """Headers whose value decides. found: of each name in _SPECIAL the last value."""
     if (length := found.get(b"content-length")) is not None and not (length.isdigit() and len(length) <= 18):
         return _refusal("Content-Length is not a number.")
     if (coding := found.get(b"transfer-encoding")) is not None and (
@@ -83,7 +125,7 @@ def check_headers(
         return _refusal("The gateway does not switch protocols.")
     if (expected := found.get(b"expect")) is not None and expected.strip().lower() != b"100-continue":
         return _refusal("The gateway meets no expectation but 100-continue.", status=417)
-    if b"via" in found and any(name == b"via" and _names_us(value) for name, (_, value) in zip(names, headers, strict=True)):
+    if b"via" in found and any(name.lower() == b"via" and _names_us(value) for name, value in headers):
         return Refusal(
             status=508,
             code=ErrorCode.LOOP_DETECTED,
@@ -91,6 +133,10 @@ def check_headers(
             should_retry=False,
         )
     return None
+
+
+def _too_many(bytes_max: int) -> Refusal:
+    return _refusal(f"The request has more than {HEADERS_MAX} headers or {bytes_max} bytes of them.", status=431)
 
 
 def _names_us(via: bytes) -> bool:

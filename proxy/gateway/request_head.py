@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 # RFC 9110 section 5.6.2 (token), section 5.5 (field value: visible ASCII, obs-text, space, tab), RFC 3986 section 3 (target)
@@ -15,6 +16,8 @@ RESERVED_NAMES: Final = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer"}
     | {b"upgrade", b"expect"}
 )
+
+_CHECKED_MAX: Final = 256  # first lines, and sets of names, remembered as harmless: most requests bring the same ones again
 
 
 class InvalidRequestHeadError(ValueError):
@@ -39,27 +42,36 @@ def build_request_head(
     are ours to send (RESERVED_NAMES).
     """
     # Joined and stripped of what is allowed, all names (values) are checked in one pass at C speed: nothing may remain.
-    names = [name for name, _ in headers]
-    if b"".join(names).translate(None, _TOKEN) or b"" in names:
-        raise InvalidRequestHeadError("a header name is not a token")
-    if not RESERVED_NAMES.isdisjoint(map(bytes.lower, names)):
-        raise InvalidRequestHeadError("a framing header cannot be passed on")
+    _check_names(tuple([name for name, _ in headers]))
     if b"".join([value for _, value in headers]).translate(None, _VALUE):
         raise InvalidRequestHeadError("a header value has control characters")
-    if not target.startswith("/") or _ascii(target, "target").translate(None, _TARGET):
-        raise InvalidRequestHeadError("the target is not in origin-form or has characters that need encoding")
-    if not method or _ascii(method, "method").translate(None, _TOKEN):
-        raise InvalidRequestHeadError("the method is not a token")
-    if not host or _ascii(host, "host").translate(None, _HOST):
-        raise InvalidRequestHeadError("the host is not a name or an address with an optional port")
-    lines = [f"{method} {target} HTTP/1.1\r\nHost: {host}".encode("ascii")]
-    lines += [b"%b: %b" % field for field in headers]
+    lines = [_first_lines(method, target, host)]
+    lines += [b": ".join(header) for header in headers]
     if is_chunked:
         lines.append(b"Transfer-Encoding: chunked")
     elif content_length is not None:
         lines.append(b"Content-Length: %d" % content_length)
     lines.append(b"\r\n")
     return b"\r\n".join(lines)
+
+
+@lru_cache(_CHECKED_MAX)
+def _check_names(names: tuple[bytes, ...]) -> None:
+    if b"".join(names).translate(None, _TOKEN) or b"" in names:
+        raise InvalidRequestHeadError("a header name is not a token")
+    if not RESERVED_NAMES.isdisjoint(map(bytes.lower, names)):
+        raise InvalidRequestHeadError("a framing header cannot be passed on")
+
+
+@lru_cache(_CHECKED_MAX)
+def _first_lines(method: str, target: str, host: str) -> bytes:
+    if not target.startswith("/") or _ascii(target, "target").translate(None, _TARGET):
+        raise InvalidRequestHeadError("the target is not in origin-form or has characters that need encoding")
+    if not method or _ascii(method, "method").translate(None, _TOKEN):
+        raise InvalidRequestHeadError("the method is not a token")
+    if not host or _ascii(host, "host").translate(None, _HOST):
+        raise InvalidRequestHeadError("the host is not a name or an address with an optional port")
+    return f"{method} {target} HTTP/1.1\r\nHost: {host}".encode("ascii")
 
 
 def _ascii(text: str, what: str) -> bytes:
