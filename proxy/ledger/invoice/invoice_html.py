@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from proxy.domain.money import NANO_PER_USD
 from proxy.ledger.entry import Kind
+from proxy.ledger.invoice.billing_month import BillingMonth
 from proxy.ledger.invoice.invoice import ROUNDING_RULE, Amounts, Invoice, Line, cents_text, summed
 from proxy.ledger.invoice.invoice_style import STYLE
 
@@ -38,6 +39,7 @@ _MONTHS: Final = (  # not from the calendar module: its names are those of the p
     "December",
 )
 _MINUS: Final = "\u2212"  # as wide as a digit, and read as a minus
+_HEAD_CLASSES: Final = {"Capability": ' class="text"', "Model": ' class="text model"', "Reason": ' class="text"'}
 _AMOUNT_HEADS: Final = ("Requests", "Prompt tokens", "of which cached", "Completion tokens", "Cost, USD")
 
 
@@ -50,8 +52,10 @@ def invoice_html(invoice: Invoice) -> bytes:
         _heading(invoice),
         _due(invoice),
         '<section class="summaries" aria-label="Totals">\n',
+        "<div>\n",
         _summary("By credential", "Credential", invoice.totals_by(lambda line: line.credential)),
         _summary("By capability", "Capability", invoice.totals_by(lambda line: line.capability)),
+        "</div>\n",
         _summary("By model", "Model", invoice.totals_by(lambda line: line.model)),
         "</section>\n",
         _lines_table("Usage", invoice.usage),
@@ -68,7 +72,7 @@ def _heading(invoice: Invoice) -> str:
     facts = [
         ("Invoice", escape(invoice.number)),
         ("Organization", escape(invoice.org)),
-        ("Billing period", f"{_local_day(month.start_ms, month.time_zone)} to {_local_day(month.end_ms - 1, month.time_zone)}"),
+        ("Billing period", _period(month)),
         ("Time zone", escape(month.time_zone)),
         ("Currency", "US dollar (USD)"),
     ]
@@ -106,7 +110,7 @@ def _summary(caption: str, head: str, totals: Sequence[tuple[str, Amounts]]) -> 
 
 def _lines_table(caption: str, lines: Sequence[Line], *, has_reason: bool = False) -> str:
     heads = ("Credential", "Capability", "Model", *(("Reason",) if has_reason else ()))
-    columns = "".join(f'<th scope="col"{" class=text" if name in heads else ""}>{name}</th>' for name in (*heads, *_AMOUNT_HEADS))
+    columns = "".join(f'<th scope="col"{_HEAD_CLASSES.get(name, "")}>{name}</th>' for name in (*heads, *_AMOUNT_HEADS))
     body = "".join(_line(line) for line in lines) or _nothing(len(heads) + len(_AMOUNT_HEADS))
     foot = f'<tr><th scope="row" colspan="{len(heads)}">Total of {caption.lower()}</th>{_cells(summed(lines))}</tr>'
     return (
@@ -187,9 +191,9 @@ def _grouped(decimal: str, *, symbol: str) -> str:
     return f"{_MINUS if decimal.startswith('-') else ''}{symbol}{int(whole):,}.{fraction}"
 
 
-def _local_day(at_ms: int, time_zone: str) -> str:
-    at = datetime.fromtimestamp(at_ms // 1000, ZoneInfo(time_zone))
-    return f"{at.day} {_MONTHS[at.month - 1]} {at.year}"
+def _period(month: BillingMonth) -> str:
+    last = datetime.fromtimestamp(month.end_ms // 1000 - 1, ZoneInfo(month.time_zone))
+    return f"1 to {last.day} {_MONTHS[last.month - 1]} {last.year}"
 
 
 def _instant(at_ms: int) -> str:

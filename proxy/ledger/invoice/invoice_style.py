@@ -28,16 +28,23 @@ table { width: 100%; border-collapse: collapse; }
 caption { text-align: left; font-size: 15px; font-weight: 650; padding: 0 0 6px; }
 th, td { padding: 5px 8px; text-align: right; vertical-align: top; font-weight: 400; border-bottom: 1px solid var(--line);
   font-variant-numeric: tabular-nums; }
-th:first-child, td:first-child, .text { text-align: left; overflow-wrap: anywhere; }
+th:first-child, td:first-child, .text { text-align: left; }
+tbody th, tbody .text { overflow-wrap: anywhere; }
 th:first-child, td:first-child { padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
-thead th { color: var(--soft); font-size: 12px; font-weight: 600; border-bottom: 1.5px solid var(--ink); vertical-align: bottom; }
+thead th { overflow-wrap: normal; color: var(--soft); font-size: 12px; font-weight: 600; vertical-align: bottom;
+  border-bottom: 1.5px solid var(--ink); }
 tfoot th, tfoot td { border-bottom: 0; border-top: 1.5px solid var(--ink); font-weight: 650; }
-.summaries { display: grid; grid-template-columns: repeat(auto-fit, minmax(270px, 1fr)); gap: 32px; align-items: start;
+.summaries { display: grid; grid-template-columns: repeat(auto-fit, minmax(340px, 1fr)); gap: 32px 48px; align-items: start;
   margin-bottom: 36px; font-size: 13px; }
+.summaries table + table { margin-top: 28px; }
+.summaries thead th:first-child { min-width: 13ch; }
+.lines thead .text { min-width: 11.5ch; }
+.lines thead .model { min-width: 17ch; }
 .lines { margin-bottom: 32px; font-size: 13px; }
 .usd { white-space: nowrap; }
 .nano { color: var(--soft); font-weight: 400; }
+.due .nano, .totals .nano, tfoot .nano { color: inherit; font-weight: inherit; }
 .none { color: var(--soft); font-style: italic; }
 .totals { width: auto; min-width: 320px; margin: 0 0 32px auto; }
 .totals th { text-align: left; padding-right: 48px; }
@@ -45,7 +52,7 @@ tfoot th, tfoot td { border-bottom: 0; border-top: 1.5px solid var(--ink); font-
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 footer { border-top: 1px solid var(--line); padding-top: 16px; color: var(--soft); font-size: 12px; }
 .notes { padding-left: 18px; }
-@media (max-width: 760px) {
+@media screen and (max-width: 760px) {
   main { margin: 0; padding: 24px 20px; }
   header, .due { flex-direction: column; gap: 20px; align-items: stretch; }
   .lines { display: block; overflow-x: auto; }
@@ -54,9 +61,12 @@ footer { border-top: 1px solid var(--line); padding-top: 16px; color: var(--soft
 @media print {
   body { background: #fff; font-size: 9.5pt; }
   main { max-width: none; margin: 0; padding: 0; border-top: 0; }
-  .summaries, .lines { font-size: 8pt; }
-  .summaries { gap: 20px; }
-  th, td { padding: 3px 6px; }
+  .summaries, .lines, .summaries thead th, .lines thead th { font-size: 7.5pt; }
+  .lines { margin-bottom: 20px; }
+  .summaries { grid-template-columns: 1fr 1fr; gap: 24px; margin-bottom: 24px; }
+  .due { margin: 20px 0; padding: 14px 18px; }
+  th, td { padding: 3px 5px; }
+  .usd { letter-spacing: -.01em; }
   thead { display: table-header-group; }
   tfoot { display: table-row-group; }
   tr, .due, .totals, header { break-inside: avoid; }
