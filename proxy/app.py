@@ -6,17 +6,18 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 from aiohttp import ClientSession
 
 from proxy.config.check import check
 from proxy.config.holder import ConfigHolder
 from proxy.config.load import ConfigSource
+from proxy.config.model import GatewayConfig
 from proxy.config.settings import Settings
 from proxy.config.shipped import shipped_directory
 from proxy.console.console import Console
@@ -33,8 +34,16 @@ from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.event_ids import event_id_source
 from proxy.gateway.services import GatewayLimits
 from proxy.gateway.spool import Spool
+from proxy.ledger.audit import LimiterAudit
+from proxy.ledger.book import Book
 from proxy.ledger.database import Database, LedgerUnavailableError, open_database
 from proxy.ledger.directory.replica import DirectoryReplica
+from proxy.ledger.event_stream import EventStreams
+from proxy.ledger.rebuild import Rebuild
+from proxy.ledger.retention import Retention
+from proxy.ledger.upkeep import LedgerTerms, Upkeep
+from proxy.ledger.worker_refusals import read_refusals
+from proxy.ledger.writer import Writer
 from proxy.limiter.address import parse_address
 from proxy.limiter.connection import RedisConnection
 from proxy.limiter.directory_channel import listen_forever
@@ -51,6 +60,7 @@ from proxy.telemetry.gateway_metrics import GatewayMetrics
 from proxy.telemetry.labels import KnownLabels
 from proxy.tokens.counter import TokenCounter
 
+LEDGER_DEADLINE_MS: Final = 5_000  # the ledger reads many events at once, and nobody waits for them
 _log = logging.getLogger(__name__)
 
 
@@ -241,8 +251,50 @@ async def _running_store(settings: Settings) -> RedisConnection:
 
 
 async def build_console(settings: Settings) -> Console:
-    """The console process. Raises ConfigError."""
-    return console_over(settings, await build_store(settings), monotonic_ms=monotonic_ms)
+    """The console process. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
+    holder = config_holder(settings)
+    store = await build_store(settings)
+    database = await open_ledger(settings)
+    directory = await read_directory(database, holder)
+    link = RedisConnection(
+        parse_address(settings.redis_url.get_secret_value()), timeout_ms=LEDGER_DEADLINE_MS, name="tallygate-ledger"
+    )
+    await link.open()
+    upkeep = build_upkeep(settings, database, link, lambda: with_stored(holder.current, directory))
+    return console_over(
+        settings,
+        store,
+        monotonic_ms=monotonic_ms,
+        holder=holder,
+        ledger=upkeep,
+        beside=(upkeep.run, partial(directory.follow_forever, lambda _changed: None)),
+        on_close=partial(_close_all, link.close, database.close),
+    )
+
+
+def build_upkeep(settings: Settings, database: Database, store: RedisConnection, config: Callable[[], GatewayConfig]) -> Upkeep:
+    """What keeps the ledger: writer, rebuild of the limiter, retention, audit. store: a connection of its own."""
+    scripts, book = load_scripts(), Book(database)
+    streams = EventStreams(store, f"console-{socket.gethostname()}")
+    return Upkeep(
+        database=database,
+        book=book,
+        writer=Writer(streams, book, now_ms=now_ms, loop_time=time.monotonic),
+        rebuild=Rebuild(
+            database,
+            store,
+            scripts,
+            organizations=lambda: config().organizations,
+            now_ms=now_ms,
+            new_generation=partial(secrets.token_hex, 16),
+        ),
+        retention=Retention(database),
+        limiter_audit=LimiterAudit(database, store, scripts),
+        store=store,
+        terms=LedgerTerms(organizations=lambda: config().organizations, prices=lambda: tuple(config().prices.rows())),
+        refusals=partial(read_refusals, settings.data_dir / "metrics"),
+        now_ms=now_ms,
+    )
 
 
 async def build_store(settings: Settings) -> Store:
@@ -251,14 +303,25 @@ async def build_store(settings: Settings) -> Store:
     return LimiterStore(store, RedisLimiter(store, scripts), Sweeper(store, scripts), close=store.close)
 
 
-def console_over(settings: Settings, store: Store, *, monotonic_ms: Callable[[], int]) -> Console:
+def console_over(
+    settings: Settings,
+    store: Store,
+    *,
+    monotonic_ms: Callable[[], int],
+    holder: ConfigHolder | None = None,
+    ledger: Upkeep | None = None,
+    beside: Sequence[Callable[[], Coroutine[None, None, None]]] = (),
+    on_close: Callable[[], Awaitable[None]] | None = None,
+) -> Console:
     """A console over any store."""
-    holder = config_holder(settings)
+    holder = holder or config_holder(settings)
     workers = Workers(settings.data_dir / "metrics", workers=settings.workers, now_ms=monotonic_ms)
     readiness = Readiness(store=store, workers=workers)
-    scrape = Scrape(workers=workers, store=store, config=lambda: holder.current, version=product_version(), now_ms=now_ms)
+    scrape = Scrape(
+        workers=workers, store=store, config=lambda: holder.current, version=product_version(), now_ms=now_ms, ledger=ledger
+    )
     server = ConsoleServer(scrape=scrape, readiness=readiness, token_sha256=admin_token_sha256(settings))
-    return Console(server=server, readiness=readiness, store=store, holder=holder)
+    return Console(server=server, readiness=readiness, store=store, holder=holder, beside=beside, on_close=on_close)
 
 
 def admin_token_sha256(settings: Settings) -> bytes | None:

@@ -78,6 +78,11 @@ class PriceCatalogue:
         yield from self._rows
         yield from (model for model in self._upstream_rows if model not in self._rows)
 
+    def rows(self) -> Iterator[Price]:
+        """Every price there is, reviewed and upstream's, in force or not."""
+        for series in (*self._rows.values(), *self._upstream_rows.values()):
+            yield from series
+
     def __contains__(self, model: object) -> bool:
         return model in self._rows or model in self._upstream_rows or model in self._aliases
 

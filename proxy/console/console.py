@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Final
 
 from proxy.config.holder import ConfigHolder
@@ -18,28 +19,42 @@ SWEEP_EVERY_SECONDS: Final = 1.0
 class Console:
     """Runs in its own process, so that a slow scrape delays no request."""
 
-    def __init__(self, *, server: ConsoleServer, readiness: Readiness, store: Store, holder: ConfigHolder) -> None:
+    def __init__(
+        self,
+        *,
+        server: ConsoleServer,
+        readiness: Readiness,
+        store: Store,
+        holder: ConfigHolder,
+        beside: Sequence[Callable[[], Coroutine[None, None, None]]] = (),
+        on_close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """beside: what else runs as long as the console does. on_close: called when all has ended."""
         self._server = server
         self._readiness = readiness
         self._store = store
         self._holder = holder
-        self._sweeping: asyncio.Task[None] | None = None
+        self._beside = (self._sweep, *beside)
+        self._on_close = on_close
+        self._running: list[asyncio.Task[None]] = []
 
     async def start(self, sock: socket.socket) -> None:
-        """Serve on a listening socket, and sweep."""
+        """Serve on a listening socket, sweep, and do what else is to be done."""
         await self._server.start(sock)
-        self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
+        self._running = [asyncio.get_running_loop().create_task(work()) for work in self._beside]
 
     def drain(self) -> None:
         """Say from now on that the gateway is not ready; serve on, so that the last counts can be read."""
         self._readiness.is_draining = True
 
     async def close(self) -> None:
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
         await self._server.close()
         await self._store.close()
+        if self._on_close is not None:
+            await self._on_close()
 
     def reload(self) -> None:
         """Read the configuration again; a bad one changes nothing but /readyz, which tells of it."""

@@ -32,3 +32,13 @@ class Store(Protocol):
         """Settle holds whose lease has run out at their checkpoint; how many."""
 
     async def close(self) -> None: ...
+
+
+class LedgerState(Protocol):
+    """What the ledger's upkeep in this process knows. drift_nano_usd: None until the first audit is done."""
+
+    @property
+    def drift_nano_usd(self) -> int | None: ...
+
+    @property
+    def malformed(self) -> int: ...

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.config.model import GatewayConfig
-from proxy.console.ports import Store, Totals
+from proxy.console.ports import LedgerState, Store, Totals
 from proxy.console.workers import Workers
 from proxy.domain.admission import SpendDemand, WindowReading
 from proxy.domain.calendar_months import months_around
@@ -34,12 +34,14 @@ class Scrape:
         config: Callable[[], GatewayConfig],
         version: str,
         now_ms: Callable[[], int],
+        ledger: LedgerState | None = None,
     ) -> None:
         self._workers = workers
         self._store = store
         self._config = config
         self._version = version
         self._now_ms = now_ms
+        self._ledger = ledger
 
     async def gather(self) -> Readings:
         config = self._config()
@@ -62,6 +64,8 @@ class Scrape:
             windows=windows,
             organizations_skipped=len(config.organizations) - len(shown),
             lag_events=None if totals is None else totals.lag_events,
+            drift_nano_usd=None if self._ledger is None else self._ledger.drift_nano_usd,
+            malformed_events=None if self._ledger is None else self._ledger.malformed,
         )
 
     def _demands(self, org: Organization) -> tuple[SpendDemand, ...]:

@@ -69,7 +69,12 @@ class Upkeep:
         self._refusals = refusals
         self._now_ms = now_ms
         self._store_run = ""
-        self.drift_nano_usd: int | None = None
+        self._drift_nano_usd: int | None = None
+
+    @property
+    def drift_nano_usd(self) -> int | None:
+        """What the last audit of the limiter found; None before it."""
+        return self._drift_nano_usd
 
     @property
     def malformed(self) -> int:
@@ -78,7 +83,7 @@ class Upkeep:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while not await self._attempted("tables", self._prepare):
+        while not await self._attempted("tables", self._prepare):  # noqa: ASYNC110 - nobody tells when the database is back
             await asyncio.sleep(PREPARE_BACKOFF_SECONDS)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._every(0, "writer", self._writer.run))
@@ -97,7 +102,7 @@ class Upkeep:
                 _log.error(
                     "a limiter's window differs from the ledger", extra={"fields": {"window": found.where, "off": found.nano_usd}}
                 )
-        self.drift_nano_usd = drift
+        self._drift_nano_usd = drift
 
     async def heal_after_restart(self) -> None:
         """A store that was restarted may have lost its last second: windows that differ from the ledger are rebuilt."""
@@ -142,7 +147,7 @@ class Upkeep:
             await work()
         except (LedgerUnavailableError, StoreError, UnstorableError) as error:
             _log.warning("the ledger's upkeep waits", extra={"fields": {"part": name, "reason": str(error)}})
-        except Exception:
+        except Exception:  # noqa: BLE001 - the outermost handler: a fault of one part must not end the others
             _log.exception("the ledger's upkeep failed and is tried again", extra={"fields": {"part": name}})
         else:
             return True

@@ -79,6 +79,8 @@ class Readings:
     windows: Sequence[WindowGauges] = ()
     organizations_skipped: int = 0
     lag_events: int | None = None
+    drift_nano_usd: int | None = None
+    malformed_events: int | None = None
 
 
 def families(readings: Readings) -> list[Family]:
@@ -149,6 +151,10 @@ def _totals(readings: Readings, refused: Mapping[Labels, tuple[int, ...]]) -> It
     yield _from_numbers(metrics.REQUESTS, requests)
     if readings.lag_events is not None:
         yield _from_numbers(metrics.LEDGER_LAG, {(): readings.lag_events})
+    if readings.drift_nano_usd is not None:
+        yield _from_numbers(metrics.LEDGER_DRIFT, {(): readings.drift_nano_usd})
+    if readings.malformed_events is not None:
+        yield _from_numbers(metrics.LEDGER_MALFORMED, {(): readings.malformed_events})
     yield _from_numbers(metrics.SCRAPE_ERRORS, {(): int(totals is None)})
 
 

@@ -107,6 +107,16 @@ LEDGER_LAG: Final = Metric(
     kind=Kind.GAUGE,
     help="Usage events in the limiter's streams that no ledger has taken yet.",
 )
+LEDGER_DRIFT: Final = Metric(
+    name="tallygate_ledger_drift_nano_usd",
+    kind=Kind.GAUGE,
+    help="Nano-USD by which the limiter's windows differ from the ledger, looked at every minute; anything but 0 is a fault.",
+)
+LEDGER_MALFORMED: Final = Metric(
+    name="tallygate_ledger_malformed_total",
+    kind=Kind.COUNTER,
+    help="Stream entries that were no usage event and were set aside in the ledger's table malformed.",
+)
 
 # Read from the limiter at each scrape.
 SPEND_WINDOW: Final = Metric(
@@ -250,7 +260,7 @@ WORKER_FILES: Final = Metric(
 
 METRICS: Final = (
     REQUESTS, TOKENS, CACHED_TOKENS, REASONING_TOKENS, SPEND, SPEND_CREDITED, TOKENS_CREDITED, USAGE_SOURCE,
-    ODD_SETTLEMENTS, HOLDS_EXPIRED, LEDGER_LAG,
+    ODD_SETTLEMENTS, HOLDS_EXPIRED, LEDGER_LAG, LEDGER_DRIFT, LEDGER_MALFORMED,
     SPEND_WINDOW, SPEND_HELD, SPEND_LIMIT, PAUSED, ORGANIZATIONS_SKIPPED, SCRAPE_ERRORS,
     REFUSED, SHADOW_REFUSED, SPEND_WARNINGS, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, OPEN_REQUESTS,
     FAIL_OPEN, UPSTREAM_ERRORS, BAD_REQUESTS, CONFIG_RELOADS,

@@ -42,6 +42,8 @@ def readings(**changes):
             WindowGauges(org="acme", spent_nano_usd=99_999_999_999, held_nano_usd=1, limit_nano_usd=100 * 10**9, paused=True)
         ],
         "lag_events": 4,
+        "drift_nano_usd": 0,
+        "malformed_events": 0,
     }
     return Readings(**{**values, **changes})
 

@@ -1,0 +1,55 @@
+"""Requests that the workers refused, out of their count files, for the rollups."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from proxy.domain.errors import ErrorCode
+from proxy.ledger.book import RefusalCount
+from proxy.telemetry.count_file import owners, read_counts
+from proxy.telemetry.metrics import OTHER, REFUSED
+
+_LIMIT_STATUS: Final = 429  # what is no error code is the name of a limit
+_STATUS: Final[Mapping[str, int]] = {
+    ErrorCode.INVALID_API_KEY: 401,
+    ErrorCode.PLAN_WITHOUT_API_ACCESS: 403,
+    ErrorCode.CAPABILITY_NOT_ALLOWED: 403,
+    ErrorCode.MODEL_NOT_ALLOWED: 403,
+    ErrorCode.UNKNOWN_ENDPOINT: 404,
+    ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.INVALID_REQUEST: 400,
+    ErrorCode.UNKNOWN_MODEL: 400,
+    ErrorCode.REQUEST_TOO_LARGE: 413,
+    ErrorCode.REQUEST_TIMEOUT: 408,
+    ErrorCode.UNSUPPORTED_ENCODING: 415,
+    ErrorCode.UPSTREAM_UNREACHABLE: 502,
+    ErrorCode.UPSTREAM_TIMEOUT: 504,
+    ErrorCode.UPSTREAM_INVALID_RESPONSE: 502,
+    ErrorCode.LIMITER_UNAVAILABLE: 503,
+    ErrorCode.LEDGER_BACKLOG: 503,
+    ErrorCode.OVERLOADED: 503,
+    ErrorCode.SHUTTING_DOWN: 503,
+    ErrorCode.LOOP_DETECTED: 508,
+    ErrorCode.INTERNAL_ERROR: 500,
+}
+
+
+def read_refusals(directory: Path) -> list[tuple[str, list[RefusalCount]]]:
+    """By worker slot, what each organization was refused since the slot first counted. Callers without one are left out."""
+    found = []
+    for owner in owners(directory):
+        counts = [
+            RefusalCount(
+                org=labels[0],
+                credential=labels[1],
+                capability=labels[2],
+                refused_by=labels[3],
+                status=_STATUS.get(labels[3], _LIMIT_STATUS),
+                requests=cells[0],
+            )
+            for (metric, labels), cells in read_counts(directory, owner).items()
+            if metric == REFUSED.name and labels[0] != OTHER and cells[0] > 0
+        ]
+        if counts:
+            found.append((owner, counts))
+    return found
