@@ -25,6 +25,7 @@ from proxy.simulator.ledger import Ledger
 from proxy.simulator.server import running_simulator
 
 PATIENCE_SECONDS = 40.0
+IS_FULL = bool(os.environ.get("TALLYGATE_FULL"))  # longer variants
 KEY = "tg_acme-prod_acmesecret"
 # A busy machine is not what these tests are about: the store gets time to answer, unless a test asks for less.
 PATIENT_DEADLINES = {"TALLYGATE_STORE_DEADLINE_MS": "20000"}

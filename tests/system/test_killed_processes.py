@@ -68,7 +68,7 @@ async def test_a_worker_killed_in_any_phase_leaves_a_true_account(tmp_path: Path
 
 async def test_a_stream_outlives_its_lease_while_its_worker_lives_and_the_console_does_not(tmp_path: Path) -> None:
     async with running_stack(tmp_path, config=config(), workers="2", **LEASED) as stack, callers() as session:
-        long = asyncio.ensure_future(ask(session, stack, "acme-prod", chat("tokens=64 tps=6")))  # twice its lease
+        long = asyncio.ensure_future(ask(session, stack, "acme-prod", chat("tokens=48 tps=6")))  # 8 s: longer than its lease
         await eventually(lambda: stack.ledger.totals.open == 1, "the stream is open")
         (console,) = stack.children("proxy.processes.console")
         console.kill()

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from stack import AMPLE_PLANS, Stack, events_in, eventually, running_stack, window_in
+from stack import AMPLE_PLANS, IS_FULL, Stack, events_in, eventually, running_stack, window_in
 from system_traffic import Seen, ask, callers, chat, three_organizations, true_cost
 from valkey_process import ValkeyProcess, running_valkey
 
 STREAMS = 60  # of each kind
+RESTARTS = 20 if IS_FULL else 3
 
 
 def config() -> dict[str, Any]:
@@ -43,7 +44,7 @@ def assert_settled(server: ValkeyProcess, stack: Stack, seen: list[Seen]) -> Non
 
 async def test_sigterm_lets_streams_finish_and_settles_what_it_cuts(tmp_path: Path) -> None:
     with running_valkey(append_only=True) as server:
-        settings = {"workers": "2", "drain_seconds": "6", "lease_seconds": "60"}
+        settings = {"workers": "2", "drain_seconds": "5", "lease_seconds": "60"}
         async with running_stack(tmp_path, config=config(), store_url=server.url, **settings) as stack, callers() as session:
             short = [asyncio.ensure_future(ask(session, stack, "acme-prod", chat("tokens=30 tps=10"))) for _ in range(STREAMS)]
             endless = chat("tokens=5000 tps=10", tokens_max=5_000)
@@ -105,7 +106,7 @@ async def test_a_rolling_restart_fails_no_request(tmp_path: Path) -> None:
         asking = [asyncio.ensure_future(keep_asking()) for _ in range(24)]
         await eventually(lambda: len(seen) > 20, "traffic flows")
         restarts = 0
-        while restarts < 6:
+        while restarts < RESTARTS:
             worker = stack.workers()[0]
             others = {process.pid for process in stack.workers()}
             worker.send_signal(signal.SIGTERM)

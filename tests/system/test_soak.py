@@ -1,17 +1,16 @@
 """Mixed traffic for a while: nothing grows that should not. Longer with TALLYGATE_FULL=1."""
 
 import asyncio
-import os
 import time
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import psutil
-from stack import AMPLE_PLANS, Stack, eventually, running_stack
+from stack import AMPLE_PLANS, IS_FULL, Stack, eventually, running_stack
 from system_traffic import ask, assert_all_sums_agree, callers, chat, samples, three_organizations
 
-SECONDS = 60 if os.environ.get("TALLYGATE_FULL") else 10
+SECONDS = 60 if IS_FULL else 10
 WARM_REQUESTS = 300  # until pools, caches and memory arenas have their size
 CALLERS = 16
 RSS_GROWTH_MAX = 6 << 20  # of a worker, from the middle third to the last: noise of the allocator; a leak of 1 KB a request is more

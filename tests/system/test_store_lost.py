@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stack import AMPLE_PLANS, Stack, eventually, running_stack
+from stack import AMPLE_PLANS, IS_FULL, Stack, eventually, running_stack
 from system_traffic import Seen, ask, assert_all_sums_agree, callers, chat, samples, sums_of_events, three_organizations, true_cost
 from valkey_process import running_valkey
 
@@ -53,7 +53,7 @@ async def test_a_killed_store_comes_back_with_everything(tmp_path: Path) -> None
                     seen.append(await ask(session, stack, credential, chat("tokens=20 tps=40")))
 
         asking = [asyncio.ensure_future(keep_asking(credential)) for credential in ("acme-prod", "acme-test", "globex-prod") * 6]
-        for _ in range(2):
+        for _ in range(5 if IS_FULL else 1):
             count = len(seen)
             await eventually(lambda count=count: len(seen) > count + 20, "traffic flows")
             (store,) = stack.children("valkey-server")
