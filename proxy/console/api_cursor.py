@@ -12,10 +12,10 @@ _DIGEST_BYTES: Final = 12
 CURSOR_CHARS_MAX: Final = 512
 
 
-def question_of(path: str, values: Mapping[str, Any], orgs: object) -> str:
-    """What a cursor is bound to: the endpoint, everything asked but the page itself, and who is asked about."""
+def question_of(path: str, values: Mapping[str, Any]) -> str:
+    """What a cursor is bound to: the endpoint, and everything asked but the page itself."""
     asked = {name: value for name, value in values.items() if name not in {"cursor", "page", "limit"}}
-    return repr((path, sorted(asked.items()), orgs))
+    return repr((path, sorted(asked.items())))
 
 
 def seal(position: str, question: str) -> str:

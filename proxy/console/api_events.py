@@ -98,7 +98,7 @@ class EventsApi:
         await self._scopes.check_credentials(organizations, values["credential"])
         await self._scopes.check_capabilities(organizations, values["capability"])
         zone = zone_of(values, organizations)
-        question = question_of("/api/events", values, [organization.id for organization in organizations])
+        question = question_of("/api/events", values)
         if values["cursor"] is None:
             end = at_ms("to", values["to"], zone, default=self._now_ms() + 1)
             first_day = local_date(end, zone) - timedelta(days=DAYS_DEFAULT)

@@ -104,7 +104,7 @@ class OpenAiCostsApi:
         values = call.values
         organizations = self._scopes.asked(call.access, values["project_ids"], param="project_ids")
         await self._scopes.check_credentials(organizations, values["api_key_ids"], param="api_key_ids")
-        question = question_of("costs", values, [organization.id for organization in organizations])
+        question = question_of("costs", values)
         asked = page_asked(values, _DAYS, question, self._now_ms())
         query = UsageQuery(
             scopes=self._scopes.history(organizations),

@@ -137,7 +137,7 @@ class OpenAiUsageApi:
             call.access, values["project_ids"], param="project_ids", orgs_max=MINUTE_ORGS_MAX if is_minutes else ORGS_MAX
         )
         await self._scopes.check_credentials(organizations, values["api_key_ids"], param="api_key_ids")
-        question = question_of("completions", values, [organization.id for organization in organizations])
+        question = question_of("completions", values)
         asked = page_asked(values, _WIDTHS[values["bucket_width"]], question, self._now_ms())
         query = self._query(values, organizations, asked)
         try:

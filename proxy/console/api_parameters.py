@@ -31,7 +31,7 @@ class Parameter:
     name: str
     description: str
     read: Callable[[str], Any]
-    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"}, hash=False)
     place: Place = Place.QUERY
     is_required: bool = False
     is_list: bool = False

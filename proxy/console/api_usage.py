@@ -129,7 +129,7 @@ class UsageApi:
         await self._scopes.check_credentials(organizations, values["credential"])
         await self._scopes.check_capabilities(organizations, values["capability"])
         zone = zone_of(values, organizations)
-        question = question_of("/api/usage", values, [organization.id for organization in organizations])
+        question = question_of("/api/usage", values)
         if values["cursor"] is None:
             start, end = range_of(values, zone, self._now_ms())
             begin = start

@@ -1,0 +1,63 @@
+"""The usage API put together: every route that reads, over one ledger, one limiter and the organizations in force."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from proxy.config.model import Route
+from proxy.console.api_directory import DirectoryApi
+from proxy.console.api_events import EventsApi
+from proxy.console.api_openai_costs import OpenAiCostsApi
+from proxy.console.api_openai_usage import OpenAiUsageApi
+from proxy.console.api_routes import ApiRoute
+from proxy.console.api_scope import Scopes
+from proxy.console.api_spend import SpendApi
+from proxy.console.api_usage import UsageApi
+from proxy.console.spend_windows import SpendWindows
+from proxy.console.usage_pages import UsagePages
+from proxy.domain.organization import Organization
+from proxy.ledger.database import Database
+from proxy.ledger.minute_queries import MinuteQueries
+from proxy.ledger.series_labels import SeriesLabels
+from proxy.ledger.usage_queries import UsageQueries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageSources:
+    """Where the answers come from.
+
+    organizations   those in force, by id; asked on every call
+    routes          those in force
+    now_ms          Unix time
+    """
+
+    database: Database
+    windows: SpendWindows
+    organizations: Callable[[], Mapping[str, Organization]]
+    routes: Callable[[], Iterable[Route]]
+    now_ms: Callable[[], int]
+
+
+def scopes_over(sources: UsageSources) -> Scopes:
+    """What calls may be about; for every API over the same organizations."""
+    return Scopes(
+        organizations=sources.organizations,
+        capabilities=lambda: frozenset(route.capability for route in sources.routes()),
+        labels=SeriesLabels(sources.database),
+        now_ms=sources.now_ms,
+    )
+
+
+def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
+    """Every route of the usage API."""
+    scopes, now_ms = scopes_over(sources), sources.now_ms
+    queries = UsageQueries(sources.database)
+    pages = UsagePages(queries)
+    minutes = MinuteQueries(sources.database)
+    return (
+        *OpenAiUsageApi(scopes=scopes, pages=pages, minutes=minutes, routes_in_force=sources.routes, now_ms=now_ms).routes(),
+        *OpenAiCostsApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
+        *UsageApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
+        *SpendApi(scopes=scopes, queries=queries, windows=sources.windows, now_ms=now_ms).routes(),
+        *EventsApi(scopes=scopes, queries=queries, now_ms=now_ms).routes(),
+        *DirectoryApi(scopes=scopes, routes_in_force=sources.routes).routes(),
+    )
