@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 EX_CONFIG: Final = 78
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)  # as in organizations.yaml
+_ANY_UPSTREAM: Final = "http://upstream.invalid"
 _HELP: Final = """A metering gateway for AI APIs: exact token counts, limits that hold, Prometheus metrics.
 
 \b
@@ -109,6 +110,9 @@ def check(config_dir: Path | None) -> None:
 
     with _friendly():
         settings = load_settings({"config_dir": config_dir})
+        has_upstream = bool(settings.upstream_url)
+        if not has_upstream:  # where files are checked, the address is often not known
+            settings = settings.model_copy(update={"upstream_url": _ANY_UPSTREAM})
         problems = (*config_problems(settings), *misspelt_variables(os.environ))
     for problem in problems:
         click.echo(problem)
@@ -117,6 +121,8 @@ def check(config_dir: Path | None) -> None:
         sys.exit(1)
     where = settings.config_dir or "the shipped configuration"
     Console().print(f"[green]ok[/] {escape(str(where))}")
+    if not has_upstream:
+        _errors().print("[yellow]note:[/] TALLYGATE_UPSTREAM_URL is not set here; serve needs it, or a base_url in upstreams.yaml")
 
 
 @main.group(short_help="Make keys for callers.")

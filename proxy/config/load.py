@@ -77,7 +77,7 @@ def load_config(
     if plans_document is None or routes_document is None or upstreams_document is None or prices_document is None:
         raise ConfigError(problems.texts())  # the rest would only echo the file that cannot be read
     placed_routes = read_routes(routes_document, known_dialects=known_dialects)
-    capabilities = capabilities_of(placed_routes)
+    capabilities = capabilities_of(placed_routes) | _shipped_capabilities(shipped_dir, known_dialects)
     plans = read_plans(plans_document)
     upstreams = read_upstreams(upstreams_document, environ=environ, default_url=default_url, default_api_key=default_api_key)
     prices = read_prices(prices_document)
@@ -106,6 +106,13 @@ def load_config(
 def _find(name: str, directory: Path | None, shipped_dir: Path) -> Path:
     own = None if directory is None else directory / name
     return own if own is not None and own.exists() else shipped_dir / name
+
+
+def _shipped_capabilities(shipped_dir: Path, known_dialects: Collection[str]) -> frozenset[str]:
+    """Grants and limits may name these too, where an operator's own routes are fewer: what no route has, nobody can use."""
+    unheard = Problems()
+    document = _document("routes.yaml", shipped_dir / "routes.yaml", hashlib.sha256(), unheard)
+    return frozenset() if document is None else capabilities_of(read_routes(document, known_dialects=known_dialects))
 
 
 def _optional(name: str, directory: Path | None, digest: "hashlib._Hash", problems: Problems) -> Section | None:

@@ -116,3 +116,10 @@ def test_every_command_explains_itself(run, command):
 
 def test_the_version_is_that_of_the_package(run):
     assert re.fullmatch(r"tallygate \d+\.\d+\.\d+\n", run("version").output)
+
+
+def test_check_needs_no_upstream_address_but_says_that_serve_does(run, tmp_path):
+    answer = run("check", "--config-dir", str(tmp_path))
+
+    assert answer.exit_code == 0
+    assert "TALLYGATE_UPSTREAM_URL is not set here" in " ".join(answer.output.split())
