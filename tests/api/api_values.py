@@ -1,0 +1,94 @@
+"""Values of the API's tests: organizations on three plans, and the events of their requests."""
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+from proxy.config.model import Route
+from proxy.console.api_access import Access, AdminAccess
+from proxy.domain.organization import Credential, Organization, Plan
+from proxy.domain.spend_limit import SpendLimit
+from proxy.ledger.entry import Entry, Kind
+
+NOW_MS = 1_788_264_000_000  # 2026-09-01T12:00:00Z
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+USD = 10**9
+
+FREE = Plan(id="free", api_access=False)
+PAY = Plan(id="pay_as_you_go", spend_limits=(SpendLimit(name="spend_7d", limit_nano_usd=25 * USD),), history_days=90)
+ENTERPRISE = Plan(id="enterprise", export=True)
+
+ROUTES = (
+    Route(method="POST", path="/v1/chat/completions", capability="chat", dialect="openai_chat"),
+    Route(method="POST", path="/v1/embeddings", capability="embeddings", dialect="openai_embeddings"),
+    Route(method="GET", path="/v1/models", capability="models"),
+)
+
+
+def a_credential(id_: str, **changed: Any) -> Credential:
+    org = id_.partition("-")[0]
+    return Credential(id=id_, org=org, key_sha256=hashlib.sha256(id_.encode()).digest(), **changed)
+
+
+def an_organization(id_: str, plan: Plan = PAY, **changed: Any) -> Organization:
+    credentials = (a_credential(f"{id_}-prod"), a_credential(f"{id_}-dev"))
+    return replace(Organization(id=id_, name=id_.title(), plan=plan, credentials=credentials), **changed)
+
+
+ACME = an_organization("acme", time_zone="America/New_York")
+GLOBEX = an_organization("globex", ENTERPRISE)
+INITECH = an_organization("initech", FREE)
+
+# token to what it may: all, two organizations, one, and one that has no organization any more
+TOKENS = {
+    "platform": AdminAccess(actor="platform", access=Access.WRITE),
+    "two": AdminAccess(actor="two", access=Access.WRITE, orgs=frozenset({"acme", "initech"})),
+    "one": AdminAccess(actor="one", access=Access.READ, orgs=frozenset({"acme"})),
+    "gone": AdminAccess(actor="gone", access=Access.READ, orgs=frozenset({"vanished"})),
+}
+
+
+def an_entry(number: int, **changed: Any) -> Entry:
+    """A settled chat answer of Acme's, an hour ago."""
+    at_ms = changed.get("settled_at_ms", NOW_MS - HOUR_MS)
+    org = changed.get("org", "acme")
+    fields: dict[str, Any] = {
+        "event_id": f"{at_ms:012x}{number:020x}",
+        "sequence": 0,
+        "kind": Kind.SETTLED,
+        "settled_at_ms": at_ms,
+        "entered_at_ms": at_ms,
+        "posted_at_ms": at_ms,
+        "org": org,
+        "credential": f"{org}-prod",
+        "capability": "chat",
+        "endpoint": "/v1/chat/completions",
+        "method": "POST",
+        "request_model": "gpt-4o",
+        "response_model": "gpt-4o",
+        "upstream": "default",
+        "status": 200,
+        "outcome": "success",
+        "stream": False,
+        "started_at_ms": at_ms - 800,
+        "duration_ms": 800,
+        "first_byte_ms": 200,
+        "requests": 1,
+        "prompt_tokens": 100,
+        "completion_tokens": 20,
+        "cached_tokens": 40,
+        "cache_write_tokens": 10,
+        "cache_write_1h_tokens": 0,
+        "audio_prompt_tokens": 0,
+        "reasoning_tokens": 5,
+        "audio_completion_tokens": 0,
+        "cost_nano_usd": 500_000,
+        "posted_nano_usd": 500_000,
+        "usage_source": "upstream",
+        "price_version": "v1",
+        "request_bytes": 300,
+        "response_bytes": 600,
+        "client_request_id": None,
+        "flags": "",
+    }
+    return Entry(**{**fields, **changed})

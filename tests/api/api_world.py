@@ -1,0 +1,108 @@
+"""The usage API served over a real ledger, with a clock and a limiter that tests move."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+from api_values import ACME, GLOBEX, INITECH, NOW_MS, ROUTES, TOKENS
+
+from proxy.console.api_access import AdminAccess
+from proxy.console.api_document import DocumentApi
+from proxy.console.api_routes import Api, ApiRoute
+from proxy.console.spend_windows import WindowOutlook
+from proxy.console.usage_api import UsageSources, usage_routes
+from proxy.domain.organization import Organization
+from proxy.ledger.book import Book, RefusalCount
+from proxy.ledger.database import Database
+from proxy.ledger.entry import Entry
+
+
+class StaticTokens:
+    """Admin tokens as a dict, which tests change."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, AdminAccess] = dict(TOKENS)
+
+    async def find(self, token: str) -> AdminAccess | None:
+        return self.known.get(token)
+
+
+class StaticWindows:
+    """The limiter's windows as a test says they are: key to (spent, held, paused until, leaving)."""
+
+    def __init__(self) -> None:
+        self.states: dict[tuple[str, str], tuple[int, int, int, Mapping[int, int]]] = {}
+        self.error: Exception | None = None
+
+    async def read(self, org: str, demands: Any) -> tuple[WindowOutlook, ...]:
+        if self.error is not None:
+            raise self.error
+        return tuple(self._outlook(org, demand) for demand in demands)
+
+    def _outlook(self, org: str, demand: Any) -> WindowOutlook:
+        spent, held, paused, leaving = self.states.get((org, demand.key), (0, 0, 0, {}))
+        return WindowOutlook(
+            demand=demand, now_ms=NOW_MS, spent_nano_usd=spent, held_nano_usd=held, paused_until_ms=paused, leaving=leaving
+        )
+
+
+class World:
+    """`get` answers (status, JSON). organizations: change them; now_ms: move it."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.book = Book(database)
+        self.now_ms = NOW_MS
+        self.organizations: dict[str, Organization] = {org.id: org for org in (ACME, GLOBEX, INITECH)}
+        self.tokens = StaticTokens()
+        self.windows = StaticWindows()
+        self.routes: tuple[ApiRoute, ...] = ()
+        self.session: ClientSession | None = None
+        self.url = ""
+
+    async def record(self, entries: Iterable[Entry]) -> None:
+        await self.book.record(list(entries))
+
+    async def refuse(self, count: RefusalCount, at_ms: int) -> None:
+        await self.book.add_refusals(f"test-{at_ms}", [count], at_ms=at_ms)
+
+    async def get(self, path: str, *, token: str | None = "platform", method: str = "GET", **query: Any) -> tuple[int, Any]:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        params = [(name.rstrip("_"), str(item)) for name, value in query.items() for item in _items(value)]
+        assert self.session is not None
+        async with self.session.request(method, path, params=params, headers=headers) as answer:
+            return answer.status, await answer.json() if answer.content_length != 0 else None
+
+    async def ok(self, path: str, **query: Any) -> Any:
+        status, body = await self.get(path, **query)
+        assert status == 200, body
+        return body
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+@asynccontextmanager
+async def served(database: Database) -> AsyncIterator[World]:
+    world = World(database)
+    sources = UsageSources(
+        database=database,
+        windows=world.windows,
+        organizations=lambda: world.organizations,
+        routes=lambda: ROUTES,
+        now_ms=lambda: world.now_ms,
+    )
+    routes = usage_routes(sources)
+    world.routes = (*routes, *DocumentApi(routes, version="1").routes())
+    app = web.Application()
+    Api(world.routes, world.tokens).add_to(app)
+    server = TestServer(app)
+    await server.start_server()
+    world.url = str(server.make_url("")).rstrip("/")
+    async with ClientSession(world.url) as session:
+        world.session = session
+        yield world
+    await server.close()
