@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from proxy.commands.export import export
+from proxy.commands.invoice import invoice
 from proxy.config.settings import Settings, flag_name, load_settings, misspelt_variables, variable_name
 from proxy.domain.errors import ConfigError, StoreError
 
@@ -225,6 +227,10 @@ def simulator(arguments: tuple[str, ...]) -> None:
 def show_version() -> None:
     """Print the version."""
     click.echo(f"tallygate {version('tallygate')}")
+
+
+main.add_command(export)
+main.add_command(invoice)
 
 
 @contextmanager

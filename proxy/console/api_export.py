@@ -127,9 +127,10 @@ class ExportApi:
         try:
             async with aclosing(export_pieces(self._database, selection, encoder)) as pieces:
                 async for piece in pieces:
-                    async with asyncio.timeout(self._write_seconds):
-                        await response.write(piece.data)
                     rows += piece.rows
+                    if piece.data:
+                        async with asyncio.timeout(self._write_seconds):
+                            await response.write(piece.data)
             async with asyncio.timeout(self._write_seconds):
                 await response.write_eof()
         except (LedgerUnavailableError, TimeoutError, ConnectionError) as error:
