@@ -89,7 +89,7 @@ async def make(database: Database, count: int) -> None:
                     marks = ", ".join("?" * len(ENTRY_FIELDS))
                     await raw.executemany(f"INSERT INTO entries ({', '.join(ENTRY_FIELDS)}) VALUES ({marks})", chunk)
             progress.advance(made, len(chunk))
-        steps = progress.add_task("rollups", total=2 + len(LEVELS))
+        steps = progress.add_task("rollups", total=5 + len(LEVELS))
         for statement in _rollups():
             async with database.write() as connection:
                 await connection.execute(text(statement))
@@ -110,6 +110,11 @@ def _rollups() -> Iterator[str]:
     for table, length in LEVELS[1:]:
         yield (
             f"INSERT INTO {table} SELECT org, bucket_ms / {length} * {length}, series_id, {SUMS}, sum(refused) "
+            f"FROM {finest} GROUP BY 1, 2, 3"
+        )
+    for length in (1_800_000, 3_600_000, DAY_MS):
+        yield (
+            f"INSERT INTO org_rollup SELECT {length}, org, bucket_ms / {length} * {length}, {SUMS}, sum(refused) "
             f"FROM {finest} GROUP BY 1, 2, 3"
         )
     yield (

@@ -20,6 +20,7 @@ from proxy.ledger.schema import (
     AMOUNTS,
     ENTRIES,
     MALFORMED,
+    ORG_ROLLUP,
     PRICE_VERSIONS,
     REFUSALS_TAKEN,
     ROLLUP_1D,
@@ -33,6 +34,7 @@ from proxy.ledger.series import Numbering, Series, SeriesNumbers, series_of
 QUARTER_MS: Final = 900_000
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 86_400_000
+ORG_LENGTHS_MS: Final = (HOUR_MS // 2, HOUR_MS, DAY_MS)
 LEVELS: Final[tuple[tuple[Table, int], ...]] = ((ROLLUP_15M, QUARTER_MS), (ROLLUP_1H, HOUR_MS), (ROLLUP_1D, DAY_MS))
 _REFUSED: Final = ROLLUP_AMOUNTS.index("refused")
 _IDS_AT_ONCE: Final = 500  # in one IN (...)
@@ -227,6 +229,16 @@ class Book:
                 for (org, bucket, number), amounts in sorted(rows.items())
             ]
             await self._upsert(connection, table, ROLLUP_AMOUNTS, values)
+        orgs: dict[tuple[int, str, int], list[int]] = {}
+        for (at_ms, series), amounts in sums.items():
+            for length_ms in ORG_LENGTHS_MS:
+                row = orgs.setdefault((length_ms, series.org, at_ms - at_ms % length_ms), [0] * len(ROLLUP_AMOUNTS))
+                row[:] = map(int.__add__, row, amounts)
+        values = [
+            {"length_ms": length_ms, "org": org, "bucket_ms": bucket, **dict(zip(ROLLUP_AMOUNTS, amounts, strict=True))}
+            for (length_ms, org, bucket), amounts in sorted(orgs.items())
+        ]
+        await self._upsert(connection, ORG_ROLLUP, ROLLUP_AMOUNTS, values)
 
     async def _upsert(
         self, connection: AsyncConnection, table: Table, amounts: Sequence[str], rows: Sequence[Mapping[str, Any]]

@@ -14,7 +14,7 @@ from sqlalchemy.schema import Table
 
 from proxy.domain.organization import Organization
 from proxy.ledger.database import Database, LedgerUnavailableError
-from proxy.ledger.schema import ENTRIES, ROLLUP_1D, ROLLUP_1H, ROLLUP_15M, SPEND_BUCKETS
+from proxy.ledger.schema import ENTRIES, ORG_ROLLUP, ROLLUP_1D, ROLLUP_1H, ROLLUP_15M, SPEND_BUCKETS
 
 ROWS_AT_ONCE: Final = 1_000  # of one transaction: a few milliseconds, then writers have their turn
 PAUSE_SECONDS: Final = 0.05
@@ -44,7 +44,7 @@ class Retention:
             before = visible_from_ms(organization, now_ms)
             if before:
                 removed += await self._purge(ENTRIES, organization.id, "settled_at_ms", before)
-                for rollup in (ROLLUP_15M, ROLLUP_1H, ROLLUP_1D):
+                for rollup in (ROLLUP_15M, ROLLUP_1H, ROLLUP_1D, ORG_ROLLUP):
                     removed += await self._purge(rollup, organization.id, "bucket_ms", before)
             kept_from = now_ms // _DAY_MS * _DAY_MS - WINDOWS_KEPT_DAYS * _DAY_MS
             removed += await self._purge(SPEND_BUCKETS, organization.id, "bucket_ms", kept_from)

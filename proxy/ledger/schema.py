@@ -128,6 +128,20 @@ ROLLUP_15M: Final = _rollup("rollup_15m")
 ROLLUP_1H: Final = _rollup("rollup_1h")
 ROLLUP_1D: Final = _rollup("rollup_1d")
 
+# Whole organizations, in buckets of several lengths, for questions about many of them: half hours, since some zones are
+# half an hour off; the few that are a quarter off are answered from rollup_15m.
+ORG_ROLLUP: Final = Table(
+    "org_rollup",
+    METADATA,
+    Column("length_ms", BigInteger, nullable=False),
+    Column("org", NAME, nullable=False),
+    Column("bucket_ms", BigInteger, nullable=False),
+    *(Column(amount, BigInteger, nullable=False) for amount in ROLLUP_AMOUNTS),
+    PrimaryKeyConstraint("length_ms", "org", "bucket_ms"),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 70},
+)
+
 # What the limiter posted to its windows, in its own 5-minute buckets: a lost window is rebuilt, and an audit done, from here.
 SPEND_BUCKETS: Final = Table(
     "spend_buckets",

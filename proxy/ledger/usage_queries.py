@@ -17,14 +17,16 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, false, func, literal, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from proxy.ledger.book import LEVELS, entry_of_row
+from proxy.ledger.book import LEVELS, ORG_LENGTHS_MS, entry_of_row
 from proxy.ledger.database import Database
 from proxy.ledger.entry import ENTRY_FIELDS, Entry
-from proxy.ledger.schema import ENTRIES, ROLLUP_AMOUNTS, SERIES, SPEND_BUCKETS
+from proxy.ledger.schema import ENTRIES, ORG_ROLLUP, ROLLUP_AMOUNTS, SERIES, SPEND_BUCKETS
 from proxy.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges, bucket_of, cover, stretches
 
 PAGE_MAX: Final = 1_000
 ROWS_MAX: Final = 200_000  # of one usage answer; more is an error that says how to ask for less
+HALF_MS: Final = HOUR_MS // 2
+_LENGTHS_MS: Final = (DAY_MS, HOUR_MS, HALF_MS, QUARTER_MS)
 _TABLES: Final = {length: table for table, length in LEVELS}
 
 
@@ -189,14 +191,14 @@ class UsageQueries:
         for visible_from, orgs in _by_visibility(query.scopes).items():
             first = max(start, -(-visible_from // QUARTER_MS) * QUARTER_MS)
             if query.bucket is None:
-                for length, low, high in cover(first, end, (DAY_MS, HOUR_MS, QUARTER_MS)):
-                    yield _part(query, orgs, length, range(low, high))
+                for length, low, high in cover(first, end, _LENGTHS_MS):
+                    yield _part(query, orgs, length, range(low, high), None)
                 continue
             for stretch in stretches(first, end, query.time_zone):
-                step, lengths = _grain(query.bucket, stretch.offset_ms)
+                step = {Bucket.QUARTER_HOUR: QUARTER_MS, Bucket.HOUR: HOUR_MS}.get(query.bucket, DAY_MS)
+                lengths = [length for length in _LENGTHS_MS if length <= step and stretch.offset_ms % length == 0]
                 for length, low, high in cover(stretch.start_ms, stretch.end_ms, lengths):
-                    local_bucket = (_TABLES[length].c.bucket_ms + stretch.offset_ms) // step
-                    yield _part(query, orgs, length, range(low, high), local_bucket)
+                    yield _part(query, orgs, length, range(low, high), (stretch.offset_ms, step))
 
     async def _entries(
         self, connection: AsyncConnection, scope: OrgScope, query: EntriesQuery, after: tuple[int, str, int] | None, limit: int
@@ -219,16 +221,22 @@ class UsageQueries:
         return [entry_of_row(row) for row in rows.mappings()]
 
 
-def _part(query: UsageQuery, orgs: Sequence[str], length: int, run: range, bucket: ColumnElement[int] | None = None) -> Select[Any]:
-    columns = _TABLES[length].c
+def _part(query: UsageQuery, orgs: Sequence[str], length: int, run: range, local: tuple[int, int] | None) -> Select[Any]:
+    """Sums over a run of rows of one length. local: the zone's offset and how finely the SQL divides; None: not at all."""
+    is_by_series = bool({*query.group_by, *query.filters} - {Dimension.ORG})
+    table = ORG_ROLLUP if not is_by_series and length in ORG_LENGTHS_MS else _TABLES[QUARTER_MS if length == HALF_MS else length]
+    columns = table.c
     group = [columns.org if name is Dimension.ORG else SERIES.c[name.value] for name in query.group_by]
     conditions = [columns.org.in_(orgs), columns.bucket_ms >= run.start, columns.bucket_ms < run.stop]
+    if table is ORG_ROLLUP:
+        conditions.append(columns.length_ms == length)
     conditions += _matches(query.filters, {Dimension.ORG: columns.org})
-    sums = [func.sum(columns[name]) for name in ROLLUP_AMOUNTS]
-    statement = select(func.max(columns.bucket_ms), *group, *sums).where(*conditions)
-    if {*query.group_by, *query.filters} - {Dimension.ORG}:
-        statement = statement.select_from(_TABLES[length].join(SERIES, SERIES.c.id == columns.series_id))
-    keys = group if bucket is None else [bucket, *group]
+    statement = select(func.max(columns.bucket_ms), *group, *(func.sum(columns[name]) for name in ROLLUP_AMOUNTS)).where(
+        *conditions
+    )
+    if is_by_series:
+        statement = statement.select_from(table.join(SERIES, SERIES.c.id == columns.series_id))
+    keys = group if local is None else [(columns.bucket_ms + local[0]) // local[1], *group]
     return statement.group_by(*keys) if keys else statement.having(func.count() > 0)
 
 
@@ -255,12 +263,6 @@ def _by_visibility(scopes: Sequence[OrgScope]) -> dict[int, list[str]]:
     for scope in scopes:
         found[scope.visible_from_ms].add(scope.org)
     return {visible_from: sorted(orgs) for visible_from, orgs in found.items()}
-
-
-def _grain(bucket: Bucket | None, offset_ms: int) -> tuple[int, tuple[int, ...]]:
-    """How fine the SQL divides, and the rollup rows that fit into that: days of a zone are made of hours, or of quarters."""
-    step = {Bucket.QUARTER_HOUR: QUARTER_MS, Bucket.HOUR: HOUR_MS}.get(bucket or Bucket.DAY, DAY_MS)
-    return step, tuple(length for length in (DAY_MS, HOUR_MS, QUARTER_MS) if length <= step and offset_ms % length == 0)
 
 
 def _position(entry: Entry) -> tuple[int, str, int]:

@@ -101,6 +101,15 @@ def upgrade() -> None:
             postgresql_with={"fillfactor": 70},
         )
     op.create_table(
+        "org_rollup",
+        *_integers("length_ms"),
+        *_names("org"),
+        *_integers("bucket_ms", *_AMOUNTS),
+        sa.PrimaryKeyConstraint("length_ms", "org", "bucket_ms", name="pk_org_rollup"),
+        sqlite_with_rowid=False,
+        postgresql_with={"fillfactor": 70},
+    )
+    op.create_table(
         "spend_buckets",
         *_names("org"),
         *_integers("bucket_ms"),
