@@ -13,6 +13,9 @@ from system_traffic import ask, assert_all_sums_agree, callers, chat, samples, t
 SECONDS = 60 if IS_FULL else 10
 WARM_REQUESTS = 300  # until pools, caches and memory arenas have their size
 CALLERS = 16
+KEYS_OF_RARE_KINDS = (
+    6  # an index that is dropped while it is empty, of each of three organizations; requests are a thousand times more
+)
 RSS_GROWTH_MAX = 6 << 20  # of a worker, from the middle third to the last: noise of the allocator; a leak of 1 KB a request is more
 CASES: tuple[tuple[dict[str, Any], int], ...] = (  # a request, and after how many lines its client leaves (0: it stays)
     (chat("tokens=20"), 0),
@@ -93,7 +96,8 @@ async def test_nothing_grows_under_mixed_traffic(tmp_path: Path) -> None:
 
         keys, series, descriptors = growth.settled()
         assert sent > 20 * SECONDS
-        assert (keys, series) == before[:2]
+        assert keys <= before[0] + KEYS_OF_RARE_KINDS
+        assert series == before[1]
         for worker, count in enumerate(descriptors):
             in_use = [sample[worker] for sample in growth.fds]
             assert count <= max(in_use[: len(in_use) // 3])
