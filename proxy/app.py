@@ -15,12 +15,20 @@ from typing import Final, Protocol
 from aiohttp import ClientSession
 
 from proxy.config.check import check
-from proxy.config.holder import ConfigHolder
+from proxy.config.holder import ConfigHolder, with_stored
 from proxy.config.load import ConfigSource
 from proxy.config.model import GatewayConfig
 from proxy.config.settings import Settings
 from proxy.config.shipped import shipped_directory
+from proxy.console.api_access import PlatformToken
+from proxy.console.api_audit import audit_routes
+from proxy.console.api_credentials import credential_routes
+from proxy.console.api_organizations import organization_routes
+from proxy.console.api_routes import Api, ApiRoute
+from proxy.console.api_tokens import token_routes
 from proxy.console.console import Console
+from proxy.console.directory_access import DirectoryTokens
+from proxy.console.last_used import write_last_used_forever
 from proxy.console.limiter_store import LimiterStore
 from proxy.console.ports import Store
 from proxy.console.readiness import Readiness
@@ -29,7 +37,7 @@ from proxy.console.server import ConsoleServer
 from proxy.console.workers import Workers
 from proxy.dialects.registry import dialects
 from proxy.domain.errors import StoreError
-from proxy.gateway.assembly import Gateway, Parts, with_stored
+from proxy.gateway.assembly import Gateway, Parts
 from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.event_ids import event_id_source
 from proxy.gateway.services import GatewayLimits
@@ -37,6 +45,7 @@ from proxy.gateway.spool import Spool
 from proxy.ledger.audit import LimiterAudit
 from proxy.ledger.book import Book
 from proxy.ledger.database import Database, LedgerUnavailableError, open_database
+from proxy.ledger.directory.book import DirectoryBook, directory_book
 from proxy.ledger.directory.replica import DirectoryReplica
 from proxy.ledger.event_stream import EventStreams
 from proxy.ledger.rebuild import Rebuild
@@ -46,7 +55,7 @@ from proxy.ledger.worker_refusals import read_refusals
 from proxy.ledger.writer import Writer
 from proxy.limiter.address import parse_address
 from proxy.limiter.connection import RedisConnection
-from proxy.limiter.directory_channel import listen_forever
+from proxy.limiter.directory_channel import listen_forever, tell
 from proxy.limiter.generation import mark_all, read_generation, reopen, unmarked_partitions
 from proxy.limiter.keys import PARTITIONS
 from proxy.limiter.last_used import note_last_used
@@ -131,7 +140,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     store = await open_store(settings)
     database = await open_ledger(settings)
     directory = await read_directory(database, holder)
-    metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory)))
+    metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory.organizations)))
     tokens = TokenCounter(inline_chars_max=settings.tokenizer_thread_bytes)
     await tokens.start()
     known_dialects = dialects()
@@ -260,16 +269,44 @@ async def build_console(settings: Settings) -> Console:
         parse_address(settings.redis_url.get_secret_value()), timeout_ms=LEDGER_DEADLINE_MS, name="tallygate-ledger"
     )
     await link.open()
-    upkeep = build_upkeep(settings, database, link, lambda: with_stored(holder.current, directory))
+
+    def config() -> GatewayConfig:
+        return with_stored(holder.current, directory.organizations)
+
+    upkeep = build_upkeep(settings, database, link, config)
+    book = open_directory(settings, database, lambda: holder.current)
     return console_over(
         settings,
         store,
         monotonic_ms=monotonic_ms,
         holder=holder,
+        config=config,
         ledger=upkeep,
-        beside=(upkeep.run, partial(directory.follow_forever, lambda _changed: None)),
+        api=Api(directory_routes(book), DirectoryTokens(PlatformToken(platform_token_sha256(settings)), book.tokens)),
+        beside=(
+            upkeep.run,
+            partial(directory.follow_forever, lambda _changed: None),
+            partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake),
+            partial(write_last_used_forever, link, book.credentials),
+        ),
         on_close=partial(_close_all, link.close, database.close),
     )
+
+
+def open_directory(settings: Settings, database: Database, config: Callable[[], GatewayConfig]) -> DirectoryBook:
+    """What changes organizations, credentials and admin tokens, and tells the running processes of it."""
+    url = settings.redis_url.get_secret_value()
+    return directory_book(
+        database, config, now_ms=now_ms, random_bytes=secrets.token_bytes, on_committed=partial(tell, url) if url else _tell_nobody
+    )
+
+
+async def _tell_nobody() -> None:
+    """No store is known: whoever holds a copy finds the change at its next poll."""
+
+
+def directory_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
+    return (*organization_routes(book), *credential_routes(book), *token_routes(book), *audit_routes(book))
 
 
 def build_upkeep(settings: Settings, database: Database, store: RedisConnection, config: Callable[[], GatewayConfig]) -> Upkeep:
@@ -309,26 +346,37 @@ def console_over(
     *,
     monotonic_ms: Callable[[], int],
     holder: ConfigHolder | None = None,
+    config: Callable[[], GatewayConfig] | None = None,
     ledger: Upkeep | None = None,
+    api: Api | None = None,
     beside: Sequence[Callable[[], Coroutine[None, None, None]]] = (),
     on_close: Callable[[], Awaitable[None]] | None = None,
 ) -> Console:
-    """A console over any store."""
+    """A console over any store. config: with the organizations that do not lie in a file."""
     holder = holder or config_holder(settings)
+    in_force = holder
     workers = Workers(settings.data_dir / "metrics", workers=settings.workers, now_ms=monotonic_ms)
     readiness = Readiness(store=store, workers=workers)
     scrape = Scrape(
-        workers=workers, store=store, config=lambda: holder.current, version=product_version(), now_ms=now_ms, ledger=ledger
+        workers=workers,
+        store=store,
+        config=config or (lambda: in_force.current),
+        version=product_version(),
+        now_ms=now_ms,
+        ledger=ledger,
     )
-    server = ConsoleServer(scrape=scrape, readiness=readiness, token_sha256=admin_token_sha256(settings))
+    server = ConsoleServer(scrape=scrape, readiness=readiness, token_sha256=admin_token_sha256(settings), api=api)
     return Console(server=server, readiness=readiness, store=store, holder=holder, beside=beside, on_close=on_close)
 
 
 def admin_token_sha256(settings: Settings) -> bytes | None:
     """Digest of the admin token that /metrics asks for; None on loopback, where it asks for none."""
     host = settings.console_listen.rpartition(":")[0]
-    if host in {"127.0.0.1", "localhost", "[::1]"}:
-        return None
+    return None if host in {"127.0.0.1", "localhost", "[::1]"} else platform_token_sha256(settings)
+
+
+def platform_token_sha256(settings: Settings) -> bytes:
+    """Digest of the token of the settings, or of the one made at the first start: it may do everything."""
     token = settings.admin_token.get_secret_value()
     if token:
         return hashlib.sha256(token.encode()).digest()

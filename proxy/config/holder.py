@@ -1,11 +1,12 @@
 """The configuration in force, and its replacement while requests run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from proxy.config.model import GatewayConfig
 from proxy.config.upstream_catalogue import UpstreamCatalogue
 from proxy.domain.errors import ConfigError
+from proxy.domain.organization import Organization
 from proxy.domain.price import Price
 
 
@@ -54,3 +55,13 @@ class ConfigHolder:
             for family, models in catalogue.families.items():
                 families.setdefault(family, []).extend(models)
         self.current = replace(self._reviewed, prices=self._reviewed.prices.with_upstream(prices.values(), families))
+
+
+def with_stored(config: GatewayConfig, stored: Mapping[str, Organization]) -> GatewayConfig:
+    """The configuration with the organizations that do not lie in a file, by id.
+
+    The file's come last: where both have one, the file's holds, and of a Client ID or key in both too.
+    """
+    in_file = {organization.id for organization in config.organizations}
+    others = [organization for org, organization in stored.items() if org not in in_file]
+    return replace(config, organizations=(*others, *config.organizations)) if others else config

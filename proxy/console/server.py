@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
+from proxy.console.api_routes import Api
 from proxy.console.readiness import Readiness
 from proxy.console.scrape import Scrape
 from proxy.telemetry.exposition import render
@@ -28,9 +29,10 @@ class ConsoleServer:
 
     token_sha256   of the admin token; None where none is asked for. /metrics asks for it unless the console listens on loopback;
                    health is open to all, since it tells nothing that a port scan would not.
+    api            further routes, which ask for their own tokens wherever the console listens
     """
 
-    def __init__(self, *, scrape: Scrape, readiness: Readiness, token_sha256: bytes | None) -> None:
+    def __init__(self, *, scrape: Scrape, readiness: Readiness, token_sha256: bytes | None, api: Api | None = None) -> None:
         self._scrape = scrape
         self._readiness = readiness
         self._token_sha256 = token_sha256
@@ -38,6 +40,8 @@ class ConsoleServer:
         app.router.add_get("/metrics", self._metrics, allow_head=False)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
+        if api is not None:
+            api.add_to(app)
         app.on_response_prepare.append(_no_banner)
         self._runner = web.AppRunner(
             app,

@@ -5,14 +5,14 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 from aiohttp import ClientSession
 
 from proxy.config.directory import Directory
-from proxy.config.holder import ConfigHolder
+from proxy.config.holder import ConfigHolder, with_stored
 from proxy.config.jwt_issuer import JwtIssuer
 from proxy.config.model import AuthKind, GatewayConfig, OnDisconnect, Upstream
 from proxy.dialects.dialect import Dialect
@@ -131,7 +131,7 @@ class Gateway(GatewayServer):
         old = self.services.view
         view = view_of(config, self._parts, old)
         self.services.view = view
-        self._parts.on_config(with_stored(config, self._parts.stored))
+        self._parts.on_config(with_stored(config, self._parts.stored.organizations))
         for name, upstream in old.upstreams.items():
             if view.upstreams.get(name) is not upstream:
                 upstream.pool.close()
@@ -150,7 +150,7 @@ class Gateway(GatewayServer):
             else:
                 view.directory.put(organization)
         view.directory_changed()
-        self._parts.on_config(with_stored(view.config, stored))
+        self._parts.on_config(with_stored(view.config, stored.organizations))
 
     async def _hand_over_used(self) -> None:
         note = self._parts.note_used
@@ -181,7 +181,7 @@ def view_of(config: GatewayConfig, parts: Parts, old: View | None = None) -> Vie
     for name, upstream in config.upstreams.items():
         kept = None if old is None else old.upstreams.get(name)
         upstreams[name] = kept if kept is not None and kept.config == upstream else _client(upstream, parts)
-    directory = Directory(with_stored(config, parts.stored).organizations)
+    directory = Directory(with_stored(config, parts.stored.organizations).organizations)
     return View(
         config=config,
         routes=RouteTable(config.routes, {name: client.pool.address.path_prefix for name, client in upstreams.items()}),
@@ -190,13 +190,6 @@ def view_of(config: GatewayConfig, parts: Parts, old: View | None = None) -> Vie
         upstreams=upstreams,
         jwt=_jwt_identities(config, parts, directory, {} if old is None else _issuers(old)),
     )
-
-
-def with_stored(config: GatewayConfig, stored: StoredDirectory) -> GatewayConfig:
-    """The configuration with the organizations that do not lie in a file. The file's come last: where both have one, its holds."""
-    in_file = {organization.id for organization in config.organizations}
-    others = [organization for org, organization in stored.organizations.items() if org not in in_file]
-    return replace(config, organizations=(*others, *config.organizations)) if others else config
 
 
 def _jwt_identities(

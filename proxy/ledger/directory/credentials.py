@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, or_, select, update
 
 from proxy.config.directory import generate_key
 from proxy.config.section import is_identifier
@@ -20,6 +20,7 @@ from proxy.ledger.directory.schema import CREDENTIALS
 FIELDS: Final = ("name", "environment", "enabled", "expires", "capabilities", "models", *LIMIT_KEYS)
 OVERLAP_DEFAULT_MS: Final = 24 * 3_600_000
 OVERLAP_MAX_MS: Final = 90 * 86_400_000
+_NOTED_AT_ONCE: Final = 1_000  # rows of one transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +147,17 @@ class Credentials:
         async with self._changes.database.read() as connection:
             await the_organization(connection, org)
             return await credentials_of(connection, org)
+
+    async def note_used(self, at_ms: Mapping[str, int]) -> None:
+        """Note when credentials, by Client ID, were last used; an older time changes nothing. No change in the sense of the log."""
+        later = or_(CREDENTIALS.c.last_used_at_ms.is_(None), CREDENTIALS.c.last_used_at_ms < bindparam("at_ms"))
+        statement = (
+            update(CREDENTIALS).where(CREDENTIALS.c.id == bindparam("client_id"), later).values(last_used_at_ms=bindparam("at_ms"))
+        )
+        rows = [{"client_id": client_id, "at_ms": at} for client_id, at in sorted(at_ms.items())]
+        for start in range(0, len(rows), _NOTED_AT_ONCE):
+            async with self._changes.database.write() as connection:
+                await connection.execute(statement, rows[start : start + _NOTED_AT_ONCE])
 
     async def find(self, client_id: str) -> StoredCredential | None:
         """By Client ID alone, which is unique: for operators who do not know the organization."""
