@@ -1,4 +1,4 @@
-"""GET /api/organizations, /api/credentials and /api/capabilities: what there is to ask about. No key, no digest."""
+"""GET /api/credentials and /api/capabilities: what there is to ask about. No key, no digest."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -13,7 +13,7 @@ from proxy.console.api_scope import ORG, Scopes
 from proxy.console.api_spend import Money, money
 from proxy.console.api_times import instant_text
 from proxy.console.api_usage import CURSOR
-from proxy.domain.organization import Credential, Organization
+from proxy.domain.organization import Credential
 from proxy.domain.rate_limit import RateLimit
 from proxy.domain.spend_limit import SpendLimit
 
@@ -43,26 +43,6 @@ class SpendLimitLine(msgspec.Struct, frozen=True, kw_only=True):
     window_seconds: int | None
     warn_at: list[float]
     is_shadow: bool
-
-
-class OrganizationLine(msgspec.Struct, frozen=True, kw_only=True):
-    """With the limits in force, its plan's merged in. history_days: null for unlimited."""
-
-    id: str
-    name: str
-    plan: str
-    time_zone: str
-    api_access: bool
-    history_days: int | None
-    can_export: bool
-    credentials: int
-    rate_limits: list[RateLimitLine]
-    spend_limits: list[SpendLimitLine]
-
-
-class OrganizationsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    organizations: list[OrganizationLine]
-    next_cursor: str | None
 
 
 class CredentialLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,15 +92,6 @@ class DirectoryApi:
         return (
             ApiRoute(
                 method="GET",
-                path="/api/organizations",
-                handler=self._organizations,
-                summary="Organizations within the token's scope",
-                parameters=(ORG, _LIMIT, CURSOR),
-                answer=OrganizationsAnswer,
-                tag="directory",
-            ),
-            ApiRoute(
-                method="GET",
                 path="/api/credentials",
                 handler=self._credentials,
                 summary="Credentials of organizations",
@@ -138,19 +109,12 @@ class DirectoryApi:
             ),
         )
 
-    async def _organizations(self, call: ApiCall) -> OrganizationsAnswer:
-        ids = self._asked(call)
-        after, question = _after(call, "/api/organizations")
-        left = [org for org in ids if org > after]
-        page = left[: call.values["limit"]]
-        return OrganizationsAnswer(
-            organizations=[_organization(self._scopes.organization(call.access, org)) for org in page],
-            next_cursor=seal(page[-1], question) if len(left) > len(page) else None,
-        )
-
     async def _credentials(self, call: ApiCall) -> CredentialsAnswer:
+        """What is added or removed between two pages moves nothing: a position is a name, not a number."""
         ids = self._asked(call)
-        after, question = _after(call, "/api/credentials")
+        question = question_of("/api/credentials", call.values)
+        cursor: str | None = call.values["cursor"]
+        after = "" if cursor is None else unseal("cursor", cursor, question)
         after_org, _, after_credential = after.partition("\n")
         limit: int = call.values["limit"]
         found: list[Credential] = []
@@ -180,29 +144,6 @@ class DirectoryApi:
         if not named:
             return self._scopes.visible(call.access)
         return sorted(self._scopes.organization(call.access, org).id for org in named)
-
-
-def _after(call: ApiCall, path: str) -> tuple[str, str]:
-    """Where a page begins. What is added or removed between two pages moves nothing: a position is a name, not a number."""
-    question = question_of(path, call.values)
-    cursor: str | None = call.values["cursor"]
-    return "" if cursor is None else unseal("cursor", cursor, question), question
-
-
-def _organization(organization: Organization) -> OrganizationLine:
-    plan = organization.plan
-    return OrganizationLine(
-        id=organization.id,
-        name=organization.name,
-        plan=plan.id,
-        time_zone=organization.time_zone,
-        api_access=plan.api_access,
-        history_days=plan.history_days,
-        can_export=plan.export,
-        credentials=len(organization.credentials),
-        rate_limits=[_rate_limit(limit) for limit in plan.rate_limits],
-        spend_limits=[_spend_limit(limit) for limit in plan.spend_limits],
-    )
 
 
 def _credential(credential: Credential) -> CredentialLine:
