@@ -17,6 +17,7 @@ EXPIRED_MS: Final = 86_400_000  # how long an expired one waits for its late set
 ORGS_CACHED_MAX: Final = 100_000
 
 _REPEATED, _WIPED, _ENDED = 1, 2, 3  # what admit.lua and settle.lua answer beside 0, decided now
+_UNKNOWN = 3  # of settle.lua: the reservation is not known, so its demands are needed after all
 
 
 class RedisLimiter:
@@ -80,8 +81,11 @@ class RedisLimiter:
     async def _end(self, admission: AdmissionRequest, actual: Actual, *, release: bool) -> Settlement:
         wire.check_actual(actual)
         head = wire.encode_settle(admission, actual, release=release, ended_ms=self._ended_ms, memory_ms=self._expired_ms)
-        args = (self._time(), head, wire.encode_demands(admission), actual.event)
-        code, answer = await self._store.run(self._scripts.settle, self._keys_of(admission.org), args)
+        keys, time = self._keys_of(admission.org), self._time()
+        code, answer = await self._store.run(self._scripts.settle, keys, (time, head, b"", actual.event))
+        if code == _UNKNOWN:
+            args = (time, head, wire.encode_demands(admission), actual.event)
+            code, answer = await self._store.run(self._scripts.settle, keys, args)
         if code == _WIPED:
             raise _wiped(admission.org)
         return wire.decode_settlement(admission, answer, repeated=code == _REPEATED)

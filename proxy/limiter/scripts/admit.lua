@@ -90,25 +90,19 @@ local function note_pauses(spends)
 end
 
 local function answer_of(now, admitted, refusing, wait, granted, demands)
-  local words = {int(now), admitted and 1 or 0, refusing, wait == NEVER_MS and 0 or int(wait), int(granted)}
-  local function add(word) words[#words + 1] = int(word) end
+  local words = {format('%d,%d,%d,%d,%d', now, admitted and 1 or 0, refusing, wait == NEVER_MS and 0 or wait, granted)}
   for _, rate in ipairs(demands.rates) do
+    local left, reset_ms
     if rate.quantity == OPEN then
-      add(max(0, rate.capacity - rate.count))
-      add(0)
+      left, reset_ms = max(0, rate.capacity - rate.count), 0
     else
-      add(max(0, floor(rate.level / rate.window)))
-      add(rate.level >= rate.full and 0 or ceil((rate.full - rate.level) / rate.refill) + rate.at - now)
+      left = max(0, floor(rate.level / rate.window))
+      reset_ms = rate.level >= rate.full and 0 or ceil((rate.full - rate.level) / rate.refill) + rate.at - now
     end
-    add(rate.wait)
-    add(rate.fits and 0 or 1)
+    words[#words + 1] = format('%d,%d,%d,%d', left, reset_ms, rate.wait, rate.fits and 0 or 1)
   end
   for _, window in ipairs(demands.spends) do
-    add(window.spent)
-    add(window.held)
-    add(window.resume)
-    add(crossed(window))
-    add(window.fits and 0 or 1)
+    words[#words + 1] = format('%d,%d,%d,%d,%d', window.spent, window.held, window.resume, crossed(window), window.fits and 0 or 1)
   end
   return '[' .. table.concat(words, ',') .. ']'
 end

@@ -20,12 +20,9 @@ local NUMBER_MAX = 9007199254740991
 local REQUESTS, TOKENS, OPEN = 0, 1, 2
 local ROLLING = 0
 
--- A whole number as Redis should see it: Lua's own conversion drops digits above the 14th, and prints a negative zero.
-local function int(n)
-  n = n + 0
-  if n > -1e14 and n < 1e14 then return n end
-  return string.format('%.0f', n)
-end
+-- A whole number as text: Lua's own conversion drops digits above the 14th, prints a negative zero, and takes twice as long.
+local format = string.format
+local function int(n) return format('%d', n) end
 
 local function server_now()
   if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
@@ -33,7 +30,10 @@ local function server_now()
   return time[1] * 1000 + floor(time[2] / 1000)
 end
 
-local function keep(key) call('PEXPIRE', key, KEEP_MS) end
+-- At most once a day of each key: the append-only file would have a line of it for every exchange.
+local function keep(key)
+  if call('PTTL', key) < KEEP_MS - DAY_MS then call('PEXPIRE', key, KEEP_MS) end
+end
 
 local function schedule(org, member, at)
   call('ZADD', DUE, int(at), member)
@@ -121,7 +121,7 @@ local function roll(window, now, write)
   while first <= last do
     local stop = min(last, first + 255)
     local fields = {}
-    for i = first, stop do fields[#fields + 1] = window.key .. '|' .. int(i) end
+    for i = first, stop do fields[i - first + 1] = format('%s|%d', window.key, i) end
     local found = {}
     for i, amount in ipairs(call('HMGET', SPEND, unpack(fields))) do
       if amount then
@@ -161,16 +161,17 @@ local function load_windows(spends, now, write)
   for _, window in ipairs(spends) do
     local key = window.key
     local n = #fields
+    window.place = n
     fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = key .. '|spent', key .. '|held', key .. '|warned', key .. '|paused'
     if window.kind == ROLLING then
-      fields[n + 5], fields[n + 6], fields[n + 7] = key .. '|at', key .. '|at', key .. '|at'
+      fields[n + 5] = key .. '|at'
     else
       fields[n + 5], fields[n + 6], fields[n + 7] = key .. '|id', key .. '|start', key .. '|end'
     end
   end
   local stored = call('HMGET', SPEND, unpack(fields))
-  for i, window in ipairs(spends) do
-    local n = (i - 1) * 7
+  for _, window in ipairs(spends) do
+    local n = window.place
     window.spent, window.held = tonumber(stored[n + 1] or 0), tonumber(stored[n + 2] or 0)
     window.warned, window.paused = tonumber(stored[n + 3] or 0), tonumber(stored[n + 4] or 0)
     if window.kind == ROLLING then
@@ -278,20 +279,18 @@ local function record_of(text)
   head, at = line_at(text, 1)
   answer, at = line_at(text, at)
   demands, at = line_at(text, at)
-  local words = {}
-  for word in string.gmatch(head, '%S+') do words[#words + 1] = word end
+  local status, hold, cost, prompt, completion, time, more = string.match(head, '^(%S+) ?(%S*) ?(%S*) ?(%S*) ?(%S*) ?(%S*) ?(.*)$')
   local rest = {}
-  for i = 7, #words do rest[i - 6] = words[i] end
-  return {status = words[1], hold = tonumber(words[2]), cost = tonumber(words[3]), prompt = tonumber(words[4]),
-    completion = tonumber(words[5]), at = tonumber(words[6]), rest = rest, answer = answer, demands = demands, event = string.sub(text, at)}
+  for word in string.gmatch(more, '%S+') do rest[#rest + 1] = word end
+  return {status = status, hold = tonumber(hold), cost = tonumber(cost), prompt = tonumber(prompt), completion = tonumber(completion),
+    at = tonumber(time), rest = rest, answer = answer, demands = demands, event = string.sub(text, at)}
 end
 
 local function save_record(id, record)
-  local words = {record.status, int(record.hold), int(record.cost), int(record.prompt), int(record.completion), int(record.at)}
-  for _, word in ipairs(record.rest) do words[#words + 1] = word end
-  local text = table.concat(words, ' ') .. '\n' .. record.answer .. '\n' .. record.demands
-  if record.event then text = text .. '\n' .. record.event end
-  call('HSET', HOLDS, id, text)
+  local head = format('%s %d %d %d %d %d', record.status, record.hold, record.cost, record.prompt, record.completion, record.at)
+  if #record.rest > 0 then head = head .. ' ' .. table.concat(record.rest, ' ') end
+  local parts = {head, record.answer, record.demands, record.event}
+  call('HSET', HOLDS, id, table.concat(parts, '\n'))
 end
 
 -- Metrics totals of one (credential, capability): {name, amount, ...}; zeros are not written.

@@ -1,8 +1,9 @@
 -- settle.lua: replace a hold by what the exchange came to, and append its usage event, in one step. A release settles at zero.
 --
 -- ARGV     2 [reservation, release, cost, prompt, completion, cached, reasoning tokens, outcome, usage source, ended_ms, memory_ms, has spend]
---          3 demands (read only if the reservation is unknown)  4 event
--- Returns  {0, answer}, {1, answer} the first answer to a repeated call, {2, ''} if the store was wiped.
+--          3 demands, or empty: only a reservation that is unknown here needs them  4 event
+-- Returns  {0, answer}, {1, answer} the first answer to a repeated call, {2, ''} if the store was wiped, {3, ''} if the reservation
+--          is unknown and the demands were not sent: nothing was done, and the same call with them will be answered.
 --          answer: [settled_at_ms, over, late, unheld, (index of spend demand from 1, permille) of each threshold crossed ...]
 -- held: hold becomes spend. expired: the difference to its checkpoint is posted. unknown: the whole is posted, flagged.
 
@@ -12,6 +13,8 @@ if has_spend == 1 and call('EXISTS', GENERATION) == 0 then return {2, ''} end
 local text = call('HGET', HOLDS, id)
 local record = text and record_of(text) or nil
 if record and record.status == 'settled' then return {1, record.answer} end
+
+if not record and ARGV[3] == '' then return {3, ''} end
 
 local late, unheld = record ~= nil and record.status == 'expired', record == nil
 local demands = demands_of(record and record.demands or ARGV[3])
@@ -42,7 +45,7 @@ for i, window in ipairs(demands.spends) do
   end
   if reached > window.warned then call('HSET', SPEND, window.key .. '|warned', reached) end
 end
-if #demands.spends > 0 then keep(SPEND) end
+if #demands.spends > 0 and (late or unheld) then keep(SPEND) end   -- else the admission has just seen to it
 
 local over = unheld and 0 or max(0, cost - record.hold)
 local flags = {}
@@ -62,9 +65,9 @@ count(demands, {
   'overruns', over > 0 and 1 or 0, 'late_settlements', late and 1 or 0, 'unheld_settlements', unheld and 1 or 0,
 })
 
-local answer = {int(now), int(over), late and 1 or 0, unheld and 1 or 0}
-for _, word in ipairs(warnings) do answer[#answer + 1] = word end
-answer = '[' .. table.concat(answer, ',') .. ']'
+local answer = format('[%d,%d,%d,%d', now, over, late and 1 or 0, unheld and 1 or 0)
+for _, word in ipairs(warnings) do answer = answer .. ',' .. word end
+answer = answer .. ']'
 call('HSET', HOLDS, id, 'settled\n' .. answer)
 schedule(unheld and demands.org or nil, id, now + (late and memory_ms or ended_ms))
 if unheld then
