@@ -265,10 +265,7 @@ async def build_console(settings: Settings) -> Console:
     store = await build_store(settings)
     database = await open_ledger(settings)
     directory = await read_directory(database, holder)
-    link = RedisConnection(
-        parse_address(settings.redis_url.get_secret_value()), timeout_ms=LEDGER_DEADLINE_MS, name="tallygate-ledger"
-    )
-    await link.open()
+    link = await open_ledger_link(settings)
 
     def config() -> GatewayConfig:
         return with_stored(holder.current, directory.organizations)
@@ -307,6 +304,14 @@ async def _tell_nobody() -> None:
 
 def directory_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
     return (*organization_routes(book), *credential_routes(book), *token_routes(book), *audit_routes(book))
+
+
+async def open_ledger_link(settings: Settings) -> RedisConnection:
+    """The ledger's own connection to the limiter's store. Raises StoreError."""
+    address = parse_address(settings.redis_url.get_secret_value())
+    link = RedisConnection(address, timeout_ms=LEDGER_DEADLINE_MS, name="tallygate-ledger")
+    await link.open()
+    return link
 
 
 def build_upkeep(settings: Settings, database: Database, store: RedisConnection, config: Callable[[], GatewayConfig]) -> Upkeep:

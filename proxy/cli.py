@@ -18,8 +18,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from proxy.commands.audit import audit
 from proxy.commands.export import export
 from proxy.commands.invoice import invoice
+from proxy.commands.reprice import reprice
+from proxy.commands.usage import usage
 from proxy.config.settings import Settings, flag_name, load_settings, misspelt_variables, variable_name
 from proxy.domain.errors import ConfigError, StoreError
 
@@ -229,8 +232,11 @@ def show_version() -> None:
     click.echo(f"tallygate {version('tallygate')}")
 
 
+main.add_command(audit)
 main.add_command(export)
 main.add_command(invoice)
+main.add_command(reprice)
+main.add_command(usage)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from proxy.config.catalogue import PriceCatalogue
 from proxy.config.settings import load_settings
 from proxy.domain.errors import ConfigError, StoreError
 from proxy.domain.organization import Organization
@@ -29,6 +30,7 @@ class LedgerSession:
 
     database: "Database"
     organizations: Mapping[str, Organization]
+    prices: PriceCatalogue
     now_ms: int
 
     def organization(self, org: str, *, needs_export: bool) -> Organization:
@@ -58,7 +60,9 @@ async def open_session(flags: Mapping[str, Path | str | None]) -> AsyncIterator[
     try:
         stored = await read_directory(database, holder)
         in_files = {organization.id: organization for organization in holder.current.organizations}
-        yield LedgerSession(database=database, organizations={**stored.organizations, **in_files}, now_ms=now_ms())
+        yield LedgerSession(
+            database=database, organizations={**stored.organizations, **in_files}, prices=holder.current.prices, now_ms=now_ms()
+        )
     finally:
         await database.close()
 
