@@ -11,7 +11,7 @@ from proxy.console.api_errors import invalid_parameter
 from proxy.console.api_parameters import choice, integer
 from proxy.console.api_routes import ApiCall, ApiRoute
 from proxy.console.api_scope import Scopes, filters
-from proxy.console.api_times import at_ms, check_range, day_start_ms, instant, instant_text, local_date, time_zone
+from proxy.console.api_times import at_ms, check_range, day_start_ms, instant, instant_text, local_date, read_position, time_zone
 from proxy.console.api_usage import CURSOR, FILTERS, TO, zone_of
 from proxy.domain.money import usd_text
 from proxy.ledger.entry import Entry
@@ -103,9 +103,9 @@ class EventsApi:
             end = at_ms("to", values["to"], zone, default=self._now_ms() + 1)
             first_day = local_date(end, zone) - timedelta(days=DAYS_DEFAULT)
             start, cursor = at_ms("from", values["from"], zone, default=day_start_ms(first_day, zone)), ""
+            check_range(start, end)
         else:
             start, end, cursor = _position(unseal("cursor", values["cursor"], question))
-        check_range(start, end)
         query = EntriesQuery(
             scopes=self._scopes.history(organizations),
             from_ms=start,
@@ -129,12 +129,11 @@ class EventsApi:
 
 
 def _position(position: str) -> tuple[int, int, str]:
-    """The range and the ledger's own cursor."""
-    try:
-        start, end, cursor = position.split(" ")
-        return int(start), int(end), cursor
-    except ValueError:
-        raise invalid_parameter("cursor", "is not a cursor that an earlier page gave") from None
+    """The range and the ledger's own cursor. Raises ApiError."""
+    start, _, rest = position.partition(" ")
+    end, _, cursor = rest.partition(" ")
+    _, start_ms, end_ms = read_position("cursor", f"{start} {start} {end}", grain_ms=1)
+    return start_ms, end_ms, cursor
 
 
 def _line(entry: Entry, zone: str) -> EventLine:

@@ -58,13 +58,13 @@ def widened(from_ms: int, to_ms: int) -> tuple[int, int]:
     return from_ms - from_ms % QUARTER_MS, -(-to_ms // QUARTER_MS) * QUARTER_MS
 
 
-def read_position(name: str, position: str) -> tuple[int, int, int]:
+def read_position(name: str, position: str, *, grain_ms: int = MINUTE_MS) -> tuple[int, int, int]:
     """Where a page begins, and the range that it is of. Raises ApiError."""
     try:
         begin, start, end = map(int, position.split(" "))
     except ValueError:
         raise invalid_parameter(name, "is not a cursor that an earlier page gave") from None
-    if not TIME_MIN_MS <= start <= begin < end <= TIME_MAX_MS or any(at % MINUTE_MS for at in (begin, start, end)):
+    if not TIME_MIN_MS <= start <= begin < end <= TIME_MAX_MS or any(at % grain_ms for at in (begin, start, end)):
         raise invalid_parameter(name, "is not a cursor that an earlier page gave")
     return begin, start, end
 

@@ -68,12 +68,12 @@ class World:
     async def refuse(self, count: RefusalCount, at_ms: int) -> None:
         await self.book.add_refusals(f"test-{at_ms}", [count], at_ms=at_ms)
 
-    async def get(self, path: str, *, token: str | None = "platform", method: str = "GET", **query: Any) -> tuple[int, Any]:
+    async def get(self, path: str, *, token: str | None = "platform", **query: Any) -> tuple[int, Any]:  # noqa: S107
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         params = [(name.rstrip("_"), str(item)) for name, value in query.items() for item in _items(value)]
         assert self.session is not None
-        async with self.session.request(method, path, params=params, headers=headers) as answer:
-            return answer.status, await answer.json() if answer.content_length != 0 else None
+        async with self.session.get(path, params=params, headers=headers) as answer:
+            return answer.status, await answer.json()
 
     async def ok(self, path: str, **query: Any) -> Any:
         status, body = await self.get(path, **query)

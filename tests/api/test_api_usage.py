@@ -33,18 +33,22 @@ async def test_a_day_of_one_organization_is_shown_in_its_own_zone(world: World) 
     )
     (row,) = body["rows"]
     assert row["start"] == "2026-09-01T00:00:00-04:00"
-    assert row["usage"] == body["totals"] == {
-        "requests": 2,
-        "refused": 0,
-        "prompt_tokens": 200,
-        "completion_tokens": 40,
-        "total_tokens": 240,
-        "cached_tokens": 80,
-        "cache_write_tokens": 20,
-        "reasoning_tokens": 10,
-        "cost_nano_usd": 1_000_000,
-        "cost_usd": "0.001",
-    }
+    assert (
+        row["usage"]
+        == body["totals"]
+        == {
+            "requests": 2,
+            "refused": 0,
+            "prompt_tokens": 200,
+            "completion_tokens": 40,
+            "total_tokens": 240,
+            "cached_tokens": 80,
+            "cache_write_tokens": 20,
+            "reasoning_tokens": 10,
+            "cost_nano_usd": 1_000_000,
+            "cost_usd": "0.001",
+        }
+    )
 
 
 async def test_several_organizations_are_shown_in_utc(world: World) -> None:
@@ -78,9 +82,7 @@ async def test_list_parameters_may_have_brackets(world: World) -> None:
 
 
 async def test_refused_requests_are_counted_apart(world: World) -> None:
-    refusal = RefusalCount(
-        org="acme", credential="acme-prod", capability="chat", refused_by="spend_7d", status=429, requests=7
-    )
+    refusal = RefusalCount(org="acme", credential="acme-prod", capability="chat", refused_by="spend_7d", status=429, requests=7)
     await world.record([an_entry(1)])
     await world.refuse(refusal, NOW_MS - HOUR_MS)
 

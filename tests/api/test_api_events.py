@@ -1,0 +1,102 @@
+"""GET /api/events: entries page by page, and /api/credentials and /api/capabilities."""
+
+from dataclasses import replace
+
+import pytest
+from api_values import ACME, DAY_MS, NOW_MS, a_credential, an_entry
+from api_world import World
+
+from proxy.ledger.entry import Kind
+
+
+async def all_of(world: World, path: str, name: str, **query):
+    found, cursor = [], {}
+    while True:
+        page = await world.ok(path, **query, **cursor)
+        found += page[name]
+        if page["next_cursor"] is None:
+            return found
+        cursor = {"cursor": page["next_cursor"]}
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("limit", [1, 4, 1000])
+async def test_every_event_is_on_one_page(world: World, order: str, limit: int) -> None:
+    at = [NOW_MS - 1 - number // 3 * 1000 for number in range(20)]
+    await world.record([an_entry(number, settled_at_ms=at[number], org=("acme", "globex")[number % 2]) for number in range(20)])
+
+    events = await all_of(world, "/api/events", "events", order=order, limit=limit)
+
+    assert len({event["event_id"] for event in events}) == 20
+    times = [event["settled_at_ms"] for event in events]
+    assert times == sorted(times, reverse=order == "desc")
+
+
+async def test_events_that_come_while_paging_do_not_move_the_pages(world: World) -> None:
+    await world.record([an_entry(number, settled_at_ms=NOW_MS - number * 1000) for number in range(1, 5)])
+    first = await world.ok("/api/events", limit=2)
+    world.now_ms += 5000
+    await world.record([an_entry(99, settled_at_ms=NOW_MS + 1000)])
+
+    second = await world.ok("/api/events", limit=2, cursor=first["next_cursor"])
+    times = [event["settled_at_ms"] for event in first["events"] + second["events"]]
+    assert times == [NOW_MS - number * 1000 for number in range(1, 5)]
+
+
+async def test_an_event_tells_everything_but_secrets(world: World) -> None:
+    await world.record([an_entry(1, flags="unpriced,late", client_request_id="abc")])
+
+    (event,) = (await world.ok("/api/events", org="acme"))["events"]
+    assert event["settled_at"] == "2026-09-01T07:00:00-04:00"
+    assert (event["kind"], event["cost_usd"], event["cost_nano_usd"]) == (Kind.SETTLED, "0.0005", 500_000)
+    assert (event["flags"], event["model"], event["total_tokens"]) == (["unpriced", "late"], "gpt-4o", 120)
+
+
+async def test_events_filter_by_every_dimension(world: World) -> None:
+    await world.record([an_entry(1), an_entry(2, status=502, outcome="upstream_error", capability="search", endpoint="/s")])
+
+    for query in ({"status": 502}, {"outcome": "upstream_error"}, {"capability": "search"}, {"endpoint": "/s"}):
+        assert len((await world.ok("/api/events", **query))["events"]) == 1, query
+    assert len((await world.ok("/api/events", model="gpt-4o", credential="acme-prod"))["events"]) == 2
+
+
+async def test_events_beyond_a_plans_history_are_not_shown(world: World) -> None:
+    await world.record(
+        [an_entry(1, settled_at_ms=NOW_MS - 91 * DAY_MS), an_entry(2, org="globex", settled_at_ms=NOW_MS - 91 * DAY_MS)]
+    )
+
+    events = (await world.ok("/api/events", from_="2026-01-01"))["events"]
+    assert [event["org"] for event in events] == ["globex"]
+
+
+async def test_a_removed_credential_can_still_be_asked_about(world: World) -> None:
+    await world.record([an_entry(1, credential="acme-removed")])
+
+    assert len((await world.ok("/api/events", credential="acme-removed"))["events"]) == 1
+    status, _ = await world.get("/api/events", credential="acme-removed", token="platform", org="globex")
+    assert status == 404
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 1000])
+async def test_all_credentials_are_listed_without_their_keys(world: World, limit: int) -> None:
+    world.organizations["acme"] = replace(ACME, credentials=(*ACME.credentials, a_credential("acme-old", expires_at_ms=NOW_MS)))
+
+    found = await all_of(world, "/api/credentials", "credentials", limit=limit)
+
+    assert [item["id"] for item in found] == [
+        "acme-dev",
+        "acme-old",
+        "acme-prod",
+        "globex-dev",
+        "globex-prod",
+        "initech-dev",
+        "initech-prod",
+    ]
+    assert found[1]["expires_at"] == "2026-09-01T12:00:00Z"
+    assert not any("sha" in name for item in found for name in item)
+
+
+async def test_capabilities_tell_their_endpoints(world: World) -> None:
+    found = (await world.ok("/api/capabilities", token="one"))["capabilities"]
+    assert [item["name"] for item in found] == ["chat", "embeddings", "models"]
+    assert found[2]["endpoints"] == [{"method": "GET", "path": "/v1/models", "is_metered": False}]

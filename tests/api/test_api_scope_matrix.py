@@ -1,0 +1,126 @@
+"""Every endpoint under every scope: a token sees its organizations and no trace of the others."""
+
+import json
+
+import pytest
+from api_values import ACME, NOW_MS, TOKENS, an_entry
+from api_world import World
+
+ORGS = ("acme", "globex", "initech")
+START = NOW_MS // 1000 - 86_400
+# path, what it needs besides, the parameter that names an organization, the one that names a credential
+ENDPOINTS = [
+    (
+        "/v1/organization/usage/completions",
+        {"start_time": START, "group_by": ["project_id", "api_key_id"]},
+        "project_ids",
+        "api_key_ids",
+    ),
+    (
+        "/v1/organization/usage/completions",
+        {"start_time": START, "group_by": ["project_id", "api_key_id"], "bucket_width": "1m", "limit": 1440},
+        "project_ids",
+        "api_key_ids",
+    ),
+    ("/v1/organization/costs", {"start_time": START, "group_by": ["project_id", "api_key_id"]}, "project_ids", "api_key_ids"),
+    ("/api/usage", {"group_by": ["org", "credential"]}, "org", "credential"),
+    ("/api/events", {}, "org", "credential"),
+    ("/api/spend", {}, "org", "credential"),
+    ("/api/credentials", {}, "org", None),
+    ("/api/capabilities", {}, None, None),
+]
+
+
+@pytest.fixture
+async def filled(world: World) -> World:
+    await world.record([an_entry(number, org=org) for number, org in enumerate(ORGS)])
+    return world
+
+
+def visible(token: str) -> set[str]:
+    return {org for org in ORGS if TOKENS[token].sees(org)}
+
+
+def traces(body: object) -> set[str]:
+    """Organizations of which anything is to be seen in an answer: ids, names, credentials."""
+    text = json.dumps(body).lower()
+    return {org for org in ORGS if org in text}
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize(("path", "needs", "org_name", "credential_name"), ENDPOINTS)
+async def test_without_a_filter_exactly_the_scope_is_shown(filled: World, path, needs, org_name, credential_name, token) -> None:
+    status, body = await filled.get(path, token=token, **needs)
+
+    if path == "/api/spend" and len(visible(token)) != 1:
+        assert (status, body["error"]["param"]) == (400, "org")
+        assert traces(body) == set()
+        return
+    assert status == 200, body
+    assert traces(body) == (set() if org_name is None else visible(token))
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize(("path", "needs", "org_name", "credential_name"), ENDPOINTS)
+@pytest.mark.parametrize("org", ORGS)
+async def test_an_organization_can_be_named_only_within_the_scope(
+    filled: World, path, needs, org_name, credential_name, token, org
+) -> None:
+    if org_name is None:
+        pytest.skip("is about no organization")
+    status, body = await filled.get(path, token=token, **needs, **{org_name: org})
+
+    if org in visible(token):
+        assert status == 200, body
+        assert traces(body) == {org}
+    else:
+        unknown = await filled.get(path, token=token, **needs, **{org_name: "never-existed"})
+        assert (status, body) == unknown  # foreign and unknown are told apart by nothing
+        assert (status, body["error"]["param"]) == (404, org_name)
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize(("path", "needs", "org_name", "credential_name"), ENDPOINTS)
+@pytest.mark.parametrize("org", ORGS)
+async def test_a_credential_can_be_named_only_within_the_scope(
+    filled: World, path, needs, org_name, credential_name, token, org
+) -> None:
+    if credential_name is None or (path == "/api/spend" and token != "one"):
+        pytest.skip("names no credential, or needs an organization first")
+    status, body = await filled.get(path, token=token, **needs, **{credential_name: f"{org}-prod"})
+
+    if org in visible(token):
+        assert status == 200, body
+        assert traces(body) == {org}
+    else:
+        unknown = await filled.get(path, token=token, **needs, **{credential_name: "never-existed"})
+        assert (status, body) == unknown
+        assert (status, body["error"]["param"]) == (404, credential_name)
+
+
+@pytest.mark.parametrize("path", ["/api/usage", "/api/events", "/api/credentials"])
+async def test_a_cursor_of_another_token_shows_nothing_more(filled: World, path: str) -> None:
+    await filled.record([an_entry(number, org=org, settled_at_ms=NOW_MS - 200_000_000) for number, org in enumerate(ORGS, 10)])
+    cursor = (await filled.ok(path, limit=1))["next_cursor"]
+
+    status, body = await filled.get(path, token="one", cursor=cursor, limit=1000)
+    assert status == 200
+    assert traces(body) <= {"acme"}
+
+
+async def test_an_organization_that_is_gone_is_gone_for_everyone(filled: World) -> None:
+    del filled.organizations["acme"]
+
+    assert traces(await filled.ok("/api/usage", group_by="org")) == {"globex", "initech"}
+    assert (await filled.get("/api/usage", org="acme"))[0] == 404
+    assert traces(await filled.ok("/api/usage", group_by="org", token="one")) == set()
+
+
+async def test_a_scope_that_changes_counts_at_once(filled: World) -> None:
+    assert traces(await filled.ok("/api/usage", group_by="org", token="one")) == {ACME.id}
+    filled.tokens.known["one"] = TOKENS["gone"]
+    assert traces(await filled.ok("/api/usage", group_by="org", token="one")) == set()
+
+
+async def test_no_endpoint_is_missing_from_the_matrix(world: World) -> None:
+    assert {route.path for route in world.routes if not route.is_public} == {path for path, *_ in ENDPOINTS}
