@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import time
+from collections import ChainMap
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from proxy.config.shipped import shipped_directory
 from proxy.console.api_access import PlatformToken
 from proxy.console.api_audit import audit_routes
 from proxy.console.api_credentials import credential_routes
+from proxy.console.api_document import DocumentApi
 from proxy.console.api_organizations import organization_routes
 from proxy.console.api_routes import Api, ApiRoute
 from proxy.console.api_tokens import token_routes
@@ -34,9 +36,12 @@ from proxy.console.ports import Store
 from proxy.console.readiness import Readiness
 from proxy.console.scrape import Scrape
 from proxy.console.server import ConsoleServer
+from proxy.console.spend_windows import LimiterSpendWindows
+from proxy.console.usage_api import UsageSources, usage_routes
 from proxy.console.workers import Workers
 from proxy.dialects.registry import dialects
 from proxy.domain.errors import StoreError
+from proxy.domain.organization import Organization
 from proxy.gateway.assembly import Gateway, Parts
 from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.event_ids import event_id_source
@@ -279,7 +284,7 @@ async def build_console(settings: Settings) -> Console:
         holder=holder,
         config=config,
         ledger=upkeep,
-        api=Api(directory_routes(book), DirectoryTokens(PlatformToken(platform_token_sha256(settings)), book.tokens)),
+        api=build_api(settings, book, usage_sources(database, link, holder, directory)),
         beside=(
             upkeep.run,
             partial(directory.follow_forever, lambda _changed: None),
@@ -287,6 +292,30 @@ async def build_console(settings: Settings) -> Console:
             partial(write_last_used_forever, link, book.credentials),
         ),
         on_close=partial(_close_all, link.close, database.close),
+    )
+
+
+def build_api(settings: Settings, book: DirectoryBook, sources: UsageSources) -> Api:
+    """Every route of the API, and the document that describes them all."""
+    routes = (*usage_routes(sources), *directory_routes(book))
+    described = DocumentApi(routes, version=product_version()).routes()
+    return Api((*routes, *described), DirectoryTokens(PlatformToken(platform_token_sha256(settings)), book.tokens))
+
+
+def usage_sources(database: Database, link: RedisConnection, holder: ConfigHolder, directory: DirectoryReplica) -> UsageSources:
+    """What the usage API reads: the ledger, the limiter, and the organizations and routes in force."""
+    scripts = load_scripts()
+
+    def organizations() -> Mapping[str, Organization]:
+        in_file = {organization.id: organization for organization in holder.current.organizations}
+        return ChainMap(in_file, directory.organizations)  # where both have one, the file's holds
+
+    return UsageSources(
+        database=database,
+        windows=LimiterSpendWindows(link, scripts, RedisLimiter(link, scripts)),
+        organizations=organizations,
+        routes=lambda: holder.current.routes,
+        now_ms=now_ms,
     )
 
 
