@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -65,6 +66,7 @@ class Parts:
     oauth_timeout_ms: int
     now_ms: Callable[[], int]
     new_id: Callable[[], str]
+    clock: Callable[[], float] = time.perf_counter
     stored: StoredDirectory = field(default_factory=NoStoredDirectory)
     note_used: Callable[[Mapping[str, int]], Awaitable[None]] | None = None
     beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
@@ -94,6 +96,7 @@ class Gateway(GatewayServer):
             metrics=parts.metrics,
             limits=parts.limits,
             loop=loop,
+            clock=parts.clock,
             now_ms=parts.now_ms,
             new_id=parts.new_id,
         )

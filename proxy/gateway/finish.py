@@ -20,8 +20,8 @@ async def finish(live: LiveExchange, response: ClientResponse) -> None:
     relay, admission = live.relay, live.admission
     if relay is None or admission is None:
         raise RuntimeError("an exchange ends that was never admitted")
-    loop_time = live.services.loop.time
-    upstream_ended_at = loop_time()
+    clock = live.services.clock
+    upstream_ended_at = clock()
     if live.lifecycle.state is State.FORWARDED:
         live.apply(Event.UPSTREAM_REFUSED if relay.status >= 400 else Event.UPSTREAM_ENDED)
     elif live.lifecycle.state is State.ADMITTED:
@@ -36,7 +36,7 @@ async def finish(live: LiveExchange, response: ClientResponse) -> None:
     if relay.failure is not None:
         live.services.metrics.upstream_error(relay.failure.kind)
     _write_end(live, response, account)
-    ended_at = loop_time()
+    ended_at = clock()
     sent_at = live.sent_at if live.sent_at is not None else upstream_ended_at
     live.services.metrics.observe(
         live.capability,

@@ -27,6 +27,7 @@ async def forward(
         hide_usage=live.asked_usage,
         drains=upstream.drains,
         loop=live.services.loop,
+        clock=live.services.clock,
     )
     connection.begin(relay)
     if connection.transport is None:
@@ -53,7 +54,7 @@ async def forward(
         relay.on_failure(error.failure)
         return
     live.apply(Event.UPSTREAM_ACCEPTED)
-    live.sent_at = live.services.loop.time()
+    live.sent_at = live.services.clock()
     if up.wants_body:
         await _stream_up(live, request, connection, relay, up)
     await relay.ended

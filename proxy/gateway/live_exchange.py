@@ -78,7 +78,7 @@ class LiveExchange:
         self.id = services.new_id()
         self.method = method
         self.lifecycle = Exchange()
-        self.started_at = services.loop.time()
+        self.started_at = services.clock()
         self.started_at_ms = services.now_ms()
         self.sent_at: float | None = None
         self.client_request_id: str | None = None
@@ -232,7 +232,7 @@ class LiveExchange:
         if account.owed and account.price is None:
             flags = (*flags, "unpriced")
         organization, credential, route = self.organization, self.credential, self.route
-        loop_now = self.services.loop.time()
+        now = self.services.clock()
         first = relay.first_byte_at if relay is not None else None
         return _encode(
             UsageEvent(
@@ -249,7 +249,7 @@ class LiveExchange:
                 outcome=account.outcome,
                 stream=self.facts.stream if self.facts is not None else False,
                 started_at_ms=self.started_at_ms,
-                duration_ms=round((loop_now - self.started_at) * 1000),
+                duration_ms=round((now - self.started_at) * 1000),
                 first_byte_ms=None if first is None else round((first - self.started_at) * 1000),
                 prompt_tokens=counts.prompt,
                 completion_tokens=counts.completion,
@@ -322,7 +322,7 @@ class LiveExchange:
 
     def early_headers(self) -> list[Header]:
         """Our own headers of any answer, as far as they are known before its body."""
-        own_ms = ((self.sent_at or self.services.loop.time()) - self.started_at) * 1000
+        own_ms = ((self.sent_at or self.services.clock()) - self.started_at) * 1000
         headers: list[Header] = [
             (b"x-request-id", self.id.encode()),
             (b"server-timing", b"gateway;dur=%.3f" % own_ms),

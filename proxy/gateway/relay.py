@@ -6,6 +6,7 @@ exchange is settled: nothing that a client saw complete can be lost.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from proxy.dialects.dialect import Dialect, RequestFacts, ResponseMeter
@@ -50,6 +51,7 @@ class Relay:
         hide_usage: bool,
         drains: Drains | None,
         loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
     ) -> None:
         self.response = response
         self.connection: UpstreamConnection | None = None
@@ -67,6 +69,7 @@ class Relay:
         self.first_byte_at: float | None = None
         self.ended: asyncio.Future[None] = loop.create_future()
         self._loop = loop
+        self._clock = clock
         self._dialect = dialect
         self._facts = facts
         self._exchange: RelayedExchange | None = exchange
@@ -82,7 +85,7 @@ class Relay:
 
     def on_headers(self, status: int, headers: list[Header], *, keep_alive: bool, content_length: int | None) -> None:
         del keep_alive
-        self.first_byte_at = self._loop.time()
+        self.first_byte_at = self._clock()
         self.status = status
         self.headers = headers
         content_type = next((value for name, value in headers if name.lower() == b"content-type"), b"").decode("latin-1")

@@ -97,7 +97,10 @@ class View:
 
 @dataclass(slots=True, kw_only=True)
 class Services:
-    """See the module. view is replaced by a reload; everything else stays."""
+    """See the module. view is replaced by a reload; everything else stays.
+
+    clock   monotonic seconds, for durations: the loop's own time stands still within a turn and counts whole milliseconds on uvloop
+    """
 
     view: View
     limiter: Limiter
@@ -109,6 +112,7 @@ class Services:
     metrics: Observer
     limits: GatewayLimits
     loop: asyncio.AbstractEventLoop
+    clock: Callable[[], float]
     now_ms: Callable[[], int]
     new_id: Callable[[], str]
     used: UsedCredentials = field(default_factory=UsedCredentials)

@@ -42,6 +42,7 @@ async def test_a_chat_request_is_relayed_metered_and_settled(tmp_path: Path) -> 
         assert event["outcome"] == "success"
         assert headers["x-request-id"] == event["event_id"]
         assert headers["tallygate-usage-source"] == "upstream"
+        assert float(headers["server-timing"].removeprefix("gateway;dur=").split(",")[0]) > 0
         assert float(headers["tallygate-cost-usd"]) == event["cost_nano_usd"] / 1e9
         window = await harness.window()
         assert (window.spent_nano_usd, window.held_nano_usd) == (event["cost_nano_usd"], 0)
