@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from gateway_harness import ACME_KEY, OWN_KEY, running_gateway
+from hostile_upstream import JSON_BODY, saying, scripted, whole
 from raw_client import CHAT, KEY, ask, chat, converse
-from scripted_upstream import JSON_BODY, saying, scripted, whole
 
 UPSTREAM_KEY = "sk-upstream-CANARY"
 HOSTILE = b"".join(

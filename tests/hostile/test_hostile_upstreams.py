@@ -12,9 +12,9 @@ import pytest
 from aiohttp import ClientError, ClientSession
 from at_rest import come_to_rest
 from gateway_harness import ACME_KEY, running_gateway
+from hostile_upstream import JSON_BODY, Answering, saying, scripted, whole
 from openai import AsyncOpenAI
 from raw_client import BIG, CHAT, KEY, Answer, ask, asking, chat, connected
-from scripted_upstream import JSON_BODY, Answering, saying, scripted, whole
 
 from proxy.gateway.client_connection import ClientTimeouts
 
