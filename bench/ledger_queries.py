@@ -168,7 +168,7 @@ def questions(queries: UsageQueries) -> Iterator[tuple[str, Callable[[], Awaitab
 
 async def main(arguments: argparse.Namespace) -> None:
     arguments.directory.mkdir(parents=True, exist_ok=True)
-    database = open_database(arguments.database, arguments.directory)
+    database = open_database(arguments.database, arguments.directory, statement_seconds=3_600)
     await database.migrate()
     async with database.read() as connection:
         is_empty = (await connection.execute(text("SELECT 1 FROM entries LIMIT 1"))).first() is None

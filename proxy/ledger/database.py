@@ -4,6 +4,7 @@ SQLite: write-ahead log, synchronous=FULL, one connection that writes, others th
 PostgreSQL: entries are partitioned by month of their event id, whose first 12 digits are its time.
 """
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -110,7 +111,7 @@ class Database:
             await self._reader.dispose()
 
 
-def open_database(url: str, data_dir: Path) -> Database:
+def open_database(url: str, data_dir: Path, *, statement_seconds: int = STATEMENT_SECONDS) -> Database:
     """The database of a URL such as postgresql://user:password@host/name or sqlite:////path; empty: SQLite in the data directory.
 
     Connects on first use. Raises ConfigError, which never quotes the URL: it may hold a password.
@@ -123,7 +124,7 @@ def open_database(url: str, data_dir: Path) -> Database:
         case "sqlite" if parsed.database and parsed.database != ":memory:":
             return _open_sqlite(parsed.set(drivername="sqlite+aiosqlite"))
         case "postgresql" | "postgres":
-            return _open_postgresql(parsed.set(drivername="postgresql+asyncpg"))
+            return _open_postgresql(parsed.set(drivername="postgresql+asyncpg"), statement_seconds)
     raise ConfigError(("TALLYGATE_DATABASE_URL must begin with postgresql:// or sqlite:/// and a path",))
 
 
@@ -172,14 +173,14 @@ def _prepare_sqlite(engine: AsyncEngine, begin: str, pragmas: tuple[str, ...]) -
     event.listen(engine.sync_engine, "begin", begun)
 
 
-def _open_postgresql(url: URL) -> Database:
+def _open_postgresql(url: URL, statement_seconds: int) -> Database:
     options: dict[str, Any] = {
         "pool_pre_ping": True,
         "max_overflow": 0,
         "pool_timeout": CONNECT_SECONDS,
         "connect_args": {
             "timeout": CONNECT_SECONDS,
-            "command_timeout": STATEMENT_SECONDS,
+            "command_timeout": statement_seconds,
             "server_settings": {"application_name": "tallygate", "jit": "off", "timezone": "UTC"},
         },
     }
@@ -189,6 +190,7 @@ def _open_postgresql(url: URL) -> Database:
 
 
 def _upgrade(connection: Connection) -> None:
+    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)  # it tells at every start what it did not do
     config = Config()
     config.set_main_option("script_location", "proxy.ledger:migrations")
     config.attributes["connection"] = connection

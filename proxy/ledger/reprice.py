@@ -33,7 +33,7 @@ class RepriceQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepricedPage:
-    """cursor: the last event looked at, "" after the end. odd: events left as they are, since their counts contradict each other."""
+    """cursor: the last event looked at, "" after the end. odd: events left alone, since their counts contradict each other."""
 
     cursor: str
     looked_at: int

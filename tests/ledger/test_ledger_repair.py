@@ -1,0 +1,369 @@
+"""What is lost or wrong is found and put right: windows, rollups, prices, old entries."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from ledger_values import START_MS, a_fact, an_entry, assert_no_drift, sums
+from sqlalchemy import func, select, update
+
+from proxy.config.catalogue import PriceCatalogue
+from proxy.domain.admission import Actual, AdmissionRequest, Checkpoint, SpendDemand
+from proxy.domain.organization import Credential, Organization, Plan
+from proxy.domain.price import Price
+from proxy.domain.rate_limit import LimitScope
+from proxy.domain.spend_limit import SpendLimit, WindowKind
+from proxy.domain.token_counts import TokenCounts
+from proxy.gateway.terms import terms_of
+from proxy.ledger.audit import LedgerAudit, LimiterAudit
+from proxy.ledger.book import DAY_MS, Book
+from proxy.ledger.database import Database, month_partition
+from proxy.ledger.entry import Kind
+from proxy.ledger.event_stream import EventStreams
+from proxy.ledger.limiter_windows import windows_of
+from proxy.ledger.rebuild import Rebuild
+from proxy.ledger.reprice import RepriceQuery, Repricing
+from proxy.ledger.retention import Retention, visible_from_ms
+from proxy.ledger.schema import ENTRIES, ROLLUP_1H, ROLLUP_15M, SPEND_BUCKETS
+from proxy.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
+from proxy.ledger.writer import Writer
+from proxy.limiter.connection import RedisConnection
+from proxy.limiter.generation import (
+    RestoreRefusedError,
+    last_event_id,
+    mark_all,
+    mark_partition,
+    restore_window,
+    unmarked_partitions,
+)
+from proxy.limiter.keys import partition_of
+from proxy.limiter.redis_limiter import RedisLimiter
+from proxy.limiter.script import Scripts, load_scripts
+
+WEEK = SpendLimit(name="spend_7d", limit_nano_usd=10**12)
+EACH = SpendLimit(name="spend_each", limit_nano_usd=10**12, scope=LimitScope.CREDENTIAL, window_ms=86_400_000)
+MONTH = SpendLimit(name="spend_month", limit_nano_usd=10**12, kind=WindowKind.CALENDAR_MONTH, window_ms=0)
+DIGEST = bytes(32)
+
+
+def an_organization(
+    org: str = "acme", *, history_days: int | None = 90, limits: Sequence[SpendLimit] = (WEEK, EACH, MONTH)
+) -> Organization:
+    credentials = tuple(Credential(id=f"{org}-{name}", org=org, key_sha256=DIGEST) for name in ("prod", "test"))
+    plan = Plan(id="paid", spend_limits=tuple(limits), history_days=history_days)
+    return Organization(id=org, name=org, plan=plan, time_zone="America/New_York", credentials=credentials)
+
+
+ORGANIZATIONS = (an_organization("acme"), an_organization("beta"))
+
+
+def test_windows_have_the_keys_that_admission_uses() -> None:
+    organization = an_organization()
+    own = replace(organization.credentials[0], spend_limits=(replace(WEEK, name="own"),))
+    organization = replace(organization, credentials=(own, organization.credentials[1]))
+    found = {window.demand.key for window in windows_of(organization, START_MS)}
+    used = {key for credential in organization.credentials for key, _ in terms_of(organization, credential, "chat").spend}
+
+    assert found == used
+
+
+class LimiterAtWork:
+    """The real limiter on a real Valkey, a writer, and everything that repairs."""
+
+    def __init__(self, store: RedisConnection, database: Database) -> None:
+        self.store, self.database = store, database
+        self.scripts: Scripts = load_scripts()
+        self.limiter = RedisLimiter(store, self.scripts)
+        self.writer = Writer(EventStreams(store, "one"), Book(database), now_ms=lambda: START_MS, loop_time=lambda: 0.0)
+        self.number = 0
+
+    async def now_ms(self) -> int:
+        seconds, micros = await self.store.command(b"TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def rebuild(self) -> int:
+        now = await self.now_ms()
+        return await Rebuild(
+            self.database,
+            self.store,
+            self.scripts,
+            organizations=lambda: ORGANIZATIONS,
+            now_ms=lambda: now,
+            new_generation=lambda: "rebuilt",
+        ).step()
+
+    async def drifts(self) -> list[Any]:
+        audit, now = LimiterAudit(self.database, self.store, self.scripts), await self.now_ms()
+        return [drift async for _, found in audit.windows(ORGANIZATIONS, now) for drift in found]
+
+    async def demands(self, org: Organization, credential: str) -> tuple[SpendDemand, ...]:
+        now = await self.now_ms()
+        return tuple(window.demand for window in windows_of(org, now) if window.credential in {None, credential})
+
+    async def admit(self, org: Organization, credential: str) -> AdmissionRequest:
+        self.number += 1
+        now = await self.now_ms()
+        fact = a_fact(self.number, org=org.id, credential=credential, started_at_ms=now)
+        request = AdmissionRequest(
+            reservation_id=fact.event_id,
+            org=org.id,
+            rate=(),
+            spend=await self.demands(org, credential),
+            hold_nano_usd=1_000,
+            hold_min_nano_usd=1_000,
+            floor_nano_usd=0,
+            lease_ms=30_000,
+            event=msgspec.json.encode(fact),
+            totals=(credential, "chat"),
+        )
+        await self.limiter.admit(request)
+        return request
+
+    async def spend(self, org: Organization, credential: str, nano_usd: int) -> None:
+        request = await self.admit(org, credential)
+        await self.limiter.settle(
+            request, Actual(cost_nano_usd=nano_usd, prompt_tokens=1, completion_tokens=1, event=request.event)
+        )
+
+    async def spent(self) -> list[int]:
+        found = []
+        for organization in ORGANIZATIONS:
+            for credential in organization.credentials:
+                demands = await self.demands(organization, credential.id)
+                found += [reading.spent_nano_usd for reading in await self.limiter.read_windows(organization.id, demands)]
+        return found
+
+
+@pytest.fixture
+async def at_work(redis_store: RedisConnection, database: Database) -> LimiterAtWork:
+    """Some spend of two organizations, stored."""
+    await mark_all(redis_store, "first")
+    found = LimiterAtWork(redis_store, database)
+    for index, organization in enumerate(ORGANIZATIONS):
+        for nano_usd in (100, 230, 7):
+            await found.spend(organization, f"{organization.id}-prod", nano_usd * (index + 1))
+            await found.spend(organization, f"{organization.id}-test", nano_usd)
+    await found.writer.drain()
+    return found
+
+
+async def test_ledger_and_limiter_agree_at_rest(at_work: LimiterAtWork) -> None:
+    assert await at_work.drifts() == []
+    assert sum(await at_work.spent()) > 0
+    await assert_no_drift(at_work.database)
+
+
+async def test_a_limiter_that_lost_its_data_is_closed_until_the_ledger_has_rebuilt_it(at_work: LimiterAtWork) -> None:
+    before = await at_work.spent()
+    await at_work.store.command(b"FLUSHALL")
+    assert len(await unmarked_partitions(at_work.store)) == 64
+
+    assert await at_work.rebuild() == 64
+    assert await unmarked_partitions(at_work.store) == ()
+    assert await at_work.spent() == before
+    assert await at_work.drifts() == []
+    assert await at_work.rebuild() == 0
+
+
+async def test_a_partition_opens_only_when_its_stream_is_stored(at_work: LimiterAtWork) -> None:
+    acme = ORGANIZATIONS[0]
+    await at_work.spend(acme, "acme-prod", 55)
+    before = await at_work.spent()
+    await at_work.store.command(b"DEL", b"tg:{p%02d}:generation" % partition_of("acme"))
+
+    assert await at_work.rebuild() == 0
+    await at_work.writer.drain()
+    assert await at_work.rebuild() == 1
+    assert await at_work.spent() == before
+
+
+async def test_a_window_is_not_restored_over_spend_that_the_ledger_does_not_know(at_work: LimiterAtWork) -> None:
+    """Two conditions, each of which stands between a slow rebuild and an overshoot."""
+    acme, partition = ORGANIZATIONS[0], partition_of("acme")
+    (demand, *_) = await at_work.demands(acme, "acme-prod")
+    last = await last_event_id(at_work.store, partition)
+    with pytest.raises(RestoreRefusedError, match="admits already"):
+        await restore_window(at_work.store, at_work.scripts, "acme", demand, [], after_event=last)
+
+    await at_work.spend(acme, "acme-prod", 55)
+    await at_work.store.command(b"DEL", b"tg:{p%02d}:generation" % partition)
+    with pytest.raises(RestoreRefusedError, match="another event"):
+        await restore_window(at_work.store, at_work.scripts, "acme", demand, [], after_event=last)
+
+
+async def test_a_late_settlement_leaves_no_drift(at_work: LimiterAtWork) -> None:
+    acme = ORGANIZATIONS[0]
+    request = await at_work.admit(acme, "acme-prod")
+    await at_work.limiter.checkpoint(
+        [Checkpoint(admission=request, cost_nano_usd=400, prompt_tokens=3, completion_tokens=9, event=request.event)]
+    )
+    later = await at_work.now_ms() + 40_000
+    swept = RedisLimiter(at_work.store, at_work.scripts, now_ms=lambda: later)
+    await swept.admit(
+        msgspec.structs.replace(request, reservation_id=request.reservation_id[:-1] + "f")
+    )  # collects the expired hold
+    await at_work.limiter.settle(request, Actual(cost_nano_usd=150, prompt_tokens=3, completion_tokens=2, event=request.event))
+    await at_work.writer.drain()
+
+    assert await at_work.drifts() == []
+    await assert_no_drift(at_work.database)
+
+
+async def test_a_window_that_lost_spend_is_found_and_repaired(at_work: LimiterAtWork) -> None:
+    before = await at_work.spent()
+    acme = ORGANIZATIONS[0]
+    (demand, *_) = await at_work.demands(acme, "acme-prod")
+    await restore_window(at_work.store, at_work.scripts, "acme", demand, [])
+    drifts = await at_work.drifts()
+    assert sum(drift.nano_usd for drift in drifts) == 2 * (100 + 230 + 7)
+
+    await at_work.store.command(b"DEL", b"tg:{p%02d}:generation" % partition_of("acme"))
+    await at_work.rebuild()
+
+    assert await at_work.drifts() == []
+    assert await at_work.spent() == before
+
+
+async def _ledger_drifts(database: Database) -> list[Any]:
+    audit = LedgerAudit(database)
+    found = [drift for org, day in await audit.days() for drift in await audit.day(org, day)]
+    return found + [drift for org in ("acme", "beta") for drift in await audit.postings(org, 0)]
+
+
+async def _some_days(book: Book) -> None:
+    entries = [
+        an_entry(number, settled_at_ms=START_MS + number * 7_000_000, started_at_ms=START_MS, org=("acme", "beta")[number % 2])
+        for number in range(60)
+    ]
+    late = an_entry(900, kind="late", settled_at_ms=START_MS + 9_000_000, cost_nano_usd=70, posted=20)
+    await book.record([*entries, an_entry(900, kind="expired", cost_nano_usd=50), late])
+
+
+async def test_an_audit_of_a_sound_ledger_finds_nothing(database: Database, book: Book) -> None:
+    await _some_days(book)
+
+    assert await _ledger_drifts(database) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [(ROLLUP_15M, "cost_nano_usd"), (ROLLUP_1H, "prompt_tokens"), (SPEND_BUCKETS, "posted_nano_usd"), (ENTRIES, "requests")],
+)
+async def test_an_audit_finds_any_edited_sum(database: Database, book: Book, table: Any, column: str) -> None:
+    await _some_days(book)
+    async with database.write() as connection:
+        key = (await connection.execute(select(*table.primary_key.columns).limit(1))).one()
+        same = [one == value for one, value in zip(table.primary_key.columns, key, strict=True)]
+        await connection.execute(update(table).where(*same).values({column: table.c[column] + 1}))
+
+    drifts = await _ledger_drifts(database)
+    assert {drift.amount for drift in drifts} == {column}
+    assert {abs(drift.found - drift.expected) for drift in drifts} == {1}
+
+
+async def test_what_is_beyond_the_history_goes_and_the_rest_still_adds_up(
+    database: Database, book: Book, queries: UsageQueries
+) -> None:
+    now = START_MS + 100 * DAY_MS
+    for org in ("acme", "beta"):
+        await book.record(
+            [
+                an_entry(number + ord(org[0]) * 10_000, org=org, settled_at_ms=START_MS + number * DAY_MS // 20)
+                for number in range(1_900)
+            ]
+        )
+    organizations = (an_organization("acme", history_days=30), an_organization("beta", history_days=None))
+    before = await sums(database)
+    retention = Retention(database, pause_seconds=0)
+    removed = await retention.purge(organizations, now)
+
+    visible = visible_from_ms(organizations[0], now)
+    async with database.read() as connection:
+        oldest = dict(
+            (await connection.execute(select(ENTRIES.c.org, func.min(ENTRIES.c.settled_at_ms)).group_by(ENTRIES.c.org))).all()
+        )
+    assert visible <= oldest["acme"] < visible + DAY_MS // 20
+    assert oldest["beta"] == START_MS
+    assert removed > 1_000
+    assert (await sums(database))["entries"] < before["entries"]
+    assert {name: found for name, found in (await sums(database)).items() if name.startswith("rollup")} == dict.fromkeys(
+        ("rollup_15m", "rollup_1h", "rollup_1d"), (await sums(database))["entries"]
+    )
+    assert await retention.purge(organizations, now) == 0
+    rows = await queries.usage(UsageQuery(scopes=(OrgScope(org="acme", visible_from_ms=visible),), from_ms=0, to_ms=2**42))
+    assert rows[0].usage.requests == (await sums(database))["entries"][0] - 1_900
+
+
+async def test_months_have_their_partitions_and_empty_ones_go(database: Database, book: Book) -> None:
+    await database.ensure_partitions(START_MS, START_MS)
+    await database.ensure_partitions(START_MS, START_MS + 40 * DAY_MS)
+    await book.record([an_entry()])
+    later = START_MS + 200 * DAY_MS
+    past = await database.past_partitions(later)
+    await Retention(database, pause_seconds=0).purge((an_organization(history_days=1),), later)
+
+    if database.dialect == "sqlite":
+        assert past == []
+    else:
+        assert past == ["entries_2026_08", "entries_2026_09", "entries_2026_10", "entries_2026_11", "entries_2026_12"]
+        assert await database.past_partitions(later) == []
+
+
+def test_a_months_partition_begins_and_ends_with_the_month() -> None:
+    name, low, high = month_partition((2026, 12))
+
+    assert name == "entries_2026_12"
+    assert (int(low, 16), int(high, 16)) == (1_796_083_200_000, 1_798_761_600_000)
+
+
+OLD = Price(model="gpt-4o", version="gpt-4o@2024", effective_ms=0, input=2_500_000, output=10_000_000, cached_input=1_250_000)
+NEW = replace(OLD, version="gpt-4o@2024b", input=2_000_000, cached_input=500_000)
+
+
+def _priced(number: int, price: Price, **changed: Any) -> Any:
+    counts = TokenCounts(prompt=100 + number, completion=20, cached=40, reasoning=5)
+    fields = {"prompt_tokens": 100 + number, "cost_nano_usd": price.cost_nano_usd(counts), "price_version": price.version}
+    return an_entry(number, **{**fields, **changed})
+
+
+async def test_a_corrected_price_is_entered_as_differences(database: Database, book: Book) -> None:
+    await book.record([_priced(number, OLD) for number in range(30)])
+    await book.record([_priced(40, OLD, request_model="other", response_model="other")])
+    query = RepriceQuery(model="gpt-4o", from_ms=START_MS, to_ms=START_MS + 1, orgs=frozenset({"acme"}))
+    repricing = Repricing(database, PriceCatalogue([NEW]))
+    expected = sum(_priced(number, NEW).cost_nano_usd for number in range(30)) + _priced(40, OLD).cost_nano_usd
+
+    before = await sums(database)
+    dry = await repricing.page(query, "", now_ms=START_MS, apply=False)
+    assert (dry.looked_at, len(dry.corrections)) == (31, 30)
+    assert await sums(database) == before
+
+    applied = await repricing.page(query, "", now_ms=START_MS + DAY_MS, apply=True)
+    assert applied.difference_nano_usd == dry.difference_nano_usd < 0
+    requests, prompt, *_, cost = await assert_no_drift(database)
+    assert (requests, prompt, cost) == (before["entries"][0], before["entries"][1], expected)
+    assert (await sums(database))["entries.posted"] == before["entries.posted"], "the limiter's windows keep what they took"
+    again = await repricing.page(query, "", now_ms=START_MS, apply=True)
+    assert again.corrections == ()
+
+
+async def test_a_correction_leaves_the_original_as_it_was(database: Database, book: Book) -> None:
+    original = _priced(1, OLD)
+    await book.record([original])
+    query = RepriceQuery(model="gpt-4o", from_ms=0, to_ms=2**42, orgs=frozenset({"acme"}))
+    (correction,) = (await Repricing(database, PriceCatalogue([NEW])).page(query, "", now_ms=START_MS + 5, apply=True)).corrections
+
+    assert (correction.kind, correction.sequence, correction.requests, correction.prompt_tokens) == (Kind.REPRICED, 1, 0, 0)
+    assert (correction.settled_at_ms, correction.entered_at_ms) == (original.settled_at_ms, START_MS + 5)
+    async with database.read() as connection:
+        kept = (await connection.execute(select(ENTRIES.c.cost_nano_usd).where(ENTRIES.c.sequence == 0))).scalar_one()
+    assert kept == original.cost_nano_usd
+
+
+async def test_marks_of_a_race_stay(redis_store: RedisConnection) -> None:
+    await mark_partition(redis_store, 3, "first")
+    await mark_partition(redis_store, 3, "second")
+
+    assert await redis_store.command(b"GET", b"tg:{p03}:generation") == b"first"
