@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -26,6 +27,8 @@ from proxy.simulator.server import running_simulator
 
 PATIENCE_SECONDS = 40.0
 IS_FULL = bool(os.environ.get("TALLYGATE_FULL"))  # longer variants
+_TOKENS = ("prompt_tokens", "completion_tokens")
+_WORDS = ("kind", "flags", "settled_at_ms", "cost_nano_usd", "posted_nano_usd", *_TOKENS)  # fields of a stream's entry
 KEY = "tg_acme-prod_acmesecret"
 # A busy machine is not what these tests are about: the store gets time to answer, unless a test asks for less.
 PATIENT_DEADLINES = {"TALLYGATE_STORE_DEADLINE_MS": "20000"}
@@ -79,7 +82,11 @@ class Stack:
         return self.children("proxy.processes.worker")
 
     def events(self) -> list[dict[str, Any]]:
-        return events_in(self.store)
+        """Every event told so far: what waits in the streams, and what the writer has moved into the ledger since."""
+        waiting = events_in(self.store)
+        stored = entries_in(self.data_dir / "ledger.db")
+        known = {(event["event_id"], event["_kind"]) for event in stored}
+        return [*stored, *(event for event in waiting if (event["event_id"], event["_kind"]) not in known)]
 
     def window(self, org: str = "acme", key: str = "org:spend_7d") -> dict[str, int]:
         return window_in(self.store, org, key)
@@ -106,6 +113,25 @@ def events_in(store: redis.Redis) -> list[dict[str, Any]]:
             event = json.loads(named.pop("event"))
             found.append(event | {f"_{name}": value for name, value in named.items()})
     return found
+
+
+def entries_in(ledger: Path) -> list[dict[str, Any]]:
+    """What the limiter told, as the SQL ledger keeps it, in the shape of `events_in`; its own corrections are left out."""
+    connection = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=20)
+    connection.row_factory = sqlite3.Row
+    try:
+        rows = connection.execute("SELECT * FROM entries WHERE kind NOT IN ('reversed', 'repriced') ORDER BY event_id, sequence")
+        found = [dict(row) for row in rows]
+    finally:
+        connection.close()
+    return [
+        {name: row[name] for name in row if name not in _WORDS} | {name: row[name] for name in _TOKENS} | _words(row)
+        for row in found
+    ]
+
+
+def _words(row: dict[str, Any]) -> dict[str, Any]:
+    return {f"_{name}": str(row[name]) for name in _WORDS}
 
 
 def window_in(store: redis.Redis, org: str = "acme", key: str = "org:spend_7d") -> dict[str, int]:
