@@ -18,10 +18,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from proxy.commands.apply import apply
 from proxy.commands.audit import audit
+from proxy.commands.changes import changes
+from proxy.commands.credentials import credentials
 from proxy.commands.export import export
 from proxy.commands.invoice import invoice
+from proxy.commands.orgs import orgs
 from proxy.commands.reprice import reprice
+from proxy.commands.tokens import tokens
 from proxy.commands.usage import usage
 from proxy.config.settings import Settings, flag_name, load_settings, misspelt_variables, variable_name
 from proxy.domain.errors import ConfigError, StoreError
@@ -235,6 +240,11 @@ def show_version() -> None:
 main.add_command(audit)
 main.add_command(export)
 main.add_command(invoice)
+main.add_command(orgs)
+main.add_command(credentials)
+main.add_command(tokens)
+main.add_command(apply)
+main.add_command(changes)
 main.add_command(reprice)
 main.add_command(usage)
 

@@ -40,6 +40,27 @@ def section_of(value: dict[str, Any], problems: FieldProblems) -> Section:
     return Section(Place("", 0, "", problems), node)
 
 
+def plain_value(node: yaml.Node | None) -> Any:
+    """The way back: what a node, read and found right, holds. A date stays the text that was written."""
+    if isinstance(node, yaml.MappingNode):
+        return {key.value: plain_value(value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [plain_value(item) for item in node.value]
+    if not isinstance(node, yaml.ScalarNode):
+        return None
+    match node.tag.rpartition(":")[2]:
+        case "int":
+            return int(node.value)
+        case "float":
+            return float(node.value)
+        case "bool":
+            return str(node.value).lower() == "true"
+        case "null":
+            return None
+        case _:
+            return str(node.value)
+
+
 def _node(value: Any, depth: int) -> yaml.Node:
     if depth > DEPTH_MAX:
         raise ValueError(f"is nested deeper than {DEPTH_MAX} levels")

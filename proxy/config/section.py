@@ -73,6 +73,10 @@ class Section:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
+    def node_of(self, key: str) -> yaml.Node | None:
+        """What stands at `key`, unread."""
+        return self._values.get(key)
+
     def is_mapping(self, key: str) -> bool:
         return isinstance(self._values.get(key), yaml.MappingNode)
 
@@ -203,16 +207,10 @@ class Section:
         if text is None:
             return None
         try:
-            instant = datetime.fromisoformat(f"{text}T00:00:00+00:00" if _DATE.fullmatch(text) else text)
-            since_epoch = instant - _EPOCH if instant.tzinfo else timedelta(-1)
-        except (ValueError, OverflowError):
-            since_epoch = timedelta(-1)
-        if since_epoch < timedelta(0):
-            self.place_of(key).problem(
-                f"must be a date such as 2026-01-31, or a time such as 2026-01-31T12:00:00Z, got {show(text)}"
-            )
+            return instant_ms(text)
+        except ValueError as error:
+            self.place_of(key).problem(str(error))
             return None
-        return since_epoch // timedelta(milliseconds=1)
 
     def money(self, key: str, parse: Callable[[str], int]) -> int | None:
         """USD as a quoted decimal, read by `parse`. YAML numbers are refused: 0.1 would pass through a float somewhere."""
@@ -291,6 +289,18 @@ def show(value: str) -> str:
 
 def is_identifier(text: str) -> bool:
     return _ID.fullmatch(text) is not None
+
+
+def instant_ms(text: str) -> int:
+    """Unix milliseconds of "2026-01-31" (its midnight, UTC) or "2026-01-31T12:00:00Z". Raises ValueError."""
+    try:
+        instant = datetime.fromisoformat(f"{text}T00:00:00+00:00" if _DATE.fullmatch(text) else text)
+        since_epoch = instant - _EPOCH if instant.tzinfo else timedelta(-1)
+    except (ValueError, OverflowError):
+        since_epoch = timedelta(-1)
+    if since_epoch < timedelta(0):
+        raise ValueError(f"must be a date such as 2026-01-31, or a time such as 2026-01-31T12:00:00Z, got {show(text)}")
+    return since_epoch // timedelta(milliseconds=1)
 
 
 def duration_ms(text: str) -> int:

@@ -1,8 +1,8 @@
 """/api/tokens: admin tokens, for those who may see all organizations."""
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
+from proxy.config.section import instant_ms
 from proxy.console.api_access import Access
 from proxy.console.api_body import read_object
 from proxy.console.api_errors import ApiError
@@ -82,10 +82,9 @@ def _instant_ms(given: Any) -> int | None:
     if given is None:
         return None
     try:
-        at = datetime.fromisoformat(given)
-        return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (TypeError, ValueError, OverflowError):
-        raise _invalid("expires", "must be a date such as 2027-01-31, or a time such as 2027-01-31T12:00:00Z") from None
+        return instant_ms(given if isinstance(given, str) else "")
+    except ValueError as error:
+        raise _invalid("expires", str(error)) from None
 
 
 def _invalid(param: str, text: str) -> ApiError:
