@@ -30,6 +30,7 @@ from proxy.console.api_routes import Api, ApiRoute
 from proxy.console.api_tokens import token_routes
 from proxy.console.console import Console
 from proxy.console.directory_access import DirectoryTokens
+from proxy.console.export_api import export_routes
 from proxy.console.last_used import write_last_used_forever
 from proxy.console.limiter_store import LimiterStore
 from proxy.console.ports import Store
@@ -37,7 +38,7 @@ from proxy.console.readiness import Readiness
 from proxy.console.scrape import Scrape
 from proxy.console.server import ConsoleServer
 from proxy.console.spend_windows import LimiterSpendWindows
-from proxy.console.usage_api import UsageSources, usage_routes
+from proxy.console.usage_api import UsageSources, scopes_over, usage_routes
 from proxy.console.workers import Workers
 from proxy.dialects.registry import dialects
 from proxy.domain.errors import StoreError
@@ -297,7 +298,8 @@ async def build_console(settings: Settings) -> Console:
 
 def build_api(settings: Settings, book: DirectoryBook, sources: UsageSources) -> Api:
     """Every route of the API, and the document that describes them all."""
-    routes = (*usage_routes(sources), *directory_routes(book))
+    exports = export_routes(scopes_over(sources), sources.database, now_ms=sources.now_ms)
+    routes = (*usage_routes(sources), *exports, *directory_routes(book))
     described = DocumentApi(routes, version=product_version()).routes()
     return Api((*routes, *described), DirectoryTokens(PlatformToken(platform_token_sha256(settings)), book.tokens))
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 FORMATS: Final = ("csv", "jsonl", "parquet")  # proxy.ledger.export.encoder.Format, without importing it for --help
 COUNT_MAX: Final = 1_000_000_000  # a progress bar that is longer is none
-DAY_MS: Final = 86_400_000
 
 
 @click.command(short_help="Write the ledger's entries as CSV, JSON Lines or Parquet.")
@@ -100,10 +99,10 @@ def _organizations(session: LedgerSession, orgs: Sequence[str], *, ignore_plan: 
 
 
 def _scope(organization: "Organization", now_ms: int, *, ignore_plan: bool) -> "OrgScope":
+    from proxy.ledger.retention import visible_from_ms
     from proxy.ledger.usage_queries import OrgScope
 
-    days = None if ignore_plan else organization.plan.history_days
-    return OrgScope(org=organization.id, visible_from_ms=0 if days is None else max(0, now_ms - days * DAY_MS))
+    return OrgScope(org=organization.id, visible_from_ms=0 if ignore_plan else visible_from_ms(organization, now_ms))
 
 
 async def _write(session: LedgerSession, selection: "Selection", encoder: "Encoder", file: BinaryIO) -> tuple[int, int]:

@@ -65,7 +65,7 @@ class ExportApi:
                 handler=self._export,
                 summary="Entries as CSV, JSON Lines or Parquet",
                 parameters=(_FORMAT, _FROM, TO, _AS_OF, time_zone(), *FILTERS),
-                media="text/csv",
+                media="*/*",  # which, the format says
                 tag="export",
             ),
         )
