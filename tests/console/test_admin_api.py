@@ -1,0 +1,304 @@
+"""The admin API over HTTP: what each token may see and change, and the shape of every refusal."""
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+
+from proxy.app import directory_routes
+from proxy.config.load import load_config
+from proxy.config.model import GatewayConfig
+from proxy.config.shipped import shipped_directory
+from proxy.console.api_access import PlatformToken
+from proxy.console.api_body import BODY_BYTES_MAX
+from proxy.console.api_routes import Api
+from proxy.console.directory_access import DirectoryTokens
+from proxy.console.last_used import write_last_used
+from proxy.dialects.registry import dialects
+from proxy.ledger.database import open_database
+from proxy.ledger.directory.book import DirectoryBook, directory_book
+from proxy.limiter.address import parse_address
+from proxy.limiter.connection import RedisConnection
+from proxy.limiter.last_used import note_last_used
+
+ROOT = "root-token"
+NOW = 1_800_000_000_000
+IN_FILE = {"id": "filed", "plan": "enterprise", "credentials": [{"id": "filed-prod", "key_sha256": "2c" * 32}]}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> GatewayConfig:
+    directory = tmp_path / "config"
+    directory.mkdir()
+    (directory / "organizations.yaml").write_text(yaml.safe_dump({"organizations": [IN_FILE]}))
+    return load_config(
+        directory,
+        shipped_dir=shipped_directory(),
+        known_dialects=frozenset(dialects()),
+        environ={},
+        default_url="https://up.example",
+    )
+
+
+@pytest.fixture
+async def book(tmp_path: Path, config: GatewayConfig) -> AsyncIterator[DirectoryBook]:
+    database = open_database("", tmp_path)
+    await database.migrate()
+    numbers = iter(range(1, 1_000_000))
+
+    async def tell() -> None:
+        return
+
+    yield directory_book(
+        database, lambda: config, now_ms=lambda: NOW, random_bytes=lambda size: next(numbers).to_bytes(size), on_committed=tell
+    )
+    await database.close()
+
+
+class Caller:
+    def __init__(self, client: TestClient) -> None:
+        self._client = client
+
+    async def __call__(self, method: str, path: str, body: Any = None, *, token: str = ROOT) -> tuple[int, Any]:
+        async with self._client.request(method, path, json=body, headers={"Authorization": f"Bearer {token}"}) as answer:
+            return answer.status, await answer.json()
+
+    async def raw(self, path: str, data: bytes) -> tuple[int, Any]:
+        async with self._client.post(path, data=data, headers={"Authorization": f"Bearer {ROOT}"}) as answer:
+            return answer.status, await answer.json()
+
+
+@pytest.fixture
+async def call(book: DirectoryBook, aiohttp_client: Callable[..., Awaitable[TestClient]]) -> Caller:
+    platform = PlatformToken(hashlib.sha256(ROOT.encode()).digest())
+    app = web.Application(client_max_size=1024)
+    Api(directory_routes(book), DirectoryTokens(platform, book.tokens)).add_to(app)
+    caller = Caller(await aiohttp_client(app))
+    for org in ("acme", "big"):
+        assert (await caller("POST", "/api/organizations", {"id": org, "plan": "enterprise"}))[0] == 201
+        assert (await caller("POST", f"/api/organizations/{org}/credentials", {"id": f"{org}-prod"}))[0] == 201
+    return caller
+
+
+async def a_token(call: Caller, **fields: Any) -> str:
+    status, made = await call("POST", "/api/tokens", {"name": "t", "access": "write"} | fields)
+    assert status == 201, made
+    return str(made["token"])
+
+
+async def test_a_write_answers_with_the_limits_in_effect(call: Caller) -> None:
+    status, made = await call(
+        "PATCH", "/api/organizations/acme", {"plan": "pay_as_you_go", "spend_limit": {"usd": "12.5"}, "time_zone": "Asia/Tokyo"}
+    )
+
+    assert status == 200
+    assert made["time_zone"] == "Asia/Tokyo"
+    assert made["effective"]["spend_limits"] == [
+        {"name": "spend_7d", "usd": "12.50", "window": "7d", "warn_at": [0.5, 0.8, 0.95], "per": "organization", "shadow": False}
+    ]
+    assert (await call("GET", "/api/organizations/acme"))[1] == made
+
+
+async def test_organizations_of_file_and_database_are_listed_in_pages(call: Caller) -> None:
+    _, first = await call("GET", "/api/organizations?limit=2")
+    _, rest = await call("GET", f"/api/organizations?limit=2&after={first['next_after']}")
+
+    assert [(item["id"], item["managed_by"]) for item in first["organizations"]] == [("acme", "database"), ("big", "database")]
+    assert [(item["id"], item["managed_by"]) for item in rest["organizations"]] == [("filed", "file")]
+    assert rest["next_after"] is None
+    assert (await call("GET", "/api/organizations/filed"))[1]["effective"]["api_access"] is True
+    assert (await call("GET", "/api/organizations/filed/credentials"))[1]["credentials"][0]["id"] == "filed-prod"
+    assert (await call("GET", "/api/organizations/filed/credentials/filed-prod"))[1]["managed_by"] == "file"
+
+
+async def test_a_key_is_in_the_answer_that_makes_it_and_in_no_other(call: Caller) -> None:
+    _, made = await call("POST", "/api/organizations/acme/credentials", {"id": "new", "capabilities": ["chat"]})
+    _, rotated = await call("POST", "/api/organizations/acme/credentials/new/rotate", {"overlap": "2h"})
+    assert made["api_key"].startswith("tg_new_")
+    assert rotated["api_key"] != made["api_key"]
+    assert rotated["old_key_until"] == "2027-01-15T10:00:00Z"
+
+    for path in (
+        "/api/organizations/acme/credentials/new",
+        "/api/organizations/acme/credentials",
+        "/api/audit",
+        "/api/organizations",
+    ):
+        text = repr(await call("GET", path))
+        for key in (made["api_key"], rotated["api_key"]):
+            assert key.rpartition("_")[2] not in text
+    assert (await call("POST", "/api/organizations/acme/credentials/new/revoke"))[1]["status"] == "revoked"
+    assert (await call("PATCH", "/api/organizations/acme/credentials/new", {"enabled": True}))[0] == 409
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code", "param"),
+    [
+        ("POST", "/api/organizations", {"id": "acme", "plan": "enterprise"}, 409, "conflict", "id"),
+        ("POST", "/api/organizations", {"id": "x", "plan": "gold"}, 400, "invalid_request", "plan"),
+        ("POST", "/api/organizations", {"id": "x", "plan": "enterprise", "colour": 1}, 400, "invalid_request", "colour"),
+        ("PATCH", "/api/organizations/filed", {"name": "x"}, 409, "managed_by_file", "id"),
+        ("GET", "/api/organizations/gone", None, 404, "not_found", None),
+        ("GET", "/api/organizations?colour=red", None, 400, "invalid_parameter", "colour"),
+        ("GET", "/api/organizations?limit=0", None, 400, "invalid_parameter", "limit"),
+        ("POST", "/api/organizations/acme/credentials", {"id": "x", "models": ["a b"]}, 400, "invalid_request", "models[0]"),
+        ("POST", "/api/organizations/acme/credentials/acme-prod/rotate", {"overlap": "soon"}, 400, "invalid_request", "overlap"),
+        ("POST", "/api/organizations/acme/credentials/acme-prod/rotate", {"overlap": "91d"}, 400, "invalid_request", "overlap"),
+        ("POST", "/api/organizations/acme/credentials/acme-prod/rotate", {"when": "now"}, 400, "invalid_request", "when"),
+        ("POST", "/api/tokens", {"name": "x", "access": "all"}, 400, "invalid_request", "access"),
+        ("POST", "/api/tokens", {"name": 1, "access": "read"}, 400, "invalid_request", "name"),
+        ("POST", "/api/tokens", {"name": "x", "access": "read", "organizations": "acme"}, 400, "invalid_request", "organizations"),
+        ("POST", "/api/tokens", {"name": "x", "access": "read", "expires": 5}, 400, "invalid_request", "expires"),
+        ("POST", "/api/tokens", {"name": "x", "access": "read", "orgs": []}, 400, "invalid_request", "orgs"),
+        ("POST", "/api/tokens/tok_x/revoke", None, 404, "not_found", None),
+    ],
+)
+async def test_every_refusal_has_a_code_and_names_the_field(
+    call: Caller, method: str, path: str, body: Any, status: int, code: str, param: str | None
+) -> None:
+    answered, answer = await call(method, path, body)
+
+    assert (answered, answer["error"]["code"], answer["error"]["param"]) == (status, code, param)
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"{", 400),
+        (b"[]", 400),
+        (b'{"id": "x", "id": "y"}', 400),
+        (b'{"a": NaN}', 400),
+        (b"[" * 100_000, 400),
+        (b" " * (BODY_BYTES_MAX + 1), 413),
+    ],
+)
+async def test_a_body_that_is_no_plain_object_is_refused(call: Caller, data: bytes, status: int) -> None:
+    answered, answer = await call.raw("/api/organizations", data)
+
+    assert answered == status
+    assert answer["error"]["code"] in {"invalid_body", "body_too_large"}
+
+
+EVERYTHING = [
+    ("GET", "/api/organizations"),
+    ("POST", "/api/organizations"),
+    ("GET", "/api/organizations/acme"),
+    ("PATCH", "/api/organizations/acme"),
+    ("DELETE", "/api/organizations/acme"),
+    ("GET", "/api/organizations/acme/credentials"),
+    ("POST", "/api/organizations/acme/credentials"),
+    ("GET", "/api/organizations/acme/credentials/acme-prod"),
+    ("PATCH", "/api/organizations/acme/credentials/acme-prod"),
+    ("POST", "/api/organizations/acme/credentials/acme-prod/rotate"),
+    ("POST", "/api/organizations/acme/credentials/acme-prod/revoke"),
+    ("GET", "/api/tokens"),
+    ("POST", "/api/tokens"),
+    ("POST", "/api/tokens/tok_x/revoke"),
+    ("GET", "/api/audit"),
+]
+
+
+def test_the_table_below_misses_no_route(book: DirectoryBook) -> None:
+    named = {"org": "acme", "credential": "acme-prod", "token": "tok_x"}
+
+    assert {(route.method, route.path.format(**named)) for route in directory_routes(book)} == set(EVERYTHING)
+
+
+@pytest.mark.parametrize(("method", "path"), EVERYTHING)
+async def test_no_route_answers_without_a_valid_token(call: Caller, method: str, path: str) -> None:
+    for token in ("", "wrong", "tga_wrong", "x" * 600):
+        assert (await call(method, path, {}, token=token))[0] == 401
+
+
+@pytest.mark.parametrize(("method", "path"), [(method, path) for method, path in EVERYTHING if method != "GET"])
+async def test_a_token_that_may_read_changes_nothing(call: Caller, method: str, path: str) -> None:
+    token = await a_token(call, access="read")
+    before = (await call("GET", "/api/audit"))[1]
+
+    status, answer = await call(method, path, {}, token=token)
+    assert (status, answer["error"]["code"]) == (403, "read_only_token")
+    assert (await call("GET", "/api/audit"))[1] == before
+
+
+@pytest.mark.parametrize(("method", "path"), [(method, path) for method, path in EVERYTHING if "acme" in path])
+async def test_another_organization_is_not_there_for_a_token_of_one(call: Caller, method: str, path: str) -> None:
+    token = await a_token(call, organizations=["big"])
+    status, answer = await call(method, path, {"name": "x"} if method == "PATCH" else {}, token=token)
+
+    assert (status, answer["error"]["code"]) == (404, "unknown_organization")
+    _, gone = await call(method, path.replace("acme", "never", 1), {"name": "x"} if method == "PATCH" else {}, token=token)
+    assert gone == answer  # the same for one that does not exist
+
+
+async def test_a_token_of_one_organization_runs_its_credentials_and_not_its_plan(call: Caller) -> None:
+    token = await a_token(call, organizations=["acme"])
+    assert [item["id"] for item in (await call("GET", "/api/organizations", token=token))[1]["organizations"]] == ["acme"]
+    assert (await call("POST", "/api/organizations/acme/credentials", {"id": "own"}, token=token))[0] == 201
+    assert (await call("PATCH", "/api/organizations/acme", {"name": "Acme Inc"}, token=token))[0] == 200
+    for method, path, body in (
+        ("PATCH", "/api/organizations/acme", {"plan": "enterprise"}),
+        ("PATCH", "/api/organizations/acme", {"name": "x", "rate_limits": []}),
+        ("DELETE", "/api/organizations/acme", {}),
+        ("POST", "/api/organizations", {"id": "more", "plan": "enterprise"}),
+        ("GET", "/api/tokens", None),
+        ("POST", "/api/tokens", {"name": "x", "access": "write"}),
+    ):
+        status, answer = await call(method, path, body, token=token)
+        assert (status, answer["error"]["code"]) == (403, "platform_token_needed")
+
+    _, log = await call("GET", "/api/audit?limit=2", token=token)
+    assert [entry["action"] for entry in log["entries"]] == ["organization.changed", "credential.created"]
+    assert {entry["actor"] for entry in log["entries"]} != {"platform"}
+    _, older = await call("GET", f"/api/audit?before={log['next_before']}", token=token)
+    assert {entry["organization"] for entry in older["entries"]} == {"acme"}
+
+
+async def test_a_revoked_token_ends_at_once(call: Caller) -> None:
+    token = await a_token(call)
+    assert (await call("GET", "/api/tokens", token=token))[0] == 200
+    (shown,) = (await call("GET", "/api/tokens"))[1]["tokens"]
+    assert "token" not in shown
+    assert (await call("POST", f"/api/tokens/{shown['id']}/revoke", token=token))[0] == 200
+    assert (await call("GET", "/api/tokens", token=token))[0] == 401
+
+
+async def test_last_use_reaches_the_database_and_never_goes_back(call: Caller, book: DirectoryBook, valkey_url: str) -> None:
+    store = RedisConnection(parse_address(valkey_url), timeout_ms=10_000)
+    await store.open()
+    await note_last_used(store, {"acme-prod": NOW, "gone": NOW})
+    await note_last_used(store, {"big-prod": NOW - 5})
+    assert await write_last_used(store, book.credentials) == 3
+    assert await write_last_used(store, book.credentials) == 0
+    await note_last_used(store, {"acme-prod": NOW - 1})
+    await write_last_used(store, book.credentials)
+    await store.close()
+
+    assert (await book.credentials.get("acme", "acme-prod")).stored.last_used_at_ms == NOW
+    assert (await book.credentials.get("big", "big-prod")).stored.last_used_at_ms == NOW - 5
+
+
+async def test_last_use_that_cannot_be_written_is_kept_for_later(
+    call: Caller, book: DirectoryBook, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RedisConnection(parse_address(valkey_url), timeout_ms=10_000)
+    await store.open()
+    await note_last_used(store, {"acme-prod": NOW})
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("the console died here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(book.credentials), "note_used", fail)
+        with pytest.raises(RuntimeError):
+            await write_last_used(store, book.credentials)
+    await note_last_used(store, {"big-prod": NOW})
+    assert await write_last_used(store, book.credentials) == 1
+    assert await write_last_used(store, book.credentials) == 1
+    await store.close()
+
+    assert (await book.credentials.get("acme", "acme-prod")).stored.last_used_at_ms == NOW
