@@ -43,6 +43,8 @@ def _windows(spend: dict[str, str]) -> dict[str, Any]:
     windows: dict[str, Any] = {}
     for name, text in spend.items():
         key, part = name.rsplit("|", 1)
+        if part == "walk":  # how a resume instant was found, which is no one's business
+            continue
         window = windows.setdefault(key, {"spent": 0, "held": 0, "warned": 0, "paused": 0, "posted": {}})
         if part.isdigit():
             window["posted"][int(part)] = int(text)

@@ -87,7 +87,9 @@ async def test_a_lost_reply_is_retried_once_and_applied_once(proxy: FaultProxy, 
 async def test_two_lost_replies_are_an_error_and_still_applied_once(proxy: FaultProxy, through: RedisConnection) -> None:
     limiter = RedisLimiter(through, load_scripts())
     await mark_all(through, "g1")
-    request = a_request("r1", 10)
+    first, request = a_request("r0", 10), a_request("r1", 10)
+    await limiter.admit(first)
+    await limiter.settle(first, an_actual())  # loads the script, else the lost reply would be that it is unknown
     await limiter.admit(request)
     proxy.drop_replies = 3  # settle, the greeting of the new connection, and what follows
     with pytest.raises(StoreError):

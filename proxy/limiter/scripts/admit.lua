@@ -48,7 +48,7 @@ local function spend_states(spends, now, least)
       if least > window.limit then
         window.wait = NEVER_MS
       else
-        if alone > 0 then window.resume = resume_at(window, alone + window.held, now) end
+        if alone > 0 then window.resume = resume_at(window, alone + window.held, now, true) end
         window.wait = window.resume > 0 and window.resume - now or OTHERS_MS
       end
     end

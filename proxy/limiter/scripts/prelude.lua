@@ -5,7 +5,7 @@
 --
 -- rates  <key>|l level of a token bucket in units * window_ms, <key>|t its time in ms; <key>|n open requests
 -- spend  <key>|spent, |held, |at (newest 5-minute bucket seen), |<n> one bucket; a calendar month has |id, |start, |end instead
---        of buckets; |warned the highest threshold told, |paused the resume instant of the last refusal
+--        of buckets; |warned the highest threshold told, |paused the resume instant of the last refusal, |walk how it was found
 -- holds  <reservation>: text, see `held` and `expired` below; after the end "settled\n<answer>"
 -- due    <reservation> at its lease's end, or at the end of its memory; w|<buckets>|<key> and b|<refill>|<full>|<key> when an
 --        idle window or bucket can be dropped
@@ -16,6 +16,7 @@ local GENERATION, EVENTS, ORGS, RATES, HOLDS, DUE, SPEND, TOTALS = unpack(KEYS)
 local call, floor, ceil, max, min = redis.call, math.floor, math.ceil, math.max, math.min
 local BUCKET_MS, DAY_MS = 300000, 86400000
 local KEEP_MS = 400 * DAY_MS       -- of every key of an organization after its last use: collects garbage, decides nothing
+local WALK_NOTED = 64               -- buckets that a refusal walks through before it is worth a note
 local NUMBER_MAX = 9007199254740991
 local REQUESTS, TOKENS, OPEN = 0, 1, 2
 local ROLLING = 0
@@ -197,25 +198,67 @@ local function open_window(org, window, now)
   end
 end
 
--- The instant at which `need` of what is spent has left the window, to the bucket; -1 if all of it is not enough, or if the
--- period's end is past and the next one unknown.
-local function resume_at(window, need, now)
-  if need > window.spent then return -1 end
-  if window.kind ~= ROLLING then return window.ends > now and window.ends or -1 end
-  local first, last, step, freed = window.at - window.buckets + 1, window.at, 32, 0
-  while first <= last do
-    local stop = min(last, first + step - 1)
-    local fields = {}
-    for i = first, stop do fields[#fields + 1] = window.key .. '|' .. int(i) end
-    for i, amount in ipairs(call('HMGET', SPEND, unpack(fields))) do
+-- Amounts of a rolling window's buckets `first` to `last`, as HMGET gives them.
+local function amounts_of(window, first, last)
+  local fields = {}
+  for i = first, last do fields[i - first + 1] = format('%s|%d', window.key, i) end
+  return call('HMGET', SPEND, unpack(fields))
+end
+
+-- The first bucket with which `need` has left, given that all up to `last` come to `sum`, which is enough; and the sum up to it.
+local function walk_back(window, need, last, sum)
+  local step, oldest = 32, window.at - window.buckets + 1
+  while last >= oldest do
+    local first = max(oldest, last - step + 1)
+    local amounts = amounts_of(window, first, last)
+    for i = last, first, -1 do
+      local before = sum - tonumber(amounts[i - first + 1] or 0)
+      if before < need then return i, sum end
+      sum = before
+    end
+    last, step = first - 1, 256
+  end
+end
+
+-- The same, given that all before `first` come to `sum`, which is not enough; nil if the whole window is not.
+local function walk_on(window, need, first, sum)
+  local step = 32
+  while first <= window.at do
+    local last = min(window.at, first + step - 1)
+    for i, amount in ipairs(amounts_of(window, first, last)) do
       if amount then
-        freed = freed + tonumber(amount)
-        if freed >= need then return (first + i - 1 + window.buckets) * BUCKET_MS end
+        sum = sum + tonumber(amount)
+        if sum >= need then return first + i - 1, sum end
       end
     end
-    first, step = stop + 1, 256
+    first, step = last + 1, 256
   end
-  return -1
+end
+
+-- The instant at which `need` of what is spent has left the window, to the bucket; -1 if all of it is not enough, or if the
+-- period's end is past and the next one unknown. A long walk is noted for the next refusal: `|walk` is "<newest bucket> <how many>
+-- <bucket> <sum up to it>". It holds while the first two do, since spend is added to the newest bucket alone, and a note is of an
+-- older one; who takes back from a bucket drops it.
+local function resume_at(window, need, now, write)
+  if need > window.spent then return -1 end
+  if window.kind ~= ROLLING then return window.ends > now and window.ends or -1 end
+  local start, sum = window.at - window.buckets + 1, 0
+  local note = call('HGET', SPEND, window.key .. '|walk')
+  if note then
+    local newest, buckets, noted, noted_sum = string.match(note, '^(%d+) (%d+) (%d+) (%d+)$')
+    if tonumber(newest) == window.at and tonumber(buckets) == window.buckets then start, sum = tonumber(noted) + 1, tonumber(noted_sum) end
+  end
+  local found
+  if sum >= need then
+    found, sum = walk_back(window, need, start - 1, sum)
+  else
+    found, sum = walk_on(window, need, start, sum)
+  end
+  if not found then return -1 end
+  if write and found < window.at and max(found - start, start - found) > WALK_NOTED then
+    call('HSET', SPEND, window.key .. '|walk', format('%d %d %d %d', window.at, window.buckets, found, sum))
+  end
+  return (found + window.buckets) * BUCKET_MS
 end
 
 -- The highest threshold at or below the spend, in thousandths of the limit; `thresholds` is {permille, amount, ...}, ascending.
@@ -243,6 +286,7 @@ local function post(org, window, amount, now, at)
     else
       at = tonumber(at)   -- a bucket that has left is gone, so nothing is taken back
       amount = max(amount, -tonumber(call('HGET', SPEND, window.key .. '|' .. int(at)) or 0))
+      call('HDEL', SPEND, window.key .. '|walk')
     end
   else
     at = window.at
@@ -359,7 +403,7 @@ local function drop_window_if_idle(member, buckets, key, now)
   end
   if spent_until > now or window.held > 0 then return schedule(nil, member, max(spent_until, now + DAY_MS)) end
   call('HDEL', SPEND, key .. '|spent', key .. '|held', key .. '|at', key .. '|id', key .. '|start', key .. '|end', key .. '|warned',
-    key .. '|paused')
+    key .. '|paused', key .. '|walk')
   call('ZREM', DUE, member)
 end
 

@@ -10,7 +10,7 @@ load_windows(demands.spends, now, false)
 local words = {}
 for _, window in ipairs(demands.spends) do
   local paused = window.paused > now and window.paused or 0
-  if window.spent >= window.limit and window.limit > 0 then paused = max(paused, resume_at(window, window.spent + 1 - window.limit, now)) end
+  if window.spent >= window.limit and window.limit > 0 then paused = max(paused, resume_at(window, window.spent + 1 - window.limit, now, false)) end
   words[#words + 1], words[#words + 2], words[#words + 3] = int(window.spent), int(window.held), int(paused)
 end
 return '[' .. table.concat(words, ',') .. ']'

@@ -15,6 +15,7 @@ load_windows(demands.spends, now, true)
 local window = demands.spends[1]
 post(demands.org, window, 0, now)
 if window.kind == ROLLING then
+  call('HDEL', SPEND, window.key .. '|walk')
   for index = window.at - window.buckets + 1, window.at do call('HDEL', SPEND, window.key .. '|' .. int(index)) end
 end
 local spent = 0
