@@ -18,6 +18,7 @@ from proxy.config.jwt_issuer import JwtIssuer
 from proxy.config.model import AuthKind, GatewayConfig, OnDisconnect, Upstream
 from proxy.dialects.dialect import Dialect
 from proxy.domain.errors import StoreError
+from proxy.domain.organization import Organization
 from proxy.gateway.catalogue_refresh import CatalogueRefresh
 from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.drains import Drains
@@ -45,10 +46,11 @@ _log = logging.getLogger(__name__)
 class Parts:
     """What a gateway is made of.
 
-    session     for what is not on the hot path (OAuth2 tokens, price catalogues)
-    note_used   takes when credentials were last used, now and then; raises StoreError. None: nobody wants to know
-    beside      further work for as long as the gateway serves
-    on_config   told of the configuration in force, with the organizations that do not lie in a file
+    session       for what is not on the hot path (OAuth2 tokens, price catalogues)
+    note_used     takes when credentials were last used, now and then; raises StoreError. None: nobody wants to know
+    beside        further work for as long as the gateway serves
+    on_config     told of the configuration in force, with the organizations that do not lie in a file
+    on_directory  told of organizations that changed since, as they were and as they are
     """
 
     holder: ConfigHolder
@@ -71,6 +73,7 @@ class Parts:
     note_used: Callable[[Mapping[str, int]], Awaitable[None]] | None = None
     beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     on_config: Callable[[GatewayConfig], None] = lambda _config: None
+    on_directory: Callable[[Sequence[Organization], Sequence[Organization]], None] = lambda _gone, _come: None
     on_close: Callable[[], Awaitable[None]] | None = None
 
 
@@ -146,14 +149,18 @@ class Gateway(GatewayServer):
         """Serve new exchanges with organizations as they are now."""
         view, stored = self.services.view, self._parts.stored
         in_file = {organization.id for organization in view.config.organizations}
+        gone, come = [], []
         for org in changed - in_file:
-            organization = stored.organizations.get(org)
-            if organization is None:
+            before, now = view.directory.organization(org), stored.organizations.get(org)
+            if before is not None:
+                gone.append(before)
+            if now is None:
                 view.directory.remove(org)
             else:
-                view.directory.put(organization)
+                come.append(now)
+                view.directory.put(now)
         view.directory_changed()
-        self._parts.on_config(with_stored(view.config, stored.organizations))
+        self._parts.on_directory(gone, come)
 
     async def _hand_over_used(self) -> None:
         note = self._parts.note_used

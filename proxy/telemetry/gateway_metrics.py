@@ -1,8 +1,10 @@
 """What a worker counts while it serves. A call is a dictionary look-up and an addition in shared memory, below a microsecond."""
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Final
 
+from proxy.domain.organization import Organization
 from proxy.telemetry.count_file import CountFile, CountsFullError
 from proxy.telemetry.labels import KnownLabels
 from proxy.telemetry.metrics import (
@@ -67,6 +69,10 @@ class GatewayMetrics:
         self._known = known
         self._refused.clear()
         self._answers.clear()
+
+    def follow(self, gone: Iterable[Organization], come: Iterable[Organization]) -> None:
+        """Take the labels of organizations that changed."""
+        self.know(self._known.followed(gone, come))
 
     def opened(self) -> None:
         self._cells[self._open] += 1

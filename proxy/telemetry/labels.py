@@ -1,7 +1,7 @@
 """Which label values may appear in metrics: those that configuration names. Anything a caller could choose becomes `other`."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Self
 
 from proxy.config.model import GatewayConfig
@@ -23,9 +23,19 @@ class KnownLabels:
     def of(cls, config: GatewayConfig) -> Self:
         return cls(
             organizations=frozenset(org.id for org in config.organizations),
-            credentials=frozenset((org.id, credential.id) for org in config.organizations for credential in org.credentials),
+            credentials=frozenset(_credentials(config.organizations)),
             capabilities=frozenset(route.capability for route in config.routes),
             limits=frozenset(name for org in config.organizations for name in _limit_names(org)) | frozenset(ErrorCode),
+        )
+
+    def followed(self, gone: Iterable[Organization], come: Iterable[Organization]) -> Self:
+        """After a change of the directory: without what is gone, with what has come in its place. Limits' names stay known."""
+        gone, come = tuple(gone), tuple(come)
+        return replace(
+            self,
+            organizations=self.organizations.difference(org.id for org in gone).union(org.id for org in come),
+            credentials=self.credentials.difference(_credentials(gone)).union(_credentials(come)),
+            limits=self.limits.union(name for org in come for name in _limit_names(org)),
         )
 
     def exchange(self, org: str, credential: str, capability: str) -> tuple[str, str, str]:
@@ -44,6 +54,10 @@ class KnownLabels:
 
     def limit(self, limit: str) -> str:
         return limit if limit in self.limits else OTHER
+
+
+def _credentials(organizations: Iterable[Organization]) -> Iterator[tuple[str, str]]:
+    return ((org.id, credential.id) for org in organizations for credential in org.credentials)
 
 
 def _limit_names(org: Organization) -> Iterator[str]:

@@ -19,7 +19,7 @@ from proxy.ledger.directory.rules import Rules
 from proxy.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION
 
 POLL_SECONDS: Final = 0.5  # how stale a copy can be while nobody tells of changes
-CHUNK: Final = 50  # organizations read at once, so that the event loop goes on in between
+CHUNK: Final = 20  # organizations read at once, so that the event loop goes on in between
 CHANGED_MAX: Final = 1_000  # organizations read one by one; when more have changed, all are read again
 _log = logging.getLogger(__name__)
 
