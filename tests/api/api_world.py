@@ -1,16 +1,17 @@
 """The usage API served over a real ledger, with a clock and a limiter that tests move."""
 
+import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
-from aiohttp import ClientSession, web
-from aiohttp.test_utils import TestServer
+from aiohttp import ClientSession
 from api_values import ACME, GLOBEX, INITECH, NOW_MS, ROUTES, TOKENS
 
 from proxy.console.api_access import AdminAccess
 from proxy.console.api_document import DocumentApi
 from proxy.console.api_routes import Api, ApiRoute
+from proxy.console.server import ConsoleServer
 from proxy.console.spend_windows import WindowOutlook
 from proxy.console.usage_api import UsageSources, usage_routes
 from proxy.domain.organization import Organization
@@ -97,12 +98,14 @@ async def served(database: Database) -> AsyncIterator[World]:
     )
     routes = usage_routes(sources)
     world.routes = (*routes, *DocumentApi(routes, version="1").routes())
-    app = web.Application()
-    Api(world.routes, world.tokens).add_to(app)
-    server = TestServer(app)
-    await server.start_server()
-    world.url = str(server.make_url("")).rstrip("/")
-    async with ClientSession(world.url) as session:
-        world.session = session
-        yield world
-    await server.close()
+    server = ConsoleServer(
+        scrape=cast("Any", None), readiness=cast("Any", None), token_sha256=None, api=Api(world.routes, world.tokens)
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        world.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        await server.start(listening)
+        async with ClientSession(world.url) as session:
+            world.session = session
+            yield world
+        await server.close()

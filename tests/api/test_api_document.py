@@ -1,0 +1,101 @@
+"""The OpenAPI document says what the endpoints do: schemathesis calls each with right and wrong parameters and judges the answers."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+import requests
+import schemathesis
+from api_values import NOW_MS, an_entry
+from api_world import World, served
+from hypothesis import HealthCheck, assume, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from proxy.console.server import HEADER_BYTES_MAX
+from proxy.ledger.database import open_database
+
+EXAMPLES = 100 if os.environ.get("CI") else 25
+LINE_BYTES_MAX = HEADER_BYTES_MAX - 200  # a longer request line is refused before any endpoint sees it
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    unsupported_method,
+    negative_data_rejection,
+]
+
+
+@pytest.fixture(scope="module")
+def api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API over a filled ledger, on a loop of its own thread: schemathesis calls it from plain code."""
+    ready, done = threading.Event(), asyncio.Event()
+    found: dict[str, object] = {}
+
+    async def run() -> None:
+        found["loop"] = asyncio.get_running_loop()
+        database = open_database("", tmp_path_factory.mktemp("ledger"))
+        await database.migrate()
+        async with served(database) as world:
+            await fill(world)
+            found["url"] = world.url
+            ready.set()
+            await done.wait()
+        await database.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    ready.wait(30)
+    yield str(found["url"])
+    found["loop"].call_soon_threadsafe(done.set)
+    thread.join(30)
+
+
+async def fill(world: World) -> None:
+    await world.record([an_entry(number, settled_at_ms=NOW_MS - number * 40_000_000, org="acme") for number in range(12)])
+
+
+PATHS = [
+    "/v1/organization/usage/completions",
+    "/v1/organization/costs",
+    "/api/usage",
+    "/api/spend",
+    "/api/events",
+    "/api/credentials",
+    "/api/capabilities",
+    "/api/openapi.json",
+]
+
+
+# Nothing can be wrong about a call of what takes no parameters and asks for no token.
+CALLS = [(path, mode) for path in PATHS for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)]
+CALLS.remove(("/api/openapi.json", GenerationMode.NEGATIVE))
+
+
+@pytest.mark.parametrize(("path", "mode"), CALLS)
+def test_every_endpoint_answers_as_the_document_says(api_url: str, path: str, mode: GenerationMode) -> None:
+    schema = schemathesis.openapi.from_url(f"{api_url}/api/openapi.json")
+    operation = schema[path]["GET"]
+
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def every_answer_conforms(case: schemathesis.Case) -> None:
+        prepared = requests.Request(**case.as_transport_kwargs(base_url=api_url)).prepare()
+        assume(len(prepared.url or "") < LINE_BYTES_MAX)
+        case.call_and_validate(base_url=api_url, headers={"Authorization": "Bearer platform"}, checks=CHECKS)
+
+    every_answer_conforms()
+
+
+def test_every_path_of_the_document_is_tried(api_url: str) -> None:
+    assert sorted(schemathesis.openapi.from_url(f"{api_url}/api/openapi.json").raw_schema["paths"]) == sorted(PATHS)
