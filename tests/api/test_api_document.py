@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the endpoints do: schemathesis calls each with right and wrong parameters and judges the answers."""
+"""The OpenAPI document says what the endpoints do: schemathesis calls each, rightly and wrongly, and judges the answers."""
 
 import asyncio
 import os
