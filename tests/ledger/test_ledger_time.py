@@ -49,6 +49,14 @@ def test_buckets_divide_a_range_without_gap_or_overlap(start: int, length: int, 
         assert edges[index] <= at < edges[index + 1]
 
 
+def test_a_change_within_an_hour_cuts_that_hour_in_two() -> None:
+    """Lord Howe's clock goes back by half an hour, at 15:00 UTC on 4 April 2026."""
+    change = round(datetime(2026, 4, 4, 15, tzinfo=UTC).timestamp()) * 1000
+    edges = bucket_edges(change - HOUR_MS, change + HOUR_MS, Bucket.HOUR, "Australia/Lord_Howe")
+
+    assert edges == [change - HOUR_MS, change, change + HOUR_MS // 2, change + HOUR_MS]
+
+
 @given(start=starts, days=st.integers(1, 40), zone=st.sampled_from(ZONES))
 def test_a_day_holds_the_instants_that_its_zone_says(start: int, days: int, zone: str) -> None:
     local = ZoneInfo(zone)
