@@ -23,14 +23,14 @@ from proxy.console.api_times import (
     time_zone,
     widened,
 )
-from proxy.console.usage_pages import UsagePages, buckets_at_most, cut_edges, edges_of
+from proxy.console.usage_pages import BucketUsage, UsagePages, buckets_at_most, cut_edges, edges_of
 from proxy.domain.money import usd_text
 from proxy.domain.organization import Organization
 from proxy.ledger.time_buckets import Bucket
 from proxy.ledger.usage_queries import Dimension, QueryTooLargeError, Usage, UsageQuery
 
 ROWS_DEFAULT: Final = 1_000
-ROWS_MAX: Final = 5_000
+ROWS_MAX: Final = 2_000
 DAYS_DEFAULT: Final = 30
 TOTAL: Final = "total"
 
@@ -160,20 +160,24 @@ class UsageApi:
             time_zone=zone,
             group_by=list(values["group_by"]),
             totals=sums_of(totals),
-            rows=[
-                UsageLine(
-                    start=instant_text(row.start_ms, zone),
-                    end=instant_text(row.end_ms, zone),
-                    start_ms=row.start_ms,
-                    end_ms=row.end_ms,
-                    group=dict(zip(values["group_by"], row.group, strict=True)),
-                    usage=sums_of(row.usage),
-                )
-                for of_bucket in page.buckets
-                for row in of_bucket.rows
-            ],
+            rows=[line for of_bucket in page.buckets if of_bucket.rows for line in _lines(of_bucket, values["group_by"], zone)],
             next_cursor=None if page.next_ms is None else seal(f"{page.next_ms} {start} {end}", question),
         )
+
+
+def _lines(bucket: BucketUsage, group_by: Sequence[str], zone: str) -> list[UsageLine]:
+    start, end = instant_text(bucket.start_ms, zone), instant_text(bucket.end_ms, zone)
+    return [
+        UsageLine(
+            start=start,
+            end=end,
+            start_ms=bucket.start_ms,
+            end_ms=bucket.end_ms,
+            group=dict(zip(group_by, row.group, strict=True)),
+            usage=sums_of(row.usage),
+        )
+        for row in bucket.rows
+    ]
 
 
 def zone_of(values: Mapping[str, Any], organizations: Sequence[Organization]) -> str:

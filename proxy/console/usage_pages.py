@@ -9,7 +9,7 @@ from proxy.ledger.time_buckets import Bucket, bucket_edges
 from proxy.ledger.usage_queries import OrgScope, QueryTooLargeError, Usage, UsageQueries, UsageQuery, UsageRow
 
 ORGS_AT_ONCE: Final = 250  # in one statement; with ten years of days in a zone with summer time it has 25,000 parameters
-BUCKET_ROWS_MAX: Final = 10_000
+BUCKET_ROWS_MAX: Final = 5_000
 FIRST_SLICE: Final = 8  # buckets
 SLICE_GROWTH: Final = 4  # while slices come back with few rows
 _AMOUNTS: Final = tuple(field.name for field in fields(Usage))

@@ -33,7 +33,7 @@ WRONG = [
     ("/api/usage", {"time_zone": ""}, "time_zone"),
     ("/api/usage", {"group_by": "colour"}, "group_by"),
     ("/api/usage", {"limit": "0"}, "limit"),
-    ("/api/usage", {"limit": "5001"}, "limit"),
+    ("/api/usage", {"limit": "2001"}, "limit"),
     ("/api/usage", {"limit": "1_0"}, "limit"),
     ("/api/usage", {"limit": "\u0663"}, "limit"),
     ("/api/usage", {"limit": "9" * 400}, "limit"),
