@@ -3,6 +3,8 @@
 import asyncio
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +20,7 @@ from proxy.config.load import load_config
 from proxy.config.shipped import shipped_directory
 from proxy.demo.callers import Caller, demo_callers, organizations_yaml
 from proxy.demo.counts import Counts, OrgCounts, gateway_counts, simulator_counts
+from proxy.demo.ledger_reading import LedgerReading, read_ledger
 from proxy.demo.stage import DemoError, Stage, fetch, fetch_json, running_stage
 from proxy.demo.traffic import CallerResult, send_traffic
 from proxy.dialects.registry import dialects
@@ -30,7 +33,7 @@ __all__ = ["DemoError", "run_demo"]
 
 
 def run_demo(*, requests: int, stays_up: bool) -> int:
-    """Run it; 0 if the two counts are equal. Raises DemoError."""
+    """Run it; 0 if all counts are equal. Raises DemoError."""
     if find_spec("openai") is None:
         raise DemoError("the demo's clients are the real openai SDK: pip install 'tallygate[demo]'")
     console = Console()
@@ -61,61 +64,91 @@ def _send(console: Console, stage: Stage, callers: tuple[Caller, ...], requests:
 
 
 def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: dict[str, CallerResult]) -> bool:
-    """The tables; whether the counts are equal."""
+    """The tables; whether all counts are equal."""
     config = load_config(
         None, shipped_dir=shipped_directory(), known_dialects=frozenset(dialects()), environ={}, default_url=stage.simulator_url
     )
-    counted, by_org = gateway_counts(fetch(f"{stage.console_url}/metrics"))
-    served = simulator_counts(fetch_json(f"{stage.simulator_url}/_sim/ledger"), config.prices)
+    records = [record for record in fetch_json(f"{stage.simulator_url}/_sim/ledger") if record["accepted"]]
+    served = simulator_counts(records, config.prices)
+    metered, by_org = gateway_counts(fetch(f"{stage.console_url}/metrics"))
+    ledger = read_ledger(stage, metered.requests)
     console.print()
     console.print(_organizations_table(callers, by_org, results))
-    console.print()
-    console.print(_comparison_table(counted, served))
     for caller in callers:
         for code, message in results[caller.org].refusals.items():
             console.print(
                 f"\n[bold]{caller.name}[/] was refused with [yellow]{escape(code)}[/]:\n  {escape(message)}", highlight=False
             )
-    return counted == served
+    console.print()
+    console.print(_comparison_table(ledger.counts, metered, served))
+    console.print()
+    console.print(_usage_table(ledger, served))
+    is_each_once = ledger.event_ids == Counter(record["request_id"] for record in records)
+    sources = ", ".join(f"{source} {count:,}" for source, count in sorted(ledger.sources.items(), key=lambda pair: -pair[1]))
+    verdict = "[green]each once[/]" if is_each_once else "[red]not each once[/]"
+    console.print(f"Events in the API: {ledger.event_ids.total():,} of {len(records):,}, {verdict}. Usage source: {sources}.")
+    return is_each_once and ledger.counts == metered == served
 
 
 def _organizations_table(callers: tuple[Caller, ...], by_org: dict[str, OrgCounts], results: dict[str, CallerResult]) -> Table:
-    table = Table(title="What each organization used", title_justify="left")
+    table = Table(title="What became of the requests", title_justify="left")
     for heading in ("Organization", "Plan"):
         table.add_column(heading)
-    for heading in ("Served", "Refused", "Tokens in", "Tokens out", "Spend USD"):
+    for heading in ("Served", "Refused"):
         table.add_column(heading, justify="right")
     for caller in callers:
-        counts = by_org.get(caller.org, OrgCounts())
         state = " [red]at its limit[/]" if ErrorCode.SPEND_LIMIT_EXCEEDED in results[caller.org].refusals else ""
         table.add_row(
             f"{caller.org}{state}",
             caller.plan,
-            f"{counts.served:,}",
+            f"{by_org.get(caller.org, OrgCounts()).served:,}",
             f"{sum(results[caller.org].statuses.values()) - results[caller.org].statuses[200]:,}",
-            f"{counts.prompt_tokens:,}",
-            f"{counts.completion_tokens:,}",
-            usd_text(counts.cost_nano_usd),
         )
     return table
 
 
-def _comparison_table(counted: Counts, served: Counts) -> Table:
-    table = Table(title="What the gateway counted, beside what the mock API served", title_justify="left")
+def _comparison_table(ledger: Counts, metered: Counts, served: Counts) -> Table:
+    table = Table(title="What was counted, beside what the mock API served", title_justify="left")
     table.add_column("")
-    for heading in ("Gateway", "Mock API", "Difference"):
+    for heading in ("Ledger", "Metrics", "Mock API", "Difference"):
         table.add_column(heading, justify="right")
-    for (name, ours), (_, theirs) in zip(counted.rows(), served.rows(), strict=True):
-        shown = (
-            (usd_text(ours), usd_text(theirs), usd_text(ours - theirs))
-            if name == "cost_nano_usd"
-            else (ours, theirs, ours - theirs)
-        )
-        colour = "green" if ours == theirs else "red"
+    for (name, stored), (_, shown), (_, theirs) in zip(ledger.rows(), metered.rows(), served.rows(), strict=True):
+        text = usd_text if name == "cost_nano_usd" else "{:,}".format
         label = "cost, USD" if name == "cost_nano_usd" else name.replace("_", " ")
-        cells = [cell if isinstance(cell, str) else f"{cell:,}" for cell in shown]
-        table.add_row(label, cells[0], cells[1], f"[{colour}]{cells[2]}[/]")
+        table.add_row(
+            label,
+            text(stored),
+            text(shown),
+            text(theirs),
+            _difference(max(stored, shown, theirs) - min(stored, shown, theirs), text),
+        )
     return table
+
+
+def _usage_table(ledger: LedgerReading, served: Counts) -> Table:
+    """The last word: the ledger by organization and capability, and its sum beside the mock API's."""
+    table = Table(title="Usage, read from the ledger through GET /api/usage", title_justify="left")
+    for heading in ("Organization", "Capability"):
+        table.add_column(heading)
+    for heading in ("Requests", "In", "Out", "USD"):
+        table.add_column(heading, justify="right")
+    for row in ledger.rows:
+        used = (row.requests, row.prompt_tokens, row.completion_tokens)
+        table.add_row(row.org, row.capability, *map("{:,}".format, used), usd_text(row.cost_nano_usd))
+    table.add_section()
+    ours, theirs = (
+        (counts.requests, counts.prompt_tokens, counts.completion_tokens, counts.cost_nano_usd)
+        for counts in (ledger.counts, served)
+    )
+    for name, amounts in (("Ledger", ours), ("Mock API", theirs)):
+        table.add_row(name, "", *map("{:,}".format, amounts[:3]), usd_text(amounts[3]))
+    apart = [mine - its for mine, its in zip(ours, theirs, strict=True)]
+    table.add_row("Difference", "", *(_difference(amount, "{:,}".format) for amount in apart[:3]), _difference(apart[3], usd_text))
+    return table
+
+
+def _difference(amount: int, text: Callable[[int], str]) -> str:
+    return f"[red]{text(amount)}[/]" if amount else f"[green]{text(amount)}[/]"
 
 
 def _stay(console: Console, stage: Stage, callers: tuple[Caller, ...]) -> None:
@@ -123,6 +156,8 @@ def _stay(console: Console, stage: Stage, callers: tuple[Caller, ...]) -> None:
     console.print("\nStill running, until Ctrl-C:")
     console.print(f"  gateway  {stage.gateway_url}   (OPENAI_BASE_URL={stage.gateway_url}/v1)", soft_wrap=True)
     console.print(f"  api key  {enterprise.api_key}   ({enterprise.name})", soft_wrap=True)
+    console.print(f"  console  {stage.console_url}/", soft_wrap=True)
+    console.print(f"  api      {stage.console_url}/api/usage   (Authorization: Bearer {stage.admin_token})", soft_wrap=True)
     console.print(f"  metrics  {stage.console_url}/metrics", soft_wrap=True)
     console.print(f"  ready    {stage.console_url}/readyz", soft_wrap=True)
     with suppress(KeyboardInterrupt):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,11 +29,12 @@ class DemoError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What runs. log: where the gateway's processes write."""
+    """What runs. admin_token: for the console's API. log: where the gateway's processes write."""
 
     gateway_url: str
     console_url: str
     simulator_url: str
+    admin_token: str = field(repr=False)
     log: Path
 
 
@@ -45,12 +47,14 @@ def running_stage(directory: Path, *, organizations: str, workers: int) -> Itera
     with contextlib.ExitStack() as stack:
         simulator_url = stack.enter_context(_simulator())
         gateway, console = _address(8080), _address(9090)
+        admin_token = "tga_" + secrets.token_hex(20)
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(PREFIX)},
             "TALLYGATE_LISTEN": gateway,
             "TALLYGATE_CONSOLE_LISTEN": console,
             "TALLYGATE_UPSTREAM_URL": simulator_url,
             "TALLYGATE_UPSTREAM_API_KEY": "the-mock-api-takes-any",
+            "TALLYGATE_ADMIN_TOKEN": admin_token,
             "TALLYGATE_DATA_DIR": str(directory / "data"),
             "TALLYGATE_CONFIG_DIR": str(config),
             "TALLYGATE_WORKERS": str(workers),
@@ -59,6 +63,7 @@ def running_stage(directory: Path, *, organizations: str, workers: int) -> Itera
             gateway_url=f"http://{gateway}",
             console_url=f"http://{console}",
             simulator_url=simulator_url,
+            admin_token=admin_token,
             log=directory / "serve.log",
         )
         log = stack.enter_context(stage.log.open("wb"))
@@ -69,13 +74,16 @@ def running_stage(directory: Path, *, organizations: str, workers: int) -> Itera
         yield stage
 
 
-def fetch(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own processes, over http
+def fetch(url: str, *, token: str = "") -> str:
+    """The body of an answer; `token` is sent as a bearer token if there is one."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - our own processes, over http
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
         return str(answer.read().decode())
 
 
-def fetch_json(url: str) -> Any:
-    return json.loads(fetch(url))
+def fetch_json(url: str, *, token: str = "") -> Any:
+    return json.loads(fetch(url, token=token))
 
 
 @contextmanager

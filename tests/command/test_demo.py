@@ -1,4 +1,4 @@
-"""The demo, whole: real processes, the real openai SDK, and two counts that must be equal."""
+"""The demo, whole: real processes, the real openai SDK, and counts that must be equal: ledger, metrics, mock API."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def test_the_demo_counts_exactly_what_the_mock_api_served_and_pauses_who_reached
         timeout=280,
         check=False,
         cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "COLUMNS": "140", "HOME": str(tmp_path), "PYTHONUTF8": "1"},
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "80", "HOME": str(tmp_path), "PYTHONUTF8": "1"},
     )
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -25,10 +25,15 @@ def test_the_demo_counts_exactly_what_the_mock_api_served_and_pauses_who_reached
             name, *cells = (cell.strip() for cell in line.strip("│").split("│"))
             rows[name] = cells
     for name in ("requests", "prompt tokens", "cached tokens", "completion tokens", "reasoning tokens"):
-        gateway, mock_api, difference = (int(cell.replace(",", "")) for cell in rows[name])
-        assert gateway == mock_api > 0
+        ledger, metrics, mock_api, difference = (int(cell.replace(",", "")) for cell in rows[name])
+        assert ledger == metrics == mock_api > 0
         assert difference == 0
-    assert rows["cost, USD"][0] == rows["cost, USD"][1]
+    assert len(set(rows["cost, USD"][:3])) == 1
+    assert rows["Ledger"] == rows["Mock API"]
+    assert rows["Difference"] == ["", "0", "0", "0", "0.00"]
+    events = int(rows["requests"][0])
+    assert f"Events in the API: {events:,} of {events:,}, each once. Usage source: upstream {events:,}." in ran.stdout
+    assert all(len(line) <= 80 and "…" not in line for line in ran.stdout.splitlines())
     assert "corner-bakery at its limit" in rows
     unwrapped = " ".join(ran.stdout.split())
     assert "access resumes at 20" in unwrapped
