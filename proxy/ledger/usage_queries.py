@@ -145,7 +145,7 @@ class UsageQueries:
         width = len(query.group_by)
         for row in rows:
             total = sums[bucket_of(edges, row[0]), tuple(map(str, row[1 : 1 + width]))]
-            total[:] = map(int.__add__, total, map(int, row[1 + width :]))
+            total[:] = map(int.__add__, total, row[1 + width :])
         return [
             UsageRow(
                 start_ms=max(edges[index], start),
