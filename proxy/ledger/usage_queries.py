@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, false, func, literal, select, tuple_, union_all
+from sqlalchemy import BigInteger, ColumnElement, Select, cast, false, func, literal, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.ledger.book import LEVELS, ORG_LENGTHS_MS, entry_of_row
@@ -231,9 +231,9 @@ def _part(query: UsageQuery, orgs: Sequence[str], length: int, run: range, local
     if table is ORG_ROLLUP:
         conditions.append(columns.length_ms == length)
     conditions += _matches(query.filters, {Dimension.ORG: columns.org})
-    statement = select(func.max(columns.bucket_ms), *group, *(func.sum(columns[name]) for name in ROLLUP_AMOUNTS)).where(
-        *conditions
-    )
+    # PostgreSQL adds bigints up to numerics, which cost a Decimal each on the way here.
+    sums = [cast(func.sum(columns[name]), BigInteger) for name in ROLLUP_AMOUNTS]
+    statement = select(func.max(columns.bucket_ms), *group, *sums).where(*conditions)
     if is_by_series:
         statement = statement.select_from(table.join(SERIES, SERIES.c.id == columns.series_id))
     keys = group if local is None else [(columns.bucket_ms + local[0]) // local[1], *group]
