@@ -83,10 +83,7 @@ class Stack:
 
     def events(self) -> list[dict[str, Any]]:
         """Every event told so far: what waits in the streams, and what the writer has moved into the ledger since."""
-        waiting = events_in(self.store)
-        stored = entries_in(self.data_dir / "ledger.db")
-        known = {(event["event_id"], event["_kind"]) for event in stored}
-        return [*stored, *(event for event in waiting if (event["event_id"], event["_kind"]) not in known)]
+        return told_events(self.store, self.data_dir)
 
     def window(self, org: str = "acme", key: str = "org:spend_7d") -> dict[str, int]:
         return window_in(self.store, org, key)
@@ -102,6 +99,14 @@ class Stack:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
+
+
+def told_events(store: redis.Redis, data_dir: Path) -> list[dict[str, Any]]:
+    """See `Stack.events`; also for a stack that has ended, whose store and data directory are still there."""
+    waiting = events_in(store)  # first: what moves meanwhile is then seen twice, not missed
+    stored = entries_in(data_dir / "ledger.db")
+    known = {(event["event_id"], event["_kind"]) for event in stored}
+    return [*stored, *(event for event in waiting if (event["event_id"], event["_kind"]) not in known)]
 
 
 def events_in(store: redis.Redis) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from stack import AMPLE_PLANS, IS_FULL, Stack, events_in, eventually, running_stack, window_in
+from stack import AMPLE_PLANS, IS_FULL, Stack, eventually, running_stack, told_events, window_in
 from system_traffic import Seen, ask, callers, chat, three_organizations, true_cost
 from valkey_process import ValkeyProcess, running_valkey
 
@@ -28,8 +28,9 @@ def told_of_the_end(seen: Seen) -> bool:
 
 def assert_settled(server: ValkeyProcess, stack: Stack, seen: list[Seen]) -> None:
     with server.client() as store:
-        events = {event["event_id"]: event for event in events_in(store)}
-        assert len(events) == len(events_in(store))
+        told = told_events(store, stack.data_dir)
+        events = {event["event_id"]: event for event in told}
+        assert len(events) == len(told)
         spent = sum(int(event["_posted_nano_usd"]) for event in events.values() if event["org"] == "acme")
         assert window_in(store) == {"spent": spent, "held": 0}
     records = {record.request_id: record for record in stack.ledger.records}
