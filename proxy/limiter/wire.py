@@ -64,7 +64,8 @@ def check_admission(request: AdmissionRequest) -> None:
             f"hold_min_nano_usd must not exceed hold_nano_usd, got {request.hold_min_nano_usd} > {request.hold_nano_usd}"
         )
     for rate in request.rate:
-        require_whole(f"units of {rate.key}", rate.units)
+        if not 0 <= rate.units <= _NUMBER_MAX:
+            require_whole(f"units of {rate.key}", rate.units)
     check_spend(request.spend)
 
 
@@ -77,8 +78,11 @@ def check_spend(spend: Sequence[SpendDemand]) -> None:
 
 
 def check_actual(actual: Actual) -> None:
-    for field in ("cost_nano_usd", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"):
-        require_whole(field, getattr(actual, field))
+    require_whole("cost_nano_usd", actual.cost_nano_usd)
+    require_whole("prompt_tokens", actual.prompt_tokens)
+    require_whole("completion_tokens", actual.completion_tokens)
+    require_whole("cached_tokens", actual.cached_tokens)
+    require_whole("reasoning_tokens", actual.reasoning_tokens)
 
 
 def _rate(demand: RateDemand) -> tuple[str | int, ...]:
@@ -218,14 +222,14 @@ def _refused_by(request: AdmissionRequest, refusing: int) -> str | None:
 
 def decode_settlement(admission: AdmissionRequest, answer: bytes, *, repeated: bool) -> Settlement:
     settled_at_ms, over, late, unheld, *warned = _decode_numbers(answer)
-    told = () if repeated else zip(warned[::2], warned[1::2], strict=True)
+    told = () if repeated or not warned else tuple(zip(warned[::2], warned[1::2], strict=True))
     return Settlement(
         settled_at_ms=settled_at_ms,
         over_nano_usd=over,
         late=late == 1,
         unheld=unheld == 1,
         repeated=repeated,
-        warned=tuple(Warned(key=admission.spend[index - 1].key, permille=permille) for index, permille in told),
+        warned=tuple([Warned(key=admission.spend[index - 1].key, permille=permille) for index, permille in told]),
     )
 
 
