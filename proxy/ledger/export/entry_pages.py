@@ -10,12 +10,13 @@ each other in the order of the export.
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
-from sqlalchemy import func, literal, select, tuple_
+from sqlalchemy import ColumnElement, func, literal, select, tuple_
 
 from proxy.ledger.database import Database
 from proxy.ledger.export.columns import COLUMNS, NAMES, Row
 from proxy.ledger.export.selection import Selection
 from proxy.ledger.schema import ENTRIES
+from proxy.ledger.usage_queries import OrgScope
 
 PAGE_ROWS: Final = 500  # about 2 MB as Python objects
 _POSITION: Final = (ENTRIES.c.settled_at_ms, ENTRIES.c.event_id, ENTRIES.c.sequence)
@@ -26,19 +27,22 @@ async def entry_pages(database: Database, selection: Selection, *, page_rows: in
     """Rows by organization, then settlement, event and sequence; never an empty page. Raises LedgerUnavailableError."""
     wanted = select(*(ENTRIES.c[column.source].label(column.name) for column in COLUMNS)).order_by(*_POSITION).limit(page_rows)
     for scope in selection.scopes:
-        statement = wanted.where(*selection.conditions(scope))
         page: Sequence[Row] = ()
         while not page or len(page) == page_rows:
-            following = statement
-            if page:
-                last = page[-1]
-                edge = (last[_SETTLED_AT], last[_EVENT_ID], last[_SEQUENCE])
-                following = statement.where(tuple_(*_POSITION) > tuple_(*map(literal, edge)))
             async with database.read() as connection:
-                page = (await connection.execute(following)).all()
+                page = (await connection.execute(wanted.where(*_following(selection, scope, page)))).all()
             if not page:
                 break
             yield page
+
+
+def _following(selection: Selection, scope: OrgScope, page: Sequence[Row]) -> list[ColumnElement[bool]]:
+    """What comes after a page. SQLite seeks by one lower bound alone, so the range itself must begin where the page ended."""
+    if not page:
+        return selection.conditions(scope)
+    last = page[-1]
+    edge = (last[_SETTLED_AT], last[_EVENT_ID], last[_SEQUENCE])
+    return [*selection.conditions(scope, from_ms=edge[0]), tuple_(*_POSITION) > tuple_(*map(literal, edge))]
 
 
 async def count_entries(database: Database, selection: Selection, *, at_most: int) -> int:

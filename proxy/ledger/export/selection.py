@@ -43,12 +43,12 @@ class Selection:
             if not (status.isascii() and status.isdecimal() and len(status) == len("200")):
                 raise ValueError(f"a status is a number such as 200, got {status[:20]!r}")
 
-    def conditions(self, scope: OrgScope) -> list[ColumnElement[bool]]:
-        """Of one organization, as SQL."""
+    def conditions(self, scope: OrgScope, *, from_ms: int = 0) -> list[ColumnElement[bool]]:
+        """Of one organization, as SQL; from_ms: none that is settled earlier."""
         columns = ENTRIES.c
         return [
             columns.org == scope.org,
-            columns.settled_at_ms >= max(self.from_ms, scope.visible_from_ms),
+            columns.settled_at_ms >= max(self.from_ms, scope.visible_from_ms, from_ms),
             columns.settled_at_ms < self.to_ms,
             columns.entered_at_ms < self.as_of_ms,
             *(_is_one_of(name, values) for name, values in self.filters.items()),
