@@ -54,6 +54,7 @@ from proxy.ledger.database import Database, LedgerUnavailableError, open_databas
 from proxy.ledger.directory.book import DirectoryBook, directory_book
 from proxy.ledger.directory.replica import DirectoryReplica
 from proxy.ledger.event_stream import EventStreams
+from proxy.ledger.finished_events import finished_events
 from proxy.ledger.rebuild import Rebuild
 from proxy.ledger.retention import Retention
 from proxy.ledger.upkeep import LedgerTerms, Upkeep
@@ -183,6 +184,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         connections_max=settings.connections_max,
         oauth_timeout_ms=settings.oauth_timeout_ms,
         now_ms=now_ms,
+        finished=partial(finished_events, database),
         new_id=event_id_source(now_ms, Random(int.from_bytes(os.urandom(32)))),
         stored=directory,
         note_used=partial(note_last_used, store),
@@ -350,18 +352,19 @@ def build_upkeep(settings: Settings, database: Database, store: RedisConnection,
     """What keeps the ledger: writer, rebuild of the limiter, retention, audit. store: a connection of its own."""
     scripts, book = load_scripts(), Book(database)
     streams = EventStreams(store, f"console-{socket.gethostname()}")
+    rebuild = Rebuild(
+        database,
+        store,
+        scripts,
+        organizations=lambda: config().organizations,
+        now_ms=now_ms,
+        new_generation=partial(secrets.token_hex, 16),
+    )
     return Upkeep(
         database=database,
         book=book,
-        writer=Writer(streams, book, now_ms=now_ms, loop_time=time.monotonic),
-        rebuild=Rebuild(
-            database,
-            store,
-            scripts,
-            organizations=lambda: config().organizations,
-            now_ms=now_ms,
-            new_generation=partial(secrets.token_hex, 16),
-        ),
+        writer=Writer(streams, book, now_ms=now_ms, loop_time=time.monotonic, on_posted_again=rebuild.repair),
+        rebuild=rebuild,
         retention=Retention(database),
         limiter_audit=LimiterAudit(database, store, scripts),
         store=store,

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,6 +184,11 @@ def write_config(directory: Path, files: dict[str, Any]) -> None:
         (directory / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
+async def nothing_finished(_event_ids: Sequence[str]) -> frozenset[str]:
+    """A ledger that has nothing yet."""
+    return frozenset()
+
+
 @asynccontextmanager
 async def running_gateway(
     tmp_path: Path,
@@ -220,6 +225,7 @@ async def running_gateway(
             limiter=limiter,
             fallback=fallback,
             spool=Spool(tmp_path / "0.spool", bytes_max=spool_bytes_max),
+            finished=nothing_finished,
             tokens=shared_tokens(),
             dialects=dialects(),
             plain=dialects()["openai_chat"],

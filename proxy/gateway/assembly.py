@@ -47,6 +47,7 @@ class Parts:
     """What a gateway is made of.
 
     session       for what is not on the hot path (OAuth2 tokens, price catalogues)
+    finished      which of these event ids the ledger has the final word of; raises StoreError
     note_used     takes when credentials were last used, now and then; raises StoreError. None: nobody wants to know
     beside        further work for as long as the gateway serves
     on_config     told of the configuration in force, with the organizations that do not lie in a file
@@ -67,6 +68,7 @@ class Parts:
     connections_max: int
     oauth_timeout_ms: int
     now_ms: Callable[[], int]
+    finished: Callable[[Sequence[str]], Awaitable[frozenset[str]]]
     new_id: Callable[[], str]
     clock: Callable[[], float] = time.perf_counter
     stored: StoredDirectory = field(default_factory=NoStoredDirectory)
@@ -91,6 +93,8 @@ class Gateway(GatewayServer):
             settler=Settler(
                 parts.limiter,
                 parts.spool,
+                finished=parts.finished,
+                now_ms=parts.now_ms,
                 on_warned=partial(tell_warned, parts.metrics),
             ),
             tokens=parts.tokens,

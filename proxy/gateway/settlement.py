@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from proxy.domain.admission import Actual, AdmissionRequest, Settlement, Warned
@@ -11,6 +11,7 @@ from proxy.gateway.spool import Spool, SpooledSettlement, SpoolFullError
 from proxy.limiter.port import Limiter
 
 REPLAY_BATCH: Final = 256  # records read at once: a limiter that is away must not cost the reading of all
+REMEMBERED_MS: Final = 300_000  # the limiter knows for twice as long what it has settled
 _REPLAY_EVERY_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
@@ -19,6 +20,8 @@ class Settler:
     """Ends reservations. A settlement is acknowledged by the limiter, or on disk, or (the disk being full too) in the log.
 
     on_warned   called for each threshold that a settlement crossed, also one that was replayed
+    finished    which of these event ids the ledger has the final word of; raises StoreError
+    now_ms      Unix time
     """
 
     def __init__(
@@ -26,10 +29,14 @@ class Settler:
         limiter: Limiter,
         spool: Spool,
         *,
+        finished: Callable[[Sequence[str]], Awaitable[frozenset[str]]],
+        now_ms: Callable[[], int],
         on_warned: Callable[[AdmissionRequest, Warned], None] = lambda _admission, _warned: None,
     ) -> None:
         self._limiter = limiter
         self._spool = spool
+        self._finished = finished
+        self._now_ms = now_ms
         self._on_warned = on_warned
 
     @property
@@ -48,7 +55,8 @@ class Settler:
         except StoreError as error:
             _log.warning("settlement of %s goes to the spool: %s", admission.reservation_id, error)
         try:
-            await self._spool.append(SpooledSettlement(admission=admission, actual=actual, owed=owed))
+            record = SpooledSettlement(admission=admission, actual=actual, owed=owed, spooled_at_ms=self._now_ms())
+            await self._spool.append(record)
         except SpoolFullError as error:
             _log.critical("settlement lost, re-enter it by hand: %s (%s)", actual.event.decode(errors="replace"), error)
         return None
@@ -58,7 +66,7 @@ class Settler:
         settled = 0
         while not self._spool.is_empty:
             records = await self._spool.read(REPLAY_BATCH)
-            done = await self._post_in_order(records)
+            done = await self._post_in_order(records, await self._finished_among(records))
             if done:
                 await self._spool.drop(done)
                 settled += done
@@ -66,11 +74,24 @@ class Settler:
                 break
         return settled
 
-    async def _post_in_order(self, records: Sequence[SpooledSettlement | None]) -> int:
-        """How many of them are done with, up to the first that the limiter does not take."""
+    async def _finished_among(self, records: Sequence[SpooledSettlement | None]) -> frozenset[str] | None:
+        """Those that the limiter took, too late to say so, and that the ledger has since; None if it does not answer."""
+        try:
+            return await self._finished([record.admission.reservation_id for record in records if record is not None])
+        except StoreError as error:
+            _log.warning("spool replay without the ledger: %s", error)
+            return None
+
+    async def _post_in_order(self, records: Sequence[SpooledSettlement | None], finished: frozenset[str] | None) -> int:
+        """How many of them are done with, up to the first that the limiter does not take.
+
+        The limiter forgets what it has settled after a while, and would take it again: then only the ledger can tell.
+        """
         for done, record in enumerate(records):
+            if finished is None and record is not None and self._now_ms() - record.spooled_at_ms > REMEMBERED_MS:
+                return done
             try:
-                if record is not None:
+                if record is not None and record.admission.reservation_id not in (finished or ()):
                     await self._post(record.admission, record.actual, owed=record.owed)
             except StoreError as error:
                 _log.warning("spool replay stops after %d records: %s", done, error)

@@ -34,11 +34,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpooledSettlement:
-    """owed False: a release."""
+    """owed False: a release. spooled_at_ms: Unix time of the last attempt; 0 if unknown."""
 
     admission: AdmissionRequest
     actual: Actual
     owed: bool
+    spooled_at_ms: int = 0
 
 
 class SpoolFullError(Exception):

@@ -15,7 +15,7 @@ from proxy.domain.price import Price
 from proxy.domain.spend_limit import SPEND_BUCKET_MS
 from proxy.domain.usage_event import Outcome
 from proxy.ledger.database import Database, LedgerUnavailableError
-from proxy.ledger.entry import ENTRY_FIELDS, Entry, Kind, following
+from proxy.ledger.entry import ENTRY_FIELDS, Entry, Kind, following, is_posted_again
 from proxy.ledger.schema import (
     AMOUNTS,
     ENTRIES,
@@ -65,10 +65,14 @@ class RefusalCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """entries: lines that were added. repeated: events that were told again and changed nothing."""
+    """entries: lines that were added. repeated: events that were told again and changed nothing.
+
+    posted_again   organizations whose limiter windows have taken an event a second time
+    """
 
     entries: int
     repeated: int
+    posted_again: frozenset[str] = frozenset()
 
 
 class Book:
@@ -87,7 +91,8 @@ class Book:
             new = await self._insert(connection, [group[0] for _, group in sorted(groups.items())])
             firsts = {entry.event_id for entry in new}
             again = {id_: group[1:] if id_ in firsts else group for id_, group in groups.items()}
-            new += await self._insert_following(connection, {id_: group for id_, group in again.items() if group})
+            posted_again: set[str] = set()
+            new += await self._insert_following(connection, {id_: group for id_, group in again.items() if group}, posted_again)
             numbering = await self._roll_up(connection, new)
             if malformed:
                 rows = [{name.name: getattr(entry, name.name) for name in fields(Malformed)} for entry in malformed]
@@ -95,7 +100,7 @@ class Book:
                 await connection.execute(statement, [{**row, "seen_at_ms": now_ms} for row in rows])
         self._series.keep(numbering)
         taken = sum(entry.kind is not Kind.REVERSED for entry in new)
-        return Recorded(entries=len(new), repeated=len(told) - taken)
+        return Recorded(entries=len(new), repeated=len(told) - taken, posted_again=frozenset(posted_again))
 
     async def correct(self, connection: AsyncConnection, corrections: Sequence[Entry]) -> Numbering:
         """Add correcting entries within the caller's transaction; hand the answer to `committed` after it.
@@ -173,14 +178,18 @@ class Book:
         inserted = {(event_id, sequence) for event_id, sequence in rows}
         return [entry for entry in entries if (entry.event_id, entry.sequence) in inserted]
 
-    async def _insert_following(self, connection: AsyncConnection, groups: Mapping[str, Sequence[Entry]]) -> list[Entry]:
-        """What is told about events that have entries already."""
+    async def _insert_following(
+        self, connection: AsyncConnection, groups: Mapping[str, Sequence[Entry]], posted_again: set[str]
+    ) -> list[Entry]:
+        """What is told about events that have entries already. Adds to posted_again the organizations of those taken twice."""
         if not groups:
             return []
         existing = await entries_of(connection, list(groups))
         wanted: list[Entry] = []
         for event_id, group in sorted(groups.items()):
             for incoming in group:
+                if is_posted_again(existing[event_id], incoming):
+                    posted_again.add(incoming.org)
                 more = following(existing[event_id], incoming)
                 existing[event_id] += more
                 wanted += more

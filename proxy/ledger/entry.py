@@ -184,16 +184,29 @@ def _storable(text: str) -> str:
     return text[:TEXT_CHARS_MAX].replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def is_posted_again(existing: Sequence[Entry], incoming: Entry) -> bool:
+    """Whether the limiter has taken an event twice, and so its windows the money: it had forgotten that the event was settled.
+
+    An entry that is merely delivered again has the time of the one that is there. An expiry that a writer is late with belongs to
+    a late final word; after any other, the hold came back with a store that lost its last writes.
+    """
+    finals = [entry for entry in existing if entry.kind in FINAL]
+    if not finals or any(entry.entered_at_ms == incoming.entered_at_ms for entry in existing):
+        return False
+    return incoming.kind is not Kind.EXPIRED or all(entry.kind is not Kind.LATE for entry in finals)
+
+
 def following(existing: Sequence[Entry], incoming: Entry) -> tuple[Entry, ...]:
     """What `incoming` adds to an event that has entries already, given in their order; nothing if it is told again.
 
+    What the limiter has taken twice adds nothing either: its windows are wrong then, not the ledger (`is_posted_again`).
     An expired hold was settled at its checkpoint. The final word replaces that: one entry takes everything back, the next is the
     whole again. Should another writer have been faster with the final word, the expiry counts only as what it posted.
     """
     last = existing[-1]
     kinds = {entry.kind for entry in existing}
     if incoming.kind is Kind.EXPIRED:
-        if Kind.EXPIRED in kinds:
+        if Kind.EXPIRED in kinds or is_posted_again(existing, incoming):
             return ()
         nothing: dict[str, Any] = dict.fromkeys(SUMMED_FIELDS, 0)
         return (replace(incoming, sequence=last.sequence + 1, settled_at_ms=last.settled_at_ms, **nothing),)

@@ -6,7 +6,7 @@ While the database is away nothing is lost and nothing piles up here: entries st
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from proxy.ledger.book import Book, Malformed
 from proxy.ledger.database import LedgerUnavailableError, UnstorableError
 from proxy.ledger.entry import Entry, MalformedEntryError, entry_of_stream
 from proxy.ledger.event_stream import EventStreams, StreamEntry
+from proxy.limiter.keys import partition_of
 
 BATCH_MAX: Final = 1_000  # entries of one transaction
 READ_MAX: Final = 200  # entries of one partition in one read: at most 12,800 are in memory, about 20 MB
@@ -41,6 +42,7 @@ class Writer:
 
     now_ms        Unix time, for what is set aside
     loop_time     the event loop's clock, for pauses
+    on_posted_again  given a partition whose windows have taken an event twice, before it leaves the stream; raises StoreError
     """
 
     def __init__(
@@ -50,9 +52,11 @@ class Writer:
         *,
         now_ms: Callable[[], int],
         loop_time: Callable[[], float],
+        on_posted_again: Callable[[int], Awaitable[None]],
         batch_max: int = BATCH_MAX,
     ) -> None:
         self._streams = streams
+        self._on_posted_again = on_posted_again
         self._book = book
         self._now_ms = now_ms
         self._loop_time = loop_time
@@ -147,6 +151,9 @@ class Writer:
             return await self._record(told[:half], malformed) + await self._record(told[half:])
         self.counts.stored += recorded.entries
         self.counts.repeated += recorded.repeated
+        for partition in sorted({partition_of(org) for org in recorded.posted_again}):
+            _log.error("the limiter took an event twice and is rebuilt", extra={"fields": {"partition": partition}})
+            await self._on_posted_again(partition)
         return []
 
 

@@ -1,13 +1,17 @@
 import struct
 import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.domain.admission import Actual, AdmissionRequest, Settlement
 from proxy.domain.errors import StoreError
-from proxy.gateway.settlement import REPLAY_BATCH, Settler
+from proxy.gateway.settlement import REMEMBERED_MS, REPLAY_BATCH, Settler
 from proxy.gateway.spool import Spool, SpooledSettlement, SpoolFullError
+from proxy.limiter.redis_limiter import ENDED_MS
 
 
 def a_record(number: int, *, owed: bool = True) -> SpooledSettlement:
@@ -44,6 +48,26 @@ class FlakyLimiter:
             raise StoreError("away")
         self.posted.append((admission.reservation_id, actual.cost_nano_usd, owed))
         return Settlement(settled_at_ms=1)
+
+
+NOW_MS = 1_000_000_000
+
+
+class Ledger:
+    """Knows some final words, or is away."""
+
+    def __init__(self, *finished: str, is_up: bool = True) -> None:
+        self.finished = frozenset(finished)
+        self.is_up = is_up
+
+    async def __call__(self, event_ids: Sequence[str]) -> frozenset[str]:
+        if not self.is_up:
+            raise StoreError("away")
+        return self.finished & set(event_ids)
+
+
+def a_settler(limiter: Any, spool: Spool, ledger: Ledger | None = None) -> Settler:
+    return Settler(limiter, spool, finished=ledger or Ledger(), now_ms=lambda: NOW_MS)
 
 
 async def test_records_come_back_in_order_after_a_restart(tmp_path: Path) -> None:
@@ -162,7 +186,7 @@ async def test_a_disk_that_refuses_is_an_error(tmp_path: Path) -> None:
 async def test_a_settlement_without_limiter_is_spooled_and_replayed_once(tmp_path: Path) -> None:
     limiter = FlakyLimiter()
     spool = Spool(tmp_path / "0.spool", bytes_max=10_000)
-    settler = Settler(limiter, spool)  # type: ignore[arg-type]
+    settler = a_settler(limiter, spool)
     limiter.is_up = False
     owed, released = a_record(1), a_record(2, owed=False)
 
@@ -192,7 +216,7 @@ async def test_a_long_spool_is_replayed_in_batches_and_whole(tmp_path: Path) -> 
         return records
 
     spool.read = watched  # type: ignore[method-assign]
-    settler = Settler(limiter, spool)  # type: ignore[arg-type]
+    settler = a_settler(limiter, spool)
 
     assert await settler.replay() == 2 * REPLAY_BATCH + 7
     assert [cost for _, cost, _ in limiter.posted] == list(range(2 * REPLAY_BATCH + 7))
@@ -216,11 +240,46 @@ async def test_a_record_that_is_no_settlement_is_told_and_does_not_stop_the_othe
     await spool.append(a_record(2))
     limiter = FlakyLimiter()
 
-    assert await Settler(limiter, spool).replay() == 3  # type: ignore[arg-type]
+    assert await a_settler(limiter, spool).replay() == 3
     assert [reservation for reservation, _, _ in limiter.posted] == ["r1", "r2"]
     assert spool.is_empty
     assert "nonsense" in caplog.text
     spool.close()
+
+
+async def test_what_the_ledger_has_is_not_settled_again_when_the_limiter_has_forgotten_it(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "0.spool", bytes_max=10_000)
+    for number in range(3):
+        await spool.append(a_record(number))
+    limiter = FlakyLimiter()
+
+    assert await a_settler(limiter, spool, Ledger("r1")).replay() == 3
+    assert [reservation for reservation, _, _ in limiter.posted] == ["r0", "r2"]
+    assert spool.is_empty
+    spool.close()
+
+
+@pytest.mark.parametrize(("age_ms", "posted"), [(REMEMBERED_MS, ["r1"]), (REMEMBERED_MS + 1, [])])
+async def test_without_the_ledger_only_what_the_limiter_still_remembers_is_settled(
+    tmp_path: Path, age_ms: int, posted: list[str]
+) -> None:
+    spool = Spool(tmp_path / "0.spool", bytes_max=10_000)
+    await spool.append(replace(a_record(1), spooled_at_ms=NOW_MS - age_ms))
+    limiter, ledger = FlakyLimiter(), Ledger(is_up=False)
+    settler = a_settler(limiter, spool, ledger)
+
+    await settler.replay()
+    assert [reservation for reservation, _, _ in limiter.posted] == posted
+
+    ledger.is_up = True
+    await settler.replay()
+    assert [reservation for reservation, _, _ in limiter.posted] == ["r1"]
+    assert spool.is_empty
+    spool.close()
+
+
+def test_the_limiter_remembers_longer_than_the_replay_relies_on() -> None:
+    assert REMEMBERED_MS < ENDED_MS
 
 
 async def test_what_arrives_during_a_replay_is_kept(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """What is lost or wrong is found and put right: windows, rollups, prices, old entries."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -32,15 +34,17 @@ from proxy.ledger.writer import Writer
 from proxy.limiter.connection import RedisConnection
 from proxy.limiter.generation import (
     RestoreRefusedError,
+    close_partition,
     last_event_id,
     mark_all,
     mark_partition,
     restore_window,
     unmarked_partitions,
 )
-from proxy.limiter.keys import partition_keys, partition_of
+from proxy.limiter.keys import org_keys, partition_keys, partition_of
 from proxy.limiter.redis_limiter import RedisLimiter
 from proxy.limiter.script import Scripts, load_scripts
+from proxy.limiter.sweep import Sweeper
 
 WEEK = SpendLimit(name="spend_7d", limit_nano_usd=10**12)
 EACH = SpendLimit(name="spend_each", limit_nano_usd=10**12, scope=LimitScope.CREDENTIAL, window_ms=86_400_000)
@@ -76,7 +80,13 @@ class LimiterAtWork:
         self.store, self.database = store, database
         self.scripts: Scripts = load_scripts()
         self.limiter = RedisLimiter(store, self.scripts)
-        self.writer = Writer(EventStreams(store, "one"), Book(database), now_ms=lambda: START_MS, loop_time=lambda: 0.0)
+        self.writer = Writer(
+            EventStreams(store, "one"),
+            Book(database),
+            now_ms=lambda: START_MS,
+            loop_time=lambda: 0.0,
+            on_posted_again=partial(close_partition, store),
+        )
         self.number = 0
 
     async def now_ms(self) -> int:
@@ -165,6 +175,53 @@ async def test_a_limiter_that_lost_its_data_is_closed_until_the_ledger_has_rebui
     assert await at_work.spent() == before
     assert await at_work.drifts() == []
     assert await at_work.rebuild() == 0
+
+
+async def test_a_settlement_that_the_limiter_had_forgotten_and_takes_again_is_taken_out_of_its_windows(
+    at_work: LimiterAtWork,
+) -> None:
+    acme = ORGANIZATIONS[0]
+    request = await at_work.admit(acme, "acme-prod")
+    actual = Actual(cost_nano_usd=400, prompt_tokens=1, completion_tokens=1, event=request.event)
+    assert not (await at_work.limiter.settle(request, actual)).unheld
+    await at_work.writer.drain()
+    before, stored = await at_work.spent(), await assert_no_drift(at_work.database)
+    assert not await unmarked_partitions(at_work.store)
+
+    await at_work.store.command(b"HDEL", org_keys("acme").holds, request.reservation_id.encode())  # as time makes it forget
+    await asyncio.sleep(0.002)
+    assert (await at_work.limiter.settle(request, actual)).unheld
+    assert await at_work.spent() != before
+    await at_work.writer.drain()
+
+    assert await unmarked_partitions(at_work.store) == (partition_of("acme"),)
+    assert await at_work.rebuild() == 1
+    assert await at_work.spent() == before
+    assert await at_work.drifts() == []
+    assert await assert_no_drift(at_work.database) == stored
+
+
+async def test_a_hold_that_came_back_with_older_data_and_expired_is_taken_out_of_the_windows(at_work: LimiterAtWork) -> None:
+    acme, keys = ORGANIZATIONS[0], org_keys("acme")
+    request = await at_work.admit(acme, "acme-prod")
+    checkpoint = Checkpoint(admission=request, cost_nano_usd=90, prompt_tokens=1, completion_tokens=0, event=request.event)
+    await at_work.limiter.checkpoint([checkpoint])
+    held = await at_work.store.command(b"HGET", keys.holds, request.reservation_id.encode())
+    actual = Actual(cost_nano_usd=400, prompt_tokens=1, completion_tokens=1, event=request.event)
+    await at_work.limiter.settle(request, actual)
+    await at_work.writer.drain()
+    before = await at_work.spent()
+
+    await at_work.store.command(b"HSET", keys.holds, request.reservation_id.encode(), held)
+    await at_work.store.command(b"ZADD", keys.due, b"1", request.reservation_id.encode())
+    await at_work.store.command(b"ZADD", partition_keys(partition_of("acme")).orgs, b"1", b"acme")
+    assert await Sweeper(at_work.store, at_work.scripts).step() == 1
+    assert await at_work.spent() != before
+    await at_work.writer.drain()
+
+    assert await at_work.rebuild() == 1
+    assert await at_work.spent() == before
+    await assert_no_drift(at_work.database)
 
 
 async def test_a_partition_opens_only_when_its_stream_is_stored(at_work: LimiterAtWork) -> None:

@@ -79,8 +79,19 @@ class SteppedBook(Book):
         self._step()
 
 
+async def nothing_to_repair(partition: int) -> None:
+    raise AssertionError(f"partition {partition} has taken nothing twice")
+
+
 def a_writer(store: Any, book: Book, *, consumer: str = "one", batch_max: int = 1_000) -> Writer:
-    return Writer(EventStreams(store, consumer), book, now_ms=lambda: START_MS, loop_time=lambda: 0.0, batch_max=batch_max)
+    return Writer(
+        EventStreams(store, consumer),
+        book,
+        now_ms=lambda: START_MS,
+        loop_time=lambda: 0.0,
+        on_posted_again=nothing_to_repair,
+        batch_max=batch_max,
+    )
 
 
 async def append(store: RedisConnection, fact: UsageEvent, **told: Any) -> None:
