@@ -1,17 +1,21 @@
 """Which rows an export holds, in which order, and how much of them is in memory."""
 
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 from export_values import EVER_MS, START_MS, a_correction, an_entry, everything, odd_entries
+from sqlalchemy import select
+from sqlalchemy.dialects.sqlite import dialect
 
 from proxy.ledger.book import Book
 from proxy.ledger.database import Database
 from proxy.ledger.entry import Kind
 from proxy.ledger.export.columns import NAMES
 from proxy.ledger.export.csv_rows import CsvRows
-from proxy.ledger.export.entry_pages import PAGE_ROWS, count_entries, entry_pages
+from proxy.ledger.export.entry_pages import _POSITION, PAGE_ROWS, _following, count_entries, entry_pages
 from proxy.ledger.export.stream import export_pieces
 from proxy.ledger.schema import ENTRIES
 from proxy.ledger.usage_queries import Dimension, OrgScope
@@ -143,3 +147,21 @@ async def test_a_hundred_thousand_rows_pass_with_a_page_in_memory(sqlite: Databa
     assert exported == 100_000
     page_blocks = PAGE_ROWS * (len(NAMES) + 1)  # were every value an object of its own
     assert max(blocks[2:]) - min(blocks[2:]) < 2 * page_blocks
+
+
+async def test_the_last_page_is_found_as_quickly_as_the_first(sqlite: Database, tmp_path) -> None:
+    """Counted in steps of SQLite's machine: a page that looked at all rows before it would make an export quadratic."""
+    await Book(sqlite).record([an_entry(number) for number in range(2_000)])
+    pages = [page async for page in entry_pages(sqlite, everything(), page_rows=100)]
+    scope = everything().scopes[0]
+
+    def steps(page) -> int:
+        counted = [0]
+        chosen = select(ENTRIES.c.event_id).where(*_following(everything(), scope, page)).order_by(*_POSITION).limit(100)
+        with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
+            connection.set_progress_handler(lambda: counted.__setitem__(0, counted[0] + 1), 10)
+            connection.execute(str(chosen.compile(dialect=dialect(), compile_kwargs={"literal_binds": True}))).fetchall()
+        return counted[0]
+
+    assert len(pages) == 20
+    assert 0 < steps(pages[-2]) < 2 * steps(pages[0])
