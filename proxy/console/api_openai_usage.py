@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Final, Literal
 
 import msgspec
@@ -177,11 +178,15 @@ class OpenAiUsageApi:
         by_start: dict[int, list[UsageRow]] = {}
         for row in await self._minutes.usage(replace(query, bucket=None)):
             by_start.setdefault(row.start_ms, []).append(row)
-        buckets = tuple(
-            BucketUsage(start_ms=start, end_ms=end, rows=tuple(by_start.get(start, ())))
-            for start, end in zip(asked.edges, asked.edges[1:], strict=False)
-        )
-        return UsagePage(buckets=buckets, next_ms=None)
+        buckets: list[BucketUsage] = []
+        left = RESULTS_MAX
+        for start, end in pairwise(asked.edges):
+            rows = tuple(by_start.get(start, ()))
+            if buckets and len(rows) > left:
+                return UsagePage(buckets=tuple(buckets), next_ms=start)
+            left -= len(rows)
+            buckets.append(BucketUsage(start_ms=start, end_ms=end, rows=rows))
+        return UsagePage(buckets=tuple(buckets), next_ms=None)
 
     def _endpoints_without_completions(self) -> frozenset[str]:
         routes = tuple(self._routes())

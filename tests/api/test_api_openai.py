@@ -113,6 +113,22 @@ async def test_minutes_of_several_organizations_are_added_up(world: World, opena
     assert (len(page.data), page.has_more) == (100, True)
 
 
+@pytest.mark.parametrize("width", ["1m", "1h", "1d"])
+async def test_a_page_ends_before_it_has_too_many_results(
+    world: World, openai: AsyncOpenAI, monkeypatch: pytest.MonkeyPatch, width: str
+) -> None:
+    monkeypatch.setattr("proxy.console.api_openai_usage.RESULTS_MAX", 3)
+    length = {"1m": MINUTE_MS, "1h": HOUR_MS, "1d": DAY_MS}[width]
+    await world.record(
+        [an_entry(number, settled_at_ms=NOW_MS - number // 2 * length - 1, response_model=f"m{number % 2}") for number in range(8)]
+    )
+    ask = openai.admin.organization.usage.completions
+    query = {"start_time": (NOW_MS - 4 * length) // 1000, "bucket_width": width, "group_by": ["model"], "limit": 30}
+
+    assert sum(len(bucket.results) for bucket in (await ask(**query)).data) == 2
+    assert sum(item.num_model_requests for bucket in await pages(ask, **query) for item in bucket.results) == 8
+
+
 async def test_a_future_end_adds_no_empty_buckets(openai: AsyncOpenAI) -> None:
     page = await openai.admin.organization.usage.completions(
         start_time=MIDNIGHT_MS // 1000, end_time=(NOW_MS + 30 * DAY_MS) // 1000

@@ -1,13 +1,14 @@
 """GET /api/usage: sums by bucket and group, in any zone, page after page."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 from api_values import ACME, DAY_MS, HOUR_MS, NOW_MS, PAY, an_entry
 from api_world import World
 
+from proxy.console.api_times import day_start_ms
 from proxy.ledger.book import RefusalCount
 
 
@@ -139,6 +140,16 @@ async def test_a_day_of_25_hours_is_one_bucket(world: World) -> None:
     ]
 
 
+async def test_a_day_that_a_zone_skipped_counts_nothing_twice(world: World) -> None:
+    """Samoa went from the 29th to the 31st of December 2011 across the date line."""
+    world.now_ms = day_start_ms(date(2012, 1, 10), "UTC")
+    at_ms = day_start_ms(date(2011, 12, 31), "Pacific/Apia") + HOUR_MS
+    await world.record([an_entry(1, org="globex", settled_at_ms=at_ms)])
+
+    body = await world.ok("/api/usage", org="globex", from_="2011-12-28", to="2012-01-02", time_zone="Pacific/Apia")
+    assert [(row["start"], row["usage"]["requests"]) for row in body["rows"]] == [("2011-12-31T00:00:00+14:00", 1)]
+
+
 async def test_instants_take_offsets_and_unescaped_pluses(world: World) -> None:
     body = await world.ok("/api/usage", from_="2026-09-01T00:00:00 02:00", to="2026-09-01T05:30:00Z", time_zone="UTC")
 
@@ -147,7 +158,7 @@ async def test_instants_take_offsets_and_unescaped_pluses(world: World) -> None:
 
 async def test_more_organizations_than_one_statement_takes_are_added_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.console.usage_pages.ORGS_AT_ONCE", 1)
-    await world.record([an_entry(1), an_entry(2, org="globex")])
+    await world.record([an_entry(1, cost_nano_usd=1), an_entry(2, org="globex", cost_nano_usd=2)])
 
     body = await world.ok("/api/usage", group_by=["capability"])
-    assert [row["usage"]["requests"] for row in body["rows"]] == [2]
+    assert [row["usage"]["cost_nano_usd"] for row in body["rows"]] == [3]
