@@ -371,6 +371,7 @@ def build_upkeep(settings: Settings, database: Database, store: RedisConnection,
         terms=LedgerTerms(organizations=lambda: config().organizations, prices=lambda: tuple(config().prices.rows())),
         refusals=partial(read_refusals, settings.data_dir / "metrics"),
         now_ms=now_ms,
+        store_run=settings.data_dir / "store_run",
     )
 
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from proxy.domain.errors import StoreError
@@ -15,6 +16,7 @@ from proxy.domain.price import Price
 from proxy.ledger.audit import LimiterAudit
 from proxy.ledger.book import Book, RefusalCount
 from proxy.ledger.database import Database, LedgerUnavailableError, UnstorableError
+from proxy.ledger.limiter_windows import LimiterWindow, windows_of
 from proxy.ledger.rebuild import Rebuild
 from proxy.ledger.retention import Retention
 from proxy.ledger.writer import Writer
@@ -22,7 +24,7 @@ from proxy.limiter.keys import partition_of
 from proxy.limiter.script import ScriptStore
 
 REBUILD_EVERY_SECONDS: Final = 0.5
-RESTART_EVERY_SECONDS: Final = 2.0
+RESTART_EVERY_SECONDS: Final = 0.2
 REFUSALS_EVERY_SECONDS: Final = 10.0
 AUDIT_EVERY_SECONDS: Final = 60.0
 DAILY_EVERY_SECONDS: Final = 3_600.0
@@ -41,6 +43,7 @@ class LedgerTerms:
 class Upkeep:
     """One per console process; several consoles do no harm.
 
+    store_run  file that remembers which run of the store the windows were last right in
     refusals   what each worker slot has refused so far, by slot
     """
 
@@ -57,6 +60,7 @@ class Upkeep:
         terms: LedgerTerms,
         refusals: Callable[[], Sequence[tuple[str, Sequence[RefusalCount]]]],
         now_ms: Callable[[], int],
+        store_run: Path,
     ) -> None:
         self._database = database
         self._book = book
@@ -68,7 +72,7 @@ class Upkeep:
         self._terms = terms
         self._refusals = refusals
         self._now_ms = now_ms
-        self._store_run = ""
+        self._store_run = store_run
         self._drift_nano_usd: int | None = None
 
     @property
@@ -105,19 +109,25 @@ class Upkeep:
         self._drift_nano_usd = drift
 
     async def heal_after_restart(self) -> None:
-        """A store that was restarted may have lost its last second: windows that differ from the ledger are rebuilt."""
+        """A store that was restarted may have lost its last second: it is closed for spending until it is rebuilt.
+
+        To look for differences first would not do: under load, what was lost of the last minutes cannot be told from what comes.
+        """
         info = (await self._store.command(b"INFO", b"server")).decode(errors="replace")
         run = next((line.partition(":")[2] for line in info.splitlines() if line.startswith("run_id:")), "")
-        if run == self._store_run:
-            return
-        differing: set[int] = set()
-        async for window, drifts in self._limiter_audit.windows(self._terms.organizations(), self._now_ms()):
-            if drifts:
-                differing.add(partition_of(window.org))
-        for partition in sorted(differing):
-            _log.critical("the limiter's store lost spend and is rebuilt", extra={"fields": {"partition": partition}})
-            await self._rebuild.repair(partition)
-        self._store_run = run
+        known = self._store_run.read_text(encoding="ascii") if self._store_run.exists() else run
+        if run != known:
+            partitions = {partition_of(window.org) for window in self._windows()}
+            _log.warning("the limiter's store was restarted and is rebuilt", extra={"fields": {"partitions": len(partitions)}})
+            for partition in sorted(partitions):
+                await self._rebuild.repair(partition)
+        if run != known or not self._store_run.exists():
+            self._store_run.write_text(run, encoding="ascii")
+            await self._rebuild.step()
+
+    def _windows(self) -> list[LimiterWindow]:
+        now_ms = self._now_ms()
+        return [window for organization in self._terms.organizations() for window in windows_of(organization, now_ms)]
 
     async def take_refusals(self) -> None:
         """Bring the rollups up to the workers' counts."""

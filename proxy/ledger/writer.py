@@ -74,6 +74,7 @@ class Writer:
                 found = await self.step()
             except (LedgerUnavailableError, StoreError) as error:
                 self.is_database_away = isinstance(error, LedgerUnavailableError)
+                self._recovered = False  # a store that lost its last writes hands out again what was finished
                 _log.warning("the ledger waits", extra={"fields": {"reason": str(error), "seconds": pause}})
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, BACKOFF_MAX_SECONDS)
