@@ -15,6 +15,7 @@ from bench.contenders import PROJECT, START_SECONDS, Contender, Stage, Unavailab
 from bench.workload import MODEL, Target
 
 ORGANIZATIONS = 100  # requests come from so many in turn
+ADMIN_TOKEN = "tga_bench"
 _ROLES = {"proxy.processes.worker": "gateway", "proxy.processes.console": "console", "valkey": "store"}
 
 
@@ -80,6 +81,7 @@ async def start_tallygate(stage: Stage, upstream_port: int) -> Tallygate:
         "TALLYGATE_LISTEN": f"127.0.0.1:{port}",
         "TALLYGATE_CONSOLE_LISTEN": f"127.0.0.1:{console_port}",
         "TALLYGATE_UPSTREAM_API_KEY": "sk-upstream",
+        "TALLYGATE_ADMIN_TOKEN": ADMIN_TOKEN,
         "TALLYGATE_DATA_DIR": str(stage.directory / "tallygate-data"),
         "TALLYGATE_CONFIG_DIR": str(directory),
         "TALLYGATE_WORKERS": "1",
