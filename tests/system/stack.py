@@ -85,6 +85,10 @@ class Stack:
         """Every event told so far: what waits in the streams, and what the writer has moved into the ledger since."""
         return told_events(self.store, self.data_dir)
 
+    def waiting(self) -> int:
+        """Events that are not in the ledger yet."""
+        return len(events_in(self.store))
+
     def window(self, org: str = "acme", key: str = "org:spend_7d") -> dict[str, int]:
         return window_in(self.store, org, key)
 

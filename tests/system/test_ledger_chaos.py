@@ -23,7 +23,7 @@ CALLERS = 15
 ORGS = ("acme", "globex")
 CREDENTIALS = ("acme-prod", "acme-test", "globex-prod")
 REST_SECONDS = 90.0  # leases end, spools are replayed, a writer of another name is claimed from
-SETTINGS = {"workers": "2", "lease_seconds": "5", "checkpoint_seconds": "1"}
+SETTINGS = {"workers": "2", "lease_seconds": "5", "checkpoint_seconds": "1", "store_deadline_ms": "2000"}
 BODIES: tuple[dict[str, Any], ...] = (
     chat("tokens=20 tps=40"),
     chat("tokens=12"),
