@@ -62,7 +62,7 @@ class Pipeline:
         body = b""
         refusal = (
             self._check_head(request, response)
-            or self._check_open(live)
+            or self._check_room()
             or self._route(live, request)
             or await self._authenticate(live, request)
         )
@@ -91,8 +91,7 @@ class Pipeline:
             response.close_after()
         return refusal
 
-    def _check_open(self, live: LiveExchange) -> Refusal | None:
-        del live
+    def _check_room(self) -> Refusal | None:
         if len(self.open) > self.services.limits.requests_open_max:
             return Refusal(
                 status=503,
