@@ -87,7 +87,7 @@ async def test_a_stream_outlives_its_lease_while_its_worker_lives_and_the_consol
             worker.kill()
         await worker_of_another
         await eventually(lambda: stack.window("globex")["held"] == 0, "the restarted console sweeps")
-        assert stack.get("/readyz")[0] == 200
+        await eventually(lambda: stack.get("/readyz")[0] == 200, "the workers are replaced")
         assert_all_sums_agree(stack, stack.events())
 
 
