@@ -57,7 +57,7 @@ async def test_a_thousand_callers_at_once_get_exactly_what_the_money_is_for(tmp_
         assert stack.window() == {"spent": cost * PAID_FOR, "held": 0}
         events = stack.events()
         assert len(events) == len({event["event_id"] for event in events}) == PAID_FOR
-        assert sum(event["cost_nano_usd"] for event in events) == cost * PAID_FOR
+        assert sum(int(event["_cost_nano_usd"]) for event in events) == cost * PAID_FOR
         assert sum(served.prompt_tokens * 150 + served.generated_tokens * 600 for served in stack.ledger.records) == cost * PAID_FOR
 
 
