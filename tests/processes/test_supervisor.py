@@ -46,15 +46,18 @@ def test_sigterm_lets_open_answers_finish_refuses_new_connections_and_ends_clean
 
 
 def test_while_draining_the_console_says_not_ready_and_still_shows_metrics(supervised):
-    client = threading.Thread(target=lambda: get(f"{supervised.gateway}/slow/1500"))
+    client = threading.Thread(target=lambda: get(f"{supervised.gateway}/slow/3000"))
     client.start()
     eventually(lambda: supervised.metric("tallygate_open_requests") == 1, "the request is open")
     assert get(f"{supervised.console}/readyz")[0] == 200
 
     supervised.process.send_signal(signal.SIGTERM)
 
-    _, body = eventually(lambda: (answer := get(f"{supervised.console}/readyz"))[0] == 503 and answer, "not ready")
-    assert "shutting down" in body
+    def says_so():
+        status, body = get(f"{supervised.console}/readyz")
+        return status == 503 and "shutting down" in body
+
+    eventually(says_so, "not ready, and why")
     client.join()
     assert supervised.wait() == 0
 
