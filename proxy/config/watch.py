@@ -37,9 +37,11 @@ class ConfigWatch:
         return frozenset(found)
 
 
-async def watch_forever(directory: Path, on_change: Callable[[], None]) -> None:
-    """Call on_change when files have changed and then stayed as they are for one look: a half-written set is not read."""
-    watch = ConfigWatch(directory)
+async def watch_forever(watch: ConfigWatch, on_change: Callable[[], None]) -> None:
+    """Call on_change when files have changed and then stayed as they are for one look: a half-written set is not read.
+
+    The watch is made before the files are first read: a change between the two is then read again rather than missed.
+    """
     is_pending = False
     while True:
         await asyncio.sleep(WATCH_EVERY_S)

@@ -14,7 +14,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.config.watch import watch_forever
+from proxy.config.watch import ConfigWatch, watch_forever
 from proxy.processes.child import Child, ChildFailedError, ChildSpec
 
 _LOG: Final = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Supervisor:
         self._workers = [Child(spec, clock=loop.time) for spec in fleet.workers]
         self._console = Child(fleet.console, clock=loop.time)
         self._valkey = () if fleet.valkey is None else (Child(fleet.valkey, clock=loop.time),)
-        self._config_dir = fleet.config_dir
+        self._watch = None if fleet.config_dir is None else ConfigWatch(fleet.config_dir)
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
 
@@ -85,7 +85,7 @@ class Supervisor:
         return Exit.CLEAN if await self._end() else Exit.FORCED
 
     async def _watch_until_stopped(self) -> None:
-        watching = None if self._config_dir is None else asyncio.ensure_future(watch_forever(self._config_dir, self._reload))
+        watching = None if self._watch is None else asyncio.ensure_future(watch_forever(self._watch, self._reload))
         await self._stop.wait()
         if watching is not None:
             watching.cancel()

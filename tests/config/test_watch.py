@@ -36,7 +36,7 @@ async def test_a_change_is_acted_on_when_it_has_settled(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(watch_module.asyncio, "sleep", next_look)
     changes: list[int] = []
-    task = asyncio.ensure_future(watch_forever(tmp_path, lambda: changes.append(1)))
+    task = asyncio.ensure_future(watch_forever(ConfigWatch(tmp_path), lambda: changes.append(1)))
 
     async def look() -> None:
         await waiting.acquire()
