@@ -7,7 +7,7 @@ from proxy.console.api_access import AdminAccess
 from proxy.console.api_errors import invalid_parameter, unknown_id
 from proxy.console.api_parameters import Parameter, texts
 from proxy.domain.organization import Credential, Organization
-from proxy.ledger.time_buckets import DAY_MS
+from proxy.ledger.retention import visible_from_ms
 from proxy.ledger.usage_queries import Dimension, OrgScope
 
 ORGS_MAX: Final = 5_000  # of one question
@@ -68,15 +68,7 @@ class Scopes:
     def history(self, organizations: Sequence[Organization]) -> tuple[OrgScope, ...]:
         """The same for the ledger's queries: what is older than a plan's history is not shown."""
         now = self._now_ms()
-        return tuple(
-            OrgScope(
-                org=organization.id,
-                visible_from_ms=0
-                if organization.plan.history_days is None
-                else max(0, now - organization.plan.history_days * DAY_MS),
-            )
-            for organization in organizations
-        )
+        return tuple(OrgScope(org=found.id, visible_from_ms=visible_from_ms(found, now)) for found in organizations)
 
     def credential(self, organization: Organization, client_id: str, *, param: str = CREDENTIAL.name) -> Credential:
         """A credential that exists now. Raises ApiError 404."""
