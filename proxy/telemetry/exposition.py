@@ -22,6 +22,10 @@ _WORKER_FAMILIES: Final = (
     metrics.FIRST_BYTE_SECONDS,
     metrics.OVERHEAD_SECONDS,
     metrics.OPEN_REQUESTS,
+    metrics.LIMITER_SECONDS,
+    metrics.LIMITER_ERRORS,
+    metrics.UNKNOWN_MODELS,
+    metrics.SPOOL_EVENTS,
     metrics.FAIL_OPEN,
     metrics.UPSTREAM_ERRORS,
     metrics.BAD_REQUESTS,
@@ -42,13 +46,17 @@ Labels = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowGauges:
-    """One organization's first spend limit as enforced now; paused says whether any of its limits pauses it."""
+    """One organization's first spend limit as enforced now.
+
+    paused, resumes_at_ms   whether any of its limits pauses it, and when the last of these lets it go on; 0 if none does
+    """
 
     org: str
     spent_nano_usd: int
     held_nano_usd: int
     limit_nano_usd: int
     paused: bool
+    resumes_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +87,8 @@ class Readings:
     windows: Sequence[WindowGauges] = ()
     organizations_skipped: int = 0
     lag_events: int | None = None
+    lag_ms: int | None = None
+    database_up: bool | None = None
     drift_nano_usd: int | None = None
     malformed_events: int | None = None
 
@@ -151,6 +161,10 @@ def _totals(readings: Readings, refused: Mapping[Labels, tuple[int, ...]]) -> It
     yield _from_numbers(metrics.REQUESTS, requests)
     if readings.lag_events is not None:
         yield _from_numbers(metrics.LEDGER_LAG, {(): readings.lag_events})
+    if readings.lag_ms is not None:
+        yield _from_numbers(metrics.LEDGER_LAG_SECONDS, {(): readings.lag_ms}, scale=_seconds)
+    if readings.database_up is not None:
+        yield _from_numbers(metrics.LEDGER_DATABASE_UP, {(): int(readings.database_up)})
     if readings.drift_nano_usd is not None:
         yield _from_numbers(metrics.LEDGER_DRIFT, {(): readings.drift_nano_usd})
     if readings.malformed_events is not None:
@@ -164,6 +178,8 @@ def _windows(readings: Readings) -> Iterable[Family]:
     yield _from_numbers(metrics.SPEND_HELD, {(at.org,): at.held_nano_usd for at in windows}, scale=_usd)
     yield _from_numbers(metrics.SPEND_LIMIT, {(at.org,): at.limit_nano_usd for at in windows}, scale=_usd)
     yield _from_numbers(metrics.PAUSED, {(at.org,): int(at.paused) for at in windows})
+    resumes: dict[Labels, int] = {(at.org,): at.resumes_at_ms for at in windows if at.resumes_at_ms}
+    yield _from_numbers(metrics.SPEND_RESUME, resumes, scale=_seconds)
     yield _from_numbers(metrics.ORGANIZATIONS_SKIPPED, {(): readings.organizations_skipped})
 
 
@@ -188,8 +204,12 @@ def _family(metric: Metric) -> Family:
     kind: Any = {Kind.COUNTER: CounterMetricFamily, Kind.GAUGE: GaugeMetricFamily, Kind.HISTOGRAM: HistogramMetricFamily}[
         metric.kind
     ]
-    made: Family = kind(metric.name, metric.help, labels=metric.labels)
+    made: Family = kind(metric.name, metric.help, labels=metric.labels, unit=metric.unit)
     return made
+
+
+def _seconds(milliseconds: int) -> float:
+    return milliseconds / 1000
 
 
 def _usd(nano_usd: int) -> float:

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Final
 
-from proxy.domain.organization import Organization
+from proxy.domain.organization import Organization, UnknownModelPolicy
 from proxy.telemetry.count_file import CountFile, CountsFullError
 from proxy.telemetry.labels import KnownLabels
 from proxy.telemetry.metrics import (
@@ -12,6 +12,8 @@ from proxy.telemetry.metrics import (
     CONFIG_RELOADS,
     FAIL_OPEN,
     FIRST_BYTE_SECONDS,
+    LIMITER_ERRORS,
+    LIMITER_SECONDS,
     OPEN_REQUESTS,
     OTHER,
     OVERHEAD_SECONDS,
@@ -19,11 +21,14 @@ from proxy.telemetry.metrics import (
     REQUEST_SECONDS,
     SHADOW_REFUSED,
     SPEND_WARNINGS,
+    SPOOL_EVENTS,
+    UNKNOWN_MODELS,
     UPSTREAM_ERRORS,
     Metric,
 )
 
 FAIL_OPEN_CLASSES: Final = frozenset({"rate", "spend"})
+LIMITER_OPERATIONS: Final = ("admit", "settle")
 UPSTREAM_ERROR_KINDS: Final = frozenset(
     {"unreachable", "overloaded", "timeout", "reset", "invalid_response", "truncated", "status", "in_stream"},
 )
@@ -50,6 +55,7 @@ class GatewayMetrics:
             SPEND_WARNINGS,
             REQUEST_SECONDS,
             FIRST_BYTE_SECONDS,
+            UNKNOWN_MODELS,
             FAIL_OPEN,
             UPSTREAM_ERRORS,
             CONFIG_RELOADS,
@@ -59,6 +65,9 @@ class GatewayMetrics:
             self._child(UPSTREAM_ERRORS, (kind,))
         for class_ in sorted(FAIL_OPEN_CLASSES):
             self._child(FAIL_OPEN, (class_,))
+        self._limiter = {name: self._child(LIMITER_SECONDS, (name,)) for name in LIMITER_OPERATIONS}
+        self._limiter_errors = {name: self._child(LIMITER_ERRORS, (name,)) for name in LIMITER_OPERATIONS}
+        self._spool = self._child(SPOOL_EVENTS, ())
         self._overhead = self._child(OVERHEAD_SECONDS, ())
         self._open = self._child(OPEN_REQUESTS, ())
         self._bad_requests = self._child(BAD_REQUESTS, ())
@@ -121,6 +130,24 @@ class GatewayMetrics:
         cells[self._overhead + bisect_left(OVERHEAD_SECONDS.buckets, nanos)] += 1
         cells[self._overhead + _OVERHEAD_SUM] += nanos
 
+    def limiter_answered(self, operation: str, seconds: float) -> None:
+        """operation: one of LIMITER_OPERATIONS."""
+        cells, first, nanos = self._cells, self._limiter[operation], int(seconds * _NANO)
+        cells[first + bisect_left(LIMITER_SECONDS.buckets, nanos)] += 1
+        cells[first + _LIMITER_SUM] += nanos
+
+    def limiter_failed(self, operation: str) -> None:
+        """No answer came. operation: one of LIMITER_OPERATIONS."""
+        self._cells[self._limiter_errors[operation]] += 1
+
+    def unknown_model(self, org: str, policy: UnknownModelPolicy) -> None:
+        """A request for a model without a price, and what became of it."""
+        self._cells[self._child(UNKNOWN_MODELS, (self._known.organization(org), policy.value))] += 1
+
+    def spooled(self, events: int) -> None:
+        """How many settlements this worker's spool holds."""
+        self._cells[self._spool] = events
+
     def fail_open(self, limit_class: str) -> None:
         """A request admitted without the limiter's word. limit_class: rate or spend."""
         self._cells[self._child(FAIL_OPEN, (limit_class if limit_class in FAIL_OPEN_CLASSES else OTHER,))] += 1
@@ -148,4 +175,5 @@ class GatewayMetrics:
 
 
 _ANSWER_SUM: Final = REQUEST_SECONDS.cells - 1
+_LIMITER_SUM: Final = LIMITER_SECONDS.cells - 1
 _OVERHEAD_SUM: Final = OVERHEAD_SECONDS.cells - 1

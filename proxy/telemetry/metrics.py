@@ -29,6 +29,12 @@ class Metric:
     buckets: tuple[int, ...] = ()
 
     @property
+    def unit(self) -> str:
+        """OpenMetrics has a unit where the name, without `_total`, ends in it; empty elsewhere."""
+        unit = self.name.removesuffix("_total").rpartition("_")[2]
+        return unit if unit in {"seconds", "bytes"} else ""
+
+    @property
     def cells(self) -> int:
         """Cells of one series in a count file: a histogram has its buckets, one above the last, and the sum."""
         return len(self.buckets) + 2 if self.kind is Kind.HISTOGRAM else 1
@@ -42,6 +48,11 @@ _ANSWER_BUCKETS: Final = tuple(
 )
 _OVERHEAD_BUCKETS: Final = tuple(
     [step * _US for step in (50, 100, 150, 200, 300, 500, 750)] + [step * _MS for step in (1, 2, 5, 10, 25, 50, 100, 250, 1000)],
+)
+_LIMITER_BUCKETS: Final = tuple(
+    [step * _US for step in (100, 200, 300, 500, 750)]
+    + [step * _MS for step in (1, 2, 3, 5, 10, 25, 50, 100, 250, 500)]
+    + [step * _S for step in (1, 2, 5)],
 )
 _EXCHANGE: Final = ("org", "credential", "capability")
 
@@ -107,6 +118,16 @@ LEDGER_LAG: Final = Metric(
     kind=Kind.GAUGE,
     help="Usage events in the limiter's streams that no ledger has taken yet.",
 )
+LEDGER_LAG_SECONDS: Final = Metric(
+    name="tallygate_ledger_lag_seconds",
+    kind=Kind.GAUGE,
+    help="Age of the oldest entry in the limiter's streams that no ledger has taken yet; 0 if there is none.",
+)
+LEDGER_DATABASE_UP: Final = Metric(
+    name="tallygate_ledger_database_up",
+    kind=Kind.GAUGE,
+    help="1 if the ledger's database answered this scrape, else 0.",
+)
 LEDGER_DRIFT: Final = Metric(
     name="tallygate_ledger_drift_nano_usd",
     kind=Kind.GAUGE,
@@ -142,6 +163,12 @@ PAUSED: Final = Metric(
     kind=Kind.GAUGE,
     labels=("org",),
     help="1 while a spend limit of the organization pauses access, else 0.",
+)
+SPEND_RESUME: Final = Metric(
+    name="tallygate_spend_resume_timestamp_seconds",
+    kind=Kind.GAUGE,
+    labels=("org",),
+    help="Unix time at which a paused organization may spend again; absent while it is not paused.",
 )
 ORGANIZATIONS_SKIPPED: Final = Metric(
     name="tallygate_scrape_organizations_skipped",
@@ -195,6 +222,30 @@ OVERHEAD_SECONDS: Final = Metric(
 )
 OPEN_REQUESTS: Final = Metric(
     name="tallygate_open_requests", kind=Kind.GAUGE, help="Requests between their first byte and their end."
+)
+LIMITER_SECONDS: Final = Metric(
+    name="tallygate_limiter_seconds",
+    kind=Kind.HISTOGRAM,
+    labels=("operation",),
+    buckets=_LIMITER_BUCKETS,
+    help="Time that a worker waits for the limiter's store to answer, by operation: admit or settle.",
+)
+LIMITER_ERRORS: Final = Metric(
+    name="tallygate_limiter_errors_total",
+    kind=Kind.COUNTER,
+    labels=("operation",),
+    help="Calls that the limiter's store did not answer, by operation: admit or settle.",
+)
+UNKNOWN_MODELS: Final = Metric(
+    name="tallygate_unknown_models_total",
+    kind=Kind.COUNTER,
+    labels=("org", "policy"),
+    help="Requests for a model without a price, by what the plan's policy made of them: refuse, price_as, unpriced.",
+)
+SPOOL_EVENTS: Final = Metric(
+    name="tallygate_spool_events",
+    kind=Kind.GAUGE,
+    help="Settlements that wait in the workers' spools for the limiter's store.",
 )
 FAIL_OPEN: Final = Metric(
     name="tallygate_fail_open_total",
@@ -260,9 +311,9 @@ WORKER_FILES: Final = Metric(
 
 METRICS: Final = (
     REQUESTS, TOKENS, CACHED_TOKENS, REASONING_TOKENS, SPEND, SPEND_CREDITED, TOKENS_CREDITED, USAGE_SOURCE,
-    ODD_SETTLEMENTS, HOLDS_EXPIRED, LEDGER_LAG, LEDGER_DRIFT, LEDGER_MALFORMED,
-    SPEND_WINDOW, SPEND_HELD, SPEND_LIMIT, PAUSED, ORGANIZATIONS_SKIPPED, SCRAPE_ERRORS,
+    ODD_SETTLEMENTS, HOLDS_EXPIRED, LEDGER_LAG, LEDGER_LAG_SECONDS, LEDGER_DATABASE_UP, LEDGER_DRIFT, LEDGER_MALFORMED,
+    SPEND_WINDOW, SPEND_HELD, SPEND_LIMIT, PAUSED, SPEND_RESUME, ORGANIZATIONS_SKIPPED, SCRAPE_ERRORS,
     REFUSED, SHADOW_REFUSED, SPEND_WARNINGS, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, OPEN_REQUESTS,
-    FAIL_OPEN, UPSTREAM_ERRORS, BAD_REQUESTS, CONFIG_RELOADS,
+    LIMITER_SECONDS, LIMITER_ERRORS, UNKNOWN_MODELS, SPOOL_EVENTS, FAIL_OPEN, UPSTREAM_ERRORS, BAD_REQUESTS, CONFIG_RELOADS,
     BUILD_INFO, WORKER_UP, WORKER_STARTS, WORKER_CPU, WORKER_MEMORY, WORKER_FILES,
 )  # fmt: skip

@@ -39,9 +39,18 @@ def readings(**changes):
             metrics.HOLDS_EXPIRED: {(): 0},
         },
         "windows": [
-            WindowGauges(org="acme", spent_nano_usd=99_999_999_999, held_nano_usd=1, limit_nano_usd=100 * 10**9, paused=True)
+            WindowGauges(
+                org="acme",
+                spent_nano_usd=99_999_999_999,
+                held_nano_usd=1,
+                limit_nano_usd=100 * 10**9,
+                paused=True,
+                resumes_at_ms=1_700_000_000_250,
+            )
         ],
         "lag_events": 4,
+        "lag_ms": 1_500,
+        "database_up": True,
         "drift_nano_usd": 0,
         "malformed_events": 0,
     }

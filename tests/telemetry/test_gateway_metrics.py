@@ -98,7 +98,7 @@ def test_labels_that_a_reload_took_away_become_other(metrics, tmp_path):
 
 
 def test_a_full_file_counts_further_series_as_other(tmp_path):
-    counts = CountFile(tmp_path, "worker-0", cells_max=100)
+    counts = CountFile(tmp_path, "worker-0", cells_max=200)
     known = KnownLabels(
         organizations=frozenset(f"o{n}" for n in range(500)),
         credentials=frozenset(),
