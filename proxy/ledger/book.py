@@ -16,6 +16,8 @@ from proxy.domain.spend_limit import SPEND_BUCKET_MS
 from proxy.domain.usage_event import Outcome
 from proxy.ledger.database import Database, LedgerUnavailableError
 from proxy.ledger.entry import ENTRY_FIELDS, Entry, Kind, following, is_posted_again
+from proxy.ledger.notices.notice import Notice
+from proxy.ledger.notices.record import EndpointsOf, record_notices, to_nobody
 from proxy.ledger.schema import (
     AMOUNTS,
     ENTRIES,
@@ -76,13 +78,19 @@ class Recorded:
 
 
 class Book:
-    """Writes to one ledger. Any number of books may, in any number of processes."""
+    """Writes to one ledger. Any number of books may, in any number of processes.
 
-    def __init__(self, database: Database) -> None:
+    endpoints_of   names of the webhook endpoints that are to have a notice, asked when it is stored
+    """
+
+    def __init__(self, database: Database, *, endpoints_of: EndpointsOf = to_nobody) -> None:
         self._database = database
+        self._endpoints_of = endpoints_of
         self._series = SeriesNumbers(database)
 
-    async def record(self, told: Sequence[Entry], malformed: Sequence[Malformed] = (), *, now_ms: int = 0) -> Recorded:
+    async def record(
+        self, told: Sequence[Entry], malformed: Sequence[Malformed] = (), *, notices: Sequence[Notice] = (), now_ms: int = 0
+    ) -> Recorded:
         """Add what the limiter told, in its order. Raises LedgerUnavailableError; then nothing of it was added."""
         groups: defaultdict[str, list[Entry]] = defaultdict(list)
         for entry in told:
@@ -94,6 +102,7 @@ class Book:
             posted_again: set[str] = set()
             new += await self._insert_following(connection, {id_: group for id_, group in again.items() if group}, posted_again)
             numbering = await self._roll_up(connection, new)
+            await record_notices(connection, self._database, notices, self._endpoints_of, now_ms=now_ms)
             if malformed:
                 rows = [{name.name: getattr(entry, name.name) for name in fields(Malformed)} for entry in malformed]
                 statement = self._database.insert(MALFORMED).on_conflict_do_nothing()

@@ -6,7 +6,7 @@ While the database is away nothing is lost and nothing piles up here: entries st
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from proxy.ledger.book import Book, Malformed
 from proxy.ledger.database import LedgerUnavailableError, UnstorableError
 from proxy.ledger.entry import Entry, MalformedEntryError, entry_of_stream
 from proxy.ledger.event_stream import EventStreams, StreamEntry
+from proxy.ledger.notices.notice import NOTICE_KIND, Notice, notice_of_stream
 from proxy.limiter.keys import partition_of
 
 BATCH_MAX: Final = 1_000  # entries of one transaction
@@ -117,28 +118,32 @@ class Writer:
         return await self._streams.fresh(READ_MAX)
 
     async def _store(self, batch: Sequence[StreamEntry]) -> None:
-        told: list[tuple[StreamEntry, Entry]] = []
+        told: list[tuple[StreamEntry, Entry | Notice]] = []
         malformed: list[Malformed] = []
         for entry in batch:
             if entry.fields is None:
                 continue
             try:
-                told.append((entry, entry_of_stream(entry.fields.get(b"event", b""), entry.fields)))
+                told.append((entry, _item_of(entry.fields)))
             except MalformedEntryError as error:
                 malformed.append(_malformed(entry, str(error)))
         malformed += await self._record(told, malformed)
         for aside in malformed:
             _log.error(
-                "a usage event cannot be read and is set aside",
+                "a stream entry cannot be read and is set aside",
                 extra={"fields": {"partition": aside.partition, "entry": aside.stream_id, "reason": aside.reason}},
             )
         self.counts.malformed += len(malformed)
         await self._streams.finish(batch)
 
-    async def _record(self, told: Sequence[tuple[StreamEntry, Entry]], malformed: Sequence[Malformed] = ()) -> list[Malformed]:
+    async def _record(
+        self, told: Sequence[tuple[StreamEntry, Entry | Notice]], malformed: Sequence[Malformed] = ()
+    ) -> list[Malformed]:
         """Store entries, and set aside those which the database will not take; returns these."""
         try:
-            recorded = await self._book.record([entry for _, entry in told], malformed, now_ms=self._now_ms())
+            entries = [item for _, item in told if isinstance(item, Entry)]
+            notices = [item for _, item in told if isinstance(item, Notice)]
+            recorded = await self._book.record(entries, malformed, notices=notices, now_ms=self._now_ms())
         except LedgerUnavailableError:
             self.counts.failures += 1
             raise
@@ -156,6 +161,13 @@ class Writer:
             _log.error("the limiter took an event twice and is rebuilt", extra={"fields": {"partition": partition}})
             await self._on_posted_again(partition)
         return []
+
+
+def _item_of(fields: Mapping[bytes, bytes]) -> Entry | Notice:
+    """Raises MalformedEntryError."""
+    if fields.get(b"kind") == NOTICE_KIND:
+        return notice_of_stream(fields)
+    return entry_of_stream(fields.get(b"event", b""), fields)
 
 
 def _malformed(entry: StreamEntry, reason: str) -> Malformed:

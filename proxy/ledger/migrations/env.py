@@ -2,7 +2,8 @@
 
 from alembic import context
 
-import proxy.ledger.directory.schema  # noqa: F401 - its tables are of the same metadata
+import proxy.ledger.directory.schema
+import proxy.ledger.notices.schema  # noqa: F401 - the tables of both are of the same metadata
 from proxy.ledger.schema import METADATA
 
 context.configure(
