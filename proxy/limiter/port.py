@@ -40,5 +40,13 @@ class Limiter(Protocol):
     async def release(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
         """Nothing is owed: drop the hold, return token units (request units stay taken), append the event with its status."""
 
+    async def withdraw(self, admission: AdmissionRequest) -> None:
+        """Take back an admission that answered too late to be served: hold and units go back, nothing is charged or told.
+
+        It counts as ended from then on, also if the store has yet to see it: an admission that comes after its withdrawal takes no
+        hold. One whose lease is over and was charged is released, with its event as it was admitted. Once settled or released,
+        nothing changes.
+        """
+
     async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowReading, ...]:
         """Spend, holds and pause of the given windows as they stand now; changes nothing."""

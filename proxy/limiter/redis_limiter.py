@@ -6,6 +6,8 @@ from typing import Final
 
 from proxy.domain.admission import Actual, AdmissionRequest, Checkpoint, Decision, Settlement, SpendDemand, WindowReading
 from proxy.domain.errors import LimiterWipedError, StoreError
+from proxy.domain.token_counts import UsageSource
+from proxy.domain.usage_event import Outcome
 from proxy.limiter import wire
 from proxy.limiter.keys import OrgKeys, org_keys
 from proxy.limiter.port import ReservationEndedError
@@ -17,6 +19,7 @@ EXPIRED_MS: Final = 86_400_000  # how long an expired one waits for its late set
 ORGS_CACHED_MAX: Final = 100_000
 
 _REPEATED, _WIPED, _ENDED = 1, 2, 3  # what admit.lua and settle.lua answer beside 0, decided now
+_CHARGED = 1  # of withdraw.lua: the lease is over, and its input was charged
 _UNKNOWN = 3  # of settle.lua: the reservation is not known, so its demands are needed after all
 
 
@@ -90,6 +93,11 @@ class RedisLimiter:
             raise _wiped(admission.org)
         return wire.decode_settlement(admission, answer, repeated=code == _REPEATED)
 
+    async def withdraw(self, admission: AdmissionRequest) -> None:
+        args = (self._time(), wire.encode_withdraw(admission, ended_ms=self._ended_ms))
+        if await self._store.run(self._scripts.withdraw, self._keys_of(admission.org), args) == _CHARGED:
+            await self.release(admission, withdrawn(admission))
+
     async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowReading, ...]:
         wire.check_spend(spend)
         args = (self._time(), wire.encode_windows(org, spend))
@@ -105,6 +113,11 @@ class RedisLimiter:
                 self._keys.clear()
             keys = self._keys[org] = org_keys(org)
         return keys.all
+
+
+def withdrawn(admission: AdmissionRequest) -> Actual:
+    """What a withdrawn exchange came to where its expiry was charged: nothing."""
+    return Actual(cost_nano_usd=0, outcome=Outcome.EXPIRED, usage_source=UsageSource.NONE, event=admission.event)
 
 
 def _wiped(org: str) -> StoreError:

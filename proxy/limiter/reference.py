@@ -24,8 +24,8 @@ from proxy.domain.admission import (
 from proxy.domain.errors import LimiterWipedError
 from proxy.limiter.keys import PARTITIONS, partition_of
 from proxy.limiter.port import ReservationEndedError
-from proxy.limiter.redis_limiter import ENDED_MS, EXPIRED_MS, STREAM_MAX
-from proxy.limiter.reference_rates import RateView, drop_bucket_if_full, rate_state, rate_view, return_units, take
+from proxy.limiter.redis_limiter import ENDED_MS, EXPIRED_MS, STREAM_MAX, withdrawn
+from proxy.limiter.reference_rates import RateView, drop_bucket_if_full, give_back, rate_state, rate_view, return_units, take
 from proxy.limiter.reference_spend import (
     SpendView,
     copy_of,
@@ -130,6 +130,24 @@ class ReferenceLimiter:
         if actual.cost_nano_usd or actual.prompt_tokens or actual.completion_tokens:
             raise ValueError("a release owes nothing: cost and tokens must be 0")
         return self._end(admission, actual, release=True)
+
+    async def withdraw(self, admission: AdmissionRequest) -> None:
+        now = self._now_ms()
+        state = self.orgs[admission.org]
+        known = state.holds.get(admission.reservation_id)
+        if isinstance(known, Settlement):
+            return
+        if known is not None and known.posted_to is not None:
+            await self.release(admission, withdrawn(admission))
+            return
+        if known is not None:
+            for rate, taken in zip(known.admission.rate, known.taken, strict=True):
+                give_back(state, rate, taken, now)
+            for demand in known.admission.spend:
+                window = moved(state, demand, now)
+                window.held = max(0, window.held - known.granted)
+        state.holds[admission.reservation_id] = Settlement(settled_at_ms=now)
+        state.due[admission.reservation_id] = now + self._ended_ms
 
     async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowReading, ...]:
         check_spend(spend)

@@ -68,17 +68,27 @@ def take(state: OrgState, rate: RateView) -> None:
 
 def return_units(state: OrgState, demand: RateDemand, taken: int, token_correction: int, now: int) -> None:
     """At the end of an exchange: open requests go back, token estimates become actuals, requests stay taken."""
+    if demand.limit.quantity is Quantity.OPEN_REQUESTS:
+        give_back(state, demand, taken, now)
+    elif demand.limit.quantity is Quantity.TOKENS:
+        give_back(state, demand, token_correction, now)
+
+
+def give_back(state: OrgState, demand: RateDemand, units: int, now: int) -> None:
+    """Units of any limit; below zero, of a bucket: takes."""
     limit = demand.limit
-    if limit.quantity is Quantity.OPEN_REQUESTS and taken:
-        left = state.open.get(demand.key, 0) - taken
+    if not units:
+        return
+    if limit.quantity is Quantity.OPEN_REQUESTS:
+        left = state.open.get(demand.key, 0) - units
         state.open[demand.key] = left
         if left <= 0:
             del state.open[demand.key]
-    elif limit.quantity is Quantity.TOKENS and token_correction:
-        bucket = _refilled(state, demand, now)
-        full = limit.capacity * limit.window_ms
-        bucket.level = max(min(bucket.level + token_correction * limit.window_ms, full), full - MONEY_MAX_NANO_USD)
-        _save_bucket(state, demand, bucket)
+        return
+    bucket = _refilled(state, demand, now)
+    full = limit.capacity * limit.window_ms
+    bucket.level = max(min(bucket.level + units * limit.window_ms, full), full - MONEY_MAX_NANO_USD)
+    _save_bucket(state, demand, bucket)
 
 
 def drop_bucket_if_full(state: OrgState, member: str, now: int) -> None:

@@ -20,6 +20,7 @@ class Scripts:
     admit: Script
     checkpoint: Script
     settle: Script
+    withdraw: Script
     expire: Script
     read: Script
     restore: Script
@@ -50,6 +51,7 @@ def load_scripts() -> Scripts:
         admit=load("admit"),
         checkpoint=load("checkpoint"),
         settle=load("settle"),
+        withdraw=load("withdraw"),
         expire=load("expire"),
         read=load("read"),
         restore=load("restore"),

@@ -170,6 +170,10 @@ def encode_settle(admission: AdmissionRequest, actual: Actual, *, release: bool,
     )
 
 
+def encode_withdraw(admission: AdmissionRequest, *, ended_ms: int) -> bytes:
+    return _encode((admission.org, admission.reservation_id, ended_ms))
+
+
 def decode_decision(request: AdmissionRequest, answer: bytes) -> Decision:
     words = _decode_numbers(answer)
     now_ms, admitted, refusing, retry_after_ms, granted = words[:5]

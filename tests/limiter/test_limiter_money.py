@@ -10,6 +10,7 @@ from proxy.domain.admission import Checkpoint, Warned
 from proxy.domain.errors import LimiterWipedError
 from proxy.domain.rate_limit import Quantity
 from proxy.limiter.port import ReservationEndedError
+from proxy.limiter.redis_limiter import ENDED_MS
 
 MONTH_MS = 31 * DAY_MS
 
@@ -448,3 +449,63 @@ async def test_open_requests_go_back_whichever_way_they_end(world: World) -> Non
     await world.sweep("acme")  # expires the third
     decision = await world.limiter.admit(a_request("r10", 10, rate=slots))
     assert decision.rate[0].remaining == 2
+
+
+ALL_RATES = (
+    a_rate(2, capacity=10),
+    a_rate(300, capacity=1000, quantity=Quantity.TOKENS),
+    a_rate(1, capacity=4, quantity=Quantity.OPEN_REQUESTS),
+)
+
+
+async def test_a_withdrawn_admission_gives_everything_back_and_tells_nobody(world: World) -> None:
+    request = a_request("r1", 100, rate=ALL_RATES, floor_nano_usd=30)
+    await world.limiter.admit(request)
+    for _ in range(2):
+        await world.limiter.withdraw(request)
+        assert await spent_and_held(world) == (0, 0)
+    world.clock.now_ms += MINUTE_MS
+    await world.sweep("acme")
+    assert await spent_and_held(world) == (0, 0)
+    assert await world.events("acme") == []
+    fresh = await world.limiter.admit(a_request("r2", 100, rate=ALL_RATES))
+    assert [state.remaining for state in fresh.rate] == [8, 700, 3]
+
+
+async def test_an_admission_that_comes_after_its_withdrawal_takes_no_hold(world: World) -> None:
+    request = a_request("r1", 100, rate=ALL_RATES)
+    await world.limiter.withdraw(request)
+    with pytest.raises(ReservationEndedError):
+        await world.limiter.admit(request)
+    assert await spent_and_held(world) == (0, 0)
+    assert (await world.limiter.admit(a_request("r2", 100, rate=ALL_RATES))).rate[2].remaining == 3
+
+
+async def test_a_withdrawal_is_forgotten_with_everything_else_that_has_ended(world: World) -> None:
+    await world.limiter.withdraw(a_request("r1"))
+    world.clock.now_ms += ENDED_MS
+    await world.sweep("acme")
+    state = await world.state("acme")
+    assert (state["holds"], state["due"]) == ({}, {})
+
+
+async def test_a_withdrawal_after_the_lease_takes_back_what_its_end_charged(world: World) -> None:
+    request = a_request("r1", 100, floor_nano_usd=30, floor_prompt_tokens=3)
+    await world.limiter.admit(request)
+    world.clock.now_ms += MINUTE_MS
+    await world.sweep("acme")
+    assert await spent_and_held(world) == (30, 0)
+    for _ in range(2):
+        await world.limiter.withdraw(request)
+        assert await spent_and_held(world) == (0, 0)
+    told = [(event["kind"], event["posted_nano_usd"], event["event"]) for event in await world.events("acme")]
+    assert told == [("expired", "30", '{"event_id":"r1"}'), ("late", "-30", '{"event_id":"r1"}')]
+
+
+async def test_a_withdrawal_of_what_was_settled_changes_nothing(world: World) -> None:
+    request = a_request("r1", 100)
+    await world.limiter.admit(request)
+    await world.limiter.settle(request, an_actual(40))
+    await world.limiter.withdraw(request)
+    assert await spent_and_held(world) == (40, 0)
+    assert len(await world.events("acme")) == 1

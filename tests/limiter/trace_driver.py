@@ -37,8 +37,10 @@ class TraceDriver:
             return await self._checkpoint()
         if chance < 0.85:
             return await self._end()
-        if chance < 0.95:
+        if chance < 0.93:
             return await self._read()
+        if chance < 0.96:
+            return await self._withdraw()
         self.touched = self._random.choice(ORGS)
         return f"sweep {self.touched}", await self._sweep(self.touched, self._random.choice((1, 3, 64)))
 
@@ -138,6 +140,13 @@ class TraceDriver:
             cost, chosen.randrange(300), tokens, cached_tokens=chosen.randrange(3), reasoning_tokens=chosen.randrange(3)
         )
         return f"settle {request} {actual}", [await _answer(limiter.settle(request, actual)) for limiter in self._limiters]
+
+    async def _withdraw(self) -> tuple[str, list[Any]]:
+        """Of a known reservation, or of one whose admission comes afterwards."""
+        request = self._pick() if self._random.random() < 0.8 else self._request()
+        self.touched = request.org
+        self._known.append(request)
+        return f"withdraw {request}", [await _answer(limiter.withdraw(request)) for limiter in self._limiters]
 
     async def _read(self) -> tuple[str, list[Any]]:
         org = self.touched = self._random.choice(ORGS)
