@@ -17,12 +17,15 @@ from proxy.config.problems import Problems, nearest
 from proxy.config.routes import capabilities_of, read_routes, report_unknown_upstreams
 from proxy.config.section import Section, show
 from proxy.config.upstreams import read_upstreams
+from proxy.config.webhook_endpoint import WebhookEndpoint
+from proxy.config.webhooks import read_webhooks
 from proxy.domain.errors import ConfigError
 from proxy.domain.organization import Organization
 
 REQUIRED_FILES: Final = ("plans.yaml", "routes.yaml", "upstreams.yaml", "prices.yaml")
 ORGANIZATIONS_FILE: Final = "organizations.yaml"
 AUTHENTICATION_FILE: Final = "authentication.yaml"
+WEBHOOKS_FILE: Final = "webhooks.yaml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,8 @@ class ConfigSource:
     known_dialects    names that routes may use
     default_url,      of the upstream called `default`, where upstreams.yaml names none
     default_api_key
-    environ           variables that upstreams.yaml may name
+    environ           variables that upstreams.yaml and webhooks.yaml may name
+    sends_webhooks    whether this process signs them: only then are their secrets read, and must be there
     """
 
     directory: Path | None
@@ -43,6 +47,7 @@ class ConfigSource:
     default_url: str = ""
     default_api_key: str = ""
     environ: Mapping[str, str]
+    sends_webhooks: bool = True
 
     def load(self) -> GatewayConfig:
         return load_config(
@@ -52,6 +57,7 @@ class ConfigSource:
             default_url=self.default_url,
             default_api_key=self.default_api_key,
             environ=self.environ,
+            sends_webhooks=self.sends_webhooks,
         )
 
 
@@ -63,6 +69,7 @@ def load_config(
     environ: Mapping[str, str],
     default_url: str = "",
     default_api_key: str = "",
+    sends_webhooks: bool = True,
 ) -> GatewayConfig:
     """The configuration of a directory; see ConfigSource. Raises ConfigError with every problem of every file."""
     problems = Problems()
@@ -72,6 +79,7 @@ def load_config(
         problems.add(str(directory), 1, "is not a directory")
     organizations_document = _optional(ORGANIZATIONS_FILE, directory, digest, problems)
     authentication_document = _optional(AUTHENTICATION_FILE, directory, digest, problems)
+    webhooks_document = _optional(WEBHOOKS_FILE, directory, digest, problems)
 
     plans_document, routes_document, upstreams_document, prices_document = (documents[name] for name in REQUIRED_FILES)
     if plans_document is None or routes_document is None or upstreams_document is None or prices_document is None:
@@ -84,6 +92,9 @@ def load_config(
     report_unknown_upstreams(placed_routes, upstreams)
     _report_dangling(plans, capabilities, prices)
     jwt_issuers = () if authentication_document is None else read_jwt_issuers(authentication_document)
+    webhooks: tuple[WebhookEndpoint, ...] = ()
+    if webhooks_document is not None:
+        webhooks = read_webhooks(webhooks_document, environ=environ, reads_secrets=sends_webhooks)
     organizations: tuple[Organization, ...] = ()
     if organizations_document is not None:
         organizations = read_organizations(
@@ -100,6 +111,7 @@ def load_config(
         version=digest.hexdigest()[:12],
         plan_terms=plans,
         jwt_issuers=jwt_issuers,
+        webhooks=webhooks,
     )
 
 

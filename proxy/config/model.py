@@ -7,6 +7,7 @@ from enum import StrEnum
 from proxy.config.catalogue import PriceCatalogue
 from proxy.config.jwt_issuer import JwtIssuer
 from proxy.config.plans import PlanTerms
+from proxy.config.webhook_endpoint import WebhookEndpoint
 from proxy.domain.organization import Organization, Plan
 
 
@@ -98,3 +99,4 @@ class GatewayConfig:
     version: str
     plan_terms: Mapping[str, PlanTerms] = field(default_factory=dict)
     jwt_issuers: tuple[JwtIssuer, ...] = ()
+    webhooks: tuple[WebhookEndpoint, ...] = ()

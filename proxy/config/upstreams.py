@@ -69,7 +69,7 @@ def _read_auth(upstream: Section, environ: Mapping[str, str]) -> UpstreamAuth | 
         section.close()
         return UpstreamAuth()
     header = section.choice("header", HEADERS, "auto")
-    secret = _read_secret(section, "secret", environ)
+    secret = read_secret(section, "secret", environ)
     if kind is AuthKind.BEARER:
         section.close()
         return UpstreamAuth(kind=kind, header=header, secret=secret)
@@ -79,14 +79,14 @@ def _read_auth(upstream: Section, environ: Mapping[str, str]) -> UpstreamAuth | 
         header=header,
         secret=secret,
         token_url=section.parsed("token_url", http_url) or "",
-        client_id=section.text("client_id") if "client_id" in section else _read_secret(section, "client_id", environ),
+        client_id=section.text("client_id") if "client_id" in section else read_secret(section, "client_id", environ),
         scope=section.text("scope"),
     )
     section.close(also=("client_id", "client_id_env", "client_id_file"))
     return auth
 
 
-def _read_secret(section: Section, name: str, environ: Mapping[str, str]) -> str:
+def read_secret(section: Section, name: str, environ: Mapping[str, str]) -> str:
     """The value that `<name>_env` or `<name>_file` points at. "" with a problem where there is none; it is never shown."""
     variable, file = section.text(f"{name}_env"), section.text(f"{name}_file", chars_max=4096)
     if bool(variable) == bool(file):
