@@ -147,7 +147,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     store = await open_store(settings)
     database = await open_ledger(settings)
     directory = await read_directory(database, holder)
-    metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory.organizations)))
+    metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory.organizations)), now_ms=now_ms)
     tokens = TokenCounter(inline_chars_max=settings.tokenizer_thread_bytes)
     await tokens.start()
     known_dialects = dialects()

@@ -23,6 +23,7 @@ from proxy.config.shipped import shipped_directory
 from proxy.dialects.registry import dialects
 from proxy.domain.admission import SpendDemand, WindowReading
 from proxy.domain.calendar_months import months_around
+from proxy.domain.organization import UnknownModelPolicy
 from proxy.domain.spend_limit import WindowKind
 from proxy.gateway.assembly import Gateway, Parts
 from proxy.gateway.client_connection import ClientTimeouts
@@ -96,6 +97,10 @@ class RecordingMetrics:
         self.failed_open: list[str] = []
         self.reloads: list[bool] = []
         self.warnings: list[tuple[str, str, int]] = []
+        self.limiter_calls: list[str] = []
+        self.limiter_failures: list[str] = []
+        self.unknown_models: list[tuple[str, UnknownModelPolicy]] = []
+        self.in_spool = 0
 
     def refused(self, org: str, credential: str, capability: str, limit: str) -> None:
         self.refusals.append((org, credential, capability, limit))
@@ -106,9 +111,26 @@ class RecordingMetrics:
     def spend_warned(self, org: str, limit: str, permille: int) -> None:
         self.warnings.append((org, limit, permille))
 
-    def observe(self, capability: str, seconds: float, first_byte_seconds: float | None, overhead_seconds: float) -> None:
+    def observe(
+        self, capability: str, seconds: float, first_byte_seconds: float | None, overhead_seconds: float, request_id: str
+    ) -> None:
         assert seconds >= overhead_seconds >= 0
+        assert request_id
         self.observed.append((capability, first_byte_seconds))
+
+    def limiter_answered(self, operation: str, seconds: float, request_id: str) -> None:
+        assert seconds >= 0
+        assert request_id
+        self.limiter_calls.append(operation)
+
+    def limiter_failed(self, operation: str) -> None:
+        self.limiter_failures.append(operation)
+
+    def unknown_model(self, org: str, policy: UnknownModelPolicy) -> None:
+        self.unknown_models.append((org, policy))
+
+    def spooled(self, events: int) -> None:
+        self.in_spool = events
 
     def opened(self) -> None:
         self.open += 1

@@ -36,6 +36,8 @@ from proxy.gateway.stored_directory import NoStoredDirectory, StoredDirectory
 from proxy.gateway.upstream import UpstreamClient
 from proxy.gateway.upstream_auth import UpstreamCredentials
 from proxy.gateway.upstream_pool import UpstreamPool
+from proxy.gateway.watched_limiter import WatchedLimiter
+from proxy.gateway.withdrawals import Withdrawals
 from proxy.limiter.port import Limiter
 
 HAND_OVER_USED_S: Final = 10.0
@@ -86,17 +88,20 @@ class Gateway(GatewayServer):
         self._parts = parts
         loop = asyncio.get_running_loop()
         config = parts.holder.current
+        limiter = WatchedLimiter(parts.limiter, parts.metrics, parts.clock)
         services = Services(
             view=view_of(config, parts),
-            limiter=parts.limiter,
+            limiter=limiter,
             fallback=parts.fallback,
             settler=Settler(
-                parts.limiter,
+                limiter,
                 parts.spool,
                 finished=parts.finished,
                 now_ms=parts.now_ms,
                 on_warned=partial(tell_warned, parts.metrics),
+                on_spooled=parts.metrics.spooled,
             ),
+            withdrawals=Withdrawals(limiter),
             tokens=parts.tokens,
             dialects=parts.dialects,
             plain=parts.plain,

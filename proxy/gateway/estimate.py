@@ -28,19 +28,27 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     input_nano_usd: int
 
 
-def price_of(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at_ms: int) -> Price | Refusal | None:
-    """The price that bounds this request; None where the plan lets unknown models run unpriced."""
+def listed_price(facts: RequestFacts, prices: PriceCatalogue, at_ms: int) -> Price | None:
+    """The catalogue's price that bounds this request; None for an unknown model."""
     if facts.model is None:
-        price = prices.dearest(at_ms, family=facts.model_family)
-        unknown = "The provider chooses the model of this request, and no price is configured that could bound its cost."
-    else:
-        price = prices.find(facts.model, at_ms)
-        unknown = f"No price is configured for the model {facts.model[:200]!r}, so its cost cannot be held to your limits."
-    if price is None and plan.unknown_model is UnknownModelPolicy.PRICE_AS and plan.price_as is not None:
+        return prices.dearest(at_ms, family=facts.model_family)
+    return prices.find(facts.model, at_ms)
+
+
+def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at_ms: int) -> Price | Refusal | None:
+    """What the plan says of a model without a price; None where it may run unpriced."""
+    if plan.unknown_model is UnknownModelPolicy.UNPRICED:
+        return None
+    if plan.unknown_model is UnknownModelPolicy.PRICE_AS and plan.price_as is not None:
         price = prices.find(plan.price_as, at_ms)
-    if price is None and plan.unknown_model is not UnknownModelPolicy.UNPRICED:
-        return Refusal(status=400, code=ErrorCode.UNKNOWN_MODEL, message=f"{unknown} Ask the operator to add it.", param="model")
-    return price
+        if price is not None:
+            return price
+    unknown = (
+        "The provider chooses the model of this request, and no price is configured that could bound its cost."
+        if facts.model is None
+        else f"No price is configured for the model {facts.model[:200]!r}, so its cost cannot be held to your limits."
+    )
+    return Refusal(status=400, code=ErrorCode.UNKNOWN_MODEL, message=f"{unknown} Ask the operator to add it.", param="model")
 
 
 def with_cache_ttl(facts: RequestFacts, ttl: str) -> RequestFacts:

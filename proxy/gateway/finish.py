@@ -43,6 +43,7 @@ async def finish(live: LiveExchange, response: ClientResponse) -> None:
         ended_at - live.started_at,
         None if relay.first_byte_at is None else relay.first_byte_at - live.started_at,
         (sent_at - live.started_at) + (ended_at - upstream_ended_at),
+        live.id,
     )
 
 

@@ -17,7 +17,7 @@ from proxy.gateway.authentication import UNKNOWN_KEY, authenticate, check_caller
 from proxy.gateway.body import ClientLeftError, read_body
 from proxy.gateway.client_connection import ClientConnection
 from proxy.gateway.client_response import ClientResponse
-from proxy.gateway.estimate import affordable_output, estimate, price_of, with_cache_ttl
+from proxy.gateway.estimate import affordable_output, estimate, listed_price, price_of_unknown, with_cache_ttl
 from proxy.gateway.finish import finish, refuse
 from proxy.gateway.forward import forward
 from proxy.gateway.jwt_identity import authenticate_token
@@ -141,9 +141,13 @@ class Pipeline:
         refusal = check_model(credential, facts.model)
         if refusal is not None:
             return refusal
-        price = price_of(facts, organization.plan, live.view.prices, live.started_at_ms)
-        if isinstance(price, Refusal):
-            return price
+        price = listed_price(facts, live.view.prices, live.started_at_ms)
+        if price is None:
+            self.services.metrics.unknown_model(organization.id, organization.plan.unknown_model)
+            found = price_of_unknown(facts, organization.plan, live.view.prices, live.started_at_ms)
+            if isinstance(found, Refusal):
+                return found
+            price = found
         if terms.needs_tokens:
             prompt_tokens = await self.services.tokens.prompt_upper_bound(facts.prompt, facts.model)
         else:
@@ -176,6 +180,7 @@ class Pipeline:
             live.decision = self.services.fallback.admit(live.admission)
             live.is_fallback = live.decision.admitted
             if not live.decision.admitted:
+                self.services.withdrawals.note(live.admission)  # the store may answer yet
                 return self._fallback_refusal(live)
             self.services.metrics.fail_open("spend" if terms.spend else "rate")
         for key in live.decision.shadow_refused_by:

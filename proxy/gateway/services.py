@@ -10,7 +10,7 @@ from proxy.config.directory import Directory
 from proxy.config.model import GatewayConfig
 from proxy.dialects.dialect import Dialect
 from proxy.domain.admission import AdmissionRequest, Decision
-from proxy.domain.organization import Credential, Organization
+from proxy.domain.organization import Credential, Organization, UnknownModelPolicy
 from proxy.domain.prompt import PromptShape
 from proxy.gateway.jwt_identity import JwtIdentities
 from proxy.gateway.routes import RouteTable
@@ -18,6 +18,7 @@ from proxy.gateway.settlement import Settler
 from proxy.gateway.stored_directory import UsedCredentials
 from proxy.gateway.terms import Terms, terms_of
 from proxy.gateway.upstream import UpstreamClient
+from proxy.gateway.withdrawals import Withdrawals
 from proxy.limiter.port import Limiter
 
 
@@ -42,7 +43,13 @@ class Observer(Protocol):
     def refused(self, org: str, credential: str, capability: str, limit: str) -> None: ...
     def shadow_refused(self, org: str, credential: str, capability: str, limit: str) -> None: ...
     def spend_warned(self, org: str, limit: str, permille: int) -> None: ...
-    def observe(self, capability: str, seconds: float, first_byte_seconds: float | None, overhead_seconds: float) -> None: ...
+    def observe(
+        self, capability: str, seconds: float, first_byte_seconds: float | None, overhead_seconds: float, request_id: str
+    ) -> None: ...
+    def limiter_answered(self, operation: str, seconds: float, request_id: str) -> None: ...
+    def limiter_failed(self, operation: str) -> None: ...
+    def unknown_model(self, org: str, policy: UnknownModelPolicy) -> None: ...
+    def spooled(self, events: int) -> None: ...
     def opened(self) -> None: ...
     def closed(self) -> None: ...
     def fail_open(self, limit_class: str) -> None: ...
@@ -106,6 +113,7 @@ class Services:
     limiter: Limiter
     fallback: Fallback
     settler: Settler
+    withdrawals: Withdrawals
     tokens: Tokenizer
     dialects: Mapping[str, Dialect]
     plain: Dialect

@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 class Settler:
     """Ends reservations. A settlement is acknowledged by the limiter, or on disk, or (the disk being full too) in the log.
 
+    on_spooled  told how many settlements wait in the spool, whenever that may have changed
     on_warned   called for each threshold that a settlement crossed, also one that was replayed
     finished    which of these event ids the ledger has the final word of; raises StoreError
     now_ms      Unix time
@@ -31,13 +32,16 @@ class Settler:
         *,
         finished: Callable[[Sequence[str]], Awaitable[frozenset[str]]],
         now_ms: Callable[[], int],
+        on_spooled: Callable[[int], None] = lambda _events: None,
         on_warned: Callable[[AdmissionRequest, Warned], None] = lambda _admission, _warned: None,
     ) -> None:
         self._limiter = limiter
         self._spool = spool
         self._finished = finished
         self._now_ms = now_ms
+        self._on_spooled = on_spooled
         self._on_warned = on_warned
+        on_spooled(spool.count)
 
     @property
     def is_saturated(self) -> bool:
@@ -57,6 +61,7 @@ class Settler:
         try:
             record = SpooledSettlement(admission=admission, actual=actual, owed=owed, spooled_at_ms=self._now_ms())
             await self._spool.append(record)
+            self._on_spooled(self._spool.count)
         except SpoolFullError as error:
             _log.critical("settlement lost, re-enter it by hand: %s (%s)", actual.event.decode(errors="replace"), error)
         return None
@@ -69,6 +74,7 @@ class Settler:
             done = await self._post_in_order(records, await self._finished_among(records))
             if done:
                 await self._spool.drop(done)
+                self._on_spooled(self._spool.count)
                 settled += done
             if not records or done < len(records):
                 break

@@ -57,9 +57,15 @@ class Spool:
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(SpooledSettlement)
         self._start = self._end = _START.size  # of the records that count, as offsets
+        self._count = 0
         self._reserved = 0  # length of the file, with blocks of its own
         path.parent.mkdir(parents=True, exist_ok=True)
         self._load()
+
+    @property
+    def count(self) -> int:
+        """Records that wait, those that cannot be decoded among them."""
+        return self._count
 
     @property
     def is_empty(self) -> bool:
@@ -105,8 +111,10 @@ class Spool:
         try:
             with self._opened() as file:
                 self._start = self._end = _start_of(file)
+                self._count = 0
                 for payload in self._payloads(file):
                     self._end += _FRAME.size + len(payload)
+                    self._count += 1
                 file.truncate(self._end)
                 self._reserved = self._end
                 self._reserve(file)
@@ -138,6 +146,7 @@ class Spool:
                 self._reserved = self._end
                 raise
             self._end += len(frame)
+            self._count += 1
             self._reserve(file)
 
     def _records(self) -> Iterator[SpooledSettlement | None]:
@@ -166,12 +175,14 @@ class Spool:
     def _drop(self, count: int) -> None:
         """Moves the start, which needs no disk. An empty file is cut back; one that is half settled gives way to a fresh one."""
         with self._opened() as file:
-            start = self._start
+            start, dropped = self._start, 0
             for _, payload in zip(range(count), self._payloads(file), strict=False):
                 start += _FRAME.size + len(payload)
+                dropped += 1
             _write(file, 0, _START.pack(start))
             os.fsync(file.fileno())
             self._start = start
+            self._count -= dropped
             if start == self._end:
                 file.truncate(_START.size)
                 _write(file, 0, _START.pack(_START.size))

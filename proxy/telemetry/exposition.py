@@ -7,10 +7,14 @@ from typing import Any, Final, cast
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.samples import Exemplar as OpenMetricsExemplar
+from prometheus_client.samples import Timestamp
 
 from proxy.domain.money import NANO_PER_USD
 from proxy.telemetry import metrics
 from proxy.telemetry.count_file import Series
+from proxy.telemetry.exemplar import CELLS as EXEMPLAR_CELLS
+from proxy.telemetry.exemplar import Exemplar, read_exemplar
 from proxy.telemetry.metrics import Kind, Metric
 
 _NANO: Final = 1_000_000_000
@@ -96,7 +100,7 @@ class Readings:
 def families(readings: Readings) -> list[Family]:
     """Every family with a reading, in the order of declaration."""
     counted = _merge(readings.counted)
-    made = [_from_cells(metric, counted.get(metric.name, {})) for metric in _WORKER_FAMILIES]
+    made = [_from_cells(metric, counted.get(metric.name, {}), readings.counted) for metric in _WORKER_FAMILIES]
     made += [*_totals(readings, counted.get(metrics.REFUSED.name, {})), *_windows(readings), *_processes(readings)]
     by_name = {family.name: family for family in made}
     return [by_name[name] for metric in metrics.METRICS if (name := metric.name.removesuffix("_total")) in by_name]
@@ -120,30 +124,61 @@ class _Collected:
 
 def _merge(counted: Sequence[Mapping[Series, tuple[int, ...]]]) -> dict[str, dict[Labels, tuple[int, ...]]]:
     """Sums over the workers' slots. A series of another layout (an older version's buckets) is left out."""
-    cells = {metric.name: metric.cells for metric in _WORKER_FAMILIES}
+    metric_of = {metric.name: metric for metric in _WORKER_FAMILIES}
     merged: dict[str, dict[Labels, tuple[int, ...]]] = {}
     for series in counted:
         for (name, labels), values in series.items():
-            if cells.get(name) == len(values):
+            metric = metric_of.get(name)
+            if metric is not None and metric.cells == len(values):
                 of_metric = merged.setdefault(name, {})
                 before = of_metric.get(labels)
-                of_metric[labels] = values if before is None else tuple(map(sum, zip(before, values, strict=True)))
+                counts = values[: metric.count_cells]
+                of_metric[labels] = counts if before is None else tuple(map(sum, zip(before, counts, strict=True)))
     return merged
 
 
-def _from_cells(metric: Metric, series: Mapping[Labels, tuple[int, ...]]) -> Family:
+def _newest_exemplars(metric: Metric, counted: Sequence[Mapping[Series, tuple[int, ...]]]) -> dict[Labels, list[Exemplar | None]]:
+    """Of each series of a histogram and each of its buckets, the last that any worker noted."""
+    newest: dict[Labels, list[Exemplar | None]] = {}
+    for series in counted:
+        for (name, labels), values in series.items():
+            if name != metric.name or metric.cells != len(values):
+                continue
+            noted = [
+                read_exemplar(values[at : at + EXEMPLAR_CELLS]) for at in range(metric.count_cells, metric.cells, EXEMPLAR_CELLS)
+            ]
+            before = newest.get(labels, [None] * len(noted))
+            newest[labels] = [_newer(one, other) for one, other in zip(before, noted, strict=True)]
+    return newest
+
+
+def _newer(one: Exemplar | None, other: Exemplar | None) -> Exemplar | None:
+    if one is None or other is None:
+        return one or other
+    return one if one.at_ms >= other.at_ms else other
+
+
+def _from_cells(
+    metric: Metric, series: Mapping[Labels, tuple[int, ...]], counted: Sequence[Mapping[Series, tuple[int, ...]]]
+) -> Family:
     family: Any = _family(metric)
+    exemplars = _newest_exemplars(metric, counted) if metric.kind is Kind.HISTOGRAM else {}
     for labels, values in sorted(series.items()):
         if metric.kind is Kind.HISTOGRAM:
             running = 0
             buckets = []
-            for bound, count in zip([*(f"{nanos / _NANO:.10g}" for nanos in metric.buckets), "+Inf"], values[:-1], strict=True):
+            bounds = [*(f"{nanos / _NANO:.10g}" for nanos in metric.buckets), "+Inf"]
+            for bound, count, noted in zip(bounds, values[:-1], exemplars[labels], strict=True):
                 running += count
-                buckets.append((bound, running))
+                buckets.append((bound, running, None if noted is None else _exemplar(noted)))
             family.add_metric(labels, buckets, values[-1] / _NANO)
         else:
             family.add_metric(labels, values[0])
     return cast("Family", family)
+
+
+def _exemplar(noted: Exemplar) -> OpenMetricsExemplar:
+    return OpenMetricsExemplar({"request_id": noted.request_id}, noted.nanos / _NANO, Timestamp(0, noted.at_ms * 1_000_000))
 
 
 def _totals(readings: Readings, refused: Mapping[Labels, tuple[int, ...]]) -> Iterable[Family]:

@@ -1,11 +1,15 @@
-"""What a worker counts while it serves. A call is a dictionary look-up and an addition in shared memory, below a microsecond."""
+"""What a worker counts while it serves. A call is a dictionary look-up and an addition in shared memory."""
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
+
+import msgspec
 
 from proxy.domain.organization import Organization, UnknownModelPolicy
 from proxy.telemetry.count_file import CountFile, CountsFullError
+from proxy.telemetry.exemplar import CELLS as EXEMPLAR_CELLS
+from proxy.telemetry.exemplar import note_exemplar
 from proxy.telemetry.labels import KnownLabels
 from proxy.telemetry.metrics import (
     BAD_REQUESTS,
@@ -42,8 +46,10 @@ class GatewayMetrics:
     file is full even so, further series are counted under `other`, which has had its cells since the start.
     """
 
-    def __init__(self, counts: CountFile, known: KnownLabels) -> None:
+    def __init__(self, counts: CountFile, known: KnownLabels, *, now_ms: Callable[[], int]) -> None:
+        """now_ms: Unix time, of exemplars."""
         self._counts = counts
+        self._now_ms = now_ms
         self._cells = counts.cells
         self._known = known
         self._children: dict[tuple[str, tuple[str, ...]], int] = {}
@@ -110,7 +116,9 @@ class GatewayMetrics:
         labels = (self._known.organization(org), self._known.limit(limit), f"{permille / 1000:g}")
         self._cells[self._child(SPEND_WARNINGS, labels)] += 1
 
-    def observe(self, capability: str, seconds: float, first_byte_seconds: float | None, overhead_seconds: float) -> None:
+    def observe(
+        self, capability: str, seconds: float, first_byte_seconds: float | None, overhead_seconds: float, request_id: str
+    ) -> None:
         """One finished request. first_byte_seconds is None if the upstream sent no body."""
         answers = self._answers.get(capability)
         if answers is None:
@@ -118,23 +126,15 @@ class GatewayMetrics:
             answers = (self._child(REQUEST_SECONDS, (label,)), self._child(FIRST_BYTE_SECONDS, (label,)))
             if label == capability:
                 self._answers[capability] = answers
-        cells = self._cells
-        nanos = int(seconds * _NANO)
-        cells[answers[0] + bisect_left(REQUEST_SECONDS.buckets, nanos)] += 1
-        cells[answers[0] + _ANSWER_SUM] += nanos
+        now_ms = self._now_ms()
+        self._observe(_ANSWERS, answers[0], seconds, now_ms, request_id)
         if first_byte_seconds is not None:
-            nanos = int(first_byte_seconds * _NANO)
-            cells[answers[1] + bisect_left(FIRST_BYTE_SECONDS.buckets, nanos)] += 1
-            cells[answers[1] + _ANSWER_SUM] += nanos
-        nanos = int(overhead_seconds * _NANO)
-        cells[self._overhead + bisect_left(OVERHEAD_SECONDS.buckets, nanos)] += 1
-        cells[self._overhead + _OVERHEAD_SUM] += nanos
+            self._observe(_ANSWERS, answers[1], first_byte_seconds, now_ms, request_id)
+        self._observe(_OVERHEAD, self._overhead, overhead_seconds, now_ms, request_id)
 
-    def limiter_answered(self, operation: str, seconds: float) -> None:
+    def limiter_answered(self, operation: str, seconds: float, request_id: str) -> None:
         """operation: one of LIMITER_OPERATIONS."""
-        cells, first, nanos = self._cells, self._limiter[operation], int(seconds * _NANO)
-        cells[first + bisect_left(LIMITER_SECONDS.buckets, nanos)] += 1
-        cells[first + _LIMITER_SUM] += nanos
+        self._observe(_LIMITER, self._limiter[operation], seconds, self._now_ms(), request_id)
 
     def limiter_failed(self, operation: str) -> None:
         """No answer came. operation: one of LIMITER_OPERATIONS."""
@@ -162,6 +162,13 @@ class GatewayMetrics:
     def config_reloaded(self, *, applied: bool) -> None:
         self._cells[self._child(CONFIG_RELOADS, ("applied" if applied else "rejected",))] += 1
 
+    def _observe(self, layout: "_Layout", first: int, seconds: float, now_ms: int, request_id: str) -> None:
+        cells, nanos = self._cells, int(seconds * _NANO)
+        bucket = bisect_left(layout.buckets, nanos)
+        cells[first + bucket] += 1
+        cells[first + layout.sum] += nanos
+        note_exemplar(cells, first + layout.exemplars + bucket * EXEMPLAR_CELLS, nanos, now_ms, request_id)
+
     def _child(self, metric: Metric, labels: tuple[str, ...]) -> int:
         cell = self._children.get((metric.name, labels))
         if cell is None:
@@ -174,6 +181,18 @@ class GatewayMetrics:
         return cell
 
 
-_ANSWER_SUM: Final = REQUEST_SECONDS.cells - 1
-_LIMITER_SUM: Final = LIMITER_SECONDS.cells - 1
-_OVERHEAD_SUM: Final = OVERHEAD_SECONDS.cells - 1
+class _Layout(msgspec.Struct, frozen=True):
+    """Where a histogram has what, counted from its first cell."""
+
+    buckets: tuple[int, ...]
+    sum: int
+    exemplars: int
+
+
+def _layout(metric: Metric) -> _Layout:
+    return _Layout(buckets=metric.buckets, sum=metric.count_cells - 1, exemplars=metric.count_cells)
+
+
+_ANSWERS: Final = _layout(REQUEST_SECONDS)  # and of FIRST_BYTE_SECONDS, whose buckets are the same
+_OVERHEAD: Final = _layout(OVERHEAD_SECONDS)
+_LIMITER: Final = _layout(LIMITER_SECONDS)

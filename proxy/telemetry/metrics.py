@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from proxy.telemetry import exemplar
+
 OTHER: Final = "other"
 
 
@@ -36,7 +38,12 @@ class Metric:
 
     @property
     def cells(self) -> int:
-        """Cells of one series in a count file: a histogram has its buckets, one above the last, and the sum."""
+        """Cells of one series in a count file: what is counted, and an exemplar of each bucket behind it."""
+        return self.count_cells + (exemplar.CELLS * (len(self.buckets) + 1) if self.kind is Kind.HISTOGRAM else 0)
+
+    @property
+    def count_cells(self) -> int:
+        """Those that add up over workers: a histogram has its buckets, one above the last, and the sum."""
         return len(self.buckets) + 2 if self.kind is Kind.HISTOGRAM else 1
 
 
@@ -240,7 +247,7 @@ UNKNOWN_MODELS: Final = Metric(
     name="tallygate_unknown_models_total",
     kind=Kind.COUNTER,
     labels=("org", "policy"),
-    help="Requests for a model without a price, by what the plan's policy made of them: refuse, price_as, unpriced.",
+    help="Requests for a model without a price, by the policy of the plan: refuse, price_as, unpriced.",
 )
 SPOOL_EVENTS: Final = Metric(
     name="tallygate_spool_events",

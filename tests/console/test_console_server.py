@@ -173,7 +173,7 @@ async def test_one_scrape_reads_a_bounded_number_of_organizations_and_tells_of_t
 
 async def test_a_worker_that_falls_silent_is_down_and_has_nothing_open(console):
     known = KnownLabels(organizations=frozenset(), credentials=frozenset(), capabilities=frozenset(), limits=frozenset())
-    GatewayMetrics(console.counts, known).opened()
+    GatewayMetrics(console.counts, known, now_ms=lambda: 0).opened()
     console.clock.now_ms += STALE_MS
     assert "tallygate_open_requests 1.0" in (await console.get("/metrics"))[2]
 

@@ -96,6 +96,24 @@ async def test_a_torn_tail_costs_only_the_last_record(tmp_path: Path, lost: int)
     spool.close()
 
 
+async def test_it_is_known_how_many_settlements_wait(tmp_path: Path) -> None:
+    limiter, told = FlakyLimiter(), list[int]()
+    limiter.is_up = False
+    spool = Spool(tmp_path / "0.spool", bytes_max=10_000)
+    settler = Settler(limiter, spool, finished=Ledger(), now_ms=lambda: NOW_MS, on_spooled=told.append)  # type: ignore[arg-type]
+    for number in range(3):
+        record = a_record(number)
+        await settler.settle(record.admission, record.actual, owed=True)
+    spool.close()
+    successor = Spool(tmp_path / "0.spool", bytes_max=10_000)
+    settler = Settler(limiter, successor, finished=Ledger(), now_ms=lambda: NOW_MS, on_spooled=told.append)  # type: ignore[arg-type]
+    limiter.is_up = True
+    await settler.replay()
+
+    assert told == [0, 1, 2, 3, 3, 0]
+    successor.close()
+
+
 async def test_a_damaged_byte_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "0.spool"
     spool = Spool(path, bytes_max=10_000)

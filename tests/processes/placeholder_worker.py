@@ -9,6 +9,7 @@ import sys
 
 from aiohttp import web
 
+from proxy.app import now_ms
 from proxy.domain.errors import ErrorCode
 from proxy.processes.worker import run
 from proxy.telemetry.gateway_metrics import GatewayMetrics
@@ -24,7 +25,7 @@ KNOWN = KnownLabels(
 
 class PlaceholderGateway:
     def __init__(self, counts):
-        self.metrics = GatewayMetrics(counts, KNOWN)
+        self.metrics = GatewayMetrics(counts, KNOWN, now_ms=now_ms)
         self.reloads = 0
         self.open = set()
         app = web.Application()

@@ -12,7 +12,8 @@ from proxy.telemetry.exposition import ProcessGauges, Readings, WindowGauges, fa
 from proxy.telemetry.metrics import METRICS, Kind
 
 ACME = ("acme", "acme-prod", "chat")
-OVERHEAD_CELLS = (1, 2, *([0] * (metrics.OVERHEAD_SECONDS.cells - 4)), 3, 4_000_000_000)
+NO_EXEMPLARS = [0] * (metrics.OVERHEAD_SECONDS.cells - metrics.OVERHEAD_SECONDS.count_cells)
+OVERHEAD_CELLS = (1, 2, *([0] * (metrics.OVERHEAD_SECONDS.count_cells - 4)), 3, 4_000_000_000, *NO_EXEMPLARS)
 
 
 def readings(**changes):

@@ -8,6 +8,7 @@ from proxy.telemetry.gateway_metrics import GatewayMetrics
 from proxy.telemetry.labels import KnownLabels
 from proxy.telemetry.metrics import OPEN_REQUESTS, OVERHEAD_SECONDS, REFUSED, REQUEST_SECONDS, SPEND_WARNINGS
 
+NOW_MS = 1_700_000_000_000
 KNOWN = KnownLabels(
     organizations=frozenset({"acme", "globex"}),
     credentials=frozenset({("acme", "acme-prod")}),
@@ -25,7 +26,7 @@ def counts(tmp_path):
 
 @pytest.fixture
 def metrics(counts):
-    return GatewayMetrics(counts, KNOWN)
+    return GatewayMetrics(counts, KNOWN, now_ms=lambda: NOW_MS)
 
 
 def _refused(tmp_path):
@@ -55,7 +56,7 @@ def test_what_a_caller_made_up_is_counted_as_other_and_makes_no_series(metrics, 
     before = len(read_counts(tmp_path, "worker-0"))
     for number in range(10_000):
         metrics.refused(f"org{number}", f"cred{number}", f"cap{number}", f"limit{number}")
-        metrics.observe(f"cap{number}", 0.1, 0.1, 0.1)
+        metrics.observe(f"cap{number}", 0.1, 0.1, 0.1, f"{number:032x}")
         metrics.upstream_error(f"kind{number}")
         metrics.fail_open(f"class{number}")
 
@@ -98,32 +99,36 @@ def test_labels_that_a_reload_took_away_become_other(metrics, tmp_path):
 
 
 def test_a_full_file_counts_further_series_as_other(tmp_path):
-    counts = CountFile(tmp_path, "worker-0", cells_max=200)
+    probe = CountFile(tmp_path, "probe")
+    GatewayMetrics(probe, KNOWN, now_ms=lambda: NOW_MS)
+    probe.close()
+    from_the_start = sum(map(len, read_counts(tmp_path, "probe").values()))
+    counts = CountFile(tmp_path, "worker-0", cells_max=from_the_start + 50)
     known = KnownLabels(
         organizations=frozenset(f"o{n}" for n in range(500)),
         credentials=frozenset(),
         capabilities=frozenset({"chat"}),
         limits=frozenset({"l"}),
     )
-    metrics = GatewayMetrics(counts, known)
+    metrics = GatewayMetrics(counts, known, now_ms=lambda: NOW_MS)
     for number in range(500):
         metrics.refused(f"o{number}", "", "chat", "l")
 
     refused = _refused(tmp_path)
 
     assert sum(refused.values()) == 500
-    assert refused["other", "other", "other", "other"] > 400
+    assert refused["other", "other", "other", "other"] == 450
     counts.close()
 
 
 def test_durations_fall_into_the_bucket_whose_bound_they_do_not_exceed(metrics, tmp_path):
-    metrics.observe("chat", 0.005, None, 0.000_05)
-    metrics.observe("chat", 0.005_000_001, None, 0.000_051)
-    metrics.observe("chat", 10_000.0, None, 5.0)
+    metrics.observe("chat", 0.005, None, 0.000_05, "r1")
+    metrics.observe("chat", 0.005_000_001, None, 0.000_051, "r1")
+    metrics.observe("chat", 10_000.0, None, 5.0, "r1")
 
     series = read_counts(tmp_path, "worker-0")
-    request = series[REQUEST_SECONDS.name, ("chat",)]
-    overhead = series[OVERHEAD_SECONDS.name, ()]
+    request = series[REQUEST_SECONDS.name, ("chat",)][: REQUEST_SECONDS.count_cells]
+    overhead = series[OVERHEAD_SECONDS.name, ()][: OVERHEAD_SECONDS.count_cells]
 
     assert (request[0], request[1], request[-2]) == (1, 1, 1), "at the bound, just above it, above the last"
     assert request[-1] == 5_000_000 + 5_000_001 + 10_000 * 10**9
@@ -132,12 +137,12 @@ def test_durations_fall_into_the_bucket_whose_bound_they_do_not_exceed(metrics, 
 
 
 def test_requests_open_at_a_crash_are_not_open_in_the_successor(counts, tmp_path):
-    metrics = GatewayMetrics(counts, KNOWN)
+    metrics = GatewayMetrics(counts, KNOWN, now_ms=lambda: NOW_MS)
     metrics.opened()
     metrics.opened()
     metrics.closed()
     assert read_counts(tmp_path, "worker-0")[OPEN_REQUESTS.name, ()] == (1,)
 
-    GatewayMetrics(counts, KNOWN)
+    GatewayMetrics(counts, KNOWN, now_ms=lambda: NOW_MS)
 
     assert read_counts(tmp_path, "worker-0")[OPEN_REQUESTS.name, ()] == (0,)
