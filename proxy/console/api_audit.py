@@ -5,6 +5,7 @@ from typing import Final
 from proxy.console.api_parameters import integer, text
 from proxy.console.api_routes import ApiCall, ApiRoute
 from proxy.console.directory_access import told
+from proxy.console.directory_shapes import ChangePage
 from proxy.ledger.directory.audit_log import PAGE_MAX, read_audit_log
 from proxy.ledger.directory.book import DirectoryBook
 
@@ -31,6 +32,7 @@ def audit_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
             handler=told(read),
             summary="The log of changes, newest first.",
             parameters=(SUBJECT, BEFORE, LIMIT),
+            answer=ChangePage,
             tag="audit",
         ),
     )

@@ -10,6 +10,14 @@ from proxy.console.api_organizations import ORG
 from proxy.console.api_parameters import Parameter, Place, text
 from proxy.console.api_routes import ApiCall, ApiRoute
 from proxy.console.directory_access import the_org, told
+from proxy.console.directory_shapes import (
+    CredentialChange,
+    CredentialList,
+    CredentialListed,
+    CredentialShown,
+    KeyRotation,
+    NewCredential,
+)
 from proxy.ledger.directory.book import DirectoryBook
 from proxy.ledger.directory.credentials import OVERLAP_DEFAULT_MS, CredentialState
 from proxy.ledger.directory.shown import DATABASE, credential_limits_shown, file_credential_shown
@@ -29,6 +37,8 @@ def credential_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
         handler: Any,
         summary: str,
         *,
+        answer: type = CredentialShown,
+        body: type | None = None,
         status: int = 200,
         parameters: tuple[Parameter, ...] = (ORG, CREDENTIAL),
     ) -> ApiRoute:
@@ -38,6 +48,8 @@ def credential_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
             path=path,
             handler=told(handler),
             summary=summary,
+            answer=answer,
+            body=body,
             status=status,
             parameters=parameters,
             access=access,
@@ -45,12 +57,26 @@ def credential_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
         )
 
     return (
-        route("GET", _ALL, resource.list, "An organization's credentials.", parameters=(ORG,)),
-        route("POST", _ALL, resource.create, "Make a credential; its key is shown this once.", status=201, parameters=(ORG,)),
+        route("GET", _ALL, resource.list, "An organization's credentials.", answer=CredentialList, parameters=(ORG,)),
+        route(
+            "POST",
+            _ALL,
+            resource.create,
+            "Make a credential; its key is shown this once.",
+            body=NewCredential,
+            status=201,
+            parameters=(ORG,),
+        ),
         route("GET", _ONE, resource.get, "One credential, with its own limits in effect."),
-        route("PATCH", _ONE, resource.change, "Change what the body names; null takes it away."),
-        route("POST", f"{_ONE}/rotate", resource.rotate, "Another key, shown this once; the one before holds for `overlap`."),
-        route("POST", f"{_ONE}/revoke", resource.revoke, "End it for ever."),
+        route("PATCH", _ONE, resource.change, "Change what the body names; null takes it away.", body=CredentialChange),
+        route(
+            "POST",
+            f"{_ONE}/rotate",
+            resource.rotate,
+            "Another key, shown this once; the one before holds for `overlap`.",
+            body=KeyRotation,
+        ),
+        route("POST", f"{_ONE}/revoke", resource.revoke, "End it for ever.", answer=CredentialListed),
     )
 
 

@@ -5,11 +5,16 @@ from typing import Any, Final
 
 import msgspec
 
+from proxy.console.api_access import Access
 from proxy.console.api_errors import ErrorAnswer
 from proxy.console.api_parameters import VALUES_MAX, Parameter, Place
 from proxy.console.api_routes import ApiCall, ApiRoute
 
 _REFERENCE: Final = "#/components/schemas/{name}"
+_BODY_ERRORS: Final = {
+    "409": "It cannot be done as things are: the id is taken, or a file manages the organization",
+    "413": "The body is too large",
+}
 _ERRORS: Final = {
     "400": "A parameter or field is wrong; `param` names it",
     "401": "No valid admin token",
@@ -70,13 +75,11 @@ def document(routes: Iterable[ApiRoute], *, version: str) -> dict[str, Any]:
 def _operation(route: ApiRoute, schema_of: dict[Any, Any]) -> dict[str, Any]:
     failures = {
         status: {"description": text, "content": {"application/json": {"schema": schema_of[ErrorAnswer]}}}
-        for status, text in _ERRORS.items()
+        for status, text in (_ERRORS | (_BODY_ERRORS if route.access is Access.WRITE else {})).items()
         if not (route.is_public and status != "400")
     }
-    success: dict[str, Any] = {"description": "Success"}
-    if route.answer is not None or route.media != "application/json":
-        schema = {"type": "string"} if route.answer is None else schema_of[route.answer]
-        success["content"] = {route.media: {"schema": schema}}
+    schema = {} if route.answer is None else schema_of[route.answer]
+    success = {"description": "Success", "content": {media: {"schema": schema} for media in route.media}}
     operation: dict[str, Any] = {
         "operationId": f"{route.method.lower()}{route.path.replace('/', '_').replace('{', '').replace('}', '').replace('.', '_')}",
         "summary": route.summary,

@@ -65,7 +65,7 @@ class ExportApi:
                 handler=self._export,
                 summary="Entries as CSV, JSON Lines or Parquet",
                 parameters=(_FORMAT, _FROM, TO, _AS_OF, time_zone(), *FILTERS),
-                media="*/*",  # which, the format says
+                media=tuple(found.content_type for found in FILE_TYPES.values()),
                 tag="export",
             ),
         )

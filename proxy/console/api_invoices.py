@@ -40,7 +40,7 @@ class InvoicesApi:
                 handler=self._invoice,
                 summary="The invoice of a month: JSON, CSV, or a printable page",
                 parameters=(_ORG, _MONTH, _FORMAT),
-                media="*/*",  # which, the format says
+                media=tuple(found.content_type for found in DOCUMENTS.values()),
                 tag="export",
             ),
         )

@@ -8,6 +8,13 @@ from proxy.console.api_errors import ApiError
 from proxy.console.api_parameters import Parameter, Place, integer, text
 from proxy.console.api_routes import ApiCall, ApiRoute
 from proxy.console.directory_access import need_platform, the_org, told
+from proxy.console.directory_shapes import (
+    NewOrganization,
+    OrganizationChange,
+    OrganizationDeleted,
+    OrganizationPage,
+    OrganizationShown,
+)
 from proxy.ledger.directory.book import DirectoryBook
 from proxy.ledger.directory.organizations import OrganizationState
 from proxy.ledger.directory.shown import effective_shown, file_shown, stored_shown
@@ -23,7 +30,15 @@ def organization_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
     resource = _Organizations(book)
 
     def route(
-        method: str, path: str, handler: Any, summary: str, *, status: int = 200, parameters: tuple[Parameter, ...] = (ORG,)
+        method: str,
+        path: str,
+        handler: Any,
+        summary: str,
+        *,
+        answer: type = OrganizationShown,
+        body: type | None = None,
+        status: int = 200,
+        parameters: tuple[Parameter, ...] = (ORG,),
     ) -> ApiRoute:
         access = Access.READ if method == "GET" else Access.WRITE
         return ApiRoute(
@@ -31,6 +46,8 @@ def organization_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
             path=path,
             handler=told(handler),
             summary=summary,
+            answer=answer,
+            body=body,
             status=status,
             parameters=parameters,
             access=access,
@@ -38,11 +55,38 @@ def organization_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
         )
 
     return (
-        route("GET", "/api/organizations", resource.list, "The organizations that the token sees.", parameters=(AFTER, LIMIT)),
-        route("POST", "/api/organizations", resource.create, "Make an organization.", status=201, parameters=()),
+        route(
+            "GET",
+            "/api/organizations",
+            resource.list,
+            "The organizations that the token sees.",
+            answer=OrganizationPage,
+            parameters=(AFTER, LIMIT),
+        ),
+        route(
+            "POST",
+            "/api/organizations",
+            resource.create,
+            "Make an organization.",
+            body=NewOrganization,
+            status=201,
+            parameters=(),
+        ),
         route("GET", "/api/organizations/{org}", resource.get, "One organization, with its limits in effect."),
-        route("PATCH", "/api/organizations/{org}", resource.change, "Change what the body names; null takes it away."),
-        route("DELETE", "/api/organizations/{org}", resource.delete, "Forget an organization and its credentials.", status=200),
+        route(
+            "PATCH",
+            "/api/organizations/{org}",
+            resource.change,
+            "Change what the body names; null takes it away.",
+            body=OrganizationChange,
+        ),
+        route(
+            "DELETE",
+            "/api/organizations/{org}",
+            resource.delete,
+            "Forget an organization and its credentials.",
+            answer=OrganizationDeleted,
+        ),
     )
 
 

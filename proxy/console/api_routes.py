@@ -38,8 +38,8 @@ class ApiRoute:
 
     path       as aiohttp and OpenAPI both write it: "/api/organizations/{org}"
     handler    returns an `answer`, sent as JSON with `status`, or a response of its own; raises ApiError
-    answer     the Struct it returns; None: described by `media` alone, or by nothing (204)
-    body       the Struct that a request's body is checked against in the handler; None: no body
+    answer     the Struct or TypedDict it returns; None: a response of its own, of one of the types in `media`
+    body       what a request's body is, for the document: the handler checks it; None: no body
     is_public  asks for no token
     """
 
@@ -52,7 +52,7 @@ class ApiRoute:
     answer: type | None = None
     body: type | None = None
     status: int = 200
-    media: str = "application/json"
+    media: tuple[str, ...] = ("application/json",)
     is_public: bool = False
     tag: str = "usage"
 

@@ -9,6 +9,7 @@ from proxy.console.api_errors import ApiError
 from proxy.console.api_parameters import Place, text
 from proxy.console.api_routes import ApiCall, ApiRoute
 from proxy.console.directory_access import need_platform, told
+from proxy.console.directory_shapes import NewToken, TokenList, TokenListed, TokenMade
 from proxy.ledger.directory import records
 from proxy.ledger.directory.book import DirectoryBook
 
@@ -21,7 +22,12 @@ def token_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
     resource = _Tokens(book)
     return (
         ApiRoute(
-            method="GET", path="/api/tokens", handler=told(resource.list), summary="All admin tokens, without secrets.", tag=TAG
+            method="GET",
+            path="/api/tokens",
+            handler=told(resource.list),
+            summary="All admin tokens, without secrets.",
+            answer=TokenList,
+            tag=TAG,
         ),
         ApiRoute(
             method="POST",
@@ -29,6 +35,8 @@ def token_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
             handler=told(resource.create),
             summary="Make an admin token; its secret is shown this once.",
             access=Access.WRITE,
+            answer=TokenMade,
+            body=NewToken,
             status=201,
             tag=TAG,
         ),
@@ -39,6 +47,7 @@ def token_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
             summary="End an admin token for ever.",
             access=Access.WRITE,
             parameters=(TOKEN,),
+            answer=TokenListed,
             tag=TAG,
         ),
     )

@@ -1,23 +1,47 @@
-"""The usage API served over a real ledger, with a clock and a limiter that tests move."""
+"""The whole API served over a real ledger and directory, with a clock and a limiter that tests move."""
 
+import itertools
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, cast
 
 from aiohttp import ClientSession
 from api_values import ACME, GLOBEX, INITECH, NOW_MS, ROUTES, TOKENS
 
+from proxy.app import directory_routes
+from proxy.config.load import load_config
+from proxy.config.model import GatewayConfig
+from proxy.config.shipped import shipped_directory
 from proxy.console.api_access import AdminAccess
 from proxy.console.api_document import DocumentApi
 from proxy.console.api_routes import Api, ApiRoute
+from proxy.console.export_api import export_routes
 from proxy.console.server import ConsoleServer
 from proxy.console.spend_windows import WindowOutlook
-from proxy.console.usage_api import UsageSources, usage_routes
+from proxy.console.usage_api import UsageSources, scopes_over, usage_routes
+from proxy.dialects.registry import dialects
 from proxy.domain.organization import Organization
 from proxy.ledger.book import Book, RefusalCount
 from proxy.ledger.database import Database
+from proxy.ledger.directory.book import directory_book
 from proxy.ledger.entry import Entry
+
+
+@cache
+def shipped_config() -> GatewayConfig:
+    return load_config(
+        None,
+        shipped_dir=shipped_directory(),
+        known_dialects=frozenset(dialects()),
+        environ={},
+        default_url="https://up.example",
+    )
+
+
+async def _tell_nobody() -> None:
+    """No process has a copy."""
 
 
 class StaticTokens:
@@ -62,12 +86,32 @@ class World:
         self.routes: tuple[ApiRoute, ...] = ()
         self.session: ClientSession | None = None
         self.url = ""
+        numbers = itertools.count(1)
+        self.directory = directory_book(
+            database,
+            shipped_config,
+            now_ms=lambda: self.now_ms,
+            random_bytes=lambda size: next(numbers).to_bytes(size),
+            on_committed=_tell_nobody,
+        )
+
+    async def keep(self, *orgs: str) -> None:
+        """Organizations of these ids in the database, each with a credential <id>-prod."""
+        for org in orgs:
+            await self.directory.organizations.create("test", {"id": org, "plan": "enterprise"})
+            await self.directory.credentials.create("test", org, {"id": f"{org}-prod"})
 
     async def record(self, entries: Iterable[Entry]) -> None:
         await self.book.record(list(entries))
 
     async def refuse(self, count: RefusalCount, at_ms: int) -> None:
         await self.book.add_refusals(f"test-{at_ms}", [count], at_ms=at_ms)
+
+    async def call(self, method: str, path: str, body: object = None, *, token: str = "platform") -> tuple[int, Any]:  # noqa: S107
+        assert self.session is not None
+        async with self.session.request(method, path, json=body, headers={"Authorization": f"Bearer {token}"}) as answer:
+            is_json = answer.content_type == "application/json"
+            return answer.status, await (answer.json() if is_json else answer.text())
 
     async def get(self, path: str, *, token: str | None = "platform", **query: Any) -> tuple[int, Any]:  # noqa: S107
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -96,7 +140,8 @@ async def served(database: Database) -> AsyncIterator[World]:
         routes=lambda: ROUTES,
         now_ms=lambda: world.now_ms,
     )
-    routes = usage_routes(sources)
+    exports = export_routes(scopes_over(sources), database, now_ms=sources.now_ms)
+    routes = (*usage_routes(sources), *exports, *directory_routes(world.directory))
     world.routes = (*routes, *DocumentApi(routes, version="1").routes())
     server = ConsoleServer(
         scrape=cast("Any", None), readiness=cast("Any", None), token_sha256=None, api=Api(world.routes, world.tokens)

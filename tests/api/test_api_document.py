@@ -11,6 +11,7 @@ import schemathesis
 from api_values import NOW_MS, an_entry
 from api_world import World, served
 from hypothesis import HealthCheck, assume, given, settings
+from hypothesis.strategies import booleans
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
@@ -62,34 +63,65 @@ def api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 async def fill(world: World) -> None:
+    await world.keep("acme", "globex", "stored")
     await world.record([an_entry(number, settled_at_ms=NOW_MS - number * 40_000_000, org="acme") for number in range(12)])
 
 
-PATHS = [
-    "/v1/organization/usage/completions",
-    "/v1/organization/costs",
-    "/api/usage",
-    "/api/spend",
-    "/api/events",
-    "/api/credentials",
-    "/api/capabilities",
-    "/api/openapi.json",
+_ORG, _CREDENTIAL = "/api/organizations/{org}", "/api/organizations/{org}/credentials/{credential}"
+OPERATIONS = [
+    ("GET", "/v1/organization/usage/completions"),
+    ("GET", "/v1/organization/costs"),
+    ("GET", "/api/usage"),
+    ("GET", "/api/spend"),
+    ("GET", "/api/events"),
+    ("GET", "/api/credentials"),
+    ("GET", "/api/capabilities"),
+    ("GET", "/api/export"),
+    ("GET", "/api/invoices/{org}/{month}"),
+    ("GET", "/api/organizations"),
+    ("POST", "/api/organizations"),
+    ("GET", _ORG),
+    ("PATCH", _ORG),
+    ("DELETE", _ORG),
+    ("GET", f"{_ORG}/credentials"),
+    ("POST", f"{_ORG}/credentials"),
+    ("GET", _CREDENTIAL),
+    ("PATCH", _CREDENTIAL),
+    ("POST", f"{_CREDENTIAL}/rotate"),
+    ("POST", f"{_CREDENTIAL}/revoke"),
+    ("GET", "/api/tokens"),
+    ("POST", "/api/tokens"),
+    ("POST", "/api/tokens/{token}/revoke"),
+    ("GET", "/api/audit"),
+    ("GET", "/api/openapi.json"),
+]
+# Nothing can be wrong about a call of what takes no parameters, or any text as one.
+ANYTHING_IS_RIGHT = [
+    ("GET", "/api/openapi.json"),
+    ("GET", "/api/tokens"),
+    ("POST", "/api/tokens/{token}/revoke"),
+    *((method, path) for method, path in OPERATIONS if path.startswith(_ORG) and method in {"GET", "DELETE"}),
+    ("POST", f"{_CREDENTIAL}/revoke"),
+]
+EXISTING = {"org": "stored", "credential": "stored-prod", "month": "2026-08", "token": "none"}
+CALLS = [
+    (method, path, mode)
+    for method, path in OPERATIONS
+    for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+    if mode is GenerationMode.POSITIVE or (method, path) not in ANYTHING_IS_RIGHT
 ]
 
 
-# Nothing can be wrong about a call of what takes no parameters and asks for no token.
-CALLS = [(path, mode) for path in PATHS for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)]
-CALLS.remove(("/api/openapi.json", GenerationMode.NEGATIVE))
-
-
-@pytest.mark.parametrize(("path", "mode"), CALLS)
-def test_every_endpoint_answers_as_the_document_says(api_url: str, path: str, mode: GenerationMode) -> None:
+@pytest.mark.parametrize(("method", "path", "mode"), CALLS)
+def test_every_endpoint_answers_as_the_document_says(api_url: str, method: str, path: str, mode: GenerationMode) -> None:
     schema = schemathesis.openapi.from_url(f"{api_url}/api/openapi.json")
-    operation = schema[path]["GET"]
+    operation = schema[path][method]
 
     @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
-    @given(case=operation.as_strategy(generation_mode=mode))
-    def every_answer_conforms(case: schemathesis.Case) -> None:
+    @given(case=operation.as_strategy(generation_mode=mode), names_what_exists=booleans())
+    def every_answer_conforms(case: schemathesis.Case, *, names_what_exists: bool) -> None:
+        if names_what_exists and mode is GenerationMode.POSITIVE and method != "DELETE":
+            case.path_parameters.update({name: EXISTING[name] for name in case.path_parameters})
         prepared = requests.Request(**case.as_transport_kwargs(base_url=api_url)).prepare()
         assume(len(prepared.url or "") < LINE_BYTES_MAX)
         case.call_and_validate(base_url=api_url, headers={"Authorization": "Bearer platform"}, checks=CHECKS)
@@ -97,5 +129,6 @@ def test_every_endpoint_answers_as_the_document_says(api_url: str, path: str, mo
     every_answer_conforms()
 
 
-def test_every_path_of_the_document_is_tried(api_url: str) -> None:
-    assert sorted(schemathesis.openapi.from_url(f"{api_url}/api/openapi.json").raw_schema["paths"]) == sorted(PATHS)
+def test_every_operation_of_the_document_is_tried(api_url: str) -> None:
+    paths = schemathesis.openapi.from_url(f"{api_url}/api/openapi.json").raw_schema["paths"]
+    assert sorted((method.upper(), path) for path, methods in paths.items() for method in methods) == sorted(OPERATIONS)

@@ -1,9 +1,10 @@
 """Every endpoint under every scope: a token sees its organizations and no trace of the others."""
 
 import json
+from dataclasses import replace
 
 import pytest
-from api_values import ACME, NOW_MS, TOKENS, an_entry
+from api_values import ACME, ENTERPRISE, NOW_MS, TOKENS, an_entry
 from api_world import World
 
 ORGS = ("acme", "globex", "initech")
@@ -125,5 +126,87 @@ async def test_a_scope_that_changes_counts_at_once(filled: World) -> None:
     assert traces(await filled.ok("/api/usage", group_by="org", token="one")) == set()
 
 
+_ONE = "/api/organizations/{org}"
+_CREDENTIAL = _ONE + "/credentials/{credential}"
+# method, path, body: of one organization, which the path names
+OF_ONE = [
+    ("GET", _ONE, None),
+    ("PATCH", _ONE, {"name": "Renamed"}),
+    ("DELETE", _ONE, None),
+    ("GET", _ONE + "/credentials", None),
+    ("POST", _ONE + "/credentials", {"id": "another"}),
+    ("GET", _CREDENTIAL, None),
+    ("PATCH", _CREDENTIAL, {"name": "Renamed"}),
+    ("POST", _CREDENTIAL + "/rotate", {}),
+    ("POST", _CREDENTIAL + "/revoke", {}),
+    ("GET", "/api/invoices/{org}/{month}", None),
+]
+# the platform's alone
+PLATFORM = [
+    ("POST", "/api/organizations", {"id": "made", "plan": "enterprise"}),
+    ("GET", "/api/tokens", None),
+    ("POST", "/api/tokens", {"name": "made", "access": "read"}),
+    ("POST", "/api/tokens/{token}/revoke", None),
+]
+# of all that are visible
+LISTS = ["/api/organizations", "/api/audit"]
+EXPORT = "/api/export"
+
+
+def named(path: str, org: str) -> str:
+    return path.format(org=org, credential=f"{org}-prod", month="2026-08", token="none")
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize(("method", "path", "body"), OF_ONE)
+@pytest.mark.parametrize("org", ORGS)
+async def test_a_path_leads_nowhere_beyond_the_scope(filled: World, method, path, body, token, org) -> None:
+    await filled.keep(*ORGS)
+
+    status, answer = await filled.call(method, named(path, org), body, token=token)
+
+    if org in visible(token):
+        assert status in {200, 201, 403}, answer
+        assert traces(answer) <= {org}
+    else:
+        assert status in {403, 404}, answer
+        assert (status, answer) == await filled.call(method, named(path, "never-existed"), body, token=token)
+        assert traces(answer) == set()
+
+
+@pytest.mark.parametrize("token", [token for token in TOKENS if token != "platform"])
+@pytest.mark.parametrize(("method", "path", "body"), PLATFORM)
+async def test_what_concerns_all_organizations_is_the_platforms(filled: World, method, path, body, token) -> None:
+    status, answer = await filled.call(method, named(path, "acme"), body, token=token)
+
+    assert status == 403, answer
+    assert traces(answer) == set()
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize("path", LISTS)
+async def test_a_list_has_exactly_the_scope(filled: World, path, token) -> None:
+    await filled.keep(*ORGS)
+
+    status, answer = await filled.call("GET", path, token=token)
+
+    assert (status, traces(answer)) == (200, visible(token))
+
+
+@pytest.mark.parametrize("token", TOKENS)
+async def test_an_export_has_exactly_the_scope(filled: World, token) -> None:
+    for org in ORGS:
+        filled.organizations[org] = replace(filled.organizations[org], plan=ENTERPRISE)
+
+    _, answer = await filled.call("GET", f"{EXPORT}?format=jsonl&from=2026-08-01", token=token)
+    assert traces(answer) == visible(token)
+    for org in set(ORGS) - visible(token):
+        foreign = await filled.call("GET", f"{EXPORT}?format=jsonl&from=2026-08-01&org={org}", token=token)
+        assert foreign == await filled.call("GET", f"{EXPORT}?format=jsonl&from=2026-08-01&org=never-existed", token=token)
+        assert foreign[0] == 404
+
+
 async def test_no_endpoint_is_missing_from_the_matrix(world: World) -> None:
-    assert {route.path for route in world.routes if not route.is_public} == {path for path, *_ in ENDPOINTS}
+    tried = {("GET", path) for path in (*(path for path, *_ in ENDPOINTS), *LISTS, EXPORT)}
+    tried |= {(method, path) for method, path, _ in (*OF_ONE, *PLATFORM)}
+    assert {(route.method, route.path) for route in world.routes if not route.is_public} == tried

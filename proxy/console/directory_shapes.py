@@ -1,0 +1,225 @@
+"""Organizations, credentials, admin tokens and changes, as the API takes and gives them: what its document says of them.
+
+Bodies are checked by the rules of organizations.yaml (ledger/directory/rules.py), which say more than a schema can.
+"""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+
+class RateLimitTerms(TypedDict, total=False):
+    """As in plans.yaml: one of requests, tokens, open_requests; `window` for the first two."""
+
+    requests: int
+    tokens: int
+    open_requests: int
+    window: str
+    burst: int
+    per: str
+    capability: str
+    shadow: bool
+
+
+class SpendLimitTerms(TypedDict, total=False):
+    """As in plans.yaml. usd: a decimal, as text."""
+
+    usd: str
+    window: str
+    warn_at: list[float]
+    per: str
+    shadow: bool
+
+
+class OwnLimits(TypedDict, total=False):
+    """Limits of its own. A spend limit may only tighten the plan's maximum; null takes the own limits away."""
+
+    rate_limits: list[RateLimitTerms] | None
+    spend_limit: SpendLimitTerms | None
+    spend_limits: list[SpendLimitTerms] | None
+
+
+class OrganizationChange(OwnLimits, total=False):
+    """time_zone: an IANA name, in which days and months of the organization begin."""
+
+    name: str | None
+    plan: str
+    time_zone: str | None
+
+
+class NewOrganization(OwnLimits):
+    id: str
+    plan: str
+    name: NotRequired[str | None]
+    time_zone: NotRequired[str | None]
+
+
+class RateLimitShown(TypedDict):
+    """A limit in effect: `requests`, `tokens` or `open_requests` says of what and how many."""
+
+    name: str
+    requests: NotRequired[int]
+    tokens: NotRequired[int]
+    open_requests: NotRequired[int]
+    window: NotRequired[str]
+    burst: NotRequired[int]
+    per: str
+    capability: str | None
+    shadow: bool
+
+
+class SpendLimitShown(TypedDict):
+    name: str
+    usd: str
+    window: str
+    warn_at: list[float]
+    per: str
+    shadow: bool
+
+
+class OrganizationLimits(TypedDict):
+    """What the gateway holds it to: the plan with its own limits merged in. history_days: null is unlimited."""
+
+    api_access: bool
+    rate_limits: list[RateLimitShown]
+    spend_limits: list[SpendLimitShown]
+    history_days: int | None
+    export: bool
+
+
+class OrganizationListed(OwnLimits):
+    """managed_by: file or database. credentials: how many there are."""
+
+    id: str
+    name: str
+    plan: str
+    time_zone: str
+    managed_by: Literal["file", "database"]
+    credentials: int
+    created_at: NotRequired[str]
+    changed_at: NotRequired[str]
+
+
+class OrganizationShown(OrganizationListed):
+    effective: OrganizationLimits
+
+
+class OrganizationPage(TypedDict):
+    """next_after: the `after` of the next page; null on the last."""
+
+    organizations: list[OrganizationListed]
+    next_after: str | None
+
+
+class OrganizationDeleted(TypedDict):
+    id: str
+    deleted: bool
+
+
+class CredentialChange(OwnLimits, total=False):
+    """expires: RFC 3339, or a day. capabilities, models: null for all."""
+
+    name: str | None
+    environment: str | None
+    enabled: bool | None
+    expires: str | None
+    capabilities: list[str] | None
+    models: list[str] | None
+
+
+class NewCredential(CredentialChange):
+    """key_sha256: of the caller's own key; without it one is made. has_key: false if only signed tokens identify it."""
+
+    id: str
+    key_sha256: NotRequired[str | None]
+    has_key: NotRequired[bool]
+
+
+class KeyRotation(TypedDict, total=False):
+    """overlap: how long the key before holds, such as 24h, or 0s. key_sha256: of the caller's own new key."""
+
+    overlap: str | None
+    key_sha256: str | None
+
+
+class CredentialLimits(TypedDict):
+    """Its own limits, on top of its organization's."""
+
+    rate_limits: list[RateLimitShown]
+    spend_limits: list[SpendLimitShown]
+
+
+class CredentialListed(OwnLimits):
+    id: str
+    organization: str
+    name: str
+    environment: str
+    status: Literal["active", "disabled", "expired", "revoked"]
+    has_key: bool
+    old_key_until: str | None
+    expires: str | None
+    capabilities: list[str] | None
+    models: list[str] | None
+    managed_by: Literal["file", "database"]
+    created_at: NotRequired[str]
+    changed_at: NotRequired[str]
+    last_used_at: NotRequired[str | None]
+    revoked_at: NotRequired[str | None]
+
+
+class CredentialShown(CredentialListed):
+    """api_key: in the answer that made it, and in no other."""
+
+    effective: CredentialLimits
+    api_key: NotRequired[str]
+
+
+class CredentialList(TypedDict):
+    credentials: list[CredentialListed]
+
+
+class NewToken(TypedDict):
+    """organizations: ids; null or left out for all, now and later."""
+
+    name: str
+    access: Literal["read", "write"]
+    organizations: NotRequired[list[str] | None]
+    expires: NotRequired[str | None]
+
+
+class TokenListed(TypedDict):
+    id: str
+    name: str
+    organizations: list[str] | None
+    access: Literal["read", "write"]
+    expires: str | None
+    revoked_at: str | None
+    created_at: str
+
+
+class TokenMade(TokenListed):
+    """token: the secret, shown this once."""
+
+    token: str
+
+
+class TokenList(TypedDict):
+    tokens: list[TokenListed]
+
+
+class ChangeListed(TypedDict):
+    """One change. before, after: the thing; null where it was not, or is no more."""
+
+    id: int
+    at: str
+    actor: str
+    action: str
+    organization: str | None
+    subject: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class ChangePage(TypedDict):
+    """next_before: the `before` of the next page; null on the last."""
+
+    entries: list[ChangeListed]
+    next_before: int | None
