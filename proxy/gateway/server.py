@@ -4,8 +4,10 @@ import asyncio
 import logging
 import socket
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
+from proxy.domain.errors import StoreError
 from proxy.gateway.checkpoints import checkpoint_forever
 from proxy.gateway.client_connection import ClientServer, ClientTimeouts, reap
 from proxy.gateway.pipeline import Pipeline
@@ -61,6 +63,7 @@ class GatewayServer:
         work: tuple[Coroutine[Any, Any, None], ...] = (
             checkpoint_forever(self.pipeline),
             self.services.settler.replay_forever(),
+            self.services.withdrawals.forever(),
             self._reap_forever(),
             *self._background,
         )
@@ -93,6 +96,8 @@ class GatewayServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http.shutdown(0)
+        with suppress(StoreError):  # those that cannot be withdrawn now end with their leases
+            await self.services.withdrawals.attempt()
         for upstream in self.services.view.upstreams.values():
             upstream.pool.close()
 

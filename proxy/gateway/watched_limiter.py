@@ -47,9 +47,6 @@ class WatchedLimiter:
     async def withdraw(self, admission: AdmissionRequest) -> None:
         await self._limiter.withdraw(admission)
 
-    async def withdraw(self, admission: AdmissionRequest) -> None:
-        await self._limiter.withdraw(admission)
-
     async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowReading, ...]:
         return await self._limiter.read_windows(org, spend)
 

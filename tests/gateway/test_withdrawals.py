@@ -1,0 +1,61 @@
+"""What waits to be withdrawn while the store is away."""
+
+import pytest
+
+from proxy.domain.admission import AdmissionRequest
+from proxy.domain.errors import StoreError
+from proxy.gateway.withdrawals import AT_ONCE, WAITING_MAX, Withdrawals
+
+
+class SlowToAnswer:
+    """A limiter that withdraws, or fails as told."""
+
+    def __init__(self) -> None:
+        self.is_up = False
+        self.withdrawn: list[str] = []
+
+    async def withdraw(self, admission: AdmissionRequest) -> None:
+        if not self.is_up:
+            raise StoreError("away")
+        self.withdrawn.append(admission.reservation_id)
+
+
+def an_admission(number: int) -> AdmissionRequest:
+    return AdmissionRequest(
+        reservation_id=f"r{number}",
+        org="acme",
+        rate=(),
+        spend=(),
+        hold_nano_usd=100,
+        hold_min_nano_usd=100,
+        floor_nano_usd=10,
+        lease_ms=30_000,
+        event=b"{}",
+        totals=("prod", "chat"),
+    )
+
+
+async def test_withdrawals_wait_in_order_until_the_store_answers() -> None:
+    limiter = SlowToAnswer()
+    withdrawals = Withdrawals(limiter)  # type: ignore[arg-type]
+    for number in range(2 * AT_ONCE + 1):
+        withdrawals.note(an_admission(number))
+    with pytest.raises(StoreError):
+        await withdrawals.attempt()
+    assert withdrawals.count == 2 * AT_ONCE + 1
+    limiter.is_up = True
+    await withdrawals.attempt()
+    assert withdrawals.count == 0
+    assert limiter.withdrawn == [f"r{number}" for number in range(2 * AT_ONCE + 1)]
+
+
+async def test_past_the_maximum_the_leases_speak_and_one_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    limiter = SlowToAnswer()
+    withdrawals = Withdrawals(limiter)  # type: ignore[arg-type]
+    for number in range(WAITING_MAX + 3):
+        withdrawals.note(an_admission(number))
+    assert withdrawals.count == WAITING_MAX
+    assert caplog.text.count("end with their leases") == 1
+    limiter.is_up = True
+    await withdrawals.attempt()
+    assert len(limiter.withdrawn) == WAITING_MAX
