@@ -36,10 +36,20 @@ class LimiterStore:
                 for metric, labels, count in _samples(totals):
                     of_metric = values.setdefault(metric, {})
                     of_metric[labels] = of_metric.get(labels, 0) + count
-        events = await asyncio.gather(
-            *(self._store.command(b"XLEN", partition_keys(number).events) for number in range(PARTITIONS))
-        )
-        return Totals(values=values, lag_events=sum(events))
+        streams = [partition_keys(number).events for number in range(PARTITIONS)]
+        lengths = await asyncio.gather(*(self._store.command(b"XLEN", stream) for stream in streams))
+        waiting = [stream for stream, length in zip(streams, lengths, strict=True) if length]
+        return Totals(values=values, lag_events=sum(lengths), lag_ms=await self._lag_ms(waiting))
+
+    async def _lag_ms(self, streams: Sequence[bytes]) -> int:
+        """Age of the oldest entry of these streams: an id begins with the milliseconds of the server's clock."""
+        if not streams:
+            return 0
+        first = await asyncio.gather(*(self._store.command(b"XRANGE", stream, b"-", b"+", b"COUNT", b"1") for stream in streams))
+        seconds, microseconds = await self._store.command(b"TIME")
+        entered = [int(entries[0][0].partition(b"-")[0]) for entries in first if entries]
+        now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+        return max((now_ms - at_ms for at_ms in entered), default=0)
 
     async def windows(self, org: str, spend: tuple[SpendDemand, ...]) -> tuple[WindowReading, ...]:
         return await self._limiter.read_windows(org, spend)

@@ -11,10 +11,14 @@ from proxy.telemetry.metrics import Metric
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What the limiter's scripts have counted since it was empty. values by metric and labels, money in nano-USD."""
+    """What the limiter's scripts have counted since it was empty. values by metric and labels, money in nano-USD.
+
+    lag_events, lag_ms   entries of the streams that no ledger has taken, and the age of the oldest; 0 if there is none
+    """
 
     values: Mapping[Metric, Mapping[Labels, int]]
     lag_events: int
+    lag_ms: int = 0
 
 
 class Store(Protocol):

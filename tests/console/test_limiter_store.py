@@ -11,6 +11,7 @@ from proxy.domain.spend_limit import SpendLimit
 from proxy.limiter.address import parse_address
 from proxy.limiter.connection import RedisConnection
 from proxy.limiter.generation import mark_all
+from proxy.limiter.keys import partition_keys
 from proxy.limiter.redis_limiter import RedisLimiter
 from proxy.limiter.script import load_scripts
 from proxy.limiter.sweep import Sweeper
@@ -75,6 +76,27 @@ async def test_settled_requests_appear_as_samples_to_the_last_nano_dollar(world)
     assert totals.values[metrics.CACHED_TOKENS][globex] == 4
     assert totals.values[metrics.USAGE_SOURCE] == {("upstream",): 3}
     assert totals.lag_events == 3
+
+
+async def test_the_lag_is_the_age_of_the_oldest_entry_that_no_ledger_has_taken(world):
+    store, _, connection = world
+    await mark_all(connection, "g")
+    seconds, _ = await connection.command(b"TIME")
+    now_ms = int(seconds) * 1000
+    for partition, age_ms in ((3, 60_000), (60, 7_000_000), (61, 1)):
+        await connection.command(b"XADD", partition_keys(partition).events, b"%d-0" % (now_ms - age_ms), b"event", b"{}")
+
+    totals = await store.totals([])
+
+    assert totals.lag_events == 3
+    assert 7_000_000 <= totals.lag_ms < 7_060_000
+
+
+async def test_nothing_waiting_is_no_lag(world):
+    store, _, connection = world
+    await mark_all(connection, "g")
+
+    assert (await store.totals([])).lag_ms == 0
 
 
 async def test_an_expired_hold_is_swept_and_counted_once(world):
