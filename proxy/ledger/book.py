@@ -16,11 +16,14 @@ from proxy.domain.spend_limit import SPEND_BUCKET_MS
 from proxy.domain.usage_event import Outcome
 from proxy.ledger.database import Database, LedgerUnavailableError
 from proxy.ledger.entry import ENTRY_FIELDS, Entry, Kind, following, is_posted_again
+from proxy.ledger.lifetime import OTHER, Changes, changes_of, refused_changes
 from proxy.ledger.notices.notice import Notice
 from proxy.ledger.notices.record import EndpointsOf, record_notices, to_nobody
 from proxy.ledger.schema import (
     AMOUNTS,
     ENTRIES,
+    LIFETIME_AMOUNTS,
+    LIFETIME_TOTALS,
     MALFORMED,
     ORG_ROLLUP,
     PRICE_VERSIONS,
@@ -111,27 +114,33 @@ class Book:
         taken = sum(entry.kind is not Kind.REVERSED for entry in new)
         return Recorded(entries=len(new), repeated=len(told) - taken, posted_again=frozenset(posted_again))
 
-    async def correct(self, connection: AsyncConnection, corrections: Sequence[Entry]) -> Numbering:
+    async def correct(
+        self, connection: AsyncConnection, corrections: Sequence[Entry], *, charged_as: Mapping[str, str] | None = None
+    ) -> Numbering:
         """Add correcting entries within the caller's transaction; hand the answer to `committed` after it.
+
+        charged_as   by event id the priced model that it counts under, where that is not the one of the correction
 
         Raises LedgerUnavailableError if another writer has meanwhile added to one of the events.
         """
         new = await self._insert(connection, sorted(corrections, key=lambda entry: (entry.event_id, entry.sequence)))
         if len(new) != len(corrections):
             raise LedgerUnavailableError("an event got another entry meanwhile: to be done again")
-        return await self._roll_up(connection, new)
+        return await self._roll_up(connection, new, charged_as)
 
     def committed(self, numbering: Numbering) -> None:
         self._series.keep(numbering)
 
     async def add_refusals(self, source: str, counts: Iterable[RefusalCount], *, at_ms: int) -> int:
-        """Bring the rollups up to what `source` (a worker's slot) has counted; returns how many refusals were new.
+        """Bring rollups and lifetime totals up to what `source` (a worker's slot) has counted; returns how many refusals were new.
 
-        Counts only grow: one that is smaller than last time began anew. Doing it twice adds nothing.
+        Counts only grow: one that is smaller than last time began anew. Doing it twice adds nothing, at the same time too.
+        Refusals of callers without an organization (`other`) are nobody's usage: they are in the lifetime totals alone.
         """
         counted = {(count.org, count.credential, count.capability, count.refused_by): count for count in counts}
         new = 0
         async with self._database.write() as connection:
+            await self._database.wait_for_turn(connection, f"refusals of {source}")
             columns = REFUSALS_TAKEN.c
             rows = await connection.execute(
                 select(columns.org, columns.credential, columns.capability, columns.refused_by, columns.requests).where(
@@ -140,6 +149,7 @@ class Book:
             )
             taken = {tuple(labels): requests for *labels, requests in rows}
             sums: dict[Series, list[int]] = {}
+            refused: list[tuple[str, str, str, int]] = []
             changed = []
             for key, count in sorted(counted.items()):
                 before = taken.get(key, 0)
@@ -149,6 +159,9 @@ class Book:
                 new += more
                 labels = dict(zip(("org", "credential", "capability", "refused_by"), key, strict=True))
                 changed.append({"source": source, **labels, "requests": count.requests})
+                refused.append((count.org, count.credential, count.capability, more))
+                if count.org == OTHER:
+                    continue
                 series = Series(
                     count.org, count.credential, count.capability, "", "", count.status, Outcome.REFUSED.value, count.refused_by
                 )
@@ -162,6 +175,7 @@ class Book:
             await connection.execute(statement, changed)
             numbering = await self._series.numbers(connection, sums)
             await self._add_to_rollups(connection, {(at_ms, series): amounts for series, amounts in sums.items()}, numbering)
+            await self._add_to_lifetime(connection, refused_changes(refused))
         self._series.keep(numbering)
         return new
 
@@ -207,7 +221,9 @@ class Book:
             raise LedgerUnavailableError("another writer corrects the same event: to be done again")
         return new
 
-    async def _roll_up(self, connection: AsyncConnection, entries: Sequence[Entry]) -> Numbering:
+    async def _roll_up(
+        self, connection: AsyncConnection, entries: Sequence[Entry], charged_as: Mapping[str, str] | None = None
+    ) -> Numbering:
         """Add new entries to every sum that is kept of them."""
         sums: dict[tuple[int, Series], list[int]] = {}
         posted: defaultdict[tuple[str, int, str], int] = defaultdict(int)
@@ -231,7 +247,16 @@ class Book:
                 for (org, bucket, credential), amount in sorted(posted.items())
             ],
         )
+        await self._add_to_lifetime(connection, changes_of(entries, charged_as))
         return numbering
+
+    async def _add_to_lifetime(self, connection: AsyncConnection, changes: Changes) -> None:
+        rows = [
+            {**key._asdict(), **dict(zip(LIFETIME_AMOUNTS, amounts, strict=True))}
+            for key, amounts in sorted(changes.items())
+            if any(amounts)
+        ]
+        await self._upsert(connection, LIFETIME_TOTALS, LIFETIME_AMOUNTS, rows)
 
     async def _add_to_rollups(
         self, connection: AsyncConnection, sums: Mapping[tuple[int, Series], Sequence[int]], numbering: Numbering

@@ -71,6 +71,11 @@ class Database:
             async with self._reader.connect() as connection:
                 yield connection
 
+    async def wait_for_turn(self, connection: AsyncConnection, name: str) -> None:
+        """Let no other transaction that waits for a turn of this name run before this one ends. SQLite has one writer anyway."""
+        if self.dialect == "postgresql":
+            await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
     def insert(self, table: Table) -> Any:
         """INSERT with this database's ON CONFLICT."""
         return (postgresql.insert if self.dialect == "postgresql" else sqlite.insert)(table)

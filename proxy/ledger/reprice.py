@@ -14,7 +14,8 @@ from proxy.domain.price import Price
 from proxy.domain.token_counts import TokenCounts
 from proxy.ledger.book import Book, entries_of
 from proxy.ledger.database import Database, LedgerUnavailableError
-from proxy.ledger.entry import SUMMED_FIELDS, Entry, Kind
+from proxy.ledger.entry import FINAL, SUMMED_FIELDS, Entry, Kind
+from proxy.ledger.lifetime import charged_model
 from proxy.ledger.schema import ENTRIES
 
 EVENTS_AT_ONCE: Final = 500
@@ -77,6 +78,7 @@ class Repricing:
         async with self._database.write() if apply else self._database.read() as connection:
             ids = list((await connection.execute(statement)).scalars())
             corrections: list[Entry] = []
+            charged_as: dict[str, str] = {}
             odd = 0
             for entries in (await entries_of(connection, ids)).values():
                 try:
@@ -86,7 +88,9 @@ class Repricing:
                     continue
                 if correction is not None:
                     corrections.append(correction)
-            numbering = await self._book.correct(connection, corrections) if apply and corrections else None
+                    whole = next((entry for entry in reversed(entries) if entry.kind in FINAL), entries[0])
+                    charged_as[whole.event_id] = charged_model(whole.price_version)
+            numbering = await self._book.correct(connection, corrections, charged_as=charged_as) if apply and corrections else None
         if numbering is not None:
             self._book.committed(numbering)
         cursor = ids[-1] if len(ids) == EVENTS_AT_ONCE else ""

@@ -40,6 +40,9 @@ AMOUNTS: Final = (
     "cost_nano_usd",
 )
 ROLLUP_AMOUNTS: Final = (*AMOUNTS, "refused")  # requests that were refused are no entries: they are counted in rollups alone
+LIFETIME_SUMS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "cost_nano_usd")
+LIFETIME_ODDITIES: Final = ("overruns", "late_settlements", "unheld_settlements", "expired_holds")
+LIFETIME_AMOUNTS: Final = ("requests", *LIFETIME_SUMS, *(f"credited_{name}" for name in LIFETIME_SUMS), *LIFETIME_ODDITIES)
 
 # (event_id, sequence): 0 is the original, later ones correct it. Amounts are differences: what an event came to is the sum of its
 # entries, whichever they are. settled_at_ms is the original's in all of them: it says to which day, bucket and history they belong.
@@ -189,4 +192,21 @@ REFUSALS_TAKEN: Final = Table(
     Column("refused_by", NAME, nullable=False),
     Column("requests", BigInteger, nullable=False),
     PrimaryKeyConstraint("source", "org", "credential", "capability", "refused_by"),
+)
+
+# What everything came to since the ledger began, refused requests included; see `lifetime`. Nothing purges it, and no amount ever
+# falls. Its labels were known to the configuration when they were counted, so their number is the operator's choice.
+LIFETIME_TOTALS: Final = Table(
+    "lifetime_totals",
+    METADATA,
+    Column("org", NAME, nullable=False),
+    Column("credential", NAME, nullable=False),
+    Column("capability", NAME, nullable=False),
+    Column("model", NAME, nullable=False),
+    Column("outcome", NAME, nullable=False),
+    Column("usage_source", NAME, nullable=False),
+    *(Column(amount, BigInteger, nullable=False) for amount in LIFETIME_AMOUNTS),
+    PrimaryKeyConstraint("org", "credential", "capability", "model", "outcome", "usage_source"),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 70},
 )
