@@ -11,12 +11,12 @@ from typing import Final
 from zlib import crc32
 
 CELLS: Final = 7
+AT: Final = 1  # the cell that tells when it was noted
 EVERY_MS: Final = 1_000  # a bucket takes a new one no more often, so that remembering costs next to nothing
 _REQUEST_ID_BYTES_MAX: Final = 32
 _RECORD: Final = struct.Struct(f"=qq{_REQUEST_ID_BYTES_MAX}s")
 _RECORD_CELLS: Final = struct.Struct(f"={CELLS - 1}q")
 _CHECKSUM: Final = struct.Struct("=q")
-_AT: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +29,7 @@ class Exemplar:
 
 
 def note_exemplar(cells: memoryview, first: int, nanos: int, at_ms: int, request_id: str) -> None:
-    """Remember an observation in the cells from `first` on, unless the bucket took one less than EVERY_MS ago."""
-    if 0 <= at_ms - cells[first + _AT] < EVERY_MS:
-        return
+    """Remember an observation in the cells from `first` on. Callers ask the cell AT before: mostly there is nothing to do."""
     record = _RECORD.pack(nanos, at_ms, request_id.encode())
     cells[first : first + CELLS] = memoryview(record + _CHECKSUM.pack(crc32(record))).cast("q")
 

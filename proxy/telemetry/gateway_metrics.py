@@ -7,9 +7,8 @@ from typing import Final
 import msgspec
 
 from proxy.domain.organization import Organization, UnknownModelPolicy
+from proxy.telemetry import exemplar
 from proxy.telemetry.count_file import CountFile, CountsFullError
-from proxy.telemetry.exemplar import CELLS as EXEMPLAR_CELLS
-from proxy.telemetry.exemplar import note_exemplar
 from proxy.telemetry.labels import KnownLabels
 from proxy.telemetry.metrics import (
     BAD_REQUESTS,
@@ -37,6 +36,9 @@ UPSTREAM_ERROR_KINDS: Final = frozenset(
     {"unreachable", "overloaded", "timeout", "reset", "invalid_response", "truncated", "status", "in_stream"},
 )
 _NANO: Final = 1_000_000_000
+_EXEMPLAR_CELLS: Final = exemplar.CELLS  # module globals: each of these is looked up several times a request
+_EXEMPLAR_EVERY_MS: Final = exemplar.EVERY_MS
+_NOTED_AT: Final = exemplar.AT
 
 
 class GatewayMetrics:
@@ -167,7 +169,9 @@ class GatewayMetrics:
         bucket = bisect_left(layout.buckets, nanos)
         cells[first + bucket] += 1
         cells[first + layout.sum] += nanos
-        note_exemplar(cells, first + layout.exemplars + bucket * EXEMPLAR_CELLS, nanos, now_ms, request_id)
+        remembered = first + layout.exemplars + bucket * _EXEMPLAR_CELLS
+        if not 0 <= now_ms - cells[remembered + _NOTED_AT] < _EXEMPLAR_EVERY_MS:
+            exemplar.note_exemplar(cells, remembered, nanos, now_ms, request_id)
 
     def _child(self, metric: Metric, labels: tuple[str, ...]) -> int:
         cell = self._children.get((metric.name, labels))
