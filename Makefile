@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench ci clean
+.PHONY: help demo test lint format dashboards bench ci clean
 
 help:            ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -29,6 +29,9 @@ lint: $(BIN)/tallygate     ## ruff, formatting, mypy, import layers
 format: $(BIN)/tallygate   ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+dashboards: $(BIN)/tallygate    ## write grafana/dashboards from grafana/generator
+	$(BIN)/python -m grafana.generator
 
 bench: $(BIN)/tallygate    ## measure the gateway beside nginx, Envoy and a naive proxy
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'

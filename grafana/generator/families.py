@@ -1,0 +1,53 @@
+"""The product's families as the dashboards' variables narrow them."""
+
+from typing import Final
+
+from grafana.generator.queries import select
+
+ORGANIZATION: Final = 'org=~"$organization"'
+EXCHANGE: Final = (ORGANIZATION, 'credential=~"$credential"', 'capability=~"$capability"')
+CAPABILITY: Final = 'capability=~"$capability"'
+_SERVED: Final = 'outcome!="refused"'
+_MODEL: Final = (ORGANIZATION, 'model=~"$model"')
+
+
+def requests(*matchers: str) -> str:
+    return select("tallygate_requests_total", *EXCHANGE, *matchers)
+
+
+def served() -> str:
+    """Requests that were not refused."""
+    return requests(_SERVED)
+
+
+def tokens(*matchers: str) -> tuple[str, str]:
+    """Counted, and taken back."""
+    return (
+        select("tallygate_tokens_total", *EXCHANGE, *matchers),
+        select("tallygate_tokens_credited_total", *EXCHANGE, *matchers),
+    )
+
+
+def spend(*matchers: str) -> tuple[str, str]:
+    """USD counted, and taken back."""
+    matchers = matchers or EXCHANGE
+    return select("tallygate_spend_usd_total", *matchers), select("tallygate_spend_credited_usd_total", *matchers)
+
+
+def viewed() -> tuple[str, str]:
+    """What the variable `view` chooses: requests, tokens or spend; and what was taken back of it. Requests never are.
+
+    Tokens and spend have no outcome, so that the matcher which leaves refused requests out leaves them alone.
+    """
+    return (
+        select("", '__name__=~"tallygate_${view}(_usd)?_total"', *EXCHANGE, _SERVED),
+        select("", '__name__=~"tallygate_${view}_credited(_usd)?_total"', *EXCHANGE),
+    )
+
+
+def viewed_by_model() -> tuple[str, str]:
+    """The same by model, which has families of its own without credential and capability."""
+    return (
+        select("", '__name__=~"tallygate_model_${view}(_usd)?_total"', *_MODEL),
+        select("", '__name__=~"tallygate_model_${view}_credited(_usd)?_total"', *_MODEL),
+    )

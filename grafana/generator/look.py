@@ -1,0 +1,40 @@
+"""Colours, thresholds and words that mean the same on every dashboard."""
+
+from typing import Final
+
+from grafana_foundation_sdk.builders.dashboard import ThresholdsConfig
+from grafana_foundation_sdk.models.dashboard import Threshold, ThresholdsMode
+
+GREEN: Final = "green"
+YELLOW: Final = "yellow"
+ORANGE: Final = "orange"
+RED: Final = "red"
+BLUE: Final = "blue"
+NO_TRAFFIC: Final = "No traffic"
+USD: Final = "currencyUSD"
+COUNT: Final = "short"
+SHARE: Final = "percentunit"
+SECONDS: Final = "s"
+PER_SECOND: Final = "reqps"
+BYTES: Final = "bytes"
+UNIX_MS: Final = "dateTimeAsIso"
+
+
+def steps(*colours: tuple[float, str], base: str = GREEN) -> ThresholdsConfig:
+    """The base colour, and from each value on the colour beside it."""
+    found = [Threshold(value=None, color=base), *(Threshold(value=value, color=colour) for value, colour in colours)]
+    return ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(found)
+
+
+def of_a_limit() -> ThresholdsConfig:
+    """80 %, 95 % and all of a spend limit: where alerts warn, where they wake, where access pauses."""
+    return steps((0.8, YELLOW), (0.95, ORANGE), (1.0, RED))
+
+
+def never() -> ThresholdsConfig:
+    """For what should not happen at all."""
+    return steps((0.000_000_001, RED))
+
+
+def plain() -> ThresholdsConfig:
+    return steps(base=BLUE)

@@ -1,0 +1,129 @@
+"""PromQL, spelled once. How a series is told apart from its copies, and how a range is counted exactly, stands here and nowhere
+else.
+
+Shared families come from the stores that all consoles read: each console that is scraped tells the same series, and `max` takes
+one of them. Local families are counted by the workers of one machine: `sum` adds the machines up.
+
+Shared counters never reset and start at 0, so the count of a range is the difference of two values: exact, where increase() would
+extrapolate to the range's edges and miss the first value of a new series.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+TO: Final = "${__to:date:seconds}"  # the end of the dashboard's range, in Unix seconds
+OUTAGE: Final = "15m"  # a value is still known so long after its last scrape
+RATE: Final = "$__rate_interval"
+_COPIES: Final = "without (instance, job)"
+
+
+def select(metric: str, *matchers: str) -> str:
+    """`metric{matcher, ...}`; a metric of "" leaves the name to the matchers."""
+    return f"{metric}{{{', '.join(matchers)}}}" if matchers else metric
+
+
+def one(series: str) -> str:
+    """A shared family's value now, once."""
+    return f"max {_COPIES} ({series})"
+
+
+def one_rate(series: str, window: str = RATE) -> str:
+    """A shared counter's rate per second, once. Extrapolated by Prometheus, as every rate."""
+    return one(f"rate({series}[{window}])")
+
+
+def rate_by(by: str, series: str, window: str = RATE) -> str:
+    """Of a shared counter, by labels."""
+    return f"{_sum(by)} ({one_rate(series, window)})"
+
+
+def local_rate_by(by: str, series: str, window: str = RATE) -> str:
+    """Of a counter that workers keep, over all machines."""
+    return f"{_sum(by)} (rate({series}[{window}]))"
+
+
+def total_by(by: str, series: str, when: str = "") -> str:
+    """Exactly what a shared counter counted between the ends of the range. An instant query, at the range's end.
+
+    when   f" @ {TO}" for the same number inside a query over time
+    """
+    return f"{_sum(by)} ({_difference(_at(series, when), _at(series, f'{when} offset $__range'))})"
+
+
+def net_total_by(by: str, series: str, credited: str, when: str = "") -> str:
+    """`total_by` less what was taken back: most organizations never had anything taken back."""
+    return _less(total_by(by, series, when), total_by(by, credited, when))
+
+
+def local_total_by(by: str, series: str) -> str:
+    """As `total_by`, of a counter that workers keep: each machine's own, which starts at 0 again if its count files are deleted."""
+    return f"{_sum(by)} (clamp_min({_difference(_last(series), _last(series, ' offset $__range'))}, 0))"
+
+
+def bars_by(by: str, series: str) -> str:
+    """Exactly what a shared counter counted in each interval, at the interval's start; of the running interval, what there is so
+    far.
+
+    A range query whose step is $__interval.
+    """
+    return f"{_sum(by)} ({_difference(_ended(_at, series), _at(series))})"
+
+
+def net_bars_by(by: str, series: str, credited: str) -> str:
+    return _less(bars_by(by, series), bars_by(by, credited))
+
+
+def local_bars_by(by: str, series: str) -> str:
+    """As `bars_by`, of a counter that workers keep."""
+    return f"{_sum(by)} (clamp_min({_difference(_ended(_last, series), _last(series))}, 0))"
+
+
+def or_zero(expression: str) -> str:
+    """What counts faults is 0, not absent, as long as there are none."""
+    return f"{expression} or vector(0)"
+
+
+def top(count: str, expression: str) -> str:
+    return f"topk({count}, {expression})"
+
+
+def among_top(count: str, expression: str, *, by: str, ranking: str) -> str:
+    """Only the lines that lead at the range's end: topk over time would show everything that ever led for a moment."""
+    return f"{expression} and on ({by}) topk({count}, {ranking} @ {TO})"
+
+
+def quantile(fraction: str, by: str, buckets: str, window: str = RATE) -> str:
+    """Of a histogram that workers keep; interpolated within its buckets."""
+    labels = f"{by}, le" if by else "le"
+    return f"histogram_quantile({fraction}, {local_rate_by(labels, buckets, window)})"
+
+
+def _at(series: str, when: str = "") -> str:
+    return one(_last(series, when))
+
+
+def _last(series: str, when: str = "") -> str:
+    return f"last_over_time({series}[{OUTAGE}]{when})"
+
+
+def _ended(at: Callable[[str, str], str], series: str) -> str:
+    """The value at the end of the interval that begins now.
+
+    Grafana cuts the range at whole steps, so the end of the last interval lies ahead: its value is the one at the range's end
+    instead.
+    """
+    running = f"({at(series, f' @ {TO}')} and on () (vector(time()) > {TO} - $__interval_ms / 1000))"
+    return f"({at(series, ' offset -$__interval')} or {running})"
+
+
+def _difference(later: str, earlier: str) -> str:
+    """Of what was not there before, all that is there now."""
+    return f"{later} - ({earlier} or {later} * 0)"
+
+
+def _less(whole: str, credited: str) -> str:
+    return f"{whole} - ({credited} or {whole} * 0)"
+
+
+def _sum(by: str) -> str:
+    return f"sum by ({by})" if by else "sum"

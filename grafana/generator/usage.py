@@ -1,0 +1,211 @@
+"""Usage: how many requests and tokens, at what cost, by whom and for what."""
+
+from typing import Final
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
+
+from grafana.generator import families, look, queries, shell, variables
+from grafana.generator.layout import Band, Section, lay_out
+from grafana.generator.panels import Panel, bars, columns, figure, lines, ranking, words
+from grafana.generator.targets import at_the_end, column, over_time
+
+_EXACT: Final = "Exact between the ends of the range."
+_BARS: Final = "Exact for each bar, which stands at the start of its interval; the last one is what there is so far."
+_FORWARDED: Final = "Requests that were forwarded, however they ended; refused ones are not among them."
+_STEP: Final = "$bars"
+_VIEW: Final = "${view:text}"
+_WORDS: Final = """
+**API requests** are requests that were forwarded to a provider, however it answered; **Refused** are those that a limit, a key or
+a rule stopped before. **Prompt tokens** include what the provider read from its cache, **completion tokens** include reasoning.
+**Cost** is what was settled, by your price list, to the nano-dollar; what a late settlement took back is subtracted.
+
+Sums and bars are differences of counters that never reset, so they are **exact**, not extrapolated, and agree with the ledger.
+Lines *per second* are Prometheus' rates. What happened before Prometheus' first scrape counts into the range that holds it. Days
+here are those of your browser, 7-day bars begin on Thursdays: for an organization's own days and months open **Invoice**.
+
+*Plans*: `free` has no API access (every request is refused), `pay_as_you_go` has rate limits and a rolling 7-day spend limit,
+`enterprise` has rates by agreement. Credentials are shown by their Client ID; callers without a known key are `other`.
+"""
+
+
+def usage() -> Dashboard:
+    made = shell.dashboard(
+        shell.USAGE,
+        "tallygate / Usage",
+        "Requests, tokens and cost by organization, credential, capability, model and status.",
+    )
+    made = shell.with_ranges(made, shell.USAGE).annotation(shell.pauses())
+    for variable in (
+        variables.metrics_choice(),
+        variables.organizations(),
+        variables.credentials(),
+        variables.capabilities(),
+        variables.models(),
+        variables.choice(
+            "view",
+            "View",
+            {"API requests": "requests", "Tokens": "tokens", "Cost (USD)": "spend"},
+            "What the bars and rankings count",
+            first="API requests",
+        ),
+        variables.choice("bars", "Bars", {"1 hour": "1h", "1 day": "1d", "7 days": "7d"}, "Interval of each bar", first="1 day"),
+        variables.top(),
+    ):
+        made = made.with_variable(variable)
+    return lay_out(made, _sections())
+
+
+def _sections() -> list[Section]:
+    return [
+        Section(bands=[Band(panels=_figures(), height=4), Band(panels=_over_time(), height=8)]),
+        Section(title=f"Broken down: {_VIEW}", bands=[Band(panels=_broken_down(), height=9)]),
+        Section(title="Who", bands=[Band(panels=[_organizations(), _credentials()], height=10, widths=[8, 16])]),
+        Section(title="Tokens and rates", bands=[Band(panels=_details(), height=8), Band(panels=_token_parts(), height=4)]),
+        Section(title="What these numbers mean", bands=[Band(panels=[words("", _WORDS)], height=8)]),
+    ]
+
+
+def _figures() -> list[Panel]:
+    prompt, completion = families.tokens('kind="prompt"'), families.tokens('kind="completion"')
+    return [
+        figure("API requests", f"{_FORWARDED} {_EXACT}", at_the_end(queries.total_by("", families.served()))),
+        figure(
+            "Prompt tokens",
+            f"Tokens sent to models, cached ones included. {_EXACT}",
+            at_the_end(queries.net_total_by("", *prompt)),
+        ),
+        figure(
+            "Completion tokens",
+            f"Tokens that models generated, reasoning included. {_EXACT}",
+            at_the_end(queries.net_total_by("", *completion)),
+        ),
+        figure("Total tokens", f"Prompt and completion. {_EXACT}", at_the_end(queries.net_total_by("", *families.tokens()))),
+        figure(
+            "Cost",
+            f"Settled cost, less what was taken back. {_EXACT}",
+            at_the_end(queries.net_total_by("", *families.spend())),
+            unit=look.USD,
+        ),
+        figure(
+            "Refused",
+            f"Requests stopped by a limit, a key or a rule before they reached a provider; they cost nothing. {_EXACT}",
+            at_the_end(queries.or_zero(queries.total_by("", families.requests('outcome="refused"')))),
+            colours=look.steps((1, look.YELLOW), base=look.BLUE),
+        ),
+    ]
+
+
+def _over_time() -> list[Panel]:
+    by_capability = queries.net_bars_by("capability", *families.viewed())
+    by_status = queries.bars_by("outcome", families.requests())
+    return [
+        bars(
+            f"{_VIEW} by capability, over time",
+            f"{_FORWARDED} {_BARS}",
+            over_time(by_capability, "{{capability}}", step=_STEP),
+            step=_STEP,
+        ),
+        bars(
+            "API requests by status, over time",
+            f"How requests ended, refused ones included. {_BARS}",
+            over_time(by_status, "{{outcome}}", step=_STEP),
+            step=_STEP,
+        ),
+    ]
+
+
+def _broken_down() -> list[Panel]:
+    by_capability = queries.top("$top", queries.net_total_by("capability", *families.viewed()))
+    by_model = queries.top("$top", queries.net_total_by("model", *families.viewed_by_model()))
+    by_status = queries.total_by("outcome", families.requests())
+    return [
+        ranking(f"{_VIEW} by capability", f"Kinds of service. {_EXACT}", at_the_end(by_capability, "{{capability}}")),
+        ranking(
+            f"{_VIEW} by model",
+            "Models of the price catalogue; any other is `other`. Of the organizations chosen, whichever credential and "
+            f"capability: these are not told by model. {_EXACT}",
+            at_the_end(by_model, "{{model}}"),
+        ),
+        ranking(
+            "API requests by status",
+            f"How requests ended, refused ones included. {_EXACT}",
+            at_the_end(by_status, "{{outcome}}"),
+        ),
+    ]
+
+
+def _organizations() -> Panel:
+    viewed = queries.top("$top", queries.net_total_by("org", *families.viewed()))
+    return ranking(
+        f"Top organizations: {_VIEW}",
+        f"{_EXACT} Click for the organization's spend and limits.",
+        at_the_end(viewed, "{{org}}"),
+    ).data_links([shell.to_dashboard(shell.SPEND, "Spend and limits", organization="${__field.labels.org}")])
+
+
+def _credentials() -> Panel:
+    """The leaders by what is viewed, with all their sums."""
+    by = "org, credential"
+    leaders = queries.top("$top", queries.net_total_by(by, *families.viewed()))
+    prompt, completion = families.tokens('kind="prompt"'), families.tokens('kind="completion"')
+    sums = {
+        "API requests": queries.total_by(by, families.served()),
+        "Prompt tokens": queries.net_total_by(by, *prompt),
+        "Completion tokens": queries.net_total_by(by, *completion),
+        "Total tokens": queries.net_total_by(by, *families.tokens()),
+        "Cost": queries.net_total_by(by, *families.spend()),
+    }
+    panel = columns(
+        f"Top credentials: {_VIEW}",
+        f"All sums of the credentials that lead in the view chosen. {_EXACT}",
+        {name: column(f"({total}) and on ({by}) {leaders}") for name, total in sums.items()},
+        labels={"org": "Organization", "credential": "Credential"},
+        sort_by="Cost",
+    )
+    link = shell.to_dashboard(
+        shell.USAGE,
+        "Only this credential",
+        organization="${__data.fields.Organization}",
+        credential="${__value.text}",
+    )
+    return panel.override_by_name("Cost", [DynamicConfigValue(id_val="unit", value=look.USD)]).override_by_name(
+        "Credential", [DynamicConfigValue(id_val="links", value=[link.build()])]
+    )
+
+
+def _details() -> list[Panel]:
+    by_kind = queries.net_bars_by("kind", *families.tokens())
+    return [
+        bars("Tokens by kind", f"Prompt and completion tokens. {_BARS}", over_time(by_kind, "{{kind}}", step=_STEP), step=_STEP),
+        lines(
+            "Requests per second by capability",
+            "Forwarded requests. A rate, so it is extrapolated by Prometheus.",
+            over_time(queries.rate_by("capability", families.served()), "{{capability}}"),
+            unit=look.PER_SECOND,
+            stacked=True,
+        ),
+    ]
+
+
+def _token_parts() -> list[Panel]:
+    cached = queries.total_by("", queries.select("tallygate_cached_tokens_total", *families.EXCHANGE))
+    reasoning = queries.total_by("", queries.select("tallygate_reasoning_tokens_total", *families.EXCHANGE))
+    prompt = queries.net_total_by("", *families.tokens('kind="prompt"'))
+    completion = queries.net_total_by("", *families.tokens('kind="completion"'))
+    return [
+        figure("Cached tokens", f"Prompt tokens that providers read from their cache. {_EXACT}", at_the_end(cached)),
+        figure(
+            "Share of prompts from cache",
+            "Cached tokens, of all prompt tokens in the range.",
+            at_the_end(f"{cached} / ({prompt} > 0)"),
+            unit=look.SHARE,
+        ),
+        figure("Reasoning tokens", f"Completion tokens spent on reasoning. {_EXACT}", at_the_end(reasoning)),
+        figure(
+            "Share of reasoning",
+            "Reasoning tokens, of all completion tokens in the range.",
+            at_the_end(f"{reasoning} / ({completion} > 0)"),
+            unit=look.SHARE,
+        ),
+    ]
