@@ -132,5 +132,5 @@ def test_an_endpoint_is_another_one_after_any_change(load_webhooks: LoadWebhooks
 
 def test_the_shipped_example_is_a_right_file(source: ConfigSource, tmp_path: Path) -> None:
     (tmp_path / "webhooks.yaml").write_text((shipped_directory() / "webhooks.example.yaml").read_text())
-    (endpoint,) = replace(source, environ={"TALLYGATE_WEBHOOK_BILLING_SECRET": SECRET}).load().webhooks
+    (endpoint,) = replace(source, environ={"BILLING_WEBHOOK_SECRET": SECRET}).load().webhooks
     assert endpoint.name == "billing"

@@ -41,7 +41,7 @@ async def record_notices(
             "endpoint": endpoint,
             "state": DeliveryState.WAITING.value,
             "attempts": 0,
-            "due_at_ms": now_ms,
+            "due_at_ms": min(now_ms, by_id[event_id].at_ms),  # what happened first has been due the longest
             "leased_until_ms": 0,
             "queued_at_ms": now_ms,
         }
