@@ -7,21 +7,21 @@ difference counts only if it is still there after several looks.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import RowMapping, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import Table
 
 from proxy.domain.organization import Organization
 from proxy.domain.spend_limit import SPEND_BUCKET_MS
-from proxy.ledger.book import DAY_MS, LEVELS, QUARTER_MS
+from proxy.ledger.book import DAY_MS, KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, QUARTER_MS
 from proxy.ledger.database import Database
 from proxy.ledger.limiter_windows import LimiterWindow, windows_of
 from proxy.ledger.rebuild import posted_in, read_postings
-from proxy.ledger.schema import AMOUNTS, ENTRIES, SERIES, SPEND_BUCKETS
+from proxy.ledger.schema import AMOUNTS, ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_AMOUNTS, SERIES, SPEND_BUCKETS
 from proxy.limiter.generation import WindowPosted, read_posted
 from proxy.limiter.script import Scripts, ScriptStore
 
@@ -72,14 +72,14 @@ class LedgerAudit:
     async def day(self, org: str, day_ms: int) -> list[Drift]:
         """Drifts of one organization's UTC day, in all levels of rollups."""
         async with self._database.read() as connection:
-            truth = await self._entry_sums(connection, org, day_ms)
+            truth = await self._truth(connection, org, day_ms)
             drifts: list[Drift] = []
-            for table, length in LEVELS:
-                expected: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * len(AMOUNTS))
+            for level in _LEVELS:
+                expected: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_AMOUNTS))
                 for (bucket, *labels), amounts in truth.items():
-                    row = expected[bucket - bucket % length, *labels]
+                    row = expected[bucket - bucket % level.length_ms, *level.folded(labels)]
                     row[:] = map(int.__add__, row, amounts)
-                drifts += _differences(table, dict(expected), await self._rollup_sums(connection, table, org, day_ms))
+                drifts += _differences(level, dict(expected), await self._rollup_sums(connection, level, org, day_ms))
         return drifts
 
     async def postings(self, org: str, since_ms: int) -> list[Drift]:
@@ -111,29 +111,59 @@ class LedgerAudit:
             if truth.get(at) != found.get(at)
         ]
 
-    async def _entry_sums(self, connection: AsyncConnection, org: str, day_ms: int) -> dict[tuple[int, ...], list[int]]:
+    async def _truth(self, connection: AsyncConnection, org: str, day_ms: int) -> dict[tuple[Any, ...], list[int]]:
+        """By quarter of an hour and labels. Refusals are no entries: the finest rollup says what they are."""
         columns = ENTRIES.c
         bucket = columns.settled_at_ms // QUARTER_MS * QUARTER_MS
         labels = [columns[name] for name in _LABELS]
         rows = await connection.execute(
-            select(bucket.label("bucket"), *labels, *(func.sum(columns[name]).label(name) for name in AMOUNTS))
+            select(bucket, *labels, *(func.sum(columns[name]) for name in AMOUNTS))
             .where(columns.org == org, columns.settled_at_ms >= day_ms, columns.settled_at_ms < day_ms + DAY_MS)
             .group_by(bucket, *labels)
         )
-        return {_key(row["bucket"], row): _amounts(row) for row in rows.mappings()}
+        width = 1 + len(_LABELS)
+        truth = {tuple(row[:width]): [*map(int, row[width:]), 0] for row in rows}
+        for key, amounts in (await self._rollup_sums(connection, _LEVELS[0], org, day_ms)).items():
+            truth.setdefault(key, [0] * len(ROLLUP_AMOUNTS))[-1] = amounts[-1]
+        return truth
 
     async def _rollup_sums(
-        self, connection: AsyncConnection, table: Table, org: str, day_ms: int
-    ) -> dict[tuple[object, ...], list[int]]:
-        columns = table.c
-        labels = [SERIES.c[name] for name in _LABELS]
-        rows = await connection.execute(
-            select(columns.bucket_ms.label("bucket"), *labels, *(func.sum(columns[name]).label(name) for name in AMOUNTS))
-            .join(SERIES, SERIES.c.id == columns.series_id)
+        self, connection: AsyncConnection, level: "_Level", org: str, day_ms: int
+    ) -> dict[tuple[Any, ...], list[int]]:
+        columns = level.table.c
+        labels = [columns.org] if level.table is ORG_ROLLUP else [SERIES.c[name] for name in _LABELS]
+        statement = (
+            select(columns.bucket_ms, *labels, *(func.sum(columns[name]) for name in ROLLUP_AMOUNTS))
             .where(columns.org == org, columns.bucket_ms >= day_ms, columns.bucket_ms < day_ms + DAY_MS)
             .group_by(columns.bucket_ms, *labels)
         )
-        return {_key(row["bucket"], row): _amounts(row) for row in rows.mappings()}
+        if level.table is not ORG_ROLLUP:
+            statement = statement.join(SERIES, SERIES.c.id == columns.series_id)
+        if "length_ms" in columns:
+            statement = statement.where(columns.length_ms == level.length_ms)
+        width = 1 + len(labels)
+        return {tuple(row[:width]): list(map(int, row[width:])) for row in await connection.execute(statement)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Level:
+    """Rollup rows of one length. folded: the labels that they keep, of all of _LABELS."""
+
+    table: Table
+    length_ms: int
+    folded: Callable[[Sequence[Any]], Sequence[Any]]
+
+
+def _without_credential(labels: Sequence[Any]) -> Sequence[Any]:
+    org, _, *others = labels
+    return (org, "", *others)
+
+
+_LEVELS: Final = (
+    *(_Level(table=table, length_ms=length, folded=lambda labels: labels) for table, length in LEVELS),
+    *(_Level(table=KIND_ROLLUP, length_ms=length, folded=_without_credential) for length in KIND_LENGTHS_MS),
+    *(_Level(table=ORG_ROLLUP, length_ms=length, folded=lambda labels: labels[:1]) for length in ORG_LENGTHS_MS),
+)
 
 
 class LimiterAudit:
@@ -197,21 +227,12 @@ def _window_drift(window: LimiterWindow, at_ms: int, expected: int, found: int) 
     return Drift(what="limiter", where=where, amount="posted_nano_usd", expected=expected, found=found)
 
 
-def _key(bucket: int, row: RowMapping) -> tuple[int, ...]:
-    return (bucket, *(row[name] for name in _LABELS))
-
-
-def _amounts(row: RowMapping) -> list[int]:
-    return [int(row[name]) for name in AMOUNTS]
-
-
-def _differences(
-    table: Table, expected: dict[tuple[object, ...], list[int]], found: dict[tuple[object, ...], list[int]]
-) -> list[Drift]:
-    nothing = [0] * len(AMOUNTS)
+def _differences(level: _Level, expected: dict[tuple[Any, ...], list[int]], found: dict[tuple[Any, ...], list[int]]) -> list[Drift]:
+    nothing = [0] * len(ROLLUP_AMOUNTS)
+    what = f"{level.table.name}.{level.length_ms // 60_000}m" if "length_ms" in level.table.c else level.table.name
     return [
-        Drift(what=table.name, where=" ".join(map(str, key)), amount=name, expected=right, found=wrong)
+        Drift(what=what, where=" ".join(map(str, key)), amount=name, expected=right, found=wrong)
         for key in sorted(expected.keys() | found.keys(), key=str)
-        for name, right, wrong in zip(AMOUNTS, expected.get(key, nothing), found.get(key, nothing), strict=True)
+        for name, right, wrong in zip(ROLLUP_AMOUNTS, expected.get(key, nothing), found.get(key, nothing), strict=True)
         if right != wrong
     ]

@@ -22,6 +22,7 @@ from proxy.ledger.notices.record import EndpointsOf, record_notices, to_nobody
 from proxy.ledger.schema import (
     AMOUNTS,
     ENTRIES,
+    KIND_ROLLUP,
     LIFETIME_AMOUNTS,
     LIFETIME_TOTALS,
     MALFORMED,
@@ -39,7 +40,8 @@ from proxy.ledger.series import Numbering, Series, SeriesNumbers, series_of
 QUARTER_MS: Final = 900_000
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 86_400_000
-ORG_LENGTHS_MS: Final = (HOUR_MS // 2, HOUR_MS, DAY_MS)
+ORG_LENGTHS_MS: Final = (QUARTER_MS, HOUR_MS // 2, HOUR_MS, DAY_MS)
+KIND_LENGTHS_MS: Final = (HOUR_MS // 2, HOUR_MS, 4 * HOUR_MS, DAY_MS)  # 4 hours: a day of a zone begins up to 12 from that of UTC
 LEVELS: Final[tuple[tuple[Table, int], ...]] = ((ROLLUP_15M, QUARTER_MS), (ROLLUP_1H, HOUR_MS), (ROLLUP_1D, DAY_MS))
 _REFUSED: Final = ROLLUP_AMOUNTS.index("refused")
 _IDS_AT_ONCE: Final = 500  # in one IN (...)
@@ -272,6 +274,15 @@ class Book:
                 for (org, bucket, number), amounts in sorted(rows.items())
             ]
             await self._upsert(connection, table, ROLLUP_AMOUNTS, values)
+        kinds: dict[tuple[int, str, int, int], list[int]] = {}
+        for (at_ms, series), amounts in sums.items():
+            for length_ms in KIND_LENGTHS_MS:
+                kind = (length_ms, series.org, at_ms - at_ms % length_ms, numbering.of_kind(series))
+                row = kinds.setdefault(kind, [0] * len(ROLLUP_AMOUNTS))
+                row[:] = map(int.__add__, row, amounts)
+        names = [column.name for column in KIND_ROLLUP.columns]
+        values = [dict(zip(names, (*kind, *amounts), strict=True)) for kind, amounts in sorted(kinds.items())]
+        await self._upsert(connection, KIND_ROLLUP, ROLLUP_AMOUNTS, values)
         orgs: dict[tuple[int, str, int], list[int]] = {}
         for (at_ms, series), amounts in sums.items():
             for length_ms in ORG_LENGTHS_MS:

@@ -9,12 +9,13 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import delete, select, text, tuple_
+from sqlalchemy import ColumnElement, delete, select, text, tuple_
 from sqlalchemy.schema import Table
 
 from proxy.domain.organization import Organization
+from proxy.ledger.book import KIND_LENGTHS_MS, ORG_LENGTHS_MS
 from proxy.ledger.database import Database, LedgerUnavailableError
-from proxy.ledger.schema import ENTRIES, ORG_ROLLUP, ROLLUP_1D, ROLLUP_1H, ROLLUP_15M, SPEND_BUCKETS
+from proxy.ledger.schema import ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_1D, ROLLUP_1H, ROLLUP_15M, SPEND_BUCKETS
 
 ROWS_AT_ONCE: Final = 1_000  # of one transaction: a few milliseconds, then writers have their turn
 PAUSE_SECONDS: Final = 0.05
@@ -44,19 +45,22 @@ class Retention:
             before = visible_from_ms(organization, now_ms)
             if before:
                 removed += await self._purge(ENTRIES, organization.id, "settled_at_ms", before)
-                for rollup in (ROLLUP_15M, ROLLUP_1H, ROLLUP_1D, ORG_ROLLUP):
+                for rollup in (ROLLUP_15M, ROLLUP_1H, ROLLUP_1D):
                     removed += await self._purge(rollup, organization.id, "bucket_ms", before)
+                for rollup, lengths in ((KIND_ROLLUP, KIND_LENGTHS_MS), (ORG_ROLLUP, ORG_LENGTHS_MS)):
+                    for length_ms in lengths:
+                        removed += await self._purge(rollup, organization.id, "bucket_ms", before, rollup.c.length_ms == length_ms)
             kept_from = now_ms // _DAY_MS * _DAY_MS - WINDOWS_KEPT_DAYS * _DAY_MS
             removed += await self._purge(SPEND_BUCKETS, organization.id, "bucket_ms", kept_from)
         if removed:
             await self._drop_empty_partitions(now_ms)
         return removed
 
-    async def _purge(self, table: Table, org: str, time: str, before_ms: int) -> int:
+    async def _purge(self, table: Table, org: str, time: str, before_ms: int, *which: ColumnElement[bool]) -> int:
         key = tuple_(*table.primary_key.columns)
         oldest = (
             select(*table.primary_key.columns)
-            .where(table.c.org == org, table.c[time] < before_ms)
+            .where(table.c.org == org, table.c[time] < before_ms, *which)
             .order_by(table.c[time])
             .limit(ROWS_AT_ONCE)
         )

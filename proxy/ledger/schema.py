@@ -131,8 +131,23 @@ ROLLUP_15M: Final = _rollup("rollup_15m")
 ROLLUP_1H: Final = _rollup("rollup_1h")
 ROLLUP_1D: Final = _rollup("rollup_1d")
 
-# Whole organizations, in buckets of several lengths, for questions about many of them: half hours, since some zones are
-# half an hour off; the few that are a quarter off are answered from rollup_15m.
+# Kinds of exchange (series without their credential: series_id is that of the series whose credential is empty), in buckets of
+# several lengths, for questions about many organizations: half hours, since some zones are half an hour off; the few that are a
+# quarter off are answered from rollup_15m.
+KIND_ROLLUP: Final = Table(
+    "kind_rollup",
+    METADATA,
+    Column("length_ms", BigInteger, nullable=False),
+    Column("org", NAME, nullable=False),
+    Column("bucket_ms", BigInteger, nullable=False),
+    Column("series_id", BigInteger, nullable=False),
+    *(Column(amount, BigInteger, nullable=False) for amount in ROLLUP_AMOUNTS),
+    PrimaryKeyConstraint("length_ms", "org", "bucket_ms", "series_id"),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 70},
+)
+
+# Whole organizations, all labels left out, in buckets of several lengths.
 ORG_ROLLUP: Final = Table(
     "org_rollup",
     METADATA,

@@ -1,4 +1,7 @@
-"""What rollup rows are about: each combination of labels once, under a number."""
+"""What rollup rows are about: each combination of labels once, under a number.
+
+A *kind* is a series without its credential: the same rows added up over all credentials of an organization, which are far fewer.
+"""
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -10,7 +13,7 @@ from proxy.ledger.database import Database
 from proxy.ledger.entry import Entry
 from proxy.ledger.schema import SERIES
 
-SERIES_PER_ORG_MAX: Final = 20_000  # model names can be the callers' choice: past it a new one is counted as `other`
+SERIES_PER_ORG_MAX: Final = 20_000  # with kinds; model names can be the callers' choice: past it a new one is counted as `other`
 MODEL_CHARS_MAX: Final = 256
 OTHER_MODEL: Final = "other"
 
@@ -40,6 +43,10 @@ def series_of(entry: Entry) -> Series:
     )
 
 
+def kind_of(series: Series) -> Series:
+    return series._replace(credential="")
+
+
 class SeriesNumbers:
     """Numbers of series as this process knows them. A number never changes; those of a transaction count once it is committed."""
 
@@ -48,19 +55,21 @@ class SeriesNumbers:
         self._orgs: dict[str, dict[Series, int]] = {}
 
     async def numbers(self, connection: AsyncConnection, wanted: Iterable[Series]) -> "Numbering":
-        """The numbers of all `wanted`, new ones made within the connection's transaction."""
-        found: dict[Series, int] = {}
+        """The numbers of all `wanted` and of their kinds, new ones made within the connection's transaction."""
         fresh: dict[str, dict[Series, int]] = {}
         renamed: dict[Series, Series] = {}
-        for series in sorted(set(wanted)):  # in one order everywhere, so that two writers cannot wait for each other
+        names: dict[Series, dict[Series, int]] = {}  # with what is known of their organization
+        for series in sorted(set(wanted)):
             known = self._orgs.get(series.org) or fresh.get(series.org)
             if known is None:
                 known = fresh[series.org] = await self._load(connection, series.org)
             name = series
             if series not in known and len(known) >= SERIES_PER_ORG_MAX:
                 name = renamed[series] = series._replace(model=OTHER_MODEL)
-            number = known.get(name) or found.get(name) or await self._make(connection, name)
-            found[name] = number
+            names[name] = names[kind_of(name)] = known
+        found: dict[Series, int] = {}
+        for name in sorted(names):  # in one order everywhere, so that two writers cannot wait for each other
+            found[name] = names[name].get(name) or await self._make(connection, name)
         return Numbering(found, renamed, fresh)
 
     def keep(self, numbering: "Numbering") -> None:
@@ -93,6 +102,9 @@ class Numbering(NamedTuple):
 
     def of(self, series: Series) -> int:
         return self.found[self.renamed.get(series, series)]
+
+    def of_kind(self, series: Series) -> int:
+        return self.found[kind_of(self.renamed.get(series, series))]
 
 
 _LABELS: Final = tuple(SERIES.c[name] for name in Series._fields)

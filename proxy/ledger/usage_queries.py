@@ -7,27 +7,42 @@ import base64
 import binascii
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, false, func, literal, select, tuple_, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    cast,
+    false,
+    func,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import Table
 
-from proxy.ledger.book import LEVELS, ORG_LENGTHS_MS, entry_of_row
+from proxy.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, entry_of_row
 from proxy.ledger.database import Database
 from proxy.ledger.entry import ENTRY_FIELDS, Entry
-from proxy.ledger.schema import ENTRIES, ORG_ROLLUP, ROLLUP_AMOUNTS, SERIES, SPEND_BUCKETS
-from proxy.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges, bucket_of, cover, stretches
+from proxy.ledger.rollup_readings import Reading, Shares, readings
+from proxy.ledger.schema import ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_AMOUNTS, SERIES, SPEND_BUCKETS
+from proxy.ledger.time_buckets import QUARTER_MS, Bucket, bucket_edges
 
 PAGE_MAX: Final = 1_000
-ROWS_MAX: Final = 200_000  # of one usage answer; more is an error that says how to ask for less
-HALF_MS: Final = HOUR_MS // 2
-_LENGTHS_MS: Final = (DAY_MS, HOUR_MS, HALF_MS, QUARTER_MS)
-_TABLES: Final = {length: table for table, length in LEVELS}
+ROWS_MAX: Final = 200_000  # that the database hands over for one usage answer; more is an error that says how to ask for less
+PARTS_MAX: Final = 100  # of one statement; SQLite takes 500
 
 
 class Dimension(StrEnum):
@@ -118,7 +133,10 @@ class EntriesPage:
 
 
 class QueryTooLargeError(Exception):
-    """An answer would have more than ROWS_MAX rows."""
+    """An answer would take more than ROWS_MAX rows."""
+
+
+_Sums = dict[tuple[int, tuple[Any, ...]], Sequence[int]]  # index of a bucket and its group, to ROLLUP_AMOUNTS
 
 
 class UsageQueries:
@@ -132,25 +150,16 @@ class UsageQueries:
         start, end = query.from_ms // QUARTER_MS * QUARTER_MS, -(-query.to_ms // QUARTER_MS) * QUARTER_MS
         if start >= end or not query.scopes:
             return []
-        parts = list(self._parts(query, start, end))
-        if not parts:
-            return []
-        statement = union_all(*parts) if len(parts) > 1 else parts[0]
-        async with self._database.read() as connection:
-            rows = (await connection.execute(statement.limit(ROWS_MAX + 1))).all()
-        if len(rows) > ROWS_MAX:
-            raise QueryTooLargeError(f"more than {ROWS_MAX} rows: ask for a shorter range, longer buckets or fewer groups")
-        edges = bucket_edges(start, end, query.bucket, query.time_zone) if query.bucket else [start, end]
-        sums: defaultdict[tuple[int, tuple[str, ...]], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_AMOUNTS))
-        width = len(query.group_by)
-        for row in rows:
-            total = sums[bucket_of(edges, row[0]), tuple(map(str, row[1 : 1 + width]))]
-            total[:] = map(int.__add__, total, row[1 + width :])
+        edges = [start, end]
+        if query.bucket is not None:  # a zone that skipped a whole day has a day that begins where it ends
+            inner = bucket_edges(start, end, query.bucket, query.time_zone)
+            edges = sorted({start, end, *(edge for edge in inner if start < edge < end)})
+        sums = await self._sums(query, edges)
         return [
             UsageRow(
-                start_ms=max(edges[index], start),
-                end_ms=min(edges[index + 1], end),
-                group=group,
+                start_ms=edges[index],
+                end_ms=edges[index + 1],
+                group=tuple(map(str, group)),
                 usage=Usage(**dict(zip(ROLLUP_AMOUNTS, amounts, strict=True))),
             )
             for (index, group), amounts in sorted(sums.items())
@@ -186,19 +195,23 @@ class UsageQueries:
         async with self._database.read() as connection:
             return [(bucket, int(amount)) for bucket, amount in await connection.execute(statement)]
 
-    def _parts(self, query: UsageQuery, start: int, end: int) -> Iterator[Select[Any]]:
-        """One SELECT for each run of rollup rows: (an instant in the bucket, group ..., amounts ...)."""
-        for visible_from, orgs in _by_visibility(query.scopes).items():
-            first = max(start, -(-visible_from // QUARTER_MS) * QUARTER_MS)
-            if query.bucket is None:
-                for length, low, high in cover(first, end, _LENGTHS_MS):
-                    yield _part(query, orgs, length, range(low, high), None)
-                continue
-            for stretch in stretches(first, end, query.time_zone):
-                step = {Bucket.QUARTER_HOUR: QUARTER_MS, Bucket.HOUR: HOUR_MS}.get(query.bucket, DAY_MS)
-                lengths = [length for length in _LENGTHS_MS if length <= step and stretch.offset_ms % length == 0]
-                for length, low, high in cover(stretch.start_ms, stretch.end_ms, lengths):
-                    yield _part(query, orgs, length, range(low, high), (stretch.offset_ms, step))
+    async def _sums(self, query: UsageQuery, edges: Sequence[int]) -> _Sums:
+        sums: _Sums = {}
+        parts, width, rows_read = list(_parts(query, edges)), 1 + len(query.group_by), 0
+        async with self._database.read() as connection:
+            for at in range(0, len(parts), PARTS_MAX):
+                some = parts[at : at + PARTS_MAX]
+                selects = [part.select.add_columns(literal_column(str(number))) for number, part in enumerate(some)]
+                statement = union_all(*selects) if len(selects) > 1 else selects[0]
+                rows = (await connection.execute(statement.limit(ROWS_MAX + 1 - rows_read))).all()
+                rows_read += len(rows)
+                if rows_read > ROWS_MAX:
+                    raise QueryTooLargeError(f"more than {ROWS_MAX} rows: ask for a shorter range, longer buckets or fewer groups")
+                for row in map(tuple, rows):
+                    group, amounts = row[1:width], row[width:-1]
+                    for bucket, share in some[row[-1]].shares_of(row[0]):
+                        _add(sums, (bucket, group), amounts, share)
+        return sums
 
     async def _entries(
         self, connection: AsyncConnection, scope: OrgScope, query: EntriesQuery, after: tuple[int, str, int] | None, limit: int
@@ -221,23 +234,72 @@ class UsageQueries:
         return [entry_of_row(row) for row in rows.mappings()]
 
 
-def _part(query: UsageQuery, orgs: Sequence[str], length: int, run: range, local: tuple[int, int] | None) -> Select[Any]:
-    """Sums over a run of rows of one length. local: the zone's offset and how finely the SQL divides; None: not at all."""
-    is_by_series = bool({*query.group_by, *query.filters} - {Dimension.ORG})
-    table = ORG_ROLLUP if not is_by_series and length in ORG_LENGTHS_MS else _TABLES[QUARTER_MS if length == HALF_MS else length]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """One SELECT: (start of one of the rows added up, group ..., amounts ...), and the buckets that a row of it counts for."""
+
+    select: Select[Any]
+    shares_of: Callable[[int], Shares]
+
+
+def _parts(query: UsageQuery, edges: Sequence[int]) -> Iterator[_Part]:
+    tables = _tables_for({*query.group_by, *query.filters})
+    for visible_from, orgs in _by_visibility(query.scopes).items():
+        first = max(edges[0], -(-visible_from // QUARTER_MS) * QUARTER_MS)
+        visible = [first, *(edge for edge in edges if edge > first)]
+        hidden = len(edges) - len(visible)  # buckets that end before
+        if len(visible) > 1:
+            for reading in readings(visible, query.bucket, query.time_zone, tuple(tables)):
+                select = _select(query, orgs, tables[reading.length_ms], reading)
+                yield _Part(select=select, shares_of=partial(_later, reading.shares_of, hidden))
+
+
+def _later(shares_of: Callable[[int], Shares], buckets: int, at_ms: int) -> Shares:
+    return [(bucket + buckets, share) for bucket, share in shares_of(at_ms)]
+
+
+def _add(sums: _Sums, key: tuple[int, tuple[Any, ...]], amounts: Sequence[int], share: int) -> None:
+    before = sums.get(key)
+    if before is None:
+        sums[key] = amounts if share > 0 else tuple(map(int.__neg__, amounts))
+    else:
+        sums[key] = tuple(map(int.__add__ if share > 0 else int.__sub__, before, amounts))
+
+
+def _tables_for(dimensions: Collection[Dimension]) -> Mapping[int, Table]:
+    """The coarsest rollups that know these dimensions, by the length of their rows, descending."""
+    asked = {*dimensions} - {Dimension.ORG}
+    tables = {length: table for table, length in LEVELS}
+    if not asked:
+        tables |= dict.fromkeys(ORG_LENGTHS_MS, ORG_ROLLUP)
+    elif Dimension.CREDENTIAL not in asked:
+        tables |= dict.fromkeys(KIND_LENGTHS_MS, KIND_ROLLUP)
+    return dict(sorted(tables.items(), reverse=True))
+
+
+def _select(query: UsageQuery, orgs: Sequence[str], table: Table, reading: Reading) -> Select[Any]:
     columns = table.c
-    group = [columns.org if name is Dimension.ORG else SERIES.c[name.value] for name in query.group_by]
-    conditions = [columns.org.in_(orgs), columns.bucket_ms >= run.start, columns.bucket_ms < run.stop]
-    if table is ORG_ROLLUP:
-        conditions.append(columns.length_ms == length)
+    group: list[ColumnElement[Any]] = [columns.org if name is Dimension.ORG else SERIES.c[name.value] for name in query.group_by]
+    conditions = [columns.org.in_(orgs), _starts_in(columns.bucket_ms, reading.starts)]
+    if "length_ms" in columns:
+        conditions.append(columns.length_ms == reading.length_ms)
     conditions += _matches(query.filters, {Dimension.ORG: columns.org})
     # PostgreSQL adds bigints up to numerics, which cost a Decimal each on the way here.
     sums = [cast(func.sum(columns[name]), BigInteger) for name in ROLLUP_AMOUNTS]
     statement = select(func.max(columns.bucket_ms), *group, *sums).where(*conditions)
-    if is_by_series:
+    if {*query.group_by, *query.filters} - {Dimension.ORG}:
         statement = statement.select_from(table.join(SERIES, SERIES.c.id == columns.series_id))
-    keys = group if local is None else [(columns.bucket_ms + local[0]) // local[1], *group]
-    return statement.group_by(*keys) if keys else statement.having(func.count() > 0)
+    if reading.divided is not None:
+        shift, step = reading.divided
+        group = [columns.bucket_ms if step == reading.length_ms else (columns.bucket_ms + shift) // step, *group]
+    return statement.group_by(*group) if group else statement.having(func.count() > 0)
+
+
+def _starts_in(column: ColumnElement[int], starts: range | tuple[int, ...]) -> ColumnElement[bool]:
+    if isinstance(starts, range):
+        return and_(column >= starts.start, column < starts.stop)
+    # Written into the statement: ten years of days have more edges than a statement may have parameters.
+    return column.in_(bindparam(None, starts, expanding=True, literal_execute=True))
 
 
 _ENTRY_COLUMNS: Final[Mapping[Dimension, ColumnElement[Any]]] = {

@@ -8,10 +8,10 @@ from sqlalchemy import func, select
 
 from proxy.domain.token_counts import UsageSource
 from proxy.domain.usage_event import Outcome, UsageEvent
-from proxy.ledger.book import LEVELS, ORG_LENGTHS_MS
+from proxy.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS
 from proxy.ledger.database import Database
 from proxy.ledger.entry import Entry, entry_of_stream
-from proxy.ledger.schema import AMOUNTS, ENTRIES, ORG_ROLLUP, SPEND_BUCKETS
+from proxy.ledger.schema import AMOUNTS, ENTRIES, KIND_ROLLUP, ORG_ROLLUP, SPEND_BUCKETS
 from proxy.ledger.usage_queries import OrgScope
 
 START_MS = 1_788_000_000_000  # 2026-08-29T10:40:00Z
@@ -97,11 +97,12 @@ async def sums(database: Database) -> dict[str, tuple[int, ...]]:
 async def assert_no_drift_of_rollups(database: Database) -> tuple[int, ...]:
     """Every rollup adds up to the entries; returns these sums."""
     found = await sums(database)
-    for length_ms in ORG_LENGTHS_MS:
-        columns = [func.coalesce(func.sum(ORG_ROLLUP.c[name]), 0) for name in AMOUNTS]
-        async with database.read() as connection:
-            row = (await connection.execute(select(*columns).where(ORG_ROLLUP.c.length_ms == length_ms))).one()
-        assert tuple(map(int, row)) == found["entries"]
+    for table, lengths in ((KIND_ROLLUP, KIND_LENGTHS_MS), (ORG_ROLLUP, ORG_LENGTHS_MS)):
+        for length_ms in lengths:
+            columns = [func.coalesce(func.sum(table.c[name]), 0) for name in AMOUNTS]
+            async with database.read() as connection:
+                row = (await connection.execute(select(*columns).where(table.c.length_ms == length_ms))).one()
+            assert tuple(map(int, row)) == found["entries"]
     assert {found["rollup_15m"], found["rollup_1h"], found["rollup_1d"]} == {found["entries"]}
     return found["entries"]
 

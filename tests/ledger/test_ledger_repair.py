@@ -28,7 +28,7 @@ from proxy.ledger.limiter_windows import windows_of
 from proxy.ledger.rebuild import Rebuild, read_postings
 from proxy.ledger.reprice import RepriceQuery, Repricing
 from proxy.ledger.retention import Retention, visible_from_ms
-from proxy.ledger.schema import ENTRIES, ROLLUP_1H, ROLLUP_15M, SPEND_BUCKETS
+from proxy.ledger.schema import ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_1H, ROLLUP_15M, SPEND_BUCKETS
 from proxy.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
 from proxy.ledger.writer import Writer
 from proxy.limiter.connection import RedisConnection
@@ -325,7 +325,15 @@ async def test_an_audit_of_a_sound_ledger_finds_nothing(database: Database, book
 
 @pytest.mark.parametrize(
     ("table", "column"),
-    [(ROLLUP_15M, "cost_nano_usd"), (ROLLUP_1H, "prompt_tokens"), (SPEND_BUCKETS, "posted_nano_usd"), (ENTRIES, "requests")],
+    [
+        (ROLLUP_15M, "cost_nano_usd"),
+        (ROLLUP_1H, "prompt_tokens"),
+        (KIND_ROLLUP, "cost_nano_usd"),
+        (KIND_ROLLUP, "refused"),
+        (ORG_ROLLUP, "cached_tokens"),
+        (SPEND_BUCKETS, "posted_nano_usd"),
+        (ENTRIES, "requests"),
+    ],
 )
 async def test_an_audit_finds_any_edited_sum(database: Database, book: Book, table: Any, column: str) -> None:
     await _some_days(book)
