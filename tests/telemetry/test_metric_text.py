@@ -1,0 +1,104 @@
+"""Our text of metrics against prometheus_client's, which is the judge."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import generate_latest as prometheus_text
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
+from prometheus_client.samples import Exemplar as TheirExemplar
+from prometheus_client.samples import Timestamp
+
+from proxy.telemetry.exemplar import Exemplar
+from proxy.telemetry.metric_text import PIECE_LINES, Family, HistogramReading, TextFormat, text_of
+from proxy.telemetry.metrics import Kind, Metric
+
+NAMES = ("org", "credential", "capability", "kind", "zone")
+texts = some.text(some.characters(blacklist_categories=("Cs",)), max_size=8) | some.sampled_from(
+    ["a", 'q"', "b\\", "n\n", "%s", "{}"]
+)
+counts = some.integers(0, 2**53 - 1)
+metrics = some.builds(
+    lambda kind, labels, stem, help_text: Metric(
+        name={Kind.COUNTER: f"{stem}_total"}.get(kind, stem),
+        kind=kind,
+        help=help_text,
+        labels=tuple(labels),
+        buckets=(50_000, 1_000_000, 2_500_000_000) if kind is Kind.HISTOGRAM else (),
+    ),
+    kind=some.sampled_from(Kind),
+    labels=some.lists(some.sampled_from(NAMES), unique=True),
+    stem=some.sampled_from(["tallygate_things", "tallygate_wait_seconds", "tallygate_size_bytes"]),
+    help_text=texts,
+)
+exemplars = some.none() | some.builds(
+    Exemplar, nanos=counts, at_ms=some.integers(0, 2**42), request_id=some.text("0123456789abcdef", max_size=32)
+)
+histograms = some.builds(
+    HistogramReading, counts=some.tuples(*[counts] * 4), sum_nanos=counts, exemplars=some.tuples(*[exemplars] * 4)
+)
+
+
+@some.composite
+def families(draw):
+    metric = draw(metrics)
+    labels = some.tuples(*[texts] * len(metric.labels))
+    if metric.kind is Kind.HISTOGRAM:
+        return Family(metric=metric, histograms=draw(some.dictionaries(labels, histograms, max_size=3)))
+    numbers = draw(some.dictionaries(labels, counts, max_size=3))
+    return Family(metric=metric, numbers=numbers, scale=draw(some.sampled_from([float, lambda nano: nano / 10**9])))
+
+
+def theirs(family):
+    """The same family as the library has it."""
+    metric = family.metric
+    kind = {Kind.COUNTER: CounterMetricFamily, Kind.GAUGE: GaugeMetricFamily, Kind.HISTOGRAM: HistogramMetricFamily}[metric.kind]
+    made = kind(metric.name, metric.help, labels=metric.labels, unit=metric.unit)
+    for labels, value in family.numbers.items():
+        made.add_metric(labels, family.scale(value))
+    for labels, reading in family.histograms.items():
+        running, buckets = 0, []
+        for bound, count, exemplar in zip(("5e-05", "0.001", "2.5", "+Inf"), reading.counts, reading.exemplars, strict=True):
+            running += count
+            buckets.append((bound, running, None if exemplar is None else their_exemplar(exemplar)))
+        made.add_metric(labels, buckets, reading.sum_nanos / 10**9)
+    return made
+
+
+def their_exemplar(exemplar):
+    at = Timestamp(exemplar.at_ms // 1000, exemplar.at_ms % 1000 * 1_000_000)
+    return TheirExemplar({"request_id": exemplar.request_id}, exemplar.nanos / 10**9, at)
+
+
+@given(some.lists(families(), max_size=3))
+def test_it_is_byte_for_byte_what_the_library_writes(given_families):
+    registry = SimpleNamespace(collect=lambda: [theirs(family) for family in given_families])
+
+    assert "".join(text_of(given_families, TextFormat.PROMETHEUS)).encode() == prometheus_text(registry)
+    assert "".join(text_of(given_families, TextFormat.OPENMETRICS)).encode() == openmetrics_text(registry)
+
+
+def test_many_lines_come_in_pieces():
+    metric = Metric(name="tallygate_things", kind=Kind.GAUGE, help="Things.", labels=("org",))
+    family = Family(metric=metric, numbers={(f"o{number}",): number for number in range(3 * PIECE_LINES)})
+
+    pieces = list(text_of([family], TextFormat.OPENMETRICS))
+
+    assert len(pieces) == 4
+    assert max(piece.count("\n") for piece in pieces) == PIECE_LINES
+    assert "".join(pieces).count("\n") == 3 * PIECE_LINES + len(("HELP", "TYPE", "EOF"))
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", TextFormat.OPENMETRICS),
+        ("text/plain;version=0.0.4;q=0.3, Application/OpenMetrics-Text; version=0.0.1", TextFormat.OPENMETRICS),
+        ("text/html,*/*", TextFormat.PROMETHEUS),
+        ("", TextFormat.PROMETHEUS),
+    ],
+)
+def test_openmetrics_is_for_who_names_it(accept, wanted):
+    assert TextFormat.accepted(accept) is wanted
