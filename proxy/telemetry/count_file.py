@@ -12,7 +12,8 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,6 @@ class CountFile:
 
     def __init__(self, directory: Path, owner: str, *, cells_max: int = CELLS_MAX) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.owner = owner
         self.owner = owner
         self._cells_max = cells_max
         self._places: dict[Series, tuple[int, int]] = {}
@@ -76,24 +76,67 @@ class CountFile:
             self._used += cells
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Names:
+    """What has been read of a names file: its inode, how many bytes, and where each series has its cells."""
+
+    inode: int
+    read_bytes: int
+    places: dict[Series, tuple[int, int]]
+    cells: int
+
+
+class CountReader:
+    """Reads owners' files again and again, as scrapes do: a name is parsed once. Threads may share one."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._names: dict[str, _Names] = {}
+
+    def read(self, owner: str, only: Collection[Series] | None = None) -> dict[Series, tuple[int, ...]]:
+        """What `owner` has counted so far, or of it `only` some series; empty if it never ran."""
+        try:
+            # Names first: counts written meanwhile are then at worst newer, never unnamed.
+            names = self._names_of(owner)
+            with (self._directory / f"{owner}.counts").open("rb") as file:
+                if only is not None:
+                    places = {series: names.places[series] for series in only if series in names.places}
+                    return {
+                        series: struct.unpack(f"={cells}q", os.pread(file.fileno(), cells * _CELL_BYTES, first * _CELL_BYTES))
+                        for series, (first, cells) in places.items()
+                    }
+                data = file.read(names.cells * _CELL_BYTES)
+        except FileNotFoundError:
+            return {}
+        if len(data) < names.cells * _CELL_BYTES:
+            return {}
+        values = struct.unpack(f"={names.cells}q", data)
+        return {series: values[first : first + cells] for series, (first, cells) in names.places.items()}
+
+    def _names_of(self, owner: str) -> _Names:
+        """Names are only ever added, unless somebody puts another file in the place of this one."""
+        with (self._directory / f"{owner}.names").open("rb") as file:
+            now = os.fstat(file.fileno())
+            known = self._names.get(owner)
+            if known is None or known.inode != now.st_ino or known.read_bytes > now.st_size:
+                known = _Names(inode=now.st_ino, read_bytes=0, places={}, cells=0)
+            elif known.read_bytes == now.st_size:
+                return known
+            file.seek(known.read_bytes)
+            added = file.read()
+        whole = added[: added.rfind(b"\n") + 1]
+        places, used = dict(known.places), known.cells
+        for metric, labels, cells in _named(whole):
+            places[metric, labels] = (used, cells)
+            used += cells
+        known = _Names(inode=known.inode, read_bytes=known.read_bytes + len(whole), places=places, cells=used)
+        self._names[owner] = known
+        return known
+
+
 def read_counts(directory: Path, owner: str) -> dict[Series, tuple[int, ...]]:
     """What `owner` has counted so far; empty if it never ran."""
-    try:
-        # Names first: counts written meanwhile are then at worst newer, never unnamed.
-        names = (directory / f"{owner}.names").read_bytes()
-        with (directory / f"{owner}.counts").open("rb") as file:
-            named = tuple(_named(names[: names.rfind(b"\n") + 1]))
-            data = file.read(sum(cells for _, _, cells in named) * _CELL_BYTES)
-    except FileNotFoundError:
-        return {}
-    series: dict[Series, tuple[int, ...]] = {}
-    offset = 0
-    for metric, labels, cells in named:
-        if offset + cells * _CELL_BYTES > len(data):
-            break
-        series[metric, labels] = struct.unpack_from(f"={cells}q", data, offset)
-        offset += cells * _CELL_BYTES
-    return series
+    return CountReader(directory).read(owner)
 
 
 def owners(directory: Path) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 """Counts that outlive their process."""
 
+import json
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from proxy.telemetry.count_file import CountFile, CountsFullError, owners, read_counts
+from proxy.telemetry import count_file
+from proxy.telemetry.count_file import CountFile, CountReader, CountsFullError, owners, read_counts
 
 
 def test_a_count_is_read_back_under_its_name(tmp_path):
@@ -86,6 +88,47 @@ def test_a_series_of_another_size_gets_new_cells(tmp_path):
 
     assert read_counts(tmp_path, "w")["seconds", ()] == (6, 0, 0, 0)
     new.close()
+
+
+def test_a_reader_that_comes_again_sees_new_names_and_new_counts(tmp_path):
+    counts, reader = CountFile(tmp_path, "w"), CountReader(tmp_path)
+    assert reader.read("w") == {}
+    first = counts.allocate("a", cells=2)
+    counts.cells[first + 1] = 5
+    assert reader.read("w") == {("a", ()): (0, 5)}
+
+    counts.cells[first] = 1
+    counts.cells[counts.allocate("b", ("x",))] = 7
+
+    assert reader.read("w") == {("a", ()): (1, 5), ("b", ("x",)): (7,)}
+    assert reader.read("w", only=[("b", ("x",)), ("never", ())]) == {("b", ("x",)): (7,)}
+    counts.close()
+
+
+def test_a_reader_parses_a_name_once(tmp_path, monkeypatch):
+    counts, reader, parsed = CountFile(tmp_path, "w"), CountReader(tmp_path), []
+    parse = json.loads
+    monkeypatch.setattr(count_file.json, "loads", lambda line: parsed.append(line) or parse(line))
+    counts.allocate("a")
+    reader.read("w")
+    counts.allocate("b")
+    reader.read("w")
+    reader.read("w")
+
+    assert [parse(line)[0] for line in parsed] == ["a", "b"]
+    counts.close()
+
+
+def test_a_reader_notices_files_that_were_replaced(tmp_path):
+    reader = CountReader(tmp_path)
+    for name in ("a_long_name_of_before", "b"):
+        for path in tmp_path.iterdir():
+            path.unlink()
+        counts = CountFile(tmp_path, "w")
+        counts.cells[counts.allocate(name)] = 3
+
+        assert reader.read("w") == {(name, ()): (3,)}
+        counts.close()
 
 
 def test_nobody_else_may_read_the_files(tmp_path):
