@@ -1,6 +1,7 @@
 """A receiver of webhooks on this machine: remembers what it got, verifies it with the receivers' library, answers as told."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ class Receiver:
 
     answer: Callable[[int], int | Awaitable[web.StreamResponse]] = lambda _number: 204
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     url: str = ""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -29,6 +31,7 @@ class Receiver:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         number = len(self.got)
+        self.paths.append(request.raw_path)
         self.got.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
         answer = self.answer(number)
         return web.Response(status=answer) if isinstance(answer, int) else await answer
@@ -43,14 +46,14 @@ class Receiver:
 
 
 @asynccontextmanager
-async def running_receiver(receiver: Receiver, *, port: int = 0) -> AsyncIterator[Receiver]:
+async def running_receiver(receiver: Receiver, *, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", receiver.handle)
     runner = web.AppRunner(app, shutdown_timeout=0)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
+    site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls)
     await site.start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hooks"
+    receiver.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{runner.addresses[0][1]}/hooks"
     try:
         yield receiver
     finally:
