@@ -42,24 +42,31 @@ def upgrade() -> None:
         f"INSERT INTO series (credential, {labels}) SELECT DISTINCT '', {labels} FROM series WHERE true "  # noqa: S608  # names of ours
         "ON CONFLICT DO NOTHING"
     )
+    same = " AND ".join(f"k.{name} = s.{name}" for name in _KIND)
+    op.execute(
+        "CREATE TEMPORARY TABLE kinds AS SELECT s.id AS series_id, k.id AS kind_id "  # noqa: S608
+        f"FROM series s JOIN series k ON k.credential = '' AND {same}"
+    )
+    op.execute("CREATE UNIQUE INDEX kinds_by_series ON kinds (series_id)")
+    op.execute("ANALYZE kinds")
     connection = op.get_bind()
     spans = "SELECT org, min(bucket_ms), max(bucket_ms) FROM rollup_1d GROUP BY org"
     for org, first, last in connection.execute(sa.text(spans)).all():
         for low in range(first, last + 1, _STRETCH_MS):
             _fill(connection, {"org": org, "low": low, "high": low + _STRETCH_MS})
+    op.execute("DROP TABLE kinds")
 
 
 def _fill(connection: sa.Connection, part: dict[str, str | int]) -> None:
     """Of one organization's stretch of whole days."""
     sums = ", ".join(f"CAST(sum(r.{name}) AS BIGINT)" for name in _AMOUNTS)
     is_asked = "r.org = :org AND r.bucket_ms >= :low AND r.bucket_ms < :high"
-    same = " AND ".join(f"k.{name} = s.{name}" for name in _KIND)
     for length, source in _SOURCES.items():
         connection.execute(
             sa.text(
-                f"INSERT INTO kind_rollup SELECT {length}, r.org, r.bucket_ms / {length} * {length}, k.id, {sums} "  # noqa: S608
-                f"FROM {source} r JOIN series s ON s.id = r.series_id JOIN series k ON k.credential = '' AND {same} "
-                f"WHERE {is_asked} GROUP BY r.org, r.bucket_ms / {length}, k.id"
+                f"INSERT INTO kind_rollup SELECT {length}, r.org, r.bucket_ms / {length} * {length}, k.kind_id, {sums} "  # noqa: S608
+                f"FROM {source} r JOIN kinds k ON k.series_id = r.series_id "
+                f"WHERE {is_asked} GROUP BY r.org, r.bucket_ms / {length}, k.kind_id"
             ),
             part,
         )

@@ -1,0 +1,163 @@
+"""Rollups of every level: filled for what was there before them, moved with the entries, and read with as few rows as there are."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from hypothesis import given
+from hypothesis import strategies as st
+from ledger_values import ACME, START_MS, an_entry, assert_no_drift
+from sqlalchemy import Connection, delete, func, select, text
+
+from proxy.ledger.audit import LedgerAudit
+from proxy.ledger.book import KIND_LENGTHS_MS, ORG_LENGTHS_MS, Book, RefusalCount
+from proxy.ledger.database import Database
+from proxy.ledger.rollup_readings import readings
+from proxy.ledger.schema import KIND_ROLLUP, ORG_ROLLUP, ROLLUP_15M, SERIES
+from proxy.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges
+from proxy.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
+
+ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia", "Pacific/Kiritimati")
+LENGTHS_MS = (
+    (DAY_MS, HOUR_MS, QUARTER_MS),
+    (DAY_MS, HOUR_MS, HOUR_MS // 2, QUARTER_MS),
+    (DAY_MS, 4 * HOUR_MS, HOUR_MS, HOUR_MS // 2, QUARTER_MS),
+)
+starts = st.integers(1_300_000_000_000 // QUARTER_MS, 1_800_000_000_000 // QUARTER_MS).map(lambda quarter: quarter * QUARTER_MS)
+
+
+@given(
+    start=starts,
+    quarters=st.integers(1, 6_000),
+    zone=st.sampled_from(ZONES),
+    bucket=st.sampled_from([None, *Bucket]),
+    lengths=st.sampled_from(LENGTHS_MS),
+)
+def test_readings_give_each_bucket_every_quarter_of_an_hour_of_its_own_once(
+    start: int, quarters: int, zone: str, bucket: Bucket | None, lengths: tuple[int, ...]
+) -> None:
+    """Rows with as much in them as they have quarters, put together as the SQL and the shares say, are each bucket's length."""
+    end = start + quarters * QUARTER_MS
+    inner = bucket_edges(start, end, bucket, zone) if bucket is not None else []
+    edges = sorted({start, end, *(edge for edge in inner if start < edge < end)})
+    found = [[0] * 2 for _ in edges[1:]]  # how many quarters, and the sum of their instants
+    for reading in readings(edges, bucket, zone, lengths):
+        shift, step = reading.divided or (0, 2**60)
+        added_up: dict[int, list[int]] = {}
+        for at in reading.starts:
+            added_up.setdefault((at + shift) // step, []).append(at)
+        for rows in added_up.values():
+            for index, share in reading.shares_of(rows[-1]):
+                for at in rows:
+                    found[index][0] += share * reading.length_ms // QUARTER_MS
+                    found[index][1] += share * sum(range(at, at + reading.length_ms, QUARTER_MS))
+
+    assert found == [[(high - low) // QUARTER_MS, sum(range(low, high, QUARTER_MS))] for low, high in itertools.pairwise(edges)]
+
+
+@pytest.mark.parametrize(("zone", "most"), [("UTC", 90), ("America/New_York", 91 + 92 * 2), ("Asia/Kolkata", 91 + 91 * 3)])
+def test_a_days_edges_take_few_rows(zone: str, most: int) -> None:
+    """Of 90 days: a row for each UTC day, and at most two or three for each edge; by hours alone it would be 2,160."""
+    start = round(1_780_000_000_000 / DAY_MS) * DAY_MS
+    end = start + 90 * DAY_MS
+    edges = sorted({start, end, *(edge for edge in bucket_edges(start, end, Bucket.DAY, zone) if start < edge < end)})
+
+    assert sum(len(reading.starts) for reading in readings(edges, Bucket.DAY, zone, LENGTHS_MS[-1])) <= most
+
+
+async def _many(book: Book) -> None:
+    await book.record(
+        [
+            an_entry(
+                number,
+                settled_at_ms=START_MS + number * 11 * QUARTER_MS,
+                org=("acme", "beta")[number % 2],
+                credential=f"key-{number % 3}",
+                capability=("chat", "search")[number % 5 == 0],
+                status=(200, 500)[number % 7 == 0],
+                cost_nano_usd=number,
+            )
+            for number in range(400)
+        ]
+    )
+    count = RefusalCount(org="acme", credential="key-1", capability="chat", refused_by="tokens_1m", status=429, requests=7)
+    await book.add_refusals("worker-0", [count], at_ms=START_MS)
+
+
+async def _drifts(database: Database) -> list[object]:
+    audit = LedgerAudit(database)
+    return [drift for org, day in await audit.days() for drift in await audit.day(org, day)]
+
+
+async def test_every_level_has_entries_and_refusals(database: Database, book: Book) -> None:
+    await _many(book)
+
+    await assert_no_drift(database)
+    assert await _drifts(database) == []
+    async with database.read() as connection:
+        for table, lengths in ((KIND_ROLLUP, KIND_LENGTHS_MS), (ORG_ROLLUP, ORG_LENGTHS_MS)):
+            refused = select(table.c.length_ms, func.sum(table.c.refused)).group_by(table.c.length_ms)
+            assert dict(map(tuple, await connection.execute(refused))) == dict.fromkeys(lengths, 7)
+
+
+async def test_a_ledger_from_before_them_gets_its_kinds(
+    database: Database, book: Book, open_another: Callable[[], Database]
+) -> None:
+    await _many(book)
+
+    def as_before(connection: Connection) -> None:
+        connection.execute(text("DROP TABLE kind_rollup"))
+        connection.execute(delete(ORG_ROLLUP).where(ORG_ROLLUP.c.length_ms == QUARTER_MS))
+        connection.execute(delete(SERIES).where(SERIES.c.credential == ""))
+        config = Config()
+        config.set_main_option("script_location", "proxy.ledger:migrations")
+        config.attributes["connection"] = connection
+        connection.execute(text("UPDATE ledger_version SET version_num = '0005'"))
+        command.upgrade(config, "0006")
+
+    async with database.write() as connection:
+        await connection.run_sync(as_before)
+
+    await assert_no_drift(database)
+    assert await _drifts(database) == []
+    await Book(open_another()).record([an_entry(1_000, org="acme", credential="key-1", status=500)])
+    assert await _drifts(database) == []
+
+
+async def test_with_and_without_credentials_the_sums_are_the_same(database: Database, book: Book, queries: UsageQueries) -> None:
+    """Each question is answered from rollups of its own; they agree with each other."""
+    await _many(book)
+    asked = {"scopes": (ACME, OrgScope(org="beta")), "from_ms": START_MS - 9 * DAY_MS, "to_ms": START_MS + 60 * DAY_MS}
+    for zone, bucket in zip(ZONES, itertools.cycle([Bucket.DAY, Bucket.WEEK, Bucket.MONTH, Bucket.HOUR]), strict=False):
+        query = UsageQuery(**asked, bucket=bucket, time_zone=zone)
+        whole = {row.start_ms: row.usage for row in await queries.usage(query)}
+        for group_by in ((Dimension.STATUS,), (Dimension.CREDENTIAL, Dimension.STATUS), (Dimension.ORG, Dimension.CAPABILITY)):
+            sums: dict[int, list[int]] = {}
+            for row in await queries.usage(replace(query, group_by=group_by)):
+                total = sums.setdefault(row.start_ms, [0, 0, 0])
+                for index, amount in enumerate((row.usage.requests, row.usage.cost_nano_usd, row.usage.refused)):
+                    assert amount >= 0
+                    total[index] += amount
+            assert sums == {at: [usage.requests, usage.cost_nano_usd, usage.refused] for at, usage in whole.items()}, zone
+
+
+async def test_an_organization_past_its_series_keeps_kinds_and_series_equal(
+    database: Database, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.ledger.series.SERIES_PER_ORG_MAX", 6)
+    for number in range(12):
+        await book.record([an_entry(number, response_model=f"model-{number}", cost_nano_usd=number)])
+
+    models = {}
+    async with database.read() as connection:
+        for table in (ROLLUP_15M, KIND_ROLLUP):
+            sums = select(SERIES.c.model, func.sum(table.c.cost_nano_usd)).join(SERIES, SERIES.c.id == table.c.series_id)
+            if table is KIND_ROLLUP:
+                sums = sums.where(table.c.length_ms == DAY_MS)
+            models[table.name] = {model: int(cost) for model, cost in await connection.execute(sums.group_by(SERIES.c.model))}
+
+    assert models["rollup_15m"] == models["kind_rollup"]
+    assert models["kind_rollup"]["other"] > 0
