@@ -32,6 +32,7 @@ from proxy.gateway.services import GatewayLimits
 from proxy.gateway.spool import Spool
 from proxy.limiter.port import Limiter
 from proxy.limiter.reference import ReferenceLimiter
+from proxy.limiter.reference_state import StreamEvent
 from proxy.simulator.ledger import Ledger
 from proxy.simulator.prompt_tokens import PromptTokens
 from proxy.simulator.server import running_simulator, system_clock_ms
@@ -172,7 +173,8 @@ class Harness:
         """Usage events in the streams of the reference limiter, oldest first, with the stream's own fields as `_kind` and `_at`."""
         found = []
         for entries in self.limiter.events.values():
-            found += [json.loads(entry.event) | {"_kind": entry.kind, "_cost": entry.cost_nano_usd} for entry in entries]
+            events = [entry for entry in entries if isinstance(entry, StreamEvent)]
+            found += [json.loads(entry.event) | {"_kind": entry.kind, "_cost": entry.cost_nano_usd} for entry in events]
         return sorted(found, key=lambda event: event["event_id"])
 
     async def window(self, org: str = "acme", key: str = "org:spend_7d") -> WindowReading:

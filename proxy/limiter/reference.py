@@ -25,11 +25,11 @@ from proxy.domain.errors import LimiterWipedError
 from proxy.limiter.keys import PARTITIONS, partition_of
 from proxy.limiter.port import ReservationEndedError
 from proxy.limiter.redis_limiter import ENDED_MS, EXPIRED_MS, STREAM_MAX, withdrawn
+from proxy.limiter.reference_pauses import WindowNotices
 from proxy.limiter.reference_rates import RateView, drop_bucket_if_full, give_back, rate_state, rate_view, return_units, take
 from proxy.limiter.reference_spend import (
     SpendView,
     copy_of,
-    crossed,
     drop_window_if_idle,
     move,
     moved,
@@ -39,8 +39,8 @@ from proxy.limiter.reference_spend import (
     spend_state,
     spend_view,
 )
-from proxy.limiter.reference_state import NEVER_MS, OTHERS_MS, Hold, OrgState, StreamEvent
-from proxy.limiter.wire import check_actual, check_admission, check_spend, require_whole, threshold_amounts
+from proxy.limiter.reference_state import NEVER_MS, OTHERS_MS, Hold, OrgState, StreamEvent, StreamNotice
+from proxy.limiter.wire import check_actual, check_admission, check_spend, require_whole
 
 COLLECT_MAX: Final = 8
 
@@ -56,7 +56,7 @@ class ReferenceLimiter:
         self._ended_ms = ended_ms
         self._expired_ms = expired_ms
         self.orgs: dict[str, OrgState] = defaultdict(OrgState)
-        self.events: dict[int, list[StreamEvent]] = defaultdict(list)
+        self.events: dict[int, list[StreamEvent | StreamNotice]] = defaultdict(list)
         self.wiped_partitions: set[int] = set()
 
     async def admit(self, request: AdmissionRequest) -> Decision:
@@ -71,13 +71,14 @@ class ReferenceLimiter:
         rates = [rate_view(state, demand, now) for demand in request.rate]
         spends = [spend_view(state, demand, request.hold_min_nano_usd, now) for demand in request.spend]
 
+        notices = self._notices(request.org, now)
         refused_by, wait_ms = _refusal(rates, spends)
         if len(self.events[partition_of(request.org)]) >= self._stream_max:
             refused_by, wait_ms = LEDGER_BACKLOG, OTHERS_MS
         if refused_by is not None:
             for spend in spends:
-                if not spend.demand.limit.shadow and spend.resume_ms > 0:
-                    spend.window.paused_ms = spend.resume_ms
+                if refused_by != LEDGER_BACKLOG and not spend.demand.limit.shadow and spend.resume_ms > 0:
+                    notices.refused(spend, request.hold_min_nano_usd)
             return _decision(request, now, refused_by=refused_by, wait_ms=wait_ms, granted=0, rates=rates, spends=spends)
 
         granted = _grant(request, spends)
@@ -86,7 +87,7 @@ class ReferenceLimiter:
         for spend in spends:
             open_window(state, spend.demand, spend.window, now)
             spend.window.held += granted
-            spend.window.paused_ms = 0
+            notices.admitted(spend, granted)
         decision = _decision(request, now, refused_by=None, wait_ms=0, granted=granted, rates=rates, spends=spends)
         state.holds[request.reservation_id] = Hold(
             admission=request,
@@ -157,7 +158,7 @@ class ReferenceLimiter:
         for demand in spend:
             window = copy_of(state, demand)
             move(window, demand, now)
-            paused = window.paused_ms if window.paused_ms > now else 0
+            paused = window.mark.resume_ms if window.mark is not None and window.mark.resume_ms > now else 0
             limit = demand.limit.limit_nano_usd
             if window.spent >= limit > 0:
                 paused = max(paused, resume_at(window, demand, window.spent + 1 - limit, now))
@@ -198,20 +199,14 @@ class ReferenceLimiter:
             taken = known.taken[i] if known and not late else 0
             tokens = before_prompt + before_completion - actual.prompt_tokens - actual.completion_tokens
             return_units(state, rate, taken, taken + tokens, now)
-        warned: list[Warned] = []
+        warned, notices = list[Warned](), self._notices(admission.org, now)
         for i, demand in enumerate(demands.spend):
             window = moved(state, demand, now)
             if known and not late:
                 window.held = max(0, window.held - known.granted)
             posted_to = known.posted_to[i] if known and known.posted_to is not None else None
             post(state, demand, window, actual.cost_nano_usd - before_cost, now, posted_to=posted_to)
-            reached = crossed(demand, window)
-            warned += [
-                Warned(key=demand.key, permille=permille)
-                for permille, _ in threshold_amounts(demand)
-                if window.warned < permille <= reached
-            ]
-            window.warned = max(window.warned, reached)
+            warned += [Warned(key=demand.key, permille=permille) for permille in notices.crossed(demand, window)]
 
         over = max(0, actual.cost_nano_usd - known.granted) if known else 0
         flags = ",".join(flag for flag, is_so in (("overrun", over > 0), ("late", late), ("unheld", unheld)) if is_so)
@@ -264,6 +259,8 @@ class ReferenceLimiter:
                 drop_window_if_idle(state, member, now)
             elif kind == "b|":
                 drop_bucket_if_full(state, member, now)
+            elif kind == "p|":
+                self._notices(org, now).end_if_over(member)
             else:
                 hold = state.holds.get(member)
                 if isinstance(hold, Hold) and hold.posted_to is None:
@@ -272,6 +269,9 @@ class ReferenceLimiter:
                     state.holds.pop(member, None)
                     del state.due[member]
         return len(due)
+
+    def _notices(self, org: str, now: int) -> WindowNotices:
+        return WindowNotices(self.events[partition_of(org)], self.orgs[org], org, now)
 
     def _expire(self, org: str, reservation_id: str, hold: Hold, now: int) -> None:
         state = self.orgs[org]
@@ -282,6 +282,7 @@ class ReferenceLimiter:
             window = moved(state, demand, now)
             window.held = max(0, window.held - hold.granted)
             post(state, demand, window, hold.cost, now)
+            self._notices(org, now).crossed(demand, window)
             posted_to.append(window.period.id if window.period else window.at)
         self.events[partition_of(org)].append(
             StreamEvent(

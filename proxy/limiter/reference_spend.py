@@ -111,17 +111,22 @@ def post(
             del window.posted[index]
 
 
-def drop_window_if_idle(state: OrgState, member: str, now: int) -> None:
-    _, buckets_text, key = member.split("|", 2)
-    buckets, window = int(buckets_text), state.windows[key]
-    if window.period is not None:
-        spent_until = window.period.end_ms
-    else:
+def move_at_rest(window: Window, buckets: int, now: int) -> None:
+    """As `move`, of a rolling window that nobody demands at the moment."""
+    if window.period is None:
         window.at = max(window.at, now // SPEND_BUCKET_MS)
         for index in [index for index in window.posted if index <= window.at - buckets]:
             window.spent -= window.posted.pop(index)
-        spent_until = now + buckets * SPEND_BUCKET_MS if window.spent > 0 else 0
-    if spent_until > now or window.held > 0:
+
+
+def drop_window_if_idle(state: OrgState, member: str, now: int) -> None:
+    _, buckets_text, key = member.split("|", 2)
+    buckets, window = int(buckets_text), state.windows[key]
+    move_at_rest(window, buckets, now)
+    spent_until = now + buckets * SPEND_BUCKET_MS if window.spent > 0 else 0
+    if window.period is not None:
+        spent_until = window.period.end_ms
+    if spent_until > now or window.held > 0 or window.mark is not None:
         state.due[member] = max(spent_until, now + DAY_MS)
         return
     del state.windows[key]

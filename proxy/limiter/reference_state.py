@@ -20,16 +20,40 @@ class Bucket:
     at_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseMark:
+    """Of a window that refuses.
+
+    resume_ms    when the least amount has room
+    least        amount refused since the mark was set
+    refused_ms   last refusal, to the minute
+    tell_ms      from when on a refusal may tell of it; 0 once told
+    """
+
+    resume_ms: int
+    least: int
+    refused_ms: int
+    tell_ms: int
+    limit: int
+
+
 @dataclass(slots=True)
 class Window:
-    """One spend window. at: newest bucket seen; period: of a calendar month; posted: spend by bucket, of a rolling window."""
+    """One spend window.
+
+    at        newest bucket seen
+    period    of a calendar month
+    told_ms   when a pause or its end was last told
+    posted    spend by bucket, of a rolling window
+    """
 
     at: int = 0
     period: CalendarPeriod | None = None
     spent: int = 0
     held: int = 0
     warned: int = 0
-    paused_ms: int = 0
+    mark: PauseMark | None = None
+    told_ms: int = 0
     posted: dict[int, int] = field(default_factory=dict)
 
 
@@ -74,3 +98,13 @@ class StreamEvent:
     prompt_tokens: int
     completion_tokens: int
     flags: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamNotice:
+    """An entry of a partition's event stream that tells what became of a spend window."""
+
+    event_id: str
+    kind: str
+    event: bytes
+    settled_at_ms: int

@@ -1,5 +1,6 @@
 """One limiter of each kind behind one face, for tests whose bodies hold for all of them."""
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,15 +19,32 @@ from proxy.limiter.wire import encode_sweep
 
 @dataclass(kw_only=True)
 class World:
-    """A limiter with its clock, a sweep of one organization, its state and its events. store is None for the reference."""
+    """A limiter with its clock, a sweep of one organization, its state and its stream. store is None for the reference.
+
+    told   every entry of the organization's stream
+    """
 
     limiter: Limiter
     clock: Clock
     sweep: Callable[[str], Awaitable[int]]
     state: Callable[[str], Awaitable[Snapshot]]
-    events: Callable[[str], Awaitable[list[dict[str, str]]]]
+    told: Callable[[str], Awaitable[list[dict[str, str]]]]
     store: ScriptStore | None = None
     reference: ReferenceLimiter | None = None
+
+    async def events(self, org: str) -> list[dict[str, str]]:
+        """Usage events of the stream."""
+        return [entry for entry in await self.told(org) if entry["kind"] != "notice"]
+
+    async def notices(self, org: str) -> list[dict[str, Any]]:
+        """What the stream's notices say, without their time and organization, which are checked here."""
+        said = []
+        for entry in await self.told(org):
+            if entry["kind"] == "notice":
+                notice = json.loads(entry["event"])
+                assert (str(notice.pop("at_ms")), notice.pop("org")) == (entry["settled_at_ms"], org)
+                said.append(notice)
+        return said
 
 
 def reference_world(**options: Any) -> World:
@@ -39,10 +57,10 @@ def reference_world(**options: Any) -> World:
     async def state(org: str) -> Snapshot:
         return snapshot_of_reference(limiter, org)
 
-    async def events(org: str) -> list[dict[str, str]]:
+    async def told(org: str) -> list[dict[str, str]]:
         return events_of_reference(limiter, org)
 
-    return World(limiter=limiter, clock=clock, sweep=sweep, state=state, events=events, reference=limiter)
+    return World(limiter=limiter, clock=clock, sweep=sweep, state=state, told=told, reference=limiter)
 
 
 async def redis_world(store: ScriptStore, **options: Any) -> World:
@@ -55,8 +73,8 @@ async def redis_world(store: ScriptStore, **options: Any) -> World:
     async def state(org: str) -> Snapshot:
         return await snapshot_of_redis(store, org)
 
-    async def events(org: str) -> list[dict[str, str]]:
+    async def told(org: str) -> list[dict[str, str]]:
         return await events_of_redis(store, org)
 
     limiter = RedisLimiter(store, scripts, now_ms=clock, **options)
-    return World(limiter=limiter, clock=clock, sweep=sweep, state=state, events=events, store=store)
+    return World(limiter=limiter, clock=clock, sweep=sweep, state=state, told=told, store=store)

@@ -5,7 +5,7 @@ from typing import Any
 
 from proxy.limiter.keys import org_keys, partition_keys, partition_of
 from proxy.limiter.reference import ReferenceLimiter
-from proxy.limiter.reference_state import Hold
+from proxy.limiter.reference_state import Hold, PauseMark
 from proxy.limiter.script import ScriptStore
 
 Snapshot = dict[str, Any]
@@ -45,11 +45,11 @@ def _windows(spend: dict[str, str]) -> dict[str, Any]:
         key, part = name.rsplit("|", 1)
         if part == "walk":  # how a resume instant was found, which is no one's business
             continue
-        window = windows.setdefault(key, {"spent": 0, "held": 0, "warned": 0, "paused": 0, "posted": {}})
+        window = windows.setdefault(key, {"spent": 0, "held": 0, "warned": 0, "mark": None, "told": 0, "posted": {}})
         if part.isdigit():
             window["posted"][int(part)] = int(text)
         else:
-            window[part] = text if part == "id" else int(text)
+            window[part] = text if part in {"id", "mark"} else int(text)
     return windows
 
 
@@ -60,6 +60,10 @@ def _hold(text: str) -> Any:
         return "settled", json.loads(lines[1])[:4]
     numbers = tuple(int(word) for word in words[1:6])
     return words[0], numbers, tuple(words[6:]), lines[3] if words[0] == "held" else None
+
+
+def _mark(mark: PauseMark | None) -> str | None:
+    return None if mark is None else f"{mark.resume_ms} {mark.least} {mark.refused_ms} {mark.tell_ms} {mark.limit}"
 
 
 def snapshot_of_reference(limiter: ReferenceLimiter, org: str) -> Snapshot:
@@ -75,7 +79,8 @@ def snapshot_of_reference(limiter: ReferenceLimiter, org: str) -> Snapshot:
             "spent": window.spent,
             "held": window.held,
             "warned": window.warned,
-            "paused": window.paused_ms,
+            "mark": _mark(window.mark),
+            "told": window.told_ms,
             "posted": window.posted,
             **seen,
         }

@@ -177,18 +177,6 @@ async def test_where_only_open_reservations_stand_in_the_way_a_retry_is_soon(wor
     assert reading.paused_until_ms == 0
 
 
-async def test_a_pause_is_shown_from_the_refusal_until_the_next_admission(world: World) -> None:
-    request = a_request("r1", 900)
-    await world.limiter.admit(request)
-    await world.limiter.settle(request, an_actual(900))
-    refused = await world.limiter.admit(a_request("r2", 200))
-    (reading,) = await world.limiter.read_windows("acme", (a_spend(),))
-    assert reading.paused_until_ms == refused.spend[0].resume_at_ms > 0
-    await world.limiter.admit(a_request("small", 50))
-    (reading,) = await world.limiter.read_windows("acme", (a_spend(),))
-    assert reading.paused_until_ms == 0
-
-
 async def test_at_the_limit_the_pause_is_known_without_a_refusal(world: World) -> None:
     request = a_request("r1", 1000)
     await world.limiter.admit(request)

@@ -114,11 +114,13 @@ def told_events(store: redis.Redis, data_dir: Path) -> list[dict[str, Any]]:
 
 
 def events_in(store: redis.Redis) -> list[dict[str, Any]]:
-    """Every entry of every partition's stream: its JSON, and the stream's own fields under their names with `_` before."""
+    """Every usage event of every partition's stream: its JSON, and the stream's own fields under their names with `_` before."""
     found = []
     for partition in range(PARTITIONS):
         for _, fields in store.xrange(partition_keys(partition).events):
             named = {name.decode(): value.decode() for name, value in fields.items()}
+            if named["kind"] == "notice":
+                continue
             event = json.loads(named.pop("event"))
             found.append(event | {f"_{name}": value for name, value in named.items()})
     return found

@@ -6,10 +6,12 @@
 --          that has ended. answer: [now, admitted, refusing demand from 1 | 0 none | -1 backlog, retry_after_ms, granted,
 --          of each rate: remaining, reset_ms, retry_after_ms, refuses; of each spend: spent, held, resume_at_ms, warned, refuses]
 -- A refused reservation leaves no trace: the same id is decided afresh. First it expires holds whose lease is over, so that a
--- dead worker's hold refuses nobody. Only the observation `paused` is written by a refusal.
+-- dead worker's hold refuses nobody. A refusal writes the mark of the windows that refuse, and may tell of it (`note_pause`).
 
 local NEVER_MS = NUMBER_MAX
 local OTHERS_MS = 1000   -- only open reservations stand in the way: when one ends is unknown, but soon
+local REFUSED_NOTED_MS = 60000     -- to which the last refusal is known: refusals must not write each
+local PAUSE_FORGOTTEN_MS = 300000  -- after the last refusal, any admission ends a pause
 local COLLECT_MAX = 8    -- per admission: each leaves at most one entry behind, so this keeps up
 
 local function rate_states(rates, now)
@@ -76,16 +78,36 @@ local function hold_spends(org, spends, granted, now)
   for _, window in ipairs(spends) do
     open_window(org, window, now)
     if granted > 0 then window.held = call('HINCRBY', SPEND, window.key .. '|held', int(granted)) end
-    if window.paused ~= 0 then call('HDEL', SPEND, window.key .. '|paused') end
+    if window.mark then
+      local mark = mark_of(window.mark)
+      if granted >= mark.least or now - mark.refused_at >= PAUSE_FORGOTTEN_MS then end_pause(org, window, mark, now) end
+    end
   end
   if #spends > 0 then keep(SPEND) end
 end
 
-local function note_pauses(spends)
-  for _, window in ipairs(spends) do
-    if not window.shadow and window.resume > 0 and window.resume ~= window.paused then
-      call('HSET', SPEND, window.key .. '|paused', int(window.resume))
-    end
+-- Marks a window that refuses `least` and will have room for it at window.resume. A smaller amount moves the mark's instant, a
+-- larger one does not: spending goes on as soon as the least has room. A pause is told at its first refusal, or at the first one an
+-- hour after what was told of the window last.
+local function note_pause(org, window, least, now)
+  local mark = window.mark and mark_of(window.mark)
+  if mark and mark.resume <= now then
+    end_pause(org, window, mark, now)
+    mark = nil
+  end
+  if not mark then
+    local told_at = tonumber(call('HGET', SPEND, window.key .. '|told') or 0)
+    mark = {least = NUMBER_MAX, refused_at = now, tell_at = told_at + TOLD_EVERY_MS}
+  end
+  local resume = window.resume
+  if least > mark.least then least, resume = mark.least, mark.resume end
+  local moves, tells = resume ~= mark.resume, mark.tell_at > 0 and now >= mark.tell_at
+  if not moves and least == mark.least and not tells and now - mark.refused_at < REFUSED_NOTED_MS then return end
+  if moves then schedule(org, pause_member(window), resume) end
+  call('HSET', SPEND, window.key .. '|mark', format('%d %d %d %d %d', resume, least, now, tells and 0 or mark.tell_at, window.limit))
+  if tells then
+    call('HSET', SPEND, window.key .. '|told', int(now))
+    append_notice(org, window, 'spend.paused', 'spend.paused', '', format(',"refused_nano_usd":%d,"resumes_at_ms":%d', least, resume), now)
   end
 end
 
@@ -116,9 +138,9 @@ if known then
   if record.status == 'held' then return {1, record.answer} end
   return {3, record.status}
 end
-collect(now, COLLECT_MAX, memory_ms)
-
 local demands = demands_of(ARGV[3])
+collect(demands.org, now, COLLECT_MAX, memory_ms)
+
 rate_states(demands.rates, now)
 spend_states(demands.spends, now, least)
 
@@ -135,7 +157,11 @@ end
 if call('XLEN', EVENTS) >= stream_max then refusing, wait = -1, OTHERS_MS end
 
 if refusing ~= 0 then
-  note_pauses(demands.spends)
+  if refusing > 0 then
+    for _, window in ipairs(demands.spends) do
+      if not window.shadow and window.resume > 0 then note_pause(demands.org, window, least, now) end
+    end
+  end
   return {0, answer_of(now, false, refusing, wait, 0, demands)}
 end
 

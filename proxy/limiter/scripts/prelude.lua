@@ -5,10 +5,11 @@
 --
 -- rates  <key>|l level of a token bucket in units * window_ms, <key>|t its time in ms; <key>|n open requests
 -- spend  <key>|spent, |held, |at (newest 5-minute bucket seen), |<n> one bucket; a calendar month has |id, |start, |end instead
---        of buckets; |warned the highest threshold told, |paused the resume instant of the last refusal, |walk how it was found
+--        of buckets; |warned the highest threshold told, |mark see `mark_of`, |told when a pause or its end was last told, |walk how
+--        a resume instant was found
 -- holds  <reservation>: text, see `held` and `expired` below; after the end "settled\n<answer>"
 -- due    <reservation> at its lease's end, or at the end of its memory; w|<buckets>|<key> and b|<refill>|<full>|<key> when an
---        idle window or bucket can be dropped
+--        idle window or bucket can be dropped; p|<buckets>|<key> when a pause is over
 --
 -- Numbers are whole and below 2^53, sums are HINCRBY. Clocks are kept per bucket and per window and never go back.
 
@@ -16,6 +17,7 @@ local GENERATION, EVENTS, ORGS, RATES, HOLDS, DUE, SPEND, TOTALS = unpack(KEYS)
 local call, floor, ceil, max, min = redis.call, math.floor, math.ceil, math.max, math.min
 local BUCKET_MS, DAY_MS = 300000, 86400000
 local KEEP_MS = 400 * DAY_MS       -- of every key of an organization after its last use: collects garbage, decides nothing
+local TOLD_EVERY_MS = 3600000       -- at least, from one notice of a window's pause or of its end to the next pause that is told
 local WALK_NOTED = 64               -- buckets that a refusal walks through before it is worth a note
 local NUMBER_MAX = 9007199254740991
 local REQUESTS, TOKENS, OPEN = 0, 1, 2
@@ -163,7 +165,7 @@ local function load_windows(spends, now, write)
     local key = window.key
     local n = #fields
     window.place = n
-    fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = key .. '|spent', key .. '|held', key .. '|warned', key .. '|paused'
+    fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = key .. '|spent', key .. '|held', key .. '|warned', key .. '|mark'
     if window.kind == ROLLING then
       fields[n + 5] = key .. '|at'
     else
@@ -174,7 +176,7 @@ local function load_windows(spends, now, write)
   for _, window in ipairs(spends) do
     local n = window.place
     window.spent, window.held = tonumber(stored[n + 1] or 0), tonumber(stored[n + 2] or 0)
-    window.warned, window.paused = tonumber(stored[n + 3] or 0), tonumber(stored[n + 4] or 0)
+    window.warned, window.mark = tonumber(stored[n + 3] or 0), stored[n + 4]
     if window.kind == ROLLING then
       window.at = stored[n + 5] and tonumber(stored[n + 5])
       roll(window, now, write)
@@ -302,7 +304,58 @@ end
 
 local function unhold(window, amount)
   if amount == 0 then return end
-  if call('HINCRBY', SPEND, window.key .. '|held', int(-amount)) < 0 then call('HSET', SPEND, window.key .. '|held', 0) end
+  window.held = call('HINCRBY', SPEND, window.key .. '|held', int(-amount))
+  if window.held < 0 then
+    window.held = 0
+    call('HSET', SPEND, window.key .. '|held', 0)
+  end
+end
+
+-- Notices --------------------------------------------------------------------------------------------------------------------
+
+-- Tells the ledger what became of a window, in an entry that is no usage event. `name` sets it apart from others of its time.
+local function append_notice(org, window, type, name, before, after, now)
+  local event = format('{"type":"%s","org":"%s","limit":%s%s,"spent_nano_usd":%d,"held_nano_usd":%d,"limit_nano_usd":%d%s,"at_ms":%d}',
+    type, org, cjson.encode(window.key), before, window.spent, window.held, window.limit, after, now)
+  call('XADD', EVENTS, '*', 'event_id', format('ntc-%s-%s-%s-%d', org, window.key, name, now), 'kind', 'notice', 'event', event,
+    'settled_at_ms', int(now))
+end
+
+-- Tells each threshold that spend has risen to since the last time; returns them in thousandths, or nil if there is none.
+local function tell_crossed(org, window, now)
+  local reached = crossed(window)
+  if reached <= window.warned then return nil end
+  local told = {}
+  for i = 1, #window.thresholds, 2 do
+    local permille = window.thresholds[i]
+    if permille > window.warned and permille <= reached then
+      told[#told + 1] = permille
+      append_notice(org, window, 'spend.warning', format('spend.warning.%d', permille), format(',"threshold_permille":%d', permille), '', now)
+    end
+  end
+  window.warned = reached
+  call('HSET', SPEND, window.key .. '|warned', reached)
+  return told
+end
+
+-- The mark of a window that refuses: "<resume instant> <least amount refused since it was set> <last refusal, to the minute>
+-- <from when on a refusal may tell of it, 0 once told> <limit>". The instant is that of the least amount.
+local function mark_of(text)
+  local resume, least, refused_at, tell_at, limit = string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+  return {resume = tonumber(resume), least = tonumber(least), refused_at = tonumber(refused_at), tell_at = tonumber(tell_at),
+    limit = tonumber(limit)}
+end
+
+local function pause_member(window) return format('p|%d|%s', window.buckets, window.key) end
+
+-- Takes the mark away; tells so if the pause was told.
+local function end_pause(org, window, mark, now)
+  window.mark = false
+  call('HDEL', SPEND, window.key .. '|mark')
+  call('ZREM', DUE, pause_member(window))
+  if mark.tell_at > 0 then return end
+  call('HSET', SPEND, window.key .. '|told', int(now))
+  append_notice(org, window, 'spend.resumed', 'spend.resumed', '', '', now)
 end
 
 -- Reservations ---------------------------------------------------------------------------------------------------------------
@@ -377,6 +430,7 @@ local function expire(id, record, now, memory_ms)
   for i, window in ipairs(demands.spends) do
     unhold(window, record.hold)
     post(demands.org, window, record.cost, now)
+    tell_crossed(demands.org, window, now)
     posted_to[i] = window.kind == ROLLING and int(window.at) or window.id
   end
   append_event(id, 'expired', record.event, now, record.cost, record.cost, record.prompt, record.completion, 'expired')
@@ -389,22 +443,38 @@ end
 
 -- Housekeeping ---------------------------------------------------------------------------------------------------------------
 
-local function drop_window_if_idle(member, buckets, key, now)
+-- A window as it is known without a demand for it, moved to `now`; a calendar month that is over has spent nothing.
+local function window_at_rest(buckets, key, now)
   local window = {key = key, buckets = buckets}
-  local stored = call('HMGET', SPEND, key .. '|spent', key .. '|held', key .. '|at', key .. '|end')
-  window.spent, window.held = tonumber(stored[1] or 0), tonumber(stored[2] or 0)
-  local spent_until
+  local stored = call('HMGET', SPEND, key .. '|spent', key .. '|held', key .. '|mark', key .. '|at', key .. '|end')
+  window.spent, window.held, window.mark = tonumber(stored[1] or 0), tonumber(stored[2] or 0), stored[3]
   if buckets > 0 then
-    window.at = tonumber(stored[3])
+    window.at = stored[4] and tonumber(stored[4])
     roll(window, now, true)
-    spent_until = window.spent > 0 and now + buckets * BUCKET_MS or 0
   else
-    spent_until = tonumber(stored[4] or 0)
+    window.ends = tonumber(stored[5] or 0)
+    if window.ends <= now then window.spent = 0 end
   end
-  if spent_until > now or window.held > 0 then return schedule(nil, member, max(spent_until, now + DAY_MS)) end
+  return window
+end
+
+local function drop_window_if_idle(member, buckets, key, now)
+  local window = window_at_rest(buckets, key, now)
+  local spent_until = window.ends or window.spent > 0 and now + buckets * BUCKET_MS or 0
+  if spent_until > now or window.held > 0 or window.mark then return schedule(nil, member, max(spent_until, now + DAY_MS)) end
   call('HDEL', SPEND, key .. '|spent', key .. '|held', key .. '|at', key .. '|id', key .. '|start', key .. '|end', key .. '|warned',
-    key .. '|paused', key .. '|walk')
+    key .. '|told', key .. '|walk')
   call('ZREM', DUE, member)
+end
+
+local function end_pause_if_over(org, member, buckets, key, now)
+  local text = call('HGET', SPEND, key .. '|mark')
+  if not text then return call('ZREM', DUE, member) end
+  local mark = mark_of(text)
+  if mark.resume > now then return schedule(nil, member, mark.resume) end
+  local window = window_at_rest(buckets, key, now)
+  window.limit = mark.limit
+  end_pause(org, window, mark, now)
 end
 
 local function drop_bucket_if_full(member, refill, full, key, now)
@@ -415,14 +485,17 @@ local function drop_bucket_if_full(member, refill, full, key, now)
   call('ZREM', DUE, member)
 end
 
--- Handles up to `most` entries that are due; returns how many there were.
-local function collect(now, most, memory_ms)
+-- Handles up to `most` entries of an organization that are due; returns how many there were.
+local function collect(org, now, most, memory_ms)
   local members = call('ZRANGEBYSCORE', DUE, '-inf', int(now), 'LIMIT', 0, most)
   for _, member in ipairs(members) do
     local kind = string.sub(member, 1, 2)
     if kind == 'w|' then
       local buckets, key = string.match(member, '^w|(%d+)|(.*)$')
       drop_window_if_idle(member, tonumber(buckets), key, now)
+    elseif kind == 'p|' then
+      local buckets, key = string.match(member, '^p|(%d+)|(.*)$')
+      end_pause_if_over(org, member, tonumber(buckets), key, now)
     elseif kind == 'b|' then
       local refill, full, key = string.match(member, '^b|(%d+)|(%d+)|(.*)$')
       drop_bucket_if_full(member, tonumber(refill), tonumber(full), key, now)

@@ -35,15 +35,13 @@ load_windows(demands.spends, now, true)
 for i, window in ipairs(demands.spends) do
   if not late then unhold(window, record.hold) end
   post(demands.org, window, cost - before.cost, now, late and record.rest[i])
-  local reached = crossed(window)
-  for n = 1, #window.thresholds, 2 do
-    local permille = window.thresholds[n]
-    if permille > window.warned and permille <= reached then
+  local told = tell_crossed(demands.org, window, now)
+  if told then
+    for _, permille in ipairs(told) do
       warnings[#warnings + 1] = i
       warnings[#warnings + 1] = permille
     end
   end
-  if reached > window.warned then call('HSET', SPEND, window.key .. '|warned', reached) end
 end
 if #demands.spends > 0 and (late or unheld) then keep(SPEND) end   -- else the admission has just seen to it
 
