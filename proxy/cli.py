@@ -92,6 +92,7 @@ def _metavar(annotation: Any) -> str:
 @_with_settings
 def serve(**flags: str | None) -> None:
     """Run until a signal ends it."""
+    from proxy.app.role import Role
     from proxy.processes.data_directory import DirectoryInUseError
     from proxy.processes.listener import ListenError
     from proxy.processes.serve import serve as serve_settings
@@ -104,7 +105,7 @@ def serve(**flags: str | None) -> None:
             _errors().print(f"[yellow]warning:[/] {escape(warning)}")
         start_logging(process="supervisor", level=settings.log_level, clock=time.monotonic)
         try:
-            code = serve_settings(settings, flags, on_ready=_show_serving)
+            code = serve_settings(Role.SERVE, settings, flags, on_ready=_show_serving)
         except (DirectoryInUseError, ListenError) as error:
             raise click.ClickException(str(error)) from error
     sys.exit(code)
@@ -116,7 +117,7 @@ def serve(**flags: str | None) -> None:
 )
 def check(config_dir: Path | None) -> None:
     """Check settings and configuration; print every problem with its file and line. Exit code 1 if there is one."""
-    from proxy.app import config_problems
+    from proxy.app.configuration import config_problems
 
     with _friendly():
         settings = load_settings({"config_dir": config_dir})
@@ -183,7 +184,7 @@ def reopen(*, accept_loss: bool, **flags: str | None) -> None:
     A store without its data refuses what a spend limit bounds, since nothing says what was spent. Restore its data if you can.
     If you cannot, this begins every spend limit at zero. Settlements that wait in spools are entered afterwards.
     """
-    from proxy.app import lost_partitions, reopen_limiter
+    from proxy.app.stores import lost_partitions, reopen_limiter
 
     with _friendly():
         settings = _with_running_store(load_settings(flags))
@@ -274,7 +275,7 @@ def _with_running_store(settings: Settings) -> Settings:
 
 def _refuse_unusable_config(settings: Settings) -> None:
     """Told here, in the terminal, rather than by a child's log."""
-    from proxy.app import config_problems
+    from proxy.app.configuration import config_problems
 
     problems = config_problems(settings)
     if problems:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import redis
 from aiohttp import http_parser
 
-from proxy.app import config_problems, config_source
+from proxy.app.configuration import config_problems, config_source
 from proxy.config.settings import Settings, misspelt_variables
 from proxy.domain.errors import ConfigError
 

@@ -68,7 +68,7 @@ async def _audit_ledger(session: LedgerSession, wanted: frozenset[str] | None) -
 async def _audit_limiter(
     session: LedgerSession, wanted: frozenset[str] | None, flags: Mapping[str, str | Path | None], *, repairs: bool
 ) -> "tuple[int, list[Drift]]":
-    from proxy.app import open_ledger_link
+    from proxy.app.stores import open_ledger_link
     from proxy.config.settings import load_settings
     from proxy.ledger.audit import LimiterAudit
     from proxy.limiter.generation import close_partition

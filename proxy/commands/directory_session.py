@@ -111,7 +111,9 @@ def _cell(value: Any) -> str:
 
 @asynccontextmanager
 async def _open(settings: Settings) -> AsyncIterator["DirectoryBook"]:
-    from proxy.app import config_holder, open_directory, open_ledger
+    from proxy.app.configuration import config_holder
+    from proxy.app.console_part import open_directory
+    from proxy.app.stores import open_ledger
     from proxy.processes.valkey import running_url
 
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -48,7 +48,9 @@ class LedgerSession:
 @asynccontextmanager
 async def open_session(flags: Mapping[str, Path | str | None]) -> AsyncIterator[LedgerSession]:
     """flags: of settings, those that were given. Raises ConfigError, StoreError, and ClickException where there is no ledger."""
-    from proxy.app import config_holder, now_ms, open_ledger, read_directory
+    from proxy.app.clocks import now_ms
+    from proxy.app.configuration import config_holder
+    from proxy.app.stores import open_ledger, read_directory
 
     settings = load_settings(flags)
     if not settings.database_url.get_secret_value() and not (settings.data_dir / "ledger.db").exists():

@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     write_timeout_seconds: Seconds = Field(
         60, description="How long a client may take nothing of its answer before it is given up."
     )
+    drain_delay_seconds: int = Field(
+        0, ge=0, le=3600, description="After SIGTERM, how long to serve on while /readyz says no, for load balancers to notice."
+    )
     drain_seconds: int = Field(30, ge=0, le=3600, description="Grace for open requests after SIGTERM.")
     oauth_timeout_ms: Milliseconds = Field(10_000, description="Time for one attempt to fetch an upstream's OAuth2 token.")
 

@@ -1,4 +1,4 @@
-"""The console as one thing: its server, the sweep of expired holds, and reloads."""
+"""The process behind the console's port as one thing: its server, what runs beside it, and reloads."""
 
 import asyncio
 import logging
@@ -7,13 +7,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Final
 
 from proxy.config.holder import ConfigHolder
-from proxy.console.ports import Store
 from proxy.console.readiness import Readiness
 from proxy.console.server import ConsoleServer
-from proxy.domain.errors import StoreError
 
 _LOG: Final = logging.getLogger(__name__)
-SWEEP_EVERY_SECONDS: Final = 1.0
 
 
 class Console:
@@ -24,37 +21,41 @@ class Console:
         *,
         server: ConsoleServer,
         readiness: Readiness,
-        store: Store,
         holder: ConfigHolder,
         beside: Sequence[Callable[[], Coroutine[None, None, None]]] = (),
-        on_close: Callable[[], Awaitable[None]] | None = None,
+        closing: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
-        """beside: what else runs as long as the console does. on_close: called when all has ended."""
+        """beside: what else runs as long as the process does. closing: called in this order when all of it has ended."""
         self._server = server
         self._readiness = readiness
-        self._store = store
         self._holder = holder
-        self._beside = (self._sweep, *beside)
-        self._on_close = on_close
+        self._beside = tuple(beside)
+        self._closing = tuple(closing)
         self._running: list[asyncio.Task[None]] = []
 
     async def start(self, sock: socket.socket) -> None:
-        """Serve on a listening socket, sweep, and do what else is to be done."""
+        """Serve on a listening socket, and do what else is to be done."""
         await self._server.start(sock)
         self._running = [asyncio.get_running_loop().create_task(work()) for work in self._beside]
 
-    def drain(self) -> None:
-        """Say from now on that the gateway is not ready; serve on, so that the last counts can be read."""
+    def say_leaving(self) -> None:
+        """Say from now on that this process is not ready; serve on, so that the last counts can be read."""
         self._readiness.is_draining = True
+        self._server.say_leaving()
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Take no new connection; return when the open requests are answered, or at the end of the grace."""
+        self.say_leaving()
+        await self._server.drain(grace_seconds)
 
     async def close(self) -> None:
+        """End now."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._server.close()
-        await self._store.close()
-        if self._on_close is not None:
-            await self._on_close()
+        for close in self._closing:
+            await close()
 
     def reload(self) -> None:
         """Read the configuration again; a bad one changes nothing but /readyz, which tells of it."""
@@ -62,14 +63,3 @@ class Console:
         self._readiness.config_problems = problems
         for problem in problems:
             _LOG.error("configuration rejected", extra={"fields": {"problem": problem}})
-
-    async def _sweep(self) -> None:
-        while True:
-            try:
-                swept = await self._store.sweep()
-            except StoreError as error:
-                _LOG.warning("no sweep of expired holds", extra={"fields": {"reason": str(error)}})
-            else:
-                if swept:
-                    _LOG.warning("holds expired and were settled at their checkpoint", extra={"fields": {"holds": swept}})
-            await asyncio.sleep(SWEEP_EVERY_SECONDS)

@@ -1,51 +1,98 @@
-"""Whether this machine's gateway can serve, and if not, why."""
+"""Whether a process can do its part for new requests, and if not, why."""
 
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import text
 
 from proxy.console.ports import Store
 from proxy.console.workers import Workers
 from proxy.domain.errors import LimiterWipedError, StoreError
+from proxy.ledger.database import Database, LedgerUnavailableError
+
+DATABASE_SECONDS: Final = 2.0  # for the database to answer: probes of container platforms wait about so long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One condition. reason says what is wrong and is empty if nothing is; it names no address and no secret."""
+    """One condition. reason says what is wrong and is empty if nothing is; it names no address and no secret.
+
+    is_needed   whether it makes the process unready; if not, it is only told
+    """
 
     name: str
     reason: str = ""
+    is_needed: bool = True
 
     @property
     def passed(self) -> bool:
         return not self.reason
 
 
-class Readiness:
-    """Asks everything that a request needs. One worker is enough to be ready; that others are down is told all the same."""
+Probe = Callable[[], Awaitable[Check]]
 
-    def __init__(self, *, store: Store, workers: Workers) -> None:
-        self._store = store
-        self._workers = workers
+
+class Readiness:
+    """Asks all probes at once; they never raise."""
+
+    def __init__(self, probes: Sequence[Probe]) -> None:
+        self._probes = tuple(probes)
         self.config_problems: tuple[str, ...] = ()
         self.is_draining = False
 
     async def check(self) -> tuple[bool, tuple[Check, ...]]:
         """Ready or not, and each check."""
-        processes = self._workers.read().processes
-        down = [process.worker for process in processes if not process.up]
         checks = (
-            Check(name="draining", reason="the gateway is shutting down" if self.is_draining else ""),
-            await self._store_check(),
-            Check(name="workers", reason=f"worker {', '.join(down)} is not up" if down else ""),
-            Check(name="config", reason="the last reload was rejected; the one before is in force" if self.config_problems else ""),
+            Check(name="draining", reason="it is shutting down" if self.is_draining else ""),
+            *await asyncio.gather(*(probe() for probe in self._probes)),
+            Check(
+                name="config",
+                reason="the last reload was rejected; the one before is in force" if self.config_problems else "",
+                is_needed=False,
+            ),
         )
-        is_ready = checks[0].passed and checks[1].passed and len(down) < len(processes)
-        return is_ready, checks
+        return all(check.passed or not check.is_needed for check in checks), checks
 
-    async def _store_check(self) -> Check:
+
+def store_probe(store: Store, *, needs_data: bool) -> Probe:
+    """The limiter's store answers. needs_data: and is complete, so that it admits spending."""
+
+    async def probe() -> Check:
         try:
-            await self._store.check()
+            await store.check()
         except LimiterWipedError:
-            return Check(name="store", reason="the limiter's store has lost its data and is not yet rebuilt")
+            reason = "the limiter's store does not have what was spent: a ledger is to put it back"
+            return Check(name="store", reason=reason, is_needed=needs_data)
         except StoreError:
             return Check(name="store", reason="the limiter's store does not answer")
         return Check(name="store")
+
+    return probe
+
+
+def workers_probe(workers: Workers) -> Probe:
+    """One worker is enough to be ready; that others are down is told all the same."""
+
+    async def probe() -> Check:
+        processes = workers.read().processes
+        down = [process.worker for process in processes if not process.up]
+        reason = f"worker {', '.join(down)} is not up" if down else ""
+        return Check(name="workers", reason=reason, is_needed=len(down) == len(processes))
+
+    return probe
+
+
+def database_probe(database: Database, *, is_needed: bool) -> Probe:
+    """The ledger's database answers."""
+
+    async def probe() -> Check:
+        try:
+            async with asyncio.timeout(DATABASE_SECONDS), database.read() as connection:
+                await connection.execute(text("SELECT 1"))
+        except (LedgerUnavailableError, TimeoutError):
+            return Check(name="database", reason="the ledger's database does not answer", is_needed=is_needed)
+        return Check(name="database", is_needed=is_needed)
+
+    return probe

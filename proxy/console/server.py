@@ -19,8 +19,10 @@ from proxy.telemetry.exposition import render
 
 _LOG: Final = logging.getLogger(__name__)
 HEADER_BYTES_MAX: Final = 8_190
+COMPRESSED_HERE_MAX: Final = 65_536  # bytes of /metrics that are compressed on the event loop; more are in a thread
 IDLE_SECONDS: Final = 75.0
 SHUTDOWN_SECONDS: Final = 1.0
+LINGER_SECONDS: Final = 1.0  # for clients of open connections to bring the request that may be on its way
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -36,13 +38,14 @@ class ConsoleServer:
         self._scrape = scrape
         self._readiness = readiness
         self._token_sha256 = token_sha256
+        self._is_leaving = False
         app = web.Application(middlewares=[_plain_errors], client_max_size=1024)
         app.router.add_get("/metrics", self._metrics, allow_head=False)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         if api is not None:
             api.add_to(app)
-        app.on_response_prepare.append(_no_banner)
+        app.on_response_prepare.append(self._finish_head)
         self._runner = web.AppRunner(
             app,
             handle_signals=False,
@@ -68,16 +71,49 @@ class ConsoleServer:
 
         self._listening = await loop.create_server(connection, sock=sock)
 
+    def say_leaving(self) -> None:
+        """Serve on, but let every answer be its connection's last, so that clients go elsewhere with their next request."""
+        self._is_leaving = True
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Accept no more; return when every connection has ended, at the latest after the grace.
+
+        Idle connections are closed only after a while: their client may just have sent a request, and could not tell why it failed.
+        """
+        self.say_leaving()
+        if self._listening is not None:
+            self._listening.close()
+        await self._until_empty(min(LINGER_SECONDS, grace_seconds))
+        if self._runner.server is not None:
+            self._runner.server.pre_shutdown()
+        await self._until_empty(grace_seconds - LINGER_SECONDS)
+
+    async def _until_empty(self, seconds: float) -> None:
+        loop, manager = asyncio.get_running_loop(), self._runner.server
+        deadline = loop.time() + seconds
+        while manager is not None and manager.connections and loop.time() < deadline:  # noqa: ASYNC110 - aiohttp tells nobody
+            await asyncio.sleep(0.02)
+
     async def close(self) -> None:
         if self._listening is not None:
             self._listening.close()
         await self._runner.cleanup()
 
+    async def _finish_head(self, _request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.pop(hdrs.SERVER, None)
+        response.headers[hdrs.CACHE_CONTROL] = "no-store"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        if self._is_leaving:
+            response.headers[hdrs.CONNECTION] = "close"
+            response.force_close()
+
     async def _metrics(self, request: web.Request) -> web.Response:
         if not self._is_allowed(request):
             return _answer(401, {"error": "missing_or_wrong_token"}, {hdrs.WWW_AUTHENTICATE: "Bearer"})
-        content_type, body = render(await self._scrape.gather(), accept=request.headers.get(hdrs.ACCEPT, ""))
-        response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
+        readings = await self._scrape.gather()
+        # Thousands of organizations are seconds of work: others are served meanwhile.
+        content_type, body = await asyncio.to_thread(render, readings, accept=request.headers.get(hdrs.ACCEPT, ""))
+        response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type}, zlib_executor_size=COMPRESSED_HERE_MAX)
         response.enable_compression()
         return response
 
@@ -128,12 +164,6 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception:  # noqa: BLE001 - the outermost place: logged, and answered without a word of it
         _LOG.exception("the console failed to answer")
         return _answer(500, {"error": "internal_error"})
-
-
-async def _no_banner(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.pop(hdrs.SERVER, None)
-    response.headers[hdrs.CACHE_CONTROL] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
 
 
 def _answer(status: int, body: dict[str, object], headers: dict[str, str] | None = None) -> web.Response:

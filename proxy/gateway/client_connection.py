@@ -153,9 +153,9 @@ class ClientConnection(RequestHandler):
             self.listener.client_resumed()
 
     @property
-    def is_fresh(self) -> bool:
-        """Open, and not a request has come yet."""
-        return not self._request_count and self._wire is not None and not self._wire.is_closing()
+    def is_idle(self) -> bool:
+        """Open, and without a request under way."""
+        return not self._unanswered and self._wire is not None and not self._wire.is_closing()
 
     def begin(self, listener: ClientListener) -> None:
         """An exchange is admitted and listens from now on."""
@@ -257,14 +257,8 @@ class ClientServer(web.Server):
         return len(self._connections) >= self._connections_max
 
     @property
-    def has_fresh(self) -> bool:
-        return any(isinstance(connection, ClientConnection) and connection.is_fresh for connection in self.connections)
-
-    def close_used(self) -> None:
-        """Take no further request on connections that have brought one. Fresh ones may still bring theirs: they were accepted."""
-        for connection in self.connections:
-            if not isinstance(connection, ClientConnection) or not connection.is_fresh:
-                connection.close()
+    def has_idle(self) -> bool:
+        return any(isinstance(connection, ClientConnection) and connection.is_idle for connection in self.connections)
 
     def __call__(self) -> RequestHandler:
         return ClientConnection(

@@ -19,7 +19,7 @@ LINE_BYTES_MAX: Final = 8190
 HEADER_COUNT_MAX: Final = 100
 _REAP_EVERY_S: Final = 1.0
 SETTLE_SECONDS_MAX: Final = 1.5  # for exchanges that were cut at the end to be settled
-FRESH_SECONDS_MAX: Final = 1.0  # for connections accepted before the end to bring their first request
+LINGER_SECONDS: Final = 1.0  # for clients of open connections to bring the request that may be on its way
 _log = logging.getLogger(__name__)
 
 
@@ -69,18 +69,21 @@ class GatewayServer:
         )
         self._tasks = [loop.create_task(job) for job in work]
 
+    def say_leaving(self) -> None:
+        """Serve on, but let every answer be its connection's last, so that clients go elsewhere with their next request."""
+        self.pipeline.is_draining = True
+
     async def drain(self, grace_seconds: float) -> None:
         """Stop accepting and wait, at most for the grace time, until the open exchanges have ended.
 
-        A connection accepted a moment ago is about to bring its request: that one is served, for a client could not tell why not.
+        An idle connection may be about to bring a request, new or kept: that one is served, for a client could not tell why not.
         """
-        self.pipeline.is_draining = True
+        self.say_leaving()
         if self._listener is not None:
             self._listener.close()
-        self._http.close_used()
         deadline = self.services.loop.time() + grace_seconds
-        fresh_until = min(deadline, self.services.loop.time() + FRESH_SECONDS_MAX)
-        while self._http.has_fresh and self.services.loop.time() < fresh_until:  # noqa: ASYNC110 - as in _emptied
+        linger_until = min(deadline, self.services.loop.time() + LINGER_SECONDS)
+        while self._http.has_idle and self.services.loop.time() < linger_until:  # noqa: ASYNC110 - as in _emptied
             await asyncio.sleep(0.02)
         self._http.pre_shutdown()
         await self._emptied(deadline - self.services.loop.time())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.processes.backoff import Backoff
+from proxy.processes.lifeline import LEAVING
 
 _LOG: Final = logging.getLogger(__name__)
 LINE_BYTES_MAX: Final = 8_192  # of a child's standard output; longer lines are cut in pieces
@@ -59,6 +60,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._is_ready = False
         self._is_reload_due = False
+        self._is_leaving = False
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -77,6 +79,12 @@ class Child:
             self.signal(signal.SIGHUP)
         else:
             self._is_reload_due = True
+
+    def say_leaving(self) -> None:
+        """Announce the end, now or as soon as it is ready; so to its successor, should it crash meanwhile."""
+        self._is_leaving = True
+        if self._is_ready:
+            self.signal(LEAVING)
 
     def expect_end(self) -> None:
         """From here on its end is wanted: it is not started again."""
@@ -163,3 +171,5 @@ class Child:
         if self._is_reload_due:
             self._is_reload_due = False
             self.signal(signal.SIGHUP)
+        if self._is_leaving:
+            self.signal(LEAVING)

@@ -1,4 +1,8 @@
-"""`python -m proxy.processes.console SOCKET`: the console process, started by the supervisor on an inherited socket."""
+"""`python -m proxy.processes.console ROLE SOCKET`: the process behind the console's port, started by the supervisor.
+
+ROLE     the command whose parts it is made of: serve, gateway, console or ledger
+SOCKET   descriptor of the inherited listening socket; the supervisor keeps its own copy, so the port outlives this process
+"""
 
 import asyncio
 import logging
@@ -10,7 +14,8 @@ from typing import Final
 
 import uvloop
 
-from proxy.app import build_console
+from proxy.app.role import Role
+from proxy.app.roles import build_console
 from proxy.config.settings import Settings, load_settings
 from proxy.console.console import Console
 from proxy.domain.errors import ConfigError, StoreError
@@ -21,36 +26,34 @@ from proxy.telemetry.log import start_logging
 _LOG: Final = logging.getLogger(__name__)
 
 
-BuildConsole = Callable[[Settings], Awaitable[Console]]
+BuildConsole = Callable[[Role, Settings], Awaitable[Console]]
 
 
-async def work(settings: Settings, *, sock: socket.socket, build: BuildConsole) -> None:
-    """Serve until the supervisor hangs up, which it does after the workers have ended."""
+async def work(role: Role, settings: Settings, *, sock: socket.socket, build: BuildConsole) -> None:
+    """Serve until told to end."""
     lifeline = Lifeline()
-    console = await build(settings)
-    lifeline.attach(console.reload)
+    console = await build(role, settings)
+    lifeline.attach(on_reload=console.reload, on_leaving=console.say_leaving)
     await console.start(sock)
     lifeline.say_ready()
-    await lifeline.drain.wait()
-    console.drain()
-    await lifeline.end.wait()
+    await lifeline.drained(console.drain, settings.drain_seconds)
     await console.close()
 
 
 def run(arguments: list[str], *, build: BuildConsole) -> Exit:
     """The process: settings from the environment, logs on standard error, one event loop."""
     try:
-        settings = load_settings()
-        start_logging(process="console", level=settings.log_level, clock=time.monotonic)
-        sock = socket.socket(fileno=int(arguments[0]))
+        role, settings = Role(arguments[0]), load_settings()
+        start_logging(process=role.console_name, level=settings.log_level, clock=time.monotonic)
+        sock = socket.socket(fileno=int(arguments[1]))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(work(settings, sock=sock, build=build))
+            runner.run(work(role, settings, sock=sock, build=build))
     except ConfigError as error:
         for problem in error.problems:
             _LOG.error("configuration", extra={"fields": {"problem": problem}})
         return Exit.CONFIG
     except StoreError as error:
-        _LOG.error("the limiter's store cannot be used", extra={"fields": {"reason": str(error)}})
+        _LOG.error("a store cannot be used", extra={"fields": {"reason": str(error)}})
         return Exit.FAILED
     return Exit.CLEAN
 

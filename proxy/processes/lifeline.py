@@ -3,17 +3,18 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 _STDIN: Final = 0
 _STDOUT: Final = 1
+LEAVING: Final = signal.SIGUSR1  # serve on, but send clients elsewhere: SIGTERM follows
 
 
 class Lifeline:
     """What the child is told.
 
-    drain   SIGTERM: take nothing new, finish what is open
+    drain   SIGTERM: take nothing new, finish what is open, end
     end     a second SIGTERM, or the supervisor is gone or wants us gone: end now
     """
 
@@ -21,16 +22,29 @@ class Lifeline:
         self.drain = asyncio.Event()
         self.end = asyncio.Event()
 
-    def attach(self, on_reload: Callable[[], None]) -> None:
-        """Listen from here on; `on_reload` is called at SIGHUP."""
+    def attach(self, *, on_reload: Callable[[], None], on_leaving: Callable[[], None]) -> None:
+        """Listen from here on; `on_reload` is called at SIGHUP, `on_leaving` when the end is announced."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._on_term)
         loop.add_signal_handler(signal.SIGHUP, on_reload)
+        loop.add_signal_handler(LEAVING, on_leaving)
         os.set_blocking(_STDIN, False)
         loop.add_reader(_STDIN, self._on_stdin)
 
     def say_ready(self) -> None:
         os.write(_STDOUT, b"ready\n")
+
+    async def drained(self, drain: Callable[[float], Awaitable[None]], grace_seconds: float) -> None:
+        """Wait until the end is asked for, then drain, as far as there is time for it."""
+        await self.drain.wait()
+        draining, ended = (asyncio.ensure_future(wait) for wait in (drain(grace_seconds), self.end.wait()))
+        try:
+            await asyncio.wait({draining, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if draining.done():
+                draining.result()
+        finally:
+            draining.cancel()
+            ended.cancel()
 
     def _on_term(self) -> None:
         if self.drain.is_set():
@@ -42,13 +56,3 @@ class Lifeline:
             asyncio.get_running_loop().remove_reader(_STDIN)
             self.drain.set()
             self.end.set()
-
-
-async def until_either(first: asyncio.Event, second: asyncio.Event) -> None:
-    """Wait for one of two events."""
-    waits = [asyncio.ensure_future(event.wait()) for event in (first, second)]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

@@ -1,4 +1,4 @@
-"""From settings to a running Fleet: the lock, the ports, the environment of the children."""
+"""A command that serves, from settings to a running Fleet: the lock, the ports, the environment of the children."""
 
 import asyncio
 import base64
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from proxy.app.role import Role
 from proxy.config.settings import PREFIX, Settings, variable_name
 from proxy.processes.child import ChildSpec
 from proxy.processes.data_directory import DataDirectory
@@ -19,9 +20,14 @@ from proxy.processes.valkey import EmbeddedValkey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What runs once it is ready. admin_token is set at the first start alone: the one time that it is shown."""
+    """What runs once it is ready.
 
-    gateway_url: str
+    gateway_url   None where no gateway is served
+    admin_token   set at the first start alone: the one time that it is shown
+    """
+
+    role: Role
+    gateway_url: str | None
     console_url: str
     has_embedded_store: bool
     workers: int
@@ -30,39 +36,42 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Roles:
-    """Modules that the children run."""
+class Modules:
+    """What the children run."""
 
     worker: str = "proxy.processes.worker"
     console: str = "proxy.processes.console"
 
 
 def serve(
+    role: Role,
     settings: Settings,
     flags: Mapping[str, object],
     *,
     on_ready: Callable[[Serving], None],
-    roles: Roles = Roles(),
+    modules: Modules = Modules(),
 ) -> Exit:
-    """Run everything until a signal ends it. flags: settings given on the command line, by field, to be passed on.
+    """Run a role until a signal ends it. flags: settings given on the command line, by field, to be passed on.
 
     Raises DirectoryInUseError and ListenError.
     """
     data = DataDirectory(settings.data_dir)
     lock = data.lock()
     gateway = console = None
-    valkey = None if settings.redis_url.get_secret_value() else EmbeddedValkey(data.valkey)
+    valkey = EmbeddedValkey(data.valkey) if role is Role.SERVE and not settings.redis_url.get_secret_value() else None
     try:
-        gateway, console = _bound(settings.listen), _bound(settings.console_listen)
+        gateway = _bound(settings.listen) if role.has_workers else None
+        console = _bound(settings.console_listen)
         serving = Serving(
-            gateway_url=_url(settings.listen, gateway),
+            role=role,
+            gateway_url=None if gateway is None else _url(settings.listen, gateway),
             console_url=_url(settings.console_listen, console),
             has_embedded_store=valkey is not None,
-            workers=settings.workers,
+            workers=settings.workers if role.has_workers else 0,
             data_dir=str(data.root),
             admin_token=_first_admin_token(settings, data),
         )
-        fleet = _fleet(settings, flags, roles, data=data, valkey=valkey, gateway=gateway, console=console, lock=lock)
+        fleet = _fleet(role, settings, flags, modules, data=data, valkey=valkey, gateway=gateway, console=console, lock=lock)
         return asyncio.run(_supervise(fleet, lambda: on_ready(serving)))
     finally:
         for bound in (gateway, console):
@@ -78,13 +87,14 @@ async def _supervise(fleet: Fleet, on_ready: Callable[[], None]) -> Exit:
 
 
 def _fleet(
+    role: Role,
     settings: Settings,
     flags: Mapping[str, object],
-    roles: Roles,
+    modules: Modules,
     *,
     data: DataDirectory,
     valkey: EmbeddedValkey | None,
-    gateway: socket.socket,
+    gateway: socket.socket | None,
     console: socket.socket,
     lock: int,
 ) -> Fleet:
@@ -98,15 +108,20 @@ def _fleet(
             environment[variable_name(field)] = str(value)
             environment.pop(f"{variable_name(field)}_FILE", None)
 
-    def child(name: str, module: str, *arguments: int, descriptor: int) -> ChildSpec:
+    def child(name: str, module: str, *arguments: object, descriptor: int) -> ChildSpec:
         command = (sys.executable, "-m", module, *map(str, arguments), str(descriptor))
         return ChildSpec(name=name, command=command, environment=environment, descriptors=(descriptor, lock))
 
+    workers: list[ChildSpec] = []
+    if gateway is not None:
+        workers = [child(f"worker-{slot}", modules.worker, slot, descriptor=gateway.fileno()) for slot in range(settings.workers)]
     return Fleet(
-        workers=[child(f"worker-{slot}", roles.worker, slot, descriptor=gateway.fileno()) for slot in range(settings.workers)],
-        console=child("console", roles.console, descriptor=console.fileno()),
+        workers=workers,
+        console=child(role.console_name, modules.console, role, descriptor=console.fileno()),
         valkey=None if valkey is None else valkey.spec(_without_settings(environment), lock=lock),
-        sockets=(gateway, console),
+        gateway_socket=gateway,
+        console_socket=console,
+        delay_seconds=settings.drain_delay_seconds,
         drain_seconds=settings.drain_seconds,
         config_dir=settings.config_dir,
     )

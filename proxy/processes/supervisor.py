@@ -1,10 +1,11 @@
-"""`tallygate serve`: one parent that owns the public port and keeps the other processes running.
+"""The parent of each command that serves: it owns the ports and keeps the other processes running.
 
 The order matters: Valkey first, since the others ask it; console and workers together; at the end workers first, then the console
 that shows their last counts, and Valkey last. The parent itself serves nothing and so has little that can fail.
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -19,11 +20,12 @@ from proxy.processes.child import Child, ChildFailedError, ChildSpec
 
 _LOG: Final = logging.getLogger(__name__)
 HARD_STOP_SECONDS: Final = 3.0  # from closing the lifeline to SIGKILL
+LAST_SECONDS: Final = 2.0  # for the console to end when the workers have used up the grace
 VALKEY_STOP_SECONDS: Final = 15.0  # it writes and syncs its append-only file, and is not killed before
 
 
 class Exit(IntEnum):
-    """Exit codes of `tallygate serve`, and of its children."""
+    """Exit codes of the commands that serve, and of their children."""
 
     CLEAN = 0
     FAILED = 1  # a process did not start
@@ -33,15 +35,23 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """What to run. `sockets` are the parent's copies: it closes them when draining begins, so that new connections are refused.
+    """What to run.
 
-    config_dir   watched: a change on disk is a reload, as SIGHUP is
+    workers        none, for a command that serves no gateway
+    console        the process behind the console's port
+    sockets        the parent's copies of the workers' and the console's port: closed as each begins to drain, so that new
+                   connections are refused
+    delay_seconds  between saying not ready and closing the ports
+    drain_seconds  for what is open then
+    config_dir     watched: a change on disk is a reload, as SIGHUP is
     """
 
     workers: Sequence[ChildSpec]
     console: ChildSpec
     valkey: ChildSpec | None
-    sockets: Sequence[socket.socket]
+    gateway_socket: socket.socket | None
+    console_socket: socket.socket
+    delay_seconds: float
     drain_seconds: float
     config_dir: Path | None = None
 
@@ -49,15 +59,15 @@ class Fleet:
 class Supervisor:
     """Runs a Fleet until it is told to stop.
 
-    SIGTERM, SIGINT   drain: stop accepting, let open requests finish within drain_seconds, then end. A second one: end now.
+    SIGTERM, SIGINT   drain: say not ready, serve on for delay_seconds, stop accepting, let open requests finish within
+                      drain_seconds, then end. A second one: end now.
     SIGHUP            workers and console reload the configuration; so they do when its files change
     """
 
     def __init__(self, fleet: Fleet, *, on_ready: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         self._on_ready = on_ready
-        self._sockets = fleet.sockets
-        self._drain_seconds = fleet.drain_seconds
+        self._fleet = fleet
         self._workers = [Child(spec, clock=loop.time) for spec in fleet.workers]
         self._console = Child(fleet.console, clock=loop.time)
         self._valkey = () if fleet.valkey is None else (Child(fleet.valkey, clock=loop.time),)
@@ -99,22 +109,33 @@ class Supervisor:
         await _all_unless([child.first_ready for child in children], self._stop, seconds=None)
 
     async def _end(self) -> bool:
-        """End all in order. True if every worker finished what it had open."""
-        for bound in self._sockets:
-            bound.close()
-        self._console.signal(signal.SIGTERM)  # it serves on, but says that it is not ready
-        for worker in self._workers:
-            worker.expect_end()
-            worker.signal(signal.SIGTERM)
-        is_drained = await self._ended(self._workers, self._drain_seconds, unless=self._stop_now)
-        if not is_drained:
-            await self._hang_up(self._workers)
-        await self._hang_up((self._console,))
+        """End all in order. True if every worker and the console finished what they had open."""
+        for child in (self._console, *self._workers):
+            child.say_leaving()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop_now.wait(), self._fleet.delay_seconds)
+        deadline = asyncio.get_running_loop().time() + self._fleet.drain_seconds
+        is_drained = True
+        for bound, children in ((self._fleet.gateway_socket, self._workers), (self._fleet.console_socket, (self._console,))):
+            is_drained &= await self._drain(bound, children, deadline)
         for valkey in self._valkey:
             valkey.expect_end()
             valkey.signal(signal.SIGTERM)
         if not await self._ended(self._valkey, VALKEY_STOP_SECONDS):
             await self._kill(self._valkey)
+        return is_drained
+
+    async def _drain(self, bound: socket.socket | None, children: Sequence[Child], deadline: float) -> bool:
+        """Close a port and end who serves it. True if they finished what they had open before the deadline."""
+        if bound is not None:
+            bound.close()
+        for child in children:
+            child.expect_end()
+            child.signal(signal.SIGTERM)
+        left = max(deadline - asyncio.get_running_loop().time(), LAST_SECONDS)
+        is_drained = await self._ended(children, left, unless=self._stop_now)
+        if not is_drained:
+            await self._hang_up(children)
         return is_drained
 
     async def _hang_up(self, children: Sequence[Child]) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import os
+import secrets
 import socket
 import sys
 import time
@@ -16,7 +17,8 @@ from typing import Final
 
 import uvloop
 
-from proxy.app import WorkerGateway, build_gateway, monotonic_ms
+from proxy.app.clocks import monotonic_ms
+from proxy.app.gateway import WorkerGateway, build_gateway
 from proxy.config.settings import Settings, load_settings
 from proxy.domain.errors import ConfigError, StoreError
 from proxy.processes.data_directory import DataDirectory
@@ -38,28 +40,31 @@ async def work(settings: Settings, *, slot: int, sock: socket.socket, build: Bui
     """Serve until told to end."""
     lifeline = Lifeline()
     counts = CountFile(DataDirectory(settings.data_dir).metrics, f"worker-{slot}")
-    state = WorkerState(counts, pid=os.getpid())
+    state = WorkerState(counts, pid=os.getpid(), new_identity=_file_identity)
     gateway = await build(settings, counts)
-    lifeline.attach(gateway.reload)
+    lifeline.attach(on_reload=gateway.reload, on_leaving=gateway.say_leaving)
     _spare_the_collector()
     async with asyncio.TaskGroup() as group:
         heart = group.create_task(_beat(state))
         await gateway.start(sock)
         state.serving(True)
         lifeline.say_ready()
-        await lifeline.drain.wait()
-        state.serving(False)
-        draining = group.create_task(gateway.drain(settings.drain_seconds))
-        ended = group.create_task(lifeline.end.wait())
-        await asyncio.wait({draining, ended}, return_when=asyncio.FIRST_COMPLETED)
-        draining.cancel()
-        ended.cancel()
+
+        async def drain(grace_seconds: float) -> None:
+            state.serving(False)
+            await gateway.drain(grace_seconds)
+
+        await lifeline.drained(drain, settings.drain_seconds)
         heart.cancel()
     try:
         await asyncio.wait_for(gateway.close(), CLOSE_SECONDS)
     except TimeoutError:
         _LOG.warning("not everything was settled before the end; leases will settle the rest")
     counts.close()
+
+
+def _file_identity() -> int:
+    return secrets.randbits(62) + 1
 
 
 def _spare_the_collector() -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from aiohttp import ClientSession
 from api_values import ACME, GLOBEX, INITECH, NOW_MS, ROUTES, TOKENS
 
-from proxy.app import directory_routes
+from proxy.app.console_part import directory_routes
 from proxy.config.load import load_config
 from proxy.config.model import GatewayConfig
 from proxy.config.shipped import shipped_directory
@@ -27,6 +27,7 @@ from proxy.ledger.book import Book, RefusalCount
 from proxy.ledger.database import Database
 from proxy.ledger.directory.book import directory_book
 from proxy.ledger.entry import Entry
+from proxy.ledger.notices.notice import Notice
 
 
 @cache
@@ -103,6 +104,10 @@ class World:
 
     async def record(self, entries: Iterable[Entry]) -> None:
         await self.book.record(list(entries))
+
+    async def notify(self, notices: Iterable[Notice], *endpoints: str) -> None:
+        """endpoints: names of those that are to have them."""
+        await Book(self.database, endpoints_of=lambda _notice: endpoints).record([], notices=list(notices), now_ms=self.now_ms)
 
     async def refuse(self, count: RefusalCount, at_ms: int) -> None:
         await self.book.add_refusals(f"test-{at_ms}", [count], at_ms=at_ms)

@@ -51,7 +51,8 @@ class Commands:
 
     def served(self) -> Directory:
         """As a worker that starts now would read it."""
-        from proxy.app import config_source, open_ledger, read_directory
+        from proxy.app.configuration import config_source
+        from proxy.app.stores import open_ledger, read_directory
 
         async def read() -> Directory:
             settings = load_settings({"data_dir": self.directory / "data", "upstream_url": "https://up.example.com"})

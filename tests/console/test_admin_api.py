@@ -10,7 +10,7 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
-from proxy.app import directory_routes
+from proxy.app.console_part import directory_routes
 from proxy.config.load import load_config
 from proxy.config.model import GatewayConfig
 from proxy.config.shipped import shipped_directory

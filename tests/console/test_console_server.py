@@ -11,8 +11,8 @@ import pytest
 
 from proxy.config.catalogue import PriceCatalogue
 from proxy.config.model import GatewayConfig
-from proxy.console.ports import Totals
-from proxy.console.readiness import Readiness
+from proxy.console.ports import Lag, Totals
+from proxy.console.readiness import Readiness, store_probe, workers_probe
 from proxy.console.scrape import ORGANIZATIONS_MAX, Scrape
 from proxy.console.server import ConsoleServer
 from proxy.console.workers import Workers
@@ -21,6 +21,7 @@ from proxy.domain.errors import LimiterWipedError, StoreError
 from proxy.domain.organization import Organization, Plan
 from proxy.domain.rate_limit import LimitScope
 from proxy.domain.spend_limit import SpendLimit, WindowKind
+from proxy.ledger.database import LedgerUnavailableError
 from proxy.telemetry import metrics
 from proxy.telemetry.count_file import CountFile
 from proxy.telemetry.gateway_metrics import GatewayMetrics
@@ -48,13 +49,12 @@ class FakeStore:
 
     def __init__(self):
         self.error = None
-        self.values = {metrics.REQUESTS: {(*ACME, "success"): 3}, metrics.SPEND: {ACME: 1}}
         self.paused = set()
         self.asked = []
 
-    async def totals(self, _orgs):
+    async def lag(self):
         await self.check()
-        return Totals(values=self.values, lag_events=2)
+        return Lag(events=2)
 
     async def windows(self, org, spend):
         await self.check()
@@ -75,19 +75,43 @@ class FakeStore:
         return
 
 
+class FakeTotals:
+    """The ledger's totals as a test wants them."""
+
+    def __init__(self):
+        self.error = None
+        self.asked = []
+        self.skipped = 0
+
+    async def read(self, orgs):
+        if self.error is not None:
+            raise self.error
+        self.asked.append(orgs)
+        values = {metrics.REQUESTS: {(*ACME, "success"): 3}, metrics.SPEND: {ACME: 1}}
+        return Totals(values=values, organizations_skipped=self.skipped)
+
+
 @pytest.fixture
 async def console(tmp_path):
     """A served console with one live worker; `.get(path)` answers (status, headers, text)."""
     clock = SimpleNamespace(now_ms=1_000_000)
     counts = CountFile(tmp_path, "worker-0")
-    state = WorkerState(counts, pid=0)
+    state = WorkerState(counts, pid=0, new_identity=lambda: 7)
     state.beat(clock.now_ms)
     state.serving(True)
     store = FakeStore()
     holder = SimpleNamespace(current=config(organization("acme", WEEK, MONTH, OWN)))
     workers = Workers(tmp_path, workers=1, now_ms=lambda: clock.now_ms)
-    readiness = Readiness(store=store, workers=workers)
-    scrape = Scrape(workers=workers, store=store, config=lambda: holder.current, version="1", now_ms=lambda: 1_700_000_000_000)
+    readiness = Readiness([store_probe(store, needs_data=True), workers_probe(workers)])
+    totals = FakeTotals()
+    scrape = Scrape(
+        workers=workers,
+        store=store,
+        totals=totals,
+        config=lambda: holder.current,
+        version="1",
+        now_ms=lambda: 1_700_000_000_000,
+    )
     server = ConsoleServer(scrape=scrape, readiness=readiness, token_sha256=None)
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
@@ -104,6 +128,7 @@ async def console(tmp_path):
             clock=clock,
             state=state,
             store=store,
+            totals=totals,
             holder=holder,
             readiness=readiness,
             counts=counts,
@@ -159,7 +184,20 @@ async def test_a_store_that_is_away_costs_its_families_and_not_the_scrape(consol
     assert status == 200
     assert "tallygate_scrape_incomplete 1.0" in text
     assert "tallygate_worker_up" in text
-    assert "tallygate_spend_usd_total{" not in text
+    assert "tallygate_spend_window_usd{" not in text
+    assert "tallygate_spend_usd_total{" in text
+
+
+async def test_a_database_that_is_away_costs_its_families_and_not_the_scrape(console):
+    console.totals.error = LedgerUnavailableError("no answer")
+
+    status, _, text = await console.get("/metrics")
+
+    assert status == 200
+    assert "tallygate_scrape_incomplete 1.0" in text
+    assert "tallygate_spend_usd_total" not in text
+    assert "tallygate_requests_total" not in text
+    assert "tallygate_spend_window_usd{" in text
 
 
 async def test_one_scrape_reads_a_bounded_number_of_organizations_and_tells_of_the_rest(console):
@@ -206,7 +244,7 @@ async def test_ready_tells_each_check(console):
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(StoreError("redis://:hunter2@h"), "does not answer"), (LimiterWipedError("lost"), "lost its data")],
+    [(StoreError("redis://:hunter2@h"), "does not answer"), (LimiterWipedError("lost"), "what was spent")],
 )
 async def test_not_ready_without_the_store_and_the_reason_leaks_nothing(console, error, reason):
     console.store.error = error

@@ -1,15 +1,19 @@
-"""The real console over a store that holds nothing: `python -m placeholder_console SOCKET`."""
+"""The real console over a store that holds nothing: `python -m placeholder_console ROLE SOCKET`."""
 
 import sys
 
-from proxy.app import console_over, monotonic_ms
-from proxy.console.ports import Totals
+from proxy.app.configuration import config_holder
+from proxy.app.part import Part
+from proxy.app.roles import console_of
+from proxy.app.status_part import status_part
+from proxy.console.ports import Lag
+from proxy.console.readiness import store_probe
 from proxy.processes.console import run
 
 
 class EmptyStore:
-    async def totals(self, _orgs):
-        return Totals(values={}, lag_events=0)
+    async def lag(self):
+        return Lag(events=0)
 
     async def windows(self, _org, _spend):
         return ()
@@ -24,8 +28,10 @@ class EmptyStore:
         return
 
 
-async def build(settings):
-    return console_over(settings, EmptyStore(), monotonic_ms=monotonic_ms)
+async def build(_role, settings):
+    store, holder = EmptyStore(), config_holder(settings)
+    parts = (Part(store=store, probes=(store_probe(store, needs_data=True),)), status_part(settings))
+    return console_of(parts, settings=settings, holder=holder, config=lambda: holder.current)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
-"""`python -m placeholder_serve`: `tallygate serve` with the placeholder roles; prints one JSON line once it is ready."""
+"""`python -m placeholder_serve ROLE`: `tallygate ROLE` with the placeholder processes; prints one JSON line once it is ready."""
 
 import dataclasses
 import json
 import sys
 import time
 
+from proxy.app.role import Role
 from proxy.config.settings import load_settings
 from proxy.processes.data_directory import DirectoryInUseError
 from proxy.processes.listener import ListenError
-from proxy.processes.serve import Roles, serve
+from proxy.processes.serve import Modules, serve
 from proxy.telemetry.log import start_logging
+
+MODULES = Modules(worker="placeholder_worker", console="placeholder_console")
+ROLE = Role(sys.argv[1])
 
 
 def told(serving):
@@ -20,6 +24,6 @@ def told(serving):
 if __name__ == "__main__":
     start_logging(process="supervisor", level="info", clock=time.monotonic)
     try:
-        sys.exit(serve(load_settings(), {}, on_ready=told, roles=Roles(worker="placeholder_worker", console="placeholder_console")))
+        sys.exit(serve(ROLE, load_settings(), {}, on_ready=told, modules=MODULES))
     except (DirectoryInUseError, ListenError) as error:
         sys.exit(str(error))

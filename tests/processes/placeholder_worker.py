@@ -9,7 +9,7 @@ import sys
 
 from aiohttp import web
 
-from proxy.app import now_ms
+from proxy.app.clocks import now_ms
 from proxy.domain.errors import ErrorCode
 from proxy.processes.worker import run
 from proxy.telemetry.gateway_metrics import GatewayMetrics
@@ -37,6 +37,9 @@ class PlaceholderGateway:
         await self.runner.setup()
         self.site = web.SockSite(self.runner, sock)
         await self.site.start()
+
+    def say_leaving(self):
+        return
 
     async def drain(self, grace_seconds):
         await self.site.stop()

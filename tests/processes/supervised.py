@@ -76,7 +76,7 @@ class Supervised:
         return self.process.wait(seconds)
 
 
-def start_supervisor(data_dir: Path, *, wait_ready: bool = True, **settings: str) -> Supervised:
+def start_supervisor(data_dir: Path, *, role: str = "serve", wait_ready: bool = True, **settings: str) -> Supervised:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("TALLYGATE_")},
         "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
@@ -91,7 +91,7 @@ def start_supervisor(data_dir: Path, *, wait_ready: bool = True, **settings: str
     log = data_dir.parent / f"{data_dir.name}.log"
     with log.open("ab") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "placeholder_serve"],
+            [sys.executable, "-m", "placeholder_serve", role],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=stderr,

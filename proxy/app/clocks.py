@@ -1,0 +1,13 @@
+"""The clocks of a process."""
+
+import time
+
+
+def now_ms() -> int:
+    """Unix time, for reports and prices; limits use the store's clock."""
+    return time.time_ns() // 1_000_000
+
+
+def monotonic_ms() -> int:
+    """The machine's monotonic clock, which all its processes share."""
+    return time.monotonic_ns() // 1_000_000

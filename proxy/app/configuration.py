@@ -1,0 +1,42 @@
+"""The reviewed configuration of a process."""
+
+import os
+from collections.abc import Mapping
+
+from proxy.config.check import check
+from proxy.config.holder import ConfigHolder
+from proxy.config.load import ConfigSource
+from proxy.config.settings import Settings
+from proxy.config.shipped import shipped_directory
+from proxy.dialects.registry import dialects
+
+
+def config_source(settings: Settings, environ: Mapping[str, str]) -> ConfigSource:
+    """Where this process reads its reviewed configuration."""
+    return ConfigSource(
+        directory=settings.config_dir,
+        shipped_dir=shipped_directory(),
+        known_dialects=frozenset(dialects()),
+        default_url=settings.upstream_url,
+        default_api_key=settings.upstream_api_key.get_secret_value(),
+        environ=environ,
+    )
+
+
+def config_holder(settings: Settings) -> ConfigHolder:
+    """The configuration in force, read now. Raises ConfigError."""
+    source = config_source(settings, os.environ)
+    return ConfigHolder(source.load(), source.load)
+
+
+def config_problems(settings: Settings) -> tuple[str, ...]:
+    """Every problem of the reviewed configuration, one "file:line: what, and the fix" each."""
+    source = config_source(settings, os.environ)
+    return check(
+        source.directory,
+        shipped_dir=source.shipped_dir,
+        known_dialects=source.known_dialects,
+        environ=source.environ,
+        default_url=source.default_url,
+        default_api_key=source.default_api_key,
+    )

@@ -1,0 +1,80 @@
+"""The console: usage API, admin API, their OpenAPI document, and the metrics that every console shows alike."""
+
+import secrets
+from collections import ChainMap
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from proxy.app.access import platform_token_sha256
+from proxy.app.clocks import now_ms
+from proxy.app.part import Part
+from proxy.app.product import product_version
+from proxy.app.resources import Resources
+from proxy.config.model import GatewayConfig
+from proxy.config.settings import Settings
+from proxy.console.api_access import PlatformToken
+from proxy.console.api_audit import audit_routes
+from proxy.console.api_credentials import credential_routes
+from proxy.console.api_document import DocumentApi
+from proxy.console.api_organizations import organization_routes
+from proxy.console.api_routes import Api, ApiRoute
+from proxy.console.api_tokens import token_routes
+from proxy.console.directory_access import DirectoryTokens
+from proxy.console.export_api import export_routes
+from proxy.console.ledger_totals import LedgerTotals
+from proxy.console.limiter_store import LimiterStore
+from proxy.console.spend_windows import LimiterSpendWindows
+from proxy.console.usage_api import UsageSources, scopes_over, usage_routes
+from proxy.domain.organization import Organization
+from proxy.ledger.database import Database
+from proxy.ledger.directory.book import DirectoryBook, directory_book
+from proxy.limiter.directory_channel import tell
+from proxy.limiter.redis_limiter import RedisLimiter
+from proxy.limiter.script import load_scripts
+
+
+def console_part(resources: Resources, store: LimiterStore) -> Part:
+    settings = resources.settings
+    book = open_directory(settings, resources.database, lambda: resources.holder.current)
+    return Part(store=store, totals=LedgerTotals(resources.database), api=build_api(settings, book, usage_sources(resources)))
+
+
+def build_api(settings: Settings, book: DirectoryBook, sources: UsageSources) -> Api:
+    """Every route of the API, and the document that describes them all."""
+    exports = export_routes(scopes_over(sources), sources.database, now_ms=sources.now_ms)
+    routes = (*usage_routes(sources), *exports, *directory_routes(book))
+    described = DocumentApi(routes, version=product_version()).routes()
+    return Api((*routes, *described), DirectoryTokens(PlatformToken(platform_token_sha256(settings)), book.tokens))
+
+
+def directory_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
+    return (*organization_routes(book), *credential_routes(book), *token_routes(book), *audit_routes(book))
+
+
+def usage_sources(resources: Resources) -> UsageSources:
+    """What the usage API reads: the ledger, the limiter, and the organizations and routes in force."""
+    holder, directory, link, scripts = resources.holder, resources.directory, resources.link, load_scripts()
+
+    def organizations() -> Mapping[str, Organization]:
+        in_file = {organization.id: organization for organization in holder.current.organizations}
+        return ChainMap(in_file, directory.organizations)  # where both have one, the file's holds
+
+    return UsageSources(
+        database=resources.database,
+        windows=LimiterSpendWindows(link, scripts, RedisLimiter(link, scripts)),
+        organizations=organizations,
+        routes=lambda: holder.current.routes,
+        now_ms=now_ms,
+    )
+
+
+def open_directory(settings: Settings, database: Database, config: Callable[[], GatewayConfig]) -> DirectoryBook:
+    """What changes organizations, credentials and admin tokens, and tells the running processes of it."""
+    url = settings.redis_url.get_secret_value()
+    return directory_book(
+        database, config, now_ms=now_ms, random_bytes=secrets.token_bytes, on_committed=partial(tell, url) if url else _tell_nobody
+    )
+
+
+async def _tell_nobody() -> None:
+    """No store is known: whoever holds a copy finds the change at its next poll."""

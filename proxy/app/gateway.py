@@ -1,0 +1,111 @@
+"""A worker's data plane, built from settings."""
+
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+from random import Random
+from typing import Protocol
+
+from aiohttp import ClientSession
+
+from proxy.app.clocks import monotonic_ms, now_ms
+from proxy.app.configuration import config_holder
+from proxy.app.stores import open_ledger, open_store, read_directory
+from proxy.config.holder import with_stored
+from proxy.config.settings import Settings
+from proxy.dialects.registry import dialects
+from proxy.gateway.assembly import Gateway, Parts
+from proxy.gateway.client_connection import ClientTimeouts
+from proxy.gateway.event_ids import event_id_source
+from proxy.gateway.services import GatewayLimits
+from proxy.gateway.spool import Spool
+from proxy.ledger.finished_events import finished_events
+from proxy.limiter.directory_channel import listen_forever
+from proxy.limiter.last_used import note_last_used
+from proxy.limiter.local_fallback import FailurePolicy, LocalFallback
+from proxy.limiter.redis_limiter import RedisLimiter
+from proxy.limiter.script import load_scripts
+from proxy.telemetry.count_file import CountFile
+from proxy.telemetry.gateway_metrics import GatewayMetrics
+from proxy.telemetry.labels import KnownLabels
+from proxy.tokens.counter import TokenCounter
+
+
+class WorkerGateway(Protocol):
+    """What a worker process runs."""
+
+    async def start(self, sock: socket.socket) -> None:
+        """Serve on a listening socket, which is ours to close."""
+
+    def say_leaving(self) -> None:
+        """Serve on, but let every answer be its connection's last."""
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Take no new connection; return when the open requests are finished, or are cut off after the grace."""
+
+    async def close(self) -> None:
+        """End now; what is open is settled as it stands."""
+
+    def reload(self) -> None:
+        """Read the configuration again; a bad one changes nothing."""
+
+
+async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
+    """One worker's data plane. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
+    holder = config_holder(settings)
+    store = await open_store(settings)
+    database = await open_ledger(settings)
+    directory = await read_directory(database, holder)
+    metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory.organizations)), now_ms=now_ms)
+    tokens = TokenCounter(inline_chars_max=settings.tokenizer_thread_bytes)
+    await tokens.start()
+    known_dialects = dialects()
+    parts = Parts(
+        holder=holder,
+        limiter=RedisLimiter(store, load_scripts(), stream_max=settings.stream_events_max),
+        fallback=LocalFallback(
+            FailurePolicy(
+                workers=settings.workers,
+                grace_nano_usd=settings.spend_grace_nano_usd if settings.spend_fail_policy == "grace" else 0,
+            ),
+            monotonic_ms,
+        ),
+        spool=Spool(settings.data_dir / "spool" / f"{counts.owner}.spool", bytes_max=settings.spool_bytes_max),
+        tokens=tokens,
+        dialects=known_dialects,
+        plain=known_dialects["openai_chat"],
+        metrics=metrics,
+        session=ClientSession(trust_env=False),
+        limits=GatewayLimits(
+            head_bytes_max=settings.header_bytes_max,
+            body_bytes_max=settings.body_bytes_max,
+            requests_open_max=settings.requests_open_max,
+            lease_ms=settings.lease_seconds * 1000,
+            checkpoint_seconds=settings.checkpoint_seconds,
+        ),
+        timeouts=ClientTimeouts(
+            head=settings.header_timeout_seconds,
+            idle=settings.idle_timeout_seconds,
+            body_grace=settings.body_timeout_seconds,
+            body_bytes_per_second=settings.body_bytes_per_second_min,
+            write=settings.write_timeout_seconds,
+        ),
+        connections_max=settings.connections_max,
+        oauth_timeout_ms=settings.oauth_timeout_ms,
+        now_ms=now_ms,
+        finished=partial(finished_events, database),
+        new_id=event_id_source(now_ms, Random(int.from_bytes(os.urandom(32)))),
+        stored=directory,
+        note_used=partial(note_last_used, store),
+        beside=(partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake),),
+        on_config=lambda config: metrics.know(KnownLabels.of(config)),
+        on_directory=metrics.follow,
+        on_close=partial(_close_all, store.close, database.close),
+    )
+    return Gateway(parts)
+
+
+async def _close_all(*closes: Callable[[], Awaitable[None]]) -> None:
+    for close in closes:
+        await close()

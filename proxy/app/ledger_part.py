@@ -1,0 +1,67 @@
+"""The ledger: its writer, the rebuild of the limiter, retention, audit, and the sweep of expired holds."""
+
+import secrets
+import socket
+import time
+from functools import partial
+
+from proxy.app.clocks import now_ms
+from proxy.app.console_part import open_directory
+from proxy.app.part import Part
+from proxy.app.resources import Resources
+from proxy.console.last_used import write_last_used_forever
+from proxy.console.limiter_store import LimiterStore
+from proxy.ledger.audit import LimiterAudit
+from proxy.ledger.book import Book
+from proxy.ledger.event_stream import EventStreams
+from proxy.ledger.hold_sweep import sweep_forever
+from proxy.ledger.rebuild import Rebuild
+from proxy.ledger.retention import Retention
+from proxy.ledger.upkeep import LedgerTerms, Upkeep
+from proxy.ledger.worker_refusals import WorkerRefusals
+from proxy.ledger.writer import Writer
+from proxy.limiter.script import load_scripts
+
+
+def ledger_part(resources: Resources, store: LimiterStore) -> Part:
+    """Several ledgers do not disturb each other."""
+    upkeep = build_upkeep(resources)
+    book = open_directory(resources.settings, resources.database, lambda: resources.holder.current)
+    return Part(
+        ledger=upkeep,
+        beside=(
+            upkeep.run,
+            partial(sweep_forever, store.sweep),
+            partial(write_last_used_forever, resources.link, book.credentials),
+        ),
+    )
+
+
+def build_upkeep(resources: Resources) -> Upkeep:
+    """What keeps the ledger: writer, rebuild of the limiter, retention, audit."""
+    settings, database, link = resources.settings, resources.database, resources.link
+    scripts, book = load_scripts(), Book(database)
+    streams = EventStreams(link, f"console-{socket.gethostname()}")
+    rebuild = Rebuild(
+        database,
+        link,
+        scripts,
+        organizations=lambda: resources.config().organizations,
+        now_ms=now_ms,
+        new_generation=partial(secrets.token_hex, 16),
+    )
+    return Upkeep(
+        database=database,
+        book=book,
+        writer=Writer(streams, book, now_ms=now_ms, loop_time=time.monotonic, on_posted_again=rebuild.repair),
+        rebuild=rebuild,
+        retention=Retention(database),
+        limiter_audit=LimiterAudit(database, link, scripts),
+        store=link,
+        terms=LedgerTerms(
+            organizations=lambda: resources.config().organizations, prices=lambda: tuple(resources.config().prices.rows())
+        ),
+        refusals=WorkerRefusals(settings.data_dir / "metrics").read,
+        now_ms=now_ms,
+        store_run=settings.data_dir / "store_run",
+    )

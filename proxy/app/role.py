@@ -1,0 +1,28 @@
+"""The commands that serve."""
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """A command that serves."""
+
+    SERVE = "serve"  # everything, on one machine
+    GATEWAY = "gateway"
+    CONSOLE = "console"
+    LEDGER = "ledger"
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether it serves requests of clients."""
+        return self in {Role.SERVE, Role.GATEWAY}
+
+    @property
+    def console_name(self) -> str:
+        """How the process behind the console's port is called, in logs."""
+        match self:
+            case Role.SERVE | Role.CONSOLE:
+                return "console"
+            case Role.GATEWAY:
+                return "status"
+            case Role.LEDGER:
+                return "ledger"

@@ -1,0 +1,95 @@
+"""The parts that the process behind the console's port is made of in each."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
+
+from proxy.app.access import admin_token_sha256
+from proxy.app.clocks import now_ms
+from proxy.app.console_part import console_part
+from proxy.app.ledger_part import ledger_part
+from proxy.app.part import Part
+from proxy.app.product import product_version
+from proxy.app.resources import Resources, open_resources
+from proxy.app.role import Role
+from proxy.app.status_part import status_part
+from proxy.config.holder import ConfigHolder
+from proxy.config.model import GatewayConfig
+from proxy.config.settings import Settings
+from proxy.console.console import Console
+from proxy.console.limiter_store import LimiterStore
+from proxy.console.readiness import Readiness, database_probe, store_probe
+from proxy.console.scrape import Scrape
+from proxy.console.server import ConsoleServer
+from proxy.limiter.connection import RedisConnection
+from proxy.limiter.redis_limiter import RedisLimiter
+from proxy.limiter.script import load_scripts
+from proxy.limiter.sweep import Sweeper
+
+_Found = TypeVar("_Found")
+
+
+async def build_console(role: Role, settings: Settings) -> Console:
+    """The process behind the console's port. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
+    resources = await open_resources(settings)
+    parts = (*_parts(role, resources), Part(beside=(resources.follow_directory, resources.listen_to_directory)))
+    return console_of(parts, settings=settings, holder=resources.holder, config=resources.config, closing=(resources.close,))
+
+
+def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
+    """A gateway serves on without the database, so it is ready without it; whoever needs the database is not."""
+    store, database = limiter_store(resources.store), resources.database
+    status = status_part(resources.settings)
+    needs_data = Part(probes=(store_probe(store, needs_data=True),))
+    match role:
+        case Role.SERVE:
+            told = Part(probes=(database_probe(database, is_needed=False),))
+            return needs_data, status, told, console_part(resources, store), ledger_part(resources, store)
+        case Role.GATEWAY:
+            return needs_data, status
+        case Role.CONSOLE:
+            probes = (store_probe(store, needs_data=False), database_probe(database, is_needed=True))
+            return Part(probes=probes), console_part(resources, store)
+        case Role.LEDGER:
+            return Part(probes=(database_probe(database, is_needed=True),)), ledger_part(resources, store)
+
+
+def limiter_store(connection: RedisConnection) -> LimiterStore:
+    """The console's view of the limiter's store."""
+    scripts = load_scripts()
+    return LimiterStore(connection, RedisLimiter(connection, scripts), Sweeper(connection, scripts), close=connection.close)
+
+
+def console_of(
+    parts: Sequence[Part],
+    *,
+    settings: Settings,
+    holder: ConfigHolder,
+    config: Callable[[], GatewayConfig],
+    closing: Sequence[Callable[[], Awaitable[None]]] = (),
+) -> Console:
+    """One process out of its parts. config: with the organizations that do not lie in a file. closing: called at its end."""
+    readiness = Readiness([probe for part in parts for probe in part.probes])
+    scrape = Scrape(
+        workers=_only(part.workers for part in parts),
+        store=_only(part.store for part in parts),
+        totals=_only(part.totals for part in parts),
+        config=config,
+        version=product_version(),
+        now_ms=now_ms,
+        ledger=_only(part.ledger for part in parts),
+    )
+    server = ConsoleServer(
+        scrape=scrape, readiness=readiness, token_sha256=admin_token_sha256(settings), api=_only(part.api for part in parts)
+    )
+    return Console(
+        server=server,
+        readiness=readiness,
+        holder=holder,
+        beside=[work for part in parts for work in part.beside],
+        closing=[*(close for part in parts for close in part.closing), *closing],
+    )
+
+
+def _only(found: Iterable[_Found | None]) -> _Found | None:
+    """What the one part that has it brings."""
+    return next((one for one in found if one is not None), None)
