@@ -178,7 +178,9 @@ def _from_cells(
 
 
 def _exemplar(noted: Exemplar) -> OpenMetricsExemplar:
-    return OpenMetricsExemplar({"request_id": noted.request_id}, noted.nanos / _NANO, Timestamp(0, noted.at_ms * 1_000_000))
+    seconds, milliseconds = divmod(noted.at_ms, 1000)
+    at = Timestamp(seconds, milliseconds * 1_000_000)
+    return OpenMetricsExemplar({"request_id": noted.request_id}, noted.nanos / _NANO, at)
 
 
 def _totals(readings: Readings, refused: Mapping[Labels, tuple[int, ...]]) -> Iterable[Family]:
