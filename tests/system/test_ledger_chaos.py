@@ -19,6 +19,7 @@ from stack import AMPLE_PLANS, IS_FULL, Stack, eventually, running_stack
 from system_traffic import Seen, ask, callers, chat, three_organizations
 
 KILLS = 200 if IS_FULL else 8
+FLOWING = 0.7  # of the kills hit a gateway that answers; the others one that still recovers
 CALLERS = 15
 ORGS = ("acme", "globex")
 CREDENTIALS = ("acme-prod", "acme-test", "globex-prod")
@@ -96,6 +97,9 @@ async def chaos(stack: Stack, seed: int, database: Callable[[], Awaitable[None]]
         await eventually(lambda: whole(seen) > CALLERS, "traffic flows")
         while killed.total() < KILLS:
             await asyncio.sleep(random.choice((random.uniform(0.0, 0.3), random.uniform(0.3, 3.0))))
+            if random.random() < FLOWING:
+                count = whole(seen)
+                await eventually(lambda: whole(seen) > count, "traffic flows between kills")  # noqa: B023 - awaited here
             kind = random.choice(kinds)
             if database is not None and kind == "database":
                 await database()
