@@ -28,6 +28,7 @@ from proxy.commands.orgs import orgs
 from proxy.commands.reprice import reprice
 from proxy.commands.tokens import tokens
 from proxy.commands.usage import usage
+from proxy.commands.webhooks import webhooks
 from proxy.config.settings import Settings, flag_name, load_settings, misspelt_variables, variable_name
 from proxy.domain.errors import ConfigError, StoreError
 
@@ -248,6 +249,7 @@ main.add_command(apply)
 main.add_command(changes)
 main.add_command(reprice)
 main.add_command(usage)
+main.add_command(webhooks)
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def _store_findings(store: "redis.Redis") -> Iterator[Finding]:
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:
     try:
-        upstreams = config_source(settings, os.environ).load().upstreams
+        upstreams = config_source(settings, os.environ, sends_webhooks=False).load().upstreams
     except ConfigError:
         return
     for upstream in upstreams.values():

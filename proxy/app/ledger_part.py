@@ -1,13 +1,16 @@
-"""The ledger: its writer, the rebuild of the limiter, retention, audit, and the sweep of expired holds."""
+"""The ledger: its writer, the rebuild of the limiter, retention, audit, the sweep of expired holds, and webhooks."""
 
+import os
 import secrets
 import socket
 import time
 from functools import partial
+from random import Random
 
 from proxy.app.clocks import now_ms
 from proxy.app.console_part import open_directory
 from proxy.app.part import Part
+from proxy.app.product import product_version
 from proxy.app.resources import Resources
 from proxy.console.last_used import write_last_used_forever
 from proxy.console.limiter_store import LimiterStore
@@ -15,12 +18,15 @@ from proxy.ledger.audit import LimiterAudit
 from proxy.ledger.book import Book
 from proxy.ledger.event_stream import EventStreams
 from proxy.ledger.hold_sweep import sweep_forever
+from proxy.ledger.notices.deliveries import Deliveries
 from proxy.ledger.rebuild import Rebuild
 from proxy.ledger.retention import Retention
 from proxy.ledger.upkeep import LedgerTerms, Upkeep
 from proxy.ledger.worker_refusals import WorkerRefusals
 from proxy.ledger.writer import Writer
 from proxy.limiter.script import load_scripts
+from proxy.webhooks.dispatcher import SENDING_MAX, Dispatcher, endpoints_of
+from proxy.webhooks.sender import Sender
 
 
 def ledger_part(resources: Resources, store: LimiterStore) -> Part:
@@ -33,14 +39,28 @@ def ledger_part(resources: Resources, store: LimiterStore) -> Part:
             upkeep.run,
             partial(sweep_forever, store.sweep),
             partial(write_last_used_forever, resources.link, book.credentials),
+            build_dispatcher(resources).run,
         ),
+    )
+
+
+def build_dispatcher(resources: Resources) -> Dispatcher:
+    """What sends the ledger's notices to webhooks."""
+    sender = Sender(now_ms=now_ms, user_agent=f"tallygate/{product_version()}", connections_max=SENDING_MAX)
+    return Dispatcher(
+        Deliveries(resources.database),
+        sender,
+        endpoints=resources.webhooks,
+        now_ms=now_ms,
+        loop_time=time.monotonic,
+        random=Random(int.from_bytes(os.urandom(16))),
     )
 
 
 def build_upkeep(resources: Resources) -> Upkeep:
     """What keeps the ledger: writer, rebuild of the limiter, retention, audit."""
     settings, database, link = resources.settings, resources.database, resources.link
-    scripts, book = load_scripts(), Book(database)
+    scripts, book = load_scripts(), Book(database, endpoints_of=partial(endpoints_of, resources.webhooks))
     streams = EventStreams(link, f"console-{socket.gethostname()}")
     rebuild = Rebuild(
         database,

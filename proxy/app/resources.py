@@ -1,5 +1,6 @@
 """What the process behind the console's port stands on, opened once for all its parts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proxy.app.configuration import config_holder
@@ -7,6 +8,7 @@ from proxy.app.stores import open_ledger, open_ledger_link, open_store, read_dir
 from proxy.config.holder import ConfigHolder, with_stored
 from proxy.config.model import GatewayConfig
 from proxy.config.settings import Settings
+from proxy.config.webhook_endpoint import WebhookEndpoint
 from proxy.ledger.database import Database
 from proxy.ledger.directory.replica import DirectoryReplica
 from proxy.limiter.connection import RedisConnection
@@ -28,6 +30,10 @@ class Resources:
         """In force now, with the organizations that do not lie in a file."""
         return with_stored(self.holder.current, self.directory.organizations)
 
+    def webhooks(self) -> Sequence[WebhookEndpoint]:
+        """The endpoints in force now."""
+        return self.holder.current.webhooks
+
     async def follow_directory(self) -> None:
         """Until cancelled."""
         await self.directory.follow_forever(lambda _changed: None)
@@ -41,9 +47,9 @@ class Resources:
             await close()
 
 
-async def open_resources(settings: Settings) -> Resources:
+async def open_resources(settings: Settings, *, sends_webhooks: bool) -> Resources:
     """Raises ConfigError, and StoreError if a store cannot be reached."""
-    holder = config_holder(settings)
+    holder = config_holder(settings, sends_webhooks=sends_webhooks)
     store = await open_store(settings)
     database = await open_ledger(settings)
     return Resources(

@@ -17,6 +17,11 @@ class Role(StrEnum):
         return self in {Role.SERVE, Role.GATEWAY}
 
     @property
+    def keeps_ledger(self) -> bool:
+        """Whether it stores what the limiter tells, and sends webhooks."""
+        return self in {Role.SERVE, Role.LEDGER}
+
+    @property
     def console_name(self) -> str:
         """How the process behind the console's port is called, in logs."""
         match self:

@@ -30,7 +30,7 @@ _Found = TypeVar("_Found")
 
 async def build_console(role: Role, settings: Settings) -> Console:
     """The process behind the console's port. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
-    resources = await open_resources(settings)
+    resources = await open_resources(settings, sends_webhooks=role.keeps_ledger)
     parts = (*_parts(role, resources), Part(beside=(resources.follow_directory, resources.listen_to_directory)))
     return console_of(parts, settings=settings, holder=resources.holder, config=resources.config, closing=(resources.close,))
 

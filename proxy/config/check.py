@@ -15,6 +15,7 @@ def check(
     environ: Mapping[str, str],
     default_url: str = "",
     default_api_key: str = "",
+    sends_webhooks: bool = True,
 ) -> tuple[str, ...]:
     """Every problem, one "file:line: what, and the fix" each; empty if the configuration can be used. Changes nothing."""
     try:
@@ -25,6 +26,7 @@ def check(
             environ=environ,
             default_url=default_url,
             default_api_key=default_api_key,
+            sends_webhooks=sends_webhooks,
         )
     except ConfigError as error:
         return error.problems

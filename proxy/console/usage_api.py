@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from proxy.config.model import Route
 from proxy.console.api_directory import DirectoryApi
 from proxy.console.api_events import EventsApi
+from proxy.console.api_notices import NoticesApi
 from proxy.console.api_openai_costs import OpenAiCostsApi
 from proxy.console.api_openai_usage import OpenAiUsageApi
 from proxy.console.api_routes import ApiRoute
@@ -17,6 +18,8 @@ from proxy.console.usage_pages import UsagePages
 from proxy.domain.organization import Organization
 from proxy.ledger.database import Database
 from proxy.ledger.minute_queries import MinuteQueries
+from proxy.ledger.notices.deliveries import Deliveries
+from proxy.ledger.notices.pages import NoticePages
 from proxy.ledger.series_labels import SeriesLabels
 from proxy.ledger.usage_queries import UsageQueries
 
@@ -59,5 +62,8 @@ def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
         *UsageApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
         *SpendApi(scopes=scopes, queries=queries, windows=sources.windows, now_ms=now_ms).routes(),
         *EventsApi(scopes=scopes, queries=queries, now_ms=now_ms).routes(),
+        *NoticesApi(
+            scopes=scopes, pages=NoticePages(sources.database), deliveries=Deliveries(sources.database), now_ms=now_ms
+        ).routes(),
         *DirectoryApi(scopes=scopes, routes_in_force=sources.routes).routes(),
     )

@@ -13,6 +13,7 @@ from typing import Final
 from proxy.config.webhook_endpoint import WebhookEndpoint
 from proxy.ledger.database import LedgerUnavailableError, UnstorableError
 from proxy.ledger.notices.deliveries import Claimed, Deliveries
+from proxy.ledger.notices.notice import Notice
 from proxy.webhooks.message import body_of
 from proxy.webhooks.schedule import next_attempt_ms
 from proxy.webhooks.sender import Answer, Sender
@@ -27,6 +28,11 @@ KEPT_MS: Final = 30 * 86_400_000  # notices and how they were delivered
 UNCONFIGURED_MS: Final = 86_400_000  # overdue by so much, at an endpoint that nobody knows any more: given up
 BACKOFF_MAX_SECONDS: Final = 30.0
 _log = logging.getLogger(__name__)
+
+
+def endpoints_of(endpoints: Callable[[], Sequence[WebhookEndpoint]], notice: Notice) -> list[str]:
+    """Names of the endpoints in force that are to have a notice."""
+    return [endpoint.name for endpoint in endpoints() if endpoint.wants(notice.type, notice.org)]
 
 
 class Dispatcher:

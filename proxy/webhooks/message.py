@@ -51,14 +51,14 @@ def body_of(notice: Notice) -> bytes:
         held_usd=usd_text(notice.held_nano_usd),
         limit_usd=usd_text(notice.limit_nano_usd),
         refused_usd=None if refused is None else usd_text(refused),
-        resumes_at=None if resumes is None else _instant(resumes),
+        resumes_at=None if resumes is None else instant_text(resumes),
     )
-    return msgspec.json.encode(SpendMessage(type=notice.type.value, timestamp=_instant(notice.at_ms), data=data))
+    return msgspec.json.encode(SpendMessage(type=notice.type.value, timestamp=instant_text(notice.at_ms), data=data))
 
 
 def trial_body(endpoint: str, *, now_ms: int) -> bytes:
     """What `tallygate webhooks test` sends."""
-    return msgspec.json.encode(TrialMessage(type="webhook.test", timestamp=_instant(now_ms), data=TrialData(endpoint=endpoint)))
+    return msgspec.json.encode(TrialMessage(type="webhook.test", timestamp=instant_text(now_ms), data=TrialData(endpoint=endpoint)))
 
 
 def _fraction(permille: int) -> str:
@@ -67,5 +67,6 @@ def _fraction(permille: int) -> str:
     return f"{whole}.{rest:03d}".rstrip("0").rstrip(".")
 
 
-def _instant(at_ms: int) -> str:
+def instant_text(at_ms: int) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
     return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")

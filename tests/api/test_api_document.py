@@ -12,6 +12,7 @@ from api_values import NOW_MS, an_entry
 from api_world import World, served
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis.strategies import booleans
+from notice_values import a_notice
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
@@ -65,6 +66,7 @@ def api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 async def fill(world: World) -> None:
     await world.keep("acme", "globex", "stored")
     await world.record([an_entry(number, settled_at_ms=NOW_MS - number * 40_000_000, org="acme") for number in range(12)])
+    await world.notify([a_notice(number, at_ms=NOW_MS - number * 40_000_000) for number in range(12)], "ops")
 
 
 _ORG, _CREDENTIAL = "/api/organizations/{org}", "/api/organizations/{org}/credentials/{credential}"
@@ -74,6 +76,7 @@ OPERATIONS = [
     ("GET", "/api/usage"),
     ("GET", "/api/spend"),
     ("GET", "/api/events"),
+    ("GET", "/api/notices"),
     ("GET", "/api/credentials"),
     ("GET", "/api/capabilities"),
     ("GET", "/api/export"),

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from api_values import ACME, ENTERPRISE, NOW_MS, TOKENS, an_entry
 from api_world import World
+from notice_values import a_notice
 
 ORGS = ("acme", "globex", "initech")
 START = NOW_MS // 1000 - 86_400
@@ -26,6 +27,7 @@ ENDPOINTS = [
     ("/v1/organization/costs", {"start_time": START, "group_by": ["project_id", "api_key_id"]}, "project_ids", "api_key_ids"),
     ("/api/usage", {"group_by": ["org", "credential"]}, "org", "credential"),
     ("/api/events", {}, "org", "credential"),
+    ("/api/notices", {}, "org", None),
     ("/api/spend", {}, "org", "credential"),
     ("/api/credentials", {}, "org", None),
     ("/api/capabilities", {}, None, None),
@@ -35,6 +37,7 @@ ENDPOINTS = [
 @pytest.fixture
 async def filled(world: World) -> World:
     await world.record([an_entry(number, org=org) for number, org in enumerate(ORGS)])
+    await world.notify([a_notice(number, org=org, at_ms=NOW_MS - 1_000 + number) for number, org in enumerate(ORGS)])
     return world
 
 
@@ -102,7 +105,7 @@ async def test_a_credential_can_be_named_only_within_the_scope(filled: World, pa
         assert (status, body["error"]["param"]) == (404, credential_name)
 
 
-@pytest.mark.parametrize("path", ["/api/usage", "/api/events", "/api/credentials"])
+@pytest.mark.parametrize("path", ["/api/usage", "/api/events", "/api/notices", "/api/credentials"])
 async def test_a_cursor_of_another_token_shows_nothing_more(filled: World, path: str) -> None:
     await filled.record([an_entry(number, org=org, settled_at_ms=NOW_MS - 200_000_000) for number, org in enumerate(ORGS, 10)])
     cursor = (await filled.ok(path, limit=1))["next_cursor"]

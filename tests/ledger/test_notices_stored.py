@@ -98,6 +98,7 @@ async def test_unreadable_notices_are_set_aside_and_block_nothing(
         {"spent_nano_usd": -1},
         {"limit_nano_usd": 2**53},
         {"spent_nano_usd": 1.5},
+        {"at_ms": 4_102_444_800_001},
         {"org": ""},
         {"org": "a b"},
         {"org": "a\r\nx-header: 1"},

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -14,7 +15,7 @@ from proxy.ledger.book import Book
 from proxy.ledger.database import Database, open_database
 from proxy.ledger.notices.deliveries import Deliveries, Delivery
 from proxy.ledger.notices.notice import Notice
-from proxy.webhooks.dispatcher import Dispatcher
+from proxy.webhooks.dispatcher import Dispatcher, endpoints_of
 from proxy.webhooks.sender import Sender
 
 sys.path.append(str(Path(__file__).parents[1] / "ledger"))  # where the ledger's tests keep their notices
@@ -59,11 +60,9 @@ class Post:
 
     async def store(self, *notices: Notice) -> None:
         """As the ledger's writer does, with the endpoints in force."""
-
-        def endpoints_of(notice: Notice) -> list[str]:
-            return [endpoint.name for endpoint in self.endpoints if endpoint.wants(notice.type, notice.org)]
-
-        await Book(self.database, endpoints_of=endpoints_of).record([], notices=notices, now_ms=self.clock())
+        await Book(self.database, endpoints_of=partial(endpoints_of, lambda: self.endpoints)).record(
+            [], notices=notices, now_ms=self.clock()
+        )
 
     async def send(self, dispatcher: Dispatcher) -> None:
         """Everything that is due now."""

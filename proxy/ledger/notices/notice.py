@@ -12,6 +12,7 @@ from proxy.domain.money import MONEY_MAX_NANO_USD
 from proxy.ledger.entry import MalformedEntryError
 
 NOTICE_KIND: Final = b"notice"  # of a stream entry, where a usage event has its own kind
+TIME_MAX_MS: Final = 4_102_444_800_000  # 2100-01-01
 _WORD: Final = re.compile(r"[!-~]{1,256}", re.ASCII)  # ids become HTTP headers: no blanks, nothing but ASCII
 
 
@@ -75,7 +76,8 @@ def notice_of_stream(words: Mapping[bytes, bytes]) -> Notice:
             raise MalformedEntryError(f"a notice's {name} is not 1 to 256 plain characters")
     for name in told.__struct_fields__:
         number = getattr(told, name)
-        if isinstance(number, int) and not 0 <= number <= MONEY_MAX_NANO_USD:
+        most = TIME_MAX_MS if name.endswith("_at_ms") or name == "at_ms" else MONEY_MAX_NANO_USD
+        if isinstance(number, int) and not 0 <= number <= most:
             raise MalformedEntryError(f"{name} is {number}")
     for name in _NEEDED.get(told.type, ()):
         if getattr(told, name) is None:
