@@ -11,21 +11,34 @@ from proxy.telemetry.metrics import Metric
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What the limiter's scripts have counted since it was empty. values by metric and labels, money in nano-USD.
+    """The shared counters by metric and labels, money in nano-USD; a series that is absent is 0.
 
-    lag_events, lag_ms   entries of the streams that no ledger has taken, and the age of the oldest; 0 if there is none
+    organizations_skipped   of those asked for, being past the bound of one reading
     """
 
     values: Mapping[Metric, Mapping[Labels, int]]
-    lag_events: int
-    lag_ms: int = 0
+    organizations_skipped: int = 0
+
+
+class SharedTotals(Protocol):
+    """What everything came to, as every console reads it alike."""
+
+    async def read(self, orgs: Sequence[str]) -> Totals:
+        """Of these organizations; what no organization owns is in it anyway. Raises LedgerUnavailableError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """Entries of the streams that no ledger has taken, and the age of the oldest; 0 if there is none."""
+
+    events: int
+    ms: int = 0
 
 
 class Store(Protocol):
     """The limiter's store, as the console reads it. Every call raises StoreError if it does not answer in time."""
 
-    async def totals(self, orgs: Sequence[str]) -> Totals:
-        """Of these organizations; what no organization owns is in it anyway."""
+    async def lag(self) -> Lag: ...
 
     async def windows(self, org: str, spend: tuple[SpendDemand, ...]) -> tuple[WindowReading, ...]: ...
 

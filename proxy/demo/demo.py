@@ -70,8 +70,8 @@ def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: 
     )
     records = [record for record in fetch_json(f"{stage.simulator_url}/_sim/ledger") if record["accepted"]]
     served = simulator_counts(records, config.prices)
-    metered, by_org = gateway_counts(fetch(f"{stage.console_url}/metrics"))
-    ledger = read_ledger(stage, metered.requests)
+    ledger = read_ledger(stage, served.requests)
+    metered, by_org = gateway_counts(fetch(f"{stage.console_url}/metrics"))  # of the ledger's own totals, so they are complete now
     console.print()
     console.print(_organizations_table(callers, by_org, results))
     for caller in callers:

@@ -25,7 +25,7 @@ from proxy.limiter.script import ScriptStore
 
 REBUILD_EVERY_SECONDS: Final = 0.5
 RESTART_EVERY_SECONDS: Final = 0.2
-REFUSALS_EVERY_SECONDS: Final = 10.0
+REFUSALS_EVERY_SECONDS: Final = 1.0
 AUDIT_EVERY_SECONDS: Final = 60.0
 DAILY_EVERY_SECONDS: Final = 3_600.0
 PREPARE_BACKOFF_SECONDS: Final = 2.0
@@ -74,6 +74,7 @@ class Upkeep:
         self._now_ms = now_ms
         self._store_run = store_run
         self._drift_nano_usd: int | None = None
+        self._refusals_taken: dict[str, frozenset[RefusalCount]] = {}
 
     @property
     def drift_nano_usd(self) -> int | None:
@@ -130,9 +131,13 @@ class Upkeep:
         return [window for organization in self._terms.organizations() for window in windows_of(organization, now_ms)]
 
     async def take_refusals(self) -> None:
-        """Bring the rollups up to the workers' counts."""
-        for source, counts in self._refusals():
-            await self._book.add_refusals(source, counts, at_ms=self._now_ms())
+        """Bring rollups and lifetime totals up to the workers' counts. The database is asked only about counts that have changed."""
+        for source, counts in await asyncio.to_thread(self._refusals):
+            taken = self._refusals_taken.get(source, frozenset())
+            changed = [count for count in counts if count not in taken]
+            if changed:
+                await self._book.add_refusals(source, changed, at_ms=self._now_ms())
+                self._refusals_taken[source] = frozenset(counts)
 
     async def _prepare(self) -> None:
         await self._database.migrate()

@@ -35,15 +35,7 @@ _WORKER_FAMILIES: Final = (
     metrics.BAD_REQUESTS,
     metrics.CONFIG_RELOADS,
 )
-_COUNT_TOTALS: Final = (
-    metrics.TOKENS,
-    metrics.CACHED_TOKENS,
-    metrics.REASONING_TOKENS,
-    metrics.TOKENS_CREDITED,
-    metrics.USAGE_SOURCE,
-    metrics.ODD_SETTLEMENTS,
-    metrics.HOLDS_EXPIRED,
-)
+_MONEY: Final = frozenset({metrics.SPEND, metrics.SPEND_CREDITED, metrics.MODEL_SPEND, metrics.MODEL_SPEND_CREDITED})
 
 Labels = tuple[str, ...]
 
@@ -79,8 +71,9 @@ class ProcessGauges:
 class Readings:
     """Everything one scrape shows.
 
-    totals   values of each metric by labels, money in nano-USD; None if Redis did not answer
-    counted  what each owner's count file says
+    totals         the shared counters by labels, money in nano-USD; None if the ledger did not answer
+    counted        what each owner's count file says
+    is_incomplete  whether something was asked and did not answer; None where nothing is asked, as for the next
     """
 
     version: str
@@ -89,7 +82,8 @@ class Readings:
     counted: Sequence[Mapping[Series, tuple[int, ...]]]
     totals: Mapping[Metric, Mapping[Labels, int]] | None = None
     windows: Sequence[WindowGauges] = ()
-    organizations_skipped: int = 0
+    is_incomplete: bool | None = None
+    organizations_skipped: int | None = None
     lag_events: int | None = None
     lag_ms: int | None = None
     database_up: bool | None = None
@@ -101,7 +95,7 @@ def families(readings: Readings) -> list[Family]:
     """Every family with a reading, in the order of declaration."""
     counted = _merge(readings.counted)
     made = [_from_cells(metric, counted.get(metric.name, {}), readings.counted) for metric in _WORKER_FAMILIES]
-    made += [*_totals(readings, counted.get(metrics.REFUSED.name, {})), *_windows(readings), *_processes(readings)]
+    made += [*_ledger(readings), *_windows(readings), *_processes(readings)]
     by_name = {family.name: family for family in made}
     return [by_name[name] for metric in metrics.METRICS if (name := metric.name.removesuffix("_total")) in by_name]
 
@@ -183,19 +177,9 @@ def _exemplar(noted: Exemplar) -> OpenMetricsExemplar:
     return OpenMetricsExemplar({"request_id": noted.request_id}, noted.nanos / _NANO, at)
 
 
-def _totals(readings: Readings, refused: Mapping[Labels, tuple[int, ...]]) -> Iterable[Family]:
-    totals = readings.totals
-    requests: dict[Labels, int] = {}
-    for (org, credential, capability, _), (count,) in refused.items():
-        labels = (org, credential, capability, "refused")
-        requests[labels] = requests.get(labels, 0) + count
-    if totals is not None:
-        for metric in _COUNT_TOTALS:
-            yield _from_numbers(metric, totals.get(metric, {}))
-        for metric in (metrics.SPEND, metrics.SPEND_CREDITED):
-            yield _from_numbers(metric, totals.get(metric, {}), scale=_usd)
-        requests.update(totals.get(metrics.REQUESTS, {}))
-    yield _from_numbers(metrics.REQUESTS, requests)
+def _ledger(readings: Readings) -> Iterable[Family]:
+    for metric, values in (readings.totals or {}).items():
+        yield _from_numbers(metric, values, scale=_usd if metric in _MONEY else float)
     if readings.lag_events is not None:
         yield _from_numbers(metrics.LEDGER_LAG, {(): readings.lag_events})
     if readings.lag_ms is not None:
@@ -206,7 +190,8 @@ def _totals(readings: Readings, refused: Mapping[Labels, tuple[int, ...]]) -> It
         yield _from_numbers(metrics.LEDGER_DRIFT, {(): readings.drift_nano_usd})
     if readings.malformed_events is not None:
         yield _from_numbers(metrics.LEDGER_MALFORMED, {(): readings.malformed_events})
-    yield _from_numbers(metrics.SCRAPE_ERRORS, {(): int(totals is None)})
+    if readings.is_incomplete is not None:
+        yield _from_numbers(metrics.SCRAPE_ERRORS, {(): int(readings.is_incomplete)})
 
 
 def _windows(readings: Readings) -> Iterable[Family]:
@@ -217,7 +202,8 @@ def _windows(readings: Readings) -> Iterable[Family]:
     yield _from_numbers(metrics.PAUSED, {(at.org,): int(at.paused) for at in windows})
     resumes: dict[Labels, int] = {(at.org,): at.resumes_at_ms for at in windows if at.resumes_at_ms}
     yield _from_numbers(metrics.SPEND_RESUME, resumes, scale=_seconds)
-    yield _from_numbers(metrics.ORGANIZATIONS_SKIPPED, {(): readings.organizations_skipped})
+    if readings.organizations_skipped is not None:
+        yield _from_numbers(metrics.ORGANIZATIONS_SKIPPED, {(): readings.organizations_skipped})
 
 
 def _processes(readings: Readings) -> Iterable[Family]:

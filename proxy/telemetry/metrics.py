@@ -1,8 +1,8 @@
 """Every metric tallygate exports, declared once: name, kind, help, labels, buckets. docs/operate.md explains each.
 
-Two sources feed them. Counts of money, tokens and finished requests are totals in Redis, moved by the script that settles, so that
-they cannot disagree with the limiter. What only a worker sees (refusals, latencies, open requests) is counted in its count file.
-Label values come from configuration; anything else is `other`.
+Two sources feed them. Counts of money, tokens and requests are lifetime totals in the ledger's database, moved by the transaction
+that enters the events: they equal the ledger, and are the same at every console. What only a worker sees (latencies, open requests,
+which limit refused) is counted in its count file. Label values come from configuration; anything else is `other`.
 """
 
 from dataclasses import dataclass
@@ -63,12 +63,14 @@ _LIMITER_BUCKETS: Final = tuple(
 )
 _EXCHANGE: Final = ("org", "credential", "capability")
 
-# Totals kept in Redis.
+_MODEL: Final = ("org", "model")
+
+# Lifetime totals of the ledger. A series is absent until there is something to count.
 REQUESTS: Final = Metric(
     name="tallygate_requests_total",
     kind=Kind.COUNTER,
     labels=(*_EXCHANGE, "outcome"),
-    help="Requests by how they ended; outcome refused comes from the workers, all others from the limiter's totals.",
+    help="Requests by how they ended, refused ones included; a hold that expired stays expired when its end is told later.",
 )
 TOKENS: Final = Metric(
     name="tallygate_tokens_total",
@@ -101,13 +103,55 @@ SPEND_CREDITED: Final = Metric(
     name="tallygate_spend_credited_usd_total",
     kind=Kind.COUNTER,
     labels=_EXCHANGE,
-    help="Settled cost taken back, where a late settlement was below the checkpoint that had counted: to be subtracted.",
+    help="Settled cost taken back, by a late settlement below its checkpoint or by a corrected price: to be subtracted.",
 )
 TOKENS_CREDITED: Final = Metric(
     name="tallygate_tokens_credited_total",
     kind=Kind.COUNTER,
     labels=(*_EXCHANGE, "kind"),
-    help="Model tokens taken back for the same reason.",
+    help="Model tokens taken back by a late settlement below its checkpoint: to be subtracted.",
+)
+CACHED_TOKENS_CREDITED: Final = Metric(
+    name="tallygate_cached_tokens_credited_total",
+    kind=Kind.COUNTER,
+    labels=_EXCHANGE,
+    help="Cached tokens taken back for the same reason.",
+)
+REASONING_TOKENS_CREDITED: Final = Metric(
+    name="tallygate_reasoning_tokens_credited_total",
+    kind=Kind.COUNTER,
+    labels=_EXCHANGE,
+    help="Reasoning tokens taken back for the same reason.",
+)
+MODEL_REQUESTS: Final = Metric(
+    name="tallygate_model_requests_total",
+    kind=Kind.COUNTER,
+    labels=_MODEL,
+    help="Served requests by the priced model that they were charged as; other where there is none. Refused ones have no model.",
+)
+MODEL_TOKENS: Final = Metric(
+    name="tallygate_model_tokens_total",
+    kind=Kind.COUNTER,
+    labels=(*_MODEL, "kind"),
+    help="Model tokens by the priced model; kind prompt includes cached tokens, kind completion includes reasoning tokens.",
+)
+MODEL_TOKENS_CREDITED: Final = Metric(
+    name="tallygate_model_tokens_credited_total",
+    kind=Kind.COUNTER,
+    labels=(*_MODEL, "kind"),
+    help="Model tokens taken back by a late settlement: to be subtracted.",
+)
+MODEL_SPEND: Final = Metric(
+    name="tallygate_model_spend_usd_total",
+    kind=Kind.COUNTER,
+    labels=_MODEL,
+    help="Settled cost in USD by the priced model, exact to the nano-USD.",
+)
+MODEL_SPEND_CREDITED: Final = Metric(
+    name="tallygate_model_spend_credited_usd_total",
+    kind=Kind.COUNTER,
+    labels=_MODEL,
+    help="Settled cost of the model taken back: to be subtracted.",
 )
 ODD_SETTLEMENTS: Final = Metric(
     name="tallygate_odd_settlements_total",
@@ -120,6 +164,8 @@ HOLDS_EXPIRED: Final = Metric(
     kind=Kind.COUNTER,
     help="Reservations whose worker vanished and which were settled at their last checkpoint.",
 )
+
+# What is known of the ledger besides.
 LEDGER_LAG: Final = Metric(
     name="tallygate_ledger_lag_events",
     kind=Kind.GAUGE,
@@ -185,7 +231,7 @@ ORGANIZATIONS_SKIPPED: Final = Metric(
 SCRAPE_ERRORS: Final = Metric(
     name="tallygate_scrape_incomplete",
     kind=Kind.GAUGE,
-    help="1 if the limiter did not answer this scrape, so that the families read from Redis are missing from it.",
+    help="1 if the limiter's store or the ledger's database did not answer this scrape, so that its families are missing from it.",
 )
 
 # Counted by the workers.
@@ -316,9 +362,14 @@ WORKER_FILES: Final = Metric(
     help="Open file descriptors of the worker's current process.",
 )
 
+LEDGER_TOTALS: Final = (
+    REQUESTS, TOKENS, CACHED_TOKENS, REASONING_TOKENS, SPEND,
+    TOKENS_CREDITED, CACHED_TOKENS_CREDITED, REASONING_TOKENS_CREDITED, SPEND_CREDITED,
+    MODEL_REQUESTS, MODEL_TOKENS, MODEL_SPEND, MODEL_TOKENS_CREDITED, MODEL_SPEND_CREDITED,
+    USAGE_SOURCE, ODD_SETTLEMENTS, HOLDS_EXPIRED,
+)  # fmt: skip
 METRICS: Final = (
-    REQUESTS, TOKENS, CACHED_TOKENS, REASONING_TOKENS, SPEND, SPEND_CREDITED, TOKENS_CREDITED, USAGE_SOURCE,
-    ODD_SETTLEMENTS, HOLDS_EXPIRED, LEDGER_LAG, LEDGER_LAG_SECONDS, LEDGER_DATABASE_UP, LEDGER_DRIFT, LEDGER_MALFORMED,
+    *LEDGER_TOTALS, LEDGER_LAG, LEDGER_LAG_SECONDS, LEDGER_DATABASE_UP, LEDGER_DRIFT, LEDGER_MALFORMED,
     SPEND_WINDOW, SPEND_HELD, SPEND_LIMIT, PAUSED, SPEND_RESUME, ORGANIZATIONS_SKIPPED, SCRAPE_ERRORS,
     REFUSED, SHADOW_REFUSED, SPEND_WARNINGS, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, OPEN_REQUESTS,
     LIMITER_SECONDS, LIMITER_ERRORS, UNKNOWN_MODELS, SPOOL_EVENTS, FAIL_OPEN, UPSTREAM_ERRORS, BAD_REQUESTS, CONFIG_RELOADS,

@@ -1,5 +1,6 @@
 """What a process says about itself in its count file: that it lives, serves, and since when."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,17 +13,24 @@ _PID: Final = "pid"
 _SERVING: Final = "serving"
 _HEARTBEAT: Final = "heartbeat_ms"
 _STARTS: Final = "starts"
+_IDENTITY: Final = "identity"
 
 
 class WorkerState:
-    """Writes the cells. Times are the machine's monotonic clock, which all its processes share."""
+    """Writes the cells. Times are the machine's monotonic clock, which all its processes share.
 
-    def __init__(self, counts: CountFile, *, pid: int) -> None:
+    new_identity   makes the number of a new file, 1 to 2**63 - 1: files of one slot on many machines are told apart by it
+    """
+
+    def __init__(self, counts: CountFile, *, pid: int, new_identity: Callable[[], int]) -> None:
         self._cells = counts.cells
         self._serving = counts.allocate(_SERVING)
         self._heartbeat = counts.allocate(_HEARTBEAT)
         self._cells[counts.allocate(_PID)] = pid
-        self._cells[counts.allocate(_STARTS)] += 1
+        starts, identity = counts.allocate(_STARTS), counts.allocate(_IDENTITY)
+        if self._cells[starts] == 0:
+            self._cells[identity] = new_identity()
+        self._cells[starts] += 1
         self._cells[self._serving] = 0
 
     def beat(self, now_ms: int) -> None:
@@ -31,6 +39,11 @@ class WorkerState:
 
     def serving(self, now: bool) -> None:  # noqa: FBT001 - reads as a sentence at the call
         self._cells[self._serving] = int(now)
+
+
+def identity_of(series: Mapping[Series, tuple[int, ...]]) -> int:
+    """0 of a file that is older than identities."""
+    return series.get((_IDENTITY, ()), (0,))[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from proxy.console.limiter_store import LimiterStore
-from proxy.domain.admission import Actual, AdmissionRequest, SpendDemand
+from proxy.console.ports import Lag
+from proxy.domain.admission import AdmissionRequest, SpendDemand
 from proxy.domain.errors import LimiterWipedError
 from proxy.domain.spend_limit import SpendLimit
 from proxy.limiter.address import parse_address
@@ -15,7 +16,6 @@ from proxy.limiter.keys import partition_keys
 from proxy.limiter.redis_limiter import RedisLimiter
 from proxy.limiter.script import load_scripts
 from proxy.limiter.sweep import Sweeper
-from proxy.telemetry import metrics
 
 WEEK = SpendDemand(key="org:spend_7d", limit=SpendLimit(name="spend_7d", limit_nano_usd=1_000))
 
@@ -47,37 +47,6 @@ async def world(request, valkey_url, valkey_unix_url):
     await store.close()
 
 
-async def test_settled_requests_appear_as_samples_to_the_last_nano_dollar(world):
-    store, limiter, connection = world
-    await mark_all(connection, "g")
-    for number, org in enumerate(("acme", "acme", "globex")):
-        held = admission(f"r{number}", org)
-        await limiter.admit(held)
-        await limiter.settle(
-            held,
-            Actual(
-                cost_nano_usd=41 + number,
-                prompt_tokens=10,
-                completion_tokens=5,
-                cached_tokens=4,
-                reasoning_tokens=2,
-                outcome="success",
-                usage_source="upstream",
-                event=held.event,
-            ),
-        )
-
-    totals = await store.totals(["acme", "globex", "nobody"])
-
-    acme, globex = ("acme", "acme-prod", "chat"), ("globex", "globex-prod", "chat")
-    assert totals.values[metrics.SPEND] == {acme: 83, globex: 43}
-    assert totals.values[metrics.REQUESTS] == {(*acme, "success"): 2, (*globex, "success"): 1}
-    assert totals.values[metrics.TOKENS][*acme, "prompt"] == 20
-    assert totals.values[metrics.CACHED_TOKENS][globex] == 4
-    assert totals.values[metrics.USAGE_SOURCE] == {("upstream",): 3}
-    assert totals.lag_events == 3
-
-
 async def test_the_lag_is_the_age_of_the_oldest_entry_that_no_ledger_has_taken(world):
     store, _, connection = world
     await mark_all(connection, "g")
@@ -86,17 +55,17 @@ async def test_the_lag_is_the_age_of_the_oldest_entry_that_no_ledger_has_taken(w
     for partition, age_ms in ((3, 60_000), (60, 7_000_000), (61, 1)):
         await connection.command(b"XADD", partition_keys(partition).events, b"%d-0" % (now_ms - age_ms), b"event", b"{}")
 
-    totals = await store.totals([])
+    lag = await store.lag()
 
-    assert totals.lag_events == 3
-    assert 7_000_000 <= totals.lag_ms < 7_060_000
+    assert lag.events == 3
+    assert 7_000_000 <= lag.ms < 7_060_000
 
 
 async def test_nothing_waiting_is_no_lag(world):
     store, _, connection = world
     await mark_all(connection, "g")
 
-    assert (await store.totals([])).lag_ms == 0
+    assert await store.lag() == Lag(events=0, ms=0)
 
 
 async def test_an_expired_hold_is_swept_and_counted_once(world):
@@ -109,10 +78,9 @@ async def test_an_expired_hold_is_swept_and_counted_once(world):
         swept = await store.sweep()
     await store.sweep()
 
-    totals = await store.totals(["acme"])
-    assert totals.values[metrics.HOLDS_EXPIRED] == {(): 1}
-    assert totals.values[metrics.REQUESTS] == {("acme", "acme-prod", "chat", "expired"): 1}
-    assert totals.values[metrics.SPEND] == {("acme", "acme-prod", "chat"): 30}, "the floor: its input was probably sent"
+    [reading] = await store.windows("acme", (WEEK,))
+    assert (reading.spent_nano_usd, reading.held_nano_usd) == (30, 0), "the floor: its input was probably sent"
+    assert (await store.lag()).events == 1
 
 
 async def test_windows_show_spend_and_holds(world):

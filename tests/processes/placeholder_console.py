@@ -29,7 +29,7 @@ class EmptyStore:
 
 
 async def build(_role, settings):
-    store, holder = EmptyStore(), config_holder(settings)
+    store, holder = EmptyStore(), config_holder(settings, forwards=False, sends_webhooks=False)
     parts = (Part(store=store, probes=(store_probe(store, needs_data=True),)), status_part(settings))
     return console_of(parts, settings=settings, holder=holder, config=lambda: holder.current)
 

@@ -92,8 +92,9 @@ class Stack:
     def window(self, org: str = "acme", key: str = "org:spend_7d") -> dict[str, int]:
         return window_in(self.store, org, key)
 
-    def totals(self, org: str = "acme") -> dict[str, int]:
-        return {name.decode(): int(value) for name, value in self.store.hgetall(org_keys(org).totals).items()}
+    def lifetime_totals(self) -> list[dict[str, Any]]:
+        """The rows of the SQL ledger."""
+        return rows_of(self.data_dir / "ledger.db", "SELECT * FROM lifetime_totals")
 
     def get(self, path: str) -> tuple[int, str]:
         """From the console."""
@@ -128,17 +129,21 @@ def events_in(store: redis.Redis) -> list[dict[str, Any]]:
 
 def entries_in(ledger: Path) -> list[dict[str, Any]]:
     """What the limiter told, as the SQL ledger keeps it, in the shape of `events_in`; its own corrections are left out."""
-    connection = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=20)
-    connection.row_factory = sqlite3.Row
-    try:
-        rows = connection.execute("SELECT * FROM entries WHERE kind NOT IN ('reversed', 'repriced') ORDER BY event_id, sequence")
-        found = [dict(row) for row in rows]
-    finally:
-        connection.close()
+    found = rows_of(ledger, "SELECT * FROM entries WHERE kind NOT IN ('reversed', 'repriced') ORDER BY event_id, sequence")
     return [
         {name: row[name] for name in row if name not in _WORDS} | {name: row[name] for name in _TOKENS} | _words(row)
         for row in found
     ]
+
+
+def rows_of(ledger: Path, query: str) -> list[dict[str, Any]]:
+    """Of a SQLite ledger."""
+    connection = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=20)
+    connection.row_factory = sqlite3.Row
+    try:
+        return [dict(row) for row in connection.execute(query)]
+    finally:
+        connection.close()
 
 
 def _words(row: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 from prometheus_client.parser import text_string_to_metric_families
-from stack import Stack
+from stack import Stack, eventually
 
 from proxy.simulator.ledger import Served
 
@@ -120,19 +120,14 @@ def sums_of_events(events: Iterable[dict[str, Any]]) -> dict[Exchange, Counter[s
 
 
 def sums_of_totals(stack: Stack) -> dict[Exchange, Counter[str]]:
-    """From the limiter's totals hashes."""
-    names = {"prompt_tokens": "prompt", "completion_tokens": "completion", "cost_nano_usd": "nano_usd"}
+    """From the ledger's lifetime totals; refused requests are left out, since they are no events."""
+    names = {"requests": "requests", "prompt_tokens": "prompt", "completion_tokens": "completion", "cost_nano_usd": "nano_usd"}
     found: dict[Exchange, Counter[str]] = {}
-    for org in sorted(set(ORG_OF.values())):
-        for field, amount in stack.totals(org).items():
-            credential, capability, name = field.split("|")
-            sums = found.setdefault((org, credential, capability), Counter())
-            if name.startswith("requests."):
-                sums["requests"] += amount
-            elif name in names:
-                sums[names[name]] += amount
-            elif name.startswith("credited_"):
-                sums[{"credited_nano_usd": "nano_usd"}.get(name, name.removeprefix("credited_").removesuffix("_tokens"))] -= amount
+    for row in stack.lifetime_totals():
+        if row["outcome"] != "refused":
+            sums = found.setdefault((row["org"], row["credential"], row["capability"]), Counter())
+            for column, name in names.items():
+                sums[name] += row[column] - row.get(f"credited_{column}", 0)
     return found
 
 
@@ -165,8 +160,9 @@ def sums_of_metrics(text: str) -> dict[Exchange, Counter[str]]:
     return {exchange: sums for exchange, sums in found.items() if any(sums.values())}
 
 
-def assert_all_sums_agree(stack: Stack, events: list[dict[str, Any]]) -> None:
-    """Ledger stream == totals == windows == /metrics, of every organization, credential and capability; and nothing is held."""
+async def assert_all_sums_agree(stack: Stack, events: list[dict[str, Any]]) -> None:
+    """Events == totals == windows == /metrics, of every organization, credential and capability; and nothing is held."""
+    await eventually(lambda: not stack.waiting(), "the ledger has everything")
     by_event = sums_of_events(events)
     assert by_event == sums_of_totals(stack)
     status, text = stack.get("/metrics")

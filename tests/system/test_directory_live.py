@@ -109,9 +109,7 @@ async def test_metrics_know_organizations_of_the_database(tmp_path: Path) -> Non
 
         def is_shown() -> bool:
             _, text = stack.get("/metrics")
-            return 'tallygate_requests_total{capability="chat",credential="live-prod",org="live"' in text.replace(", ", ",") or (
-                'credential="live-prod"' in text and 'org="live"' in text
-            )
+            return 'tallygate_requests_total{capability="chat",credential="live-prod",org="live",outcome="success"}' in text
 
         await eventually(is_shown, "the metrics show the organization")
         _, text = stack.get("/metrics")

@@ -63,7 +63,7 @@ async def test_a_worker_killed_in_any_phase_leaves_a_true_account(tmp_path: Path
         await eventually(lambda: len(stack.workers()) == 1, "the worker is replaced")
         assert (await ask(session, stack, "acme-prod", chat())).is_whole
         await eventually(lambda: len(stack.events()) == 2 + len(phases), "and serves")
-        assert_all_sums_agree(stack, stack.events())
+        await assert_all_sums_agree(stack, stack.events())
 
 
 async def test_a_stream_outlives_its_lease_while_its_worker_lives_and_the_console_does_not(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ async def test_a_stream_outlives_its_lease_while_its_worker_lives_and_the_consol
         await worker_of_another
         await eventually(lambda: stack.window("globex")["held"] == 0, "the restarted console sweeps")
         await eventually(lambda: stack.get("/readyz")[0] == 200, "the workers are replaced")
-        assert_all_sums_agree(stack, stack.events())
+        await assert_all_sums_agree(stack, stack.events())
 
 
 async def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
@@ -110,5 +110,5 @@ async def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
         events = events_by_id(stack)
         assert {one.request_id for one in seen} <= set(events)
         assert all(int(events[one.request_id]["_cost_nano_usd"]) > 0 for one in seen)
-        assert_all_sums_agree(stack, stack.events())
+        await assert_all_sums_agree(stack, stack.events())
         assert (await ask(session, stack, "acme-prod", chat())).is_whole

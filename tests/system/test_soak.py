@@ -85,6 +85,7 @@ async def test_nothing_grows_under_mixed_traffic(tmp_path: Path) -> None:
         await traffic(stack, random, requests=WARM_REQUESTS)
         growth = Growth(stack)
         await eventually(lambda: stack.ledger.totals.open == 0, "the warm-up is over")
+        await eventually(lambda: not stack.waiting(), "the ledger has it")
         before = growth.settled()
         soak = asyncio.ensure_future(traffic(stack, random, seconds=SECONDS))
         while not soak.done():
@@ -93,6 +94,7 @@ async def test_nothing_grows_under_mixed_traffic(tmp_path: Path) -> None:
         sent = await soak
         await eventually(lambda: stack.ledger.totals.open == 0, "the soak is over")
         await eventually(lambda: all(stack.window(org)["held"] == 0 for org in ("acme", "globex")), "all is settled")
+        await eventually(lambda: not stack.waiting(), "the ledger has it")
 
         keys, series, descriptors = growth.settled()
         assert sent > 20 * SECONDS
@@ -106,4 +108,4 @@ async def test_nothing_grows_under_mixed_traffic(tmp_path: Path) -> None:
         open_requests = samples(stack.get("/metrics")[1])["tallygate_open_requests", ()]
         assert open_requests == 0
         assert all(worker.status() != psutil.STATUS_ZOMBIE for worker in stack.workers())
-        assert_all_sums_agree(stack, stack.events())
+        await assert_all_sums_agree(stack, stack.events())

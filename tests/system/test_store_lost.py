@@ -75,7 +75,7 @@ async def test_a_killed_store_comes_back_with_everything(tmp_path: Path) -> None
         assert {one.status for one in seen} <= {200, 503}
         assert all("limiter_unavailable" in one.text for one in seen if one.status == 503)
         assert_nothing_complete_is_lost(stack, events, seen)
-        assert_all_sums_agree(stack, events)
+        await assert_all_sums_agree(stack, events)
 
 
 async def test_without_a_store_money_is_closed_and_rates_are_shared_out(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ async def test_without_a_store_money_is_closed_and_rates_are_shared_out(tmp_path
             assert (again.status, again.is_whole) == (200, True)
             events = stack.events()
             assert_nothing_complete_is_lost(stack, events, [*seen, *admitted, again])
-            assert_all_sums_agree(stack, events)
+            await assert_all_sums_agree(stack, events)
             assert {event["_kind"] for event in events if event["org"] == "big"} == {"unheld"}
 
 

@@ -52,7 +52,7 @@ async def test_five_sums_are_one(tmp_path: Path) -> None:
         await eventually(lambda: stack.ledger.totals.open == 0 and len(stack.events()) == len(calls), "all exchanges end")
         events = stack.events()
 
-        assert_all_sums_agree(stack, events)
+        await assert_all_sums_agree(stack, events)
         assert len(stack.ledger.records) == len(calls)
         by_id = {event["event_id"]: event for event in events}
         for (name, source, _), seen in zip(calls, outcomes, strict=True):

@@ -30,7 +30,8 @@ def readings(**changes):
             {(metrics.REFUSED.name, (*ACME, "requests_per_1m")): (5,), (metrics.OVERHEAD_SECONDS.name, ()): OVERHEAD_CELLS},
         ],
         "totals": {
-            metrics.REQUESTS: {(*ACME, "success"): 10},
+            **{metric: {} for metric in metrics.LEDGER_TOTALS},
+            metrics.REQUESTS: {(*ACME, "success"): 10, (*ACME, "refused"): 9},
             metrics.TOKENS: {(*ACME, "prompt"): 123, (*ACME, "completion"): 2**53 - 1},
             metrics.SPEND: {ACME: 1_000_000_001},
             metrics.USAGE_SOURCE: {("upstream",): 10},
@@ -49,6 +50,8 @@ def readings(**changes):
                 resumes_at_ms=1_700_000_000_250,
             )
         ],
+        "is_incomplete": False,
+        "organizations_skipped": 0,
         "lag_events": 4,
         "lag_ms": 1_500,
         "database_up": True,
@@ -70,11 +73,11 @@ def value(given, name, **labels):
     return samples(given)[name, tuple(sorted(labels.items()))]
 
 
-def test_refusals_are_summed_over_workers_and_are_requests_too():
+def test_refusals_are_summed_over_workers_and_those_of_the_ledger_are_requests():
     names = {"org": "acme", "credential": "acme-prod", "capability": "chat"}
 
     assert value(readings(), "tallygate_refused_total", **names, limit="requests_per_1m") == 7
-    assert value(readings(), "tallygate_requests_total", **names, outcome="refused") == 8
+    assert value(readings(), "tallygate_requests_total", **names, outcome="refused") == 9
     assert value(readings(), "tallygate_requests_total", **names, outcome="success") == 10
 
 
@@ -102,11 +105,14 @@ def test_histograms_accumulate_over_buckets_and_workers():
 
 
 def test_a_store_that_does_not_answer_leaves_its_families_out_and_says_so():
-    given = samples(readings(totals=None, windows=(), lag_events=None))
+    given = samples(readings(is_incomplete=True, totals=None, windows=(), lag_events=None))
 
     assert given["tallygate_scrape_incomplete", ()] == 1
     assert not [
-        key for key in given if key[0] in {"tallygate_tokens_total", "tallygate_spend_usd_total", "tallygate_spend_window_usd"}
+        key
+        for key in given
+        if key[0]
+        in {"tallygate_requests_total", "tallygate_tokens_total", "tallygate_spend_usd_total", "tallygate_spend_window_usd"}
     ]
     assert given[
         "tallygate_refused_total", (("capability", "chat"), ("credential", "acme-prod"), ("limit", "spend_7d"), ("org", "acme"))
