@@ -179,7 +179,7 @@ def _waits() -> list[Panel]:
 
 def _failures() -> list[Panel]:
     def counted(title: str, description: str, series: str, by: str) -> Panel:
-        query = over_time(or_zero(queries.local_bars_by(by, series)), f"{{{{{by}}}}}", step=_STEP)
+        query = over_time(or_zero(queries.local_bars_by(by, series), by), f"{{{{{by}}}}}", step=_STEP)
         return bars(title, f"{description} Exact for each bar.", query, step=_STEP).no_value(_NONE)
 
     return [
@@ -223,7 +223,11 @@ def _limiter() -> list[Panel]:
         bars(
             "Calls without an answer",
             "By operation. Exact for each bar.",
-            over_time(or_zero(queries.local_bars_by("operation", "tallygate_limiter_errors_total")), "{{operation}}", step=_STEP),
+            over_time(
+                or_zero(queries.local_bars_by("operation", "tallygate_limiter_errors_total"), "operation"),
+                "{{operation}}",
+                step=_STEP,
+            ),
             step=_STEP,
         ).no_value(_NONE),
     ]
@@ -327,7 +331,7 @@ def _ledger() -> list[Panel]:
         lines(
             "Webhook deliveries per second",
             f"By how they ended. {_RATE}",
-            over_time(or_zero(rate_by("result", "tallygate_webhook_deliveries_total")), "{{result}}"),
+            over_time(or_zero(rate_by("result", "tallygate_webhook_deliveries_total"), "result"), "{{result}}"),
             unit=look.PER_SECOND,
             no_value="No webhooks",
         ),
@@ -353,7 +357,9 @@ def _sources() -> list[Panel]:
         bars(
             "Models without a price",
             "Requests by what the plan does about them: refuse, price_as another model, or unpriced. Exact for each bar.",
-            over_time(or_zero(queries.local_bars_by("policy", "tallygate_unknown_models_total")), "{{policy}}", step=_STEP),
+            over_time(
+                or_zero(queries.local_bars_by("policy", "tallygate_unknown_models_total"), "policy"), "{{policy}}", step=_STEP
+            ),
             step=_STEP,
         ).no_value(_NONE),
     ]
@@ -390,7 +396,7 @@ def _targets() -> list[Panel]:
         bars(
             "Configuration reloads",
             "By worker: applied, or rejected and the old one kept. Exact for each bar.",
-            over_time(or_zero(reloads), "{{result}}", step=_STEP),
+            over_time(or_zero(reloads, "result"), "{{result}}", step=_STEP),
             step=_STEP,
         ).no_value(_NONE),
         columns(

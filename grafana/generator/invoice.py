@@ -68,7 +68,7 @@ def _figures() -> list[Panel]:
         number("Prompt tokens", f"Cached ones included. {_SAME}", ledger_sql.figure("prompt_tokens")),
         number("Completion tokens", f"Reasoning included. {_SAME}", ledger_sql.figure("completion_tokens")),
         number(
-            "Corrections",
+            "Corrections in it",
             "What entries that were made later added or took back.",
             ledger_sql.figure("cost_nano_usd", only_corrections=True),
             look.USD,

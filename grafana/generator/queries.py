@@ -78,9 +78,10 @@ def local_bars_by(by: str, series: str) -> str:
     return f"{_sum(by)} (clamp_min({_difference(_ended(_last, series), _last(series))}, 0))"
 
 
-def or_zero(expression: str) -> str:
-    """What counts faults is 0, not absent, as long as there are none."""
-    return f"{expression} or vector(0)"
+def or_zero(expression: str, by: str = "") -> str:
+    """What counts faults is 0, not absent, as long as there are none. by: the label that names a line."""
+    zero = f'label_replace(vector(0), "{by}", "none", "", "")' if by else "vector(0)"
+    return f"{expression} or on () {zero}"
 
 
 def top(count: str, expression: str) -> str:

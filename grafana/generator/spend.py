@@ -26,17 +26,17 @@ _WARNINGS: Final = select("tallygate_spend_warnings_total", _ORG)
 _EXACT: Final = "Exact to the nano-dollar."
 _NO_LIMIT: Final = "No organization with a spend limit"
 _WORDS: Final = """
-**Spend** is what was settled within the window of an organization's first spend limit, as it is enforced now: by default the
+**Spend** is what was settled within the window of an organization's first spend limit, as enforced now: by default the
 trailing 7 days, in steps of 5 minutes; older spend leaves by itself. **Held** is the worst case of requests that are still
-open: it counts against the limit until they end, then only what they really cost. A request is refused when spend + held + its own worst
-case would pass the limit; access **pauses** until enough has left the window, which is the instant under **Resumes at**. A smaller
-request may still pass.
+open: it counts against the limit until they end, then only what they really cost. A request is refused when spend + held +
+its own worst case would pass the limit; access **pauses** until enough has left the window, which is the instant under
+**Resumes at**. A smaller request may still pass.
 
 **Time to the limit** is how long the rest lasts at the last hour's rate if nothing left the window. Colours change at 80 %, 95 %
 and 100 % of a limit, where warnings are sent too.
 
 *Plans*: `pay_as_you_go` has a rolling 7-day limit of at most 100 USD; `enterprise` has none unless one is set, and then appears
-only under costs; `free` cannot spend. Days, weeks and months of the costs are those of your browser: invoices are under **Invoice**.
+only under costs; `free` cannot spend. Days, weeks and months are those of your browser: invoices are under **Invoice**.
 """
 
 
@@ -109,7 +109,8 @@ def _limits() -> Panel:
     }
     panel = columns(
         "Organizations nearest to their limits",
-        "Of organizations with a spend limit, those that have used the most of it. Spend and held are read from the limiter at each "
+        "Of organizations with a spend limit, those that have used the most of it. Spend and held are read from the limiter at "
+        "each "
         "scrape; time to the limit is empty where nothing was spent in the last hour.",
         {name: column(f"({number}) and on (org) {leaders}") for name, number in numbers.items()},
         labels={"org": "Organization"},
