@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 from aiohttp import web
-from conftest import Post
 from notice_values import PAUSED, a_notice
+from post import Post
 from receiver import KEY, Receiver, running_receiver
 
 from proxy.config.webhook_endpoint import WebhookEndpoint
