@@ -1,0 +1,148 @@
+"""The shared counters: what the ledger's lifetime totals come to under the labels of each family."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+
+from proxy.console import ledger_totals
+from proxy.console.ledger_totals import LedgerTotals
+from proxy.domain.token_counts import UsageSource
+from proxy.ledger.database import Database, LedgerUnavailableError, open_database
+from proxy.ledger.lifetime_queries import ORGS_AT_ONCE
+from proxy.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_TOTALS
+from proxy.telemetry import metrics
+from proxy.telemetry.exposition import Readings, render
+
+CHAT = ("acme", "acme-prod", "chat")
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    opened = open_database("", tmp_path)
+    await opened.migrate()
+    yield opened
+    await opened.close()
+
+
+async def put(database: Database, *rows: tuple[tuple[str, str, str], str, str, str, dict[str, int]]) -> None:
+    """(organization, credential, capability), model, outcome, usage source, amounts that are not 0."""
+    values = [
+        {
+            **dict(zip(("org", "credential", "capability"), exchange, strict=True)),
+            "model": model,
+            "outcome": outcome,
+            "usage_source": source,
+            **(dict.fromkeys(LIFETIME_AMOUNTS, 0) | amounts),
+        }
+        for exchange, model, outcome, source, amounts in rows
+    ]
+    async with database.write() as connection:
+        await connection.execute(insert(LIFETIME_TOTALS), values)
+
+
+async def test_each_family_adds_up_over_the_labels_that_it_does_not_have(database: Database) -> None:
+    served = {"requests": 2, "prompt_tokens": 30, "completion_tokens": 4, "cached_tokens": 20, "cost_nano_usd": 50}
+    credited = {"requests": 1, "prompt_tokens": 1, "credited_prompt_tokens": 5, "credited_cost_nano_usd": 9, "late_settlements": 1}
+    await put(
+        database,
+        (CHAT, "gpt-4o", "success", "upstream", served),
+        (CHAT, "other", "success", "counted", credited),
+        (CHAT, "gpt-4o", "truncated", "counted", {"requests": 4, "overruns": 2, "reasoning_tokens": 3}),
+        (CHAT, "", "refused", "", {"requests": 7}),
+        (("globex", "globex-1", "search"), "gpt-4o", "expired", "checkpoint", {"requests": 1, "expired_holds": 1}),
+    )
+
+    values = (await LedgerTotals(database).read(["acme", "globex"])).values
+
+    assert values[metrics.REQUESTS] == {
+        (*CHAT, "success"): 3,
+        (*CHAT, "truncated"): 4,
+        (*CHAT, "refused"): 7,
+        ("globex", "globex-1", "search", "expired"): 1,
+    }
+    assert values[metrics.TOKENS] == {(*CHAT, "prompt"): 31, (*CHAT, "completion"): 4}
+    assert values[metrics.CACHED_TOKENS] == {CHAT: 20}
+    assert values[metrics.REASONING_TOKENS] == {CHAT: 3}
+    assert values[metrics.SPEND] == {CHAT: 50}
+    assert values[metrics.SPEND_CREDITED] == {CHAT: 9}
+    assert values[metrics.TOKENS_CREDITED] == {(*CHAT, "prompt"): 5}
+    assert values[metrics.MODEL_REQUESTS] == {("acme", "gpt-4o"): 6, ("acme", "other"): 1, ("globex", "gpt-4o"): 1}
+    assert values[metrics.MODEL_TOKENS] == {
+        ("acme", "gpt-4o", "prompt"): 30,
+        ("acme", "gpt-4o", "completion"): 4,
+        ("acme", "other", "prompt"): 1,
+    }
+    assert values[metrics.MODEL_SPEND] == {("acme", "gpt-4o"): 50}
+    assert values[metrics.MODEL_SPEND_CREDITED] == {("acme", "other"): 9}
+    assert values[metrics.USAGE_SOURCE] == {("upstream",): 2, ("counted",): 5, ("checkpoint",): 1, ("estimated",): 0, ("none",): 0}
+    assert values[metrics.ODD_SETTLEMENTS] == {("overrun",): 2, ("late",): 1, ("unheld",): 0}
+    assert values[metrics.HOLDS_EXPIRED] == {(): 1}
+    assert set(values) == set(metrics.LEDGER_TOTALS)
+
+
+async def test_an_empty_ledger_has_counters_without_labels_only(database: Database) -> None:
+    values = (await LedgerTotals(database).read(["acme"])).values
+
+    assert {metric for metric, series in values.items() if series} == {
+        metrics.USAGE_SOURCE,
+        metrics.ODD_SETTLEMENTS,
+        metrics.HOLDS_EXPIRED,
+    }
+    assert len(values[metrics.USAGE_SOURCE]) == len(UsageSource)
+
+
+async def test_series_of_organizations_that_left_end_and_what_has_no_label_goes_on(database: Database) -> None:
+    gone = ("gone", "gone-prod", "chat")
+    await put(
+        database,
+        (CHAT, "gpt-4o", "success", "upstream", {"requests": 1}),
+        (gone, "gpt-4o", "success", "upstream", {"requests": 5}),
+        (("other", "other", "chat"), "", "refused", "", {"requests": 3}),
+    )
+
+    values = (await LedgerTotals(database).read(["acme"])).values
+
+    assert values[metrics.REQUESTS] == {(*CHAT, "success"): 1, ("other", "other", "chat", "refused"): 3}
+    assert values[metrics.USAGE_SOURCE][("upstream",)] == 6
+
+
+async def test_past_the_bound_whole_organizations_are_left_out_and_counted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orgs = [f"org-{number:04}" for number in range(3 * ORGS_AT_ONCE)]
+    await put(database, *((((org, f"{org}-1", "chat"), "gpt-4o", "success", "upstream", {"requests": 1})) for org in orgs))
+    everything = await LedgerTotals(database).read(orgs)
+    monkeypatch.setattr(ledger_totals, "ROWS_MAX", 3 * (2 * ORGS_AT_ONCE - 1))  # an organization has a row of each kind
+
+    bounded = await LedgerTotals(database).read(orgs)
+
+    assert (len(everything.values[metrics.REQUESTS]), everything.organizations_skipped) == (3 * ORGS_AT_ONCE, 0)
+    shown = 2 * ORGS_AT_ONCE - 1  # the first part has `other`, too
+    assert (len(bounded.values[metrics.REQUESTS]), bounded.organizations_skipped) == (shown, len(orgs) - shown)
+    assert len(bounded.values[metrics.MODEL_REQUESTS]) == shown
+
+
+async def test_a_database_that_hangs_is_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    totals = LedgerTotals(database)
+    monkeypatch.setattr(ledger_totals, "READ_SECONDS", 0.0)
+
+    with pytest.raises(LedgerUnavailableError):
+        await totals.read(["acme"])
+
+    monkeypatch.undo()
+    assert (await totals.read(["acme"])).organizations_skipped == 0, "the next scrape is answered again"
+
+
+async def test_scrapes_at_once_see_the_same(database: Database) -> None:
+    await put(database, (CHAT, "gpt-4o", "success", "upstream", {"requests": 2, "cost_nano_usd": 3}))
+    consoles = [LedgerTotals(database) for _ in range(2)]
+
+    seen = await asyncio.gather(*(console.read(["acme"]) for console in consoles for _ in range(5)))
+
+    texts = {
+        render(Readings(version="1", config_version="c", workers=(), counted=(), totals=one.values), accept="")[1] for one in seen
+    }
+    assert len(texts) == 1
