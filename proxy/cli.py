@@ -5,12 +5,9 @@ import os
 import re
 import secrets
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import click
 from pydantic import SecretStr
@@ -26,16 +23,14 @@ from proxy.commands.export import export
 from proxy.commands.invoice import invoice
 from proxy.commands.orgs import orgs
 from proxy.commands.reprice import reprice
+from proxy.commands.serving import console, gateway, ledger, serve
+from proxy.commands.settings_options import friendly, with_settings
 from proxy.commands.tokens import tokens
 from proxy.commands.usage import usage
 from proxy.commands.webhooks import webhooks
-from proxy.config.settings import Settings, flag_name, load_settings, misspelt_variables, variable_name
-from proxy.domain.errors import ConfigError, StoreError
+from proxy.config.settings import Settings, load_settings, misspelt_variables
+from proxy.domain.errors import StoreError
 
-if TYPE_CHECKING:
-    from proxy.processes.serve import Serving
-
-EX_CONFIG: Final = 78
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)  # as in organizations.yaml
 _ANY_UPSTREAM: Final = "http://upstream.invalid"
 _HELP: Final = """A metering gateway for AI APIs: exact token counts, limits that hold, Prometheus metrics.
@@ -51,65 +46,11 @@ Put it in front of your AI API, then point your SDK's base URL at http://127.0.0
 
 Settings are flags of `serve`, TALLYGATE_* variables, or lines of a .env file, in this order of precedence.
 """
-_SERVE_HELP: Final = """Run the gateway: workers on one port, the console, and an embedded Valkey if no Redis is given.
-
-\b
-SIGTERM, Ctrl-C   stop accepting, finish open requests, settle, end (twice: end now)
-SIGHUP            reload the configuration
-\b
-Exit codes: 0 ended as asked, 1 could not start, 3 open requests were cut off, 78 the configuration is wrong.
-
-Each flag is also the variable TALLYGATE_<NAME>; a secret may lie in a file named by TALLYGATE_<NAME>_FILE.
-"""
 
 
 @click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
     """Entry point of the `tallygate` script."""
-
-
-def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """A flag for each field of Settings, so that no setting can be without its twin."""
-    for name, field in reversed(Settings.model_fields.items()):
-        default = field.get_default()
-        shown = "" if not str(default) or default is None or hasattr(default, "get_secret_value") else f"  [default: {default}]"
-        command = click.option(
-            flag_name(name),
-            name,
-            envvar=None,
-            metavar=_metavar(field.annotation),
-            help=f"{field.description}{shown}",
-        )(command)
-    return command
-
-
-def _metavar(annotation: Any) -> str:
-    if annotation is int:
-        return "N"
-    return "PATH" if annotation in {Path, Path | None} else "TEXT"
-
-
-@main.command(help=_SERVE_HELP, short_help="Run the gateway, its console, and an embedded Valkey if no Redis is given.")
-@_with_settings
-def serve(**flags: str | None) -> None:
-    """Run until a signal ends it."""
-    from proxy.app.role import Role
-    from proxy.processes.data_directory import DirectoryInUseError
-    from proxy.processes.listener import ListenError
-    from proxy.processes.serve import serve as serve_settings
-    from proxy.telemetry.log import start_logging
-
-    with _friendly():
-        settings = load_settings(flags)
-        _refuse_unusable_config(settings)
-        for warning in misspelt_variables(os.environ):
-            _errors().print(f"[yellow]warning:[/] {escape(warning)}")
-        start_logging(process="supervisor", level=settings.log_level, clock=time.monotonic)
-        try:
-            code = serve_settings(Role.SERVE, settings, flags, on_ready=_show_serving)
-        except (DirectoryInUseError, ListenError) as error:
-            raise click.ClickException(str(error)) from error
-    sys.exit(code)
 
 
 @main.command(short_help="Print every problem of the configuration, with file and line.")
@@ -120,7 +61,7 @@ def check(config_dir: Path | None) -> None:
     """Check settings and configuration; print every problem with its file and line. Exit code 1 if there is one."""
     from proxy.app.configuration import config_problems
 
-    with _friendly():
+    with friendly():
         settings = load_settings({"config_dir": config_dir})
         has_upstream = bool(settings.upstream_url)
         if not has_upstream:  # where files are checked, the address is often not known
@@ -157,12 +98,12 @@ def new_key(client_id: str) -> None:
 
 
 @main.command(short_help="Examine versions, configuration, Redis and upstreams.")
-@_with_settings
+@with_settings(Settings.model_fields)
 def doctor(**flags: str | None) -> None:
     """Look at everything that serving needs: versions, configuration, Redis, upstream. Exit code 1 if something is wrong."""
     from proxy.doctor import examine
 
-    with _friendly():
+    with friendly():
         findings = examine(load_settings(flags))
     table = Table("", "Check", "Finding", box=None, pad_edge=False)
     for finding in findings:
@@ -178,7 +119,7 @@ def limiter() -> None:
 
 @limiter.command("reopen", short_help="Admit spending again after the store has lost its data.")
 @click.option("--accept-loss", is_flag=True, help="Forget what was spent before: spend limits begin at zero.")
-@_with_settings
+@with_settings(Settings.model_fields)
 def reopen(*, accept_loss: bool, **flags: str | None) -> None:
     """Admit spending again after the store has lost its data.
 
@@ -187,7 +128,7 @@ def reopen(*, accept_loss: bool, **flags: str | None) -> None:
     """
     from proxy.app.stores import lost_partitions, reopen_limiter
 
-    with _friendly():
+    with friendly():
         settings = _with_running_store(load_settings(flags))
         try:
             if accept_loss:
@@ -239,6 +180,10 @@ def show_version() -> None:
     click.echo(f"tallygate {version('tallygate')}")
 
 
+main.add_command(serve)
+main.add_command(gateway)
+main.add_command(console)
+main.add_command(ledger)
 main.add_command(audit)
 main.add_command(export)
 main.add_command(invoice)
@@ -252,17 +197,6 @@ main.add_command(usage)
 main.add_command(webhooks)
 
 
-@contextmanager
-def _friendly() -> Iterator[None]:
-    """Configuration errors as lines, not as a traceback."""
-    try:
-        yield
-    except ConfigError as error:
-        for problem in error.problems:
-            _errors().print(f"[red]error:[/] {escape(problem)}", soft_wrap=True)
-        sys.exit(EX_CONFIG)
-
-
 def _with_running_store(settings: Settings) -> Settings:
     """The settings, with the address of the embedded store if none was given."""
     from proxy.processes.valkey import running_url
@@ -273,28 +207,6 @@ def _with_running_store(settings: Settings) -> Settings:
     if url is None:
         raise click.ClickException(f"no store runs on {settings.data_dir}: give --redis-url, or the --data-dir of a running serve")
     return settings.model_copy(update={"redis_url": SecretStr(url)})
-
-
-def _refuse_unusable_config(settings: Settings) -> None:
-    """Told here, in the terminal, rather than by a child's log."""
-    from proxy.app.configuration import config_problems
-
-    problems = config_problems(settings)
-    if problems:
-        raise ConfigError(problems)
-
-
-def _show_serving(serving: "Serving") -> None:
-    console = Console()
-    console.print(
-        f"[bold]tallygate[/] {version('tallygate')} serves with {serving.workers} worker{'s' if serving.workers > 1 else ''}"
-    )
-    console.print(f"  gateway   {serving.gateway_url}")
-    console.print(f"  metrics   {serving.console_url}/metrics")
-    store = "embedded Valkey" if serving.has_embedded_store else variable_name("redis_url")
-    console.print(f"  store     {store}, data in {escape(serving.data_dir)}", soft_wrap=True)
-    if serving.admin_token is not None:
-        console.print(f"  admin token, shown this once: [bold]{serving.admin_token}[/]", soft_wrap=True)
 
 
 def _errors() -> Console:

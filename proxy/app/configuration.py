@@ -11,8 +11,10 @@ from proxy.config.shipped import shipped_directory
 from proxy.dialects.registry import dialects
 
 
-def config_source(settings: Settings, environ: Mapping[str, str], *, sends_webhooks: bool = True) -> ConfigSource:
-    """Where this process reads its reviewed configuration. sends_webhooks: whether it needs their secrets, to sign."""
+def config_source(
+    settings: Settings, environ: Mapping[str, str], *, forwards: bool = True, sends_webhooks: bool = True
+) -> ConfigSource:
+    """Where this process reads its reviewed configuration. forwards, sends_webhooks: what it needs secrets for."""
     return ConfigSource(
         directory=settings.config_dir,
         shipped_dir=shipped_directory(),
@@ -20,19 +22,20 @@ def config_source(settings: Settings, environ: Mapping[str, str], *, sends_webho
         default_url=settings.upstream_url,
         default_api_key=settings.upstream_api_key.get_secret_value(),
         environ=environ,
+        forwards=forwards,
         sends_webhooks=sends_webhooks,
     )
 
 
-def config_holder(settings: Settings, *, sends_webhooks: bool = False) -> ConfigHolder:
+def config_holder(settings: Settings, *, forwards: bool = False, sends_webhooks: bool = False) -> ConfigHolder:
     """The configuration in force, read now. Raises ConfigError."""
-    source = config_source(settings, os.environ, sends_webhooks=sends_webhooks)
+    source = config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks)
     return ConfigHolder(source.load(), source.load)
 
 
-def config_problems(settings: Settings, *, sends_webhooks: bool = True) -> tuple[str, ...]:
+def config_problems(settings: Settings, *, forwards: bool = True, sends_webhooks: bool = True) -> tuple[str, ...]:
     """Every problem of the reviewed configuration, one "file:line: what, and the fix" each."""
-    source = config_source(settings, os.environ, sends_webhooks=sends_webhooks)
+    source = config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks)
     return check(
         source.directory,
         shipped_dir=source.shipped_dir,
@@ -40,5 +43,6 @@ def config_problems(settings: Settings, *, sends_webhooks: bool = True) -> tuple
         environ=source.environ,
         default_url=source.default_url,
         default_api_key=source.default_api_key,
+        forwards=source.forwards,
         sends_webhooks=source.sends_webhooks,
     )

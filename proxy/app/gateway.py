@@ -53,7 +53,7 @@ class WorkerGateway(Protocol):
 
 async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     """One worker's data plane. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
-    holder = config_holder(settings)
+    holder = config_holder(settings, forwards=True)
     store = await open_store(settings)
     database = await open_ledger(settings)
     directory = await read_directory(database, holder)

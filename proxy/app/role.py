@@ -22,6 +22,11 @@ class Role(StrEnum):
         return self in {Role.SERVE, Role.LEDGER}
 
     @property
+    def shares_stores(self) -> bool:
+        """Whether it is of no use without the others: then the stores must be named, and none is made here."""
+        return self is not Role.SERVE
+
+    @property
     def console_name(self) -> str:
         """How the process behind the console's port is called, in logs."""
         match self:

@@ -21,7 +21,6 @@ from proxy.config.settings import Settings, load_settings
 if TYPE_CHECKING:
     from proxy.ledger.directory.book import DirectoryBook
 
-_ANY_UPSTREAM: Final = "http://upstream.invalid"  # these commands forward nothing
 _WIDTH: Final = 240  # of lines that no terminal shows
 Options = dict[str, Any]
 
@@ -119,8 +118,6 @@ async def _open(settings: Settings) -> AsyncIterator["DirectoryBook"]:
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not settings.redis_url.get_secret_value():
         settings = settings.model_copy(update={"redis_url": SecretStr(running_url(settings.data_dir / "valkey") or "")})
-    if not settings.upstream_url:
-        settings = settings.model_copy(update={"upstream_url": _ANY_UPSTREAM})
     holder = config_holder(settings)
     database = await open_ledger(settings)
     try:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from proxy.ledger.database import Database
 
 EX_CONFIG: Final = 78
-_ANY_UPSTREAM: Final = "http://upstream.invalid"  # these commands forward nothing
 
 
 class ConfigProblems(click.ClickException):
@@ -55,8 +54,6 @@ async def open_session(flags: Mapping[str, Path | str | None]) -> AsyncIterator[
     settings = load_settings(flags)
     if not settings.database_url.get_secret_value() and not (settings.data_dir / "ledger.db").exists():
         raise click.ClickException(f"no ledger is kept in {settings.data_dir}: give the --data-dir of serve, or --database-url")
-    if not settings.upstream_url:
-        settings = settings.model_copy(update={"upstream_url": _ANY_UPSTREAM})
     holder = config_holder(settings)
     database = await open_ledger(settings)
     try:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from proxy.ledger.notices.deliveries import Delivery
     from proxy.webhooks.sender import Answer
 
-_ANY_UPSTREAM: Final = "http://upstream.invalid"  # these commands forward nothing
 _ENDPOINT_COLUMNS: Final = {
     "name": "Name",
     "url": "URL",
@@ -148,9 +146,7 @@ def _endpoints(config_dir: Path | None, *, reads_secrets: bool) -> "tuple[Webhoo
 
     with plain_errors():
         settings = load_settings({"config_dir": config_dir})
-        if not settings.upstream_url:
-            settings = settings.model_copy(update={"upstream_url": _ANY_UPSTREAM})
-        return replace(config_source(settings, os.environ), sends_webhooks=reads_secrets).load().webhooks
+        return config_source(settings, os.environ, forwards=False, sends_webhooks=reads_secrets).load().webhooks
 
 
 async def _send_trial(endpoint: "WebhookEndpoint") -> "Answer":

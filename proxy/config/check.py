@@ -15,6 +15,7 @@ def check(
     environ: Mapping[str, str],
     default_url: str = "",
     default_api_key: str = "",
+    forwards: bool = True,
     sends_webhooks: bool = True,
 ) -> tuple[str, ...]:
     """Every problem, one "file:line: what, and the fix" each; empty if the configuration can be used. Changes nothing."""
@@ -26,6 +27,7 @@ def check(
             environ=environ,
             default_url=default_url,
             default_api_key=default_api_key,
+            forwards=forwards,
             sends_webhooks=sends_webhooks,
         )
     except ConfigError as error:

@@ -38,6 +38,7 @@ class ConfigSource:
     default_url,      of the upstream called `default`, where upstreams.yaml names none
     default_api_key
     environ           variables that upstreams.yaml and webhooks.yaml may name
+    forwards          whether this process forwards requests: only then are secrets and the URL of upstreams read, and must be there
     sends_webhooks    whether this process signs them: only then are their secrets read, and must be there
     """
 
@@ -47,6 +48,7 @@ class ConfigSource:
     default_url: str = ""
     default_api_key: str = ""
     environ: Mapping[str, str]
+    forwards: bool = True
     sends_webhooks: bool = True
 
     def load(self) -> GatewayConfig:
@@ -57,6 +59,7 @@ class ConfigSource:
             default_url=self.default_url,
             default_api_key=self.default_api_key,
             environ=self.environ,
+            forwards=self.forwards,
             sends_webhooks=self.sends_webhooks,
         )
 
@@ -69,6 +72,7 @@ def load_config(
     environ: Mapping[str, str],
     default_url: str = "",
     default_api_key: str = "",
+    forwards: bool = True,
     sends_webhooks: bool = True,
 ) -> GatewayConfig:
     """The configuration of a directory; see ConfigSource. Raises ConfigError with every problem of every file."""
@@ -87,7 +91,9 @@ def load_config(
     placed_routes = read_routes(routes_document, known_dialects=known_dialects)
     capabilities = capabilities_of(placed_routes) | _shipped_capabilities(shipped_dir, known_dialects)
     plans = read_plans(plans_document)
-    upstreams = read_upstreams(upstreams_document, environ=environ, default_url=default_url, default_api_key=default_api_key)
+    upstreams = read_upstreams(
+        upstreams_document, environ=environ if forwards else None, default_url=default_url, default_api_key=default_api_key
+    )
     prices = read_prices(prices_document)
     report_unknown_upstreams(placed_routes, upstreams)
     _report_dangling(plans, capabilities, prices)

@@ -15,15 +15,18 @@ HEADERS: Final = ("auto", "authorization", "x-api-key", "x-goog-api-key")
 
 
 def read_upstreams(
-    document: Section, *, environ: Mapping[str, str], default_url: str, default_api_key: str
+    document: Section, *, environ: Mapping[str, str] | None, default_url: str, default_api_key: str
 ) -> Mapping[str, Upstream]:
-    """Upstreams by name. The one called `default` takes its URL and key from the process settings where the file names none."""
+    """Upstreams by name. The one called `default` takes its URL and key from the process settings where the file names none.
+
+    environ   None in processes that forward nothing: secrets are not read then, and neither they nor a URL need be there
+    """
     found = {}
     document.require("upstreams")
     for name, section in document.named_sections("upstreams"):
         is_default = name == DEFAULT_UPSTREAM
         base_url = section.parsed("base_url", http_url) or (default_url if is_default else "")
-        if not base_url and "base_url" not in section:
+        if not base_url and "base_url" not in section and environ is not None:
             fix = "set TALLYGATE_UPSTREAM_URL or write a base_url" if is_default else "write a base_url"
             section.place.problem(f"has no base_url: {fix}")
         fallback = UpstreamAuth()
@@ -35,7 +38,9 @@ def read_upstreams(
     return found
 
 
-def _read_upstream(section: Section, *, name: str, base_url: str, fallback: UpstreamAuth, environ: Mapping[str, str]) -> Upstream:
+def _read_upstream(
+    section: Section, *, name: str, base_url: str, fallback: UpstreamAuth, environ: Mapping[str, str] | None
+) -> Upstream:
     plain = Upstream(name=name, base_url=base_url)
 
     def timeout(key: str, default: int) -> int:
@@ -59,7 +64,7 @@ def _read_upstream(section: Section, *, name: str, base_url: str, fallback: Upst
     )
 
 
-def _read_auth(upstream: Section, environ: Mapping[str, str]) -> UpstreamAuth | None:
+def _read_auth(upstream: Section, environ: Mapping[str, str] | None) -> UpstreamAuth | None:
     section = upstream.section("auth")
     if section is None:
         return None
@@ -86,11 +91,16 @@ def _read_auth(upstream: Section, environ: Mapping[str, str]) -> UpstreamAuth | 
     return auth
 
 
-def read_secret(section: Section, name: str, environ: Mapping[str, str]) -> str:
-    """The value that `<name>_env` or `<name>_file` points at. "" with a problem where there is none; it is never shown."""
+def read_secret(section: Section, name: str, environ: Mapping[str, str] | None) -> str:
+    """The value that `<name>_env` or `<name>_file` points at. "" with a problem where there is none; it is never shown.
+
+    environ   None: it is not wanted, and "" without a problem
+    """
     variable, file = section.text(f"{name}_env"), section.text(f"{name}_file", chars_max=4096)
     if bool(variable) == bool(file):
         section.place.problem(f"must have exactly one of {name}_env (a variable's name) and {name}_file (a path)")
+        return ""
+    if environ is None:
         return ""
     if variable:
         value = environ.get(variable, "").strip()
