@@ -1,23 +1,20 @@
 """From readings to metric families, and to the text that Prometheus asks for. Pure: the readings are the caller's."""
 
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.core import Metric as Family
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.samples import Exemplar as OpenMetricsExemplar
-from prometheus_client.samples import Timestamp
+from typing import Any, Final
 
 from proxy.domain.money import NANO_PER_USD
 from proxy.telemetry import metrics
 from proxy.telemetry.count_file import Series
 from proxy.telemetry.exemplar import CELLS as EXEMPLAR_CELLS
 from proxy.telemetry.exemplar import Exemplar, read_exemplar
+from proxy.telemetry.metric_text import Family, HistogramReading, Labels, TextFormat, text_of
 from proxy.telemetry.metrics import Kind, Metric
 
-_NANO: Final = 1_000_000_000
+_GZIP: Final = 31  # window bits of zlib's compressobj for a gzip stream
+_GZIP_LEVEL: Final = 1  # which leaves a twentieth already; higher levels cost several times as much for little more
 _WORKER_FAMILIES: Final = (
     metrics.REFUSED,
     metrics.SHADOW_REFUSED,
@@ -36,8 +33,6 @@ _WORKER_FAMILIES: Final = (
     metrics.CONFIG_RELOADS,
 )
 _MONEY: Final = frozenset({metrics.SPEND, metrics.SPEND_CREDITED, metrics.MODEL_SPEND, metrics.MODEL_SPEND_CREDITED})
-
-Labels = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,88 +88,56 @@ class Readings:
 
 def families(readings: Readings) -> list[Family]:
     """Every family with a reading, in the order of declaration."""
-    counted = _merge(readings.counted)
-    made = [_from_cells(metric, counted.get(metric.name, {}), readings.counted) for metric in _WORKER_FAMILIES]
+    counted = _gathered(readings.counted)
+    made = [_summed(metric, counted[metric.name]) for metric in _WORKER_FAMILIES]
     made += [*_ledger(readings), *_windows(readings), *_processes(readings)]
-    by_name = {family.name: family for family in made}
-    return [by_name[name] for metric in metrics.METRICS if (name := metric.name.removesuffix("_total")) in by_name]
+    by_name = {family.metric.name: family for family in made}
+    return [by_name[metric.name] for metric in metrics.METRICS if metric.name in by_name]
 
 
-def render(readings: Readings, *, accept: str) -> tuple[str, bytes]:
-    """Content type and body: OpenMetrics where `accept` asks for it, else the text format."""
-    encode, content_type = choose_encoder(accept)
-    return content_type, encode(_Collected(families(readings)))
+def render(readings: Readings, *, accept: str, is_gzipped: bool = False) -> tuple[str, bytes]:
+    """Content type and body: OpenMetrics where `accept` asks for it, else the text format.
+
+    Thousands of organizations take seconds of CPU time: not for an event loop.
+    """
+    wanted = TextFormat.accepted(accept)
+    pieces = text_of(families(readings), wanted)
+    if not is_gzipped:
+        return wanted.value, "".join(pieces).encode()
+    packer = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP)
+    return wanted.value, b"".join([*(packer.compress(piece.encode()) for piece in pieces), packer.flush()])
 
 
-class _Collected:
-    """A collector that has already collected."""
-
-    def __init__(self, made: Iterable[Family]) -> None:
-        self._made = made
-
-    def collect(self) -> Iterable[Family]:
-        return self._made
-
-
-def _merge(counted: Sequence[Mapping[Series, tuple[int, ...]]]) -> dict[str, dict[Labels, tuple[int, ...]]]:
-    """Sums over the workers' slots. A series of another layout (an older version's buckets) is left out."""
-    metric_of = {metric.name: metric for metric in _WORKER_FAMILIES}
-    merged: dict[str, dict[Labels, tuple[int, ...]]] = {}
+def _gathered(counted: Sequence[Mapping[Series, tuple[int, ...]]]) -> dict[str, dict[Labels, list[tuple[int, ...]]]]:
+    """Cells of each family and series, slot by slot. A series of another layout (an older version's buckets) is left out."""
+    cells = {metric.name: metric.cells for metric in _WORKER_FAMILIES}
+    gathered: dict[str, dict[Labels, list[tuple[int, ...]]]] = {metric.name: {} for metric in _WORKER_FAMILIES}
     for series in counted:
         for (name, labels), values in series.items():
-            metric = metric_of.get(name)
-            if metric is not None and metric.cells == len(values):
-                of_metric = merged.setdefault(name, {})
-                before = of_metric.get(labels)
-                counts = values[: metric.count_cells]
-                of_metric[labels] = counts if before is None else tuple(map(sum, zip(before, counts, strict=True)))
-    return merged
+            if cells.get(name) == len(values):
+                gathered[name].setdefault(labels, []).append(values)
+    return gathered
 
 
-def _newest_exemplars(metric: Metric, counted: Sequence[Mapping[Series, tuple[int, ...]]]) -> dict[Labels, list[Exemplar | None]]:
-    """Of each series of a histogram and each of its buckets, the last that any worker noted."""
-    newest: dict[Labels, list[Exemplar | None]] = {}
-    for series in counted:
-        for (name, labels), values in series.items():
-            if name != metric.name or metric.cells != len(values):
-                continue
-            noted = [
-                read_exemplar(values[at : at + EXEMPLAR_CELLS]) for at in range(metric.count_cells, metric.cells, EXEMPLAR_CELLS)
-            ]
-            before = newest.get(labels, [None] * len(noted))
-            newest[labels] = [_newer(one, other) for one, other in zip(before, noted, strict=True)]
-    return newest
+def _summed(metric: Metric, series: Mapping[Labels, Sequence[tuple[int, ...]]]) -> Family:
+    if metric.kind is Kind.HISTOGRAM:
+        return Family(metric=metric, histograms={labels: _histogram(metric, slots) for labels, slots in sorted(series.items())})
+    return Family(metric=metric, numbers={labels: sum(cells[0] for cells in slots) for labels, slots in sorted(series.items())})
 
 
-def _newer(one: Exemplar | None, other: Exemplar | None) -> Exemplar | None:
-    if one is None or other is None:
-        return one or other
-    return one if one.at_ms >= other.at_ms else other
+def _histogram(metric: Metric, slots: Sequence[tuple[int, ...]]) -> HistogramReading:
+    """Counts add up; of each bucket's exemplars the newest is told."""
+    counts = metric.count_cells
+    *buckets, sum_nanos = map(sum, zip(*(cells[:counts] for cells in slots), strict=True))
+    exemplars = [
+        max(filter(None, (read_exemplar(cells[at : at + EXEMPLAR_CELLS]) for cells in slots)), key=_noted_at, default=None)
+        for at in range(counts, metric.cells, EXEMPLAR_CELLS)
+    ]
+    return HistogramReading(counts=buckets, sum_nanos=sum_nanos, exemplars=exemplars)
 
 
-def _from_cells(
-    metric: Metric, series: Mapping[Labels, tuple[int, ...]], counted: Sequence[Mapping[Series, tuple[int, ...]]]
-) -> Family:
-    family: Any = _family(metric)
-    exemplars = _newest_exemplars(metric, counted) if metric.kind is Kind.HISTOGRAM else {}
-    for labels, values in sorted(series.items()):
-        if metric.kind is Kind.HISTOGRAM:
-            running = 0
-            buckets = []
-            bounds = [*(f"{nanos / _NANO:.10g}" for nanos in metric.buckets), "+Inf"]
-            for bound, count, noted in zip(bounds, values[:-1], exemplars[labels], strict=True):
-                running += count
-                buckets.append((bound, running, None if noted is None else _exemplar(noted)))
-            family.add_metric(labels, buckets, values[-1] / _NANO)
-        else:
-            family.add_metric(labels, values[0])
-    return cast("Family", family)
-
-
-def _exemplar(noted: Exemplar) -> OpenMetricsExemplar:
-    seconds, milliseconds = divmod(noted.at_ms, 1000)
-    at = Timestamp(seconds, milliseconds * 1_000_000)
-    return OpenMetricsExemplar({"request_id": noted.request_id}, noted.nanos / _NANO, at)
+def _noted_at(exemplar: Exemplar) -> int:
+    return exemplar.at_ms
 
 
 def _ledger(readings: Readings) -> Iterable[Family]:
@@ -217,18 +180,7 @@ def _processes(readings: Readings) -> Iterable[Family]:
 
 
 def _from_numbers(metric: Metric, values: Mapping[Labels, float], *, scale: Callable[[Any], float] = float) -> Family:
-    family: Any = _family(metric)
-    for labels, value in sorted(values.items()):
-        family.add_metric(labels, scale(value))
-    return cast("Family", family)
-
-
-def _family(metric: Metric) -> Family:
-    kind: Any = {Kind.COUNTER: CounterMetricFamily, Kind.GAUGE: GaugeMetricFamily, Kind.HISTOGRAM: HistogramMetricFamily}[
-        metric.kind
-    ]
-    made: Family = kind(metric.name, metric.help, labels=metric.labels, unit=metric.unit)
-    return made
+    return Family(metric=metric, numbers=values, scale=scale)
 
 
 def _seconds(milliseconds: int) -> float:
