@@ -5,13 +5,12 @@ Every question names the organizations it is about; there is no question about a
 
 import base64
 import binascii
-import heapq
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from itertools import islice
+from itertools import groupby
 from typing import Any, Final
 
 import msgspec
@@ -30,12 +29,11 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import Table
 
-from proxy.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, entry_of_row
+from proxy.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, entries_of
 from proxy.ledger.database import Database
-from proxy.ledger.entry import ENTRY_FIELDS, Entry
+from proxy.ledger.entry import Entry
 from proxy.ledger.rollup_readings import Reading, Shares, readings
 from proxy.ledger.schema import ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_AMOUNTS, SERIES, SPEND_BUCKETS
 from proxy.ledger.time_buckets import QUARTER_MS, Bucket, bucket_edges
@@ -173,12 +171,17 @@ class UsageQueries:
         """
         limit = min(max(query.limit, 1), PAGE_MAX)
         after = _decode_cursor(query.cursor) if query.cursor else None
-        found: list[Entry] = []
+        found: list[tuple[int, str, int]] = []
         async with self._database.read() as connection:
-            for scope in query.scopes:  # each has its index; what is kept of them is never more than a page
-                more = await self._entries(connection, scope, query, after, limit + 1)
-                found = list(islice(heapq.merge(found, more, key=_position, reverse=query.newest_first), limit + 1))
-        page = found[:limit]
+            for at in range(0, len(query.scopes), PARTS_MAX):
+                # Each organization has its index, which knows positions: what is kept of them is never more than a page.
+                positions = [_positions(scope, query, after, limit + 1) for scope in query.scopes[at : at + PARTS_MAX]]
+                statement = union_all(*(select(one.subquery()) for one in positions))
+                more = [tuple(row) for row in await connection.execute(statement)]
+                found = sorted([*found, *more], reverse=query.newest_first)[: limit + 1]
+            entries = await entries_of(connection, sorted({event_id for _, event_id, _ in found[:limit]}))
+        by_position = {_position(entry): entry for of_event in entries.values() for entry in of_event}
+        page = [by_position[position] for position in found[:limit]]
         return EntriesPage(entries=tuple(page), cursor=_encode_cursor(page[-1]) if len(found) > limit else "")
 
     async def spend_since(self, scope: OrgScope, since_ms: int, *, credential: str | None = None) -> list[tuple[int, int]]:
@@ -213,26 +216,6 @@ class UsageQueries:
                         _add(sums, (bucket, group), amounts, share)
         return sums
 
-    async def _entries(
-        self, connection: AsyncConnection, scope: OrgScope, query: EntriesQuery, after: tuple[int, str, int] | None, limit: int
-    ) -> list[Entry]:
-        columns = ENTRIES.c
-        position = (columns.settled_at_ms, columns.event_id, columns.sequence)
-        conditions = [
-            columns.org == scope.org,
-            columns.settled_at_ms >= max(query.from_ms, scope.visible_from_ms),
-            columns.settled_at_ms < query.to_ms,
-            *_matches(query.filters, _ENTRY_COLUMNS),
-        ]
-        if after is not None:
-            edge = tuple_(*map(literal, after))
-            conditions.append(tuple_(*position) < edge if query.newest_first else tuple_(*position) > edge)
-        order = [column.desc() for column in position] if query.newest_first else list(position)
-        rows = await connection.execute(
-            select(*(columns[name] for name in ENTRY_FIELDS)).where(*conditions).order_by(*order).limit(limit)
-        )
-        return [entry_of_row(row) for row in rows.mappings()]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
@@ -248,14 +231,18 @@ def _parts(query: UsageQuery, edges: Sequence[int]) -> Iterator[_Part]:
         first = max(edges[0], -(-visible_from // QUARTER_MS) * QUARTER_MS)
         visible = [first, *(edge for edge in edges if edge > first)]
         hidden = len(edges) - len(visible)  # buckets that end before
-        if len(visible) > 1:
-            for reading in readings(visible, query.bucket, query.time_zone, tuple(tables)):
-                select = _select(query, orgs, tables[reading.length_ms], reading)
-                yield _Part(select=select, shares_of=partial(_later, reading.shares_of, hidden))
+        if len(visible) < 2:  # no bucket
+            continue
+        for (shares_of, divided), alike in groupby(
+            readings(visible, query.bucket, query.time_zone, tuple(tables)), lambda reading: (reading.shares_of, reading.divided)
+        ):
+            rows = [_rows(query, orgs, tables[reading.length_ms], reading) for reading in alike]
+            for some in [rows] if divided is not None else [[one] for one in rows]:
+                yield _Part(select=_added_up(query, some, divided), shares_of=partial(_later, shares_of, hidden))
 
 
 def _later(shares_of: Callable[[int], Shares], buckets: int, at_ms: int) -> Shares:
-    return [(bucket + buckets, share) for bucket, share in shares_of(at_ms)]
+    return [(bucket + buckets, share) for bucket, share in shares_of(at_ms)] if buckets else shares_of(at_ms)
 
 
 def _add(sums: _Sums, key: tuple[int, tuple[Any, ...]], amounts: Sequence[int], share: int) -> None:
@@ -277,21 +264,30 @@ def _tables_for(dimensions: Collection[Dimension]) -> Mapping[int, Table]:
     return dict(sorted(tables.items(), reverse=True))
 
 
-def _select(query: UsageQuery, orgs: Sequence[str], table: Table, reading: Reading) -> Select[Any]:
+def _rows(query: UsageQuery, orgs: Sequence[str], table: Table, reading: Reading) -> Select[Any]:
+    """Rollup rows as they are: (start, group ..., amounts ...)."""
     columns = table.c
-    group: list[ColumnElement[Any]] = [columns.org if name is Dimension.ORG else SERIES.c[name.value] for name in query.group_by]
+    group = [columns.org if name is Dimension.ORG else SERIES.c[name.value] for name in query.group_by]
     conditions = [columns.org.in_(orgs), _starts_in(columns.bucket_ms, reading.starts)]
     if "length_ms" in columns:
         conditions.append(columns.length_ms == reading.length_ms)
     conditions += _matches(query.filters, {Dimension.ORG: columns.org})
-    # PostgreSQL adds bigints up to numerics, which cost a Decimal each on the way here.
-    sums = [cast(func.sum(columns[name]), BigInteger) for name in ROLLUP_AMOUNTS]
-    statement = select(func.max(columns.bucket_ms), *group, *sums).where(*conditions)
+    labelled = [column.label(f"group_{index}") for index, column in enumerate(group)]
+    statement = select(columns.bucket_ms, *labelled, *(columns[name] for name in ROLLUP_AMOUNTS)).where(*conditions)
     if {*query.group_by, *query.filters} - {Dimension.ORG}:
         statement = statement.select_from(table.join(SERIES, SERIES.c.id == columns.series_id))
-    if reading.divided is not None:
-        shift, step = reading.divided
-        group = [columns.bucket_ms if step == reading.length_ms else (columns.bucket_ms + shift) // step, *group]
+    return statement
+
+
+def _added_up(query: UsageQuery, rows: Sequence[Select[Any]], divided: tuple[int, int] | None) -> Select[Any]:
+    columns = (union_all(*rows) if len(rows) > 1 else rows[0]).subquery().c
+    group: list[ColumnElement[Any]] = [columns[f"group_{index}"] for index in range(len(query.group_by))]
+    # PostgreSQL adds bigints up to numerics, which cost a Decimal each on the way here.
+    sums = [cast(func.sum(columns[name]), BigInteger) for name in ROLLUP_AMOUNTS]
+    statement = select(func.max(columns.bucket_ms), *group, *sums)
+    if divided is not None:
+        shift, step = divided
+        group = [(columns.bucket_ms + shift) // step, *group]
     return statement.group_by(*group) if group else statement.having(func.count() > 0)
 
 
@@ -318,6 +314,23 @@ def _matches(
         wanted: list[Any] = sorted(int(value) for value in values) if name is Dimension.STATUS else sorted(values)
         found.append(column.in_(wanted) if wanted else false())
     return found
+
+
+def _positions(scope: OrgScope, query: EntriesQuery, after: tuple[int, str, int] | None, limit: int) -> Select[Any]:
+    """The first `limit` positions of one organization's entries behind `after`."""
+    columns = ENTRIES.c
+    position = (columns.settled_at_ms, columns.event_id, columns.sequence)
+    conditions = [
+        columns.org == scope.org,
+        columns.settled_at_ms >= max(query.from_ms, scope.visible_from_ms),
+        columns.settled_at_ms < query.to_ms,
+        *_matches(query.filters, _ENTRY_COLUMNS),
+    ]
+    if after is not None:
+        edge = tuple_(*map(literal, after))
+        conditions.append(tuple_(*position) < edge if query.newest_first else tuple_(*position) > edge)
+    order = [column.desc() for column in position] if query.newest_first else list(position)
+    return select(*position).where(*conditions).order_by(*order).limit(limit)
 
 
 def _by_visibility(scopes: Sequence[OrgScope]) -> dict[int, list[str]]:
