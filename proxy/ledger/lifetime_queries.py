@@ -4,14 +4,14 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.domain.usage_event import Outcome
 from proxy.ledger.database import Database
 from proxy.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_ODDITIES, LIFETIME_TOTALS
 
-ORGS_AT_ONCE: Final = 200  # in one IN (...): their rows are on their way while nothing else is blocked
+ORGS_AT_ONCE: Final = 50  # in one IN (...): adding their rows to a scrape keeps the event loop for a few milliseconds
 SUMS: Final = tuple(name for name in LIFETIME_AMOUNTS if name != "requests" and name not in LIFETIME_ODDITIES)
 
 
@@ -49,11 +49,12 @@ class LifetimeQueries:
         self._database = database
 
     async def read(self, orgs: Sequence[str]) -> AsyncGenerator[OverallTotals | OrganizationTotals, None]:
-        """First what concerns all, then ORGS_AT_ONCE organizations after the other; to be closed when no more is wanted."""
+        """First what concerns all, then ORGS_AT_ONCE organizations after the other, by name; to be closed when no more is wanted."""
+        by_name = sorted(orgs)
         async with self._database.read() as connection:
             yield await _overall(connection)
-            for start in range(0, len(orgs), ORGS_AT_ONCE):
-                yield await _of_organizations(connection, orgs[start : start + ORGS_AT_ONCE])
+            for start in range(0, len(by_name), ORGS_AT_ONCE):
+                yield await _of_organizations(connection, by_name[start : start + ORGS_AT_ONCE])
 
 
 _C: Final = LIFETIME_TOTALS.c
@@ -73,7 +74,8 @@ async def _overall(connection: AsyncConnection) -> OverallTotals:
 
 async def _of_organizations(connection: AsyncConnection, orgs: Sequence[str]) -> OrganizationTotals:
     exchange = (_C.org, _C.credential, _C.capability)
-    wanted = _C.org.in_(orgs)
+    # The range is what PostgreSQL takes an index for, whatever its statistics are.
+    wanted = and_(_C.org >= orgs[0], _C.org <= orgs[-1], _C.org.in_(orgs))
     sums = [_sum(name) for name in SUMS]
     of_exchange = select(*exchange, *sums).where(wanted, _IS_SERVED)
     of_outcome = select(*exchange, _C.outcome, _sum("requests")).where(wanted)
