@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.domain.admission import SpendDemand, WindowReading
-from proxy.telemetry.exposition import Labels
+from proxy.telemetry.metric_text import Labels
 from proxy.telemetry.metrics import Metric
 
 

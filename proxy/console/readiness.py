@@ -76,7 +76,7 @@ def workers_probe(workers: Workers) -> Probe:
     """One worker is enough to be ready; that others are down is told all the same."""
 
     async def probe() -> Check:
-        processes = workers.read().processes
+        processes = workers.processes()
         down = [process.worker for process in processes if not process.up]
         reason = f"worker {', '.join(down)} is not up" if down else ""
         return Check(name="workers", reason=reason, is_needed=len(down) == len(processes))

@@ -47,7 +47,7 @@ class Scrape:
 
     async def gather(self) -> Readings:
         config = self._config()
-        workers = None if self._workers is None else self._workers.read()
+        workers = None if self._workers is None else await asyncio.to_thread(self._workers.read)
         readings = Readings(
             version=self._version,
             config_version=config.version,
@@ -84,7 +84,9 @@ class Scrape:
             read = await totals.read([org.id for org in shown])
         except LedgerUnavailableError as error:
             _LOG.warning("the ledger's database did not answer a scrape", extra={"fields": {"reason": str(error)}})
+            readings.database_up = False
             return False
+        readings.database_up = True
         readings.totals = read.values
         readings.organizations_skipped = (readings.organizations_skipped or 0) + read.organizations_skipped
         return True

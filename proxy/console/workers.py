@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from proxy.telemetry.count_file import Series, owners, read_counts
+from proxy.telemetry.count_file import CountReader, Series, owners
 from proxy.telemetry.exposition import ProcessGauges
 from proxy.telemetry.metrics import OPEN_REQUESTS
-from proxy.telemetry.worker_state import WorkerReading
+from proxy.telemetry.worker_state import STATE_SERIES, WorkerReading
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -30,30 +30,30 @@ class Workers:
         self._directory = directory
         self._slots = tuple(f"worker-{slot}" for slot in range(workers))
         self._now_ms = now_ms
+        self._reader = CountReader(directory)
 
     def read(self) -> WorkersReading:
-        """As it stands now. Blocking, but only on memory and /proc."""
-        by_owner = {owner: read_counts(self._directory, owner) for owner in sorted({*self._slots, *owners(self._directory)})}
-        now_ms = self._now_ms()
-        processes = []
-        for slot in self._slots:
-            reading = WorkerReading.of(by_owner[slot], now_ms)
-            figures = _process_figures(reading.pid) if reading.up else (None, None, None)
-            processes.append(
-                ProcessGauges(
-                    worker=slot.removeprefix("worker-"),
-                    up=reading.up,
-                    starts=reading.starts,
-                    cpu_seconds=figures[0],
-                    resident_bytes=figures[1],
-                    open_fds=figures[2],
-                ),
-            )
-            if not reading.up:
-                by_owner[slot] = _without_gauges(by_owner[slot])
-        return WorkersReading(
-            processes=tuple(processes),
-            counted=tuple(series if owner in self._slots else _without_gauges(series) for owner, series in by_owner.items()),
+        """As it stands now. Blocking, on memory and /proc; with thousands of organizations for a while."""
+        by_owner = {owner: self._reader.read(owner) for owner in sorted({*self._slots, *owners(self._directory)})}
+        processes = tuple(self._process(slot, by_owner[slot]) for slot in self._slots)
+        up = {slot for slot, process in zip(self._slots, processes, strict=True) if process.up}
+        counted = tuple(series if owner in up else _without_gauges(series) for owner, series in by_owner.items())
+        return WorkersReading(processes=processes, counted=counted)
+
+    def processes(self) -> tuple[ProcessGauges, ...]:
+        """What `read` has of the processes, without their counts."""
+        return tuple(self._process(slot, self._reader.read(slot, only=STATE_SERIES)) for slot in self._slots)
+
+    def _process(self, slot: str, series: Mapping[Series, tuple[int, ...]]) -> ProcessGauges:
+        reading = WorkerReading.of(series, self._now_ms())
+        cpu_seconds, resident_bytes, open_fds = _process_figures(reading.pid) if reading.up else (None, None, None)
+        return ProcessGauges(
+            worker=slot.removeprefix("worker-"),
+            up=reading.up,
+            starts=reading.starts,
+            cpu_seconds=cpu_seconds,
+            resident_bytes=resident_bytes,
+            open_fds=open_fds,
         )
 
 

@@ -13,6 +13,7 @@ _PID: Final = "pid"
 _SERVING: Final = "serving"
 _HEARTBEAT: Final = "heartbeat_ms"
 _STARTS: Final = "starts"
+STATE_SERIES: Final[tuple[Series, ...]] = tuple((name, ()) for name in (_PID, _SERVING, _HEARTBEAT, _STARTS))
 _IDENTITY: Final = "identity"
 
 
@@ -55,7 +56,7 @@ class WorkerReading:
     up: bool
 
     @classmethod
-    def of(cls, series: dict[Series, tuple[int, ...]], now_ms: int) -> "WorkerReading":
+    def of(cls, series: Mapping[Series, tuple[int, ...]], now_ms: int) -> "WorkerReading":
         def cell(name: str) -> int:
             return series.get((name, ()), (0,))[0]
 

@@ -1,6 +1,7 @@
 """The console over HTTP: metrics, health, and silence on everything else."""
 
 import asyncio
+import gzip
 import hashlib
 import socket
 from dataclasses import replace
@@ -49,18 +50,18 @@ class FakeStore:
 
     def __init__(self):
         self.error = None
-        self.paused = set()
+        self.paused = {}
         self.asked = []
 
     async def lag(self):
         await self.check()
-        return Lag(events=2)
+        return Lag(events=2, ms=1_500)
 
     async def windows(self, org, spend):
         await self.check()
         self.asked.append((org, spend))
         return tuple(
-            WindowReading(key=demand.key, spent_nano_usd=5, held_nano_usd=7, paused_until_ms=9 if demand.key in self.paused else 0)
+            WindowReading(key=demand.key, spent_nano_usd=5, held_nano_usd=7, paused_until_ms=self.paused.get(demand.key, 0))
             for demand in spend
         )
 
@@ -152,6 +153,7 @@ async def test_metrics_show_totals_windows_and_workers(console):
     assert 'tallygate_worker_up{worker="0"} 1.0' in text
     assert 'tallygate_build_info{config="c0ffee",version="1"} 1.0' in text
     assert "tallygate_ledger_lag_events 2.0" in text
+    assert "tallygate_ledger_database_up 1.0" in text
 
 
 async def test_windows_are_read_under_the_keys_of_the_organizations_own_limits(console):
@@ -164,9 +166,30 @@ async def test_windows_are_read_under_the_keys_of_the_organizations_own_limits(c
 
 
 async def test_any_pausing_limit_of_an_organization_pauses_it(console):
-    console.store.paused = {"org:spend_month"}
+    assert "tallygate_spend_resume_timestamp_seconds{" not in (await console.get("/metrics"))[2]
+    console.store.paused = {"org:spend_month": 1_700_000_000_500, "org:spend_7d": 1_600_000_000_000}
 
-    assert 'tallygate_paused{org="acme"} 1.0' in (await console.get("/metrics"))[2]
+    _, _, text = await console.get("/metrics")
+
+    assert 'tallygate_paused{org="acme"} 1.0' in text
+    assert 'tallygate_spend_resume_timestamp_seconds{org="acme"} 1.7000000005e+09' in text, "the last of them"
+
+
+async def test_the_age_of_what_waits_for_the_ledger_is_in_seconds(console):
+    assert "tallygate_ledger_lag_seconds 1.5" in (await console.get("/metrics"))[2]
+
+
+async def test_it_is_compressed_for_who_can_read_that(console):
+    path = f"http://127.0.0.1:{console.port}/metrics"
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        async with session.get(path, headers={"Accept-Encoding": "gzip"}) as answer:
+            packed, encoding = await answer.read(), answer.headers["Content-Encoding"]
+        async with session.get(path, headers={"Accept-Encoding": "identity"}) as answer:
+            plain = await answer.text()
+            assert "Content-Encoding" not in answer.headers
+
+    assert encoding == "gzip"
+    assert gzip.decompress(packed).decode() == plain
 
 
 async def test_openmetrics_is_negotiated(console):
@@ -195,6 +218,7 @@ async def test_a_database_that_is_away_costs_its_families_and_not_the_scrape(con
 
     assert status == 200
     assert "tallygate_scrape_incomplete 1.0" in text
+    assert "tallygate_ledger_database_up 0.0" in text
     assert "tallygate_spend_usd_total" not in text
     assert "tallygate_requests_total" not in text
     assert "tallygate_spend_window_usd{" in text
