@@ -28,6 +28,14 @@ def tokens(*matchers: str) -> tuple[str, str]:
     )
 
 
+def part_of_tokens(part: str) -> tuple[str, str]:
+    """Cached or reasoning tokens: counted, and taken back."""
+    return (
+        select(f"tallygate_{part}_tokens_total", *EXCHANGE),
+        select(f"tallygate_{part}_tokens_credited_total", *EXCHANGE),
+    )
+
+
 def spend(*matchers: str) -> tuple[str, str]:
     """USD counted, and taken back."""
     matchers = matchers or EXCHANGE

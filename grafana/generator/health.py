@@ -291,7 +291,7 @@ def _ledger_figures() -> list[Panel]:
         figure(
             "Malformed events",
             "Stream entries of the range that were set aside in the ledger's table malformed. Exact.",
-            at_the_end(or_zero(queries.total_by("", "tallygate_ledger_malformed_total"))),
+            at_the_end(or_zero(queries.local_total_by("", "tallygate_ledger_malformed_total"))),
             colours=look.never(),
         ),
         figure(

@@ -19,10 +19,13 @@ MONTHS: Final = (
     "SELECT to_char(first - make_interval(months => ago), 'YYYY-MM') "
     "FROM (SELECT date_trunc('month', now() AT TIME ZONE 'UTC') AS first) AS this, generate_series(0, 119) AS ago ORDER BY ago"
 )
+# Names that PostgreSQL takes for abbreviations of a fixed offset, and zones that are the same with another name.
+RENAMED: Final = {"CET": "Europe/Brussels", "EET": "Europe/Athens", "MET": "Europe/Brussels", "WET": "Europe/Lisbon"}
+_RENAMINGS: Final = " ".join(f"WHEN '{name}' THEN '{zone}'" for name, zone in RENAMED.items())
 # The directory knows the zones of its own organizations. Those of organizations.yaml are not in the database: all zones then.
 TIME_ZONES: Final = f"""\
 SELECT zone FROM (
-  SELECT time_zone AS zone, 0 AS rank FROM organizations WHERE id = {_ORG}
+  SELECT CASE time_zone {_RENAMINGS} ELSE time_zone END AS zone, 0 AS rank FROM organizations WHERE id = {_ORG}
   UNION ALL SELECT 'UTC', 1 WHERE NOT EXISTS (SELECT FROM organizations WHERE id = {_ORG})
   UNION ALL SELECT name, 2 FROM pg_timezone_names
    WHERE name LIKE '%/%' AND NOT EXISTS (SELECT FROM organizations WHERE id = {_ORG})

@@ -67,26 +67,16 @@ def _sections() -> list[Section]:
 
 
 def _figures() -> list[Panel]:
-    prompt, completion = families.tokens('kind="prompt"'), families.tokens('kind="completion"')
+    def sum_of(title: str, description: str, series: tuple[str, str], unit: str = look.COUNT) -> Panel:
+        total = queries.or_zero(queries.net_total_by("", *series))
+        return figure(title, f"{description} {_EXACT}", at_the_end(total), unit=unit)
+
     return [
         figure("API requests", f"{_FORWARDED} {_EXACT}", at_the_end(queries.total_by("", families.served()))),
-        figure(
-            "Prompt tokens",
-            f"Tokens sent to models, cached ones included. {_EXACT}",
-            at_the_end(queries.net_total_by("", *prompt)),
-        ),
-        figure(
-            "Completion tokens",
-            f"Tokens that models generated, reasoning included. {_EXACT}",
-            at_the_end(queries.net_total_by("", *completion)),
-        ),
-        figure("Total tokens", f"Prompt and completion. {_EXACT}", at_the_end(queries.net_total_by("", *families.tokens()))),
-        figure(
-            "Cost",
-            f"Settled cost, less what was taken back. {_EXACT}",
-            at_the_end(queries.net_total_by("", *families.spend())),
-            unit=look.USD,
-        ),
+        sum_of("Prompt tokens", "Tokens sent to models, cached ones included.", families.tokens('kind="prompt"')),
+        sum_of("Completion tokens", "Tokens that models generated, reasoning included.", families.tokens('kind="completion"')),
+        sum_of("Total tokens", "Prompt and completion.", families.tokens()),
+        sum_of("Cost", "Settled cost, less what was taken back.", families.spend(), look.USD),
         figure(
             "Refused",
             f"Requests stopped by a limit, a key or a rule before they reached a provider; they cost nothing. {_EXACT}",
@@ -189,8 +179,8 @@ def _details() -> list[Panel]:
 
 
 def _token_parts() -> list[Panel]:
-    cached = queries.total_by("", queries.select("tallygate_cached_tokens_total", *families.EXCHANGE))
-    reasoning = queries.total_by("", queries.select("tallygate_reasoning_tokens_total", *families.EXCHANGE))
+    cached = queries.net_total_by("", *families.part_of_tokens("cached"))
+    reasoning = queries.net_total_by("", *families.part_of_tokens("reasoning"))
     prompt = queries.net_total_by("", *families.tokens('kind="prompt"'))
     completion = queries.net_total_by("", *families.tokens('kind="completion"'))
     return [
@@ -198,14 +188,14 @@ def _token_parts() -> list[Panel]:
         figure(
             "Share of prompts from cache",
             "Cached tokens, of all prompt tokens in the range.",
-            at_the_end(f"{cached} / ({prompt} > 0)"),
+            at_the_end(f"({cached}) / ({prompt} > 0)"),
             unit=look.SHARE,
         ),
         figure("Reasoning tokens", f"Completion tokens spent on reasoning. {_EXACT}", at_the_end(reasoning)),
         figure(
             "Share of reasoning",
             "Reasoning tokens, of all completion tokens in the range.",
-            at_the_end(f"{reasoning} / ({completion} > 0)"),
+            at_the_end(f"({reasoning}) / ({completion} > 0)"),
             unit=look.SHARE,
         ),
     ]

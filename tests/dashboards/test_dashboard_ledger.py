@@ -14,7 +14,7 @@ from dashboard_files import panel_query, queries, variables
 from grafana_words import Chosen, sql
 from postgres_process import PostgresProcess, running_postgres
 
-from grafana.generator.ledger_sql import BILLED_MONTH
+from grafana.generator.ledger_sql import BILLED_MONTH, RENAMED
 from proxy.ledger.book import Book
 from proxy.ledger.database import Database, open_database
 from proxy.ledger.entry import Entry, Kind
@@ -30,7 +30,15 @@ ZONES = {"acme": "America/Havana", "globex": "Asia/Kathmandu"}
 NANO = 10**9
 # Midnights that are skipped or come twice, quarters of an hour, a day that did not exist.
 ODD_ZONES = ("UTC", "America/New_York", "America/Havana", "America/Sao_Paulo", "Asia/Kathmandu", "Asia/Gaza", "Pacific/Apia")
-ODD_ZONES += ("Africa/Cairo", "America/St_Johns", "Asia/Beirut", "America/Asuncion", "Australia/Lord_Howe", "Asia/Amman")
+ODD_ZONES += (
+    *RENAMED.values(),
+    "Africa/Cairo",
+    "America/St_Johns",
+    "Asia/Beirut",
+    "America/Asuncion",
+    "Australia/Lord_Howe",
+    "Asia/Amman",
+)
 
 
 def an_entry(org: str, number: int, settled_at_ms: int, **changed: Any) -> Entry:
@@ -256,6 +264,25 @@ async def test_months_begin_where_invoices_begin_them(reader: asyncpg.Connection
     assert [(row["month"], row["start_ms"], row["end_ms"]) for row in found] == [
         (month.id, month.start_ms, month.end_ms) for month in expected
     ]
+
+
+async def test_zones_that_postgresql_takes_for_abbreviations_have_equals_with_another_name() -> None:
+    months = [f"{year}-{month:02d}" for year in range(2000, 2038) for month in range(1, 13)]
+    for name, zone in RENAMED.items():
+        assert [BillingMonth.of(month, name).start_ms for month in months] == [
+            BillingMonth.of(month, zone).start_ms for month in months
+        ]
+
+
+async def test_such_a_zone_is_offered_by_its_other_name(reader: asyncpg.Connection, postgres: PostgresProcess) -> None:
+    owner = await asyncpg.connect(postgres.url("ledger"))
+    await owner.execute("UPDATE organizations SET time_zone = 'CET'")
+    try:
+        statement = next(variable["query"] for variable in variables("invoice") if variable["name"] == "time_zone")
+        assert [row[0] for row in await reader.fetch(sql(statement, chosen("acme")))] == ["Europe/Brussels"]
+    finally:
+        await owner.execute("UPDATE organizations SET time_zone = 'America/Havana'")
+        await owner.close()
 
 
 def _shown(amounts: Amounts) -> tuple[int, ...]:
