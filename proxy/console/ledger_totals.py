@@ -10,8 +10,9 @@ from proxy.domain.token_counts import UsageSource
 from proxy.ledger.database import Database, LedgerUnavailableError
 from proxy.ledger.lifetime import OTHER
 from proxy.ledger.lifetime_queries import SUMS, LifetimeQueries, OrganizationTotals, OverallTotals
+from proxy.ledger.notices.deliveries import Deliveries
 from proxy.telemetry import metrics
-from proxy.telemetry.exposition import Labels
+from proxy.telemetry.metric_text import Labels
 from proxy.telemetry.metrics import Metric
 
 READ_SECONDS: Final = 8.0  # for the whole reading: Prometheus waits 10 s for a scrape
@@ -52,6 +53,7 @@ class LedgerTotals:
 
     def __init__(self, database: Database) -> None:
         self._queries = LifetimeQueries(database)
+        self._deliveries = Deliveries(database)
         self._turn = asyncio.Lock()  # scrapes that come at once do not take all the connections
 
     async def read(self, orgs: Sequence[str]) -> Totals:
@@ -63,7 +65,10 @@ class LedgerTotals:
 
     async def _read(self, orgs: Sequence[str]) -> Totals:
         values: dict[Metric, dict[Labels, int]] = {metric: {} for metric in metrics.LEDGER_TOTALS}
-        rows = shown = 0
+        for result, count in (await self._deliveries.totals()).items():
+            values[metrics.WEBHOOK_DELIVERIES][result.value,] = count
+        values[metrics.WEBHOOK_QUEUE][()] = await self._deliveries.waiting()
+        skipped, rows = set(orgs), 0
         async with aclosing(self._queries.read(orgs)) as parts:
             async for part in parts:
                 if isinstance(part, OverallTotals):
@@ -73,8 +78,8 @@ class LedgerTotals:
                 if rows > ROWS_MAX:
                     break
                 _add(values, _samples(part))
-                shown += part.organizations
-        return Totals(values=values, organizations_skipped=len(orgs) - shown)
+                skipped.difference_update(part.organizations)
+        return Totals(values=values, organizations_skipped=len(skipped - {OTHER}))
 
 
 def _overall_samples(totals: OverallTotals) -> Iterator[_Sample]:

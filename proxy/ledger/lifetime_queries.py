@@ -24,7 +24,7 @@ class OrganizationTotals:
     models      (organization, model, requests, amounts in the order of SUMS), of what was served
     """
 
-    organizations: int
+    organizations: Sequence[str]
     exchanges: Sequence[tuple[Any, ...]]
     outcomes: Sequence[tuple[Any, ...]]
     models: Sequence[tuple[Any, ...]]
@@ -49,7 +49,7 @@ class LifetimeQueries:
         self._database = database
 
     async def read(self, orgs: Sequence[str]) -> AsyncGenerator[OverallTotals | OrganizationTotals, None]:
-        """First what concerns all, then ORGS_AT_ONCE organizations after the other, by name; to be closed when no more is wanted."""
+        """First what concerns all, then ORGS_AT_ONCE organizations after the other, by name; to be closed when it is enough."""
         by_name = sorted(orgs)
         async with self._database.read() as connection:
             yield await _overall(connection)
@@ -81,7 +81,7 @@ async def _of_organizations(connection: AsyncConnection, orgs: Sequence[str]) ->
     of_outcome = select(*exchange, _C.outcome, _sum("requests")).where(wanted)
     of_model = select(_C.org, _C.model, _sum("requests"), *sums).where(wanted, _IS_SERVED)
     return OrganizationTotals(
-        organizations=len(orgs),
+        organizations=orgs,
         exchanges=await _rows(connection, of_exchange, *exchange),
         outcomes=await _rows(connection, of_outcome, *exchange, _C.outcome),
         models=await _rows(connection, of_model, _C.org, _C.model),
