@@ -29,13 +29,16 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import Table
 
 from proxy.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, entries_of
 from proxy.ledger.database import Database
 from proxy.ledger.entry import Entry
+from proxy.ledger.entry_spans import EntrySpans, Span
 from proxy.ledger.rollup_readings import Reading, Shares, readings
 from proxy.ledger.schema import ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_AMOUNTS, SERIES, SPEND_BUCKETS
+from proxy.ledger.series import MODEL_CHARS_MAX, OTHER_MODEL
 from proxy.ledger.time_buckets import QUARTER_MS, Bucket, bucket_edges
 
 PAGE_MAX: Final = 1_000
@@ -173,9 +176,12 @@ class UsageQueries:
         after = _decode_cursor(query.cursor) if query.cursor else None
         found: list[tuple[int, str, int]] = []
         async with self._database.read() as connection:
-            for at in range(0, len(query.scopes), PARTS_MAX):
+            spans = _spans(query, after)
+            if query.filters:
+                spans = await _with_matches(connection, query, spans, limit + 1)
+            for at in range(0, len(spans), PARTS_MAX):
                 # Each organization has its index, which knows positions: what is kept of them is never more than a page.
-                positions = [_positions(scope, query, after, limit + 1) for scope in query.scopes[at : at + PARTS_MAX]]
+                positions = [_positions(span, query, after, limit + 1) for span in spans[at : at + PARTS_MAX]]
                 statement = union_all(*(select(one.subquery()) for one in positions))
                 more = [tuple(row) for row in await connection.execute(statement)]
                 found = sorted([*found, *more], reverse=query.newest_first)[: limit + 1]
@@ -316,14 +322,38 @@ def _matches(
     return found
 
 
-def _positions(scope: OrgScope, query: EntriesQuery, after: tuple[int, str, int] | None, limit: int) -> Select[Any]:
-    """The first `limit` positions of one organization's entries behind `after`."""
+def _spans(query: EntriesQuery, after: tuple[int, str, int] | None) -> list[Span]:
+    """Each organization's part of the range that is not behind us."""
+    low, high = query.from_ms, query.to_ms
+    if after is not None:
+        low, high = (low, min(high, after[0] + 1)) if query.newest_first else (max(low, after[0]), high)
+    return [Span(scope.org, max(low, scope.visible_from_ms), high) for scope in query.scopes]
+
+
+async def _with_matches(connection: AsyncConnection, query: EntriesQuery, spans: Sequence[Span], enough: int) -> list[Span]:
+    filters = dict(query.filters)
+    if models := filters.get(Dimension.MODEL):  # as series are labelled
+        filters[Dimension.MODEL] = frozenset({*(model[:MODEL_CHARS_MAX] for model in models), OTHER_MODEL})
+    orgs = filters.pop(Dimension.ORG, None)
+    filters.pop(Dimension.REFUSED_BY, None)
+    return await EntrySpans(
+        connection,
+        tables=_tables_for({*filters, Dimension.STATUS}),
+        conditions=_matches(filters, {}),
+        within=[span for span in spans if orgs is None or span.org in orgs],
+        enough=enough,
+        newest_first=query.newest_first,
+    ).find()
+
+
+def _positions(span: Span, query: EntriesQuery, after: tuple[int, str, int] | None, limit: int) -> Select[Any]:
+    """The first `limit` positions of matching entries behind `after`."""
     columns = ENTRIES.c
     position = (columns.settled_at_ms, columns.event_id, columns.sequence)
     conditions = [
-        columns.org == scope.org,
-        columns.settled_at_ms >= max(query.from_ms, scope.visible_from_ms),
-        columns.settled_at_ms < query.to_ms,
+        columns.org == span.org,
+        columns.settled_at_ms >= span.low_ms,
+        columns.settled_at_ms < span.high_ms,
         *_matches(query.filters, _ENTRY_COLUMNS),
     ]
     if after is not None:
