@@ -32,6 +32,7 @@ from proxy.telemetry.metrics import (
 
 FAIL_OPEN_CLASSES: Final = frozenset({"rate", "spend"})
 LIMITER_OPERATIONS: Final = ("admit", "settle")
+RELOAD_RESULTS: Final = ("applied", "rejected")
 UPSTREAM_ERROR_KINDS: Final = frozenset(
     {"unreachable", "overloaded", "timeout", "reset", "invalid_response", "truncated", "status", "in_stream"},
 )
@@ -73,6 +74,8 @@ class GatewayMetrics:
             self._child(UPSTREAM_ERRORS, (kind,))
         for class_ in sorted(FAIL_OPEN_CLASSES):
             self._child(FAIL_OPEN, (class_,))
+        for result in RELOAD_RESULTS:
+            self._child(CONFIG_RELOADS, (result,))
         self._limiter = {name: self._child(LIMITER_SECONDS, (name,)) for name in LIMITER_OPERATIONS}
         self._limiter_errors = {name: self._child(LIMITER_ERRORS, (name,)) for name in LIMITER_OPERATIONS}
         self._spool = self._child(SPOOL_EVENTS, ())

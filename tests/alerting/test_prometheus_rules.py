@@ -9,27 +9,11 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_server import PROMETHEUS_CONFIG, program
-
-from proxy.telemetry.metrics import METRICS, Kind
+from shipped_rules import ALERTS, RECORDED, assert_asks_for_what_exists, expressions
 
 RULE_TESTS = sorted((Path(__file__).parent / "promtool").glob("*.yml"))
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks.md"
 RUNBOOK_URL = "https://tallygate.example/docs/runbooks.md#"
-_LABELS_OF_PROMETHEUS = {"job", "instance", "le"}
-# Aggregations, functions and keywords that stand before a parenthesis or between operands.
-_WORDS = {
-    "abs", "absent", "and", "by", "clamp_min", "group_left", "histogram_quantile", "increase", "label_replace", "max", "min",
-    "min_over_time", "offset", "on", "or", "predict_linear", "quantile", "rate", "sum", "topk", "unless", "vector", "without",
-}  # fmt: skip
-
-
-def rules_of(name: str) -> list[dict[str, Any]]:
-    groups = yaml.safe_load((PROMETHEUS_CONFIG / name).read_text(encoding="utf-8"))["groups"]
-    return [rule for group in groups for rule in group["rules"]]
-
-
-ALERTS = {rule["alert"]: rule for rule in rules_of("alerts.yml")}
-RECORDED = {rule["record"]: rule for rule in rules_of("recording.yml")}
 
 
 def cases_of_alerts() -> Iterator[Mapping[str, Any]]:
@@ -116,50 +100,13 @@ def test_every_recording_rule_has_its_value_in_a_test(name: str) -> None:
     assert any(name in expression for expression in expressions)
 
 
-def known_labels() -> dict[str, set[str]]:
-    """Labels of every series that a rule may ask for, by its name."""
-    known = {"up": {"job", "instance"}}
-    for metric in METRICS:
-        labels = {*metric.labels, *_LABELS_OF_PROMETHEUS}
-        if metric.kind is Kind.HISTOGRAM:
-            known |= {f"{metric.name}_{suffix}": labels for suffix in ("bucket", "sum", "count")}
-        else:
-            known[metric.name] = labels
-    for name in RECORDED:
-        level = name.partition(":")[0]
-        known[name] = set() if level.startswith("tallygate") else set(level.split("_"))
-    return known
-
-
-def expressions() -> Iterator[tuple[str, str]]:
-    for name, rule in (*ALERTS.items(), *RECORDED.items()):
-        yield name, rule["expr"]
-        for text in rule.get("annotations", {}).values():
-            for query in re.findall(r'query (?:\(printf )?"((?:[^"\\]|\\.)*)"', text):
-                yield name, query.replace('\\"', '"').replace("%q", '""')
-
-
 @pytest.mark.parametrize(("name", "expression"), list(expressions()))
 def test_every_rule_asks_only_for_metrics_and_labels_that_exist(name: str, expression: str) -> None:
-    known = known_labels()
-    plain = re.sub(r'"[^"]*"', '""', expression)
-    selectors = re.findall(r"\b((?:[a-z_]+:)?tallygate_[a-z0-9_:]+|up)\b(?:\{([^}]*)\})?", plain)
-    assert selectors
-    for series, matchers in selectors:
-        assert series in known, f"{series} is declared nowhere"
-        used = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
-        assert used <= known[series], f"{series} has no label {used - known[series]}"
-    aggregated = {
-        label.strip() for labels in re.findall(r"\b(?:by|without|on)\s*\(([^)]*)\)", plain) for label in labels.split(",")
-    }
-    assert aggregated <= set().union(*(known[series] for series, _ in selectors)) | _LABELS_OF_PROMETHEUS
-    words = set(re.findall(r"(?<![\w:])[a-z][a-z0-9_:]*", re.sub(r"\{[^}]*\}|\[[^]]*\]|\b(?:by|without|on) \([^)]*\)", "", plain)))
-    left = words - _WORDS - {series for series, _ in selectors}
-    assert all(re.fullmatch(r"\d*[smhd]|e\d+", word) for word in left), f"{name} names {left}"
+    assert_asks_for_what_exists(expression)
 
 
 def test_a_misspelt_metric_or_label_is_found() -> None:
     with pytest.raises(AssertionError, match="declared nowhere"):
-        test_every_rule_asks_only_for_metrics_and_labels_that_exist("X", "sum(rate(tallygate_request_total[5m])) > 0")
+        assert_asks_for_what_exists("sum(rate(tallygate_request_total[5m])) > 0")
     with pytest.raises(AssertionError, match="has no label"):
-        test_every_rule_asks_only_for_metrics_and_labels_that_exist("X", 'tallygate_fail_open_total{kind="spend"} > 0')
+        assert_asks_for_what_exists('tallygate_fail_open_total{kind="spend"} > 0')
