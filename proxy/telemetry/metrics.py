@@ -166,6 +166,15 @@ HOLDS_EXPIRED: Final = Metric(
 )
 
 # What is known of the ledger besides.
+WEBHOOK_DELIVERIES: Final = Metric(
+    name="tallygate_webhook_deliveries_total",
+    kind=Kind.COUNTER,
+    labels=("result",),
+    help="Webhooks by how an attempt ended: delivered, retried (it failed and is made again), given_up.",
+)
+WEBHOOK_QUEUE: Final = Metric(
+    name="tallygate_webhook_queue", kind=Kind.GAUGE, help="Deliveries of notices to webhooks that have not ended yet."
+)
 LEDGER_LAG: Final = Metric(
     name="tallygate_ledger_lag_events",
     kind=Kind.GAUGE,
@@ -189,7 +198,7 @@ LEDGER_DRIFT: Final = Metric(
 LEDGER_MALFORMED: Final = Metric(
     name="tallygate_ledger_malformed_total",
     kind=Kind.COUNTER,
-    help="Stream entries that were no usage event and were set aside in the ledger's table malformed.",
+    help="Stream entries that could not be read and were set aside in the ledger's table malformed.",
 )
 
 # Read from the limiter at each scrape.
@@ -366,7 +375,7 @@ LEDGER_TOTALS: Final = (
     REQUESTS, TOKENS, CACHED_TOKENS, REASONING_TOKENS, SPEND,
     TOKENS_CREDITED, CACHED_TOKENS_CREDITED, REASONING_TOKENS_CREDITED, SPEND_CREDITED,
     MODEL_REQUESTS, MODEL_TOKENS, MODEL_SPEND, MODEL_TOKENS_CREDITED, MODEL_SPEND_CREDITED,
-    USAGE_SOURCE, ODD_SETTLEMENTS, HOLDS_EXPIRED,
+    USAGE_SOURCE, ODD_SETTLEMENTS, HOLDS_EXPIRED, WEBHOOK_DELIVERIES, WEBHOOK_QUEUE,
 )  # fmt: skip
 METRICS: Final = (
     *LEDGER_TOTALS, LEDGER_LAG, LEDGER_LAG_SECONDS, LEDGER_DATABASE_UP, LEDGER_DRIFT, LEDGER_MALFORMED,

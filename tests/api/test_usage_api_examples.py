@@ -9,7 +9,17 @@ import pytest
 from api_values import an_entry
 from api_world import World
 
-from proxy.console import api_events, api_openai_usage, api_parameters, api_scope, api_spend, api_times, api_usage, usage_pages
+from proxy.console import (
+    api_events,
+    api_notices,
+    api_openai_usage,
+    api_parameters,
+    api_scope,
+    api_spend,
+    api_times,
+    api_usage,
+    usage_pages,
+)
 from proxy.console.api_document import document
 
 PAGE = (Path(__file__).parents[2] / "docs" / "usage-api.md").read_text(encoding="utf-8")
@@ -34,7 +44,7 @@ async def test_an_example_answers(world: World, example: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
 
 
 def test_every_endpoint_is_documented(world: World) -> None:
@@ -49,6 +59,7 @@ def test_every_endpoint_is_documented(world: World) -> None:
         api_usage.ROWS_MAX,
         usage_pages.BUCKET_ROWS_MAX,
         api_events.EVENTS_MAX,
+        api_notices.NOTICES_MAX,
         api_spend.DAYS_MAX,
         api_openai_usage.RESULTS_MAX,
         api_scope.ORGS_MAX,
