@@ -19,6 +19,7 @@ class Part:
     ledger    shown by /metrics: what only a ledger knows
     api       routes beside /metrics and health
     probes    conditions of readiness
+    opening   awaited before the process says that it is ready
     beside    runs as long as the process does
     closing   called at its end, before the stores are closed
     """
@@ -29,5 +30,6 @@ class Part:
     ledger: LedgerState | None = None
     api: Api | None = None
     probes: tuple[Probe, ...] = ()
+    opening: tuple[Callable[[], Awaitable[None]], ...] = ()
     beside: tuple[Callable[[], Coroutine[None, None, None]], ...] = ()
     closing: tuple[Callable[[], Awaitable[None]], ...] = ()

@@ -22,20 +22,27 @@ class Console:
         server: ConsoleServer,
         readiness: Readiness,
         holder: ConfigHolder,
+        opening: Sequence[Callable[[], Awaitable[None]]] = (),
         beside: Sequence[Callable[[], Coroutine[None, None, None]]] = (),
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
-        """beside: what else runs as long as the process does. closing: called in this order when all of it has ended."""
+        """beside: what else runs as long as the process does.
+
+        opening: awaited in this order before it. closing: called in this order when all of it has ended.
+        """
         self._server = server
         self._readiness = readiness
         self._holder = holder
+        self._opening = tuple(opening)
         self._beside = tuple(beside)
         self._closing = tuple(closing)
         self._running: list[asyncio.Task[None]] = []
 
     async def start(self, sock: socket.socket) -> None:
-        """Serve on a listening socket, and do what else is to be done."""
+        """Serve on a listening socket, and do what else is to be done. Health is told before all is open."""
         await self._server.start(sock)
+        for open_ in self._opening:
+            await open_()
         self._running = [asyncio.get_running_loop().create_task(work()) for work in self._beside]
 
     def say_leaving(self) -> None:
