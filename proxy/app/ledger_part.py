@@ -1,7 +1,6 @@
 """The ledger: its writer, the rebuild of the limiter, retention, audit, the sweep of expired holds, and webhooks."""
 
 import os
-import secrets
 import socket
 import time
 from functools import partial
@@ -24,6 +23,7 @@ from proxy.ledger.retention import Retention
 from proxy.ledger.upkeep import LedgerTerms, Upkeep
 from proxy.ledger.worker_refusals import WorkerRefusals
 from proxy.ledger.writer import Writer
+from proxy.limiter.fence import Fence
 from proxy.limiter.script import load_scripts
 from proxy.webhooks.dispatcher import SENDING_MAX, Dispatcher, endpoints_of
 from proxy.webhooks.sender import Sender
@@ -35,6 +35,7 @@ def ledger_part(resources: Resources, store: LimiterStore) -> Part:
     book = open_directory(resources.settings, resources.database, lambda: resources.holder.current)
     return Part(
         ledger=upkeep,
+        opening=(upkeep.open_store,),
         beside=(
             upkeep.run,
             partial(sweep_forever, store.sweep),
@@ -68,7 +69,6 @@ def build_upkeep(resources: Resources) -> Upkeep:
         scripts,
         organizations=lambda: resources.config().organizations,
         now_ms=now_ms,
-        new_generation=partial(secrets.token_hex, 16),
     )
     return Upkeep(
         database=database,
@@ -83,5 +83,5 @@ def build_upkeep(resources: Resources) -> Upkeep:
         ),
         refusals=WorkerRefusals(settings.data_dir / "metrics").read,
         now_ms=now_ms,
-        store_run=settings.data_dir / "store_run",
+        fence=Fence(scripts.fence),
     )

@@ -1,7 +1,6 @@
 """The stores of a process: the limiter's, and the ledger's database."""
 
 import logging
-import secrets
 from typing import Final
 
 from proxy.config.holder import ConfigHolder
@@ -11,32 +10,28 @@ from proxy.ledger.database import Database, LedgerUnavailableError, open_databas
 from proxy.ledger.directory.replica import DirectoryReplica
 from proxy.limiter.address import parse_address
 from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import mark_all, read_generation, reopen, unmarked_partitions
-from proxy.limiter.keys import PARTITIONS
+from proxy.limiter.fence import Fence
+from proxy.limiter.generation import reopen, store_run, unmarked_partitions
 from proxy.limiter.probe import probe_server
+from proxy.limiter.script import load_scripts
 
 LEDGER_DEADLINE_MS: Final = 5_000  # the ledger reads many events at once, and nobody waits for them
 _log = logging.getLogger(__name__)
 
 
 async def open_store(settings: Settings) -> RedisConnection:
-    """The limiter's store, connected, probed, and marked as complete if this deployment has never spent anything.
+    """The limiter's store, connected and probed. Raises StoreError.
 
-    A store without marks beside a data directory that remembers some has lost its data: it stays closed for spending.
+    One without marks is new or has lost its data. Which of the two, only a ledger can tell: it is closed for spending until then.
     """
     address = parse_address(settings.redis_url.get_secret_value())
-    store = RedisConnection(address, timeout_ms=settings.store_deadline_ms)
+    store = RedisConnection(address, timeout_ms=settings.store_deadline_ms, on_run=Fence(load_scripts().fence).notice_run)
     await store.open()
     facts = await probe_server(store)
     for warning in facts.warnings:
         _log.warning("store %s: %s", address, warning)
-    remembered = settings.data_dir / "generation"
-    if not remembered.exists() and len(await unmarked_partitions(store)) == PARTITIONS:
-        await mark_all(store, secrets.token_hex(16))
-    elif unmarked := await unmarked_partitions(store):
-        _log.critical("store %s has lost the spend of %d partitions: it admits none until it is rebuilt", address, len(unmarked))
-    if not remembered.exists():
-        remembered.write_text((await read_generation(store, 0)) or "", encoding="ascii")
+    if unmarked := await unmarked_partitions(store):
+        _log.info("store %s admits no spending in %d partitions until a ledger has opened them", address, len(unmarked))
     return store
 
 
@@ -61,7 +56,7 @@ async def reopen_limiter(settings: Settings) -> int:
     """Let those partitions admit again, their spend forgotten; returns how many there were. Raises StoreError."""
     store = await _running_store(settings)
     try:
-        return await reopen(store, secrets.token_hex(16))
+        return await reopen(store, await store_run(store))
     finally:
         await store.close()
 

@@ -19,9 +19,11 @@ from proxy.ledger.schema import SPEND_BUCKETS
 from proxy.limiter.generation import (
     RestoreRefusedError,
     close_partition,
+    is_unused,
     last_event_id,
     mark_partition,
     restore_window,
+    store_run,
     unmarked_partitions,
 )
 from proxy.limiter.keys import partition_keys, partition_of
@@ -32,10 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Rebuild:
-    """Opens closed partitions; one per process, called again and again.
-
-    new_generation   makes the text of a mark
-    """
+    """Opens closed partitions; one per process, called again and again."""
 
     def __init__(
         self,
@@ -45,33 +44,37 @@ class Rebuild:
         *,
         organizations: Callable[[], Sequence[Organization]],
         now_ms: Callable[[], int],
-        new_generation: Callable[[], str],
     ) -> None:
         self._database = database
         self._store = store
         self._scripts = scripts
         self._organizations = organizations
         self._now_ms = now_ms
-        self._new_generation = new_generation
 
     async def step(self) -> int:
         """Open every closed partition whose stream is stored; how many. Raises LedgerUnavailableError, StoreError."""
         closed = await unmarked_partitions(self._store)
         if not closed:
             return 0
+        run = await store_run(self._store)  # read first: a store that is restarted meanwhile takes the marks for those of another
+        is_new = await is_unused(self._store)
         by_partition: defaultdict[int, list[Organization]] = defaultdict(list)
         for organization in self._organizations():
             by_partition[partition_of(organization.id)].append(organization)
-        opened = sum([await self._open(partition, by_partition[partition]) for partition in closed])
+        opened = sum([await self._open(partition, by_partition[partition], run) for partition in closed])
         if opened:
-            _log.warning("the limiter's spend was rebuilt from the ledger", extra={"fields": {"partitions": opened}})
+            _log.log(
+                logging.INFO if is_new else logging.WARNING,
+                "the limiter's spend was rebuilt from the ledger",
+                extra={"fields": {"partitions": opened}},
+            )
         return opened
 
     async def repair(self, partition: int) -> None:
         """Close a partition whose windows differ from the ledger; a step opens it again with what the ledger says."""
         await close_partition(self._store, partition)
 
-    async def _open(self, partition: int, organizations: Sequence[Organization]) -> bool:
+    async def _open(self, partition: int, organizations: Sequence[Organization], run: str) -> bool:
         last_event = await last_event_id(self._store, partition)
         if await self._store.command(b"XLEN", partition_keys(partition).events):
             return False  # the writer is at it
@@ -80,7 +83,7 @@ class Rebuild:
                 await self._restore(organizations[start : start + _ORGS_AT_ONCE], last_event)
         except RestoreRefusedError:
             return False
-        await mark_partition(self._store, partition, self._new_generation())
+        await mark_partition(self._store, partition, run)
         return True
 
     async def _restore(self, organizations: Sequence[Organization], last_event: bytes) -> None:

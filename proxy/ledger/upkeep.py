@@ -7,7 +7,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from proxy.domain.errors import StoreError
@@ -16,11 +15,10 @@ from proxy.domain.price import Price
 from proxy.ledger.audit import LimiterAudit
 from proxy.ledger.book import Book, RefusalCount
 from proxy.ledger.database import Database, LedgerUnavailableError, UnstorableError
-from proxy.ledger.limiter_windows import LimiterWindow, windows_of
 from proxy.ledger.rebuild import Rebuild
 from proxy.ledger.retention import Retention
 from proxy.ledger.writer import Writer
-from proxy.limiter.keys import partition_of
+from proxy.limiter.fence import Fence
 from proxy.limiter.script import ScriptStore
 
 REBUILD_EVERY_SECONDS: Final = 0.5
@@ -43,7 +41,7 @@ class LedgerTerms:
 class Upkeep:
     """One per console process; several consoles do no harm.
 
-    store_run  file that remembers which run of the store the windows were last right in
+    fence      closes a store that was restarted
     refusals   what each worker slot has refused so far, by slot
     """
 
@@ -60,7 +58,7 @@ class Upkeep:
         terms: LedgerTerms,
         refusals: Callable[[], Sequence[tuple[str, Sequence[RefusalCount]]]],
         now_ms: Callable[[], int],
-        store_run: Path,
+        fence: Fence,
     ) -> None:
         self._database = database
         self._book = book
@@ -72,7 +70,7 @@ class Upkeep:
         self._terms = terms
         self._refusals = refusals
         self._now_ms = now_ms
-        self._store_run = store_run
+        self._fence = fence
         self._drift_nano_usd: int | None = None
         self._refusals_taken: dict[str, frozenset[RefusalCount]] = {}
 
@@ -98,6 +96,10 @@ class Upkeep:
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "audit", self.audit))
             tasks.create_task(self._every(DAILY_EVERY_SECONDS, "retention", self._daily))
 
+    async def open_store(self) -> None:
+        """Open what is closed for spending, once: nothing may be admitted before. `run` tries again."""
+        await self._attempted("rebuild", self._rebuild.step)
+
     async def audit(self) -> None:
         """Measure how far the limiter's windows are from the ledger; a metric."""
         drift = 0
@@ -112,26 +114,14 @@ class Upkeep:
     async def heal_after_restart(self) -> None:
         """A store that was restarted may have lost its last second: it is closed for spending until it is rebuilt.
 
-        To look for differences first would not do: under load, what was lost of the last minutes cannot be told from what comes.
+        Gateways do the same as they connect; here it is done for where there are none. To look for differences first would not do:
+        under load, what was lost of the last minutes cannot be told from what comes.
         """
-        info = (await self._store.command(b"INFO", b"server")).decode(errors="replace")
-        run = next((line.partition(":")[2] for line in info.splitlines() if line.startswith("run_id:")), "")
-        known = self._store_run.read_text(encoding="ascii") if self._store_run.exists() else run
-        if run != known:
-            partitions = {partition_of(window.org) for window in self._windows()}
-            _log.warning("the limiter's store was restarted and is rebuilt", extra={"fields": {"partitions": len(partitions)}})
-            for partition in sorted(partitions):
-                await self._rebuild.repair(partition)
-        if run != known or not self._store_run.exists():
-            self._store_run.write_text(run, encoding="ascii")
+        if await self._fence.notice_run(self._store.command, await self._store.command(b"INFO", b"server")):
             await self._rebuild.step()
 
-    def _windows(self) -> list[LimiterWindow]:
-        now_ms = self._now_ms()
-        return [window for organization in self._terms.organizations() for window in windows_of(organization, now_ms)]
-
     async def take_refusals(self) -> None:
-        """Bring rollups and lifetime totals up to the workers' counts. The database is asked only about counts that have changed."""
+        """Bring rollups and lifetime totals up to the workers' counts. The database is asked only about those that have changed."""
         for source, counts in await asyncio.to_thread(self._refusals):
             taken = self._refusals_taken.get(source, frozenset())
             changed = [count for count in counts if count not in taken]

@@ -11,7 +11,8 @@ wrong caller.
 
 import asyncio
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import hiredis
@@ -21,6 +22,7 @@ from proxy.limiter.address import RedisAddress
 from proxy.limiter.link import ConnectionLostError, Link
 from proxy.limiter.script import Script
 
+Command = Callable[..., Awaitable[Any]]  # as `RedisConnection.command`
 TIMEOUT_MS: Final = 500  # a call without an answer after this is a StoreError
 OUTSTANDING_MAX: Final = 20_000  # calls waiting for a reply; one more is a StoreError at once
 PREFIXES_MAX: Final = 50_000  # encoded beginnings of script calls, one per script and organization; then all are dropped
@@ -33,6 +35,8 @@ class RedisConnection:
 
     While Redis is away calls fail at once with StoreError; only calls made before the first attempt to reconnect has failed wait
     for it, within their time limit. Belongs to one event loop.
+
+    on_run   given a way to call the store and its answer to INFO, at every new connection before it is used for anything else
     """
 
     def __init__(
@@ -42,11 +46,13 @@ class RedisConnection:
         timeout_ms: int = TIMEOUT_MS,
         outstanding_max: int = OUTSTANDING_MAX,
         name: str = "tallygate",
+        on_run: Callable[[Command, bytes], Awaitable[object]] | None = None,
     ) -> None:
         self._address = address
         self._timeout_s = timeout_ms / 1000
         self._outstanding_max = outstanding_max
         self._name = name
+        self._on_run = on_run
         self._link: Link | None = None
         self._prefixes: dict[tuple[Script, tuple[bytes, ...]], bytes] = {}
         self._closed = False
@@ -97,10 +103,7 @@ class RedisConnection:
         return reply
 
     async def command(self, *parts: bytes) -> Any:
-        reply = await self._call(_encoded(parts))
-        if isinstance(reply, hiredis.ReplyError):
-            raise StoreError(f"{parts[0].decode()}: {reply}")
-        return reply
+        return _checked(parts, await self._call(_encoded(parts)))
 
     def _remember_prefix(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> bytes:
         """A script always takes the same number of arguments, so everything up to them is the same for an organization."""
@@ -163,9 +166,14 @@ class RedisConnection:
         if address.password:
             user = (address.username.encode(),) if address.username else ()
             commands.insert(0, (b"AUTH", *user, address.password.encode()))
-        for command, reply in zip(commands, await asyncio.gather(*(link.call(_encoded(c)) for c in commands)), strict=True):
+        if self._on_run is not None:
+            commands.append((b"INFO", b"server"))
+        replies = await asyncio.gather(*(link.call(_encoded(command)) for command in commands))
+        for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, hiredis.ReplyError) and command[0] != b"CLIENT":  # a proxy may not know CLIENT SETNAME
                 raise StoreError(f"{command[0].decode()}: {reply}")
+        if self._on_run is not None:
+            await self._on_run(partial(_command, link), replies[-1])
 
     def _link_lost(self, link: Link) -> None:
         if link is not self._link:
@@ -191,6 +199,16 @@ class RedisConnection:
                     first_attempt.set_result(None)
             await asyncio.sleep(backoff_ms * random.uniform(0.5, 1) / 1000)
             backoff_ms = min(backoff_ms * 2, BACKOFF_MAX_MS)
+
+
+async def _command(link: Link, *parts: bytes) -> Any:
+    return _checked(parts, await link.call(_encoded(parts)))
+
+
+def _checked(parts: tuple[bytes, ...], reply: Any) -> Any:
+    if isinstance(reply, hiredis.ReplyError):
+        raise StoreError(f"{parts[0].decode()}: {reply}")
+    return reply
 
 
 def _encoded(parts: tuple[bytes, ...]) -> bytes:

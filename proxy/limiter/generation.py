@@ -1,4 +1,8 @@
-"""The mark by which a partition is known to hold its spend. A store that lost its data has no marks, and admits no spending."""
+"""The mark by which a partition is known to hold its spend. A store that lost its data has no marks, and admits no spending.
+
+A mark is the id of the run of the store in which it was made. A store that was restarted may have lost its last second without a
+trace; its marks are those of another run, and whoever connects to it first takes them away (`fence`), before anything is admitted.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -17,10 +21,25 @@ from proxy.limiter.script import Scripts, ScriptStore
 _ADMITS: Final = -1
 
 
+def run_of(info: bytes) -> str:
+    """The id of the store's run in an answer to INFO: another one after every restart. Empty if the store does not tell."""
+    return next((line.removeprefix(b"run_id:").decode() for line in info.splitlines() if line.startswith(b"run_id:")), "")
+
+
+async def store_run(store: ScriptStore) -> str:
+    return run_of(await store.command(b"INFO", b"server"))
+
+
 async def unmarked_partitions(store: ScriptStore) -> tuple[int, ...]:
     """Partitions that must be rebuilt from the ledger, then marked. All of them at the first start ever."""
     marks = await asyncio.gather(*(store.command(b"GET", partition_keys(p).generation) for p in range(PARTITIONS)))
     return tuple(partition for partition, mark in enumerate(marks) if mark is None)
+
+
+async def is_unused(store: ScriptStore) -> bool:
+    """Whether no partition was ever marked: this is the first start ever, or the store has lost everything."""
+    kept = (partition_keys(partition) for partition in range(PARTITIONS))
+    return not any(await asyncio.gather(*(store.command(b"EXISTS", keys.generation, keys.former) for keys in kept)))
 
 
 async def mark_partition(store: ScriptStore, partition: int, generation: str) -> None:

@@ -15,9 +15,13 @@ def partition_of(org: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionKeys:
-    """generation: present once the partition's spend is known. events: stream to the ledger. orgs: sorted set, when each is due."""
+    """generation: present while the partition's spend is known; former: what it was when the partition was fenced off.
+
+    events: stream to the ledger. orgs: sorted set, when each is due.
+    """
 
     generation: bytes
+    former: bytes
     events: bytes
     orgs: bytes
 
@@ -37,7 +41,9 @@ class OrgKeys:
 
 def partition_keys(partition: int) -> PartitionKeys:
     prefix = b"tg:{p%02d}:" % partition
-    return PartitionKeys(generation=prefix + b"generation", events=prefix + b"events", orgs=prefix + b"orgs")
+    return PartitionKeys(
+        generation=prefix + b"generation", former=prefix + b"former", events=prefix + b"events", orgs=prefix + b"orgs"
+    )
 
 
 def org_keys(org: str) -> OrgKeys:

@@ -26,6 +26,7 @@ class Scripts:
     restore: Script
     posted: Script
     due_orgs: Script
+    fence: Script
 
 
 class ScriptStore(Protocol):
@@ -57,4 +58,5 @@ def load_scripts() -> Scripts:
         restore=load("restore"),
         posted=load("posted"),
         due_orgs=load("due_orgs", alone=True),
+        fence=load("fence", alone=True),
     )

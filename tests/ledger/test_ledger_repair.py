@@ -101,7 +101,6 @@ class LimiterAtWork:
             self.scripts,
             organizations=lambda: ORGANIZATIONS,
             now_ms=lambda: now,
-            new_generation=lambda: "rebuilt",
         ).step()
 
     async def drifts(self) -> list[Any]:
