@@ -191,12 +191,16 @@ class World:
         return sum(counts.values()) == len(self.stack.ledger.records) and refused == sum(self.refused.values())
 
     async def until_settled(self) -> float:
-        """A whole second at which Prometheus had seen all, and which has passed."""
+        """A whole second that has passed, at which Prometheus had seen all, and before which no scrape had failed for a while."""
         await eventually(self.is_settled, "Prometheus sees all requests")
-        second = math.ceil(time.time()) + 1
-        while time.time() <= second + 0.1:
-            await asyncio.sleep(0.1)
-        return float(second)
+        since = time.time()
+
+        def calm_second() -> float:
+            second = math.floor(time.time()) - 1
+            scrapes = "min_over_time(up[6s]) == 1 and count_over_time(up[6s]) >= 5"
+            return float(second) if second > since + 1 and self.prometheus.query(scrapes, at=second) else 0.0
+
+        return float(await eventually(calm_second, "scrapes in a row"))
 
     def values(self, query: Query, *labels: str, moment: Moment | None = None, **chosen: Chosen) -> dict[tuple[str, ...], float]:
         """An instant query of a dashboard, as it opens but for what is chosen."""
