@@ -1,5 +1,6 @@
 """The configuration in force, and its replacement while requests run."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -19,24 +20,29 @@ class ConfigHolder:
 
     def __init__(self, config: GatewayConfig, load: Callable[[], GatewayConfig]) -> None:
         self._load = load
+        self._turn = asyncio.Lock()
         self._reviewed = config
         self._catalogues: dict[str, UpstreamCatalogue] = {}
         self.current = config
         self.reloads = 0
         self.reloads_failed = 0
 
-    def reload(self) -> tuple[str, ...]:
-        """Read the files again. Returns the problems: empty if the new configuration is in force, else the old one stays."""
-        try:
-            config = self._load()
-        except ConfigError as error:
-            self.reloads_failed += 1
-            return error.problems
-        self._reviewed = config
-        self._catalogues = {name: read for name, read in self._catalogues.items() if name in config.upstreams}
-        self._merge()
-        self.reloads += 1
-        return ()
+    async def reload(self) -> tuple[str, ...]:
+        """Read the files again. Returns the problems: empty if the new configuration is in force, else the old one stays.
+
+        In a thread, so that requests go on, and one at a time: the last to ask reads last, and no older one replaces a newer.
+        """
+        async with self._turn:
+            try:
+                config = await asyncio.to_thread(self._load)
+            except ConfigError as error:
+                self.reloads_failed += 1
+                return error.problems
+            self._reviewed = config
+            self._catalogues = {name: read for name, read in self._catalogues.items() if name in config.upstreams}
+            self._merge()
+            self.reloads += 1
+            return ()
 
     def put_upstream_catalogue(self, upstream: str, catalogue: UpstreamCatalogue) -> None:
         """Price by what an upstream's own catalogue says, below prices.yaml; kept over reloads as long as the upstream exists."""

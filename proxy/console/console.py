@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Final
 
 from proxy.config.holder import ConfigHolder
+from proxy.config.reloading import Reloading
 from proxy.console.readiness import Readiness
 from proxy.console.server import ConsoleServer
 
@@ -34,7 +35,8 @@ class Console:
         self._readiness = readiness
         self._holder = holder
         self._opening = tuple(opening)
-        self._beside = tuple(beside)
+        self._reloading = Reloading(self.read_again)
+        self._beside = (self._reloading.forever, *beside)
         self._closing = tuple(closing)
         self._running: list[asyncio.Task[None]] = []
 
@@ -65,8 +67,12 @@ class Console:
             await close()
 
     def reload(self) -> None:
+        """Have the configuration read again soon."""
+        self._reloading.ask()
+
+    async def read_again(self) -> None:
         """Read the configuration again; a bad one changes nothing but /readyz, which tells of it."""
-        problems = self._holder.reload()
+        problems = await self._holder.reload()
         self._readiness.config_problems = problems
         for problem in problems:
             _LOG.error("configuration rejected", extra={"fields": {"problem": problem}})

@@ -16,6 +16,7 @@ from proxy.config.directory import Directory
 from proxy.config.holder import ConfigHolder, with_stored
 from proxy.config.jwt_issuer import JwtIssuer
 from proxy.config.model import AuthKind, GatewayConfig, OnDisconnect, Upstream
+from proxy.config.reloading import Reloading
 from proxy.dialects.dialect import Dialect
 from proxy.domain.errors import StoreError
 from proxy.domain.organization import Organization
@@ -113,12 +114,14 @@ class Gateway(GatewayServer):
             new_id=parts.new_id,
         )
         self._catalogues = CatalogueRefresh(parts.holder, parts.session, now_ms=parts.now_ms, on_change=self.follow)
+        self._reloading = Reloading(self.read_again)
         super().__init__(
             services,
             timeouts=parts.timeouts,
             connections_max=parts.connections_max,
             background=[
                 self._catalogues.forever(),
+                self._reloading.forever(),
                 parts.stored.follow_forever(self.follow_directory),
                 self._hand_over_used(),
                 *(work() for work in parts.beside),
@@ -131,8 +134,12 @@ class Gateway(GatewayServer):
         await super().start(listening)
 
     def reload(self) -> None:
+        """Have the files read again soon, while requests go on."""
+        self._reloading.ask()
+
+    async def read_again(self) -> None:
         """Read the files again; a bad set changes nothing and is logged and counted."""
-        problems = self._parts.holder.reload()
+        problems = await self._parts.holder.reload()
         self._parts.metrics.config_reloaded(applied=not problems)
         for problem in problems:
             _log.error("configuration not reloaded: %s", problem)

@@ -1,24 +1,33 @@
 """Reloading while requests run."""
 
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from proxy.config.holder import ConfigHolder
 from proxy.config.load import ConfigSource
+from proxy.config.model import GatewayConfig
+from proxy.config.reloading import Reloading
 from proxy.config.upstream_catalogue import read_upstream_catalogue
+from proxy.domain.errors import ConfigError
 
 CATALOGUE = b"""{"data": [{"id": "gloo-new", "family": "Open Source",
     "pricing": {"input": {"rate_per_1m_tokens": "1"}, "output": {"rate_per_1m_tokens": "2"}}}]}"""
 
 
-def test_a_reload_replaces_the_configuration_and_a_bad_one_keeps_it(source: ConfigSource, tmp_path: Path) -> None:
+async def test_a_reload_replaces_the_configuration_and_a_bad_one_keeps_it(source: ConfigSource, tmp_path: Path) -> None:
     holder = ConfigHolder(source.load(), source.load)
     before = holder.current
 
     (tmp_path / "plans.yaml").write_text("plans:\n  only: {}\n")
-    assert holder.reload() == ()
+    assert await holder.reload() == ()
     good = holder.current
     (tmp_path / "plans.yaml").write_text("plans:\n  only: {exprt: true}\n")
-    problems = holder.reload()
+    problems = await holder.reload()
 
     assert list(before.plans) != list(good.plans) == ["only"]
     assert problems[0].startswith("plans.yaml:2: exprt is not a known key")
@@ -26,13 +35,13 @@ def test_a_reload_replaces_the_configuration_and_a_bad_one_keeps_it(source: Conf
     assert (holder.reloads, holder.reloads_failed) == (1, 1)
 
 
-def test_an_upstreams_catalogue_prices_models_and_survives_reloads(source: ConfigSource) -> None:
+async def test_an_upstreams_catalogue_prices_models_and_survives_reloads(source: ConfigSource) -> None:
     holder = ConfigHolder(source.load(), source.load)
     reviewed = holder.current
 
     holder.put_upstream_catalogue("default", read_upstream_catalogue(CATALOGUE))
     merged = holder.current
-    holder.reload()
+    await holder.reload()
 
     assert reviewed.prices.find("gloo-new", 0) is None
     for config in (merged, holder.current):
@@ -42,10 +51,112 @@ def test_an_upstreams_catalogue_prices_models_and_survives_reloads(source: Confi
         assert config.version == reviewed.version
 
 
-def test_the_catalogue_of_an_upstream_that_is_gone_is_forgotten(source: ConfigSource) -> None:
+async def test_the_catalogue_of_an_upstream_that_is_gone_is_forgotten(source: ConfigSource) -> None:
     holder = ConfigHolder(source.load(), source.load)
     holder.put_upstream_catalogue("elsewhere", read_upstream_catalogue(CATALOGUE))
 
-    holder.reload()
+    await holder.reload()
 
     assert holder.current.prices.find("gloo-new", 0) is None
+
+
+class SlowFiles:
+    """A load that waits until it is let go on, and tells what it was doing meanwhile."""
+
+    def __init__(self, load: Callable[[], GatewayConfig]) -> None:
+        self._load = load
+        self.begun = threading.Semaphore(0)
+        self.go_on = threading.Semaphore(0)
+        self.at_work = self.most_at_work = self.loads = 0
+
+    def load(self) -> GatewayConfig:
+        self.at_work += 1
+        self.most_at_work = max(self.most_at_work, self.at_work)
+        self.begun.release()
+        assert self.go_on.acquire(timeout=30)
+        self.loads += 1
+        self.at_work -= 1
+        return self._load()
+
+    async def wait_until_begun(self) -> None:
+        assert await asyncio.to_thread(self.begun.acquire, timeout=30)
+
+
+async def test_the_loop_goes_on_while_files_are_read(source: ConfigSource) -> None:
+    files = SlowFiles(source.load)
+    holder = ConfigHolder(source.load(), files.load)
+    before = holder.current
+
+    reload = asyncio.create_task(holder.reload())
+    await files.wait_until_begun()
+    for _ in range(100):  # whatever else the loop has to do
+        await asyncio.sleep(0)
+    assert holder.current is before
+    assert not reload.done()
+
+    files.go_on.release()
+    assert await reload == ()
+    assert holder.current is not before
+
+
+async def test_two_reloads_at_once_read_one_after_the_other(source: ConfigSource, tmp_path: Path) -> None:
+    files = SlowFiles(source.load)
+    holder = ConfigHolder(source.load(), files.load)
+
+    first = asyncio.create_task(holder.reload())
+    await files.wait_until_begun()
+    second = asyncio.create_task(holder.reload())
+    await asyncio.sleep(0)
+    files.go_on.release()
+    await first
+    (tmp_path / "plans.yaml").write_text("plans:\n  only: {}\n")
+    files.go_on.release()
+    await second
+
+    assert (files.most_at_work, files.loads, holder.reloads) == (1, 2, 2)
+    assert list(holder.current.plans) == ["only"]
+
+
+async def test_reloads_that_are_asked_for_during_one_are_one_more(source: ConfigSource) -> None:
+    files = SlowFiles(source.load)
+    holder = ConfigHolder(source.load(), files.load)
+    done = asyncio.Semaphore(0)
+
+    async def reload() -> None:
+        await holder.reload()
+        done.release()
+
+    reloading = Reloading(reload)
+    reloading.ask()
+    running = asyncio.create_task(reloading.forever())
+    await files.wait_until_begun()
+    for _ in range(5):
+        reloading.ask()
+    for _ in range(2):
+        files.go_on.release()
+        await done.acquire()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    running.cancel()
+
+    assert files.loads == 2
+
+
+async def test_a_reload_that_breaks_is_logged_and_the_next_is_done(caplog: pytest.LogCaptureFixture) -> None:
+    done = asyncio.Event()
+    failures = [OSError("the disk is gone"), ConfigError(("never raised by a holder",))]
+
+    async def reload() -> None:
+        if failures:
+            reloading.ask()
+            raise failures.pop()
+        done.set()
+
+    reloading = Reloading(reload)
+    reloading.ask()
+    with caplog.at_level(logging.ERROR):
+        running = asyncio.create_task(reloading.forever())
+        await done.wait()
+    running.cancel()
+
+    assert [record.exc_info is not None for record in caplog.records] == [True, True]

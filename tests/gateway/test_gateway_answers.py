@@ -252,9 +252,9 @@ async def test_a_reload_changes_limits_for_new_requests_and_a_bad_one_does_not(t
         assert (await post(harness))[0] == 200
         good = (harness.config_dir / "organizations.yaml").read_text()
         (harness.config_dir / "organizations.yaml").write_text(good.replace("'25'", "'0'"))
-        harness.gateway.reload()
+        await harness.gateway.read_again()
         assert (await post(harness))[0] == 429
         (harness.config_dir / "organizations.yaml").write_text("organizations: [{")
-        harness.gateway.reload()
+        await harness.gateway.read_again()
         assert (await post(harness))[0] == 429
         assert harness.metrics.reloads == [True, False]

@@ -85,13 +85,13 @@ async def test_an_issuer_taken_out_of_the_file_is_believed_no_longer_and_one_tha
     async with running_gateway(tmp_path, config=config(server)) as gateway:
         token = a_current_token()
         assert (await ask(gateway, token))[0] == 200
-        gateway.gateway.reload()
+        await gateway.gateway.read_again()
         assert (await ask(gateway, token))[0] == 200
         assert server.fetches == 1
 
         (gateway.config_dir / "authentication.yaml").write_text("jwt_issuers: []\n")
         (gateway.config_dir / "organizations.yaml").unlink()
-        gateway.gateway.reload()
+        await gateway.gateway.read_again()
         assert (await ask(gateway, token))[0] == 401
 
 
