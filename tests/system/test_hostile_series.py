@@ -14,13 +14,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from stack import AMPLE_PLANS, IS_FULL, KEY, Stack, acme, running_stack
 
+from proxy.telemetry.count_file import read_counts
+
 HOSTILE_REQUESTS = 100_000 if IS_FULL else 5_000
 CONNECTIONS = 8
 PIPELINED = 50
 PATIENCE_SECONDS = 120
 WILD_KEY = "tg_wild-prod_wildsecret"
-from proxy.telemetry.count_file import read_counts
-
 METHODS = ("GET", "PUT", "PATCH", "OPTIONS", "DELETE", "PROPFIND", "MKCOL", "PURGE", "M-SEARCH", "SUBSCRIBE")
 METERED = ("/v1/chat/completions", "/v1/embeddings", "/v1/responses", "/v1/completions")
 WORD_CHARS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
