@@ -29,7 +29,7 @@ SHOWN_MAX: Final = 50
 @click.option("--database-url", help="As of serve.")
 @click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
 def audit(*, repairs: bool, orgs: tuple[str, ...], **flags: str | Path | None) -> None:
-    """Add up every entry again; compare with the rollups, and the limiter's spend windows with what they took.
+    """Add up every entry again; compare with the rollups and lifetime totals, and the limiter's spend windows with what they took.
 
     While the gateway serves, windows are compared up to the oldest event that is still to be stored. With --repair a window that
     differs is closed for spending, rebuilt from the ledger by the console, and opened again within a second or two.
@@ -50,6 +50,7 @@ def audit(*, repairs: bool, orgs: tuple[str, ...], **flags: str | Path | None) -
 
 async def _audit_ledger(session: LedgerSession, wanted: frozenset[str] | None) -> "tuple[int, list[Drift]]":
     from proxy.ledger.audit import LedgerAudit
+    from proxy.ledger.lifetime_audit import lifetime_drifts
     from proxy.ledger.retention import visible_from_ms
 
     ledger = LedgerAudit(session.database)
@@ -62,6 +63,7 @@ async def _audit_ledger(session: LedgerSession, wanted: frozenset[str] | None) -
             drifts += await ledger.day(org, day)
         for org in sorted({org for org, _ in days}):
             drifts += await ledger.postings(org, max(kept_from.get(org, 0), session.now_ms - 90 * 86_400_000))
+            drifts += await lifetime_drifts(session.database, org)
     return len(days), drifts
 
 

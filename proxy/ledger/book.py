@@ -5,7 +5,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -240,7 +240,7 @@ class Book:
                 posted[entry.org, bucket, entry.credential] += entry.posted_nano_usd
         numbering = await self._series.numbers(connection, (series for _, series in sums))
         await self._add_to_rollups(connection, sums, numbering)
-        await self._upsert(
+        await self._database.add_to_rows(
             connection,
             SPEND_BUCKETS,
             ("posted_nano_usd",),
@@ -258,7 +258,7 @@ class Book:
             for key, amounts in sorted(changes.items())
             if any(amounts)
         ]
-        await self._upsert(connection, LIFETIME_TOTALS, LIFETIME_AMOUNTS, rows)
+        await self._database.add_to_rows(connection, LIFETIME_TOTALS, LIFETIME_AMOUNTS, rows)
 
     async def _add_to_rollups(
         self, connection: AsyncConnection, sums: Mapping[tuple[int, Series], Sequence[int]], numbering: Numbering
@@ -273,7 +273,7 @@ class Book:
                 {"org": org, "bucket_ms": bucket, "series_id": number, **dict(zip(ROLLUP_AMOUNTS, amounts, strict=True))}
                 for (org, bucket, number), amounts in sorted(rows.items())
             ]
-            await self._upsert(connection, table, ROLLUP_AMOUNTS, values)
+            await self._database.add_to_rows(connection, table, ROLLUP_AMOUNTS, values)
         kinds: dict[tuple[int, str, int, int], list[int]] = {}
         for (at_ms, series), amounts in sums.items():
             for length_ms in KIND_LENGTHS_MS:
@@ -282,7 +282,7 @@ class Book:
                 row[:] = map(int.__add__, row, amounts)
         names = [column.name for column in KIND_ROLLUP.columns]
         values = [dict(zip(names, (*kind, *amounts), strict=True)) for kind, amounts in sorted(kinds.items())]
-        await self._upsert(connection, KIND_ROLLUP, ROLLUP_AMOUNTS, values)
+        await self._database.add_to_rows(connection, KIND_ROLLUP, ROLLUP_AMOUNTS, values)
         orgs: dict[tuple[int, str, int], list[int]] = {}
         for (at_ms, series), amounts in sums.items():
             for length_ms in ORG_LENGTHS_MS:
@@ -292,20 +292,7 @@ class Book:
             {"length_ms": length_ms, "org": org, "bucket_ms": bucket, **dict(zip(ROLLUP_AMOUNTS, amounts, strict=True))}
             for (length_ms, org, bucket), amounts in sorted(orgs.items())
         ]
-        await self._upsert(connection, ORG_ROLLUP, ROLLUP_AMOUNTS, values)
-
-    async def _upsert(
-        self, connection: AsyncConnection, table: Table, amounts: Sequence[str], rows: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Add to rows that exist, make those that do not. Rows come sorted: two writers then never wait for each other."""
-        if not rows:
-            return
-        statement = self._database.insert(table)
-        statement = statement.on_conflict_do_update(
-            index_elements=list(table.primary_key.columns),
-            set_={name: table.c[name] + statement.excluded[name] for name in amounts},
-        )
-        await connection.execute(statement, rows)
+        await self._database.add_to_rows(connection, ORG_ROLLUP, ROLLUP_AMOUNTS, values)
 
 
 async def entries_of(connection: AsyncConnection, event_ids: Sequence[str]) -> dict[str, list[Entry]]:

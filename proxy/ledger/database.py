@@ -5,7 +5,7 @@ PostgreSQL: entries are partitioned by month of their event id, whose first 12 d
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,6 +79,19 @@ class Database:
     def insert(self, table: Table) -> Any:
         """INSERT with this database's ON CONFLICT."""
         return (postgresql.insert if self.dialect == "postgresql" else sqlite.insert)(table)
+
+    async def add_to_rows(
+        self, connection: AsyncConnection, table: Table, amounts: Sequence[str], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Add to rows that exist, make those that do not. Rows come sorted: two writers then never wait for each other."""
+        if not rows:
+            return
+        statement = self.insert(table)
+        statement = statement.on_conflict_do_update(
+            index_elements=list(table.primary_key.columns),
+            set_={name: table.c[name] + statement.excluded[name] for name in amounts},
+        )
+        await connection.execute(statement, rows)
 
     async def migrate(self) -> None:
         """Bring the tables to this version; several processes may do it at once. Raises LedgerUnavailableError."""

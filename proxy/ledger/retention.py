@@ -7,20 +7,33 @@ shown from the moment it is, whether or not it has been purged yet. Organization
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, delete, select, text, tuple_
+from sqlalchemy import ColumnElement, Row, delete, select, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import Table
 
 from proxy.domain.organization import Organization
 from proxy.ledger.book import KIND_LENGTHS_MS, ORG_LENGTHS_MS
 from proxy.ledger.database import Database, LedgerUnavailableError
-from proxy.ledger.schema import ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_1D, ROLLUP_1H, ROLLUP_15M, SPEND_BUCKETS
+from proxy.ledger.schema import (
+    ENTRIES,
+    KIND_ROLLUP,
+    ORG_ROLLUP,
+    PURGED_AMOUNTS,
+    PURGED_TOTALS,
+    ROLLUP_1D,
+    ROLLUP_1H,
+    ROLLUP_15M,
+    SERIES,
+    SPEND_BUCKETS,
+)
 
 ROWS_AT_ONCE: Final = 1_000  # of one transaction: a few milliseconds, then writers have their turn
 PAUSE_SECONDS: Final = 0.05
 WINDOWS_KEPT_DAYS: Final = 100  # the limiter's longest window, and a month more than the calendar's
 _DAY_MS: Final = 86_400_000
+_PURGED_COLUMNS: Final = tuple(ROLLUP_1D.c[name] for name in PURGED_AMOUNTS)
 _LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '500ms'"
 _log = logging.getLogger(__name__)
 
@@ -67,11 +80,32 @@ class Retention:
         removed = 0
         while True:
             async with self._database.write() as connection:
-                count = (await connection.execute(delete(table).where(key.in_(oldest)))).rowcount
+                statement = delete(table).where(key.in_(oldest))
+                if table is ROLLUP_1D:
+                    rows = (await connection.execute(statement.returning(table.c.series_id, *_PURGED_COLUMNS))).all()
+                    count = len(rows)
+                    await self._remember(connection, rows)
+                else:
+                    count = (await connection.execute(statement)).rowcount
             removed += count
             if count < ROWS_AT_ONCE:
                 return removed
             await asyncio.sleep(self._pause_seconds)
+
+    async def _remember(self, connection: AsyncConnection, removed: Sequence[Row[Any]]) -> None:
+        """Add what was removed of the days' rollups to `purged_totals`, in the same transaction."""
+        by_series: dict[int, list[int]] = {}
+        for row in removed:
+            sums = by_series.setdefault(row[0], [0] * len(PURGED_AMOUNTS))
+            sums[:] = map(int.__add__, sums, row[1:])
+        labels = (SERIES.c.org, SERIES.c.credential, SERIES.c.capability)
+        found: dict[tuple[str, ...], list[int]] = {}
+        for number, *names in await connection.execute(select(SERIES.c.id, *labels).where(SERIES.c.id.in_(by_series))):
+            sums = found.setdefault(tuple(names), [0] * len(PURGED_AMOUNTS))
+            sums[:] = map(int.__add__, sums, by_series[number])
+        columns = [column.name for column in PURGED_TOTALS.columns]
+        rows = [dict(zip(columns, (*names, *sums), strict=True)) for names, sums in sorted(found.items())]
+        await self._database.add_to_rows(connection, PURGED_TOTALS, PURGED_AMOUNTS, rows)
 
     async def _drop_empty_partitions(self, now_ms: int) -> None:
         """Partitions of past months that nothing is left of. One that is in use at the moment stays until the next time."""

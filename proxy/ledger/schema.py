@@ -41,6 +41,7 @@ AMOUNTS: Final = (
 )
 ROLLUP_AMOUNTS: Final = (*AMOUNTS, "refused")  # requests that were refused are no entries: they are counted in rollups alone
 LIFETIME_SUMS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "cost_nano_usd")
+PURGED_AMOUNTS: Final = ("requests", *LIFETIME_SUMS, "refused")
 LIFETIME_ODDITIES: Final = ("overruns", "late_settlements", "unheld_settlements", "expired_holds")
 LIFETIME_AMOUNTS: Final = ("requests", *LIFETIME_SUMS, *(f"credited_{name}" for name in LIFETIME_SUMS), *LIFETIME_ODDITIES)
 
@@ -222,6 +223,19 @@ LIFETIME_TOTALS: Final = Table(
     Column("usage_source", NAME, nullable=False),
     *(Column(amount, BigInteger, nullable=False) for amount in LIFETIME_AMOUNTS),
     PrimaryKeyConstraint("org", "credential", "capability", "model", "outcome", "usage_source"),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 70},
+)
+
+# What retention has removed of the days' rollups, added up: with what is left it makes the lifetime totals again.
+PURGED_TOTALS: Final = Table(
+    "purged_totals",
+    METADATA,
+    Column("org", NAME, nullable=False),
+    Column("credential", NAME, nullable=False),
+    Column("capability", NAME, nullable=False),
+    *(Column(amount, BigInteger, nullable=False) for amount in PURGED_AMOUNTS),
+    PrimaryKeyConstraint("org", "credential", "capability"),
     sqlite_with_rowid=False,
     postgresql_with={"fillfactor": 70},
 )

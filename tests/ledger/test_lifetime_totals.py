@@ -9,13 +9,16 @@ import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from ledger_values import START_MS, an_entry, sums
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 
-from proxy.ledger.book import Book, RefusalCount
+from proxy.domain.organization import Organization, Plan
+from proxy.ledger.book import DAY_MS, Book, RefusalCount
 from proxy.ledger.database import Database, LedgerUnavailableError, open_database
 from proxy.ledger.entry import Entry, Kind
 from proxy.ledger.lifetime import TotalKey, charged_model
+from proxy.ledger.lifetime_audit import lifetime_drifts
 from proxy.ledger.migrations.versions import v0004_lifetime_totals
+from proxy.ledger.retention import Retention
 from proxy.ledger.schema import AMOUNTS, LIFETIME_AMOUNTS, LIFETIME_SUMS, LIFETIME_TOTALS
 
 CHAT = ("acme", "acme-prod", "chat", "gpt-4o")
@@ -299,3 +302,40 @@ async def test_the_migration_fills_totals_from_what_is_there(database_url: str, 
     assert len(filled) == 3
     await assert_totals_equal_entries(database)
     await database.close()
+
+
+async def test_an_audit_finds_the_totals_right_before_and_after_a_purge(database: Database, book: Book) -> None:
+    old, new = START_MS - 40 * DAY_MS, START_MS
+    await book.record([an_entry(n, settled_at_ms=old if n % 2 else new, credential=f"key-{n % 3}") for n in range(2, 14)])
+    await book.record(list(_expired_then_late(100)))
+    await book.add_refusals("worker-0", [refused(3)], at_ms=old)
+    await book.add_refusals("worker-0", [refused(8), refused(2, "other")], at_ms=new)
+    before = await totals(database)
+    assert await lifetime_drifts(database, "acme") == []
+
+    organization = Organization(id="acme", name="Acme", plan=Plan(id="p", history_days=30))
+    for _ in range(2):
+        await Retention(database, pause_seconds=0).purge([organization], START_MS)
+        assert await lifetime_drifts(database, "acme") == []
+    late_again = an_entry(50, settled_at_ms=old)
+    await book.record([late_again])
+    await Retention(database, pause_seconds=0).purge([organization], START_MS)
+
+    assert await lifetime_drifts(database, "acme") == []
+    assert (await sums(database))["rollup_1d"][0] == 7, "something was purged"
+    after = await totals(database)
+    assert {key: after[key] for key in before if key.credential.startswith("key-")} == {
+        key: row for key, row in before.items() if key.credential.startswith("key-")
+    }
+
+
+async def test_an_audit_finds_a_total_that_is_wrong(database: Database, book: Book) -> None:
+    await book.record([an_entry()])
+    await book.add_refusals("worker-0", [refused(3)], at_ms=START_MS)
+    async with database.write() as connection:
+        amounts = {"cost_nano_usd": LIFETIME_TOTALS.c.cost_nano_usd + 7, "requests": LIFETIME_TOTALS.c.requests + 1}
+        await connection.execute(update(LIFETIME_TOTALS).values(amounts))
+
+    drifts = {drift.amount: (drift.expected, drift.found) for drift in await lifetime_drifts(database, "acme")}
+
+    assert drifts == {"requests": (1, 2), "cost_nano_usd": (500_000, 500_014), "refused": (3, 4)}

@@ -16,6 +16,7 @@ from proxy.domain.organization import Organization
 from proxy.ledger.audit import Drift, LedgerAudit, LimiterAudit
 from proxy.ledger.database import Database, open_database
 from proxy.ledger.entry import FINAL
+from proxy.ledger.lifetime_audit import lifetime_drifts
 from proxy.ledger.schema import ENTRIES
 from proxy.limiter.address import parse_address
 from proxy.limiter.connection import RedisConnection
@@ -95,6 +96,8 @@ class LedgerTruth:
             for org, day_ms in await ledger.days():
                 found += await ledger.day(org, day_ms)
                 found += await ledger.postings(org, day_ms - _DAY_MS)
+            for org in sorted({org for org, _ in await ledger.days()}):
+                found += await lifetime_drifts(database, org)
             now_ms = self._now_ms()
             async for _, drifts in LimiterAudit(database, store, load_scripts()).windows(self.organizations(), now_ms):
                 found += drifts
