@@ -1,0 +1,208 @@
+"""What a scrape costs: a console over a filled ledger, limiter and workers' count files, scraped as Prometheus does.
+
+python -m bench.scrape redis://127.0.0.1:6379/15 [--organizations 5000] — the database is filled with organizations bench-<n>.
+
+Every organization has two credentials with two capabilities each, a spend limit, and has been refused something by every worker.
+Told are the time of a scrape, its bytes and series, and how long the console's event loop stood still meanwhile at most.
+"""
+
+import argparse
+import asyncio
+import gzip
+import itertools
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+from sqlalchemy import insert
+
+from proxy.config.catalogue import PriceCatalogue
+from proxy.config.model import GatewayConfig
+from proxy.console.ledger_totals import LedgerTotals
+from proxy.console.limiter_store import LimiterStore
+from proxy.console.readiness import Readiness
+from proxy.console.scrape import Scrape
+from proxy.console.server import ConsoleServer
+from proxy.console.workers import Workers
+from proxy.domain.admission import Actual, AdmissionRequest, SpendDemand
+from proxy.domain.organization import Credential, Organization, Plan
+from proxy.domain.spend_limit import SpendLimit
+from proxy.ledger.database import Database, open_database
+from proxy.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_TOTALS
+from proxy.limiter.address import parse_address
+from proxy.limiter.connection import RedisConnection
+from proxy.limiter.generation import mark_all
+from proxy.limiter.redis_limiter import RedisLimiter
+from proxy.limiter.script import load_scripts
+from proxy.limiter.sweep import Sweeper
+from proxy.telemetry.count_file import CountFile
+from proxy.telemetry.gateway_metrics import GatewayMetrics
+from proxy.telemetry.labels import KnownLabels
+
+WORKERS = 4
+SCRAPES = 7
+SETTLED_AT_ONCE = 200
+TICK_SECONDS = 0.001
+CAPABILITIES = ("chat", "embeddings")
+OUTCOMES = ("success", "client_error", "refused")
+LIMIT = SpendLimit(name="spend_7d", limit_nano_usd=10**11)
+PLAN = Plan(id="bench", spend_limits=(LIMIT,))
+ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """One scrape."""
+
+    seconds: float
+    stalled_seconds: float
+    body: bytes
+    packed_bytes: int
+
+
+def organizations(count: int) -> tuple[Organization, ...]:
+    return tuple(
+        Organization(
+            id=f"bench-{number:05d}",
+            name="Bench",
+            plan=PLAN,
+            credentials=tuple(
+                Credential(id=f"bench-{number:05d}-{kind}", org=f"bench-{number:05d}", key_sha256=b"") for kind in "ab"
+            ),
+        )
+        for number in range(count)
+    )
+
+
+def exchanges(orgs: Sequence[Organization]) -> Iterator[tuple[str, str, str]]:
+    for org in orgs:
+        for credential, capability in itertools.product(org.credentials, CAPABILITIES):
+            yield org.id, credential.id, capability
+
+
+async def fill_ledger(database: Database, orgs: Sequence[Organization]) -> None:
+    await database.migrate()
+    rows = [
+        {"org": org, "credential": credential, "capability": capability, "outcome": outcome}
+        | {"model": "" if outcome == "refused" else "gpt-4o-mini", "usage_source": "" if outcome == "refused" else "upstream"}
+        | {name: 1_234_567 if outcome == "success" else int(name == "requests") for name in LIFETIME_AMOUNTS}
+        for org, credential, capability in exchanges(orgs)
+        for outcome in OUTCOMES
+    ]
+    async with database.write() as connection:
+        await connection.execute(insert(LIFETIME_TOTALS), rows)
+
+
+async def fill_limiter(limiter: RedisLimiter, orgs: Sequence[Organization]) -> None:
+    async def spend(org: Organization) -> None:
+        admission = AdmissionRequest(
+            reservation_id=f"{org.id}-{time.time_ns():x}",
+            org=org.id,
+            rate=(),
+            spend=(SpendDemand(key=f"org:{LIMIT.name}", limit=LIMIT),),
+            hold_nano_usd=1_000,
+            hold_min_nano_usd=1_000,
+            floor_nano_usd=0,
+            lease_ms=60_000,
+            event=b"{}",
+        )
+        await limiter.admit(admission)
+        await limiter.settle(admission, Actual(cost_nano_usd=400, event=b"{}"))
+
+    for start in range(0, len(orgs), SETTLED_AT_ONCE):
+        await asyncio.gather(*map(spend, orgs[start : start + SETTLED_AT_ONCE]))
+
+
+def fill_count_files(directory: Path, config: GatewayConfig) -> None:
+    labels = KnownLabels.of(config)
+    known = KnownLabels(
+        organizations=labels.organizations,
+        credentials=labels.credentials,
+        capabilities=frozenset(CAPABILITIES),
+        limits=labels.limits,
+    )
+    for slot in range(WORKERS):
+        counts = CountFile(directory, f"worker-{slot}")
+        metrics = GatewayMetrics(counts, known, now_ms=lambda: time.time_ns() // 1_000_000)
+        for exchange in exchanges(config.organizations):
+            metrics.refused(*exchange, LIMIT.name)
+        for number, capability in itertools.product(range(1_000), CAPABILITIES):
+            metrics.observe(capability, number / 500, number / 1_000, number / 1e6, f"{number:032x}")
+        counts.close()
+
+
+async def scraped(port: int) -> Taken:
+    """By curl, so that reading costs this process nothing."""
+    stalled = 0.0
+
+    async def watch() -> None:
+        nonlocal stalled
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(TICK_SECONDS)
+            stalled = max(stalled, time.perf_counter() - before - TICK_SECONDS)
+
+    watching = asyncio.create_task(watch())
+    started = time.perf_counter()
+    command = ("curl", "-sS", "-H", f"Accept: {ACCEPT}", "-H", "Accept-Encoding: gzip", f"http://127.0.0.1:{port}/metrics")
+    curl = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    packed, _ = await curl.communicate()
+    taken = time.perf_counter() - started
+    watching.cancel()
+    return Taken(seconds=taken, stalled_seconds=stalled, body=gzip.decompress(packed), packed_bytes=len(packed))
+
+
+async def main(url: str, count: int) -> None:
+    orgs = organizations(count)
+    config = GatewayConfig(plans={}, routes=(), upstreams={}, prices=PriceCatalogue(()), organizations=orgs, version="bench")
+    connection = RedisConnection(parse_address(url), timeout_ms=10_000)
+    await connection.open()
+    await mark_all(connection, "bench")
+    scripts = load_scripts()
+    limiter = RedisLimiter(connection, scripts)
+    with tempfile.TemporaryDirectory(prefix="tallygate-bench-") as directory:
+        database = open_database("", Path(directory))
+        await fill_ledger(database, orgs)
+        await fill_limiter(limiter, orgs)
+        fill_count_files(Path(directory) / "metrics", config)
+        scrape = Scrape(
+            config=lambda: config,
+            version="bench",
+            now_ms=lambda: time.time_ns() // 1_000_000,
+            workers=Workers(Path(directory) / "metrics", workers=WORKERS, now_ms=lambda: time.monotonic_ns() // 1_000_000),
+            store=LimiterStore(connection, limiter, Sweeper(connection, scripts), close=connection.close),
+            totals=LedgerTotals(database),
+        )
+        server = ConsoleServer(scrape=scrape, readiness=Readiness([]), token_sha256=None)
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setblocking(False)
+        await server.start(listening)
+        taken = [await scraped(listening.getsockname()[1]) for _ in range(SCRAPES)]
+        await server.close()
+        await database.close()
+    await connection.close()
+    report(count, taken)
+
+
+def report(count: int, taken: Sequence[Taken]) -> None:
+    last = taken[-1]
+    series = sum(1 for line in last.body.splitlines() if not line.startswith(b"#"))
+    median_ms = statistics.median(one.seconds for one in taken[1:]) * 1000
+    stalled_ms = max(one.stalled_seconds for one in taken[1:]) * 1000
+    print(
+        f"{count} organizations, {series} series: first scrape {taken[0].seconds * 1000:.0f} ms, then {median_ms:.0f} ms (median)"
+    )
+    print(f"{len(last.body) / 1e6:.1f} MB, {last.packed_bytes / 1e6:.2f} MB compressed; event loop still for {stalled_ms:.0f} ms")
+
+
+if __name__ == "__main__":
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("url")
+    options.add_argument("--organizations", type=int, default=5_000)
+    chosen = options.parse_args()
+    uvloop.run(main(chosen.url, chosen.organizations))
