@@ -1,13 +1,13 @@
 """The ledger: its writer, the rebuild of the limiter, retention, audit, the sweep of expired holds, and webhooks."""
 
 import os
-import socket
 import time
 from functools import partial
 from random import Random
 
 from proxy.app.clocks import now_ms
 from proxy.app.console_part import open_directory
+from proxy.app.ledger_name import ledger_name
 from proxy.app.part import Part
 from proxy.app.product import product_version
 from proxy.app.resources import Resources
@@ -21,7 +21,6 @@ from proxy.ledger.notices.deliveries import Deliveries
 from proxy.ledger.rebuild import Rebuild
 from proxy.ledger.retention import Retention
 from proxy.ledger.upkeep import LedgerTerms, Upkeep
-from proxy.ledger.worker_refusals import WorkerRefusals
 from proxy.ledger.writer import Writer
 from proxy.limiter.fence import Fence
 from proxy.limiter.script import load_scripts
@@ -60,9 +59,9 @@ def build_dispatcher(resources: Resources) -> Dispatcher:
 
 def build_upkeep(resources: Resources) -> Upkeep:
     """What keeps the ledger: writer, rebuild of the limiter, retention, audit."""
-    settings, database, link = resources.settings, resources.database, resources.link
+    database, link = resources.database, resources.link
     scripts, book = load_scripts(), Book(database, endpoints_of=partial(endpoints_of, resources.webhooks))
-    streams = EventStreams(link, f"console-{socket.gethostname()}")
+    streams = EventStreams(link, ledger_name(resources.settings.data_dir))
     rebuild = Rebuild(
         database,
         link,
@@ -73,6 +72,7 @@ def build_upkeep(resources: Resources) -> Upkeep:
     return Upkeep(
         database=database,
         book=book,
+        streams=streams,
         writer=Writer(streams, book, now_ms=now_ms, loop_time=time.monotonic, on_posted_again=rebuild.repair),
         rebuild=rebuild,
         retention=Retention(database),
@@ -81,7 +81,6 @@ def build_upkeep(resources: Resources) -> Upkeep:
         terms=LedgerTerms(
             organizations=lambda: resources.config().organizations, prices=lambda: tuple(resources.config().prices.rows())
         ),
-        refusals=WorkerRefusals(settings.data_dir / "metrics").read,
         now_ms=now_ms,
         fence=Fence(scripts.fence),
     )

@@ -11,7 +11,7 @@ from proxy.app.part import Part
 from proxy.app.product import product_version
 from proxy.app.resources import Resources, open_resources
 from proxy.app.role import Role
-from proxy.app.status_part import status_part
+from proxy.app.status_part import refusals_part, workers_part
 from proxy.config.holder import ConfigHolder
 from proxy.config.model import GatewayConfig
 from proxy.config.settings import Settings
@@ -38,14 +38,14 @@ async def build_console(role: Role, settings: Settings) -> Console:
 def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
     """A gateway serves on without the database, so it is ready without it; whoever needs the database is not."""
     store, database = limiter_store(resources.store), resources.database
-    status = status_part(resources.settings)
+    status = (workers_part(resources.settings), refusals_part(resources))
     needs_data = Part(probes=(store_probe(store, needs_data=True),))
     match role:
         case Role.SERVE:
             told = Part(probes=(database_probe(database, is_needed=False),))
-            return needs_data, status, told, console_part(resources, store), ledger_part(resources, store)
+            return needs_data, *status, told, console_part(resources, store), ledger_part(resources, store)
         case Role.GATEWAY:
-            return needs_data, status
+            return needs_data, *status
         case Role.CONSOLE:
             probes = (store_probe(store, needs_data=False), database_probe(database, is_needed=True))
             return Part(probes=probes), console_part(resources, store)

@@ -31,7 +31,7 @@ async def open_store(settings: Settings) -> RedisConnection:
     for warning in facts.warnings:
         _log.warning("store %s: %s", address, warning)
     if unmarked := await unmarked_partitions(store):
-        _log.info("store %s admits no spending in %d partitions until a ledger has opened them", address, len(unmarked))
+        _log.debug("store %s admits no spending in %d partitions until a ledger has opened them", address, len(unmarked))
     return store
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
@@ -29,6 +30,8 @@ BUSY_MS: Final = 5_000  # how long SQLite waits for another process's write
 CONNECT_SECONDS: Final = 5
 STATEMENT_SECONDS: Final = 60  # PostgreSQL ends a query that takes longer
 MONTHS_AHEAD: Final = 2  # partitions that exist before their month begins
+_log = logging.getLogger(__name__)
+VERSION_TABLE: Final = "ledger_version"
 _MIGRATION_LOCK: Final = 0x7467_6C65  # any number that only the ledger's migrations use
 
 
@@ -212,7 +215,15 @@ def _upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", "proxy.ledger:migrations")
     config.attributes["connection"] = connection
+    before = _version(connection)
     command.upgrade(config, "head")
+    after = _version(connection)
+    if after != before:
+        _log.info("the ledger's tables were brought to version %s", after, extra={"fields": {"before": before}})
+
+
+def _version(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
 
 
 @contextmanager

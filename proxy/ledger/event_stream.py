@@ -16,6 +16,8 @@ from proxy.limiter.script import ScriptStore
 GROUP: Final = b"ledger"
 CLAIM_IDLE_MS: Final = 30_000  # longer than a transaction takes, and its retries in a brief trouble
 
+FORGET_IDLE_MS: Final = 86_400_000
+
 
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
@@ -66,6 +68,28 @@ class EventStreams:
     async def backlog(self) -> int:
         """Entries of all partitions that are not stored yet. Raises StoreError."""
         return sum(await asyncio.gather(*(self._store.command(b"XLEN", stream) for stream in self._streams)))
+
+    async def forget_consumers(self, *, idle_ms: int = FORGET_IDLE_MS) -> int:
+        """Forget consumers that have asked for nothing for so long and have nothing unfinished; how many. Raises StoreError.
+
+        A ledger without a lasting data directory comes back under another name each time.
+        """
+        forgotten = 0
+        for partition, stream in enumerate(self._streams):
+            for facts in await self._consumers(partition):
+                consumer = facts if isinstance(facts, dict) else dict(zip(facts[::2], facts[1::2], strict=True))
+                if consumer[b"pending"] == 0 and consumer[b"idle"] > idle_ms:
+                    await self._store.command(b"XGROUP", b"DELCONSUMER", stream, GROUP, consumer[b"name"])
+                    forgotten += 1
+        return forgotten
+
+    async def _consumers(self, partition: int) -> Any:
+        try:
+            return await self._command(partition, b"XINFO", b"CONSUMERS", self._streams[partition], GROUP)
+        except StoreError as error:
+            if "no such key" in str(error):  # nothing was ever told here
+                return []
+            raise
 
     async def _read(self, after: bytes, most: int) -> list[StreamEntry]:
         head = (b"GROUP", GROUP, self._consumer, b"COUNT", b"%d" % most, b"STREAMS")

@@ -13,8 +13,9 @@ from proxy.domain.errors import StoreError
 from proxy.domain.organization import Organization
 from proxy.domain.price import Price
 from proxy.ledger.audit import LimiterAudit
-from proxy.ledger.book import Book, RefusalCount
+from proxy.ledger.book import Book
 from proxy.ledger.database import Database, LedgerUnavailableError, UnstorableError
+from proxy.ledger.event_stream import EventStreams
 from proxy.ledger.rebuild import Rebuild
 from proxy.ledger.retention import Retention
 from proxy.ledger.writer import Writer
@@ -23,7 +24,6 @@ from proxy.limiter.script import ScriptStore
 
 REBUILD_EVERY_SECONDS: Final = 0.5
 RESTART_EVERY_SECONDS: Final = 0.2
-REFUSALS_EVERY_SECONDS: Final = 1.0
 AUDIT_EVERY_SECONDS: Final = 60.0
 DAILY_EVERY_SECONDS: Final = 3_600.0
 PREPARE_BACKOFF_SECONDS: Final = 2.0
@@ -39,10 +39,9 @@ class LedgerTerms:
 
 
 class Upkeep:
-    """One per console process; several consoles do no harm.
+    """One per ledger; several ledgers do no harm.
 
     fence      closes a store that was restarted
-    refusals   what each worker slot has refused so far, by slot
     """
 
     def __init__(
@@ -50,29 +49,28 @@ class Upkeep:
         *,
         database: Database,
         book: Book,
+        streams: EventStreams,
         writer: Writer,
         rebuild: Rebuild,
         retention: Retention,
         limiter_audit: LimiterAudit,
         store: ScriptStore,
         terms: LedgerTerms,
-        refusals: Callable[[], Sequence[tuple[str, Sequence[RefusalCount]]]],
         now_ms: Callable[[], int],
         fence: Fence,
     ) -> None:
         self._database = database
         self._book = book
+        self._streams = streams
         self._writer = writer
         self._rebuild = rebuild
         self._retention = retention
         self._limiter_audit = limiter_audit
         self._store = store
         self._terms = terms
-        self._refusals = refusals
         self._now_ms = now_ms
         self._fence = fence
         self._drift_nano_usd: int | None = None
-        self._refusals_taken: dict[str, frozenset[RefusalCount]] = {}
 
     @property
     def drift_nano_usd(self) -> int | None:
@@ -92,7 +90,6 @@ class Upkeep:
             tasks.create_task(self._every(0, "writer", self._writer.run))
             tasks.create_task(self._every(REBUILD_EVERY_SECONDS, "rebuild", self._rebuild.step))
             tasks.create_task(self._every(RESTART_EVERY_SECONDS, "store restarts", self.heal_after_restart))
-            tasks.create_task(self._every(REFUSALS_EVERY_SECONDS, "refusals", self.take_refusals))
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "audit", self.audit))
             tasks.create_task(self._every(DAILY_EVERY_SECONDS, "retention", self._daily))
 
@@ -120,15 +117,6 @@ class Upkeep:
         if await self._fence.notice_run(self._store.command, await self._store.command(b"INFO", b"server")):
             await self._rebuild.step()
 
-    async def take_refusals(self) -> None:
-        """Bring rollups and lifetime totals up to the workers' counts. The database is asked only about those that have changed."""
-        for source, counts in await asyncio.to_thread(self._refusals):
-            taken = self._refusals_taken.get(source, frozenset())
-            changed = [count for count in counts if count not in taken]
-            if changed:
-                await self._book.add_refusals(source, changed, at_ms=self._now_ms())
-                self._refusals_taken[source] = frozenset(counts)
-
     async def _prepare(self) -> None:
         await self._database.migrate()
         await self._daily_partitions()
@@ -141,6 +129,7 @@ class Upkeep:
     async def _daily(self) -> None:
         await self._daily_partitions()
         await self._retention.purge(self._terms.organizations(), self._now_ms())
+        await self._streams.forget_consumers()
 
     async def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
         while True:

@@ -5,7 +5,7 @@ import sys
 from proxy.app.configuration import config_holder
 from proxy.app.part import Part
 from proxy.app.roles import console_of
-from proxy.app.status_part import status_part
+from proxy.app.status_part import workers_part
 from proxy.console.ports import Lag
 from proxy.console.readiness import store_probe
 from proxy.processes.console import run
@@ -29,8 +29,8 @@ class EmptyStore:
 
 
 async def build(_role, settings):
-    store, holder = EmptyStore(), config_holder(settings, forwards=False, sends_webhooks=False)
-    parts = (Part(store=store, probes=(store_probe(store, needs_data=True),)), status_part(settings))
+    store, holder = EmptyStore(), config_holder(settings)
+    parts = (Part(store=store, probes=(store_probe(store, needs_data=True),)), workers_part(settings))
     return console_of(parts, settings=settings, holder=holder, config=lambda: holder.current)
 
 

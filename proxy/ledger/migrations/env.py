@@ -4,12 +4,13 @@ from alembic import context
 
 import proxy.ledger.directory.schema
 import proxy.ledger.notices.schema  # noqa: F401 - the tables of both are of the same metadata
+from proxy.ledger.database import VERSION_TABLE
 from proxy.ledger.schema import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=METADATA,
     transactional_ddl=True,
-    version_table="ledger_version",
+    version_table=VERSION_TABLE,
 )
 context.run_migrations()

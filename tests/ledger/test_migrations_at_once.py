@@ -1,0 +1,69 @@
+"""Processes that start at once on a new database bring its tables there together, and tell it once."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from postgres_process import PostgresProcess
+
+AT_ONCE = 5
+SECONDS_MAX = 60
+PROGRAM = """
+import asyncio, logging, sys
+from pathlib import Path
+from proxy.ledger.database import open_database
+
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s %(message)s")
+
+async def main():
+    database = open_database(sys.argv[1], Path(sys.argv[2]))
+    print("waiting", flush=True)
+    sys.stdin.readline()
+    await database.migrate()
+    await database.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def new_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """Address of a database that nobody has migrated yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/new.db"
+        return
+    server: PostgresProcess = request.getfixturevalue("postgres")
+    connection = await asyncpg.connect(server.url())
+    await connection.execute("CREATE DATABASE migrated_at_once")
+    yield server.url("migrated_at_once")
+    await connection.execute("DROP DATABASE migrated_at_once WITH (FORCE)")
+    await connection.close()
+
+
+async def migrated_at_once(url: str, data_dir: Path) -> list[str]:
+    """What each process printed after all of them were let go at the same moment."""
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", PROGRAM, url, str(data_dir)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        for _ in range(AT_ONCE)
+    ]
+    for process in processes:
+        assert await process.stdout.readline() == b"waiting\n"
+    told = await asyncio.wait_for(asyncio.gather(*(process.communicate(b"go\n") for process in processes)), SECONDS_MAX)
+    assert [(process.returncode, output) for process, (output, _) in zip(processes, told, strict=True) if process.returncode] == []
+    return [line for output, _ in told for line in output.decode().splitlines()]
+
+
+async def test_processes_that_start_at_once_on_a_new_database_migrate_it_once(new_database_url: str, tmp_path: Path) -> None:
+    told = await migrated_at_once(new_database_url, tmp_path)
+
+    (line,) = told
+    assert "tables were brought to version" in line
+    assert await migrated_at_once(new_database_url, tmp_path) == []
