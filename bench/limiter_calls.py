@@ -60,7 +60,7 @@ RATES = (
     _rate("open_requests", Quantity.OPEN_REQUESTS, 1, 0),
 )
 SPEND = (SpendDemand(key="org:spend_7d", limit=SpendLimit(name="spend_7d", limit_nano_usd=10**15)),)
-ACTUAL = Actual(cost_nano_usd=400_000, prompt_tokens=30, completion_tokens=50, usage_source="upstream", event=EVENT)
+ACTUAL = Actual(cost_nano_usd=400_000, prompt_tokens=30, completion_tokens=50, event=EVENT)
 
 
 def _request(name: str, number: int) -> AdmissionRequest:
@@ -74,7 +74,6 @@ def _request(name: str, number: int) -> AdmissionRequest:
         floor_nano_usd=1_000,
         lease_ms=_MINUTE_MS,
         event=EVENT,
-        totals=("bench-prod", "chat"),
     )
 
 

@@ -52,7 +52,6 @@ class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
     floor_nano_usd       what an expired hold costs before its first checkpoint (the input: it was probably sent)
     floor_prompt_tokens  the prompt tokens that the floor stands for
     event                the usage event's JSON as it stands now, appended if the hold expires before any checkpoint
-    totals               labels under which the metrics totals count this exchange: (credential, capability)
     """
 
     reservation_id: str
@@ -64,7 +63,6 @@ class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
     floor_nano_usd: int
     lease_ms: int
     event: bytes
-    totals: tuple[str, str]
     floor_prompt_tokens: int = 0
 
 
@@ -130,10 +128,6 @@ class Actual(msgspec.Struct, frozen=True, kw_only=True):
     cost_nano_usd: int
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-    outcome: str = "success"
-    usage_source: str = "none"
     event: bytes = b"{}"
 
 

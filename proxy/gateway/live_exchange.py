@@ -292,10 +292,6 @@ class LiveExchange:
             cost_nano_usd=account.cost_nano_usd,
             prompt_tokens=counts.prompt,
             completion_tokens=counts.completion,
-            cached_tokens=counts.cached,
-            reasoning_tokens=counts.reasoning,
-            outcome=account.outcome,
-            usage_source=account.metered.source,
             event=self.usage_event(account),
         )
 

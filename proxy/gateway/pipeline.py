@@ -169,7 +169,6 @@ class Pipeline:
             floor_nano_usd=asked.input_nano_usd if asked is not None else 0,
             lease_ms=self.services.limits.lease_ms,
             event=live.first_event(),
-            totals=(credential.id, live.capability),
             floor_prompt_tokens=asked.prompt_tokens if asked is not None else 0,
         )
         try:

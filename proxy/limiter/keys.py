@@ -35,7 +35,6 @@ class OrgKeys:
     holds: bytes
     due: bytes
     spend: bytes
-    totals: bytes
     all: tuple[bytes, ...]
 
 
@@ -53,13 +52,12 @@ def org_keys(org: str) -> OrgKeys:
     partition = partition_of(org)
     shared = partition_keys(partition)
     prefix = b"tg:{p%02d}:%s:" % (partition, org.encode())
-    rates, holds, due, spend, totals = (prefix + name for name in (b"rates", b"holds", b"due", b"spend", b"totals"))
+    rates, holds, due, spend = (prefix + name for name in (b"rates", b"holds", b"due", b"spend"))
     return OrgKeys(
         partition=partition,
         rates=rates,
         holds=holds,
         due=due,
         spend=spend,
-        totals=totals,
-        all=(shared.generation, shared.events, shared.orgs, rates, holds, due, spend, totals),
+        all=(shared.generation, shared.events, shared.orgs, rates, holds, due, spend),
     )

@@ -6,8 +6,6 @@ from typing import Final
 
 from proxy.domain.admission import Actual, AdmissionRequest, Checkpoint, Decision, Settlement, SpendDemand, WindowReading
 from proxy.domain.errors import LimiterWipedError, StoreError
-from proxy.domain.token_counts import UsageSource
-from proxy.domain.usage_event import Outcome
 from proxy.limiter import wire
 from proxy.limiter.keys import OrgKeys, org_keys
 from proxy.limiter.port import ReservationEndedError
@@ -117,7 +115,7 @@ class RedisLimiter:
 
 def withdrawn(admission: AdmissionRequest) -> Actual:
     """What a withdrawn exchange came to where its expiry was charged: nothing."""
-    return Actual(cost_nano_usd=0, outcome=Outcome.EXPIRED, usage_source=UsageSource.NONE, event=admission.event)
+    return Actual(cost_nano_usd=0, event=admission.event)
 
 
 def _wiped(org: str) -> StoreError:

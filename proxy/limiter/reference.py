@@ -224,27 +224,6 @@ class ReferenceLimiter:
                 flags=flags,
             )
         )
-        prompt, completion = actual.prompt_tokens - before_prompt, actual.completion_tokens - before_completion
-        cost = actual.cost_nano_usd - before_cost
-        _count(
-            state,
-            demands,
-            {
-                f"requests.{actual.outcome}": int(not late),
-                f"usage_source.{actual.usage_source}": int(not late),
-                "prompt_tokens": max(0, prompt),
-                "credited_prompt_tokens": max(0, -prompt),
-                "completion_tokens": max(0, completion),
-                "credited_completion_tokens": max(0, -completion),
-                "cost_nano_usd": max(0, cost),
-                "credited_nano_usd": max(0, -cost),
-                "cached_tokens": actual.cached_tokens,
-                "reasoning_tokens": actual.reasoning_tokens,
-                "overruns": int(over > 0),
-                "late_settlements": int(late),
-                "unheld_settlements": int(unheld),
-            },
-        )
         settlement = Settlement(settled_at_ms=now, over_nano_usd=over, late=late, unheld=unheld, warned=tuple(warned))
         state.holds[admission.reservation_id] = settlement
         state.due[admission.reservation_id] = now + (self._expired_ms if late else self._ended_ms)
@@ -297,18 +276,6 @@ class ReferenceLimiter:
                 flags="expired",
             )
         )
-        _count(
-            state,
-            hold.admission,
-            {
-                "requests.expired": 1,
-                "expired_holds": 1,
-                "usage_source.checkpoint": 1,
-                "prompt_tokens": hold.prompt,
-                "completion_tokens": hold.completion,
-                "cost_nano_usd": hold.cost,
-            },
-        )
         hold.posted_to, hold.at_ms = tuple(posted_to), now
         state.due[reservation_id] = now + self._expired_ms
 
@@ -357,10 +324,3 @@ def _decision(
         rate=tuple(rate_state(rate, now) for rate in rates),
         spend=tuple(spend_state(spend) for spend in spends),
     )
-
-
-def _count(state: OrgState, demands: AdmissionRequest, amounts: dict[str, int]) -> None:
-    credential, capability = demands.totals
-    for name, amount in amounts.items():
-        if amount:
-            state.totals[f"{credential}|{capability}|{name}"] += amount

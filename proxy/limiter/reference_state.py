@@ -1,6 +1,5 @@
 """What the reference limiter keeps, as plain values."""
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -82,7 +81,6 @@ class OrgState:
     windows: dict[str, Window] = field(default_factory=dict)
     holds: dict[str, Hold | Settlement] = field(default_factory=dict)
     due: dict[str, int] = field(default_factory=dict)
-    totals: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

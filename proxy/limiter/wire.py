@@ -81,8 +81,6 @@ def check_actual(actual: Actual) -> None:
     require_whole("cost_nano_usd", actual.cost_nano_usd)
     require_whole("prompt_tokens", actual.prompt_tokens)
     require_whole("completion_tokens", actual.completion_tokens)
-    require_whole("cached_tokens", actual.cached_tokens)
-    require_whole("reasoning_tokens", actual.reasoning_tokens)
 
 
 def _rate(demand: RateDemand) -> tuple[str | int, ...]:
@@ -105,13 +103,12 @@ def _spend(demand: SpendDemand) -> tuple[object, ...]:
 
 
 def encode_demands(request: AdmissionRequest) -> bytes:
-    credential, capability = request.totals
-    return _encode((request.org, credential, capability, [_rate(d) for d in request.rate], [_spend(d) for d in request.spend]))
+    return _encode((request.org, [_rate(d) for d in request.rate], [_spend(d) for d in request.spend]))
 
 
 def encode_windows(org: str, spend: Sequence[SpendDemand]) -> bytes:
     """Demands without an exchange: for reading and restoring windows."""
-    return _encode((org, "", "", (), [_spend(d) for d in spend]))
+    return _encode((org, (), [_spend(d) for d in spend]))
 
 
 def encode_posted(posted: Sequence[tuple[int, int]]) -> bytes:
@@ -159,10 +156,6 @@ def encode_settle(admission: AdmissionRequest, actual: Actual, *, release: bool,
             actual.cost_nano_usd,
             actual.prompt_tokens,
             actual.completion_tokens,
-            actual.cached_tokens,
-            actual.reasoning_tokens,
-            actual.outcome,
-            actual.usage_source,
             ended_ms,
             memory_ms,
             1 if admission.spend else 0,

@@ -37,7 +37,6 @@ def a_request(number: int, hold: int, *spend: SpendDemand) -> AdmissionRequest:
         floor_nano_usd=0,
         lease_ms=3_600_000,
         event=b"{}",
-        totals=("acme-prod", "chat"),
     )
 
 

@@ -31,7 +31,6 @@ def admission(id_, org="acme", lease_ms=60_000):
         floor_nano_usd=30,
         lease_ms=lease_ms,
         event=json.dumps({"event_id": id_}).encode(),
-        totals=(f"{org}-prod", "chat"),
     )
 
 

@@ -25,7 +25,6 @@ def a_record(number: int, *, owed: bool = True) -> SpooledSettlement:
         floor_nano_usd=10,
         lease_ms=30_000,
         event=b'{"a":1}',
-        totals=("prod", "chat"),
     )
     return SpooledSettlement(admission=admission, actual=Actual(cost_nano_usd=number, event=b"{}"), owed=owed)
 

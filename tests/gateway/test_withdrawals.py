@@ -31,7 +31,6 @@ def an_admission(number: int) -> AdmissionRequest:
         floor_nano_usd=10,
         lease_ms=30_000,
         event=b"{}",
-        totals=("prod", "chat"),
     )
 
 

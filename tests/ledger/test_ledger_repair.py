@@ -125,7 +125,6 @@ class LimiterAtWork:
             floor_nano_usd=0,
             lease_ms=30_000,
             event=msgspec.json.encode(fact),
-            totals=(credential, "chat"),
         )
         await self.limiter.admit(request)
         return request

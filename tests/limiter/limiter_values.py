@@ -70,13 +70,10 @@ def a_request(reservation_id: str, hold: int = 100, **changes: Any) -> Admission
         floor_nano_usd=0,
         lease_ms=MINUTE_MS,
         event=b'{"event_id":"%s"}' % reservation_id.encode(),
-        totals=("acme-prod", "chat"),
     )
     return replace(base, **changes)
 
 
 def an_actual(cost: int = 0, prompt: int = 0, completion: int = 0, **changes: Any) -> Actual:
-    base = Actual(
-        cost_nano_usd=cost, prompt_tokens=prompt, completion_tokens=completion, usage_source="upstream", event=b'{"final":true}'
-    )
+    base = Actual(cost_nano_usd=cost, prompt_tokens=prompt, completion_tokens=completion, event=b'{"final":true}')
     return replace(base, **changes)

@@ -28,14 +28,12 @@ async def snapshot_of_redis(store: ScriptStore, org: str) -> Snapshot:
         if scores and isinstance(scores[0], (list, tuple))
         else {scores[i].decode(): float(scores[i + 1]) for i in range(0, len(scores), 2)}
     )
-    totals = _pairs(await store.command(b"HGETALL", keys.totals))
     return {
         "buckets": {f[:-2]: (int(v), int(rates[f[:-2] + "|t"])) for f, v in rates.items() if f.endswith("|l")},
         "open": {f[:-2]: int(v) for f, v in rates.items() if f.endswith("|n")},
         "windows": _windows(spend),
         "holds": {name: _hold(text) for name, text in holds.items()},
         "due": {name: int(score) for name, score in due.items()},
-        "totals": {name: int(amount) for name, amount in totals.items()},
     }
 
 
@@ -100,7 +98,6 @@ def snapshot_of_reference(limiter: ReferenceLimiter, org: str) -> Snapshot:
         "windows": windows,
         "holds": holds,
         "due": dict(state.due),
-        "totals": {name: amount for name, amount in state.totals.items() if amount},
     }
 
 

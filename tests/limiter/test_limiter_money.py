@@ -34,7 +34,7 @@ async def test_a_hold_becomes_spend_when_settled(world: World) -> None:
 async def test_a_release_owes_nothing(world: World) -> None:
     request = a_request("r1", 100)
     await world.limiter.admit(request)
-    await world.limiter.release(request, an_actual(outcome="upstream_error"))
+    await world.limiter.release(request, an_actual())
     assert await spent_and_held(world) == (0, 0)
     assert [event["kind"] for event in await world.events("acme")] == ["released"]
 
@@ -405,23 +405,6 @@ async def test_the_largest_amounts_are_counted_exactly(world: World) -> None:
     assert await spent_and_held(world, spend[0]) == (most - 2, 0)
     assert (await world.limiter.admit(a_request("r2", 2, spend=spend))).admitted
     assert not (await world.limiter.admit(a_request("r3", 1, spend=spend))).admitted
-
-
-async def test_totals_move_with_the_settlement(world: World) -> None:
-    first, second = a_request("r1", 100), a_request("r2", 100, floor_nano_usd=30, floor_prompt_tokens=4)
-    await world.limiter.admit(first)
-    await world.limiter.admit(second)
-    await world.limiter.settle(first, an_actual(120, 10, 20, cached_tokens=3, reasoning_tokens=4))
-    world.clock.now_ms += MINUTE_MS
-    await world.sweep("acme")
-    await world.limiter.settle(second, an_actual(20, 1, 2))
-    totals = {name.removeprefix("acme-prod|chat|"): amount for name, amount in (await world.state("acme"))["totals"].items()}
-    assert totals == {
-        "requests.success": 1, "requests.expired": 1, "expired_holds": 1, "late_settlements": 1, "overruns": 1,
-        "usage_source.upstream": 1, "usage_source.checkpoint": 1,
-        "prompt_tokens": 14, "credited_prompt_tokens": 3, "completion_tokens": 22, "cached_tokens": 3, "reasoning_tokens": 4,
-        "cost_nano_usd": 150, "credited_nano_usd": 10,
-    }  # fmt: skip
 
 
 async def test_open_requests_go_back_whichever_way_they_end(world: World) -> None:

@@ -304,7 +304,7 @@ async def test_the_sweep_ends_holds_of_organizations_at_rest(connection: RedisCo
     assert await spent_and_held(limiter) == (3, 0)
 
 
-async def test_of_an_organization_at_rest_only_totals_and_events_remain(connection: RedisConnection) -> None:
+async def test_of_an_organization_at_rest_only_events_remain(connection: RedisConnection) -> None:
     clock, scripts = Clock(), load_scripts()
     limiter, sweeper = RedisLimiter(connection, scripts, now_ms=clock), Sweeper(connection, scripts, now_ms=clock)
     request = a_request("r1", 10, rate=(a_rate(),))
@@ -316,7 +316,7 @@ async def test_of_an_organization_at_rest_only_totals_and_events_remain(connecti
         while await sweeper.step():
             pass
     left = {key for key in await connection.command(b"KEYS", b"*") if not key.endswith(b":generation")}
-    assert left == {org_keys("acme").totals, partition_keys(partition_of("acme")).events}
+    assert left == {partition_keys(partition_of("acme")).events}
 
 
 async def test_a_wiped_store_is_rebuilt_and_admits_again(connection: RedisConnection) -> None:

@@ -99,7 +99,6 @@ class TraceDriver:
             floor_nano_usd=floor,
             floor_prompt_tokens=floor // 2,
             lease_ms=chosen.choice((1000, MINUTE_MS, 10 * MINUTE_MS)),
-            totals=(credential, chosen.choice(("chat", "search"))),
         )
 
     def _pick(self) -> AdmissionRequest:
@@ -132,13 +131,11 @@ class TraceDriver:
     async def _end(self) -> tuple[str, list[Any]]:
         request, chosen = self._pick(), self._random
         if chosen.random() < 0.2:
-            released = an_actual(outcome="upstream_error", usage_source="none")
+            released = an_actual()
             return f"release {request}", [await _answer(limiter.release(request, released)) for limiter in self._limiters]
         cost = chosen.randrange(request.hold_nano_usd + 1) if chosen.random() < 0.9 else chosen.randrange(3000)
         tokens = chosen.randrange(400) if chosen.random() < 0.998 else 20_000
-        actual = an_actual(
-            cost, chosen.randrange(300), tokens, cached_tokens=chosen.randrange(3), reasoning_tokens=chosen.randrange(3)
-        )
+        actual = an_actual(cost, chosen.randrange(300), tokens)
         return f"settle {request} {actual}", [await _answer(limiter.settle(request, actual)) for limiter in self._limiters]
 
     async def _withdraw(self) -> tuple[str, list[Any]]:

@@ -1,6 +1,6 @@
 -- prelude.lua: what every script of one organization shares; it is put in front of each at load.
 --
--- KEYS   1 generation  2 events  3 orgs  (the partition's)    4 rates  5 holds  6 due  7 spend  8 totals  (the organization's)
+-- KEYS   1 generation  2 events  3 orgs  (the partition's)    4 rates  5 holds  6 due  7 spend  (the organization's)
 -- ARGV   1 the time in ms, in tests only; else empty, and the server's TIME is read, once
 --
 -- rates  <key>|l level of a token bucket in units * window_ms, <key>|t its time in ms; <key>|n open requests
@@ -13,7 +13,7 @@
 --
 -- Numbers are whole and below 2^53, sums are HINCRBY. Clocks are kept per bucket and per window and never go back.
 
-local GENERATION, EVENTS, ORGS, RATES, HOLDS, DUE, SPEND, TOTALS = unpack(KEYS)
+local GENERATION, EVENTS, ORGS, RATES, HOLDS, DUE, SPEND = unpack(KEYS)
 local call, floor, ceil, max, min = redis.call, math.floor, math.ceil, math.max, math.min
 local BUCKET_MS, DAY_MS = 300000, 86400000
 local KEEP_MS = 400 * DAY_MS       -- of every key of an organization after its last use: collects garbage, decides nothing
@@ -43,15 +43,15 @@ local function schedule(org, member, at)
   if org then call('ZADD', ORGS, 'LT', int(at), org) end
 end
 
--- Demands as they travel: {org, credential, capability, rates, spends}.
+-- Demands as they travel: {org, rates, spends}.
 local function demands_of(text)
   local list = cjson.decode(text)
-  local demands = {org = list[1], credential = list[2], capability = list[3], rates = {}, spends = {}}
-  for i, r in ipairs(list[4]) do
+  local demands = {org = list[1], rates = {}, spends = {}}
+  for i, r in ipairs(list[2]) do
     demands.rates[i] = {key = r[1], quantity = r[2], units = r[3], capacity = r[4], refill = r[5], window = r[6], shadow = r[7] == 1,
       full = r[4] * r[6]}
   end
-  for i, s in ipairs(list[5]) do
+  for i, s in ipairs(list[3]) do
     demands.spends[i] = {key = s[1], kind = s[2], limit = s[3], buckets = s[4], shadow = s[5] == 1, thresholds = s[6], periods = s[7]}
   end
   return demands
@@ -390,15 +390,6 @@ local function save_record(id, record)
   call('HSET', HOLDS, id, table.concat(parts, '\n'))
 end
 
--- Metrics totals of one (credential, capability): {name, amount, ...}; zeros are not written.
-local function count(demands, amounts)
-  local prefix = demands.credential .. '|' .. demands.capability .. '|'
-  for i = 1, #amounts, 2 do
-    if amounts[i + 1] ~= 0 then call('HINCRBY', TOTALS, prefix .. amounts[i], int(amounts[i + 1])) end
-  end
-  keep(TOTALS)
-end
-
 local function append_event(id, kind, event, now, cost, posted, prompt, completion, flags)
   call('XADD', EVENTS, '*', 'event_id', id, 'kind', kind, 'event', event, 'settled_at_ms', int(now), 'cost_nano_usd', int(cost),
     'posted_nano_usd', int(posted), 'prompt_tokens', int(prompt), 'completion_tokens', int(completion), 'flags', flags)
@@ -434,8 +425,6 @@ local function expire(id, record, now, memory_ms)
     posted_to[i] = window.kind == ROLLING and int(window.at) or window.id
   end
   append_event(id, 'expired', record.event, now, record.cost, record.cost, record.prompt, record.completion, 'expired')
-  count(demands, {'requests.expired', 1, 'expired_holds', 1, 'usage_source.checkpoint', 1, 'prompt_tokens', record.prompt,
-    'completion_tokens', record.completion, 'cost_nano_usd', record.cost})
   save_record(id, {status = 'expired', hold = record.hold, cost = record.cost, prompt = record.prompt, completion = record.completion,
     at = now, rest = posted_to, answer = '', demands = record.demands})
   schedule(nil, id, now + memory_ms)

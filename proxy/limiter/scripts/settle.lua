@@ -1,13 +1,13 @@
 -- settle.lua: replace a hold by what the exchange came to, and append its usage event, in one step. A release settles at zero.
 --
--- ARGV     2 [reservation, release, cost, prompt, completion, cached, reasoning tokens, outcome, usage source, ended_ms, memory_ms, has spend]
+-- ARGV     2 [reservation, release, cost, prompt tokens, completion tokens, ended_ms, memory_ms, has spend]
 --          3 demands, or empty: only a reservation that is unknown here needs them  4 event
 -- Returns  {0, answer}, {1, answer} the first answer to a repeated call, {2, ''} if the store was wiped, {3, ''} if the reservation
 --          is unknown and the demands were not sent: nothing was done, and the same call with them will be answered.
 --          answer: [settled_at_ms, over, late, unheld, (index of spend demand from 1, permille) of each threshold crossed ...]
 -- held: hold becomes spend. expired: the difference to its checkpoint is posted. unknown: the whole is posted, flagged.
 
-local id, release, cost, prompt, completion, cached, reasoning, outcome, source, ended_ms, memory_ms, has_spend = unpack(cjson.decode(ARGV[2]))
+local id, release, cost, prompt, completion, ended_ms, memory_ms, has_spend = unpack(cjson.decode(ARGV[2]))
 local now = server_now()
 if has_spend == 1 and call('EXISTS', GENERATION) == 0 then return {2, ''} end
 local text = call('HGET', HOLDS, id)
@@ -52,16 +52,6 @@ if late then flags[#flags + 1] = 'late' end
 if unheld then flags[#flags + 1] = 'unheld' end
 local kind = late and 'late' or unheld and 'unheld' or release == 1 and 'released' or 'settled'
 append_event(id, kind, ARGV[4], now, cost, cost - before.cost, prompt, completion, table.concat(flags, ','))
-
-local more_prompt, more_completion, more_cost = prompt - before.prompt, completion - before.completion, cost - before.cost
-count(demands, {
-  'requests.' .. outcome, late and 0 or 1, 'usage_source.' .. source, late and 0 or 1,
-  'prompt_tokens', max(0, more_prompt), 'credited_prompt_tokens', max(0, -more_prompt),
-  'completion_tokens', max(0, more_completion), 'credited_completion_tokens', max(0, -more_completion),
-  'cost_nano_usd', max(0, more_cost), 'credited_nano_usd', max(0, -more_cost),
-  'cached_tokens', cached, 'reasoning_tokens', reasoning,
-  'overruns', over > 0 and 1 or 0, 'late_settlements', late and 1 or 0, 'unheld_settlements', unheld and 1 or 0,
-})
 
 local answer = format('[%d,%d,%d,%d', now, over, late and 1 or 0, unheld and 1 or 0)
 for _, word in ipairs(warnings) do answer = answer .. ',' .. word end
