@@ -19,7 +19,7 @@ from proxy.telemetry.exposition import Readings, WindowGauges
 
 _LOG: Final = logging.getLogger(__name__)
 ORGANIZATIONS_MAX: Final = 5_000  # that one scrape shows, in the order of the configuration; the rest is counted as skipped
-WINDOWS_AT_ONCE: Final = 200  # reads in flight, so that a scrape does not crowd out admissions
+WINDOWS_AT_ONCE: Final = 50  # reads in flight, so that a scrape does not crowd out admissions
 
 
 class Scrape:

@@ -20,7 +20,7 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # each is one of a kind, and looked up for every sample
 class Metric:
     """One family. Durations are kept in nanoseconds, money in nano-USD; `buckets` are upper bounds in nanoseconds, ascending."""
 
