@@ -17,13 +17,14 @@ WARNING, PAUSE = "TallygateSpendAbove80Percent", "TallygateOrganizationPaused"
 
 
 def impatient_rules(directory: Path) -> list[Path]:
-    """The shipped rules with every `for` taken to one second; nothing else is changed."""
+    """The shipped rules, with every `for` of an alert about an organization taken to one second; nothing else is changed."""
     written = []
     for name in ("recording.yml", "alerts.yml"):
         rules = yaml.safe_load((PROMETHEUS_CONFIG / name).read_text(encoding="utf-8"))
-        for rule in (rule for group in rules["groups"] for rule in group["rules"]):
-            if "for" in rule:
-                rule["for"] = "1s"
+        for group in rules["groups"]:
+            for rule in group["rules"]:
+                if group["name"] == "tallygate-organizations":
+                    rule["for"] = "1s"
         written.append(directory / name)
         written[-1].write_text(yaml.safe_dump(rules, sort_keys=False), encoding="utf-8")
     return written
