@@ -47,12 +47,12 @@ def total_by(by: str, series: str, when: str = "") -> str:
 
     when   f" @ {TO}" for the same number inside a query over time
     """
-    return f"{_sum(by)} ({_difference(_at(series, when), _at(series, f'{when} offset $__range'))})"
+    return f"{_sum(by)} ({_counted(series, when)})"
 
 
 def net_total_by(by: str, series: str, credited: str, when: str = "") -> str:
     """`total_by` less what was taken back: most organizations never had anything taken back."""
-    return _less(total_by(by, series, when), total_by(by, credited, when))
+    return f"{_sum(by)} ({_counted(series, when)} or {_taken_back(_counted(credited, when))})"
 
 
 def local_total_by(by: str, series: str) -> str:
@@ -66,11 +66,11 @@ def bars_by(by: str, series: str) -> str:
 
     A range query whose step is $__interval.
     """
-    return f"{_sum(by)} ({_difference(_ended(_at, series), _at(series))})"
+    return f"{_sum(by)} ({_counted_each(series)})"
 
 
 def net_bars_by(by: str, series: str, credited: str) -> str:
-    return _less(bars_by(by, series), bars_by(by, credited))
+    return f"{_sum(by)} ({_counted_each(series)} or {_taken_back(_counted_each(credited))})"
 
 
 def local_bars_by(by: str, series: str) -> str:
@@ -122,8 +122,17 @@ def _difference(later: str, earlier: str) -> str:
     return f"{later} - ({earlier} or {later} * 0)"
 
 
-def _less(whole: str, credited: str) -> str:
-    return f"{whole} - ({credited} or {whole} * 0)"
+def _counted(series: str, when: str) -> str:
+    return _difference(_at(series, when), _at(series, f"{when} offset $__range"))
+
+
+def _counted_each(series: str) -> str:
+    return _difference(_ended(_at, series), _at(series))
+
+
+def _taken_back(credited: str) -> str:
+    """Negative, and with a label of its own, so that it can stand beside what it is taken from in one sum."""
+    return f'label_replace(-({credited}), "taken_back", "yes", "", "")'
 
 
 def _sum(by: str) -> str:
