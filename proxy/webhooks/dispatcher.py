@@ -90,12 +90,10 @@ class Dispatcher:
 
     async def begin_due(self) -> None:
         """Start on every endpoint that something is due for and that is not being sent to. Raises LedgerUnavailableError."""
-        due = set(await self._deliveries.due(self._now_ms()))
-        for endpoint in self._endpoints():
-            if endpoint.is_enabled and endpoint.name in due and endpoint.name not in self._busy:
-                task = asyncio.get_running_loop().create_task(self._send_all(endpoint))
-                self._busy[endpoint.name] = task
-                task.add_done_callback(partial(self._is_free, endpoint.name))
+        idle = {one.name: one for one in self._endpoints() if one.is_enabled and one.name not in self._busy}
+        for name in await self._deliveries.due(idle, self._now_ms()):
+            self._busy[name] = asyncio.get_running_loop().create_task(self._send_all(idle[name]))
+            self._busy[name].add_done_callback(partial(self._is_free, name))
 
     def _is_free(self, name: str, _task: asyncio.Task[None]) -> None:
         del self._busy[name]

@@ -12,7 +12,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SpendData(msgspec.Struct, frozen=True, kw_only=True):
-    """limit: the spend window, "org:rolling_7d". threshold: of a warning, the fraction of the limit that was crossed, "0.8"."""
+    """limit: the spend window, "org:spend_7d". threshold: of a warning, the fraction of the limit that was crossed, "0.8"."""
 
     organization: str
     limit: str

@@ -26,7 +26,7 @@ async def test_a_notice_tells_money_exactly_and_when_access_resumes(world: World
         "at": "2026-09-01T07:59:00-04:00",
         "at_ms": NOW_MS - 60_000,
         "org": "acme",
-        "limit": "org:rolling_7d",
+        "limit": "org:spend_7d",
         "threshold_permille": 800,
         "spent_nano_usd": 80_000_000_001,
         "spent_usd": "80.000000001",

@@ -15,7 +15,7 @@ def notice_fields(number: int = 1, **changed: Any) -> dict[bytes, bytes]:
     told: dict[str, Any] = {
         "type": "spend.warning",
         "org": "acme",
-        "limit": "org:rolling_7d",
+        "limit": "org:spend_7d",
         "threshold_permille": 800,
         "spent_nano_usd": 80_000_000_001,
         "held_nano_usd": 250_000_000,

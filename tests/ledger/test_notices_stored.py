@@ -56,6 +56,13 @@ async def test_a_notice_told_again_is_neither_stored_nor_sent_again(database: Da
     assert await counts(database) == (2, 4)
 
 
+async def test_a_notice_told_again_goes_to_no_endpoint_that_came_meanwhile(database: Database) -> None:
+    await Book(database, endpoints_of=lambda _notice: ("ops",)).record([], notices=[a_notice(1)])
+    await Book(database, endpoints_of=lambda _notice: ("ops", "later")).record([], notices=[a_notice(1)])
+
+    assert await counts(database) == (1, 1)
+
+
 async def test_two_writers_with_the_same_notices_store_each_once(open_another: Callable[[], Database]) -> None:
     books = [Book(open_another(), endpoints_of=to_two) for _ in range(4)]
     await asyncio.gather(*(book.record([], notices=[a_notice(number) for number in range(20)]) for book in books))

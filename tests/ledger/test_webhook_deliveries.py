@@ -55,9 +55,9 @@ async def test_a_lease_holds_until_it_ends(database: Database) -> None:
     await store(database, 1, "ops")
     deliveries = Deliveries(database)
     first = await claim(deliveries)
-    assert await deliveries.due(NOW + LEASE - 1) == []
+    assert await deliveries.due(["ops", "other"], NOW + LEASE - 1) == frozenset()
     assert await deliveries.claim("ops", now_ms=NOW + LEASE - 1, lease_ms=LEASE) is None
-    assert await deliveries.due(NOW + LEASE) == ["ops"]
+    assert await deliveries.due(["ops", "other"], NOW + LEASE) == {"ops"}
     assert await claim(deliveries, now_ms=NOW + LEASE) == first
     await deliveries.let_go(first)
     assert await claim(deliveries, now_ms=NOW + LEASE + 1) == first

@@ -1,7 +1,7 @@
 """Notices on their way to receivers: at least once, in time, each receiver by itself, and never for ever."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -289,12 +289,12 @@ async def test_a_running_dispatcher_outlives_an_outage_of_the_ledger(post: Post,
     is_away = True
     look = Deliveries.due
 
-    async def due(deliveries: Deliveries, now_ms: int) -> list[str]:
+    async def due(deliveries: Deliveries, endpoints: Collection[str], now_ms: int) -> frozenset[str]:
         nonlocal is_away
         if is_away:
             is_away = False
             raise LedgerUnavailableError("no route to host")
-        return await look(deliveries, now_ms)
+        return await look(deliveries, endpoints, now_ms)
 
     monkeypatch.setattr(Deliveries, "due", due)
     async with running_receiver(Receiver()) as receiver:

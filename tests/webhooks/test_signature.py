@@ -66,7 +66,7 @@ def test_a_warning_tells_money_to_the_nano_dollar() -> None:
         "timestamp": "2026-08-29T10:40:00.001Z",
         "data": {
             "organization": "acme",
-            "limit": "org:rolling_7d",
+            "limit": "org:spend_7d",
             "threshold": "0.8",
             "spent_usd": "0.000000001",
             "held_usd": "0.00",

@@ -26,7 +26,7 @@ class NoticeType(StrEnum):
 class Notice:
     """A row of `notices`, whose columns have these names. It never changes.
 
-    limit_key           the spend window as the limiter names it: "org:rolling_7d"
+    limit_key           the spend window as the limiter names it: "org:spend_7d"
     threshold_permille  of a warning: which part of the limit was crossed
     refused_nano_usd    of a pause: the least that the refused request needed
     resumes_at_ms       of a pause: when the window has room for it
