@@ -100,6 +100,8 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         schema["default"] = parameter.default
     if parameter.is_list:
         schema = {"type": "array", "items": schema, "maxItems": VALUES_MAX}
+        if parameter.is_set:
+            schema["uniqueItems"] = True
     described: dict[str, Any] = {
         "name": parameter.name,
         "in": parameter.place.value,

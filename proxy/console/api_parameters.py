@@ -25,6 +25,7 @@ class Parameter:
     read      makes a value of its text; raises ValueError saying what it must be
     schema    JSON Schema of one value, for the OpenAPI document
     is_list   may be repeated, also as `name[]`; its values are a tuple, in the order given, each once
+    is_set    of a list: values may also stand in one text, with commas between them, and each may be given only once
     default   the value if it is not given
     """
 
@@ -35,6 +36,7 @@ class Parameter:
     place: Place = Place.QUERY
     is_required: bool = False
     is_list: bool = False
+    is_set: bool = False
     default: Any = None
 
 
@@ -53,9 +55,7 @@ def read_parameters(declared: Sequence[Parameter], given: Mapping[Place, Mapping
                 raise invalid_parameter(parameter.name, "is required")
             values[parameter.name] = () if parameter.is_list else parameter.default
         elif parameter.is_list:
-            if len(texts) > VALUES_MAX:
-                raise invalid_parameter(parameter.name, f"at most {VALUES_MAX} values, got {len(texts)}")
-            values[parameter.name] = tuple(dict.fromkeys(_read(parameter, text) for text in texts))
+            values[parameter.name] = _read_list(parameter, texts)
         elif len(texts) > 1:
             raise invalid_parameter(parameter.name, "may be given once")
         else:
@@ -112,6 +112,16 @@ def _read(parameter: Parameter, value: str) -> Any:
         return parameter.read(value)
     except ValueError as error:
         raise invalid_parameter(parameter.name, str(error)) from error
+
+
+def _read_list(parameter: Parameter, texts: Sequence[str]) -> tuple[Any, ...]:
+    given = [part for text in texts for part in text.split(",")] if parameter.is_set else texts
+    if len(given) > VALUES_MAX:
+        raise invalid_parameter(parameter.name, f"at most {VALUES_MAX} values, got {len(given)}")
+    values = tuple(dict.fromkeys(_read(parameter, text) for text in given))
+    if parameter.is_set and len(values) < len(given):
+        raise invalid_parameter(parameter.name, "names one thing twice")
+    return values
 
 
 def _names(parameter: Parameter) -> tuple[str, ...]:

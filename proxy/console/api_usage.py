@@ -50,7 +50,12 @@ FILTERS: Final[Mapping[Parameter, Dimension]] = {
 FROM: Final = instant("from", f"Beginning of the range, inclusive. Default: {DAYS_DEFAULT} days before `to`.")
 TO: Final = instant("to", "End of the range, exclusive. Default: now.")
 _BUCKET: Final = choice("bucket", "How the range is divided; weeks begin on Monday.", [*Bucket, TOTAL], default=Bucket.DAY.value)
-_GROUP_BY: Final = choices("group_by", "Dimensions that rows are divided by.", [*Dimension])
+_GROUP_BY: Final = choices(
+    "group_by",
+    "Dimensions that rows are divided by, each once: group_by=org&group_by=model, or group_by=org,model.",
+    [*Dimension],
+    is_set=True,
+)
 _LIMIT: Final = integer(
     "limit",
     "Rows of a page. A page holds whole buckets, so it may have fewer, and has more if one bucket does.",

@@ -82,6 +82,15 @@ async def test_list_parameters_may_have_brackets(world: World) -> None:
     ]
 
 
+async def test_groups_may_stand_in_one_value_with_commas(world: World) -> None:
+    await world.record([an_entry(1), an_entry(2, credential="acme-dev")])
+
+    repeated = await world.ok("/api/usage", group_by=["org", "credential", "model"])
+    assert len(repeated["rows"]) == 2
+    assert await world.ok("/api/usage", group_by="org,credential,model") == repeated
+    assert await world.ok("/api/usage", group_by=["org,credential", "model"]) == repeated
+
+
 async def test_refused_requests_are_counted_apart(world: World) -> None:
     refusal = RefusalCount(org="acme", credential="acme-prod", capability="chat", refused_by="spend_7d", status=429, requests=7)
     await world.record([an_entry(1)])
