@@ -133,6 +133,7 @@ async def console(tmp_path):
             holder=holder,
             readiness=readiness,
             counts=counts,
+            metrics=tmp_path,
             server=server,
             port=port,
         )
@@ -250,13 +251,35 @@ async def test_counts_of_slots_that_are_no_longer_used_remain(console, tmp_path)
     earlier = CountFile(tmp_path, "worker-7")
     earlier.cells[earlier.allocate(metrics.BAD_REQUESTS.name)] = 11
     earlier.cells[earlier.allocate(metrics.OPEN_REQUESTS.name)] = 5
+    earlier.cells[earlier.allocate(metrics.SPOOL_EVENTS.name)] = 4
+    WorkerState(earlier, pid=1, new_identity=lambda: 8).beat(console.clock.now_ms)
     earlier.close()
 
     _, _, text = await console.get("/metrics")
 
     assert "tallygate_bad_requests_total 11.0" in text
     assert "tallygate_open_requests 5.0" not in text
+    assert "tallygate_spool_events 4.0" in text, "they wait as long as nobody replays them"
     assert 'worker="7"' not in text
+
+
+async def test_a_slot_whose_worker_was_killed_is_down_and_its_counts_still_count(console):
+    known = KnownLabels(organizations=frozenset(), credentials=frozenset(), capabilities=frozenset(), limits=frozenset())
+    GatewayMetrics(console.counts, known, now_ms=lambda: 0).bad_request()
+    console.clock.now_ms += 60_000
+    assert 'tallygate_worker_up{worker="0"} 0.0' in (await console.get("/metrics"))[2]
+
+    successor = CountFile(console.metrics, "worker-0")
+    GatewayMetrics(successor, known, now_ms=lambda: 0).bad_request()
+    state = WorkerState(successor, pid=1, new_identity=lambda: 9)
+    state.beat(console.clock.now_ms)
+    state.serving(True)
+    _, _, text = await console.get("/metrics")
+    successor.close()
+
+    assert 'tallygate_worker_up{worker="0"} 1.0' in text
+    assert 'tallygate_worker_starts_total{worker="0"} 2.0' in text
+    assert "tallygate_bad_requests_total 2.0" in text
 
 
 async def test_ready_tells_each_check(console):
