@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from proxy.config.holder import ConfigHolder
 from proxy.config.load import ConfigSource
 from proxy.config.shipped import shipped_directory
 from proxy.config.webhook_endpoint import NOTICE_TYPES, WebhookEndpoint
@@ -128,6 +129,23 @@ def test_an_endpoint_is_another_one_after_any_change(load_webhooks: LoadWebhooks
     ]
     assert len({load_webhooks(one(**change))[0].fingerprint for change in changes}) == len(changes)
     assert load_webhooks(one())[0].fingerprint == load_webhooks(one(organizations="all"))[0].fingerprint
+
+
+def test_a_changed_file_is_in_force_after_a_reload_and_a_bad_one_is_not(source: ConfigSource, tmp_path: Path) -> None:
+    file = tmp_path / "webhooks.yaml"
+    mine = replace(source, environ={"OPS_SECRET": SECRET})
+    file.write_text(one())
+    holder = ConfigHolder(mine.load(), mine.load)
+    file.write_text(one(name="other"))
+    assert holder.reload() == ()
+    assert [endpoint.name for endpoint in holder.current.webhooks] == ["other"]
+
+    file.write_text(one(url="http://hooks.example.com/x"))
+    assert len(holder.reload()) == 1
+    assert [endpoint.name for endpoint in holder.current.webhooks] == ["other"]
+    file.unlink()
+    assert holder.reload() == ()
+    assert holder.current.webhooks == ()
 
 
 def test_the_shipped_example_is_a_right_file(source: ConfigSource, tmp_path: Path) -> None:
