@@ -1,5 +1,6 @@
 """What a worker counts while it serves. A call is a dictionary look-up and an addition in shared memory."""
 
+import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -37,6 +38,7 @@ UPSTREAM_ERROR_KINDS: Final = frozenset(
     {"unreachable", "overloaded", "timeout", "reset", "invalid_response", "truncated", "status", "in_stream"},
 )
 _NANO: Final = 1_000_000_000
+_log = logging.getLogger(__name__)
 _EXEMPLAR_CELLS: Final = exemplar.CELLS  # module globals: each of these is looked up several times a request
 _EXEMPLAR_EVERY_MS: Final = exemplar.EVERY_MS
 _NOTED_AT: Final = exemplar.AT
@@ -182,6 +184,7 @@ class GatewayMetrics:
             try:
                 cell = self._counts.allocate(metric.name, labels, cells=metric.cells)
             except CountsFullError:
+                _log.warning("the count file is full, further series are counted as other: %s", metric.name)
                 cell = self._children[metric.name, (OTHER,) * len(labels)]
             else:
                 self._children[metric.name, labels] = cell

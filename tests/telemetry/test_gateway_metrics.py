@@ -98,7 +98,7 @@ def test_labels_that_a_reload_took_away_become_other(metrics, tmp_path):
     }
 
 
-def test_a_full_file_counts_further_series_as_other(tmp_path):
+def test_a_full_file_counts_further_series_as_other_and_says_so(tmp_path, caplog):
     probe = CountFile(tmp_path, "probe")
     GatewayMetrics(probe, KNOWN, now_ms=lambda: NOW_MS)
     probe.close()
@@ -118,6 +118,7 @@ def test_a_full_file_counts_further_series_as_other(tmp_path):
 
     assert sum(refused.values()) == 500
     assert refused["other", "other", "other", "other"] == 450
+    assert "the count file is full" in caplog.text
     counts.close()
 
 
