@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import case, func, select
 from stack import Stack
@@ -83,6 +84,15 @@ class LedgerTruth:
                     )
                     for event_id, org, originals, finals, requests, prompt, completion, cost, posted, source in rows
                 }
+        finally:
+            await database.close()
+
+    async def entries(self) -> list[dict[str, Any]]:
+        """Every row, corrections included. Raises LedgerUnavailableError."""
+        database = self._open()
+        try:
+            async with database.read() as connection:
+                return [dict(row) for row in (await connection.execute(select(ENTRIES))).mappings()]
         finally:
             await database.close()
 

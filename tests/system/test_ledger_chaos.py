@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from ledger_truth import LedgerTruth, assert_each_complete_exchange_is_stored_once, assert_three_sums_agree, at_rest, served_by_id
+from metrics_truth import assert_metrics_are_the_ledger
 from postgres_process import PostgresProcess, running_postgres
 from stack import AMPLE_PLANS, IS_FULL, Stack, eventually, running_stack
 from system_traffic import Seen, ask, callers, chat, three_organizations
@@ -123,6 +124,7 @@ async def assert_the_account_is_true(stack: Stack, truth: LedgerTruth, seen: lis
     assert not forgotten, f"the upstream worked for {len(forgotten)} requests that the ledger does not know"
     assert_three_sums_agree(stack, accounts, ORGS)
     assert await truth.drifts() == []
+    assert_metrics_are_the_ledger(stack, await truth.entries())
 
 
 def a_seed() -> int:
