@@ -58,7 +58,8 @@ _GROUP_BY: Final = choices(
 )
 _LIMIT: Final = integer(
     "limit",
-    "Rows of a page. A page holds whole buckets, so it may have fewer, and has more if one bucket does.",
+    "Rows of a page. A page holds whole buckets, so it may have fewer, and has more if one bucket does. Short buckets of many "
+    "organizations make shorter pages.",
     least=1,
     most=ROWS_MAX,
     default=ROWS_DEFAULT,

@@ -6,10 +6,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from proxy.ledger.time_buckets import Bucket, bucket_edges
-from proxy.ledger.usage_queries import OrgScope, QueryTooLargeError, Usage, UsageQueries, UsageQuery, UsageRow
+from proxy.ledger.usage_queries import Dimension, OrgScope, QueryTooLargeError, Usage, UsageQueries, UsageQuery, UsageRow
 
 ORGS_AT_ONCE: Final = 250  # in one statement; with ten years of days in a zone with summer time it has 25,000 parameters
 BUCKET_ROWS_MAX: Final = 5_000
+ORG_BUCKETS_MAX: Final = 12_500  # buckets of an hour or less, times organizations, that one page reads by labels: then it ends
 FIRST_SLICE: Final = 8  # buckets
 SLICE_GROWTH: Final = 4  # while slices come back with few rows
 _AMOUNTS: Final = tuple(field.name for field in fields(Usage))
@@ -44,13 +45,15 @@ class UsagePages:
         return rows[0].usage if rows else Usage()
 
     async def page(self, query: UsageQuery, edges: Sequence[int], *, buckets_max: int, rows_max: int) -> UsagePage:
-        """As many whole buckets, from the first edge on, as have rows_max rows; at least one.
+        """As many whole buckets, from the first edge on, as have rows_max rows and are quickly read; at least one.
 
         Raises QueryTooLargeError if one bucket alone has more than BUCKET_ROWS_MAX, and LedgerUnavailableError.
         """
         found: list[BucketUsage] = []
         rows_found, at, step = 0, 0, FIRST_SLICE
         last = min(len(edges) - 1, buckets_max)
+        if _has_many_rows(query):
+            last = min(last, max(FIRST_SLICE, ORG_BUCKETS_MAX // max(1, len(query.scopes))))
         while at < last:
             stop = min(at + step, last)
             rows = await self._usage(replace(query, from_ms=edges[at], to_ms=edges[stop]))
@@ -80,6 +83,12 @@ class UsagePages:
                 before = sums.get(key)
                 sums[key] = row if before is None else replace(row, usage=added(before.usage, row.usage))
         return [row for _, row in sorted(sums.items())]
+
+
+def _has_many_rows(query: UsageQuery) -> bool:
+    """Short buckets have rows of every label of every organization; what has no labels, or is by day, has few."""
+    is_by_label = bool({*query.group_by, *query.filters} - {Dimension.ORG})
+    return is_by_label and query.bucket in {Bucket.QUARTER_HOUR, Bucket.HOUR}
 
 
 def edges_of(query: UsageQuery) -> list[int]:

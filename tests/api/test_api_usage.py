@@ -8,6 +8,7 @@ import pytest
 from api_values import ACME, DAY_MS, HOUR_MS, NOW_MS, PAY, an_entry
 from api_world import World
 
+from proxy.console import usage_pages
 from proxy.console.api_times import day_start_ms
 from proxy.ledger.book import RefusalCount
 
@@ -171,3 +172,22 @@ async def test_more_organizations_than_one_statement_takes_are_added_up(world: W
 
     body = await world.ok("/api/usage", group_by=["capability"])
     assert [row["usage"]["cost_nano_usd"] for row in body["rows"]] == [3]
+
+
+async def test_short_buckets_of_many_organizations_make_short_pages_that_add_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_pages, "ORG_BUCKETS_MAX", 1)
+    await world.record([an_entry(number, settled_at_ms=NOW_MS - number * HOUR_MS) for number in range(40)])
+    asked = {"bucket": "hour", "group_by": "model", "time_zone": "Asia/Kolkata"}
+    end = datetime.fromtimestamp(NOW_MS / 1000, UTC)
+    asked |= {"from": datetime.fromtimestamp((NOW_MS - 40 * HOUR_MS) / 1000, UTC).isoformat(), "to": end.isoformat()}
+
+    pages = [await world.ok("/api/usage", **asked)]
+    while pages[-1]["next_cursor"]:
+        pages.append(await world.ok("/api/usage", **asked, cursor=pages[-1]["next_cursor"]))
+
+    rows = [row for page in pages for row in page["rows"]]
+    assert len(pages) == -(-41 // usage_pages.FIRST_SLICE)
+    assert sum(row["usage"]["requests"] for row in rows) == pages[0]["totals"]["requests"]
+    assert len({row["start"] for row in rows}) == len(rows)
