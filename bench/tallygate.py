@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import sys
+import time
 import urllib.request
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from bench.workload import MODEL, Target
 
 ORGANIZATIONS = 100  # requests come from so many in turn
 ADMIN_TOKEN = "tga_bench"
+STORED_SECONDS_MAX = 60.0  # for the ledger to take what the last round has left
 _ROLES = {"proxy.processes.worker": "gateway", "proxy.processes.console": "console", "valkey": "store"}
 
 
@@ -127,9 +129,14 @@ async def _grouped(root: int) -> dict[str, tuple[int, ...]]:
 
 
 def requests_counted(console_port: int) -> int:
-    """The requests that tallygate itself has counted, from its metrics."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{console_port}/metrics", timeout=10) as answer:
-        return sum_of_series(answer.read().decode(), "tallygate_requests_total")
+    """The requests that tallygate itself has counted, from its metrics, once its ledger has all of them."""
+    deadline = time.monotonic() + STORED_SECONDS_MAX
+    while True:
+        with urllib.request.urlopen(f"http://127.0.0.1:{console_port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        if not sum_of_series(text, "tallygate_ledger_lag_events") or time.monotonic() > deadline:
+            return sum_of_series(text, "tallygate_requests_total")
+        time.sleep(0.5)
 
 
 def sum_of_series(exposition: str, metric: str) -> int:
