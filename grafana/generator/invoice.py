@@ -59,7 +59,7 @@ def _sections() -> list[Section]:
 
 
 def _figures() -> list[Panel]:
-    def number(title: str, description: str, statement: str, unit: str = look.COUNT) -> stat.Panel:
+    def number(title: str, description: str, statement: str, unit: str = look.EACH) -> stat.Panel:
         return panels.figure(title, description, unit=unit).with_target(SqlQuery(statement).ref_id("A")).datasource(ledger_source())
 
     return [
@@ -126,7 +126,7 @@ def _corrections() -> Panel:
 
 
 def _table(title: str, description: str, statement: str) -> table.Panel:
-    made = table.Panel().title(title).description(description).datasource(ledger_source()).no_value(_NOTHING)
+    made = table.Panel().title(title).unit(look.EACH).description(description).datasource(ledger_source()).no_value(_NOTHING)
     return (
         made.show_header(show_header=True)
         .with_target(SqlQuery(statement).ref_id("A"))

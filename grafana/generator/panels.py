@@ -33,7 +33,7 @@ Panel = stat.Panel | bargauge.Panel | barchart.Panel | timeseries.Panel | table.
 
 
 def figure(
-    title: str, description: str, *queries: Dataquery, unit: str = look.COUNT, colours: ThresholdsConfig | None = None
+    title: str, description: str, *queries: Dataquery, unit: str = look.EACH, colours: ThresholdsConfig | None = None
 ) -> stat.Panel:
     """One number, large."""
     panel = _common(stat.Panel(), title, description, queries, unit)
@@ -112,7 +112,7 @@ def columns(
         "renameByName": named,
     }
     transformations = [DataTransformerConfig(id_val="merge", options={}), DataTransformerConfig(id_val="organize", options=options)]
-    panel = _common(table.Panel(), title, description, numbers.values(), look.COUNT).no_value(look.NO_TRAFFIC)
+    panel = _common(table.Panel(), title, description, numbers.values(), look.EACH).no_value(look.NO_TRAFFIC)
     panel = panel.show_header(show_header=True).transformations(transformations)
     return panel.sort_by([common.TableSortByFieldState().display_name(sort_by).desc(desc=True)]) if sort_by else panel
 

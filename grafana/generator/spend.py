@@ -3,6 +3,7 @@
 from typing import Final
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.models.common import BigValueTextMode
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue, ValueMap, ValueMappingResult
 
 from grafana.generator import families, look, queries, shell, variables
@@ -24,6 +25,7 @@ _RESUMES: Final = one(select("tallygate_spend_resume_timestamp_seconds", _ORG))
 _REFUSED: Final = select("tallygate_refused_total", _ORG)
 _WARNINGS: Final = select("tallygate_spend_warnings_total", _ORG)
 _EXACT: Final = "Exact to the nano-dollar."
+_RELATIVE: Final = "If the dashboard's range has a fixed start, it is that range instead."
 _NO_LIMIT: Final = "No organization with a spend limit"
 _WORDS: Final = """
 **Spend** is what was settled within the window of an organization's first spend limit, as enforced now: by default the
@@ -65,7 +67,7 @@ def _sections() -> list[Section]:
 def _figures() -> list[Panel]:
     def cost(title: str, since: str, span: str) -> Panel:
         total = queries.net_total_by("", *families.spend(_ORG))
-        description = f"Cost of the organizations chosen, since {since} in your browser's zone. {_EXACT}"
+        description = f"Cost of the organizations chosen, since {since} in your browser's zone. {_EXACT} {_RELATIVE}"
         return figure(title, description, at_the_end(total), unit=look.USD).time_from(span)
 
     return [
@@ -81,7 +83,9 @@ def _figures() -> list[Panel]:
             at_the_end(queries.top("1", _USED), "{{org}}"),
             unit=look.SHARE,
             colours=look.of_a_limit(),
-        ).no_value(_NO_LIMIT),
+        )
+        .text_mode(BigValueTextMode.VALUE_AND_NAME)
+        .no_value(_NO_LIMIT),
         cost("Cost today", "midnight", "now/d"),
         cost("Cost this week", "the week began", "now/w"),
         cost("Cost this month", "the month began", "now/M"),
@@ -244,14 +248,14 @@ def _costs() -> list[Panel]:
         bars(
             "Daily cost by organization",
             "Of the last 30 days, in your browser's zone; the last bar is today so far. The organizations that cost the most in "
-            f"them. {_EXACT}",
+            f"them. {_EXACT} {_RELATIVE}",
             over_time(f"({queries.net_bars_by('org', *amounts)}) and on (org) {leaders}", "{{org}}", step="1d"),
             step="1d",
             unit=look.USD,
         ).time_from("30d"),
         ranking(
             "Cost this month, by organization",
-            f"Since the month began in your browser's zone. {_EXACT}",
+            f"Since the month began in your browser's zone. {_EXACT} {_RELATIVE}",
             at_the_end(total, "{{org}}"),
             unit=look.USD,
         ).time_from("now/M"),

@@ -67,7 +67,7 @@ def _sections() -> list[Section]:
 
 
 def _figures() -> list[Panel]:
-    def sum_of(title: str, description: str, series: tuple[str, str], unit: str = look.COUNT) -> Panel:
+    def sum_of(title: str, description: str, series: tuple[str, str], unit: str = look.EACH) -> Panel:
         total = queries.or_zero(queries.net_total_by("", *series))
         return figure(title, f"{description} {_EXACT}", at_the_end(total), unit=unit)
 
