@@ -161,6 +161,7 @@ for turn in range(1, 100_001):
         while writer.poll() is None:
             found.append(read_exemplar(read_counts(tmp_path, "w")["e", ()]))
     assert writer.returncode == 0
+    found.append(read_exemplar(read_counts(tmp_path, "w")["e", ()]))  # if all others should have met a half-written one
 
     whole = [exemplar for exemplar in found if exemplar is not None]
     assert whole

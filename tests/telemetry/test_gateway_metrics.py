@@ -3,10 +3,21 @@
 import pytest
 
 from proxy.domain.errors import ErrorCode
+from proxy.domain.organization import UnknownModelPolicy
 from proxy.telemetry.count_file import CountFile, read_counts
 from proxy.telemetry.gateway_metrics import GatewayMetrics
 from proxy.telemetry.labels import KnownLabels
-from proxy.telemetry.metrics import OPEN_REQUESTS, OVERHEAD_SECONDS, REFUSED, REQUEST_SECONDS, SPEND_WARNINGS
+from proxy.telemetry.metrics import (
+    LIMITER_ERRORS,
+    LIMITER_SECONDS,
+    OPEN_REQUESTS,
+    OVERHEAD_SECONDS,
+    REFUSED,
+    REQUEST_SECONDS,
+    SPEND_WARNINGS,
+    SPOOL_EVENTS,
+    UNKNOWN_MODELS,
+)
 
 NOW_MS = 1_700_000_000_000
 KNOWN = KnownLabels(
@@ -120,6 +131,35 @@ def test_a_full_file_counts_further_series_as_other_and_says_so(tmp_path, caplog
     assert refused["other", "other", "other", "other"] == 450
     assert "the count file is full" in caplog.text
     counts.close()
+
+
+def test_unknown_models_are_counted_by_known_organization_and_policy(metrics, tmp_path):
+    metrics.unknown_model("acme", UnknownModelPolicy.REFUSE)
+    metrics.unknown_model("acme", UnknownModelPolicy.REFUSE)
+    metrics.unknown_model("made-up", UnknownModelPolicy.UNPRICED)
+
+    series = read_counts(tmp_path, "worker-0")
+    assert series[UNKNOWN_MODELS.name, ("acme", "refuse")] == (2,)
+    assert series[UNKNOWN_MODELS.name, ("other", "unpriced")] == (1,)
+
+
+def test_calls_of_the_limiter_are_timed_and_those_in_vain_counted(metrics, tmp_path):
+    metrics.limiter_answered("admit", 0.000_1, "r1")
+    metrics.limiter_answered("settle", 9.0, "r1")
+    metrics.limiter_failed("settle")
+
+    series = read_counts(tmp_path, "worker-0")
+    admit, settle = (series[LIMITER_SECONDS.name, (name,)][: LIMITER_SECONDS.count_cells] for name in ("admit", "settle"))
+    assert (admit[0], sum(admit[:-1]), admit[-1]) == (1, 1, 100_000)
+    assert (settle[-2], sum(settle[:-1]), settle[-1]) == (1, 1, 9 * 10**9)
+    assert [series[LIMITER_ERRORS.name, (name,)] for name in ("admit", "settle")] == [(0,), (1,)]
+
+
+def test_a_spool_is_as_long_as_it_was_last_said_to_be(metrics, tmp_path):
+    for events in (3, 5, 2):
+        metrics.spooled(events)
+
+    assert read_counts(tmp_path, "worker-0")[SPOOL_EVENTS.name, ()] == (2,)
 
 
 def test_durations_fall_into_the_bucket_whose_bound_they_do_not_exceed(metrics, tmp_path):
