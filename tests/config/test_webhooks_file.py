@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import trustme
 
-from proxy.config.holder import ConfigHolder
 from proxy.config.load import ConfigSource
 from proxy.config.shipped import shipped_directory
 from proxy.config.webhook_endpoint import NOTICE_TYPES, WebhookEndpoint
@@ -131,21 +130,21 @@ def test_an_endpoint_is_another_one_after_any_change(load_webhooks: LoadWebhooks
     assert load_webhooks(one())[0].fingerprint == load_webhooks(one(organizations="all"))[0].fingerprint
 
 
-def test_a_changed_file_is_in_force_after_a_reload_and_a_bad_one_is_not(source: ConfigSource, tmp_path: Path) -> None:
+def test_the_file_is_a_part_of_the_configuration_that_is_read_again_as_a_whole(source: ConfigSource, tmp_path: Path) -> None:
     file = tmp_path / "webhooks.yaml"
     mine = replace(source, environ={"OPS_SECRET": SECRET})
     file.write_text(one())
-    holder = ConfigHolder(mine.load(), mine.load)
+    first = mine.load()
     file.write_text(one(name="other"))
-    assert holder.reload() == ()
-    assert [endpoint.name for endpoint in holder.current.webhooks] == ["other"]
+    second = mine.load()
+    assert [endpoint.name for endpoint in second.webhooks] == ["other"]
+    assert first.version != second.version
 
     file.write_text(one(url="http://hooks.example.com/x"))
-    assert len(holder.reload()) == 1
-    assert [endpoint.name for endpoint in holder.current.webhooks] == ["other"]
+    with pytest.raises(ConfigError):
+        mine.load()
     file.unlink()
-    assert holder.reload() == ()
-    assert holder.current.webhooks == ()
+    assert mine.load().webhooks == ()
 
 
 def test_the_shipped_example_is_a_right_file(source: ConfigSource, tmp_path: Path) -> None:

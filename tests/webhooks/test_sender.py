@@ -181,6 +181,6 @@ async def test_certificates_are_verified_by_the_systems_authorities_or_by_the_en
 
 async def test_the_url_is_asked_as_it_is_written(sender: Sender) -> None:
     async with running_receiver(Receiver()) as receiver:
-        asked_for = f"{receiver.url}/a%2Fb/?sig=%2B1"
+        asked_for = f"{receiver.url}/a%2Fb%7e/?sig=%2B1%41"
         assert (await sender.send(endpoint(asked_for), "an_id", BODY)).is_delivered
-    assert receiver.paths == ["/hooks/a%2Fb/?sig=%2B1"]
+    assert receiver.paths == ["/hooks/a%2Fb%7e/?sig=%2B1%41"]
