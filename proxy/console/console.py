@@ -12,6 +12,7 @@ from proxy.console.readiness import Readiness
 from proxy.console.server import ConsoleServer
 
 _LOG: Final = logging.getLogger(__name__)
+CANCEL_AGAIN_SECONDS: Final = 0.2
 
 
 class Console:
@@ -59,9 +60,7 @@ class Console:
 
     async def close(self) -> None:
         """End now."""
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await _cancelled(self._running)
         await self._server.close()
         for close in self._closing:
             await close()
@@ -76,3 +75,12 @@ class Console:
         self._readiness.config_problems = problems
         for problem in problems:
             _LOG.error("configuration rejected", extra={"fields": {"problem": problem}})
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """End tasks, however often they must be told: redis-py takes a cancellation while it connects for a failure to connect."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
