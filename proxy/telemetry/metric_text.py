@@ -1,7 +1,7 @@
 """Metric families as the text that Prometheus reads, byte for byte what prometheus_client writes of the same families.
 
 That library needs ten microseconds and an object for each sample, and thousands of organizations have hundreds of thousands.
-Here a sample is a line of a few hundred nanoseconds, and the lines come in pieces of bounded length.
+Here a sample is a line that takes less than two, and the lines come in pieces of bounded length.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
