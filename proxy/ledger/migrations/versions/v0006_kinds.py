@@ -58,7 +58,7 @@ def upgrade() -> None:
 
 
 def _fill(connection: sa.Connection, part: dict[str, str | int]) -> None:
-    """Of one organization's stretch of whole days."""
+    """Of one organization's stretch of whole days, in the order of time: rows lie as they would have come."""
     sums = ", ".join(f"CAST(sum(r.{name}) AS BIGINT)" for name in _AMOUNTS)
     is_asked = "r.org = :org AND r.bucket_ms >= :low AND r.bucket_ms < :high"
     for length, source in _SOURCES.items():
@@ -66,14 +66,14 @@ def _fill(connection: sa.Connection, part: dict[str, str | int]) -> None:
             sa.text(
                 f"INSERT INTO kind_rollup SELECT {length}, r.org, r.bucket_ms / {length} * {length}, k.kind_id, {sums} "  # noqa: S608
                 f"FROM {source} r JOIN kinds k ON k.series_id = r.series_id "
-                f"WHERE {is_asked} GROUP BY r.org, r.bucket_ms / {length}, k.kind_id"
+                f"WHERE {is_asked} GROUP BY r.org, r.bucket_ms / {length}, k.kind_id ORDER BY 3"
             ),
             part,
         )
     connection.execute(
         sa.text(
             f"INSERT INTO org_rollup SELECT 900000, r.org, r.bucket_ms, {sums} FROM rollup_15m r "  # noqa: S608
-            f"WHERE {is_asked} GROUP BY r.org, r.bucket_ms"
+            f"WHERE {is_asked} GROUP BY r.org, r.bucket_ms ORDER BY r.bucket_ms"
         ),
         part,
     )
