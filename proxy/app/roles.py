@@ -17,7 +17,7 @@ from proxy.config.model import GatewayConfig
 from proxy.config.settings import Settings
 from proxy.console.console import Console
 from proxy.console.limiter_store import LimiterStore
-from proxy.console.readiness import Readiness, database_probe, store_probe
+from proxy.console.readiness import Readiness, database_probe, lag_probe, store_probe
 from proxy.console.scrape import Scrape
 from proxy.console.server import ConsoleServer
 from proxy.limiter.connection import RedisConnection
@@ -50,7 +50,8 @@ def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
             probes = (store_probe(store, needs_data=False), database_probe(database, is_needed=True))
             return Part(probes=probes), console_part(resources, store)
         case Role.LEDGER:
-            return Part(probes=(database_probe(database, is_needed=True),)), ledger_part(resources, store)
+            probes = (database_probe(database, is_needed=True), lag_probe(store))
+            return Part(probes=probes), ledger_part(resources, store)
 
 
 def limiter_store(connection: RedisConnection) -> LimiterStore:

@@ -14,6 +14,8 @@ from proxy.ledger.database import Database, LedgerUnavailableError
 
 DATABASE_SECONDS: Final = 2.0  # for the database to answer: probes of container platforms wait about so long
 
+LAG_MAX_MS: Final = 60_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
@@ -68,6 +70,19 @@ def store_probe(store: Store, *, needs_data: bool) -> Probe:
         except StoreError:
             return Check(name="store", reason="the limiter's store does not answer")
         return Check(name="store")
+
+    return probe
+
+
+def lag_probe(store: Store) -> Probe:
+    """No event has waited for the ledger for too long."""
+
+    async def probe() -> Check:
+        try:
+            lag = await store.lag()
+        except StoreError:
+            return Check(name="lag", reason="the limiter's store does not answer")
+        return Check(name="lag", reason="usage events wait for more than a minute" if lag.ms > LAG_MAX_MS else "")
 
     return probe
 

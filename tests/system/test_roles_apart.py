@@ -109,7 +109,7 @@ async def local_total(fleet: Fleet, name: str) -> float:
     return sum(value for text in texts for (of, _), value in samples(text).items() if of == name)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_any_process_may_be_rolled_under_load_and_every_sum_is_exact(tmp_path: Path) -> None:
     with running_valkey(append_only=True) as store, running_postgres() as postgres:
         roles = ("gateway", "console", "ledger") * MACHINES
@@ -188,7 +188,7 @@ async def until(member: Member, status: int, *names: str) -> None:
             await asyncio.sleep(0.1)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_each_role_tells_what_it_misses_and_lives_on_without_it(tmp_path: Path) -> None:
     with running_valkey(append_only=True) as store, running_postgres() as postgres:
         url = postgres.url()
