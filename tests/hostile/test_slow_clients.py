@@ -132,7 +132,6 @@ async def test_a_client_that_never_reads_a_stream_stops_the_upstream_and_is_cut_
             await client.send(request)
             served = await served_bytes_settle(harness)
             assert served < 30_000_000  # of some 80 MB; what the kernel's buffers hold is not ours to say
-            assert harness.metrics.open == 1
             await come_to_rest(harness, seconds=CUT_SECONDS)
         (event,) = harness.events()
         (record,) = harness.ledger.records
