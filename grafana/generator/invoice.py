@@ -91,6 +91,7 @@ def _daily() -> Panel:
         .no_value(_NOTHING)
         .min(0)
         .show_value(VisibilityMode.NEVER)
+        .line_width(1)
         .x_field("Day")
         .x_tick_label_rotation(-45)
         .with_target(SqlQuery(ledger_sql.daily()).ref_id("A"))
