@@ -142,7 +142,15 @@ async def test_two_processes_share_the_work_and_send_nothing_twice(post: Post) -
     assert all(receiver.ids.count(message_id) == 2 for message_id in receiver.ids)
 
 
-async def test_a_slow_receiver_delays_no_other(post: Post) -> None:
+async def test_a_slow_receiver_delays_no_other(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[set[str]] = []
+    look = Deliveries.due
+
+    async def due(deliveries: Deliveries, endpoints: Collection[str], now_ms: int) -> frozenset[str]:
+        asked.append(set(endpoints))
+        return await look(deliveries, endpoints, now_ms)
+
+    monkeypatch.setattr(Deliveries, "due", due)
     async with AsyncExitStack() as stack:
         stuck = await stack.enter_async_context(running_receiver(Receiver()))
         stuck.answer = stuck.never
@@ -154,11 +162,17 @@ async def test_a_slow_receiver_delays_no_other(post: Post) -> None:
         async with asyncio.timeout(30):
             while len(quick.got) < 2 or not stuck.got:
                 await asyncio.sleep(0.01)
+        await post.store(a_notice(3))
         await dispatcher.begin_due()
-        assert len(stuck.got) == 1, "one message at a time"
+        async with asyncio.timeout(30):
+            while len(quick.got) < 3:
+                await asyncio.sleep(0.01)
+        assert len(stuck.got) == 1
+        assert "a_stuck" in asked[0]
+        assert "a_stuck" not in asked[1], "one message at a time"
         stuck.ended.set()
         await dispatcher.settled()
-    assert len(stuck.got) == 2
+    assert len(stuck.got) == 3
 
 
 async def test_an_answer_that_does_not_come_in_time_is_a_failure(post: Post) -> None:
