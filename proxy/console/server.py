@@ -75,23 +75,27 @@ class ConsoleServer:
         self._is_leaving = True
 
     async def drain(self, grace_seconds: float) -> None:
-        """Accept no more; return when every connection has ended, at the latest after the grace.
+        """Accept no more; return when every request is answered, at the latest after the grace.
 
         Idle connections are closed only after a while: their client may just have sent a request, and could not tell why it failed.
         """
         self.say_leaving()
         if self._listening is not None:
             self._listening.close()
-        await self._until_empty(min(LINGER_SECONDS, grace_seconds))
+        await self._until_none(min(LINGER_SECONDS, grace_seconds), is_left=lambda _connection: True)
         if self._runner.server is not None:
             self._runner.server.pre_shutdown()
-        await self._until_empty(grace_seconds - LINGER_SECONDS)
+        await self._until_none(grace_seconds - LINGER_SECONDS, is_left=lambda connection: connection.is_busy)
 
-    async def _until_empty(self, seconds: float) -> None:
-        loop, manager = asyncio.get_running_loop(), self._runner.server
+    async def _until_none(self, seconds: float, *, is_left: Callable[["_QuietConnection"], bool]) -> None:
+        loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while manager is not None and manager.connections and loop.time() < deadline:  # noqa: ASYNC110 - aiohttp tells nobody
+        while any(is_left(connection) for connection in self._connections()) and loop.time() < deadline:  # noqa: ASYNC110 - aiohttp tells nobody
             await asyncio.sleep(0.02)
+
+    def _connections(self) -> list["_QuietConnection"]:
+        open_now = () if self._runner.server is None else self._runner.server.connections
+        return [connection for connection in open_now if isinstance(connection, _QuietConnection)]
 
     async def close(self) -> None:
         if self._listening is not None:
@@ -136,6 +140,11 @@ class _QuietConnection(RequestHandler):
     """aiohttp answers a malformed request with the offending bytes, in body and log; this one gives it a constant."""
 
     __slots__ = ()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way."""
+        return self._request_in_progress
 
     def handle_error(
         self,
