@@ -5,8 +5,8 @@ from typing import Final
 from grafana.generator.queries import select
 
 ORGANIZATION: Final = 'org=~"$organization"'
-EXCHANGE: Final = (ORGANIZATION, 'credential=~"$credential"', 'capability=~"$capability"')
 CAPABILITY: Final = 'capability=~"$capability"'
+EXCHANGE: Final = (ORGANIZATION, 'credential=~"$credential"', CAPABILITY)
 _SERVED: Final = 'outcome!="refused"'
 _MODEL: Final = (ORGANIZATION, 'model=~"$model"')
 

@@ -5,13 +5,13 @@ from typing import Final
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
-from grafana.generator import look, queries, shell, variables
+from grafana.generator import families, look, queries, shell, variables
 from grafana.generator.layout import Band, Section, lay_out
 from grafana.generator.panels import Panel, bars, columns, figure, lines, words
 from grafana.generator.queries import local_rate_by, one, or_zero, rate_by, select
 from grafana.generator.targets import at_the_end, column, over_time
 
-_CAPABILITY: Final = 'capability=~"$capability"'
+_CAPABILITY: Final = families.CAPABILITY
 _REQUESTS: Final = "tallygate_requests_total"
 _RATE: Final = "A rate, so it is extrapolated by Prometheus."
 _NONE: Final = "None"

@@ -96,16 +96,13 @@ class World:
     ended: float = 0.0
 
     async def ask(self, credential: str, body: dict[str, Any] | None, path: str, capability: str) -> int:
-        """One request, its answer read to the end. 0: no whole answer."""
+        """Status of one request whose answer was read to the end. Without a body it is a GET."""
         headers = {"Authorization": f"Bearer tg_{credential}_{_secret(credential)}"}
         method = "GET" if body is None else "POST"
-        try:
-            async with self.session.request(method, self.stack.url + path, json=body, headers=headers) as answer:
-                self.sent[answer.headers["x-request-id"]] = (ORG_OF[credential], credential, capability)
-                await answer.read()
-                return answer.status
-        except OSError:
-            return 0
+        async with self.session.request(method, self.stack.url + path, json=body, headers=headers) as answer:
+            self.sent[answer.headers["x-request-id"]] = (ORG_OF[credential], credential, capability)
+            await answer.read()
+            return answer.status
 
     async def chat(self, credential: str, directive: str = "tokens=8", **options: Any) -> int:
         return await self.ask(credential, chat(directive, **options), "/v1/chat/completions", "chat")
@@ -177,13 +174,6 @@ class World:
                 found.setdefault(exchange, Counter()).update(_amounts(record))
         cut = {exchange: sums for exchange, sums in sums_of_events(self.stack.events()).items() if exchange[1] == CUT}
         return found | cut
-
-    def expected_by_model(self) -> dict[str, Counter[str]]:
-        found: dict[str, Counter[str]] = {}
-        for record in self.stack.ledger.records:
-            if record.model is not None:
-                found.setdefault(record.model, Counter()).update(_amounts(record))
-        return found
 
     def is_settled(self) -> bool:
         """Whether Prometheus has seen all that was sent."""
@@ -299,10 +289,6 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         yield made
 
 
-def all_queries() -> list[Query]:
-    return [query for name in METRIC_NAMES for query in queries(name)]
-
-
 async def test_every_panel_has_data(world: World) -> None:
     empty = []
     for name in METRIC_NAMES:
@@ -394,6 +380,15 @@ async def test_the_table_of_credentials_is_the_simulators_own(world: World) -> N
         assert {key: as_integer(value, unit) for key, value in found.items()} == {
             key: amounts[amount] for key, amounts in expected.items()
         }
+
+
+async def test_what_the_killed_worker_was_in_the_middle_of_is_counted_to_its_checkpoint(world: World) -> None:
+    (record,) = [one for one in world.stack.ledger.records if world.sent[one.request_id or ""][1] == CUT]
+    cut = {"credential": Chosen(values=(CUT,), is_multi=True)}
+    assert world.values(panel_query("usage", "API requests"), **cut) == {(): 1}
+    assert world.values(panel_query("usage", "Prompt tokens"), **cut)[()] >= record.prompt_tokens
+    assert 20 <= world.values(panel_query("usage", "Completion tokens"), **cut)[()] <= record.generated_tokens
+    assert world.values(panel_query("health", "Reservations expired")) == {(): 1}
 
 
 @pytest.mark.parametrize("view", ["requests", "tokens", "spend"])
