@@ -19,7 +19,7 @@ from proxy.gateway.assembly import Gateway, Parts
 from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.event_ids import event_id_source
 from proxy.gateway.services import GatewayLimits
-from proxy.gateway.spool import Spool
+from proxy.gateway.spool import Spool, spools_without_worker
 from proxy.ledger.finished_events import finished_events
 from proxy.limiter.directory_channel import listen_forever
 from proxy.limiter.last_used import note_last_used
@@ -61,6 +61,11 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     tokens = TokenCounter(inline_chars_max=settings.tokenizer_thread_bytes)
     await tokens.start()
     known_dialects = dialects()
+    spool_path = settings.data_dir / "spool" / f"{counts.owner}.spool"
+    spool = Spool(spool_path, bytes_max=settings.spool_bytes_max)
+    slot = int(counts.owner.removeprefix("worker-"))
+    for left in spools_without_worker(spool_path.parent, slot=slot, workers=settings.workers):
+        spool.take_over(left)
     parts = Parts(
         holder=holder,
         limiter=RedisLimiter(store, load_scripts(), stream_max=settings.stream_events_max),
@@ -71,7 +76,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
             ),
             monotonic_ms,
         ),
-        spool=Spool(settings.data_dir / "spool" / f"{counts.owner}.spool", bytes_max=settings.spool_bytes_max),
+        spool=spool,
         tokens=tokens,
         dialects=known_dialects,
         plain=known_dialects["openai_chat"],

@@ -8,11 +8,13 @@ from typing import Final
 
 from proxy.telemetry.count_file import CountReader, Series, owners
 from proxy.telemetry.exposition import ProcessGauges
-from proxy.telemetry.metrics import OPEN_REQUESTS
+from proxy.telemetry.metrics import OPEN_REQUESTS, SPOOL_EVENTS
 from proxy.telemetry.worker_state import STATE_SERIES, WorkerReading
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_GONE: Final = frozenset({OPEN_REQUESTS.name})  # a process that is gone has nothing open, but what it spooled waits
+_GONE_FOR_GOOD: Final = _GONE | {SPOOL_EVENTS.name}  # a slot that is run no longer has left its spool to another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,10 @@ class Workers:
         by_owner = {owner: self._reader.read(owner) for owner in sorted({*self._slots, *owners(self._directory)})}
         processes = tuple(self._process(slot, by_owner[slot]) for slot in self._slots)
         up = {slot for slot, process in zip(self._slots, processes, strict=True) if process.up}
-        counted = tuple(series if owner in up else _without_gauges(series) for owner, series in by_owner.items())
+        counted = tuple(
+            series if owner in up else _without(_GONE if owner in self._slots else _GONE_FOR_GOOD, series)
+            for owner, series in by_owner.items()
+        )
         return WorkersReading(processes=processes, counted=counted)
 
     def processes(self) -> tuple[ProcessGauges, ...]:
@@ -57,9 +62,8 @@ class Workers:
         )
 
 
-def _without_gauges(series: Mapping[Series, tuple[int, ...]]) -> dict[Series, tuple[int, ...]]:
-    """A process that is gone has nothing open."""
-    return {key: cells for key, cells in series.items() if key[0] != OPEN_REQUESTS.name}
+def _without(names: frozenset[str], series: Mapping[Series, tuple[int, ...]]) -> dict[Series, tuple[int, ...]]:
+    return {key: cells for key, cells in series.items() if key[0] not in names}
 
 
 def _process_figures(pid: int) -> tuple[float | None, int | None, int | None]:

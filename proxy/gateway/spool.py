@@ -11,6 +11,7 @@ While the spool is full, or that room cannot be had, nothing new is admitted.
 import asyncio
 import logging
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ ROOM_BYTES: Final = 16 << 20  # 5,000 open requests at about 2.5 KB each, and so
 _STEP_BYTES: Final = 1 << 20  # reserved at once, so that not every record has to ask for blocks
 _START: Final = struct.Struct(">Q")
 _FRAME: Final = struct.Struct(">II")
+_NAME: Final = re.compile(r"worker-(\d{1,6})\.spool", re.ASCII)
 _RECORD_BYTES_MAX: Final = 1_000_000
 _log = logging.getLogger(__name__)
 
@@ -82,13 +84,35 @@ class Spool:
     async def append(self, record: SpooledSettlement) -> None:
         """Store a record durably. Raises SpoolFullError if there is no room; then it is nowhere but in the log."""
         payload = self._encoder.encode(record)
-        frame = _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+        frame = _frame(payload)
         if len(payload) > _RECORD_BYTES_MAX or self._end + len(frame) > self._bytes_max + self._room_bytes + _START.size:
             raise SpoolFullError(f"{self._path.name} holds {self._end - self._start} bytes")
         try:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._append, frame)
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._append, frame, 1)
         except OSError as error:
             raise SpoolFullError(str(error)) from error
+
+    def take_over(self, path: Path) -> bool:
+        """Have the records of another spool, whose worker is gone, and remove its file; before this one is used.
+
+        False if they have no room here, or the disk fails: the file stays. Cut off in between, both have them, and a replay of both
+        settles each once.
+        """
+        try:
+            with path.open("rb", buffering=0) as file:
+                payloads = list(self._payloads(file, _start_of(file)))
+            frames = b"".join(_frame(payload) for payload in payloads)
+            if self._end + len(frames) > self._bytes_max + _START.size:
+                _log.error("spool %s: no room for the %d records of %s", self._path.name, len(payloads), path.name)
+                return False
+            if frames:
+                self._append(frames, len(payloads))
+            path.unlink()
+        except OSError as error:
+            _log.error("spool %s is not taken over: %s", path.name, error.strerror)
+            return False
+        _log.warning("spool %s: took over %d records of %s", self._path.name, len(payloads), path.name)
+        return True
 
     async def read(self, count_max: int | None = None) -> list[SpooledSettlement | None]:
         """The oldest whole records, oldest first. None in place of one that cannot be decoded; it is logged. Raises OSError."""
@@ -112,7 +136,7 @@ class Spool:
             with self._opened() as file:
                 self._start = self._end = _start_of(file)
                 self._count = 0
-                for payload in self._payloads(file):
+                for payload in self._payloads(file, self._start):
                     self._end += _FRAME.size + len(payload)
                     self._count += 1
                 file.truncate(self._end)
@@ -134,10 +158,10 @@ class Spool:
         except OSError as error:
             _log.error("spool %s: no room on the disk: %s", self._path.name, error.strerror)
 
-    def _append(self, frame: bytes) -> None:
+    def _append(self, frames: bytes, count: int) -> None:
         with self._opened() as file:
             try:
-                _write(file, self._end, frame)
+                _write(file, self._end, frames)
                 if self._end == _START.size:
                     _write(file, 0, _START.pack(self._start))
                 os.fsync(file.fileno())
@@ -145,13 +169,13 @@ class Spool:
                 file.truncate(self._end)
                 self._reserved = self._end
                 raise
-            self._end += len(frame)
-            self._count += 1
+            self._end += len(frames)
+            self._count += count
             self._reserve(file)
 
     def _records(self) -> Iterator[SpooledSettlement | None]:
         with self._opened() as file:
-            for payload in self._payloads(file):
+            for payload in self._payloads(file, self._start):
                 try:
                     yield self._decoder.decode(payload)
                 except msgspec.DecodeError:
@@ -160,8 +184,8 @@ class Spool:
                     )
                     yield None
 
-    def _payloads(self, file: BinaryIO) -> Iterator[bytes]:
-        file.seek(self._start)
+    def _payloads(self, file: BinaryIO, start: int) -> Iterator[bytes]:
+        file.seek(start)
         while len(header := file.read(_FRAME.size)) == _FRAME.size:
             length, crc = _FRAME.unpack(header)
             if not length:
@@ -176,7 +200,7 @@ class Spool:
         """Moves the start, which needs no disk. An empty file is cut back; one that is half settled gives way to a fresh one."""
         with self._opened() as file:
             start, dropped = self._start, 0
-            for _, payload in zip(range(count), self._payloads(file), strict=False):
+            for _, payload in zip(range(count), self._payloads(file, start), strict=False):
                 start += _FRAME.size + len(payload)
                 dropped += 1
             _write(file, 0, _START.pack(start))
@@ -206,6 +230,16 @@ class Spool:
             return
         self._start, self._end = _START.size, _START.size + len(kept)
         self._reserved = self._end + self._room_bytes + _STEP_BYTES
+
+
+def spools_without_worker(directory: Path, *, slot: int, workers: int) -> list[Path]:
+    """Spools of slots that are no longer run, those that this slot takes over: each has one heir."""
+    found = [(int(match[1]), path) for path in directory.glob("worker-*.spool") if (match := _NAME.fullmatch(path.name))]
+    return [path for number, path in sorted(found) if number >= workers and number % workers == slot]
+
+
+def _frame(payload: bytes) -> bytes:
+    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 
 def _start_of(file: BinaryIO) -> int:

@@ -10,7 +10,7 @@ import pytest
 from proxy.domain.admission import Actual, AdmissionRequest, Settlement
 from proxy.domain.errors import StoreError
 from proxy.gateway.settlement import REMEMBERED_MS, REPLAY_BATCH, Settler
-from proxy.gateway.spool import Spool, SpooledSettlement, SpoolFullError
+from proxy.gateway.spool import Spool, SpooledSettlement, SpoolFullError, spools_without_worker
 from proxy.limiter.redis_limiter import ENDED_MS
 
 
@@ -297,6 +297,45 @@ async def test_without_the_ledger_only_what_the_limiter_still_remembers_is_settl
 
 def test_the_limiter_remembers_longer_than_the_replay_relies_on() -> None:
     assert REMEMBERED_MS < ENDED_MS
+
+
+async def test_a_slot_that_is_no_longer_run_leaves_its_spool_to_one_that_is(tmp_path: Path) -> None:
+    for slot in range(5):
+        left = Spool(tmp_path / f"worker-{slot}.spool", bytes_max=10_000)
+        for number in range(3):
+            await left.append(a_record(10 * slot + number))
+        await left.drop(1)
+        left.close()
+    (tmp_path / "worker-3.spool").write_bytes((tmp_path / "worker-3.spool").read_bytes()[:-1])
+
+    heirs = [Spool(tmp_path / f"worker-{slot}.spool", bytes_max=10_000) for slot in range(2)]
+    for slot, heir in enumerate(heirs):
+        for path in spools_without_worker(tmp_path, slot=slot, workers=2):
+            assert heir.take_over(path)
+
+    assert sorted(path.name for path in tmp_path.glob("*.spool")) == ["worker-0.spool", "worker-1.spool"]
+    kept = [sorted(record.actual.cost_nano_usd for record in await heir.read() if record) for heir in heirs]
+    assert kept == [[1, 2, 21, 22, 41, 42], [11, 12, 31, 32]]
+    assert [heir.count for heir in heirs] == [6, 4]
+    for heir in heirs:
+        heir.close()
+    again = Spool(tmp_path / "worker-0.spool", bytes_max=10_000)
+    assert len(await again.read()) == 6
+    again.close()
+
+
+async def test_a_spool_that_has_no_room_for_another_leaves_it_where_it_is(tmp_path: Path) -> None:
+    left, heir = (Spool(tmp_path / f"worker-{slot}.spool", bytes_max=1_500) for slot in (1, 0))
+    for number in range(3):
+        await left.append(a_record(number))
+        await heir.append(a_record(10 + number))
+    left.close()
+
+    assert not heir.take_over(tmp_path / "worker-1.spool")
+
+    assert (tmp_path / "worker-1.spool").exists()
+    assert heir.count == 3
+    heir.close()
 
 
 async def test_what_arrives_during_a_replay_is_kept(tmp_path: Path) -> None:
