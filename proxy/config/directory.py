@@ -49,9 +49,9 @@ class Directory:
         self.remove(organization.id)
         self._organizations[organization.id] = organization
         for credential in organization.credentials:
-            self._by_id[credential.id] = organization, credential
+            identity = self._by_id[credential.id] = organization, credential
             for digest, holder in _keys(credential):
-                self._by_digest[digest] = organization, holder
+                self._by_digest[digest] = identity if holder is credential else (organization, holder)
 
     def remove(self, org: str) -> None:
         """Forget an organization, its credentials and their keys; nothing happens if it is not here."""

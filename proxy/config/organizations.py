@@ -19,6 +19,7 @@ from proxy.domain.spend_limit import SpendLimit
 ORGANIZATIONS_MAX: Final = 1_000_000
 CREDENTIALS_MAX: Final = 10_000  # of one organization
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_OF_NOTHING: Final = hashlib.sha256(b"").hexdigest()
 _MODEL_PATTERN: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}\*?", re.ASCII)
 
 
@@ -148,17 +149,22 @@ def _read_credential(section: Section, org: str, plan: Plan, capabilities: Colle
     return None if client_id is None or (digest is None and seen.needs_keys) else credential
 
 
+def is_digest(text: str) -> bool:
+    """Whether it is how a key's digest is written, and not that of nothing."""
+    return _DIGEST.fullmatch(text) is not None and text != _OF_NOTHING
+
+
 def _read_digest(section: Section, key: str, seen: _Seen) -> bytes | None:
     text = section.plain(key)
     if text is None:
         return None
-    if _DIGEST.fullmatch(text) is None:  # what stands there may be the key itself: it is not shown
+    if text == _OF_NOTHING:
+        section.place_of(key).problem("is the digest of nothing: hash the key itself, without a line end")
+        return None
+    if not is_digest(text):  # what stands there may be the key itself: it is not shown
         section.place_of(key).problem("must be the 64 lower-case hex digits of a SHA-256 digest")
         return None
     digest = bytes.fromhex(text)
-    if digest == hashlib.sha256(b"").digest():
-        section.place_of(key).problem("is the digest of nothing: hash the key itself, without a line end")
-        return None
     if digest in seen.digests:
         section.place_of(key).problem(f"is the digest of another credential too, on line {seen.digests[digest]}")
         return None

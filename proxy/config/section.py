@@ -18,6 +18,7 @@ _UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
+TEXT_CHARS_MAX: Final = 256
 SHOWN_CHARS_MAX: Final = 60  # of a wrong value, in a problem's text
 
 _KINDS: Final = {"str": "text", "int": "an integer", "float": "a number", "bool": "true or false", "null": "nothing"}
@@ -134,9 +135,9 @@ class Section:
             self.place_of(key).problem("must be a single value")
         return None
 
-    def text(self, key: str, default: str = "", *, chars_max: int = 256) -> str:
+    def text(self, key: str, default: str = "", *, chars_max: int = TEXT_CHARS_MAX) -> str:
         def parse(value: str) -> str:
-            if not value or len(value) > chars_max or not value.isprintable():
+            if not is_text(value, chars_max):
                 raise ValueError(f"must be 1 to {chars_max} printable characters, got {show(value)}")
             return value
 
@@ -289,6 +290,11 @@ def show(value: str) -> str:
 
 def is_identifier(text: str) -> bool:
     return _ID.fullmatch(text) is not None
+
+
+def is_text(text: str, chars_max: int = TEXT_CHARS_MAX) -> bool:
+    """Whether it can be shown as it is: 1 to chars_max printable characters."""
+    return 0 < len(text) <= chars_max and text.isprintable()
 
 
 def instant_ms(text: str) -> int:

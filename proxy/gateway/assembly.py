@@ -153,7 +153,8 @@ class Gateway(GatewayServer):
         old = self.services.view
         view = view_of(config, self._parts, old)
         self.services.view = view
-        self._parts.on_config(with_stored(config, self._parts.stored.organizations))
+        if view.directory is not old.directory or config.routes is not old.config.routes:  # else the labels are the same
+            self._parts.on_config(with_stored(config, self._parts.stored.organizations))
         for name, upstream in old.upstreams.items():
             if view.upstreams.get(name) is not upstream:
                 upstream.pool.close()
@@ -207,7 +208,10 @@ def view_of(config: GatewayConfig, parts: Parts, old: View | None = None) -> Vie
     for name, upstream in config.upstreams.items():
         kept = None if old is None else old.upstreams.get(name)
         upstreams[name] = kept if kept is not None and kept.config == upstream else _client(upstream, parts)
-    directory = Directory(with_stored(config, parts.stored.organizations).organizations)
+    if old is not None and old.config.organizations == config.organizations:
+        directory = old.directory  # it has followed what changed beside the file
+    else:
+        directory = Directory(with_stored(config, parts.stored.organizations).organizations)
     return View(
         config=config,
         routes=RouteTable(config.routes, {name: client.pool.address.path_prefix for name, client in upstreams.items()}),

@@ -38,6 +38,7 @@ BuildGateway = Callable[[Settings, CountFile], Awaitable[WorkerGateway]]
 
 async def work(settings: Settings, *, slot: int, sock: socket.socket, build: BuildGateway) -> None:
     """Serve until told to end."""
+    gc.set_threshold(GC_THRESHOLD, 20, 20)  # before the start too: it builds what stays, and would be searched all along
     lifeline = Lifeline()
     counts = CountFile(DataDirectory(settings.data_dir).metrics, f"worker-{slot}")
     state = WorkerState(counts, pid=os.getpid(), new_identity=_file_identity)
@@ -74,7 +75,6 @@ def _spare_the_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 20)
 
 
 async def _beat(state: WorkerState) -> None:

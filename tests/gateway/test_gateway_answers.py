@@ -258,3 +258,18 @@ async def test_a_reload_changes_limits_for_new_requests_and_a_bad_one_does_not(t
         await harness.gateway.read_again()
         assert (await post(harness))[0] == 429
         assert harness.metrics.reloads == [True, False]
+
+
+async def test_a_reload_makes_keys_ready_anew_only_where_organizations_are_others(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness:
+        before = harness.gateway.services.view
+        await harness.gateway.read_again()
+        same = harness.gateway.services.view
+        organizations = harness.config_dir / "organizations.yaml"
+        organizations.write_text(organizations.read_text().replace("'25'", "'24'"))
+        await harness.gateway.read_again()
+        other = harness.gateway.services.view
+
+        assert (same is before, same.directory is before.directory) == (False, True)
+        assert other.directory is not before.directory
+        assert (await post(harness))[0] == 200

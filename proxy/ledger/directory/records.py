@@ -55,7 +55,7 @@ class StoredOrganization:
 
     @classmethod
     def of_row(cls, row: Mapping[Any, Any]) -> "StoredOrganization":
-        return cls(**{**row, "limits": json.loads(row["limits"])})
+        return cls(**{**row, "limits": _limits(row["limits"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +129,17 @@ class StoredCredential:
 
     @classmethod
     def of_row(cls, row: Mapping[Any, Any]) -> "StoredCredential":
-        lists = {key: None if row[key] is None else tuple(json.loads(row[key])) for key in ("capabilities", "models")}
-        return cls(**{**row, **lists, "limits": json.loads(row["limits"])})
+        values = dict(row)
+        values["limits"] = _limits(row["limits"])
+        for key in ("capabilities", "models"):
+            if row[key] is not None:
+                values[key] = tuple(json.loads(row[key]))
+        return cls(**values)
+
+
+def _limits(text: str) -> Mapping[str, Any]:
+    found: dict[str, Any] = {} if text == "{}" else json.loads(text)  # most have none, and they are read by the thousand
+    return found
 
 
 _PLAIN_CREDENTIAL_FIELDS: Final = (

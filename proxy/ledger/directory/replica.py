@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from proxy.config.model import GatewayConfig
 from proxy.domain.organization import Credential, Organization, Plan
 from proxy.ledger.database import Database, LedgerUnavailableError
+from proxy.ledger.directory.alike import AlikeReader
 from proxy.ledger.directory.errors import InvalidChangeError
 from proxy.ledger.directory.records import StoredCredential, StoredOrganization
 from proxy.ledger.directory.rows import organizations_with_credentials
@@ -19,7 +20,8 @@ from proxy.ledger.directory.rules import Rules
 from proxy.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION
 
 POLL_SECONDS: Final = 0.5  # how stale a copy can be while nobody tells of changes
-CHUNK: Final = 20  # organizations read at once, so that the event loop goes on in between
+CHUNK: Final = 200  # organizations read at once, in a few milliseconds, so that the event loop goes on in between
+TOLD_MAX: Final = 2_000  # changed organizations told of at once, for the same reason
 CHANGED_MAX: Final = 1_000  # organizations read one by one; when more have changed, all are read again
 _log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ class DirectoryReplica:
     def __init__(self, database: Database, config: Callable[[], GatewayConfig]) -> None:
         self._database = database
         self._config = config
-        self._rules = Rules(config)
+        self._reader = AlikeReader(Rules(config))
         self._read_under: GatewayConfig | None = None
         self._woken = asyncio.Event()
         self.organizations: dict[str, Organization] = {}
@@ -46,13 +48,15 @@ class DirectoryReplica:
         self._woken.set()
 
     async def refresh(self) -> frozenset[str]:
-        """Read what has changed; the ids of organizations that are other, new or gone. Raises LedgerUnavailableError."""
+        """Read what may have changed; the ids of organizations that are other, new or gone. Raises LedgerUnavailableError."""
         config = self._config()
         async with self._database.read() as connection:
             version = (await connection.execute(select(DIRECTORY_VERSION.c.version))).scalar_one()
             is_same_config = self._read_under is not None and _same_rules(self._read_under, config)
             if version == self.version and is_same_config:
                 return frozenset()
+            if not is_same_config:
+                self._reader = AlikeReader(Rules(self._config))
             changed = await self._changed_ids(connection) if is_same_config and self.version >= 0 else None
             found = [organization async for organization in self._read(connection, config, changed)]
         self._read_under, self.version = config, version
@@ -73,8 +77,10 @@ class DirectoryReplica:
                 is_away = True
                 continue
             is_away = False
-            if changed:
-                on_change(changed)
+            ids = sorted(changed)
+            for start in range(0, len(ids), TOLD_MAX):
+                on_change(frozenset(ids[start : start + TOLD_MAX]))
+                await asyncio.sleep(0)
 
     async def _changed_ids(self, connection: AsyncConnection) -> frozenset[str] | None:
         """None: so many that reading everything is simpler."""
@@ -99,7 +105,7 @@ class DirectoryReplica:
 
     def _organization(self, stored: StoredOrganization, credentials: list[StoredCredential]) -> Organization:
         try:
-            return self._rules.effective(stored, credentials)
+            return self._reader.read(stored, credentials)
         except InvalidChangeError as error:
             _log.error("organization %s is locked, since it breaks the rules in force: %s", stored.id, error.message)
             return _locked(stored, credentials)
@@ -107,9 +113,8 @@ class DirectoryReplica:
     def _take(self, found: list[Organization], changed: frozenset[str] | None) -> frozenset[str]:
         now = {organization.id: organization for organization in found}
         if changed is None:
-            changed = frozenset({*self.organizations, *now})
-            self.organizations = now
-            return changed
+            before, self.organizations = self.organizations, now
+            return frozenset(org for org in before.keys() | now.keys() if before.get(org) != now.get(org))
         for org in changed:
             self.organizations.pop(org, None)
         self.organizations.update(now)

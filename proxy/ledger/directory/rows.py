@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.ledger.directory.errors import NotFoundError
@@ -40,14 +41,24 @@ async def organizations_with_credentials(
     query = select(ORGANIZATIONS).where(ORGANIZATIONS.c.id > after).order_by(ORGANIZATIONS.c.id).limit(limit)
     if ids is not None:
         query = query.where(ORGANIZATIONS.c.id.in_(list(ids)))
-    organizations = [StoredOrganization.of_row(row) for row in (await connection.execute(query)).mappings()]
+    organizations = [StoredOrganization.of_row(row) for row in await _plain_rows(connection, query)]
     if not organizations:
         return []
     found: dict[str, list[StoredCredential]] = defaultdict(list)
-    theirs = select(CREDENTIALS).where(CREDENTIALS.c.org.in_([item.id for item in organizations])).order_by(CREDENTIALS.c.id)
-    for row in (await connection.execute(theirs)).mappings():
+    theirs = select(CREDENTIALS).order_by(CREDENTIALS.c.org, CREDENTIALS.c.id)
+    theirs = theirs.where(CREDENTIALS.c.org >= organizations[0].id, CREDENTIALS.c.org <= organizations[-1].id)
+    if ids is not None:
+        theirs = theirs.where(CREDENTIALS.c.org.in_([item.id for item in organizations]))
+    for row in await _plain_rows(connection, theirs):
         found[row["org"]].append(StoredCredential.of_row(row))
     return [(organization, tuple(found[organization.id])) for organization in organizations]
+
+
+async def _plain_rows(connection: AsyncConnection, query: Select[Any]) -> list[dict[str, Any]]:
+    """As dictionaries: SQLAlchemy's own mappings take several times as long to be gone through."""
+    result = await connection.execute(query)
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result]
 
 
 async def holder_of_key(connection: AsyncConnection, digest: str) -> str | None:

@@ -1,0 +1,196 @@
+"""Reading a directory of many organizations: what they have in common is read by the rules once, and shared."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from directory_world import DirectoryWorld, load
+
+from proxy.ledger.database import Database
+from proxy.ledger.directory.alike import AlikeReader
+from proxy.ledger.directory.errors import InvalidChangeError
+from proxy.ledger.directory.records import StoredCredential, StoredOrganization
+from proxy.ledger.directory.rules import Rules
+
+OWN = {"spend_limit": {"usd": "25"}}
+DIGEST = "0123456789abcdef" * 4
+OTHER_DIGEST = "fedcba9876543210" * 4
+OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+EXPIRES_MS = 1_800_000_000_123
+
+
+class CountedRules(Rules):
+    """read: how many documents the rules have judged."""
+
+    judged = 0
+
+    def read(self, document: dict[str, Any]) -> Any:
+        self.judged += 1
+        return super().read(document)
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> CountedRules:
+    config = load(tmp_path / "config")
+    return CountedRules(lambda: config)
+
+
+@pytest.fixture
+def world(database: Database, tmp_path: Path) -> DirectoryWorld:
+    return DirectoryWorld(database, load(tmp_path / "config"))
+
+
+def an_organization(number: int, **changes: Any) -> StoredOrganization:
+    return replace(StoredOrganization(id=f"org-{number}", name=f"Name {number}", plan="pay_as_you_go"), **changes)
+
+
+def a_credential(number: int, **changes: Any) -> StoredCredential:
+    found = StoredCredential(id=f"org-{number}-key", org=f"org-{number}", key_sha256=f"{number + 1:064x}")
+    return replace(found, **changes)
+
+
+def test_a_thousand_alike_are_judged_once_and_share_their_plan(rules: CountedRules) -> None:
+    reader = AlikeReader(rules)
+    found = [
+        reader.read(an_organization(number, limits=OWN), [a_credential(number, models=("gpt-4o*",))]) for number in range(1_000)
+    ]
+
+    assert rules.judged == 2  # the organization's terms, the credential's
+    assert len({id(organization.plan) for organization in found}) == 1
+    assert len({id(organization.credentials[0].models) for organization in found}) == 1
+    assert len({organization.credentials[0].key_sha256 for organization in found}) == 1_000
+    assert found[7] == rules.effective(an_organization(7, limits=OWN), [a_credential(7, models=("gpt-4o*",))])
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        {},
+        {"key_sha256": None},
+        {"name": "Robot", "environment": "staging"},
+        {"enabled": False},
+        {"revoked_at_ms": 1, "key_sha256": None},
+        {"expires_at_ms": EXPIRES_MS},
+        {"old_key_sha256": OTHER_DIGEST, "old_key_until_ms": EXPIRES_MS},
+        {"old_key_sha256": OTHER_DIGEST},
+        {"old_key_until_ms": EXPIRES_MS},
+        {"capabilities": ("chat",), "models": ()},
+        {"limits": OWN},
+        {"limits": {"rate_limits": [{"requests": 5, "window": "1m"}]}},
+    ],
+)
+@pytest.mark.parametrize("organization", [{}, {"limits": OWN}, {"plan": "enterprise", "time_zone": "America/New_York"}])
+def test_likenesses_are_what_the_rules_make_of_the_row(
+    rules: CountedRules, organization: dict[str, Any], credential: dict[str, Any]
+) -> None:
+    reader = AlikeReader(rules)
+    reader.read(
+        an_organization(1, **organization), [a_credential(1), a_credential(1, id="other", **credential | {"key_sha256": None})]
+    )
+    rows = an_organization(2, **organization), [a_credential(2, **{"key_sha256": DIGEST} | credential)]
+
+    assert reader.read(*rows) == rules.effective(*rows)
+
+
+@pytest.mark.parametrize(
+    ("organization", "credentials"),
+    [
+        ({"id": "no id"}, [{}]),
+        ({"name": "\x00"}, [{}]),
+        ({"name": "x" * 257}, [{}]),
+        ({}, [{"id": "no id"}]),
+        ({}, [{"name": "\x00"}]),
+        ({}, [{"key_sha256": "not a digest"}]),
+        ({}, [{"key_sha256": DIGEST.upper()}]),
+        ({}, [{"key_sha256": OF_NOTHING}]),
+        ({}, [{"key_sha256": DIGEST, "old_key_sha256": DIGEST, "old_key_until_ms": 5}]),
+        ({}, [{"key_sha256": DIGEST}, {"id": "two", "key_sha256": DIGEST}]),
+        ({}, [{"expires_at_ms": -1}]),
+        ({"plan": "gone"}, [{}]),
+        ({"limits": {"spend_limit": {"usd": "-1"}}}, [{}]),
+        ({}, [{"limits": {"spend_limit": {"usd": "-1"}}}]),
+        ({}, [{"capabilities": ("telepathy",)}, {"id": "two", "key_sha256": DIGEST, "models": ("no model",)}]),
+    ],
+)
+def test_what_the_rules_refuse_is_refused_with_every_problem_beside_likenesses_too(
+    rules: CountedRules, organization: dict[str, Any], credentials: list[dict[str, Any]]
+) -> None:
+    reader = AlikeReader(rules)
+    reader.read(an_organization(1), [a_credential(1)])
+    rows = an_organization(2, **organization), [a_credential(2, **credential) for credential in credentials]
+    with pytest.raises(InvalidChangeError) as expected:
+        rules.effective(*rows)
+    with pytest.raises(InvalidChangeError) as refused:
+        reader.read(*rows)
+
+    assert refused.value.problems == expected.value.problems
+
+
+def test_patterns_are_bounded(rules: CountedRules, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.ledger.directory.alike.PATTERNS_MAX", 2)
+    reader = AlikeReader(rules)
+    for number in range(3):
+        reader.read(an_organization(number, limits={"spend_limit": {"usd": f"{number + 1}"}}), [])
+    reader.read(an_organization(9, limits={"spend_limit": {"usd": "3"}}), [])
+    assert rules.judged == 3
+    reader.read(an_organization(9, limits={"spend_limit": {"usd": "1"}}), [])
+
+    assert rules.judged == 4
+
+
+async def test_new_rules_are_asked_anew_and_only_what_they_change_is_told(world: DirectoryWorld) -> None:
+    await world.acme()
+    await world.organizations.create("test", {"id": "big", "plan": "enterprise"})
+    await world.replica.refresh()
+    before = world.replica.organizations
+    world.without_plan("pay_as_you_go")
+
+    assert await world.replica.refresh() == {"acme"}
+    assert not world.replica.organizations["acme"].plan.api_access
+    assert world.replica.organizations["big"] == before["big"]
+
+
+async def test_many_changes_are_told_of_a_few_at_a_time(world: DirectoryWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.ledger.directory.replica.TOLD_MAX", 2)
+    await world.replica.refresh()
+    for org in "abcde":
+        await world.organizations.create("test", {"id": org, "plan": "enterprise"})
+    told: list[frozenset[str]] = []
+    all_told = asyncio.Event()
+
+    def tell(changed: frozenset[str]) -> None:
+        told.append(changed)
+        if sum(map(len, told)) == 5:
+            all_told.set()
+
+    following = asyncio.get_running_loop().create_task(world.replica.follow_forever(tell))
+    world.replica.wake()
+    await asyncio.wait_for(all_told.wait(), 30)
+    following.cancel()
+
+    assert frozenset().union(*told) == set("abcde")
+    assert max(map(len, told)) == 2
+
+
+async def test_a_change_reads_one_organization(world: DirectoryWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    for org in "abc":
+        await world.organizations.create("test", {"id": org, "plan": "enterprise"})
+    await world.replica.refresh()
+    read: list[str] = []
+    of_row = StoredOrganization.of_row
+
+    def note(row: Mapping[Any, Any]) -> StoredOrganization:
+        read.append(row["id"])
+        return of_row(row)
+
+    monkeypatch.setattr(StoredOrganization, "of_row", note)
+    await world.organizations.change("test", "b", {"name": "Bee"})
+    read.clear()
+
+    assert await world.replica.refresh() == {"b"}
+    assert read == ["b"]
+    assert await world.replica.refresh() == frozenset()
+    assert read == ["b"]
