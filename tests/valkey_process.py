@@ -45,7 +45,7 @@ class ValkeyProcess:
             *("--dir", str(self.directory)),
             *("--save", ""),
             *("--appendonly", "yes" if self._append_only else "no"),
-            *("--appendfsync", "everysec"),
+            *("--appendfsync", "no"),  # written before each answer: `everysec` answers first while a sync is under way
             *("--maxmemory-policy", "noeviction"),
             *("--logfile", "valkey.log"),
             *self._extra,

@@ -124,6 +124,7 @@ def _fleet(
         delay_seconds=settings.drain_delay_seconds,
         drain_seconds=settings.drain_seconds,
         config_dir=settings.config_dir,
+        file_sync=None if valkey is None else valkey.file_sync(),
     )
 
 

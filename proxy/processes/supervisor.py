@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from proxy.config.watch import ConfigWatch, watch_forever
 from proxy.processes.child import Child, ChildFailedError, ChildSpec
+from proxy.processes.file_sync import FileSync
 
 _LOG: Final = logging.getLogger(__name__)
 HARD_STOP_SECONDS: Final = 3.0  # from closing the lifeline to SIGKILL
@@ -44,6 +45,7 @@ class Fleet:
     delay_seconds  between saying not ready and closing the ports
     drain_seconds  for what is open then
     config_dir     watched: a change on disk is a reload, as SIGHUP is
+    file_sync      of Valkey's files
     """
 
     workers: Sequence[ChildSpec]
@@ -54,6 +56,7 @@ class Fleet:
     delay_seconds: float
     drain_seconds: float
     config_dir: Path | None = None
+    file_sync: FileSync | None = None
 
 
 class Supervisor:
@@ -81,6 +84,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        syncing = None if self._fleet.file_sync is None else asyncio.ensure_future(self._fleet.file_sync.forever())
         try:
             await self._start(self._valkey)
             await self._start((self._console, *self._workers))
@@ -92,7 +96,11 @@ class Supervisor:
             self._stop_now.set()
             await self._end()
             return Exit.CONFIG if failure.returncode == Exit.CONFIG else Exit.FAILED
-        return Exit.CLEAN if await self._end() else Exit.FORCED
+        else:
+            return Exit.CLEAN if await self._end() else Exit.FORCED
+        finally:
+            if syncing is not None:
+                syncing.cancel()
 
     async def _watch_until_stopped(self) -> None:
         watching = None if self._watch is None else asyncio.ensure_future(watch_forever(self._watch, self._reload))

