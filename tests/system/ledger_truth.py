@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import Table, case, func, select
 from stack import Stack
 from system_traffic import Seen, true_cost
 
@@ -18,6 +18,7 @@ from proxy.ledger.audit import Drift, LedgerAudit, LimiterAudit
 from proxy.ledger.database import Database, open_database
 from proxy.ledger.entry import FINAL
 from proxy.ledger.lifetime_audit import lifetime_drifts
+from proxy.ledger.notices.schema import NOTICES
 from proxy.ledger.schema import ENTRIES
 from proxy.limiter.address import parse_address
 from proxy.limiter.connection import RedisConnection
@@ -89,10 +90,17 @@ class LedgerTruth:
 
     async def entries(self) -> list[dict[str, Any]]:
         """Every row, corrections included. Raises LedgerUnavailableError."""
+        return await self._rows(ENTRIES)
+
+    async def notices(self) -> list[dict[str, Any]]:
+        """Raises LedgerUnavailableError."""
+        return await self._rows(NOTICES)
+
+    async def _rows(self, table: Table) -> list[dict[str, Any]]:
         database = self._open()
         try:
             async with database.read() as connection:
-                return [dict(row) for row in (await connection.execute(select(ENTRIES))).mappings()]
+                return [dict(row) for row in (await connection.execute(select(table))).mappings()]
         finally:
             await database.close()
 

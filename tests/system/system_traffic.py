@@ -20,6 +20,7 @@ PRICES = {
     "claude-sonnet-4-5": (3_000, 15_000),
 }
 KEYS = {"acme-prod": "acmesecret", "acme-test": "acmetest", "globex-prod": "globexsecret", "big-prod": "bigsecret"}
+ANSWER_SECONDS = 100  # which no answer takes
 ORG_OF = {credential: credential.partition("-")[0] for credential in KEYS}
 
 
@@ -63,7 +64,7 @@ class Seen:
 
 def callers(*, fresh: bool = False) -> ClientSession:
     """fresh: a connection of its own for every request."""
-    return ClientSession(connector=TCPConnector(limit=0, force_close=fresh), timeout=ClientTimeout(total=100))
+    return ClientSession(connector=TCPConnector(limit=0, force_close=fresh), timeout=ClientTimeout(total=ANSWER_SECONDS))
 
 
 async def ask(
@@ -91,6 +92,8 @@ async def ask(
             return Seen(status=seen.status, request_id=seen.request_id, text=text, is_whole=is_whole, headers=seen.headers)
     except ClientError:
         return Seen(status=seen.status, request_id=seen.request_id, text="".join(lines), headers=seen.headers)
+    except TimeoutError as error:
+        raise AssertionError(f"no end after {ANSWER_SECONDS} s: {seen.status} {seen.request_id} {lines} of {body}") from error
 
 
 def true_cost(record: Served) -> int:

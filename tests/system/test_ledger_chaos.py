@@ -19,9 +19,13 @@ from postgres_process import PostgresProcess, running_postgres
 from stack import AMPLE_PLANS, IS_FULL, Stack, eventually, running_stack
 from system_traffic import Seen, ask, callers, chat, three_organizations
 
+from proxy.domain.money import nano_usd_from_usd
+
 KILLS = 200 if IS_FULL else 8
 FLOWING = 0.7  # of the kills hit a gateway that answers; the others one that still recovers
 CALLERS = 15
+RETRY_SECONDS = 0.1  # of a caller that was not served: refusals must not be what the machine is busy with
+STRUCK_LEAST = 0.6  # of the kills, while exchanges are open
 ORGS = ("acme", "globex")
 CREDENTIALS = ("acme-prod", "acme-test", "globex-prod")
 REST_SECONDS = 90.0  # leases end, spools are replayed, a writer of another name is claimed from
@@ -35,8 +39,23 @@ BODIES: tuple[dict[str, Any], ...] = (
 )
 
 
+WARNED_USD = "4"
+WARNED_AT = {  # of each window, in thousandths: a few are crossed in eight kills, most in two hundred
+    "1d": (1, 2, 3, 4, 5, 6, 8, 10),
+    "2d": (12, 15, 20, 25, 30, 35, 40, 45),
+    "3d": (50, 60, 70, 80, 90, 100, 110, 120),
+}
+
+
 def config() -> dict[str, Any]:
-    return {"plans": AMPLE_PLANS, "organizations": three_organizations()}
+    """Ample limits, in windows of several lengths, so that thresholds are crossed all the time and nothing is refused."""
+    plan = dict(AMPLE_PLANS["plans"]["pay_as_you_go"])
+    warned = [
+        {"usd": WARNED_USD, "window": window, "warn_at": [permille / 1000 for permille in thresholds]}
+        for window, thresholds in WARNED_AT.items()
+    ]
+    plan["spend_limits"] = [plan.pop("spend_limit"), *warned]
+    return {"plans": {"plans": AMPLE_PLANS["plans"] | {"pay_as_you_go": plan}}, "organizations": three_organizations()}
 
 
 @asynccontextmanager
@@ -51,7 +70,7 @@ async def traffic(stack: Stack, seed: int) -> AsyncIterator[list[Seen]]:
                 one = await ask(session, stack, credential, random.choice(BODIES))
                 seen.append(one)
                 if one.status != 200:
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(RETRY_SECONDS)
 
     random = Random(seed)
     asking = [
@@ -94,22 +113,28 @@ async def chaos(stack: Stack, seed: int, database: Callable[[], Awaitable[None]]
     victims = {"worker": "proxy.processes.worker", "writer": "proxy.processes.console", "store": "valkey-server"}
     kinds = [*victims, *(["database"] if database is not None else [])]
     killed: Counter[str] = Counter()
+    struck = 0
     async with traffic(stack, seed) as seen:
         await eventually(lambda: whole(seen) > CALLERS, "traffic flows")
         while killed.total() < KILLS:
             await asyncio.sleep(random.choice((random.uniform(0.0, 0.3), random.uniform(0.3, 3.0))))
             if random.random() < FLOWING:
-                count = whole(seen)
-                await eventually(lambda: whole(seen) > count, "traffic flows between kills")  # noqa: B023 - awaited here
+                enough = whole(seen) + random.randint(1, 2 * CALLERS)
+                await eventually(lambda: whole(seen) >= enough, "traffic flows between kills")  # noqa: B023 - awaited here
             kind = random.choice(kinds)
+            open_before, kills_before = stack.ledger.totals.open, killed.total()
             if database is not None and kind == "database":
                 await database()
                 killed[kind] += 1
             else:
                 killed[kind] += kill_one(stack, victims[kind], random)
+            struck += bool(open_before and killed.total() > kills_before)
         count = whole(seen)
         await eventually(lambda: whole(seen) > count + 3 * CALLERS, "traffic flows again")
-    print(f"seed {seed}: killed {dict(killed)}, {whole(seen)} of {len(seen)} requests complete")  # noqa: T201 - to run it again
+    statuses = dict(Counter(one.status for one in seen))
+    told = f"seed {seed}: killed {dict(killed)}, {struck} with exchanges open; of {statuses} {whole(seen)} are complete"
+    print(told)  # noqa: T201 - to run it again
+    assert struck >= STRUCK_LEAST * KILLS, told
     return seen
 
 
@@ -124,7 +149,26 @@ async def assert_the_account_is_true(stack: Stack, truth: LedgerTruth, seen: lis
     assert not forgotten, f"the upstream worked for {len(forgotten)} requests that the ledger does not know"
     assert_three_sums_agree(stack, accounts, ORGS)
     assert await truth.drifts() == []
-    assert_metrics_are_the_ledger(stack, await truth.entries())
+    entries = await truth.entries()
+    assert_metrics_are_the_ledger(stack, entries)
+    assert_each_crossing_is_told_once(entries, await truth.notices())
+
+
+def assert_each_crossing_is_told_once(entries: list[dict[str, Any]], notices: list[dict[str, Any]]) -> None:
+    """Spend only rises, except where a late word takes some back: then a threshold may be crossed again."""
+    assert {notice["type"] for notice in notices} == {"spend.warning"}
+    told = Counter((notice["org"], notice["limit_key"], notice["threshold_permille"]) for notice in notices)
+    thousandth = nano_usd_from_usd(WARNED_USD) // 1000
+    for org in ORGS:
+        posted = [entry["posted_nano_usd"] for entry in entries if entry["org"] == org]
+        falls = sum(amount < 0 for amount in posted)
+        for window, thresholds in WARNED_AT.items():
+            for permille in thresholds:
+                times, crossing = told.pop((org, f"org:spend_{window}", permille), 0), permille * thousandth
+                least = int(sum(posted) >= crossing)
+                most = 1 + falls if sum(amount for amount in posted if amount > 0) >= crossing else 0
+                assert least <= times <= most, (org, window, permille, times, sum(posted), falls)
+    assert not told, "notices of what was never crossed"
 
 
 def a_seed() -> int:
