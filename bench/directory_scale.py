@@ -40,6 +40,7 @@ from proxy.console.scrape import Scrape
 from proxy.dialects.registry import dialects
 from proxy.domain.errors import StoreError
 from proxy.ledger.audit import LimiterAudit
+from proxy.ledger.audit_turns import AuditTurns
 from proxy.ledger.database import Database, open_database
 from proxy.ledger.directory.replica import DirectoryReplica
 from proxy.ledger.directory.schema import AUDIT_LOG, CREDENTIALS, DIRECTORY_VERSION, ORGANIZATIONS
@@ -48,6 +49,7 @@ from proxy.ledger.retention import Retention
 from proxy.ledger.schema import SPEND_BUCKETS
 from proxy.limiter.address import parse_address
 from proxy.limiter.connection import RedisConnection
+from proxy.limiter.fence import Fence
 from proxy.limiter.redis_limiter import RedisLimiter
 from proxy.limiter.script import load_scripts
 from proxy.limiter.sweep import Sweeper
@@ -214,12 +216,20 @@ async def ticks(figures: Figures, database: Database, config: Callable[[], Gatew
     await figures.measure(
         "retention (hourly)", lambda: retention.purge(config().organizations, now_ms()), told=lambda found: f"{found} rows removed"
     )
-    audit = LimiterAudit(database, store, scripts)
+    audit, turns = LimiterAudit(database, store, scripts), AuditTurns(database)
 
     async def audited() -> int:
-        return sum([1 async for _ in audit.windows(config().organizations, now_ms())])
+        chosen = await turns.next(config().organizations, now_ms(), differing=())
+        return sum([1 async for _ in audit.windows(chosen, now_ms())])
 
     await figures.measure("audit (every minute)", audited, told=lambda found: f"{found:,} windows")
+    fence = Fence(scripts.fence)
+
+    async def healed() -> bool:
+        return await fence.notice_run(store.command, await store.command(b"INFO", b"server"))
+
+    await figures.measure("look for a restarted store, the first time", healed)
+    await figures.measure("look for a restarted store (5 a second)", healed)
 
 
 async def main(arguments: argparse.Namespace) -> None:

@@ -30,6 +30,7 @@ from proxy.limiter.keys import partition_keys, partition_of
 from proxy.limiter.script import Scripts, ScriptStore
 
 _ORGS_AT_ONCE: Final = 100  # whose postings are in memory: a busy week is about 2,000 numbers a credential
+_ROWS_AT_ONCE: Final = 2_000  # read between two turns of the event loop
 _log = logging.getLogger(__name__)
 
 
@@ -111,8 +112,9 @@ async def read_postings(database: Database, orgs: Sequence[str], since_ms: int) 
     )
     found: Posted = defaultdict(list)
     async with database.read() as connection:
-        for org, bucket, credential, amount in await connection.execute(statement):
-            found[org].append((bucket, credential, amount))
+        async for rows in (await connection.stream(statement)).partitions(_ROWS_AT_ONCE):
+            for org, bucket, credential, amount in rows:
+                found[org].append((bucket, credential, amount))
     return found
 
 

@@ -6,7 +6,7 @@ shown from the moment it is, whether or not it has been purged yet. Organization
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, delete, select, text, tuple_
@@ -30,6 +30,7 @@ from proxy.ledger.schema import (
 )
 
 ROWS_AT_ONCE: Final = 1_000  # of one transaction: a few milliseconds, then writers have their turn
+ORGS_AT_ONCE: Final = 500  # asked about in one question
 PAUSE_SECONDS: Final = 0.05
 WINDOWS_KEPT_DAYS: Final = 100  # the limiter's longest window, and a month more than the calendar's
 _DAY_MS: Final = 86_400_000
@@ -54,19 +55,38 @@ class Retention:
     async def purge(self, organizations: Sequence[Organization], now_ms: int) -> int:
         """Remove what is beyond each history; how many rows. Raises LedgerUnavailableError; what is left goes the next time."""
         removed = 0
+        histories: dict[int, list[str]] = {}
         for organization in organizations:
-            before = visible_from_ms(organization, now_ms)
-            if before:
-                removed += await self._purge(ENTRIES, organization.id, "settled_at_ms", before)
-                for rollup in (ROLLUP_15M, ROLLUP_1H, ROLLUP_1D):
-                    removed += await self._purge(rollup, organization.id, "bucket_ms", before)
-                for rollup, lengths in ((KIND_ROLLUP, KIND_LENGTHS_MS), (ORG_ROLLUP, ORG_LENGTHS_MS)):
-                    for length_ms in lengths:
-                        removed += await self._purge(rollup, organization.id, "bucket_ms", before, rollup.c.length_ms == length_ms)
-            kept_from = now_ms // _DAY_MS * _DAY_MS - WINDOWS_KEPT_DAYS * _DAY_MS
-            removed += await self._purge(SPEND_BUCKETS, organization.id, "bucket_ms", kept_from)
+            histories.setdefault(visible_from_ms(organization, now_ms), []).append(organization.id)
+        for before, orgs in histories.items():
+            async for org in self._having(ORG_ROLLUP, orgs, before, ORG_ROLLUP.c.length_ms == _DAY_MS):
+                removed += await self._purge_history(org, before)
+        kept_from = now_ms // _DAY_MS * _DAY_MS - WINDOWS_KEPT_DAYS * _DAY_MS
+        every = [organization.id for organization in organizations]
+        async for org in self._having(SPEND_BUCKETS, every, kept_from):
+            removed += await self._purge(SPEND_BUCKETS, org, "bucket_ms", kept_from)
         if removed:
             await self._drop_empty_partitions(now_ms)
+        return removed
+
+    async def _having(self, table: Table, orgs: Sequence[str], before_ms: int, *which: ColumnElement[bool]) -> AsyncIterator[str]:
+        """Those of these organizations that have older rows: most have none, and to purge them would cost a transaction a table."""
+        for start in range(0, len(orgs) if before_ms > 0 else 0, ORGS_AT_ONCE):
+            some = table.c.org.in_(orgs[start : start + ORGS_AT_ONCE])
+            query = select(table.c.org).where(some, table.c.bucket_ms < before_ms, *which).distinct()
+            async with self._database.read() as connection:
+                found = (await connection.execute(query)).scalars().all()
+            for org in found:
+                yield org
+
+    async def _purge_history(self, org: str, before_ms: int) -> int:
+        removed = await self._purge(ENTRIES, org, "settled_at_ms", before_ms)
+        for rollup in (ROLLUP_15M, ROLLUP_1H, ROLLUP_1D):
+            removed += await self._purge(rollup, org, "bucket_ms", before_ms)
+        # The organization's days come last: they are what a purge is begun for, also one that was interrupted.
+        for rollup, lengths in ((KIND_ROLLUP, KIND_LENGTHS_MS), (ORG_ROLLUP, sorted(ORG_LENGTHS_MS))):
+            for length_ms in lengths:
+                removed += await self._purge(rollup, org, "bucket_ms", before_ms, rollup.c.length_ms == length_ms)
         return removed
 
     async def _purge(self, table: Table, org: str, time: str, before_ms: int, *which: ColumnElement[bool]) -> int:

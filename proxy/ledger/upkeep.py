@@ -13,6 +13,7 @@ from proxy.domain.errors import StoreError
 from proxy.domain.organization import Organization
 from proxy.domain.price import Price
 from proxy.ledger.audit import LimiterAudit
+from proxy.ledger.audit_turns import AuditTurns
 from proxy.ledger.book import Book
 from proxy.ledger.database import Database, LedgerUnavailableError, UnstorableError
 from proxy.ledger.event_stream import EventStreams
@@ -70,11 +71,13 @@ class Upkeep:
         self._terms = terms
         self._now_ms = now_ms
         self._fence = fence
+        self._turns = AuditTurns(database)
+        self._differing: dict[tuple[str, str], int] = {}  # by organization and window
         self._drift_nano_usd: int | None = None
 
     @property
     def drift_nano_usd(self) -> int | None:
-        """What the last audit of the limiter found; None before it."""
+        """What the audit of the limiter found when it last looked at each window; None before it."""
         return self._drift_nano_usd
 
     @property
@@ -98,15 +101,22 @@ class Upkeep:
         await self._attempted("rebuild", self._rebuild.step)
 
     async def audit(self) -> None:
-        """Measure how far the limiter's windows are from the ledger; a metric."""
-        drift = 0
-        async for _, drifts in self._limiter_audit.windows(self._terms.organizations(), self._now_ms()):
-            drift += sum(found.nano_usd for found in drifts)
+        """Measure how far the limiter's windows are from the ledger; a metric. Of many organizations, some each time."""
+        organizations, now = self._terms.organizations(), self._now_ms()
+        known = {organization.id for organization in organizations}
+        differing = {place: nano_usd for place, nano_usd in self._differing.items() if place[0] in known}
+        chosen = await self._turns.next(organizations, now, differing={org for org, _ in differing})
+        looked_at = {organization.id for organization in chosen}
+        differing = {place: nano_usd for place, nano_usd in differing.items() if place[0] not in looked_at}
+        async for window, drifts in self._limiter_audit.windows(chosen, now):
+            if drifts:
+                differing[window.org, window.demand.key] = sum(found.nano_usd for found in drifts)
             for found in drifts:
                 _log.error(
                     "a limiter's window differs from the ledger", extra={"fields": {"window": found.where, "off": found.nano_usd}}
                 )
-        self._drift_nano_usd = drift
+        self._differing = differing
+        self._drift_nano_usd = sum(differing.values())
 
     async def heal_after_restart(self) -> None:
         """A store that was restarted may have lost its last second: it is closed for spending until it is rebuilt.

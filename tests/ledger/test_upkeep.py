@@ -1,0 +1,189 @@
+"""The ledger's upkeep: a restarted store is fenced and rebuilt; the work of each time is bounded, however many organizations."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+from ledger_values import START_MS, an_entry
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from proxy.domain.errors import StoreError
+from proxy.domain.organization import Organization, Plan
+from proxy.domain.spend_limit import SpendLimit
+from proxy.ledger.audit import Drift
+from proxy.ledger.audit_turns import AuditTurns
+from proxy.ledger.book import Book
+from proxy.ledger.database import Database
+from proxy.ledger.limiter_windows import LimiterWindow, windows_of
+from proxy.ledger.rebuild import Rebuild
+from proxy.ledger.retention import Retention
+from proxy.ledger.schema import SPEND_BUCKETS
+from proxy.ledger.upkeep import LedgerTerms, Upkeep
+from proxy.limiter.connection import RedisConnection
+from proxy.limiter.fence import Fence
+from proxy.limiter.generation import mark_all, read_generation, store_run, unmarked_partitions
+from proxy.limiter.script import ScriptStore, load_scripts
+
+DAY_MS = 86_400_000
+PLAN = Plan(id="paid", spend_limits=(SpendLimit(name="spend_7d", limit_nano_usd=10**12),), history_days=30)
+MANY = tuple(Organization(id=f"org-{number:04d}", name="", plan=PLAN) for number in range(1_200))
+
+
+class CountingRebuild:
+    def __init__(self, rebuild: Rebuild | None = None) -> None:
+        self.steps = 0
+        self._rebuild = rebuild
+
+    async def step(self) -> int:
+        self.steps += 1
+        return 0 if self._rebuild is None else await self._rebuild.step()
+
+
+class DriftingAudit:
+    """off: organizations whose windows differ, by how much."""
+
+    def __init__(self) -> None:
+        self.off: dict[str, int] = {}
+        self.looked_at: list[str] = []
+
+    async def windows(self, organizations: Sequence[Organization], now_ms: int) -> AsyncIterator[tuple[LimiterWindow, list[Drift]]]:
+        self.looked_at = [organization.id for organization in organizations]
+        for organization in organizations:
+            for window in windows_of(organization, now_ms):
+                off = self.off.get(organization.id, 0)
+                drift = Drift(what="limiter", where=organization.id, amount="posted_nano_usd", expected=0, found=off)
+                yield window, [drift] if off else []
+
+
+def an_upkeep(database: Database, store: Any = None, **parts: Any) -> Upkeep:
+    unused = cast("Any", None)
+    return Upkeep(
+        database=database,
+        book=unused,
+        streams=unused,
+        writer=unused,
+        rebuild=parts.get("rebuild", unused),
+        retention=unused,
+        limiter_audit=parts.get("limiter_audit", unused),
+        store=cast("ScriptStore", store),
+        terms=LedgerTerms(organizations=lambda: parts.get("organizations", MANY), prices=tuple),
+        now_ms=lambda: START_MS,
+        fence=Fence(load_scripts().fence),
+    )
+
+
+async def spend(database: Database, orgs: Sequence[str], at_ms: int) -> None:
+    rows = [{"org": org, "bucket_ms": at_ms, "credential": "c", "posted_nano_usd": 1} for org in orgs]
+    async with database.write() as connection:
+        await connection.execute(insert(SPEND_BUCKETS), rows)
+
+
+async def test_a_restarted_store_is_closed_and_opened_again_with_what_the_ledger_knows(
+    database: Database, redis_store: RedisConnection
+) -> None:
+    scripts = load_scripts()
+    await mark_all(redis_store, "the run before")
+    rebuild = CountingRebuild(Rebuild(database, redis_store, scripts, organizations=lambda: MANY[:3], now_ms=lambda: START_MS))
+    upkeep = an_upkeep(database, redis_store, rebuild=rebuild)
+    await upkeep.heal_after_restart()
+
+    assert await unmarked_partitions(redis_store) == ()
+    assert await read_generation(redis_store, 0) == await store_run(redis_store) != "the run before"
+    await upkeep.heal_after_restart()
+    assert rebuild.steps == 1
+
+
+async def test_a_store_that_goes_away_while_it_is_fenced_is_healed_the_next_time(
+    database: Database, redis_store: RedisConnection
+) -> None:
+    class Flaky:
+        is_away = True
+
+        async def command(self, *words: bytes) -> Any:
+            if self.is_away and words[0] == b"EVAL":
+                raise StoreError("away")
+            return await redis_store.command(*words)
+
+    await mark_all(redis_store, "the run before")
+    store, rebuild = Flaky(), CountingRebuild()
+    upkeep = an_upkeep(database, store, rebuild=rebuild)
+    with pytest.raises(StoreError):
+        await upkeep.heal_after_restart()
+    assert rebuild.steps == 0
+    store.is_away = False
+    await upkeep.heal_after_restart()
+
+    assert rebuild.steps == 1
+    assert len(await unmarked_partitions(redis_store)) == 64
+
+
+async def test_few_windows_are_all_compared_each_time(database: Database) -> None:
+    assert await AuditTurns(database).next(MANY[:250], START_MS, differing=()) == list(MANY[:250])
+
+
+async def test_of_many_windows_each_has_its_turn_and_those_in_use_have_it_each_time(database: Database) -> None:
+    active = {"org-0007", "org-1199"}
+    await spend(database, sorted(active), START_MS - 600_000)
+    await spend(database, ["org-0100"], START_MS - 3_600_000)
+    turns, seen, times = AuditTurns(database), set[str](), 0
+    while len(seen) < len(MANY):
+        chosen = [organization.id for organization in await turns.next(MANY, START_MS, differing={"org-0500"})]
+        assert len(chosen) == len(set(chosen)) <= 250
+        assert active | {"org-0500"} <= set(chosen)
+        seen.update(chosen)
+        times += 1
+
+    assert times == 10  # 125 at a time
+
+
+async def test_more_in_use_than_can_be_compared_take_turns_among_themselves(database: Database) -> None:
+    await spend(database, [organization.id for organization in MANY[:300]], START_MS)
+    turns = AuditTurns(database)
+    first, second, third = [{found.id for found in (await turns.next(MANY, START_MS, differing=()))} for _ in range(3)]
+
+    assert {organization.id for organization in MANY[:300]} <= first | second | third
+
+
+async def test_a_window_found_to_differ_is_told_until_it_is_seen_healed(database: Database) -> None:
+    audit = DriftingAudit()
+    audit.off = {"org-0003": 70, "org-0200": 5}
+    upkeep = an_upkeep(database, limiter_audit=audit)
+    assert upkeep.drift_nano_usd is None
+    await upkeep.audit()
+    assert upkeep.drift_nano_usd == 70
+    await upkeep.audit()
+    assert upkeep.drift_nano_usd == 75
+    audit.off = {"org-0200": 5}
+    await upkeep.audit()
+
+    assert "org-0003" in audit.looked_at
+    assert upkeep.drift_nano_usd == 5
+
+
+async def test_only_organizations_with_something_old_are_purged(
+    database: Database, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await book.record(
+        [an_entry(1, org="org-0005", settled_at_ms=START_MS), an_entry(2, org="org-0006", settled_at_ms=START_MS + 60 * DAY_MS)]
+    )
+    await spend(database, ["org-0900"], START_MS - 60 * DAY_MS)
+    writes = 0
+    write = Database.write
+
+    @asynccontextmanager
+    async def counted(self: Database) -> AsyncIterator[AsyncConnection]:
+        nonlocal writes
+        writes += 1
+        async with write(self) as connection:
+            yield connection
+
+    monkeypatch.setattr(Database, "write", counted)
+    removed = await Retention(database, pause_seconds=0).purge(MANY, START_MS + 60 * DAY_MS)
+
+    assert removed == 13  # an entry, its 3 + 4 + 4 rows of rollups, and the spend of org-0900
+    assert writes <= 20
+    writes = 0
+    assert await Retention(database, pause_seconds=0).purge(MANY, START_MS + 60 * DAY_MS) == 0
+    assert writes == 0
