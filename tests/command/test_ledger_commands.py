@@ -1,0 +1,203 @@
+"""`tallygate usage`, `audit` and `reprice`, on a ledger of their own."""
+
+import asyncio
+import json
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from sqlalchemy import update
+
+from proxy.cli import main
+from proxy.domain.token_counts import UsageSource
+from proxy.domain.usage_event import Outcome, UsageEvent
+from proxy.ledger.book import Book
+from proxy.ledger.database import Database, open_database
+from proxy.ledger.entry import entry_of_stream
+from proxy.ledger.schema import ROLLUP_1H
+
+NOW_MS = time.time_ns() // 1_000_000
+COST = 500_000
+CORRECT = 400_000  # 100 tokens in at 2 USD, 20 out at 10 USD, a million each
+
+
+def an_event(number: int, **changes: Any) -> dict[bytes, bytes]:
+    """As the limiter's script appends it."""
+    fields: dict[str, Any] = {
+        "event_id": f"{NOW_MS:012x}{number:020x}",
+        "org": "acme",
+        "credential": "acme-prod",
+        "capability": "chat",
+        "endpoint": "/v1/chat/completions",
+        "method": "POST",
+        "request_model": "house-model",
+        "response_model": "house-model",
+        "upstream": "default",
+        "status": 200,
+        "outcome": Outcome.SUCCESS,
+        "stream": False,
+        "started_at_ms": NOW_MS - 60_000,
+        "duration_ms": 812,
+        "first_byte_ms": 210,
+        "prompt_tokens": 100,
+        "completion_tokens": 20,
+        "cached_tokens": 0,
+        "cache_write_tokens": 0,
+        "reasoning_tokens": 0,
+        "usage_source": UsageSource.UPSTREAM,
+        "price_version": "house-model@2020-01-01",
+        "cost_nano_usd": COST,
+        "request_bytes": 321,
+        "response_bytes": 654,
+        "client_request_id": None,
+        "flags": (),
+    }
+    event = UsageEvent(**{**fields, **changes})
+    words = {
+        "event_id": event.event_id,
+        "kind": "settled",
+        "event": msgspec.json.encode(event).decode(),
+        "settled_at_ms": NOW_MS - 50_000,
+        "cost_nano_usd": event.cost_nano_usd,
+        "posted_nano_usd": event.cost_nano_usd,
+        "prompt_tokens": event.prompt_tokens,
+        "completion_tokens": event.completion_tokens,
+        "flags": "",
+    }
+    return {name.encode(): str(word).encode() for name, word in words.items()}
+
+
+class Kept:
+    """A ledger of three exchanges, and the commands on it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.data, self.config = directory / "data", directory / "config"
+        self.data.mkdir()
+        self.config.mkdir()
+        organizations = [{"id": org, "plan": "enterprise", "time_zone": "Europe/Berlin"} for org in ("acme", "beta")]
+        self._write("organizations", {"organizations": organizations})
+        self.price(input="2", output="10")
+        self.change(self._record)
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        (self.config / f"{name}.yaml").write_text(yaml.safe_dump(content))
+
+    def price(self, **rates: str) -> None:
+        self._write("prices", {"prices": [{"model": "house-model", "effective": "2020-01-01", **rates}]})
+
+    def change(self, work: Any) -> None:
+        async def run() -> None:
+            database = open_database("", self.data)
+            try:
+                await database.migrate()
+                await work(database)
+            finally:
+                await database.close()
+
+        asyncio.run(run())
+
+    async def _record(self, database: Database) -> None:
+        events = [an_event(1), an_event(2), an_event(3, org="beta", credential="beta-prod", cost_nano_usd=CORRECT)]
+        await Book(database).record([entry_of_stream(event[b"event"], event) for event in events])
+
+    def __call__(self, *arguments: str, code: int = 0) -> Result:
+        places = ("--data-dir", str(self.data), "--config-dir", str(self.config))
+        result = CliRunner().invoke(
+            main, [*arguments, *places], env={"TALLYGATE_UPSTREAM_URL": "https://up.example", "COLUMNS": "160"}
+        )
+        assert result.exit_code == code, result.output
+        return result
+
+    def usage(self, *arguments: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self("usage", *arguments, "--json").stdout.splitlines()]
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path)
+
+
+def test_usage_adds_up_by_organization_in_nano_usd(kept: Kept) -> None:
+    found = {row["org"]: (row["requests"], row["prompt_tokens"], row["cost_nano_usd"]) for row in kept.usage()}
+
+    assert found == {"acme": (2, 200, 2 * COST), "beta": (1, 100, CORRECT)}
+
+
+def test_usage_is_divided_and_narrowed_as_asked(kept: Kept) -> None:
+    [row] = kept.usage("--org", "beta", "--by", "credential", "--by", "model", "--each", "day")
+
+    assert (row["credential"], row["model"], row["requests"]) == ("beta-prod", "house-model", 1)
+    assert datetime.fromtimestamp(row["start_ms"] / 1000, ZoneInfo("Europe/Berlin")).time() == datetime.min.time()
+
+
+def test_usage_is_shown_as_a_table_in_usd(kept: Kept) -> None:
+    shown = kept("usage").stdout
+
+    assert [line.split() for line in shown.splitlines() if line.startswith("acme")] == [["acme", "2", "0", "200", "40", "0.001"]]
+    assert "no usage" in kept("usage", "--from", "2020-01-01", "--to", "2020-01-02").stdout
+
+
+def test_usage_of_an_organization_that_is_not_there_is_refused(kept: Kept) -> None:
+    assert "there is no organization nobody" in kept("usage", "--org", "nobody", code=1).output
+
+
+@pytest.mark.parametrize("command", [["usage"], ["audit"], ["reprice", "house-model"]])
+def test_without_a_ledger_commands_say_where_they_looked(kept: Kept, command: list[str]) -> None:
+    kept.data = kept.data / "elsewhere"
+
+    assert f"no ledger is kept in {kept.data}" in "".join(kept(*command, code=1).output.split("\n"))
+
+
+def test_an_audit_of_a_sound_ledger_finds_no_drift(kept: Kept) -> None:
+    assert "no drift" in kept("audit").stdout
+
+
+def test_an_audit_tells_each_sum_that_differs_and_fails(kept: Kept) -> None:
+    async def spoil(database: Database) -> None:
+        async with database.write() as connection:
+            sums = {"cost_nano_usd": ROLLUP_1H.c.cost_nano_usd + 7}
+            await connection.execute(update(ROLLUP_1H).where(ROLLUP_1H.c.org == "beta").values(sums))
+
+    kept.change(spoil)
+    told = kept("audit", code=1).stdout
+
+    assert "rollup_1h" in told
+    assert f"{CORRECT:,}" in told
+    assert "1 sums differ, 7 nano-USD in all" in told
+    assert "no drift" in kept("audit", "--org", "acme").stdout
+
+
+def test_a_correction_is_shown_first_and_entered_when_asked(kept: Kept) -> None:
+    shown = kept("reprice", "house-model").stdout
+    assert [line.split() for line in shown.splitlines() if line.startswith("acme")] == [["acme", "2", "-0.0002"]]
+    assert "nothing was changed" in shown
+    assert {row["org"]: row["cost_nano_usd"] for row in kept.usage()}["acme"] == 2 * COST
+
+    assert "entered" in kept("reprice", "house-model", "--apply").stdout
+    assert {row["org"]: row["cost_nano_usd"] for row in kept.usage()} == {"acme": 2 * CORRECT, "beta": CORRECT}
+    assert "every event is charged as the price says" in kept("reprice", "house-model").stdout
+    assert "no drift" in kept("audit").stdout
+
+
+def test_a_correction_keeps_to_the_organizations_that_are_named(kept: Kept) -> None:
+    kept.price(input="0", output="0")
+    kept("reprice", "house-model", "--org", "beta", "--apply")
+
+    assert {row["org"]: row["cost_nano_usd"] for row in kept.usage()} == {"acme": 2 * COST, "beta": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["no-such-model"], "prices.yaml has no price for no-such-model"),
+        (["house-model", "--org", "nobody"], "there is no organization nobody"),
+    ],
+)
+def test_a_correction_of_what_is_not_there_is_refused(kept: Kept, arguments: list[str], problem: str) -> None:
+    assert problem in kept("reprice", *arguments, code=1).output
