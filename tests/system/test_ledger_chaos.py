@@ -28,6 +28,7 @@ RETRY_SECONDS = 0.1  # of a caller that was not served: refusals must not be wha
 STRUCK_LEAST = 0.6  # of the kills, while exchanges are open
 ORGS = ("acme", "globex")
 CREDENTIALS = ("acme-prod", "acme-test", "globex-prod")
+FLOW_SECONDS = 150.0  # for processes to be back on a busy machine, where each start is seconds of work, up to five of them apart
 REST_SECONDS = 90.0  # leases end, spools are replayed, a writer of another name is claimed from
 SETTINGS = {"workers": "2", "lease_seconds": "5", "checkpoint_seconds": "1", "store_deadline_ms": "2000"}
 BODIES: tuple[dict[str, Any], ...] = (
@@ -115,12 +116,12 @@ async def chaos(stack: Stack, seed: int, database: Callable[[], Awaitable[None]]
     killed: Counter[str] = Counter()
     struck = 0
     async with traffic(stack, seed) as seen:
-        await eventually(lambda: whole(seen) > CALLERS, "traffic flows")
+        await eventually(lambda: whole(seen) > CALLERS, "traffic flows", FLOW_SECONDS)
         while killed.total() < KILLS:
             await asyncio.sleep(random.choice((random.uniform(0.0, 0.3), random.uniform(0.3, 3.0))))
             if random.random() < FLOWING:
                 enough = whole(seen) + random.randint(1, 2 * CALLERS)
-                await eventually(lambda: whole(seen) >= enough, "traffic flows between kills")  # noqa: B023 - awaited here
+                await eventually(lambda: whole(seen) >= enough, "traffic flows between kills", FLOW_SECONDS)  # noqa: B023 - awaited here
             kind = random.choice(kinds)
             open_before, kills_before = stack.ledger.totals.open, killed.total()
             if database is not None and kind == "database":
@@ -130,7 +131,7 @@ async def chaos(stack: Stack, seed: int, database: Callable[[], Awaitable[None]]
                 killed[kind] += kill_one(stack, victims[kind], random)
             struck += bool(open_before and killed.total() > kills_before)
         count = whole(seen)
-        await eventually(lambda: whole(seen) > count + 3 * CALLERS, "traffic flows again")
+        await eventually(lambda: whole(seen) > count + 3 * CALLERS, "traffic flows again", FLOW_SECONDS)
     statuses = dict(Counter(one.status for one in seen))
     told = f"seed {seed}: killed {dict(killed)}, {struck} with exchanges open; of {statuses} {whole(seen)} are complete"
     print(told)  # noqa: T201 - to run it again
@@ -139,8 +140,8 @@ async def chaos(stack: Stack, seed: int, database: Callable[[], Awaitable[None]]
 
 
 async def assert_the_account_is_true(stack: Stack, truth: LedgerTruth, seen: list[Seen]) -> None:
-    await eventually(lambda: stack.get("/readyz")[0] == 200, "the gateway is ready again")
-    await eventually(lambda: stack.ledger.totals.open == 0, "the upstream has ended everything")
+    await eventually(lambda: stack.get("/readyz")[0] == 200, "the gateway is ready again", REST_SECONDS)
+    await eventually(lambda: stack.ledger.totals.open == 0, "the upstream has ended everything", REST_SECONDS)
     await at_rest(truth, stack, ORGS, REST_SECONDS)
     accounts = await truth.accounts()
     assert {one.status for one in seen} <= {0, 200, 503}

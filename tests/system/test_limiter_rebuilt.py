@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import redis
 from ledger_truth import LedgerTruth, assert_three_sums_agree, at_rest
 from stack import AMPLE_PLANS, Stack, eventually, running_stack
 from system_traffic import Seen, ask, callers, chat, three_organizations
 
+pytestmark = pytest.mark.timeout(300)  # processes are started again and again, each of which is seconds of work
 ORGS = ("acme", "globex")
 ACME_USD = "0.0002"  # some 25 requests
 REST_SECONDS = 60.0

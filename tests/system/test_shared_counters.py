@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from ledger_truth import LedgerTruth
 from metrics_truth import NeverFalling, assert_metrics_are_the_ledger, counters, net_of_metrics, refused_of_metrics
 from stack import AMPLE_PLANS, Stack, eventually, running_stack
@@ -19,6 +20,7 @@ from valkey_process import free_port
 
 from proxy.limiter.keys import PARTITIONS, partition_keys
 
+pytestmark = pytest.mark.timeout(300)  # processes are started again and again, each of which is seconds of work
 LEASED = {"lease_seconds": "5", "checkpoint_seconds": "1"}
 REFUSED_BY_US = 7
 

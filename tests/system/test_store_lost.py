@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from stack import AMPLE_PLANS, IS_FULL, Stack, eventually, running_stack
 from system_traffic import Seen, ask, assert_all_sums_agree, callers, chat, samples, sums_of_events, three_organizations, true_cost
 from valkey_process import running_valkey
 
+pytestmark = pytest.mark.timeout(300)  # processes are started again and again, each of which is seconds of work
 HOURLY = 40
 
 
