@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import hashlib
-import json
 import os
 import socket
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 import yaml
 from aiohttp import ClientSession
+from usage_events import read_event
 
 from proxy.config.holder import ConfigHolder
 from proxy.config.load import ConfigSource
@@ -174,7 +174,7 @@ class Harness:
         found = []
         for entries in self.limiter.events.values():
             events = [entry for entry in entries if isinstance(entry, StreamEvent)]
-            found += [json.loads(entry.event) | {"_kind": entry.kind, "_cost": entry.cost_nano_usd} for entry in events]
+            found += [read_event(entry.event) | {"_kind": entry.kind, "_cost": entry.cost_nano_usd} for entry in events]
         return sorted(found, key=lambda event: event["event_id"])
 
     async def window(self, org: str = "acme", key: str = "org:spend_7d") -> WindowReading:

@@ -19,8 +19,10 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # never forwarded; counted in metrics, not an event
 
 
-class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
+class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One exchange. Encoded as JSON with these names; money in nano-USD, times in Unix milliseconds, durations in milliseconds.
+
+    What has its default is not written: an event lies in the reservation and in the stream, and travels twice for each exchange.
 
     event_id           time-ordered, made by the gateway; the ledger is idempotent on it
     settled_at_ms      the limiter's clock; added by the settle script as a field of the stream entry
@@ -35,26 +37,26 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
     capability: str
     endpoint: str
     method: str
-    request_model: str | None
-    response_model: str | None
+    request_model: str | None = None
+    response_model: str | None = None
     upstream: str
-    status: int
+    status: int = 0
     outcome: Outcome
-    stream: bool
+    stream: bool = False
     started_at_ms: int
-    duration_ms: int
-    first_byte_ms: int | None
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    cache_write_tokens: int
-    reasoning_tokens: int
+    duration_ms: int = 0
+    first_byte_ms: int | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
     usage_source: UsageSource
-    price_version: str | None
-    cost_nano_usd: int
-    request_bytes: int
-    response_bytes: int
-    client_request_id: str | None
+    price_version: str | None = None
+    cost_nano_usd: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    client_request_id: str | None = None
     flags: tuple[str, ...] = ()
     cache_write_1h_tokens: int = 0
     audio_prompt_tokens: int = 0

@@ -271,20 +271,31 @@ class LiveExchange:
 
     def first_event(self) -> bytes:
         """The event of a worker that dies before its first checkpoint: the request was probably sent, so its input counts."""
-        asked = self.estimate
-        if asked is None:
-            metered = nothing_owed(UsageSource.NONE)
-        else:
-            counts = TokenCounts(prompt=asked.prompt_tokens)
-            metered = Metered(counts=counts, source=UsageSource.CHECKPOINT, flags=("uncertain",))
-        account = Account(
-            metered=metered,
-            outcome=Outcome.EXPIRED,
-            price=asked.price if asked is not None else None,
-            cost_nano_usd=asked.input_nano_usd if asked is not None else 0,
-            owed=asked is not None,
+        organization, credential, _ = self.parties
+        facts, asked, route = self.facts, self.estimate, self.found_route
+        price = asked.price if asked is not None else None
+        return _encode(
+            UsageEvent(
+                event_id=self.id,
+                org=organization.id,
+                credential=credential.id,
+                capability=self.capability,
+                endpoint=route.path,
+                method=self.method,
+                request_model=facts.model if facts is not None else None,
+                upstream=route.upstream,
+                outcome=Outcome.EXPIRED,
+                stream=facts is not None and facts.stream,
+                started_at_ms=self.started_at_ms,
+                prompt_tokens=asked.prompt_tokens if asked is not None else 0,
+                usage_source=UsageSource.CHECKPOINT if asked is not None else UsageSource.NONE,
+                price_version=price.version if price is not None else None,
+                cost_nano_usd=asked.input_nano_usd if asked is not None else 0,
+                request_bytes=self.request_bytes,
+                client_request_id=self.client_request_id,
+                flags=() if asked is None else ("uncertain",) if price is not None else ("uncertain", "unpriced"),
+            )
         )
-        return self.usage_event(account)
 
     def actual(self, account: Account) -> Actual:
         counts = account.metered.counts

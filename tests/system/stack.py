@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 import os
 import sqlite3
 import subprocess
@@ -19,6 +18,7 @@ from typing import Any
 import psutil
 import redis
 import yaml
+from usage_events import read_event
 from valkey_process import free_port
 
 from proxy.limiter.keys import PARTITIONS, org_keys, partition_keys
@@ -122,7 +122,7 @@ def events_in(store: redis.Redis) -> list[dict[str, Any]]:
             named = {name.decode(): value.decode() for name, value in fields.items()}
             if named["kind"] == "notice":
                 continue
-            event = json.loads(named.pop("event"))
+            event = read_event(named.pop("event"))
             found.append(event | {f"_{name}": value for name, value in named.items()})
     return found
 

@@ -1,0 +1,67 @@
+"""What the limiter is given at admission is a whole usage event, of an exchange that may never be heard of again."""
+
+from pathlib import Path
+
+from aiohttp import ClientSession
+from gateway_harness import ACME_KEY, running_gateway
+from usage_events import read_event
+
+from proxy.domain.admission import AdmissionRequest, Decision
+from proxy.ledger.entry import entry_of_stream
+from proxy.limiter.reference import ReferenceLimiter
+
+CHAT = {"model": "gpt-4o-mini", "max_tokens": 50, "messages": [{"role": "user", "content": "[[sim tokens=7]] Hello there"}]}
+
+
+class Recording(ReferenceLimiter):
+    """Remembers what it was asked."""
+
+    async def admit(self, request: AdmissionRequest) -> Decision:
+        self.asked = request
+        return await super().admit(request)
+
+
+async def _asked(tmp_path: Path, method: str, path: str, body: object = None) -> AdmissionRequest:
+    limiter = Recording(lambda: 1_767_225_600_000)
+    async with running_gateway(tmp_path, limiter=limiter) as harness, ClientSession() as session:
+        headers = {"Authorization": f"Bearer {ACME_KEY}", "x-request-id": "client-1"}
+        async with session.request(method, harness.url + path, json=body, headers=headers) as answer:
+            assert answer.status == 200
+    return limiter.asked
+
+
+async def test_the_ledger_can_enter_an_exchange_of_which_only_the_admission_is_known(tmp_path: Path) -> None:
+    asked = await _asked(tmp_path, "POST", "/v1/chat/completions", CHAT)
+
+    words = {b"event_id": asked.reservation_id.encode(), b"kind": b"expired", b"settled_at_ms": b"1767225660000"}
+    words |= {b"cost_nano_usd": b"%d" % asked.floor_nano_usd, b"posted_nano_usd": b"%d" % asked.floor_nano_usd}
+    words |= {b"prompt_tokens": b"%d" % asked.floor_prompt_tokens, b"completion_tokens": b"0"}
+    entry = entry_of_stream(asked.event, words)
+    assert (entry.org, entry.credential, entry.capability, entry.upstream) == ("acme", "acme-prod", "chat", "default")
+    assert (entry.endpoint, entry.method, entry.request_model) == ("/v1/chat/completions", "POST", "gpt-4o-mini")
+    assert (entry.outcome, entry.usage_source, entry.flags) == ("expired", "checkpoint", "uncertain")
+    assert (entry.status, entry.response_model, entry.first_byte_ms, entry.response_bytes) == (0, None, None, 0)
+    assert entry.request_bytes > 100
+    assert entry.client_request_id == "client-1"
+    assert entry.price_version
+
+
+async def test_its_input_is_what_it_costs(tmp_path: Path) -> None:
+    asked = await _asked(tmp_path, "POST", "/v1/chat/completions", CHAT)
+
+    event = read_event(asked.event)
+    assert event["cost_nano_usd"] == asked.floor_nano_usd > 0
+    assert event["prompt_tokens"] == asked.floor_prompt_tokens > 0
+
+
+async def test_an_exchange_without_a_meter_costs_nothing_for_certain(tmp_path: Path) -> None:
+    event = read_event((await _asked(tmp_path, "GET", "/v1/models")).event)
+
+    assert (event["usage_source"], event["cost_nano_usd"], event["flags"]) == ("none", 0, [])
+
+
+async def test_what_has_not_happened_is_not_written(tmp_path: Path) -> None:
+    asked = await _asked(tmp_path, "POST", "/v1/chat/completions", CHAT)
+
+    assert b"null" not in asked.event
+    assert b":0" not in asked.event
