@@ -1,6 +1,7 @@
 """Sends what the ledger owes to webhook endpoints, for as long as it runs. Any number of dispatchers share one ledger.
 
-To each endpoint one message at a time, to all of them at most SENDING_MAX: a slow receiver delays nobody but itself.
+Each sends one message at a time to an endpoint, SENDING_MAX to all: a slow receiver delays nobody but itself. Dispatchers do not
+wait for each other: one that was killed would otherwise keep its endpoints silent until its leases end.
 """
 
 import asyncio

@@ -104,7 +104,7 @@ class Sender:
             return int(text) * 1000
         try:
             at = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter from numbers that no date has
             return None
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         return max(0, round((at - datetime.fromtimestamp(self._now_ms() / 1000, UTC)).total_seconds() * 1000))

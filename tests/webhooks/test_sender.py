@@ -139,6 +139,8 @@ async def asked(sender: Sender, talk: Talk, *, reads_body: bool) -> Answer:
         (503, "soon", None),
         (503, "-5", None),
         (503, "9" * 30, None),
+        (503, f"Mon, 01 Jan {'9' * 30} 00:00:00 GMT", None),
+        (503, f"Mon, 01 Jan 2030 00:00:00 +{'9' * 30}", None),
         (500, "120", None),
         (429, None, None),
     ],
