@@ -15,14 +15,13 @@ from proxy.console.api_times import at_ms, check_range, day_start_ms, instant, i
 from proxy.console.api_usage import CURSOR, TO, zone_of
 from proxy.domain.money import usd_text
 from proxy.ledger.notices.deliveries import Deliveries, Delivery
-from proxy.ledger.notices.notice import Notice, NoticeType
+from proxy.ledger.notices.notice import WORD_CHARS_MAX, Notice, NoticeType
 from proxy.ledger.notices.pages import NoticePages, NoticesQuery
 from proxy.ledger.notices.record import DeliveryState
 
 NOTICES_DEFAULT: Final = 100
 NOTICES_MAX: Final = 1_000  # of one page
 DAYS_DEFAULT: Final = 30  # as long as notices are kept
-_EVENT_ID_CHARS_MAX: Final = 256
 _FROM: Final = instant("from", f"Beginning of the range, inclusive. Default: {DAYS_DEFAULT} days before `to`.")
 _TYPE: Final = choices("type", "Types of notices. Default: all.", [notice_type.value for notice_type in NoticeType])
 _LIMIT: Final = integer("limit", "Notices of a page.", least=1, most=NOTICES_MAX, default=NOTICES_DEFAULT)
@@ -122,7 +121,7 @@ class NoticesApi:
 def _position(position: str) -> tuple[int, int, tuple[int, str]]:
     """The range, and where the page before ended. Raises ApiError."""
     words = position.split(" ")
-    if len(words) != 4 or not 0 < len(words[3]) <= _EVENT_ID_CHARS_MAX:
+    if len(words) != 4 or not 0 < len(words[3]) <= WORD_CHARS_MAX:
         raise invalid_parameter("cursor", "is not a cursor that an earlier page gave")
     start, end, at, event_id = words
     _, start_ms, end_ms = read_position("cursor", f"{start} {start} {end}", grain_ms=1)

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
 from multidict import MultiMapping
 
 from proxy.console.api_errors import invalid_parameter
 
-TEXT_CHARS_MAX: Final = 256  # of one value
+TEXT_CHARS_MAX: Final = 256  # of one value, unless told otherwise
 VALUES_MAX: Final = 100  # of one parameter that may be repeated
 
 
@@ -63,9 +64,9 @@ def read_parameters(declared: Sequence[Parameter], given: Mapping[Place, Mapping
     return values
 
 
-def text(name: str, description: str, **options: Any) -> Parameter:
-    schema = {"type": "string", "minLength": 1, "maxLength": TEXT_CHARS_MAX}
-    return Parameter(name=name, description=description, read=_plain_text, schema=schema, **options)
+def text(name: str, description: str, *, chars_max: int = TEXT_CHARS_MAX, **options: Any) -> Parameter:
+    schema = {"type": "string", "minLength": 1, "maxLength": chars_max}
+    return Parameter(name=name, description=description, read=partial(_plain_text, chars_max), schema=schema, **options)
 
 
 def texts(name: str, description: str, **options: Any) -> Parameter:
@@ -99,9 +100,9 @@ def choices(name: str, description: str, options: Iterable[str], **more: Any) ->
     return choice(name, description, options, is_list=True, **more)
 
 
-def _plain_text(value: str) -> str:
-    if not 0 < len(value) <= TEXT_CHARS_MAX:
-        raise ValueError(f"must have 1 to {TEXT_CHARS_MAX} characters")
+def _plain_text(chars_max: int, value: str) -> str:
+    if not 0 < len(value) <= chars_max:
+        raise ValueError(f"must have 1 to {chars_max} characters")
     if "\0" in value or (not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)):
         raise ValueError("must be text")
     return value

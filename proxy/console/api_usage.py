@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from proxy.console.api_cursor import question_of, seal, unseal
+from proxy.console.api_cursor import CURSOR_CHARS_MAX, question_of, seal, unseal
 from proxy.console.api_errors import ApiError, invalid_parameter
 from proxy.console.api_parameters import Parameter, choice, choices, integer, text, texts
 from proxy.console.api_routes import ApiCall, ApiRoute
@@ -64,7 +64,7 @@ _LIMIT: Final = integer(
     most=ROWS_MAX,
     default=ROWS_DEFAULT,
 )
-CURSOR: Final = text("cursor", "`next_cursor` of the page before.")
+CURSOR: Final = text("cursor", "`next_cursor` of the page before.", chars_max=CURSOR_CHARS_MAX)
 
 
 class UsageSums(msgspec.Struct, frozen=True, kw_only=True):

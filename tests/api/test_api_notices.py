@@ -1,5 +1,6 @@
 """GET /api/notices: what people see of spend warnings, pauses and resumes."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from notice_values import PAUSED, RESUMED, a_notice
 
 from proxy.ledger.database import Database
 from proxy.ledger.notices.deliveries import Deliveries
+from proxy.ledger.notices.notice import WORD_CHARS_MAX
 
 
 def at(seconds_ago: int, **changed: Any) -> Any:
@@ -66,6 +68,17 @@ async def test_a_notice_comes_with_the_state_of_its_deliveries(world: World, dat
         {**nothing, "endpoint": "ops", "state": "waiting", "last_status": 500, "next_attempt_at": "2026-09-01T12:00:05Z"},
         {**nothing, "endpoint": "pager", "state": "given_up"},
     ]
+
+
+async def test_a_page_goes_on_after_the_longest_id(world: World) -> None:
+    newest_first = [at(number) for number in range(2)]
+    newest_first = [replace(notice, event_id=notice.event_id.ljust(WORD_CHARS_MAX, "x")) for notice in newest_first]
+    await world.notify(newest_first)
+
+    first = await world.ok("/api/notices", limit=1)
+    second = await world.ok("/api/notices", limit=1, cursor=first["next_cursor"])
+
+    assert [page["notices"][0]["event_id"] for page in (first, second)] == [notice.event_id for notice in newest_first]
 
 
 async def test_pages_hold_each_notice_once_newest_first(world: World) -> None:

@@ -9,13 +9,15 @@ from notice_values import PAUSED, RESUMED, a_notice, append_notice, notice_field
 from sqlalchemy import func, select
 from test_ledger_writer import a_writer, append, backlog
 
+from proxy.config.section import is_identifier
 from proxy.ledger.book import Book
 from proxy.ledger.database import Database, LedgerUnavailableError
 from proxy.ledger.entry import MalformedEntryError
-from proxy.ledger.notices.notice import Notice, NoticeType, notice_of_stream
+from proxy.ledger.notices.notice import WORD_CHARS_MAX, Notice, NoticeType, notice_of_stream
 from proxy.ledger.notices.schema import DELIVERIES, NOTICES
 from proxy.ledger.schema import MALFORMED
 from proxy.limiter.connection import RedisConnection
+from proxy.limiter.keys import org_keys
 
 
 async def counts(database: Database) -> tuple[int, int]:
@@ -109,7 +111,7 @@ async def test_unreadable_notices_are_set_aside_and_block_nothing(
         {"org": ""},
         {"org": "a b"},
         {"org": "a\r\nx-header: 1"},
-        {"limit": "o" * 257},
+        {"limit": "o" * (WORD_CHARS_MAX + 1)},
         {**PAUSED, "resumes_at_ms": None},
         {**PAUSED, "refused_nano_usd": None},
     ],
@@ -118,6 +120,16 @@ async def test_unreadable_notices_are_set_aside_and_block_nothing(
 def test_what_is_no_notice_is_refused(changed: dict[str, object]) -> None:
     with pytest.raises(MalformedEntryError):
         notice_of_stream(notice_fields(1, **changed))
+
+
+def test_the_longest_ids_that_the_limiter_takes_fit() -> None:
+    org, client = "o" * 128, "c" * 64
+    assert org_keys(org)
+    assert is_identifier(client)
+    assert not is_identifier(client + "c")
+    told = a_notice(1, org=org, limit=f"cred:{client}:spend_{'9' * 12}m:credential")
+    assert told.org == org
+    assert 256 < len(told.event_id) <= WORD_CHARS_MAX
 
 
 def test_a_notice_without_its_fields_is_refused() -> None:

@@ -13,7 +13,9 @@ from proxy.ledger.entry import MalformedEntryError
 
 NOTICE_KIND: Final = b"notice"  # of a stream entry, where a usage event has its own kind
 TIME_MAX_MS: Final = 4_102_444_800_000  # 2100-01-01
-_WORD: Final = re.compile(r"[!-~]{1,256}", re.ASCII)  # ids become HTTP headers: no blanks, nothing but ASCII
+# An event id holds an organization's id (the limiter takes up to 128), a Client ID (64), a limit's name and the time.
+WORD_CHARS_MAX: Final = 320
+_WORD: Final = re.compile(rf"[!-~]{{1,{WORD_CHARS_MAX}}}", re.ASCII)  # ids become HTTP headers: no blanks, nothing but ASCII
 
 
 class NoticeType(StrEnum):
@@ -73,7 +75,7 @@ def notice_of_stream(words: Mapping[bytes, bytes]) -> Notice:
         raise MalformedEntryError(f"{type(error).__name__}: {error}"[:1_024]) from error
     for name, text in (("event_id", event_id), ("org", told.org), ("limit", told.limit)):
         if _WORD.fullmatch(text) is None:
-            raise MalformedEntryError(f"a notice's {name} is not 1 to 256 plain characters")
+            raise MalformedEntryError(f"a notice's {name} is not 1 to {WORD_CHARS_MAX} plain characters")
     for name in told.__struct_fields__:
         number = getattr(told, name)
         most = TIME_MAX_MS if name.endswith("_at_ms") or name == "at_ms" else MONEY_MAX_NANO_USD
