@@ -1,5 +1,7 @@
 """Wrong use is a 4xx that names the field, and never anything else."""
 
+import re
+
 import pytest
 from api_values import NOW_MS, an_entry
 from api_world import World
@@ -152,7 +154,8 @@ async def test_a_forged_cursor_is_refused(world: World, path: str, position: str
 async def test_every_endpoint_asks_for_a_token(world: World, authorization: str) -> None:
     for route in world.routes:
         headers = {"Authorization": authorization} if authorization else {}
-        async with world.session.get(route.path, headers=headers) as answer:
+        path = re.sub(r"{\w+}", "any", route.path)
+        async with world.session.request(route.method, path, headers=headers) as answer:
             if route.is_public:
                 assert answer.status == 200
                 continue
