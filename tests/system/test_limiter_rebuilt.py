@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 import redis
+from held_streams import held_streams
 from ledger_truth import LedgerTruth, assert_three_sums_agree, at_rest
 from stack import AMPLE_PLANS, Stack, eventually, running_stack
 from system_traffic import Seen, ask, callers, chat, three_organizations
@@ -116,10 +117,11 @@ async def test_what_no_sql_had_yet_is_all_that_a_lost_store_takes_with_it(tmp_pa
         console.send_signal(signal.SIGSTOP)
         unread = await spend(stack, "globex-prod", 5)
         opened = len(stack.ledger.records)
-        streams = [asyncio.ensure_future(ask(session, stack, "globex-prod", chat("tokens=30 tps=10"))) for _ in range(4)]
-        await eventually(lambda: len(stack.ledger.records) == opened + 4, "streams are open")
-        with store_down(stack) as directory:
-            shutil.rmtree(directory)
+        with held_streams():
+            streams = [asyncio.ensure_future(ask(session, stack, "globex-prod", chat("tokens=30 tps=100"))) for _ in range(4)]
+            await eventually(lambda: len(stack.ledger.records) == opened + 4, "streams are open")
+            with store_down(stack) as directory:
+                shutil.rmtree(directory)
         console.send_signal(signal.SIGCONT)
         unsettled = await asyncio.gather(*streams)
 
