@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trustme
 from aiohttp import web
-from receiver import KEY, SECRET, Receiver, running_receiver
+from receiver import KEY, SECRET, Receiver, now_ms, running_receiver
 from standardwebhooks.webhooks import Webhook
 
 from proxy.config.webhook_endpoint import WebhookEndpoint
@@ -41,8 +41,10 @@ async def answer_of(sender: Sender, answer: Callable[[int], Any]) -> tuple[Answe
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
-async def test_any_2xx_is_delivered(sender: Sender, status: int) -> None:
+async def test_any_2xx_is_delivered(status: int) -> None:
+    sender = Sender(now_ms=now_ms, user_agent="tallygate/test", connections_max=4, timeout_seconds=20)
     answer, receiver = await answer_of(sender, lambda _number: status)
+    await sender.close()
     assert answer.is_delivered
     ((headers, body),) = receiver.got
     assert Webhook(SECRET).verify(body, headers)["type"] == "webhook.test"

@@ -1,19 +1,17 @@
 """Messages as receivers see them: signatures that their library accepts, bodies that are exact."""
 
 import json
-import time
 from random import Random
 
 import pytest
 from notice_values import PAUSED, RESUMED, a_notice
-from receiver import KEY, SECRET
+from receiver import KEY, SECRET, now_ms
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from proxy.webhooks.message import body_of, trial_body
 from proxy.webhooks.schedule import ATTEMPTS_MAX, DELAYS_MS, RETRY_AFTER_MAX_MS, next_attempt_ms
 from proxy.webhooks.signature import signed_headers, webhook_id
 
-NOW = time.time_ns() // 1_000_000
 OLD_SECRET = "whsec_b29vb29vb29vb29vb29vb29vb29vb29v"
 OLD_KEY = b"o" * 24
 
@@ -33,7 +31,7 @@ def test_the_signature_is_that_of_the_specifications_example() -> None:
 @pytest.mark.parametrize("secret", [SECRET, OLD_SECRET])
 def test_while_a_secret_is_rotated_receivers_with_either_accept(secret: str) -> None:
     body = body_of(a_notice())
-    headers = signed_headers("an_id", body, keys=[KEY, OLD_KEY], at_ms=NOW)
+    headers = signed_headers("an_id", body, keys=[KEY, OLD_KEY], at_ms=now_ms())
     assert headers["webhook-signature"].count(" ") == 1
     assert Webhook(secret).verify(body, dict(headers)) == json.loads(body)
 
@@ -41,13 +39,13 @@ def test_while_a_secret_is_rotated_receivers_with_either_accept(secret: str) -> 
 @pytest.mark.parametrize("changed", ["body", "webhook-id", "webhook-timestamp", "secret"])
 def test_what_was_changed_on_the_way_is_refused(changed: str) -> None:
     body, secret = body_of(a_notice()), SECRET
-    headers = dict(signed_headers("an_id", body, keys=[KEY], at_ms=NOW))
+    headers = dict(signed_headers("an_id", body, keys=[KEY], at_ms=now_ms()))
     if changed == "body":
         body = body.replace(b"80.000000001", b"80.000000002")
     elif changed == "secret":
         secret = OLD_SECRET
     else:
-        headers[changed] = "another_id" if changed == "webhook-id" else str(NOW // 1000 - 1)
+        headers[changed] = "another_id" if changed == "webhook-id" else str(now_ms() // 1000 - 1)
     with pytest.raises(WebhookVerificationError):
         Webhook(secret).verify(body, headers)
 
