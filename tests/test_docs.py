@@ -56,10 +56,31 @@ def test_every_outcome_is_documented():
     assert all(f"`{outcome}`" in page("docs/operate.md") for outcome in Outcome)
 
 
+def anchors(path):
+    """What links may point at: headings, as pages of a repository are shown."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
 def test_links_between_pages_lead_somewhere():
-    for path in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
-            assert (path.parent / target).exists(), f"{path.name}: {target}"
+    for path in [*PAGES, ROOT / "CHANGELOG.md", ROOT / "grafana" / "README.md"]:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", path.read_text(encoding="utf-8")):
+            page_of_target = path.parent / target if target else path
+            assert page_of_target.exists(), f"{path.name}: {target}"
+            assert not anchor or anchor in anchors(page_of_target), f"{path.name}: {target}#{anchor}"
+
+
+def test_files_that_the_architecture_names_exist():
+    for name in re.findall(r"`([a-z_/]+\.py)`", page("docs/architecture.md")):
+        assert (ROOT / "proxy" / name).exists() or list((ROOT / "proxy").glob(f"*/{name}")), name
+
+
+def test_the_architecture_has_every_package():
+    table = page("docs/architecture.md").partition("## Packages")[2].partition("## ")[0]
+    named = {name for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`([a-z_]+)`", row)}
+    packages = {path.parent.name for path in (ROOT / "proxy").glob("*/__init__.py")}
+
+    assert packages <= named
 
 
 def test_commands_of_the_readme_exist():
