@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from proxy.commands.ledger_session import LedgerSession, open_session, plain_errors
+from proxy.commands.output_console import output_console
 
 if TYPE_CHECKING:
     from proxy.ledger.audit import Drift
@@ -102,7 +103,7 @@ async def _audit_limiter(
 
 
 def _show(looked_at: int, drifts: "list[Drift]") -> None:
-    console = Console()
+    console = output_console()
     if not drifts:
         console.print(f"[green]no drift[/] in {looked_at:,} days and windows")
         return

@@ -3,11 +3,10 @@
 import asyncio
 import getpass
 import json
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import SecretStr
@@ -16,12 +15,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from proxy.commands.ledger_session import plain_errors
+from proxy.commands.output_console import output_console
 from proxy.config.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from proxy.ledger.directory.book import DirectoryBook
 
-_WIDTH: Final = 240  # of lines that no terminal shows
 Options = dict[str, Any]
 
 
@@ -66,7 +65,7 @@ def show(found: Any, *, as_json: bool, plain: Callable[[Console], None]) -> None
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        plain(Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH))
+        plain(output_console())
 
 
 def table(console: Console, columns: dict[str, str], rows: list[dict[str, Any]], *, empty: str) -> None:

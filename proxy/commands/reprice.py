@@ -10,6 +10,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from proxy.commands.ledger_session import LedgerSession, open_session, plain_errors
+from proxy.commands.output_console import output_console
 from proxy.commands.time_range import RangeOptions, read_range
 
 
@@ -82,7 +83,7 @@ async def _reprice(
 def _show(differences: dict[str, tuple[int, int]], *, applies: bool) -> None:
     from proxy.domain.money import usd_text
 
-    console = Console()
+    console = output_console()
     if not differences:
         console.print("every event is charged as the price says")
         return

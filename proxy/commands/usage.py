@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from proxy.commands.ledger_session import LedgerSession, open_session, plain_errors
+from proxy.commands.output_console import output_console
 from proxy.commands.time_range import RangeOptions, read_range
 
 if TYPE_CHECKING:
@@ -106,4 +106,4 @@ def _show(rows: "list[UsageRow]", dimensions: tuple[str, ...], *, zone: str, has
         start = [f"{datetime.fromtimestamp(row.start_ms / 1000, ZoneInfo(zone)):%Y-%m-%d %H:%M}"] if has_time else []
         amounts = (row.usage.requests, row.usage.refused, row.usage.prompt_tokens, row.usage.completion_tokens)
         table.add_row(*start, *map(escape, row.group), *(f"{amount:,}" for amount in amounts), usd_text(row.usage.cost_nano_usd))
-    Console().print(table if rows else "no usage")
+    output_console().print(table if rows else "no usage")

@@ -103,13 +103,17 @@ class Kept:
         asyncio.run(run())
 
     async def _record(self, database: Database) -> None:
-        events = [an_event(1), an_event(2), an_event(3, org="beta", credential="beta-prod", cost_nano_usd=CORRECT)]
+        await self.record(
+            database, an_event(1), an_event(2), an_event(3, org="beta", credential="beta-prod", cost_nano_usd=CORRECT)
+        )
+
+    async def record(self, database: Database, *events: dict[bytes, bytes]) -> None:
         await Book(database).record([entry_of_stream(event[b"event"], event) for event in events])
 
     def __call__(self, *arguments: str, code: int = 0) -> Result:
         places = ("--data-dir", str(self.data), "--config-dir", str(self.config))
         result = CliRunner().invoke(
-            main, [*arguments, *places], env={"TALLYGATE_UPSTREAM_URL": "https://up.example", "COLUMNS": "160"}
+            main, [*arguments, *places], env={"TALLYGATE_UPSTREAM_URL": "https://up.example", "COLUMNS": "60"}
         )
         assert result.exit_code == code, result.output
         return result
@@ -141,6 +145,13 @@ def test_usage_is_shown_as_a_table_in_usd(kept: Kept) -> None:
 
     assert [line.split() for line in shown.splitlines() if line.startswith("acme")] == [["acme", "2", "0", "200", "40", "0.001"]]
     assert "no usage" in kept("usage", "--from", "2020-01-01", "--to", "2020-01-02").stdout
+
+
+def test_a_piped_table_is_not_cut_to_the_width_of_a_terminal(kept: Kept) -> None:
+    client = "c" * 64
+    kept.change(lambda database: kept.record(database, an_event(9, credential=client)))
+
+    assert client in kept("usage", "--by", "credential", "--by", "model", "--each", "day").stdout
 
 
 def test_usage_of_an_organization_that_is_not_there_is_refused(kept: Kept) -> None:
