@@ -65,6 +65,10 @@ class StoreError(Exception):
     """The limiter's store did not answer in time, or answered with an error. What then happens is configured per class of limit."""
 
 
+class NothingSentError(StoreError):
+    """There was no connection, or too many calls waited: the store cannot have acted on this one."""
+
+
 class LimiterWipedError(StoreError):
     """The store answers but has lost its data (the generation key is gone): spend is unknown until it is rebuilt."""
 

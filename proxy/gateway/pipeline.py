@@ -175,11 +175,11 @@ class Pipeline:
             live.decision = await self.services.limiter.admit(live.admission)
         except LimiterWipedError:
             return store_refusal(rebuilding=True)
-        except StoreError:
+        except StoreError as error:
             live.decision = self.services.fallback.admit(live.admission)
             live.is_fallback = live.decision.admitted
             if not live.decision.admitted:
-                self.services.withdrawals.note(live.admission)  # the store may answer yet
+                self.services.withdrawals.note(live.admission, after=error)
                 return self._fallback_refusal(live)
             self.services.metrics.fail_open("spend" if terms.spend else "rate")
         for key in live.decision.shadow_refused_by:

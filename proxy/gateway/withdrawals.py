@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Final
 
 from proxy.domain.admission import AdmissionRequest
-from proxy.domain.errors import StoreError
+from proxy.domain.errors import NothingSentError, StoreError
 from proxy.limiter.port import Limiter
 
 WAITING_MAX: Final = 10_000  # about 25 MB; of one more, a hold ends with its lease, and its input is charged
@@ -28,8 +28,10 @@ class Withdrawals:
     def count(self) -> int:
         return len(self._waiting)
 
-    def note(self, admission: AdmissionRequest) -> None:
-        """To be withdrawn, whether the store knows of it or not."""
+    def note(self, admission: AdmissionRequest, *, after: StoreError) -> None:
+        """To be withdrawn, whether the store knows of it or not; unless the admission, by its error, was never sent."""
+        if isinstance(after, NothingSentError):
+            return
         if len(self._waiting) >= WAITING_MAX:
             if not self._is_full_told:
                 _log.error("%d admissions wait to be withdrawn: of further ones, holds end with their leases", WAITING_MAX)

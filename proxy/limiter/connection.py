@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import hiredis
 
-from proxy.domain.errors import StoreError
+from proxy.domain.errors import NothingSentError, StoreError
 from proxy.limiter.address import RedisAddress
 from proxy.limiter.link import ConnectionLostError, Link
 from proxy.limiter.script import Script
@@ -82,13 +82,17 @@ class RedisConnection:
             prefix = self._remember_prefix(script, keys, args)
         encoded = prefix + b"".join([b"$%d\r\n%s\r\n" % (len(arg), arg) for arg in args])
         try:
-            reply = await self._call(encoded)
-            if isinstance(reply, hiredis.ReplyError):
-                reply = await self._load_and_call(script, keys, args, reply)
+            return await self._run_once(encoded, script, keys, args)
         except ConnectionLostError:
-            reply = await self._call(encoded)
-            if isinstance(reply, hiredis.ReplyError):
-                reply = await self._load_and_call(script, keys, args, reply)
+            try:
+                return await self._run_once(encoded, script, keys, args)
+            except NothingSentError as error:
+                raise StoreError(str(error)) from error  # this time; the first call may have arrived
+
+    async def _run_once(self, encoded: bytes, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
+        reply = await self._call(encoded)
+        if isinstance(reply, hiredis.ReplyError):
+            reply = await self._load_and_call(script, keys, args, reply)
         return reply
 
     async def _load_and_call(
@@ -119,20 +123,20 @@ class RedisConnection:
         if link is None:
             return self._call_when_up(encoded)
         if link.outstanding >= self._outstanding_max:
-            raise StoreError(f"more than {self._outstanding_max} calls wait for Redis")
+            raise NothingSentError(f"more than {self._outstanding_max} calls wait for Redis")
         return link.call(encoded)
 
     async def _call_when_up(self, encoded: bytes) -> Any:
         attempt = self._first_attempt
         if attempt is None or self._closed:
-            raise StoreError(f"no connection to Redis at {self._address}")
+            raise NothingSentError(f"no connection to Redis at {self._address}")
         try:
             await asyncio.wait_for(asyncio.shield(attempt), self._timeout_s)
         except TimeoutError as error:
-            raise StoreError(f"no connection to Redis at {self._address} within {self._timeout_s * 1000:.0f} ms") from error
+            raise NothingSentError(f"no connection to Redis at {self._address} within {self._timeout_s * 1000:.0f} ms") from error
         link = self._link
         if link is None:
-            raise StoreError(f"no connection to Redis at {self._address}")
+            raise NothingSentError(f"no connection to Redis at {self._address}")
         return await link.call(encoded)
 
     async def _connect(self) -> Link:

@@ -3,8 +3,10 @@
 import pytest
 
 from proxy.domain.admission import AdmissionRequest
-from proxy.domain.errors import StoreError
+from proxy.domain.errors import NothingSentError, StoreError
 from proxy.gateway.withdrawals import AT_ONCE, WAITING_MAX, Withdrawals
+
+AWAY = StoreError("away")
 
 
 class SlowToAnswer:
@@ -38,7 +40,7 @@ async def test_withdrawals_wait_in_order_until_the_store_answers() -> None:
     limiter = SlowToAnswer()
     withdrawals = Withdrawals(limiter)  # type: ignore[arg-type]
     for number in range(2 * AT_ONCE + 1):
-        withdrawals.note(an_admission(number))
+        withdrawals.note(an_admission(number), after=AWAY)
     with pytest.raises(StoreError):
         await withdrawals.attempt()
     assert withdrawals.count == 2 * AT_ONCE + 1
@@ -48,11 +50,17 @@ async def test_withdrawals_wait_in_order_until_the_store_answers() -> None:
     assert limiter.withdrawn == [f"r{number}" for number in range(2 * AT_ONCE + 1)]
 
 
+async def test_what_was_never_sent_needs_no_withdrawal() -> None:
+    withdrawals = Withdrawals(SlowToAnswer())  # type: ignore[arg-type]
+    withdrawals.note(an_admission(1), after=NothingSentError("no connection"))
+    assert withdrawals.count == 0
+
+
 async def test_past_the_maximum_the_leases_speak_and_one_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
     limiter = SlowToAnswer()
     withdrawals = Withdrawals(limiter)  # type: ignore[arg-type]
     for number in range(WAITING_MAX + 3):
-        withdrawals.note(an_admission(number))
+        withdrawals.note(an_admission(number), after=AWAY)
     assert withdrawals.count == WAITING_MAX
     assert caplog.text.count("end with their leases") == 1
     limiter.is_up = True

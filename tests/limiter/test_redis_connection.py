@@ -12,7 +12,7 @@ from limiter_values import BUCKET_MS, DAY_MS, Clock, a_rate, a_request, a_spend,
 from snapshot import snapshot_of_redis
 from valkey_process import ValkeyProcess, running_valkey
 
-from proxy.domain.errors import ConfigError, StoreError
+from proxy.domain.errors import ConfigError, NothingSentError, StoreError
 from proxy.limiter.address import parse_address
 from proxy.limiter.connection import RedisConnection
 from proxy.limiter.generation import mark_all, read_generation, restore_window, unmarked_partitions
@@ -92,8 +92,9 @@ async def test_two_lost_replies_are_an_error_and_still_applied_once(proxy: Fault
     await limiter.settle(first, an_actual())  # loads the script, else the lost reply would be that it is unknown
     await limiter.admit(request)
     proxy.drop_replies = 3  # settle, the greeting of the new connection, and what follows
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError) as failure:
         await limiter.settle(request, an_actual(7))
+    assert not isinstance(failure.value, NothingSentError)  # the first call arrived
     proxy.drop_replies = 0
     await until_up(through)
     assert (await limiter.settle(request, an_actual(7))).repeated
@@ -120,7 +121,7 @@ async def test_while_redis_is_away_calls_fail_at_once_and_then_it_recovers(proxy
         if "no connection" in str(failure.value):
             break
     call = through.command(b"PING")
-    with pytest.raises(StoreError, match="no connection to Redis at redis://127"):
+    with pytest.raises(NothingSentError, match="no connection to Redis at redis://127"):
         call.send(None)  # it fails without waiting once
     proxy.refuse = False
     await until_up(through)
@@ -132,7 +133,7 @@ async def test_calls_past_the_bound_fail_at_once(valkey_url: str) -> None:
     await opened.open()
     replies = await asyncio.gather(*(opened.command(b"PING") for _ in range(8)), return_exceptions=True)
     await opened.close()
-    assert [isinstance(reply, StoreError) for reply in replies] == [False] * 5 + [True] * 3
+    assert [isinstance(reply, NothingSentError) for reply in replies] == [False] * 5 + [True] * 3
     assert "more than 5 calls" in str(replies[7])
 
 
