@@ -89,7 +89,7 @@ def ledgers(draw):
 
 
 @given(ledgers())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)  # each fills a ledger
 def test_an_invoice_adds_up_to_the_ledger(tmp_path, ledger):
     month, told = ledger
 
