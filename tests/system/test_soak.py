@@ -49,6 +49,15 @@ class Growth:
         return keys, series, [worker.num_fds() for worker in self._workers]
 
 
+def refusals_are_taken(stack: Stack) -> bool:
+    """Whether the ledger's totals have what the workers have refused, which they count first."""
+    found = samples(stack.get("/metrics")[1])
+    counted = sum(value for (name, _), value in found.items() if name == "tallygate_refused_total")
+    return counted == sum(
+        value for (name, labels), value in found.items() if name == "tallygate_requests_total" and ("outcome", "refused") in labels
+    )
+
+
 def median_of_third(values: list[int], third: int) -> int:
     size = len(values) // 3
     part = sorted(values[third * size : (third + 1) * size])
@@ -86,6 +95,7 @@ async def test_nothing_grows_under_mixed_traffic(tmp_path: Path) -> None:
         growth = Growth(stack)
         await eventually(lambda: stack.ledger.totals.open == 0, "the warm-up is over")
         await eventually(lambda: not stack.waiting(), "the ledger has it")
+        await eventually(lambda: refusals_are_taken(stack), "and what was refused")
         before = growth.settled()
         soak = asyncio.ensure_future(traffic(stack, random, seconds=SECONDS))
         while not soak.done():
@@ -95,6 +105,7 @@ async def test_nothing_grows_under_mixed_traffic(tmp_path: Path) -> None:
         await eventually(lambda: stack.ledger.totals.open == 0, "the soak is over")
         await eventually(lambda: all(stack.window(org)["held"] == 0 for org in ("acme", "globex")), "all is settled")
         await eventually(lambda: not stack.waiting(), "the ledger has it")
+        await eventually(lambda: refusals_are_taken(stack), "and what was refused")
 
         keys, series, descriptors = growth.settled()
         assert sent > 20 * SECONDS
