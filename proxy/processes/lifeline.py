@@ -3,11 +3,13 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 _STDIN: Final = 0
 _STDOUT: Final = 1
+SECOND_AFTER_SECONDS: Final = 0.5  # uvloop may call a handler twice for one signal that comes right behind another
 LEAVING: Final = signal.SIGUSR1  # serve on, but send clients elsewhere: SIGTERM follows
 
 
@@ -18,9 +20,12 @@ class Lifeline:
     end     a second SIGTERM, or the supervisor is gone or wants us gone: end now
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: seconds, which tell a second SIGTERM from the same one told twice."""
         self.drain = asyncio.Event()
         self.end = asyncio.Event()
+        self._clock = clock
+        self._first_term_at = 0.0
 
     def attach(self, *, on_reload: Callable[[], None], on_leaving: Callable[[], None]) -> None:
         """Listen from here on; `on_reload` is called at SIGHUP, `on_leaving` when the end is announced."""
@@ -47,9 +52,12 @@ class Lifeline:
             ended.cancel()
 
     def _on_term(self) -> None:
-        if self.drain.is_set():
+        now = self._clock()
+        if not self.drain.is_set():
+            self._first_term_at = now
+            self.drain.set()
+        elif now - self._first_term_at >= SECOND_AFTER_SECONDS:
             self.end.set()
-        self.drain.set()
 
     def _on_stdin(self) -> None:
         if not os.read(_STDIN, 1024):
