@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 
-from proxy.config.check import check
 from proxy.config.holder import ConfigHolder
 from proxy.config.load import ConfigSource
 from proxy.config.settings import Settings
@@ -35,14 +34,4 @@ def config_holder(settings: Settings, *, forwards: bool = False, sends_webhooks:
 
 def config_problems(settings: Settings, *, forwards: bool = True, sends_webhooks: bool = True) -> tuple[str, ...]:
     """Every problem of the reviewed configuration, one "file:line: what, and the fix" each."""
-    source = config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks)
-    return check(
-        source.directory,
-        shipped_dir=source.shipped_dir,
-        known_dialects=source.known_dialects,
-        environ=source.environ,
-        default_url=source.default_url,
-        default_api_key=source.default_api_key,
-        forwards=source.forwards,
-        sends_webhooks=source.sends_webhooks,
-    )
+    return config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks).problems()

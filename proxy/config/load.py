@@ -63,6 +63,14 @@ class ConfigSource:
             sends_webhooks=self.sends_webhooks,
         )
 
+    def problems(self) -> tuple[str, ...]:
+        """Every problem, one "file:line: what, and the fix" each; empty if the configuration can be used. Changes nothing."""
+        try:
+            self.load()
+        except ConfigError as error:
+            return error.problems
+        return ()
+
 
 def load_config(
     directory: Path | None,

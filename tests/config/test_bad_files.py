@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.check import check
 from proxy.config.load import ConfigSource
 
 BAD = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
@@ -25,13 +24,7 @@ def test_a_bad_file_is_refused_with_its_line_and_the_fix(bad: Path, tmp_path: Pa
     expected = expected_problems(text)
     (tmp_path / expected[0].partition(":")[0]).write_text(text)
 
-    assert expected == check(
-        tmp_path,
-        shipped_dir=source.shipped_dir,
-        known_dialects=source.known_dialects,
-        environ=source.environ,
-        default_url=source.default_url,
-    )
+    assert expected == source.problems()
 
 
 def test_there_is_a_bad_file_for_every_file_of_a_configuration() -> None:

@@ -1,11 +1,11 @@
 """What configuration files come to."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from proxy.config.check import check
 from proxy.config.document import FILE_BYTES_MAX
 from proxy.config.load import ConfigSource, load_config
 from proxy.config.model import AuthKind, OnDisconnect, Upstream
@@ -165,7 +165,7 @@ def test_the_default_upstream_passes_keys_through_unless_the_settings_hold_one(s
 
 
 def test_without_an_upstream_url_the_problem_says_what_to_set(source: ConfigSource) -> None:
-    (problem,) = check(None, shipped_dir=source.shipped_dir, known_dialects=source.known_dialects, environ={})
+    (problem,) = replace(source, directory=None, default_url="", environ={}).problems()
 
     assert problem.startswith("upstreams.yaml:")
     assert problem.endswith("upstreams.default has no base_url: set TALLYGATE_UPSTREAM_URL or write a base_url")
@@ -384,13 +384,7 @@ def test_bytes_that_are_not_text_are_a_problem_not_a_crash(load, tmp_path: Path)
 
 
 def test_a_directory_that_is_not_there_is_a_problem(source: ConfigSource, tmp_path: Path) -> None:
-    (problem,) = check(
-        tmp_path / "nowhere",
-        shipped_dir=source.shipped_dir,
-        known_dialects=source.known_dialects,
-        environ={},
-        default_url="https://up.example.com",
-    )
+    (problem,) = replace(source, directory=tmp_path / "nowhere").problems()
     assert problem.endswith("is not a directory")
 
 
