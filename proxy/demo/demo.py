@@ -1,6 +1,8 @@
 """The demo from start to end: processes, traffic, and the tables."""
 
 import asyncio
+import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -36,6 +38,8 @@ def run_demo(*, requests: int, stays_up: bool) -> int:
     """Run it; 0 if all counts are equal. Raises DemoError."""
     if find_spec("openai") is None:
         raise DemoError("the demo's clients are the real openai SDK: pip install 'tallygate[demo]'")
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: what was started ends too, and leaves its ports
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     console = Console()
     callers = demo_callers()
     with tempfile.TemporaryDirectory(prefix="tallygate-demo-") as directory:
