@@ -11,7 +11,7 @@ def limit_headers(decision: Decision, terms: Terms, dialect: Dialect | None) -> 
     """Headers of an admitted or refused request; without the limiter's store a decision knows less, and less is said.
 
     RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers: r is what remains, t the seconds until one more
-    unit is there.
+    unit is there; of a limit that refuses until the refused request fits, so that Retry-After is never earlier.
     """
     named: list[NamedRate] = []
     items: list[bytes] = []
@@ -19,7 +19,8 @@ def limit_headers(decision: Decision, terms: Terms, dialect: Dialect | None) -> 
         if shown is not None:
             remaining, reset_ms, retry_after_ms = state.remaining, state.reset_ms, state.retry_after_ms
             named.append(NamedRate(shown.name, shown.kind, shown.capacity, shown.window_ms, remaining, reset_ms, retry_after_ms))
-            until_more_ms = max(retry_after_ms, min(reset_ms, shown.unit_ms))
+            filled_later_ms = max(shown.capacity - remaining - 1, 0) * shown.window_ms // shown.refill_units
+            until_more_ms = retry_after_ms or max(reset_ms - filled_later_ms, 0)
             items.append(b"%b;r=%d;t=%d" % (shown.quoted, max(remaining, 0), -(-until_more_ms // 1000)))
     headers: list[Header] = []
     if named:

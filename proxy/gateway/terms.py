@@ -15,7 +15,7 @@ from proxy.domain.spend_limit import SpendLimit, WindowKind
 class ShownRate(msgspec.Struct, frozen=True, kw_only=True):
     """What response headers say of a rate limit that never changes.
 
-    quoted    its name as the IETF pair has it; unit_ms: the time in which one unit comes back
+    quoted    its name as the IETF pair has it; refill_units: regained, evenly, over window_ms
     """
 
     name: str
@@ -23,7 +23,7 @@ class ShownRate(msgspec.Struct, frozen=True, kw_only=True):
     quoted: bytes
     capacity: int
     window_ms: int
-    unit_ms: int
+    refill_units: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ def _shown(limit: RateLimit) -> ShownRate:
         quoted=f'"{limit.name}"'.encode(),
         capacity=limit.capacity,
         window_ms=limit.window_ms,
-        unit_ms=-(-limit.window_ms // limit.capacity),
+        refill_units=limit.refill_units,
     )
 
 

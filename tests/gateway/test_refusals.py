@@ -1,3 +1,6 @@
+import pytest
+from msgspec.structs import replace
+
 from proxy.domain.admission import LEDGER_BACKLOG, Decision, RateState, SpendState
 from proxy.domain.errors import ErrorCode
 from proxy.domain.organization import Credential, Organization, Plan
@@ -33,7 +36,7 @@ def decision(refused_by: str | None, *, retry: int = 0, spent: int = 0, held: in
         retry_after_ms=retry,
         held_nano_usd=0,
         now_ms=NOW,
-        rate=tuple(RateState(key=key, remaining=7, reset_ms=12_345, retry_after_ms=0) for key, _ in terms().rate),
+        rate=tuple(RateState(key=key, remaining=limit.capacity - 1, reset_ms=12, retry_after_ms=0) for key, limit in terms().rate),
         spend=(
             SpendState(
                 key="org:spend_7d",
@@ -119,9 +122,40 @@ def test_headers_name_every_bucket_and_warn_near_the_spend_limit() -> None:
     headers = dict(limit_headers(decision(None, spent=21 * 10**9), terms(), None))
 
     assert headers[b"ratelimit-policy"] == b'"requests_per_1m";q=60;w=60, "tokens_per_1m";q=1000;qu="model-tokens";w=60'
-    assert headers[b"ratelimit"] == b'"requests_per_1m";r=7;t=1, "tokens_per_1m";r=7;t=1'
+    assert headers[b"ratelimit"] == b'"requests_per_1m";r=59;t=1, "tokens_per_1m";r=999;t=1'
     assert headers[b"tallygate-spend-warning"] == b'"spend_7d";crossed=0.8;used=0.84'
     assert headers[b"tallygate-spend-used-usd"] == b"21.00"
+
+
+@pytest.mark.parametrize(
+    ("remaining", "reset_ms", "retry_after_ms", "said"),
+    [
+        (0, 57_350, 27_350, b"r=0;t=28"),  # refused: as Retry-After says, not a whole refill of one unit
+        (0, 57_350, 0, b"r=0;t=28"),  # refused by another limit: the same bucket, the same time
+        (0, 90_000, 0, b"r=0;t=60"),  # overdrawn by one unit
+        (0, 90_000, 75_000, b"r=0;t=75"),  # refused for more than one unit
+        (1, 30_000, 0, b"r=1;t=30"),
+        (2, 0, 0, b"r=2;t=0"),
+    ],
+)
+def test_the_ietf_header_tells_when_the_next_unit_is_there(remaining: int, reset_ms: int, retry_after_ms: int, said: bytes) -> None:
+    slow = RateLimit(name="two", quantity=Quantity.REQUESTS, capacity=2, refill_units=2, window_ms=60_000)
+    organization = Organization(id="acme", name="Acme", plan=Plan(id="p", rate_limits=(slow,)))
+    state = RateState(key="org:two", remaining=remaining, reset_ms=reset_ms, retry_after_ms=retry_after_ms)
+
+    headers = dict(limit_headers(replace(decision(None), rate=(state,)), terms_of(organization, KEY, "chat"), None))
+
+    assert headers[b"ratelimit"] == b'"two";' + said
+
+
+def test_a_small_burst_refills_at_its_own_rate() -> None:
+    burst = RateLimit(name="burst", quantity=Quantity.REQUESTS, capacity=10, refill_units=60, window_ms=60_000)
+    organization = Organization(id="acme", name="Acme", plan=Plan(id="p", rate_limits=(burst,)))
+    state = RateState(key="org:burst", remaining=0, reset_ms=10_000, retry_after_ms=0)
+
+    headers = dict(limit_headers(replace(decision(None), rate=(state,)), terms_of(organization, KEY, "chat"), None))
+
+    assert headers[b"ratelimit"] == b'"burst";r=0;t=1'
 
 
 def test_far_from_the_limit_nothing_is_said_of_spend() -> None:
