@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,6 +13,7 @@ import msgspec
 
 from proxy.config.model import UpstreamAuth
 
+_log = logging.getLogger(__name__)
 REFRESH_EARLY_MS: Final = 60_000
 ATTEMPTS_MAX: Final = 3
 PAUSES_SECONDS: Final = (0.2, 1.0)  # between attempts
@@ -96,7 +98,11 @@ class OAuth2Token:
             self._held = None
 
     async def _renew(self) -> None:
-        """One round of attempts. On failure the old token stays, and is not renewed again before half of what is left of it."""
+        """One round of attempts. On failure the old token stays, and is not renewed again before half of what is left of it.
+
+        A reason is logged once, not at every round: clients are told nothing of it, and operators need it.
+        """
+        known = str(self._failure)
         for attempt in range(ATTEMPTS_MAX):
             try:
                 self._held = await self._fetch()
@@ -109,6 +115,8 @@ class OAuth2Token:
                 self._failure = None
                 break
         self._rounds += 1
+        if self._failure is not None and str(self._failure) != known:
+            _log.warning("no access token from %s: %s", self._auth.token_url, self._failure)
         if self._failure is not None and self._held is not None:
             now_ms = self._now_ms()
             self._held.refresh_at_ms = now_ms + max(0, self._held.expires_at_ms - now_ms) // 2

@@ -53,11 +53,11 @@ class UpstreamCredentials:
 
     async def _access_token(self) -> str:
         if self._token is None:
-            raise UpstreamAuthError("No way to authenticate at the upstream is configured.")
+            raise UpstreamAuthError("no way to authenticate the gateway is configured")
         try:
             return await self._token.get()
         except TokenFetchError as error:
-            raise UpstreamAuthError("The gateway could not authenticate at the upstream. Try again shortly.") from error
+            raise UpstreamAuthError("the gateway could not authenticate itself") from error
 
     def _header_name(self, client: MultiMapping[str], dialect: str | None) -> str:
         if self._auth.header != "auto":

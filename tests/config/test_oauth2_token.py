@@ -232,6 +232,25 @@ async def test_a_server_that_cannot_be_reached_is_an_error_of_ours(clock: Clock)
     assert len(clock.slept) == ATTEMPTS_MAX - 1
 
 
+async def test_the_operator_is_told_once_why_there_is_no_token_and_again_when_the_reason_changes(
+    server: AuthorizationServer, token: OAuth2Token, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = [web.json_response({"error": "invalid_client"}, status=status) for status in (401, 401, 403)]
+    server.answers = [*refused, web.json_response({"access_token": "t", "expires_in": 3600}), web.Response(status=403)]
+
+    for _ in refused:
+        with pytest.raises(TokenFetchError):
+            await token.get()
+    assert await token.get() == "t"
+    token.invalidate()
+    with pytest.raises(TokenFetchError):
+        await token.get()
+
+    told = [record.getMessage() for record in caplog.records if record.name == "proxy.gateway.oauth2_token"]
+    reason = f"no access token from {server.url}: the authorization server answered"
+    assert told == [f"{reason} 401", f"{reason} 403", f"{reason} 403"]
+
+
 async def test_the_token_shows_in_no_repr(token: OAuth2Token) -> None:
     await token.get()
     assert "t1" not in repr(token._held)
