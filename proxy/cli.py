@@ -60,6 +60,7 @@ def main() -> None:
 def check(config_dir: Path | None) -> None:
     """Check settings and configuration; print every problem with its file and line. Exit code 1 if there is one."""
     from proxy.app.configuration import config_problems
+    from proxy.config.load import misspelt_files
 
     with friendly():
         settings = load_settings({"config_dir": config_dir})
@@ -67,6 +68,9 @@ def check(config_dir: Path | None) -> None:
         if not has_upstream:  # where files are checked, the address is often not known
             settings = settings.model_copy(update={"upstream_url": _ANY_UPSTREAM})
         problems = (*config_problems(settings), *misspelt_variables(os.environ))
+    if settings.config_dir is not None and settings.config_dir.is_dir():
+        for note in misspelt_files(settings.config_dir):
+            _errors().print(f"[yellow]note:[/] {escape(note)}")
     for problem in problems:
         click.echo(problem)
     if problems:

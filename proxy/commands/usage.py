@@ -70,6 +70,10 @@ async def _ask(
     from proxy.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
 
     asked = [session.organization(org, needs_export=False) for org in orgs] or list(session.organizations.values())
+    if not asked:
+        raise click.ClickException(
+            "no organization is known: give the --config-dir of serve, or add one with `tallygate orgs create`"
+        )
     zones = [organization.time_zone for organization in asked]
     if options.from_text is None and options.month is None:
         from_ms, to_ms = session.now_ms - _LAST_DAYS_MS, session.now_ms

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,24 @@ REQUIRED_FILES: Final = ("plans.yaml", "routes.yaml", "upstreams.yaml", "prices.
 ORGANIZATIONS_FILE: Final = "organizations.yaml"
 AUTHENTICATION_FILE: Final = "authentication.yaml"
 WEBHOOKS_FILE: Final = "webhooks.yaml"
+_FILES: Final = (*REQUIRED_FILES, ORGANIZATIONS_FILE, AUTHENTICATION_FILE, WEBHOOKS_FILE)
+_MISSPELT_LIKENESS: Final = (
+    0.9  # organisations.yaml and organizations.yml are, organizations.example.yaml and plans-old.yaml are not
+)
+
+
+def misspelt_files(directory: Path) -> tuple[str, ...]:
+    """Files that are not read though their names are nearly those of files that are not there, a line each.
+
+    Only worth a note: a directory may hold anything beside the configuration.
+    """
+    found = {path.name for path in directory.iterdir()}
+    missing = [name for name in _FILES if name not in found]
+    return tuple(
+        f"{name} is not read, did you mean {close[0]!r}?"
+        for name in sorted(found - set(_FILES))
+        if (close := get_close_matches(name, missing, n=1, cutoff=_MISSPELT_LIKENESS))
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

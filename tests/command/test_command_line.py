@@ -62,6 +62,19 @@ def test_check_prints_each_problem_with_its_line_and_fails(run, tmp_path):
     assert "api_access" in checked.output, "the nearest right key"
 
 
+def test_check_tells_of_a_file_that_is_not_read_for_its_misspelt_name(run, tmp_path):
+    for name in ("organisations.yaml", "routes.yml", "organizations.example.yaml", "plans-old.yaml", "kustomization.yaml"):
+        (tmp_path / name).write_text("")
+
+    checked = run("check", "--config-dir", str(tmp_path))
+
+    assert checked.exit_code == 0, "a directory may hold anything beside the configuration"
+    told = " ".join(checked.output.split())
+    assert "organisations.yaml is not read, did you mean 'organizations.yaml'?" in told
+    assert "routes.yml is not read, did you mean 'routes.yaml'?" in told
+    assert told.count("is not read") == 2
+
+
 def test_check_is_content_with_what_is_shipped(run, monkeypatch):
     monkeypatch.setenv("TALLYGATE_UPSTREAM_URL", "http://127.0.0.1:9")
 

@@ -158,6 +158,13 @@ def test_usage_of_an_organization_that_is_not_there_is_refused(kept: Kept) -> No
     assert "there is no organization nobody" in kept("usage", "--org", "nobody", code=1).output
 
 
+def test_usage_without_the_configuration_that_names_the_organizations_is_not_no_usage(kept: Kept) -> None:
+    kept.config /= "elsewhere"
+    kept.config.mkdir()
+
+    assert "no organization is known" in kept("usage", code=1).output
+
+
 @pytest.mark.parametrize("command", [["usage"], ["audit"], ["reprice", "house-model"]])
 def test_without_a_ledger_commands_say_where_they_looked(kept: Kept, command: list[str]) -> None:
     kept.data = kept.data / "elsewhere"
