@@ -54,6 +54,7 @@ class MeterReading:
     ended           the dialect's own end was seen ([DONE], message_stop, finish reason, closed JSON ...)
     failed          an error object was seen inside a 2xx
     ends_inside     the body ended inside an event: whatever is written after it would become part of that event
+    unread_bytes    bytes of a body that is none of the dialect's: only their number is known
     text            generated text, tool arguments and reasoning not yet taken by `take_text`
     flags           oddities, for the usage event
     """
@@ -63,6 +64,7 @@ class MeterReading:
     ended: bool = False
     failed: bool = False
     ends_inside: bool = False
+    unread_bytes: int = 0
     text: list[str] = field(default_factory=list)
     text_chars: int = 0
     flags: set[str] = field(default_factory=set)

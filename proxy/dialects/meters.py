@@ -4,6 +4,7 @@ import re
 from enum import Enum
 from typing import Final
 
+from proxy.dialects.cut_json import closed_json
 from proxy.dialects.dialect import MeterReading
 from proxy.dialects.sse import EVENT_BYTES_MAX, SseEvent, SseParser
 
@@ -50,7 +51,7 @@ def add_text(reading: MeterReading, text: object) -> None:
 
 
 class UnreadMeter:
-    """Relays a body that is none of the dialect's."""
+    """Relays a body that is none of the dialect's, and tells only how long it was."""
 
     __slots__ = ("reading",)
 
@@ -58,6 +59,7 @@ class UnreadMeter:
         self.reading = MeterReading()
 
     def feed(self, data: bytes) -> bytes:
+        self.reading.unread_bytes += len(data)
         return data
 
     def end(self) -> bytes:
@@ -111,6 +113,7 @@ class JsonMeter:
     """Reads a JSON body once it is whole. A dialect overrides `_read` and names its usage member.
 
     Past json_bytes_max only the tail is kept, and `_read_usage` gets the usage object found in it, if any: embeddings end with it.
+    Of a body that broke off, what had come is read: its text, and its usage if that had come whole.
     """
 
     __slots__ = ("_body", "_bytes", "_json_bytes_max", "reading")
@@ -137,7 +140,17 @@ class JsonMeter:
             self._read_usage(self._usage_in_tail(body[-JSON_TAIL_BYTES:]))
         elif body and not self._read(body):
             self.reading.flags.add(BODY_UNREADABLE)
+            self._read_cut(body)
         return b""
+
+    def _read_cut(self, body: bytes) -> None:
+        closed = closed_json(body)
+        if closed is None:
+            return
+        self._read(closed.text)
+        self.reading.ended = False
+        if closed.open_member == self.usage_member:
+            self.reading.usage = None
 
     def _usage_in_tail(self, tail: bytes) -> bytes:
         """The last usage object in the tail, wrapped as the member of an object of its own; empty if there is none."""

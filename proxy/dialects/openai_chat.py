@@ -56,7 +56,7 @@ class OpenAiChat(OpenAiShape):
         self._answers = msgspec.json.Decoder(ChoicesBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
-        """Facts of a chat request. max_completion_tokens goes before max_tokens, as at OpenAI."""
+        """Facts of a chat request. Of two maxima the larger bounds it: OpenAI refuses both, other services obey either."""
         del path, query
         request = read_body(body, self._requests)
         model, model_family = self._model(request)
@@ -69,13 +69,13 @@ class OpenAiChat(OpenAiShape):
         draft.add_tools(request.functions)
         draft.add_raw(request.response_format)
         is_long_cached = request.prompt_cache_retention == "24h"
-        maximum = request.max_completion_tokens
+        maxima = [given for given in (request.max_completion_tokens, request.max_tokens) if given is not None]
         return RequestFacts(
             model=model,
             model_family=model_family,
             prompt=draft.shape(),
             stream=request.stream is True,
-            max_output_tokens=request.max_tokens if maximum is None else maximum,
+            max_output_tokens=max(maxima, default=None),
             choices=request.n or 1,
             asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
             cache_write_5m=True,  # prompts are cached without being asked to be

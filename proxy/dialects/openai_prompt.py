@@ -12,9 +12,11 @@ import msgspec
 
 from proxy.dialects.image_size import base64_bytes, data_url_image_size
 from proxy.dialects.lenient import items_of, member
-from proxy.dialects.prompt_parts import PromptParts
+from proxy.dialects.prompt_parts import PDF, PromptParts
 from proxy.domain.prompt import ImageInput, PromptShape
 
+_PDF_URL: Final = f"data:{PDF}"
+_PDF_URL_CHARS: Final = len(_PDF_URL)
 _TEXT_OF: Final[Mapping[str, str]] = {
     "text": "text",
     "input_text": "text",
@@ -27,9 +29,8 @@ _TEXT_OF: Final[Mapping[str, str]] = {
 
 @dataclass(slots=True, kw_only=True)
 class OpenAiPrompt(PromptParts):
-    """A PromptShape in the making, from OpenAI's messages, items and parts. tokens: given as ids by the request itself."""
+    """A PromptShape in the making, from OpenAI's messages, items and parts."""
 
-    tokens: int = 0
     names: int = 0
 
     def shape(self) -> PromptShape:
@@ -89,8 +90,12 @@ class OpenAiPrompt(PromptParts):
         self.images.append(ImageInput(detail=detail if isinstance(detail, str) else "auto", width=width, height=height))
 
     def _add_file(self, file: object) -> None:
-        self.add_text(member(file, "filename"))
-        self._add_inline(member(file, "file_data"))
+        name, data = member(file, "filename"), member(file, "file_data")
+        self.add_text(name)
+        self._add_inline(data)
+        is_pdf = isinstance(name, str) and name.lower().endswith(".pdf")
+        if is_pdf or (isinstance(data, str) and data[:_PDF_URL_CHARS].lower() == _PDF_URL):
+            self.add_unseen()  # a page is read as an image too, however few bytes it takes
 
     def _add_inline(self, data: object) -> None:
         """Base64, or a data URL; where there is none, an id or a URL stands for content that is not here."""

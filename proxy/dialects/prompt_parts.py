@@ -1,11 +1,14 @@
 """The countable parts of a prompt, gathered while a dialect walks through a request."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
 from proxy.dialects.image_size import base64_bytes, base64_image_size
 from proxy.domain.prompt import ImageInput, PromptShape
+
+PDF: Final = "application/pdf"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,6 +24,7 @@ class PromptParts:
     images: list[ImageInput] = field(default_factory=list)
     opaque_bytes: int = 0
     messages: int = 0
+    tokens: int = 0
     has_unknown_input: bool = False
     audio_input: bool = False
 
@@ -48,6 +52,8 @@ class PromptParts:
             width, height = base64_image_size(data)
             self.images.append(ImageInput(width=width, height=height))
             return
+        if isinstance(media_type, str) and media_type.lower() == PDF:
+            self.add_unseen()  # a page is read as an image too, however few bytes it takes
         self.audio_input |= kind in {"audio", "video"}  # a video has a sound track, charged as audio
         self.opaque_bytes += base64_bytes(data)
 
@@ -62,6 +68,7 @@ class PromptParts:
             tools=tuple(self.tools),
             images=tuple(self.images),
             opaque_bytes=self.opaque_bytes,
+            tokens=self.tokens,
         )
 
 

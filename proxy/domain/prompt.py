@@ -20,7 +20,7 @@ class PromptShape(msgspec.Struct, frozen=True, kw_only=True):
     tools          tool definitions, each as its JSON text
     images         images
     opaque_bytes   decoded bytes of files and audio, which no tokenizer here can count
-    tokens         tokens given as ids by the request itself (embeddings accept them)
+    tokens         tokens whose number is known without a text: given as ids (embeddings accept them), or put in by the provider
     """
 
     texts: tuple[str, ...] = ()

@@ -185,7 +185,7 @@ class LiveExchange:
             is_whole=self.has_last_word,
             prompt_tokens=self._prompt_tokens(),
             counted_completion=self.counted_completion,
-            bytes_unread=relay.bytes_in if reading is None else 0,
+            bytes_unread=relay.bytes_in if reading is None else reading.unread_bytes,
         )
         return self._account(metered, outcome, owed=True)
 

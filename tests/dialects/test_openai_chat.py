@@ -83,11 +83,11 @@ class TestRequest:
         parts = [
             {"type": "image_url", "image_url": {"url": PNG_2X3, "detail": "low"}},
             {"type": "input_audio", "input_audio": {"data": "AAAA" * 100, "format": "wav"}},
-            {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64," + "AAAA" * 50}},
+            {"type": "file", "file": {"filename": "a.txt", "file_data": "data:text/plain;base64," + "AAAA" * 50}},
         ]
         facts = read(CHAT, request(messages=[{"role": "user", "content": parts}]))
         assert facts.prompt == PromptShape(
-            texts=("a.pdf",), messages=1, images=(ImageInput(detail="low", width=2, height=3),), opaque_bytes=450
+            texts=("a.txt",), messages=1, images=(ImageInput(detail="low", width=2, height=3),), opaque_bytes=450
         )
         assert facts.audio_input
         assert not facts.has_unknown_input
@@ -97,6 +97,8 @@ class TestRequest:
         [
             {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
             {"type": "file", "file": {"file_id": "file-1"}},
+            {"type": "file", "file": {"filename": "a", "file_data": "data:Application/PDF;base64,AAAA"}},
+            {"type": "file", "file": {"filename": "A.PDF", "file_data": "AAAA"}},
             {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}},
             {"type": ["odd"]},
             7,
@@ -120,11 +122,12 @@ class TestRequest:
             ({"max_tokens": 7}, 7),
             ({"max_completion_tokens": 9}, 9),
             ({"max_tokens": 7, "max_completion_tokens": 9}, 9),
-            ({"max_tokens": 7, "max_completion_tokens": 0}, 0),
+            ({"max_tokens": 9, "max_completion_tokens": 7}, 9),
+            ({"max_tokens": 7, "max_completion_tokens": 0}, 7),
             ({"max_tokens": 7, "max_completion_tokens": None}, 7),
         ],
     )
-    def test_max_completion_tokens_goes_before_max_tokens(self, more: dict[str, Any], maximum: int | None) -> None:
+    def test_of_two_maxima_the_larger_bounds_the_output(self, more: dict[str, Any], maximum: int | None) -> None:
         assert read(CHAT, request(**more)).max_output_tokens == maximum
 
     def test_what_decides_rates_and_bounds(self) -> None:
@@ -445,7 +448,17 @@ class TestJson:
 
     def test_an_answer_that_was_cut_has_no_end(self) -> None:
         reading = metered(CHAT, FACTS, compact(self.ANSWER)[:-1], content_type="application/json")
-        assert (reading.usage, reading.ended, reading.flags) == (None, False, {"body_unreadable"})
+        assert (reading.usage, reading.ended) == (TokenCounts(prompt=9, completion=2), False)
+        assert (reading.text, reading.flags) == ("Hello", {"body_unreadable"})
+
+    def test_an_answer_that_was_cut_inside_its_usage_has_text_and_no_usage(self) -> None:
+        body = compact(self.ANSWER)
+        reading = metered(CHAT, FACTS, body[: body.index(b'"completion_tokens"')], content_type="application/json")
+        assert (reading.usage, reading.ended, reading.text) == (None, False, "Hello")
+
+    def test_a_byte_order_mark_before_an_answer_hides_nothing(self) -> None:
+        reading = metered(CHAT, FACTS, b"\xef\xbb\xbf" + compact(self.ANSWER), content_type="application/json")
+        assert (reading.usage, reading.text, reading.ended) == (TokenCounts(prompt=9, completion=2), "Hello", True)
 
     def test_an_error_inside_a_200_is_seen(self) -> None:
         assert metered(CHAT, FACTS, b'{"error":{"message":"no"}}', content_type="application/json").failed
@@ -464,8 +477,11 @@ class TestJson:
         assert meter.reading.flags == {"body_too_large"}
 
     def test_another_content_type_is_relayed_unread(self) -> None:
-        reading = metered(CHAT, FACTS, compact(self.ANSWER), content_type="audio/mpeg")
-        assert (reading.usage, reading.text, reading.ended) == (None, "", False)
+        meter = CHAT.meter(FACTS, content_type="audio/mpeg", hide_usage=False)
+        body = compact(self.ANSWER)
+        assert meter.feed(body[:7]) + meter.feed(body[7:]) + meter.end() == body
+        reading = meter.reading
+        assert (reading.usage, reading.text, reading.ended, reading.unread_bytes) == (None, [], False, len(body))
 
     def test_without_a_content_type_the_request_decides(self) -> None:
         assert metered(CHAT, FACTS, sse(chunk(usage=usage(1, 2))), content_type="").usage is not None

@@ -141,6 +141,27 @@ async def test_a_compressed_answer_is_relayed_as_it_is_and_estimated(tmp_path: P
         assert "uncertain" in event["flags"]
 
 
+async def test_an_answer_of_a_type_that_is_not_read_is_estimated_from_its_length(tmp_path: Path) -> None:
+    answering = saying(whole(b"word " * 80, content_type=b"text/plain"))
+    async with scripted(answering) as upstream, running_gateway(tmp_path, upstream_url=upstream.url) as harness:
+        assert (await ask(harness.port, chat())).body == b"word " * 80
+        (event,) = harness.events()
+        assert (event["usage_source"], event["completion_tokens"]) == ("estimated", 100)
+        assert {"uncertain", "unread"} <= set(event["flags"])
+
+
+async def test_a_json_answer_that_breaks_off_costs_what_had_come(tmp_path: Path) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    begun = b'{"model":"gpt-4o-mini","choices":[{"index":0,"message":{"role":"assistant","content":"' + b"word " * 80
+    answering = saying(head, chunk(begun), closes=True)
+    async with scripted(answering) as upstream, running_gateway(tmp_path, upstream_url=upstream.url) as harness:
+        assert (await ask(harness.port, chat())).status == 502
+        await come_to_rest(harness)
+        (event,) = harness.events()
+        assert event["usage_source"] == "counted"
+        assert 80 <= event["completion_tokens"] <= 82
+
+
 def resident_kib() -> int:
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
