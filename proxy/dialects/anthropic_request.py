@@ -11,9 +11,10 @@ from proxy.domain.errors import RequestRejectedError
 from proxy.domain.prompt import ImageInput
 from proxy.domain.token_counts import TOKENS_MAX
 
-# Tools with a type that the client runs itself: no input arises but their definition. Any other typed tool runs at the provider
-# and feeds its results back to the model (a web search turned 2,479 input tokens into 404,500).
+# Tools with a type that the client runs itself: no input arises but their definition, which the provider fills in. Any other typed
+# tool runs at the provider and feeds its results back to the model (a web search turned 2,479 input tokens into 404,500).
 _CLIENT_TOOLS: Final = ("bash_", "text_editor_", "computer_", "browser_", "memory_", "tool_search_")
+CLIENT_TOOL_TOKENS: Final = 2000  # of such a definition: bash 245, text editor 700, computer use 735 and 499 for its system prompt
 
 
 class MessagesBody(msgspec.Struct, gc=False):
@@ -142,7 +143,11 @@ class _Reader:
             return
         self._cache_control(tool.get("cache_control"))
         kind = tool.get("type")
-        if isinstance(kind, str) and kind != "custom" and not kind.startswith(_CLIENT_TOOLS):
+        if not isinstance(kind, str) or kind == "custom":
+            return
+        if kind.startswith(_CLIENT_TOOLS):
+            self.parts.tokens += CLIENT_TOOL_TOKENS
+        else:
             self.parts.add_unseen()
 
     def _unknown(self, value: object) -> None:

@@ -144,11 +144,13 @@ def add_item(draft: OpenAiPrompt, item: object) -> None:
         draft.messages += 1
         draft.add_content(member(item, "content"))
     elif kind in ("function_call", "custom_tool_call"):
-        for field in _TEXT_FIELDS:
-            draft.add_text(member(item, field))
+        draft.messages += 1
+        draft.add_json(item)  # as at chat completions, whose calls are counted with all that stands around them
     elif kind in ("function_call_output", "custom_tool_call_output"):
+        draft.messages += 1
         draft.add_content(member(item, "output"))
     elif kind == "reasoning":
+        draft.messages += 1
         draft.add_content(member(item, "summary"))
         draft.add_content(member(item, "content"))
         encrypted = member(item, "encrypted_content")

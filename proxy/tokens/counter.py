@@ -12,7 +12,7 @@ from proxy.domain.prompt import PromptShape
 from proxy.tokens.count_memory import CountMemory
 from proxy.tokens.images import ImageRule, image_rule
 from proxy.tokens.text import count, upper_bound
-from proxy.tokens.tokenization import Tokenization, tokenization
+from proxy.tokens.tokenization import Family, Tokenization, tokenization
 from proxy.tokens.vocabulary import EncodingName, load_encoding
 
 # OpenAI cookbook, "How to count tokens with tiktoken", num_tokens_from_messages: 3 tokens frame a message, one more spells its role
@@ -24,6 +24,9 @@ REPLY_TOKENS: Final = 3
 # itself is counted as its JSON text, which is longer than the form that the model reads.
 TOOL_TOKENS: Final = 10
 TOOLS_TOKENS: Final = 12
+# Anthropic, "Tool use", section "Pricing": with tools comes a system prompt, the longest being that of Claude Opus 4.7 where it is
+# told to use one. A model that is not known may be one of Anthropic's.
+TOOLS_PROMPT_UPPER: Final = {Family.CLAUDE: 804, Family.OTHER: 804}
 # Files and audio that only their size tells of: 4 bytes a token is a text file; audio and PDF hold far fewer tokens in a byte.
 OPAQUE_BYTES_PER_TOKEN: Final = 4
 OPAQUE_BYTES_PER_TOKEN_UPPER: Final = 2
@@ -203,4 +206,6 @@ def _total(texts: int, shape: PromptShape, known: _Model) -> int:
 
 def _upper(texts: int, shape: PromptShape, known: _Model, permille: int) -> int:
     read = -(-(texts + _framing(shape)) * permille // 1000)
+    if shape.tools:
+        read += TOOLS_PROMPT_UPPER.get(known.tokenization.family, 0)
     return read + _given(shape, known) + -(-shape.opaque_bytes // OPAQUE_BYTES_PER_TOKEN_UPPER)

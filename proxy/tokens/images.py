@@ -2,7 +2,8 @@
 
 OpenAI: guide "Images and vision", section "Calculating costs" (tiles of 512 px, or patches of 32 px times a factor, by model).
 Anthropic: "Vision", section "Evaluate image size" (patches of 28 px, after a resize to what the model can take).
-Google: "Image understanding", section "Token calculation" (258 for a small image, else 258 for each tile of 768 px).
+Google: "Image understanding", section "Token calculation" (258 for a small image, else 258 for each tile, whose side is the image's
+short side divided by 1.5); Vertex AI's page of the same name keeps it between 256 and 768 px.
 """
 
 import re
@@ -60,16 +61,33 @@ class Patches:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeminiTiles:
-    """258 tokens where both sides are at most 384 px, else for each tile of 768 px."""
+    """258 tokens where both sides are at most 384 px, else for each tile: an image of 960 x 540 has 3 x 2 tiles of 360 px.
 
-    most: int = 16  # 3072 x 3072, to which larger images are scaled
+    An image is first made to fit 3072 x 3072. `most` tiles has then a strip of 3072 x 384, which is cut into squares of 256.
+    """
+
+    most: int = 24
 
     def tokens(self, image: ImageInput) -> int:
-        if image.width < 1 or image.height < 1:
+        width, height = image.width, image.height
+        if width < 1 or height < 1:
             return 258 * self.most
-        if max(image.width, image.height) <= 384:
+        if (longest := max(width, height)) <= 384:
             return 258
-        return 258 * min(self.most, _tiles(image.width, image.height, 768))
+        if longest > 3072:
+            width, height = -(-width * 3072 // longest), -(-height * 3072 // longest)
+        side = min(max(min(width, height) * 2 // 3, 256), 768)
+        return 258 * _tiles(width, height, side)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """So many tokens for an image of any size."""
+
+    most: int
+
+    def tokens(self, image: ImageInput) -> int:  # noqa: ARG002
+        return self.most
 
 
 _OPENAI: Final[tuple[tuple[re.Pattern[str], ImageRule], ...]] = (
@@ -81,20 +99,23 @@ _OPENAI: Final[tuple[tuple[re.Pattern[str], ImageRule], ...]] = (
     (re.compile(r"gpt-5"), Tiles(base=70, tile=140)),
     (re.compile(r"(?:^|[-/:.])o[13]"), Tiles(base=75, tile=150)),
 )
+_GEMINI_TILED: Final = re.compile(r"gemini-[12]\b|gemma|learnlm")
 _DEFAULT: Final[dict[Family, ImageRule]] = {
     Family.OPENAI: Tiles(base=85, tile=170),
     Family.OPENAI_LEGACY: Tiles(base=85, tile=170),
     Family.GPT_OSS: Tiles(base=85, tile=170),
     Family.CLAUDE: Patches(size=28, most=4784),
-    Family.GEMINI: GeminiTiles(),
+    Family.GEMINI: Budget(most=2240),  # from Gemini 3 on: "Media resolution", table of token counts, the highest resolution
     Family.OTHER: Patches(size=28, most=4784),
 }
 
 
 def image_rule(family: Family, model: str | None) -> ImageRule:
-    """The rule of a model; within OpenAI it depends on the name."""
+    """The rule of a model; within OpenAI and Gemini it depends on the name."""
+    name = (model or "").lower()
+    if family is Family.GEMINI and _GEMINI_TILED.search(name):
+        return GeminiTiles()
     if family is Family.OPENAI:
-        name = (model or "").lower()
         for pattern, rule in _OPENAI:
             if pattern.search(name):
                 return rule

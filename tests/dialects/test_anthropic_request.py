@@ -46,14 +46,14 @@ def test_an_absurd_maximum_is_cut_to_what_money_can_hold() -> None:
 
 
 def test_every_kind_of_block_is_counted() -> None:
-    pdf = b64encode(b"%PDF-1.4 12345").decode()
+    rtf = b64encode(b"{\\rtf1 123456}").decode()
     facts = facts_of(
         system=[{"type": "text", "text": "S1"}, {"type": "text", "text": "S2"}],
         messages=[
             *said(
                 {"type": "text", "text": "T"},
                 {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}},
-                {"type": "document", "title": "D", "source": {"type": "base64", "media_type": "application/pdf", "data": pdf}},
+                {"type": "document", "title": "D", "source": {"type": "base64", "media_type": "application/rtf", "data": rtf}},
                 {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "plain"}},
                 {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "nested"}]}},
             ),
@@ -109,6 +109,7 @@ def test_an_image_is_one_whatever_its_media_type_says() -> None:
     [
         {"messages": said({"type": "image", "source": {"type": "url", "url": "https://x/y.png"}})},
         {"messages": said({"type": "document", "source": {"type": "file", "file_id": "file_1"}})},
+        {"messages": said({"type": "document", "source": {"type": "base64", "media_type": "Application/PDF", "data": "AAAA"}})},
         {"messages": said({"type": "container_upload", "file_id": "file_1"})},
         {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
         {"tools": [{"type": "code_execution_20250825", "name": "code_execution"}]},
@@ -119,9 +120,14 @@ def test_what_cannot_be_seen_is_said(members: dict[str, Any]) -> None:
     assert facts_of(**members).has_unknown_input
 
 
-@pytest.mark.parametrize("kind", [None, "custom", "bash_20250124", "text_editor_20250728", "computer_20251124"])
-def test_tools_that_the_client_runs_hide_nothing(kind: str | None) -> None:
-    assert not facts_of(tools=[{"type": kind, "name": "t"}]).has_unknown_input
+@pytest.mark.parametrize(
+    ("kind", "tokens"),
+    [(None, 0), ("custom", 0), ("bash_20250124", 2000), ("text_editor_20250728", 2000), ("computer_20251124", 2000)],
+)
+def test_tools_that_the_client_runs_hide_nothing_but_the_definition_that_the_provider_has(kind: str | None, tokens: int) -> None:
+    facts = facts_of(tools=[{"type": kind, "name": "t"}])
+    assert not facts.has_unknown_input
+    assert facts.prompt.tokens == tokens
 
 
 MARK_5M = {"type": "ephemeral"}

@@ -143,7 +143,7 @@ def test_every_kind_of_part_is_counted() -> None:
                     "functionResponse": {
                         "name": "look",
                         "response": {"found": True},
-                        "parts": [{"inlineData": {"mimeType": "application/pdf", "data": "AAAA"}}],
+                        "parts": [{"inlineData": {"mimeType": "application/rtf", "data": "AAAA"}}],
                     }
                 }
             ),

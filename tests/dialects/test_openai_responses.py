@@ -66,10 +66,11 @@ class TestRequest:
             {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm"}], "encrypted_content": "x" * 80},
         ]
         tools = [{"type": "function", "name": "f"}]
+        call = '{"type":"function_call","call_id":"c","name":"f","arguments":"{}"}'
         facts = read(RESPONSES, request(input=items, tools=tools, text={"format": {"type": "json_object"}}))
         assert facts.prompt == PromptShape(
-            texts=("a", "b", "f.txt", "f", "{}", "42", "43", "Hm", '{"type": "json_object"}'),
-            messages=2,
+            texts=("a", "b", "f.txt", call, "42", "43", "Hm", '{"type": "json_object"}'),
+            messages=6,  # calls, their outputs and reasoning stand in the prompt as messages do
             tools=('{"type": "function", "name": "f"}',),
             images=(ImageInput(detail="high", width=3, height=4),),
             opaque_bytes=83,

@@ -97,6 +97,14 @@ def test_tools_images_and_files_go_by_rule(counter: TokenCounter) -> None:
     assert counter.upper_bound_prompt(chat("hi", opaque_bytes=9), "gpt-4o") == plain + 5
 
 
+@pytest.mark.parametrize(("model", "prompt"), [("gpt-4o", 0), ("claude-opus-4-7", 804), ("gemini-2.5-flash", 0), (None, 804)])
+def test_the_prompt_that_comes_with_tools_is_within_the_upper_bound(counter: TokenCounter, model: str | None, prompt: int) -> None:
+    shape = chat("hi", tools=('{"name":"f"}',))
+    margin = {"gpt-4o": 1000, "gemini-2.5-flash": 1250}.get(model or "", 1500)
+
+    assert counter.upper_bound_prompt(shape, model) == -(-counter.count_prompt(shape, model) * margin // 1000) + prompt
+
+
 async def test_both_ways_of_counting_agree(counter: TokenCounter) -> None:
     for shape in (chat("short"), chat("long text " * 500, "short", tools=('{"a":1}',) * 30)):
         for model in ("gpt-4o", "gpt-4", "claude-sonnet-4-5", None):

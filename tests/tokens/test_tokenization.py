@@ -65,8 +65,14 @@ def test_a_model_counts_with_its_familys_encoding(model: str | None, family: Fam
         ("claude-opus-4-7", ImageInput(width=280, height=281), 110),
         ("claude-opus-4-7", ImageInput(width=8000, height=8000), 4784),
         ("gemini-2.5-flash", ImageInput(width=384, height=384), 258),
-        ("gemini-2.5-flash", ImageInput(width=769, height=384), 516),
-        ("gemini-2.5-flash", ImageInput(), 4128),
+        ("gemini-2.5-flash", ImageInput(width=960, height=540), 258 * 6),  # the worked example of Google's guide
+        ("gemini-2.5-flash", ImageInput(width=540, height=960), 258 * 6),
+        ("gemini-2.5-flash", ImageInput(width=3072, height=384), 258 * 24),
+        ("gemini-2.5-flash", ImageInput(width=100_000, height=1), 258 * 12),
+        ("models/gemini-2.0-flash", ImageInput(width=30_000, height=30_000), 258 * 16),
+        ("gemini-2.5-flash", ImageInput(), 258 * 24),
+        ("gemini-3-pro-preview", ImageInput(width=10, height=10), 2240),
+        ("gemini-flash-latest", ImageInput(), 2240),
         (None, ImageInput(), 4784),
     ],
 )
