@@ -34,7 +34,8 @@ def read_upstream_catalogue(body: bytes) -> UpstreamCatalogue:
     """Read a catalogue leniently: a row that is odd is left out and told, the others count.
 
     Rates are decimal strings, per million tokens or else per thousand, for input and output only: cached tokens cost as input.
-    A row with an output price alone (image models) has free input. Raises ValueError if the body is no catalogue at all.
+    A row with an output price alone (image models) has free input. Raises ValueError if the body is no catalogue at all, or has no
+    row that can be priced: the last good one is then better than none.
     """
     try:
         rows = msgspec.json.decode(body, type=dict[str, Any]).get("data")
@@ -58,6 +59,8 @@ def read_upstream_catalogue(body: bytes) -> UpstreamCatalogue:
         family = row.get("family")
         if isinstance(family, str) and family:
             families.setdefault(family.lower(), []).append(price.model)
+    if not prices:
+        raise ValueError(f"is not a model catalogue: none of its {len(rows)} rows can be priced, the first because {problems[0]}")
     return UpstreamCatalogue(
         prices=tuple({**aliases, **prices}.values()),  # an id wins over another row's alias
         families={family: tuple(models) for family, models in families.items()},
@@ -86,8 +89,10 @@ def _read_row(row: Any) -> Price:
 def _read_rate(pricing: Mapping[str, Any], side: str, model: str) -> int | None:
     """Pico-USD per token; None where the side has no price."""
     rates = pricing.get(side)
-    if not isinstance(rates, dict):
+    if rates is None:
         return None
+    if not isinstance(rates, dict):
+        raise ValueError(f"{model} {side} price must be an object, got {show(str(rates))}")  # noqa: TRY004  # as above
     per_million, per_thousand = rates.get("rate_per_1m_tokens"), rates.get("rate_per_1k_tokens")
     try:
         if isinstance(per_million, str):
@@ -97,7 +102,7 @@ def _read_rate(pricing: Mapping[str, Any], side: str, model: str) -> int | None:
     except ValueError as error:
         raise ValueError(f"{model} {side} price {error}") from None
     if per_million is None and per_thousand is None:
-        return None
+        raise ValueError(f"{model} {side} price has no rate")
     raise ValueError(f"{model} {side} price must be text, got {show(str(per_million or per_thousand))}")
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from proxy.config.upstream_catalogue import PROBLEMS_MAX, read_upstream_catalogue
 
+PRICED = {"input": {"rate_per_1m_tokens": "1"}, "output": {"rate_per_1m_tokens": "2"}}
+
 
 def a_row(name: str = "gloo-openai-gpt-5.2", **more) -> dict[str, object]:
     return {
@@ -79,6 +81,12 @@ def test_aliases_are_priced_too_but_never_over_an_id() -> None:
         (a_row(pricing={"output": {"rate_per_1m_tokens": "999999"}}), "must be at most 100000"),
         (a_row(pricing={"output": {"rate_per_1k_tokens": "101"}}), "must be at most 100000"),
         (a_row(pricing={"output": {"rate_per_1m_tokens": "0"}}), "is listed as free"),
+        (a_row(pricing=PRICED | {"output": {"rate_per_1m_tokens": "NaN"}}), "must be a decimal number"),
+        (a_row(pricing=PRICED | {"output": {"rate_per_1m_tokens": "9" * 400}}), "must be a decimal number"),
+        (a_row(pricing=PRICED | {"input": "0.10"}), "input price must be an object, got '0.10'"),
+        (a_row(pricing=PRICED | {"input": []}), "input price must be an object"),
+        (a_row(pricing=PRICED | {"input": {}}), "input price has no rate"),
+        (a_row(pricing=PRICED | {"input": {"rate_per_1m_tokens": None}}), "input price has no rate"),
     ],
 )
 def test_a_row_that_cannot_be_priced_is_told_and_the_others_count(row: object, problem: str) -> None:
@@ -97,6 +105,11 @@ def test_odd_token_maxima_are_left_out() -> None:
 
 def test_problems_are_bounded() -> None:
     assert len(read(*["x"] * (PROBLEMS_MAX + 5), a_row()).problems) == PROBLEMS_MAX
+
+
+def test_a_catalogue_of_which_no_row_can_be_priced_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"none of its 2 rows can be priced, the first because data\[0\]: a has no `pricing`"):
+        read(a_row("a", pricing=None), a_row("b", pricing={}))
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"data": {}}', b'{"data": []}', b"[" * 100_000, b"\xff"])
