@@ -39,13 +39,14 @@ class ConfigHolder:
                 self.reloads_failed += 1
                 return error.problems
             self._reviewed = config
-            self._catalogues = {name: read for name, read in self._catalogues.items() if name in config.upstreams}
+            told = {upstream.name for upstream in config.upstreams.values() if upstream.catalogue_path}
+            self._catalogues = {name: read for name, read in self._catalogues.items() if name in told}
             self._merge()
             self.reloads += 1
             return ()
 
     def put_upstream_catalogue(self, upstream: str, catalogue: UpstreamCatalogue) -> None:
-        """Price by what an upstream's own catalogue says, below prices.yaml; kept over reloads as long as the upstream exists."""
+        """Price by what an upstream's own catalogue says, below prices.yaml; kept over reloads as long as it is asked for."""
         self._catalogues[upstream] = catalogue
         self._merge()
 

@@ -47,7 +47,8 @@ def token_counts(
     """Counts in the normal form: totals that include their parts. What is absent is 0.
 
     prompt and completion are the provider's totals, with the parts inside. Where `total` exceeds their sum, the difference was
-    billed too: audio that prompt cannot contain is input, the rest is output (reasoning counted outside, as xAI does).
+    billed too: audio that prompt cannot contain is input, the rest is output (reasoning counted outside, as xAI does). An absurd
+    total says nothing.
     A part above its total is cut to it: 161 cached of 10 are 10.
     """
     tokens_in = lenient_count(prompt, flags) or 0
@@ -57,7 +58,7 @@ def token_counts(
     if tokens_all is not None and tokens_all != tokens_in + tokens_out:
         flags.add(INCONSISTENT)
         outside = tokens_all - tokens_in - tokens_out
-        if outside > 0:
+        if outside > 0 and tokens_all < TOKENS_MAX:
             audio_outside = audio_in if tokens_in < audio_in <= outside else 0
             tokens_in += audio_outside
             tokens_out += outside - audio_outside

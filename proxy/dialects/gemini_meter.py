@@ -30,12 +30,13 @@ class GeminiAnswer(msgspec.Struct, gc=False):
 class GeminiAnswers:
     """Reads answer after answer into one reading. The answer is over when every candidate has a finish reason."""
 
-    __slots__ = ("_candidates", "_decoder", "_finished", "_reading")
+    __slots__ = ("_candidates", "_decoder", "_finished", "_has_output", "_reading")
 
     def __init__(self, reading: MeterReading, facts: RequestFacts, decoder: "msgspec.json.Decoder[GeminiAnswer]") -> None:
         self._reading = reading
         self._decoder = decoder
         self._candidates = facts.choices
+        self._has_output = facts.has_output
         self._finished: set[int] = set()
 
     def read(self, data: bytes) -> bool:
@@ -91,7 +92,10 @@ class GeminiAnswers:
         if flags:
             flags.discard(CLAMPED)
             flags.discard(INCONSISTENT)
-        self._reading.usage = _usage_counts(usage, flags)
+        counts = _usage_counts(usage, flags)
+        if counts.completion and not self._has_output:  # of an embedding everything is input, also where only the total says so
+            counts = TokenCounts(prompt=counts.total, cached=counts.cached, audio_prompt=counts.audio_prompt)
+        self._reading.usage = counts
 
 
 def _usage_counts(usage: dict[str, Any], flags: set[str]) -> TokenCounts:

@@ -33,7 +33,7 @@ class CatalogueRefresh:
         self._session = session
         self._now_ms = now_ms
         self._on_change = on_change
-        self._due: dict[str, int] = {}
+        self._due: dict[tuple[str, str, str], int] = {}
 
     async def at_start(self) -> None:
         """Read what there is before the first request needs it; an upstream that is slow to tell its prices is not waited for."""
@@ -50,9 +50,10 @@ class CatalogueRefresh:
 
     async def _refresh_due(self) -> None:
         for upstream in self._holder.current.upstreams.values():
-            if upstream.catalogue_path and self._now_ms() >= self._due.get(upstream.name, 0):
+            source = (upstream.name, upstream.base_url, upstream.catalogue_path)  # one that a reload has moved is due at once
+            if upstream.catalogue_path and self._now_ms() >= self._due.get(source, 0):
                 is_read = await refresh(self._holder, self._session, upstream)
-                self._due[upstream.name] = self._now_ms() + (upstream.catalogue_ttl_ms if is_read else _RETRY_MS)
+                self._due[source] = self._now_ms() + (upstream.catalogue_ttl_ms if is_read else _RETRY_MS)
                 if is_read:
                     self._on_change()
 

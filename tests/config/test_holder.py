@@ -35,7 +35,11 @@ async def test_a_reload_replaces_the_configuration_and_a_bad_one_keeps_it(source
     assert (holder.reloads, holder.reloads_failed) == (1, 1)
 
 
-async def test_an_upstreams_catalogue_prices_models_and_survives_reloads(source: ConfigSource) -> None:
+ASKING = "upstreams:\n  default: {catalogue_path: /platform/v2/models}\n"
+
+
+async def test_an_upstreams_catalogue_prices_models_and_survives_reloads(source: ConfigSource, tmp_path: Path) -> None:
+    (tmp_path / "upstreams.yaml").write_text(ASKING)
     holder = ConfigHolder(source.load(), source.load)
     reviewed = holder.current
 
@@ -49,6 +53,17 @@ async def test_an_upstreams_catalogue_prices_models_and_survives_reloads(source:
         assert price is not None
         assert (price.input, price.output) == (10**6, 2 * 10**6)
         assert config.version == reviewed.version
+
+
+async def test_a_catalogue_that_is_no_longer_asked_for_is_forgotten(source: ConfigSource, tmp_path: Path) -> None:
+    (tmp_path / "upstreams.yaml").write_text(ASKING)
+    holder = ConfigHolder(source.load(), source.load)
+    holder.put_upstream_catalogue("default", read_upstream_catalogue(CATALOGUE))
+
+    (tmp_path / "upstreams.yaml").unlink()
+    assert await holder.reload() == ()
+
+    assert holder.current.prices.find("gloo-new", 0) is None
 
 
 async def test_the_catalogue_of_an_upstream_that_is_gone_is_forgotten(source: ConfigSource) -> None:

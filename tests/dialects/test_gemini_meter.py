@@ -311,6 +311,8 @@ def test_embeddings_with_usage_are_counted_and_without_it_are_not() -> None:
     got = assert_split_invariant(GeminiEmbed(), facts, body, content_type=JSON)
     assert got.usage == TokenCounts(prompt=5)
     assert got.ended
+    got = metered(GeminiEmbed(), facts, b'{"usageMetadata":{"promptTokenCount":4,"totalTokenCount":7}}', content_type=JSON)
+    assert got.usage == TokenCounts(prompt=7)
     got = metered(GeminiEmbed(), facts, b'{"embeddings":[{"values":[0.1]}]}', content_type=JSON)
     assert got.usage is None
     assert got.ended

@@ -69,6 +69,7 @@ def test_a_count_is_read_or_clamped_and_flagged(value: object, count: int | None
         ),
         ({"prompt": 10, "completion": 5, "total": 3}, TokenCounts(prompt=10, completion=5), {INCONSISTENT}),
         ({"total": 30}, TokenCounts(completion=30), {INCONSISTENT}),
+        ({"prompt": 10, "completion": 5, "total": 10**30}, TokenCounts(prompt=10, completion=5), {CLAMPED, INCONSISTENT}),
         ({"prompt": 10, "cached": 161}, TokenCounts(prompt=10, cached=10), {CLAMPED}),
         (
             {"prompt": 10, "cached": 6, "cache_write_5m": 3, "cache_write_1h": 9},
