@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from proxy.config.catalogue import PriceCatalogue
 from proxy.dialects.dialect import RequestFacts
 from proxy.domain.errors import ErrorCode, Refusal
+from proxy.domain.money import MONEY_MAX_NANO_USD
 from proxy.domain.organization import Plan, UnknownModelPolicy
 from proxy.domain.price import Price, WorstRates, worst_cost_nano_usd
 
@@ -85,6 +86,17 @@ def estimate(facts: RequestFacts, plan: Plan, price: Price | None, prompt_tokens
         hold_min_nano_usd=_cost(rates, min(output, choices)) if plan.clamp else hold,
         input_nano_usd=_cost(rates, 0),
     )
+
+
+def refusal_of_absurd(asked: Estimate) -> Refusal | None:
+    """Refuses a worst case above what any limit can count, which only a maximum times a number of answers comes to."""
+    if max(asked.hold_nano_usd, asked.rate_tokens) <= MONEY_MAX_NANO_USD:
+        return None
+    message = (
+        f"This request asks for up to {asked.output_tokens} tokens, which no limit can count: "
+        "lower its maximum output or its number of answers."
+    )
+    return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=message)
 
 
 def affordable_output(facts: RequestFacts, asked: Estimate, held_nano_usd: int) -> int | None:

@@ -17,7 +17,7 @@ from proxy.gateway.authentication import UNKNOWN_KEY, authenticate, check_caller
 from proxy.gateway.body import ClientLeftError, read_body
 from proxy.gateway.client_connection import ClientConnection
 from proxy.gateway.client_response import ClientResponse
-from proxy.gateway.estimate import affordable_output, estimate, listed_price, price_of_unknown, with_cache_ttl
+from proxy.gateway.estimate import affordable_output, estimate, listed_price, price_of_unknown, refusal_of_absurd, with_cache_ttl
 from proxy.gateway.finish import finish, refuse
 from proxy.gateway.forward import forward
 from proxy.gateway.jwt_identity import authenticate_token
@@ -153,7 +153,7 @@ class Pipeline:
         else:
             prompt_tokens = len(body) // 4  # no limit depends on it; counted exactly if the upstream gives no usage
         live.estimate = estimate(facts, organization.plan, price, prompt_tokens)
-        return None
+        return refusal_of_absurd(live.estimate)
 
     async def _admit(self, live: LiveExchange) -> Refusal | None:
         """Hold the worst case against every limit at once."""
