@@ -33,6 +33,10 @@ class FaultProxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def lead_to(self, port: int) -> None:
+        """Connections from now on end at another server, as after a failover."""
+        self._upstream_port = port
+
     def cut(self) -> None:
         for writer in list(self._writers):
             writer.transport.abort()

@@ -22,6 +22,7 @@ from proxy.gateway.services import GatewayLimits
 from proxy.gateway.spool import Spool, spools_without_worker
 from proxy.ledger.finished_events import finished_events
 from proxy.limiter.directory_channel import listen_forever
+from proxy.limiter.fence import Fence
 from proxy.limiter.last_used import note_last_used
 from proxy.limiter.local_fallback import FailurePolicy, LocalFallback
 from proxy.limiter.redis_limiter import RedisLimiter
@@ -54,7 +55,9 @@ class WorkerGateway(Protocol):
 async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     """One worker's data plane. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
     holder = config_holder(settings, forwards=True)
-    store = await open_store(settings)
+    scripts = load_scripts()
+    fence = Fence(scripts.fence)
+    store = await open_store(settings, fence)
     database = await open_ledger(settings)
     directory = await read_directory(database, holder)
     metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory.organizations)), now_ms=now_ms)
@@ -68,7 +71,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         spool.take_over(left)
     parts = Parts(
         holder=holder,
-        limiter=RedisLimiter(store, load_scripts(), stream_max=settings.stream_events_max),
+        limiter=RedisLimiter(store, scripts, stream_max=settings.stream_events_max),
         fallback=LocalFallback(
             FailurePolicy(
                 workers=settings.workers,
@@ -100,6 +103,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         oauth_timeout_ms=settings.oauth_timeout_ms,
         now_ms=now_ms,
         finished=partial(finished_events, database),
+        store_run=lambda: fence.run,
         new_id=event_id_source(now_ms, Random(int.from_bytes(os.urandom(32)))),
         stored=directory,
         note_used=partial(note_last_used, store),

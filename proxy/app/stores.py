@@ -19,13 +19,15 @@ LEDGER_DEADLINE_MS: Final = 5_000  # the ledger reads many events at once, and n
 _log = logging.getLogger(__name__)
 
 
-async def open_store(settings: Settings) -> RedisConnection:
+async def open_store(settings: Settings, fence: Fence | None = None) -> RedisConnection:
     """The limiter's store, connected and probed. Raises StoreError.
 
     One without marks is new or has lost its data. Which of the two, only a ledger can tell: it is closed for spending until then.
+    fence   for who wants to know which run of the store the connection belongs to
     """
     address = parse_address(settings.redis_url.get_secret_value())
-    store = RedisConnection(address, timeout_ms=settings.store_deadline_ms, on_run=Fence(load_scripts().fence).notice_run)
+    fence = fence or Fence(load_scripts().fence)
+    store = RedisConnection(address, timeout_ms=settings.store_deadline_ms, on_run=fence.notice_run)
     await store.open()
     facts = await probe_server(store)
     for warning in facts.warnings:

@@ -51,6 +51,7 @@ class Parts:
 
     session       for what is not on the hot path (OAuth2 tokens, price catalogues)
     finished      which of these event ids the ledger has the final word of; raises StoreError
+    store_run     id of the run of the limiter's store, as its connection has seen it; empty if the store tells none
     note_used     takes when credentials were last used, now and then; raises StoreError. None: nobody wants to know
     beside        further work for as long as the gateway serves
     on_config     told of the configuration in force, with the organizations that do not lie in a file
@@ -74,6 +75,7 @@ class Parts:
     finished: Callable[[Sequence[str]], Awaitable[frozenset[str]]]
     new_id: Callable[[], str]
     clock: Callable[[], float] = time.perf_counter
+    store_run: Callable[[], str] = lambda: ""
     stored: StoredDirectory = field(default_factory=NoStoredDirectory)
     note_used: Callable[[Mapping[str, int]], Awaitable[None]] | None = None
     beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
@@ -101,6 +103,7 @@ class Gateway(GatewayServer):
                 now_ms=parts.now_ms,
                 on_warned=partial(tell_warned, parts.metrics),
                 on_spooled=parts.metrics.spooled,
+                store_run=parts.store_run,
             ),
             withdrawals=Withdrawals(limiter),
             tokens=parts.tokens,

@@ -7,6 +7,7 @@ from typing import Final
 
 from proxy.domain.admission import Actual, AdmissionRequest, Settlement, Warned
 from proxy.domain.errors import StoreError
+from proxy.gateway.recent_settlements import RecentSettlements
 from proxy.gateway.spool import Spool, SpooledSettlement, SpoolFullError
 from proxy.limiter.port import Limiter
 
@@ -23,6 +24,7 @@ class Settler:
     on_warned   called for each threshold that a settlement crossed, also one that was replayed
     finished    which of these event ids the ledger has the final word of; raises StoreError
     now_ms      Unix time
+    store_run   id of the run of the limiter's store; what the last run took last is settled again in the next
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Settler:
         now_ms: Callable[[], int],
         on_spooled: Callable[[int], None] = lambda _events: None,
         on_warned: Callable[[AdmissionRequest, Warned], None] = lambda _admission, _warned: None,
+        store_run: Callable[[], str] = lambda: "",
     ) -> None:
         self._limiter = limiter
         self._spool = spool
@@ -41,6 +44,7 @@ class Settler:
         self._now_ms = now_ms
         self._on_spooled = on_spooled
         self._on_warned = on_warned
+        self._recent = RecentSettlements(store_run, now_ms)
         on_spooled(spool.count)
 
     @property
@@ -69,6 +73,7 @@ class Settler:
     async def replay(self) -> int:
         """Settle what is spooled, oldest first, until the limiter fails; returns how many were settled. Raises OSError."""
         settled = 0
+        await self._spool_suspected()
         while not self._spool.is_empty:
             records = await self._spool.read(REPLAY_BATCH)
             done = await self._post_in_order(records, await self._finished_among(records))
@@ -78,7 +83,21 @@ class Settler:
                 settled += done
             if not records or done < len(records):
                 break
+            await self._spool_suspected()
         return settled
+
+    async def _spool_suspected(self) -> None:
+        """What may have been lost with the store's last run goes where what it never acknowledged is, as far as there is room."""
+        while records := self._recent.suspected(REPLAY_BATCH):
+            try:
+                spooled = await self._spool.append_some(records)
+            except SpoolFullError as error:
+                _log.error("settlements that the store may have lost wait in memory: %s", error)
+                return
+            self._recent.forget_suspected(spooled)
+            self._on_spooled(self._spool.count)
+            if spooled < len(records):
+                return
 
     async def _finished_among(self, records: Sequence[SpooledSettlement | None]) -> frozenset[str] | None:
         """Those that the limiter took, too late to say so, and that the ledger has since; None if it does not answer."""
@@ -119,6 +138,7 @@ class Settler:
     async def _post(self, admission: AdmissionRequest, actual: Actual, *, owed: bool) -> Settlement:
         post = self._limiter.settle if owed else self._limiter.release
         settlement = await post(admission, actual)
+        self._recent.keep(admission, actual, settlement, owed=owed)
         for warned in settlement.warned:
             self._on_warned(admission, warned)
         return settlement

@@ -14,7 +14,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -87,10 +87,24 @@ class Spool:
         frame = _frame(payload)
         if len(payload) > _RECORD_BYTES_MAX or self._end + len(frame) > self._bytes_max + self._room_bytes + _START.size:
             raise SpoolFullError(f"{self._path.name} holds {self._end - self._start} bytes")
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._append, frame, 1)
-        except OSError as error:
-            raise SpoolFullError(str(error)) from error
+        await self._append_durably(frame, 1)
+
+    async def append_some(self, records: Sequence[SpooledSettlement]) -> int:
+        """Store the first of these, as many as have a place now, in one step; how many. Raises SpoolFullError if the disk fails.
+
+        The room behind a full spool is not for them: it is that of the requests that are admitted already.
+        """
+        free = self._bytes_max + _START.size - self._end
+        frames: list[bytes] = []
+        for record in records:
+            frame = _frame(self._encoder.encode(record))
+            free -= len(frame)
+            if free < 0 or len(frame) > _RECORD_BYTES_MAX:
+                break
+            frames.append(frame)
+        if frames:
+            await self._append_durably(b"".join(frames), len(frames))
+        return len(frames)
 
     def take_over(self, path: Path) -> bool:
         """Have the records of another spool, whose worker is gone, and remove its file; before this one is used.
@@ -129,6 +143,12 @@ class Spool:
 
     def close(self) -> None:
         self._executor.shutdown(wait=True)
+
+    async def _append_durably(self, frames: bytes, count: int) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._append, frames, count)
+        except OSError as error:
+            raise SpoolFullError(str(error)) from error
 
     def _load(self) -> None:
         """Find the records' end, cut off what is torn behind it, and reserve the room."""

@@ -22,6 +22,11 @@ class Fence:
         self._script = script
         self._run = ""
 
+    @property
+    def run(self) -> str:
+        """The run that the connection belongs to, or the last one that it had; empty if there was none."""
+        return self._run
+
     async def notice_run(self, command: Command, info: bytes) -> bool:
         """Close the partitions that were marked in another run than the one of this INFO; whether this run was new here.
 

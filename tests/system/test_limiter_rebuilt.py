@@ -13,7 +13,7 @@ import psutil
 import pytest
 import redis
 from held_streams import held_streams
-from ledger_truth import LedgerTruth, assert_three_sums_agree, at_rest
+from ledger_truth import LedgerTruth, assert_each_complete_exchange_is_stored_once, assert_three_sums_agree, at_rest
 from stack import AMPLE_PLANS, Stack, eventually, running_stack
 from system_traffic import Seen, ask, callers, chat, three_organizations
 
@@ -108,7 +108,7 @@ async def test_a_store_that_lost_its_tail_or_everything_has_the_ledgers_spend_ag
         assert (again.status, again.is_whole) == (200, True)
 
 
-async def test_what_no_sql_had_yet_is_all_that_a_lost_store_takes_with_it(tmp_path: Path) -> None:
+async def test_a_lost_store_takes_nothing_with_it_that_was_just_acknowledged_though_no_sql_had_it_yet(tmp_path: Path) -> None:
     async with running_stack(tmp_path, config=config(), **SETTINGS) as stack, callers() as session:
         truth = LedgerTruth(stack)
         stored = await spend(stack, "globex-prod", 20)
@@ -127,10 +127,14 @@ async def test_what_no_sql_had_yet_is_all_that_a_lost_store_takes_with_it(tmp_pa
 
         await eventually(lambda: store_answers(stack), "the store is back")
         await eventually(lambda: stack.get("/readyz")[0] == 200, "the gateway is ready again")
+        seen = [*stored, *unread, *unsettled]
+        told = {one.request_id for one in seen}
+        await eventually(
+            lambda: told <= {event["event_id"] for event in stack.events()}, "all are told, those that were lost again"
+        )
         await at_rest(truth, stack, ORGS, REST_SECONDS)
         accounts = await truth.accounts()
-        seen = [*stored, *unread, *unsettled]
         assert all((one.status, one.is_whole) == (200, True) for one in seen)
-        assert {one.request_id for one in seen} - accounts.keys() == {one.request_id for one in unread}
+        assert_each_complete_exchange_is_stored_once(stack, accounts, seen)
         assert_three_sums_agree(stack, accounts, ORGS)
         assert await truth.drifts() == []

@@ -1,0 +1,193 @@
+"""What a worker remembers of what its store acknowledged: bounded, and suspected once the store runs anew."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from proxy.domain.admission import Actual, AdmissionRequest, Settlement
+from proxy.gateway.recent_settlements import KEPT_MAX, KEPT_MS, SUSPECTED_MS_MAX, RecentSettlements
+from proxy.gateway.settlement import Settler
+from proxy.gateway.spool import Spool, SpooledSettlement
+
+NOW_MS = 1_800_000_000_000
+ALL = 2 * KEPT_MAX
+
+
+def a_request(name: str) -> AdmissionRequest:
+    return AdmissionRequest(
+        reservation_id=name,
+        org="acme",
+        rate=(),
+        spend=(),
+        hold_nano_usd=100,
+        hold_min_nano_usd=100,
+        floor_nano_usd=10,
+        lease_ms=30_000,
+        event=b"{}",
+    )
+
+
+class Store:
+    """Acknowledges everything, and runs anew when told to."""
+
+    def __init__(self) -> None:
+        self.run = "one"
+        self.now_ms = NOW_MS
+        self.taken: list[tuple[str, bool]] = []
+
+    async def settle(self, admission: AdmissionRequest, _actual: Actual) -> Settlement:
+        return self._taken(admission, owed=True)
+
+    async def release(self, admission: AdmissionRequest, _actual: Actual) -> Settlement:
+        return self._taken(admission, owed=False)
+
+    def _taken(self, admission: AdmissionRequest, *, owed: bool) -> Settlement:
+        self.taken.append((admission.reservation_id, owed))
+        return Settlement(settled_at_ms=self.now_ms)
+
+
+def what_is_kept(store: Store) -> RecentSettlements:
+    return RecentSettlements(lambda: store.run, lambda: store.now_ms)
+
+
+def keep(recent: RecentSettlements, name: str, at_ms: int) -> None:
+    recent.keep(a_request(name), Actual(cost_nano_usd=1), Settlement(settled_at_ms=at_ms), owed=True)
+
+
+def names(recent: RecentSettlements) -> list[str]:
+    return [record.admission.reservation_id for record in recent.suspected(ALL)]
+
+
+def test_nothing_is_suspected_while_the_store_runs_on() -> None:
+    recent = what_is_kept(Store())
+    keep(recent, "r1", NOW_MS)
+
+    assert names(recent) == []
+
+
+def test_what_was_acknowledged_long_before_the_last_is_not_suspected() -> None:
+    store = Store()
+    recent = what_is_kept(store)
+    for name, age_ms in (("old", KEPT_MS + 1), ("oldest that counts", KEPT_MS), ("last", 0)):
+        keep(recent, name, NOW_MS - age_ms)
+    store.run = "two"
+
+    assert names(recent) == ["oldest that counts", "last"]
+
+
+def test_a_store_that_is_away_for_long_is_not_forgotten_but_one_of_yesterday_is() -> None:
+    store = Store()
+    recent = what_is_kept(store)
+    keep(recent, "yesterday", NOW_MS - 1)
+    keep(recent, "today", NOW_MS)
+    store.run, store.now_ms = "two", NOW_MS + SUSPECTED_MS_MAX
+
+    assert names(recent) == ["today"]
+
+
+def test_as_many_are_kept_as_there_is_room_for_and_the_oldest_go_first() -> None:
+    store = Store()
+    recent = what_is_kept(store)
+    for number in range(KEPT_MAX + 3):
+        keep(recent, f"r{number}", NOW_MS)
+    store.run = "two"
+
+    assert names(recent) == [f"r{number}" for number in range(3, KEPT_MAX + 3)]
+
+
+def test_those_that_wait_already_stay_when_the_store_crashes_again() -> None:
+    store = Store()
+    recent = what_is_kept(store)
+    for run, count in (("two", KEPT_MAX - 1), ("three", 3)):
+        for number in range(count):
+            keep(recent, f"before {run}: {number}", NOW_MS)
+        store.run = run
+        recent.suspected(1)
+
+    assert names(recent) == [*(f"before two: {number}" for number in range(KEPT_MAX - 1)), "before three: 2"]
+
+
+def test_what_the_new_run_acknowledges_is_not_suspected_of_having_been_lost_with_the_former() -> None:
+    store = Store()
+    recent = what_is_kept(store)
+    keep(recent, "before", NOW_MS)
+    store.run = "two"
+    keep(recent, "after", NOW_MS)
+
+    assert names(recent) == ["before"]
+    store.run = "three"
+    assert names(recent) == ["before", "after"]
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+def a_settler(store: Store, spool: Spool) -> Settler:
+    async def finished(_event_ids: object) -> frozenset[str]:
+        return frozenset()
+
+    limiter = store
+    return Settler(limiter, spool, finished=finished, now_ms=lambda: store.now_ms, store_run=lambda: store.run)  # type: ignore[arg-type]
+
+
+async def test_settlements_and_releases_of_the_former_run_are_told_again_once(tmp_path: Path, store: Store) -> None:
+    spool = Spool(tmp_path / "0.spool", bytes_max=100_000)
+    settler = a_settler(store, spool)
+    await settler.settle(a_request("owed"), Actual(cost_nano_usd=1), owed=True)
+    await settler.settle(a_request("released"), Actual(cost_nano_usd=0), owed=False)
+    store.run = "two"
+    store.taken.clear()
+
+    assert await settler.replay() == 2
+    assert await settler.replay() == 0
+    assert store.taken == [("owed", True), ("released", False)]
+    assert spool.is_empty
+    spool.close()
+
+
+async def test_they_take_no_room_of_the_requests_that_are_open_and_are_told_again_all_the_same(
+    tmp_path: Path, store: Store
+) -> None:
+    spool = Spool(tmp_path / "0.spool", bytes_max=700)  # two records
+    settler = a_settler(store, spool)
+    names = [f"r{number}" for number in range(7)]
+    for name in names:
+        await settler.settle(a_request(name), Actual(cost_nano_usd=1), owed=True)
+    await spool.append(SpooledSettlement(admission=a_request("spooled"), actual=Actual(cost_nano_usd=1), owed=True))
+    store.run = "two"
+    store.taken.clear()
+    fullest, append_some = 0, spool.append_some
+
+    async def watched(records: Sequence[SpooledSettlement]) -> int:
+        nonlocal fullest
+        taken = await append_some(records)
+        fullest = max(fullest, spool.count)
+        return taken
+
+    spool.append_some = watched  # type: ignore[method-assign]
+
+    assert await settler.replay() == 8
+    assert fullest == 2
+    assert store.taken == [(name, True) for name in ("spooled", *names)]
+    spool.close()
+
+
+async def test_a_disk_that_refuses_lets_them_wait_in_memory(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path / "0.spool", bytes_max=100_000)
+    settler = a_settler(store, spool)
+    await settler.settle(a_request("r1"), Actual(cost_nano_usd=1), owed=True)
+    store.run = "two"
+    store.taken.clear()
+
+    def fails(_file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("os.fsync", fails)
+        assert await settler.replay() == 0
+    assert await settler.replay() == 1
+    assert store.taken == [("r1", True)]
+    spool.close()
