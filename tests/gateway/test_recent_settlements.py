@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from small_admission import small_admission
 
 from proxy.domain.admission import Actual, AdmissionRequest, Settlement
 from proxy.gateway.recent_settlements import KEPT_MAX, KEPT_MS, SUSPECTED_MS_MAX, RecentSettlements
@@ -12,20 +13,6 @@ from proxy.gateway.spool import Spool, SpooledSettlement
 
 NOW_MS = 1_800_000_000_000
 ALL = 2 * KEPT_MAX
-
-
-def a_request(name: str) -> AdmissionRequest:
-    return AdmissionRequest(
-        reservation_id=name,
-        org="acme",
-        rate=(),
-        spend=(),
-        hold_nano_usd=100,
-        hold_min_nano_usd=100,
-        floor_nano_usd=10,
-        lease_ms=30_000,
-        event=b"{}",
-    )
 
 
 class Store:
@@ -52,7 +39,7 @@ def what_is_kept(store: Store) -> RecentSettlements:
 
 
 def keep(recent: RecentSettlements, name: str, at_ms: int) -> None:
-    recent.keep(a_request(name), Actual(cost_nano_usd=1), Settlement(settled_at_ms=at_ms), owed=True)
+    recent.keep(small_admission(name), Actual(cost_nano_usd=1), Settlement(settled_at_ms=at_ms), owed=True)
 
 
 def names(recent: RecentSettlements) -> list[str]:
@@ -136,8 +123,8 @@ def a_settler(store: Store, spool: Spool) -> Settler:
 async def test_settlements_and_releases_of_the_former_run_are_told_again_once(tmp_path: Path, store: Store) -> None:
     spool = Spool(tmp_path / "0.spool", bytes_max=100_000)
     settler = a_settler(store, spool)
-    await settler.settle(a_request("owed"), Actual(cost_nano_usd=1), owed=True)
-    await settler.settle(a_request("released"), Actual(cost_nano_usd=0), owed=False)
+    await settler.settle(small_admission("owed"), Actual(cost_nano_usd=1), owed=True)
+    await settler.settle(small_admission("released"), Actual(cost_nano_usd=0), owed=False)
     store.run = "two"
     store.taken.clear()
 
@@ -155,8 +142,8 @@ async def test_they_take_no_room_of_the_requests_that_are_open_and_are_told_agai
     settler = a_settler(store, spool)
     names = [f"r{number}" for number in range(7)]
     for name in names:
-        await settler.settle(a_request(name), Actual(cost_nano_usd=1), owed=True)
-    await spool.append(SpooledSettlement(admission=a_request("spooled"), actual=Actual(cost_nano_usd=1), owed=True))
+        await settler.settle(small_admission(name), Actual(cost_nano_usd=1), owed=True)
+    await spool.append(SpooledSettlement(admission=small_admission("spooled"), actual=Actual(cost_nano_usd=1), owed=True))
     store.run = "two"
     store.taken.clear()
     fullest, append_some = 0, spool.append_some
@@ -178,7 +165,7 @@ async def test_they_take_no_room_of_the_requests_that_are_open_and_are_told_agai
 async def test_a_disk_that_refuses_lets_them_wait_in_memory(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = Spool(tmp_path / "0.spool", bytes_max=100_000)
     settler = a_settler(store, spool)
-    await settler.settle(a_request("r1"), Actual(cost_nano_usd=1), owed=True)
+    await settler.settle(small_admission("r1"), Actual(cost_nano_usd=1), owed=True)
     store.run = "two"
     store.taken.clear()
 

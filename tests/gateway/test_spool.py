@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_admission import small_admission
 
 from proxy.domain.admission import Actual, AdmissionRequest, Settlement
 from proxy.domain.errors import StoreError
@@ -15,17 +16,7 @@ from proxy.limiter.redis_limiter import ENDED_MS
 
 
 def a_record(number: int, *, owed: bool = True) -> SpooledSettlement:
-    admission = AdmissionRequest(
-        reservation_id=f"r{number}",
-        org="acme",
-        rate=(),
-        spend=(),
-        hold_nano_usd=100,
-        hold_min_nano_usd=100,
-        floor_nano_usd=10,
-        lease_ms=30_000,
-        event=b'{"a":1}',
-    )
+    admission = small_admission(f"r{number}", event=b'{"a":1}')
     return SpooledSettlement(admission=admission, actual=Actual(cost_nano_usd=number, event=b"{}"), owed=owed)
 
 

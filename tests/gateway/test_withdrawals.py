@@ -1,6 +1,7 @@
 """What waits to be withdrawn while the store is away."""
 
 import pytest
+from small_admission import small_admission
 
 from proxy.domain.admission import AdmissionRequest
 from proxy.domain.errors import NothingSentError, StoreError
@@ -22,25 +23,11 @@ class SlowToAnswer:
         self.withdrawn.append(admission.reservation_id)
 
 
-def an_admission(number: int) -> AdmissionRequest:
-    return AdmissionRequest(
-        reservation_id=f"r{number}",
-        org="acme",
-        rate=(),
-        spend=(),
-        hold_nano_usd=100,
-        hold_min_nano_usd=100,
-        floor_nano_usd=10,
-        lease_ms=30_000,
-        event=b"{}",
-    )
-
-
 async def test_withdrawals_wait_in_order_until_the_store_answers() -> None:
     limiter = SlowToAnswer()
     withdrawals = Withdrawals(limiter)  # type: ignore[arg-type]
     for number in range(2 * AT_ONCE + 1):
-        withdrawals.note(an_admission(number), after=AWAY)
+        withdrawals.note(small_admission(f"r{number}"), after=AWAY)
     with pytest.raises(StoreError):
         await withdrawals.attempt()
     assert withdrawals.count == 2 * AT_ONCE + 1
@@ -52,7 +39,7 @@ async def test_withdrawals_wait_in_order_until_the_store_answers() -> None:
 
 async def test_what_was_never_sent_needs_no_withdrawal() -> None:
     withdrawals = Withdrawals(SlowToAnswer())  # type: ignore[arg-type]
-    withdrawals.note(an_admission(1), after=NothingSentError("no connection"))
+    withdrawals.note(small_admission("r1"), after=NothingSentError("no connection"))
     assert withdrawals.count == 0
 
 
@@ -60,7 +47,7 @@ async def test_past_the_maximum_the_leases_speak_and_one_line_says_so(caplog: py
     limiter = SlowToAnswer()
     withdrawals = Withdrawals(limiter)  # type: ignore[arg-type]
     for number in range(WAITING_MAX + 3):
-        withdrawals.note(an_admission(number), after=AWAY)
+        withdrawals.note(small_admission(f"r{number}"), after=AWAY)
     assert withdrawals.count == WAITING_MAX
     assert caplog.text.count("end with their leases") == 1
     limiter.is_up = True
