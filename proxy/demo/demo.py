@@ -157,13 +157,13 @@ def _difference(amount: int, text: Callable[[int], str]) -> str:
 
 def _stay(console: Console, stage: Stage, callers: tuple[Caller, ...]) -> None:
     enterprise = callers[-1]
-    console.print("\nStill running, until Ctrl-C:")
-    console.print(f"  gateway  {stage.gateway_url}   (OPENAI_BASE_URL={stage.gateway_url}/v1)", soft_wrap=True)
-    console.print(f"  api key  {enterprise.api_key}   ({enterprise.name})", soft_wrap=True)
-    console.print(f"  console  {stage.console_url}/", soft_wrap=True)
-    console.print(f"  api      {stage.console_url}/api/usage   (Authorization: Bearer {stage.admin_token})", soft_wrap=True)
-    console.print(f"  metrics  {stage.console_url}/metrics", soft_wrap=True)
-    console.print(f"  ready    {stage.console_url}/readyz", soft_wrap=True)
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt):  # from the first line on: who reads the last one may be quick
+        console.print("\nStill running, until Ctrl-C:")
+        console.print(f"  gateway  {stage.gateway_url}   (OPENAI_BASE_URL={stage.gateway_url}/v1)", soft_wrap=True)
+        console.print(f"  api key  {enterprise.api_key}   ({enterprise.name})", soft_wrap=True)
+        console.print(f"  console  {stage.console_url}/", soft_wrap=True)
+        console.print(f"  api      {stage.console_url}/api/usage   (Authorization: Bearer {stage.admin_token})", soft_wrap=True)
+        console.print(f"  metrics  {stage.console_url}/metrics", soft_wrap=True)
+        console.print(f"  ready    {stage.console_url}/readyz", soft_wrap=True)
         while True:
             time.sleep(3600)

@@ -9,6 +9,11 @@ import sys
 import pytest
 
 
+def hear_interrupts():
+    """What runs in the background of a shell ignores SIGINT, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_demo_that_is_told_to_end_leaves_no_process_on_its_ports(tmp_path, number):
@@ -19,6 +24,7 @@ def test_a_demo_that_is_told_to_end_leaves_no_process_on_its_ports(tmp_path, num
         text=True,
         cwd=tmp_path,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"},
+        preexec_fn=hear_interrupts,  # noqa: PLW1509 - no threads are running here
     )
     ports = []
     for line in demo.stdout:
