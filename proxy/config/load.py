@@ -28,9 +28,8 @@ ORGANIZATIONS_FILE: Final = "organizations.yaml"
 AUTHENTICATION_FILE: Final = "authentication.yaml"
 WEBHOOKS_FILE: Final = "webhooks.yaml"
 _FILES: Final = (*REQUIRED_FILES, ORGANIZATIONS_FILE, AUTHENTICATION_FILE, WEBHOOKS_FILE)
-_MISSPELT_LIKENESS: Final = (
-    0.9  # organisations.yaml and organizations.yml are, organizations.example.yaml and plans-old.yaml are not
-)
+# organisations.yaml and organizations.yml are misspelt, organizations.example.yaml and plans-old.yaml are not
+_MISSPELT_LIKENESS: Final = 0.9
 
 
 def misspelt_files(directory: Path) -> tuple[str, ...]:

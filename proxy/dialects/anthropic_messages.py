@@ -37,6 +37,7 @@ class AnthropicMessages:
     """`/v1/messages`, streamed or whole."""
 
     name = "anthropic_messages"
+    request_id_header: bytes | None = b"request-id"
 
     __slots__ = ("_events", "_requests")
 

@@ -94,9 +94,13 @@ class ResponseMeter(Protocol):
 
 
 class Dialect(Protocol):
-    """One wire API."""
+    """One wire API.
+
+    request_id_header   where its SDKs look for a request's id, if elsewhere than in x-request-id
+    """
 
     name: str
+    request_id_header: bytes | None
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a request. `path` holds the route's parameters (Gemini's model). Raises RequestRejectedError."""

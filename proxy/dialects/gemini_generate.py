@@ -40,6 +40,7 @@ class GeminiDialect:
     """What the endpoints of the Gemini API have in common: errors, and no rate-limit headers of their own."""
 
     name = "gemini"
+    request_id_header: bytes | None = None
 
     __slots__ = ("_answers", "_requests")
 

@@ -29,6 +29,8 @@ _LIMIT_HEADERS: Final = (
 class OpenAiShape:
     """The client-facing half of every OpenAI-shaped dialect; usable alone for errors on routes without one."""
 
+    request_id_header: bytes | None = None
+
     def error(self, refusal: Refusal, *, request_id: str) -> tuple[str, bytes]:
         """Content type and body: OpenAI's error object, details included, with RFC 9457 members beside it."""
         return error_body(refusal, openai_error(refusal), request_id=request_id)

@@ -121,8 +121,8 @@ def refuse(live: LiveExchange, response: ClientResponse, refusal: Refusal, *, is
         *live.early_headers(),
         *retry_headers(refusal),
     ]
-    if live.dialect is not None and live.dialect.name.startswith("anthropic"):
-        headers.append((b"request-id", live.id.encode()))  # where Anthropic's SDKs look; relayed answers have the upstream's own
+    if live.dialect is not None and live.dialect.request_id_header is not None:
+        headers.append((live.dialect.request_id_header, live.id.encode()))  # relayed answers have the upstream's own
     if refusal.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="tallygate"'))
     if refusal.status == 405:
