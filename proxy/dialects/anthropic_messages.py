@@ -13,6 +13,7 @@ from proxy.dialects.dialect import NamedRate, RequestFacts, ResponseMeter
 from proxy.dialects.errors import error_body
 from proxy.dialects.limits import tightest
 from proxy.dialects.meters import Framing, UnreadMeter, framing
+from proxy.dialects.references import body_references
 from proxy.dialects.unbilled import UnbilledMeter
 from proxy.domain.admission import Decision
 from proxy.domain.errors import Refusal
@@ -102,7 +103,10 @@ class AnthropicCountTokens(AnthropicMessages):
     __slots__ = ()
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
-        return RequestFacts(model=required_model(read_body(body, self._requests)), prompt=PromptShape(), has_output=False)
+        read = read_body(body, self._requests)
+        return RequestFacts(
+            model=required_model(read.asked), prompt=PromptShape(), has_output=False, references=body_references(read)
+        )
 
     def rewrite_request(
         self,

@@ -7,6 +7,7 @@ import msgspec
 from proxy.dialects.body import read_body
 from proxy.dialects.dialect import RequestFacts
 from proxy.dialects.prompt_parts import PromptParts, json_text
+from proxy.dialects.references import body_references
 from proxy.domain.errors import RequestRejectedError
 from proxy.domain.prompt import ImageInput
 from proxy.domain.token_counts import TOKENS_MAX
@@ -36,7 +37,8 @@ class MessagesBody(msgspec.Struct, gc=False):
 
 def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]") -> RequestFacts:
     """Facts of a request for a message. Raises RequestRejectedError."""
-    asked = read_body(body, decoder)
+    read = read_body(body, decoder)
+    asked = read.asked
     reader = _Reader()
     reader.read(asked)
     return RequestFacts(
@@ -47,6 +49,7 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]") ->
         cache_write_5m=reader.cache_write_5m,
         cache_write_1h=reader.cache_write_1h,
         has_unknown_input=reader.parts.has_unknown_input,
+        references=body_references(read),
     )
 
 

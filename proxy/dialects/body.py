@@ -5,7 +5,8 @@ UTF-8) is refused, not guessed at.
 """
 
 import re
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -25,7 +26,26 @@ Shape = TypeVar("Shape")
 _PATH: Final = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
 
 
-def read_body(body: bytes, decoder: "msgspec.json.Decoder[Shape]") -> Shape:
+@dataclass(frozen=True, slots=True)
+class ReadBody(Generic[Shape]):
+    """A body that was found sound.
+
+    asked        the members that the decoder's type has
+    keys         the names of its own members, and `keys_anywhere` of all members at any depth: each as `"name":`, unescaped
+    """
+
+    raw: bytes
+    asked: Shape
+    keys: frozenset[bytes]
+    keys_anywhere: frozenset[bytes]
+
+    def decoded(self) -> dict[str, Any]:
+        """All of it. A second parse, for bodies that have what `asked` does not hold."""
+        whole: dict[str, Any] = msgspec.json.decode(self.raw)
+        return whole
+
+
+def read_body(body: bytes, decoder: "msgspec.json.Decoder[Shape]") -> ReadBody[Shape]:
     """Decode a JSON object of a request. Raises RequestRejectedError, naming the field where one is at fault.
 
     The decoder's type should be a Struct of the fields acted on, which are then checked strictly; the rest is checked for form.
@@ -45,8 +65,8 @@ def read_body(body: bytes, decoder: "msgspec.json.Decoder[Shape]") -> Shape:
         raise RequestRejectedError(f"The request body is not valid JSON: {error}.") from error
     except RecursionError as error:
         raise _too_deep() from error
-    _check_structure(body)
-    return shape
+    keys, keys_anywhere = _check_structure(body)
+    return ReadBody(body, shape, keys, keys_anywhere)
 
 
 def _rejected(error: msgspec.ValidationError) -> RequestRejectedError:
@@ -62,11 +82,16 @@ def _too_deep() -> RequestRejectedError:
     return RequestRejectedError(f"The request body is nested deeper than {DEPTH_MAX} levels.")
 
 
-def _check_structure(body: bytes) -> None:
-    """Refuse a key twice in one object, and nesting past DEPTH_MAX. `body` is known to be valid JSON."""
+def _check_structure(body: bytes) -> tuple[frozenset[bytes], frozenset[bytes]]:
+    """The keys of the outermost object, and of all. Refuses a key twice in one object, and nesting past DEPTH_MAX.
+
+    `body` is known to be valid JSON.
+    """
     colon, quote, begins = _COLON, _QUOTE, _BEGINS  # read once: this loop is most of what reading a request costs
     outer: list[set[bytes]] = []
     keys: set[bytes] = set()
+    closed: set[bytes] = keys
+    anywhere: set[bytes] = set()
     for token in _TOKEN.findall(body):
         last = token[-1]
         if last == colon:
@@ -81,7 +106,9 @@ def _check_structure(body: bytes) -> None:
                 raise _too_deep()
             keys = set()
         elif last != quote:
-            keys = outer.pop()
+            closed, keys = keys, outer.pop()
+            anywhere |= closed
+    return frozenset(closed), frozenset(anywhere)
 
 
 def _key(token: bytes) -> bytes:

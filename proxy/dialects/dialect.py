@@ -13,6 +13,7 @@ import msgspec
 from proxy.domain.admission import Decision
 from proxy.domain.errors import Refusal
 from proxy.domain.prompt import PromptShape
+from proxy.domain.stored_object import StoredReference
 from proxy.domain.token_counts import TokenCounts
 
 
@@ -28,6 +29,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     cache_write_5m/1h  the request can cause cache writes of that kind
     audio_input/output the request can be charged at audio rates
     has_unknown_input  input whose size the gateway cannot see (file ids, image URLs, previous_response_id, cachedContent)
+    references         stored objects that the body names, each once
     """
 
     model: str | None
@@ -43,6 +45,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     audio_input: bool = False
     audio_output: bool = False
     has_unknown_input: bool = False
+    references: tuple[StoredReference, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from proxy.dialects.gemini_request import add_content, path_model
 from proxy.dialects.lenient import items_of, member
 from proxy.dialects.meters import Framing, UnreadMeter, framing
 from proxy.dialects.prompt_parts import PromptParts
+from proxy.dialects.references import stored_references
 
 
 class GeminiEmbed(GeminiDialect):
@@ -24,7 +25,7 @@ class GeminiEmbed(GeminiDialect):
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
         parts = PromptParts()
-        asked = read_body(body, self._requests)
+        asked = read_body(body, self._requests).asked
         for each in (asked, *items_of(asked.get("requests"))):
             add_content(parts, member(each, "content"))
             parts.add_text(member(each, "title"))
@@ -35,6 +36,7 @@ class GeminiEmbed(GeminiDialect):
             has_output=False,
             audio_input=parts.audio_input,
             has_unknown_input=parts.has_unknown_input,
+            references=stored_references(asked),
         )
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:  # noqa: ARG002

@@ -11,6 +11,7 @@ from proxy.dialects.errors import JSON_CONTENT_TYPE, problem_members
 from proxy.dialects.gemini_meter import GeminiAnswer, GeminiArrayMeter, GeminiEventMeter, GeminiJsonMeter
 from proxy.dialects.gemini_request import Json, output_maximum_path, path_model, read_generate
 from proxy.dialects.meters import Framing, UnreadMeter, framing
+from proxy.dialects.references import stored_references
 from proxy.dialects.unbilled import UnbilledMeter
 from proxy.domain.admission import Decision
 from proxy.domain.errors import ErrorCode, Refusal
@@ -130,8 +131,8 @@ class GeminiCountTokens(GeminiDialect):
     __slots__ = ()
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
-        read_body(body, self._requests)
-        return RequestFacts(model=path_model(path), prompt=PromptShape(), has_output=False)
+        asked = read_body(body, self._requests).asked
+        return RequestFacts(model=path_model(path), prompt=PromptShape(), has_output=False, references=stored_references(asked))
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:  # noqa: ARG002
         return UnbilledMeter()

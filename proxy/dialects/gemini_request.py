@@ -9,6 +9,7 @@ import msgspec
 from proxy.dialects.body import read_body
 from proxy.dialects.dialect import RequestFacts
 from proxy.dialects.prompt_parts import PromptParts
+from proxy.dialects.references import stored_references
 from proxy.domain.errors import RequestRejectedError
 from proxy.domain.prompt import ImageInput
 from proxy.domain.token_counts import TOKENS_MAX
@@ -47,7 +48,7 @@ _NUMERAL: Final = re.compile(r"\d{1,18}", re.ASCII)
 
 def read_generate(body: bytes, decoder: BodyDecoder, *, path: Mapping[str, str], stream: bool) -> RequestFacts:
     """Facts of a request for content. Raises RequestRejectedError."""
-    asked = read_body(body, decoder)
+    asked = read_body(body, decoder).asked
     config = _object(_member(asked, "generationConfig"))
     modalities = _member(config, "responseModalities")
     parts = PromptParts()
@@ -68,6 +69,7 @@ def read_generate(body: bytes, decoder: BodyDecoder, *, path: Mapping[str, str],
         audio_input=parts.audio_input,
         audio_output=any(isinstance(each, str) and each.upper() == "AUDIO" for each in _items(modalities)),
         has_unknown_input=parts.has_unknown_input,
+        references=stored_references(asked),
     )
 
 

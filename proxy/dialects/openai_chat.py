@@ -11,6 +11,7 @@ from proxy.dialects.meters import Framing, UnreadMeter, framing
 from proxy.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from proxy.dialects.openai_prompt import ChatMessage, OpenAiPrompt, add_message
 from proxy.dialects.openai_shape import OpenAiShape
+from proxy.dialects.references import body_references
 from proxy.domain.errors import RequestRejectedError
 from proxy.domain.token_counts import TOKENS_MAX
 
@@ -58,7 +59,8 @@ class OpenAiChat(OpenAiShape):
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a chat request. Of two maxima the larger bounds it: OpenAI refuses both, other services obey either."""
         del path, query
-        request = read_body(body, self._requests)
+        read = read_body(body, self._requests)
+        request = read.asked
         model, model_family = self._model(request)
         if request.messages is None:
             raise RequestRejectedError("Missing required parameter: 'messages'.", param="messages")
@@ -83,6 +85,7 @@ class OpenAiChat(OpenAiShape):
             audio_input=draft.audio_input,
             audio_output="audio" in (request.modalities or ()),
             has_unknown_input=self.adds_unknown_input or draft.has_unknown_input or request.web_search_options is not None,
+            references=body_references(read),
         )
 
     def _model(self, request: ChatRequest) -> tuple[str | None, str | None]:

@@ -12,6 +12,7 @@ from proxy.dialects.openai_chat import Choices, OutputTokens, StreamOptions
 from proxy.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from proxy.dialects.openai_prompt import OpenAiPrompt
 from proxy.dialects.openai_shape import OpenAiShape
+from proxy.dialects.references import body_references
 from proxy.domain.errors import RequestRejectedError
 
 InputEntry = str | int | list[int]
@@ -44,7 +45,8 @@ class OpenAiCompletions(OpenAiShape):
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a completion request. Each prompt of a list is answered n times; best_of answers are generated and billed."""
         del path, query
-        request = read_body(body, self._requests)
+        read = read_body(body, self._requests)
+        request = read.asked
         if not request.model:
             raise RequestRejectedError("You must provide a model parameter.", param="model")
         draft = OpenAiPrompt()
@@ -58,6 +60,7 @@ class OpenAiCompletions(OpenAiShape):
             choices=max(request.n or 1, request.best_of or 1) * max(prompts, 1),
             asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
             cache_write_5m=True,
+            references=body_references(read),
         )
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:

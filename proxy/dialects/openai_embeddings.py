@@ -13,6 +13,7 @@ from proxy.dialects.openai_completions import TextInput, add_input
 from proxy.dialects.openai_prompt import OpenAiPrompt
 from proxy.dialects.openai_shape import OpenAiShape
 from proxy.dialects.openai_usage import embedding_counts
+from proxy.dialects.references import body_references
 from proxy.domain.errors import RequestRejectedError
 
 
@@ -42,14 +43,15 @@ class OpenAiEmbeddings(OpenAiShape):
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         del path, query
-        request = read_body(body, self._requests)
+        read = read_body(body, self._requests)
+        request = read.asked
         if not request.model:
             raise RequestRejectedError("You must provide a model parameter.", param="model")
         if request.input is None:
             raise RequestRejectedError("Missing required parameter: 'input'.", param="input")
         draft = OpenAiPrompt()
         add_input(draft, request.input)
-        return RequestFacts(model=request.model, prompt=draft.shape(), has_output=False)
+        return RequestFacts(model=request.model, prompt=draft.shape(), has_output=False, references=body_references(read))
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
         """`body`: embeddings neither stream nor generate."""

@@ -14,8 +14,10 @@ from proxy.dialects.openai_choices import DONE_BYTES_MAX
 from proxy.dialects.openai_prompt import OpenAiPrompt
 from proxy.dialects.openai_shape import OpenAiShape, openai_error
 from proxy.dialects.openai_usage import responses_counts
+from proxy.dialects.references import body_references, item_reference
 from proxy.dialects.sse import SseEvent
 from proxy.domain.errors import Refusal, RequestRejectedError
+from proxy.domain.stored_object import StoredReference
 
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})  # any other tool runs at the provider and reads what we cannot see
@@ -64,7 +66,8 @@ class OpenAiResponses(OpenAiShape):
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a Responses request. Stored context (an earlier response, a conversation, a prompt template) is unseen input."""
         del path, query
-        request = read_body(body, self._requests)
+        read = read_body(body, self._requests)
+        request = read.asked
         model, model_family = self._model(request)
         if request.background:
             raise RequestRejectedError("Background responses cannot be metered: leave out 'background'.", param="background")
@@ -93,6 +96,7 @@ class OpenAiResponses(OpenAiShape):
             or draft.has_unknown_input
             or reads_stored
             or self._has_provider_tools(request),
+            references=tuple(dict.fromkeys((*body_references(read), *_stored_items(request.input)))),
         )
 
     def _model(self, request: ResponsesRequest) -> tuple[str | None, str | None]:
@@ -135,6 +139,12 @@ class OpenAiResponses(OpenAiShape):
             "error": error,
         }
         return b"event: error\ndata: " + msgspec.json.encode(event) + b"\n\n"
+
+
+def _stored_items(given: object) -> list[StoredReference]:
+    """The items of an input that the provider looks up by their ids."""
+    found = [item_reference(item) for item in items_of(given) if isinstance(item, dict)]
+    return [reference for reference in found if reference is not None]
 
 
 def add_item(draft: OpenAiPrompt, item: object) -> None:

@@ -14,6 +14,7 @@ from proxy.dialects.gemini_embed import GeminiEmbed
 from proxy.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
 from proxy.domain.errors import RequestRejectedError
 from proxy.domain.prompt import ImageInput, PromptShape
+from proxy.domain.stored_object import StoredKind, StoredReference
 from proxy.domain.token_counts import TOKENS_MAX
 
 DIALECT = GeminiGenerate()
@@ -86,6 +87,7 @@ def test_snake_case_is_read_like_camel_case() -> None:
         audio_input=True,
         audio_output=True,
         has_unknown_input=True,
+        references=(StoredReference(StoredKind.CACHED_CONTENT, "cachedContents/1"),),
     )
 
 

@@ -1,0 +1,138 @@
+"""Which stored objects a request refers to.
+
+A reference is known by the name of its member, wherever it stands: parts, tools, tool resources, and members that are newer than
+this code. What the model reads as data (arguments, schemas, metadata) is passed over: ids in it name nothing at the provider.
+Sources: OpenAI's and Anthropic's API references (members `file_id`, `vector_store_ids`, `container`, `conversation`, `prompt` …),
+Google's "Files API", "Context caching" and "File search".
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from proxy.dialects.body import ReadBody
+from proxy.domain.stored_object import StoredKind, StoredReference
+
+_BY_NAME: Final[Mapping[str, StoredKind]] = {
+    "previous_response_id": StoredKind.RESPONSE,
+    "response_id": StoredKind.RESPONSE,
+    "completion_id": StoredKind.CHAT_COMPLETION,
+    "conversation": StoredKind.CONVERSATION,
+    "conversation_id": StoredKind.CONVERSATION,
+    "file_id": StoredKind.FILE,
+    "file_ids": StoredKind.FILE,
+    "input_file_id": StoredKind.FILE,
+    "input_file_ids": StoredKind.FILE,
+    "output_file_id": StoredKind.FILE,
+    "training_file": StoredKind.FILE,
+    "validation_file": StoredKind.FILE,
+    "vector_store_id": StoredKind.VECTOR_STORE,
+    "vector_store_ids": StoredKind.VECTOR_STORE,
+    "container": StoredKind.CONTAINER,
+    "container_id": StoredKind.CONTAINER,
+    "container_ids": StoredKind.CONTAINER,
+    "assistant_id": StoredKind.ASSISTANT,
+    "thread_id": StoredKind.THREAD,
+    "batch_id": StoredKind.BATCH,
+    "upload_id": StoredKind.UPLOAD,
+    "skill_id": StoredKind.SKILL,
+    "prompt": StoredKind.PROMPT,
+    "prompt_id": StoredKind.PROMPT,
+    "audio": StoredKind.AUDIO,
+    "voice": StoredKind.VOICE,
+    "cachedContent": StoredKind.CACHED_CONTENT,
+    "cached_content": StoredKind.CACHED_CONTENT,
+    "fileUri": StoredKind.FILE,
+    "file_uri": StoredKind.FILE,
+    "fileSearchStoreNames": StoredKind.FILE_SEARCH_STORE,
+    "file_search_store_names": StoredKind.FILE_SEARCH_STORE,
+    "previous_interaction_id": StoredKind.INTERACTION,
+}
+_URIS: Final = frozenset({"fileUri", "file_uri"})
+# Text, a voice's name or inline data where they are a string; a reference where they are an object with an id.
+_ONLY_BY_ID: Final = frozenset({"prompt", "audio", "voice"})
+_KEYS: Final = frozenset(f'"{name}":'.encode() for name in _BY_NAME)  # as a ReadBody has them
+
+# Data that a model or the client's own code reads: nothing in it is looked up at the provider.
+_DATA: Final = frozenset(
+    {"arguments", "args", "metadata", "labels", "response"}
+    | {"parameters", "parametersJsonSchema", "parameters_json_schema", "input_schema", "schema", "json_schema"}
+    | {"responseSchema", "response_schema", "responseJsonSchema", "response_json_schema"}
+)
+_CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})  # Anthropic's, whose `input` is such data
+
+# What the provider itself offers under such a name belongs to nobody.
+_PROVIDERS_OWN_SKILL: Final = "anthropic"
+_GEMINI_FILE: Final = re.compile(r"(?:^|/)(files/[A-Za-z0-9_-]+)/?(?:[?#:].*)?$", re.ASCII)
+_GEMINI_HOST: Final = "generativelanguage.googleapis.com"
+_VERSIONED: Final = re.compile(r"/v1[a-z0-9]*/files/", re.ASCII)
+
+
+def body_references(body: ReadBody[Any]) -> tuple[StoredReference, ...]:
+    """As `stored_references`; most bodies have none, which their keys tell."""
+    return () if _KEYS.isdisjoint(body.keys_anywhere) else stored_references(body.decoded())
+
+
+def stored_references(body: object) -> tuple[StoredReference, ...]:
+    """The references of a decoded body, each once, in the order of their places."""
+    found: dict[StoredReference, None] = {}
+    _walk(body, found)
+    return tuple(found)
+
+
+def item_reference(item: Mapping[str, Any]) -> StoredReference | None:
+    """The stored item that an item of a Responses input stands for; None where the item itself says everything.
+
+    Messages and calls of functions stand for themselves, and so does reasoning that comes encrypted.
+    """
+    found, kind = item.get("id"), item.get("type")
+    if not isinstance(found, str) or not found:
+        return None
+    if kind in _WHOLE_ITEMS or (kind is None and "role" in item) or (kind == "reasoning" and item.get("encrypted_content")):
+        return None
+    return StoredReference(StoredKind.ITEM, found)
+
+
+_WHOLE_ITEMS: Final = frozenset({"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"})
+
+
+def _walk(value: object, found: dict[StoredReference, None]) -> None:
+    if isinstance(value, list):
+        for each in value:
+            _walk(each, found)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            kind = _BY_NAME.get(name)
+            if kind is not None:
+                _add(kind, name, inner, value, found)
+            if isinstance(inner, (dict, list)) and name not in _DATA and not (name == "input" and value.get("type") in _CALLS):
+                _walk(inner, found)
+
+
+def _add(kind: StoredKind, name: str, value: object, holder: dict[str, Any], found: dict[StoredReference, None]) -> None:
+    """An id, a list of ids, or an object with an id."""
+    if isinstance(value, dict):
+        value = value.get("id")
+    elif name in _ONLY_BY_ID:
+        return
+    for each in value if isinstance(value, list) else [value]:
+        if not isinstance(each, str) or not each:
+            continue
+        if kind is StoredKind.SKILL and holder.get("type") == _PROVIDERS_OWN_SKILL:
+            continue
+        stored = _google_file(each) if name in _URIS else each
+        if stored:
+            found[StoredReference(kind, stored)] = None
+
+
+def _google_file(uri: str) -> str:
+    """The name of a file at the Gemini API; empty for a URI of anything else, such as a public page or a video.
+
+    A URI at Google's host that names no file as expected stands whole: nobody has such a file.
+    """
+    lower = uri.lower()
+    is_own = "://" not in uri or _GEMINI_HOST in lower or _VERSIONED.search(lower) is not None
+    if not is_own:
+        return ""
+    named = _GEMINI_FILE.search(uri)
+    return named[1] if named is not None else uri

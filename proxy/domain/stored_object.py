@@ -1,0 +1,38 @@
+"""Objects that providers keep, and that requests refer to by their ids."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class StoredKind(StrEnum):
+    """What a reference names, one word each, whatever the provider calls it."""
+
+    ASSISTANT = "assistant"
+    AUDIO = "audio"
+    BATCH = "batch"
+    CACHED_CONTENT = "cached_content"
+    CHAT_COMPLETION = "chat_completion"
+    CONTAINER = "container"
+    CONVERSATION = "conversation"
+    FILE = "file"
+    FILE_SEARCH_STORE = "file_search_store"
+    INTERACTION = "interaction"
+    ITEM = "item"
+    PROMPT = "prompt"
+    RESPONSE = "response"
+    SKILL = "skill"
+    THREAD = "thread"
+    UPLOAD = "upload"
+    VECTOR_STORE = "vector_store"
+    VOICE = "voice"
+
+
+class StoredReference(msgspec.Struct, frozen=True):
+    """One object that a request names.
+
+    id   as the provider's answers spell it; Google's are resource names ("files/abc", "cachedContents/abc")
+    """
+
+    kind: StoredKind
+    id: str

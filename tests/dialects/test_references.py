@@ -1,0 +1,141 @@
+"""Which stored objects a request names, wherever the provider would read them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from proxy.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
+from proxy.dialects.dialect import Dialect
+from proxy.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate
+from proxy.dialects.openai_chat import OpenAiChat
+from proxy.dialects.openai_responses import OpenAiResponses
+
+CHAT, RESPONSES, MESSAGES, GEMINI = OpenAiChat(), OpenAiResponses(), AnthropicMessages(), GeminiGenerate()
+COUNTS = (AnthropicCountTokens(), GeminiCountTokens())
+USER = [{"role": "user", "content": "Hi"}]
+
+
+def references(dialect: Dialect, **body: Any) -> list[tuple[str, str]]:
+    whole = {"model": "m"} | ({} if dialect in (RESPONSES, GEMINI) else {"messages": USER}) | body
+    facts = dialect.read_request(json.dumps(whole).encode(), path={"model": "m"}, query={})
+    return [(reference.kind.value, reference.id) for reference in facts.references]
+
+
+def said(*parts: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": list(parts)}]
+
+
+def contents(*parts: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "parts": list(parts)}]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"previous_response_id": "resp_1"}, [("response", "resp_1")]),
+        ({"conversation": "conv_1"}, [("conversation", "conv_1")]),
+        ({"conversation": {"id": "conv_1"}}, [("conversation", "conv_1")]),
+        ({"prompt": {"id": "pmpt_1", "variables": {"x": {"type": "input_file", "file_id": "file-1"}}}},
+         [("prompt", "pmpt_1"), ("file", "file-1")]),
+        ({"input": said({"type": "input_file", "file_id": "file-1"})}, [("file", "file-1")]),
+        ({"input": said({"type": "input_image", "file_id": "file-1"})}, [("file", "file-1")]),
+        ({"input": [{"type": "function_call_output", "call_id": "c", "output": [{"type": "input_file", "file_id": "file-1"}]}]},
+         [("file", "file-1")]),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, [("item", "msg_1")]),
+        ({"input": [{"id": "msg_1"}]}, [("item", "msg_1")]),
+        ({"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]}, [("item", "rs_1")]),
+        ({"input": [{"type": "reasoning", "id": "rs_1", "encrypted_content": "abc", "summary": []}]}, []),
+        ({"input": [{"type": "image_generation_call", "id": "ig_1"}]}, [("item", "ig_1")]),
+        ({"input": [{"type": "message", "role": "assistant", "id": "msg_1", "content": []}]}, []),
+        ({"input": [{"type": "code_interpreter_call", "id": "ci_1", "container_id": "cntr_1"}]},
+         [("container", "cntr_1"), ("item", "ci_1")]),
+        ({"tools": [{"type": "file_search", "vector_store_ids": ["vs_1", "vs_2"]}]},
+         [("vector_store", "vs_1"), ("vector_store", "vs_2")]),
+        ({"tools": [{"type": "code_interpreter", "container": "cntr_1"}]}, [("container", "cntr_1")]),
+        ({"tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-1"]}}]}, [("file", "file-1")]),
+        ({"tools": [{"type": "image_generation", "input_image_mask": {"file_id": "file-1"}}]}, [("file", "file-1")]),
+        ({"newer": {"deep": [{"file_ids": ["file-1"]}]}}, [("file", "file-1")]),
+    ],
+)  # fmt: skip
+def test_a_response_names_what_it_continues_and_reads(body: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert references(RESPONSES, **body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"messages": said({"type": "file", "file": {"file_id": "file-1"}})}, [("file", "file-1")]),
+        ({"messages": said({"type": "file", "file": {"file_id": "file-1"}}, {"type": "file", "file": {"file_id": "file-1"}})},
+         [("file", "file-1")]),
+        ({"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}, [("audio", "audio_1")]),
+        ({"audio": {"voice": {"id": "voice_1"}, "format": "wav"}}, [("voice", "voice_1")]),
+        ({"audio": {"voice": "alloy", "format": "wav"}}, []),
+        ({"extra_body": {"google": {"cached_content": "cachedContents/1"}}}, [("cached_content", "cachedContents/1")]),
+        ({"tool_resources": {"file_search": {"vector_store_ids": ["vs_1"]}}}, [("vector_store", "vs_1")]),
+        ({"messages": [{"role": "user", "content": "Hi", "attachments": [{"file_id": "file-1"}]}]}, [("file", "file-1")]),
+    ],
+)  # fmt: skip
+def test_a_chat_names_files_and_earlier_audio(body: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert references(CHAT, **body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"messages": said({"type": "image", "source": {"type": "file", "file_id": "file_1"}})}, [("file", "file_1")]),
+        ({"messages": said({"type": "document", "source": {"type": "file", "file_id": "file_1"}})}, [("file", "file_1")]),
+        ({"messages": said({"type": "container_upload", "file_id": "file_1"})}, [("file", "file_1")]),
+        ({"container": "container_1"}, [("container", "container_1")]),
+        ({"container": {"id": "container_1", "skills": [{"type": "custom", "skill_id": "skill_1"}]}},
+         [("container", "container_1"), ("skill", "skill_1")]),
+        ({"container": {"skills": [{"type": "anthropic", "skill_id": "pptx"}]}}, []),
+        ({"system": [{"type": "document", "source": {"type": "file", "file_id": "file_1"}}]}, [("file", "file_1")]),
+    ],
+)  # fmt: skip
+def test_a_message_names_files_containers_and_skills(body: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert references(MESSAGES, max_tokens=1, **body) == expected
+    assert references(COUNTS[0], **body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"cachedContent": "cachedContents/1"}, [("cached_content", "cachedContents/1")]),
+        ({"cached_content": "cachedContents/1"}, [("cached_content", "cachedContents/1")]),
+        ({"contents": contents({"fileData": {"fileUri": "https://generativelanguage.googleapis.com/v1beta/files/a-1"}})},
+         [("file", "files/a-1")]),
+        ({"contents": contents({"file_data": {"file_uri": "files/a-1"}})}, [("file", "files/a-1")]),
+        ({"contents": contents({"fileData": {"fileUri": "http://127.0.0.1:9/v1beta/files/a-1?alt=media"}})},
+         [("file", "files/a-1")]),
+        ({"contents": contents({"fileData": {"fileUri": "https://generativelanguage.googleapis.com/v1beta/x%2Fa-1"}})},
+         [("file", "https://generativelanguage.googleapis.com/v1beta/x%2Fa-1")]),
+        ({"contents": contents({"fileData": {"fileUri": "https://www.youtube.com/watch?v=1"}})}, []),
+        ({"contents": contents({"fileData": {"fileUri": "https://example.org/files/a.pdf"}})}, []),
+        ({"tools": [{"fileSearch": {"fileSearchStoreNames": ["fileSearchStores/1"]}}]},
+         [("file_search_store", "fileSearchStores/1")]),
+    ],
+)  # fmt: skip
+def test_gemini_names_its_files_caches_and_stores(body: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert references(GEMINI, **body) == expected
+    assert references(COUNTS[1], **body) == expected
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body"),
+    [
+        (CHAT, {"metadata": {"file_id": "mine"}}),
+        (CHAT, {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"default": {"file_id": "mine"}}}}]}),
+        (MESSAGES, {"messages": said({"type": "tool_use", "id": "t", "name": "f", "input": {"file_id": "mine"}})}),
+        (MESSAGES, {"tools": [{"name": "f", "input_schema": {"default": {"file_id": "mine"}}}]}),
+        (GEMINI, {"contents": contents({"functionCall": {"name": "f", "args": {"file_id": "mine"}}})}),
+        (GEMINI, {"contents": contents({"functionResponse": {"name": "f", "response": {"file_id": "mine"}}})}),
+    ],
+)
+def test_data_of_the_clients_own_names_nothing(dialect: Dialect, body: dict[str, Any]) -> None:
+    assert references(dialect, **body) == []
+
+
+def test_an_escaped_name_is_the_same_name() -> None:
+    body = rb'{"model":"m","input":"Hi","previous_response\u005fid":"resp_1"}'
+    assert [each.id for each in RESPONSES.read_request(body, path={}, query={}).references] == ["resp_1"]
