@@ -13,14 +13,18 @@ import msgspec
 from proxy.domain.errors import RequestRejectedError
 
 DEPTH_MAX: Final = 64  # nested objects and arrays
-MARKS_MAX: Final = 1_000_000  # quotes and opening brackets, which bounds the time of a check to about a quarter second
+# Members, elements, objects and arrays. A block of a conversation has three to ten of them, so that an agent's session of 20,000
+# blocks fits. As many are read in some tenths of a second, of which no step keeps other threads waiting for long.
+ENTRIES_MAX: Final = 200_000
+# Where token ids may be given. OpenAI, "Create embeddings": at most 2,048 inputs, and 300,000 tokens in all of them.
+TOKEN_IDS_ENTRIES_MAX: Final = 310_000
 
 _OBJECT, _OBJECT_END, _ARRAY, _ARRAY_END, _QUOTE, _COLON = b'{}[]":'
 _BEGINS: Final = frozenset({_OBJECT, _ARRAY})
-# Of valid JSON: every key with its colon, every other string, every bracket.
-_TOKEN: Final = re.compile(rb'[{}\[\]]|"[^"\\]*+(?:\\.[^"\\]*+)*+"(?::|[ \t\r\n]++:)?')
+# Of valid JSON, bared: every key with its colon, every other string, every bracket. What lies between is passed over in one go.
+_TOKEN: Final = re.compile(rb'[^"{}\[\]]*+([{}\[\]]|"[^"]*+"(?::|[ \t\r\n]++:)?)')
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
-_SCALAR: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[^,\]}\s]++')
+_SCALAR: Final = re.compile(rb'"[^"]*+"|[^,\]}\s]++')
 Shape = TypeVar("Shape")
 
 _PATH: Final = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
@@ -45,18 +49,20 @@ class ReadBody(Generic[Shape]):
         return whole
 
 
-def read_body(body: bytes, decoder: "msgspec.json.Decoder[Shape]") -> ReadBody[Shape]:
+def read_body(body: bytes, decoder: "msgspec.json.Decoder[Shape]", *, entries_max: int = ENTRIES_MAX) -> ReadBody[Shape]:
     """Decode a JSON object of a request. Raises RequestRejectedError, naming the field where one is at fault.
 
     The decoder's type should be a Struct of the fields acted on, which are then checked strictly; the rest is checked for form.
+    Structure is bounded before anything is decoded: a body of many megabytes that is made of commas is refused in hundredths of a
+    second.
     """
     if not body.isascii():
         try:
             body.decode()
         except UnicodeDecodeError as error:
             raise RequestRejectedError(f"The request body is not valid UTF-8 (byte {error.start}).") from error
-    if body.count(b'"') + body.count(b"{") + body.count(b"[") > MARKS_MAX:
-        raise RequestRejectedError(f"The request body has more than {MARKS_MAX} quotes and brackets.")
+    bare = _bared(body)
+    _check_entries(bare, entries_max)
     try:
         shape = decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -65,8 +71,34 @@ def read_body(body: bytes, decoder: "msgspec.json.Decoder[Shape]") -> ReadBody[S
         raise RequestRejectedError(f"The request body is not valid JSON: {error}.") from error
     except RecursionError as error:
         raise _too_deep() from error
-    keys, keys_anywhere = _check_structure(body)
+    keys, keys_anywhere = _check_structure(bare)
     return ReadBody(body, shape, keys, keys_anywhere)
+
+
+def _bared(body: bytes) -> bytes:
+    r"""JSON in which every quote begins or ends a string, each byte where it was.
+
+    Escaped backslashes and quotes become `\B` and `\Q`, which JSON does not have, so `_unbared` finds them again.
+    """
+    return body.replace(rb"\\", rb"\B").replace(rb"\"", rb"\Q") if b"\\" in body else body
+
+
+def _unbared(bare: bytes) -> bytes:
+    return bare.replace(rb"\Q", rb"\"").replace(rb"\B", rb"\\")
+
+
+def _check_entries(bare: bytes, most: int) -> None:
+    """Refuse more entries than that, by counting what stands outside of strings. Each takes at least a byte."""
+    if len(bare) <= most:
+        return
+    entries = bare.count(b'"') // 4  # a member has at most two strings, of two quotes each
+    if entries <= most:
+        outside = b"".join(bare.split(b'"')[::2])
+        entries = outside.count(b",") + outside.count(b"{") + outside.count(b"[")
+    if entries > most:
+        raise RequestRejectedError(
+            f"The request body has more than {most} members and elements. Send fewer messages, parts or inputs in one request."
+        )
 
 
 def _rejected(error: msgspec.ValidationError) -> RequestRejectedError:
@@ -82,17 +114,17 @@ def _too_deep() -> RequestRejectedError:
     return RequestRejectedError(f"The request body is nested deeper than {DEPTH_MAX} levels.")
 
 
-def _check_structure(body: bytes) -> tuple[frozenset[bytes], frozenset[bytes]]:
+def _check_structure(bare: bytes) -> tuple[frozenset[bytes], frozenset[bytes]]:
     """The keys of the outermost object, and of all. Refuses a key twice in one object, and nesting past DEPTH_MAX.
 
-    `body` is known to be valid JSON.
+    `bare` is known to be valid JSON, bared.
     """
     colon, quote, begins = _COLON, _QUOTE, _BEGINS  # read once: this loop is most of what reading a request costs
     outer: list[set[bytes]] = []
     keys: set[bytes] = set()
     closed: set[bytes] = keys
     anywhere: set[bytes] = set()
-    for token in _TOKEN.findall(body):
+    for token in _TOKEN.findall(bare.rstrip()):  # else blanks at the end would be tried from each of them
         last = token[-1]
         if last == colon:
             key = token if token[-2] == quote and b"\\" not in token else _key(token) + b":"
@@ -116,7 +148,7 @@ def _key(token: bytes) -> bytes:
     key = token[:-1] if token[-2] == _QUOTE else token[:-1].rstrip()
     if b"\\" in key:
         try:
-            return msgspec.json.encode(msgspec.json.decode(key))
+            return msgspec.json.encode(msgspec.json.decode(_unbared(key)))
         except msgspec.DecodeError:
             return key
     return key
@@ -128,23 +160,24 @@ def with_member(body: bytes, path: tuple[str, ...], value: bytes) -> bytes:
     body is a valid JSON object without duplicate keys (see read_body). Objects missing on the way are made, also in place of a
     null. A new member goes first in its object, so that the rest keeps its order.
     """
+    bare = _bared(body)
     start = _value_start(body, 0)
     for depth, key in enumerate(path):
         if body[start] != _OBJECT:  # null, where an object is wanted
-            return body[:start] + _nested(path[depth:], value) + body[_value_end(body, start) :]
-        found = _find_member(body, start, key)
+            return body[:start] + _nested(path[depth:], value) + body[_value_end(bare, start) :]
+        found = _find_member(bare, start, key)
         if found < 0:
             is_empty = body[_value_start(body, start + 1)] == _OBJECT_END
             member = _nested(path[depth:], value)[1:-1]
             return body[: start + 1] + member + (b"" if is_empty else b",") + body[start + 1 :]
         start = found
-    return body[:start] + value + body[_value_end(body, start) :]
+    return body[:start] + value + body[_value_end(bare, start) :]
 
 
 def member_start(body: bytes, key: str) -> int:
     """Where the value of the top-level member `key` begins in the JSON object `body`; -1 if it has none."""
     start = _value_start(body, 0)
-    return _find_member(body, start, key) if body[start : start + 1] == b"{" else -1
+    return _find_member(_bared(body), start, key) if body[start : start + 1] == b"{" else -1
 
 
 def _nested(path: tuple[str, ...], value: bytes) -> bytes:
@@ -158,36 +191,36 @@ def _value_start(body: bytes, position: int) -> int:
     return position if match is None else match.end()
 
 
-def _value_end(body: bytes, start: int) -> int:
-    if body[start] not in (_OBJECT, _ARRAY):
-        scalar = _SCALAR.match(body, start)
+def _value_end(bare: bytes, start: int) -> int:
+    if bare[start] not in (_OBJECT, _ARRAY):
+        scalar = _SCALAR.match(bare, start)
         return start if scalar is None else scalar.end()
     depth = 0
-    for token in _TOKEN.finditer(body, start):
-        last = body[token.end() - 1]
+    for token in _TOKEN.finditer(bare, start):
+        last = bare[token.end() - 1]
         if last in (_OBJECT, _ARRAY):
             depth += 1
         elif last in (_OBJECT_END, _ARRAY_END):
             depth -= 1
             if depth == 0:
                 return token.end()
-    return len(body)
+    return len(bare)
 
 
-def _find_member(body: bytes, start: int, key: str) -> int:
+def _find_member(bare: bytes, start: int, key: str) -> int:
     """Where the value of `key` begins in the object that begins at `start`; -1 if it has no such member."""
     wanted = msgspec.json.encode(key)
-    if wanted not in body and b"\\u" not in body:  # the usual case, without a walk
+    if _bared(wanted) not in bare and b"\\u" not in bare:  # the usual case, without a walk
         return -1
     depth = 0
-    for token in _TOKEN.finditer(body, start):
-        last = body[token.end() - 1]
+    for token in _TOKEN.finditer(bare, start):
+        last = bare[token.end() - 1]
         if last in (_OBJECT, _ARRAY):
             depth += 1
         elif last in (_OBJECT_END, _ARRAY_END):
             depth -= 1
             if depth == 0:
                 return -1
-        elif depth == 1 and last == _COLON and _key(token[0]) == wanted:
-            return _value_start(body, token.end())
+        elif depth == 1 and last == _COLON and _key(token[1]) == wanted:
+            return _value_start(bare, token.end())
     return -1

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.dialects.body import read_body, with_member
+from proxy.dialects.body import TOKEN_IDS_ENTRIES_MAX, read_body, with_member
 from proxy.dialects.dialect import RequestFacts, ResponseMeter
 from proxy.dialects.meters import Framing, UnreadMeter, framing
 from proxy.dialects.openai_chat import Choices, OutputTokens, StreamOptions
@@ -45,7 +45,7 @@ class OpenAiCompletions(OpenAiShape):
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a completion request. Each prompt of a list is answered n times; best_of answers are generated and billed."""
         del path, query
-        read = read_body(body, self._requests)
+        read = read_body(body, self._requests, entries_max=TOKEN_IDS_ENTRIES_MAX)
         request = read.asked
         if not request.model:
             raise RequestRejectedError("You must provide a model parameter.", param="model")

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.dialects.body import read_body
+from proxy.dialects.body import TOKEN_IDS_ENTRIES_MAX, read_body
 from proxy.dialects.dialect import RequestFacts, ResponseMeter
 from proxy.dialects.lenient import lenient_decode, name_or_none
 from proxy.dialects.meters import Framing, JsonMeter, UnreadMeter, framing
@@ -43,7 +43,7 @@ class OpenAiEmbeddings(OpenAiShape):
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         del path, query
-        read = read_body(body, self._requests)
+        read = read_body(body, self._requests, entries_max=TOKEN_IDS_ENTRIES_MAX)
         request = read.asked
         if not request.model:
             raise RequestRejectedError("You must provide a model parameter.", param="model")

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dialects.body import DEPTH_MAX, MARKS_MAX, member_start, read_body, with_member
+from proxy.dialects.body import DEPTH_MAX, ENTRIES_MAX, TOKEN_IDS_ENTRIES_MAX, member_start, read_body, with_member
+from proxy.dialects.registry import dialects
 from proxy.domain.errors import RequestRejectedError
 
 
@@ -26,6 +27,7 @@ class Request(msgspec.Struct):
 
 
 DECODER = msgspec.json.Decoder(Request)
+DECODER_OF_ANY = msgspec.json.Decoder(dict[str, Any])
 
 
 def rejection(body: bytes) -> RequestRejectedError:
@@ -117,8 +119,71 @@ def test_nesting_is_allowed_to_its_maximum() -> None:
     read_body(b'{"a":"' + b"[" * 1000 + b'"}', DECODER)
 
 
-def test_a_body_of_nothing_but_structure_is_refused_before_it_costs_time() -> None:
-    assert "quotes and brackets" in rejection(b'{"a":[' + b"[]," * MARKS_MAX + b"[]]}").message
+STRUCTURE = {
+    "numbers": b'{"messages":[{"content":[' + b"1," * 4_900_000 + b"1]}]}",
+    "escaped keys": b'{"x":{' + b",".join([b'"\\u0061%06d":1' % n for n in range(490_000)]) + b"}}",
+    "keys": b'{"x":{' + b",".join([b'"%06d":1' % n for n in range(490_000)]) + b"}}",
+    "empty arrays": b'{"x":[' + b"[]," * 490_000 + b"[]]}",
+    "nested arrays": b'{"x":' + b"[" * 4_900_000,
+    "messages": b'{"messages":[' + b'{"content":"a"},' * 490_000 + b"{}]}",
+    "quotes": b'"' * 9_800_000,
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURE)
+def test_a_body_of_nothing_but_structure_is_refused_before_it_is_decoded(name: str) -> None:
+    class Untouched:
+        def decode(self, body: bytes) -> None:
+            raise AssertionError(f"{len(body)} bytes are decoded")
+
+    with pytest.raises(RequestRejectedError, match=f"more than {ENTRIES_MAX} members and elements"):
+        read_body(STRUCTURE[name], Untouched())  # type: ignore[arg-type]
+
+
+def test_entries_are_allowed_to_their_maximum() -> None:
+    body = b'{"x":[' + b"1," * (ENTRIES_MAX - 2) + b"1]}"  # beside them, the object and the array
+    read_body(body, DECODER)
+    assert "members and elements" in rejection(body.replace(b"[1,", b"[1,1,")).message
+
+
+TEXTS = {
+    "commas and brackets": b",:[]{}",
+    "escaped quotes": rb"\"",
+    "escaped backslashes": rb"\\\\",
+    "line feeds": rb"\n",
+    "escaped letters": rb"\u0041",
+    "pictures": "\U0001f600".encode(),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_what_stands_in_strings_is_no_structure(name: str) -> None:
+    text = TEXTS[name] * (4_000_000 // len(TEXTS[name]))
+    read = read_body(b'{"model":"' + text + b'"}', DECODER)
+    assert read.asked.model == json.loads(b'"' + text + b'"')
+
+
+def test_as_many_token_ids_as_openai_takes_are_read() -> None:
+    ids = b"[" + b"12345," * 145 + b"1]"
+    body = b'{"model":"text-embedding-3-small","input":[' + b",".join([ids] * 2_048) + b"]}"
+    facts = dialects()["openai_embeddings"].read_request(body, path={}, query={})
+    assert facts.prompt.tokens == 2_048 * 146 > 299_000
+    assert TOKEN_IDS_ENTRIES_MAX > 300_000 + 2_048 + 4
+
+
+ESCAPED = st.text(st.sampled_from('a"\\BQ\nu,:{}[]'), max_size=6)
+
+
+@given(document=st.dictionaries(ESCAPED, ESCAPED | st.lists(ESCAPED, max_size=3), max_size=5), again=ESCAPED)
+def test_a_key_twice_is_found_whatever_is_escaped(document: dict[str, Any], again: str) -> None:
+    body = json.dumps(document).encode()
+    assert read_body(body, DECODER_OF_ANY).asked == document
+    twice = body[:-1] + (b"," if document else b"") + json.dumps(again).encode() + b":1}"
+    if again in document:
+        with pytest.raises(RequestRejectedError, match="Duplicate key"):
+            read_body(twice, DECODER_OF_ANY)
+    else:
+        read_body(twice, DECODER_OF_ANY)
 
 
 JSON_VALUES = st.recursive(
