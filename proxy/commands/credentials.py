@@ -118,6 +118,20 @@ def revoke_credential(org: str, client_id: str, *, as_json: bool, **options: Any
     _show_made(run(work, options), as_json=as_json)
 
 
+@credentials.command("release")
+@click.argument("client_id")
+@directory_options
+def release_client_id(client_id: str, *, as_json: bool, **options: Any) -> None:
+    """Give a Client ID free again that was revoked or disabled when its organization was deleted."""
+
+    async def work(book: "DirectoryBook") -> dict[str, Any]:
+        await book.credentials.release(actor(), client_id)
+        return {"id": client_id}
+
+    found = run(work, options)
+    show(found, as_json=as_json, plain=lambda console: console.print(f"released {escape(found['id'])}"))
+
+
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """The fields among the options, taken out of them."""
     found = {}

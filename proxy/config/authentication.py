@@ -24,10 +24,23 @@ def read_jwt_issuers(document: Section) -> tuple[JwtIssuer, ...]:
         issuer = _read_issuer(item)
         if any(issuer.issuer == other.issuer for other in found):
             item.place_of("issuer").problem(f"{show(issuer.issuer)} is already described above")
+        else:
+            _report_shared_client_ids(item, issuer, found)
         item.close()
         found.append(issuer)
     document.close()
     return tuple(found)
+
+
+def _report_shared_client_ids(item: Section, issuer: JwtIssuer, others: list[JwtIssuer]) -> None:
+    """Issuers name their clients without regard to each other, so a client of one could pass for another's of the same name."""
+    for other in others:
+        if issuer.meets(other) and not (issuer.shares_client_ids and other.shares_client_ids):
+            item.place_of("issuer").problem(
+                f"may speak for the same organizations as {show(other.issuer)}, so a client of the one could pass for the other's: "
+                "bind each by `organizations`, or say `shares_client_ids: true` for both if one authority gives their Client IDs"
+            )
+            return
 
 
 def _read_issuer(item: Section) -> JwtIssuer:
@@ -37,6 +50,11 @@ def _read_issuer(item: Section) -> JwtIssuer:
     url, key_set = _read_keys(item, algorithms)
     org_claim = item.parsed("org_claim", _claim_name) or ""
     unknown_clients, unknown_clients_org = _read_unknown_clients(item, org_claim)
+    organizations = frozenset(_read_words(item, "organizations"))
+    if unknown_clients is UnknownClients.ORGANIZATION and organizations - {unknown_clients_org}:
+        item.place_of("organizations").problem(
+            f"can name {show(unknown_clients_org)} alone, which unknown_clients binds this issuer to; or use claimed_organization"
+        )
     return JwtIssuer(
         issuer=item.text("issuer", chars_max=1024),
         jwks_url=url,
@@ -49,9 +67,10 @@ def _read_issuer(item: Section) -> JwtIssuer:
         scopes=_read_words(item, "scopes"),
         client_claim=item.parsed("client_claim", _claim_name) or plain.client_claim,
         org_claim=org_claim,
-        organizations=frozenset(_read_words(item, "organizations")),
+        organizations=organizations,
         unknown_clients=unknown_clients,
         unknown_clients_org=unknown_clients_org,
+        shares_client_ids=item.boolean("shares_client_ids", default=False),
     )
 
 

@@ -41,6 +41,7 @@ class Directory:
         self._by_id: dict[str, Identity] = {}
         self._by_digest: dict[bytes, Identity] = {}
         self._issued: dict[str, list[bytes]] = {}  # digests of whole issued keys that were seen, by Client ID
+        self.retired: Collection[str] = frozenset()  # Client IDs that no organization has and none gets: they were revoked
         for organization in organizations:
             self.put(organization)
 

@@ -23,6 +23,7 @@ class JwtIssuer:
     required_claims  claims that must have these very values; scopes: words that `scope` must hold
     org_claim        claim that must name the organization of the credential; "": not looked at
     organizations    ids that this issuer may speak for; empty: all
+    shares_client_ids  one authority gives its Client IDs and those of the others that may speak for the same organizations
     """
 
     issuer: str
@@ -39,3 +40,15 @@ class JwtIssuer:
     organizations: frozenset[str] = frozenset()
     unknown_clients: UnknownClients = UnknownClients.REFUSE
     unknown_clients_org: str = ""
+    shares_client_ids: bool = False
+
+    @property
+    def bound_to(self) -> frozenset[str]:
+        """The only organizations that its tokens admit to; empty: no such bound."""
+        if self.unknown_clients is UnknownClients.ORGANIZATION:
+            return frozenset({self.unknown_clients_org})
+        return self.organizations
+
+    def meets(self, other: "JwtIssuer") -> bool:
+        """Whether there may be an organization that both speak for."""
+        return not (self.bound_to and other.bound_to and self.bound_to.isdisjoint(other.bound_to))

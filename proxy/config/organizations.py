@@ -16,6 +16,7 @@ from proxy.domain.organization import Credential, Organization, Plan
 from proxy.domain.rate_limit import LimitScope, RateLimit
 from proxy.domain.spend_limit import SpendLimit
 
+RESERVED_ID: Final = "other"  # what has no label of its own is counted under it
 ORGANIZATIONS_MAX: Final = 1_000_000
 CREDENTIALS_MAX: Final = 10_000  # of one organization
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -45,6 +46,8 @@ def read_organizations(
         organization = _read_organization(item, plans, capabilities, seen)
         item.close()
         if organization is not None:
+            if organization.id == RESERVED_ID:
+                item.place_of("id").problem(f"{RESERVED_ID!r} is no id: what has no label of its own is counted under it")
             found.append(organization)
     document.close()
     return tuple(found)

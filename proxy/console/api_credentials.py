@@ -94,7 +94,9 @@ class _Credentials:
 
     async def create(self, call: ApiCall) -> object:
         org = the_org(call)
-        return self._shown(await self._book.credentials.create(call.access.actor, org, await read_object(call.request)))
+        is_self_made = call.access.orgs is not None
+        document = await read_object(call.request)
+        return self._shown(await self._book.credentials.create(call.access.actor, org, document, is_self_made=is_self_made))
 
     async def get(self, call: ApiCall) -> object:
         org = the_org(call)

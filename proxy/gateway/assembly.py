@@ -179,6 +179,7 @@ class Gateway(GatewayServer):
             else:
                 come.append(now)
                 view.directory.put(now)
+        view.directory.retired = stored.retired
         view.directory_changed()
         self._parts.on_directory(gone, come)
 
@@ -215,6 +216,7 @@ def view_of(config: GatewayConfig, parts: Parts, old: View | None = None) -> Vie
         directory = old.directory  # it has followed what changed beside the file
     else:
         directory = Directory(with_stored(config, parts.stored.organizations).organizations)
+        directory.retired = parts.stored.retired
     return View(
         config=config,
         routes=RouteTable(config.routes, {name: client.pool.address.path_prefix for name, client in upstreams.items()}),

@@ -26,7 +26,7 @@ class JwtRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedClient:
-    """What a verified token says. org: the value of the issuer's `org_claim`, "" if there is none.
+    """What a verified token says. org: the value of the issuer's `org_claim`; "" where the issuer has none configured.
 
     expires_at_ms   from then on the token is refused, leeway included
     """
@@ -124,13 +124,15 @@ class IssuerVerifier:
         granted = claims.get("scope", "")
         if not isinstance(granted, str) or not set(config.scopes) <= set(granted.split()):
             raise JwtRefusedError(f"The token lacks a scope that this gateway asks for: {' '.join(config.scopes)}.")
-        client_id, org = claims.get(config.client_claim), claims.get(config.org_claim, "") if config.org_claim else ""
+        client_id, org = claims.get(config.client_claim), claims.get(config.org_claim) if config.org_claim else ""
         if not isinstance(client_id, str) or not is_identifier(client_id):
             raise JwtRefusedError(f"The token has no claim {config.client_claim!r} that could be a Client ID.")
-        if not isinstance(org, str):
-            raise JwtRefusedError(f"The token's claim {config.org_claim!r} is not text.")
+        if config.org_claim and not (isinstance(org, str) and is_identifier(org)):
+            if org is not None and not isinstance(org, str):
+                raise JwtRefusedError(f"The token's claim {config.org_claim!r} is not text.")
+            raise JwtRefusedError(f"The token's organization is not known here: its claim {config.org_claim!r} names none.")
         expires_at_ms = int(claims["exp"] * 1000) + config.leeway_ms
-        return VerifiedClient(issuer=config, client_id=client_id, org=org, expires_at_ms=expires_at_ms)
+        return VerifiedClient(issuer=config, client_id=client_id, org=str(org), expires_at_ms=expires_at_ms)
 
 
 def looks_like_jwt(key: str) -> bool:

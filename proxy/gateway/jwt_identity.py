@@ -12,7 +12,8 @@ from proxy.gateway.authentication import UNKNOWN_KEY, presented_key, query_keys,
 from proxy.gateway.jwt_bearer import JwtRefusedError, JwtVerifier, VerifiedClient, looks_like_jwt
 from proxy.gateway.jwt_keys import KeysUnavailableError
 
-ATTACHED_MAX: Final = 1_000  # unknown clients told apart; further ones share one credential of their organization
+ATTACHED_MAX: Final = 1_000  # unknown clients of an organization told apart; further ones share one credential of it
+ATTACHED_ALL_MAX: Final = 20_000  # the same, of all organizations together
 SHARED_CLIENT: Final = "other"
 UNAVAILABLE: Final = Refusal(
     status=503,
@@ -37,7 +38,8 @@ class JwtIdentities:
     def __init__(self, verifier: JwtVerifier, directory: Directory) -> None:
         self.verifier = verifier
         self._directory = directory
-        self._attached: dict[tuple[str, str], Identity] = {}
+        self._attached: dict[str, dict[str, tuple[str, Identity]]] = {}  # by organization and Client ID: the issuer, the identity
+        self._attached_count = 0
 
     async def find(self, token: str) -> Identity | Refusal:
         """The caller whom a token identifies, enabled or not; or why it identifies nobody. A known token waits for nothing."""
@@ -52,34 +54,53 @@ class JwtIdentities:
         return self._identity(client)
 
     def _identity(self, client: VerifiedClient) -> Identity | Refusal:
-        found = self._directory.credential(client.client_id) or self._attach(client)
+        """A token admits to an organization that its issuer may speak for, and that it names itself where it has to name one."""
+        issuer, found = client.issuer, self._directory.credential(client.client_id)
         if found is None:
-            return unauthorized("The token is valid, but its client is not known here. Ask your administrator to register it.")
-        organization, _ = found
-        issuer = client.issuer
-        if (client.org and client.org != organization.id) or (issuer.organizations and organization.id not in issuer.organizations):
-            return unauthorized("The token is valid, but its client belongs to another organization.")
-        return found
+            if client.client_id in self._directory.retired:
+                return unauthorized("The token is valid, but its client was revoked. Ask your administrator for another one.")
+            return self._attach(client)
+        organization, credential = found
+        if _admits(client, organization.id) and (issuer.bound_to or issuer.org_claim or not credential.is_self_made):
+            return found
+        # Whoever took a Client ID for itself has not become the issuer's client of that name, nor locked it out.
+        return self._attach(client) if credential.is_self_made else _ANOTHERS
 
-    def _attach(self, client: VerifiedClient) -> Identity | None:
-        policy = client.issuer.unknown_clients
-        org = client.org if policy is UnknownClients.CLAIMED_ORGANIZATION else client.issuer.unknown_clients_org
+    def _attach(self, client: VerifiedClient) -> Identity | Refusal:
+        """A client that no credential stands for, under the policy for such."""
+        issuer = client.issuer
+        org = client.org if issuer.unknown_clients is UnknownClients.CLAIMED_ORGANIZATION else issuer.unknown_clients_org
         organization = self._directory.organization(org)
-        if policy is UnknownClients.REFUSE or organization is None:
-            return None
-        key = (organization.id, client.client_id)
-        if key not in self._attached and len(self._attached) >= ATTACHED_MAX:
+        if issuer.unknown_clients is UnknownClients.REFUSE or organization is None:
+            return unauthorized("The token is valid, but its client is not known here. Ask your administrator to register it.")
+        if not _admits(client, org):
+            return _ANOTHERS
+        attached = self._attached.setdefault(org, {})
+        known = attached.get(client.client_id)
+        if known is not None and known[0] == issuer.issuer:
+            return known[1]
+        if known is not None or len(attached) >= ATTACHED_MAX or self._attached_count >= ATTACHED_ALL_MAX:
             return organization, _credential_of(organization, SHARED_CLIENT)
-        found = self._attached.get(key)
-        if found is None:
-            found = self._attached[key] = (organization, _credential_of(organization, client.client_id))
-        return found
+        identity = organization, _credential_of(organization, client.client_id)
+        attached[client.client_id] = issuer.issuer, identity
+        self._attached_count += 1
+        return identity
 
     def directory_changed(self) -> None:
         """Attach unknown clients anew: their organizations may be others now."""
         self._attached.clear()
+        self._attached_count = 0
+
+
+def _admits(client: VerifiedClient, org: str) -> bool:
+    """Whether the issuer may speak for the organization, and the token's own claim, where one is asked for, names it."""
+    bound_to = client.issuer.bound_to
+    return (not bound_to or org in bound_to) and (not client.issuer.org_claim or client.org == org)
 
 
 def _credential_of(organization: Organization, client_id: str) -> Credential:
     """Of a client that no one registered: it may do what its organization may, and has no key."""
     return Credential(id=client_id, org=organization.id, key_sha256=b"", name="by token")
+
+
+_ANOTHERS: Final = unauthorized("The token is valid, but its client belongs to another organization.")

@@ -85,11 +85,11 @@ class View:
     prices: PriceCatalogue
     upstreams: Mapping[str, UpstreamClient]
     jwt: JwtIdentities | None = None
-    _terms: dict[tuple[str, str], Terms] = field(default_factory=dict)
+    _terms: dict[tuple[str, str, str], Terms] = field(default_factory=dict)
 
     def terms(self, organization: Organization, credential: Credential, capability: str) -> Terms:
         """Bounded by credentials times capabilities: the directory's, and as many again as tokens may attach to it."""
-        key = (credential.id, capability)
+        key = (organization.id, credential.id, capability)  # clients that tokens attach to two organizations may have one name
         terms = self._terms.get(key)
         if terms is None:
             terms = self._terms[key] = terms_of(organization, credential, capability)

@@ -1,6 +1,6 @@
 """What the gateway needs of organizations that are changed at run time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol
 
 from proxy.domain.organization import Organization
@@ -15,6 +15,10 @@ class StoredDirectory(Protocol):
     def organizations(self) -> Mapping[str, Organization]:
         """By id, as of the last refresh."""
 
+    @property
+    def retired(self) -> Collection[str]:
+        """Client IDs that were revoked and whose organization is gone."""
+
     def wake(self) -> None:
         """Look for changes now: someone told of one, or the rules that organizations are read by are others."""
 
@@ -26,6 +30,7 @@ class NoStoredDirectory:
     """Nothing but organizations.yaml."""
 
     organizations: Mapping[str, Organization] = {}
+    retired: Collection[str] = frozenset()
 
     def wake(self) -> None:
         return

@@ -22,6 +22,7 @@ from proxy.console.last_used import write_last_used
 from proxy.dialects.registry import dialects
 from proxy.ledger.database import open_database
 from proxy.ledger.directory.book import DirectoryBook, directory_book
+from proxy.ledger.directory.replica import DirectoryReplica
 from proxy.limiter.address import parse_address
 from proxy.limiter.connection import RedisConnection
 from proxy.limiter.last_used import note_last_used
@@ -233,6 +234,21 @@ async def test_another_organization_is_not_there_for_a_token_of_one(call: Caller
     assert (status, answer["error"]["code"]) == (404, "unknown_organization")
     _, gone = await call(method, path.replace("acme", "never", 1), {"name": "x"} if method == "PATCH" else {}, token=token)
     assert gone == answer  # the same for one that does not exist
+
+
+async def test_a_client_id_that_an_organization_chose_itself_is_known_as_such(
+    call: Caller, book: DirectoryBook, config: GatewayConfig
+) -> None:
+    replica = DirectoryReplica(book.database, lambda: config)
+    token = await a_token(call, organizations=["acme"])
+    assert (await call("POST", "/api/organizations/acme/credentials", {"id": "own"}, token=token))[0] == 201
+    assert (await call("POST", "/api/organizations/acme/credentials", {"id": "given"}))[0] == 201
+    assert (await call("PATCH", "/api/organizations/acme/credentials/own", {"name": "Own"}))[0] == 200
+    await replica.refresh()
+
+    made = {credential.id: credential.is_self_made for credential in replica.organizations["acme"].credentials}
+    assert made["own"] is True
+    assert made["given"] is False
 
 
 async def test_a_token_of_one_organization_runs_its_credentials_and_not_its_plan(call: Caller) -> None:

@@ -70,6 +70,18 @@ async def test_the_plan_and_the_credential_bind_a_token_like_a_key(tmp_path: Pat
         ] == "model_not_allowed"
 
 
+async def test_clients_of_one_name_in_two_organizations_have_each_their_own_limits(tmp_path: Path, aiohttp_server: Any) -> None:
+    server = await authorization_server(aiohttp_server)
+    policy = {"unknown_clients": "claimed_organization", "org_claim": "org_id"}
+    async with running_gateway(tmp_path, config=config(server, **policy)) as gateway:
+        of_free = a_current_token(client_id="same", org_id="free")
+        of_big = a_current_token(client_id="same", org_id="big")
+        assert (await ask(gateway, of_free))[1]["error"]["code"] == "plan_without_api_access"
+        assert (await ask(gateway, of_big))[0] == 200
+        limits = gateway.gateway.services.view._terms
+        assert {key[:2] for key in limits} == {("free", "same"), ("big", "same")}
+
+
 async def test_tokens_are_refused_like_unknown_keys_where_no_issuer_is_configured(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as gateway:
         status, body = await ask(gateway, a_current_token())

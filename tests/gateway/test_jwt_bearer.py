@@ -6,6 +6,7 @@ import hmac
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,12 @@ async def test_clocks_may_differ_by_the_leeway_and_unasked_claims_do_not_matter(
         ({"scopes": ("api/access",)}, {"scope": None}, "lacks a scope"),
         ({"scopes": ("api/access",)}, {"scope": ["api/access"]}, "lacks a scope"),
         ({"org_claim": "org_id"}, {"org_id": 7}, "'org_id' is not text"),
+        ({"org_claim": "org_id"}, {"org_id": ["acme"]}, "'org_id' is not text"),
+        ({"org_claim": "org_id"}, {}, "'org_id' names none"),
+        ({"org_claim": "org_id"}, {"org_id": ""}, "'org_id' names none"),
+        ({"org_claim": "org_id"}, {"org_id": " "}, "'org_id' names none"),
+        ({"org_claim": "org_id"}, {"org_id": "a" * 65}, "'org_id' names none"),
+        ({"org_claim": "org_id"}, {"org_id": "ac\u0440e"}, "'org_id' names none"),
     ],
 )
 async def test_what_the_configuration_asks_for_must_be_there(
@@ -413,6 +420,9 @@ async def test_a_token_without_key_id_fits_a_set_of_one_key(make: Make, server: 
     assert "does not publish" in await refused(make(), token)
 
 
+OF_BIG: dict[str, Any] = {"unknown_clients": UnknownClients.ORGANIZATION, "unknown_clients_org": "big"}
+
+
 def a_directory() -> Directory:
     return Directory(
         [
@@ -442,6 +452,9 @@ async def test_a_clients_token_is_its_credential(make: Make) -> None:
         ({}, {"client_id": "stranger"}, "not known here"),
         ({"org_claim": "org_id"}, {"org_id": "big"}, "another organization"),
         ({"organizations": frozenset({"big"})}, {}, "another organization"),
+        ({"org_claim": "org_id"}, {"org_id": ""}, "not known here"),
+        ({"org_claim": "org_id"}, {"org_id": "Acme"}, "another organization"),
+        ({"unknown_clients": UnknownClients.ORGANIZATION, "unknown_clients_org": "big"}, {}, "another organization"),
         (
             {"unknown_clients": UnknownClients.ORGANIZATION, "unknown_clients_org": "gone"},
             {"client_id": "stranger"},
@@ -475,12 +488,58 @@ async def test_a_valid_token_of_the_wrong_client_is_refused(
 
 
 async def test_unknown_clients_are_attached_where_the_policy_says_so(make: Make, server: AuthorizationServer) -> None:
-    named = JwtIdentities(make(unknown_clients=UnknownClients.ORGANIZATION, unknown_clients_org="big"), a_directory())
+    named = JwtIdentities(make(**OF_BIG), a_directory())
     claimed = JwtIdentities(make(unknown_clients=UnknownClients.CLAIMED_ORGANIZATION, org_claim="org_id"), a_directory())
 
     assert found(await named.find(a_token(client_id="stranger"))) == ("big", "stranger")
-    assert found(await named.find(a_token())) == ("acme", "acme-prod")
+    assert found(await named.find(a_token(client_id="big-prod"))) == ("big", "big-prod")
     assert found(await claimed.find(a_token(client_id="stranger", org_id="acme"))) == ("acme", "stranger")
+
+
+async def test_who_takes_a_client_id_for_itself_neither_becomes_that_client_nor_locks_it_out(make: Make) -> None:
+    directory = a_directory()
+    squatter = Credential(id="mobile", org="acme", key_sha256=b"", is_self_made=True)
+    acme = directory.organization("acme")
+    assert acme is not None
+    directory.put(replace(acme, credentials=(*acme.credentials, squatter)))
+    mobile = a_token(client_id="mobile", org_id="big")
+
+    assert found(await JwtIdentities(make(**OF_BIG), directory).find(mobile)) == ("big", "mobile")
+    assert isinstance(await JwtIdentities(make(), directory).find(mobile), Refusal)
+    confirmed = a_token(client_id="mobile", org_id="acme")
+    for changes in ({"org_claim": "org_id"}, {"organizations": frozenset({"acme"})}):
+        assert found(await JwtIdentities(make(**changes), directory).find(confirmed)) == ("acme", "mobile")
+
+
+async def test_a_retired_client_id_is_attached_nowhere(make: Make) -> None:
+    directory = a_directory()
+    directory.retired = {"stranger"}
+    refusal = await JwtIdentities(make(**OF_BIG), directory).find(a_token(client_id="stranger"))
+
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.code) == (401, ErrorCode.INVALID_API_KEY)
+
+
+async def test_clients_of_one_name_from_two_issuers_are_two(make: Make) -> None:
+    other = "https://other.example.com"
+    verifier = JwtVerifier({**make(**OF_BIG).issuers, **make(**OF_BIG, issuer=other).issuers})
+    identities = JwtIdentities(verifier, a_directory())
+
+    assert found(await identities.find(a_token(client_id="c"))) == ("big", "c")
+    assert found(await identities.find(a_token(client_id="c", iss=other))) == ("big", "other")
+    assert found(await identities.find(a_token(client_id="c"))) == ("big", "c")
+
+
+async def test_clients_of_one_organization_do_not_use_up_the_names_of_another(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwt_identity, "ATTACHED_MAX", 2)
+    policy = {"unknown_clients": UnknownClients.CLAIMED_ORGANIZATION, "org_claim": "org_id"}
+    identities = JwtIdentities(make(**policy), a_directory())
+    clients = [
+        found(await identities.find(a_token(client_id=client, org_id=org)))
+        for client, org in (("a", "acme"), ("b", "acme"), ("c", "acme"), ("a", "big"))
+    ]
+
+    assert clients == [("acme", "a"), ("acme", "b"), ("acme", "other"), ("big", "a")]
 
 
 async def test_attached_clients_are_told_apart_up_to_a_bound(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

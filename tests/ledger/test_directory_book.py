@@ -17,6 +17,7 @@ from proxy.ledger.directory import admin_tokens
 from proxy.ledger.directory.audit_log import read_audit_log
 from proxy.ledger.directory.errors import ConflictError, InvalidChangeError, ManagedByFileError, NotFoundError
 from proxy.ledger.directory.records import Access, CredentialStatus, instant_text
+from proxy.ledger.directory.replica import DirectoryReplica
 
 
 @pytest.fixture
@@ -274,6 +275,42 @@ async def test_deleting_an_organization_takes_its_credentials_and_frees_their_na
     assert await world.credentials.find("prod") is None
     await world.acme()
     assert await world.credentials.list("acme") == ()
+
+
+async def test_what_was_revoked_stays_revoked_when_its_organization_is_deleted_and_made_again(world: DirectoryWorld) -> None:
+    await world.acme()
+    for client_id in ("revoked", "disabled", "used"):
+        await world.credentials.create(ME, "acme", {"id": client_id, "has_key": False})
+    await world.credentials.revoke(ME, "acme", "revoked")
+    await world.credentials.change(ME, "acme", "disabled", {"enabled": False})
+    await world.replica.refresh()
+    await world.organizations.delete(ME, "acme")
+    await world.replica.refresh()
+    assert set(world.replica.retired) == {"revoked", "disabled"}
+
+    await world.acme()
+    await world.organizations.create(ME, {"id": "big", "plan": "enterprise"})
+    for org in ("acme", "big"):
+        for client_id in ("revoked", "disabled"):
+            with pytest.raises(ConflictError, match="for ever"):
+                await world.credentials.create(ME, org, {"id": client_id})
+    assert (await world.credentials.create(ME, "big", {"id": "used"})).stored.org == "big"
+    fresh = DirectoryReplica(world.database, lambda: world.config)
+    for replica in (world.replica, fresh):
+        await replica.refresh()
+        assert set(replica.retired) == {"revoked", "disabled"}
+
+    await world.credentials.release(ME, "disabled")
+    await world.replica.refresh()
+    assert set(world.replica.retired) == {"revoked"}
+    assert (await world.credentials.create(ME, "acme", {"id": "disabled"})).stored.org == "acme"
+    with pytest.raises(NotFoundError):
+        await world.credentials.release(ME, "used")
+
+
+async def test_the_name_under_which_the_rest_is_counted_is_nobodys(world: DirectoryWorld) -> None:
+    with pytest.raises(InvalidChangeError, match="'other'"):
+        await world.organizations.create(ME, {"id": "other", "plan": "enterprise"})
 
 
 async def test_organizations_are_listed_in_pages(world: DirectoryWorld) -> None:

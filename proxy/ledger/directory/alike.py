@@ -65,6 +65,7 @@ class AlikeReader:
             models=like.models,
             rate_limits=like.rate_limits,
             spend_limits=like.spend_limits,
+            is_self_made=stored.is_self_made,
         )
 
 

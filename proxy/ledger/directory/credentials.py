@@ -4,18 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy import bindparam, delete, func, or_, select, update
 
 from proxy.config.directory import generate_key
 from proxy.config.section import is_identifier
 from proxy.domain.organization import Credential, Organization
 from proxy.ledger.directory.changes import Change, Changes
-from proxy.ledger.directory.errors import ConflictError, InvalidChangeError
+from proxy.ledger.directory.errors import ConflictError, InvalidChangeError, NotFoundError
 from proxy.ledger.directory.organizations import merged_limits, refuse_unknown
 from proxy.ledger.directory.records import LIMIT_KEYS, StoredCredential, StoredOrganization
 from proxy.ledger.directory.rows import credentials_of, holder_of_key, the_credential, the_organization
 from proxy.ledger.directory.rules import CREDENTIALS_OF_ONE_MAX, Rules
-from proxy.ledger.directory.schema import CREDENTIALS
+from proxy.ledger.directory.schema import CREDENTIALS, RETIRED_CLIENT_IDS
 
 FIELDS: Final = ("name", "environment", "enabled", "expires", "capabilities", "models", *LIMIT_KEYS)
 OVERLAP_DEFAULT_MS: Final = 24 * 3_600_000
@@ -47,9 +47,10 @@ class Credentials:
         self._rules = rules
         self._random_bytes = random_bytes
 
-    async def create(self, actor: str, org: str, document: Mapping[str, Any]) -> CredentialState:
+    async def create(self, actor: str, org: str, document: Mapping[str, Any], *, is_self_made: bool = False) -> CredentialState:
         """document: as an entry of `credentials` in organizations.yaml. With `key_sha256` the caller's own key; else one is made,
         unless `has_key` is false: then only signed tokens that name its Client ID identify it.
+        is_self_made: by somebody of the organization, whose word on whom an issuer means by the Client ID is not enough.
         """
         refuse_unknown(document, ("id", "key_sha256", "has_key", *FIELDS))
         given = {key: value for key, value in document.items() if key != "has_key" and value is not None}
@@ -66,7 +67,7 @@ class Credentials:
             await self._refuse_taken(change, org, client_id)
             if issued is not None:
                 given["key_sha256"] = issued.key_sha256.hex()
-            blank = StoredCredential(id=client_id, org=org, created_at_ms=change.at_ms)
+            blank = StoredCredential(id=client_id, org=org, created_at_ms=change.at_ms, is_self_made=is_self_made)
             others = await credentials_of(change.connection, org)
             stored, effective = self._checked(change, organization, others, blank, given)
             stored = replace(stored, key_sha256=given.get("key_sha256"))
@@ -135,6 +136,16 @@ class Credentials:
             )
             await self._write(change, "credential.revoked", before, after)
         return after
+
+    async def release(self, actor: str, client_id: str) -> None:
+        """Give a Client ID free that was retired with its organization. Raises NotFoundError if it is not retired."""
+        async with self._changes.begin(actor) as change:
+            query = select(RETIRED_CLIENT_IDS.c.org).where(RETIRED_CLIENT_IDS.c.id == client_id)
+            org = (await change.connection.execute(query)).scalar()
+            if org is None:
+                raise NotFoundError(f"The Client ID {client_id!r} is not retired.")
+            await change.connection.execute(delete(RETIRED_CLIENT_IDS).where(RETIRED_CLIENT_IDS.c.id == client_id))
+            await change.log("client_id.released", client_id, org=org)
 
     async def get(self, org: str, client_id: str) -> CredentialState:
         async with self._changes.database.read() as connection:
@@ -207,6 +218,9 @@ class Credentials:
         taken = select(CREDENTIALS.c.org).where(CREDENTIALS.c.id == client_id)
         if (await change.connection.execute(taken)).scalar() is not None:  # whose it is, is not told
             raise ConflictError(f"The Client ID {client_id!r} is taken. Client IDs are never given twice.", param="id")
+        retired = select(RETIRED_CLIENT_IDS.c.id).where(RETIRED_CLIENT_IDS.c.id == client_id)
+        if (await change.connection.execute(retired)).scalar() is not None:
+            raise ConflictError(f"The Client ID {client_id!r} was revoked, for ever.", param="id")
         count = select(func.count()).select_from(CREDENTIALS).where(CREDENTIALS.c.org == org)
         if (await change.connection.execute(count)).scalar_one() >= CREDENTIALS_OF_ONE_MAX:
             raise ConflictError(f"Organization {org!r} has {CREDENTIALS_OF_ONE_MAX} credentials, the most that one may have.")

@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from sqlalchemy import delete, select, update
 
+from proxy.config.organizations import RESERVED_ID
 from proxy.domain.organization import Organization
 from proxy.ledger.directory.changes import Change, Changes
 from proxy.ledger.directory.errors import ConflictError, InvalidChangeError
 from proxy.ledger.directory.records import LIMIT_KEYS, StoredCredential, StoredOrganization
 from proxy.ledger.directory.rows import credentials_of, organizations_with_credentials, the_organization
 from proxy.ledger.directory.rules import Rules
-from proxy.ledger.directory.schema import CREDENTIALS, ORGANIZATIONS
+from proxy.ledger.directory.schema import CREDENTIALS, ORGANIZATIONS, RETIRED_CLIENT_IDS
 
 PAGE_MAX: Final = 1_000
 FIELDS: Final = ("name", "plan", "time_zone", *LIMIT_KEYS)
@@ -43,6 +44,8 @@ class Organizations:
         org = document.get("id")
         if not isinstance(org, str):
             raise InvalidChangeError("has no `id`", param="id")
+        if org == RESERVED_ID:
+            raise InvalidChangeError(f"id must not be {RESERVED_ID!r}", param="id")
         self._rules.refuse_in_file(org=org)
         async with self._changes.begin(actor) as change:
             if (await change.connection.execute(select(ORGANIZATIONS.c.id).where(ORGANIZATIONS.c.id == org))).scalar():
@@ -69,11 +72,22 @@ class Organizations:
         return OrganizationState(stored=after, credentials=credentials, effective=effective)
 
     async def delete(self, actor: str, org: str) -> None:
-        """Forget it and its credentials. What they used stays in the ledger under their names."""
+        """Forget it and its credentials. What they used stays in the ledger under their names.
+
+        Client IDs that are free to be used again are those of credentials in use: what was revoked or disabled stays so.
+        """
         self._rules.refuse_in_file(org=org)
         async with self._changes.begin(actor) as change:
             before = await the_organization(change.connection, org)
-            for credential in await credentials_of(change.connection, org):
+            credentials = await credentials_of(change.connection, org)
+            retired = [
+                {"id": credential.id, "org": org, "retired_at_ms": change.at_ms}
+                for credential in credentials
+                if credential.revoked_at_ms is not None or not credential.enabled
+            ]
+            if retired:
+                await change.connection.execute(RETIRED_CLIENT_IDS.insert(), retired)
+            for credential in credentials:
                 await change.log("credential.deleted", credential.id, org=org, before=credential.shown(change.at_ms))
             await change.connection.execute(delete(CREDENTIALS).where(CREDENTIALS.c.org == org))
             await change.connection.execute(delete(ORGANIZATIONS).where(ORGANIZATIONS.c.id == org))

@@ -60,7 +60,7 @@ class StoredOrganization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredCredential:
-    """Digests are hex, as in organizations.yaml. capabilities, models: None for all."""
+    """Digests are hex, as in organizations.yaml. capabilities, models: None for all. is_self_made: see domain Credential."""
 
     id: str
     org: str
@@ -78,6 +78,7 @@ class StoredCredential:
     created_at_ms: int = 0
     changed_at_ms: int = 0
     last_used_at_ms: int | None = None
+    is_self_made: bool = False
 
     def document(self) -> dict[str, Any]:
         """As it would stand in organizations.yaml, digests included: for the reader, not to be shown."""
@@ -156,6 +157,7 @@ _PLAIN_CREDENTIAL_FIELDS: Final = (
     "created_at_ms",
     "changed_at_ms",
     "last_used_at_ms",
+    "is_self_made",
 )
 
 

@@ -17,7 +17,7 @@ from proxy.ledger.directory.errors import InvalidChangeError
 from proxy.ledger.directory.records import StoredCredential, StoredOrganization
 from proxy.ledger.directory.rows import organizations_with_credentials
 from proxy.ledger.directory.rules import Rules
-from proxy.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION
+from proxy.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION, RETIRED_CLIENT_IDS
 
 POLL_SECONDS: Final = 0.5  # how stale a copy can be while nobody tells of changes
 CHUNK: Final = 200  # organizations read at once, in a few milliseconds, so that the event loop goes on in between
@@ -32,6 +32,7 @@ class DirectoryReplica:
     An organization that breaks the rules in force (its plan is gone, its limit is above a maximum that was lowered) is locked: it
     stays known, its credentials are disabled, and the log says why.
     organizations   by id, as of `version`
+    retired         Client IDs that were revoked and whose organization is gone, each with that organization's id
     """
 
     def __init__(self, database: Database, config: Callable[[], GatewayConfig]) -> None:
@@ -41,6 +42,7 @@ class DirectoryReplica:
         self._read_under: GatewayConfig | None = None
         self._woken = asyncio.Event()
         self.organizations: dict[str, Organization] = {}
+        self.retired: dict[str, str] = {}
         self.version = -1
 
     def wake(self) -> None:
@@ -59,6 +61,8 @@ class DirectoryReplica:
                 self._reader = AlikeReader(Rules(self._config))
             changed = await self._changed_ids(connection) if is_same_config and self.version >= 0 else None
             found = [organization async for organization in self._read(connection, config, changed)]
+            retired = await self._retired(connection, changed)
+        self.retired = retired
         self._read_under, self.version = config, version
         return self._take(found, changed)
 
@@ -87,6 +91,16 @@ class DirectoryReplica:
         query = select(AUDIT_LOG.c.org).where(AUDIT_LOG.c.version > self.version, AUDIT_LOG.c.org.is_not(None)).distinct()
         ids = (await connection.execute(query.limit(CHANGED_MAX + 1))).scalars().all()
         return None if len(ids) > CHANGED_MAX else frozenset(ids)
+
+    async def _retired(self, connection: AsyncConnection, changed: frozenset[str] | None) -> dict[str, str]:
+        query = select(RETIRED_CLIENT_IDS.c.id, RETIRED_CLIENT_IDS.c.org)
+        kept: dict[str, str] = {}
+        if changed is not None:
+            if not changed:
+                return self.retired
+            query = query.where(RETIRED_CLIENT_IDS.c.org.in_(list(changed)))
+            kept = {client_id: org for client_id, org in self.retired.items() if org not in changed}
+        return kept | {row.id: row.org for row in await connection.execute(query)}
 
     async def _read(
         self, connection: AsyncConnection, config: GatewayConfig, ids: frozenset[str] | None

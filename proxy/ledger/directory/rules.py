@@ -1,6 +1,7 @@
 """The rules that organizations keep to: those of organizations.yaml, read by the same code, under the plans and routes in force."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from proxy.config.model import GatewayConfig
@@ -22,7 +23,12 @@ class Rules:
     def effective(self, organization: StoredOrganization, credentials: Sequence[StoredCredential]) -> Organization:
         """The organization as the gateway serves it, its plan merged in. Raises InvalidChangeError with every problem."""
         document = organization.document() | {"credentials": [credential.document() for credential in credentials]}
-        return self.read(document)
+        found = self.read(document)
+        if not any(credential.is_self_made for credential in credentials):
+            return found
+        self_made = {credential.id for credential in credentials if credential.is_self_made}
+        held = tuple(replace(credential, is_self_made=credential.id in self_made) for credential in found.credentials)
+        return replace(found, credentials=held)
 
     def read(self, document: dict[str, Any]) -> Organization:
         """An entry as organizations.yaml would hold it. Raises InvalidChangeError with every problem."""

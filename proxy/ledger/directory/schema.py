@@ -6,7 +6,7 @@ and whoever has read version n finds all that followed in the audit entries abov
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, Index, Table, UniqueConstraint, false
 
 from proxy.ledger.schema import METADATA, NAME, SERIAL
 
@@ -31,6 +31,7 @@ ORGANIZATIONS: Final = Table(
 )
 
 # Digests in hex. A revoked credential keeps its row without digests: its Client ID is never given again.
+# is_self_made: by an admin token of its organization, so that nobody else has confirmed whose Client ID it is.
 CREDENTIALS: Final = Table(
     "credentials",
     METADATA,
@@ -50,8 +51,19 @@ CREDENTIALS: Final = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("changed_at_ms", BigInteger, nullable=False),
     Column("last_used_at_ms", BigInteger),
+    Column("is_self_made", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("key_sha256", name="uq_credentials_key_sha256"),
     Index(None, "org", "id"),
+)
+
+# Client IDs that were revoked or disabled when their organization was deleted: neither keys nor signed tokens bring them back.
+RETIRED_CLIENT_IDS: Final = Table(
+    "retired_client_ids",
+    METADATA,
+    Column("id", NAME, primary_key=True),
+    Column("org", NAME, nullable=False),
+    Column("retired_at_ms", BigInteger, nullable=False),
+    Index(None, "org"),
 )
 
 # orgs: the organizations it may see, as a JSON list; NULL: all
