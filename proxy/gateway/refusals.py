@@ -1,6 +1,7 @@
 """The limiter's decisions as answers to a client."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
 from proxy.domain.admission import LEDGER_BACKLOG, Decision, SpendState
@@ -11,6 +12,7 @@ from proxy.gateway.terms import Terms
 
 SHORT_WAIT_MS: Final = 60_000  # SDKs sleep through at most this; a longer x-should-retry: true would only hang a client
 STORE_RETRY_MS: Final = 1_000
+_UNITS: Final = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
 
 
 INTERNAL_ERROR: Final = Refusal(status=500, code=ErrorCode.INTERNAL_ERROR, message="The gateway failed. Try again.")
@@ -43,8 +45,7 @@ def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int) -> 
         message = f"{limit.capacity} requests are open at once, the most that is allowed. Wait until one of them ends."
     else:
         message = (
-            f"Rate limit reached: {limit.refill_units} {limit.quantity} per {_span(limit.window_ms)}. "
-            f"Try again in {_seconds(wait)} seconds."
+            f"Rate limit reached: {limit.refill_units} {limit.quantity} per {_span(limit.window_ms)}. Try again in {_wait(wait)}."
         )
     return Refusal(
         status=429,
@@ -101,13 +102,22 @@ def store_refusal(*, rebuilding: bool) -> Refusal:
     )
 
 
-def _seconds(milliseconds: int) -> str:
-    return f"{-(-milliseconds // 100) / 10:g}"
+def _wait(milliseconds: int) -> str:
+    """Rounded up to whole seconds, and from a minute on in the two largest units: "1 minute 30 seconds", "30 days 21 hours"."""
+    waited = -(-milliseconds // 1_000) * 1_000
+    for (unit, size), (lower, part) in pairwise(_UNITS):
+        if waited >= size:
+            whole, rest = divmod(-(-waited // part), size // part)
+            return f"{_counted(whole, unit)} {_counted(rest, lower)}" if rest else _counted(whole, unit)
+    return _counted(waited // 1_000, "second")
+
+
+def _counted(count: int, unit: str) -> str:
+    return f"1 {unit}" if count == 1 else f"{count} {unit}s"
 
 
 def _span(milliseconds: int) -> str:
-    for unit, size in (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000)):
+    for unit, size in _UNITS:
         if milliseconds % size == 0:
-            count = milliseconds // size
-            return unit if count == 1 else f"{count} {unit}s"
+            return _counted(milliseconds // size, unit).removeprefix("1 ")
     return f"{milliseconds} ms"

@@ -75,6 +75,26 @@ def test_a_short_rate_refusal_asks_sdks_to_retry_at_the_true_time() -> None:
     assert retry_headers(refusal) == [(b"retry-after", b"2"), (b"retry-after-ms", b"1234"), (b"x-should-retry", b"true")]
 
 
+@pytest.mark.parametrize(
+    ("retry", "said"),
+    [
+        (1, "1 second"),
+        (1_001, "2 seconds"),
+        (59_999, "1 minute"),
+        (60_000, "1 minute"),
+        (89_001, "1 minute 30 seconds"),
+        (3_599_001, "1 hour"),
+        (7_260_000, "2 hours 1 minute"),
+        (86_400_000, "1 day"),
+        (2_667_549_000, "30 days 21 hours"),  # what a clock 31 days ahead led to
+    ],
+)
+def test_how_long_to_wait_is_said_in_whole_units(retry: int, said: str) -> None:
+    refusal = limiter_refusal(decision("org:tokens_per_1m", retry=retry), terms(), hold_nano_usd=0)
+
+    assert refusal.message == f"Rate limit reached: 1000 tokens per minute. Try again in {said}."
+
+
 def test_a_long_rate_refusal_does_not_make_sdks_wait() -> None:
     assert limiter_refusal(decision("org:tokens_per_1m", retry=600_000), terms(), hold_nano_usd=0).should_retry is False
 
