@@ -48,38 +48,36 @@ class Drift:
 
 
 class LedgerAudit:
-    """Adds up one ledger's entries again, an organization's day at a time."""
+    """Adds up one ledger's entries again, some days of an organization at a time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def days(self) -> list[tuple[str, int]]:
-        """(organization, start of a UTC day) of everything there is to look at."""
-        # Read from the rollups and from the first and last entries: days that have only one of the two are what is looked for.
-        columns = LEVELS[-1][0].c
-        found: set[tuple[str, int]] = set()
+    async def days(self) -> dict[tuple[str, int], int]:
+        """(organization, start of a UTC day) of everything there is to look at, in the order of time, and how many rows that is."""
+        # Read from the entries and from every rollup: days that have only some of them are what is looked for.
+        found: defaultdict[tuple[str, int], int] = defaultdict(int)
         async with self._database.read() as connection:
-            rows = await connection.execute(select(columns.org, columns.bucket_ms).distinct())
-            found.update((org, day) for org, day in rows)
-            entries = ENTRIES.c
-            spans = await connection.execute(
-                select(entries.org, func.min(entries.settled_at_ms), func.max(entries.settled_at_ms)).group_by(entries.org)
-            )
-            for org, first, last in spans:
-                found.update((org, day) for day in range(first // DAY_MS * DAY_MS, last + 1, DAY_MS))
-        return sorted(found, key=lambda pair: (pair[1], pair[0]))
+            for times in (ENTRIES.c.settled_at_ms, *(table.c.bucket_ms for table in {level.table: None for level in _LEVELS})):
+                org, day = times.table.c.org, times // DAY_MS * DAY_MS
+                for *place, rows in await connection.execute(select(org, day, func.count()).group_by(org, day)):
+                    found[place[0], place[1]] += rows
+        return dict(sorted(found.items(), key=lambda item: (item[0][1], item[0][0])))
 
-    async def day(self, org: str, day_ms: int) -> list[Drift]:
-        """Drifts of one organization's UTC day, in all levels of rollups."""
+    async def day(self, org: str, day_ms: int, *, days: int = 1) -> list[Drift]:
+        """Drifts of one organization's UTC day, or of as many days from it on, in all levels of rollups."""
+        until_ms = day_ms + days * DAY_MS
         async with self._database.read() as connection:
-            truth = await self._truth(connection, org, day_ms)
+            finest = await self._rollup_sums(connection, _LEVELS[0], org, day_ms, until_ms)
+            truth = await self._truth(connection, finest, org, day_ms, until_ms)
             drifts: list[Drift] = []
             for level in _LEVELS:
                 expected: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_AMOUNTS))
                 for (bucket, *labels), amounts in truth.items():
                     row = expected[bucket - bucket % level.length_ms, *level.folded(labels)]
                     row[:] = map(int.__add__, row, amounts)
-                drifts += _differences(level, dict(expected), await self._rollup_sums(connection, level, org, day_ms))
+                kept = finest if level is _LEVELS[0] else await self._rollup_sums(connection, level, org, day_ms, until_ms)
+                drifts += _differences(level, dict(expected), kept)
         return drifts
 
     async def postings(self, org: str, since_ms: int) -> list[Drift]:
@@ -111,30 +109,32 @@ class LedgerAudit:
             if truth.get(at) != found.get(at)
         ]
 
-    async def _truth(self, connection: AsyncConnection, org: str, day_ms: int) -> dict[tuple[Any, ...], list[int]]:
+    async def _truth(
+        self, connection: AsyncConnection, finest: dict[tuple[Any, ...], list[int]], org: str, from_ms: int, until_ms: int
+    ) -> dict[tuple[Any, ...], list[int]]:
         """By quarter of an hour and labels. Refusals are no entries: the finest rollup says what they are."""
         columns = ENTRIES.c
         bucket = columns.settled_at_ms // QUARTER_MS * QUARTER_MS
         labels = [columns[name] for name in _LABELS]
         rows = await connection.execute(
             select(bucket, *labels, *(func.sum(columns[name]) for name in AMOUNTS))
-            .where(columns.org == org, columns.settled_at_ms >= day_ms, columns.settled_at_ms < day_ms + DAY_MS)
+            .where(columns.org == org, columns.settled_at_ms >= from_ms, columns.settled_at_ms < until_ms)
             .group_by(bucket, *labels)
         )
         width = 1 + len(_LABELS)
         truth = {tuple(row[:width]): [*map(int, row[width:]), 0] for row in rows}
-        for key, amounts in (await self._rollup_sums(connection, _LEVELS[0], org, day_ms)).items():
+        for key, amounts in finest.items():
             truth.setdefault(key, [0] * len(ROLLUP_AMOUNTS))[-1] = amounts[-1]
         return truth
 
     async def _rollup_sums(
-        self, connection: AsyncConnection, level: "_Level", org: str, day_ms: int
+        self, connection: AsyncConnection, level: "_Level", org: str, from_ms: int, until_ms: int
     ) -> dict[tuple[Any, ...], list[int]]:
         columns = level.table.c
         labels = [columns.org] if level.table is ORG_ROLLUP else [SERIES.c[name] for name in _LABELS]
         statement = (
             select(columns.bucket_ms, *labels, *(func.sum(columns[name]) for name in ROLLUP_AMOUNTS))
-            .where(columns.org == org, columns.bucket_ms >= day_ms, columns.bucket_ms < day_ms + DAY_MS)
+            .where(columns.org == org, columns.bucket_ms >= from_ms, columns.bucket_ms < until_ms)
             .group_by(columns.bucket_ms, *labels)
         )
         if level.table is not ORG_ROLLUP:

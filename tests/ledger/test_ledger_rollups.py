@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from ledger_values import ACME, START_MS, an_entry, assert_no_drift
 from sqlalchemy import Connection, delete, func, select, text
 
+from proxy.commands.audit import audit_stretches
 from proxy.ledger.audit import LedgerAudit
-from proxy.ledger.book import KIND_LENGTHS_MS, ORG_LENGTHS_MS, Book, RefusalCount
+from proxy.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, Book, RefusalCount
 from proxy.ledger.database import Database
 from proxy.ledger.rollup_readings import readings
-from proxy.ledger.schema import KIND_ROLLUP, ORG_ROLLUP, ROLLUP_15M, SERIES
+from proxy.ledger.schema import KIND_ROLLUP, ORG_ROLLUP, ROLLUP_15M, ROLLUP_AMOUNTS, SERIES
 from proxy.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges
 from proxy.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
 
@@ -161,3 +162,45 @@ async def test_an_organization_past_its_series_keeps_kinds_and_series_equal(
 
     assert models["rollup_15m"] == models["kind_rollup"]
     assert models["kind_rollup"]["other"] > 0
+
+
+async def test_the_audit_visits_the_days_that_have_something_and_no_others(database: Database, book: Book) -> None:
+    two_years_ago = START_MS - 730 * DAY_MS
+    await book.record([an_entry(1, settled_at_ms=two_years_ago), an_entry(2), an_entry(3, org="beta")])
+    await book.add_refusals(
+        "worker-0",
+        [RefusalCount(org="acme", credential="key-1", capability="chat", refused_by="x", status=429, requests=7)],
+        at_ms=START_MS - 10 * DAY_MS,
+    )
+
+    days = await LedgerAudit(database).days()
+
+    assert list(days) == [("acme", at // DAY_MS * DAY_MS) for at in (two_years_ago, START_MS - 10 * DAY_MS, START_MS)] + [
+        ("beta", START_MS // DAY_MS * DAY_MS)
+    ]
+    assert days[("beta", START_MS // DAY_MS * DAY_MS)] == 1 + len(LEVELS) + len(KIND_LENGTHS_MS) + len(ORG_LENGTHS_MS)
+
+
+async def test_a_sum_without_any_entry_is_found_wherever_it_lies(database: Database, book: Book) -> None:
+    """Of days that no other sum knows, also of those that are looked at together."""
+    await book.record([an_entry(day, settled_at_ms=START_MS + day * DAY_MS) for day in (0, 9)])
+    lost = ORG_ROLLUP.insert().values(
+        length_ms=HOUR_MS, org="acme", bucket_ms=START_MS // HOUR_MS * HOUR_MS + 4 * DAY_MS, **dict.fromkeys(ROLLUP_AMOUNTS, 3)
+    )
+    async with database.write() as connection:
+        await connection.execute(lost)
+    first = START_MS // DAY_MS * DAY_MS
+
+    assert {(drift.what, drift.found) for drift in await _drifts(database)} == {("org_rollup.60m", 3)}
+    assert await LedgerAudit(database).day("acme", first, days=10) == await _drifts(database)
+
+
+def test_few_rows_are_audited_together_and_a_busy_day_by_itself() -> None:
+    days = {("acme", 0): 2_000, ("acme", 3 * DAY_MS): 3_000, ("acme", 4 * DAY_MS): 1, ("beta", 0): 9_000, ("beta", DAY_MS): 1}
+
+    assert audit_stretches(days) == [
+        ("acme", 0, 3 * DAY_MS, 2),
+        ("acme", 4 * DAY_MS, 4 * DAY_MS, 1),
+        ("beta", 0, 0, 1),
+        ("beta", DAY_MS, DAY_MS, 1),
+    ]
