@@ -56,7 +56,7 @@ async def _count(live: LiveExchange) -> None:
         return
     await live.count_text(is_last=True)
     if relay.meter is None or relay.meter.reading.usage is None:
-        live.exact_prompt = await live.services.tokens.prompt(facts.prompt, live.model_of_answer)
+        live.exact_prompt = await live.services.tokens.prompt(facts.prompt, live.model_of_answer, org=live.org)
 
 
 def _write_end(live: LiveExchange, response: ClientResponse, account: Account) -> None:

@@ -114,6 +114,11 @@ class LiveExchange:
         return self.organization, self.credential, self.terms
 
     @property
+    def org(self) -> str:
+        """Whose it is; empty until that is known."""
+        return self.organization.id if self.organization is not None else ""
+
+    @property
     def upstream(self) -> UpstreamClient:
         """Where the route leads, once there is a route."""
         return self.view.upstreams[self.found_route.upstream]
@@ -150,7 +155,7 @@ class LiveExchange:
             if cut >= 0:
                 text, self._tail = text[:cut], text[cut:]
         if text:
-            self.counted_completion += await self.services.tokens.text(text, self.model_of_answer)
+            self.counted_completion += await self.services.tokens.text(text, self.model_of_answer, org=self.org)
 
     @property
     def model_of_answer(self) -> str | None:

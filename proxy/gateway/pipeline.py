@@ -6,7 +6,9 @@ the client before the exchange is settled.
 """
 
 import logging
-from typing import Final, cast
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeVar, cast
 
 from aiohttp import web
 
@@ -25,7 +27,10 @@ from proxy.gateway.live_exchange import LiveExchange
 from proxy.gateway.refusals import INTERNAL_ERROR, limiter_refusal, store_refusal
 from proxy.gateway.request_checks import check_request
 from proxy.gateway.services import Services
+from proxy.shares.turns import at_once
 
+READ_AT_ONCE_BYTES_MAX: Final = 32_768  # at worst some 15 ms, in bodies of nothing but commas; usually far below one
+_Result = TypeVar("_Result")
 _log: Final = logging.getLogger(__name__)
 
 
@@ -80,7 +85,7 @@ class Pipeline:
             return
         live.apply(Event.ADMITTED)
         try:
-            await forward(live, request, response, connection, self._rewritten(live, body))
+            await forward(live, request, response, connection, await self._rewritten(live, body))
         finally:
             await finish(live, response)  # whatever happened: what is held must end
 
@@ -134,7 +139,8 @@ class Pipeline:
             return None
         live.request_bytes = len(body)
         try:
-            read = live.dialect.read_request(body, path=live.path_params, query=request.query)
+            reading = partial(live.dialect.read_request, body, path=live.path_params, query=request.query)
+            read = await self._work_on(live.org, len(body), reading)
         except RequestRejectedError as error:
             return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
         facts = live.facts = with_cache_ttl(read, request.headers.get("x-cache-ttl", ""))
@@ -149,11 +155,15 @@ class Pipeline:
                 return found
             price = found
         if terms.needs_tokens:
-            prompt_tokens = await self.services.tokens.prompt_upper_bound(facts.prompt, facts.model)
+            prompt_tokens = await self.services.tokens.prompt_upper_bound(facts.prompt, facts.model, org=organization.id)
         else:
             prompt_tokens = len(body) // 4  # no limit depends on it; counted exactly if the upstream gives no usage
         live.estimate = estimate(facts, organization.plan, price, prompt_tokens)
         return refusal_of_absurd(live.estimate)
+
+    async def _work_on(self, org: str, size: int, work: Callable[[], _Result]) -> _Result:
+        """Work on a body of that size: here and now if it is small, else in a thread, in the organization's turn."""
+        return work() if size <= READ_AT_ONCE_BYTES_MAX else await self.services.reading.take(org, at_once(work))
 
     async def _admit(self, live: LiveExchange) -> Refusal | None:
         """Hold the worst case against every limit at once."""
@@ -195,7 +205,7 @@ class Pipeline:
             return limiter_refusal(live.decision, terms, hold_nano_usd=0)
         return store_refusal(rebuilding=False)
 
-    def _rewritten(self, live: LiveExchange, body: bytes) -> bytes:
+    async def _rewritten(self, live: LiveExchange, body: bytes) -> bytes:
         """The body to forward: asking for usage where the client did not, and clamped to what is affordable."""
         facts, dialect, asked, decision = live.facts, live.dialect, live.estimate, live.decision
         if facts is None or dialect is None or asked is None or decision is None:
@@ -204,6 +214,7 @@ class Pipeline:
         live.asked_usage = facts.stream and not facts.asks_usage and live.upstream.config.ask_usage
         if clamped is None and not live.asked_usage:
             return body
-        rewritten = dialect.rewrite_request(body, facts, ask_usage=live.asked_usage, max_output_tokens=clamped)
+        rewriting = partial(dialect.rewrite_request, body, facts, ask_usage=live.asked_usage, max_output_tokens=clamped)
+        rewritten = await self._work_on(live.org, len(body), rewriting)
         live.asked_usage = live.asked_usage and rewritten is not body
         return rewritten

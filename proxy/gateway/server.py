@@ -101,6 +101,7 @@ class GatewayServer:
         await self._http.shutdown(0)
         with suppress(StoreError):  # those that cannot be withdrawn now end with their leases
             await self.services.withdrawals.attempt()
+        self.services.reading.close()
         for upstream in self.services.view.upstreams.values():
             upstream.pool.close()
 

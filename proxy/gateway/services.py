@@ -20,14 +20,15 @@ from proxy.gateway.terms import Terms, terms_of
 from proxy.gateway.upstream import UpstreamClient
 from proxy.gateway.withdrawals import Withdrawals
 from proxy.limiter.port import Limiter
+from proxy.shares.turns import Turns
 
 
 class Tokenizer(Protocol):
-    """Token counts, long texts off the event loop."""
+    """Token counts, long texts off the event loop, where organizations take turns."""
 
-    async def prompt(self, shape: PromptShape, model: str | None) -> int: ...
-    async def prompt_upper_bound(self, shape: PromptShape, model: str | None) -> int: ...
-    async def text(self, text: str, model: str | None) -> int: ...
+    async def prompt(self, shape: PromptShape, model: str | None, *, org: str) -> int: ...
+    async def prompt_upper_bound(self, shape: PromptShape, model: str | None, *, org: str) -> int: ...
+    async def text(self, text: str, model: str | None, *, org: str) -> int: ...
 
 
 class Fallback(Protocol):
@@ -102,10 +103,16 @@ class View:
             self.jwt.directory_changed()
 
 
+def reading_turns() -> Turns:
+    """For reading large bodies. One thread: reading keeps the interpreter to itself, so a second would only slow the first."""
+    return Turns(threads=1, name="reading")
+
+
 @dataclass(slots=True, kw_only=True)
 class Services:
     """See the module. view is replaced by a reload; everything else stays.
 
+    reading where the bodies of requests are read that would keep the loop too long
     clock   monotonic seconds, for durations: the loop's own time stands still within a turn and counts whole milliseconds on uvloop
     """
 
@@ -123,4 +130,5 @@ class Services:
     clock: Callable[[], float]
     now_ms: Callable[[], int]
     new_id: Callable[[], str]
+    reading: Turns = field(default_factory=reading_turns)
     used: UsedCredentials = field(default_factory=UsedCredentials)

@@ -1,17 +1,17 @@
 """Token counts of prompts and texts: at once where they are short, in a thread where they are long."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import tiktoken
 
 from proxy.domain.prompt import PromptShape
+from proxy.shares.turns import Turns, at_once
 from proxy.tokens.count_memory import CountMemory
 from proxy.tokens.images import ImageRule, image_rule
-from proxy.tokens.text import count, upper_bound
+from proxy.tokens.text import SLICE_CHARS, count, count_in_steps, upper_bound
 from proxy.tokens.tokenization import Family, Tokenization, tokenization
 from proxy.tokens.vocabulary import EncodingName, load_encoding
 
@@ -52,8 +52,8 @@ class TokenCounter:
     """Counts for one event loop. `start` loads the vocabularies in a thread; without it each is loaded at its first use.
 
     inline_chars_max    texts of one prompt up to this many characters together are counted at once, longer ones in a thread
-    queued_max          thread jobs at a time. Past it `prompt_upper_bound` answers with one token a byte, which is never too low,
-                        and `prompt` and `text`, which decide what is charged, wait for their turn
+    queued_max          thread jobs of one organization at a time. Past it `prompt_upper_bound` answers it with one token a byte,
+                        which is never too low, and `prompt` and `text`, which decide what is charged, wait for their turn
     remembered_max      counts of longer texts that are kept (`CountMemory`)
     """
 
@@ -70,20 +70,19 @@ class TokenCounter:
         self._encodings: dict[EncodingName, tiktoken.Encoding] = {}
         self._models: dict[str | None, _Model] = {}
         self._inline_chars_max = inline_chars_max
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tokens")
-        self._places = asyncio.Semaphore(queued_max)
+        self._turns = Turns(threads=threads, name="tokens")
+        self._queued_max = queued_max
         self._memory = CountMemory(remembered_max)
 
     async def start(self) -> None:
         """Load every encoding, off the loop. Raises VocabularyError."""
-        loop = asyncio.get_running_loop()
         for name in EncodingName:
             if name not in self._encodings:
-                self._encodings[name] = await loop.run_in_executor(self._pool, self._load, name)
+                self._encodings[name] = await self._turns.take("", at_once(partial(self._load, name)))
 
     def close(self) -> None:
         """Drop what is queued and let the threads end."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._turns.close()
 
     def count_text(self, text: str, model: str | None) -> int:
         """Tokens of `text`, here and now."""
@@ -99,26 +98,26 @@ class TokenCounter:
         known = self._model(model)
         return _upper(self._texts(shape, known.tokenization.encoding), shape, known, known.tokenization.upper_permille)
 
-    async def text(self, text: str, model: str | None) -> int:
-        """As `count_text`, off the loop if the text is long."""
+    async def text(self, text: str, model: str | None, *, org: str) -> int:
+        """As `count_text`, off the loop if the text is long, in the turn of `org`."""
         name = self._model(model).tokenization.encoding
-        return self._count(text, name) if len(text) <= self._inline_chars_max else await self._long_texts((text,), name)
+        return self._count(text, name) if len(text) <= self._inline_chars_max else await self._long_texts((text,), name, org)
 
-    async def prompt(self, shape: PromptShape, model: str | None) -> int:
+    async def prompt(self, shape: PromptShape, model: str | None, *, org: str) -> int:
         """As `count_prompt`, off the loop if the texts are long."""
         if self._is_short(shape):
             return self.count_prompt(shape, model)
         known = self._model(model)
-        return _total(await self._long_texts((*shape.texts, *shape.tools), known.tokenization.encoding), shape, known)
+        return _total(await self._long_texts((*shape.texts, *shape.tools), known.tokenization.encoding, org), shape, known)
 
-    async def prompt_upper_bound(self, shape: PromptShape, model: str | None) -> int:
-        """As `upper_bound_prompt`, off the loop if the texts are long; one token a byte if the queue for that is full."""
+    async def prompt_upper_bound(self, shape: PromptShape, model: str | None, *, org: str) -> int:
+        """As `upper_bound_prompt`, off the loop if the texts are long; one token a byte if `org` has filled its queue for that."""
         if self._is_short(shape):
             return self.upper_bound_prompt(shape, model)
         known = self._model(model)
-        if self._places.locked():
+        if self._turns.queued(org) >= self._queued_max:
             return _upper(sum(map(upper_bound, (*shape.texts, *shape.tools))), shape, known, 1000)
-        texts = await self._long_texts((*shape.texts, *shape.tools), known.tokenization.encoding)
+        texts = await self._long_texts((*shape.texts, *shape.tools), known.tokenization.encoding, org)
         return _upper(texts, shape, known, known.tokenization.upper_permille)
 
     def _model(self, model: str | None) -> _Model:
@@ -162,7 +161,7 @@ class TokenCounter:
             self._memory.put(key, tokens)
         return tokens
 
-    async def _long_texts(self, texts: Sequence[str], name: EncodingName) -> int:
+    async def _long_texts(self, texts: Sequence[str], name: EncodingName, org: str) -> int:
         """The texts' tokens: what is remembered at once, the others together in one thread job."""
         total = 0
         unknown: list[tuple[bytes | None, str]] = []
@@ -175,18 +174,24 @@ class TokenCounter:
                 total += remembered
         if not unknown:
             return total
-        encoding = self._encoding(name)
-        async with self._places:
-            job = asyncio.get_running_loop().run_in_executor(self._pool, _count_all, [text for _, text in unknown], encoding)
-            counts = await job
+        counts = await self._turns.take(org, _count_all([text for _, text in unknown], self._encoding(name)))
         for (key, _), tokens in zip(unknown, counts, strict=True):
             if key is not None:
                 self._memory.put(key, tokens)
         return total + sum(counts)
 
 
-def _count_all(texts: Sequence[str], encoding: tiktoken.Encoding) -> list[int]:
-    return [count(text, encoding) for text in texts]
+def _count_all(texts: Sequence[str], encoding: tiktoken.Encoding) -> Generator[None, None, list[int]]:
+    """The count of each, with a pause after every slice of a long text, or after as many characters of short ones."""
+    counts = []
+    chars = 0
+    for text in texts:
+        counts.append((yield from count_in_steps(text, encoding)))
+        chars += len(text)
+        if chars >= SLICE_CHARS:
+            chars = 0
+            yield
+    return counts
 
 
 def _framing(shape: PromptShape) -> int:

@@ -1,7 +1,7 @@
 """Counting the tokens of one text, of any size and content, in time that grows with its length alone."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Final
 
 import tiktoken
@@ -33,10 +33,24 @@ def slices(text: str, size: int = SLICE_CHARS) -> Iterator[str]:
 
 def count(text: str, encoding: tiktoken.Encoding) -> int:
     """Tokens of `text`, special tokens taken as the plain text that they are; a lone surrogate counts as U+FFFD. Never raises."""
+    counting = count_in_steps(text, encoding)
+    while True:
+        try:
+            next(counting)
+        except StopIteration as end:
+            tokens: int = end.value
+            return tokens
+
+
+def count_in_steps(text: str, encoding: tiktoken.Encoding) -> Generator[None, None, int]:
+    """As `count`, with a pause after every slice of a long text."""
     length = len(text)
     if length <= SLICE_CHARS:
         return len(encoding.encode_ordinary(text))
-    counted = sum(len(encoding.encode_ordinary(piece)) for piece in slices(text[:EXACT_CHARS_MAX]))
+    counted = 0
+    for piece in slices(text[:EXACT_CHARS_MAX]):
+        counted += len(encoding.encode_ordinary(piece))
+        yield
     return counted if length <= EXACT_CHARS_MAX else -(-counted * length // EXACT_CHARS_MAX)
 
 

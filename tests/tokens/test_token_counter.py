@@ -108,9 +108,9 @@ def test_the_prompt_that_comes_with_tools_is_within_the_upper_bound(counter: Tok
 async def test_both_ways_of_counting_agree(counter: TokenCounter) -> None:
     for shape in (chat("short"), chat("long text " * 500, "short", tools=('{"a":1}',) * 30)):
         for model in ("gpt-4o", "gpt-4", "claude-sonnet-4-5", None):
-            assert await counter.prompt(shape, model) == counter.count_prompt(shape, model)
-            assert await counter.prompt_upper_bound(shape, model) == counter.upper_bound_prompt(shape, model)
-    assert await counter.text("long text " * 500, "gpt-4o") == 1001
+            assert await counter.prompt(shape, model, org="acme") == counter.count_prompt(shape, model)
+            assert await counter.prompt_upper_bound(shape, model, org="acme") == counter.upper_bound_prompt(shape, model)
+    assert await counter.text("long text " * 500, "gpt-4o", org="acme") == 1001
 
 
 class Gate:
@@ -139,7 +139,7 @@ async def turns(number: int) -> None:
 async def test_the_loop_goes_on_while_a_long_text_is_counted() -> None:
     gate = Gate()
     counter = TokenCounter(load=lambda _: gate, inline_chars_max=10, remembered_max=0)  # type: ignore[arg-type, return-value]
-    counting = asyncio.ensure_future(counter.text("x" * 400, "gpt-4o"))
+    counting = asyncio.ensure_future(counter.text("x" * 400, "gpt-4o", org="acme"))
 
     await turns(1000)
     assert not counting.done()
@@ -153,12 +153,12 @@ async def test_the_loop_goes_on_while_a_long_text_is_counted() -> None:
 async def test_a_full_queue_makes_estimates_by_the_byte_and_charges_wait() -> None:
     gate = Gate()
     counter = TokenCounter(load=lambda _: gate, inline_chars_max=10, queued_max=2, threads=1)  # type: ignore[arg-type, return-value]
-    first = [asyncio.ensure_future(counter.text("x" * 400, "gpt-4o")) for _ in range(2)]
+    first = [asyncio.ensure_future(counter.text("x" * 400, "gpt-4o", org="acme")) for _ in range(2)]
     await turns(5)
 
-    assert await counter.prompt_upper_bound(PromptShape(texts=("y" * 50,)), "gpt-4o") == 50
-    assert await counter.prompt_upper_bound(PromptShape(texts=("é" * 50,)), "claude-sonnet-4-5") == 200
-    third = asyncio.ensure_future(counter.prompt(PromptShape(texts=("x" * 800,)), "gpt-4o"))
+    assert await counter.prompt_upper_bound(PromptShape(texts=("y" * 50,)), "gpt-4o", org="acme") == 50
+    assert await counter.prompt_upper_bound(PromptShape(texts=("é" * 50,)), "claude-sonnet-4-5", org="acme") == 200
+    third = asyncio.ensure_future(counter.prompt(PromptShape(texts=("x" * 800,)), "gpt-4o", org="acme"))
     await turns(100)
     assert not third.done()
 
@@ -172,11 +172,11 @@ async def test_a_full_queue_makes_estimates_by_the_byte_and_charges_wait() -> No
 async def test_short_prompts_are_counted_at_once_even_when_the_queue_is_full() -> None:
     gate = Gate()
     counter = TokenCounter(load=lambda _: gate, inline_chars_max=10, queued_max=1, threads=1)  # type: ignore[arg-type, return-value]
-    long = asyncio.ensure_future(counter.text("x" * 400, "gpt-4o"))
+    long = asyncio.ensure_future(counter.text("x" * 400, "gpt-4o", org="acme"))
     await turns(5)
     gate.opened.set()
 
-    assert await counter.prompt_upper_bound(PromptShape(texts=("y" * 8,)), "gpt-4o") == 2
+    assert await counter.prompt_upper_bound(PromptShape(texts=("y" * 8,)), "gpt-4o", org="acme") == 2
     await long
     counter.close()
 
@@ -232,3 +232,20 @@ def test_client_chosen_model_names_do_not_pile_up(counter: TokenCounter) -> None
         counter.count_text("hi", f"gpt-4o-{number}")
 
     assert len(counter._models) <= 1_024
+
+
+async def test_a_queue_that_one_organization_fills_makes_no_other_ones_estimate_worse(
+    encodings: dict[EncodingName, tiktoken.Encoding],
+) -> None:
+    counter = TokenCounter(load=encodings.__getitem__, remembered_max=0)
+    long = PromptShape(texts=("The quick brown fox. " * 20_000,))
+    crowd = [asyncio.ensure_future(counter.prompt_upper_bound(long, "gpt-4o", org="crowd")) for _ in range(75)]
+    await turns(5)
+
+    victim = PromptShape(texts=("several words of a long prompt " * 4_000,))
+    exact = counter.upper_bound_prompt(victim, "gpt-4o")
+    assert await counter.prompt_upper_bound(victim, "gpt-4o", org="victim") == exact < len(victim.texts[0]) // 4
+    assert sum(one.done() for one in crowd) < 40  # those that were past its queue, and some that had their turn
+    assert await counter.prompt_upper_bound(victim, "gpt-4o", org="crowd") == len(victim.texts[0])
+    counter.close()
+    await asyncio.gather(*crowd, return_exceptions=True)

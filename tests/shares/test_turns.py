@@ -1,0 +1,74 @@
+"""Organizations take turns in threads, a step at a time."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Generator
+
+import pytest
+
+from proxy.shares.turns import Turns, at_once
+
+
+@pytest.fixture
+async def turns() -> AsyncIterator[Turns]:
+    made = Turns(threads=1, name="test")
+    yield made
+    made.close()
+
+
+def steps(done: list[str], name: str, number: int) -> Generator[None, None, str]:
+    for _ in range(number):
+        done.append(name)
+        yield
+    return name
+
+
+async def test_a_newcomer_waits_for_one_step_of_whoever_brought_much(turns: Turns) -> None:
+    done: list[str] = []
+    crowd = [asyncio.ensure_future(turns.take("crowd", steps(done, "crowd", 3))) for _ in range(75)]
+    await asyncio.sleep(0)
+
+    assert await turns.take("victim", steps(done, "victim", 4)) == "victim"
+    assert done.count("crowd") <= 3 * done.count("victim")
+    assert await asyncio.gather(*crowd) == ["crowd"] * 75
+
+
+async def test_one_organizations_work_is_done_in_its_order(turns: Turns) -> None:
+    done: list[str] = []
+    await asyncio.gather(*[turns.take("one", steps(done, name, 2)) for name in "abc"])
+    assert done == ["a", "a", "b", "b", "c", "c"]
+
+
+async def test_work_is_done_in_another_thread_and_its_error_is_the_callers(turns: Turns) -> None:
+    assert await turns.take("one", at_once(threading.get_ident)) != threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        await turns.take("one", at_once(lambda: 1 // 0))
+    assert turns.queued("one") == 0
+
+
+async def test_work_that_nobody_waits_for_any_more_is_dropped(turns: Turns) -> None:
+    done: list[str] = []
+    gate = threading.Event()
+    first = asyncio.ensure_future(turns.take("one", at_once(gate.wait)))
+    second = asyncio.ensure_future(turns.take("one", steps(done, "second", 3)))
+    await asyncio.sleep(0)
+    assert turns.queued("one") == 2
+
+    second.cancel()
+    gate.set()
+    assert await first
+    await turns.take("one", at_once(int))
+    assert not done
+    assert turns.queued("one") == 0
+
+
+async def test_closing_ends_whoever_waits(turns: Turns) -> None:
+    gate = threading.Event()
+    running = asyncio.ensure_future(turns.take("one", at_once(gate.wait)))
+    waiting = asyncio.ensure_future(turns.take("one", at_once(int)))
+    await asyncio.sleep(0)
+    turns.close()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await running
