@@ -1,11 +1,12 @@
 """Which header fields pass through the gateway, each way. Framing and connection are never forwarded, only rebuilt."""
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from proxy.config.directory import KEY_PREFIX
 from proxy.gateway.authentication import KEY_HEADERS
+from proxy.gateway.key_traces import gives_away, key_words
 
 Header = tuple[bytes, bytes]
 
@@ -24,6 +25,8 @@ _NOT_UP: Final = _HOP_BY_HOP | frozenset(
     {b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"cookie", b"host", b"expect", b"x-request-id"}
     | {b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip", b"x-original-url", b"x-rewrite-url"}
 )
+# ... nor headers that are keys by their name: Anthropic-Api-Key, X-Auth-Token, X-Amzn-Authorization ...
+_KEY_NAME: Final = re.compile(rb"api[-_]?key|(?:auth|access|api|secret)[-_]?token|authorization|cookie|password")
 _NOT_UP_PREFIXES: Final = (b"x-forwarded-", b"tallygate-")
 
 # Never down: cookies of the upstream's origin, and where else it can be reached.
@@ -55,7 +58,8 @@ def _upward(name: bytes) -> tuple[bytes, int]:
         return lower, _CONNECTION
     if lower in _KEYS:
         return lower, _KEY
-    return lower, _ENDS if lower in _NOT_UP or lower.startswith(_NOT_UP_PREFIXES) else _PASSES
+    is_kept = lower in _NOT_UP or lower.startswith(_NOT_UP_PREFIXES) or _KEY_NAME.search(lower) is not None
+    return lower, _ENDS if is_kept else _PASSES
 
 
 @lru_cache(_NAMES_MAX)
@@ -84,13 +88,13 @@ def request_headers(client: Sequence[Header], *, credentials: Sequence[Header], 
     client       as received, in order, repeated ones included
     credentials  the upstream's authentication headers; they replace the client's of the same name
     is_metered   the answer has to be readable: accept-encoding becomes identity
-    A header in which the caller's own gateway key stands, whatever its name, stays here: it is a slip that would cost the key.
+    A header in which a gateway key stands, the caller's own or another's, stays here whatever its name (`key_traces`).
     Everything else passes unchanged: anthropic-*, openai-*, x-stainless-*, x-cache-ttl, idempotency-key, accept, user-agent ...
     """
     dropped = {name.lower() for name, _ in credentials}
     if is_metered:
         dropped.add(b"accept-encoding")
-    issued = b""
+    keys: list[bytes] = []
     passing: list[tuple[bytes, Header]] = []
     for header in client:
         lower, way = _upward(header[0])
@@ -99,8 +103,8 @@ def request_headers(client: Sequence[Header], *, credentials: Sequence[Header], 
         elif way == _CONNECTION:
             dropped.update(_connection_options(header[1]))
         elif way == _KEY:
-            issued = issued or _issued_key(header[1])
-    headers = [header for lower, header in passing if lower not in dropped and not (issued and issued in header[1])]
+            keys += key_words(header[1])
+    headers = [header for lower, header in passing if lower not in dropped and not gives_away(header[1], keys)]
     if is_metered:
         headers.append(_IDENTITY)
     headers += credentials
@@ -139,11 +143,3 @@ def response_headers(upstream: Sequence[Header], *, ours: Sequence[Header]) -> l
 def _connection_options(value: bytes) -> list[bytes]:
     """The names of headers that end at this hop (RFC 9110 section 7.6.1)."""
     return [token.strip().lower() for token in value.split(b",")]
-
-
-def _issued_key(value: bytes) -> bytes:
-    """The key of ours in the value of one of _KEYS, empty if there is none: an authenticated request holds one key at most."""
-    for word in value.decode("utf-8", "surrogateescape").split():
-        if word.startswith(KEY_PREFIX):
-            return word.encode("utf-8", "surrogateescape")
-    return b""

@@ -11,6 +11,7 @@ from urllib.parse import unquote, unquote_plus
 
 from proxy.config.model import Route
 from proxy.domain.errors import ErrorCode, Refusal
+from proxy.gateway.key_traces import gives_away
 
 PARAMETER_CHARS_MAX: Final = 200
 SEGMENTS_MAX: Final = 32
@@ -146,4 +147,5 @@ def _without_keys(raw_query: str) -> str:
         for pair in raw_query.split("&")
         # some servers split at a semicolon too
         if not any(unquote_plus(part.partition("=")[0]).strip().lower() in _CREDENTIAL_QUERY for part in pair.split(";"))
+        and not gives_away(pair.encode("utf-8", "surrogateescape"), ())
     )

@@ -73,6 +73,49 @@ def test_the_upstreams_credentials_replace_the_clients() -> None:
     assert up(("X-Custom-Key", "mine"), credentials=[(b"x-custom-key", b"theirs")])[1] == (b"x-custom-key", b"theirs")
 
 
+CALLER = "tg_acme-prod_" + "k7" * 26
+ANOTHER = "tg_big.prod_1_" + "q2" * 26
+
+
+@pytest.mark.parametrize(
+    "name", ["X-Custom", "User-Agent", "anthropic-beta", "X-Stainless-Lang", "Referer", "traceparent", "Accept"]
+)
+@pytest.mark.parametrize(
+    "value",
+    [
+        CALLER,
+        ANOTHER,
+        "tga_" + "a2" * 24,
+        f"key={CALLER};x",
+        f"Basic {CALLER}",
+        f"https://x/?key={CALLER}",
+        CALLER[:-20],
+        CALLER.replace("_", "%5F"),
+        CALLER.replace("t", "%74", 1),
+        "tok%65n" + ANOTHER,
+        "my-own-key-1234",
+        "a my-own-key-1234 b",
+    ],
+)
+def test_no_key_to_the_gateway_goes_up_in_another_header(name: str, value: str) -> None:
+    keys = [("Authorization", f"Bearer {CALLER}"), ("x-api-key", "my-own-key-1234")]
+    assert up((name, value), *keys, credentials=KEY, is_metered=False) == [*KEY, *OURS_UP[1:]]
+    assert up(*keys, (name, value), credentials=KEY, is_metered=False) == [*KEY, *OURS_UP[1:]]
+
+
+@pytest.mark.parametrize("value", ["sdk/1.0 tg_", "a tg_b", "strategytg_long_enough_text", "100%", "a", "the key of tga"])
+def test_what_only_looks_a_little_like_a_key_passes(value: str) -> None:
+    assert up(("X-Stainless-Lang", value), ("Authorization", "Bearer ab"))[0] == (b"X-Stainless-Lang", value.encode())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Anthropic-Api-Key", "OpenAI-Api-Key", "X-ApiKey", "X-Auth-Token", "X-Access-Token", "X-Authorization", "X-Cookie", "api_key"],
+)
+def test_a_header_that_is_a_key_by_its_name_stays_here(name: str) -> None:
+    assert up((name, "anything")) == OURS_UP
+
+
 def test_an_unmetered_answer_may_be_compressed() -> None:
     assert up(("Accept-Encoding", "br"), is_metered=False) == [(b"Accept-Encoding", b"br"), *OURS_UP[1:]]
 

@@ -116,6 +116,7 @@ def test_a_parameter_ends_where_its_next_literal_begins() -> None:
             "%6bEy=SECRET&+key=S&key&a=key&access_token=S&a;key=S",
             "/v1beta/models/g:generateContent?a=key",
         ),
+        (MODELS, {}, "a=tg_acme_aaaabbbb&b=1&c=tg%5Facme_aaaabbbb&tg_acme_aaaabbbb", "/v1/models?b=1"),
         (MODELS, {}, "monkey=1&keys=2&a=1&a=2&&b", "/v1/models?monkey=1&keys=2&a=1&a=2&&b"),
     ],
 )
