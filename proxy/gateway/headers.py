@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 from proxy.gateway.authentication import KEY_HEADERS
-from proxy.gateway.key_traces import gives_away, key_words
+from proxy.gateway.key_traces import gives_away, key_words, may_give_away
 
 Header = tuple[bytes, bytes]
 
@@ -104,7 +104,9 @@ def request_headers(client: Sequence[Header], *, credentials: Sequence[Header], 
             dropped.update(_connection_options(header[1]))
         elif way == _KEY:
             keys += key_words(header[1])
-    headers = [header for lower, header in passing if lower not in dropped and not gives_away(header[1], keys)]
+    headers = [header for lower, header in passing if lower not in dropped]
+    if may_give_away(b"\n".join([value for _, value in headers]), keys):
+        headers = [header for header in headers if not gives_away(header[1], keys)]
     if is_metered:
         headers.append(_IDENTITY)
     headers += credentials
