@@ -18,6 +18,7 @@ class Route:
     path      literal segments and parameters: `{name}` matches one segment or the part of one up to the next literal
               ("/v1beta/models/{model}:generateContent"); never a slash
     dialect   None: not metered; a request counts, its tokens do not
+    query     further query parameters that pass; headers: further request headers, in lower case
     """
 
     method: str
@@ -25,6 +26,8 @@ class Route:
     capability: str
     dialect: str | None = None
     upstream: str = "default"
+    query: frozenset[str] = frozenset()
+    headers: frozenset[bytes] = frozenset()
 
 
 class AuthKind(StrEnum):

@@ -13,6 +13,16 @@ METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]{0,31})\}", re.ASCII)
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._~:@-]*", re.ASCII)
 PATH_CHARS_MAX: Final = 512
+PASSING_MAX: Final = 50  # names of one route
+_QUERY_NAME: Final = re.compile(r"[A-Za-z0-9$._\[\]-]{1,64}", re.ASCII)
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+# Never let through: framing, keys, cookies, and what the gateway itself says. Any other header may be.
+_OURS: Final = frozenset(
+    {"connection", "proxy-connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-length", "host"}
+    | {"expect", "authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key", "cookie", "accept-encoding"}
+    | {"x-request-id", "forwarded", "http2-settings"}
+)
+_OURS_PREFIXES: Final = ("x-forwarded-", "tallygate-", "proxy-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +64,24 @@ def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
         return name
 
     dialect = item.parsed("dialect", known_dialect)
+    query = _names(item, "query", _QUERY_NAME)
+    headers = frozenset(name.lower().encode() for name in _names(item, "headers", _HEADER_NAME))
     if not complete or not method or path is None or capability is None:
         return None
-    return Route(method=method, path=path, capability=capability, dialect=dialect, upstream=upstream)
+    return Route(method=method, path=path, capability=capability, dialect=dialect, upstream=upstream, query=query, headers=headers)
+
+
+def _names(item: Section, key: str, pattern: re.Pattern[str]) -> frozenset[str]:
+    """Names that the route lets through."""
+    found = set()
+    for place, name in item.scalars(key, items_max=PASSING_MAX) or ():
+        if pattern.fullmatch(name) is None:
+            place.problem(f"must be a name such as X-Own or api-version, got {show(name)}")
+        elif key == "headers" and (name.lower() in _OURS or name.lower().startswith(_OURS_PREFIXES)):
+            place.problem(f"names a header that never passes: {show(name)}")
+        else:
+            found.add(name)
+    return frozenset(found)
 
 
 def _path(text: str) -> str:

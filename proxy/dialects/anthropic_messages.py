@@ -1,5 +1,6 @@
 """Anthropic's Messages API: `/v1/messages`, and `/v1/messages/count_tokens`, which is free."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -39,6 +40,7 @@ class AnthropicMessages:
 
     name = "anthropic_messages"
     request_id_header: bytes | None = b"request-id"
+    query_values: Mapping[str, re.Pattern[str]] = {"beta": re.compile(r"true|false")}  # of the SDKs' `client.beta`
 
     __slots__ = ("_events", "_requests")
 

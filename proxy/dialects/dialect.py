@@ -6,6 +6,7 @@ missing or odd: odd counts are clamped and flagged.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from re import Pattern
 from typing import Protocol
 
 import msgspec
@@ -100,10 +101,12 @@ class Dialect(Protocol):
     """One wire API.
 
     request_id_header   where its SDKs look for a request's id, if elsewhere than in x-request-id
+    query_values        the parameters of a query that it knows, with the values under which its meters can read the answer
     """
 
     name: str
     request_id_header: bytes | None
+    query_values: Mapping[str, Pattern[str]]
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a request. `path` holds the route's parameters (Gemini's model). Raises RequestRejectedError."""

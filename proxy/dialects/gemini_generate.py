@@ -1,5 +1,6 @@
 """The Gemini API's generateContent and streamGenerateContent, and the free countTokens."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -42,6 +43,7 @@ class GeminiDialect:
 
     name = "gemini"
     request_id_header: bytes | None = None
+    query_values: Mapping[str, re.Pattern[str]] = {"alt": re.compile(r"json"), "prettyPrint": re.compile(r"true|false")}
 
     __slots__ = ("_answers", "_requests")
 
@@ -88,6 +90,7 @@ class GeminiGenerate(GeminiDialect):
     """`:generateContent`, answered by one object."""
 
     name = "gemini_generate"
+    query_values: Mapping[str, re.Pattern[str]] = {**GeminiDialect.query_values, "alt": re.compile(r"json|sse")}
 
     __slots__ = ()
 

@@ -1,5 +1,6 @@
 """Errors and limit headers as OpenAI's SDKs understand them; also what a client gets where no dialect is known."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -30,6 +31,7 @@ class OpenAiShape:
     """The client-facing half of every OpenAI-shaped dialect; usable alone for errors on routes without one."""
 
     request_id_header: bytes | None = None
+    query_values: Mapping[str, re.Pattern[str]] = {"api-version": re.compile(r"[A-Za-z0-9.-]{1,32}", re.ASCII)}  # Azure's
 
     def error(self, refusal: Refusal, *, request_id: str) -> tuple[str, bytes]:
         """Content type and body: OpenAI's error object, details included, with RFC 9457 members beside it."""

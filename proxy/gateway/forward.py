@@ -36,10 +36,8 @@ async def forward(
         credentials = await upstream.credentials.headers(
             request.headers, live.dialect.name if live.dialect is not None else None, query_key(request)
         )
-        headers = request_headers(
-            request.raw_headers, credentials=credentials, request_id=live.id, is_metered=live.dialect is not None
-        )
-        target = live.view.routes.target(live.found_route, live.path_params, request.raw_path.partition("?")[2])
+        headers = request_headers(request.raw_headers, credentials=credentials, request_id=live.id, passage=live.passage)
+        target = live.view.routes.target(live.found_route, live.path_params, live.query)
         head = _head(live, request, target, headers, body)
         relay.connection = up = await upstream.pool.acquire()
         if relay.is_client_gone:

@@ -1,10 +1,13 @@
 """Which header fields pass through the gateway, each way. Framing and connection are never forwarded, only rebuilt."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Final
 
+from proxy.domain.errors import ErrorCode, Refusal
 from proxy.gateway.authentication import KEY_HEADERS
 from proxy.gateway.key_traces import gives_away, key_words, may_give_away
 
@@ -29,6 +32,30 @@ _NOT_UP: Final = _HOP_BY_HOP | frozenset(
 _KEY_NAME: Final = re.compile(rb"api[-_]?key|(?:auth|access|api|secret)[-_]?token|authorization|cookie|password")
 _NOT_UP_PREFIXES: Final = (b"x-forwarded-", b"tallygate-")
 
+# Beside the operator's key these would act in the operator's name: whose project pays, which workspace's objects are meant, another
+# method than the one that the route table knows. OpenAI-Organization, OpenAI-Project, X-Goog-User-Project, X-Organization-Id ...
+_ACTS_FOR: Final = re.compile(
+    rb"organi[sz]ation|project|workspace|tenant|account|impersonat|on-behalf|method|quota|billing|authenticated|subscription"
+)
+_IDEMPOTENCY: Final = b"idempotency"
+_IDEMPOTENCY_BYTES: Final = 16
+
+# At a metered route, what SDKs, tracing and browsers send, and what means something to the dialects. Anything else stays here
+# beside the operator's key, unless the route lets it through: a header can change the form of an answer as a query can.
+_METERED: Final = frozenset(
+    {b"accept-language", b"user-agent", b"via", b"max-forwards", b"referer", b"http-referer", b"x-title", b"x-client-request-id"}
+    | {b"anthropic-version", b"anthropic-beta", b"anthropic-dangerous-direct-browser-access", b"openai-beta"}
+    | {b"x-goog-api-client", b"x-server-timeout", b"x-cache-ttl"}
+    | {b"traceparent", b"tracestate", b"baggage", b"b3", b"sentry-trace", b"x-amzn-trace-id", b"x-cloud-trace-context"}
+)
+_METERED_PREFIXES: Final = (b"x-stainless-", b"x-b3-")
+# These take the usage out of an answer, or an answer out of its form, whoever's key is used. Google, "System parameters": the mask
+# filters the answer. RFC 7240 (Prefer), RFC 9110 section 14.2 (Range).
+_CHANGES_FORM: Final = frozenset({b"x-goog-fieldmask", b"x-goog-encode-response-if-executable", b"prefer", b"range"})
+# What the meters can read. Other media types are left out of Accept; where none remains the request is refused.
+_READABLE: Final = frozenset({b"*/*", b"application/*", b"application/json", b"text/*", b"text/event-stream"})
+_ACCEPTS_REMEMBERED_MAX: Final = 64
+
 # Never down: cookies of the upstream's origin, and where else it can be reached.
 _NOT_DOWN: Final = _HOP_BY_HOP | {b"set-cookie", b"set-cookie2", b"alt-svc"}
 _NOT_DOWN_PREFIX: Final = b"tallygate-"
@@ -36,7 +63,7 @@ _RATE_LIMIT_PREFIXES: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratel
 _LISTS: Final = frozenset({b"server-timing", b"vary"})  # ours and theirs stand side by side
 
 _KEYS: Final = frozenset(name.lower().encode() for name in KEY_HEADERS)
-_IDENTITY: Final[Header] = (b"accept-encoding", b"identity")
+_READ_AS: Final[tuple[Header, ...]] = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
 
 _NAMES_MAX: Final = 512  # header names whose verdict is remembered, each way: clients and upstreams send the same ones again
 
@@ -48,6 +75,28 @@ _CONNECTION: Final = 2  # ends here, and so do the headers that it names
 _KEY: Final = 3  # ends here, as do other headers in which the same key stands
 _RATE_LIMIT: Final = 4  # goes down only where ours say nothing of limits
 _REQUEST_ID: Final = 5
+_OWN: Final = 6  # goes up only with the client's own key
+_IDEMPOTENT: Final = 7  # beside the operator's key, made the organization's own
+_UNKNOWN: Final = 8  # passes, but at a metered route only with the client's own key
+_FORM: Final = 9  # changes the form of an answer: as _UNKNOWN where it is not refused
+_ACCEPT: Final = 10  # at a metered route, what the meters can read
+_CONTENT_TYPE: Final = 11  # at a metered route always JSON, which is what was read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """Under which conditions the headers of a request go up.
+
+    is_metered   the answer has to be readable
+    is_own_key   the upstream sees the client's own key (`passthrough`), so what the headers act for is the client's too
+    org          whose request it is
+    more         lower-case names that the route lets through, whatever they mean
+    """
+
+    is_metered: bool
+    is_own_key: bool
+    org: str
+    more: frozenset[bytes] = frozenset()
 
 
 @lru_cache(_NAMES_MAX)
@@ -58,8 +107,19 @@ def _upward(name: bytes) -> tuple[bytes, int]:
         return lower, _CONNECTION
     if lower in _KEYS:
         return lower, _KEY
-    is_kept = lower in _NOT_UP or lower.startswith(_NOT_UP_PREFIXES) or _KEY_NAME.search(lower) is not None
-    return lower, _ENDS if is_kept else _PASSES
+    if lower in _NOT_UP or lower.startswith(_NOT_UP_PREFIXES) or _KEY_NAME.search(lower) is not None:
+        return lower, _ENDS
+    if lower in _CHANGES_FORM:
+        return lower, _FORM
+    if _IDEMPOTENCY in lower:
+        return lower, _IDEMPOTENT
+    if lower == b"accept":
+        return lower, _ACCEPT
+    if lower == b"content-type":
+        return lower, _CONTENT_TYPE
+    if lower in _METERED or lower.startswith(_METERED_PREFIXES):
+        return lower, _PASSES
+    return lower, _OWN if _ACTS_FOR.search(lower) is not None else _UNKNOWN
 
 
 @lru_cache(_NAMES_MAX)
@@ -82,16 +142,16 @@ def _replaced(own_names: tuple[bytes, ...]) -> tuple[frozenset[bytes], bool]:
     return lower - _LISTS, any(name.startswith(_RATE_LIMIT_PREFIXES) for name in lower)
 
 
-def request_headers(client: Sequence[Header], *, credentials: Sequence[Header], request_id: str, is_metered: bool) -> list[Header]:
+def request_headers(client: Sequence[Header], *, credentials: Sequence[Header], request_id: str, passage: Passage) -> list[Header]:
     """The client's headers as they go up, in order, then ours.
 
     client       as received, in order, repeated ones included
     credentials  the upstream's authentication headers; they replace the client's of the same name
-    is_metered   the answer has to be readable: accept-encoding becomes identity
     A header in which a gateway key stands, the caller's own or another's, stays here whatever its name (`key_traces`).
-    Everything else passes unchanged: anthropic-*, openai-*, x-stainless-*, x-cache-ttl, idempotency-key, accept, user-agent ...
+    Where the answer has to be readable, accept-encoding becomes identity, and the content type is what the body was read as.
     """
     dropped = {name.lower() for name, _ in credentials}
+    is_metered, more = passage.is_metered, passage.more
     if is_metered:
         dropped.add(b"accept-encoding")
     keys: list[bytes] = []
@@ -104,15 +164,59 @@ def request_headers(client: Sequence[Header], *, credentials: Sequence[Header], 
             dropped.update(_connection_options(header[1]))
         elif way == _KEY:
             keys += key_words(header[1])
+        elif way != _ENDS:
+            changed = header if lower in more else _changed(header, way, passage)
+            if changed is not None:
+                passing.append((lower, changed))
     headers = [header for lower, header in passing if lower not in dropped]
     if may_give_away(b"\n".join([value for _, value in headers]), keys):
         headers = [header for header in headers if not gives_away(header[1], keys)]
     if is_metered:
-        headers.append(_IDENTITY)
+        headers += _READ_AS
     headers += credentials
     headers.append((b"x-request-id", request_id.encode()))
     headers.append(VIA)
     return headers
+
+
+def _changed(header: Header, way: int, passage: Passage) -> Header | None:
+    """A header as it goes up under `passage`; None where it stays here."""
+    if way == _ACCEPT:
+        return (header[0], readable_accept(header[1])) if passage.is_metered else header
+    if way == _CONTENT_TYPE:
+        return None if passage.is_metered else header
+    if passage.is_own_key:
+        return header
+    if way == _IDEMPOTENT:
+        own = blake2b(header[1], key=passage.org.encode()[:64], digest_size=_IDEMPOTENCY_BYTES)
+        return header[0], own.hexdigest().encode()
+    return None if way == _OWN or passage.is_metered else header
+
+
+def refused_header(client: Sequence[Header], more: Collection[bytes]) -> Refusal | None:
+    """Refuses a request at a metered route for a header that changes the form of the answer."""
+    for header in client:
+        lower, way = _upward(header[0])
+        if (way == _FORM or (way == _ACCEPT and not readable_accept(header[1]))) and lower not in more:
+            name = lower.decode("latin-1")
+            return Refusal(
+                status=400,
+                code=ErrorCode.INVALID_REQUEST,
+                message=(
+                    f"The header {name!r} may change the form of the answer, which could then not be metered. "
+                    "Leave it out, or ask the operator to let it pass on this route."
+                ),
+                param=name,
+                should_retry=False,
+            )
+    return None
+
+
+@lru_cache(_ACCEPTS_REMEMBERED_MAX)
+def readable_accept(accept: bytes) -> bytes:
+    """The media ranges of an Accept header that meters can read, without their parameters; empty if there are none."""
+    ranges = (each.partition(b";")[0].strip().lower() for each in accept.split(b","))
+    return b", ".join(each for each in ranges if each in _READABLE)
 
 
 def response_headers(upstream: Sequence[Header], *, ours: Sequence[Header]) -> list[Header]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from proxy.config.model import Route
+from proxy.config.model import AuthKind, Route
 from proxy.dialects.dialect import Dialect, RequestFacts
 from proxy.domain.admission import Actual, AdmissionRequest, Checkpoint, Decision
 from proxy.domain.exchange import Event, Exchange, State
@@ -15,7 +15,7 @@ from proxy.domain.price import Price
 from proxy.domain.token_counts import TokenCounts, UsageSource
 from proxy.domain.usage_event import Outcome, UsageEvent
 from proxy.gateway.estimate import Estimate
-from proxy.gateway.headers import Header
+from proxy.gateway.headers import Header, Passage
 from proxy.gateway.limit_headers import limit_headers
 from proxy.gateway.metering import Metered, meter_answer, nothing_owed, price_answered
 from proxy.gateway.relay import Relay
@@ -61,6 +61,7 @@ class LiveExchange:
         "method",
         "organization",
         "path_params",
+        "query",
         "relay",
         "request_bytes",
         "route",
@@ -84,6 +85,7 @@ class LiveExchange:
         self.client_request_id: str | None = None
         self.route: Route | None = None
         self.path_params: Mapping[str, str] = {}
+        self.query = ""  # as it goes up
         self.dialect: Dialect | None = None
         self.organization: Organization | None = None
         self.credential: Credential | None = None
@@ -117,6 +119,16 @@ class LiveExchange:
     def org(self) -> str:
         """Whose it is; empty until that is known."""
         return self.organization.id if self.organization is not None else ""
+
+    @property
+    def passage(self) -> Passage:
+        """Which of the request's headers go up."""
+        return Passage(
+            is_metered=self.dialect is not None,
+            is_own_key=self.upstream.config.auth.kind is AuthKind.PASSTHROUGH,
+            org=self.parties[0].id,
+            more=self.found_route.headers,
+        )
 
     @property
     def upstream(self) -> UpstreamClient:

@@ -22,8 +22,10 @@ from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.estimate import affordable_output, estimate, listed_price, price_of_unknown, refusal_of_absurd, with_cache_ttl
 from proxy.gateway.finish import finish, refuse
 from proxy.gateway.forward import forward
+from proxy.gateway.headers import refused_header
 from proxy.gateway.jwt_identity import authenticate_token
 from proxy.gateway.live_exchange import LiveExchange
+from proxy.gateway.query import metered_query, unmetered_query
 from proxy.gateway.refusals import INTERNAL_ERROR, limiter_refusal, store_refusal
 from proxy.gateway.request_checks import check_request
 from proxy.gateway.services import Services
@@ -70,6 +72,7 @@ class Pipeline:
             or self._check_room()
             or self._route(live, request)
             or await self._authenticate(live, request)
+            or self._check_passage(live, request)
         )
         try:
             if refusal is None and live.dialect is not None:
@@ -132,6 +135,21 @@ class Pipeline:
         live.terms = live.view.terms(live.organization, live.credential, live.capability)
         return check_caller(found, live.started_at_ms) or check_capability(live.credential, live.capability)
 
+    def _check_passage(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
+        """Whether the query and the headers leave the answer one that can be metered."""
+        route, dialect = live.found_route, live.dialect
+        raw_query = request.raw_path.partition("?")[2]
+        if raw_query:
+            query = (
+                unmetered_query(raw_query, route.query)
+                if dialect is None
+                else metered_query(raw_query, dialect.query_values, route.query)
+            )
+            if isinstance(query, Refusal):
+                return query
+            live.query = query
+        return refused_header(request.raw_headers, route.headers) if dialect is not None else None
+
     async def _understand(self, live: LiveExchange, request: web.BaseRequest, body: bytes) -> Refusal | None:
         """Read the request in its dialect and bound what it can cost."""
         organization, credential, terms = live.parties
@@ -143,7 +161,7 @@ class Pipeline:
             read = await self._work_on(live.org, len(body), reading)
         except RequestRejectedError as error:
             return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
-        facts = live.facts = with_cache_ttl(read, request.headers.get("x-cache-ttl", ""))
+        facts = live.facts = with_cache_ttl(read, ",".join(request.headers.getall("x-cache-ttl", ())))
         refusal = check_model(credential, facts.model)
         if refusal is not None:
             return refusal

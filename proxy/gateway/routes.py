@@ -7,11 +7,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote
 
 from proxy.config.model import Route
 from proxy.domain.errors import ErrorCode, Refusal
-from proxy.gateway.key_traces import gives_away
 
 PARAMETER_CHARS_MAX: Final = 200
 SEGMENTS_MAX: Final = 32
@@ -19,7 +18,6 @@ SEGMENTS_MAX: Final = 32
 _PLACEHOLDER: Final = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
 _PARAMETER: Final = "A-Za-z0-9._~!$&'()*+,;=:@-"  # what a parameter may be made of: RFC 3986 pchar without encoding
-_CREDENTIAL_QUERY: Final = frozenset({"key", "api_key", "api-key", "apikey", "access_token"})
 
 _UNKNOWN: Final = Refusal(
     status=404, code=ErrorCode.UNKNOWN_ENDPOINT, message="This gateway has no such endpoint.", should_retry=False
@@ -85,15 +83,11 @@ class RouteTable:
             details={"allow": ", ".join(sorted(allowed))},
         )
 
-    def target(self, route: Route, params: Mapping[str, str], raw_query: str) -> str:
-        """The upstream's target: its base URL's path, the template filled in, and the query without keys.
-
-        raw_query: as received, still percent-encoded (request.rel_url.raw_query_string, not query_string).
-        """
+    def target(self, route: Route, params: Mapping[str, str], query: str) -> str:
+        """The upstream's target: its base URL's path, the template filled in, and the query that may pass (`query.py`)."""
         path = route.path
         for name, value in params.items():
             path = path.replace(f"{{{name}}}", value)
-        query = _without_keys(raw_query) if raw_query else ""
         return f"{self._path_prefixes[route.upstream]}{path}{'?' if query else ''}{query}"
 
     def _matching(self, path: str) -> Iterator[tuple[_Template, dict[str, str]]]:
@@ -138,14 +132,3 @@ def _check_literal(route: Route, literal: str) -> None:
     is_dotted = any(segment in {".", ".."} for segment in route.path.split("/"))
     if not route.path.startswith("/") or is_dotted or _LITERAL.fullmatch(literal) is None:
         raise ValueError(f"route {route.method} {route.path} must begin with / and have plain segments and {{parameters}}")
-
-
-def _without_keys(raw_query: str) -> str:
-    """A key in the query is the client's for the gateway, or an attempt to use another one upstream than the operator's."""
-    return "&".join(
-        pair
-        for pair in raw_query.split("&")
-        # some servers split at a semicolon too
-        if not any(unquote_plus(part.partition("=")[0]).strip().lower() in _CREDENTIAL_QUERY for part in pair.split(";"))
-        and not gives_away(pair.encode("utf-8", "surrogateescape"), ())
-    )

@@ -4,18 +4,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.gateway.headers import request_headers, response_headers
+from proxy.domain.errors import ErrorCode
+from proxy.gateway.headers import Passage, refused_header, request_headers, response_headers
 from proxy.gateway.request_head import build_request_head
 
 KEY = [(b"authorization", b"Bearer upstream-key")]
 
 
-def up(*headers: tuple[str, str], credentials=(), is_metered: bool = True) -> list[tuple[bytes, bytes]]:
+def up(
+    *headers: tuple[str, str],
+    credentials=(),
+    is_metered: bool = True,
+    is_own_key: bool = False,
+    org: str = "acme",
+    more: frozenset[bytes] = frozenset(),
+) -> list[tuple[bytes, bytes]]:
     client = [(name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")) for name, value in headers]
-    return request_headers(client, credentials=credentials, request_id="evt_1", is_metered=is_metered)
+    passage = Passage(is_metered=is_metered, is_own_key=is_own_key, org=org, more=more)
+    return request_headers(client, credentials=credentials, request_id="evt_1", passage=passage)
 
 
-OURS_UP = [(b"accept-encoding", b"identity"), (b"x-request-id", b"evt_1"), (b"via", b"1.1 tallygate")]
+READ_AS = [(b"content-type", b"application/json"), (b"accept-encoding", b"identity")]
+OURS = [(b"x-request-id", b"evt_1"), (b"via", b"1.1 tallygate")]
+OURS_UP = [*READ_AS, *OURS]
 
 
 @pytest.mark.parametrize(
@@ -44,33 +55,101 @@ def test_what_never_goes_up(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("anthropic-version", "anthropic-beta", "OpenAI-Organization", "OpenAI-Beta", "X-Cache-TTL", "Idempotency-Key", "Accept"),
-        *(
-            "User-Agent",
-            "x-stainless-retry-count",
-            "Content-Type",
-            "Content-Encoding",
-            "Via",
-            "Max-Forwards",
-            "traceparent",
-            "X-Own",
-        ),
+        *("anthropic-version", "anthropic-beta", "OpenAI-Beta", "X-Cache-TTL", "User-Agent", "x-stainless-helper-method", "Via"),
+        *("x-stainless-retry-count", "Max-Forwards", "traceparent", "x-goog-api-client", "Accept-Language", "X-Client-Request-Id"),
     ],
 )
 def test_what_goes_up_unchanged(name: str) -> None:
     assert up((name, "1.1 caf\udcc3\udca9"), (name, "b")) == [(name.encode(), b"1.1 caf\xc3\xa9"), (name.encode(), b"b"), *OURS_UP]
 
 
+ACTS_FOR = (
+    *("OpenAI-Organization", "OpenAI-Project", "X-Goog-User-Project", "anthropic-workspace-id", "anthropic-organization-id"),
+    *("X-HTTP-Method-Override", "X-Method-Override", "X-HTTP-Method", "X-Goog-Quota-User", "ChatGPT-Account-Id", "X-Tenant-Id"),
+    *("Ocp-Apim-Subscription-Key", "X-Goog-Authenticated-User-Id"),
+)
+
+
+@pytest.mark.parametrize("name", ACTS_FOR)
+def test_what_acts_for_somebody_goes_up_with_ones_own_key_alone(name: str) -> None:
+    for is_metered, read_as in ((True, READ_AS), (False, [])):
+        assert up((name, "x"), is_metered=is_metered) == [*read_as, *OURS]
+        assert up((name, "x"), is_metered=is_metered, is_own_key=True) == [(name.encode(), b"x"), *read_as, *OURS]
+        assert up((name, "x"), is_metered=is_metered, more=frozenset({name.lower().encode()}))[0] == (name.encode(), b"x")
+
+
+def test_an_unknown_header_goes_up_at_a_metered_route_with_ones_own_key_alone() -> None:
+    own = (b"X-Own", b"1")
+    assert up(("X-Own", "1")) == OURS_UP
+    assert up(("X-Own", "1"), is_own_key=True) == [own, *OURS_UP]
+    assert up(("X-Own", "1"), more=frozenset({b"x-own"})) == [own, *OURS_UP]
+    assert up(("X-Own", "1"), is_metered=False) == [own, *OURS]
+
+
+@pytest.mark.parametrize("name", ["Idempotency-Key", "X-Idempotency-Key", "anthropic-idempotency-key"])
+def test_an_idempotency_key_becomes_the_organizations_own(name: str) -> None:
+    def sent(org: str, value: str = "key-1", **how: bool) -> bytes:
+        ((_, found),) = [header for header in up((name, value), org=org, **how) if header[0] == name.encode()]
+        return found
+
+    assert sent("acme") == sent("acme") == sent("acme", is_metered=False)
+    assert len({sent("acme"), sent("big"), sent("acme", "key-2"), b"key-1"}) == 4
+    assert sent("acme", sent("big").decode()) != sent("big")
+    assert sent("acme", is_own_key=True) == b"key-1"
+
+
+@pytest.mark.parametrize(
+    ("accept", "sent"),
+    [
+        ("application/json", b"application/json"),
+        ("text/event-stream", b"text/event-stream"),
+        ("*/*", b"*/*"),
+        ("application/json, text/plain, */*;q=0.5", b"application/json, */*"),
+        ("application/x-protobuf, application/json;q=0.1", b"application/json"),
+    ],
+)
+def test_accept_names_what_can_be_metered(accept: str, sent: bytes) -> None:
+    assert up(("Accept", accept)) == [(b"Accept", sent), *OURS_UP]
+    assert up(("Accept", accept), is_metered=False) == [(b"Accept", accept.encode()), *OURS]
+    assert refused_header([(b"Accept", accept.encode())], ()) is None
+
+
+def test_a_metered_body_goes_up_as_the_json_it_was_read_as() -> None:
+    for content_type in ("application/json; charset=utf-7", "text/plain", "application/x-www-form-urlencoded", "application/grpc"):
+        assert up(("Content-Type", content_type)) == OURS_UP
+    assert up(("Content-Type", "multipart/form-data; boundary=b"), is_metered=False)[0][1] == b"multipart/form-data; boundary=b"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Goog-FieldMask", "candidates"),
+        ("x-goog-fieldmask", ""),
+        ("X-Goog-Encode-Response-If-Executable", "base64"),
+        ("Prefer", "return=minimal"),
+        ("Range", "bytes=0-9"),
+        ("Accept", "application/x-protobuf"),
+        ("Accept", "text/html"),
+    ],
+)
+def test_a_header_that_changes_the_answers_form_is_refused_by_name(name: str, value: str) -> None:
+    header = (name.encode(), value.encode())
+    refusal = refused_header([header], ())
+    assert refusal is not None
+    assert (refusal.status, refusal.code, refusal.param) == (400, ErrorCode.INVALID_REQUEST, name.lower())
+    assert name.lower() in refusal.message
+    assert refused_header([header], {name.lower().encode()}) is None
+
+
 def test_headers_named_by_connection_stay_here() -> None:
-    assert up(("Connection", "close, X-One"), ("connection", "x-two"), ("X-One", "1"), ("X-Two", "2"), ("X-Three", "3")) == [
-        (b"X-Three", b"3"),
-        *OURS_UP,
-    ]
+    named = (("Connection", "close, X-One"), ("connection", "x-two"), ("X-One", "1"), ("X-Two", "2"), ("X-Three", "3"))
+    assert up(*named, is_own_key=True) == [(b"X-Three", b"3"), *OURS_UP]
 
 
 def test_the_upstreams_credentials_replace_the_clients() -> None:
-    assert up(("Authorization", "Bearer client-key"), credentials=KEY) == [OURS_UP[0], *KEY, *OURS_UP[1:]]
-    assert up(("X-Custom-Key", "mine"), credentials=[(b"x-custom-key", b"theirs")])[1] == (b"x-custom-key", b"theirs")
+    assert up(("Authorization", "Bearer client-key"), credentials=KEY) == [*READ_AS, *KEY, *OURS]
+    theirs = (b"x-custom-key", b"theirs")
+    assert up(("X-Custom-Key", "mine"), credentials=[theirs], is_own_key=True) == [*READ_AS, theirs, *OURS]
 
 
 CALLER = "tg_acme-prod_" + "k7" * 26
@@ -99,8 +178,8 @@ ANOTHER = "tg_big.prod_1_" + "q2" * 26
 )
 def test_no_key_to_the_gateway_goes_up_in_another_header(name: str, value: str) -> None:
     keys = [("Authorization", f"Bearer {CALLER}"), ("x-api-key", "my-own-key-1234")]
-    assert up((name, value), *keys, credentials=KEY, is_metered=False) == [*KEY, *OURS_UP[1:]]
-    assert up(*keys, (name, value), credentials=KEY, is_metered=False) == [*KEY, *OURS_UP[1:]]
+    assert up((name, value), *keys, credentials=KEY, is_metered=False) == [*KEY, *OURS]
+    assert up(*keys, (name, value), credentials=KEY, is_metered=False) == [*KEY, *OURS]
 
 
 @pytest.mark.parametrize("value", ["sdk/1.0 tg_", "a tg_b", "strategytg_long_enough_text", "100%", "a", "the key of tga"])
@@ -117,7 +196,7 @@ def test_a_header_that_is_a_key_by_its_name_stays_here(name: str) -> None:
 
 
 def test_an_unmetered_answer_may_be_compressed() -> None:
-    assert up(("Accept-Encoding", "br"), is_metered=False) == [(b"Accept-Encoding", b"br"), *OURS_UP[1:]]
+    assert up(("Accept-Encoding", "br"), is_metered=False) == [(b"Accept-Encoding", b"br"), *OURS]
 
 
 VIA = (b"via", b"1.1 tallygate")

@@ -1,0 +1,75 @@
+"""What of a query goes up. Names are compared as servers read them: decoded, and split at semicolons too.
+
+At a metered route only what the dialect knows passes, since a parameter can take the usage out of an answer. Google, "System
+parameters": `fields` and `$fields` filter it, `alt=proto` and `callback` give it another form, `$ct` the request.
+"""
+
+from collections.abc import Collection, Mapping
+from re import Pattern
+from typing import Final
+from urllib.parse import quote, unquote_plus
+
+from proxy.domain.errors import ErrorCode, Refusal
+from proxy.gateway.key_traces import gives_away
+
+_CREDENTIALS: Final = frozenset(
+    {"key", "$key", "api_key", "api-key", "apikey", "access_token", "oauth_token", "passwd", "password"}
+)
+_METHODS: Final = frozenset({"$httpmethod", "_method", "x-http-method-override"})  # another method than the one that was checked
+_NAME_CHARS_SHOWN: Final = 60
+_VALUE_SAFE: Final = "-._~:/@,[]"
+
+
+def metered_query(raw_query: str, known: Mapping[str, Pattern[str]], more: Collection[str] = ()) -> str | Refusal:
+    """The query to send, spelled anew; or why it is refused.
+
+    known   names with the values that they may have; more: names that the route lets through with any value
+    Keys never go up, and are no reason to refuse.
+    """
+    found: dict[str, str] = {}
+    for pair in raw_query.split("&"):
+        name, _, value = pair.partition("=")
+        name, value = unquote_plus(name), unquote_plus(value)
+        if not pair or name.strip().lower() in _CREDENTIALS or gives_away(pair.encode("utf-8", "surrogateescape"), ()):
+            continue
+        pattern = known.get(name)
+        if name in found:
+            return _refused(name, "is given twice")
+        if name not in more and (pattern is None or pattern.fullmatch(value) is None):
+            return _refused(name, "may give the answer a form that cannot be metered")
+        found[name] = value
+    return "&".join(f"{quote(name, safe=_VALUE_SAFE)}={quote(value, safe=_VALUE_SAFE)}" for name, value in found.items())
+
+
+def unmetered_query(raw_query: str, more: Collection[str] = ()) -> str | Refusal:
+    """The query as it came, without keys; refused where it asks for another method."""
+    for part in raw_query.replace(";", "&").split("&"):
+        name = _name(part)
+        if name in _METHODS and name not in more:
+            return _refused(name, "asks for another method")
+    return without_keys(raw_query)
+
+
+def without_keys(raw_query: str) -> str:
+    """A key in the query is the client's for the gateway, or an attempt to use another one upstream than the operator's."""
+    return "&".join(pair for pair in raw_query.split("&") if not _is_key(pair))
+
+
+def _is_key(pair: str) -> bool:
+    is_named = any(_name(part) in _CREDENTIALS for part in pair.split(";"))
+    return is_named or gives_away(pair.encode("utf-8", "surrogateescape"), ())
+
+
+def _name(pair: str) -> str:
+    return unquote_plus(pair.partition("=")[0]).strip().lower()
+
+
+def _refused(name: str, reason: str) -> Refusal:
+    shown = name[:_NAME_CHARS_SHOWN]
+    return Refusal(
+        status=400,
+        code=ErrorCode.INVALID_REQUEST,
+        message=f"The query parameter {shown!r} {reason}. Leave it out, or ask the operator to let it pass on this route.",
+        param=shown,
+        should_retry=False,
+    )
