@@ -27,6 +27,7 @@ from proxy.domain.organization import UnknownModelPolicy
 from proxy.domain.spend_limit import WindowKind
 from proxy.gateway.assembly import Gateway, Parts
 from proxy.gateway.client_connection import ClientTimeouts
+from proxy.gateway.drains import DrainEnd
 from proxy.gateway.event_ids import event_id_source
 from proxy.gateway.services import GatewayLimits
 from proxy.gateway.spool import Spool
@@ -94,6 +95,8 @@ class RecordingMetrics:
         self.observed: list[tuple[str, float | None]] = []
         self.open = 0
         self.errors: list[str] = []
+        self.reading_on = 0
+        self.drain_ends: list[DrainEnd] = []
         self.bad_requests = 0
         self.failed_open: list[str] = []
         self.reloads: list[bool] = []
@@ -144,6 +147,13 @@ class RecordingMetrics:
 
     def upstream_error(self, kind: str) -> None:
         self.errors.append(kind)
+
+    def drain_begun(self) -> None:
+        self.reading_on += 1
+
+    def drain_ended(self, end: DrainEnd, *, begun: bool) -> None:
+        self.reading_on -= begun
+        self.drain_ends.append(end)
 
     def bad_request(self) -> None:
         self.bad_requests += 1
@@ -281,7 +291,7 @@ async def running_gateway(
         finally:
             await gateway.drain(0)
             await gateway.close()
-        assert metrics.open == 0
+        assert metrics.open == metrics.reading_on == 0
         assert loop.is_running()
 
 

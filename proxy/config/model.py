@@ -37,10 +37,13 @@ class AuthKind(StrEnum):
 
 
 class OnDisconnect(StrEnum):
-    """What happens to the upstream's answer when the client leaves."""
+    """What happens to the upstream's answer when the client leaves. What is read on is bounded in time, number and bytes."""
 
-    CANCEL = "cancel"  # close within a second; what was generated so far is counted and charged
-    DRAIN = "drain"  # read on, bounded in time and number, for the exact usage
+    GRACE = (
+        "grace"  # an answer that is not streamed is read on to its end, which the provider comes to anyway; a stream for a little
+    )
+    DRAIN = "drain"  # every answer is read on to its end
+    CANCEL = "cancel"  # close at once, for an upstream that then stops, streaming or not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,8 @@ class Upstream:
     base_url            scheme, host, optional port and path prefix; route paths are appended
     ask_usage           ask for the stream's usage chunk where the client did not (some servers reject stream_options)
     first_byte_ms       until response headers; idle_ms between two reads of a body
-    drain_ms, drain_max how long, and how many answers at once in each worker, are read on after their clients left
+    grace_ms            how long a stream is read on after its client left; drain_ms: any other answer, and every one with `drain`
+    drain_max, drain_bytes           how many at once, and bytes of all of them, in each worker; drain_org_...: of one organization
     catalogue_path      the upstream's own price catalogue (Gloo: /platform/v2/models), read every catalogue_ttl_ms; "" for none
     """
 
@@ -74,14 +78,18 @@ class Upstream:
     base_url: str
     auth: UpstreamAuth = UpstreamAuth()
     ask_usage: bool = True
-    on_disconnect: OnDisconnect = OnDisconnect.CANCEL
+    on_disconnect: OnDisconnect = OnDisconnect.GRACE
     connect_ms: int = 5_000
     first_byte_ms: int = 600_000
     idle_ms: int = 300_000
     pool_max: int = 1_000
     pool_idle_ms: int = 15_000
-    drain_ms: int = 60_000
-    drain_max: int = 100
+    grace_ms: int = 5_000
+    drain_ms: int = 600_000
+    drain_max: int = 400
+    drain_org_max: int = 100
+    drain_bytes: int = 64_000_000
+    drain_org_bytes: int = 16_000_000
     catalogue_path: str = ""
     catalogue_ttl_ms: int = 3_600_000
 

@@ -11,6 +11,7 @@ from proxy.config.section import Section, show
 
 DEFAULT_UPSTREAM: Final = "default"
 TIMEOUT_MAX_MS: Final = 3_600_000
+DRAIN_BYTES_MAX: Final = 100_000_000_000
 HEADERS: Final = ("auto", "authorization", "x-api-key", "x-goog-api-key")
 
 
@@ -57,8 +58,12 @@ def _read_upstream(
         idle_ms=timeout("idle_timeout", plain.idle_ms),
         pool_max=section.integer("pool_max", plain.pool_max, minimum=1, maximum=100_000),
         pool_idle_ms=timeout("pool_idle", plain.pool_idle_ms),
+        grace_ms=timeout("grace", plain.grace_ms),
         drain_ms=timeout("drain_timeout", plain.drain_ms),
         drain_max=section.integer("drain_max", plain.drain_max, minimum=1, maximum=100_000),
+        drain_org_max=section.integer("drain_org_max", plain.drain_org_max, minimum=1, maximum=100_000),
+        drain_bytes=section.integer("drain_bytes", plain.drain_bytes, minimum=1, maximum=DRAIN_BYTES_MAX),
+        drain_org_bytes=section.integer("drain_org_bytes", plain.drain_org_bytes, minimum=1, maximum=DRAIN_BYTES_MAX),
         catalogue_path=section.parsed("catalogue_path", _url_path) or "",
         catalogue_ttl_ms=section.duration_ms("catalogue_ttl", plain.catalogue_ttl_ms, minimum=60_000, maximum=7 * 86_400_000),
     )

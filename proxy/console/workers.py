@@ -8,12 +8,14 @@ from typing import Final
 
 from proxy.telemetry.count_file import CountReader, Series, owners
 from proxy.telemetry.exposition import ProcessGauges
-from proxy.telemetry.metrics import OPEN_REQUESTS, SPOOL_EVENTS
+from proxy.telemetry.metrics import OPEN_REQUESTS, READING_ON, SPOOL_EVENTS
 from proxy.telemetry.worker_state import STATE_SERIES, WorkerReading
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-_GONE: Final = frozenset({OPEN_REQUESTS.name})  # a process that is gone has nothing open, but what it spooled waits
+_GONE: Final = frozenset(
+    {OPEN_REQUESTS.name, READING_ON.name}
+)  # a process that is gone has nothing open, but what it spooled waits
 _GONE_FOR_GOOD: Final = _GONE | {SPOOL_EVENTS.name}  # a slot that is run no longer has left its spool to another
 
 

@@ -255,12 +255,9 @@ def _client(upstream: Upstream, parts: Parts) -> UpstreamClient:
     token = None
     if upstream.auth.kind is AuthKind.OAUTH2_CLIENT_CREDENTIALS:
         token = OAuth2Token(upstream.auth, parts.session, now_ms=lambda: int(loop.time() * 1000), timeout_ms=parts.oauth_timeout_ms)
-    drains = None
-    if upstream.on_disconnect is OnDisconnect.DRAIN:
-        drains = Drains(count_max=upstream.drain_max, seconds=upstream.drain_ms / 1000)
     return UpstreamClient(
         config=upstream,
         pool=UpstreamPool(upstream, loop=loop),
         credentials=UpstreamCredentials(upstream.auth, token),
-        drains=drains,
+        drains=None if upstream.on_disconnect is OnDisconnect.CANCEL else Drains(upstream, parts.metrics),
     )

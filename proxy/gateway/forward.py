@@ -25,7 +25,8 @@ async def forward(
         facts=live.facts,
         exchange=live,
         hide_usage=live.asked_usage,
-        drains=upstream.drains,
+        drains=upstream.drains if live.facts is not None else None,
+        org=live.parties[0].id,
         loop=live.services.loop,
         clock=live.services.clock,
     )

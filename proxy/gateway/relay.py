@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from proxy.dialects.dialect import Dialect, RequestFacts, ResponseMeter
 from proxy.domain.errors import Refusal
 from proxy.gateway.client_response import ClientResponse
-from proxy.gateway.drains import Drains
+from proxy.gateway.drains import Drain, DrainEnd, Drains
 from proxy.gateway.headers import Header, response_headers
 from proxy.gateway.upstream_connection import UpstreamConnection
 from proxy.gateway.upstream_failure import UpstreamFailure
@@ -38,7 +38,8 @@ class Relay:
     dialect     None: not metered, relayed as it comes
     exchange    forgotten at the end: it knows its relay, and the two would wait for the garbage collector together
     hide_usage  the usage chunk is our own doing and is taken out again
-    drains      the bound on answers that are read on without a client; None: cut when the client leaves
+    drains      the bounds on answers that are read on without a client, of which there is something to learn; None: cut
+    org         whose share of them it is
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Relay:
         exchange: RelayedExchange,
         hide_usage: bool,
         drains: Drains | None,
+        org: str,
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float],
     ) -> None:
@@ -75,7 +77,10 @@ class Relay:
         self._exchange: RelayedExchange | None = exchange
         self._hide_usage = hide_usage
         self._drains = drains
-        self._drain_timer: asyncio.TimerHandle | None = None  # set while this answer is read on without a client
+        self._org = org
+        self._drain: Drain | None = None  # set while this answer is read on without a client
+        self._drain_end = DrainEnd.SHUTDOWN  # of one that is cut, unless a bound cuts it
+        self._drain_timer: asyncio.TimerHandle | None = None
         self._buffered_bytes = 0
         self._left: int | None = None  # body bytes still to come, where the length is known and passed on
         self._hold_timer: asyncio.TimerHandle | None = None
@@ -101,15 +106,22 @@ class Relay:
         self._start(None if self._hide_usage else content_length)
 
     def on_body(self, data: bytes) -> None:
-        self.bytes_in += len(data)
+        size = len(data)
+        self.bytes_in += size
         meter = self.meter
         if meter is not None:
             data = meter.feed(data)
             if meter.reading.text_chars > UNCOUNTED_CHARS_MAX and self._exchange is not None:
                 self._exchange.count_soon()
-            if meter.reading.ended and self._is_holding and self.buffered is None:
-                self._hold(data)  # the client could take the answer for complete
-                return
+        if self._drain is not None:
+            bound = self._drain.take(size)
+            if bound is not None:
+                self._stop_reading_on(bound)
+        if self.is_client_gone:
+            return
+        if meter is not None and meter.reading.ended and self._is_holding and self.buffered is None:
+            self._hold(data)  # the client could take the answer for complete
+            return
         if self.buffered is not None:
             self.buffered.append(data)
             self._buffered_bytes += len(data)
@@ -123,8 +135,7 @@ class Relay:
             if self._left <= 0:
                 self.held.append(data)
                 return
-        if not self.is_client_gone:
-            self.response.write(data)
+        self.response.write(data)
 
     def on_complete(self) -> None:
         self.is_complete = True
@@ -153,10 +164,12 @@ class Relay:
     def _end(self) -> None:
         if self._hold_timer is not None:
             self._hold_timer.cancel()
-        if self._drain_timer is not None and self._drains is not None:
+        if self._drain_timer is not None:
             self._drain_timer.cancel()
-            self._drain_timer = None
-            self._drains.end()
+        if self._drain is not None:
+            failed = DrainEnd.FAILED if self.failure is not None else self._drain_end
+            self._drain.end(DrainEnd.COMPLETE if self.is_complete else failed)
+            self._drain = None
         if self.meter is not None:
             rest = self.meter.end()
             if rest:
@@ -173,11 +186,25 @@ class Relay:
         self.is_client_gone = True
         if self.connection is None or self.ended.done():
             return
-        if self._drains is None or not self._drains.begin():
+        if self.buffered is not None:
+            self.buffered.clear()  # nobody waits for it: what is read on is metered, not kept
+        self.held.clear()
+        if self._drains is not None and (not self.status or 200 <= self.status < 300):
+            self._drain = self._drains.begin(self._org, is_stream=self.is_streamed)
+        if self._drain is None:
             self.cut()
             return
-        self._drain_timer = self._loop.call_later(self._drains.seconds, self.cut)
+        self._drain_timer = self._loop.call_later(self._drain.seconds, self._stop_reading_on, DrainEnd.TIME)
         self.connection.resume()
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the answer comes as it is generated, as far as asked for or seen."""
+        return self.is_event_stream or (self._facts is not None and self._facts.stream)
+
+    def _stop_reading_on(self, bound: DrainEnd) -> None:
+        self._drain_end = bound
+        self.cut()
 
     def client_paused(self) -> None:
         if self.connection is not None and not self.ended.done():

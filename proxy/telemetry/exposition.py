@@ -29,6 +29,8 @@ _WORKER_FAMILIES: Final = (
     metrics.SPOOL_EVENTS,
     metrics.FAIL_OPEN,
     metrics.UPSTREAM_ERRORS,
+    metrics.READING_ON,
+    metrics.READ_ON,
     metrics.BAD_REQUESTS,
     metrics.CONFIG_RELOADS,
 )

@@ -21,6 +21,8 @@ from proxy.telemetry.metrics import (
     OPEN_REQUESTS,
     OTHER,
     OVERHEAD_SECONDS,
+    READ_ON,
+    READING_ON,
     REFUSED,
     REQUEST_SECONDS,
     SHADOW_REFUSED,
@@ -33,6 +35,7 @@ from proxy.telemetry.metrics import (
 
 FAIL_OPEN_CLASSES: Final = frozenset({"rate", "spend"})
 LIMITER_OPERATIONS: Final = ("admit", "settle")
+DRAIN_ENDS: Final = ("complete", "failed", "time", "count", "org_count", "bytes", "org_bytes", "shutdown")
 RELOAD_RESULTS: Final = ("applied", "rejected")
 UPSTREAM_ERROR_KINDS: Final = frozenset(
     {"unreachable", "overloaded", "timeout", "reset", "invalid_response", "truncated", "status", "in_stream"},
@@ -69,11 +72,14 @@ class GatewayMetrics:
             UNKNOWN_MODELS,
             FAIL_OPEN,
             UPSTREAM_ERRORS,
+            READ_ON,
             CONFIG_RELOADS,
         ):
             self._child(metric, (OTHER,) * len(metric.labels))
         for kind in sorted(UPSTREAM_ERROR_KINDS):  # present at 0 from the start, so that the first failure is an increase
             self._child(UPSTREAM_ERRORS, (kind,))
+        for end in DRAIN_ENDS:
+            self._child(READ_ON, (end,))
         for class_ in sorted(FAIL_OPEN_CLASSES):
             self._child(FAIL_OPEN, (class_,))
         for result in RELOAD_RESULTS:
@@ -84,7 +90,8 @@ class GatewayMetrics:
         self._overhead = self._child(OVERHEAD_SECONDS, ())
         self._open = self._child(OPEN_REQUESTS, ())
         self._bad_requests = self._child(BAD_REQUESTS, ())
-        self._cells[self._open] = 0  # the slot's previous process may have died with requests open
+        self._reading_on = self._child(READING_ON, ())
+        self._cells[self._open] = self._cells[self._reading_on] = 0  # the slot's previous process may have died with requests open
 
     def know(self, known: KnownLabels) -> None:
         """Take the labels of a reloaded configuration. What is gone is counted as `other` from now on; its series stay."""
@@ -162,6 +169,14 @@ class GatewayMetrics:
     def upstream_error(self, kind: str) -> None:
         """kind: one of UPSTREAM_ERROR_KINDS."""
         self._cells[self._child(UPSTREAM_ERRORS, (kind if kind in UPSTREAM_ERROR_KINDS else OTHER,))] += 1
+
+    def drain_begun(self) -> None:
+        self._cells[self._reading_on] += 1
+
+    def drain_ended(self, end: str, *, begun: bool) -> None:
+        """end: one of DRAIN_ENDS. begun: it was read on for a while."""
+        self._cells[self._reading_on] -= begun
+        self._cells[self._child(READ_ON, (end,))] += 1
 
     def bad_request(self) -> None:
         self._cells[self._bad_requests] += 1

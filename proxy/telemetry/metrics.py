@@ -321,6 +321,18 @@ UPSTREAM_ERRORS: Final = Metric(
     labels=("kind",),
     help="Failures of upstreams: unreachable, overloaded, timeout, reset, invalid_response, truncated, status (5xx) or in_stream.",
 )
+READING_ON: Final = Metric(
+    name="tallygate_reading_on",
+    kind=Kind.GAUGE,
+    help="Answers whose clients have left and that are read on for their exact usage.",
+)
+READ_ON: Final = Metric(
+    name="tallygate_read_on_total",
+    kind=Kind.COUNTER,
+    labels=("end",),
+    help="Answers whose clients left, by how reading on ended: complete, failed (upstream), shutdown, or at a bound, "
+    "which is time, count, org_count, bytes or org_bytes.",
+)
 BAD_REQUESTS: Final = Metric(
     name="tallygate_bad_requests_total",
     kind=Kind.COUNTER,
@@ -381,6 +393,7 @@ METRICS: Final = (
     *LEDGER_TOTALS, LEDGER_LAG, LEDGER_LAG_SECONDS, LEDGER_DATABASE_UP, LEDGER_DRIFT, LEDGER_MALFORMED,
     SPEND_WINDOW, SPEND_HELD, SPEND_LIMIT, PAUSED, SPEND_RESUME, ORGANIZATIONS_SKIPPED, SCRAPE_ERRORS,
     REFUSED, SHADOW_REFUSED, SPEND_WARNINGS, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, OPEN_REQUESTS,
-    LIMITER_SECONDS, LIMITER_ERRORS, UNKNOWN_MODELS, SPOOL_EVENTS, FAIL_OPEN, UPSTREAM_ERRORS, BAD_REQUESTS, CONFIG_RELOADS,
+    LIMITER_SECONDS, LIMITER_ERRORS, UNKNOWN_MODELS, SPOOL_EVENTS, FAIL_OPEN, UPSTREAM_ERRORS,
+    READING_ON, READ_ON, BAD_REQUESTS, CONFIG_RELOADS,
     BUILD_INFO, WORKER_UP, WORKER_STARTS, WORKER_CPU, WORKER_MEMORY, WORKER_FILES,
 )  # fmt: skip

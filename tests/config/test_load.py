@@ -188,7 +188,11 @@ upstreams:
     pool_max: 7
     pool_idle: 500ms
     drain_timeout: 30s
+    grace: 2s
     drain_max: 3
+    drain_org_max: 2
+    drain_bytes: 1000
+    drain_org_bytes: 500
     catalogue_path: /platform/v2/models
     catalogue_ttl: 5m
 """
@@ -202,7 +206,8 @@ upstreams:
     )
     assert (upstream.auth.client_id, upstream.auth.secret, upstream.auth.scope) == ("s3cret", "from-file", "api/access")
     assert (upstream.connect_ms, upstream.first_byte_ms, upstream.idle_ms, upstream.pool_idle_ms) == (2_000, 100_000, 60_000, 500)
-    assert (upstream.pool_max, upstream.drain_ms, upstream.drain_max) == (7, 30_000, 3)
+    assert (upstream.pool_max, upstream.grace_ms, upstream.drain_ms) == (7, 2_000, 30_000)
+    assert (upstream.drain_max, upstream.drain_org_max, upstream.drain_bytes, upstream.drain_org_bytes) == (3, 2, 1_000, 500)
     assert (upstream.catalogue_path, upstream.catalogue_ttl_ms) == ("/platform/v2/models", 300_000)
     assert "from-file" not in repr(config)
 

@@ -214,7 +214,8 @@ async def test_a_gateway_key_never_goes_up_and_a_brought_key_does(tmp_path: Path
 async def test_a_client_that_leaves_is_charged_for_what_was_generated(tmp_path: Path) -> None:
     message = [{"role": "user", "content": "[[sim tokens=200 tps=400]] Hello"}]
     body = CHAT | {"stream": True, "messages": message, "max_tokens": 200}
-    async with running_gateway(tmp_path) as harness:
+    cancel = {"upstreams": {"upstreams": {"default": {"on_disconnect": "cancel"}}}}
+    async with running_gateway(tmp_path, config=cancel) as harness:
         async with (
             ClientSession() as session,
             session.post(f"{harness.url}/v1/chat/completions", json=body, headers=bearer(ACME_KEY)) as answer,

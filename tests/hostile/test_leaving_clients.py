@@ -1,4 +1,6 @@
-"""Clients that leave, at every moment: the upstream stops, the hold ends, and what was generated is paid, never nothing."""
+"""Clients that leave an upstream with `on_disconnect: cancel`, at every moment: it stops, the hold ends, and what was generated is
+paid, never nothing. What is read on otherwise: test_hanging_up.py.
+"""
 
 import asyncio
 import os
@@ -13,6 +15,7 @@ from raw_client import KEY, RawClient, asking, chat, connected
 
 EVENTS = 200
 BATCH = 40  # clients at once
+CANCEL: dict[str, Any] = {"upstreams": {"upstreams": {"default": {"on_disconnect": "cancel"}}}}
 
 
 def streamed(directive: str, **members: Any) -> bytes:
@@ -56,7 +59,7 @@ async def test_before_the_request_is_whole_nothing_is_forwarded(tmp_path: Path, 
 @LEAVING
 @pytest.mark.parametrize("is_stream", [True, False])
 async def test_while_waiting_for_the_first_byte_the_prompt_is_paid(tmp_path: Path, leave: Leave, is_stream: bool) -> None:
-    async with running_gateway(tmp_path) as harness:
+    async with running_gateway(tmp_path, config=CANCEL) as harness:
         async with connected(harness.port) as client:
             await client.send(chat(asking("delay=60000"), headers=KEY, stream=is_stream))
             await until_accepted(harness)
@@ -74,7 +77,7 @@ async def test_while_waiting_for_the_first_byte_the_prompt_is_paid(tmp_path: Pat
 
 @LEAVING
 async def test_in_mid_stream_what_was_generated_is_paid(tmp_path: Path, leave: Leave) -> None:
-    async with running_gateway(tmp_path) as harness:
+    async with running_gateway(tmp_path, config=CANCEL) as harness:
         async with connected(harness.port) as client:
             await client.send(streamed("tokens=2000 tps=300", max_tokens=2000))
             seen = 0
@@ -91,7 +94,7 @@ async def test_in_mid_stream_what_was_generated_is_paid(tmp_path: Path, leave: L
 
 
 async def test_in_mid_answer_without_a_stream_the_upstream_is_stopped_and_the_prompt_paid(tmp_path: Path) -> None:
-    async with running_gateway(tmp_path) as harness:
+    async with running_gateway(tmp_path, config=CANCEL) as harness:
         async with connected(harness.port) as client:
             await client.send(chat(asking("tokens=1000 tps=100", max_tokens=1000), headers=KEY))
             await asyncio.sleep(0.2)
@@ -104,7 +107,7 @@ async def test_in_mid_answer_without_a_stream_the_upstream_is_stopped_and_the_pr
 
 @LEAVING
 async def test_after_the_last_event_the_whole_is_paid(tmp_path: Path, leave: Leave) -> None:
-    async with running_gateway(tmp_path) as harness:
+    async with running_gateway(tmp_path, config=CANCEL) as harness:
         async with connected(harness.port) as client:
             await client.send(streamed("tokens=9"))
             await client.read_until(b"data: [DONE]\n\n")
@@ -121,7 +124,7 @@ async def test_while_a_body_streams_up_the_upstream_sees_it_too(tmp_path: Path) 
         + KEY
         + b"\r\n"
     )
-    async with running_gateway(tmp_path) as harness:
+    async with running_gateway(tmp_path, config=CANCEL) as harness:
         async with connected(harness.port) as client:
             await client.send(head + b"{")
             async with asyncio.timeout(5):
@@ -163,7 +166,7 @@ async def test_at_every_byte_of_a_stream_of_200_events(tmp_path: Path) -> None:
     """The charge is at least what was delivered and at most what was generated, and never nothing."""
     plans = {"plans": {"pay_as_you_go": {}, "enterprise": {}, "free": {}}}  # no rate limit for thousands of requests
     request = streamed(f"tokens={EVENTS} tps=4000", max_tokens=EVENTS, stream_options={"include_usage": True})
-    async with running_gateway(tmp_path, config={"plans": plans}, acme_usd="100") as harness:
+    async with running_gateway(tmp_path, config=CANCEL | {"plans": plans}, acme_usd="100") as harness:
         async with connected(harness.port) as client:
             await client.send(request)
             await client.read_until(b"\r\n\r\n")

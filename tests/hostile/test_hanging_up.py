@@ -1,0 +1,227 @@
+"""Whoever hangs up pays for what was generated: money of clients that leave, against what the upstream generated for them."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from at_rest import come_to_rest, until_accepted
+from gateway_harness import Harness, running_gateway
+from raw_client import KEY, asking, chat, connected
+
+from proxy.gateway.drains import DrainEnd
+from proxy.telemetry.gateway_metrics import DRAIN_ENDS
+
+GPT_5 = {"model": "gpt-5", "max_completion_tokens": 30_000, "max_tokens": None}
+GPT_5_RATES = (1_250, 10_000)  # nano-USD of a token in and out
+OPUS = {"model": "claude-opus-4-6", "max_tokens": 30_000}
+OPUS_RATES = (5_000, 25_000)
+ROOMY = {"plans": {"plans": {"pay_as_you_go": {}, "enterprise": {}, "free": {}}}}  # no rate limits
+
+
+def upstreams(**keys: Any) -> dict[str, Any]:
+    return ROOMY | {"upstreams": {"upstreams": {"default": keys}}}
+
+
+def gpt_5(directive: str, *, stream: bool, **members: Any) -> bytes:
+    return chat(asking(directive, **GPT_5 | members), headers=KEY, stream=stream)
+
+
+def opus(directive: str) -> bytes:
+    return chat(asking(directive, **OPUS), headers=KEY, stream=True).replace(b"/v1/chat/completions", b"/v1/messages", 1)
+
+
+def bill(harness: Harness, rates: tuple[int, int] = GPT_5_RATES) -> int:
+    """What the provider charges, in nano-USD."""
+    accepted = [record for record in harness.ledger.records if record.accepted]
+    return sum(record.prompt_tokens * rates[0] + record.generated_tokens * rates[1] for record in accepted)
+
+
+def charged(harness: Harness) -> int:
+    return sum(event["_cost"] for event in harness.events())
+
+
+async def leave_after(harness: Harness, request: bytes, *, seen: bytes) -> None:
+    async with connected(harness.port) as client:
+        await client.send(request)
+        await client.read_until(seen)
+        client.reset()
+
+
+async def leave_in(harness: Harness, request: bytes, *, seconds: float) -> None:
+    async with connected(harness.port) as client:
+        await client.send(request)
+        await asyncio.sleep(seconds)
+        client.reset()
+
+
+@pytest.mark.parametrize("seen", [b'"content":" ', b'"finish_reason":"stop"'])
+async def test_hidden_reasoning_is_paid_by_a_client_that_closes_after_the_visible_text(tmp_path: Path, seen: bytes) -> None:
+    async with running_gateway(tmp_path, config=ROOMY) as harness:
+        await leave_after(harness, gpt_5("tokens=4 tps=1000000 reasoning=20000 split=120 gap=20", stream=True), seen=seen)
+        await come_to_rest(harness)
+
+        (event,) = harness.events()
+        assert event["usage_source"] == "upstream"
+        assert event["completion_tokens"] == 20_004
+        assert event["_cost"] == bill(harness) == pytest.approx(200_100_000, abs=100_000)
+        assert harness.metrics.drain_ends == [DrainEnd.COMPLETE]
+
+
+async def test_omitted_thinking_is_paid_by_a_client_that_closes_before_the_last_usage(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, config=ROOMY) as harness:
+        await leave_after(harness, opus("tokens=5 reasoning=19995 tps=1000000"), seen=b'"type":"text_delta"')
+        await come_to_rest(harness)
+
+        (event,) = harness.events()
+        assert event["usage_source"] == "upstream"
+        assert event["_cost"] == bill(harness, OPUS_RATES) == pytest.approx(500_000_000, abs=200_000)
+
+
+async def test_answers_that_are_not_streamed_are_paid_though_nobody_waits_for_them(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, config=ROOMY) as harness:
+        await leave_after(harness, gpt_5("tokens=1", stream=False), seen=b"}}")  # which loads the vocabulary
+        request = gpt_5("tokens=10 reasoning=19990 delay=700", stream=False)
+        await asyncio.gather(*(leave_in(harness, request, seconds=0.05) for _ in range(20)))
+        async with asyncio.timeout(5):
+            while harness.metrics.reading_on < 20:
+                await asyncio.sleep(0.002)
+        assert (await harness.window()).held_nano_usd > 20 * 200_000_000
+        await come_to_rest(harness)
+
+        assert len(harness.ledger.records) == 21
+        assert charged(harness) == bill(harness) == pytest.approx(4_000_000_000, rel=0.002)
+
+
+async def test_money_for_fifty_admits_fifty_however_often_they_leave(tmp_path: Path) -> None:
+    """Four rounds of callers who leave after 0.6 s, and what they left goes on."""
+    request = gpt_5("tokens=1000 tps=200", stream=False, max_completion_tokens=1000)
+    async with running_gateway(tmp_path, config=ROOMY, acme_usd="0.506") as harness:  # 50 answers of 1,000 tokens and their prompts
+        await leave_after(harness, gpt_5("tokens=0", stream=False), seen=b"}}")  # which loads the vocabulary
+        for _ in range(4):
+            await asyncio.gather(*(leave_in(harness, request, seconds=0.6) for _ in range(50)))
+        assert len(harness.ledger.records) == 1 + 50
+        await come_to_rest(harness, seconds=15.0)
+
+        assert charged(harness) == bill(harness) <= 506_000_000
+        assert (await harness.window()).held_nano_usd == 0
+
+
+async def test_a_stop_button_saves_what_is_not_generated_yet(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, config=upstreams(grace="300ms")) as harness:
+        request = chat(asking("tokens=2000 tps=200", max_tokens=2_000), headers=KEY, stream=True)
+        await leave_after(harness, request, seen=b'"content":" ')
+        await come_to_rest(harness)
+
+        (record,), (event,) = harness.ledger.records, harness.events()
+        assert record.cancelled_at_ms
+        assert 0 < event["completion_tokens"] <= record.generated_tokens < 500
+        assert harness.metrics.drain_ends == [DrainEnd.TIME]
+
+
+@pytest.mark.parametrize("directive", ["tokens=30 delay=200", "tokens=30 tps=100"])
+@pytest.mark.parametrize(
+    ("path", "members"),
+    [
+        (b"/v1/chat/completions", {"model": "gpt-5", "max_completion_tokens": 100}),
+        (b"/v1/responses", {"model": "gpt-5", "max_output_tokens": 100}),
+        (b"/v1/messages", {"model": "claude-opus-4-6", "max_tokens": 100}),
+        (b"/v1beta/models/gemini-2.5-pro:generateContent", {"generationConfig": {"maxOutputTokens": 100}}),
+        (b"/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse", {"generationConfig": {"maxOutputTokens": 100}}),
+        (b"/v1/embeddings", {"model": "text-embedding-3-small", "input": "[[sim delay=200]] words"}),
+    ],
+)
+async def test_in_every_dialect_a_client_that_leaves_before_the_answer_pays_all_of_it(
+    tmp_path: Path, path: bytes, members: dict[str, Any], directive: str
+) -> None:
+    async with running_gateway(tmp_path, config=ROOMY) as harness:
+        await leave_in(harness, dialect_request(path, members, f"{directive} reasoning=20"), seconds=0.05)
+        await come_to_rest(harness)
+
+        (event,), (record,) = harness.events(), harness.ledger.records
+        assert record.completed
+        assert event["usage_source"] == "upstream"
+        assert (event["prompt_tokens"], event["completion_tokens"]) == (record.prompt_tokens, record.generated_tokens)
+        assert event["cost_nano_usd"] > 0
+
+
+def dialect_request(path: bytes, members: dict[str, Any], directive: str) -> bytes:
+    text = f"[[sim {directive}]] Hello"
+    if b"generateContent" in path or b"GenerateContent" in path:
+        body = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
+    elif path == b"/v1/responses":
+        body = {"input": text}
+    elif path == b"/v1/embeddings":
+        body = {}
+    else:
+        body = {"messages": [{"role": "user", "content": text}]}
+    return chat(body | members, headers=KEY).replace(b"/v1/chat/completions", path, 1)
+
+
+async def test_a_client_of_http_1_0_and_one_that_pipelines_pay_like_any_other(tmp_path: Path) -> None:
+    request = gpt_5("tokens=10 reasoning=500 delay=200", stream=False)
+    async with running_gateway(tmp_path) as harness:
+        await leave_in(harness, request.replace(b"HTTP/1.1", b"HTTP/1.0", 1), seconds=0.05)
+        await leave_in(harness, request + request, seconds=0.05)
+        await come_to_rest(harness)
+
+        assert len(harness.events()) == len([record for record in harness.ledger.records if record.accepted]) >= 2
+        assert charged(harness) == bill(harness) > 0
+
+
+async def test_an_organization_has_its_share_of_what_is_read_on(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, config=upstreams(drain_max=3, drain_org_max=2)) as harness:
+        request = gpt_5("tokens=10 delay=500", stream=False)
+        for _ in range(3):
+            await leave_in(harness, request, seconds=0.05)
+        other = request.replace(KEY, KEY.replace(b"acme-prod_acmesecret", b"big-prod_bigsecret"), 1)
+        for _ in range(2):
+            await leave_in(harness, other, seconds=0.05)
+        await until_accepted(harness, 5)
+        assert harness.metrics.reading_on == 3
+        await come_to_rest(harness)
+
+        ends = sorted(harness.metrics.drain_ends)
+        assert ends == [DrainEnd.COMPLETE] * 3 + [DrainEnd.COUNT, DrainEnd.ORG_COUNT]
+
+
+@pytest.mark.parametrize(("bound", "end"), [("drain_bytes", DrainEnd.BYTES), ("drain_org_bytes", DrainEnd.ORG_BYTES)])
+async def test_bytes_that_are_read_on_are_bounded(tmp_path: Path, bound: str, end: DrainEnd) -> None:
+    async with running_gateway(tmp_path, config=upstreams(**{bound: 3_000, "on_disconnect": "drain"})) as harness:
+        request = chat(asking("tokens=20000 tps=2000", max_tokens=20_000), headers=KEY, stream=True)
+        await leave_after(harness, request, seen=b'"content":" ')
+        await come_to_rest(harness)
+
+        assert harness.metrics.drain_ends == [end]
+        (record,) = harness.ledger.records
+        assert record.cancelled_at_ms
+        await leave_after(harness, chat(asking("tokens=3 tps=30"), headers=KEY, stream=True), seen=b'"content":" ')
+        await come_to_rest(harness)
+        assert harness.metrics.drain_ends[-1] is DrainEnd.COMPLETE  # what was read is given back
+
+
+async def test_the_memory_of_an_answer_is_freed_when_its_client_leaves(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness:
+        async with connected(harness.port) as client:
+            await client.send(gpt_5("tokens=10 fault=huge size=500000 split=50000 gap=30", stream=False))
+            await until_accepted(harness)
+            (live,) = harness.gateway.pipeline.open
+            async with asyncio.timeout(10):
+                while live.relay is None or not live.relay.buffered:
+                    await asyncio.sleep(0.005)
+            relay = live.relay
+            client.reset()
+            async with asyncio.timeout(10):
+                while not relay.is_client_gone:
+                    await asyncio.sleep(0.005)
+            before = relay.bytes_in
+            assert not relay.buffered
+        await come_to_rest(harness)
+
+        assert relay.bytes_in > before
+        assert not relay.held
+        assert harness.events()[0]["usage_source"] == "upstream"
+
+
+def test_the_metric_names_every_end() -> None:
+    assert set(DRAIN_ENDS) == set(DrainEnd)
