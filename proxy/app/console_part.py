@@ -5,14 +5,13 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from proxy.app.access import platform_token_sha256
+from proxy.app.access import metrics_token, platform_token
 from proxy.app.clocks import now_ms
 from proxy.app.part import Part
 from proxy.app.product import product_version
 from proxy.app.resources import Resources
 from proxy.config.model import GatewayConfig
 from proxy.config.settings import Settings
-from proxy.console.api_access import PlatformToken
 from proxy.console.api_audit import audit_routes
 from proxy.console.api_credentials import credential_routes
 from proxy.console.api_document import DocumentApi
@@ -44,7 +43,12 @@ def build_api(settings: Settings, book: DirectoryBook, sources: UsageSources) ->
     exports = export_routes(scopes_over(sources), sources.database, now_ms=sources.now_ms)
     routes = (*usage_routes(sources), *exports, *directory_routes(book))
     described = DocumentApi(routes, version=product_version()).routes()
-    return Api((*routes, *described), DirectoryTokens(PlatformToken(platform_token_sha256(settings)), book.tokens))
+    return Api((*routes, *described), admin_tokens(settings, book))
+
+
+def admin_tokens(settings: Settings, book: DirectoryBook) -> DirectoryTokens:
+    """Every token that the console's port takes."""
+    return DirectoryTokens(platform_token(settings), book.tokens, metrics=metrics_token(settings))
 
 
 def directory_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:

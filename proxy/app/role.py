@@ -22,6 +22,11 @@ class Role(StrEnum):
         return self in {Role.SERVE, Role.LEDGER}
 
     @property
+    def has_api(self) -> bool:
+        """Whether its console's port has the usage API and the admin API."""
+        return self in {Role.SERVE, Role.CONSOLE}
+
+    @property
     def shares_stores(self) -> bool:
         """Whether it is of no use without the others: then the stores must be named, and none is made here."""
         return self is not Role.SERVE

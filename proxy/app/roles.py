@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
-from proxy.app.access import admin_token_sha256
-from proxy.app.clocks import now_ms
-from proxy.app.console_part import console_part
+from proxy.app.access import asked_token_sha256, known_hosts
+from proxy.app.clocks import monotonic_ms, now_ms
+from proxy.app.console_part import admin_tokens, console_part, open_directory
 from proxy.app.ledger_part import ledger_part
 from proxy.app.part import Part
 from proxy.app.product import product_version
@@ -15,11 +15,13 @@ from proxy.app.status_part import refusals_part, workers_part
 from proxy.config.holder import ConfigHolder
 from proxy.config.model import GatewayConfig
 from proxy.config.settings import Settings
+from proxy.console.api_access import AdminTokens
 from proxy.console.console import Console
 from proxy.console.limiter_store import LimiterStore
 from proxy.console.readiness import Readiness, database_probe, lag_probe, store_probe
 from proxy.console.scrape import Scrape
 from proxy.console.server import ConsoleServer
+from proxy.console.wrong_tokens import WrongTokens
 from proxy.limiter.connection import RedisConnection
 from proxy.limiter.redis_limiter import RedisLimiter
 from proxy.limiter.script import load_scripts
@@ -32,7 +34,15 @@ async def build_console(role: Role, settings: Settings) -> Console:
     """The process behind the console's port. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
     resources = await open_resources(settings, sends_webhooks=role.keeps_ledger)
     parts = (*_parts(role, resources), Part(beside=(resources.follow_directory, resources.listen_to_directory)))
-    return console_of(parts, settings=settings, holder=resources.holder, config=resources.config, closing=(resources.close,))
+    book = open_directory(settings, resources.database, lambda: resources.holder.current)
+    return console_of(
+        parts,
+        settings=settings,
+        holder=resources.holder,
+        config=resources.config,
+        tokens=admin_tokens(settings, book),
+        closing=(resources.close,),
+    )
 
 
 def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
@@ -66,9 +76,16 @@ def console_of(
     settings: Settings,
     holder: ConfigHolder,
     config: Callable[[], GatewayConfig],
+    tokens: AdminTokens | None = None,
     closing: Sequence[Callable[[], Awaitable[None]]] = (),
 ) -> Console:
-    """One process out of its parts. config: with the organizations that do not lie in a file. closing: called at its end."""
+    """One process out of its parts.
+
+    config    with the organizations that do not lie in a file
+    tokens    that /metrics takes, beside the one of the settings
+    closing   called at its end
+    """
+    wrong_tokens = WrongTokens(now_ms=monotonic_ms)
     readiness = Readiness([probe for part in parts for probe in part.probes])
     scrape = Scrape(
         workers=_only(part.workers for part in parts),
@@ -78,9 +95,16 @@ def console_of(
         version=product_version(),
         now_ms=now_ms,
         ledger=_only(part.ledger for part in parts),
+        wrong_tokens=lambda: wrong_tokens.count,
     )
     server = ConsoleServer(
-        scrape=scrape, readiness=readiness, token_sha256=admin_token_sha256(settings), api=_only(part.api for part in parts)
+        scrape=scrape,
+        readiness=readiness,
+        token_sha256=asked_token_sha256(settings),
+        api=_only(part.api for part in parts),
+        tokens=tokens,
+        hosts=known_hosts(settings),
+        wrong_tokens=wrong_tokens,
     )
     return Console(
         server=server,

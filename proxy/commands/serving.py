@@ -55,6 +55,8 @@ _APART: Final = (
     "data_dir",
     "config_dir",
     "admin_token",
+    "metrics_token",
+    "console_hosts",
     "log_level",
     "store_deadline_ms",
     "drain_delay_seconds",

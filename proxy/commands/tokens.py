@@ -41,7 +41,13 @@ def list_tokens(*, as_json: bool, **options: Any) -> None:
 
 @tokens.command("create")
 @click.argument("name")
-@click.option("--access", type=click.Choice(["read", "write"]), default="read", show_default=True)
+@click.option(
+    "--access",
+    type=click.Choice(["read", "write", "metrics"]),
+    default="read",
+    show_default=True,
+    help="metrics: /metrics of all organizations, and nothing else.",
+)
 @click.option("--org", "orgs", multiple=True, help="Only this organization; repeatable.")
 @click.option("--all", "sees_all", is_flag=True, help="All organizations, now and later.")
 @click.option("--expires", metavar="TIME", help="A date (UTC) or a time, from which on it is refused.")
@@ -50,6 +56,10 @@ def create_token(
     name: str, *, access: str, orgs: tuple[str, ...], sees_all: bool, expires: str | None, as_json: bool, **options: Any
 ) -> None:
     """Make an admin token called NAME, and show it, once."""
+    if access == "metrics":
+        if orgs:
+            raise click.UsageError("/metrics names all organizations: leave --org out")
+        sees_all = True
     if bool(orgs) == sees_all:
         raise click.UsageError("say --all, or which with --org")
     expires_at_ms = None if expires is None else _instant_ms(expires)

@@ -24,6 +24,7 @@ from proxy.domain.money import nano_usd_from_usd
 
 PREFIX: Final = "TALLYGATE_"
 _ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]*):(\d{1,5})", re.ASCII)
+_HOST_NAME: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}", re.ASCII)
 # What Kubernetes sets for a service called "tallygate"; and the suffix for secrets in files.
 _FOREIGN: Final = re.compile(r"TALLYGATE_(?:SERVICE_|PORT(?:_|$)).*|TALLYGATE_.*_SERVICE_(?:HOST|PORT).*", re.ASCII)
 
@@ -37,6 +38,12 @@ def _address(text: str) -> str:
 
 def _upstream_url(text: str) -> str:
     return http_url(text) if text else text
+
+
+def _host_names(text: str) -> str:
+    if not all(_HOST_NAME.fullmatch(name.strip()) for name in text.split(",") if text.strip()):
+        raise ValueError("must be host names or addresses without ports, separated by commas, such as console.internal,10.0.0.5")
+    return text
 
 
 def _usd(text: str) -> str:
@@ -93,6 +100,13 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=256, description="Gateway processes that share the port; about one for each CPU core.")
     admin_token: Secret = Field(
         SecretStr(""), description="Token of the console's admin; empty: one is made and printed at the first start."
+    )
+    metrics_token: Secret = Field(
+        SecretStr(""), description="Token that may read /metrics and nothing else, for Prometheus; beside it the admin token may."
+    )
+    console_hosts: Annotated[str, AfterValidator(_host_names)] = Field(
+        "",
+        description="Names, by commas, under which /metrics answers without a token, beside loopback and the listen address.",
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)] = Field(
         "info", description="Least severity that is logged: debug, info, warning or error."
@@ -158,6 +172,10 @@ class Settings(BaseSettings):
         if self.listen == self.console_listen:
             raise ValueError("TALLYGATE_CONSOLE_LISTEN must differ from TALLYGATE_LISTEN: the console is not for clients")
         return self
+
+    @property
+    def console_host_names(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.console_hosts.split(",") if name.strip())
 
     @property
     def spend_grace_nano_usd(self) -> int:

@@ -14,8 +14,9 @@ TOKEN_CHARS_MAX: Final = 512  # a longer one is nobody's
 
 
 class Access(StrEnum):
-    """What a route needs and a token has; WRITE includes READ."""
+    """What a route needs and a token has; WRITE includes READ. METRICS is a token's alone: /metrics, and no route of the API."""
 
+    METRICS = "metrics"
     READ = "read"
     WRITE = "write"
 
@@ -32,6 +33,11 @@ class AdminAccess:
     access: Access
     orgs: frozenset[str] | None = None
 
+    @property
+    def sees_metrics(self) -> bool:
+        """/metrics names every organization."""
+        return self.orgs is None
+
     def sees(self, org: str) -> bool:
         return self.orgs is None or org in self.orgs
 
@@ -44,24 +50,30 @@ class AdminTokens(Protocol):
 
 
 class PlatformToken:
-    """The one token of the process's settings: all organizations, read and write. Only its digest is kept."""
+    """A token of the process's settings, for all organizations. Only its digest is kept."""
 
-    def __init__(self, token_sha256: bytes) -> None:
+    def __init__(self, token_sha256: bytes, *, actor: str = "platform", access: Access = Access.WRITE) -> None:
         self._token_sha256 = token_sha256
+        self._access = AdminAccess(actor=actor, access=access)
 
     async def find(self, token: str) -> AdminAccess | None:
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         is_it = hmac.compare_digest(digest, self._token_sha256)
-        return AdminAccess(actor="platform", access=Access.WRITE) if is_it else None
+        return self._access if is_it else None
+
+
+async def access_of(request: web.Request, tokens: AdminTokens) -> AdminAccess | None:
+    """Of the token in a request's Authorization header; None without a valid one."""
+    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not 0 < len(token) <= TOKEN_CHARS_MAX:
+        return None
+    return await tokens.find(token)
 
 
 async def authorize(request: web.Request, tokens: AdminTokens, needed: Access) -> AdminAccess:
     """The caller of a request that needs `needed`. Raises ApiError 401 without a valid token, 403 where it may only read."""
-    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    token = token.strip()
-    found = None
-    if scheme.lower() == "bearer" and 0 < len(token) <= TOKEN_CHARS_MAX:
-        found = await tokens.find(token)
+    found = await access_of(request, tokens)
     if found is None:
         raise ApiError(
             status=401,
@@ -69,6 +81,8 @@ async def authorize(request: web.Request, tokens: AdminTokens, needed: Access) -
             message="an admin token is needed: Authorization: Bearer <token>",
             headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
         )
+    if found.access is Access.METRICS:
+        raise ApiError(status=403, code="metrics_only_token", message="this admin token may read /metrics and nothing else")
     if needed is Access.WRITE and found.access is not Access.WRITE:
         raise ApiError(status=403, code="read_only_token", message="this admin token may read, not change")
     return found

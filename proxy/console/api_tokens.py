@@ -62,7 +62,7 @@ class _Tokens:
         return {"tokens": [token.shown() for token in await self._book.tokens.list()]}
 
     async def create(self, call: ApiCall) -> object:
-        """Body: name, access ("read" or "write"), organizations (a list; null or left out: all), expires."""
+        """Body: name, access ("read", "write" or "metrics"), organizations (a list; null or left out: all), expires."""
         need_platform(call, "making an admin token")
         fields = await read_object(call.request)
         for key in fields:
@@ -76,7 +76,7 @@ class _Tokens:
         try:
             access = records.Access(str(fields.get("access")))
         except ValueError:
-            raise _invalid("access", "must be read or write") from None
+            raise _invalid("access", "must be read, write or metrics") from None
         made = await self._book.tokens.create(
             call.access.actor, name=name, access=access, orgs=orgs, expires_at_ms=_instant_ms(fields.get("expires"))
         )

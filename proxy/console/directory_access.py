@@ -11,17 +11,18 @@ from proxy.ledger.directory.errors import DirectoryError
 
 
 class DirectoryTokens:
-    """The platform's own token, then those of the directory. Asked for each call, so that a revoked token ends at once."""
+    """The settings' own tokens, then those of the directory. Asked for each call, so that a revoked token ends at once."""
 
-    def __init__(self, platform: PlatformToken | None, tokens: AdminTokens) -> None:
-        self._platform = platform
+    def __init__(self, platform: PlatformToken | None, tokens: AdminTokens, *, metrics: PlatformToken | None = None) -> None:
+        self._of_settings = [token for token in (platform, metrics) if token is not None]
         self._tokens = tokens
 
     async def find(self, token: str) -> AdminAccess | None:
         """See api_access.AdminTokens. Raises LedgerUnavailableError where the database does not answer."""
-        found = None if self._platform is None else await self._platform.find(token)
-        if found is not None:
-            return found
+        for of_settings in self._of_settings:
+            found = await of_settings.find(token)
+            if found is not None:
+                return found
         kept = await self._tokens.find(token)
         if kept is None:
             return None

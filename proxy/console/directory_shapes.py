@@ -180,7 +180,7 @@ class NewToken(TypedDict):
     """organizations: ids; null or left out for all, now and later."""
 
     name: str
-    access: Literal["read", "write"]
+    access: Literal["read", "write", "metrics"]
     organizations: NotRequired[list[str] | None]
     expires: NotRequired[str | None]
 
@@ -189,7 +189,7 @@ class TokenListed(TypedDict):
     id: str
     name: str
     organizations: list[str] | None
-    access: Literal["read", "write"]
+    access: Literal["read", "write", "metrics"]
     expires: str | None
     revoked_at: str | None
     created_at: str

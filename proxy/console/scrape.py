@@ -35,6 +35,7 @@ class Scrape:
         store: Store | None = None,
         totals: SharedTotals | None = None,
         ledger: LedgerState | None = None,
+        wrong_tokens: Callable[[], int] = lambda: 0,
     ) -> None:
         """workers, store, totals, ledger: where this process shows them; the families of the others are left out."""
         self._workers = workers
@@ -44,6 +45,7 @@ class Scrape:
         self._version = version
         self._now_ms = now_ms
         self._ledger = ledger
+        self._wrong_tokens = wrong_tokens
 
     async def gather(self) -> Readings:
         config = self._config()
@@ -55,6 +57,7 @@ class Scrape:
             counted=() if workers is None else workers.counted,
             drift_nano_usd=None if self._ledger is None else self._ledger.drift_nano_usd,
             malformed_events=None if self._ledger is None else self._ledger.malformed,
+            wrong_tokens=self._wrong_tokens(),
         )
         shown = config.organizations[:ORGANIZATIONS_MAX]
         asked = [

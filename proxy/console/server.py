@@ -1,26 +1,32 @@
 """The console's HTTP surface: /metrics, /healthz and /readyz, and a JSON 404 for all else."""
 
 import asyncio
-import hashlib
-import hmac
 import json
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
+from proxy.config.settings import variable_name
+from proxy.console.api_access import AdminTokens, PlatformToken, access_of
+from proxy.console.api_errors import RETRY_SECONDS, ApiError
 from proxy.console.api_routes import Api
+from proxy.console.known_hosts import KnownHosts
 from proxy.console.readiness import Readiness
 from proxy.console.scrape import Scrape
+from proxy.console.wrong_tokens import WrongTokens
+from proxy.ledger.database import LedgerUnavailableError
 from proxy.telemetry.exposition import render
 
 _LOG: Final = logging.getLogger(__name__)
 HEADER_BYTES_MAX: Final = 8_190
 IDLE_SECONDS: Final = 75.0
 SHUTDOWN_SECONDS: Final = 1.0
+PATH_CHARS_LOGGED: Final = 200
 LINGER_SECONDS: Final = 1.0  # for clients of open connections to bring the request that may be on its way
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -28,17 +34,33 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class ConsoleServer:
     """Serves on an inherited socket.
 
-    token_sha256   of the admin token; None where none is asked for. /metrics asks for it unless the console listens on loopback;
-                   health is open to all, since it tells nothing that a port scan would not.
+    token_sha256   of a token that /metrics asks for; None where it answers without one to those who ask under a known host, as it
+                   does on loopback. Health is open to all, since it tells nothing that a port scan would not.
     api            further routes, which ask for their own tokens wherever the console listens
+    tokens         further ones that /metrics takes, of those that may see all organizations
+    hosts          for whom needs no token
+    wrong_tokens   keeps their senders waiting
     """
 
-    def __init__(self, *, scrape: Scrape, readiness: Readiness, token_sha256: bytes | None, api: Api | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        scrape: Scrape,
+        readiness: Readiness,
+        token_sha256: bytes | None,
+        api: Api | None = None,
+        tokens: AdminTokens | None = None,
+        hosts: KnownHosts | None = None,
+        wrong_tokens: WrongTokens | None = None,
+    ) -> None:
         self._scrape = scrape
         self._readiness = readiness
         self._token_sha256 = token_sha256
+        self._tokens = tokens
+        self._hosts = hosts or KnownHosts()
+        self._wrong_tokens = wrong_tokens or WrongTokens(now_ms=lambda: time.monotonic_ns() // 1_000_000)
         self._is_leaving = False
-        app = web.Application(middlewares=[_plain_errors], client_max_size=1024)
+        app = web.Application(middlewares=[_plain_errors, self._slow_wrong_tokens], client_max_size=1024)
         app.router.add_get("/metrics", self._metrics, allow_head=False)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -111,8 +133,12 @@ class ConsoleServer:
             response.force_close()
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        if not self._is_allowed(request):
-            return _answer(401, {"error": "missing_or_wrong_token"}, {hdrs.WWW_AUTHENTICATE: "Bearer"})
+        try:
+            refusal = await self._refusal(request)
+        except LedgerUnavailableError:
+            return _answer(503, {"error": "ledger_unavailable"})
+        if refusal is not None:
+            return refusal
         accept, readings = request.headers.get(hdrs.ACCEPT, ""), await self._scrape.gather()
         is_gzipped = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
         # Thousands of organizations are a second of work: others are served meanwhile.
@@ -128,12 +154,29 @@ class ConsoleServer:
         told = [{"name": check.name, "passed": check.passed, "reason": check.reason} for check in checks]
         return _answer(200 if is_ready else 503, {"status": "ready" if is_ready else "not_ready", "checks": told})
 
-    def _is_allowed(self, request: web.Request) -> bool:
-        if self._token_sha256 is None:
-            return True
-        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        digest = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
-        return hmac.compare_digest(digest, self._token_sha256) and scheme.lower() == "bearer"
+    async def _refusal(self, request: web.Request) -> web.Response | None:
+        """Of a request for metrics by whom they are not for. A known host needs no token; a token needs no known host."""
+        if self._token_sha256 is None and self._hosts.knows(request.headers.getall(hdrs.HOST, ())):
+            return None
+        platform = None if self._token_sha256 is None else PlatformToken(self._token_sha256)
+        for tokens in (platform, self._tokens):
+            found = None if tokens is None else await access_of(request, tokens)
+            if found is not None:
+                return None if found.sees_metrics else _answer(403, {"error": "token_of_some_organizations"})
+        if self._token_sha256 is None and hdrs.AUTHORIZATION not in request.headers:
+            return _answer(403, {"error": "unknown_host", "fix": f"name it in {variable_name('console_hosts')}, or send a token"})
+        return _answer(401, {"error": "missing_or_wrong_token"}, {hdrs.WWW_AUTHENTICATE: "Bearer"})
+
+    @web.middleware
+    async def _slow_wrong_tokens(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if response.status == 401 and hdrs.AUTHORIZATION in request.headers:
+            path = request.path[:PATH_CHARS_LOGGED]
+            if not await self._wrong_tokens.slow_down(request.remote or "", path):
+                headers: dict[str, str] = {hdrs.RETRY_AFTER: str(RETRY_SECONDS)}
+                text = "too many wrong admin tokens are being answered; a right one is not kept waiting"
+                return ApiError(status=429, code="too_many_wrong_tokens", message=text, headers=headers).answer()
+        return response
 
 
 class _QuietConnection(RequestHandler):

@@ -69,7 +69,7 @@ def serve(
             has_embedded_store=valkey is not None,
             workers=settings.workers if role.has_workers else 0,
             data_dir=str(data.root),
-            admin_token=_first_admin_token(settings, data),
+            admin_token=_first_admin_token(role, settings, data),
         )
         fleet = _fleet(role, settings, flags, modules, data=data, valkey=valkey, gateway=gateway, console=console, lock=lock)
         return asyncio.run(_supervise(fleet, lambda: on_ready(serving)))
@@ -144,8 +144,10 @@ def _url(address: str, bound: socket.socket) -> str:
     return f"http://{'127.0.0.1' if host in {'', '0.0.0.0', '[::]'} else host}:{bound.getsockname()[1]}"  # noqa: S104 - compared
 
 
-def _first_admin_token(settings: Settings, data: DataDirectory) -> str | None:
-    """A new admin token, if none was configured or made before."""
+def _first_admin_token(role: Role, settings: Settings, data: DataDirectory) -> str | None:
+    """A new admin token, if none was configured or made before; where only /metrics asks for one, that of the metrics is enough."""
+    if not role.has_api and settings.metrics_token.get_secret_value():
+        return None
     if settings.admin_token.get_secret_value() or data.admin_digest() is not None:
         return None
     token = "tga_" + base64.b32encode(secrets.token_bytes(25)).decode().lower()

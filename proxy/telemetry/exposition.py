@@ -86,6 +86,7 @@ class Readings:
     database_up: bool | None = None
     drift_nano_usd: int | None = None
     malformed_events: int | None = None
+    wrong_tokens: int = 0
 
 
 def families(readings: Readings) -> list[Family]:
@@ -155,6 +156,7 @@ def _ledger(readings: Readings) -> Iterable[Family]:
         yield _from_numbers(metrics.LEDGER_DRIFT, {(): readings.drift_nano_usd})
     if readings.malformed_events is not None:
         yield _from_numbers(metrics.LEDGER_MALFORMED, {(): readings.malformed_events})
+    yield _from_numbers(metrics.CONSOLE_WRONG_TOKENS, {(): readings.wrong_tokens})
     if readings.is_incomplete is not None:
         yield _from_numbers(metrics.SCRAPE_ERRORS, {(): int(readings.is_incomplete)})
 

@@ -200,6 +200,11 @@ LEDGER_MALFORMED: Final = Metric(
     kind=Kind.COUNTER,
     help="Stream entries that could not be read and were set aside in the ledger's table malformed.",
 )
+CONSOLE_WRONG_TOKENS: Final = Metric(
+    name="tallygate_console_wrong_tokens_total",
+    kind=Kind.COUNTER,
+    help="Requests to this console's port with a wrong admin token, since its process started.",
+)
 
 # Read from the limiter at each scrape.
 SPEND_WINDOW: Final = Metric(
@@ -391,6 +396,7 @@ LEDGER_TOTALS: Final = (
 )  # fmt: skip
 METRICS: Final = (
     *LEDGER_TOTALS, LEDGER_LAG, LEDGER_LAG_SECONDS, LEDGER_DATABASE_UP, LEDGER_DRIFT, LEDGER_MALFORMED,
+    CONSOLE_WRONG_TOKENS,
     SPEND_WINDOW, SPEND_HELD, SPEND_LIMIT, PAUSED, SPEND_RESUME, ORGANIZATIONS_SKIPPED, SCRAPE_ERRORS,
     REFUSED, SHADOW_REFUSED, SPEND_WARNINGS, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, OPEN_REQUESTS,
     LIMITER_SECONDS, LIMITER_ERRORS, UNKNOWN_MODELS, SPOOL_EVENTS, FAIL_OPEN, UPSTREAM_ERRORS,

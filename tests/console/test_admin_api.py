@@ -19,6 +19,9 @@ from proxy.console.api_body import BODY_BYTES_MAX
 from proxy.console.api_routes import Api
 from proxy.console.directory_access import DirectoryTokens
 from proxy.console.last_used import write_last_used
+from proxy.console.readiness import Readiness
+from proxy.console.scrape import Scrape
+from proxy.console.server import ConsoleServer
 from proxy.dialects.registry import dialects
 from proxy.ledger.database import open_database
 from proxy.ledger.directory.book import DirectoryBook, directory_book
@@ -224,6 +227,44 @@ async def test_a_token_that_may_read_changes_nothing(call: Caller, method: str, 
     status, answer = await call(method, path, {}, token=token)
     assert (status, answer["error"]["code"]) == (403, "read_only_token")
     assert (await call("GET", "/api/audit"))[1] == before
+
+
+@pytest.mark.parametrize(("method", "path"), EVERYTHING)
+async def test_a_token_for_metrics_reads_nothing_else(call: Caller, method: str, path: str) -> None:
+    token = await a_token(call, access="metrics")
+
+    status, answer = await call(method, path, {}, token=token)
+    assert (status, answer["error"]["code"]) == (403, "metrics_only_token")
+
+
+@pytest.mark.parametrize(
+    ("made", "status"),
+    [
+        ({"access": "metrics"}, 200),
+        ({"access": "read"}, 200),
+        ({"access": "write"}, 200),
+        ({"access": "read", "organizations": ["acme"]}, 403),
+        ({"access": "write", "organizations": ["acme"]}, 403),
+    ],
+)
+async def test_metrics_are_for_tokens_of_all_organizations(
+    call: Caller, book: DirectoryBook, config: GatewayConfig, aiohttp_client: Any, made: dict[str, Any], status: int
+) -> None:
+    token = await a_token(call, **made)
+    scrape = Scrape(config=lambda: config, version="1", now_ms=lambda: NOW)
+    tokens = DirectoryTokens(None, book.tokens)
+    console = ConsoleServer(scrape=scrape, readiness=Readiness([]), token_sha256=b"", tokens=tokens)
+    client = await aiohttp_client(console._runner.app)
+
+    async with client.get("/metrics", headers={"Authorization": f"Bearer {token}"}) as answer:
+        assert answer.status == status
+    async with client.get("/metrics") as answer:
+        assert answer.status == 401
+
+
+async def test_a_token_for_metrics_is_of_no_organization(call: Caller) -> None:
+    status, answer = await call("POST", "/api/tokens", {"name": "p", "access": "metrics", "organizations": ["acme"]})
+    assert (status, answer["error"]["param"]) == (400, "organizations")
 
 
 @pytest.mark.parametrize(("method", "path"), [(method, path) for method, path in EVERYTHING if "acme" in path])

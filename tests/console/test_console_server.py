@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import hashlib
+import json
 import socket
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,11 +13,14 @@ import pytest
 
 from proxy.config.catalogue import PriceCatalogue
 from proxy.config.model import GatewayConfig
+from proxy.console.api_access import Access, PlatformToken
+from proxy.console.known_hosts import KnownHosts
 from proxy.console.ports import Lag, Totals
 from proxy.console.readiness import Readiness, store_probe, workers_probe
 from proxy.console.scrape import ORGANIZATIONS_MAX, Scrape
 from proxy.console.server import ConsoleServer
 from proxy.console.workers import Workers
+from proxy.console.wrong_tokens import FREE, WAITING_OF_ONE_MAX, WrongTokens
 from proxy.domain.admission import WindowReading
 from proxy.domain.errors import LimiterWipedError, StoreError
 from proxy.domain.organization import Organization, Plan
@@ -364,3 +368,78 @@ async def test_off_loopback_metrics_ask_for_the_admin_token_and_health_does_not(
     assert (await console.get("/metrics", headers={"Authorization": "Basic tga_right"}))[0] == 401
     assert (await console.get("/metrics", headers={"Authorization": "Bearer tga_right"}))[0] == 200
     assert (await console.get("/healthz"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1:9090", "localhost", "LOCALHOST:1", "localhost.", "127.8.9.1", "[::1]:9090", "[::1]", "console.internal:9090"],
+)
+async def test_metrics_answer_without_a_token_under_a_known_host(console, host):
+    console.server._hosts = KnownHosts(["console.internal"])
+    assert (await console.get("/metrics", headers={"Host": host}))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:9090", "localhost.evil.example", "127.0.0.1.evil.example", "127.0.0.1.nip.io:9090", ""),
+        *("0.0.0.0:9090", "10.0.0.5:9090", "[::2]", "console.internal.evil.example", "localhost@evil.example", "2130706433"),
+    ],
+)
+async def test_a_page_whose_name_leads_here_gets_no_metrics(console, host):
+    console.server._hosts = KnownHosts(["console.internal"])
+    console.server._tokens = PlatformToken(hashlib.sha256(b"tga_right").digest(), actor="metrics", access=Access.METRICS)
+    status, _, body = await console.get("/metrics", headers={"Host": host})
+    assert (status, json.loads(body)["error"]) == (403, "unknown_host")
+    assert "acme" not in body
+    assert (await console.get("/metrics", headers={"Host": host, "Authorization": "Bearer tga_wrong"}))[0] == 401
+    assert (await console.get("/metrics", headers={"Host": host, "Authorization": "Bearer tga_right"}))[0] == 200
+    assert (await console.get("/healthz", headers={"Host": host}))[0] == 200  # of what it tells nobody has a use
+
+
+async def test_two_hosts_or_none_are_no_known_host(console):
+    for head in (b"Host: localhost\r\nHost: localhost\r\n", b""):
+        reader, writer = await asyncio.open_connection("127.0.0.1", console.port)
+        writer.write(b"GET /metrics HTTP/1.1\r\n" + head + b"Connection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        assert answer.split()[1] in {b"400", b"403"}
+
+
+async def test_wrong_tokens_are_logged_counted_and_slowed_and_the_right_one_is_not(console, caplog):
+    console.server._token_sha256 = hashlib.sha256(b"tga_right").digest()
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    wrong = console.server._wrong_tokens = WrongTokens(now_ms=lambda: 0, sleep=sleep)
+    for _ in range(FREE + 2):
+        assert (await console.get("/metrics", headers={"Authorization": "Bearer tga_secret-guess"}))[0] == 401
+    assert (await console.get("/metrics"))[0] == 401
+    assert (await console.get("/metrics", headers={"Authorization": "Bearer tga_right"}))[0] == 200
+
+    assert (len(slept), wrong.count) == (2, FREE + 2)
+    fields = [record.fields for record in caplog.records if record.message == "wrong admin token"]
+    assert len(fields) == FREE + 2
+    assert fields[0] == {"address": "127.0.0.1", "path": "/metrics", "wrong_in_a_row": 1}
+    assert "secret-guess" not in caplog.text
+
+
+async def test_who_keeps_on_guessing_is_sent_away_and_the_right_token_still_answered(console):
+    console.server._token_sha256 = hashlib.sha256(b"tga_right").digest()
+    gate = asyncio.Event()
+
+    async def held(_seconds):
+        await gate.wait()
+
+    console.server._wrong_tokens = WrongTokens(now_ms=lambda: 0, sleep=held)
+    guesses = [
+        asyncio.ensure_future(console.get("/metrics", headers={"Authorization": "Bearer x"}))
+        for _ in range(FREE + WAITING_OF_ONE_MAX + 1)
+    ]
+    while not any(guess.done() and guess.result()[0] == 429 for guess in guesses):
+        await asyncio.sleep(0.01)
+    assert (await console.get("/metrics", headers={"Authorization": "Bearer tga_right"}))[0] == 200
+    gate.set()
+    assert sorted(answer[0] for answer in await asyncio.gather(*guesses)) == [401] * (FREE + WAITING_OF_ONE_MAX) + [429]

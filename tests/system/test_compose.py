@@ -24,9 +24,11 @@ from proxy.config.settings import Settings, variable_name
 from proxy.simulator.server import running_simulator
 
 TOKEN = "tga_of_this_test"
+METRICS_TOKEN = "metrics_of_this_test"
 SECRETS = {
     "TALLYGATE_UPSTREAM_URL": "http://simulator:9000",
     "TALLYGATE_ADMIN_TOKEN": TOKEN,
+    "TALLYGATE_METRICS_TOKEN": METRICS_TOKEN,
     "POSTGRES_PASSWORD": "pgsecret",
     "GRAFANA_PASSWORD": "grafanasecret",
     "GRAFANA_READER_PASSWORD": "readersecret",
@@ -66,6 +68,29 @@ def test_the_example_has_every_variable_that_must_be_set() -> None:
         assert variable == "TALLYGATE_LOG_LEVEL" or re.search(rf"^#?{variable}=", example, re.MULTILINE), variable
 
 
+def test_each_container_has_the_secrets_that_it_needs_and_no_others() -> None:
+    compose = load_compose(SECRETS | {"TALLYGATE_UPSTREAM_API_KEY": "sk-upstream"})
+    needs = {
+        "gateway": {"sk-upstream", "pgsecret"},
+        "console": {"pgsecret"},
+        "ledger": {"pgsecret"},
+        "postgres": {"pgsecret"},
+        "reader": {"pgsecret", "readersecret"},
+        "grafana": {"grafanasecret", "readersecret"},
+    }
+    for name, service in compose["services"].items():
+        environment = " ".join(map(str, service.get("environment", {}).values()))
+        secrets = ("sk-upstream", TOKEN, METRICS_TOKEN, "pgsecret", "grafanasecret", "readersecret")
+        assert {secret for secret in secrets if secret in environment} == needs.get(name, set()), name
+    files = {name: service["secrets"] for name, service in compose["services"].items() if service.get("secrets")}
+    assert files == {
+        "gateway": ["metrics_token"],
+        "console": ["admin_token", "metrics_token"],
+        "ledger": ["metrics_token"],
+        "prometheus": ["metrics_token"],
+    }
+
+
 def test_only_the_gateway_is_meant_for_others() -> None:
     for name, service in load_compose(SECRETS)["services"].items():
         for port in service.get("ports", ()):
@@ -78,13 +103,13 @@ def test_what_is_missing_is_told() -> None:
 
 
 def roles_here(directory: Path, *, valkey: ValkeyProcess, postgres: PostgresProcess, upstream: str) -> dict[str, Role]:
-    token_file = directory / "admin_token"
-    token_file.write_text(TOKEN)
+    for name, token in (("admin_token", TOKEN), ("metrics_token", METRICS_TOKEN)):
+        (directory / name).write_text(token)
     addresses = {
         "valkey:6379": f"127.0.0.1:{valkey.port}",
         "postgres:5432": f"127.0.0.1:{postgres.port}",
         "http://simulator:9000": upstream,
-        "/run/secrets/admin_token": str(token_file),
+        **{f"/run/secrets/{name}": str(directory / name) for name in ("admin_token", "metrics_token")},
     }
     services = load_compose(SECRETS)["services"]
     return {
@@ -112,7 +137,8 @@ def prometheus_config(directory: Path, roles: dict[str, Role], alertmanager: str
     for job in config["scrape_configs"]:
         [service] = job.pop("dns_sd_configs")[0]["names"]
         job["static_configs"] = [{"targets": [roles[service].console]}]
-        job["authorization"]["credentials_file"] = str(directory / "admin_token")
+        assert job["authorization"]["credentials_file"] == "/run/secrets/metrics_token"
+        job["authorization"]["credentials_file"] = str(directory / "metrics_token")
     return config
 
 
@@ -207,7 +233,7 @@ async def test_the_same_wiring_on_this_machine_counts_a_request(tmp_path: Path) 
             await eventually(
                 lambda: prometheus.values("tallygate_tokens_total", *labels).get(prompt) == served.prompt_tokens, "it is counted"
             )
-            await eventually(lambda: all_up(prometheus), "each role is scraped, with the admin token")
+            await eventually(lambda: all_up(prometheus), "each role is scraped, with the token for metrics")
             assert {rule["health"] for rule in prometheus.rules()} <= {"ok", "unknown"}
             assert len(prometheus.get("/api/v1/alertmanagers")["data"]["activeAlertmanagers"]) == 1
             for one in roles.values():

@@ -44,6 +44,8 @@ class AdminTokens:
             raise InvalidChangeError(f"name must be 1 to {_NAME_CHARS_MAX} printable characters", param="name")
         if orgs is not None and not 1 <= len(orgs) <= ORGS_OF_ONE_MAX:
             raise InvalidChangeError(f"organizations must be 1 to {ORGS_OF_ONE_MAX} ids", param="organizations")
+        if orgs is not None and access is Access.METRICS:
+            raise InvalidChangeError("organizations must be left out: /metrics names all of them", param="organizations")
         for org in orgs or ():
             if not is_identifier(org):
                 raise InvalidChangeError(f"organizations must be ids, got {show(org)}", param="organizations")

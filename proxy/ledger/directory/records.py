@@ -22,6 +22,7 @@ class CredentialStatus(StrEnum):
 class Access(StrEnum):
     """What an admin token may do with the organizations that it sees."""
 
+    METRICS = "metrics"  # /metrics, and nothing else
     READ = "read"
     WRITE = "write"
 

@@ -1,0 +1,79 @@
+"""Wrong admin tokens: logged, counted, and answered ever more slowly. A right one never waits for them.
+
+A token is looked at first and only then, if it is wrong, kept waiting: whoever tries many from an address, or from behind the proxy
+that everybody comes through, cannot lock out the one who has the right one.
+"""
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+FREE: Final = 3  # wrong tokens of an address that are answered at once: people paste the wrong thing
+FIRST_SECONDS: Final = 0.1  # then this, doubled each time
+MOST_SECONDS: Final = 2.0
+QUIET_MS: Final = 60_000  # after which an address begins anew
+ADDRESSES_MAX: Final = 10_000  # remembered; of more, the longest quiet is forgotten
+WAITING_MAX: Final = 200  # answers kept waiting at once; further ones are sent away unslowed, with 429
+WAITING_OF_ONE_MAX: Final = 10  # the same, of one address
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Address:
+    wrong: int = 0
+    waiting: int = 0
+    last_ms: int = 0
+
+
+class WrongTokens:
+    """now_ms: monotonic. sleep: `asyncio.sleep`. count: all of them, for metrics."""
+
+    def __init__(self, *, now_ms: Callable[[], int], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self._now_ms = now_ms
+        self._sleep = sleep
+        self._addresses: dict[str, _Address] = {}
+        self._waiting = 0
+        self.count = 0
+
+    async def slow_down(self, address: str, path: str) -> bool:
+        """Keep the sender of a wrong token waiting; False where too many wait already, so that this one is to be sent away."""
+        self.count += 1
+        seen = self._seen(_network(address))
+        _log.warning("wrong admin token", extra={"fields": {"address": address, "path": path, "wrong_in_a_row": seen.wrong}})
+        if seen.wrong <= FREE:
+            return True
+        if self._waiting >= WAITING_MAX or seen.waiting >= WAITING_OF_ONE_MAX:
+            return False
+        self._waiting += 1
+        seen.waiting += 1
+        try:
+            await self._sleep(min(FIRST_SECONDS * 2 ** min(seen.wrong - FREE - 1, 10), MOST_SECONDS))
+        finally:
+            self._waiting -= 1
+            seen.waiting -= 1
+        return True
+
+    def _seen(self, network: str) -> _Address:
+        """The address with this wrong token counted; the last in the order of the dictionary."""
+        now_ms = self._now_ms()
+        seen = self._addresses.pop(network, None)
+        if seen is None or now_ms - seen.last_ms >= QUIET_MS:
+            seen = _Address(waiting=0 if seen is None else seen.waiting)
+        if len(self._addresses) >= ADDRESSES_MAX:
+            del self._addresses[next(iter(self._addresses))]
+        seen.wrong += 1
+        seen.last_ms = now_ms
+        self._addresses[network] = seen
+        return seen
+
+
+def _network(address: str) -> str:
+    """An IPv6 host has the whole of its /64 to come from."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
