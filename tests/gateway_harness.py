@@ -6,7 +6,7 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,14 +23,17 @@ from proxy.config.shipped import shipped_directory
 from proxy.dialects.registry import dialects
 from proxy.domain.admission import SpendDemand, WindowReading
 from proxy.domain.calendar_months import months_around
+from proxy.domain.made_object import MadeObject
 from proxy.domain.organization import UnknownModelPolicy
 from proxy.domain.spend_limit import WindowKind
 from proxy.gateway.assembly import Gateway, Parts
 from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.drains import DrainEnd
 from proxy.gateway.event_ids import event_id_source
+from proxy.gateway.object_owners import ObjectOwners, ObjectRecords
 from proxy.gateway.services import GatewayLimits
 from proxy.gateway.spool import Spool
+from proxy.limiter.object_marks import MemoryObjectMarks, ObjectMarks
 from proxy.limiter.port import Limiter
 from proxy.limiter.reference import ReferenceLimiter
 from proxy.limiter.reference_state import StreamEvent
@@ -223,6 +226,12 @@ async def nothing_finished(_event_ids: Sequence[str]) -> frozenset[str]:
     return frozenset()
 
 
+async def nothing_owned(_org: str, _objects: Sequence[MadeObject], *, since_ms: int) -> Mapping[MadeObject, int | None]:
+    """A ledger that knows of no object."""
+    assert since_ms >= 0
+    return {}
+
+
 @asynccontextmanager
 async def running_gateway(
     tmp_path: Path,
@@ -237,11 +246,14 @@ async def running_gateway(
     fallback: Any = None,
     spool_bytes_max: int = 1_000_000,
     simulator_clock_ms: Callable[[], int] = system_clock_ms,
+    marks: ObjectMarks | None = None,
+    records: ObjectRecords | None = None,
 ) -> AsyncIterator[Harness]:
     """config: further or other YAML files by name. upstream_url: instead of the simulator's."""
     clock = Clock()
     limiter = limiter or ReferenceLimiter(clock.now_ms)
     metrics = RecordingMetrics()
+    marks = marks or MemoryObjectMarks()
     async with running_simulator(clock_ms=simulator_clock_ms, prompt_tokens=shared_prompt_tokens()) as simulator:
         base_url = upstream_url or simulator.url
         config_dir = tmp_path / "config"
@@ -260,6 +272,7 @@ async def running_gateway(
             fallback=fallback,
             spool=Spool(tmp_path / "0.spool", bytes_max=spool_bytes_max),
             finished=nothing_finished,
+            owners=ObjectOwners(marks, records or nothing_owned, clock=time.monotonic, now_ms=clock.now_ms),
             tokens=shared_tokens(),
             dialects=dialects(),
             plain=dialects()["openai_chat"],

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
@@ -18,13 +19,16 @@ from proxy.dialects.registry import dialects
 from proxy.gateway.assembly import Gateway, Parts
 from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.event_ids import event_id_source
+from proxy.gateway.object_owners import ObjectOwners
 from proxy.gateway.services import GatewayLimits
 from proxy.gateway.spool import Spool, spools_without_worker
 from proxy.ledger.finished_events import finished_events
+from proxy.ledger.stored_objects import owned_objects
 from proxy.limiter.directory_channel import listen_forever
 from proxy.limiter.fence import Fence
 from proxy.limiter.last_used import note_last_used
 from proxy.limiter.local_fallback import FailurePolicy, LocalFallback
+from proxy.limiter.object_marks import RedisObjectMarks
 from proxy.limiter.redis_limiter import RedisLimiter
 from proxy.limiter.script import load_scripts
 from proxy.telemetry.count_file import CountFile
@@ -103,6 +107,12 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         oauth_timeout_ms=settings.oauth_timeout_ms,
         now_ms=now_ms,
         finished=partial(finished_events, database),
+        owners=ObjectOwners(
+            RedisObjectMarks(store.post, store.command),
+            partial(owned_objects, database),
+            clock=time.monotonic,
+            now_ms=now_ms,
+        ),
         store_run=lambda: fence.run,
         new_id=event_id_source(now_ms, Random(int.from_bytes(os.urandom(32)))),
         stored=directory,

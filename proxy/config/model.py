@@ -7,6 +7,7 @@ from enum import StrEnum
 from proxy.config.catalogue import PriceCatalogue
 from proxy.config.jwt_issuer import JwtIssuer
 from proxy.config.plans import PlanTerms
+from proxy.config.route_objects import NO_OBJECTS, RouteObjects
 from proxy.config.webhook_endpoint import WebhookEndpoint
 from proxy.domain.organization import Organization, Plan
 
@@ -19,6 +20,7 @@ class Route:
               ("/v1beta/models/{model}:generateContent"); never a slash
     dialect   None: not metered; a request counts, its tokens do not
     query     further query parameters that pass; headers: further request headers, in lower case
+    objects   what it has to do with objects that the upstream stores
     """
 
     method: str
@@ -28,6 +30,7 @@ class Route:
     upstream: str = "default"
     query: frozenset[str] = frozenset()
     headers: frozenset[bytes] = frozenset()
+    objects: RouteObjects = NO_OBJECTS
 
 
 class AuthKind(StrEnum):

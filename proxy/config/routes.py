@@ -1,17 +1,19 @@
 """routes.yaml: the closed table of endpoints."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from proxy.config.model import Route
 from proxy.config.problems import nearest
+from proxy.config.route_objects import parameters_of, route_objects
 from proxy.config.section import Place, Section, is_identifier, show
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]{0,31})\}", re.ASCII)
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._~:@-]*", re.ASCII)
+_KIND: Final = re.compile(r"[a-z][a-z_]{0,31}", re.ASCII)
 PATH_CHARS_MAX: Final = 512
 PASSING_MAX: Final = 50  # names of one route
 _QUERY_NAME: Final = re.compile(r"[A-Za-z0-9$._\[\]-]{1,64}", re.ASCII)
@@ -53,6 +55,7 @@ def read_routes(document: Section, *, known_dialects: Collection[str]) -> tuple[
 
 def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
     complete = item.require("method", "path", "capability")
+    stated = _StatedObjects.read(item)
     method = item.choice("method", METHODS)
     path = item.parsed("path", _path)
     capability = item.identifier("capability")
@@ -68,7 +71,20 @@ def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
     headers = frozenset(name.lower().encode() for name in _names(item, "headers", _HEADER_NAME))
     if not complete or not method or path is None or capability is None:
         return None
-    return Route(method=method, path=path, capability=capability, dialect=dialect, upstream=upstream, query=query, headers=headers)
+    for name in stated.names:
+        if name not in parameters_of(path):
+            item.place_of("names").problem(f"names {{{name}}}, which the path does not have")
+    objects = route_objects(method, path, makes=stated.makes, lists=stated.lists, names=stated.names, deletes=stated.deletes)
+    return Route(
+        method=method,
+        path=path,
+        capability=capability,
+        dialect=dialect,
+        upstream=upstream,
+        query=query,
+        headers=headers,
+        objects=objects,
+    )
 
 
 def _names(item: Section, key: str, pattern: re.Pattern[str]) -> frozenset[str]:
@@ -82,6 +98,37 @@ def _names(item: Section, key: str, pattern: re.Pattern[str]) -> frozenset[str]:
         else:
             found.add(name)
     return frozenset(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StatedObjects:
+    """What a route says itself of stored objects; None where its path is to say it."""
+
+    makes: str | None
+    lists: str | None
+    names: Mapping[str, str]
+    deletes: bool | None
+
+    @classmethod
+    def read(cls, item: Section) -> "_StatedObjects":
+        names: dict[str, str] = {}
+        section = item.section("names")
+        if section is not None:
+            for key in tuple(section.keys()):
+                names[key] = section.parsed(key, _kind) or ""
+            section.close()
+        return cls(
+            makes=item.parsed("makes", _kind),
+            lists=item.parsed("lists", _kind),
+            names=names,
+            deletes=item.boolean("deletes", default=False) if "deletes" in item else None,
+        )
+
+
+def _kind(text: str) -> str:
+    if _KIND.fullmatch(text) is None:
+        raise ValueError(f"must be one word of a to z and _, such as file, got {show(text)}")
+    return text
 
 
 def _path(text: str) -> str:

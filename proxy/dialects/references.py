@@ -7,10 +7,13 @@ Google's "Files API", "Context caching" and "File search".
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from proxy.dialects.body import ReadBody
+import msgspec
+
+from proxy.dialects.body import ReadBody, read_body
+from proxy.domain.errors import RequestRejectedError
 from proxy.domain.stored_object import StoredKind, StoredReference
 
 _BY_NAME: Final[Mapping[str, StoredKind]] = {
@@ -47,11 +50,24 @@ _BY_NAME: Final[Mapping[str, StoredKind]] = {
     "fileSearchStoreNames": StoredKind.FILE_SEARCH_STORE,
     "file_search_store_names": StoredKind.FILE_SEARCH_STORE,
     "previous_interaction_id": StoredKind.INTERACTION,
+    "chat_id": StoredKind.CHAT,
+    "item_ids": StoredKind.CONTENT_ITEM,
+    "fileName": StoredKind.FILE,
+    "file_name": StoredKind.FILE,
 }
 _URIS: Final = frozenset({"fileUri", "file_uri"})
+_RESOURCE_NAMES: Final = frozenset({"fileName", "file_name"})  # Google's batches; elsewhere what a client calls a file
 # Text, a voice's name or inline data where they are a string; a reference where they are an object with an id.
 _ONLY_BY_ID: Final = frozenset({"prompt", "audio", "voice"})
 _KEYS: Final = frozenset(f'"{name}":'.encode() for name in _BY_NAME)  # as a ReadBody has them
+_BY_LOWER_KEY: Final = {key.lower(): key for key in _KEYS}
+_ANYTHING: Final = msgspec.json.Decoder()
+_BY_LOWER_NAME: Final[Mapping[str, StoredKind]] = {
+    name.lower(): kind for name, kind in _BY_NAME.items() if name not in _RESOURCE_NAMES and name not in _ONLY_BY_ID
+}
+_CURSORS: Final = frozenset({"after", "before", "after_id", "before_id"})
+_FORM_FIELD: Final = re.compile(rb"content-disposition:[^\r\n]{0,300}?[;\s]name\s*=\s*\"?([A-Za-z_]{1,40})", re.IGNORECASE)
+FORM_FIELD_BYTES_MAX: Final = 400  # of a field's header up to the end of its name
 
 # Data that a model or the client's own code reads: nothing in it is looked up at the provider.
 _DATA: Final = frozenset(
@@ -78,6 +94,40 @@ def stored_references(body: object) -> tuple[StoredReference, ...]:
     found: dict[StoredReference, None] = {}
     _walk(body, found)
     return tuple(found)
+
+
+def references_of_any(body: bytes) -> tuple[StoredReference, ...]:
+    """The references of a JSON body that no dialect reads. Raises RequestRejectedError.
+
+    A key that equals the name of one but for its case is refused: some servers read keys without case.
+    """
+    read = read_body(body, _ANYTHING)
+    for key in read.keys_anywhere:
+        name = _BY_LOWER_KEY.get(key.lower())
+        if name is not None and name != key:
+            shown = key.decode(errors="replace")[1:-2]
+            raise RequestRejectedError(f"Unknown key '{shown}': its case differs from {name.decode()[1:-2]}.", param=shown)
+    return body_references(read)
+
+
+def query_references(query: Iterable[tuple[str, str]], *, listed: str) -> tuple[StoredReference, ...]:
+    """What a query names. listed: the kind that a list is of, which its cursors are of too; empty where nothing is listed."""
+    found: dict[StoredReference, None] = {}
+    for name, value in query:
+        lower = name.lower().removesuffix("[]")
+        kind = listed if lower in _CURSORS else _BY_LOWER_NAME.get(lower, "")
+        if kind and value:
+            found[StoredReference(kind, value)] = None
+    return tuple(found)
+
+
+def form_reference(piece: bytes) -> str:
+    """The field of a multipart form by which this piece of it names a stored object; empty if none does."""
+    for match in _FORM_FIELD.finditer(piece):
+        name = match[1].decode().lower()
+        if name in _BY_LOWER_NAME:
+            return name
+    return ""
 
 
 def item_reference(item: Mapping[str, Any]) -> StoredReference | None:
@@ -119,6 +169,8 @@ def _add(kind: StoredKind, name: str, value: object, holder: dict[str, Any], fou
         if not isinstance(each, str) or not each:
             continue
         if kind is StoredKind.SKILL and holder.get("type") == _PROVIDERS_OWN_SKILL:
+            continue
+        if name in _RESOURCE_NAMES and not each.startswith("files/"):
             continue
         stored = _google_file(each) if name in _URIS else each
         if stored:

@@ -12,8 +12,10 @@ class StoredKind(StrEnum):
     AUDIO = "audio"
     BATCH = "batch"
     CACHED_CONTENT = "cached_content"
+    CHAT = "chat"
     CHAT_COMPLETION = "chat_completion"
     CONTAINER = "container"
+    CONTENT_ITEM = "content_item"
     CONVERSATION = "conversation"
     FILE = "file"
     FILE_SEARCH_STORE = "file_search_store"
@@ -31,8 +33,9 @@ class StoredKind(StrEnum):
 class StoredReference(msgspec.Struct, frozen=True):
     """One object that a request names.
 
+    kind a StoredKind, or another word that a route of the operator's uses
     id   as the provider's answers spell it; Google's are resource names ("files/abc", "cachedContents/abc")
     """
 
-    kind: StoredKind
+    kind: str
     id: str

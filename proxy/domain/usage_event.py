@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from proxy.domain.made_object import MadeObject
 from proxy.domain.token_counts import UsageSource
 
 
@@ -28,6 +29,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     settled_at_ms      the limiter's clock; added by the settle script as a field of the stream entry
     cache_write_1h_tokens, audio_...  kinds with a price of their own, so that a corrected price can be applied; the 1h part is in
                        cache_write_tokens, the audio parts are in prompt and completion
+    made, deleted      objects that the upstream keeps for the organization since, and no longer
     flags              what was odd: "usage_clamped", "usage_inconsistent", "unpriced", "overrun", "late", "unheld" ...
     """
 
@@ -61,3 +63,5 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_write_1h_tokens: int = 0
     audio_prompt_tokens: int = 0
     audio_completion_tokens: int = 0
+    made: tuple[MadeObject, ...] = ()
+    deleted: tuple[MadeObject, ...] = ()

@@ -27,6 +27,7 @@ from proxy.gateway.jwt_bearer import IssuerVerifier, JwtVerifier
 from proxy.gateway.jwt_identity import JwtIdentities
 from proxy.gateway.jwt_keys import JwtKeys
 from proxy.gateway.oauth2_token import OAuth2Token
+from proxy.gateway.object_owners import ObjectOwners
 from proxy.gateway.routes import RouteTable
 from proxy.gateway.server import GatewayServer
 from proxy.gateway.services import Fallback, GatewayLimits, Observer, Services, Tokenizer, View
@@ -52,6 +53,7 @@ class Parts:
     session       for what is not on the hot path (OAuth2 tokens, price catalogues)
     finished      which of these event ids the ledger has the final word of; raises StoreError
     store_run     id of the run of the limiter's store, as its connection has seen it; empty if the store tells none
+    owners        whose the objects are that upstreams keep
     note_used     takes when credentials were last used, now and then; raises StoreError. None: nobody wants to know
     beside        further work for as long as the gateway serves
     on_config     told of the configuration in force, with the organizations that do not lie in a file
@@ -74,6 +76,7 @@ class Parts:
     now_ms: Callable[[], int]
     finished: Callable[[Sequence[str]], Awaitable[frozenset[str]]]
     new_id: Callable[[], str]
+    owners: ObjectOwners
     clock: Callable[[], float] = time.perf_counter
     store_run: Callable[[], str] = lambda: ""
     stored: StoredDirectory = field(default_factory=NoStoredDirectory)
@@ -115,6 +118,7 @@ class Gateway(GatewayServer):
             clock=parts.clock,
             now_ms=parts.now_ms,
             new_id=parts.new_id,
+            owners=parts.owners,
         )
         self._catalogues = CatalogueRefresh(parts.holder, parts.session, now_ms=parts.now_ms, on_change=self.follow)
         self._reloading = Reloading(self.read_again)

@@ -10,6 +10,7 @@ from proxy.domain.money import usd_text
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.headers import Header, response_headers
 from proxy.gateway.live_exchange import Account, LiveExchange
+from proxy.gateway.object_checks import note_objects
 from proxy.gateway.refusals import INTERNAL_ERROR
 
 _LABEL_OTHER: Final = "other"
@@ -30,6 +31,7 @@ async def finish(live: LiveExchange, response: ClientResponse) -> None:
     account = live.account()
     if live.is_fallback:
         live.services.fallback.end(admission)
+    note_objects(live)
     await live.services.settler.settle(admission, live.actual(account), owed=account.owed)
     if live.lifecycle.state is State.METERED:
         live.apply(Event.SETTLEMENT_POSTED)

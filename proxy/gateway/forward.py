@@ -2,13 +2,16 @@
 
 from aiohttp import web
 
+from proxy.dialects.references import FORM_FIELD_BYTES_MAX, form_reference
+from proxy.domain.errors import ErrorCode, Refusal
 from proxy.domain.exchange import Event
 from proxy.gateway.authentication import query_key
 from proxy.gateway.body import MALFORMED_BODY, greet_expecting, too_large
 from proxy.gateway.client_connection import ClientConnection
 from proxy.gateway.client_response import ClientResponse
-from proxy.gateway.headers import Header, request_headers
+from proxy.gateway.headers import Header, read_whole, request_headers
 from proxy.gateway.live_exchange import LiveExchange
+from proxy.gateway.object_checks import answer_objects, shares_account
 from proxy.gateway.relay import Relay
 from proxy.gateway.upstream_connection import UpstreamConnection
 from proxy.gateway.upstream_failure import UpstreamError
@@ -19,16 +22,18 @@ async def forward(
 ) -> None:
     """Send the request and relay the answer until it ends. Failures end up in live.relay, never as exceptions."""
     upstream = live.upstream
+    objects = answer_objects(live, body)
     relay = live.relay = Relay(
         response=response,
         dialect=live.dialect,
         facts=live.facts,
         exchange=live,
         hide_usage=live.asked_usage,
-        drains=upstream.drains if live.facts is not None else None,
+        drains=upstream.drains if live.facts is not None or objects is not None else None,
         org=live.parties[0].id,
         loop=live.services.loop,
         clock=live.services.clock,
+        objects=objects,
     )
     connection.begin(relay)
     if connection.transport is None:
@@ -38,6 +43,8 @@ async def forward(
             request.headers, live.dialect.name if live.dialect is not None else None, query_key(request)
         )
         headers = request_headers(request.raw_headers, credentials=credentials, request_id=live.id, passage=live.passage)
+        if objects is not None:
+            headers = read_whole(headers)
         target = live.view.routes.target(live.found_route, live.path_params, live.query)
         head = _head(live, request, target, headers, body)
         relay.connection = up = await upstream.pool.acquire()
@@ -45,7 +52,7 @@ async def forward(
             upstream.pool.connection_idle(up)
             live.apply(Event.CLIENT_GONE)
             return
-        if live.dialect is not None or not request.body_exists:
+        if live.is_body_read or not request.body_exists:
             up.send(head, body, relay)
         else:
             up.send_stream(head, relay, content_length=request.content_length)
@@ -62,13 +69,24 @@ async def forward(
 
 
 def _head(live: LiveExchange, request: web.BaseRequest, target: str, headers: list[Header], body: bytes) -> bytes:
-    """The request's head in our own framing: a metered body is at hand, any other streams through in the client's length."""
-    if live.dialect is not None:
+    """The request's head in our own framing: a body that was read is at hand, any other streams through in the client's length."""
+    if live.is_body_read:
         return live.upstream.head(request.method, target, headers, content_length=len(body) if body else None)
     if not request.body_exists:
         return live.upstream.head(request.method, target, headers)
     length = request.content_length
     return live.upstream.head(request.method, target, headers, content_length=length, is_chunked=length is None)
+
+
+def _form_refusal(name: str) -> Refusal:
+    """A form streams through: what it refers to would be known too late."""
+    return Refusal(
+        status=400,
+        code=ErrorCode.INVALID_REQUEST,
+        message=f"The form's field '{name}' names a stored object: send such a request as JSON.",
+        param=name,
+        should_retry=False,
+    )
 
 
 async def _stream_up(
@@ -77,6 +95,7 @@ async def _stream_up(
     """Pass the body through as it comes, no faster than the upstream takes it."""
     greet_expecting(request)
     connection.await_body(live.services.limits.streamed_bytes_max)
+    form_tail = b"" if shares_account(live) else None
     try:
         while up.wants_body:
             chunk = await request.content.readany()
@@ -84,6 +103,12 @@ async def _stream_up(
                 up.end_body()
                 break
             live.request_bytes += len(chunk)
+            if form_tail is not None:
+                form_tail += chunk
+                if name := form_reference(form_tail):
+                    relay.cut(_form_refusal(name))
+                    break
+                form_tail = form_tail[-FORM_FIELD_BYTES_MAX:]
             if live.request_bytes > live.services.limits.streamed_bytes_max:
                 relay.cut(too_large(live.services.limits.streamed_bytes_max))
                 break

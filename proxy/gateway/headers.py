@@ -63,7 +63,9 @@ _RATE_LIMIT_PREFIXES: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratel
 _LISTS: Final = frozenset({b"server-timing", b"vary"})  # ours and theirs stand side by side
 
 _KEYS: Final = frozenset(name.lower().encode() for name in KEY_HEADERS)
-_READ_AS: Final[tuple[Header, ...]] = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
+_IDENTITY: Final[Header] = (b"accept-encoding", b"identity")
+_READ_AS: Final[tuple[Header, ...]] = ((b"content-type", b"application/json"), _IDENTITY)
+_NOT_WHOLE: Final = frozenset({b"accept-encoding", b"range", b"if-range", b"if-none-match", b"if-modified-since"})
 
 _NAMES_MAX: Final = 512  # header names whose verdict is remembered, each way: clients and upstreams send the same ones again
 
@@ -177,6 +179,11 @@ def request_headers(client: Sequence[Header], *, credentials: Sequence[Header], 
     headers.append((b"x-request-id", request_id.encode()))
     headers.append(VIA)
     return headers
+
+
+def read_whole(headers: Sequence[Header]) -> list[Header]:
+    """The headers of a request whose answer is read although it is not metered: it must come plain, and not in parts."""
+    return [header for header in headers if header[0].lower() not in _NOT_WHOLE] + [_IDENTITY]
 
 
 def _changed(header: Header, way: int, passage: Passage) -> Header | None:

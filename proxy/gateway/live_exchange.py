@@ -10,6 +10,7 @@ from proxy.config.model import AuthKind, Route
 from proxy.dialects.dialect import Dialect, RequestFacts
 from proxy.domain.admission import Actual, AdmissionRequest, Checkpoint, Decision
 from proxy.domain.exchange import Event, Exchange, State
+from proxy.domain.made_object import MadeObject
 from proxy.domain.organization import Credential, Organization
 from proxy.domain.price import Price
 from proxy.domain.token_counts import TokenCounts, UsageSource
@@ -51,15 +52,18 @@ class LiveExchange:
         "counted_completion",
         "credential",
         "decision",
+        "deleting",
         "dialect",
         "estimate",
         "exact_prompt",
         "facts",
         "id",
+        "is_body_read",
         "is_fallback",
         "lifecycle",
         "method",
         "organization",
+        "owned_tokens",
         "path_params",
         "query",
         "relay",
@@ -99,6 +103,9 @@ class LiveExchange:
         self.relay: Relay | None = None
         self.asked_usage = False
         self.is_fallback = False  # admitted without the limiter's store
+        self.is_body_read = False  # else what no dialect reads streams through
+        self.owned_tokens: Mapping[MadeObject, int | None] = {}
+        self.deleting: tuple[MadeObject, ...] = ()
         self.request_bytes = 0
         self.counted_completion = 0
         self._tail = ""
@@ -140,6 +147,25 @@ class LiveExchange:
         if self.route is None:
             raise RuntimeError("the exchange has no route yet")
         return self.route
+
+    @property
+    def made(self) -> tuple[MadeObject, ...]:
+        """What the answer tells of as made for the organization."""
+        relay = self.relay
+        if relay is None or relay.made is None or self.route is None:
+            return ()
+        upstream = self.route.upstream
+        return tuple(MadeObject(kind=kept.kind, id=kept.id, upstream=upstream) for kept in relay.made.found)
+
+    @property
+    def deleted(self) -> tuple[MadeObject, ...]:
+        """What the upstream has deleted at this exchange's bidding."""
+        return self.deleting if self.relay is not None and 200 <= self.relay.status < 300 else ()
+
+    def note_made(self) -> None:
+        """The answer, which goes on, tells of an object: whoever reads it may use the object at once."""
+        if self.organization is not None:
+            self.services.owners.remember(self.organization, self.made)
 
     def count_soon(self) -> None:
         """Count what has gathered, beside the relay, unless a count is under way already."""
@@ -283,6 +309,8 @@ class LiveExchange:
                 cache_write_1h_tokens=counts.cache_write_1h,
                 audio_prompt_tokens=counts.audio_prompt,
                 audio_completion_tokens=counts.audio_completion,
+                made=self.made,
+                deleted=self.deleted,
             )
         )
 

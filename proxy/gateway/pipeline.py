@@ -12,6 +12,7 @@ from typing import Final, TypeVar, cast
 
 from aiohttp import web
 
+from proxy.dialects.references import references_of_any
 from proxy.domain.admission import AdmissionRequest
 from proxy.domain.errors import ErrorCode, LimiterWipedError, Refusal, RequestRejectedError, StoreError
 from proxy.domain.exchange import Event
@@ -25,6 +26,7 @@ from proxy.gateway.forward import forward
 from proxy.gateway.headers import refused_header
 from proxy.gateway.jwt_identity import authenticate_token
 from proxy.gateway.live_exchange import LiveExchange
+from proxy.gateway.object_checks import check_objects, reads_body
 from proxy.gateway.query import metered_query, unmetered_query
 from proxy.gateway.refusals import INTERNAL_ERROR, limiter_refusal, store_refusal
 from proxy.gateway.request_checks import check_request
@@ -75,7 +77,8 @@ class Pipeline:
             or self._check_passage(live, request)
         )
         try:
-            if refusal is None and live.dialect is not None:
+            live.is_body_read = refusal is None and (live.dialect is not None or reads_body(live, request))
+            if live.is_body_read:
                 body, refusal = await read_body(request, connection, bytes_max=self.services.limits.body_bytes_max)
             if refusal is None:
                 refusal = await self._understand(live, request, body) or await self._admit(live)
@@ -153,16 +156,16 @@ class Pipeline:
     async def _understand(self, live: LiveExchange, request: web.BaseRequest, body: bytes) -> Refusal | None:
         """Read the request in its dialect and bound what it can cost."""
         organization, credential, terms = live.parties
-        if live.dialect is None:
-            return None
         live.request_bytes = len(body)
+        if live.dialect is None:
+            return await self._check_unread(live, request, body)
         try:
             reading = partial(live.dialect.read_request, body, path=live.path_params, query=request.query)
             read = await self._work_on(live.org, len(body), reading)
         except RequestRejectedError as error:
             return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
         facts = live.facts = with_cache_ttl(read, ",".join(request.headers.getall("x-cache-ttl", ())))
-        refusal = check_model(credential, facts.model)
+        refusal = check_model(credential, facts.model) or await check_objects(live, request, facts.references)
         if refusal is not None:
             return refusal
         price = listed_price(facts, live.view.prices, live.started_at_ms)
@@ -182,6 +185,16 @@ class Pipeline:
     async def _work_on(self, org: str, size: int, work: Callable[[], _Result]) -> _Result:
         """Work on a body of that size: here and now if it is small, else in a thread, in the organization's turn."""
         return work() if size <= READ_AT_ONCE_BYTES_MAX else await self.services.reading.take(org, at_once(work))
+
+    async def _check_unread(self, live: LiveExchange, request: web.BaseRequest, body: bytes) -> Refusal | None:
+        """Of a request that no dialect reads, see whose the stored objects are that it names."""
+        if not body:
+            return await check_objects(live, request, ())
+        try:
+            references = await self._work_on(live.org, len(body), partial(references_of_any, body))
+        except RequestRejectedError as error:
+            return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
+        return await check_objects(live, request, references)
 
     async def _admit(self, live: LiveExchange) -> Refusal | None:
         """Hold the worst case against every limit at once."""

@@ -6,10 +6,14 @@ exchange is settled: nothing that a client saw complete can be lost.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import msgspec
+
 from proxy.dialects.dialect import Dialect, RequestFacts, ResponseMeter
+from proxy.dialects.made_objects import MadeReader
 from proxy.domain.errors import Refusal
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.drains import Drain, DrainEnd, Drains
@@ -20,6 +24,15 @@ from proxy.gateway.upstream_failure import UpstreamFailure
 BUFFERED_BYTES_MAX: Final = 1 << 20  # a larger answer is streamed, and its cost comes too late for a header
 HELD_SECONDS_MAX: Final = 1.0  # an upstream that has said its last word and does not end keeps the client waiting no longer
 UNCOUNTED_CHARS_MAX: Final = 1 << 18  # generated text kept for counting; more of it is counted before the next checkpoint
+_log = logging.getLogger(__name__)
+
+
+class AnswerObjects(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer tells of stored objects; kinds as in `RouteObjects`."""
+
+    makes: str
+    lists: str
+    prefix: str
 
 
 class RelayedExchange(Protocol):
@@ -27,6 +40,9 @@ class RelayedExchange(Protocol):
 
     def early_headers(self) -> list[Header]:
         """Our own response headers, as far as they are known before the answer."""
+
+    def note_made(self) -> None:
+        """A stream tells of an object that it made."""
 
     def count_soon(self) -> None:
         """UNCOUNTED_CHARS_MAX of generated text have gathered in the meter."""
@@ -38,6 +54,7 @@ class Relay:
     dialect     None: not metered, relayed as it comes
     exchange    forgotten at the end: it knows its relay, and the two would wait for the garbage collector together
     hide_usage  the usage chunk is our own doing and is taken out again
+    objects     what to read in the answer about stored objects; None: nothing
     drains      the bounds on answers that are read on without a client, of which there is something to learn; None: cut
     org         whose share of them it is
     """
@@ -54,10 +71,12 @@ class Relay:
         org: str,
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float],
+        objects: AnswerObjects | None = None,
     ) -> None:
         self.response = response
         self.connection: UpstreamConnection | None = None
         self.meter: ResponseMeter | None = None
+        self.made: MadeReader | None = None
         self.status = 0
         self.headers: list[Header] = []
         self.failure: UpstreamFailure | None = None
@@ -76,6 +95,7 @@ class Relay:
         self._facts = facts
         self._exchange: RelayedExchange | None = exchange
         self._hide_usage = hide_usage
+        self._objects = objects
         self._drains = drains
         self._org = org
         self._drain: Drain | None = None  # set while this answer is read on without a client
@@ -98,6 +118,9 @@ class Relay:
         is_metered = self._dialect is not None and self._facts is not None and 200 <= status < 300
         if is_metered and self._dialect is not None and self._facts is not None and not _is_encoded(headers):
             self.meter = self._dialect.meter(self._facts, content_type=content_type, hide_usage=self._hide_usage)
+        if self._objects is not None and self._objects.makes and 200 <= status < 300:
+            self.made = MadeReader(self._objects.makes, prefix=self._objects.prefix, content_type=content_type)
+            self.made.is_unread = _is_encoded(headers)
         streams = self.is_event_stream or (self._facts is not None and self._facts.stream and status < 300)
         is_small = content_length is None or content_length <= BUFFERED_BYTES_MAX
         if (is_metered or status >= 400) and not streams and is_small:
@@ -108,6 +131,9 @@ class Relay:
     def on_body(self, data: bytes) -> None:
         size = len(data)
         self.bytes_in += size
+        made = self.made
+        if made is not None and not made.is_unread and made.feed(data) and self._exchange is not None:
+            self._exchange.note_made()
         meter = self.meter
         if meter is not None:
             data = meter.feed(data)
@@ -170,6 +196,10 @@ class Relay:
             failed = DrainEnd.FAILED if self.failure is not None else self._drain_end
             self._drain.end(DrainEnd.COMPLETE if self.is_complete else failed)
             self._drain = None
+        if self.made is not None:
+            self.made.end()
+            if self.made.is_unread:
+                _log.warning("an answer that makes a stored object cannot be read: nobody owns what it made")
         if self.meter is not None:
             rest = self.meter.end()
             if rest:

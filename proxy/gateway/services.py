@@ -14,6 +14,7 @@ from proxy.domain.organization import Credential, Organization, UnknownModelPoli
 from proxy.domain.prompt import PromptShape
 from proxy.gateway.drains import DrainEnd
 from proxy.gateway.jwt_identity import JwtIdentities
+from proxy.gateway.object_owners import ObjectOwners
 from proxy.gateway.routes import RouteTable
 from proxy.gateway.settlement import Settler
 from proxy.gateway.stored_directory import UsedCredentials
@@ -133,5 +134,6 @@ class Services:
     clock: Callable[[], float]
     now_ms: Callable[[], int]
     new_id: Callable[[], str]
+    owners: ObjectOwners
     reading: Turns = field(default_factory=reading_turns)
     used: UsedCredentials = field(default_factory=UsedCredentials)

@@ -36,6 +36,7 @@ from proxy.ledger.schema import (
     SPEND_BUCKETS,
 )
 from proxy.ledger.series import Numbering, Series, SeriesNumbers, series_of
+from proxy.ledger.stored_objects import ObjectChange, record_objects
 
 QUARTER_MS: Final = 900_000
 HOUR_MS: Final = 3_600_000
@@ -94,7 +95,13 @@ class Book:
         self._series = SeriesNumbers(database)
 
     async def record(
-        self, told: Sequence[Entry], malformed: Sequence[Malformed] = (), *, notices: Sequence[Notice] = (), now_ms: int = 0
+        self,
+        told: Sequence[Entry],
+        malformed: Sequence[Malformed] = (),
+        *,
+        notices: Sequence[Notice] = (),
+        objects: Sequence[ObjectChange] = (),
+        now_ms: int = 0,
     ) -> Recorded:
         """Add what the limiter told, in its order. Raises LedgerUnavailableError; then nothing of it was added."""
         groups: defaultdict[str, list[Entry]] = defaultdict(list)
@@ -108,6 +115,7 @@ class Book:
             new += await self._insert_following(connection, {id_: group for id_, group in again.items() if group}, posted_again)
             numbering = await self._roll_up(connection, new)
             await record_notices(connection, self._database, notices, self._endpoints_of, now_ms=now_ms)
+            await record_objects(connection, self._database, objects)
             if malformed:
                 rows = [{name.name: getattr(entry, name.name) for name in fields(Malformed)} for entry in malformed]
                 statement = self._database.insert(MALFORMED).on_conflict_do_nothing()

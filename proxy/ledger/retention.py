@@ -27,6 +27,7 @@ from proxy.ledger.schema import (
     ROLLUP_15M,
     SERIES,
     SPEND_BUCKETS,
+    STORED_OBJECTS,
 )
 
 ROWS_AT_ONCE: Final = 1_000  # of one transaction: a few milliseconds, then writers have their turn
@@ -81,6 +82,7 @@ class Retention:
 
     async def _purge_history(self, org: str, before_ms: int) -> int:
         removed = await self._purge(ENTRIES, org, "settled_at_ms", before_ms)
+        removed += await self._purge(STORED_OBJECTS, org, "made_at_ms", before_ms)
         for rollup in (ROLLUP_15M, ROLLUP_1H, ROLLUP_1D):
             removed += await self._purge(rollup, org, "bucket_ms", before_ms)
         # The organization's days come last: they are what a purge is begun for, also one that was interrupted.

@@ -239,3 +239,21 @@ PURGED_TOTALS: Final = Table(
     sqlite_with_rowid=False,
     postgresql_with={"fillfactor": 70},
 )
+
+# Objects that upstreams keep for an organization. event_id: of the exchange that made it; empty for one that was adopted.
+# tokens: the most that it can put into a later prompt, where that is known.
+STORED_OBJECTS: Final = Table(
+    "stored_objects",
+    METADATA,
+    Column("org", NAME, nullable=False),
+    Column("upstream", NAME, nullable=False),
+    Column("kind", NAME, nullable=False),
+    Column("id", NAME, nullable=False),
+    Column("credential", NAME, nullable=False),
+    Column("made_at_ms", BigInteger, nullable=False),
+    Column("tokens", BigInteger),
+    Column("event_id", NAME, nullable=False),
+    PrimaryKeyConstraint("org", "upstream", "kind", "id"),
+    Index(None, "org", "made_at_ms"),
+    sqlite_with_rowid=False,
+)

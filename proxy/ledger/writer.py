@@ -16,6 +16,7 @@ from proxy.ledger.database import LedgerUnavailableError, UnstorableError
 from proxy.ledger.entry import Entry, MalformedEntryError, entry_of_stream
 from proxy.ledger.event_stream import EventStreams, StreamEntry
 from proxy.ledger.notices.notice import NOTICE_KIND, Notice, notice_of_stream
+from proxy.ledger.stored_objects import object_changes
 from proxy.limiter.keys import partition_of
 
 BATCH_MAX: Final = 1_000  # entries of one transaction
@@ -143,7 +144,10 @@ class Writer:
         try:
             entries = [item for _, item in told if isinstance(item, Entry)]
             notices = [item for _, item in told if isinstance(item, Notice)]
-            recorded = await self._book.record(entries, malformed, notices=notices, now_ms=self._now_ms())
+            objects = [
+                change for source, item in told if isinstance(item, Entry) for change in object_changes(source.fields or {}, item)
+            ]
+            recorded = await self._book.record(entries, malformed, notices=notices, objects=objects, now_ms=self._now_ms())
         except LedgerUnavailableError:
             self.counts.failures += 1
             raise

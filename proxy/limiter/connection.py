@@ -109,6 +109,18 @@ class RedisConnection:
     async def command(self, *parts: bytes) -> Any:
         return _checked(parts, await self._call(_encoded(parts)))
 
+    def post(self, *parts: bytes) -> Awaitable[Any]:
+        """One plain command, in the order of calls with whatever is sent after it; its reply may be awaited, or not.
+
+        Raises NothingSentError at once where it cannot be sent. An error of Redis is the reply (hiredis.ReplyError).
+        """
+        link = self._link
+        if link is None:
+            raise NothingSentError(f"no connection to Redis at {self._address}")
+        if link.outstanding >= self._outstanding_max:
+            raise NothingSentError(f"more than {self._outstanding_max} calls wait for Redis")
+        return link.call(_encoded(parts))
+
     def _remember_prefix(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> bytes:
         """A script always takes the same number of arguments, so everything up to them is the same for an organization."""
         if len(self._prefixes) >= PREFIXES_MAX:

@@ -1,5 +1,6 @@
 """How the limiter spells its keys. `{pNN}` is the hash tag: all keys of a partition share a slot of a cluster."""
 
+import hashlib
 import re
 import zlib
 from dataclasses import dataclass
@@ -60,4 +61,14 @@ def org_keys(org: str) -> OrgKeys:
         due=due,
         spend=spend,
         all=(shared.generation, shared.events, shared.orgs, rates, holds, due, spend),
+    )
+
+
+def object_key(org: str, upstream: str, kind: str, object_id: str) -> bytes:
+    """Present while the organization is known to own this object of an upstream. A digest: ids are as long as clients make them."""
+    name = f"{upstream}\0{kind}\0{object_id}".encode("utf-8", "surrogatepass")
+    return b"tg:{p%02d}:%s:object:%s" % (
+        partition_of(org),
+        org.encode(),
+        hashlib.blake2b(name, digest_size=16).hexdigest().encode(),
     )

@@ -1,0 +1,164 @@
+"""What a route has to do with objects that the upstream stores: which it makes, names, lists and deletes.
+
+The APIs that are known say it by their paths: a noun, below it one object, below that what is inside. routes.yaml says it where a
+path does not. A parameter that nobody has said anything about names an object of its own kind, which nobody owns until it is
+adopted: a custom route is closed before it is open. Sources: the API references of OpenAI (files, uploads, responses,
+chat/completions, conversations, batches, vector_stores, containers, assistants, threads, fine_tuning, evals, videos, skills),
+Anthropic (files, messages/batches, skills) and Google (files, cachedContents, batches, fileSearchStores, tunedModels, corpora),
+and Gloo's (engine, ingestion, chat).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+SHARED: Final = "shared"  # of a parameter: what it names is the same for everybody, or lies inside what another one names
+_PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+_SHARED_PARAMETERS: Final = frozenset({"model", "publisher_id"})
+_NOUNS: Final[Mapping[str, str]] = {
+    "assistants": "assistant",
+    "batches": "batch",
+    "cachedContents": "cached_content",
+    "chat/completions": "chat_completion",
+    "containers": "container",
+    "conversations": "conversation",
+    "corpora": "corpus",
+    "evals": "eval",
+    "fileSearchStores": "file_search_store",
+    "files": "file",
+    "fine_tuning/jobs": "fine_tuning_job",
+    "interactions": "interaction",
+    "item": "content_item",
+    "items": "content_item",
+    "messages": "message",
+    "messages/batches": "batch",
+    "responses": "response",
+    "skills": "skill",
+    "threads": "thread",
+    "tunedModels": "tuned_model",
+    "uploads": "upload",
+    "vector_stores": "vector_store",
+    "videos": "video",
+}
+_NOUN_SEGMENTS_MAX: Final = 2
+_TELLS_MORE: Final = (
+    frozenset(  # answers about one object that tell of others: a batch's files, an upload's, a response's containers
+        {
+            ("GET", "batch", ""),
+            ("POST", "batch", "cancel"),
+            ("POST", "upload", "complete"),
+            ("GET", "response", ""),
+            ("POST", "response", "cancel"),
+            ("GET", "fine_tuning_job", ""),
+        }
+    )
+)
+_SPECIAL: Final[Mapping[tuple[str, str], str]] = {  # what a path makes that has no noun of its own
+    ("POST", "/v1/threads/runs"): "run",
+    ("POST", "/ai/v1/message"): "chat",
+    ("POST", "/ingestion/v2/files"): "ingestion",
+    ("POST", "/ingestion/v1/real_time_upload"): "ingestion",
+}
+_GOOGLE_BATCHES: Final = (":batchGenerateContent", ":asyncBatchEmbedContent")
+_GOOGLE_VERSIONS: Final = frozenset({"v1beta", "v1alpha"})
+_ITEM_PARAMETERS: Final[Mapping[str, str]] = {"/engine/v1/files/{file_id}/snippets": "content_item"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteObjects:
+    """Kinds are words such as "file"; "" for none.
+
+    makes     2xx answers tell of objects of this kind, which belong to who asked
+    lists     2xx answers list objects of this kind
+    names     (parameter, kind) of the path; SHARED where nobody owns it
+    deletes   the object that is named is gone after a 2xx
+    prefix    before a parameter's value in an id: Google's ids are resource names ("files/abc")
+    is_bulk   deletes without naming what
+    """
+
+    makes: str = ""
+    lists: str = ""
+    names: tuple[tuple[str, str], ...] = ()
+    deletes: bool = False
+    prefix: str = ""
+    is_bulk: bool = False
+
+
+NO_OBJECTS: Final = RouteObjects()
+
+
+def route_objects(
+    method: str,
+    path: str,
+    *,
+    makes: str | None = None,
+    lists: str | None = None,
+    names: Mapping[str, str] | None = None,
+    deletes: bool | None = None,
+) -> RouteObjects:
+    """What the path says, but for what is given."""
+    said = _said_by(method, path)
+    named = dict(said.names) | dict(names or {})
+    has_owner = any(kind != SHARED for kind in named.values())
+    return RouteObjects(
+        makes=said.makes if makes is None else makes,
+        lists=said.lists if lists is None else lists,
+        names=tuple(named.items()),
+        deletes=said.deletes if deletes is None else deletes,
+        prefix=said.prefix,
+        is_bulk=method == "DELETE" and not has_owner,
+    )
+
+
+def parameters_of(path: str) -> Sequence[str]:
+    return _PARAMETER.findall(path)
+
+
+def _said_by(method: str, path: str) -> RouteObjects:
+    makes = _SPECIAL.get((method, path), "")
+    segments = path.strip("/").split("/")
+    if path.endswith(_GOOGLE_BATCHES):
+        return RouteObjects(makes="batch", prefix="batches/", names=_kinds(segments))
+    at, count = _noun_in(segments)
+    if not count:
+        return RouteObjects(makes=makes, names=_kinds(segments))
+    noun = "/".join(segments[at : at + count])
+    kind = _ITEM_PARAMETERS.get(path) or _NOUNS[noun]
+    below = segments[at + count :]
+    prefix = f"{noun}/" if at and segments[at - 1] in _GOOGLE_VERSIONS else ""
+    outer = _kinds(segments[:at])
+    if not below:
+        return RouteObjects(
+            makes=makes or (kind if method in {"POST", "PUT"} else ""),
+            lists=kind if method == "GET" else "",
+            names=outer,
+            prefix=prefix,
+        )
+    named = _PARAMETER.search(below[0])
+    if named is None:
+        return RouteObjects(makes=makes, names=outer + _kinds(below))
+    inside = tuple((name, SHARED) for name in parameters_of("/".join(below))[1:])
+    action = "/".join(below[1:])
+    return RouteObjects(
+        makes=makes or (kind if (method, kind, action) in _TELLS_MORE else ""),
+        names=(*outer, (named[1], kind), *inside),
+        deletes=method == "DELETE" and not action and named[0] == below[0],
+        prefix=prefix,
+    )
+
+
+def _noun_in(segments: Sequence[str]) -> tuple[int, int]:
+    """Where the first noun stands, and of how many segments it is; of two that begin there the longer."""
+    for at in range(len(segments)):
+        for count in range(_NOUN_SEGMENTS_MAX, 0, -1):
+            if "/".join(segments[at : at + count]) in _NOUNS:
+                return at, len(segments[at : at + count])
+    return 0, 0
+
+
+def _kinds(segments: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Parameters that no noun explains."""
+    return tuple(
+        (name, SHARED if name in _SHARED_PARAMETERS else name.removesuffix("_id")) for name in parameters_of("/".join(segments))
+    )

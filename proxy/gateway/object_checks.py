@@ -1,0 +1,120 @@
+"""The stage that lets a request have to do with its own organization's objects alone.
+
+An upstream with `passthrough` needs none of it: there every caller brings an account of its own.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from aiohttp import web
+
+from proxy.config.model import AuthKind
+from proxy.config.route_objects import SHARED
+from proxy.dialects.references import query_references
+from proxy.domain.errors import ErrorCode, Refusal, StoreError
+from proxy.domain.made_object import MADE_MAX, MadeObject
+from proxy.domain.stored_object import StoredReference
+from proxy.gateway.live_exchange import LiveExchange
+from proxy.gateway.object_owners import OwnersBusyError, not_found, owners_unavailable
+from proxy.gateway.relay import AnswerObjects
+
+REFERENCES_MAX: Final = 1_000  # of one request
+_FORM: Final = "multipart/form-data"
+_UPLOADED: Final = frozenset({"file"})  # kinds whose routes take bytes of any type
+_KEPT_ONLY: Final = {  # what of a request must be there for an answer to tell of an object that is kept
+    "chat_completion": re.compile(rb'"(?:store|audio)"'),
+    "message": re.compile(rb'"container"|code_execution'),
+}
+_NOT_KEPT: Final = {"response": re.compile(rb'(?<!\\)"store"\s*:\s*false')}
+
+
+def shares_account(live: LiveExchange) -> bool:
+    """Whether one key of the operator's serves every organization at this upstream."""
+    return live.upstream.config.auth.kind is not AuthKind.PASSTHROUGH
+
+
+def reads_body(live: LiveExchange, request: web.BaseRequest) -> bool:
+    """Whether a body that no dialect reads is read for what it refers to. Forms stream, and are searched on their way."""
+    if live.dialect is not None or not request.body_exists or not shares_account(live):
+        return False
+    if request.content_type == _FORM:
+        return False
+    is_upload = live.found_route.objects.makes in _UPLOADED
+    return not is_upload or "json" in request.content_type
+
+
+def answer_objects(live: LiveExchange, body: bytes) -> AnswerObjects | None:
+    """What to look for in the answer; None for nothing, which is the usual case."""
+    objects = live.found_route.objects
+    if not shares_account(live) or not (objects.makes or objects.lists):
+        return None
+    kept, lost = _KEPT_ONLY.get(objects.makes), _NOT_KEPT.get(objects.makes)
+    if live.dialect is not None and (
+        (kept is not None and kept.search(body) is None) or (lost is not None and lost.search(body) is not None)
+    ):
+        return None
+    return AnswerObjects(makes=objects.makes, lists=objects.lists, prefix=objects.prefix)
+
+
+async def check_objects(live: LiveExchange, request: web.BaseRequest, references: Sequence[StoredReference]) -> Refusal | None:
+    """Refuse what names an object that is not the organization's, in the same words as one that does not exist.
+
+    references   of the body
+    """
+    if not shares_account(live):
+        return None
+    objects = live.found_route.objects
+    if objects.is_bulk:
+        return Refusal(
+            status=403,
+            code=ErrorCode.BULK_OPERATION_REFUSED,
+            message="This deletes what others have stored as well: delete one object by its id.",
+            should_retry=False,
+        )
+    named = [
+        (name, StoredReference(kind, objects.prefix + live.path_params[name])) for name, kind in objects.names if kind != SHARED
+    ]
+    others = list(dict.fromkeys((*query_references(request.query.items(), listed=objects.lists), *references)))
+    if not named and not others:
+        return None
+    if len(others) > REFERENCES_MAX:
+        return Refusal(
+            status=400, code=ErrorCode.INVALID_REQUEST, message=f"A request may refer to at most {REFERENCES_MAX:,} stored objects."
+        )
+    upstream = live.found_route.upstream
+    asked: list[tuple[str | None, MadeObject]] = [
+        (name, MadeObject(kind=reference.kind, id=reference.id, upstream=upstream)) for name, reference in named
+    ]
+    asked += [(None, MadeObject(kind=reference.kind, id=reference.id, upstream=upstream)) for reference in others]
+    organization, _, _ = live.parties
+    try:
+        owned = await live.services.owners.owned(organization, [made for _, made in asked])
+    except OwnersBusyError:
+        return Refusal(
+            status=429,
+            code=ErrorCode.RATE_LIMIT_EXCEEDED,
+            message="Too many requests of this organization name objects that are not known. Try again shortly.",
+            retry_after_ms=1_000,
+            should_retry=True,
+        )
+    except StoreError:
+        return owners_unavailable()
+    for name, made in asked:
+        if made not in owned:
+            return not_found(made.kind, param=name)
+    live.owned_tokens = owned
+    if objects.deletes:
+        live.deleting = tuple(made for _, made in asked[: len(named)])
+    return None
+
+
+def note_objects(live: LiveExchange) -> None:
+    """Tell the store of what the answer made or deleted, in front of the settlement."""
+    relay = live.relay
+    if relay is None or live.organization is None:
+        return
+    if live.deleted:
+        live.services.owners.forget(live.organization, live.deleted)
+    if made := live.made:
+        live.services.owners.remember(live.organization, made[:MADE_MAX])

@@ -1,0 +1,281 @@
+"""One key of the operator's serves two organizations: what one made, the other cannot read, name, list, continue or delete."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, FormData
+from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
+from object_upstream import ID_PREFIXES, ObjectUpstream, object_upstream
+
+ACME = {"authorization": f"Bearer {ACME_KEY}"}
+BIG = {"authorization": f"Bearer {BIG_KEY}"}
+NOWHERE = "nobody-has-it"
+
+
+def routes() -> list[dict[str, str]]:
+    """Every collection with its operations, none of which says anything of owners: the paths do."""
+    listed = []
+    for collection in (*(f"/v1/{name}" for name in ID_PREFIXES), "/v1beta/files", "/v1beta/cachedContents"):
+        metered = {"/v1/responses": "openai_responses", "/v1/chat/completions": "openai_chat"}.get(collection)
+        listed += [
+            {"method": "POST", "path": collection, "capability": "chat"} | ({"dialect": metered} if metered else {}),
+            {"method": "GET", "path": collection, "capability": "chat"},
+            {"method": "DELETE", "path": collection, "capability": "chat"},
+            {"method": "GET", "path": f"{collection}/{{it_id}}", "capability": "chat"},
+            {"method": "POST", "path": f"{collection}/{{it_id}}", "capability": "chat"},
+            {"method": "POST", "path": f"{collection}/{{it_id}}/cancel", "capability": "chat"},
+            {"method": "GET", "path": f"{collection}/{{it_id}}/content", "capability": "chat"},
+            {"method": "DELETE", "path": f"{collection}/{{it_id}}", "capability": "chat"},
+        ]
+    return [
+        *listed,
+        {"method": "POST", "path": "/v1/messages", "capability": "chat", "dialect": "anthropic_messages"},
+        {"method": "POST", "path": "/v1beta/models/{model}:generateContent", "capability": "chat", "dialect": "gemini_generate"},
+        {"method": "GET", "path": "/custom/{thing_id}", "capability": "chat"},
+    ]
+
+
+@pytest.fixture
+def operator_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OBJECTS_UPSTREAM_KEY", "sk-operator")
+
+
+@asynccontextmanager
+async def world(
+    tmp_path: Path, *, auth: dict[str, str] | None = None, **options: Any
+) -> AsyncIterator[tuple[Harness, ObjectUpstream]]:
+    kept = auth or {"kind": "bearer", "secret_env": "OBJECTS_UPSTREAM_KEY"}
+    async with object_upstream() as upstream:
+        config = {
+            "routes": {"routes": routes()},
+            "upstreams": {"upstreams": {"default": {"base_url": upstream.url, "auth": kept}}},
+        }
+        async with running_gateway(tmp_path, config=config, upstream_url=upstream.url, **options) as harness:
+            yield harness, upstream
+
+
+class Caller:
+    """Requests of one organization."""
+
+    def __init__(self, session: ClientSession, url: str, headers: dict[str, str]) -> None:
+        self._session, self._url, self._headers = session, url, headers
+
+    async def __call__(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, Any, dict[str, str]]:
+        given = {} if body is None else {"json": body}
+        async with self._session.request(method, f"{self._url}{path}", headers=self._headers, **given, **options) as response:
+            text = await response.text()
+            headers = {name.lower(): value for name, value in response.headers.items()}
+        try:
+            return response.status, json.loads(text), headers
+        except ValueError:
+            return response.status, text, headers
+
+
+@asynccontextmanager
+async def callers(harness: Harness) -> AsyncIterator[tuple[Caller, Caller]]:
+    async with ClientSession() as session:
+        yield Caller(session, harness.url, ACME), Caller(session, harness.url, BIG)
+
+
+def body_for(collection: str) -> dict[str, Any]:
+    if collection == "chat/completions":
+        return {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}], "store": True, "max_tokens": 9}
+    if collection == "responses":
+        return {"model": "gpt-4o-mini", "input": "hi", "max_output_tokens": 9}
+    return {"name": "mine"}
+
+
+def without_what_differs(answer: tuple[int, Any, dict[str, str]]) -> tuple[int, Any, dict[str, str]]:
+    status, body, headers = answer
+    changing = {"date", "x-request-id", "server-timing", "request-id"}
+    told = {
+        name: value for name, value in headers.items() if name not in changing and not name.startswith(("ratelimit", "x-ratelimit"))
+    }
+    if isinstance(body, dict):
+        body = {name: value for name, value in body.items() if name != "request_id"}
+    return status, body, told
+
+
+@pytest.mark.usefixtures("operator_key")
+@pytest.mark.parametrize("collection", [*(f"/v1/{name}" for name in ID_PREFIXES), "/v1beta/files", "/v1beta/cachedContents"])
+async def test_an_object_is_there_for_who_made_it_and_for_nobody_else(tmp_path: Path, collection: str) -> None:
+    async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, big):
+        status, made, _ = await acme("POST", collection, body_for(collection.removeprefix("/v1/")))
+        assert status == 200
+        id_ = made["id"] if "id" in made else made["name"].partition("/")[2]
+        assert (await acme("GET", f"{collection}/{id_}"))[0] == 200
+        arrived = len(upstream.requests)
+
+        for method, below in (("GET", ""), ("POST", ""), ("POST", "/cancel"), ("GET", "/content"), ("DELETE", "")):
+            foreign = await big(method, f"{collection}/{id_}{below}")
+            unknown = await big(method, f"{collection}/{NOWHERE}{below}")
+            assert foreign[0] == 404
+            assert foreign[1]["error"]["code"] in ("object_not_found", 404)
+            assert without_what_differs(foreign) == without_what_differs(unknown)
+        assert (await big("DELETE", collection))[0] == (await acme("DELETE", collection))[0] == 403
+
+        assert len(upstream.requests) == arrived, "something reached the upstream"
+        assert (await acme("DELETE", f"{collection}/{id_}"))[0] == 200
+        assert (await acme("GET", f"{collection}/{id_}"))[0] == 404
+        assert len(upstream.requests) == arrived + 1, "what was deleted is not asked for again"
+
+
+REFERRING = [
+    ("/v1/responses", {"model": "gpt-4o-mini", "input": "go on", "previous_response_id": "$"}, "responses"),
+    ("/v1/responses", {"model": "gpt-4o-mini", "input": "go on", "conversation": "$"}, "conversations"),
+    ("/v1/responses", {"model": "gpt-4o-mini", "input": "go on", "conversation": {"id": "$"}}, "conversations"),
+    (
+        "/v1/responses",
+        {"model": "gpt-4o-mini", "input": [{"role": "user", "content": [{"type": "input_file", "file_id": "$"}]}]},
+        "files",
+    ),
+    (
+        "/v1/responses",
+        {"model": "gpt-4o-mini", "input": "x", "tools": [{"type": "file_search", "vector_store_ids": ["$"]}]},
+        "vector_stores",
+    ),
+    (
+        "/v1/responses",
+        {"model": "gpt-4o-mini", "input": "x", "tools": [{"type": "code_interpreter", "container": "$"}]},
+        "containers",
+    ),
+    (
+        "/v1/chat/completions",
+        {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "$"}}]}]},
+        "files",
+    ),
+    ("/v1/batches", {"input_file_id": "$", "endpoint": "/v1/responses", "completion_window": "24h"}, "files"),
+    ("/v1/vector_stores", {"file_ids": ["$"]}, "files"),
+    ("/v1/assistants", {"tool_resources": {"code_interpreter": {"file_ids": ["$"]}}}, "files"),
+    ("/v1/threads", {"messages": [{"attachments": [{"file_id": "$"}]}]}, "files"),
+    ("/v1/containers", {"file_ids": ["$"]}, "files"),
+]
+
+
+@pytest.mark.usefixtures("operator_key")
+@pytest.mark.parametrize(("path", "body", "collection"), REFERRING)
+async def test_a_body_can_name_own_objects_only(tmp_path: Path, path: str, body: dict[str, Any], collection: str) -> None:
+    async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, big):
+        _, made, _ = await acme("POST", f"/v1/{collection}", body_for(collection))
+
+        def naming(id_: str) -> Any:
+            return json.loads(json.dumps(body).replace("$", id_))
+
+        arrived = len(upstream.requests)
+        foreign, unknown = await big("POST", path, naming(made["id"])), await big("POST", path, naming(NOWHERE))
+        assert foreign[0] == 404
+        assert without_what_differs(foreign) == without_what_differs(unknown)
+        assert len(upstream.requests) == arrived
+
+        assert (await acme("POST", path, naming(made["id"])))[0] == 200
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_gemini_and_anthropic_bodies_name_own_objects_only(tmp_path: Path) -> None:
+    async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, big):
+        _, cached, _ = await acme("POST", "/v1beta/cachedContents", {"model": "models/gemini-2.5-flash"})
+        _, file, _ = await acme("POST", "/v1beta/files", {})
+        _, document, _ = await acme("POST", "/v1/files", {})
+        arrived = len(upstream.requests)
+        generate = "/v1beta/models/gemini-2.5-flash:generateContent"
+        uri = f"https://generativelanguage.googleapis.com/v1beta/{file['name']}"
+        said = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
+        shown = {"contents": [{"role": "user", "parts": [{"fileData": {"fileUri": uri, "mimeType": "application/pdf"}}]}]}
+        source = {"type": "document", "source": {"type": "file", "file_id": document["id"]}}
+        message = {"model": "claude-opus-4-6", "max_tokens": 9, "messages": [{"role": "user", "content": [source]}]}
+
+        assert (await big("POST", generate, said | {"cachedContent": cached["name"]}))[0] == 404
+        assert (await big("POST", generate, shown))[0] == 404
+        status, body, _ = await big("POST", "/v1/messages", message)
+        assert (status, body["type"], body["error"]["type"]) == (404, "error", "not_found_error")
+        assert len(upstream.requests) == arrived
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_a_client_cannot_claim_what_it_only_names(tmp_path: Path) -> None:
+    """Metadata comes back in the answer, and the bytes of a file are whatever was uploaded."""
+    async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, big):
+        _, made, _ = await acme("POST", "/v1/files", {})
+        claim = {"id": made["id"], "file_id": made["id"], "output": [{"container_id": made["id"]}]}
+        assert (await big("POST", "/v1/responses", body_for("responses") | {"metadata": claim}))[0] in (200, 400)
+        _, own, _ = await big("POST", "/v1/files", {"metadata": claim})
+        upstream.answers["GET", f"/v1/files/{own['id']}/content"] = {"id": made["id"], "file": {"id": made["id"]}}
+        assert (await big("GET", f"/v1/files/{own['id']}/content"))[0] == 200
+
+        assert (await big("GET", f"/v1/files/{made['id']}"))[0] == 404
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_a_streamed_answer_is_owned_before_it_ends_and_when_its_client_leaves(tmp_path: Path) -> None:
+    async with world(tmp_path) as (harness, upstream), ClientSession() as session, callers(harness) as (acme, big):
+        proceed = asyncio.Event()
+
+        async def slow(request: Any) -> Any:
+            from aiohttp import web
+
+            response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+            await response.prepare(request)
+            created = {"type": "response.created", "response": {"id": "resp_slow", "object": "response", "model": "gpt-4o-mini"}}
+            await response.write(f"event: response.created\ndata: {json.dumps(created)}\n\n".encode())
+            upstream.objects.setdefault("responses", []).append("resp_slow")
+            await proceed.wait()
+            return response
+
+        upstream.answers["POST", "/v1/responses"] = slow
+        url = f"{harness.url}/v1/responses"
+        async with session.post(url, headers=ACME, json=body_for("responses") | {"stream": True}) as response:
+            assert b"resp_slow" in await response.content.readany()
+            assert (await acme("GET", "/v1/responses/resp_slow"))[0] == 200
+        proceed.set()
+        await harness.at_rest()
+
+        assert (await acme("POST", "/v1/responses/resp_slow/cancel"))[0] == 200
+        assert (await big("POST", "/v1/responses/resp_slow/cancel"))[0] == 404
+        (event,) = [event for event in harness.events() if event["endpoint"] == "/v1/responses"]
+        assert event["made"] == [{"kind": "response", "id": "resp_slow", "upstream": "default"}]
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_a_custom_route_is_closed_until_something_is_adopted(tmp_path: Path) -> None:
+    async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, _):
+        assert (await acme("GET", "/custom/thing"))[0] == 404
+        assert not upstream.requests
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_a_form_cannot_name_an_object_that_a_check_would_have_to_wait_for(tmp_path: Path) -> None:
+    async with world(tmp_path) as (harness, _), callers(harness) as (acme, _):
+        form = FormData()
+        form.add_field("file_id", "file-1")
+        form.add_field("file", b"x" * 100, filename="x.txt")
+        status, body, _ = await acme("POST", "/v1/files", data=form)
+        assert (status, body["error"]["param"]) == (400, "file_id")
+        harmless = FormData()
+        harmless.add_field("purpose", "batch")
+        harmless.add_field("file", b'{"file_id": "file-1"}', filename="x.jsonl")
+
+        assert (await acme("POST", "/v1/files", data=harmless))[0] == 200
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_a_key_in_another_case_is_no_way_around(tmp_path: Path) -> None:
+    async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, _):
+        status, body, _ = await acme("POST", "/v1/vector_stores", {"File_IDs": ["file-1"]})
+        assert (status, body["error"]["param"]) == (400, "File_IDs")
+        assert (await acme("GET", "/v1/files?Chat_ID=x"))[0] == 404
+        assert (await acme("POST", "/v1/vector_stores", data=b"file_ids=file-1"))[0] == 400
+        assert not upstream.requests
+
+
+async def test_callers_that_bring_their_own_key_have_their_own_account(tmp_path: Path) -> None:
+    async with world(tmp_path, auth={"kind": "passthrough"}) as (harness, _), callers(harness) as (acme, big):
+        _, made, _ = await acme("POST", "/v1/files", {})
+
+        assert (await big("GET", f"/v1/files/{made['id']}"))[0] == 200
+        assert (await big("DELETE", "/v1/files"))[0] == 200
+        assert not harness.events()[0]["made"]
