@@ -28,9 +28,9 @@ class Limiter(Protocol):
         """
 
     async def look(self, request: AdmissionRequest) -> Decision:
-        """As `admit`, but whoever would be admitted takes and holds nothing. For requests that are dear to read before they are refused.
+        """As `admit`, but whoever would be admitted takes and holds nothing; a refusal marks and tells a pause as any other.
 
-        A refusal is as good as one of `admit`: its pause is marked and told.
+        For requests that would be dear to read before they are refused.
         """
 
     async def checkpoint(self, checkpoints: Sequence[Checkpoint]) -> None:
