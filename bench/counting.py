@@ -191,12 +191,20 @@ def _compare_one(
         kind = completion_kind(recording, usage)
         true = usage.completion if kind == "reasoning shown" else usage.completion - usage.reasoning
         if true > 0:
-            completion = Counted(**about, kind=kind, true=true, counted=counter.count_text(mute.take_text(), model))
+            completion = Counted(**about, kind=kind, true=true, counted=_count(counter, mute, asked, model))
     if facts is not None and usage.prompt:
         kind = prompt_kind(facts)
         prompt = Counted(**about, kind=kind, true=usage.prompt, counted=counter.count_prompt(facts.prompt, model))
         bound = Counted(**about, kind=kind, true=usage.prompt, counted=counter.upper_bound_prompt(facts.prompt, model))
     return completion, prompt, bound
+
+
+def _count(counter: TokenCounter, reading: MeterReading, asked: RequestFacts, model: str | None) -> int:
+    """As the gateway counts an answer that does not say what it used."""
+    calls, media_tokens = reading.calls, reading.media_tokens
+    return media_tokens + counter.completion(
+        counter.count_text(reading.take_text(), model), model, answers=asked.choices, calls=calls
+    )
 
 
 def _facts(dialect: Dialect, recording: Recording) -> RequestFacts | None:

@@ -151,7 +151,11 @@ def _add_block_text(reading: MeterReading, block: object) -> None:
     add_text(reading, block.get("text"))
     add_text(reading, block.get("thinking"))
     add_text(reading, block.get("partial_json"))
-    add_text(reading, block.get("name"))  # of a tool
+    tool = block.get("name")
+    if isinstance(tool, str):
+        reading.calls += 1
+        add_text(reading, tool)
     arguments = block.get("input")
     if arguments:  # a tool's, in a message that came whole; a stream begins with {} and sends partial_json
         add_text(reading, lenient_json_text(arguments))
+    add_text(reading, block.get("content"))  # a compaction's summary; results of tools, which are input, come as lists and objects

@@ -29,11 +29,8 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     asks_usage         the client itself asked for the stream's usage chunk
     cache_write_5m/1h  the request can cause cache writes of that kind
     audio_input/output the request can be charged at audio rates
-    has_unknown_input  input whose size the request does not tell: stored at the provider and among `references` (file ids,
-                       previous_response_id, cachedContent), or unseen
-    has_unseen_input   input that nobody has seen (documents by URL, what tools at the provider will find, stored templates)
+    has_unknown_input  input whose size the gateway cannot see (file ids, image URLs, previous_response_id, cachedContent)
     references         stored objects that the body names, each once
-    predicted          text given as a prediction of the answer, which is charged as output where it is wrong
     """
 
     model: str | None
@@ -49,8 +46,6 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     audio_input: bool = False
     audio_output: bool = False
     has_unknown_input: bool = False
-    has_unseen_input: bool = False
-    predicted: str = ""
     references: tuple[StoredReference, ...] = ()
 
 
@@ -65,6 +60,8 @@ class MeterReading:
     ends_inside     the body ended inside an event: whatever is written after it would become part of that event
     unread_bytes    bytes of a body that is none of the dialect's: only their number is known
     text            generated text, tool arguments and reasoning not yet taken by `take_text`
+    calls           calls of tools that the answer makes; each is generated with some framing that no text shows
+    media_tokens    tokens of generated images and sound, by the provider's published rules
     flags           oddities, for the usage event
     """
 
@@ -76,6 +73,8 @@ class MeterReading:
     unread_bytes: int = 0
     text: list[str] = field(default_factory=list)
     text_chars: int = 0
+    calls: int = 0
+    media_tokens: int = 0
     flags: set[str] = field(default_factory=set)
 
     def take_text(self) -> str:

@@ -6,6 +6,7 @@ import msgspec
 
 from proxy.dialects.counts import CLAMPED, INCONSISTENT, lenient_count, token_counts
 from proxy.dialects.dialect import MeterReading, RequestFacts
+from proxy.dialects.image_size import base64_bytes
 from proxy.dialects.json_objects import JsonObjects
 from proxy.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from proxy.dialects.meters import EVENT_GIVEN_UP, EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
@@ -13,6 +14,11 @@ from proxy.dialects.sse import SseEvent
 from proxy.domain.token_counts import TokenCounts
 
 IMAGE_OUTPUT: Final = "image_output"  # images were generated, whose tokens have a price of their own at some models
+
+# Google, "Gemini Developer API pricing": an image of up to 1024 x 1024 px is 1,290 output tokens (Gemini 2.5), one of 1K or 2K
+# 1,120 (Gemini 3). Sound comes as 16-bit samples, 24,000 a second ("Speech generation"), at 25 tokens a second.
+IMAGE_TOKENS: Final = 1_290
+SOUND_BYTES_PER_TOKEN: Final = 2 * 24_000 // 25
 
 _COUNTS: Final = frozenset({"promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"})
 
@@ -73,6 +79,7 @@ class GeminiAnswers:
         reading = self._reading
         add_text(reading, part.get("text"))
         if "functionCall" in part:
+            reading.calls += 1
             call = part["functionCall"]
             add_text(reading, member(call, "name"))
             arguments = member(call, "args")
@@ -80,6 +87,8 @@ class GeminiAnswers:
                 add_text(reading, lenient_json_text(arguments))
         if "executableCode" in part:
             add_text(reading, member(part["executableCode"], "code"))
+        if "inlineData" in part:
+            reading.media_tokens += _media_tokens(part["inlineData"])
 
     def _read_usage(self, usage: dict[str, Any]) -> None:
         """The last usage object counts, whole: some streams begin with larger counts than they end with.
@@ -122,6 +131,16 @@ def _usage_counts(usage: dict[str, Any], flags: set[str]) -> TokenCounts:
         reasoning=thoughts,
         audio_completion=audio_completion,
     )
+
+
+def _media_tokens(blob: object) -> int:
+    """Tokens of one generated image or piece of sound."""
+    kind, data = member(blob, "mimeType"), member(blob, "data")
+    if not isinstance(kind, str) or not isinstance(data, str):
+        return 0
+    if kind.startswith("image/"):
+        return IMAGE_TOKENS
+    return base64_bytes(data) // SOUND_BYTES_PER_TOKEN if kind.startswith("audio/") else 0
 
 
 def _of_modality(details: object, modality: str, flags: set[str]) -> int:

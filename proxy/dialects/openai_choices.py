@@ -76,7 +76,7 @@ class ChoicesStreamMeter(EventStreamMeter):
         for choice in items_of(choices):
             if not isinstance(choice, dict):
                 continue
-            _read_choice(self.reading, choice)
+            _read_choice(self.reading, choice, choice.get("delta") or choice.get("message"))
             index = choice.get("index")
             if type(index) is not int:
                 index = 0
@@ -110,7 +110,7 @@ class ChoicesJsonMeter(JsonMeter):
         _read_about(reading, answer)
         for choice in items_of(answer.choices):
             if isinstance(choice, dict):
-                _read_choice(reading, choice)
+                _read_choice(reading, choice, choice.get("message") or choice.get("delta"))
         return True
 
 
@@ -125,24 +125,26 @@ def _read_about(reading: MeterReading, body: ChoicesBody) -> None:
         reading.usage = chat_counts(usage, reading.flags) or reading.usage
 
 
-def _read_choice(reading: MeterReading, choice: dict[str, Any]) -> None:
-    """The text of one choice, and whether it failed."""
+def _read_choice(reading: MeterReading, choice: dict[str, Any], message: object) -> None:
+    """The text of one choice, and whether it failed.
+
+    message     what holds the text: Perplexity sends a whole `message` beside each `delta`, and an empty `delta` beside the last
+    """
     if choice.get("finish_reason") == "error" or choice.get("error"):
         reading.failed = True
     add_text(reading, choice.get("text"))
-    message = choice.get("delta")
     if not isinstance(message, dict):
-        message = choice.get("message")
-        if not isinstance(message, dict):
-            return
+        return
     content = message.get("content")
     if type(content) is str:
         add_text(reading, content)
         if len(message) == 1 + ("role" in message):  # the ordinary delta has nothing else
             return
     else:
-        for part in items_of(content):  # Mistral's reasoning models send parts
+        for part in items_of(content):  # Mistral's reasoning models send parts, what was thought in parts of its own
             add_text(reading, member(part, "text"))
+            for thought in items_of(member(part, "thinking")):
+                add_text(reading, member(thought, "text"))
     for name in ("refusal", "reasoning_content", "reasoning"):
         add_text(reading, message.get(name))
     add_text(reading, member(message.get("audio"), "transcript"))
@@ -152,6 +154,9 @@ def _read_choice(reading: MeterReading, choice: dict[str, Any]) -> None:
 
 
 def _read_call(reading: MeterReading, function: object) -> None:
+    """A call, or a piece of one: the first has the name."""
+    if member(function, "name"):
+        reading.calls += 1
     for name in ("name", "arguments", "input"):
         add_text(reading, member(function, name))
 

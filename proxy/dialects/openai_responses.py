@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
-from proxy.dialects.body import keys_of, read_body, with_member
+from proxy.dialects.body import read_body, with_member
 from proxy.dialects.dialect import MeterReading, RequestFacts, ResponseMeter
-from proxy.dialects.lenient import items_of, lenient_decode, member, name_or_none
+from proxy.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from proxy.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, JsonMeter, UnreadMeter, add_text, framing
 from proxy.dialects.openai_chat import OutputTokens
 from proxy.dialects.openai_choices import DONE_BYTES_MAX
@@ -16,14 +16,16 @@ from proxy.dialects.openai_shape import OpenAiShape, openai_error
 from proxy.dialects.openai_usage import responses_counts
 from proxy.dialects.references import body_references, item_reference
 from proxy.dialects.sse import SseEvent
-from proxy.dialects.vocabulary import Vocabulary
 from proxy.domain.errors import Refusal, RequestRejectedError
-from proxy.domain.prompt import ImageInput
 from proxy.domain.stored_object import StoredReference
 
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})  # any other tool runs at the provider and reads what we cannot see
-_TEXT_FIELDS: Final = ("name", "arguments", "input", "code")
+_TEXT_FIELDS: Final = ("arguments", "input", "code", "revised_prompt")
+_OBJECT_FIELDS: Final = ("arguments", "action", "operation", "queries")  # of tools that run at the provider
+_FOUND: Final = "sources"  # in a search's action: what was found, which is input
+_NO_PLACE: Final = -1  # of an event that does not say to which item it belongs
+ITEMS_STREAMED_MAX: Final = 1024  # items whose text is known to come in pieces; past it an item's end is not read
 
 
 class TextFormat(msgspec.Struct, gc=False):
@@ -54,30 +56,6 @@ class ResponsesRequest(msgspec.Struct, gc=False):
     model_family: str | None = None
 
 
-_READ: Final = frozenset(ResponsesRequest.__struct_fields__)
-_READ_KEYS: Final = keys_of(_READ)
-# Maxima of chat completions, which a service of this shape may obey.
-_MAXIMA: Final = ("max_tokens", "max_completion_tokens", "max_new_tokens")
-_MAXIMA_KEYS: Final = keys_of(_MAXIMA)
-_INSIDE: Final = (
-    *(
-        "role",
-        "content",
-        "type",
-        "text",
-        "refusal",
-        "image_url",
-        "detail",
-        "input_audio",
-        "data",
-        "filename",
-        "file_data",
-        "file_url",
-    ),
-    *("output", "summary", "encrypted_content", "arguments", "call_id", "format"),
-)
-
-
 class OpenAiResponses(OpenAiShape):
     """POST /v1/responses."""
 
@@ -86,7 +64,6 @@ class OpenAiResponses(OpenAiShape):
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(ResponsesRequest)
-        self._vocabulary = Vocabulary((*_READ, *_INSIDE, *_MAXIMA))
         self._tools = msgspec.json.Decoder(ToolKind)
         self._answers = msgspec.json.Decoder(ResponsesBody)
 
@@ -98,9 +75,6 @@ class OpenAiResponses(OpenAiShape):
         model, model_family = self._model(request)
         if request.background:
             raise RequestRejectedError("Background responses cannot be metered: leave out 'background'.", param="background")
-        self._vocabulary.check(read)
-        if not read.keys.isdisjoint(_MAXIMA_KEYS):
-            raise RequestRejectedError("The maximum of this API is 'max_output_tokens'.", param="max_output_tokens")
         draft = OpenAiPrompt()
         for given in (request.instructions, request.input):
             if isinstance(given, str):
@@ -111,24 +85,21 @@ class OpenAiResponses(OpenAiShape):
         draft.add_tools(request.tools)
         if request.text is not None:
             draft.add_raw(request.text.format)
-        if request.previous_response_id is not None or request.conversation is not None:
-            draft.add_referred()
-        if request.prompt is not None:  # a template, made elsewhere
-            draft.add_unseen()
-        draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
-        is_unseen = self.adds_unknown_input or draft.has_unseen_input or self._has_provider_tools(request)
+        reads_stored = any(field is not None for field in (request.previous_response_id, request.conversation, request.prompt))
         return RequestFacts(
             model=model,
             model_family=model_family,
             prompt=draft.shape(),
             stream=request.stream is True,
-            max_output_tokens=request.max_output_tokens or None,  # 0 is none
+            max_output_tokens=request.max_output_tokens,
             cache_write_5m=True,  # prompts are cached without being asked to be
             cache_write_1h=request.prompt_cache_retention == "24h",
             audio_input=draft.audio_input,
             audio_output="audio" in (request.modalities or ()),
-            has_unknown_input=is_unseen or draft.has_referred_input,
-            has_unseen_input=is_unseen,
+            has_unknown_input=self.adds_unknown_input
+            or draft.has_unknown_input
+            or reads_stored
+            or self._has_provider_tools(request),
             references=tuple(dict.fromkeys((*body_references(read), *_stored_items(request.input)))),
         )
 
@@ -174,11 +145,6 @@ class OpenAiResponses(OpenAiShape):
         return b"event: error\ndata: " + msgspec.json.encode(event) + b"\n\n"
 
 
-_MESSAGE: Final = frozenset({"content"})
-_OUTPUT: Final = frozenset({"output"})
-_REASONING: Final = frozenset({"summary", "content", "encrypted_content"})
-
-
 def _stored_items(given: object) -> list[StoredReference]:
     """The items of an input that the provider looks up by their ids."""
     found = [item_reference(item) for item in items_of(given) if isinstance(item, dict)]
@@ -187,42 +153,28 @@ def _stored_items(given: object) -> list[StoredReference]:
 
 def add_item(draft: OpenAiPrompt, item: object) -> None:
     """One item of a Responses input: a message, a call and its output, or reasoning handed back."""
-    if not isinstance(item, dict):
-        draft.add_text(item)
-        return
-    kind = item.get("type")
-    if kind == "message" or (kind is None and item.get("role") is not None):
+    kind = member(item, "type")
+    if kind == "message" or (kind is None and member(item, "role") is not None):
         draft.messages += 1
-        draft.add_content(item.get("content"))
-        draft.add_others(item, _MESSAGE)
+        draft.add_content(member(item, "content"))
     elif kind in ("function_call", "custom_tool_call"):
         draft.messages += 1
         draft.add_json(item)  # as at chat completions, whose calls are counted with all that stands around them
     elif kind in ("function_call_output", "custom_tool_call_output"):
         draft.messages += 1
-        draft.add_content(item.get("output"))
-        draft.add_others(item, _OUTPUT)
+        draft.add_content(member(item, "output"))
     elif kind == "reasoning":
         draft.messages += 1
-        draft.add_content(item.get("summary"))
-        draft.add_content(item.get("content"))
-        encrypted = item.get("encrypted_content")
+        draft.add_content(member(item, "summary"))
+        draft.add_content(member(item, "content"))
+        encrypted = member(item, "encrypted_content")
         draft.opaque_bytes += len(encrypted) if isinstance(encrypted, str) else 0
-        draft.add_others(item, _REASONING)
-        if item_reference(item) is not None:
-            draft.add_referred()
     elif kind == "computer_call_output":
-        draft.add_image(item.get("output"))
-        draft.add_others(item, _OUTPUT)
+        draft.add_image(member(item, "output"))
     else:  # a reference to a stored item, or the call of a tool that runs at the provider
-        if kind == "image_generation_call":  # an image in base64, which is no text
-            draft.images.append(ImageInput())
-        else:
+        if kind != "image_generation_call":  # an image in base64, which is no text
             draft.add_json(item)
-        if item_reference(item) is not None:
-            draft.add_referred()
-        else:
-            draft.add_unseen()
+        draft.add_unseen()
 
 
 class ResponsesBody(msgspec.Struct, gc=False):
@@ -231,6 +183,7 @@ class ResponsesBody(msgspec.Struct, gc=False):
     type: Any = None
     delta: Any = None
     item: Any = None
+    output_index: Any = None
     response: Any = None
     object: Any = None
     status: Any = None
@@ -246,11 +199,12 @@ class ResponsesStreamMeter(EventStreamMeter):
     The response object is nested under `response`, or, as Gloo sends it, the event itself.
     """
 
-    __slots__ = ("_decoder",)
+    __slots__ = ("_decoder", "_streamed")
 
     def __init__(self, decoder: "msgspec.json.Decoder[ResponsesBody]") -> None:
         super().__init__()
         self._decoder = decoder
+        self._streamed: set[int] = set()  # places of items whose text came in pieces
 
     def _read(self, event: SseEvent) -> bytes:
         data = event.data
@@ -264,10 +218,17 @@ class ResponsesStreamMeter(EventStreamMeter):
             return event.raw
         kind = body.type if isinstance(body.type, str) else event.name.decode(errors="replace")
         if body.delta is not None:
-            if "audio.delta" not in kind:  # base64
+            if "audio.delta" not in kind and "_call_output" not in kind:  # base64, and what a provider's tool brought
                 add_text(reading, body.delta)
+                if len(self._streamed) < ITEMS_STREAMED_MAX:
+                    self._streamed.add(_place(body))
         elif kind == "response.output_item.added":
-            add_text(reading, member(body.item, "name"))
+            if _is_call(body.item):
+                reading.calls += 1
+                add_text(reading, member(body.item, "name"))
+        elif kind == "response.output_item.done":
+            if self._streamed.isdisjoint((_place(body), _NO_PLACE)) and len(self._streamed) < ITEMS_STREAMED_MAX:
+                _read_item_text(reading, body.item)
         elif kind == "error" or (body.error and body.response is None):
             reading.failed = True
         self._read_response(body, kind)
@@ -317,11 +278,37 @@ class ResponsesJsonMeter(JsonMeter):
         return True
 
 
+def _place(body: ResponsesBody) -> int:
+    return body.output_index if isinstance(body.output_index, int) else _NO_PLACE
+
+
+def _is_call(item: object) -> bool:
+    kind = member(item, "type")
+    return isinstance(kind, str) and (kind.endswith("_call") or kind == "mcp_approval_request")
+
+
 def _read_item(reading: MeterReading, item: object) -> None:
-    """The generated text of one output item."""
+    """One item of a response that came whole."""
+    if _is_call(item):
+        reading.calls += 1
+        add_text(reading, member(item, "name"))
+    _read_item_text(reading, item)
+
+
+def _read_item_text(reading: MeterReading, item: object) -> None:
+    """The generated text of an item, but for a tool's name; not what a tool brought, which is input."""
+    kind = member(item, "type")
+    if not isinstance(item, dict) or (isinstance(kind, str) and kind.endswith("_output")):
+        return
     for field in _TEXT_FIELDS:
-        add_text(reading, member(item, field))
-    for parts in (member(item, "content"), member(item, "summary")):
+        add_text(reading, item.get(field))
+    for field in _OBJECT_FIELDS:
+        given = item.get(field)
+        if isinstance(given, dict) and _FOUND in given:
+            given = {name: value for name, value in given.items() if name != _FOUND}
+        if isinstance(given, dict | list) and given:
+            add_text(reading, lenient_json_text(given))
+    for parts in (item.get("content"), item.get("summary")):
         for part in items_of(parts):
             add_text(reading, member(part, "text"))
             add_text(reading, member(part, "refusal"))

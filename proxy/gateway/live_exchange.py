@@ -45,11 +45,11 @@ class LiveExchange:
     __slots__ = (
         "_counting",
         "_tail",
+        "_text_tokens",
         "admission",
         "asked_usage",
         "capability",
         "client_request_id",
-        "counted_completion",
         "credential",
         "decision",
         "deleting",
@@ -107,7 +107,7 @@ class LiveExchange:
         self.owned_tokens: Mapping[MadeObject, int | None] = {}
         self.deleting: tuple[MadeObject, ...] = ()
         self.request_bytes = 0
-        self.counted_completion = 0
+        self._text_tokens = 0
         self._tail = ""
         self._counting: asyncio.Task[None] | None = None
 
@@ -179,6 +179,17 @@ class LiveExchange:
         self._counting = self.services.loop.create_task(self._count_gathered(is_last=is_last))
         await self._counting
 
+    @property
+    def counted_completion(self) -> int:
+        """What has been counted of the answer, with all that a provider counts around the text."""
+        relay, facts = self.relay, self.facts
+        if relay is None or relay.meter is None or facts is None:
+            return 0
+        reading = relay.meter.reading
+        tokens = self.services.tokens
+        text = tokens.completion(self._text_tokens, self.model_of_answer, answers=facts.choices, calls=reading.calls)
+        return text + reading.media_tokens
+
     async def _count_gathered(self, *, is_last: bool) -> None:
         """Cut before spaces, pieces count like the whole: tokens start there."""
         relay = self.relay
@@ -193,7 +204,7 @@ class LiveExchange:
             if cut >= 0:
                 text, self._tail = text[:cut], text[cut:]
         if text:
-            self.counted_completion += await self.services.tokens.text(text, self.model_of_answer, org=self.org)
+            self._text_tokens += await self.services.tokens.text(text, self.model_of_answer, org=self.org)
 
     @property
     def model_of_answer(self) -> str | None:

@@ -1,8 +1,9 @@
 """Token counts of prompts and texts: at once where they are short, in a thread where they are long."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Final
 
 import tiktoken
@@ -10,23 +11,18 @@ import tiktoken
 from proxy.domain.prompt import PromptShape
 from proxy.shares.turns import Turns, at_once
 from proxy.tokens.count_memory import CountMemory
+from proxy.tokens.framing import PromptFraming
 from proxy.tokens.images import ImageRule, image_rule
 from proxy.tokens.text import SLICE_CHARS, count, count_in_steps, upper_bound
-from proxy.tokens.tokenization import Family, Tokenization, tokenization
+from proxy.tokens.tokenization import Tokenization, tokenization
+from proxy.tokens.tool_text import namespace_text
 from proxy.tokens.vocabulary import EncodingName, load_encoding
 
-# OpenAI cookbook, "How to count tokens with tiktoken", num_tokens_from_messages: 3 tokens frame a message, one more spells its role
-# (each of OpenAI's roles is one token), one more goes with a name, and 3 open the reply.
-MESSAGE_TOKENS: Final = 4
-NAME_TOKENS: Final = 1
-REPLY_TOKENS: Final = 3
-# Same source, num_tokens_for_tools: what surrounds a tool's definition (7 to 10, by model) and all of them (12). The definition
-# itself is counted as its JSON text, which is longer than the form that the model reads.
-TOOL_TOKENS: Final = 10
-TOOLS_TOKENS: Final = 12
-# Anthropic, "Tool use", section "Pricing": with tools comes a system prompt, the longest being that of Claude Opus 4.7 where it is
-# told to use one. A model that is not known may be one of Anthropic's.
-TOOLS_PROMPT_UPPER: Final = {Family.CLAUDE: 804, Family.OTHER: 804}
+# OpenAI cookbook, "How to count tokens with tiktoken", num_tokens_for_tools: what surrounds a tool's definition (7 to 10, by model)
+# and all of them (12). The definition counts as its JSON text, which is longer than the form that the model reads.
+TOOL_UPPER: Final = 10
+TOOLS_UPPER: Final = 12
+NAME_TOKENS: Final = 1  # OpenAI cookbook, "How to count tokens with tiktoken": of a message that has a name
 # Files and audio that only their size tells of: 4 bytes a token is a text file; audio and PDF hold far fewer tokens in a byte.
 OPAQUE_BYTES_PER_TOKEN: Final = 4
 OPAQUE_BYTES_PER_TOKEN_UPPER: Final = 2
@@ -85,18 +81,33 @@ class TokenCounter:
         self._turns.close()
 
     def count_text(self, text: str, model: str | None) -> int:
-        """Tokens of `text`, here and now."""
+        """Tokens of `text` in our encoding, here and now: what `completion` takes."""
         return self._count(text, self._model(model).tokenization.encoding)
 
+    def completion(self, text_tokens: int, model: str | None, *, answers: int = 1, calls: int = 0) -> int:
+        """What a provider bills for answers with so many tokens of text, in our encoding, and so many calls of tools.
+
+        The scale of a foreign tokenizer applies once, to the sum; nothing generated is nothing billed.
+        """
+        if not text_tokens and not calls:
+            return 0
+        known = self._model(model).tokenization
+        return -(-text_tokens * known.permille // 1000) + known.answer.tokens(answers=answers, calls=calls)
+
     def count_prompt(self, shape: PromptShape, model: str | None) -> int:
-        """Tokens of a prompt, here and now. Texts and framing are exact for OpenAI's chat models, the rest goes by rule."""
+        """Tokens of a prompt, here and now. Texts and messages are exact for OpenAI's chat models, the rest goes by rule."""
         known = self._model(model)
-        return _total(self._texts(shape, known.tokenization.encoding), shape, known)
+        encoding = known.tokenization.encoding
+        tools: Iterable[str] = shape.tools
+        if known.tokenization.prompt.is_namespace:
+            tools = map(namespace_text, shape.tools)
+        return _total(self._sum(shape.texts, encoding), self._sum(tools, encoding), shape, known)
 
     def upper_bound_prompt(self, shape: PromptShape, model: str | None) -> int:
         """What the prompt can come to at most: the count where the tokenizer is the model's own, else with its family's margin."""
         known = self._model(model)
-        return _upper(self._texts(shape, known.tokenization.encoding), shape, known, known.tokenization.upper_permille)
+        texts = self._sum(chain(shape.texts, shape.tools), known.tokenization.encoding)
+        return _upper(texts, shape, known, known.tokenization.upper_permille)
 
     async def text(self, text: str, model: str | None, *, org: str) -> int:
         """As `count_text`, off the loop if the text is long, in the turn of `org`."""
@@ -108,7 +119,13 @@ class TokenCounter:
         if self._is_short(shape):
             return self.count_prompt(shape, model)
         known = self._model(model)
-        return _total(await self._long_texts((*shape.texts, *shape.tools), known.tokenization.encoding, org), shape, known)
+        encoding = known.tokenization.encoding
+        texts = await self._long_texts(shape.texts, encoding, org)
+        if known.tokenization.prompt.is_namespace and shape.tools:
+            tools = sum(await self._turns.take(org, _count_all(shape.tools, self._encoding(encoding), namespace_text)))
+        else:
+            tools = await self._long_texts(shape.tools, encoding, org)
+        return _total(texts, tools, shape, known)
 
     async def prompt_upper_bound(self, shape: PromptShape, model: str | None, *, org: str) -> int:
         """As `upper_bound_prompt`, off the loop if the texts are long; one token a byte if `org` has filled its queue for that."""
@@ -143,12 +160,10 @@ class TokenCounter:
             chars += len(tool)
         return chars <= self._inline_chars_max
 
-    def _texts(self, shape: PromptShape, name: EncodingName) -> int:
+    def _sum(self, texts: Iterable[str], name: EncodingName) -> int:
         total = 0
-        for text in shape.texts:
+        for text in texts:
             total += self._count(text, name)
-        for tool in shape.tools:
-            total += self._count(tool, name)
         return total
 
     def _count(self, text: str, name: EncodingName) -> int:
@@ -181,12 +196,14 @@ class TokenCounter:
         return total + sum(counts)
 
 
-def _count_all(texts: Sequence[str], encoding: tiktoken.Encoding) -> Generator[None, None, list[int]]:
-    """The count of each, with a pause after every slice of a long text, or after as many characters of short ones."""
+def _count_all(
+    texts: Sequence[str], encoding: tiktoken.Encoding, form: Callable[[str], str] = str
+) -> Generator[None, None, list[int]]:
+    """The count of each, in the form that is read, with a pause after every slice of a long text, or as much of short ones."""
     counts = []
     chars = 0
     for text in texts:
-        counts.append((yield from count_in_steps(text, encoding)))
+        counts.append((yield from count_in_steps(form(text), encoding)))
         chars += len(text)
         if chars >= SLICE_CHARS:
             chars = 0
@@ -194,10 +211,11 @@ def _count_all(texts: Sequence[str], encoding: tiktoken.Encoding) -> Generator[N
     return counts
 
 
-def _framing(shape: PromptShape) -> int:
-    """Tokens around messages and tools."""
-    framing = shape.messages * MESSAGE_TOKENS + shape.names * NAME_TOKENS + REPLY_TOKENS if shape.messages else 0
-    return framing + len(shape.tools) * TOOL_TOKENS + TOOLS_TOKENS if shape.tools else framing
+def _messages(shape: PromptShape, framing: PromptFraming) -> int:
+    """Tokens around messages, and around calls that earlier answers made."""
+    if not shape.messages:
+        return 0
+    return framing.reply + shape.messages * framing.message + shape.names * NAME_TOKENS + shape.calls * framing.call
 
 
 def _given(shape: PromptShape, known: _Model) -> int:
@@ -205,12 +223,23 @@ def _given(shape: PromptShape, known: _Model) -> int:
     return shape.tokens + sum(map(known.images.tokens, shape.images)) if shape.images else shape.tokens
 
 
-def _total(texts: int, shape: PromptShape, known: _Model) -> int:
-    return texts + _framing(shape) + _given(shape, known) + -(-shape.opaque_bytes // OPAQUE_BYTES_PER_TOKEN)
+def _total(texts: int, tools: int, shape: PromptShape, known: _Model) -> int:
+    framing = known.tokenization.prompt
+    read = texts
+    if shape.tools:
+        read += -(-tools * framing.tool_permille // 1000)
+    read = -(-read * known.tokenization.permille // 1000) + _messages(shape, framing)
+    if shape.tools:
+        read += framing.tools + len(shape.tools) * framing.tool
+    return read + _given(shape, known) + -(-shape.opaque_bytes // OPAQUE_BYTES_PER_TOKEN)
 
 
 def _upper(texts: int, shape: PromptShape, known: _Model, permille: int) -> int:
-    read = -(-(texts + _framing(shape)) * permille // 1000)
+    """Tools with all their JSON, and what surrounds one at its longest."""
+    framing = known.tokenization.prompt
+    read = -(-(texts + _messages(shape, framing) + len(shape.tools) * max(TOOL_UPPER, framing.tool)) * permille // 1000)
+    if shape.messages:
+        read += framing.upper
     if shape.tools:
-        read += TOOLS_PROMPT_UPPER.get(known.tokenization.family, 0)
+        read += max(framing.tools, framing.tools_upper) + TOOLS_UPPER
     return read + _given(shape, known) + -(-shape.opaque_bytes // OPAQUE_BYTES_PER_TOKEN_UPPER)

@@ -100,23 +100,17 @@ _OPENAI: Final[tuple[tuple[re.Pattern[str], ImageRule], ...]] = (
     (re.compile(r"(?:^|[-/:.])o[13]"), Tiles(base=75, tile=150)),
 )
 _GEMINI_TILED: Final = re.compile(r"gemini-[12]\b|gemma|learnlm")
-_DEFAULT: Final[dict[Family, ImageRule]] = {
-    Family.OPENAI: Tiles(base=85, tile=170),
-    Family.OPENAI_LEGACY: Tiles(base=85, tile=170),
-    Family.GPT_OSS: Tiles(base=85, tile=170),
-    Family.CLAUDE: Patches(size=28, most=4784),
-    Family.GEMINI: Budget(most=2240),  # from Gemini 3 on: "Media resolution", table of token counts, the highest resolution
-    Family.OTHER: Patches(size=28, most=4784),
-}
+_OPENAI_FAMILIES: Final = frozenset({Family.OPENAI, Family.OPENAI_LEGACY, Family.GPT_5, Family.GPT_5_1, Family.GPT_OSS})
+_OPENAI_RULE: Final = Tiles(base=85, tile=170)
+_GEMINI_RULE: Final = Budget(most=2240)  # from Gemini 3 on: "Media resolution", table of token counts, the highest resolution
+_OTHER_RULE: Final = Patches(size=28, most=4784)  # Claude's, and of what is not known
 
 
 def image_rule(family: Family, model: str | None) -> ImageRule:
     """The rule of a model; within OpenAI and Gemini it depends on the name."""
     name = (model or "").lower()
-    if family is Family.GEMINI and _GEMINI_TILED.search(name):
-        return GeminiTiles()
-    if family is Family.OPENAI:
-        for pattern, rule in _OPENAI:
-            if pattern.search(name):
-                return rule
-    return _DEFAULT[family]
+    if family is Family.GEMINI:
+        return GeminiTiles() if _GEMINI_TILED.search(name) else _GEMINI_RULE
+    if family in _OPENAI_FAMILIES:
+        return next((rule for pattern, rule in _OPENAI if pattern.search(name)), _OPENAI_RULE)
+    return _OTHER_RULE

@@ -74,6 +74,7 @@ def test_every_kind_of_block_is_counted() -> None:
     assert facts.prompt == PromptShape(
         texts=("S1", "S2", "T", "D", "plain", "nested", "Hm.", "look", '{"at":[1,2]}', "found", "also"),
         messages=4,
+        calls=1,
         tools=('{"name":"look","input_schema":{"type":"object"}}',),
         images=(ImageInput(width=640, height=480),),
         opaque_bytes=15,  # 20 base64 characters stand for 14 or 15 bytes
@@ -107,7 +108,7 @@ def test_an_image_is_one_whatever_its_media_type_says() -> None:
 @pytest.mark.parametrize(
     "members",
     [
-        {"messages": said({"type": "document", "source": {"type": "url", "url": "https://x/y.pdf"}})},
+        {"messages": said({"type": "image", "source": {"type": "url", "url": "https://x/y.png"}})},
         {"messages": said({"type": "document", "source": {"type": "file", "file_id": "file_1"}})},
         {"messages": said({"type": "document", "source": {"type": "base64", "media_type": "Application/PDF", "data": "AAAA"}})},
         {"messages": said({"type": "container_upload", "file_id": "file_1"})},

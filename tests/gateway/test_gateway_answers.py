@@ -89,6 +89,25 @@ async def test_usage_that_is_missing_is_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("model", "directive", "tokens"),
+    [
+        ("claude-sonnet-4-5", "tokens=900", 999 + 3),  # 1,110 of the model's for 1,000 of ours, and the end of a turn
+        ("claude-opus-4-7", "tokens=900", 1_287 + 3),
+        ("claude-sonnet-4-5", "tokens=900 tool=1", 999 + 3 + 40),
+    ],
+)
+async def test_a_claude_s_missing_usage_is_counted_with_its_scale(tmp_path: Path, model: str, directive: str, tokens: int) -> None:
+    message = [{"role": "user", "content": f"[[sim {directive} usage=missing]] Hello"}]
+    body = {"model": model, "max_tokens": 2_000, "messages": message}
+    async with running_gateway(tmp_path) as harness:
+        await post(harness, body=body, path="/v1/messages")
+
+        (event,) = harness.events()
+        assert event["usage_source"] == "counted"
+        assert event["completion_tokens"] == tokens
+
+
+@pytest.mark.parametrize(
     ("key", "status", "code"),
     [("", 401, "invalid_api_key"), ("tg_acme-prod_wrong", 401, "invalid_api_key"), (FREE_KEY, 403, "plan_without_api_access")],
 )
