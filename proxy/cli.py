@@ -24,7 +24,7 @@ from proxy.commands.invoice import invoice
 from proxy.commands.orgs import orgs
 from proxy.commands.reprice import reprice
 from proxy.commands.serving import console, gateway, ledger, serve
-from proxy.commands.settings_options import friendly, with_settings
+from proxy.commands.settings_options import friendly, warn_of_secrets, with_settings
 from proxy.commands.tokens import tokens
 from proxy.commands.usage import usage
 from proxy.commands.webhooks import webhooks
@@ -44,6 +44,7 @@ Put it in front of your AI API, then point your SDK's base URL at http://127.0.0
   tallygate check --config-dir ./config
   tallygate serve --config-dir ./config --upstream-url https://platform.ai.gloo.com
 
+Secrets are best given as files (TALLYGATE_UPSTREAM_API_KEY_FILE): flags can be seen by every user of the machine.
 Settings are flags of `serve`, TALLYGATE_* variables, or lines of a .env file, in this order of precedence.
 """
 
@@ -108,6 +109,7 @@ def doctor(**flags: str | None) -> None:
     from proxy.doctor import examine
 
     with friendly():
+        warn_of_secrets(flags)
         findings = examine(load_settings(flags))
     table = Table("", "Check", "Finding", box=None, pad_edge=False)
     for finding in findings:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from proxy.commands.ledger_session import plain_errors
 from proxy.commands.output_console import output_console
+from proxy.commands.settings_options import warn_of_secrets
 from proxy.config.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def run(work: Callable[["DirectoryBook"], Awaitable[Any]], options: Options) -> 
         async with _open(load_settings(options)) as book:
             return await work(book)
 
+    warn_of_secrets(options)
     with plain_errors():
         try:
             return asyncio.run(opened())
@@ -112,9 +114,13 @@ async def _open(settings: Settings) -> AsyncIterator["DirectoryBook"]:
     from proxy.app.configuration import config_holder
     from proxy.app.console_part import open_directory
     from proxy.app.stores import open_ledger
+    from proxy.processes.closed_directory import TooOpenError, close_directory
     from proxy.processes.valkey import running_url
 
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        close_directory(settings.data_dir)
+    except TooOpenError as error:
+        raise click.ClickException(str(error)) from error
     if not settings.redis_url.get_secret_value():
         settings = settings.model_copy(update={"redis_url": SecretStr(running_url(settings.data_dir / "valkey") or "")})
     holder = config_holder(settings)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from proxy.commands.settings_options import warn_of_secrets
 from proxy.config.catalogue import PriceCatalogue
 from proxy.config.settings import load_settings
 from proxy.domain.errors import ConfigError, StoreError
@@ -51,6 +52,7 @@ async def open_session(flags: Mapping[str, Path | str | None]) -> AsyncIterator[
     from proxy.app.configuration import config_holder
     from proxy.app.stores import open_ledger, read_directory
 
+    warn_of_secrets(flags)
     settings = load_settings(flags)
     if not settings.database_url.get_secret_value() and not (settings.data_dir / "ledger.db").exists():
         raise click.ClickException(f"no ledger is kept in {settings.data_dir}: give the --data-dir of serve, or --database-url")

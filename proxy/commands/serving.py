@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from proxy.app.role import Role
-from proxy.commands.settings_options import friendly, print_error, with_settings
+from proxy.commands.settings_options import friendly, print_error, warn_of_secrets, with_settings
 from proxy.config.settings import Settings, load_settings, misspelt_variables, variable_name
 from proxy.domain.errors import ConfigError
 
@@ -94,6 +94,7 @@ ledger: Final = serving_command(
 
 
 def _run(role: Role, flags: Mapping[str, str | None]) -> int:
+    from proxy.processes.closed_directory import TooOpenError
     from proxy.processes.data_directory import DirectoryInUseError
     from proxy.processes.listener import ListenError
     from proxy.processes.serve import serve as serve_role
@@ -102,12 +103,13 @@ def _run(role: Role, flags: Mapping[str, str | None]) -> int:
     with friendly():
         settings = load_settings(flags)
         _refuse_unusable(role, settings)
+        warn_of_secrets(flags)
         for warning in misspelt_variables(os.environ):
             print_error("warning", warning, color="yellow")
         start_logging(process="supervisor", level=settings.log_level, clock=time.monotonic)
         try:
             return serve_role(role, settings, flags, on_ready=_show)
-        except (DirectoryInUseError, ListenError) as error:
+        except (DirectoryInUseError, TooOpenError, ListenError) as error:
             raise click.ClickException(str(error)) from error
 
 

@@ -1,7 +1,7 @@
 """Settings as flags of a command, and what is said when one is wrong."""
 
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from proxy.config.settings import Settings, flag_name
+from proxy.config.settings import Settings, flag_name, secrets_on_command_line
 from proxy.domain.errors import ConfigError
 
 EX_CONFIG: Final = 78
@@ -52,6 +52,11 @@ def friendly() -> Iterator[None]:
         for problem in error.problems:
             print_error("error", problem, color="red")
         sys.exit(EX_CONFIG)
+
+
+def warn_of_secrets(flags: Mapping[str, object]) -> None:
+    for warning in secrets_on_command_line(flags):
+        print_error("warning", warning, color="yellow")
 
 
 def print_error(kind: str, text: str, *, color: str) -> None:

@@ -262,6 +262,20 @@ def secret_fields() -> tuple[str, ...]:
     return tuple(name for name, field in Settings.model_fields.items() if field.annotation is SecretStr)
 
 
+def secrets_on_command_line(flags: Mapping[str, object]) -> tuple[str, ...]:
+    """A warning for each secret among the flags: every user of the machine sees the arguments of its processes.
+
+    Addresses of stores are no secret unless they hold a password.
+    """
+    found = []
+    for name in secret_fields():
+        value = flags.get(name)
+        if value and not (name.endswith("_url") and "@" not in str(value)):
+            variable = variable_name(name)
+            found.append(f"{flag_name(name)} shows its secret to every user of this machine: use {variable} or {variable}_FILE")
+    return tuple(found)
+
+
 def misspelt_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
     """TALLYGATE_* variables that are no setting, each with the nearest that is: for a warning, since others make variables too."""
     known = {variable_name(name) for name in Settings.model_fields} | {f"{variable_name(name)}_FILE" for name in secret_fields()}

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from proxy.app.role import Role
-from proxy.config.settings import PREFIX, Settings, variable_name
+from proxy.config.settings import Settings, variable_name
 from proxy.processes.child import ChildSpec
+from proxy.processes.closed_directory import OWN_ONLY_UMASK, close_directory
 from proxy.processes.data_directory import DataDirectory
+from proxy.processes.environments import environments
 from proxy.processes.listener import listen
 from proxy.processes.supervisor import Exit, Fleet, Supervisor
 from proxy.processes.valkey import EmbeddedValkey
@@ -53,8 +55,10 @@ def serve(
 ) -> Exit:
     """Run a role until a signal ends it. flags: settings given on the command line, by field, to be passed on.
 
-    Raises DirectoryInUseError and ListenError.
+    Raises DirectoryInUseError, TooOpenError and ListenError.
     """
+    os.umask(OWN_ONLY_UMASK)
+    close_directory(settings.data_dir)
     data = DataDirectory(settings.data_dir)
     lock = data.lock()
     gateway = console = None
@@ -108,17 +112,22 @@ def _fleet(
             environment[variable_name(field)] = str(value)
             environment.pop(f"{variable_name(field)}_FILE", None)
 
-    def child(name: str, module: str, *arguments: object, descriptor: int) -> ChildSpec:
+    of_child = environments(role, settings, environment)
+
+    def child(name: str, module: str, *arguments: object, environment: Mapping[str, str], descriptor: int) -> ChildSpec:
         command = (sys.executable, "-m", module, *map(str, arguments), str(descriptor))
         return ChildSpec(name=name, command=command, environment=environment, descriptors=(descriptor, lock))
 
     workers: list[ChildSpec] = []
     if gateway is not None:
-        workers = [child(f"worker-{slot}", modules.worker, slot, descriptor=gateway.fileno()) for slot in range(settings.workers)]
+        workers = [
+            child(f"worker-{slot}", modules.worker, slot, environment=of_child.worker, descriptor=gateway.fileno())
+            for slot in range(settings.workers)
+        ]
     return Fleet(
         workers=workers,
-        console=child(role.console_name, modules.console, role, descriptor=console.fileno()),
-        valkey=None if valkey is None else valkey.spec(_without_settings(environment), lock=lock),
+        console=child(role.console_name, modules.console, role, environment=of_child.console, descriptor=console.fileno()),
+        valkey=None if valkey is None else valkey.spec(of_child.valkey, lock=lock),
         gateway_socket=gateway,
         console_socket=console,
         delay_seconds=settings.drain_delay_seconds,
@@ -126,11 +135,6 @@ def _fleet(
         config_dir=settings.config_dir,
         file_sync=None if valkey is None else valkey.file_sync(),
     )
-
-
-def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Valkey needs none of our secrets."""
-    return {name: value for name, value in environment.items() if not name.startswith(PREFIX)}
 
 
 def _bound(address: str) -> socket.socket:

@@ -224,3 +224,27 @@ def _connects(url: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_children_find_their_own_secrets_alone_and_an_open_data_directory_is_closed(supervisors, tmp_path):
+    data = tmp_path / "data"
+    (data / "metrics").mkdir(parents=True)
+    (data / "admin_token.sha256").write_text("00" * 32)
+    (data / "admin_token.sha256").chmod(0o644)
+    data.chmod(0o777)
+    secrets = {"upstream_api_key": "sk-of-the-upstream", "admin_token": "tga_of_the_admin", "metrics_token": "of-prometheus"}
+
+    serving = supervisors(**secrets)
+
+    held = {}
+    for child in serving.children():
+        kind = next((kind for kind in ("placeholder_worker", "placeholder_console") if kind in " ".join(child.cmdline())), "valkey")
+        values = child.environ().values()
+        held.setdefault(kind, set()).update(name for name, secret in secrets.items() if secret in values)
+    assert held == {
+        "placeholder_worker": {"upstream_api_key"},
+        "placeholder_console": {"admin_token", "metrics_token"},
+        "valkey": set(),
+    }
+    open_paths = [path for path in (data, *data.rglob("*")) if not path.is_symlink() and path.stat().st_mode & 0o077]
+    assert not open_paths
