@@ -272,7 +272,7 @@ def secrets_on_command_line(flags: Mapping[str, object]) -> tuple[str, ...]:
         value = flags.get(name)
         if value and not (name.endswith("_url") and "@" not in str(value)):
             variable = variable_name(name)
-            found.append(f"{flag_name(name)} shows its secret to every user of this machine: use {variable} or {variable}_FILE")
+            found.append(f"{flag_name(name)} can be read by every user of this machine: use {variable} or {variable}_FILE")
     return tuple(found)
 
 
