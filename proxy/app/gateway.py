@@ -12,6 +12,7 @@ from aiohttp import ClientSession
 
 from proxy.app.clocks import monotonic_ms, now_ms
 from proxy.app.configuration import config_holder
+from proxy.app.machine import memory_bytes
 from proxy.app.stores import open_ledger, open_store, read_directory
 from proxy.config.holder import with_stored
 from proxy.config.settings import Settings
@@ -93,6 +94,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
             head_bytes_max=settings.header_bytes_max,
             body_bytes_max=settings.body_bytes_max,
             requests_open_max=settings.requests_open_max,
+            body_budget_bytes=settings.body_budget_bytes or memory_bytes() // 8 // settings.workers,
             lease_ms=settings.lease_seconds * 1000,
             checkpoint_seconds=settings.checkpoint_seconds,
         ),

@@ -138,7 +138,17 @@ class Settings(BaseSettings):
         10_000, ge=1, le=10**6, description="Client connections of one worker; past it the next is closed."
     )
     requests_open_max: int = Field(
-        5_000, ge=1, le=10**6, description="Requests of one worker in progress; past it 503 with Retry-After."
+        5_000,
+        ge=1,
+        le=10**6,
+        description="Requests of one worker in progress; past it, or past an organization's share of it, 503 with Retry-After.",
+    )
+    body_budget_bytes: int = Field(
+        0,
+        ge=0,
+        le=2**40,
+        description="Bytes of request bodies under way at one worker; past an organization's share of it 503. "
+        "0: an eighth of the machine's memory, divided by the workers.",
     )
     tokenizer_thread_bytes: int = Field(
         20_000, ge=0, le=10**8, description="Texts from this size on are tokenised in a thread, off the event loop."

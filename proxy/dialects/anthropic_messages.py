@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from proxy.dialects.anthropic_meter import AnthropicEvent, AnthropicEventMeter, AnthropicJsonMeter
-from proxy.dialects.anthropic_request import MessagesBody, read_messages, required_model
+from proxy.dialects.anthropic_request import READ, VOCABULARY_INSIDE, MessagesBody, read_messages, required_model
 from proxy.dialects.body import read_body, with_member
 from proxy.dialects.dialect import NamedRate, RequestFacts, ResponseMeter
 from proxy.dialects.errors import error_body
@@ -16,6 +16,7 @@ from proxy.dialects.limits import tightest
 from proxy.dialects.meters import Framing, UnreadMeter, framing
 from proxy.dialects.references import body_references
 from proxy.dialects.unbilled import UnbilledMeter
+from proxy.dialects.vocabulary import Vocabulary
 from proxy.domain.admission import Decision
 from proxy.domain.errors import Refusal
 from proxy.domain.prompt import PromptShape
@@ -42,14 +43,15 @@ class AnthropicMessages:
     request_id_header: bytes | None = b"request-id"
     query_values: Mapping[str, re.Pattern[str]] = {"beta": re.compile(r"true|false")}  # of the SDKs' `client.beta`
 
-    __slots__ = ("_events", "_requests")
+    __slots__ = ("_events", "_requests", "_vocabulary")
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(MessagesBody)
+        self._vocabulary = Vocabulary((*READ, *VOCABULARY_INSIDE))
         self._events = msgspec.json.Decoder(AnthropicEvent)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
-        return read_messages(body, self._requests)
+        return read_messages(body, self._requests, self._vocabulary)
 
     def rewrite_request(
         self,
@@ -106,6 +108,7 @@ class AnthropicCountTokens(AnthropicMessages):
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
         read = read_body(body, self._requests)
+        self._vocabulary.check(read)
         return RequestFacts(
             model=required_model(read.asked), prompt=PromptShape(), has_output=False, references=body_references(read)
         )

@@ -1,13 +1,15 @@
 """What a request to Anthropic's Messages API asks for."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
 
-from proxy.dialects.body import read_body
+from proxy.dialects.body import ReadBody, keys_of, read_body
 from proxy.dialects.dialect import RequestFacts
 from proxy.dialects.prompt_parts import PromptParts, json_text
 from proxy.dialects.references import body_references
+from proxy.dialects.vocabulary import Vocabulary
 from proxy.domain.errors import RequestRejectedError
 from proxy.domain.prompt import ImageInput
 from proxy.domain.token_counts import TOKENS_MAX
@@ -35,20 +37,43 @@ class MessagesBody(msgspec.Struct, gc=False):
     thread: Any = None
 
 
-def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]") -> RequestFacts:
+READ: Final = frozenset(MessagesBody.__struct_fields__)
+_READ_KEYS: Final = keys_of(READ)
+VOCABULARY_INSIDE: Final = (
+    *("role", "content", "type", "text", "source", "data", "media_type", "url", "title", "context", "name", "ttl", "schema"),
+    *("budget_tokens", "thinking", "speed", "service_tier", "inference_geo"),
+)
+# Of a block of each type, the members that are read; others are text that the model may read too.
+_BLOCKS: Final[Mapping[str, frozenset[str]]] = {
+    "text": frozenset({"text"}),
+    "thinking": frozenset({"thinking", "signature"}),
+    "image": frozenset({"source"}),
+    "document": frozenset({"title", "context", "source"}),
+    "tool_result": frozenset({"content"}),
+    "tool_use": frozenset({"name", "input"}),
+    "server_tool_use": frozenset({"name", "input"}),
+    "mcp_tool_use": frozenset({"name", "input"}),
+}
+_CACHE_CONTROL: Final = frozenset({"cache_control"})
+_MESSAGE: Final = frozenset({"content"})
+
+
+def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vocabulary: Vocabulary) -> RequestFacts:
     """Facts of a request for a message. Raises RequestRejectedError."""
     read = read_body(body, decoder)
+    vocabulary.check(read)
     asked = read.asked
     reader = _Reader()
-    reader.read(asked)
+    reader.read(read)
     return RequestFacts(
         model=required_model(asked),
         prompt=reader.parts.shape(),
         stream=asked.stream or False,
-        max_output_tokens=None if asked.max_tokens is None else min(asked.max_tokens, TOKENS_MAX),
+        max_output_tokens=min(asked.max_tokens, TOKENS_MAX) if asked.max_tokens else None,  # 0 is none
         cache_write_5m=reader.cache_write_5m,
         cache_write_1h=reader.cache_write_1h,
         has_unknown_input=reader.parts.has_unknown_input,
+        has_unseen_input=reader.parts.has_unseen_input,
         references=body_references(read),
     )
 
@@ -70,20 +95,28 @@ class _Reader:
         self.cache_write_5m = False
         self.cache_write_1h = False
 
-    def read(self, asked: MessagesBody) -> None:
-        parts = self.parts
+    def read(self, body: ReadBody[MessagesBody]) -> None:
+        asked, parts = body.asked, self.parts
         self._cache_control(asked.cache_control)
         self._content(asked.system)
         messages = asked.messages if isinstance(asked.messages, list) else []
         parts.messages = len(messages) + (asked.system is not None)
         for message in messages:
-            self._content(message.get("content") if isinstance(message, dict) else message)
+            self._message(message)
         for tool in asked.tools if isinstance(asked.tools, list) else []:
             self._tool(tool)
         for schema in (asked.output_config, asked.output_format):
             parts.add_text(schema)
+        parts.add_others(body.others(_READ_KEYS), READ, is_request=True)
         if asked.mcp_servers or asked.container or asked.thread:
             parts.add_unseen()
+
+    def _message(self, message: object) -> None:
+        if isinstance(message, dict):
+            self._content(message.get("content"))
+            self.parts.add_others(message, _MESSAGE)
+        else:
+            self._content(message)
 
     def _content(self, content: object) -> None:
         """A string, a list of blocks, or one block."""
@@ -103,6 +136,7 @@ class _Reader:
                 parts.add_text(block.get("text"))
             case "thinking":
                 parts.add_text(block.get("thinking"))
+                parts.add_signature(block.get("signature"))
             case "image":
                 self._source(block.get("source"), "image")
             case "document":
@@ -117,8 +151,11 @@ class _Reader:
                 parts.add_json(block.get("input"))
             case "container_upload":
                 parts.add_unseen()
+                return
             case _:
                 self._unknown(block)
+                return
+        parts.add_others(block, _BLOCKS[block["type"]] | _CACHE_CONTROL)
 
     def _source(self, source: object, kind: str) -> None:
         """Where an image or document comes from."""
@@ -134,9 +171,11 @@ class _Reader:
                 parts.add_text(source.get("data"))
             case "content":
                 self._content(source.get("content"))
-            case "url" | "file":
-                if kind == "image":
-                    parts.images.append(ImageInput())
+            case "url" | "file" if kind == "image":
+                parts.images.append(ImageInput())
+            case "file":
+                parts.add_referred()
+            case "url":
                 parts.add_unseen()
             case _:
                 self._unknown(source)

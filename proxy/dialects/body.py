@@ -5,6 +5,7 @@ UTF-8) is refused, not guessed at.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -47,6 +48,15 @@ class ReadBody(Generic[Shape]):
         """All of it. A second parse, for bodies that have what `asked` does not hold."""
         whole: dict[str, Any] = msgspec.json.decode(self.raw)
         return whole
+
+    def others(self, known: frozenset[bytes]) -> dict[str, Any]:
+        """All of it if it has own members besides `known`; empty if not, which spares the second parse."""
+        return {} if self.keys <= known else self.decoded()
+
+
+def keys_of(names: Iterable[str]) -> frozenset[bytes]:
+    """Names as a ReadBody has them."""
+    return frozenset(f'"{name}":'.encode() for name in names)
 
 
 def read_body(body: bytes, decoder: "msgspec.json.Decoder[Shape]", *, entries_max: int = ENTRIES_MAX) -> ReadBody[Shape]:

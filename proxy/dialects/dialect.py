@@ -29,8 +29,11 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     asks_usage         the client itself asked for the stream's usage chunk
     cache_write_5m/1h  the request can cause cache writes of that kind
     audio_input/output the request can be charged at audio rates
-    has_unknown_input  input whose size the gateway cannot see (file ids, image URLs, previous_response_id, cachedContent)
+    has_unknown_input  input whose size the request does not tell: stored at the provider and among `references` (file ids,
+                       previous_response_id, cachedContent), or unseen
+    has_unseen_input   input that nobody has seen (documents by URL, what tools at the provider will find, stored templates)
     references         stored objects that the body names, each once
+    predicted          text given as a prediction of the answer, which is charged as output where it is wrong
     """
 
     model: str | None
@@ -46,6 +49,8 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     audio_input: bool = False
     audio_output: bool = False
     has_unknown_input: bool = False
+    has_unseen_input: bool = False
+    predicted: str = ""
     references: tuple[StoredReference, ...] = ()
 
 

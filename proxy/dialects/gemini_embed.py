@@ -1,16 +1,19 @@
 """The Gemini API's embedContent and batchEmbedContents."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from proxy.dialects.body import read_body
 from proxy.dialects.dialect import RequestFacts, ResponseMeter
 from proxy.dialects.gemini_generate import GeminiDialect
 from proxy.dialects.gemini_meter import GeminiJsonMeter
-from proxy.dialects.gemini_request import add_content, path_model
-from proxy.dialects.lenient import items_of, member
+from proxy.dialects.gemini_request import add_content, check_body_model, path_model
+from proxy.dialects.lenient import items_of
 from proxy.dialects.meters import Framing, UnreadMeter, framing
 from proxy.dialects.prompt_parts import PromptParts
 from proxy.dialects.references import stored_references
+
+_READ: Final = frozenset({"requests", "content", "title", "model", "taskType", "task_type"})
 
 
 class GeminiEmbed(GeminiDialect):
@@ -25,10 +28,18 @@ class GeminiEmbed(GeminiDialect):
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
         parts = PromptParts()
-        asked = read_body(body, self._requests).asked
+        read = read_body(body, self._requests)
+        self._vocabulary.check(read)
+        asked = read.asked
         for each in (asked, *items_of(asked.get("requests"))):
-            add_content(parts, member(each, "content"))
-            parts.add_text(member(each, "title"))
+            if not isinstance(each, dict):
+                parts.add_text(each)
+                continue
+            if each is not asked:
+                check_body_model(each, path)
+            add_content(parts, each.get("content"))
+            parts.add_text(each.get("title"))
+            parts.add_others(each, _READ)
         parts.messages = 0  # embeddings frame nothing
         return RequestFacts(
             model=path_model(path),
@@ -36,6 +47,7 @@ class GeminiEmbed(GeminiDialect):
             has_output=False,
             audio_input=parts.audio_input,
             has_unknown_input=parts.has_unknown_input,
+            has_unseen_input=parts.has_unseen_input,
             references=stored_references(asked),
         )
 

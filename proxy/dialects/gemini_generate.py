@@ -10,7 +10,7 @@ from proxy.dialects.body import read_body, with_member
 from proxy.dialects.dialect import NamedRate, RequestFacts, ResponseMeter
 from proxy.dialects.errors import JSON_CONTENT_TYPE, problem_members
 from proxy.dialects.gemini_meter import GeminiAnswer, GeminiArrayMeter, GeminiEventMeter, GeminiJsonMeter
-from proxy.dialects.gemini_request import Json, output_maximum_path, path_model, read_generate
+from proxy.dialects.gemini_request import Json, check_body_model, gemini_vocabulary, output_maximum_path, path_model, read_generate
 from proxy.dialects.meters import Framing, UnreadMeter, framing
 from proxy.dialects.references import stored_references
 from proxy.dialects.unbilled import UnbilledMeter
@@ -45,10 +45,11 @@ class GeminiDialect:
     request_id_header: bytes | None = None
     query_values: Mapping[str, re.Pattern[str]] = {"alt": re.compile(r"json"), "prettyPrint": re.compile(r"true|false")}
 
-    __slots__ = ("_answers", "_requests")
+    __slots__ = ("_answers", "_requests", "_vocabulary")
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(Json)
+        self._vocabulary = gemini_vocabulary()
         self._answers = msgspec.json.Decoder(GeminiAnswer)
 
     def rewrite_request(
@@ -97,7 +98,7 @@ class GeminiGenerate(GeminiDialect):
     _streams = False
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
-        return read_generate(body, self._requests, path=path, stream=self._streams)
+        return read_generate(body, self._requests, self._vocabulary, path=path, stream=self._streams)
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:  # noqa: ARG002
         if max_output_tokens is None:
@@ -134,7 +135,13 @@ class GeminiCountTokens(GeminiDialect):
     __slots__ = ()
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
-        asked = read_body(body, self._requests).asked
+        read = read_body(body, self._requests)
+        self._vocabulary.check(read)
+        asked = read.asked
+        check_body_model(asked, path)
+        inner = asked.get("generateContentRequest") or asked.get("generate_content_request")
+        if isinstance(inner, dict):
+            check_body_model(inner, path)
         return RequestFacts(model=path_model(path), prompt=PromptShape(), has_output=False, references=stored_references(asked))
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:  # noqa: ARG002

@@ -10,6 +10,7 @@ from proxy.dialects.body import read_body
 from proxy.dialects.dialect import RequestFacts
 from proxy.dialects.prompt_parts import PromptParts
 from proxy.dialects.references import stored_references
+from proxy.dialects.vocabulary import Vocabulary
 from proxy.domain.errors import RequestRejectedError
 from proxy.domain.prompt import ImageInput
 from proxy.domain.token_counts import TOKENS_MAX
@@ -39,6 +40,7 @@ _SNAKE_CASE: Final[Mapping[str, str]] = {
     "toolCall": "tool_call",
     "toolResponse": "tool_response",
     "mimeType": "mime_type",
+    "responseMimeType": "response_mime_type",
 }
 _JSON_PARTS: Final = ("functionCall", "executableCode", "codeExecutionResult", "toolCall", "toolResponse")
 # Tools of which nothing is read but their definition; any other is run by the provider, and its results are input.
@@ -46,9 +48,41 @@ _CLIENT_TOOLS: Final = frozenset({"functionDeclarations", "function_declarations
 _NUMERAL: Final = re.compile(r"\d{1,18}", re.ASCII)
 
 
-def read_generate(body: bytes, decoder: BodyDecoder, *, path: Mapping[str, str], stream: bool) -> RequestFacts:
+# Names without a second spelling, which are read as well.
+_VOCABULARY_INSIDE: Final = ("contents", "parts", "role", "text", "data", "tools", "requests", "content", "title", "model")
+# Of a request, of its generationConfig, of a content, of a part: what is read, or is no text for the model. Other text may be.
+_READ: Final = frozenset({"contents", "tools", "safetySettings", "safety_settings", "toolConfig", "tool_config", "labels", "model"})
+_CONFIG: Final = frozenset(
+    {"stopSequences", "stop_sequences", "thinkingConfig", "thinking_config", "speechConfig", "speech_config"}
+)
+_CONTENT: Final = frozenset({"parts"})
+_SIGNATURES: Final = ("thoughtSignature", "thought_signature")
+_PART: Final = frozenset({"text", *_SIGNATURES, "videoMetadata", "video_metadata"})
+
+
+def _spellings(*names: str) -> frozenset[str]:
+    return frozenset(names).union(_SNAKE_CASE[name] for name in names)
+
+
+_READ_WHOLE: Final = _READ | _spellings("systemInstruction", "generationConfig", "cachedContent")
+_READ_CONFIG: Final = _CONFIG | _spellings(
+    "maxOutputTokens", "candidateCount", "responseModalities", "responseSchema", "responseJsonSchema", "responseMimeType"
+)
+_READ_PART: Final = _PART | _spellings("inlineData", "fileData", "functionResponse", *_JSON_PARTS)
+
+
+def gemini_vocabulary() -> Vocabulary:
+    return Vocabulary((*_SNAKE_CASE, *_SNAKE_CASE.values(), *_VOCABULARY_INSIDE))
+
+
+def read_generate(
+    body: bytes, decoder: BodyDecoder, vocabulary: Vocabulary, *, path: Mapping[str, str], stream: bool
+) -> RequestFacts:
     """Facts of a request for content. Raises RequestRejectedError."""
-    asked = read_body(body, decoder).asked
+    read = read_body(body, decoder)
+    vocabulary.check(read)
+    asked = read.asked
+    check_body_model(asked, path)
     config = _object(_member(asked, "generationConfig"))
     modalities = _member(config, "responseModalities")
     parts = PromptParts()
@@ -58,8 +92,10 @@ def read_generate(body: bytes, decoder: BodyDecoder, *, path: Mapping[str, str],
         _add_tool(parts, tool)
     for schema in ("responseSchema", "responseJsonSchema"):
         parts.add_text(_member(config, schema))
+    parts.add_others(asked, _READ_WHOLE)
+    parts.add_others(config, _READ_CONFIG)
     if _member(asked, "cachedContent"):
-        parts.add_unseen()
+        parts.add_referred()
     return RequestFacts(
         model=path_model(path),
         prompt=parts.shape(),
@@ -69,6 +105,7 @@ def read_generate(body: bytes, decoder: BodyDecoder, *, path: Mapping[str, str],
         audio_input=parts.audio_input,
         audio_output=any(isinstance(each, str) and each.upper() == "AUDIO" for each in _items(modalities)),
         has_unknown_input=parts.has_unknown_input,
+        has_unseen_input=parts.has_unseen_input,
         references=stored_references(asked),
     )
 
@@ -79,6 +116,13 @@ def path_model(path: Mapping[str, str]) -> str:
     if not model:
         raise RequestRejectedError("The path names no model.", param="model")
     return model
+
+
+def check_body_model(asked: Json, path: Mapping[str, str]) -> None:
+    """A model that the body names too must be the path's: no one is to guess which counts. Raises RequestRejectedError."""
+    named, model = asked.get("model"), path.get("model", "")
+    if named not in (None, "", model, f"models/{model}"):
+        raise RequestRejectedError("'model' names another model than the path.", param="model")
 
 
 def output_maximum_path(body: bytes, decoder: BodyDecoder) -> tuple[str, str]:
@@ -97,6 +141,7 @@ def add_content(parts: PromptParts, content: object) -> None:
     parts.messages += 1
     for part in _items(content.get("parts")):
         _add_part(parts, part)
+    parts.add_others(content, _CONTENT)
 
 
 def _add_part(parts: PromptParts, part: object) -> None:
@@ -113,7 +158,7 @@ def _add_part(parts: PromptParts, part: object) -> None:
         is_known = True
     file = _member(part, "fileData")
     if file is not None:
-        _add_file(parts, _member(_object(file), "mimeType"))
+        _add_file(parts, _object(file))
         is_known = True
     response = _member(part, "functionResponse")
     if response is not None:
@@ -126,15 +171,23 @@ def _add_part(parts: PromptParts, part: object) -> None:
             is_known = True
     if not is_known:
         parts.add_json(part)
+        return
+    for name in _SIGNATURES:
+        parts.add_signature(part.get(name))
+    parts.add_others(part, _READ_PART)
 
 
-def _add_file(parts: PromptParts, mime_type: object) -> None:
+def _add_file(parts: PromptParts, file: Json) -> None:
     """A file by its URI: of unknown size, and of unknown kind unless the request tells it."""
+    mime_type = _member(file, "mimeType")
     kind = mime_type.partition("/")[0].lower() if isinstance(mime_type, str) else ""
-    if kind == "image":
-        parts.images.append(ImageInput())
     parts.audio_input |= kind not in {"image", "text", "application"}
-    parts.add_unseen()
+    if stored_references({"fileData": file}):
+        parts.add_referred()
+    elif kind == "image":
+        parts.images.append(ImageInput())
+    else:
+        parts.add_unseen()
 
 
 def _add_function_response(parts: PromptParts, response: object) -> None:

@@ -5,13 +5,15 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from proxy.dialects.body import read_body, with_member
+from proxy.dialects.body import keys_of, read_body, with_member
 from proxy.dialects.dialect import RequestFacts, ResponseMeter
 from proxy.dialects.meters import Framing, UnreadMeter, framing
 from proxy.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
-from proxy.dialects.openai_prompt import ChatMessage, OpenAiPrompt, add_message
+from proxy.dialects.openai_prompt import MESSAGE_MEMBERS, ChatMessage, OpenAiPrompt, add_message
 from proxy.dialects.openai_shape import OpenAiShape
+from proxy.dialects.prompt_parts import json_text
 from proxy.dialects.references import body_references
+from proxy.dialects.vocabulary import Vocabulary
 from proxy.domain.errors import RequestRejectedError
 from proxy.domain.token_counts import TOKENS_MAX
 
@@ -35,14 +37,48 @@ class ChatRequest(msgspec.Struct, gc=False):
     max_completion_tokens: OutputTokens | None = None
     max_tokens: OutputTokens | None = None
     n: Choices | None = None
+    best_of: Choices | None = None
     tools: list[msgspec.Raw] | None = None
     functions: list[msgspec.Raw] | None = None
     response_format: msgspec.Raw = msgspec.Raw()
     modalities: list[Any] | None = None
+    prediction: Any = None
     web_search_options: Any = None
+    plugins: Any = None
     prompt_cache_retention: Any = None
     auto_routing: bool | None = None
     model_family: str | None = None
+
+
+class ChatOutline(msgspec.Struct, gc=False):
+    """The names of the messages' members; their values are passed over."""
+
+    messages: list[dict[str, msgspec.Raw]] | None = None
+
+
+_READ: Final = frozenset(ChatRequest.__struct_fields__)
+# Of objects inside: what decides how a part is read.
+_INSIDE: Final = (
+    *("role", "content", "name", "tool_calls", "function_call", "refusal", "reasoning_content", "audio", "include_usage"),
+    *("type", "text", "image_url", "url", "detail", "input_audio", "file", "file_data", "filename", "data", "function"),
+)
+# Maxima and models of other APIs, which some services of this shape obey beside, or instead of, the ones that are read here.
+_MAXIMA: Final = frozenset(
+    {"max_output_tokens", "max_new_tokens", "max_gen_len", "max_length", "num_predict", "max_tokens_to_sample"}
+)
+_MODELS: Final = frozenset({"models", "fallbacks", "fallback_models"})
+_READ_KEYS: Final = keys_of(_READ)
+_REFUSED_KEYS: Final = keys_of(_MAXIMA | _MODELS)
+
+
+def refuse_other_bounds(keys: frozenset[bytes]) -> None:
+    """Refuse what would lift a bound that is read elsewhere. Raises RequestRejectedError."""
+    if keys.isdisjoint(_REFUSED_KEYS):
+        return
+    for name in sorted(_MAXIMA | _MODELS):
+        if f'"{name}":'.encode() in keys:
+            reason = "would name other models than 'model'" if name in _MODELS else "is not the maximum of this API"
+            raise RequestRejectedError(f"'{name}' {reason}: leave it out.", param=name)
 
 
 class OpenAiChat(OpenAiShape):
@@ -54,6 +90,8 @@ class OpenAiChat(OpenAiShape):
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(ChatRequest)
+        self._outlines = msgspec.json.Decoder(ChatOutline)
+        self._vocabulary = Vocabulary((*_READ, *_INSIDE))
         self._answers = msgspec.json.Decoder(ChoicesBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
@@ -65,26 +103,37 @@ class OpenAiChat(OpenAiShape):
         if request.messages is None:
             raise RequestRejectedError("Missing required parameter: 'messages'.", param="messages")
         draft = OpenAiPrompt()
+        self._vocabulary.check(read)
+        refuse_other_bounds(read.keys)
         for message in request.messages:
             add_message(draft, message)
         draft.add_tools(request.tools)
         draft.add_tools(request.functions)
         draft.add_raw(request.response_format)
+        draft.add_text(request.prediction)
+        draft.add_text(request.web_search_options)
+        draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
+        for members in self._outlines.decode(body).messages or ():
+            draft.add_raw_others(members, MESSAGE_MEMBERS)
+        if request.web_search_options is not None or request.plugins is not None:
+            draft.add_unseen()
         is_long_cached = request.prompt_cache_retention == "24h"
-        maxima = [given for given in (request.max_completion_tokens, request.max_tokens) if given is not None]
+        maxima = [given for given in (request.max_completion_tokens, request.max_tokens) if given]  # 0 is none
         return RequestFacts(
             model=model,
             model_family=model_family,
             prompt=draft.shape(),
             stream=request.stream is True,
             max_output_tokens=max(maxima, default=None),
-            choices=request.n or 1,
+            choices=max(request.n or 1, request.best_of or 1),
             asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
             cache_write_5m=True,  # prompts are cached without being asked to be
             cache_write_1h=is_long_cached,
             audio_input=draft.audio_input,
             audio_output="audio" in (request.modalities or ()),
-            has_unknown_input=self.adds_unknown_input or draft.has_unknown_input or request.web_search_options is not None,
+            has_unknown_input=self.adds_unknown_input or draft.has_unknown_input,
+            has_unseen_input=self.adds_unknown_input or draft.has_unseen_input,
+            predicted="" if request.prediction is None else json_text(request.prediction),
             references=body_references(read),
         )
 
@@ -106,7 +155,7 @@ class OpenAiChat(OpenAiShape):
         """The maximum under the name that the request uses; of two names, under both: services differ in which they obey."""
         request = self._requests.decode(body)
         given = {"max_completion_tokens": request.max_completion_tokens, "max_tokens": request.max_tokens}
-        named = {name: maximum for name, maximum in given.items() if maximum is not None}
+        named = {name: maximum or max_output_tokens for name, maximum in given.items() if maximum is not None}
         for name, maximum in (named or {self.default_maximum: max_output_tokens}).items():
             body = with_member(body, (name,), b"%d" % min(maximum, max_output_tokens))
         return body

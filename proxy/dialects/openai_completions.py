@@ -1,18 +1,19 @@
 """OpenAI's older text completions: a prompt in, text out."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from proxy.dialects.body import TOKEN_IDS_ENTRIES_MAX, read_body, with_member
+from proxy.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, read_body, with_member
 from proxy.dialects.dialect import RequestFacts, ResponseMeter
 from proxy.dialects.meters import Framing, UnreadMeter, framing
-from proxy.dialects.openai_chat import Choices, OutputTokens, StreamOptions
+from proxy.dialects.openai_chat import Choices, OutputTokens, StreamOptions, refuse_other_bounds
 from proxy.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from proxy.dialects.openai_prompt import OpenAiPrompt
 from proxy.dialects.openai_shape import OpenAiShape
 from proxy.dialects.references import body_references
+from proxy.dialects.vocabulary import Vocabulary
 from proxy.domain.errors import RequestRejectedError
 
 InputEntry = str | int | list[int]
@@ -33,6 +34,10 @@ class CompletionRequest(msgspec.Struct, gc=False):
     echo: Any = None
 
 
+_READ: Final = frozenset(CompletionRequest.__struct_fields__)
+_READ_KEYS: Final = keys_of(_READ)
+
+
 class OpenAiCompletions(OpenAiShape):
     """POST /v1/completions."""
 
@@ -40,6 +45,7 @@ class OpenAiCompletions(OpenAiShape):
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(CompletionRequest)
+        self._vocabulary = Vocabulary((*_READ, "include_usage"))
         self._answers = msgspec.json.Decoder(ChoicesBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
@@ -49,14 +55,17 @@ class OpenAiCompletions(OpenAiShape):
         request = read.asked
         if not request.model:
             raise RequestRejectedError("You must provide a model parameter.", param="model")
+        self._vocabulary.check(read)
+        refuse_other_bounds(read.keys)
         draft = OpenAiPrompt()
         prompts = add_input(draft, request.prompt)
         draft.add_text(request.suffix)
+        draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
         return RequestFacts(
             model=request.model,
             prompt=draft.shape(),
             stream=request.stream is True,
-            max_output_tokens=request.max_tokens,
+            max_output_tokens=request.max_tokens or None,  # 0 is none
             choices=max(request.n or 1, request.best_of or 1) * max(prompts, 1),
             asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
             cache_write_5m=True,

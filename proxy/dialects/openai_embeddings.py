@@ -1,11 +1,11 @@
 """OpenAI's embeddings: text in, vectors out, no output tokens."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from proxy.dialects.body import TOKEN_IDS_ENTRIES_MAX, read_body
+from proxy.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, read_body
 from proxy.dialects.dialect import RequestFacts, ResponseMeter
 from proxy.dialects.lenient import lenient_decode, name_or_none
 from proxy.dialects.meters import Framing, JsonMeter, UnreadMeter, framing
@@ -14,6 +14,7 @@ from proxy.dialects.openai_prompt import OpenAiPrompt
 from proxy.dialects.openai_shape import OpenAiShape
 from proxy.dialects.openai_usage import embedding_counts
 from proxy.dialects.references import body_references
+from proxy.dialects.vocabulary import Vocabulary
 from proxy.domain.errors import RequestRejectedError
 
 
@@ -22,6 +23,10 @@ class EmbeddingsRequest(msgspec.Struct, gc=False):
 
     model: str | None = None
     input: TextInput | None = None
+
+
+_READ: Final = frozenset(EmbeddingsRequest.__struct_fields__)
+_READ_KEYS: Final = keys_of(_READ)
 
 
 class EmbeddingsAnswer(msgspec.Struct, gc=False):
@@ -39,6 +44,7 @@ class OpenAiEmbeddings(OpenAiShape):
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(EmbeddingsRequest)
+        self._vocabulary = Vocabulary(_READ)
         self._answers = msgspec.json.Decoder(EmbeddingsAnswer)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
@@ -49,7 +55,9 @@ class OpenAiEmbeddings(OpenAiShape):
             raise RequestRejectedError("You must provide a model parameter.", param="model")
         if request.input is None:
             raise RequestRejectedError("Missing required parameter: 'input'.", param="input")
+        self._vocabulary.check(read)
         draft = OpenAiPrompt()
+        draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
         add_input(draft, request.input)
         return RequestFacts(model=request.model, prompt=draft.shape(), has_output=False, references=body_references(read))
 

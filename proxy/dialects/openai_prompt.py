@@ -17,6 +17,10 @@ from proxy.domain.prompt import ImageInput, PromptShape
 
 _PDF_URL: Final = f"data:{PDF}"
 _PDF_URL_CHARS: Final = len(_PDF_URL)
+_DATA: Final = "data:"
+_DATA_CHARS: Final = len(_DATA)
+_IMAGE_DATA: Final = "data:image/"
+_IMAGE_CHARS: Final = len(_IMAGE_DATA)
 _TEXT_OF: Final[Mapping[str, str]] = {
     "text": "text",
     "input_text": "text",
@@ -25,6 +29,11 @@ _TEXT_OF: Final[Mapping[str, str]] = {
     "summary_text": "text",
     "refusal": "refusal",
 }
+
+
+_IMAGE: Final = frozenset({"image_url", "file_id"})
+_AUDIO: Final = frozenset({"input_audio"})
+_FILE: Final = frozenset({"file", "file_id", "filename", "file_data"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,6 +58,12 @@ class OpenAiPrompt(PromptParts):
         if (text := bytes(value).decode()) not in ("", "null"):
             self.texts.append(text)
 
+    def add_raw_others(self, members: Mapping[str, msgspec.Raw], read: frozenset[str]) -> None:
+        """As `add_others`, of members that are decoded only if they are not read elsewhere."""
+        if not members.keys() <= read:
+            others = {name: msgspec.json.decode(value) for name, value in members.items() if name not in read}
+            self.add_others(others, read)
+
     def add_tools(self, tools: Sequence[msgspec.Raw] | None) -> None:
         self.tools += [bytes(tool).decode() for tool in tools or ()]
 
@@ -64,17 +79,25 @@ class OpenAiPrompt(PromptParts):
         if isinstance(part, str):
             self.add_text(part)
             return
-        kind = member(part, "type")
+        if not isinstance(part, dict):
+            self.add_json(part)
+            self.add_unseen()
+            return
+        kind = part.get("type")
         text_key = _TEXT_OF.get(kind) if isinstance(kind, str) else None
         if text_key is not None:
-            self.add_text(member(part, text_key))
+            self.add_text(part.get(text_key))
+            self.add_others(part, frozenset({text_key}))
         elif kind in ("image_url", "input_image"):
             self.add_image(part)
+            self.add_others(part, _IMAGE)
         elif kind == "input_audio":
-            self._add_inline(member(member(part, "input_audio"), "data"))
+            self._add_inline(member(part.get("input_audio"), "data"))
             self.audio_input = True
+            self.add_others(part, _AUDIO)
         elif kind in ("file", "input_file"):
-            self._add_file(member(part, "file") or part)
+            self._add_file(part.get("file") or part)
+            self.add_others(part, _FILE)
         else:
             self.add_json(part)
             self.add_unseen()
@@ -85,13 +108,17 @@ class OpenAiPrompt(PromptParts):
         url = member(image, "url") if isinstance(image, dict) else image
         detail = member(image, "detail") or member(part, "detail")
         width, height = data_url_image_size(url) if isinstance(url, str) else (0, 0)
-        if not width:
+        if not width and isinstance(url, str) and url[:_DATA_CHARS].lower() == _DATA and url[:_IMAGE_CHARS].lower() != _IMAGE_DATA:
+            self._add_inline(url)  # something else than an image, in the place of one
             self.add_unseen()
         self.images.append(ImageInput(detail=detail if isinstance(detail, str) else "auto", width=width, height=height))
 
     def _add_file(self, file: object) -> None:
         name, data = member(file, "filename"), member(file, "file_data")
         self.add_text(name)
+        if data is None and isinstance(member(file, "file_id"), str) and member(file, "file_url") is None:
+            self.add_referred()
+            return
         self._add_inline(data)
         is_pdf = isinstance(name, str) and name.lower().endswith(".pdf")
         if is_pdf or (isinstance(data, str) and data[:_PDF_URL_CHARS].lower() == _PDF_URL):
@@ -117,6 +144,9 @@ class ChatMessage(msgspec.Struct, gc=False):
     audio: Any = None
 
 
+MESSAGE_MEMBERS: Final = frozenset(ChatMessage.__struct_fields__)
+
+
 def add_message(draft: OpenAiPrompt, message: ChatMessage) -> None:
     draft.messages += 1
     draft.add_content(message.content)
@@ -129,5 +159,5 @@ def add_message(draft: OpenAiPrompt, message: ChatMessage) -> None:
         draft.add_raw(call)
     draft.add_raw(message.function_call)
     if message.audio is not None:  # the id of an earlier answer
-        draft.add_unseen()
+        draft.add_referred()
         draft.audio_input = True

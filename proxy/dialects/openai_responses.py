@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from proxy.dialects.body import read_body, with_member
+from proxy.dialects.body import keys_of, read_body, with_member
 from proxy.dialects.dialect import MeterReading, RequestFacts, ResponseMeter
 from proxy.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from proxy.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, JsonMeter, UnreadMeter, add_text, framing
@@ -16,7 +16,9 @@ from proxy.dialects.openai_shape import OpenAiShape, openai_error
 from proxy.dialects.openai_usage import responses_counts
 from proxy.dialects.references import body_references, item_reference
 from proxy.dialects.sse import SseEvent
+from proxy.dialects.vocabulary import Vocabulary
 from proxy.domain.errors import Refusal, RequestRejectedError
+from proxy.domain.prompt import ImageInput
 from proxy.domain.stored_object import StoredReference
 
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
@@ -56,6 +58,30 @@ class ResponsesRequest(msgspec.Struct, gc=False):
     model_family: str | None = None
 
 
+_READ: Final = frozenset(ResponsesRequest.__struct_fields__)
+_READ_KEYS: Final = keys_of(_READ)
+# Maxima of chat completions, which a service of this shape may obey.
+_MAXIMA: Final = ("max_tokens", "max_completion_tokens", "max_new_tokens")
+_MAXIMA_KEYS: Final = keys_of(_MAXIMA)
+_INSIDE: Final = (
+    *(
+        "role",
+        "content",
+        "type",
+        "text",
+        "refusal",
+        "image_url",
+        "detail",
+        "input_audio",
+        "data",
+        "filename",
+        "file_data",
+        "file_url",
+    ),
+    *("output", "summary", "encrypted_content", "arguments", "call_id", "format"),
+)
+
+
 class OpenAiResponses(OpenAiShape):
     """POST /v1/responses."""
 
@@ -64,6 +90,7 @@ class OpenAiResponses(OpenAiShape):
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(ResponsesRequest)
+        self._vocabulary = Vocabulary((*_READ, *_INSIDE, *_MAXIMA))
         self._tools = msgspec.json.Decoder(ToolKind)
         self._answers = msgspec.json.Decoder(ResponsesBody)
 
@@ -75,6 +102,9 @@ class OpenAiResponses(OpenAiShape):
         model, model_family = self._model(request)
         if request.background:
             raise RequestRejectedError("Background responses cannot be metered: leave out 'background'.", param="background")
+        self._vocabulary.check(read)
+        if not read.keys.isdisjoint(_MAXIMA_KEYS):
+            raise RequestRejectedError("The maximum of this API is 'max_output_tokens'.", param="max_output_tokens")
         draft = OpenAiPrompt()
         for given in (request.instructions, request.input):
             if isinstance(given, str):
@@ -85,21 +115,24 @@ class OpenAiResponses(OpenAiShape):
         draft.add_tools(request.tools)
         if request.text is not None:
             draft.add_raw(request.text.format)
-        reads_stored = any(field is not None for field in (request.previous_response_id, request.conversation, request.prompt))
+        if request.previous_response_id is not None or request.conversation is not None:
+            draft.add_referred()
+        if request.prompt is not None:  # a template, made elsewhere
+            draft.add_unseen()
+        draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
+        is_unseen = self.adds_unknown_input or draft.has_unseen_input or self._has_provider_tools(request)
         return RequestFacts(
             model=model,
             model_family=model_family,
             prompt=draft.shape(),
             stream=request.stream is True,
-            max_output_tokens=request.max_output_tokens,
+            max_output_tokens=request.max_output_tokens or None,  # 0 is none
             cache_write_5m=True,  # prompts are cached without being asked to be
             cache_write_1h=request.prompt_cache_retention == "24h",
             audio_input=draft.audio_input,
             audio_output="audio" in (request.modalities or ()),
-            has_unknown_input=self.adds_unknown_input
-            or draft.has_unknown_input
-            or reads_stored
-            or self._has_provider_tools(request),
+            has_unknown_input=is_unseen or draft.has_referred_input,
+            has_unseen_input=is_unseen,
             references=tuple(dict.fromkeys((*body_references(read), *_stored_items(request.input)))),
         )
 
@@ -145,6 +178,11 @@ class OpenAiResponses(OpenAiShape):
         return b"event: error\ndata: " + msgspec.json.encode(event) + b"\n\n"
 
 
+_MESSAGE: Final = frozenset({"content"})
+_OUTPUT: Final = frozenset({"output"})
+_REASONING: Final = frozenset({"summary", "content", "encrypted_content"})
+
+
 def _stored_items(given: object) -> list[StoredReference]:
     """The items of an input that the provider looks up by their ids."""
     found = [item_reference(item) for item in items_of(given) if isinstance(item, dict)]
@@ -153,28 +191,42 @@ def _stored_items(given: object) -> list[StoredReference]:
 
 def add_item(draft: OpenAiPrompt, item: object) -> None:
     """One item of a Responses input: a message, a call and its output, or reasoning handed back."""
-    kind = member(item, "type")
-    if kind == "message" or (kind is None and member(item, "role") is not None):
+    if not isinstance(item, dict):
+        draft.add_text(item)
+        return
+    kind = item.get("type")
+    if kind == "message" or (kind is None and item.get("role") is not None):
         draft.messages += 1
-        draft.add_content(member(item, "content"))
+        draft.add_content(item.get("content"))
+        draft.add_others(item, _MESSAGE)
     elif kind in ("function_call", "custom_tool_call"):
         draft.messages += 1
         draft.add_json(item)  # as at chat completions, whose calls are counted with all that stands around them
     elif kind in ("function_call_output", "custom_tool_call_output"):
         draft.messages += 1
-        draft.add_content(member(item, "output"))
+        draft.add_content(item.get("output"))
+        draft.add_others(item, _OUTPUT)
     elif kind == "reasoning":
         draft.messages += 1
-        draft.add_content(member(item, "summary"))
-        draft.add_content(member(item, "content"))
-        encrypted = member(item, "encrypted_content")
+        draft.add_content(item.get("summary"))
+        draft.add_content(item.get("content"))
+        encrypted = item.get("encrypted_content")
         draft.opaque_bytes += len(encrypted) if isinstance(encrypted, str) else 0
+        draft.add_others(item, _REASONING)
+        if item_reference(item) is not None:
+            draft.add_referred()
     elif kind == "computer_call_output":
-        draft.add_image(member(item, "output"))
+        draft.add_image(item.get("output"))
+        draft.add_others(item, _OUTPUT)
     else:  # a reference to a stored item, or the call of a tool that runs at the provider
-        if kind != "image_generation_call":  # an image in base64, which is no text
+        if kind == "image_generation_call":  # an image in base64, which is no text
+            draft.images.append(ImageInput())
+        else:
             draft.add_json(item)
-        draft.add_unseen()
+        if item_reference(item) is not None:
+            draft.add_referred()
+        else:
+            draft.add_unseen()
 
 
 class ResponsesBody(msgspec.Struct, gc=False):

@@ -1,7 +1,8 @@
 """The countable parts of a prompt, gathered while a dialect walks through a request."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -9,13 +10,26 @@ from proxy.dialects.image_size import base64_bytes, base64_image_size
 from proxy.domain.prompt import ImageInput, PromptShape
 
 PDF: Final = "application/pdf"
+LABEL_CHARS_MAX: Final = 64
+# Names of members that are no text for the model where they are short: what a part is, which call it answers.
+_LABELS: Final = frozenset(
+    {"role", "type", "id", "status", "tool_call_id", "call_id", "tool_use_id", "item_id", "detail", "format", "phase", "channel"}
+)
+# Of a whole request: how to answer and for whom, never part of the prompt (OpenAI's and Anthropic's API references). Anything else
+# that a dialect does not read is taken for text that the model may.
+_NO_PROMPT: Final = frozenset(
+    {"metadata", "user", "user_id", "safety_identifier", "prompt_cache_key", "stop", "stop_sequences", "logit_bias", "include"}
+    | {"service_tier", "tool_choice", "reasoning", "reasoning_effort", "verbosity", "truncation", "thinking", "modalities"}
+    | {"audio", "stream_options", "inference_geo", "speed", "encoding_format", "cache_control"}
+)
 
 
 @dataclass(slots=True, kw_only=True)
 class PromptParts:
     """A PromptShape in the making. What a dialect does not know is counted as its JSON text, never as nothing.
 
-    has_unknown_input   something was named that the model will read and the gateway cannot see
+    has_unseen_input    something was named that the model will read, and that nobody has seen
+    has_referred_input  a stored object was named that the model will read; the references say which
     audio_input         audio was among the inline data
     """
 
@@ -26,8 +40,13 @@ class PromptParts:
     messages: int = 0
     calls: int = 0
     tokens: int = 0
-    has_unknown_input: bool = False
+    has_unseen_input: bool = False
+    has_referred_input: bool = False
     audio_input: bool = False
+
+    @property
+    def has_unknown_input(self) -> bool:
+        return self.has_unseen_input or self.has_referred_input
 
     def add_text(self, value: object) -> None:
         """Text; null is nothing, and any other value counts as its JSON text."""
@@ -35,6 +54,23 @@ class PromptParts:
             self.texts.append(value)
         elif value is not None:
             self.add_json(value)
+
+    def add_others(self, holder: Mapping[str, Any], read: frozenset[str], *, is_request: bool = False) -> None:
+        """The text of members that are not among `read`: what a dialect does not know may reach the model nevertheless."""
+        if holder.keys() <= read:
+            return
+        for name, value in holder.items():
+            if name in read or (is_request and name in _NO_PROMPT):
+                continue
+            if isinstance(value, (dict, list)) or (
+                isinstance(value, str) and not (name in _LABELS and len(value) <= LABEL_CHARS_MAX)
+            ):
+                self.add_text(value)
+
+    def add_signature(self, signature: object) -> None:
+        """A thought that comes back encrypted, to be read anew. A short one holds none."""
+        if isinstance(signature, str) and len(signature) > LABEL_CHARS_MAX:
+            self.opaque_bytes += base64_bytes(signature)
 
     def add_json(self, value: object) -> None:
         """A decoded JSON value that the model reads as JSON."""
@@ -59,8 +95,12 @@ class PromptParts:
         self.opaque_bytes += base64_bytes(data)
 
     def add_unseen(self) -> None:
-        """A reference, by URL or id, to something of unknown size."""
-        self.has_unknown_input = True
+        """Something of unknown size: a document by its URL, what a tool at the provider will find, a stored template."""
+        self.has_unseen_input = True
+
+    def add_referred(self) -> None:
+        """A stored object, whose size is known to whoever recorded it."""
+        self.has_referred_input = True
 
     def shape(self) -> PromptShape:
         return PromptShape(

@@ -59,6 +59,7 @@ _URIS: Final = frozenset({"fileUri", "file_uri"})
 _RESOURCE_NAMES: Final = frozenset({"fileName", "file_name"})  # Google's batches; elsewhere what a client calls a file
 # Text, a voice's name or inline data where they are a string; a reference where they are an object with an id.
 _ONLY_BY_ID: Final = frozenset({"prompt", "audio", "voice"})
+REFERENCE_NAMES: Final = frozenset(_BY_NAME) - _RESOURCE_NAMES
 _KEYS: Final = frozenset(f'"{name}":'.encode() for name in _BY_NAME)  # as a ReadBody has them
 _BY_LOWER_KEY: Final = {key.lower(): key for key in _KEYS}
 _ANYTHING: Final = msgspec.json.Decoder()
@@ -70,12 +71,12 @@ _FORM_FIELD: Final = re.compile(rb"content-disposition:[^\r\n]{0,300}?[;\s]name\
 FORM_FIELD_BYTES_MAX: Final = 400  # of a field's header up to the end of its name
 
 # Data that a model or the client's own code reads: nothing in it is looked up at the provider.
-_DATA: Final = frozenset(
-    {"arguments", "args", "metadata", "labels", "response"}
+DATA: Final = frozenset(
+    {"arguments", "args", "metadata", "labels", "response", "attributes"}
     | {"parameters", "parametersJsonSchema", "parameters_json_schema", "input_schema", "schema", "json_schema"}
     | {"responseSchema", "response_schema", "responseJsonSchema", "response_json_schema"}
 )
-_CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})  # Anthropic's, whose `input` is such data
+_CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 # What the provider itself offers under such a name belongs to nobody.
 _PROVIDERS_OWN_SKILL: Final = "anthropic"
@@ -130,6 +131,11 @@ def form_reference(piece: bytes) -> str:
     return ""
 
 
+def is_call(block: Mapping[str, Any]) -> bool:
+    """Whether a block's `input` is data: Anthropic's calls of tools."""
+    return block.get("type") in _CALLS
+
+
 def item_reference(item: Mapping[str, Any]) -> StoredReference | None:
     """The stored item that an item of a Responses input stands for; None where the item itself says everything.
 
@@ -155,7 +161,7 @@ def _walk(value: object, found: dict[StoredReference, None]) -> None:
             kind = _BY_NAME.get(name)
             if kind is not None:
                 _add(kind, name, inner, value, found)
-            if isinstance(inner, (dict, list)) and name not in _DATA and not (name == "input" and value.get("type") in _CALLS):
+            if isinstance(inner, (dict, list)) and name not in DATA and not (name == "input" and is_call(value)):
                 _walk(inner, found)
 
 

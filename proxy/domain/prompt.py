@@ -1,5 +1,7 @@
 """What a request asks a model to read, reduced to what decides its token count."""
 
+from typing import Final
+
 import msgspec
 
 
@@ -9,6 +11,9 @@ class ImageInput(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = "auto"  # OpenAI's low | high | auto
     width: int = 0
     height: int = 0
+
+
+CHARS_PER_TOKEN_MAX: Final = 128  # the longest tokens of the vocabularies in use are runs of as many blanks
 
 
 class PromptShape(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,3 +37,8 @@ class PromptShape(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[ImageInput, ...] = ()
     opaque_bytes: int = 0
     tokens: int = 0
+
+
+def tokens_at_least(shape: PromptShape) -> int:
+    """What the prompt's texts come to at least, known without counting."""
+    return sum(map(len, shape.texts)) // CHARS_PER_TOKEN_MAX

@@ -1,5 +1,6 @@
 """A request body, read whole and bounded."""
 
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -17,8 +18,16 @@ class ClientLeftError(Exception):
     """The client's connection ended before its request did."""
 
 
-async def read_body(request: web.BaseRequest, connection: ClientConnection, *, bytes_max: int) -> tuple[bytes, Refusal | None]:
-    """The body, or why it is refused. Raises ClientLeftError if the client leaves in the middle."""
+Reserve = Callable[[int], Refusal | None]
+
+
+async def read_body(
+    request: web.BaseRequest, connection: ClientConnection, *, bytes_max: int, reserve: Reserve
+) -> tuple[bytes, Refusal | None]:
+    """The body, or why it is refused. Raises ClientLeftError if the client leaves in the middle.
+
+    reserve   asked for room before the bytes are kept: at once for a body of known length, else as they come
+    """
     if request.headers.get("Content-Encoding", "identity") != "identity":
         return b"", Refusal(
             status=415,
@@ -28,6 +37,9 @@ async def read_body(request: web.BaseRequest, connection: ClientConnection, *, b
     length = request.content_length
     if length is not None and length > bytes_max:
         return b"", too_large(bytes_max)
+    refusal = reserve(length) if length else None
+    if refusal is not None:
+        return b"", refusal
     greet_expecting(request)
     content = request.content
     chunks: list[bytes] = []
@@ -41,6 +53,9 @@ async def read_body(request: web.BaseRequest, connection: ClientConnection, *, b
             size += len(chunk)
             if size > bytes_max:
                 return b"", too_large(bytes_max)
+            refusal = reserve(len(chunk)) if length is None else None
+            if refusal is not None:
+                return b"", refusal
             chunks.append(chunk)
     except web.RequestPayloadError:
         return b"", MALFORMED_BODY

@@ -16,10 +16,13 @@ from proxy.dialects.references import references_of_any
 from proxy.domain.admission import AdmissionRequest
 from proxy.domain.errors import ErrorCode, LimiterWipedError, Refusal, RequestRejectedError, StoreError
 from proxy.domain.exchange import Event
+from proxy.domain.money import MONEY_MAX_NANO_USD
+from proxy.domain.prompt import tokens_at_least
 from proxy.gateway.authentication import UNKNOWN_KEY, authenticate, check_caller, check_capability, check_model
 from proxy.gateway.body import ClientLeftError, read_body
 from proxy.gateway.client_connection import ClientConnection
 from proxy.gateway.client_response import ClientResponse
+from proxy.gateway.entrance import DEAR_BODY_BYTES, Entrance
 from proxy.gateway.estimate import affordable_output, estimate, listed_price, price_of_unknown, refusal_of_absurd, with_cache_ttl
 from proxy.gateway.finish import finish, refuse
 from proxy.gateway.forward import forward
@@ -28,7 +31,7 @@ from proxy.gateway.jwt_identity import authenticate_token
 from proxy.gateway.live_exchange import LiveExchange
 from proxy.gateway.object_checks import check_objects, reads_body
 from proxy.gateway.query import metered_query, unmetered_query
-from proxy.gateway.refusals import INTERNAL_ERROR, limiter_refusal, store_refusal
+from proxy.gateway.refusals import INTERNAL_ERROR, limiter_refusal, overloaded, store_refusal
 from proxy.gateway.request_checks import check_request
 from proxy.gateway.services import Services
 from proxy.shares.turns import at_once
@@ -43,6 +46,7 @@ class Pipeline:
 
     def __init__(self, services: Services) -> None:
         self.services = services
+        self.entrance = Entrance(services)
         self.open: set[LiveExchange] = set()
         self.is_draining = False
 
@@ -61,6 +65,7 @@ class Pipeline:
         finally:
             connection.end()
             self.open.discard(live)
+            self.entrance.leave(live)
             self.services.metrics.closed()
         return response
 
@@ -75,17 +80,23 @@ class Pipeline:
             or self._route(live, request)
             or await self._authenticate(live, request)
             or self._check_passage(live, request)
+            or self.entrance.enter(live)
+            or await self.entrance.look_before_body(live, request)
         )
+        if refusal is not None and "Expect" in request.headers:
+            response.close_after()  # the client waits for our word and will not send its body
         try:
             live.is_body_read = refusal is None and (live.dialect is not None or reads_body(live, request))
             if live.is_body_read:
-                body, refusal = await read_body(request, connection, bytes_max=self.services.limits.body_bytes_max)
+                reserve = partial(self.entrance.reserve, live)
+                body, refusal = await read_body(request, connection, bytes_max=self.services.limits.body_bytes_max, reserve=reserve)
             if refusal is None:
                 refusal = await self._understand(live, request, body) or await self._admit(live)
         except ClientLeftError:
             live.apply(Event.CLIENT_GONE)
             return
         if refusal is not None:
+            self.entrance.refused(live, refusal)
             live.apply(Event.REFUSED)
             refuse(live, response, refusal)
             return
@@ -104,13 +115,7 @@ class Pipeline:
 
     def _check_room(self) -> Refusal | None:
         if len(self.open) > self.services.limits.requests_open_max:
-            return Refusal(
-                status=503,
-                code=ErrorCode.OVERLOADED,
-                message="Too many requests are open at this gateway. Try again shortly.",
-                retry_after_ms=1_000,
-                should_retry=True,
-            )
+            return overloaded("Too many requests are open at this gateway.")
         if self.services.settler.is_saturated:
             return store_refusal(rebuilding=False)
         return None
@@ -175,6 +180,11 @@ class Pipeline:
             if isinstance(found, Refusal):
                 return found
             price = found
+        if terms.spend and len(body) > DEAR_BODY_BYTES:  # whose tokens are not worth counting if the least cost is too much
+            least = estimate(facts, organization.plan, price, tokens_at_least(facts.prompt)).hold_min_nano_usd
+            refusal = await self.entrance.look(live, least_nano_usd=least) if least <= MONEY_MAX_NANO_USD else None
+            if refusal is not None:
+                return refusal
         if terms.needs_tokens:
             prompt_tokens = await self.services.tokens.prompt_upper_bound(facts.prompt, facts.model, org=organization.id)
         else:

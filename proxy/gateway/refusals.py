@@ -12,6 +12,7 @@ from proxy.gateway.terms import Terms
 
 SHORT_WAIT_MS: Final = 60_000  # SDKs sleep through at most this; a longer x-should-retry: true would only hang a client
 STORE_RETRY_MS: Final = 1_000
+OVERLOADED_RETRY_MS: Final = 1_000
 _UNITS: Final = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
 
 
@@ -23,6 +24,17 @@ SHUTTING_DOWN: Final = Refusal(
     retry_after_ms=STORE_RETRY_MS,
     should_retry=True,
 )
+
+
+def overloaded(what: str) -> Refusal:
+    """No room for a request now: `what` says of which kind."""
+    return Refusal(
+        status=503,
+        code=ErrorCode.OVERLOADED,
+        message=f"{what} Try again shortly.",
+        retry_after_ms=OVERLOADED_RETRY_MS,
+        should_retry=True,
+    )
 
 
 def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int) -> Refusal:

@@ -70,13 +70,15 @@ class GatewayLimits:
 
     head_bytes_max          of a request's head; past it 431
     body_bytes_max          of a body that is read whole to be metered; streamed_bytes_max of one that streams through
-    requests_open_max       exchanges at once; past it a new one is refused with 503
+    requests_open_max       exchanges at once; past it, or past an organization's share of it, a new one is refused with 503
+    body_budget_bytes       of all bodies under way, from the first byte to the exchange's end; shared in the same way
     """
 
     head_bytes_max: int = 32_768
     body_bytes_max: int = 10_000_000
     streamed_bytes_max: int = 2_000_000_000
     requests_open_max: int = 10_000
+    body_budget_bytes: int = 256_000_000
     lease_ms: int = 30_000
     checkpoint_seconds: float = 5.0
 

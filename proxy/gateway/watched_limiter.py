@@ -35,6 +35,9 @@ class WatchedLimiter:
         self._observer.limiter_answered("admit", self._clock() - started, request.reservation_id)
         return decision
 
+    async def look(self, request: AdmissionRequest) -> Decision:
+        return await self._limiter.look(request)
+
     async def settle(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
         return await self._end(self._limiter.settle, admission, actual)
 

@@ -27,6 +27,12 @@ class Limiter(Protocol):
         A refused reservation leaves no trace, so its id is decided afresh; one that is held gets its first answer again.
         """
 
+    async def look(self, request: AdmissionRequest) -> Decision:
+        """As `admit`, but whoever would be admitted takes and holds nothing; a refusal marks and tells a pause as any other.
+
+        For requests that would be dear to read before they are refused.
+        """
+
     async def checkpoint(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Renew the leases of open exchanges and note the cost so far, in one round trip."""
 

@@ -46,8 +46,14 @@ class RedisLimiter:
         self._keys: dict[str, OrgKeys] = {}
 
     async def admit(self, request: AdmissionRequest) -> Decision:
+        return await self._decide(request, takes=True)
+
+    async def look(self, request: AdmissionRequest) -> Decision:
+        return await self._decide(request, takes=False)
+
+    async def _decide(self, request: AdmissionRequest, *, takes: bool) -> Decision:
         wire.check_admission(request)
-        head = wire.encode_admit(request, stream_max=self._stream_max, memory_ms=self._expired_ms)
+        head = wire.encode_admit(request, takes=takes, stream_max=self._stream_max, memory_ms=self._expired_ms)
         args = (self._time(), head, wire.encode_demands(request), request.event)
         code, answer = await self._store.run(self._scripts.admit, self._keys_of(request.org), args)
         if code == _WIPED:

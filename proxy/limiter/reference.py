@@ -60,6 +60,12 @@ class ReferenceLimiter:
         self.wiped_partitions: set[int] = set()
 
     async def admit(self, request: AdmissionRequest) -> Decision:
+        return self._decide(request, takes=True)
+
+    async def look(self, request: AdmissionRequest) -> Decision:
+        return self._decide(request, takes=False)
+
+    def _decide(self, request: AdmissionRequest, *, takes: bool) -> Decision:
         check_admission(request)
         now = self._now_ms()
         self._require_known_spend(request)
@@ -81,6 +87,8 @@ class ReferenceLimiter:
                     notices.refused(spend, request.hold_min_nano_usd)
             return _decision(request, now, refused_by=refused_by, wait_ms=wait_ms, granted=0, rates=rates, spends=spends)
 
+        if not takes:
+            return _decision(request, now, refused_by=None, wait_ms=0, granted=0, rates=rates, spends=spends)
         granted = _grant(request, spends)
         for rate in rates:
             take(state, rate)

@@ -119,7 +119,7 @@ def encode_sweep(org: str, most: int, memory_ms: int) -> bytes:
     return _encode((org, most, memory_ms))
 
 
-def encode_admit(request: AdmissionRequest, *, stream_max: int, memory_ms: int) -> bytes:
+def encode_admit(request: AdmissionRequest, *, takes: bool, stream_max: int, memory_ms: int) -> bytes:
     return _encode(
         (
             request.reservation_id,
@@ -131,6 +131,7 @@ def encode_admit(request: AdmissionRequest, *, stream_max: int, memory_ms: int) 
             stream_max,
             memory_ms,
             1 if request.spend else 0,
+            1 if takes else 0,
         )
     )
 

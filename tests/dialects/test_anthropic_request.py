@@ -108,7 +108,7 @@ def test_an_image_is_one_whatever_its_media_type_says() -> None:
 @pytest.mark.parametrize(
     "members",
     [
-        {"messages": said({"type": "image", "source": {"type": "url", "url": "https://x/y.png"}})},
+        {"messages": said({"type": "document", "source": {"type": "url", "url": "https://x/y.pdf"}})},
         {"messages": said({"type": "document", "source": {"type": "file", "file_id": "file_1"}})},
         {"messages": said({"type": "document", "source": {"type": "base64", "media_type": "Application/PDF", "data": "AAAA"}})},
         {"messages": said({"type": "container_upload", "file_id": "file_1"})},

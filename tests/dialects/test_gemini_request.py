@@ -87,6 +87,7 @@ def test_snake_case_is_read_like_camel_case() -> None:
         audio_input=True,
         audio_output=True,
         has_unknown_input=True,
+        has_unseen_input=True,
         references=(StoredReference(StoredKind.CACHED_CONTENT, "cachedContents/1"),),
     )
 

@@ -95,7 +95,7 @@ class TestRequest:
     @pytest.mark.parametrize(
         "part",
         [
-            {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+            {"type": "image_url", "image_url": {"url": "data:application/pdf;base64,AAAA"}},
             {"type": "file", "file": {"file_id": "file-1"}},
             {"type": "file", "file": {"filename": "a", "file_data": "data:Application/PDF;base64,AAAA"}},
             {"type": "file", "file": {"filename": "A.PDF", "file_data": "AAAA"}},

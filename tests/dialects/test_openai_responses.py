@@ -88,8 +88,8 @@ class TestRequest:
             {"tools": [{}]},
             {"input": [{"type": "item_reference", "id": "msg_1"}]},
             {"input": [{"type": "image_generation_call", "result": "AAAA"}]},
-            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "https://example.com/a.png"}]}]},
-            {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]}]},
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:video/mp4;base64,AAAA"}]}]},
+            {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file-1"}]}]},
             {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://example.com/a.pdf"}]}]},
         ],
     )

@@ -31,8 +31,10 @@ class TraceDriver:
         """What was done, and each limiter's answer to it."""
         self._advance()
         chance = self._random.random()
-        if chance < 0.45 or not self._known:
+        if chance < 0.42 or not self._known:
             return await self._admit()
+        if chance < 0.45:
+            return await self._look()
         if chance < 0.55:
             return await self._checkpoint()
         if chance < 0.85:
@@ -116,6 +118,11 @@ class TraceDriver:
             self._known.append(request)
             del self._known[:-2000]
         return f"admit {request}", answers
+
+    async def _look(self) -> tuple[str, list[Any]]:
+        request = self._request()
+        self.touched = request.org
+        return f"look {request}", [await _answer(limiter.look(request)) for limiter in self._limiters]
 
     async def _checkpoint(self) -> tuple[str, list[Any]]:
         request = self._pick()

@@ -1,6 +1,7 @@
 -- admit.lua: take every demand of one request and hold its worst case, or change no limit.
 --
--- ARGV     2 [reservation, lease_ms, hold, least hold, floor cost, floor prompt tokens, stream_max, memory_ms, has spend]
+-- ARGV     2 [reservation, lease_ms, hold, least hold, floor cost, floor prompt tokens, stream_max, memory_ms, has spend,
+--             takes 1 | 0 only looks: whoever would be admitted takes and holds nothing, a refusal is as any other]
 --          3 demands  4 event
 -- Returns  {0, answer}, {1, answer} for a reservation that is held already, {2, ''} if the store was wiped, {3, status} for one
 --          that has ended. answer: [now, admitted, refusing demand from 1 | 0 none | -1 backlog, retry_after_ms, granted,
@@ -129,7 +130,7 @@ local function answer_of(now, admitted, refusing, wait, granted, demands)
   return '[' .. table.concat(words, ',') .. ']'
 end
 
-local id, lease_ms, hold, least, floor_cost, floor_prompt, stream_max, memory_ms, has_spend = unpack(cjson.decode(ARGV[2]))
+local id, lease_ms, hold, least, floor_cost, floor_prompt, stream_max, memory_ms, has_spend, takes = unpack(cjson.decode(ARGV[2]))
 local now = server_now()
 if has_spend == 1 and call('EXISTS', GENERATION) == 0 then return {2, ''} end
 local known = call('HGET', HOLDS, id)
@@ -164,6 +165,8 @@ if refusing ~= 0 then
   end
   return {0, answer_of(now, false, refusing, wait, 0, demands)}
 end
+
+if takes == 0 then return {0, answer_of(now, true, 0, 0, 0, demands)} end
 
 take_rates(demands.org, demands.rates)
 hold_spends(demands.org, demands.spends, granted, now)

@@ -1,0 +1,110 @@
+"""What a worker knows by itself of an organization's rate limits, before anything is read or asked of the store."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.domain.rate_limit import Quantity, RateLimit
+
+BUCKETS_MAX: Final = 100_000  # then the one created first is dropped, which makes it full again
+OTHERS_MS: Final = 1_000  # until one of the open requests ends: unknown, but soon
+# By as much the store's clock and the way to it may differ between two requests.
+TOLERANCE_MS: Final = 2_000
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """An exchange that came in. slots, units: keys of the limits on open requests and on requests that it takes one of."""
+
+    org: str
+    slots: tuple[str, ...]
+    units: tuple[tuple[str, RateLimit], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Why an exchange does not come in: the key of the limit, and the time until it may."""
+
+    key: str
+    retry_after_ms: int
+
+
+class LocalGate:
+    """Counts what comes in at this worker against the full limits on requests and open requests, from the head of a request on.
+
+    A necessary condition of the limiter's own, which counts all workers: whom the limiter would admit is let in. It bounds what
+    never gets as far as the limiter: requests that are refused for what they are, and bodies under way. Limits in shadow refuse
+    nobody.
+
+    now_ms   Unix time; where it steps back, buckets go on from there
+    """
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
+        self._levels: dict[tuple[str, str], tuple[int, int]] = {}  # units * window_ms, as they stood at a time in ms
+        self._open: dict[tuple[str, str], int] = {}
+
+    def enter(self, org: str, limits: Sequence[tuple[str, RateLimit]]) -> Entry | Closed:
+        """Take one of each limit, or none. Whoever is in has to `leave`."""
+        now_ms = self._now_ms()
+        closed: Closed | None = None
+        slots: list[str] = []
+        units: list[tuple[str, RateLimit]] = []
+        for key, limit in limits:
+            if limit.shadow or limit.quantity is Quantity.TOKENS:
+                continue
+            if limit.quantity is Quantity.OPEN_REQUESTS:
+                slots.append(key)
+                wait_ms = OTHERS_MS if self._open.get((org, key), 0) >= limit.capacity else 0
+            else:
+                units.append((key, limit))
+                missing = limit.window_ms - self._refilled(org, key, limit, now_ms)
+                wait_ms = -(-(missing + _more(limit)) // limit.refill_units) if missing > 0 else 0
+            if wait_ms > (0 if closed is None else closed.retry_after_ms):
+                closed = Closed(key, wait_ms)
+        if closed is not None:
+            return closed
+        for key in slots:
+            self._open[org, key] = self._open.get((org, key), 0) + 1
+        for key, limit in units:
+            self._levels[org, key] = self._levels[org, key][0] - limit.window_ms, now_ms
+        return Entry(org, tuple(slots), tuple(units))
+
+    def leave(self, entry: Entry) -> None:
+        """The exchange has ended."""
+        for key in entry.slots:
+            left = self._open[entry.org, key] - 1
+            if left:
+                self._open[entry.org, key] = left
+            else:
+                del self._open[entry.org, key]
+
+    def give_back(self, entry: Entry) -> None:
+        """The limiter has refused the exchange, and taken nothing."""
+        now_ms = self._now_ms()
+        for key, limit in entry.units:
+            level = self._refilled(entry.org, key, limit, now_ms) + limit.window_ms
+            self._levels[entry.org, key] = min(level, _full(limit)), now_ms
+
+    def _refilled(self, org: str, key: str, limit: RateLimit, now_ms: int) -> int:
+        """The bucket's level, brought to now. One never seen is full."""
+        full = _full(limit)
+        known = self._levels.get((org, key))
+        if known is None and len(self._levels) >= BUCKETS_MAX:
+            del self._levels[next(iter(self._levels))]
+        level, at_ms = known or (full, now_ms)
+        level = min(full, level + max(0, now_ms - at_ms) * limit.refill_units)
+        self._levels[org, key] = level, now_ms
+        return level
+
+
+def _full(limit: RateLimit) -> int:
+    return limit.capacity * limit.window_ms + _more(limit)
+
+
+def _more(limit: RateLimit) -> int:
+    """How much fuller a bucket is here than the limiter's: what is regained in the tolerance, and a unit at least.
+
+    So a caller at its limit hears of it from the limiter, which knows more of it.
+    """
+    return max(TOLERANCE_MS * limit.refill_units, limit.window_ms)
