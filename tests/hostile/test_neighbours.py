@@ -183,6 +183,7 @@ class Noted:
     def __init__(self, tokens: Any, prompt_upper_bound: Any) -> None:
         self.prompt = tokens.prompt
         self.text = tokens.text
+        self.completion = tokens.completion
         self.prompt_upper_bound = prompt_upper_bound
 
 
