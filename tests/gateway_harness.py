@@ -27,7 +27,6 @@ from proxy.domain.made_object import MadeObject
 from proxy.domain.organization import UnknownModelPolicy
 from proxy.domain.spend_limit import WindowKind
 from proxy.gateway.assembly import Gateway, Parts
-from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.drains import DrainEnd
 from proxy.gateway.event_ids import event_id_source
 from proxy.gateway.object_owners import ObjectOwners, ObjectRecords
@@ -37,6 +36,7 @@ from proxy.limiter.object_marks import MemoryObjectMarks, ObjectMarks
 from proxy.limiter.port import Limiter
 from proxy.limiter.reference import ReferenceLimiter
 from proxy.limiter.reference_state import StreamEvent
+from proxy.serving.client_connection import ClientTimeouts
 from proxy.simulator.ledger import Ledger
 from proxy.simulator.prompt_tokens import PromptTokens
 from proxy.simulator.server import running_simulator, system_clock_ms

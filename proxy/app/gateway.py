@@ -10,15 +10,15 @@ from typing import Protocol
 
 from aiohttp import ClientSession
 
+from proxy.app.clients import client_timeouts
 from proxy.app.clocks import monotonic_ms, now_ms
 from proxy.app.configuration import config_holder
-from proxy.app.machine import memory_bytes
+from proxy.app.machine import connections_within, memory_bytes
 from proxy.app.stores import open_ledger, open_store, read_directory
 from proxy.config.holder import with_stored
 from proxy.config.settings import Settings
 from proxy.dialects.registry import dialects
 from proxy.gateway.assembly import Gateway, Parts
-from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.event_ids import event_id_source
 from proxy.gateway.object_owners import ObjectOwners
 from proxy.gateway.services import GatewayLimits
@@ -98,14 +98,8 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
             lease_ms=settings.lease_seconds * 1000,
             checkpoint_seconds=settings.checkpoint_seconds,
         ),
-        timeouts=ClientTimeouts(
-            head=settings.header_timeout_seconds,
-            idle=settings.idle_timeout_seconds,
-            body_grace=settings.body_timeout_seconds,
-            body_bytes_per_second=settings.body_bytes_per_second_min,
-            write=settings.write_timeout_seconds,
-        ),
-        connections_max=settings.connections_max,
+        timeouts=client_timeouts(settings),
+        connections_max=connections_within(settings.connections_max, name="the gateway"),
         oauth_timeout_ms=settings.oauth_timeout_ms,
         now_ms=now_ms,
         finished=partial(finished_events, database),

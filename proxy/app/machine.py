@@ -1,11 +1,17 @@
 """What the machine, or the container on it, has."""
 
+import logging
 import os
+import resource
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 CGROUP_MEMORY_MAX: Final = Path("/sys/fs/cgroup/memory.max")  # Linux, "Control Group v2": a number of bytes, or "max"
+
+# Of a process, kept free of clients: its store and database, files, listening sockets, what the runtime opens.
+DESCRIPTORS_RESERVED: Final = 128
+_log: Final = logging.getLogger(__name__)
 
 
 def memory_bytes() -> int:
@@ -14,3 +20,35 @@ def memory_bytes() -> int:
     with suppress(OSError, ValueError):
         return min(machine, int(CGROUP_MEMORY_MAX.read_text()))
     return machine
+
+
+def raise_descriptors() -> int:
+    """Let this process open as many descriptors as the hard limit allows; returns how many that are. Children inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):  # an endless hard limit can be more than the kernel gives
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return _descriptors()
+
+
+def connections_within(wanted: int, *, name: str) -> int:
+    """As many client connections as the descriptors allow, at most `wanted`. Fewer are told in the log.
+
+    Each may need a connection to an upstream as well.
+    """
+    descriptors = _descriptors()
+    most = max(1, (descriptors - DESCRIPTORS_RESERVED) // 2)
+    if most < wanted:
+        _log.warning(
+            "%s takes %d connections at most instead of %d: it may open %d descriptors. Raise the limit (ulimit -Hn, LimitNOFILE)",
+            name,
+            most,
+            wanted,
+            descriptors,
+        )
+    return min(wanted, most)
+
+
+def _descriptors() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 2**20

@@ -4,9 +4,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from proxy.app.access import asked_token_sha256, known_hosts
+from proxy.app.clients import client_timeouts
 from proxy.app.clocks import monotonic_ms, now_ms
 from proxy.app.console_part import admin_tokens, console_part, open_directory
 from proxy.app.ledger_part import ledger_part
+from proxy.app.machine import connections_within
 from proxy.app.part import Part
 from proxy.app.product import product_version
 from proxy.app.resources import Resources, open_resources
@@ -20,7 +22,7 @@ from proxy.console.console import Console
 from proxy.console.limiter_store import LimiterStore
 from proxy.console.readiness import Readiness, database_probe, lag_probe, store_probe
 from proxy.console.scrape import Scrape
-from proxy.console.server import ConsoleServer
+from proxy.console.server import CONNECTIONS_MAX, ConsoleServer
 from proxy.console.wrong_tokens import WrongTokens
 from proxy.limiter.connection import RedisConnection
 from proxy.limiter.redis_limiter import RedisLimiter
@@ -105,6 +107,8 @@ def console_of(
         tokens=tokens,
         hosts=known_hosts(settings),
         wrong_tokens=wrong_tokens,
+        timeouts=client_timeouts(settings),
+        connections_max=connections_within(CONNECTIONS_MAX, name="the console"),
     )
     return Console(
         server=server,

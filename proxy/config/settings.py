@@ -135,7 +135,11 @@ class Settings(BaseSettings):
     body_bytes_max: int = Field(10_000_000, ge=1, le=2**31 - 1, description="Largest request body; past it 413.")
     header_bytes_max: int = Field(32_768, ge=1_024, le=2**20, description="Largest request head; past it 431.")
     connections_max: int = Field(
-        10_000, ge=1, le=10**6, description="Client connections of one worker; past it the next is closed."
+        10_000,
+        ge=1,
+        le=10**6,
+        description="Client connections of one worker, and no more than half its descriptors; "
+        "past it one without a request is closed for the next.",
     )
     requests_open_max: int = Field(
         5_000,

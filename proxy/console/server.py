@@ -20,11 +20,16 @@ from proxy.console.readiness import Readiness
 from proxy.console.scrape import Scrape
 from proxy.console.wrong_tokens import WrongTokens
 from proxy.ledger.database import LedgerUnavailableError
+from proxy.serving.client_connection import ClientConnection, ClientTimeouts, reap_forever
+from proxy.serving.crowd import Crowd
 from proxy.telemetry.exposition import render
 
 _LOG: Final = logging.getLogger(__name__)
 HEADER_BYTES_MAX: Final = 8_190
-IDLE_SECONDS: Final = 75.0
+HEAD_BYTES_MAX: Final = 32_768
+BODY_BYTES_MAX: Final = 2**20  # of what is read of a body that a route takes; routes have smaller maxima of their own
+CONNECTIONS_MAX: Final = 512
+REAP_EVERY_S: Final = 1.0
 SHUTDOWN_SECONDS: Final = 1.0
 PATH_CHARS_LOGGED: Final = 200
 LINGER_SECONDS: Final = 1.0  # for clients of open connections to bring the request that may be on its way
@@ -40,6 +45,7 @@ class ConsoleServer:
     tokens         further ones that /metrics takes, of those that may see all organizations
     hosts          for whom needs no token
     wrong_tokens   keeps their senders waiting
+    timeouts       for clients, as at the gateway's port; connections_max: of them at once (`Crowd`)
     """
 
     def __init__(
@@ -52,6 +58,8 @@ class ConsoleServer:
         tokens: AdminTokens | None = None,
         hosts: KnownHosts | None = None,
         wrong_tokens: WrongTokens | None = None,
+        timeouts: ClientTimeouts | None = None,
+        connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         self._scrape = scrape
         self._readiness = readiness
@@ -60,7 +68,7 @@ class ConsoleServer:
         self._hosts = hosts or KnownHosts()
         self._wrong_tokens = wrong_tokens or WrongTokens(now_ms=lambda: time.monotonic_ns() // 1_000_000)
         self._is_leaving = False
-        app = web.Application(middlewares=[_plain_errors, self._slow_wrong_tokens], client_max_size=1024)
+        app = web.Application(middlewares=[_ended, _plain_errors, self._slow_wrong_tokens], client_max_size=1024)
         app.router.add_get("/metrics", self._metrics, allow_head=False)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -72,7 +80,10 @@ class ConsoleServer:
             handle_signals=False,
             shutdown_timeout=SHUTDOWN_SECONDS,
         )
+        self._timeouts = timeouts or ClientTimeouts()
+        self._crowd = Crowd(connections_max)
         self._listening: asyncio.Server | None = None
+        self._reaping: asyncio.Task[None] | None = None
 
     async def start(self, sock: socket.socket) -> None:
         await self._runner.setup()
@@ -82,15 +93,20 @@ class ConsoleServer:
         loop = asyncio.get_running_loop()
 
         def connection() -> RequestHandler:
-            return _QuietConnection(
+            return ClientConnection(
                 manager,
                 loop=loop,
-                keepalive_timeout=IDLE_SECONDS,
+                crowd=self._crowd,
+                answer_malformed=_malformed_answer,
+                head_bytes_max=HEAD_BYTES_MAX,
+                keepalive_timeout=self._timeouts.idle,
                 max_line_size=HEADER_BYTES_MAX,
                 max_field_size=HEADER_BYTES_MAX,
+                lingering_time=self._timeouts.head,
             )
 
         self._listening = await loop.create_server(connection, sock=sock)
+        self._reaping = loop.create_task(reap_forever(self._connections, self._timeouts, every_s=REAP_EVERY_S))
 
     def say_leaving(self) -> None:
         """Serve on, but let every answer be its connection's last, so that clients go elsewhere with their next request."""
@@ -109,19 +125,21 @@ class ConsoleServer:
             self._runner.server.pre_shutdown()
         await self._until_none(grace_seconds - LINGER_SECONDS, is_left=lambda connection: connection.is_busy)
 
-    async def _until_none(self, seconds: float, *, is_left: Callable[["_QuietConnection"], bool]) -> None:
+    async def _until_none(self, seconds: float, *, is_left: Callable[[ClientConnection], bool]) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while any(is_left(connection) for connection in self._connections()) and loop.time() < deadline:  # noqa: ASYNC110 - aiohttp tells nobody
             await asyncio.sleep(0.02)
 
-    def _connections(self) -> list["_QuietConnection"]:
+    def _connections(self) -> list[ClientConnection]:
         open_now = () if self._runner.server is None else self._runner.server.connections
-        return [connection for connection in open_now if isinstance(connection, _QuietConnection)]
+        return [connection for connection in open_now if isinstance(connection, ClientConnection)]
 
     async def close(self) -> None:
         if self._listening is not None:
             self._listening.close()
+        if self._reaping is not None:
+            self._reaping.cancel()
         await self._runner.cleanup()
 
     async def _finish_head(self, _request: web.Request, response: web.StreamResponse) -> None:
@@ -179,28 +197,23 @@ class ConsoleServer:
         return response
 
 
-class _QuietConnection(RequestHandler):
-    """aiohttp answers a malformed request with the offending bytes, in body and log; this one gives it a constant."""
+def _malformed_answer(status: int) -> web.Response:
+    return _answer(status, {"error": "bad_request" if status < 500 else "internal_error"})
 
-    __slots__ = ()
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a request is under way."""
-        return self._request_in_progress
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        del request, exc, message
-        response = _answer(status, {"error": "bad_request" if status < 500 else "internal_error"})
-        response.headers[hdrs.SERVER] = "tallygate"  # here aiohttp would put its own, version and all
-        response.force_close()
-        return response
+@web.middleware
+async def _ended(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tells the connection when a request has ended, and that its body has to come in time."""
+    connection = request.protocol
+    if not isinstance(connection, ClientConnection):  # the application served by another server
+        return await handler(request)
+    if request.body_exists:
+        connection.await_body(BODY_BYTES_MAX)
+    try:
+        return await handler(request)
+    finally:
+        connection.body_read()
+        connection.end()
 
 
 @web.middleware

@@ -21,7 +21,6 @@ from proxy.dialects.dialect import Dialect
 from proxy.domain.errors import StoreError
 from proxy.domain.organization import Organization
 from proxy.gateway.catalogue_refresh import CatalogueRefresh
-from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.drains import Drains
 from proxy.gateway.jwt_bearer import IssuerVerifier, JwtVerifier
 from proxy.gateway.jwt_identity import JwtIdentities
@@ -41,6 +40,7 @@ from proxy.gateway.upstream_pool import UpstreamPool
 from proxy.gateway.watched_limiter import WatchedLimiter
 from proxy.gateway.withdrawals import Withdrawals
 from proxy.limiter.port import Limiter
+from proxy.serving.client_connection import ClientTimeouts
 
 HAND_OVER_USED_S: Final = 10.0
 _log = logging.getLogger(__name__)

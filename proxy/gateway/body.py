@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from proxy.domain.errors import ErrorCode, Refusal
-from proxy.gateway.client_connection import ClientConnection
+from proxy.serving.client_connection import ClientConnection
 
 MALFORMED_BODY: Final = Refusal(
     status=400, code=ErrorCode.INVALID_REQUEST, message="The chunks of the request body are malformed.", should_retry=False

@@ -7,7 +7,6 @@ from proxy.domain.errors import ErrorCode, Refusal
 from proxy.domain.exchange import Event
 from proxy.gateway.authentication import query_key
 from proxy.gateway.body import MALFORMED_BODY, greet_expecting, too_large
-from proxy.gateway.client_connection import ClientConnection
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.headers import Header, read_whole, request_headers
 from proxy.gateway.live_exchange import LiveExchange
@@ -15,6 +14,7 @@ from proxy.gateway.object_checks import answer_objects, shares_account
 from proxy.gateway.relay import Relay
 from proxy.gateway.upstream_connection import UpstreamConnection
 from proxy.gateway.upstream_failure import UpstreamError
+from proxy.serving.client_connection import ClientConnection
 
 
 async def forward(

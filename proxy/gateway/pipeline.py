@@ -20,7 +20,6 @@ from proxy.domain.money import MONEY_MAX_NANO_USD
 from proxy.domain.prompt import tokens_at_least
 from proxy.gateway.authentication import UNKNOWN_KEY, authenticate, check_caller, check_capability, check_model
 from proxy.gateway.body import ClientLeftError, read_body
-from proxy.gateway.client_connection import ClientConnection
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.entrance import DEAR_BODY_BYTES, Entrance
 from proxy.gateway.estimate import affordable_output, estimate, listed_price, price_of_unknown, refusal_of_absurd, with_cache_ttl
@@ -34,6 +33,7 @@ from proxy.gateway.query import metered_query, unmetered_query
 from proxy.gateway.refusals import INTERNAL_ERROR, limiter_refusal, overloaded, store_refusal
 from proxy.gateway.request_checks import check_request
 from proxy.gateway.services import Services
+from proxy.serving.client_connection import ClientConnection
 from proxy.shares.turns import at_once
 
 READ_AT_ONCE_BYTES_MAX: Final = 32_768  # at worst some 15 ms, in bodies of nothing but commas; usually far below one

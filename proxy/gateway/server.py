@@ -7,12 +7,16 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from aiohttp import web
+
 from proxy.domain.errors import StoreError
 from proxy.gateway.checkpoints import checkpoint_forever
-from proxy.gateway.client_connection import ClientServer, ClientTimeouts, reap
+from proxy.gateway.malformed import malformed_answer
 from proxy.gateway.pipeline import Pipeline
 from proxy.gateway.refusals import SHUTTING_DOWN
 from proxy.gateway.services import Services
+from proxy.serving.client_connection import ClientServer, ClientTimeouts, reap_forever
+from proxy.serving.crowd import Crowd
 
 BACKLOG: Final = 1024
 LINE_BYTES_MAX: Final = 8190
@@ -40,8 +44,8 @@ class GatewayServer:
         self._timeouts = timeouts
         self._http = ClientServer(
             self.pipeline.handle,
-            on_malformed=services.metrics.bad_request,
-            connections_max=connections_max,
+            crowd=Crowd(connections_max),
+            answer_malformed=self._answer_malformed,
             head_bytes_max=services.limits.head_bytes_max,
             keepalive_timeout=timeouts.idle,
             access_log=None,
@@ -64,7 +68,7 @@ class GatewayServer:
             checkpoint_forever(self.pipeline),
             self.services.settler.replay_forever(),
             self.services.withdrawals.forever(),
-            self._reap_forever(),
+            reap_forever(lambda: self._http.connections, self._timeouts, every_s=_REAP_EVERY_S),
             *self._background,
         )
         self._tasks = [loop.create_task(job) for job in work]
@@ -111,7 +115,6 @@ class GatewayServer:
             await asyncio.sleep(0.02)
         return not self.pipeline.open
 
-    async def _reap_forever(self) -> None:
-        while True:
-            await asyncio.sleep(_REAP_EVERY_S)
-            reap(self._http.connections, self.services.loop.time(), self._timeouts)
+    def _answer_malformed(self, status: int) -> web.Response:
+        self.services.metrics.bad_request()
+        return malformed_answer(status)

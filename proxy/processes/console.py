@@ -14,6 +14,7 @@ from typing import Final
 
 import uvloop
 
+from proxy.app.machine import raise_descriptors
 from proxy.app.role import Role
 from proxy.app.roles import build_console
 from proxy.config.settings import Settings, load_settings
@@ -42,6 +43,7 @@ async def work(role: Role, settings: Settings, *, sock: socket.socket, build: Bu
 
 def run(arguments: list[str], *, build: BuildConsole) -> Exit:
     """The process: settings from the environment, logs on standard error, one event loop."""
+    raise_descriptors()
     try:
         role, settings = Role(arguments[0]), load_settings()
         start_logging(process=role.console_name, level=settings.log_level, clock=time.monotonic)

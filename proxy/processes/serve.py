@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from proxy.app.machine import raise_descriptors
 from proxy.app.role import Role
 from proxy.config.settings import Settings, variable_name
 from proxy.processes.child import ChildSpec
@@ -59,6 +60,7 @@ def serve(
     """
     os.umask(OWN_ONLY_UMASK)
     close_directory(settings.data_dir)
+    raise_descriptors()
     data = DataDirectory(settings.data_dir)
     lock = data.lock()
     gateway = console = None

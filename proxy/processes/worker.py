@@ -19,6 +19,7 @@ import uvloop
 
 from proxy.app.clocks import monotonic_ms
 from proxy.app.gateway import WorkerGateway, build_gateway
+from proxy.app.machine import raise_descriptors
 from proxy.config.settings import Settings, load_settings
 from proxy.domain.errors import ConfigError, StoreError
 from proxy.processes.data_directory import DataDirectory
@@ -86,6 +87,7 @@ async def _beat(state: WorkerState) -> None:
 def run(arguments: list[str], *, build: BuildGateway) -> Exit:
     """The process: settings from the environment, logs on standard error, one event loop."""
     slot, descriptor = int(arguments[0]), int(arguments[1])
+    raise_descriptors()
     try:
         settings = load_settings()
         start_logging(process=f"worker-{slot}", level=settings.log_level, clock=time.monotonic)

@@ -8,9 +8,9 @@ from gateway_harness import ACME_KEY, Harness, running_gateway
 from log_recorder import LogRecorder
 from raw_client import CHAT, KEY, Answer, Conversation, asking, chat, connected, converse
 
-from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.server import HEADER_COUNT_MAX, LINE_BYTES_MAX
 from proxy.gateway.services import GatewayLimits
+from proxy.serving.client_connection import ClientTimeouts
 
 GET = b"GET /v1/models HTTP/1.1\r\nHost: gateway\r\n" + KEY
 

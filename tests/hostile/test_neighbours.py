@@ -14,8 +14,8 @@ from raw_client import BIG, KEY, RawClient, chat, connected, converse
 
 from proxy.domain.admission import Actual, AdmissionRequest
 from proxy.domain.prompt import PromptShape
-from proxy.gateway.client_connection import ClientTimeouts
 from proxy.gateway.services import GatewayLimits
+from proxy.serving.client_connection import ClientTimeouts
 from proxy.tokens.counter import TokenCounter
 
 PATIENT = ClientTimeouts(head=60, idle=60, body_grace=60, body_bytes_per_second=1, write=60)

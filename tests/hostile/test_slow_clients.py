@@ -1,6 +1,7 @@
 """Clients that are slow on purpose are cut off in time, and others are served meanwhile. Deadlines here are tenths of a second."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from gateway_harness import Harness, running_gateway
 from raw_client import BIG, KEY, RawClient, asking, chat, connected, converse
 
 from proxy.gateway import server
-from proxy.gateway.client_connection import ClientTimeouts
+from proxy.serving.client_connection import ClientTimeouts
 
 QUICK = ClientTimeouts(head=0.3, idle=0.4, body_grace=0.3, body_bytes_per_second=1_000, write=0.4)
 LONG = ClientTimeouts(head=60, idle=60, body_grace=60, body_bytes_per_second=1, write=60)
@@ -242,3 +243,12 @@ async def test_connections_are_bounded_and_a_place_that_frees_is_used(tmp_path: 
         assert (await converse(harness.port, chat())).only().status == 200
         for client in (clients[0], *clients[2:]):
             await client.__aexit__(None, None, None)
+
+
+async def test_half_open_heads_make_room_for_whoever_sends_a_whole_one(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, connections_max=20, timeouts=LONG) as harness, AsyncExitStack() as stack:
+        for _ in range(60):
+            half = await stack.enter_async_context(connected(harness.port))
+            await half.send(START)
+        assert (await converse(harness.port, chat())).only().status == 200
+        assert len(harness.gateway._http.connections) <= 20

@@ -9,9 +9,8 @@ one whose process has ended, and what an upstream generates for nobody still cos
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Final, Protocol, cast
 
 from aiohttp import web
@@ -19,19 +18,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
+from proxy.serving.crowd import Crowd
+
 CHUNKING_FACTOR_MAX: Final = 8  # bytes on the wire for each byte of a body; chunks of one byte take six
 CHUNKING_BYTES_MAX: Final = 64 * 1024  # and as much again for chunk extensions and trailers of a short one
-
-
-def _constant_answer(status: HTTPStatus, message: str) -> bytes:
-    return (
-        f'{{"type":"about:blank","title":"{status.phrase}","status":{status.value},"detail":"{message}",'
-        f'"error":{{"message":"{message}","type":"invalid_request_error","param":null,"code":"invalid_request"}}}}'
-    ).encode()
-
-
-_MALFORMED: Final = _constant_answer(HTTPStatus.BAD_REQUEST, "The request is not valid HTTP/1.1.")
-_HEAD_TOO_LARGE: Final = _constant_answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +40,9 @@ class ClientTimeouts:
     write: float = 60.0
 
 
+Answer = Callable[[int], web.Response]
+
+
 class ClientListener(Protocol):
     """An exchange that wants to know what its client's connection does."""
 
@@ -64,23 +57,26 @@ class ClientConnection(RequestHandler):
     __slots__ = (
         "_body",
         "_closing_since",
+        "_crowd",
         "_head_bytes",
         "_head_bytes_max",
         "_is_refused",
         "_unanswered",
         "_wire",
         "_wire_bytes_max",
+        "answer_malformed",
         "bytes_in",
         "head_since",
         "listener",
-        "on_malformed",
         "paused_since",
         "reading_since",
     )
 
-    def __init__(self, manager: web.Server, *, on_malformed: Callable[[], None], head_bytes_max: int, **kwargs: Any) -> None:
+    def __init__(self, manager: web.Server, *, crowd: Crowd, answer_malformed: Answer, head_bytes_max: int, **kwargs: Any) -> None:
+        """answer_malformed: a constant answer with the given status to what the parser refuses."""
         super().__init__(manager, **kwargs)
-        self.on_malformed = on_malformed
+        self.answer_malformed = answer_malformed
+        self._crowd = crowd
         self.listener: ClientListener | None = None
         self.head_since: float = -1.0  # when the first byte of an unfinished head came; negative while none is under way
         self.reading_since: float = -1.0  # when the exchange began to wait for its body
@@ -96,8 +92,7 @@ class ClientConnection(RequestHandler):
         self._closing_since: float = -1.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        manager = self._manager
-        if isinstance(manager, ClientServer) and manager.is_full:
+        if not self._crowd.let_in(self, self._loop.time()):
             self._manager = None  # so that aiohttp forgets the connection, which it never knew
             cast("asyncio.Transport", transport).abort()
             return
@@ -116,6 +111,7 @@ class ClientConnection(RequestHandler):
             if isinstance(newest, _ErrInfo) and not self._body.is_eof():
                 self._break_body()
             self._body = body
+            self._crowd.work(self)
             self._unanswered += self._request_count - requests
             self._head_bytes = 0
             self.head_since = -1.0
@@ -133,6 +129,7 @@ class ClientConnection(RequestHandler):
             self.listener.client_gone()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._crowd.leave(self)
         listener, self.listener = self.listener, None
         super().connection_lost(exc)
         if not self._body.is_eof():
@@ -157,6 +154,21 @@ class ClientConnection(RequestHandler):
         """Open, and without a request under way."""
         return not self._unanswered and self._wire is not None and not self._wire.is_closing()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way."""
+        return self._request_in_progress
+
+    @property
+    def is_half_open(self) -> bool:
+        """Whether the head of a request has begun and not ended."""
+        return self.head_since >= 0
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether more of an answer waits for the client than its connection takes."""
+        return self.paused_since >= 0
+
     def begin(self, listener: ClientListener) -> None:
         """An exchange is admitted and listens from now on."""
         self.listener = listener
@@ -164,6 +176,8 @@ class ClientConnection(RequestHandler):
     def end(self) -> None:
         self.listener = None
         self._unanswered -= 1
+        if not self._unanswered:
+            self._crowd.rest(self, self._loop.time())
 
     def await_body(self, bytes_max: int) -> None:
         """The exchange starts to read its body, of at most bytes_max: from here on the least rate applies."""
@@ -182,7 +196,7 @@ class ClientConnection(RequestHandler):
             return now - self._closing_since > timeouts.write
         if self.head_since >= 0 and now - self.head_since > timeouts.head and not self._request_in_progress:
             return True
-        if self.reading_since >= 0:
+        if self.reading_since >= 0 and not self._body.is_eof():
             late = now - self.reading_since - timeouts.body_grace
             if late > 0 and self.bytes_in < late * timeouts.body_bytes_per_second:
                 return True
@@ -214,20 +228,18 @@ class ClientConnection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The one answer to what the parser refuses: constant, so that nothing of the request comes back or reaches a log."""
+        """The one answer to what the parser refuses, so that nothing of the request comes back or reaches a log."""
         del exc, message
         if request.writer.output_size > 0:
             raise ConnectionError
-        self.on_malformed()
-        status, body = (431, _HEAD_TOO_LARGE) if status == 431 else (400, _MALFORMED)
-        response = web.Response(status=status, body=body, content_type="application/problem+json")
+        response = self.answer_malformed(status)
         response.headers["Server"] = "tallygate"
         response.headers["Connection"] = "close"  # which aiohttp leaves out, its stand-in request being of HTTP/1.0
         response.force_close()
         return response
 
 
-def reap(connections: list[RequestHandler], now: float, timeouts: ClientTimeouts) -> int:
+def reap(connections: Collection[RequestHandler], now: float, timeouts: ClientTimeouts) -> int:
     """Cut every connection whose client is overdue; returns how many."""
     cut = 0
     for connection in connections:
@@ -237,24 +249,24 @@ def reap(connections: list[RequestHandler], now: float, timeouts: ClientTimeouts
     return cut
 
 
+async def reap_forever(connections: Callable[[], Collection[RequestHandler]], timeouts: ClientTimeouts, *, every_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(every_s)
+        reap(connections(), loop.time(), timeouts)
+
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class ClientServer(web.Server):
     """aiohttp's low-level server (no application, no router) that makes `ClientConnection`s."""
 
-    def __init__(
-        self, handler: Handler, *, on_malformed: Callable[[], None], connections_max: int, head_bytes_max: int, **kwargs: Any
-    ) -> None:
+    def __init__(self, handler: Handler, *, crowd: Crowd, answer_malformed: Answer, head_bytes_max: int, **kwargs: Any) -> None:
         super().__init__(handler, **kwargs)
-        self._on_malformed = on_malformed
+        self._crowd = crowd
+        self._answer_malformed = answer_malformed
         self._head_bytes_max = head_bytes_max
-        self._connections_max = connections_max
-
-    @property
-    def is_full(self) -> bool:
-        """Past the maximum, a new client is turned away at once."""
-        return len(self._connections) >= self._connections_max
 
     @property
     def has_idle(self) -> bool:
@@ -262,5 +274,10 @@ class ClientServer(web.Server):
 
     def __call__(self) -> RequestHandler:
         return ClientConnection(
-            self, loop=self._loop, on_malformed=self._on_malformed, head_bytes_max=self._head_bytes_max, **self._kwargs
+            self,
+            loop=self._loop,
+            crowd=self._crowd,
+            answer_malformed=self._answer_malformed,
+            head_bytes_max=self._head_bytes_max,
+            **self._kwargs,
         )
