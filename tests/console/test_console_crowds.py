@@ -78,5 +78,9 @@ async def test_a_slow_request_is_cut_off(monkeypatch: pytest.MonkeyPatch, name: 
 
 async def test_a_head_without_end_is_refused() -> None:
     endless = HALF + b"".join(b"X-%d: %b\r\n" % (n, b"a" * 8_000) for n in range(6))
-    async with serving(ClientTimeouts(), connections_max=100) as port, opened(port, endless) as refused, asyncio.timeout(CUT_SECONDS):
+    async with (
+        serving(ClientTimeouts(), connections_max=100) as port,
+        opened(port, endless) as refused,
+        asyncio.timeout(CUT_SECONDS),
+    ):
         assert (await refused.read()).split()[1] == b"431"
