@@ -11,6 +11,7 @@ from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.headers import Header, read_whole, request_headers
 from proxy.gateway.live_exchange import LiveExchange
 from proxy.gateway.object_checks import answer_objects, shares_account
+from proxy.gateway.own_lists import show_own
 from proxy.gateway.relay import Relay
 from proxy.gateway.upstream_connection import UpstreamConnection
 from proxy.gateway.upstream_failure import UpstreamError
@@ -64,6 +65,8 @@ async def forward(
     if up.wants_body:
         await _stream_up(live, request, connection, relay, up)
     await relay.ended
+    if objects is not None and objects.lists and 200 <= relay.status < 300:
+        await show_own(live, objects, headers)
     if relay.status == 401:
         upstream.credentials.unauthorized()
 

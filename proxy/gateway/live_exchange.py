@@ -10,7 +10,7 @@ from proxy.config.model import AuthKind, Route
 from proxy.dialects.dialect import Dialect, RequestFacts
 from proxy.domain.admission import Actual, AdmissionRequest, Checkpoint, Decision
 from proxy.domain.exchange import Event, Exchange, State
-from proxy.domain.made_object import MadeObject
+from proxy.domain.made_object import MADE_MAX, MadeObject
 from proxy.domain.organization import Credential, Organization
 from proxy.domain.price import Price
 from proxy.domain.token_counts import TokenCounts, UsageSource
@@ -61,6 +61,7 @@ class LiveExchange:
         "is_body_read",
         "is_fallback",
         "lifecycle",
+        "listed",
         "method",
         "organization",
         "owned_tokens",
@@ -105,6 +106,7 @@ class LiveExchange:
         self.is_fallback = False  # admitted without the limiter's store
         self.is_body_read = False  # else what no dialect reads streams through
         self.owned_tokens: Mapping[MadeObject, int | None] = {}
+        self.listed: tuple[MadeObject, ...] = ()  # what own items of a list tell of
         self.deleting: tuple[MadeObject, ...] = ()
         self.request_bytes = 0
         self._text_tokens = 0
@@ -153,7 +155,7 @@ class LiveExchange:
         """What the answer tells of as made for the organization."""
         relay = self.relay
         if relay is None or relay.made is None or self.route is None:
-            return ()
+            return self.listed[:MADE_MAX]
         upstream = self.route.upstream
         return tuple(MadeObject(kind=kept.kind, id=kept.id, upstream=upstream) for kept in relay.made.found)
 

@@ -14,7 +14,7 @@ import msgspec
 
 from proxy.dialects.dialect import Dialect, RequestFacts, ResponseMeter
 from proxy.dialects.made_objects import MadeReader
-from proxy.domain.errors import Refusal
+from proxy.domain.errors import ErrorCode, Refusal
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.drains import Drain, DrainEnd, Drains
 from proxy.gateway.headers import Header, response_headers
@@ -24,6 +24,13 @@ from proxy.gateway.upstream_failure import UpstreamFailure
 BUFFERED_BYTES_MAX: Final = 1 << 20  # a larger answer is streamed, and its cost comes too late for a header
 HELD_SECONDS_MAX: Final = 1.0  # an upstream that has said its last word and does not end keeps the client waiting no longer
 UNCOUNTED_CHARS_MAX: Final = 1 << 18  # generated text kept for counting; more of it is counted before the next checkpoint
+LIST_BYTES_MAX: Final = 4 << 20  # of a page of a list, which is read whole to leave out what is somebody else's
+LIST_UNREADABLE: Final = Refusal(
+    status=502,
+    code=ErrorCode.LIST_UNREADABLE,
+    message="This list cannot be shown without the objects of others. Ask for a smaller page, or for objects by their ids.",
+    should_retry=False,
+)
 _log = logging.getLogger(__name__)
 
 
@@ -86,6 +93,7 @@ class Relay:
         self.is_event_stream = False
         self.buffered: list[bytes] | None = None  # None once the answer is being streamed
         self.held: list[bytes] = []
+        self.unshown: list[bytes] = []  # of a list, which may show what is somebody else's: it never goes down as it is
         self.bytes_in = 0
         self.first_byte_at: float | None = None
         self.ended: asyncio.Future[None] = loop.create_future()
@@ -105,6 +113,7 @@ class Relay:
         self._left: int | None = None  # body bytes still to come, where the length is known and passed on
         self._hold_timer: asyncio.TimerHandle | None = None
         self._is_holding = True
+        self._is_list = False  # of stored objects
 
     # The upstream's side.
 
@@ -122,6 +131,10 @@ class Relay:
             self.made = MadeReader(self._objects.makes, prefix=self._objects.prefix, content_type=content_type)
             self.made.is_unread = _is_encoded(headers)
         streams = self.is_event_stream or (self._facts is not None and self._facts.stream and status < 300)
+        self._is_list = self._objects is not None and bool(self._objects.lists) and 200 <= status < 300
+        if self._is_list:
+            self.buffered = []
+            return
         is_small = content_length is None or content_length <= BUFFERED_BYTES_MAX
         if (is_metered or status >= 400) and not streams and is_small:
             self.buffered = []
@@ -147,6 +160,11 @@ class Relay:
             return
         if meter is not None and meter.reading.ended and self._is_holding and self.buffered is None:
             self._hold(data)  # the client could take the answer for complete
+            return
+        if self._is_list:
+            self.unshown.append(data)
+            if self.bytes_in > LIST_BYTES_MAX:
+                self.cut(LIST_UNREADABLE)
             return
         if self.buffered is not None:
             self.buffered.append(data)

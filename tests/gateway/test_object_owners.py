@@ -279,3 +279,127 @@ async def test_callers_that_bring_their_own_key_have_their_own_account(tmp_path:
         assert (await big("GET", f"/v1/files/{made['id']}"))[0] == 200
         assert (await big("DELETE", "/v1/files"))[0] == 200
         assert not harness.events()[0]["made"]
+
+
+async def make_some(acme: Caller, big: Caller, path: str, *, acmes: int, bigs: int) -> list[str]:
+    """Objects of acme, then as many newer ones of big; acme's ids, oldest first."""
+    made = [(await acme("POST", path, {}))[1] for _ in range(acmes)]
+    for _ in range(bigs):
+        await big("POST", path, {})
+    return [item.get("id") or item["name"] for item in made]
+
+
+@pytest.mark.usefixtures("operator_key")
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/batches", "/v1/vector_stores", "/v1/messages/batches", "/v1/chat/completions"])
+async def test_a_list_shows_ones_own_with_cursors_that_are_ones_own(tmp_path: Path, path: str) -> None:
+    async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, big):
+        collection = path.removeprefix("/v1/")
+        if collection == "chat/completions":
+            made = [(await acme("POST", path, body_for(collection)))[1]["id"] for _ in range(3)]
+            for _ in range(25):
+                await big("POST", path, body_for(collection))
+        else:
+            made = await make_some(acme, big, path, acmes=3, bigs=25)
+        newest = made[::-1]
+
+        status, page, _ = await acme("GET", f"{path}?limit=2")
+        assert (status, [item["id"] for item in page["data"]]) == (200, newest[:2])
+        assert (page["first_id"], page["last_id"], page["has_more"]) == (newest[0], newest[1], True)
+        _, page, _ = await acme("GET", f"{path}?limit=2&after={page['last_id']}")
+        assert ([item["id"] for item in page["data"]], page["has_more"]) == (newest[2:], False)
+
+        foreign = upstream.objects[collection][-1]
+        assert (await acme("GET", f"{path}?after={foreign}"))[0] == (await acme("GET", f"{path}?after={NOWHERE}"))[0] == 404
+        _, page, _ = await big("GET", f"{path}?limit=100")
+        assert len(page["data"]) == 25
+        assert not set(made) & {item["id"] for item in page["data"]}
+
+
+@pytest.mark.usefixtures("operator_key")
+@pytest.mark.parametrize("collection", ["files", "cachedContents"])
+async def test_googles_lists_go_on_by_token(tmp_path: Path, collection: str) -> None:
+    async with world(tmp_path) as (harness, _), callers(harness) as (acme, big):
+        path = f"/v1beta/{collection}"
+        await make_some(big, acme, path, acmes=5, bigs=0)
+        made = await make_some(acme, big, path, acmes=2, bigs=3)
+
+        seen, token = [], ""
+        while True:
+            status, page, _ = await acme("GET", f"{path}?pageToken={token}" if token else path)
+            assert status == 200
+            seen += [item["name"] for item in page.get(collection, [])]
+            if not (token := page.get("nextPageToken", "")):
+                break
+        assert seen == made
+
+
+@pytest.mark.usefixtures("operator_key")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"data": [{"id": "x"}], "others": [{"id": "y"}]},
+        {"data": {"items": [{"id": "x"}]}},
+        {"object": "list", "data": [{"id": f"file-{n}", "pad": "x" * 1_000} for n in range(5_000)]},
+        "no list",
+    ],
+    ids=["two lists", "a list inside", "too large", "a text"],
+)
+async def test_a_list_that_cannot_be_taken_apart_is_refused(tmp_path: Path, answer: Any) -> None:
+    async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, _):
+        upstream.answers["GET", "/v1/files"] = answer
+        status, body, _ = await acme("GET", "/v1/files")
+        assert (status, body["error"]["code"]) == (502, "list_unreadable")
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_a_list_tells_neither_how_many_there_are_nor_what_has_no_id(tmp_path: Path) -> None:
+    async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, big):
+        _, made, _ = await acme("POST", "/v1/files", {})
+        items = [{"id": "file-foreign"}, {"secret": 1}, "text", {"id": made["id"], "bytes": 5}, {"id": None}, [{"id": made["id"]}]]
+        upstream.answers["GET", "/v1/files"] = {"data": items, "total": 99, "next": "file-foreign"}
+
+        assert (await acme("GET", "/v1/files"))[1] == {"data": [{"id": made["id"], "bytes": 5}]}
+        upstream.answers["GET", "/v1/files"] = items
+        assert (await acme("GET", "/v1/files"))[1] == [{"id": made["id"], "bytes": 5}]
+        assert (await big("GET", "/v1/files"))[1] == []
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_pages_of_others_are_passed_over_up_to_a_bound(tmp_path: Path) -> None:
+    async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, _):
+
+        async def endless(_request: Any) -> Any:
+            from aiohttp import web
+
+            return web.json_response({"object": "list", "data": [{"id": "file-foreign"}], "has_more": True})
+
+        upstream.answers["GET", "/v1/files"] = endless
+        assert (await acme("GET", "/v1/files"))[0] == 502
+        assert len(upstream.requests) == 50
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_files_that_a_batch_wrote_belong_to_who_made_the_batch(tmp_path: Path) -> None:
+    async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, big):
+        _, batch, _ = await acme("POST", "/v1/batches", {})
+        done = {"id": batch["id"], "output_file_id": "file-out", "error_file_id": "file-err"}
+        upstream.objects.setdefault("files", []).extend(["file-out", "file-err"])
+        assert (await acme("GET", "/v1/files/file-out"))[0] == 404
+        upstream.answers["GET", f"/v1/batches/{batch['id']}"] = done
+        await acme("GET", f"/v1/batches/{batch['id']}")
+        assert (await acme("GET", "/v1/files/file-out/content"))[0] == 200
+        _, other, _ = await acme("POST", "/v1/batches", {})
+        upstream.objects["files"].append("file-listed")
+        foreign = {"id": "batch_foreign", "output_file_id": "file-theirs"}
+        upstream.answers["GET", "/v1/batches"] = {"data": [{"id": other["id"], "output_file_id": "file-listed"}, foreign]}
+        await acme("GET", "/v1/batches")
+
+        assert (await acme("GET", "/v1/files/file-listed"))[0] == 200
+        assert (await acme("GET", "/v1/files/file-theirs"))[0] == (await big("GET", "/v1/files/file-listed"))[0] == 404
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_a_list_of_an_own_account_is_left_as_it_is(tmp_path: Path) -> None:
+    async with world(tmp_path, auth={"kind": "passthrough"}) as (harness, upstream), callers(harness) as (acme, _):
+        upstream.answers["GET", "/v1/files"] = {"data": [{"id": "x"}], "total": 1}
+        assert (await acme("GET", "/v1/files"))[1] == {"data": [{"id": "x"}], "total": 1}
