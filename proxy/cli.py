@@ -21,6 +21,7 @@ from proxy.commands.changes import changes
 from proxy.commands.credentials import credentials
 from proxy.commands.export import export
 from proxy.commands.invoice import invoice
+from proxy.commands.objects import objects
 from proxy.commands.orgs import orgs
 from proxy.commands.reprice import reprice
 from proxy.commands.serving import console, gateway, ledger, serve
@@ -194,6 +195,7 @@ main.add_command(audit)
 main.add_command(export)
 main.add_command(invoice)
 main.add_command(orgs)
+main.add_command(objects)
 main.add_command(credentials)
 main.add_command(tokens)
 main.add_command(apply)

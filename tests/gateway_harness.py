@@ -226,8 +226,10 @@ async def nothing_finished(_event_ids: Sequence[str]) -> frozenset[str]:
     return frozenset()
 
 
-async def nothing_owned(_org: str, _objects: Sequence[MadeObject], *, since_ms: int) -> Mapping[MadeObject, int | None]:
+async def nothing_owned(org: str, objects: Sequence[MadeObject], *, since_ms: int) -> Mapping[MadeObject, int | None]:
     """A ledger that knows of no object."""
+    assert org
+    assert objects
     assert since_ms >= 0
     return {}
 

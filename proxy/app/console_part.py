@@ -2,7 +2,7 @@
 
 import secrets
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from proxy.app.access import metrics_token, platform_token
@@ -15,6 +15,7 @@ from proxy.config.settings import Settings
 from proxy.console.api_audit import audit_routes
 from proxy.console.api_credentials import credential_routes
 from proxy.console.api_document import DocumentApi
+from proxy.console.api_objects import object_routes
 from proxy.console.api_organizations import organization_routes
 from proxy.console.api_routes import Api, ApiRoute
 from proxy.console.api_tokens import token_routes
@@ -24,10 +25,15 @@ from proxy.console.ledger_totals import LedgerTotals
 from proxy.console.limiter_store import LimiterStore
 from proxy.console.spend_windows import LimiterSpendWindows
 from proxy.console.usage_api import UsageSources, scopes_over, usage_routes
+from proxy.domain.made_object import MadeObject
 from proxy.domain.organization import Organization
 from proxy.ledger.database import Database
 from proxy.ledger.directory.book import DirectoryBook, directory_book
+from proxy.ledger.directory.objects import no_marks
+from proxy.limiter.address import parse_address
+from proxy.limiter.connection import RedisConnection
 from proxy.limiter.directory_channel import tell
+from proxy.limiter.object_marks import drop_marks
 from proxy.limiter.redis_limiter import RedisLimiter
 from proxy.limiter.script import load_scripts
 
@@ -52,7 +58,7 @@ def admin_tokens(settings: Settings, book: DirectoryBook) -> DirectoryTokens:
 
 
 def directory_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
-    return (*organization_routes(book), *credential_routes(book), *token_routes(book), *audit_routes(book))
+    return (*organization_routes(book), *credential_routes(book), *token_routes(book), *object_routes(book), *audit_routes(book))
 
 
 def usage_sources(resources: Resources) -> UsageSources:
@@ -76,8 +82,23 @@ def open_directory(settings: Settings, database: Database, config: Callable[[], 
     """What changes organizations, credentials and admin tokens, and tells the running processes of it."""
     url = settings.redis_url.get_secret_value()
     return directory_book(
-        database, config, now_ms=now_ms, random_bytes=secrets.token_bytes, on_committed=partial(tell, url) if url else _tell_nobody
+        database,
+        config,
+        now_ms=now_ms,
+        random_bytes=secrets.token_bytes,
+        on_committed=partial(tell, url) if url else _tell_nobody,
+        unmark=partial(_unmark, url) if url else no_marks,
     )
+
+
+async def _unmark(url: str, org: str, objects: Sequence[MadeObject]) -> None:
+    """Over a connection of its own: it is seldom asked for."""
+    store = RedisConnection(parse_address(url))
+    await store.open()
+    try:
+        await drop_marks(store.command, org, objects)
+    finally:
+        await store.close()
 
 
 async def _tell_nobody() -> None:

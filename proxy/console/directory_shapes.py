@@ -223,3 +223,42 @@ class ChangePage(TypedDict):
 
     entries: list[ChangeListed]
     next_before: int | None
+
+
+class NamedObjects(TypedDict):
+    """Objects that an upstream keeps. upstream: as upstreams.yaml names it, `default` if left out."""
+
+    kind: str
+    ids: list[str]
+    upstream: NotRequired[str]
+
+
+class ObjectsAdopted(TypedDict):
+    """adopted: how many were not the organization's before."""
+
+    org: str
+    adopted: int
+
+
+class ObjectsForgotten(TypedDict):
+    """forgotten: how many were the organization's."""
+
+    org: str
+    forgotten: int
+
+
+class ObjectListed(TypedDict):
+    """tokens: the most that it can put into a later prompt, if that is known. event_id: of the exchange that made it."""
+
+    upstream: str
+    kind: str
+    id: str
+    credential: str | None
+    made_at: str
+    tokens: int | None
+    event_id: str | None
+
+
+class ObjectPage(TypedDict):
+    objects: list[ObjectListed]
+    next_after: str | None

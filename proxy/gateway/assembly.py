@@ -26,7 +26,7 @@ from proxy.gateway.jwt_bearer import IssuerVerifier, JwtVerifier
 from proxy.gateway.jwt_identity import JwtIdentities
 from proxy.gateway.jwt_keys import JwtKeys
 from proxy.gateway.oauth2_token import OAuth2Token
-from proxy.gateway.object_owners import ObjectOwners
+from proxy.gateway.object_owners import ObjectOwners, owners_of_one_process
 from proxy.gateway.routes import RouteTable
 from proxy.gateway.server import GatewayServer
 from proxy.gateway.services import Fallback, GatewayLimits, Observer, Services, Tokenizer, View
@@ -76,7 +76,7 @@ class Parts:
     now_ms: Callable[[], int]
     finished: Callable[[Sequence[str]], Awaitable[frozenset[str]]]
     new_id: Callable[[], str]
-    owners: ObjectOwners
+    owners: ObjectOwners = field(default_factory=owners_of_one_process)
     clock: Callable[[], float] = time.perf_counter
     store_run: Callable[[], str] = lambda: ""
     stored: StoredDirectory = field(default_factory=NoStoredDirectory)

@@ -7,6 +7,7 @@ than the gateway. Where neither answers, nothing is served.
 
 import asyncio
 import logging
+import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from typing import Final, Protocol
 from proxy.domain.errors import ErrorCode, Refusal, StoreError
 from proxy.domain.made_object import MadeObject
 from proxy.domain.organization import Organization
-from proxy.limiter.object_marks import KEPT_MS_MAX, ObjectMarks
+from proxy.limiter.object_marks import KEPT_MS_MAX, MemoryObjectMarks, ObjectMarks
 
 ASKED_MAX: Final = 4  # questions to the ledger at once in a worker; half as many of one organization
 WAITING_MAX: Final = 32  # of one organization; one more is refused
@@ -121,6 +122,16 @@ class ObjectOwners:
             self._unknown.move_to_end((org, made))
         while len(self._unknown) > UNKNOWN_MAX:
             self._unknown.popitem(last=False)
+
+
+def owners_of_one_process() -> ObjectOwners:
+    """Without store and ledger: what is made is known as long as the process runs, and nowhere else."""
+    return ObjectOwners(MemoryObjectMarks(), _no_records, clock=time.monotonic, now_ms=lambda: time.time_ns() // 1_000_000)
+
+
+async def _no_records(org: str, objects: Sequence[MadeObject], *, since_ms: int) -> Mapping[MadeObject, int | None]:
+    del org, objects, since_ms
+    return {}
 
 
 def not_found(kind: str, *, param: str | None) -> Refusal:

@@ -15,6 +15,7 @@ from proxy.limiter.keys import object_key
 
 KEPT_MS_MAX: Final = 86_400_000  # then the ledger is asked once, and the key is back
 _NO_SIZE: Final = b"-"
+_AT_ONCE: Final = 1_000
 
 
 class ObjectMarks(Protocol):
@@ -57,6 +58,12 @@ class RedisObjectMarks:
         return {
             made: None if size == _NO_SIZE else int(size) for made, size in zip(objects, replies, strict=True) if size is not None
         }
+
+
+async def drop_marks(command: Callable[..., Awaitable[Any]], org: str, objects: Sequence[MadeObject]) -> None:
+    """Unmark objects, and know that they are. Raises StoreError."""
+    for start in range(0, len(objects), _AT_ONCE):
+        await command(b"DEL", *(_key(org, made) for made in objects[start : start + _AT_ONCE]))
 
 
 def _key(org: str, made: MadeObject) -> bytes:

@@ -230,3 +230,17 @@ def test_a_revoked_credential_in_the_file_is_refused_before_anything_is_changed(
 
     assert "revoked, for ever" in commands("apply", str(commands.file), code=1).output
     assert commands.json("orgs", "show", "acme")["name"] == "Acme"
+
+
+def test_objects_are_adopted_listed_and_forgotten(commands: Commands, tmp_path: Path) -> None:
+    commands.apply(ORGANIZATIONS)
+    (tmp_path / "ids").write_text("file-2\n\nfile-3\n")
+
+    assert commands.json("objects", "adopt", "acme", "file", "file-1", "--from-file", str(tmp_path / "ids"))["adopted"] == 3
+    assert commands.json("objects", "adopt", "acme", "file", "file-1")["adopted"] == 0
+    assert [found["id"] for found in commands.json("objects", "list", "acme")] == ["file-1", "file-2", "file-3"]
+    assert commands.json("objects", "list", "acme", "--after", "default", "file", "file-2")[0]["id"] == "file-3"
+    assert commands.json("objects", "forget", "acme", "file", "file-1", "file-9")["forgotten"] == 1
+    assert "file-3" in commands("objects", "list", "acme").output
+    assert "say which" in commands("objects", "adopt", "acme", "file", code=2).output
+    assert "no organization" in commands("objects", "adopt", "nobody", "file", "x", code=1).output.lower()

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -160,6 +161,12 @@ async def test_a_key_is_in_the_answer_that_makes_it_and_in_no_other(call: Caller
         ("POST", "/api/tokens", {"name": "x", "access": "read", "expires": 5}, 400, "invalid_request", "expires"),
         ("POST", "/api/tokens", {"name": "x", "access": "read", "orgs": []}, 400, "invalid_request", "orgs"),
         ("POST", "/api/tokens/tok_x/revoke", None, 404, "not_found", None),
+        ("POST", "/api/organizations/acme/objects/adopt", {"kind": "file"}, 400, "invalid_request", "ids"),
+        ("POST", "/api/organizations/acme/objects/adopt", {"kind": "file", "ids": []}, 400, "invalid_request", "ids"),
+        ("POST", "/api/organizations/acme/objects/adopt", {"kind": 5, "ids": ["x"]}, 400, "invalid_request", "kind"),
+        ("POST", "/api/organizations/acme/objects/adopt", {"kind": "file", "ids": ["x"], "up": 1}, 400, "invalid_request", "up"),
+        ("POST", "/api/organizations/gone/objects/adopt", {"kind": "file", "ids": ["x"]}, 404, "not_found", None),
+        ("GET", "/api/organizations/acme/objects?after=x", None, 400, "invalid_request", "after"),
     ],
 )
 async def test_every_refusal_has_a_code_and_names_the_field(
@@ -200,6 +207,9 @@ EVERYTHING = [
     ("PATCH", "/api/organizations/acme/credentials/acme-prod"),
     ("POST", "/api/organizations/acme/credentials/acme-prod/rotate"),
     ("POST", "/api/organizations/acme/credentials/acme-prod/revoke"),
+    ("GET", "/api/organizations/acme/objects"),
+    ("POST", "/api/organizations/acme/objects/adopt"),
+    ("POST", "/api/organizations/acme/objects/forget"),
     ("GET", "/api/tokens"),
     ("POST", "/api/tokens"),
     ("POST", "/api/tokens/tok_x/revoke"),
@@ -359,3 +369,22 @@ async def test_last_use_that_cannot_be_written_is_kept_for_later(
     await store.close()
 
     assert (await book.credentials.get("acme", "acme-prod")).stored.last_used_at_ms == NOW
+
+
+async def test_objects_are_adopted_listed_in_pages_and_forgotten_by_the_platform_alone(call: Caller) -> None:
+    named = {"kind": "file", "ids": ["file-1", "file-2", "file-3"]}
+    assert await call("POST", "/api/organizations/acme/objects/adopt", named) == (200, {"org": "acme", "adopted": 3})
+
+    _, page = await call("GET", "/api/organizations/acme/objects?limit=2")
+    _, rest = await call("GET", f"/api/organizations/acme/objects?limit=2&after={quote(page['next_after'])}")
+    assert [found["id"] for found in (*page["objects"], *rest["objects"])] == named["ids"]
+    assert rest["next_after"] is None
+
+    forgotten = await call("POST", "/api/organizations/acme/objects/forget", named | {"ids": ["file-1", "file-9"]})
+    assert forgotten == (200, {"org": "acme", "forgotten": 1})
+    own = await a_token(call, access="write", organizations=["acme"])
+    for method, path in (("GET", ""), ("POST", "/adopt"), ("POST", "/forget")):
+        status, answer = await call(method, f"/api/organizations/acme/objects{path}", named, token=own)
+        assert (status, answer["error"]["code"]) == (403, "platform_token_needed")
+    actions = [entry["action"] for entry in (await call("GET", "/api/audit"))[1]["entries"]]
+    assert {"objects.adopted", "objects.forgotten"} <= set(actions)

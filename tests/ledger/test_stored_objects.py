@@ -1,5 +1,8 @@
 """Whose the objects are: entered with the events that made them, once however often they are told, and gone with the history."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import msgspec
 import pytest
 from ledger_values import START_MS, an_entry
@@ -11,10 +14,12 @@ from proxy.ledger.book import Book
 from proxy.ledger.database import Database
 from proxy.ledger.directory.changes import Changes
 from proxy.ledger.directory.errors import InvalidChangeError
+from proxy.ledger.directory.objects import ObjectRegister, no_marks
+from proxy.ledger.directory.rules import Rules
 from proxy.ledger.directory.schema import AUDIT_LOG
 from proxy.ledger.retention import Retention
 from proxy.ledger.schema import STORED_OBJECTS
-from proxy.ledger.stored_objects import ObjectRegister, is_storable, object_changes, owned_objects
+from proxy.ledger.stored_objects import is_storable, object_changes, owned_objects
 
 DAY_MS = 86_400_000
 
@@ -74,7 +79,8 @@ async def test_ownership_ends_with_the_history_and_is_purged(book: Book, databas
 
 @pytest.fixture
 def register(database: Database) -> ObjectRegister:
-    return ObjectRegister(Changes(database, now_ms=lambda: START_MS, on_committed=_nothing))
+    config: Any = SimpleNamespace(organizations=(Organization(id="acme", name="", plan=Plan(id="paid")),))
+    return ObjectRegister(Changes(database, now_ms=lambda: START_MS, on_committed=_nothing), Rules(lambda: config), no_marks)
 
 
 async def _nothing() -> None:

@@ -8,6 +8,7 @@ from proxy.ledger.database import Database
 from proxy.ledger.directory.admin_tokens import AdminTokens
 from proxy.ledger.directory.changes import Changes
 from proxy.ledger.directory.credentials import Credentials
+from proxy.ledger.directory.objects import ObjectRegister, Unmark, no_marks
 from proxy.ledger.directory.organizations import Organizations
 from proxy.ledger.directory.rules import Rules
 
@@ -23,6 +24,7 @@ class DirectoryBook:
     organizations: Organizations
     credentials: Credentials
     tokens: AdminTokens
+    objects: ObjectRegister
 
 
 def directory_book(
@@ -32,8 +34,12 @@ def directory_book(
     now_ms: Callable[[], int],
     random_bytes: Callable[[int], bytes],
     on_committed: Callable[[], Awaitable[None]],
+    unmark: Unmark = no_marks,
 ) -> DirectoryBook:
-    """random_bytes: `secrets.token_bytes`. on_committed: tells the processes that hold copies; must not raise."""
+    """random_bytes: `secrets.token_bytes`. on_committed: tells the processes that hold copies; must not raise.
+
+    unmark   takes away the marks of objects that an organization owns no more; raises StoreError
+    """
     changes, rules = Changes(database, now_ms=now_ms, on_committed=on_committed), Rules(config)
     return DirectoryBook(
         database=database,
@@ -43,4 +49,5 @@ def directory_book(
         organizations=Organizations(changes, rules),
         credentials=Credentials(changes, rules, random_bytes=random_bytes),
         tokens=AdminTokens(changes, random_bytes=random_bytes),
+        objects=ObjectRegister(changes, rules, unmark),
     )
