@@ -5,7 +5,7 @@ import time
 from functools import partial
 from random import Random
 
-from proxy.app.clocks import now_ms
+from proxy.app.clocks import now_ms, steady_ms
 from proxy.app.console_part import open_directory
 from proxy.app.ledger_name import ledger_name
 from proxy.app.part import Part
@@ -20,6 +20,7 @@ from proxy.ledger.hold_sweep import sweep_forever
 from proxy.ledger.notices.deliveries import Deliveries
 from proxy.ledger.rebuild import Rebuild
 from proxy.ledger.retention import Retention
+from proxy.ledger.store_clock import StoreClock
 from proxy.ledger.upkeep import LedgerTerms, Upkeep
 from proxy.ledger.writer import Writer
 from proxy.limiter.fence import Fence
@@ -62,18 +63,28 @@ def build_upkeep(resources: Resources) -> Upkeep:
     database, link = resources.database, resources.link
     scripts, book = load_scripts(), Book(database, endpoints_of=partial(endpoints_of, resources.webhooks))
     streams = EventStreams(link, ledger_name(resources.settings.data_dir))
+    clock = StoreClock(link, steady_ms=steady_ms)
     rebuild = Rebuild(
         database,
         link,
         scripts,
         organizations=lambda: resources.config().organizations,
-        now_ms=now_ms,
+        now_ms=clock.now_ms,
+        lease_ms=resources.settings.lease_seconds * 1000,
+        may_open=lambda: clock.is_believed,
     )
     return Upkeep(
         database=database,
         book=book,
         streams=streams,
-        writer=Writer(streams, book, now_ms=now_ms, loop_time=time.monotonic, on_posted_again=rebuild.repair),
+        writer=Writer(
+            streams,
+            book,
+            now_ms=now_ms,
+            loop_time=time.monotonic,
+            on_posted_again=rebuild.repair,
+            counted_at=clock.counted_at,
+        ),
         rebuild=rebuild,
         retention=Retention(database),
         limiter_audit=LimiterAudit(database, link, scripts),
@@ -83,4 +94,5 @@ def build_upkeep(resources: Resources) -> Upkeep:
         ),
         now_ms=now_ms,
         fence=Fence(scripts.fence),
+        clock=clock,
     )

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
+from typing import Any
 
 from proxy.console.ports import Lag
 from proxy.domain.admission import SpendDemand, WindowReading
@@ -29,12 +31,12 @@ class LimiterStore:
         return Lag(events=sum(lengths), ms=await self._lag_ms(waiting))
 
     async def _lag_ms(self, streams: Sequence[bytes]) -> int:
-        """Age of the oldest entry of these streams: an id begins with the milliseconds of the server's clock."""
+        """Age of the oldest entry of these streams."""
         if not streams:
             return 0
         first = await asyncio.gather(*(self._store.command(b"XRANGE", stream, b"-", b"+", b"COUNT", b"1") for stream in streams))
         seconds, microseconds = await self._store.command(b"TIME")
-        entered = [int(entries[0][0].partition(b"-")[0]) for entries in first if entries]
+        entered = [_entered_ms(*entries[0]) for entries in first if entries]
         now_ms = int(seconds) * 1000 + int(microseconds) // 1000
         return max((now_ms - at_ms for at_ms in entered), default=0)
 
@@ -50,3 +52,12 @@ class LimiterStore:
 
     async def close(self) -> None:
         await self._close()
+
+
+def _entered_ms(entry_id: bytes, fields: Any) -> int:
+    """An id begins with the milliseconds of the server's clock, or of the latest that it was ever set to: then the entry tells."""
+    flat = list(chain.from_iterable(fields.items())) if isinstance(fields, dict) else list(fields)
+    named = dict(zip(flat[::2], flat[1::2], strict=True))
+    id_ms = int(entry_id.partition(b"-")[0])
+    told = named.get(b"settled_at_ms", b"")
+    return min(id_ms, int(told)) if told.isdigit() else id_ms

@@ -59,3 +59,6 @@ class LedgerState(Protocol):
 
     @property
     def malformed(self) -> int: ...
+
+    @property
+    def clock_steps(self) -> int: ...

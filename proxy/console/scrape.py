@@ -58,6 +58,7 @@ class Scrape:
             drift_nano_usd=None if self._ledger is None else self._ledger.drift_nano_usd,
             malformed_events=None if self._ledger is None else self._ledger.malformed,
             wrong_tokens=self._wrong_tokens(),
+            clock_steps=None if self._ledger is None else self._ledger.clock_steps,
         )
         shown = config.organizations[:ORGANIZATIONS_MAX]
         asked = [

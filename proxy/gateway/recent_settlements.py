@@ -39,7 +39,7 @@ class RecentSettlements:
         self._look_at_run()
         kept, at_ms = self._kept, settlement.settled_at_ms
         kept.append((at_ms, admission, actual, owed))
-        while kept[0][0] < at_ms - KEPT_MS:
+        while not at_ms - KEPT_MS <= kept[0][0] <= at_ms + KEPT_MS:  # also those of a clock that was ahead, and put right since
             kept.popleft()
 
     def suspected(self, count_max: int) -> list[SpooledSettlement]:

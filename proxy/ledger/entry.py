@@ -111,7 +111,8 @@ def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
     try:
         fact = _DECODER.decode(event)
         kind = Kind(words[b"kind"].decode())
-        settled_at_ms = int(words[b"settled_at_ms"])
+        entered_at_ms = int(words[b"settled_at_ms"])
+        counts_at_ms = int(words.get(b"expired_at_ms", entered_at_ms))  # one exchange counts at one time: that of its expiry
         cost, posted = int(words[b"cost_nano_usd"]), int(words[b"posted_nano_usd"])
         prompt, completion = int(words[b"prompt_tokens"]), int(words[b"completion_tokens"])
         event_id = words[b"event_id"].decode()
@@ -127,9 +128,9 @@ def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
             event_id=event_id,
             sequence=0,
             kind=kind,
-            settled_at_ms=settled_at_ms,
-            entered_at_ms=settled_at_ms,
-            posted_at_ms=settled_at_ms,
+            settled_at_ms=counts_at_ms,
+            entered_at_ms=entered_at_ms,
+            posted_at_ms=counts_at_ms,
             org=fact.org,
             credential=fact.credential,
             capability=fact.capability,
@@ -227,7 +228,7 @@ def following(existing: Sequence[Entry], incoming: Entry) -> tuple[Entry, ...]:
         incoming,
         sequence=last.sequence + 2,
         settled_at_ms=last.settled_at_ms,
-        posted_at_ms=existing[0].posted_at_ms if incoming.posted_nano_usd < 0 else incoming.posted_at_ms,
+        posted_at_ms=existing[0].posted_at_ms if incoming.kind is Kind.LATE else incoming.posted_at_ms,
     )
     return taken_back, whole
 

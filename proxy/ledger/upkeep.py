@@ -19,11 +19,13 @@ from proxy.ledger.database import Database, LedgerUnavailableError, UnstorableEr
 from proxy.ledger.event_stream import EventStreams
 from proxy.ledger.rebuild import Rebuild
 from proxy.ledger.retention import Retention
+from proxy.ledger.store_clock import StoreClock
 from proxy.ledger.writer import Writer
 from proxy.limiter.fence import Fence
 from proxy.limiter.script import ScriptStore
 
 REBUILD_EVERY_SECONDS: Final = 0.5
+MONTHS_EVERY_SECONDS: Final = 2.0
 RESTART_EVERY_SECONDS: Final = 0.2
 AUDIT_EVERY_SECONDS: Final = 60.0
 DAILY_EVERY_SECONDS: Final = 3_600.0
@@ -43,6 +45,7 @@ class Upkeep:
     """One per ledger; several ledgers do no harm.
 
     fence      closes a store that was restarted
+    clock      of the store, which is closed when it was set
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Upkeep:
         terms: LedgerTerms,
         now_ms: Callable[[], int],
         fence: Fence,
+        clock: StoreClock,
     ) -> None:
         self._database = database
         self._book = book
@@ -71,6 +75,7 @@ class Upkeep:
         self._terms = terms
         self._now_ms = now_ms
         self._fence = fence
+        self._clock = clock
         self._turns = AuditTurns(database)
         self._differing: dict[tuple[str, str], int] = {}  # by organization and window
         self._drift_nano_usd: int | None = None
@@ -85,20 +90,32 @@ class Upkeep:
         """Stream entries that this process has set aside."""
         return self._writer.counts.malformed
 
+    @property
+    def clock_steps(self) -> int:
+        """How often this process has seen the store's clock set, ahead or back."""
+        return self._clock.steps
+
     async def run(self) -> None:
         """Until cancelled."""
         while not await self._attempted("tables", self._prepare):  # noqa: ASYNC110 - nobody tells when the database is back
             await asyncio.sleep(PREPARE_BACKOFF_SECONDS)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._every(0, "writer", self._writer.run))
-            tasks.create_task(self._every(REBUILD_EVERY_SECONDS, "rebuild", self._rebuild.step))
+            tasks.create_task(self._every(REBUILD_EVERY_SECONDS, "rebuild", self.rebuild))
+            tasks.create_task(self._every(MONTHS_EVERY_SECONDS, "months", self._rebuild.close_where_months_changed))
             tasks.create_task(self._every(RESTART_EVERY_SECONDS, "store restarts", self.heal_after_restart))
             tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "audit", self.audit))
             tasks.create_task(self._every(DAILY_EVERY_SECONDS, "retention", self._daily))
 
     async def open_store(self) -> None:
         """Open what is closed for spending, once: nothing may be admitted before. `run` tries again."""
-        await self._attempted("rebuild", self._rebuild.step)
+        await self._attempted("rebuild", self.rebuild)
+
+    async def rebuild(self) -> None:
+        """Look at the store's clock, close everything if it was set, and open what is closed once it is believed."""
+        if await self._clock.look():
+            await self._rebuild.close_all()
+        await self._rebuild.step()
 
     async def audit(self) -> None:
         """Measure how far the limiter's windows are from the ledger; a metric. Of many organizations, some each time."""
@@ -125,7 +142,7 @@ class Upkeep:
         under load, what was lost of the last minutes cannot be told from what comes.
         """
         if await self._fence.notice_run(self._store.command, await self._store.command(b"INFO", b"server")):
-            await self._rebuild.step()
+            await self.rebuild()
 
     async def _prepare(self) -> None:
         await self._database.migrate()
@@ -138,7 +155,9 @@ class Upkeep:
 
     async def _daily(self) -> None:
         await self._daily_partitions()
-        await self._retention.purge(self._terms.organizations(), self._now_ms())
+        if self._clock.is_believed:  # what a clock that is ahead takes for old is gone for good
+            now = min(self._now_ms(), self._clock.now_ms())
+            await self._retention.purge(self._terms.organizations(), now)
         await self._streams.forget_consumers()
 
     async def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:

@@ -7,7 +7,7 @@ While the database is away nothing is lost and nothing piles up here: entries st
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.domain.errors import StoreError
@@ -44,6 +44,7 @@ class Writer:
 
     now_ms        Unix time, for what is set aside
     loop_time     the event loop's clock, for pauses
+    counted_at    when an event counts, given its time by the store's clock
     on_posted_again  given a partition whose windows have taken an event twice, before it leaves the stream; raises StoreError
     """
 
@@ -56,6 +57,7 @@ class Writer:
         loop_time: Callable[[], float],
         on_posted_again: Callable[[int], Awaitable[None]],
         batch_max: int = BATCH_MAX,
+        counted_at: Callable[[int], int] = lambda at_ms: at_ms,
     ) -> None:
         self._streams = streams
         self._on_posted_again = on_posted_again
@@ -63,6 +65,7 @@ class Writer:
         self._now_ms = now_ms
         self._loop_time = loop_time
         self._batch_max = batch_max
+        self._counted_at = counted_at
         self._recovered = False
         self._claimed_at = loop_time()
         self.counts = WriterCounts()
@@ -125,7 +128,7 @@ class Writer:
             if entry.fields is None:
                 continue
             try:
-                told.append((entry, _item_of(entry.fields)))
+                told.append((entry, self._item_of(entry.fields)))
             except MalformedEntryError as error:
                 malformed.append(_malformed(entry, str(error)))
         malformed += await self._record(told, malformed)
@@ -136,6 +139,14 @@ class Writer:
             )
         self.counts.malformed += len(malformed)
         await self._streams.finish(batch)
+
+    def _item_of(self, fields: Mapping[bytes, bytes]) -> Entry | Notice:
+        """Raises MalformedEntryError."""
+        if fields.get(b"kind") == NOTICE_KIND:
+            return notice_of_stream(fields)
+        entry = entry_of_stream(fields.get(b"event", b""), fields)
+        at_ms = self._counted_at(entry.settled_at_ms)
+        return entry if at_ms == entry.settled_at_ms else replace(entry, settled_at_ms=at_ms, posted_at_ms=at_ms)
 
     async def _record(
         self, told: Sequence[tuple[StreamEntry, Entry | Notice]], malformed: Sequence[Malformed] = ()
@@ -165,13 +176,6 @@ class Writer:
             _log.error("the limiter took an event twice and is rebuilt", extra={"fields": {"partition": partition}})
             await self._on_posted_again(partition)
         return []
-
-
-def _item_of(fields: Mapping[bytes, bytes]) -> Entry | Notice:
-    """Raises MalformedEntryError."""
-    if fields.get(b"kind") == NOTICE_KIND:
-        return notice_of_stream(fields)
-    return entry_of_stream(fields.get(b"event", b""), fields)
 
 
 def _malformed(entry: StreamEntry, reason: str) -> Malformed:

@@ -11,13 +11,15 @@ from typing import Final
 
 import msgspec
 
-from proxy.domain.admission import SpendDemand
+from proxy.domain.admission import CalendarPeriod, SpendDemand
 from proxy.domain.errors import StoreError
 from proxy.domain.spend_limit import WindowKind
 from proxy.limiter import wire
 from proxy.limiter.keys import PARTITIONS, org_keys, partition_keys
+from proxy.limiter.redis_limiter import EXPIRED_MS
 from proxy.limiter.script import Scripts, ScriptStore
 
+LEASE_MAX_MS: Final = 3_600_000  # of TALLYGATE_LEASE_SECONDS
 _ADMITS: Final = -1
 
 
@@ -112,6 +114,27 @@ async def restore_window(
     return spent
 
 
+async def reanchor_org(
+    store: ScriptStore, scripts: Scripts, org: str, *, lease_ms: int, now_ms: int | None = None, memory_ms: int = EXPIRED_MS
+) -> int:
+    """Bring back what a clock that was ahead has put off of an organization's reservations; returns how many those were."""
+    time = b"" if now_ms is None else b"%d" % now_ms
+    numbers = wire.encode_reanchor(org, lease_ms=lease_ms, lease_max_ms=LEASE_MAX_MS, memory_ms=memory_ms)
+    return int(await store.run(scripts.reanchor, org_keys(org).all, (time, numbers)))
+
+
+async def read_period(store: ScriptStore, org: str, key: str) -> CalendarPeriod | None:
+    """The month that a window counts; None of one that was never used, or counts no months."""
+    fields = (f"{key}|{part}".encode() for part in ("id", "start", "end"))
+    name, start, end = await store.command(b"HMGET", org_keys(org).spend, *fields)
+    return None if name is None else CalendarPeriod(id=name.decode(), start_ms=int(start), end_ms=int(end))
+
+
+async def orgs_of(store: ScriptStore, partition: int) -> tuple[str, ...]:
+    """Organizations of which the partition has anything that ends by itself."""
+    return tuple(org.decode() for org in await store.command(b"ZRANGE", partition_keys(partition).orgs, b"0", b"-1"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowPosted:
     """What a window has taken, read in one step with how far the stream is stored.
@@ -119,6 +142,7 @@ class WindowPosted:
     oldest_unstored_ms   settlement time of the partition's oldest event that the ledger has yet to store; None: it has all
     buckets              of a rolling window: start to amount, without empty ones
     period               of a calendar month: its start and end; (0, 0) if it was never used
+    is_ahead             a clock that was ahead has moved it, and was put right since: it is to be rebuilt
     """
 
     now_ms: int
@@ -126,6 +150,7 @@ class WindowPosted:
     spent_nano_usd: int
     buckets: Mapping[int, int]
     period: tuple[int, int] | None
+    is_ahead: bool
 
 
 async def read_posted(
@@ -136,7 +161,7 @@ async def read_posted(
     words = msgspec.json.decode(
         await store.run(scripts.posted, org_keys(org).all, (time, wire.encode_windows(org, (demand,)))), type=list[int]
     )
-    now, oldest, spent, *rest = words
+    now, oldest, spent, ahead, *rest = words
     is_rolling = demand.limit.kind is WindowKind.ROLLING
     return WindowPosted(
         now_ms=now,
@@ -144,4 +169,5 @@ async def read_posted(
         spent_nano_usd=spent,
         buckets=dict(zip(rest[::2], rest[1::2], strict=True)) if is_rolling else {},
         period=None if is_rolling else (rest[0], rest[1]),
+        is_ahead=ahead == 1,
     )

@@ -31,15 +31,17 @@ from proxy.limiter.reference_spend import (
     SpendView,
     copy_of,
     drop_window_if_idle,
+    is_ahead,
     move,
     moved,
     open_window,
     post,
+    restore,
     resume_at,
     spend_state,
     spend_view,
 )
-from proxy.limiter.reference_state import NEVER_MS, OTHERS_MS, Hold, OrgState, StreamEvent, StreamNotice
+from proxy.limiter.reference_state import AHEAD_MS, NEVER_MS, OTHERS_MS, Hold, OrgState, StreamEvent, StreamNotice
 from proxy.limiter.wire import check_actual, check_admission, check_spend, require_whole
 
 COLLECT_MAX: Final = 8
@@ -74,6 +76,7 @@ class ReferenceLimiter:
         if known is not None:
             return _known_decision(request, known)
         self._collect(request.org, now, COLLECT_MAX)
+        self._require_none_ahead(request, now)
         rates = [rate_view(state, demand, now) for demand in request.rate]
         spends = [spend_view(state, demand, request.hold_min_nano_usd, now) for demand in request.spend]
 
@@ -120,9 +123,10 @@ class ReferenceLimiter:
             admission = checkpoint.admission
             state = self.orgs[admission.org]
             hold = state.holds.get(admission.reservation_id)
-            if not isinstance(hold, Hold) or hold.posted_to is not None:
+            if not isinstance(hold, Hold) or hold.is_expired:
                 continue
-            hold.at_ms = max(hold.at_ms, now + admission.lease_ms)
+            was_ahead = hold.at_ms - now > admission.lease_ms + AHEAD_MS
+            hold.at_ms = max(0 if was_ahead else hold.at_ms, now + admission.lease_ms)
             state.due[admission.reservation_id] = hold.at_ms
             if checkpoint.cost_nano_usd >= hold.cost:
                 hold.cost, hold.prompt, hold.completion = (
@@ -146,7 +150,7 @@ class ReferenceLimiter:
         known = state.holds.get(admission.reservation_id)
         if isinstance(known, Settlement):
             return
-        if known is not None and known.posted_to is not None:
+        if known is not None and known.is_expired:
             await self.release(admission, withdrawn(admission))
             return
         if known is not None:
@@ -185,6 +189,36 @@ class ReferenceLimiter:
         self.events.clear()
         self.wiped_partitions.update(range(PARTITIONS))
 
+    def restore(self, org: str, demand: SpendDemand, posted: Sequence[tuple[int, int]]) -> int:
+        """Put a window back as the ledger has it; returns what counts of it now."""
+        return restore(self.orgs[org], demand, posted, self._now_ms())
+
+    def reanchor(self, org: str, lease_ms: int, lease_max_ms: int) -> int:
+        """Bring back what a clock that was ahead has put off: leases, and how long ended reservations are remembered; how many."""
+        now, state, moved_back = self._now_ms(), self.orgs[org], 0
+        for member, at in state.due.items():
+            hold = state.holds.get(member)
+            if hold is None or at <= now + lease_max_ms:
+                continue
+            if isinstance(hold, Hold) and not hold.is_expired:
+                hold.at_ms = state.due[member] = now + lease_ms
+            elif at > now + self._expired_ms:
+                state.due[member] = now + self._expired_ms
+                if isinstance(hold, Hold):
+                    hold.at_ms = min(hold.at_ms, now)
+            else:
+                continue
+            moved_back += 1
+        return moved_back
+
+    def _require_none_ahead(self, request: AdmissionRequest, now: int) -> None:
+        """A window that is ahead closes its partition."""
+        state = self.orgs[request.org]
+        windows = [(demand, moved(state, demand, now)) for demand in request.spend]
+        if any(is_ahead(state, demand, window, now) for demand, window in windows):
+            self.wiped_partitions.add(partition_of(request.org))
+            self._require_known_spend(request)
+
     def _require_known_spend(self, request: AdmissionRequest) -> None:
         if request.spend and partition_of(request.org) in self.wiped_partitions:
             raise LimiterWipedError(f"the limiter's store has lost the spend of {request.org}'s partition")
@@ -197,8 +231,10 @@ class ReferenceLimiter:
         known = state.holds.get(admission.reservation_id)
         if isinstance(known, Settlement):
             return replace(known, repeated=True, warned=())
-        late, unheld = known is not None and known.posted_to is not None, known is None
+        late, unheld = known is not None and known.is_expired, known is None
         demands = known.admission if known else admission
+        self._require_none_ahead(demands, now)
+        expired_at_ms = known.at_ms if known and late else None
         before_cost, before_prompt, before_completion = (
             (known.cost, known.prompt, known.completion) if known and late else (0, 0, 0)
         )
@@ -208,12 +244,12 @@ class ReferenceLimiter:
             tokens = before_prompt + before_completion - actual.prompt_tokens - actual.completion_tokens
             return_units(state, rate, taken, taken + tokens, now)
         warned, notices = list[Warned](), self._notices(admission.org, now)
-        for i, demand in enumerate(demands.spend):
+        for demand in demands.spend:
             window = moved(state, demand, now)
             if known and not late:
                 window.held = max(0, window.held - known.granted)
-            posted_to = known.posted_to[i] if known and known.posted_to is not None else None
-            post(state, demand, window, actual.cost_nano_usd - before_cost, now, posted_to=posted_to)
+            time_ms = now if expired_at_ms is None else expired_at_ms
+            post(state, demand, window, actual.cost_nano_usd - before_cost, now, time_ms=time_ms)
             warned += [Warned(key=demand.key, permille=permille) for permille in notices.crossed(demand, window)]
 
         over = max(0, actual.cost_nano_usd - known.granted) if known else 0
@@ -230,6 +266,7 @@ class ReferenceLimiter:
                 prompt_tokens=actual.prompt_tokens,
                 completion_tokens=actual.completion_tokens,
                 flags=flags,
+                expired_at_ms=expired_at_ms,
             )
         )
         settlement = Settlement(settled_at_ms=now, over_nano_usd=over, late=late, unheld=unheld, warned=tuple(warned))
@@ -250,7 +287,7 @@ class ReferenceLimiter:
                 self._notices(org, now).end_if_over(member)
             else:
                 hold = state.holds.get(member)
-                if isinstance(hold, Hold) and hold.posted_to is None:
+                if isinstance(hold, Hold) and not hold.is_expired:
                     self._expire(org, member, hold, now)
                 else:
                     state.holds.pop(member, None)
@@ -264,13 +301,11 @@ class ReferenceLimiter:
         state = self.orgs[org]
         for rate, taken in zip(hold.admission.rate, hold.taken, strict=True):
             return_units(state, rate, taken, taken - hold.prompt - hold.completion, now)
-        posted_to: list[int | str] = []
         for demand in hold.admission.spend:
             window = moved(state, demand, now)
             window.held = max(0, window.held - hold.granted)
-            post(state, demand, window, hold.cost, now)
+            post(state, demand, window, hold.cost, now, time_ms=now)
             self._notices(org, now).crossed(demand, window)
-            posted_to.append(window.period.id if window.period else window.at)
         self.events[partition_of(org)].append(
             StreamEvent(
                 event_id=reservation_id,
@@ -284,12 +319,12 @@ class ReferenceLimiter:
                 flags="expired",
             )
         )
-        hold.posted_to, hold.at_ms = tuple(posted_to), now
+        hold.is_expired, hold.at_ms = True, now
         state.due[reservation_id] = now + self._expired_ms
 
 
 def _known_decision(request: AdmissionRequest, known: Hold | Settlement) -> Decision:
-    if isinstance(known, Hold) and known.posted_to is None:
+    if isinstance(known, Hold) and not known.is_expired:
         return known.decision
     status = "expired" if isinstance(known, Hold) else "settled"
     raise ReservationEndedError(f"reservation {request.reservation_id} has ended: {status}")

@@ -8,10 +8,9 @@ import msgspec
 
 from proxy.domain.admission import SpendDemand
 from proxy.limiter.reference_spend import SpendView, crossed, move_at_rest
-from proxy.limiter.reference_state import OrgState, PauseMark, StreamEvent, StreamNotice, Window
+from proxy.limiter.reference_state import TOLD_EVERY_MS, OrgState, PauseMark, StreamEvent, StreamNotice, Window
 from proxy.limiter.wire import threshold_amounts, window_buckets
 
-TOLD_EVERY_MS: Final = 3_600_000
 REFUSED_NOTED_MS: Final = 60_000
 PAUSE_FORGOTTEN_MS: Final = 300_000
 _NOTHING: Final[Mapping[str, int]] = {}
@@ -73,14 +72,15 @@ class WindowNotices:
             self.state.due[member] = window.mark.resume_ms
         else:
             move_at_rest(window, int(buckets), self.now)
-            self._end(key, int(buckets), window, window.mark.limit)
+            is_over = window.period is not None and window.period.end_ms <= self.now
+            self._end(key, int(buckets), window, window.mark.limit, spent=0 if is_over else window.spent)
 
-    def _end(self, key: str, buckets: int, window: Window, limit: int) -> None:
+    def _end(self, key: str, buckets: int, window: Window, limit: int, *, spent: int | None = None) -> None:
         mark, window.mark = window.mark, None
         self.state.due.pop(f"p|{buckets}|{key}", None)
         if mark is not None and mark.tell_ms == 0:
             window.told_ms = self.now
-            self._tell("spend.resumed", key, window, limit)
+            self._tell("spend.resumed", key, window, limit, spent=spent)
 
     def _tell(
         self,
@@ -91,14 +91,14 @@ class WindowNotices:
         *,
         before: Mapping[str, int] = _NOTHING,
         after: Mapping[str, int] = _NOTHING,
+        spent: int | None = None,
     ) -> None:
-        is_over = window.period is not None and window.period.end_ms <= self.now
         told = {
             "type": kind,
             "org": self.org,
             "limit": key,
             **before,
-            "spent_nano_usd": 0 if is_over else window.spent,
+            "spent_nano_usd": window.spent if spent is None else spent,
             "held_nano_usd": window.held,
             "limit_nano_usd": limit,
             **after,

@@ -21,13 +21,15 @@ class RateView:
 
 
 def _refilled(state: OrgState, demand: RateDemand, now: int) -> Bucket:
-    """The bucket as it stands now; one never seen is full. Its clock never goes back."""
+    """The bucket as it stands now; one never seen is full. One that is ahead by more than its window goes on from now."""
     limit = demand.limit
     full = limit.capacity * limit.window_ms
     stored = state.buckets.get(demand.key)
     if stored is None:
         return Bucket(full, now)
     level = max(min(stored.level, full), full - MONEY_MAX_NANO_USD)
+    if stored.at_ms - now > limit.window_ms:
+        stored.at_ms = now
     if now <= stored.at_ms:
         return Bucket(level, stored.at_ms)
     return Bucket(min(full, level + (now - stored.at_ms) * limit.refill_units), now)

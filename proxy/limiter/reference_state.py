@@ -7,6 +7,8 @@ from proxy.domain.admission import AdmissionRequest, CalendarPeriod, Decision, S
 from proxy.domain.money import MONEY_MAX_NANO_USD
 
 DAY_MS: Final = 86_400_000
+AHEAD_MS: Final = 600_000  # by which a window's newest bucket may be ahead of the clock
+TOLD_EVERY_MS: Final = 3_600_000
 OTHERS_MS: Final = 1000  # only open reservations stand in the way: when one ends is unknown, but soon
 NEVER_MS: Final = MONEY_MAX_NANO_USD
 
@@ -41,6 +43,7 @@ class Window:
     """One spend window.
 
     at        newest bucket seen
+    idle_ms   when its month was first seen to be over
     period    of a calendar month
     told_ms   when a pause or its end was last told
     posted    spend by bucket, of a rolling window
@@ -53,12 +56,13 @@ class Window:
     warned: int = 0
     mark: PauseMark | None = None
     told_ms: int = 0
+    idle_ms: int | None = None
     posted: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Hold:
-    """An open or expired reservation. posted_to: of an expired one, the bucket or period of each spend demand."""
+    """An open or expired reservation. at_ms: when its lease ends, or when that was."""
 
     admission: AdmissionRequest
     decision: Decision
@@ -69,7 +73,7 @@ class Hold:
     completion: int
     at_ms: int
     event: bytes
-    posted_to: tuple[int | str, ...] | None = None
+    is_expired: bool = False
 
 
 @dataclass(slots=True)
@@ -96,6 +100,7 @@ class StreamEvent:
     prompt_tokens: int
     completion_tokens: int
     flags: str
+    expired_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

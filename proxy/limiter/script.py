@@ -24,6 +24,7 @@ class Scripts:
     expire: Script
     read: Script
     restore: Script
+    reanchor: Script
     posted: Script
     due_orgs: Script
     fence: Script
@@ -56,6 +57,7 @@ def load_scripts() -> Scripts:
         expire=load("expire"),
         read=load("read"),
         restore=load("restore"),
+        reanchor=load("reanchor"),
         posted=load("posted"),
         due_orgs=load("due_orgs", alone=True),
         fence=load("fence", alone=True),

@@ -164,6 +164,10 @@ def encode_settle(admission: AdmissionRequest, actual: Actual, *, release: bool,
     )
 
 
+def encode_reanchor(org: str, *, lease_ms: int, lease_max_ms: int, memory_ms: int) -> bytes:
+    return _encode((org, lease_ms, lease_max_ms, memory_ms))
+
+
 def encode_withdraw(admission: AdmissionRequest, *, ended_ms: int) -> bytes:
     return _encode((admission.org, admission.reservation_id, ended_ms))
 

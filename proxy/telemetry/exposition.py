@@ -87,6 +87,7 @@ class Readings:
     drift_nano_usd: int | None = None
     malformed_events: int | None = None
     wrong_tokens: int = 0
+    clock_steps: int | None = None
 
 
 def families(readings: Readings) -> list[Family]:
@@ -157,6 +158,8 @@ def _ledger(readings: Readings) -> Iterable[Family]:
     if readings.malformed_events is not None:
         yield _from_numbers(metrics.LEDGER_MALFORMED, {(): readings.malformed_events})
     yield _from_numbers(metrics.CONSOLE_WRONG_TOKENS, {(): readings.wrong_tokens})
+    if readings.clock_steps is not None:
+        yield _from_numbers(metrics.STORE_CLOCK_STEPS, {(): readings.clock_steps})
     if readings.is_incomplete is not None:
         yield _from_numbers(metrics.SCRAPE_ERRORS, {(): int(readings.is_incomplete)})
 

@@ -205,6 +205,11 @@ CONSOLE_WRONG_TOKENS: Final = Metric(
     kind=Kind.COUNTER,
     help="Requests to this console's port with a wrong admin token, since its process started.",
 )
+STORE_CLOCK_STEPS: Final = Metric(
+    name="tallygate_store_clock_steps_total",
+    kind=Kind.COUNTER,
+    help="How often the store's clock was set by more than ten minutes, ahead or back, as this ledger has seen it.",
+)
 
 # Read from the limiter at each scrape.
 SPEND_WINDOW: Final = Metric(
@@ -396,7 +401,7 @@ LEDGER_TOTALS: Final = (
 )  # fmt: skip
 METRICS: Final = (
     *LEDGER_TOTALS, LEDGER_LAG, LEDGER_LAG_SECONDS, LEDGER_DATABASE_UP, LEDGER_DRIFT, LEDGER_MALFORMED,
-    CONSOLE_WRONG_TOKENS,
+    CONSOLE_WRONG_TOKENS, STORE_CLOCK_STEPS,
     SPEND_WINDOW, SPEND_HELD, SPEND_LIMIT, PAUSED, SPEND_RESUME, ORGANIZATIONS_SKIPPED, SCRAPE_ERRORS,
     REFUSED, SHADOW_REFUSED, SPEND_WARNINGS, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, OPEN_REQUESTS,
     LIMITER_SECONDS, LIMITER_ERRORS, UNKNOWN_MODELS, SPOOL_EVENTS, FAIL_OPEN, UPSTREAM_ERRORS,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from limiter_at_work import ORGANIZATIONS, LimiterAtWork
 from postgres_process import PostgresProcess, running_postgres
 
 from proxy.ledger.book import Book
@@ -13,6 +14,7 @@ from proxy.ledger.database import Database, open_database
 from proxy.ledger.usage_queries import UsageQueries
 from proxy.limiter.address import parse_address
 from proxy.limiter.connection import RedisConnection
+from proxy.limiter.generation import mark_all
 
 _names = itertools.count()
 
@@ -91,3 +93,16 @@ async def redis_store(valkey_url: str) -> AsyncIterator[RedisConnection]:
     await opened.open()
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def at_work(redis_store: RedisConnection, database: Database) -> LimiterAtWork:
+    """Some spend of two organizations, stored."""
+    await mark_all(redis_store, "first")
+    found = LimiterAtWork(redis_store, database)
+    for index, organization in enumerate(ORGANIZATIONS):
+        for nano_usd in (100, 230, 7):
+            await found.spend(organization, f"{organization.id}-prod", nano_usd * (index + 1))
+            await found.spend(organization, f"{organization.id}-test", nano_usd)
+    await found.writer.drain()
+    return found

@@ -57,7 +57,13 @@ def a_fact(number: int = 1, **changed: Any) -> UsageEvent:
 
 
 def stream_fields(
-    fact: UsageEvent, *, kind: str = "settled", settled_at_ms: int = START_MS, posted: int | None = None, flags: str = ""
+    fact: UsageEvent,
+    *,
+    kind: str = "settled",
+    settled_at_ms: int = START_MS,
+    posted: int | None = None,
+    flags: str = "",
+    expired_at_ms: int | None = None,
 ) -> dict[bytes, bytes]:
     """The fields under which the limiter's script appends it."""
     words: Mapping[str, Any] = {
@@ -70,14 +76,22 @@ def stream_fields(
         "prompt_tokens": fact.prompt_tokens,
         "completion_tokens": fact.completion_tokens,
         "flags": flags,
+        **({} if expired_at_ms is None else {"expired_at_ms": expired_at_ms}),
     }
     return {name.encode(): str(word).encode() for name, word in words.items()}
 
 
 def an_entry(
-    number: int = 1, *, kind: str = "settled", settled_at_ms: int = START_MS, posted: int | None = None, **changed: Any
+    number: int = 1,
+    *,
+    kind: str = "settled",
+    settled_at_ms: int = START_MS,
+    posted: int | None = None,
+    expired_at_ms: int | None = None,
+    **changed: Any,
 ) -> Entry:
-    words = stream_fields(a_fact(number, **changed), kind=kind, settled_at_ms=settled_at_ms, posted=posted)
+    fact = a_fact(number, **changed)
+    words = stream_fields(fact, kind=kind, settled_at_ms=settled_at_ms, posted=posted, expired_at_ms=expired_at_ms)
     return entry_of_stream(words[b"event"], words)
 
 

@@ -72,7 +72,12 @@ async def test_an_event_twice_in_one_batch_counts_once(database: Database, book:
 def _expired_then_late(final_nano_usd: int) -> tuple[Entry, Entry]:
     checkpoint = an_entry(kind="expired", cost_nano_usd=300, prompt_tokens=100, completion_tokens=7, cached_tokens=0)
     final = an_entry(
-        kind="late", cost_nano_usd=final_nano_usd, posted=final_nano_usd - 300, settled_at_ms=START_MS + 3_600_000, status=206
+        kind="late",
+        cost_nano_usd=final_nano_usd,
+        posted=final_nano_usd - 300,
+        settled_at_ms=START_MS + 3_600_000,
+        expired_at_ms=START_MS,
+        status=206,
     )
     return checkpoint, final
 
@@ -101,12 +106,18 @@ async def test_what_a_late_word_takes_back_leaves_the_bucket_that_the_checkpoint
     assert await queries.spend_since(OrgScope(org="acme"), 0) == [(START_MS - START_MS % 300_000, 100)]
 
 
-async def test_what_a_late_word_adds_is_posted_when_it_came(book: Book, queries: UsageQueries) -> None:
-    checkpoint, final = _expired_then_late(450)
-    await book.record([checkpoint, final])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_what_a_late_word_adds_counts_when_the_checkpoint_did(
+    database: Database, book: Book, queries: UsageQueries, order: tuple[int, int]
+) -> None:
+    """One exchange counts at one time, in the limiter's windows and in every sum, whichever word is stored first."""
+    told = _expired_then_late(450)
+    for index in order:
+        await book.record([told[index]])
 
-    first = START_MS - START_MS % 300_000
-    assert await queries.spend_since(OrgScope(org="acme"), 0) == [(first, 300), (first + 3_600_000, 150)]
+    assert await queries.spend_since(OrgScope(org="acme"), 0) == [(START_MS - START_MS % 300_000, 450)]
+    async with database.read() as connection:
+        assert (await connection.execute(select(ENTRIES.c.settled_at_ms).distinct())).scalars().all() == [START_MS]
 
 
 async def test_any_order_of_checkpoint_and_final_word_comes_to_the_same(database: Database, book: Book) -> None:

@@ -1,66 +1,41 @@
 """What is lost or wrong is found and put right: windows, rollups, prices, old entries."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
-from ledger_values import START_MS, a_fact, an_entry, assert_no_drift, assert_no_drift_of_rollups, sums
+from ledger_values import START_MS, an_entry, assert_no_drift, assert_no_drift_of_rollups, sums
+from limiter_at_work import ORGANIZATIONS, WEEK, LimiterAtWork, an_organization
 from sqlalchemy import func, select, update
 
 from proxy.config.catalogue import PriceCatalogue
-from proxy.domain.admission import Actual, AdmissionRequest, Checkpoint, SpendDemand
-from proxy.domain.organization import Credential, Organization, Plan
+from proxy.domain.admission import Actual, Checkpoint
 from proxy.domain.price import Price
-from proxy.domain.rate_limit import LimitScope
-from proxy.domain.spend_limit import SpendLimit, WindowKind
 from proxy.domain.token_counts import TokenCounts
 from proxy.gateway.terms import terms_of
-from proxy.ledger.audit import LedgerAudit, LimiterAudit
+from proxy.ledger.audit import LedgerAudit
 from proxy.ledger.book import DAY_MS, Book
 from proxy.ledger.database import Database, month_partition
 from proxy.ledger.entry import Kind
-from proxy.ledger.event_stream import EventStreams
 from proxy.ledger.limiter_windows import windows_of
-from proxy.ledger.rebuild import Rebuild, read_postings
+from proxy.ledger.rebuild import read_postings
 from proxy.ledger.reprice import RepriceQuery, Repricing
 from proxy.ledger.retention import Retention, visible_from_ms
 from proxy.ledger.schema import ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_1H, ROLLUP_15M, SPEND_BUCKETS
 from proxy.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
-from proxy.ledger.writer import Writer
 from proxy.limiter.connection import RedisConnection
 from proxy.limiter.generation import (
     RestoreRefusedError,
-    close_partition,
     last_event_id,
-    mark_all,
     mark_partition,
     restore_window,
     unmarked_partitions,
 )
 from proxy.limiter.keys import org_keys, partition_keys, partition_of
 from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import Scripts, load_scripts
 from proxy.limiter.sweep import Sweeper
-
-WEEK = SpendLimit(name="spend_7d", limit_nano_usd=10**12)
-EACH = SpendLimit(name="spend_each", limit_nano_usd=10**12, scope=LimitScope.CREDENTIAL, window_ms=86_400_000)
-MONTH = SpendLimit(name="spend_month", limit_nano_usd=10**12, kind=WindowKind.CALENDAR_MONTH, window_ms=0)
-DIGEST = bytes(32)
-
-
-def an_organization(
-    org: str = "acme", *, history_days: int | None = 90, limits: Sequence[SpendLimit] = (WEEK, EACH, MONTH)
-) -> Organization:
-    credentials = tuple(Credential(id=f"{org}-{name}", org=org, key_sha256=DIGEST) for name in ("prod", "test"))
-    plan = Plan(id="paid", spend_limits=tuple(limits), history_days=history_days)
-    return Organization(id=org, name=org, plan=plan, time_zone="America/New_York", credentials=credentials)
-
-
-ORGANIZATIONS = (an_organization("acme"), an_organization("beta"))
 
 
 def test_windows_have_the_keys_that_admission_uses() -> None:
@@ -71,90 +46,6 @@ def test_windows_have_the_keys_that_admission_uses() -> None:
     used = {key for credential in organization.credentials for key, _ in terms_of(organization, credential, "chat").spend}
 
     assert found == used
-
-
-class LimiterAtWork:
-    """The real limiter on a real Valkey, a writer, and everything that repairs."""
-
-    def __init__(self, store: RedisConnection, database: Database) -> None:
-        self.store, self.database = store, database
-        self.scripts: Scripts = load_scripts()
-        self.limiter = RedisLimiter(store, self.scripts)
-        self.writer = Writer(
-            EventStreams(store, "one"),
-            Book(database),
-            now_ms=lambda: START_MS,
-            loop_time=lambda: 0.0,
-            on_posted_again=partial(close_partition, store),
-        )
-        self.number = 0
-
-    async def now_ms(self) -> int:
-        seconds, micros = await self.store.command(b"TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
-
-    async def rebuild(self) -> int:
-        now = await self.now_ms()
-        return await Rebuild(
-            self.database,
-            self.store,
-            self.scripts,
-            organizations=lambda: ORGANIZATIONS,
-            now_ms=lambda: now,
-        ).step()
-
-    async def drifts(self) -> list[Any]:
-        audit, now = LimiterAudit(self.database, self.store, self.scripts), await self.now_ms()
-        return [drift async for _, found in audit.windows(ORGANIZATIONS, now) for drift in found]
-
-    async def demands(self, org: Organization, credential: str) -> tuple[SpendDemand, ...]:
-        now = await self.now_ms()
-        return tuple(window.demand for window in windows_of(org, now) if window.credential in {None, credential})
-
-    async def admit(self, org: Organization, credential: str) -> AdmissionRequest:
-        self.number += 1
-        now = await self.now_ms()
-        fact = a_fact(self.number, org=org.id, credential=credential, started_at_ms=now)
-        request = AdmissionRequest(
-            reservation_id=fact.event_id,
-            org=org.id,
-            rate=(),
-            spend=await self.demands(org, credential),
-            hold_nano_usd=1_000,
-            hold_min_nano_usd=1_000,
-            floor_nano_usd=0,
-            lease_ms=30_000,
-            event=msgspec.json.encode(fact),
-        )
-        await self.limiter.admit(request)
-        return request
-
-    async def spend(self, org: Organization, credential: str, nano_usd: int) -> None:
-        request = await self.admit(org, credential)
-        await self.limiter.settle(
-            request, Actual(cost_nano_usd=nano_usd, prompt_tokens=1, completion_tokens=1, event=request.event)
-        )
-
-    async def spent(self) -> list[int]:
-        found = []
-        for organization in ORGANIZATIONS:
-            for credential in organization.credentials:
-                demands = await self.demands(organization, credential.id)
-                found += [reading.spent_nano_usd for reading in await self.limiter.read_windows(organization.id, demands)]
-        return found
-
-
-@pytest.fixture
-async def at_work(redis_store: RedisConnection, database: Database) -> LimiterAtWork:
-    """Some spend of two organizations, stored."""
-    await mark_all(redis_store, "first")
-    found = LimiterAtWork(redis_store, database)
-    for index, organization in enumerate(ORGANIZATIONS):
-        for nano_usd in (100, 230, 7):
-            await found.spend(organization, f"{organization.id}-prod", nano_usd * (index + 1))
-            await found.spend(organization, f"{organization.id}-test", nano_usd)
-    await found.writer.drain()
-    return found
 
 
 async def test_ledger_and_limiter_agree_at_rest(at_work: LimiterAtWork) -> None:

@@ -20,6 +20,7 @@ from proxy.ledger.limiter_windows import LimiterWindow, windows_of
 from proxy.ledger.rebuild import Rebuild
 from proxy.ledger.retention import Retention
 from proxy.ledger.schema import SPEND_BUCKETS
+from proxy.ledger.store_clock import StoreClock
 from proxy.ledger.upkeep import LedgerTerms, Upkeep
 from proxy.limiter.connection import RedisConnection
 from proxy.limiter.fence import Fence
@@ -71,6 +72,7 @@ def an_upkeep(database: Database, store: Any = None, **parts: Any) -> Upkeep:
         terms=LedgerTerms(organizations=lambda: parts.get("organizations", MANY), prices=tuple),
         now_ms=lambda: START_MS,
         fence=Fence(load_scripts().fence),
+        clock=StoreClock(cast("ScriptStore", store), steady_ms=lambda: START_MS),
     )
 
 

@@ -43,7 +43,7 @@ def _windows(spend: dict[str, str]) -> dict[str, Any]:
         key, part = name.rsplit("|", 1)
         if part == "walk":  # how a resume instant was found, which is no one's business
             continue
-        window = windows.setdefault(key, {"spent": 0, "held": 0, "warned": 0, "mark": None, "told": 0, "posted": {}})
+        window = windows.setdefault(key, {"spent": 0, "held": 0, "warned": 0, "mark": None, "told": 0, "idle": None, "posted": {}})
         if part.isdigit():
             window["posted"][int(part)] = int(text)
         else:
@@ -79,6 +79,7 @@ def snapshot_of_reference(limiter: ReferenceLimiter, org: str) -> Snapshot:
             "warned": window.warned,
             "mark": _mark(window.mark),
             "told": window.told_ms,
+            "idle": window.idle_ms,
             "posted": window.posted,
             **seen,
         }
@@ -88,10 +89,10 @@ def snapshot_of_reference(limiter: ReferenceLimiter, org: str) -> Snapshot:
             holds[name] = "settled", [hold.settled_at_ms, hold.over_nano_usd, int(hold.late), int(hold.unheld)]
             continue
         numbers = (hold.granted, hold.cost, hold.prompt, hold.completion, hold.at_ms)
-        if hold.posted_to is None:
+        if not hold.is_expired:
             holds[name] = "held", numbers, tuple(str(units) for units in hold.taken), hold.event.decode()
         else:
-            holds[name] = "expired", numbers, tuple(str(place) for place in hold.posted_to), None
+            holds[name] = "expired", numbers, (), None
     return {
         "buckets": {key: (bucket.level, bucket.at_ms) for key, bucket in state.buckets.items()},
         "open": dict(state.open),
@@ -111,6 +112,7 @@ def events_of_reference(limiter: ReferenceLimiter, org: str) -> list[dict[str, s
         {
             name: value.decode() if isinstance(value := getattr(event, name), bytes) else str(value)
             for name in event.__dataclass_fields__
+            if getattr(event, name) is not None
         }
         for event in limiter.events[partition_of(org)]
     ]

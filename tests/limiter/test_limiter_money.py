@@ -353,7 +353,7 @@ async def test_a_clock_that_goes_back_refunds_nothing(world: World) -> None:
     request = a_request("r1", 1000)
     await world.limiter.admit(request)
     await world.limiter.settle(request, an_actual(1000))
-    for jump_ms in (-3_600_000, -8 * DAY_MS):
+    for jump_ms in (-1, -MINUTE_MS, -9 * MINUTE_MS + 1):
         world.clock.now_ms += jump_ms
         assert await spent_and_held(world) == (1000, 0)
         assert not (await world.limiter.admit(a_request(f"r{jump_ms}", 1))).admitted

@@ -7,11 +7,13 @@ from limiter_values import BUCKET_MS, DAY_MS, HOUR_MS, MINUTE_MS, START_MS, Cloc
 from msgspec.structs import replace
 
 from proxy.domain.admission import AdmissionRequest, Checkpoint, Decision, SpendDemand
+from proxy.domain.errors import LimiterWipedError
 from proxy.domain.rate_limit import Quantity
 from proxy.limiter.port import Limiter, ReservationEndedError
 
 ORGS = ("acme", "globex")
 CREDENTIALS = ("c1", "c2")
+CLOSED = "closed"
 _LENGTH_MS = 40 * HOUR_MS  # of a calendar period, so that many pass in a trace
 
 
@@ -25,6 +27,7 @@ class TraceDriver:
         self._sweep = sweep
         self._known: list[AdmissionRequest] = []
         self._count = 0
+        self._right_ms = 0
         self.touched = ORGS[0]
 
     async def step(self) -> tuple[str, list[Any]]:
@@ -62,7 +65,28 @@ class TraceDriver:
             now -= self._random.randrange(3 * DAY_MS)
         elif chance < 0.831:
             now += self._random.randrange(9 * DAY_MS)
+        elif chance < 0.832:  # ahead for a moment
+            self._right_ms = self._right_ms or now
+            now += self._random.randrange(40 * DAY_MS)
+        elif chance < 0.85 and self._right_ms:
+            now, self._right_ms = self._right_ms, 0
         self._clock.now_ms = max(START_MS, now)
+
+    def windows(self, org: str) -> list[SpendDemand]:
+        """Every window that this trace asks for, as of now."""
+        now_index = max(0, (self._clock.now_ms - START_MS) // _LENGTH_MS)
+        month = a_month(125_000, months=now_index + 2, length_ms=_LENGTH_MS)
+        days = [a_spend(60_000, key=f"cred:{credential}:spend_1d", window_ms=DAY_MS) for credential in CREDENTIALS]
+        return [_org_window(org, tightened=False), *days, replace(month, periods=month.periods[max(0, now_index - 1) :])]
+
+    def postings(self) -> list[tuple[int, int]]:
+        """As a ledger might tell them, from long ago until somewhat ahead."""
+        chosen, now = self._random, self._clock.now_ms
+        times = sorted(now - chosen.randrange(-HOUR_MS, 9 * DAY_MS) for _ in range(chosen.randrange(20)))
+        return [
+            (at // BUCKET_MS * BUCKET_MS, chosen.randrange(1, 4000))
+            for at in dict.fromkeys(t // BUCKET_MS * BUCKET_MS for t in times)
+        ]
 
     def _spends(self, org: str, credential: str) -> tuple[SpendDemand, ...]:
         chosen = self._random
@@ -169,3 +193,5 @@ async def _answer(call: Any) -> Any:
         return await call
     except ReservationEndedError as error:
         return str(error)
+    except LimiterWipedError:
+        return CLOSED

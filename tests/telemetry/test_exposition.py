@@ -57,6 +57,7 @@ def readings(**changes):
         "database_up": True,
         "drift_nano_usd": 0,
         "malformed_events": 0,
+        "clock_steps": 0,
     }
     return Readings(**{**values, **changes})
 

@@ -3,8 +3,9 @@
 -- ARGV     2 [reservation, lease_ms, hold, least hold, floor cost, floor prompt tokens, stream_max, memory_ms, has spend,
 --             takes 1 | 0 only looks: whoever would be admitted takes and holds nothing, a refusal is as any other]
 --          3 demands  4 event
--- Returns  {0, answer}, {1, answer} for a reservation that is held already, {2, ''} if the store was wiped, {3, status} for one
---          that has ended. answer: [now, admitted, refusing demand from 1 | 0 none | -1 backlog, retry_after_ms, granted,
+-- Returns  {0, answer}, {1, answer} for a reservation that is held already, {2, ''} if the partition is closed (or is from now on,
+--          since a window is ahead of the clock), {3, status} for one that has ended.
+--          answer: [now, admitted, refusing demand from 1 | 0 none | -1 backlog, retry_after_ms, granted,
 --          of each rate: remaining, reset_ms, retry_after_ms, refuses; of each spend: spent, held, resume_at_ms, warned, refuses]
 -- A refused reservation leaves no trace: the same id is decided afresh. First it expires holds whose lease is over, so that a
 -- dead worker's hold refuses nobody. A refusal writes the mark of the windows that refuse, and may tell of it (`note_pause`).
@@ -41,7 +42,6 @@ local function rate_states(rates, now)
 end
 
 local function spend_states(spends, now, least)
-  load_windows(spends, now, true)
   for _, window in ipairs(spends) do
     window.fits = least <= window.limit - window.spent - window.held
     window.resume, window.wait = 0, 0
@@ -142,6 +142,8 @@ end
 local demands = demands_of(ARGV[3])
 collect(demands.org, now, COLLECT_MAX, memory_ms)
 
+load_windows(demands.spends, now, true)
+if close_if_ahead(demands.spends, now) then return {2, ''} end
 rate_states(demands.rates, now)
 spend_states(demands.spends, now, least)
 

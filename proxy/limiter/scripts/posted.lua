@@ -1,8 +1,8 @@
 -- posted.lua: what one window has taken, bucket by bucket, and how far the ledger has stored it; changes nothing.
 --
 -- ARGV     2 demands, of which the one spend demand counts
--- Returns  [now, settled_at_ms of the oldest event that is not stored yet or -1, spent, then for a rolling window: time and amount of
---          each of its buckets that has one; for a calendar month: its start and end], as one array
+-- Returns  [now, settled_at_ms of the oldest event that is not stored yet or -1, spent, 1 if the window is ahead of the clock, then
+--          for a rolling window: time and amount of each of its buckets that has one; for a calendar month: its start and end]
 
 local now = server_now()
 local demands = demands_of(ARGV[2])
@@ -14,7 +14,7 @@ for _, entry in ipairs(call('XRANGE', EVENTS, '-', '+', 'COUNT', 1)) do
 end
 load_windows(demands.spends, now, false)
 local window = demands.spends[1]
-local words = {int(now), int(oldest), int(window.spent)}
+local words = {int(now), int(oldest), int(window.spent), is_ahead(window, now) and '1' or '0'}
 if window.kind == ROLLING then
   local first = window.at - window.buckets + 1
   while first <= window.at do

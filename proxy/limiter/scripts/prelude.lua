@@ -5,19 +5,22 @@
 --
 -- rates  <key>|l level of a token bucket in units * window_ms, <key>|t its time in ms; <key>|n open requests
 -- spend  <key>|spent, |held, |at (newest 5-minute bucket seen), |<n> one bucket; a calendar month has |id, |start, |end instead
---        of buckets; |warned the highest threshold told, |mark see `mark_of`, |told when a pause or its end was last told, |walk how
---        a resume instant was found
+--        of buckets, and |idle when its month was first seen to be over; |warned the highest threshold told, |mark see `mark_of`,
+--        |told when a pause or its end was last told, |walk how a resume instant was found
 -- holds  <reservation>: text, see `held` and `expired` below; after the end "settled\n<answer>"
 -- due    <reservation> at its lease's end, or at the end of its memory; w|<buckets>|<key> and b|<refill>|<full>|<key> when an
 --        idle window or bucket can be dropped; p|<buckets>|<key> when a pause is over
 --
--- Numbers are whole and below 2^53, sums are HINCRBY. Clocks are kept per bucket and per window and never go back.
+-- Numbers are whole and below 2^53, sums are HINCRBY. Clocks are kept per bucket and per window. They do not go back with a clock
+-- that is put back a little. What is further ahead was moved by a clock that was wrong: a token bucket goes on from now; a spend
+-- window, which has lost what left it in the meantime, closes its partition until it is rebuilt from the ledger (`close_if_ahead`).
 
 local GENERATION, EVENTS, ORGS, RATES, HOLDS, DUE, SPEND = unpack(KEYS)
 local call, floor, ceil, max, min = redis.call, math.floor, math.ceil, math.max, math.min
 local BUCKET_MS, DAY_MS = 300000, 86400000
 local KEEP_MS = 400 * DAY_MS       -- of every key of an organization after its last use: collects garbage, decides nothing
 local TOLD_EVERY_MS = 3600000       -- at least, from one notice of a window's pause or of its end to the next pause that is told
+local AHEAD_MS = 600000            -- by which a window's newest bucket may be ahead of the clock
 local WALK_NOTED = 64               -- buckets that a refusal walks through before it is worth a note
 local NUMBER_MAX = 9007199254740991
 local REQUESTS, TOKENS, OPEN = 0, 1, 2
@@ -59,11 +62,16 @@ end
 
 -- Token buckets --------------------------------------------------------------------------------------------------------------
 
--- The level at `now` and the time it stands for; a bucket never seen is full.
+-- The level at `now` and the time it stands for; a bucket never seen is full. One that is ahead by more than its window goes on
+-- from now, which is written at once: else it would stay ahead for as long as it refuses.
 local function refilled(rate, now, level, at)
   if not level then return rate.full, now end
   level, at = tonumber(level), tonumber(at)
   level = max(min(level, rate.full), rate.full - NUMBER_MAX)
+  if at - now > rate.window then
+    at = now
+    call('HSET', RATES, rate.key .. '|t', int(at))
+  end
   if now <= at then return level, at end
   if now - at >= ceil((rate.full - level) / rate.refill) then return rate.full, now end
   return level + (now - at) * rate.refill, now
@@ -142,17 +150,18 @@ local function roll(window, now, write)
   end
 end
 
--- Moves a calendar month to `now`: a later period starts at nothing. A period is known by its id, so that a changed time zone
--- does not reset it.
+-- Moves a calendar month to `now`: a later period starts at nothing, if it begins where the known one has ended. It does not where
+-- the time zone has changed: until the ledger has rebuilt the window, all of the known period counts.
 local function turn_page(window, now, write)
   local period = period_at(window.periods, now)
   if not window.id then
     window.id, window.starts, window.ends, window.is_new = period[1], period[2], period[3], true
-  elseif window.id ~= period[1] and period[2] > window.starts then
+  elseif window.id ~= period[1] and period[2] >= window.ends then
     window.id, window.starts, window.ends, window.spent = period[1], period[2], period[3], 0
     if write then
       call('HSET', SPEND, window.key .. '|id', window.id, window.key .. '|start', int(window.starts), window.key .. '|end', int(window.ends),
         window.key .. '|spent', 0)
+      call('HDEL', SPEND, window.key .. '|idle')
     end
   end
 end
@@ -185,6 +194,23 @@ local function load_windows(spends, now, write)
       turn_page(window, now, write)
     end
   end
+end
+
+-- Whether a window has been moved by a clock that was ahead, and put right since.
+local function is_ahead(window, now)
+  if window.kind == ROLLING then return window.at * BUCKET_MS - now > AHEAD_MS end
+  return now < window.starts and not window.is_new
+end
+
+-- Closes the partition for spending if one of these windows is ahead; whether it did.
+local function close_if_ahead(spends, now)
+  for _, window in ipairs(spends) do
+    if is_ahead(window, now) then
+      call('DEL', GENERATION)
+      return true
+    end
+  end
+  return false
 end
 
 -- Writes a window that is used for the first time, and when to look whether it has become idle.
@@ -239,8 +265,8 @@ end
 
 -- The instant at which `need` of what is spent has left the window, to the bucket; -1 if all of it is not enough, or if the
 -- period's end is past and the next one unknown. A long walk is noted for the next refusal: `|walk` is "<newest bucket> <how many>
--- <bucket> <sum up to it>". It holds while the first two do, since spend is added to the newest bucket alone, and a note is of an
--- older one; who takes back from a bucket drops it.
+-- <bucket> <sum up to it>". It holds while the first two do, since spend is added to the newest bucket as a rule, and a note is of
+-- an older one; who changes another bucket drops it.
 local function resume_at(window, need, now, write)
   if need > window.spent then return -1 end
   if window.kind ~= ROLLING then return window.ends > now and window.ends or -1 end
@@ -272,31 +298,28 @@ local function crossed(window)
   return permille
 end
 
--- Adds to a window, or below zero takes back from bucket `at` if that still counts. Re-arms the thresholds that spend had fallen
--- below before this.
-local function post(org, window, amount, now, at)
+-- Adds to a window, or below zero takes back, as of `time`; what is of a bucket that has left or of a month that is over counts no
+-- more. Re-arms the thresholds that spend had fallen below before this.
+local function post(org, window, amount, now, time)
   open_window(org, window, now)
   local armed = min(window.warned, crossed(window))
   if armed ~= window.warned then
     window.warned = armed
     call('HSET', SPEND, window.key .. '|warned', armed)
   end
-  if amount < 0 then
-    if window.kind ~= ROLLING then
-      if at ~= window.id then return end
-      amount = max(amount, -window.spent)
-    else
-      at = tonumber(at)   -- a bucket that has left is gone, so nothing is taken back
-      amount = max(amount, -tonumber(call('HGET', SPEND, window.key .. '|' .. int(at)) or 0))
-      call('HDEL', SPEND, window.key .. '|walk')
-    end
-  else
-    at = window.at
-  end
   if amount == 0 then return end
   if window.kind == ROLLING then
-    local field = window.key .. '|' .. int(at)
+    local index = min(floor(time / BUCKET_MS), window.at)
+    if index <= window.at - window.buckets then return end
+    local field = window.key .. '|' .. int(index)
+    if amount < 0 then amount = max(amount, -tonumber(call('HGET', SPEND, field) or 0)) end
+    if index < window.at then call('HDEL', SPEND, window.key .. '|walk') end
+    if amount == 0 then return end
     if call('HINCRBY', SPEND, field, int(amount)) == 0 then call('HDEL', SPEND, field) end
+  else
+    if time < window.starts then return end
+    amount = max(amount, -window.spent)
+    if amount == 0 then return end
   end
   window.spent = window.spent + amount
   call('HINCRBY', SPEND, window.key .. '|spent', int(amount))
@@ -361,7 +384,7 @@ end
 -- Reservations ---------------------------------------------------------------------------------------------------------------
 -- held:    "held <hold> <cost> <prompt> <completion> <lease end> <units taken of each rate demand ...>"
 --          answer to admit, demands, event: one line each
--- expired: "expired <hold> <cost> <prompt> <completion> <expired at> <bucket or period posted to, of each spend demand ...>"
+-- expired: "expired <hold> <cost> <prompt> <completion> <expired at>"
 --          empty line, demands
 
 -- The text up to the next line break, and where the next line starts. A plain search: patterns take a step per character.
@@ -390,9 +413,12 @@ local function save_record(id, record)
   call('HSET', HOLDS, id, table.concat(parts, '\n'))
 end
 
-local function append_event(id, kind, event, now, cost, posted, prompt, completion, flags)
-  call('XADD', EVENTS, '*', 'event_id', id, 'kind', kind, 'event', event, 'settled_at_ms', int(now), 'cost_nano_usd', int(cost),
-    'posted_nano_usd', int(posted), 'prompt_tokens', int(prompt), 'completion_tokens', int(completion), 'flags', flags)
+-- expired_at: of what is told of a reservation after its expiry, as of which it counts.
+local function append_event(id, kind, event, now, cost, posted, prompt, completion, flags, expired_at)
+  local fields = {'event_id', id, 'kind', kind, 'event', event, 'settled_at_ms', int(now), 'cost_nano_usd', int(cost),
+    'posted_nano_usd', int(posted), 'prompt_tokens', int(prompt), 'completion_tokens', int(completion), 'flags', flags}
+  if expired_at then fields[#fields + 1], fields[#fields + 2] = 'expired_at_ms', int(expired_at) end
+  call('XADD', EVENTS, '*', unpack(fields))
 end
 
 -- The id of the last event that was ever appended, also if it has left the stream.
@@ -404,8 +430,8 @@ local function last_event()
   return '0-0'
 end
 
--- Ends a held reservation whose lease ran out: its last checkpoint counts. What it posted to is remembered, so that a late
--- settlement can post the difference.
+-- Ends a held reservation whose lease ran out: its last checkpoint counts. When that was is remembered: a late settlement posts the
+-- difference as of then, so that one exchange counts at one time.
 local function expire(id, record, now, memory_ms)
   local demands = demands_of(record.demands)
   for i, rate in ipairs(demands.rates) do
@@ -417,16 +443,14 @@ local function expire(id, record, now, memory_ms)
     end
   end
   load_windows(demands.spends, now, true)
-  local posted_to = {}
-  for i, window in ipairs(demands.spends) do
+  for _, window in ipairs(demands.spends) do
     unhold(window, record.hold)
-    post(demands.org, window, record.cost, now)
+    post(demands.org, window, record.cost, now, now)
     tell_crossed(demands.org, window, now)
-    posted_to[i] = window.kind == ROLLING and int(window.at) or window.id
   end
   append_event(id, 'expired', record.event, now, record.cost, record.cost, record.prompt, record.completion, 'expired')
   save_record(id, {status = 'expired', hold = record.hold, cost = record.cost, prompt = record.prompt, completion = record.completion,
-    at = now, rest = posted_to, answer = '', demands = record.demands})
+    at = now, rest = {}, answer = '', demands = record.demands})
   schedule(nil, id, now + memory_ms)
 end
 
@@ -447,12 +471,21 @@ local function window_at_rest(buckets, key, now)
   return window
 end
 
+-- A window goes at the second look, a day after the one that found all of its spend gone: a clock that is ahead for a moment has
+-- moved it then, which will be seen, and has not made one that begins at nothing.
 local function drop_window_if_idle(member, buckets, key, now)
+  local had = call('HMGET', SPEND, key .. '|spent', key .. '|idle')
   local window = window_at_rest(buckets, key, now)
   local spent_until = window.ends or window.spent > 0 and now + buckets * BUCKET_MS or 0
   if spent_until > now or window.held > 0 or window.mark then return schedule(nil, member, max(spent_until, now + DAY_MS)) end
+  if window.ends then
+    if not had[2] then call('HSET', SPEND, key .. '|idle', int(now)) end
+    if not had[2] or now - tonumber(had[2]) < DAY_MS then return schedule(nil, member, now + DAY_MS) end
+  elseif tonumber(had[1] or 0) > 0 then
+    return schedule(nil, member, now + DAY_MS)
+  end
   call('HDEL', SPEND, key .. '|spent', key .. '|held', key .. '|at', key .. '|id', key .. '|start', key .. '|end', key .. '|warned',
-    key .. '|told', key .. '|walk')
+    key .. '|told', key .. '|walk', key .. '|idle')
   call('ZREM', DUE, member)
 end
 

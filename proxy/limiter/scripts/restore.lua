@@ -2,7 +2,8 @@
 --
 -- ARGV     2 demands, of which the one spend demand counts  3 [[time in ms, amount], ...], at most one entry a 5-minute bucket
 --          4 the last event that these amounts know of, or '' for no condition
--- Returns  what is spent in the window now. Holds stay as they are. Running it twice gives the same window.
+-- Returns  what is spent in the window now. Holds stay as they are. Running it twice gives the same window. It stands at the time
+--          that it is now, and in the month that the demand says, also if it was ahead or in another.
 --          With a condition: -1 if the partition admits already, -2 if an event was appended since; then nothing is changed.
 
 if ARGV[4] ~= '' then
@@ -13,11 +14,19 @@ local now = server_now()
 local demands = demands_of(ARGV[2])
 load_windows(demands.spends, now, true)
 local window = demands.spends[1]
-post(demands.org, window, 0, now)
 if window.kind == ROLLING then
   call('HDEL', SPEND, window.key .. '|walk')
   for index = window.at - window.buckets + 1, window.at do call('HDEL', SPEND, window.key .. '|' .. int(index)) end
+  window.at = floor(now / BUCKET_MS)
+  if not window.is_new then call('HSET', SPEND, window.key .. '|at', int(window.at)) end
+else
+  window.id, window.starts, window.ends = unpack(period_at(window.periods, now))
+  if not window.is_new then
+    call('HSET', SPEND, window.key .. '|id', window.id, window.key .. '|start', int(window.starts), window.key .. '|end', int(window.ends))
+    call('HDEL', SPEND, window.key .. '|idle')
+  end
 end
+open_window(demands.org, window, now)
 local spent = 0
 for _, entry in ipairs(cjson.decode(ARGV[3])) do
   local index = floor(entry[1] / BUCKET_MS)
@@ -30,6 +39,12 @@ for _, entry in ipairs(cjson.decode(ARGV[3])) do
 end
 window.spent = spent
 call('HSET', SPEND, window.key .. '|spent', int(spent), window.key .. '|warned', crossed(window))
+if tonumber(call('HGET', SPEND, window.key .. '|told') or 0) > now then call('HSET', SPEND, window.key .. '|told', int(now)) end
+local mark = window.mark and mark_of(window.mark)
+if mark and mark.refused_at > now then   -- of a clock that was ahead: the sweep ends it, and tells so
+  call('HSET', SPEND, window.key .. '|mark', format('%d %d %d %d %d', now, mark.least, now, min(mark.tell_at, now + TOLD_EVERY_MS), mark.limit))
+  schedule(demands.org, pause_member(window), now)
+end
 keep(SPEND)
 keep(DUE)
 return int(spent)

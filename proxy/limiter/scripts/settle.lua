@@ -2,10 +2,10 @@
 --
 -- ARGV     2 [reservation, release, cost, prompt tokens, completion tokens, ended_ms, memory_ms, has spend]
 --          3 demands, or empty: only a reservation that is unknown here needs them  4 event
--- Returns  {0, answer}, {1, answer} the first answer to a repeated call, {2, ''} if the store was wiped, {3, ''} if the reservation
+-- Returns  {0, answer}, {1, answer} the first answer to a repeated call, {2, ''} if the partition is closed, {3, ''} if the reservation
 --          is unknown and the demands were not sent: nothing was done, and the same call with them will be answered.
 --          answer: [settled_at_ms, over, late, unheld, (index of spend demand from 1, permille) of each threshold crossed ...]
--- held: hold becomes spend. expired: the difference to its checkpoint is posted. unknown: the whole is posted, flagged.
+-- held: hold becomes spend. expired: the difference to its checkpoint is posted as of the expiry. unknown: the whole, flagged.
 
 local id, release, cost, prompt, completion, ended_ms, memory_ms, has_spend = unpack(cjson.decode(ARGV[2]))
 local now = server_now()
@@ -21,6 +21,9 @@ local demands = demands_of(record and record.demands or ARGV[3])
 record = record or {hold = 0, cost = 0, prompt = 0, completion = 0, rest = {}}
 local before = late and record or {cost = 0, prompt = 0, completion = 0}   -- what already counts
 
+load_windows(demands.spends, now, true)
+if close_if_ahead(demands.spends, now) then return {2, ''} end
+
 for i, rate in ipairs(demands.rates) do
   local taken = not late and tonumber(record.rest[i] or 0) or 0
   if rate.quantity == TOKENS then
@@ -30,11 +33,10 @@ for i, rate in ipairs(demands.rates) do
   end
 end
 
-local warnings = {}
-load_windows(demands.spends, now, true)
+local warnings, expired_at = {}, late and record.at or nil
 for i, window in ipairs(demands.spends) do
   if not late then unhold(window, record.hold) end
-  post(demands.org, window, cost - before.cost, now, late and record.rest[i])
+  post(demands.org, window, cost - before.cost, now, expired_at or now)
   local told = tell_crossed(demands.org, window, now)
   if told then
     for _, permille in ipairs(told) do
@@ -51,7 +53,7 @@ if over > 0 then flags[#flags + 1] = 'overrun' end
 if late then flags[#flags + 1] = 'late' end
 if unheld then flags[#flags + 1] = 'unheld' end
 local kind = late and 'late' or unheld and 'unheld' or release == 1 and 'released' or 'settled'
-append_event(id, kind, ARGV[4], now, cost, cost - before.cost, prompt, completion, table.concat(flags, ','))
+append_event(id, kind, ARGV[4], now, cost, cost - before.cost, prompt, completion, table.concat(flags, ','), expired_at)
 
 local answer = format('[%d,%d,%d,%d', now, over, late and 1 or 0, unheld and 1 or 0)
 for _, word in ipairs(warnings) do answer = answer .. ',' .. word end

@@ -1,0 +1,229 @@
+"""A store's clock that was wrong, a time zone that changed, a settlement that came late: limiter and ledger agree afterwards."""
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from ledger_values import START_MS, assert_no_drift
+from limiter_at_work import MONTH, ORGANIZATIONS, WEEK, LimiterAtWork, an_organization
+from sqlalchemy import select
+
+from proxy.domain.admission import Actual, AdmissionRequest
+from proxy.domain.calendar_months import months_around
+from proxy.domain.errors import LimiterWipedError
+from proxy.ledger.database import Database
+from proxy.ledger.limiter_windows import windows_of
+from proxy.ledger.schema import ENTRIES, SPEND_BUCKETS
+from proxy.ledger.store_clock import BELIEVED_AFTER_MS, STEP_MS, StoreClock
+from proxy.limiter.connection import RedisConnection
+from proxy.limiter.generation import mark_all, read_period, read_posted, unmarked_partitions
+from proxy.limiter.keys import partition_of
+from proxy.limiter.redis_limiter import RedisLimiter
+from proxy.limiter.script import load_scripts
+from proxy.limiter.sweep import Sweeper
+
+ACME = ORGANIZATIONS[0]
+DAY_MS = 86_400_000
+MINUTE_MS = 60_000
+
+
+class Clock:
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+class SetClock:
+    """A store whose clock is set, beside a steady one."""
+
+    def __init__(self) -> None:
+        self.steady_ms = 5_000
+        self.ahead_ms = START_MS
+
+    async def command(self, *parts: bytes) -> Any:
+        assert parts == (b"TIME",)
+        seconds, rest = divmod(self.steady_ms + self.ahead_ms, 1000)
+        return [b"%d" % seconds, b"%d" % (rest * 1000)]
+
+    async def run(self, *_: object) -> Any:
+        raise NotImplementedError
+
+    def clock(self) -> StoreClock:
+        return StoreClock(self, steady_ms=lambda: self.steady_ms)
+
+
+@pytest.mark.parametrize("ahead_ms", [31 * DAY_MS, -365 * DAY_MS, STEP_MS + 1, -STEP_MS - 1])
+async def test_a_clock_that_is_set_is_not_believed_until_it_has_come_back(ahead_ms: int) -> None:
+    store = SetClock()
+    clock = store.clock()
+    assert not await clock.look()
+    store.ahead_ms += ahead_ms
+    assert (await clock.look(), clock.is_believed, clock.steps) == (True, False, 1)
+    store.steady_ms += 500
+    assert (await clock.look(), clock.is_believed, clock.steps) == (False, False, 1)
+    store.ahead_ms -= ahead_ms
+
+    assert (await clock.look(), clock.is_believed, clock.steps) == (True, True, 2)
+
+
+async def test_a_clock_that_stays_where_it_was_set_is_believed_after_half_a_minute() -> None:
+    store = SetClock()
+    clock = store.clock()
+    await clock.look()
+    store.ahead_ms += 31 * DAY_MS
+    await clock.look()
+    store.steady_ms += BELIEVED_AFTER_MS - 1
+    assert (await clock.look(), clock.is_believed) == (False, False)
+    assert clock.counted_at(clock.now_ms() + 31 * DAY_MS) == clock.now_ms() == store.steady_ms + START_MS
+    store.steady_ms += 1
+    assert (await clock.look(), clock.is_believed) == (False, True)
+    assert clock.now_ms() == store.steady_ms + store.ahead_ms
+
+
+async def test_a_clock_that_is_corrected_little_by_little_is_followed() -> None:
+    store = SetClock()
+    clock = store.clock()
+    for _ in range(20):
+        store.ahead_ms -= STEP_MS
+        assert not await clock.look()
+    assert (clock.is_believed, clock.steps) == (True, 0)
+    assert clock.counted_at(clock.now_ms() + STEP_MS) == clock.now_ms() + STEP_MS
+
+
+async def _spend_ahead(at_work: LimiterAtWork, ahead_ms: int, nano_usd: int) -> None:
+    ahead = RedisLimiter(at_work.store, at_work.scripts, now_ms=lambda: now + ahead_ms)
+    now = await at_work.now_ms()
+    request = await at_work.request(ACME, "acme-prod")
+    assert (await ahead.admit(request)).admitted
+    await ahead.settle(request, Actual(cost_nano_usd=nano_usd, prompt_tokens=1, completion_tokens=1, event=request.event))
+
+
+@pytest.mark.parametrize("ahead_ms", [31 * DAY_MS, 2 * DAY_MS])
+async def test_a_clock_that_was_ahead_for_one_request_is_made_good_from_the_ledger(at_work: LimiterAtWork, ahead_ms: int) -> None:
+    """What was spent meanwhile counts now, in the limiter, in every sum, and to the audit."""
+    before = (await at_work.spent())[0]
+    clock = StoreClock(at_work.store, steady_ms=lambda: START_MS)
+    await clock.look()
+    at_work.counted_at = clock.counted_at
+    await _spend_ahead(at_work, ahead_ms, 10)
+
+    assert await at_work.drifts() == []  # a step back is no drift
+    with pytest.raises(LimiterWipedError):
+        await at_work.admit(ACME, "acme-prod")
+    await at_work.writer.drain()
+    assert await at_work.rebuild() == 1
+
+    assert (await at_work.spent())[0] == before + 10
+    assert await at_work.drifts() == []
+    await assert_no_drift(at_work.database)
+    async with at_work.database.read() as connection:
+        latest = max((await connection.execute(select(ENTRIES.c.settled_at_ms))).scalars())
+        assert latest <= await at_work.now_ms()
+        assert max((await connection.execute(select(SPEND_BUCKETS.c.bucket_ms))).scalars()) <= latest
+    await at_work.admit(ACME, "acme-prod")
+
+
+async def test_nothing_is_opened_while_the_clock_is_not_believed(at_work: LimiterAtWork) -> None:
+    rebuild = at_work.rebuilding(may_open=lambda: False)
+    await rebuild.close_all()
+    assert await rebuild.step() == 0
+    assert len(await unmarked_partitions(at_work.store)) == 64
+    assert await at_work.rebuild() == 64
+
+
+async def test_money_that_is_held_by_a_lease_of_the_time_ahead_comes_back(at_work: LimiterAtWork) -> None:
+    now = await at_work.now_ms()
+    ahead = RedisLimiter(at_work.store, at_work.scripts, now_ms=lambda: now + 31 * DAY_MS)
+    await ahead.admit(await at_work.request(ACME, "acme-prod"))
+    rebuild = at_work.rebuilding(lease_ms=0)
+    await rebuild.close_all()
+    await rebuild.step()
+
+    assert await Sweeper(at_work.store, at_work.scripts).step() >= 1
+    readings = await at_work.limiter.read_windows("acme", await at_work.demands(ACME, "acme-prod"))
+    assert {reading.held_nano_usd for reading in readings} == {0}
+
+
+async def test_a_late_settlement_counts_when_its_reservation_expired_in_limiter_and_ledger_alike(
+    redis_store: RedisConnection, database: Database
+) -> None:
+    at_work = LimiterAtWork(redis_store, database)
+    await mark_all(redis_store, "first")
+    finals: list[tuple[AdmissionRequest, int]] = []
+    for minutes, final in ((60, 900), (40, 100), (20, 400)):
+        past = Clock(await at_work.now_ms() - minutes * MINUTE_MS)
+        request = without_month(await at_work.request(ACME, "acme-test", floor_nano_usd=400))
+        await RedisLimiter(redis_store, at_work.scripts, now_ms=past).admit(request)
+        past.now_ms += 31_000
+        await Sweeper(redis_store, at_work.scripts, now_ms=past).step()
+        finals.append((request, final))
+    for request, final in finals:
+        actual = Actual(cost_nano_usd=final, prompt_tokens=1, completion_tokens=1, event=request.event)
+        assert (await at_work.limiter.settle(request, actual)).late
+    await at_work.writer.drain()
+    buckets = (await read_posted(redis_store, at_work.scripts, "acme", finals[0][0].spend[0])).buckets
+
+    assert sorted(buckets.values()) == [100, 400, 900]
+    assert [drift for drift in await at_work.drifts() if "month" not in drift.where] == []
+    await assert_no_drift(at_work.database)
+    await at_work.rebuilding().repair(partition_of("acme"))
+    await at_work.rebuild()
+    assert await at_work.drifts() == []
+    assert (await read_posted(redis_store, at_work.scripts, "acme", finals[0][0].spend[0])).buckets == buckets
+
+
+def without_month(request: AdmissionRequest) -> AdmissionRequest:
+    """Without the limit a month, whose edge may lie in the last hour."""
+    return msgspec.structs.replace(request, spend=tuple(demand for demand in request.spend if not demand.periods))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("America/New_York", "Pacific/Kiritimati"), ("Pacific/Kiritimati", "America/New_York")]
+)
+async def test_a_changed_time_zone_has_the_month_rebuilt(
+    redis_store: RedisConnection, database: Database, before: str, after: str
+) -> None:
+    """What was spent between the beginnings of the two months belongs to the one that begins first alone."""
+    at_work = LimiterAtWork(redis_store, database)
+    organization = replace(an_organization(limits=(WEEK, MONTH)), time_zone=before)
+    configured = [organization]
+    rebuild = at_work.rebuilding(organizations=lambda: configured)
+    await rebuild.step()
+    await rebuild.close_where_months_changed()
+    assert await unmarked_partitions(redis_store) == ()
+    now = await at_work.now_ms()
+    month = next(window for window in windows_of(organization, now) if window.demand.limit is MONTH)
+    edges = sorted(_begins(now, zone) for zone in (before, after))
+    async with database.write() as connection:
+        rows = [
+            {"org": "acme", "bucket_ms": edges[0] + 3_600_000, "credential": "acme-prod", "posted_nano_usd": 7_000},
+            {"org": "acme", "bucket_ms": edges[1], "credential": "acme-prod", "posted_nano_usd": 500},
+        ]
+        await connection.execute(SPEND_BUCKETS.insert(), rows)
+    await rebuild.repair(partition_of("acme"))
+    await rebuild.step()
+    assert (await read_posted(redis_store, load_scripts(), "acme", month.demand)).spent_nano_usd == (
+        7_500 if _begins(now, before) == edges[0] else 500
+    )
+
+    configured[:] = [replace(organization, time_zone=after)]
+    await rebuild.close_where_months_changed()
+    assert await unmarked_partitions(redis_store) == (partition_of("acme"),)
+    await rebuild.step()
+
+    renewed = next(window for window in windows_of(configured[0], now) if window.demand.limit is MONTH)
+    posted = await read_posted(redis_store, load_scripts(), "acme", renewed.demand)
+    assert posted.spent_nano_usd == (7_500 if _begins(now, after) == edges[0] else 500)
+    assert await read_period(redis_store, "acme", month.demand.key) in renewed.demand.periods
+    await rebuild.close_where_months_changed()
+    assert await unmarked_partitions(redis_store) == ()
+    restarted = at_work.rebuilding(organizations=lambda: [organization])
+    await restarted.close_where_months_changed()  # another zone than the windows have, from the first look on
+    assert await unmarked_partitions(redis_store) == (partition_of("acme"),)
+
+
+def _begins(now_ms: int, zone: str) -> int:
+    return next(month.start_ms for month in months_around(now_ms, zone) if now_ms < month.end_ms)
