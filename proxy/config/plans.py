@@ -42,8 +42,13 @@ def _read_plan(name: str, section: Section) -> PlanTerms:
         history_days=_read_history_days(section),
         export=section.boolean("export", default=False),
         default_output_tokens=section.integer("default_output_tokens", 4096, minimum=1, maximum=OUTPUT_TOKENS_MAX),
-        unknown_input_tokens=section.integer("unknown_input_tokens", 16_384, minimum=0, maximum=OUTPUT_TOKENS_MAX),
-        clamp=section.boolean("clamp", default=False),
+        unknown_input_tokens=(
+            section.integer("unknown_input_tokens", minimum=0, maximum=OUTPUT_TOKENS_MAX)
+            if "unknown_input_tokens" in section
+            else None
+        ),
+        clamp=section.boolean("clamp", default=False) if "clamp" in section else None,
+        clamp_floor_tokens=section.integer("clamp_floor_tokens", 64, minimum=1, maximum=OUTPUT_TOKENS_MAX),
         unknown_model=unknown_model,
         price_as=price_as,
     )

@@ -35,6 +35,7 @@ class MessagesBody(msgspec.Struct, gc=False):
     mcp_servers: Any = None
     container: Any = None
     thread: Any = None
+    thinking: Any = None
 
 
 READ: Final = frozenset(MessagesBody.__struct_fields__)
@@ -70,12 +71,19 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
         prompt=reader.parts.shape(),
         stream=asked.stream or False,
         max_output_tokens=min(asked.max_tokens, TOKENS_MAX) if asked.max_tokens else None,  # 0 is none
+        output_min_tokens=_thinking_budget(asked.thinking) + 1,  # max_tokens has to be larger
         cache_write_5m=reader.cache_write_5m,
         cache_write_1h=reader.cache_write_1h,
         has_unknown_input=reader.parts.has_unknown_input,
         has_unseen_input=reader.parts.has_unseen_input,
         references=body_references(read),
     )
+
+
+def _thinking_budget(thinking: object) -> int:
+    """Anthropic, "Extended thinking": `budget_tokens` must be less than `max_tokens`."""
+    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+    return min(max(budget, 0), TOKENS_MAX) if isinstance(budget, int) else 0
 
 
 def required_model(asked: MessagesBody) -> str:

@@ -21,8 +21,10 @@ class Plan:
 
     history_days           None: unlimited
     default_output_tokens  assumed maximum output where neither the request nor the price states one
-    unknown_input_tokens   assumed for input that the request only refers to (an earlier response, a stored file, retrieved sources)
-    clamp                  lower a request's maximum output to what is affordable instead of refusing
+    unknown_input_tokens   assumed for input that nobody has seen (a document by URL, retrieved sources); None: all that the model
+                           can read
+    clamp                  lower a request's maximum output to what is affordable instead of refusing; None: if a spend limit binds
+    clamp_floor_tokens     the least maximum for each answer that clamping leaves; below it a request is refused
     """
 
     id: str
@@ -32,8 +34,9 @@ class Plan:
     history_days: int | None = None
     export: bool = False
     default_output_tokens: int = 4096
-    unknown_input_tokens: int = 16_384
-    clamp: bool = False
+    unknown_input_tokens: int | None = None
+    clamp: bool | None = None
+    clamp_floor_tokens: int = 64
     unknown_model: UnknownModelPolicy = UnknownModelPolicy.REFUSE
     price_as: str | None = None
 

@@ -1,5 +1,7 @@
 """The worst case of a request, before it is sent: which price, how many tokens, how much money to hold."""
 
+from typing import Final
+
 import msgspec
 from msgspec.structs import replace
 
@@ -10,19 +12,30 @@ from proxy.domain.money import MONEY_MAX_NANO_USD
 from proxy.domain.organization import Plan, UnknownModelPolicy
 from proxy.domain.price import Price, WorstRates, worst_cost_nano_usd
 
+UNKNOWN_WINDOW_TOKENS: Final = 1_000_000  # what a model can read where its price does not say: as much as the largest in wide use
+RATED_UNKNOWN_TOKENS: Final = 16_384
+
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """Amounts in nano-USD.
 
     price           None: unpriced by policy
-    prompt_tokens   upper bound of the input; output_tokens: maximum output of all choices together
-    rate_tokens     what token rate limits are asked for: the output that the request states, else the plan's default
-    hold            worst case; hold_min: input and one output token; input_cost: the input alone
+    prompt_tokens     upper bound of the input; output_tokens: maximum output of all choices together, what was predicted included
+    predicted_tokens  given as a prediction: charged as output where it is wrong, whatever the maximum is
+    floor_tokens      the least maximum for each answer that clamping may leave
+    assumed_tokens    where a spend limit binds, and neither request nor price states a maximum: the one assumed for each answer,
+                      which the request is then sent with
+    rate_tokens       what token rate limits are asked for: the output that the request states, else the plan's default, and of
+                      input that nobody has seen no more than RATED_UNKNOWN_TOKENS unless the plan states a number
+    hold              worst case; hold_min: input and the least output worth having; input_cost: the input alone
     """
 
     price: Price | None
     prompt_tokens: int
     output_tokens: int
+    predicted_tokens: int
+    floor_tokens: int
+    assumed_tokens: int | None
     rate_tokens: int
     hold_nano_usd: int
     hold_min_nano_usd: int
@@ -62,30 +75,64 @@ def with_cache_ttl(facts: RequestFacts, ttl: str) -> RequestFacts:
     return replace(facts, cache_write_5m=True, cache_write_1h=facts.cache_write_1h or ttl.strip() != "5m")
 
 
-def estimate(facts: RequestFacts, plan: Plan, price: Price | None, prompt_tokens: int) -> Estimate:
-    """The worst case of a request whose input is at most `prompt_tokens`."""
-    if facts.has_unknown_input:
-        prompt_tokens += plan.unknown_input_tokens
+def estimate(
+    facts: RequestFacts,
+    plan: Plan,
+    price: Price | None,
+    prompt_tokens: int,
+    *,
+    predicted_tokens: int = 0,
+    referred_tokens: int | None = None,
+    has_spend_limit: bool = False,
+) -> Estimate:
+    """The worst case of a request of whose input `prompt_tokens` at most can be seen.
+
+    referred_tokens   what the stored objects that it names come to at most; None: not known
+    has_spend_limit   a spend limit binds its caller: then plans clamp unless they say otherwise
+    """
+    unknown = _unknown_tokens(facts, plan, price, prompt_tokens, referred_tokens)
+    rated = prompt_tokens + (min(unknown, RATED_UNKNOWN_TOKENS) if plan.unknown_input_tokens is None else unknown)
+    prompt_tokens += unknown
     choices = max(facts.choices, 1)
+    assumed = None
     if not facts.has_output:
         output = expected = 0
     elif facts.max_output_tokens is not None:
         output = expected = facts.max_output_tokens * choices
     else:
         bound = price.max_output_tokens if price is not None and price.max_output_tokens else plan.default_output_tokens
+        if has_spend_limit and price is not None and not price.max_output_tokens:
+            assumed = bound
         output = bound * choices
         expected = min(bound, plan.default_output_tokens) * choices
     rates = _worst_rates(facts, price, prompt_tokens)
-    hold = _cost(rates, output)
+    hold = _cost(rates, output + predicted_tokens)
+    clamps = has_spend_limit if plan.clamp is None else plan.clamp
+    floor = min(max(plan.clamp_floor_tokens, facts.output_min_tokens), output // choices)
     return Estimate(
         price=price,
         prompt_tokens=prompt_tokens,
-        output_tokens=output,
-        rate_tokens=prompt_tokens + expected,
+        output_tokens=output + predicted_tokens,
+        predicted_tokens=predicted_tokens,
+        floor_tokens=floor,
+        assumed_tokens=assumed,
+        rate_tokens=rated + expected + predicted_tokens,
         hold_nano_usd=hold,
-        hold_min_nano_usd=_cost(rates, min(output, choices)) if plan.clamp else hold,
+        hold_min_nano_usd=_cost(rates, floor * choices + predicted_tokens) if clamps else hold,
         input_nano_usd=_cost(rates, 0),
     )
+
+
+def _unknown_tokens(facts: RequestFacts, plan: Plan, price: Price | None, prompt_tokens: int, referred_tokens: int | None) -> int:
+    """The most that input can come to which the request does not show: what is recorded of it, else all that the model can read."""
+    if not facts.has_unknown_input:
+        return 0
+    if not facts.has_unseen_input and referred_tokens is not None:
+        return referred_tokens
+    if plan.unknown_input_tokens is not None:
+        return plan.unknown_input_tokens
+    window = price.max_input_tokens if price is not None and price.max_input_tokens else UNKNOWN_WINDOW_TOKENS
+    return max(window - prompt_tokens, 0)
 
 
 def refusal_of_absurd(asked: Estimate) -> Refusal | None:
@@ -100,17 +147,18 @@ def refusal_of_absurd(asked: Estimate) -> Refusal | None:
 
 
 def affordable_output(facts: RequestFacts, asked: Estimate, held_nano_usd: int) -> int | None:
-    """With clamping: the maximum output per choice that a smaller hold pays for; None if the whole was granted."""
+    """With clamping: the maximum output per choice that a smaller hold pays for; None if the request may go as it is."""
     if held_nano_usd >= asked.hold_nano_usd or asked.output_tokens == 0:
-        return None
+        return asked.assumed_tokens
     choices = max(facts.choices, 1)
     spare = held_nano_usd - asked.input_nano_usd
     whole = asked.hold_nano_usd - asked.input_nano_usd
-    per_choice = spare * asked.output_tokens // whole // choices  # cost is linear in output, but for its one rounding
+    predicted = asked.predicted_tokens
+    per_choice = (spare * asked.output_tokens // whole - predicted) // choices  # cost is linear in output, but for its one rounding
     rates = _worst_rates(facts, asked.price, asked.prompt_tokens)
-    while per_choice > 1 and _cost(rates, per_choice * choices) > held_nano_usd:
+    while per_choice > asked.floor_tokens and _cost(rates, per_choice * choices + predicted) > held_nano_usd:
         per_choice -= 1
-    return max(per_choice, 1)
+    return max(per_choice, asked.floor_tokens)
 
 
 def _worst_rates(facts: RequestFacts, price: Price | None, prompt_tokens: int) -> WorstRates | None:

@@ -25,6 +25,7 @@ from proxy.gateway.terms import Terms
 from proxy.gateway.upstream import UpstreamClient
 
 _encode = msgspec.json.Encoder().encode
+OUTPUT_CLAMPED = "output_clamped"  # flag of an event whose request had its maximum output lowered
 _TAIL_CHARS_MAX = 4096  # a text without any space is counted in pieces of this size
 
 
@@ -49,6 +50,7 @@ class LiveExchange:
         "admission",
         "asked_usage",
         "capability",
+        "clamped",
         "client_request_id",
         "credential",
         "decision",
@@ -103,6 +105,7 @@ class LiveExchange:
         self.decision: Decision | None = None
         self.relay: Relay | None = None
         self.asked_usage = False
+        self.clamped: int | None = None  # the maximum output per answer, where it was lowered to what is affordable
         self.is_fallback = False  # admitted without the limiter's store
         self.is_body_read = False  # else what no dialect reads streams through
         self.owned_tokens: Mapping[MadeObject, int | None] = {}
@@ -287,6 +290,8 @@ class LiveExchange:
             flags = (*flags, "overrun")
         if account.owed and account.price is None:
             flags = (*flags, "unpriced")
+        if self.clamped is not None:
+            flags = (*flags, OUTPUT_CLAMPED)
         organization, credential, route = self.organization, self.credential, self.route
         now = self.services.clock()
         first = relay.first_byte_at if relay is not None else None
@@ -394,6 +399,8 @@ class LiveExchange:
         ]
         if self.decision is not None and self.terms is not None:
             headers += limit_headers(self.decision, self.terms, self.dialect)
+        if self.clamped is not None:
+            headers.append((b"tallygate-max-output-tokens", b"%d" % self.clamped))
         return headers
 
     def apply(self, event: Event) -> State:

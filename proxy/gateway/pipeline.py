@@ -17,7 +17,7 @@ from proxy.domain.admission import AdmissionRequest
 from proxy.domain.errors import ErrorCode, LimiterWipedError, Refusal, RequestRejectedError, StoreError
 from proxy.domain.exchange import Event
 from proxy.domain.money import MONEY_MAX_NANO_USD
-from proxy.domain.prompt import tokens_at_least
+from proxy.domain.prompt import PromptShape, tokens_at_least
 from proxy.gateway.authentication import UNKNOWN_KEY, authenticate, check_caller, check_capability, check_model
 from proxy.gateway.body import ClientLeftError, read_body
 from proxy.gateway.client_response import ClientResponse
@@ -189,7 +189,18 @@ class Pipeline:
             prompt_tokens = await self.services.tokens.prompt_upper_bound(facts.prompt, facts.model, org=organization.id)
         else:
             prompt_tokens = len(body) // 4  # no limit depends on it; counted exactly if the upstream gives no usage
-        live.estimate = estimate(facts, organization.plan, price, prompt_tokens)
+        predicted = 0
+        if facts.predicted:
+            shape = PromptShape(texts=(facts.predicted,))
+            predicted = await self.services.tokens.prompt_upper_bound(shape, facts.model, org=organization.id)
+        live.estimate = estimate(
+            facts,
+            organization.plan,
+            price,
+            prompt_tokens,
+            predicted_tokens=predicted * max(facts.choices, 1),
+            has_spend_limit=any(not limit.shadow for _, limit in terms.spend),
+        )
         return refusal_of_absurd(live.estimate)
 
     async def _work_on(self, org: str, size: int, work: Callable[[], _Result]) -> _Result:
@@ -251,7 +262,7 @@ class Pipeline:
         facts, dialect, asked, decision = live.facts, live.dialect, live.estimate, live.decision
         if facts is None or dialect is None or asked is None or decision is None:
             return body
-        clamped = affordable_output(facts, asked, decision.held_nano_usd) if decision.held_nano_usd else None
+        clamped = live.clamped = affordable_output(facts, asked, decision.held_nano_usd) if decision.held_nano_usd else None
         live.asked_usage = facts.stream and not facts.asks_usage and live.upstream.config.ask_usage
         if clamped is None and not live.asked_usage:
             return body

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -5,7 +7,7 @@ from proxy.dialects.dialect import RequestFacts
 from proxy.domain.organization import Plan
 from proxy.domain.price import Price
 from proxy.domain.prompt import PromptShape
-from proxy.gateway.estimate import affordable_output, estimate
+from proxy.gateway.estimate import RATED_UNKNOWN_TOKENS, UNKNOWN_WINDOW_TOKENS, affordable_output, estimate
 
 PRICE = Price(model="m", version="v", effective_ms=0, input=150_000, output=600_000, max_output_tokens=16_384)
 PLAN = Plan(id="p", default_output_tokens=1_000)
@@ -36,8 +38,74 @@ def test_a_request_without_output_holds_its_input_alone() -> None:
     assert asked.hold_nano_usd == asked.hold_min_nano_usd == asked.input_nano_usd == 1_500
 
 
-def test_input_that_cannot_be_seen_is_assumed() -> None:
-    assert estimate(facts(has_unknown_input=True), PLAN, PRICE, 10).prompt_tokens == 10 + PLAN.unknown_input_tokens
+UNSEEN = {"has_unknown_input": True, "has_unseen_input": True}
+
+
+def test_input_that_nobody_has_seen_is_all_that_the_model_can_read() -> None:
+    windowed = replace(PRICE, max_input_tokens=128_000)
+    asked = estimate(facts(**UNSEEN, max_output_tokens=1), PLAN, windowed, 10)
+
+    assert asked.prompt_tokens == 128_000
+    assert asked.hold_nano_usd == (128_000 * 150_000 + 600_000) // 1000
+    assert asked.rate_tokens == 10 + RATED_UNKNOWN_TOKENS + 1  # for token limits, a modest guess is enough
+    assert estimate(facts(**UNSEEN), PLAN, windowed, 130_000).prompt_tokens == 130_000
+    assert estimate(facts(**UNSEEN), PLAN, PRICE, 10).prompt_tokens == UNKNOWN_WINDOW_TOKENS
+
+
+def test_a_plan_may_assume_less_of_unseen_input() -> None:
+    asked = estimate(facts(**UNSEEN), Plan(id="p", unknown_input_tokens=2_000), replace(PRICE, max_input_tokens=128_000), 10)
+
+    assert (asked.prompt_tokens, asked.rate_tokens) == (2_010, 2_010 + 4_096)
+    assert estimate(facts(**UNSEEN), Plan(id="p", unknown_input_tokens=0), PRICE, 10).prompt_tokens == 10
+
+
+def test_stored_input_is_what_is_recorded_of_it_and_else_unseen() -> None:
+    referring = facts(has_unknown_input=True)
+    assert estimate(referring, PLAN, PRICE, 10, referred_tokens=5_000).prompt_tokens == 5_010
+    assert estimate(referring, PLAN, PRICE, 10).prompt_tokens == UNKNOWN_WINDOW_TOKENS
+    assert estimate(facts(**UNSEEN), PLAN, PRICE, 10, referred_tokens=5_000).prompt_tokens == UNKNOWN_WINDOW_TOKENS
+
+
+def test_a_prediction_is_held_as_output_beside_the_maximum() -> None:
+    asked = estimate(facts(max_output_tokens=100), PLAN, PRICE, 10, predicted_tokens=50)
+
+    assert asked.output_tokens == 150
+    assert asked.hold_nano_usd == (10 * 150_000 + 150 * 600_000) // 1000
+
+
+def test_plans_clamp_where_a_spend_limit_binds_unless_they_say_otherwise() -> None:
+    def can_clamp(clamp: bool | None, *, is_bound: bool) -> bool:
+        asked = estimate(facts(), Plan(id="p", clamp=clamp), PRICE, 10, has_spend_limit=is_bound)
+        return asked.hold_min_nano_usd < asked.hold_nano_usd
+
+    assert can_clamp(None, is_bound=True)
+    assert not can_clamp(None, is_bound=False)
+    assert not can_clamp(False, is_bound=True)
+    assert can_clamp(True, is_bound=False)
+
+
+def test_a_maximum_that_was_assumed_is_sent_where_a_limit_binds() -> None:
+    endless = replace(PRICE, max_output_tokens=None)
+
+    def sent(price: Price, *, is_bound: bool = True, **request: object) -> int | None:
+        asked = estimate(facts(**request), PLAN, price, 10, has_spend_limit=is_bound)
+        return affordable_output(facts(**request), asked, asked.hold_nano_usd)
+
+    assert sent(endless) == 1_000
+    assert (sent(PRICE), sent(endless, is_bound=False), sent(endless, max_output_tokens=9), sent(endless, has_output=False)) == (
+        None,
+    ) * 4
+
+
+def test_clamping_stops_at_a_floor() -> None:
+    def least_output(**request: object) -> int:
+        asked = estimate(facts(**request), Plan(id="p", clamp=True, clamp_floor_tokens=256), PRICE, 10)
+        return (asked.hold_min_nano_usd - asked.input_nano_usd) * 1000 // 600_000
+
+    assert least_output() == 256
+    assert least_output(choices=3) == 3 * 256
+    assert least_output(max_output_tokens=20) == 20
+    assert least_output(max_output_tokens=9_000, output_min_tokens=4_001) == 4_001  # a thinking budget of 4,000
 
 
 def test_an_unpriced_request_holds_nothing() -> None:
@@ -55,16 +123,17 @@ def test_without_clamping_the_least_hold_is_the_whole() -> None:
     prompt=st.integers(0, 300_000),
     output=st.integers(1, 200_000),
     choices=st.integers(1, 5),
+    predicted=st.integers(0, 10_000),
     rate_in=st.integers(0, 10**9),
     rate_out=st.integers(1, 10**9),
     share=st.integers(0, 1000),
 )
 def test_a_clamped_request_never_costs_more_than_its_hold(
-    prompt: int, output: int, choices: int, rate_in: int, rate_out: int, share: int
+    prompt: int, output: int, choices: int, predicted: int, rate_in: int, rate_out: int, share: int
 ) -> None:
     price = Price(model="m", version="v", effective_ms=0, input=rate_in, output=rate_out)
     request = facts(max_output_tokens=output, choices=choices)
-    asked = estimate(request, Plan(id="p", clamp=True), price, prompt)
+    asked = estimate(request, Plan(id="p", clamp=True), price, prompt, predicted_tokens=predicted)
     held = asked.hold_min_nano_usd + (asked.hold_nano_usd - asked.hold_min_nano_usd) * share // 1000
 
     clamped = affordable_output(request, asked, held)
@@ -72,5 +141,5 @@ def test_a_clamped_request_never_costs_more_than_its_hold(
     if clamped is None:
         assert held == asked.hold_nano_usd
     else:
-        assert 1 <= clamped <= output
-        assert price.worst_case_nano_usd(prompt_tokens=prompt, output_tokens=clamped * choices) <= held
+        assert min(64, output) <= clamped <= output
+        assert price.worst_case_nano_usd(prompt_tokens=prompt, output_tokens=clamped * choices + predicted) <= held
