@@ -19,6 +19,7 @@ class Route:
     path      literal segments and parameters: `{name}` matches one segment or the part of one up to the next literal
               ("/v1beta/models/{model}:generateContent"); never a slash
     dialect   None: not metered; a request counts, its tokens do not
+    enabled   False: requests are refused; for endpoints whose cost cannot be known
     query     further query parameters that pass; headers: further request headers, in lower case
     objects   what it has to do with objects that the upstream stores
     """
@@ -28,6 +29,7 @@ class Route:
     capability: str
     dialect: str | None = None
     upstream: str = "default"
+    enabled: bool = True
     query: frozenset[str] = frozenset()
     headers: frozenset[bytes] = frozenset()
     objects: RouteObjects = NO_OBJECTS

@@ -48,7 +48,7 @@ def _read_plan(name: str, section: Section) -> PlanTerms:
             else None
         ),
         clamp=section.boolean("clamp", default=False) if "clamp" in section else None,
-        clamp_floor_tokens=section.integer("clamp_floor_tokens", 64, minimum=1, maximum=OUTPUT_TOKENS_MAX),
+        clamp_floor_tokens=section.integer("clamp_floor_tokens", minimum=1, maximum=OUTPUT_TOKENS_MAX) or None,
         unknown_model=unknown_model,
         price_as=price_as,
     )

@@ -67,6 +67,7 @@ def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
         return name
 
     dialect = item.parsed("dialect", known_dialect)
+    enabled = item.boolean("enabled", default=True)
     query = _names(item, "query", _QUERY_NAME)
     headers = frozenset(name.lower().encode() for name in _names(item, "headers", _HEADER_NAME))
     if not complete or not method or path is None or capability is None:
@@ -81,6 +82,7 @@ def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
         capability=capability,
         dialect=dialect,
         upstream=upstream,
+        enabled=enabled,
         query=query,
         headers=headers,
         objects=objects,

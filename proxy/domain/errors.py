@@ -15,6 +15,7 @@ class ErrorCode(StrEnum):
     UNKNOWN_ENDPOINT = "unknown_endpoint"
     OBJECT_NOT_FOUND = "object_not_found"
     BULK_OPERATION_REFUSED = "bulk_operation_refused"
+    ENDPOINT_NOT_ENABLED = "endpoint_not_enabled"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     INVALID_REQUEST = "invalid_request"
     UNKNOWN_MODEL = "unknown_model"

@@ -24,7 +24,8 @@ class Plan:
     unknown_input_tokens   assumed for input that nobody has seen (a document by URL, retrieved sources); None: all that the model
                            can read
     clamp                  lower a request's maximum output to what is affordable instead of refusing; None: if a spend limit binds
-    clamp_floor_tokens     the least maximum for each answer that clamping leaves; below it a request is refused
+    clamp_floor_tokens     the least maximum for each answer that clamping leaves; below it requests are refused. None: one token
+                           where the plan itself says `clamp`, else 750
     """
 
     id: str
@@ -36,7 +37,7 @@ class Plan:
     default_output_tokens: int = 4096
     unknown_input_tokens: int | None = None
     clamp: bool | None = None
-    clamp_floor_tokens: int = 64
+    clamp_floor_tokens: int | None = None
     unknown_model: UnknownModelPolicy = UnknownModelPolicy.REFUSE
     price_as: str | None = None
 

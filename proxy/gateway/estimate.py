@@ -14,6 +14,7 @@ from proxy.domain.price import Price, WorstRates, worst_cost_nano_usd
 
 UNKNOWN_WINDOW_TOKENS: Final = 1_000_000  # what a model can read where its price does not say: as much as the largest in wide use
 RATED_UNKNOWN_TOKENS: Final = 16_384
+CLAMP_FLOOR_TOKENS: Final = 750
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +109,7 @@ def estimate(
     rates = _worst_rates(facts, price, prompt_tokens)
     hold = _cost(rates, output + predicted_tokens)
     clamps = has_spend_limit if plan.clamp is None else plan.clamp
-    floor = min(max(plan.clamp_floor_tokens, facts.output_min_tokens), output // choices)
+    floor = min(max(_clamp_floor(plan), facts.output_min_tokens), output // choices)
     return Estimate(
         price=price,
         prompt_tokens=prompt_tokens,
@@ -121,6 +122,13 @@ def estimate(
         hold_min_nano_usd=_cost(rates, floor * choices + predicted_tokens) if clamps else hold,
         input_nano_usd=_cost(rates, 0),
     )
+
+
+def _clamp_floor(plan: Plan) -> int:
+    """The least maximum that clamping leaves: a shorter answer is seldom worth having, unless the plan asks for what can be had."""
+    if plan.clamp_floor_tokens is not None:
+        return plan.clamp_floor_tokens
+    return 1 if plan.clamp else CLAMP_FLOOR_TOKENS
 
 
 def _unknown_tokens(facts: RequestFacts, plan: Plan, price: Price | None, prompt_tokens: int, referred_tokens: int | None) -> int:

@@ -35,8 +35,12 @@ def shares_account(live: LiveExchange) -> bool:
 
 
 def reads_body(live: LiveExchange, request: web.BaseRequest) -> bool:
-    """Whether a body that no dialect reads is read for what it refers to. Forms stream, and are searched on their way."""
-    if live.dialect is not None or not request.body_exists or not shares_account(live):
+    """Whether a body that no dialect reads is read, for what it refers to and for the model of a caller who may use only some.
+
+    Forms stream, and are searched on their way.
+    """
+    _, credential, _ = live.parties
+    if live.dialect is not None or not request.body_exists or not (shares_account(live) or credential.models is not None):
         return False
     if request.content_type == _FORM:
         return False

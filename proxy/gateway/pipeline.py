@@ -30,9 +30,10 @@ from proxy.gateway.jwt_identity import authenticate_token
 from proxy.gateway.live_exchange import LiveExchange
 from proxy.gateway.object_checks import check_objects, reads_body
 from proxy.gateway.query import metered_query, unmetered_query
-from proxy.gateway.refusals import INTERNAL_ERROR, limiter_refusal, overloaded, store_refusal
+from proxy.gateway.refusals import ENDPOINT_NOT_ENABLED, INTERNAL_ERROR, limiter_refusal, overloaded, store_refusal
 from proxy.gateway.request_checks import check_request
 from proxy.gateway.services import Services
+from proxy.gateway.unread_models import check_unread_model
 from proxy.serving.client_connection import ClientConnection
 from proxy.shares.turns import at_once
 
@@ -125,6 +126,8 @@ class Pipeline:
         if isinstance(found, Refusal):
             return found
         route, params = found
+        if not route.enabled:
+            return ENDPOINT_NOT_ENABLED
         live.route, live.path_params = route, params
         live.capability = route.capability
         live.dialect = self.services.dialects[route.dialect] if route.dialect is not None else None
@@ -209,8 +212,9 @@ class Pipeline:
 
     async def _check_unread(self, live: LiveExchange, request: web.BaseRequest, body: bytes) -> Refusal | None:
         """Of a request that no dialect reads, see whose the stored objects are that it names."""
-        if not body:
-            return await check_objects(live, request, ())
+        refusal = check_unread_model(live, request, body)
+        if refusal is not None or not body:
+            return refusal or await check_objects(live, request, ())
         try:
             references = await self._work_on(live.org, len(body), partial(references_of_any, body))
         except RequestRejectedError as error:

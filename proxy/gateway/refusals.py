@@ -16,6 +16,15 @@ OVERLOADED_RETRY_MS: Final = 1_000
 _UNITS: Final = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
 
 
+ENDPOINT_NOT_ENABLED: Final = Refusal(
+    status=403,
+    code=ErrorCode.ENDPOINT_NOT_ENABLED,
+    message=(
+        "This endpoint is off here, since what it costs cannot be held to limits. "
+        "An operator turns it on by taking `enabled: false` off its route in routes.yaml."
+    ),
+    should_retry=False,
+)
 INTERNAL_ERROR: Final = Refusal(status=500, code=ErrorCode.INTERNAL_ERROR, message="The gateway failed. Try again.")
 SHUTTING_DOWN: Final = Refusal(
     status=503,

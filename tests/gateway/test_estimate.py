@@ -103,6 +103,10 @@ def test_clamping_stops_at_a_floor() -> None:
         return (asked.hold_min_nano_usd - asked.input_nano_usd) * 1000 // 600_000
 
     assert least_output() == 256
+    by_default = estimate(facts(), PLAN, PRICE, 10, has_spend_limit=True)
+    assert by_default.floor_tokens == 750
+    assert estimate(facts(max_output_tokens=700), PLAN, PRICE, 10, has_spend_limit=True).floor_tokens == 700
+    assert estimate(facts(), Plan(id="p", clamp=True), PRICE, 10).floor_tokens == 1
     assert least_output(choices=3) == 3 * 256
     assert least_output(max_output_tokens=20) == 20
     assert least_output(max_output_tokens=9_000, output_min_tokens=4_001) == 4_001  # a thinking budget of 4,000
@@ -141,5 +145,5 @@ def test_a_clamped_request_never_costs_more_than_its_hold(
     if clamped is None:
         assert held == asked.hold_nano_usd
     else:
-        assert min(64, output) <= clamped <= output
+        assert 1 <= clamped <= output
         assert price.worst_case_nano_usd(prompt_tokens=prompt, output_tokens=clamped * choices + predicted) <= held
