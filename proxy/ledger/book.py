@@ -16,7 +16,7 @@ from proxy.domain.spend_limit import SPEND_BUCKET_MS
 from proxy.domain.usage_event import Outcome
 from proxy.ledger.database import Database, LedgerUnavailableError
 from proxy.ledger.entry import ENTRY_FIELDS, Entry, Kind, following, is_posted_again
-from proxy.ledger.lifetime import OTHER, Changes, changes_of, refused_changes
+from proxy.ledger.lifetime import OTHER, Changes, changes_of, charged_model, refused_changes
 from proxy.ledger.notices.notice import Notice
 from proxy.ledger.notices.record import EndpointsOf, record_notices, to_nobody
 from proxy.ledger.schema import (
@@ -246,7 +246,8 @@ class Book:
             if entry.posted_nano_usd:
                 bucket = entry.posted_at_ms - entry.posted_at_ms % SPEND_BUCKET_MS
                 posted[entry.org, bucket, entry.credential] += entry.posted_nano_usd
-        numbering = await self._series.numbers(connection, (series for _, series in sums))
+        priced = {(entry.org, entry.model) for entry in entries if entry.model == charged_model(entry.price_version)}
+        numbering = await self._series.numbers(connection, (series for _, series in sums), priced=priced)
         await self._add_to_rollups(connection, sums, numbering)
         await self._database.add_to_rows(
             connection,

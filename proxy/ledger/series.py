@@ -3,7 +3,7 @@
 A *kind* is a series without its credential: the same rows added up over all credentials of an organization, which are far fewer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
 from sqlalchemy import select
@@ -13,7 +13,8 @@ from proxy.ledger.database import Database
 from proxy.ledger.entry import Entry
 from proxy.ledger.schema import SERIES
 
-SERIES_PER_ORG_MAX: Final = 20_000  # with kinds; model names can be the callers' choice: past it a new one is counted as `other`
+SERIES_PER_ORG_MAX: Final = 20_000  # with kinds; past it a new one is counted under the model `other`
+MODELS_PER_ORG_MAX: Final = 200  # names that no price list has may be a caller's invention: past it a new one of them is `other`
 MODEL_CHARS_MAX: Final = 256
 OTHER_MODEL: Final = "other"
 
@@ -54,18 +55,30 @@ class SeriesNumbers:
         self._database = database
         self._orgs: dict[str, dict[Series, int]] = {}
 
-    async def numbers(self, connection: AsyncConnection, wanted: Iterable[Series]) -> "Numbering":
-        """The numbers of all `wanted` and of their kinds, new ones made within the connection's transaction."""
+    async def numbers(
+        self, connection: AsyncConnection, wanted: Iterable[Series], *, priced: Collection[tuple[str, str]] = ()
+    ) -> "Numbering":
+        """The numbers of all `wanted` and of their kinds, new ones made within the connection's transaction.
+
+        priced   (organization, model) of models that the price list has under this name: they always keep it
+        """
         fresh: dict[str, dict[Series, int]] = {}
         renamed: dict[Series, Series] = {}
         names: dict[Series, dict[Series, int]] = {}  # with what is known of their organization
+        models: dict[str, set[str]] = {}  # of organizations with a new one
         for series in sorted(set(wanted)):
             known = self._orgs.get(series.org) or fresh.get(series.org)
             if known is None:
                 known = fresh[series.org] = await self._load(connection, series.org)
             name = series
-            if series not in known and len(known) >= SERIES_PER_ORG_MAX:
-                name = renamed[series] = series._replace(model=OTHER_MODEL)
+            if series not in known:
+                named = models.get(series.org)
+                if named is None:
+                    named = models[series.org] = {one.model for one in known}
+                is_invented = series.model not in named and (series.org, series.model) not in priced
+                if len(known) >= SERIES_PER_ORG_MAX or (is_invented and len(named) >= MODELS_PER_ORG_MAX):
+                    name = renamed[series] = series._replace(model=OTHER_MODEL)
+                named.add(name.model)
             names[name] = names[kind_of(name)] = known
         found: dict[Series, int] = {}
         for name in sorted(names):  # in one order everywhere, so that two writers cannot wait for each other

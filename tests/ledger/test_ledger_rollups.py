@@ -17,7 +17,8 @@ from proxy.ledger.audit import LedgerAudit
 from proxy.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, Book, RefusalCount
 from proxy.ledger.database import Database
 from proxy.ledger.rollup_readings import readings
-from proxy.ledger.schema import KIND_ROLLUP, ORG_ROLLUP, ROLLUP_15M, ROLLUP_AMOUNTS, SERIES
+from proxy.ledger.schema import KIND_ROLLUP, LIFETIME_TOTALS, ORG_ROLLUP, ROLLUP_15M, ROLLUP_AMOUNTS, SERIES
+from proxy.ledger.series import MODELS_PER_ORG_MAX
 from proxy.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges
 from proxy.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
 
@@ -162,6 +163,34 @@ async def test_an_organization_past_its_series_keeps_kinds_and_series_equal(
 
     assert models["rollup_15m"] == models["kind_rollup"]
     assert models["kind_rollup"]["other"] > 0
+
+
+async def test_invented_models_are_other_past_a_bound_and_priced_ones_keep_their_names(database: Database, book: Book) -> None:
+    first = [an_entry(0, request_model="before", response_model=None, price_version=None)]
+    invented = [
+        an_entry(number, request_model=f"invented-{number}", response_model=None, price_version=None, cost_nano_usd=1)
+        for number in range(1, 10_001)
+    ]
+    echoed = [an_entry(20_000, request_model="gpt-4o:zzz", response_model="gpt-4o:zzz", price_version="gpt-4o@2024-08-06")]
+    priced = [an_entry(30_000, request_model="gpt-4o", response_model="gpt-4o", price_version="gpt-4o@2024-08-06")]
+    mine = [an_entry(40_000, org="beta", request_model="own", response_model=None, price_version=None)]
+    for batch in (first, invented, echoed, priced, first, mine):
+        await book.record(batch)
+    await Book(database).record([an_entry(50_000, request_model="yet-another", response_model=None, price_version=None)])
+
+    async with database.read() as connection:
+        rows = (await connection.execute(select(SERIES.c.org, SERIES.c.model).distinct())).all()
+        sums = select(SERIES.c.model, func.sum(ROLLUP_15M.c.requests)).join(SERIES, SERIES.c.id == ROLLUP_15M.c.series_id)
+        requests = {model: int(count) for model, count in await connection.execute(sums.group_by(SERIES.c.model))}
+        lifetime = (await connection.execute(select(LIFETIME_TOTALS.c.model).distinct())).scalars().all()
+    models = {model for org, model in rows if org == "acme"}
+    assert len(models) == MODELS_PER_ORG_MAX + 2  # with `other`, and the priced one that came when it was full
+    assert {"before", "gpt-4o", "other"} <= models
+    assert models.isdisjoint({"gpt-4o:zzz", "yet-another"})
+    assert {model for org, model in rows if org == "beta"} == {"own"}
+    assert sum(requests.values()) == 10_000 + 5
+    assert set(lifetime) == {"other", "gpt-4o"}
+    assert await _drifts(database) == []
 
 
 async def test_the_audit_visits_the_days_that_have_something_and_no_others(database: Database, book: Book) -> None:
