@@ -49,6 +49,7 @@ class Credential:
     key_sha256             b"": it has no key, and is reached by a signed token that names its Client ID
     old_key_sha256         of the key before the last rotation, which holds until old_key_until_ms; b"" if there is none
     capabilities, models   None: all are allowed. A model entry ending in `*` allows every model with that prefix.
+    is_registered          False: a signed token named it, and no directory knows it
     is_self_made           the organization chose the Client ID itself: an issuer's client of that name need not be its own
     """
 
@@ -66,6 +67,7 @@ class Credential:
     rate_limits: tuple[RateLimit, ...] = ()
     spend_limits: tuple[SpendLimit, ...] = ()
     is_self_made: bool = False
+    is_registered: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

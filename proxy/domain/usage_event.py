@@ -1,6 +1,7 @@
 """The immutable fact of one exchange, as it travels from the gateway over the partition's stream to the ledger."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -20,6 +21,9 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # never forwarded; counted in metrics, not an event
 
 
+UNREGISTERED: Final = "unregistered"
+
+
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One exchange. Encoded as JSON with these names; money in nano-USD, times in Unix milliseconds, durations in milliseconds.
 
@@ -30,7 +34,8 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_write_1h_tokens, audio_...  kinds with a price of their own, so that a corrected price can be applied; the 1h part is in
                        cache_write_tokens, the audio parts are in prompt and completion
     made, deleted      objects that the upstream keeps for the organization since, and no longer
-    flags              what was odd: "usage_clamped", "usage_inconsistent", "unpriced", "overrun", "late", "unheld" ...
+    flags              "unregistered": of a client that signed tokens alone name; and what was odd: "usage_clamped",
+                       "usage_inconsistent", "unpriced", "overrun", "late", "unheld" ...
     """
 
     event_id: str

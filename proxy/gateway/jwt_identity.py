@@ -100,7 +100,7 @@ def _admits(client: VerifiedClient, org: str) -> bool:
 
 def _credential_of(organization: Organization, client_id: str) -> Credential:
     """Of a client that no one registered: it may do what its organization may, and has no key."""
-    return Credential(id=client_id, org=organization.id, key_sha256=b"", name="by token")
+    return Credential(id=client_id, org=organization.id, key_sha256=b"", name="by token", is_registered=False)
 
 
 _ANOTHERS: Final = unauthorized("The token is valid, but its client belongs to another organization.")

@@ -14,7 +14,7 @@ from proxy.domain.made_object import MADE_MAX, MadeObject
 from proxy.domain.organization import Credential, Organization
 from proxy.domain.price import Price
 from proxy.domain.token_counts import TokenCounts, UsageSource
-from proxy.domain.usage_event import Outcome, UsageEvent
+from proxy.domain.usage_event import UNREGISTERED, Outcome, UsageEvent
 from proxy.gateway.estimate import Estimate
 from proxy.gateway.headers import Header, Passage
 from proxy.gateway.limit_headers import limit_headers
@@ -293,6 +293,8 @@ class LiveExchange:
         if self.clamped is not None:
             flags = (*flags, OUTPUT_CLAMPED)
         organization, credential, route = self.organization, self.credential, self.route
+        if credential is not None and not credential.is_registered:
+            flags = (*flags, UNREGISTERED)
         now = self.services.clock()
         first = relay.first_byte_at if relay is not None else None
         return _encode(
@@ -337,6 +339,7 @@ class LiveExchange:
         organization, credential, _ = self.parties
         facts, asked, route = self.facts, self.estimate, self.found_route
         price = asked.price if asked is not None else None
+        odd = () if asked is None else ("uncertain",) if price is not None else ("uncertain", "unpriced")
         return _encode(
             UsageEvent(
                 event_id=self.id,
@@ -356,7 +359,7 @@ class LiveExchange:
                 cost_nano_usd=asked.input_nano_usd if asked is not None else 0,
                 request_bytes=self.request_bytes,
                 client_request_id=self.client_request_id,
-                flags=() if asked is None else ("uncertain",) if price is not None else ("uncertain", "unpriced"),
+                flags=odd if credential.is_registered else (*odd, UNREGISTERED),
             )
         )
 

@@ -142,7 +142,8 @@ class Pipeline:
         if isinstance(found, Refusal):
             return found
         live.organization, live.credential = found
-        self.services.used.note(live.credential.id, live.started_at_ms)
+        if live.credential.is_registered:  # else it may be another's name
+            self.services.used.note(live.credential.id, live.started_at_ms)
         live.terms = live.view.terms(live.organization, live.credential, live.capability)
         return check_caller(found, live.started_at_ms) or check_capability(live.credential, live.capability)
 

@@ -105,9 +105,9 @@ class Book:
     ) -> Recorded:
         """Add what the limiter told, in its order. Raises LedgerUnavailableError; then nothing of it was added."""
         groups: defaultdict[str, list[Entry]] = defaultdict(list)
-        for entry in told:
-            groups[entry.event_id].append(entry)
         async with self._database.write() as connection:
+            for entry in await self._series.named(connection, told):
+                groups[entry.event_id].append(entry)
             new = await self._insert(connection, [group[0] for _, group in sorted(groups.items())])
             firsts = {entry.event_id for entry in new}
             again = {id_: group[1:] if id_ in firsts else group for id_, group in groups.items()}

@@ -3,12 +3,14 @@
 A *kind* is a series without its credential: the same rows added up over all credentials of an organization, which are far fewer.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from proxy.domain.usage_event import UNREGISTERED
 from proxy.ledger.database import Database
 from proxy.ledger.entry import Entry
 from proxy.ledger.schema import SERIES
@@ -17,6 +19,8 @@ SERIES_PER_ORG_MAX: Final = 20_000  # with kinds; past it a new one is counted u
 MODELS_PER_ORG_MAX: Final = 200  # names that no price list has may be a caller's invention: past it a new one of them is `other`
 MODEL_CHARS_MAX: Final = 256
 OTHER_MODEL: Final = "other"
+OTHER_CREDENTIAL: Final = "other"
+CREDENTIALS_FREE_MAX: Final = 200  # of an organization: past it a client that signed tokens alone name gets no name of its own
 
 
 class Series(NamedTuple):
@@ -84,6 +88,26 @@ class SeriesNumbers:
         for name in sorted(names):  # in one order everywhere, so that two writers cannot wait for each other
             found[name] = names[name].get(name) or await self._make(connection, name)
         return Numbering(found, renamed, fresh)
+
+    async def named(self, connection: AsyncConnection, entries: Sequence[Entry]) -> list[Entry]:
+        """The entries, with clients that no directory knows counted as `other` where their organization has enough names.
+
+        Whoever can have tokens made for any client would else make a series of every sum for each.
+        """
+        credentials: dict[str, set[str]] = {}
+        found = []
+        for entry in entries:
+            if UNREGISTERED in entry.flags.split(","):
+                known = credentials.get(entry.org)
+                if known is None:
+                    series = self._orgs.get(entry.org) or await self._load(connection, entry.org)
+                    known = credentials[entry.org] = {one.credential for one in series}
+                if entry.credential not in known and len(known) >= CREDENTIALS_FREE_MAX:
+                    found.append(replace(entry, credential=OTHER_CREDENTIAL))
+                    continue
+                known.add(entry.credential)
+            found.append(entry)
+        return found
 
     def keep(self, numbering: "Numbering") -> None:
         """To be called after the commit."""

@@ -78,6 +78,9 @@ async def test_clients_of_one_name_in_two_organizations_have_each_their_own_limi
         of_big = a_current_token(client_id="same", org_id="big")
         assert (await ask(gateway, of_free))[1]["error"]["code"] == "plan_without_api_access"
         assert (await ask(gateway, of_big))[0] == 200
+        await gateway.at_rest()
+        assert [event["flags"] for event in gateway.events()] == [["unregistered"]]
+        assert gateway.gateway.services.used.take() == {}
         limits = gateway.gateway.services.view._terms
         assert {key[:2] for key in limits} == {("free", "same"), ("big", "same")}
 

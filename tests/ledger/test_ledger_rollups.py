@@ -16,9 +16,10 @@ from proxy.commands.audit import audit_stretches
 from proxy.ledger.audit import LedgerAudit
 from proxy.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, Book, RefusalCount
 from proxy.ledger.database import Database
+from proxy.ledger.lifetime_audit import lifetime_drifts
 from proxy.ledger.rollup_readings import readings
 from proxy.ledger.schema import KIND_ROLLUP, LIFETIME_TOTALS, ORG_ROLLUP, ROLLUP_15M, ROLLUP_AMOUNTS, SERIES
-from proxy.ledger.series import MODELS_PER_ORG_MAX
+from proxy.ledger.series import CREDENTIALS_FREE_MAX, MODELS_PER_ORG_MAX
 from proxy.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges
 from proxy.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
 
@@ -191,6 +192,31 @@ async def test_invented_models_are_other_past_a_bound_and_priced_ones_keep_their
     assert sum(requests.values()) == 10_000 + 5
     assert set(lifetime) == {"other", "gpt-4o"}
     assert await _drifts(database) == []
+
+
+async def test_clients_that_only_tokens_name_are_other_past_a_bound(database: Database, book: Book) -> None:
+    invented = [
+        an_entry(number, credential=f"client-{number}", flags=("unregistered",), cost_nano_usd=1) for number in range(2_000)
+    ]
+    for start in range(0, 2_000, 500):
+        await book.record(invented[start : start + 500])
+    registered = [an_entry(3_000, credential="late-but-registered", cost_nano_usd=1)]
+    for batch in (registered, invented[:3], invented[-3:]):  # told again
+        await book.record(batch)
+    await Book(database).record([an_entry(4_000, credential="client-4000", flags=("uncertain", "unregistered"), cost_nano_usd=1)])
+
+    async with database.read() as connection:
+        of_totals = select(LIFETIME_TOTALS.c.credential, func.sum(LIFETIME_TOTALS.c.requests)).group_by(
+            LIFETIME_TOTALS.c.credential
+        )
+        totals = {credential: int(count) for credential, count in await connection.execute(of_totals)}
+        series = set((await connection.execute(select(SERIES.c.credential).where(SERIES.c.credential != "").distinct())).scalars())
+    assert set(totals) == series
+    assert len(totals) == CREDENTIALS_FREE_MAX + 2
+    assert totals["other"] == 2_000 - CREDENTIALS_FREE_MAX + 1
+    assert (totals["client-0"], totals["late-but-registered"]) == (1, 1)
+    assert await _drifts(database) == []
+    assert await lifetime_drifts(database, "acme") == []
 
 
 async def test_the_audit_visits_the_days_that_have_something_and_no_others(database: Database, book: Book) -> None:
