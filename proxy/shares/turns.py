@@ -47,6 +47,7 @@ class Turns:
             result: Result = await job.result
             return result
         finally:
+            del job  # an error's traceback has this frame, and the job the error: nobody would free the body that it is about
             self._queued[org] -= 1
             if not self._queued[org]:
                 del self._queued[org]

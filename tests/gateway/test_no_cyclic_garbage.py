@@ -71,3 +71,27 @@ async def _exchanges(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
         else:
             await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
     await asyncio.sleep(0.01)  # the handler of the last one has returned
+
+
+async def test_a_client_that_leaves_within_its_body_leaves_nothing_of_it_behind(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness:
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            for _ in range(3):
+                _, writer = await asyncio.open_connection("127.0.0.1", harness.port)
+                writer.write(_request("/v1/chat/completions", b" " * 2_000_000)[:-1])
+                await writer.drain()
+                writer.transport.abort()
+            await asyncio.sleep(0.2)
+            await harness.at_rest()
+            gc.collect()
+            pieces = [piece for each in gc.garbage if type(each) is list for piece in each if isinstance(piece, bytes)]
+            assert sum(map(len, pieces)) < 100_000
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+            gc.unfreeze()

@@ -1,8 +1,11 @@
 """Organizations take turns in threads, a step at a time."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Generator
+from functools import partial
 
 import pytest
 
@@ -72,3 +75,27 @@ async def test_closing_ends_whoever_waits(turns: Turns) -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert await running
+
+
+async def test_an_error_keeps_nothing_of_the_work_alive(turns: Turns) -> None:
+    class Body:
+        """What the work is about."""
+
+    def refuse(body: Body) -> None:
+        raise ValueError(str(body))
+
+    async def ask() -> "weakref.ref[Body]":
+        body = Body()
+        with pytest.raises(ValueError, match="Body"):
+            await turns.take("one", at_once(partial(refuse, body)))
+        return weakref.ref(body)
+
+    gc.collect()
+    gc.disable()
+    try:
+        kept = [await ask() for _ in range(3)]
+        await asyncio.sleep(0.05)
+        await turns.take("one", at_once(int))
+        assert [one() for one in kept] == [None, None, None]
+    finally:
+        gc.enable()
