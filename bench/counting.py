@@ -127,10 +127,13 @@ def completion_kind(recording: Recording, usage: TokenCounts) -> str:
     return "tools" if _CALL.search(answer) else "text"
 
 
-def prompt_kind(facts: RequestFacts) -> str:
+def prompt_kind(facts: RequestFacts, answer: bytes) -> str:
+    """What a prompt is made of. Where a tool of the provider ran, its results are input that nobody has seen."""
     shape = facts.prompt
-    if facts.has_unknown_input or shape.opaque_bytes:
+    if facts.has_unknown_input or _PROVIDER_TOOL.search(answer):
         return "unseen"
+    if shape.opaque_bytes:
+        return "files, signatures"
     if shape.images:
         return "images"
     return "tools" if shape.tools else "text"
@@ -193,7 +196,7 @@ def _compare_one(
         if true > 0:
             completion = Counted(**about, kind=kind, true=true, counted=_count(counter, mute, asked, model))
     if facts is not None and usage.prompt:
-        kind = prompt_kind(facts)
+        kind = prompt_kind(facts, recording.answer)
         prompt = Counted(**about, kind=kind, true=usage.prompt, counted=counter.count_prompt(facts.prompt, model))
         bound = Counted(**about, kind=kind, true=usage.prompt, counted=counter.upper_bound_prompt(facts.prompt, model))
     return completion, prompt, bound

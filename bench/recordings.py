@@ -276,10 +276,10 @@ def _likely_dialect(content: bytes, *, is_stream: bool) -> str | None:
     """By members that only one API's answers have."""
     if b'"candidates"' in content and b'"usageMetadata"' in content:
         return "gemini_stream_generate" if is_stream else "gemini_generate"
-    if b'"message_start"' in content or re.search(rb'"type"\s*:\s*"message"\s*,\s*"role"', content[:4096]):
-        return "anthropic_messages"
     if b'"response.created"' in content or re.search(rb'"object"\s*:\s*"response"', content[:4096]):
         return "openai_responses"
+    if b'"message_start"' in content or re.search(rb'"type"\s*:\s*"message"\s*,\s*"role"', content[:4096]):
+        return "anthropic_messages"
     if b'"choices"' in content and (b'"delta"' in content or b'"message"' in content):
         return "openai_chat"
     return None

@@ -113,8 +113,11 @@ class _Reader:
             self._message(message)
         for tool in asked.tools if isinstance(asked.tools, list) else []:
             self._tool(tool)
-        for schema in (asked.output_config, asked.output_format):
-            parts.add_text(schema)
+        if isinstance(asked.output_config, dict) and "format" in asked.output_config:
+            parts.add_schema(asked.output_config)
+        else:
+            parts.add_text(asked.output_config)
+        parts.add_schema(asked.output_format)
         parts.add_others(body.others(_READ_KEYS), READ, is_request=True)
         if asked.mcp_servers or asked.container or asked.thread:
             parts.add_unseen()

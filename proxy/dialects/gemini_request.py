@@ -91,7 +91,7 @@ def read_generate(
     for tool in _items(asked.get("tools")):
         _add_tool(parts, tool)
     for schema in ("responseSchema", "responseJsonSchema"):
-        parts.add_text(_member(config, schema))
+        parts.add_schema(_member(config, schema))
     parts.add_others(asked, _READ_WHOLE)
     parts.add_others(config, _READ_CONFIG)
     if _member(asked, "cachedContent"):

@@ -109,7 +109,7 @@ class OpenAiChat(OpenAiShape):
             add_message(draft, message)
         draft.add_tools(request.tools)
         draft.add_tools(request.functions)
-        draft.add_raw(request.response_format)
+        draft.add_raw_schema(request.response_format)
         draft.add_text(request.prediction)
         draft.add_text(request.web_search_options)
         draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)

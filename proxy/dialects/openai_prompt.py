@@ -48,10 +48,16 @@ class OpenAiPrompt(PromptParts):
             messages=self.messages,
             names=self.names,
             tools=tuple(self.tools),
+            schemas=tuple(self.schemas),
             images=tuple(self.images),
             opaque_bytes=self.opaque_bytes,
             tokens=self.tokens,
         )
+
+    def add_raw_schema(self, schema: msgspec.Raw) -> None:
+        """As `add_schema`, of one that is not decoded."""
+        if (text := bytes(schema).decode()) not in ("", "null"):
+            self.schemas.append(text)
 
     def add_raw(self, value: msgspec.Raw) -> None:
         """A value that the model reads as its JSON text; nothing where it is absent or null."""

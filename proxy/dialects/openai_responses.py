@@ -114,7 +114,7 @@ class OpenAiResponses(OpenAiShape):
                 add_item(draft, item)
         draft.add_tools(request.tools)
         if request.text is not None:
-            draft.add_raw(request.text.format)
+            draft.add_raw_schema(request.text.format)
         if request.previous_response_id is not None or request.conversation is not None:
             draft.add_referred()
         if request.prompt is not None:  # a template, made elsewhere

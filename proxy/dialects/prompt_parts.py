@@ -35,6 +35,7 @@ class PromptParts:
 
     texts: list[str] = field(default_factory=list)
     tools: list[str] = field(default_factory=list)
+    schemas: list[str] = field(default_factory=list)
     images: list[ImageInput] = field(default_factory=list)
     opaque_bytes: int = 0
     messages: int = 0
@@ -76,6 +77,11 @@ class PromptParts:
         """A decoded JSON value that the model reads as JSON."""
         self.texts.append(json_text(value))
 
+    def add_schema(self, schema: object) -> None:
+        """The form that the answer must have; null is none."""
+        if schema is not None:
+            self.schemas.append(json_text(schema))
+
     def add_tool(self, definition: object) -> None:
         self.tools.append(json_text(definition))
 
@@ -108,6 +114,7 @@ class PromptParts:
             messages=self.messages,
             calls=self.calls,
             tools=tuple(self.tools),
+            schemas=tuple(self.schemas),
             images=tuple(self.images),
             opaque_bytes=self.opaque_bytes,
             tokens=self.tokens,

@@ -24,6 +24,7 @@ class PromptShape(msgspec.Struct, frozen=True, kw_only=True):
     names          messages with a name, which costs one token more; its text is one of the texts
     calls          calls of tools that earlier answers made and whose framing is not among the texts
     tools          tool definitions, each as its JSON text
+    schemas        the form that the answer must have, each as its JSON text; some providers bill it and some do not
     images         images
     opaque_bytes   decoded bytes of files and audio, which no tokenizer here can count
     tokens         tokens whose number is known without a text: given as ids (embeddings accept them), or put in by the provider
@@ -34,6 +35,7 @@ class PromptShape(msgspec.Struct, frozen=True, kw_only=True):
     names: int = 0
     calls: int = 0
     tools: tuple[str, ...] = ()
+    schemas: tuple[str, ...] = ()
     images: tuple[ImageInput, ...] = ()
     opaque_bytes: int = 0
     tokens: int = 0

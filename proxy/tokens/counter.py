@@ -1,6 +1,6 @@
 """Token counts of prompts and texts: at once where they are short, in a thread where they are long."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -8,11 +8,11 @@ from typing import Final
 
 import tiktoken
 
-from proxy.domain.prompt import PromptShape
+from proxy.domain.prompt import ImageInput, PromptShape
 from proxy.shares.turns import Turns, at_once
 from proxy.tokens.count_memory import CountMemory
 from proxy.tokens.framing import PromptFraming
-from proxy.tokens.images import ImageRule, image_rule
+from proxy.tokens.images import OWN_RULES, ImageRule, image_rule
 from proxy.tokens.text import SLICE_CHARS, count, count_in_steps, upper_bound
 from proxy.tokens.tokenization import Tokenization, tokenization
 from proxy.tokens.tool_text import namespace_text
@@ -26,6 +26,9 @@ NAME_TOKENS: Final = 1  # OpenAI cookbook, "How to count tokens with tiktoken": 
 # Files and audio that only their size tells of: 4 bytes a token is a text file; audio and PDF hold far fewer tokens in a byte.
 OPAQUE_BYTES_PER_TOKEN: Final = 4
 OPAQUE_BYTES_PER_TOKEN_UPPER: Final = 2
+
+IMAGE_UPPER_PERMILLE: Final = 1250  # 1.20 of the rule was seen
+UNKNOWN_IMAGE: Final = ImageInput()
 
 INLINE_CHARS_MAX: Final = 4_096  # about 0.13 ms of English, at worst 2 ms; a hop to a thread and back costs about 0.1 ms
 QUEUED_MAX: Final = 64
@@ -42,6 +45,7 @@ class _Model:
 
     tokenization: Tokenization
     images: ImageRule
+    has_image_rule: bool
 
 
 class TokenCounter:
@@ -101,12 +105,13 @@ class TokenCounter:
         tools: Iterable[str] = shape.tools
         if known.tokenization.prompt.is_namespace:
             tools = map(namespace_text, shape.tools)
-        return _total(self._sum(shape.texts, encoding), self._sum(tools, encoding), shape, known)
+        parts = _Parts(self._sum(shape.texts, encoding), self._sum(tools, encoding), self._sum(shape.schemas, encoding))
+        return _total(parts, shape, known)
 
     def upper_bound_prompt(self, shape: PromptShape, model: str | None) -> int:
         """What the prompt can come to at most: the count where the tokenizer is the model's own, else with its family's margin."""
         known = self._model(model)
-        texts = self._sum(chain(shape.texts, shape.tools), known.tokenization.encoding)
+        texts = self._sum(_all_texts(shape), known.tokenization.encoding)
         return _upper(texts, shape, known, known.tokenization.upper_permille)
 
     async def text(self, text: str, model: str | None, *, org: str) -> int:
@@ -125,7 +130,7 @@ class TokenCounter:
             tools = sum(await self._turns.take(org, _count_all(shape.tools, self._encoding(encoding), namespace_text)))
         else:
             tools = await self._long_texts(shape.tools, encoding, org)
-        return _total(texts, tools, shape, known)
+        return _total(_Parts(texts, tools, await self._long_texts(shape.schemas, encoding, org)), shape, known)
 
     async def prompt_upper_bound(self, shape: PromptShape, model: str | None, *, org: str) -> int:
         """As `upper_bound_prompt`, off the loop if the texts are long; one token a byte if `org` has filled its queue for that."""
@@ -133,8 +138,8 @@ class TokenCounter:
             return self.upper_bound_prompt(shape, model)
         known = self._model(model)
         if self._turns.queued(org) >= self._queued_max:
-            return _upper(sum(map(upper_bound, (*shape.texts, *shape.tools))), shape, known, 1000)
-        texts = await self._long_texts((*shape.texts, *shape.tools), known.tokenization.encoding, org)
+            return _upper(sum(map(upper_bound, _all_texts(shape))), shape, known, 1000)
+        texts = await self._long_texts(tuple(_all_texts(shape)), known.tokenization.encoding, org)
         return _upper(texts, shape, known, known.tokenization.upper_permille)
 
     def _model(self, model: str | None) -> _Model:
@@ -143,7 +148,9 @@ class TokenCounter:
             if len(self._models) >= MODELS_KEPT_MAX:
                 self._models.clear()
             found = tokenization(model)
-            known = self._models[model] = _Model(tokenization=found, images=image_rule(found.family, model))
+            known = self._models[model] = _Model(
+                tokenization=found, images=image_rule(found.family, model), has_image_rule=found.family in OWN_RULES
+            )
         return known
 
     def _encoding(self, name: EncodingName) -> tiktoken.Encoding:
@@ -154,10 +161,8 @@ class TokenCounter:
 
     def _is_short(self, shape: PromptShape) -> bool:
         chars = 0
-        for text in shape.texts:
+        for text in _all_texts(shape):
             chars += len(text)
-        for tool in shape.tools:
-            chars += len(tool)
         return chars <= self._inline_chars_max
 
     def _sum(self, texts: Iterable[str], name: EncodingName) -> int:
@@ -211,6 +216,19 @@ def _count_all(
     return counts
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Tokens of a prompt's texts in our encoding; of tools in the form in which they are read."""
+
+    texts: int
+    tools: int
+    schemas: int
+
+
+def _all_texts(shape: PromptShape) -> Iterator[str]:
+    return chain(shape.texts, shape.tools, shape.schemas)
+
+
 def _messages(shape: PromptShape, framing: PromptFraming) -> int:
     """Tokens around messages, and around calls that earlier answers made."""
     if not shape.messages:
@@ -223,23 +241,37 @@ def _given(shape: PromptShape, known: _Model) -> int:
     return shape.tokens + sum(map(known.images.tokens, shape.images)) if shape.images else shape.tokens
 
 
-def _total(texts: int, tools: int, shape: PromptShape, known: _Model) -> int:
-    framing = known.tokenization.prompt
-    read = texts
+def _image_upper(image: ImageInput, known: _Model) -> int:
+    """The most for one image where nobody publishes the model's rule, and some room where the size is known and so is the rule."""
+    if not image.width:
+        return known.images.tokens(image)
+    if not known.has_image_rule:
+        return known.images.tokens(UNKNOWN_IMAGE)
+    return -(-known.images.tokens(image) * IMAGE_UPPER_PERMILLE // 1000)
+
+
+def _total(parts: _Parts, shape: PromptShape, known: _Model) -> int:
+    framing, permille = known.tokenization.prompt, known.tokenization.permille
+    read = parts.texts
     if shape.tools:
-        read += -(-tools * framing.tool_permille // 1000)
-    read = -(-read * known.tokenization.permille // 1000) + _messages(shape, framing)
+        read += -(-parts.tools * framing.tool_permille // 1000)
+    read = -(-read * permille // 1000) + _messages(shape, framing)
     if shape.tools:
         read += framing.tools + len(shape.tools) * framing.tool
+    if shape.schemas:
+        read += max(0, -(-parts.schemas * framing.schema_permille * permille // 1_000_000) + framing.schema)
     return read + _given(shape, known) + -(-shape.opaque_bytes // OPAQUE_BYTES_PER_TOKEN)
 
 
 def _upper(texts: int, shape: PromptShape, known: _Model, permille: int) -> int:
-    """Tools with all their JSON, and what surrounds one at its longest."""
+    """Tools and schemas with all their JSON, and what surrounds them at its longest."""
     framing = known.tokenization.prompt
     read = -(-(texts + _messages(shape, framing) + len(shape.tools) * max(TOOL_UPPER, framing.tool)) * permille // 1000)
-    if shape.messages:
+    if shape.messages or permille > 1000:  # a foreign tokenizer may open even a bare text with a token of its own
         read += framing.upper
     if shape.tools:
         read += max(framing.tools, framing.tools_upper) + TOOLS_UPPER
-    return read + _given(shape, known) + -(-shape.opaque_bytes // OPAQUE_BYTES_PER_TOKEN_UPPER)
+    if shape.schemas:
+        read += max(framing.schema, framing.schema_upper)
+    images = sum(_image_upper(image, known) for image in shape.images)
+    return read + images + shape.tokens + -(-shape.opaque_bytes // OPAQUE_BYTES_PER_TOKEN_UPPER)

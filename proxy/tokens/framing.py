@@ -32,8 +32,11 @@ class PromptFraming:
     tool             around each tool
     is_namespace     tools are read as types of a namespace (`tool_text`), else as something like their JSON
     tool_permille    thousandths of that, in our count, that the model reads
-    upper            what may come on top of `reply` where providers put in more for some models than for others
-    tools_upper      likewise for `tools`
+    schema           around the form that an answer must have; below 0 where our count of its JSON has more than is read
+    schema_permille  thousandths of its JSON, in our count, that the model reads: 0 where it is not billed
+    upper            what may come on top where a provider puts in something for some models or settings, such as thinking
+    tools_upper      at most instead of `tools`
+    schema_upper     at most instead of `schema`
     """
 
     reply: int = 0
@@ -43,5 +46,8 @@ class PromptFraming:
     tool: int = 0
     is_namespace: bool = False
     tool_permille: int = 1000
+    schema: int = 0
+    schema_permille: int = 1000
     upper: int = 0
     tools_upper: int = 0
+    schema_upper: int = 0

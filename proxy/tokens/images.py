@@ -101,6 +101,7 @@ _OPENAI: Final[tuple[tuple[re.Pattern[str], ImageRule], ...]] = (
 )
 _GEMINI_TILED: Final = re.compile(r"gemini-[12]\b|gemma|learnlm")
 _OPENAI_FAMILIES: Final = frozenset({Family.OPENAI, Family.OPENAI_LEGACY, Family.GPT_5, Family.GPT_5_1, Family.GPT_OSS})
+OWN_RULES: Final = _OPENAI_FAMILIES | {Family.CLAUDE_3, Family.CLAUDE_4_5, Family.CLAUDE, Family.GEMINI}  # of published rules
 _OPENAI_RULE: Final = Tiles(base=85, tile=170)
 _GEMINI_RULE: Final = Budget(most=2240)  # from Gemini 3 on: "Media resolution", table of token counts, the highest resolution
 _OTHER_RULE: Final = Patches(size=28, most=4784)  # Claude's, and of what is not known

@@ -29,6 +29,8 @@ class Family(StrEnum):
     MISTRAL = "mistral"
     DEEPSEEK = "deepseek"
     KIMI = "kimi"
+    LLAMA_4 = "llama_4"
+    SONAR = "sonar"
     OTHER = "other"
 
 
@@ -60,11 +62,29 @@ class _Rules:
 
 # OpenAI cookbook, "How to count tokens with tiktoken", num_tokens_from_messages: 3 tokens frame a message, one more spells its
 # role, one more goes with a name, and 3 open the reply. 12 introduce tools (same source).
-_OPENAI_PROMPT: Final = PromptFraming(reply=3, message=4, tools=12, is_namespace=True)
+_OPENAI_PROMPT: Final = PromptFraming(
+    reply=3,
+    message=4,
+    tools=12,
+    is_namespace=True,
+    schema=-8,
+    schema_permille=870,
+    upper=24,
+    tools_upper=512,
+)
 # Several calls are wrapped into one of `multi_tool_use.parallel`.
 _OPENAI_ANSWER: Final = AnswerFraming(call=7, parallel=14)
 # From GPT-5 on answers are written in channels (OpenAI, "harmony response format"); what is before them differs by model.
-_HARMONY_PROMPT: Final = PromptFraming(reply=2, message=4, tools=15, is_namespace=True, upper=24, tools_upper=160)
+_HARMONY_PROMPT: Final = PromptFraming(
+    reply=2,
+    message=4,
+    tools=15,
+    is_namespace=True,
+    schema=-8,
+    schema_permille=870,
+    upper=64,
+    tools_upper=320,
+)
 # Anthropic, "Tool use with Claude", section "Pricing": with tools comes a system prompt, whose tokens are listed by model and by
 # how a tool is chosen: 264 to 530 for Claude 3, 313 or 346 for Claude 4, at most 804 for Opus 4.7. Where we measure more, that
 # counts.
@@ -76,39 +96,62 @@ _RULES: Final = {
     Family.GPT_OSS: _Rules(
         upper_permille=1250,
         answer=AnswerFraming(answer=4, call=10),
-        prompt=PromptFraming(reply=63, message=4, tools=30, is_namespace=True, upper=16, tools_upper=32),
+        prompt=PromptFraming(reply=63, message=4, tools=30, is_namespace=True, upper=64, tools_upper=64, schema_upper=128),
     ),
     # Anthropic, "Pricing": Opus 4.7 has a new tokenizer, which "may use up to 35 % more tokens for the same fixed text".
     Family.CLAUDE_3: _Rules(
         permille=1130,
+        upper_permille=2000,
         answer=AnswerFraming(answer=3, call=40),
-        prompt=PromptFraming(reply=5, message=2, call=40, tools=330, tool=10, tool_permille=1000, tools_upper=804),
+        prompt=PromptFraming(reply=5, message=2, call=40, tools=330, tool=10, upper=48, tools_upper=804),
     ),
     Family.CLAUDE_4_5: _Rules(
         permille=1110,
+        upper_permille=2000,
         answer=AnswerFraming(answer=3, call=40),
-        prompt=PromptFraming(reply=5, message=2, call=40, tools=470, tool=20, tool_permille=1000, tools_upper=804),
+        prompt=PromptFraming(
+            reply=5,
+            message=2,
+            call=40,
+            tools=470,
+            tool=20,
+            schema=100,
+            schema_permille=1300,
+            upper=48,
+            tools_upper=804,
+            schema_upper=640,
+        ),
     ),
     Family.CLAUDE: _Rules(
         permille=1430,
-        upper_permille=2000,
+        upper_permille=2600,
         answer=AnswerFraming(answer=3, call=36),
-        prompt=PromptFraming(reply=5, message=2, call=36, tools=400, tool=40, tool_permille=1000, tools_upper=804),
+        prompt=PromptFraming(
+            reply=5,
+            message=2,
+            call=36,
+            tools=400,
+            tool=40,
+            schema=20,
+            upper=48,
+            tools_upper=804,
+            schema_upper=640,
+        ),
     ),
     Family.GEMINI: _Rules(
         permille=1030,
         upper_permille=1250,
         answer=AnswerFraming(call=7),
-        prompt=PromptFraming(message=1, tool_permille=900, upper=16),
+        prompt=PromptFraming(message=1, tool_permille=800, schema_permille=0, upper=24, tools_upper=320),
     ),
     Family.GROK: _Rules(
         answer=AnswerFraming(call=20),
-        prompt=PromptFraming(message=2, tools=150, upper=700, tools_upper=400),
+        prompt=PromptFraming(message=2, tools=150, upper=700, tools_upper=400, schema_upper=240),
     ),
     Family.MISTRAL: _Rules(
         permille=1050,
         answer=AnswerFraming(answer=1, call=2),
-        prompt=PromptFraming(reply=3, message=2, tools=10, tool_permille=1350, upper=16),
+        prompt=PromptFraming(reply=3, message=2, tools=10, tool_permille=1200, schema_permille=0, upper=24),
     ),
     Family.DEEPSEEK: _Rules(
         answer=AnswerFraming(call=30),
@@ -118,9 +161,14 @@ _RULES: Final = {
         answer=AnswerFraming(answer=1, call=10),
         prompt=PromptFraming(reply=3, message=4, tool_permille=1300),
     ),
+    Family.LLAMA_4: _Rules(
+        answer=AnswerFraming(answer=1, call=20),
+        prompt=PromptFraming(reply=5, message=4, tools=640, upper=48, tools_upper=804),
+    ),
+    Family.SONAR: _Rules(answer=AnswerFraming(), prompt=PromptFraming(message=1, upper=24)),
     Family.OTHER: _Rules(
         answer=AnswerFraming(answer=1, call=10),
-        prompt=PromptFraming(reply=5, message=4, tools=110, tool_permille=1100, upper=40, tools_upper=804),
+        prompt=PromptFraming(reply=5, message=4, tools=90, tool_permille=1000, upper=48, tools_upper=804, schema_upper=240),
     ),
 }
 
@@ -151,6 +199,8 @@ _PATTERNS: Final = tuple(
         (r"deepseek-(?!r1-distill)", Family.DEEPSEEK, EncodingName.O200K),
         (r"m(?:in|ag)?istral|mixtral|codestral|pixtral|devstral", Family.MISTRAL, EncodingName.O200K),
         (r"kimi|moonshot", Family.KIMI, EncodingName.O200K),
+        (r"llama-?4(?![0-9a-z])", Family.LLAMA_4, EncodingName.O200K),
+        (r"sonar", Family.SONAR, EncodingName.O200K),
     )
 )
 

@@ -97,7 +97,9 @@ def test_what_is_unknown_counts_as_its_json_text(block: dict[str, Any]) -> None:
 
 def test_an_output_schema_is_read_by_the_model_too() -> None:
     schema = {"format": {"type": "json_schema", "schema": {"a": 1}}}
-    assert facts_of(output_config=schema).prompt.texts == ('{"format":{"type":"json_schema","schema":{"a":1}}}',)
+    assert facts_of(output_config=schema).prompt.schemas == ('{"format":{"type":"json_schema","schema":{"a":1}}}',)
+    assert facts_of(output_format={"a": 1}).prompt.schemas == ('{"a":1}',)
+    assert facts_of(output_config={"effort": "low"}).prompt.texts == ('{"effort":"low"}',)  # no schema
 
 
 def test_an_image_is_one_whatever_its_media_type_says() -> None:

@@ -81,7 +81,9 @@ def test_snake_case_is_read_like_camel_case() -> None:
     assert camel == snake
     assert camel == RequestFacts(
         model="gemini-2.5-flash",
-        prompt=PromptShape(texts=("S", '{"name":"f","args":{}}', '{"a":1}'), messages=2, tools=('{"name":"f"}',), opaque_bytes=6),
+        prompt=PromptShape(
+            texts=("S", '{"name":"f","args":{}}'), messages=2, tools=('{"name":"f"}',), schemas=('{"a":1}',), opaque_bytes=6
+        ),
         max_output_tokens=7,
         choices=3,
         audio_input=True,

@@ -144,7 +144,7 @@ def test_names_of_the_clients_own_data_are_nobodys_business(dialect: Dialect, mo
 )
 def test_text_in_members_that_are_not_read_counts(dialect: Dialect, more: dict[str, Any]) -> None:
     prompt = facts(dialect, more).prompt
-    assert any("seventeen secrets" in text for text in (*prompt.texts, *prompt.tools))
+    assert any("seventeen secrets" in text for text in (*prompt.texts, *prompt.tools, *prompt.schemas))
 
 
 @pytest.mark.parametrize("dialect", [CHAT, RESPONSES, MESSAGES, COMPLETIONS])

@@ -74,8 +74,8 @@ class TestRequest:
             "Hm",
             '{"name": "g", "arguments": "1"}',
             "42",
-            '{"type": "json_schema", "json_schema": {"name": "s"}}',
         )
+        assert facts.prompt.schemas == ('{"type": "json_schema", "json_schema": {"name": "s"}}',)
         assert facts.prompt.tools == ('{"type": "function", "function": {"name": "f"}}', '{"name": "g"}')
         assert not facts.has_unknown_input
 

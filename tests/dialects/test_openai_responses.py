@@ -69,7 +69,8 @@ class TestRequest:
         call = '{"type":"function_call","call_id":"c","name":"f","arguments":"{}"}'
         facts = read(RESPONSES, request(input=items, tools=tools, text={"format": {"type": "json_object"}}))
         assert facts.prompt == PromptShape(
-            texts=("a", "b", "f.txt", call, "42", "43", "Hm", '{"type": "json_object"}'),
+            texts=("a", "b", "f.txt", call, "42", "43", "Hm"),
+            schemas=('{"type": "json_object"}',),
             messages=6,  # calls, their outputs and reasoning stand in the prompt as messages do
             tools=('{"type": "function", "name": "f"}',),
             images=(ImageInput(detail="high", width=3, height=4),),

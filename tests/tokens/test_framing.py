@@ -8,7 +8,7 @@ import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.domain.prompt import PromptShape
+from proxy.domain.prompt import ImageInput, PromptShape
 from proxy.tokens.counter import TokenCounter
 from proxy.tokens.tokenization import Family, tokenization
 from proxy.tokens.tool_text import CHARS_MAX, namespace_text
@@ -45,6 +45,8 @@ MODELS = {
     Family.MISTRAL: "mistral-large-latest",
     Family.DEEPSEEK: "deepseek-chat",
     Family.KIMI: "kimi-k2",
+    Family.LLAMA_4: "llama-4-scout-17b",
+    Family.SONAR: "sonar-pro",
     Family.OTHER: "llama-3.3-70b",
 }
 
@@ -100,7 +102,7 @@ def test_several_calls_of_a_gpt_are_wrapped_into_one(counter: TokenCounter, call
 
 @pytest.mark.parametrize("model", MODELS.values())
 def test_a_call_without_arguments_is_not_free(counter: TokenCounter, model: str) -> None:
-    if tokenization(model).family is not Family.OPENAI_LEGACY:  # has no tools
+    if tokenization(model).family not in {Family.OPENAI_LEGACY, Family.SONAR}:  # have no tools
         assert counter.completion(0, model, calls=1) > 0
     assert counter.completion(0, model) == 0
 
@@ -188,6 +190,34 @@ def test_a_call_in_the_history_is_framed_as_it_was_generated(counter: TokenCount
     assert counter.count_prompt(called, "claude-sonnet-4-5") - counter.count_prompt(plain, "claude-sonnet-4-5") == 40
 
 
+SCHEMA = json.dumps({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]})
+
+
+@pytest.mark.parametrize(("model", "bills"), [("gemini-2.5-pro", False), ("gpt-4o", True), ("claude-sonnet-4-5", True)])
+def test_the_form_of_an_answer_counts_where_it_is_billed_and_is_held_everywhere(
+    counter: TokenCounter, model: str, bills: bool
+) -> None:
+    plain, formed = (PromptShape(texts=("hi",), messages=1, schemas=schemas) for schemas in ((), (SCHEMA,)))
+    assert (counter.count_prompt(formed, model) > counter.count_prompt(plain, model)) is bills
+    more = counter.upper_bound_prompt(formed, model) - counter.upper_bound_prompt(plain, model)
+    assert more >= counter.count_text(SCHEMA, model)
+
+
+async def test_long_tools_and_schemas_count_the_same_in_a_thread(encodings: dict[EncodingName, tiktoken.Encoding]) -> None:
+    counter = TokenCounter(load=encodings.__getitem__, inline_chars_max=10)
+    shape = PromptShape(texts=("hi",), messages=1, tools=(json.dumps(WEATHER),) * 3, schemas=(SCHEMA,))
+    for model in MODELS.values():
+        assert await counter.prompt(shape, model, org="acme") == counter.count_prompt(shape, model)
+        assert await counter.prompt_upper_bound(shape, model, org="acme") == counter.upper_bound_prompt(shape, model)
+    counter.close()
+
+
+def test_an_image_whose_rule_nobody_publishes_is_held_at_the_most(counter: TokenCounter) -> None:
+    small = PromptShape(images=(ImageInput(width=10, height=10),))
+    assert counter.upper_bound_prompt(small, "pixtral-12b") == 4_784 + 24
+    assert counter.upper_bound_prompt(small, "gpt-4o") == 319  # 255 of the rule, and a quarter
+
+
 SHAPES = st.builds(
     PromptShape,
     texts=st.lists(st.text(max_size=60), max_size=4).map(tuple),
@@ -195,6 +225,8 @@ SHAPES = st.builds(
     names=st.integers(0, 5),
     calls=st.integers(0, 20),
     tools=st.lists(st.sampled_from([json.dumps(WEATHER), "{}", '{"name":"f"}', "x"]), max_size=60).map(tuple),
+    schemas=st.lists(st.sampled_from([SCHEMA, "{}"]), max_size=3).map(tuple),
+    images=st.lists(st.builds(ImageInput, width=st.integers(0, 4_000), height=st.integers(0, 4_000)), max_size=3).map(tuple),
     opaque_bytes=st.integers(0, 1_000),
     tokens=st.integers(0, 1_000),
 )
