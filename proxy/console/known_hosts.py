@@ -1,7 +1,11 @@
 """Under which names the console is asked. A page whose own name was made to lead here (DNS rebinding) sends its own name."""
 
 import ipaddress
+import re
 from collections.abc import Collection, Sequence
+from typing import Final
+
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?", re.ASCII)
 
 
 class KnownHosts:
@@ -17,14 +21,11 @@ class KnownHosts:
         """hosts: the values of a request's Host header, of which there should be one."""
         if len(hosts) != 1:
             return False
-        name = _plain(_without_port(hosts[0].strip()))
+        found = _HOST.fullmatch(hosts[0].strip())
+        if found is None:
+            return False
+        name = _plain(found[1])
         return name in self._names or _is_loopback(name)
-
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
 
 
 def _plain(name: str) -> str:

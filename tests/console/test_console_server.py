@@ -384,6 +384,7 @@ async def test_metrics_answer_without_a_token_under_a_known_host(console, host):
     [
         *("evil.example", "evil.example:9090", "localhost.evil.example", "127.0.0.1.evil.example", "127.0.0.1.nip.io:9090", ""),
         *("0.0.0.0:9090", "10.0.0.5:9090", "[::2]", "console.internal.evil.example", "localhost@evil.example", "2130706433"),
+        *("[::1]evil.example", "localhost:9090@evil.example", "localhost:x", "localhost, evil.example", "localhost/"),
     ],
 )
 async def test_a_page_whose_name_leads_here_gets_no_metrics(console, host):

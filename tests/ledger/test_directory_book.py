@@ -308,6 +308,24 @@ async def test_what_was_revoked_stays_revoked_when_its_organization_is_deleted_a
         await world.credentials.release(ME, "used")
 
 
+async def test_who_could_see_a_deleted_organization_does_not_see_one_that_gets_its_id(world: DirectoryWorld) -> None:
+    await world.acme()
+    alone = await world.tokens.create(ME, name="portal", access=Access.WRITE, orgs=["acme"])
+    both = await world.tokens.create(ME, name="group", access=Access.READ, orgs=["acme", "big"])
+    every = await world.tokens.create(ME, name="every", access=Access.READ, orgs=None)
+    await world.organizations.delete(ME, "acme")
+    await world.acme()
+
+    assert await world.tokens.find(alone.secret) is None
+    narrowed, seen = await world.tokens.find(both.secret), await world.tokens.find(every.secret)
+    assert narrowed is not None
+    assert narrowed.orgs == ("big",)
+    assert seen is not None
+    assert seen.orgs is None
+    entries = await read_audit_log(world.database, limit=20)
+    assert {"token.narrowed", "token.revoked"} <= {entry.action for entry in entries}
+
+
 async def test_the_name_under_which_the_rest_is_counted_is_nobodys(world: DirectoryWorld) -> None:
     with pytest.raises(InvalidChangeError, match="'other'"):
         await world.organizations.create(ME, {"id": "other", "plan": "enterprise"})

@@ -91,6 +91,12 @@ def test_each_container_has_the_secrets_that_it_needs_and_no_others() -> None:
     }
 
 
+def test_only_the_roles_reach_the_store() -> None:
+    services = load_compose(SECRETS)["services"]
+    assert {name for name, service in services.items() if "store" in service.get("networks", ())} == {*ROLES, "valkey"}
+    assert services["valkey"]["networks"] == ["store"]
+
+
 def test_only_the_gateway_is_meant_for_others() -> None:
     for name, service in load_compose(SECRETS)["services"].items():
         for port in service.get("ports", ()):

@@ -1,5 +1,6 @@
 """Organizations: made, changed, deleted and listed."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -10,10 +11,10 @@ from proxy.config.organizations import RESERVED_ID
 from proxy.domain.organization import Organization
 from proxy.ledger.directory.changes import Change, Changes
 from proxy.ledger.directory.errors import ConflictError, InvalidChangeError
-from proxy.ledger.directory.records import LIMIT_KEYS, StoredCredential, StoredOrganization
+from proxy.ledger.directory.records import LIMIT_KEYS, AdminToken, StoredCredential, StoredOrganization
 from proxy.ledger.directory.rows import credentials_of, organizations_with_credentials, the_organization
 from proxy.ledger.directory.rules import Rules
-from proxy.ledger.directory.schema import CREDENTIALS, ORGANIZATIONS, RETIRED_CLIENT_IDS
+from proxy.ledger.directory.schema import ADMIN_TOKENS, CREDENTIALS, ORGANIZATIONS, RETIRED_CLIENT_IDS
 
 PAGE_MAX: Final = 1_000
 FIELDS: Final = ("name", "plan", "time_zone", *LIMIT_KEYS)
@@ -75,6 +76,7 @@ class Organizations:
         """Forget it and its credentials. What they used stays in the ledger under their names.
 
         Client IDs that are free to be used again are those of credentials in use: what was revoked or disabled stays so.
+        Admin tokens lose it, and one that had nothing else is revoked: who gets the same id later is somebody else to them.
         """
         self._rules.refuse_in_file(org=org)
         async with self._changes.begin(actor) as change:
@@ -89,6 +91,7 @@ class Organizations:
                 await change.connection.execute(RETIRED_CLIENT_IDS.insert(), retired)
             for credential in credentials:
                 await change.log("credential.deleted", credential.id, org=org, before=credential.shown(change.at_ms))
+            await _take_from_tokens(change, org)
             await change.connection.execute(delete(CREDENTIALS).where(CREDENTIALS.c.org == org))
             await change.connection.execute(delete(ORGANIZATIONS).where(ORGANIZATIONS.c.id == org))
             await change.log("organization.deleted", org, org=org, before=before.document())
@@ -109,6 +112,20 @@ class Organizations:
     async def _write(self, change: Change, before: StoredOrganization, after: StoredOrganization) -> None:
         await change.connection.execute(update(ORGANIZATIONS).where(ORGANIZATIONS.c.id == after.id).values(after.row()))
         await change.log("organization.changed", after.id, org=after.id, before=before.document(), after=after.document())
+
+
+async def _take_from_tokens(change: Change, org: str) -> None:
+    query = select(ADMIN_TOKENS).where(ADMIN_TOKENS.c.orgs.is_not(None), ADMIN_TOKENS.c.revoked_at_ms.is_(None))
+    for row in (await change.connection.execute(query)).mappings().all():
+        before = AdminToken.of_row(row)
+        if before.orgs is None or org not in before.orgs:
+            continue
+        left = tuple(other for other in before.orgs if other != org)
+        after = replace(before, orgs=left) if left else replace(before, revoked_at_ms=change.at_ms)
+        values = {"orgs": json.dumps(left)} if left else {"revoked_at_ms": change.at_ms}
+        await change.connection.execute(update(ADMIN_TOKENS).where(ADMIN_TOKENS.c.id == before.id).values(values))
+        action = "token.narrowed" if left else "token.revoked"
+        await change.log(action, before.id, org=None, before=before.shown(), after=after.shown())
 
 
 def _changed(organization: StoredOrganization, fields: Mapping[str, Any], at_ms: int) -> StoredOrganization:
