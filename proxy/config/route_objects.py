@@ -60,6 +60,7 @@ _SPECIAL: Final[Mapping[tuple[str, str], str]] = {  # what a path makes that has
     ("POST", "/ingestion/v2/files"): "ingestion",
     ("POST", "/ingestion/v1/real_time_upload"): "ingestion",
 }
+_ASKS: Final[Mapping[tuple[str, str], tuple[str, str]]] = {("GET", "/ai/v1/chat"): ("chat_id", "chat")}
 _GOOGLE_BATCHES: Final = (":batchGenerateContent", ":asyncBatchEmbedContent")
 _GOOGLE_VERSIONS: Final = frozenset({"v1beta", "v1alpha"})
 _ITEM_PARAMETERS: Final[Mapping[str, str]] = {"/engine/v1/files/{file_id}/snippets": "content_item"}
@@ -75,6 +76,7 @@ class RouteObjects:
     deletes   the object that is named is gone after a 2xx
     prefix    before a parameter's value in an id: Google's ids are resource names ("files/abc")
     is_bulk   deletes without naming what
+    asks      (parameter, kind) of the query that must be there: without it the answer would be about everybody's
     """
 
     makes: str = ""
@@ -83,6 +85,7 @@ class RouteObjects:
     deletes: bool = False
     prefix: str = ""
     is_bulk: bool = False
+    asks: tuple[str, str] | None = None
 
 
 NO_OBJECTS: Final = RouteObjects()
@@ -108,6 +111,7 @@ def route_objects(
         deletes=said.deletes if deletes is None else deletes,
         prefix=said.prefix,
         is_bulk=method == "DELETE" and not has_owner,
+        asks=_ASKS.get((method, path)),
     )
 
 

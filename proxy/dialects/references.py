@@ -51,6 +51,7 @@ _BY_NAME: Final[Mapping[str, StoredKind]] = {
     "file_search_store_names": StoredKind.FILE_SEARCH_STORE,
     "previous_interaction_id": StoredKind.INTERACTION,
     "chat_id": StoredKind.CHAT,
+    "item_id": StoredKind.CONTENT_ITEM,
     "item_ids": StoredKind.CONTENT_ITEM,
     "fileName": StoredKind.FILE,
     "file_name": StoredKind.FILE,

@@ -160,7 +160,11 @@ class LiveExchange:
         if relay is None or relay.made is None or self.route is None:
             return self.listed[:MADE_MAX]
         upstream = self.route.upstream
-        return tuple(MadeObject(kind=kept.kind, id=kept.id, upstream=upstream) for kept in relay.made.found)
+        return tuple(
+            MadeObject(kind=kept.kind, id=kept.id, upstream=upstream)
+            for kept in relay.made.found
+            if not relay.sent_ids or kept.id.encode(errors="replace") not in relay.sent_ids
+        )
 
     @property
     def deleted(self) -> tuple[MadeObject, ...]:

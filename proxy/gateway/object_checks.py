@@ -26,6 +26,9 @@ _KEPT_ONLY: Final = {  # what of a request must be there for an answer to tell o
     "chat_completion": re.compile(rb'"(?:store|audio)"'),
     "message": re.compile(rb'"container"|code_execution'),
 }
+_UPSERTED: Final = frozenset(
+    {"content_item"}
+)  # kinds whose ids a client may choose: one that it sent may be somebody else's already
 _NOT_KEPT: Final = {"response": re.compile(rb'(?<!\\)"store"\s*:\s*false')}
 
 
@@ -58,7 +61,8 @@ def answer_objects(live: LiveExchange, body: bytes) -> AnswerObjects | None:
         (kept is not None and kept.search(body) is None) or (lost is not None and lost.search(body) is not None)
     ):
         return None
-    return AnswerObjects(makes=objects.makes, lists=objects.lists, prefix=objects.prefix)
+    sent = body if objects.makes in _UPSERTED else b""
+    return AnswerObjects(makes=objects.makes, lists=objects.lists, prefix=objects.prefix, sent=sent)
 
 
 async def check_objects(live: LiveExchange, request: web.BaseRequest, references: Sequence[StoredReference]) -> Refusal | None:
@@ -76,6 +80,8 @@ async def check_objects(live: LiveExchange, request: web.BaseRequest, references
             message="This deletes what others have stored as well: delete one object by its id.",
             should_retry=False,
         )
+    if objects.asks is not None and not request.query.get(objects.asks[0]):
+        return not_found(objects.asks[1], param=objects.asks[0])
     named = [
         (name, StoredReference(kind, objects.prefix + live.path_params[name])) for name, kind in objects.names if kind != SHARED
     ]

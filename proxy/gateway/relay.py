@@ -35,11 +35,15 @@ _log = logging.getLogger(__name__)
 
 
 class AnswerObjects(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer tells of stored objects; kinds as in `RouteObjects`."""
+    """What an answer tells of stored objects; kinds as in `RouteObjects`.
+
+    sent    the request's body, where an id in it is not proved to be new by the answer
+    """
 
     makes: str
     lists: str
     prefix: str
+    sent: bytes = b""
 
 
 class RelayedExchange(Protocol):
@@ -84,6 +88,7 @@ class Relay:
         self.connection: UpstreamConnection | None = None
         self.meter: ResponseMeter | None = None
         self.made: MadeReader | None = None
+        self.sent_ids = b""  # what is found in here was not made by the answer
         self.status = 0
         self.headers: list[Header] = []
         self.failure: UpstreamFailure | None = None
@@ -130,6 +135,7 @@ class Relay:
         if self._objects is not None and self._objects.makes and 200 <= status < 300:
             self.made = MadeReader(self._objects.makes, prefix=self._objects.prefix, content_type=content_type)
             self.made.is_unread = _is_encoded(headers)
+            self.sent_ids = self._objects.sent
         streams = self.is_event_stream or (self._facts is not None and self._facts.stream and status < 300)
         self._is_list = self._objects is not None and bool(self._objects.lists) and 200 <= status < 300
         if self._is_list:

@@ -403,3 +403,43 @@ async def test_a_list_of_an_own_account_is_left_as_it_is(tmp_path: Path) -> None
     async with world(tmp_path, auth={"kind": "passthrough"}) as (harness, upstream), callers(harness) as (acme, _):
         upstream.answers["GET", "/v1/files"] = {"data": [{"id": "x"}], "total": 1}
         assert (await acme("GET", "/v1/files"))[1] == {"data": [{"id": "x"}], "total": 1}
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_a_chat_is_asked_for_by_its_own_id_or_not_at_all(tmp_path: Path) -> None:
+    async with object_upstream() as upstream:
+        config = {
+            "routes": {
+                "routes": [
+                    {"method": "POST", "path": "/ai/v1/message", "capability": "chat"},
+                    {"method": "GET", "path": "/ai/v1/chat", "capability": "chat"},
+                    {"method": "POST", "path": "/engine/v2/item", "capability": "chat"},
+                    {"method": "GET", "path": "/engine/v2/item/{item_id}", "capability": "chat"},
+                ]
+            },
+            "upstreams": {
+                "upstreams": {
+                    "default": {"base_url": upstream.url, "auth": {"kind": "bearer", "secret_env": "OBJECTS_UPSTREAM_KEY"}}
+                }
+            },
+        }
+        upstream.answers |= {
+            ("POST", "/ai/v1/message"): {"chat_id": "c1", "message": "hi"},
+            ("GET", "/ai/v1/chat"): {"chat_id": "c1"},
+            ("POST", "/engine/v2/item"): {"item_id": "i1"},
+            ("GET", "/engine/v2/item/i1"): {"item_id": "i1"},
+        }
+        async with running_gateway(tmp_path, config=config, upstream_url=upstream.url) as harness, callers(harness) as (acme, big):
+            assert (await acme("POST", "/ai/v1/message", {"query": "hi"}))[0] == 200
+            assert (await acme("GET", "/ai/v1/chat?chat_id=c1"))[0] == 200
+            assert (await acme("POST", "/ai/v1/message", {"query": "on", "chat_id": "c1"}))[0] == 200
+            for path in ("/ai/v1/chat?chat_id=c1", "/ai/v1/chat?chat_id=none", "/ai/v1/chat", "/ai/v1/chat?chat_id="):
+                assert (await big("GET", path))[0] == 404
+            assert (await big("POST", "/ai/v1/message", {"query": "on", "chat_id": "c1"}))[0] == 404
+
+            for claim in ({"id": "i1"}, {"any": {"thing": "i1"}}):  # an item is put where its id says
+                assert (await big("POST", "/engine/v2/item", claim))[0] == 200
+                assert (await big("GET", "/engine/v2/item/i1"))[0] == 404
+            assert (await big("POST", "/engine/v2/item", {"item_id": "i1"}))[0] == 404
+            assert (await acme("POST", "/engine/v2/item", {"title": "new"}))[0] == 200
+            assert (await acme("GET", "/engine/v2/item/i1"))[0] == 200

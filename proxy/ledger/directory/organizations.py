@@ -15,6 +15,7 @@ from proxy.ledger.directory.records import LIMIT_KEYS, AdminToken, StoredCredent
 from proxy.ledger.directory.rows import credentials_of, organizations_with_credentials, the_organization
 from proxy.ledger.directory.rules import Rules
 from proxy.ledger.directory.schema import ADMIN_TOKENS, CREDENTIALS, ORGANIZATIONS, RETIRED_CLIENT_IDS
+from proxy.ledger.schema import STORED_OBJECTS
 
 PAGE_MAX: Final = 1_000
 FIELDS: Final = ("name", "plan", "time_zone", *LIMIT_KEYS)
@@ -73,7 +74,7 @@ class Organizations:
         return OrganizationState(stored=after, credentials=credentials, effective=effective)
 
     async def delete(self, actor: str, org: str) -> None:
-        """Forget it and its credentials. What they used stays in the ledger under their names.
+        """Forget it, its credentials and what it owns upstream. What they used stays in the ledger under their names.
 
         Client IDs that are free to be used again are those of credentials in use: what was revoked or disabled stays so.
         Admin tokens lose it, and one that had nothing else is revoked: who gets the same id later is somebody else to them.
@@ -94,6 +95,7 @@ class Organizations:
             await _take_from_tokens(change, org)
             await change.connection.execute(delete(CREDENTIALS).where(CREDENTIALS.c.org == org))
             await change.connection.execute(delete(ORGANIZATIONS).where(ORGANIZATIONS.c.id == org))
+            await change.connection.execute(delete(STORED_OBJECTS).where(STORED_OBJECTS.c.org == org))
             await change.log("organization.deleted", org, org=org, before=before.document())
 
     async def get(self, org: str) -> OrganizationState:
