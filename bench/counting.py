@@ -178,7 +178,7 @@ def _compare_one(
     known: Mapping[str, Dialect], counter: TokenCounter, recording: Recording
 ) -> tuple[Counted | None, Counted | None, Counted | None] | None:
     dialect = known[recording.dialect]
-    facts = _facts(dialect, recording)
+    facts = facts_of(dialect, recording)
     asked = facts or RequestFacts(model=None, prompt=PromptShape(), stream="event-stream" in recording.content_type)
     truth = metered(dialect, asked, recording, recording.answer)
     usage = truth.usage
@@ -210,7 +210,7 @@ def _count(counter: TokenCounter, reading: MeterReading, asked: RequestFacts, mo
     )
 
 
-def _facts(dialect: Dialect, recording: Recording) -> RequestFacts | None:
+def facts_of(dialect: Dialect, recording: Recording) -> RequestFacts | None:
     if recording.request is None:
         return None
     try:

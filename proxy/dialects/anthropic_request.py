@@ -17,6 +17,9 @@ from proxy.domain.token_counts import TOKENS_MAX
 # Tools with a type that the client runs itself: no input arises but their definition, which the provider fills in. Any other typed
 # tool runs at the provider and feeds its results back to the model (a web search turned 2,479 input tokens into 404,500).
 _CLIENT_TOOLS: Final = ("bash_", "text_editor_", "computer_", "browser_", "memory_", "tool_search_")
+# After each round of such a tool the model reads its context anew, and the usage is the sum (Anthropic, "Handling stop reasons",
+# section "pause_turn"). Of recorded answers none has read more than three whole windows.
+ROUNDS: Final = 3
 CLIENT_TOOL_TOKENS: Final = 2000  # of such a definition: bash 245, text editor 700, computer use 735 and 499 for its system prompt
 
 
@@ -71,6 +74,7 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
         prompt=reader.parts.shape(),
         stream=asked.stream or False,
         max_output_tokens=min(asked.max_tokens, TOKENS_MAX) if asked.max_tokens else None,  # 0 is none
+        window_reads=ROUNDS if reader.has_server_tools else 1,
         output_min_tokens=_thinking_budget(asked.thinking) + 1,  # max_tokens has to be larger
         cache_write_5m=reader.cache_write_5m,
         cache_write_1h=reader.cache_write_1h,
@@ -96,12 +100,13 @@ def required_model(asked: MessagesBody) -> str:
 class _Reader:
     """Walks system prompt, messages and tools. Depth is bounded: read_body has refused what is nested too deep."""
 
-    __slots__ = ("cache_write_1h", "cache_write_5m", "parts")
+    __slots__ = ("cache_write_1h", "cache_write_5m", "has_server_tools", "parts")
 
     def __init__(self) -> None:
         self.parts = PromptParts()
         self.cache_write_5m = False
         self.cache_write_1h = False
+        self.has_server_tools = False
 
     def read(self, body: ReadBody[MessagesBody]) -> None:
         asked, parts = body.asked, self.parts
@@ -202,6 +207,7 @@ class _Reader:
         if kind.startswith(_CLIENT_TOOLS):
             self.parts.tokens += CLIENT_TOOL_TOKENS
         else:
+            self.has_server_tools = True
             self.parts.add_unseen()
 
     def _unknown(self, value: object) -> None:

@@ -15,6 +15,7 @@ from proxy.domain.price import Price, WorstRates, worst_cost_nano_usd
 UNKNOWN_WINDOW_TOKENS: Final = 1_000_000  # what a model can read where its price does not say: as much as the largest in wide use
 RATED_UNKNOWN_TOKENS: Final = 16_384
 CLAMP_FLOOR_TOKENS: Final = 750
+INPUT_EDGE_TOKENS: Final = 4  # what some providers put around each text to embed; an empty one is charged too
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +92,8 @@ def estimate(
     referred_tokens   what the stored objects that it names come to at most; None: not known
     has_spend_limit   a spend limit binds its caller: then plans clamp unless they say otherwise
     """
+    if not facts.has_output:
+        prompt_tokens += INPUT_EDGE_TOKENS * len(facts.prompt.texts)
     unknown = _unknown_tokens(facts, plan, price, prompt_tokens, referred_tokens)
     rated = prompt_tokens + (min(unknown, RATED_UNKNOWN_TOKENS) if plan.unknown_input_tokens is None else unknown)
     prompt_tokens += unknown
@@ -140,7 +143,7 @@ def _unknown_tokens(facts: RequestFacts, plan: Plan, price: Price | None, prompt
     if plan.unknown_input_tokens is not None:
         return plan.unknown_input_tokens
     window = price.max_input_tokens if price is not None and price.max_input_tokens else UNKNOWN_WINDOW_TOKENS
-    return max(window - prompt_tokens, 0)
+    return max(window * facts.window_reads - prompt_tokens, 0)
 
 
 def refusal_of_absurd(asked: Estimate) -> Refusal | None:

@@ -133,6 +133,13 @@ class LiveExchange:
         return self.organization.id if self.organization is not None else ""
 
     @property
+    def referred_tokens(self) -> int | None:
+        """What the stored objects that the request names can put into its prompt; None if that is not known of each of them."""
+        sizes = self.owned_tokens.values()
+        known = [tokens for tokens in sizes if tokens is not None]
+        return sum(known) if known and len(known) == len(sizes) else None
+
+    @property
     def passage(self) -> Passage:
         """Which of the request's headers go up."""
         return Passage(

@@ -203,6 +203,7 @@ class Pipeline:
             price,
             prompt_tokens,
             predicted_tokens=predicted * max(facts.choices, 1),
+            referred_tokens=live.referred_tokens,
             has_spend_limit=any(not limit.shadow for _, limit in terms.spend),
         )
         return refusal_of_absurd(live.estimate)

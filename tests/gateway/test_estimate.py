@@ -52,6 +52,16 @@ def test_input_that_nobody_has_seen_is_all_that_the_model_can_read() -> None:
     assert estimate(facts(**UNSEEN), PLAN, PRICE, 10).prompt_tokens == UNKNOWN_WINDOW_TOKENS
 
 
+def test_tools_that_run_in_rounds_read_the_window_as_often() -> None:
+    windowed = replace(PRICE, max_input_tokens=100_000)
+    assert estimate(facts(**UNSEEN, window_reads=2), PLAN, windowed, 10).prompt_tokens == 200_000
+
+
+def test_each_text_to_embed_has_its_edges() -> None:
+    request = facts(has_output=False, prompt=PromptShape(texts=("", "a")))
+    assert estimate(request, PLAN, PRICE, 1).prompt_tokens == 1 + 2 * 4
+
+
 def test_a_plan_may_assume_less_of_unseen_input() -> None:
     asked = estimate(facts(**UNSEEN), Plan(id="p", unknown_input_tokens=2_000), replace(PRICE, max_input_tokens=128_000), 10)
 
