@@ -27,6 +27,7 @@ from proxy.gateway.finish import finish, refuse
 from proxy.gateway.forward import forward
 from proxy.gateway.headers import refused_header
 from proxy.gateway.jwt_identity import authenticate_token
+from proxy.gateway.key_traces import gives_away
 from proxy.gateway.live_exchange import LiveExchange
 from proxy.gateway.object_checks import check_objects, reads_body
 from proxy.gateway.query import metered_query, unmetered_query
@@ -135,7 +136,8 @@ class Pipeline:
 
     async def _authenticate(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
         # bytes that are not UTF-8 arrive as lone surrogates, which no event could be written with
-        live.client_request_id = request.headers.get("x-request-id", "")[:200].encode(errors="replace").decode() or None
+        told = request.headers.get("x-request-id", "")[:200].encode(errors="replace")
+        live.client_request_id = None if gives_away(told, ()) else told.decode() or None
         found = authenticate(request, live.view.directory)
         if found is UNKNOWN_KEY and live.view.jwt is not None:
             found = await authenticate_token(request, live.view.jwt)

@@ -232,6 +232,24 @@ def test_a_revoked_credential_in_the_file_is_refused_before_anything_is_changed(
     assert commands.json("orgs", "show", "acme")["name"] == "Acme"
 
 
+def test_a_client_id_that_was_retired_is_refused_before_anything_is_changed_and_released_on_demand(commands: Commands) -> None:
+    commands.apply(ORGANIZATIONS)
+    commands("credentials", "revoke", "acme", "acme-ci")
+    commands("orgs", "delete", "acme", "--yes")
+
+    assert "revoked, for ever" in commands("apply", str(commands.file), "--dry-run", code=1).output
+    assert commands.json("credentials", "release", "acme-ci") == {"id": "acme-ci"}
+    assert "not retired" in commands("credentials", "release", "acme-ci", code=1).output
+    commands.apply(ORGANIZATIONS)
+    assert commands.served().credential("acme-ci") is not None
+
+
+def test_a_token_for_metrics_is_made_without_saying_for_whom(commands: Commands) -> None:
+    made = commands.json("tokens", "create", "prometheus", "--access", "metrics")
+    assert (made["access"], made["organizations"]) == ("metrics", None)
+    assert "leave --org out" in commands("tokens", "create", "p", "--access", "metrics", "--org", "acme", code=2).output
+
+
 def test_objects_are_adopted_listed_and_forgotten(commands: Commands, tmp_path: Path) -> None:
     commands.apply(ORGANIZATIONS)
     (tmp_path / "ids").write_text("file-2\n\nfile-3\n")

@@ -21,10 +21,10 @@ class Recording(ReferenceLimiter):
         return await super().admit(request)
 
 
-async def _asked(tmp_path: Path, method: str, path: str, body: object = None) -> AdmissionRequest:
+async def _asked(tmp_path: Path, method: str, path: str, body: object = None, *, request_id: str = "client-1") -> AdmissionRequest:
     limiter = Recording(lambda: 1_767_225_600_000)
     async with running_gateway(tmp_path, limiter=limiter) as harness, ClientSession() as session:
-        headers = {"Authorization": f"Bearer {ACME_KEY}", "x-request-id": "client-1"}
+        headers = {"Authorization": f"Bearer {ACME_KEY}", "x-request-id": request_id}
         async with session.request(method, harness.url + path, json=body, headers=headers) as answer:
             assert answer.status == 200
     return limiter.asked
@@ -65,3 +65,10 @@ async def test_what_has_not_happened_is_not_written(tmp_path: Path) -> None:
 
     assert b"null" not in asked.event
     assert b":0" not in asked.event
+
+
+async def test_a_key_that_slips_into_the_request_id_is_kept_nowhere(tmp_path: Path) -> None:
+    event = (await _asked(tmp_path, "GET", "/v1/models", request_id=f"for {ACME_KEY}")).event
+
+    assert ACME_KEY.encode() not in event
+    assert read_event(event)["client_request_id"] is None

@@ -308,6 +308,22 @@ async def test_what_was_revoked_stays_revoked_when_its_organization_is_deleted_a
         await world.credentials.release(ME, "used")
 
 
+async def test_what_was_revoked_stays_revoked_when_its_organization_moves_into_the_file(
+    world: DirectoryWorld, tmp_path: Path
+) -> None:
+    await world.acme()
+    for client_id in ("revoked", "used", "in-file"):
+        await world.credentials.create(ME, "acme", {"id": client_id, "has_key": False})
+    for client_id in ("revoked", "in-file"):
+        await world.credentials.revoke(ME, "acme", client_id)
+    await world.replica.refresh()
+    in_file = {"id": "acme", "plan": "enterprise", "credentials": [{"id": "in-file", "key_sha256": "2c" * 32}]}
+    world.config = load(tmp_path / "moved", organizations={"organizations": [in_file]})
+
+    assert await world.replica.refresh() == {"acme"}
+    assert world.replica.retired == {"revoked": "acme"}
+
+
 async def test_who_could_see_a_deleted_organization_does_not_see_one_that_gets_its_id(world: DirectoryWorld) -> None:
     await world.acme()
     alone = await world.tokens.create(ME, name="portal", access=Access.WRITE, orgs=["acme"])

@@ -176,6 +176,12 @@ class Credentials:
             row = (await connection.execute(select(CREDENTIALS).where(CREDENTIALS.c.id == client_id))).mappings().first()
         return None if row is None else StoredCredential.of_row(row)
 
+    async def is_retired(self, client_id: str) -> bool:
+        """Whether it was revoked or disabled when its organization was deleted."""
+        async with self._changes.database.read() as connection:
+            query = select(RETIRED_CLIENT_IDS.c.id).where(RETIRED_CLIENT_IDS.c.id == client_id)
+            return (await connection.execute(query)).scalar() is not None
+
     def _checked(
         self,
         change: Change,

@@ -32,7 +32,7 @@ class DirectoryReplica:
     An organization that breaks the rules in force (its plan is gone, its limit is above a maximum that was lowered) is locked: it
     stays known, its credentials are disabled, and the log says why.
     organizations   by id, as of `version`
-    retired         Client IDs that were revoked and whose organization is gone, each with that organization's id
+    retired         Client IDs that were revoked and whose organization is gone or now the file's, each with that organization's id
     """
 
     def __init__(self, database: Database, config: Callable[[], GatewayConfig]) -> None:
@@ -60,9 +60,10 @@ class DirectoryReplica:
             if not is_same_config:
                 self._reader = AlikeReader(Rules(self._config))
             changed = await self._changed_ids(connection) if is_same_config and self.version >= 0 else None
-            found = [organization async for organization in self._read(connection, config, changed)]
+            hidden: dict[str, str] = {}
+            found = [organization async for organization in self._read(connection, config, changed, hidden)]
             retired = await self._retired(connection, changed)
-        self.retired = retired
+        self.retired = retired | hidden
         self._read_under, self.version = config, version
         return self._take(found, changed)
 
@@ -103,8 +104,9 @@ class DirectoryReplica:
         return kept | {row.id: row.org for row in await connection.execute(query)}
 
     async def _read(
-        self, connection: AsyncConnection, config: GatewayConfig, ids: frozenset[str] | None
+        self, connection: AsyncConnection, config: GatewayConfig, ids: frozenset[str] | None, hidden: dict[str, str]
     ) -> AsyncIterator[Organization]:
+        """Adds to hidden what was revoked or disabled of an organization that the file has now."""
         in_file = {organization.id for organization in config.organizations}
         taken = {credential.id for organization in config.organizations for credential in organization.credentials}
         after = ""
@@ -112,6 +114,8 @@ class DirectoryReplica:
             for stored, credentials in rows:
                 if stored.id in in_file:
                     _log.warning("organization %s stands in organizations.yaml too: the file holds", stored.id)
+                    ended = [item.id for item in credentials if item.revoked_at_ms is not None or not item.enabled]
+                    hidden.update({client_id: stored.id for client_id in ended if client_id not in taken})
                     continue
                 yield self._organization(stored, [item for item in credentials if item.id not in taken])
             after = rows[-1][0].id
