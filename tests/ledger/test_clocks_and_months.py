@@ -1,26 +1,37 @@
 """A store's clock that was wrong, a time zone that changed, a settlement that came late: limiter and ledger agree afterwards."""
 
+import time
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
-from ledger_values import START_MS, assert_no_drift
+from ledger_values import START_MS, a_fact, assert_no_drift
 from limiter_at_work import MONTH, ORGANIZATIONS, WEEK, LimiterAtWork, an_organization
 from sqlalchemy import select
 
 from proxy.domain.admission import Actual, AdmissionRequest
 from proxy.domain.calendar_months import months_around
 from proxy.domain.errors import LimiterWipedError
+from proxy.domain.spend_limit import SpendLimit
+from proxy.ledger.audit import LimiterAudit
+from proxy.ledger.book import Book
 from proxy.ledger.database import Database
+from proxy.ledger.event_stream import EventStreams
 from proxy.ledger.limiter_windows import windows_of
+from proxy.ledger.rebuild import Rebuild
+from proxy.ledger.retention import Retention
 from proxy.ledger.schema import ENTRIES, SPEND_BUCKETS
 from proxy.ledger.store_clock import BELIEVED_AFTER_MS, STEP_MS, StoreClock
+from proxy.ledger.upkeep import LedgerTerms, Upkeep
+from proxy.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
+from proxy.ledger.writer import Writer
 from proxy.limiter.connection import RedisConnection
+from proxy.limiter.fence import Fence
 from proxy.limiter.generation import mark_all, read_period, read_posted, unmarked_partitions
 from proxy.limiter.keys import partition_of
 from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import load_scripts
+from proxy.limiter.script import Script, load_scripts
 from proxy.limiter.sweep import Sweeper
 
 ACME = ORGANIZATIONS[0]
@@ -227,3 +238,135 @@ async def test_a_changed_time_zone_has_the_month_rebuilt(
 
 def _begins(now_ms: int, zone: str) -> int:
     return next(month.start_ms for month in months_around(now_ms, zone) if now_ms < month.end_ms)
+
+
+class ShiftedStore:
+    """A real store whose clock can be set: TIME, and the time that every script goes by."""
+
+    def __init__(self, store: RedisConnection) -> None:
+        self._store = store
+        self.ahead_ms = 0
+
+    async def command(self, *parts: bytes) -> Any:
+        if parts != (b"TIME",):
+            return await self._store.command(*parts)
+        seconds, micros = await self._store.command(b"TIME")
+        now = int(seconds) * 1000 + int(micros) // 1000 + self.ahead_ms
+        return [b"%d" % (now // 1000), b"%d" % (now % 1000 * 1000)]
+
+    async def run(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
+        seconds, micros = await self.command(b"TIME")
+        return await self._store.run(script, keys, (b"%d" % (int(seconds) * 1000 + int(micros) // 1000), *args[1:]))
+
+
+TEN_USD = SpendLimit(name="spend_7d", limit_nano_usd=10 * 10**9)
+
+
+class Deployment:
+    """Limiter, sweep and everything that a ledger keeps up, over one store, for one organization with $10 a week."""
+
+    def __init__(self, store: ShiftedStore, database: Database) -> None:
+        self.store, scripts = store, load_scripts()
+        self.organization = replace(an_organization(limits=(TEN_USD,)), time_zone="UTC")
+        self.limiter = RedisLimiter(store, scripts)
+        self.sweeper = Sweeper(store, scripts)
+        clock = StoreClock(store, steady_ms=lambda: time.monotonic_ns() // 1_000_000)
+        rebuild = Rebuild(
+            database,
+            store,
+            scripts,
+            organizations=lambda: (self.organization,),
+            now_ms=clock.now_ms,
+            may_open=lambda: clock.is_believed,
+        )
+        book, streams = Book(database), EventStreams(store, "one")
+        self.audit = LimiterAudit(database, store, scripts)
+        self.writer = Writer(
+            streams,
+            book,
+            now_ms=clock.now_ms,
+            loop_time=lambda: 0.0,
+            on_posted_again=rebuild.repair,
+            counted_at=clock.counted_at,
+        )
+        self.upkeep = Upkeep(
+            database=database,
+            book=book,
+            streams=streams,
+            writer=self.writer,
+            rebuild=rebuild,
+            retention=Retention(database),
+            limiter_audit=self.audit,
+            store=store,
+            terms=LedgerTerms(organizations=lambda: (self.organization,), prices=tuple),
+            now_ms=clock.now_ms,
+            fence=Fence(scripts.fence),
+            clock=clock,
+        )
+        self._number = 0
+
+    async def ask(self, nano_usd: int) -> bool:
+        """Whether an exchange that may cost so much is admitted; it costs that."""
+        self._number += 1
+        now = time.time_ns() // 1_000_000
+        window = windows_of(self.organization, now)[0]
+        fact = a_fact(self._number, org="acme", credential="acme-prod", started_at_ms=now, cost_nano_usd=nano_usd)
+        event = msgspec.json.encode(fact)
+        request = AdmissionRequest(
+            reservation_id=fact.event_id,
+            org="acme",
+            rate=(),
+            spend=(window.demand,),
+            hold_nano_usd=nano_usd,
+            hold_min_nano_usd=nano_usd,
+            floor_nano_usd=0,
+            lease_ms=30_000,
+            event=event,
+        )
+        if not (await self.limiter.admit(request)).admitted:
+            return False
+        await self.limiter.settle(request, Actual(cost_nano_usd=nano_usd, prompt_tokens=100, completion_tokens=20, event=event))
+        return True
+
+    async def drifts(self) -> list[Any]:
+        now = time.time_ns() // 1_000_000
+        return [drift async for _, found in self.audit.windows((self.organization,), now) for drift in found]
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+@pytest.mark.parametrize("ahead_ms", [31 * DAY_MS, 7 * DAY_MS, 500 * DAY_MS])
+async def test_eight_of_ten_dollars_stay_spent_whatever_the_clock_does_for_one_request(
+    redis_store: RedisConnection, database: Database, ahead_ms: int, is_noticed: bool
+) -> None:
+    """is_noticed: by the ledger while it lasts; else the next request is who notices."""
+    store = ShiftedStore(redis_store)
+    deployment = Deployment(store, database)
+    await deployment.upkeep.rebuild()
+    assert await deployment.ask(8 * 10**9)
+    await deployment.writer.drain()
+
+    store.ahead_ms = ahead_ms
+    assert await deployment.ask(10_000_000)
+    await deployment.sweeper.step()
+    if is_noticed:
+        await deployment.upkeep.rebuild()
+        with pytest.raises(LimiterWipedError):
+            await deployment.ask(1)
+    await deployment.writer.drain()
+    store.ahead_ms = 0
+
+    assert await deployment.drifts() == []
+    with pytest.raises(LimiterWipedError):
+        await deployment.ask(1)
+    await deployment.upkeep.rebuild()
+    assert not await deployment.ask(1_990_000_001)
+    assert await deployment.ask(1_990_000_000)
+    assert not await deployment.ask(1)
+    await deployment.writer.drain()
+    await deployment.upkeep.audit()
+
+    assert (deployment.upkeep.drift_nano_usd, deployment.upkeep.clock_steps) == (0, 2 if is_noticed else 0)
+    now = time.time_ns() // 1_000_000
+    usage = UsageQuery(scopes=(OrgScope(org="acme"),), from_ms=now - DAY_MS, to_ms=now + DAY_MS)
+    assert [row.usage.cost_nano_usd for row in await UsageQueries(database).usage(usage)] == [10 * 10**9]
+    await assert_no_drift(database)
