@@ -112,7 +112,7 @@ class Database:
             existing = set((await connection.execute(_PARTITIONS)).scalars())
             for month in _months(from_ms, to_ms):
                 name, low, high = month_partition(month)
-                if name not in existing:
+                if name not in existing and not await _lies_elsewhere(connection, low, high):
                     bounds = f"FROM ('{low}') TO ('{high}')"
                     await connection.execute(text(f"CREATE TABLE {name} PARTITION OF entries FOR VALUES {bounds}"))
 
@@ -154,6 +154,12 @@ def month_partition(month: tuple[int, int]) -> tuple[str, str, str]:
     year, number = month
     low, high = _month_start_ms(year, number), _month_start_ms(year + number // 12, number % 12 + 1)
     return f"entries_{year:04d}_{number:02d}", f"{low:012x}", f"{high:012x}"
+
+
+async def _lies_elsewhere(connection: AsyncConnection, low: str, high: str) -> bool:
+    """Whether ids of a clock that was far ahead lie in the partition for all others: that month stays there."""
+    found = text("SELECT EXISTS (SELECT 1 FROM entries_other WHERE event_id >= :low AND event_id < :high)")
+    return bool((await connection.execute(found, {"low": low, "high": high})).scalar_one())
 
 
 def _month_start_ms(year: int, number: int) -> int:

@@ -31,7 +31,7 @@ def move(window: Window, demand: SpendDemand, now: int) -> None:
         period = _period_at(demand, now)
         if window.period is None:
             window.period = period
-        elif window.period.id != period.id and period.start_ms >= window.period.end_ms:
+        elif window.period.id != period.id and window.period.end_ms <= period.start_ms <= now:
             window.period, window.spent, window.idle_ms = period, 0, None
         return
     window.at = max(window.at, now // SPEND_BUCKET_MS)
@@ -156,7 +156,7 @@ def move_at_rest(window: Window, buckets: int, now: int) -> None:
 def drop_window_if_idle(state: OrgState, member: str, now: int) -> None:
     _, buckets_text, key = member.split("|", 2)
     buckets, window = int(buckets_text), state.windows[key]
-    spent_before = window.spent
+    spent_before, at_before = window.spent, window.at
     move_at_rest(window, buckets, now)
     spent_until = now + buckets * SPEND_BUCKET_MS if window.spent > 0 else 0
     if window.period is not None:
@@ -169,7 +169,7 @@ def drop_window_if_idle(state: OrgState, member: str, now: int) -> None:
         window.idle_ms = now if window.idle_ms is None else window.idle_ms
         is_first_look = is_first_look or now - window.idle_ms < DAY_MS
     else:
-        is_first_look = spent_before > 0
+        is_first_look = spent_before > 0 or now - at_before * SPEND_BUCKET_MS < DAY_MS
     if is_first_look:
         state.due[member] = now + DAY_MS
         return

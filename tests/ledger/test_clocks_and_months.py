@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from ledger_values import START_MS, a_fact, assert_no_drift
+from ledger_values import START_MS, a_fact, an_entry, assert_no_drift
 from limiter_at_work import MONTH, ORGANIZATIONS, WEEK, LimiterAtWork, an_organization
 from sqlalchemy import select
 
@@ -370,3 +370,14 @@ async def test_eight_of_ten_dollars_stay_spent_whatever_the_clock_does_for_one_r
     usage = UsageQuery(scopes=(OrgScope(org="acme"),), from_ms=now - DAY_MS, to_ms=now + DAY_MS)
     assert [row.usage.cost_nano_usd for row in await UsageQueries(database).usage(usage)] == [10 * 10**9]
     await assert_no_drift(database)
+
+
+async def test_a_month_whose_ids_came_ahead_of_it_needs_no_partition_of_its_own(database: Database, book: Book) -> None:
+    """A gateway's clock 200 days ahead: its ids lie in the partition for all others, and the month comes all the same."""
+    ahead = START_MS + 200 * DAY_MS
+    await database.ensure_partitions(START_MS, START_MS)
+    await book.record([an_entry(1, started_at_ms=ahead)])
+
+    await database.ensure_partitions(ahead, ahead)
+    await book.record([an_entry(2, started_at_ms=ahead)])
+    assert (await assert_no_drift(database))[0] == 2

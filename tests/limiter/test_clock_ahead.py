@@ -131,9 +131,10 @@ async def test_an_organization_that_was_idle_for_a_month_is_served_at_once(world
 
 
 async def test_housekeeping_under_a_wrong_clock_does_not_make_a_window_one_that_begins_at_nothing(world: World) -> None:
-    """Of another credential than the one that asks while the clock is ahead."""
+    """Of another credential than the one that asks while the clock is ahead; also where a hold expires in the same sweep."""
     idle, month = a_spend(1000, key="cred:idle:spend_7d"), a_month(1000, key="cred:idle:spend_month")
     await spend_now(world, "before", 800, idle, month)
+    await world.limiter.admit(a_request("open", 100, spend=(idle,)))
     world.clock.now_ms += 32 * DAY_MS
     for _ in range(3):
         await world.sweep("acme")
@@ -267,3 +268,13 @@ async def test_a_month_of_another_time_zone_does_not_begin_at_nothing(world: Wor
             continue  # a month that begins where the known one has ended begins at nothing
         refused = await world.limiter.admit(a_request("too-much", 201, spend=(replace(month, periods=moved),)))
         assert not refused.admitted
+
+
+async def test_a_gateway_whose_calendar_is_months_ahead_does_not_turn_the_page(world: World) -> None:
+    """The months around its own time, none of which is the store's."""
+    month = a_month(1000, months=8)
+    await spend_now(world, "before", 800, month)
+    ahead = replace(month, periods=month.periods[3:6])
+
+    assert not (await world.limiter.admit(a_request("ahead", 201, spend=(ahead,)))).admitted
+    assert (await world.limiter.admit(a_request("right", 200, spend=(month,)))).admitted

@@ -111,13 +111,13 @@ class Played:
             await self.expire_after_the_leap(nano_usd)
 
     async def expire_after_the_leap(self, nano_usd: int) -> None:
-        """A hold of the time ahead ends a lease after the clock is right, once the ledger has brought it back."""
+        """A hold of the time ahead ends soon after the clock is right, once the ledger has brought it back."""
         self.world.clock.now_ms = self.true_ms
         await self.close()
         self.truth.spent.pop()  # not posted yet
         self.truth.under_a_wrong_clock.pop()
         await self.open()
-        self.true_ms += LEASE_MS
+        self.true_ms += 2 * HOUR_MS  # what was ahead by less than an hour is left to its own time
         self.world.clock.now_ms = self.true_ms
         await self.world.sweep("acme")
         self.truth.spent.append((self.true_ms, nano_usd))

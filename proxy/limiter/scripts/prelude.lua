@@ -150,13 +150,14 @@ local function roll(window, now, write)
   end
 end
 
--- Moves a calendar month to `now`: a later period starts at nothing, if it begins where the known one has ended. It does not where
--- the time zone has changed: until the ledger has rebuilt the window, all of the known period counts.
+-- Moves a calendar month to `now`: a later period starts at nothing, if it has begun, and no earlier than the known one has ended. It
+-- may do neither where a gateway's calendar is ahead, or the time zone has changed: until the ledger has rebuilt the window, all of
+-- the known period counts.
 local function turn_page(window, now, write)
   local period = period_at(window.periods, now)
   if not window.id then
     window.id, window.starts, window.ends, window.is_new = period[1], period[2], period[3], true
-  elseif window.id ~= period[1] and period[2] >= window.ends then
+  elseif window.id ~= period[1] and period[2] >= window.ends and period[2] <= now then
     window.id, window.starts, window.ends, window.spent = period[1], period[2], period[3], 0
     if write then
       call('HSET', SPEND, window.key .. '|id', window.id, window.key .. '|start', int(window.starts), window.key .. '|end', int(window.ends),
@@ -471,17 +472,18 @@ local function window_at_rest(buckets, key, now)
   return window
 end
 
--- A window goes at the second look, a day after the one that found all of its spend gone: a clock that is ahead for a moment has
+-- A window goes at a second look, a day after all of its spend was found to have left: a clock that is ahead for a moment has
 -- moved it then, which will be seen, and has not made one that begins at nothing.
 local function drop_window_if_idle(member, buckets, key, now)
-  local had = call('HMGET', SPEND, key .. '|spent', key .. '|idle')
+  local had = call('HMGET', SPEND, key .. '|spent', key .. '|idle', key .. '|at')
   local window = window_at_rest(buckets, key, now)
   local spent_until = window.ends or window.spent > 0 and now + buckets * BUCKET_MS or 0
   if spent_until > now or window.held > 0 or window.mark then return schedule(nil, member, max(spent_until, now + DAY_MS)) end
   if window.ends then
     if not had[2] then call('HSET', SPEND, key .. '|idle', int(now)) end
     if not had[2] or now - tonumber(had[2]) < DAY_MS then return schedule(nil, member, now + DAY_MS) end
-  elseif tonumber(had[1] or 0) > 0 then
+  elseif tonumber(had[1] or 0) > 0 or now - tonumber(had[3] or 0) * BUCKET_MS < DAY_MS then
+    call('HDEL', SPEND, key .. '|walk')
     return schedule(nil, member, now + DAY_MS)
   end
   call('HDEL', SPEND, key .. '|spent', key .. '|held', key .. '|at', key .. '|id', key .. '|start', key .. '|end', key .. '|warned',
