@@ -16,6 +16,7 @@ from proxy.domain.made_object import ID_CHARS_MAX, MADE_MAX
 from proxy.domain.stored_object import StoredReference
 
 BODY_BYTES_MAX: Final = 4 << 20  # of an answer that is read whole; of a longer or a cut one only the beginning is
+TOKENS_MAX: Final = 2**53
 _BEGINNING_BYTES: Final = 64 << 10
 
 _Paths = tuple[tuple[str, tuple[str, ...]], ...]
@@ -81,6 +82,7 @@ class MadeReader:
     def __init__(self, kind: str, *, prefix: str, content_type: str) -> None:
         self.found: dict[StoredReference, None] = {}
         self.is_unread = False
+        self.tokens: int | None = None  # of cached content, which is a prompt's beginning
         self._kind = kind
         self._prefix = prefix
         self._events = SseParser() if content_type.startswith("text/event-stream") else None
@@ -111,6 +113,7 @@ class MadeReader:
         except (msgspec.DecodeError, RecursionError):
             answer = _beginning_of(body)
         self.found.update(dict.fromkeys(objects_in(answer, self._kind, prefix=self._prefix)))
+        self.tokens = _tokens_of_cache(answer) if self._kind == "cached_content" else None
         self.is_unread = self._is_long or not isinstance(answer, dict)
 
     def _read(self, events: list[SseEvent]) -> bool:
@@ -130,6 +133,13 @@ class MadeReader:
             if len(self.found) < MADE_MAX:
                 self.found.update(dict.fromkeys(objects_in(answer, self._kind)))
         return len(self.found) > before
+
+
+def _tokens_of_cache(answer: object) -> int | None:
+    """`usageMetadata.totalTokenCount` of Google's cached contents."""
+    usage = answer.get("usageMetadata") if isinstance(answer, dict) else None
+    tokens = usage.get("totalTokenCount") if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens < TOKENS_MAX else None
 
 
 def _beginning_of(body: bytes) -> object:

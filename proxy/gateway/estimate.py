@@ -138,12 +138,11 @@ def _unknown_tokens(facts: RequestFacts, plan: Plan, price: Price | None, prompt
     """The most that input can come to which the request does not show: what is recorded of it, else all that the model can read."""
     if not facts.has_unknown_input:
         return 0
-    if not facts.has_unseen_input and referred_tokens is not None:
-        return referred_tokens
-    if plan.unknown_input_tokens is not None:
-        return plan.unknown_input_tokens
     window = price.max_input_tokens if price is not None and price.max_input_tokens else UNKNOWN_WINDOW_TOKENS
-    return max(window * facts.window_reads - prompt_tokens, 0)
+    readable = max(window * facts.window_reads - prompt_tokens, 0)
+    if not facts.has_unseen_input and referred_tokens is not None:
+        return min(referred_tokens, readable)
+    return readable if plan.unknown_input_tokens is None else plan.unknown_input_tokens
 
 
 def refusal_of_absurd(asked: Estimate) -> Refusal | None:

@@ -31,7 +31,7 @@ async def finish(live: LiveExchange, response: ClientResponse) -> None:
     account = live.account()
     if live.is_fallback:
         live.services.fallback.end(admission)
-    note_objects(live)
+    note_objects(live, account)
     await live.services.settler.settle(admission, live.actual(account), owed=account.owed)
     if live.lifecycle.state is State.METERED:
         live.apply(Event.SETTLEMENT_POSTED)

@@ -64,6 +64,7 @@ class LiveExchange:
         "is_fallback",
         "lifecycle",
         "listed",
+        "made_tokens",
         "method",
         "organization",
         "owned_tokens",
@@ -110,6 +111,7 @@ class LiveExchange:
         self.is_body_read = False  # else what no dialect reads streams through
         self.owned_tokens: Mapping[MadeObject, int | None] = {}
         self.listed: tuple[MadeObject, ...] = ()  # what own items of a list tell of
+        self.made_tokens: Mapping[str, int] = {}  # by kind, the most that what was made can put into a later prompt
         self.deleting: tuple[MadeObject, ...] = ()
         self.request_bytes = 0
         self._text_tokens = 0
@@ -168,7 +170,7 @@ class LiveExchange:
             return self.listed[:MADE_MAX]
         upstream = self.route.upstream
         return tuple(
-            MadeObject(kind=kept.kind, id=kept.id, upstream=upstream)
+            MadeObject(kind=kept.kind, id=kept.id, upstream=upstream, tokens=self.made_tokens.get(kept.kind))
             for kept in relay.made.found
             if not relay.sent_ids or kept.id.encode(errors="replace") not in relay.sent_ids
         )

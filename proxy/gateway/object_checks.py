@@ -15,11 +15,13 @@ from proxy.dialects.references import query_references
 from proxy.domain.errors import ErrorCode, Refusal, StoreError
 from proxy.domain.made_object import MADE_MAX, MadeObject
 from proxy.domain.stored_object import StoredReference
-from proxy.gateway.live_exchange import LiveExchange
+from proxy.domain.token_counts import UsageSource
+from proxy.gateway.live_exchange import Account, LiveExchange
 from proxy.gateway.object_owners import OwnersBusyError, not_found, owners_unavailable
 from proxy.gateway.relay import AnswerObjects
 
 REFERENCES_MAX: Final = 1_000  # of one request
+OTHER_TOKENIZER: Final = 4  # times as many tokens as one vocabulary, at most, another makes of the same text
 _FORM: Final = "multipart/form-data"
 _UPLOADED: Final = frozenset({"file"})  # kinds whose routes take bytes of any type
 _KEPT_ONLY: Final = {  # what of a request must be there for an answer to tell of an object that is kept
@@ -119,8 +121,28 @@ async def check_objects(live: LiveExchange, request: web.BaseRequest, references
     return None
 
 
-def note_objects(live: LiveExchange) -> None:
+def _made_tokens(live: LiveExchange, account: Account) -> dict[str, int]:
+    """By kind, the most that what was made can put into a later prompt.
+
+    A response brings all that it was made of, and itself. Of text alone another model makes some more tokens; of images, audio and
+    files many times as many, so that nothing is known then.
+    """
+    relay, facts = live.relay, live.facts
+    if relay is None or relay.made is None:
+        return {}
+    if facts is None:
+        return {"cached_content": relay.made.tokens} if relay.made.tokens is not None else {}
+    is_text = not (facts.prompt.images or facts.prompt.opaque_bytes or facts.audio_input or facts.audio_output)
+    is_seen = not facts.has_unknown_input or (not facts.has_unseen_input and live.referred_tokens is not None)
+    if not (is_text and is_seen and live.has_last_word and account.metered.source is UsageSource.UPSTREAM):
+        return {}
+    counts = account.metered.counts
+    return {"response": OTHER_TOKENIZER * (counts.prompt + counts.completion)}
+
+
+def note_objects(live: LiveExchange, account: Account) -> None:
     """Tell the store of what the answer made or deleted, in front of the settlement."""
+    live.made_tokens = _made_tokens(live, account)
     relay = live.relay
     if relay is None or live.organization is None:
         return

@@ -388,3 +388,11 @@ async def test_objects_are_adopted_listed_in_pages_and_forgotten_by_the_platform
         assert (status, answer["error"]["code"]) == (403, "platform_token_needed")
     actions = [entry["action"] for entry in (await call("GET", "/api/audit"))[1]["entries"]]
     assert {"objects.adopted", "objects.forgotten"} <= set(actions)
+
+
+async def test_a_deleted_organizations_objects_are_not_its_successors(call: Caller) -> None:
+    await call("POST", "/api/organizations/big/objects/adopt", {"kind": "file", "ids": ["file-1"]})
+    await call("DELETE", "/api/organizations/big")
+    await call("POST", "/api/organizations", {"id": "big", "plan": "enterprise"})
+
+    assert (await call("GET", "/api/organizations/big/objects"))[1]["objects"] == []

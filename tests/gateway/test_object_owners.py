@@ -12,6 +12,8 @@ from aiohttp import ClientSession, FormData
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
 from object_upstream import ID_PREFIXES, ObjectUpstream, object_upstream
 
+from proxy.gateway.object_checks import OTHER_TOKENIZER
+
 ACME = {"authorization": f"Bearer {ACME_KEY}"}
 BIG = {"authorization": f"Bearer {BIG_KEY}"}
 NOWHERE = "nobody-has-it"
@@ -443,3 +445,26 @@ async def test_a_chat_is_asked_for_by_its_own_id_or_not_at_all(tmp_path: Path) -
             assert (await big("POST", "/engine/v2/item", {"item_id": "i1"}))[0] == 404
             assert (await acme("POST", "/engine/v2/item", {"title": "new"}))[0] == 200
             assert (await acme("GET", "/engine/v2/item/i1"))[0] == 200
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_a_known_earlier_answer_is_held_at_its_size_and_others_at_all_that_the_model_can_read(tmp_path: Path) -> None:
+    async with world(tmp_path) as (harness, _), callers(harness) as (acme, _):
+        holds: list[int] = []
+        admit = harness.limiter.admit
+
+        async def watched(request: Any) -> Any:
+            holds.append(request.floor_prompt_tokens)
+            return await admit(request)
+
+        harness.limiter.admit = watched
+        _, first, _ = await acme("POST", "/v1/responses", body_for("responses"))
+        follow = body_for("responses") | {"previous_response_id": first["id"]}
+        assert (await acme("POST", "/v1/responses", follow))[0] == 200
+        assert holds[1] == holds[0] + OTHER_TOKENIZER * 12
+
+        _, file, _ = await acme("POST", "/v1/files", {})
+        shown = {"role": "user", "content": [{"type": "input_file", "file_id": file["id"]}]}
+        _, unseen, _ = await acme("POST", "/v1/responses", body_for("responses") | {"input": [shown]})
+        assert (await acme("POST", "/v1/responses", follow | {"previous_response_id": unseen["id"]}))[0] == 200
+        assert holds[-1] > 100_000  # it may bring the file along, whose size nobody knows

@@ -46,7 +46,7 @@ def directory_book(
         config=config,
         now_ms=now_ms,
         rules=rules,
-        organizations=Organizations(changes, rules),
+        organizations=Organizations(changes, rules, unmark),
         credentials=Credentials(changes, rules, random_bytes=random_bytes),
         tokens=AdminTokens(changes, random_bytes=random_bytes),
         objects=ObjectRegister(changes, rules, unmark),

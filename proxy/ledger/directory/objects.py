@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import delete, select
 
 from proxy.domain.made_object import ID_CHARS_MAX, MadeObject
-from proxy.ledger.directory.changes import Changes
+from proxy.ledger.directory.changes import Change, Changes
 from proxy.ledger.directory.errors import InvalidChangeError
 from proxy.ledger.directory.records import instant_text
 from proxy.ledger.directory.rows import the_organization
@@ -38,6 +38,12 @@ class OwnedObject:
     made_at_ms: int
     tokens: int | None
     event_id: str | None
+
+
+async def take_all_objects(change: Change, org: str) -> list[MadeObject]:
+    """Within a change, end all ownership of an organization; what it owned. Its id may come to be somebody else's."""
+    taken = delete(STORED_OBJECTS).where(_COLUMNS.org == org).returning(_COLUMNS.kind, _COLUMNS.id, _COLUMNS.upstream)
+    return [MadeObject(kind=kind, id=id_, upstream=upstream) for kind, id_, upstream in await change.connection.execute(taken)]
 
 
 def object_shown(found: OwnedObject) -> dict[str, Any]:

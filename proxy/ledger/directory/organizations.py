@@ -11,11 +11,11 @@ from proxy.config.organizations import RESERVED_ID
 from proxy.domain.organization import Organization
 from proxy.ledger.directory.changes import Change, Changes
 from proxy.ledger.directory.errors import ConflictError, InvalidChangeError
+from proxy.ledger.directory.objects import Unmark, take_all_objects
 from proxy.ledger.directory.records import LIMIT_KEYS, AdminToken, StoredCredential, StoredOrganization
 from proxy.ledger.directory.rows import credentials_of, organizations_with_credentials, the_organization
 from proxy.ledger.directory.rules import Rules
 from proxy.ledger.directory.schema import ADMIN_TOKENS, CREDENTIALS, ORGANIZATIONS, RETIRED_CLIENT_IDS
-from proxy.ledger.schema import STORED_OBJECTS
 
 PAGE_MAX: Final = 1_000
 FIELDS: Final = ("name", "plan", "time_zone", *LIMIT_KEYS)
@@ -36,9 +36,10 @@ class Organizations:
     Raises InvalidChangeError, NotFoundError, ConflictError, ManagedByFileError and LedgerUnavailableError.
     """
 
-    def __init__(self, changes: Changes, rules: Rules) -> None:
+    def __init__(self, changes: Changes, rules: Rules, unmark: Unmark) -> None:
         self._changes = changes
         self._rules = rules
+        self._unmark = unmark
 
     async def create(self, actor: str, document: Mapping[str, Any]) -> OrganizationState:
         """document: as an entry of organizations.yaml, without `credentials`."""
@@ -95,8 +96,9 @@ class Organizations:
             await _take_from_tokens(change, org)
             await change.connection.execute(delete(CREDENTIALS).where(CREDENTIALS.c.org == org))
             await change.connection.execute(delete(ORGANIZATIONS).where(ORGANIZATIONS.c.id == org))
-            await change.connection.execute(delete(STORED_OBJECTS).where(STORED_OBJECTS.c.org == org))
+            gone = await take_all_objects(change, org)
             await change.log("organization.deleted", org, org=org, before=before.document())
+        await self._unmark(org, gone)
 
     async def get(self, org: str) -> OrganizationState:
         async with self._changes.database.read() as connection:
