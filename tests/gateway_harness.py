@@ -32,6 +32,7 @@ from proxy.gateway.event_ids import event_id_source
 from proxy.gateway.object_owners import ObjectOwners, ObjectRecords
 from proxy.gateway.services import GatewayLimits
 from proxy.gateway.spool import Spool
+from proxy.gateway.stored_directory import NoStoredDirectory, StoredDirectory
 from proxy.limiter.object_marks import MemoryObjectMarks, ObjectMarks
 from proxy.limiter.port import Limiter
 from proxy.limiter.reference import ReferenceLimiter
@@ -250,6 +251,7 @@ async def running_gateway(
     simulator_clock_ms: Callable[[], int] = system_clock_ms,
     marks: ObjectMarks | None = None,
     records: ObjectRecords | None = None,
+    stored: StoredDirectory | None = None,
 ) -> AsyncIterator[Harness]:
     """config: further or other YAML files by name. upstream_url: instead of the simulator's."""
     clock = Clock()
@@ -286,6 +288,7 @@ async def running_gateway(
             oauth_timeout_ms=5_000,
             now_ms=clock.now_ms,
             new_id=event_id_source(clock.now_ms, Random(1)),
+            stored=stored or NoStoredDirectory(),
         )
         gateway = Gateway(parts)
         listening = socket.socket()

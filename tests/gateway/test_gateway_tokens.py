@@ -1,5 +1,6 @@
 """Signed tokens through the whole data plane."""
 
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,11 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from gateway_harness import ACME_KEY, Harness, organizations, running_gateway
 from jwt_world import ISSUER, AuthorizationServer, a_token, public_jwk
+
+from proxy.gateway.stored_directory import NoStoredDirectory
+from proxy.ledger.database import open_database
+from proxy.ledger.directory.book import directory_book
+from proxy.ledger.directory.replica import DirectoryReplica
 
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
 
@@ -83,6 +89,48 @@ async def test_clients_of_one_name_in_two_organizations_have_each_their_own_limi
         assert gateway.gateway.services.used.take() == {}
         limits = gateway.gateway.services.view._terms
         assert {key[:2] for key in limits} == {("free", "same"), ("big", "same")}
+
+
+async def test_a_revoked_client_stays_revoked_when_its_organization_is_deleted_and_made_again(
+    tmp_path: Path, aiohttp_server: Any
+) -> None:
+    server = await authorization_server(aiohttp_server)
+    database = open_database("", tmp_path)
+    await database.migrate()
+    stored = NoStoredDirectory()
+    policy = {"unknown_clients": {"organization": "stored"}}
+    async with running_gateway(tmp_path, config=config(server, **policy), stored=stored) as gateway:
+        holder, token = gateway.gateway._parts.holder, a_current_token(client_id="phone")
+        book = directory_book(
+            database, lambda: holder.current, now_ms=lambda: 1, random_bytes=secrets.token_bytes, on_committed=_tell_nobody
+        )
+        replica = DirectoryReplica(database, lambda: holder.current)
+
+        async def status() -> int:
+            changed = await replica.refresh()
+            stored.organizations, stored.retired = replica.organizations, replica.retired
+            gateway.gateway.follow_directory(changed)
+            return (await ask(gateway, token))[0]
+
+        await book.organizations.create("test", {"id": "stored", "plan": "enterprise"})
+        assert await status() == 200  # attached
+        await book.credentials.create("test", "stored", {"id": "phone", "has_key": False})
+        assert await status() == 200
+        await book.credentials.revoke("test", "stored", "phone")
+        assert await status() == 401
+        await book.organizations.delete("test", "stored")
+        assert await status() == 401
+        await book.organizations.create("test", {"id": "stored", "plan": "enterprise"})
+        assert await status() == 401
+        await gateway.gateway.read_again()
+        assert await status() == 401
+        await book.credentials.release("test", "phone")
+        assert await status() == 200
+    await database.close()
+
+
+async def _tell_nobody() -> None:
+    return
 
 
 async def test_tokens_are_refused_like_unknown_keys_where_no_issuer_is_configured(tmp_path: Path) -> None:
