@@ -20,6 +20,7 @@ IMAGE_OUTPUT: Final = "image_output"  # images were generated, whose tokens have
 IMAGE_TOKENS: Final = 1_290
 SOUND_BYTES_PER_TOKEN: Final = 2 * 24_000 // 25
 
+_PIECE_VALUES: Final = ("stringValue", "numberValue", "boolValue")
 _COUNTS: Final = frozenset({"promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"})
 
 
@@ -79,12 +80,7 @@ class GeminiAnswers:
         reading = self._reading
         add_text(reading, part.get("text"))
         if "functionCall" in part:
-            reading.calls += 1
-            call = part["functionCall"]
-            add_text(reading, member(call, "name"))
-            arguments = member(call, "args")
-            if arguments:
-                add_text(reading, lenient_json_text(arguments))
+            _read_call(reading, part["functionCall"])
         if "executableCode" in part:
             add_text(reading, member(part["executableCode"], "code"))
         if "inlineData" in part:
@@ -131,6 +127,26 @@ def _usage_counts(usage: dict[str, Any], flags: set[str]) -> TokenCounts:
         reasoning=thoughts,
         audio_completion=audio_completion,
     )
+
+
+def _read_call(reading: MeterReading, call: object) -> None:
+    """A call, or a piece of one: the first has the name, the others values of arguments by their paths ("streaming arguments")."""
+    name = member(call, "name")
+    if name:
+        reading.calls += 1
+        add_text(reading, name)
+    arguments = member(call, "args")
+    if arguments:
+        add_text(reading, lenient_json_text(arguments))
+    for piece in items_of(member(call, "partialArgs")):
+        if not isinstance(piece, dict):
+            continue
+        path = piece.get("jsonPath")
+        if isinstance(path, str) and not piece.get("willContinue"):  # the key, once for each value
+            add_text(reading, path.rpartition(".")[2])
+        for value_name in _PIECE_VALUES:
+            value = piece.get(value_name)
+            add_text(reading, value if isinstance(value, str) else None if value is None else lenient_json_text(value))
 
 
 def _media_tokens(blob: object) -> int:

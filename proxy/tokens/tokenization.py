@@ -26,6 +26,7 @@ class Family(StrEnum):
     CLAUDE = "claude"  # from Opus 4.7 on, and any that is not known to be older
     GEMINI = "gemini"
     GROK = "grok"
+    GROK_PLAIN = "grok_plain"  # those that do not reason, which are given no prompt of xAI's
     MISTRAL = "mistral"
     DEEPSEEK = "deepseek"
     KIMI = "kimi"
@@ -146,7 +147,11 @@ _RULES: Final = {
     ),
     Family.GROK: _Rules(
         answer=AnswerFraming(call=20),
-        prompt=PromptFraming(message=2, tools=150, upper=700, tools_upper=400, schema_upper=240),
+        prompt=PromptFraming(reply=180, message=2, tools=100, upper=520, tools_upper=400, schema_upper=240),
+    ),
+    Family.GROK_PLAIN: _Rules(
+        answer=AnswerFraming(call=20),
+        prompt=PromptFraming(message=2, tools=140, upper=240, tools_upper=400, schema_upper=240),
     ),
     Family.MISTRAL: _Rules(
         permille=1050,
@@ -195,6 +200,7 @@ _PATTERNS: Final = tuple(
             Family.OPENAI_LEGACY,
             EncodingName.CL100K,
         ),
+        (r"grok-[12]|grok.*non-reasoning", Family.GROK_PLAIN, EncodingName.O200K),
         (r"grok", Family.GROK, EncodingName.O200K),
         (r"deepseek-(?!r1-distill)", Family.DEEPSEEK, EncodingName.O200K),
         (r"m(?:in|ag)?istral|mixtral|codestral|pixtral|devstral", Family.MISTRAL, EncodingName.O200K),

@@ -163,3 +163,16 @@ def test_gemini_s_calls_are_counted() -> None:
     parts = [{"functionCall": {"name": "look", "args": {"at": 1}}}, {"functionCall": {"name": "look"}}, {"text": "Hi"}]
     found = reading(GEMINI, compact({"candidates": [{"content": {"parts": parts}}]}), JSON)
     assert (found.calls, found.take_text()) == (2, 'look{"at":1}lookHi')
+
+
+def test_a_gemini_call_in_pieces_is_one_call_with_all_its_values() -> None:
+    calls = [
+        {"name": "look", "willContinue": True},
+        {"partialArgs": [{"jsonPath": "$.place.city", "stringValue": "Bos", "willContinue": True}], "willContinue": True},
+        {"partialArgs": [{"jsonPath": "$.place.city", "stringValue": "ton"}], "willContinue": True},
+        {"partialArgs": [{"jsonPath": "$.days", "numberValue": 3}, {"jsonPath": "$.now", "boolValue": True}, "odd"]},
+        {},
+    ]
+    answers = [{"candidates": [{"content": {"parts": [{"functionCall": call}]}}]} for call in calls]
+    found = reading(GeminiStreamGenerate(), sse(*answers), EVENTS)
+    assert (found.calls, found.take_text()) == (1, "lookBoscitytondays3nowtrue")

@@ -42,6 +42,7 @@ MODELS = {
     Family.CLAUDE: "claude-opus-4-7",
     Family.GEMINI: "gemini-2.5-pro",
     Family.GROK: "grok-4",
+    Family.GROK_PLAIN: "grok-4-1-fast-non-reasoning",
     Family.MISTRAL: "mistral-large-latest",
     Family.DEEPSEEK: "deepseek-chat",
     Family.KIMI: "kimi-k2",
