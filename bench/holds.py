@@ -2,8 +2,8 @@
 
 python -m bench.holds DIR [--worst N] [--assume TOKENS]
 
-DIR holds recordings as bench/recordings.py reads them. The hold is what a gateway with the shipped prices and a spend limit takes for
-a request, the cost what it charges for the usage that the provider told. A cost above its hold is listed with its source.
+DIR holds recordings as bench/recordings.py reads them. The hold is what a gateway with the shipped prices and a spend limit takes
+for a request, the cost what it charges for the usage that the provider told. A cost above its hold is listed with its source.
 """
 
 import argparse

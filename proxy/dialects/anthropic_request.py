@@ -69,6 +69,7 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
     asked = read.asked
     reader = _Reader()
     reader.read(read)
+    references = body_references(read)
     return RequestFacts(
         model=required_model(asked),
         prompt=reader.parts.shape(),
@@ -78,9 +79,9 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
         output_min_tokens=_thinking_budget(asked.thinking) + 1,  # max_tokens has to be larger
         cache_write_5m=reader.cache_write_5m,
         cache_write_1h=reader.cache_write_1h,
-        has_unknown_input=reader.parts.has_unknown_input,
+        has_unknown_input=reader.parts.has_unknown_input(references),
         has_unseen_input=reader.parts.has_unseen_input,
-        references=body_references(read),
+        references=references,
     )
 
 
@@ -189,6 +190,7 @@ class _Reader:
                 self._content(source.get("content"))
             case "url" | "file" if kind == "image":
                 parts.images.append(ImageInput())
+                parts.image_files += source.get("type") == "file"
             case "file":
                 parts.add_referred()
             case "url":

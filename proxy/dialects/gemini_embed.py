@@ -40,15 +40,16 @@ class GeminiEmbed(GeminiDialect):
             add_content(parts, each.get("content"))
             parts.add_text(each.get("title"))
             parts.add_others(each, _READ)
+        references = stored_references(asked)
         parts.messages = 0  # embeddings frame nothing
         return RequestFacts(
             model=path_model(path),
             prompt=parts.shape(),
             has_output=False,
             audio_input=parts.audio_input,
-            has_unknown_input=parts.has_unknown_input,
+            has_unknown_input=parts.has_unknown_input(references),
             has_unseen_input=parts.has_unseen_input,
-            references=stored_references(asked),
+            references=references,
         )
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:  # noqa: ARG002

@@ -96,6 +96,7 @@ def read_generate(
     parts.add_others(config, _READ_CONFIG)
     if _member(asked, "cachedContent"):
         parts.add_referred()
+    references = stored_references(asked)
     return RequestFacts(
         model=path_model(path),
         prompt=parts.shape(),
@@ -104,9 +105,9 @@ def read_generate(
         choices=_candidates(config),
         audio_input=parts.audio_input,
         audio_output=any(isinstance(each, str) and each.upper() == "AUDIO" for each in _items(modalities)),
-        has_unknown_input=parts.has_unknown_input,
+        has_unknown_input=parts.has_unknown_input(references),
         has_unseen_input=parts.has_unseen_input,
-        references=stored_references(asked),
+        references=references,
     )
 
 

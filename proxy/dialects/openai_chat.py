@@ -1,12 +1,13 @@
 """OpenAI's chat completions, and everything that speaks their shape."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from proxy.dialects.body import keys_of, read_body, with_member
 from proxy.dialects.dialect import RequestFacts, ResponseMeter
+from proxy.dialects.lenient import lenient_decode
 from proxy.dialects.meters import Framing, UnreadMeter, framing
 from proxy.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from proxy.dialects.openai_prompt import MESSAGE_MEMBERS, ChatMessage, OpenAiPrompt, add_message
@@ -44,10 +45,13 @@ class ChatRequest(msgspec.Struct, gc=False):
     modalities: list[Any] | None = None
     prediction: Any = None
     web_search_options: Any = None
-    plugins: Any = None
     prompt_cache_retention: Any = None
     auto_routing: bool | None = None
     model_family: str | None = None
+
+
+class ToolKind(msgspec.Struct, gc=False):
+    type: Any = None
 
 
 class ChatOutline(msgspec.Struct, gc=False):
@@ -68,6 +72,21 @@ _MAXIMA: Final = frozenset(
 )
 _MODELS: Final = frozenset({"models", "fallbacks", "fallback_models"})
 _READ_KEYS: Final = keys_of(_READ)
+# What makes services of this shape search for the model: OpenAI, OpenRouter, xAI, Qwen, Mistral and others.
+_SEARCHES: Final = keys_of(
+    {
+        "web_search_options",
+        "plugins",
+        "search_parameters",
+        "enable_search",
+        "search_options",
+        "web_search",
+        "connectors",
+        "grounding",
+    }
+    | {"retrieval", "data_sources", "extra_body"}
+)
+_CLIENT_TOOLS: Final = frozenset({"function", "custom"})  # any other tool runs at the provider and reads what we cannot see
 _REFUSED_KEYS: Final = keys_of(_MAXIMA | _MODELS)
 
 
@@ -81,6 +100,14 @@ def refuse_other_bounds(keys: frozenset[bytes]) -> None:
             raise RequestRejectedError(f"'{name}' {reason}: leave it out.", param=name)
 
 
+def has_provider_tools(tools: Sequence[msgspec.Raw] | None, decoder: "msgspec.json.Decoder[ToolKind]") -> bool:
+    for tool in tools or ():
+        kind = lenient_decode(bytes(tool), decoder)
+        if kind is None or not isinstance(kind.type, str) or kind.type not in _CLIENT_TOOLS:
+            return True
+    return False
+
+
 class OpenAiChat(OpenAiShape):
     """POST /v1/chat/completions."""
 
@@ -90,6 +117,7 @@ class OpenAiChat(OpenAiShape):
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(ChatRequest)
+        self._tools = msgspec.json.Decoder(ToolKind)
         self._outlines = msgspec.json.Decoder(ChatOutline)
         self._vocabulary = Vocabulary((*_READ, *_INSIDE))
         self._answers = msgspec.json.Decoder(ChoicesBody)
@@ -115,8 +143,9 @@ class OpenAiChat(OpenAiShape):
         draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
         for members in self._outlines.decode(body).messages or ():
             draft.add_raw_others(members, MESSAGE_MEMBERS)
-        if request.web_search_options is not None or request.plugins is not None:
+        if not read.keys.isdisjoint(_SEARCHES) or has_provider_tools(request.tools, self._tools):
             draft.add_unseen()
+        references = body_references(read)
         is_long_cached = request.prompt_cache_retention == "24h"
         maxima = [given for given in (request.max_completion_tokens, request.max_tokens) if given]  # 0 is none
         return RequestFacts(
@@ -131,10 +160,10 @@ class OpenAiChat(OpenAiShape):
             cache_write_1h=is_long_cached,
             audio_input=draft.audio_input,
             audio_output="audio" in (request.modalities or ()),
-            has_unknown_input=self.adds_unknown_input or draft.has_unknown_input,
+            has_unknown_input=self.adds_unknown_input or draft.has_unknown_input(references),
             has_unseen_input=self.adds_unknown_input or draft.has_unseen_input,
             predicted="" if request.prediction is None else json_text(request.prediction),
-            references=body_references(read),
+            references=references,
         )
 
     def _model(self, request: ChatRequest) -> tuple[str | None, str | None]:

@@ -61,6 +61,7 @@ class OpenAiCompletions(OpenAiShape):
         prompts = add_input(draft, request.prompt)
         draft.add_text(request.suffix)
         draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
+        references = body_references(read)
         return RequestFacts(
             model=request.model,
             prompt=draft.shape(),
@@ -69,7 +70,8 @@ class OpenAiCompletions(OpenAiShape):
             choices=max(request.n or 1, request.best_of or 1) * max(prompts, 1),
             asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
             cache_write_5m=True,
-            references=body_references(read),
+            has_unknown_input=draft.has_unknown_input(references),
+            references=references,
         )
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:

@@ -117,6 +117,7 @@ class OpenAiPrompt(PromptParts):
         if not width and isinstance(url, str) and url[:_DATA_CHARS].lower() == _DATA and url[:_IMAGE_CHARS].lower() != _IMAGE_DATA:
             self._add_inline(url)  # something else than an image, in the place of one
             self.add_unseen()
+        self.image_files += url is None and isinstance(member(part, "file_id"), str)
         self.images.append(ImageInput(detail=detail if isinstance(detail, str) else "auto", width=width, height=height))
 
     def _add_file(self, file: object) -> None:

@@ -9,7 +9,7 @@ from proxy.dialects.body import keys_of, read_body, with_member
 from proxy.dialects.dialect import MeterReading, RequestFacts, ResponseMeter
 from proxy.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from proxy.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, JsonMeter, UnreadMeter, add_text, framing
-from proxy.dialects.openai_chat import OutputTokens
+from proxy.dialects.openai_chat import OutputTokens, ToolKind, has_provider_tools
 from proxy.dialects.openai_choices import DONE_BYTES_MAX
 from proxy.dialects.openai_prompt import OpenAiPrompt
 from proxy.dialects.openai_shape import OpenAiShape, openai_error
@@ -22,7 +22,6 @@ from proxy.domain.prompt import ImageInput
 from proxy.domain.stored_object import StoredReference
 
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
-_CLIENT_TOOLS: Final = frozenset({"function", "custom"})  # any other tool runs at the provider and reads what we cannot see
 _TEXT_FIELDS: Final = ("arguments", "input", "code", "revised_prompt")
 _OBJECT_FIELDS: Final = ("arguments", "action", "operation", "queries")  # of tools that run at the provider
 _FOUND: Final = "sources"  # in a search's action: what was found, which is input
@@ -32,10 +31,6 @@ ITEMS_STREAMED_MAX: Final = 1024  # items whose text is known to come in pieces;
 
 class TextFormat(msgspec.Struct, gc=False):
     format: msgspec.Raw = msgspec.Raw()
-
-
-class ToolKind(msgspec.Struct, gc=False):
-    type: Any = None
 
 
 class ResponsesRequest(msgspec.Struct, gc=False):
@@ -120,7 +115,8 @@ class OpenAiResponses(OpenAiShape):
         if request.prompt is not None:  # a template, made elsewhere
             draft.add_unseen()
         draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
-        is_unseen = self.adds_unknown_input or draft.has_unseen_input or self._has_provider_tools(request)
+        is_unseen = self.adds_unknown_input or draft.has_unseen_input or has_provider_tools(request.tools, self._tools)
+        references = tuple(dict.fromkeys((*body_references(read), *_stored_items(request.input))))
         return RequestFacts(
             model=model,
             model_family=model_family,
@@ -131,9 +127,9 @@ class OpenAiResponses(OpenAiShape):
             cache_write_1h=request.prompt_cache_retention == "24h",
             audio_input=draft.audio_input,
             audio_output="audio" in (request.modalities or ()),
-            has_unknown_input=is_unseen or draft.has_referred_input,
+            has_unknown_input=is_unseen or draft.has_unknown_input(references),
             has_unseen_input=is_unseen,
-            references=tuple(dict.fromkeys((*body_references(read), *_stored_items(request.input)))),
+            references=references,
         )
 
     def _model(self, request: ResponsesRequest) -> tuple[str | None, str | None]:
@@ -141,13 +137,6 @@ class OpenAiResponses(OpenAiShape):
         if not request.model and request.prompt is None:
             raise RequestRejectedError("You must provide a model parameter.", param="model")
         return request.model or None, None
-
-    def _has_provider_tools(self, request: ResponsesRequest) -> bool:
-        for tool in request.tools or ():
-            kind = lenient_decode(bytes(tool), self._tools)
-            if kind is None or not isinstance(kind.type, str) or kind.type not in _CLIENT_TOOLS:
-                return True
-        return False
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
         """`body` with the maximum set where asked for; usage comes without asking."""

@@ -1,6 +1,6 @@
 """The countable parts of a prompt, gathered while a dialect walks through a request."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ import msgspec
 
 from proxy.dialects.image_size import base64_bytes, base64_image_size
 from proxy.domain.prompt import ImageInput, PromptShape
+from proxy.domain.stored_object import StoredKind, StoredReference
 
 PDF: Final = "application/pdf"
 LABEL_CHARS_MAX: Final = 64
@@ -28,6 +29,7 @@ _NO_PROMPT: Final = frozenset(
 class PromptParts:
     """A PromptShape in the making. What a dialect does not know is counted as its JSON text, never as nothing.
 
+    image_files         images that are stored files: what they are read as is known, whatever the file's size
     has_unseen_input    something was named that the model will read, and that nobody has seen
     has_referred_input  a stored object was named that the model will read; the references say which
     audio_input         audio was among the inline data
@@ -41,13 +43,16 @@ class PromptParts:
     messages: int = 0
     calls: int = 0
     tokens: int = 0
+    image_files: int = 0
     has_unseen_input: bool = False
     has_referred_input: bool = False
     audio_input: bool = False
 
-    @property
-    def has_unknown_input(self) -> bool:
-        return self.has_unseen_input or self.has_referred_input
+    def has_unknown_input(self, references: Collection[StoredReference]) -> bool:
+        """Whether there is input of unknown size. A reference that no part accounts for may be read as well, wherever it stands."""
+        if self.has_unseen_input or self.has_referred_input:
+            return True
+        return bool(references) and sum(each.kind != StoredKind.VOICE for each in references) > self.image_files
 
     def add_text(self, value: object) -> None:
         """Text; null is nothing, and any other value counts as its JSON text."""

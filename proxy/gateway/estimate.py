@@ -13,6 +13,8 @@ from proxy.domain.organization import Plan, UnknownModelPolicy
 from proxy.domain.price import Price, WorstRates, worst_cost_nano_usd
 
 UNKNOWN_WINDOW_TOKENS: Final = 1_000_000  # what a model can read where its price does not say: as much as the largest in wide use
+LONG_WINDOW_BETA: Final = "context-1m"
+LONG_WINDOW_TOKENS: Final = 1_000_000
 RATED_UNKNOWN_TOKENS: Final = 16_384
 CLAMP_FLOOR_TOKENS: Final = 750
 INPUT_EDGE_TOKENS: Final = 4  # what some providers put around each text to embed; an empty one is charged too
@@ -77,6 +79,11 @@ def with_cache_ttl(facts: RequestFacts, ttl: str) -> RequestFacts:
     return replace(facts, cache_write_5m=True, cache_write_1h=facts.cache_write_1h or ttl.strip() != "5m")
 
 
+def with_long_window(facts: RequestFacts, betas: str) -> RequestFacts:
+    """The facts under Anthropic's header `anthropic-beta`, whose `context-1m-…` lets a model read a million tokens."""
+    return replace(facts, window_min_tokens=LONG_WINDOW_TOKENS) if LONG_WINDOW_BETA in betas.lower() else facts
+
+
 def estimate(
     facts: RequestFacts,
     plan: Plan,
@@ -139,7 +146,7 @@ def _unknown_tokens(facts: RequestFacts, plan: Plan, price: Price | None, prompt
     if not facts.has_unknown_input:
         return 0
     window = price.max_input_tokens if price is not None and price.max_input_tokens else UNKNOWN_WINDOW_TOKENS
-    readable = max(window * facts.window_reads - prompt_tokens, 0)
+    readable = max(max(window, facts.window_min_tokens) * facts.window_reads - prompt_tokens, 0)
     if not facts.has_unseen_input and referred_tokens is not None:
         return min(referred_tokens, readable)
     return readable if plan.unknown_input_tokens is None else plan.unknown_input_tokens

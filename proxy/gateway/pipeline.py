@@ -22,7 +22,15 @@ from proxy.gateway.authentication import UNKNOWN_KEY, authenticate, check_caller
 from proxy.gateway.body import ClientLeftError, read_body
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.entrance import DEAR_BODY_BYTES, Entrance
-from proxy.gateway.estimate import affordable_output, estimate, listed_price, price_of_unknown, refusal_of_absurd, with_cache_ttl
+from proxy.gateway.estimate import (
+    affordable_output,
+    estimate,
+    listed_price,
+    price_of_unknown,
+    refusal_of_absurd,
+    with_cache_ttl,
+    with_long_window,
+)
 from proxy.gateway.finish import finish, refuse
 from proxy.gateway.forward import forward
 from proxy.gateway.headers import refused_header
@@ -175,7 +183,8 @@ class Pipeline:
             read = await self._work_on(live.org, len(body), reading)
         except RequestRejectedError as error:
             return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
-        facts = live.facts = with_cache_ttl(read, ",".join(request.headers.getall("x-cache-ttl", ())))
+        cached = with_cache_ttl(read, ",".join(request.headers.getall("x-cache-ttl", ())))
+        facts = live.facts = with_long_window(cached, ",".join(request.headers.getall("anthropic-beta", ())))
         refusal = check_model(credential, facts.model) or await check_objects(live, request, facts.references)
         if refusal is not None:
             return refusal

@@ -220,6 +220,26 @@ def test_an_image_that_is_not_there_is_one_of_unknown_size(dialect: Dialect, mor
         (RESPONSES, {"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]}, True),
         (CHAT, said({"type": "file", "file": {"file_id": "file-1"}}), False),
         (CHAT, {"plugins": [{"id": "web"}]}, True),
+        (CHAT, {"enable_search": True}, True),
+        (CHAT, {"search_parameters": {"mode": "on"}}, True),
+        (CHAT, {"tools": [{"type": "google_search"}]}, True),
+        (CHAT, {"tools": [{"function": {"name": "f"}}]}, True),
+        (CHAT, {"google": {"cached_content": "cachedContents/1"}}, False),
+        (COMPLETIONS, {"previous_response_id": "resp_1"}, False),
+        (MESSAGES, {"newer": {"file_id": "file_1"}}, False),
+        (GEMINI, {"newer": {"cachedContent": "cachedContents/1"}}, False),
+        (
+            RESPONSES,
+            {
+                "input": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "input_image", "image_url": "data:image/png;base64,AAAA", "file_id": "file-1"}],
+                    }
+                ]
+            },
+            False,
+        ),
         (MESSAGES, said({"type": "document", "source": {"type": "file", "file_id": "file_1"}}), False),
         (MESSAGES, said({"type": "document", "source": {"type": "url", "url": "https://x/y.pdf"}}), True),
         (GEMINI, {"cachedContent": "cachedContents/1"}, False),

@@ -7,7 +7,7 @@ from proxy.dialects.dialect import RequestFacts
 from proxy.domain.organization import Plan
 from proxy.domain.price import Price
 from proxy.domain.prompt import PromptShape
-from proxy.gateway.estimate import RATED_UNKNOWN_TOKENS, UNKNOWN_WINDOW_TOKENS, affordable_output, estimate
+from proxy.gateway.estimate import RATED_UNKNOWN_TOKENS, UNKNOWN_WINDOW_TOKENS, affordable_output, estimate, with_long_window
 
 PRICE = Price(model="m", version="v", effective_ms=0, input=150_000, output=600_000, max_output_tokens=16_384)
 PLAN = Plan(id="p", default_output_tokens=1_000)
@@ -55,6 +55,13 @@ def test_input_that_nobody_has_seen_is_all_that_the_model_can_read() -> None:
 def test_tools_that_run_in_rounds_read_the_window_as_often() -> None:
     windowed = replace(PRICE, max_input_tokens=100_000)
     assert estimate(facts(**UNSEEN, window_reads=2), PLAN, windowed, 10).prompt_tokens == 200_000
+
+
+def test_a_larger_window_can_be_asked_for() -> None:
+    windowed = replace(PRICE, max_input_tokens=200_000)
+    asked = with_long_window(facts(**UNSEEN), "files-api-2025-04-14, Context-1M-2025-08-07")
+    assert estimate(asked, PLAN, windowed, 10).prompt_tokens == 1_000_000
+    assert with_long_window(facts(), "files-api-2025-04-14") == facts()
 
 
 def test_each_text_to_embed_has_its_edges() -> None:
