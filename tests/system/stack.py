@@ -169,9 +169,18 @@ async def eventually(condition: Any, what: str, seconds: float = PATIENCE_SECOND
 
 @asynccontextmanager
 async def running_stack(
-    tmp_path: Path, *, config: dict[str, Any] | None = None, upstream_url: str | None = None, store_url: str = "", **settings: str
+    tmp_path: Path,
+    *,
+    config: dict[str, Any] | None = None,
+    upstream_url: str | None = None,
+    store_url: str = "",
+    descriptors: int | None = None,
+    **settings: str,
 ) -> AsyncIterator[Stack]:
-    """settings: TALLYGATE_* by lower-case name. The embedded Valkey is used unless store_url names another."""
+    """settings: TALLYGATE_* by lower-case name. The embedded Valkey is used unless store_url names another.
+
+    descriptors: the soft and hard limit of every process; None for what this one has.
+    """
     config_dir = tmp_path / "config"
     config_dir.mkdir(parents=True, exist_ok=True)
     for name, content in ({"plans": AMPLE_PLANS, "organizations": acme("25")} | (config or {})).items():
@@ -191,9 +200,9 @@ async def running_stack(
             **{f"TALLYGATE_{name.upper()}": value for name, value in settings.items()},
         }
         with log.open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "proxy", "serve"], env=environment, stdout=output, stderr=output, cwd=tmp_path
-            )
+            limited = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}"]
+            command = [*limited, sys.executable, "-m", "proxy", "serve"]
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=tmp_path)
         console = f"http://127.0.0.1:{console_port}"
 
         def is_ready() -> bool:
