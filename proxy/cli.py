@@ -16,8 +16,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from proxy.commands.apply import apply
+from proxy.commands.assumed import assumed
 from proxy.commands.audit import audit
 from proxy.commands.changes import changes
+from proxy.commands.correct import correct
 from proxy.commands.credentials import credentials
 from proxy.commands.export import export
 from proxy.commands.invoice import invoice
@@ -201,6 +203,8 @@ main.add_command(tokens)
 main.add_command(apply)
 main.add_command(changes)
 main.add_command(reprice)
+main.add_command(assumed)
+main.add_command(correct)
 main.add_command(usage)
 main.add_command(webhooks)
 

@@ -342,8 +342,8 @@ def _sources() -> list[Panel]:
     return [
         bars(
             "Where token counts come from",
-            "Usage events by source: the upstream's own count, counted or estimated by tallygate, a killed worker's "
-            "checkpoint, or none for "
+            "Usage events by source: the upstream's own count, counted or estimated by tallygate, assumed where nobody "
+            "could see it, a killed worker's checkpoint, or none for "
             "endpoints without tokens. Exact for each bar.",
             over_time(queries.bars_by("source", "tallygate_usage_source_total"), "{{source}}", step=_STEP),
             step=_STEP,

@@ -76,6 +76,8 @@ class Upstream:
     first_byte_ms       until response headers; idle_ms between two reads of a body
     grace_ms            how long a stream is read on after its client left; drain_ms: any other answer, and every one with `drain`
     drain_max, drain_bytes           how many at once, and bytes of all of them, in each worker; drain_org_...: of one organization
+    hides_reasoning     its models may generate tokens that no answer shows, unless their price row denies it
+    tokens_per_second_max   no faster does it generate one answer: bounds what nobody saw of one
     catalogue_path      the upstream's own price catalogue (Gloo: /platform/v2/models), read every catalogue_ttl_ms; "" for none
     """
 
@@ -95,6 +97,8 @@ class Upstream:
     drain_org_max: int = 100
     drain_bytes: int = 64_000_000
     drain_org_bytes: int = 16_000_000
+    hides_reasoning: bool = True
+    tokens_per_second_max: int = 3_000
     catalogue_path: str = ""
     catalogue_ttl_ms: int = 3_600_000
 

@@ -51,6 +51,7 @@ def read_prices(document: Section) -> PriceCatalogue:
 
 
 def _read_price(item: Section) -> Price | None:
+    reasons = item.boolean("reasons", default=True)
     complete = item.require("model", "effective", "input", "output")
     model = item.parsed("model", model_name)
     effective_ms = item.instant_ms("effective")
@@ -62,7 +63,8 @@ def _read_price(item: Section) -> Price | None:
     if not complete or model is None or effective_ms is None or rates["input"] is None or rates["output"] is None:
         return None
     values = {**rates, **long, "max_output_tokens": max_output, "max_input_tokens": max_input}
-    return Price(model=model, version=price_version(model, effective_ms, values), effective_ms=effective_ms, **values)  # type: ignore[arg-type]  # input and output were checked above
+    version = price_version(model, effective_ms, values)
+    return Price(model=model, version=version, effective_ms=effective_ms, reasons=reasons, **values)  # type: ignore[arg-type]  # input and output were checked above
 
 
 def price_version(model: str, effective_ms: int, values: Mapping[str, int | None]) -> str:

@@ -83,7 +83,7 @@ def _read_row(row: Any) -> Price:
         raise ValueError(f"{model} is listed as free: give it a row in prices.yaml if that is right")
     tokens = {"max_output_tokens": _read_tokens(row, "max_output_tokens"), "max_input_tokens": _read_tokens(row, "context_window")}
     version = price_version(model, 0, {"input": input_rate, "output": output, **tokens})
-    return Price(model=model, version=version, effective_ms=0, input=input_rate, output=output, **tokens)
+    return Price(model=model, version=version, effective_ms=0, input=input_rate, output=output, **tokens)  # type: ignore[arg-type]  # none of them is `reasons`
 
 
 def _read_rate(pricing: Mapping[str, Any], side: str, model: str) -> int | None:

@@ -11,6 +11,7 @@ from proxy.config.section import Section, show
 
 DEFAULT_UPSTREAM: Final = "default"
 TIMEOUT_MAX_MS: Final = 3_600_000
+TOKENS_PER_SECOND_MAX: Final = 1_000_000
 DRAIN_BYTES_MAX: Final = 100_000_000_000
 HEADERS: Final = ("auto", "authorization", "x-api-key", "x-goog-api-key")
 
@@ -64,6 +65,10 @@ def _read_upstream(
         drain_org_max=section.integer("drain_org_max", plain.drain_org_max, minimum=1, maximum=100_000),
         drain_bytes=section.integer("drain_bytes", plain.drain_bytes, minimum=1, maximum=DRAIN_BYTES_MAX),
         drain_org_bytes=section.integer("drain_org_bytes", plain.drain_org_bytes, minimum=1, maximum=DRAIN_BYTES_MAX),
+        hides_reasoning=section.boolean("hides_reasoning", default=plain.hides_reasoning),
+        tokens_per_second_max=section.integer(
+            "tokens_per_second_max", plain.tokens_per_second_max, minimum=1, maximum=TOKENS_PER_SECOND_MAX
+        ),
         catalogue_path=section.parsed("catalogue_path", _url_path) or "",
         catalogue_ttl_ms=section.duration_ms("catalogue_ttl", plain.catalogue_ttl_ms, minimum=60_000, maximum=7 * 86_400_000),
     )

@@ -27,9 +27,9 @@ _LIMIT: Final = integer("limit", "Events of a page.", least=1, most=EVENTS_MAX, 
 
 
 class EventLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry. Amounts of entries of one event add up: `reversed` takes back, `repriced` is a difference.
+    """One entry. Amounts of entries of one event add up: `reversed` takes back, `repriced` and `corrected` are differences.
 
-    kind   settled, released, expired, unheld, late; corrections: reversed, repriced
+    kind   settled, released, expired, unheld, late; corrections: reversed, repriced, corrected
     """
 
     event_id: str

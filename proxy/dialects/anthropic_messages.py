@@ -10,7 +10,7 @@ import msgspec
 from proxy.dialects.anthropic_meter import AnthropicEvent, AnthropicEventMeter, AnthropicJsonMeter
 from proxy.dialects.anthropic_request import READ, VOCABULARY_INSIDE, MessagesBody, read_messages, required_model
 from proxy.dialects.body import read_body, with_member
-from proxy.dialects.dialect import NamedRate, RequestFacts, ResponseMeter
+from proxy.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageTold
 from proxy.dialects.errors import error_body
 from proxy.dialects.limits import tightest
 from proxy.dialects.meters import Framing, UnreadMeter, framing
@@ -40,6 +40,7 @@ class AnthropicMessages:
     """`/v1/messages`, streamed or whole."""
 
     name = "anthropic_messages"
+    usage_told = UsageTold.ALWAYS
     request_id_header: bytes | None = b"request-id"
     query_values: Mapping[str, re.Pattern[str]] = {"beta": re.compile(r"true|false")}  # of the SDKs' `client.beta`
 

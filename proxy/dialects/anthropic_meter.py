@@ -110,14 +110,20 @@ class AnthropicEventMeter(EventStreamMeter):
             case "message_start":
                 reading.response_model = name_or_none(member(told.message, "model")) or reading.response_model
                 self._usage.update(member(told.message, "usage"), reading)
+                reading.is_provisional = True
             case "message_delta":
-                self._usage.update(told.usage, reading)
+                self._update(told.usage)
             case "message_stop":
-                self._usage.update(told.usage, reading)  # none at Anthropic; some that speak its dialect put it here
+                self._update(told.usage)  # none at Anthropic; some that speak its dialect put it here
                 reading.ended = True
             case _:
                 reading.failed |= told.type == "error" or bool(told.error) or event.name == b"error"
         return event.raw
+
+    def _update(self, usage: object) -> None:
+        self._usage.update(usage, self.reading)
+        if member(usage, "output_tokens") is not None:
+            self.reading.is_provisional = False
 
 
 class AnthropicJsonMeter(JsonMeter):

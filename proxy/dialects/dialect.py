@@ -6,6 +6,7 @@ missing or odd: odd counts are clamped and flagged.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from re import Pattern
 from typing import Protocol
 
@@ -66,6 +67,7 @@ class MeterReading:
 
     usage           the provider's own counts; None while it gave none (an explicit zero is a value, not None)
     response_model  the model that answered
+    is_provisional  the usage was told as the answer began, and its last word is still to come
     ended           the dialect's own end was seen ([DONE], message_stop, finish reason, closed JSON ...)
     failed          an error object was seen inside a 2xx
     ends_inside     the body ended inside an event: whatever is written after it would become part of that event
@@ -78,6 +80,7 @@ class MeterReading:
 
     usage: TokenCounts | None = None
     response_model: str | None = None
+    is_provisional: bool = False
     ended: bool = False
     failed: bool = False
     ends_inside: bool = False
@@ -112,14 +115,24 @@ class ResponseMeter(Protocol):
         """The upstream's body is over (whole or cut): return what was held back, and settle the reading."""
 
 
+class UsageTold(Enum):
+    """Which whole answers of an API tell their usage."""
+
+    ALWAYS = "always"
+    STREAMS_WHEN_ASKED = "streams_when_asked"  # others always
+    AT_TIMES = "at_times"
+
+
 class Dialect(Protocol):
     """One wire API.
 
+    usage_told          which whole answers tell their usage
     request_id_header   where its SDKs look for a request's id, if elsewhere than in x-request-id
     query_values        the parameters of a query that it knows, with the values under which its meters can read the answer
     """
 
     name: str
+    usage_told: UsageTold
     request_id_header: bytes | None
     query_values: Mapping[str, Pattern[str]]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from proxy.dialects.body import read_body
-from proxy.dialects.dialect import RequestFacts, ResponseMeter
+from proxy.dialects.dialect import RequestFacts, ResponseMeter, UsageTold
 from proxy.dialects.gemini_generate import GeminiDialect
 from proxy.dialects.gemini_meter import GeminiJsonMeter
 from proxy.dialects.gemini_request import add_content, check_body_model, path_model
@@ -23,6 +23,7 @@ class GeminiEmbed(GeminiDialect):
     """
 
     name = "gemini_embed"
+    usage_told = UsageTold.AT_TIMES
 
     __slots__ = ()
 

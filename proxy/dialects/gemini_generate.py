@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from proxy.dialects.body import read_body, with_member
-from proxy.dialects.dialect import NamedRate, RequestFacts, ResponseMeter
+from proxy.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageTold
 from proxy.dialects.errors import JSON_CONTENT_TYPE, problem_members
 from proxy.dialects.gemini_meter import GeminiAnswer, GeminiArrayMeter, GeminiEventMeter, GeminiJsonMeter
 from proxy.dialects.gemini_request import Json, check_body_model, gemini_vocabulary, output_maximum_path, path_model, read_generate
@@ -42,6 +42,7 @@ class GeminiDialect:
     """What the endpoints of the Gemini API have in common: errors, and no rate-limit headers of their own."""
 
     name = "gemini"
+    usage_told = UsageTold.ALWAYS
     request_id_header: bytes | None = None
     query_values: Mapping[str, re.Pattern[str]] = {"alt": re.compile(r"json"), "prettyPrint": re.compile(r"true|false")}
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from proxy.dialects.body import keys_of, read_body, with_member
-from proxy.dialects.dialect import MeterReading, RequestFacts, ResponseMeter
+from proxy.dialects.dialect import MeterReading, RequestFacts, ResponseMeter, UsageTold
 from proxy.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from proxy.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, JsonMeter, UnreadMeter, add_text, framing
 from proxy.dialects.openai_chat import OutputTokens, ToolKind, has_provider_tools
@@ -81,6 +81,7 @@ class OpenAiResponses(OpenAiShape):
     """POST /v1/responses."""
 
     name = "openai_responses"
+    usage_told = UsageTold.ALWAYS
     adds_unknown_input = False  # the provider itself puts text into every prompt
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from proxy.dialects.dialect import NamedRate
+from proxy.dialects.dialect import NamedRate, UsageTold
 from proxy.dialects.errors import error_body
 from proxy.dialects.limits import tightest
 from proxy.domain.admission import Decision
@@ -30,6 +30,7 @@ _LIMIT_HEADERS: Final = (
 class OpenAiShape:
     """The client-facing half of every OpenAI-shaped dialect; usable alone for errors on routes without one."""
 
+    usage_told = UsageTold.STREAMS_WHEN_ASKED
     request_id_header: bytes | None = None
     query_values: Mapping[str, re.Pattern[str]] = {"api-version": re.compile(r"[A-Za-z0-9.-]{1,32}", re.ASCII)}  # Azure's
 

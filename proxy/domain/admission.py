@@ -49,8 +49,9 @@ class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
     reservation_id       the event id, chosen before the first side effect; the same id again gets the same answer
     hold_nano_usd        the worst-case cost
     hold_min_nano_usd    with clamp: the least hold worth having (input and one output token); else equal to hold_nano_usd
-    floor_nano_usd       what an expired hold costs before its first checkpoint (the input: it was probably sent)
-    floor_prompt_tokens  the prompt tokens that the floor stands for
+    floor_nano_usd       what an expired hold costs before its first checkpoint, at most what was granted: it was probably sent, and
+                         its upstream may have generated until the hold expired
+    floor_prompt_tokens, floor_completion_tokens   the tokens that the floor stands for
     event                the usage event's JSON as it stands now, appended if the hold expires before any checkpoint
     """
 
@@ -64,6 +65,7 @@ class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
     lease_ms: int
     event: bytes
     floor_prompt_tokens: int = 0
+    floor_completion_tokens: int = 0
 
 
 class RateState(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ class Price:
     A rate that is None falls back: cached_input, cache_write_* and audio_input to input; reasoning and audio_output to output.
     Above `long_context_tokens` prompt tokens the long rates replace input and output for the whole request, and the
     other rates scale in the same proportion where the provider states none (Gemini and xAI price so).
+    reasons     False: known to generate nothing that its answers do not show
     version     names this row in every usage event, so that a later correction can find what it priced
     """
 
@@ -34,6 +35,7 @@ class Price:
     long_output: int | None = None
     max_output_tokens: int | None = None
     max_input_tokens: int | None = None
+    reasons: bool = True
 
     def cost_nano_usd(self, counts: TokenCounts) -> int:
         """What `counts` cost, rounded up once. A token is charged at exactly one rate."""

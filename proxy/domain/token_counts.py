@@ -14,6 +14,7 @@ class UsageSource(StrEnum):
     UPSTREAM = "upstream"  # the provider's own usage object
     COUNTED = "counted"  # our tokenizer over the text that was relayed
     ESTIMATED = "estimated"  # from the request alone
+    ASSUMED = "assumed"  # what was counted and the most that nobody saw: an exact count could not be had
     CHECKPOINT = "checkpoint"  # the last word of a worker that died
     NONE = "none"  # an endpoint whose tokens are not metered
 

@@ -178,6 +178,11 @@ def affordable_output(facts: RequestFacts, asked: Estimate, held_nano_usd: int) 
     return max(per_choice, asked.floor_tokens)
 
 
+def worst_cost_of(facts: RequestFacts, asked: Estimate, output_tokens: int) -> int:
+    """What the request's input and so much output cost at most."""
+    return _cost(_worst_rates(facts, asked.price, asked.prompt_tokens), output_tokens)
+
+
 def _worst_rates(facts: RequestFacts, price: Price | None, prompt_tokens: int) -> WorstRates | None:
     if price is None:
         return None

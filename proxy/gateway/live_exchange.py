@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from proxy.config.model import AuthKind, Route
-from proxy.dialects.dialect import Dialect, RequestFacts
+from proxy.dialects.dialect import Dialect, RequestFacts, UsageTold
 from proxy.domain.admission import Actual, AdmissionRequest, Checkpoint, Decision
 from proxy.domain.exchange import Event, Exchange, State
 from proxy.domain.made_object import MADE_MAX, MadeObject
@@ -15,6 +15,7 @@ from proxy.domain.organization import Credential, Organization
 from proxy.domain.price import Price
 from proxy.domain.token_counts import TokenCounts, UsageSource
 from proxy.domain.usage_event import UNREGISTERED, Outcome, UsageEvent
+from proxy.gateway.assumed import ASSUMED, Unseen, assumed, finishes_anyway, may_reason, tokens_within
 from proxy.gateway.estimate import Estimate
 from proxy.gateway.headers import Header, Passage
 from proxy.gateway.limit_headers import limit_headers
@@ -235,16 +236,19 @@ class LiveExchange:
         """Whether the upstream told what it used, in an answer that came to its own end: nothing is left to count.
 
         The end of the HTTP message is not enough: Anthropic's streams begin with a count of 1, and one that breaks off with an
-        error event, or without a word, ends in good order.
+        error event, or without a word, ends in good order. Nor is it needed, except that of several choices one may end first.
         """
-        relay = self.relay
-        if relay is None or relay.meter is None or not relay.is_complete:
+        relay, facts = self.relay, self.facts
+        if relay is None or relay.meter is None or not (relay.is_complete or (facts is not None and facts.choices <= 1)):
             return False
         reading = relay.meter.reading
-        return reading.usage is not None and reading.ended and not reading.failed
+        return reading.usage is not None and reading.ended and not reading.failed and not reading.is_provisional
 
-    def account(self) -> Account:
-        """What the exchange comes to as it stands. Never free once the upstream has accepted a metered request."""
+    def account(self, *, ahead_seconds: float = 0.0) -> Account:
+        """What the exchange comes to as it stands. Never free once the upstream has accepted a metered request.
+
+        ahead_seconds   further time in which its upstream may generate, and nobody will see it
+        """
         relay = self.relay
         outcome = self._outcome()
         if self.facts is None or self.dialect is None:
@@ -259,15 +263,51 @@ class LiveExchange:
             counted_completion=self.counted_completion,
             bytes_unread=relay.bytes_in if reading is None else reading.unread_bytes,
         )
-        return self._account(metered, outcome, owed=True)
-
-    def _account(self, metered: Metered, outcome: Outcome, *, owed: bool) -> Account:
-        relay = self.relay
         asked = self.estimate.price if self.estimate is not None else None
-        answered = relay.meter.reading.response_model if relay is not None and relay.meter is not None else None
-        price = asked
-        if owed and self.facts is not None:
-            price = price_answered(self.facts, answered, asked, self.view.prices, self.started_at_ms)
+        answered = reading.response_model if reading is not None else None
+        price = price_answered(self.facts, answered, asked, self.view.prices, self.started_at_ms)
+        if not self.has_last_word:
+            metered = self._with_unseen(metered, relay, price, ahead_seconds)
+        return self._account(metered, outcome, owed=True, price=price)
+
+    def _with_unseen(self, metered: Metered, relay: Relay, price: Price | None, ahead_seconds: float) -> Metered:
+        """What was counted, with what nobody saw. The same, where everything was seen and nobody promised to count it."""
+        facts, asked, upstream = self.facts, self.estimate, self.upstream.config
+        if facts is None or asked is None or self.dialect is None or self.sent_at is None:
+            return metered
+        reading = relay.meter.reading if relay.meter is not None else None
+        has_usage = reading is not None and reading.usage is not None
+        is_failed = reading is not None and reading.failed
+        if has_usage and not facts.has_output:
+            return metered  # its input is all that there can be
+        if has_usage and relay.is_complete and not relay.is_streamed and not is_failed:
+            return metered  # in a body too large or too odd to be read whole
+        is_whole = relay.is_complete and reading is not None and reading.ended and not is_failed
+        is_unseen = facts.has_output and (
+            facts.audio_output
+            or (upstream.hides_reasoning and may_reason(self.model_of_answer, self.view.prices, self.started_at_ms))
+            or not (is_whole or (relay.is_streamed and relay.bytes_in))
+            or (relay.bytes_in if reading is None else reading.unread_bytes)
+        )
+        is_promised = self.dialect.usage_told is UsageTold.ALWAYS or (
+            self.dialect.usage_told is UsageTold.STREAMS_WHEN_ASKED and (not facts.stream or self.asked_usage or facts.asks_usage)
+        )
+        if not (is_unseen or ahead_seconds or (is_promised and (is_whole or not relay.is_streamed))):
+            return metered
+        ended_at = relay.ended_at if relay.ended_at is not None else self.services.clock()
+        tokens = 0
+        if facts.has_output and (is_unseen or ahead_seconds):
+            tokens = tokens_within((ended_at - self.sent_at if is_unseen else 0.0) + ahead_seconds, facts, upstream)
+        if (ahead_seconds or relay.is_left) and finishes_anyway(upstream, is_streamed=relay.is_streamed):
+            tokens = asked.output_tokens
+        if facts.has_unknown_input and not has_usage:
+            metered = msgspec.structs.replace(
+                metered, counts=msgspec.structs.replace(metered.counts, prompt=max(metered.counts.prompt, asked.prompt_tokens))
+            )
+        held = self.decision.held_nano_usd if self.decision is not None and self.decision.held_nano_usd else asked.hold_nano_usd
+        return assumed(metered, Unseen(tokens=tokens, output_max=asked.output_tokens, held=held), facts, price)
+
+    def _account(self, metered: Metered, outcome: Outcome, *, owed: bool, price: Price | None = None) -> Account:
         cost = price.cost_nano_usd(metered.counts) if price is not None and owed else 0
         return Account(metered=metered, outcome=outcome, price=price, cost_nano_usd=cost, owed=owed)
 
@@ -347,12 +387,12 @@ class LiveExchange:
             )
         )
 
-    def first_event(self) -> bytes:
-        """The event of a worker that dies before its first checkpoint: the request was probably sent, so its input counts."""
+    def first_event(self, floor_nano_usd: int, floor_completion_tokens: int) -> bytes:
+        """The event of a worker that dies before its first checkpoint: the request was probably sent, and generated for."""
         organization, credential, _ = self.parties
         facts, asked, route = self.facts, self.estimate, self.found_route
         price = asked.price if asked is not None else None
-        odd = () if asked is None else ("uncertain",) if price is not None else ("uncertain", "unpriced")
+        odd = () if asked is None else (ASSUMED, "uncertain") if price is not None else (ASSUMED, "uncertain", "unpriced")
         return _encode(
             UsageEvent(
                 event_id=self.id,
@@ -367,9 +407,10 @@ class LiveExchange:
                 stream=facts is not None and facts.stream,
                 started_at_ms=self.started_at_ms,
                 prompt_tokens=asked.prompt_tokens if asked is not None else 0,
+                completion_tokens=floor_completion_tokens,
                 usage_source=UsageSource.CHECKPOINT if asked is not None else UsageSource.NONE,
                 price_version=price.version if price is not None else None,
-                cost_nano_usd=asked.input_nano_usd if asked is not None else 0,
+                cost_nano_usd=floor_nano_usd,
                 request_bytes=self.request_bytes,
                 client_request_id=self.client_request_id,
                 flags=odd if credential.is_registered else (*odd, UNREGISTERED),
@@ -386,20 +427,25 @@ class LiveExchange:
         )
 
     async def checkpoint(self) -> Checkpoint | None:
-        """This exchange's last word should its worker die now; None while nothing is held or once it has ended."""
-        if self.admission is None or self.lifecycle.state not in {State.ADMITTED, State.FORWARDED}:
+        """This exchange's last word should its worker die now; None while nothing is held or once it has ended.
+
+        Its upstream may go on generating until the hold expires, so as much as that is in it.
+        """
+        admission = self.admission
+        if admission is None or self.lifecycle.state not in {State.ADMITTED, State.FORWARDED}:
             return None
-        if self.relay is None or not self.relay.bytes_in or self.facts is None:
-            event, cost, counts = self.admission.event, self.admission.floor_nano_usd, TokenCounts(prompt=self._prompt_tokens())
+        if self.relay is None or self.sent_at is None or self.facts is None:
+            event, cost = admission.event, 0  # the floor stays
+            counts = TokenCounts(prompt=admission.floor_prompt_tokens, completion=admission.floor_completion_tokens)
         else:
             await self.count_text(is_last=False)
-            account = self.account()
+            account = self.account(ahead_seconds=admission.lease_ms / 1000)
             counts, cost = account.metered.counts, account.cost_nano_usd
             source = Metered(counts=counts, source=UsageSource.CHECKPOINT, flags=account.metered.flags)
             account.metered, account.outcome = source, Outcome.EXPIRED
             event = self.usage_event(account)
         return Checkpoint(
-            admission=self.admission,
+            admission=admission,
             cost_nano_usd=cost,
             prompt_tokens=counts.prompt,
             completion_tokens=counts.completion,

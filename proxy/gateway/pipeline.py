@@ -18,6 +18,7 @@ from proxy.domain.errors import ErrorCode, LimiterWipedError, Refusal, RequestRe
 from proxy.domain.exchange import Event
 from proxy.domain.money import MONEY_MAX_NANO_USD
 from proxy.domain.prompt import PromptShape, tokens_at_least
+from proxy.gateway.assumed import floor_of
 from proxy.gateway.authentication import UNKNOWN_KEY, authenticate, check_caller, check_capability, check_model
 from proxy.gateway.body import ClientLeftError, read_body
 from proxy.gateway.client_response import ClientResponse
@@ -237,7 +238,10 @@ class Pipeline:
     async def _admit(self, live: LiveExchange) -> Refusal | None:
         """Hold the worst case against every limit at once."""
         organization, credential, terms = live.parties
-        asked = live.estimate
+        asked, facts, lease_ms = live.estimate, live.facts, self.services.limits.lease_ms
+        floor, floor_completion = 0, 0
+        if asked is not None and facts is not None:
+            floor, floor_completion = floor_of(asked, facts, live.upstream.config, lease_ms)
         live.admission = AdmissionRequest(
             reservation_id=live.id,
             org=organization.id,
@@ -245,10 +249,11 @@ class Pipeline:
             spend=terms.spend_demands(live.started_at_ms, organization.time_zone),
             hold_nano_usd=asked.hold_nano_usd if asked is not None else 0,
             hold_min_nano_usd=asked.hold_min_nano_usd if asked is not None else 0,
-            floor_nano_usd=asked.input_nano_usd if asked is not None else 0,
-            lease_ms=self.services.limits.lease_ms,
-            event=live.first_event(),
+            floor_nano_usd=floor,
+            lease_ms=lease_ms,
+            event=live.first_event(floor, floor_completion),
             floor_prompt_tokens=asked.prompt_tokens if asked is not None else 0,
+            floor_completion_tokens=floor_completion,
         )
         try:
             live.decision = await self.services.limiter.admit(live.admission)

@@ -19,7 +19,7 @@ from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.drains import Drain, DrainEnd, Drains
 from proxy.gateway.headers import Header, response_headers
 from proxy.gateway.upstream_connection import UpstreamConnection
-from proxy.gateway.upstream_failure import UpstreamFailure
+from proxy.gateway.upstream_failure import FailureKind, UpstreamFailure
 
 BUFFERED_BYTES_MAX: Final = 1 << 20  # a larger answer is streamed, and its cost comes too late for a header
 HELD_SECONDS_MAX: Final = 1.0  # an upstream that has said its last word and does not end keeps the client waiting no longer
@@ -101,6 +101,8 @@ class Relay:
         self.unshown: list[bytes] = []  # of a list, which may show what is somebody else's: it never goes down as it is
         self.bytes_in = 0
         self.first_byte_at: float | None = None
+        self.ended_at: float | None = None
+        self.is_left = False  # by us, while the upstream may still have been generating
         self.ended: asyncio.Future[None] = loop.create_future()
         self._loop = loop
         self._clock = clock
@@ -193,6 +195,7 @@ class Relay:
 
     def on_failure(self, error: UpstreamFailure) -> None:
         self.failure = error
+        self.is_left = error.kind is FailureKind.TIMEOUT
         self._end()
 
     def _hold(self, data: bytes) -> None:
@@ -229,6 +232,7 @@ class Relay:
             if rest:
                 (self.held if self.buffered is None else self.buffered).append(rest)
         if not self.ended.done():
+            self.ended_at = self._clock()
             self.ended.set_result(None)
         self.connection = self._exchange = None
 
@@ -273,6 +277,7 @@ class Relay:
         if self.ended.done():
             return
         self.refusal = refusal
+        self.is_left = True
         if self.connection is not None:
             self.connection.abort()
         if not self.ended.done():

@@ -15,7 +15,7 @@ _EVENT_ID_CHARS_MAX: Final = 128
 
 
 class Kind(StrEnum):
-    """Why an entry was made. The first five are the limiter's words, the last two the ledger's own corrections."""
+    """Why an entry was made. The first five are the limiter's words, the last three the ledger's own corrections."""
 
     SETTLED = "settled"
     RELEASED = "released"
@@ -24,6 +24,7 @@ class Kind(StrEnum):
     LATE = "late"  # the final word after an expiry
     REVERSED = "reversed"  # takes back everything that the event came to so far
     REPRICED = "repriced"  # the difference to a corrected price
+    CORRECTED = "corrected"  # the difference to the provider's own figures, told later
 
 
 FINAL: Final = frozenset({Kind.SETTLED, Kind.RELEASED, Kind.UNHELD, Kind.LATE})
@@ -121,7 +122,7 @@ def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
         raise MalformedEntryError(f"{type(error).__name__}: {error}"[:TEXT_CHARS_MAX]) from error
     if event_id != fact.event_id or not 0 < len(event_id) <= _EVENT_ID_CHARS_MAX or not event_id.isprintable():
         raise MalformedEntryError("the event's id is not that of its stream entry, or unusable")
-    if not fact.org or kind in {Kind.REVERSED, Kind.REPRICED}:
+    if not fact.org or kind in {Kind.REVERSED, Kind.REPRICED, Kind.CORRECTED}:
         raise MalformedEntryError("no organization" if not fact.org else f"kind {kind} is not the limiter's")
     return _checked(
         Entry(

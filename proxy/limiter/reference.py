@@ -105,9 +105,9 @@ class ReferenceLimiter:
             decision=decision,
             taken=tuple(rate.taken for rate in rates),
             granted=granted,
-            cost=request.floor_nano_usd,
+            cost=min(request.floor_nano_usd, granted),
             prompt=request.floor_prompt_tokens,
-            completion=0,
+            completion=request.floor_completion_tokens,
             at_ms=now + request.lease_ms,
             event=request.event,
         )

@@ -58,6 +58,7 @@ def check_admission(request: AdmissionRequest) -> None:
     require_whole("hold_min_nano_usd", request.hold_min_nano_usd)
     require_whole("floor_nano_usd", request.floor_nano_usd)
     require_whole("floor_prompt_tokens", request.floor_prompt_tokens)
+    require_whole("floor_completion_tokens", request.floor_completion_tokens)
     require_whole("lease_ms", request.lease_ms)
     if request.hold_min_nano_usd > request.hold_nano_usd:
         raise ValueError(
@@ -128,6 +129,7 @@ def encode_admit(request: AdmissionRequest, *, takes: bool, stream_max: int, mem
             request.hold_min_nano_usd,
             request.floor_nano_usd,
             request.floor_prompt_tokens,
+            request.floor_completion_tokens,
             stream_max,
             memory_ms,
             1 if request.spend else 0,

@@ -97,7 +97,7 @@ USAGE_SOURCE: Final = Metric(
     name="tallygate_usage_source_total",
     kind=Kind.COUNTER,
     labels=("source",),
-    help="Usage events by where their token counts come from: upstream, counted, estimated, checkpoint, none.",
+    help="Usage events by where their token counts come from: upstream, counted, estimated, assumed, checkpoint, none.",
 )
 SPEND_CREDITED: Final = Metric(
     name="tallygate_spend_credited_usd_total",

@@ -1,4 +1,4 @@
-"""`tallygate usage`, `audit` and `reprice`, on a ledger of their own."""
+"""`tallygate usage`, `audit`, `reprice`, `assumed` and `correct`, on a ledger of their own."""
 
 import asyncio
 import json
@@ -219,3 +219,71 @@ def test_a_correction_keeps_to_the_organizations_that_are_named(kept: Kept) -> N
 )
 def test_a_correction_of_what_is_not_there_is_refused(kept: Kept, arguments: list[str], problem: str) -> None:
     assert problem in kept("reprice", *arguments, code=1).output
+
+
+@pytest.fixture
+def guessed(kept: Kept) -> list[str]:
+    """Two events of acme whose usage was assumed; their ids."""
+    assumed = {"usage_source": UsageSource.ASSUMED, "flags": ("assumed",), "outcome": Outcome.CLIENT_GONE}
+    events = [an_event(number, **assumed, completion_tokens=1_000, cost_nano_usd=10_200_000) for number in (11, 12)]
+    kept.change(lambda database: kept.record(database, *events))
+    return [event[b"event_id"].decode() for event in events]
+
+
+def test_the_providers_figures_are_shown_first_and_entered_when_asked(kept: Kept, guessed: list[str]) -> None:
+    assert all(event_id in kept("assumed").stdout for event_id in guessed)
+    figures = (guessed[0], "--prompt", "100", "--completion", "20")
+    before = kept.usage()
+
+    assert "nothing was changed" in kept("correct", *figures).stdout
+    assert "nothing was changed" in kept("correct", *figures, "--dry-run").stdout
+    assert kept.usage() == before
+
+    assert "entered" in kept("correct", *figures, "--apply").stdout
+    assert {row["org"]: row["cost_nano_usd"] for row in kept.usage()}["acme"] == 2 * COST + CORRECT + 10_200_000
+    assert "charged so already" in kept("correct", *figures, "--apply").stdout
+    assert "no drift" in kept("audit").stdout
+    assert [json.loads(line)["event_id"] for line in kept("assumed", "--json").stdout.splitlines()] == guessed[1:]
+    changes = json.loads(kept("changes", "--json").stdout)
+    assert [(change["action"], change["subject"]) for change in changes] == [("usage.correct", guessed[0])]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_the_providers_figures_come_from_a_file(kept: Kept, guessed: list[str], tmp_path: Path, kind: str) -> None:
+    file = tmp_path / f"figures.{kind}"
+    if kind == "csv":
+        rows = ["event_id,prompt_tokens,completion_tokens,reasoning_tokens", *(f"{name},100,20," for name in guessed)]
+        file.write_text("\r\n".join(rows), encoding="utf-8-sig")
+    else:
+        lines = [json.dumps({"event_id": name, "prompt_tokens": 100, "completion_tokens": 20}) for name in guessed]
+        file.write_text("\n\n".join(lines))
+
+    kept("correct", "--file", str(file), "--apply")
+    assert {row["org"]: row["cost_nano_usd"] for row in kept.usage()}["acme"] == 2 * COST + 2 * CORRECT
+    assert "no event's usage is assumed" in kept("assumed").stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("event_id,prompt_tokens\n{0},1\n", ":2: Object missing required field `completion_tokens`"),
+        ("event_id,prompt_tokens,completion_tokens\n{0},1,2\n{1},1,many\n", ":3: "),
+        ("event_id,prompt_tokens,completion_tokens\n{0},1,2\n{0},1,2\n", "is there twice"),
+        ("event_id,prompt_tokens,completion_tokens\n{0},1,2\nnobody,1,2\n", "there is no event nobody"),
+        ("event_id,prompt_tokens,completion_tokens,reasoning_tokens\n{0},1,2,3\n", "parts exceed the completion"),
+        ('{{"event_id": "{0}", "prompt_tokens": 1, "completion_tokens": 2}}\n{{\n', "line 2 is not JSON"),
+        ("event_id,prompt_tokens,completion_tokens,colour\n{0},1,2,red\n", "unknown field `colour`"),
+    ],
+)
+def test_a_file_with_a_mistake_changes_nothing(kept: Kept, guessed: list[str], tmp_path: Path, content: str, problem: str) -> None:
+    file = tmp_path / "figures.csv"
+    file.write_text(content.format(*guessed))
+    before = kept.usage()
+
+    assert problem in " ".join(kept("correct", "--file", str(file), "--apply", code=1).output.split())
+    assert kept.usage() == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["some-event"], ["some-event", "--prompt", "1"]])
+def test_figures_that_are_not_all_there_are_asked_for(kept: Kept, arguments: list[str]) -> None:
+    kept("correct", *arguments, code=2)

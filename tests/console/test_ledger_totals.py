@@ -77,7 +77,14 @@ async def test_each_family_adds_up_over_the_labels_that_it_does_not_have(databas
     }
     assert values[metrics.MODEL_SPEND] == {("acme", "gpt-4o"): 50}
     assert values[metrics.MODEL_SPEND_CREDITED] == {("acme", "other"): 9}
-    assert values[metrics.USAGE_SOURCE] == {("upstream",): 2, ("counted",): 5, ("checkpoint",): 1, ("estimated",): 0, ("none",): 0}
+    assert values[metrics.USAGE_SOURCE] == {
+        ("upstream",): 2,
+        ("counted",): 5,
+        ("checkpoint",): 1,
+        ("estimated",): 0,
+        ("assumed",): 0,
+        ("none",): 0,
+    }
     assert values[metrics.ODD_SETTLEMENTS] == {("overrun",): 2, ("late",): 1, ("unheld",): 0}
     assert values[metrics.HOLDS_EXPIRED] == {(): 1}
     assert set(values) == set(metrics.LEDGER_TOTALS)

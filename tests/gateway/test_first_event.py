@@ -35,23 +35,25 @@ async def test_the_ledger_can_enter_an_exchange_of_which_only_the_admission_is_k
 
     words = {b"event_id": asked.reservation_id.encode(), b"kind": b"expired", b"settled_at_ms": b"1767225660000"}
     words |= {b"cost_nano_usd": b"%d" % asked.floor_nano_usd, b"posted_nano_usd": b"%d" % asked.floor_nano_usd}
-    words |= {b"prompt_tokens": b"%d" % asked.floor_prompt_tokens, b"completion_tokens": b"0"}
+    words |= {b"prompt_tokens": b"%d" % asked.floor_prompt_tokens, b"completion_tokens": b"%d" % asked.floor_completion_tokens}
     entry = entry_of_stream(asked.event, words)
     assert (entry.org, entry.credential, entry.capability, entry.upstream) == ("acme", "acme-prod", "chat", "default")
     assert (entry.endpoint, entry.method, entry.request_model) == ("/v1/chat/completions", "POST", "gpt-4o-mini")
-    assert (entry.outcome, entry.usage_source, entry.flags) == ("expired", "checkpoint", "uncertain")
+    assert (entry.outcome, entry.usage_source, entry.flags) == ("expired", "checkpoint", "assumed,uncertain")
     assert (entry.status, entry.response_model, entry.first_byte_ms, entry.response_bytes) == (0, None, None, 0)
     assert entry.request_bytes > 100
     assert entry.client_request_id == "client-1"
     assert entry.price_version
 
 
-async def test_its_input_is_what_it_costs(tmp_path: Path) -> None:
+async def test_its_input_and_what_can_be_generated_until_the_hold_expires_is_what_it_costs(tmp_path: Path) -> None:
     asked = await _asked(tmp_path, "POST", "/v1/chat/completions", CHAT)
 
     event = read_event(asked.event)
     assert event["cost_nano_usd"] == asked.floor_nano_usd > 0
     assert event["prompt_tokens"] == asked.floor_prompt_tokens > 0
+    assert event["completion_tokens"] == asked.floor_completion_tokens == CHAT["max_tokens"]
+    assert asked.floor_nano_usd == asked.hold_nano_usd
 
 
 async def test_an_exchange_without_a_meter_costs_nothing_for_certain(tmp_path: Path) -> None:

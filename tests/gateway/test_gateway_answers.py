@@ -77,14 +77,14 @@ async def test_what_a_client_sees_complete_is_settled_before(tmp_path: Path) -> 
                     break
 
 
-async def test_usage_that_is_missing_is_counted(tmp_path: Path) -> None:
+async def test_of_an_answer_without_its_usage_what_was_seen_is_charged_and_the_event_says_so(tmp_path: Path) -> None:
     message = [{"role": "user", "content": "[[sim tokens=9 usage=missing]] Hello"}]
     async with running_gateway(tmp_path) as harness:
         await post(harness, body=CHAT | {"messages": message})
 
         (event,) = harness.events()
         (served,) = harness.ledger.records
-        assert event["usage_source"] == "counted"
+        assert (event["usage_source"], event["flags"]) == ("assumed", ["assumed"])
         assert (event["prompt_tokens"], event["completion_tokens"]) == (served.prompt_tokens, 9)
 
 
@@ -99,11 +99,12 @@ async def test_usage_that_is_missing_is_counted(tmp_path: Path) -> None:
 async def test_a_claude_s_missing_usage_is_counted_with_its_scale(tmp_path: Path, model: str, directive: str, tokens: int) -> None:
     message = [{"role": "user", "content": f"[[sim {directive} usage=missing]] Hello"}]
     body = {"model": model, "max_tokens": 2_000, "messages": message}
-    async with running_gateway(tmp_path) as harness:
+    shows_all = {"upstreams": {"upstreams": {"default": {"hides_reasoning": False}}}}
+    async with running_gateway(tmp_path, config=shows_all) as harness:
         await post(harness, body=body, path="/v1/messages")
 
         (event,) = harness.events()
-        assert event["usage_source"] == "counted"
+        assert event["usage_source"] == "assumed"
         assert event["completion_tokens"] == tokens
 
 

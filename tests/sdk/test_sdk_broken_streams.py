@@ -1,5 +1,10 @@
-"""Streams that break: no SDK takes one for whole, what was delivered is owed, and no byte of it is changed."""
+"""Streams that break: no SDK takes one for whole, what was delivered is owed, and no byte of it is changed.
 
+The upstream is one that shows all it generates. What is owed of what nobody saw: tests/hostile/test_hanging_up.py.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -7,7 +12,7 @@ import httpx2
 import openai
 import pytest
 from google.genai import errors as gemini_errors
-from sdk_sides import Call, World, user
+from sdk_sides import Call, World, running_world, user
 
 STREAMS = ("openai", "completions", "responses", "gloo", "anthropic", "gemini")
 CUTS = {
@@ -17,6 +22,13 @@ CUTS = {
     "by broken framing": "fault=bad_chunk at=6",
 }
 BROKEN = (openai.APIError, anthropic.APIError, gemini_errors.APIError, httpx2.RemoteProtocolError, httpx2.ReadError)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    config = {"upstreams": {"upstreams": {"default": {"hides_reasoning": False}}}}
+    async with running_world(tmp_path, config=config) as world:
+        yield world
 
 
 def stream(kind: str, directive: str, **more: Any) -> Call:
@@ -50,6 +62,13 @@ async def owed(world: World) -> tuple[dict[str, Any], Any]:
     return event, served
 
 
+def assert_counted(event: dict[str, Any], served: Any) -> None:
+    """What was delivered; of others than OpenAI's older models with the scale and the framing of their tokenizers."""
+    is_exact = str(served.model).startswith("gpt-") and "gpt-5" not in str(served.model)
+    surplus = 0 if is_exact else 8
+    assert 0 < served.delivered_tokens <= event["completion_tokens"] <= served.delivered_tokens + surplus
+
+
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
 @pytest.mark.parametrize("kind", STREAMS)
 async def test_a_cut_stream_looks_cut_and_what_was_delivered_is_owed(world: World, kind: str, cut: str) -> None:
@@ -68,8 +87,8 @@ async def test_a_cut_stream_looks_cut_and_what_was_delivered_is_owed(world: Worl
         assert "The AI service failed" in str(caught.value)
     event, served = await owed(world)
     assert event["outcome"] == "truncated"
-    assert event["completion_tokens"] == served.delivered_tokens > 0
-    if kind != "gemini" or event["usage_source"] == "upstream":
+    assert_counted(event, served)
+    if kind not in {"gemini", "gloo"} or event["usage_source"] == "upstream":  # of others than these the prompt is counted exactly
         assert event["prompt_tokens"] == served.prompt_tokens
     assert world.harness.metrics.errors in (["truncated"], ["invalid_response"])
 
@@ -92,7 +111,7 @@ async def test_an_error_inside_a_stream_is_the_providers_own(world: World, kind:
     assert bytes(world.through.answers[-1].body) == bytes(world.direct.answers[-1].body)
     event, served = await owed(world)
     assert event["outcome"] == "upstream_error"
-    assert event["completion_tokens"] == served.delivered_tokens > 0
+    assert_counted(event, served)
 
 
 @pytest.mark.parametrize("kind", STREAMS)
@@ -104,7 +123,7 @@ async def test_a_stream_that_just_stops_is_counted(world: World, kind: str) -> N
     assert bytes(world.through.answers[-1].body) == bytes(world.direct.answers[-1].body)
     event, served = await owed(world)
     assert event["outcome"] == "truncated"
-    assert event["completion_tokens"] == served.delivered_tokens > 0
+    assert_counted(event, served)
 
 
 @pytest.mark.parametrize("flavor", ["sync", "async"])
@@ -159,7 +178,8 @@ class TestGeminiArrays:
         assert through == direct
         assert isinstance(error, httpx2.TransportError)
         event, served = await owed(world)
-        assert (event["outcome"], event["completion_tokens"]) == ("truncated", served.delivered_tokens)
+        assert event["outcome"] == "truncated"
+        assert_counted(event, served)
 
     async def test_an_error_inside_an_array_is_relayed(self, world: World) -> None:
         (direct, _), (through, error) = await self.both(world, "tokens=20 fault=error at=6")
@@ -167,4 +187,5 @@ class TestGeminiArrays:
         assert (through, error) == (direct, None)
         assert b"asked to fail" in through
         event, served = await owed(world)
-        assert (event["outcome"], event["completion_tokens"]) == ("upstream_error", served.delivered_tokens)
+        assert event["outcome"] == "upstream_error"
+        assert_counted(event, served)

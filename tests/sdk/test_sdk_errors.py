@@ -199,7 +199,7 @@ async def test_an_upstream_that_does_not_answer_is_a_server_error(
 
 
 @pytest.mark.parametrize("sdk", SDKS)
-async def test_a_body_that_is_cut_is_a_server_error_and_its_prompt_is_owed(world: World, sdk: str) -> None:
+async def test_a_body_that_is_cut_is_a_server_error_and_its_prompt_is_owed_at_least(world: World, sdk: str) -> None:
     error = await error_of(world.through, call(sdk, "tokens=9 fault=cut byte=40"), "async")
 
     assert code_of(error) == "upstream_invalid_response"
@@ -207,7 +207,9 @@ async def test_a_body_that_is_cut_is_a_server_error_and_its_prompt_is_owed(world
     await world.harness.at_rest()
     (event,) = world.harness.events()
     (served,) = world.harness.ledger.records
-    assert (event["outcome"], event["usage_source"], event["flags"]) == ("truncated", "estimated", ["body_unreadable", "uncertain"])
+    assert (event["outcome"], event["usage_source"]) == ("truncated", "assumed")
+    assert {"body_unreadable", "uncertain", "assumed"} <= set(event["flags"])
+    assert event["completion_tokens"] >= served.generated_tokens
     assert event["cost_nano_usd"] > 0
-    if sdk in {"openai", "gloo"}:  # whose prompts can be counted exactly
+    if sdk == "openai":  # whose prompts can be counted exactly
         assert event["prompt_tokens"] == served.prompt_tokens

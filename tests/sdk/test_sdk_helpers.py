@@ -1,10 +1,11 @@
 """The SDKs' conveniences over plain calls, and many clients at once."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sdk_sides import Call, Side, World, counts_of_event, counts_of_served, plain, user
+from sdk_sides import Call, Side, World, counts_of_event, counts_of_served, plain, running_world, user
 
 MESSAGE: dict[str, Any] = {"model": "claude-haiku-4-5", "max_tokens": 60, "messages": user("tokens=20 reasoning=3 cached=4")}
 
@@ -68,21 +69,28 @@ async def test_raw_lines_of_a_stream_are_the_same(world: World) -> None:
     assert through[-2:] == ["data: [DONE]", ""]
 
 
-async def test_an_abandoned_stream_ends_upstream_too_and_costs_what_was_generated(world: World) -> None:
+@pytest.mark.parametrize("policy", ["cancel", "grace"])
+async def test_an_abandoned_stream_costs_what_was_generated(tmp_path: Path, policy: str) -> None:
+    """With `cancel` it ends upstream too, at once; otherwise one that is ending is read on."""
     call = {"model": "gpt-4o-mini", "max_tokens": 400, "messages": user("tokens=400 tps=400"), "stream": True}
-    async with world.through.async_client("openai") as client:
-        seen = 0
-        async with await client.chat.completions.create(**call) as stream:
-            async for chunk in stream:
-                seen += bool(chunk.choices[0].delta.content)
-                if seen == 5:
-                    break
-    await world.harness.at_rest()
+    config = {"upstreams": {"upstreams": {"default": {"on_disconnect": policy, "hides_reasoning": False}}}}
+    async with running_world(tmp_path, config=config) as world:
+        async with world.through.async_client("openai") as client:
+            seen = 0
+            async with await client.chat.completions.create(**call) as stream:
+                async for chunk in stream:
+                    seen += bool(chunk.choices[0].delta.content)
+                    if seen == 5:
+                        break
+        await world.harness.at_rest()
 
-    (event,), (served,) = world.harness.events(), world.harness.ledger.records
-    assert event["outcome"] == "client_gone"
-    assert event["prompt_tokens"] == served.prompt_tokens
-    assert seen <= event["completion_tokens"] <= served.generated_tokens < 400
+        (event,), (served,) = world.harness.events(), world.harness.ledger.records
+        assert event["prompt_tokens"] == served.prompt_tokens
+        assert seen <= event["completion_tokens"] <= served.generated_tokens
+        if policy == "cancel":
+            assert (event["outcome"], served.generated_tokens < 400) == ("client_gone", True)
+        else:
+            assert (event["outcome"], event["completion_tokens"]) == ("success", 400)
 
 
 @pytest.mark.parametrize("streams", [False, True])

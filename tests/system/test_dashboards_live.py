@@ -141,7 +141,7 @@ class World:
             connection.recv(4096)
 
     async def kill_a_worker(self) -> None:
-        """In the middle of a stream, which is then settled at its last checkpoint."""
+        """In the middle of a stream, which is then settled at the most that its last checkpoint says it can come to."""
         headers = {"Authorization": f"Bearer tg_{CUT}_{_secret(CUT)}"}
         body = chat("tokens=600 tps=20", tokens_max=600)
         async with (
@@ -382,12 +382,12 @@ async def test_the_table_of_credentials_is_the_simulators_own(world: World) -> N
         }
 
 
-async def test_what_the_killed_worker_was_in_the_middle_of_is_counted_to_its_checkpoint(world: World) -> None:
+async def test_what_the_killed_worker_was_in_the_middle_of_is_counted_at_the_most_that_it_can_have_come_to(world: World) -> None:
     (record,) = [one for one in world.stack.ledger.records if world.sent[one.request_id or ""][1] == CUT]
     cut = {"credential": Chosen(values=(CUT,), is_multi=True)}
     assert world.values(panel_query("usage", "API requests"), **cut) == {(): 1}
     assert world.values(panel_query("usage", "Prompt tokens"), **cut)[()] >= record.prompt_tokens
-    assert 20 <= world.values(panel_query("usage", "Completion tokens"), **cut)[()] <= record.generated_tokens
+    assert record.generated_tokens <= world.values(panel_query("usage", "Completion tokens"), **cut)[()] <= 600
     assert world.values(panel_query("health", "Reservations expired")) == {(): 1}
 
 

@@ -95,8 +95,11 @@ async def test_a_killed_worker_overshoots_nothing_and_leaves_nothing_held(tmp_pa
             assert int(events[request_id]["_cost_nano_usd"]) == record.prompt_tokens * 150 + record.generated_tokens * 600
         cut = {request_id: event for request_id, event in events.items() if event["_kind"] == "expired"}
         assert cut, "the kill hit nothing"
-        for request_id, event in cut.items():  # a killed worker's exchanges are charged, and never more than was generated
+        for (
+            request_id,
+            event,
+        ) in cut.items():  # charged, never below what was generated, never above the hold
             record = served.get(request_id)
             generated = 0 if record is None else record.generated_tokens
             assert 0 < int(event["_cost_nano_usd"]) <= cost
-            assert int(event["_completion_tokens"]) <= generated
+            assert int(event["_completion_tokens"]) >= generated

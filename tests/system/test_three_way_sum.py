@@ -13,8 +13,8 @@ ROUNDS = 5
 EXACT = (  # name of the case, what is asked, whether it streams, usage source
     ("stream", "tokens=12", True, "upstream"),
     ("whole", "tokens=9", False, "upstream"),
-    ("missing usage in a stream", "tokens=11 usage=missing", True, "counted"),
-    ("missing usage in a body", "tokens=7 usage=missing", False, "counted"),
+    ("missing usage in a stream", "tokens=11 usage=missing", True, "assumed"),  # of which all was seen: no model of these reasons
+    ("missing usage in a body", "tokens=7 usage=missing", False, "assumed"),
     ("over-generation", "over_generate=9 tokens=64", True, "upstream"),
     ("reasoning", "tokens=5 reasoning=6", True, "upstream"),
     ("refused by the upstream", "fault=status:429", True, "upstream"),
@@ -72,4 +72,4 @@ async def test_five_sums_are_one(tmp_path: Path) -> None:
         cut = {seen.request_id for (_, source, _), seen in zip(calls, outcomes, strict=True) if source == "cut"}
         priced = [record for record in stack.ledger.records if record.model in PRICES and record.request_id not in cut]
         assert charged == sum(true_cost(record) for record in priced) > 0
-        assert Counter(event["usage_source"] for event in exact)["counted"] == 2 * ROUNDS * len(ORG_OF)
+        assert Counter(event["usage_source"] for event in exact)["assumed"] == 2 * ROUNDS * len(ORG_OF)

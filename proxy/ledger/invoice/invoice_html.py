@@ -20,6 +20,7 @@ _CORRECTIONS: Final[Mapping[Kind, str]] = {
     Kind.LATE: "Final count after an interruption",
     Kind.EXPIRED: "Interrupted",
     Kind.REPRICED: "Price corrected",
+    Kind.CORRECTED: "Usage corrected",
     Kind.UNHELD: "Final count after a loss of the limiter's store",
     Kind.SETTLED: "Settled again",
     Kind.RELEASED: "Released",

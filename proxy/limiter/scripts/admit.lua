@@ -1,6 +1,7 @@
 -- admit.lua: take every demand of one request and hold its worst case, or change no limit.
 --
--- ARGV     2 [reservation, lease_ms, hold, least hold, floor cost, floor prompt tokens, stream_max, memory_ms, has spend,
+-- ARGV     2 [reservation, lease_ms, hold, least hold, floor cost, floor prompt tokens, floor completion tokens, stream_max,
+--             memory_ms, has spend,
 --             takes 1 | 0 only looks: whoever would be admitted takes and holds nothing, a refusal is as any other]
 --          3 demands  4 event
 -- Returns  {0, answer}, {1, answer} for a reservation that is held already, {2, ''} if the partition is closed (or is from now on,
@@ -130,7 +131,8 @@ local function answer_of(now, admitted, refusing, wait, granted, demands)
   return '[' .. table.concat(words, ',') .. ']'
 end
 
-local id, lease_ms, hold, least, floor_cost, floor_prompt, stream_max, memory_ms, has_spend, takes = unpack(cjson.decode(ARGV[2]))
+local id, lease_ms, hold, least, floor_cost, floor_prompt, floor_completion, stream_max, memory_ms, has_spend, takes =
+  unpack(cjson.decode(ARGV[2]))
 local now = server_now()
 if has_spend == 1 and call('EXISTS', GENERATION) == 0 then return {2, ''} end
 local known = call('HGET', HOLDS, id)
@@ -175,8 +177,8 @@ hold_spends(demands.org, demands.spends, granted, now)
 local answer = answer_of(now, true, 0, 0, granted, demands)
 local taken = {}
 for i, rate in ipairs(demands.rates) do taken[i] = int(rate.taken) end
-save_record(id, {status = 'held', hold = granted, cost = floor_cost, prompt = floor_prompt, completion = 0, at = now + lease_ms, rest = taken,
-  answer = answer, demands = ARGV[3], event = ARGV[4]})
+save_record(id, {status = 'held', hold = granted, cost = min(floor_cost, granted), prompt = floor_prompt,
+  completion = floor_completion, at = now + lease_ms, rest = taken, answer = answer, demands = ARGV[3], event = ARGV[4]})
 schedule(demands.org, id, now + lease_ms)
 keep(HOLDS)
 keep(DUE)

@@ -1,0 +1,156 @@
+"""`tallygate correct`: the provider's own figures, put in later."""
+
+import asyncio
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import msgspec
+from rich.markup import escape
+from rich.table import Table
+
+from proxy.commands.directory_session import actor
+from proxy.commands.ledger_session import LedgerSession, open_session, plain_errors
+from proxy.commands.output_console import output_console
+
+if TYPE_CHECKING:
+    from proxy.ledger.corrections import Corrected, Corrections, Figures
+
+LINES_MAX: Final = 1_000_000
+_TOKENS: Final = click.IntRange(min=0)
+
+
+@click.command(short_help="Put in what the provider says that events used.")
+@click.argument("event_id", required=False)
+@click.option("--prompt", type=_TOKENS, help="All input tokens, cached ones included.")
+@click.option("--completion", type=_TOKENS, help="All output tokens, reasoning included.")
+@click.option("--reasoning", type=_TOKENS, default=0, show_default=True, help="Output tokens spent on reasoning.")
+@click.option("--cached", type=_TOKENS, default=0, show_default=True, help="Input tokens read from the provider's cache.")
+@click.option("--cache-write", type=_TOKENS, default=0, show_default=True, help="Input tokens written to it.")
+@click.option(
+    "--file", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV or JSON Lines of many events."
+)
+@click.option("--apply/--dry-run", "applies", default=False, help="Enter the corrections. Without --apply nothing is changed.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="As of serve.")
+@click.option("--database-url", help="As of serve.")
+@click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
+def correct(
+    *,
+    event_id: str | None,
+    prompt: int | None,
+    completion: int | None,
+    reasoning: int,
+    cached: int,
+    cache_write: int,
+    file: Path | None,
+    applies: bool,
+    **flags: str | Path | None,
+) -> None:
+    """Charge EVENT_ID, or the events of a file, by the figures that the provider gives for it.
+
+    Shows the difference; with --apply it is entered as correcting entries. What was entered stays: entries are never changed. Spend
+    windows of the limiter keep what they took. `tallygate assumed` lists the events that wait for it.
+    """
+    from proxy.ledger.corrections import Figures
+
+    if (event_id is None) == (file is None):
+        raise click.UsageError("give an EVENT_ID with --prompt and --completion, or a --file")
+    if file is not None:
+        figures = read_figures(file)
+    elif event_id is None or prompt is None or completion is None:
+        raise click.UsageError("--prompt and --completion are needed, as the provider states them")
+    else:
+        one = Figures(
+            event_id=event_id,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            cached_tokens=cached,
+            cache_write_tokens=cache_write,
+            reasoning_tokens=reasoning,
+        )
+        figures = [one]
+
+    async def run() -> "list[Corrected]":
+        async with open_session(flags) as session:
+            return await _correct(session, figures, applies=applies)
+
+    with plain_errors():
+        _show(asyncio.run(run()), applies=applies)
+
+
+def read_figures(file: Path) -> "list[Figures]":
+    """The events of a file, each once. Raises click.ClickException naming the line."""
+    from proxy.ledger.corrections import Figures
+
+    found: dict[str, Figures] = {}
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        is_json = text.read(1) == "{"
+        text.seek(0)
+        rows: Iterable[tuple[int, Any]] = _json_rows(text) if is_json else enumerate(csv.DictReader(text), start=2)
+        for line, row in rows:
+            try:
+                figures = msgspec.convert({name: value for name, value in row.items() if value != ""}, Figures, strict=is_json)
+                figures.counts  # noqa: B018 - it tells what is impossible
+            except (ValueError, AttributeError) as error:
+                raise click.ClickException(f"{file}:{line}: {error}") from error
+            if figures.event_id in found:
+                raise click.ClickException(f"{file}:{line}: event {figures.event_id} is there twice")
+            found[figures.event_id] = figures
+            if len(found) > LINES_MAX:
+                raise click.ClickException(f"{file}: more than {LINES_MAX} events: cut it into several")
+    return list(found.values())
+
+
+def _json_rows(text: Iterable[str]) -> Iterable[tuple[int, Any]]:
+    for line, raw in enumerate(text, start=1):
+        if raw.strip():
+            try:
+                yield line, json.loads(raw)
+            except ValueError as error:
+                raise click.ClickException(f"line {line} is not JSON: {error}") from error
+
+
+def corrections_of(session: LedgerSession) -> "Corrections":
+    from proxy.ledger.corrections import Corrections
+    from proxy.ledger.directory.changes import Changes
+
+    async def nobody_to_wake() -> None:
+        """Organizations and keys stay as they are."""
+
+    changes = Changes(session.database, now_ms=lambda: session.now_ms, on_committed=nobody_to_wake)
+    return Corrections(session.database, session.prices, changes)
+
+
+async def _correct(session: LedgerSession, figures: "Sequence[Figures]", *, applies: bool) -> "list[Corrected]":
+    """Looks at all of them first: a mistake in the last one must not leave the others entered."""
+    from proxy.ledger.corrections import EVENTS_AT_ONCE, UnknownEventError
+
+    corrections = corrections_of(session)
+    found: list[Corrected] = []
+    for who in [None, actor()] if applies else [None]:
+        found.clear()
+        for start in range(0, len(figures), EVENTS_AT_ONCE):
+            try:
+                found += await corrections.correct(figures[start : start + EVENTS_AT_ONCE], now_ms=session.now_ms, actor=who)
+            except (UnknownEventError, ValueError) as error:
+                raise click.ClickException(str(error)) from error
+    return found
+
+
+def _show(found: "list[Corrected]", *, applies: bool) -> None:
+    from proxy.domain.money import usd_text
+
+    console = output_console()
+    changed = [each for each in found if each.correction is not None]
+    if not changed:
+        console.print("every event is charged so already")
+        return
+    table = Table("Event", "Organization", "USD before", "USD after", "Difference", box=None, pad_edge=False)
+    for each in changed:
+        amounts = (each.before_nano_usd, each.after_nano_usd, each.after_nano_usd - each.before_nano_usd)
+        table.add_row(escape(each.event_id), escape(each.org), *map(usd_text, amounts))
+    console.print(table)
+    console.print("[green]entered[/]" if applies else "nothing was changed; enter it with [bold]--apply[/]")

@@ -1,0 +1,132 @@
+"""A provider's own figures, put in later for events whose usage was assumed."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ledger_values import START_MS, an_entry, an_event_id, assert_no_drift, sums
+from sqlalchemy import select
+
+from proxy.config.catalogue import PriceCatalogue
+from proxy.domain.price import Price
+from proxy.domain.token_counts import TokenCounts, UsageSource
+from proxy.ledger.book import Book
+from proxy.ledger.corrections import Corrections, Figures, UnknownEventError
+from proxy.ledger.database import Database
+from proxy.ledger.directory.audit_log import read_audit_log
+from proxy.ledger.directory.changes import Changes
+from proxy.ledger.entry import Entry, Kind
+from proxy.ledger.reprice import RepriceQuery, Repricing
+from proxy.ledger.schema import ENTRIES
+
+PRICE = Price(model="gpt-5", version="gpt-5@1", effective_ms=0, input=1_250_000, output=10_000_000, cached_input=125_000)
+ASSUMED = TokenCounts(prompt=100, completion=30_000)
+TRUE = TokenCounts(prompt=90, completion=20_004, reasoning=20_000)
+ALL: dict[str, Any] = {"from_ms": 0, "to_ms": 2**42, "orgs": frozenset({"acme"}), "after": ""}
+EVENT = an_event_id(1)
+FIGURES = Figures(event_id=EVENT, prompt_tokens=90, completion_tokens=20_004, reasoning_tokens=20_000)
+
+
+def an_assumed(number: int = 1, **changed: Any) -> Entry:
+    fields: dict[str, Any] = {
+        "request_model": "gpt-5",
+        "response_model": "gpt-5",
+        "prompt_tokens": 100,
+        "completion_tokens": 30_000,
+        "cached_tokens": 0,
+        "reasoning_tokens": 0,
+        "usage_source": UsageSource.ASSUMED,
+        "flags": ("assumed",),
+        "price_version": PRICE.version,
+        "cost_nano_usd": PRICE.cost_nano_usd(ASSUMED),
+    }
+    return an_entry(number, **fields | changed)
+
+
+@pytest.fixture
+def corrections(database: Database) -> Corrections:
+    async def woken() -> None:
+        """Nobody follows."""
+
+    changes = Changes(database, now_ms=lambda: START_MS + 5, on_committed=woken)
+    return Corrections(database, PriceCatalogue([PRICE]), changes)
+
+
+async def test_the_difference_is_entered_and_every_sum_follows(database: Database, book: Book, corrections: Corrections) -> None:
+    original = an_assumed()
+    await book.record([original, an_assumed(2)])
+    before = await sums(database)
+
+    (looked,) = await corrections.correct([FIGURES], now_ms=START_MS + 5, actor=None)
+    assert (looked.before_nano_usd, looked.after_nano_usd) == (300_125_000, PRICE.cost_nano_usd(TRUE)) == (300_125_000, 200_152_500)
+    assert await sums(database) == before, "it only looked"
+
+    (entered,) = await corrections.correct([FIGURES], now_ms=START_MS + 5, actor="cli:ann")
+    assert entered.correction is not None
+    assert (entered.correction.kind, entered.correction.sequence, entered.correction.requests) == (Kind.CORRECTED, 1, 0)
+    requests, prompt, *_, cost = await assert_no_drift(database)
+    assert (requests, prompt, cost) == (2, 190, 300_125_000 + 200_152_500)
+    assert (await sums(database))["entries.posted"] == before["entries.posted"], "the limiter's windows keep what they took"
+    async with database.read() as connection:
+        columns = ENTRIES.c
+        kept = await connection.execute(select(columns.cost_nano_usd).where(columns.event_id == EVENT, columns.sequence == 0))
+        assert kept.scalar_one() == original.cost_nano_usd
+
+    (again,) = await corrections.correct([FIGURES], now_ms=START_MS + 9, actor="cli:ann")
+    assert again.correction is None
+    (logged,) = await read_audit_log(database)
+    assert (logged.actor, logged.action, logged.subject, logged.org) == ("cli:ann", "usage.correct", EVENT, "acme")
+    assert logged.before is not None
+    assert logged.after is not None
+    assert (logged.before["completion_tokens"], logged.after["completion_tokens"]) == (30_000, 20_004)
+    assert (logged.before["cost_nano_usd"], logged.after["cost_nano_usd"]) == (300_125_000, 200_152_500)
+
+
+async def test_events_that_are_assumed_are_listed_until_they_are_corrected(book: Book, corrections: Corrections) -> None:
+    expired = an_assumed(3, kind="expired", usage_source=UsageSource.CHECKPOINT)
+    told_late = an_entry(3, kind="late", settled_at_ms=START_MS + 1)
+    await book.record([an_assumed(1), an_entry(2), expired, an_assumed(4), an_assumed(5, org="globex")])
+
+    found, cursor = await corrections.assumed(**ALL)
+    assert ([entry.event_id for entry in found], cursor) == ([an_event_id(number) for number in (1, 3, 4)], "")
+    await corrections.correct([FIGURES], now_ms=START_MS, actor="cli")
+    await book.record([told_late])  # its worker had only been slow: the exact usage is there now
+
+    found, _ = await corrections.assumed(**ALL)
+    assert [entry.event_id for entry in found] == [an_event_id(4)]
+
+
+async def test_a_corrected_price_later_charges_the_corrected_figures(
+    database: Database, book: Book, corrections: Corrections
+) -> None:
+    await book.record([an_assumed()])
+    await corrections.correct([FIGURES], now_ms=START_MS, actor="cli")
+    dearer = replace(PRICE, version="gpt-5@2", output=20_000_000)
+    query = RepriceQuery(model="gpt-5", from_ms=0, to_ms=2**42, orgs=frozenset({"acme"}))
+    page = await Repricing(database, PriceCatalogue([dearer])).page(query, "", now_ms=START_MS, apply=True)
+
+    assert page.difference_nano_usd == dearer.cost_nano_usd(TRUE) - PRICE.cost_nano_usd(TRUE)
+    assert (await assert_no_drift(database))[-1] == dearer.cost_nano_usd(TRUE)
+
+
+@pytest.mark.parametrize(
+    ("figures", "problem"),
+    [
+        ({"event_id": "nobody"}, "there is no event nobody"),
+        ({"reasoning_tokens": 30_000}, "parts exceed the completion"),
+        ({"completion_tokens": -1}, "cannot be negative"),
+        ({"completion_tokens": 10**9 + 1}, "cannot be above"),
+    ],
+)
+async def test_figures_that_cannot_be_change_nothing(
+    database: Database, book: Book, corrections: Corrections, figures: dict[str, Any], problem: str
+) -> None:
+    await book.record([an_assumed(), an_assumed(2)])
+    before = await sums(database)
+    good = Figures(event_id=an_event_id(2), prompt_tokens=1, completion_tokens=1)
+    bad = Figures(**{"event_id": EVENT, "prompt_tokens": 90, "completion_tokens": 20_004} | figures)
+    with pytest.raises((UnknownEventError, ValueError), match=problem):
+        await corrections.correct([good, bad], now_ms=START_MS, actor="cli")
+
+    assert await sums(database) == before
+    assert not await read_audit_log(database)
