@@ -40,10 +40,13 @@ async def forward(
     if connection.transport is None:
         relay.client_gone()
     try:
+        own_key = query_key(request)
         credentials = await upstream.credentials.headers(
-            request.headers, live.dialect.name if live.dialect is not None else None, query_key(request)
+            request.headers, live.dialect.name if live.dialect is not None else None, own_key
         )
-        headers = request_headers(request.raw_headers, credentials=credentials, request_id=live.id, passage=live.passage)
+        headers = request_headers(
+            request.raw_headers, credentials=credentials, request_id=live.id, passage=live.passage, query_key=own_key
+        )
         if objects is not None:
             headers = read_whole(headers)
         target = live.view.routes.target(live.found_route, live.path_params, live.query)

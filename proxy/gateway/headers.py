@@ -144,11 +144,14 @@ def _replaced(own_names: tuple[bytes, ...]) -> tuple[frozenset[bytes], bool]:
     return lower - _LISTS, any(name.startswith(_RATE_LIMIT_PREFIXES) for name in lower)
 
 
-def request_headers(client: Sequence[Header], *, credentials: Sequence[Header], request_id: str, passage: Passage) -> list[Header]:
+def request_headers(
+    client: Sequence[Header], *, credentials: Sequence[Header], request_id: str, passage: Passage, query_key: str = ""
+) -> list[Header]:
     """The client's headers as they go up, in order, then ours.
 
     client       as received, in order, repeated ones included
     credentials  the upstream's authentication headers; they replace the client's of the same name
+    query_key    the caller's key in `?key=`
     A header in which a gateway key stands, the caller's own or another's, stays here whatever its name (`key_traces`).
     Where the answer has to be readable, accept-encoding becomes identity, and the content type is what the body was read as.
     """
@@ -156,7 +159,7 @@ def request_headers(client: Sequence[Header], *, credentials: Sequence[Header], 
     is_metered, more = passage.is_metered, passage.more
     if is_metered:
         dropped.add(b"accept-encoding")
-    keys: list[bytes] = []
+    keys = [query_key.encode("utf-8", "surrogateescape")] if query_key else []
     passing: list[tuple[bytes, Header]] = []
     for header in client:
         lower, way = _upward(header[0])

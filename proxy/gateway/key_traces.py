@@ -5,6 +5,10 @@ from collections.abc import Collection
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from multidict import MultiMapping
+
+from proxy.gateway.authentication import KEY_HEADERS
+
 # `tg_<client id>_<secret>` of callers (config/directory.py) and `tga_...` of admins, whole or cut, wherever they stand in the text.
 _ISSUED: Final = re.compile(rb"(?:tg_[A-Za-z0-9._-]{1,64}_|tga_)[A-Za-z0-9]{8}")
 _ISSUED_MARK: Final = b"tg"
@@ -15,6 +19,13 @@ _SCHEMES: Final = frozenset({b"bearer", b"basic", b"token", b"key", b"apikey"})
 def key_words(value: bytes) -> list[bytes]:
     """What of a key header's value is the key: `Bearer <key>` or the key alone."""
     return [word for word in value.split() if word.lower() not in _SCHEMES]
+
+
+def presented_keys(headers: MultiMapping[str], query_key: str = "") -> list[bytes]:
+    """The words of a request's key headers, and the key in its `?key=`."""
+    values = [value for name in KEY_HEADERS for value in headers.getall(name, ())]
+    found = [word for value in values for word in key_words(value.encode("utf-8", "surrogateescape"))]
+    return [*found, query_key.encode("utf-8", "surrogateescape")] if query_key else found
 
 
 def may_give_away(values: bytes, presented: Collection[bytes]) -> bool:

@@ -19,7 +19,7 @@ from proxy.domain.exchange import Event
 from proxy.domain.money import MONEY_MAX_NANO_USD
 from proxy.domain.prompt import PromptShape, tokens_at_least
 from proxy.gateway.assumed import floor_of
-from proxy.gateway.authentication import UNKNOWN_KEY, authenticate, check_caller, check_capability, check_model
+from proxy.gateway.authentication import UNKNOWN_KEY, authenticate, check_caller, check_capability, check_model, query_key
 from proxy.gateway.body import ClientLeftError, read_body
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.entrance import DEAR_BODY_BYTES, Entrance
@@ -36,7 +36,7 @@ from proxy.gateway.finish import finish, refuse
 from proxy.gateway.forward import forward
 from proxy.gateway.headers import refused_header
 from proxy.gateway.jwt_identity import authenticate_token
-from proxy.gateway.key_traces import gives_away
+from proxy.gateway.key_traces import gives_away, presented_keys
 from proxy.gateway.live_exchange import LiveExchange
 from proxy.gateway.object_checks import check_objects, reads_body
 from proxy.gateway.query import metered_query, unmetered_query
@@ -164,7 +164,7 @@ class Pipeline:
         raw_query = request.raw_path.partition("?")[2]
         if raw_query:
             query = (
-                unmetered_query(raw_query, route.query)
+                unmetered_query(raw_query, route.query, presented_keys(request.headers, query_key(request)))
                 if dialect is None
                 else metered_query(raw_query, dialect.query_values, route.query)
             )

@@ -41,23 +41,23 @@ def metered_query(raw_query: str, known: Mapping[str, Pattern[str]], more: Colle
     return "&".join(f"{quote(name, safe=_VALUE_SAFE)}={quote(value, safe=_VALUE_SAFE)}" for name, value in found.items())
 
 
-def unmetered_query(raw_query: str, more: Collection[str] = ()) -> str | Refusal:
-    """The query as it came, without keys; refused where it asks for another method."""
+def unmetered_query(raw_query: str, more: Collection[str] = (), presented: Collection[bytes] = ()) -> str | Refusal:
+    """The query as it came, without keys; refused where it asks for another method. presented: what the caller's own key is."""
     for part in raw_query.replace(";", "&").split("&"):
         name = _name(part)
         if name in _METHODS and name not in more:
             return _refused(name, "asks for another method")
-    return without_keys(raw_query)
+    return without_keys(raw_query, presented)
 
 
-def without_keys(raw_query: str) -> str:
+def without_keys(raw_query: str, presented: Collection[bytes] = ()) -> str:
     """A key in the query is the client's for the gateway, or an attempt to use another one upstream than the operator's."""
-    return "&".join(pair for pair in raw_query.split("&") if not _is_key(pair))
+    return "&".join(pair for pair in raw_query.split("&") if not _is_key(pair, presented))
 
 
-def _is_key(pair: str) -> bool:
+def _is_key(pair: str, presented: Collection[bytes]) -> bool:
     is_named = any(_name(part) in _CREDENTIALS for part in pair.split(";"))
-    return is_named or gives_away(pair.encode("utf-8", "surrogateescape"), ())
+    return is_named or gives_away(pair.encode("utf-8", "surrogateescape"), presented)
 
 
 def _name(pair: str) -> str:

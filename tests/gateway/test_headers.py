@@ -182,6 +182,13 @@ def test_no_key_to_the_gateway_goes_up_in_another_header(name: str, value: str) 
     assert up(*keys, (name, value), credentials=KEY, is_metered=False) == [*KEY, *OURS]
 
 
+def test_a_key_that_came_in_the_query_goes_up_in_no_header() -> None:
+    passage = Passage(is_metered=False, is_own_key=False, org="acme")
+    client = [(b"user-agent", b"my-own-key-1234"), (b"accept-language", b"en")]
+    found = request_headers(client, credentials=KEY, request_id="evt_1", passage=passage, query_key="my-own-key-1234")
+    assert found == [(b"accept-language", b"en"), *KEY, *OURS]
+
+
 @pytest.mark.parametrize("value", ["sdk/1.0 tg_", "a tg_b", "strategytg_long_enough_text", "100%", "a", "the key of tga"])
 def test_what_only_looks_a_little_like_a_key_passes(value: str) -> None:
     assert up(("X-Stainless-Lang", value), ("Authorization", "Bearer ab"))[0] == (b"X-Stainless-Lang", value.encode())

@@ -79,6 +79,7 @@ def test_an_unmetered_query_passes_as_it_came_but_for_keys() -> None:
     query = "limit=2&after=%2f&a=1&a=2&&b"
     assert unmetered_query(query) == query
     assert unmetered_query("monkey=1&key=S&x;key=S") == "monkey=1"
+    assert unmetered_query("a=my-own-key-1&b=1&c=%6dy-own-key-1", presented=[b"my-own-key-1"]) == "b=1"
     assert unmetered_query("a=tg_acme_aaaabbbb&b=1&c=tg%5Facme_aaaabbbb&tg_acme_aaaabbbb") == "b=1"
     assert without_keys("%6bEy=SECRET&+key=S&key&a=key&access_token=S&a;key=S") == "a=key"
 
