@@ -73,7 +73,7 @@ FORM_FIELD_BYTES_MAX: Final = 400  # of a field's header up to the end of its na
 
 # Data that a model or the client's own code reads: nothing in it is looked up at the provider.
 DATA: Final = frozenset(
-    {"arguments", "args", "metadata", "labels", "response", "attributes"}
+    {"arguments", "args", "metadata", "labels", "response", "attributes", "env", "input_examples"}
     | {"parameters", "parametersJsonSchema", "parameters_json_schema", "input_schema", "schema", "json_schema"}
     | {"responseSchema", "response_schema", "responseJsonSchema", "response_json_schema"}
 )

@@ -18,6 +18,7 @@ from proxy.domain.errors import RequestRejectedError
 _NAMED_BY_CLIENT: Final = frozenset({"variables", "logit_bias", "headers", "chat_template_kwargs"})
 _NAMES_REMEMBERED_MAX: Final = 4096
 _SHOWN_CHARS_MAX: Final = 100
+_KEY_BYTES_MAX: Final = 256  # longer ones are no spelling of a name, and are not to be remembered
 
 
 class Vocabulary:
@@ -37,7 +38,7 @@ class Vocabulary:
         """
         by_fold = self._by_fold
         strange = body.keys_anywhere - self._keys
-        if any(_folded_key(key) in by_fold for key in strange):
+        if any(len(key) <= _KEY_BYTES_MAX and _folded_key(key) in by_fold for key in strange):
             self._walk(body.decoded(), "")
 
     def _walk(self, value: object, path: str) -> None:

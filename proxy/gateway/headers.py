@@ -207,7 +207,7 @@ def refused_header(client: Sequence[Header], more: Collection[bytes]) -> Refusal
     """Refuses a request at a metered route for a header that changes the form of the answer."""
     for header in client:
         lower, way = _upward(header[0])
-        if (way == _FORM or (way == _ACCEPT and not readable_accept(header[1]))) and lower not in more:
+        if (way == _FORM or (way == _ACCEPT and header[1] and not readable_accept(header[1]))) and lower not in more:
             name = lower.decode("latin-1")
             return Refusal(
                 status=400,

@@ -106,6 +106,10 @@ def test_a_name_that_might_be_read_as_another_is_refused(dialect: Dialect, more:
         (RESPONSES, {"prompt": {"id": "p", "variables": {"Model": "x", "N": "2"}}}),
         (GEMINI, {"contents": [{"parts": [{"functionCall": {"name": "f", "args": {"Contents": 1}}}]}]}),
         (CHAT, {"max_tokens": 5, "temperature": 1, "top_k": 3}),
+        (MESSAGES, {"tools": [{"name": "f", "input_schema": {}, "input_examples": [{"Model": "x"}]}]}),
+        (RESPONSES, {"input": [{"type": "local_shell_call", "id": "l", "action": {"type": "exec", "env": {"NAME": "x"}}}]}),
+        (RESPONSES, {"tools": [{"type": "mcp", "server_url": "https://x", "headers": {"Type": "x"}}]}),
+        (CHAT, {"x" * 1_000_000: 1}),
     ],
 )
 def test_names_of_the_clients_own_data_are_nobodys_business(dialect: Dialect, more: dict[str, Any]) -> None:

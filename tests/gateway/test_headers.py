@@ -106,6 +106,7 @@ def test_an_idempotency_key_becomes_the_organizations_own(name: str) -> None:
         ("*/*", b"*/*"),
         ("application/json, text/plain, */*;q=0.5", b"application/json, */*"),
         ("application/x-protobuf, application/json;q=0.1", b"application/json"),
+        ("", b""),
     ],
 )
 def test_accept_names_what_can_be_metered(accept: str, sent: bytes) -> None:
