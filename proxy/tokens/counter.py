@@ -111,7 +111,10 @@ class TokenCounter:
     def upper_bound_prompt(self, shape: PromptShape, model: str | None) -> int:
         """What the prompt can come to at most: the count where the tokenizer is the model's own, else with its family's margin."""
         known = self._model(model)
-        texts = self._sum(_all_texts(shape), known.tokenization.encoding)
+        encoding = known.tokenization.encoding
+        texts = self._sum(shape.texts, encoding)
+        if shape.tools or shape.schemas:
+            texts += self._sum(chain(shape.tools, shape.schemas), encoding)
         return _upper(texts, shape, known, known.tokenization.upper_permille)
 
     async def text(self, text: str, model: str | None, *, org: str) -> int:
@@ -160,9 +163,9 @@ class TokenCounter:
         return encoding
 
     def _is_short(self, shape: PromptShape) -> bool:
-        chars = 0
-        for text in _all_texts(shape):
-            chars += len(text)
+        chars = sum(map(len, shape.texts))
+        if shape.tools or shape.schemas:
+            chars += sum(map(len, chain(shape.tools, shape.schemas)))
         return chars <= self._inline_chars_max
 
     def _sum(self, texts: Iterable[str], name: EncodingName) -> int:
@@ -273,5 +276,6 @@ def _upper(texts: int, shape: PromptShape, known: _Model, permille: int) -> int:
         read += max(framing.tools, framing.tools_upper) + TOOLS_UPPER
     if shape.schemas:
         read += max(framing.schema, framing.schema_upper)
-    images = sum(_image_upper(image, known) for image in shape.images)
-    return read + images + shape.tokens + -(-shape.opaque_bytes // OPAQUE_BYTES_PER_TOKEN_UPPER)
+    if shape.images:
+        read += sum(_image_upper(image, known) for image in shape.images)
+    return read + shape.tokens + -(-shape.opaque_bytes // OPAQUE_BYTES_PER_TOKEN_UPPER)

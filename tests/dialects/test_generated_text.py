@@ -109,6 +109,7 @@ def test_what_a_provider_s_tool_brought_is_not_generated() -> None:
     stream = named_sse(
         {"type": "response.shell_call_command.delta", "output_index": 0, "delta": "ls"},
         {"type": "response.shell_call_output_content.delta", "output_index": 1, "delta": {"stdout": "found"}},
+        {"type": "response.other_call_output.delta", "output_index": 1, "delta": "found"},
         {
             "type": "response.output_item.done",
             "output_index": 2,
