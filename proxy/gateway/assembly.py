@@ -41,6 +41,7 @@ from proxy.gateway.watched_limiter import WatchedLimiter
 from proxy.gateway.withdrawals import Withdrawals
 from proxy.limiter.port import Limiter
 from proxy.serving.client_connection import ClientTimeouts
+from proxy.shares.fair_places import FairPlaces
 
 HAND_OVER_USED_S: Final = 10.0
 _log = logging.getLogger(__name__)
@@ -264,4 +265,5 @@ def _client(upstream: Upstream, parts: Parts) -> UpstreamClient:
         pool=UpstreamPool(upstream, loop=loop),
         credentials=UpstreamCredentials(upstream.auth, token),
         drains=None if upstream.on_disconnect is OnDisconnect.CANCEL else Drains(upstream, parts.metrics),
+        places=FairPlaces(upstream.pool_max),
     )

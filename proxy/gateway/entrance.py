@@ -14,6 +14,7 @@ from proxy.gateway.live_exchange import LiveExchange
 from proxy.gateway.refusals import limiter_refusal, overloaded
 from proxy.gateway.services import Services
 from proxy.limiter.local_gate import Closed, Entry, LocalGate
+from proxy.shares.fair_places import FairPlaces
 from proxy.shares.fair_shares import FairShares
 
 DEAR_BODY_BYTES: Final = 65_536  # from here on a question to the store costs less than the reading
@@ -22,11 +23,12 @@ _NOT_TAKEN: Final = frozenset({429, 503})  # refused for a limit, not for what t
 
 @dataclass(slots=True, eq=False)
 class Visit:
-    """What an exchange takes of this worker until it ends. body_bytes: reserved for its body."""
+    """What an exchange takes of this worker until it ends. body_bytes: reserved for its body; places: where it has one."""
 
     org: str
     entry: Entry
     body_bytes: int = 0
+    places: FairPlaces | None = None
 
 
 class Entrance:
@@ -65,6 +67,8 @@ class Entrance:
             self._gate.leave(visit.entry)
             self._room.give_back(visit.org, 1)
             self._bodies.give_back(visit.org, visit.body_bytes)
+            if visit.places is not None:
+                visit.places.give_back(visit.org)
 
     def refused(self, live: LiveExchange, refusal: Refusal) -> None:
         """Whom a limit refuses has used none of it; what is refused for its content counts against its sender."""
@@ -78,6 +82,14 @@ class Entrance:
         if not self._bodies.take(visit.org, size):
             return overloaded("The request bodies of your organization take too much of this gateway's memory.")
         visit.body_bytes += size
+        return None
+
+    async def wait_for_upstream(self, live: LiveExchange) -> Refusal | None:
+        """Take a place at the upstream; past the organization's share, once another of its requests has ended there."""
+        visit, upstream = self._visits[live], live.upstream
+        if not await upstream.places.take(visit.org, seconds=upstream.config.connect_ms / 1000):
+            return overloaded("Your organization has too many requests under way at this AI service.")
+        visit.places = upstream.places
         return None
 
     async def look_before_body(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:

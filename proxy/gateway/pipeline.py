@@ -102,7 +102,11 @@ class Pipeline:
                 reserve = partial(self.entrance.reserve, live)
                 body, refusal = await read_body(request, connection, bytes_max=self.services.limits.body_bytes_max, reserve=reserve)
             if refusal is None:
-                refusal = await self._understand(live, request, body) or await self._admit(live)
+                refusal = (
+                    await self._understand(live, request, body)
+                    or await self.entrance.wait_for_upstream(live)
+                    or await self._admit(live)
+                )
         except ClientLeftError:
             live.apply(Event.CLIENT_GONE)
             return

@@ -8,16 +8,22 @@ from proxy.gateway.headers import Header
 from proxy.gateway.request_head import build_request_head
 from proxy.gateway.upstream_auth import UpstreamCredentials
 from proxy.gateway.upstream_pool import UpstreamPool
+from proxy.shares.fair_places import FairPlaces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamClient:
-    """Everything needed to send a request to one upstream. drains: None where an answer is cancelled when its client leaves."""
+    """Everything needed to send a request to one upstream.
+
+    drains   None where an answer is cancelled when its client leaves
+    places   one for each request under way, as many as there may be connections
+    """
 
     config: Upstream
     pool: UpstreamPool
     credentials: UpstreamCredentials
     drains: Drains | None
+    places: FairPlaces
 
     def head(
         self, method: str, target: str, headers: list[Header], *, content_length: int | None = None, is_chunked: bool = False

@@ -191,3 +191,20 @@ async def status_at(harness: Harness, request: bytes) -> int:
     async with connected(harness.port) as client:
         await client.send(request)
         return await status_of(client)
+
+
+async def test_slow_answers_of_one_organization_leave_connections_for_others(tmp_path: Path) -> None:
+    config = plans() | {
+        "upstreams": {"upstreams": {"default": {"pool_max": 8, "connect_timeout": "60s", "on_disconnect": "cancel"}}}
+    }
+    slow = {"model": "gpt-4o-mini", "max_tokens": 9, "messages": [{"role": "user", "content": "[[sim delay=60000]] Hello"}]}
+    async with running_gateway(tmp_path, config=config) as harness, AsyncExitStack() as stack:
+        places = harness.gateway.services.view.upstreams["default"].places
+        for _ in range(20):
+            client = await stack.enter_async_context(connected(harness.port))
+            await client.send(chat(json.dumps(slow).encode(), headers=KEY))
+        async with asyncio.timeout(10):
+            while len(harness.gateway.pipeline.open) < 20 or places.taken < 6:
+                await asyncio.sleep(0.01)
+        assert await status_at(harness, chat(headers=BIG)) == 200
+        assert places.taken == 6
