@@ -134,7 +134,8 @@ def form_reference(piece: bytes) -> str:
 
 def is_call(block: Mapping[str, Any]) -> bool:
     """Whether a block's `input` is data: Anthropic's calls of tools."""
-    return block.get("type") in _CALLS
+    kind = block.get("type")
+    return isinstance(kind, str) and kind in _CALLS
 
 
 def item_reference(item: Mapping[str, Any]) -> StoredReference | None:
@@ -145,7 +146,11 @@ def item_reference(item: Mapping[str, Any]) -> StoredReference | None:
     found, kind = item.get("id"), item.get("type")
     if not isinstance(found, str) or not found:
         return None
-    if kind in _WHOLE_ITEMS or (kind is None and "role" in item) or (kind == "reasoning" and item.get("encrypted_content")):
+    if (
+        (isinstance(kind, str) and kind in _WHOLE_ITEMS)
+        or (kind is None and "role" in item)
+        or (kind == "reasoning" and item.get("encrypted_content"))
+    ):
         return None
     return StoredReference(StoredKind.ITEM, found)
 

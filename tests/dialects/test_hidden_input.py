@@ -181,6 +181,15 @@ def test_an_odd_maximum_is_refused(name: str, value: object) -> None:
         facts(CHAT, {name: value})
 
 
+@pytest.mark.parametrize("kind", [[], {}, 7, None, True])
+def test_a_kind_of_another_type_is_a_kind_that_is_not_known(kind: object) -> None:
+    block = {"type": kind, "id": "x", "input": {"file_id": "f"}, "text": "seventeen secrets"}
+    for dialect, more in ((RESPONSES, {"input": [block]}), (CHAT, said(block)), (MESSAGES, said(block))):
+        found = facts(dialect, more)
+        assert found.has_unknown_input
+        assert any("seventeen secrets" in text for text in found.prompt.texts)
+
+
 def test_no_answers_are_refused_and_best_of_counts() -> None:
     with pytest.raises(RequestRejectedError):
         facts(CHAT, {"n": 0})
