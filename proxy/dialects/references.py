@@ -9,6 +9,7 @@ Google's "Files API", "Context caching" and "File search".
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -68,8 +69,13 @@ _BY_LOWER_NAME: Final[Mapping[str, StoredKind]] = {
     name.lower(): kind for name, kind in _BY_NAME.items() if name not in _RESOURCE_NAMES and name not in _ONLY_BY_ID
 }
 _CURSORS: Final = frozenset({"after", "before", "after_id", "before_id"})
-_FORM_FIELD: Final = re.compile(rb"content-disposition:[^\r\n]{0,300}?[;\s]name\s*=\s*\"?([A-Za-z_]{1,40})", re.IGNORECASE)
-FORM_FIELD_BYTES_MAX: Final = 400  # of a field's header up to the end of its name
+_FORM_HEADER: Final = re.compile(
+    rb"^[ \t]*content-disposition[ \t]*:([^\r\n]{0,900})(\r?\n[ \t]|[^\r\n])?", re.IGNORECASE | re.MULTILINE
+)
+_FORM_NAME: Final = re.compile(  # the name may be escaped, or encoded (RFC 5987)
+    rb"[;\s]name\*?\s*=\s*(?:[a-z0-9-]{0,40}'[a-z-]{0,40}')?\"?([\w\\%-]{1,80})", re.IGNORECASE
+)
+FORM_FIELD_BYTES_MAX: Final = 1_200  # of a field's header up to the end of its name
 
 # Data that a model or the client's own code reads: nothing in it is looked up at the provider.
 DATA: Final = frozenset(
@@ -115,20 +121,26 @@ def references_of_any(body: bytes) -> tuple[StoredReference, ...]:
 def query_references(query: Iterable[tuple[str, str]], *, listed: str) -> tuple[StoredReference, ...]:
     """What a query names. listed: the kind that a list is of, which its cursors are of too; empty where nothing is listed."""
     found: dict[StoredReference, None] = {}
-    for name, value in query:
-        lower = name.lower().removesuffix("[]")
-        kind = listed if lower in _CURSORS else _BY_LOWER_NAME.get(lower, "")
-        if kind and value:
-            found[StoredReference(kind, value)] = None
+    for given, text in query:
+        for pair in f"{given}={text}".split(";"):  # some servers split there too
+            name, _, value = pair.partition("=")
+            lower = name.strip().lower().removesuffix("[]")
+            kind = listed if lower in _CURSORS else _BY_LOWER_NAME.get(lower, "")
+            if kind and value:
+                found[StoredReference(kind, value)] = None
     return tuple(found)
 
 
 def form_reference(piece: bytes) -> str:
     """The field of a multipart form by which this piece of it names a stored object; empty if none does."""
-    for match in _FORM_FIELD.finditer(piece):
-        name = match[1].decode().lower()
-        if name in _BY_LOWER_NAME:
-            return name
+    for header in _FORM_HEADER.finditer(piece):
+        kind = header[1].strip()[:9].lower()
+        if header[2] and kind in (b"", b"form-data"):  # folded, or longer than any that is needed; not that of a mail in a file
+            return "content-disposition"
+        for field in _FORM_NAME.finditer(header[1]):
+            name = unquote(field[1].replace(b"\\", b"").decode()).lower()
+            if name in _BY_LOWER_NAME:
+                return name
     return ""
 
 

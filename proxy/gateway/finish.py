@@ -116,15 +116,15 @@ def refuse(live: LiveExchange, response: ClientResponse, refusal: Refusal, *, is
     if response.is_started:
         response.abort()
         return
-    content_type, body = (live.dialect or live.services.plain).error(refusal, request_id=live.id)
+    content_type, body = live.spoken.error(refusal, request_id=live.id)
     headers: list[Header] = [
         (b"content-type", content_type.encode()),
         (b"date", format_datetime(datetime.fromtimestamp(live.services.now_ms() / 1000, UTC), usegmt=True).encode()),
         *live.early_headers(),
         *retry_headers(refusal),
     ]
-    if live.dialect is not None and live.dialect.request_id_header is not None:
-        headers.append((live.dialect.request_id_header, live.id.encode()))  # relayed answers have the upstream's own
+    if live.spoken.request_id_header is not None:
+        headers.append((live.spoken.request_id_header, live.id.encode()))  # relayed answers have the upstream's own
     if refusal.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="tallygate"'))
     if refusal.status == 405:

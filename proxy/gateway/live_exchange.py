@@ -76,6 +76,7 @@ class LiveExchange:
         "route",
         "sent_at",
         "services",
+        "spoken",
         "started_at",
         "started_at_ms",
         "terms",
@@ -96,6 +97,7 @@ class LiveExchange:
         self.path_params: Mapping[str, str] = {}
         self.query = ""  # as it goes up
         self.dialect: Dialect | None = None
+        self.spoken: Dialect = services.plain  # whose shape errors have: also where no dialect reads the request
         self.organization: Organization | None = None
         self.credential: Credential | None = None
         self.capability = "other"

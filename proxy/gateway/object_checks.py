@@ -11,6 +11,7 @@ from aiohttp import web
 
 from proxy.config.model import AuthKind
 from proxy.config.route_objects import SHARED
+from proxy.dialects.dialect import Dialect
 from proxy.dialects.references import query_references
 from proxy.domain.errors import ErrorCode, Refusal, StoreError
 from proxy.domain.made_object import MADE_MAX, MadeObject
@@ -19,19 +20,30 @@ from proxy.domain.token_counts import UsageSource
 from proxy.gateway.live_exchange import Account, LiveExchange
 from proxy.gateway.object_owners import OwnersBusyError, not_found, owners_unavailable
 from proxy.gateway.relay import AnswerObjects
+from proxy.gateway.services import Services
 
 REFERENCES_MAX: Final = 1_000  # of one request
+_GOOGLES: Final = re.compile(r"/(?:upload/)?v1(?:beta|alpha)/(?!openai/)")
 OTHER_TOKENIZER: Final = 4  # times as many tokens as one vocabulary, at most, another makes of the same text
 _FORM: Final = "multipart/form-data"
 _UPLOADED: Final = frozenset({"file"})  # kinds whose routes take bytes of any type
 _KEPT_ONLY: Final = {  # what of a request must be there for an answer to tell of an object that is kept
-    "chat_completion": re.compile(rb'"(?:store|audio)"'),
-    "message": re.compile(rb'"container"|code_execution'),
+    "chat_completion": (b'"store"', b'"audio"'),
+    "message": (b'"container"', b"code_execution"),
 }
 _UPSERTED: Final = frozenset(
     {"content_item"}
 )  # kinds whose ids a client may choose: one that it sent may be somebody else's already
 _NOT_KEPT: Final = {"response": re.compile(rb'(?<!\\)"store"\s*:\s*false')}
+
+
+def spoken_dialect(request: web.BaseRequest, services: Services) -> Dialect:
+    """The dialect in which a client reads errors at a route that none reads: files and batches of Anthropic, all of Google's."""
+    if "anthropic-version" in request.headers:
+        return services.dialects.get("anthropic_messages", services.plain)
+    if _GOOGLES.match(request.path) is not None:
+        return services.dialects.get("gemini_generate", services.plain)
+    return services.plain
 
 
 def shares_account(live: LiveExchange) -> bool:
@@ -60,7 +72,7 @@ def answer_objects(live: LiveExchange, body: bytes) -> AnswerObjects | None:
         return None
     kept, lost = _KEPT_ONLY.get(objects.makes), _NOT_KEPT.get(objects.makes)
     if live.dialect is not None and (
-        (kept is not None and kept.search(body) is None) or (lost is not None and lost.search(body) is not None)
+        (kept is not None and not any(word in body for word in kept)) or (lost is not None and lost.search(body) is not None)
     ):
         return None
     sent = body if objects.makes in _UPSERTED else b""

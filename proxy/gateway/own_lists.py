@@ -22,6 +22,7 @@ from proxy.gateway.upstream_failure import UpstreamError, UpstreamFailure
 PAGES_MAX: Final = 50  # of the upstream's, for one of ours
 PAGE_LIMIT: Final = 100  # asked for where a client asked for less: OpenAI's most of all lists but files
 PAGES_SECONDS: Final = 30.0
+_TELLS_OF_OTHERS: Final = frozenset({b"etag", b"last-modified", b"link", b"x-total", b"x-total-count", b"content-range"})
 _BACKWARDS: Final = ("before", "before_id")
 
 
@@ -41,6 +42,7 @@ async def show_own(live: LiveExchange, objects: AnswerObjects, headers: list[Hea
     if isinstance(found, Refusal):
         relay.refusal = found
     else:
+        relay.headers = [header for header in relay.headers if header[0].lower() not in _TELLS_OF_OTHERS]
         relay.refusal, relay.is_complete, relay.buffered = None, True, [found]
 
 

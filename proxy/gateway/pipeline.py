@@ -38,7 +38,7 @@ from proxy.gateway.headers import refused_header
 from proxy.gateway.jwt_identity import authenticate_token
 from proxy.gateway.key_traces import gives_away, presented_keys
 from proxy.gateway.live_exchange import LiveExchange
-from proxy.gateway.object_checks import check_objects, reads_body
+from proxy.gateway.object_checks import check_objects, reads_body, spoken_dialect
 from proxy.gateway.query import metered_query, unmetered_query
 from proxy.gateway.refusals import ENDPOINT_NOT_ENABLED, INTERNAL_ERROR, limiter_refusal, overloaded, store_refusal
 from proxy.gateway.request_checks import check_request
@@ -145,6 +145,7 @@ class Pipeline:
         live.route, live.path_params = route, params
         live.capability = route.capability
         live.dialect = self.services.dialects[route.dialect] if route.dialect is not None else None
+        live.spoken = live.dialect or spoken_dialect(request, self.services)
         return None
 
     async def _authenticate(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:

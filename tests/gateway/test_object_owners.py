@@ -468,3 +468,17 @@ async def test_a_known_earlier_answer_is_held_at_its_size_and_others_at_all_that
         _, unseen, _ = await acme("POST", "/v1/responses", body_for("responses") | {"input": [shown]})
         assert (await acme("POST", "/v1/responses", follow | {"previous_response_id": unseen["id"]}))[0] == 200
         assert holds[-1] > 100_000  # it may bring the file along, whose size nobody knows
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_what_is_not_ones_own_is_refused_in_the_shape_of_the_api_that_was_called(tmp_path: Path) -> None:
+    async with world(tmp_path) as (harness, _), ClientSession() as session:
+        anthropic = {"x-api-key": ACME_KEY, "anthropic-version": "2023-06-01"}
+        async with session.get(f"{harness.url}/v1/messages/batches/msgbatch_x", headers=anthropic) as response:
+            body = await response.json()
+            assert (response.status, body["type"], body["error"]["type"]) == (404, "error", "not_found_error")
+        async with session.get(f"{harness.url}/v1beta/files/x", headers={"x-goog-api-key": ACME_KEY}) as response:
+            body = await response.json()
+            assert (response.status, body["error"]["code"], body["error"]["status"]) == (404, 404, "NOT_FOUND")
+        async with session.get(f"{harness.url}/v1/files/x", headers=ACME) as response:
+            assert (await response.json())["error"]["code"] == "object_not_found"

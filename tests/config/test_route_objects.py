@@ -1,0 +1,93 @@
+"""What routes have to do with stored objects: said by their paths, or by themselves; and closed where nothing says it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from proxy.config.load import load_config
+from proxy.config.model import GatewayConfig
+from proxy.config.route_objects import SHARED, route_objects
+from proxy.config.shipped import shipped_directory
+from proxy.dialects.registry import dialects
+from proxy.domain.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "makes", "lists", "names", "deletes"),
+    [
+        ("POST", "/v1/files", "file", "", {}, False),
+        ("GET", "/v1/files", "", "file", {}, False),
+        ("DELETE", "/v1/files/{file_id}", "", "", {"file_id": "file"}, True),
+        ("GET", "/v1/files/{file_id}/content", "", "", {"file_id": "file"}, False),  # its bytes are whatever was uploaded
+        ("GET", "/v1/batches/{batch_id}", "batch", "", {"batch_id": "batch"}, False),  # tells of the files that it wrote
+        ("POST", "/v1/uploads/{upload_id}/complete", "upload", "", {"upload_id": "upload"}, False),
+        ("DELETE", "/v1/vector_stores/{id}/files/{file_id}", "", "", {"id": "vector_store", "file_id": SHARED}, False),
+        ("POST", "/v1/messages/batches", "batch", "", {}, False),
+        ("GET", "/v1beta/files/{name}", "", "", {"name": "file"}, False),
+        ("POST", "/v1beta/models/{model}:batchGenerateContent", "batch", "", {"model": SHARED}, False),
+        ("POST", "/ai/v2/guarded/responses", "response", "", {}, False),
+        ("POST", "/v1/responses/input_tokens", "", "", {}, False),
+        ("GET", "/v1/models/{model}", "", "", {"model": SHARED}, False),
+        ("GET", "/my/own/{thing_id}", "", "", {"thing_id": "thing"}, False),
+    ],
+)
+def test_a_path_says_what_it_makes_lists_names_and_deletes(
+    method: str, path: str, makes: str, lists: str, names: dict[str, str], deletes: bool
+) -> None:
+    said = route_objects(method, path)
+
+    assert (said.makes, said.lists, dict(said.names), said.deletes) == (makes, lists, names, deletes)
+    assert not said.is_bulk
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/files", "/engine/v2/items", "/engine/v2/publisher/{publisher_id}/items", "/v1/models/{model}"]
+)
+def test_to_delete_without_naming_an_own_object_is_bulk(path: str) -> None:
+    assert route_objects("DELETE", path).is_bulk
+
+
+def loaded(tmp_path: Path, route: dict[str, Any]) -> GatewayConfig:
+    (tmp_path / "routes.yaml").write_text(yaml.safe_dump({"routes": [{"method": "GET", "capability": "x"} | route]}))
+    return load_config(
+        tmp_path, shipped_dir=shipped_directory(), known_dialects=frozenset(dialects()), environ={}, default_url="http://up.invalid"
+    )
+
+
+def test_a_route_says_it_itself(tmp_path: Path) -> None:
+    (route,) = loaded(
+        tmp_path,
+        {"method": "DELETE", "path": "/x/{a}/{b}", "names": {"a": "shared", "b": "file"}, "deletes": True, "makes": "batch"},
+    ).routes
+
+    assert dict(route.objects.names) == {"a": SHARED, "b": "file"}
+    assert (route.objects.deletes, route.objects.makes, route.objects.is_bulk) == (True, "batch", False)
+
+
+@pytest.mark.parametrize(
+    ("route", "problem"),
+    [
+        ({"path": "/x", "names": {"a": "file"}}, "which the path does not have"),
+        ({"path": "/x/{a}", "names": {"a": "A File"}}, "must be one word"),
+        ({"path": "/x", "lists": "1"}, "must be one word"),
+        ({"path": "/x", "deletes": "maybe"}, "deletes"),
+    ],
+)
+def test_what_a_route_says_wrongly_is_a_problem(tmp_path: Path, route: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        loaded(tmp_path, route)
+
+
+def test_every_shipped_route_with_a_parameter_says_what_it_names() -> None:
+    config = load_config(
+        shipped_directory(),
+        shipped_dir=shipped_directory(),
+        known_dialects=frozenset(dialects()),
+        environ={},
+        default_url="http://up.invalid",
+    )
+    kinds = {kind for route in config.routes for _, kind in route.objects.names}
+
+    assert kinds <= {SHARED, "batch", "chat_completion", "content_item", "file", "response", "upload"}
