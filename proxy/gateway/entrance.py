@@ -94,7 +94,7 @@ class Entrance:
 
     async def look_before_body(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
         """Whether a limit refuses already, where the body is large, of unknown size, or waits for our word."""
-        if not request.body_exists or live.dialect is None:
+        if not request.body_exists or not live.is_body_read:
             return None
         length = request.content_length
         if length is not None and length < DEAR_BODY_BYTES and "Expect" not in request.headers:

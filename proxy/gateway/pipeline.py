@@ -97,8 +97,7 @@ class Pipeline:
         if refusal is not None and "Expect" in request.headers:
             response.close_after()  # the client waits for our word and will not send its body
         try:
-            live.is_body_read = refusal is None and (live.dialect is not None or reads_body(live, request))
-            if live.is_body_read:
+            if refusal is None and live.is_body_read:
                 reserve = partial(self.entrance.reserve, live)
                 body, refusal = await read_body(request, connection, bytes_max=self.services.limits.body_bytes_max, reserve=reserve)
             if refusal is None:
@@ -166,6 +165,7 @@ class Pipeline:
     def _check_passage(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
         """Whether the query and the headers leave the answer one that can be metered."""
         route, dialect = live.found_route, live.dialect
+        live.is_body_read = dialect is not None or reads_body(live, request)
         raw_query = request.raw_path.partition("?")[2]
         if raw_query:
             query = (

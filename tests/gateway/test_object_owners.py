@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, FormData
+from aiohttp import ClientSession, FormData, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
 from object_upstream import ID_PREFIXES, ObjectUpstream, object_upstream
 
@@ -218,8 +218,6 @@ async def test_a_streamed_answer_is_owned_before_it_ends_and_when_its_client_lea
         proceed = asyncio.Event()
 
         async def slow(request: Any) -> Any:
-            from aiohttp import web
-
             response = web.StreamResponse(headers={"content-type": "text/event-stream"})
             await response.prepare(request)
             created = {"type": "response.created", "response": {"id": "resp_slow", "object": "response", "model": "gpt-4o-mini"}}
@@ -371,8 +369,6 @@ async def test_pages_of_others_are_passed_over_up_to_a_bound(tmp_path: Path) -> 
     async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, _):
 
         async def endless(_request: Any) -> Any:
-            from aiohttp import web
-
             return web.json_response({"object": "list", "data": [{"id": "file-foreign"}], "has_more": True})
 
         upstream.answers["GET", "/v1/files"] = endless
@@ -482,3 +478,26 @@ async def test_what_is_not_ones_own_is_refused_in_the_shape_of_the_api_that_was_
             assert (response.status, body["error"]["code"], body["error"]["status"]) == (404, 404, "NOT_FOUND")
         async with session.get(f"{harness.url}/v1/files/x", headers=ACME) as response:
             assert (await response.json())["error"]["code"] == "object_not_found"
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_what_a_client_made_that_left_before_the_answer_is_its_own(tmp_path: Path) -> None:
+    async with world(tmp_path) as (harness, upstream), ClientSession() as session, callers(harness) as (acme, big):
+        arrived, proceed = asyncio.Event(), asyncio.Event()
+
+        async def slow(_request: Any) -> Any:
+            arrived.set()
+            await proceed.wait()
+            upstream.objects.setdefault("files", []).append("file-late")
+            return web.json_response({"id": "file-late"})
+
+        upstream.answers["POST", "/v1/files"] = slow
+        leaving = asyncio.ensure_future(session.post(f"{harness.url}/v1/files", headers=ACME, json={}))
+        await arrived.wait()
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        proceed.set()
+        await harness.at_rest()
+
+        assert (await acme("GET", "/v1/files/file-late"))[0] == 200
+        assert (await big("GET", "/v1/files/file-late"))[0] == 404
