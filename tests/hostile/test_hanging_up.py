@@ -162,6 +162,50 @@ def dialect_request(path: bytes, members: dict[str, Any], directive: str) -> byt
     return chat(body | members, headers=KEY).replace(b"/v1/chat/completions", path, 1)
 
 
+@pytest.mark.parametrize(
+    ("path", "members"),
+    [
+        (b"/v1/chat/completions", {"model": "gpt-5", "max_completion_tokens": 100, "stream": True}),
+        (b"/v1/responses", {"model": "gpt-5", "max_output_tokens": 100, "stream": True}),
+        (b"/v1/messages", {"model": "claude-opus-4-6", "max_tokens": 100, "stream": True}),
+        (b"/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse", {"generationConfig": {"maxOutputTokens": 100}}),
+        (b"/v1beta/models/gemini-2.5-pro:streamGenerateContent", {"generationConfig": {"maxOutputTokens": 100}}),
+    ],
+)
+async def test_at_every_event_of_a_stream_all_of_it_is_paid(tmp_path: Path, path: bytes, members: dict[str, Any]) -> None:
+    """By reset and by half-close alike, hidden reasoning included."""
+    request = dialect_request(path, members, "tokens=4 reasoning=60 tps=2000")
+    async with running_gateway(tmp_path, config=ROOMY) as harness:
+        async with connected(harness.port) as client:
+            await client.send(request)
+            await client.read_until(b"\r\n\r\n")
+            body = await client.read_until(b"0\r\n\r\n")
+        chunks = body.count(b"\r\n") // 2 - 1
+
+        async def leave(chunk: int, *, by_reset: bool) -> None:
+            async with connected(harness.port) as client:
+                await client.send(request)
+                await client.read_until(b"\r\n\r\n")
+                for _ in range(2 * chunk):
+                    await client.read_until(b"\r\n")
+                if by_reset:
+                    client.reset()
+                else:
+                    client.writer.write_eof()
+                    await asyncio.sleep(0.05)
+
+        await asyncio.gather(*(leave(chunk, by_reset=by_reset) for chunk in range(chunks) for by_reset in (True, False)))
+        await come_to_rest(harness)
+
+        assert chunks > 4
+        assert len(harness.events()) == len(harness.ledger.records) == 1 + 2 * chunks
+        served = {record.request_id: record for record in harness.ledger.records}
+        for event in harness.events():
+            record = served[event["event_id"]]
+            assert (event["usage_source"], event["completion_tokens"]) == ("upstream", record.generated_tokens), event
+            assert (event["prompt_tokens"], record.generated_tokens) == (record.prompt_tokens, 64)
+
+
 async def test_a_client_of_http_1_0_and_one_that_pipelines_pay_like_any_other(tmp_path: Path) -> None:
     request = gpt_5("tokens=10 reasoning=500 delay=200", stream=False)
     async with running_gateway(tmp_path) as harness:

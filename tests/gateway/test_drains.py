@@ -1,0 +1,133 @@
+"""Reading on without a client: whatever happens in whatever order, it ends once, and gives back what it took."""
+
+import asyncio
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from proxy.config.model import Upstream
+from proxy.dialects.dialect import RequestFacts
+from proxy.dialects.registry import dialects
+from proxy.domain.prompt import PromptShape
+from proxy.gateway.drains import DrainEnd, Drains
+from proxy.gateway.refusals import SHUTTING_DOWN
+from proxy.gateway.relay import Relay
+from proxy.gateway.upstream_failure import FailureKind, UpstreamFailure
+
+FAILURE = UpstreamFailure(kind=FailureKind.TRUNCATED, message="cut", request_sent=True, headers_seen=True)
+FACTS = RequestFacts(model="m", prompt=PromptShape(), stream=True)
+UPSTREAM = Upstream(name="default", base_url="http://upstream", drain_bytes=100, drain_org_bytes=80, drain_max=2, drain_org_max=1)
+
+
+class Observed:
+    def __init__(self) -> None:
+        self.reading_on = 0
+        self.ends: list[DrainEnd] = []
+
+    def drain_begun(self) -> None:
+        self.reading_on += 1
+
+    def drain_ended(self, end: DrainEnd, *, begun: bool) -> None:
+        self.reading_on -= begun
+        self.ends.append(end)
+
+
+class Quiet:
+    """Whatever is called: response, exchange and upstream connection that note nothing but whether they were aborted."""
+
+    def __init__(self) -> None:
+        self.aborted = 0
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+    def early_headers(self) -> list[Any]:
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_args, **_named: None
+
+
+def a_relay(drains: Drains, *, org: str = "acme") -> tuple[Relay, Quiet]:
+    quiet: Any = Quiet()
+    relay = Relay(
+        response=quiet,
+        dialect=dialects()["openai_chat"],
+        facts=FACTS,
+        exchange=quiet,
+        hide_usage=False,
+        drains=drains,
+        org=org,
+        loop=asyncio.get_running_loop(),
+        clock=lambda: 0.0,
+    )
+    relay.connection = quiet
+    return relay, quiet
+
+
+EVENTS = [(b"content-type", b"text/event-stream")]
+HAPPENINGS = {
+    "client gone": lambda relay: relay.client_gone(),
+    "answer begins": lambda relay: relay.on_headers(
+        200, [(b"content-type", b"text/event-stream")], keep_alive=True, content_length=None
+    ),
+    "bytes": lambda relay: relay.on_body(b"data: {}\n\n" * 9),  # more than an organization may have read on
+    "upstream failed": lambda relay: relay.on_failure(FAILURE),
+    "upstream done": lambda relay: relay.on_complete(),
+    "shutdown": lambda relay: relay.cut(SHUTTING_DOWN),
+}
+ENDS = {"upstream failed", "upstream done", "shutdown"}
+
+
+@pytest.mark.parametrize("end", sorted(ENDS))
+async def test_every_order_ends_once_and_gives_back_what_it_took(end: str) -> None:
+    for order in permutations(["client gone", "answer begins", "bytes", end]):
+        observed = Observed()
+        drains = Drains(UPSTREAM, observed)
+        relay, connection = a_relay(drains)
+        for name in order:
+            if relay.connection is None and name != "client gone":
+                continue  # a connection tells nothing after its end
+            if name == "bytes" and not relay.status:
+                continue
+            HAPPENINGS[name](relay)
+        if not relay.ended.done():
+            HAPPENINGS[end](relay)
+        assert relay.ended.done(), order
+        assert relay.ended_at == 0.0
+        assert (observed.reading_on, len(observed.ends) <= 1) == (0, True), order
+        assert connection.aborted <= 1, order
+        assert drains.begin("acme", is_stream=True) is not None, "all is given back"
+        assert drains.take("acme", 80) is None
+
+
+async def test_past_the_bytes_of_all_or_of_one_no_more_are_read() -> None:
+    observed = Observed()
+    drains = Drains(UPSTREAM, observed)
+    mine, other = drains.begin("acme", is_stream=True), drains.begin("globex", is_stream=True)
+    assert mine is not None
+    assert other is not None
+    assert mine.take(60) is None
+    assert other.take(41) is DrainEnd.BYTES
+    other.end(DrainEnd.BYTES)
+    assert mine.take(21) is DrainEnd.ORG_BYTES
+    mine.end(DrainEnd.ORG_BYTES)
+    assert (observed.reading_on, observed.ends) == (0, [DrainEnd.BYTES, DrainEnd.ORG_BYTES])
+
+
+async def test_one_organization_takes_no_place_from_another() -> None:
+    observed = Observed()
+    drains = Drains(UPSTREAM, observed)
+    assert drains.begin("acme", is_stream=True) is not None
+    assert drains.begin("acme", is_stream=True) is None
+    assert drains.begin("globex", is_stream=True) is not None
+    assert drains.begin("initech", is_stream=True) is None
+    assert observed.ends == [DrainEnd.ORG_COUNT, DrainEnd.COUNT]
+
+
+@pytest.mark.parametrize(("is_stream", "seconds"), [(True, 5.0), (False, 600.0)])
+async def test_a_stream_has_a_grace_and_another_answer_the_time_to_end(is_stream: bool, seconds: float) -> None:
+    drain = Drains(UPSTREAM, Observed()).begin("acme", is_stream=is_stream)
+    assert drain is not None
+    assert drain.seconds == seconds
