@@ -287,6 +287,7 @@ class LiveExchange:
         is_whole = relay.is_complete and reading is not None and reading.ended and not is_failed
         is_unseen = facts.has_output and (
             facts.audio_output
+            or relay.is_behind
             or (upstream.hides_reasoning and may_reason(self.model_of_answer, self.view.prices, self.started_at_ms))
             or not (is_whole or (relay.is_streamed and relay.bytes_in))
             or (relay.bytes_in if reading is None else reading.unread_bytes)

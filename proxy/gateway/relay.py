@@ -103,6 +103,7 @@ class Relay:
         self.first_byte_at: float | None = None
         self.ended_at: float | None = None
         self.is_left = False  # by us, while the upstream may still have been generating
+        self.is_behind = False  # what the upstream has sent waits for a client that does not take it, and was not read yet
         self.ended: asyncio.Future[None] = loop.create_future()
         self._loop = loop
         self._clock = clock
@@ -253,6 +254,7 @@ class Relay:
             self.cut()
             return
         self._drain_timer = self._loop.call_later(self._drain.seconds, self._stop_reading_on, DrainEnd.TIME)
+        self.is_behind = False
         self.connection.resume()
 
     @property
@@ -266,10 +268,12 @@ class Relay:
 
     def client_paused(self) -> None:
         if self.connection is not None and not self.ended.done():
+            self.is_behind = True
             self.connection.pause()
 
     def client_resumed(self) -> None:
         if self.connection is not None and not self.ended.done():
+            self.is_behind = False
             self.connection.resume()
 
     def cut(self, refusal: Refusal | None = None) -> None:

@@ -325,6 +325,27 @@ async def test_a_stream_of_a_model_that_cannot_reason_is_paid_as_it_was_seen(tmp
         assert event["completion_tokens"] <= record.generated_tokens
 
 
+async def test_a_client_that_takes_nothing_and_then_leaves_pays_for_what_waited_for_it(tmp_path: Path) -> None:
+    """Also of a model that cannot reason: its text was sent, and nobody read it."""
+    async with running_gateway(tmp_path, config=upstreams(on_disconnect="cancel")) as harness:
+        async with connected(harness.port) as client:
+            await client.send(chat(asking("tokens=2000 tps=1000", max_tokens=2_000), headers=KEY, stream=True))
+            await client.read_until(b'"content":" ')
+            (live,) = harness.gateway.pipeline.open
+            assert live.relay is not None
+            live.relay.client_paused()
+            (record,) = harness.ledger.records
+            async with asyncio.timeout(10):
+                while record.generated_tokens < 500:
+                    await asyncio.sleep(0.005)
+            client.reset()
+        await come_to_rest(harness)
+
+        (event,) = harness.events()
+        assert event["usage_source"] == "assumed"
+        assert record.generated_tokens <= event["completion_tokens"] <= 2_000
+
+
 @pytest.mark.parametrize("fault", ["fault=cut at=3", "fault=error at=3", "fault=cut at=3 how=end", "fault=bad_chunk at=3"])
 async def test_an_upstream_that_fails_in_mid_stream_is_paid_for_its_hidden_reasoning(tmp_path: Path, fault: str) -> None:
     async with running_gateway(tmp_path, config=ROOMY) as harness, connected(harness.port) as client:
