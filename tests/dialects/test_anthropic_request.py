@@ -102,6 +102,14 @@ def test_an_output_schema_is_read_by_the_model_too() -> None:
     assert facts_of(output_config={"effort": "low"}).prompt.texts == ('{"effort":"low"}',)  # no schema
 
 
+@pytest.mark.parametrize(
+    ("citations", "tokens"), [({"enabled": True}, 600), ({"enabled": False}, 0), ([{"cited_text": "a"}], 0), (None, 0)]
+)
+def test_citations_are_input_of_the_provider_s_own(citations: object, tokens: int) -> None:
+    document = {"type": "document", "source": {"type": "text", "data": "plain"}, "citations": citations}
+    assert facts_of(messages=said(document, document)).prompt.tokens == tokens
+
+
 def test_an_image_is_one_whatever_its_media_type_says() -> None:
     facts = facts_of(messages=said({"type": "image", "source": {"type": "base64", "data": PNG}}))
     assert facts.prompt.images == (ImageInput(width=640, height=480),)
