@@ -34,6 +34,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
                        previous_response_id, cachedContent), or unseen
     has_unseen_input   input that nobody has seen (documents by URL, what tools at the provider will find, stored templates)
     references         stored objects that the body names, each once
+    added_tokens       what the provider may put into the prompt besides; held, and never counted
     window_min_tokens  what the model can read at least, whatever its price says: the request asked for a larger window
     window_reads       how often the model may read all that it can while tools run at the provider; each time is input
     output_min_tokens  the least maximum per choice that the request allows for itself (more than a thinking budget)
@@ -54,6 +55,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     audio_output: bool = False
     has_unknown_input: bool = False
     has_unseen_input: bool = False
+    added_tokens: int = 0
     window_min_tokens: int = 0
     window_reads: int = 1
     output_min_tokens: int = 1

@@ -70,7 +70,6 @@ _OPENAI_PROMPT: Final = PromptFraming(
     is_namespace=True,
     schema=-8,
     schema_permille=870,
-    upper=24,
     tools_upper=512,
 )
 # Several calls are wrapped into one of `multi_tool_use.parallel`.

@@ -64,6 +64,10 @@ def test_a_larger_window_can_be_asked_for() -> None:
     assert with_long_window(facts(), "files-api-2025-04-14") == facts()
 
 
+def test_what_a_provider_puts_in_is_held() -> None:
+    assert estimate(facts(added_tokens=24), PLAN, PRICE, 10).prompt_tokens == 34
+
+
 def test_each_text_to_embed_has_its_edges() -> None:
     request = facts(has_output=False, prompt=PromptShape(texts=("", "a")))
     assert estimate(request, PLAN, PRICE, 1).prompt_tokens == 1 + 2 * 4

@@ -61,7 +61,7 @@ def test_the_cookbooks_conversation_counts_as_the_api_reported_it(counter: Token
     shape = PromptShape(texts=tuple(texts), messages=len(COOKBOOK), names=4)
 
     assert counter.count_prompt(shape, model) == tokens
-    assert counter.upper_bound_prompt(shape, model) == tokens + 24  # the Responses API was seen to put in 18
+    assert counter.upper_bound_prompt(shape, model) == tokens
 
 
 def test_a_completion_prompt_has_no_framing(counter: TokenCounter) -> None:
@@ -81,7 +81,7 @@ def test_foreign_tokenizers_get_a_margin_and_openai_none(counter: TokenCounter) 
     shape = chat("word " * 100)
     exact = counter.count_prompt(shape, "gpt-4o")
 
-    assert counter.upper_bound_prompt(shape, "gpt-4o") == exact + 24
+    assert counter.upper_bound_prompt(shape, "gpt-4o") == exact
     assert exact < counter.count_prompt(shape, "claude-sonnet-4-5") < counter.count_prompt(shape, "claude-opus-4-7")
     assert counter.upper_bound_prompt(shape, "claude-sonnet-4-5") == exact * 2 + 48  # its frame is as long as OpenAI's here
     assert counter.upper_bound_prompt(shape, "claude-opus-4-7") == -(-exact * 26 // 10) + 48
@@ -96,11 +96,11 @@ def test_tools_images_and_files_go_by_rule(counter: TokenCounter) -> None:
 
     assert counter.count_prompt(chat("hi", tools=(tool,)), "gpt-4o") == plain + counter.count_text(read, "gpt-4o") + 12
     assert counter.upper_bound_prompt(chat("hi", tools=(tool,)), "gpt-4o") == (
-        plain + counter.count_text(tool, "gpt-4o") + 10 + 12 + 24 + 512
+        plain + counter.count_text(tool, "gpt-4o") + 10 + 12 + 512
     )
     assert counter.count_prompt(chat("hi", images=(ImageInput(width=1024, height=1024),)), "gpt-4o") == plain + 765
     assert counter.count_prompt(chat("hi", opaque_bytes=9), "gpt-4o") == plain + 3
-    assert counter.upper_bound_prompt(chat("hi", opaque_bytes=9), "gpt-4o") == plain + 24 + 5
+    assert counter.upper_bound_prompt(chat("hi", opaque_bytes=9), "gpt-4o") == plain + 5
 
 
 @pytest.mark.parametrize(("model", "prompt"), [("claude-3-haiku-20240307", 530), ("claude-opus-4-7", 804), (None, 804)])
