@@ -289,7 +289,9 @@ class Pipeline:
         facts, dialect, asked, decision = live.facts, live.dialect, live.estimate, live.decision
         if facts is None or dialect is None or asked is None or decision is None:
             return body
-        clamped = live.clamped = affordable_output(facts, asked, decision.held_nano_usd) if decision.held_nano_usd else None
+        clamped = affordable_output(facts, asked, decision.held_nano_usd) if decision.held_nano_usd else None
+        if decision.held_nano_usd < asked.hold_nano_usd:  # else it is the maximum that plans assume, which is no news
+            live.clamped = clamped
         live.asked_usage = facts.stream and not facts.asks_usage and live.upstream.config.ask_usage
         if clamped is None and not live.asked_usage:
             return body
