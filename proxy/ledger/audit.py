@@ -22,6 +22,7 @@ from proxy.ledger.database import Database
 from proxy.ledger.limiter_windows import LimiterWindow, windows_of
 from proxy.ledger.rebuild import posted_in, read_postings
 from proxy.ledger.schema import AMOUNTS, ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_AMOUNTS, SERIES, SPEND_BUCKETS
+from proxy.ledger.store_clock import STEP_MS
 from proxy.limiter.generation import WindowPosted, read_generation, read_posted
 from proxy.limiter.keys import partition_of
 from proxy.limiter.script import Scripts, ScriptStore
@@ -218,13 +219,18 @@ def _window_drifts(window: LimiterWindow, read: WindowPosted, ledger: dict[int, 
             [_window_drift(window, start, expected, read.spent_nano_usd)] if is_at_rest and expected != read.spent_nano_usd else []
         )
     stored_until = read.now_ms if read.oldest_unstored_ms is None else min(read.now_ms, read.oldest_unstored_ms)
+    ahead_from = read.now_ms + STEP_MS
     open_from = stored_until // SPEND_BUCKET_MS * SPEND_BUCKET_MS
     oldest = read.now_ms // SPEND_BUCKET_MS * SPEND_BUCKET_MS - window.demand.limit.window_ms
-    return [
+    drifts = [
         _window_drift(window, at, ledger.get(at, 0), read.buckets.get(at, 0))
         for at in sorted(ledger.keys() | read.buckets.keys())
-        if oldest <= at and (is_at_rest or at < open_from) and ledger.get(at, 0) != read.buckets.get(at, 0)
+        if oldest <= at < ahead_from and (is_at_rest or at < open_from) and ledger.get(at, 0) != read.buckets.get(at, 0)
     ]
+    # What was stored under a clock that was ahead counts as of when the window was rebuilt, which nobody has noted.
+    ahead = sum(amount for at, amount in ledger.items() if at >= ahead_from)
+    moved = [drift.found - drift.expected for drift in drifts]
+    return [] if drifts and min(moved) >= 0 and sum(moved) <= ahead else drifts
 
 
 def _window_drift(window: LimiterWindow, at_ms: int, expected: int, found: int) -> Drift:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.domain.errors import StoreError
 from proxy.limiter.script import ScriptStore
 
 STEP_MS: Final = 600_000  # less is an ordinary correction, which the limiter takes as it comes
@@ -68,9 +69,12 @@ class StoreClock:
         return False
 
     def counted_at(self, at_ms: int) -> int:
-        """When an event of that time counts: now, if a clock that is not believed has dated it into the future."""
+        """When an event of that time counts: now, if a clock that is not believed has dated it into the future.
+
+        Raises StoreError before the first look.
+        """
         if self._offset_ms is None:
-            return at_ms
+            raise StoreError("the store's clock was not looked at yet")
         now = self.now_ms()
         return now if at_ms > now + STEP_MS else at_ms
 

@@ -44,7 +44,7 @@ class Writer:
 
     now_ms        Unix time, for what is set aside
     loop_time     the event loop's clock, for pauses
-    counted_at    when an event counts, given its time by the store's clock
+    counted_at    when an event counts, given its time by the store's clock; raises StoreError while that is not known
     on_posted_again  given a partition whose windows have taken an event twice, before it leaves the stream; raises StoreError
     """
 

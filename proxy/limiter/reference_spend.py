@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from proxy.domain.admission import CalendarPeriod, SpendDemand, SpendState
 from proxy.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
-from proxy.limiter.reference_state import AHEAD_MS, DAY_MS, NEVER_MS, OTHERS_MS, TOLD_EVERY_MS, OrgState, Window
+from proxy.limiter.reference_state import AHEAD_MS, AHEAD_PART_MS, DAY_MS, NEVER_MS, OTHERS_MS, TOLD_EVERY_MS, OrgState, Window
 from proxy.limiter.wire import threshold_amounts, window_buckets
 
 
@@ -54,7 +54,7 @@ def moved(state: OrgState, demand: SpendDemand, now: int) -> Window:
 def is_ahead(state: OrgState, demand: SpendDemand, window: Window, now: int) -> bool:
     """Whether a window has been moved by a clock that was ahead, and put right since."""
     if window.period is None:
-        return window.at * SPEND_BUCKET_MS - now > AHEAD_MS
+        return window.at * SPEND_BUCKET_MS - now > min(AHEAD_MS, window_buckets(demand) * AHEAD_PART_MS)
     return demand.key in state.windows and now < window.period.start_ms
 
 

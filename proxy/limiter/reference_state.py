@@ -5,9 +5,11 @@ from typing import Final
 
 from proxy.domain.admission import AdmissionRequest, CalendarPeriod, Decision, Settlement
 from proxy.domain.money import MONEY_MAX_NANO_USD
+from proxy.domain.spend_limit import SPEND_BUCKET_MS
 
 DAY_MS: Final = 86_400_000
-AHEAD_MS: Final = 600_000  # by which a window's newest bucket may be ahead of the clock
+AHEAD_MS: Final = 600_000  # by which a window's newest bucket may be ahead of the clock, or by
+AHEAD_PART_MS: Final = SPEND_BUCKET_MS // 10  # for each bucket of its window, if that is less
 TOLD_EVERY_MS: Final = 3_600_000
 OTHERS_MS: Final = 1000  # only open reservations stand in the way: when one ends is unknown, but soon
 NEVER_MS: Final = MONEY_MAX_NANO_USD

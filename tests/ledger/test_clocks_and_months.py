@@ -12,8 +12,8 @@ from sqlalchemy import select
 
 from proxy.domain.admission import Actual, AdmissionRequest
 from proxy.domain.calendar_months import months_around
-from proxy.domain.errors import LimiterWipedError
-from proxy.domain.spend_limit import SpendLimit
+from proxy.domain.errors import LimiterWipedError, StoreError
+from proxy.domain.spend_limit import SPEND_BUCKET_MS, SpendLimit
 from proxy.ledger.audit import LimiterAudit
 from proxy.ledger.book import Book
 from proxy.ledger.database import Database
@@ -29,7 +29,7 @@ from proxy.ledger.writer import Writer
 from proxy.limiter.connection import RedisConnection
 from proxy.limiter.fence import Fence
 from proxy.limiter.generation import mark_all, read_period, read_posted, unmarked_partitions
-from proxy.limiter.keys import partition_of
+from proxy.limiter.keys import org_keys, partition_of
 from proxy.limiter.redis_limiter import RedisLimiter
 from proxy.limiter.script import Script, load_scripts
 from proxy.limiter.sweep import Sweeper
@@ -70,6 +70,8 @@ class SetClock:
 async def test_a_clock_that_is_set_is_not_believed_until_it_has_come_back(ahead_ms: int) -> None:
     store = SetClock()
     clock = store.clock()
+    with pytest.raises(StoreError):  # events that a store which was away has kept wait until its clock is known
+        clock.counted_at(START_MS)
     assert not await clock.look()
     store.ahead_ms += ahead_ms
     assert (await clock.look(), clock.is_believed, clock.steps) == (True, False, 1)
@@ -265,7 +267,7 @@ TEN_USD = SpendLimit(name="spend_7d", limit_nano_usd=10 * 10**9)
 class Deployment:
     """Limiter, sweep and everything that a ledger keeps up, over one store, for one organization with $10 a week."""
 
-    def __init__(self, store: ShiftedStore, database: Database) -> None:
+    def __init__(self, store: ShiftedStore, database: Database, *, first_id: int = 0) -> None:
         self.store, scripts = store, load_scripts()
         self.organization = replace(an_organization(limits=(TEN_USD,)), time_zone="UTC")
         self.limiter = RedisLimiter(store, scripts)
@@ -303,7 +305,7 @@ class Deployment:
             fence=Fence(scripts.fence),
             clock=clock,
         )
-        self._number = 0
+        self._number = first_id
 
     async def ask(self, nano_usd: int) -> bool:
         """Whether an exchange that may cost so much is admitted; it costs that."""
@@ -370,6 +372,42 @@ async def test_eight_of_ten_dollars_stay_spent_whatever_the_clock_does_for_one_r
     usage = UsageQuery(scopes=(OrgScope(org="acme"),), from_ms=now - DAY_MS, to_ms=now + DAY_MS)
     assert [row.usage.cost_nano_usd for row in await UsageQueries(database).usage(usage)] == [10 * 10**9]
     await assert_no_drift(database)
+
+
+async def test_what_was_stored_under_a_clock_ahead_from_the_start_on_is_no_drift(
+    redis_store: RedisConnection, database: Database
+) -> None:
+    """Everything is started while the clock is 31 days ahead, serves one request, and is started again once it is right."""
+    store = ShiftedStore(redis_store)
+    before = Deployment(store, database)
+    await before.upkeep.rebuild()
+    assert await before.ask(8 * 10**9)
+    await before.writer.drain()
+
+    store.ahead_ms = 31 * DAY_MS
+    ahead = Deployment(store, database, first_id=100)
+    await ahead.upkeep.rebuild()
+    assert await ahead.ask(10_000_000)
+    await ahead.writer.drain()
+    store.ahead_ms = 0
+
+    after = Deployment(store, database, first_id=200)
+    await after.upkeep.rebuild()
+    with pytest.raises(LimiterWipedError):
+        await after.ask(1)
+    await after.upkeep.rebuild()
+    assert await after.drifts() == []
+    assert not await after.ask(1_990_000_001)
+    assert await after.ask(1_990_000_000)
+    await after.writer.drain()
+    await after.upkeep.audit()
+    assert (after.upkeep.drift_nano_usd, await after.ask(1)) == (0, False)
+
+    window = windows_of(after.organization, time.time_ns() // 1_000_000)[0]
+    bucket = next(iter((await read_posted(redis_store, load_scripts(), "acme", window.demand)).buckets))
+    field = f"{window.demand.key}|{bucket // SPEND_BUCKET_MS}".encode()
+    await redis_store.command(b"HINCRBY", org_keys("acme").spend, field, b"10000001")
+    assert [drift.nano_usd for drift in await after.drifts()] != []  # more than was stored ahead of now
 
 
 async def test_a_month_whose_ids_came_ahead_of_it_needs_no_partition_of_its_own(database: Database, book: Book) -> None:

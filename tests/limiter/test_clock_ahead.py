@@ -88,6 +88,34 @@ async def test_a_step_back_of_minutes_closes_nothing_and_refunds_nothing(world: 
     assert not (await world.limiter.admit(a_request("too-much", 100))).admitted
 
 
+@pytest.mark.parametrize("window_ms", [BUCKET_MS, 2 * BUCKET_MS])
+@pytest.mark.parametrize("ahead_ms", [BUCKET_MS + MINUTE_MS, AHEAD_MS])
+async def test_a_short_window_is_rebuilt_after_a_shorter_leap(world: World, window_ms: int, ahead_ms: int) -> None:
+    """A leap of six minutes empties a window of five, which then used to count nothing until its time had come."""
+    short = a_spend(1000, window_ms=window_ms)
+    world.clock.now_ms = START_MS // BUCKET_MS * BUCKET_MS + BUCKET_MS - 2 * MINUTE_MS
+    await spend_now(world, "before", 800, short)
+    world.clock.now_ms += ahead_ms
+    await spend_now(world, "ahead", 10, short)
+    world.clock.now_ms -= ahead_ms
+
+    assert await is_closed(world, short)
+    await open_again(world, short, [(world.clock(), 810)])
+    assert not (await world.limiter.admit(a_request("too-much", 191, spend=(short,)))).admitted
+    await spend_now(world, "the-rest", 190, short)
+    assert not (await world.limiter.admit(a_request("more", 1, spend=(short,)))).admitted
+
+
+async def test_what_is_spent_while_the_shortest_window_is_a_little_ahead_counts(world: World) -> None:
+    short = a_spend(1000, window_ms=BUCKET_MS)
+    world.clock.now_ms = START_MS // BUCKET_MS * BUCKET_MS + BUCKET_MS + 1
+    await spend_now(world, "ahead", 1, short)
+    world.clock.now_ms -= 1000
+    await spend_now(world, "after", 900, short)
+
+    assert not (await world.limiter.admit(a_request("too-much", 100, spend=(short,)))).admitted
+
+
 async def test_what_is_spent_after_a_small_step_back_leaves_when_its_own_time_is_over(world: World) -> None:
     """As the ledger has it, which knows the time and not the newest bucket."""
     world.clock.now_ms += 2 * BUCKET_MS

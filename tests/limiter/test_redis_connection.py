@@ -290,7 +290,7 @@ async def test_every_key_of_an_organization_has_a_time_to_live(connection: Redis
     for org in ("acme", "globex"):
         for key in org_keys(org).all[3:]:
             if await connection.command(b"EXISTS", key):
-                assert await connection.command(b"PTTL", key) > 0, key
+                assert await connection.command(b"PTTL", key) > 90 * 365 * DAY_MS, key  # no clock is ahead for so long
     assert await connection.command(b"PTTL", partition_keys(partition_of("acme")).events) == -1
 
 

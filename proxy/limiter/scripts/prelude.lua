@@ -18,9 +18,10 @@
 local GENERATION, EVENTS, ORGS, RATES, HOLDS, DUE, SPEND = unpack(KEYS)
 local call, floor, ceil, max, min = redis.call, math.floor, math.ceil, math.max, math.min
 local BUCKET_MS, DAY_MS = 300000, 86400000
-local KEEP_MS = 400 * DAY_MS       -- of every key of an organization after its last use: collects garbage, decides nothing
+local KEEP_MS = 36500 * DAY_MS     -- of every key of an organization after its last use: no clock is ahead for longer, see `keep`
 local TOLD_EVERY_MS = 3600000       -- at least, from one notice of a window's pause or of its end to the next pause that is told
-local AHEAD_MS = 600000            -- by which a window's newest bucket may be ahead of the clock
+local AHEAD_MS = 600000            -- by which a window's newest bucket may be ahead of the clock, or by
+local AHEAD_PART_MS = BUCKET_MS / 10  -- for each bucket of its window, if that is less
 local WALK_NOTED = 64               -- buckets that a refusal walks through before it is worth a note
 local NUMBER_MAX = 9007199254740991
 local REQUESTS, TOKENS, OPEN = 0, 1, 2
@@ -36,7 +37,9 @@ local function server_now()
   return time[1] * 1000 + floor(time[2] / 1000)
 end
 
--- At most once a day of each key: the append-only file would have a line of it for every exchange.
+-- Collects garbage and must decide nothing: what a clock that is ahead lets end is gone for good, of all organizations at once, and
+-- leaves nothing by which that could be noticed. At most once a day of each key: the append-only file would have a line of it for
+-- every exchange.
 local function keep(key)
   if call('PTTL', key) < KEEP_MS - DAY_MS then call('PEXPIRE', key, KEEP_MS) end
 end
@@ -199,7 +202,7 @@ end
 
 -- Whether a window has been moved by a clock that was ahead, and put right since.
 local function is_ahead(window, now)
-  if window.kind == ROLLING then return window.at * BUCKET_MS - now > AHEAD_MS end
+  if window.kind == ROLLING then return window.at * BUCKET_MS - now > min(AHEAD_MS, window.buckets * AHEAD_PART_MS) end
   return now < window.starts and not window.is_new
 end
 
