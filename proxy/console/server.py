@@ -174,7 +174,9 @@ class ConsoleServer:
 
     async def _refusal(self, request: web.Request) -> web.Response | None:
         """Of a request for metrics by whom they are not for. A known host needs no token; a token needs no known host."""
-        if self._token_sha256 is None and self._hosts.knows(request.headers.getall(hdrs.HOST, ())):
+        # In absolute-form the target's host counts, not the header's (RFC 9112 section 3.2.2); only a proxy would send it.
+        is_known = request.raw_path.startswith("/") and self._hosts.knows(request.headers.getall(hdrs.HOST, ()))
+        if self._token_sha256 is None and is_known:
             return None
         platform = None if self._token_sha256 is None else PlatformToken(self._token_sha256)
         for tokens in (platform, self._tokens):

@@ -11,10 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
-import msgspec
-
-from proxy.dialects.body import ReadBody, read_body
-from proxy.domain.errors import RequestRejectedError
+from proxy.dialects.body import ReadBody
 from proxy.domain.stored_object import StoredKind, StoredReference
 
 _BY_NAME: Final[Mapping[str, StoredKind]] = {
@@ -63,19 +60,10 @@ _RESOURCE_NAMES: Final = frozenset({"fileName", "file_name"})  # Google's batche
 _ONLY_BY_ID: Final = frozenset({"prompt", "audio", "voice"})
 REFERENCE_NAMES: Final = frozenset(_BY_NAME) - _RESOURCE_NAMES
 _KEYS: Final = frozenset(f'"{name}":'.encode() for name in _BY_NAME)  # as a ReadBody has them
-_BY_LOWER_KEY: Final = {key.lower(): key for key in _KEYS}
-_ANYTHING: Final = msgspec.json.Decoder()
-_BY_LOWER_NAME: Final[Mapping[str, StoredKind]] = {
-    name.lower(): kind for name, kind in _BY_NAME.items() if name not in _RESOURCE_NAMES and name not in _ONLY_BY_ID
-}
-_CURSORS: Final = frozenset({"after", "before", "after_id", "before_id"})
-_FORM_HEADER: Final = re.compile(
-    rb"^[ \t]*content-disposition[ \t]*:([^\r\n]{0,900})(\r?\n[ \t]|[^\r\n])?", re.IGNORECASE | re.MULTILINE
-)
-_FORM_NAME: Final = re.compile(  # the name may be escaped, or encoded (RFC 5987)
-    rb"[;\s]name\*?\s*=\s*(?:[a-z0-9-]{0,40}'[a-z-]{0,40}')?\"?([\w\\%-]{1,80})", re.IGNORECASE
-)
-FORM_FIELD_BYTES_MAX: Final = 1_200  # of a field's header up to the end of its name
+# Objects whose `id` names something by what their `type` says.
+_BY_TYPE: Final[Mapping[str, StoredKind]] = {"item_reference": StoredKind.ITEM, "file_id": StoredKind.FILE}
+_CURSORS: Final = frozenset({"after", "before", "afterid", "beforeid"})  # folded
+_BRACKETS: Final = re.compile(r"[\[\].]+")
 
 # Data that a model or the client's own code reads: nothing in it is looked up at the provider.
 DATA: Final = frozenset(
@@ -88,8 +76,8 @@ _CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 # What the provider itself offers under such a name belongs to nobody.
 _PROVIDERS_OWN_SKILL: Final = "anthropic"
 _GEMINI_FILE: Final = re.compile(r"(?:^|/)(files/[A-Za-z0-9_-]+)/?(?:[?#:].*)?$", re.ASCII)
-_GEMINI_HOST: Final = "generativelanguage.googleapis.com"
-_VERSIONED: Final = re.compile(r"/v1[a-z0-9]*/files/", re.ASCII)
+_GEMINI_HOST: Final = "generativelanguage"  # .googleapis.com, .mtls.googleapis.com
+_VERSIONED: Final = re.compile(r"/v1[a-z0-9]*/+files/", re.ASCII)
 
 
 def body_references(body: ReadBody[Any]) -> tuple[StoredReference, ...]:
@@ -104,50 +92,37 @@ def stored_references(body: object) -> tuple[StoredReference, ...]:
     return tuple(found)
 
 
-def references_of_any(body: bytes) -> tuple[StoredReference, ...]:
-    """The references of a JSON body that no dialect reads. Raises RequestRejectedError.
-
-    A key that equals the name of one but for its case is refused: some servers read keys without case.
-    """
-    read = read_body(body, _ANYTHING)
-    for key in read.keys_anywhere:
-        name = _BY_LOWER_KEY.get(key.lower())
-        if name is not None and name != key:
-            shown = key.decode(errors="replace")[1:-2]
-            raise RequestRejectedError(f"Unknown key '{shown}': its case differs from {name.decode()[1:-2]}.", param=shown)
-    return body_references(read)
-
-
 def query_references(query: Iterable[tuple[str, str]], *, listed: str) -> tuple[StoredReference, ...]:
     """What a query names. listed: the kind that a list is of, which its cursors are of too; empty where nothing is listed."""
     found: dict[StoredReference, None] = {}
     for given, text in query:
         for pair in f"{given}={text}".split(";"):  # some servers split there too
             name, _, value = pair.partition("=")
-            lower = name.strip().lower().removesuffix("[]")
-            kind = listed if lower in _CURSORS else _BY_LOWER_NAME.get(lower, "")
+            kind = listed if folded(name.strip()) in _CURSORS else kind_of_field(name)
             if kind and value:
                 found[StoredReference(kind, value)] = None
     return tuple(found)
 
 
-def form_reference(piece: bytes) -> str:
-    """The field of a multipart form by which this piece of it names a stored object; empty if none does."""
-    for header in _FORM_HEADER.finditer(piece):
-        kind = header[1].strip()[:9].lower()
-        if header[2] and kind in (b"", b"form-data"):  # folded, or longer than any that is needed; not that of a mail in a file
-            return "content-disposition"
-        for field in _FORM_NAME.finditer(header[1]):
-            name = unquote(field[1].replace(b"\\", b"").decode()).lower()
-            if name in _BY_LOWER_NAME:
-                return name
-    return ""
+def kind_of_field(name: str) -> str:
+    """What a field of a query or a form names by its value: `file_id`, `file_ids[]`, `tools[0][vectorStoreIds]`; "" for nothing."""
+    return next((kind for word in _BRACKETS.split(name) if (kind := _BY_FOLDED_NAME.get(folded(word.strip())))), "")
+
+
+def folded(name: str) -> str:
+    """Without case (Unicode's full case folding, which also takes the long s and the Kelvin sign for s and k) and separators."""
+    return name.casefold().replace("_", "").replace("-", "")
+
+
+_BY_FOLDED_NAME: Final[Mapping[str, StoredKind]] = {
+    folded(name): kind for name, kind in _BY_NAME.items() if name not in _RESOURCE_NAMES and name not in _ONLY_BY_ID
+}
 
 
 def is_call(block: Mapping[str, Any]) -> bool:
-    """Whether a block's `input` is data: Anthropic's calls of tools."""
+    """Whether a block's `input` is data: Anthropic's calls of tools, which stand in lists. A list under that name is no call's."""
     kind = block.get("type")
-    return isinstance(kind, str) and kind in _CALLS
+    return isinstance(kind, str) and kind in _CALLS and isinstance(block.get("input"), dict)
 
 
 def item_reference(item: Mapping[str, Any]) -> StoredReference | None:
@@ -170,26 +145,29 @@ def item_reference(item: Mapping[str, Any]) -> StoredReference | None:
 _WHOLE_ITEMS: Final = frozenset({"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"})
 
 
-def _walk(value: object, found: dict[StoredReference, None]) -> None:
+def _walk(value: object, found: dict[StoredReference, None], *, is_element: bool = False) -> None:
     if isinstance(value, list):
         for each in value:
-            _walk(each, found)
+            _walk(each, found, is_element=True)
     elif isinstance(value, dict):
+        by_type, id_ = value.get("type"), value.get("id")
+        if isinstance(by_type, str) and by_type in _BY_TYPE and isinstance(id_, str) and id_:
+            found[StoredReference(_BY_TYPE[by_type], id_)] = None
         for name, inner in value.items():
             kind = _BY_NAME.get(name)
             if kind is not None:
                 _add(kind, name, inner, value, found)
-            if isinstance(inner, (dict, list)) and name not in DATA and not (name == "input" and is_call(value)):
+            is_data = name in DATA or (name == "input" and is_element and is_call(value))
+            if isinstance(inner, (dict, list)) and not is_data:
                 _walk(inner, found)
 
 
 def _add(kind: StoredKind, name: str, value: object, holder: dict[str, Any], found: dict[StoredReference, None]) -> None:
-    """An id, a list of ids, or an object with an id."""
-    if isinstance(value, dict):
-        value = value.get("id")
-    elif name in _ONLY_BY_ID:
+    """An id, an object with an id, or a list of those."""
+    if name in _ONLY_BY_ID and not isinstance(value, dict):
         return
-    for each in value if isinstance(value, list) else [value]:
+    for item in value if isinstance(value, list) else [value]:
+        each = item.get("id") if isinstance(item, dict) else item
         if not isinstance(each, str) or not each:
             continue
         if kind is StoredKind.SKILL and holder.get("type") == _PROVIDERS_OWN_SKILL:
@@ -206,7 +184,7 @@ def _google_file(uri: str) -> str:
 
     A URI at Google's host that names no file as expected stands whole: nobody has such a file.
     """
-    lower = uri.lower()
+    lower = unquote(uri).lower()
     is_own = "://" not in uri or _GEMINI_HOST in lower or _VERSIONED.search(lower) is not None
     if not is_own:
         return ""

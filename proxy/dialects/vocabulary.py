@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from proxy.dialects.body import ReadBody
-from proxy.dialects.references import DATA, REFERENCE_NAMES, is_call
+from proxy.dialects.references import DATA, REFERENCE_NAMES, folded, is_call
 from proxy.domain.errors import RequestRejectedError
 
 # Members whose objects have keys of the client's choice, in which values may be read nevertheless.
@@ -29,7 +29,7 @@ class Vocabulary:
     def __init__(self, names: Iterable[str]) -> None:
         known = REFERENCE_NAMES.union(names)
         self._keys = frozenset(f'"{name}":'.encode() for name in known)
-        self._by_fold = {_folded(name): name for name in known} | {_folded(name): name for name in names}
+        self._by_fold = {folded(name): name for name in known} | {folded(name): name for name in names}
 
     def check(self, body: ReadBody[Any]) -> None:
         """Refuse a name that is one of these but for its spelling, outside of data. Raises RequestRejectedError.
@@ -47,10 +47,11 @@ class Vocabulary:
                 if isinstance(each, (dict, list)):
                     self._walk(each, f"{path}[{index}]")
         elif isinstance(value, dict):
+            is_element = path.endswith("]")
             for name, inner in value.items():
                 place = f"{path}.{name}" if path else name
                 self._check(name, place)
-                if isinstance(inner, (dict, list)) and name not in DATA and not (name == "input" and is_call(value)):
+                if isinstance(inner, (dict, list)) and name not in DATA and not (name == "input" and is_element and is_call(value)):
                     if name in _NAMED_BY_CLIENT and isinstance(inner, dict):
                         for key, named in inner.items():
                             self._walk(named, f"{place}.{key}")
@@ -58,7 +59,7 @@ class Vocabulary:
                         self._walk(inner, place)
 
     def _check(self, name: str, place: str) -> None:
-        known = self._by_fold.get(_folded(name))
+        known = self._by_fold.get(folded(name))
         if known is not None and f'"{name}":'.encode(errors="surrogatepass") not in self._keys:
             shown = place[:_SHOWN_CHARS_MAX]
             raise RequestRejectedError(
@@ -70,11 +71,6 @@ class Vocabulary:
 def _folded_key(key: bytes) -> str:
     """Of a key as a ReadBody has it."""
     try:
-        return _folded(msgspec.json.decode(key[:-1], type=str))
+        return folded(msgspec.json.decode(key[:-1], type=str))
     except msgspec.DecodeError:
         return ""
-
-
-def _folded(name: str) -> str:
-    """Without case (Unicode's full case folding, which also takes the long s and the Kelvin sign for s and k) and separators."""
-    return name.casefold().replace("_", "").replace("-", "")

@@ -2,16 +2,16 @@
 
 from aiohttp import web
 
-from proxy.dialects.references import FORM_FIELD_BYTES_MAX, form_reference
-from proxy.domain.errors import ErrorCode, Refusal
+from proxy.domain.errors import RequestRejectedError
 from proxy.domain.exchange import Event
 from proxy.gateway.authentication import query_key
 from proxy.gateway.body import MALFORMED_BODY, greet_expecting, too_large
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.headers import Header, read_whole, request_headers
 from proxy.gateway.live_exchange import LiveExchange
-from proxy.gateway.object_checks import answer_objects, shares_account
+from proxy.gateway.object_checks import answer_objects, streamed_form
 from proxy.gateway.own_lists import show_own
+from proxy.gateway.refusals import rejected
 from proxy.gateway.relay import Relay
 from proxy.gateway.upstream_connection import UpstreamConnection
 from proxy.gateway.upstream_failure import UpstreamError
@@ -84,24 +84,13 @@ def _head(live: LiveExchange, request: web.BaseRequest, target: str, headers: li
     return live.upstream.head(request.method, target, headers, content_length=length, is_chunked=length is None)
 
 
-def _form_refusal(name: str) -> Refusal:
-    """A form streams through: what it refers to would be known too late."""
-    return Refusal(
-        status=400,
-        code=ErrorCode.INVALID_REQUEST,
-        message=f"The form's field '{name}' names a stored object: send such a request as JSON.",
-        param=name,
-        should_retry=False,
-    )
-
-
 async def _stream_up(
     live: LiveExchange, request: web.BaseRequest, connection: ClientConnection, relay: Relay, up: UpstreamConnection
 ) -> None:
     """Pass the body through as it comes, no faster than the upstream takes it."""
     greet_expecting(request)
     connection.await_body(live.services.limits.streamed_bytes_max)
-    form_tail = b"" if shares_account(live) else None
+    form = streamed_form(live, request)
     try:
         while up.wants_body:
             chunk = await request.content.readany()
@@ -109,17 +98,15 @@ async def _stream_up(
                 up.end_body()
                 break
             live.request_bytes += len(chunk)
-            if form_tail is not None:
-                form_tail += chunk
-                if name := form_reference(form_tail):
-                    relay.cut(_form_refusal(name))
-                    break
-                form_tail = form_tail[-FORM_FIELD_BYTES_MAX:]
+            if form is not None:
+                form.feed(chunk)
             if live.request_bytes > live.services.limits.streamed_bytes_max:
                 relay.cut(too_large(live.services.limits.streamed_bytes_max))
                 break
             up.write_body(chunk)
             await up.drain()
+    except RequestRejectedError as error:
+        relay.cut(rejected(error))
     except web.RequestPayloadError:
         relay.cut(MALFORMED_BODY)
     except (ConnectionError, ValueError):

@@ -12,8 +12,9 @@ from aiohttp import web
 from proxy.config.model import AuthKind
 from proxy.config.route_objects import SHARED
 from proxy.dialects.dialect import Dialect
+from proxy.dialects.form_fields import FormFields
 from proxy.dialects.references import query_references
-from proxy.domain.errors import ErrorCode, Refusal, StoreError
+from proxy.domain.errors import ErrorCode, Refusal, RequestRejectedError, StoreError
 from proxy.domain.made_object import MADE_MAX, MadeObject
 from proxy.domain.stored_object import StoredReference
 from proxy.domain.token_counts import UsageSource
@@ -63,6 +64,18 @@ def reads_body(live: LiveExchange, request: web.BaseRequest) -> bool:
         return False
     is_upload = live.found_route.objects.makes in _UPLOADED
     return not is_upload or "json" in request.content_type
+
+
+def streamed_form(live: LiveExchange, request: web.BaseRequest) -> FormFields | None:
+    """What watches a form on its way for fields that name stored objects; None where nothing has to.
+
+    Raises RequestRejectedError for a form that cannot be watched.
+    """
+    if live.is_body_read or not request.body_exists or not shares_account(live) or request.content_type != _FORM:
+        return None
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise RequestRejectedError("Request bodies must not be compressed: send them without Content-Encoding.")
+    return FormFields(request.headers["Content-Type"])
 
 
 def answer_objects(live: LiveExchange, body: bytes) -> AnswerObjects | None:

@@ -12,9 +12,9 @@ from typing import Final, TypeVar, cast
 
 from aiohttp import web
 
-from proxy.dialects.references import references_of_any
+from proxy.dialects.unread_body import references_of_any
 from proxy.domain.admission import AdmissionRequest
-from proxy.domain.errors import ErrorCode, LimiterWipedError, Refusal, RequestRejectedError, StoreError
+from proxy.domain.errors import LimiterWipedError, Refusal, RequestRejectedError, StoreError
 from proxy.domain.exchange import Event
 from proxy.domain.money import MONEY_MAX_NANO_USD
 from proxy.domain.prompt import PromptShape, tokens_at_least
@@ -38,9 +38,9 @@ from proxy.gateway.headers import refused_header
 from proxy.gateway.jwt_identity import authenticate_token
 from proxy.gateway.key_traces import gives_away, presented_keys
 from proxy.gateway.live_exchange import LiveExchange
-from proxy.gateway.object_checks import check_objects, reads_body, spoken_dialect
+from proxy.gateway.object_checks import check_objects, reads_body, spoken_dialect, streamed_form
 from proxy.gateway.query import metered_query, unmetered_query
-from proxy.gateway.refusals import ENDPOINT_NOT_ENABLED, INTERNAL_ERROR, limiter_refusal, overloaded, store_refusal
+from proxy.gateway.refusals import ENDPOINT_NOT_ENABLED, INTERNAL_ERROR, limiter_refusal, overloaded, rejected, store_refusal
 from proxy.gateway.request_checks import check_request
 from proxy.gateway.services import Services
 from proxy.gateway.unread_models import check_unread_model
@@ -188,7 +188,7 @@ class Pipeline:
             reading = partial(live.dialect.read_request, body, path=live.path_params, query=request.query)
             read = await self._work_on(live.org, len(body), reading)
         except RequestRejectedError as error:
-            return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
+            return rejected(error)
         cached = with_cache_ttl(read, ",".join(request.headers.getall("x-cache-ttl", ())))
         facts = live.facts = with_long_window(cached, ",".join(request.headers.getall("anthropic-beta", ())))
         refusal = check_model(credential, facts.model) or await check_objects(live, request, facts.references)
@@ -232,12 +232,13 @@ class Pipeline:
     async def _check_unread(self, live: LiveExchange, request: web.BaseRequest, body: bytes) -> Refusal | None:
         """Of a request that no dialect reads, see whose the stored objects are that it names."""
         refusal = check_unread_model(live, request, body)
-        if refusal is not None or not body:
-            return refusal or await check_objects(live, request, ())
+        if refusal is not None:
+            return refusal
         try:
-            references = await self._work_on(live.org, len(body), partial(references_of_any, body))
+            streamed_form(live, request)
+            references = await self._work_on(live.org, len(body), partial(references_of_any, body)) if body else ()
         except RequestRejectedError as error:
-            return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
+            return rejected(error)
         return await check_objects(live, request, references)
 
     async def _admit(self, live: LiveExchange) -> Refusal | None:

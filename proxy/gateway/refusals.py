@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Final
 
 from proxy.domain.admission import LEDGER_BACKLOG, Decision, SpendState
-from proxy.domain.errors import ErrorCode, Refusal
+from proxy.domain.errors import ErrorCode, Refusal, RequestRejectedError
 from proxy.domain.money import usd_text
 from proxy.domain.rate_limit import Quantity
 from proxy.gateway.terms import Terms
@@ -33,6 +33,10 @@ SHUTTING_DOWN: Final = Refusal(
     retry_after_ms=STORE_RETRY_MS,
     should_retry=True,
 )
+
+
+def rejected(error: RequestRejectedError) -> Refusal:
+    return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
 
 
 def overloaded(what: str) -> Refusal:

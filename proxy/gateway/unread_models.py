@@ -7,10 +7,11 @@ from aiohttp import web
 
 from proxy.dialects.body import read_body
 from proxy.dialects.vocabulary import Vocabulary
-from proxy.domain.errors import ErrorCode, Refusal, RequestRejectedError
+from proxy.domain.errors import Refusal, RequestRejectedError
 from proxy.domain.organization import Credential
 from proxy.gateway.authentication import check_model
 from proxy.gateway.live_exchange import LiveExchange
+from proxy.gateway.refusals import rejected
 
 MODEL_PARAMETER: Final = "model"  # of a route's path
 _UPLOADED: Final = frozenset({"file", "upload", "upload_part"})  # kinds whose forms name no model
@@ -44,7 +45,7 @@ def _check_body(credential: Credential, body: bytes) -> Refusal | None:
         read = read_body(body, _ANYTHING)
         _VOCABULARY.check(read)
     except RequestRejectedError as error:
-        return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
+        return rejected(error)
     asked: Any = read.asked
     named = asked.get("model") if isinstance(asked, dict) else None
     if named is None:

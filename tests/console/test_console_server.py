@@ -398,10 +398,14 @@ async def test_a_page_whose_name_leads_here_gets_no_metrics(console, host):
     assert (await console.get("/healthz", headers={"Host": host}))[0] == 200  # of what it tells nobody has a use
 
 
-async def test_two_hosts_or_none_are_no_known_host(console):
-    for head in (b"Host: localhost\r\nHost: localhost\r\n", b""):
+async def test_two_hosts_or_none_or_another_in_the_target_are_no_known_host(console):
+    for target, head in (
+        (b"/metrics", b"Host: localhost\r\nHost: localhost\r\n"),
+        (b"/metrics", b""),
+        (b"http://evil.example/metrics", b"Host: localhost\r\n"),
+    ):
         reader, writer = await asyncio.open_connection("127.0.0.1", console.port)
-        writer.write(b"GET /metrics HTTP/1.1\r\n" + head + b"Connection: close\r\n\r\n")
+        writer.write(b"GET " + target + b" HTTP/1.1\r\n" + head + b"Connection: close\r\n\r\n")
         answer = await reader.read()
         writer.close()
         assert answer.split()[1] in {b"400", b"403"}

@@ -10,6 +10,9 @@ from proxy.dialects.dialect import Dialect
 from proxy.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate
 from proxy.dialects.openai_chat import OpenAiChat
 from proxy.dialects.openai_responses import OpenAiResponses
+from proxy.dialects.references import kind_of_field
+from proxy.dialects.unread_body import references_of_any
+from proxy.domain.errors import RequestRejectedError
 
 CHAT, RESPONSES, MESSAGES, GEMINI = OpenAiChat(), OpenAiResponses(), AnthropicMessages(), GeminiGenerate()
 COUNTS = (AnthropicCountTokens(), GeminiCountTokens())
@@ -56,6 +59,9 @@ def contents(*parts: Any) -> list[dict[str, Any]]:
         ({"tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-1"]}}]}, [("file", "file-1")]),
         ({"tools": [{"type": "image_generation", "input_image_mask": {"file_id": "file-1"}}]}, [("file", "file-1")]),
         ({"newer": {"deep": [{"file_ids": ["file-1"]}]}}, [("file", "file-1")]),
+        ({"newer": {"file_ids": [{"id": "file-1"}]}}, [("file", "file-1")]),
+        ({"type": "tool_use", "input": said({"type": "input_file", "file_id": "file-1"})}, [("file", "file-1")]),
+        ({"input": [{"type": "tool_use", "input": [{"type": "input_file", "file_id": "file-1"}]}]}, [("file", "file-1")]),
     ],
 )  # fmt: skip
 def test_a_response_names_what_it_continues_and_reads(body: dict[str, Any], expected: list[tuple[str, str]]) -> None:
@@ -139,3 +145,52 @@ def test_data_of_the_clients_own_names_nothing(dialect: Dialect, body: dict[str,
 def test_an_escaped_name_is_the_same_name() -> None:
     body = rb'{"model":"m","input":"Hi","previous_response\u005fid":"resp_1"}'
     assert [each.id for each in RESPONSES.read_request(body, path={}, query={}).references] == ["resp_1"]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, [("item", "msg_1")]),
+        ({"input": [{"id": "msg_1"}]}, [("item", "msg_1")]),
+        ({"items": [{"type": "item_reference", "id": "msg_1"}]}, [("item", "msg_1")]),
+        ({"data_source": {"source": {"type": "file_id", "id": "file-1"}}}, [("file", "file-1")]),
+        ({"type": "tool_use", "input": {"file_id": "file-1"}}, [("file", "file-1")]),
+        ({"items": [{"id": "own-id"}], "type": {"id": "x"}}, []),
+        ({"purpose": "batch", "filename": "x.jsonl", "bytes": 3}, []),
+    ],
+)
+def test_a_body_that_no_dialect_reads_names_the_same(body: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert [(each.kind, each.id) for each in references_of_any(json.dumps(body).encode())] == expected
+
+
+@pytest.mark.parametrize("name", ["File_Ids", "fileIds", "file-ids", "previousResponseId", "CACHEDCONTENT"])
+def test_a_body_that_no_dialect_reads_has_no_name_in_another_spelling(name: str) -> None:
+    with pytest.raises(RequestRejectedError) as refused:
+        references_of_any(json.dumps({"deep": [{name: "x"}]}).encode())
+    assert refused.value.param == f"deep[0].{name}"
+
+
+@pytest.mark.parametrize("name", ["file_id", "File-ID", "fileIds", "file_ids[]", "tools[0][vector_store_ids][]", "x.container"])
+def test_a_field_of_a_query_or_a_form_names_an_object_in_any_spelling(name: str) -> None:
+    assert kind_of_field(name)
+
+
+@pytest.mark.parametrize("name", ["", "file", "filename", "purpose", "prompt", "idfile", "profile_id", "[]"])
+def test_other_fields_name_nothing(name: str) -> None:
+    assert not kind_of_field(name)
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("https://generativelanguage.mtls.googleapis.com/v1beta/%66iles/a", "whole"),
+        ("https://generativelanguage%2Egoogleapis.com/v1beta/%66iles/a", "whole"),
+        ("https://example.com/v1beta//files/a", "files/a"),
+        ("https://example.com/v1beta/files/own/../a", "whole"),
+        ("https://example.com/files/a", None),
+        ("https://www.youtube.com/watch?v=a", None),
+    ],
+)
+def test_a_uri_that_may_be_a_file_of_googles_is_one(uri: str, expected: str | None) -> None:
+    named = [] if expected is None else [("file", uri if expected == "whole" else expected)]
+    assert references(GEMINI, contents=contents({"fileData": {"fileUri": uri}})) == named

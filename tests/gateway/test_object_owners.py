@@ -263,11 +263,37 @@ async def test_a_form_cannot_name_an_object_that_a_check_would_have_to_wait_for(
 
 
 @pytest.mark.usefixtures("operator_key")
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b'{"file_ids": ["file-1"]}', {}),
+        (b'--b\r\nContent-Disposition: form-data;\r\n name="file_id"\r\n\r\nfile-1\r\n--b--\r\n', {}),
+        (b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--b--\r\n', {"content-encoding": "gzip"}),
+        (b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--b--\r\n', {"content-type": "multipart/form-data"}),
+    ],
+)
+async def test_nothing_hides_in_the_guise_of_a_form(tmp_path: Path, body: bytes, headers: dict[str, str]) -> None:
+    async with world(tmp_path) as (harness, upstream), ClientSession() as session:
+        sent = ACME | {"content-type": "multipart/form-data; boundary=b"} | headers
+        async with session.post(f"{harness.url}/v1/vector_stores", data=body, headers=sent) as answer:
+            assert answer.status == 400, await answer.text()
+        assert not upstream.objects.get("vector_stores")
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_an_upload_says_what_its_file_is_called(tmp_path: Path) -> None:
+    async with world(tmp_path) as (harness, _), callers(harness) as (acme, _):
+        asked = {"purpose": "batch", "filename": "x.jsonl", "bytes": 3, "mime_type": "text/jsonl"}
+        assert (await acme("POST", "/v1/uploads", asked))[0] == 200
+
+
+@pytest.mark.usefixtures("operator_key")
 async def test_a_key_in_another_case_is_no_way_around(tmp_path: Path) -> None:
     async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, _):
         status, body, _ = await acme("POST", "/v1/vector_stores", {"File_IDs": ["file-1"]})
         assert (status, body["error"]["param"]) == (400, "File_IDs")
-        assert (await acme("GET", "/v1/files?Chat_ID=x"))[0] == 404
+        for name in ("Chat_ID", "chatId", "chat-id", "filter[chat_id]", "chat%5Fid", "After"):
+            assert (await acme("GET", f"/v1/files?{name}=x"))[0] == 404, name
         assert (await acme("POST", "/v1/vector_stores", data=b"file_ids=file-1"))[0] == 400
         assert not upstream.requests
 
