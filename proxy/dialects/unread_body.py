@@ -1,26 +1,68 @@
 """What a JSON body that no dialect reads refers to."""
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 import msgspec
 
 from proxy.dialects.body import read_body
-from proxy.dialects.references import item_reference, stored_references
+from proxy.dialects.references import DATA, item_reference, stored_references
 from proxy.dialects.vocabulary import Vocabulary
 from proxy.domain.stored_object import StoredReference
 
 _ANYTHING: Final = msgspec.json.Decoder()
 _VOCABULARY: Final = Vocabulary(())
+# Gloo's items are changed under their id or under the name that whoever uploaded them gave them (Gloo's cookbook, "upload-files":
+# `item_id`, else `producer_id`). Whose such a name is nobody can tell: one publisher serves everybody.
+PRODUCER: Final = "producer"
+_PRODUCERS: Final = ("producer_id", "producer_ids")
+_PUT_VOCABULARY: Final = Vocabulary(("id", "ids", "item", "items", *_PRODUCERS))
+_HOLDERS: Final = ("item", "items", "ids")
 
 
-def references_of_any(body: bytes) -> tuple[StoredReference, ...]:
+def references_of_any(body: bytes, *, put: str = "") -> tuple[StoredReference, ...]:
     """The references of the body; those of a list of `input` as a response reads it. Raises RequestRejectedError.
 
+    put   the kind of what the body changes or makes under an id of its own; empty where it states none
     A key that is the name of one in another spelling is refused: some servers read it as that.
     """
     read = read_body(body, _ANYTHING)
-    _VOCABULARY.check(read)
+    (_PUT_VOCABULARY if put else _VOCABULARY).check(read)
     whole = read.asked
     given = whole.get("input") if isinstance(whole, dict) else None
     items = [item_reference(item) for item in given if isinstance(item, dict)] if isinstance(given, list) else []
-    return tuple(dict.fromkeys((*stored_references(whole), *(item for item in items if item is not None))))
+    found = dict.fromkeys((*stored_references(whole), *(item for item in items if item is not None)))
+    if put:
+        found |= dict.fromkeys(StoredReference(put, id_) for id_ in _ids(whole))
+        found |= dict.fromkeys(StoredReference(PRODUCER, id_) for id_ in _producers(whole))
+    return tuple(found)
+
+
+def _ids(whole: object) -> Iterator[str]:
+    """The ids under which a body puts things: its own, and those of the items in it."""
+    elements = [whole] if isinstance(whole, dict) else _listed(whole)
+    if isinstance(whole, dict):
+        elements += [each for name in _HOLDERS for each in _listed(whole.get(name))]
+    for element in elements:
+        yield from _texts(element.get("id") if isinstance(element, dict) else element)
+
+
+def _producers(value: object) -> Iterator[str]:
+    if isinstance(value, list):
+        for each in value:
+            yield from _producers(each)
+    elif isinstance(value, dict):
+        for name in _PRODUCERS:
+            yield from (text for each in _listed(value.get(name)) for text in _texts(each))
+        for name, inner in value.items():
+            if name not in DATA:
+                yield from _producers(inner)
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
+        yield str(value)

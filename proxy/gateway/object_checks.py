@@ -13,7 +13,8 @@ from proxy.config.model import AuthKind
 from proxy.config.route_objects import SHARED
 from proxy.dialects.dialect import Dialect
 from proxy.dialects.form_fields import FormFields
-from proxy.dialects.references import query_references
+from proxy.dialects.references import folded, query_references
+from proxy.dialects.unread_body import PRODUCER
 from proxy.domain.errors import ErrorCode, Refusal, RequestRejectedError, StoreError
 from proxy.domain.made_object import MADE_MAX, MadeObject
 from proxy.domain.stored_object import StoredReference
@@ -66,6 +67,12 @@ def reads_body(live: LiveExchange, request: web.BaseRequest) -> bool:
     return not is_upload or "json" in request.content_type
 
 
+def put_kind(live: LiveExchange) -> str:
+    """The kind of what a request makes or changes under an id in its body; empty where bodies state none."""
+    objects = live.found_route.objects
+    return next((kind for kind in (objects.makes, *dict(objects.names).values()) if kind in _UPSERTED), "")
+
+
 def streamed_form(live: LiveExchange, request: web.BaseRequest) -> FormFields | None:
     """What watches a form on its way for fields that name stored objects; None where nothing has to.
 
@@ -109,6 +116,8 @@ async def check_objects(live: LiveExchange, request: web.BaseRequest, references
         )
     if objects.asks is not None and not request.query.get(objects.asks[0]):
         return not_found(objects.asks[1], param=objects.asks[0])
+    if put_kind(live) and not objects.lists and any(folded(name) == "producerid" for name in request.query):
+        return not_found(PRODUCER, param=None)
     named = [
         (name, StoredReference(kind, objects.prefix + live.path_params[name])) for name, kind in objects.names if kind != SHARED
     ]

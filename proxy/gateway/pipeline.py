@@ -38,7 +38,7 @@ from proxy.gateway.headers import refused_header
 from proxy.gateway.jwt_identity import authenticate_token
 from proxy.gateway.key_traces import gives_away, presented_keys
 from proxy.gateway.live_exchange import LiveExchange
-from proxy.gateway.object_checks import check_objects, reads_body, spoken_dialect, streamed_form
+from proxy.gateway.object_checks import check_objects, put_kind, reads_body, spoken_dialect, streamed_form
 from proxy.gateway.query import metered_query, unmetered_query
 from proxy.gateway.refusals import ENDPOINT_NOT_ENABLED, INTERNAL_ERROR, limiter_refusal, overloaded, rejected, store_refusal
 from proxy.gateway.request_checks import check_request
@@ -236,7 +236,9 @@ class Pipeline:
             return refusal
         try:
             streamed_form(live, request)
-            references = await self._work_on(live.org, len(body), partial(references_of_any, body)) if body else ()
+            references = (
+                await self._work_on(live.org, len(body), partial(references_of_any, body, put=put_kind(live))) if body else ()
+            )
         except RequestRejectedError as error:
             return rejected(error)
         return await check_objects(live, request, references)

@@ -194,3 +194,24 @@ def test_other_fields_name_nothing(name: str) -> None:
 def test_a_uri_that_may_be_a_file_of_googles_is_one(uri: str, expected: str | None) -> None:
     named = [] if expected is None else [("file", uri if expected == "whole" else expected)]
     assert references(GEMINI, contents=contents({"fileData": {"fileUri": uri}})) == named
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"id": "i1", "publisher": {"id": "p"}}, [("content_item", "i1")]),
+        ({"items": [{"id": 7}, "i2"], "ids": ["i3"]}, [("content_item", "7"), ("content_item", "i2"), ("content_item", "i3")]),
+        ([{"id": "i1"}, {"item_id": "i2"}], [("content_item", "i2"), ("content_item", "i1")]),
+        ({"filter": {"producer_ids": ["a", "b"]}}, [("producer", "a"), ("producer", "b")]),
+        ({"item_id": "i1", "item_title": "x", "author": ["y"], "visible": True}, [("content_item", "i1")]),
+    ],
+)
+def test_what_is_put_under_an_id_or_a_producers_name_is_named_by_it(body: Any, expected: list[tuple[str, str]]) -> None:
+    assert [(each.kind, each.id) for each in references_of_any(json.dumps(body).encode(), put="content_item")] == expected
+
+
+@pytest.mark.parametrize("name", ["ID", "producerId", "Items"])
+def test_nothing_is_put_under_another_spelling(name: str) -> None:
+    with pytest.raises(RequestRejectedError):
+        references_of_any(json.dumps({name: "x"}).encode(), put="content_item")
+    references_of_any(json.dumps({name: "x"}).encode())

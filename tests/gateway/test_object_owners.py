@@ -461,10 +461,16 @@ async def test_a_chat_is_asked_for_by_its_own_id_or_not_at_all(tmp_path: Path) -
                 assert (await big("GET", path))[0] == 404
             assert (await big("POST", "/ai/v1/message", {"query": "on", "chat_id": "c1"}))[0] == 404
 
-            for claim in ({"id": "i1"}, {"any": {"thing": "i1"}}):  # an item is put where its id says
-                assert (await big("POST", "/engine/v2/item", claim))[0] == 200
-                assert (await big("GET", "/engine/v2/item/i1"))[0] == 404
-            assert (await big("POST", "/engine/v2/item", {"item_id": "i1"}))[0] == 404
+            assert (await big("POST", "/engine/v2/item", {"any": {"thing": "i1"}}))[0] == 200
+            assert (await big("GET", "/engine/v2/item/i1"))[0] == 404  # it may have been named
+            for claim in (
+                {"item_id": "i1"},
+                {"id": "i1"},
+                {"items": [{"id": "i1"}]},
+                {"producer_id": "of-acme", "item_title": "x"},
+            ):
+                assert (await big("POST", "/engine/v2/item", claim))[0] == 404, claim  # an item is put where its id says
+            assert (await big("POST", "/engine/v2/item?producer_id=of-acme", {"item_title": "x"}))[0] == 404
             assert (await acme("POST", "/engine/v2/item", {"title": "new"}))[0] == 200
             assert (await acme("GET", "/engine/v2/item/i1"))[0] == 200
 
