@@ -87,7 +87,7 @@ def build_upkeep(resources: Resources) -> Upkeep:
         ),
         rebuild=rebuild,
         retention=Retention(database),
-        limiter_audit=LimiterAudit(database, link, scripts),
+        limiter_audit=LimiterAudit(database, link, scripts, on_ahead=rebuild.repair),
         store=link,
         terms=LedgerTerms(
             organizations=lambda: resources.config().organizations, prices=lambda: tuple(resources.config().prices.rows())

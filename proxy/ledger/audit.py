@@ -7,7 +7,7 @@ expired: a difference counts only if it is still there after several looks.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -169,12 +169,24 @@ _LEVELS: Final = (
 
 
 class LimiterAudit:
-    """Compares the limiter's windows with what the ledger says they took."""
+    """Compares the limiter's windows with what the ledger says they took.
 
-    def __init__(self, database: Database, store: ScriptStore, scripts: Scripts) -> None:
+    on_ahead   given a partition with a window that a clock which was ahead has moved; raises StoreError. None: left to the next
+               request, before which nothing is admitted
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: ScriptStore,
+        scripts: Scripts,
+        *,
+        on_ahead: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:
         self._database = database
         self._store = store
         self._scripts = scripts
+        self._on_ahead = on_ahead
 
     async def windows(self, organizations: Sequence[Organization], now_ms: int) -> AsyncIterator[tuple[LimiterWindow, list[Drift]]]:
         """Each window with its drifts, none if it is right. Raises LedgerUnavailableError, StoreError."""
@@ -192,6 +204,8 @@ class LimiterAudit:
             posted = await read_postings(self._database, [window.org], window.since_ms(now_ms))
             after = await read_posted(self._store, self._scripts, window.org, window.demand)
             if after.is_ahead:
+                if self._on_ahead is not None:
+                    await self._on_ahead(partition_of(window.org))
                 return []  # a clock that was set back is no drift: the window is rebuilt before anything is admitted
             drifts = _window_drifts(window, before, dict(posted_in(window, posted)), is_at_rest=_same(before, after))
             if not drifts:

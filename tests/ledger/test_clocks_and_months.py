@@ -282,7 +282,7 @@ class Deployment:
             may_open=lambda: clock.is_believed,
         )
         book, streams = Book(database), EventStreams(store, "one")
-        self.audit = LimiterAudit(database, store, scripts)
+        self.audit = LimiterAudit(database, store, scripts, on_ahead=rebuild.repair)
         self.writer = Writer(
             streams,
             book,
@@ -408,6 +408,25 @@ async def test_what_was_stored_under_a_clock_ahead_from_the_start_on_is_no_drift
     field = f"{window.demand.key}|{bucket // SPEND_BUCKET_MS}".encode()
     await redis_store.command(b"HINCRBY", org_keys("acme").spend, field, b"10000001")
     assert [drift.nano_usd for drift in await after.drifts()] != []  # more than was stored ahead of now
+
+
+async def test_a_window_that_was_moved_is_rebuilt_without_a_request(redis_store: RedisConnection, database: Database) -> None:
+    """It would be shown with a cent of eight dollars, and count the cent again once that time has really come."""
+    store = ShiftedStore(redis_store)
+    deployment = Deployment(store, database)
+    await deployment.upkeep.rebuild()
+    assert await deployment.ask(8 * 10**9)
+    store.ahead_ms = 31 * DAY_MS
+    assert await deployment.ask(10_000_000)
+    store.ahead_ms = 0
+    await deployment.writer.drain()
+
+    await deployment.upkeep.audit()
+    await deployment.upkeep.rebuild()
+
+    window = windows_of(deployment.organization, time.time_ns() // 1_000_000)[0]
+    (reading,) = await deployment.limiter.read_windows("acme", (window.demand,))
+    assert (reading.spent_nano_usd, await deployment.drifts(), deployment.upkeep.clock_steps) == (8_010_000_000, [], 0)
 
 
 async def test_a_month_whose_ids_came_ahead_of_it_needs_no_partition_of_its_own(database: Database, book: Book) -> None:
