@@ -95,7 +95,8 @@ def answer_objects(live: LiveExchange, body: bytes) -> AnswerObjects | None:
         (kept is not None and not any(word in body for word in kept)) or (lost is not None and lost.search(body) is not None)
     ):
         return None
-    sent = body if objects.makes in _UPSERTED else b""
+    # Google's file may have a name that its maker chose, and another may take once the file has ended (Files API, `File.name`).
+    sent = body if objects.makes in _UPSERTED or objects.prefix else b""
     return AnswerObjects(makes=objects.makes, lists=objects.lists, prefix=objects.prefix, sent=sent)
 
 

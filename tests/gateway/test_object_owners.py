@@ -213,6 +213,15 @@ async def test_a_client_cannot_claim_what_it_only_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("operator_key")
+async def test_a_name_that_its_maker_chose_is_nobodys(tmp_path: Path) -> None:
+    async with world(tmp_path) as (harness, _), callers(harness) as (acme, _):
+        assert (await acme("POST", "/v1beta/files", {"file": {"name": "files/g1"}}))[0] == 200
+        assert (await acme("GET", "/v1beta/files/g1"))[0] == 404
+        assert (await acme("POST", "/v1beta/files", {"file": {"display_name": "mine"}}))[0] == 200
+        assert (await acme("GET", "/v1beta/files/g2"))[0] == 200
+
+
+@pytest.mark.usefixtures("operator_key")
 async def test_a_streamed_answer_is_owned_before_it_ends_and_when_its_client_leaves(tmp_path: Path) -> None:
     async with world(tmp_path) as (harness, upstream), ClientSession() as session, callers(harness) as (acme, big):
         proceed = asyncio.Event()
