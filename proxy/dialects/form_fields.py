@@ -12,11 +12,12 @@ from proxy.dialects.references import kind_of_field
 from proxy.domain.errors import RequestRejectedError
 
 HEAD_BYTES_MAX: Final = 4_096  # of one part
+PARTS_MAX: Final = 1_000
 _BOUNDARY: Final = re.compile(r";\s*boundary\s*=\s*(?:\"([^\"\\]{1,70})\"|([^\s;,\"]{1,70}))\s*(?=;|$)", re.IGNORECASE)
 _BOUNDARY_NAMED: Final = re.compile(r"[;\s]boundary[*\d]*\s*=", re.IGNORECASE)
 _HEAD_BEGINS: Final = re.compile(rb"[ \t]*\r\n")
 _OWN_HEADER: Final = b"content-disposition"
-_NAME: Final = re.compile(rb"(?<![A-Za-z0-9_-])name\s*(\*?)[*\d]*\s*=\s*(\"(?:[^\"\\]|\\.)*\"|[^;\s]*)", re.IGNORECASE)
+_NAME: Final = re.compile(rb"(?<![A-Za-z0-9_-])name\s*+(\*?)[*\d]*+\s*+=\s*+(\"(?:[^\"\\]|\\.)*\"|[^;\s]*)", re.IGNORECASE)
 _LINE_END, _HEAD_END = b"\r\n", b"\r\n\r\n"
 
 
@@ -32,6 +33,7 @@ class FormFields:
         self._rest = b""  # what may be part of a mark or a head that has not come whole
         self._is_begun = False
         self._is_in_head = False
+        self._parts = 0
 
     def feed(self, data: bytes) -> None:
         """Raises RequestRejectedError: `param` is a field that names a stored object, None where this is not plainly a form."""
@@ -51,6 +53,9 @@ class FormFields:
                 at = max(at, len(text) - len(mark) + 1)
                 break
             self._is_begun = self._is_in_head = True
+            self._parts += 1
+            if self._parts > PARTS_MAX:
+                raise _unreadable(f"it has more than {PARTS_MAX:,} parts")
             at = found + len(mark)
         self._rest = text[at:] if self._is_begun else text
 

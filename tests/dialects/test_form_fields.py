@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.dialects.form_fields import HEAD_BYTES_MAX, FormFields
+from proxy.dialects.form_fields import HEAD_BYTES_MAX, PARTS_MAX, FormFields
 from proxy.domain.errors import RequestRejectedError
 
 CONTENT_TYPE = "multipart/form-data; boundary=b0"
@@ -32,6 +32,7 @@ def read(body: bytes, *, size: int = 1 << 20, content_type: str = CONTENT_TYPE) 
         'Content-Disposition: form-data; name="file%5Fid"',
         'Content-Disposition: form-data; name="tools[0][vectorStoreIds][]"',
         'Content-Disposition: form-data; name="x"; name="container"',
+        f"Content-Disposition: form-data; name{' ' * 3_000}x; name=file_id",
         'Content-Disposition: form-data; filename="a\\"b"; name=\'thread-id\'',
     ],
 )
@@ -62,6 +63,7 @@ def test_what_is_uploaded_is_not_read(size: int) -> None:
         form("Content-Disposition: form-data; name*=utf-8''file_id"),
         b'--b0\nContent-Disposition: form-data; name="file_id"\n\nx\n--b0--\n' + b"x" * HEAD_BYTES_MAX,
         form(f"X: {'y' * HEAD_BYTES_MAX}"),
+        form(*[""] * PARTS_MAX),
     ],
 )
 def test_what_is_not_plainly_a_form_is_refused(body: bytes, size: int) -> None:
