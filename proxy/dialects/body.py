@@ -22,6 +22,7 @@ TOKEN_IDS_ENTRIES_MAX: Final = 310_000
 
 _OBJECT, _OBJECT_END, _ARRAY, _ARRAY_END, _QUOTE, _COLON = b'{}[]":'
 _BEGINS: Final = frozenset({_OBJECT, _ARRAY})
+_ENDS: Final = frozenset({_OBJECT_END, _ARRAY_END})
 # Of valid JSON, bared: every key with its colon, every other string, every bracket. What lies between is passed over in one go.
 _TOKEN: Final = re.compile(rb'[^"{}\[\]]*+([{}\[\]]|"[^"]*+"(?::|[ \t\r\n]++:)?)')
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
@@ -129,12 +130,15 @@ def _check_structure(bare: bytes) -> tuple[frozenset[bytes], frozenset[bytes]]:
 
     `bare` is known to be valid JSON, bared.
     """
+    bare = bare.rstrip()
+    if bare[-1] not in _ENDS:  # a number or a string; and the pattern would be tried in vain from each byte after the last token
+        return frozenset(), frozenset()
     colon, quote, begins = _COLON, _QUOTE, _BEGINS  # read once: this loop is most of what reading a request costs
     outer: list[set[bytes]] = []
     keys: set[bytes] = set()
     closed: set[bytes] = keys
     anywhere: set[bytes] = set()
-    for token in _TOKEN.findall(bare.rstrip()):  # else blanks at the end would be tried from each of them
+    for token in _TOKEN.findall(bare):
         last = token[-1]
         if last == colon:
             key = token if token[-2] == quote and b"\\" not in token else _key(token) + b":"

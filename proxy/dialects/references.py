@@ -76,6 +76,7 @@ _CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 # What the provider itself offers under such a name belongs to nobody.
 _PROVIDERS_OWN_SKILL: Final = "anthropic"
 _GEMINI_FILE: Final = re.compile(r"(?:^|/)(files/[A-Za-z0-9_-]+)/?(?:[?#:].*)?$", re.ASCII)
+_URI_CHARS_MAX: Final = 8_192  # a search would hold the interpreter for as long as a text of megabytes takes
 _GEMINI_HOST: Final = "generativelanguage"  # .googleapis.com, .mtls.googleapis.com
 _VERSIONED: Final = re.compile(r"/v1[a-z0-9]*/+files/", re.ASCII)
 
@@ -182,8 +183,10 @@ def _add(kind: StoredKind, name: str, value: object, holder: dict[str, Any], fou
 def _google_file(uri: str) -> str:
     """The name of a file at the Gemini API; empty for a URI of anything else, such as a public page or a video.
 
-    A URI at Google's host that names no file as expected stands whole: nobody has such a file.
+    A URI at Google's host that names no file as expected stands whole: nobody has such a file. So does a URI that is too long to be searched.
     """
+    if len(uri) > _URI_CHARS_MAX:
+        return uri
     lower = unquote(uri).lower()
     is_own = "://" not in uri or _GEMINI_HOST in lower or _VERSIONED.search(lower) is not None
     if not is_own:

@@ -42,6 +42,7 @@ class Vocabulary:
             self._walk(body.decoded(), "")
 
     def _walk(self, value: object, path: str) -> None:
+        path = path[:_SHOWN_CHARS_MAX]  # what a long key adds would be copied for each name below it
         if isinstance(value, list):
             for index, each in enumerate(value):
                 if isinstance(each, (dict, list)):

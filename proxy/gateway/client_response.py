@@ -41,6 +41,11 @@ class ClientResponse(web.StreamResponse):
         """Make this the connection's last answer; to be said before its head is written."""
         self._keep_alive = False
 
+    def close_if_awaited(self) -> None:
+        """Make this the last answer where it comes instead of the word that the client waits for: it may never send its body."""
+        if "Expect" in self._request_.headers and not self._request_.content.is_eof():
+            self._keep_alive = False
+
     def whole(self, status: int, headers: list[Header], body: bytes) -> None:
         """The complete answer in one write."""
         self._send(self._head(status, headers, length=len(body), body=body))

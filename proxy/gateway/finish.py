@@ -116,6 +116,7 @@ def refuse(live: LiveExchange, response: ClientResponse, refusal: Refusal, *, is
     if response.is_started:
         response.abort()
         return
+    response.close_if_awaited()
     content_type, body = live.spoken.error(refusal, request_id=live.id)
     headers: list[Header] = [
         (b"content-type", content_type.encode()),

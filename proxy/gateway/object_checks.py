@@ -16,7 +16,7 @@ from proxy.dialects.form_fields import FormFields
 from proxy.dialects.references import folded, query_references
 from proxy.dialects.unread_body import PRODUCER
 from proxy.domain.errors import ErrorCode, Refusal, RequestRejectedError, StoreError
-from proxy.domain.made_object import MADE_MAX, MadeObject
+from proxy.domain.made_object import ID_CHARS_MAX, MADE_MAX, MadeObject
 from proxy.domain.stored_object import StoredReference
 from proxy.domain.token_counts import UsageSource
 from proxy.gateway.live_exchange import Account, LiveExchange
@@ -134,6 +134,9 @@ async def check_objects(live: LiveExchange, request: web.BaseRequest, references
         (name, MadeObject(kind=reference.kind, id=reference.id, upstream=upstream)) for name, reference in named
     ]
     asked += [(None, MadeObject(kind=reference.kind, id=reference.id, upstream=upstream)) for reference in others]
+    for name, made in asked:
+        if len(made.id) > ID_CHARS_MAX:  # nobody's, and neither to be asked for nor to be remembered as unknown
+            return not_found(made.kind, param=name)
     organization, _, _ = live.parties
     try:
         owned = await live.services.owners.owned(organization, [made for _, made in asked])

@@ -94,8 +94,6 @@ class Pipeline:
             or self.entrance.enter(live)
             or await self.entrance.look_before_body(live, request)
         )
-        if refusal is not None and "Expect" in request.headers:
-            response.close_after()  # the client waits for our word and will not send its body
         try:
             if refusal is None and live.is_body_read:
                 reserve = partial(self.entrance.reserve, live)
@@ -231,7 +229,7 @@ class Pipeline:
 
     async def _check_unread(self, live: LiveExchange, request: web.BaseRequest, body: bytes) -> Refusal | None:
         """Of a request that no dialect reads, see whose the stored objects are that it names."""
-        refusal = check_unread_model(live, request, body)
+        refusal = await self._work_on(live.org, len(body), partial(check_unread_model, live, request, body))
         if refusal is not None:
             return refusal
         try:

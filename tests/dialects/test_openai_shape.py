@@ -170,3 +170,8 @@ def test_openais_sdk_raises_on_an_error_inside_a_responses_stream() -> None:
         with pytest.raises(openai.APIError, match="The upstream broke off") as caught:
             next(stream)
     assert caught.value.code == "upstream_invalid_response"
+
+
+def test_names_below_a_long_key_are_looked_at_without_copying_it() -> None:
+    body = {"model": "gpt-5", "messages": [], "metadata": {"MODEL": "x"}, "k" * 8_000_000: {str(n): 1 for n in range(100_000)}}
+    assert OpenAiChat().read_request(json.dumps(body).encode(), path={}, query={}).model == "gpt-5"

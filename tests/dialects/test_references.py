@@ -10,7 +10,7 @@ from proxy.dialects.dialect import Dialect
 from proxy.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate
 from proxy.dialects.openai_chat import OpenAiChat
 from proxy.dialects.openai_responses import OpenAiResponses
-from proxy.dialects.references import kind_of_field
+from proxy.dialects.references import kind_of_field, stored_references
 from proxy.dialects.unread_body import references_of_any
 from proxy.domain.errors import RequestRejectedError
 
@@ -215,3 +215,15 @@ def test_nothing_is_put_under_another_spelling(name: str) -> None:
     with pytest.raises(RequestRejectedError):
         references_of_any(json.dumps({name: "x"}).encode(), put="content_item")
     references_of_any(json.dumps({name: "x"}).encode())
+
+
+@pytest.mark.parametrize(
+    "body", [b" " * 9_000_000 + b"1", b"1." + b"1" * 9_000_000, b'"' + b"x" * 9_000_000 + b'"'], ids=["blanks", "digits", "text"]
+)
+def test_a_long_body_of_one_value_is_read_in_one_go(body: bytes) -> None:
+    assert references_of_any(body) == ()
+
+
+def test_a_uri_that_is_too_long_for_any_file_stands_whole() -> None:
+    for uri in ("files/" * 1_500, "https://example.com/" + "x" * 9_000):
+        assert [named.id for named in stored_references({"fileData": {"fileUri": uri}})] == [uri]

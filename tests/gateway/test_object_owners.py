@@ -542,3 +542,15 @@ async def test_what_a_client_made_that_left_before_the_answer_is_its_own(tmp_pat
 
         assert (await acme("GET", "/v1/files/file-late"))[0] == 200
         assert (await big("GET", "/v1/files/file-late"))[0] == 404
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_an_id_longer_than_any_is_nobodys_without_a_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be sent to the store and the ledger, and be remembered as unknown: some megabytes each time."""
+    async with world(tmp_path) as (harness, _), callers(harness) as (acme, _):
+        asked: list[Any] = []
+        monkeypatch.setattr(harness.gateway.services.owners, "owned", asked.append)
+        said = {"model": "gpt-4o-mini", "input": "go on", "previous_response_id": "r" * 600}
+        assert (await acme("POST", "/v1/responses", said))[0] == 404
+        assert (await acme("GET", "/v1/files/" + "f" * 600))[0] == 404
+        assert not asked

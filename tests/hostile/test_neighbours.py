@@ -81,6 +81,29 @@ async def test_a_paused_organizations_large_body_is_refused_before_a_byte_of_it_
         await harness.at_rest()
 
 
+@pytest.mark.parametrize(
+    ("length", "more", "status"),
+    [
+        (2_000_000, b"", 413),
+        (900_000, b"", 503),
+        (100, b"Content-Encoding: gzip\r\n", 415),
+    ],
+)
+async def test_an_answer_in_place_of_the_word_to_go_on_is_the_connections_last(
+    tmp_path: Path, length: int, more: bytes, status: int
+) -> None:
+    """Else the next request would be read away as the body that the client was waiting to send."""
+    limits = GatewayLimits(body_budget_bytes=1_000_000, body_bytes_max=1_000_000)
+    async with running_gateway(tmp_path, config=plans(), limits=limits, timeouts=PATIENT) as harness:
+        async with connected(harness.port) as holding, connected(harness.port) as client:
+            await holding.send(head(500_000))
+            await client.send(head(length, more=more + b"Expect: 100-continue\r\n"))
+            told = await client.read_until(b"\r\n\r\n")
+            assert told.startswith(b"HTTP/1.1 %d " % status)
+            assert b"connection: close" in told
+        await harness.at_rest()
+
+
 async def test_so_is_one_of_unknown_length(tmp_path: Path) -> None:
     async with paused(tmp_path) as harness, connected(harness.port) as client:
         await client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n" + KEY + b"\r\n")

@@ -1,6 +1,7 @@
 """Which models a limited credential may use at routes that no dialect reads, and which routes are off."""
 
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from gateway_harness import BIG_KEY, Harness, running_gateway
 from hostile_upstream import saying, scripted, whole
 
 from proxy.config.shipped import shipped_directory
+from proxy.gateway import pipeline
+from proxy.gateway.unread_models import check_unread_model
 
 NARROW = "tg_big-narrow_narrowsecret"  # chat and models, of gpt-4o-mini alone
 OFF = (
@@ -94,3 +97,16 @@ async def test_ones_own_models_and_routes_without_any_are_open(gateway: Harness)
         400,
         "invalid_request",
     )
+
+
+async def test_a_large_body_is_searched_for_its_model_off_the_loop(gateway: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def check(*arguments: Any) -> Any:
+        threads.append(threading.get_ident())
+        return check_unread_model(*arguments)
+
+    monkeypatch.setattr(pipeline, "check_unread_model", check)
+    for words in ("x", "x" * 40_000):
+        assert (await send(gateway, "POST", "/v1/moderations", json={"model": "gpt-5", "input": words}))[0] == 403
+    assert threads[0] == threading.get_ident() != threads[1]
