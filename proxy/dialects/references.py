@@ -183,7 +183,8 @@ def _add(kind: StoredKind, name: str, value: object, holder: dict[str, Any], fou
 def _google_file(uri: str) -> str:
     """The name of a file at the Gemini API; empty for a URI of anything else, such as a public page or a video.
 
-    A URI at Google's host that names no file as expected stands whole: nobody has such a file. So does a URI that is too long to be searched.
+    A URI at Google's host that names no file as expected stands whole: nobody has such a file.
+    So does a URI that is too long to be searched.
     """
     if len(uri) > _URI_CHARS_MAX:
         return uri
