@@ -7,6 +7,7 @@ import msgspec
 
 from proxy.dialects.body import ReadBody, keys_of, read_body
 from proxy.dialects.dialect import RequestFacts
+from proxy.dialects.other_bounds import OtherBounds
 from proxy.dialects.prompt_parts import PromptParts, json_text
 from proxy.dialects.references import body_references
 from proxy.dialects.vocabulary import Vocabulary
@@ -20,6 +21,9 @@ _CLIENT_TOOLS: Final = ("bash_", "text_editor_", "computer_", "browser_", "memor
 # After each round of such a tool the model reads its context anew, and the usage is the sum (Anthropic, "Handling stop reasons",
 # section "pause_turn"). Of recorded answers none has read more than three whole windows.
 ROUNDS: Final = 3
+# Anthropic, "Advisor tool": a model with a maximum of its own, whose tokens the usage of the answer leaves out.
+_MODEL_TOOL: Final = "advisor_"
+_KIND_CHARS_SHOWN: Final = 60
 CLIENT_TOOL_TOKENS: Final = 2000  # of such a definition: bash 245, text editor 700, computer use 735 and 499 for its system prompt
 
 # Anthropic, "Citations": a request that enables them has more input, by "system prompt additions and document chunking". Measured:
@@ -47,6 +51,7 @@ class MessagesBody(msgspec.Struct, gc=False):
 
 READ: Final = frozenset(MessagesBody.__struct_fields__)
 _READ_KEYS: Final = keys_of(READ)
+_BOUNDS: Final = OtherBounds(READ)
 VOCABULARY_INSIDE: Final = (
     *("role", "content", "type", "text", "source", "data", "media_type", "url", "title", "context", "name", "ttl", "schema"),
     *("budget_tokens", "thinking", "speed", "service_tier", "inference_geo"),
@@ -70,6 +75,7 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
     """Facts of a request for a message. Raises RequestRejectedError."""
     read = read_body(body, decoder)
     vocabulary.check(read)
+    _BOUNDS.check(read.keys)
     asked = read.asked
     reader = _Reader()
     reader.read(read)
@@ -220,6 +226,9 @@ class _Reader:
         kind = tool.get("type")
         if not isinstance(kind, str) or kind == "custom":
             return
+        if kind.startswith(_MODEL_TOOL) or "model" in tool:
+            message = f"'{kind[:_KIND_CHARS_SHOWN]}' among the tools runs another model, which cannot be metered: leave it out."
+            raise RequestRejectedError(message, param="tools")
         if kind.startswith(_CLIENT_TOOLS):
             self.parts.tokens += CLIENT_TOOL_TOKENS
         else:

@@ -12,6 +12,7 @@ from proxy.dialects.meters import Framing, UnreadMeter, framing
 from proxy.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from proxy.dialects.openai_prompt import MESSAGE_MEMBERS, ChatMessage, OpenAiPrompt, add_message
 from proxy.dialects.openai_shape import OpenAiShape
+from proxy.dialects.other_bounds import OtherBounds
 from proxy.dialects.prompt_parts import json_text
 from proxy.dialects.references import body_references
 from proxy.dialects.vocabulary import Vocabulary
@@ -66,11 +67,6 @@ _INSIDE: Final = (
     *("role", "content", "name", "tool_calls", "function_call", "refusal", "reasoning_content", "audio", "include_usage"),
     *("type", "text", "image_url", "url", "detail", "input_audio", "file", "file_data", "filename", "data", "function"),
 )
-# Maxima and models of other APIs, which some services of this shape obey beside, or instead of, the ones that are read here.
-_MAXIMA: Final = frozenset(
-    {"max_output_tokens", "max_new_tokens", "max_gen_len", "max_length", "num_predict", "max_tokens_to_sample"}
-)
-_MODELS: Final = frozenset({"models", "fallbacks", "fallback_models"})
 _READ_KEYS: Final = keys_of(_READ)
 # What makes services of this shape search for the model: OpenAI, OpenRouter, xAI, Qwen, Mistral and others.
 _SEARCHES: Final = keys_of(
@@ -87,17 +83,6 @@ _SEARCHES: Final = keys_of(
     | {"retrieval", "data_sources", "extra_body"}
 )
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})  # any other tool runs at the provider and reads what we cannot see
-_REFUSED_KEYS: Final = keys_of(_MAXIMA | _MODELS)
-
-
-def refuse_other_bounds(keys: frozenset[bytes]) -> None:
-    """Refuse what would lift a bound that is read elsewhere. Raises RequestRejectedError."""
-    if keys.isdisjoint(_REFUSED_KEYS):
-        return
-    for name in sorted(_MAXIMA | _MODELS):
-        if f'"{name}":'.encode() in keys:
-            reason = "would name other models than 'model'" if name in _MODELS else "is not the maximum of this API"
-            raise RequestRejectedError(f"'{name}' {reason}: leave it out.", param=name)
 
 
 def has_provider_tools(tools: Sequence[msgspec.Raw] | None, decoder: "msgspec.json.Decoder[ToolKind]") -> bool:
@@ -120,6 +105,7 @@ class OpenAiChat(OpenAiShape):
         self._tools = msgspec.json.Decoder(ToolKind)
         self._outlines = msgspec.json.Decoder(ChatOutline)
         self._vocabulary = Vocabulary((*_READ, *_INSIDE))
+        self._bounds = OtherBounds(_READ)
         self._answers = msgspec.json.Decoder(ChoicesBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
@@ -132,7 +118,7 @@ class OpenAiChat(OpenAiShape):
             raise RequestRejectedError("Missing required parameter: 'messages'.", param="messages")
         draft = OpenAiPrompt()
         self._vocabulary.check(read)
-        refuse_other_bounds(read.keys)
+        self._bounds.check(read.keys)
         for message in request.messages:
             add_message(draft, message)
         draft.add_tools(request.tools)

@@ -8,10 +8,11 @@ import msgspec
 from proxy.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, read_body, with_member
 from proxy.dialects.dialect import RequestFacts, ResponseMeter
 from proxy.dialects.meters import Framing, UnreadMeter, framing
-from proxy.dialects.openai_chat import Choices, OutputTokens, StreamOptions, refuse_other_bounds
+from proxy.dialects.openai_chat import Choices, OutputTokens, StreamOptions
 from proxy.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from proxy.dialects.openai_prompt import OpenAiPrompt
 from proxy.dialects.openai_shape import OpenAiShape
+from proxy.dialects.other_bounds import OtherBounds
 from proxy.dialects.references import body_references
 from proxy.dialects.vocabulary import Vocabulary
 from proxy.domain.errors import RequestRejectedError
@@ -46,6 +47,7 @@ class OpenAiCompletions(OpenAiShape):
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(CompletionRequest)
         self._vocabulary = Vocabulary((*_READ, "include_usage"))
+        self._bounds = OtherBounds(_READ)
         self._answers = msgspec.json.Decoder(ChoicesBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
@@ -56,7 +58,7 @@ class OpenAiCompletions(OpenAiShape):
         if not request.model:
             raise RequestRejectedError("You must provide a model parameter.", param="model")
         self._vocabulary.check(read)
-        refuse_other_bounds(read.keys)
+        self._bounds.check(read.keys)
         draft = OpenAiPrompt()
         prompts = add_input(draft, request.prompt)
         draft.add_text(request.suffix)

@@ -13,6 +13,7 @@ from proxy.dialects.openai_completions import TextInput, add_input
 from proxy.dialects.openai_prompt import OpenAiPrompt
 from proxy.dialects.openai_shape import OpenAiShape
 from proxy.dialects.openai_usage import embedding_counts
+from proxy.dialects.other_bounds import MAXIMA, OtherBounds
 from proxy.dialects.references import body_references
 from proxy.dialects.vocabulary import Vocabulary
 from proxy.domain.errors import RequestRejectedError
@@ -45,6 +46,7 @@ class OpenAiEmbeddings(OpenAiShape):
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(EmbeddingsRequest)
         self._vocabulary = Vocabulary(_READ)
+        self._bounds = OtherBounds(MAXIMA)  # nothing is generated
         self._answers = msgspec.json.Decoder(EmbeddingsAnswer)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
@@ -56,6 +58,7 @@ class OpenAiEmbeddings(OpenAiShape):
         if request.input is None:
             raise RequestRejectedError("Missing required parameter: 'input'.", param="input")
         self._vocabulary.check(read)
+        self._bounds.check(read.keys)
         draft = OpenAiPrompt()
         draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
         add_input(draft, request.input)

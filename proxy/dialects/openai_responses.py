@@ -14,6 +14,7 @@ from proxy.dialects.openai_choices import DONE_BYTES_MAX
 from proxy.dialects.openai_prompt import OpenAiPrompt
 from proxy.dialects.openai_shape import OpenAiShape, openai_error
 from proxy.dialects.openai_usage import responses_counts
+from proxy.dialects.other_bounds import OtherBounds
 from proxy.dialects.references import body_references, item_reference
 from proxy.dialects.sse import SseEvent
 from proxy.dialects.vocabulary import Vocabulary
@@ -57,9 +58,6 @@ ADDED_TOKENS: Final = 24  # of a prompt without any tool, 18 were seen that no t
 
 _READ: Final = frozenset(ResponsesRequest.__struct_fields__)
 _READ_KEYS: Final = keys_of(_READ)
-# Maxima of chat completions, which a service of this shape may obey.
-_MAXIMA: Final = ("max_tokens", "max_completion_tokens", "max_new_tokens")
-_MAXIMA_KEYS: Final = keys_of(_MAXIMA)
 _INSIDE: Final = (
     *(
         "role",
@@ -88,7 +86,8 @@ class OpenAiResponses(OpenAiShape):
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(ResponsesRequest)
-        self._vocabulary = Vocabulary((*_READ, *_INSIDE, *_MAXIMA))
+        self._vocabulary = Vocabulary((*_READ, *_INSIDE))
+        self._bounds = OtherBounds(_READ)
         self._tools = msgspec.json.Decoder(ToolKind)
         self._answers = msgspec.json.Decoder(ResponsesBody)
 
@@ -101,8 +100,7 @@ class OpenAiResponses(OpenAiShape):
         if request.background:
             raise RequestRejectedError("Background responses cannot be metered: leave out 'background'.", param="background")
         self._vocabulary.check(read)
-        if not read.keys.isdisjoint(_MAXIMA_KEYS):
-            raise RequestRejectedError("The maximum of this API is 'max_output_tokens'.", param="max_output_tokens")
+        self._bounds.check(read.keys)
         draft = OpenAiPrompt()
         for given in (request.instructions, request.input):
             if isinstance(given, str):

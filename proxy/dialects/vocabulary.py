@@ -18,7 +18,7 @@ from proxy.domain.errors import RequestRejectedError
 _NAMED_BY_CLIENT: Final = frozenset({"variables", "logit_bias", "headers", "chat_template_kwargs"})
 _NAMES_REMEMBERED_MAX: Final = 4096
 _SHOWN_CHARS_MAX: Final = 100
-_KEY_BYTES_MAX: Final = 256  # longer ones are no spelling of a name, and are not to be remembered
+KEY_BYTES_MAX: Final = 256  # longer ones are no spelling of a name, and are not to be remembered
 
 
 class Vocabulary:
@@ -38,7 +38,7 @@ class Vocabulary:
         """
         by_fold = self._by_fold
         strange = body.keys_anywhere - self._keys
-        if any(len(key) <= _KEY_BYTES_MAX and _folded_key(key) in by_fold for key in strange):
+        if any(len(key) <= KEY_BYTES_MAX and folded_key(key) in by_fold for key in strange):
             self._walk(body.decoded(), "")
 
     def _walk(self, value: object, path: str) -> None:
@@ -69,7 +69,7 @@ class Vocabulary:
 
 
 @lru_cache(_NAMES_REMEMBERED_MAX)
-def _folded_key(key: bytes) -> str:
+def folded_key(key: bytes) -> str:
     """Of a key as a ReadBody has it."""
     try:
         return folded(msgspec.json.decode(key[:-1], type=str))

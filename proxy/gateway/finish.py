@@ -57,7 +57,7 @@ async def _count(live: LiveExchange) -> None:
     if live.has_last_word:
         return
     await live.count_text(is_last=True)
-    if relay.meter is None or relay.meter.reading.usage is None:
+    if live.told_usage is None:
         live.exact_prompt = await live.services.tokens.prompt(facts.prompt, live.model_of_answer, org=live.org)
 
 

@@ -19,7 +19,7 @@ from proxy.gateway.assumed import ASSUMED, Unseen, assumed, finishes_anyway, may
 from proxy.gateway.estimate import Estimate
 from proxy.gateway.headers import Header, Passage
 from proxy.gateway.limit_headers import limit_headers
-from proxy.gateway.metering import Metered, meter_answer, nothing_owed, price_answered
+from proxy.gateway.metering import Metered, meter_answer, nothing_owed, price_answered, told_usage
 from proxy.gateway.relay import Relay
 from proxy.gateway.services import Services, View
 from proxy.gateway.terms import Terms
@@ -244,7 +244,14 @@ class LiveExchange:
         if relay is None or relay.meter is None or not (relay.is_complete or (facts is not None and facts.choices <= 1)):
             return False
         reading = relay.meter.reading
-        return reading.usage is not None and reading.ended and not reading.failed and not reading.is_provisional
+        return self.told_usage is not None and reading.ended and not reading.failed and not reading.is_provisional
+
+    @property
+    def told_usage(self) -> TokenCounts | None:
+        """The upstream's own counts, as far as it has told them."""
+        if self.relay is None or self.relay.meter is None or self.facts is None:
+            return None
+        return told_usage(self.relay.meter.reading, self.facts.prompt)
 
     def account(self, *, ahead_seconds: float = 0.0) -> Account:
         """What the exchange comes to as it stands. Never free once the upstream has accepted a metered request.
@@ -260,6 +267,7 @@ class LiveExchange:
         reading = relay.meter.reading if relay.meter is not None else None
         metered = meter_answer(
             reading,
+            self.told_usage,
             is_whole=self.has_last_word,
             prompt_tokens=self._prompt_tokens(),
             counted_completion=self.counted_completion,
@@ -278,7 +286,7 @@ class LiveExchange:
         if facts is None or asked is None or self.dialect is None or self.sent_at is None:
             return metered
         reading = relay.meter.reading if relay.meter is not None else None
-        has_usage = reading is not None and reading.usage is not None
+        has_usage = self.told_usage is not None
         is_failed = reading is not None and reading.failed
         if has_usage and not facts.has_output:
             return metered  # its input is all that there can be

@@ -8,9 +8,11 @@ from msgspec.structs import replace
 from proxy.config.catalogue import PriceCatalogue
 from proxy.dialects.dialect import MeterReading, RequestFacts
 from proxy.domain.price import Price
+from proxy.domain.prompt import PromptShape
 from proxy.domain.token_counts import NO_TOKENS, TokenCounts, UsageSource
 
 UNREAD_BYTES_PER_TOKEN: Final = 4  # of English text; JSON around it makes this an overestimate, compression an underestimate
+NO_PROMPT: Final = PromptShape()  # of a request that reads nothing, or whose answer is not billed
 
 
 class Metered(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,16 +23,30 @@ class Metered(msgspec.Struct, frozen=True, kw_only=True):
     flags: tuple[str, ...] = ()
 
 
+def told_usage(reading: MeterReading | None, prompt: PromptShape) -> TokenCounts | None:
+    """The provider's own counts; None also where they are zeros although there was a prompt.
+
+    Whoever answers has read it: some services send the usage object of an API without counting.
+    """
+    usage = reading.usage if reading is not None else None
+    return usage if usage is None or usage.total or prompt == NO_PROMPT else None
+
+
 def meter_answer(
-    reading: MeterReading | None, *, is_whole: bool, prompt_tokens: int, counted_completion: int, bytes_unread: int
+    reading: MeterReading | None,
+    usage: TokenCounts | None,
+    *,
+    is_whole: bool,
+    prompt_tokens: int,
+    counted_completion: int,
+    bytes_unread: int,
 ) -> Metered:
-    """The counts to charge for an answer that the upstream began.
+    """The counts to charge for an answer that the upstream began. usage: as `told_usage` has it.
 
     The provider's own counts win where the answer is whole. Where it was cut, its last word may be older than the text that was
     generated since, so the larger completion counts. Without any word, the request's prompt and our count of the text do.
     bytes_unread    bytes of an answer that no meter could read (an unknown content type, or compressed although identity was asked)
     """
-    usage = reading.usage if reading is not None else None
     flags = tuple(sorted(reading.flags)) if reading is not None and reading.flags else ()
     if usage is not None and (is_whole or usage.completion >= counted_completion):
         return Metered(counts=usage, source=UsageSource.UPSTREAM, flags=flags)

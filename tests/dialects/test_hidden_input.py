@@ -83,7 +83,17 @@ def said(*parts: Any, **members: Any) -> dict[str, Any]:
         (CHAT, {"max_output_tokens": 9}, "max_output_tokens"),
         (CHAT, {"max_new_tokens": 9}, "max_new_tokens"),
         (CHAT, {"models": ["dear"]}, "models"),
-        (RESPONSES, {"max_tokens": 9}, "max_output_tokens"),
+        (CHAT, {"maxOutputTokens": 9}, "maxOutputTokens"),
+        (CHAT, {"Models": ["dear"]}, "Models"),
+        (RESPONSES, {"max_tokens": 9}, "max_tokens"),
+        (RESPONSES, {"max_tokens_to_sample": 9}, "max_tokens_to_sample"),
+        (RESPONSES, {"models": ["dear"]}, "models"),
+        (COMPLETIONS, {"max_completion_tokens": 9}, "max_completion_tokens"),
+        (EMBEDDINGS, {"models": ["dear"]}, "models"),
+        (MESSAGES, {"fallbacks": [{"model": "dear", "max_tokens": 64000}]}, "fallbacks"),
+        (MESSAGES, {"fallbacks": "default"}, "fallbacks"),
+        (MESSAGES, {"max_output_tokens": 9}, "max_output_tokens"),
+        (MESSAGES, {"tools": [{"type": "advisor_20260301", "name": "advisor", "model": "dear"}]}, "tools"),
     ],
 )  # fmt: skip
 def test_a_name_that_might_be_read_as_another_is_refused(dialect: Dialect, more: dict[str, Any], param: str) -> None:

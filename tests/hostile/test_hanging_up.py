@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from at_rest import come_to_rest, until_accepted
 from gateway_harness import Harness, running_gateway
+from hostile_upstream import saying, scripted, whole
 from raw_client import KEY, asking, chat, connected
 
 from proxy.gateway.checkpoints import checkpoint_once
@@ -419,6 +420,26 @@ async def test_an_answer_that_uses_nothing_is_free(tmp_path: Path) -> None:
         await client.read_until(b"}}")
         (event,) = harness.events()
         assert (event["usage_source"], event["completion_tokens"]) == ("upstream", 0)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_usage_of_zeros_is_none_where_there_was_a_prompt(tmp_path: Path, stream: bool) -> None:
+    zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    said = {"index": 0, "delta" if stream else "message": {"content": "One two three four"}, "finish_reason": "stop"}
+    answer = msgspec.json.encode({"model": "gpt-4o-mini", "choices": [said], "usage": zeros})
+    kind, answer = (b"text/event-stream", b"data: %b\n\ndata: [DONE]\n\n" % answer) if stream else (b"application/json", answer)
+    async with (
+        scripted(saying(whole(answer, content_type=kind))) as upstream,
+        running_gateway(tmp_path, upstream_url=upstream.url) as harness,
+    ):
+        async with connected(harness.port) as client:
+            await client.send(chat(asking("tokens=4"), headers=KEY, stream=stream))
+            await client.read_until(b"four")
+            await harness.at_rest()
+        (event,) = harness.events()
+        assert (event["usage_source"], "assumed" in event["flags"]) == ("assumed", True)
+        assert event["prompt_tokens"] > 0
+        assert event["completion_tokens"] >= 4
 
 
 async def test_a_checkpoint_covers_what_can_be_generated_until_the_hold_expires(tmp_path: Path) -> None:
