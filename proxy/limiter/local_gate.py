@@ -41,7 +41,8 @@ class LocalGate:
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
-        self._levels: dict[tuple[str, str], tuple[int, int]] = {}  # units * window_ms, as they stood at a time in ms
+        # units * window_ms, as they stood at a time in ms, under a limit
+        self._levels: dict[tuple[str, str], tuple[int, int, RateLimit]] = {}
         self._open: dict[tuple[str, str], int] = {}
 
     def enter(self, org: str, limits: Sequence[tuple[str, RateLimit]]) -> Entry | Closed:
@@ -50,6 +51,7 @@ class LocalGate:
         closed: Closed | None = None
         slots: list[str] = []
         units: list[tuple[str, RateLimit]] = []
+        levels: list[int] = []
         for key, limit in limits:
             if limit.shadow or limit.quantity is Quantity.TOKENS:
                 continue
@@ -58,7 +60,8 @@ class LocalGate:
                 wait_ms = OTHERS_MS if self._open.get((org, key), 0) >= limit.capacity else 0
             else:
                 units.append((key, limit))
-                missing = limit.window_ms - self._refilled(org, key, limit, now_ms)
+                levels.append(level := self._refilled(org, key, limit, now_ms))
+                missing = limit.window_ms - level
                 wait_ms = -(-(missing + _more(limit)) // limit.refill_units) if missing > 0 else 0
             if wait_ms > (0 if closed is None else closed.retry_after_ms):
                 closed = Closed(key, wait_ms)
@@ -66,8 +69,8 @@ class LocalGate:
             return closed
         for key in slots:
             self._open[org, key] = self._open.get((org, key), 0) + 1
-        for key, limit in units:
-            self._levels[org, key] = self._levels[org, key][0] - limit.window_ms, now_ms
+        for (key, limit), level in zip(units, levels, strict=True):
+            self._levels[org, key] = level - limit.window_ms, now_ms, limit
         return Entry(org, tuple(slots), tuple(units))
 
     def leave(self, entry: Entry) -> None:
@@ -84,17 +87,18 @@ class LocalGate:
         now_ms = self._now_ms()
         for key, limit in entry.units:
             level = self._refilled(entry.org, key, limit, now_ms) + limit.window_ms
-            self._levels[entry.org, key] = min(level, _full(limit)), now_ms
+            self._levels[entry.org, key] = min(level, _full(limit)), now_ms, limit
 
     def _refilled(self, org: str, key: str, limit: RateLimit, now_ms: int) -> int:
-        """The bucket's level, brought to now. One never seen is full."""
-        full = _full(limit)
+        """The bucket's level, brought to now. One never seen is full, and so is one whose limit has changed since."""
+        level = full = _full(limit)
         known = self._levels.get((org, key))
-        if known is None and len(self._levels) >= BUCKETS_MAX:
-            del self._levels[next(iter(self._levels))]
-        level, at_ms = known or (full, now_ms)
-        level = min(full, level + max(0, now_ms - at_ms) * limit.refill_units)
-        self._levels[org, key] = level, now_ms
+        if known is None:
+            while len(self._levels) >= BUCKETS_MAX:
+                del self._levels[next(iter(self._levels))]
+        elif known[2] is limit or known[2] == limit:
+            level = min(full, known[0] + max(0, now_ms - known[1]) * limit.refill_units)
+        self._levels[org, key] = level, now_ms, limit
         return level
 
 

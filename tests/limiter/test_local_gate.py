@@ -44,6 +44,23 @@ def test_a_clock_that_was_ahead_locks_nobody_out() -> None:
     assert isinstance(gate.enter("acme", minute), Entry)
 
 
+def test_a_limit_that_has_changed_begins_full() -> None:
+    """The limiter knows what it was while this worker saw nothing of it, or saw it lower for a moment."""
+    gate, low, high = LocalGate(Clock()), limits(a_rate(capacity=1)), limits(a_rate(capacity=100))
+    for _ in range(2):
+        assert isinstance(gate.enter("acme", low), Entry)
+    assert isinstance(gate.enter("acme", low), Closed)
+    assert isinstance(gate.enter("acme", high), Entry)
+
+
+def test_a_bucket_that_is_dropped_for_another_of_the_same_request_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_gate, "BUCKETS_MAX", 1)
+    gate = LocalGate(Clock())
+    assert isinstance(gate.enter("acme", limits(a_rate(key="minute", capacity=1))), Entry)
+    both = limits(a_rate(key="minute", capacity=1), a_rate(key="hour", capacity=1, window_ms=HOUR_MS))
+    assert isinstance(gate.enter("acme", both), Entry)
+
+
 def test_what_the_limiter_refused_has_taken_nothing() -> None:
     gate, hour = LocalGate(Clock()), limits(a_rate(capacity=1, window_ms=HOUR_MS))
     for _ in range(100):
