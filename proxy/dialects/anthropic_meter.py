@@ -11,7 +11,9 @@ from proxy.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter,
 from proxy.dialects.sse import SseEvent
 from proxy.domain.token_counts import TokenCounts
 
-ITERATIONS_UNCOUNTED: Final = "usage_iterations"  # passes (compaction, advisor) used tokens that the top level does not include
+ITERATIONS_UNCOUNTED: Final = "usage_iterations"  # passes used tokens that are not in what is charged
+# Anthropic, "Compaction": its tokens are billed at the model's prices, and not included in the top level of the usage.
+_COMPACTION: Final = "compaction"
 SERVER_TOOLS_USED: Final = "server_tools_used"  # searches have a price of their own, which no token count shows
 
 _INPUTS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
@@ -46,14 +48,23 @@ class AnthropicUsage:
         self._members |= {name: value for name, value in usage.items() if value is not None}
         members = self._members
         if any(name in members for name in _INPUTS):
-            reading.usage = self._counts(reading.flags)
+            reading.usage = self._all_counts(reading.flags)
         if member(members.get("server_tool_use"), "web_search_requests"):
             reading.flags.add(SERVER_TOOLS_USED)
         if reading.usage is not None and _iterations_total(members.get("iterations")) > reading.usage.total:
             reading.flags.add(ITERATIONS_UNCOUNTED)
 
-    def _counts(self, flags: set[str]) -> TokenCounts:
-        members = self._members
+    def _all_counts(self, flags: set[str]) -> TokenCounts:
+        """Those of the top level, and of compactions beside it."""
+        told = self._counts(self._members, flags)
+        iterations = items_of(self._members.get("iterations"))
+        passes = [self._counts(each, flags) for each in iterations if isinstance(each, dict) and each.get("type") == _COMPACTION]
+        if not passes:
+            return told
+        sums = {name: sum(getattr(each, name) for each in (told, *passes)) for name in TokenCounts.__struct_fields__}
+        return token_counts(flags, **sums)
+
+    def _counts(self, members: dict[str, Any], flags: set[str]) -> TokenCounts:
         plain = lenient_count(members.get("input_tokens"), flags) or 0
         read = lenient_count(members.get("cache_read_input_tokens"), flags) or 0
         split = members.get("cache_creation")

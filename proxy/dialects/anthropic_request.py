@@ -7,6 +7,7 @@ import msgspec
 
 from proxy.dialects.body import ReadBody, keys_of, read_body
 from proxy.dialects.dialect import RequestFacts
+from proxy.dialects.lenient import items_of, member
 from proxy.dialects.other_bounds import OtherBounds
 from proxy.dialects.prompt_parts import PromptParts, json_text
 from proxy.dialects.references import body_references
@@ -47,6 +48,8 @@ class MessagesBody(msgspec.Struct, gc=False):
     container: Any = None
     thread: Any = None
     thinking: Any = None
+    compaction: Any = None
+    context_management: Any = None
 
 
 READ: Final = frozenset(MessagesBody.__struct_fields__)
@@ -80,10 +83,13 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
     reader = _Reader()
     reader.read(read)
     references = body_references(read)
+    compacts = _compacts(asked)
     return RequestFacts(
         model=required_model(asked),
         prompt=reader.parts.shape(),
         stream=asked.stream or False,
+        choices=2 if compacts else 1,  # a summary is one more answer
+        prompt_reads=2 if compacts else 1,
         max_output_tokens=min(asked.max_tokens, TOKENS_MAX) if asked.max_tokens else None,  # 0 is none
         window_reads=ROUNDS if reader.has_server_tools else 1,
         output_min_tokens=_thinking_budget(asked.thinking) + 1,  # max_tokens has to be larger
@@ -93,6 +99,13 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
         has_unseen_input=reader.parts.has_unseen_input,
         references=references,
     )
+
+
+def _compacts(asked: MessagesBody) -> bool:
+    """Anthropic, "Compaction": the model may read its prompt once more, to sum it up."""
+    edits = items_of(member(asked.context_management, "edits"))
+    kinds = [member(edit, "type") for edit in edits]
+    return asked.compaction is not None or any(isinstance(kind, str) and kind.startswith("compact") for kind in kinds)
 
 
 def _thinking_budget(thinking: object) -> int:
@@ -140,6 +153,8 @@ class _Reader:
         else:
             parts.add_text(asked.output_config)
         parts.add_schema(asked.output_format)
+        parts.add_text(asked.compaction)
+        parts.add_text(asked.context_management)
         if self.cites:
             parts.tokens += CITATION_TOKENS
         parts.add_others(body.others(_READ_KEYS), READ, is_request=True)

@@ -37,6 +37,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     added_tokens       what the provider may put into the prompt besides; held, and never counted
     window_min_tokens  what the model can read at least, whatever its price says: the request asked for a larger window
     window_reads       how often the model may read all that it can while tools run at the provider; each time is input
+    prompt_reads       how often the model may read the whole prompt besides, to sum it up; each time is input
     output_min_tokens  the least maximum per choice that the request allows for itself (more than a thinking budget)
     predicted          text given as a prediction of the answer, which is charged as output where it is wrong
     """
@@ -58,6 +59,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     added_tokens: int = 0
     window_min_tokens: int = 0
     window_reads: int = 1
+    prompt_reads: int = 1
     output_min_tokens: int = 1
     predicted: str = ""
     references: tuple[StoredReference, ...] = ()

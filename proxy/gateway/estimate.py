@@ -99,7 +99,7 @@ def estimate(
     referred_tokens   what the stored objects that it names come to at most; None: not known
     has_spend_limit   a spend limit binds its caller: then plans clamp unless they say otherwise
     """
-    prompt_tokens += facts.added_tokens
+    prompt_tokens = prompt_tokens * facts.prompt_reads + facts.added_tokens
     if not facts.has_output:
         prompt_tokens += INPUT_EDGE_TOKENS * len(facts.prompt.texts)
     unknown = _unknown_tokens(facts, plan, price, prompt_tokens, referred_tokens)

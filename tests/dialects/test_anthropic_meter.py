@@ -206,13 +206,23 @@ def test_no_counts_are_no_usage(usage: object) -> None:
     assert metered(DIALECT, STREAM, start(usage) + STOP).usage is None
 
 
-def test_iterations_beyond_the_total_are_flagged_and_not_charged() -> None:
+def test_a_compaction_is_charged_beside_the_answer_and_other_passes_beyond_the_total_are_flagged() -> None:
     message = {"type": "message", "input_tokens": 25, "output_tokens": 15}
     usage = {"input_tokens": 25, "output_tokens": 15, "iterations": [message]}
     assert not metered(DIALECT, STREAM, start(usage)).flags
 
     compaction = {"type": "compaction", "input_tokens": 900, "output_tokens": 100}
     got = metered(DIALECT, STREAM, start({**usage, "iterations": [compaction, message]}))
+    assert got.usage == TokenCounts(prompt=925, completion=115)
+    assert not got.flags
+
+    absurd = {**compaction, "input_tokens": 10**9, "cache_read_input_tokens": 10**9}
+    got = metered(DIALECT, STREAM, start({**usage, "iterations": [absurd] * 3}))
+    assert got.usage is not None
+    assert got.usage.prompt == TOKENS_MAX
+
+    advisor = {"type": "advisor_message", "model": "dear", "input_tokens": 900, "output_tokens": 100}
+    got = metered(DIALECT, STREAM, start({**usage, "iterations": [advisor, message]}))
     assert got.usage == TokenCounts(prompt=25, completion=15)
     assert got.flags == {"usage_iterations"}
 

@@ -57,6 +57,10 @@ def test_tools_that_run_in_rounds_read_the_window_as_often() -> None:
     assert estimate(facts(**UNSEEN, window_reads=2), PLAN, windowed, 10).prompt_tokens == 200_000
 
 
+def test_a_prompt_that_is_summed_up_is_read_twice() -> None:
+    assert estimate(facts(prompt_reads=2, added_tokens=7), PLAN, PRICE, 1_000).prompt_tokens == 2_007
+
+
 def test_a_larger_window_can_be_asked_for() -> None:
     windowed = replace(PRICE, max_input_tokens=200_000)
     asked = with_long_window(facts(**UNSEEN), "files-api-2025-04-14, Context-1M-2025-08-07")
