@@ -72,6 +72,7 @@ _BLOCKS: Final[Mapping[str, frozenset[str]]] = {
 }
 _CACHE_CONTROL: Final = frozenset({"cache_control"})
 _MESSAGE: Final = frozenset({"content"})
+_SOURCE: Final = frozenset({"type", "media_type", "data", "content", "url", "file_id"})
 
 
 def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vocabulary: Vocabulary) -> RequestFacts:
@@ -232,6 +233,8 @@ class _Reader:
                 parts.add_unseen()
             case _:
                 self._unknown(source)
+                return
+        parts.add_others(source, _SOURCE)
 
     def _tool(self, tool: object) -> None:
         self.parts.add_tool(tool)

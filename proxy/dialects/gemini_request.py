@@ -68,6 +68,7 @@ _READ_WHOLE: Final = _READ | _spellings("systemInstruction", "generationConfig",
 _READ_CONFIG: Final = _CONFIG | _spellings(
     "maxOutputTokens", "candidateCount", "responseModalities", "responseSchema", "responseJsonSchema", "responseMimeType"
 )
+_READ_BLOB: Final = _spellings("mimeType") | {"data", "fileUri", "file_uri"}
 _READ_PART: Final = _PART | _spellings("inlineData", "fileData", "functionResponse", *_JSON_PARTS)
 
 
@@ -156,10 +157,12 @@ def _add_part(parts: PromptParts, part: object) -> None:
     blob = _member(part, "inlineData")
     if isinstance(blob, dict):
         parts.add_base64(_member(blob, "mimeType"), blob.get("data"))
+        parts.add_others(blob, _READ_BLOB)
         is_known = True
     file = _member(part, "fileData")
     if file is not None:
         _add_file(parts, _object(file))
+        parts.add_others(_object(file), _READ_BLOB)
         is_known = True
     response = _member(part, "functionResponse")
     if response is not None:

@@ -34,6 +34,8 @@ _TEXT_OF: Final[Mapping[str, str]] = {
 _IMAGE: Final = frozenset({"image_url", "file_id"})
 _AUDIO: Final = frozenset({"input_audio"})
 _FILE: Final = frozenset({"file", "file_id", "filename", "file_data"})
+# Of the objects inside such parts.
+_INSIDE: Final = frozenset({"url", "detail", "data", "format"}) | _FILE
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,9 +102,11 @@ class OpenAiPrompt(PromptParts):
         elif kind == "input_audio":
             self._add_inline(member(part.get("input_audio"), "data"))
             self.audio_input = True
+            self._add_inside(part.get("input_audio"))
             self.add_others(part, _AUDIO)
         elif kind in ("file", "input_file"):
             self._add_file(part.get("file") or part)
+            self._add_inside(part.get("file"))
             self.add_others(part, _FILE)
         else:
             self.add_json(part)
@@ -117,6 +121,7 @@ class OpenAiPrompt(PromptParts):
         if not width and isinstance(url, str) and url[:_DATA_CHARS].lower() == _DATA and url[:_IMAGE_CHARS].lower() != _IMAGE_DATA:
             self._add_inline(url)  # something else than an image, in the place of one
             self.add_unseen()
+        self._add_inside(image)
         self.image_files += url is None and isinstance(member(part, "file_id"), str)
         self.images.append(ImageInput(detail=detail if isinstance(detail, str) else "auto", width=width, height=height))
 
@@ -130,6 +135,11 @@ class OpenAiPrompt(PromptParts):
         is_pdf = isinstance(name, str) and name.lower().endswith(".pdf")
         if is_pdf or (isinstance(data, str) and data[:_PDF_URL_CHARS].lower() == _PDF_URL):
             self.add_unseen()  # a page is read as an image too, however few bytes it takes
+
+    def _add_inside(self, inside: object) -> None:
+        """What else the object inside of a part says."""
+        if isinstance(inside, dict):
+            self.add_others(inside, _INSIDE)
 
     def _add_inline(self, data: object) -> None:
         """Base64, or a data URL; where there is none, an id or a URL stands for content that is not here."""
