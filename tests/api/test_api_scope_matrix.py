@@ -142,6 +142,9 @@ OF_ONE = [
     ("PATCH", _CREDENTIAL, {"name": "Renamed"}),
     ("POST", _CREDENTIAL + "/rotate", {}),
     ("POST", _CREDENTIAL + "/revoke", {}),
+    ("GET", _ONE + "/objects", None),
+    ("POST", _ONE + "/objects/adopt", {"kind": "file", "ids": ["file-1"]}),
+    ("POST", _ONE + "/objects/forget", {"kind": "file", "ids": ["file-1"]}),
     ("GET", "/api/invoices/{org}/{month}", None),
 ]
 # the platform's alone

@@ -15,6 +15,7 @@ from proxy.ledger.database import Database
 from proxy.ledger.directory.admin_tokens import AdminTokens
 from proxy.ledger.directory.changes import Changes
 from proxy.ledger.directory.credentials import Credentials
+from proxy.ledger.directory.objects import no_marks
 from proxy.ledger.directory.organizations import Organizations
 from proxy.ledger.directory.replica import DirectoryReplica
 from proxy.ledger.directory.rules import Rules
@@ -49,7 +50,7 @@ class DirectoryWorld:
         changes = Changes(self.database, now_ms=lambda: self.now_ms, on_committed=self._tell)
         rules = Rules(lambda: self.config)
         self.changes = changes
-        self.organizations = Organizations(changes, rules)
+        self.organizations = Organizations(changes, rules, no_marks)
         self.credentials = Credentials(changes, rules, random_bytes=self._random)
         self.tokens = AdminTokens(changes, random_bytes=self._random)
         self.replica = DirectoryReplica(self.database, lambda: self.config)
