@@ -262,8 +262,9 @@ class LiveExchange:
         outcome = self._outcome()
         if self.facts is None or self.dialect is None:
             return self._account(nothing_owed(UsageSource.NONE), outcome, owed=False)
+        asked = self.estimate.price if self.estimate is not None else None
         if relay is None or self.sent_at is None or relay.status >= 300:
-            return self._account(nothing_owed(UsageSource.UPSTREAM), outcome, owed=False)
+            return self._account(nothing_owed(UsageSource.UPSTREAM), outcome, owed=False, price=asked)
         reading = relay.meter.reading if relay.meter is not None else None
         metered = meter_answer(
             reading,
@@ -273,7 +274,6 @@ class LiveExchange:
             counted_completion=self.counted_completion,
             bytes_unread=relay.bytes_in if reading is None else reading.unread_bytes,
         )
-        asked = self.estimate.price if self.estimate is not None else None
         answered = reading.response_model if reading is not None else None
         price = price_answered(self.facts, answered, asked, self.view.prices, self.started_at_ms)
         if not self.has_last_word:

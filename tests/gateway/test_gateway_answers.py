@@ -194,6 +194,7 @@ async def test_an_upstream_error_is_relayed_and_costs_nothing(tmp_path: Path) ->
         assert "error" in body
         (event,) = harness.events()
         assert (event["status"], event["cost_nano_usd"], event["outcome"]) == (503, 0, "upstream_error")
+        assert event["price_version"]  # a model that is priced, so that its errors are shown under its name
         assert (await harness.window()).held_nano_usd == 0
 
 
