@@ -1,6 +1,6 @@
 """What a JSON body that no dialect reads refers to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -21,7 +21,7 @@ _HOLDERS: Final = ("item", "items", "ids")
 
 
 def references_of_any(body: bytes, *, put: str = "") -> tuple[StoredReference, ...]:
-    """The references of the body; those of a list of `input` as a response reads it. Raises RequestRejectedError.
+    """The references of the body; those of a list of `input` or `items` as a response reads it. Raises RequestRejectedError.
 
     put   the kind of what the body changes or makes under an id of its own; empty where it states none
     A key that is the name of one in another spelling is refused: some servers read it as that.
@@ -29,13 +29,25 @@ def references_of_any(body: bytes, *, put: str = "") -> tuple[StoredReference, .
     read = read_body(body, _ANYTHING)
     (_PUT_VOCABULARY if put else _VOCABULARY).check(read)
     whole = read.asked
-    given = whole.get("input") if isinstance(whole, dict) else None
-    items = [item_reference(item) for item in given if isinstance(item, dict)] if isinstance(given, list) else []
-    found = dict.fromkeys((*stored_references(whole), *(item for item in items if item is not None)))
+    read_lists = ("input",) if put else ("input", "items")  # what is put names its items by ids of its own kind, below
+    found = dict.fromkeys((*stored_references(whole), *_read_items(whole, read_lists)))
     if put:
         found |= dict.fromkeys(StoredReference(put, id_) for id_ in _ids(whole))
         found |= dict.fromkeys(StoredReference(PRODUCER, id_) for id_ in _producers(whole))
     return tuple(found)
+
+
+def _read_items(whole: Any, names: Iterable[str]) -> Iterator[StoredReference]:
+    """The stored items that the elements of the lists of these names stand for.
+
+    Lists: a response's `input`, a conversation's `items` (OpenAI's Conversations API, "Create a conversation", "Create items").
+    """
+    for name in names if isinstance(whole, dict) else ():
+        given = whole.get(name)
+        for item in given if isinstance(given, list) else ():
+            named = item_reference(item) if isinstance(item, dict) else None
+            if named is not None:
+                yield named
 
 
 def _ids(whole: object) -> Iterator[str]:

@@ -155,7 +155,10 @@ def test_an_escaped_name_is_the_same_name() -> None:
         ({"items": [{"type": "item_reference", "id": "msg_1"}]}, [("item", "msg_1")]),
         ({"data_source": {"source": {"type": "file_id", "id": "file-1"}}}, [("file", "file-1")]),
         ({"type": "tool_use", "input": {"file_id": "file-1"}}, [("file", "file-1")]),
-        ({"items": [{"id": "own-id"}], "type": {"id": "x"}}, []),
+        ({"items": [{"id": "msg_1"}], "type": {"id": "x"}}, [("item", "msg_1")]),
+        ({"items": [{"id": "rs_1", "type": "reasoning"}]}, [("item", "rs_1")]),
+        ({"items": [{"id": "msg_1", "type": "message", "role": "user", "content": "Hi"}]}, []),
+        ({"items": "msg_1", "input": {"id": "msg_1"}}, []),
         ({"purpose": "batch", "filename": "x.jsonl", "bytes": 3}, []),
     ],
 )
