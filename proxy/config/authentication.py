@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from proxy.config.jwt_issuer import JwtIssuer, UnknownClients
 from proxy.config.key_set import ALGORITHMS, KEY_SET_BYTES_MAX, read_key_set
 from proxy.config.problems import nearest
-from proxy.config.section import Section, is_identifier, show
+from proxy.config.section import EMPTY, Section, is_identifier, show
 from proxy.config.upstreams import http_url
 
 ISSUERS_MAX: Final = 16
@@ -76,7 +76,7 @@ def _read_issuer(item: Section) -> JwtIssuer:
 
 def _read_algorithms(item: Section) -> tuple[str, ...]:
     found = []
-    for place, name in item.scalars("algorithms", items_max=len(ALGORITHMS)) or []:
+    for place, name in item.scalars("algorithms", items_max=len(ALGORITHMS), may_be_empty=False) or []:
         if name in ALGORITHMS:
             found.append(name)
         elif name.lower() == "none" or name.startswith("HS"):
@@ -121,7 +121,7 @@ def _read_unknown_clients(item: Section, org_claim: str) -> tuple[UnknownClients
 
 def _read_words(item: Section, key: str) -> tuple[str, ...]:
     found = []
-    for place, word in item.scalars(key, items_max=1_000) or []:
+    for place, word in item.scalars(key, items_max=1_000, may_be_empty=False) or []:
         if not word or len(word) > 256 or not word.isprintable():
             place.problem(f"must be 1 to 256 printable characters, got {show(word)}")
         elif key == "organizations" and not is_identifier(word):
@@ -135,6 +135,8 @@ def _read_required_claims(item: Section) -> tuple[tuple[str, str], ...]:
     section = item.section("required_claims")
     if section is None:
         return ()
+    if not section.keys():
+        section.place.problem(EMPTY)
     return tuple((name, section.text(name)) for name in section.keys())  # noqa: SIM118 - a section is not its keys
 
 

@@ -18,6 +18,7 @@ _UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
+EMPTY: Final = "must not be empty: leave it out if nothing is asked for"
 TEXT_CHARS_MAX: Final = 256
 SHOWN_CHARS_MAX: Final = 60  # of a wrong value, in a problem's text
 
@@ -269,11 +270,17 @@ class Section:
             else:
                 yield name, Section(place if is_path_kept else replace(place, path=""), node)
 
-    def scalars(self, key: str, *, items_max: int = 1_000) -> list[tuple[Place, str]] | None:
-        """The single values of a list, as text; None where the key is absent."""
+    def scalars(self, key: str, *, items_max: int = 1_000, may_be_empty: bool = True) -> list[tuple[Place, str]] | None:
+        """The single values of a list, as text; None where the key is absent.
+
+        may_be_empty   False for what restricts: an empty list is what a template leaves that had nothing to fill in
+        """
         if key not in self._values:
             self._taken.add(key)
             return None
+        node = self._values[key]
+        if not may_be_empty and isinstance(node, yaml.SequenceNode) and not node.value:
+            self.place_of(key).problem(EMPTY)
         found = []
         for place, node in self._items(key, items_max):
             if isinstance(node, yaml.ScalarNode):

@@ -573,3 +573,16 @@ def test_a_file_of_keys_is_checked_with_the_configuration(tmp_path: Path) -> Non
         assert len(problems.texts()) == expected
         assert (issuer.unknown_clients, issuer.unknown_clients_org) == (UnknownClients.ORGANIZATION, "big")
     assert problems.lines[0].startswith("authentication.yaml:3: jwt_issuers[0].jwks_file holds no public key for RS256")
+
+
+@pytest.mark.parametrize("key", ["organizations", "audiences", "scopes", "algorithms", "required_claims"])
+def test_an_empty_restriction_is_a_mistake_and_not_a_licence(key: str) -> None:
+    empty = "{}" if key == "required_claims" else "[]"
+    text = f"jwt_issuers:\n  - issuer: {ISSUER}\n    jwks_url: https://id.example/keys\n    {key}: {empty}\n"
+    problems = Problems()
+    document = read_document("authentication.yaml", text.encode(), problems)
+    assert document is not None
+    read_jwt_issuers(document)
+    assert problems.texts() == (
+        f"authentication.yaml:4: jwt_issuers[0].{key} must not be empty: leave it out if nothing is asked for",
+    )
