@@ -39,6 +39,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     window_reads       how often the model may read all that it can while tools run at the provider; each time is input
     prompt_reads       how often the model may read the whole prompt besides, to sum it up; each time is input
     output_min_tokens  the least maximum per choice that the request allows for itself (more than a thinking budget)
+    is_cut_upstream    the model may read less than what the provider keeps, so that the usage does not tell the size of that
     predicted          text given as a prediction of the answer, which is charged as output where it is wrong
     """
 
@@ -63,6 +64,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     output_min_tokens: int = 1
     predicted: str = ""
     references: tuple[StoredReference, ...] = ()
+    is_cut_upstream: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

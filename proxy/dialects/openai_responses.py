@@ -50,6 +50,8 @@ class ResponsesRequest(msgspec.Struct, gc=False):
     conversation: Any = None
     prompt: Any = None
     prompt_cache_retention: Any = None
+    truncation: Any = None
+    context_management: Any = None
     auto_routing: bool | None = None
     model_family: str | None = None
 
@@ -111,8 +113,13 @@ class OpenAiResponses(OpenAiShape):
         draft.add_tools(request.tools)
         if request.text is not None:
             draft.add_raw_schema(request.text.format)
+        draft.add_text(request.context_management)
+        compacts = bool(request.context_management)
         if request.previous_response_id is not None or request.conversation is not None:
-            draft.add_referred()
+            if compacts:
+                draft.add_unseen()  # read twice, which no record of a size tells
+            else:
+                draft.add_referred()
         if request.prompt is not None:  # a template, made elsewhere
             draft.add_unseen()
         draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
@@ -123,6 +130,9 @@ class OpenAiResponses(OpenAiShape):
             model_family=model_family,
             prompt=draft.shape(),
             stream=request.stream is True,
+            choices=2 if compacts else 1,  # OpenAI, "Compaction": the context is summed up first, within the same request
+            prompt_reads=2 if compacts else 1,
+            window_reads=2 if compacts else 1,
             max_output_tokens=request.max_output_tokens or None,  # 0 is none
             cache_write_5m=True,  # prompts are cached without being asked to be
             cache_write_1h=request.prompt_cache_retention == "24h",
@@ -132,6 +142,7 @@ class OpenAiResponses(OpenAiShape):
             has_unknown_input=is_unseen or draft.has_unknown_input(references),
             has_unseen_input=is_unseen,
             references=references,
+            is_cut_upstream=compacts or request.truncation not in (None, "disabled"),
         )
 
     def _model(self, request: ResponsesRequest) -> tuple[str | None, str | None]:

@@ -163,7 +163,7 @@ def _made_tokens(live: LiveExchange, account: Account) -> dict[str, int]:
     """By kind, the most that what was made can put into a later prompt.
 
     A response brings all that it was made of, and itself. Of text alone another model makes some more tokens; of images, audio and
-    files many times as many, so that nothing is known then.
+    files many times as many, so that nothing is known then; nor where the provider left some of it out for a model that reads less.
     """
     relay, facts = live.relay, live.facts
     if relay is None or relay.made is None:
@@ -172,7 +172,7 @@ def _made_tokens(live: LiveExchange, account: Account) -> dict[str, int]:
         return {"cached_content": relay.made.tokens} if relay.made.tokens is not None else {}
     is_text = not (facts.prompt.images or facts.prompt.opaque_bytes or facts.audio_input or facts.audio_output)
     is_seen = not facts.has_unknown_input or (not facts.has_unseen_input and live.referred_tokens is not None)
-    if not (is_text and is_seen and live.has_last_word and account.metered.source is UsageSource.UPSTREAM):
+    if facts.is_cut_upstream or not (is_text and is_seen and live.has_last_word and account.metered.source is UsageSource.UPSTREAM):
         return {}
     counts = account.metered.counts
     return {"response": OTHER_TOKENIZER * (counts.prompt + counts.completion)}

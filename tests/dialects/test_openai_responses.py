@@ -30,6 +30,23 @@ def response(status: str, **more: Any) -> dict[str, Any]:
     return {"id": "resp_1", "object": "response", "status": status, "model": "gpt-5.2-2026-01", "error": None, "usage": None} | more
 
 
+def test_a_compaction_is_one_more_answer_over_the_prompt() -> None:
+    compacting = {"context_management": [{"type": "compaction", "compact_threshold": 1_000}]}
+    facts = read(RESPONSES, request(**compacting))
+    assert (facts.choices, facts.prompt_reads, facts.is_cut_upstream, facts.has_unknown_input) == (2, 2, True, False)
+    facts = read(RESPONSES, request(previous_response_id="resp_1", **compacting))
+    assert (facts.window_reads, facts.has_unseen_input) == (2, True)
+    for nothing in (None, []):
+        assert read(RESPONSES, request(context_management=nothing)).choices == 1
+
+
+@pytest.mark.parametrize(("truncation", "is_cut"), [(None, False), ("disabled", False), ("auto", True), ("newer", True), (1, True)])
+def test_what_may_be_truncated_is_told(truncation: Any, is_cut: bool) -> None:
+    assert read(RESPONSES, request(truncation=truncation)).is_cut_upstream is is_cut
+    with pytest.raises(RequestRejectedError, match="Truncation"):
+        read(RESPONSES, request(Truncation="auto"))
+
+
 BEGIN = (
     {"type": "response.created", "response": response("in_progress")},
     {"type": "response.output_item.added", "item": {"type": "function_call", "name": "get", "arguments": ""}},

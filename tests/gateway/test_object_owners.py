@@ -508,6 +508,32 @@ async def test_a_known_earlier_answer_is_held_at_its_size_and_others_at_all_that
 
 
 @pytest.mark.usefixtures("operator_key")
+@pytest.mark.parametrize(
+    "shortened",
+    [{"truncation": "auto"}, {"truncation": "new"}, {"context_management": [{"type": "compaction", "compact_threshold": 1_000}]}],
+)
+async def test_an_earlier_answer_that_was_made_of_a_part_of_its_context_is_held_at_all_that_the_model_can_read(
+    tmp_path: Path, shortened: dict[str, Any]
+) -> None:
+    """Its usage tells of what a small model has read, and a larger one continues with the whole."""
+    async with world(tmp_path) as (harness, _), callers(harness) as (acme, _):
+        holds: list[int] = []
+        admit = harness.limiter.admit
+
+        async def watched(request: Any) -> Any:
+            holds.append(request.floor_prompt_tokens)
+            return await admit(request)
+
+        harness.limiter.admit = watched
+        _, cut, _ = await acme("POST", "/v1/responses", body_for("responses") | shortened)
+        follow = body_for("responses") | {"previous_response_id": cut["id"]}
+        _, later, _ = await acme("POST", "/v1/responses", follow)
+        assert holds[-1] > 100_000
+        assert (await acme("POST", "/v1/responses", follow | {"previous_response_id": later["id"]}))[0] == 200
+        assert holds[-1] > 100_000  # nor is the next one's context known
+
+
+@pytest.mark.usefixtures("operator_key")
 async def test_what_is_not_ones_own_is_refused_in_the_shape_of_the_api_that_was_called(tmp_path: Path) -> None:
     async with world(tmp_path) as (harness, _), ClientSession() as session:
         anthropic = {"x-api-key": ACME_KEY, "anthropic-version": "2023-06-01"}
