@@ -3,9 +3,9 @@
 import asyncio
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 import msgspec
@@ -83,34 +83,87 @@ def correct(
 
 def read_figures(file: Path) -> "list[Figures]":
     """The events of a file, each once. Raises click.ClickException naming the line."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            return _figures(file, text)
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"{file}: is not UTF-8 text") from error
+
+
+def _figures(file: Path, text: TextIO) -> "list[Figures]":
     from proxy.ledger.corrections import Figures
 
     found: dict[str, Figures] = {}
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        is_json = text.read(1) == "{"
-        text.seek(0)
-        rows: Iterable[tuple[int, Any]] = _json_rows(text) if is_json else enumerate(csv.DictReader(text), start=2)
+    is_json = text.read(1) == "{"
+    text.seek(0)
+    rows = _json_rows(text) if is_json else _csv_rows(text)
+    line = 0
+    try:
         for line, row in rows:
-            try:
-                figures = msgspec.convert({name: value for name, value in row.items() if value != ""}, Figures, strict=is_json)
-                figures.counts  # noqa: B018 - it tells what is impossible
-            except (ValueError, AttributeError) as error:
-                raise click.ClickException(f"{file}:{line}: {error}") from error
-            if figures.event_id in found:
+            figures = msgspec.convert({name: value for name, value in row.items() if value != ""}, Figures, strict=is_json)
+            figures.counts  # noqa: B018 - it tells what is impossible
+            if found.setdefault(figures.event_id, figures) is not figures:
                 raise click.ClickException(f"{file}:{line}: event {figures.event_id} is there twice")
-            found[figures.event_id] = figures
             if len(found) > LINES_MAX:
                 raise click.ClickException(f"{file}: more than {LINES_MAX} events: cut it into several")
+    except UnicodeDecodeError:
+        raise
+    except _UnreadableRowError as error:
+        raise click.ClickException(f"{file}:{error.line}: {error}") from error
+    except ValueError as error:
+        raise click.ClickException(f"{file}:{line}: {error}") from error
     return list(found.values())
 
 
-def _json_rows(text: Iterable[str]) -> Iterable[tuple[int, Any]]:
+class _UnreadableRowError(ValueError):
+    """A row that could not be read at all."""
+
+    def __init__(self, line: int, text: str) -> None:
+        super().__init__(text)
+        self.line = line
+
+
+def _csv_rows(text: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    reader = csv.reader(text, strict=True)
+    names: list[str] = []
+    try:
+        for row in reader:
+            if not names:
+                names = row
+                _once([(name, "") for name in names])
+            elif row:
+                yield reader.line_num, _named(names, row)
+    except UnicodeDecodeError:
+        raise
+    except (csv.Error, ValueError) as error:
+        raise _UnreadableRowError(max(reader.line_num, 1), str(error)) from error
+
+
+def _json_rows(text: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for line, raw in enumerate(text, start=1):
         if raw.strip():
             try:
-                yield line, json.loads(raw)
-            except ValueError as error:
-                raise click.ClickException(f"line {line} is not JSON: {error}") from error
+                row = json.loads(raw, object_pairs_hook=_once)
+            except (ValueError, RecursionError) as error:
+                raise _UnreadableRowError(line, f"is not JSON with each name once: {error}") from error
+            if not isinstance(row, dict):
+                raise _UnreadableRowError(line, "is not a JSON object")
+            yield line, row
+
+
+def _named(names: Sequence[str], row: Sequence[str]) -> dict[str, str]:
+    if len(row) > len(names):
+        raise ValueError(f"has {len(row)} values, and there are {len(names)} columns")
+    return dict(zip(names, row, strict=False))
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The members by name. Raises ValueError for a name that is there twice: money follows from it."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return members
 
 
 def corrections_of(session: LedgerSession) -> "Corrections":

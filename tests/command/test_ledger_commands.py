@@ -271,7 +271,16 @@ def test_the_providers_figures_come_from_a_file(kept: Kept, guessed: list[str], 
         ("event_id,prompt_tokens,completion_tokens\n{0},1,2\n{0},1,2\n", "is there twice"),
         ("event_id,prompt_tokens,completion_tokens\n{0},1,2\nnobody,1,2\n", "there is no event nobody"),
         ("event_id,prompt_tokens,completion_tokens,reasoning_tokens\n{0},1,2,3\n", "parts exceed the completion"),
-        ('{{"event_id": "{0}", "prompt_tokens": 1, "completion_tokens": 2}}\n{{\n', "line 2 is not JSON"),
+        ('{{"event_id": "{0}", "prompt_tokens": 1, "completion_tokens": 2}}\n{{\n', ":2: is not JSON"),
+        (
+            '{{"event_id": "{0}", "prompt_tokens": 1, "completion_tokens": 2, "prompt_tokens": 0}}\n',
+            ":1: is not JSON with each name once",
+        ),
+        ('{{"event_id": "{0}", "prompt_tokens": 1, "completion_tokens": 2}}\n[]\n', ":2: is not a JSON object"),
+        ('{{"event_id": ' + "[" * 100_000 + "\n", ":1: is not JSON"),
+        ("event_id,prompt_tokens,completion_tokens,prompt_tokens\n{0},1,2,0\n", ":1: 'prompt_tokens' is there twice"),
+        ("event_id,prompt_tokens,completion_tokens\n{0},1,2,3\n", ":2: has 4 values, and there are 3 columns"),
+        ("event_id,prompt_tokens,completion_tokens\n{0},1," + "2" * 200_000 + "\n", ":2: field larger"),
         ("event_id,prompt_tokens,completion_tokens,colour\n{0},1,2,red\n", "unknown field `colour`"),
     ],
 )
@@ -282,6 +291,13 @@ def test_a_file_with_a_mistake_changes_nothing(kept: Kept, guessed: list[str], t
 
     assert problem in " ".join(kept("correct", "--file", str(file), "--apply", code=1).output.split())
     assert kept.usage() == before
+
+
+def test_a_file_that_is_no_text_is_refused_by_name(kept: Kept, tmp_path: Path) -> None:
+    file = tmp_path / "figures.csv"
+    file.write_text("event_id,prompt_tokens,completion_tokens\n", encoding="utf-16")
+
+    assert "is not UTF-8 text" in " ".join(kept("correct", "--file", str(file), code=1).output.split())
 
 
 @pytest.mark.parametrize("arguments", [[], ["some-event"], ["some-event", "--prompt", "1"]])
