@@ -74,6 +74,7 @@ class MeterReading:
     usage           the provider's own counts; None while it gave none (an explicit zero is a value, not None)
     response_model  the model that answered
     is_provisional  the usage was told as the answer began, and its last word is still to come
+    is_interim      the usage was told before the end: of an answer that is cut, it is not the last word
     ended           the dialect's own end was seen ([DONE], message_stop, finish reason, closed JSON ...)
     failed          an error object was seen inside a 2xx
     ends_inside     the body ended inside an event: whatever is written after it would become part of that event
@@ -87,6 +88,7 @@ class MeterReading:
     usage: TokenCounts | None = None
     response_model: str | None = None
     is_provisional: bool = False
+    is_interim: bool = False
     ended: bool = False
     failed: bool = False
     ends_inside: bool = False

@@ -54,14 +54,14 @@ class GeminiAnswers:
         reading = self._reading
         for candidate in items_of(answer.candidates):
             self._read_candidate(candidate)
+        if member(answer.promptFeedback, "blockReason"):
+            reading.ended = True  # the prompt was blocked: there will be no candidate
         if isinstance(answer.usageMetadata, dict):
             self._read_usage(answer.usageMetadata)
         if reading.response_model is None:
             reading.response_model = name_or_none(answer.modelVersion)
         if answer.error:
             reading.failed = True
-        if member(answer.promptFeedback, "blockReason"):
-            reading.ended = True  # the prompt was blocked: there will be no candidate
         return True
 
     def _read_candidate(self, candidate: object) -> None:
@@ -101,6 +101,7 @@ class GeminiAnswers:
         if counts.completion and not self._has_output:  # of an embedding everything is input, also where only the total says so
             counts = TokenCounts(prompt=counts.total, cached=counts.cached, audio_prompt=counts.audio_prompt)
         self._reading.usage = counts
+        self._reading.is_interim = not self._reading.ended
 
 
 def _usage_counts(usage: dict[str, Any], flags: set[str]) -> TokenCounts:

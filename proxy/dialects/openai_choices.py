@@ -63,7 +63,8 @@ class ChoicesStreamMeter(EventStreamMeter):
             reading.failed = True
         if chunk.choices:
             self._read_choices(chunk.choices)
-        _read_about(reading, chunk)
+        if _read_about(reading, chunk):
+            reading.is_interim = bool(chunk.choices) and self._seen != self._finished
         if not self._hides:
             return event.raw
         if chunk.choices == [] and isinstance(chunk.usage, dict) and not chunk.error:
@@ -114,15 +115,17 @@ class ChoicesJsonMeter(JsonMeter):
         return True
 
 
-def _read_about(reading: MeterReading, body: ChoicesBody) -> None:
-    """The model and the usage of a chunk or an answer."""
+def _read_about(reading: MeterReading, body: ChoicesBody) -> bool:
+    """The model and the usage of a chunk or an answer; whether there was usage."""
     if body.model:
         reading.response_model = name_or_none(body.model) or reading.response_model
     usage = body.usage
     if not isinstance(usage, dict) and body.x_groq is not None:
         usage = member(body.x_groq, "usage")
-    if usage:
-        reading.usage = chat_counts(usage, reading.flags) or reading.usage
+    counts = chat_counts(usage, reading.flags) if usage else None
+    if counts is not None:
+        reading.usage = counts
+    return counts is not None
 
 
 def _read_choice(reading: MeterReading, choice: dict[str, Any], message: object) -> None:

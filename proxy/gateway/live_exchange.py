@@ -238,12 +238,15 @@ class LiveExchange:
         """Whether the upstream told what it used, in an answer that came to its own end: nothing is left to count.
 
         The end of the HTTP message is not enough: Anthropic's streams begin with a count of 1, and one that breaks off with an
-        error event, or without a word, ends in good order. Nor is it needed, except that of several choices one may end first.
+        error event, or without a word, ends in good order. Nor is it needed, except that of several choices one may end first, and
+        that some services tell in every piece what was used so far.
         """
         relay, facts = self.relay, self.facts
-        if relay is None or relay.meter is None or not (relay.is_complete or (facts is not None and facts.choices <= 1)):
+        if relay is None or relay.meter is None:
             return False
         reading = relay.meter.reading
+        if not (relay.is_complete or (facts is not None and facts.choices <= 1 and not reading.is_interim)):
+            return False
         return self.told_usage is not None and reading.ended and not reading.failed and not reading.is_provisional
 
     @property

@@ -442,6 +442,44 @@ async def test_a_usage_of_zeros_is_none_where_there_was_a_prompt(tmp_path: Path,
         assert event["completion_tokens"] >= 4
 
 
+def streamed(*pieces: dict[str, Any]) -> bytes:
+    """A stream that does not end."""
+    events = [b"data: %b\n\n" % msgspec.json.encode(piece) for piece in pieces]
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events)
+
+
+def chat_pieces() -> list[dict[str, Any]]:
+    usage = {"prompt_tokens": 20, "completion_tokens": 1, "total_tokens": 21}
+    said = {"index": 0, "delta": {"content": "word"}, "finish_reason": None}
+    stop = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    return [{"model": "gpt-5", "choices": [said], "usage": usage}, {"model": "gpt-5", "choices": [stop], "usage": None}]
+
+
+def gemini_pieces() -> list[dict[str, Any]]:
+    usage = {"promptTokenCount": 20, "candidatesTokenCount": 1, "totalTokenCount": 21}
+    said = {"index": 0, "content": {"parts": [{"text": "word"}]}}
+    return [{"candidates": [said], "usageMetadata": usage}, {"candidates": [{"index": 0, "finishReason": "stop"}]}]
+
+
+@pytest.mark.parametrize("is_gemini", [False, True])
+async def test_a_count_told_before_the_end_is_not_the_last_word_of_a_stream_that_was_cut(tmp_path: Path, is_gemini: bool) -> None:
+    """Some services tell in every piece what was used so far; of hidden reasoning only the last may know."""
+    path = b"/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse"
+    gemini = dialect_request(path, {"generationConfig": {"maxOutputTokens": 30_000}}, "tokens=1")
+    request = gemini if is_gemini else gpt_5("tokens=1", stream=True)
+    pieces = streamed(*(gemini_pieces() if is_gemini else chat_pieces()))
+    async with (
+        scripted(saying(pieces)) as upstream,
+        running_gateway(tmp_path, config=upstreams(on_disconnect="cancel"), upstream_url=upstream.url) as harness,
+    ):
+        await leave_after(harness, request, seen=b"word")
+        await harness.at_rest()
+        (event,) = harness.events()
+        assert (event["usage_source"], "assumed" in event["flags"]) == ("assumed", True)
+        assert event["completion_tokens"] > 500
+
+
 async def test_a_checkpoint_covers_what_can_be_generated_until_the_hold_expires(tmp_path: Path) -> None:
     """Whatever a worker was in the middle of when it died: never below what its upstream had generated, never above the hold."""
     async with (
