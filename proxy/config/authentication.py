@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from proxy.config.jwt_issuer import JwtIssuer, UnknownClients
+import yaml
+
+from proxy.config.jwt_issuer import ClaimValue, JwtIssuer, UnknownClients
 from proxy.config.key_set import ALGORITHMS, KEY_SET_BYTES_MAX, read_key_set
 from proxy.config.problems import nearest
 from proxy.config.section import EMPTY, Section, is_identifier, show
 from proxy.config.upstreams import http_url
 
 ISSUERS_MAX: Final = 16
+_CLAIM_NUMBER_MAX: Final = 2**53 - 1  # what every JSON reader reads exactly (RFC 8259, section 6)
 _CLAIM: Final = re.compile(r"[A-Za-z0-9_:/.-]{1,128}", re.ASCII)
 
 
@@ -131,13 +134,25 @@ def _read_words(item: Section, key: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _read_required_claims(item: Section) -> tuple[tuple[str, str], ...]:
+def _read_required_claims(item: Section) -> tuple[tuple[str, ClaimValue], ...]:
     section = item.section("required_claims")
     if section is None:
         return ()
     if not section.keys():
         section.place.problem(EMPTY)
-    return tuple((name, section.text(name)) for name in section.keys())  # noqa: SIM118 - a section is not its keys
+    return tuple((name, _claim_value(section, name)) for name in section.keys())  # noqa: SIM118 - a section is not its keys
+
+
+def _claim_value(section: Section, name: str) -> ClaimValue:
+    """What a token must have to the letter: of JSON's kinds those that are written in one way only."""
+    node = section.node_of(name)
+    match node.tag.rpartition(":")[2] if isinstance(node, yaml.ScalarNode) else "":
+        case "bool":
+            return section.boolean(name, default=False)
+        case "int":
+            return section.integer(name, minimum=-_CLAIM_NUMBER_MAX, maximum=_CLAIM_NUMBER_MAX)
+        case _:
+            return section.text(name)
 
 
 def _claim_name(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 from proxy.domain.organization import Credential, Organization
 
 KEY_PREFIX: Final = "tg_"  # of every key that tallygate issues: such a key never goes upstream
+EVERYWHERE: Final = ""  # in the place of an organization that a Client ID is retired in
 KEY_CHARS_MAX: Final = 4_096  # a longer one (signed tokens stay below) is nobody's
 SECRET_BYTES: Final = 32
 _NOBODY: Final = bytes(32)
@@ -34,6 +35,7 @@ class Directory:
     An issued key, `tg_<client id>_<secret>`, is found by its Client ID and compared in constant time with the digest of the secret.
     Any other key ("bring your own") is found by the digest of the whole text. Looking a digest up in a table tells nothing about
     the keys in it: one would have to steer SHA-256 to learn from the timing.
+    retired: Client IDs that were revoked, each with the organization that does not get it again, or EVERYWHERE.
     """
 
     def __init__(self, organizations: Iterable[Organization]) -> None:
@@ -41,7 +43,7 @@ class Directory:
         self._by_id: dict[str, Identity] = {}
         self._by_digest: dict[bytes, Identity] = {}
         self._issued: dict[str, list[bytes]] = {}  # digests of whole issued keys that were seen, by Client ID
-        self.retired: Collection[str] = frozenset()  # Client IDs that no organization has and none gets: they were revoked
+        self.retired: Collection[tuple[str, str]] = frozenset()
         for organization in organizations:
             self.put(organization)
 

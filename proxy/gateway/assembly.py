@@ -240,7 +240,7 @@ def _jwt_identities(
     verifiers = {}
     for issuer in config.jwt_issuers:
         kept = old.get(issuer.issuer)
-        verifiers[issuer.issuer] = kept if kept is not None and kept.config == issuer else _issuer_verifier(issuer, parts)
+        verifiers[issuer.issuer] = kept if kept is not None and kept.config.is_same_as(issuer) else _issuer_verifier(issuer, parts)
     return JwtIdentities(JwtVerifier(verifiers), directory)
 
 

@@ -119,7 +119,8 @@ class IssuerVerifier:
     def _read(self, claims: Mapping[str, Any]) -> VerifiedClient:
         config = self.config
         for name, value in config.required_claims:
-            if claims.get(name) != value:
+            claim = claims.get(name)
+            if type(claim) is not type(value) or claim != value:
                 raise JwtRefusedError(f"The token's claim {name!r} does not have the value that this gateway asks for.")
         granted = claims.get("scope", "")
         if not isinstance(granted, str) or not set(config.scopes) <= set(granted.split()):

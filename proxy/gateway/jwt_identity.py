@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.config.directory import Directory, Identity
+from proxy.config.directory import EVERYWHERE, Directory, Identity
 from proxy.config.jwt_issuer import UnknownClients
 from proxy.domain.errors import ErrorCode, Refusal
 from proxy.domain.organization import Credential, Organization
@@ -57,11 +57,10 @@ class JwtIdentities:
         """A token admits to an organization that its issuer may speak for, and that it names itself where it has to name one."""
         issuer, found = client.issuer, self._directory.credential(client.client_id)
         if found is None:
-            if client.client_id in self._directory.retired:
-                return unauthorized("The token is valid, but its client was revoked. Ask your administrator for another one.")
             return self._attach(client)
         organization, credential = found
-        if _admits(client, organization.id) and (issuer.bound_to or issuer.org_claim or not credential.is_self_made):
+        is_confirmed = bool(issuer.org_claim) or issuer.bound_to == {organization.id} or not credential.is_self_made
+        if is_confirmed and _admits(client, organization.id):
             return found
         # Whoever took a Client ID for itself has not become the issuer's client of that name, nor locked it out.
         return self._attach(client) if credential.is_self_made else _ANOTHERS
@@ -70,7 +69,9 @@ class JwtIdentities:
         """A client that no credential stands for, under the policy for such."""
         issuer = client.issuer
         org = client.org if issuer.unknown_clients is UnknownClients.CLAIMED_ORGANIZATION else issuer.unknown_clients_org
-        organization = self._directory.organization(org)
+        organization, retired = self._directory.organization(org), self._directory.retired
+        if (client.client_id, EVERYWHERE) in retired or (client.client_id, org) in retired:
+            return unauthorized("The token is valid, but its client was revoked. Ask your administrator for another one.")
         if issuer.unknown_clients is UnknownClients.REFUSE or organization is None:
             return unauthorized("The token is valid, but its client is not known here. Ask your administrator to register it.")
         if not _admits(client, org):

@@ -16,8 +16,8 @@ class StoredDirectory(Protocol):
         """By id, as of the last refresh."""
 
     @property
-    def retired(self) -> Collection[str]:
-        """Client IDs that were revoked and whose organization is gone."""
+    def retired(self) -> Collection[tuple[str, str]]:
+        """Client IDs that were revoked and whose organization is gone, as a Directory has them."""
 
     def wake(self) -> None:
         """Look for changes now: someone told of one, or the rules that organizations are read by are others."""
@@ -30,7 +30,7 @@ class NoStoredDirectory:
     """Nothing but organizations.yaml."""
 
     organizations: Mapping[str, Organization] = {}
-    retired: Collection[str] = frozenset()
+    retired: Collection[tuple[str, str]] = frozenset()
 
     def wake(self) -> None:
         return

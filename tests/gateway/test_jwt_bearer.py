@@ -20,7 +20,7 @@ from jwt.utils import base64url_encode
 from jwt_world import ISSUER, NOW, AuthorizationServer, Clock, a_token, part, private_key, public_jwk, public_pem
 
 from proxy.config.authentication import read_jwt_issuers
-from proxy.config.directory import KEY_CHARS_MAX, Directory
+from proxy.config.directory import EVERYWHERE, KEY_CHARS_MAX, Directory
 from proxy.config.document import read_document
 from proxy.config.jwt_issuer import JwtIssuer, UnknownClients
 from proxy.config.key_set import KEY_SET_BYTES_MAX, read_key_set
@@ -150,6 +150,13 @@ async def test_clocks_may_differ_by_the_leeway_and_unasked_claims_do_not_matter(
         ({"audiences": ("api",)}, {"aud": ["web", "mobile"]}, "another audience"),
         ({"required_claims": (("token_use", "access"),)}, {"token_use": "id"}, "'token_use'"),
         ({"required_claims": (("token_use", "access"),)}, {"token_use": None}, "'token_use'"),
+        ({"required_claims": (("verified", True),)}, {"verified": 1}, "'verified'"),
+        ({"required_claims": (("verified", True),)}, {"verified": "true"}, "'verified'"),
+        ({"required_claims": (("verified", 1),)}, {"verified": True}, "'verified'"),
+        ({"required_claims": (("verified", 1),)}, {"verified": 1.0}, "'verified'"),
+        ({"required_claims": (("verified", False),)}, {"verified": 0}, "'verified'"),
+        ({"required_claims": (("verified", False),)}, {"verified": None}, "'verified'"),
+        ({"required_claims": (("verified", "1"),)}, {"verified": 1}, "'verified'"),
         ({"scopes": ("api/access", "api/chat")}, {"scope": "api/access api/chats"}, "lacks a scope"),
         ({"scopes": ("api/access",)}, {"scope": None}, "lacks a scope"),
         ({"scopes": ("api/access",)}, {"scope": ["api/access"]}, "lacks a scope"),
@@ -442,6 +449,12 @@ def found(identity: Any) -> tuple[str, str]:
     return identity[0].id, identity[1].id
 
 
+def turned_away(identity: Any) -> str:
+    assert isinstance(identity, Refusal)
+    assert (identity.status, identity.code) == (401, ErrorCode.INVALID_API_KEY)
+    return identity.message
+
+
 async def test_a_clients_token_is_its_credential(make: Make) -> None:
     assert found(await JwtIdentities(make(), a_directory()).find(a_token())) == ("acme", "acme-prod")
 
@@ -513,11 +526,40 @@ async def test_who_takes_a_client_id_for_itself_neither_becomes_that_client_nor_
 
 async def test_a_retired_client_id_is_attached_nowhere(make: Make) -> None:
     directory = a_directory()
-    directory.retired = {"stranger"}
+    directory.retired = {("stranger", EVERYWHERE)}
     refusal = await JwtIdentities(make(**OF_BIG), directory).find(a_token(client_id="stranger"))
 
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code) == (401, ErrorCode.INVALID_API_KEY)
+
+
+async def test_a_client_id_that_an_organization_took_for_itself_is_retired_there_alone(make: Make) -> None:
+    directory = a_directory()
+    directory.retired = {("mobile", "acme")}
+    claimed = JwtIdentities(make(unknown_clients=UnknownClients.CLAIMED_ORGANIZATION, org_claim="org_id"), directory)
+
+    assert found(await JwtIdentities(make(**OF_BIG), directory).find(a_token(client_id="mobile"))) == ("big", "mobile")
+    assert found(await claimed.find(a_token(client_id="mobile", org_id="big"))) == ("big", "mobile")
+    of_acme = a_token(client_id="mobile", org_id="acme")
+    assert "revoked" in turned_away(await claimed.find(of_acme))
+
+    # nor does it come back where another organization has the id meanwhile
+    big = directory.organization("big")
+    assert big is not None
+    other = Credential(id="mobile", org="big", key_sha256=b"", is_self_made=True)
+    directory.put(replace(big, credentials=(*big.credentials, other)))
+    assert "revoked" in turned_away(await claimed.find(of_acme))
+
+
+async def test_an_issuer_of_several_organizations_does_not_confirm_what_one_of_them_took_for_itself(make: Make) -> None:
+    directory = a_directory()
+    acme = directory.organization("acme")
+    assert acme is not None
+    squatter = Credential(id="mobile", org="acme", key_sha256=b"", is_self_made=True)
+    directory.put(replace(acme, credentials=(*acme.credentials, squatter)))
+    both = JwtIdentities(make(organizations=frozenset({"acme", "big"})), directory)
+
+    assert "not known here" in turned_away(await both.find(a_token(client_id="mobile")))
 
 
 async def test_clients_of_one_name_from_two_issuers_are_two(make: Make) -> None:
@@ -573,6 +615,38 @@ def test_a_file_of_keys_is_checked_with_the_configuration(tmp_path: Path) -> Non
         assert len(problems.texts()) == expected
         assert (issuer.unknown_clients, issuer.unknown_clients_org) == (UnknownClients.ORGANIZATION, "big")
     assert problems.lines[0].startswith("authentication.yaml:3: jwt_issuers[0].jwks_file holds no public key for RS256")
+
+
+@pytest.mark.parametrize("value", [True, False, 0, 1, -7, "true", "1"])
+async def test_a_required_claim_may_be_text_a_whole_number_or_true_or_false(make: Make, value: object) -> None:
+    claims, problems = _required_claims(f"{{verified: {json.dumps(value)}}}")
+
+    assert (repr(claims), problems) == (repr((("verified", value),)), ())
+    assert await make(required_claims=claims).verify(a_token(verified=value))
+
+
+@pytest.mark.parametrize("written", ["1.5", "null", "[true]", "{a: true}", "yes", "0x1", "2026-01-31"])
+def test_a_required_claim_that_no_token_could_have_to_the_letter_is_a_mistake(written: str) -> None:
+    _, (problem,) = _required_claims(f"{{verified: {written}}}")
+
+    assert problem.startswith("authentication.yaml:4: jwt_issuers[0].required_claims.verified must be ")
+
+
+def _required_claims(written: str) -> tuple[Any, tuple[str, ...]]:
+    text = f"jwt_issuers:\n  - issuer: {ISSUER}\n    jwks_url: https://id.example/keys\n    required_claims: {written}\n"
+    problems = Problems()
+    document = read_document("authentication.yaml", text.encode(), problems)
+    assert document is not None
+    (issuer,) = read_jwt_issuers(document)
+    return issuer.required_claims, problems.texts()
+
+
+def test_an_issuer_whose_claim_changes_from_a_number_to_a_truth_is_another() -> None:
+    one, true = (JwtIssuer(issuer=ISSUER, required_claims=(("verified", value),)) for value in (1, True))
+
+    assert one.is_same_as(replace(one))
+    assert not one.is_same_as(true)
+    assert not one.is_same_as(replace(one, issuer="https://other.example"))
 
 
 @pytest.mark.parametrize("key", ["organizations", "audiences", "scopes", "algorithms", "required_claims"])

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from directory_world import ACME, DAY_MS, ME, DirectoryWorld, load
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from proxy.config.directory import Directory
+from proxy.config.directory import EVERYWHERE, Directory
 from proxy.domain.money import nano_usd_from_usd
 from proxy.ledger.database import Database, UnstorableError
 from proxy.ledger.directory import admin_tokens
@@ -18,6 +20,7 @@ from proxy.ledger.directory.audit_log import read_audit_log
 from proxy.ledger.directory.errors import ConflictError, InvalidChangeError, ManagedByFileError, NotFoundError
 from proxy.ledger.directory.records import Access, CredentialStatus, instant_text
 from proxy.ledger.directory.replica import DirectoryReplica
+from proxy.ledger.migrations.versions import v0010_retired_by_whom
 
 
 @pytest.fixture
@@ -286,7 +289,7 @@ async def test_what_was_revoked_stays_revoked_when_its_organization_is_deleted_a
     await world.replica.refresh()
     await world.organizations.delete(ME, "acme")
     await world.replica.refresh()
-    assert set(world.replica.retired) == {"revoked", "disabled"}
+    assert set(world.replica.retired) == {("revoked", EVERYWHERE), ("disabled", EVERYWHERE)}
 
     await world.acme()
     await world.organizations.create(ME, {"id": "big", "plan": "enterprise"})
@@ -298,14 +301,65 @@ async def test_what_was_revoked_stays_revoked_when_its_organization_is_deleted_a
     fresh = DirectoryReplica(world.database, lambda: world.config)
     for replica in (world.replica, fresh):
         await replica.refresh()
-        assert set(replica.retired) == {"revoked", "disabled"}
+        assert set(replica.retired) == {("revoked", EVERYWHERE), ("disabled", EVERYWHERE)}
 
     await world.credentials.release(ME, "disabled")
     await world.replica.refresh()
-    assert set(world.replica.retired) == {"revoked"}
+    assert set(world.replica.retired) == {("revoked", EVERYWHERE)}
     assert (await world.credentials.create(ME, "acme", {"id": "disabled"})).stored.org == "acme"
     with pytest.raises(NotFoundError):
         await world.credentials.release(ME, "used")
+
+
+async def test_a_departing_organization_takes_no_client_id_that_it_chose_itself_from_the_others(world: DirectoryWorld) -> None:
+    for org in ("evil", "big"):
+        await world.organizations.create(ME, {"id": org, "plan": "enterprise"})
+    await world.credentials.create(ME, "evil", {"id": "mobile"}, is_self_made=True)
+    await world.credentials.change(ME, "evil", "mobile", {"enabled": False})
+    await world.replica.refresh()
+    await world.organizations.delete(ME, "evil")
+    await world.organizations.create(ME, {"id": "evil", "plan": "enterprise"})
+    fresh = DirectoryReplica(world.database, lambda: world.config)
+    for replica in (world.replica, fresh):
+        await replica.refresh()
+        assert set(replica.retired) == {("mobile", "evil")}
+    with pytest.raises(ConflictError, match="for ever"):
+        await world.credentials.create(ME, "evil", {"id": "mobile"})
+    assert await world.credentials.is_retired("mobile", org="evil")
+    assert not await world.credentials.is_retired("mobile", org="big")
+
+    await world.credentials.create(ME, "big", {"id": "mobile"})  # whose deletion retires it for everybody, beside evil's
+    await world.credentials.revoke(ME, "big", "mobile")
+    await world.organizations.delete(ME, "big")
+    await world.organizations.delete(ME, "evil")
+    await world.replica.refresh()
+    assert set(world.replica.retired) == {("mobile", "evil"), ("mobile", EVERYWHERE)}
+    await world.acme()
+    with pytest.raises(ConflictError, match="for ever"):
+        await world.credentials.create(ME, "acme", {"id": "mobile"})
+
+    await world.credentials.release(ME, "mobile")
+    await world.replica.refresh()
+    assert not world.replica.retired
+
+
+async def test_what_was_retired_before_it_was_kept_who_had_chosen_it_stays_retired_for_everybody(
+    world: DirectoryWorld,
+) -> None:
+    await world.acme()
+    await world.credentials.create(ME, "acme", {"id": "old"}, is_self_made=True)
+    await world.credentials.revoke(ME, "acme", "old")
+    await world.organizations.delete(ME, "acme")
+
+    def upgrade(connection: Connection) -> None:
+        with Operations.context(MigrationContext.configure(connection)):
+            v0010_retired_by_whom.upgrade()
+
+    async with world.database.write() as connection:
+        await connection.run_sync(upgrade)
+
+    await world.replica.refresh()
+    assert set(world.replica.retired) == {("old", EVERYWHERE)}
 
 
 async def test_what_was_revoked_stays_revoked_when_its_organization_moves_into_the_file(
@@ -321,7 +375,7 @@ async def test_what_was_revoked_stays_revoked_when_its_organization_moves_into_t
     world.config = load(tmp_path / "moved", organizations={"organizations": [in_file]})
 
     assert await world.replica.refresh() == {"acme"}
-    assert world.replica.retired == {"revoked": "acme"}
+    assert set(world.replica.retired) == {("revoked", EVERYWHERE)}
 
 
 async def test_who_could_see_a_deleted_organization_does_not_see_one_that_gets_its_id(world: DirectoryWorld) -> None:
@@ -526,6 +580,7 @@ async def test_an_organization_that_new_plans_do_not_allow_is_locked_not_forgott
 ) -> None:
     await world.acme()
     key = (await world.credentials.create(ME, "acme", {"id": "prod"})).api_key
+    await world.credentials.create(ME, "acme", {"id": "mobile"}, is_self_made=True)
     await world.replica.refresh()
     world.without_plan("pay_as_you_go")
 
@@ -535,6 +590,7 @@ async def test_an_organization_that_new_plans_do_not_allow_is_locked_not_forgott
     found = Directory(world.replica.organizations.values()).find(key)
     assert found is not None
     assert (found[1].enabled, found[0].plan.api_access) == (False, False)
+    assert {item.id: item.is_self_made for item in found[0].credentials} == {"prod": False, "mobile": True}
 
 
 async def test_a_poll_finds_a_change_without_being_told(world: DirectoryWorld) -> None:

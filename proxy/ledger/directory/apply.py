@@ -106,7 +106,7 @@ async def _credential_steps(
         other = await book.credentials.find(client_id)
         if other is not None:
             raise ConflictError(f"Credential {client_id!r} is taken by another organization.", param="id")
-        if await book.credentials.is_retired(client_id):
+        if await book.credentials.is_retired(client_id, org=org):
             raise ConflictError(f"Credential {client_id!r} was revoked, for ever: take it out of the file.", param="id")
         return [Step(verb=Verb.CREATE, org=org, client_id=client_id, before={}, after=dict(wanted))]
     if stored.revoked_at_ms is not None:

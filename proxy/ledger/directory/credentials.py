@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, func, or_, select, update
+from sqlalchemy import Select, bindparam, delete, func, or_, select, update
 
 from proxy.config.directory import generate_key
 from proxy.config.section import is_identifier
@@ -141,11 +141,12 @@ class Credentials:
         """Give a Client ID free that was retired with its organization. Raises NotFoundError if it is not retired."""
         async with self._changes.begin(actor) as change:
             query = select(RETIRED_CLIENT_IDS.c.org).where(RETIRED_CLIENT_IDS.c.id == client_id)
-            org = (await change.connection.execute(query)).scalar()
-            if org is None:
+            orgs = (await change.connection.execute(query)).scalars().all()
+            if not orgs:
                 raise NotFoundError(f"The Client ID {client_id!r} is not retired.")
             await change.connection.execute(delete(RETIRED_CLIENT_IDS).where(RETIRED_CLIENT_IDS.c.id == client_id))
-            await change.log("client_id.released", client_id, org=org)
+            for org in orgs:
+                await change.log("client_id.released", client_id, org=org)
 
     async def get(self, org: str, client_id: str) -> CredentialState:
         async with self._changes.database.read() as connection:
@@ -176,11 +177,10 @@ class Credentials:
             row = (await connection.execute(select(CREDENTIALS).where(CREDENTIALS.c.id == client_id))).mappings().first()
         return None if row is None else StoredCredential.of_row(row)
 
-    async def is_retired(self, client_id: str) -> bool:
-        """Whether it was revoked or disabled when its organization was deleted."""
+    async def is_retired(self, client_id: str, *, org: str) -> bool:
+        """Whether the organization does not get it, since it was revoked or disabled when the one that had it was deleted."""
         async with self._changes.database.read() as connection:
-            query = select(RETIRED_CLIENT_IDS.c.id).where(RETIRED_CLIENT_IDS.c.id == client_id)
-            return (await connection.execute(query)).scalar() is not None
+            return (await connection.execute(_retirements(client_id, org))).first() is not None
 
     def _checked(
         self,
@@ -224,8 +224,7 @@ class Credentials:
         taken = select(CREDENTIALS.c.org).where(CREDENTIALS.c.id == client_id)
         if (await change.connection.execute(taken)).scalar() is not None:  # whose it is, is not told
             raise ConflictError(f"The Client ID {client_id!r} is taken. Client IDs are never given twice.", param="id")
-        retired = select(RETIRED_CLIENT_IDS.c.id).where(RETIRED_CLIENT_IDS.c.id == client_id)
-        if (await change.connection.execute(retired)).scalar() is not None:
+        if (await change.connection.execute(_retirements(client_id, org))).first() is not None:
             raise ConflictError(f"The Client ID {client_id!r} was revoked, for ever.", param="id")
         count = select(func.count()).select_from(CREDENTIALS).where(CREDENTIALS.c.org == org)
         if (await change.connection.execute(count)).scalar_one() >= CREDENTIALS_OF_ONE_MAX:
@@ -243,6 +242,12 @@ class Credentials:
         del values["last_used_at_ms"]  # noted elsewhere, meanwhile perhaps
         await change.connection.execute(update(CREDENTIALS).where(CREDENTIALS.c.id == after.id).values(values))
         await change.log(action, after.id, org=after.org, before=before.shown(change.at_ms), after=after.shown(change.at_ms))
+
+
+def _retirements(client_id: str, org: str) -> Select[tuple[str]]:
+    """Those by which the organization does not get the Client ID."""
+    retired = RETIRED_CLIENT_IDS.c
+    return select(retired.id).where(retired.id == client_id, or_(retired.org == org, ~retired.is_self_made))
 
 
 def _refuse_revoked(credential: StoredCredential) -> None:

@@ -77,7 +77,8 @@ class Organizations:
     async def delete(self, actor: str, org: str) -> None:
         """Forget it, its credentials and what it owns upstream. What they used stays in the ledger under their names.
 
-        Client IDs that are free to be used again are those of credentials in use: what was revoked or disabled stays so.
+        Client IDs that are free to be used again are those of credentials in use: what was revoked or disabled stays so, for
+        everybody; or for this organization alone, where it had chosen the Client ID itself.
         Admin tokens lose it, and one that had nothing else is revoked: who gets the same id later is somebody else to them.
         """
         self._rules.refuse_in_file(org=org)
@@ -85,7 +86,7 @@ class Organizations:
             before = await the_organization(change.connection, org)
             credentials = await credentials_of(change.connection, org)
             retired = [
-                {"id": credential.id, "org": org, "retired_at_ms": change.at_ms}
+                {"id": credential.id, "org": org, "is_self_made": credential.is_self_made, "retired_at_ms": change.at_ms}
                 for credential in credentials
                 if credential.revoked_at_ms is not None or not credential.enabled
             ]

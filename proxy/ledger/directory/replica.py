@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from proxy.config.directory import EVERYWHERE
 from proxy.config.model import GatewayConfig
 from proxy.domain.organization import Credential, Organization, Plan
 from proxy.ledger.database import Database, LedgerUnavailableError
@@ -32,7 +33,8 @@ class DirectoryReplica:
     An organization that breaks the rules in force (its plan is gone, its limit is above a maximum that was lowered) is locked: it
     stays known, its credentials are disabled, and the log says why.
     organizations   by id, as of `version`
-    retired         Client IDs that were revoked and whose organization is gone or now the file's, each with that organization's id
+    retired         Client IDs that were revoked and whose organization is gone or now the file's, as a Directory has them,
+                    each with that organization's id
     """
 
     def __init__(self, database: Database, config: Callable[[], GatewayConfig]) -> None:
@@ -42,7 +44,7 @@ class DirectoryReplica:
         self._read_under: GatewayConfig | None = None
         self._woken = asyncio.Event()
         self.organizations: dict[str, Organization] = {}
-        self.retired: dict[str, str] = {}
+        self.retired: dict[tuple[str, str], str] = {}
         self.version = -1
 
     def wake(self) -> None:
@@ -60,7 +62,7 @@ class DirectoryReplica:
             if not is_same_config:
                 self._reader = AlikeReader(Rules(self._config))
             changed = await self._changed_ids(connection) if is_same_config and self.version >= 0 else None
-            hidden: dict[str, str] = {}
+            hidden: dict[tuple[str, str], str] = {}
             found = [organization async for organization in self._read(connection, config, changed, hidden)]
             retired = await self._retired(connection, changed)
         self.retired = retired | hidden
@@ -93,18 +95,19 @@ class DirectoryReplica:
         ids = (await connection.execute(query.limit(CHANGED_MAX + 1))).scalars().all()
         return None if len(ids) > CHANGED_MAX else frozenset(ids)
 
-    async def _retired(self, connection: AsyncConnection, changed: frozenset[str] | None) -> dict[str, str]:
-        query = select(RETIRED_CLIENT_IDS.c.id, RETIRED_CLIENT_IDS.c.org)
-        kept: dict[str, str] = {}
+    async def _retired(self, connection: AsyncConnection, changed: frozenset[str] | None) -> dict[tuple[str, str], str]:
+        query = select(RETIRED_CLIENT_IDS.c.id, RETIRED_CLIENT_IDS.c.org, RETIRED_CLIENT_IDS.c.is_self_made)
+        kept: dict[tuple[str, str], str] = {}
         if changed is not None:
             if not changed:
                 return self.retired
             query = query.where(RETIRED_CLIENT_IDS.c.org.in_(list(changed)))
-            kept = {client_id: org for client_id, org in self.retired.items() if org not in changed}
-        return kept | {row.id: row.org for row in await connection.execute(query)}
+            kept = {retired: org for retired, org in self.retired.items() if org not in changed}
+        rows = await connection.execute(query)
+        return kept | {_retirement(row.id, row.org, is_self_made=row.is_self_made): row.org for row in rows}
 
     async def _read(
-        self, connection: AsyncConnection, config: GatewayConfig, ids: frozenset[str] | None, hidden: dict[str, str]
+        self, connection: AsyncConnection, config: GatewayConfig, ids: frozenset[str] | None, hidden: dict[tuple[str, str], str]
     ) -> AsyncIterator[Organization]:
         """Adds to hidden what was revoked or disabled of an organization that the file has now."""
         in_file = {organization.id for organization in config.organizations}
@@ -114,8 +117,9 @@ class DirectoryReplica:
             for stored, credentials in rows:
                 if stored.id in in_file:
                     _log.warning("organization %s stands in organizations.yaml too: the file holds", stored.id)
-                    ended = [item.id for item in credentials if item.revoked_at_ms is not None or not item.enabled]
-                    hidden.update({client_id: stored.id for client_id in ended if client_id not in taken})
+                    ended = [item for item in credentials if item.revoked_at_ms is not None or not item.enabled]
+                    retired = [_retirement(item.id, stored.id, is_self_made=item.is_self_made) for item in ended]
+                    hidden.update({pair: stored.id for pair in retired if pair[0] not in taken})
                     continue
                 yield self._organization(stored, [item for item in credentials if item.id not in taken])
             after = rows[-1][0].id
@@ -139,6 +143,11 @@ class DirectoryReplica:
         return changed
 
 
+def _retirement(client_id: str, org: str, *, is_self_made: bool) -> tuple[str, str]:
+    """A Client ID, and where it is not given again: what an organization chose itself is no other's loss."""
+    return client_id, org if is_self_made else EVERYWHERE
+
+
 def _locked(stored: StoredOrganization, credentials: list[StoredCredential]) -> Organization:
     """Known, so that neither its keys nor its tokens pass for someone else's, and of no use."""
     return Organization(
@@ -146,7 +155,13 @@ def _locked(stored: StoredOrganization, credentials: list[StoredCredential]) -> 
         name=stored.name,
         plan=Plan(id=stored.plan, api_access=False),
         credentials=tuple(
-            Credential(id=item.id, org=stored.id, key_sha256=bytes.fromhex(item.key_sha256 or ""), enabled=False)
+            Credential(
+                id=item.id,
+                org=stored.id,
+                key_sha256=bytes.fromhex(item.key_sha256 or ""),
+                enabled=False,
+                is_self_made=item.is_self_made,
+            )
             for item in credentials
         ),
     )

@@ -57,11 +57,13 @@ CREDENTIALS: Final = Table(
 )
 
 # Client IDs that were revoked or disabled when their organization was deleted: neither keys nor signed tokens bring them back.
+# is_self_made, as above: they are retired in that organization alone, else anywhere.
 RETIRED_CLIENT_IDS: Final = Table(
     "retired_client_ids",
     METADATA,
     Column("id", NAME, primary_key=True),
-    Column("org", NAME, nullable=False),
+    Column("org", NAME, primary_key=True),
+    Column("is_self_made", Boolean, nullable=False),
     Column("retired_at_ms", BigInteger, nullable=False),
     Index(None, "org"),
 )
