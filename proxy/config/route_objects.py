@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 SHARED: Final = "shared"  # of a parameter: what it names is the same for everybody, or lies inside what another one names
+INGESTION: Final = "ingestion"  # of an answer: it tells of items that are made, and of those that were there already
 _PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _SHARED_PARAMETERS: Final = frozenset({"model", "publisher_id"})
 _NOUNS: Final[Mapping[str, str]] = {
@@ -57,8 +58,8 @@ _TELLS_MORE: Final = (
 _SPECIAL: Final[Mapping[tuple[str, str], str]] = {  # what a path makes that has no noun of its own
     ("POST", "/v1/threads/runs"): "run",
     ("POST", "/ai/v1/message"): "chat",
-    ("POST", "/ingestion/v2/files"): "ingestion",
-    ("POST", "/ingestion/v1/real_time_upload"): "ingestion",
+    ("POST", "/ingestion/v2/files"): INGESTION,
+    ("POST", "/ingestion/v1/real_time_upload"): INGESTION,
 }
 _ASKS: Final[Mapping[tuple[str, str], tuple[str, str]]] = {("GET", "/ai/v1/chat"): ("chat_id", "chat")}
 _GOOGLE_BATCHES: Final = (":batchGenerateContent", ":asyncBatchEmbedContent")

@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from proxy.dialects.references import kind_of_field
+from proxy.dialects.unread_body import names_producer
 from proxy.domain.errors import RequestRejectedError
 
 HEAD_BYTES_MAX: Final = 4_096  # of one part
@@ -85,6 +86,9 @@ def _check_head(head: bytes) -> None:
                 raise _unreadable("a part's name must not be encoded")
             name = found[2].strip(b"\"'").replace(b"\\", b"").decode(errors="replace")
             name = unquote(name).strip()
+            if names_producer(name):
+                message = f"The form's field '{name}' names an item: name it in the query, as `producer_id`."
+                raise RequestRejectedError(message, param=name)
             if kind_of_field(name):
                 message = f"The form's field '{name}' names a stored object: send such a request as JSON."
                 raise RequestRejectedError(message, param=name)

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from proxy.dialects.body import read_body
-from proxy.dialects.references import DATA, item_reference, stored_references
+from proxy.dialects.references import DATA, folded, item_reference, stored_references
 from proxy.dialects.vocabulary import Vocabulary
 from proxy.domain.stored_object import StoredReference
 
@@ -69,6 +69,31 @@ def _producers(value: object) -> Iterator[str]:
         for name, inner in value.items():
             if name not in DATA:
                 yield from _producers(inner)
+
+
+def names_producer(name: str) -> bool:
+    """Whether a member, a field or a parameter of this name is a `producer_id`, for some server at least."""
+    return "producerid" in folded(name)
+
+
+def all_producers(body: bytes) -> tuple[str, ...]:
+    """Every `producer_id` of a body, wherever it stands and however it is spelled; "" for one that is no text."""
+    try:
+        return tuple(_every_producer(_ANYTHING.decode(body))) if body else ()
+    except (msgspec.DecodeError, RecursionError):
+        return ("",)
+
+
+def _every_producer(value: object) -> Iterator[str]:
+    if isinstance(value, list):
+        for each in value:
+            yield from _every_producer(each)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            if names_producer(name):
+                yield from (each if isinstance(each, str) else "" for each in _listed(inner))
+            else:
+                yield from _every_producer(inner)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -68,7 +68,7 @@ async def forward(
     if up.wants_body:
         await _stream_up(live, request, connection, relay, up)
     await relay.ended
-    if objects is not None and objects.lists and 200 <= relay.status < 300:
+    if objects is not None and objects.is_read_whole and 200 <= relay.status < 300:
         await show_own(live, objects, headers)
     if relay.status == 401:
         upstream.credentials.unauthorized()

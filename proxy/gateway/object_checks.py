@@ -10,11 +10,11 @@ from typing import Final
 from aiohttp import web
 
 from proxy.config.model import AuthKind
-from proxy.config.route_objects import SHARED
+from proxy.config.route_objects import INGESTION, SHARED
 from proxy.dialects.dialect import Dialect
 from proxy.dialects.form_fields import FormFields
 from proxy.dialects.references import folded, query_references
-from proxy.dialects.unread_body import PRODUCER
+from proxy.dialects.unread_body import PRODUCER, all_producers
 from proxy.domain.errors import ErrorCode, Refusal, RequestRejectedError, StoreError
 from proxy.domain.made_object import ID_CHARS_MAX, MADE_MAX, MadeObject
 from proxy.domain.stored_object import StoredReference
@@ -97,7 +97,12 @@ def answer_objects(live: LiveExchange, body: bytes) -> AnswerObjects | None:
         return None
     # Google's file may have a name that its maker chose, and another may take once the file has ended (Files API, `File.name`).
     sent = body if objects.makes in _UPSERTED or objects.prefix else b""
-    return AnswerObjects(makes=objects.makes, lists=objects.lists, prefix=objects.prefix, sent=sent)
+    makes, compares = objects.makes, ""
+    if makes == INGESTION:
+        compares = "content_item"
+        if not all(name.startswith(f"{live.org}:") for name in all_producers(body)):
+            makes = ""  # an item of that name may have been there, and the answer tells it like a new one
+    return AnswerObjects(makes=makes, lists=objects.lists, prefix=objects.prefix, sent=sent, compares=compares)
 
 
 async def check_objects(live: LiveExchange, request: web.BaseRequest, references: Sequence[StoredReference]) -> Refusal | None:

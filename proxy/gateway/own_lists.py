@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
+import msgspec
+
 from proxy.dialects.object_lists import ListItem, ListPage, objects_of_item, read_page
 from proxy.domain.errors import Refusal, StoreError
 from proxy.domain.made_object import MadeObject
@@ -22,6 +24,8 @@ from proxy.gateway.upstream_failure import UpstreamError, UpstreamFailure
 PAGES_MAX: Final = 50  # of the upstream's, for one of ours
 PAGE_LIMIT: Final = 100  # asked for where a client asked for less: OpenAI's most of all lists but files
 PAGES_SECONDS: Final = 30.0
+_decode_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_list: Final = msgspec.json.Decoder(list[str | int | None] | None).decode
 _TELLS_OF_OTHERS: Final = frozenset({b"etag", b"last-modified", b"link", b"x-total", b"x-total-count", b"content-range"})
 _BACKWARDS: Final = ("before", "before_id")
 
@@ -34,7 +38,8 @@ async def show_own(live: LiveExchange, objects: AnswerObjects, headers: list[Hea
     relay.refusal, relay.is_complete = LIST_UNREADABLE, False  # until there is something to show
     try:
         async with asyncio.timeout(PAGES_SECONDS):
-            found = await _own_page(live, objects, headers, b"".join(relay.unshown))
+            body = b"".join(relay.unshown)
+            found = await (_own_page(live, objects, headers, body) if objects.lists else _own_duplicates(live, objects, body))
     except (TimeoutError, UpstreamError):
         found = LIST_UNREADABLE
     except StoreError:
@@ -64,6 +69,25 @@ async def _own_page(live: LiveExchange, objects: AnswerObjects, headers: list[He
         target = live.view.routes.target(live.found_route, live.path_params, urlencode(query))
         body = await _fetch(live, target, headers)
     return LIST_UNREADABLE
+
+
+async def _own_duplicates(live: LiveExchange, objects: AnswerObjects, body: bytes) -> bytes | Refusal:
+    """The answer to an upload, which names in `duplicates` what was there already, without what is somebody else's."""
+    if not body:
+        return body
+    try:
+        members = _decode_object(body)
+        told = _decode_list(members["duplicates"]) if "duplicates" in members else None
+    except (msgspec.DecodeError, RecursionError):
+        return LIST_UNREADABLE
+    if not told:
+        return body
+    organization, _, _ = live.parties
+    asked = [MadeObject(kind=objects.compares, id=str(id_), upstream=live.found_route.upstream) for id_ in told]
+    made = {MadeObject(kind=new.kind, id=new.id, upstream=new.upstream) for new in live.made}
+    owned = {*(await live.services.owners.owned(organization, asked)), *made}
+    own = [id_ for id_, item in zip(told, asked, strict=True) if item in owned]
+    return msgspec.json.encode(members | {"duplicates": msgspec.Raw(msgspec.json.encode(own))})
 
 
 async def _own_items(live: LiveExchange, objects: AnswerObjects, page: ListPage) -> Sequence[ListItem]:

@@ -12,6 +12,7 @@ from typing import Final, TypeVar, cast
 
 from aiohttp import web
 
+from proxy.config.route_objects import INGESTION
 from proxy.dialects.unread_body import references_of_any
 from proxy.domain.admission import AdmissionRequest
 from proxy.domain.errors import LimiterWipedError, Refusal, RequestRejectedError, StoreError
@@ -38,8 +39,8 @@ from proxy.gateway.headers import refused_header
 from proxy.gateway.jwt_identity import authenticate_token
 from proxy.gateway.key_traces import gives_away, presented_keys
 from proxy.gateway.live_exchange import LiveExchange
-from proxy.gateway.object_checks import check_objects, put_kind, reads_body, spoken_dialect, streamed_form
-from proxy.gateway.query import metered_query, unmetered_query
+from proxy.gateway.object_checks import check_objects, put_kind, reads_body, shares_account, spoken_dialect, streamed_form
+from proxy.gateway.query import metered_query, own_producers, unmetered_query
 from proxy.gateway.refusals import ENDPOINT_NOT_ENABLED, INTERNAL_ERROR, limiter_refusal, overloaded, rejected, store_refusal
 from proxy.gateway.request_checks import check_request
 from proxy.gateway.services import Services
@@ -173,7 +174,8 @@ class Pipeline:
             )
             if isinstance(query, Refusal):
                 return query
-            live.query = query
+            is_upload = route.objects.makes == INGESTION and shares_account(live)
+            live.query = own_producers(query, live.org) if is_upload else query
         return refused_header(request.raw_headers, route.headers) if dialect is not None else None
 
     async def _understand(self, live: LiveExchange, request: web.BaseRequest, body: bytes) -> Refusal | None:

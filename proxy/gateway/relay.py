@@ -37,13 +37,20 @@ _log = logging.getLogger(__name__)
 class AnswerObjects(msgspec.Struct, frozen=True, kw_only=True):
     """What an answer tells of stored objects; kinds as in `RouteObjects`.
 
-    sent    the request's body, where an id in it is not proved to be new by the answer
+    sent      the request's body, where an id in it is not proved to be new by the answer
+    compares  the kind of what the answer says to be there already, maybe somebody else's
     """
 
     makes: str
     lists: str
     prefix: str
     sent: bytes = b""
+    compares: str = ""
+
+    @property
+    def is_read_whole(self) -> bool:
+        """Whether the answer may show what is somebody else's, so that it never goes down as it is."""
+        return bool(self.lists or self.compares)
 
 
 class RelayedExchange(Protocol):
@@ -121,7 +128,7 @@ class Relay:
         self._left: int | None = None  # body bytes still to come, where the length is known and passed on
         self._hold_timer: asyncio.TimerHandle | None = None
         self._is_holding = True
-        self._is_list = False  # of stored objects
+        self._is_list = False  # of stored objects, which may be others'
 
     # The upstream's side.
 
@@ -140,7 +147,7 @@ class Relay:
             self.made.is_unread = _is_encoded(headers)
             self.sent_ids = self._objects.sent
         streams = self.is_event_stream or (self._facts is not None and self._facts.stream and status < 300)
-        self._is_list = self._objects is not None and bool(self._objects.lists) and 200 <= status < 300
+        self._is_list = self._objects is not None and self._objects.is_read_whole and 200 <= status < 300
         if self._is_list:
             self.buffered = []
             return

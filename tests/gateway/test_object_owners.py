@@ -485,6 +485,70 @@ async def test_a_chat_is_asked_for_by_its_own_id_or_not_at_all(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("operator_key")
+async def test_an_upload_to_gloo_neither_takes_nor_shows_what_others_keep_under_a_producers_name(tmp_path: Path) -> None:
+    async with object_upstream() as upstream:
+        paths = ("/ingestion/v2/files", "/ingestion/v1/real_time_upload")
+        config = {
+            "routes": {
+                "routes": [
+                    *({"method": "POST", "path": path, "capability": "chat"} for path in paths),
+                    {"method": "GET", "path": "/engine/v2/items/{item_id}", "capability": "chat"},
+                ]
+            },
+            "upstreams": {
+                "upstreams": {
+                    "default": {"base_url": upstream.url, "auth": {"kind": "bearer", "secret_env": "OBJECTS_UPSTREAM_KEY"}}
+                }
+            },
+        }
+        queries: list[str] = []
+        told: dict[str, Any] = {}
+
+        async def ingest(request: web.Request) -> web.Response:
+            queries.append(request.query_string)
+            return web.Response(text=told["text"]) if "text" in told else web.json_response(told)
+
+        for path in paths:
+            upstream.answers["POST", path] = ingest
+        upstream.answers |= {("GET", f"/engine/v2/items/{item}"): {"item_id": item} for item in ("i1", "i2", "i3")}
+
+        async with running_gateway(tmp_path, config=config, upstream_url=upstream.url) as harness, callers(harness) as (acme, big):
+            told |= {"success": True, "ingesting": ["i1"], "duplicates": []}
+            for query in ("?producer_id=psalm-1", "?Producer-Id=psalm-1;x=1", "?producer%5Fid=acme:psalm-1"):
+                assert (await acme("POST", f"{paths[0]}{query}", {"content": "x"}))[:2] == (200, told)
+            assert queries == ["producer_id=acme:psalm-1", "Producer-Id=acme:psalm-1&x=1", "producer_id=acme:psalm-1"]
+            assert (await acme("GET", "/engine/v2/items/i1"))[0] == 200
+
+            told |= {"ingesting": ["i2"], "duplicates": ["i1", "i2", 7, None]}
+            status, shown, _ = await big("POST", f"{paths[0]}?producer_id=acme:psalm-1", {"content": "x"})
+            assert (status, shown) == (200, {"success": True, "ingesting": ["i2"], "duplicates": ["i2"]})
+            assert queries[-1] == "producer_id=big:acme:psalm-1"
+            assert (await big("GET", "/engine/v2/items/i1"))[0] == 404
+            assert (await big("GET", "/engine/v2/items/i2"))[0] == 200
+            assert (await acme("POST", paths[0], {"content": "x"}))[1]["duplicates"] == ["i1", "i2"]
+
+            told |= {"ingesting": ["i3"]}
+            for key, name in (("producer_id", "psalm-1"), ("producerId", "acme:psalm-1"), ("producer_id", ["big:1", "x"])):
+                assert (await big("POST", paths[1], {"content": "x", "meta": {key: name}}))[0] == 200
+                assert (await big("GET", "/engine/v2/items/i3"))[0] == 404, "it may be another's, who named it so"
+            form = FormData()
+            form.add_field("producer_id", "psalm-1")
+            form.add_field("files", b"text", filename="a.md")
+            async with ClientSession() as session, session.post(f"{harness.url}{paths[0]}", data=form, headers=BIG) as response:
+                assert response.status == 400
+                assert "query" in (await response.json())["error"]["message"]
+            assert (await big("POST", paths[1], {"content": "x", "producer_id": "big:1"}))[0] == 200
+            assert (await big("GET", "/engine/v2/items/i3"))[0] == 200
+
+            for text in ('["i1"]', '{"duplicates": ["i1"]', "i1"):
+                told["text"] = text
+                status, body, _ = await big("POST", paths[0], {"content": "x"})
+                assert (status, body["error"]["code"]) == (502, "list_unreadable"), text
+            told["text"] = ""
+            assert (await big("POST", paths[0], {"content": "x"}))[:2] == (200, "")
+
+
+@pytest.mark.usefixtures("operator_key")
 async def test_a_known_earlier_answer_is_held_at_its_size_and_others_at_all_that_the_model_can_read(tmp_path: Path) -> None:
     async with world(tmp_path) as (harness, _), callers(harness) as (acme, _):
         holds: list[int] = []
