@@ -20,6 +20,7 @@ class Route:
               ("/v1beta/models/{model}:generateContent"); never a slash
     dialect   None: not metered; a request counts, its tokens do not
     enabled   False: requests are refused; for endpoints whose cost cannot be known
+    weight    how many requests one counts as against rate limits of requests; 0: none, and a spend limit's pause does not stop it
     query     further query parameters that pass; headers: further request headers, in lower case
     objects   what it has to do with objects that the upstream stores
     """
@@ -30,6 +31,7 @@ class Route:
     dialect: str | None = None
     upstream: str = "default"
     enabled: bool = True
+    weight: int = 1
     query: frozenset[str] = frozenset()
     headers: frozenset[bytes] = frozenset()
     objects: RouteObjects = NO_OBJECTS

@@ -16,6 +16,8 @@ _LITERAL: Final = re.compile(r"[A-Za-z0-9._~:@-]*", re.ASCII)
 _KIND: Final = re.compile(r"[a-z][a-z_]{0,31}", re.ASCII)
 PATH_CHARS_MAX: Final = 512
 PASSING_MAX: Final = 50  # names of one route
+WEIGHT_MAX: Final = 1_000_000
+UNBILLED_SUFFIX: Final = "_count_tokens"  # of the dialects whose endpoints no provider bills; all others cost
 _QUERY_NAME: Final = re.compile(r"[A-Za-z0-9$._\[\]-]{1,64}", re.ASCII)
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 # Never let through: framing, keys, cookies, and what the gateway itself says. Any other header may be.
@@ -68,6 +70,9 @@ def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
 
     dialect = item.parsed("dialect", known_dialect)
     enabled = item.boolean("enabled", default=True)
+    weight = item.integer("weight", 1, minimum=0, maximum=WEIGHT_MAX)
+    if weight == 0 and dialect is not None and not dialect.endswith(UNBILLED_SUFFIX):
+        item.place_of("weight").problem(f"must be at least 1: what {dialect} meters costs, and a spend limit has to stop it")
     query = _names(item, "query", _QUERY_NAME)
     headers = frozenset(name.lower().encode() for name in _names(item, "headers", _HEADER_NAME))
     if not complete or not method or path is None or capability is None:
@@ -83,6 +88,7 @@ def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
         dialect=dialect,
         upstream=upstream,
         enabled=enabled,
+        weight=weight,
         query=query,
         headers=headers,
         objects=objects,

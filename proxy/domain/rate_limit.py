@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Quantity(StrEnum):
@@ -50,3 +51,8 @@ class RateLimit:
             raise ValueError("refill_units and window_ms must be at least 1")
         if max(self.capacity, self.refill_units) * max(self.window_ms, 1) >= 2**53:
             raise ValueError("capacity times window in milliseconds must stay below 2**53")
+
+
+# What routes of weight 0 are held to instead of their callers' limits on requests: of each organization at each worker. With what a
+# worker's gate grants more (`limiter/local_gate.py`), 1,000 at once.
+FREE_REQUESTS: Final = RateLimit(name="free_requests", quantity=Quantity.REQUESTS, capacity=800, refill_units=100, window_ms=1_000)

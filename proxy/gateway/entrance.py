@@ -32,7 +32,10 @@ class Visit:
 
 
 class Entrance:
-    """Fair shares of a worker's open requests and of the memory for bodies, and the local side of rate limits."""
+    """Fair shares of a worker's open requests and of the memory for bodies, and the local side of rate limits.
+
+    Requests of weight 0, which rate limits do not count, have a rate of their own here (`FREE_REQUESTS`).
+    """
 
     def __init__(self, services: Services) -> None:
         limits = services.limits
@@ -53,7 +56,7 @@ class Entrance:
         org = organization.id
         if not self._room.take(org, 1):
             return overloaded("Your organization has too many requests open at this gateway.")
-        entry = self._gate.enter(org, terms.rate)
+        entry = self._gate.enter(org, terms.gate, max(terms.weight, 1))
         if isinstance(entry, Closed):
             self._room.give_back(org, 1)
             return limiter_refusal(_closed(live, entry), terms, hold_nano_usd=0)

@@ -158,7 +158,7 @@ class Pipeline:
         live.organization, live.credential = found
         if live.credential.is_registered:  # else it may be another's name
             self.services.used.note(live.credential.id, live.started_at_ms)
-        live.terms = live.view.terms(live.organization, live.credential, live.capability)
+        live.terms = live.view.terms(live.organization, live.credential, live.capability, live.found_route.weight)
         return check_caller(found, live.started_at_ms) or check_capability(live.credential, live.capability)
 
     def _check_passage(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:

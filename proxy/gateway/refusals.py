@@ -64,13 +64,15 @@ def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int) -> 
     for state in decision.spend:
         if state.key == key:
             return _spend_refusal(state, decision, terms, hold_nano_usd)
-    limit = next(limit for name, limit in terms.rate if name == key)
+    limit = next(limit for name, limit in (*terms.rate, *terms.gate) if name == key)
     wait = max(decision.retry_after_ms, 1)
     if limit.quantity is Quantity.OPEN_REQUESTS:
         message = f"{limit.capacity} requests are open at once, the most that is allowed. Wait until one of them ends."
     else:
+        counts = f" This request counts as {terms.weight}." if limit.quantity is Quantity.REQUESTS and terms.weight > 1 else ""
         message = (
-            f"Rate limit reached: {limit.refill_units} {limit.quantity} per {_span(limit.window_ms)}. Try again in {_wait(wait)}."
+            f"Rate limit reached: {limit.refill_units} {limit.quantity} per {_span(limit.window_ms)}.{counts} "
+            f"Try again in {_wait(wait)}."
         )
     return Refusal(
         status=429,

@@ -93,14 +93,15 @@ class View:
     prices: PriceCatalogue
     upstreams: Mapping[str, UpstreamClient]
     jwt: JwtIdentities | None = None
-    _terms: dict[tuple[str, str, str], Terms] = field(default_factory=dict)
+    _terms: dict[tuple[str, str, str, int], Terms] = field(default_factory=dict)
 
-    def terms(self, organization: Organization, credential: Credential, capability: str) -> Terms:
-        """Bounded by credentials times capabilities: the directory's, and as many again as tokens may attach to it."""
-        key = (organization.id, credential.id, capability)  # clients that tokens attach to two organizations may have one name
+    def terms(self, organization: Organization, credential: Credential, capability: str, weight: int = 1) -> Terms:
+        """Bounded by credentials (the directory's, and as many again as tokens may attach) times capabilities times weights."""
+        # with the organization: clients that tokens attach to two of them may have one name
+        key = (organization.id, credential.id, capability, weight)
         terms = self._terms.get(key)
         if terms is None:
-            terms = self._terms[key] = terms_of(organization, credential, capability)
+            terms = self._terms[key] = terms_of(organization, credential, capability, weight)
         return terms
 
     def directory_changed(self) -> None:

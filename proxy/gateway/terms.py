@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from proxy.domain.admission import RateDemand, SpendDemand
 from proxy.domain.calendar_months import months_around
 from proxy.domain.organization import Credential, Organization
-from proxy.domain.rate_limit import LimitScope, Quantity, RateLimit
+from proxy.domain.rate_limit import FREE_REQUESTS, LimitScope, Quantity, RateLimit
 from proxy.domain.spend_limit import SpendLimit, WindowKind
 
 
@@ -30,6 +30,9 @@ class ShownRate(msgspec.Struct, frozen=True, kw_only=True):
 class Terms:
     """Limits with their keys, in the order in which they are demanded. Equal keys within an organization are the same bucket.
 
+    weight         of the route: how many requests one of its requests counts as. At 0 no spend limit is asked, so that what is free
+                   or paid for can be had in a pause
+    gate           the limits that a worker counts by itself
     needs_tokens   whether a limit depends on the estimate of tokens; without one, no request is tokenized before it is sent
     names          limit name by key, for metrics and refusals
     shown          of each rate limit, in the same order, what headers show; None for open requests, of which they say nothing
@@ -38,22 +41,24 @@ class Terms:
 
     rate: tuple[tuple[str, RateLimit], ...]
     spend: tuple[tuple[str, SpendLimit], ...]
+    weight: int
+    gate: tuple[tuple[str, RateLimit], ...]
     needs_tokens: bool
     names: dict[str, str]
     shown: tuple[ShownRate | None, ...]
     policy: bytes
-    _single: tuple[RateDemand, ...]  # one unit of each bucket: most demands are the same for every request
+    _usual: tuple[RateDemand, ...]  # of each bucket what all of these requests take, but for model tokens
     _rolling: tuple[SpendDemand, ...]
     _has_months: bool
 
     def rate_demands(self, tokens: int) -> tuple[RateDemand, ...]:
-        """One unit of each bucket, but `tokens` of those that hold model tokens."""
+        """One slot of open requests, the weight of buckets of requests, `tokens` of those that hold model tokens."""
         return tuple(
             [
                 demand
                 if demand.limit.quantity is not Quantity.TOKENS
                 else RateDemand(key=demand.key, limit=demand.limit, units=tokens)
-                for demand in self._single
+                for demand in self._usual
             ]
         )
 
@@ -68,8 +73,8 @@ class Terms:
         )
 
 
-def terms_of(organization: Organization, credential: Credential, capability: str) -> Terms:
-    """The organization's and the credential's limits that apply to `capability`."""
+def terms_of(organization: Organization, credential: Credential, capability: str, weight: int = 1) -> Terms:
+    """The organization's and the credential's limits that apply to requests of that weight to `capability`."""
     rate = [
         (_rate_key(limit, credential, own=own), limit)
         for own, limits in ((False, organization.plan.rate_limits), (True, credential.rate_limits))
@@ -80,15 +85,23 @@ def terms_of(organization: Organization, credential: Credential, capability: str
         (f"cred:{credential.id}:{limit.name}" if own or limit.scope is LimitScope.CREDENTIAL else f"org:{limit.name}", limit)
         for own, limits in ((False, organization.plan.spend_limits), (True, credential.spend_limits))
         for limit in limits
+        if weight
     ]
+    slots = [(key, limit) for key, limit in rate if limit.quantity is Quantity.OPEN_REQUESTS]
     return Terms(
         rate=tuple(rate),
         spend=tuple(spend),
+        weight=weight,
+        gate=tuple(rate if weight else [*slots, (FREE_REQUESTS.name, FREE_REQUESTS)]),
         needs_tokens=bool(spend) or any(limit.quantity is Quantity.TOKENS for _, limit in rate),
-        names={key: limit.name for key, limit in rate} | {key: limit.name for key, limit in spend},
+        names={key: limit.name for key, limit in rate}
+        | {key: limit.name for key, limit in spend}
+        | {FREE_REQUESTS.name: FREE_REQUESTS.name},
         shown=tuple(None if limit.quantity is Quantity.OPEN_REQUESTS else _shown(limit) for _, limit in rate),
         policy=", ".join([_policy(limit) for _, limit in rate if limit.quantity is not Quantity.OPEN_REQUESTS]).encode(),
-        _single=tuple(RateDemand(key=key, limit=limit, units=1) for key, limit in rate),
+        _usual=tuple(
+            RateDemand(key=key, limit=limit, units=weight if limit.quantity is Quantity.REQUESTS else 1) for key, limit in rate
+        ),
         _rolling=tuple(SpendDemand(key=key, limit=limit) for key, limit in spend),
         _has_months=any(limit.kind is WindowKind.CALENDAR_MONTH for _, limit in spend),
     )

@@ -14,11 +14,11 @@ TOLERANCE_MS: Final = 2_000
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """An exchange that came in. slots, units: keys of the limits on open requests and on requests that it takes one of."""
+    """An exchange that came in. slots: keys of the limits on open requests; units: what it takes of each limit on requests."""
 
     org: str
     slots: tuple[str, ...]
-    units: tuple[tuple[str, RateLimit], ...]
+    units: tuple[tuple[str, RateLimit, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,15 @@ class LocalGate:
         self._levels: dict[tuple[str, str], tuple[int, int, RateLimit]] = {}
         self._open: dict[tuple[str, str], int] = {}
 
-    def enter(self, org: str, limits: Sequence[tuple[str, RateLimit]]) -> Entry | Closed:
-        """Take one of each limit, or none. Whoever is in has to `leave`."""
+    def enter(self, org: str, limits: Sequence[tuple[str, RateLimit]], weight: int = 1) -> Entry | Closed:
+        """Take a slot of each limit on open requests and `weight` of each on requests, or nothing. Whoever is in has to `leave`.
+
+        As at the limiter, who asks for more than a bucket holds needs a full one.
+        """
         now_ms = self._now_ms()
         closed: Closed | None = None
         slots: list[str] = []
-        units: list[tuple[str, RateLimit]] = []
+        units: list[tuple[str, RateLimit, int]] = []
         levels: list[int] = []
         for key, limit in limits:
             if limit.shadow or limit.quantity is Quantity.TOKENS:
@@ -59,9 +62,10 @@ class LocalGate:
                 slots.append(key)
                 wait_ms = OTHERS_MS if self._open.get((org, key), 0) >= limit.capacity else 0
             else:
-                units.append((key, limit))
+                taken = min(weight, limit.capacity)
+                units.append((key, limit, taken))
                 levels.append(level := self._refilled(org, key, limit, now_ms))
-                missing = limit.window_ms - level
+                missing = taken * limit.window_ms - level
                 wait_ms = -(-(missing + _more(limit)) // limit.refill_units) if missing > 0 else 0
             if wait_ms > (0 if closed is None else closed.retry_after_ms):
                 closed = Closed(key, wait_ms)
@@ -69,8 +73,8 @@ class LocalGate:
             return closed
         for key in slots:
             self._open[org, key] = self._open.get((org, key), 0) + 1
-        for (key, limit), level in zip(units, levels, strict=True):
-            self._levels[org, key] = level - limit.window_ms, now_ms, limit
+        for (key, limit, taken), level in zip(units, levels, strict=True):
+            self._levels[org, key] = level - taken * limit.window_ms, now_ms, limit
         return Entry(org, tuple(slots), tuple(units))
 
     def leave(self, entry: Entry) -> None:
@@ -85,8 +89,8 @@ class LocalGate:
     def give_back(self, entry: Entry) -> None:
         """The limiter has refused the exchange, and taken nothing."""
         now_ms = self._now_ms()
-        for key, limit in entry.units:
-            level = self._refilled(entry.org, key, limit, now_ms) + limit.window_ms
+        for key, limit, taken in entry.units:
+            level = self._refilled(entry.org, key, limit, now_ms) + taken * limit.window_ms
             self._levels[entry.org, key] = min(level, _full(limit)), now_ms, limit
 
     def _refilled(self, org: str, key: str, limit: RateLimit, now_ms: int) -> int:

@@ -7,6 +7,7 @@ from typing import Self
 from proxy.config.model import GatewayConfig
 from proxy.domain.errors import ErrorCode
 from proxy.domain.organization import Organization
+from proxy.domain.rate_limit import FREE_REQUESTS
 from proxy.telemetry.metrics import OTHER
 
 
@@ -25,7 +26,7 @@ class KnownLabels:
             organizations=frozenset(org.id for org in config.organizations),
             credentials=frozenset(_credentials(config.organizations)),
             capabilities=frozenset(route.capability for route in config.routes),
-            limits=frozenset(name for org in config.organizations for name in _limit_names(org)) | frozenset(ErrorCode),
+            limits=frozenset(name for org in config.organizations for name in _limit_names(org)) | {*ErrorCode, FREE_REQUESTS.name},
         )
 
     def followed(self, gone: Iterable[Organization], come: Iterable[Organization]) -> Self:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from limiter_values import DAY_MS, HOUR_MS, MINUTE_MS, START_MS, Clock, a_rate, a_request
+from msgspec.structs import replace
 
 from proxy.domain.admission import Actual, RateDemand
 from proxy.domain.rate_limit import Quantity, RateLimit
@@ -59,6 +60,17 @@ def test_a_bucket_that_is_dropped_for_another_of_the_same_request_is_no_error(mo
     assert isinstance(gate.enter("acme", limits(a_rate(key="minute", capacity=1))), Entry)
     both = limits(a_rate(key="minute", capacity=1), a_rate(key="hour", capacity=1, window_ms=HOUR_MS))
     assert isinstance(gate.enter("acme", both), Entry)
+
+
+def test_a_request_takes_its_weight_and_gives_it_back() -> None:
+    gate, hour = LocalGate(Clock()), limits(a_rate(capacity=5, window_ms=HOUR_MS))
+    first = gate.enter("acme", hour, 3)
+    assert isinstance(first, Entry)
+    assert isinstance(gate.enter("acme", hour, 3), Entry)  # the limit, and a unit more
+    assert isinstance(gate.enter("acme", hour, 1), Closed)
+    gate.give_back(first)
+    assert isinstance(gate.enter("acme", hour, 3), Entry)
+    assert isinstance(gate.enter("globex", hour, 1_000), Entry)  # a full bucket will do
 
 
 def test_what_the_limiter_refused_has_taken_nothing() -> None:
@@ -126,11 +138,12 @@ RATES = st.sampled_from(
 )
 
 
-@given(rates=RATES, steps=st.lists(STEP, max_size=80))
+@given(rates=RATES, steps=st.lists(STEP, max_size=80), weight=st.integers(1, 3))
 async def test_whom_the_limiter_would_admit_the_gate_lets_in(
-    rates: tuple[RateDemand, ...], steps: list[tuple[int, int, int, str]]
+    rates: tuple[RateDemand, ...], steps: list[tuple[int, int, int, str]], weight: int
 ) -> None:
     """Several workers, clocks that differ by up to half the tolerance either way, other limits that refuse."""
+    rates = tuple(replace(rate, units=weight) if rate.limit.quantity is Quantity.REQUESTS else rate for rate in rates)
     now_ms = START_MS
     skew_ms = 0
     limiter = ReferenceLimiter(lambda: now_ms)
@@ -146,7 +159,7 @@ async def test_whom_the_limiter_would_admit_the_gate_lets_in(
             gate.leave(entry)
             await limiter.settle(a_request(f"r{began}", 0, spend=(), rate=rates, lease_ms=10 * HOUR_MS), Actual(cost_nano_usd=0))
             continue
-        found = gates[worker].enter("acme", limits(*rates))
+        found = gates[worker].enter("acme", limits(*rates), weight)
         decision = await limiter.admit(asked)
         if isinstance(found, Closed):
             assert not decision.admitted
