@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from proxy.dialects.body import read_body
+from proxy.dialects.bulk_reads import refuse_bulk_reads
 from proxy.dialects.references import DATA, folded, item_reference, stored_references
 from proxy.dialects.vocabulary import Vocabulary
 from proxy.domain.stored_object import StoredReference
@@ -20,15 +21,18 @@ _PUT_VOCABULARY: Final = Vocabulary(("id", "ids", "item", "items", *_PRODUCERS))
 _HOLDERS: Final = ("item", "items", "ids")
 
 
-def references_of_any(body: bytes, *, put: str = "") -> tuple[StoredReference, ...]:
+def references_of_any(body: bytes, *, put: str = "", is_shared: bool = True) -> tuple[StoredReference, ...]:
     """The references of the body; those of a list of `input` or `items` as a response reads it. Raises RequestRejectedError.
 
-    put   the kind of what the body changes or makes under an id of its own; empty where it states none
+    put        the kind of what the body changes or makes under an id of its own; empty where it states none
+    is_shared  whether what is stored at the upstream is everybody's, so that reading it in bulk is refused
     A key that is the name of one in another spelling is refused: some servers read it as that.
     """
     read = read_body(body, _ANYTHING)
     (_PUT_VOCABULARY if put else _VOCABULARY).check(read)
     whole = read.asked
+    if is_shared:
+        refuse_bulk_reads(whole)
     read_lists = ("input",) if put else ("input", "items")  # what is put names its items by ids of its own kind, below
     found = dict.fromkeys((*stored_references(whole), *_read_items(whole, read_lists)))
     if put:

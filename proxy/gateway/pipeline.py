@@ -236,9 +236,8 @@ class Pipeline:
             return refusal
         try:
             streamed_form(live, request)
-            references = (
-                await self._work_on(live.org, len(body), partial(references_of_any, body, put=put_kind(live))) if body else ()
-            )
+            reading = partial(references_of_any, body, put=put_kind(live), is_shared=shares_account(live))
+            references = await self._work_on(live.org, len(body), reading) if body else ()
         except RequestRejectedError as error:
             return rejected(error)
         return await check_objects(live, request, references)

@@ -213,6 +213,48 @@ def test_what_is_put_under_an_id_or_a_producers_name_is_named_by_it(body: Any, e
     assert [(each.kind, each.id) for each in references_of_any(json.dumps(body).encode(), put="content_item")] == expected
 
 
+def run(**source: Any) -> dict[str, Any]:
+    """Of an eval, as OpenAI's API reference has it."""
+    messages = {"type": "item_reference", "item_reference": "item.input"}
+    return {"name": "r", "data_source": {"type": "completions", "source": source, "input_messages": messages}}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (run(type="stored_completions", metadata={"a": "b"}, limit=10), "data_source.source.type"),
+        ({"data_source": {"type": "responses", "source": {"type": "responses"}}}, "data_source.source.type"),
+        ({"data_source": {"input_messages": {"source": [{"type": "Responses "}]}}}, "data_source.input_messages.source[0].type"),
+        ({"data_source": {"input_messages": {"type": "stored-completions"}}}, "data_source.input_messages.type"),
+        ({"data_source_config": {"type": "stored_completions", "metadata": {}}}, "data_source_config.type"),
+        ({"data_source_config": {"type": "logs"}}, "data_source_config.type"),
+        ({"dataSource": {"Source": {"TYPE": "responses"}}}, "dataSource.Source.TYPE"),
+        ([{"source": {"type": "responses"}}], "[0].source.type"),
+        ({"source": {"type": "file_content", "content": [], "more": {"type": "stored_completions"}}}, "source.more.type"),
+    ],
+)
+def test_what_would_read_everybodys_stored_answers_is_refused_by_name(body: Any, param: str) -> None:
+    text = json.dumps(body).encode()
+    with pytest.raises(RequestRejectedError, match="in bulk") as refused:
+        references_of_any(text)
+    assert refused.value.param == param
+    references_of_any(text, is_shared=False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        run(type="file_content", content=[{"item": {"source": {"type": "responses"}, "type": "stored_completions"}}]),
+        {"data_source": {"type": "responses", "source": {"type": "file_content", "content": []}}},
+        {"data_source_config": {"type": "custom", "schema": {"source": {"type": "responses"}}}},
+        {"items": [{"type": "code_interpreter_call", "outputs": [{"type": "logs", "logs": "x"}]}], "metadata": {"type": "logs"}},
+        {"type": "responses"},
+    ],
+)
+def test_what_a_client_writes_out_itself_is_no_bulk_read(body: Any) -> None:
+    references_of_any(json.dumps(body).encode())
+
+
 @pytest.mark.parametrize("name", ["ID", "producerId", "Items"])
 def test_nothing_is_put_under_another_spelling(name: str) -> None:
     with pytest.raises(RequestRejectedError):
