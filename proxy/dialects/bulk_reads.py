@@ -1,7 +1,7 @@
 """Bodies that make the provider read what everybody has stored under the operator's key, chosen by filters instead of by ids.
 
 OpenAI's API reference, "Create eval" (`data_source_config.type`: `logs`, `stored_completions`) and "Create eval run"
-(`data_source.source.type`: `responses`, `stored_completions`): a run takes all stored answers of the project that its filters leave.
+(`data_source.source.type`: `responses`, `stored_completions`): a run takes what its filters leave of all stored answers.
 """
 
 from typing import Any, Final

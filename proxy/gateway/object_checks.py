@@ -27,6 +27,7 @@ from proxy.gateway.services import Services
 REFERENCES_MAX: Final = 1_000  # of one request
 _GOOGLES: Final = re.compile(r"/(?:upload/)?v1(?:beta|alpha)/(?!openai/)")
 OTHER_TOKENIZER: Final = 4  # times as many tokens as one vocabulary, at most, another makes of the same text
+_WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE"})
 _FORM: Final = "multipart/form-data"
 _UPLOADED: Final = frozenset({"file"})  # kinds whose routes take bytes of any type
 _KEPT_ONLY: Final = {  # what of a request must be there for an answer to tell of an object that is kept
@@ -51,6 +52,26 @@ def spoken_dialect(request: web.BaseRequest, services: Services) -> Dialect:
 def shares_account(live: LiveExchange) -> bool:
     """Whether one key of the operator's serves every organization at this upstream."""
     return live.upstream.config.auth.kind is not AuthKind.PASSTHROUGH
+
+
+def refused_body(live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
+    """Refuses a body with a method that none of the APIs documents one for: no reader agrees with another on what it means.
+
+    RFC 9110, sections 9.3.1, 9.3.2 and 9.3.5: it has no defined semantics. A server may read an order in it that was not checked.
+    """
+    if (
+        request.method not in _WITHOUT_BODY
+        or not request.body_exists
+        or not shares_account(live)
+        or live.found_route.objects.is_bulk
+    ):
+        return None
+    return Refusal(
+        status=400,
+        code=ErrorCode.INVALID_REQUEST,
+        message=f"A {request.method} request has no body here: leave it out.",
+        should_retry=False,
+    )
 
 
 def reads_body(live: LiveExchange, request: web.BaseRequest) -> bool:

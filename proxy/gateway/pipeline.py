@@ -39,7 +39,15 @@ from proxy.gateway.headers import refused_header
 from proxy.gateway.jwt_identity import authenticate_token
 from proxy.gateway.key_traces import gives_away, presented_keys
 from proxy.gateway.live_exchange import LiveExchange
-from proxy.gateway.object_checks import check_objects, put_kind, reads_body, shares_account, spoken_dialect, streamed_form
+from proxy.gateway.object_checks import (
+    check_objects,
+    put_kind,
+    reads_body,
+    refused_body,
+    shares_account,
+    spoken_dialect,
+    streamed_form,
+)
 from proxy.gateway.query import metered_query, own_producers, unmetered_query
 from proxy.gateway.refusals import ENDPOINT_NOT_ENABLED, INTERNAL_ERROR, limiter_refusal, overloaded, rejected, store_refusal
 from proxy.gateway.request_checks import check_request
@@ -164,6 +172,9 @@ class Pipeline:
     def _check_passage(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
         """Whether the query and the headers leave the answer one that can be metered."""
         route, dialect = live.found_route, live.dialect
+        refusal = refused_body(live, request)
+        if refusal is not None:
+            return refusal
         live.is_body_read = dialect is not None or reads_body(live, request)
         raw_query = request.raw_path.partition("?")[2]
         if raw_query:

@@ -90,3 +90,48 @@ async def test_a_route_lets_named_ones_through(tmp_path: Path) -> None:
         assert (await ask(harness.port, chat(headers=headers, path="/v1/chat/completions?deployment=d"))).status == 200
         assert upstream.heads[-1].startswith(b"POST /v1/chat/completions?deployment=d HTTP/1.1\r\n")
         assert (upstream.header("x-own"), upstream.header("x-other"), upstream.header("openai-project")) == ("1", None, "p")
+
+
+BODYLESS = {
+    "routes": {
+        "routes": [
+            {"method": "GET", "path": "/v1beta/models/{model}", "capability": "chat"},
+            {"method": "GET", "path": "/v1/models", "capability": "chat"},
+            {"method": "DELETE", "path": "/v1/files/{file_id}", "capability": "chat"},
+        ]
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", GENERATE), ("GET", GENERATE + "?x=1"), ("GET", "/v1/models"), ("DELETE", "/v1/files/f1")]
+)
+async def test_a_body_that_no_api_asks_for_does_not_travel_with_the_operators_key(tmp_path: Path, method: str, path: str) -> None:
+    text = json.dumps(ASKED).encode()
+    framed = {
+        "whole": b"Content-Length: %d\r\n\r\n%s" % (len(text), text),
+        "chunked": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(text), text),
+        "form": b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 5\r\n\r\n--b--",
+    }
+    head = b"%s %s HTTP/1.1\r\nHost: x\r\n%s" % (method.encode(), path.encode(), KEY)
+    async with (
+        scripted(saying(whole())) as upstream,
+        running_gateway(tmp_path, config=BEARER | BODYLESS, upstream_url=upstream.url) as harness,
+    ):
+        for form, rest in framed.items():
+            answer = await ask(harness.port, head + rest)
+            assert (answer.status, method in answer.body.decode(), "body" in answer.body.decode()) == (400, True, True), form
+        assert not upstream.heads
+        assert not harness.events()
+        for rest in (b"\r\n", b"Content-Length: 0\r\n\r\n"):
+            assert (await ask(harness.port, head + rest)).status == (200 if method == "GET" else 404)
+
+
+async def test_where_every_caller_brings_a_key_of_its_own_a_body_travels_with_any_method(tmp_path: Path) -> None:
+    async with (
+        scripted(saying(whole())) as upstream,
+        running_gateway(tmp_path, config=BODYLESS, upstream_url=upstream.url) as harness,
+    ):
+        head = b"DELETE /v1/files/f1 HTTP/1.1\r\nHost: x\r\n" + KEY + b"Content-Length: 2\r\n\r\n{}"
+        assert (await ask(harness.port, head)).status == 200
+        assert len(upstream.heads) == 1
