@@ -57,7 +57,7 @@ class OnDisconnect(StrEnum):
 class UpstreamAuth:
     """How the gateway authenticates upstream.
 
-    header      "auto": the header of the route's dialect; else authorization, x-api-key or x-goog-api-key
+    header      "auto": the header of the route's dialect; else authorization, x-api-key, x-goog-api-key or api-key
     secret      the bearer key or the OAuth2 client secret; never shown
     """
 

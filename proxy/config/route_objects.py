@@ -15,7 +15,7 @@ from typing import Final
 
 SHARED: Final = "shared"  # of a parameter: what it names is the same for everybody, or lies inside what another one names
 INGESTION: Final = "ingestion"  # of an answer: it tells of items that are made, and of those that were there already
-_PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+_PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]*)\*?\}")
 _SHARED_PARAMETERS: Final = frozenset({"model", "publisher_id"})
 _NOUNS: Final[Mapping[str, str]] = {
     "assistants": "assistant",
@@ -123,6 +123,9 @@ def parameters_of(path: str) -> Sequence[str]:
 def _said_by(method: str, path: str) -> RouteObjects:
     makes = _SPECIAL.get((method, path), "")
     segments = path.strip("/").split("/")
+    if method == "DELETE" and segments[-2:-1] == ["models"] and (model := _PARAMETER.fullmatch(segments[-1])) is not None:
+        # OpenAI, "Delete a fine-tuned model": it is gone for whoever trained it.
+        return RouteObjects(names=(*_kinds(segments[:-1]), (model[1], "model")), deletes=True)
     if path.endswith(_GOOGLE_BATCHES):
         return RouteObjects(makes="batch", prefix="batches/", names=_kinds(segments))
     at, count = _noun_in(segments)

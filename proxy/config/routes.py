@@ -11,7 +11,7 @@ from proxy.config.route_objects import parameters_of, route_objects
 from proxy.config.section import Place, Section, is_identifier, show
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
-_PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]{0,31})\}", re.ASCII)
+_PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]{0,31}\*?)\}", re.ASCII)  # with a star it takes slashes
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._~:@-]*", re.ASCII)
 _KIND: Final = re.compile(r"[a-z][a-z_]{0,31}", re.ASCII)
 PATH_CHARS_MAX: Final = 512
@@ -45,7 +45,7 @@ def read_routes(document: Section, *, known_dialects: Collection[str]) -> tuple[
         item.close()
         if route is None:
             continue
-        shape = (route.method, _PARAMETER.sub("{}", route.path))
+        shape = (route.method, _PARAMETER.sub(lambda found: "{*}" if found[1].endswith("*") else "{}", route.path))
         if shape in first_lines:
             item.place.problem(f"answers the same requests as the route on line {first_lines[shape]}")
         else:
@@ -140,7 +140,10 @@ def _kind(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    """A path template. Segments hold literals and `{parameters}`; two parameters need a literal between them."""
+    """A path template. Segments hold literals and `{parameters}`; two parameters need a literal between them.
+
+    A parameter with a star, `{model*}`, takes slashes: it is the last one, and stands in the last segment.
+    """
     if not text.startswith("/") or len(text) > PATH_CHARS_MAX:
         raise ValueError(f"must start with / and have at most {PATH_CHARS_MAX} characters, got {show(text)}")
     names: list[str] = []
@@ -153,6 +156,9 @@ def _path(text: str) -> str:
             raise ValueError(f"may hold letters, digits, . _ ~ : @ - and {{parameters}}, got {show(text)}")
         if "" in literals[1:-1]:
             raise ValueError(f"needs text between two parameters, got {show(text)}")
+    if any(name.endswith("*") for name in names[:-1]) or "*" in text.rpartition("/")[0]:
+        raise ValueError(f"may have a parameter that takes slashes in its end alone, got {show(text)}")
+    names = [name.rstrip("*") for name in names]
     if len(names) != len(set(names)):
         raise ValueError(f"names a parameter twice, got {show(text)}")
     return text

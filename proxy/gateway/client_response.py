@@ -29,6 +29,7 @@ class ClientResponse(web.StreamResponse):
         self._protocol_ = request.protocol
         self._is_chunked = False
         self._has_body = True
+        self.is_bodyless = request.method == "HEAD"
         self._has_length = False
         self.is_started = False
         self.is_finished = False
@@ -92,7 +93,7 @@ class ClientResponse(web.StreamResponse):
             transport.abort()
 
     def _expects_body(self, status: int) -> bool:
-        return self._request_.method != "HEAD" and status not in _BODYLESS
+        return not self.is_bodyless and status not in _BODYLESS
 
     def _head(self, status: int, headers: list[Header], *, length: int | None, body: bytes = b"") -> bytes:
         """The head, and the body if it is at hand: one join makes the one write."""
@@ -101,7 +102,7 @@ class ClientResponse(web.StreamResponse):
         self._has_body = self._expects_body(status)
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
         lines += [b": ".join(header) for header in headers]
-        if status in _BODYLESS:
+        if status in _BODYLESS or (self.is_bodyless and length is None):
             pass
         elif length is not None:
             self._has_length = True

@@ -49,7 +49,7 @@ async def forward(
         )
         if objects is not None:
             headers = read_whole(headers)
-        target = live.view.routes.target(live.found_route, live.path_params, live.query)
+        target = live.view.routes.target(live.found_route, live.target_params, live.query)
         head = _head(live, request, target, headers, body)
         relay.connection = up = await upstream.pool.acquire()
         if relay.is_client_gone:
@@ -68,7 +68,7 @@ async def forward(
     if up.wants_body:
         await _stream_up(live, request, connection, relay, up)
     await relay.ended
-    if objects is not None and objects.is_read_whole and 200 <= relay.status < 300:
+    if objects is not None and objects.is_read_whole and 200 <= relay.status < 300 and not response.is_bodyless:
         await show_own(live, objects, headers)
     if relay.status == 401:
         upstream.credentials.unauthorized()

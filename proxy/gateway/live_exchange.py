@@ -79,6 +79,7 @@ class LiveExchange:
         "spoken",
         "started_at",
         "started_at_ms",
+        "target_params",
         "terms",
         "view",
     )
@@ -95,6 +96,7 @@ class LiveExchange:
         self.client_request_id: str | None = None
         self.route: Route | None = None
         self.path_params: Mapping[str, str] = {}
+        self.target_params: Mapping[str, str] = {}  # the same in the encoding in which they came, and go up
         self.query = ""  # as it goes up
         self.dialect: Dialect | None = None
         self.spoken: Dialect = services.plain  # whose shape errors have: also where no dialect reads the request

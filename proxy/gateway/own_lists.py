@@ -17,7 +17,7 @@ from proxy.domain.made_object import MadeObject
 from proxy.gateway.headers import Header
 from proxy.gateway.live_exchange import LiveExchange
 from proxy.gateway.object_owners import owners_unavailable
-from proxy.gateway.relay import LIST_BYTES_MAX, LIST_UNREADABLE, AnswerObjects
+from proxy.gateway.relay import LIST_BYTES_MAX, LIST_UNREADABLE, AnswerObjects, own_headers
 from proxy.gateway.upstream_connection import UpstreamConnection
 from proxy.gateway.upstream_failure import UpstreamError, UpstreamFailure
 
@@ -26,7 +26,6 @@ PAGE_LIMIT: Final = 100  # asked for where a client asked for less: OpenAI's mos
 PAGES_SECONDS: Final = 30.0
 _decode_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list: Final = msgspec.json.Decoder(list[str | int | None] | None).decode
-_TELLS_OF_OTHERS: Final = frozenset({b"etag", b"last-modified", b"link", b"x-total", b"x-total-count", b"content-range"})
 _BACKWARDS: Final = ("before", "before_id")
 
 
@@ -47,7 +46,7 @@ async def show_own(live: LiveExchange, objects: AnswerObjects, headers: list[Hea
     if isinstance(found, Refusal):
         relay.refusal = found
     else:
-        relay.headers = [header for header in relay.headers if header[0].lower() not in _TELLS_OF_OTHERS]
+        relay.headers = own_headers(relay.headers)
         relay.refusal, relay.is_complete, relay.buffered = None, True, [found]
 
 
@@ -66,7 +65,7 @@ async def _own_page(live: LiveExchange, objects: AnswerObjects, headers: list[He
         if not left:
             break
         query = following
-        target = live.view.routes.target(live.found_route, live.path_params, urlencode(query))
+        target = live.view.routes.target(live.found_route, live.target_params, urlencode(query))
         body = await _fetch(live, target, headers)
     return LIST_UNREADABLE
 

@@ -51,6 +51,7 @@ from proxy.gateway.object_checks import (
 from proxy.gateway.query import metered_query, own_producers, unmetered_query
 from proxy.gateway.refusals import ENDPOINT_NOT_ENABLED, INTERNAL_ERROR, limiter_refusal, overloaded, rejected, store_refusal
 from proxy.gateway.request_checks import check_request
+from proxy.gateway.routes import decoded
 from proxy.gateway.services import Services
 from proxy.gateway.unread_models import check_unread_model
 from proxy.serving.client_connection import ClientConnection
@@ -148,7 +149,7 @@ class Pipeline:
         route, params = found
         if not route.enabled:
             return ENDPOINT_NOT_ENABLED
-        live.route, live.path_params = route, params
+        live.route, live.target_params, live.path_params = route, params, decoded(params)
         live.capability = route.capability
         live.dialect = self.services.dialects[route.dialect] if route.dialect is not None else None
         live.spoken = live.dialect or spoken_dialect(request, self.services)

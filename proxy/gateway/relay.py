@@ -31,7 +31,13 @@ LIST_UNREADABLE: Final = Refusal(
     message="This list cannot be shown without the objects of others. Ask for a smaller page, or for objects by their ids.",
     should_retry=False,
 )
+_TELLS_OF_OTHERS: Final = frozenset({b"etag", b"last-modified", b"link", b"x-total", b"x-total-count", b"content-range"})
 _log = logging.getLogger(__name__)
+
+
+def own_headers(headers: list[Header]) -> list[Header]:
+    """The headers of a list of stored objects, without what they tell of others' items."""
+    return [header for header in headers if header[0].lower() not in _TELLS_OF_OTHERS]
 
 
 class AnswerObjects(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +145,12 @@ class Relay:
         self.headers = headers
         content_type = next((value for name, value in headers if name.lower() == b"content-type"), b"").decode("latin-1")
         self.is_event_stream = content_type.startswith("text/event-stream")
+        self._is_list = self._objects is not None and self._objects.is_read_whole and 200 <= status < 300
+        if self.response.is_bodyless:
+            if self._is_list:
+                self.headers = own_headers(headers)
+            self._start(None if self._is_list else content_length)  # of a list, what it tells is the length with others' items
+            return
         is_metered = self._dialect is not None and self._facts is not None and 200 <= status < 300
         if is_metered and self._dialect is not None and self._facts is not None and not _is_encoded(headers):
             self.meter = self._dialect.meter(self._facts, content_type=content_type, hide_usage=self._hide_usage)
@@ -147,7 +159,6 @@ class Relay:
             self.made.is_unread = _is_encoded(headers)
             self.sent_ids = self._objects.sent
         streams = self.is_event_stream or (self._facts is not None and self._facts.stream and status < 300)
-        self._is_list = self._objects is not None and self._objects.is_read_whole and 200 <= status < 300
         if self._is_list:
             self.buffered = []
             return

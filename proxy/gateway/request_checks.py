@@ -22,8 +22,9 @@ _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _TARGET: Final = re.compile(
     r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?\[\]-]|%[0-9A-Fa-f]{2})*)?"
 )
-# Encoded slash, backslash, control characters; encoded percent signs hide one of these from a first decoding.
-_HIDDEN: Final = re.compile(r"%(?:2f|5c|25|7f|[01][0-9a-f])", re.IGNORECASE)
+# Encoded backslash, control characters; encoded percent signs hide one of these from a first decoding. An encoded slash is the
+# route table's to judge: it may stand in a parameter that takes slashes, and nowhere else.
+_HIDDEN: Final = re.compile(r"%(?:5c|25|7f|[01][0-9a-f])", re.IGNORECASE)
 _CONTROLS: Final = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
 _SINGLE: Final = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect"}
@@ -83,7 +84,7 @@ def check_target(target: str) -> Refusal | None:
     path = target.partition("?")[0]
     if "%" in path:
         if _HIDDEN.search(path) is not None:
-            return _refusal("The path has an encoded slash, backslash, percent sign or control character.")
+            return _refusal("The path has an encoded backslash, percent sign or control character.")
         path = unquote(path)
     if "/." in path and any(segment.partition(";")[0] in {".", ".."} for segment in path.split("/")):
         return _refusal("The path has a dot segment.")

@@ -17,21 +17,22 @@ def _post(path: str, name: str, reader: Reader, wire: Wire, **parameters: str) -
     return Endpoint(method="POST", path=path, name=name, read=reader, wire=wire, parameters=parameters)
 
 
-def _get(path: str, name: str, wire: Wire) -> Endpoint:
-    return Endpoint(method="GET", path=path, name=name, read=read.read_unmetered, wire=wire, parameters={})
+def _get(path: str, name: str, wire: Wire, reader: Reader = read.read_unmetered) -> Endpoint:
+    return Endpoint(method="GET", path=path, name=name, read=reader, wire=wire, parameters={})
 
 
 def endpoints() -> tuple[Endpoint, ...]:
     """The table. Wires are stateless, so one object serves all requests."""
     gloo_chat, gloo_responses = OpenAIChat(done_mark=False), OpenAIResponses(flattened=True)
     gemini, recommendations = Gemini(), PlainJson(plain_json.gloo_recommendations)
-    model = "/{version:v1|v1beta}/models/{model}"
+    model = "/{version:v1|v1beta}/models/{model:[^:]+}"
     return (
         _post("/v1/chat/completions", "openai_chat", read.read_chat, OpenAIChat()),
         _post("/v1/responses", "openai_responses", read.read_responses, OpenAIResponses()),
         _post("/v1/completions", "openai_completions", read.read_completion, OpenAICompletions()),
         _post("/v1/embeddings", "openai_embeddings", read.read_embeddings, PlainJson(plain_json.embeddings)),
         _get("/v1/models", "openai_models", PlainJson(plain_json.models)),
+        _get("/v1/models/{model:.+}", "openai_model", PlainJson(plain_json.model), read.read_named),
         _post("/v1/messages", "anthropic_messages", read.read_anthropic, AnthropicMessages()),
         _post("/v1/messages/count_tokens", "anthropic_count", read.read_count(read.read_anthropic), AnthropicCount()),
         _post(f"{model}:generateContent", "gemini", read.read_gemini, gemini, method="generateContent"),

@@ -33,6 +33,8 @@ class Line:
         """One piece of the body, as one chunk where the body is chunked. Raises ConnectionError if the client is gone."""
         if self.response is None:
             raise RuntimeError("the response has no head yet")
+        if self._request.method == "HEAD":
+            return
         await self.response.write(data)
         self._record.response_bytes += len(data)
 

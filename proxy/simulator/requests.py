@@ -177,6 +177,11 @@ def read_batch_embed_contents(body: Json, path: Mapping[str, str], tokens: Promp
     return replace(asks[-1], prompt_tokens=sum(ask.prompt_tokens for ask in asks), choices=len(asks))
 
 
+def read_named(_body: Json, path: Mapping[str, str], _tokens: PromptTokens) -> Ask:
+    """A request for what the path names, without tokens."""
+    return Ask(model=path["model"], prompt_tokens=0, max_tokens=0)
+
+
 def read_unmetered(body: Json, _path: Mapping[str, str], _tokens: PromptTokens) -> Ask:
     """A request without tokens. Its `query` may carry a directive."""
     return Ask(model="", prompt_tokens=0, last_text=text_in(body.get("query")), max_tokens=0, extra=dict(body))

@@ -43,7 +43,8 @@ def make_app(
         return handle
 
     for endpoint in endpoints():
-        app.router.add_route(endpoint.method, endpoint.path, handler(endpoint))
+        for method in ("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,):
+            app.router.add_route(method, endpoint.path, handler(endpoint))
 
     async def show_ledger(_request: web.Request) -> web.Response:
         return web.json_response(ledger.as_json())

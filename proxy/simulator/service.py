@@ -60,7 +60,7 @@ class Service:
         record = self._ledger.open(
             request_id=request.headers.get("x-request-id"),
             method=request.method,
-            path=request.path,
+            path=request.raw_path.partition("?")[0],
             endpoint=endpoint.name,
             started_at_ms=self._clock_ms(),
         )

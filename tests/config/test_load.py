@@ -121,7 +121,7 @@ def test_the_shipped_routes_serve_every_dialect_and_make_a_route_table(load) -> 
     RouteTable(config.routes, {"default": ""})
     assert routes["POST", "/v1/chat/completions"].dialect == "openai_chat"
     assert routes["POST", "/v1/messages"].dialect == "anthropic_messages"
-    assert routes["POST", "/v1beta/models/{model}:streamGenerateContent"].dialect == "gemini_stream_generate"
+    assert routes["POST", "/v1beta/models/{model*}:streamGenerateContent"].dialect == "gemini_stream_generate"
     assert routes["POST", "/ai/v2/chat/completions/grounded"].dialect == "gloo_grounded_chat"
     assert routes["POST", "/ai/data/v1/search"].capability == "search"
     assert routes["POST", "/ingestion/v2/files"].dialect is None

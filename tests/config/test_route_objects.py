@@ -29,7 +29,9 @@ from proxy.domain.errors import ConfigError
         ("POST", "/v1beta/models/{model}:batchGenerateContent", "batch", "", {"model": SHARED}, False),
         ("POST", "/ai/v2/guarded/responses", "response", "", {}, False),
         ("POST", "/v1/responses/input_tokens", "", "", {}, False),
-        ("GET", "/v1/models/{model}", "", "", {"model": SHARED}, False),
+        ("GET", "/v1/models/{model*}", "", "", {"model": SHARED}, False),
+        ("DELETE", "/v1/models/{model*}", "", "", {"model": "model"}, True),
+        ("POST", "/v1beta/tunedModels/{model}:generateContent", "", "", {"model": "tuned_model"}, False),
         ("GET", "/my/own/{thing_id}", "", "", {"thing_id": "thing"}, False),
     ],
 )
@@ -42,9 +44,7 @@ def test_a_path_says_what_it_makes_lists_names_and_deletes(
     assert not said.is_bulk
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/files", "/engine/v2/items", "/engine/v2/publisher/{publisher_id}/items", "/v1/models/{model}"]
-)
+@pytest.mark.parametrize("path", ["/v1/files", "/engine/v2/items", "/engine/v2/publisher/{publisher_id}/items", "/v1/models/all"])
 def test_to_delete_without_naming_an_own_object_is_bulk(path: str) -> None:
     assert route_objects("DELETE", path).is_bulk
 
@@ -90,4 +90,4 @@ def test_every_shipped_route_with_a_parameter_says_what_it_names() -> None:
     )
     kinds = {kind for route in config.routes for _, kind in route.objects.names}
 
-    assert kinds <= {SHARED, "batch", "chat_completion", "content_item", "file", "response", "upload"}
+    assert kinds <= {SHARED, "batch", "chat_completion", "content_item", "file", "model", "response", "tuned_model", "upload"}

@@ -12,6 +12,7 @@ from aiohttp import ClientSession, FormData, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
 from object_upstream import ID_PREFIXES, ObjectUpstream, object_upstream
 
+from proxy.domain.made_object import MadeObject
 from proxy.gateway.object_checks import OTHER_TOKENIZER
 
 ACME = {"authorization": f"Bearer {ACME_KEY}"}
@@ -39,6 +40,8 @@ def routes() -> list[dict[str, str]]:
         {"method": "POST", "path": "/v1/messages", "capability": "chat", "dialect": "anthropic_messages"},
         {"method": "POST", "path": "/v1beta/models/{model}:generateContent", "capability": "chat", "dialect": "gemini_generate"},
         {"method": "GET", "path": "/custom/{thing_id}", "capability": "chat"},
+        {"method": "GET", "path": "/v1/models/{model*}", "capability": "models"},
+        {"method": "DELETE", "path": "/v1/models/{model*}", "capability": "models"},
     ]
 
 
@@ -254,6 +257,36 @@ async def test_a_custom_route_is_closed_until_something_is_adopted(tmp_path: Pat
     async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, _):
         assert (await acme("GET", "/custom/thing"))[0] == 404
         assert not upstream.requests
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_a_model_is_deleted_by_its_owner_alone(tmp_path: Path) -> None:
+    """Every model can be asked about, but deleting one is for whoever trained it."""
+    async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, big):
+        upstream.answers["DELETE", "/v1/models/org/ft:one"] = {"id": "org/ft:one", "deleted": True}
+        for path in ("/v1/models/org/ft:one", "/v1/models/org%2Fft:one", "/v1/models/gpt-4o"):
+            status, body, _ = await acme("DELETE", path)
+            assert (status, body["error"]["code"]) == (404, "object_not_found")
+        assert not upstream.requests
+
+        organization = harness.gateway.services.view.config.organizations[0]
+        harness.gateway.services.owners.remember(organization, [MadeObject(kind="model", id="org/ft:one", upstream="default")])
+        assert (await big("DELETE", "/v1/models/org/ft:one"))[0] == 404
+        assert (await acme("DELETE", "/v1/models/org%2Fft:one"))[0] == 200
+        assert upstream.requests == [("DELETE", "/v1/models/org/ft:one")]
+
+
+@pytest.mark.usefixtures("operator_key")
+async def test_the_head_of_a_list_does_not_tell_of_others(tmp_path: Path) -> None:
+    async with world(tmp_path) as (harness, upstream), callers(harness) as (acme, big):
+        await make_some(acme, big, "/v1/files", acmes=1, bigs=3)
+        status, text, headers = await acme("HEAD", "/v1/files")
+        assert (status, text) == (200, "")
+        assert "content-length" not in headers
+        assert upstream.requests[-1] == ("HEAD", "/v1/files")
+        (mine,) = [item["id"] for item in (await acme("GET", "/v1/files"))[1]["data"]]
+        assert (await acme("HEAD", f"/v1/files/{mine}"))[0] == 200
+        assert (await big("HEAD", f"/v1/files/{mine}"))[0] == 404
 
 
 @pytest.mark.usefixtures("operator_key")

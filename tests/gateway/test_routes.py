@@ -19,7 +19,7 @@ def a_route(method: str, path: str, **named) -> Route:
 
 CHAT = a_route("POST", "/v1/chat/completions")
 MODELS = a_route("GET", "/v1/models")
-MODEL = a_route("GET", "/v1/models/{model}")
+MODEL = a_route("GET", "/v1/models/{model*}")
 DELETE_MODEL = a_route("DELETE", "/v1/models/{name}")
 COUNT = a_route("POST", "/v1/responses/input_tokens")
 RESPONSE = a_route("GET", "/v1/responses/{response_id}")
@@ -42,6 +42,11 @@ def table() -> RouteTable:
         ("GET", "/v1/models", MODELS, {}),
         ("GET", "/v1/models/ft:gpt-4o:acme::7p4", MODEL, {"model": "ft:gpt-4o:acme::7p4"}),
         ("GET", "/v1/models/gpt%2D4o", MODEL, {"model": "gpt-4o"}),
+        ("GET", "/v1/models/meta-llama/Llama-3.3-70B", MODEL, {"model": "meta-llama/Llama-3.3-70B"}),
+        ("GET", "/v1/models/meta%2Dllama%2FLlama-3.3-70B", MODEL, {"model": "meta-llama%2FLlama-3.3-70B"}),
+        ("GET", "/v1/models/@cf/meta%2fllama:free", MODEL, {"model": "@cf/meta%2fllama:free"}),
+        ("HEAD", "/v1/models/a/b", MODEL, {"model": "a/b"}),
+        ("HEAD", "/v1/models", MODELS, {}),
         ("DELETE", "/v1/models/gpt-4o", DELETE_MODEL, {"name": "gpt-4o"}),
         ("GET", "/v1/responses/input_tokens", RESPONSE, {"response_id": "input_tokens"}),
         ("GET", "/v1/responses/r_1/input_items", ITEMS, {"response_id": "r_1"}),
@@ -70,7 +75,9 @@ def test_a_request_finds_its_route_and_parameters(table: RouteTable, method: str
             "/v1/chat/completions/",
             "/v1/mode%6cs",
         ),
-        *("/v1/models/a/b", "/v1/models/a%2fb", "/v1/models/.", "/v1/models/..", "/v1/models/%2e%2e", "/v1/models/a%00"),
+        *("/v1/models/a//b", "/v1/models/a%2f%2fb", "/v1/models/a/%2Fb", "/v1/models/a/", "/v1/models/%2Fa", "/v1/models%2Fa"),
+        *("/v1/responses/a/b", "/v1/responses/a%2fb", "/v1/responses/a%2Finput_items", "/v1%2Fmodels", "/v1/models/a%2F"),
+        *("/v1/models/.", "/v1/models/..", "/v1/models/%2e%2e", "/v1/models/a%00", f"/v1/models/{'m/' * 101}m"),
         *("/v1/models/a%3fkey=x", "/v1/models/a%23", "/v1/models/a%20b", "/v1/models/%ff", "/v1/models/é", "/v1/models/{model}"),
         *(f"/v1/models/{'m' * (PARAMETER_CHARS_MAX + 1)}", "/v1/responses//input_items", "/a" * 4000, "http://x/v1/models"),
     ],
@@ -85,10 +92,10 @@ def test_whatever_is_not_in_the_table_is_unknown(table: RouteTable, target: str)
     ("method", "target", "allow"),
     [
         ("GET", "/v1/chat/completions", "POST"),
-        ("OPTIONS", "/v1/models/gpt-4o", "DELETE, GET"),
-        ("PUT", "/v1/responses/input_tokens", "GET, POST"),
-        ("HEAD", "/v1/models", "GET"),
-        ("get", "/v1/models", "GET"),
+        ("OPTIONS", "/v1/models/gpt-4o", "DELETE, GET, HEAD"),
+        ("PUT", "/v1/responses/input_tokens", "GET, HEAD, POST"),
+        ("HEAD", "/v1/chat/completions", "POST"),
+        ("get", "/v1/models", "GET, HEAD"),
     ],
 )
 def test_an_unknown_method_is_told_the_known_ones(table: RouteTable, method: str, target: str, allow: str) -> None:
@@ -117,14 +124,17 @@ def test_a_target_is_the_template_filled_in_and_the_query(table: RouteTable, rou
 
 @pytest.mark.parametrize(
     "path",
-    ["v1", "", "/a b", "/a/../b", "/./a", "/a?b", "/{a}{b}", "/{a}/{a}", "/{A}", "/{a", "/a}", "/%2e", "/é", "/{a}/../b"],
+    [
+        *("v1", "", "/a b", "/a/../b", "/./a", "/a?b", "/{a}{b}", "/{a}/{a}", "/{A}", "/{a", "/a}", "/%2e", "/é", "/{a}/../b"),
+        *("/{a*}/b", "/{a*}:x/{b}", "/{a*}:{b}", "/{a**}", "/{*}"),
+    ],
 )
 def test_an_impossible_path_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="route GET"):
         RouteTable((a_route("GET", path),), {"default": ""})
 
 
-@pytest.mark.parametrize("other", [a_route("GET", "/v1/models"), a_route("GET", "/v1/models/{other}")])
+@pytest.mark.parametrize("other", [a_route("GET", "/v1/models"), a_route("GET", "/v1/models/{other*}")])
 def test_a_repeated_route_is_refused(other: Route) -> None:
     with pytest.raises(ValueError, match="repeated"):
         RouteTable((*ROUTES, other), {"default": "", "prefixed": ""})
@@ -161,6 +171,57 @@ def test_no_checked_target_leaves_its_template(raw: str, method: str) -> None:
     built = table.target(route, params, target.partition("?")[2])
     build_request_head(method, built, "upstream.test", [])  # it can stand in a request
     path = built.partition("?")[0]
-    shape = re.sub(r"\{\w+\}", "[^/%?#]+", route.path)
+    shape = re.sub(r"\{\w+\*\}", "[^/%?#]+(?:(?:/|%2[Ff])[^/%?#]+)*", route.path)
+    shape = re.sub(r"\{\w+\}", "[^/%?#]+", shape)
     assert re.fullmatch(("/api/v2" if route is ITEMS else "") + shape, path)
-    assert not {".", ".."} & set(path.split("/"))
+    assert not {".", ".."} & set(re.split("/|%2[Ff]", path))
+
+
+SLASHED = (
+    a_route("POST", "/v1/models/{any*}"),
+    a_route("GET", "/v1/responses/{any*}"),
+    a_route("POST", "/v1beta/models/{model*}:generateContent"),
+    a_route("POST", "/v1beta/models/{model*}:countTokens"),
+    a_route("POST", "/v1beta/{any*}"),
+    a_route("GET", "/v1/models/{model}/parts"),
+    a_route("POST", "/v1/models/{model}:generateContent"),
+    a_route("GET", "/v1/responses/{response_id}/input_items"),
+    a_route("POST", "/v1beta/models/list"),
+)
+NAMES = st.lists(
+    st.sampled_from(["a", "models", "v1", ":generateContent", "x:countTokens", "input_items", "parts", "list", "b.c", "@d"]),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(
+    st.sampled_from(["/v1/models/", "/v1/responses/", "/v1beta/models/", "/v1beta/"]),
+    NAMES,
+    st.lists(st.sampled_from(["/", "%2F", "%2f"]), min_size=4, max_size=4),
+    st.sampled_from(["", ":generateContent", ":countTokens", "/input_items", "%2Finput_items", "/parts"]),
+    st.sampled_from(["GET", "POST"]),
+)
+@settings(max_examples=500, deadline=None)
+def test_slashes_lead_no_request_past_another_route(prefix: str, names: list, slashes: list, end: str, method: str) -> None:
+    """However a server reads the slashes of a path that one with a star took, it is that route's."""
+    table = RouteTable(SLASHED, {"default": ""})
+    target = prefix + "".join(name + slash for name, slash in zip(names, [*slashes[: len(names) - 1], ""], strict=True)) + end
+    found = table.match(method, target)
+    if isinstance(found, Refusal):
+        return
+    route, params = found
+    assert table.target(route, params, "") == target  # as it came
+    if "*" not in route.path:
+        return
+    ((_, value),) = params.items()
+    for read in (target.replace("%2F", "/").replace("%2f", "/"), target.replace(value, re.sub("/|%2[Ff]", "-", value))):
+        assert table.match(method, read)[0] is route
+
+
+def test_a_metered_verb_behind_slashes_is_no_unmetered_routes() -> None:
+    table = RouteTable(SLASHED, {"default": ""})
+    assert isinstance(table.match("POST", "/v1/models/a/b:generateContent"), Refusal)
+    assert isinstance(table.match("POST", "/v1/models/a%2Fb:generateContent"), Refusal)
+    assert isinstance(table.match("GET", "/v1/responses/a%2Finput_items"), Refusal)
+    assert isinstance(table.match("POST", "/v1beta/models%2Flist"), Refusal)

@@ -14,8 +14,17 @@ REFUSED = [
     *("/v1/models/%2e", "/v1/models/..", "/v1/models/.%2e/x", "/v1/models/..;a=b", "/..%2fv1/models", "/v1%2fmodels"),
     *("/v1%2Fmodels", "/v1%5cmodels", "/v1\\models", "/v1/models%00", "/v1/models%0d%0aX:%20y", "/v1/models%252e%252e"),
     *("//v1/models", "/v1//models", "/v1/models/", "/V1/models", "/v1/Models", "/v1/models;a=b", "/v1;a/models", "/v1/models%20"),
-    *("/%76%31/models", "/v1/model%73", "/metrics", "/admin", "/_sim/ledger", "/_sim/reset", "/v1/models/x/y", "/oauth2/token"),
+    *("/%76%31/models", "/v1/model%73", "/metrics", "/admin", "/_sim/ledger", "/_sim/reset", "/v1/models//x", "/oauth2/token"),
     *("/v1/models/%68%74%74%70%3a%2f%2fevil", "/v1/models/" + "a" * 201, "/v1/models/a b", "/v1/models/%zz", "/v1/models/caf\xe9"),
+    *(
+        "/v1/models/a/../b",
+        "/v1/models/a%2f..%2fb",
+        "/v1/models/a%2F%2e",
+        "/v1/models/a%2f%2fb",
+        "/v1/models/a%2F",
+        "/v1/models/%2fa",
+    ),
+    *("/v1/responses/a%2Finput_items", "/v1/responses/a/b", "/v1%2fmodels/a", "/v1/files/a%2Fb", "/v1/models/a%255cb/c"),
     *("/v1/chat/completions", "/v1/chat/completions/x/../../../models", "/v1/models|x", "/v1/models<x>", "/v1/{models}"),
 ]
 
@@ -91,7 +100,7 @@ async def test_two_different_keys_are_refused_wherever_they_stand(tmp_path: Path
 async def test_methods_that_are_no_endpoints_do_nothing(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as harness:
         for method, target, status in (
-            ("HEAD", "/v1/models", 405),
+            ("HEAD", "/v1/chat/completions", 405),
             ("OPTIONS", "/v1/models", 405),
             ("OPTIONS", "*", 400),
             ("TRACE", "/v1/models", 405),
@@ -116,11 +125,29 @@ async def test_methods_that_are_no_endpoints_do_nothing(tmp_path: Path) -> None:
         assert not harness.ledger.records
 
 
+async def test_head_is_answered_as_get_without_its_body(tmp_path: Path) -> None:
+    """RFC 9110 section 9.3.2: the same head, and a length only if GET has that one."""
+    async with running_gateway(tmp_path) as harness:
+        for path in ("/v1/models", "/v1/models/org/name", "/v1/models/org%2Fname"):
+            read = (await converse(harness.port, get(path), quiet_seconds=0.5)).answers()[0]
+            found = await converse(harness.port, get(path).replace(b"GET", b"HEAD", 1), quiet_seconds=0.5)
+            (told,) = found.answers(b"HEAD")
+
+            assert (told.status, told.body) == (200, b"")
+            assert found.data.endswith(b"\r\n\r\n")
+            assert told.header("content-type") == read.header("content-type")
+            assert told.header("content-length") == read.header("content-length")
+        assert [record.method for record in harness.ledger.records] == ["GET", "HEAD"] * 3
+        assert harness.ledger.records[-1].path == "/v1/models/org%2Fname"
+        assert [event["method"] for event in harness.events()] == ["GET", "HEAD"] * 3
+
+
 async def test_a_connection_serves_on_after_a_head_request(tmp_path: Path) -> None:
     """HEAD has no body in its answer: were there one, it would be taken for the next answer."""
     async with running_gateway(tmp_path) as harness, connected(harness.port) as client:
-        await client.send(get("/v1/models").replace(b"GET", b"HEAD", 1))
-        assert b"405" in await client.read_until(b"\r\n\r\n")
+        for path, status in (("/v1/models", b"200"), ("/v1/nothing", b"404"), ("/v1/chat/completions", b"405")):
+            await client.send(get(path).replace(b"GET", b"HEAD", 1))
+            assert status in (await client.read_until(b"\r\n\r\n")).partition(b"\r\n")[0]
         await client.send(get("/v1/models"))
         assert (await client.read_until(b"\r\n")).startswith(b"HTTP/1.1 200")
 

@@ -60,6 +60,10 @@ def models(answer: Answer) -> tuple[Any, Figures | None]:
     return {"object": "list", "data": listed}, None
 
 
+def model(answer: Answer) -> tuple[Any, Figures | None]:
+    return {"id": answer.ask.model, "object": "model", "created": answer.created, "owned_by": "sim"}, None
+
+
 def gloo_models(_answer: Answer) -> tuple[Any, Figures | None]:
     listed = [
         {
