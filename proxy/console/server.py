@@ -5,7 +5,7 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -20,8 +20,10 @@ from proxy.console.readiness import Readiness
 from proxy.console.scrape import Scrape
 from proxy.console.wrong_tokens import WrongTokens
 from proxy.ledger.database import LedgerUnavailableError
-from proxy.serving.client_connection import ClientConnection, ClientTimeouts, reap_forever
+from proxy.serving.client_connection import ClientConnection, ClientTimeouts, last_answer, reap_forever
 from proxy.serving.crowd import Crowd
+from proxy.serving.head import fault_of_request, offers_websocket
+from proxy.serving.malformed import MALFORMED, Fault
 from proxy.telemetry.exposition import render
 
 _LOG: Final = logging.getLogger(__name__)
@@ -33,7 +35,18 @@ REAP_EVERY_S: Final = 1.0
 SHUTDOWN_SECONDS: Final = 1.0
 PATH_CHARS_LOGGED: Final = 200
 LINGER_SECONDS: Final = 1.0  # for clients of open connections to bring the request that may be on its way
+_ALWAYS: Final = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
+_CODES: Final = {
+    400: "bad_request",
+    414: "uri_too_long",
+    417: "expectation_failed",
+    431: "head_too_large",
+    500: "internal_error",
+    501: "unknown_method",
+    505: "http_version_not_supported",
+}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+BaseHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class ConsoleServer:
@@ -68,7 +81,7 @@ class ConsoleServer:
         self._hosts = hosts or KnownHosts()
         self._wrong_tokens = wrong_tokens or WrongTokens(now_ms=lambda: time.monotonic_ns() // 1_000_000)
         self._is_leaving = False
-        app = web.Application(middlewares=[_ended, _plain_errors, self._slow_wrong_tokens], client_max_size=1024)
+        app = web.Application(middlewares=[_ended, _plain_errors, _no_websockets, self._slow_wrong_tokens], client_max_size=1024)
         app.router.add_get("/metrics", self._metrics, allow_head=False)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -90,6 +103,7 @@ class ConsoleServer:
         manager = self._runner.server
         if manager is None:
             raise RuntimeError("setup makes the server")
+        manager.request_handler = _checked(manager.request_handler)
         loop = asyncio.get_running_loop()
 
         def connection() -> RequestHandler:
@@ -142,12 +156,12 @@ class ConsoleServer:
             self._reaping.cancel()
         await self._runner.cleanup()
 
-    async def _finish_head(self, _request: web.Request, response: web.StreamResponse) -> None:
+    async def _finish_head(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers.pop(hdrs.SERVER, None)
-        response.headers[hdrs.CACHE_CONTROL] = "no-store"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        if self._is_leaving:
-            response.headers[hdrs.CONNECTION] = "close"
+        response.headers.update(_ALWAYS)
+        connection = request.protocol
+        if self._is_leaving or (isinstance(connection, ClientConnection) and connection.is_last):
+            response.headers.setdefault(hdrs.CONNECTION, "close")
             response.force_close()
 
     async def _metrics(self, request: web.Request) -> web.Response:
@@ -199,8 +213,27 @@ class ConsoleServer:
         return response
 
 
-def _malformed_answer(status: int) -> web.Response:
-    return _answer(status, {"error": "bad_request" if status < 500 else "internal_error"})
+def _malformed_answer(fault: Fault) -> web.Response:
+    return _answer(
+        fault.status, {"error": _CODES[fault.status]} | ({} if fault.message == MALFORMED.message else {"message": fault.message})
+    )
+
+
+def _checked(handler: BaseHandler) -> BaseHandler:
+    """In front of the application, which would answer an expectation by itself, and asks nothing of a Host."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        fault = fault_of_request(request)
+        if fault is None:
+            return await handler(request)
+        if isinstance(request.protocol, ClientConnection):
+            request.protocol.end()
+        response = _malformed_answer(fault)
+        response.headers.update(_ALWAYS)
+        last_answer(request, response)
+        return response
+
+    return handle
 
 
 @web.middleware
@@ -219,6 +252,18 @@ async def _ended(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 @web.middleware
+async def _no_websockets(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """An offer of WebSocket where there is something: what is spoken is HTTP (RFC 9110 section 15.5.22)."""
+    found = request.match_info.http_exception
+    if not offers_websocket(request) or (found is not None and found.status == 404):
+        return await handler(request)
+    told = {"error": "websocket_not_served", "message": "This is served over plain HTTP only, not over a WebSocket."}
+    response = _answer(426, told, {hdrs.UPGRADE: "HTTP/1.1", hdrs.CONNECTION: "upgrade, close"})
+    response.force_close()
+    return response
+
+
+@web.middleware
 async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Errors have constant bodies: nothing of the request comes back."""
     try:
@@ -232,5 +277,5 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return _answer(500, {"error": "internal_error"})
 
 
-def _answer(status: int, body: dict[str, object], headers: dict[str, str] | None = None) -> web.Response:
+def _answer(status: int, body: Mapping[str, object], headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(status=status, body=json.dumps(body).encode() + b"\n", content_type="application/json", headers=headers)

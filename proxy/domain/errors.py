@@ -22,6 +22,7 @@ class ErrorCode(StrEnum):
     REQUEST_TOO_LARGE = "request_too_large"
     REQUEST_TIMEOUT = "request_timeout"
     UNSUPPORTED_ENCODING = "unsupported_content_encoding"
+    WEBSOCKET_NOT_SERVED = "websocket_not_served"
     RATE_LIMIT_EXCEEDED = "rate_limit_exceeded"
     SPEND_LIMIT_EXCEEDED = "spend_limit_exceeded"
     UPSTREAM_UNREACHABLE = "upstream_unreachable"

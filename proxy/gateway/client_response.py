@@ -6,12 +6,13 @@ length is chunked; HTTP/1.0 is closed at the end; a response to HEAD, 204 and 30
 """
 
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from proxy.gateway.headers import Header
+from proxy.serving.client_connection import ClientConnection
 
 _STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b" % (status, status.phrase.encode()) for status in HTTPStatus}
 _BODYLESS: Final = frozenset({204, 304})
@@ -26,7 +27,7 @@ class ClientResponse(web.StreamResponse):
     def __init__(self, request: web.BaseRequest, *, closes: bool = False) -> None:
         super().__init__()
         self._request_ = request
-        self._protocol_ = request.protocol
+        self._protocol_ = cast("ClientConnection", request.protocol)
         self._is_chunked = False
         self._has_body = True
         self.is_bodyless = request.method == "HEAD"
@@ -112,7 +113,8 @@ class ClientResponse(web.StreamResponse):
             lines.append(b"transfer-encoding: chunked")
         else:
             self._keep_alive = False
-        if not self._keep_alive:
+        if not self._keep_alive or self._protocol_.is_last:
+            self._keep_alive = False
             lines.append(b"connection: close")
         elif request.version < HttpVersion11:
             lines.append(b"connection: keep-alive")

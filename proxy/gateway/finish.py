@@ -1,7 +1,5 @@
 """How an exchange ends: settled first, then the client sees the end of its answer. Or refused, in the dialect's own shape."""
 
-from datetime import UTC, datetime
-from email.utils import format_datetime
 from typing import Final
 
 from proxy.domain.errors import Refusal
@@ -9,11 +7,14 @@ from proxy.domain.exchange import Event, State
 from proxy.domain.money import usd_text
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.headers import Header, response_headers
+from proxy.gateway.http_date import http_date
 from proxy.gateway.live_exchange import Account, LiveExchange
 from proxy.gateway.object_checks import note_objects
 from proxy.gateway.refusals import INTERNAL_ERROR
 
 _LABEL_OTHER: Final = "other"
+# RFC 9110 section 15.5.22: which protocol is required. It is the one that is spoken; the answer closes the connection beside.
+_UPGRADE_REQUIRED: Final[tuple[Header, ...]] = ((b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade"))
 
 
 async def finish(live: LiveExchange, response: ClientResponse) -> None:
@@ -70,7 +71,8 @@ def _write_end(live: LiveExchange, response: ClientResponse, account: Account) -
         if failure is not None or not relay.is_complete:
             refuse(live, response, _failure_refusal(live), is_counted=False)
             return
-        headers = response_headers(relay.headers, ours=live.early_headers() + _cost_headers(account))
+        ours = live.early_headers() + _cost_headers(account)
+        headers = response_headers(relay.headers, ours=ours, now_ms=live.services.now_ms(), is_http_1_0=relay.is_http_1_0)
         response.whole(relay.status, headers, b"".join(relay.buffered or ()))
         return
     if relay.is_complete:
@@ -120,7 +122,7 @@ def refuse(live: LiveExchange, response: ClientResponse, refusal: Refusal, *, is
     content_type, body = live.spoken.error(refusal, request_id=live.id)
     headers: list[Header] = [
         (b"content-type", content_type.encode()),
-        (b"date", format_datetime(datetime.fromtimestamp(live.services.now_ms() / 1000, UTC), usegmt=True).encode()),
+        (b"date", http_date(live.services.now_ms())),
         *live.early_headers(),
         *retry_headers(refusal),
     ]
@@ -130,6 +132,9 @@ def refuse(live: LiveExchange, response: ClientResponse, refusal: Refusal, *, is
         headers.append((b"www-authenticate", b'Bearer realm="tallygate"'))
     if refusal.status == 405:
         headers.append((b"allow", str(refusal.details.get("allow", "")).encode()))
+    if refusal.status == 426:
+        headers += _UPGRADE_REQUIRED
+        response.close_after()
     response.whole(refusal.status, headers, body)
 
 

@@ -1,6 +1,7 @@
 """The way up: a connection, the request, and the wait for the end of the answer."""
 
 from aiohttp import web
+from aiohttp.http import HttpVersion11
 
 from proxy.domain.errors import RequestRejectedError
 from proxy.domain.exchange import Event
@@ -45,7 +46,12 @@ async def forward(
             request.headers, live.dialect.name if live.dialect is not None else None, own_key
         )
         headers = request_headers(
-            request.raw_headers, credentials=credentials, request_id=live.id, passage=live.passage, query_key=own_key
+            request.raw_headers,
+            credentials=credentials,
+            request_id=live.id,
+            passage=live.passage,
+            query_key=own_key,
+            is_http_1_0=request.version < HttpVersion11,
         )
         if objects is not None:
             headers = read_whole(headers)

@@ -9,12 +9,15 @@ from typing import Final
 
 from proxy.domain.errors import ErrorCode, Refusal
 from proxy.gateway.authentication import KEY_HEADERS
+from proxy.gateway.http_date import http_date
 from proxy.gateway.key_traces import gives_away, key_words, may_give_away
 
 Header = tuple[bytes, bytes]
 
 VIA_PSEUDONYM: Final = "tallygate"
-VIA: Final[Header] = (b"via", b"1.1 " + VIA_PSEUDONYM.encode())
+# RFC 9110 section 7.6.3: the version is that of the message as it was received, from the client or from the upstream.
+_VIA: Final[Header] = (b"via", b"1.1 " + VIA_PSEUDONYM.encode())
+_VIA_1_0: Final[Header] = (b"via", b"1.0 " + VIA_PSEUDONYM.encode())
 
 # RFC 9110 section 7.6.1, RFC 9112 section 6, and what browsers and old proxies still send of that kind
 _HOP_BY_HOP: Final = frozenset(
@@ -83,6 +86,7 @@ _UNKNOWN: Final = 8  # passes, but at a metered route only with the client's own
 _FORM: Final = 9  # changes the form of an answer: as _UNKNOWN where it is not refused
 _ACCEPT: Final = 10  # at a metered route, what the meters can read
 _CONTENT_TYPE: Final = 11  # at a metered route always JSON, which is what was read
+_DATE: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +138,8 @@ def _downward(name: bytes) -> tuple[bytes, int]:
         return lower, _ENDS
     if lower == b"x-request-id":
         return lower, _REQUEST_ID
+    if lower == b"date":
+        return lower, _DATE
     return lower, _RATE_LIMIT if lower.startswith(_RATE_LIMIT_PREFIXES) else _PASSES
 
 
@@ -145,13 +151,20 @@ def _replaced(own_names: tuple[bytes, ...]) -> tuple[frozenset[bytes], bool]:
 
 
 def request_headers(
-    client: Sequence[Header], *, credentials: Sequence[Header], request_id: str, passage: Passage, query_key: str = ""
+    client: Sequence[Header],
+    *,
+    credentials: Sequence[Header],
+    request_id: str,
+    passage: Passage,
+    query_key: str = "",
+    is_http_1_0: bool = False,
 ) -> list[Header]:
     """The client's headers as they go up, in order, then ours.
 
     client       as received, in order, repeated ones included
     credentials  the upstream's authentication headers; they replace the client's of the same name
     query_key    the caller's key in `?key=`
+    is_http_1_0  how the request came
     A header in which a gateway key stands, the caller's own or another's, stays here whatever its name (`key_traces`).
     Where the answer has to be readable, accept-encoding becomes identity, and the content type is what the body was read as.
     """
@@ -180,7 +193,7 @@ def request_headers(
         headers += _READ_AS
     headers += credentials
     headers.append((b"x-request-id", request_id.encode()))
-    headers.append(VIA)
+    headers.append(_VIA_1_0 if is_http_1_0 else _VIA)
     return headers
 
 
@@ -229,8 +242,13 @@ def readable_accept(accept: bytes) -> bytes:
     return b", ".join(each for each in ranges if each in _READABLE)
 
 
-def response_headers(upstream: Sequence[Header], *, ours: Sequence[Header]) -> list[Header]:
+def response_headers(
+    upstream: Sequence[Header], *, ours: Sequence[Header], now_ms: int | None = None, is_http_1_0: bool = False
+) -> list[Header]:
     """The upstream's headers as they go down, in order, then ours.
+
+    now_ms       the Date of an answer that has none (RFC 9110 section 6.6.1); None leaves it without
+    is_http_1_0  how the answer came
 
     A header of ours replaces the upstream's of the same name; if ours speak of rate limits, the upstream's do not go down at
     all, since two different answers to "how much is left" help nobody. The upstream's x-request-id, which its support will ask
@@ -239,6 +257,7 @@ def response_headers(upstream: Sequence[Header], *, ours: Sequence[Header]) -> l
     replaced, is_limited = _replaced(tuple([name for name, _ in ours]))
     named: set[bytes] = set()
     request_id: bytes | None = None
+    has_date = False
     passing: list[tuple[bytes, Header]] = []
     for header in upstream:
         lower, way = _downward(header[0])
@@ -246,13 +265,18 @@ def response_headers(upstream: Sequence[Header], *, ours: Sequence[Header]) -> l
             named.update(_connection_options(header[1]))
         elif way == _REQUEST_ID and b"x-request-id" in replaced:
             request_id = header[1] if request_id is None else request_id
+        elif way == _DATE:
+            has_date = True
+            passing.append((lower, header))
         elif way != _ENDS and not (is_limited and way == _RATE_LIMIT) and lower not in replaced:
             passing.append((lower, header))
     headers = [header for lower, header in passing if lower not in named]
     if request_id is not None:
         headers.append((b"x-upstream-request-id", request_id))
+    if not has_date and now_ms is not None:
+        headers.append((b"date", http_date(now_ms)))
     headers += ours
-    headers.append(VIA)
+    headers.append(_VIA_1_0 if is_http_1_0 else _VIA)
     return headers
 
 

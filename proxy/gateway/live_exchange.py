@@ -185,6 +185,9 @@ class LiveExchange:
         """What the upstream has deleted at this exchange's bidding."""
         return self.deleting if self.relay is not None and 200 <= self.relay.status < 300 else ()
 
+    def now_ms(self) -> int:
+        return self.services.now_ms()
+
     def note_made(self) -> None:
         """The answer, which goes on, tells of an object: whoever reads it may use the object at once."""
         if self.organization is not None:

@@ -49,12 +49,21 @@ from proxy.gateway.object_checks import (
     streamed_form,
 )
 from proxy.gateway.query import metered_query, own_producers, unmetered_query
-from proxy.gateway.refusals import ENDPOINT_NOT_ENABLED, INTERNAL_ERROR, limiter_refusal, overloaded, rejected, store_refusal
+from proxy.gateway.refusals import (
+    ENDPOINT_NOT_ENABLED,
+    INTERNAL_ERROR,
+    WEBSOCKET_NOT_SERVED,
+    limiter_refusal,
+    overloaded,
+    rejected,
+    store_refusal,
+)
 from proxy.gateway.request_checks import check_request
 from proxy.gateway.routes import decoded
 from proxy.gateway.services import Services
 from proxy.gateway.unread_models import check_unread_model
 from proxy.serving.client_connection import ClientConnection
+from proxy.serving.head import offers_websocket
 from proxy.shares.turns import at_once
 
 READ_AT_ONCE_BYTES_MAX: Final = 32_768  # at worst some 15 ms, in bodies of nothing but commas; usually far below one
@@ -144,6 +153,8 @@ class Pipeline:
 
     def _route(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
         found = live.view.routes.match(request.method, request.raw_path)
+        if offers_websocket(request) and not (isinstance(found, Refusal) and found.status == 404):
+            return WEBSOCKET_NOT_SERVED
         if isinstance(found, Refusal):
             return found
         route, params = found

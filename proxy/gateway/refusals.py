@@ -25,6 +25,12 @@ ENDPOINT_NOT_ENABLED: Final = Refusal(
     ),
     should_retry=False,
 )
+WEBSOCKET_NOT_SERVED: Final = Refusal(
+    status=426,
+    code=ErrorCode.WEBSOCKET_NOT_SERVED,
+    message="This gateway serves this endpoint over plain HTTP only, not over a WebSocket. Send the request as HTTP/1.1.",
+    should_retry=False,
+)
 INTERNAL_ERROR: Final = Refusal(status=500, code=ErrorCode.INTERNAL_ERROR, message="The gateway failed. Try again.")
 SHUTTING_DOWN: Final = Refusal(
     status=503,

@@ -65,6 +65,9 @@ class RelayedExchange(Protocol):
     def early_headers(self) -> list[Header]:
         """Our own response headers, as far as they are known before the answer."""
 
+    def now_ms(self) -> int:
+        """The time of day."""
+
     def note_made(self) -> None:
         """A stream tells of an object that it made."""
 
@@ -104,6 +107,7 @@ class Relay:
         self.sent_ids = b""  # what is found in here was not made by the answer
         self.status = 0
         self.headers: list[Header] = []
+        self.is_http_1_0 = False  # the upstream's answer
         self.failure: UpstreamFailure | None = None
         self.refusal: Refusal | None = None  # why we ended it ourselves
         self.is_complete = False
@@ -143,6 +147,7 @@ class Relay:
         self.first_byte_at = self._clock()
         self.status = status
         self.headers = headers
+        self.is_http_1_0 = self.connection is not None and self.connection.is_http_1_0
         content_type = next((value for name, value in headers if name.lower() == b"content-type"), b"").decode("latin-1")
         self.is_event_stream = content_type.startswith("text/event-stream")
         self._is_list = self._objects is not None and self._objects.is_read_whole and 200 <= status < 300
@@ -231,7 +236,9 @@ class Relay:
     def _start(self, length: int | None) -> None:
         self._left = length
         ours = self._exchange.early_headers() if self._exchange is not None else []
-        self.response.start(self.status, response_headers(self.headers, ours=ours), length=length)
+        now_ms = self._exchange.now_ms() if self._exchange is not None else None
+        headers = response_headers(self.headers, ours=ours, now_ms=now_ms, is_http_1_0=self.is_http_1_0)
+        self.response.start(self.status, headers, length=length)
 
     def _end(self) -> None:
         if self._hold_timer is not None:

@@ -8,16 +8,18 @@ from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
-from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.http import HttpVersion11
 
 from proxy.domain.errors import ErrorCode, Refusal
 from proxy.gateway.headers import VIA_PSEUDONYM
+from proxy.serving.head import SPOKEN, fault_of_hosts
+from proxy.serving.hosts import is_host
+from proxy.serving.malformed import EXPECTATION, OTHER_VERSION, Fault
 
 TARGET_CHARS_MAX: Final = 8 * 1024
 HEADERS_MAX: Final = 100
 HEADER_BYTES_MAX: Final = 32 * 1024
 
-_VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 # RFC 3986 section 3.3 and 3.4; square brackets in queries are common and harmless. Nothing else may stand unencoded.
 _TARGET: Final = re.compile(
     r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?\[\]-]|%[0-9A-Fa-f]{2})*)?"
@@ -27,12 +29,11 @@ _TARGET: Final = re.compile(
 _HIDDEN: Final = re.compile(r"%(?:5c|25|7f|[01][0-9a-f])", re.IGNORECASE)
 _CONTROLS: Final = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
 _SINGLE: Final = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect"}
+    {b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect"}
     | {b"authorization", b"x-api-key", b"x-goog-api-key", b"proxy-authorization"}
 )
 
-
-_SPECIAL: Final = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"via"})
+_SPECIAL: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"via"})
 _NAMES_READ_MAX: Final = 256
 
 
@@ -40,13 +41,16 @@ class _Names(msgspec.Struct, frozen=True, kw_only=True):
     """What the names of a head's headers tell.
 
     size      their bytes, and those between name and value and after it
+    host      the place of the Host header, the last one if there are several; -1 if there is none
+    hosts     their number
     special   of each name in _SPECIAL its place among the headers
     """
 
     size: int
     has_underscore: bool
     is_repeated: bool
-    has_host: bool
+    host: int
+    hosts: int
     special: tuple[tuple[bytes, int], ...]
 
 
@@ -59,15 +63,16 @@ def _read_names(names: tuple[bytes, ...]) -> _Names:
         size=len(joined) + 4 * len(lower),
         has_underscore=b"_" in joined,
         is_repeated=any(lower.count(name) > 1 for name in _SINGLE),
-        has_host=b"host" in lower,
+        host=max((index for index, name in enumerate(lower) if name == b"host"), default=-1),
+        hosts=lower.count(b"host"),
         special=tuple((name, index) for index, name in enumerate(lower) if name in _SPECIAL),
     )
 
 
 def check_request(request: web.BaseRequest, *, head_bytes_max: int = HEADER_BYTES_MAX) -> Refusal | None:
     """Why this request's head is refused, or None."""
-    if request.version not in _VERSIONS:
-        return _refusal("The gateway speaks HTTP/1.1 and HTTP/1.0.", status=505)
+    if request.version not in SPOKEN:
+        return _refused(OTHER_VERSION)
     return check_target(request.raw_path) or check_headers(
         request.raw_headers, is_http_1_0=request.version < HttpVersion11, bytes_max=head_bytes_max
     )
@@ -107,8 +112,10 @@ def check_headers(
         return _refusal("A header value has control characters.")
     if names.is_repeated:
         return _refusal("A header is repeated that may stand only once.")
-    if not names.has_host and not is_http_1_0:
-        return _refusal("The Host header is missing.")
+    if names.hosts != 1 or not is_host(headers[names.host][1]):
+        fault = fault_of_hosts([value for name, value in headers if name.lower() == b"host"], is_http_1_0=is_http_1_0)
+        if fault is not None:
+            return _refused(fault)
     if not names.special:
         return None
     return _check_special({name: headers[index][1] for name, index in names.special}, headers, is_http_1_0=is_http_1_0)
@@ -122,10 +129,8 @@ def _check_special(found: dict[bytes, bytes], headers: Sequence[tuple[bytes, byt
         length is not None or is_http_1_0 or coding.strip().lower() != b"chunked"
     ):
         return _refusal("Transfer-Encoding must be chunked, alone, without Content-Length, in HTTP/1.1.")
-    if b"upgrade" in found:
-        return _refusal("The gateway does not switch protocols.")
     if (expected := found.get(b"expect")) is not None and expected.strip().lower() != b"100-continue":
-        return _refusal("The gateway meets no expectation but 100-continue.", status=417)
+        return _refused(EXPECTATION)
     if b"via" in found and any(name.lower() == b"via" and _names_us(value) for name, value in headers):
         return Refusal(
             status=508,
@@ -147,6 +152,10 @@ def _names_us(via: bytes) -> bool:
         if len(words) > 1 and words[1] == VIA_PSEUDONYM:
             return True
     return False
+
+
+def _refused(fault: Fault) -> Refusal:
+    return _refusal(fault.message, status=fault.status)
 
 
 def _refusal(message: str, *, status: int = 400) -> Refusal:

@@ -78,6 +78,7 @@ class ResponseReader:
         "headers_seen",
         "is_clean_end",
         "is_complete",
+        "is_http_1_0",
         "on_body",
         "parts",
     )
@@ -101,6 +102,7 @@ class ResponseReader:
         self.headers_seen = False
         self.is_complete = False
         self.is_clean_end = False
+        self.is_http_1_0 = False
         self.parts: list[bytes] = []
         self.on_body = self.parts.append  # the parser's callback: pieces of one read are handed on together
 
@@ -184,6 +186,7 @@ class ResponseReader:
         if (version := parser.get_http_version()) != "1.1" and (version != "1.0" or self._transfer_encoding is not None):
             # RFC 9112 section 6.1: Transfer-Encoding in an HTTP/1.0 message is faulty framing
             raise InvalidResponseError("the HTTP version is not 1.1, or 1.0 without Transfer-Encoding")
+        self.is_http_1_0 = version == "1.0"
         if self._transfer_encoding is not None and self._transfer_encoding.lower() != b"chunked":
             raise InvalidResponseError("a transfer coding that was not asked for")
         return status

@@ -17,6 +17,7 @@ from proxy.gateway.refusals import SHUTTING_DOWN
 from proxy.gateway.services import Services
 from proxy.serving.client_connection import ClientServer, ClientTimeouts, reap_forever
 from proxy.serving.crowd import Crowd
+from proxy.serving.malformed import Fault
 
 BACKLOG: Final = 1024
 LINE_BYTES_MAX: Final = 8190
@@ -115,6 +116,6 @@ class GatewayServer:
             await asyncio.sleep(0.02)
         return not self.pipeline.open
 
-    def _answer_malformed(self, status: int) -> web.Response:
+    def _answer_malformed(self, fault: Fault) -> web.Response:
         self.services.metrics.bad_request()
-        return malformed_answer(status)
+        return malformed_answer(fault)

@@ -77,6 +77,11 @@ class UpstreamConnection(asyncio.Protocol):
         """A streamed body can still be written: the upstream has neither answered in full nor failed."""
         return self._is_sending and self._reader is not None
 
+    @property
+    def is_http_1_0(self) -> bool:
+        """Of the answer under way, once its head has come."""
+        return self._reader is not None and self._reader.is_http_1_0
+
     def has_unread_input(self) -> bool:
         """Ask the kernel, in one system call, whether bytes or a close wait that the loop has not seen yet."""
         if self._transport is None:

@@ -2,7 +2,10 @@
 
 aiohttp waits for ever for request headers, keeps idle connections for an hour, and answers a malformed request with the
 offending bytes, keys included, in body and log. Here every wait has a deadline, checked once a second for all connections by
-`reap` (no timer per connection), and a malformed request gets one constant answer.
+`reap` (no timer per connection), and a malformed request gets a constant answer (`malformed.py`).
+
+No offer to switch protocols is taken (RFC 9110 section 7.8). Of the two that a client may send with every request, `h2c` leaves the
+connection open; but aiohttp's parser loses what comes with such a request and behind it, so then the answer is the last one.
 
 A client that closes its sending side counts as gone, whatever it was waiting for: a half-closed connection cannot be told from
 one whose process has ended, and what an upstream generates for nobody still costs.
@@ -13,12 +16,14 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11, RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from proxy.serving.crowd import Crowd
+from proxy.serving.malformed import HEAD_TOO_LARGE, INTERNAL, MALFORMED, Fault, HeadLimits, fault_of
 
 CHUNKING_FACTOR_MAX: Final = 8  # bytes on the wire for each byte of a body; chunks of one byte take six
 CHUNKING_BYTES_MAX: Final = 64 * 1024  # and as much again for chunk extensions and trailers of a short one
@@ -40,7 +45,15 @@ class ClientTimeouts:
     write: float = 60.0
 
 
-Answer = Callable[[int], web.Response]
+Answer = Callable[[Fault], web.Response]
+
+
+class FaultError(Exception):
+    """Carries what is wrong with a request through aiohttp's hands to `handle_error`."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
 
 
 class ClientListener(Protocol):
@@ -58,22 +71,24 @@ class ClientConnection(RequestHandler):
         "_body",
         "_closing_since",
         "_crowd",
-        "_head_bytes",
+        "_head",
         "_head_bytes_max",
         "_is_refused",
+        "_offering_left",
         "_unanswered",
         "_wire",
         "_wire_bytes_max",
         "answer_malformed",
         "bytes_in",
         "head_since",
+        "is_last",
         "listener",
         "paused_since",
         "reading_since",
     )
 
     def __init__(self, manager: web.Server, *, crowd: Crowd, answer_malformed: Answer, head_bytes_max: int, **kwargs: Any) -> None:
-        """answer_malformed: a constant answer with the given status to what the parser refuses."""
+        """answer_malformed: a constant answer to what the parser refuses."""
         super().__init__(manager, **kwargs)
         self.answer_malformed = answer_malformed
         self._crowd = crowd
@@ -84,8 +99,10 @@ class ClientConnection(RequestHandler):
         self.paused_since: float = -1.0
         self._body: StreamReader = EMPTY_PAYLOAD  # of the newest request: once it is whole, what follows is a next head
         self._unanswered = 0  # requests parsed whose exchange has not ended
-        self._head_bytes = 0
+        self._head = bytearray()  # of an unfinished head, what came before the newest bytes
         self._head_bytes_max = head_bytes_max
+        self.is_last = False  # the next answer ends the connection: what comes behind its request is not read
+        self._offering_left = 0  # bytes to come of the body of a request that offers to switch protocols
         self._is_refused = False  # for an endless head: nothing more is read
         self._wire_bytes_max = 0
         self._wire: asyncio.Transport | None = None  # aiohttp forgets its own when it begins to close
@@ -108,19 +125,28 @@ class ClientConnection(RequestHandler):
         super().data_received(data)
         if self._request_count != requests:
             newest, body = self._messages[-1]
-            if isinstance(newest, _ErrInfo) and not self._body.is_eof():
-                self._break_body()
+            if isinstance(newest, _ErrInfo):
+                self._tell_fault(newest, self._head + data if is_in_head else b"")
+                if not self._body.is_eof():
+                    self._break_body()
             self._body = body
             self._crowd.work(self)
             self._unanswered += self._request_count - requests
-            self._head_bytes = 0
+            self._offering_left = 0
+            if not isinstance(newest, _ErrInfo) and newest.upgrade:
+                self._decline(newest, data if self._request_count - requests == 1 and not self._head else b"")
+            self._head.clear()
             self.head_since = -1.0
         elif data and is_in_head:
-            if not self._head_bytes:
+            if not self._head:
                 self.head_since = self._loop.time()
-            self._head_bytes += len(data)
-            if self._head_bytes > self._head_bytes_max:
+            self._head += data
+            if len(self._head) > self._head_bytes_max:
                 self._refuse_head()
+        elif self._offering_left:
+            self._offering_left -= len(data)
+            if self._offering_left < 0:
+                self._close_behind()
         if self.reading_since >= 0 and self.bytes_in > self._wire_bytes_max:
             self.abort()  # endless chunk extensions, or a body that its reader has refused already
 
@@ -213,9 +239,33 @@ class ClientConnection(RequestHandler):
             self._body.set_exception(web.RequestPayloadError("the body's framing is malformed"))
         self._body.feed_eof()
 
+    def _tell_fault(self, info: _ErrInfo, head: bytes | bytearray) -> None:
+        """Put what is wrong with a request in the place of the parser's words. head: empty if it is the body that is at fault."""
+        limits = HeadLimits(line=self.max_line_size, fields=self.max_headers)
+        fault = fault_of(bytes(head), limits, is_too_long=isinstance(info.exc, LineTooLong))
+        self._messages[-1] = (_error_of(fault), self._messages[-1][1])
+
+    def _decline(self, request: RawRequestMessage, data: bytes) -> None:
+        """A request offers to switch protocols. data: what it came in, if it is alone in there from its first byte on."""
+        _, end, rest = data.partition(b"\r\n\r\n")
+        length = request.headers.get("Content-Length", "0")
+        if not end or request.chunked or not length.isdigit() or request.headers.get("Upgrade", "").lower() != "h2c":
+            self.is_last = True
+        elif len(rest) > int(length):
+            self._close_behind()
+        elif len(rest) < int(length):
+            self._offering_left = int(length) - len(rest)
+
+    def _close_behind(self) -> None:
+        """What came behind a request is lost: its answer says that the connection ends, and its client sends the rest anew."""
+        self.is_last = True
+        if self._body.is_eof():
+            self.close()
+
     def _refuse_head(self) -> None:
         """Answer an endless head after the requests before it, read no more, and close."""
-        self._messages.append((_ErrInfo(status=431, exc=HttpProcessingError(code=431), message=""), EMPTY_PAYLOAD))
+        fault = HEAD_TOO_LARGE._replace(is_head=self._head.startswith(b"HEAD "))
+        self._messages.append((_error_of(fault), EMPTY_PAYLOAD))
         self._request_count += 1
         self._is_refused = True
         if self._waiter is not None and not self._waiter.done():
@@ -229,14 +279,26 @@ class ClientConnection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The one answer to what the parser refuses, so that nothing of the request comes back or reaches a log."""
-        del exc, message
+        del message
         if request.writer.output_size > 0:
             raise ConnectionError
-        response = self.answer_malformed(status)
+        fault = exc.fault if isinstance(exc, FaultError) else MALFORMED if status < 500 else INTERNAL
+        response = self.answer_malformed(fault)
         response.headers["Server"] = "tallygate"
-        response.headers["Connection"] = "close"  # which aiohttp leaves out, its stand-in request being of HTTP/1.0
-        response.force_close()
+        if fault.is_head:
+            request._cache["method"] = hdrs.METH_HEAD  # noqa: SLF001 - as in `last_answer`
+        last_answer(request, response)
         return response
+
+
+def _error_of(fault: Fault) -> _ErrInfo:
+    return _ErrInfo(status=fault.status, exc=FaultError(fault), message="")
+
+
+def last_answer(request: web.BaseRequest, response: web.Response) -> None:
+    """Make aiohttp write this as HTTP/1.1, whatever the request claims to be, and close the connection."""
+    request._cache["version"] = HttpVersion11  # noqa: SLF001 - a response takes its version from there, where reading it leaves it
+    response.force_close()
 
 
 def reap(connections: Collection[RequestHandler], now: float, timeouts: ClientTimeouts) -> int:

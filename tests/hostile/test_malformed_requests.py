@@ -1,6 +1,7 @@
 """What is not HTTP gets one constant answer: nothing comes back of what was sent, nothing is logged, the connection ends."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from raw_client import CHAT, KEY, Answer, Conversation, asking, chat, connected,
 from proxy.gateway.server import HEADER_COUNT_MAX, LINE_BYTES_MAX
 from proxy.gateway.services import GatewayLimits
 from proxy.serving.client_connection import ClientTimeouts
+from proxy.serving.malformed import HEAD_TOO_LARGE, LINE_TOO_LONG, NO_HOST, OTHER_VERSION, TLS, TWO_HOSTS, UNKNOWN_METHOD
 
 GET = b"GET /v1/models HTTP/1.1\r\nHost: gateway\r\n" + KEY
 
@@ -75,7 +77,33 @@ MALFORMED = {
     "long line": b"GET /v1/models?" + b"a" * LINE_BYTES_MAX + b" HTTP/1.1\r\nHost: gateway\r\n" + KEY + b"\r\n",
     "long value": get(b"X-Odd: " + b"a" * (LINE_BYTES_MAX + 1)),
     "long name": get(b"X" * (LINE_BYTES_MAX + 1) + b": a"),
+    "unknown method": b"BREW /v1/models HTTP/1.1\r\nHost: gateway\r\n" + KEY + b"\r\n",
+    "small letters": b"get /v1/models HTTP/1.1\r\nHost: gateway\r\n" + KEY + b"\r\n",
+    "version 1.2": b"GET /v1/models HTTP/1.2\r\nHost: gateway\r\n" + KEY + b"\r\n",
+    "version 3": b"GET /v1/models HTTP/3.0\r\nHost: gateway\r\n" + KEY + b"\r\n",
+    "other protocol": b"SSH-2.0-CANARY\r\n",
     "many headers": get(*[b"X-%d: a" % number for number in range(HEADER_COUNT_MAX + 10)]),
+}
+NOT_400 = {
+    "HTTP/2 preface": 505,
+    "version 9": 505,
+    "version 1.2": 505,
+    "version 3": 505,
+    "unknown method": 501,
+    "small letters": 501,
+    "long line": 414,
+    "long value": 431,
+    "long name": 431,
+    "many headers": 431,
+}
+TOLD = {
+    **dict.fromkeys(("HTTP/2 preface", "version 9", "version 1.2", "version 3"), OTHER_VERSION.message),
+    **dict.fromkeys(("unknown method", "small letters"), UNKNOWN_METHOD.message),
+    **dict.fromkeys(("long value", "long name", "many headers"), HEAD_TOO_LARGE.message),
+    "long line": LINE_TOO_LONG.message,
+    "TLS hello": TLS.message,
+    "no Host": NO_HOST.message,
+    "two Hosts": TWO_HOSTS.message,
 }
 IN_BODY = {
     "bad chunk size": b"CANARY\r\n{}\r\n0\r\n\r\n",
@@ -93,7 +121,7 @@ def assert_constant(found: Conversation, name: str) -> Answer:
     assert answers, name
     assert found.is_closed, name
     first = answers[0]
-    assert first.status in {400, 431, 414, 505}, (name, first.status)
+    assert first.status in {400, 431, 414, 501, 505}, (name, first.status)
     assert len(answers) == 1, (name, len(answers))
     assert first.header("connection") == "close", name
     assert b"CANARY" not in found.data, name
@@ -114,13 +142,22 @@ async def test_a_malformed_head_gets_a_constant_answer_and_a_closed_connection(t
         refused = sum(1 for refusal in harness.metrics.refusals if refusal[3] == "invalid_request")
         assert harness.metrics.bad_requests + refused == len(MALFORMED)
         assert log.size - quiet <= 300 * len(MALFORMED)
-        # What the parser refuses is answered by constants: each of them once, beside the Date.
-        parsed = [answer for answer in answers if answer.header("x-request-id") is None]
+        # What the parser refuses is answered by constants, which say what a person could mend and nothing of the input.
+        parsed = {name: answer for name, answer in zip(MALFORMED, answers, strict=True) if answer.header("x-request-id") is None}
         assert len(parsed) == harness.metrics.bad_requests >= 25
-        assert {answer.body for answer in parsed} == {parsed[0].body}
-        assert parsed[0].status == 400
-        assert parsed[0].code == "invalid_request"
-        assert parsed[0].header("server") == "tallygate"
+        assert {name: answer.status for name, answer in parsed.items() if answer.status != 400} == NOT_400
+        assert {name: json.loads(answer.body)["detail"] for name, answer in parsed.items()} == {
+            name: TOLD.get(name, "The request is not valid HTTP/1.1.") for name in parsed
+        }
+        for name, answer in parsed.items():
+            assert answer.code == "invalid_request", name
+            assert answer.header("server") == "tallygate", name
+            assert answer.header("content-type") == "application/problem+json", name
+            assert answer.header("content-length") == str(len(answer.body)), name
+        for name, one, answer in zip(MALFORMED, found, answers, strict=True):
+            assert one.data.startswith(b"HTTP/1.1 %d " % answer.status), name
+            assert answer.header("date"), name
+            assert answer.header("via") is None, name
 
 
 async def test_a_malformed_body_ends_the_connection_and_reaches_no_upstream(tmp_path: Path, log: LogRecorder) -> None:
@@ -158,18 +195,41 @@ async def test_a_request_line_and_a_header_are_bounded_to_the_byte(tmp_path: Pat
         return [data[start : start + size] for start in range(0, len(data), size)]
 
     async with running_gateway(tmp_path) as harness:
-        for longer, status in ((0, 200), (1, 400)):
+        for longer, status in ((0, 200), (1, 431)):
             value = b"X-Odd: " + b"a" * (LINE_BYTES_MAX + longer)
             assert (await converse(harness.port, *cut(get(value)))).only(b"GET").status == status
         target = b"/v1/models?" + b"a" * (LINE_BYTES_MAX - len("/v1/models?"))
-        for longer, status in ((0, 200), (2, 400)):
+        for longer, status in ((0, 200), (2, 414)):
             line = b"GET " + target + b"a" * longer + b" HTTP/1.1\r\nHost: gateway\r\n" + KEY + b"\r\n"
             assert (await converse(harness.port, *cut(line))).only(b"GET").status == status
 
 
+async def test_a_line_without_end_is_told_from_a_header_without_end(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness:
+        for start, status in ((b"GET /", 414), (b"GET /v1/models HTTP/1.1\r\nX: ", 431), (b"GET /v1/models HTTP/1.1\r\nX", 431)):
+            found = await converse(harness.port, start, b"a" * 5_000, b"a" * 5_000)
+            assert found.only(b"GET").status == status
+
+
+async def test_a_malformed_head_request_gets_no_content(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness:
+        for name in ("two Hosts", "long line", "no colon", "version 9"):
+            found = await converse(harness.port, MALFORMED[name].replace(b"GET", b"HEAD", 1))
+            assert found.only(b"HEAD").status == NOT_400.get(name, 400)
+            assert found.data.endswith(b"\r\n\r\n")
+            assert found.is_closed
+
+
+async def test_what_comes_whole_before_what_is_malformed_does_not_hide_it(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness:
+        for second, status in ((MALFORMED["long line"], 414), (MALFORMED["two Hosts"], 400), (MALFORMED["unknown method"], 501)):
+            found = await converse(harness.port, chat() + second)
+            assert found.answers()[-1].status == status
+
+
 async def test_the_number_of_headers_is_bounded(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as harness:
-        for count, status in ((HEADER_COUNT_MAX - 2, 200), (HEADER_COUNT_MAX - 1, 400)):
+        for count, status in ((HEADER_COUNT_MAX - 2, 200), (HEADER_COUNT_MAX - 1, 431)):
             request = get(*[b"X-%d: a" % number for number in range(count)])  # beside Host and Authorization
             assert (await converse(harness.port, request)).only(b"GET").status == status
 

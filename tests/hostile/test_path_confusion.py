@@ -108,8 +108,8 @@ async def test_methods_that_are_no_endpoints_do_nothing(tmp_path: Path) -> None:
             ("CONNECT", "/v1/models", 405),
             ("PUT", "/v1/models", 405),
             ("PATCH", "/v1/chat/completions", 405),
-            ("BREW", "/v1/models", 405),
-            ("get", "/v1/models", 405),
+            ("BREW", "/v1/models", 501),
+            ("get", "/v1/models", 501),
             ("GET", "/v1/chat/completions", 405),
             ("DELETE", "/v1/nothing", 404),
         ):
