@@ -132,7 +132,9 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(30, ge=0, le=3600, description="Grace for open requests after SIGTERM.")
     oauth_timeout_ms: Milliseconds = Field(10_000, description="Time for one attempt to fetch an upstream's OAuth2 token.")
 
-    body_bytes_max: int = Field(10_000_000, ge=1, le=2**31 - 1, description="Largest request body; past it 413.")
+    body_bytes_max: int = Field(  # Anthropic takes 32 MB (API overview, "Request size limits")
+        32_000_000, ge=1, le=2**31 - 1, description="Largest request body, as it is once decoded; past it 413."
+    )
     header_bytes_max: int = Field(32_768, ge=1_024, le=2**20, description="Largest request head; past it 431.")
     connections_max: int = Field(
         10_000,

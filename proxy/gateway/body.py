@@ -1,12 +1,13 @@
 """A request body, read whole and bounded."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from proxy.domain.errors import ErrorCode, Refusal
+from proxy.gateway.content_codings import BodyCodingError, too_large
 from proxy.serving.client_connection import ClientConnection
 
 MALFORMED_BODY: Final = Refusal(
@@ -21,27 +22,33 @@ class ClientLeftError(Exception):
 Reserve = Callable[[int], Refusal | None]
 
 
+class Content(Protocol):
+    """What a body is read from: the request's stream, or what decodes it."""
+
+    async def readany(self) -> bytes:
+        """The next bytes; none at the end."""
+
+
 async def read_body(
-    request: web.BaseRequest, connection: ClientConnection, *, bytes_max: int, reserve: Reserve
+    request: web.BaseRequest,
+    content: Content,
+    connection: ClientConnection,
+    *,
+    length: int | None,
+    bytes_max: int,
+    reserve: Reserve,
 ) -> tuple[bytes, Refusal | None]:
     """The body, or why it is refused. Raises ClientLeftError if the client leaves in the middle.
 
+    length    of what `content` gives, where that is known
     reserve   asked for room before the bytes are kept: at once for a body of known length, else as they come
     """
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        return b"", Refusal(
-            status=415,
-            code=ErrorCode.UNSUPPORTED_ENCODING,
-            message="Request bodies must not be compressed: send them without Content-Encoding.",
-        )
-    length = request.content_length
     if length is not None and length > bytes_max:
         return b"", too_large(bytes_max)
     refusal = reserve(length) if length else None
     if refusal is not None:
         return b"", refusal
     greet_expecting(request)
-    content = request.content
     chunks: list[bytes] = []
     size = 0
     connection.await_body(bytes_max)
@@ -58,6 +65,8 @@ async def read_body(
                 return b"", refusal
             chunks.append(chunk)
         return b"".join(chunks), None
+    except BodyCodingError as error:
+        return b"", error.refusal
     except web.RequestPayloadError:
         return b"", MALFORMED_BODY
     except ConnectionError as error:
@@ -72,11 +81,3 @@ def greet_expecting(request: web.BaseRequest) -> None:
     expects = request.headers.get("Expect", "").strip().lower() == "100-continue"
     if expects and request.version >= HttpVersion11 and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-
-def too_large(bytes_max: int) -> Refusal:
-    return Refusal(
-        status=413,
-        code=ErrorCode.REQUEST_TOO_LARGE,
-        message=f"The request body is larger than {bytes_max} bytes.",
-    )

@@ -99,7 +99,7 @@ class Entrance:
         """Whether a limit refuses already, where the body is large, of unknown size, or waits for our word."""
         if not request.body_exists or not live.is_body_read:
             return None
-        length = request.content_length
+        length = None if live.codings else request.content_length  # a coded body is as large as it turns out to be
         if length is not None and length < DEAR_BODY_BYTES and "Expect" not in request.headers:
             return None
         return await self.look(live, least_nano_usd=1)

@@ -6,6 +6,7 @@ from proxy.domain.errors import Refusal
 from proxy.domain.exchange import Event, State
 from proxy.domain.money import usd_text
 from proxy.gateway.client_response import ClientResponse
+from proxy.gateway.content_codings import ACCEPTED
 from proxy.gateway.headers import Header, response_headers
 from proxy.gateway.http_date import http_date
 from proxy.gateway.live_exchange import Account, LiveExchange
@@ -130,6 +131,8 @@ def refuse(live: LiveExchange, response: ClientResponse, refusal: Refusal, *, is
         headers.append((live.spoken.request_id_header, live.id.encode()))  # relayed answers have the upstream's own
     if refusal.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="tallygate"'))
+    if refusal.status == 415:
+        headers.append((b"accept-encoding", ", ".join(ACCEPTED).encode()))  # RFC 9110 section 15.5.16
     if refusal.status == 405:
         headers.append((b"allow", str(refusal.details.get("allow", "")).encode()))
     if refusal.status == 426:

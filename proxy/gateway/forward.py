@@ -6,8 +6,9 @@ from aiohttp.http import HttpVersion11
 from proxy.domain.errors import RequestRejectedError
 from proxy.domain.exchange import Event
 from proxy.gateway.authentication import query_key
-from proxy.gateway.body import MALFORMED_BODY, greet_expecting, too_large
+from proxy.gateway.body import MALFORMED_BODY, greet_expecting
 from proxy.gateway.client_response import ClientResponse
+from proxy.gateway.content_codings import BodyCodingError, too_large
 from proxy.gateway.headers import Header, read_whole, request_headers
 from proxy.gateway.live_exchange import LiveExchange
 from proxy.gateway.object_checks import answer_objects, streamed_form
@@ -65,7 +66,7 @@ async def forward(
         if live.is_body_read or not request.body_exists:
             up.send(head, body, relay)
         else:
-            up.send_stream(head, relay, content_length=request.content_length)
+            up.send_stream(head, relay, content_length=None if live.codings else request.content_length)
     except UpstreamError as error:
         relay.on_failure(error.failure)
         return
@@ -81,12 +82,14 @@ async def forward(
 
 
 def _head(live: LiveExchange, request: web.BaseRequest, target: str, headers: list[Header], body: bytes) -> bytes:
-    """The request's head in our own framing: a body that was read is at hand, any other streams through in the client's length."""
+    """The request's head in our own framing: a body that was read is at hand, any other streams through in the client's length,
+    or where it is decoded on its way in chunks.
+    """
     if live.is_body_read:
         return live.upstream.head(request.method, target, headers, content_length=len(body) if body else None)
     if not request.body_exists:
         return live.upstream.head(request.method, target, headers)
-    length = request.content_length
+    length = None if live.codings else request.content_length
     return live.upstream.head(request.method, target, headers, content_length=length, is_chunked=length is None)
 
 
@@ -95,24 +98,28 @@ async def _stream_up(
 ) -> None:
     """Pass the body through as it comes, no faster than the upstream takes it."""
     greet_expecting(request)
-    connection.await_body(live.services.limits.streamed_bytes_max)
+    bytes_max = live.services.limits.streamed_bytes_max
+    connection.await_body(bytes_max)
+    content, _ = live.content(request, bytes_max=bytes_max)
     form = streamed_form(live, request)
     try:
         while up.wants_body:
-            chunk = await request.content.readany()
+            chunk = await content.readany()
             if not chunk:
                 up.end_body()
                 break
             live.request_bytes += len(chunk)
             if form is not None:
                 form.feed(chunk)
-            if live.request_bytes > live.services.limits.streamed_bytes_max:
-                relay.cut(too_large(live.services.limits.streamed_bytes_max))
+            if live.request_bytes > bytes_max:
+                relay.cut(too_large(bytes_max))
                 break
             up.write_body(chunk)
             await up.drain()
     except RequestRejectedError as error:
         relay.cut(rejected(error))
+    except BodyCodingError as error:
+        relay.cut(error.refusal)
     except web.RequestPayloadError:
         relay.cut(MALFORMED_BODY)
     except (ConnectionError, ValueError):

@@ -26,9 +26,10 @@ _HOP_BY_HOP: Final = frozenset(
 )
 
 # Never up: keys (they are the gateway's business), cookies (the gateway's origin is not the upstream's; no AI API uses them),
-# who the client claims to be for another proxy, and what the gateway answers itself.
+# who the client claims to be for another proxy, what the gateway answers itself, and how a body was coded that goes up decoded.
 _NOT_UP: Final = _HOP_BY_HOP | frozenset(
     {b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"cookie", b"host", b"expect", b"x-request-id"}
+    | {b"content-encoding"}
     | {b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip", b"x-original-url", b"x-rewrite-url"}
 )
 # ... nor headers that are keys by their name: Anthropic-Api-Key, X-Auth-Token, X-Amzn-Authorization ...

@@ -1,10 +1,11 @@
 """One exchange under way: who asks for what, what is held for it, and what it has come to so far."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
+from aiohttp import web
 
 from proxy.config.model import AuthKind, Route
 from proxy.dialects.dialect import Dialect, RequestFacts, UsageTold
@@ -16,6 +17,8 @@ from proxy.domain.price import Price
 from proxy.domain.token_counts import TokenCounts, UsageSource
 from proxy.domain.usage_event import UNREGISTERED, Outcome, UsageEvent
 from proxy.gateway.assumed import ASSUMED, Unseen, assumed, finishes_anyway, may_reason, tokens_within
+from proxy.gateway.body import Content
+from proxy.gateway.content_codings import DecodedContent
 from proxy.gateway.estimate import Estimate
 from proxy.gateway.headers import Header, Passage
 from proxy.gateway.limit_headers import limit_headers
@@ -24,6 +27,7 @@ from proxy.gateway.relay import Relay
 from proxy.gateway.services import Services, View
 from proxy.gateway.terms import Terms
 from proxy.gateway.upstream import UpstreamClient
+from proxy.shares.turns import at_once
 
 _encode = msgspec.json.Encoder().encode
 OUTPUT_CLAMPED = "output_clamped"  # flag of an event whose request had its maximum output lowered
@@ -53,6 +57,7 @@ class LiveExchange:
         "capability",
         "clamped",
         "client_request_id",
+        "codings",
         "credential",
         "decision",
         "deleting",
@@ -118,6 +123,7 @@ class LiveExchange:
         self.listed: tuple[MadeObject, ...] = ()  # what own items of a list tell of
         self.made_tokens: Mapping[str, int] = {}  # by kind, the most that what was made can put into a later prompt
         self.deleting: tuple[MadeObject, ...] = ()
+        self.codings: tuple[str, ...] = ()  # of the body as it comes: it goes up decoded
         self.request_bytes = 0
         self._text_tokens = 0
         self._tail = ""
@@ -187,6 +193,15 @@ class LiveExchange:
 
     def now_ms(self) -> int:
         return self.services.now_ms()
+
+    def content(self, request: web.BaseRequest, *, bytes_max: int) -> tuple[Content, int | None]:
+        """What the body is read from, decoded, and its length where that is known."""
+        if not self.codings:
+            return request.content, request.content_length
+        return DecodedContent(request.content, self.codings, bytes_max=bytes_max, in_turn=self._read_in_turn), None
+
+    async def _read_in_turn(self, work: Callable[[], bytes]) -> bytes:
+        return await self.services.reading.take(self.org, at_once(work))
 
     def note_made(self) -> None:
         """The answer, which goes on, tells of an object: whoever reads it may use the object at once."""

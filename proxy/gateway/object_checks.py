@@ -15,7 +15,7 @@ from proxy.dialects.dialect import Dialect
 from proxy.dialects.form_fields import FormFields
 from proxy.dialects.references import folded, query_references
 from proxy.dialects.unread_body import PRODUCER, all_producers
-from proxy.domain.errors import ErrorCode, Refusal, RequestRejectedError, StoreError
+from proxy.domain.errors import ErrorCode, Refusal, StoreError
 from proxy.domain.made_object import ID_CHARS_MAX, MADE_MAX, MadeObject
 from proxy.domain.stored_object import StoredReference
 from proxy.domain.token_counts import UsageSource
@@ -101,8 +101,6 @@ def streamed_form(live: LiveExchange, request: web.BaseRequest) -> FormFields | 
     """
     if live.is_body_read or not request.body_exists or not shares_account(live) or request.content_type != _FORM:
         return None
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise RequestRejectedError("Request bodies must not be compressed: send them without Content-Encoding.")
     return FormFields(request.headers["Content-Type"])
 
 

@@ -23,6 +23,7 @@ from proxy.gateway.assumed import floor_of
 from proxy.gateway.authentication import UNKNOWN_KEY, authenticate, check_caller, check_capability, check_model, query_key
 from proxy.gateway.body import ClientLeftError, read_body
 from proxy.gateway.client_response import ClientResponse
+from proxy.gateway.content_codings import coded_as
 from proxy.gateway.entrance import DEAR_BODY_BYTES, Entrance
 from proxy.gateway.estimate import (
     affordable_output,
@@ -116,7 +117,9 @@ class Pipeline:
         try:
             if refusal is None and live.is_body_read:
                 reserve = partial(self.entrance.reserve, live)
-                body, refusal = await read_body(request, connection, bytes_max=self.services.limits.body_bytes_max, reserve=reserve)
+                bytes_max = self.services.limits.body_bytes_max
+                content, length = live.content(request, bytes_max=bytes_max)
+                body, refusal = await read_body(request, content, connection, length=length, bytes_max=bytes_max, reserve=reserve)
             if refusal is None:
                 refusal = (
                     await self._understand(live, request, body)
@@ -182,12 +185,16 @@ class Pipeline:
         return check_caller(found, live.started_at_ms) or check_capability(live.credential, live.capability)
 
     def _check_passage(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
-        """Whether the query and the headers leave the answer one that can be metered."""
+        """Whether the body can be decoded, and the query and the headers leave the answer one that can be metered."""
         route, dialect = live.found_route, live.dialect
         refusal = refused_body(live, request)
         if refusal is not None:
             return refusal
         live.is_body_read = dialect is not None or reads_body(live, request)
+        codings = coded_as(request)
+        if isinstance(codings, Refusal):
+            return codings
+        live.codings = codings
         raw_query = request.raw_path.partition("?")[2]
         if raw_query:
             query = (

@@ -75,7 +75,7 @@ class GatewayLimits:
     """
 
     head_bytes_max: int = 32_768
-    body_bytes_max: int = 10_000_000
+    body_bytes_max: int = 32_000_000
     streamed_bytes_max: int = 2_000_000_000
     requests_open_max: int = 10_000
     body_budget_bytes: int = 256_000_000

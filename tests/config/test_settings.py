@@ -35,7 +35,7 @@ def test_the_defaults_are_those_that_others_rely_on() -> None:
     assert (settings.upstream_url, settings.config_dir, settings.log_level) == ("", None, "info")
     assert (settings.lease_seconds, settings.checkpoint_seconds, settings.drain_seconds) == (30, 5, 30)
     assert (settings.header_timeout_seconds, settings.idle_timeout_seconds) == (10, 75)
-    assert (settings.body_bytes_max, settings.header_bytes_max) == (10_000_000, 32_768)
+    assert (settings.body_bytes_max, settings.header_bytes_max) == (32_000_000, 32_768)
     assert (settings.spend_fail_policy, settings.spend_grace_nano_usd) == ("refuse", 10**9)
     assert {settings.redis_url.get_secret_value(), settings.database_url.get_secret_value()} == {""}
 

@@ -86,7 +86,7 @@ async def test_a_paused_organizations_large_body_is_refused_before_a_byte_of_it_
     [
         (2_000_000, b"", 413),
         (900_000, b"", 503),
-        (100, b"Content-Encoding: gzip\r\n", 415),
+        (100, b"Content-Encoding: br\r\n", 415),
     ],
 )
 async def test_an_answer_in_place_of_the_word_to_go_on_is_the_connections_last(
@@ -102,6 +102,12 @@ async def test_an_answer_in_place_of_the_word_to_go_on_is_the_connections_last(
             assert told.startswith(b"HTTP/1.1 %d " % status)
             assert b"connection: close" in told
         await harness.at_rest()
+
+
+async def test_a_paused_organizations_coded_body_is_refused_unread_however_short_it_is(tmp_path: Path) -> None:
+    async with paused(tmp_path) as harness, connected(harness.port) as client:
+        await client.send(head(100, more=b"Content-Encoding: zstd\r\n"))
+        assert await status_of(client) == 429
 
 
 async def test_so_is_one_of_unknown_length(tmp_path: Path) -> None:
