@@ -45,7 +45,10 @@ class AnthropicUsage:
         """Take a usage object and bring the reading up to date; anything but an object says nothing."""
         if not isinstance(usage, dict):
             return
-        self._members |= {name: value for name, value in usage.items() if value is not None}
+        # a zero is no second thought: services that begin or end with it tell the count at the other end
+        self._members |= {
+            name: value for name, value in usage.items() if value or (value is not None and name not in self._members)
+        }
         members = self._members
         if any(name in members for name in _INPUTS):
             reading.usage = self._all_counts(reading.flags)
@@ -134,7 +137,7 @@ class AnthropicEventMeter(EventStreamMeter):
     def _update(self, usage: object) -> None:
         self._usage.update(usage, self.reading)
         if member(usage, "output_tokens") is not None:
-            self.reading.is_provisional = False
+            self.reading.is_provisional = self.reading.is_outrun = False
 
 
 class AnthropicJsonMeter(JsonMeter):

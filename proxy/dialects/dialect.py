@@ -74,7 +74,8 @@ class MeterReading:
     usage           the provider's own counts; None while it gave none (an explicit zero is a value, not None)
     response_model  the model that answered
     is_provisional  the usage was told as the answer began, and its last word is still to come
-    is_interim      the usage was told before the end: of an answer that is cut, it is not the last word
+    is_interim      the usage was told before the end, as some services do in every piece: it is not the last word
+    is_outrun       text came after the usage, which cannot know of it
     ended           the dialect's own end was seen ([DONE], message_stop, finish reason, closed JSON ...)
     failed          an error object was seen inside a 2xx
     ends_inside     the body ended inside an event: whatever is written after it would become part of that event
@@ -89,6 +90,7 @@ class MeterReading:
     response_model: str | None = None
     is_provisional: bool = False
     is_interim: bool = False
+    is_outrun: bool = False
     ended: bool = False
     failed: bool = False
     ends_inside: bool = False
@@ -98,6 +100,11 @@ class MeterReading:
     calls: int = 0
     media_tokens: int = 0
     flags: set[str] = field(default_factory=set)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether anything was generated that nobody has taken yet."""
+        return bool(self.text_chars or self.calls or self.media_tokens)
 
     def take_text(self) -> str:
         """The text since the last call; the meter forgets it, so that a long stream's memory stays bounded."""

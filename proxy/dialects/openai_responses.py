@@ -23,6 +23,7 @@ from proxy.domain.prompt import ImageInput
 from proxy.domain.stored_object import StoredReference
 
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
+_RUNS_ON: Final = frozenset({"queued", "in_progress"})  # of an answer that came whole all the same: more is generated behind it
 _TEXT_FIELDS: Final = ("arguments", "input", "code", "revised_prompt")
 _OBJECT_FIELDS: Final = ("arguments", "action", "operation", "queries")  # of tools that run at the provider
 _FOUND: Final = "sources"  # in a search's action: what was found, which is input
@@ -298,8 +299,9 @@ class ResponsesStreamMeter(EventStreamMeter):
             model, usage, status, error = body.model, body.usage, body.status, body.error
         if model is not None:
             reading.response_model = name_or_none(model) or reading.response_model
-        if usage is not None:
-            reading.usage = responses_counts(usage, reading.flags) or reading.usage
+        counts = None if usage is None else responses_counts(usage, reading.flags)
+        if counts is not None:
+            reading.usage, reading.is_outrun = counts, False
         is_whole_response = isinstance(nested, dict) or body.object == "response"
         end = kind.removeprefix("response.")
         if end not in _ENDS and is_whole_response and isinstance(status, str):
@@ -325,6 +327,7 @@ class ResponsesJsonMeter(JsonMeter):
         reading = self.reading
         reading.ended = True
         reading.failed = bool(answer.error) or answer.status == "failed"
+        reading.is_provisional = isinstance(answer.status, str) and answer.status in _RUNS_ON
         reading.response_model = name_or_none(answer.model)
         reading.usage = responses_counts(answer.usage, reading.flags)
         for item in items_of(answer.output):

@@ -59,7 +59,8 @@ async def _count(live: LiveExchange) -> None:
     if live.has_last_word:
         return
     await live.count_text(is_last=True)
-    if live.told_usage is None:
+    told = live.told_usage
+    if told is None or not told.prompt:
         live.exact_prompt = await live.services.tokens.prompt(facts.prompt, live.model_of_answer, org=live.org)
 
 

@@ -22,7 +22,7 @@ from proxy.gateway.content_codings import DecodedContent
 from proxy.gateway.estimate import Estimate
 from proxy.gateway.headers import Header, Passage
 from proxy.gateway.limit_headers import limit_headers
-from proxy.gateway.metering import Metered, meter_answer, nothing_owed, price_answered, told_usage
+from proxy.gateway.metering import Metered, leaves_out, meter_answer, nothing_owed, price_answered, told_usage
 from proxy.gateway.relay import Relay
 from proxy.gateway.services import Services, View
 from proxy.gateway.terms import Terms
@@ -258,16 +258,26 @@ class LiveExchange:
         """Whether the upstream told what it used, in an answer that came to its own end: nothing is left to count.
 
         The end of the HTTP message is not enough: Anthropic's streams begin with a count of 1, and one that breaks off with an
-        error event, or without a word, ends in good order. Nor is it needed, except that of several choices one may end first, and
-        that some services tell in every piece what was used so far.
+        error event, or without a word, ends in good order. Nor is it needed, except that of several choices one may end first.
+        What was told before the end is not the last word, and neither is what leaves out a side that there was.
         """
         relay, facts = self.relay, self.facts
         if relay is None or relay.meter is None:
             return False
         reading = relay.meter.reading
-        if not (relay.is_complete or (facts is not None and facts.choices <= 1 and not reading.is_interim)):
+        if not relay.is_complete and (facts is None or facts.choices > 1):
             return False
-        return self.told_usage is not None and reading.ended and not reading.failed and not reading.is_provisional
+        is_early = reading.is_provisional or reading.is_interim or reading.is_outrun
+        return reading.ended and not reading.failed and not is_early and self._tells_all
+
+    @property
+    def _tells_all(self) -> bool:
+        """Whether there is a usage that leaves nothing out."""
+        usage, relay, facts = self.told_usage, self.relay, self.facts
+        if usage is None or relay is None or relay.meter is None or facts is None:
+            return False
+        has_text = facts.has_output and (bool(self._text_tokens) or relay.meter.reading.has_text)
+        return not leaves_out(usage, facts.prompt, has_text=has_text)
 
     @property
     def told_usage(self) -> TokenCounts | None:
@@ -313,7 +323,8 @@ class LiveExchange:
         is_failed = reading is not None and reading.failed
         if has_usage and not facts.has_output:
             return metered  # its input is all that there can be
-        if has_usage and relay.is_complete and not relay.is_streamed and not is_failed:
+        is_running_on = reading is not None and reading.is_provisional and not relay.is_streamed
+        if relay.is_complete and not relay.is_streamed and not is_failed and not is_running_on and self._tells_all:
             return metered  # in a body too large or too odd to be read whole
         is_whole = relay.is_complete and reading is not None and reading.ended and not is_failed
         is_unseen = facts.has_output and (
@@ -332,7 +343,7 @@ class LiveExchange:
         tokens = 0
         if facts.has_output and (is_unseen or ahead_seconds):
             tokens = tokens_within((ended_at - self.sent_at if is_unseen else 0.0) + ahead_seconds, facts, upstream)
-        if (ahead_seconds or relay.is_left) and finishes_anyway(upstream, is_streamed=relay.is_streamed):
+        if (ahead_seconds or relay.is_left or is_running_on) and finishes_anyway(upstream, is_streamed=relay.is_streamed):
             tokens = asked.output_tokens
         if facts.has_unknown_input and not has_usage:
             metered = msgspec.structs.replace(

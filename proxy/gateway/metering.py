@@ -32,6 +32,11 @@ def told_usage(reading: MeterReading | None, prompt: PromptShape) -> TokenCounts
     return usage if usage is None or usage.total or prompt == NO_PROMPT else None
 
 
+def leaves_out(usage: TokenCounts, prompt: PromptShape, *, has_text: bool) -> bool:
+    """Whether a usage says nothing of a side that there was: left out, negative, or nothing that can be read."""
+    return (not usage.prompt and prompt != NO_PROMPT) or (not usage.completion and has_text)
+
+
 def meter_answer(
     reading: MeterReading | None,
     usage: TokenCounts | None,
@@ -44,14 +49,16 @@ def meter_answer(
     """The counts to charge for an answer that the upstream began. usage: as `told_usage` has it.
 
     The provider's own counts win where the answer is whole. Where it was cut, its last word may be older than the text that was
-    generated since, so the larger completion counts. Without any word, the request's prompt and our count of the text do.
+    generated since, so the larger completion counts; so does the request's prompt where nothing is said of it.
+    Without any word, the request's prompt and our count of the text do.
     bytes_unread    bytes of an answer that no meter could read (an unknown content type, or compressed although identity was asked)
     """
     flags = tuple(sorted(reading.flags)) if reading is not None and reading.flags else ()
-    if usage is not None and (is_whole or usage.completion >= counted_completion):
+    if usage is not None and (is_whole or (usage.prompt and usage.completion >= counted_completion)):
         return Metered(counts=usage, source=UsageSource.UPSTREAM, flags=flags)
     if usage is not None:
-        return Metered(counts=replace(usage, completion=counted_completion), source=UsageSource.COUNTED, flags=flags)
+        known = replace(usage, prompt=usage.prompt or prompt_tokens, completion=max(usage.completion, counted_completion))
+        return Metered(counts=known, source=UsageSource.COUNTED, flags=flags)
     if bytes_unread:
         guessed = TokenCounts(prompt=prompt_tokens, completion=bytes_unread // UNREAD_BYTES_PER_TOKEN)
         return Metered(counts=guessed, source=UsageSource.ESTIMATED, flags=("uncertain", "unread"))

@@ -480,6 +480,100 @@ async def test_a_count_told_before_the_end_is_not_the_last_word_of_a_stream_that
         assert event["completion_tokens"] > 500
 
 
+CHAT_PATH, GEMINI_PATH = b"/v1/chat/completions", b"/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse"
+LONG: dict[bytes, dict[str, Any]] = {
+    CHAT_PATH: {"model": "gpt-5", "max_completion_tokens": 30_000, "stream": True},
+    b"/v1/responses": {"model": "gpt-5", "max_output_tokens": 30_000, "stream": True},
+    b"/v1/messages": OPUS | {"stream": True},
+    GEMINI_PATH: {"generationConfig": {"maxOutputTokens": 30_000}},
+}
+SAID: dict[str, Any] = {"index": 0, "delta": {"content": "One two three four five six"}, "finish_reason": None}
+STOP = {"index": 0, "delta": {}, "finish_reason": "stop"}
+TOLD = {"prompt_tokens": 20, "completion_tokens": 1, "total_tokens": 21}
+LATE_MESSAGE = [
+    {"type": "message_start", "message": {"model": "claude-opus-4-6", "usage": {"input_tokens": 20, "output_tokens": 1}}},
+    {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 1}},
+    {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "One two three four five six"}},
+    {"type": "message_stop"},
+]
+LATE_RESPONSE = [
+    {"type": "response.in_progress", "response": {"model": "gpt-5", "usage": {"input_tokens": 20, "output_tokens": 1}}},
+    {"type": "response.output_text.delta", "output_index": 0, "delta": "One two three four five six"},
+    {"type": "response.completed", "response": {"model": "gpt-5", "status": "completed", "usage": None}},
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "pieces"),
+    [
+        (CHAT_PATH, [{"choices": [], "usage": TOLD}, {"choices": [SAID]}, {"choices": [STOP]}]),
+        (CHAT_PATH, [{"choices": [SAID], "usage": TOLD}, {"choices": [STOP], "usage": None}]),
+        (CHAT_PATH, [{"choices": [STOP]}, {"choices": [], "usage": TOLD}, {"choices": [SAID]}]),
+        (CHAT_PATH, [{"choices": [SAID]}, {"choices": [STOP]}, {"choices": [], "usage": {"prompt_tokens": 20}}]),
+        (CHAT_PATH, [{"choices": [SAID]}, {"choices": [STOP]}, {"choices": [], "usage": {"completion_tokens": 9}}]),
+        (
+            CHAT_PATH,
+            [
+                {"choices": [SAID]},
+                {"choices": [STOP]},
+                {"choices": [], "usage": TOLD | {"completion_tokens": -5, "total_tokens": -1}},
+            ],
+        ),
+        (b"/v1/responses", LATE_RESPONSE),
+        (b"/v1/messages", LATE_MESSAGE),
+        (GEMINI_PATH, gemini_pieces()),
+    ],
+)
+@pytest.mark.parametrize("ends", [b"data: [DONE]\n\n", b""])
+async def test_a_usage_that_cannot_know_of_all_that_was_generated_is_no_last_word(
+    tmp_path: Path, path: bytes, pieces: list[dict[str, Any]], ends: bytes
+) -> None:
+    events = b"".join(b"data: %b\n\n" % msgspec.json.encode(piece) for piece in pieces) + ends
+    async with (
+        scripted(saying(whole(events, content_type=b"text/event-stream"))) as upstream,
+        running_gateway(tmp_path, upstream_url=upstream.url) as harness,
+    ):
+        async with connected(harness.port) as client:
+            await client.send(dialect_request(path, LONG[path], "tokens=1"))
+            await client.read_until(b"word" if path == GEMINI_PATH else b"four")
+            await harness.at_rest()
+        (event,) = harness.events()
+        assert (event["usage_source"], "assumed" in event["flags"]) == ("assumed", True)
+        assert event["prompt_tokens"] > 0
+        assert event["completion_tokens"] > 500, "it may have reasoned unseen"
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        (CHAT_PATH, {"choices": [{"message": SAID["delta"], "finish_reason": "stop"}], "usage": {"prompt_tokens": 20}}),
+        (
+            CHAT_PATH,
+            {
+                "choices": [{"message": SAID["delta"], "finish_reason": "stop"}],
+                "usage": TOLD | {"completion_tokens": "none", "total_tokens": None},
+            },
+        ),
+        (b"/v1/messages", {"content": [{"type": "text", "text": "One two"}], "usage": {"input_tokens": 20}}),
+        (b"/v1/responses", {"status": "in_progress", "usage": {"input_tokens": 20, "output_tokens": 1}}),
+    ],
+)
+async def test_a_whole_answer_whose_usage_leaves_out_the_output_is_paid_with_what_nobody_saw(
+    tmp_path: Path, path: bytes, answer: dict[str, Any]
+) -> None:
+    async with (
+        scripted(saying(whole(msgspec.json.encode(answer)))) as upstream,
+        running_gateway(tmp_path, upstream_url=upstream.url) as harness,
+    ):
+        async with connected(harness.port) as client:
+            await client.send(dialect_request(path, LONG[path] | {"stream": False}, "tokens=1"))
+            await client.read_until(b"20")
+            await harness.at_rest()
+        (event,) = harness.events()
+        assert (event["usage_source"], "assumed" in event["flags"]) == ("assumed", True)
+        assert event["completion_tokens"] > 500
+
+
 async def test_a_checkpoint_covers_what_can_be_generated_until_the_hold_expires(tmp_path: Path) -> None:
     """Whatever a worker was in the middle of when it died: never below what its upstream had generated, never above the hold."""
     async with (
