@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format dashboards bench ci clean
+.PHONY: help demo test clients lint format dashboards bench ci clean
 
 help:            ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -19,6 +19,9 @@ demo: $(BIN)/tallygate     ## see it count: a mock AI API, the gateway, three or
 
 test: $(BIN)/tallygate     ## run all tests
 	$(BIN)/python -m pytest
+
+clients: $(BIN)/tallygate  ## try every client from PyPI and npm (docs/clients.md), or ONLY='claude or aider'
+	$(BIN)/python -m pytest tests/clients -m '' -k '$(ONLY)' -v -p no:randomly --timeout 900
 
 lint: $(BIN)/tallygate     ## ruff, formatting, mypy, import layers
 	$(BIN)/ruff check .

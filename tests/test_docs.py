@@ -97,3 +97,12 @@ def test_the_container_listens_where_its_health_check_looks():
     assert "TALLYGATE_CONSOLE_LISTEN=0.0.0.0:9090" in dockerfile
     assert "127.0.0.1:9090/healthz" in dockerfile
     assert re.search(r"^USER tallygate$", dockerfile, re.MULTILINE)
+
+
+def test_the_page_of_clients_names_the_versions_that_are_tried():
+    pins = re.findall(
+        r'"(@?[\w./-]+)(?:\[[\w,-]+\])?(?:==|@)([\d.]+)"', "".join(map(Path.read_text, (ROOT / "tests/clients").glob("*.py")))
+    )
+    assert pins
+    for package, version in pins:
+        assert f"{package} {version}" in page("docs/clients.md"), f"{package} {version}"

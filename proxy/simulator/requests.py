@@ -22,7 +22,8 @@ FAMILY_MODELS: Final = {
 
 
 def _last_user_text(messages: list[Json]) -> str:
-    users = [message for message in messages if message.get("role", "user") == "user"]
+    """Of whoever spoke last to the model, a tool among them: its result ends what the directive before it asked for."""
+    users = [message for message in messages if message.get("role", "user") in {"user", "tool"}]
     return text_in(users[-1].get("content", users[-1].get("parts"))) if users else ""
 
 

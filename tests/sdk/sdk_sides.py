@@ -15,8 +15,9 @@ from gateway_harness import ACME_KEY, Harness, running_gateway, shared_prompt_to
 from google import genai
 from google.genai import types
 from recorded_http import AsyncRecordingTransport, RecordedAnswer, RecordingTransport
+from usage_events import counts_of_event, counts_of_served
 
-from proxy.simulator.ledger import Ledger, Served
+from proxy.simulator.ledger import Ledger
 from proxy.simulator.server import running_simulator
 
 NOON_MS = (
@@ -153,24 +154,6 @@ async def running_world(tmp_path: Path, *, key: str = ACME_KEY, **options: Any) 
             harness=harness,
             direct_ledger=simulator.ledger,
         )
-
-
-def counts_of_event(event: Mapping[str, Any]) -> tuple[int, ...]:
-    """Prompt, completion, cached, cache-write and reasoning tokens."""
-    return tuple(event[f"{name}_tokens"] for name in ("prompt", "completion", "cached", "cache_write", "reasoning"))
-
-
-def counts_of_served(served: Served) -> tuple[int, ...]:
-    """The same as a provider would bill them: nothing where the model never began."""
-    if not served.accepted:
-        return (0, 0, 0, 0, 0)
-    return (
-        served.prompt_tokens,
-        served.generated_tokens,
-        served.cached_tokens,
-        served.cache_write_tokens,
-        served.reasoning_tokens,
-    )
 
 
 def plain(answer: Any) -> Any:

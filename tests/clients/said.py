@@ -1,0 +1,30 @@
+"""What programs under programs/ should have heard, and which requests they make, by wire API."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from proxy.simulator.service import SimulatorSettings
+from proxy.simulator.words import TOOL_FRAME_TOKENS, text_of
+
+TOKENS = 12  # what each program asks the simulator for, in its prompt
+PATHS = {
+    "chat": ("/v1/chat/completions",),
+    "responses": ("/v1/responses",),
+    "anthropic": ("/v1/messages",),
+    "gemini": tuple(f"/v1beta/models/gemini-2.5-flash:{method}" for method in ("generateContent", "streamGenerateContent")),
+}
+
+
+def heard(wires: Iterable[str]) -> dict[str, Any]:
+    """Of each wire API an answer, the same as a stream, the argument of a tool call, and the answer behind the tool's result."""
+    words, query, rest = text_of(TOKENS), text_of(TOKENS - TOOL_FRAME_TOKENS), text_of(SimulatorSettings().tokens)
+    return {
+        f"{wire} {call}": text
+        for wire in wires
+        for call, text in {"plain": words, "stream": words, "tool": [query], "answer after the tool": rest}.items()
+    }
+
+
+def answered(wires: Iterable[str]) -> set[str]:
+    """The lines of the requests, all answered with 200."""
+    return {f"POST {path} 200" for wire in wires for path in PATHS[wire]}
