@@ -12,6 +12,17 @@ from raw_client import BIG, CHAT, asking, chat, connected, converse
 WEBSOCKET = (
     b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
+# What Codex 0.171 sends beside that, and with the request that it makes once it has been told 426.
+CODEX = (
+    b"user-agent: codex_exec/0.171.0 (Debian 12.0.0; x86_64) xterm (codex_exec; 0.171.0)\r\noriginator: codex_exec\r\n"
+    b"version: 0.171.0\r\n"
+    b'x-codex-turn-metadata: {"session_id":"01a2","agent_name":"/root","window_number":0,"request_kind":"turn"}\r\n'
+    b"x-codex-beta-features: remote_compaction_v2\r\nx-client-request-id: 01a2\r\nsession-id: 01a2\r\nthread-id: 01a2\r\n"
+    b"x-codex-window-id: 01a2:0\r\n"
+)
+CODEX_OFFER = (
+    b"openai-beta: responses_websockets=2026-02-06\r\nsec-websocket-extensions: permessage-deflate; client_max_window_bits\r\n"
+)
 # What Java's HttpClient sends with each request over plain HTTP unless it is told not to.
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
 RAW = str(CHAT).replace("'", '"').encode()
@@ -58,6 +69,20 @@ async def test_an_offer_of_websocket_at_a_known_path_is_told_that_http_is_spoken
         assert answer.status == 200
         assert len(harness.ledger.records) == 1
         await harness.at_rest()
+
+
+async def test_codex_is_told_and_goes_on_over_http(tmp_path: Path) -> None:
+    turn = {"model": "gpt-5.1", "stream": True, "store": False, "input": [{"type": "message", "role": "user", "content": "Hello"}]}
+    async with running_gateway(tmp_path) as harness:
+        (told,) = (await converse(harness.port, get("/v1/responses", BIG + WEBSOCKET + CODEX + CODEX_OFFER))).answers()
+        assert told.status == 426
+        headers = BIG + CODEX + b"accept: text/event-stream\r\naccept-encoding: zstd,gzip\r\n"
+        (answer,) = (await converse(harness.port, chat(turn, headers=headers, path="/v1/responses"))).answers()
+        assert answer.status == 200
+        assert b"response.completed" in answer.body
+        (event,) = harness.events()
+        (served,) = harness.ledger.records
+        assert event["completion_tokens"] == served.generated_tokens > 0
 
 
 async def test_an_offer_of_h2c_is_ignored_and_the_connection_serves_on(tmp_path: Path) -> None:
