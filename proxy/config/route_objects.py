@@ -51,6 +51,7 @@ _TELLS_MORE: Final = (
             ("POST", "upload", "complete"),
             ("GET", "response", ""),
             ("POST", "response", "cancel"),
+            ("POST", "response", "compact"),
             ("GET", "fine_tuning_job", ""),
         }
     )
@@ -145,7 +146,8 @@ def _said_by(method: str, path: str) -> RouteObjects:
         )
     named = _PARAMETER.search(below[0])
     if named is None:
-        return RouteObjects(makes=makes, names=outer + _kinds(below))
+        tells = (method, kind, "/".join(below)) in _TELLS_MORE
+        return RouteObjects(makes=makes or (kind if tells else ""), names=outer + _kinds(below))
     inside = tuple((name, SHARED) for name in parameters_of("/".join(below))[1:])
     action = "/".join(below[1:])
     return RouteObjects(

@@ -1,5 +1,6 @@
 """OpenAI's Responses API. The usage is in the response object, streamed or not; no option asks for it."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -85,6 +86,10 @@ class OpenAiResponses(OpenAiShape):
 
     name = "openai_responses"
     usage_told = UsageTold.ALWAYS
+    query_values: Mapping[str, re.Pattern[str]] = {
+        **OpenAiShape.query_values,
+        "beta": re.compile(r"true|false"),  # of the SDKs' `client.beta.responses`
+    }
     adds_unknown_input = False  # the provider itself puts text into every prompt
 
     def __init__(self) -> None:
@@ -115,7 +120,7 @@ class OpenAiResponses(OpenAiShape):
         if request.text is not None:
             draft.add_raw_schema(request.text.format)
         draft.add_text(request.context_management)
-        compacts = bool(request.context_management)
+        compacts = bool(request.context_management) or any(member(item, "type") == _TRIGGER for item in items_of(request.input))
         if request.previous_response_id is not None or request.conversation is not None:
             if compacts:
                 draft.add_unseen()  # read twice, which no record of a size tells
@@ -184,6 +189,8 @@ class OpenAiResponses(OpenAiShape):
 _MESSAGE: Final = frozenset({"content"})
 _OUTPUT: Final = frozenset({"output"})
 _REASONING: Final = frozenset({"summary", "content", "encrypted_content"})
+_TRIGGER: Final = "compaction_trigger"  # the last item of an input: "compacts the current context"
+_TRIGGERING: Final = frozenset({"type", "id"})
 
 
 def _stored_items(given: object) -> list[StoredReference]:
@@ -218,6 +225,12 @@ def add_item(draft: OpenAiPrompt, item: object) -> None:
         draft.add_others(item, _REASONING)
         if item_reference(item) is not None:
             draft.add_referred()
+    elif kind == "compaction" and isinstance(encrypted := item.get("encrypted_content"), str) and encrypted:
+        draft.messages += 1
+        draft.opaque_bytes += len(encrypted)  # an earlier context, summed up: its own bytes are all that there is of it
+        draft.add_others(item, _REASONING)
+    elif kind == _TRIGGER:
+        draft.add_others(item, _TRIGGERING)
     elif kind == "computer_call_output":
         draft.add_image(item.get("output"))
         draft.add_others(item, _OUTPUT)

@@ -107,7 +107,10 @@ def query_references(query: Iterable[tuple[str, str]], *, listed: str) -> tuple[
 
 def kind_of_field(name: str) -> str:
     """What a field of a query or a form names by its value: `file_id`, `file_ids[]`, `tools[0][vectorStoreIds]`; "" for nothing."""
-    return next((kind for word in _BRACKETS.split(name) if (kind := _BY_FOLDED_NAME.get(folded(word.strip())))), "")
+    words = _BRACKETS.split(name)
+    if words[0].strip() in DATA:  # `metadata[conversation]`, by which stored chats are found
+        return ""
+    return next((kind for word in words if (kind := _BY_FOLDED_NAME.get(folded(word.strip())))), "")
 
 
 def folded(name: str) -> str:
@@ -129,7 +132,8 @@ def is_call(block: Mapping[str, Any]) -> bool:
 def item_reference(item: Mapping[str, Any]) -> StoredReference | None:
     """The stored item that an item of a Responses input stands for; None where the item itself says everything.
 
-    Messages and calls of functions stand for themselves, and so does reasoning that comes encrypted.
+    Messages, calls of functions and the wish for a compaction stand for themselves, and so does what comes encrypted: reasoning and
+    compactions.
     """
     found, kind = item.get("id"), item.get("type")
     if not isinstance(found, str) or not found:
@@ -137,13 +141,15 @@ def item_reference(item: Mapping[str, Any]) -> StoredReference | None:
     if (
         (isinstance(kind, str) and kind in _WHOLE_ITEMS)
         or (kind is None and "role" in item)
-        or (kind == "reasoning" and item.get("encrypted_content"))
+        or (kind in ("reasoning", "compaction") and item.get("encrypted_content"))
     ):
         return None
     return StoredReference(StoredKind.ITEM, found)
 
 
-_WHOLE_ITEMS: Final = frozenset({"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"})
+_WHOLE_ITEMS: Final = frozenset(
+    {"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "compaction_trigger"}
+)
 
 
 def _walk(value: object, found: dict[StoredReference, None], *, is_element: bool = False) -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 
+from proxy.dialects.anthropic_complete import AnthropicComplete
 from proxy.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
 from proxy.dialects.dialect import Dialect
 from proxy.dialects.gemini_embed import GeminiEmbed
 from proxy.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
 from proxy.dialects.gloo import GlooChat, GlooChatV1, GlooGroundedChat, GlooGroundedResponses, GlooResponses
 from proxy.dialects.openai_chat import OpenAiChat
+from proxy.dialects.openai_compact import OpenAiCompact
 from proxy.dialects.openai_completions import OpenAiCompletions
 from proxy.dialects.openai_embeddings import OpenAiEmbeddings
 from proxy.dialects.openai_responses import OpenAiResponses
@@ -18,6 +20,7 @@ def dialects() -> Mapping[str, Dialect]:
     known: tuple[Dialect, ...] = (
         OpenAiChat(),
         OpenAiResponses(),
+        OpenAiCompact(),
         OpenAiCompletions(),
         OpenAiEmbeddings(),
         GlooChat(),
@@ -27,6 +30,7 @@ def dialects() -> Mapping[str, Dialect]:
         GlooGroundedResponses(),
         AnthropicMessages(),
         AnthropicCountTokens(),
+        AnthropicComplete(),
         GeminiGenerate(),
         GeminiStreamGenerate(),
         GeminiCountTokens(),

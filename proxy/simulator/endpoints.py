@@ -5,6 +5,7 @@ from proxy.simulator.answer import Wire
 from proxy.simulator.requests import Reader
 from proxy.simulator.service import Endpoint
 from proxy.simulator.wires import plain_json
+from proxy.simulator.wires.anthropic_complete import AnthropicComplete
 from proxy.simulator.wires.anthropic_messages import AnthropicCount, AnthropicMessages
 from proxy.simulator.wires.gemini import Gemini, GeminiCount, GeminiEmbedding, GeminiEmbeddings
 from proxy.simulator.wires.openai_chat import OpenAIChat
@@ -29,12 +30,14 @@ def endpoints() -> tuple[Endpoint, ...]:
     return (
         _post("/v1/chat/completions", "openai_chat", read.read_chat, OpenAIChat()),
         _post("/v1/responses", "openai_responses", read.read_responses, OpenAIResponses()),
+        _post("/v1/responses/compact", "openai_compact", read.read_responses, PlainJson(plain_json.openai_compaction)),
         _post("/v1/completions", "openai_completions", read.read_completion, OpenAICompletions()),
         _post("/v1/embeddings", "openai_embeddings", read.read_embeddings, PlainJson(plain_json.embeddings)),
         _get("/v1/models", "openai_models", PlainJson(plain_json.models)),
         _get("/v1/models/{model:.+}", "openai_model", PlainJson(plain_json.model), read.read_named),
         _post("/v1/messages", "anthropic_messages", read.read_anthropic, AnthropicMessages()),
         _post("/v1/messages/count_tokens", "anthropic_count", read.read_count(read.read_anthropic), AnthropicCount()),
+        _post("/v1/complete", "anthropic_complete", read.read_anthropic_complete, AnthropicComplete()),
         _post(f"{model}:generateContent", "gemini", read.read_gemini, gemini, method="generateContent"),
         _post(f"{model}:streamGenerateContent", "gemini", read.read_gemini, gemini, method="streamGenerateContent"),
         _post(f"{model}:embedContent", "gemini_embedding", read.read_embed_content, GeminiEmbedding()),

@@ -137,6 +137,18 @@ def read_anthropic(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -
     )
 
 
+def read_anthropic_complete(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """A text completion: the prompt holds the whole conversation."""
+    model, prompt = str(body.get("model") or "claude-2.1"), str(body.get("prompt") or "")
+    return Ask(
+        model=model,
+        prompt_tokens=tokens.of_chat([{"role": "user", "content": prompt}], model),
+        last_text=prompt,
+        stream=bool(body.get("stream")),
+        max_tokens=_maximum(body.get("max_tokens_to_sample")),
+    )
+
+
 def read_gemini(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
     """Gemini's contents; the path's `method` says whether it streams, since the body does not."""
     model = path.get("model", "gemini-2.5-flash")

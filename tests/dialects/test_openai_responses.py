@@ -5,10 +5,15 @@ from openai_wire import compact, named_sse, read, sse
 from splits import assert_split_invariant, metered
 
 from proxy.dialects.dialect import RequestFacts
+from proxy.dialects.openai_compact import OpenAiCompact
 from proxy.dialects.openai_responses import OpenAiResponses
 from proxy.domain.errors import RequestRejectedError
+from proxy.domain.organization import Plan
+from proxy.domain.price import Price
 from proxy.domain.prompt import ImageInput, PromptShape
-from proxy.domain.token_counts import TokenCounts
+from proxy.domain.stored_object import StoredKind, StoredReference
+from proxy.domain.token_counts import TOKENS_MAX, TokenCounts
+from proxy.gateway.estimate import estimate
 
 RESPONSES = OpenAiResponses()
 FACTS = RequestFacts(model="gpt-5.2", prompt=PromptShape(), stream=True)
@@ -38,6 +43,55 @@ def test_a_compaction_is_one_more_answer_over_the_prompt() -> None:
     assert (facts.window_reads, facts.has_unseen_input) == (2, True)
     for nothing in (None, []):
         assert read(RESPONSES, request(context_management=nothing)).choices == 1
+
+
+def test_a_trigger_among_the_items_is_the_wish_for_a_compaction() -> None:
+    said = {"role": "user", "content": "Hi"}
+    facts = read(RESPONSES, request(input=[said, {"type": "compaction_trigger", "id": "cmp_of_nobody"}]))
+    assert (facts.choices, facts.prompt_reads, facts.is_cut_upstream) == (2, 2, True)
+    assert (facts.has_unknown_input, facts.references, facts.prompt.texts) == (False, (), ("Hi",))
+    assert read(RESPONSES, request(input=[said, {"type": "compaction_trigger", "note": "sum up"}])).prompt.texts == ("Hi", "sum up")
+
+
+def test_a_compaction_handed_back_is_as_long_as_its_bytes_and_names_nothing_stored() -> None:
+    compaction = {"type": "compaction", "id": "cmp_1", "encrypted_content": "x" * 4_000, "created_by": "someone"}
+    facts = read(RESPONSES, request(input=[compaction, {"role": "user", "content": "Go on"}]))
+    assert (facts.prompt.opaque_bytes, facts.has_unknown_input, facts.references) == (4_000, False, ())
+    for bare in ({"type": "compaction", "id": "cmp_1"}, {"type": "compaction", "id": "cmp_1", "encrypted_content": ""}):
+        facts = read(RESPONSES, request(input=[bare]))
+        assert (facts.has_unknown_input, facts.references) == (True, (StoredReference(StoredKind.ITEM, "cmp_1"),))
+    assert read(RESPONSES, request(input=[{"type": "compaction", "encrypted_content": {"a": 1}}])).has_unseen_input
+
+
+class TestCompact:
+    """`/v1/responses/compact`."""
+
+    COMPACT = OpenAiCompact()
+
+    def test_its_maximum_is_the_models_and_cannot_be_lowered(self) -> None:
+        body = compact(request(max_output_tokens=10))
+        facts = read(self.COMPACT, request(max_output_tokens=10))
+        assert (facts.max_output_tokens, facts.output_min_tokens, facts.prompt_reads, facts.choices) == (None, TOKENS_MAX, 1, 1)
+        assert self.COMPACT.rewrite_request(body, facts, ask_usage=True, max_output_tokens=5) is body
+        price = Price(model="gpt-5.2", version="1", effective_ms=0, input=1, output=8, max_output_tokens=1_000)
+        plan = Plan(id="plan", api_access=True, clamp=True)
+        held = estimate(facts, plan, price, 100, has_spend_limit=True)
+        assert held.hold_min_nano_usd == held.hold_nano_usd
+        assert (held.output_tokens, held.floor_tokens) == (1_000, 1_000)
+
+    @pytest.mark.parametrize("model", [{}, {"model": None}, {"prompt": {"id": "pmpt_1"}}])
+    def test_it_needs_a_model(self, model: dict[str, Any]) -> None:
+        with pytest.raises(RequestRejectedError) as refused:
+            read(self.COMPACT, {"input": "Hi"} | model)
+        assert refused.value.param == "model"
+
+    def test_an_earlier_response_is_looked_at_and_the_usage_is_of_the_pass(self) -> None:
+        facts = read(self.COMPACT, {"model": "gpt-5.2", "previous_response_id": "resp_1"})
+        assert (facts.has_unknown_input, facts.references) == (True, (StoredReference(StoredKind.RESPONSE, "resp_1"),))
+        item = {"type": "compaction", "id": "cmp_1", "encrypted_content": "abc"}
+        body = compact({"id": "resp_2", "object": "response.compaction", "created_at": 1, "output": [item], "usage": USAGE})
+        reading = assert_split_invariant(self.COMPACT, facts, body, content_type="application/json")
+        assert (reading.usage, reading.ended, reading.failed) == (COUNTS, True, False)
 
 
 @pytest.mark.parametrize(("truncation", "is_cut"), [(None, False), ("disabled", False), ("auto", True), ("newer", True), (1, True)])

@@ -86,6 +86,12 @@ OPENAI = {
     "response with tools": response("tokens=20 tool=1", tools=[RESPONSES_TOOL]),
     "response stream": response("tokens=12 reasoning=4 cached=3", stream=True),
     "response stream of a tool call": response("tokens=20 tool=1", stream=True, tools=[RESPONSES_TOOL]),
+    "compaction": Call(
+        sdk="openai", method="responses.compact", arguments={"model": "gpt-4o-mini", "input": "[[sim tokens=12 reasoning=4]] Hello"}
+    ),
+    "response through the SDK's beta": Call(
+        sdk="openai", method="beta.responses.create", arguments={"model": "gpt-4o-mini", "input": "[[sim tokens=5]] Hello"}
+    ),
     "embedding": embedding("Hello world"),
     "embeddings": embedding(["Hello world", "and", "all who live in it"]),
     "embedding of token ids": embedding([9906, 1917]),
