@@ -69,12 +69,19 @@ class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RateState(msgspec.Struct, frozen=True, kw_only=True):
-    """A bucket after the decision. reset_ms: until it is full again. retry_after_ms: until this demand would fit, 0 if it did."""
+    """A bucket after the decision.
+
+    reset_ms            until it is full again
+    retry_after_ms      until this demand would fit, 0 if it did; 1000 at most where only open reservations stand in the way: when
+                        they end is unknown, but what they held and did not use then comes back
+    waits_for_others    whether that is so
+    """
 
     key: str
     remaining: int
     reset_ms: int
     retry_after_ms: int
+    waits_for_others: bool = False
 
 
 class SpendState(msgspec.Struct, frozen=True, kw_only=True):

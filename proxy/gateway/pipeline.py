@@ -306,7 +306,7 @@ class Pipeline:
         for key in live.decision.shadow_refused_by:
             self.services.metrics.shadow_refused(organization.id, credential.id, live.capability, terms.names[key])
         if not live.decision.admitted:
-            return limiter_refusal(live.decision, terms, hold_nano_usd=live.admission.hold_nano_usd)
+            return limiter_refusal(live.decision, terms, hold_nano_usd=live.admission.hold_min_nano_usd)
         return None
 
     def _fallback_refusal(self, live: LiveExchange) -> Refusal:

@@ -13,6 +13,7 @@ from proxy.gateway.terms import Terms
 SHORT_WAIT_MS: Final = 60_000  # SDKs sleep through at most this; a longer x-should-retry: true would only hang a client
 STORE_RETRY_MS: Final = 1_000
 OVERLOADED_RETRY_MS: Final = 1_000
+WAITS_FOR_OPEN_REQUESTS: Final = {"waits_for": "open_requests"}  # the detail of a refusal whose end is not known, but near
 _UNITS: Final = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
 
 
@@ -57,7 +58,11 @@ def overloaded(what: str) -> Refusal:
 
 
 def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int) -> Refusal:
-    """Why the limiter refused, with the true time until the same request can be admitted."""
+    """Why the limiter refused, with the true time until the same request can be admitted.
+
+    hold_nano_usd: the least hold with which it would have been. Where only open requests stand in the way, nobody knows when they
+    end: the time is a short one, and the details say what is waited for.
+    """
     key = decision.refused_by
     if key == LEDGER_BACKLOG:
         return Refusal(
@@ -72,8 +77,16 @@ def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int) -> 
             return _spend_refusal(state, decision, terms, hold_nano_usd)
     limit = next(limit for name, limit in (*terms.rate, *terms.gate) if name == key)
     wait = max(decision.retry_after_ms, 1)
+    details: dict[str, str | int | None] = {"limit": limit.name, "quantity": str(limit.quantity)}
     if limit.quantity is Quantity.OPEN_REQUESTS:
+        details |= WAITS_FOR_OPEN_REQUESTS
         message = f"{limit.capacity} requests are open at once, the most that is allowed. Wait until one of them ends."
+    elif any(state.waits_for_others for state in decision.rate if state.key == key):
+        details |= WAITS_FOR_OPEN_REQUESTS
+        message = (
+            f"Rate limit reached: {limit.refill_units} {limit.quantity} per {_span(limit.window_ms)}. Open requests hold what this "
+            "one needs, and give back what they do not use: try again once one of them has ended."
+        )
     else:
         counts = f" This request counts as {terms.weight}." if limit.quantity is Quantity.REQUESTS and terms.weight > 1 else ""
         message = (
@@ -86,7 +99,7 @@ def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int) -> 
         message=message,
         retry_after_ms=wait,
         should_retry=wait <= SHORT_WAIT_MS,
-        details={"limit": limit.name, "quantity": str(limit.quantity)},
+        details=details,
     )
 
 
@@ -106,13 +119,14 @@ def _spend_refusal(state: SpendState, decision: Decision, terms: Terms, hold_nan
         resumes = datetime.fromtimestamp(state.resume_at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         details["resumes_at"] = resumes
         wait: int | None = max(state.resume_at_ms - decision.now_ms, 1)
-        message, retry = f"{head} This request needs up to ${usd_text(hold_nano_usd)}; access resumes at {resumes}.", False
-    elif hold_nano_usd > state.limit_nano_usd:
+        message, retry = f"{head} This request needs room for ${usd_text(hold_nano_usd)}; access resumes at {resumes}.", False
+    elif not decision.retry_after_ms:
         wait, retry = None, False
         message = f"{head} This request alone can cost ${usd_text(hold_nano_usd)}, more than the limit: lower its maximum output."
     else:
-        wait, retry = max(decision.retry_after_ms, 1), True
-        message = f"{head} This request needs up to ${usd_text(hold_nano_usd)}, which fits once open requests end."
+        wait, retry = decision.retry_after_ms, True
+        details |= WAITS_FOR_OPEN_REQUESTS
+        message = f"{head} This request needs room for ${usd_text(hold_nano_usd)}, which is there once open requests end."
     return Refusal(
         status=429,
         code=ErrorCode.SPEND_LIMIT_EXCEEDED,

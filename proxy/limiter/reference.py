@@ -155,7 +155,7 @@ class ReferenceLimiter:
             return
         if known is not None:
             for rate, taken in zip(known.admission.rate, known.taken, strict=True):
-                give_back(state, rate, taken, now)
+                give_back(state, rate, taken, taken, now)
             for demand in known.admission.spend:
                 window = moved(state, demand, now)
                 window.held = max(0, window.held - known.granted)

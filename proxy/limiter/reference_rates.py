@@ -10,7 +10,7 @@ from proxy.limiter.reference_state import DAY_MS, OTHERS_MS, Bucket, OrgState
 
 @dataclass(slots=True)
 class RateView:
-    """A rate demand against its bucket as it stands. wait_ms: 0 if it fits."""
+    """A rate demand against its bucket as it stands. wait_ms: 0 if it fits; others: only what others hold stands in the way."""
 
     demand: RateDemand
     fits: bool
@@ -18,6 +18,7 @@ class RateView:
     wait_ms: int
     bucket: Bucket | None  # None: open requests
     open: int = 0
+    others: bool = False
 
 
 def _refilled(state: OrgState, demand: RateDemand, now: int) -> Bucket:
@@ -31,8 +32,8 @@ def _refilled(state: OrgState, demand: RateDemand, now: int) -> Bucket:
     if stored.at_ms - now > limit.window_ms:
         stored.at_ms = now
     if now <= stored.at_ms:
-        return Bucket(level, stored.at_ms)
-    return Bucket(min(full, level + (now - stored.at_ms) * limit.refill_units), now)
+        return Bucket(level, stored.at_ms, stored.held)
+    return Bucket(min(full, level + (now - stored.at_ms) * limit.refill_units), now, stored.held)
 
 
 def rate_view(state: OrgState, demand: RateDemand, now: int) -> RateView:
@@ -41,13 +42,14 @@ def rate_view(state: OrgState, demand: RateDemand, now: int) -> RateView:
     if limit.quantity is Quantity.OPEN_REQUESTS:
         count = state.open.get(demand.key, 0)
         fits = count + units <= limit.capacity
-        return RateView(demand, fits, units, 0 if fits else OTHERS_MS, None, count)
+        return RateView(demand, fits, units, 0 if fits else OTHERS_MS, None, count, others=not fits)
     bucket = _refilled(state, demand, now)
     missing = units * limit.window_ms - bucket.level
     fits = units == 0 or missing <= 0
     taken = units if fits else max(0, bucket.level // limit.window_ms)
     wait = 0 if fits else -(-missing // limit.refill_units) + bucket.at_ms - now
-    return RateView(demand, fits, taken, wait, bucket)
+    others = wait > OTHERS_MS and missing <= bucket.held * limit.window_ms
+    return RateView(demand, fits, taken, OTHERS_MS if others else wait, bucket, others=others)
 
 
 def _save_bucket(state: OrgState, demand: RateDemand, bucket: Bucket) -> None:
@@ -65,21 +67,23 @@ def take(state: OrgState, rate: RateView) -> None:
         state.open[rate.demand.key] = rate.open
     else:
         rate.bucket.level -= rate.taken * rate.demand.limit.window_ms
+        if rate.demand.limit.quantity is Quantity.TOKENS:
+            rate.bucket.held += rate.taken
         _save_bucket(state, rate.demand, rate.bucket)
 
 
 def return_units(state: OrgState, demand: RateDemand, taken: int, token_correction: int, now: int) -> None:
     """At the end of an exchange: open requests go back, token estimates become actuals, requests stay taken."""
     if demand.limit.quantity is Quantity.OPEN_REQUESTS:
-        give_back(state, demand, taken, now)
+        give_back(state, demand, taken, taken, now)
     elif demand.limit.quantity is Quantity.TOKENS:
-        give_back(state, demand, token_correction, now)
+        give_back(state, demand, token_correction, taken, now)
 
 
-def give_back(state: OrgState, demand: RateDemand, units: int, now: int) -> None:
-    """Units of any limit; below zero, of a bucket: takes."""
+def give_back(state: OrgState, demand: RateDemand, units: int, ended: int, now: int) -> None:
+    """Units of any limit; below zero, of a bucket: takes. ended: units that are held no longer."""
     limit = demand.limit
-    if not units:
+    if not units and not ended:
         return
     if limit.quantity is Quantity.OPEN_REQUESTS:
         left = state.open.get(demand.key, 0) - units
@@ -90,6 +94,7 @@ def give_back(state: OrgState, demand: RateDemand, units: int, now: int) -> None
     bucket = _refilled(state, demand, now)
     full = limit.capacity * limit.window_ms
     bucket.level = max(min(bucket.level + units * limit.window_ms, full), full - MONEY_MAX_NANO_USD)
+    bucket.held = max(0, bucket.held - ended)
     _save_bucket(state, demand, bucket)
 
 
@@ -112,4 +117,10 @@ def rate_state(rate: RateView, now: int) -> RateState:
         missing = limit.capacity * limit.window_ms - rate.bucket.level
         remaining = rate.bucket.level // limit.window_ms
         reset_ms = -(-missing // limit.refill_units) + rate.bucket.at_ms - now if missing > 0 else 0
-    return RateState(key=rate.demand.key, remaining=max(0, remaining), reset_ms=reset_ms, retry_after_ms=rate.wait_ms)
+    return RateState(
+        key=rate.demand.key,
+        remaining=max(0, remaining),
+        reset_ms=reset_ms,
+        retry_after_ms=rate.wait_ms,
+        waits_for_others=rate.others,
+    )

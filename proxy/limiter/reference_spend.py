@@ -66,7 +66,7 @@ def spend_view(state: OrgState, demand: SpendDemand, least: int, now: int) -> Sp
     if least > limit:
         return SpendView(demand, window, fits=False, resume_ms=-1, wait_ms=NEVER_MS)
     alone = window.spent + least - limit
-    resume_ms = resume_at(window, demand, alone + window.held, now) if alone > 0 else -1
+    resume_ms = resume_at(window, demand, min(alone + window.held, window.spent), now) if alone > 0 else -1
     return SpendView(demand, window, fits=False, resume_ms=resume_ms, wait_ms=resume_ms - now if resume_ms > 0 else OTHERS_MS)
 
 

@@ -17,10 +17,11 @@ NEVER_MS: Final = MONEY_MAX_NANO_USD
 
 @dataclass(slots=True)
 class Bucket:
-    """A token bucket: level in units * window_ms, at the time at_ms."""
+    """A token bucket: level in units * window_ms, at the time at_ms. held: units of it that open reservations hold."""
 
     level: int
     at_ms: int
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

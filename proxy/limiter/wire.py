@@ -28,6 +28,7 @@ _NUMBER_MAX: Final = MONEY_MAX_NANO_USD
 _QUANTITIES: Final = {Quantity.REQUESTS: 0, Quantity.TOKENS: 1, Quantity.OPEN_REQUESTS: 2}
 _RATE_WORDS: Final = 4
 _SPEND_WORDS: Final = 5
+_OTHERS: Final = 2  # of a rate that refuses: only what others hold stands in the way
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode_numbers: Final = msgspec.json.Decoder(list[int]).decode
@@ -183,7 +184,15 @@ def decode_decision(request: AdmissionRequest, answer: bytes) -> Decision:
     for demand in request.rate:
         remaining, reset_ms, demand_retry_ms, refuses = words[at : at + _RATE_WORDS]
         at += _RATE_WORDS
-        rate.append(RateState(key=demand.key, remaining=remaining, reset_ms=reset_ms, retry_after_ms=demand_retry_ms))
+        rate.append(
+            RateState(
+                key=demand.key,
+                remaining=remaining,
+                reset_ms=reset_ms,
+                retry_after_ms=demand_retry_ms,
+                waits_for_others=refuses == _OTHERS,
+            )
+        )
         if refuses and demand.limit.shadow:
             shadow.append(demand.key)
     spend: list[SpendState] = []

@@ -131,7 +131,20 @@ def test_only_open_requests_in_the_way_is_a_short_wait() -> None:
         decision("org:spend_7d", retry=1_000, spent=10**9, held=24 * 10**9, resume=-1), terms(), hold_nano_usd=10**9
     )
 
-    assert (refusal.retry_after_ms, refusal.should_retry) == (1_000, True)
+    assert (refusal.retry_after_ms, refusal.should_retry, refusal.details["waits_for"]) == (1_000, True, "open_requests")
+
+
+@pytest.mark.parametrize(("key", "quantity"), [("org:tokens_per_1m", "tokens"), ("cred:prod:open_requests", "open_requests")])
+def test_what_only_waits_for_open_requests_says_so(key: str, quantity: str) -> None:
+    found = decision(key, retry=1_000)
+    states = tuple(
+        replace(state, retry_after_ms=1_000, waits_for_others=True) if state.key == key else state for state in found.rate
+    )
+    refusal = limiter_refusal(replace(found, rate=states), terms(), hold_nano_usd=0)
+
+    assert (refusal.code, refusal.retry_after_ms, refusal.should_retry) == (ErrorCode.RATE_LIMIT_EXCEEDED, 1_000, True)
+    assert refusal.details == {"limit": key.rpartition(":")[2], "quantity": quantity, "waits_for": "open_requests"}
+    assert "equests" in refusal.message
 
 
 def test_a_full_event_stream_is_not_the_clients_fault() -> None:

@@ -29,12 +29,19 @@ async def snapshot_of_redis(store: ScriptStore, org: str) -> Snapshot:
         else {scores[i].decode(): float(scores[i + 1]) for i in range(0, len(scores), 2)}
     )
     return {
-        "buckets": {f[:-2]: (int(v), int(rates[f[:-2] + "|t"])) for f, v in rates.items() if f.endswith("|l")},
+        "buckets": {
+            f[:-2]: (int(v), int(rates[f[:-2] + "|t"]), _held(rates, f[:-2])) for f, v in rates.items() if f.endswith("|l")
+        },
         "open": {f[:-2]: int(v) for f, v in rates.items() if f.endswith("|n")},
         "windows": _windows(spend),
         "holds": {name: _hold(text) for name, text in holds.items()},
         "due": {name: int(score) for name, score in due.items()},
     }
+
+
+def _held(rates: dict[str, str], key: str) -> int:
+    level, units = rates.get(f"{key}|h", f"{rates[key + '|l']} 0").split()
+    return int(units) if level == rates[key + "|l"] else 0
 
 
 def _windows(spend: dict[str, str]) -> dict[str, Any]:
@@ -94,7 +101,7 @@ def snapshot_of_reference(limiter: ReferenceLimiter, org: str) -> Snapshot:
         else:
             holds[name] = "expired", numbers, (), None
     return {
-        "buckets": {key: (bucket.level, bucket.at_ms) for key, bucket in state.buckets.items()},
+        "buckets": {key: (bucket.level, bucket.at_ms, bucket.held) for key, bucket in state.buckets.items()},
         "open": dict(state.open),
         "windows": windows,
         "holds": holds,

@@ -177,6 +177,19 @@ async def test_where_only_open_reservations_stand_in_the_way_a_retry_is_soon(wor
     assert reading.paused_until_ms == 0
 
 
+async def test_holds_larger_than_what_is_spent_do_not_make_a_wait_for_spend_short(world: World) -> None:
+    """Without any hold it would not fit either: what is spent has to leave, all of it if the holds stay."""
+    for demand, resume_ms in ((a_spend(), START_MS + WEEK_BUCKETS * BUCKET_MS + BUCKET_MS), (a_month(), START_MS + MONTH_MS)):
+        spent = a_request(f"{demand.key}-spent", 500, spend=(demand,))
+        await world.limiter.admit(spent)
+        await world.limiter.settle(spent, an_actual(500))
+        assert (await world.limiter.admit(a_request(f"{demand.key}-open", 500, spend=(demand,)))).admitted
+        refused = await world.limiter.admit(
+            a_request(f"{demand.key}-next", 600, spend=(demand,))
+        )  # 100 have to leave, and 500 stay held
+        assert (refused.spend[0].resume_at_ms, refused.retry_after_ms) == (resume_ms, resume_ms - START_MS)
+
+
 async def test_at_the_limit_the_pause_is_known_without_a_refusal(world: World) -> None:
     request = a_request("r1", 1000)
     await world.limiter.admit(request)

@@ -5,9 +5,11 @@ import random
 import pytest
 from limiter_values import DAY_MS, HOUR_MS, MINUTE_MS, START_MS, a_rate, a_request, a_spend, an_actual
 from limiter_world import World
+from msgspec.structs import replace
 
-from proxy.domain.admission import AdmissionRequest, RateDemand
+from proxy.domain.admission import AdmissionRequest, Decision, RateDemand
 from proxy.domain.rate_limit import Quantity
+from proxy.limiter.keys import org_keys
 
 
 def rates_only(name: str, *rates: RateDemand, **changes) -> AdmissionRequest:
@@ -59,9 +61,92 @@ async def test_the_demand_with_the_longest_wait_is_named(world: World) -> None:
 
 async def test_a_demand_above_the_capacity_needs_a_full_bucket(world: World) -> None:
     tokens = a_rate(5000, capacity=1000, quantity=Quantity.TOKENS)
-    assert (await world.limiter.admit(rates_only("r1", tokens))).rate[0].remaining == 0
+    first = rates_only("r1", tokens)
+    assert (await world.limiter.admit(first)).rate[0].remaining == 0
+    await world.limiter.settle(first, an_actual(0, 1000, 0))
     refused = await world.limiter.admit(rates_only("r2", tokens))
     assert refused.retry_after_ms == MINUTE_MS
+
+
+def waits(decision: Decision) -> tuple[bool, int, list[tuple[int, bool]]]:
+    return decision.admitted, decision.retry_after_ms, [(state.retry_after_ms, state.waits_for_others) for state in decision.rate]
+
+
+async def test_who_only_waits_for_what_others_hold_is_told_so_and_not_the_refill(world: World) -> None:
+    """Estimates are held; what is not used comes back when a request ends, as the spend limit has it."""
+    hour = a_rate(600, capacity=1000, window_ms=HOUR_MS, quantity=Quantity.TOKENS)
+    first, other = rates_only("r1", hour), rates_only("r2", replace(hour, units=300))
+    await world.limiter.admit(first)
+    await world.limiter.admit(other)
+    assert waits(await world.limiter.admit(rates_only("r3", hour))) == (False, 1000, [(1000, True)])
+    assert waits(await world.limiter.look(rates_only("r3", hour))) == (False, 1000, [(1000, True)])
+
+    await world.limiter.settle(other, an_actual(0, 300, 150))  # 450 are used, 600 held: with all of these back it does not fit
+    assert waits(await world.limiter.admit(rates_only("r4", hour))) == (False, 2_340_000, [(2_340_000, False)])
+    assert waits(await world.limiter.admit(rates_only("r5", replace(hour, units=550)))) == (False, 1000, [(1000, True)])
+
+    await world.limiter.settle(first, an_actual(0, 100, 0))
+    assert waits(await world.limiter.admit(rates_only("r6", hour))) == (False, 540_000, [(540_000, False)])  # 450 + 100 are used
+    assert (await world.limiter.admit(rates_only("r7", replace(hour, units=450)))).admitted
+
+
+@pytest.mark.parametrize("ends", ["release", "withdraw", "expire"])
+async def test_what_is_held_no_longer_is_not_waited_for(world: World, ends: str) -> None:
+    hour = a_rate(600, capacity=1000, window_ms=HOUR_MS, quantity=Quantity.TOKENS)
+    first, second = rates_only("r1", hour, floor_prompt_tokens=600, lease_ms=1000), rates_only("r2", hour)
+    await world.limiter.admit(first)
+    if ends == "release":
+        await world.limiter.release(first, an_actual())
+    elif ends == "withdraw":
+        await world.limiter.withdraw(first)
+    else:
+        world.clock.now_ms += 1000
+        await world.sweep("acme")
+        assert not (await world.limiter.admit(rates_only("r3", hour))).rate[0].waits_for_others
+        return
+    assert (await world.limiter.admit(second)).admitted
+    await world.limiter.settle(second, an_actual(0, 600, 0))
+    assert not (await world.limiter.admit(rates_only("r3", hour))).rate[0].waits_for_others
+
+
+async def test_what_a_former_version_wrote_of_a_bucket_is_held_by_nobody(world: World) -> None:
+    """Its scripts know levels alone. Rather the refill is told than a hold that nobody ends."""
+    if world.store is None:
+        return
+    rates, key = org_keys("acme").rates, b"org:tokens_limit"
+    hour = a_rate(600, capacity=1000, window_ms=HOUR_MS, quantity=Quantity.TOKENS)
+    now = b"%d" % world.clock()
+    first = rates_only("r1", hour)
+    await world.limiter.admit(first)
+    await world.store.command(b"HSET", rates, key + b"|l", b"%d" % (350 * HOUR_MS), key + b"|t", now)  # it took 50
+    assert waits(await world.limiter.admit(rates_only("r2", hour)))[2] == [(900_000, False)]
+
+    await world.limiter.settle(first, an_actual(0, 600, 0))
+    second = rates_only("r3", replace(hour, units=300))
+    assert (await world.limiter.admit(second)).admitted
+    assert (await world.limiter.admit(rates_only("r4", replace(hour, units=300)))).rate[0].waits_for_others  # counted again
+
+    await world.store.command(b"HDEL", rates, key + b"|l", key + b"|t")  # an idle bucket is dropped, but for what it does not know
+    assert (await world.limiter.admit(rates_only("r5", hour))).rate[0].remaining == 400
+    assert (await world.limiter.admit(rates_only("r6", hour))).rate[0].waits_for_others
+
+
+async def test_a_refill_that_comes_sooner_is_what_is_waited_for(world: World) -> None:
+    fast = a_rate(1000, capacity=1000, refill=60_000, quantity=Quantity.TOKENS)
+    await world.limiter.admit(rates_only("r1", fast))
+    world.clock.now_ms += 1
+    assert waits(await world.limiter.admit(rates_only("r2", fast))) == (False, 999, [(999, False)])
+
+
+async def test_requests_are_not_given_back_and_slots_are(world: World) -> None:
+    slots, minute = a_rate(1, capacity=1, quantity=Quantity.OPEN_REQUESTS), a_rate(1, capacity=1)
+    await world.limiter.admit(rates_only("r1", slots, minute))
+    assert waits(await world.limiter.admit(rates_only("r2", slots))) == (False, 1000, [(1000, True)])
+    assert waits(await world.limiter.admit(rates_only("r3", slots, minute))) == (
+        False,
+        MINUTE_MS,
+        [(1000, True), (MINUTE_MS, False)],
+    )
 
 
 async def test_unused_tokens_return_and_request_units_stay_taken(world: World) -> None:
@@ -158,7 +243,5 @@ async def test_idle_buckets_windows_and_answers_are_dropped(world: World) -> Non
 
 @pytest.mark.parametrize("org", ["", "a b", "x" * 129, "{p01}", "a:b"])
 async def test_an_organization_id_that_could_break_a_key_is_refused(org: str) -> None:
-    from proxy.limiter.keys import org_keys
-
     with pytest.raises(ValueError, match="organization id"):
         org_keys(org)

@@ -7,7 +7,7 @@
 -- Returns  {0, answer}, {1, answer} for a reservation that is held already, {2, ''} if the partition is closed (or is from now on,
 --          since a window is ahead of the clock), {3, status} for one that has ended.
 --          answer: [now, admitted, refusing demand from 1 | 0 none | -1 backlog, retry_after_ms, granted,
---          of each rate: remaining, reset_ms, retry_after_ms, refuses; of each spend: spent, held, resume_at_ms, warned, refuses]
+--          of each rate: remaining, reset_ms, retry_after_ms, refuses (2: only what others hold stands in the way); of each spend: spent, held, resume_at_ms, warned, refuses]
 -- A refused reservation leaves no trace: the same id is decided afresh. First it expires holds whose lease is over, so that a
 -- dead worker's hold refuses nobody. A refusal writes the mark of the windows that refuse, and may tell of it (`note_pause`).
 
@@ -21,23 +21,31 @@ local function rate_states(rates, now)
   if #rates == 0 then return end
   local fields = {}
   for _, rate in ipairs(rates) do
-    local open = rate.quantity == OPEN
-    fields[#fields + 1] = rate.key .. (open and '|n' or '|l')
-    fields[#fields + 1] = rate.key .. (open and '|n' or '|t')
+    local n = #fields
+    rate.place = n
+    if rate.quantity == OPEN then
+      fields[n + 1] = rate.key .. '|n'
+    else
+      fields[n + 1], fields[n + 2] = rate.key .. '|l', rate.key .. '|t'
+      if rate.quantity == TOKENS then fields[n + 3] = rate.key .. '|h' end
+    end
   end
   local stored = call('HMGET', RATES, unpack(fields))
-  for i, rate in ipairs(rates) do
-    local units = min(rate.units, rate.capacity)
+  for _, rate in ipairs(rates) do
+    local n, units = rate.place, min(rate.units, rate.capacity)
     if rate.quantity == OPEN then
-      rate.count = tonumber(stored[2 * i - 1] or 0)
+      rate.count = tonumber(stored[n + 1] or 0)
       rate.fits = rate.count + units <= rate.capacity
-      rate.taken, rate.wait = units, rate.fits and 0 or OTHERS_MS
+      rate.taken, rate.wait, rate.others = units, rate.fits and 0 or OTHERS_MS, true
     else
-      rate.is_new = not stored[2 * i - 1]
-      rate.level, rate.at = refilled(rate, now, stored[2 * i - 1], stored[2 * i])
+      rate.is_new = not stored[n + 1]
+      rate.held = rate.quantity == TOKENS and held_of(stored[n + 1], stored[n + 3]) or 0
+      rate.level, rate.at = refilled(rate, now, stored[n + 1], stored[n + 2])
       rate.fits = units == 0 or rate.level >= units * rate.window
       rate.taken = rate.fits and units or max(0, floor(rate.level / rate.window))
       rate.wait = rate.fits and 0 or ceil((units * rate.window - rate.level) / rate.refill) + rate.at - now
+      rate.others = rate.wait > OTHERS_MS and rate.level + rate.held * rate.window >= units * rate.window
+      if rate.others then rate.wait = OTHERS_MS end
     end
   end
 end
@@ -52,7 +60,7 @@ local function spend_states(spends, now, least)
       if least > window.limit then
         window.wait = NEVER_MS
       else
-        if alone > 0 then window.resume = resume_at(window, alone + window.held, now, true) end
+        if alone > 0 then window.resume = resume_at(window, min(alone + window.held, window.spent), now, true) end
         window.wait = window.resume > 0 and window.resume - now or OTHERS_MS
       end
     end
@@ -66,7 +74,7 @@ local function take_rates(org, rates)
       if rate.quantity == OPEN then
         rate.count = call('HINCRBY', RATES, rate.key .. '|n', rate.taken)
       else
-        rate.level = rate.level - rate.taken * rate.window
+        rate.level, rate.held = rate.level - rate.taken * rate.window, rate.held + rate.taken
         put_bucket(fields, rate)
         if rate.is_new then watch_bucket(org, rate) end
       end
@@ -123,7 +131,7 @@ local function answer_of(now, admitted, refusing, wait, granted, demands)
       left = max(0, floor(rate.level / rate.window))
       reset_ms = rate.level >= rate.full and 0 or ceil((rate.full - rate.level) / rate.refill) + rate.at - now
     end
-    words[#words + 1] = format('%d,%d,%d,%d', left, reset_ms, rate.wait, rate.fits and 0 or 1)
+    words[#words + 1] = format('%d,%d,%d,%d', left, reset_ms, rate.wait, rate.fits and 0 or rate.others and 2 or 1)
   end
   for _, window in ipairs(demands.spends) do
     words[#words + 1] = format('%d,%d,%d,%d,%d', window.spent, window.held, window.resume, crossed(window), window.fits and 0 or 1)

@@ -3,7 +3,8 @@
 -- KEYS   1 generation  2 events  3 orgs  (the partition's)    4 rates  5 holds  6 due  7 spend  (the organization's)
 -- ARGV   1 the time in ms, in tests only; else empty, and the server's TIME is read, once
 --
--- rates  <key>|l level of a token bucket in units * window_ms, <key>|t its time in ms; <key>|n open requests
+-- rates  <key>|l level of a token bucket in units * window_ms, <key>|t its time in ms, <key>|h what open reservations hold of one
+--        of model tokens, see `held_of`; <key>|n open requests
 -- spend  <key>|spent, |held, |at (newest 5-minute bucket seen), |<n> one bucket; a calendar month has |id, |start, |end instead
 --        of buckets, and |idle when its month was first seen to be over; |warned the highest threshold told, |mark see `mark_of`,
 --        |told when a pause or its end was last told, |walk how a resume instant was found
@@ -80,9 +81,17 @@ local function refilled(rate, now, level, at)
   return level + (now - at) * rate.refill, now
 end
 
+-- Units that open reservations hold of a bucket, and that come back as far as they are not used: "<level> <units>". Whoever writes a
+-- level without them, as workers of a former version do, makes them void: rather too few than some that stay for ever.
+local function held_of(level, text)
+  if not level or not text or string.sub(text, 1, #level + 1) ~= level .. ' ' then return 0 end
+  return tonumber(string.sub(text, #level + 2))
+end
+
 local function put_bucket(fields, rate)
-  local n = #fields
-  fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = rate.key .. '|l', int(rate.level), rate.key .. '|t', int(rate.at)
+  local n, level = #fields, int(rate.level)
+  fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = rate.key .. '|l', level, rate.key .. '|t', int(rate.at)
+  if rate.quantity == TOKENS then fields[n + 5], fields[n + 6] = rate.key .. '|h', format('%s %d', level, rate.held) end
 end
 
 -- Of a bucket that is written for the first time: when to look whether it has become idle.
@@ -90,10 +99,11 @@ local function watch_bucket(org, rate)
   schedule(org, 'b|' .. int(rate.refill) .. '|' .. int(rate.full) .. '|' .. rate.key, rate.at + DAY_MS)
 end
 
--- Gives back `units` (below zero: takes) of a token bucket: the estimate is replaced by the actual.
-local function correct_bucket(org, rate, units, now)
-  if units == 0 then return end
-  local stored = call('HMGET', RATES, rate.key .. '|l', rate.key .. '|t')
+-- Gives back `units` (below zero: takes) of a token bucket, of which `ended` are held no longer: the estimate is replaced by the actual.
+local function correct_bucket(org, rate, units, ended, now)
+  if units == 0 and ended == 0 then return end
+  local stored = call('HMGET', RATES, rate.key .. '|l', rate.key .. '|t', rate.key .. '|h')
+  rate.held = max(0, held_of(stored[1], stored[3]) - ended)
   rate.level, rate.at = refilled(rate, now, stored[1], stored[2])
   rate.level = max(min(rate.level + units * rate.window, rate.full), rate.full - NUMBER_MAX)
   local fields = {}
@@ -441,7 +451,7 @@ local function expire(id, record, now, memory_ms)
   for i, rate in ipairs(demands.rates) do
     local taken = tonumber(record.rest[i])
     if rate.quantity == TOKENS then
-      correct_bucket(demands.org, rate, taken - record.prompt - record.completion, now)
+      correct_bucket(demands.org, rate, taken - record.prompt - record.completion, taken, now)
     elseif rate.quantity == OPEN then
       close_open_request(rate, taken)
     end
@@ -508,7 +518,7 @@ local function drop_bucket_if_full(member, refill, full, key, now)
   local stored = call('HMGET', RATES, key .. '|l', key .. '|t')
   local idle_ms = now - tonumber(stored[2] or 0)
   if idle_ms < DAY_MS or idle_ms < ceil((full - tonumber(stored[1] or full)) / refill) then return schedule(nil, member, now + DAY_MS) end
-  call('HDEL', RATES, key .. '|l', key .. '|t')
+  call('HDEL', RATES, key .. '|l', key .. '|t', key .. '|h')
   call('ZREM', DUE, member)
 end
 

@@ -27,7 +27,7 @@ if close_if_ahead(demands.spends, now) then return {2, ''} end
 for i, rate in ipairs(demands.rates) do
   local taken = not late and tonumber(record.rest[i] or 0) or 0
   if rate.quantity == TOKENS then
-    correct_bucket(demands.org, rate, taken + before.prompt + before.completion - prompt - completion, now)
+    correct_bucket(demands.org, rate, taken + before.prompt + before.completion - prompt - completion, taken, now)
   elseif rate.quantity == OPEN then
     close_open_request(rate, taken)
   end

@@ -14,7 +14,7 @@ if record then
   local demands = demands_of(record.demands)
   for i, rate in ipairs(demands.rates) do
     local taken = tonumber(record.rest[i])
-    if rate.quantity == OPEN then close_open_request(rate, taken) else correct_bucket(org, rate, taken, now) end
+    if rate.quantity == OPEN then close_open_request(rate, taken) else correct_bucket(org, rate, taken, taken, now) end
   end
   load_windows(demands.spends, now, true)
   for _, window in ipairs(demands.spends) do unhold(window, record.hold) end
