@@ -37,7 +37,7 @@ from bench.workload import CHAT_PATH, MODEL, chat_bodies
 
 ASK_EVERY_S: Final = 0.02
 ANSWER_SECONDS_MAX: Final = 30.0
-LARGE: Final = 9_900_000
+LARGE: Final = 31_900_000
 PROMPT: Final = "several words of a long prompt " * 3_200
 ADMIN_TOKEN: Final = "tga_bench"
 
@@ -206,12 +206,12 @@ async def repeatedly(
 
 @cache
 def ones() -> bytes:
-    return b'{"model":"%b","messages":[{"role":"user","content":[' % MODEL.encode() + b"1," * 4_880_000 + b"1]}]}"
+    return b'{"model":"%b","messages":[{"role":"user","content":[' % MODEL.encode() + b"1," * 15_900_000 + b"1]}]}"
 
 
 @cache
 def escaped_keys() -> bytes:
-    keys = b",".join([b'"\\u0061%06d":1' % number for number in range(490_000)])
+    keys = b",".join([b'"\\u0061%06d":1' % number for number in range(1_760_000)])
     return b'{"model":"%b","messages":[],"x":{' % MODEL.encode() + keys + b"}}"
 
 
@@ -333,12 +333,12 @@ async def heads_of_console(gateway: Gateway, row: Attacker, seconds: float) -> N
 
 ATTACKS: Final[Mapping[str, Attack]] = {
     "nothing": nothing,
-    "9.8 MB of commas": commas,
+    "31.8 MB of commas": commas,
     "the same, of a paused organization": commas_of_a_paused,
-    "four bodies of 490,000 escaped keys": keys,
+    "four bodies of 1,760,000 escaped keys": keys,
     "four bodies just below the bounds": allowed,
     "310 slow bodies, 50 open requests": slow_bodies,
-    "60 bodies of 9.9 MB, last byte withheld": last_byte,
+    "60 bodies of 31.9 MB, last byte withheld": last_byte,
     "75 long prompts of a paused organization": prompts,
     "1,100 half-open heads at the gateway": heads_of_gateway,
     "1,100 half-open heads at the console": heads_of_console,

@@ -27,6 +27,7 @@ from proxy.domain.made_object import MadeObject
 from proxy.domain.organization import UnknownModelPolicy
 from proxy.domain.spend_limit import WindowKind
 from proxy.gateway.assembly import Gateway, Parts
+from proxy.gateway.cors import CorsPolicy
 from proxy.gateway.drains import DrainEnd
 from proxy.gateway.event_ids import event_id_source
 from proxy.gateway.object_owners import ObjectOwners, ObjectRecords
@@ -252,6 +253,7 @@ async def running_gateway(
     marks: ObjectMarks | None = None,
     records: ObjectRecords | None = None,
     stored: StoredDirectory | None = None,
+    cors: CorsPolicy | None = None,
 ) -> AsyncIterator[Harness]:
     """config: further or other YAML files by name. upstream_url: instead of the simulator's."""
     clock = Clock()
@@ -289,6 +291,7 @@ async def running_gateway(
             now_ms=clock.now_ms,
             new_id=event_id_source(clock.now_ms, Random(1)),
             stored=stored or NoStoredDirectory(),
+            cors=cors or CorsPolicy(),
         )
         gateway = Gateway(parts)
         listening = socket.socket()

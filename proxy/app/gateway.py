@@ -19,6 +19,7 @@ from proxy.config.holder import with_stored
 from proxy.config.settings import Settings
 from proxy.dialects.registry import dialects
 from proxy.gateway.assembly import Gateway, Parts
+from proxy.gateway.cors import CorsPolicy
 from proxy.gateway.event_ids import event_id_source
 from proxy.gateway.object_owners import ObjectOwners
 from proxy.gateway.services import GatewayLimits
@@ -100,6 +101,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         ),
         timeouts=client_timeouts(settings),
         connections_max=connections_within(settings.connections_max, name="the gateway"),
+        cors=CorsPolicy(settings.cors_origin_names),
         oauth_timeout_ms=settings.oauth_timeout_ms,
         now_ms=now_ms,
         finished=partial(finished_events, database),

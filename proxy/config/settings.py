@@ -24,6 +24,10 @@ from proxy.domain.money import nano_usd_from_usd
 
 PREFIX: Final = "TALLYGATE_"
 _ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]*):(\d{1,5})", re.ASCII)
+_ORIGIN: Final = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]{1,253})(?::(?P<port>[0-9]{1,5}))?", re.ASCII
+)
+_OWN_PORTS: Final = {"http": "80", "https": "443"}
 _HOST_NAME: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}", re.ASCII)
 # What Kubernetes sets for a service called "tallygate"; and the suffix for secrets in files.
 _FOREIGN: Final = re.compile(r"TALLYGATE_(?:SERVICE_|PORT(?:_|$)).*|TALLYGATE_.*_SERVICE_(?:HOST|PORT).*", re.ASCII)
@@ -44,6 +48,24 @@ def _host_names(text: str) -> str:
     if not all(_HOST_NAME.fullmatch(name.strip()) for name in text.split(",") if text.strip()):
         raise ValueError("must be host names or addresses without ports, separated by commas, such as console.internal,10.0.0.5")
     return text
+
+
+def _origins(text: str) -> str:
+    """As browsers write them, in lower case and without the scheme's own port (RFC 6454 section 6.2)."""
+    return ",".join(_origin(item.strip()) for item in text.split(",") if item.strip())
+
+
+def _origin(text: str) -> str:
+    found = _ORIGIN.fullmatch(text.lower())
+    if text == "*":
+        return text
+    if found is None or int(found["port"] or 1) not in range(1, 65_536):
+        raise ValueError(
+            "must be origins separated by commas, each scheme://host or scheme://host:port without a path, "
+            "such as https://app.example.com, or * for all"
+        )
+    port = "" if found["port"] == _OWN_PORTS.get(found["scheme"]) else found["port"]
+    return f"{found['scheme']}://{found['host']}{':' if port else ''}{port or ''}"
 
 
 def _usd(text: str) -> str:
@@ -107,6 +129,11 @@ class Settings(BaseSettings):
     console_hosts: Annotated[str, AfterValidator(_host_names)] = Field(
         "",
         description="Names, by commas, under which /metrics answers without a token, beside loopback and the listen address.",
+    )
+    cors_origins: Annotated[str, AfterValidator(_origins)] = Field(
+        "",
+        description="Origins, by commas, whose pages may use the gateway from a browser, such as https://app.example.com; "
+        "*: all; empty: none.",
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)] = Field(
         "info", description="Least severity that is logged: debug, info, warning or error."
@@ -192,6 +219,10 @@ class Settings(BaseSettings):
     @property
     def console_host_names(self) -> tuple[str, ...]:
         return tuple(name.strip() for name in self.console_hosts.split(",") if name.strip())
+
+    @property
+    def cors_origin_names(self) -> frozenset[str]:
+        return frozenset(name for name in self.cors_origins.split(",") if name)
 
     @property
     def spend_grace_nano_usd(self) -> int:

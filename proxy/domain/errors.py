@@ -17,6 +17,7 @@ class ErrorCode(StrEnum):
     BULK_OPERATION_REFUSED = "bulk_operation_refused"
     ENDPOINT_NOT_ENABLED = "endpoint_not_enabled"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     INVALID_REQUEST = "invalid_request"
     UNKNOWN_MODEL = "unknown_model"
     REQUEST_TOO_LARGE = "request_too_large"

@@ -21,6 +21,7 @@ from proxy.dialects.dialect import Dialect
 from proxy.domain.errors import StoreError
 from proxy.domain.organization import Organization
 from proxy.gateway.catalogue_refresh import CatalogueRefresh
+from proxy.gateway.cors import CorsPolicy
 from proxy.gateway.drains import Drains
 from proxy.gateway.jwt_bearer import IssuerVerifier, JwtVerifier
 from proxy.gateway.jwt_identity import JwtIdentities
@@ -77,6 +78,7 @@ class Parts:
     now_ms: Callable[[], int]
     finished: Callable[[Sequence[str]], Awaitable[frozenset[str]]]
     new_id: Callable[[], str]
+    cors: CorsPolicy = field(default_factory=CorsPolicy)
     owners: ObjectOwners = field(default_factory=owners_of_one_process)
     clock: Callable[[], float] = time.perf_counter
     store_run: Callable[[], str] = lambda: ""
@@ -120,6 +122,7 @@ class Gateway(GatewayServer):
             now_ms=parts.now_ms,
             new_id=parts.new_id,
             owners=parts.owners,
+            cors=parts.cors,
         )
         self._catalogues = CatalogueRefresh(parts.holder, parts.session, now_ms=parts.now_ms, on_change=self.follow)
         self._reloading = Reloading(self.read_again)

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
+from proxy.gateway.cors import Grant
 from proxy.gateway.headers import Header
 from proxy.serving.client_connection import ClientConnection
 
@@ -24,10 +25,12 @@ class ClientResponse(web.StreamResponse):
     A response that was started and never finished is cut by `abort`, so that it looks truncated.
     """
 
-    def __init__(self, request: web.BaseRequest, *, closes: bool = False) -> None:
+    def __init__(self, request: web.BaseRequest, *, closes: bool = False, grant: Grant | None = None) -> None:
+        """grant: what the answer tells a browser."""
         super().__init__()
         self._request_ = request
         self._protocol_ = cast("ClientConnection", request.protocol)
+        self._grant = grant
         self._is_chunked = False
         self._has_body = True
         self.is_bodyless = request.method == "HEAD"
@@ -52,6 +55,11 @@ class ClientResponse(web.StreamResponse):
         """The complete answer in one write."""
         self._send(self._head(status, headers, length=len(body), body=body))
         self.is_finished = True
+
+    def answer_options(self, headers: list[Header]) -> None:
+        """The whole answer to an OPTIONS request, without what a grant adds to others."""
+        self._grant = None
+        self.whole(204, headers, b"")
 
     def start(self, status: int, headers: list[Header], *, length: int | None = None) -> None:
         """The head of an answer whose body follows. length: the exact body length if known; else the body is chunked."""
@@ -102,6 +110,8 @@ class ClientResponse(web.StreamResponse):
         self.is_started = True
         self._has_body = self._expects_body(status)
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
+        if self._grant is not None:
+            headers = [*headers, *self._grant.headers(headers)]
         lines += [b": ".join(header) for header in headers]
         if status in _BODYLESS or (self.is_bodyless and length is None):
             pass

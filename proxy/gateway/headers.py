@@ -62,7 +62,10 @@ _ACCEPTS_REMEMBERED_MAX: Final = 64
 
 # Never down: cookies of the upstream's origin, and where else it can be reached.
 _NOT_DOWN: Final = _HOP_BY_HOP | {b"set-cookie", b"set-cookie2", b"alt-svc"}
-_NOT_DOWN_PREFIX: Final = b"tallygate-"
+_NOT_DOWN_PREFIXES: Final = (
+    b"tallygate-",
+    b"access-control-",
+)  # who may read an answer of the upstream's origin says nothing of ours
 _RATE_LIMIT_PREFIXES: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit")
 _LISTS: Final = frozenset({b"server-timing", b"vary"})  # ours and theirs stand side by side
 
@@ -135,7 +138,7 @@ def _downward(name: bytes) -> tuple[bytes, int]:
     lower = name.lower()
     if lower == b"connection":
         return lower, _CONNECTION
-    if lower in _NOT_DOWN or lower.startswith(_NOT_DOWN_PREFIX):
+    if lower in _NOT_DOWN or lower.startswith(_NOT_DOWN_PREFIXES):
         return lower, _ENDS
     if lower == b"x-request-id":
         return lower, _REQUEST_ID

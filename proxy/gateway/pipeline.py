@@ -24,6 +24,7 @@ from proxy.gateway.authentication import UNKNOWN_KEY, authenticate, check_caller
 from proxy.gateway.body import ClientLeftError, read_body
 from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.content_codings import coded_as
+from proxy.gateway.cors import is_preflight, preflight_headers
 from proxy.gateway.entrance import DEAR_BODY_BYTES, Entrance
 from proxy.gateway.estimate import (
     affordable_output,
@@ -36,7 +37,8 @@ from proxy.gateway.estimate import (
 )
 from proxy.gateway.finish import finish, refuse
 from proxy.gateway.forward import forward
-from proxy.gateway.headers import refused_header
+from proxy.gateway.headers import Header, refused_header
+from proxy.gateway.http_date import http_date
 from proxy.gateway.jwt_identity import authenticate_token
 from proxy.gateway.key_traces import gives_away, presented_keys
 from proxy.gateway.live_exchange import LiveExchange
@@ -84,7 +86,11 @@ class Pipeline:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request. The outermost place where an unforeseen error is caught, logged and answered."""
         live = LiveExchange(self.services, request.method)
-        response = ClientResponse(request, closes=self.is_draining or request.headers.get("Transfer-Encoding") is not None)
+        response = ClientResponse(
+            request,
+            closes=self.is_draining or request.headers.get("Transfer-Encoding") is not None,
+            grant=self.services.cors.grant(request),
+        )
         connection = cast("ClientConnection", request.protocol)
         self.open.add(live)
         self.services.metrics.opened()
@@ -105,8 +111,12 @@ class Pipeline:
     ) -> None:
         """The life of a request."""
         body = b""
+        refusal = self._check_head(request, response)
+        if refusal is None and request.method == "OPTIONS":
+            self._answer_options(live, request, response)
+            return
         refusal = (
-            self._check_head(request, response)
+            refusal
             or self._check_room()
             or self._route(live, request)
             or await self._authenticate(live, request)
@@ -146,6 +156,21 @@ class Pipeline:
         if refusal is not None:
             response.close_after()
         return refusal
+
+    def _answer_options(self, live: LiveExchange, request: web.BaseRequest, response: ClientResponse) -> None:
+        """What can be asked of a path, by whom: of no account, without a key, and nothing for the upstream to know."""
+        found = live.view.routes.match(request.method, request.raw_path)  # no route takes OPTIONS: it tells what they take
+        if not isinstance(found, Refusal) or found.status != 405:
+            answer: list[Header] | Refusal = found if isinstance(found, Refusal) else INTERNAL_ERROR
+        elif is_preflight(request):
+            answer = preflight_headers(request, self.services.cors.grant(request), methods=str(found.details["allow"]))
+        else:
+            answer = [(b"allow", f"{found.details['allow']}, OPTIONS".encode())]
+        if isinstance(answer, Refusal):
+            refuse(live, response, answer)
+            return
+        response.close_if_awaited()
+        response.answer_options([(b"date", http_date(live.services.now_ms())), *live.early_headers(), *answer])
 
     def _check_room(self) -> Refusal | None:
         if len(self.open) > self.services.limits.requests_open_max:

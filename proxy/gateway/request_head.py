@@ -55,6 +55,11 @@ def build_request_head(
     return b"\r\n".join(lines)
 
 
+def is_token(text: str) -> bool:
+    """Whether a text can be a header's name, or a method."""
+    return text != "" and text.isascii() and not text.encode().translate(None, _TOKEN)
+
+
 @lru_cache(_CHECKED_MAX)
 def _check_names(names: tuple[bytes, ...]) -> None:
     if b"".join(names).translate(None, _TOKEN) or b"" in names:

@@ -12,6 +12,7 @@ from proxy.dialects.dialect import Dialect
 from proxy.domain.admission import AdmissionRequest, Decision
 from proxy.domain.organization import Credential, Organization, UnknownModelPolicy
 from proxy.domain.prompt import PromptShape
+from proxy.gateway.cors import CorsPolicy
 from proxy.gateway.drains import DrainEnd
 from proxy.gateway.jwt_identity import JwtIdentities
 from proxy.gateway.object_owners import ObjectOwners
@@ -140,4 +141,5 @@ class Services:
     new_id: Callable[[], str]
     owners: ObjectOwners
     reading: Turns = field(default_factory=reading_turns)
+    cors: CorsPolicy = field(default_factory=CorsPolicy)
     used: UsedCredentials = field(default_factory=UsedCredentials)

@@ -18,6 +18,7 @@ _STATUS: Final[Mapping[str, int]] = {
     ErrorCode.MODEL_NOT_ALLOWED: 403,
     ErrorCode.UNKNOWN_ENDPOINT: 404,
     ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.ORIGIN_NOT_ALLOWED: 403,
     ErrorCode.INVALID_REQUEST: 400,
     ErrorCode.UNKNOWN_MODEL: 400,
     ErrorCode.REQUEST_TOO_LARGE: 413,
