@@ -17,8 +17,9 @@ $(BIN)/tallygate: pyproject.toml
 demo: $(BIN)/tallygate     ## see it count: a mock AI API, the gateway, three organizations
 	$(BIN)/tallygate demo
 
+# One worker for each processor, four at most. What tests start finds its modules compiled, whatever the machine's habit is.
 test: $(BIN)/tallygate     ## run all tests
-	$(BIN)/python -m pytest
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 clients: $(BIN)/tallygate  ## try every client from PyPI and npm (docs/clients.md), or ONLY='claude or aider'
 	$(BIN)/python -m pytest tests/clients -m '' -k '$(ONLY)' -v -p no:randomly --timeout 900

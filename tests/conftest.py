@@ -12,6 +12,14 @@ settings.register_profile("quick", deadline=None, max_examples=100)
 settings.register_profile("deep", deadline=None, max_examples=1_000, print_blob=True)
 settings.load_profile("deep" if os.environ.get("CI") else "quick")
 
+# Minutes of waiting for processes: begun first and by one worker, beside the short tests of the others, which end together.
+LONG = ("tests/system/", "tests/processes/", "tests/clients/", "tests/limiter/test_scripts_equal_reference.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """After pytest-randomly's shuffle, whose order is kept within both parts."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
 
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[ValkeyProcess]:

@@ -131,7 +131,10 @@ def entries_in(ledger: Path) -> list[dict[str, Any]]:
     """What the limiter told, as the SQL ledger keeps it, in the shape of `events_in`; its own corrections are left out."""
     found = rows_of(ledger, "SELECT * FROM entries WHERE kind NOT IN ('reversed', 'repriced') ORDER BY event_id, sequence")
     return [
-        {name: row[name] for name in row if name not in _WORDS} | {name: row[name] for name in _TOKENS} | _words(row)
+        {name: row[name] for name in row if name not in _WORDS}
+        | {name: row[name] for name in _TOKENS}
+        | {"flags": row["flags"].split(",") if row["flags"] else []}
+        | _words(row)
         for row in found
     ]
 

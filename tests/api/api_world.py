@@ -21,6 +21,7 @@ from proxy.console.export_api import export_routes
 from proxy.console.server import ConsoleServer
 from proxy.console.spend_windows import WindowOutlook
 from proxy.console.usage_api import UsageSources, scopes_over, usage_routes
+from proxy.console.wrong_tokens import WrongTokens
 from proxy.dialects.registry import dialects
 from proxy.domain.organization import Organization
 from proxy.ledger.book import Book, RefusalCount
@@ -43,6 +44,10 @@ def shipped_config() -> GatewayConfig:
 
 async def _tell_nobody() -> None:
     """No process has a copy."""
+
+
+async def _wait_for_nothing(_seconds: float) -> None:
+    """Wrong tokens are answered at once: how long they wait is asserted where that is tested."""
 
 
 class StaticTokens:
@@ -149,7 +154,11 @@ async def served(database: Database) -> AsyncIterator[World]:
     routes = (*usage_routes(sources), *exports, *directory_routes(world.directory))
     world.routes = (*routes, *DocumentApi(routes, version="1").routes())
     server = ConsoleServer(
-        scrape=cast("Any", None), readiness=cast("Any", None), token_sha256=None, api=Api(world.routes, world.tokens)
+        scrape=cast("Any", None),
+        readiness=cast("Any", None),
+        token_sha256=None,
+        api=Api(world.routes, world.tokens),
+        wrong_tokens=WrongTokens(now_ms=lambda: world.now_ms, sleep=_wait_for_nothing),
     )
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)
