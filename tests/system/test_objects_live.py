@@ -25,7 +25,8 @@ def config() -> dict[str, Any]:
 async def status(stack: Stack, credential: str, method: str, path: str) -> tuple[int, Any]:
     """Over a connection of its own, which any worker may get."""
     headers = {"authorization": f"Bearer tg_{credential}_{credential.partition('-')[0]}secret"}
-    async with aiohttp.ClientSession() as session, session.request(method, stack.url + path, headers=headers, json={}) as answer:
+    body = {} if method == "POST" else None
+    async with aiohttp.ClientSession() as session, session.request(method, stack.url + path, headers=headers, json=body) as answer:
         return answer.status, await answer.json()
 
 
