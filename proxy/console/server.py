@@ -226,8 +226,6 @@ def _checked(handler: BaseHandler) -> BaseHandler:
         fault = fault_of_request(request)
         if fault is None:
             return await handler(request)
-        if isinstance(request.protocol, ClientConnection):
-            request.protocol.end()
         response = _malformed_answer(fault)
         response.headers.update(_ALWAYS)
         last_answer(request, response)

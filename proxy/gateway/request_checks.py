@@ -14,7 +14,7 @@ from proxy.domain.errors import ErrorCode, Refusal
 from proxy.gateway.headers import VIA_PSEUDONYM
 from proxy.serving.head import SPOKEN, fault_of_hosts
 from proxy.serving.hosts import is_host
-from proxy.serving.malformed import EXPECTATION, OTHER_VERSION, Fault
+from proxy.serving.malformed import EXPECTATION, METHODS, OTHER_VERSION, UNKNOWN_METHOD, Fault
 
 TARGET_CHARS_MAX: Final = 8 * 1024
 HEADERS_MAX: Final = 100
@@ -73,6 +73,8 @@ def check_request(request: web.BaseRequest, *, head_bytes_max: int = HEADER_BYTE
     """Why this request's head is refused, or None."""
     if request.version not in SPOKEN:
         return _refused(OTHER_VERSION)
+    if request.method not in METHODS:
+        return _refused(UNKNOWN_METHOD)
     return check_target(request.raw_path) or check_headers(
         request.raw_headers, is_http_1_0=request.version < HttpVersion11, bytes_max=head_bytes_max
     )

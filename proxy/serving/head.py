@@ -7,16 +7,28 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion10, HttpVersion11
 
 from proxy.serving.hosts import authority_of, is_host
-from proxy.serving.malformed import BAD_AUTHORITY, BAD_HOST, EXPECTATION, NO_HOST, OTHER_VERSION, TWO_HOSTS, Fault
+from proxy.serving.malformed import (
+    BAD_AUTHORITY,
+    BAD_HOST,
+    EXPECTATION,
+    METHODS,
+    NO_HOST,
+    OTHER_VERSION,
+    TWO_HOSTS,
+    UNKNOWN_METHOD,
+    Fault,
+)
 
 SPOKEN: Final = frozenset({HttpVersion10, HttpVersion11})
 CONTINUE: Final = "100-continue"
 
 
 def fault_of_request(request: web.BaseRequest) -> Fault | None:
-    """Version, authority, Host and Expect. The gateway looks at more, and at these in its own way (`gateway/request_checks.py`)."""
+    """Version, method, authority, Host and Expect. The gateway looks at these and more in its `request_checks.py`."""
     if request.version not in SPOKEN:
         return OTHER_VERSION
+    if request.method not in METHODS:
+        return UNKNOWN_METHOD
     authority = authority_of(request.raw_path)
     if authority is not None and not is_host(authority.encode(errors="replace")):
         return BAD_AUTHORITY

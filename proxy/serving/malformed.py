@@ -43,8 +43,8 @@ INTERNAL: Final = Fault(500, "The request could not be answered.")
 UNKNOWN_METHOD: Final = Fault(501, "The request's method is not known here. Methods are in capital letters.")
 OTHER_VERSION: Final = Fault(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
 
-# RFC 9110 section 9.3, RFC 5789; and what else the parser knows by name
-_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT"})
+# RFC 9110 section 9.3, RFC 5789. A method that is none of these is not known (501), whether or not a parser knows it.
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _SPOKEN: Final = frozenset({b"HTTP/1.1", b"HTTP/1.0"})
@@ -86,7 +86,7 @@ def _fault_of_head(head: bytes, limits: HeadLimits, *, is_too_long: bool) -> Fau
         return NO_VERSION
     if version and is_whole and _VERSION.fullmatch(version) is None:
         return MALFORMED
-    if method not in _METHODS:
+    if method.decode("latin-1") not in METHODS:
         return UNKNOWN_METHOD
     if version and is_whole and version not in _SPOKEN:
         return OTHER_VERSION

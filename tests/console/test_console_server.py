@@ -400,6 +400,7 @@ async def ask(console, request):
         (b"GET /healthz HTTP/1.1", b"Host: a\r\nX: " + b"a" * 9_000, 431, "head_too_large"),
         (b"GET /healthz HTTP/1.1", b"Host: a\r\nExpect: a-miracle", 417, "expectation_failed"),
         (b"BREW /healthz HTTP/1.1", b"Host: a", 501, "unknown_method"),
+        (b"PROPFIND /healthz HTTP/1.1", b"Host: a", 501, "unknown_method"),
         (b"GET /healthz HTTP/2.0", b"Host: a", 505, "http_version_not_supported"),
         (b"PRI * HTTP/2.0", b"\r\nSM", 505, "http_version_not_supported"),
         (b"GET /healthz HTTP/1.1", b"Host: a\r\nConnection: upgrade\r\nUpgrade: websocket", 426, "websocket_not_served"),

@@ -109,6 +109,7 @@ async def test_methods_that_are_no_endpoints_do_nothing(tmp_path: Path) -> None:
             ("PUT", "/v1/models", 405),
             ("PATCH", "/v1/chat/completions", 405),
             ("BREW", "/v1/models", 501),
+            ("PROPFIND", "/v1/models", 501),  # which the parser knows
             ("get", "/v1/models", 501),
             ("GET", "/v1/chat/completions", 405),
             ("DELETE", "/v1/nothing", 404),
