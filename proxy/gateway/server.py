@@ -118,4 +118,7 @@ class GatewayServer:
 
     def _answer_malformed(self, fault: Fault) -> web.Response:
         self.services.metrics.bad_request()
-        return malformed_answer(fault)
+        answer = malformed_answer(fault)
+        if self.services.cors.origins:  # whose page asks is not known, and there is nothing in it to keep from others
+            answer.headers["Access-Control-Allow-Origin"] = "*"
+        return answer

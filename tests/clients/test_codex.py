@@ -46,6 +46,19 @@ def test_a_tool_call_and_a_resumed_session_are_counted(codex: Installed, visit: 
 
 
 @pytest.mark.clients
+def test_a_compaction_is_counted(codex: Installed, visit: Visit, tmp_path: Path) -> None:
+    """A session that has grown too long is summed up first, by a turn of its own whose last item says so."""
+    ask(codex, visit, tmp_path, "[[sim tokens=5]] Say hello")
+    ask(codex, visit, tmp_path, "--config", "model_auto_compact_token_limit=100", "resume", "--last", "[[sim tokens=5]] Go on")
+
+    assert visit.lines()[:5] == [OFFER, TURN, OFFER, TURN, TURN]
+    asked = [asked.body for asked in visit.asked() if asked.method == "POST"]
+    assert [b'"compaction_trigger"' in body for body in asked[:3]] == [False, True, False]
+    assert b'"type":"compaction"' in asked[2]
+    assert len(visit.counted()) == len(asked)
+
+
+@pytest.mark.clients
 def test_codex_that_has_logged_in_with_the_key_works_too(codex: Installed, visit: Visit, tmp_path: Path) -> None:
     """`codex login --with-api-key` keeps the key in the home, as its users have it."""
     codex.run("codex", "login", "--with-api-key", environment={}, directory=tmp_path, stdin=visit.key)

@@ -9,6 +9,7 @@ from gateway_harness import ACME_KEY, Harness, running_gateway
 from log_recorder import LogRecorder
 from raw_client import CHAT, KEY, Answer, Conversation, asking, chat, connected, converse
 
+from proxy.gateway.cors import CorsPolicy
 from proxy.gateway.server import HEADER_COUNT_MAX, LINE_BYTES_MAX
 from proxy.gateway.services import GatewayLimits
 from proxy.serving.client_connection import ClientTimeouts
@@ -209,6 +210,15 @@ async def test_a_line_without_end_is_told_from_a_header_without_end(tmp_path: Pa
         for start, status in ((b"GET /", 414), (b"GET /v1/models HTTP/1.1\r\nX: ", 431), (b"GET /v1/models HTTP/1.1\r\nX", 431)):
             found = await converse(harness.port, start, b"a" * 5_000, b"a" * 5_000)
             assert found.only(b"GET").status == status
+
+
+async def test_a_page_of_an_origin_that_is_let_in_can_read_why(tmp_path: Path) -> None:
+    """A browser's requests are valid HTTP, but its lines may be too long."""
+    request = MALFORMED["long line"].replace(b"Host:", b"Origin: https://app.example\r\nHost:", 1)
+    for origins, told in ((("https://app.example",), "*"), ((), None)):
+        async with running_gateway(tmp_path, cors=CorsPolicy(frozenset(origins))) as harness:
+            answer = (await converse(harness.port, request)).only(b"GET")
+            assert (answer.status, answer.header("access-control-allow-origin")) == (414, told)
 
 
 async def test_a_malformed_head_request_gets_no_content(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """OpenAI's Responses API, and Gloo's, which puts the final response itself into `response.completed`."""
 
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -53,9 +54,24 @@ class OpenAIResponses:
         yield "response.created", {"response": started}, 0, 0, None
         yield "response.in_progress", {"response": started}, 0, 0, None
         item, place = _item(answer), {"item_id": f"msg_{answer.id}", "output_index": 0}
+        if item["type"] == "compaction":
+            yield "response.output_item.added", {"output_index": 0, "item": item | {"encrypted_content": ""}}, 0, 0, None
+            for piece in answer.pieces():
+                yield "", {}, piece.tokens, piece.tokens if piece.reasoning else 0, None
+        else:
+            yield from self._deltas(answer, item, place)
+        yield "response.output_item.done", {"output_index": 0, "item": item}, 0, 0, None
+        figures, status = answer.figures(), _status(answer)
+        final = self._response(answer, status, [item], figures)
+        yield f"response.{status}", final if self._flattened else {"response": final}, 0, 0, figures
+
+    def _deltas(
+        self, answer: Answer, item: Mapping[str, Any], place: Mapping[str, Any]
+    ) -> Iterator[tuple[str, dict[str, Any], int, int, Figures | None]]:
+        """The text of a message, or the arguments of a call, as they come."""
         is_tool = answer.is_tool_call
         nothing_yet: dict[str, Any] = {"arguments": ""} if is_tool else {"content": []}
-        empty = item | nothing_yet | {"status": "in_progress"}
+        empty = {**item, **nothing_yet, "status": "in_progress"}
         yield "response.output_item.added", {"output_index": 0, "item": empty}, 0, 0, None
         part = {**place, "content_index": 0}
         if not is_tool:
@@ -73,10 +89,6 @@ class OpenAIResponses:
         else:
             yield "response.output_text.done", {**part, "text": answer.text(), "logprobs": []}, 0, 0, None
             yield "response.content_part.done", {**part, "part": _text_part(answer.text())}, 0, 0, None
-        yield "response.output_item.done", {"output_index": 0, "item": item}, 0, 0, None
-        figures, status = answer.figures(), _status(answer)
-        final = self._response(answer, status, [item], figures)
-        yield f"response.{status}", final if self._flattened else {"response": final}, 0, 0, figures
 
     def _response(self, answer: Answer, status: str, output: list[Any], figures: Figures | None) -> dict[str, Any]:
         response: dict[str, Any] = {
@@ -117,7 +129,14 @@ def _text_part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
+def compaction_item(answer: Answer) -> dict[str, Any]:
+    return {"id": f"cmp_{answer.id}", "type": "compaction", "encrypted_content": b64encode(answer.text().encode()).decode()}
+
+
 def _item(answer: Answer) -> dict[str, Any]:
+    """What a compaction trigger asks for, a tool call, or a message."""
+    if answer.ask.extra.get("compacts"):
+        return compaction_item(answer)
     if answer.is_tool_call:
         call = {"id": f"msg_{answer.id}", "call_id": f"call_{answer.id}", "name": TOOL_NAME, "arguments": answer.text()}
         return {"type": "function_call", "status": "completed", **call}

@@ -1,12 +1,11 @@
 """Endpoints whose answer is one JSON body: embeddings, catalogues, and Gloo's search, messages, recommendations and ingestion."""
 
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from proxy.simulator.answer import Answer, Event, Figures
 from proxy.simulator.wires.openai_chat import error_object
-from proxy.simulator.wires.openai_responses import usage_object
+from proxy.simulator.wires.openai_responses import compaction_item, usage_object
 from proxy.simulator.wires.sse import compact
 
 MODELS: Final = ("gpt-4o-mini", "gpt-4o", "gpt-4.1", "gpt-5", "gpt-5.2", "o3", "text-embedding-3-small", "text-embedding-3-large")
@@ -58,8 +57,8 @@ def embeddings(answer: Answer) -> tuple[Any, Figures | None]:
 
 
 def openai_compaction(answer: Answer) -> tuple[Any, Figures | None]:
-    item = {"id": f"cmp_{answer.id}", "type": "compaction", "encrypted_content": b64encode(answer.text().encode()).decode()}
-    value = {"id": f"resp_{answer.id}", "object": "response.compaction", "created_at": answer.created, "output": [item]}
+    output = [compaction_item(answer)]
+    value = {"id": f"resp_{answer.id}", "object": "response.compaction", "created_at": answer.created, "output": output}
     figures = answer.figures()
     return (value if figures is None else value | {"usage": usage_object(figures)}), figures
 
