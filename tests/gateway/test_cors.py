@@ -44,7 +44,7 @@ async def test_a_preflight_is_answered_without_a_key_and_touches_nothing(tmp_pat
         assert answer.status == 204
         assert {name.lower(): answer.headers.getall(name) for name in said(answer)} == {
             "access-control-allow-origin": [PAGE],
-            "access-control-allow-methods": ["POST"],
+            "access-control-allow-methods": ["GET, HEAD, POST"],
             "access-control-allow-headers": ["authorization, x-stainless-os, content-type, anthropic-version, x-own"],
             "access-control-max-age": ["7200"],
         }

@@ -30,7 +30,7 @@ async def test_what_the_gateway_says_itself_has_a_date_and_no_via(tmp_path: Path
         for request, status in (
             (chat(headers=b""), 401),
             (chat(headers=BIG, path="/v1/nothing"), 404),
-            (b"GET /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\n\r\n", 405),
+            (b"GET /v1/embeddings HTTP/1.1\r\nHost: gateway\r\n\r\n", 405),
             (chat(b"{", headers=BIG), 400),
             (chat(headers=BIG + b"Content-Encoding: br\r\n"), 415),
             (chat(headers=BIG + b"Expect: a-miracle\r\n"), 417),

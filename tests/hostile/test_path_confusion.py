@@ -100,8 +100,8 @@ async def test_two_different_keys_are_refused_wherever_they_stand(tmp_path: Path
 async def test_methods_that_are_no_endpoints_do_nothing(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as harness:
         for method, target, status in (
-            ("HEAD", "/v1/chat/completions", 405),
-            ("OPTIONS", "/v1/models", 405),
+            ("HEAD", "/v1/embeddings", 405),
+            ("OPTIONS", "/v1/models", 204),
             ("OPTIONS", "*", 400),
             ("TRACE", "/v1/models", 405),
             ("CONNECT", "gateway:443", 400),
@@ -111,7 +111,7 @@ async def test_methods_that_are_no_endpoints_do_nothing(tmp_path: Path) -> None:
             ("BREW", "/v1/models", 501),
             ("PROPFIND", "/v1/models", 501),  # which the parser knows
             ("get", "/v1/models", 501),
-            ("GET", "/v1/chat/completions", 405),
+            ("GET", "/v1/embeddings", 405),
             ("DELETE", "/v1/nothing", 404),
         ):
             request = get(target).replace(b"GET", method.encode(), 1)

@@ -7,7 +7,7 @@ import pytest
 
 from proxy.simulator.server import Simulator
 
-INPUT = [{"type": "message", "role": "user", "content": "[[sim tokens=5]] hi"}, {"type": "compaction_trigger"}]
+INPUT = [{"type": "message", "role": "user", "content": "hi"}, {"type": "compaction_trigger"}]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -21,6 +21,6 @@ async def test_a_trigger_is_answered_by_a_compaction(sim: Simulator, stream: boo
     (item,) = final["output"]
     assert item["type"] == "compaction"
     assert item["encrypted_content"]
-    assert final["usage"]["output_tokens"] == 5 == sim.ledger.totals.generated_tokens
+    assert final["usage"]["output_tokens"] == sim.ledger.totals.generated_tokens > 0
     assert [event["item"]["type"] for event in events if "item" in event] == ["compaction"] * (2 * stream)
     assert not [event for event in events if event["type"].endswith(".delta")]
