@@ -18,6 +18,7 @@ from proxy.shares.fair_places import FairPlaces
 from proxy.shares.fair_shares import FairShares
 
 DEAR_BODY_BYTES: Final = 65_536  # from here on a question to the store costs less than the reading
+FREE_LIST_UNITS: Final = 10
 _NOT_TAKEN: Final = frozenset({429, 503})  # refused for a limit, not for what the request is
 
 
@@ -34,7 +35,8 @@ class Visit:
 class Entrance:
     """Fair shares of a worker's open requests and of the memory for bodies, and the local side of rate limits.
 
-    Requests of weight 0, which rate limits do not count, have a rate of their own here (`FREE_REQUESTS`).
+    Requests of weight 0, which rate limits do not count, have a rate of their own here (`FREE_REQUESTS`). A list of stored objects
+    counts as ten of them, since the upstream may be asked for up to 50 pages until one has something of the organization's.
     """
 
     def __init__(self, services: Services) -> None:
@@ -56,7 +58,8 @@ class Entrance:
         org = organization.id
         if not self._room.take(org, 1):
             return overloaded("Your organization has too many requests open at this gateway.")
-        entry = self._gate.enter(org, terms.gate, max(terms.weight, 1))
+        units = terms.weight or (FREE_LIST_UNITS if live.found_route.objects.lists else 1)
+        entry = self._gate.enter(org, terms.gate, units)
         if isinstance(entry, Closed):
             self._room.give_back(org, 1)
             return limiter_refusal(_closed(live, entry), terms, hold_nano_usd=0)
