@@ -17,7 +17,7 @@ class Route:
     """One endpoint: method and path template to capability and dialect.
 
     path      literal segments and parameters: `{name}` matches one segment or the part of one up to the next literal
-              ("/v1beta/models/{model}:generateContent"); never a slash
+              ("/v1beta/models/{model}:generateContent"); never a slash, which `{name*}` does
     dialect   None: not metered; a request counts, its tokens do not
     enabled   False: requests are refused; for endpoints whose cost cannot be known
     weight    how many requests one counts as against rate limits of requests; 0: none, and a spend limit's pause does not stop it
@@ -35,6 +35,11 @@ class Route:
     query: frozenset[str] = frozenset()
     headers: frozenset[bytes] = frozenset()
     objects: RouteObjects = NO_OBJECTS
+
+    @property
+    def endpoint(self) -> str:
+        """The path as it stands in usage, in the same words whether a parameter takes slashes or not."""
+        return self.path.replace("*}", "}")
 
 
 class AuthKind(StrEnum):

@@ -132,7 +132,7 @@ class DirectoryApi:
     async def _capabilities(self, _call: ApiCall) -> CapabilitiesAnswer:
         endpoints: dict[str, list[EndpointLine]] = {}
         for route in self._routes():
-            line = EndpointLine(method=route.method, path=route.path, is_metered=route.dialect is not None)
+            line = EndpointLine(method=route.method, path=route.endpoint, is_metered=route.dialect is not None)
             endpoints.setdefault(route.capability, []).append(line)
         return CapabilitiesAnswer(
             capabilities=[CapabilityLine(name=name, endpoints=lines) for name, lines in sorted(endpoints.items())]

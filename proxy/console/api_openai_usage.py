@@ -190,8 +190,8 @@ class OpenAiUsageApi:
 
     def _endpoints_without_completions(self) -> frozenset[str]:
         routes = tuple(self._routes())
-        completing = {route.path for route in routes if route.dialect not in _NOT_COMPLETIONS}
-        return frozenset(route.path for route in routes) - completing
+        completing = {route.endpoint for route in routes if route.dialect not in _NOT_COMPLETIONS}
+        return frozenset(route.endpoint for route in routes) - completing
 
 
 def _merged(rows: Iterable[UsageRow], skipped: frozenset[str]) -> list[tuple[tuple[str, ...], Usage]]:

@@ -51,6 +51,7 @@ from proxy.gateway.object_checks import (
     spoken_dialect,
     streamed_form,
 )
+from proxy.gateway.path_refusals import PathRefusals
 from proxy.gateway.query import metered_query, own_producers, unmetered_query
 from proxy.gateway.refusals import (
     ENDPOINT_NOT_ENABLED,
@@ -61,7 +62,7 @@ from proxy.gateway.refusals import (
     rejected,
     store_refusal,
 )
-from proxy.gateway.request_checks import check_request
+from proxy.gateway.request_checks import PATH, check_request
 from proxy.gateway.routes import decoded
 from proxy.gateway.services import Services
 from proxy.gateway.unread_models import check_unread_model
@@ -80,6 +81,7 @@ class Pipeline:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.entrance = Entrance(services)
+        self.path_refusals = PathRefusals()
         self.open: set[LiveExchange] = set()
         self.is_draining = False
 
@@ -111,7 +113,7 @@ class Pipeline:
     ) -> None:
         """The life of a request."""
         body = b""
-        refusal = self._check_head(request, response)
+        refusal = self._check_head(live, request, response)
         if refusal is None and request.method == "OPTIONS":
             self._answer_options(live, request, response)
             return
@@ -150,18 +152,20 @@ class Pipeline:
         finally:
             await finish(live, response)  # whatever happened: what is held must end
 
-    def _check_head(self, request: web.BaseRequest, response: ClientResponse) -> Refusal | None:
+    def _check_head(self, live: LiveExchange, request: web.BaseRequest, response: ClientResponse) -> Refusal | None:
         """A head that two servers could read differently also casts doubt on where the next one begins."""
         refusal = check_request(request, head_bytes_max=self.services.limits.head_bytes_max)
         if refusal is not None:
             response.close_after()
+            if refusal.param == PATH:
+                return self._explained(live, request, refusal)
         return refusal
 
     def _answer_options(self, live: LiveExchange, request: web.BaseRequest, response: ClientResponse) -> None:
         """What can be asked of a path, by whom: of no account, without a key, and nothing for the upstream to know."""
         found = live.view.routes.match(request.method, request.raw_path)  # no route takes OPTIONS: it tells what they take
         if not isinstance(found, Refusal) or found.status != 405:
-            answer: list[Header] | Refusal = found if isinstance(found, Refusal) else INTERNAL_ERROR
+            answer: list[Header] | Refusal = self._explained(live, request, found) if isinstance(found, Refusal) else INTERNAL_ERROR
         elif is_preflight(request):
             answer = preflight_headers(request, self.services.cors.grant(request), methods=str(found.details["allow"]))
         else:
@@ -184,15 +188,32 @@ class Pipeline:
         if offers_websocket(request) and not (isinstance(found, Refusal) and found.status == 404):
             return WEBSOCKET_NOT_SERVED
         if isinstance(found, Refusal):
-            return found
+            return self._explained(live, request, found)
         route, params = found
         if not route.enabled:
-            return ENDPOINT_NOT_ENABLED
+            return self._explained(live, request, ENDPOINT_NOT_ENABLED)
         live.route, live.target_params, live.path_params = route, params, decoded(params)
         live.capability = route.capability
         live.dialect = self.services.dialects[route.dialect] if route.dialect is not None else None
         live.spoken = live.dialect or spoken_dialect(request, self.services)
         return None
+
+    def _explained(self, live: LiveExchange, request: web.BaseRequest, refusal: Refusal) -> Refusal:
+        """A refusal for the path, with what was asked and what is nearest, in the shape of errors that the caller reads there."""
+        caller = authenticate(request, live.view.directory)
+        explained, nearest = self.path_refusals.explained(
+            refusal,
+            method=request.method,
+            target=request.raw_path,
+            table=live.view.routes,
+            keys=presented_keys(request.headers, query_key(request)),
+            org="" if isinstance(caller, Refusal) else caller[0].id,
+            now_ms=live.started_at_ms,
+        )
+        live.spoken = spoken_dialect(request, self.services)
+        if live.spoken is self.services.plain and nearest is not None and nearest.is_sure and nearest.route.dialect is not None:
+            live.spoken = self.services.dialects[nearest.route.dialect]
+        return explained
 
     async def _authenticate(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
         # bytes that are not UTF-8 arrive as lone surrogates, which no event could be written with

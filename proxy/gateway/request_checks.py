@@ -16,6 +16,7 @@ from proxy.serving.head import SPOKEN, fault_of_hosts
 from proxy.serving.hosts import is_host
 from proxy.serving.malformed import EXPECTATION, METHODS, OTHER_VERSION, UNKNOWN_METHOD, Fault
 
+PATH: Final = "path"  # the `param` of what is refused for its path
 TARGET_CHARS_MAX: Final = 8 * 1024
 HEADERS_MAX: Final = 100
 HEADER_BYTES_MAX: Final = 32 * 1024
@@ -87,14 +88,15 @@ def check_target(target: str) -> Refusal | None:
     if not target.startswith("/"):
         return _refusal("The request target must be a path, not a URL, an authority or an asterisk.")
     if _TARGET.fullmatch(target) is None:
-        return _refusal("The request target has a fragment, or characters that must be percent-encoded.")
+        message = "The request target has a fragment, or characters that must be percent-encoded."
+        return _refusal(message, param=PATH if _TARGET.fullmatch(target.partition("?")[0]) is None else None)
     path = target.partition("?")[0]
     if "%" in path:
         if _HIDDEN.search(path) is not None:
-            return _refusal("The path has an encoded backslash, percent sign or control character.")
+            return _refusal("The path has an encoded backslash, percent sign or control character.", param=PATH)
         path = unquote(path)
     if "/." in path and any(segment.partition(";")[0] in {".", ".."} for segment in path.split("/")):
-        return _refusal("The path has a dot segment.")
+        return _refusal("The path has a dot segment.", param=PATH)
     return None
 
 
@@ -160,5 +162,5 @@ def _refused(fault: Fault) -> Refusal:
     return _refusal(fault.message, status=fault.status)
 
 
-def _refusal(message: str, *, status: int = 400) -> Refusal:
-    return Refusal(status=status, code=ErrorCode.INVALID_REQUEST, message=message, should_retry=False)
+def _refusal(message: str, *, status: int = 400, param: str | None = None) -> Refusal:
+    return Refusal(status=status, code=ErrorCode.INVALID_REQUEST, message=message, param=param, should_retry=False)

@@ -49,11 +49,12 @@ class RouteTable:
 
     def __init__(self, routes: Iterable[Route], path_prefixes: Mapping[str, str]) -> None:
         """path_prefixes: of each upstream's base URL, "" or "/v1". Raises ValueError for a path that cannot be or is repeated."""
+        self.routes = tuple(routes)
         self._literal: dict[str, dict[str, Route]] = {}
         self._templates: dict[str, list[_Template]] = {}
         self._path_prefixes = dict(path_prefixes)
         seen: set[tuple[str, str]] = set()
-        for route in routes:
+        for route in self.routes:
             shape = (route.method, _PLACEHOLDER.sub(r"{\2}", route.path))
             if shape in seen:
                 raise ValueError(f"route {route.method} {route.path} is repeated")
