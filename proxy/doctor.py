@@ -3,7 +3,6 @@
 import http.client
 import os
 import resource
-import ssl
 import sys
 import tempfile
 import time
@@ -18,8 +17,10 @@ import redis
 from aiohttp import http_parser
 
 from proxy.app.configuration import config_problems, config_source
+from proxy.config.model import Upstream
 from proxy.config.settings import Settings, misspelt_variables
 from proxy.domain.errors import ConfigError
+from proxy.outbound.way_out import tls_context
 
 TIMEOUT_SECONDS: Final = 5.0
 FILES_MIN: Final = 4_096  # descriptors: two for each open request, and some
@@ -103,26 +104,34 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
     except ConfigError:
         return
     for upstream in upstreams.values():
-        yield _upstream(upstream.name, upstream.base_url)
+        yield _upstream(upstream)
 
 
-def _upstream(name: str, base_url: str) -> Finding:
+def _upstream(upstream: Upstream) -> Finding:
     """Any HTTP answer will do: what it says needs a key."""
-    parts = urlsplit(base_url)
-    host, port = parts.hostname or "", parts.port
+    name, proxy, parts = upstream.name, upstream.proxy, urlsplit(upstream.base_url)
+    host, port, path, is_tls = parts.hostname or "", parts.port, parts.path or "/", parts.scheme == "https"
+    first_host, first_port = (host, port) if proxy is None else (proxy.host, proxy.port)
+    login = {} if proxy is None or not proxy.authorization else {"Proxy-Authorization": proxy.authorization}
     connection = (
-        http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=ssl.create_default_context())
-        if parts.scheme == "https"
-        else http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+        http.client.HTTPSConnection(first_host, first_port, timeout=TIMEOUT_SECONDS, context=tls_context(upstream.ca_pem))
+        if is_tls
+        else http.client.HTTPConnection(first_host, first_port, timeout=TIMEOUT_SECONDS)
     )
+    if proxy is not None:
+        host = f"{host} through the proxy {proxy.host}:{proxy.port}"
     try:
-        connection.request("HEAD", parts.path or "/")
+        if proxy is not None and is_tls:
+            connection.set_tunnel(parts.hostname or "", port or 443, login)
+        is_absolute = proxy is not None and not is_tls
+        target = f"http://{parts.netloc}{path}" if is_absolute else path
+        connection.request("HEAD", target, headers=login if is_absolute else {})
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
         return _finding("upstream", False, f"{name} at {host} does not answer: {error}")
     finally:
         connection.close()
-    return _finding("upstream", True, f"{name} at {host} answers (status {status})")
+    return _finding("upstream", status != 407, f"{name} at {host} answers (status {status})")
 
 
 def _finding(check: str, is_good: bool, text: str) -> Finding:  # noqa: FBT001 - three columns of a table

@@ -10,6 +10,10 @@ from valkey_process import ValkeyProcess, running_valkey
 # No deadline for one example: the machine may be busy. On the build server (CI=true) properties are searched longer.
 settings.register_profile("quick", deadline=None, max_examples=100)
 settings.register_profile("deep", deadline=None, max_examples=1_000, print_blob=True)
+# A proxy of the machine leads nowhere from the loopback addresses that tests ask.
+for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+    os.environ.pop(name, None)
+    os.environ.pop(name.lower(), None)
 settings.load_profile("deep" if os.environ.get("CI") else "quick")
 
 # Minutes of waiting for processes: begun first and by one worker, beside the short tests of the others, which end together.

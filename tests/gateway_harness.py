@@ -38,6 +38,7 @@ from proxy.limiter.object_marks import MemoryObjectMarks, ObjectMarks
 from proxy.limiter.port import Limiter
 from proxy.limiter.reference import ReferenceLimiter
 from proxy.limiter.reference_state import StreamEvent
+from proxy.outbound.way_out import WayOut
 from proxy.serving.client_connection import ClientTimeouts
 from proxy.simulator.ledger import Ledger
 from proxy.simulator.prompt_tokens import PromptTokens
@@ -254,6 +255,7 @@ async def running_gateway(
     records: ObjectRecords | None = None,
     stored: StoredDirectory | None = None,
     cors: CorsPolicy | None = None,
+    way: WayOut | None = None,
 ) -> AsyncIterator[Harness]:
     """config: further or other YAML files by name. upstream_url: instead of the simulator's."""
     clock = Clock()
@@ -270,6 +272,7 @@ async def running_gateway(
             known_dialects=frozenset(dialects()),
             default_url=base_url,
             environ=os.environ,
+            way=way or WayOut(),
         )
         loop = asyncio.get_running_loop()
         parts = Parts(

@@ -8,12 +8,17 @@ from proxy.config.load import ConfigSource
 from proxy.config.settings import Settings
 from proxy.config.shipped import shipped_directory
 from proxy.dialects.registry import dialects
+from proxy.domain.errors import ConfigError
+from proxy.outbound.way_out import WayOut, way_out
 
 
 def config_source(
     settings: Settings, environ: Mapping[str, str], *, forwards: bool = True, sends_webhooks: bool = True
 ) -> ConfigSource:
-    """Where this process reads its reviewed configuration. forwards, sends_webhooks: what it needs secrets for."""
+    """Where this process reads its reviewed configuration. forwards, sends_webhooks: what it needs secrets for.
+
+    Raises ConfigError for proxies and authorities that cannot be used.
+    """
     return ConfigSource(
         directory=settings.config_dir,
         shipped_dir=shipped_directory(),
@@ -23,7 +28,13 @@ def config_source(
         environ=environ,
         forwards=forwards,
         sends_webhooks=sends_webhooks,
+        way=process_way_out(settings, environ),
     )
+
+
+def process_way_out(settings: Settings, environ: Mapping[str, str]) -> WayOut:
+    """The proxies and authorities of this process. Raises ConfigError."""
+    return way_out(environ, ca_file=settings.upstream_ca_file)
 
 
 def config_holder(settings: Settings, *, forwards: bool = False, sends_webhooks: bool = False) -> ConfigHolder:
@@ -34,4 +45,7 @@ def config_holder(settings: Settings, *, forwards: bool = False, sends_webhooks:
 
 def config_problems(settings: Settings, *, forwards: bool = True, sends_webhooks: bool = True) -> tuple[str, ...]:
     """Every problem of the reviewed configuration, one "file:line: what, and the fix" each."""
-    return config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks).problems()
+    try:
+        return config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks).problems()
+    except ConfigError as error:
+        return error.problems

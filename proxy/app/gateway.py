@@ -8,11 +8,9 @@ from functools import partial
 from random import Random
 from typing import Protocol
 
-from aiohttp import ClientSession
-
 from proxy.app.clients import client_timeouts
 from proxy.app.clocks import monotonic_ms, now_ms
-from proxy.app.configuration import config_holder
+from proxy.app.configuration import config_holder, process_way_out
 from proxy.app.machine import connections_within, memory_bytes
 from proxy.app.stores import open_ledger, open_store, read_directory
 from proxy.config.holder import with_stored
@@ -33,6 +31,7 @@ from proxy.limiter.local_fallback import FailurePolicy, LocalFallback
 from proxy.limiter.object_marks import RedisObjectMarks
 from proxy.limiter.redis_limiter import RedisLimiter
 from proxy.limiter.script import load_scripts
+from proxy.outbound.session import open_session
 from proxy.telemetry.count_file import CountFile
 from proxy.telemetry.gateway_metrics import GatewayMetrics
 from proxy.telemetry.labels import KnownLabels
@@ -90,7 +89,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         dialects=known_dialects,
         plain=known_dialects["openai_chat"],
         metrics=metrics,
-        session=ClientSession(trust_env=False),
+        session=open_session(process_way_out(settings, os.environ)),
         limits=GatewayLimits(
             head_bytes_max=settings.header_bytes_max,
             body_bytes_max=settings.body_bytes_max,

@@ -6,6 +6,7 @@ from functools import partial
 from random import Random
 
 from proxy.app.clocks import now_ms, steady_ms
+from proxy.app.configuration import process_way_out
 from proxy.app.console_part import open_directory
 from proxy.app.ledger_name import ledger_name
 from proxy.app.part import Part
@@ -47,7 +48,12 @@ def ledger_part(resources: Resources, store: LimiterStore) -> Part:
 
 def build_dispatcher(resources: Resources) -> Dispatcher:
     """What sends the ledger's notices to webhooks."""
-    sender = Sender(now_ms=now_ms, user_agent=f"tallygate/{product_version()}", connections_max=SENDING_MAX)
+    sender = Sender(
+        now_ms=now_ms,
+        user_agent=f"tallygate/{product_version()}",
+        connections_max=SENDING_MAX,
+        way=process_way_out(resources.settings, os.environ),
+    )
     return Dispatcher(
         Deliveries(resources.database),
         sender,

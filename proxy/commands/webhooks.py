@@ -153,11 +153,14 @@ async def _send_trial(endpoint: "WebhookEndpoint") -> "Answer":
     import secrets
 
     from proxy.app.clocks import now_ms
+    from proxy.app.configuration import process_way_out
     from proxy.app.product import product_version
     from proxy.webhooks.message import trial_body
     from proxy.webhooks.sender import Sender
 
-    sender = Sender(now_ms=now_ms, user_agent=f"tallygate/{product_version()}", connections_max=1)
+    with plain_errors():
+        way = process_way_out(load_settings(), os.environ)
+    sender = Sender(now_ms=now_ms, user_agent=f"tallygate/{product_version()}", connections_max=1, way=way)
     try:
         body = trial_body(endpoint.name, now_ms=now_ms())
         return await sender.send(endpoint, f"test-{secrets.token_hex(12)}", body, reads_body=True)

@@ -22,6 +22,7 @@ from proxy.config.webhook_endpoint import WebhookEndpoint
 from proxy.config.webhooks import read_webhooks
 from proxy.domain.errors import ConfigError
 from proxy.domain.organization import Organization
+from proxy.outbound.way_out import WayOut
 
 REQUIRED_FILES: Final = ("plans.yaml", "routes.yaml", "upstreams.yaml", "prices.yaml")
 ORGANIZATIONS_FILE: Final = "organizations.yaml"
@@ -29,6 +30,7 @@ AUTHENTICATION_FILE: Final = "authentication.yaml"
 WEBHOOKS_FILE: Final = "webhooks.yaml"
 _FILES: Final = (*REQUIRED_FILES, ORGANIZATIONS_FILE, AUTHENTICATION_FILE, WEBHOOKS_FILE)
 # organisations.yaml and organizations.yml are misspelt, organizations.example.yaml and plans-old.yaml are not
+_DIRECT: Final = WayOut()
 _MISSPELT_LIKENESS: Final = 0.9
 
 
@@ -57,6 +59,7 @@ class ConfigSource:
     default_api_key
     environ           variables that upstreams.yaml and webhooks.yaml may name
     forwards          whether this process forwards requests: only then are secrets and the URL of upstreams read, and must be there
+    way               the proxies and authorities of this process
     sends_webhooks    whether this process signs them: only then are their secrets read, and must be there
     """
 
@@ -68,6 +71,7 @@ class ConfigSource:
     environ: Mapping[str, str]
     forwards: bool = True
     sends_webhooks: bool = True
+    way: WayOut = _DIRECT
 
     def load(self) -> GatewayConfig:
         return load_config(
@@ -79,6 +83,7 @@ class ConfigSource:
             environ=self.environ,
             forwards=self.forwards,
             sends_webhooks=self.sends_webhooks,
+            way=self.way,
         )
 
     def problems(self) -> tuple[str, ...]:
@@ -100,6 +105,7 @@ def load_config(
     default_api_key: str = "",
     forwards: bool = True,
     sends_webhooks: bool = True,
+    way: WayOut = _DIRECT,
 ) -> GatewayConfig:
     """The configuration of a directory; see ConfigSource. Raises ConfigError with every problem of every file."""
     problems = Problems()
@@ -118,7 +124,11 @@ def load_config(
     capabilities = capabilities_of(placed_routes) | _shipped_capabilities(shipped_dir, known_dialects)
     plans = read_plans(plans_document)
     upstreams = read_upstreams(
-        upstreams_document, environ=environ if forwards else None, default_url=default_url, default_api_key=default_api_key
+        upstreams_document,
+        environ=environ if forwards else None,
+        default_url=default_url,
+        default_api_key=default_api_key,
+        way=way,
     )
     prices = read_prices(prices_document)
     report_unknown_upstreams(placed_routes, upstreams)

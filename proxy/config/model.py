@@ -10,6 +10,7 @@ from proxy.config.plans import PlanTerms
 from proxy.config.route_objects import NO_OBJECTS, RouteObjects
 from proxy.config.webhook_endpoint import WebhookEndpoint
 from proxy.domain.organization import Organization, Plan
+from proxy.outbound.way_out import ProxyServer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,7 @@ class Upstream:
     hides_reasoning     its models may generate tokens that no answer shows, unless their price row denies it
     tokens_per_second_max   no faster does it generate one answer: bounds what nobody saw of one
     catalogue_path      the upstream's own price catalogue (Gloo: /platform/v2/models), read every catalogue_ttl_ms; "" for none
+    ca_pem              certificates believed beside the system's, in PEM; proxy: the one on the way there
     """
 
     name: str
@@ -108,6 +110,8 @@ class Upstream:
     tokens_per_second_max: int = 3_000
     catalogue_path: str = ""
     catalogue_ttl_ms: int = 3_600_000
+    ca_pem: str = field(default="", repr=False)
+    proxy: ProxyServer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,6 +130,9 @@ class Settings(BaseSettings):
         "",
         description="Names, by commas, under which /metrics answers without a token, beside loopback and the listen address.",
     )
+    upstream_ca_file: Path | None = Field(
+        None, description="Certificates in PEM that upstreams' may lead to, beside those that the system trusts."
+    )
     cors_origins: Annotated[str, AfterValidator(_origins)] = Field(
         "",
         description="Origins, by commas, whose pages may use the gateway from a browser, such as https://app.example.com; "

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from proxy.config.model import AuthKind, OnDisconnect, Upstream, UpstreamAuth
 from proxy.config.secret_file import read_secret_file
 from proxy.config.section import Section, show
+from proxy.outbound.way_out import WayOut, read_authorities
 
 DEFAULT_UPSTREAM: Final = "default"
 TIMEOUT_MAX_MS: Final = 3_600_000
@@ -17,7 +18,7 @@ HEADERS: Final = ("auto", "authorization", "x-api-key", "x-goog-api-key")
 
 
 def read_upstreams(
-    document: Section, *, environ: Mapping[str, str] | None, default_url: str, default_api_key: str
+    document: Section, *, environ: Mapping[str, str] | None, default_url: str, default_api_key: str, way: WayOut
 ) -> Mapping[str, Upstream]:
     """Upstreams by name. The one called `default` takes its URL and key from the process settings where the file names none.
 
@@ -34,14 +35,14 @@ def read_upstreams(
         fallback = UpstreamAuth()
         if is_default and default_api_key:
             fallback = UpstreamAuth(kind=AuthKind.BEARER, secret=default_api_key)
-        found[name] = _read_upstream(section, name=name, base_url=base_url, fallback=fallback, environ=environ)
+        found[name] = _read_upstream(section, name=name, base_url=base_url, fallback=fallback, environ=environ, way=way)
         section.close()
     document.close()
     return found
 
 
 def _read_upstream(
-    section: Section, *, name: str, base_url: str, fallback: UpstreamAuth, environ: Mapping[str, str] | None
+    section: Section, *, name: str, base_url: str, fallback: UpstreamAuth, environ: Mapping[str, str] | None, way: WayOut
 ) -> Upstream:
     plain = Upstream(name=name, base_url=base_url)
 
@@ -71,7 +72,20 @@ def _read_upstream(
         ),
         catalogue_path=section.parsed("catalogue_path", _url_path) or "",
         catalogue_ttl_ms=section.duration_ms("catalogue_ttl", plain.catalogue_ttl_ms, minimum=60_000, maximum=7 * 86_400_000),
+        ca_pem=way.ca_pem + _read_authorities(section, environ),
+        proxy=way.proxy_for(base_url) if base_url else None,
     )
+
+
+def _read_authorities(section: Section, environ: Mapping[str, str] | None) -> str:
+    path = section.text("ca_file", chars_max=4096)
+    if not path or environ is None:
+        return ""
+    try:
+        return "\n" + read_authorities(Path(path))
+    except ValueError as error:
+        section.place_of("ca_file").problem(str(error))
+        return ""
 
 
 def _read_auth(upstream: Section, environ: Mapping[str, str] | None) -> UpstreamAuth | None:

@@ -262,7 +262,13 @@ def _client(upstream: Upstream, parts: Parts) -> UpstreamClient:
     loop = asyncio.get_running_loop()
     token = None
     if upstream.auth.kind is AuthKind.OAUTH2_CLIENT_CREDENTIALS:
-        token = OAuth2Token(upstream.auth, parts.session, now_ms=lambda: int(loop.time() * 1000), timeout_ms=parts.oauth_timeout_ms)
+        token = OAuth2Token(
+            upstream.auth,
+            parts.session,
+            now_ms=lambda: int(loop.time() * 1000),
+            timeout_ms=parts.oauth_timeout_ms,
+            ca_pem=upstream.ca_pem,
+        )
     return UpstreamClient(
         config=upstream,
         pool=UpstreamPool(upstream, loop=loop),

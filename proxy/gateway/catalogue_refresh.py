@@ -10,6 +10,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 from proxy.config.holder import ConfigHolder
 from proxy.config.model import Upstream
 from proxy.config.upstream_catalogue import read_upstream_catalogue
+from proxy.outbound.way_out import tls_context
 
 CATALOGUE_BYTES_MAX: Final = 5_000_000
 _LOOK_EVERY_S: Final = 5.0  # how often it is checked whether a catalogue is due, and for new upstreams
@@ -73,7 +74,8 @@ async def refresh(holder: ConfigHolder, session: ClientSession, upstream: Upstre
 
 async def _fetch(session: ClientSession, upstream: Upstream) -> bytes:
     url = upstream.base_url.rstrip("/") + upstream.catalogue_path
-    async with session.get(url, allow_redirects=False, timeout=_TIMEOUT) as answer:
+    trust = tls_context(upstream.ca_pem) if upstream.ca_pem else True
+    async with session.get(url, allow_redirects=False, timeout=_TIMEOUT, ssl=trust) as answer:
         if answer.status != 200:
             raise CatalogueError(f"status {answer.status}")
         body = await answer.content.read(CATALOGUE_BYTES_MAX + 1)

@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 
 from proxy.config.model import UpstreamAuth
+from proxy.outbound.way_out import tls_context
 
 _log = logging.getLogger(__name__)
 REFRESH_EARLY_MS: Final = 60_000
@@ -51,7 +52,8 @@ class OAuth2Token:
     """One upstream's token: fetched when first wanted, shared by all requests, renewed a minute early by one of them.
 
     While it is being renewed the others go on with the old one; if renewal fails, everybody does until it expires.
-    session       must follow no redirects and read no proxy variables; it is not closed here
+    session       is not closed here
+    ca_pem        certificates believed beside those that the session trusts
     now_ms        monotonic
     """
 
@@ -62,12 +64,14 @@ class OAuth2Token:
         *,
         now_ms: Callable[[], int],
         timeout_ms: int,
+        ca_pem: str = "",
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._auth = auth
         self._session = session
         self._now_ms = now_ms
         self._timeout = aiohttp.ClientTimeout(total=timeout_ms / 1000)
+        self._trust = tls_context(ca_pem) if ca_pem else True
         self._sleep = sleep
         self._lock = asyncio.Lock()
         self._held: _Held | None = None
@@ -134,7 +138,7 @@ class OAuth2Token:
         asked_at_ms = self._now_ms()
         try:
             async with self._session.post(
-                auth.token_url, data=urlencode(form), headers=headers, timeout=self._timeout, allow_redirects=False
+                auth.token_url, data=urlencode(form), headers=headers, timeout=self._timeout, allow_redirects=False, ssl=self._trust
             ) as response:
                 status = response.status
                 body = await _read_bounded(response)

@@ -32,11 +32,13 @@ def build_request_head(
     *,
     content_length: int | None = None,
     is_chunked: bool = False,
+    is_absolute: bool = False,
 ) -> bytes:
     """Request line and header section, blank line included.
 
     target          origin-form, already percent-encoded
     content_length  of the body; None with is_chunked False means that there is no body, and no framing is sent
+    is_absolute     for a proxy, which is told the host in the target too
     is_chunked      a streamed body of unknown length
     Raises InvalidRequestHeadError for anything but tokens, visible characters and inner white space, and for names that
     are ours to send (RESERVED_NAMES).
@@ -45,7 +47,7 @@ def build_request_head(
     _check_names(tuple([name for name, _ in headers]))
     if b"".join([value for _, value in headers]).translate(None, _VALUE):
         raise InvalidRequestHeadError("a header value has control characters")
-    lines = [_first_lines(method, target, host)]
+    lines = [_first_lines(method, target, host, is_absolute=is_absolute)]
     lines += [b": ".join(header) for header in headers]
     if is_chunked:
         lines.append(b"Transfer-Encoding: chunked")
@@ -69,14 +71,14 @@ def _check_names(names: tuple[bytes, ...]) -> None:
 
 
 @lru_cache(_CHECKED_MAX)
-def _first_lines(method: str, target: str, host: str) -> bytes:
+def _first_lines(method: str, target: str, host: str, *, is_absolute: bool) -> bytes:
     if not target.startswith("/") or _ascii(target, "target").translate(None, _TARGET):
         raise InvalidRequestHeadError("the target is not in origin-form or has characters that need encoding")
     if not method or _ascii(method, "method").translate(None, _TOKEN):
         raise InvalidRequestHeadError("the method is not a token")
     if not host or _ascii(host, "host").translate(None, _HOST):
         raise InvalidRequestHeadError("the host is not a name or an address with an optional port")
-    return f"{method} {target} HTTP/1.1\r\nHost: {host}".encode("ascii")
+    return f"{method} {f'http://{host}' if is_absolute else ''}{target} HTTP/1.1\r\nHost: {host}".encode("ascii")
 
 
 def _ascii(text: str, what: str) -> bytes:

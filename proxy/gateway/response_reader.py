@@ -181,6 +181,8 @@ class ResponseReader:
         status: int = parser.get_status_code()
         if not 100 <= status <= 599 or status == 101:
             raise InvalidResponseError("the status is not one that was asked for")
+        if status == 407:  # RFC 9110 section 15.5.8: not the upstream, but a proxy on the way, which would only puzzle a client
+            raise InvalidResponseError("a proxy on the way to the upstream refused with status 407")
         if len(self._fields) > HEADERS_MAX:
             raise InvalidResponseError(f"more than {HEADERS_MAX} header fields")
         if (version := parser.get_http_version()) != "1.1" and (version != "1.0" or self._transfer_encoding is not None):

@@ -29,6 +29,16 @@ class UpstreamClient:
         self, method: str, target: str, headers: list[Header], *, content_length: int | None = None, is_chunked: bool = False
     ) -> bytes:
         """Request line and headers for this upstream's host. Raises InvalidRequestHeadError."""
+        proxy, address = self.pool.proxy, self.pool.address
+        is_absolute = proxy is not None and not address.is_tls  # RFC 9112 section 3.2.2; with TLS the proxy sees no request
+        if is_absolute and proxy is not None and proxy.authorization:
+            headers = [*headers, (b"proxy-authorization", proxy.authorization.encode())]
         return build_request_head(
-            method, target, self.pool.address.host_header, headers, content_length=content_length, is_chunked=is_chunked
+            method,
+            target,
+            address.host_header,
+            headers,
+            content_length=content_length,
+            is_chunked=is_chunked,
+            is_absolute=is_absolute,
         )

@@ -1,25 +1,31 @@
 """The connections to one upstream: keep-alive, bounded, the most recently used first."""
 
 import asyncio
+import logging
+import math
 import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from proxy.config.model import Upstream
+from proxy.gateway.proxy_tunnel import ProxyTunnel
 from proxy.gateway.upstream_address import UpstreamAddress
 from proxy.gateway.upstream_connection import UpstreamConnection
 from proxy.gateway.upstream_failure import FailureKind, UpstreamPoolFullError, UpstreamUnreachableError
+from proxy.outbound.way_out import ProxyServer, tls_context
 
+LOG_EVERY_S: Final = 60.0
+_log = logging.getLogger(__name__)
 WAITING_MAX: Final = 1_000  # requests queued for a connection; one more is refused at once
 PROBE_AFTER_S: Final = 0.05  # a connection idle for longer is asked whether its peer has closed it; under load none is
 TICK_MIN_S: Final = 0.01
 TICK_MAX_S: Final = 0.5  # timeouts are noticed this much late at most
 
 
-def default_ssl_context() -> ssl.SSLContext:
-    """Certificate and host name verified against the system's authorities, HTTP/1.1 only."""
-    context = ssl.create_default_context()
+def default_ssl_context(ca_pem: str = "") -> ssl.SSLContext:
+    """Certificate and host name verified against the system's authorities and these, HTTP/1.1 only."""
+    context = tls_context(ca_pem)
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -46,7 +52,8 @@ class UpstreamPool:
         self.address = UpstreamAddress.from_base_url(upstream.base_url)
         self._loop = loop
         self._clock = loop.time if clock is None else clock
-        self._ssl = (ssl_context or default_ssl_context()) if self.address.is_tls else None
+        self._ssl = (ssl_context or default_ssl_context(upstream.ca_pem)) if self.address.is_tls else None
+        self.proxy = upstream.proxy
         self._connections_max = upstream.pool_max
         self._connect_s = upstream.connect_ms / 1000
         self._first_byte_s = upstream.first_byte_ms / 1000
@@ -57,6 +64,7 @@ class UpstreamPool:
         self._idle: dict[UpstreamConnection, None] = {}  # ordered: the least recently used is first
         self._connecting = 0  # places taken by connections that are not open yet
         self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
+        self._silent_until = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._emptied = asyncio.Event()
@@ -157,15 +165,22 @@ class UpstreamPool:
         connection = UpstreamConnection(self, self._clock)
         try:
             async with asyncio.timeout_at(deadline):
-                await self._loop.create_connection(
-                    lambda: connection,
-                    address.host,
-                    address.port,
-                    ssl=self._ssl,
-                    server_hostname=address.host if self._ssl is not None else None,
-                )
+                if self.proxy is None:
+                    await self._loop.create_connection(
+                        lambda: connection,
+                        address.host,
+                        address.port,
+                        ssl=self._ssl,
+                        server_hostname=address.host if self._ssl is not None else None,
+                    )
+                elif self._ssl is None:
+                    await self._loop.create_connection(lambda: connection, self.proxy.host, self.proxy.port)
+                else:
+                    await self._connect_through(self.proxy, self._ssl, connection)
         except BaseException as error:
             connection.abort()
+            if self.proxy is not None and isinstance(error, (OSError, UpstreamUnreachableError)):
+                self._log_proxy(self.proxy, error)
             if isinstance(error, TimeoutError):
                 raise UpstreamUnreachableError(FailureKind.TIMEOUT, "the upstream did not accept a connection in time") from error
             if isinstance(error, ssl.SSLError):
@@ -179,6 +194,29 @@ class UpstreamPool:
             self._connecting -= 1
             self._grant_place()
         return connection
+
+    async def _connect_through(self, proxy: ProxyServer, context: ssl.SSLContext, connection: UpstreamConnection) -> None:
+        """TLS with the upstream inside of a tunnel: the proxy sees where it leads, and no more."""
+        tunnel = ProxyTunnel(proxy, self.address, self._loop)
+        try:
+            await self._loop.create_connection(lambda: tunnel, proxy.host, proxy.port)
+            outer = await tunnel.opened
+            inner = await self._loop.start_tls(outer, connection, context, server_hostname=self.address.host)
+        except BaseException:
+            tunnel.opened.cancel()
+            if tunnel.transport is not None:
+                tunnel.transport.abort()
+            raise
+        if inner is None:  # the connection ended while it began
+            raise UpstreamUnreachableError(FailureKind.UNREACHABLE, "the upstream cannot be reached")
+        connection.connection_made(inner)
+
+    def _log_proxy(self, proxy: ProxyServer, error: BaseException) -> None:
+        now = self._clock()
+        if now >= self._silent_until:
+            self._silent_until = now + LOG_EVERY_S
+            text = str(error) if isinstance(error, UpstreamUnreachableError) else type(error).__name__
+            _log.warning("%s through the proxy %s:%d: %s", self.address.host_header, proxy.host, proxy.port, text or "failed")
 
     async def _wait(self, deadline: float) -> UpstreamConnection | None:
         """A connection handed over, or None: a place for a new one, already counted in _connecting."""

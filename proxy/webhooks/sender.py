@@ -9,15 +9,18 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp import ClientError, ClientResponseError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
+from aiohttp import ClientError, ClientResponseError, ClientSession, ClientTimeout, DummyCookieJar, hdrs
 from yarl import URL
 
 from proxy.config.webhook_endpoint import WebhookEndpoint
+from proxy.outbound.session import open_session
+from proxy.outbound.way_out import WayOut
 from proxy.webhooks.signature import signed_headers
 
 TIMEOUT_SECONDS: Final = 15.0  # from the name's look-up to the answer's head
 ANSWER_BYTES_MAX: Final = 1_024  # of a body: it is looked at by `tallygate webhooks test` alone
 REASON_CHARS_MAX: Final = 200
+_DIRECT: Final = WayOut()
 _SECONDS: Final = re.compile(r"\d{1,9}", re.ASCII)
 _BUSY: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
@@ -42,18 +45,25 @@ class Answer:
 
 
 class Sender:
-    """Every attempt has a connection of its own, without proxies of the environment, cookies or redirects. `close` at the end.
+    """Every attempt has a connection of its own, without cookies or redirects, by the process's way out. `close` at the end.
 
     Addresses are resolved as the connection is made, private ones too: endpoints come from a reviewed file.
     """
 
     def __init__(
-        self, *, now_ms: Callable[[], int], user_agent: str, connections_max: int, timeout_seconds: float = TIMEOUT_SECONDS
+        self,
+        *,
+        now_ms: Callable[[], int],
+        user_agent: str,
+        connections_max: int,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        way: WayOut = _DIRECT,
     ) -> None:
         self._now_ms = now_ms
         self._user_agent = user_agent
         self._connections_max = connections_max
         self._timeout = ClientTimeout(total=timeout_seconds)
+        self._way = way
         self._opened: ClientSession | None = None
 
     async def close(self) -> None:
@@ -88,10 +98,10 @@ class Sender:
     def _session(self) -> ClientSession:
         """Made when it is first used, in the loop that uses it."""
         if self._opened is None:
-            self._opened = ClientSession(
-                connector=TCPConnector(force_close=True, limit=self._connections_max, use_dns_cache=False),
+            self._opened = open_session(
+                self._way,
+                connector={"force_close": True, "limit": self._connections_max, "use_dns_cache": False},
                 cookie_jar=DummyCookieJar(),
-                trust_env=False,
                 auto_decompress=False,
             )
         return self._opened
