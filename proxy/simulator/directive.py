@@ -170,7 +170,7 @@ _READERS: Final[Mapping[str, Callable[[str], object]]] = {
     "to": str,
 }
 _PAIR: Final = re.compile(r"([a-z_]+)=([^\s;]+)")
-_IN_PROMPT: Final = re.compile(rf"\s*\[\[sim\s([^\]]{{0,{DIRECTIVE_MAX_CHARS}}})\]\]")
+_IN_PROMPT: Final = re.compile(rf"\[\[sim\s([^\]]{{0,{DIRECTIVE_MAX_CHARS}}})\]\]")
 
 
 def parse_directive(text: str) -> Directive:
@@ -196,8 +196,11 @@ def parse_directive(text: str) -> Directive:
 
 
 def find_directive(header: str | None, prompt_text: str) -> Directive:
-    """The wishes of a request: those of its `x-sim` header, else those at the start of its last user text, else none."""
+    """The wishes of a request: those of its `x-sim` header, else the first in its last user text, else none.
+
+    Anywhere in that text: coding agents put words of their own before what their user says.
+    """
     if header:
         return parse_directive(header)
-    found = _IN_PROMPT.match(prompt_text)
+    found = _IN_PROMPT.search(prompt_text)
     return parse_directive(found[1]) if found else Directive()

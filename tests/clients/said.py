@@ -1,12 +1,13 @@
 """What programs under programs/ should have heard, and which requests they make, by wire API."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from proxy.simulator.service import SimulatorSettings
 from proxy.simulator.words import TOOL_FRAME_TOKENS, text_of
 
 TOKENS = 12  # what each program asks the simulator for, in its prompt
+CALLS = ("plain", "stream", "tool", "answer after the tool")
 PATHS = {
     "chat": ("/v1/chat/completions",),
     "responses": ("/v1/responses",),
@@ -15,14 +16,11 @@ PATHS = {
 }
 
 
-def heard(wires: Iterable[str]) -> dict[str, Any]:
+def heard(wires: Iterable[str], calls: Container[str] = CALLS) -> dict[str, Any]:
     """Of each wire API an answer, the same as a stream, the argument of a tool call, and the answer behind the tool's result."""
     words, query, rest = text_of(TOKENS), text_of(TOKENS - TOOL_FRAME_TOKENS), text_of(SimulatorSettings().tokens)
-    return {
-        f"{wire} {call}": text
-        for wire in wires
-        for call, text in {"plain": words, "stream": words, "tool": [query], "answer after the tool": rest}.items()
-    }
+    texts = dict(zip(CALLS, (words, words, [query], rest), strict=True))
+    return {f"{wire} {call}": text for wire in wires for call, text in texts.items() if call in calls}
 
 
 def answered(wires: Iterable[str]) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from client_gateway import Visit
 from installed import from_pypi
-from said import answered, heard
+from said import CALLS, answered, heard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +18,13 @@ class Framework:
     program: str
     packages: tuple[str, ...]
     wires: tuple[str, ...]
+    calls: tuple[str, ...] = CALLS
     more: Mapping[str, Any] = field(default_factory=dict)
     more_lines: tuple[str, ...] = ()
 
 
+PLAIN_AND_STREAM = ("plain", "stream")
+EMBEDDINGS = ("POST /v1/embeddings 200",)
 ALL_WIRES = ("chat", "responses", "anthropic", "gemini")
 IN_CI = (
     Framework(
@@ -32,6 +35,62 @@ IN_CI = (
     Framework(program="openai_agents_client.py", packages=("openai-agents==0.24.0",), wires=("responses", "chat")),
 )
 BY_TARGET = (
+    Framework(program="agno_client.py", packages=("agno==3.1.10", "openai", "anthropic", "google-genai"), wires=ALL_WIRES),
+    Framework(
+        program="autogen_client.py",
+        # Its client of Anthropic's needs a version of the SDK that still takes a temperature.
+        packages=("autogen-agentchat==0.7.5", "autogen-ext[openai,anthropic]==0.7.5", "anthropic<1"),
+        wires=("chat", "anthropic"),
+    ),
+    Framework(program="crewai_client.py", packages=("crewai[anthropic]==1.15.30",), wires=("chat", "anthropic"), calls=("plain",)),
+    Framework(program="dspy_client.py", packages=("dspy==3.4.1",), wires=("chat", "responses", "anthropic"), calls=("plain",)),
+    Framework(
+        program="haystack_client.py",
+        packages=("haystack-ai==3.4.1",),
+        wires=("chat",),
+        calls=PLAIN_AND_STREAM,
+        more={"embeddings": True},
+        more_lines=EMBEDDINGS,
+    ),
+    Framework(
+        program="instructor_client.py",
+        packages=("instructor[anthropic]==1.17.0",),
+        wires=("chat", "anthropic"),
+        calls=("tool",),
+    ),
+    Framework(
+        program="litellm_client.py",
+        packages=("litellm==1.110.2",),
+        wires=("chat", "anthropic", "gemini"),
+        calls=PLAIN_AND_STREAM,
+    ),
+    Framework(
+        program="llama_index_client.py",
+        packages=(
+            "llama-index-core==0.14.25",
+            "llama-index-llms-openai==0.8.3",
+            "llama-index-llms-anthropic==0.12.3",
+            "llama-index-llms-google-genai==0.11.3",
+            "llama-index-embeddings-openai==0.7.0",
+            "anthropic<1",  # with newer ones it cannot make a message
+        ),
+        wires=ALL_WIRES,
+        calls=PLAIN_AND_STREAM,
+        more={"embeddings": 2},
+        more_lines=EMBEDDINGS,
+    ),
+    Framework(
+        program="semantic_kernel_client.py",
+        packages=("semantic-kernel[anthropic]==1.45.0",),
+        wires=("chat", "anthropic"),
+        calls=PLAIN_AND_STREAM,
+    ),
+    Framework(
+        program="smolagents_client.py",
+        packages=("smolagents[openai]==1.26.0",),
+        wires=("chat",),
+        calls=("plain", "stream", "tool"),
+    ),
     Framework(
         program="langchain_client.py",
         packages=(
@@ -42,7 +101,7 @@ BY_TARGET = (
         ),
         wires=ALL_WIRES,
         more={"embeddings": 2},
-        more_lines=("POST /v1/embeddings 200",),
+        more_lines=EMBEDDINGS,
     ),
 )
 
@@ -62,6 +121,6 @@ def test_a_framework_works_by_its_base_url_alone_and_is_counted(framework: Frame
 
     said = from_pypi(*framework.packages).run_program(framework.program, environment=environment, directory=tmp_path)
 
-    assert said == heard(framework.wires) | framework.more
+    assert said == heard(framework.wires, framework.calls) | framework.more
     assert set(visit.lines()) == answered(framework.wires) | set(framework.more_lines)
     assert len(visit.counted()) == len(visit.asked())

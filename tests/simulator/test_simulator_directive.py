@@ -19,7 +19,8 @@ def test_a_status_fault_carries_its_status() -> None:
 def test_the_header_goes_before_the_prompt() -> None:
     assert find_directive("tokens=1", "[[sim tokens=2]] hello").tokens == 1
     assert find_directive(None, "[[sim tokens=2]] hello").tokens == 2
-    assert find_directive(None, "hello [[sim tokens=2]]") == Directive()
+    assert find_directive(None, "<note>of an agent</note> [[sim tokens=2]] hello").tokens == 2
+    assert find_directive(None, "hello [sim tokens=2]") == Directive()
 
 
 @pytest.mark.parametrize(
