@@ -14,7 +14,7 @@ DEFAULT_UPSTREAM: Final = "default"
 TIMEOUT_MAX_MS: Final = 3_600_000
 TOKENS_PER_SECOND_MAX: Final = 1_000_000
 DRAIN_BYTES_MAX: Final = 100_000_000_000
-HEADERS: Final = ("auto", "authorization", "x-api-key", "x-goog-api-key")
+HEADERS: Final = ("auto", "authorization", "x-api-key", "x-goog-api-key", "api-key")
 
 
 def read_upstreams(

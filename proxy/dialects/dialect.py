@@ -28,6 +28,8 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     choices            answers generated (n, best_of, candidateCount); the output bound is max_output_tokens * choices
     has_output         False for embeddings and token counting: no output tokens can arise
     asks_usage         the client itself asked for the stream's usage chunk
+    can_ask_usage      this version of the API knows how to be asked for it
+    replaces_model     the body names another model than `model`, which it is to name when it goes up
     cache_write_5m/1h  the request can cause cache writes of that kind
     audio_input/output the request can be charged at audio rates
     has_unknown_input  input whose size the request does not tell: stored at the provider and among `references` (file ids,
@@ -51,6 +53,8 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     choices: int = 1
     has_output: bool = True
     asks_usage: bool = False
+    can_ask_usage: bool = True
+    replaces_model: bool = False
     cache_write_5m: bool = False
     cache_write_1h: bool = False
     audio_input: bool = False

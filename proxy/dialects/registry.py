@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from proxy.dialects.anthropic_complete import AnthropicComplete
 from proxy.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
+from proxy.dialects.azure import AzureChat, AzureCompletions, AzureEmbeddings, AzureResponses
 from proxy.dialects.dialect import Dialect
 from proxy.dialects.gemini_embed import GeminiEmbed
 from proxy.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
@@ -23,6 +24,10 @@ def dialects() -> Mapping[str, Dialect]:
         OpenAiCompact(),
         OpenAiCompletions(),
         OpenAiEmbeddings(),
+        AzureChat(),
+        AzureResponses(),
+        AzureCompletions(),
+        AzureEmbeddings(),
         GlooChat(),
         GlooChatV1(),
         GlooGroundedChat(),

@@ -9,7 +9,7 @@ from proxy.config.directory import Directory, Identity
 from proxy.domain.errors import ErrorCode, Refusal
 from proxy.domain.organization import Credential
 
-KEY_HEADERS: Final = ("Authorization", "x-api-key", "x-goog-api-key")
+KEY_HEADERS: Final = ("Authorization", "x-api-key", "x-goog-api-key", "api-key")
 _BEARER: Final = "bearer "
 _MODEL_CHARS_SHOWN: Final = 200
 
@@ -17,8 +17,9 @@ _MODEL_CHARS_SHOWN: Final = 200
 def authenticate(request: web.BaseRequest, directory: Directory) -> Identity | Refusal:
     """The caller of a request, whether it may call or not (`check_caller` says that); or why there is none.
 
-    The key is read from `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` and, as Gemini's clients send it, `?key=`. The same
-    key in several of them is one key; different keys are refused: whichever was taken, someone else might take the other.
+    The key is read from `Authorization: Bearer`, `x-api-key`, `x-goog-api-key`, Azure's `api-key` and, as Gemini's clients send it,
+    `?key=`. The same key in several of them is one key; different keys are refused: whichever was taken, someone else might
+    take the other.
     """
     key = presented_key(request.headers, *query_keys(request))
     if isinstance(key, Refusal):

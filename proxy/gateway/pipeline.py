@@ -370,8 +370,8 @@ class Pipeline:
         clamped = affordable_output(facts, asked, decision.held_nano_usd) if decision.held_nano_usd else None
         if decision.held_nano_usd < asked.hold_nano_usd:  # else it is the maximum that plans assume, which is no news
             live.clamped = clamped
-        live.asked_usage = facts.stream and not facts.asks_usage and live.upstream.config.ask_usage
-        if clamped is None and not live.asked_usage:
+        live.asked_usage = facts.stream and not facts.asks_usage and facts.can_ask_usage and live.upstream.config.ask_usage
+        if clamped is None and not live.asked_usage and not facts.replaces_model:
             return body
         rewriting = partial(dialect.rewrite_request, body, facts, ask_usage=live.asked_usage, max_output_tokens=clamped)
         rewritten = await self._work_on(live.org, len(body), rewriting)

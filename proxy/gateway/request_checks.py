@@ -31,7 +31,7 @@ _HIDDEN: Final = re.compile(r"%(?:5c|25|7f|[01][0-9a-f])", re.IGNORECASE)
 _CONTROLS: Final = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
 _SINGLE: Final = frozenset(
     {b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect"}
-    | {b"authorization", b"x-api-key", b"x-goog-api-key", b"proxy-authorization"}
+    | {b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"proxy-authorization"}
 )
 
 _SPECIAL: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"via"})

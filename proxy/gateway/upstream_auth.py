@@ -66,6 +66,8 @@ class UpstreamCredentials:
             return next((name.lower() for name in KEY_HEADERS if client.get(name)), "authorization")
         if dialect.startswith("anthropic"):
             return "x-api-key"
+        if dialect.startswith("azure"):
+            return "api-key"
         return "x-goog-api-key" if dialect.startswith("gemini") else "authorization"
 
 

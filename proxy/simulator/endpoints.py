@@ -33,6 +33,16 @@ def endpoints() -> tuple[Endpoint, ...]:
         _post("/v1/responses/compact", "openai_compact", read.read_responses, PlainJson(plain_json.openai_compaction)),
         _post("/v1/completions", "openai_completions", read.read_completion, OpenAICompletions()),
         _post("/v1/embeddings", "openai_embeddings", read.read_embeddings, PlainJson(plain_json.embeddings)),
+        *(
+            endpoint
+            for base in ("/openai/deployments/{deployment}", "/openai/v1", "/openai")  # Azure's
+            for endpoint in (
+                _post(f"{base}/chat/completions", "openai_chat", read.read_chat, OpenAIChat()),
+                _post(f"{base}/responses", "openai_responses", read.read_responses, OpenAIResponses()),
+                _post(f"{base}/completions", "openai_completions", read.read_completion, OpenAICompletions()),
+                _post(f"{base}/embeddings", "openai_embeddings", read.read_embeddings, PlainJson(plain_json.embeddings)),
+            )
+        ),
         _get("/v1/models", "openai_models", PlainJson(plain_json.models)),
         _get("/v1/models/{model:.+}", "openai_model", PlainJson(plain_json.model), read.read_named),
         _post("/v1/messages", "anthropic_messages", read.read_anthropic, AnthropicMessages()),

@@ -90,6 +90,7 @@ async def test_two_different_keys_are_refused_wherever_they_stand(tmp_path: Path
             get(f"/v1/models?key={BIG_KEY}&key={ACME_KEY}"),
             get("/v1/models", KEY + b"x-api-key: " + big + b"\r\n"),
             get("/v1/models", KEY + b"x-goog-api-key: " + big + b"\r\n"),
+            get("/v1/models", KEY + b"api-key: " + big + b"\r\n"),
             get("/v1/models", b"x-api-key: " + big + b"\r\nx-goog-api-key: " + ACME_KEY.encode() + b"\r\n"),
         ):
             (answer,) = (await converse(harness.port, request, quiet_seconds=0.5)).answers()
