@@ -24,5 +24,10 @@ def heard(wires: Iterable[str], calls: Container[str] = CALLS) -> dict[str, Any]
 
 
 def answered(wires: Iterable[str]) -> set[str]:
-    """The lines of the requests, all answered with 200."""
+    """The lines of the requests, all answered with 200, in the spelling of `kinds`."""
     return {f"POST {path} 200" for wire in wires for path in PATHS[wire]}
+
+
+def kinds(lines: Iterable[str]) -> set[str]:
+    """The different ones of a visit's lines. Gemini's version is one word here: v1beta from older SDKs, v1 from newer."""
+    return {line.replace("/v1/models/gemini-", "/v1beta/models/gemini-") for line in lines}

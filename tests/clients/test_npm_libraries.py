@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from client_gateway import Visit
 from installed import from_npm
-from said import answered, heard
+from said import answered, heard, kinds
 
 pytestmark = pytest.mark.clients
 WIRES = ("chat", "responses", "anthropic", "gemini")
@@ -26,7 +26,7 @@ def test_the_ai_sdk(visit: Visit, tmp_path: Path) -> None:
     )
 
     assert said == heard(WIRES)
-    assert set(visit.lines()) == answered(WIRES)
+    assert kinds(visit.lines()) == answered(WIRES)
     assert len(visit.counted()) == len(visit.asked())
 
 
@@ -38,5 +38,5 @@ def test_the_providers_sdks(visit: Visit, tmp_path: Path) -> None:
     )
 
     assert said == heard(WIRES, ("plain", "stream"))
-    assert set(visit.lines()) == answered(WIRES)
+    assert kinds(visit.lines()) == answered(WIRES)
     assert len(visit.counted()) == len(visit.asked())
