@@ -1,14 +1,14 @@
 """OpenAI's older text completions: a prompt in, text out."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from proxy.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, read_body, with_member
 from proxy.dialects.dialect import RequestFacts, ResponseMeter
 from proxy.dialects.meters import Framing, UnreadMeter, framing
-from proxy.dialects.openai_chat import Choices, OutputTokens, StreamOptions
+from proxy.dialects.openai_chat import CHOICES_MAX, Choices, OutputTokens, StreamOptions
 from proxy.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from proxy.dialects.openai_prompt import OpenAiPrompt
 from proxy.dialects.openai_shape import OpenAiShape
@@ -31,7 +31,9 @@ class CompletionRequest(msgspec.Struct, gc=False):
     stream_options: StreamOptions | None = None
     max_tokens: OutputTokens | None = None
     n: Choices | None = None
-    best_of: Choices | None = None
+    best_of: Annotated[int, msgspec.Meta(ge=0, le=CHOICES_MAX)] | None = (
+        None  # OpenAI, "Create completion": at least 0, which is none
+    )
     echo: Any = None
 
 

@@ -33,6 +33,7 @@ def test_each_prompt_of_a_completion_is_answered_n_times(prompt: Any, shape: Pro
 
 def test_best_of_is_generated_whatever_n_returns() -> None:
     assert read(COMPLETIONS, {"model": "m", "prompt": "a", "n": 2, "best_of": 5}).choices == 5
+    assert read(COMPLETIONS, {"model": "m", "prompt": "a", "n": 2, "best_of": 0}).choices == 2
     assert read(COMPLETIONS, {"model": "m", "prompt": "a", "echo": True, "suffix": "z"}).prompt.texts == ("a", "z")
     assert read(COMPLETIONS, {"model": "m"}).choices == 1
 
@@ -52,7 +53,7 @@ def test_embeddings_have_input_and_no_output(given: Any, shape: PromptShape, inp
         (EMBEDDINGS, {"model": "m", "input": [None]}, "input[0]"),
         (COMPLETIONS, {"prompt": "a"}, "model"),
         (COMPLETIONS, {"model": "m", "prompt": 1.5}, "prompt"),
-        (COMPLETIONS, {"model": "m", "best_of": 0}, "best_of"),
+        (COMPLETIONS, {"model": "m", "best_of": -1}, "best_of"),
         (COMPLETIONS, {"model": "m", "max_tokens": -2}, "max_tokens"),
     ],
 )
