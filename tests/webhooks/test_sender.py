@@ -136,8 +136,8 @@ async def asked(sender: Sender, talk: Talk, *, reads_body: bool) -> Answer:
     [
         (429, "120", 120_000),
         (503, "0", 0),
-        (503, format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90_000),
-        (503, format_datetime(NOW - timedelta(seconds=90), usegmt=True), 0),
+        pytest.param(503, format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90_000, id="a date to come"),
+        pytest.param(503, format_datetime(NOW - timedelta(seconds=90), usegmt=True), 0, id="a date that is over"),
         (503, "soon", None),
         (503, "-5", None),
         (503, "9" * 30, None),
