@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from proxy.domain.price import Price
+from proxy.domain.routed_price import RoutedPrice, routed_price
 
 MODEL_CHARS_MAX: Final = 256
 LOOKUPS_MAX: Final = 4_096  # names are the clients' choice: past it the cache starts anew
@@ -28,12 +29,8 @@ _DATED: Final = re.compile(
     r")",
     re.ASCII,
 )
+_ANY: Final = ("*",)
 _VERSION_DOT: Final = re.compile(r"(?<=\d)\.(?=\d)")
-
-_KINDS: Final[Mapping[str, Sequence[str]]] = {
-    "input": ("cached_input", "cache_write_5m", "cache_write_1h", "audio_input"),
-    "output": ("reasoning", "audio_output"),
-}
 
 
 class PriceCatalogue:
@@ -64,7 +61,7 @@ class PriceCatalogue:
         self._lookups: dict[str, tuple[tuple[Price, ...], ...]] = {}
         everything = (*self._rows.values(), *self._upstream_rows.values())
         self._changes = sorted({price.effective_ms for series in everything for price in series})
-        self._dearest: dict[tuple[int, str | None], Price | None] = {}
+        self._dearest: dict[tuple[int, tuple[str, ...]], RoutedPrice | None] = {}
 
     def with_upstream(self, prices: Iterable[Price], families: Mapping[str, Sequence[str]]) -> "PriceCatalogue":
         """This catalogue with the rows of upstreams' catalogues in second place.
@@ -110,16 +107,26 @@ class PriceCatalogue:
         self._lookups[model] = candidates
         return candidates
 
-    def dearest(self, at_ms: int, *, family: str | None = None) -> Price | None:
-        """The price that bounds every reachable model, for requests whose model the provider chooses (dearest of each rate).
+    def dearest(self, at_ms: int, *, family: str | None = None) -> RoutedPrice | None:
+        """The bound of every reachable model, for requests whose model the provider chooses.
 
         Reachable are the models of that family; of all families where it is None or unknown; all models where there are no
         families. None if nothing is priced.
         """
         known = family.lower() if family is not None and family.lower() in self._families else None
-        key = (bisect_right(self._changes, at_ms), known)
-        if key not in self._dearest:  # at most one entry per change of prices and family
-            self._dearest[key] = _bound([price for price in self._in_force_now(at_ms) if self._is_reachable(price.model, known)])
+        chosen = [self._families[known]] if known is not None else list(self._families.values())
+        patterns = tuple(pattern for patterns in chosen for pattern in patterns)
+        return self._bound_of(patterns or _ANY, at_ms)
+
+    def dearest_of_all(self, at_ms: int) -> RoutedPrice | None:
+        """The bound of every priced model, for requests whose model is named where the gateway cannot see it."""
+        return self._bound_of(_ANY, at_ms)
+
+    def _bound_of(self, patterns: tuple[str, ...], at_ms: int) -> RoutedPrice | None:
+        key = (bisect_right(self._changes, at_ms), patterns)
+        if key not in self._dearest:  # at most one entry for each change of prices and family
+            reachable = [price for price in self._in_force_now(at_ms) if _matches(price.model, patterns)]
+            self._dearest[key] = routed_price(reachable)
         return self._dearest[key]
 
     def _in_force_now(self, at_ms: int) -> Iterator[Price]:
@@ -127,16 +134,6 @@ class PriceCatalogue:
             price = self.find(model, at_ms)
             if price is not None:
                 yield price
-
-    def _is_reachable(self, model: str, family: str | None) -> bool:
-        if not self._families:
-            return True
-        chosen = [self._families[family]] if family is not None else list(self._families.values())
-        return any(
-            model.startswith(pattern[:-1]) if pattern.endswith("*") else model == pattern
-            for patterns in chosen
-            for pattern in patterns
-        )
 
 
 def plainer_names(model: str) -> Iterator[str]:
@@ -167,6 +164,10 @@ def _one_step_plainer(name: str) -> Iterator[str]:
         yield dated[1]
 
 
+def _matches(model: str, patterns: tuple[str, ...]) -> bool:
+    return any(model.startswith(pattern[:-1]) if pattern.endswith("*") else model == pattern for pattern in patterns)
+
+
 def _by_model(prices: Iterable[Price]) -> dict[str, tuple[Price, ...]]:
     found: dict[str, list[Price]] = {}
     for price in prices:
@@ -177,54 +178,3 @@ def _by_model(prices: Iterable[Price]) -> dict[str, tuple[Price, ...]]:
 def _in_force(series: tuple[Price, ...], at_ms: int) -> Price | None:
     index = bisect_right(series, at_ms, key=lambda price: price.effective_ms)
     return series[index - 1] if index else None
-
-
-def _dearest_base(prices: Sequence[Price], side: str, kinds: Sequence[str]) -> int:
-    """The dearest rate of a side. Where that is 0 though a kind of it costs something: that, since nothing scales from 0."""
-    bases: list[int] = [getattr(price, side) for price in prices]
-    return max(bases) or max(getattr(price, kind) or 0 for price in prices for kind in kinds)
-
-
-def _bound(prices: Sequence[Price]) -> Price | None:
-    """One price that no request can cost less under than under any of `prices`, whatever kinds of tokens it uses."""
-    if not prices:
-        return None
-    rate_in, rate_out = (_dearest_base(prices, side, kinds) for side, kinds in _KINDS.items())
-    thresholds = [price.long_context_tokens for price in prices if price.long_context_tokens is not None]
-    long_in = max(price.input if price.long_input is None else price.long_input for price in prices)
-    long_out = max(price.output if price.long_output is None else price.long_output for price in prices)
-    long_in, long_out = max(long_in, rate_in), max(long_out, rate_out)
-
-    def kind(of: str, base: str, bound: int, bound_long: int) -> int:
-        """The rate whose plain and whose scaled-up long-context value are both at least those of every price."""
-        dearest = bound
-        for price in prices:
-            own: int = getattr(price, base)
-            value: int | None = getattr(price, of)
-            long: int | None = getattr(price, f"long_{base}")
-            if value is None:
-                continue
-            dearest = max(dearest, value)
-            if long is not None and own and bound_long:
-                scaled = -(-value * long // own)
-                dearest = max(dearest, -(-scaled * bound // bound_long))
-        return dearest
-
-    return Price(
-        model="*",
-        version="dearest." + max(prices, key=lambda price: (price.output, price.input)).version,
-        effective_ms=max(price.effective_ms for price in prices),
-        input=rate_in,
-        output=rate_out,
-        cached_input=kind("cached_input", "input", rate_in, long_in),
-        cache_write_5m=kind("cache_write_5m", "input", rate_in, long_in),
-        cache_write_1h=kind("cache_write_1h", "input", rate_in, long_in),
-        audio_input=kind("audio_input", "input", rate_in, long_in),
-        reasoning=kind("reasoning", "output", rate_out, long_out),
-        audio_output=kind("audio_output", "output", rate_out, long_out),
-        long_context_tokens=min(thresholds) if thresholds else None,
-        long_input=long_in if thresholds else None,
-        long_output=long_out if thresholds else None,
-        max_output_tokens=max((price.max_output_tokens or 0 for price in prices), default=0) or None,
-        max_input_tokens=max((price.max_input_tokens or 0 for price in prices), default=0) or None,
-    )

@@ -22,8 +22,9 @@ from proxy.domain.token_counts import TokenCounts
 class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What admission has to know of a request body.
 
-    model              None where the provider chooses it (Gloo's auto routing or model family)
+    model              None where the provider chooses it (Gloo's auto routing or model family), or a stored prompt does
     model_family       Gloo's model_family, lower case, when given
+    is_any_model       without a `model`: it can be any that there is, not only those that a routing reaches
     max_output_tokens  per choice, as the request states it; None if it does not
     choices            answers generated (n, best_of, candidateCount); the output bound is max_output_tokens * choices
     has_output         False for embeddings and token counting: no output tokens can arise
@@ -49,6 +50,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     prompt: PromptShape
     stream: bool = False
     model_family: str | None = None
+    is_any_model: bool = False
     max_output_tokens: int | None = None
     choices: int = 1
     has_output: bool = True

@@ -134,6 +134,7 @@ class OpenAiResponses(OpenAiShape):
         return RequestFacts(
             model=model,
             model_family=model_family,
+            is_any_model=model is None and request.prompt is not None,
             prompt=draft.shape(),
             stream=request.stream is True,
             choices=2 if compacts else 1,  # OpenAI, "Compaction": the context is summed up first, within the same request

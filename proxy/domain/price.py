@@ -1,11 +1,14 @@
 """Prices per token and the cost of one exchange, in integers."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.domain.money import nano_usd_from_pico
 from proxy.domain.token_counts import TokenCounts
 
-WorstRates = tuple[tuple[int, int], ...]  # of each case: pico-USD of the whole prompt, pico-USD of an output token
+# Of each case: pico-USD of the whole prompt, pico-USD of an output token, and the most output tokens that there can be.
+WorstRates = tuple[tuple[int, int, int], ...]
+NO_MAXIMUM: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,7 @@ class Price:
         cache_write_1h: bool = False,
         audio_input: bool = False,
         audio_output: bool = False,
+        output_max: int = NO_MAXIMUM,
     ) -> WorstRates:
         """For `worst_cost_nano_usd`: what a prompt of up to that size costs at most, and the dearest output rate, of each case."""
         kinds_in = (
@@ -103,11 +107,11 @@ class Price:
         kinds_out = (self.reasoning, self.audio_output if audio_output else None)
         threshold = self.long_context_tokens
         if threshold is None or prompt_tokens <= threshold:
-            return (self._worst(prompt_tokens, kinds_in, kinds_out, is_long=False),)
+            return ((*self._worst(prompt_tokens, kinds_in, kinds_out, is_long=False), output_max),)
         # The prompt may turn out short of the threshold, where the rates need not be the lower ones.
         return (
-            self._worst(prompt_tokens, kinds_in, kinds_out, is_long=True),
-            self._worst(threshold, kinds_in, kinds_out, is_long=False),
+            (*self._worst(prompt_tokens, kinds_in, kinds_out, is_long=True), output_max),
+            (*self._worst(threshold, kinds_in, kinds_out, is_long=False), output_max),
         )
 
     def _worst(
@@ -136,7 +140,7 @@ class Price:
 
 def worst_cost_nano_usd(rates: WorstRates, output_tokens: int) -> int:
     """The most that `output_tokens` and the prompt of `rates` can cost."""
-    return max([nano_usd_from_pico(prompt_pico + output_tokens * rate) for prompt_pico, rate in rates])
+    return max([nano_usd_from_pico(prompt_pico + min(output_tokens, most) * rate) for prompt_pico, rate, most in rates])
 
 
 def _scaled(rate: int | None, base: int, base_now: int) -> int:

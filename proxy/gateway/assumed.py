@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from proxy.config.catalogue import PriceCatalogue
 from proxy.config.model import OnDisconnect, Upstream
 from proxy.dialects.dialect import RequestFacts
-from proxy.domain.price import Price
+from proxy.domain.routed_price import AnyPrice
 from proxy.domain.token_counts import TokenCounts, UsageSource
-from proxy.gateway.estimate import Estimate, worst_cost_of
+from proxy.gateway.estimate import Estimate, largest_that_fits, worst_cost_of
 from proxy.gateway.metering import Metered
 
 ASSUMED: Final = "assumed"  # the flag of an event whose amount is such a one, whatever its source
@@ -54,7 +54,7 @@ def tokens_within(seconds: float, facts: RequestFacts, upstream: Upstream) -> in
     return max(math.ceil(seconds), 1) * upstream.tokens_per_second_max * max(facts.choices, 1)
 
 
-def assumed(metered: Metered, unseen: Unseen, facts: RequestFacts, price: Price | None) -> Metered:
+def assumed(metered: Metered, unseen: Unseen, facts: RequestFacts, price: AnyPrice | None) -> Metered:
     """`metered` with what nobody saw, in the dearest kinds of token that the request can have used."""
     counts = metered.counts
     if price is not None and metered.source is not UsageSource.UPSTREAM:
@@ -62,7 +62,7 @@ def assumed(metered: Metered, unseen: Unseen, facts: RequestFacts, price: Price 
     tokens = min(unseen.tokens, max(0, unseen.output_max - counts.completion))
     if price is not None:
         adding = max(_output_kinds(counts, facts), key=lambda added: price.cost_nano_usd(added(tokens)))
-        counts = adding(_affordable(tokens, lambda more: price.cost_nano_usd(adding(more)) <= unseen.held))
+        counts = adding(largest_that_fits(tokens, lambda more: price.cost_nano_usd(adding(more)) <= unseen.held))
     else:
         counts = replace(counts, completion=counts.completion + tokens)
     return Metered(counts=counts, source=UsageSource.ASSUMED, flags=tuple(dict.fromkeys((*metered.flags, ASSUMED))))
@@ -75,7 +75,7 @@ def floor_of(asked: Estimate, facts: RequestFacts, upstream: Upstream, lease_ms:
     tokens = asked.output_tokens
     if not finishes_anyway(upstream, is_streamed=facts.stream):
         tokens = min(tokens, tokens_within(lease_ms / 1000, facts, upstream))
-    return worst_cost_of(facts, asked, tokens), tokens
+    return worst_cost_of(asked, tokens), tokens
 
 
 def _prompt_kinds(counts: TokenCounts, facts: RequestFacts) -> list[TokenCounts]:
@@ -99,14 +99,3 @@ def _output_kinds(counts: TokenCounts, facts: RequestFacts) -> list[Callable[[in
     if facts.audio_output:
         kinds.append(lambda more: replace(counts, completion=completion + more, audio_completion=counts.audio_completion + more))
     return kinds
-
-
-def _affordable(tokens: int, fits: Callable[[int], bool]) -> int:
-    """The most of `tokens` that fits; none where not even that does."""
-    if fits(tokens):
-        return tokens
-    low, high = 0, tokens
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low

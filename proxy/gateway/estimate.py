@@ -1,5 +1,6 @@
 """The worst case of a request, before it is sent: which price, how many tokens, how much money to hold."""
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -10,7 +11,8 @@ from proxy.dialects.dialect import RequestFacts
 from proxy.domain.errors import ErrorCode, Refusal
 from proxy.domain.money import MONEY_MAX_NANO_USD
 from proxy.domain.organization import Plan, UnknownModelPolicy
-from proxy.domain.price import Price, WorstRates, worst_cost_nano_usd
+from proxy.domain.price import NO_MAXIMUM, Price, WorstRates, worst_cost_nano_usd
+from proxy.domain.routed_price import AnyPrice, RoutedPrice, each_of
 
 UNKNOWN_WINDOW_TOKENS: Final = 1_000_000  # what a model can read where its price does not say: as much as the largest in wide use
 LONG_WINDOW_BETA: Final = "context-1m"
@@ -23,7 +25,8 @@ INPUT_EDGE_TOKENS: Final = 4  # what some providers put around each text to embe
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """Amounts in nano-USD.
 
-    price           None: unpriced by policy
+    price             None: unpriced by policy
+    rates             what `price` comes to at most for this prompt, and for each token of output
     prompt_tokens     upper bound of the input; output_tokens: maximum output of all choices together, what was predicted included
     predicted_tokens  given as a prediction: charged as output where it is wrong, whatever the maximum is
     floor_tokens      the least maximum for each answer that clamping may leave
@@ -34,7 +37,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     hold              worst case; hold_min: input and the least output worth having; input_cost: the input alone
     """
 
-    price: Price | None
+    price: AnyPrice | None
+    rates: WorstRates | None
     prompt_tokens: int
     output_tokens: int
     predicted_tokens: int
@@ -46,10 +50,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     input_nano_usd: int
 
 
-def listed_price(facts: RequestFacts, prices: PriceCatalogue, at_ms: int) -> Price | None:
+def listed_price(facts: RequestFacts, prices: PriceCatalogue, at_ms: int) -> AnyPrice | None:
     """The catalogue's price that bounds this request; None for an unknown model."""
     if facts.model is None:
-        return prices.dearest(at_ms, family=facts.model_family)
+        return prices.dearest_of_all(at_ms) if facts.is_any_model else prices.dearest(at_ms, family=facts.model_family)
     return prices.find(facts.model, at_ms)
 
 
@@ -87,7 +91,7 @@ def with_long_window(facts: RequestFacts, betas: str) -> RequestFacts:
 def estimate(
     facts: RequestFacts,
     plan: Plan,
-    price: Price | None,
+    price: AnyPrice | None,
     prompt_tokens: int,
     *,
     predicted_tokens: int = 0,
@@ -102,28 +106,31 @@ def estimate(
     prompt_tokens = prompt_tokens * facts.prompt_reads + facts.added_tokens
     if not facts.has_output:
         prompt_tokens += INPUT_EDGE_TOKENS * len(facts.prompt.texts)
-    unknown = _unknown_tokens(facts, plan, price, prompt_tokens, referred_tokens)
-    rated = prompt_tokens + (min(unknown, RATED_UNKNOWN_TOKENS) if plan.unknown_input_tokens is None else unknown)
-    prompt_tokens += unknown
     choices = max(facts.choices, 1)
+    models: tuple[Price | None, ...] = each_of(price) if price is not None else (None,)
+    prompts = [prompt_tokens + _unknown_tokens(facts, plan, model, prompt_tokens, referred_tokens) for model in models]
+    unknown = max(prompts) - prompt_tokens
+    rated = prompt_tokens + (min(unknown, RATED_UNKNOWN_TOKENS) if plan.unknown_input_tokens is None else unknown)
     assumed = None
     if not facts.has_output:
         output = expected = 0
     elif facts.max_output_tokens is not None:
         output = expected = facts.max_output_tokens * choices
     else:
-        bound = price.max_output_tokens if price is not None and price.max_output_tokens else plan.default_output_tokens
-        if has_spend_limit and price is not None and not price.max_output_tokens:
+        maxima = [model.max_output_tokens for model in models if model is not None and model.max_output_tokens]
+        bound = max(maxima, default=plan.default_output_tokens)
+        if has_spend_limit and price is not None and not maxima:
             assumed = bound
         output = bound * choices
         expected = min(bound, plan.default_output_tokens) * choices
-    rates = _worst_rates(facts, price, prompt_tokens)
+    rates = None if price is None else _worst_rates(facts, price, prompts, choices, predicted_tokens)
     hold = _cost(rates, output + predicted_tokens)
     clamps = has_spend_limit if plan.clamp is None else plan.clamp
     floor = min(max(_clamp_floor(plan), facts.output_min_tokens), output // choices)
     return Estimate(
         price=price,
-        prompt_tokens=prompt_tokens,
+        rates=rates,
+        prompt_tokens=max(prompts),
         output_tokens=output + predicted_tokens,
         predicted_tokens=predicted_tokens,
         floor_tokens=floor,
@@ -169,31 +176,47 @@ def affordable_output(facts: RequestFacts, asked: Estimate, held_nano_usd: int) 
     if held_nano_usd >= asked.hold_nano_usd or asked.output_tokens == 0:
         return asked.assumed_tokens
     choices = max(facts.choices, 1)
-    spare = held_nano_usd - asked.input_nano_usd
-    whole = asked.hold_nano_usd - asked.input_nano_usd
     predicted = asked.predicted_tokens
-    per_choice = (spare * asked.output_tokens // whole - predicted) // choices  # cost is linear in output, but for its one rounding
-    rates = _worst_rates(facts, asked.price, asked.prompt_tokens)
-    while per_choice > asked.floor_tokens and _cost(rates, per_choice * choices + predicted) > held_nano_usd:
-        per_choice -= 1
-    return max(per_choice, asked.floor_tokens)
+    stated = (asked.output_tokens - predicted) // choices
+    most = largest_that_fits(stated, lambda tokens: _cost(asked.rates, tokens * choices + predicted) <= held_nano_usd)
+    return max(most, asked.floor_tokens)
 
 
-def worst_cost_of(facts: RequestFacts, asked: Estimate, output_tokens: int) -> int:
+def largest_that_fits(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number up to `most` that fits, where whatever is smaller than one that fits does too; 0 where none does."""
+    if fits(most):
+        return most
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def worst_cost_of(asked: Estimate, output_tokens: int) -> int:
     """What the request's input and so much output cost at most."""
-    return _cost(_worst_rates(facts, asked.price, asked.prompt_tokens), output_tokens)
+    return _cost(asked.rates, output_tokens)
 
 
-def _worst_rates(facts: RequestFacts, price: Price | None, prompt_tokens: int) -> WorstRates | None:
-    if price is None:
-        return None
-    return price.worst_rates(
-        prompt_tokens,
-        cache_write_5m=facts.cache_write_5m,
-        cache_write_1h=facts.cache_write_1h,
-        audio_input=facts.audio_input,
-        audio_output=facts.audio_output,
-    )
+def _worst_rates(facts: RequestFacts, price: AnyPrice, prompts: list[int], choices: int, predicted_tokens: int) -> WorstRates:
+    """What each model that may answer, in the order of `each_of`, comes to at most for its upper bound of the input.
+
+    A model that the provider chooses ends at its own maximum, whatever the request states; of one that is asked for, the statement
+    is believed.
+    """
+    is_routed = isinstance(price, RoutedPrice)
+    cases: list[tuple[int, int, int]] = []
+    for model, prompt_tokens in zip(each_of(price), prompts, strict=True):
+        maximum = model.max_output_tokens if is_routed else None
+        cases += model.worst_rates(
+            prompt_tokens,
+            cache_write_5m=facts.cache_write_5m,
+            cache_write_1h=facts.cache_write_1h,
+            audio_input=facts.audio_input,
+            audio_output=facts.audio_output,
+            output_max=maximum * choices + predicted_tokens if maximum else NO_MAXIMUM,
+        )
+    return tuple(cases)
 
 
 def _cost(rates: WorstRates | None, output_tokens: int) -> int:

@@ -13,7 +13,7 @@ from proxy.domain.admission import Actual, AdmissionRequest, Checkpoint, Decisio
 from proxy.domain.exchange import Event, Exchange, State
 from proxy.domain.made_object import MADE_MAX, MadeObject
 from proxy.domain.organization import Credential, Organization
-from proxy.domain.price import Price
+from proxy.domain.routed_price import AnyPrice
 from proxy.domain.token_counts import TokenCounts, UsageSource
 from proxy.domain.usage_event import UNREGISTERED, Outcome, UsageEvent
 from proxy.gateway.assumed import ASSUMED, Unseen, assumed, finishes_anyway, may_reason, tokens_within
@@ -40,7 +40,7 @@ class Account:
 
     metered: Metered
     outcome: Outcome
-    price: Price | None
+    price: AnyPrice | None
     cost_nano_usd: int
     owed: bool
 
@@ -313,7 +313,7 @@ class LiveExchange:
             metered = self._with_unseen(metered, relay, price, ahead_seconds)
         return self._account(metered, outcome, owed=True, price=price)
 
-    def _with_unseen(self, metered: Metered, relay: Relay, price: Price | None, ahead_seconds: float) -> Metered:
+    def _with_unseen(self, metered: Metered, relay: Relay, price: AnyPrice | None, ahead_seconds: float) -> Metered:
         """What was counted, with what nobody saw. The same, where everything was seen and nobody promised to count it."""
         facts, asked, upstream = self.facts, self.estimate, self.upstream.config
         if facts is None or asked is None or self.dialect is None or self.sent_at is None:
@@ -352,7 +352,7 @@ class LiveExchange:
         held = self.decision.held_nano_usd if self.decision is not None and self.decision.held_nano_usd else asked.hold_nano_usd
         return assumed(metered, Unseen(tokens=tokens, output_max=asked.output_tokens, held=held), facts, price)
 
-    def _account(self, metered: Metered, outcome: Outcome, *, owed: bool, price: Price | None = None) -> Account:
+    def _account(self, metered: Metered, outcome: Outcome, *, owed: bool, price: AnyPrice | None = None) -> Account:
         cost = price.cost_nano_usd(metered.counts) if price is not None and owed else 0
         return Account(metered=metered, outcome=outcome, price=price, cost_nano_usd=cost, owed=owed)
 

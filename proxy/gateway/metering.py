@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from proxy.config.catalogue import PriceCatalogue
 from proxy.dialects.dialect import MeterReading, RequestFacts
-from proxy.domain.price import Price
 from proxy.domain.prompt import PromptShape
+from proxy.domain.routed_price import AnyPrice
 from proxy.domain.token_counts import NO_TOKENS, TokenCounts, UsageSource
 
 UNREAD_BYTES_PER_TOKEN: Final = 4  # of English text; JSON around it makes this an overestimate, compression an underestimate
@@ -73,8 +73,8 @@ def nothing_owed(source: UsageSource) -> Metered:
 
 
 def price_answered(
-    facts: RequestFacts, response_model: str | None, asked: Price | None, prices: PriceCatalogue, at_ms: int
-) -> Price | None:
+    facts: RequestFacts, response_model: str | None, asked: AnyPrice | None, prices: PriceCatalogue, at_ms: int
+) -> AnyPrice | None:
     """The price that charges an answer: that of the model which answered, where it is known, else of the one asked for.
 
     Providers bill the model that served; with automatic routing it is known from the response only.

@@ -8,12 +8,12 @@ Retention leaves them alone.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from proxy.domain.routed_price import ROUTED_VERSION
 from proxy.domain.usage_event import Outcome
 from proxy.ledger.entry import Entry, Kind
 from proxy.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_ODDITIES, LIFETIME_SUMS
 
 OTHER: Final = "other"
-_ROUTED: Final = "dearest."  # the version of a price that bounds several models: the provider chose, and did not say which
 _CREDITED: Final = 1 + len(LIFETIME_SUMS)  # index of the first credited amount: requests and sums come before
 _ODDITIES: Final = _CREDITED + len(LIFETIME_SUMS)
 _OVERRUN, _LATE, _UNHELD, _EXPIRED = range(_ODDITIES, _ODDITIES + len(LIFETIME_ODDITIES))
@@ -38,7 +38,7 @@ Changes = dict[TotalKey, list[int]]  # amounts in the order of LIFETIME_AMOUNTS
 
 def charged_model(price_version: str | None) -> str:
     """The model of a price's version (`gpt-4o@2024-08-06.1f2e3d4c`); `other` of none, and of one that bounds several models."""
-    if price_version is None or price_version.startswith(_ROUTED):
+    if price_version is None or price_version.startswith(ROUTED_VERSION):
         return OTHER
     return price_version.rpartition("@")[0] or OTHER
 

@@ -7,6 +7,7 @@ from proxy.dialects.dialect import RequestFacts
 from proxy.domain.organization import Plan
 from proxy.domain.price import Price
 from proxy.domain.prompt import PromptShape
+from proxy.domain.routed_price import routed_price
 from proxy.gateway.estimate import RATED_UNKNOWN_TOKENS, UNKNOWN_WINDOW_TOKENS, affordable_output, estimate, with_long_window
 
 PRICE = Price(model="m", version="v", effective_ms=0, input=150_000, output=600_000, max_output_tokens=16_384)
@@ -135,6 +136,30 @@ def test_clamping_stops_at_a_floor() -> None:
     assert least_output(choices=3) == 3 * 256
     assert least_output(max_output_tokens=20) == 20
     assert least_output(max_output_tokens=9_000, output_min_tokens=4_001) == 4_001  # a thinking budget of 4,000
+
+
+def test_of_a_model_that_the_provider_chooses_each_ends_at_its_own_maximum() -> None:
+    long = replace(PRICE, model="long", output=1_000, max_output_tokens=384_000, max_input_tokens=1_000)
+    dear = replace(PRICE, model="dear", input=1, output=120_000_000, max_output_tokens=8_000, max_input_tokens=500)
+    routed = routed_price([long, dear])
+
+    open_ended = estimate(facts(model=None), PLAN, routed, 100, has_spend_limit=True)
+    assert open_ended.output_tokens == 384_000
+    assert open_ended.hold_nano_usd == (100 + 8_000 * 120_000_000) // 1000 + 1
+    assert estimate(facts(model=None, max_output_tokens=10, choices=2), PLAN, routed, 0).hold_nano_usd == 20 * 120_000
+    assert estimate(facts(model=None, max_output_tokens=9_000, choices=2), PLAN, routed, 0).hold_nano_usd == 2 * 8_000 * 120_000
+    unseen = estimate(facts(model=None, **UNSEEN, has_output=False), PLAN, routed, 0)
+    assert (unseen.prompt_tokens, unseen.hold_nano_usd) == (1_000, 1_000 * 150)
+
+    assert affordable_output(facts(model=None), open_ended, 1_000 * 120_000 + 1) == 1_000
+    assert affordable_output(facts(model=None), open_ended, 500 * 120_000 + 1) == open_ended.floor_tokens == 750
+
+
+def test_of_several_models_one_that_does_not_say_where_it_ends_is_held_to_the_end_of_the_longest() -> None:
+    silent = replace(PRICE, model="silent", output=900_000, max_output_tokens=None)
+    asked = estimate(facts(model=None), PLAN, routed_price([silent, PRICE]), 0, has_spend_limit=True)
+    assert (asked.hold_nano_usd, asked.assumed_tokens) == (16_384 * 900, None)
+    assert estimate(facts(model=None), PLAN, routed_price([silent]), 0, has_spend_limit=True).assumed_tokens == 1_000
 
 
 def test_an_unpriced_request_holds_nothing() -> None:

@@ -26,6 +26,7 @@ PRICES = {
             "effective": "2024-01-01",
             "input": "1",
             "output": "5",
+            "max_input_tokens": 10000,
             "max_output_tokens": 500,
             "reasons": False,
         },
@@ -166,10 +167,10 @@ async def test_a_compaction_knows_whose_the_earlier_response_is(tmp_path: Path, 
 
 async def test_a_stored_prompt_is_held_at_the_dearest_model_and_charged_by_the_one_that_answers(tmp_path: Path) -> None:
     body = {"prompt": {"id": "pmpt_1", "version": "2", "variables": {"city": "Oslo"}}, "max_output_tokens": 100}
-    async with simulated(tmp_path, acme_usd="0.2") as (harness, session):
+    async with simulated(tmp_path, acme_usd="0.18") as (harness, session):
         status, refused = await answer(session, "POST", "/v1/responses", ACME, body)
         assert (status, refused["error"]["code"]) == (429, "spend_limit_exceeded")
-        assert float(refused["error"]["needed_usd"]) == pytest.approx(10_000 * 20 / 1e6 + 100 * 100 / 1e6, rel=0.01)
+        assert float(refused["error"]["needed_usd"]) == pytest.approx(9_000 * 20 / 1e6 + 100 * 100 / 1e6, rel=0.01)
         assert not harness.ledger.records
     async with simulated(tmp_path, acme_usd="0.3") as (harness, session):
         assert (await answer(session, "POST", "/v1/responses", ACME, body))[0] == 200

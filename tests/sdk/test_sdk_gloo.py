@@ -53,3 +53,27 @@ async def test_the_caching_header_is_part_of_the_worst_case(tmp_path: Path) -> N
     assert needed[""] == needed["5m"] > 0
     assert needed["1h"] == needed["24h"]
     assert needed["1h"] * 3_750 == needed["5m"] * 6_000
+
+
+async def test_a_plan_of_a_hundred_dollars_admits_twenty_routed_callers_at_once(tmp_path: Path) -> None:
+    """Without a maximum, as Gloo recommends to call: held is what one model can cost, not one's length at another's rate."""
+    models = {
+        "gloo-openai-gpt-5.2": ("1.75", "14", 128_000),
+        "gloo-deepseek-long": ("0.28", "3.96", 384_000),
+        "gloo-google-dear": ("2", "120", 8_192),
+    }
+    rows = [
+        {"model": model, "effective": "2025-01-01", "input": rate_in, "output": rate_out, "max_output_tokens": longest}
+        for model, (rate_in, rate_out, longest) in models.items()
+    ]
+    async with running_world(tmp_path, config={"prices": {"prices": rows}}, acme_usd="100") as world:
+        async with world.through.async_client("gloo") as client:
+
+            async def call() -> str:
+                routed = {"model": "", "extra_body": {"model": None, "auto_routing": True}}
+                answer = await client.chat.completions.create(messages=user("tokens=20 delay=400"), **routed)
+                return str(answer.model)
+
+            assert await asyncio.gather(*(call() for _ in range(20))) == ["gloo-openai-gpt-5.2"] * 20
+        await world.harness.at_rest()
+        assert [event["flags"] for event in world.harness.events()] == [[]] * 20

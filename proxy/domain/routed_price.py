@@ -1,0 +1,70 @@
+"""The price of a request whose model the provider chooses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from proxy.domain.price import Price
+from proxy.domain.token_counts import TokenCounts
+
+ROUTED_VERSION: Final = "dearest."  # how the version begins of a price that bounds several models
+
+_FALLBACKS: Final = (
+    ("cached_input", "input"),
+    ("cache_write_5m", "input"),
+    ("cache_write_1h", "input"),
+    ("audio_input", "input"),
+    ("reasoning", "output"),
+    ("audio_output", "output"),
+)
+_SIZES: Final = ("max_output_tokens", "max_input_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedPrice:
+    """Of several models, whichever makes an amount largest: one of them answers, so no mixture of their rates can be billed.
+
+    prices    at least one; those which another one is never cheaper than are left out (`routed_price`)
+    version   of the one with the dearest output, marked as a bound
+    """
+
+    prices: tuple[Price, ...]
+    version: str
+
+    def cost_nano_usd(self, counts: TokenCounts) -> int:
+        """What `counts` cost at the model for which that is most."""
+        return max([price.cost_nano_usd(counts) for price in self.prices])
+
+
+AnyPrice = Price | RoutedPrice
+
+
+def routed_price(prices: Sequence[Price]) -> RoutedPrice | None:
+    """The bound of `prices`; None where there are none."""
+    if not prices:
+        return None
+    bounding: list[Price] = []
+    for price in sorted(prices, key=_amounts, reverse=True):
+        if not any(_covers(other, price) for other in bounding):
+            bounding.append(price)
+    dearest = max(prices, key=lambda price: (price.output, price.input))
+    return RoutedPrice(tuple(bounding), ROUTED_VERSION + dearest.version)
+
+
+def each_of(price: AnyPrice) -> tuple[Price, ...]:
+    """The models of a bound, or the one that is asked for."""
+    return price.prices if isinstance(price, RoutedPrice) else (price,)
+
+
+def _covers(price: Price, other: Price) -> bool:
+    """Whether no request can cost more at `other`. Where a size is not known, or rates of long contexts scale, only by equality."""
+    if any((getattr(price, size) is None) != (getattr(other, size) is None) for size in _SIZES):
+        return False
+    if price.long_context_tokens is not None or other.long_context_tokens is not None:
+        return replace(price, model=other.model, version=other.version, effective_ms=other.effective_ms) == other
+    return all(of_one >= of_other for of_one, of_other in zip(_amounts(price), _amounts(other), strict=True))
+
+
+def _amounts(price: Price) -> tuple[int, ...]:
+    kinds = [getattr(price, kind) if getattr(price, kind) is not None else getattr(price, base) for kind, base in _FALLBACKS]
+    return (price.output, price.input, *(getattr(price, size) or 0 for size in _SIZES), *kinds)
