@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dialects.body import DEPTH_MAX, ENTRIES_MAX, TOKEN_IDS_ENTRIES_MAX, member_start, read_body, with_member
+from proxy.dialects.body import DEPTH_MAX, ENTRIES_MAX, SLICE_BYTES, TOKEN_IDS_ENTRIES_MAX, member_start, read_body, with_member
 from proxy.dialects.registry import dialects
 from proxy.domain.errors import RequestRejectedError
 
@@ -260,3 +261,22 @@ def test_a_member_is_found_at_the_top_level_only() -> None:
 def test_a_member_is_found_beside_a_key_that_is_no_text() -> None:
     body = b'{"\\ud800":1,"\\u0062":2}'
     assert body[member_start(body, "b") :] == b"2}"
+
+
+def test_structure_is_refused_as_soon_as_it_is_too_much_and_in_small_steps() -> None:
+    body = b'{"x":[' + b"1," * 2_500_000 + b"1]}"
+    tracemalloc.start()
+    rejection(body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * SLICE_BYTES
+    assert "members and elements" in rejection(body + b"\xff").message  # what comes behind is not looked at
+
+
+@pytest.mark.parametrize("fill", [rb"\\", rb"\"", rb"\\\"", rb"x\\\\\"", rb"\n,{"])
+def test_where_a_large_body_is_cut_for_reading_changes_nothing(fill: bytes) -> None:
+    """Cuts fall within an escape for some shift: a quote or a backslash read wrongly would begin or end the string."""
+    for shift in range(4):
+        body = b'{"a":["' + b" " * shift + fill * (2 * SLICE_BYTES // len(fill)) + b'"],"b":1}'
+        assert read_body(body, DECODER_OF_ANY).keys == {b'"a":', b'"b":'}
+        assert with_member(body, ("b",), b"2").endswith(b'"],"b":2}')
