@@ -51,7 +51,7 @@ REFUSED = {
     "braces": header("Bearer {CANARY}"),
     "JWT": header("Bearer eyJhbGciOiJub25lIn0.eyJjbGllbnRfaWQiOiJhY21lLXByb2QifQ.CANARY"),
     "wrong header": header(f"Bearer {ACME_KEY}", "Proxy-Authorization"),
-    "other header": header(ACME_KEY, "api-key"),
+    "other header": header(ACME_KEY, "x-key"),
     "cookie": header(f"key={ACME_KEY}", "Cookie"),
     "trailing CANARY header": header("CANARY", "x-api-key"),
 }

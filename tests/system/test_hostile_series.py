@@ -21,7 +21,8 @@ CONNECTIONS = 8
 PIPELINED = 50
 PATIENCE_SECONDS = 120
 WILD_KEY = "tg_wild-prod_wildsecret"
-METHODS = ("GET", "PUT", "PATCH", "OPTIONS", "DELETE", "PROPFIND", "MKCOL", "PURGE", "M-SEARCH", "SUBSCRIBE")
+METHODS = ("GET", "PUT", "PATCH", "OPTIONS", "DELETE", "TRACE")
+UNKNOWN_METHODS = ("PROPFIND", "MKCOL", "PURGE", "M-SEARCH", "SUBSCRIBE", "BREW")  # an answer to these is its connection's last
 METERED = ("/v1/chat/completions", "/v1/embeddings", "/v1/responses", "/v1/completions")
 WORD_CHARS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 HEADER_CHARS = WORD_CHARS + "\"'{}=,;:/\\ %"
@@ -65,13 +66,15 @@ class Attacker:
             yield self._kinds[number % len(self._kinds)]()
 
     def garbage(self) -> bytes:
-        """What is no HTTP, such as a method that nobody knows."""
+        """What is no HTTP, or has a method that nobody knows."""
+        if self._random.random() < 0.5:
+            return self._request(self._random.choice(UNKNOWN_METHODS), self._metered(), f"Bearer {KEY}")
         return f"{self._word()} /{self._word()} {self._word()}\r\n\r\n".encode()
 
     def _request(self, method: str, path: str, authorization: str, *headers: str, body: bytes = b"{}") -> bytes:
         lines = [
             f"{method} {path} HTTP/1.1",
-            f"host: {self._word()}",
+            f"host: {self._word().translate(HYPHENS)}",
             f"x-request-id: {self._text()}",
             f"user-agent: {self._text()}",
             f"x-{self._word().translate(HYPHENS)}: {self._text()}",
