@@ -113,14 +113,23 @@ def _proxy_server(text: str) -> ProxyServer:
 
 
 def _is_exempt(host: str, port: int, exempt: str) -> bool:
-    """Names and their subdomains, with a port or without, `*`, addresses and networks (10.0.0.0/8), as curl reads NO_PROXY."""
-    entries = [entry.strip("[]").removeprefix("*.") if entry != "*" else entry for entry in exempt.replace(",", " ").split()]
+    """Names and their subdomains, with a port or without, `*`, addresses and networks (10.0.0.0/8), as curl reads NO_PROXY.
+
+    Loopback is exempt always, as with Go (net/http, ProxyFromEnvironment): at the proxy it would be another machine.
+    """
+    host = host.removesuffix(".")
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 section 6.3
+        return True
+    given = exempt.replace(",", " ").split()
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        named = f"{host}:{port}"
-        return bool(urllib.request.proxy_bypass_environment(named, {"no": ",".join(entries)}))  # type: ignore[attr-defined]
-    return "*" in entries or f"{host}:{port}" in entries or any(_is_within(address, entry) for entry in entries)
+        names = [entry if entry == "*" else entry.removeprefix("*.").removesuffix(".") for entry in given]
+        return bool(urllib.request.proxy_bypass_environment(f"{host}:{port}", {"no": ",".join(names)}))  # type: ignore[attr-defined]
+    address = getattr(address, "ipv4_mapped", None) or address
+    if address.is_loopback or "*" in given or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}") in given:
+        return True
+    return any(_is_within(address, entry.strip("[]")) for entry in given)
 
 
 def _is_within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, entry: str) -> bool:
