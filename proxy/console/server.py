@@ -22,7 +22,7 @@ from proxy.console.wrong_tokens import WrongTokens
 from proxy.ledger.database import LedgerUnavailableError
 from proxy.serving.client_connection import ClientConnection, ClientTimeouts, last_answer, reap_forever
 from proxy.serving.crowd import Crowd
-from proxy.serving.head import fault_of_request, offers_websocket
+from proxy.serving.head import asks_about_nothing, fault_of_request, offers_websocket
 from proxy.serving.malformed import MALFORMED, Fault
 from proxy.telemetry.exposition import render
 
@@ -188,8 +188,7 @@ class ConsoleServer:
 
     async def _refusal(self, request: web.Request) -> web.Response | None:
         """Of a request for metrics by whom they are not for. A known host needs no token; a token needs no known host."""
-        # In absolute-form the target's host counts, not the header's (RFC 9112 section 3.2.2); only a proxy would send it.
-        is_known = request.raw_path.startswith("/") and self._hosts.knows(request.headers.getall(hdrs.HOST, ()))
+        is_known = self._hosts.knows(request.headers.getall(hdrs.HOST, ()))
         if self._token_sha256 is None and is_known:
             return None
         platform = None if self._token_sha256 is None else PlatformToken(self._token_sha256)
@@ -224,9 +223,9 @@ def _checked(handler: BaseHandler) -> BaseHandler:
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         fault = fault_of_request(request)
-        if fault is None:
+        if fault is None and not asks_about_nothing(request):
             return await handler(request)
-        response = _malformed_answer(fault)
+        response = web.Response(status=204) if fault is None else _malformed_answer(fault)
         response.headers.update(_ALWAYS)
         last_answer(request, response)
         return response

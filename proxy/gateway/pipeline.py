@@ -67,7 +67,7 @@ from proxy.gateway.routes import decoded
 from proxy.gateway.services import Services
 from proxy.gateway.unread_models import check_unread_model
 from proxy.serving.client_connection import ClientConnection
-from proxy.serving.head import offers_websocket
+from proxy.serving.head import asks_about_nothing, offers_websocket
 from proxy.shares.turns import at_once
 
 READ_AT_ONCE_BYTES_MAX: Final = 32_768  # at worst some 15 ms, in bodies of nothing but commas; usually far below one
@@ -164,8 +164,11 @@ class Pipeline:
     def _answer_options(self, live: LiveExchange, request: web.BaseRequest, response: ClientResponse) -> None:
         """What can be asked of a path, by whom: of no account, without a key, and nothing for the upstream to know."""
         found = live.view.routes.match(request.method, request.raw_path)  # no route takes OPTIONS: it tells what they take
-        if not isinstance(found, Refusal) or found.status != 405:
-            answer: list[Header] | Refusal = self._explained(live, request, found) if isinstance(found, Refusal) else INTERNAL_ERROR
+        answer: list[Header] | Refusal = []
+        if asks_about_nothing(request):
+            pass  # a ping
+        elif not isinstance(found, Refusal) or found.status != 405:
+            answer = self._explained(live, request, found) if isinstance(found, Refusal) else INTERNAL_ERROR
         elif is_preflight(request):
             answer = preflight_headers(request, self.services.cors.grant(request), methods=str(found.details["allow"]))
         else:

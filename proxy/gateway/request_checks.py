@@ -12,7 +12,7 @@ from aiohttp.http import HttpVersion11
 
 from proxy.domain.errors import ErrorCode, Refusal
 from proxy.gateway.headers import VIA_PSEUDONYM
-from proxy.serving.head import SPOKEN, fault_of_hosts
+from proxy.serving.head import SPOKEN, asks_about_nothing, fault_of_hosts, fault_of_target
 from proxy.serving.hosts import is_host
 from proxy.serving.malformed import EXPECTATION, METHODS, OTHER_VERSION, UNKNOWN_METHOD, Fault
 
@@ -76,17 +76,16 @@ def check_request(request: web.BaseRequest, *, head_bytes_max: int = HEADER_BYTE
         return _refused(OTHER_VERSION)
     if request.method not in METHODS:
         return _refused(UNKNOWN_METHOD)
-    return check_target(request.raw_path) or check_headers(
-        request.raw_headers, is_http_1_0=request.version < HttpVersion11, bytes_max=head_bytes_max
-    )
+    refusal = None if asks_about_nothing(request) else check_target(request.raw_path)
+    return refusal or check_headers(request.raw_headers, is_http_1_0=request.version < HttpVersion11, bytes_max=head_bytes_max)
 
 
 def check_target(target: str) -> Refusal | None:
-    """Origin-form only, nothing hidden: what the route table sees must be what any server behind would see."""
+    """A path with nothing hidden: what the route table sees must be what any server behind would see."""
     if len(target) > TARGET_CHARS_MAX:
         return _refusal(f"The request target is longer than {TARGET_CHARS_MAX} characters.", status=414)
-    if not target.startswith("/"):
-        return _refusal("The request target must be a path, not a URL, an authority or an asterisk.")
+    if (fault := fault_of_target(target)) is not None:
+        return _refused(fault)
     if _TARGET.fullmatch(target) is None:
         message = "The request target has a fragment, or characters that must be percent-encoded."
         return _refusal(message, param=PATH if _TARGET.fullmatch(target.partition("?")[0]) is None else None)

@@ -23,6 +23,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from proxy.serving.crowd import Crowd
+from proxy.serving.head import in_origin_form
 from proxy.serving.malformed import HEAD_TOO_LARGE, INTERNAL, MALFORMED, Fault, HeadLimits, fault_of
 
 CHUNKING_FACTOR_MAX: Final = 8  # bytes on the wire for each byte of a body; chunks of one byte take six
@@ -124,6 +125,7 @@ class ClientConnection(RequestHandler):
         is_in_head = self._body.is_eof()
         super().data_received(data)
         if self._request_count != requests:
+            self._name_paths(self._request_count - requests)
             newest, body = self._messages[-1]
             if isinstance(newest, _ErrInfo):
                 self._tell_fault(newest, self._head + data if is_in_head else b"")
@@ -245,6 +247,13 @@ class ClientConnection(RequestHandler):
         fault = fault_of(bytes(head), limits, is_too_long=isinstance(info.exc, LineTooLong))
         self._messages[-1] = (_error_of(fault), self._messages[-1][1])
 
+    def _name_paths(self, newest: int) -> None:
+        """Of so many newest requests, take those whose target is a URL for their paths."""
+        for place in range(-newest, 0):
+            message, body = self._messages[place]
+            if not isinstance(message, _ErrInfo) and not message.path.startswith("/"):
+                self._messages[place] = in_origin_form(message), body
+
     def _decline(self, request: RawRequestMessage, data: bytes) -> None:
         """A request offers to switch protocols. data: what it came in, if it is alone in there from its first byte on."""
         _, end, rest = data.partition(b"\r\n\r\n")
@@ -284,7 +293,6 @@ class ClientConnection(RequestHandler):
             raise ConnectionError
         fault = exc.fault if isinstance(exc, FaultError) else MALFORMED if status < 500 else INTERNAL
         response = self.answer_malformed(fault)
-        response.headers["Server"] = "tallygate"
         if fault.is_head:
             request._cache["method"] = hdrs.METH_HEAD  # noqa: SLF001 - as in `last_answer`
         last_answer(request, response)
@@ -298,6 +306,7 @@ def _error_of(fault: Fault) -> _ErrInfo:
 def last_answer(request: web.BaseRequest, response: web.Response) -> None:
     """Make aiohttp write this as HTTP/1.1, whatever the request claims to be, and close the connection."""
     request._cache["version"] = HttpVersion11  # noqa: SLF001 - a response takes its version from there, where reading it leaves it
+    response.headers[hdrs.SERVER] = "tallygate"  # else aiohttp's name and version
     response.force_close()
 
 

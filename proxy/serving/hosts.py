@@ -13,6 +13,8 @@ from typing import Final
 HOST_BYTES_MAX: Final = 255 + len(":65535")  # RFC 1035 section 2.3.4
 _REMEMBERED_MAX: Final = 256  # clients send the same ones again and again
 
+_SCHEMES: Final = frozenset({"http", "https"})  # TLS may end in front of this port
+_AUTHORITY_ENDS: Final = re.compile("[/?#]")
 _HOST: Final = re.compile(
     rb"(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]|(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?)(?::(?P<port>[0-9]*))?"
 )
@@ -41,6 +43,6 @@ def is_host(value: bytes) -> bool:
 
 
 def authority_of(target: str) -> str | None:
-    """Of a target in absolute-form (RFC 9112 section 3.2.2); None for any other."""
+    """Of a target in absolute-form of http or https (RFC 9112 section 3.2.2); None for any other."""
     scheme, found, rest = target.partition("://")
-    return re.split("[/?#]", rest, maxsplit=1)[0] if found and scheme.isalnum() else None
+    return _AUTHORITY_ENDS.split(rest, maxsplit=1)[0] if found and scheme.lower() in _SCHEMES else None

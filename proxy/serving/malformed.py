@@ -36,6 +36,7 @@ BAD_HOST: Final = Fault(
 BAD_AUTHORITY: Final = Fault(
     400, "The target's authority is no host: it must be one name or address (IPv6 in brackets), with or without a port."
 )
+BAD_TARGET: Final = Fault(400, "The request target must be a path, or an http or https URL.")
 EXPECTATION: Final = Fault(417, "No expectation is met here but 100-continue.")
 LINE_TOO_LONG: Final = Fault(414, "The request line is too long.")
 HEAD_TOO_LARGE: Final = Fault(431, "The head of the request is too large.")

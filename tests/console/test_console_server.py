@@ -396,6 +396,8 @@ async def ask(console, request):
         (b"GET /healthz HTTP/1.1", b"X: y", 400, "bad_request"),
         (b"GET http://user@localhost/healthz HTTP/1.1", b"Host: localhost", 400, "bad_request"),
         (b"GET http://localhost:x/healthz HTTP/1.1", b"Host: localhost", 400, "bad_request"),
+        (b"GET http://localhost/healthz HTTP/1.1", b"Host: a b", 400, "bad_request"),
+        (b"GET ftp://localhost/healthz HTTP/1.1", b"Host: localhost", 400, "bad_request"),
         (b"GET /" + b"a" * 9_000 + b" HTTP/1.1", b"Host: a", 414, "uri_too_long"),
         (b"GET /healthz HTTP/1.1", b"Host: a\r\nX: " + b"a" * 9_000, 431, "head_too_large"),
         (b"GET /healthz HTTP/1.1", b"Host: a\r\nExpect: a-miracle", 417, "expectation_failed"),
@@ -415,6 +417,18 @@ async def test_http_to_the_letter(console, request_line, headers, status, code):
     assert told["connection"] in {"close", "upgrade, close"}
     assert told.get("upgrade") == ("HTTP/1.1" if status == 426 else None)
     assert status == 404 or json.loads(body)["message"]
+    assert "aiohttp" not in told.get("server", "")
+
+
+async def test_a_target_that_is_a_url_is_taken_for_its_path_at_its_host(console):
+    for url, host, status in (
+        (b"http://localhost/metrics", b"evil.example", 200),
+        (b"http://localhost/metrics", b"", 200),
+        (b"http://evil.example/metrics", b"localhost", 403),
+    ):
+        answered, _, _ = await ask(console, b"GET " + url + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
+        assert answered == status
+    assert (await ask(console, b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n"))[0] == 204
 
 
 async def test_an_offer_of_h2c_is_ignored(console):

@@ -34,7 +34,7 @@ def test_an_ordinary_target_passes(target: str) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        *("", "*", "v1/models", "http://evil.example/v1/models", "HTTP://x", "evil.example:443", "?a=b"),
+        *("", "*", "v1/models", "http://evil.example@a/v1/models", "ftp://x", "HTTP://", "evil.example:443", "?a=b"),
         *("/a#b", "/a?b#c", "/a\\b", "/a b", "/a\tb", "/a\x00", "/a\r\nb", "/a\x7f", "/é", '/"', "/<a>", "/a|b", "/{a}", "/a?b=\\"),
         *(
             "/a%5cb",

@@ -8,7 +8,9 @@ from log_recorder import LogRecorder
 from raw_client import CHAT, KEY, RawClient, chat, connected, converse
 
 REFUSED = [
-    *("http://evil.example/v1/models", "http://gateway/v1/models", "https://gateway/v1/models", "HTTP://gateway/v1/models"),
+    *("http://evil.example@gateway/v1/models", "http:///v1/models", "http://gateway:x/v1/models", "ftp://gateway/v1/models"),
+    *("http://gateway//v1/models", "http://gateway/v1/../v1/models", "http://gateway/v1/models#CANARY", "http:/v1/models"),
+    *("http://gateway", "http://gateway?/v1/models", "http://gateway,evil.example/v1/models", "http://http://gateway/v1/models"),
     *("gateway:443", "evil.example", "*", "//evil.example/v1/models", "/", "", "?", "#", "/v1/models#CANARY"),
     *("/v1/%2e%2e/v1/models", "/v1/%2E%2E/v1/models", "/x/../v1/models", "/./v1/models", "/v1/./models", "/v1/models/.."),
     *("/v1/models/%2e", "/v1/models/..", "/v1/models/.%2e/x", "/v1/models/..;a=b", "/..%2fv1/models", "/v1%2fmodels"),
@@ -49,6 +51,35 @@ async def test_the_plain_target_is_served(tmp_path: Path) -> None:
 
         assert [answer.status for answer in answers] == [200]
         assert harness.ledger.records[0].path == "/v1/models"
+
+
+async def test_a_target_that_is_a_url_is_taken_for_its_path(tmp_path: Path) -> None:
+    """RFC 9112 section 3.2.2: it must be accepted, and its authority counts instead of the Host."""
+    urls = ["http://gateway/v1/models", "https://evil.example:444/v1/models", "HTTP://[::1]/v1/models?after=a/b://c"]
+    async with running_gateway(tmp_path) as harness:
+        requests = [get(url) for url in urls]
+        requests += [get(urls[0]).replace(b"Host: gateway", b"Host:"), get(urls[0]).replace(b"1.1\r\nHost: gateway", b"1.0")]
+        together = await converse(harness.port, b"".join(requests[:3]), quiet_seconds=1.0)
+        apart = [await converse(harness.port, request[:30], request[30:], quiet_seconds=1.0) for request in requests[3:]]
+
+        assert [answer.status for one in (together, *apart) for answer in one.answers()] == [200] * len(requests)
+        assert {record.path for record in harness.ledger.records} == {"/v1/models"}
+        assert len(harness.ledger.records) == len(requests)
+        post = chat().replace(b"POST /", b"POST http://gateway/", 1)
+        assert [answer.status for answer in (await converse(harness.port, post + post)).answers()] == [200, 200]
+        for wrong in (b"Host: a b", b"Host: gateway\r\nHost: gateway", b"X: y"):
+            (answer,) = (await converse(harness.port, get(urls[0]).replace(b"Host: gateway", wrong))).answers()
+            assert (answer.status, answer.code) == (400, "invalid_request")
+        assert len(harness.ledger.records) == len(requests) + 2
+
+
+async def test_a_server_that_is_asked_about_nothing_says_that_it_is_there(tmp_path: Path) -> None:
+    """RFC 9110 section 9.3.7, RFC 9112 section 3.2.4."""
+    async with running_gateway(tmp_path) as harness:
+        for target in ("*", "http://gateway"):
+            (answer,) = (await converse(harness.port, get(target).replace(b"GET", b"OPTIONS", 1))).answers()
+            assert (answer.status, answer.body) == (204, b"")
+        assert not harness.ledger.records
 
 
 async def test_a_host_of_the_clients_choice_goes_nowhere(tmp_path: Path) -> None:
@@ -103,7 +134,7 @@ async def test_methods_that_are_no_endpoints_do_nothing(tmp_path: Path) -> None:
         for method, target, status in (
             ("HEAD", "/v1/embeddings", 405),
             ("OPTIONS", "/v1/models", 204),
-            ("OPTIONS", "*", 400),
+            ("OPTIONS", "*", 204),
             ("TRACE", "/v1/models", 405),
             ("CONNECT", "gateway:443", 400),
             ("CONNECT", "/v1/models", 405),

@@ -104,3 +104,4 @@ def test_the_authority_of_a_target() -> None:
     assert authority_of("/a?b=http://c") is None
     assert authority_of("*") is None
     assert authority_of("a:443") is None
+    assert authority_of("ftp://a") is None
