@@ -41,9 +41,7 @@ def run_demo(*, requests: int, stays_up: bool) -> int:
         raise DemoError("the demo's clients are the real openai SDK: pip install 'tallygate[demo]'")
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: what was started ends too, and leaves its ports
         signal.signal(number, lambda received, _: sys.exit(128 + received))
-    os.environ["no_proxy"] = (
-        "*"  # its SDK clients and processes are all on this machine: none needs the environment's proxy
-    )
+    os.environ["no_proxy"] = "*"  # its SDK clients and processes are all on this machine: none needs the environment's proxy
     console = Console()
     callers = demo_callers()
     with tempfile.TemporaryDirectory(prefix="tallygate-demo-") as directory:

@@ -167,10 +167,13 @@ class Pipeline:
         answer: list[Header] | Refusal = []
         if asks_about_nothing(request):
             pass  # a ping
-        elif not isinstance(found, Refusal) or found.status != 405:
-            answer = self._explained(live, request, found) if isinstance(found, Refusal) else INTERNAL_ERROR
-        elif is_preflight(request):
-            answer = preflight_headers(request, self.services.cors.grant(request), methods=str(found.details["allow"]))
+        elif not isinstance(found, Refusal):
+            answer = INTERNAL_ERROR
+        elif is_preflight(request):  # also where nothing is: the request gets the refusal then, which its page can read
+            grant, methods = self.services.cors.grant(request), found.details.get("allow", "GET, HEAD, POST, DELETE")
+            answer = preflight_headers(request, grant, methods=str(methods))
+        elif found.status != 405:
+            answer = self._explained(live, request, found)
         else:
             answer = [(b"allow", f"{found.details['allow']}, OPTIONS".encode())]
         if isinstance(answer, Refusal):

@@ -65,7 +65,7 @@ async def test_a_preflight_is_answered_without_a_key_and_touches_nothing(tmp_pat
         (LISTED, ASKS | {"Origin": PAGE + ":444"}, "/v1/chat/completions", 403),
         (LISTED, ASKS | {"Origin": "null"}, "/v1/chat/completions", 403),
         (CorsPolicy(), ASKS, "/v1/chat/completions", 403),
-        (LISTED, ASKS, "/v1/unknown", 404),
+        (CorsPolicy(), ASKS, "/v1/unknown", 403),
         (LISTED, ASKS | {"Access-Control-Request-Headers": "a b"}, "/v1/chat/completions", 400),
         (LISTED, ASKS | {"Access-Control-Request-Headers": "x\u00e9"}, "/v1/chat/completions", 400),
         (LISTED, ASKS | {"Access-Control-Request-Headers": ",".join(["x"] * 101)}, "/v1/chat/completions", 400),
@@ -81,6 +81,18 @@ async def test_a_preflight_that_cannot_be_granted_says_why(
         if status == 403:
             assert "TALLYGATE_CORS_ORIGINS" in await answer.text()
             assert not said(answer)
+
+
+async def test_a_page_that_asks_for_a_path_that_is_not_can_read_which_is_nearest(tmp_path: Path) -> None:
+    """A preflight that is refused keeps every word of the refusal from the page."""
+    async with running_gateway(tmp_path, cors=LISTED) as harness:
+        for path in ("/v1/v1/chat/completions", "/v1/chat/completions/", "/unknown"):
+            asked = await answered(harness, "OPTIONS", path, ASKS)
+            assert (asked.status, asked.headers["Access-Control-Allow-Origin"]) == (204, PAGE)
+            assert "POST" in asked.headers["Access-Control-Allow-Methods"]
+            told = await answered(harness, "POST", path, KEY, json=CHAT)
+            assert (told.status, told.headers["Access-Control-Allow-Origin"]) == (404, PAGE)
+            assert path in await told.text()
 
 
 async def test_a_page_may_read_answers_refusals_and_streams(tmp_path: Path) -> None:
