@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from proxy.config.model import AuthKind, Route
+from proxy.config.routes import UNBILLED_SUFFIX
 from proxy.dialects.dialect import Dialect, RequestFacts, UsageTold
 from proxy.domain.admission import Actual, AdmissionRequest, Checkpoint, Decision
 from proxy.domain.exchange import Event, Exchange, State
@@ -128,6 +129,11 @@ class LiveExchange:
         self._text_tokens = 0
         self._tail = ""
         self._counting: asyncio.Task[None] | None = None
+
+    @property
+    def is_billed(self) -> bool:
+        """False for token counting: whatever the model, it costs nothing."""
+        return self.dialect is None or not self.dialect.name.endswith(UNBILLED_SUFFIX)
 
     @property
     def is_client_gone(self) -> bool:
@@ -386,7 +392,7 @@ class LiveExchange:
         held = self.decision.held_nano_usd if self.decision is not None else 0
         if account.cost_nano_usd > held and self.terms is not None and self.terms.spend:
             flags = (*flags, "overrun")
-        if account.owed and account.price is None:
+        if account.owed and account.price is None and self.is_billed:
             flags = (*flags, "unpriced")
         if self.clamped is not None:
             flags = (*flags, OUTPUT_CLAMPED)

@@ -82,7 +82,12 @@ class NearestRoutes:
 
         Small mistakes in an otherwise right path come first, in the order of `Mistake`; then as many words as there are in common.
         """
-        segments = [each for each in unquote(path[:CHARS_MAX]).split("/")[: SEGMENTS_MAX * 2] if each not in {"", ".", ".."}]
+        segments: list[str] = []
+        for each in unquote(path[:CHARS_MAX]).split("/")[: SEGMENTS_MAX * 2]:
+            if each == "..":
+                del segments[-1:]
+            elif each not in {"", "."}:
+                segments.append(each)
         segments = segments[:SEGMENTS_MAX]
         for candidate, mistake in _candidates(segments):
             route = self._at(method, "/" + "/".join(candidate))
@@ -96,8 +101,8 @@ class NearestRoutes:
         if isinstance(found, Refusal):
             if "allow" not in found.details:
                 return None
-            other = str(found.details["allow"]).partition(",")[0]
-            found = self._table.match(other, path)
+            others = str(found.details["allow"]).split(", ")
+            found = self._table.match(min(others, key=lambda other: (other == "DELETE", other)), path)  # nobody means to delete
         return None if isinstance(found, Refusal) else found[0]
 
     def _by_words(self, method: str, segments: Sequence[str]) -> Nearest | None:

@@ -277,7 +277,7 @@ class Pipeline:
         if refusal is not None:
             return refusal
         price = listed_price(facts, live.view.prices, live.started_at_ms)
-        if price is None:
+        if price is None and live.is_billed:
             self.services.metrics.unknown_model(organization.id, organization.plan.unknown_model)
             found = price_of_unknown(facts, organization.plan, live.view.prices, live.started_at_ms)
             if isinstance(found, Refusal):

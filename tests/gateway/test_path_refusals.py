@@ -51,6 +51,8 @@ def table() -> RouteTable:
         ("POST", "/anthropic/v1/messages", "POST /v1/messages", Mistake.BASE),
         ("POST", "/messages", "POST /v1/messages", Mistake.BASE),
         ("GET", "/v1/embeddings", "POST /v1/embeddings", Mistake.METHOD),
+        ("PUT", "/v1/files/file-1", "GET /v1/files/{file_id}", Mistake.METHOD),  # never the one that deletes
+        ("POST", "/v1/models/../chat/completions", "POST /v1/chat/completions", Mistake.SLASHES),
         ("PUT", "/v1/responses", "POST /v1/responses", Mistake.METHOD),
         ("POST", "/v1/chat/completion", "POST /v1/chat/completions", Mistake.WORDS),
         ("POST", "/v1/embedding", "POST /v1/embeddings", Mistake.WORDS),

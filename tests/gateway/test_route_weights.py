@@ -146,6 +146,17 @@ async def test_a_paused_organization_has_what_is_free_and_what_it_paid_for(tmp_p
         assert await world.status("POST", "/v1/chat/completions", CHAT) == 429
 
 
+async def test_tokens_are_counted_for_a_model_without_a_price(tmp_path: Path, valkey_url: str) -> None:
+    async with running(tmp_path, valkey_url, plan=LIMITS) as world:
+        counting = "/v1beta/models/own-model:countTokens"
+        world.upstream.answers["POST", counting] = {"totalTokens": 3}
+
+        assert await world.status("POST", "/v1/messages/count_tokens", COUNT | {"model": "own-model"}) == 200
+        assert await world.status("POST", counting, GOOGLE_COUNT) == 200
+        status, _, body = await world.ask("POST", "/v1/messages", COUNT | {"model": "own-model", "max_tokens": 5})
+        assert (status, body["error"]["code"]) == (400, "unknown_model")
+
+
 async def test_a_months_limit_and_a_credentials_own_stop_it_as_little(tmp_path: Path, valkey_url: str) -> None:
     own = {"spend_limits": [{"usd": "1", "window": "7d"}, {"usd": "1", "window": "month"}]}
     plan = LIMITS | {"spend_limit": {"usd": "10", "window": "month"}}
