@@ -62,6 +62,11 @@ _SPECIAL: Final[Mapping[tuple[str, str], str]] = {  # what a path makes that has
     ("POST", "/ingestion/v2/files"): INGESTION,
     ("POST", "/ingestion/v1/real_time_upload"): INGESTION,
 }
+_BY_IDS: Final[Mapping[tuple[str, str], str]] = {  # Gloo's cookbook, "rag-pipeline-part-2": bulk edit and clean-up
+    ("PATCH", "/engine/v2/items"): "content_item",
+    ("DELETE", "/engine/v2/items"): "content_item",
+}
+_CHANGED_IN_PLACE: Final = ("/item",)  # a PATCH there is of one object, which its body names
 _ASKS: Final[Mapping[tuple[str, str], tuple[str, str]]] = {("GET", "/ai/v1/chat"): ("chat_id", "chat")}
 _GOOGLE_BATCHES: Final = (":batchGenerateContent", ":asyncBatchEmbedContent")
 _GOOGLE_VERSIONS: Final = frozenset({"v1beta", "v1alpha"})
@@ -77,7 +82,8 @@ class RouteObjects:
     names     (parameter, kind) of the path; SHARED where nobody owns it
     deletes   the object that is named is gone after a 2xx
     prefix    before a parameter's value in an id: Google's ids are resource names ("files/abc")
-    is_bulk   deletes without naming what
+    is_bulk   deletes or changes without naming what
+    by_ids    kind of what a body may name by ids for a bulk request to have to do with nothing else; "" for none
     asks      (parameter, kind) of the query that must be there: without it the answer would be about everybody's
     """
 
@@ -87,6 +93,7 @@ class RouteObjects:
     deletes: bool = False
     prefix: str = ""
     is_bulk: bool = False
+    by_ids: str = ""
     asks: tuple[str, str] | None = None
 
 
@@ -112,7 +119,8 @@ def route_objects(
         names=tuple(named.items()),
         deletes=said.deletes if deletes is None else deletes,
         prefix=said.prefix,
-        is_bulk=method == "DELETE" and not has_owner,
+        is_bulk=not has_owner and (method == "DELETE" or (method == "PATCH" and _is_collection(path))),
+        by_ids=_BY_IDS.get((method, path), ""),
         asks=_ASKS.get((method, path)),
     )
 
@@ -139,7 +147,7 @@ def _said_by(method: str, path: str) -> RouteObjects:
     outer = _kinds(segments[:at])
     if not below:
         return RouteObjects(
-            makes=makes or (kind if method in {"POST", "PUT"} else ""),
+            makes=makes or (kind if method in {"POST", "PUT"} or (method == "PATCH" and path.endswith(_CHANGED_IN_PLACE)) else ""),
             lists=kind if method == "GET" else "",
             names=outer,
             prefix=prefix,
@@ -156,6 +164,13 @@ def _said_by(method: str, path: str) -> RouteObjects:
         deletes=method == "DELETE" and not action and named[0] == below[0],
         prefix=prefix,
     )
+
+
+def _is_collection(path: str) -> bool:
+    """Whether a path ends with a noun of many objects."""
+    segments = path.strip("/").split("/")
+    at, count = _noun_in(segments)
+    return bool(count) and at + count == len(segments) and not path.endswith(_CHANGED_IN_PLACE)
 
 
 def _noun_in(segments: Sequence[str]) -> tuple[int, int]:

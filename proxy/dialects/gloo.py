@@ -54,10 +54,15 @@ class GlooChatV1(GlooChat):
 
 
 class GlooGroundedChat(GlooChat):
-    """POST /ai/v2/chat/completions/grounded: the sources it adds are input that the gateway cannot see."""
+    """POST /ai/v2/chat/completions/grounded and /ai/v2/grounded/chat/completions.
+
+    The sources it adds are input that the gateway cannot see; it may be asked without messages (docs.gloo.com, "Grounded
+    Completions V2": optional).
+    """
 
     name = "gloo_grounded_chat"
     adds_unknown_input = True
+    needs_messages = False
 
 
 class GlooResponses(OpenAiResponses):

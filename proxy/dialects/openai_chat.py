@@ -99,6 +99,7 @@ class OpenAiChat(OpenAiShape):
     name = "openai_chat"
     default_maximum = "max_completion_tokens"  # the member that bounds the output where the request has none
     adds_unknown_input = False  # the provider itself puts text into every prompt
+    needs_messages = True
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(ChatRequest)
@@ -114,12 +115,12 @@ class OpenAiChat(OpenAiShape):
         read = read_body(body, self._requests)
         request = read.asked
         model, model_family = self._model(request)
-        if request.messages is None:
+        if request.messages is None and self.needs_messages:
             raise RequestRejectedError("Missing required parameter: 'messages'.", param="messages")
         draft = OpenAiPrompt()
         self._vocabulary.check(read)
         self._bounds.check(read.keys)
-        for message in request.messages:
+        for message in request.messages or ():
             add_message(draft, message)
         draft.add_tools(request.tools)
         draft.add_tools(request.functions)

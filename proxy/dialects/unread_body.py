@@ -41,6 +41,33 @@ def references_of_any(body: bytes, *, put: str = "", is_shared: bool = True) -> 
     return tuple(found)
 
 
+def names_all(body: bytes) -> bool:
+    """Whether a body that changes or deletes many objects says by ids alone which, and gives none of them another id.
+
+    Gloo's cookbook, "rag-pipeline-part-2": `{"item_ids": [...]}` deletes, `{"filter": {"item_ids": [...]}, "ops": [...]}` changes.
+    Any other filter could mean what others keep there.
+    """
+    try:
+        whole = _ANYTHING.decode(body) if body else None
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    if not isinstance(whole, dict) or not whole.keys() <= {"item_ids", "filter", "ops", "publisher_id"}:
+        return False
+    holder = whole.get("filter", {}) if "ops" in whole else whole
+    ids = holder.get("item_ids") if isinstance(holder, dict) else None
+    is_named = isinstance(ids, list) and bool(ids) and all(isinstance(each, str) and each for each in ids)
+    has_others = ("item_ids" in whole or holder.keys() != {"item_ids"}) if "ops" in whole else "filter" in whole
+    return is_named and not has_others and all(map(_keeps_ids, _listed(whole.get("ops", []))))
+
+
+def _keeps_ids(change: object) -> bool:
+    """Of one of `ops`: `{"op": "replace", "field": "author", "value": [...]}`."""
+    if not isinstance(change, dict) or not change.keys() <= {"op", "field", "value"}:
+        return False
+    field = change.get("field")
+    return isinstance(field, str) and not folded(field).endswith(("id", "ids"))
+
+
 def _read_items(whole: Any, names: Iterable[str]) -> Iterator[StoredReference]:
     """The stored items that the elements of the lists of these names stand for.
 

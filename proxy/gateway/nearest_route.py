@@ -76,11 +76,13 @@ class NearestRoutes:
         self._table = table
         self._routes = [(route, _words_of(route)) for route in table.routes]
         self.words = frozenset(word for _, words in self._routes for word in words)
+        self._areas = frozenset(area for route, _ in self._routes if (area := _area(route)) and _VERSION.fullmatch(area) is None)
 
     def find(self, method: str, path: str) -> Nearest | None:
         """The endpoint that is nearest to a path, as received; None only for a table without routes.
 
         Small mistakes in an otherwise right path come first, in the order of `Mistake`; then as many words as there are in common.
+        A path that begins as those of one API do (`/ai/`, `/engine/`) is meant for that one.
         """
         segments: list[str] = []
         for each in unquote(path[:CHARS_MAX]).split("/")[: SEGMENTS_MAX * 2]:
@@ -89,12 +91,13 @@ class NearestRoutes:
             elif each not in {"", "."}:
                 segments.append(each)
         segments = segments[:SEGMENTS_MAX]
+        area = segments[0].lower() if segments and segments[0].lower() in self._areas else ""
         for candidate, mistake in _candidates(segments):
             route = self._at(method, "/" + "/".join(candidate))
-            if route is not None:
+            if route is not None and (not area or _area(route) == area):
                 is_whole = "/" + "/".join(candidate) == path
                 return Nearest(route=route, mistake=Mistake.METHOD if is_whole else mistake)
-        return self._by_words(method, segments)
+        return self._by_words(method, segments, area)
 
     def _at(self, method: str, path: str) -> Route | None:
         found = self._table.match(method, path)
@@ -105,19 +108,25 @@ class NearestRoutes:
             found = self._table.match(min(others, key=lambda other: (other == "DELETE", other)), path)  # nobody means to delete
         return None if isinstance(found, Refusal) else found[0]
 
-    def _by_words(self, method: str, segments: Sequence[str]) -> Nearest | None:
+    def _by_words(self, method: str, segments: Sequence[str], area: str) -> Nearest | None:
         words = {word for each in segments for word in each.lower().split(":") if len(word) <= WORD_CHARS_MAX}
         unknown = sorted(words - self.words)[:GUESSED_MAX]
         for word in unknown:
             words.update(get_close_matches(word, self.words, n=1, cutoff=_CLOSE))
 
-        def likeness(item: tuple[Route, frozenset[str]]) -> tuple[float, bool, bool, bool]:
+        def likeness(item: tuple[Route, frozenset[str]]) -> tuple[bool, float, bool, bool, bool]:
             route, known = item
-            common = len(known & words)
-            return 2 * common / (len(known) + len(words) or 1), route.method == method, route.enabled, route.dialect is not None
+            alike = 2 * len(known & words) / (len(known) + len(words) or 1)
+            return bool(area) and _area(route) == area, alike, route.method == method, route.enabled, route.dialect is not None
 
         best = max(self._routes, key=likeness, default=None)
         return None if best is None else Nearest(route=best[0], mistake=Mistake.WORDS)
+
+
+def _area(route: Route) -> str:
+    """The first segment of its path, unless that is a parameter."""
+    first = route.path.split("/")[1]
+    return "" if "{" in first else first
 
 
 def _words_of(route: Route) -> frozenset[str]:

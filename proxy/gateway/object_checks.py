@@ -37,6 +37,7 @@ _KEPT_ONLY: Final = {  # what of a request must be there for an answer to tell o
 _UPSERTED: Final = frozenset(
     {"content_item"}
 )  # kinds whose ids a client may choose: one that it sent may be somebody else's already
+_BULK_QUERY: Final = frozenset({"publisher_id"})  # besides ids in the body; anything else may be a filter
 _NOT_KEPT: Final = {"response": re.compile(rb'(?<!\\)"store"\s*:\s*false')}
 
 
@@ -91,7 +92,7 @@ def reads_body(live: LiveExchange, request: web.BaseRequest) -> bool:
 def put_kind(live: LiveExchange) -> str:
     """The kind of what a request makes or changes under an id in its body; empty where bodies state none."""
     objects = live.found_route.objects
-    return next((kind for kind in (objects.makes, *dict(objects.names).values()) if kind in _UPSERTED), "")
+    return next((kind for kind in (objects.makes, objects.by_ids, *dict(objects.names).values()) if kind in _UPSERTED), "")
 
 
 def streamed_form(live: LiveExchange, request: web.BaseRequest) -> FormFields | None:
@@ -124,19 +125,23 @@ def answer_objects(live: LiveExchange, body: bytes) -> AnswerObjects | None:
     return AnswerObjects(makes=makes, lists=objects.lists, prefix=objects.prefix, sent=sent, compares=compares)
 
 
-async def check_objects(live: LiveExchange, request: web.BaseRequest, references: Sequence[StoredReference]) -> Refusal | None:
+async def check_objects(
+    live: LiveExchange, request: web.BaseRequest, references: Sequence[StoredReference], *, names_all: bool = False
+) -> Refusal | None:
     """Refuse what names an object that is not the organization's, in the same words as one that does not exist.
 
     references   of the body
+    names_all    the body of a bulk request names each object that it means
     """
     if not shares_account(live):
         return None
     objects = live.found_route.objects
-    if objects.is_bulk:
+    if objects.is_bulk and not (objects.by_ids and names_all and request.query.keys() <= _BULK_QUERY):
+        fix = "name each object in 'item_ids', and nothing else" if objects.by_ids else "name one object by its id"
         return Refusal(
             status=403,
             code=ErrorCode.BULK_OPERATION_REFUSED,
-            message="This deletes what others have stored as well: delete one object by its id.",
+            message=f"This has to do with what others have stored as well: {fix}.",
             should_retry=False,
         )
     if objects.asks is not None and not request.query.get(objects.asks[0]):

@@ -13,7 +13,7 @@ from typing import Final, TypeVar, cast
 from aiohttp import web
 
 from proxy.config.route_objects import INGESTION
-from proxy.dialects.unread_body import references_of_any
+from proxy.dialects.unread_body import names_all, references_of_any
 from proxy.domain.admission import AdmissionRequest
 from proxy.domain.errors import LimiterWipedError, Refusal, RequestRejectedError, StoreError
 from proxy.domain.exchange import Event
@@ -322,7 +322,7 @@ class Pipeline:
             references = await self._work_on(live.org, len(body), reading) if body else ()
         except RequestRejectedError as error:
             return rejected(error)
-        return await check_objects(live, request, references)
+        return await check_objects(live, request, references, names_all=live.found_route.objects.is_bulk and names_all(body))
 
     async def _admit(self, live: LiveExchange) -> Refusal | None:
         """Hold the worst case against every limit at once."""

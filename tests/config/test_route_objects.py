@@ -32,6 +32,7 @@ from proxy.domain.errors import ConfigError
         ("GET", "/v1/models/{model*}", "", "", {"model": SHARED}, False),
         ("DELETE", "/v1/models/{model*}", "", "", {"model": "model"}, True),
         ("POST", "/v1beta/tunedModels/{model}:generateContent", "", "", {"model": "tuned_model"}, False),
+        ("PATCH", "/engine/v2/item", "content_item", "", {}, False),
         ("GET", "/my/own/{thing_id}", "", "", {"thing_id": "thing"}, False),
     ],
 )
@@ -47,6 +48,15 @@ def test_a_path_says_what_it_makes_lists_names_and_deletes(
 @pytest.mark.parametrize("path", ["/v1/files", "/engine/v2/items", "/engine/v2/publisher/{publisher_id}/items", "/v1/models/all"])
 def test_to_delete_without_naming_an_own_object_is_bulk(path: str) -> None:
     assert route_objects("DELETE", path).is_bulk
+
+
+def test_to_change_a_collection_is_bulk_too_and_items_of_gloo_may_be_named_in_the_body() -> None:
+    assert route_objects("PATCH", "/engine/v2/publisher/{publisher_id}/items").is_bulk
+    assert not route_objects("PATCH", "/engine/v2/item").is_bulk
+    assert not route_objects("PATCH", "/v1/things").is_bulk
+    for method in ("PATCH", "DELETE"):
+        assert route_objects(method, "/engine/v2/items").by_ids == "content_item"
+        assert route_objects(method, "/engine/v2/publisher/{publisher_id}/items").by_ids == ""
 
 
 def loaded(tmp_path: Path, route: dict[str, Any]) -> GatewayConfig:

@@ -66,6 +66,15 @@ def test_sources_added_by_the_provider_are_input_nobody_sees() -> None:
     assert not read(RESPONSES, {"input": "Hi", "model": "m"}).has_unknown_input
 
 
+def test_a_grounded_chat_may_be_asked_without_messages_and_no_other() -> None:
+    facts = read(GlooGroundedChat(), {"auto_routing": True, "query": "Who was Ruth?"})
+    assert facts.has_unknown_input
+    assert "Who was Ruth?" in "".join(facts.prompt.texts)
+    for dialect in (CHAT, GlooChatV1()):
+        with pytest.raises(RequestRejectedError, match="messages"):
+            read(dialect, {"model": "m"})
+
+
 def test_a_maximum_goes_in_under_the_name_that_gloo_knows_and_the_rest_passes() -> None:
     body = b'{"auto_routing":true,"tradition":"evangelical","messages":[]}'
     rewritten = CHAT.rewrite_request(body, read(CHAT, body), ask_usage=False, max_output_tokens=9)

@@ -518,6 +518,72 @@ async def test_a_chat_is_asked_for_by_its_own_id_or_not_at_all(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("operator_key")
+async def test_items_of_gloo_are_changed_and_deleted_by_ones_own_ids_alone(tmp_path: Path) -> None:
+    """Shapes of bodies: Gloo's cookbook, "rag-pipeline-part-2"."""
+    async with object_upstream() as upstream:
+        routes = [
+            {"method": method, "path": path, "capability": "chat"}
+            for method, path in (
+                ("POST", "/ingestion/v2/files"),
+                ("PATCH", "/engine/v2/item"),
+                ("PATCH", "/engine/v2/items"),
+                ("DELETE", "/engine/v2/items"),
+            )
+        ]
+        auth = {"kind": "bearer", "secret_env": "OBJECTS_UPSTREAM_KEY"}
+        config = {
+            "routes": {"routes": routes},
+            "upstreams": {"upstreams": {"default": {"base_url": upstream.url, "auth": auth}}},
+        }
+        bodies: list[bytes] = []
+
+        async def change(request: web.Request) -> web.Response:
+            bodies.append(await request.read())
+            return web.json_response({"total_patched": 1})
+
+        changes = [("PATCH", "/engine/v2/item"), ("PATCH", "/engine/v2/items"), ("DELETE", "/engine/v2/items")]
+        upstream.answers |= dict.fromkeys(changes, change)
+        async with running_gateway(tmp_path, config=config, upstream_url=upstream.url) as harness, callers(harness) as (acme, big):
+            for caller, item in ((acme, "a1"), (big, "b1")):
+                upstream.answers["POST", "/ingestion/v2/files"] = {"ingesting": [item], "duplicates": []}
+                assert (await caller("POST", "/ingestion/v2/files", {"content": "x"}))[0] == 200
+            ops = [{"op": "append", "field": "item_tags", "value": ["new"]}, {"op": "replace", "field": "author", "value": ["B"]}]
+            title = {"publisher_id": "p", "item_title": "Ruth"}
+            served = [
+                ("PATCH", "/engine/v2/item", title | {"item_id": "a1"}),
+                ("PATCH", "/engine/v2/items?publisher_id=p", {"filter": {"item_ids": ["a1"]}, "ops": ops}),
+                ("DELETE", "/engine/v2/items", {"item_ids": ["a1"]}),
+            ]
+            for method, path, body in served:
+                assert (await acme(method, path, body))[0] == 200, path
+                assert json.loads(bodies[-1]) == body
+                assert (await big(method, path, body))[0] == 404, path
+            for method, path, body in (
+                ("PATCH", "/engine/v2/item", title | {"producer_id": "of-big"}),
+                ("PATCH", "/engine/v2/item", title | {"item_id": "a1", "id": "b1"}),
+                ("PATCH", "/engine/v2/items", {"filter": {"item_ids": ["a1", "b1"]}, "ops": ops}),
+                ("DELETE", "/engine/v2/items", {"item_ids": ["a1", "b1"]}),
+            ):
+                assert (await acme(method, path, body))[0] == 404, body
+            for method, path, body in (
+                ("PATCH", "/engine/v2/items", {"filter": {}, "ops": ops}),
+                ("PATCH", "/engine/v2/items", {"ops": ops}),
+                ("PATCH", "/engine/v2/items", {"item_ids": ["a1"], "ops": ops}),
+                ("PATCH", "/engine/v2/items", {"filter": {"item_ids": []}, "ops": ops}),
+                ("PATCH", "/engine/v2/items", {"filter": {"item_ids": ["a1"], "author": "B"}, "ops": ops}),
+                ("PATCH", "/engine/v2/items", {"filter": {"item_ids": ["a1"]}, "item_ids": ["a1"], "ops": ops}),
+                ("PATCH", "/engine/v2/items", {"filter": {"item_ids": ["a1"]}, "ops": [ops[0] | {"field": "item_id"}]}),
+                ("PATCH", "/engine/v2/items?author=B", {"filter": {"item_ids": ["a1"]}, "ops": ops}),
+                ("DELETE", "/engine/v2/items", {"item_ids": []}),
+                ("DELETE", "/engine/v2/items", {"item_ids": ["a1"], "filter": {}}),
+                ("DELETE", "/engine/v2/items", None),
+            ):
+                status, answer, _ = await acme(method, path, body)
+                assert (status, answer["error"]["code"]) == (403, "bulk_operation_refused"), body
+            assert len(bodies) == len(served)
+
+
+@pytest.mark.usefixtures("operator_key")
 async def test_an_upload_to_gloo_neither_takes_nor_shows_what_others_keep_under_a_producers_name(tmp_path: Path) -> None:
     async with object_upstream() as upstream:
         paths = ("/ingestion/v2/files", "/ingestion/v1/real_time_upload")

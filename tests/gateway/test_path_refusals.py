@@ -57,6 +57,15 @@ def table() -> RouteTable:
         ("POST", "/v1/chat/completion", "POST /v1/chat/completions", Mistake.WORDS),
         ("POST", "/v1/embedding", "POST /v1/embeddings", Mistake.WORDS),
         ("POST", "/v1/response", "POST /v1/responses", Mistake.WORDS),
+        # Gloo's own, and never what is left of the path at another API
+        ("POST", "/ai/v2/grounded/responses", "POST /ai/v2/responses", Mistake.WORDS),
+        ("POST", "/ai/v9/chat/completions", "POST /ai/v2/chat/completions", Mistake.WORDS),
+        ("POST", "/ai/v2/images/generations", "POST /ai/v2/responses", Mistake.WORDS),
+        ("GET", "/engine/v3/files", "GET /engine/v1/files/{file_id}/snippets", Mistake.WORDS),
+        ("GET", "/ingestion/v1/models", "POST /ingestion/v1/real_time_upload", Mistake.WORDS),
+        ("GET", "/platform/v1/models", "GET /platform/v2/models", Mistake.WORDS),
+        ("PUT", "/engine/v2/item", "PATCH /engine/v2/item", Mistake.METHOD),
+        ("POST", "/v1/ai/v2/chat/completions", "POST /ai/v2/chat/completions", Mistake.BASE),
     ],
 )
 def test_the_nearest_endpoint_is_the_one_that_was_meant(
