@@ -34,7 +34,8 @@ def read_upstream_catalogue(body: bytes) -> UpstreamCatalogue:
     """Read a catalogue leniently: a row that is odd is left out and told, the others count.
 
     Rates are decimal strings, per million tokens or else per thousand, for input and output only: cached tokens cost as input.
-    A row with an output price alone (image models) has free input. Raises ValueError if the body is no catalogue at all, or has no
+    A row with an output price alone (image models) has free input. One with an input price alone (embeddings) prices what has no
+    output, and nothing else; routing does not pick it. Raises ValueError if the body is no catalogue at all, or has no
     row that can be priced: the last good one is then better than none.
     """
     try:
@@ -57,7 +58,7 @@ def read_upstream_catalogue(body: bytes) -> UpstreamCatalogue:
         for alias in _read_aliases(row):
             aliases.setdefault(alias, replace(price, model=alias))
         family = row.get("family")
-        if isinstance(family, str) and family:
+        if isinstance(family, str) and family and price.generates:
             families.setdefault(family.lower(), []).append(price.model)
     if not prices:
         raise ValueError(f"is not a model catalogue: none of its {len(rows)} rows can be priced, the first because {problems[0]}")
@@ -75,15 +76,15 @@ def _read_row(row: Any) -> Price:
     pricing = row.get("pricing")
     if not isinstance(pricing, dict):
         raise ValueError(f"{model} has no `pricing`")  # noqa: TRY004  # as above
-    output = _read_rate(pricing, "output", model)
-    if output is None:
-        raise ValueError(f"{model} has no output price")
-    input_rate = _read_rate(pricing, "input", model) or 0
+    output, input_rate = (_read_rate(pricing, side, model) for side in ("output", "input"))
+    if output is None and input_rate is None:
+        raise ValueError(f"{model} has no price of its input or output")
     if not input_rate and not output:
         raise ValueError(f"{model} is listed as free: give it a row in prices.yaml if that is right")
     tokens = {"max_output_tokens": _read_tokens(row, "max_output_tokens"), "max_input_tokens": _read_tokens(row, "context_window")}
-    version = price_version(model, 0, {"input": input_rate, "output": output, **tokens})
-    return Price(model=model, version=version, effective_ms=0, input=input_rate, output=output, **tokens)  # type: ignore[arg-type]  # none of them is `reasons`
+    rates = {"input": input_rate or 0, "output": output or 0}
+    version = price_version(model, 0, {**rates, **tokens})
+    return Price(model=model, version=version, effective_ms=0, **rates, **tokens, generates=output is not None)  # type: ignore[arg-type]  # none of them is `reasons`
 
 
 def _read_rate(pricing: Mapping[str, Any], side: str, model: str) -> int | None:

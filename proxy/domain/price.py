@@ -19,6 +19,7 @@ class Price:
     Above `long_context_tokens` prompt tokens the long rates replace input and output for the whole request, and the
     other rates scale in the same proportion where the provider states none (Gemini and xAI price so).
     reasons     False: known to generate nothing that its answers do not show
+    generates   False: nobody says what its output costs, so that only what has none (embeddings) is charged by it; output is then 0
     version     names this row in every usage event, so that a later correction can find what it priced
     """
 
@@ -39,6 +40,7 @@ class Price:
     max_output_tokens: int | None = None
     max_input_tokens: int | None = None
     reasons: bool = True
+    generates: bool = True
 
     def cost_nano_usd(self, counts: TokenCounts) -> int:
         """What `counts` cost, rounded up once. A token is charged at exactly one rate."""

@@ -35,7 +35,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                        cache_write_tokens, the audio parts are in prompt and completion
     made, deleted      objects that the upstream keeps for the organization since, and no longer
     flags              "unregistered": of a client that signed tokens alone name; and what was odd: "usage_clamped",
-                       "usage_inconsistent", "unpriced", "overrun", "late", "unheld" ...
+                       "usage_inconsistent", "unpriced", "charged_at_bound", "overrun", "late", "unheld" ...
     """
 
     event_id: str

@@ -54,7 +54,8 @@ def listed_price(facts: RequestFacts, prices: PriceCatalogue, at_ms: int) -> Any
     """The catalogue's price that bounds this request; None for an unknown model."""
     if facts.model is None:
         return prices.dearest_of_all(at_ms) if facts.is_any_model else prices.dearest(at_ms, family=facts.model_family)
-    return prices.find(facts.model, at_ms)
+    price = prices.find(facts.model, at_ms)
+    return price if price is None or price.generates or not facts.has_output else None
 
 
 def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at_ms: int) -> Price | Refusal | None:

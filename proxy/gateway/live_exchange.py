@@ -23,7 +23,7 @@ from proxy.gateway.content_codings import DecodedContent
 from proxy.gateway.estimate import Estimate
 from proxy.gateway.headers import Header, Passage
 from proxy.gateway.limit_headers import limit_headers
-from proxy.gateway.metering import Metered, leaves_out, meter_answer, nothing_owed, price_answered, told_usage
+from proxy.gateway.metering import CHARGED_AT_BOUND, Metered, leaves_out, meter_answer, nothing_owed, price_answered, told_usage
 from proxy.gateway.relay import Relay
 from proxy.gateway.services import Services, View
 from proxy.gateway.terms import Terms
@@ -37,13 +37,17 @@ _TAIL_CHARS_MAX = 4096  # a text without any space is counted in pieces of this 
 
 @dataclass(slots=True, kw_only=True)
 class Account:
-    """The result of an exchange: what the limiter is told, and whether anything is owed."""
+    """The result of an exchange: what the limiter is told, and whether anything is owed.
+
+    is_bound   `price` bounds that of the model that answered, which is not known
+    """
 
     metered: Metered
     outcome: Outcome
     price: AnyPrice | None
     cost_nano_usd: int
     owed: bool
+    is_bound: bool = False
 
 
 class LiveExchange:
@@ -314,10 +318,10 @@ class LiveExchange:
             bytes_unread=relay.bytes_in if reading is None else reading.unread_bytes,
         )
         answered = reading.response_model if reading is not None else None
-        price = price_answered(self.facts, answered, asked, self.view.prices, self.started_at_ms)
+        price, is_bound = price_answered(self.facts, answered, asked, self.view.prices, self.started_at_ms)
         if not self.has_last_word:
             metered = self._with_unseen(metered, relay, price, ahead_seconds)
-        return self._account(metered, outcome, owed=True, price=price)
+        return self._account(metered, outcome, owed=True, price=price, is_bound=is_bound)
 
     def _with_unseen(self, metered: Metered, relay: Relay, price: AnyPrice | None, ahead_seconds: float) -> Metered:
         """What was counted, with what nobody saw. The same, where everything was seen and nobody promised to count it."""
@@ -358,9 +362,11 @@ class LiveExchange:
         held = self.decision.held_nano_usd if self.decision is not None and self.decision.held_nano_usd else asked.hold_nano_usd
         return assumed(metered, Unseen(tokens=tokens, output_max=asked.output_tokens, held=held), facts, price)
 
-    def _account(self, metered: Metered, outcome: Outcome, *, owed: bool, price: AnyPrice | None = None) -> Account:
+    def _account(
+        self, metered: Metered, outcome: Outcome, *, owed: bool, price: AnyPrice | None = None, is_bound: bool = False
+    ) -> Account:
         cost = price.cost_nano_usd(metered.counts) if price is not None and owed else 0
-        return Account(metered=metered, outcome=outcome, price=price, cost_nano_usd=cost, owed=owed)
+        return Account(metered=metered, outcome=outcome, price=price, cost_nano_usd=cost, owed=owed, is_bound=is_bound)
 
     def _prompt_tokens(self) -> int:
         if self.exact_prompt is not None:
@@ -394,6 +400,8 @@ class LiveExchange:
             flags = (*flags, "overrun")
         if account.owed and account.price is None and self.is_billed:
             flags = (*flags, "unpriced")
+        if account.is_bound and account.cost_nano_usd:
+            flags = (*flags, CHARGED_AT_BOUND)
         if self.clamped is not None:
             flags = (*flags, OUTPUT_CLAMPED)
         organization, credential, route = self.organization, self.credential, self.route

@@ -8,10 +8,11 @@ from msgspec.structs import replace
 from proxy.config.catalogue import PriceCatalogue
 from proxy.dialects.dialect import MeterReading, RequestFacts
 from proxy.domain.prompt import PromptShape
-from proxy.domain.routed_price import AnyPrice
+from proxy.domain.routed_price import AnyPrice, RoutedPrice
 from proxy.domain.token_counts import NO_TOKENS, TokenCounts, UsageSource
 
 UNREAD_BYTES_PER_TOKEN: Final = 4  # of English text; JSON around it makes this an overestimate, compression an underestimate
+CHARGED_AT_BOUND: Final = "charged_at_bound"  # the flag of an event whose answering model has no price, or is not told
 NO_PROMPT: Final = PromptShape()  # of a request that reads nothing, or whose answer is not billed
 
 
@@ -74,13 +75,15 @@ def nothing_owed(source: UsageSource) -> Metered:
 
 def price_answered(
     facts: RequestFacts, response_model: str | None, asked: AnyPrice | None, prices: PriceCatalogue, at_ms: int
-) -> AnyPrice | None:
-    """The price that charges an answer: that of the model which answered, where it is known, else of the one asked for.
+) -> tuple[AnyPrice | None, bool]:
+    """The price that charges an answer, and whether it is only a bound: the model that answered has none, or is not told.
 
-    Providers bill the model that served; with automatic routing it is known from the response only.
+    Providers bill the model that served; with automatic routing it is known from the response only. Where it has no price, what was
+    held is charged by: the price of the model asked for, or the dearest that routing can reach.
     """
     if response_model and response_model != facts.model:
         answered = prices.find(response_model, at_ms)
-        if answered is not None:
-            return answered
-    return asked
+        if answered is not None and (answered.generates or not facts.has_output):
+            return answered, False
+        return asked, asked is not None
+    return asked, isinstance(asked, RoutedPrice)

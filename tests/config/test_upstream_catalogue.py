@@ -56,6 +56,16 @@ def test_an_image_model_with_an_output_price_alone_has_free_input() -> None:
     assert (price.input, price.output) == (0, 40_000_000)
 
 
+def test_a_model_with_an_input_price_alone_has_no_output_and_routing_does_not_pick_it() -> None:
+    row = a_row("gloo-baai-bge-base-en-v1.5", pricing={"input": {"rate_per_1k_tokens": "0.000020"}})
+    catalogue = read(row, a_row())
+    price, chat = catalogue.prices
+
+    assert (price.input, price.output, price.generates) == (20_000, 0, False)
+    assert chat.generates
+    assert catalogue.families == {"openai": ("gloo-openai-gpt-5.2",)}
+
+
 def test_aliases_are_priced_too_but_never_over_an_id() -> None:
     other = {"output": {"rate_per_1m_tokens": "1"}}
     catalogue = read(a_row(aliases=["gpt-5.2", "two words", 7, "b"]), a_row("b", pricing=other))
@@ -75,7 +85,8 @@ def test_aliases_are_priced_too_but_never_over_an_id() -> None:
         ({"id": 7}, "has no `id`"),
         (a_row("two words"), "must be a model name"),
         (a_row(pricing=None), "has no `pricing`"),
-        (a_row(pricing={"input": {"rate_per_1m_tokens": "1"}}), "has no output price"),
+        (a_row(pricing={}), "has no price of its input or output"),
+        (a_row(pricing={"input": {"rate_per_1m_tokens": "0"}}), "is listed as free"),
         (a_row(pricing={"output": {"rate_per_1m_tokens": 1.5}}), "output price must be text, got '1.5'"),
         (a_row(pricing={"output": {"rate_per_1m_tokens": "-1"}}), "must be a decimal number"),
         (a_row(pricing={"output": {"rate_per_1m_tokens": "999999"}}), "must be at most 100000"),

@@ -1,0 +1,116 @@
+"""What requests to Gloo cost by its own catalogue, which has rates of input and output alone."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+from gateway_harness import ACME_KEY, Harness, running_gateway
+
+SONNET, EMBEDDINGS = "gloo-anthropic-claude-sonnet-4.5", "gloo-baai-bge-base-en-v1.5"
+
+
+def row(model: str, family: str, rate_in: str | None, rate_out: str | None, output_max: int | None = None) -> dict[str, Any]:
+    rates = {side: {"rate_per_1m_tokens": rate} for side, rate in (("input", rate_in), ("output", rate_out)) if rate}
+    return {"id": model, "family": family, "max_output_tokens": output_max, "pricing": rates}
+
+
+ROWS = [
+    row(SONNET, "Anthropic", "3.00", "15.00", 64_000),
+    row("gloo-openai-gpt-5.2", "OpenAI", "1.75", "14.00", 128_000),
+    row("gloo-google-image", "Google", None, "30.00", 32_768),
+    row(EMBEDDINGS, "Open Source", "0.02", None),
+]
+
+
+class Gloo:
+    """Answers with the model and the usage that it is told to; remembers bodies."""
+
+    def __init__(self) -> None:
+        self.model: str | None = SONNET
+        self.usage: dict[str, Any] = {}
+        self.bodies: list[dict[str, Any]] = []
+
+    async def models(self, _: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": ROWS})
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.bodies.append(await request.json())
+        model = {} if self.model is None else {"model": self.model}
+        if "input" in self.bodies[-1] and "embeddings" in request.path:
+            return web.json_response({"object": "list", "data": [], **model, "usage": self.usage})
+        if "responses" in request.path:
+            answer = {"object": "response", "status": "completed", "output": [], **model, "usage": self.usage}
+            return web.json_response(answer)
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Peace."}}
+        return web.json_response({"object": "chat.completion", **model, "choices": [choice], "usage": self.usage})
+
+
+class World:
+    def __init__(self, gloo: Gloo, harness: Harness, session: ClientSession) -> None:
+        self.gloo, self.harness, self.session = gloo, harness, session
+
+    async def ask(self, path: str, body: dict[str, Any], **headers: str) -> int:
+        headers |= {"Authorization": f"Bearer {ACME_KEY}"}
+        async with self.session.post(self.harness.url + path, json=body, headers=headers) as answer:
+            await answer.read()
+            return answer.status
+
+    async def event(self) -> dict[str, Any]:
+        """The last one."""
+        await self.harness.at_rest()
+        return self.harness.events()[-1]
+
+    async def chat(self, **body: Any) -> dict[str, Any]:
+        body = {"max_tokens": 200, "messages": [{"role": "user", "content": "Hello"}]} | body
+        assert await self.ask("/ai/v2/chat/completions", body) == 200
+        return await self.event()
+
+
+@asynccontextmanager
+async def gloo_world(tmp_path: Path, aiohttp_server: Any, *, config: Any = None, **upstream: Any) -> AsyncIterator[World]:
+    gloo = Gloo()
+    app = web.Application()
+    app.router.add_get("/platform/v2/models", gloo.models)
+    app.router.add_post("/{tail:.*}", gloo.answer)
+    url = str((await aiohttp_server(app)).make_url("")).rstrip("/")
+    files = {"upstreams": {"upstreams": {"default": {"catalogue_path": "/platform/v2/models", **upstream}}}, **(config or {})}
+    async with running_gateway(tmp_path, upstream_url=url, config=files) as harness, ClientSession() as session:
+        yield World(gloo, harness, session)
+
+
+async def test_embeddings_cost_their_input_and_nothing_that_generates_is_charged_by_them(
+    tmp_path: Path, aiohttp_server: Any
+) -> None:
+    async with gloo_world(tmp_path, aiohttp_server) as world:
+        world.gloo.model, world.gloo.usage = EMBEDDINGS, {"prompt_tokens": 1_000, "total_tokens": 1_000}
+        assert await world.ask("/v1/embeddings", {"model": EMBEDDINGS, "input": "Hello"}) == 200
+        event = await world.event()
+        assert (event["cost_nano_usd"], event["completion_tokens"], event["flags"]) == (20_000, 0, ["overrun"])
+
+        assert await world.ask("/ai/v2/chat/completions", {"model": EMBEDDINGS, "messages": []}) == 400
+        assert len(world.gloo.bodies) == 1
+
+
+@pytest.mark.parametrize("answering", ["gloo-unheard-of", EMBEDDINGS, None])
+async def test_an_answering_model_without_a_price_is_charged_at_the_bound_and_flagged(
+    tmp_path: Path, aiohttp_server: Any, answering: str | None
+) -> None:
+    async with gloo_world(tmp_path, aiohttp_server) as world:
+        world.gloo.model, world.gloo.usage = answering, {"prompt_tokens": 2, "completion_tokens": 100}
+        event = await world.chat(auto_routing=True)
+        assert (event["cost_nano_usd"], event["flags"]) == (100 * 30_000, ["charged_at_bound"])
+        assert event["price_version"].startswith("dearest.")
+
+        event = await world.chat(model=SONNET)
+        assert event["cost_nano_usd"] == 2 * 3_000 + 100 * 15_000
+        assert event["flags"] == ([] if answering is None else ["charged_at_bound"])
+
+
+async def test_an_answering_model_with_a_price_is_charged_at_it_without_a_flag(tmp_path: Path, aiohttp_server: Any) -> None:
+    async with gloo_world(tmp_path, aiohttp_server) as world:
+        world.gloo.usage = {"prompt_tokens": 2, "completion_tokens": 100}
+        event = await world.chat(auto_routing=True)
+        assert (event["cost_nano_usd"], event["flags"]) == (2 * 3_000 + 100 * 15_000, [])
