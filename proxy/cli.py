@@ -22,6 +22,7 @@ from proxy.commands.changes import changes
 from proxy.commands.correct import correct
 from proxy.commands.credentials import credentials
 from proxy.commands.export import export
+from proxy.commands.init import init
 from proxy.commands.invoice import invoice
 from proxy.commands.objects import objects
 from proxy.commands.orgs import orgs
@@ -43,11 +44,11 @@ Try it, with nothing but this package (a mock AI API is included):
   tallygate demo
 \b
 Put it in front of your AI API, then point your SDK's base URL at http://127.0.0.1:8080:
-  tallygate keys new acme-prod
-  tallygate check --config-dir ./config
-  tallygate serve --config-dir ./config --upstream-url https://platform.ai.gloo.com
+  tallygate init gloo     # or openai, anthropic, gemini, openai-compatible; prints a key, and what to type next
+  tallygate check --config-dir config
+  tallygate serve --config-dir config
 
-Secrets are best given as files (TALLYGATE_UPSTREAM_API_KEY_FILE): flags can be seen by every user of the machine.
+Secrets are variables or files, never flags, which every user of the machine can see.
 Settings are flags of `serve`, TALLYGATE_* variables, or lines of a .env file, in this order of precedence.
 """
 
@@ -189,6 +190,7 @@ def show_version() -> None:
     click.echo(f"tallygate {version('tallygate')}")
 
 
+main.add_command(init)
 main.add_command(serve)
 main.add_command(gateway)
 main.add_command(console)

@@ -243,6 +243,7 @@ async def running_gateway(
     *,
     acme_usd: str = "25",
     config: dict[str, Any] | None = None,
+    config_dir: Path | None = None,
     limiter: Limiter | None = None,
     upstream_url: str | None = None,
     timeouts: ClientTimeouts | None = None,
@@ -257,15 +258,16 @@ async def running_gateway(
     cors: CorsPolicy | None = None,
     way: WayOut | None = None,
 ) -> AsyncIterator[Harness]:
-    """config: further or other YAML files by name. upstream_url: instead of the simulator's."""
+    """config: further or other YAML files by name; config_dir: a directory in their place; upstream_url: not the simulator's."""
     clock = Clock()
     limiter = limiter or ReferenceLimiter(clock.now_ms)
     metrics = RecordingMetrics()
     marks = marks or MemoryObjectMarks()
     async with running_simulator(clock_ms=simulator_clock_ms, prompt_tokens=shared_prompt_tokens()) as simulator:
         base_url = upstream_url or simulator.url
-        config_dir = tmp_path / "config"
-        write_config(config_dir, {"organizations": organizations(acme_usd)} | (config or {}))
+        if config_dir is None:
+            config_dir = tmp_path / "config"
+            write_config(config_dir, {"organizations": organizations(acme_usd)} | (config or {}))
         source = ConfigSource(
             directory=config_dir,
             shipped_dir=shipped_directory(),

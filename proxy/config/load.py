@@ -28,7 +28,7 @@ REQUIRED_FILES: Final = ("plans.yaml", "routes.yaml", "upstreams.yaml", "prices.
 ORGANIZATIONS_FILE: Final = "organizations.yaml"
 AUTHENTICATION_FILE: Final = "authentication.yaml"
 WEBHOOKS_FILE: Final = "webhooks.yaml"
-_FILES: Final = (*REQUIRED_FILES, ORGANIZATIONS_FILE, AUTHENTICATION_FILE, WEBHOOKS_FILE)
+CONFIG_FILES: Final = (*REQUIRED_FILES, ORGANIZATIONS_FILE, AUTHENTICATION_FILE, WEBHOOKS_FILE)
 # organisations.yaml and organizations.yml are misspelt, organizations.example.yaml and plans-old.yaml are not
 _DIRECT: Final = WayOut()
 _MISSPELT_LIKENESS: Final = 0.9
@@ -40,10 +40,10 @@ def misspelt_files(directory: Path) -> tuple[str, ...]:
     Only worth a note: a directory may hold anything beside the configuration.
     """
     found = {path.name for path in directory.iterdir()}
-    missing = [name for name in _FILES if name not in found]
+    missing = [name for name in CONFIG_FILES if name not in found]
     return tuple(
         f"{name} is not read, did you mean {close[0]!r}?"
-        for name in sorted(found - set(_FILES))
+        for name in sorted(found - set(CONFIG_FILES))
         if (close := get_close_matches(name, missing, n=1, cutoff=_MISSPELT_LIKENESS))
     )
 
