@@ -64,13 +64,12 @@ def main() -> None:
 )
 def check(config_dir: Path | None) -> None:
     """Check settings and configuration; print every problem with its file and line. Exit code 1 if there is one."""
-    from proxy.app.configuration import config_problems
+    from proxy.app.configuration import config_problems, upstream_urls
     from proxy.config.load import misspelt_files
 
     with friendly():
         settings = load_settings({"config_dir": config_dir})
-        has_upstream = bool(settings.upstream_url)
-        if not has_upstream:  # where files are checked, the address is often not known
+        if not settings.upstream_url:  # where files are checked, the address is often not known
             settings = settings.model_copy(update={"upstream_url": _ANY_UPSTREAM})
         problems = (*config_problems(settings), *misspelt_variables(os.environ))
     if settings.config_dir is not None and settings.config_dir.is_dir():
@@ -83,7 +82,7 @@ def check(config_dir: Path | None) -> None:
         sys.exit(1)
     where = settings.config_dir or "the shipped configuration"
     Console().print(f"[green]ok[/] {escape(str(where))}")
-    if not has_upstream:
+    if _ANY_UPSTREAM in upstream_urls(settings):
         _errors().print("[yellow]note:[/] TALLYGATE_UPSTREAM_URL is not set here; serve needs it, or a base_url in upstreams.yaml")
 
 

@@ -43,6 +43,12 @@ def config_holder(settings: Settings, *, forwards: bool = False, sends_webhooks:
     return ConfigHolder(source.load(), source.load)
 
 
+def upstream_urls(settings: Settings) -> frozenset[str]:
+    """Where a configuration without problems forwards to."""
+    upstreams = config_source(settings, os.environ, sends_webhooks=False).load().upstreams
+    return frozenset(upstream.base_url for upstream in upstreams.values())
+
+
 def config_problems(settings: Settings, *, forwards: bool = True, sends_webhooks: bool = True) -> tuple[str, ...]:
     """Every problem of the reviewed configuration, one "file:line: what, and the fix" each."""
     try:

@@ -11,7 +11,7 @@ from proxy.gateway.client_response import ClientResponse
 from proxy.gateway.content_codings import BodyCodingError, too_large
 from proxy.gateway.headers import Header, read_whole, request_headers
 from proxy.gateway.live_exchange import LiveExchange
-from proxy.gateway.object_checks import answer_objects, streamed_form
+from proxy.gateway.object_checks import answer_objects, api_of, streamed_form
 from proxy.gateway.own_lists import show_own
 from proxy.gateway.refusals import rejected
 from proxy.gateway.relay import Relay
@@ -43,9 +43,8 @@ async def forward(
         relay.client_gone()
     try:
         own_key = query_key(request)
-        credentials = await upstream.credentials.headers(
-            request.headers, live.dialect.name if live.dialect is not None else None, own_key
-        )
+        api = live.dialect or api_of(request.path, live.services)
+        credentials = await upstream.credentials.headers(request.headers, api.name if api is not None else None, own_key)
         headers = request_headers(
             request.raw_headers,
             credentials=credentials,

@@ -26,6 +26,8 @@ from proxy.gateway.services import Services
 
 REFERENCES_MAX: Final = 1_000  # of one request
 _GOOGLES: Final = re.compile(r"/(?:upload/)?v1(?:beta|alpha)/(?!openai/)")
+_AZURES: Final = "/openai/"
+_GLOOS: Final = ("/ai/", "/engine/", "/ingestion/", "/platform/")
 OTHER_TOKENIZER: Final = 4  # times as many tokens as one vocabulary, at most, another makes of the same text
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE"})
 _FORM: Final = "multipart/form-data"
@@ -45,9 +47,16 @@ def spoken_dialect(request: web.BaseRequest, services: Services) -> Dialect:
     """The dialect in which a client reads errors at a route that none reads: files and batches of Anthropic, all of Google's."""
     if "anthropic-version" in request.headers:
         return services.dialects.get("anthropic_messages", services.plain)
-    if _GOOGLES.match(request.path) is not None:
-        return services.dialects.get("gemini_generate", services.plain)
-    return services.plain
+    return api_of(request.path, services) or services.plain
+
+
+def api_of(path: str, services: Services) -> Dialect | None:
+    """A dialect of the API that a path is of; None where several have such paths."""
+    if path.startswith(_GLOOS):
+        return services.dialects.get("gloo_chat")
+    if path.startswith(_AZURES):
+        return services.dialects.get("azure_chat")
+    return services.dialects.get("gemini_generate") if _GOOGLES.match(path) is not None else None
 
 
 def shares_account(live: LiveExchange) -> bool:

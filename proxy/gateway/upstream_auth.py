@@ -33,7 +33,8 @@ class UpstreamCredentials:
         """The headers to send, in place of the client's own authentication headers, which never go up as they came.
 
         client      the request's headers; query_key: the key in its `?key=`, which goes up as `x-goog-api-key` where keys pass
-        dialect     of the route; None where it has none: then the header is the one in which the client sent its own key
+        dialect     of the route, or of the API that its path is of; None where neither says it: then the header is the one in which
+                    the client sent its own key, but for `x-api-key`, which Anthropic's API alone takes
         Raises UpstreamAuthError if no token can be had.
         """
         match self._auth.kind:
@@ -63,7 +64,8 @@ class UpstreamCredentials:
         if self._auth.header != "auto":
             return self._auth.header
         if dialect is None:
-            return next((name.lower() for name in KEY_HEADERS if client.get(name)), "authorization")
+            sent = next((name.lower() for name in KEY_HEADERS if client.get(name)), "authorization")
+            return "authorization" if sent == "x-api-key" and "anthropic-version" not in client else sent
         if dialect.startswith("anthropic"):
             return "x-api-key"
         if dialect.startswith("azure"):

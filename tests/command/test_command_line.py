@@ -136,3 +136,15 @@ def test_check_needs_no_upstream_address_but_says_that_serve_does(run, tmp_path)
 
     assert answer.exit_code == 0
     assert "TALLYGATE_UPSTREAM_URL is not set here" in " ".join(answer.output.split())
+
+
+@pytest.mark.parametrize("name", ["default", "gloo"])
+def test_check_asks_for_no_address_that_the_files_have(run, tmp_path, name):
+    (tmp_path / "upstreams.yaml").write_text(f"upstreams: {{{name}: {{base_url: https://platform.ai.gloo.com}}}}\n")
+    route = f"{{method: POST, path: /ai/v2/responses, capability: chat, dialect: gloo_responses, upstream: {name}}}"
+    (tmp_path / "routes.yaml").write_text(f"routes: [{route}]\n")
+
+    answer = run("check", "--config-dir", str(tmp_path))
+
+    assert answer.exit_code == 0, answer.output
+    assert "UPSTREAM_URL" not in answer.output

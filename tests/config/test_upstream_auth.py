@@ -60,13 +60,29 @@ async def test_a_secret_goes_up_in_the_header_of_the_dialect_in_place_of_the_cli
 @pytest.mark.parametrize(
     ("client", "expected"),
     [
-        ("x-api-key", (b"x-api-key", b"up")),
+        ("x-api-key", (b"authorization", b"Bearer up")),  # Anthropic's clients say by a header that they are
+        ("x-goog-api-key", (b"x-goog-api-key", b"up")),
+        ("api-key", (b"api-key", b"up")),
         ("Authorization", (b"authorization", b"Bearer up")),
         ("cookie", (b"authorization", b"Bearer up")),
     ],
 )
 async def test_without_a_dialect_the_header_is_the_one_that_the_client_used(client: str, expected) -> None:
     assert await sent(UpstreamAuth(kind=AuthKind.BEARER, secret="up"), [(client, "tg_a_b")], None) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "header"),
+    [("gloo_chat", b"authorization"), ("azure_chat", b"api-key"), ("gemini_generate", b"x-goog-api-key")],
+)
+async def test_the_api_of_a_path_without_a_dialect_says_the_header(dialect: str, header: bytes) -> None:
+    ((name, _),) = await sent(UpstreamAuth(kind=AuthKind.BEARER, secret="up"), [("x-api-key", "tg_a_b")], dialect)
+    assert name == header
+
+
+async def test_anthropics_clients_are_known_by_their_version() -> None:
+    told = [("x-api-key", "tg_a_b"), ("anthropic-version", "2023-06-01")]
+    assert await sent(UpstreamAuth(kind=AuthKind.BEARER, secret="up"), told, None) == [(b"x-api-key", b"up")]
 
 
 async def test_a_configured_header_wins() -> None:
