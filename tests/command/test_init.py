@@ -35,6 +35,14 @@ ADDRESSES = {
     "gemini": "https://generativelanguage.googleapis.com",
     "openai-compatible": "http://127.0.0.1:8000",
 }
+# In which the API takes its key, wherever one header fits all of its endpoints.
+HEADERS = {
+    "gloo": "authorization",
+    "openai": "authorization",
+    "anthropic": "x-api-key",
+    "gemini": "auto",
+    "openai-compatible": "authorization",
+}
 
 
 @pytest.fixture
@@ -69,6 +77,7 @@ def test_what_is_written_passes_the_check_with_the_key_alone(run, monkeypatch, a
     written = upstream({KEY_VARIABLES[api]: "sk-of-the-operator"})
     assert written.base_url == ADDRESSES[api]
     assert (written.auth.kind, written.auth.secret) == (AuthKind.BEARER, "sk-of-the-operator")
+    assert written.auth.header == HEADERS[api]
 
 
 def test_the_check_asks_for_the_key_of_the_api(run):
@@ -185,3 +194,15 @@ def test_an_address_that_cannot_be_used_is_refused(run, given):
     assert "--base-url" in refused.output
     assert "hunter2" not in refused.output
     assert not Path("config").exists()
+
+
+def test_the_page_of_gloo_types_what_is_printed(run):
+    page = (Path(__file__).parents[2] / "docs" / "gloo.md").read_text(encoding="utf-8")
+    shown = run("init", "gloo").output
+
+    assert "$ tallygate init gloo" in page
+    for command in re.findall(r"^ +((?:read|tallygate) [^#\n]+?) *(?:#.*)?$", shown, re.MULTILINE):
+        assert f"$ {command}" in page
+    url, _, body = curl(shown)
+    assert url in page
+    assert f"-d '{body}'" in page
