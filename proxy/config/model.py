@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from proxy.config.cache_ratios import DEFAULT_RATIOS, FamilyRatios
 from proxy.config.catalogue import PriceCatalogue
 from proxy.config.jwt_issuer import JwtIssuer
 from proxy.config.plans import PlanTerms
@@ -87,6 +88,7 @@ class Upstream:
     hides_reasoning     its models may generate tokens that no answer shows, unless their price row denies it
     tokens_per_second_max   no faster does it generate one answer: bounds what nobody saw of one
     catalogue_path      the upstream's own price catalogue (Gloo: /platform/v2/models), read every catalogue_ttl_ms; "" for none
+    cache_ratios        what cached tokens cost of its input rates
     ca_pem              certificates believed beside the system's, in PEM; proxy: the one on the way there
     """
 
@@ -110,6 +112,7 @@ class Upstream:
     tokens_per_second_max: int = 3_000
     catalogue_path: str = ""
     catalogue_ttl_ms: int = 3_600_000
+    cache_ratios: FamilyRatios = DEFAULT_RATIOS
     ca_pem: str = field(default="", repr=False)
     proxy: ProxyServer | None = None
 

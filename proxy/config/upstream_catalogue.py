@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from proxy.config.cache_ratios import FamilyRatios, ratios_of
 from proxy.config.prices import CONTEXT_TOKENS_MAX, bounded_rate, model_name, price_version, rate
 from proxy.config.section import show
 from proxy.domain.money import nano_usd_from_usd
@@ -30,10 +31,11 @@ class UpstreamCatalogue:
     problems: tuple[str, ...] = ()
 
 
-def read_upstream_catalogue(body: bytes) -> UpstreamCatalogue:
+def read_upstream_catalogue(body: bytes, ratios: FamilyRatios = ()) -> UpstreamCatalogue:
     """Read a catalogue leniently: a row that is odd is left out and told, the others count.
 
-    Rates are decimal strings, per million tokens or else per thousand, for input and output only: cached tokens cost as input.
+    Rates are decimal strings, per million tokens or else per thousand, for input and output only: what cached tokens cost of that
+    is said by `ratios`, else as much as input.
     A row with an output price alone (image models) has free input. One with an input price alone (embeddings) prices what has no
     output, and nothing else; routing does not pick it. Raises ValueError if the body is no catalogue at all, or has no
     row that can be priced: the last good one is then better than none.
@@ -50,16 +52,16 @@ def read_upstream_catalogue(body: bytes) -> UpstreamCatalogue:
     problems = []
     for index, row in enumerate(rows):
         try:
-            price = _read_row(row)
+            price = _read_row(row, ratios)
         except ValueError as error:
             problems.append(f"data[{index}]: {error}")
             continue
         prices.setdefault(price.model, price)
         for alias in _read_aliases(row):
             aliases.setdefault(alias, replace(price, model=alias))
-        family = row.get("family")
-        if isinstance(family, str) and family and price.generates:
-            families.setdefault(family.lower(), []).append(price.model)
+        family = _family(row)
+        if family and price.generates:
+            families.setdefault(family, []).append(price.model)
     if not prices:
         raise ValueError(f"is not a model catalogue: none of its {len(rows)} rows can be priced, the first because {problems[0]}")
     return UpstreamCatalogue(
@@ -69,7 +71,7 @@ def read_upstream_catalogue(body: bytes) -> UpstreamCatalogue:
     )
 
 
-def _read_row(row: Any) -> Price:
+def _read_row(row: Any, ratios: FamilyRatios) -> Price:
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
         raise ValueError("has no `id`")  # noqa: TRY004  # a value of the body, not of our code
     model = model_name(row["id"])
@@ -82,9 +84,15 @@ def _read_row(row: Any) -> Price:
     if not input_rate and not output:
         raise ValueError(f"{model} is listed as free: give it a row in prices.yaml if that is right")
     tokens = {"max_output_tokens": _read_tokens(row, "max_output_tokens"), "max_input_tokens": _read_tokens(row, "context_window")}
-    rates = {"input": input_rate or 0, "output": output or 0}
+    rates = {"input": input_rate or 0, "output": output or 0, **ratios_of(_family(row), ratios).rates(input_rate or 0)}
     version = price_version(model, 0, {**rates, **tokens})
     return Price(model=model, version=version, effective_ms=0, **rates, **tokens, generates=output is not None)  # type: ignore[arg-type]  # none of them is `reasons`
+
+
+def _family(row: Mapping[str, Any]) -> str:
+    """In lower case; "" where none is told."""
+    family = row.get("family")
+    return family.lower() if isinstance(family, str) else ""
 
 
 def _read_rate(pricing: Mapping[str, Any], side: str, model: str) -> int | None:

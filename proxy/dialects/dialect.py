@@ -32,6 +32,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     can_ask_usage      this version of the API knows how to be asked for it
     replaces_model     the body names another model than `model`, which it is to name when it goes up
     cache_write_5m/1h  the request can cause cache writes of that kind
+    writes_1h          all that it writes may be kept so long, and an answer does not tell for how long
     audio_input/output the request can be charged at audio rates
     has_unknown_input  input whose size the request does not tell: stored at the provider and among `references` (file ids,
                        previous_response_id, cachedContent), or unseen
@@ -59,6 +60,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     replaces_model: bool = False
     cache_write_5m: bool = False
     cache_write_1h: bool = False
+    writes_1h: bool = False
     audio_input: bool = False
     audio_output: bool = False
     has_unknown_input: bool = False

@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
+from proxy.config.cache_ratios import FamilyRatios
 from proxy.config.holder import ConfigHolder
 from proxy.config.model import Upstream
 from proxy.config.upstream_catalogue import read_upstream_catalogue
@@ -34,7 +35,7 @@ class CatalogueRefresh:
         self._session = session
         self._now_ms = now_ms
         self._on_change = on_change
-        self._due: dict[tuple[str, str, str], int] = {}
+        self._due: dict[tuple[str, str, str, FamilyRatios], int] = {}
 
     async def at_start(self) -> None:
         """Read what there is before the first request needs it; an upstream that is slow to tell its prices is not waited for."""
@@ -51,7 +52,8 @@ class CatalogueRefresh:
 
     async def _refresh_due(self) -> None:
         for upstream in self._holder.current.upstreams.values():
-            source = (upstream.name, upstream.base_url, upstream.catalogue_path)  # one that a reload has moved is due at once
+            # One that a reload has moved, or reads otherwise, is due at once.
+            source = (upstream.name, upstream.base_url, upstream.catalogue_path, upstream.cache_ratios)
             if upstream.catalogue_path and self._now_ms() >= self._due.get(source, 0):
                 is_read = await refresh(self._holder, self._session, upstream)
                 self._due[source] = self._now_ms() + (upstream.catalogue_ttl_ms if is_read else _RETRY_MS)
@@ -62,7 +64,7 @@ class CatalogueRefresh:
 async def refresh(holder: ConfigHolder, session: ClientSession, upstream: Upstream) -> bool:
     """Read one catalogue into the holder; False, and a log line, if it cannot be had."""
     try:
-        catalogue = read_upstream_catalogue(await _fetch(session, upstream))
+        catalogue = read_upstream_catalogue(await _fetch(session, upstream), upstream.cache_ratios)
     except (CatalogueError, ClientError, TimeoutError, ValueError) as error:
         _log.warning("price catalogue of upstream %s not read: %s", upstream.name, error)
         return False

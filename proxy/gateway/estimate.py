@@ -81,7 +81,8 @@ def with_cache_ttl(facts: RequestFacts, ttl: str) -> RequestFacts:
     """
     if not ttl:
         return facts
-    return replace(facts, cache_write_5m=True, cache_write_1h=facts.cache_write_1h or ttl.strip() != "5m")
+    is_long = ttl.strip() != "5m"
+    return replace(facts, cache_write_5m=True, cache_write_1h=facts.cache_write_1h or is_long, writes_1h=is_long)
 
 
 def with_long_window(facts: RequestFacts, betas: str) -> RequestFacts:

@@ -23,7 +23,16 @@ from proxy.gateway.content_codings import DecodedContent
 from proxy.gateway.estimate import Estimate
 from proxy.gateway.headers import Header, Passage
 from proxy.gateway.limit_headers import limit_headers
-from proxy.gateway.metering import CHARGED_AT_BOUND, Metered, leaves_out, meter_answer, nothing_owed, price_answered, told_usage
+from proxy.gateway.metering import (
+    CHARGED_AT_BOUND,
+    Metered,
+    kept_for_an_hour,
+    leaves_out,
+    meter_answer,
+    nothing_owed,
+    price_answered,
+    told_usage,
+)
 from proxy.gateway.relay import Relay
 from proxy.gateway.services import Services, View
 from proxy.gateway.terms import Terms
@@ -294,7 +303,8 @@ class LiveExchange:
         """The upstream's own counts, as far as it has told them."""
         if self.relay is None or self.relay.meter is None or self.facts is None:
             return None
-        return told_usage(self.relay.meter.reading, self.facts.prompt)
+        usage = told_usage(self.relay.meter.reading, self.facts.prompt)
+        return usage if usage is None or not self.facts.writes_1h else kept_for_an_hour(usage)
 
     def account(self, *, ahead_seconds: float = 0.0) -> Account:
         """What the exchange comes to as it stands. Never free once the upstream has accepted a metered request.

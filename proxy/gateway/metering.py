@@ -33,6 +33,11 @@ def told_usage(reading: MeterReading | None, prompt: PromptShape) -> TokenCounts
     return usage if usage is None or usage.total or prompt == NO_PROMPT else None
 
 
+def kept_for_an_hour(usage: TokenCounts) -> TokenCounts:
+    """Of a request that asked for an hour by a header, whose usage tells how much was written to the cache and not for how long."""
+    return replace(usage, cache_write_5m=0, cache_write_1h=usage.cache_write_1h + usage.cache_write_5m)
+
+
 def leaves_out(usage: TokenCounts, prompt: PromptShape, *, has_text: bool) -> bool:
     """Whether a usage says nothing of a side that there was: left out, negative, or nothing that can be read."""
     return (not usage.prompt and prompt != NO_PROMPT) or (not usage.completion and has_text)

@@ -114,3 +114,38 @@ async def test_an_answering_model_with_a_price_is_charged_at_it_without_a_flag(t
         world.gloo.usage = {"prompt_tokens": 2, "completion_tokens": 100}
         event = await world.chat(auto_routing=True)
         assert (event["cost_nano_usd"], event["flags"]) == (2 * 3_000 + 100 * 15_000, [])
+
+
+CACHED = {"prompt_tokens": 2_025, "completion_tokens": 150, "cache_tokens": 2_000}
+PLAIN = {"prompt_tokens": 2_025, "completion_tokens": 150}
+
+
+@pytest.mark.parametrize(
+    ("usage", "ttl", "cost"),
+    [
+        (CACHED, "", 2_925_000),  # 2,000 at a tenth of 3 USD a million, 25 at 3, 150 out at 15
+        (PLAIN, "", 8_325_000),
+        (PLAIN | {"prompt_tokens_details": {"cache_write_tokens": 2_000}}, "5m", 9_825_000),
+        (PLAIN | {"prompt_tokens_details": {"cache_write_tokens": 2_000}}, "1h", 14_325_000),
+    ],
+)
+async def test_cached_tokens_cost_their_familys_ratio_of_input(
+    tmp_path: Path, aiohttp_server: Any, usage: dict[str, Any], ttl: str, cost: int
+) -> None:
+    async with gloo_world(tmp_path, aiohttp_server) as world:
+        world.gloo.usage = usage
+        body = {"model": SONNET, "max_tokens": 200, "messages": [{"role": "user", "content": "word " * 3_000}]}
+        assert await world.ask("/ai/v2/chat/completions", body, **({"X-Cache-TTL": ttl} if ttl else {})) == 200
+        event = await world.event()
+        assert (event["cost_nano_usd"], event["flags"]) == (cost, [])
+
+
+@pytest.mark.parametrize(
+    ("ratios", "cached"),
+    [({"openai": {"cached_input": "0.25"}}, 875_000), ({"*": {"cached_input": "0.5"}}, 1_750_000), ({}, 3_500_000)],
+)
+async def test_an_operator_states_the_ratios(tmp_path: Path, aiohttp_server: Any, ratios: dict[str, Any], cached: int) -> None:
+    async with gloo_world(tmp_path, aiohttp_server, cache_ratios=ratios) as world:
+        world.gloo.model, world.gloo.usage = "gloo-openai-gpt-5.2", CACHED
+        event = await world.chat(model="gloo-openai-gpt-5.2", messages=[{"role": "user", "content": "word " * 3_000}])
+        assert event["cost_nano_usd"] == cached + 25 * 1_750 + 150 * 14_000
