@@ -23,6 +23,7 @@ class Route:
     dialect   None: not metered; a request counts, its tokens do not
     enabled   False: requests are refused; for endpoints whose cost cannot be known
     weight    how many requests one counts as against rate limits of requests; 0: none, and a spend limit's pause does not stop it
+    markup    millionths that the upstream bills above its list prices; None: as the upstream's
     query     further query parameters that pass; headers: further request headers, in lower case
     objects   what it has to do with objects that the upstream stores
     """
@@ -34,6 +35,7 @@ class Route:
     upstream: str = "default"
     enabled: bool = True
     weight: int = 1
+    markup: int | None = None
     query: frozenset[str] = frozenset()
     headers: frozenset[bytes] = frozenset()
     objects: RouteObjects = NO_OBJECTS
@@ -89,6 +91,7 @@ class Upstream:
     tokens_per_second_max   no faster does it generate one answer: bounds what nobody saw of one
     catalogue_path      the upstream's own price catalogue (Gloo: /platform/v2/models), read every catalogue_ttl_ms; "" for none
     cache_ratios        what cached tokens cost of its input rates
+    markup              millionths billed above list prices, of routes that state none
     ca_pem              certificates believed beside the system's, in PEM; proxy: the one on the way there
     """
 
@@ -113,6 +116,7 @@ class Upstream:
     catalogue_path: str = ""
     catalogue_ttl_ms: int = 3_600_000
     cache_ratios: FamilyRatios = DEFAULT_RATIOS
+    markup: int = 0
     ca_pem: str = field(default="", repr=False)
     proxy: ProxyServer | None = None
 

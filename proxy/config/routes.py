@@ -9,6 +9,7 @@ from proxy.config.model import Route
 from proxy.config.problems import nearest
 from proxy.config.route_objects import parameters_of, route_objects
 from proxy.config.section import Place, Section, is_identifier, show
+from proxy.domain.ratio import percent
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]{0,31}\*?)\}", re.ASCII)  # with a star it takes slashes
@@ -73,6 +74,9 @@ def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
     weight = item.integer("weight", 1, minimum=0, maximum=WEIGHT_MAX)
     if weight == 0 and dialect is not None and not dialect.endswith(UNBILLED_SUFFIX):
         item.place_of("weight").problem(f"must be at least 1: what {dialect} meters costs, and a spend limit has to stop it")
+    markup = item.money("markup_percent", percent)
+    if markup is not None and dialect is None:
+        item.place_of("markup_percent").problem("is of no use: a route without a dialect is not metered")
     query = _names(item, "query", _QUERY_NAME)
     headers = frozenset(name.lower().encode() for name in _names(item, "headers", _HEADER_NAME))
     if not complete or not method or path is None or capability is None:
@@ -89,6 +93,7 @@ def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
         upstream=upstream,
         enabled=enabled,
         weight=weight,
+        markup=markup,
         query=query,
         headers=headers,
         objects=objects,

@@ -9,6 +9,7 @@ from proxy.config.cache_ratios import read_cache_ratios
 from proxy.config.model import AuthKind, OnDisconnect, Upstream, UpstreamAuth
 from proxy.config.secret_file import read_secret_file
 from proxy.config.section import Section, show
+from proxy.domain.ratio import percent
 from proxy.outbound.way_out import WayOut, read_authorities
 
 DEFAULT_UPSTREAM: Final = "default"
@@ -74,6 +75,7 @@ def _read_upstream(
         catalogue_path=section.parsed("catalogue_path", _url_path) or "",
         catalogue_ttl_ms=section.duration_ms("catalogue_ttl", plain.catalogue_ttl_ms, minimum=60_000, maximum=7 * 86_400_000),
         cache_ratios=read_cache_ratios(section),
+        markup=section.money("markup_percent", percent) or 0,
         ca_pem=way.ca_pem + _read_authorities(section, environ),
         proxy=way.proxy_for(base_url) if base_url else None,
     )

@@ -25,7 +25,7 @@ def _millionths(text: str, *, places: int) -> int:
     fraction = (match[2] or "").rstrip("0")
     if len(fraction) > places:
         raise ValueError(f"must have at most {places} decimal places, got {text!r}")
-    value = int(match[1]) * 10**places + int(fraction.ljust(places, "0"))
+    value: int = int(match[1]) * 10**places + int(fraction.ljust(places, "0"))
     if value > RATIO_MAX:
         raise ValueError(f"must be at most {RATIO_MAX // 10**places}, got {text!r}")
     return value

@@ -306,6 +306,12 @@ class LiveExchange:
         usage = told_usage(self.relay.meter.reading, self.facts.prompt)
         return usage if usage is None or not self.facts.writes_1h else kept_for_an_hour(usage)
 
+    @property
+    def markup(self) -> int:
+        """Millionths above list prices that its route, or else its upstream, is billed at."""
+        of_route = self.found_route.markup
+        return self.upstream.config.markup if of_route is None else of_route
+
     def account(self, *, ahead_seconds: float = 0.0) -> Account:
         """What the exchange comes to as it stands. Never free once the upstream has accepted a metered request.
 
@@ -328,7 +334,7 @@ class LiveExchange:
             bytes_unread=relay.bytes_in if reading is None else reading.unread_bytes,
         )
         answered = reading.response_model if reading is not None else None
-        price, is_bound = price_answered(self.facts, answered, asked, self.view.prices, self.started_at_ms)
+        price, is_bound = price_answered(self.facts, answered, asked, self.view.prices, self.started_at_ms, markup=self.markup)
         if not self.has_last_word:
             metered = self._with_unseen(metered, relay, price, ahead_seconds)
         return self._account(metered, outcome, owed=True, price=price, is_bound=is_bound)

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from proxy.config.catalogue import PriceCatalogue
 from proxy.dialects.dialect import MeterReading, RequestFacts
+from proxy.domain.markup import marked_up
 from proxy.domain.prompt import PromptShape
 from proxy.domain.routed_price import AnyPrice, RoutedPrice
 from proxy.domain.token_counts import NO_TOKENS, TokenCounts, UsageSource
@@ -79,16 +80,16 @@ def nothing_owed(source: UsageSource) -> Metered:
 
 
 def price_answered(
-    facts: RequestFacts, response_model: str | None, asked: AnyPrice | None, prices: PriceCatalogue, at_ms: int
+    facts: RequestFacts, response_model: str | None, asked: AnyPrice | None, prices: PriceCatalogue, at_ms: int, *, markup: int = 0
 ) -> tuple[AnyPrice | None, bool]:
     """The price that charges an answer, and whether it is only a bound: the model that answered has none, or is not told.
 
     Providers bill the model that served; with automatic routing it is known from the response only. Where it has no price, what was
-    held is charged by: the price of the model asked for, or the dearest that routing can reach.
+    held is charged by: the price of the model asked for, or the dearest that routing can reach, with its markup.
     """
     if response_model and response_model != facts.model:
         answered = prices.find(response_model, at_ms)
         if answered is not None and (answered.generates or not facts.has_output):
-            return answered, False
+            return marked_up(answered, markup), False
         return asked, asked is not None
     return asked, isinstance(asked, RoutedPrice)

@@ -17,6 +17,7 @@ from proxy.dialects.unread_body import names_all, references_of_any
 from proxy.domain.admission import AdmissionRequest
 from proxy.domain.errors import LimiterWipedError, Refusal, RequestRejectedError, StoreError
 from proxy.domain.exchange import Event
+from proxy.domain.markup import marked_up
 from proxy.domain.money import MONEY_MAX_NANO_USD
 from proxy.domain.prompt import PromptShape, tokens_at_least
 from proxy.gateway.assumed import floor_of
@@ -283,6 +284,8 @@ class Pipeline:
             if isinstance(found, Refusal):
                 return found
             price = found
+        if price is not None:
+            price = marked_up(price, live.markup)
         if terms.spend and len(body) > DEAR_BODY_BYTES:  # whose tokens are not worth counting if the least cost is too much
             least = estimate(facts, organization.plan, price, tokens_at_least(facts.prompt)).hold_min_nano_usd
             refusal = await self.entrance.look(live, least_nano_usd=least) if least <= MONEY_MAX_NANO_USD else None

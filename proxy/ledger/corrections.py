@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import select
 
 from proxy.config.catalogue import PriceCatalogue
+from proxy.domain.markup import plain_version, with_markup_of
 from proxy.domain.price import Price
 from proxy.domain.token_counts import TOKENS_MAX, TokenCounts
 from proxy.ledger.book import Book, entries_of
@@ -175,13 +176,14 @@ class Corrections:
         """The very price that the event was charged by; where its row is gone, the one that is found for its model."""
         if entry.price_version is None:
             return None
+        listed = plain_version(entry.price_version)
         for price in self._prices.rows():
-            if price.version == entry.price_version:
-                return price
+            if price.version == listed:
+                return with_markup_of(price, entry.price_version)
         for model in (entry.response_model, entry.request_model):
             found = self._prices.find(model, entry.started_at_ms) if model else None
             if found is not None:
-                return found
+                return with_markup_of(found, entry.price_version)
         raise UnknownEventError(f"event {entry.event_id} was charged by {entry.price_version}, which prices.yaml no longer has")
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import select
 
 from proxy.config.catalogue import PriceCatalogue
+from proxy.domain.markup import with_markup_of
 from proxy.domain.price import Price
 from proxy.domain.token_counts import TokenCounts
 from proxy.ledger.book import Book, entries_of
@@ -103,6 +104,7 @@ class Repricing:
         price = self._price_of(last)
         if last.kind is Kind.RELEASED or price is None or price.model != query.model:
             return None
+        price = with_markup_of(price, last.price_version)
         cost = price.cost_nano_usd(
             TokenCounts(
                 prompt=sums["prompt_tokens"],

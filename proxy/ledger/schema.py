@@ -186,7 +186,7 @@ MALFORMED: Final = Table(
     PrimaryKeyConstraint("partition", "stream_id"),
 )
 
-# Every price that was in force while this ledger was kept: what an entry's price_version meant.
+# Every price that was in force while this ledger was kept: what an entry's price_version, without its markup, meant.
 PRICE_VERSIONS: Final = Table(
     "price_versions",
     METADATA,

@@ -149,3 +149,35 @@ async def test_an_operator_states_the_ratios(tmp_path: Path, aiohttp_server: Any
         world.gloo.model, world.gloo.usage = "gloo-openai-gpt-5.2", CACHED
         event = await world.chat(model="gloo-openai-gpt-5.2", messages=[{"role": "user", "content": "word " * 3_000}])
         assert event["cost_nano_usd"] == cached + 25 * 1_750 + 150 * 14_000
+
+
+RESPONSES_UP = {"method": "POST", "path": "/ai/v2/responses", "capability": "chat", "dialect": "openai_responses"}
+CHAT_PLAIN = {"method": "POST", "path": "/ai/v2/chat/completions", "capability": "chat", "dialect": "openai_chat"}
+
+
+@pytest.mark.parametrize(
+    ("of_route", "of_upstream", "millionths"), [("6.5", "50", 65_000), (None, "50", 500_000), ("0", "50", 0), (None, "0.0001", 1)]
+)
+async def test_a_markup_is_held_and_charged_and_stands_in_the_prices_version(
+    tmp_path: Path, aiohttp_server: Any, of_route: str | None, of_upstream: str, millionths: int
+) -> None:
+    route = RESPONSES_UP | ({} if of_route is None else {"markup_percent": of_route})
+    config = {"routes": {"routes": [route, CHAT_PLAIN]}}
+    async with gloo_world(tmp_path, aiohttp_server, config=config, markup_percent=of_upstream) as world:
+        world.gloo.usage = {"input_tokens": 25, "output_tokens": 150, "input_tokens_details": {"cached_tokens": 20}}
+        body = {"model": SONNET, "input": "word " * 20, "max_output_tokens": 200}
+        assert await world.ask("/ai/v2/responses", body) == 200
+        event = await world.event()
+
+    pico = [-(-rate * (1_000_000 + millionths) // 1_000_000) for rate in (3_000_000, 300_000, 15_000_000)]
+    assert event["cost_nano_usd"] == -(-(5 * pico[0] + 20 * pico[1] + 150 * pico[2]) // 1_000)
+    assert event["price_version"].partition("+")[2] == {0: "", 65_000: "6.5%", 500_000: "50%", 1: "0.0001%"}[millionths]
+
+
+async def test_a_markup_is_part_of_the_hold_and_of_the_bound(tmp_path: Path, aiohttp_server: Any) -> None:
+    async with gloo_world(tmp_path, aiohttp_server, markup_percent="6.5") as world:
+        world.gloo.model, world.gloo.usage = "gloo-unheard-of", {"prompt_tokens": 2, "completion_tokens": 200}
+        event = await world.chat(auto_routing=True)
+        assert (event["cost_nano_usd"], event["flags"]) == (200 * 31_950, ["charged_at_bound"])  # 30 USD a million and 6.5 %
+        assert event["price_version"].startswith("dearest.")
+        assert event["price_version"].endswith("+6.5%")
