@@ -185,7 +185,7 @@ def _failures() -> list[Panel]:
     return [
         counted(
             "Upstream failures by kind",
-            "Unreachable, overloaded, timeout, reset, invalid_response, truncated, status (5xx) or in_stream.",
+            "Unreachable, overloaded, timeout, reset, invalid_response, truncated, unauthorized, status (5xx) or in_stream.",
             "tallygate_upstream_errors_total",
             "kind",
         ),

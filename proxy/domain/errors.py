@@ -29,6 +29,7 @@ class ErrorCode(StrEnum):
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     UPSTREAM_INVALID_RESPONSE = "upstream_invalid_response"
+    UPSTREAM_KEY_REFUSED = "upstream_key_refused"
     AUTHENTICATION_UNAVAILABLE = "authentication_unavailable"
     LIMITER_UNAVAILABLE = "limiter_unavailable"
     LIST_UNREADABLE = "list_unreadable"

@@ -1,10 +1,12 @@
 """The way up: a connection, the request, and the wait for the end of the answer."""
 
+from dataclasses import dataclass
+
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from proxy.domain.errors import RequestRejectedError
-from proxy.domain.exchange import Event
+from proxy.domain.exchange import Event, State
 from proxy.gateway.authentication import query_key
 from proxy.gateway.body import MALFORMED_BODY, greet_expecting
 from proxy.gateway.client_response import ClientResponse
@@ -14,18 +16,54 @@ from proxy.gateway.live_exchange import LiveExchange
 from proxy.gateway.object_checks import answer_objects, api_of, streamed_form
 from proxy.gateway.own_lists import show_own
 from proxy.gateway.refusals import rejected
-from proxy.gateway.relay import Relay
+from proxy.gateway.relay import AnswerObjects, Relay
 from proxy.gateway.upstream_connection import UpstreamConnection
 from proxy.gateway.upstream_failure import UpstreamError
 from proxy.serving.client_connection import ClientConnection
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sent:
+    """The headers of a request that was sent, and those among them that show who we are."""
+
+    headers: list[Header]
+    credentials: list[Header]
+
+
 async def forward(
     live: LiveExchange, request: web.BaseRequest, response: ClientResponse, connection: ClientConnection, body: bytes
 ) -> None:
-    """Send the request and relay the answer until it ends. Failures end up in live.relay, never as exceptions."""
-    upstream = live.upstream
+    """Send the request and relay the answer until it ends. Failures end up in live.relay, never as exceptions.
+
+    A token of ours that is refused may have been revoked: a request whose body is at hand is sent once more with a new one.
+    """
     objects = answer_objects(live, body)
+    relay, sent = await _send(live, request, response, connection, body, objects=objects)
+    if relay.is_key_refused and sent is not None:
+        is_other = live.upstream.credentials.refused(sent.credentials, now_ms=live.now_ms())
+        if is_other and not relay.is_client_gone and (live.is_body_read or not request.body_exists):
+            live.sent_at = None  # what was refused is not billed
+            relay, sent = await _send(live, request, response, connection, body, objects=objects)
+            if relay.is_key_refused and sent is not None:
+                live.upstream.credentials.refused(sent.credentials, now_ms=live.now_ms())
+    if sent is None or relay.failure is not None:
+        return
+    live.upstream.credentials.accepted(sent.credentials)
+    if objects is not None and objects.is_read_whole and 200 <= relay.status < 300 and not response.is_bodyless:
+        await show_own(live, objects, sent.headers)
+
+
+async def _send(
+    live: LiveExchange,
+    request: web.BaseRequest,
+    response: ClientResponse,
+    connection: ClientConnection,
+    body: bytes,
+    *,
+    objects: AnswerObjects | None,
+) -> tuple[Relay, _Sent | None]:
+    """One attempt, to the end of its answer; None where nothing was sent."""
+    upstream = live.upstream
     relay = live.relay = Relay(
         response=response,
         dialect=live.dialect,
@@ -37,6 +75,7 @@ async def forward(
         loop=live.services.loop,
         clock=live.services.clock,
         objects=objects,
+        is_own_key=upstream.credentials.is_own,
     )
     connection.begin(relay)
     if connection.transport is None:
@@ -61,23 +100,21 @@ async def forward(
         if relay.is_client_gone:
             upstream.pool.connection_idle(up)
             live.apply(Event.CLIENT_GONE)
-            return
+            return relay, None
         if live.is_body_read or not request.body_exists:
             up.send(head, body, relay)
         else:
             up.send_stream(head, relay, content_length=None if live.codings else request.content_length)
     except UpstreamError as error:
         relay.on_failure(error.failure)
-        return
-    live.apply(Event.UPSTREAM_ACCEPTED)
+        return relay, None
+    if live.lifecycle.state is State.ADMITTED:
+        live.apply(Event.UPSTREAM_ACCEPTED)
     live.sent_at = live.services.clock()
     if up.wants_body:
         await _stream_up(live, request, connection, relay, up)
     await relay.ended
-    if objects is not None and objects.is_read_whole and 200 <= relay.status < 300 and not response.is_bodyless:
-        await show_own(live, objects, headers)
-    if relay.status == 401:
-        upstream.credentials.unauthorized()
+    return relay, _Sent(headers=headers, credentials=credentials)
 
 
 def _head(live: LiveExchange, request: web.BaseRequest, target: str, headers: list[Header], body: bytes) -> bytes:

@@ -46,6 +46,7 @@ class _Held:
     token: str = field(repr=False)
     refresh_at_ms: int
     expires_at_ms: int
+    is_accepted: bool = False
 
 
 class OAuth2Token:
@@ -94,12 +95,26 @@ class OAuth2Token:
             return held.token
         raise TokenFetchError(str(self._failure or "no token was obtained"))
 
-    def invalidate(self) -> None:
-        """The upstream refused the token: fetch another at the next request. At most once a minute."""
+    def accept(self, token: str) -> None:
+        """The upstream took the token."""
+        if self._held is not None and self._held.token == token:
+            self._held.is_accepted = True
+
+    def refuse(self, token: str) -> bool:
+        """The upstream refused the token, which is given up: whether the next one will be another.
+
+        Of tokens that were never accepted one a minute is given up: that they are refused is not their fault.
+        """
+        held = self._held
+        if held is None or held.token != token:
+            return True
         now_ms = self._now_ms()
-        if self._invalidated_at_ms is None or now_ms - self._invalidated_at_ms >= INVALIDATION_PAUSE_MS:
-            self._invalidated_at_ms = now_ms
-            self._held = None
+        paused = self._invalidated_at_ms is not None and now_ms - self._invalidated_at_ms < INVALIDATION_PAUSE_MS
+        if paused and not held.is_accepted:
+            return False
+        self._invalidated_at_ms = now_ms
+        self._held = None
+        return True
 
     async def _renew(self) -> None:
         """One round of attempts. On failure the old token stays, and is not renewed again before half of what is left of it.

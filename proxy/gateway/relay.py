@@ -8,6 +8,7 @@ exchange is settled: nothing that a client saw complete can be lost.
 import asyncio
 import logging
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final, Protocol
 
 import msgspec
@@ -84,6 +85,7 @@ class Relay:
     objects     what to read in the answer about stored objects; None: nothing
     drains      the bounds on answers that are read on without a client, of which there is something to learn; None: cut
     org         whose share of them it is
+    is_own_key  the operator's key goes up, so that a 401 says nothing of the caller's: it is a failure, and does not go down
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Relay:
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float],
         objects: AnswerObjects | None = None,
+        is_own_key: bool = False,
     ) -> None:
         self.response = response
         self.connection: UpstreamConnection | None = None
@@ -131,6 +134,7 @@ class Relay:
         self._objects = objects
         self._drains = drains
         self._org = org
+        self._is_own_key = is_own_key
         self._drain: Drain | None = None  # set while this answer is read on without a client
         self._drain_end = DrainEnd.SHUTDOWN  # of one that is cut, unless a bound cuts it
         self._drain_timer: asyncio.TimerHandle | None = None
@@ -145,6 +149,9 @@ class Relay:
     def on_headers(self, status: int, headers: list[Header], *, keep_alive: bool, content_length: int | None) -> None:
         del keep_alive
         self.first_byte_at = self._clock()
+        if status == HTTPStatus.UNAUTHORIZED and self._is_own_key:
+            self._refuse_key()
+            return
         self.status = status
         self.headers = headers
         self.is_http_1_0 = self.connection is not None and self.connection.is_http_1_0
@@ -221,6 +228,18 @@ class Relay:
         self.failure = error
         self.is_left = error.kind is FailureKind.TIMEOUT
         self._end()
+
+    def _refuse_key(self) -> None:
+        message = "it does not accept the gateway's own key"
+        self.failure = UpstreamFailure(kind=FailureKind.UNAUTHORIZED, message=message, request_sent=True, headers_seen=True)
+        self.status = self.failure.status_hint  # also in the usage: the caller's own key was right
+        if self.connection is not None:
+            self.connection.abort()
+        self._end()
+
+    @property
+    def is_key_refused(self) -> bool:
+        return self.failure is not None and self.failure.kind is FailureKind.UNAUTHORIZED
 
     def _hold(self, data: bytes) -> None:
         self.held.append(data)

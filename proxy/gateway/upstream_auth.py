@@ -1,6 +1,8 @@
 """How the gateway shows itself to an upstream. A key that tallygate issued never goes up."""
 
-from typing import assert_never
+import logging
+from collections.abc import Sequence
+from typing import Final, assert_never
 
 from multidict import MultiMapping
 
@@ -10,6 +12,9 @@ from proxy.gateway.authentication import KEY_HEADERS
 from proxy.gateway.headers import Header
 from proxy.gateway.oauth2_token import OAuth2Token, TokenFetchError
 from proxy.gateway.upstream_failure import FailureKind, UpstreamError
+
+_TOLD_EVERY_MS: Final = 60_000
+_log: Final = logging.getLogger(__name__)
 
 
 class UpstreamAuthError(UpstreamError):
@@ -28,6 +33,7 @@ class UpstreamCredentials:
             raise ValueError("oauth2_client_credentials needs a token source")
         self._auth = auth
         self._token = token
+        self._told_at_ms: int | None = None
 
     async def headers(self, client: MultiMapping[str], dialect: str | None, query_key: str = "") -> list[Header]:
         """The headers to send, in place of the client's own authentication headers, which never go up as they came.
@@ -47,10 +53,25 @@ class UpstreamCredentials:
             case _:
                 assert_never(self._auth.kind)
 
-    def unauthorized(self) -> None:
-        """The upstream answered 401: a fetched token is given up early, though not time after time."""
+    @property
+    def is_own(self) -> bool:
+        """Whether the operator's key goes up, and not the client's."""
+        return self._auth.kind is not AuthKind.PASSTHROUGH
+
+    def accepted(self, sent: Sequence[Header]) -> None:
+        """The upstream took these headers."""
         if self._token is not None:
-            self._token.invalidate()
+            self._token.accept(_secret(sent))
+
+    def refused(self, sent: Sequence[Header], *, now_ms: int) -> bool:
+        """The upstream answered these headers with 401: whether others can be tried. A fetched token is given up then.
+
+        now_ms: the time of day, for the log, which has a line a minute at most.
+        """
+        if self._told_at_ms is None or not 0 <= now_ms - self._told_at_ms < _TOLD_EVERY_MS:
+            self._told_at_ms = now_ms
+            _log.warning("an upstream refuses the gateway's own key or token (401)")
+        return self._token is not None and self._token.refuse(_secret(sent))
 
     async def _access_token(self) -> str:
         if self._token is None:
@@ -87,6 +108,10 @@ def _passed_through(client: MultiMapping[str], query_key: str) -> list[Header]:
 
 def _is_ours(value: str) -> bool:
     return any(word.startswith(KEY_PREFIX) for word in value.split())
+
+
+def _secret(sent: Sequence[Header]) -> str:
+    return next((value.decode().removeprefix("Bearer ") for _, value in sent), "")
 
 
 def _header(name: str, secret: str) -> Header:

@@ -17,6 +17,7 @@ class FailureKind(StrEnum):
     RESET = "reset"  # the connection ended before the response headers
     INVALID_RESPONSE = "invalid_response"  # not HTTP, or framing that two readers could understand differently
     TRUNCATED = "truncated"  # the connection ended inside the response body
+    UNAUTHORIZED = "unauthorized"  # it refused the operator's key (401), which is nothing that the caller could mend
 
 
 _ANSWERS: Final[Mapping[FailureKind, tuple[int, ErrorCode]]] = {
@@ -26,6 +27,7 @@ _ANSWERS: Final[Mapping[FailureKind, tuple[int, ErrorCode]]] = {
     FailureKind.RESET: (502, ErrorCode.UPSTREAM_UNREACHABLE),
     FailureKind.INVALID_RESPONSE: (502, ErrorCode.UPSTREAM_INVALID_RESPONSE),
     FailureKind.TRUNCATED: (502, ErrorCode.UPSTREAM_INVALID_RESPONSE),
+    FailureKind.UNAUTHORIZED: (502, ErrorCode.UPSTREAM_KEY_REFUSED),
 }
 
 

@@ -38,7 +38,7 @@ LIMITER_OPERATIONS: Final = ("admit", "settle")
 DRAIN_ENDS: Final = ("complete", "failed", "time", "count", "org_count", "bytes", "org_bytes", "shutdown")
 RELOAD_RESULTS: Final = ("applied", "rejected")
 UPSTREAM_ERROR_KINDS: Final = frozenset(
-    {"unreachable", "overloaded", "timeout", "reset", "invalid_response", "truncated", "status", "in_stream"},
+    {"unreachable", "overloaded", "timeout", "reset", "invalid_response", "truncated", "unauthorized", "status", "in_stream"},
 )
 _NANO: Final = 1_000_000_000
 _log = logging.getLogger(__name__)

@@ -329,7 +329,10 @@ UPSTREAM_ERRORS: Final = Metric(
     name="tallygate_upstream_errors_total",
     kind=Kind.COUNTER,
     labels=("kind",),
-    help="Failures of upstreams: unreachable, overloaded, timeout, reset, invalid_response, truncated, status (5xx) or in_stream.",
+    help=(
+        "Failures of upstreams: unreachable, overloaded, timeout, reset, invalid_response, truncated, unauthorized, status (5xx) "
+        "or in_stream."
+    ),
 )
 READING_ON: Final = Metric(
     name="tallygate_reading_on",

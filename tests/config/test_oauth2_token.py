@@ -215,11 +215,22 @@ async def test_a_refused_token_is_given_up_once_a_minute_at_most(
     found = [await token.get()]
     for pause_ms in (0, 59_999, 1):
         clock.now_ms += pause_ms
-        token.invalidate()
+        token.refuse(found[-1])
         found.append(await token.get())
 
     assert found == ["t1", "t2", "t2", "t3"]
     assert len(server.requests) == 3
+
+
+async def test_a_token_that_was_accepted_is_given_up_whenever_it_is_refused(
+    server: AuthorizationServer, token: OAuth2Token
+) -> None:
+    for number in (1, 2, 3):
+        found = await token.get()
+        assert found == f"t{number}"
+        token.accept(found)
+        assert token.refuse(found)
+        assert token.refuse(found)  # by a request that was sent with it earlier: the next one is another already
 
 
 async def test_a_server_that_cannot_be_reached_is_an_error_of_ours(clock: Clock) -> None:
@@ -242,7 +253,7 @@ async def test_the_operator_is_told_once_why_there_is_no_token_and_again_when_th
         with pytest.raises(TokenFetchError):
             await token.get()
     assert await token.get() == "t"
-    token.invalidate()
+    token.refuse("t")
     with pytest.raises(TokenFetchError):
         await token.get()
 

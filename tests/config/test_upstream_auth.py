@@ -93,15 +93,19 @@ async def test_a_configured_header_wins() -> None:
 class FakeToken(OAuth2Token):
     def __init__(self, token: str | None) -> None:
         self.token = token
-        self.invalidated = 0
+        self.refused = self.accepted = ""
 
     async def get(self) -> str:
         if self.token is None:
             raise TokenFetchError("the authorization server answered 500")
         return self.token
 
-    def invalidate(self) -> None:
-        self.invalidated += 1
+    def refuse(self, token: str) -> bool:
+        self.refused = token
+        return True
+
+    def accept(self, token: str) -> None:
+        self.accepted = token
 
 
 OAUTH = UpstreamAuth(kind=AuthKind.OAUTH2_CLIENT_CREDENTIALS, token_url="https://x.example.com", client_id="c", secret="s")
@@ -123,9 +127,19 @@ async def test_a_token_that_cannot_be_had_is_an_upstream_failure_that_tells_no_d
 
 def test_a_401_from_the_upstream_gives_the_token_up_where_there_is_one() -> None:
     token = FakeToken("t")
-    UpstreamCredentials(OAUTH, token).unauthorized()
-    UpstreamCredentials(UpstreamAuth()).unauthorized()
-    assert token.invalidated == 1
+    credentials = UpstreamCredentials(OAUTH, token)
+    credentials.accepted([(b"authorization", b"Bearer t")])
+    assert credentials.refused([(b"authorization", b"Bearer u")], now_ms=0)
+    assert (token.accepted, token.refused) == ("t", "u")
+    assert not UpstreamCredentials(UpstreamAuth(kind=AuthKind.BEARER, secret="s")).refused([], now_ms=0)
+
+
+def test_the_operator_is_told_of_a_refused_key_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    credentials = UpstreamCredentials(UpstreamAuth(kind=AuthKind.BEARER, secret="sk-operator"))
+    for now_ms in (0, 59_999, 60_000):
+        credentials.refused([(b"authorization", b"Bearer sk-operator")], now_ms=now_ms)
+    assert len(caplog.records) == 2
+    assert "sk-operator" not in caplog.text
 
 
 def test_oauth_needs_a_token_source() -> None:
