@@ -40,7 +40,15 @@ _WIDTHS: Final = {
 }
 _GROUPS: Final = {"project_id": Dimension.ORG, "api_key_id": Dimension.CREDENTIAL, "model": Dimension.MODEL}
 _NOT_COMPLETIONS: Final = frozenset(  # dialects that embed, or count without generating
-    {None, "openai_embeddings", "azure_embeddings", "gemini_embed", "anthropic_count_tokens", "gemini_count_tokens"}
+    {
+        None,
+        "openai_embeddings",
+        "azure_embeddings",
+        "gloo_embeddings",
+        "gemini_embed",
+        "anthropic_count_tokens",
+        "gemini_count_tokens",
+    }
 )
 
 _MODELS: Final = texts("models", "Models.")

@@ -42,6 +42,7 @@ class AnthropicMessages:
     name = "anthropic_messages"
     usage_told = UsageTold.ALWAYS
     request_id_header: bytes | None = b"request-id"
+    reset_header: bytes | None = None
     query_values: Mapping[str, re.Pattern[str]] = {"beta": re.compile(r"true|false")}  # of the SDKs' `client.beta`
 
     __slots__ = ("_events", "_requests", "_vocabulary")

@@ -151,12 +151,14 @@ class Dialect(Protocol):
 
     usage_told          which whole answers tell their usage
     request_id_header   where its SDKs look for a request's id, if elsewhere than in x-request-id
+    reset_header        where its clients look, in a 429, for the time until which to wait, as Unix seconds
     query_values        the parameters of a query that it knows, with the values under which its meters can read the answer
     """
 
     name: str
     usage_told: UsageTold
     request_id_header: bytes | None
+    reset_header: bytes | None
     query_values: Mapping[str, Pattern[str]]
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:

@@ -44,6 +44,7 @@ class GeminiDialect:
     name = "gemini"
     usage_told = UsageTold.ALWAYS
     request_id_header: bytes | None = None
+    reset_header: bytes | None = None
     query_values: Mapping[str, re.Pattern[str]] = {"alt": re.compile(r"json"), "prettyPrint": re.compile(r"true|false")}
 
     __slots__ = ("_answers", "_requests", "_vocabulary")

@@ -6,9 +6,13 @@ With auto_routing or model_family the model is unknown before the answer, which 
 
 from typing import Final
 
+import msgspec
+
+from proxy.dialects.gloo_shape import GlooShape
 from proxy.dialects.openai_chat import ChatRequest, OpenAiChat
+from proxy.dialects.openai_embeddings import OpenAiEmbeddings
 from proxy.dialects.openai_responses import OpenAiResponses, ResponsesRequest
-from proxy.domain.errors import RequestRejectedError
+from proxy.domain.errors import Refusal, RequestRejectedError
 
 _ONE_OF: Final = "Give exactly one of 'auto_routing': true, 'model' and 'model_family'"
 
@@ -34,7 +38,7 @@ def routed_model(request: ChatRequest | ResponsesRequest, *, is_optional: bool =
     return request.model or None, request.model_family.lower() if request.model_family else None
 
 
-class GlooChat(OpenAiChat):
+class GlooChat(GlooShape, OpenAiChat):
     """POST /ai/v2/chat/completions, guarded or not."""
 
     name = "gloo_chat"
@@ -42,6 +46,13 @@ class GlooChat(OpenAiChat):
 
     def _model(self, request: ChatRequest) -> tuple[str | None, str | None]:
         return routed_model(request)
+
+    def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
+        """A choice that ends with `error`, and why: docs.gloo.com, "Completions Streaming Failures", of a failure after the 200."""
+        error = self.error_object(refusal) | {"request_id": request_id}
+        failed = {"index": 0, "delta": {}, "finish_reason": "error"}
+        event = {"object": "chat.completion.chunk", "choices": [failed], "error": error}
+        return b"data: " + msgspec.json.encode(event) + b"\n\n"
 
 
 class GlooChatV1(GlooChat):
@@ -65,7 +76,7 @@ class GlooGroundedChat(GlooChat):
     needs_messages = False
 
 
-class GlooResponses(OpenAiResponses):
+class GlooResponses(GlooShape, OpenAiResponses):
     """POST /ai/v1/responses and /ai/v2/responses, guarded or not."""
 
     name = "gloo_responses"
@@ -79,3 +90,9 @@ class GlooGroundedResponses(GlooResponses):
 
     name = "gloo_grounded_responses"
     adds_unknown_input = True
+
+
+class GlooEmbeddings(GlooShape, OpenAiEmbeddings):
+    """POST /ai/v2/direct/embeddings."""
+
+    name = "gloo_embeddings"

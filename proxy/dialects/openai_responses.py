@@ -13,7 +13,7 @@ from proxy.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, J
 from proxy.dialects.openai_chat import OutputTokens, ToolKind, has_provider_tools
 from proxy.dialects.openai_choices import DONE_BYTES_MAX
 from proxy.dialects.openai_prompt import OpenAiPrompt
-from proxy.dialects.openai_shape import OpenAiShape, openai_error
+from proxy.dialects.openai_shape import OpenAiShape
 from proxy.dialects.openai_usage import responses_counts
 from proxy.dialects.other_bounds import OtherBounds
 from proxy.dialects.references import body_references, item_reference
@@ -175,7 +175,7 @@ class OpenAiResponses(OpenAiShape):
 
     def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
         """An `error` event, with the members both where the Responses reference has them and where SDKs look for an error."""
-        error = openai_error(refusal) | {"request_id": request_id}
+        error = self.error_object(refusal) | {"request_id": request_id}
         event = {
             "type": "error",
             "code": error["code"],

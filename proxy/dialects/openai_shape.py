@@ -32,15 +32,19 @@ class OpenAiShape:
 
     usage_told = UsageTold.STREAMS_WHEN_ASKED
     request_id_header: bytes | None = None
+    reset_header: bytes | None = None
     query_values: Mapping[str, re.Pattern[str]] = {"api-version": re.compile(r"[A-Za-z0-9.-]{1,32}", re.ASCII)}  # Azure's
+
+    def error_object(self, refusal: Refusal) -> dict[str, object]:
+        return openai_error(refusal)
 
     def error(self, refusal: Refusal, *, request_id: str) -> tuple[str, bytes]:
         """Content type and body: OpenAI's error object, details included, with RFC 9457 members beside it."""
-        return error_body(refusal, openai_error(refusal), request_id=request_id)
+        return error_body(refusal, self.error_object(refusal), request_id=request_id)
 
     def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
         """A data event whose `error` member makes OpenAI's stream readers raise."""
-        error = openai_error(refusal) | {"request_id": request_id}
+        error = self.error_object(refusal) | {"request_id": request_id}
         return b"data: " + msgspec.json.encode({"error": error}) + b"\n\n"
 
     def limit_headers(self, decision: Decision, rate: Sequence[NamedRate]) -> list[tuple[bytes, bytes]]:

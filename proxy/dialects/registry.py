@@ -8,7 +8,7 @@ from proxy.dialects.azure import AzureChat, AzureCompletions, AzureEmbeddings, A
 from proxy.dialects.dialect import Dialect
 from proxy.dialects.gemini_embed import GeminiEmbed
 from proxy.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
-from proxy.dialects.gloo import GlooChat, GlooChatV1, GlooGroundedChat, GlooGroundedResponses, GlooResponses
+from proxy.dialects.gloo import GlooChat, GlooChatV1, GlooEmbeddings, GlooGroundedChat, GlooGroundedResponses, GlooResponses
 from proxy.dialects.openai_chat import OpenAiChat
 from proxy.dialects.openai_compact import OpenAiCompact
 from proxy.dialects.openai_completions import OpenAiCompletions
@@ -33,6 +33,7 @@ def dialects() -> Mapping[str, Dialect]:
         GlooGroundedChat(),
         GlooResponses(),
         GlooGroundedResponses(),
+        GlooEmbeddings(),
         AnthropicMessages(),
         AnthropicCountTokens(),
         AnthropicComplete(),

@@ -74,7 +74,9 @@ def _write_end(live: LiveExchange, response: ClientResponse, account: Account) -
             refuse(live, response, _failure_refusal(live), is_counted=False)
             return
         ours = live.early_headers() + _cost_headers(account)
-        headers = response_headers(relay.headers, ours=ours, now_ms=live.services.now_ms(), is_http_1_0=relay.is_http_1_0)
+        headers = response_headers(
+            relay.headers, ours=ours, status=relay.status, now_ms=live.services.now_ms(), is_http_1_0=relay.is_http_1_0
+        )
         response.whole(relay.status, headers, b"".join(relay.buffered or ()))
         return
     if relay.is_complete:
@@ -130,6 +132,9 @@ def refuse(live: LiveExchange, response: ClientResponse, refusal: Refusal, *, is
     ]
     if live.spoken.request_id_header is not None:
         headers.append((live.spoken.request_id_header, live.id.encode()))  # relayed answers have the upstream's own
+    if live.spoken.reset_header is not None and refusal.status == 429 and refusal.retry_after_ms is not None:
+        until_ms = live.services.now_ms() + refusal.retry_after_ms
+        headers.append((live.spoken.reset_header, b"%d" % -(-until_ms // 1000)))
     if refusal.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="tallygate"'))
     if refusal.status == 415:

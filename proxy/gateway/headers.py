@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from http import HTTPStatus
 from typing import Final
 
 from proxy.domain.errors import ErrorCode, Refusal
@@ -66,6 +67,7 @@ _NOT_DOWN_PREFIXES: Final = (
     b"tallygate-",
     b"access-control-",
 )  # who may read an answer of the upstream's origin says nothing of ours
+_RESET: Final = b"x-ratelimit-reset"  # docs.gloo.com, "Rate Limits": until when to pause after a 429
 _RATE_LIMIT_PREFIXES: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit")
 _LISTS: Final = frozenset({b"server-timing", b"vary"})  # ours and theirs stand side by side
 
@@ -247,7 +249,7 @@ def readable_accept(accept: bytes) -> bytes:
 
 
 def response_headers(
-    upstream: Sequence[Header], *, ours: Sequence[Header], now_ms: int | None = None, is_http_1_0: bool = False
+    upstream: Sequence[Header], *, ours: Sequence[Header], status: int = 200, now_ms: int | None = None, is_http_1_0: bool = False
 ) -> list[Header]:
     """The upstream's headers as they go down, in order, then ours.
 
@@ -255,8 +257,8 @@ def response_headers(
     is_http_1_0  how the answer came
 
     A header of ours replaces the upstream's of the same name; if ours speak of rate limits, the upstream's do not go down at
-    all, since two different answers to "how much is left" help nobody. The upstream's x-request-id, which its support will ask
-    for, goes down as x-upstream-request-id beside ours.
+    all, since two different answers to "how much is left" help nobody; but for the time until which its own 429 asks to wait.
+    The upstream's x-request-id, which its support will ask for, goes down as x-upstream-request-id beside ours.
     """
     replaced, is_limited = _replaced(tuple([name for name, _ in ours]))
     named: set[bytes] = set()
@@ -272,7 +274,10 @@ def response_headers(
         elif way == _DATE:
             has_date = True
             passing.append((lower, header))
-        elif way != _ENDS and not (is_limited and way == _RATE_LIMIT) and lower not in replaced:
+        elif way == _RATE_LIMIT and is_limited:
+            if status == HTTPStatus.TOO_MANY_REQUESTS and lower == _RESET and lower not in replaced:
+                passing.append((lower, header))
+        elif way != _ENDS and lower not in replaced:
             passing.append((lower, header))
     headers = [header for lower, header in passing if lower not in named]
     if request_id is not None:

@@ -256,7 +256,7 @@ class Relay:
         self._left = length
         ours = self._exchange.early_headers() if self._exchange is not None else []
         now_ms = self._exchange.now_ms() if self._exchange is not None else None
-        headers = response_headers(self.headers, ours=ours, now_ms=now_ms, is_http_1_0=self.is_http_1_0)
+        headers = response_headers(self.headers, ours=ours, status=self.status, now_ms=now_ms, is_http_1_0=self.is_http_1_0)
         self.response.start(self.status, headers, length=length)
 
     def _end(self) -> None:

@@ -257,6 +257,13 @@ def test_the_upstreams_rate_limits_come_down_only_where_ours_do_not() -> None:
     assert response_headers([*RATES, (b"Retry-After", b"3")], ours=ours) == [(b"Retry-After", b"3"), *ours, VIA]
 
 
+def test_until_when_the_upstreams_own_429_asks_to_wait_comes_down() -> None:
+    ours = [(b"ratelimit", b'"requests";r=1')]
+    assert response_headers(RATES, ours=ours, status=429) == [RATES[0], *ours, VIA]
+    own = [*ours, (b"x-ratelimit-reset", b"7")]
+    assert response_headers(RATES, ours=own, status=429) == [*own, VIA]
+
+
 def test_our_header_replaces_theirs_and_their_request_id_stays_findable() -> None:
     ours = [(b"x-request-id", b"evt_1"), (b"server-timing", b"gateway;dur=1")]
     theirs = [(b"X-Request-ID", b"req_1"), (b"Server-Timing", b"up;dur=2")]
