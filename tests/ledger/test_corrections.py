@@ -8,6 +8,7 @@ from ledger_values import START_MS, an_entry, an_event_id, assert_no_drift, sums
 from sqlalchemy import select
 
 from proxy.config.catalogue import PriceCatalogue
+from proxy.domain.markup import marked_up
 from proxy.domain.price import Price
 from proxy.domain.token_counts import TokenCounts, UsageSource
 from proxy.ledger.book import Book
@@ -130,3 +131,22 @@ async def test_figures_that_cannot_be_change_nothing(
 
     assert await sums(database) == before
     assert not await read_audit_log(database)
+
+
+async def test_figures_and_corrected_prices_keep_the_markup_that_an_event_was_charged_with(
+    database: Database, book: Book, corrections: Corrections
+) -> None:
+    marked = marked_up(PRICE, 65_000)
+    await book.record([an_assumed(price_version=marked.version, cost_nano_usd=marked.cost_nano_usd(ASSUMED))])
+    query = RepriceQuery(model="gpt-5", from_ms=0, to_ms=2**42, orgs=frozenset({"acme"}))
+
+    page = await Repricing(database, PriceCatalogue([PRICE])).page(query, "", now_ms=START_MS + 5, apply=False)
+    assert (page.looked_at, page.corrections, page.odd) == (1, (), 0)
+    (looked,) = await corrections.correct([FIGURES], now_ms=START_MS + 5, actor=None)
+    assert looked.after_nano_usd == marked.cost_nano_usd(TRUE) > PRICE.cost_nano_usd(TRUE)
+
+    dearer = replace(PRICE, version="gpt-5@2", output=20_000_000)
+    page = await Repricing(database, PriceCatalogue([dearer])).page(query, "", now_ms=START_MS + 5, apply=True)
+    (correction,) = page.corrections
+    assert correction.price_version == "gpt-5@2+6.5%"
+    assert correction.cost_nano_usd == 30_000 * 10_650
