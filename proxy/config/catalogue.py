@@ -1,8 +1,10 @@
 """Which price applies to a model name at an instant."""
 
+import itertools
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.domain.price import Price
@@ -33,6 +35,18 @@ _ANY: Final = ("*",)
 _VERSION_DOT: Final = re.compile(r"(?<=\d)\.(?=\d)")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoRouting:
+    """What an operator says of requests whose model the provider chooses.
+
+    reaches            families, and names or prefixes ending in `*`: where a request goes that names no family; none: anywhere
+    max_output_tokens  what those are sent with that state no maximum
+    """
+
+    reaches: tuple[str, ...] = ()
+    max_output_tokens: int | None = None
+
+
 class PriceCatalogue:
     """Prices by model, each with effective dates. Immutable but for a bounded memory of lookups; a reload builds a new one.
 
@@ -50,12 +64,24 @@ class PriceCatalogue:
         aliases: Mapping[str, str] | None = None,
         families: Mapping[str, Sequence[str]] | None = None,
         *,
+        auto_routing: AutoRouting = AutoRouting(),  # immutable
+        are_families_own: bool = False,
         upstream_prices: Iterable[Price] = (),
+        upstream_families: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """aliases: name to priced name. families: what a provider's routing may pick, as names or prefixes ending in `*`."""
+        """aliases: name to priced name. families: what a provider's routing may pick, as names or prefixes ending in `*`.
+
+        are_families_own   the operator's, which win over those of upstreams' catalogues; else the catalogues' replace them
+        """
         self._prices = tuple(prices)
         self._aliases = dict(aliases or {})
-        self._families = {name.lower(): tuple(patterns) for name, patterns in (families or {}).items()}
+        self.auto_routing = auto_routing
+        self.families = {name.lower(): tuple(patterns) for name, patterns in (families or {}).items()}
+        self._are_families_own = are_families_own and bool(families)
+        told = {name.lower(): tuple(patterns) for name, patterns in (upstream_families or {}).items()}
+        # A family that only the catalogue knows can still be asked for by its name.
+        self._named = {**told, **self.families} if self._are_families_own or not told else told
+        self._routed = self._named if not self._are_families_own else self.families
         self._rows = _by_model(self._prices)
         self._upstream_rows = _by_model(upstream_prices)
         self._lookups: dict[str, tuple[tuple[Price, ...], ...]] = {}
@@ -66,9 +92,18 @@ class PriceCatalogue:
     def with_upstream(self, prices: Iterable[Price], families: Mapping[str, Sequence[str]]) -> "PriceCatalogue":
         """This catalogue with the rows of upstreams' catalogues in second place.
 
-        Their families, if any, replace the configured ones: they list exactly what the provider's routing can reach.
+        Their families, if any, replace the configured ones unless those are the operator's: they list exactly what the provider's
+        routing can reach.
         """
-        return PriceCatalogue(self._prices, self._aliases, families or self._families, upstream_prices=prices)
+        return PriceCatalogue(
+            self._prices,
+            self._aliases,
+            self.families,
+            auto_routing=self.auto_routing,
+            are_families_own=self._are_families_own,
+            upstream_prices=prices,
+            upstream_families=families,
+        )
 
     def models(self) -> Iterator[str]:
         """Every priced name, without aliases."""
@@ -110,23 +145,30 @@ class PriceCatalogue:
     def dearest(self, at_ms: int, *, family: str | None = None) -> RoutedPrice | None:
         """The bound of every reachable model, for requests whose model the provider chooses.
 
-        Reachable are the models of that family; of all families where it is None or unknown; all models where there are no
-        families. None if nothing is priced.
+        Reachable are the models of that family; of every family where it is unknown; where it is None, what the operator says that
+        routing reaches, else every family; all models where there are no families. None if nothing is priced.
         """
-        known = family.lower() if family is not None and family.lower() in self._families else None
-        chosen = [self._families[known]] if known is not None else list(self._families.values())
-        patterns = tuple(pattern for patterns in chosen for pattern in patterns)
-        return self._bound_of(patterns or _ANY, at_ms)
+        return self._bound_of(self._reachable(family) or _ANY, at_ms)
+
+    def _reachable(self, family: str | None) -> tuple[str, ...]:
+        if family is not None and family.lower() in self._named:
+            return self._named[family.lower()]
+        if family is None and self.auto_routing.reaches:
+            patterns = [self._named.get(name.lower(), (name,)) for name in self.auto_routing.reaches]
+        else:
+            patterns = list((self._routed if family is None else self._named).values())
+        return tuple(itertools.chain.from_iterable(patterns))
 
     def dearest_of_all(self, at_ms: int) -> RoutedPrice | None:
         """The bound of every priced model, for requests whose model is named where the gateway cannot see it."""
-        return self._bound_of(_ANY, at_ms)
+        bound = self._bound_of(_ANY, at_ms)
+        return None if bound is None else replace(bound, every_output_max=None, default_output_max=None)
 
     def _bound_of(self, patterns: tuple[str, ...], at_ms: int) -> RoutedPrice | None:
         key = (bisect_right(self._changes, at_ms), patterns)
         if key not in self._dearest:  # at most one entry for each change of prices and family
             reachable = [price for price in self._in_force_now(at_ms) if _matches(price.model, patterns)]
-            self._dearest[key] = routed_price(reachable)
+            self._dearest[key] = routed_price(reachable, default_output_max=self.auto_routing.max_output_tokens)
         return self._dearest[key]
 
     def _in_force_now(self, at_ms: int) -> Iterator[Price]:

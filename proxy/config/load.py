@@ -1,7 +1,7 @@
 """A configuration directory, read as a whole: either every file is right, or every problem is told."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -130,7 +130,7 @@ def load_config(
         default_api_key=default_api_key,
         way=way,
     )
-    prices = read_prices(prices_document)
+    prices = read_prices(prices_document, shipped_families=_shipped_families(prices_document, directory, shipped_dir))
     report_unknown_upstreams(placed_routes, upstreams)
     _report_dangling(plans, capabilities, prices)
     jwt_issuers = () if authentication_document is None else read_jwt_issuers(authentication_document)
@@ -167,6 +167,14 @@ def _shipped_capabilities(shipped_dir: Path, known_dialects: Collection[str]) ->
     unheard = Problems()
     document = _document("routes.yaml", shipped_dir / "routes.yaml", hashlib.sha256(), unheard)
     return frozenset() if document is None else capabilities_of(read_routes(document, known_dialects=known_dialects))
+
+
+def _shipped_families(prices: Section, directory: Path | None, shipped_dir: Path) -> Mapping[str, Sequence[str]] | None:
+    """Families that are no statement of the operator's; None where the file is the shipped one, or says nothing of families."""
+    if directory is None or not (directory / "prices.yaml").exists() or "families" not in prices:
+        return None
+    document = _document("prices.yaml", shipped_dir / "prices.yaml", hashlib.sha256(), Problems())
+    return {} if document is None else read_prices(document).families
 
 
 def _optional(name: str, directory: Path | None, digest: "hashlib._Hash", problems: Problems) -> Section | None:

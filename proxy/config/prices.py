@@ -2,11 +2,11 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from proxy.config.catalogue import PriceCatalogue
+from proxy.config.catalogue import AutoRouting, PriceCatalogue
 from proxy.config.section import Section, show
 from proxy.domain.money import pico_usd_per_token
 from proxy.domain.price import Price
@@ -14,6 +14,7 @@ from proxy.domain.price import Price
 USD_PER_MILLION_MAX: Final = 100_000  # above it the number is a typing error, and would lock every caller out
 CONTEXT_TOKENS_MAX: Final = 100_000_000
 _MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", re.ASCII)
+_REACHED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/@+-]{0,127}\*?", re.ASCII)  # names of families have spaces
 _LONG: Final = re.compile(r"(input|output)_above_([1-9]\d{0,4})k", re.ASCII)
 
 _RATES: Final = {
@@ -28,7 +29,8 @@ _RATES: Final = {
 }
 
 
-def read_prices(document: Section) -> PriceCatalogue:
+def read_prices(document: Section, *, shipped_families: Mapping[str, Sequence[str]] | None = None) -> PriceCatalogue:
+    """shipped_families: families that are not the operator's own; None: all are as shipped, whatever they are."""
     document.require("prices")
     prices: list[Price] = []
     first_lines: dict[tuple[str, int], int] = {}
@@ -46,8 +48,10 @@ def read_prices(document: Section) -> PriceCatalogue:
     models = {price.model for price in prices}
     aliases = _read_aliases(document, models)
     families = _read_families(document)
+    auto_routing = _read_auto_routing(document)
     document.close()
-    return PriceCatalogue(prices, aliases, families)
+    are_own = shipped_families is not None and families != shipped_families
+    return PriceCatalogue(prices, aliases, families, auto_routing=auto_routing, are_families_own=are_own)
 
 
 def _read_price(item: Section) -> Price | None:
@@ -106,6 +110,19 @@ def _read_aliases(document: Section, models: set[str]) -> Mapping[str, str]:
         elif target:
             found[name] = target
     return found
+
+
+def _read_auto_routing(document: Section) -> AutoRouting:
+    section = document.section("auto_routing")
+    if section is None:
+        return AutoRouting()
+    reaches = section.scalars("reaches", may_be_empty=False) or []
+    for place, text in reaches:
+        if _REACHED.fullmatch(text) is None:
+            place.problem(f"must be a family, a model name, or the start of one followed by *, got {show(text)}")
+    most = section.integer("max_output_tokens", minimum=1, maximum=CONTEXT_TOKENS_MAX) or None
+    section.close()
+    return AutoRouting(reaches=tuple(text for _, text in reaches), max_output_tokens=most)
 
 
 def _read_families(document: Section) -> Mapping[str, tuple[str, ...]]:

@@ -26,10 +26,14 @@ class RoutedPrice:
 
     prices    at least one; those which another one is never cheaper than are left out (`routed_price`)
     version   of the one with the dearest output, marked as a bound
+    every_output_max    the largest maximum output that none of the models refuses; None where none of them states one
+    default_output_max  what requests that state no maximum are sent with; None: nothing
     """
 
     prices: tuple[Price, ...]
     version: str
+    every_output_max: int | None = None
+    default_output_max: int | None = None
 
     def cost_nano_usd(self, counts: TokenCounts) -> int:
         """What `counts` cost at the model for which that is most."""
@@ -39,8 +43,8 @@ class RoutedPrice:
 AnyPrice = Price | RoutedPrice
 
 
-def routed_price(prices: Sequence[Price]) -> RoutedPrice | None:
-    """The bound of `prices`; None where there are none."""
+def routed_price(prices: Sequence[Price], *, default_output_max: int | None = None) -> RoutedPrice | None:
+    """The bound of `prices`, which routing can reach; None where there are none."""
     if not prices:
         return None
     bounding: list[Price] = []
@@ -48,7 +52,13 @@ def routed_price(prices: Sequence[Price]) -> RoutedPrice | None:
         if not any(_covers(other, price) for other in bounding):
             bounding.append(price)
     dearest = max(prices, key=lambda price: (price.output, price.input))
-    return RoutedPrice(tuple(bounding), ROUTED_VERSION + dearest.version)
+    maxima = [price.max_output_tokens for price in prices if price.max_output_tokens]
+    return RoutedPrice(
+        tuple(bounding),
+        ROUTED_VERSION + dearest.version,
+        every_output_max=min(maxima, default=None),
+        default_output_max=default_output_max,
+    )
 
 
 def each_of(price: AnyPrice) -> tuple[Price, ...]:

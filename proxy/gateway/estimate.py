@@ -14,6 +14,7 @@ from proxy.domain.organization import Plan, UnknownModelPolicy
 from proxy.domain.price import NO_MAXIMUM, Price, WorstRates, worst_cost_nano_usd
 from proxy.domain.routed_price import AnyPrice, RoutedPrice, each_of
 
+ROUTED_SHARE: Final = 25  # so many requests whose model the provider chooses fit into a spend limit at once, where it can be had
 UNKNOWN_WINDOW_TOKENS: Final = 1_000_000  # what a model can read where its price does not say: as much as the largest in wide use
 LONG_WINDOW_BETA: Final = "context-1m"
 LONG_WINDOW_TOKENS: Final = 1_000_000
@@ -30,8 +31,9 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens     upper bound of the input; output_tokens: maximum output of all choices together, what was predicted included
     predicted_tokens  given as a prediction: charged as output where it is wrong, whatever the maximum is
     floor_tokens      the least maximum for each answer that clamping may leave
-    assumed_tokens    where a spend limit binds, and neither request nor price states a maximum: the one assumed for each answer,
-                      which the request is then sent with
+    assumed_tokens    of a request that states no maximum: the one that it is sent with for each answer; None: with none. Where a
+                      spend limit binds and no price states one either; and where the provider chooses the model, if the worst
+                      case is above the limit's share (ROUTED_SHARE), or the operator states one
     rate_tokens       what token rate limits are asked for: the output that the request states, else the plan's default, and of
                       input that nobody has seen no more than RATED_UNKNOWN_TOKENS unless the plan states a number
     hold              worst case; hold_min: input and the least output worth having; input_cost: the input alone
@@ -99,11 +101,13 @@ def estimate(
     predicted_tokens: int = 0,
     referred_tokens: int | None = None,
     has_spend_limit: bool = False,
+    spend_limit_nano_usd: int = 0,
 ) -> Estimate:
     """The worst case of a request of whose input `prompt_tokens` at most can be seen.
 
     referred_tokens   what the stored objects that it names come to at most; None: not known
     has_spend_limit   a spend limit binds its caller: then plans clamp unless they say otherwise
+    spend_limit_nano_usd   the least that binds; 0: not known
     """
     prompt_tokens = prompt_tokens * facts.prompt_reads + facts.added_tokens
     if not facts.has_output:
@@ -114,6 +118,8 @@ def estimate(
     unknown = max(prompts) - prompt_tokens
     rated = prompt_tokens + (min(unknown, RATED_UNKNOWN_TOKENS) if plan.unknown_input_tokens is None else unknown)
     assumed = None
+    rates = None if price is None else _worst_rates(facts, price, prompts, choices, predicted_tokens)
+    clamps = has_spend_limit if plan.clamp is None else plan.clamp
     if not facts.has_output:
         output = expected = 0
     elif facts.max_output_tokens is not None:
@@ -123,11 +129,18 @@ def estimate(
         bound = max(maxima, default=plan.default_output_tokens)
         if has_spend_limit and price is not None and not maxima:
             assumed = bound
+        if isinstance(price, RoutedPrice) and not facts.is_any_model:
+            share = spend_limit_nano_usd // ROUTED_SHARE if clamps else 0
+            most = price.default_output_max
+            if most is None and share and _cost(rates, bound * choices + predicted_tokens) > share:
+                fitting = largest_that_fits(bound, lambda tokens: _cost(rates, tokens * choices + predicted_tokens) <= share)
+                most = max(fitting, plan.default_output_tokens)
+            if most is not None:
+                most = min(most, bound, price.every_output_max or bound)
+                bound = assumed = max(most, facts.output_min_tokens)
         output = bound * choices
         expected = min(bound, plan.default_output_tokens) * choices
-    rates = None if price is None else _worst_rates(facts, price, prompts, choices, predicted_tokens)
     hold = _cost(rates, output + predicted_tokens)
-    clamps = has_spend_limit if plan.clamp is None else plan.clamp
     floor = min(max(_clamp_floor(plan), facts.output_min_tokens), output // choices)
     return Estimate(
         price=price,
@@ -181,6 +194,8 @@ def affordable_output(facts: RequestFacts, asked: Estimate, held_nano_usd: int) 
     predicted = asked.predicted_tokens
     stated = (asked.output_tokens - predicted) // choices
     most = largest_that_fits(stated, lambda tokens: _cost(asked.rates, tokens * choices + predicted) <= held_nano_usd)
+    if isinstance(asked.price, RoutedPrice) and asked.price.every_output_max is not None:
+        most = min(most, asked.price.every_output_max)  # a model that the provider may choose would refuse more
     return max(most, asked.floor_tokens)
 
 

@@ -286,8 +286,17 @@ class Pipeline:
             price = found
         if price is not None:
             price = marked_up(price, live.markup)
+        binding = [limit.limit_nano_usd for _, limit in terms.spend if not limit.shadow]
+        worst = partial(
+            estimate,
+            facts,
+            organization.plan,
+            price,
+            has_spend_limit=bool(binding),
+            spend_limit_nano_usd=min(binding, default=0),
+        )
         if terms.spend and len(body) > DEAR_BODY_BYTES:  # whose tokens are not worth counting if the least cost is too much
-            least = estimate(facts, organization.plan, price, tokens_at_least(facts.prompt)).hold_min_nano_usd
+            least = worst(tokens_at_least(facts.prompt)).hold_min_nano_usd
             refusal = await self.entrance.look(live, least_nano_usd=least) if least <= MONEY_MAX_NANO_USD else None
             if refusal is not None:
                 return refusal
@@ -299,14 +308,8 @@ class Pipeline:
         if facts.predicted:
             shape = PromptShape(texts=(facts.predicted,))
             predicted = await self.services.tokens.prompt_upper_bound(shape, facts.model, org=organization.id)
-        live.estimate = estimate(
-            facts,
-            organization.plan,
-            price,
-            prompt_tokens,
-            predicted_tokens=predicted * max(facts.choices, 1),
-            referred_tokens=live.referred_tokens,
-            has_spend_limit=any(not limit.shadow for _, limit in terms.spend),
+        live.estimate = worst(
+            prompt_tokens, predicted_tokens=predicted * max(facts.choices, 1), referred_tokens=live.referred_tokens
         )
         return refusal_of_absurd(live.estimate)
 
@@ -376,8 +379,8 @@ class Pipeline:
         facts, dialect, asked, decision = live.facts, live.dialect, live.estimate, live.decision
         if facts is None or dialect is None or asked is None or decision is None:
             return body
-        clamped = affordable_output(facts, asked, decision.held_nano_usd) if decision.held_nano_usd else None
-        if decision.held_nano_usd < asked.hold_nano_usd:  # else it is the maximum that plans assume, which is no news
+        clamped = affordable_output(facts, asked, decision.held_nano_usd) if decision.held_nano_usd else asked.assumed_tokens
+        if 0 < decision.held_nano_usd < asked.hold_nano_usd:  # else it is a maximum that plans or prices state, which is no news
             live.clamped = clamped
         live.asked_usage = facts.stream and not facts.asks_usage and facts.can_ask_usage and live.upstream.config.ask_usage
         if clamped is None and not live.asked_usage and not facts.replaces_model:

@@ -197,3 +197,13 @@ def test_a_clamped_request_never_costs_more_than_its_hold(
     else:
         assert 1 <= clamped <= output
         assert price.worst_case_nano_usd(prompt_tokens=prompt, output_tokens=clamped * choices + predicted) <= held
+
+
+def test_a_clamped_routed_request_is_sent_with_what_every_model_takes() -> None:
+    dear = replace(PRICE, output=60_000_000)
+    bound = routed_price([dear, replace(PRICE, model="old", max_output_tokens=4_096)])
+    asked = estimate(facts(model=None, max_output_tokens=16_000), PLAN, bound, 0, has_spend_limit=True)
+
+    assert affordable_output(facts(model=None), asked, asked.hold_nano_usd) is None
+    assert affordable_output(facts(model=None), asked, asked.hold_nano_usd // 2) == 4_096
+    assert affordable_output(facts(model=None), asked, asked.hold_min_nano_usd) == 750

@@ -1,5 +1,6 @@
 """What requests to Gloo cost by its own catalogue, which has rates of input and output alone."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,12 +33,17 @@ class Gloo:
         self.model: str | None = SONNET
         self.usage: dict[str, Any] = {}
         self.bodies: list[dict[str, Any]] = []
+        self.rows = ROWS
+        self.waits_for = 1  # no request is answered before so many are there
 
     async def models(self, _: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": ROWS})
+        return web.json_response({"object": "list", "data": self.rows})
 
     async def answer(self, request: web.Request) -> web.Response:
         self.bodies.append(await request.json())
+        async with asyncio.timeout(10):
+            while len(self.bodies) < self.waits_for:
+                await asyncio.sleep(0.005)
         model = {} if self.model is None else {"model": self.model}
         if "input" in self.bodies[-1] and "embeddings" in request.path:
             return web.json_response({"object": "list", "data": [], **model, "usage": self.usage})
@@ -70,14 +76,17 @@ class World:
 
 
 @asynccontextmanager
-async def gloo_world(tmp_path: Path, aiohttp_server: Any, *, config: Any = None, **upstream: Any) -> AsyncIterator[World]:
+async def gloo_world(
+    tmp_path: Path, aiohttp_server: Any, *, config: Any = None, rows: list[dict[str, Any]] = ROWS, usd: str = "25", **upstream: Any
+) -> AsyncIterator[World]:
     gloo = Gloo()
+    gloo.rows = rows
     app = web.Application()
     app.router.add_get("/platform/v2/models", gloo.models)
     app.router.add_post("/{tail:.*}", gloo.answer)
     url = str((await aiohttp_server(app)).make_url("")).rstrip("/")
     files = {"upstreams": {"upstreams": {"default": {"catalogue_path": "/platform/v2/models", **upstream}}}, **(config or {})}
-    async with running_gateway(tmp_path, upstream_url=url, config=files) as harness, ClientSession() as session:
+    async with running_gateway(tmp_path, upstream_url=url, config=files, acme_usd=usd) as harness, ClientSession() as session:
         yield World(gloo, harness, session)
 
 
@@ -181,3 +190,64 @@ async def test_a_markup_is_part_of_the_hold_and_of_the_bound(tmp_path: Path, aio
         assert (event["cost_nano_usd"], event["flags"]) == (200 * 31_950, ["charged_at_bound"])  # 30 USD a million and 6.5 %
         assert event["price_version"].startswith("dearest.")
         assert event["price_version"].endswith("+6.5%")
+
+
+DEAR_ROWS = [
+    row("gloo-openai-gpt-5-pro", "OpenAI", "15.00", "120.00", 272_000),  # 32.64 USD a request
+    row("gloo-openai-gpt-5-mini", "OpenAI", "0.25", "2.00", 128_000),
+    row("gloo-deepseek-v4", "Open Source", "0.28", "3.48", 384_000),
+    row(SONNET, "Anthropic", "3.00", "15.00", 64_000),
+    row("gloo-anthropic-old", "Anthropic", "0.80", "4.00", 8_192),
+]
+ROUTED = {"messages": [{"role": "user", "content": "Hello"}], "auto_routing": True}
+
+
+async def test_twenty_callers_at_once_are_admitted_on_the_shipped_plan_whatever_the_dearest_model(
+    tmp_path: Path, aiohttp_server: Any
+) -> None:
+    async with gloo_world(tmp_path, aiohttp_server, rows=DEAR_ROWS, usd="100") as world:
+        world.gloo.usage, world.gloo.waits_for = {"prompt_tokens": 2, "completion_tokens": 100}, 20
+        assert await asyncio.gather(*(world.ask("/ai/v2/chat/completions", ROUTED) for _ in range(20))) == [200] * 20
+        await world.harness.at_rest()
+        assert (await world.harness.window()).spent_nano_usd == 20 * (2 * 3_000 + 100 * 15_000)
+        assert [body.get("max_tokens", body.get("max_completion_tokens")) for body in world.gloo.bodies] == [8_192] * 20
+
+
+async def test_a_routed_request_goes_as_it_is_where_its_worst_case_is_a_small_part_of_the_limit(
+    tmp_path: Path, aiohttp_server: Any
+) -> None:
+    async with gloo_world(tmp_path, aiohttp_server, usd="100") as world:
+        world.gloo.usage = {"prompt_tokens": 2, "completion_tokens": 100}
+        assert await world.ask("/ai/v2/chat/completions", ROUTED) == 200
+        assert world.gloo.bodies == [ROUTED]
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "sent"),
+    [
+        ({"auto_routing": {"reaches": ["gloo-openai-gpt-5-m*", "Anthropic"]}}, None),
+        ({"auto_routing": {"reaches": ["gloo-openai-gpt-5-mini"], "max_output_tokens": 2_000}}, 2_000),
+        ({"auto_routing": {"max_output_tokens": 50_000}}, 8_192),  # more would be refused by one of them
+        ({"families": {"openai": ["gloo-openai-gpt-5-mini"]}}, None),
+    ],
+)
+async def test_an_operator_narrows_what_routing_reaches_and_states_its_maximum(
+    tmp_path: Path, aiohttp_server: Any, narrowed: dict[str, Any], sent: int | None
+) -> None:
+    prices = {"prices": [{"model": "gpt-4o", "effective": "2024-08-06", "input": "2.5", "output": "10"}], **narrowed}
+    async with gloo_world(tmp_path, aiohttp_server, rows=DEAR_ROWS, usd="100", config={"prices": prices}) as world:
+        world.gloo.usage = {"prompt_tokens": 2, "completion_tokens": 100}
+        assert await world.ask("/ai/v2/chat/completions", ROUTED) == 200
+        (body,) = world.gloo.bodies
+        assert body.get("max_tokens", body.get("max_completion_tokens")) == sent
+        event = await world.event()
+        assert event["flags"] == []
+
+
+async def test_a_family_that_only_the_catalogue_has_is_bounded_by_it(tmp_path: Path, aiohttp_server: Any) -> None:
+    narrow = {"families": {"openai": ["gloo-openai-gpt-5-mini"]}}
+    prices = {"prices": [{"model": "gpt-4o", "effective": "2024-08-06", "input": "2.5", "output": "10"}], **narrow}
+    async with gloo_world(tmp_path, aiohttp_server, rows=DEAR_ROWS, config={"prices": prices}) as world:
+        world.gloo.model, world.gloo.usage = None, {"prompt_tokens": 2, "completion_tokens": 100}
+        assert (await world.chat(model_family="Anthropic"))["cost_nano_usd"] == 2 * 3_000 + 100 * 15_000
+        assert (await world.chat(model_family="openai"))["cost_nano_usd"] == 2 * 250 + 100 * 2_000
