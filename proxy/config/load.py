@@ -15,7 +15,7 @@ from proxy.config.organizations import read_organizations
 from proxy.config.plans import PlanTerms, read_plans
 from proxy.config.prices import read_prices
 from proxy.config.problems import Problems, nearest
-from proxy.config.routes import capabilities_of, read_routes, report_unknown_upstreams
+from proxy.config.routes import PlacedRoute, capabilities_of, read_routes, report_unknown_upstreams
 from proxy.config.section import Section, show
 from proxy.config.upstreams import read_upstreams
 from proxy.config.webhook_endpoint import WebhookEndpoint
@@ -120,8 +120,10 @@ def load_config(
     plans_document, routes_document, upstreams_document, prices_document = (documents[name] for name in REQUIRED_FILES)
     if plans_document is None or routes_document is None or upstreams_document is None or prices_document is None:
         raise ConfigError(problems.texts())  # the rest would only echo the file that cannot be read
-    placed_routes = read_routes(routes_document, known_dialects=known_dialects)
-    capabilities = capabilities_of(placed_routes) | _shipped_capabilities(shipped_dir, known_dialects)
+    shipped_routes = _shipped_routes(shipped_dir, known_dialects)
+    placed_routes = read_routes(routes_document, known_dialects=known_dialects, shipped=shipped_routes)
+    # Grants and limits may name the shipped ones' too, where an operator's own routes are fewer: what no route has, nobody can use.
+    capabilities = capabilities_of(placed_routes) | capabilities_of(shipped_routes)
     plans = read_plans(plans_document)
     upstreams = read_upstreams(
         upstreams_document,
@@ -162,11 +164,10 @@ def _find(name: str, directory: Path | None, shipped_dir: Path) -> Path:
     return own if own is not None and own.exists() else shipped_dir / name
 
 
-def _shipped_capabilities(shipped_dir: Path, known_dialects: Collection[str]) -> frozenset[str]:
-    """Grants and limits may name these too, where an operator's own routes are fewer: what no route has, nobody can use."""
+def _shipped_routes(shipped_dir: Path, known_dialects: Collection[str]) -> tuple[PlacedRoute, ...]:
     unheard = Problems()
     document = _document("routes.yaml", shipped_dir / "routes.yaml", hashlib.sha256(), unheard)
-    return frozenset() if document is None else capabilities_of(read_routes(document, known_dialects=known_dialects))
+    return () if document is None else read_routes(document, known_dialects=known_dialects)
 
 
 def _shipped_families(prices: Section, directory: Path | None, shipped_dir: Path) -> Mapping[str, Sequence[str]] | None:

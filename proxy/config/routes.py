@@ -1,8 +1,8 @@
 """routes.yaml: the closed table of endpoints."""
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.config.model import Route
@@ -36,8 +36,13 @@ class PlacedRoute:
     place: Place
 
 
-def read_routes(document: Section, *, known_dialects: Collection[str]) -> tuple[PlacedRoute, ...]:
-    """The routes in file order. Two routes that answer the same method and shape of path are a problem of the second."""
+def read_routes(
+    document: Section, *, known_dialects: Collection[str], shipped: Sequence[PlacedRoute] = ()
+) -> tuple[PlacedRoute, ...]:
+    """The routes in file order. Two routes that answer the same method and shape of path are a problem of the second.
+
+    shipped   the routes of the shipped table, which a file that says `with_shipped` adds to: its own go before
+    """
     found: list[PlacedRoute] = []
     first_lines: dict[tuple[str, str], int] = {}
     document.require("routes")
@@ -46,14 +51,21 @@ def read_routes(document: Section, *, known_dialects: Collection[str]) -> tuple[
         item.close()
         if route is None:
             continue
-        shape = (route.method, _PARAMETER.sub(lambda found: "{*}" if found[1].endswith("*") else "{}", route.path))
+        shape = _shape(route)
         if shape in first_lines:
             item.place.problem(f"answers the same requests as the route on line {first_lines[shape]}")
         else:
             first_lines[shape] = item.place.line
             found.append(PlacedRoute(route=route, place=item.place))
+    if document.boolean("with_shipped", default=False):
+        place = document.place_of("with_shipped")
+        found += [replace(placed, place=place) for placed in shipped if _shape(placed.route) not in first_lines]
     document.close()
     return tuple(found)
+
+
+def _shape(route: Route) -> tuple[str, str]:
+    return route.method, _PARAMETER.sub(lambda found: "{*}" if found[1].endswith("*") else "{}", route.path)
 
 
 def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
