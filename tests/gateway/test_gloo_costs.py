@@ -191,6 +191,10 @@ async def test_a_markup_is_part_of_the_hold_and_of_the_bound(tmp_path: Path, aio
         assert event["price_version"].startswith("dearest.")
         assert event["price_version"].endswith("+6.5%")
 
+        world.gloo.model = SONNET
+        event = await world.chat(auto_routing=True)
+        assert (event["cost_nano_usd"], event["flags"]) == (2 * 3_195 + 200 * 15_975, [])
+
 
 DEAR_ROWS = [
     row("gloo-openai-gpt-5-pro", "OpenAI", "15.00", "120.00", 272_000),  # 32.64 USD a request
