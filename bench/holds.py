@@ -66,7 +66,7 @@ def audit(recordings: Iterable[Recording], prices: PriceCatalogue, plan: Plan, a
             unread += 1
             continue
         price = listed_price(facts, prices, at_ms)
-        charged = price_answered(facts, reading.response_model, price, prices, at_ms)
+        charged, _ = price_answered(facts, reading.response_model, price, prices, at_ms)
         if price is None or charged is None:
             unpriced += 1
             continue
