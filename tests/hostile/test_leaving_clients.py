@@ -205,6 +205,7 @@ async def leave_at_each(harness: Harness, request: bytes, offsets: list[int], bo
 
     served = {record.request_id: record for record in harness.ledger.records}
     events = {int(event["client_request_id"].removeprefix("at-")): event for event in harness.events()}
+    assert not [event for event in harness.events() if event["event_id"] not in served], "charged, though never served"
     assert len(harness.events()) == len(events) == len(served)
     assert sorted(events) == offsets
     for offset, event in events.items():
