@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from proxy.domain.model_patterns import matches_any
 from proxy.domain.price import Price
 from proxy.domain.routed_price import RoutedPrice, routed_price
 
@@ -167,7 +168,7 @@ class PriceCatalogue:
     def _bound_of(self, patterns: tuple[str, ...], at_ms: int) -> RoutedPrice | None:
         key = (bisect_right(self._changes, at_ms), patterns)
         if key not in self._dearest:  # at most one entry for each change of prices and family
-            reachable = [price for price in self._in_force_now(at_ms) if _matches(price.model, patterns)]
+            reachable = [price for price in self._in_force_now(at_ms) if matches_any(price.model, patterns)]
             self._dearest[key] = routed_price(reachable, default_output_max=self.auto_routing.max_output_tokens)
         return self._dearest[key]
 
@@ -204,10 +205,6 @@ def _one_step_plainer(name: str) -> Iterator[str]:
     dated = _DATED.fullmatch(name)
     if dated is not None:
         yield dated[1]
-
-
-def _matches(model: str, patterns: tuple[str, ...]) -> bool:
-    return any(model.startswith(pattern[:-1]) if pattern.endswith("*") else model == pattern for pattern in patterns)
 
 
 def _by_model(prices: Iterable[Price]) -> dict[str, tuple[Price, ...]]:

@@ -4,15 +4,11 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
-from proxy.domain.price import Price
+from proxy.domain.price import RATES, Price
 from proxy.domain.ratio import ONE, percent, times
 from proxy.domain.routed_price import AnyPrice, RoutedPrice
 
 _SIGN: Final = "+"  # between a price's version and its markup, which ends in %
-_RATES: Final = (
-    *("input", "output", "cached_input", "cache_write_5m", "cache_write_1h", "audio_input", "reasoning", "audio_output"),
-    *("long_input", "long_output"),
-)
 
 
 def marked_up(price: AnyPrice, markup: int) -> AnyPrice:
@@ -52,7 +48,7 @@ def _marked_version(version: str, markup: int) -> str:
 def _marked(price: Price, markup: int) -> Price:
     if not markup:
         return price
-    rates = {name: getattr(price, name) for name in _RATES}
+    rates = {name: getattr(price, name) for name in RATES}
     raised = {name: times(rate, ONE + markup) for name, rate in rates.items() if rate is not None}
     return replace(price, **raised, version=_marked_version(price.version, markup))  # type: ignore[arg-type]  # rates are integers
 

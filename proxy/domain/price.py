@@ -9,6 +9,10 @@ from proxy.domain.token_counts import TokenCounts
 # Of each case: pico-USD of the whole prompt, pico-USD of an output token, and the most output tokens that there can be.
 WorstRates = tuple[tuple[int, int, int], ...]
 NO_MAXIMUM: Final = 1 << 62
+# The rates of a price by name: those that fall back to `input`, to `output`, and all of them.
+INPUT_KINDS: Final = ("cached_input", "cache_write_5m", "cache_write_1h", "audio_input")
+OUTPUT_KINDS: Final = ("reasoning", "audio_output")
+RATES: Final = ("input", "output", *INPUT_KINDS, *OUTPUT_KINDS, "long_input", "long_output")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

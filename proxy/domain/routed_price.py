@@ -4,19 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from proxy.domain.price import Price
+from proxy.domain.price import INPUT_KINDS, OUTPUT_KINDS, Price
 from proxy.domain.token_counts import TokenCounts
 
 ROUTED_VERSION: Final = "dearest."  # how the version begins of a price that bounds several models
 
-_FALLBACKS: Final = (
-    ("cached_input", "input"),
-    ("cache_write_5m", "input"),
-    ("cache_write_1h", "input"),
-    ("audio_input", "input"),
-    ("reasoning", "output"),
-    ("audio_output", "output"),
-)
 _SIZES: Final = ("max_output_tokens", "max_input_tokens")
 
 
@@ -76,5 +68,6 @@ def _covers(price: Price, other: Price) -> bool:
 
 
 def _amounts(price: Price) -> tuple[int, ...]:
-    kinds = [getattr(price, kind) if getattr(price, kind) is not None else getattr(price, base) for kind, base in _FALLBACKS]
-    return (price.output, price.input, *(getattr(price, size) or 0 for size in _SIZES), *kinds)
+    kinds_in = [price.input if (rate := getattr(price, kind)) is None else rate for kind in INPUT_KINDS]
+    kinds_out = [price.output if (rate := getattr(price, kind)) is None else rate for kind in OUTPUT_KINDS]
+    return (price.output, price.input, *(getattr(price, size) or 0 for size in _SIZES), *kinds_in, *kinds_out)

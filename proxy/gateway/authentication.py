@@ -7,6 +7,7 @@ from multidict import MultiMapping
 
 from proxy.config.directory import Directory, Identity
 from proxy.domain.errors import ErrorCode, Refusal
+from proxy.domain.model_patterns import matches_any
 from proxy.domain.organization import Credential
 
 KEY_HEADERS: Final = ("Authorization", "x-api-key", "x-goog-api-key", "api-key")
@@ -101,7 +102,7 @@ def check_capability(credential: Credential, capability: str) -> Refusal | None:
 
 def check_model(credential: Credential, model: str | None) -> Refusal | None:
     """Whether the credential may use a model. One that is limited to some models must name its model."""
-    if credential.models is None or (model is not None and _is_allowed(credential.models, model)):
+    if credential.models is None or (model is not None and matches_any(model, credential.models)):
         return None
     allowed = ", ".join(credential.models) or "none"
     if model is None:
@@ -109,10 +110,6 @@ def check_model(credential: Credential, model: str | None) -> Refusal | None:
     else:
         message = f"Credential {credential.id!r} may not use the model {model[:_MODEL_CHARS_SHOWN]!r}; it may use: {allowed}."
     return Refusal(status=403, code=ErrorCode.MODEL_NOT_ALLOWED, message=message, param="model", should_retry=False)
-
-
-def _is_allowed(patterns: tuple[str, ...], model: str) -> bool:
-    return any(model.startswith(pattern[:-1]) if pattern.endswith("*") else model == pattern for pattern in patterns)
 
 
 def unauthorized(message: str) -> Refusal:
