@@ -53,7 +53,11 @@ def test_one_models_length_is_not_charged_at_anothers_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["output", "input", "cached_input", "cache_write_1h", "audio_output", "max_output_tokens", "max_input_tokens"]
+    "kind",
+    [
+        *("output", "input", "cached_input", "cache_write_5m", "cache_write_1h", "audio_input", "reasoning", "audio_output"),
+        *("max_output_tokens", "max_input_tokens"),
+    ],
 )
 def test_a_model_stays_that_is_dearer_or_longer_in_anything(kind: str) -> None:
     sizes = {"max_output_tokens": 100, "max_input_tokens": 100}
