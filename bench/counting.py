@@ -21,12 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.recordings import Passed, Recording, read_recordings
-from proxy.dialects.dialect import Dialect, MeterReading, RequestFacts
-from proxy.dialects.registry import dialects
-from proxy.domain.errors import RequestRejectedError
-from proxy.domain.prompt import PromptShape
-from proxy.domain.token_counts import TokenCounts
-from proxy.tokens.counter import TokenCounter
+from tallygate.dialects.dialect import Dialect, MeterReading, RequestFacts
+from tallygate.dialects.registry import dialects
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.prompt import PromptShape
+from tallygate.domain.token_counts import TokenCounts
+from tallygate.tokens.counter import TokenCounter
 
 SAMPLES_MIN: Final = 4  # of a line of the tables; fewer say nothing
 

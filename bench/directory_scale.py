@@ -30,31 +30,31 @@ from rich.table import Table as Printed
 from sqlalchemy import insert, text, update
 
 from bench.procfs import pss_bytes
-from proxy.config.directory import Directory
-from proxy.config.holder import with_stored
-from proxy.config.load import load_config
-from proxy.config.model import GatewayConfig
-from proxy.config.shipped import shipped_directory
-from proxy.console.limiter_store import LimiterStore
-from proxy.console.scrape import Scrape
-from proxy.dialects.registry import dialects
-from proxy.domain.errors import StoreError
-from proxy.ledger.audit import LimiterAudit
-from proxy.ledger.audit_turns import AuditTurns
-from proxy.ledger.database import Database, open_database
-from proxy.ledger.directory.replica import DirectoryReplica
-from proxy.ledger.directory.schema import AUDIT_LOG, CREDENTIALS, DIRECTORY_VERSION, ORGANIZATIONS
-from proxy.ledger.rebuild import Rebuild
-from proxy.ledger.retention import Retention
-from proxy.ledger.schema import SPEND_BUCKETS
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.fence import Fence
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import load_scripts
-from proxy.limiter.sweep import Sweeper
-from proxy.processes.worker import GC_THRESHOLD
-from proxy.telemetry.labels import KnownLabels
+from tallygate.config.directory import Directory
+from tallygate.config.holder import with_stored
+from tallygate.config.load import load_config
+from tallygate.config.model import GatewayConfig
+from tallygate.config.shipped import shipped_directory
+from tallygate.console.limiter_store import LimiterStore
+from tallygate.console.scrape import Scrape
+from tallygate.dialects.registry import dialects
+from tallygate.domain.errors import StoreError
+from tallygate.ledger.audit import LimiterAudit
+from tallygate.ledger.audit_turns import AuditTurns
+from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.directory.replica import DirectoryReplica
+from tallygate.ledger.directory.schema import AUDIT_LOG, CREDENTIALS, DIRECTORY_VERSION, ORGANIZATIONS
+from tallygate.ledger.rebuild import Rebuild
+from tallygate.ledger.retention import Retention
+from tallygate.ledger.schema import SPEND_BUCKETS
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.fence import Fence
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import load_scripts
+from tallygate.limiter.sweep import Sweeper
+from tallygate.processes.worker import GC_THRESHOLD
+from tallygate.telemetry.labels import KnownLabels
 
 CHUNK: Final = 5_000
 BUCKET_MS: Final = 300_000

@@ -18,14 +18,14 @@ from rich.console import Console
 
 from bench.counting import facts_of, metered, vendor
 from bench.recordings import Recording, read_recordings
-from proxy.config.catalogue import PriceCatalogue
-from proxy.config.load import ConfigSource
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.registry import dialects
-from proxy.domain.organization import Plan
-from proxy.gateway.estimate import estimate, listed_price
-from proxy.gateway.metering import price_answered
-from proxy.tokens.counter import TokenCounter
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.load import ConfigSource
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
+from tallygate.domain.organization import Plan
+from tallygate.gateway.estimate import estimate, listed_price
+from tallygate.gateway.metering import price_answered
+from tallygate.tokens.counter import TokenCounter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,10 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Printed
 from sqlalchemy import text
 
-from proxy.ledger.database import Database, open_database
-from proxy.ledger.entry import ENTRY_FIELDS
-from proxy.ledger.time_buckets import Bucket
-from proxy.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries, UsageQuery
+from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.entry import ENTRY_FIELDS
+from tallygate.ledger.time_buckets import Bucket
+from tallygate.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries, UsageQuery
 
 DAY_MS = 86_400_000
 START_MS = 1_780_000_000_000 // DAY_MS * DAY_MS

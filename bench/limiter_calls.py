@@ -11,15 +11,15 @@ from typing import Any
 import redis.asyncio
 import uvloop
 
-from proxy.domain.admission import Actual, AdmissionRequest, RateDemand, SpendDemand
-from proxy.domain.rate_limit import Quantity, RateLimit
-from proxy.domain.spend_limit import SpendLimit
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import mark_all
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.redis_py_scripts import RedisPyScripts
-from proxy.limiter.script import Script, ScriptStore, load_scripts
+from tallygate.domain.admission import Actual, AdmissionRequest, RateDemand, SpendDemand
+from tallygate.domain.rate_limit import Quantity, RateLimit
+from tallygate.domain.spend_limit import SpendLimit
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.generation import mark_all
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.redis_py_scripts import RedisPyScripts
+from tallygate.limiter.script import Script, ScriptStore, load_scripts
 
 EXCHANGES = 5_000
 ORGS = 50

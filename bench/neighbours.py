@@ -129,14 +129,14 @@ async def start(stage: Stage, upstream_port: int, descriptors: int | None) -> Ga
         "TALLYGATE_BODY_BUDGET_BYTES": "200000000",
         "TALLYGATE_LOG_LEVEL": "warning",
     }
-    command = [sys.executable, "-c", "from proxy.cli import main; main()", "serve"]
+    command = [sys.executable, "-c", "from tallygate.cli import main; main()", "serve"]
     if descriptors is not None:
         command = ["prlimit", f"--nofile={descriptors}", *command]
     process = stage.start("tallygate", command, environment=environment)
     await stage.listening("tallygate", process, console_port)
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
-        workers = [pid for pid in procfs.family(process.pid) if "proxy.processes.worker" in procfs.command_line(pid)]
+        workers = [pid for pid in procfs.family(process.pid) if "tallygate.processes.worker" in procfs.command_line(pid)]
         if workers:
             await asyncio.sleep(1.5)  # it has begun, and is about to accept
             return Gateway(port=port, console_port=console_port, worker=workers[0])

@@ -21,28 +21,28 @@ from pathlib import Path
 import uvloop
 from sqlalchemy import insert
 
-from proxy.config.catalogue import PriceCatalogue
-from proxy.config.model import GatewayConfig
-from proxy.console.ledger_totals import LedgerTotals
-from proxy.console.limiter_store import LimiterStore
-from proxy.console.readiness import Readiness
-from proxy.console.scrape import Scrape
-from proxy.console.server import ConsoleServer
-from proxy.console.workers import Workers
-from proxy.domain.admission import Actual, AdmissionRequest, SpendDemand
-from proxy.domain.organization import Credential, Organization, Plan
-from proxy.domain.spend_limit import SpendLimit
-from proxy.ledger.database import Database, open_database
-from proxy.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_TOTALS
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import mark_all
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import load_scripts
-from proxy.limiter.sweep import Sweeper
-from proxy.telemetry.count_file import CountFile
-from proxy.telemetry.gateway_metrics import GatewayMetrics
-from proxy.telemetry.labels import KnownLabels
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.model import GatewayConfig
+from tallygate.console.ledger_totals import LedgerTotals
+from tallygate.console.limiter_store import LimiterStore
+from tallygate.console.readiness import Readiness
+from tallygate.console.scrape import Scrape
+from tallygate.console.server import ConsoleServer
+from tallygate.console.workers import Workers
+from tallygate.domain.admission import Actual, AdmissionRequest, SpendDemand
+from tallygate.domain.organization import Credential, Organization, Plan
+from tallygate.domain.spend_limit import SpendLimit
+from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_TOTALS
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.generation import mark_all
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import load_scripts
+from tallygate.limiter.sweep import Sweeper
+from tallygate.telemetry.count_file import CountFile
+from tallygate.telemetry.gateway_metrics import GatewayMetrics
+from tallygate.telemetry.labels import KnownLabels
 
 WORKERS = 4
 SCRAPES = 7

@@ -18,7 +18,7 @@ from bench.workload import MODEL, Target
 ORGANIZATIONS = 100  # requests come from so many in turn
 ADMIN_TOKEN = "tga_bench"
 STORED_SECONDS_MAX = 60.0  # for the ledger to take what the last round has left
-_ROLES = {"proxy.processes.worker": "gateway", "proxy.processes.console": "console", "valkey": "store"}
+_ROLES = {"tallygate.processes.worker": "gateway", "tallygate.processes.console": "console", "valkey": "store"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ async def start_tallygate(stage: Stage, upstream_port: int) -> Tallygate:
         "TALLYGATE_WORKERS": "1",
         "TALLYGATE_LOG_LEVEL": "warning",
     }
-    command = [sys.executable, "-c", "from proxy.cli import main; main()", "serve"]
+    command = [sys.executable, "-c", "from tallygate.cli import main; main()", "serve"]
     process = stage.start("tallygate", command, environment=environment)
     await stage.listening("tallygate", process, console_port)
     groups = await _grouped(process.pid)

@@ -17,34 +17,34 @@ import yaml
 from aiohttp import ClientSession
 from usage_events import read_event
 
-from proxy.config.holder import ConfigHolder
-from proxy.config.load import ConfigSource
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.registry import dialects
-from proxy.domain.admission import SpendDemand, WindowReading
-from proxy.domain.calendar_months import months_around
-from proxy.domain.made_object import MadeObject
-from proxy.domain.organization import UnknownModelPolicy
-from proxy.domain.spend_limit import WindowKind
-from proxy.gateway.assembly import Gateway, Parts
-from proxy.gateway.cors import CorsPolicy
-from proxy.gateway.drains import DrainEnd
-from proxy.gateway.event_ids import event_id_source
-from proxy.gateway.object_owners import ObjectOwners, ObjectRecords
-from proxy.gateway.services import GatewayLimits
-from proxy.gateway.spool import Spool
-from proxy.gateway.stored_directory import NoStoredDirectory, StoredDirectory
-from proxy.limiter.object_marks import MemoryObjectMarks, ObjectMarks
-from proxy.limiter.port import Limiter
-from proxy.limiter.reference import ReferenceLimiter
-from proxy.limiter.reference_state import StreamEvent
-from proxy.outbound.way_out import WayOut
-from proxy.serving.client_connection import ClientTimeouts
-from proxy.simulator.ledger import Ledger
-from proxy.simulator.prompt_tokens import PromptTokens
-from proxy.simulator.server import running_simulator, system_clock_ms
-from proxy.tokens.counter import TokenCounter
-from proxy.tokens.vocabulary import load_encoding
+from tallygate.config.holder import ConfigHolder
+from tallygate.config.load import ConfigSource
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
+from tallygate.domain.admission import SpendDemand, WindowReading
+from tallygate.domain.calendar_months import months_around
+from tallygate.domain.made_object import MadeObject
+from tallygate.domain.organization import UnknownModelPolicy
+from tallygate.domain.spend_limit import WindowKind
+from tallygate.gateway.assembly import Gateway, Parts
+from tallygate.gateway.cors import CorsPolicy
+from tallygate.gateway.drains import DrainEnd
+from tallygate.gateway.event_ids import event_id_source
+from tallygate.gateway.object_owners import ObjectOwners, ObjectRecords
+from tallygate.gateway.services import GatewayLimits
+from tallygate.gateway.spool import Spool
+from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
+from tallygate.limiter.object_marks import MemoryObjectMarks, ObjectMarks
+from tallygate.limiter.port import Limiter
+from tallygate.limiter.reference import ReferenceLimiter
+from tallygate.limiter.reference_state import StreamEvent
+from tallygate.outbound.way_out import WayOut
+from tallygate.serving.client_connection import ClientTimeouts
+from tallygate.simulator.ledger import Ledger
+from tallygate.simulator.prompt_tokens import PromptTokens
+from tallygate.simulator.server import running_simulator, system_clock_ms
+from tallygate.tokens.counter import TokenCounter
+from tallygate.tokens.vocabulary import load_encoding
 
 ACME_KEY = "tg_acme-prod_acmesecret"
 BIG_KEY = "tg_big-prod_bigsecret"

@@ -21,9 +21,9 @@ import yaml
 from usage_events import read_event
 from valkey_process import free_port
 
-from proxy.limiter.keys import PARTITIONS, org_keys, partition_keys
-from proxy.simulator.ledger import Ledger
-from proxy.simulator.server import running_simulator
+from tallygate.limiter.keys import PARTITIONS, org_keys, partition_keys
+from tallygate.simulator.ledger import Ledger
+from tallygate.simulator.server import running_simulator
 
 PATIENCE_SECONDS = 40.0
 IS_FULL = bool(os.environ.get("TALLYGATE_FULL"))  # longer variants
@@ -79,7 +79,7 @@ class Stack:
         return sorted(found, key=lambda child: child.pid)
 
     def workers(self) -> list[psutil.Process]:
-        return self.children("proxy.processes.worker")
+        return self.children("tallygate.processes.worker")
 
     def events(self) -> list[dict[str, Any]]:
         """Every event told so far: what waits in the streams, and what the writer has moved into the ledger since."""
@@ -204,7 +204,7 @@ async def running_stack(
         }
         with log.open("ab") as output:
             limited = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}"]
-            command = [*limited, sys.executable, "-m", "proxy", "serve"]
+            command = [*limited, sys.executable, "-m", "tallygate", "serve"]
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=tmp_path)
         console = f"http://127.0.0.1:{console_port}"
 

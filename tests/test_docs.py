@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from proxy.cli import main
-from proxy.config.settings import Settings, flag_name, variable_name
-from proxy.domain.errors import ErrorCode
-from proxy.domain.usage_event import Outcome
-from proxy.telemetry.metrics import METRICS
+from tallygate.cli import main
+from tallygate.config.settings import Settings, flag_name, variable_name
+from tallygate.domain.errors import ErrorCode
+from tallygate.domain.usage_event import Outcome
+from tallygate.telemetry.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -72,13 +72,13 @@ def test_links_between_pages_lead_somewhere():
 
 def test_files_that_the_architecture_names_exist():
     for name in re.findall(r"`([a-z_/]+\.py)`", page("docs/architecture.md")):
-        assert (ROOT / "proxy" / name).exists() or list((ROOT / "proxy").glob(f"*/{name}")), name
+        assert (ROOT / "proxy" / "tallygate" / name).exists() or list((ROOT / "proxy" / "tallygate").glob(f"*/{name}")), name
 
 
 def test_the_architecture_has_every_package():
     table = page("docs/architecture.md").partition("## Packages")[2].partition("## ")[0]
     named = {name for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`([a-z_]+)`", row)}
-    packages = {path.parent.name for path in (ROOT / "proxy").glob("*/__init__.py")}
+    packages = {path.parent.name for path in (ROOT / "proxy" / "tallygate").glob("*/__init__.py")}
 
     assert packages <= named
 

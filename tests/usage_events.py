@@ -6,8 +6,8 @@ from typing import Any
 
 from msgspec.structs import fields
 
-from proxy.domain.usage_event import UsageEvent
-from proxy.simulator.ledger import Served
+from tallygate.domain.usage_event import UsageEvent
+from tallygate.simulator.ledger import Served
 
 
 def read_event(text: str | bytes) -> dict[str, Any]:

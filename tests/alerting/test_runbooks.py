@@ -11,7 +11,7 @@ import yaml
 from prometheus_server import program
 from shipped_rules import assert_asks_for_what_exists
 
-from proxy.cli import main
+from tallygate.cli import main
 
 TEXT = (Path(__file__).parents[2] / "docs" / "runbooks.md").read_text(encoding="utf-8")
 QUERIES = [line for block in re.findall(r"```promql\n(.*?)```", TEXT, re.DOTALL) for line in block.strip().splitlines()]

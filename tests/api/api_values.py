@@ -4,11 +4,11 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from proxy.config.model import Route
-from proxy.console.api_access import Access, AdminAccess
-from proxy.domain.organization import Credential, Organization, Plan
-from proxy.domain.spend_limit import SpendLimit
-from proxy.ledger.entry import Entry, Kind
+from tallygate.config.model import Route
+from tallygate.console.api_access import Access, AdminAccess
+from tallygate.domain.organization import Credential, Organization, Plan
+from tallygate.domain.spend_limit import SpendLimit
+from tallygate.ledger.entry import Entry, Kind
 
 NOW_MS = 1_788_264_000_000  # 2026-09-01T12:00:00Z
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000

@@ -10,25 +10,25 @@ from typing import Any, cast
 from aiohttp import ClientSession
 from api_values import ACME, GLOBEX, INITECH, NOW_MS, ROUTES, TOKENS
 
-from proxy.app.console_part import directory_routes
-from proxy.config.load import load_config
-from proxy.config.model import GatewayConfig
-from proxy.config.shipped import shipped_directory
-from proxy.console.api_access import AdminAccess
-from proxy.console.api_document import DocumentApi
-from proxy.console.api_routes import Api, ApiRoute
-from proxy.console.export_api import export_routes
-from proxy.console.server import ConsoleServer
-from proxy.console.spend_windows import WindowOutlook
-from proxy.console.usage_api import UsageSources, scopes_over, usage_routes
-from proxy.console.wrong_tokens import WrongTokens
-from proxy.dialects.registry import dialects
-from proxy.domain.organization import Organization
-from proxy.ledger.book import Book, RefusalCount
-from proxy.ledger.database import Database
-from proxy.ledger.directory.book import directory_book
-from proxy.ledger.entry import Entry
-from proxy.ledger.notices.notice import Notice
+from tallygate.app.console_part import directory_routes
+from tallygate.config.load import load_config
+from tallygate.config.model import GatewayConfig
+from tallygate.config.shipped import shipped_directory
+from tallygate.console.api_access import AdminAccess
+from tallygate.console.api_document import DocumentApi
+from tallygate.console.api_routes import Api, ApiRoute
+from tallygate.console.export_api import export_routes
+from tallygate.console.server import ConsoleServer
+from tallygate.console.spend_windows import WindowOutlook
+from tallygate.console.usage_api import UsageSources, scopes_over, usage_routes
+from tallygate.console.wrong_tokens import WrongTokens
+from tallygate.dialects.registry import dialects
+from tallygate.domain.organization import Organization
+from tallygate.ledger.book import Book, RefusalCount
+from tallygate.ledger.database import Database
+from tallygate.ledger.directory.book import directory_book
+from tallygate.ledger.entry import Entry
+from tallygate.ledger.notices.notice import Notice
 
 
 @cache

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from api_world import World, served
 
-from proxy.ledger.database import Database, open_database
+from tallygate.ledger.database import Database, open_database
 
 sys.path.append(str(Path(__file__).parents[1] / "ledger"))  # where the tests of the ledger keep their PostgreSQL
 from postgres_process import PostgresProcess, running_postgres

@@ -24,8 +24,8 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from proxy.console.server import HEADER_BYTES_MAX
-from proxy.ledger.database import open_database
+from tallygate.console.server import HEADER_BYTES_MAX
+from tallygate.ledger.database import open_database
 
 EXAMPLES = 100 if os.environ.get("CI") else 25
 LINE_BYTES_MAX = HEADER_BYTES_MAX - 200  # a longer request line is refused before any endpoint sees it

@@ -6,10 +6,10 @@ import pytest
 from api_values import NOW_MS, an_entry
 from api_world import World
 
-from proxy.console.api_times import RANGE_DAYS_MAX
-from proxy.domain.errors import LimiterWipedError, StoreError
-from proxy.ledger.database import LedgerUnavailableError
-from proxy.ledger.usage_queries import UsageQueries
+from tallygate.console.api_times import RANGE_DAYS_MAX
+from tallygate.domain.errors import LimiterWipedError, StoreError
+from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.usage_queries import UsageQueries
 
 OPENAI = "/v1/organization/usage/completions"
 COSTS = "/v1/organization/costs"
@@ -137,9 +137,9 @@ async def test_a_forged_cursor_is_refused(world: World, path: str, position: str
     """Its digest is no secret: what a forger writes into it must be as harmless as any parameter."""
     from multidict import MultiDict
 
-    from proxy.console.api_cursor import question_of, seal
-    from proxy.console.api_parameters import Place
-    from proxy.console.api_routes import read_parameters
+    from tallygate.console.api_cursor import question_of, seal
+    from tallygate.console.api_parameters import Place
+    from tallygate.console.api_routes import read_parameters
 
     route = next(route for route in world.routes if route.path == path)
     question = question_of(path, read_parameters(route.parameters, {Place.QUERY: MultiDict(), Place.PATH: {}}))
@@ -182,7 +182,7 @@ async def test_a_ledger_that_is_away_is_told(world: World, monkeypatch: pytest.M
 
 
 async def test_too_many_groups_are_refused_and_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.console.usage_pages.BUCKET_ROWS_MAX", 2)
+    monkeypatch.setattr("tallygate.console.usage_pages.BUCKET_ROWS_MAX", 2)
     await world.record([an_entry(number, response_model=f"m{number}") for number in range(3)])
 
     status, body = await world.get("/api/usage", group_by="model")

@@ -6,7 +6,7 @@ import pytest
 from api_values import ACME, DAY_MS, NOW_MS, a_credential, an_entry
 from api_world import World
 
-from proxy.ledger.entry import Kind
+from tallygate.ledger.entry import Kind
 
 
 async def all_of(world: World, path: str, name: str, **query):

@@ -8,9 +8,9 @@ from api_values import DAY_MS, NOW_MS
 from api_world import World
 from notice_values import PAUSED, RESUMED, a_notice
 
-from proxy.ledger.database import Database
-from proxy.ledger.notices.deliveries import Deliveries
-from proxy.ledger.notices.notice import WORD_CHARS_MAX
+from tallygate.ledger.database import Database
+from tallygate.ledger.notices.deliveries import Deliveries
+from tallygate.ledger.notices.notice import WORD_CHARS_MAX
 
 
 def at(seconds_ago: int, **changed: Any) -> Any:
@@ -126,8 +126,8 @@ async def test_wrong_questions_name_the_parameter(world: World, asked: dict[str,
 
 
 async def test_a_cursor_that_was_made_up_is_refused(world: World) -> None:
-    from proxy.console.api_cursor import question_of, seal
-    from proxy.console.api_notices import NOTICES_DEFAULT
+    from tallygate.console.api_cursor import question_of, seal
+    from tallygate.console.api_notices import NOTICES_DEFAULT
 
     values = {"from": None, "to": None, "time_zone": None, "org": (), "type": (), "limit": NOTICES_DEFAULT}
     question = question_of("/api/notices", values)

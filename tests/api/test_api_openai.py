@@ -117,7 +117,7 @@ async def test_minutes_of_several_organizations_are_added_up(world: World, opena
 async def test_a_page_ends_before_it_has_too_many_results(
     world: World, openai: AsyncOpenAI, monkeypatch: pytest.MonkeyPatch, width: str
 ) -> None:
-    monkeypatch.setattr("proxy.console.api_openai_usage.RESULTS_MAX", 3)
+    monkeypatch.setattr("tallygate.console.api_openai_usage.RESULTS_MAX", 3)
     length = {"1m": MINUTE_MS, "1h": HOUR_MS, "1d": DAY_MS}[width]
     await world.record(
         [an_entry(number, settled_at_ms=NOW_MS - number // 2 * length - 1, response_model=f"m{number % 2}") for number in range(8)]

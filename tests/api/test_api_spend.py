@@ -6,7 +6,7 @@ import pytest
 from api_values import ACME, DAY_MS, HOUR_MS, MINUTE_MS, NOW_MS, PAY, USD, an_entry
 from api_world import World
 
-from proxy.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.domain.spend_limit import SpendLimit, WindowKind
 
 WEEK_MS = 7 * DAY_MS
 BUCKET_MS = 5 * MINUTE_MS

@@ -14,9 +14,9 @@ from api_world import World, served
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.console.api_times import TIME_MIN_MS, day_start_ms, local_date
-from proxy.ledger.database import open_database
-from proxy.ledger.time_buckets import QUARTER_MS
+from tallygate.console.api_times import TIME_MIN_MS, day_start_ms, local_date
+from tallygate.ledger.database import open_database
+from tallygate.ledger.time_buckets import QUARTER_MS
 
 ZONES = sorted(available_timezones() - {"localtime", "Factory"})
 SUMMED = ("requests", "prompt_tokens", "completion_tokens", "cost_nano_usd")

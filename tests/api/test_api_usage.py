@@ -8,9 +8,9 @@ import pytest
 from api_values import ACME, DAY_MS, HOUR_MS, NOW_MS, PAY, an_entry
 from api_world import World
 
-from proxy.console import usage_pages
-from proxy.console.api_times import day_start_ms
-from proxy.ledger.book import RefusalCount
+from tallygate.console import usage_pages
+from tallygate.console.api_times import day_start_ms
+from tallygate.ledger.book import RefusalCount
 
 
 async def all_rows(world: World, **query):
@@ -167,7 +167,7 @@ async def test_instants_take_offsets_and_unescaped_pluses(world: World) -> None:
 
 
 async def test_more_organizations_than_one_statement_takes_are_added_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.console.usage_pages.ORGS_AT_ONCE", 1)
+    monkeypatch.setattr("tallygate.console.usage_pages.ORGS_AT_ONCE", 1)
     await world.record([an_entry(1, cost_nano_usd=1), an_entry(2, org="globex", cost_nano_usd=2)])
 
     body = await world.ok("/api/usage", group_by=["capability"])

@@ -4,8 +4,8 @@ import pytest
 from api_values import MINUTE_MS, NOW_MS, an_entry
 from api_world import World
 
-from proxy.ledger.minute_queries import MINUTES_MAX, MinuteQueries
-from proxy.ledger.usage_queries import Dimension, OrgScope, QueryTooLargeError, UsageQuery
+from tallygate.ledger.minute_queries import MINUTES_MAX, MinuteQueries
+from tallygate.ledger.usage_queries import Dimension, OrgScope, QueryTooLargeError, UsageQuery
 
 
 def a_query(from_ms: int, to_ms: int, **changed) -> UsageQuery:
@@ -44,6 +44,6 @@ async def test_more_than_a_day_or_too_many_rows_are_refused(world: World, monkey
     with pytest.raises(ValueError, match="1440 minutes"):
         await queries.usage(a_query(0, (MINUTES_MAX + 1) * MINUTE_MS))
     await world.record([an_entry(number, settled_at_ms=NOW_MS - number * MINUTE_MS) for number in range(1, 4)])
-    monkeypatch.setattr("proxy.ledger.minute_queries.ROWS_MAX", 2)
+    monkeypatch.setattr("tallygate.ledger.minute_queries.ROWS_MAX", 2)
     with pytest.raises(QueryTooLargeError):
         await queries.usage(a_query(NOW_MS - 5 * MINUTE_MS, NOW_MS))

@@ -4,16 +4,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from proxy.console.spend_windows import LimiterSpendWindows
-from proxy.domain.admission import Actual, AdmissionRequest, SpendDemand
-from proxy.domain.calendar_months import months_around
-from proxy.domain.errors import LimiterWipedError
-from proxy.domain.spend_limit import SpendLimit, WindowKind
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import mark_all
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import load_scripts
+from tallygate.console.spend_windows import LimiterSpendWindows
+from tallygate.domain.admission import Actual, AdmissionRequest, SpendDemand
+from tallygate.domain.calendar_months import months_around
+from tallygate.domain.errors import LimiterWipedError
+from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.generation import mark_all
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import load_scripts
 
 WEEK = SpendDemand(key="org:spend_7d", limit=SpendLimit(name="spend_7d", limit_nano_usd=1000))
 

@@ -9,7 +9,7 @@ import pytest
 from api_values import an_entry
 from api_world import World
 
-from proxy.console import (
+from tallygate.console import (
     api_events,
     api_notices,
     api_openai_usage,
@@ -20,7 +20,7 @@ from proxy.console import (
     api_usage,
     usage_pages,
 )
-from proxy.console.api_document import document
+from tallygate.console.api_document import document
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "usage-api.md").read_text(encoding="utf-8")

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from proxy.app import machine
-from proxy.app.machine import DESCRIPTORS_RESERVED, connections_within, memory_bytes
+from tallygate.app import machine
+from tallygate.app.machine import DESCRIPTORS_RESERVED, connections_within, memory_bytes
 
 RAISED = """
 import resource
-from proxy.app.machine import raise_descriptors
+from tallygate.app.machine import raise_descriptors
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 1024))
 print(raise_descriptors(), *resource.getrlimit(resource.RLIMIT_NOFILE))
 """

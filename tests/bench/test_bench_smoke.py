@@ -12,9 +12,9 @@ from bench.tallygate import configuration, sum_of_series
 from bench.upstream import ANSWER, BODY
 from bench.workload import Target, chat_bodies, http_request
 from bench.wrk import parse
-from proxy.config.load import ConfigSource
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.registry import dialects
+from tallygate.config.load import ConfigSource
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
 
 
 def test_a_percentile_is_a_value_that_occurred() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench.holds import audit, shipped_prices
 from bench.recordings import read_recordings
-from proxy.domain.organization import Plan
+from tallygate.domain.organization import Plan
 
 AT_MS = 1_790_000_000_000
 CHAT = "https://api.openai.com/v1/chat/completions"

@@ -11,7 +11,7 @@ from stack import KEY, Stack, entries_in, running_stack
 from usage_events import counts_of_event, counts_of_served
 from wiretap import Asked, running_wiretap
 
-from proxy.simulator.ledger import Served
+from tallygate.simulator.ledger import Served
 
 COUNTED_SECONDS_MAX = 30.0
 

@@ -3,8 +3,8 @@
 from collections.abc import Container, Iterable
 from typing import Any
 
-from proxy.simulator.service import SimulatorSettings
-from proxy.simulator.words import TOOL_FRAME_TOKENS, text_of
+from tallygate.simulator.service import SimulatorSettings
+from tallygate.simulator.words import TOOL_FRAME_TOKENS, text_of
 
 TOKENS = 12  # what each program asks the simulator for, in its prompt
 CALLS = ("plain", "stream", "tool", "answer after the tool")

@@ -8,8 +8,8 @@ from client_gateway import Visit
 from installed import from_npm, from_pypi
 from said import TOKENS
 
-from proxy.simulator.service import SimulatorSettings
-from proxy.simulator.words import text_of
+from tallygate.simulator.service import SimulatorSettings
+from tallygate.simulator.words import text_of
 
 pytestmark = pytest.mark.clients
 PROMPT = f"[[sim tokens={TOKENS}]] Hello"

@@ -8,7 +8,7 @@ from client_gateway import Visit
 from google import genai
 from said import TOKENS, answered, kinds
 
-from proxy.simulator.words import text_of
+from tallygate.simulator.words import text_of
 
 PROMPT = f"[[sim tokens={TOKENS}]] Hello"
 MESSAGES: list[Any] = [{"role": "user", "content": PROMPT}]

@@ -5,7 +5,7 @@ import pytest
 from client_gateway import Visit
 from openai import OpenAI
 
-from proxy.simulator.ledger import Served
+from tallygate.simulator.ledger import Served
 
 
 def served_one(visit: Visit) -> Served:

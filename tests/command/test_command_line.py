@@ -7,11 +7,11 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from proxy.cli import main
-from proxy.config.directory import Directory
-from proxy.config.load import load_config
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.registry import dialects
+from tallygate.cli import main
+from tallygate.config.directory import Directory
+from tallygate.config.load import load_config
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ AMBIENT = {f"{scheme}_PROXY": "http://127.0.0.1:9" for scheme in ("HTTP", "HTTPS
 @pytest.mark.timeout(300)
 def test_the_demo_counts_exactly_what_the_mock_api_served_and_pauses_who_reached_the_limit(tmp_path):
     ran = subprocess.run(
-        [sys.executable, "-m", "proxy", "demo", "--exit", "--requests", "200"],
+        [sys.executable, "-m", "tallygate", "demo", "--exit", "--requests", "200"],
         capture_output=True,
         text=True,
         timeout=280,

@@ -18,7 +18,7 @@ def hear_interrupts():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_demo_that_is_told_to_end_leaves_no_process_on_its_ports(tmp_path, number):
     demo = subprocess.Popen(
-        [sys.executable, "-m", "proxy", "demo", "--requests", "10"],
+        [sys.executable, "-m", "tallygate", "demo", "--requests", "10"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from proxy.cli import main
-from proxy.config.directory import Directory
-from proxy.config.holder import ConfigHolder
-from proxy.config.settings import load_settings
+from tallygate.cli import main
+from tallygate.config.directory import Directory
+from tallygate.config.holder import ConfigHolder
+from tallygate.config.settings import load_settings
 
 ORGANIZATIONS: dict[str, Any] = {
     "organizations": [
@@ -51,8 +51,8 @@ class Commands:
 
     def served(self) -> Directory:
         """As a worker that starts now would read it."""
-        from proxy.app.configuration import config_source
-        from proxy.app.stores import open_ledger, read_directory
+        from tallygate.app.configuration import config_source
+        from tallygate.app.stores import open_ledger, read_directory
 
         async def read() -> Directory:
             settings = load_settings({"data_dir": self.directory / "data", "upstream_url": "https://up.example.com"})

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from gateway_harness import running_gateway, shared_prompt_tokens
 from usage_events import counts_of_event, counts_of_served
 
-from proxy.cli import main
-from proxy.commands.init import STARTERS
-from proxy.config.load import load_config
-from proxy.config.model import AuthKind
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.registry import dialects
-from proxy.simulator.server import running_simulator
+from tallygate.cli import main
+from tallygate.commands.init import STARTERS
+from tallygate.config.load import load_config
+from tallygate.config.model import AuthKind
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
+from tallygate.simulator.server import running_simulator
 
 KEY_VARIABLES = {
     "gloo": "GLOO_API_KEY",

@@ -14,13 +14,13 @@ import yaml
 from click.testing import CliRunner, Result
 from sqlalchemy import update
 
-from proxy.cli import main
-from proxy.domain.token_counts import UsageSource
-from proxy.domain.usage_event import Outcome, UsageEvent
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database, open_database
-from proxy.ledger.entry import entry_of_stream
-from proxy.ledger.schema import ROLLUP_1H
+from tallygate.cli import main
+from tallygate.domain.token_counts import UsageSource
+from tallygate.domain.usage_event import Outcome, UsageEvent
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.entry import entry_of_stream
+from tallygate.ledger.schema import ROLLUP_1H
 
 NOW_MS = time.time_ns() // 1_000_000
 COST = 500_000

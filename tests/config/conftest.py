@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.load import ConfigSource
-from proxy.config.model import GatewayConfig
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.registry import dialects
+from tallygate.config.load import ConfigSource
+from tallygate.config.model import GatewayConfig
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
 
 DIALECTS = frozenset(dialects())
 ENVIRON = {"A_SECRET": "s3cret"}

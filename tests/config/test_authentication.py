@@ -6,10 +6,10 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from proxy.config.directory import Directory
-from proxy.domain.errors import ErrorCode, Refusal
-from proxy.domain.organization import Credential, Organization, Plan
-from proxy.gateway.authentication import authenticate, check_caller, check_capability, check_model, presented_key
+from tallygate.config.directory import Directory
+from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.organization import Credential, Organization, Plan
+from tallygate.gateway.authentication import authenticate, check_caller, check_capability, check_model, presented_key
 
 NOW = 1_800_000_000_000
 CANARY = "canary5ecret"

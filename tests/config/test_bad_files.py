@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.load import ConfigSource
+from tallygate.config.load import ConfigSource
 
 BAD = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from proxy.config.catalogue import LOOKUPS_MAX, PriceCatalogue
-from proxy.domain.price import Price
-from proxy.domain.routed_price import RoutedPrice
+from tallygate.config.catalogue import LOOKUPS_MAX, PriceCatalogue
+from tallygate.domain.price import Price
+from tallygate.domain.routed_price import RoutedPrice
 
 NOW = 1_800_000_000_000
 

@@ -8,9 +8,9 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
-from proxy.config.holder import ConfigHolder
-from proxy.config.load import ConfigSource
-from proxy.gateway.catalogue_refresh import CATALOGUE_BYTES_MAX, CatalogueRefresh
+from tallygate.config.holder import ConfigHolder
+from tallygate.config.load import ConfigSource
+from tallygate.gateway.catalogue_refresh import CATALOGUE_BYTES_MAX, CatalogueRefresh
 
 TTL_MS = 60_000
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from proxy.app.access import asked_token_sha256, known_hosts, metrics_token, platform_token
-from proxy.config.settings import Settings, load_settings
-from proxy.domain.errors import ConfigError
+from tallygate.app.access import asked_token_sha256, known_hosts, metrics_token, platform_token
+from tallygate.config.settings import Settings, load_settings
+from tallygate.domain.errors import ConfigError
 
 
 def settings(tmp_path: Path, **changes: Any) -> Settings:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.config.directory import KEY_CHARS_MAX, Directory, generate_key
-from proxy.domain.organization import Credential, Organization, Plan
+from tallygate.config.directory import KEY_CHARS_MAX, Directory, generate_key
+from tallygate.domain.organization import Credential, Organization, Plan
 
 
 def sha256(text: str) -> bytes:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.load import load_config
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.registry import dialects
-from proxy.gateway.routes import RouteTable
+from tallygate.config.load import load_config
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
+from tallygate.gateway.routes import RouteTable
 
 SERVED = (  # whole, though what is priced otherwise than by tokens is off
     *("batches", "chat", "completions", "conversations", "embeddings", "files", "images", "models", "moderations", "responses"),

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.holder import ConfigHolder
-from proxy.config.load import ConfigSource
-from proxy.config.model import GatewayConfig
-from proxy.config.reloading import Reloading
-from proxy.config.upstream_catalogue import read_upstream_catalogue
-from proxy.domain.errors import ConfigError
+from tallygate.config.holder import ConfigHolder
+from tallygate.config.load import ConfigSource
+from tallygate.config.model import GatewayConfig
+from tallygate.config.reloading import Reloading
+from tallygate.config.upstream_catalogue import read_upstream_catalogue
+from tallygate.domain.errors import ConfigError
 
 CATALOGUE = b"""{"data": [{"id": "gloo-new", "family": "Open Source",
     "pricing": {"input": {"rate_per_1m_tokens": "1"}, "output": {"rate_per_1m_tokens": "2"}}}]}"""

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.document import FILE_BYTES_MAX
-from proxy.config.load import ConfigSource, load_config
-from proxy.config.model import AuthKind, OnDisconnect, Upstream
-from proxy.config.problems import PROBLEMS_MAX
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.registry import dialects
-from proxy.domain.errors import ConfigError
-from proxy.domain.organization import Organization, Plan, UnknownModelPolicy
-from proxy.domain.rate_limit import LimitScope, Quantity, RateLimit
-from proxy.domain.spend_limit import SpendLimit, WindowKind
-from proxy.gateway.routes import RouteTable
+from tallygate.config.document import FILE_BYTES_MAX
+from tallygate.config.load import ConfigSource, load_config
+from tallygate.config.model import AuthKind, OnDisconnect, Upstream
+from tallygate.config.problems import PROBLEMS_MAX
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
+from tallygate.domain.errors import ConfigError
+from tallygate.domain.organization import Organization, Plan, UnknownModelPolicy
+from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
+from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.gateway.routes import RouteTable
 
 DIALECTS = frozenset(dialects())
 

@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from proxy.config.model import AuthKind, UpstreamAuth
-from proxy.gateway.oauth2_token import ANSWER_BYTES_MAX, ATTEMPTS_MAX, OAuth2Token, TokenFetchError
+from tallygate.config.model import AuthKind, UpstreamAuth
+from tallygate.gateway.oauth2_token import ANSWER_BYTES_MAX, ATTEMPTS_MAX, OAuth2Token, TokenFetchError
 
 
 @dataclass
@@ -257,7 +257,7 @@ async def test_the_operator_is_told_once_why_there_is_no_token_and_again_when_th
     with pytest.raises(TokenFetchError):
         await token.get()
 
-    told = [record.getMessage() for record in caplog.records if record.name == "proxy.gateway.oauth2_token"]
+    told = [record.getMessage() for record in caplog.records if record.name == "tallygate.gateway.oauth2_token"]
     reason = f"no access token from {server.url}: the authorization server answered"
     assert told == [f"{reason} 401", f"{reason} 403", f"{reason} 403"]
 

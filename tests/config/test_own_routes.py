@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.load import load_config
-from proxy.config.model import Route
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.registry import dialects
-from proxy.domain.errors import ConfigError
+from tallygate.config.load import load_config
+from tallygate.config.model import Route
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
+from tallygate.domain.errors import ConfigError
 
 ROUTES = "routes:\n  - {method: POST, path: /v1/chat/completions, capability: chat, dialect: openai_chat}\n"
 ORGANIZATIONS = f"""

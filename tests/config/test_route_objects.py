@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from proxy.config.load import load_config
-from proxy.config.model import GatewayConfig
-from proxy.config.route_objects import SHARED, route_objects
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.registry import dialects
-from proxy.domain.errors import ConfigError
+from tallygate.config.load import load_config
+from tallygate.config.model import GatewayConfig
+from tallygate.config.route_objects import SHARED, route_objects
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
+from tallygate.domain.errors import ConfigError
 
 
 @pytest.mark.parametrize(

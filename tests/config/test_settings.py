@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from proxy.config.settings import Settings, flag_name, load_settings, misspelt_variables, secret_fields, variable_name
-from proxy.domain.errors import ConfigError
+from tallygate.config.settings import Settings, flag_name, load_settings, misspelt_variables, secret_fields, variable_name
+from tallygate.domain.errors import ConfigError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 

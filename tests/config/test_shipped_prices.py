@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.model import GatewayConfig
-from proxy.domain.money import pico_usd_per_token
-from proxy.domain.price import Price
+from tallygate.config.model import GatewayConfig
+from tallygate.domain.money import pico_usd_per_token
+from tallygate.domain.price import Price
 
 SOURCE = json.loads((Path(__file__).parent / "prices_source.json").read_text())
 AT_MS = 1_790_000_000_000
@@ -82,7 +82,7 @@ def test_a_model_that_the_source_lists_as_free_is_unknown_rather_than_free(confi
 
 
 def test_a_hand_computed_cost_of_a_shipped_model(config: GatewayConfig) -> None:
-    from proxy.domain.token_counts import TokenCounts
+    from tallygate.domain.token_counts import TokenCounts
 
     sonnet = config.prices.find("claude-sonnet-4-5", AT_MS)
     assert isinstance(sonnet, Price)
@@ -92,7 +92,7 @@ def test_a_hand_computed_cost_of_a_shipped_model(config: GatewayConfig) -> None:
 
 
 def test_the_note_on_origin_is_kept() -> None:
-    from proxy.config.shipped import shipped_directory
+    from tallygate.config.shipped import shipped_directory
 
     text = (shipped_directory() / "prices.yaml").read_text().replace("\n# ", " ")
     assert "MIT-licensed litellm price map" in text

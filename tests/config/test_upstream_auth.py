@@ -3,10 +3,10 @@
 import pytest
 from multidict import CIMultiDict
 
-from proxy.config.model import AuthKind, UpstreamAuth
-from proxy.gateway.oauth2_token import OAuth2Token, TokenFetchError
-from proxy.gateway.upstream_auth import UpstreamAuthError, UpstreamCredentials
-from proxy.gateway.upstream_failure import FailureKind
+from tallygate.config.model import AuthKind, UpstreamAuth
+from tallygate.gateway.oauth2_token import OAuth2Token, TokenFetchError
+from tallygate.gateway.upstream_auth import UpstreamAuthError, UpstreamCredentials
+from tallygate.gateway.upstream_failure import FailureKind
 
 
 async def sent(auth: UpstreamAuth, headers=(), dialect: str | None = "openai_chat", query_key: str = ""):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from proxy.config.upstream_catalogue import PROBLEMS_MAX, read_upstream_catalogue
+from tallygate.config.upstream_catalogue import PROBLEMS_MAX, read_upstream_catalogue
 
 PRICED = {"input": {"rate_per_1m_tokens": "1"}, "output": {"rate_per_1m_tokens": "2"}}
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from proxy.config.load import ConfigSource
-from proxy.config.shipped import shipped_directory
-from proxy.config.webhook_endpoint import NOTICE_TYPES, WebhookEndpoint
-from proxy.config.webhooks import signing_key
-from proxy.domain.errors import ConfigError
+from tallygate.config.load import ConfigSource
+from tallygate.config.shipped import shipped_directory
+from tallygate.config.webhook_endpoint import NOTICE_TYPES, WebhookEndpoint
+from tallygate.config.webhooks import signing_key
+from tallygate.domain.errors import ConfigError
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()

@@ -11,25 +11,25 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
-from proxy.app.console_part import directory_routes
-from proxy.config.load import load_config
-from proxy.config.model import GatewayConfig
-from proxy.config.shipped import shipped_directory
-from proxy.console.api_access import PlatformToken
-from proxy.console.api_body import BODY_BYTES_MAX
-from proxy.console.api_routes import Api
-from proxy.console.directory_access import DirectoryTokens
-from proxy.console.last_used import write_last_used
-from proxy.console.readiness import Readiness
-from proxy.console.scrape import Scrape
-from proxy.console.server import ConsoleServer
-from proxy.dialects.registry import dialects
-from proxy.ledger.database import open_database
-from proxy.ledger.directory.book import DirectoryBook, directory_book
-from proxy.ledger.directory.replica import DirectoryReplica
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.last_used import note_last_used
+from tallygate.app.console_part import directory_routes
+from tallygate.config.load import load_config
+from tallygate.config.model import GatewayConfig
+from tallygate.config.shipped import shipped_directory
+from tallygate.console.api_access import PlatformToken
+from tallygate.console.api_body import BODY_BYTES_MAX
+from tallygate.console.api_routes import Api
+from tallygate.console.directory_access import DirectoryTokens
+from tallygate.console.last_used import write_last_used
+from tallygate.console.readiness import Readiness
+from tallygate.console.scrape import Scrape
+from tallygate.console.server import ConsoleServer
+from tallygate.dialects.registry import dialects
+from tallygate.ledger.database import open_database
+from tallygate.ledger.directory.book import DirectoryBook, directory_book
+from tallygate.ledger.directory.replica import DirectoryReplica
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.last_used import note_last_used
 
 ROOT = "root-token"
 NOW = 1_800_000_000_000

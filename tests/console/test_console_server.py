@@ -11,27 +11,27 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 
-from proxy.config.catalogue import PriceCatalogue
-from proxy.config.model import GatewayConfig
-from proxy.console.api_access import Access, PlatformToken
-from proxy.console.known_hosts import KnownHosts
-from proxy.console.ports import Lag, Totals
-from proxy.console.readiness import Readiness, store_probe, workers_probe
-from proxy.console.scrape import ORGANIZATIONS_MAX, Scrape
-from proxy.console.server import ConsoleServer
-from proxy.console.workers import Workers
-from proxy.console.wrong_tokens import FREE, WAITING_OF_ONE_MAX, WrongTokens
-from proxy.domain.admission import WindowReading
-from proxy.domain.errors import LimiterWipedError, StoreError
-from proxy.domain.organization import Organization, Plan
-from proxy.domain.rate_limit import LimitScope
-from proxy.domain.spend_limit import SpendLimit, WindowKind
-from proxy.ledger.database import LedgerUnavailableError
-from proxy.telemetry import metrics
-from proxy.telemetry.count_file import CountFile
-from proxy.telemetry.gateway_metrics import GatewayMetrics
-from proxy.telemetry.labels import KnownLabels
-from proxy.telemetry.worker_state import STALE_MS, WorkerState
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.model import GatewayConfig
+from tallygate.console.api_access import Access, PlatformToken
+from tallygate.console.known_hosts import KnownHosts
+from tallygate.console.ports import Lag, Totals
+from tallygate.console.readiness import Readiness, store_probe, workers_probe
+from tallygate.console.scrape import ORGANIZATIONS_MAX, Scrape
+from tallygate.console.server import ConsoleServer
+from tallygate.console.workers import Workers
+from tallygate.console.wrong_tokens import FREE, WAITING_OF_ONE_MAX, WrongTokens
+from tallygate.domain.admission import WindowReading
+from tallygate.domain.errors import LimiterWipedError, StoreError
+from tallygate.domain.organization import Organization, Plan
+from tallygate.domain.rate_limit import LimitScope
+from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.telemetry import metrics
+from tallygate.telemetry.count_file import CountFile
+from tallygate.telemetry.gateway_metrics import GatewayMetrics
+from tallygate.telemetry.labels import KnownLabels
+from tallygate.telemetry.worker_state import STALE_MS, WorkerState
 
 ACME = ("acme", "acme-prod", "chat")
 WEEK = SpendLimit(name="spend_7d", limit_nano_usd=100 * 10**9)

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from proxy.console import ledger_totals
-from proxy.console.ledger_totals import LedgerTotals
-from proxy.domain.token_counts import UsageSource
-from proxy.ledger.database import Database, LedgerUnavailableError, open_database
-from proxy.ledger.lifetime_queries import ORGS_AT_ONCE
-from proxy.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_TOTALS
-from proxy.telemetry import metrics
-from proxy.telemetry.exposition import Readings, render
+from tallygate.console import ledger_totals
+from tallygate.console.ledger_totals import LedgerTotals
+from tallygate.domain.token_counts import UsageSource
+from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
+from tallygate.ledger.lifetime_queries import ORGS_AT_ONCE
+from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_TOTALS
+from tallygate.telemetry import metrics
+from tallygate.telemetry.exposition import Readings, render
 
 CHAT = ("acme", "acme-prod", "chat")
 

@@ -4,18 +4,18 @@ import json
 
 import pytest
 
-from proxy.console.limiter_store import LimiterStore
-from proxy.console.ports import Lag
-from proxy.domain.admission import AdmissionRequest, SpendDemand
-from proxy.domain.errors import LimiterWipedError
-from proxy.domain.spend_limit import SpendLimit
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import mark_all
-from proxy.limiter.keys import partition_keys
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import load_scripts
-from proxy.limiter.sweep import Sweeper
+from tallygate.console.limiter_store import LimiterStore
+from tallygate.console.ports import Lag
+from tallygate.domain.admission import AdmissionRequest, SpendDemand
+from tallygate.domain.errors import LimiterWipedError
+from tallygate.domain.spend_limit import SpendLimit
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.generation import mark_all
+from tallygate.limiter.keys import partition_keys
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import load_scripts
+from tallygate.limiter.sweep import Sweeper
 
 WEEK = SpendDemand(key="org:spend_7d", limit=SpendLimit(name="spend_7d", limit_nano_usd=1_000))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from proxy.console.wrong_tokens import (
+from tallygate.console.wrong_tokens import (
     ADDRESSES_MAX,
     FIRST_SECONDS,
     FREE,

@@ -15,13 +15,13 @@ from grafana_words import Chosen, sql
 from postgres_process import PostgresProcess, running_postgres
 
 from grafana.generator.ledger_sql import BILLED_MONTH, RENAMED
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database, open_database
-from proxy.ledger.entry import Entry, Kind
-from proxy.ledger.invoice.billing_month import BillingMonth
-from proxy.ledger.invoice.invoice import Amounts, Invoice
-from proxy.ledger.invoice.read_invoice import BilledOrganization, read_invoice
-from proxy.ledger.schema import ENTRIES
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.entry import Entry, Kind
+from tallygate.ledger.invoice.billing_month import BillingMonth
+from tallygate.ledger.invoice.invoice import Amounts, Invoice
+from tallygate.ledger.invoice.read_invoice import BilledOrganization, read_invoice
+from tallygate.ledger.schema import ENTRIES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 READER_SQL = Path(__file__).parents[2] / "grafana" / "provisioning" / "reader.sql"

@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 from dashboard_files import NAMES, variables
 
-import proxy.ledger.directory.schema  # noqa: F401 -- adds its tables to the ledger's
-from proxy.ledger.schema import METADATA
+import tallygate.ledger.directory.schema  # noqa: F401 -- adds its tables to the ledger's
+from tallygate.ledger.schema import METADATA
 
 GRAFANA = Path(__file__).parents[2] / "grafana"
 README = (GRAFANA / "README.md").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from proxy.dialects.dialect import Dialect, RequestFacts
+from tallygate.dialects.dialect import Dialect, RequestFacts
 
 DONE = b"data: [DONE]\n\n"
 

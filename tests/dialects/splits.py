@@ -4,8 +4,8 @@ import random
 from dataclasses import dataclass
 from itertools import pairwise
 
-from proxy.dialects.dialect import Dialect, RequestFacts, ResponseMeter
-from proxy.domain.token_counts import TokenCounts
+from tallygate.dialects.dialect import Dialect, RequestFacts, ResponseMeter
+from tallygate.domain.token_counts import TokenCounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,10 @@ import anthropic
 import httpx2
 import pytest
 
-from proxy.dialects.anthropic_messages import AnthropicMessages
-from proxy.dialects.dialect import NamedRate
-from proxy.domain.admission import Decision
-from proxy.domain.errors import ErrorCode, Refusal
+from tallygate.dialects.anthropic_messages import AnthropicMessages
+from tallygate.dialects.dialect import NamedRate
+from tallygate.domain.admission import Decision
+from tallygate.domain.errors import ErrorCode, Refusal
 
 DIALECT = AnthropicMessages()
 SPENT = Refusal(

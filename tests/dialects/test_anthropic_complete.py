@@ -7,10 +7,10 @@ import pytest
 from openai_wire import compact, named_sse, read, sse
 from splits import assert_split_invariant
 
-from proxy.dialects.anthropic_complete import AnthropicComplete
-from proxy.dialects.dialect import RequestFacts, UsageTold
-from proxy.domain.errors import RequestRejectedError
-from proxy.domain.prompt import PromptShape
+from tallygate.dialects.anthropic_complete import AnthropicComplete
+from tallygate.dialects.dialect import RequestFacts, UsageTold
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.prompt import PromptShape
 
 COMPLETE = AnthropicComplete()
 FACTS = RequestFacts(model="claude-haiku-4-5", prompt=PromptShape(), stream=True)

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from splits import assert_split_invariant, metered, pieces_at, run
 
-from proxy.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
-from proxy.dialects.dialect import RequestFacts
-from proxy.domain.price import Price
-from proxy.domain.prompt import PromptShape
-from proxy.domain.token_counts import NO_TOKENS, TOKENS_MAX, TokenCounts
+from tallygate.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.domain.price import Price
+from tallygate.domain.prompt import PromptShape
+from tallygate.domain.token_counts import NO_TOKENS, TOKENS_MAX, TokenCounts
 
 DIALECT = AnthropicMessages()
 STREAM = RequestFacts(model="claude-sonnet-4-5", prompt=PromptShape(), stream=True)

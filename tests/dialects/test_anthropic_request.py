@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
-from proxy.dialects.dialect import RequestFacts
-from proxy.domain.errors import RequestRejectedError
-from proxy.domain.prompt import ImageInput, PromptShape
-from proxy.domain.token_counts import TOKENS_MAX
+from tallygate.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.prompt import ImageInput, PromptShape
+from tallygate.domain.token_counts import TOKENS_MAX
 
 DIALECT = AnthropicMessages()
 PNG = b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 640, 480) + b"\x08\x06\0\0\0").decode()

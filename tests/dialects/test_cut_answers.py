@@ -7,11 +7,11 @@ import pytest
 from openai_wire import compact, usage
 from splits import metered
 
-from proxy.dialects.cut_json import closed_json
-from proxy.dialects.dialect import RequestFacts
-from proxy.dialects.registry import dialects
-from proxy.domain.prompt import PromptShape
-from proxy.domain.token_counts import TokenCounts
+from tallygate.dialects.cut_json import closed_json
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.registry import dialects
+from tallygate.domain.prompt import PromptShape
+from tallygate.domain.token_counts import TokenCounts
 
 FACTS = RequestFacts(model="m", prompt=PromptShape())
 DIALECTS = dialects()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from proxy.dialects.form_fields import HEAD_BYTES_MAX, PARTS_MAX, FormFields
-from proxy.domain.errors import RequestRejectedError
+from tallygate.dialects.form_fields import HEAD_BYTES_MAX, PARTS_MAX, FormFields
+from tallygate.domain.errors import RequestRejectedError
 
 CONTENT_TYPE = "multipart/form-data; boundary=b0"
 LONG = "a" * 320

@@ -7,8 +7,8 @@ import pytest
 from google import genai
 from google.genai import errors, types
 
-from proxy.dialects.gemini_generate import GeminiStreamGenerate
-from proxy.domain.errors import ErrorCode, Refusal
+from tallygate.dialects.gemini_generate import GeminiStreamGenerate
+from tallygate.domain.errors import ErrorCode, Refusal
 
 DIALECT = GeminiStreamGenerate()
 LIMITED = Refusal(

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from splits import assert_split_invariant, metered, pieces_at, run
 
-from proxy.dialects.dialect import RequestFacts
-from proxy.dialects.gemini_embed import GeminiEmbed
-from proxy.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
-from proxy.dialects.json_objects import OBJECT_BYTES_MAX
-from proxy.domain.price import Price
-from proxy.domain.prompt import PromptShape
-from proxy.domain.token_counts import NO_TOKENS, TokenCounts
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.gemini_embed import GeminiEmbed
+from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
+from tallygate.dialects.json_objects import OBJECT_BYTES_MAX
+from tallygate.domain.price import Price
+from tallygate.domain.prompt import PromptShape
+from tallygate.domain.token_counts import NO_TOKENS, TokenCounts
 
 STREAMING = GeminiStreamGenerate()
 DIALECT = GeminiGenerate()

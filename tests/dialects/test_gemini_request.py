@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dialects.dialect import RequestFacts
-from proxy.dialects.gemini_embed import GeminiEmbed
-from proxy.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
-from proxy.domain.errors import RequestRejectedError
-from proxy.domain.prompt import ImageInput, PromptShape
-from proxy.domain.stored_object import StoredKind, StoredReference
-from proxy.domain.token_counts import TOKENS_MAX
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.gemini_embed import GeminiEmbed
+from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.prompt import ImageInput, PromptShape
+from tallygate.domain.stored_object import StoredKind, StoredReference
+from tallygate.domain.token_counts import TOKENS_MAX
 
 DIALECT = GeminiGenerate()
 PATH = {"model": "gemini-2.5-flash"}

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from openai_wire import DONE, chunk, compact, named_sse, sse
 
-from proxy.dialects.anthropic_messages import AnthropicMessages
-from proxy.dialects.dialect import Dialect, MeterReading, RequestFacts
-from proxy.dialects.gemini_generate import GeminiGenerate, GeminiStreamGenerate
-from proxy.dialects.openai_chat import OpenAiChat
-from proxy.dialects.openai_responses import OpenAiResponses
-from proxy.domain.prompt import PromptShape
+from tallygate.dialects.anthropic_messages import AnthropicMessages
+from tallygate.dialects.dialect import Dialect, MeterReading, RequestFacts
+from tallygate.dialects.gemini_generate import GeminiGenerate, GeminiStreamGenerate
+from tallygate.dialects.openai_chat import OpenAiChat
+from tallygate.dialects.openai_responses import OpenAiResponses
+from tallygate.domain.prompt import PromptShape
 
 CHAT, RESPONSES, ANTHROPIC, GEMINI = OpenAiChat(), OpenAiResponses(), AnthropicMessages(), GeminiGenerate()
 EVENTS, JSON = "text/event-stream", "application/json"

@@ -4,11 +4,11 @@ import pytest
 from openai_wire import chunk, compact, named_sse, read, sse, usage
 from splits import assert_split_invariant, metered
 
-from proxy.dialects.dialect import Dialect, RequestFacts
-from proxy.dialects.gloo import GlooChat, GlooChatV1, GlooGroundedChat, GlooGroundedResponses, GlooResponses
-from proxy.domain.errors import RequestRejectedError
-from proxy.domain.prompt import PromptShape
-from proxy.domain.token_counts import TokenCounts
+from tallygate.dialects.dialect import Dialect, RequestFacts
+from tallygate.dialects.gloo import GlooChat, GlooChatV1, GlooGroundedChat, GlooGroundedResponses, GlooResponses
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.prompt import PromptShape
+from tallygate.domain.token_counts import TokenCounts
 
 CHAT, RESPONSES = GlooChat(), GlooResponses()
 FACTS = RequestFacts(model=None, prompt=PromptShape(), stream=True)

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from proxy.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
-from proxy.dialects.dialect import Dialect, RequestFacts
-from proxy.dialects.gemini_embed import GeminiEmbed
-from proxy.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate
-from proxy.dialects.openai_chat import OpenAiChat
-from proxy.dialects.openai_completions import OpenAiCompletions
-from proxy.dialects.openai_embeddings import OpenAiEmbeddings
-from proxy.dialects.openai_responses import OpenAiResponses
-from proxy.domain.errors import RequestRejectedError
-from proxy.domain.prompt import ImageInput
+from tallygate.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
+from tallygate.dialects.dialect import Dialect, RequestFacts
+from tallygate.dialects.gemini_embed import GeminiEmbed
+from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate
+from tallygate.dialects.openai_chat import OpenAiChat
+from tallygate.dialects.openai_completions import OpenAiCompletions
+from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
+from tallygate.dialects.openai_responses import OpenAiResponses
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.prompt import ImageInput
 
 CHAT, RESPONSES, COMPLETIONS, EMBEDDINGS = OpenAiChat(), OpenAiResponses(), OpenAiCompletions(), OpenAiEmbeddings()
 MESSAGES, COUNT, GEMINI, EMBED, GEMINI_COUNT = (

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dialects.image_size import HEAD_BYTES_MAX, base64_bytes, base64_image_size, data_url_image_size, image_size
+from tallygate.dialects.image_size import HEAD_BYTES_MAX, base64_bytes, base64_image_size, data_url_image_size, image_size
 
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 640, 480)
 GIF = b"GIF89a" + struct.pack("<HH", 640, 480)

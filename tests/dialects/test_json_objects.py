@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from splits import pieces_at
 
-from proxy.dialects.json_objects import JsonObjects
+from tallygate.dialects.json_objects import JsonObjects
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(alphabet='ab"\\{}[],:é\n'),

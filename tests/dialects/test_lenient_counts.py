@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dialects.counts import CLAMPED, INCONSISTENT, lenient_count, token_counts
-from proxy.domain.token_counts import TOKENS_MAX, TokenCounts
+from tallygate.dialects.counts import CLAMPED, INCONSISTENT, lenient_count, token_counts
+from tallygate.domain.token_counts import TOKENS_MAX, TokenCounts
 
 ODD = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.just([]) | st.just({}) | st.integers(0, 500)

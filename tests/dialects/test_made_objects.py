@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from proxy.dialects.made_objects import BODY_BYTES_MAX, MADE_MAX, MadeReader, objects_in
-from proxy.dialects.object_lists import read_page
-from proxy.domain.stored_object import StoredReference
+from tallygate.dialects.made_objects import BODY_BYTES_MAX, MADE_MAX, MadeReader, objects_in
+from tallygate.dialects.object_lists import read_page
+from tallygate.domain.stored_object import StoredReference
 
 
 def found(kind: str, body: bytes, *, content_type: str = "application/json", prefix: str = "", size: int = 10**9) -> list[Any]:

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from openai_wire import DONE, chunk, compact, read, sse, usage
 from splits import assert_split_invariant, metered
 
-from proxy.dialects.dialect import RequestFacts
-from proxy.dialects.openai_chat import OpenAiChat
-from proxy.domain.errors import RequestRejectedError
-from proxy.domain.prompt import ImageInput, PromptShape
-from proxy.domain.token_counts import TOKENS_MAX, TokenCounts
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.openai_chat import OpenAiChat
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.prompt import ImageInput, PromptShape
+from tallygate.domain.token_counts import TOKENS_MAX, TokenCounts
 
 CHAT = OpenAiChat()
 MESSAGES = [{"role": "user", "content": "Hi"}]

@@ -6,12 +6,12 @@ import pytest
 from openai_wire import DONE, compact, read, sse, usage
 from splits import assert_split_invariant, metered
 
-from proxy.dialects.dialect import RequestFacts
-from proxy.dialects.openai_completions import OpenAiCompletions
-from proxy.dialects.openai_embeddings import OpenAiEmbeddings
-from proxy.domain.errors import RequestRejectedError
-from proxy.domain.prompt import PromptShape
-from proxy.domain.token_counts import TokenCounts
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.openai_completions import OpenAiCompletions
+from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.prompt import PromptShape
+from tallygate.domain.token_counts import TokenCounts
 
 COMPLETIONS, EMBEDDINGS = OpenAiCompletions(), OpenAiEmbeddings()
 FACTS = RequestFacts(model="m", prompt=PromptShape(), stream=True)

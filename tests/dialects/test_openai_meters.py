@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from openai_wire import DONE, chunk, compact, usage
 from splits import metered, pieces_at, run
 
-from proxy.dialects.dialect import Dialect, RequestFacts
-from proxy.dialects.gloo import GlooChat, GlooResponses
-from proxy.dialects.openai_chat import OpenAiChat
-from proxy.dialects.openai_completions import OpenAiCompletions
-from proxy.dialects.openai_embeddings import OpenAiEmbeddings
-from proxy.dialects.openai_responses import OpenAiResponses
-from proxy.domain.errors import RequestRejectedError
-from proxy.domain.prompt import PromptShape
+from tallygate.dialects.dialect import Dialect, RequestFacts
+from tallygate.dialects.gloo import GlooChat, GlooResponses
+from tallygate.dialects.openai_chat import OpenAiChat
+from tallygate.dialects.openai_completions import OpenAiCompletions
+from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
+from tallygate.dialects.openai_responses import OpenAiResponses
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.prompt import PromptShape
 
 DIALECTS = [OpenAiChat(), OpenAiCompletions(), OpenAiEmbeddings(), OpenAiResponses(), GlooChat(), GlooResponses()]
 FACTS = RequestFacts(model="m", prompt=PromptShape(), stream=True)

@@ -4,16 +4,16 @@ import pytest
 from openai_wire import compact, named_sse, read, sse
 from splits import assert_split_invariant, metered
 
-from proxy.dialects.dialect import RequestFacts
-from proxy.dialects.openai_compact import OpenAiCompact
-from proxy.dialects.openai_responses import OpenAiResponses
-from proxy.domain.errors import RequestRejectedError
-from proxy.domain.organization import Plan
-from proxy.domain.price import Price
-from proxy.domain.prompt import ImageInput, PromptShape
-from proxy.domain.stored_object import StoredKind, StoredReference
-from proxy.domain.token_counts import TOKENS_MAX, TokenCounts
-from proxy.gateway.estimate import estimate
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.openai_compact import OpenAiCompact
+from tallygate.dialects.openai_responses import OpenAiResponses
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.organization import Plan
+from tallygate.domain.price import Price
+from tallygate.domain.prompt import ImageInput, PromptShape
+from tallygate.domain.stored_object import StoredKind, StoredReference
+from tallygate.domain.token_counts import TOKENS_MAX, TokenCounts
+from tallygate.gateway.estimate import estimate
 
 RESPONSES = OpenAiResponses()
 FACTS = RequestFacts(model="gpt-5.2", prompt=PromptShape(), stream=True)

@@ -6,12 +6,12 @@ import openai
 import pytest
 from openai_wire import chunk, named_sse, sse
 
-from proxy.dialects.dialect import NamedRate
-from proxy.dialects.openai_chat import OpenAiChat
-from proxy.dialects.openai_responses import OpenAiResponses
-from proxy.dialects.openai_shape import OpenAiShape, duration_text
-from proxy.domain.admission import Decision
-from proxy.domain.errors import ErrorCode, Refusal
+from tallygate.dialects.dialect import NamedRate
+from tallygate.dialects.openai_chat import OpenAiChat
+from tallygate.dialects.openai_responses import OpenAiResponses
+from tallygate.dialects.openai_shape import OpenAiShape, duration_text
+from tallygate.domain.admission import Decision
+from tallygate.domain.errors import ErrorCode, Refusal
 
 SHAPE = OpenAiShape()
 SPEND = Refusal(

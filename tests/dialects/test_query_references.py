@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.dialects.references import query_references
+from tallygate.dialects.references import query_references
 
 
 @pytest.mark.parametrize(

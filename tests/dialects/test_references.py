@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from proxy.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
-from proxy.dialects.dialect import Dialect
-from proxy.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate
-from proxy.dialects.openai_chat import OpenAiChat
-from proxy.dialects.openai_responses import OpenAiResponses
-from proxy.dialects.references import kind_of_field, stored_references
-from proxy.dialects.unread_body import references_of_any
-from proxy.domain.errors import RequestRejectedError
+from tallygate.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
+from tallygate.dialects.dialect import Dialect
+from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate
+from tallygate.dialects.openai_chat import OpenAiChat
+from tallygate.dialects.openai_responses import OpenAiResponses
+from tallygate.dialects.references import kind_of_field, stored_references
+from tallygate.dialects.unread_body import references_of_any
+from tallygate.domain.errors import RequestRejectedError
 
 CHAT, RESPONSES, MESSAGES, GEMINI = OpenAiChat(), OpenAiResponses(), AnthropicMessages(), GeminiGenerate()
 COUNTS = (AnthropicCountTokens(), GeminiCountTokens())

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dialects.body import DEPTH_MAX, ENTRIES_MAX, SLICE_BYTES, TOKEN_IDS_ENTRIES_MAX, member_start, read_body, with_member
-from proxy.dialects.registry import dialects
-from proxy.domain.errors import RequestRejectedError
+from tallygate.dialects.body import DEPTH_MAX, ENTRIES_MAX, SLICE_BYTES, TOKEN_IDS_ENTRIES_MAX, member_start, read_body, with_member
+from tallygate.dialects.registry import dialects
+from tallygate.domain.errors import RequestRejectedError
 
 
 class Options(msgspec.Struct):

@@ -3,7 +3,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from splits import pieces_at
 
-from proxy.dialects.sse import SseEvent, SseParser
+from tallygate.dialects.sse import SseEvent, SseParser
 
 STREAMS = st.lists(
     st.sampled_from(

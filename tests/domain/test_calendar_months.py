@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.domain.calendar_months import months_around
+from tallygate.domain.calendar_months import months_around
 
 
 def at(text: str, zone: str = "UTC") -> int:

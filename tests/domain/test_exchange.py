@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.domain.exchange import TERMINAL, TRANSITIONS, Event, Exchange, IllegalTransitionError, State
+from tallygate.domain.exchange import TERMINAL, TRANSITIONS, Event, Exchange, IllegalTransitionError, State
 
 EVENTS = st.lists(st.sampled_from(Event), max_size=30)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.domain.money import (
+from tallygate.domain.money import (
     MONEY_MAX_NANO_USD,
     NANO_PER_USD,
     nano_usd_from_pico,

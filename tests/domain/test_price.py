@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.domain.price import Price
-from proxy.domain.token_counts import TokenCounts
+from tallygate.domain.price import Price
+from tallygate.domain.token_counts import TokenCounts
 
 # Rates in pico-USD per token; 1_000_000 is 1 USD per million tokens.
 MINI = Price(model="mini", version="v1", effective_ms=0, input=150_000, output=600_000, cached_input=75_000)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.domain.price import Price
-from proxy.domain.routed_price import each_of, routed_price
-from proxy.domain.token_counts import TokenCounts
+from tallygate.domain.price import Price
+from tallygate.domain.routed_price import each_of, routed_price
+from tallygate.domain.token_counts import TokenCounts
 
 RATE = st.integers(0, 10**6)
 OPTIONAL = st.none() | RATE

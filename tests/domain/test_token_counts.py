@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.domain.token_counts import NO_TOKENS, TokenCounts
+from tallygate.domain.token_counts import NO_TOKENS, TokenCounts
 
 WHOLE = TokenCounts(prompt=100, completion=50)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database, open_database
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database, open_database
 
 sys.path.append(str(Path(__file__).parents[1] / "ledger"))  # its PostgreSQL server, whichever tests are run
 from postgres_process import running_postgres

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from proxy.ledger.entry import Entry, Kind
-from proxy.ledger.export.selection import Selection
-from proxy.ledger.usage_queries import OrgScope
+from tallygate.ledger.entry import Entry, Kind
+from tallygate.ledger.export.selection import Selection
+from tallygate.ledger.usage_queries import OrgScope
 
 START_MS = 1_793_500_000_000  # 2026-11-01T02:26:40Z
 EVER_MS = 2**42

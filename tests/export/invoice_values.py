@@ -1,8 +1,8 @@
 """Invoices that tests and goldens share."""
 
-from proxy.ledger.entry import Kind
-from proxy.ledger.invoice.billing_month import BillingMonth
-from proxy.ledger.invoice.invoice import Amounts, Invoice, Line
+from tallygate.ledger.entry import Kind
+from tallygate.ledger.invoice.billing_month import BillingMonth
+from tallygate.ledger.invoice.invoice import Amounts, Invoice, Line
 
 _MODELS = ("claude-sonnet-4-5-20250929", "gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18", "text-embedding-3-small")
 

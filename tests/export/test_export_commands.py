@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from export_values import an_entry
 from rich.console import Console
 
-from proxy.cli import main
-from proxy.commands import export as export_module
-from proxy.ledger.book import Book
-from proxy.ledger.database import open_database
-from proxy.ledger.export import stream
+from tallygate.cli import main
+from tallygate.commands import export as export_module
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import open_database
+from tallygate.ledger.export import stream
 
 ORGANIZATIONS = """
 organizations:

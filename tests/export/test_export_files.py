@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from export_values import START_MS, a_correction, an_entry, everything, odd_entries
 
-from proxy.ledger.book import Book
-from proxy.ledger.entry import Entry
-from proxy.ledger.export.columns import COLUMNS, NAMES, ColumnType, time_text
-from proxy.ledger.export.csv_rows import CsvRows, safe_text
-from proxy.ledger.export.encoder import FILE_TYPES, Format, FormatUnavailableError
-from proxy.ledger.export.json_lines import JsonLines
-from proxy.ledger.export.parquet import ParquetRows
-from proxy.ledger.export.stream import encoder_of, export_pieces
+from tallygate.ledger.book import Book
+from tallygate.ledger.entry import Entry
+from tallygate.ledger.export.columns import COLUMNS, NAMES, ColumnType, time_text
+from tallygate.ledger.export.csv_rows import CsvRows, safe_text
+from tallygate.ledger.export.encoder import FILE_TYPES, Format, FormatUnavailableError
+from tallygate.ledger.export.json_lines import JsonLines
+from tallygate.ledger.export.parquet import ParquetRows
+from tallygate.ledger.export.stream import encoder_of, export_pieces
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 ENTRIES = [

@@ -14,15 +14,15 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from export_values import START_MS, a_correction, an_entry
 
-from proxy.console import api_export
-from proxy.console.api_access import Access, AdminAccess
-from proxy.console.api_routes import Api
-from proxy.console.api_scope import Scopes
-from proxy.console.export_api import ExportSettings, export_routes
-from proxy.domain.organization import Organization, Plan
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database, LedgerUnavailableError
-from proxy.ledger.series_labels import SeriesLabels
+from tallygate.console import api_export
+from tallygate.console.api_access import Access, AdminAccess
+from tallygate.console.api_routes import Api
+from tallygate.console.api_scope import Scopes
+from tallygate.console.export_api import ExportSettings, export_routes
+from tallygate.domain.organization import Organization, Plan
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.series_labels import SeriesLabels
 
 ENTERPRISE = Plan(id="enterprise", export=True)
 PAY = Plan(id="pay_as_you_go", history_days=90)

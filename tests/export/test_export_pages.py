@@ -10,15 +10,15 @@ from export_values import EVER_MS, START_MS, a_correction, an_entry, everything,
 from sqlalchemy import select
 from sqlalchemy.dialects.sqlite import dialect
 
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database
-from proxy.ledger.entry import Kind
-from proxy.ledger.export.columns import NAMES
-from proxy.ledger.export.csv_rows import CsvRows
-from proxy.ledger.export.entry_pages import _POSITION, PAGE_ROWS, _following, count_entries, entry_pages
-from proxy.ledger.export.stream import export_pieces
-from proxy.ledger.schema import ENTRIES
-from proxy.ledger.usage_queries import Dimension, OrgScope
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database
+from tallygate.ledger.entry import Kind
+from tallygate.ledger.export.columns import NAMES
+from tallygate.ledger.export.csv_rows import CsvRows
+from tallygate.ledger.export.entry_pages import _POSITION, PAGE_ROWS, _following, count_entries, entry_pages
+from tallygate.ledger.export.stream import export_pieces
+from tallygate.ledger.schema import ENTRIES
+from tallygate.ledger.usage_queries import Dimension, OrgScope
 
 EVENT, SEQUENCE, ORG = NAMES.index("event_id"), NAMES.index("sequence"), NAMES.index("org")
 

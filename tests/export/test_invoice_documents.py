@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from invoice_values import a_line, an_invoice
 
-from proxy.ledger.entry import Kind
-from proxy.ledger.invoice.documents import DOCUMENTS, InvoiceFormat
-from proxy.ledger.invoice.invoice_html import invoice_html
+from tallygate.ledger.entry import Kind
+from tallygate.ledger.invoice.documents import DOCUMENTS, InvoiceFormat
+from tallygate.ledger.invoice.invoice_html import invoice_html
 
 GOLDENS = Path(__file__).parent / "goldens"
 VOID = {"meta", "br"}

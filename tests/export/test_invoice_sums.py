@@ -12,16 +12,16 @@ from export_values import a_correction, an_entry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.ledger.book import Book
-from proxy.ledger.database import open_database
-from proxy.ledger.entry import Kind
-from proxy.ledger.invoice import read_invoice as module
-from proxy.ledger.invoice.billing_month import BillingMonth
-from proxy.ledger.invoice.invoice import Amounts, cents_text, rounded_cents
-from proxy.ledger.invoice.invoice_csv import invoice_csv
-from proxy.ledger.invoice.read_invoice import BilledOrganization, InvoiceTooLargeError, read_invoice
-from proxy.ledger.time_buckets import Bucket
-from proxy.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import open_database
+from tallygate.ledger.entry import Kind
+from tallygate.ledger.invoice import read_invoice as module
+from tallygate.ledger.invoice.billing_month import BillingMonth
+from tallygate.ledger.invoice.invoice import Amounts, cents_text, rounded_cents
+from tallygate.ledger.invoice.invoice_csv import invoice_csv
+from tallygate.ledger.invoice.read_invoice import BilledOrganization, InvoiceTooLargeError, read_invoice
+from tallygate.ledger.time_buckets import Bucket
+from tallygate.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
 
 # Midnights that are skipped or come twice, offsets by quarters of an hour, a day that did not exist, changes by half an hour.
 ZONES = (

@@ -1,6 +1,6 @@
 """An admission of one request of acme, for tests of what becomes of it: it holds something and has no limit."""
 
-from proxy.domain.admission import AdmissionRequest
+from tallygate.domain.admission import AdmissionRequest
 
 
 def small_admission(name: str, *, event: bytes = b"{}") -> AdmissionRequest:

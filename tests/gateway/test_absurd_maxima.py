@@ -6,12 +6,12 @@ import pytest
 from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, BIG_KEY, running_gateway
 
-from proxy.dialects.dialect import RequestFacts
-from proxy.dialects.openai_chat import CHOICES_MAX
-from proxy.domain.organization import Plan
-from proxy.domain.prompt import PromptShape
-from proxy.domain.token_counts import TOKENS_MAX
-from proxy.gateway.estimate import estimate, refusal_of_absurd
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.openai_chat import CHOICES_MAX
+from tallygate.domain.organization import Plan
+from tallygate.domain.prompt import PromptShape
+from tallygate.domain.token_counts import TOKENS_MAX
+from tallygate.gateway.estimate import estimate, refusal_of_absurd
 
 
 @pytest.mark.parametrize("key", [ACME_KEY, BIG_KEY])

@@ -2,15 +2,15 @@
 
 import pytest
 
-from proxy.config.model import OnDisconnect, Upstream
-from proxy.dialects.dialect import RequestFacts
-from proxy.domain.organization import Plan
-from proxy.domain.price import Price
-from proxy.domain.prompt import PromptShape
-from proxy.domain.token_counts import TokenCounts, UsageSource
-from proxy.gateway.assumed import Unseen, assumed, floor_of, tokens_within
-from proxy.gateway.estimate import estimate
-from proxy.gateway.metering import Metered
+from tallygate.config.model import OnDisconnect, Upstream
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.domain.organization import Plan
+from tallygate.domain.price import Price
+from tallygate.domain.prompt import PromptShape
+from tallygate.domain.token_counts import TokenCounts, UsageSource
+from tallygate.gateway.assumed import Unseen, assumed, floor_of, tokens_within
+from tallygate.gateway.estimate import estimate
+from tallygate.gateway.metering import Metered
 
 UPSTREAM = Upstream(name="default", base_url="http://upstream", tokens_per_second_max=1_000)
 PRICE = Price(model="m", version="m@1", effective_ms=0, input=1_000, output=8_000)  # pico-USD of a token

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from proxy.domain.errors import StoreError
-from proxy.gateway.checkpoints import checkpoint_forever
+from tallygate.domain.errors import StoreError
+from tallygate.gateway.checkpoints import checkpoint_forever
 
 
 class Failing:

@@ -10,8 +10,8 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.domain.errors import Refusal
-from proxy.gateway.content_codings import PARTS_MAX, RATIO_FLOOR_BYTES, BodyCodingError, BodyDecoder, content_codings
+from tallygate.domain.errors import Refusal
+from tallygate.gateway.content_codings import PARTS_MAX, RATIO_FLOOR_BYTES, BodyCodingError, BodyDecoder, content_codings
 
 TEXT = b'{"model": "gpt-4o-mini", "messages": []}' * 50
 

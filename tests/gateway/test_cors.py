@@ -10,10 +10,10 @@ from aiohttp import ClientResponse, ClientSession, web
 from aiohttp.test_utils import TestServer
 from gateway_harness import ACME_KEY, Harness, running_gateway
 
-from proxy.config.settings import load_settings
-from proxy.domain.errors import ConfigError
-from proxy.gateway.cors import CorsPolicy
-from proxy.gateway.services import GatewayLimits
+from tallygate.config.settings import load_settings
+from tallygate.domain.errors import ConfigError
+from tallygate.gateway.cors import CorsPolicy
+from tallygate.gateway.services import GatewayLimits
 
 PAGE = "https://app.example.com"
 OTHER = "https://evil.example.com"

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from proxy.config.model import Upstream
-from proxy.dialects.dialect import RequestFacts
-from proxy.dialects.registry import dialects
-from proxy.domain.prompt import PromptShape
-from proxy.gateway.drains import DrainEnd, Drains
-from proxy.gateway.refusals import SHUTTING_DOWN
-from proxy.gateway.relay import Relay
-from proxy.gateway.upstream_failure import FailureKind, UpstreamFailure
+from tallygate.config.model import Upstream
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.registry import dialects
+from tallygate.domain.prompt import PromptShape
+from tallygate.gateway.drains import DrainEnd, Drains
+from tallygate.gateway.refusals import SHUTTING_DOWN
+from tallygate.gateway.relay import Relay
+from tallygate.gateway.upstream_failure import FailureKind, UpstreamFailure
 
 FAILURE = UpstreamFailure(kind=FailureKind.TRUNCATED, message="cut", request_sent=True, headers_seen=True)
 FACTS = RequestFacts(model="m", prompt=PromptShape(), stream=True)

@@ -6,9 +6,9 @@ from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, running_gateway
 from usage_events import read_event
 
-from proxy.domain.admission import AdmissionRequest, Decision
-from proxy.ledger.entry import entry_of_stream
-from proxy.limiter.reference import ReferenceLimiter
+from tallygate.domain.admission import AdmissionRequest, Decision
+from tallygate.ledger.entry import entry_of_stream
+from tallygate.limiter.reference import ReferenceLimiter
 
 CHAT = {"model": "gpt-4o-mini", "max_tokens": 50, "messages": [{"role": "user", "content": "[[sim tokens=7]] Hello there"}]}
 

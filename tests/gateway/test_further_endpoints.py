@@ -12,8 +12,8 @@ from aiohttp import ClientSession, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
 from object_upstream import ObjectUpstream, object_upstream
 
-from proxy.config.route_objects import route_objects
-from proxy.domain.made_object import MadeObject
+from tallygate.config.route_objects import route_objects
+from tallygate.domain.made_object import MadeObject
 
 ACME = {"authorization": f"Bearer {ACME_KEY}"}
 BIG = {"authorization": f"Bearer {BIG_KEY}"}

@@ -11,10 +11,10 @@ from aiohttp.test_utils import TestServer
 from gateway_harness import ACME_KEY, Harness, organizations, running_gateway
 from jwt_world import ISSUER, AuthorizationServer, a_token, public_jwk
 
-from proxy.gateway.stored_directory import NoStoredDirectory
-from proxy.ledger.database import open_database
-from proxy.ledger.directory.book import directory_book
-from proxy.ledger.directory.replica import DirectoryReplica
+from tallygate.gateway.stored_directory import NoStoredDirectory
+from tallygate.ledger.database import open_database
+from tallygate.ledger.directory.book import directory_book
+from tallygate.ledger.directory.replica import DirectoryReplica
 
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
 

@@ -11,8 +11,8 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from gateway_harness import ACME_KEY, Harness, running_gateway
 
-from proxy.dialects.gloo import GlooChat, GlooEmbeddings, GlooResponses
-from proxy.domain.errors import ErrorCode, Refusal
+from tallygate.dialects.gloo import GlooChat, GlooEmbeddings, GlooResponses
+from tallygate.domain.errors import ErrorCode, Refusal
 
 MODEL = "gloo-openai-gpt-5.2"
 PRICES = [

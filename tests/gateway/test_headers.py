@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.domain.errors import ErrorCode
-from proxy.gateway.headers import Passage, refused_header, request_headers, response_headers
-from proxy.gateway.request_head import build_request_head
+from tallygate.domain.errors import ErrorCode
+from tallygate.gateway.headers import Passage, refused_header, request_headers, response_headers
+from tallygate.gateway.request_head import build_request_head
 
 KEY = [(b"authorization", b"Bearer upstream-key")]
 

@@ -19,18 +19,18 @@ from hypothesis import strategies as st
 from jwt.utils import base64url_encode
 from jwt_world import ISSUER, NOW, AuthorizationServer, Clock, a_token, part, private_key, public_jwk, public_pem
 
-from proxy.config.authentication import read_jwt_issuers
-from proxy.config.directory import EVERYWHERE, KEY_CHARS_MAX, Directory
-from proxy.config.document import read_document
-from proxy.config.jwt_issuer import JwtIssuer, UnknownClients
-from proxy.config.key_set import KEY_SET_BYTES_MAX, read_key_set
-from proxy.config.problems import Problems
-from proxy.domain.errors import ErrorCode, Refusal
-from proxy.domain.organization import Credential, Organization, Plan
-from proxy.gateway import jwt_bearer, jwt_identity
-from proxy.gateway.jwt_bearer import IssuerVerifier, JwtRefusedError, JwtVerifier, looks_like_jwt
-from proxy.gateway.jwt_identity import UNAVAILABLE, JwtIdentities
-from proxy.gateway.jwt_keys import RETRY_MS, STALE_MAX_MS, UNKNOWN_KEY_PAUSE_MS, JwtKeys, KeysUnavailableError
+from tallygate.config.authentication import read_jwt_issuers
+from tallygate.config.directory import EVERYWHERE, KEY_CHARS_MAX, Directory
+from tallygate.config.document import read_document
+from tallygate.config.jwt_issuer import JwtIssuer, UnknownClients
+from tallygate.config.key_set import KEY_SET_BYTES_MAX, read_key_set
+from tallygate.config.problems import Problems
+from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.organization import Credential, Organization, Plan
+from tallygate.gateway import jwt_bearer, jwt_identity
+from tallygate.gateway.jwt_bearer import IssuerVerifier, JwtRefusedError, JwtVerifier, looks_like_jwt
+from tallygate.gateway.jwt_identity import UNAVAILABLE, JwtIdentities
+from tallygate.gateway.jwt_keys import RETRY_MS, STALE_MAX_MS, UNKNOWN_KEY_PAUSE_MS, JwtKeys, KeysUnavailableError
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ async def _garbage_of(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 def _is_of_the_data_plane(each: object) -> bool:
     module = type(each).__module__
-    return type(each) is web.BaseRequest or (module.startswith("proxy.") and not module.startswith("proxy.simulator"))
+    return type(each) is web.BaseRequest or (module.startswith("tallygate.") and not module.startswith("tallygate.simulator"))
 
 
 async def _exchanges(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes, count: int) -> None:

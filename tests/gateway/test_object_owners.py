@@ -12,8 +12,8 @@ from aiohttp import ClientSession, FormData, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
 from object_upstream import ID_PREFIXES, ObjectUpstream, object_upstream
 
-from proxy.domain.made_object import MadeObject
-from proxy.gateway.object_checks import OTHER_TOKENIZER
+from tallygate.domain.made_object import MadeObject
+from tallygate.gateway.object_checks import OTHER_TOKENIZER
 
 ACME = {"authorization": f"Bearer {ACME_KEY}"}
 BIG = {"authorization": f"Bearer {BIG_KEY}"}

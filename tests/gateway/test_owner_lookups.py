@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from proxy.domain.errors import StoreError
-from proxy.domain.made_object import MadeObject
-from proxy.domain.organization import Organization, Plan
-from proxy.gateway import object_owners
-from proxy.gateway.object_owners import ObjectOwners, OwnersBusyError
-from proxy.limiter.object_marks import MemoryObjectMarks
+from tallygate.domain.errors import StoreError
+from tallygate.domain.made_object import MadeObject
+from tallygate.domain.organization import Organization, Plan
+from tallygate.gateway import object_owners
+from tallygate.gateway.object_owners import ObjectOwners, OwnersBusyError
+from tallygate.limiter.object_marks import MemoryObjectMarks
 
 ACME = Organization(id="acme", name="", plan=Plan(id="paid", history_days=7))
 BIG = Organization(id="big", name="", plan=Plan(id="paid"))

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from proxy.config.load import load_config
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.registry import dialects
-from proxy.domain.errors import ErrorCode, Refusal
-from proxy.gateway.nearest_route import CHARS_MAX, Mistake, NearestRoutes
-from proxy.gateway.path_refusals import KINDS_KEPT_MAX, LOGGED_EVERY_MS, SHOWN_CHARS_MAX, PathRefusals, shown_path
-from proxy.gateway.routes import RouteTable
+from tallygate.config.load import load_config
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
+from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.gateway.nearest_route import CHARS_MAX, Mistake, NearestRoutes
+from tallygate.gateway.path_refusals import KINDS_KEPT_MAX, LOGGED_EVERY_MS, SHOWN_CHARS_MAX, PathRefusals, shown_path
+from tallygate.gateway.routes import RouteTable
 
 UNKNOWN = Refusal(status=404, code=ErrorCode.UNKNOWN_ENDPOINT, message="No.")
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from proxy.dialects.anthropic_messages import AnthropicMessages
-from proxy.dialects.gemini_embed import GeminiEmbed
-from proxy.dialects.gemini_generate import GeminiGenerate
-from proxy.dialects.openai_chat import OpenAiChat
-from proxy.domain.errors import ErrorCode, Refusal
-from proxy.gateway.query import metered_query, unmetered_query, without_keys
+from tallygate.dialects.anthropic_messages import AnthropicMessages
+from tallygate.dialects.gemini_embed import GeminiEmbed
+from tallygate.dialects.gemini_generate import GeminiGenerate
+from tallygate.dialects.openai_chat import OpenAiChat
+from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.gateway.query import metered_query, unmetered_query, without_keys
 
 GEMINI, EMBED = GeminiGenerate.query_values, GeminiEmbed.query_values
 OPENAI, ANTHROPIC = OpenAiChat.query_values, AnthropicMessages.query_values

@@ -1,15 +1,15 @@
 import pytest
 from msgspec.structs import replace
 
-from proxy.domain.admission import LEDGER_BACKLOG, Decision, RateState, SpendState
-from proxy.domain.errors import ErrorCode
-from proxy.domain.organization import Credential, Organization, Plan
-from proxy.domain.rate_limit import LimitScope, Quantity, RateLimit
-from proxy.domain.spend_limit import SpendLimit
-from proxy.gateway.finish import retry_headers
-from proxy.gateway.limit_headers import limit_headers
-from proxy.gateway.refusals import limiter_refusal
-from proxy.gateway.terms import Terms, terms_of
+from tallygate.domain.admission import LEDGER_BACKLOG, Decision, RateState, SpendState
+from tallygate.domain.errors import ErrorCode
+from tallygate.domain.organization import Credential, Organization, Plan
+from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
+from tallygate.domain.spend_limit import SpendLimit
+from tallygate.gateway.finish import retry_headers
+from tallygate.gateway.limit_headers import limit_headers
+from tallygate.gateway.refusals import limiter_refusal
+from tallygate.gateway.terms import Terms, terms_of
 
 REQUESTS = RateLimit(name="requests_per_1m", quantity=Quantity.REQUESTS, capacity=60, refill_units=60, window_ms=60_000)
 TOKENS = RateLimit(name="tokens_per_1m", quantity=Quantity.TOKENS, capacity=1000, refill_units=1000, window_ms=60_000)

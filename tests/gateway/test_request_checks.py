@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.domain.errors import ErrorCode
-from proxy.gateway.request_checks import HEADER_BYTES_MAX, HEADERS_MAX, TARGET_CHARS_MAX, check_headers, check_target
-from proxy.gateway.request_head import build_request_head
-from proxy.serving.malformed import BAD_HOST, NO_HOST, TWO_HOSTS
+from tallygate.domain.errors import ErrorCode
+from tallygate.gateway.request_checks import HEADER_BYTES_MAX, HEADERS_MAX, TARGET_CHARS_MAX, check_headers, check_target
+from tallygate.gateway.request_head import build_request_head
+from tallygate.serving.malformed import BAD_HOST, NO_HOST, TWO_HOSTS
 
 HOST = (b"Host", b"gateway.test")
 

@@ -13,21 +13,21 @@ from aiohttp import ClientSession, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, organizations, running_gateway
 from object_upstream import ObjectUpstream, object_upstream
 
-from proxy.config.routes import UNBILLED_SUFFIX
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.dialect import RequestFacts
-from proxy.dialects.registry import dialects
-from proxy.dialects.unbilled import UnbilledMeter
-from proxy.domain.admission import Actual, AdmissionRequest
-from proxy.domain.made_object import MadeObject
-from proxy.domain.prompt import PromptShape
-from proxy.domain.rate_limit import FREE_REQUESTS
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import mark_all
-from proxy.limiter.local_gate import Entry
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import load_scripts
+from tallygate.config.routes import UNBILLED_SUFFIX
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.registry import dialects
+from tallygate.dialects.unbilled import UnbilledMeter
+from tallygate.domain.admission import Actual, AdmissionRequest
+from tallygate.domain.made_object import MadeObject
+from tallygate.domain.prompt import PromptShape
+from tallygate.domain.rate_limit import FREE_REQUESTS
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.generation import mark_all
+from tallygate.limiter.local_gate import Entry
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import load_scripts
 
 SPEND = 10**10
 CHAT = {"model": "gpt-4o-mini", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello"}]}

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.config.model import Route
-from proxy.domain.errors import ErrorCode, Refusal
-from proxy.gateway.request_checks import check_target
-from proxy.gateway.request_head import build_request_head
-from proxy.gateway.routes import PARAMETER_CHARS_MAX, RouteTable
+from tallygate.config.model import Route
+from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.gateway.request_checks import check_target
+from tallygate.gateway.request_head import build_request_head
+from tallygate.gateway.routes import PARAMETER_CHARS_MAX, RouteTable
 
 
 def a_route(method: str, path: str, **named) -> Route:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from small_admission import small_admission
 
-from proxy.domain.admission import Actual, AdmissionRequest, Settlement
-from proxy.domain.errors import StoreError
-from proxy.gateway.settlement import REMEMBERED_MS, REPLAY_BATCH, Settler
-from proxy.gateway.spool import Spool, SpooledSettlement, SpoolFullError, spools_without_worker
-from proxy.limiter.redis_limiter import ENDED_MS
+from tallygate.domain.admission import Actual, AdmissionRequest, Settlement
+from tallygate.domain.errors import StoreError
+from tallygate.gateway.settlement import REMEMBERED_MS, REPLAY_BATCH, Settler
+from tallygate.gateway.spool import Spool, SpooledSettlement, SpoolFullError, spools_without_worker
+from tallygate.limiter.redis_limiter import ENDED_MS
 
 
 def a_record(number: int, *, owed: bool = True) -> SpooledSettlement:

@@ -7,9 +7,9 @@ import pytest
 from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, digest, running_gateway
 
-from proxy.domain.errors import LimiterWipedError, StoreError
-from proxy.domain.organization import UnknownModelPolicy
-from proxy.gateway.watched_limiter import WatchedLimiter
+from tallygate.domain.errors import LimiterWipedError, StoreError
+from tallygate.domain.organization import UnknownModelPolicy
+from tallygate.gateway.watched_limiter import WatchedLimiter
 
 REQUEST = {"model": "gpt-4o-mini", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
 

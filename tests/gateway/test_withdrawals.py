@@ -3,9 +3,9 @@
 import pytest
 from small_admission import small_admission
 
-from proxy.domain.admission import AdmissionRequest
-from proxy.domain.errors import NothingSentError, StoreError
-from proxy.gateway.withdrawals import AT_ONCE, WAITING_MAX, Withdrawals
+from tallygate.domain.admission import AdmissionRequest
+from tallygate.domain.errors import NothingSentError, StoreError
+from tallygate.gateway.withdrawals import AT_ONCE, WAITING_MAX, Withdrawals
 
 AWAY = StoreError("away")
 

@@ -4,7 +4,7 @@ import asyncio
 
 from gateway_harness import Harness
 
-from proxy.limiter.reference_state import Hold
+from tallygate.limiter.reference_state import Hold
 
 
 async def come_to_rest(harness: Harness, seconds: float = 5.0) -> None:

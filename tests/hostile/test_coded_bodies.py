@@ -14,7 +14,7 @@ from backports import zstd
 from gateway_harness import running_gateway
 from raw_client import BIG, CHAT, chat, connected, converse
 
-from proxy.gateway.services import GatewayLimits
+from tallygate.gateway.services import GatewayLimits
 
 LONG = CHAT | {"messages": [{"role": "user", "content": "".join(f"{number} " for number in range(60_000))}]}
 

@@ -11,11 +11,11 @@ from gateway_harness import Harness, running_gateway
 from hostile_upstream import saying, scripted, whole
 from raw_client import KEY, asking, chat, connected
 
-from proxy.gateway.checkpoints import checkpoint_once
-from proxy.gateway.drains import DrainEnd
-from proxy.gateway.services import GatewayLimits
-from proxy.limiter.reference_state import Hold
-from proxy.telemetry.gateway_metrics import DRAIN_ENDS
+from tallygate.gateway.checkpoints import checkpoint_once
+from tallygate.gateway.drains import DrainEnd
+from tallygate.gateway.services import GatewayLimits
+from tallygate.limiter.reference_state import Hold
+from tallygate.telemetry.gateway_metrics import DRAIN_ENDS
 
 GPT_5 = {"model": "gpt-5", "max_completion_tokens": 30_000, "max_tokens": None}
 GPT_5_RATES = (1_250, 10_000)  # nano-USD of a token in and out

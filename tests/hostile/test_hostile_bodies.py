@@ -10,7 +10,7 @@ from at_rest import come_to_rest
 from gateway_harness import Harness, running_gateway
 from raw_client import BIG, CHAT, Answer, ask, chat, connected
 
-from proxy.gateway.services import GatewayLimits
+from tallygate.gateway.services import GatewayLimits
 
 PARTS = {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]}
 VALID: dict[str, dict[str, Any]] = {

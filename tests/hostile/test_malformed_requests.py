@@ -9,11 +9,11 @@ from gateway_harness import ACME_KEY, Harness, running_gateway
 from log_recorder import LogRecorder
 from raw_client import CHAT, KEY, Answer, Conversation, asking, chat, connected, converse
 
-from proxy.gateway.cors import CorsPolicy
-from proxy.gateway.server import HEADER_COUNT_MAX, LINE_BYTES_MAX
-from proxy.gateway.services import GatewayLimits
-from proxy.serving.client_connection import ClientTimeouts
-from proxy.serving.malformed import HEAD_TOO_LARGE, LINE_TOO_LONG, NO_HOST, OTHER_VERSION, TLS, TWO_HOSTS, UNKNOWN_METHOD
+from tallygate.gateway.cors import CorsPolicy
+from tallygate.gateway.server import HEADER_COUNT_MAX, LINE_BYTES_MAX
+from tallygate.gateway.services import GatewayLimits
+from tallygate.serving.client_connection import ClientTimeouts
+from tallygate.serving.malformed import HEAD_TOO_LARGE, LINE_TOO_LONG, NO_HOST, OTHER_VERSION, TLS, TWO_HOSTS, UNKNOWN_METHOD
 
 GET = b"GET /v1/models HTTP/1.1\r\nHost: gateway\r\n" + KEY
 

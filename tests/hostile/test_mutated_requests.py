@@ -14,7 +14,7 @@ from at_rest import come_to_rest
 from gateway_harness import Harness, running_gateway
 from raw_client import BIG, CHAT, chat, connected, parse
 
-from proxy.serving.client_connection import ClientTimeouts
+from tallygate.serving.client_connection import ClientTimeouts
 
 CASES = 1_000_000 if os.environ.get("TALLYGATE_FULL") else 10_000
 BATCH = 500
@@ -127,7 +127,7 @@ async def survive(harness: Harness, number: int) -> None:
 
 @pytest.mark.timeout(36_000 if os.environ.get("TALLYGATE_FULL") else 120)
 async def test_no_mutation_hurts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.gateway.server._REAP_EVERY_S", 0.05)
+    monkeypatch.setattr("tallygate.gateway.server._REAP_EVERY_S", 0.05)
     async with running_gateway(tmp_path, timeouts=SHORT) as harness:
         few = asyncio.Semaphore(TOGETHER)
 

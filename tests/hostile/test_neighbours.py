@@ -12,11 +12,11 @@ import pytest
 from gateway_harness import Harness, running_gateway, shared_tokens
 from raw_client import BIG, KEY, RawClient, chat, connected, converse
 
-from proxy.domain.admission import Actual, AdmissionRequest
-from proxy.domain.prompt import PromptShape
-from proxy.gateway.services import GatewayLimits
-from proxy.serving.client_connection import ClientTimeouts
-from proxy.tokens.counter import TokenCounter
+from tallygate.domain.admission import Actual, AdmissionRequest
+from tallygate.domain.prompt import PromptShape
+from tallygate.gateway.services import GatewayLimits
+from tallygate.serving.client_connection import ClientTimeouts
+from tallygate.tokens.counter import TokenCounter
 
 PATIENT = ClientTimeouts(head=60, idle=60, body_grace=60, body_bytes_per_second=1, write=60)
 ONES = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":[' + b"1," * 4_880_000 + b"1]}]}"

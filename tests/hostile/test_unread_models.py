@@ -12,9 +12,9 @@ from aiohttp import ClientSession, FormData
 from gateway_harness import BIG_KEY, Harness, running_gateway
 from hostile_upstream import saying, scripted, whole
 
-from proxy.config.shipped import shipped_directory
-from proxy.gateway import pipeline
-from proxy.gateway.unread_models import check_unread_model
+from tallygate.config.shipped import shipped_directory
+from tallygate.gateway import pipeline
+from tallygate.gateway.unread_models import check_unread_model
 
 NARROW = "tg_big-narrow_narrowsecret"  # chat and models, of gpt-4o-mini alone
 OFF = (

@@ -9,12 +9,12 @@ import pytest
 from limiter_at_work import ORGANIZATIONS, LimiterAtWork
 from postgres_process import PostgresProcess, running_postgres
 
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database, open_database
-from proxy.ledger.usage_queries import UsageQueries
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import mark_all
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.usage_queries import UsageQueries
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.generation import mark_all
 
 _names = itertools.count()
 

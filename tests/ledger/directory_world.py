@@ -7,18 +7,18 @@ from typing import Any
 
 import yaml
 
-from proxy.config.load import load_config
-from proxy.config.model import GatewayConfig
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.registry import dialects
-from proxy.ledger.database import Database
-from proxy.ledger.directory.admin_tokens import AdminTokens
-from proxy.ledger.directory.changes import Changes
-from proxy.ledger.directory.credentials import Credentials
-from proxy.ledger.directory.objects import no_marks
-from proxy.ledger.directory.organizations import Organizations
-from proxy.ledger.directory.replica import DirectoryReplica
-from proxy.ledger.directory.rules import Rules
+from tallygate.config.load import load_config
+from tallygate.config.model import GatewayConfig
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
+from tallygate.ledger.database import Database
+from tallygate.ledger.directory.admin_tokens import AdminTokens
+from tallygate.ledger.directory.changes import Changes
+from tallygate.ledger.directory.credentials import Credentials
+from tallygate.ledger.directory.objects import no_marks
+from tallygate.ledger.directory.organizations import Organizations
+from tallygate.ledger.directory.replica import DirectoryReplica
+from tallygate.ledger.directory.rules import Rules
 
 ME = "test"
 ACME: dict[str, Any] = {"id": "acme", "name": "Acme", "plan": "pay_as_you_go", "spend_limit": {"usd": "25"}}

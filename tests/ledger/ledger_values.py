@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import func, select
 
-from proxy.domain.token_counts import UsageSource
-from proxy.domain.usage_event import Outcome, UsageEvent
-from proxy.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS
-from proxy.ledger.database import Database
-from proxy.ledger.entry import Entry, entry_of_stream
-from proxy.ledger.schema import AMOUNTS, ENTRIES, KIND_ROLLUP, ORG_ROLLUP, SPEND_BUCKETS
-from proxy.ledger.usage_queries import OrgScope
+from tallygate.domain.token_counts import UsageSource
+from tallygate.domain.usage_event import Outcome, UsageEvent
+from tallygate.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS
+from tallygate.ledger.database import Database
+from tallygate.ledger.entry import Entry, entry_of_stream
+from tallygate.ledger.schema import AMOUNTS, ENTRIES, KIND_ROLLUP, ORG_ROLLUP, SPEND_BUCKETS
+from tallygate.ledger.usage_queries import OrgScope
 
 START_MS = 1_788_000_000_000  # 2026-08-29T10:40:00Z
 ACME = OrgScope(org="acme")

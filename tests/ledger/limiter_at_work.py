@@ -8,21 +8,21 @@ from typing import Any
 import msgspec
 from ledger_values import START_MS, a_fact
 
-from proxy.domain.admission import Actual, AdmissionRequest, SpendDemand
-from proxy.domain.organization import Credential, Organization, Plan
-from proxy.domain.rate_limit import LimitScope
-from proxy.domain.spend_limit import SpendLimit, WindowKind
-from proxy.ledger.audit import LimiterAudit
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database
-from proxy.ledger.event_stream import EventStreams
-from proxy.ledger.limiter_windows import windows_of
-from proxy.ledger.rebuild import Rebuild
-from proxy.ledger.writer import Writer
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import close_partition
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import Scripts, load_scripts
+from tallygate.domain.admission import Actual, AdmissionRequest, SpendDemand
+from tallygate.domain.organization import Credential, Organization, Plan
+from tallygate.domain.rate_limit import LimitScope
+from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.ledger.audit import LimiterAudit
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database
+from tallygate.ledger.event_stream import EventStreams
+from tallygate.ledger.limiter_windows import windows_of
+from tallygate.ledger.rebuild import Rebuild
+from tallygate.ledger.writer import Writer
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.generation import close_partition
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import Scripts, load_scripts
 
 WEEK = SpendLimit(name="spend_7d", limit_nano_usd=10**12)
 EACH = SpendLimit(name="spend_each", limit_nano_usd=10**12, scope=LimitScope.CREDENTIAL, window_ms=86_400_000)

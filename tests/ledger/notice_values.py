@@ -5,9 +5,9 @@ from typing import Any
 
 from ledger_values import START_MS
 
-from proxy.ledger.notices.notice import Notice, notice_of_stream
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.keys import partition_keys, partition_of
+from tallygate.ledger.notices.notice import Notice, notice_of_stream
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.keys import partition_keys, partition_of
 
 
 def notice_fields(number: int = 1, **changed: Any) -> dict[bytes, bytes]:

@@ -10,29 +10,29 @@ from ledger_values import START_MS, a_fact, an_entry, assert_no_drift
 from limiter_at_work import MONTH, ORGANIZATIONS, WEEK, LimiterAtWork, an_organization
 from sqlalchemy import select
 
-from proxy.domain.admission import Actual, AdmissionRequest
-from proxy.domain.calendar_months import months_around
-from proxy.domain.errors import LimiterWipedError, StoreError
-from proxy.domain.spend_limit import SPEND_BUCKET_MS, SpendLimit
-from proxy.ledger.audit import LimiterAudit
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database
-from proxy.ledger.event_stream import EventStreams
-from proxy.ledger.limiter_windows import windows_of
-from proxy.ledger.rebuild import Rebuild
-from proxy.ledger.retention import Retention
-from proxy.ledger.schema import ENTRIES, SPEND_BUCKETS
-from proxy.ledger.store_clock import BELIEVED_AFTER_MS, STEP_MS, StoreClock
-from proxy.ledger.upkeep import LedgerTerms, Upkeep
-from proxy.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
-from proxy.ledger.writer import Writer
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.fence import Fence
-from proxy.limiter.generation import mark_all, read_period, read_posted, unmarked_partitions
-from proxy.limiter.keys import org_keys, partition_of
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import Script, load_scripts
-from proxy.limiter.sweep import Sweeper
+from tallygate.domain.admission import Actual, AdmissionRequest
+from tallygate.domain.calendar_months import months_around
+from tallygate.domain.errors import LimiterWipedError, StoreError
+from tallygate.domain.spend_limit import SPEND_BUCKET_MS, SpendLimit
+from tallygate.ledger.audit import LimiterAudit
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database
+from tallygate.ledger.event_stream import EventStreams
+from tallygate.ledger.limiter_windows import windows_of
+from tallygate.ledger.rebuild import Rebuild
+from tallygate.ledger.retention import Retention
+from tallygate.ledger.schema import ENTRIES, SPEND_BUCKETS
+from tallygate.ledger.store_clock import BELIEVED_AFTER_MS, STEP_MS, StoreClock
+from tallygate.ledger.upkeep import LedgerTerms, Upkeep
+from tallygate.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
+from tallygate.ledger.writer import Writer
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.fence import Fence
+from tallygate.limiter.generation import mark_all, read_period, read_posted, unmarked_partitions
+from tallygate.limiter.keys import org_keys, partition_of
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import Script, load_scripts
+from tallygate.limiter.sweep import Sweeper
 
 ACME = ORGANIZATIONS[0]
 DAY_MS = 86_400_000

@@ -7,18 +7,18 @@ import pytest
 from ledger_values import START_MS, an_entry, an_event_id, assert_no_drift, sums
 from sqlalchemy import select
 
-from proxy.config.catalogue import PriceCatalogue
-from proxy.domain.markup import marked_up
-from proxy.domain.price import Price
-from proxy.domain.token_counts import TokenCounts, UsageSource
-from proxy.ledger.book import Book
-from proxy.ledger.corrections import Corrections, Figures, UnknownEventError
-from proxy.ledger.database import Database
-from proxy.ledger.directory.audit_log import read_audit_log
-from proxy.ledger.directory.changes import Changes
-from proxy.ledger.entry import Entry, Kind
-from proxy.ledger.reprice import RepriceQuery, Repricing
-from proxy.ledger.schema import ENTRIES
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.domain.markup import marked_up
+from tallygate.domain.price import Price
+from tallygate.domain.token_counts import TokenCounts, UsageSource
+from tallygate.ledger.book import Book
+from tallygate.ledger.corrections import Corrections, Figures, UnknownEventError
+from tallygate.ledger.database import Database
+from tallygate.ledger.directory.audit_log import read_audit_log
+from tallygate.ledger.directory.changes import Changes
+from tallygate.ledger.entry import Entry, Kind
+from tallygate.ledger.reprice import RepriceQuery, Repricing
+from tallygate.ledger.schema import ENTRIES
 
 PRICE = Price(model="gpt-5", version="gpt-5@1", effective_ms=0, input=1_250_000, output=10_000_000, cached_input=125_000)
 ASSUMED = TokenCounts(prompt=100, completion=30_000)

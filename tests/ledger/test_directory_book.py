@@ -12,15 +12,15 @@ from alembic.operations import Operations
 from directory_world import ACME, DAY_MS, ME, DirectoryWorld, load
 from sqlalchemy import Connection, text
 
-from proxy.config.directory import EVERYWHERE, Directory
-from proxy.domain.money import nano_usd_from_usd
-from proxy.ledger.database import Database, UnstorableError
-from proxy.ledger.directory import admin_tokens
-from proxy.ledger.directory.audit_log import read_audit_log
-from proxy.ledger.directory.errors import ConflictError, InvalidChangeError, ManagedByFileError, NotFoundError
-from proxy.ledger.directory.records import Access, CredentialStatus, instant_text
-from proxy.ledger.directory.replica import DirectoryReplica
-from proxy.ledger.migrations.versions import v0010_retired_by_whom
+from tallygate.config.directory import EVERYWHERE, Directory
+from tallygate.domain.money import nano_usd_from_usd
+from tallygate.ledger.database import Database, UnstorableError
+from tallygate.ledger.directory import admin_tokens
+from tallygate.ledger.directory.audit_log import read_audit_log
+from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError, ManagedByFileError, NotFoundError
+from tallygate.ledger.directory.records import Access, CredentialStatus, instant_text
+from tallygate.ledger.directory.replica import DirectoryReplica
+from tallygate.ledger.migrations.versions import v0010_retired_by_whom
 
 
 @pytest.fixture
@@ -515,7 +515,7 @@ async def test_a_change_that_fails_leaves_nothing_behind(world: DirectoryWorld, 
     def fail(*_: object) -> Any:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("proxy.ledger.directory.changes.json.dumps", fail)
+    monkeypatch.setattr("tallygate.ledger.directory.changes.json.dumps", fail)
     with pytest.raises(RuntimeError):
         await world.organizations.change(ME, "acme", {"name": "Other"})
     monkeypatch.undo()
@@ -564,8 +564,8 @@ async def test_a_copy_follows_changes_one_by_one(world: DirectoryWorld) -> None:
 
 
 async def test_a_copy_that_is_far_behind_reads_everything(world: DirectoryWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.ledger.directory.replica.CHANGED_MAX", 1)
-    monkeypatch.setattr("proxy.ledger.directory.replica.CHUNK", 2)
+    monkeypatch.setattr("tallygate.ledger.directory.replica.CHANGED_MAX", 1)
+    monkeypatch.setattr("tallygate.ledger.directory.replica.CHUNK", 2)
     await world.replica.refresh()
     for org in "abcde":
         await world.organizations.create(ME, {"id": org, "plan": "enterprise"})

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from directory_world import DirectoryWorld, load
 
-from proxy.ledger.database import Database
-from proxy.ledger.directory.alike import AlikeReader
-from proxy.ledger.directory.errors import InvalidChangeError
-from proxy.ledger.directory.records import StoredCredential, StoredOrganization
-from proxy.ledger.directory.rules import Rules
+from tallygate.ledger.database import Database
+from tallygate.ledger.directory.alike import AlikeReader
+from tallygate.ledger.directory.errors import InvalidChangeError
+from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
+from tallygate.ledger.directory.rules import Rules
 
 OWN = {"spend_limit": {"usd": "25"}}
 DIGEST = "0123456789abcdef" * 4
@@ -130,7 +130,7 @@ def test_what_the_rules_refuse_is_refused_with_every_problem_beside_likenesses_t
 
 
 def test_patterns_are_bounded(rules: CountedRules, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.ledger.directory.alike.PATTERNS_MAX", 2)
+    monkeypatch.setattr("tallygate.ledger.directory.alike.PATTERNS_MAX", 2)
     reader = AlikeReader(rules)
     for number in range(3):
         reader.read(an_organization(number, limits={"spend_limit": {"usd": f"{number + 1}"}}), [])
@@ -154,7 +154,7 @@ async def test_new_rules_are_asked_anew_and_only_what_they_change_is_told(world:
 
 
 async def test_many_changes_are_told_of_a_few_at_a_time(world: DirectoryWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.ledger.directory.replica.TOLD_MAX", 2)
+    monkeypatch.setattr("tallygate.ledger.directory.replica.TOLD_MAX", 2)
     await world.replica.refresh()
     for org in "abcde":
         await world.organizations.create("test", {"id": org, "plan": "enterprise"})

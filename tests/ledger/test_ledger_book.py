@@ -10,12 +10,12 @@ from alembic.migration import MigrationContext
 from ledger_values import START_MS, a_fact, an_entry, assert_no_drift, stream_fields, sums
 from sqlalchemy import Connection, select
 
-import proxy.ledger.directory.schema  # noqa: F401  # its tables are of the same metadata
-from proxy.ledger.book import Book, Malformed, RefusalCount
-from proxy.ledger.database import Database, LedgerUnavailableError
-from proxy.ledger.entry import Entry, Kind, MalformedEntryError, entry_of_stream
-from proxy.ledger.schema import ENTRIES, MALFORMED, METADATA
-from proxy.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries, UsageQuery
+import tallygate.ledger.directory.schema  # noqa: F401  # its tables are of the same metadata
+from tallygate.ledger.book import Book, Malformed, RefusalCount
+from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.entry import Entry, Kind, MalformedEntryError, entry_of_stream
+from tallygate.ledger.schema import ENTRIES, MALFORMED, METADATA
+from tallygate.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries, UsageQuery
 
 EVER = {"from_ms": 0, "to_ms": 2**43}
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from ledger_values import START_MS, an_entry
 
-from proxy.ledger.book import Book, RefusalCount
-from proxy.ledger.database import Database
-from proxy.ledger.entry import Entry
-from proxy.ledger.schema import ENTRIES
-from proxy.ledger.time_buckets import DAY_MS, QUARTER_MS
-from proxy.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries
+from tallygate.ledger.book import Book, RefusalCount
+from tallygate.ledger.database import Database
+from tallygate.ledger.entry import Entry
+from tallygate.ledger.schema import ENTRIES
+from tallygate.ledger.time_buckets import DAY_MS, QUARTER_MS
+from tallygate.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries
 
 D = Dimension
 SCOPES = (OrgScope(org="acme"), OrgScope(org="beta", visible_from_ms=START_MS // DAY_MS * DAY_MS + 10 * DAY_MS))
@@ -90,7 +90,7 @@ async def test_pages_of_a_filter_are_what_reading_everything_gives(
 async def test_a_model_that_was_counted_as_other_is_still_found(
     book: Book, queries: UsageQueries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.ledger.series.SERIES_PER_ORG_MAX", 4)
+    monkeypatch.setattr("tallygate.ledger.series.SERIES_PER_ORG_MAX", 4)
     for number in range(6):
         await book.record([an_entry(number, response_model=f"model-{number}")])
 
@@ -105,7 +105,7 @@ async def test_a_filter_that_nothing_matches_reads_no_entries(
 ) -> None:
     await book.record([an_entry(number, settled_at_ms=START_MS + number) for number in range(20)])
     read: list[object] = []
-    monkeypatch.setattr("proxy.ledger.usage_queries._positions", lambda *asked: read.append(asked))
+    monkeypatch.setattr("tallygate.ledger.usage_queries._positions", lambda *asked: read.append(asked))
 
     page = await queries.entries_page(EntriesQuery(**RANGE, filters={D.STATUS: frozenset({"418"})}))
     assert (page.entries, page.cursor, read) == ((), "", [])

@@ -10,32 +10,32 @@ from ledger_values import START_MS, an_entry, assert_no_drift, assert_no_drift_o
 from limiter_at_work import ORGANIZATIONS, WEEK, LimiterAtWork, an_organization
 from sqlalchemy import func, select, update
 
-from proxy.config.catalogue import PriceCatalogue
-from proxy.domain.admission import Actual, Checkpoint
-from proxy.domain.price import Price
-from proxy.domain.token_counts import TokenCounts
-from proxy.gateway.terms import terms_of
-from proxy.ledger.audit import LedgerAudit
-from proxy.ledger.book import DAY_MS, Book
-from proxy.ledger.database import Database, month_partition
-from proxy.ledger.entry import Kind
-from proxy.ledger.limiter_windows import windows_of
-from proxy.ledger.rebuild import read_postings
-from proxy.ledger.reprice import RepriceQuery, Repricing
-from proxy.ledger.retention import Retention, visible_from_ms
-from proxy.ledger.schema import ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_1H, ROLLUP_15M, SPEND_BUCKETS
-from proxy.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import (
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.domain.admission import Actual, Checkpoint
+from tallygate.domain.price import Price
+from tallygate.domain.token_counts import TokenCounts
+from tallygate.gateway.terms import terms_of
+from tallygate.ledger.audit import LedgerAudit
+from tallygate.ledger.book import DAY_MS, Book
+from tallygate.ledger.database import Database, month_partition
+from tallygate.ledger.entry import Kind
+from tallygate.ledger.limiter_windows import windows_of
+from tallygate.ledger.rebuild import read_postings
+from tallygate.ledger.reprice import RepriceQuery, Repricing
+from tallygate.ledger.retention import Retention, visible_from_ms
+from tallygate.ledger.schema import ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_1H, ROLLUP_15M, SPEND_BUCKETS
+from tallygate.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.generation import (
     RestoreRefusedError,
     last_event_id,
     mark_partition,
     restore_window,
     unmarked_partitions,
 )
-from proxy.limiter.keys import org_keys, partition_keys, partition_of
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.sweep import Sweeper
+from tallygate.limiter.keys import org_keys, partition_keys, partition_of
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.sweep import Sweeper
 
 
 def test_windows_have_the_keys_that_admission_uses() -> None:
@@ -151,7 +151,7 @@ async def test_what_is_appended_while_a_window_is_restored_keeps_its_partition_c
         await at_work.store.command(b"XADD", partition_keys(partition).events, b"*", b"event", b"{}")
         return found
 
-    monkeypatch.setattr("proxy.ledger.rebuild.read_postings", read_and_append)
+    monkeypatch.setattr("tallygate.ledger.rebuild.read_postings", read_and_append)
     assert await at_work.rebuild() == 0
     monkeypatch.undo()
     await at_work.writer.drain()

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from ledger_values import ACME, START_MS, an_entry, assert_no_drift
 from sqlalchemy import Connection, delete, func, select, text
 
-from proxy.commands.audit import audit_stretches
-from proxy.ledger.audit import LedgerAudit
-from proxy.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, Book, RefusalCount
-from proxy.ledger.database import Database
-from proxy.ledger.lifetime_audit import lifetime_drifts
-from proxy.ledger.rollup_readings import readings
-from proxy.ledger.schema import KIND_ROLLUP, LIFETIME_TOTALS, ORG_ROLLUP, ROLLUP_15M, ROLLUP_AMOUNTS, SERIES
-from proxy.ledger.series import CREDENTIALS_FREE_MAX, MODELS_PER_ORG_MAX
-from proxy.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges
-from proxy.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
+from tallygate.commands.audit import audit_stretches
+from tallygate.ledger.audit import LedgerAudit
+from tallygate.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, Book, RefusalCount
+from tallygate.ledger.database import Database
+from tallygate.ledger.lifetime_audit import lifetime_drifts
+from tallygate.ledger.rollup_readings import readings
+from tallygate.ledger.schema import KIND_ROLLUP, LIFETIME_TOTALS, ORG_ROLLUP, ROLLUP_15M, ROLLUP_AMOUNTS, SERIES
+from tallygate.ledger.series import CREDENTIALS_FREE_MAX, MODELS_PER_ORG_MAX
+from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges
+from tallygate.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
 
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia", "Pacific/Kiritimati")
 LENGTHS_MS = (
@@ -116,7 +116,7 @@ async def test_a_ledger_from_before_them_gets_its_kinds(
         connection.execute(delete(ORG_ROLLUP).where(ORG_ROLLUP.c.length_ms == QUARTER_MS))
         connection.execute(delete(SERIES).where(SERIES.c.credential == ""))
         config = Config()
-        config.set_main_option("script_location", "proxy.ledger:migrations")
+        config.set_main_option("script_location", "tallygate.ledger:migrations")
         config.attributes["connection"] = connection
         connection.execute(text("UPDATE ledger_version SET version_num = '0005'"))
         command.upgrade(config, "0006")
@@ -150,7 +150,7 @@ async def test_with_and_without_credentials_the_sums_are_the_same(database: Data
 async def test_an_organization_past_its_series_keeps_kinds_and_series_equal(
     database: Database, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.ledger.series.SERIES_PER_ORG_MAX", 6)
+    monkeypatch.setattr("tallygate.ledger.series.SERIES_PER_ORG_MAX", 6)
     for number in range(12):
         await book.record([an_entry(number, response_model=f"model-{number}", cost_nano_usd=number)])
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_values import ACME, an_entry
 
-from proxy.ledger.book import Book
-from proxy.ledger.database import open_database
-from proxy.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges, bucket_of, cover, stretches
-from proxy.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import open_database
+from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges, bucket_of, cover, stretches
+from tallygate.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
 
 ZONES = sorted(available_timezones() - {"localtime", "Factory"})
 LONGEST_MS = {

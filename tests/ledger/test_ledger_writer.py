@@ -8,14 +8,14 @@ import pytest
 from ledger_values import START_MS, a_fact, an_event_id, assert_no_drift, stream_fields, sums
 from sqlalchemy import select
 
-from proxy.domain.usage_event import UsageEvent
-from proxy.ledger.book import Book, Recorded
-from proxy.ledger.database import Database, LedgerUnavailableError
-from proxy.ledger.event_stream import EventStreams
-from proxy.ledger.schema import ENTRIES, MALFORMED
-from proxy.ledger.writer import Writer
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.keys import partition_keys, partition_of
+from tallygate.domain.usage_event import UsageEvent
+from tallygate.ledger.book import Book, Recorded
+from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.event_stream import EventStreams
+from tallygate.ledger.schema import ENTRIES, MALFORMED
+from tallygate.ledger.writer import Writer
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.keys import partition_keys, partition_of
 
 
 class Steps:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from proxy.app.ledger_name import ledger_name
-from proxy.ledger.event_stream import GROUP, EventStreams
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.keys import partition_keys
+from tallygate.app.ledger_name import ledger_name
+from tallygate.ledger.event_stream import GROUP, EventStreams
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.keys import partition_keys
 
 STREAM = partition_keys(0).events
 

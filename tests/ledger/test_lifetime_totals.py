@@ -11,15 +11,15 @@ from alembic.operations import Operations
 from ledger_values import START_MS, an_entry, sums
 from sqlalchemy import Connection, func, select, update
 
-from proxy.domain.organization import Organization, Plan
-from proxy.ledger.book import DAY_MS, Book, RefusalCount
-from proxy.ledger.database import Database, LedgerUnavailableError, open_database
-from proxy.ledger.entry import Entry, Kind
-from proxy.ledger.lifetime import TotalKey, charged_model
-from proxy.ledger.lifetime_audit import lifetime_drifts
-from proxy.ledger.migrations.versions import v0004_lifetime_totals
-from proxy.ledger.retention import Retention
-from proxy.ledger.schema import AMOUNTS, LIFETIME_AMOUNTS, LIFETIME_SUMS, LIFETIME_TOTALS
+from tallygate.domain.organization import Organization, Plan
+from tallygate.ledger.book import DAY_MS, Book, RefusalCount
+from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
+from tallygate.ledger.entry import Entry, Kind
+from tallygate.ledger.lifetime import TotalKey, charged_model
+from tallygate.ledger.lifetime_audit import lifetime_drifts
+from tallygate.ledger.migrations.versions import v0004_lifetime_totals
+from tallygate.ledger.retention import Retention
+from tallygate.ledger.schema import AMOUNTS, LIFETIME_AMOUNTS, LIFETIME_SUMS, LIFETIME_TOTALS
 
 CHAT = ("acme", "acme-prod", "chat", "gpt-4o")
 GPT, MINI = "gpt-4o@2024-08-06.1f2e3d4c", "gpt-4o-mini@2024-07-18.00000000"

@@ -12,27 +12,27 @@ from ledger_values import a_fact, assert_no_drift
 from sqlalchemy import select
 from valkey_process import ValkeyProcess
 
-from proxy.domain.admission import Actual, AdmissionRequest
-from proxy.domain.errors import StoreError
-from proxy.domain.organization import Credential, Organization, Plan
-from proxy.domain.spend_limit import SpendLimit
-from proxy.gateway.settlement import Settler
-from proxy.gateway.spool import Spool
-from proxy.ledger.audit import LimiterAudit
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database, open_database
-from proxy.ledger.entry import FINAL
-from proxy.ledger.event_stream import EventStreams
-from proxy.ledger.finished_events import finished_events
-from proxy.ledger.limiter_windows import windows_of
-from proxy.ledger.rebuild import Rebuild
-from proxy.ledger.schema import ENTRIES
-from proxy.ledger.writer import Writer
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.fence import Fence
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import load_scripts
+from tallygate.domain.admission import Actual, AdmissionRequest
+from tallygate.domain.errors import StoreError
+from tallygate.domain.organization import Credential, Organization, Plan
+from tallygate.domain.spend_limit import SpendLimit
+from tallygate.gateway.settlement import Settler
+from tallygate.gateway.spool import Spool
+from tallygate.ledger.audit import LimiterAudit
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.entry import FINAL
+from tallygate.ledger.event_stream import EventStreams
+from tallygate.ledger.finished_events import finished_events
+from tallygate.ledger.limiter_windows import windows_of
+from tallygate.ledger.rebuild import Rebuild
+from tallygate.ledger.schema import ENTRIES
+from tallygate.ledger.writer import Writer
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.fence import Fence
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import load_scripts
 
 PATIENCE_SECONDS = 60
 EACH = 20  # exchanges of each kind

@@ -14,7 +14,7 @@ SECONDS_MAX = 60
 PROGRAM = """
 import asyncio, logging, sys
 from pathlib import Path
-from proxy.ledger.database import open_database
+from tallygate.ledger.database import open_database
 
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s %(message)s")
 

@@ -9,15 +9,15 @@ from notice_values import PAUSED, RESUMED, a_notice, append_notice, notice_field
 from sqlalchemy import func, select
 from test_ledger_writer import a_writer, append, backlog
 
-from proxy.config.section import is_identifier
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database, LedgerUnavailableError
-from proxy.ledger.entry import MalformedEntryError
-from proxy.ledger.notices.notice import WORD_CHARS_MAX, Notice, NoticeType, notice_of_stream
-from proxy.ledger.notices.schema import DELIVERIES, NOTICES
-from proxy.ledger.schema import MALFORMED
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.keys import org_keys
+from tallygate.config.section import is_identifier
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.entry import MalformedEntryError
+from tallygate.ledger.notices.notice import WORD_CHARS_MAX, Notice, NoticeType, notice_of_stream
+from tallygate.ledger.notices.schema import DELIVERIES, NOTICES
+from tallygate.ledger.schema import MALFORMED
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.keys import org_keys
 
 
 async def counts(database: Database) -> tuple[int, int]:

@@ -8,18 +8,18 @@ import pytest
 from ledger_values import START_MS, an_entry
 from sqlalchemy import func, select
 
-from proxy.domain.made_object import ID_CHARS_MAX, MadeObject
-from proxy.domain.organization import Organization, Plan
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database
-from proxy.ledger.directory.changes import Changes
-from proxy.ledger.directory.errors import InvalidChangeError
-from proxy.ledger.directory.objects import ObjectRegister, no_marks
-from proxy.ledger.directory.rules import Rules
-from proxy.ledger.directory.schema import AUDIT_LOG
-from proxy.ledger.retention import Retention
-from proxy.ledger.schema import STORED_OBJECTS
-from proxy.ledger.stored_objects import is_storable, object_changes, owned_objects
+from tallygate.domain.made_object import ID_CHARS_MAX, MadeObject
+from tallygate.domain.organization import Organization, Plan
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database
+from tallygate.ledger.directory.changes import Changes
+from tallygate.ledger.directory.errors import InvalidChangeError
+from tallygate.ledger.directory.objects import ObjectRegister, no_marks
+from tallygate.ledger.directory.rules import Rules
+from tallygate.ledger.directory.schema import AUDIT_LOG
+from tallygate.ledger.retention import Retention
+from tallygate.ledger.schema import STORED_OBJECTS
+from tallygate.ledger.stored_objects import is_storable, object_changes, owned_objects
 
 DAY_MS = 86_400_000
 

@@ -9,23 +9,23 @@ from ledger_values import START_MS, an_entry
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from proxy.domain.errors import StoreError
-from proxy.domain.organization import Organization, Plan
-from proxy.domain.spend_limit import SpendLimit
-from proxy.ledger.audit import Drift
-from proxy.ledger.audit_turns import AuditTurns
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database
-from proxy.ledger.limiter_windows import LimiterWindow, windows_of
-from proxy.ledger.rebuild import Rebuild
-from proxy.ledger.retention import Retention
-from proxy.ledger.schema import SPEND_BUCKETS
-from proxy.ledger.store_clock import StoreClock
-from proxy.ledger.upkeep import LedgerTerms, Upkeep
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.fence import Fence
-from proxy.limiter.generation import mark_all, read_generation, store_run, unmarked_partitions
-from proxy.limiter.script import ScriptStore, load_scripts
+from tallygate.domain.errors import StoreError
+from tallygate.domain.organization import Organization, Plan
+from tallygate.domain.spend_limit import SpendLimit
+from tallygate.ledger.audit import Drift
+from tallygate.ledger.audit_turns import AuditTurns
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database
+from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
+from tallygate.ledger.rebuild import Rebuild
+from tallygate.ledger.retention import Retention
+from tallygate.ledger.schema import SPEND_BUCKETS
+from tallygate.ledger.store_clock import StoreClock
+from tallygate.ledger.upkeep import LedgerTerms, Upkeep
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.fence import Fence
+from tallygate.limiter.generation import mark_all, read_generation, store_run, unmarked_partitions
+from tallygate.limiter.script import ScriptStore, load_scripts
 
 DAY_MS = 86_400_000
 PLAN = Plan(id="paid", spend_limits=(SpendLimit(name="spend_7d", limit_nano_usd=10**12),), history_days=30)

@@ -7,12 +7,12 @@ import pytest
 from ledger_values import START_MS
 from notice_values import PAUSED, a_notice
 
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database
-from proxy.ledger.notices.deliveries import ERROR_CHARS_MAX, Claimed, Deliveries, Result
-from proxy.ledger.notices.notice import NoticeType
-from proxy.ledger.notices.pages import NoticePages, NoticesQuery
-from proxy.ledger.notices.record import DeliveryState
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database
+from tallygate.ledger.notices.deliveries import ERROR_CHARS_MAX, Claimed, Deliveries, Result
+from tallygate.ledger.notices.notice import NoticeType
+from tallygate.ledger.notices.pages import NoticePages, NoticesQuery
+from tallygate.ledger.notices.record import DeliveryState
 
 NOW = START_MS + 1_000
 LEASE = 30_000

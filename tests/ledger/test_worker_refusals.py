@@ -5,13 +5,13 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database
-from proxy.ledger.schema import LIFETIME_TOTALS, REFUSALS_TAKEN
-from proxy.ledger.worker_refusals import WorkerRefusals
-from proxy.telemetry.count_file import CountFile
-from proxy.telemetry.metrics import OTHER, REFUSED
-from proxy.telemetry.worker_state import WorkerState
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database
+from tallygate.ledger.schema import LIFETIME_TOTALS, REFUSALS_TAKEN
+from tallygate.ledger.worker_refusals import WorkerRefusals
+from tallygate.telemetry.count_file import CountFile
+from tallygate.telemetry.metrics import OTHER, REFUSED
+from tallygate.telemetry.worker_state import WorkerState
 
 ACME = ("acme", "acme-prod", "chat", "requests_1m")
 _identities = itertools.count(1)

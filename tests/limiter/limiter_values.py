@@ -4,9 +4,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.domain.admission import Actual, AdmissionRequest, CalendarPeriod, RateDemand, SpendDemand
-from proxy.domain.rate_limit import Quantity, RateLimit
-from proxy.domain.spend_limit import SPEND_BUCKET_MS, SpendLimit, WindowKind
+from tallygate.domain.admission import Actual, AdmissionRequest, CalendarPeriod, RateDemand, SpendDemand
+from tallygate.domain.rate_limit import Quantity, RateLimit
+from tallygate.domain.spend_limit import SPEND_BUCKET_MS, SpendLimit, WindowKind
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z, a multiple of a bucket
 BUCKET_MS = SPEND_BUCKET_MS

@@ -8,13 +8,13 @@ from typing import Any
 from limiter_values import Clock
 from snapshot import Snapshot, events_of_redis, events_of_reference, snapshot_of_redis, snapshot_of_reference
 
-from proxy.limiter.generation import mark_all
-from proxy.limiter.keys import org_keys
-from proxy.limiter.port import Limiter
-from proxy.limiter.redis_limiter import EXPIRED_MS, RedisLimiter
-from proxy.limiter.reference import ReferenceLimiter
-from proxy.limiter.script import ScriptStore, load_scripts
-from proxy.limiter.wire import encode_sweep
+from tallygate.limiter.generation import mark_all
+from tallygate.limiter.keys import org_keys
+from tallygate.limiter.port import Limiter
+from tallygate.limiter.redis_limiter import EXPIRED_MS, RedisLimiter
+from tallygate.limiter.reference import ReferenceLimiter
+from tallygate.limiter.script import ScriptStore, load_scripts
+from tallygate.limiter.wire import encode_sweep
 
 
 @dataclass(kw_only=True)

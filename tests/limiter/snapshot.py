@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from proxy.limiter.keys import org_keys, partition_keys, partition_of
-from proxy.limiter.reference import ReferenceLimiter
-from proxy.limiter.reference_state import Hold, PauseMark
-from proxy.limiter.script import ScriptStore
+from tallygate.limiter.keys import org_keys, partition_keys, partition_of
+from tallygate.limiter.reference import ReferenceLimiter
+from tallygate.limiter.reference_state import Hold, PauseMark
+from tallygate.limiter.script import ScriptStore
 
 Snapshot = dict[str, Any]
 

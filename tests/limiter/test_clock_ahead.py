@@ -17,12 +17,12 @@ from limiter_values import (
 from limiter_world import World
 from msgspec.structs import replace
 
-from proxy.domain.admission import Checkpoint, SpendDemand
-from proxy.domain.errors import LimiterWipedError
-from proxy.domain.rate_limit import Quantity
-from proxy.limiter.generation import mark_all, reanchor_org, restore_window
-from proxy.limiter.reference_state import AHEAD_MS
-from proxy.limiter.script import load_scripts
+from tallygate.domain.admission import Checkpoint, SpendDemand
+from tallygate.domain.errors import LimiterWipedError
+from tallygate.domain.rate_limit import Quantity
+from tallygate.limiter.generation import mark_all, reanchor_org, restore_window
+from tallygate.limiter.reference_state import AHEAD_MS
+from tallygate.limiter.script import load_scripts
 
 WEEK_MS = 7 * DAY_MS
 LEASE_MS = 30_000

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from limiter_values import BUCKET_MS, DAY_MS, HOUR_MS, MINUTE_MS, START_MS, a_month, a_rate, a_request, a_spend, an_actual
 from limiter_world import World, redis_world, reference_world
 
-from proxy.domain.errors import LimiterWipedError
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import close_partition, mark_all, reanchor_org, restore_window
-from proxy.limiter.keys import partition_of
-from proxy.limiter.reference_state import AHEAD_MS
-from proxy.limiter.script import load_scripts
+from tallygate.domain.errors import LimiterWipedError
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.generation import close_partition, mark_all, reanchor_org, restore_window
+from tallygate.limiter.keys import partition_of
+from tallygate.limiter.reference_state import AHEAD_MS
+from tallygate.limiter.script import load_scripts
 
 LIMIT = 1_000
 MONTH_MS = 31 * DAY_MS

@@ -9,15 +9,15 @@ from fault_proxy import FaultProxy
 from limiter_values import a_rate, a_request
 from valkey_process import ValkeyProcess
 
-from proxy.domain.admission import Decision
-from proxy.domain.errors import LimiterWipedError, StoreError
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.fence import Fence
-from proxy.limiter.generation import is_unused, mark_all, mark_partition, read_generation, store_run, unmarked_partitions
-from proxy.limiter.keys import PARTITIONS, partition_of
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import load_scripts
+from tallygate.domain.admission import Decision
+from tallygate.domain.errors import LimiterWipedError, StoreError
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.fence import Fence
+from tallygate.limiter.generation import is_unused, mark_all, mark_partition, read_generation, store_run, unmarked_partitions
+from tallygate.limiter.keys import PARTITIONS, partition_of
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import load_scripts
 
 ACME = partition_of("acme")
 

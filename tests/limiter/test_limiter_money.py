@@ -6,11 +6,11 @@ import pytest
 from limiter_values import BUCKET_MS, DAY_MS, MINUTE_MS, START_MS, WEEK_BUCKETS, a_month, a_rate, a_request, a_spend, an_actual
 from limiter_world import World
 
-from proxy.domain.admission import Checkpoint, Warned
-from proxy.domain.errors import LimiterWipedError
-from proxy.domain.rate_limit import Quantity
-from proxy.limiter.port import ReservationEndedError
-from proxy.limiter.redis_limiter import ENDED_MS
+from tallygate.domain.admission import Checkpoint, Warned
+from tallygate.domain.errors import LimiterWipedError
+from tallygate.domain.rate_limit import Quantity
+from tallygate.limiter.port import ReservationEndedError
+from tallygate.limiter.redis_limiter import ENDED_MS
 
 MONTH_MS = 31 * DAY_MS
 

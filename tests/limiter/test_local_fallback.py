@@ -3,8 +3,8 @@
 import pytest
 from limiter_values import HOUR_MS, MINUTE_MS, Clock, a_rate, a_request, a_spend
 
-from proxy.domain.rate_limit import Quantity
-from proxy.limiter.local_fallback import FailurePolicy, LocalFallback
+from tallygate.domain.rate_limit import Quantity
+from tallygate.limiter.local_fallback import FailurePolicy, LocalFallback
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from limiter_values import DAY_MS, HOUR_MS, MINUTE_MS, START_MS, Clock, a_rate, a_request
 from msgspec.structs import replace
 
-from proxy.domain.admission import Actual, RateDemand
-from proxy.domain.rate_limit import Quantity, RateLimit
-from proxy.limiter import local_gate
-from proxy.limiter.local_gate import TOLERANCE_MS, Closed, Entry, LocalGate
-from proxy.limiter.reference import ReferenceLimiter
+from tallygate.domain.admission import Actual, RateDemand
+from tallygate.domain.rate_limit import Quantity, RateLimit
+from tallygate.limiter import local_gate
+from tallygate.limiter.local_gate import TOLERANCE_MS, Closed, Entry, LocalGate
+from tallygate.limiter.reference import ReferenceLimiter
 
 
 def limits(*demands: RateDemand) -> tuple[tuple[str, RateLimit], ...]:

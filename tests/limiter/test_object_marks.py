@@ -1,8 +1,8 @@
 """Marks of owned objects: in front of whatever is sent next, one organization's alone, and ending by themselves."""
 
-from proxy.domain.made_object import MadeObject
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.object_marks import KEPT_MS_MAX, MemoryObjectMarks, ObjectMarks, RedisObjectMarks
+from tallygate.domain.made_object import MadeObject
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.object_marks import KEPT_MS_MAX, MemoryObjectMarks, ObjectMarks, RedisObjectMarks
 
 FILE = MadeObject(kind="file", id="file-1", upstream="default")
 OTHERS = [

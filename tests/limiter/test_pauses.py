@@ -16,7 +16,7 @@ from limiter_values import (
 )
 from limiter_world import World
 
-from proxy.domain.admission import SpendDemand
+from tallygate.domain.admission import SpendDemand
 
 FULL_WEEK_MS = (WEEK_BUCKETS + 1) * BUCKET_MS
 KEY = "org:spend_7d"

@@ -7,9 +7,9 @@ from limiter_values import DAY_MS, HOUR_MS, MINUTE_MS, START_MS, a_rate, a_reque
 from limiter_world import World
 from msgspec.structs import replace
 
-from proxy.domain.admission import AdmissionRequest, Decision, RateDemand
-from proxy.domain.rate_limit import Quantity
-from proxy.limiter.keys import org_keys
+from tallygate.domain.admission import AdmissionRequest, Decision, RateDemand
+from tallygate.domain.rate_limit import Quantity
+from tallygate.limiter.keys import org_keys
 
 
 def rates_only(name: str, *rates: RateDemand, **changes) -> AdmissionRequest:

@@ -12,15 +12,15 @@ from limiter_values import BUCKET_MS, DAY_MS, Clock, a_rate, a_request, a_spend,
 from snapshot import snapshot_of_redis
 from valkey_process import ValkeyProcess, running_valkey
 
-from proxy.domain.errors import ConfigError, NothingSentError, StoreError
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import mark_all, read_generation, restore_window, unmarked_partitions
-from proxy.limiter.keys import org_keys, partition_keys, partition_of
-from proxy.limiter.probe import probe_server
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import load_scripts
-from proxy.limiter.sweep import Sweeper
+from tallygate.domain.errors import ConfigError, NothingSentError, StoreError
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.generation import mark_all, read_generation, restore_window, unmarked_partitions
+from tallygate.limiter.keys import org_keys, partition_keys, partition_of
+from tallygate.limiter.probe import probe_server
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import load_scripts
+from tallygate.limiter.sweep import Sweeper
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 from limiter_values import BUCKET_MS, START_MS, WEEK_BUCKETS, a_request, a_spend, an_actual
 from limiter_world import World, redis_world, reference_world
 
-from proxy.domain.admission import Decision
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.keys import org_keys
-from proxy.limiter.redis_limiter import EXPIRED_MS
+from tallygate.domain.admission import Decision
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.keys import org_keys
+from tallygate.limiter.redis_limiter import EXPIRED_MS
 
 LIMIT = 100_000
 SPEND = (a_spend(LIMIT),)

@@ -6,10 +6,10 @@ from typing import Any
 from limiter_values import BUCKET_MS, DAY_MS, HOUR_MS, MINUTE_MS, START_MS, Clock, a_month, a_rate, a_request, a_spend, an_actual
 from msgspec.structs import replace
 
-from proxy.domain.admission import AdmissionRequest, Checkpoint, Decision, SpendDemand
-from proxy.domain.errors import LimiterWipedError
-from proxy.domain.rate_limit import Quantity
-from proxy.limiter.port import Limiter, ReservationEndedError
+from tallygate.domain.admission import AdmissionRequest, Checkpoint, Decision, SpendDemand
+from tallygate.domain.errors import LimiterWipedError
+from tallygate.domain.rate_limit import Quantity
+from tallygate.limiter.port import Limiter, ReservationEndedError
 
 ORGS = ("acme", "globex")
 CREDENTIALS = ("c1", "c2")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from proxy.domain.errors import ConfigError
-from proxy.outbound.way_out import way_out
+from tallygate.domain.errors import ConfigError
+from tallygate.outbound.way_out import way_out
 
 
 @pytest.mark.parametrize(

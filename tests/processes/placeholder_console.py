@@ -2,13 +2,13 @@
 
 import sys
 
-from proxy.app.configuration import config_holder
-from proxy.app.part import Part
-from proxy.app.roles import console_of
-from proxy.app.status_part import workers_part
-from proxy.console.ports import Lag
-from proxy.console.readiness import store_probe
-from proxy.processes.console import run
+from tallygate.app.configuration import config_holder
+from tallygate.app.part import Part
+from tallygate.app.roles import console_of
+from tallygate.app.status_part import workers_part
+from tallygate.console.ports import Lag
+from tallygate.console.readiness import store_probe
+from tallygate.processes.console import run
 
 
 class EmptyStore:

@@ -5,12 +5,12 @@ import json
 import sys
 import time
 
-from proxy.app.role import Role
-from proxy.config.settings import load_settings
-from proxy.processes.data_directory import DirectoryInUseError
-from proxy.processes.listener import ListenError
-from proxy.processes.serve import Modules, serve
-from proxy.telemetry.log import start_logging
+from tallygate.app.role import Role
+from tallygate.config.settings import load_settings
+from tallygate.processes.data_directory import DirectoryInUseError
+from tallygate.processes.listener import ListenError
+from tallygate.processes.serve import Modules, serve
+from tallygate.telemetry.log import start_logging
 
 MODULES = Modules(worker="placeholder_worker", console="placeholder_console")
 ROLE = Role(sys.argv[1])

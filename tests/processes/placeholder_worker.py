@@ -9,11 +9,11 @@ import sys
 
 from aiohttp import web
 
-from proxy.app.clocks import now_ms
-from proxy.domain.errors import ErrorCode
-from proxy.processes.worker import run
-from proxy.telemetry.gateway_metrics import GatewayMetrics
-from proxy.telemetry.labels import KnownLabels
+from tallygate.app.clocks import now_ms
+from tallygate.domain.errors import ErrorCode
+from tallygate.processes.worker import run
+from tallygate.telemetry.gateway_metrics import GatewayMetrics
+from tallygate.telemetry.labels import KnownLabels
 
 KNOWN = KnownLabels(
     organizations=frozenset({"acme"}),

@@ -91,7 +91,7 @@ def start_supervisor(data_dir: Path, *, role: str = "serve", wait_ready: bool = 
     log = data_dir.parent / f"{data_dir.name}.log"
     with log.open("ab") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "placeholder_serve", role],
+            [sys.executable, "-P", "-m", "placeholder_serve", role],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=stderr,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.processes import closed_directory
-from proxy.processes.closed_directory import TooOpenError, close_directory
+from tallygate.processes import closed_directory
+from tallygate.processes.closed_directory import TooOpenError, close_directory
 
 
 def modes(root: Path) -> dict[str, int]:

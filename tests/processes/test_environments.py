@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.app.role import Role
-from proxy.config.secret_variables import secret_variables
-from proxy.config.settings import load_settings, secrets_on_command_line
-from proxy.processes.environments import environments
+from tallygate.app.role import Role
+from tallygate.config.secret_variables import secret_variables
+from tallygate.config.settings import load_settings, secrets_on_command_line
+from tallygate.processes.environments import environments
 
 UPSTREAMS = """upstreams:
   default: {base_url: "https://a.example", auth: {kind: bearer, secret_env: OPENAI_KEY}}

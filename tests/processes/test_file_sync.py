@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from proxy.processes.child import ChildSpec
-from proxy.processes.file_sync import FileSync
-from proxy.processes.supervisor import Exit, Fleet, Supervisor
-from proxy.processes.valkey import EmbeddedValkey
+from tallygate.processes.child import ChildSpec
+from tallygate.processes.file_sync import FileSync
+from tallygate.processes.supervisor import Exit, Fleet, Supervisor
+from tallygate.processes.valkey import EmbeddedValkey
 
 BULK = os.urandom(4_000_000)  # of which a sync takes its time
 SYNCS = 4

@@ -6,7 +6,7 @@ import signal
 import pytest
 import uvloop
 
-from proxy.processes.lifeline import LEAVING, SECOND_AFTER_SECONDS, Lifeline
+from tallygate.processes.lifeline import LEAVING, SECOND_AFTER_SECONDS, Lifeline
 
 
 @pytest.mark.parametrize(("after", "ends"), [(0.0001, False), (SECOND_AFTER_SECONDS, True)])

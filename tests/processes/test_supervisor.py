@@ -193,6 +193,16 @@ def test_a_port_in_use_is_told_in_a_sentence(supervisors):
     assert f"cannot listen on {address}" in second.log.read_text()
 
 
+def test_no_child_imports_what_lies_in_the_working_directory(supervisors, tmp_path):
+    for name in ("tallygate", "proxy", "redis", "asyncio", "logging"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the working directory was imported')\n")
+
+    served = supervisors()
+
+    assert get(served.gateway)[0] == 200
+    assert get(f"{served.console}/healthz")[0] == 200
+
+
 def test_a_configuration_that_cannot_be_used_ends_serve_with_its_own_code(supervisors, tmp_path):
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "plans.yaml").write_text("plans: {free: {api_acess: false}}\n")

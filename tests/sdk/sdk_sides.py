@@ -17,8 +17,8 @@ from google.genai import types
 from recorded_http import AsyncRecordingTransport, RecordedAnswer, RecordingTransport
 from usage_events import counts_of_event, counts_of_served
 
-from proxy.simulator.ledger import Ledger
-from proxy.simulator.server import running_simulator
+from tallygate.simulator.ledger import Ledger
+from tallygate.simulator.server import running_simulator
 
 NOON_MS = (
     1_800_000_000_000  # both simulators' clock stands still, and both number their answers from 1: equal requests, equal bytes

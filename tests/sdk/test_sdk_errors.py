@@ -11,7 +11,7 @@ from gateway_harness import ACME_KEY, FREE_KEY
 from google.genai import errors as gemini_errors
 from sdk_sides import FLAVORS, Call, Side, World, running_world, user
 
-from proxy.gateway.services import GatewayLimits
+from tallygate.gateway.services import GatewayLimits
 
 SDKS = ("openai", "gloo", "anthropic", "gemini")
 STATUSES = (400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 502, 503, 504, 529)

@@ -1,6 +1,6 @@
 """Half-open connections keep nobody out."""
 
-from proxy.serving.crowd import RESTED_S, Crowd
+from tallygate.serving.crowd import RESTED_S, Crowd
 
 
 class Client:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.serving.hosts import HOST_BYTES_MAX, authority_of, is_host
+from tallygate.serving.hosts import HOST_BYTES_MAX, authority_of, is_host
 
 
 @pytest.mark.parametrize(

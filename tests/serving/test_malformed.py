@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.serving.malformed import (
+from tallygate.serving.malformed import (
     BAD_AUTHORITY,
     BAD_HOST,
     HEAD_TOO_LARGE,

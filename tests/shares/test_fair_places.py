@@ -2,7 +2,7 @@
 
 import asyncio
 
-from proxy.shares.fair_places import FairPlaces
+from tallygate.shares.fair_places import FairPlaces
 
 
 async def test_one_organization_leaves_room_for_a_newcomer_and_waits_for_itself() -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.shares.fair_shares import FairShares
+from tallygate.shares.fair_shares import FairShares
 
 
 def fill(shares: FairShares, org: str, amount: int = 1) -> int:

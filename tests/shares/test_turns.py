@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from proxy.shares.turns import Turns, at_once
+from tallygate.shares.turns import Turns, at_once
 
 
 @pytest.fixture

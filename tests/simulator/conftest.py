@@ -2,8 +2,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from proxy.simulator.prompt_tokens import PromptTokens
-from proxy.simulator.server import Simulator, running_simulator
+from tallygate.simulator.prompt_tokens import PromptTokens
+from tallygate.simulator.server import Simulator, running_simulator
 
 
 @pytest.fixture(scope="session")

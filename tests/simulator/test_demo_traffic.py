@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from proxy.simulator.prompt_tokens import PromptTokens
-from proxy.simulator.server import Simulator, running_simulator
-from proxy.simulator.service import SimulatorSettings
-from proxy.simulator.traffic import Kind, TrafficReport, run_traffic
+from tallygate.simulator.prompt_tokens import PromptTokens
+from tallygate.simulator.server import Simulator, running_simulator
+from tallygate.simulator.service import SimulatorSettings
+from tallygate.simulator.traffic import Kind, TrafficReport, run_traffic
 
 
 async def test_clients_saw_what_was_served(sim: Simulator) -> None:

@@ -5,7 +5,7 @@ import json
 import aiohttp
 import pytest
 
-from proxy.simulator.server import Simulator
+from tallygate.simulator.server import Simulator
 
 INPUT = [{"type": "message", "role": "user", "content": "hi"}, {"type": "compaction_trigger"}]
 

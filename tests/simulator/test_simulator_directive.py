@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.simulator.directive import Directive, DirectiveError, Fault, UsageStyle, find_directive, parse_directive
+from tallygate.simulator.directive import Directive, DirectiveError, Fault, UsageStyle, find_directive, parse_directive
 
 
 def test_pairs_may_be_parted_by_semicolons_or_blanks() -> None:

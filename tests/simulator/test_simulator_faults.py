@@ -8,9 +8,9 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
-from proxy.simulator.ledger import Served
-from proxy.simulator.server import Simulator, running_simulator
-from proxy.simulator.service import SimulatorSettings
+from tallygate.simulator.ledger import Served
+from tallygate.simulator.server import Simulator, running_simulator
+from tallygate.simulator.service import SimulatorSettings
 
 CHAT = "/v1/chat/completions"
 

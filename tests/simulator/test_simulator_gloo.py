@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from proxy.simulator.server import Simulator
+from tallygate.simulator.server import Simulator
 
 HI = [{"role": "user", "content": "[[sim tokens=5]] hi"}]
 

@@ -1,6 +1,6 @@
 """Generated tokens come when they are due."""
 
-from proxy.simulator.pace import EVENTS_PER_TURN, Pace
+from tallygate.simulator.pace import EVENTS_PER_TURN, Pace
 
 
 class Time:

@@ -8,9 +8,9 @@ import openai
 import pytest
 from google import genai
 
-from proxy.simulator.ledger import Served
-from proxy.simulator.server import Simulator
-from proxy.tokens.vocabulary import EncodingName, load_encoding
+from tallygate.simulator.ledger import Served
+from tallygate.simulator.server import Simulator
+from tallygate.tokens.vocabulary import EncodingName, load_encoding
 
 O200K = load_encoding(EncodingName.O200K)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.simulator.words import (
+from tallygate.simulator.words import (
     TOOL_CLOSING,
     TOOL_FRAME_TOKENS,
     TOOL_NAME,
@@ -10,7 +10,7 @@ from proxy.simulator.words import (
     WORDS,
     text_of,
 )
-from proxy.tokens.vocabulary import EncodingName, load_encoding
+from tallygate.tokens.vocabulary import EncodingName, load_encoding
 
 
 @pytest.mark.parametrize("name", list(EncodingName))

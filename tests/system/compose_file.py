@@ -49,7 +49,7 @@ class Role:
     def run(self, *arguments: str) -> str:
         """`docker compose exec SERVICE tallygate ARGUMENTS`: what it prints. Raises CalledProcessError."""
         done = subprocess.run(
-            [sys.executable, "-m", "proxy", *arguments],
+            [sys.executable, "-m", "tallygate", *arguments],
             env=dict(self.environment),
             cwd=self.log.parent,
             capture_output=True,
@@ -62,7 +62,7 @@ class Role:
     def running(self) -> Iterator[None]:
         with self.log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "proxy", *self.command],
+                [sys.executable, "-m", "tallygate", *self.command],
                 env=dict(self.environment),
                 cwd=self.log.parent,
                 stdout=output,

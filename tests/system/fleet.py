@@ -19,8 +19,8 @@ import yaml
 from stack import AMPLE_PLANS, PATIENCE_SECONDS, PATIENT_DEADLINES, Stack, eventually
 from valkey_process import ValkeyProcess, free_port
 
-from proxy.simulator.ledger import Ledger
-from proxy.simulator.server import running_simulator
+from tallygate.simulator.ledger import Ledger
+from tallygate.simulator.server import running_simulator
 
 POLL_SECONDS = 0.05
 START_SECONDS = 90.0  # for a whole fleet on a busy machine
@@ -56,7 +56,7 @@ class Member:
     def start(self) -> None:
         with (self.directory / "log").open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "proxy", self.role],
+                [sys.executable, "-m", "tallygate", self.role],
                 env=self.environment,
                 stdout=output,
                 stderr=output,

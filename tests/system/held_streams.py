@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from proxy.simulator.pace import Pace
+from tallygate.simulator.pace import Pace
 
 HELD_AT = 3  # tokens that a held answer has generated
 

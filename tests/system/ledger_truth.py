@@ -10,21 +10,21 @@ from sqlalchemy import Table, case, func, select
 from stack import Stack
 from system_traffic import Seen, true_cost
 
-from proxy.config.load import ConfigSource
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.registry import dialects
-from proxy.domain.organization import Organization
-from proxy.ledger.audit import Drift, LedgerAudit, LimiterAudit
-from proxy.ledger.database import Database, open_database
-from proxy.ledger.entry import FINAL
-from proxy.ledger.lifetime_audit import lifetime_drifts
-from proxy.ledger.notices.schema import NOTICES
-from proxy.ledger.schema import ENTRIES
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.keys import PARTITIONS, partition_keys
-from proxy.limiter.script import load_scripts
-from proxy.simulator.ledger import Served
+from tallygate.config.load import ConfigSource
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
+from tallygate.domain.organization import Organization
+from tallygate.ledger.audit import Drift, LedgerAudit, LimiterAudit
+from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.entry import FINAL
+from tallygate.ledger.lifetime_audit import lifetime_drifts
+from tallygate.ledger.notices.schema import NOTICES
+from tallygate.ledger.schema import ENTRIES
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.keys import PARTITIONS, partition_keys
+from tallygate.limiter.script import load_scripts
+from tallygate.simulator.ledger import Served
 
 _DAY_MS = 86_400_000
 

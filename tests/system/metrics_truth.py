@@ -8,8 +8,8 @@ from typing import Any
 from stack import Stack
 from system_traffic import samples
 
-from proxy.ledger.lifetime import charged_model
-from proxy.telemetry.metrics import LEDGER_TOTALS
+from tallygate.ledger.lifetime import charged_model
+from tallygate.telemetry.metrics import LEDGER_TOTALS
 
 Sums = dict[tuple[str, ...], int]  # by the family's name without `_total`, and the values of its labels in their order
 _EXCHANGE = ("org", "credential", "capability")

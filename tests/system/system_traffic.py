@@ -10,7 +10,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 from prometheus_client.parser import text_string_to_metric_families
 from stack import Stack, eventually
 
-from proxy.simulator.ledger import Served
+from tallygate.simulator.ledger import Served
 
 # nano-USD a token: prompt, completion. As in the shipped prices.
 PRICES = {

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, Harness, running_gateway
 
-from proxy.simulator.ledger import Served
+from tallygate.simulator.ledger import Served
 
 AUTH = {"Authorization": f"Bearer {ACME_KEY}"}
 

@@ -20,8 +20,8 @@ from prometheus_server import Prometheus, running_alertmanager, running_promethe
 from stack import eventually
 from valkey_process import ValkeyProcess, free_port, running_valkey
 
-from proxy.config.settings import Settings, variable_name
-from proxy.simulator.server import running_simulator
+from tallygate.config.settings import Settings, variable_name
+from tallygate.simulator.server import running_simulator
 
 TOKEN = "tga_of_this_test"
 METRICS_TOKEN = "metrics_of_this_test"

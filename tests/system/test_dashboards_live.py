@@ -27,7 +27,7 @@ from prometheus_server import Prometheus, running_prometheus, shipped_config
 from stack import AMPLE_PLANS, Stack, eventually, running_stack
 from system_traffic import Exchange, callers, chat, sums_of_events, true_cost
 
-from proxy.simulator.ledger import Served
+from tallygate.simulator.ledger import Served
 
 # Client IDs by organization. `tight` has a small spend limit, `big-cut` is the one whose worker is killed.
 CREDENTIALS = {

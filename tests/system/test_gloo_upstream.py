@@ -7,7 +7,7 @@ import pytest
 from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, running_gateway, shared_prompt_tokens
 
-from proxy.simulator.server import running_simulator
+from tallygate.simulator.server import running_simulator
 
 AUTH = {"Authorization": f"Bearer {ACME_KEY}"}
 MODEL, PROMPT_NANO, COMPLETION_NANO = "gloo-openai-gpt-5.2", 1_750, 14_000

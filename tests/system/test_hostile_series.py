@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from stack import AMPLE_PLANS, IS_FULL, KEY, Stack, acme, running_stack
 
-from proxy.telemetry.count_file import read_counts
+from tallygate.telemetry.count_file import read_counts
 
 HOSTILE_REQUESTS = 100_000 if IS_FULL else 5_000
 CONNECTIONS = 8

@@ -67,11 +67,11 @@ async def test_a_stream_outlives_its_lease_while_its_worker_lives_and_the_consol
     async with running_stack(tmp_path, config=config(), workers="2", **LEASED) as stack, callers() as session:
         long = asyncio.ensure_future(ask(session, stack, "acme-prod", chat("tokens=48 tps=6")))  # 8 s: longer than its lease
         await eventually(lambda: stack.ledger.totals.open == 1, "the stream is open")
-        (console,) = stack.children("proxy.processes.console")
+        (console,) = stack.children("tallygate.processes.console")
         console.kill()
         during = await asyncio.gather(*(ask(session, stack, "acme-test", chat()) for _ in range(20)))
         assert all(one.is_whole for one in during)  # no request needs the console
-        await eventually(lambda: [p for p in stack.children("proxy.processes.console") if p != console], "it is restarted")
+        await eventually(lambda: [p for p in stack.children("tallygate.processes.console") if p != console], "it is restarted")
         await eventually(lambda: stack.window()["held"] > 0, "the stream holds on")
 
         worker_of_another = asyncio.ensure_future(ask(session, stack, "globex-prod", chat("tokens=64 tps=6")))

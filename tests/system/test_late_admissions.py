@@ -15,15 +15,15 @@ from gateway_harness import ACME_KEY, Harness, running_gateway
 from stack import events_in, window_in
 from valkey_process import ValkeyProcess, running_valkey
 
-from proxy.gateway.services import GatewayLimits
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import mark_all
-from proxy.limiter.keys import org_keys
-from proxy.limiter.local_fallback import FailurePolicy, LocalFallback
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import load_scripts
-from proxy.limiter.sweep import Sweeper
+from tallygate.gateway.services import GatewayLimits
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.generation import mark_all
+from tallygate.limiter.keys import org_keys
+from tallygate.limiter.local_fallback import FailurePolicy, LocalFallback
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import load_scripts
+from tallygate.limiter.sweep import Sweeper
 
 DEADLINE_MS = 300
 LEASE_MS = 1_500

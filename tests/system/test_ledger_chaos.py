@@ -19,7 +19,7 @@ from postgres_process import PostgresProcess, running_postgres
 from stack import AMPLE_PLANS, IS_FULL, Stack, eventually, running_stack
 from system_traffic import Seen, ask, callers, chat, three_organizations
 
-from proxy.domain.money import nano_usd_from_usd
+from tallygate.domain.money import nano_usd_from_usd
 
 KILLS = 200 if IS_FULL else 8
 FLOWING = 0.7  # of the kills hit a gateway that answers; the others one that still recovers
@@ -111,7 +111,7 @@ def kill_postgres(server: PostgresProcess) -> None:
 async def chaos(stack: Stack, seed: int, database: Callable[[], Awaitable[None]] | None = None) -> list[Seen]:
     """Kill `KILLS` times, then wait until answers are whole again; what the clients saw."""
     random = Random(seed)
-    victims = {"worker": "proxy.processes.worker", "writer": "proxy.processes.console", "store": "valkey-server"}
+    victims = {"worker": "tallygate.processes.worker", "writer": "tallygate.processes.console", "store": "valkey-server"}
     kinds = [*victims, *(["database"] if database is not None else [])]
     killed: Counter[str] = Counter()
     struck = 0

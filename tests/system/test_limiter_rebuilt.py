@@ -113,7 +113,7 @@ async def test_a_lost_store_takes_nothing_with_it_that_was_just_acknowledged_tho
         truth = LedgerTruth(stack)
         stored = await spend(stack, "globex-prod", 20)
         await at_rest(truth, stack, ORGS, REST_SECONDS)
-        (console,) = stack.children("proxy.processes.console")
+        (console,) = stack.children("tallygate.processes.console")
         console.send_signal(signal.SIGSTOP)
         unread = await spend(stack, "globex-prod", 5)
         opened = len(stack.ledger.records)

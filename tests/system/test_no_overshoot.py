@@ -7,7 +7,7 @@ from pathlib import Path
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 from stack import KEY, Stack, acme, eventually, running_stack
 
-from proxy.domain.money import usd_text
+from tallygate.domain.money import usd_text
 
 CALLERS = 1_000
 PAID_FOR = 250

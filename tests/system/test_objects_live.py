@@ -75,7 +75,7 @@ async def adopt_and_forget(stack: Stack, upstream: ObjectUpstream) -> None:
 
 
 def objects(what: str, stack: Stack) -> None:
-    command = [sys.executable, "-m", "proxy", "objects", what, "globex", "file", "file-old"]
+    command = [sys.executable, "-m", "tallygate", "objects", what, "globex", "file", "file-old"]
     where = ["--data-dir", str(stack.data_dir), "--config-dir", str(stack.config_dir)]
     done = subprocess.run([*command, *where], check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -7,12 +7,12 @@ from typing import Any
 from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, Harness, running_gateway
 
-from proxy.domain.spend_limit import SPEND_BUCKET_MS
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import mark_all
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import load_scripts
+from tallygate.domain.spend_limit import SPEND_BUCKET_MS
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.generation import mark_all
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import load_scripts
 
 START_MS = 1_770_000_123_456
 WEEK_MS = 7 * 86_400_000

@@ -90,9 +90,9 @@ async def roll(fleet: Fleet, load: Load, number: int) -> None:
     for role in ("ledger", "console", "gateway"):
         await fleet.of(role)[number].restart()
     for role in ("ledger", "console"):
-        await fleet.of(role)[number].renew_child("proxy.processes.console")
-    await fleet.of("gateway")[number].renew_child("proxy.processes.console")
-    await fleet.of("gateway")[number].renew_child("proxy.processes.worker")
+        await fleet.of(role)[number].renew_child("tallygate.processes.console")
+    await fleet.of("gateway")[number].renew_child("tallygate.processes.console")
+    await fleet.of("gateway")[number].renew_child("tallygate.processes.worker")
     count = len(load.seen)
     await eventually(lambda: len(load.seen) > count + 20, "traffic flows")
 

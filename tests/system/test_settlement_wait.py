@@ -16,12 +16,12 @@ from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
 from stack import events_in, window_in
 from valkey_process import ValkeyProcess
 
-from proxy.limiter.address import parse_address
-from proxy.limiter.connection import RedisConnection
-from proxy.limiter.generation import mark_all
-from proxy.limiter.local_fallback import FailurePolicy, LocalFallback
-from proxy.limiter.redis_limiter import RedisLimiter
-from proxy.limiter.script import load_scripts
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.generation import mark_all
+from tallygate.limiter.local_fallback import FailurePolicy, LocalFallback
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import load_scripts
 
 LONG_MS = 30_000  # a deadline that no test reaches
 

@@ -19,7 +19,7 @@ from stack import AMPLE_PLANS, Stack, eventually, running_stack
 from system_traffic import ask, callers, chat, three_organizations, true_cost
 from valkey_process import free_port
 
-from proxy.limiter.keys import PARTITIONS, partition_keys
+from tallygate.limiter.keys import PARTITIONS, partition_keys
 
 pytestmark = pytest.mark.timeout(300)  # processes are started again and again, each of which is seconds of work
 LEASED = {"lease_seconds": "5", "checkpoint_seconds": "1"}
@@ -46,7 +46,7 @@ async def another_console(stack: Stack, tmp_path: Path) -> AsyncIterator[str]:
     log = tmp_path / "console.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "console"], env=environment, stdout=output, stderr=output, cwd=tmp_path
+            [sys.executable, "-m", "tallygate", "console"], env=environment, stdout=output, stderr=output, cwd=tmp_path
         )
 
     def is_ready() -> bool:
@@ -77,7 +77,7 @@ async def kills(stack: Stack, session: Any) -> None:
     with held_streams():
         streams = [asyncio.ensure_future(ask(session, stack, "acme-prod", chat("tokens=60 tps=100"))) for _ in range(4)]
         await eventually(lambda: stack.ledger.totals.open == 4, "streams are open")
-        (console,) = stack.children("proxy.processes.console")
+        (console,) = stack.children("tallygate.processes.console")
         for process in (*killed, console):
             process.kill()
         await asyncio.gather(*streams)
@@ -102,7 +102,7 @@ async def a_late_word_below_the_checkpoint(stack: Stack, session: Any) -> None:
 
 async def a_store_that_forgets(stack: Stack, session: Any) -> None:
     """With a stream open; and what was settled before is told again as the forgetful store would."""
-    (console,) = stack.children("proxy.processes.console")
+    (console,) = stack.children("tallygate.processes.console")
     await until_stored(stack)
     console.suspend()
     settled = await ask(session, stack, "globex-prod", chat())

@@ -41,7 +41,7 @@ def is_ready(stack: Stack) -> bool:
 
 
 def reopen(stack: Stack, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "proxy", "limiter", "reopen", "--data-dir", str(stack.data_dir), *flags]
+    command = [sys.executable, "-m", "tallygate", "limiter", "reopen", "--data-dir", str(stack.data_dir), *flags]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
 
 
@@ -147,7 +147,7 @@ async def test_a_store_that_forgets_never_resets_spend_in_silence(tmp_path: Path
             streams = [asyncio.ensure_future(ask(session, stack, "acme-prod", chat("tokens=20 tps=100"))) for _ in range(6)]
             await eventually(lambda: stack.ledger.totals.open == 6, "streams are open")
             await eventually(lambda: not stack.waiting(), "the ledger has what was settled")
-            (console,) = stack.children("proxy.processes.console")
+            (console,) = stack.children("tallygate.processes.console")
             console.suspend()  # which would rebuild it from the ledger
             stack.store.flushall()
             closed = await ask(session, stack, "acme-prod", chat())

@@ -88,7 +88,7 @@ async def test_every_crossing_is_told_once_over_outages_and_restarts(tmp_path: P
     async with running_stack(tmp_path, config=config, workers="2", admin_token=TOKEN) as stack:
         await spend_until(stack, 500)
         await eventually(lambda: any(row["attempts"] for row in deliveries(stack)), "it is tried while the receiver is away")
-        (console,) = stack.children("proxy.processes.console")
+        (console,) = stack.children("tallygate.processes.console")
         async with running_receiver(receiver, port=port):
             console.kill()
             await arrives(stack, receiver, 1, "the console that comes after tries again")

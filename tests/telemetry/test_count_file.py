@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from proxy.telemetry import count_file
-from proxy.telemetry.count_file import CountFile, CountReader, CountsFullError, owners, read_counts
+from tallygate.telemetry import count_file
+from tallygate.telemetry.count_file import CountFile, CountReader, CountsFullError, owners, read_counts
 
 
 def test_a_count_is_read_back_under_its_name(tmp_path):
@@ -24,7 +24,7 @@ def test_a_successor_goes_on_where_a_killed_process_stopped(tmp_path):
     code = f"""
 import os, signal
 from pathlib import Path
-from proxy.telemetry.count_file import CountFile
+from tallygate.telemetry.count_file import CountFile
 counts = CountFile(Path({str(tmp_path)!r}), "worker-0")
 cell = counts.allocate("requests", ("acme",))
 counts.cells[cell] += 7

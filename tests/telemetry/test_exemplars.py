@@ -14,11 +14,11 @@ from aiohttp.test_utils import TestServer
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_server import running_prometheus
 
-from proxy.telemetry.count_file import CountFile, read_counts
-from proxy.telemetry.exemplar import CELLS, EVERY_MS, Exemplar, note_exemplar, read_exemplar
-from proxy.telemetry.exposition import Readings, render
-from proxy.telemetry.gateway_metrics import GatewayMetrics
-from proxy.telemetry.labels import KnownLabels
+from tallygate.telemetry.count_file import CountFile, read_counts
+from tallygate.telemetry.exemplar import CELLS, EVERY_MS, Exemplar, note_exemplar, read_exemplar
+from tallygate.telemetry.exposition import Readings, render
+from tallygate.telemetry.gateway_metrics import GatewayMetrics
+from tallygate.telemetry.labels import KnownLabels
 
 NOW_MS = 1_700_000_000_000
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -147,8 +147,8 @@ def test_cells_that_were_never_written_are_none():
 def test_a_reader_in_another_process_meets_whole_ones_only(tmp_path):
     code = f"""
 from pathlib import Path
-from proxy.telemetry.count_file import CountFile
-from proxy.telemetry.exemplar import CELLS, EVERY_MS, note_exemplar
+from tallygate.telemetry.count_file import CountFile
+from tallygate.telemetry.exemplar import CELLS, EVERY_MS, note_exemplar
 counts = CountFile(Path({str(tmp_path)!r}), "w")
 first = counts.allocate("e", cells=CELLS)
 print(flush=True)

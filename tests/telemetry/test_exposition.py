@@ -7,9 +7,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from proxy.telemetry import metrics
-from proxy.telemetry.exposition import ProcessGauges, Readings, WindowGauges, families, render
-from proxy.telemetry.metrics import METRICS, Kind
+from tallygate.telemetry import metrics
+from tallygate.telemetry.exposition import ProcessGauges, Readings, WindowGauges, families, render
+from tallygate.telemetry.metrics import METRICS, Kind
 
 ACME = ("acme", "acme-prod", "chat")
 NO_EXEMPLARS = [0] * (metrics.OVERHEAD_SECONDS.cells - metrics.OVERHEAD_SECONDS.count_cells)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from proxy.domain.errors import ErrorCode
-from proxy.domain.organization import UnknownModelPolicy
-from proxy.telemetry.count_file import CountFile, read_counts
-from proxy.telemetry.gateway_metrics import GatewayMetrics
-from proxy.telemetry.labels import KnownLabels
-from proxy.telemetry.metrics import (
+from tallygate.domain.errors import ErrorCode
+from tallygate.domain.organization import UnknownModelPolicy
+from tallygate.telemetry.count_file import CountFile, read_counts
+from tallygate.telemetry.gateway_metrics import GatewayMetrics
+from tallygate.telemetry.labels import KnownLabels
+from tallygate.telemetry.metrics import (
     LIMITER_ERRORS,
     LIMITER_SECONDS,
     OPEN_REQUESTS,

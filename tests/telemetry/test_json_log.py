@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.telemetry.log import PER_KIND_MAX, TEXT_CHARS_MAX, FloodFilter, JsonFormatter, start_logging, without_secrets
+from tallygate.telemetry.log import PER_KIND_MAX, TEXT_CHARS_MAX, FloodFilter, JsonFormatter, start_logging, without_secrets
 
 
 class Clock:

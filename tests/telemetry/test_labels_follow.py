@@ -1,9 +1,9 @@
 """Labels follow organizations that change while the gateway runs."""
 
-from proxy.domain.organization import Credential, Organization, Plan
-from proxy.domain.rate_limit import LimitScope, Quantity, RateLimit
-from proxy.telemetry.labels import KnownLabels
-from proxy.telemetry.metrics import OTHER
+from tallygate.domain.organization import Credential, Organization, Plan
+from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
+from tallygate.telemetry.labels import KnownLabels
+from tallygate.telemetry.metrics import OTHER
 
 LIMIT = RateLimit(
     name="requests_per_1m",

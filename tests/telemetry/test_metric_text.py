@@ -11,9 +11,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.samples import Exemplar as TheirExemplar
 from prometheus_client.samples import Timestamp
 
-from proxy.telemetry.exemplar import Exemplar
-from proxy.telemetry.metric_text import PIECE_LINES, Family, HistogramReading, TextFormat, text_of
-from proxy.telemetry.metrics import Kind, Metric
+from tallygate.telemetry.exemplar import Exemplar
+from tallygate.telemetry.metric_text import PIECE_LINES, Family, HistogramReading, TextFormat, text_of
+from tallygate.telemetry.metrics import Kind, Metric
 
 NAMES = ("org", "credential", "capability", "kind", "zone")
 texts = some.text(some.characters(blacklist_categories=("Cs",)), max_size=8) | some.sampled_from(

@@ -1,7 +1,7 @@
 import pytest
 import tiktoken
 
-from proxy.tokens.vocabulary import EncodingName, load_encoding
+from tallygate.tokens.vocabulary import EncodingName, load_encoding
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.domain.prompt import ImageInput, PromptShape
-from proxy.tokens.counter import TokenCounter
-from proxy.tokens.tokenization import Family, tokenization
-from proxy.tokens.tool_text import CHARS_MAX, namespace_text
-from proxy.tokens.vocabulary import EncodingName
+from tallygate.domain.prompt import ImageInput, PromptShape
+from tallygate.tokens.counter import TokenCounter
+from tallygate.tokens.tokenization import Family, tokenization
+from tallygate.tokens.tool_text import CHARS_MAX, namespace_text
+from tallygate.tokens.vocabulary import EncodingName
 
 # The tool and the conversation of OpenAI's cookbook, "How to count tokens with tiktoken", section 7.
 WEATHER = {

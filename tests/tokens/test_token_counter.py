@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 import tiktoken
 
-from proxy.domain.prompt import ImageInput, PromptShape
-from proxy.tokens.counter import TokenCounter
-from proxy.tokens.vocabulary import EncodingName, load_encoding
+from tallygate.domain.prompt import ImageInput, PromptShape
+from tallygate.tokens.counter import TokenCounter
+from tallygate.tokens.vocabulary import EncodingName, load_encoding
 
 # The example conversation of OpenAI's cookbook, "How to count tokens with tiktoken", section 6
 COOKBOOK = (

@@ -5,8 +5,8 @@ import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.tokens.text import EXACT_CHARS_MAX, SLICE_CHARS, count, slices, upper_bound
-from proxy.tokens.vocabulary import EncodingName, load_encoding
+from tallygate.tokens.text import EXACT_CHARS_MAX, SLICE_CHARS, count, slices, upper_bound
+from tallygate.tokens.vocabulary import EncodingName, load_encoding
 
 O200K = load_encoding(EncodingName.O200K)
 CL100K = load_encoding(EncodingName.CL100K)
@@ -88,7 +88,7 @@ def test_a_million_blanks_are_counted() -> None:
 
 
 def test_past_the_exact_maximum_the_rest_counts_like_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.tokens.text.EXACT_CHARS_MAX", SLICE_CHARS + 1)
+    monkeypatch.setattr("tallygate.tokens.text.EXACT_CHARS_MAX", SLICE_CHARS + 1)
     text = "word " * (2 * SLICE_CHARS)
 
     exact = len(O200K.encode_ordinary(text[: SLICE_CHARS + 1]))

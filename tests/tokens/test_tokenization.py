@@ -2,10 +2,10 @@
 
 import pytest
 
-from proxy.domain.prompt import ImageInput
-from proxy.tokens.images import image_rule
-from proxy.tokens.tokenization import Family, encoding_name, tokenization
-from proxy.tokens.vocabulary import EncodingName
+from tallygate.domain.prompt import ImageInput
+from tallygate.tokens.images import image_rule
+from tallygate.tokens.tokenization import Family, encoding_name, tokenization
+from tallygate.tokens.vocabulary import EncodingName
 
 O200K, CL100K = EncodingName.O200K, EncodingName.CL100K
 

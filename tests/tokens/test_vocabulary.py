@@ -8,7 +8,7 @@ import pytest
 import tiktoken
 from tiktoken_ext import openai_public
 
-from proxy.tokens.vocabulary import EncodingName, VocabularyError, load_encoding
+from tallygate.tokens.vocabulary import EncodingName, VocabularyError, load_encoding
 
 
 @pytest.mark.parametrize("name", list(EncodingName))
@@ -26,7 +26,7 @@ def test_patterns_and_special_tokens_are_those_that_tiktoken_states(
 
     assert encodings[name]._pat_str == stated["pat_str"]
     assert encodings[name]._special_tokens == stated["special_tokens"]
-    assert next(iter(expected.values())) in (files("proxy.tokens") / "vocab" / "README.md").read_text()
+    assert next(iter(expected.values())) in (files("tallygate.tokens") / "vocab" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", list(EncodingName))
@@ -37,7 +37,7 @@ def test_every_token_decodes_to_what_encodes_to_it(name: EncodingName, encodings
 
 
 def test_a_changed_vocabulary_is_refused_with_both_hashes(tmp_path: Path) -> None:
-    shipped = files("proxy.tokens") / "vocab" / "cl100k_base.tiktoken.gz"
+    shipped = files("tallygate.tokens") / "vocab" / "cl100k_base.tiktoken.gz"
     content = gzip.decompress(shipped.read_bytes())
     (tmp_path / "cl100k_base.tiktoken.gz").write_bytes(gzip.compress(content + b"eHh4 100300\n", 1))
 

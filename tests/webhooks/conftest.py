@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from post import Clock, Post
 
-from proxy.ledger.database import open_database
+from tallygate.ledger.database import open_database
 
 sys.path.append(str(Path(__file__).parents[1] / "ledger"))  # where the ledger's tests keep their notices
 

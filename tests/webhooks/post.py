@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
-from proxy.config.webhook_endpoint import WebhookEndpoint
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database
-from proxy.ledger.notices.deliveries import Deliveries, Delivery
-from proxy.ledger.notices.notice import Notice
-from proxy.webhooks.dispatcher import Dispatcher, endpoints_of
-from proxy.webhooks.sender import Sender
+from tallygate.config.webhook_endpoint import WebhookEndpoint
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database
+from tallygate.ledger.notices.deliveries import Deliveries, Delivery
+from tallygate.ledger.notices.notice import Notice
+from tallygate.webhooks.dispatcher import Dispatcher, endpoints_of
+from tallygate.webhooks.sender import Sender
 
 
 @dataclass(slots=True)

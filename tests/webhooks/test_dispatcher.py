@@ -11,12 +11,12 @@ from notice_values import PAUSED, a_notice
 from post import Post
 from receiver import KEY, Receiver, running_receiver
 
-from proxy.config.webhook_endpoint import WebhookEndpoint
-from proxy.ledger.database import LedgerUnavailableError
-from proxy.ledger.notices.deliveries import Deliveries, Result
-from proxy.ledger.notices.record import DeliveryState
-from proxy.webhooks.dispatcher import KEPT_MS, LEASE_MS, UNCONFIGURED_MS
-from proxy.webhooks.schedule import ATTEMPTS_MAX, DELAYS_MS
+from tallygate.config.webhook_endpoint import WebhookEndpoint
+from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.ledger.notices.deliveries import Deliveries, Result
+from tallygate.ledger.notices.record import DeliveryState
+from tallygate.webhooks.dispatcher import KEPT_MS, LEASE_MS, UNCONFIGURED_MS
+from tallygate.webhooks.schedule import ATTEMPTS_MAX, DELAYS_MS
 
 
 def endpoint_of(receiver: Receiver, name: str = "ops") -> WebhookEndpoint:
@@ -299,7 +299,7 @@ async def test_notices_are_kept_for_a_month_and_longer_while_they_wait(post: Pos
 
 
 async def test_a_running_dispatcher_outlives_an_outage_of_the_ledger(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.webhooks.dispatcher.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("tallygate.webhooks.dispatcher.POLL_SECONDS", 0.01)
     is_away = True
     look = Deliveries.due
 

@@ -14,9 +14,9 @@ from aiohttp import web
 from receiver import KEY, SECRET, Receiver, now_ms, running_receiver
 from standardwebhooks.webhooks import Webhook
 
-from proxy.config.webhook_endpoint import WebhookEndpoint
-from proxy.webhooks.message import trial_body
-from proxy.webhooks.sender import ANSWER_BYTES_MAX, Answer, Sender
+from tallygate.config.webhook_endpoint import WebhookEndpoint
+from tallygate.webhooks.message import trial_body
+from tallygate.webhooks.sender import ANSWER_BYTES_MAX, Answer, Sender
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 NOW_MS = round(NOW.timestamp() * 1000)

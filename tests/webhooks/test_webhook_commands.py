@@ -13,10 +13,10 @@ from click.testing import CliRunner, Result
 from notice_values import a_notice
 from receiver import SECRET, Receiver, running_receiver
 
-from proxy.cli import main
-from proxy.ledger.book import Book
-from proxy.ledger.database import Database, open_database
-from proxy.ledger.notices.deliveries import Deliveries
+from tallygate.cli import main
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.notices.deliveries import Deliveries
 
 NOW = 1_788_000_100_000
 

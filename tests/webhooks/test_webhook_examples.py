@@ -13,14 +13,14 @@ from ledger_values import START_MS
 from notice_values import PAUSED, RESUMED, a_notice
 from receiver import KEY, SECRET
 
-from proxy.config.document import read_document
-from proxy.config.problems import Problems
-from proxy.config.webhook_endpoint import NOTICE_TYPES
-from proxy.config.webhooks import read_webhooks
-from proxy.ledger.notices.notice import NoticeType
-from proxy.webhooks.message import body_of, trial_body
-from proxy.webhooks.schedule import DELAYS_MS
-from proxy.webhooks.signature import signed_headers
+from tallygate.config.document import read_document
+from tallygate.config.problems import Problems
+from tallygate.config.webhook_endpoint import NOTICE_TYPES
+from tallygate.config.webhooks import read_webhooks
+from tallygate.ledger.notices.notice import NoticeType
+from tallygate.webhooks.message import body_of, trial_body
+from tallygate.webhooks.schedule import DELAYS_MS
+from tallygate.webhooks.signature import signed_headers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text(encoding="utf-8")
 EXAMPLES = {example["type"]: example for example in map(json.loads, re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))}

@@ -4,9 +4,9 @@ from notice_values import a_notice
 from post import Post
 from receiver import KEY, Receiver, running_receiver
 
-from proxy.config.webhook_endpoint import WebhookEndpoint
-from proxy.console.ledger_totals import LedgerTotals
-from proxy.telemetry.exposition import Readings, render
+from tallygate.config.webhook_endpoint import WebhookEndpoint
+from tallygate.console.ledger_totals import LedgerTotals
+from tallygate.telemetry.exposition import Readings, render
 
 
 async def lines_of(post: Post) -> list[str]:

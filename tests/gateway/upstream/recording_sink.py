@@ -2,7 +2,7 @@
 
 import asyncio
 
-from proxy.gateway.upstream_failure import FailureKind, UpstreamFailure
+from tallygate.gateway.upstream_failure import FailureKind, UpstreamFailure
 
 
 class RecordingSink:

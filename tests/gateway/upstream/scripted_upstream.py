@@ -6,9 +6,9 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from proxy.config.model import Upstream
-from proxy.gateway.request_head import build_request_head
-from proxy.gateway.upstream_pool import UpstreamPool
+from tallygate.config.model import Upstream
+from tallygate.gateway.request_head import build_request_head
+from tallygate.gateway.upstream_pool import UpstreamPool
 
 FAIL_SAFE_S = 20  # only keeps a broken test from hanging
 

@@ -16,17 +16,17 @@ from gateway_harness import ACME_KEY, running_gateway
 from recording_sink import RecordingSink
 from scripted_upstream import an_upstream, answering
 
-from proxy.config.load import ConfigSource
-from proxy.config.model import Upstream
-from proxy.config.shipped import shipped_directory
-from proxy.dialects.registry import dialects
-from proxy.gateway.upstream import UpstreamClient
-from proxy.gateway.upstream_auth import UpstreamCredentials
-from proxy.gateway.upstream_failure import FailureKind, UpstreamUnreachableError
-from proxy.gateway.upstream_pool import UpstreamPool
-from proxy.outbound.session import open_session
-from proxy.outbound.way_out import ProxyServer, WayOut, way_out
-from proxy.shares.fair_places import FairPlaces
+from tallygate.config.load import ConfigSource
+from tallygate.config.model import Upstream
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
+from tallygate.gateway.upstream import UpstreamClient
+from tallygate.gateway.upstream_auth import UpstreamCredentials
+from tallygate.gateway.upstream_failure import FailureKind, UpstreamUnreachableError
+from tallygate.gateway.upstream_pool import UpstreamPool
+from tallygate.outbound.session import open_session
+from tallygate.outbound.way_out import ProxyServer, WayOut, way_out
+from tallygate.shares.fair_places import FairPlaces
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LOGIN = "Basic dXNlcjpwQHNz"  # user:p@ss

@@ -1,0 +1,50 @@
+"""Who may see the console's port."""
+
+import hashlib
+
+from tallygate.config.settings import Settings
+from tallygate.console.api_access import Access, PlatformToken
+from tallygate.console.known_hosts import KnownHosts
+from tallygate.domain.errors import ConfigError
+
+
+def asked_token_sha256(settings: Settings) -> bytes | None:
+    """Digest of a token that /metrics asks for; None on loopback, where a known host is enough. Raises ConfigError without any."""
+    host = settings.console_listen.rpartition(":")[0]
+    if host in {"127.0.0.1", "localhost", "[::1]"}:
+        return None
+    found = _digest(settings.metrics_token.get_secret_value()) or _platform_sha256(settings)
+    if found is None:
+        raise ConfigError(("off loopback the console's port needs TALLYGATE_METRICS_TOKEN or TALLYGATE_ADMIN_TOKEN",))
+    return found
+
+
+def platform_token(settings: Settings) -> PlatformToken | None:
+    """The token that may do everything: of the settings, or made at the first start; None where there is neither."""
+    digest = _platform_sha256(settings)
+    return None if digest is None else PlatformToken(digest)
+
+
+def metrics_token(settings: Settings) -> PlatformToken | None:
+    """The token that may read /metrics."""
+    digest = _digest(settings.metrics_token.get_secret_value())
+    return None if digest is None else PlatformToken(digest, actor="metrics", access=Access.METRICS)
+
+
+def known_hosts(settings: Settings) -> KnownHosts:
+    host = settings.console_listen.rpartition(":")[0]
+    return KnownHosts((host, *settings.console_host_names) if host not in {"", "0.0.0.0", "[::]"} else settings.console_host_names)  # noqa: S104 - compared
+
+
+def _platform_sha256(settings: Settings) -> bytes | None:
+    found = _digest(settings.admin_token.get_secret_value())
+    if found is not None:
+        return found
+    try:
+        return bytes.fromhex((settings.data_dir / "admin_token.sha256").read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return None
+
+
+def _digest(token: str) -> bytes | None:
+    return hashlib.sha256(token.encode()).digest() if token else None

@@ -1,0 +1,57 @@
+"""The reviewed configuration of a process."""
+
+import os
+from collections.abc import Mapping
+
+from tallygate.config.holder import ConfigHolder
+from tallygate.config.load import ConfigSource
+from tallygate.config.settings import Settings
+from tallygate.config.shipped import shipped_directory
+from tallygate.dialects.registry import dialects
+from tallygate.domain.errors import ConfigError
+from tallygate.outbound.way_out import WayOut, way_out
+
+
+def config_source(
+    settings: Settings, environ: Mapping[str, str], *, forwards: bool = True, sends_webhooks: bool = True
+) -> ConfigSource:
+    """Where this process reads its reviewed configuration. forwards, sends_webhooks: what it needs secrets for.
+
+    Raises ConfigError for proxies and authorities that cannot be used.
+    """
+    return ConfigSource(
+        directory=settings.config_dir,
+        shipped_dir=shipped_directory(),
+        known_dialects=frozenset(dialects()),
+        default_url=settings.upstream_url,
+        default_api_key=settings.upstream_api_key.get_secret_value(),
+        environ=environ,
+        forwards=forwards,
+        sends_webhooks=sends_webhooks,
+        way=process_way_out(settings, environ),
+    )
+
+
+def process_way_out(settings: Settings, environ: Mapping[str, str]) -> WayOut:
+    """The proxies and authorities of this process. Raises ConfigError."""
+    return way_out(environ, ca_file=settings.upstream_ca_file)
+
+
+def config_holder(settings: Settings, *, forwards: bool = False, sends_webhooks: bool = False) -> ConfigHolder:
+    """The configuration in force, read now. Raises ConfigError."""
+    source = config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks)
+    return ConfigHolder(source.load(), source.load)
+
+
+def upstream_urls(settings: Settings) -> frozenset[str]:
+    """Where a configuration without problems forwards to."""
+    upstreams = config_source(settings, os.environ, sends_webhooks=False).load().upstreams
+    return frozenset(upstream.base_url for upstream in upstreams.values())
+
+
+def config_problems(settings: Settings, *, forwards: bool = True, sends_webhooks: bool = True) -> tuple[str, ...]:
+    """Every problem of the reviewed configuration, one "file:line: what, and the fix" each."""
+    try:
+        return config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks).problems()
+    except ConfigError as error:
+        return error.problems

@@ -1,0 +1,105 @@
+"""The console: usage API, admin API, their OpenAPI document, and the metrics that every console shows alike."""
+
+import secrets
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from tallygate.app.access import metrics_token, platform_token
+from tallygate.app.clocks import now_ms
+from tallygate.app.part import Part
+from tallygate.app.product import product_version
+from tallygate.app.resources import Resources
+from tallygate.config.model import GatewayConfig
+from tallygate.config.settings import Settings
+from tallygate.console.api_audit import audit_routes
+from tallygate.console.api_credentials import credential_routes
+from tallygate.console.api_document import DocumentApi
+from tallygate.console.api_objects import object_routes
+from tallygate.console.api_organizations import organization_routes
+from tallygate.console.api_routes import Api, ApiRoute
+from tallygate.console.api_tokens import token_routes
+from tallygate.console.directory_access import DirectoryTokens
+from tallygate.console.export_api import export_routes
+from tallygate.console.ledger_totals import LedgerTotals
+from tallygate.console.limiter_store import LimiterStore
+from tallygate.console.spend_windows import LimiterSpendWindows
+from tallygate.console.usage_api import UsageSources, scopes_over, usage_routes
+from tallygate.domain.made_object import MadeObject
+from tallygate.domain.organization import Organization
+from tallygate.ledger.database import Database
+from tallygate.ledger.directory.book import DirectoryBook, directory_book
+from tallygate.ledger.directory.objects import no_marks
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.directory_channel import tell
+from tallygate.limiter.object_marks import drop_marks
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import load_scripts
+
+
+def console_part(resources: Resources, store: LimiterStore) -> Part:
+    settings = resources.settings
+    book = open_directory(settings, resources.database, lambda: resources.holder.current)
+    return Part(store=store, totals=LedgerTotals(resources.database), api=build_api(settings, book, usage_sources(resources)))
+
+
+def build_api(settings: Settings, book: DirectoryBook, sources: UsageSources) -> Api:
+    """Every route of the API, and the document that describes them all."""
+    exports = export_routes(scopes_over(sources), sources.database, now_ms=sources.now_ms)
+    routes = (*usage_routes(sources), *exports, *directory_routes(book))
+    described = DocumentApi(routes, version=product_version()).routes()
+    return Api((*routes, *described), admin_tokens(settings, book))
+
+
+def admin_tokens(settings: Settings, book: DirectoryBook) -> DirectoryTokens:
+    """Every token that the console's port takes."""
+    return DirectoryTokens(platform_token(settings), book.tokens, metrics=metrics_token(settings))
+
+
+def directory_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
+    return (*organization_routes(book), *credential_routes(book), *token_routes(book), *object_routes(book), *audit_routes(book))
+
+
+def usage_sources(resources: Resources) -> UsageSources:
+    """What the usage API reads: the ledger, the limiter, and the organizations and routes in force."""
+    holder, directory, link, scripts = resources.holder, resources.directory, resources.link, load_scripts()
+
+    def organizations() -> Mapping[str, Organization]:
+        in_file = {organization.id: organization for organization in holder.current.organizations}
+        return ChainMap(in_file, directory.organizations)  # where both have one, the file's holds
+
+    return UsageSources(
+        database=resources.database,
+        windows=LimiterSpendWindows(link, scripts, RedisLimiter(link, scripts)),
+        organizations=organizations,
+        routes=lambda: holder.current.routes,
+        now_ms=now_ms,
+    )
+
+
+def open_directory(settings: Settings, database: Database, config: Callable[[], GatewayConfig]) -> DirectoryBook:
+    """What changes organizations, credentials and admin tokens, and tells the running processes of it."""
+    url = settings.redis_url.get_secret_value()
+    return directory_book(
+        database,
+        config,
+        now_ms=now_ms,
+        random_bytes=secrets.token_bytes,
+        on_committed=partial(tell, url) if url else _tell_nobody,
+        unmark=partial(_unmark, url) if url else no_marks,
+    )
+
+
+async def _unmark(url: str, org: str, objects: Sequence[MadeObject]) -> None:
+    """Over a connection of its own: it is seldom asked for."""
+    store = RedisConnection(parse_address(url))
+    await store.open()
+    try:
+        await drop_marks(store.command, org, objects)
+    finally:
+        await store.close()
+
+
+async def _tell_nobody() -> None:
+    """No store is known: whoever holds a copy finds the change at its next poll."""

@@ -1,0 +1,127 @@
+"""A worker's data plane, built from settings."""
+
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from random import Random
+from typing import Protocol
+
+from tallygate.app.clients import client_timeouts
+from tallygate.app.clocks import monotonic_ms, now_ms
+from tallygate.app.configuration import config_holder, process_way_out
+from tallygate.app.machine import connections_within, memory_bytes
+from tallygate.app.stores import open_ledger, open_store, read_directory
+from tallygate.config.holder import with_stored
+from tallygate.config.settings import Settings
+from tallygate.dialects.registry import dialects
+from tallygate.gateway.assembly import Gateway, Parts
+from tallygate.gateway.cors import CorsPolicy
+from tallygate.gateway.event_ids import event_id_source
+from tallygate.gateway.object_owners import ObjectOwners
+from tallygate.gateway.services import GatewayLimits
+from tallygate.gateway.spool import Spool, spools_without_worker
+from tallygate.ledger.finished_events import finished_events
+from tallygate.ledger.stored_objects import owned_objects
+from tallygate.limiter.directory_channel import listen_forever
+from tallygate.limiter.fence import Fence
+from tallygate.limiter.last_used import note_last_used
+from tallygate.limiter.local_fallback import FailurePolicy, LocalFallback
+from tallygate.limiter.object_marks import RedisObjectMarks
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import load_scripts
+from tallygate.outbound.session import open_session
+from tallygate.telemetry.count_file import CountFile
+from tallygate.telemetry.gateway_metrics import GatewayMetrics
+from tallygate.telemetry.labels import KnownLabels
+from tallygate.tokens.counter import TokenCounter
+
+
+class WorkerGateway(Protocol):
+    """What a worker process runs."""
+
+    async def start(self, sock: socket.socket) -> None:
+        """Serve on a listening socket, which is ours to close."""
+
+    def say_leaving(self) -> None:
+        """Serve on, but let every answer be its connection's last."""
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Take no new connection; return when the open requests are finished, or are cut off after the grace."""
+
+    async def close(self) -> None:
+        """End now; what is open is settled as it stands."""
+
+    def reload(self) -> None:
+        """Read the configuration again; a bad one changes nothing."""
+
+
+async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
+    """One worker's data plane. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
+    holder = config_holder(settings, forwards=True)
+    scripts = load_scripts()
+    fence = Fence(scripts.fence)
+    store = await open_store(settings, fence)
+    database = await open_ledger(settings)
+    directory = await read_directory(database, holder)
+    metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory.organizations)), now_ms=now_ms)
+    tokens = TokenCounter(inline_chars_max=settings.tokenizer_thread_bytes)
+    await tokens.start()
+    known_dialects = dialects()
+    spool_path = settings.data_dir / "spool" / f"{counts.owner}.spool"
+    spool = Spool(spool_path, bytes_max=settings.spool_bytes_max)
+    slot = int(counts.owner.removeprefix("worker-"))
+    for left in spools_without_worker(spool_path.parent, slot=slot, workers=settings.workers):
+        spool.take_over(left)
+    parts = Parts(
+        holder=holder,
+        limiter=RedisLimiter(store, scripts, stream_max=settings.stream_events_max),
+        fallback=LocalFallback(
+            FailurePolicy(
+                workers=settings.workers,
+                grace_nano_usd=settings.spend_grace_nano_usd if settings.spend_fail_policy == "grace" else 0,
+            ),
+            monotonic_ms,
+        ),
+        spool=spool,
+        tokens=tokens,
+        dialects=known_dialects,
+        plain=known_dialects["openai_chat"],
+        metrics=metrics,
+        session=open_session(process_way_out(settings, os.environ)),
+        limits=GatewayLimits(
+            head_bytes_max=settings.header_bytes_max,
+            body_bytes_max=settings.body_bytes_max,
+            requests_open_max=settings.requests_open_max,
+            body_budget_bytes=settings.body_budget_bytes or memory_bytes() // 8 // settings.workers,
+            lease_ms=settings.lease_seconds * 1000,
+            checkpoint_seconds=settings.checkpoint_seconds,
+        ),
+        timeouts=client_timeouts(settings),
+        connections_max=connections_within(settings.connections_max, name="the gateway"),
+        cors=CorsPolicy(settings.cors_origin_names),
+        oauth_timeout_ms=settings.oauth_timeout_ms,
+        now_ms=now_ms,
+        finished=partial(finished_events, database),
+        owners=ObjectOwners(
+            RedisObjectMarks(store.post, store.command),
+            partial(owned_objects, database),
+            clock=time.monotonic,
+            now_ms=now_ms,
+        ),
+        store_run=lambda: fence.run,
+        new_id=event_id_source(now_ms, Random(int.from_bytes(os.urandom(32)))),
+        stored=directory,
+        note_used=partial(note_last_used, store),
+        beside=(partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake),),
+        on_config=lambda config: metrics.know(KnownLabels.of(config)),
+        on_directory=metrics.follow,
+        on_close=partial(_close_all, store.close, database.close),
+    )
+    return Gateway(parts)
+
+
+async def _close_all(*closes: Callable[[], Awaitable[None]]) -> None:
+    for close in closes:
+        await close()

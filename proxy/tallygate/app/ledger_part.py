@@ -1,0 +1,104 @@
+"""The ledger: its writer, the rebuild of the limiter, retention, audit, the sweep of expired holds, and webhooks."""
+
+import os
+import time
+from functools import partial
+from random import Random
+
+from tallygate.app.clocks import now_ms, steady_ms
+from tallygate.app.configuration import process_way_out
+from tallygate.app.console_part import open_directory
+from tallygate.app.ledger_name import ledger_name
+from tallygate.app.part import Part
+from tallygate.app.product import product_version
+from tallygate.app.resources import Resources
+from tallygate.console.last_used import write_last_used_forever
+from tallygate.console.limiter_store import LimiterStore
+from tallygate.ledger.audit import LimiterAudit
+from tallygate.ledger.book import Book
+from tallygate.ledger.event_stream import EventStreams
+from tallygate.ledger.hold_sweep import sweep_forever
+from tallygate.ledger.notices.deliveries import Deliveries
+from tallygate.ledger.rebuild import Rebuild
+from tallygate.ledger.retention import Retention
+from tallygate.ledger.store_clock import StoreClock
+from tallygate.ledger.upkeep import LedgerTerms, Upkeep
+from tallygate.ledger.writer import Writer
+from tallygate.limiter.fence import Fence
+from tallygate.limiter.script import load_scripts
+from tallygate.webhooks.dispatcher import SENDING_MAX, Dispatcher, endpoints_of
+from tallygate.webhooks.sender import Sender
+
+
+def ledger_part(resources: Resources, store: LimiterStore) -> Part:
+    """Several ledgers do not disturb each other."""
+    upkeep = build_upkeep(resources)
+    book = open_directory(resources.settings, resources.database, lambda: resources.holder.current)
+    return Part(
+        ledger=upkeep,
+        opening=(upkeep.open_store,),
+        beside=(
+            upkeep.run,
+            partial(sweep_forever, store.sweep),
+            partial(write_last_used_forever, resources.link, book.credentials),
+            build_dispatcher(resources).run,
+        ),
+    )
+
+
+def build_dispatcher(resources: Resources) -> Dispatcher:
+    """What sends the ledger's notices to webhooks."""
+    sender = Sender(
+        now_ms=now_ms,
+        user_agent=f"tallygate/{product_version()}",
+        connections_max=SENDING_MAX,
+        way=process_way_out(resources.settings, os.environ),
+    )
+    return Dispatcher(
+        Deliveries(resources.database),
+        sender,
+        endpoints=resources.webhooks,
+        now_ms=now_ms,
+        loop_time=time.monotonic,
+        random=Random(int.from_bytes(os.urandom(16))),
+    )
+
+
+def build_upkeep(resources: Resources) -> Upkeep:
+    """What keeps the ledger: writer, rebuild of the limiter, retention, audit."""
+    database, link = resources.database, resources.link
+    scripts, book = load_scripts(), Book(database, endpoints_of=partial(endpoints_of, resources.webhooks))
+    streams = EventStreams(link, ledger_name(resources.settings.data_dir))
+    clock = StoreClock(link, steady_ms=steady_ms)
+    rebuild = Rebuild(
+        database,
+        link,
+        scripts,
+        organizations=lambda: resources.config().organizations,
+        now_ms=clock.now_ms,
+        lease_ms=resources.settings.lease_seconds * 1000,
+        may_open=lambda: clock.is_believed,
+    )
+    return Upkeep(
+        database=database,
+        book=book,
+        streams=streams,
+        writer=Writer(
+            streams,
+            book,
+            now_ms=now_ms,
+            loop_time=time.monotonic,
+            on_posted_again=rebuild.repair,
+            counted_at=clock.counted_at,
+        ),
+        rebuild=rebuild,
+        retention=Retention(database),
+        limiter_audit=LimiterAudit(database, link, scripts, on_ahead=rebuild.repair),
+        store=link,
+        terms=LedgerTerms(
+            organizations=lambda: resources.config().organizations, prices=lambda: tuple(resources.config().prices.rows())
+        ),
+        now_ms=now_ms,
+        fence=Fence(scripts.fence),
+        clock=clock,
+    )

@@ -1,0 +1,62 @@
+"""What the process behind the console's port stands on, opened once for all its parts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tallygate.app.configuration import config_holder
+from tallygate.app.stores import open_ledger, open_ledger_link, open_store, read_directory
+from tallygate.config.holder import ConfigHolder, with_stored
+from tallygate.config.model import GatewayConfig
+from tallygate.config.settings import Settings
+from tallygate.config.webhook_endpoint import WebhookEndpoint
+from tallygate.ledger.database import Database
+from tallygate.ledger.directory.replica import DirectoryReplica
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.directory_channel import listen_forever
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """store: for what is asked at once, with the store's deadline. link: for long reads, which may take longer."""
+
+    settings: Settings
+    holder: ConfigHolder
+    store: RedisConnection
+    link: RedisConnection
+    database: Database
+    directory: DirectoryReplica
+
+    def config(self) -> GatewayConfig:
+        """In force now, with the organizations that do not lie in a file."""
+        return with_stored(self.holder.current, self.directory.organizations)
+
+    def webhooks(self) -> Sequence[WebhookEndpoint]:
+        """The endpoints in force now."""
+        return self.holder.current.webhooks
+
+    async def follow_directory(self) -> None:
+        """Until cancelled."""
+        await self.directory.follow_forever(lambda _changed: None)
+
+    async def listen_to_directory(self) -> None:
+        """Until cancelled: changes are looked for as soon as somebody tells of them."""
+        await listen_forever(self.settings.redis_url.get_secret_value(), self.directory.wake)
+
+    async def close(self) -> None:
+        for close in (self.store.close, self.link.close, self.database.close):
+            await close()
+
+
+async def open_resources(settings: Settings, *, sends_webhooks: bool) -> Resources:
+    """Raises ConfigError, and StoreError if a store cannot be reached."""
+    holder = config_holder(settings, sends_webhooks=sends_webhooks)
+    store = await open_store(settings)
+    database = await open_ledger(settings)
+    return Resources(
+        settings=settings,
+        holder=holder,
+        store=store,
+        link=await open_ledger_link(settings),
+        database=database,
+        directory=await read_directory(database, holder),
+    )

@@ -1,0 +1,125 @@
+"""The parts that the process behind the console's port is made of in each."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
+
+from tallygate.app.access import asked_token_sha256, known_hosts
+from tallygate.app.clients import client_timeouts
+from tallygate.app.clocks import monotonic_ms, now_ms
+from tallygate.app.console_part import admin_tokens, console_part, open_directory
+from tallygate.app.ledger_part import ledger_part
+from tallygate.app.machine import connections_within
+from tallygate.app.part import Part
+from tallygate.app.product import product_version
+from tallygate.app.resources import Resources, open_resources
+from tallygate.app.role import Role
+from tallygate.app.status_part import refusals_part, workers_part
+from tallygate.config.holder import ConfigHolder
+from tallygate.config.model import GatewayConfig
+from tallygate.config.settings import Settings
+from tallygate.console.api_access import AdminTokens
+from tallygate.console.console import Console
+from tallygate.console.limiter_store import LimiterStore
+from tallygate.console.readiness import Readiness, database_probe, lag_probe, store_probe
+from tallygate.console.scrape import Scrape
+from tallygate.console.server import CONNECTIONS_MAX, ConsoleServer
+from tallygate.console.wrong_tokens import WrongTokens
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.redis_limiter import RedisLimiter
+from tallygate.limiter.script import load_scripts
+from tallygate.limiter.sweep import Sweeper
+
+_Found = TypeVar("_Found")
+
+
+async def build_console(role: Role, settings: Settings) -> Console:
+    """The process behind the console's port. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
+    resources = await open_resources(settings, sends_webhooks=role.keeps_ledger)
+    parts = (*_parts(role, resources), Part(beside=(resources.follow_directory, resources.listen_to_directory)))
+    book = open_directory(settings, resources.database, lambda: resources.holder.current)
+    return console_of(
+        parts,
+        settings=settings,
+        holder=resources.holder,
+        config=resources.config,
+        tokens=admin_tokens(settings, book),
+        closing=(resources.close,),
+    )
+
+
+def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
+    """A gateway serves on without the database, so it is ready without it; whoever needs the database is not."""
+    store, database = limiter_store(resources.store), resources.database
+    status = (workers_part(resources.settings), refusals_part(resources))
+    needs_data = Part(probes=(store_probe(store, needs_data=True),))
+    match role:
+        case Role.SERVE:
+            told = Part(probes=(database_probe(database, is_needed=False),))
+            return needs_data, *status, told, console_part(resources, store), ledger_part(resources, store)
+        case Role.GATEWAY:
+            return needs_data, *status
+        case Role.CONSOLE:
+            probes = (store_probe(store, needs_data=False), database_probe(database, is_needed=True))
+            return Part(probes=probes), console_part(resources, store)
+        case Role.LEDGER:
+            probes = (database_probe(database, is_needed=True), lag_probe(store))
+            return Part(probes=probes), ledger_part(resources, store)
+
+
+def limiter_store(connection: RedisConnection) -> LimiterStore:
+    """The console's view of the limiter's store."""
+    scripts = load_scripts()
+    return LimiterStore(connection, RedisLimiter(connection, scripts), Sweeper(connection, scripts), close=connection.close)
+
+
+def console_of(
+    parts: Sequence[Part],
+    *,
+    settings: Settings,
+    holder: ConfigHolder,
+    config: Callable[[], GatewayConfig],
+    tokens: AdminTokens | None = None,
+    closing: Sequence[Callable[[], Awaitable[None]]] = (),
+) -> Console:
+    """One process out of its parts.
+
+    config    with the organizations that do not lie in a file
+    tokens    that /metrics takes, beside the one of the settings
+    closing   called at its end
+    """
+    wrong_tokens = WrongTokens(now_ms=monotonic_ms)
+    readiness = Readiness([probe for part in parts for probe in part.probes])
+    scrape = Scrape(
+        workers=_only(part.workers for part in parts),
+        store=_only(part.store for part in parts),
+        totals=_only(part.totals for part in parts),
+        config=config,
+        version=product_version(),
+        now_ms=now_ms,
+        ledger=_only(part.ledger for part in parts),
+        wrong_tokens=lambda: wrong_tokens.count,
+    )
+    server = ConsoleServer(
+        scrape=scrape,
+        readiness=readiness,
+        token_sha256=asked_token_sha256(settings),
+        api=_only(part.api for part in parts),
+        tokens=tokens,
+        hosts=known_hosts(settings),
+        wrong_tokens=wrong_tokens,
+        timeouts=client_timeouts(settings),
+        connections_max=connections_within(CONNECTIONS_MAX, name="the console"),
+    )
+    return Console(
+        server=server,
+        readiness=readiness,
+        holder=holder,
+        opening=[open_ for part in parts for open_ in part.opening],
+        beside=[work for part in parts for work in part.beside],
+        closing=[*(close for part in parts for close in part.closing), *closing],
+    )
+
+
+def _only(found: Iterable[_Found | None]) -> _Found | None:
+    """What the one part that has it brings."""
+    return next((one for one in found if one is not None), None)

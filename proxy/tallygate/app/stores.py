@@ -1,0 +1,91 @@
+"""The stores of a process: the limiter's, and the ledger's database."""
+
+import logging
+from typing import Final
+
+from tallygate.config.holder import ConfigHolder
+from tallygate.config.settings import Settings
+from tallygate.domain.errors import StoreError
+from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
+from tallygate.ledger.directory.replica import DirectoryReplica
+from tallygate.limiter.address import parse_address
+from tallygate.limiter.connection import RedisConnection
+from tallygate.limiter.fence import Fence
+from tallygate.limiter.generation import reopen, store_run, unmarked_partitions
+from tallygate.limiter.probe import probe_server
+from tallygate.limiter.script import load_scripts
+
+LEDGER_DEADLINE_MS: Final = 5_000  # the ledger reads many events at once, and nobody waits for them
+_log = logging.getLogger(__name__)
+
+
+async def open_store(settings: Settings, fence: Fence | None = None) -> RedisConnection:
+    """The limiter's store, connected and probed. Raises StoreError.
+
+    One without marks is new or has lost its data. Which of the two, only a ledger can tell: it is closed for spending until then.
+    fence   for who wants to know which run of the store the connection belongs to
+    """
+    address = parse_address(settings.redis_url.get_secret_value())
+    fence = fence or Fence(load_scripts().fence)
+    store = RedisConnection(address, timeout_ms=settings.store_deadline_ms, on_run=fence.notice_run)
+    await store.open()
+    facts = await probe_server(store)
+    for warning in facts.warnings:
+        _log.warning("store %s: %s", address, warning)
+    if unmarked := await unmarked_partitions(store):
+        _log.debug("store %s admits no spending in %d partitions until a ledger has opened them", address, len(unmarked))
+    return store
+
+
+async def open_ledger_link(settings: Settings) -> RedisConnection:
+    """The ledger's own connection to the limiter's store. Raises StoreError."""
+    address = parse_address(settings.redis_url.get_secret_value())
+    link = RedisConnection(address, timeout_ms=LEDGER_DEADLINE_MS, name="tallygate-ledger")
+    await link.open()
+    return link
+
+
+async def lost_partitions(settings: Settings) -> int:
+    """How many partitions of the running store have lost their spend. Raises StoreError."""
+    store = await _running_store(settings)
+    try:
+        return len(await unmarked_partitions(store))
+    finally:
+        await store.close()
+
+
+async def reopen_limiter(settings: Settings) -> int:
+    """Let those partitions admit again, their spend forgotten; returns how many there were. Raises StoreError."""
+    store = await _running_store(settings)
+    try:
+        return await reopen(store, await store_run(store))
+    finally:
+        await store.close()
+
+
+async def _running_store(settings: Settings) -> RedisConnection:
+    """A command's own connection to the store that serves now."""
+    store = RedisConnection(parse_address(settings.redis_url.get_secret_value()), timeout_ms=settings.store_deadline_ms)
+    await store.open()
+    return store
+
+
+async def open_ledger(settings: Settings) -> Database:
+    """The SQL database, at this version's tables. Raises ConfigError, and StoreError if it cannot be used now."""
+    database = open_database(settings.database_url.get_secret_value(), settings.data_dir)
+    try:
+        await database.migrate()
+    except LedgerUnavailableError as error:
+        await database.close()
+        raise StoreError(f"the ledger's database cannot be used: {error}") from error
+    return database
+
+
+async def read_directory(database: Database, holder: ConfigHolder) -> DirectoryReplica:
+    """The organizations of the database, read once; to be kept up to date by its owner. Raises StoreError."""
+    replica = DirectoryReplica(database, lambda: holder.current)
+    try:
+        await replica.refresh()
+    except LedgerUnavailableError as error:
+        raise StoreError(f"the directory cannot be read: {error}") from error
+    return replica

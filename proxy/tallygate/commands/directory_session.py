@@ -1,0 +1,131 @@
+"""The directory, opened for one command, and how commands show what it answers."""
+
+import asyncio
+import getpass
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from pydantic import SecretStr
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tallygate.commands.ledger_session import plain_errors
+from tallygate.commands.output_console import output_console
+from tallygate.commands.settings_options import warn_of_secrets
+from tallygate.config.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from tallygate.ledger.directory.book import DirectoryBook
+
+Options = dict[str, Any]
+
+
+def directory_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--json, and where the directory lies: the same settings as of serve, which may run meanwhile."""
+    for option in (
+        click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve."),
+        click.option("--redis-url", help="As of serve: running processes are told of changes over it."),
+        click.option("--database-url", help="As of serve."),
+        click.option("--data-dir", type=click.Path(path_type=Path), help="As of serve."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    ):
+        command = option(command)
+    return command
+
+
+def run(work: Callable[["DirectoryBook"], Awaitable[Any]], options: Options) -> Any:
+    """The result of one command's work on the directory. What the directory refuses is a line, not a traceback."""
+    from tallygate.ledger.directory.errors import DirectoryError
+
+    async def opened() -> Any:
+        async with _open(load_settings(options)) as book:
+            return await work(book)
+
+    warn_of_secrets(options)
+    with plain_errors():
+        try:
+            return asyncio.run(opened())
+        except DirectoryError as error:
+            raise click.ClickException("\n".join(error.problems) or error.message) from error
+
+
+def actor() -> str:
+    """Who runs the command, for the log of changes."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        return "cli"
+
+
+def show(found: Any, *, as_json: bool, plain: Callable[[Console], None]) -> None:
+    """Print it as JSON, or what `plain` prints."""
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        plain(output_console())
+
+
+def table(console: Console, columns: dict[str, str], rows: list[dict[str, Any]], *, empty: str) -> None:
+    """columns: heading by key."""
+    if not rows:
+        console.print(f"[dim]{escape(empty)}[/]")
+        return
+    found = Table(box=None, pad_edge=False)
+    for heading in columns.values():
+        found.add_column(heading, overflow="fold")
+    for row in rows:
+        found.add_row(*(_cell(row.get(key)) for key in columns))
+    console.print(found)
+
+
+def secret(console: Console, what: str, text: str) -> None:
+    """What is shown once. Its line holds nothing else, to be cut out by programs and people."""
+    console.print(f"{what}, shown this once:\n")
+    console.print(escape(text), style="bold", soft_wrap=True)
+    console.print()
+
+
+def parsed_fields(text: str | None) -> dict[str, Any]:
+    """--fields: a JSON object with keys as in organizations.yaml."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise click.BadParameter("must be a JSON object, such as '{\"rate_limits\": []}'", param_hint="--fields")
+    return found
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "[dim]-[/]"
+    if isinstance(value, list):
+        return escape(", ".join(str(item) for item in value))
+    return escape(str(value))
+
+
+@asynccontextmanager
+async def _open(settings: Settings) -> AsyncIterator["DirectoryBook"]:
+    from tallygate.app.configuration import config_holder
+    from tallygate.app.console_part import open_directory
+    from tallygate.app.stores import open_ledger
+    from tallygate.processes.closed_directory import TooOpenError, close_directory
+    from tallygate.processes.valkey import running_url
+
+    try:
+        close_directory(settings.data_dir)
+    except TooOpenError as error:
+        raise click.ClickException(str(error)) from error
+    if not settings.redis_url.get_secret_value():
+        settings = settings.model_copy(update={"redis_url": SecretStr(running_url(settings.data_dir / "valkey") or "")})
+    holder = config_holder(settings)
+    database = await open_ledger(settings)
+    try:
+        yield open_directory(settings, database, lambda: holder.current)
+    finally:
+        await database.close()

@@ -1,0 +1,81 @@
+"""The ledger and the organizations, opened for one command."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from tallygate.commands.settings_options import warn_of_secrets
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.settings import load_settings
+from tallygate.domain.errors import ConfigError, StoreError
+from tallygate.domain.organization import Organization
+
+if TYPE_CHECKING:
+    from tallygate.ledger.database import Database
+
+EX_CONFIG: Final = 78
+
+
+class ConfigProblems(click.ClickException):
+    exit_code = EX_CONFIG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSession:
+    """organizations: those of organizations.yaml and of the database, by id. now_ms: when the command began."""
+
+    database: "Database"
+    organizations: Mapping[str, Organization]
+    prices: PriceCatalogue
+    now_ms: int
+
+    def organization(self, org: str, *, needs_export: bool) -> Organization:
+        """Raises click.ClickException if there is none, or if its plan does not include the export that is needed."""
+        found = self.organizations.get(org)
+        if found is None:
+            raise click.ClickException(f"there is no organization {org}")
+        if needs_export and not found.plan.export:
+            raise click.ClickException(
+                f"organization {org} is on the plan {found.plan.id}, which does not include export (the operator may --ignore-plan)"
+            )
+        return found
+
+
+@asynccontextmanager
+async def open_session(flags: Mapping[str, Path | str | None]) -> AsyncIterator[LedgerSession]:
+    """flags: of settings, those that were given. Raises ConfigError, StoreError, and ClickException where there is no ledger."""
+    from tallygate.app.clocks import now_ms
+    from tallygate.app.configuration import config_holder
+    from tallygate.app.stores import open_ledger, read_directory
+
+    warn_of_secrets(flags)
+    settings = load_settings(flags)
+    if not settings.database_url.get_secret_value() and not (settings.data_dir / "ledger.db").exists():
+        raise click.ClickException(f"no ledger is kept in {settings.data_dir}: give the --data-dir of serve, or --database-url")
+    holder = config_holder(settings)
+    database = await open_ledger(settings)
+    try:
+        stored = await read_directory(database, holder)
+        in_files = {organization.id: organization for organization in holder.current.organizations}
+        yield LedgerSession(
+            database=database, organizations={**stored.organizations, **in_files}, prices=holder.current.prices, now_ms=now_ms()
+        )
+    finally:
+        await database.close()
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """What an operator can mend, as a line instead of a traceback."""
+    from tallygate.ledger.database import LedgerUnavailableError
+
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigProblems("\n".join(error.problems)) from error
+    except (StoreError, LedgerUnavailableError) as error:
+        raise click.ClickException(f"the ledger does not answer: {error}") from error

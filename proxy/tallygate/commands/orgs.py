@@ -1,0 +1,148 @@
+"""`tallygate orgs`: organizations of the database."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from tallygate.commands.directory_session import actor, directory_options, parsed_fields, run, show, table
+
+if TYPE_CHECKING:
+    from tallygate.ledger.directory.book import DirectoryBook
+
+_PAGE = 1_000
+
+
+@click.group(short_help="Organizations: list, show, create, set, delete.")
+def orgs() -> None:
+    """Organizations: who is billed, on which plan, with which limits. Changes hold in running gateways within a second."""
+
+
+@orgs.command("list")
+@directory_options
+def list_organizations(*, as_json: bool, **options: Any) -> None:
+    """All organizations, those of organizations.yaml too."""
+    from tallygate.ledger.directory.shown import file_shown, stored_shown
+
+    async def work(book: "DirectoryBook") -> list[dict[str, Any]]:
+        found = {organization.id: file_shown(organization) for organization in book.config().organizations}
+        after = ""
+        while rows := await book.organizations.list(after=after, limit=_PAGE):
+            for stored, credentials in rows:
+                found.setdefault(stored.id, stored_shown(stored, credentials=len(credentials)))
+            after = rows[-1][0].id
+        return [found[org] for org in sorted(found)]
+
+    rows = run(work, options)
+    columns = {
+        "id": "Id",
+        "name": "Name",
+        "plan": "Plan",
+        "time_zone": "Time zone",
+        "credentials": "Credentials",
+        "managed_by": "From",
+    }
+    show(rows, as_json=as_json, plain=lambda console: table(console, columns, rows, empty="no organizations"))
+
+
+@orgs.command("show")
+@click.argument("org")
+@directory_options
+def show_organization(org: str, *, as_json: bool, **options: Any) -> None:
+    """One organization, with its limits in effect."""
+    from tallygate.ledger.directory.shown import effective_shown, file_shown
+
+    async def work(book: "DirectoryBook") -> dict[str, Any]:
+        in_file = book.rules.in_file(org)
+        if in_file is not None:
+            return file_shown(in_file) | {"effective": effective_shown(in_file)}
+        return _state_shown(await book.organizations.get(org))
+
+    _show_one(run(work, options), as_json=as_json)
+
+
+@orgs.command("create")
+@click.argument("org")
+@click.option("--plan", required=True, help="A plan of plans.yaml.")
+@click.option("--name", help="For people.  [default: the id]")
+@click.option("--time-zone", help="Where its calendar months begin.  [default: UTC]")
+@click.option("--spend-limit", metavar="USD", help="Over 7 days; may only tighten the plan's maximum.")
+@click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml, such as rate_limits.")
+@directory_options
+def create_organization(org: str, *, as_json: bool, fields: str | None, **options: Any) -> None:
+    """Make the organization ORG."""
+    document = {"id": org, **_given(options), **parsed_fields(fields)}
+
+    async def work(book: "DirectoryBook") -> dict[str, Any]:
+        return _state_shown(await book.organizations.create(actor(), document))
+
+    _show_one(run(work, options), as_json=as_json)
+
+
+@orgs.command("set")
+@click.argument("org")
+@click.option("--plan", help="A plan of plans.yaml.")
+@click.option("--name", help="For people.")
+@click.option("--time-zone", help="Where its calendar months begin.")
+@click.option("--spend-limit", metavar="USD", help="Over 7 days; `plan`: back to the plan's own.")
+@click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml; null takes one away.")
+@directory_options
+def set_organization(org: str, *, as_json: bool, fields: str | None, **options: Any) -> None:
+    """Change what is named of the organization ORG, and nothing else."""
+    changes = {**_given(options), **parsed_fields(fields)}
+
+    async def work(book: "DirectoryBook") -> dict[str, Any]:
+        return _state_shown(await book.organizations.change(actor(), org, changes))
+
+    _show_one(run(work, options), as_json=as_json)
+
+
+@orgs.command("delete")
+@click.argument("org")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@directory_options
+def delete_organization(org: str, *, yes: bool, as_json: bool, **options: Any) -> None:
+    """Forget the organization ORG and its credentials. What it used stays in the ledger."""
+    if not yes:
+        click.confirm(f"Delete organization {org} and all of its credentials?", abort=True, err=True)
+
+    async def work(book: "DirectoryBook") -> None:
+        await book.organizations.delete(actor(), org)
+
+    run(work, options)
+    show({"id": org, "deleted": True}, as_json=as_json, plain=lambda console: console.print(f"deleted {escape(org)}"))
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The fields among the options, taken out of them."""
+    found = {key: value for key in ("plan", "name", "time_zone") if (value := options.pop(key, None)) is not None}
+    usd = options.pop("spend_limit", None)
+    if usd is not None:
+        found["spend_limit"] = None if usd == "plan" else {"usd": usd}
+    return found
+
+
+def _state_shown(state: Any) -> dict[str, Any]:
+    from tallygate.ledger.directory.shown import effective_shown, stored_shown
+
+    return stored_shown(state.stored, credentials=len(state.credentials)) | {"effective": effective_shown(state.effective)}
+
+
+def _show_one(found: dict[str, Any], *, as_json: bool) -> None:
+    def plain(console: Console) -> None:
+        effective = found["effective"]
+        console.print(f"[bold]{escape(found['id'])}[/]  {escape(found['name'])}")
+        console.print(f"  plan         {escape(found['plan'])}{'' if effective['api_access'] else '  [red](no API access)[/]'}")
+        console.print(f"  time zone    {escape(found['time_zone'])}")
+        console.print(f"  credentials  {found['credentials']}")
+        console.print(f"  changed in   {'organizations.yaml' if found['managed_by'] == 'file' else 'the database'}")
+        for limit in effective["spend_limits"]:
+            console.print(
+                f"  {limit['name']:<12} {limit['usd']} USD per {limit['window']}{'  (shadow)' if limit['shadow'] else ''}"
+            )
+        for limit in effective["rate_limits"]:
+            units = limit.get("requests") or limit.get("tokens") or limit.get("open_requests")
+            console.print(f"  {limit['name']:<12} {units}{'  (shadow)' if limit['shadow'] else ''}")
+
+    show(found, as_json=as_json, plain=plain)

@@ -1,0 +1,96 @@
+"""`tallygate reprice`: a corrected price, applied to what was already charged."""
+
+import asyncio
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tallygate.commands.ledger_session import LedgerSession, open_session, plain_errors
+from tallygate.commands.output_console import output_console
+from tallygate.commands.time_range import RangeOptions, read_range
+
+
+@click.command(short_help="Apply a corrected price to what was already charged.")
+@click.argument("model")
+@click.option("--from", "from_text", metavar="TIME", help="Beginning, inclusive.  [default: the price's effective date]")
+@click.option("--to", "to_text", metavar="TIME", help="End, exclusive.  [default: now]")
+@click.option("--org", "orgs", multiple=True, help="Only this organization; repeatable.")
+@click.option("--apply", "applies", is_flag=True, help="Enter the corrections. Without it nothing is changed.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="As of serve.")
+@click.option("--database-url", help="As of serve.")
+@click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
+def reprice(
+    *,
+    model: str,
+    from_text: str | None,
+    to_text: str | None,
+    orgs: tuple[str, ...],
+    applies: bool,
+    **flags: str | Path | None,
+) -> None:
+    """Charge what MODEL was used for by the price that prices.yaml has for it now.
+
+    Shows the difference by organization; with --apply it is entered as correcting entries. What was entered stays: entries are
+    never changed. Spend windows of the limiter keep what they took.
+    """
+
+    async def run() -> dict[str, tuple[int, int]]:
+        async with open_session(flags) as session:
+            options = RangeOptions(from_text=from_text, to_text=to_text, month=None, time_zone=None)
+            return await _reprice(session, model, options, orgs, applies=applies)
+
+    with plain_errors():
+        differences = asyncio.run(run())
+    _show(differences, applies=applies)
+
+
+async def _reprice(
+    session: LedgerSession, model: str, options: RangeOptions, orgs: tuple[str, ...], *, applies: bool
+) -> dict[str, tuple[int, int]]:
+    from tallygate.ledger.reprice import RepriceQuery, Repricing
+
+    rows = [price for price in session.prices.rows() if price.model == model]
+    if not rows:
+        raise click.ClickException(f"prices.yaml has no price for {model}")
+    unknown = set(orgs) - session.organizations.keys()
+    if unknown:
+        raise click.ClickException(f"there is no organization {min(unknown)}")
+    from_ms, to_ms = min(price.effective_ms for price in rows), session.now_ms
+    if options.from_text is not None:
+        from_ms, to_ms = read_range(options, ["UTC"], now_ms=session.now_ms)
+    query = RepriceQuery(model=model, from_ms=from_ms, to_ms=to_ms, orgs=frozenset(orgs or session.organizations))
+    repricing = Repricing(session.database, session.prices)
+    differences: dict[str, tuple[int, int]] = {}
+    after = ""
+    columns = (TextColumn("{task.completed:,} events, {task.fields[found]:,} to correct"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None, found=0)
+        while True:
+            page = await repricing.page(query, after, now_ms=session.now_ms, apply=applies)
+            for entry in page.corrections:
+                events, nano_usd = differences.get(entry.org, (0, 0))
+                differences[entry.org] = events + 1, nano_usd + entry.cost_nano_usd
+            progress.update(task, advance=page.looked_at, found=sum(events for events, _ in differences.values()))
+            after = page.cursor
+            if not after:
+                return differences
+
+
+def _show(differences: dict[str, tuple[int, int]], *, applies: bool) -> None:
+    from tallygate.domain.money import usd_text
+
+    console = output_console()
+    if not differences:
+        console.print("every event is charged as the price says")
+        return
+    table = Table("Organization", "Events", "Difference in USD", box=None, pad_edge=False)
+    for org, (events, nano_usd) in sorted(differences.items()):
+        table.add_row(escape(org), f"{events:,}", usd_text(nano_usd))
+    total_events, total = (sum(pair[index] for pair in differences.values()) for index in (0, 1))
+    table.add_row("[bold]all[/]", f"{total_events:,}", usd_text(total))
+    console.print(table)
+    console.print("[green]entered[/]" if applies else "nothing was changed; enter it with [bold]--apply[/]")

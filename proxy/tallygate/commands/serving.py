@@ -1,0 +1,162 @@
+"""`tallygate serve`, and its roles apart: `gateway`, `console`, `ledger`."""
+
+import os
+import sys
+import time
+from collections.abc import Collection, Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from tallygate.app.role import Role
+from tallygate.commands.settings_options import friendly, print_error, warn_of_secrets, with_settings
+from tallygate.config.settings import Settings, load_settings, misspelt_variables, variable_name
+from tallygate.domain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tallygate.processes.serve import Serving
+
+_SIGNALS: Final = """\b
+SIGTERM, Ctrl-C   say not ready, serve on for the drain delay, stop accepting, finish what is open, end (twice: end now)
+SIGHUP            reload the configuration
+\b
+Exit codes: 0 ended as asked, 1 could not start, 3 open requests were cut off, 78 the configuration is wrong.
+
+Each flag is also the variable TALLYGATE_<NAME>; a secret may lie in a file named by TALLYGATE_<NAME>_FILE.
+"""
+_SERVE_HELP: Final = f"""Run everything on one machine: workers on one port, the console, an embedded Valkey if no Redis is given.
+
+{_SIGNALS}"""
+_GATEWAY_HELP: Final = f"""Run the gateway alone: workers on one port, and their health and metrics on another.
+
+Any number may run, on many machines, over one Redis and one database, which --redis-url and --database-url must name.
+A ledger must run somewhere: until it has opened an empty Redis, /readyz says no.
+
+{_SIGNALS}"""
+_CONSOLE_HELP: Final = f"""Run the console alone: usage API, admin API, and the metrics that are alike at every console.
+
+Any number may run, over the Redis and the database of the gateways, which --redis-url and --database-url must name.
+
+{_SIGNALS}"""
+_LEDGER_HELP: Final = f"""Run the ledger alone: it writes usage events to the database, rebuilds limits, sends webhooks.
+
+One is enough; several share the work, and each stands in for the others.
+--redis-url and --database-url must name the Redis and the database of the gateways.
+
+{_SIGNALS}"""
+# What a process needs that serves no requests of clients.
+_APART: Final = (
+    "console_listen",
+    "redis_url",
+    "database_url",
+    "data_dir",
+    "config_dir",
+    "admin_token",
+    "metrics_token",
+    "console_hosts",
+    "log_level",
+    "store_deadline_ms",
+    "drain_delay_seconds",
+    "drain_seconds",
+)
+_ALL: Final = tuple(Settings.model_fields)
+
+
+def serving_command(role: Role, *, help_text: str, short_help: str, fields: Collection[str]) -> click.Command:
+    """The command of a role. fields: the settings that it has flags for."""
+
+    @click.command(role.value, help=help_text, short_help=short_help)
+    @with_settings(fields)
+    def command(**flags: str | None) -> None:
+        sys.exit(_run(role, flags))
+
+    return command
+
+
+serve: Final = serving_command(
+    Role.SERVE,
+    help_text=_SERVE_HELP,
+    short_help="Run the gateway, its console, and an embedded Valkey if no Redis is given.",
+    fields=_ALL,
+)
+gateway: Final = serving_command(
+    Role.GATEWAY, help_text=_GATEWAY_HELP, short_help="Run the gateway alone, for many machines.", fields=_ALL
+)
+console: Final = serving_command(
+    Role.CONSOLE, help_text=_CONSOLE_HELP, short_help="Run the console alone: usage API, admin API, metrics.", fields=_APART
+)
+ledger: Final = serving_command(
+    Role.LEDGER, help_text=_LEDGER_HELP, short_help="Run the ledger alone: it stores what the gateways count.", fields=_APART
+)
+
+
+def _run(role: Role, flags: Mapping[str, str | None]) -> int:
+    from tallygate.processes.closed_directory import TooOpenError
+    from tallygate.processes.data_directory import DirectoryInUseError
+    from tallygate.processes.listener import ListenError
+    from tallygate.processes.serve import serve as serve_role
+    from tallygate.telemetry.log import start_logging
+
+    with friendly():
+        settings = load_settings(flags)
+        _refuse_unusable(role, settings)
+        warn_of_secrets(flags)
+        for warning in misspelt_variables(os.environ):
+            print_error("warning", warning, color="yellow")
+        start_logging(process="supervisor", level=settings.log_level, clock=time.monotonic)
+        try:
+            return serve_role(role, settings, flags, on_ready=_show)
+        except (DirectoryInUseError, TooOpenError, ListenError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _refuse_unusable(role: Role, settings: Settings) -> None:
+    """Told here, in the terminal, rather than by a child's log. Raises ConfigError."""
+    from tallygate.app.configuration import config_problems
+
+    problems = config_problems(settings, forwards=role.has_workers, sends_webhooks=role.keeps_ledger)
+    if role.shares_stores:
+        problems = (*_missing_stores(role, settings), *problems)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _missing_stores(role: Role, settings: Settings) -> list[str]:
+    """A store that it made for itself would be seen by nobody else."""
+    needed = {
+        "redis_url": "the Redis or Valkey that it shares with the other roles",
+        "database_url": "the database that it shares with the other roles",
+    }
+    return [
+        f"{variable_name(field)} must be set for tallygate {role}: {what} (tallygate serve needs none)"
+        for field, what in needed.items()
+        if not getattr(settings, field).get_secret_value()
+    ]
+
+
+def _show(serving: "Serving") -> None:
+    terminal = Console()
+    lines = _lines(serving)
+    what = {Role.SERVE: "serves", Role.GATEWAY: "gateway serves"}.get(serving.role, f"{serving.role} runs")
+    with_workers = f" with {serving.workers} worker{'s' if serving.workers > 1 else ''}" if serving.workers else ""
+    terminal.print(f"[bold]tallygate[/] {version('tallygate')} {what}{with_workers}")
+    for name, text in lines:
+        terminal.print(f"  {name:<9} {escape(text)}", soft_wrap=True)
+    if serving.admin_token is not None:
+        terminal.print(f"  admin token, shown this once: [bold]{serving.admin_token}[/]", soft_wrap=True)
+
+
+def _lines(serving: "Serving") -> list[tuple[str, str]]:
+    store = "embedded Valkey" if serving.has_embedded_store else variable_name("redis_url")
+    shown = [] if serving.gateway_url is None else [("gateway", serving.gateway_url)]
+    if serving.role is Role.CONSOLE:
+        shown.append(("console", serving.console_url))
+    return [
+        *shown,
+        ("metrics", f"{serving.console_url}/metrics"),
+        ("health", f"{serving.console_url}/readyz"),
+        ("store", f"{store}, data in {serving.data_dir}"),
+    ]

@@ -1,0 +1,55 @@
+"""A range of time as options of a command say it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeOptions:
+    """As they were given; None: they were not."""
+
+    from_text: str | None
+    to_text: str | None
+    month: str | None
+    time_zone: str | None
+
+
+def read_range(options: RangeOptions, zones: Sequence[str], *, now_ms: int) -> tuple[int, int]:
+    """[from_ms, to_ms). zones: of the organizations that it is about. Raises click.UsageError that names the option at fault."""
+    from tallygate.console.api_times import time_zone
+    from tallygate.ledger.invoice.billing_month import BillingMonth
+
+    zone = zones[0] if len(set(zones)) == 1 else "UTC"
+    try:
+        if options.time_zone is not None:
+            zone = time_zone().read(options.time_zone)
+    except ValueError as error:
+        raise click.UsageError(f"--time-zone {error}") from error
+    if options.month is None:
+        if options.from_text is None:
+            raise click.UsageError("give --from, or --month")
+        from_ms, to_ms = _instant("--from", options.from_text, zone), now_ms
+        if options.to_text is not None:
+            to_ms = _instant("--to", options.to_text, zone)
+        if from_ms >= to_ms:
+            raise click.UsageError("--to must be later than --from")
+        return from_ms, to_ms
+    if options.from_text is not None or options.to_text is not None:
+        raise click.UsageError("--month stands instead of --from and --to")
+    try:
+        month = BillingMonth.of(options.month, zone)
+    except ValueError as error:
+        raise click.UsageError(f"--month {error}") from error
+    return month.start_ms, month.end_ms
+
+
+def _instant(option: str, text: str, zone: str) -> int:
+    from tallygate.console.api_times import day_start_ms, instant
+
+    try:
+        given = instant(option, "").read(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option} {error}") from error
+    return given if isinstance(given, int) else day_start_ms(given, zone)

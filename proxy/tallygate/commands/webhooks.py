@@ -1,0 +1,186 @@
+"""`tallygate webhooks`: endpoints that notices of spend limits are sent to, and how they get there."""
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from tallygate.commands.directory_session import directory_options, run, show, table
+from tallygate.commands.ledger_session import plain_errors
+from tallygate.config.settings import load_settings
+
+if TYPE_CHECKING:
+    from tallygate.config.webhook_endpoint import WebhookEndpoint
+    from tallygate.ledger.directory.book import DirectoryBook
+    from tallygate.ledger.notices.deliveries import Delivery
+    from tallygate.webhooks.sender import Answer
+
+_ENDPOINT_COLUMNS: Final = {
+    "name": "Name",
+    "url": "URL",
+    "enabled": "Enabled",
+    "organizations": "Organizations",
+    "events": "Events",
+}
+_DELIVERY_COLUMNS: Final = {
+    "queued_at": "Queued",
+    "endpoint": "Endpoint",
+    "event_id": "Notice",
+    "state": "State",
+    "attempts": "Attempts",
+    "last_status": "Status",
+    "last_error": "Error",
+    "next_attempt_at": "Next attempt",
+}
+
+
+@click.group(short_help="Endpoints that spend warnings, pauses and resumes are sent to: list, test, deliveries, retry.")
+def webhooks() -> None:
+    """Endpoints of webhooks.yaml, and how notices get to them."""
+
+
+@webhooks.command("list")
+@click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_endpoints(*, config_dir: Path | None, as_json: bool) -> None:
+    """The endpoints that webhooks.yaml names, without their secrets."""
+    rows = [
+        {
+            "name": endpoint.name,
+            "url": endpoint.shown_url,
+            "enabled": endpoint.is_enabled,
+            "organizations": None if endpoint.organizations is None else sorted(endpoint.organizations),
+            "events": sorted(endpoint.events),
+        }
+        for endpoint in _endpoints(config_dir, reads_secrets=False)
+    ]
+    shown = [row | {"organizations": row["organizations"] or "all", "enabled": "yes" if row["enabled"] else "no"} for row in rows]
+    show(rows, as_json=as_json, plain=lambda console: table(console, _ENDPOINT_COLUMNS, shown, empty="webhooks.yaml names none"))
+
+
+@webhooks.command("test")
+@click.argument("name")
+@click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def try_endpoint(name: str, *, config_dir: Path | None, as_json: bool) -> None:
+    """Send one signed message of type webhook.test to the endpoint NAME, and print its answer. Exit code 1 if it is no 2xx.
+
+    It is sent once, also if the endpoint is disabled, and is no delivery: nothing is recorded.
+    """
+    found = next((endpoint for endpoint in _endpoints(config_dir, reads_secrets=True) if endpoint.name == name), None)
+    if found is None:
+        raise click.ClickException(f"webhooks.yaml has no endpoint {name}")
+    began = time.monotonic()
+    answer = asyncio.run(_send_trial(found))
+    answered = {
+        "endpoint": name,
+        "delivered": answer.is_delivered,
+        "status": answer.status,
+        "error": None if answer.is_delivered else answer.error,
+        "milliseconds": round((time.monotonic() - began) * 1000),
+        "body": answer.body.decode(errors="replace"),
+    }
+
+    def plain(console: Console) -> None:
+        outcome = f"[green]{answer.status}[/]" if answer.is_delivered else f"[red]{escape(answer.error)}[/]"
+        console.print(f"{outcome} after {answered['milliseconds']} ms")
+        body = "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in str(answered["body"]))
+        if body:
+            console.print(escape(body), soft_wrap=True)
+
+    show(answered, as_json=as_json, plain=plain)
+    sys.exit(0 if answer.is_delivered else 1)
+
+
+@webhooks.command("deliveries")
+@click.option("--endpoint", help="Only to this endpoint.")
+@click.option("--state", type=click.Choice(["waiting", "delivered", "given_up"]), help="Only in this state.")
+@click.option("--notice", help="Only of this notice (ntc-...).")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="The newest so many.")
+@directory_options
+def list_deliveries(
+    *, endpoint: str | None, state: str | None, notice: str | None, limit: int, as_json: bool, **options: Any
+) -> None:
+    """How far each notice got to each endpoint, newest first."""
+
+    async def work(book: "DirectoryBook") -> list[dict[str, Any]]:
+        from tallygate.ledger.notices.deliveries import Deliveries
+        from tallygate.ledger.notices.record import DeliveryState
+
+        wanted = None if state is None else DeliveryState(state)
+        found = await Deliveries(book.database).latest(most=limit, endpoint=endpoint, state=wanted, event_id=notice)
+        return [_shown(delivery) for delivery in found]
+
+    rows = run(work, options)
+    show(rows, as_json=as_json, plain=lambda console: table(console, _DELIVERY_COLUMNS, rows, empty="no deliveries"))
+
+
+@webhooks.command("retry")
+@click.option("--endpoint", help="Those to this endpoint.")
+@click.option("--notice", help="Those of this notice (ntc-...).")
+@click.option("--all", "takes_all", is_flag=True, help="All of them.")
+@directory_options
+def retry(*, endpoint: str | None, notice: str | None, takes_all: bool, as_json: bool, **options: Any) -> None:
+    """Send deliveries that were given up again, from the first attempt on; also to endpoints that had said they were gone."""
+    if takes_all == bool(endpoint or notice):
+        raise click.UsageError("say --all, or which with --endpoint or --notice")
+
+    async def work(book: "DirectoryBook") -> int:
+        from tallygate.app.clocks import now_ms
+        from tallygate.ledger.notices.deliveries import Deliveries
+
+        return await Deliveries(book.database).retry(now_ms=now_ms(), endpoint=endpoint, event_id=notice)
+
+    queued = run(work, options)
+    show({"queued": queued}, as_json=as_json, plain=lambda console: console.print(f"{queued} queued again"))
+
+
+def _endpoints(config_dir: Path | None, *, reads_secrets: bool) -> "tuple[WebhookEndpoint, ...]":
+    from tallygate.app.configuration import config_source
+
+    with plain_errors():
+        settings = load_settings({"config_dir": config_dir})
+        return config_source(settings, os.environ, forwards=False, sends_webhooks=reads_secrets).load().webhooks
+
+
+async def _send_trial(endpoint: "WebhookEndpoint") -> "Answer":
+    import secrets
+
+    from tallygate.app.clocks import now_ms
+    from tallygate.app.configuration import process_way_out
+    from tallygate.app.product import product_version
+    from tallygate.webhooks.message import trial_body
+    from tallygate.webhooks.sender import Sender
+
+    with plain_errors():
+        way = process_way_out(load_settings(), os.environ)
+    sender = Sender(now_ms=now_ms, user_agent=f"tallygate/{product_version()}", connections_max=1, way=way)
+    try:
+        body = trial_body(endpoint.name, now_ms=now_ms())
+        return await sender.send(endpoint, f"test-{secrets.token_hex(12)}", body, reads_body=True)
+    finally:
+        await sender.close()
+
+
+def _shown(delivery: "Delivery") -> dict[str, Any]:
+    from tallygate.ledger.notices.record import DeliveryState
+    from tallygate.webhooks.message import instant_text
+
+    is_waiting = delivery.state is DeliveryState.WAITING
+    return {
+        "event_id": delivery.event_id,
+        "endpoint": delivery.endpoint,
+        "state": delivery.state.value,
+        "attempts": delivery.attempts,
+        "last_status": delivery.last_status,
+        "last_error": delivery.last_error,
+        "queued_at": instant_text(delivery.queued_at_ms),
+        "next_attempt_at": instant_text(delivery.due_at_ms) if is_waiting else None,
+        "ended_at": None if delivery.ended_at_ms is None else instant_text(delivery.ended_at_ms),
+    }

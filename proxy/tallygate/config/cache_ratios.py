@@ -1,0 +1,64 @@
+"""What cached tokens cost where a catalogue has rates of input and output alone: in proportion to input, by family."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from tallygate.config.section import Section
+from tallygate.domain.ratio import ratio, times
+
+FAMILIES_MAX: Final = 100
+EVERY_OTHER: Final = "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheRatios:
+    """Millionths of the input rate, by kind of token; None: as input."""
+
+    cached_input: int | None = None
+    cache_write_5m: int | None = None
+    cache_write_1h: int | None = None
+
+    def rates(self, input_rate: int) -> dict[str, int | None]:
+        """By fields of Price, in its unit, each rounded up."""
+        kinds = ("cached_input", "cache_write_5m", "cache_write_1h")
+        stated = {kind: getattr(self, kind) for kind in kinds}
+        return {kind: None if of_input is None else times(input_rate, of_input) for kind, of_input in stated.items()}
+
+
+FamilyRatios = tuple[tuple[str, CacheRatios], ...]  # by family in lower case
+AS_INPUT: Final = CacheRatios()
+
+# platform.claude.com/docs/en/build-with-claude/prompt-caching, "Pricing": writes kept for 5 minutes cost 1.25 times base input,
+# those kept for an hour 2 times, and reads 0.1 times. Ratios of other providers differ from model to model.
+DEFAULT_RATIOS: Final[FamilyRatios] = (
+    ("anthropic", CacheRatios(cached_input=100_000, cache_write_5m=1_250_000, cache_write_1h=2_000_000)),
+)
+
+
+def read_cache_ratios(upstream: Section) -> FamilyRatios:
+    """An upstream's `cache_ratios`: stated ones replace the default wholly."""
+    section = upstream.section("cache_ratios")
+    if section is None:
+        return DEFAULT_RATIOS
+    found: dict[str, CacheRatios] = {}
+    if len(section.keys()) > FAMILIES_MAX:
+        section.place.problem(f"must have at most {FAMILIES_MAX} families")
+        return ()
+    for family in list(section.keys()):
+        ratios = section.section(family)
+        if ratios is None:
+            continue
+        found[family.lower()] = CacheRatios(
+            cached_input=ratios.money("cached_input", ratio),
+            cache_write_5m=ratios.money("cache_write_5m", ratio),
+            cache_write_1h=ratios.money("cache_write_1h", ratio),
+        )
+        ratios.close()
+    section.close()
+    return tuple(found.items())
+
+
+def ratios_of(family: str, ratios: FamilyRatios) -> CacheRatios:
+    """Those of a family in lower case, else of every other, else none."""
+    by_family = dict(ratios)
+    return by_family.get(family, by_family.get(EVERY_OTHER, AS_INPUT))

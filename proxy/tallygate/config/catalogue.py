@@ -1,0 +1,219 @@
+"""Which price applies to a model name at an instant."""
+
+import itertools
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tallygate.domain.model_patterns import matches_any
+from tallygate.domain.price import Price
+from tallygate.domain.routed_price import RoutedPrice, routed_price
+
+MODEL_CHARS_MAX: Final = 256
+LOOKUPS_MAX: Final = 4_096  # names are the clients' choice: past it the cache starts anew
+
+_PROVIDER_PREFIX: Final = re.compile(r"(?:models/|publishers/[a-z]+/models/|[a-z][a-z0-9_-]*/)", re.ASCII)
+_GLOO: Final = re.compile(r"gloo-(?:openai|anthropic|google|xai|mistral|deepseek|meta|baai)-(.+)", re.ASCII)
+_GLOO_OWN_NAME: Final = re.compile(r"gloo-((?:deepseek|mistral)-.+)", re.ASCII)  # the family is part of the model's name
+_BEDROCK: Final = re.compile(
+    r"(?:(?:us|eu|apac|global)\.)?(?:anthropic|mistral|deepseek|openai)\.(.+?)(?:-v\d+(?::\d+)?)?", re.ASCII
+)
+_DATED: Final = re.compile(
+    r"(.+?)(?:"
+    r"[-@](?:19|20)\d{6}"  # claude-sonnet-4-5-20250929, claude-sonnet-4-5@20250929
+    r"|-20\d\d-\d\d-\d\d"  # gpt-4o-2024-08-06
+    r"|-(?:0[1-9]|1[0-2])\d\d"  # gpt-4-0613, mistral-small-0312: month first
+    r"|-2\d(?:0[1-9]|1[0-2])"  # mistral-large-2512: year first
+    r"|-preview-\d\d-(?:20)?\d\d"  # gemini-2.5-flash-preview-09-2025, gemini-2.5-pro-preview-05-06
+    r"|-00\d"  # gemini-2.0-flash-001
+    r"|-latest"
+    r")",
+    re.ASCII,
+)
+_ANY: Final = ("*",)
+_VERSION_DOT: Final = re.compile(r"(?<=\d)\.(?=\d)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoRouting:
+    """What an operator says of requests whose model the provider chooses.
+
+    reaches            families, and names or prefixes ending in `*`: where a request goes that names no family; none: anywhere
+    max_output_tokens  what those are sent with that state no maximum
+    """
+
+    reaches: tuple[str, ...] = ()
+    max_output_tokens: int | None = None
+
+
+class PriceCatalogue:
+    """Prices by model, each with effective dates. Immutable but for a bounded memory of lookups; a reload builds a new one.
+
+    The order in which a name is looked up, best first:
+    1. a row of prices.yaml for exactly this name: reviewed, so it wins over everything
+    2. a row of the upstream's own catalogue for exactly this name: whoever bills it says so
+    3. an alias: a reviewed statement that two names cost the same
+    4. the name without its provider prefix or dated suffix, looked up as in 1 to 3: a guess, good for new snapshots of known models
+    A row that is not yet in force does not hide what comes after it in this order.
+    """
+
+    def __init__(
+        self,
+        prices: Iterable[Price],
+        aliases: Mapping[str, str] | None = None,
+        families: Mapping[str, Sequence[str]] | None = None,
+        *,
+        auto_routing: AutoRouting = AutoRouting(),  # immutable
+        are_families_own: bool = False,
+        upstream_prices: Iterable[Price] = (),
+        upstream_families: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """aliases: name to priced name. families: what a provider's routing may pick, as names or prefixes ending in `*`.
+
+        are_families_own   the operator's, which win over those of upstreams' catalogues; else the catalogues' replace them
+        """
+        self._prices = tuple(prices)
+        self._aliases = dict(aliases or {})
+        self.auto_routing = auto_routing
+        self.families = {name.lower(): tuple(patterns) for name, patterns in (families or {}).items()}
+        self._are_families_own = are_families_own and bool(families)
+        told = {name.lower(): tuple(patterns) for name, patterns in (upstream_families or {}).items()}
+        # A family that only the catalogue knows can still be asked for by its name.
+        self._named = {**told, **self.families} if self._are_families_own or not told else told
+        self._routed = self._named if not self._are_families_own else self.families
+        self._rows = _by_model(self._prices)
+        self._upstream_rows = _by_model(upstream_prices)
+        self._lookups: dict[str, tuple[tuple[Price, ...], ...]] = {}
+        everything = (*self._rows.values(), *self._upstream_rows.values())
+        self._changes = sorted({price.effective_ms for series in everything for price in series})
+        self._dearest: dict[tuple[int, tuple[str, ...]], RoutedPrice | None] = {}
+
+    def with_upstream(self, prices: Iterable[Price], families: Mapping[str, Sequence[str]]) -> "PriceCatalogue":
+        """This catalogue with the rows of upstreams' catalogues in second place.
+
+        Their families, if any, replace the configured ones unless those are the operator's: they list exactly what the provider's
+        routing can reach.
+        """
+        return PriceCatalogue(
+            self._prices,
+            self._aliases,
+            self.families,
+            auto_routing=self.auto_routing,
+            are_families_own=self._are_families_own,
+            upstream_prices=prices,
+            upstream_families=families,
+        )
+
+    def models(self) -> Iterator[str]:
+        """Every priced name, without aliases."""
+        yield from self._rows
+        yield from (model for model in self._upstream_rows if model not in self._rows)
+
+    def rows(self) -> Iterator[Price]:
+        """Every price there is, reviewed and upstream's, in force or not."""
+        for series in (*self._rows.values(), *self._upstream_rows.values()):
+            yield from series
+
+    def __contains__(self, model: object) -> bool:
+        return model in self._rows or model in self._upstream_rows or model in self._aliases
+
+    def find(self, model: str, at_ms: int) -> Price | None:
+        """The price in force, in the order above. None if unknown."""
+        candidates = self._lookups.get(model)
+        if candidates is None:
+            candidates = self._candidates(model)
+        for series in candidates:
+            price = _in_force(series, at_ms)
+            if price is not None:
+                return price
+        return None
+
+    def _candidates(self, model: str) -> tuple[tuple[Price, ...], ...]:
+        if len(model) > MODEL_CHARS_MAX:
+            return ()
+        found: list[tuple[Price, ...]] = []
+        for name in plainer_names(model):
+            priced = (self._rows.get(name), self._upstream_rows.get(name), self._rows.get(self._aliases.get(name, "")))
+            found.extend(series for series in priced if series is not None)
+        if len(self._lookups) >= LOOKUPS_MAX:
+            self._lookups.clear()
+        candidates = tuple(found)
+        self._lookups[model] = candidates
+        return candidates
+
+    def dearest(self, at_ms: int, *, family: str | None = None) -> RoutedPrice | None:
+        """The bound of every reachable model, for requests whose model the provider chooses.
+
+        Reachable are the models of that family; of every family where it is unknown; where it is None, what the operator says that
+        routing reaches, else every family; all models where there are no families. None if nothing is priced.
+        """
+        return self._bound_of(self._reachable(family) or _ANY, at_ms)
+
+    def _reachable(self, family: str | None) -> tuple[str, ...]:
+        if family is not None and family.lower() in self._named:
+            return self._named[family.lower()]
+        if family is None and self.auto_routing.reaches:
+            patterns = [self._named.get(name.lower(), (name,)) for name in self.auto_routing.reaches]
+        else:
+            patterns = list((self._routed if family is None else self._named).values())
+        return tuple(itertools.chain.from_iterable(patterns))
+
+    def dearest_of_all(self, at_ms: int) -> RoutedPrice | None:
+        """The bound of every priced model, for requests whose model is named where the gateway cannot see it."""
+        bound = self._bound_of(_ANY, at_ms)
+        return None if bound is None else replace(bound, every_output_max=None, default_output_max=None)
+
+    def _bound_of(self, patterns: tuple[str, ...], at_ms: int) -> RoutedPrice | None:
+        key = (bisect_right(self._changes, at_ms), patterns)
+        if key not in self._dearest:  # at most one entry for each change of prices and family
+            reachable = [price for price in self._in_force_now(at_ms) if matches_any(price.model, patterns)]
+            self._dearest[key] = routed_price(reachable, default_output_max=self.auto_routing.max_output_tokens)
+        return self._dearest[key]
+
+    def _in_force_now(self, at_ms: int) -> Iterator[Price]:
+        for model in self.models():
+            price = self.find(model, at_ms)
+            if price is not None:
+                yield price
+
+
+def plainer_names(model: str) -> Iterator[str]:
+    """The name itself, then plainer forms of it: each is tried in turn, and the first that has a price decides."""
+    seen: set[str] = set()
+    pending = [model]
+    while pending:
+        name = pending.pop(0)
+        if name in seen:
+            continue
+        seen.add(name)
+        yield name
+        pending.extend(_one_step_plainer(name))
+
+
+def _one_step_plainer(name: str) -> Iterator[str]:
+    prefix = _PROVIDER_PREFIX.match(name)
+    if prefix is not None and prefix.end() < len(name):
+        yield name[prefix.end() :]
+    for pattern in (_GLOO_OWN_NAME, _GLOO, _BEDROCK):
+        match = pattern.fullmatch(name)
+        if match is not None:
+            yield match[1]
+            if match[1].startswith("claude-") and "." in match[1]:
+                yield _VERSION_DOT.sub("-", match[1])  # claude-sonnet-4.5 is claude-sonnet-4-5 at Anthropic
+    dated = _DATED.fullmatch(name)
+    if dated is not None:
+        yield dated[1]
+
+
+def _by_model(prices: Iterable[Price]) -> dict[str, tuple[Price, ...]]:
+    found: dict[str, list[Price]] = {}
+    for price in prices:
+        found.setdefault(price.model, []).append(price)
+    return {model: tuple(sorted(series, key=lambda price: price.effective_ms)) for model, series in found.items()}
+
+
+def _in_force(series: tuple[Price, ...], at_ms: int) -> Price | None:
+    index = bisect_right(series, at_ms, key=lambda price: price.effective_ms)
+    return series[index - 1] if index else None

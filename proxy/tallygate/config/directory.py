@@ -1,0 +1,116 @@
+"""Who a presented key belongs to."""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from tallygate.domain.organization import Credential, Organization
+
+KEY_PREFIX: Final = "tg_"  # of every key that tallygate issues: such a key never goes upstream
+EVERYWHERE: Final = ""  # in the place of an organization that a Client ID is retired in
+KEY_CHARS_MAX: Final = 4_096  # a longer one (signed tokens stay below) is nobody's
+SECRET_BYTES: Final = 32
+_NOBODY: Final = bytes(32)
+
+_NO_CREDENTIAL: Final = Credential(id="", org="", key_sha256=b"")
+
+Identity = tuple[Organization, Credential]
+_NOBODYS: Final[tuple[None]] = (None,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedKey:
+    """A new key, shown once, and the digest of its secret part, which is what is kept."""
+
+    api_key: str = field(repr=False)
+    key_sha256: bytes = field(repr=False)
+
+
+class Directory:
+    """Credentials by key. Only digests are kept, also in memory.
+
+    An issued key, `tg_<client id>_<secret>`, is found by its Client ID and compared in constant time with the digest of the secret.
+    Any other key ("bring your own") is found by the digest of the whole text. Looking a digest up in a table tells nothing about
+    the keys in it: one would have to steer SHA-256 to learn from the timing.
+    retired: Client IDs that were revoked, each with the organization that does not get it again, or EVERYWHERE.
+    """
+
+    def __init__(self, organizations: Iterable[Organization]) -> None:
+        self._organizations: dict[str, Organization] = {}
+        self._by_id: dict[str, Identity] = {}
+        self._by_digest: dict[bytes, Identity] = {}
+        self._issued: dict[str, list[bytes]] = {}  # digests of whole issued keys that were seen, by Client ID
+        self.retired: Collection[tuple[str, str]] = frozenset()
+        for organization in organizations:
+            self.put(organization)
+
+    def put(self, organization: Organization) -> None:
+        """Add an organization, or put it in the place of the one with its id. A Client ID or key of two is the later's."""
+        self.remove(organization.id)
+        self._organizations[organization.id] = organization
+        for credential in organization.credentials:
+            identity = self._by_id[credential.id] = organization, credential
+            for digest, holder in _keys(credential):
+                self._by_digest[digest] = identity if holder is credential else (organization, holder)
+
+    def remove(self, org: str) -> None:
+        """Forget an organization, its credentials and their keys; nothing happens if it is not here."""
+        organization = self._organizations.pop(org, None)
+        for credential in () if organization is None else organization.credentials:
+            if self._by_id.get(credential.id, _NOBODYS)[0] is organization:
+                del self._by_id[credential.id]
+            for digest in (*(digest for digest, _ in _keys(credential)), *self._issued.pop(credential.id, ())):
+                if self._by_digest.get(digest, _NOBODYS)[0] is organization:
+                    del self._by_digest[digest]
+
+    def find(self, key: str) -> Identity | None:
+        """The caller whose key this is, enabled or not. Never raises, whatever the text."""
+        if len(key) > KEY_CHARS_MAX:
+            return None
+        whole = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()  # bytes outside UTF-8 arrive as surrogates
+        found = self._by_digest.get(whole)
+        if found is not None or not key.startswith(KEY_PREFIX):
+            return found
+        client_id, _, secret = key[len(KEY_PREFIX) :].rpartition("_")
+        identity = self._by_id.get(client_id)
+        credential = _NO_CREDENTIAL if identity is None else identity[1]
+        presented = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+        # all compared, also for an unknown id, so that ids cannot be told apart by time
+        is_current = hmac.compare_digest(presented, credential.key_sha256 or _NOBODY)
+        is_old = hmac.compare_digest(presented, credential.old_key_sha256 or _NOBODY)
+        if identity is None or not (is_current or is_old):
+            return None
+        found = self._by_digest[presented]
+        self._by_digest[whole] = found  # next time by the table; bounded, since one secret fits a digest
+        self._issued.setdefault(client_id, []).append(whole)
+        return found
+
+    def organization(self, org: str) -> Organization | None:
+        return self._organizations.get(org)
+
+    @property
+    def organizations(self) -> Collection[Organization]:
+        return self._organizations.values()
+
+    def credential(self, client_id: str) -> Identity | None:
+        """By Client ID: for reports, not for requests."""
+        return self._by_id.get(client_id)
+
+
+def _keys(credential: Credential) -> Iterator[tuple[bytes, Credential]]:
+    """Each digest with the credential as that key gives it: the key before a rotation makes it expire with the overlap."""
+    if credential.key_sha256:
+        yield credential.key_sha256, credential
+    if credential.old_key_sha256:
+        until_ms = credential.old_key_until_ms
+        ends_ms = until_ms if credential.expires_at_ms is None else min(until_ms, credential.expires_at_ms)
+        yield credential.old_key_sha256, replace(credential, expires_at_ms=ends_ms)
+
+
+def generate_key(client_id: str, random_bytes: Callable[[int], bytes]) -> IssuedKey:
+    """A new key of 256 bits for a credential; its secret has no underscore. random_bytes: `secrets.token_bytes`."""
+    secret = base64.b32encode(random_bytes(SECRET_BYTES)).decode().rstrip("=").lower()
+    return IssuedKey(api_key=f"{KEY_PREFIX}{client_id}_{secret}", key_sha256=hashlib.sha256(secret.encode()).digest())

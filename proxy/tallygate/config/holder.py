@@ -1,0 +1,74 @@
+"""The configuration in force, and its replacement while requests run."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from tallygate.config.model import GatewayConfig
+from tallygate.config.upstream_catalogue import UpstreamCatalogue
+from tallygate.domain.errors import ConfigError
+from tallygate.domain.organization import Organization
+from tallygate.domain.price import Price
+
+
+class ConfigHolder:
+    """Hands out the current configuration; `reload` puts a new one in its place in one step, or keeps the old one.
+
+    A request takes `current` once, at its start, and lives by it to its end.
+    reloads, reloads_failed   how often, for metrics
+    """
+
+    def __init__(self, config: GatewayConfig, load: Callable[[], GatewayConfig]) -> None:
+        self._load = load
+        self._turn = asyncio.Lock()
+        self._reviewed = config
+        self._catalogues: dict[str, UpstreamCatalogue] = {}
+        self.current = config
+        self.reloads = 0
+        self.reloads_failed = 0
+
+    async def reload(self) -> tuple[str, ...]:
+        """Read the files again. Returns the problems: empty if the new configuration is in force, else the old one stays.
+
+        In a thread, so that requests go on, and one at a time: the last to ask reads last, and no older one replaces a newer.
+        """
+        async with self._turn:
+            try:
+                config = await asyncio.to_thread(self._load)
+            except ConfigError as error:
+                self.reloads_failed += 1
+                return error.problems
+            self._reviewed = config
+            told = {upstream.name for upstream in config.upstreams.values() if upstream.catalogue_path}
+            self._catalogues = {name: read for name, read in self._catalogues.items() if name in told}
+            self._merge()
+            self.reloads += 1
+            return ()
+
+    def put_upstream_catalogue(self, upstream: str, catalogue: UpstreamCatalogue) -> None:
+        """Price by what an upstream's own catalogue says, below prices.yaml; kept over reloads as long as it is asked for."""
+        self._catalogues[upstream] = catalogue
+        self._merge()
+
+    def _merge(self) -> None:
+        if not self._catalogues:
+            self.current = self._reviewed
+            return
+        prices: dict[str, Price] = {}
+        families: dict[str, list[str]] = {}
+        for _, catalogue in sorted(self._catalogues.items()):
+            for price in catalogue.prices:
+                prices.setdefault(price.model, price)
+            for family, models in catalogue.families.items():
+                families.setdefault(family, []).extend(models)
+        self.current = replace(self._reviewed, prices=self._reviewed.prices.with_upstream(prices.values(), families))
+
+
+def with_stored(config: GatewayConfig, stored: Mapping[str, Organization]) -> GatewayConfig:
+    """The configuration with the organizations that do not lie in a file, by id.
+
+    The file's come last: where both have one, the file's holds, and of a Client ID or key in both too.
+    """
+    in_file = {organization.id for organization in config.organizations}
+    others = [organization for org, organization in stored.items() if org not in in_file]
+    return replace(config, organizations=(*others, *config.organizations)) if others else config

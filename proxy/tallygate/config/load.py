@@ -1,0 +1,207 @@
+"""A configuration directory, read as a whole: either every file is right, or every problem is told."""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+
+from tallygate.config.authentication import read_jwt_issuers
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.document import FILE_BYTES_MAX, read_document
+from tallygate.config.model import GatewayConfig
+from tallygate.config.organizations import read_organizations
+from tallygate.config.plans import PlanTerms, read_plans
+from tallygate.config.prices import read_prices
+from tallygate.config.problems import Problems, nearest
+from tallygate.config.routes import PlacedRoute, capabilities_of, read_routes, report_unknown_upstreams
+from tallygate.config.section import Section, show
+from tallygate.config.upstreams import read_upstreams
+from tallygate.config.webhook_endpoint import WebhookEndpoint
+from tallygate.config.webhooks import read_webhooks
+from tallygate.domain.errors import ConfigError
+from tallygate.domain.organization import Organization
+from tallygate.outbound.way_out import WayOut
+
+REQUIRED_FILES: Final = ("plans.yaml", "routes.yaml", "upstreams.yaml", "prices.yaml")
+ORGANIZATIONS_FILE: Final = "organizations.yaml"
+AUTHENTICATION_FILE: Final = "authentication.yaml"
+WEBHOOKS_FILE: Final = "webhooks.yaml"
+CONFIG_FILES: Final = (*REQUIRED_FILES, ORGANIZATIONS_FILE, AUTHENTICATION_FILE, WEBHOOKS_FILE)
+# organisations.yaml and organizations.yml are misspelt, organizations.example.yaml and plans-old.yaml are not
+_DIRECT: Final = WayOut()
+_MISSPELT_LIKENESS: Final = 0.9
+
+
+def misspelt_files(directory: Path) -> tuple[str, ...]:
+    """Files that are not read though their names are nearly those of files that are not there, a line each.
+
+    Only worth a note: a directory may hold anything beside the configuration.
+    """
+    found = {path.name for path in directory.iterdir()}
+    missing = [name for name in CONFIG_FILES if name not in found]
+    return tuple(
+        f"{name} is not read, did you mean {close[0]!r}?"
+        for name in sorted(found - set(CONFIG_FILES))
+        if (close := get_close_matches(name, missing, n=1, cutoff=_MISSPELT_LIKENESS))
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigSource:
+    """Where configuration comes from, so that it can be read again.
+
+    directory         the operator's files; None: only the shipped ones
+    shipped_dir       stands in for each required file that `directory` does not have; the optional ones are never taken from it
+    known_dialects    names that routes may use
+    default_url,      of the upstream called `default`, where upstreams.yaml names none
+    default_api_key
+    environ           variables that upstreams.yaml and webhooks.yaml may name
+    forwards          whether this process forwards requests: only then are secrets and the URL of upstreams read, and must be there
+    way               the proxies and authorities of this process
+    sends_webhooks    whether this process signs them: only then are their secrets read, and must be there
+    """
+
+    directory: Path | None
+    shipped_dir: Path
+    known_dialects: frozenset[str]
+    default_url: str = ""
+    default_api_key: str = ""
+    environ: Mapping[str, str]
+    forwards: bool = True
+    sends_webhooks: bool = True
+    way: WayOut = _DIRECT
+
+    def load(self) -> GatewayConfig:
+        return load_config(
+            self.directory,
+            shipped_dir=self.shipped_dir,
+            known_dialects=self.known_dialects,
+            default_url=self.default_url,
+            default_api_key=self.default_api_key,
+            environ=self.environ,
+            forwards=self.forwards,
+            sends_webhooks=self.sends_webhooks,
+            way=self.way,
+        )
+
+    def problems(self) -> tuple[str, ...]:
+        """Every problem, one "file:line: what, and the fix" each; empty if the configuration can be used. Changes nothing."""
+        try:
+            self.load()
+        except ConfigError as error:
+            return error.problems
+        return ()
+
+
+def load_config(
+    directory: Path | None,
+    *,
+    shipped_dir: Path,
+    known_dialects: Collection[str],
+    environ: Mapping[str, str],
+    default_url: str = "",
+    default_api_key: str = "",
+    forwards: bool = True,
+    sends_webhooks: bool = True,
+    way: WayOut = _DIRECT,
+) -> GatewayConfig:
+    """The configuration of a directory; see ConfigSource. Raises ConfigError with every problem of every file."""
+    problems = Problems()
+    digest = hashlib.sha256()
+    documents = {name: _document(name, _find(name, directory, shipped_dir), digest, problems) for name in REQUIRED_FILES}
+    if directory is not None and not directory.is_dir():
+        problems.add(str(directory), 1, "is not a directory")
+    organizations_document = _optional(ORGANIZATIONS_FILE, directory, digest, problems)
+    authentication_document = _optional(AUTHENTICATION_FILE, directory, digest, problems)
+    webhooks_document = _optional(WEBHOOKS_FILE, directory, digest, problems)
+
+    plans_document, routes_document, upstreams_document, prices_document = (documents[name] for name in REQUIRED_FILES)
+    if plans_document is None or routes_document is None or upstreams_document is None or prices_document is None:
+        raise ConfigError(problems.texts())  # the rest would only echo the file that cannot be read
+    shipped_routes = _shipped_routes(shipped_dir, known_dialects)
+    placed_routes = read_routes(routes_document, known_dialects=known_dialects, shipped=shipped_routes)
+    # Grants and limits may name the shipped ones' too, where an operator's own routes are fewer: what no route has, nobody can use.
+    capabilities = capabilities_of(placed_routes) | capabilities_of(shipped_routes)
+    plans = read_plans(plans_document)
+    upstreams = read_upstreams(
+        upstreams_document,
+        environ=environ if forwards else None,
+        default_url=default_url,
+        default_api_key=default_api_key,
+        way=way,
+    )
+    prices = read_prices(prices_document, shipped_families=_shipped_families(prices_document, directory, shipped_dir))
+    report_unknown_upstreams(placed_routes, upstreams)
+    _report_dangling(plans, capabilities, prices)
+    jwt_issuers = () if authentication_document is None else read_jwt_issuers(authentication_document)
+    webhooks: tuple[WebhookEndpoint, ...] = ()
+    if webhooks_document is not None:
+        webhooks = read_webhooks(webhooks_document, environ=environ, reads_secrets=sends_webhooks)
+    organizations: tuple[Organization, ...] = ()
+    if organizations_document is not None:
+        organizations = read_organizations(
+            organizations_document, plans=plans, capabilities=capabilities, needs_keys=not jwt_issuers
+        )
+    if problems:
+        raise ConfigError(problems.texts())
+    return GatewayConfig(
+        plans={name: terms.plan for name, terms in plans.items()},
+        routes=tuple(placed.route for placed in placed_routes),
+        upstreams=upstreams,
+        prices=prices,
+        organizations=organizations,
+        version=digest.hexdigest()[:12],
+        plan_terms=plans,
+        jwt_issuers=jwt_issuers,
+        webhooks=webhooks,
+    )
+
+
+def _find(name: str, directory: Path | None, shipped_dir: Path) -> Path:
+    own = None if directory is None else directory / name
+    return own if own is not None and own.exists() else shipped_dir / name
+
+
+def _shipped_routes(shipped_dir: Path, known_dialects: Collection[str]) -> tuple[PlacedRoute, ...]:
+    unheard = Problems()
+    document = _document("routes.yaml", shipped_dir / "routes.yaml", hashlib.sha256(), unheard)
+    return () if document is None else read_routes(document, known_dialects=known_dialects)
+
+
+def _shipped_families(prices: Section, directory: Path | None, shipped_dir: Path) -> Mapping[str, Sequence[str]] | None:
+    """Families that are no statement of the operator's; None where the file is the shipped one, or says nothing of families."""
+    if directory is None or not (directory / "prices.yaml").exists() or "families" not in prices:
+        return None
+    document = _document("prices.yaml", shipped_dir / "prices.yaml", hashlib.sha256(), Problems())
+    return {} if document is None else read_prices(document).families
+
+
+def _optional(name: str, directory: Path | None, digest: "hashlib._Hash", problems: Problems) -> Section | None:
+    """A file that the shipped set has none of."""
+    path = None if directory is None else directory / name
+    return None if path is None or not path.exists() else _document(name, path, digest, problems)
+
+
+def _document(name: str, path: Path, digest: "hashlib._Hash", problems: Problems) -> Section | None:
+    try:
+        with path.open("rb") as file:
+            text = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        problems.add(name, 1, f"cannot be read from {path.parent}: {error.strerror}")
+        return None
+    digest.update(f"{name}:{len(text)}:".encode() + text)
+    return read_document(name, text, problems)
+
+
+def _report_dangling(plans: Mapping[str, PlanTerms], capabilities: Collection[str], prices: PriceCatalogue) -> None:
+    """What plans name in other files and is not there."""
+    for terms in plans.values():
+        model = terms.plan.price_as
+        if model is not None and model not in prices:
+            terms.place.problem(f"unknown_model.price_as names {show(model)}, which has no price")
+        for limit in terms.plan.rate_limits:
+            if limit.capability is not None and limit.capability not in capabilities:
+                hint = nearest(limit.capability, capabilities)
+                terms.place.problem(f"rate_limits: {show(limit.capability)} is not a capability of any route{hint}")

@@ -1,0 +1,140 @@
+"""What reviewed configuration says, as frozen values. Loading: `load.py`. The process (addresses, secrets): `settings.py`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tallygate.config.cache_ratios import DEFAULT_RATIOS, FamilyRatios
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.jwt_issuer import JwtIssuer
+from tallygate.config.plans import PlanTerms
+from tallygate.config.route_objects import NO_OBJECTS, RouteObjects
+from tallygate.config.webhook_endpoint import WebhookEndpoint
+from tallygate.domain.organization import Organization, Plan
+from tallygate.outbound.way_out import ProxyServer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One endpoint: method and path template to capability and dialect.
+
+    path      literal segments and parameters: `{name}` matches one segment or the part of one up to the next literal
+              ("/v1beta/models/{model}:generateContent"); never a slash, which `{name*}` does
+    dialect   None: not metered; a request counts, its tokens do not
+    enabled   False: requests are refused; for endpoints whose cost cannot be known
+    weight    how many requests one counts as against rate limits of requests; 0: none, and a spend limit's pause does not stop it
+    markup    millionths that the upstream bills above its list prices; None: as the upstream's
+    query     further query parameters that pass; headers: further request headers, in lower case
+    objects   what it has to do with objects that the upstream stores
+    """
+
+    method: str
+    path: str
+    capability: str
+    dialect: str | None = None
+    upstream: str = "default"
+    enabled: bool = True
+    weight: int = 1
+    markup: int | None = None
+    query: frozenset[str] = frozenset()
+    headers: frozenset[bytes] = frozenset()
+    objects: RouteObjects = NO_OBJECTS
+
+    @property
+    def endpoint(self) -> str:
+        """The path as it stands in usage, in the same words whether a parameter takes slashes or not."""
+        return self.path.replace("*}", "}")
+
+
+class AuthKind(StrEnum):
+    PASSTHROUGH = "passthrough"  # the client's own key goes up, unless it is one that tallygate issued
+    BEARER = "bearer"  # a secret of the operator's
+    OAUTH2_CLIENT_CREDENTIALS = "oauth2_client_credentials"
+
+
+class OnDisconnect(StrEnum):
+    """What happens to the upstream's answer when the client leaves. What is read on is bounded in time, number and bytes."""
+
+    GRACE = (
+        "grace"  # an answer that is not streamed is read on to its end, which the provider comes to anyway; a stream for a little
+    )
+    DRAIN = "drain"  # every answer is read on to its end
+    CANCEL = "cancel"  # close at once, for an upstream that then stops, streaming or not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamAuth:
+    """How the gateway authenticates upstream.
+
+    header      "auto": the header of the route's dialect; else authorization, x-api-key, x-goog-api-key or api-key
+    secret      the bearer key or the OAuth2 client secret; never shown
+    """
+
+    kind: AuthKind = AuthKind.PASSTHROUGH
+    header: str = "auto"
+    secret: str = field(default="", repr=False)
+    token_url: str = ""
+    client_id: str = ""
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """A server forwarded to. Timeouts in milliseconds.
+
+    base_url            scheme, host, optional port and path prefix; route paths are appended
+    ask_usage           ask for the stream's usage chunk where the client did not (some servers reject stream_options)
+    first_byte_ms       until response headers; idle_ms between two reads of a body
+    grace_ms            how long a stream is read on after its client left; drain_ms: any other answer, and every one with `drain`
+    drain_max, drain_bytes           how many at once, and bytes of all of them, in each worker; drain_org_...: of one organization
+    hides_reasoning     its models may generate tokens that no answer shows, unless their price row denies it
+    tokens_per_second_max   no faster does it generate one answer: bounds what nobody saw of one
+    catalogue_path      the upstream's own price catalogue (Gloo: /platform/v2/models), read every catalogue_ttl_ms; "" for none
+    cache_ratios        what cached tokens cost of its input rates
+    markup              millionths billed above list prices, of routes that state none
+    ca_pem              certificates believed beside the system's, in PEM; proxy: the one on the way there
+    """
+
+    name: str
+    base_url: str
+    auth: UpstreamAuth = UpstreamAuth()
+    ask_usage: bool = True
+    on_disconnect: OnDisconnect = OnDisconnect.GRACE
+    connect_ms: int = 5_000
+    first_byte_ms: int = 600_000
+    idle_ms: int = 300_000
+    pool_max: int = 1_000
+    pool_idle_ms: int = 15_000
+    grace_ms: int = 5_000
+    drain_ms: int = 600_000
+    drain_max: int = 400
+    drain_org_max: int = 100
+    drain_bytes: int = 64_000_000
+    drain_org_bytes: int = 16_000_000
+    hides_reasoning: bool = True
+    tokens_per_second_max: int = 3_000
+    catalogue_path: str = ""
+    catalogue_ttl_ms: int = 3_600_000
+    cache_ratios: FamilyRatios = DEFAULT_RATIOS
+    markup: int = 0
+    ca_pem: str = field(default="", repr=False)
+    proxy: ProxyServer | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """Everything that is reviewed and hot-reloaded.
+
+    plan_terms    the plans with the bounds that organizations keep to, for organizations that do not lie in a file
+    version       a short digest of the files, shown in logs and metrics
+    """
+
+    plans: Mapping[str, Plan]
+    routes: tuple[Route, ...]
+    upstreams: Mapping[str, Upstream]
+    prices: PriceCatalogue
+    organizations: tuple[Organization, ...]
+    version: str
+    plan_terms: Mapping[str, PlanTerms] = field(default_factory=dict)
+    jwt_issuers: tuple[JwtIssuer, ...] = ()
+    webhooks: tuple[WebhookEndpoint, ...] = ()

@@ -1,0 +1,210 @@
+"""organizations.yaml: who is billed, who may call, with each organization's limits merged into its plan."""
+
+import hashlib
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from tallygate.config.limits import name_apart, name_own, rate_identity, read_rate_limits, read_spend_limits, spend_identity
+from tallygate.config.plans import PlanTerms
+from tallygate.config.problems import nearest
+from tallygate.config.section import Section, show
+from tallygate.domain.money import usd_text
+from tallygate.domain.organization import Credential, Organization, Plan
+from tallygate.domain.rate_limit import LimitScope, RateLimit
+from tallygate.domain.spend_limit import SpendLimit
+
+RESERVED_ID: Final = "other"  # what has no label of its own is counted under it
+ORGANIZATIONS_MAX: Final = 1_000_000
+CREDENTIALS_MAX: Final = 10_000  # of one organization
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_OF_NOTHING: Final = hashlib.sha256(b"").hexdigest()
+_MODEL_PATTERN: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}\*?", re.ASCII)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Lines where ids and digests first stood: each may stand once in the file, since keys and labels are made of them."""
+
+    needs_keys: bool
+    organizations: dict[str, int] = field(default_factory=dict)
+    credentials: dict[str, int] = field(default_factory=dict)
+    digests: dict[bytes, int] = field(default_factory=dict)
+    time_zones: set[str] = field(default_factory=set)
+
+
+def read_organizations(
+    document: Section, *, plans: Mapping[str, PlanTerms], capabilities: Collection[str], needs_keys: bool = True
+) -> tuple[Organization, ...]:
+    """The list `organizations`. needs_keys: every credential must have a key, since nothing else could identify it."""
+    document.require("organizations")
+    seen = _Seen(needs_keys=needs_keys)
+    found = []
+    for item in document.sections("organizations", items_max=ORGANIZATIONS_MAX):
+        organization = _read_organization(item, plans, capabilities, seen)
+        item.close()
+        if organization is not None:
+            if organization.id == RESERVED_ID:
+                item.place_of("id").problem(f"{RESERVED_ID!r} is no id: what has no label of its own is counted under it")
+            found.append(organization)
+    document.close()
+    return tuple(found)
+
+
+def read_organization(
+    item: Section, *, plans: Mapping[str, PlanTerms], capabilities: Collection[str], needs_keys: bool = True
+) -> Organization | None:
+    """One organization by itself; None, with problems told, if its id or plan is none."""
+    found = _read_organization(item, plans, capabilities, _Seen(needs_keys=needs_keys))
+    item.close()
+    return found
+
+
+def _read_organization(
+    item: Section, plans: Mapping[str, PlanTerms], capabilities: Collection[str], seen: _Seen
+) -> Organization | None:
+    item.require("id", "plan")
+    org = item.identifier("id")
+    _report_repeat(item, "id", org, seen.organizations)
+    terms = plans.get(item.parsed("plan", lambda name: _known(name, plans, "plan")) or "")
+    plan = _effective_plan(item, terms, capabilities)
+    time_zone = item.parsed("time_zone", lambda name: _time_zone(name, seen)) or "UTC"
+    name = item.text("name")
+    credentials = []
+    for section in item.sections("credentials", items_max=CREDENTIALS_MAX):
+        credential = _read_credential(section, org or "", plan, capabilities, seen)
+        section.close()
+        if credential is not None:
+            credentials.append(credential)
+    if org is None or terms is None:
+        return None
+    return Organization(id=org, name=name or org, plan=plan, time_zone=time_zone, credentials=tuple(credentials))
+
+
+def _effective_plan(item: Section, terms: PlanTerms | None, capabilities: Collection[str]) -> Plan:
+    """The plan with the organization's limits in it: one that bounds the same thing replaces the plan's, others are added."""
+    plan = terms.plan if terms else Plan(id="")
+    own_rate, own_spend = read_rate_limits(item), _own_spend_limits(item, terms)
+    if own_rate:
+        _report_unknown_capabilities(item, own_rate, capabilities)
+        rate = {rate_identity(limit): limit for limit in (*plan.rate_limits, *own_rate)}
+        plan = replace(plan, rate_limits=name_apart(list(rate.values())))
+    if own_spend:
+        spend = {spend_identity(limit): limit for limit in (*plan.spend_limits, *own_spend)}
+        plan = replace(plan, spend_limits=tuple(spend.values()))
+    return plan
+
+
+def _own_spend_limits(item: Section, terms: PlanTerms | None) -> list[SpendLimit]:
+    bounds = {spend_identity(bound.limit): bound for bound in terms.spend} if terms else {}
+    found = []
+    for own in read_spend_limits(item):
+        bound = bounds.get(spend_identity(own.limit))
+        limit = own.limit
+        if bound is not None:
+            if limit.limit_nano_usd > bound.max_nano_usd:
+                most, got = usd_text(bound.max_nano_usd), usd_text(limit.limit_nano_usd)
+                own.place.problem(f"may only tighten the plan's maximum of {most} USD, got {got}")
+            if limit.shadow and not bound.limit.shadow:
+                own.place.problem("may only tighten the plan's limit, and shadow would lift it")
+            if not own.states_warn_at:
+                limit = replace(limit, warn_at_permille=bound.limit.warn_at_permille)
+        found.append(limit)
+    return found
+
+
+def _read_credential(section: Section, org: str, plan: Plan, capabilities: Collection[str], seen: _Seen) -> Credential | None:
+    section.require("id", *(("key_sha256",) if seen.needs_keys else ()))
+    client_id = section.identifier("id")
+    _report_repeat(section, "id", client_id, seen.credentials)
+    digest, old_digest = _read_digest(section, "key_sha256", seen), _read_digest(section, "old_key_sha256", seen)
+    old_until_ms = section.instant_ms("old_key_until")
+    if ("old_key_sha256" in section) != ("old_key_until" in section):
+        section.place.problem("must have old_key_sha256 and old_key_until together")
+    rate = read_rate_limits(section, own_scope=LimitScope.CREDENTIAL)
+    _report_unknown_capabilities(section, rate, capabilities)
+    spend = tuple(terms.limit for terms in read_spend_limits(section, own_scope=LimitScope.CREDENTIAL))
+    allowed = section.scalars("capabilities")
+    for place, capability in allowed or []:
+        if capability not in capabilities:
+            place.problem(f"{show(capability)} is not a capability of any route{nearest(capability, capabilities)}")
+    models = section.scalars("models")
+    for place, model in models or []:
+        if _MODEL_PATTERN.fullmatch(model) is None:
+            place.problem(f"must be a model name, or the start of one followed by *, got {show(model)}")
+    credential = Credential(
+        id=client_id or "",
+        org=org,
+        key_sha256=digest or b"",
+        old_key_sha256=old_digest or b"",
+        old_key_until_ms=old_until_ms or 0,
+        name=section.text("name"),
+        environment=section.text("environment", chars_max=64),
+        enabled=section.boolean("enabled", default=True),
+        expires_at_ms=section.instant_ms("expires"),
+        capabilities=None if allowed is None else frozenset(text for _, text in allowed),
+        models=None if models is None else tuple(text for _, text in models),
+        rate_limits=name_own(rate, plan.rate_limits),
+        spend_limits=spend,
+    )
+    return None if client_id is None or (digest is None and seen.needs_keys) else credential
+
+
+def is_digest(text: str) -> bool:
+    """Whether it is how a key's digest is written, and not that of nothing."""
+    return _DIGEST.fullmatch(text) is not None and text != _OF_NOTHING
+
+
+def _read_digest(section: Section, key: str, seen: _Seen) -> bytes | None:
+    text = section.plain(key)
+    if text is None:
+        return None
+    if text == _OF_NOTHING:
+        section.place_of(key).problem("is the digest of nothing: hash the key itself, without a line end")
+        return None
+    if not is_digest(text):  # what stands there may be the key itself: it is not shown
+        section.place_of(key).problem("must be the 64 lower-case hex digits of a SHA-256 digest")
+        return None
+    digest = bytes.fromhex(text)
+    if digest in seen.digests:
+        section.place_of(key).problem(f"is the digest of another credential too, on line {seen.digests[digest]}")
+        return None
+    seen.digests[digest] = section.place_of(key).line
+    return digest
+
+
+def _report_repeat(section: Section, key: str, identifier: str | None, lines: dict[str, int]) -> None:
+    if identifier is None:
+        return
+    place = section.place_of(key)
+    if identifier in lines:
+        place.problem(f"{identifier!r} is already used on line {lines[identifier]}")
+    else:
+        lines[identifier] = place.line
+
+
+def _report_unknown_capabilities(section: Section, limits: Collection[RateLimit], capabilities: Collection[str]) -> None:
+    for limit in limits:
+        capability = limit.capability
+        if capability is not None and capability not in capabilities:
+            section.place_of("rate_limits").problem(
+                f"names {show(capability)}, which is not a capability of any route{nearest(capability, capabilities)}"
+            )
+
+
+def _known(name: str, known: Collection[str], noun: str) -> str:
+    if name not in known:
+        raise ValueError(f"{show(name)} is not a {noun}{nearest(name, known)}")
+    return name
+
+
+def _time_zone(name: str, seen: _Seen) -> str:
+    if name not in seen.time_zones:
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, KeyError):  # a malformed key, a directory, an unknown zone
+            raise ValueError(f"must be a time zone such as America/New_York, got {show(name)}") from None
+        seen.time_zones.add(name)
+    return name

@@ -1,0 +1,83 @@
+"""plans.yaml: what each plan allows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tallygate.config.limits import SpendTerms, read_rate_limits, read_spend_limits
+from tallygate.config.section import Place, Section, duration_ms
+from tallygate.domain.organization import Plan, UnknownModelPolicy
+
+OUTPUT_TOKENS_MAX: Final = 10_000_000
+DAY_MS: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanTerms:
+    """A plan, the bounds within which an organization may change its spend limits, and where it stands for later problems."""
+
+    plan: Plan
+    spend: tuple[SpendTerms, ...]
+    place: Place
+
+
+def read_plans(document: Section) -> Mapping[str, PlanTerms]:
+    found = {}
+    document.require("plans")
+    for name, section in document.named_sections("plans", is_path_kept=False):
+        found[name] = _read_plan(name, section)
+        section.close()
+    document.close()
+    return found
+
+
+def _read_plan(name: str, section: Section) -> PlanTerms:
+    spend = read_spend_limits(section, has_max=True)
+    unknown_model, price_as = _read_unknown_model(section)
+    plan = Plan(
+        id=name,
+        api_access=section.boolean("api_access", default=True),
+        rate_limits=read_rate_limits(section),
+        spend_limits=tuple(terms.limit for terms in spend),
+        history_days=_read_history_days(section),
+        export=section.boolean("export", default=False),
+        default_output_tokens=section.integer("default_output_tokens", 4096, minimum=1, maximum=OUTPUT_TOKENS_MAX),
+        unknown_input_tokens=(
+            section.integer("unknown_input_tokens", minimum=0, maximum=OUTPUT_TOKENS_MAX)
+            if "unknown_input_tokens" in section
+            else None
+        ),
+        clamp=section.boolean("clamp", default=False) if "clamp" in section else None,
+        clamp_floor_tokens=section.integer("clamp_floor_tokens", minimum=1, maximum=OUTPUT_TOKENS_MAX) or None,
+        unknown_model=unknown_model,
+        price_as=price_as,
+    )
+    return PlanTerms(plan=plan, spend=spend, place=section.place)
+
+
+def _read_history_days(section: Section) -> int | None:
+    text = section.plain("history")
+    if text is None or text == "unlimited":
+        return None
+    try:
+        milliseconds = duration_ms(text)
+    except ValueError:
+        milliseconds = 0
+    if not milliseconds or milliseconds % DAY_MS:
+        section.place_of("history").problem(f"must be whole days such as 90d, or unlimited, got {text[:20]!r}")
+        return None
+    return milliseconds // DAY_MS
+
+
+def _read_unknown_model(section: Section) -> tuple[UnknownModelPolicy, str | None]:
+    """`refuse`, `unpriced`, or `{price_as: <model>}`."""
+    if not section.is_mapping("unknown_model"):
+        options = [UnknownModelPolicy.REFUSE.value, UnknownModelPolicy.UNPRICED.value]
+        return UnknownModelPolicy(section.choice("unknown_model", options, UnknownModelPolicy.REFUSE)), None
+    inner = section.section("unknown_model")
+    if inner is None:
+        return UnknownModelPolicy.REFUSE, None
+    inner.require("price_as")
+    model = inner.text("price_as") or None
+    inner.close()
+    return UnknownModelPolicy.PRICE_AS, model

@@ -1,0 +1,192 @@
+"""routes.yaml: the closed table of endpoints."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tallygate.config.model import Route
+from tallygate.config.problems import nearest
+from tallygate.config.route_objects import parameters_of, route_objects
+from tallygate.config.section import Place, Section, is_identifier, show
+from tallygate.domain.ratio import percent
+
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]{0,31}\*?)\}", re.ASCII)  # with a star it takes slashes
+_LITERAL: Final = re.compile(r"[A-Za-z0-9._~:@-]*", re.ASCII)
+_KIND: Final = re.compile(r"[a-z][a-z_]{0,31}", re.ASCII)
+PATH_CHARS_MAX: Final = 512
+PASSING_MAX: Final = 50  # names of one route
+WEIGHT_MAX: Final = 1_000_000
+UNBILLED_SUFFIX: Final = "_count_tokens"  # of the dialects whose endpoints no provider bills; all others cost
+_QUERY_NAME: Final = re.compile(r"[A-Za-z0-9$._\[\]-]{1,64}", re.ASCII)
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+# Never let through: framing, keys, cookies, and what the gateway itself says. Any other header may be.
+_OURS: Final = frozenset(
+    {"connection", "proxy-connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-length", "host"}
+    | {"expect", "authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key", "cookie", "accept-encoding"}
+    | {"x-request-id", "forwarded", "http2-settings"}
+)
+_OURS_PREFIXES: Final = ("x-forwarded-", "tallygate-", "proxy-")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedRoute:
+    route: Route
+    place: Place
+
+
+def read_routes(
+    document: Section, *, known_dialects: Collection[str], shipped: Sequence[PlacedRoute] = ()
+) -> tuple[PlacedRoute, ...]:
+    """The routes in file order. Two routes that answer the same method and shape of path are a problem of the second.
+
+    shipped   the routes of the shipped table, which a file that says `with_shipped` adds to: its own go before
+    """
+    found: list[PlacedRoute] = []
+    first_lines: dict[tuple[str, str], int] = {}
+    document.require("routes")
+    for item in document.sections("routes"):
+        route = _read_route(item, known_dialects)
+        item.close()
+        if route is None:
+            continue
+        shape = _shape(route)
+        if shape in first_lines:
+            item.place.problem(f"answers the same requests as the route on line {first_lines[shape]}")
+        else:
+            first_lines[shape] = item.place.line
+            found.append(PlacedRoute(route=route, place=item.place))
+    if document.boolean("with_shipped", default=False):
+        place = document.place_of("with_shipped")
+        found += [replace(placed, place=place) for placed in shipped if _shape(placed.route) not in first_lines]
+    document.close()
+    return tuple(found)
+
+
+def _shape(route: Route) -> tuple[str, str]:
+    return route.method, _PARAMETER.sub(lambda found: "{*}" if found[1].endswith("*") else "{}", route.path)
+
+
+def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
+    complete = item.require("method", "path", "capability")
+    stated = _StatedObjects.read(item)
+    method = item.choice("method", METHODS)
+    path = item.parsed("path", _path)
+    capability = item.identifier("capability")
+    upstream = item.identifier("upstream") or "default"
+
+    def known_dialect(name: str) -> str:
+        if name not in known_dialects:
+            raise ValueError(f"{show(name)} is not a dialect{nearest(name, known_dialects)}")
+        return name
+
+    dialect = item.parsed("dialect", known_dialect)
+    enabled = item.boolean("enabled", default=True)
+    weight = item.integer("weight", 1, minimum=0, maximum=WEIGHT_MAX)
+    if weight == 0 and dialect is not None and not dialect.endswith(UNBILLED_SUFFIX):
+        item.place_of("weight").problem(f"must be at least 1: what {dialect} meters costs, and a spend limit has to stop it")
+    markup = item.money("markup_percent", percent)
+    if markup is not None and dialect is None:
+        item.place_of("markup_percent").problem("is of no use: a route without a dialect is not metered")
+    query = _names(item, "query", _QUERY_NAME)
+    headers = frozenset(name.lower().encode() for name in _names(item, "headers", _HEADER_NAME))
+    if not complete or not method or path is None or capability is None:
+        return None
+    for name in stated.names:
+        if name not in parameters_of(path):
+            item.place_of("names").problem(f"names {{{name}}}, which the path does not have")
+    objects = route_objects(method, path, makes=stated.makes, lists=stated.lists, names=stated.names, deletes=stated.deletes)
+    return Route(
+        method=method,
+        path=path,
+        capability=capability,
+        dialect=dialect,
+        upstream=upstream,
+        enabled=enabled,
+        weight=weight,
+        markup=markup,
+        query=query,
+        headers=headers,
+        objects=objects,
+    )
+
+
+def _names(item: Section, key: str, pattern: re.Pattern[str]) -> frozenset[str]:
+    """Names that the route lets through."""
+    found = set()
+    for place, name in item.scalars(key, items_max=PASSING_MAX) or ():
+        if pattern.fullmatch(name) is None:
+            place.problem(f"must be a name such as X-Own or api-version, got {show(name)}")
+        elif key == "headers" and (name.lower() in _OURS or name.lower().startswith(_OURS_PREFIXES)):
+            place.problem(f"names a header that never passes: {show(name)}")
+        else:
+            found.add(name)
+    return frozenset(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StatedObjects:
+    """What a route says itself of stored objects; None where its path is to say it."""
+
+    makes: str | None
+    lists: str | None
+    names: Mapping[str, str]
+    deletes: bool | None
+
+    @classmethod
+    def read(cls, item: Section) -> "_StatedObjects":
+        names: dict[str, str] = {}
+        section = item.section("names")
+        if section is not None:
+            for key in tuple(section.keys()):
+                names[key] = section.parsed(key, _kind) or ""
+            section.close()
+        return cls(
+            makes=item.parsed("makes", _kind),
+            lists=item.parsed("lists", _kind),
+            names=names,
+            deletes=item.boolean("deletes", default=False) if "deletes" in item else None,
+        )
+
+
+def _kind(text: str) -> str:
+    if _KIND.fullmatch(text) is None:
+        raise ValueError(f"must be one word of a to z and _, such as file, got {show(text)}")
+    return text
+
+
+def _path(text: str) -> str:
+    """A path template. Segments hold literals and `{parameters}`; two parameters need a literal between them.
+
+    A parameter with a star, `{model*}`, takes slashes: it is the last one, and stands in the last segment.
+    """
+    if not text.startswith("/") or len(text) > PATH_CHARS_MAX:
+        raise ValueError(f"must start with / and have at most {PATH_CHARS_MAX} characters, got {show(text)}")
+    names: list[str] = []
+    for segment in text[1:].split("/"):
+        literals = _PARAMETER.split(segment)[::2]
+        names += _PARAMETER.findall(segment)
+        if segment in ("", ".", ".."):
+            raise ValueError(f"must not have empty or dot segments, got {show(text)}")
+        if not all(_LITERAL.fullmatch(literal) for literal in literals):
+            raise ValueError(f"may hold letters, digits, . _ ~ : @ - and {{parameters}}, got {show(text)}")
+        if "" in literals[1:-1]:
+            raise ValueError(f"needs text between two parameters, got {show(text)}")
+    if any(name.endswith("*") for name in names[:-1]) or "*" in text.rpartition("/")[0]:
+        raise ValueError(f"may have a parameter that takes slashes in its end alone, got {show(text)}")
+    names = [name.rstrip("*") for name in names]
+    if len(names) != len(set(names)):
+        raise ValueError(f"names a parameter twice, got {show(text)}")
+    return text
+
+
+def capabilities_of(routes: Collection[PlacedRoute]) -> frozenset[str]:
+    return frozenset(placed.route.capability for placed in routes)
+
+
+def report_unknown_upstreams(routes: Collection[PlacedRoute], upstreams: Collection[str]) -> None:
+    for placed in routes:
+        name = placed.route.upstream
+        if name not in upstreams and is_identifier(name):
+            placed.place.problem(f"names the unknown upstream {name!r}{nearest(name, upstreams)}")

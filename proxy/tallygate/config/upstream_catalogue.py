@@ -1,0 +1,131 @@
+"""An upstream's own price catalogue, as Gloo serves it: GET /platform/v2/models."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgspec
+
+from tallygate.config.cache_ratios import FamilyRatios, ratios_of
+from tallygate.config.prices import CONTEXT_TOKENS_MAX, bounded_rate, model_name, price_version, rate
+from tallygate.config.section import show
+from tallygate.domain.money import nano_usd_from_usd
+from tallygate.domain.price import Price
+
+ROWS_MAX: Final = 10_000
+ALIASES_MAX: Final = 32  # of one row; further ones are left out
+PROBLEMS_MAX: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamCatalogue:
+    """What could be read.
+
+    prices     one for each id and alias, in force from the beginning of time: the catalogue tells what holds now, not since when
+    families   priced ids by lower-case family, deprecated ones included: the provider's routing may still pick them
+    problems   rows that cannot be priced, one line each; such models count as unknown
+    """
+
+    prices: tuple[Price, ...]
+    families: Mapping[str, tuple[str, ...]]
+    problems: tuple[str, ...] = ()
+
+
+def read_upstream_catalogue(body: bytes, ratios: FamilyRatios = ()) -> UpstreamCatalogue:
+    """Read a catalogue leniently: a row that is odd is left out and told, the others count.
+
+    Rates are decimal strings, per million tokens or else per thousand, for input and output only: what cached tokens cost of that
+    is said by `ratios`, else as much as input.
+    A row with an output price alone (image models) has free input. One with an input price alone (embeddings) prices what has no
+    output, and nothing else; routing does not pick it. Raises ValueError if the body is no catalogue at all, or has no
+    row that can be priced: the last good one is then better than none.
+    """
+    try:
+        rows = msgspec.json.decode(body, type=dict[str, Any]).get("data")
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(f"is not a model catalogue: {str(error)[:200]}") from error
+    if not isinstance(rows, list) or not 1 <= len(rows) <= ROWS_MAX:
+        raise ValueError(f"is not a model catalogue: `data` must be a list of 1 to {ROWS_MAX} rows")
+    prices: dict[str, Price] = {}
+    aliases: dict[str, Price] = {}
+    families: dict[str, list[str]] = {}
+    problems = []
+    for index, row in enumerate(rows):
+        try:
+            price = _read_row(row, ratios)
+        except ValueError as error:
+            problems.append(f"data[{index}]: {error}")
+            continue
+        prices.setdefault(price.model, price)
+        for alias in _read_aliases(row):
+            aliases.setdefault(alias, replace(price, model=alias))
+        family = _family(row)
+        if family and price.generates:
+            families.setdefault(family, []).append(price.model)
+    if not prices:
+        raise ValueError(f"is not a model catalogue: none of its {len(rows)} rows can be priced, the first because {problems[0]}")
+    return UpstreamCatalogue(
+        prices=tuple({**aliases, **prices}.values()),  # an id wins over another row's alias
+        families={family: tuple(models) for family, models in families.items()},
+        problems=tuple(problems[:PROBLEMS_MAX]),
+    )
+
+
+def _read_row(row: Any, ratios: FamilyRatios) -> Price:
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+        raise ValueError("has no `id`")  # noqa: TRY004  # a value of the body, not of our code
+    model = model_name(row["id"])
+    pricing = row.get("pricing")
+    if not isinstance(pricing, dict):
+        raise ValueError(f"{model} has no `pricing`")  # noqa: TRY004  # as above
+    output, input_rate = (_read_rate(pricing, side, model) for side in ("output", "input"))
+    if output is None and input_rate is None:
+        raise ValueError(f"{model} has no price of its input or output")
+    if not input_rate and not output:
+        raise ValueError(f"{model} is listed as free: give it a row in prices.yaml if that is right")
+    tokens = {"max_output_tokens": _read_tokens(row, "max_output_tokens"), "max_input_tokens": _read_tokens(row, "context_window")}
+    rates = {"input": input_rate or 0, "output": output or 0, **ratios_of(_family(row), ratios).rates(input_rate or 0)}
+    version = price_version(model, 0, {**rates, **tokens})
+    return Price(model=model, version=version, effective_ms=0, **rates, **tokens, generates=output is not None)  # type: ignore[arg-type]  # none of them is `reasons`
+
+
+def _family(row: Mapping[str, Any]) -> str:
+    """In lower case; "" where none is told."""
+    family = row.get("family")
+    return family.lower() if isinstance(family, str) else ""
+
+
+def _read_rate(pricing: Mapping[str, Any], side: str, model: str) -> int | None:
+    """Pico-USD per token; None where the side has no price."""
+    rates = pricing.get(side)
+    if rates is None:
+        return None
+    if not isinstance(rates, dict):
+        raise ValueError(f"{model} {side} price must be an object, got {show(str(rates))}")  # noqa: TRY004  # as above
+    per_million, per_thousand = rates.get("rate_per_1m_tokens"), rates.get("rate_per_1k_tokens")
+    try:
+        if isinstance(per_million, str):
+            return rate(per_million)
+        if isinstance(per_thousand, str):
+            return bounded_rate(nano_usd_from_usd(per_thousand))  # nano-USD per thousand tokens: as many pico-USD per token
+    except ValueError as error:
+        raise ValueError(f"{model} {side} price {error}") from None
+    if per_million is None and per_thousand is None:
+        raise ValueError(f"{model} {side} price has no rate")
+    raise ValueError(f"{model} {side} price must be text, got {show(str(per_million or per_thousand))}")
+
+
+def _read_tokens(row: Mapping[str, Any], key: str) -> int | None:
+    value = row.get(key)
+    return value if type(value) is int and 1 <= value <= CONTEXT_TOKENS_MAX else None
+
+
+def _read_aliases(row: Mapping[str, Any]) -> list[str]:
+    aliases = row.get("aliases")
+    found = []
+    for alias in aliases[:ALIASES_MAX] if isinstance(aliases, list) else ():
+        try:
+            found.append(model_name(alias))
+        except (TypeError, ValueError):
+            continue  # only a name that no request could use
+    return found

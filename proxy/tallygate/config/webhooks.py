@@ -1,0 +1,148 @@
+"""webhooks.yaml: whom notices of spend limits are sent to. Signing secrets are named here (a variable or a file), never written."""
+
+import base64
+import binascii
+import ipaddress
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import yaml
+
+from tallygate.config.secret_file import SECRET_BYTES_MAX
+from tallygate.config.section import Section, is_identifier, show
+from tallygate.config.upstreams import read_secret
+from tallygate.config.webhook_endpoint import NOTICE_TYPES, WebhookEndpoint
+
+ENDPOINTS_MAX: Final = 64
+KEY_BYTES: Final = range(24, 65)  # Standard Webhooks, "Signature scheme": between 24 and 64 bytes
+_PREFIX: Final = "whsec_"
+_URL_CHARS_MAX: Final = 2_048
+
+
+def read_webhooks(document: Section, *, environ: Mapping[str, str], reads_secrets: bool) -> tuple[WebhookEndpoint, ...]:
+    """The list `webhooks`. reads_secrets False, for processes that send nothing: endpoints have no keys, and no problem for it."""
+    document.require("webhooks")
+    found: list[WebhookEndpoint] = []
+    for item in document.sections("webhooks", items_max=ENDPOINTS_MAX):
+        endpoint = _read_endpoint(item, environ=environ, reads_secrets=reads_secrets)
+        if any(endpoint.name == other.name for other in found):
+            item.place_of("name").problem(f"{show(endpoint.name)} is already described above")
+        item.close(also=("old_secret_env", "old_secret_file"))
+        found.append(endpoint)
+    document.close()
+    return tuple(found)
+
+
+def _read_endpoint(item: Section, *, environ: Mapping[str, str], reads_secrets: bool) -> WebhookEndpoint:
+    item.require("name", "url")
+    name = item.identifier("name") or ""
+    allows_http = item.boolean("allow_http", default=False)
+    url = item.parsed("url", lambda text: _webhook_url(text, allows_http=allows_http)) or ""
+    events = item.scalars("events", items_max=len(NOTICE_TYPES))
+    for place, word in events or ():
+        if word not in NOTICE_TYPES:
+            place.problem(f"must be one of {', '.join(NOTICE_TYPES)}, got {show(word)}")
+    if events == []:
+        item.place_of("events").problem("must name at least one type of notice, or be left out for all")
+    return WebhookEndpoint(
+        name=name,
+        url=url,
+        keys=_read_keys(item, environ, reads_secrets=reads_secrets),
+        organizations=_read_organizations(item),
+        events=frozenset(NOTICE_TYPES) if events is None else frozenset(word for _, word in events),
+        is_enabled=item.boolean("enabled", default=True),
+        ca_pem=_read_ca(item),
+    )
+
+
+def _read_keys(item: Section, environ: Mapping[str, str], *, reads_secrets: bool) -> tuple[bytes, ...]:
+    keys = []
+    for name in ("secret", "old_secret"):
+        is_given = f"{name}_env" in item or f"{name}_file" in item
+        if name == "old_secret" and not is_given:
+            continue
+        if not reads_secrets and is_given:
+            item.text(f"{name}_env")
+            item.text(f"{name}_file", chars_max=4096)
+            continue
+        secret = read_secret(item, name, environ)
+        if not secret:
+            continue  # told already
+        try:
+            keys.append(signing_key(secret))
+        except ValueError as error:
+            given = f"{name}_env" if f"{name}_env" in item else f"{name}_file"
+            item.place_of(given).problem(f"names a secret that {error}")
+    return tuple(keys)
+
+
+def signing_key(secret: str) -> bytes:
+    """The bytes of a "whsec_..." secret. Raises ValueError, which never quotes it."""
+    if not secret.startswith(_PREFIX):
+        raise ValueError(f"does not begin with {_PREFIX}")
+    encoded = secret.removeprefix(_PREFIX)
+    try:
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"is not {_PREFIX} and base64") from None
+    if len(key) not in KEY_BYTES:
+        raise ValueError(f"holds {len(key)} bytes: {KEY_BYTES[0]} to {KEY_BYTES[-1]} are needed")
+    return key
+
+
+def _read_organizations(item: Section) -> frozenset[str] | None:
+    if isinstance(item.node_of("organizations"), yaml.ScalarNode):
+        item.choice("organizations", ("all",))
+        return None
+    words = item.scalars("organizations", items_max=10_000)
+    for place, word in words or ():
+        if not is_identifier(word):
+            place.problem(f"must be 1 to 64 of A-Z a-z 0-9 . _ -, got {show(word)}")
+    if words == [] and item.node_of("organizations") is not None:
+        item.place_of("organizations").problem("must name at least one organization, or be `all`")
+    return None if words is None else frozenset(word for _, word in words)
+
+
+def _read_ca(item: Section) -> str:
+    path = item.text("ca_file", chars_max=4096)
+    if not path:
+        return ""
+    try:
+        with Path(path).open("rb") as file:
+            pem = file.read(16 * SECRET_BYTES_MAX).decode("ascii")
+        ssl.create_default_context(cadata=pem)
+    except OSError as error:  # ssl.SSLError is one too
+        item.place_of("ca_file").problem(f"names the file {path!r}, which holds no certificates: {error.strerror or error}")
+        return ""
+    except ValueError:
+        item.place_of("ca_file").problem(f"names the file {path!r}, which is not in PEM")
+        return ""
+    return pem
+
+
+def _webhook_url(text: str, *, allows_http: bool) -> str:
+    """As it is to be asked: with its query and final slash, if it has them. Raises ValueError, never quoting a password."""
+    try:
+        parts = urlsplit(text)
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ValueError("must be a URL such as https://hooks.example.com/tallygate") from None
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user or password: messages are signed with the secret")
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid:
+        raise ValueError(f"must be a URL such as https://hooks.example.com/tallygate, got {show(text)}")
+    if len(text) > _URL_CHARS_MAX or not text.isascii() or not text.isprintable() or {" ", "#", "\\"} & set(text):
+        raise ValueError(f"must be at most {_URL_CHARS_MAX} characters, without blanks, backslashes and a fragment")
+    if parts.scheme != "https" and not allows_http and not _is_loopback(parts.hostname):
+        raise ValueError("must be an https URL: over http anybody on the way reads the spend (`allow_http: true` to accept that)")
+    return text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,88 @@
+"""Who asks on the console's API, and what they may see and change. One function decides both."""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+from aiohttp import hdrs, web
+
+from tallygate.console.api_errors import ApiError
+
+TOKEN_CHARS_MAX: Final = 512  # a longer one is nobody's
+
+
+class Access(StrEnum):
+    """What a route needs and a token has; WRITE includes READ. METRICS is a token's alone: /metrics, and no route of the API."""
+
+    METRICS = "metrics"
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminAccess:
+    """The holder of an admin token.
+
+    actor   the token's id, as the audit log names it
+    orgs    the organizations in its scope; None: all of them, the platform's own as well
+    """
+
+    actor: str
+    access: Access
+    orgs: frozenset[str] | None = None
+
+    @property
+    def sees_metrics(self) -> bool:
+        """/metrics names every organization."""
+        return self.orgs is None
+
+    def sees(self, org: str) -> bool:
+        return self.orgs is None or org in self.orgs
+
+
+class AdminTokens(Protocol):
+    """Where admin tokens are kept."""
+
+    async def find(self, token: str) -> AdminAccess | None:
+        """Whose token this is; None if nobody's, expired or revoked. Never raises for any text."""
+
+
+class PlatformToken:
+    """A token of the process's settings, for all organizations. Only its digest is kept."""
+
+    def __init__(self, token_sha256: bytes, *, actor: str = "platform", access: Access = Access.WRITE) -> None:
+        self._token_sha256 = token_sha256
+        self._access = AdminAccess(actor=actor, access=access)
+
+    async def find(self, token: str) -> AdminAccess | None:
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        is_it = hmac.compare_digest(digest, self._token_sha256)
+        return self._access if is_it else None
+
+
+async def access_of(request: web.Request, tokens: AdminTokens) -> AdminAccess | None:
+    """Of the token in a request's Authorization header; None without a valid one."""
+    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not 0 < len(token) <= TOKEN_CHARS_MAX:
+        return None
+    return await tokens.find(token)
+
+
+async def authorize(request: web.Request, tokens: AdminTokens, needed: Access) -> AdminAccess:
+    """The caller of a request that needs `needed`. Raises ApiError 401 without a valid token, 403 where it may only read."""
+    found = await access_of(request, tokens)
+    if found is None:
+        raise ApiError(
+            status=401,
+            code="invalid_admin_token",
+            message="an admin token is needed: Authorization: Bearer <token>",
+            headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
+        )
+    if found.access is Access.METRICS:
+        raise ApiError(status=403, code="metrics_only_token", message="this admin token may read /metrics and nothing else")
+    if needed is Access.WRITE and found.access is not Access.WRITE:
+        raise ApiError(status=403, code="read_only_token", message="this admin token may read, not change")
+    return found

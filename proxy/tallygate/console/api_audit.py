@@ -1,0 +1,38 @@
+"""GET /api/audit: who changed what, and when. A token sees the changes of its organizations."""
+
+from typing import Final
+
+from tallygate.console.api_parameters import integer, text
+from tallygate.console.api_routes import ApiCall, ApiRoute
+from tallygate.console.directory_access import told
+from tallygate.console.directory_shapes import ChangePage
+from tallygate.ledger.directory.audit_log import PAGE_MAX, read_audit_log
+from tallygate.ledger.directory.book import DirectoryBook
+
+SUBJECT: Final = text("subject", "Id of an organization, credential or admin token: only its changes.")
+BEFORE: Final = integer("before", "`next_before` of the page before: only older entries.", least=1, most=2**53)
+LIMIT: Final = integer("limit", "Entries of a page.", least=1, most=PAGE_MAX, default=100)
+
+
+def audit_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
+    async def read(call: ApiCall) -> object:
+        limit = call.values["limit"]
+        entries = await read_audit_log(
+            book.database, orgs=call.access.orgs, subject=call.values["subject"], before_id=call.values["before"], limit=limit
+        )
+        return {
+            "entries": [entry.shown() for entry in entries],
+            "next_before": entries[-1].id if len(entries) == limit else None,
+        }
+
+    return (
+        ApiRoute(
+            method="GET",
+            path="/api/audit",
+            handler=told(read),
+            summary="The log of changes, newest first.",
+            parameters=(SUBJECT, BEFORE, LIMIT),
+            answer=ChangePage,
+            tag="audit",
+        ),
+    )

@@ -1,0 +1,187 @@
+"""GET /api/credentials and /api/capabilities: what there is to ask about. No key, no digest."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from tallygate.config.model import Route
+from tallygate.console.api_cursor import question_of, seal, unseal
+from tallygate.console.api_parameters import integer
+from tallygate.console.api_routes import ApiCall, ApiRoute
+from tallygate.console.api_scope import ORG, Scopes
+from tallygate.console.api_spend import Money, money
+from tallygate.console.api_times import instant_text
+from tallygate.console.api_usage import CURSOR
+from tallygate.domain.organization import Credential
+from tallygate.domain.rate_limit import RateLimit
+from tallygate.domain.spend_limit import SpendLimit
+
+PAGE_DEFAULT: Final = 100
+PAGE_MAX: Final = 1_000
+_LIMIT: Final = integer("limit", "Entries of a page.", least=1, most=PAGE_MAX, default=PAGE_DEFAULT)
+
+
+class RateLimitLine(msgspec.Struct, frozen=True, kw_only=True):
+    """scope: whose bucket it fills. window_seconds: null for open requests."""
+
+    name: str
+    quantity: str
+    scope: str
+    capability: str | None
+    capacity: int
+    refill_units: int | None
+    window_seconds: float | None
+    is_shadow: bool
+
+
+class SpendLimitLine(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    kind: str
+    scope: str
+    limit: Money
+    window_seconds: int | None
+    warn_at: list[float]
+    is_shadow: bool
+
+
+class CredentialLine(msgspec.Struct, frozen=True, kw_only=True):
+    """id is the Client ID. capabilities, models: null for all. expires_at: null for never."""
+
+    id: str
+    org: str
+    name: str
+    environment: str
+    is_enabled: bool
+    has_key: bool
+    expires_at: str | None
+    capabilities: list[str] | None
+    models: list[str] | None
+    rate_limits: list[RateLimitLine]
+    spend_limits: list[SpendLimitLine]
+
+
+class CredentialsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    credentials: list[CredentialLine]
+    next_cursor: str | None
+
+
+class EndpointLine(msgspec.Struct, frozen=True, kw_only=True):
+    """is_metered: whether its tokens and cost are counted."""
+
+    method: str
+    path: str
+    is_metered: bool
+
+
+class CapabilityLine(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    endpoints: list[EndpointLine]
+
+
+class CapabilitiesAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    capabilities: list[CapabilityLine]
+
+
+class DirectoryApi:
+    def __init__(self, *, scopes: Scopes, routes_in_force: Callable[[], Iterable[Route]]) -> None:
+        self._scopes = scopes
+        self._routes = routes_in_force
+
+    def routes(self) -> tuple[ApiRoute, ...]:
+        return (
+            ApiRoute(
+                method="GET",
+                path="/api/credentials",
+                handler=self._credentials,
+                summary="Credentials of organizations",
+                parameters=(ORG, _LIMIT, CURSOR),
+                answer=CredentialsAnswer,
+                tag="directory",
+            ),
+            ApiRoute(
+                method="GET",
+                path="/api/capabilities",
+                handler=self._capabilities,
+                summary="Capabilities and their endpoints",
+                answer=CapabilitiesAnswer,
+                tag="directory",
+            ),
+        )
+
+    async def _credentials(self, call: ApiCall) -> CredentialsAnswer:
+        """What is added or removed between two pages moves nothing: a position is a name, not a number."""
+        ids = self._asked(call)
+        question = question_of("/api/credentials", call.values)
+        cursor: str | None = call.values["cursor"]
+        after = "" if cursor is None else unseal("cursor", cursor, question)
+        after_org, _, after_credential = after.partition("\n")
+        limit: int = call.values["limit"]
+        found: list[Credential] = []
+        for org in (org for org in ids if org >= after_org):
+            held = sorted(self._scopes.organization(call.access, org).credentials, key=lambda credential: credential.id)
+            found += [item for item in held if org > after_org or item.id > after_credential]
+            if len(found) > limit:
+                break
+        page = found[:limit]
+        return CredentialsAnswer(
+            credentials=[_credential(item) for item in page],
+            next_cursor=seal(f"{page[-1].org}\n{page[-1].id}", question) if len(found) > limit else None,
+        )
+
+    async def _capabilities(self, _call: ApiCall) -> CapabilitiesAnswer:
+        endpoints: dict[str, list[EndpointLine]] = {}
+        for route in self._routes():
+            line = EndpointLine(method=route.method, path=route.endpoint, is_metered=route.dialect is not None)
+            endpoints.setdefault(route.capability, []).append(line)
+        return CapabilitiesAnswer(
+            capabilities=[CapabilityLine(name=name, endpoints=lines) for name, lines in sorted(endpoints.items())]
+        )
+
+    def _asked(self, call: ApiCall) -> list[str]:
+        """Ids in order: those named, or all that the token sees."""
+        named: Sequence[str] = call.values["org"]
+        if not named:
+            return self._scopes.visible(call.access)
+        return sorted(self._scopes.organization(call.access, org).id for org in named)
+
+
+def _credential(credential: Credential) -> CredentialLine:
+    return CredentialLine(
+        id=credential.id,
+        org=credential.org,
+        name=credential.name,
+        environment=credential.environment,
+        is_enabled=credential.enabled,
+        has_key=bool(credential.key_sha256),
+        expires_at=None if credential.expires_at_ms is None else instant_text(credential.expires_at_ms),
+        capabilities=None if credential.capabilities is None else sorted(credential.capabilities),
+        models=None if credential.models is None else list(credential.models),
+        rate_limits=[_rate_limit(limit) for limit in credential.rate_limits],
+        spend_limits=[_spend_limit(limit) for limit in credential.spend_limits],
+    )
+
+
+def _rate_limit(limit: RateLimit) -> RateLimitLine:
+    return RateLimitLine(
+        name=limit.name,
+        quantity=limit.quantity.value,
+        scope=limit.scope.value,
+        capability=limit.capability,
+        capacity=limit.capacity,
+        refill_units=limit.refill_units or None,
+        window_seconds=limit.window_ms / 1000 if limit.window_ms else None,
+        is_shadow=limit.shadow,
+    )
+
+
+def _spend_limit(limit: SpendLimit) -> SpendLimitLine:
+    return SpendLimitLine(
+        name=limit.name,
+        kind=limit.kind.value,
+        scope=limit.scope.value,
+        limit=money(limit.limit_nano_usd),
+        window_seconds=limit.window_ms // 1000 or None,
+        warn_at=[permille / 1000 for permille in limit.warn_at_permille],
+        is_shadow=limit.shadow,
+    )

@@ -1,0 +1,114 @@
+"""The OpenAPI document, made of the same tables that calls are checked by: it cannot say anything else."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from tallygate.console.api_access import Access
+from tallygate.console.api_errors import ErrorAnswer
+from tallygate.console.api_parameters import VALUES_MAX, Parameter, Place
+from tallygate.console.api_routes import ApiCall, ApiRoute
+
+_REFERENCE: Final = "#/components/schemas/{name}"
+_BODY_ERRORS: Final = {
+    "409": "It cannot be done as things are: the id is taken, or a file manages the organization",
+    "413": "The body is too large",
+}
+_ERRORS: Final = {
+    "400": "A parameter or field is wrong; `param` names it",
+    "401": "No valid admin token",
+    "403": "The token may not do this",
+    "404": "There is no such thing within the token's scope",
+    "503": "A store does not answer; `Retry-After` says when to ask again",
+}
+
+
+class DocumentApi:
+    """GET /api/openapi.json, for anyone: it tells nothing that the source does not."""
+
+    def __init__(self, routes: Iterable[ApiRoute], *, version: str) -> None:
+        self._route = ApiRoute(
+            method="GET",
+            path="/api/openapi.json",
+            handler=self._document,
+            summary="This document",
+            is_public=True,
+            answer=dict[str, Any],
+            tag="document",
+        )
+        self._text = document((*routes, self._route), version=version)
+
+    def routes(self) -> tuple[ApiRoute, ...]:
+        return (self._route,)
+
+    async def _document(self, _call: ApiCall) -> dict[str, Any]:
+        return self._text
+
+
+def document(routes: Iterable[ApiRoute], *, version: str) -> dict[str, Any]:
+    """OpenAPI 3.1."""
+    listed = tuple(routes)
+    types = [*dict.fromkeys(kind for route in listed for kind in (route.answer, route.body) if kind is not None), ErrorAnswer]
+    schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
+    schema_of = dict(zip(types, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in listed:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "tallygate",
+            "version": version,
+            "description": "Usage, spend and administration. Every endpoint asks for an admin token and shows its scope alone.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "security": [{"admin_token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"admin_token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(route: ApiRoute, schema_of: dict[Any, Any]) -> dict[str, Any]:
+    failures = {
+        status: {"description": text, "content": {"application/json": {"schema": schema_of[ErrorAnswer]}}}
+        for status, text in (_ERRORS | (_BODY_ERRORS if route.access is Access.WRITE else {})).items()
+        if not (route.is_public and status != "400")
+    }
+    schema = {} if route.answer is None else schema_of[route.answer]
+    success = {"description": "Success", "content": {media: {"schema": schema} for media in route.media}}
+    operation: dict[str, Any] = {
+        "operationId": f"{route.method.lower()}{route.path.replace('/', '_').replace('{', '').replace('}', '').replace('.', '_')}",
+        "summary": route.summary,
+        "tags": [route.tag],
+        "parameters": [_parameter(parameter) for parameter in route.parameters],
+        "responses": {str(route.status): success, **failures},
+    }
+    if route.body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema_of[route.body]}}}
+    if route.is_public:
+        operation["security"] = []
+    return operation
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    schema = dict(parameter.schema)
+    if parameter.default is not None:
+        schema["default"] = parameter.default
+    if parameter.is_list:
+        schema = {"type": "array", "items": schema, "maxItems": VALUES_MAX}
+        if parameter.is_set:
+            schema["uniqueItems"] = True
+    described: dict[str, Any] = {
+        "name": parameter.name,
+        "in": parameter.place.value,
+        "required": parameter.is_required or parameter.place is Place.PATH,
+        "description": parameter.description,
+        "schema": schema,
+    }
+    if parameter.is_list:
+        described |= {"style": "form", "explode": True}
+    return described

@@ -1,0 +1,162 @@
+"""GET /api/events: the ledger's entries one by one, page after page."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+
+from tallygate.console.api_cursor import question_of, seal, unseal
+from tallygate.console.api_errors import invalid_parameter
+from tallygate.console.api_parameters import choice, integer
+from tallygate.console.api_routes import ApiCall, ApiRoute
+from tallygate.console.api_scope import Scopes, filters
+from tallygate.console.api_times import (
+    at_ms,
+    check_range,
+    day_start_ms,
+    instant,
+    instant_text,
+    local_date,
+    read_position,
+    time_zone,
+)
+from tallygate.console.api_usage import CURSOR, FILTERS, TO, zone_of
+from tallygate.domain.money import usd_text
+from tallygate.ledger.entry import Entry
+from tallygate.ledger.usage_queries import EntriesPage, EntriesQuery, UsageQueries
+
+EVENTS_DEFAULT: Final = 100
+EVENTS_MAX: Final = 1_000  # of one page
+EVENT_ORGS_MAX: Final = 200  # of one question: each is read by itself
+DAYS_DEFAULT: Final = 7
+_FROM: Final = instant("from", f"Beginning of the range, inclusive. Default: {DAYS_DEFAULT} days before `to`.")
+_ORDER: Final = choice("order", "newest or oldest first, by the time of settlement.", ["desc", "asc"], default="desc")
+_LIMIT: Final = integer("limit", "Events of a page.", least=1, most=EVENTS_MAX, default=EVENTS_DEFAULT)
+
+
+class EventLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry. Amounts of entries of one event add up: `reversed` takes back, `repriced` and `corrected` are differences.
+
+    kind   settled, released, expired, unheld, late; corrections: reversed, repriced, corrected
+    """
+
+    event_id: str
+    sequence: int
+    kind: str
+    settled_at: str
+    settled_at_ms: int
+    started_at: str
+    org: str
+    credential: str
+    capability: str
+    endpoint: str
+    method: str
+    model: str
+    request_model: str | None
+    response_model: str | None
+    upstream: str
+    status: int
+    outcome: str
+    stream: bool
+    duration_ms: int
+    first_byte_ms: int | None
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    usage_source: str
+    price_version: str | None
+    cost_nano_usd: int
+    cost_usd: str
+    request_bytes: int
+    response_bytes: int
+    client_request_id: str | None
+    flags: list[str]
+
+
+class EventsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    events: list[EventLine]
+    next_cursor: str | None
+
+
+class EventsApi:
+    def __init__(self, *, scopes: Scopes, queries: UsageQueries, now_ms: Callable[[], int]) -> None:
+        self._scopes = scopes
+        self._queries = queries
+        self._now_ms = now_ms
+
+    def routes(self) -> tuple[ApiRoute, ...]:
+        return (
+            ApiRoute(
+                method="GET",
+                path="/api/events",
+                handler=self._events,
+                summary="Usage events, one by one",
+                parameters=(_FROM, TO, time_zone(), *FILTERS, _ORDER, _LIMIT, CURSOR),
+                answer=EventsAnswer,
+            ),
+        )
+
+    async def _events(self, call: ApiCall) -> EventsAnswer:
+        values = call.values
+        organizations = self._scopes.asked(call.access, values["org"], orgs_max=EVENT_ORGS_MAX)
+        await self._scopes.check_credentials(organizations, values["credential"])
+        await self._scopes.check_capabilities(organizations, values["capability"])
+        zone = zone_of(values, organizations)
+        question = question_of("/api/events", values)
+        if values["cursor"] is None:
+            end = at_ms("to", values["to"], zone, default=self._now_ms() + 1)
+            first_day = local_date(end, zone) - timedelta(days=DAYS_DEFAULT)
+            start, cursor = at_ms("from", values["from"], zone, default=day_start_ms(first_day, zone)), ""
+            check_range(start, end)
+        else:
+            start, end, cursor = _position(unseal("cursor", values["cursor"], question))
+        query = EntriesQuery(
+            scopes=self._scopes.history(organizations),
+            from_ms=start,
+            to_ms=end,
+            filters=filters(values, FILTERS),
+            cursor=cursor,
+            limit=values["limit"],
+            newest_first=values["order"] == "desc",
+        )
+        page = await self._page(query)
+        return EventsAnswer(
+            events=[_line(entry, zone) for entry in page.entries],
+            next_cursor=seal(f"{start} {end} {page.cursor}", question) if page.cursor else None,
+        )
+
+    async def _page(self, query: EntriesQuery) -> EntriesPage:
+        try:
+            return await self._queries.entries_page(query)
+        except (ValueError, OverflowError) as error:  # numbers in a cursor that no database holds
+            raise invalid_parameter("cursor", "is not a cursor that an earlier page gave") from error
+
+
+def _position(position: str) -> tuple[int, int, str]:
+    """The range and the ledger's own cursor. Raises ApiError."""
+    start, _, rest = position.partition(" ")
+    end, _, cursor = rest.partition(" ")
+    _, start_ms, end_ms = read_position("cursor", f"{start} {start} {end}", grain_ms=1)
+    return start_ms, end_ms, cursor
+
+
+def _line(entry: Entry, zone: str) -> EventLine:
+    same = {name: getattr(entry, name) for name in _SAME_FIELDS}
+    return EventLine(
+        **same,
+        kind=entry.kind.value,
+        settled_at=instant_text(entry.settled_at_ms, zone),
+        started_at=instant_text(entry.started_at_ms, zone),
+        total_tokens=entry.prompt_tokens + entry.completion_tokens,
+        cost_usd=usd_text(entry.cost_nano_usd),
+        flags=[flag for flag in entry.flags.split(",") if flag],
+    )
+
+
+_MADE_FIELDS: Final = {"kind", "settled_at", "started_at", "total_tokens", "cost_usd", "flags"}
+_SAME_FIELDS: Final = tuple(name for name in EventLine.__struct_fields__ if name not in _MADE_FIELDS)

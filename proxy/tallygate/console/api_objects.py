@@ -1,0 +1,114 @@
+"""/api/organizations/{org}/objects: what an organization owns upstream; to adopt, to see and to forget, by the platform alone."""
+
+import json
+from typing import Any, Final
+
+from tallygate.console.api_access import Access
+from tallygate.console.api_body import read_object
+from tallygate.console.api_errors import ApiError
+from tallygate.console.api_organizations import LIMIT, ORG
+from tallygate.console.api_parameters import text
+from tallygate.console.api_routes import ApiCall, ApiRoute
+from tallygate.console.directory_access import need_platform, the_org, told
+from tallygate.console.directory_shapes import NamedObjects, ObjectPage, ObjectsAdopted, ObjectsForgotten
+from tallygate.ledger.directory.book import DirectoryBook
+from tallygate.ledger.directory.objects import object_shown
+
+TAG: Final = "objects"
+_ALL: Final = "/api/organizations/{org}/objects"
+_KIND: Final = text("kind", "Only objects of this kind, such as file.")
+_AFTER: Final = text("after", "`next_after` of the page before.", chars_max=1_000)
+_FIELDS: Final = ("kind", "ids", "upstream")
+
+
+def object_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
+    resource = _Objects(book)
+    return (
+        ApiRoute(
+            method="GET",
+            path=_ALL,
+            handler=told(resource.list),
+            summary="The objects upstream that an organization owns.",
+            parameters=(ORG, _KIND, _AFTER, LIMIT),
+            answer=ObjectPage,
+            tag=TAG,
+        ),
+        ApiRoute(
+            method="POST",
+            path=f"{_ALL}/adopt",
+            handler=told(resource.adopt),
+            summary="Make an organization the owner of objects that it made past the gateway, or before it kept account.",
+            access=Access.WRITE,
+            parameters=(ORG,),
+            body=NamedObjects,
+            answer=ObjectsAdopted,
+            tag=TAG,
+        ),
+        ApiRoute(
+            method="POST",
+            path=f"{_ALL}/forget",
+            handler=told(resource.forget),
+            summary="End an organization's ownership of objects, which stay where they are.",
+            access=Access.WRITE,
+            parameters=(ORG,),
+            body=NamedObjects,
+            answer=ObjectsForgotten,
+            tag=TAG,
+        ),
+    )
+
+
+class _Objects:
+    def __init__(self, book: DirectoryBook) -> None:
+        self._book = book
+
+    async def list(self, call: ApiCall) -> object:
+        org = the_org(call)
+        need_platform(call, "seeing stored objects")
+        limit: int = call.values["limit"]
+        found = await self._book.objects.list(org, kind=call.values["kind"], after=_position(call.values["after"]), limit=limit)
+        more = json.dumps([found[-1].upstream, found[-1].kind, found[-1].id]) if len(found) == limit else None
+        return {"objects": [object_shown(item) for item in found], "next_after": more}
+
+    async def adopt(self, call: ApiCall) -> object:
+        """Body: kind, ids (a list), upstream (`default` if left out)."""
+        org = the_org(call)
+        need_platform(call, "adopting objects")
+        named = await _named(call)
+        return {"org": org, "adopted": await self._book.objects.adopt(call.access.actor, org, **named)}
+
+    async def forget(self, call: ApiCall) -> object:
+        """Body: as of adopt."""
+        org = the_org(call)
+        need_platform(call, "forgetting objects")
+        named = await _named(call)
+        return {"org": org, "forgotten": await self._book.objects.forget(call.access.actor, org, **named)}
+
+
+async def _named(call: ApiCall) -> dict[str, Any]:
+    fields = await read_object(call.request)
+    for key in fields:
+        if key not in _FIELDS:
+            raise _invalid(key[:64], f"is not a known key; known: {', '.join(_FIELDS)}")
+    kind, ids, upstream = fields.get("kind"), fields.get("ids"), fields.get("upstream", "default")
+    if not isinstance(kind, str):
+        raise _invalid("kind", "must be text")
+    if not isinstance(upstream, str):
+        raise _invalid("upstream", "must be text")
+    if not isinstance(ids, list) or not all(isinstance(id_, str) for id_ in ids):
+        raise _invalid("ids", "must be a list of texts")
+    return {"kind": kind, "ids": ids, "upstream": upstream}
+
+
+def _position(after: str | None) -> tuple[str, str, str] | None:
+    if after is None:
+        return None
+    try:
+        upstream, kind, id_ = (str(part) for part in json.loads(after))
+    except (ValueError, TypeError, RecursionError):
+        raise _invalid("after", "is not a position that an earlier page gave") from None
+    return upstream, kind, id_
+
+
+def _invalid(param: str, text: str) -> ApiError:
+    return ApiError(status=400, code="invalid_request", message=f"{param}: {text}", param=param)

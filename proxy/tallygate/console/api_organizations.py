@@ -1,0 +1,138 @@
+"""/api/organizations: made, changed and listed by the same functions as on the command line."""
+
+from typing import Any, Final
+
+from tallygate.console.api_access import Access
+from tallygate.console.api_body import read_object
+from tallygate.console.api_errors import ApiError
+from tallygate.console.api_parameters import Parameter, Place, integer, text
+from tallygate.console.api_routes import ApiCall, ApiRoute
+from tallygate.console.directory_access import need_platform, the_org, told
+from tallygate.console.directory_shapes import (
+    NewOrganization,
+    OrganizationChange,
+    OrganizationDeleted,
+    OrganizationPage,
+    OrganizationShown,
+)
+from tallygate.ledger.directory.book import DirectoryBook
+from tallygate.ledger.directory.organizations import OrganizationState
+from tallygate.ledger.directory.shown import effective_shown, file_shown, stored_shown
+
+TAG: Final = "organizations"
+ORG: Final = text("org", "The organization's id.", place=Place.PATH, is_required=True)
+AFTER: Final = text("after", "`next_after` of the page before.", default="")
+LIMIT: Final = integer("limit", "Organizations of a page.", least=1, most=1_000, default=100)
+CHANGED_BY_ITSELF: Final = frozenset({"name"})  # by a token of the organization; its plan and limits are the platform's to set
+
+
+def organization_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
+    resource = _Organizations(book)
+
+    def route(
+        method: str,
+        path: str,
+        handler: Any,
+        summary: str,
+        *,
+        answer: type = OrganizationShown,
+        body: type | None = None,
+        status: int = 200,
+        parameters: tuple[Parameter, ...] = (ORG,),
+    ) -> ApiRoute:
+        access = Access.READ if method == "GET" else Access.WRITE
+        return ApiRoute(
+            method=method,
+            path=path,
+            handler=told(handler),
+            summary=summary,
+            answer=answer,
+            body=body,
+            status=status,
+            parameters=parameters,
+            access=access,
+            tag=TAG,
+        )
+
+    return (
+        route(
+            "GET",
+            "/api/organizations",
+            resource.list,
+            "The organizations that the token sees.",
+            answer=OrganizationPage,
+            parameters=(AFTER, LIMIT),
+        ),
+        route(
+            "POST",
+            "/api/organizations",
+            resource.create,
+            "Make an organization.",
+            body=NewOrganization,
+            status=201,
+            parameters=(),
+        ),
+        route("GET", "/api/organizations/{org}", resource.get, "One organization, with its limits in effect."),
+        route(
+            "PATCH",
+            "/api/organizations/{org}",
+            resource.change,
+            "Change what the body names; null takes it away.",
+            body=OrganizationChange,
+        ),
+        route(
+            "DELETE",
+            "/api/organizations/{org}",
+            resource.delete,
+            "Forget an organization and its credentials.",
+            answer=OrganizationDeleted,
+        ),
+    )
+
+
+class _Organizations:
+    def __init__(self, book: DirectoryBook) -> None:
+        self._book = book
+
+    async def list(self, call: ApiCall) -> object:
+        """Those of the file and of the database, in the order of their ids."""
+        after, limit = call.values["after"], call.values["limit"]
+        in_file = {organization.id: organization for organization in self._book.config().organizations}
+        rows = await self._book.organizations.list(ids=call.access.orgs, after=after, limit=limit + 1)
+        shown = {stored.id: stored_shown(stored, credentials=len(theirs)) for stored, theirs in rows}
+        seen = {org: file_shown(item) for org, item in in_file.items() if org > after and call.access.sees(org)}
+        found = [item for _, item in sorted({**shown, **seen}.items())]
+        page = found[:limit]
+        return {"organizations": page, "next_after": page[-1]["id"] if len(found) > limit else None}
+
+    async def create(self, call: ApiCall) -> object:
+        need_platform(call, "making an organization")
+        return _shown(await self._book.organizations.create(call.access.actor, await read_object(call.request)))
+
+    async def get(self, call: ApiCall) -> object:
+        org = the_org(call)
+        in_file = self._book.rules.in_file(org)
+        if in_file is not None:
+            return file_shown(in_file) | {"effective": effective_shown(in_file)}
+        return _shown(await self._book.organizations.get(org))
+
+    async def change(self, call: ApiCall) -> object:
+        org, fields = the_org(call), await read_object(call.request)
+        if call.access.orgs is not None and not fields.keys() <= CHANGED_BY_ITSELF:
+            raise ApiError(
+                status=403,
+                code="platform_token_needed",
+                message="plan and limits take an admin token for all organizations",
+                param=min(fields.keys() - CHANGED_BY_ITSELF),
+            )
+        return _shown(await self._book.organizations.change(call.access.actor, org, fields))
+
+    async def delete(self, call: ApiCall) -> object:
+        org = the_org(call)
+        need_platform(call, "deleting an organization")
+        await self._book.organizations.delete(call.access.actor, org)
+        return {"id": org, "deleted": True}
+
+
+def _shown(state: OrganizationState) -> dict[str, Any]:
+    return stored_shown(state.stored, credentials=len(state.credentials)) | {"effective": effective_shown(state.effective)}

@@ -1,0 +1,93 @@
+"""Endpoints of the console's API as tables of routes: each resource has its own file with its own table.
+
+A route declares what it needs (access), takes (parameters, body) and answers (a msgspec Struct). From the same declaration a call
+is checked before its handler sees it, and the OpenAPI document is made.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiohttp import web
+
+from tallygate.console.api_access import Access, AdminAccess, AdminTokens, authorize
+from tallygate.console.api_errors import ApiError, json_answer, unavailable
+from tallygate.console.api_parameters import Parameter, Place, read_parameters
+from tallygate.domain.errors import StoreError
+from tallygate.ledger.database import LedgerUnavailableError
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiCall:
+    """A call that is authorized and whose parameters are as declared. values: by name; () or None where one was not given."""
+
+    request: web.Request
+    access: AdminAccess
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+Handler = Callable[[ApiCall], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiRoute:
+    """One endpoint.
+
+    path       as aiohttp and OpenAPI both write it: "/api/organizations/{org}"
+    handler    returns an `answer`, sent as JSON with `status`, or a response of its own; raises ApiError
+    answer     the Struct or TypedDict it returns; None: a response of its own, of one of the types in `media`
+    body       what a request's body is, for the document: the handler checks it; None: no body
+    is_public  asks for no token
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    access: Access = Access.READ
+    parameters: tuple[Parameter, ...] = ()
+    answer: type | None = None
+    body: type | None = None
+    status: int = 200
+    media: tuple[str, ...] = ("application/json",)
+    is_public: bool = False
+    tag: str = "usage"
+
+
+_ANYONE: Final = AdminAccess(actor="anyone", access=Access.READ, orgs=frozenset())
+
+
+class Api:
+    """All routes over one store of admin tokens."""
+
+    def __init__(self, routes: Iterable[ApiRoute], tokens: AdminTokens) -> None:
+        self.routes = tuple(routes)
+        self._tokens = tokens
+
+    def add_to(self, app: web.Application) -> None:
+        for route in self.routes:
+            app.router.add_route(route.method, route.path, self._endpoint(route))
+
+    def _endpoint(self, route: ApiRoute) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def endpoint(request: web.Request) -> web.StreamResponse:
+            try:
+                answer = await self._answer(route, request)
+            except ApiError as error:
+                return error.answer()
+            except LedgerUnavailableError as error:
+                _LOG.warning("the ledger did not answer the API", extra={"fields": {"path": route.path, "reason": str(error)}})
+                return unavailable("ledger_unavailable", "the ledger does not answer; nothing was changed").answer()
+            except StoreError as error:
+                _LOG.warning("the store did not answer the API", extra={"fields": {"path": route.path, "reason": str(error)}})
+                return unavailable("limiter_unavailable", "the limiter's store does not answer, or has lost its data").answer()
+            return answer if isinstance(answer, web.StreamResponse) else json_answer(answer, status=route.status)
+
+        return endpoint
+
+    async def _answer(self, route: ApiRoute, request: web.Request) -> object:
+        access = _ANYONE if route.is_public else await authorize(request, self._tokens, route.access)
+        values = read_parameters(route.parameters, {Place.QUERY: request.query, Place.PATH: request.match_info})
+        return await route.handler(ApiCall(request=request, access=access, values=values))

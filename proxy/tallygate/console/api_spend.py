@@ -1,0 +1,286 @@
+"""GET /api/spend: what one organization spends, beside what it may."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from datetime import date, timedelta
+from enum import StrEnum
+from typing import Final, Literal
+
+import msgspec
+
+from tallygate.console.api_errors import invalid_parameter
+from tallygate.console.api_parameters import integer, text
+from tallygate.console.api_routes import ApiCall, ApiRoute
+from tallygate.console.api_scope import Scopes
+from tallygate.console.api_times import day_start_ms, instant_text, local_date, widened
+from tallygate.console.spend_windows import SpendWindows, WindowOutlook, leaving_of
+from tallygate.domain.money import usd_text
+from tallygate.domain.organization import Organization
+from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
+from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
+from tallygate.ledger.time_buckets import DAY_MS, Bucket
+from tallygate.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
+
+DAYS_DEFAULT: Final = 30
+DAYS_MAX: Final = 92
+WEEK_MS: Final = 7 * DAY_MS
+FORECAST_BASIS: Final = "month to date, and the mean of the last 7 days for the rest of the month"
+
+_ORG: Final = text("org", "An organization id. May be left out by a token that sees one organization.")
+_CREDENTIAL: Final = text("credential", "A Client ID: its spend alone, and the windows of its own limits.")
+_DAYS: Final = integer("days", "How many days `daily` has, today included.", least=1, most=DAYS_MAX, default=DAYS_DEFAULT)
+
+
+class SpendStatus(StrEnum):
+    """exceeded: a limit in shadow mode that would pause."""
+
+    ACTIVE = "active"
+    WARNING = "warning"
+    EXCEEDED = "exceeded"
+    PAUSED = "paused"
+
+
+class Money(msgspec.Struct, frozen=True, kw_only=True):
+    nano_usd: int
+    usd: str
+
+
+class DaySpend(msgspec.Struct, frozen=True, kw_only=True):
+    """A day of the organization's time zone."""
+
+    date: str
+    cost: Money
+
+
+class FreedSpend(msgspec.Struct, frozen=True, kw_only=True):
+    """What leaves a window on one day of the organization's time zone. first_at, last_at: of that day's amounts."""
+
+    date: str
+    first_at: str
+    last_at: str
+    amount: Money
+
+
+class SpendWindowAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One window. Where no limit binds it, limit, held and remaining are null and the spend is the ledger's.
+
+    source      limiter: the figures that decide about requests
+    resumes_at  when requests are served again, exact to the bucket; null unless paused, or if waiting does not help
+    warned_at   the highest warning threshold that spend has reached, as a fraction of the limit
+    frees       by day; its amounts add up to spent
+    """
+
+    name: str
+    kind: Literal["rolling", "calendar_month"]
+    credential: str | None
+    source: Literal["limiter", "ledger"]
+    as_of: str
+    window_seconds: int | None
+    spent: Money
+    held: Money | None
+    limit: Money | None
+    remaining: Money | None
+    status: SpendStatus
+    is_shadow: bool
+    resumes_at: str | None
+    warn_at: list[float]
+    warned_at: float | None
+    frees: list[FreedSpend]
+
+
+class MonthSpend(msgspec.Struct, frozen=True, kw_only=True):
+    """The current month of the organization's time zone."""
+
+    month: str
+    start: str
+    end: str
+    to_date: Money
+    forecast: Money
+    forecast_basis: str
+
+
+class SpendAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """status: of the gravest window. rolling_7_days: the window of a limit of 7 days if there is one, else the ledger's sum."""
+
+    org: str
+    credential: str | None
+    time_zone: str
+    as_of: str
+    status: SpendStatus
+    daily: list[DaySpend]
+    rolling_7_days: SpendWindowAnswer
+    windows: list[SpendWindowAnswer]
+    month: MonthSpend
+
+
+class SpendApi:
+    """now_ms: Unix time, for days and months; windows have the limiter's."""
+
+    def __init__(self, *, scopes: Scopes, queries: UsageQueries, windows: SpendWindows, now_ms: Callable[[], int]) -> None:
+        self._scopes = scopes
+        self._queries = queries
+        self._windows = windows
+        self._now_ms = now_ms
+
+    def routes(self) -> tuple[ApiRoute, ...]:
+        return (
+            ApiRoute(
+                method="GET",
+                path="/api/spend",
+                handler=self._spend,
+                summary="Spend of an organization beside its limits",
+                parameters=(_ORG, _CREDENTIAL, _DAYS),
+                answer=SpendAnswer,
+            ),
+        )
+
+    async def _spend(self, call: ApiCall) -> SpendAnswer:
+        organization = self._one(call)
+        (scope,) = self._scopes.history((organization,))
+        client_id: str | None = call.values["credential"]
+        if client_id is not None:
+            await self._scopes.check_credentials((organization,), (client_id,))
+        now_ms = self._now_ms()
+        windows = await self._limited(organization, client_id, now_ms)
+        week = next((window for window in windows if window.kind == "rolling" and window.window_seconds == WEEK_MS // 1000), None)
+        return SpendAnswer(
+            org=organization.id,
+            credential=client_id,
+            time_zone=organization.time_zone,
+            as_of=instant_text(now_ms, organization.time_zone),
+            status=max((window.status for window in windows), key=list(SpendStatus).index, default=SpendStatus.ACTIVE),
+            daily=await self._daily(scope, client_id, organization.time_zone, now_ms, call.values["days"]),
+            rolling_7_days=week or await self._unlimited_week(scope, client_id, organization.time_zone, now_ms),
+            windows=windows,
+            month=await self._month(scope, client_id, organization.time_zone, now_ms),
+        )
+
+    def _one(self, call: ApiCall) -> Organization:
+        if call.values["org"] is not None:
+            return self._scopes.organization(call.access, call.values["org"])
+        visible = self._scopes.visible(call.access)
+        if len(visible) != 1:
+            raise invalid_parameter("org", f"is required: this token sees {len(visible)} organizations")
+        return self._scopes.organization(call.access, visible[0])
+
+    async def _limited(self, organization: Organization, client_id: str | None, now_ms: int) -> list[SpendWindowAnswer]:
+        bound = [window for window in windows_of(organization, now_ms) if window.credential == client_id]
+        outlooks = await self._windows.read(organization.id, [window.demand for window in bound])
+        return [_answer(window, outlook, organization.time_zone) for window, outlook in zip(bound, outlooks, strict=True)]
+
+    async def _unlimited_week(self, scope: OrgScope, client_id: str | None, zone: str, now_ms: int) -> SpendWindowAnswer:
+        since_ms = (now_ms // SPEND_BUCKET_MS - WEEK_MS // SPEND_BUCKET_MS) * SPEND_BUCKET_MS
+        buckets = dict(await self._queries.spend_since(scope, since_ms, credential=client_id))
+        return SpendWindowAnswer(
+            name="spend_7d",
+            kind="rolling",
+            credential=client_id,
+            source="ledger",
+            as_of=instant_text(now_ms, zone),
+            window_seconds=WEEK_MS // 1000,
+            spent=money(sum(buckets.values())),
+            held=None,
+            limit=None,
+            remaining=None,
+            status=SpendStatus.ACTIVE,
+            is_shadow=False,
+            resumes_at=None,
+            warn_at=[],
+            warned_at=None,
+            frees=_frees(leaving_of(buckets, WEEK_MS), zone),
+        )
+
+    async def _daily(self, scope: OrgScope, client_id: str | None, zone: str, now_ms: int, days: int) -> list[DaySpend]:
+        today = local_date(now_ms, zone)
+        first = today - timedelta(days=days - 1)
+        rows = await self._queries.usage(
+            UsageQuery(
+                scopes=(scope,),
+                from_ms=day_start_ms(first, zone),
+                to_ms=day_start_ms(today + timedelta(days=1), zone),
+                bucket=Bucket.DAY,
+                time_zone=zone,
+                filters=_of_credential(client_id),
+            )
+        )
+        costs = {local_date(row.start_ms, zone): row.usage.cost_nano_usd for row in rows}
+        listed = [first + timedelta(days=number) for number in range(days)]
+        return [DaySpend(date=day.isoformat(), cost=money(costs.get(day, 0))) for day in listed]
+
+    async def _month(self, scope: OrgScope, client_id: str | None, zone: str, now_ms: int) -> MonthSpend:
+        first = local_date(now_ms, zone).replace(day=1)
+        start_ms = day_start_ms(first, zone)
+        end_ms = day_start_ms(date(first.year + first.month // 12, first.month % 12 + 1, 1), zone)
+        to_date = await self._cost(scope, client_id, start_ms, now_ms + 1)
+        week = await self._cost(scope, client_id, now_ms - WEEK_MS, now_ms)
+        return MonthSpend(
+            month=f"{first:%Y-%m}",
+            start=instant_text(start_ms, zone),
+            end=instant_text(end_ms, zone),
+            to_date=money(to_date),
+            forecast=money(to_date + week * (end_ms - now_ms) // WEEK_MS),
+            forecast_basis=FORECAST_BASIS,
+        )
+
+    async def _cost(self, scope: OrgScope, client_id: str | None, from_ms: int, to_ms: int) -> int:
+        start, end = widened(from_ms, to_ms)
+        query = UsageQuery(scopes=(scope,), from_ms=start, to_ms=end, filters=_of_credential(client_id))
+        return sum(row.usage.cost_nano_usd for row in await self._queries.usage(query))
+
+
+def money(nano_usd: int) -> Money:
+    return Money(nano_usd=nano_usd, usd=usd_text(nano_usd))
+
+
+def _of_credential(client_id: str | None) -> dict[Dimension, frozenset[str]]:
+    return {} if client_id is None else {Dimension.CREDENTIAL: frozenset({client_id})}
+
+
+def _answer(window: LimiterWindow, outlook: WindowOutlook, zone: str) -> SpendWindowAnswer:
+    limit = window.demand.limit
+    spent, allowed = outlook.spent_nano_usd, limit.limit_nano_usd
+    warned = [permille for permille in limit.warn_at_permille if spent * 1000 >= allowed * permille]
+    status = _status(outlook, has_warned=bool(warned) and allowed > 0)
+    return SpendWindowAnswer(
+        name=limit.name,
+        kind="rolling" if limit.kind is WindowKind.ROLLING else "calendar_month",
+        credential=window.credential,
+        source="limiter",
+        as_of=instant_text(outlook.now_ms, zone),
+        window_seconds=limit.window_ms // 1000 or None,
+        spent=money(spent),
+        held=money(outlook.held_nano_usd),
+        limit=money(allowed),
+        remaining=money(max(0, allowed - spent - outlook.held_nano_usd)),
+        status=status,
+        is_shadow=limit.shadow,
+        resumes_at=instant_text(outlook.paused_until_ms, zone)
+        if status is SpendStatus.PAUSED and outlook.paused_until_ms > 0
+        else None,
+        warn_at=[permille / 1000 for permille in limit.warn_at_permille],
+        warned_at=max(warned) / 1000 if warned and allowed > 0 else None,
+        frees=_frees(outlook.leaving, zone),
+    )
+
+
+def _status(outlook: WindowOutlook, *, has_warned: bool) -> SpendStatus:
+    """A limit of nothing lets nothing through that costs anything, however long one waits."""
+    limit = outlook.demand.limit
+    if outlook.paused_until_ms > 0 or limit.limit_nano_usd == 0 or outlook.spent_nano_usd >= limit.limit_nano_usd:
+        return SpendStatus.EXCEEDED if limit.shadow else SpendStatus.PAUSED
+    return SpendStatus.WARNING if has_warned else SpendStatus.ACTIVE
+
+
+def _frees(leaving: Mapping[int, int], zone: str) -> list[FreedSpend]:
+    days: defaultdict[date, list[tuple[int, int]]] = defaultdict(list)
+    for at_ms, amount in leaving.items():
+        days[local_date(at_ms, zone)].append((at_ms, amount))
+    return [
+        FreedSpend(
+            date=day.isoformat(),
+            first_at=instant_text(freed[0][0], zone),
+            last_at=instant_text(freed[-1][0], zone),
+            amount=money(sum(amount for _, amount in freed)),
+        )
+        for day, freed in sorted(days.items())
+    ]

@@ -1,0 +1,106 @@
+"""Instants and time zones as the console's API reads and writes them."""
+
+import re
+from datetime import UTC, date, datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from tallygate.console.api_errors import invalid_parameter
+from tallygate.console.api_parameters import Parameter
+from tallygate.ledger.time_buckets import DAY_MS, QUARTER_MS
+
+# Since then every zone's offset is a whole number of quarters of an hour, the grain of the ledger's sums.
+TIME_MIN_MS: Final = 946_684_800_000  # 2000-01-01
+TIME_MAX_MS: Final = 4_102_444_800_000  # 2100-01-01
+MINUTE_MS: Final = 60_000
+RANGE_DAYS_MAX: Final = 3_660  # of one question: ten years
+BUCKETS_MAX: Final = 5_000  # of one question
+_ZONE_CHARS_MAX: Final = 64
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_INSTANT: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})", re.ASCII)
+
+
+def instant(name: str, description: str, **options: Any) -> Parameter:
+    """A parameter that is an instant in Unix milliseconds, or a date, whose instant depends on the time zone."""
+    schema = {
+        "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
+        "examples": ["2026-03-01", "2026-03-01T09:30:00Z"],
+    }
+    return Parameter(name=name, description=description, read=_read_instant, schema=schema, **options)
+
+
+def time_zone(**options: Any) -> Parameter:
+    description = "An IANA time zone. Default: the organization's if the answer is about one, else UTC."
+    schema = {"type": "string", "maxLength": _ZONE_CHARS_MAX, "examples": ["America/New_York"]}
+    return Parameter(name="time_zone", description=description, read=_read_zone, schema=schema, **options)
+
+
+def at_ms(name: str, given: int | date | None, zone: str, *, default: int) -> int:
+    """The instant of what was given. A date is the first instant of that day in the zone. Raises ApiError if out of bounds."""
+    if given is None:
+        return default
+    instant_ms = given if isinstance(given, int) else day_start_ms(given, zone)
+    if not TIME_MIN_MS <= instant_ms <= TIME_MAX_MS:
+        raise invalid_parameter(name, "must lie between 2000-01-01 and 2100-01-01")
+    return instant_ms
+
+
+def check_range(from_ms: int, to_ms: int, *, to_name: str = "to", days_max: int = RANGE_DAYS_MAX) -> None:
+    """Raises ApiError unless from < to, and not too far apart."""
+    if from_ms >= to_ms:
+        raise invalid_parameter(to_name, "must be later than the beginning of the range")
+    if to_ms - from_ms > days_max * DAY_MS:
+        raise invalid_parameter(to_name, f"the range may have at most {days_max} days")
+
+
+def widened(from_ms: int, to_ms: int) -> tuple[int, int]:
+    """The range as whole quarters of an hour, the grain of the ledger's sums."""
+    return from_ms - from_ms % QUARTER_MS, -(-to_ms // QUARTER_MS) * QUARTER_MS
+
+
+def read_position(name: str, position: str, *, grain_ms: int = MINUTE_MS) -> tuple[int, int, int]:
+    """Where a page begins, and the range that it is of. Raises ApiError."""
+    try:
+        begin, start, end = map(int, position.split(" "))
+    except ValueError:
+        raise invalid_parameter(name, "is not a cursor that an earlier page gave") from None
+    if not TIME_MIN_MS <= start <= begin < end <= TIME_MAX_MS or any(at % grain_ms for at in (begin, start, end)):
+        raise invalid_parameter(name, "is not a cursor that an earlier page gave")
+    return begin, start, end
+
+
+def day_start_ms(day: date, zone: str) -> int:
+    """The first instant of a local day; where clocks skip midnight, the instant at which they are put forward."""
+    local = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone))
+    return round(local.astimezone(UTC).timestamp()) * 1000
+
+
+def local_date(instant_ms: int, zone: str) -> date:
+    return datetime.fromtimestamp(instant_ms / 1000, ZoneInfo(zone)).date()
+
+
+def instant_text(instant_ms: int, zone: str = "UTC") -> str:
+    """RFC 3339 in that zone; milliseconds where there are any."""
+    local = datetime.fromtimestamp(instant_ms // 1000, ZoneInfo(zone)).replace(microsecond=instant_ms % 1000 * 1000)
+    return local.isoformat(timespec="milliseconds" if local.microsecond else "seconds").replace("+00:00", "Z")
+
+
+def _read_instant(value: str) -> int | date:
+    """Unix milliseconds, or the date."""
+    text = re.sub(r" (?=\d{2}:\d{2}$)", "+", value)  # an unescaped plus arrives as a space
+    try:
+        if _DATE.fullmatch(text):
+            return date.fromisoformat(text)
+        if _INSTANT.fullmatch(text):
+            return round(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("must be a date such as 2026-03-01 or an instant such as 2026-03-01T09:30:00Z")
+
+
+def _read_zone(value: str) -> str:
+    try:
+        ZoneInfo(value[: _ZONE_CHARS_MAX + 1])
+    except (ValueError, OSError, KeyError):  # a malformed key, a directory, an unknown zone
+        raise ValueError("must be a time zone such as America/New_York") from None
+    return value

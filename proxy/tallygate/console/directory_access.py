@@ -1,0 +1,58 @@
+"""Admin tokens of the directory as the API's authorization, and its errors as the API's."""
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+
+from tallygate.console.api_access import Access, AdminAccess, PlatformToken
+from tallygate.console.api_errors import ApiError, unknown_id
+from tallygate.console.api_routes import ApiCall
+from tallygate.ledger.directory.admin_tokens import AdminTokens
+from tallygate.ledger.directory.errors import DirectoryError
+
+
+class DirectoryTokens:
+    """The settings' own tokens, then those of the directory. Asked for each call, so that a revoked token ends at once."""
+
+    def __init__(self, platform: PlatformToken | None, tokens: AdminTokens, *, metrics: PlatformToken | None = None) -> None:
+        self._of_settings = [token for token in (platform, metrics) if token is not None]
+        self._tokens = tokens
+
+    async def find(self, token: str) -> AdminAccess | None:
+        """See api_access.AdminTokens. Raises LedgerUnavailableError where the database does not answer."""
+        for of_settings in self._of_settings:
+            found = await of_settings.find(token)
+            if found is not None:
+                return found
+        kept = await self._tokens.find(token)
+        if kept is None:
+            return None
+        orgs = None if kept.orgs is None else frozenset(kept.orgs)
+        return AdminAccess(actor=kept.id, access=Access(kept.access.value), orgs=orgs)
+
+
+def told(handler: Callable[[ApiCall], Awaitable[object]]) -> Callable[[ApiCall], Awaitable[object]]:
+    """A handler whose refusals by the directory are answers."""
+
+    @wraps(handler)
+    async def handle(call: ApiCall) -> object:
+        try:
+            return await handler(call)
+        except DirectoryError as error:
+            message = "; ".join(error.problems) or error.message
+            raise ApiError(status=error.status, code=error.code, message=message, param=error.param) from None
+
+    return handle
+
+
+def the_org(call: ApiCall) -> str:
+    """The organization in the path. Raises ApiError 404 where it is outside the token's scope."""
+    org: str = call.values["org"]
+    if not call.access.sees(org):
+        raise unknown_id("org", "organization")
+    return org
+
+
+def need_platform(call: ApiCall, what: str) -> None:
+    """Raise ApiError 403 for a token that is limited to some organizations: what concerns all of them is not its to change."""
+    if call.access.orgs is not None:
+        raise ApiError(status=403, code="platform_token_needed", message=f"{what} takes an admin token for all organizations")

@@ -1,0 +1,47 @@
+"""Who may export, and how many at once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from aiohttp import hdrs
+
+from tallygate.console.api_errors import ApiError
+from tallygate.domain.organization import Organization
+
+EXPORTS_AT_ONCE: Final = 3  # of the database's few readers, one always stays free for other questions
+RETRY_SECONDS: Final = 10
+
+
+def check_plan(organization: Organization) -> None:
+    """Raises ApiError 403 if the organization's plan does not include export."""
+    if not organization.plan.export:
+        raise ApiError(
+            status=403,
+            code="plan_without_export",
+            message=f"organization {organization.id} is on the plan {organization.plan.id}, which does not include export",
+            param="org",
+        )
+
+
+class ExportSlots:
+    """Exports and invoices that are being made by this process."""
+
+    def __init__(self, at_once: int = EXPORTS_AT_ONCE) -> None:
+        self._free = at_once
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Raises ApiError 503 if as many as may be are running."""
+        if not self._free:
+            raise ApiError(
+                status=503,
+                code="exports_busy",
+                message="as many exports are running as may at once: try again shortly",
+                headers={hdrs.RETRY_AFTER: str(RETRY_SECONDS)},
+            )
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1

@@ -1,0 +1,63 @@
+"""The console's Store over the limiter's Redis."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
+from typing import Any
+
+from tallygate.console.ports import Lag
+from tallygate.domain.admission import SpendDemand, WindowReading
+from tallygate.domain.errors import LimiterWipedError
+from tallygate.limiter.generation import unmarked_partitions
+from tallygate.limiter.keys import PARTITIONS, partition_keys
+from tallygate.limiter.port import Limiter
+from tallygate.limiter.script import ScriptStore
+from tallygate.limiter.sweep import Sweeper
+
+
+class LimiterStore:
+    """Implements `Store`."""
+
+    def __init__(self, store: ScriptStore, limiter: Limiter, sweeper: Sweeper, *, close: Callable[[], Awaitable[None]]) -> None:
+        self._store = store
+        self._limiter = limiter
+        self._sweeper = sweeper
+        self._close = close
+
+    async def lag(self) -> Lag:
+        streams = [partition_keys(number).events for number in range(PARTITIONS)]
+        lengths = await asyncio.gather(*(self._store.command(b"XLEN", stream) for stream in streams))
+        waiting = [stream for stream, length in zip(streams, lengths, strict=True) if length]
+        return Lag(events=sum(lengths), ms=await self._lag_ms(waiting))
+
+    async def _lag_ms(self, streams: Sequence[bytes]) -> int:
+        """Age of the oldest entry of these streams."""
+        if not streams:
+            return 0
+        first = await asyncio.gather(*(self._store.command(b"XRANGE", stream, b"-", b"+", b"COUNT", b"1") for stream in streams))
+        seconds, microseconds = await self._store.command(b"TIME")
+        entered = [_entered_ms(*entries[0]) for entries in first if entries]
+        now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+        return max((now_ms - at_ms for at_ms in entered), default=0)
+
+    async def windows(self, org: str, spend: tuple[SpendDemand, ...]) -> tuple[WindowReading, ...]:
+        return await self._limiter.read_windows(org, spend)
+
+    async def check(self) -> None:
+        if await unmarked_partitions(self._store):
+            raise LimiterWipedError("partitions of the store are not marked as complete")
+
+    async def sweep(self) -> int:
+        return await self._sweeper.step()
+
+    async def close(self) -> None:
+        await self._close()
+
+
+def _entered_ms(entry_id: bytes, fields: Any) -> int:
+    """An id begins with the milliseconds of the server's clock, or of the latest that it was ever set to: then the entry tells."""
+    flat = list(chain.from_iterable(fields.items())) if isinstance(fields, dict) else list(fields)
+    named = dict(zip(flat[::2], flat[1::2], strict=True))
+    id_ms = int(entry_id.partition(b"-")[0])
+    told = named.get(b"settled_at_ms", b"")
+    return min(id_ms, int(told)) if told.isdigit() else id_ms

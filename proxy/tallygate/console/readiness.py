@@ -1,0 +1,113 @@
+"""Whether a process can do its part for new requests, and if not, why."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import text
+
+from tallygate.console.ports import Store
+from tallygate.console.workers import Workers
+from tallygate.domain.errors import LimiterWipedError, StoreError
+from tallygate.ledger.database import Database, LedgerUnavailableError
+
+DATABASE_SECONDS: Final = 2.0  # for the database to answer: probes of container platforms wait about so long
+
+LAG_MAX_MS: Final = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One condition. reason says what is wrong and is empty if nothing is; it names no address and no secret.
+
+    is_needed   whether it makes the process unready; if not, it is only told
+    """
+
+    name: str
+    reason: str = ""
+    is_needed: bool = True
+
+    @property
+    def passed(self) -> bool:
+        return not self.reason
+
+
+Probe = Callable[[], Awaitable[Check]]
+
+
+class Readiness:
+    """Asks all probes at once; they never raise."""
+
+    def __init__(self, probes: Sequence[Probe]) -> None:
+        self._probes = tuple(probes)
+        self.config_problems: tuple[str, ...] = ()
+        self.is_draining = False
+
+    async def check(self) -> tuple[bool, tuple[Check, ...]]:
+        """Ready or not, and each check."""
+        checks = (
+            Check(name="draining", reason="it is shutting down" if self.is_draining else ""),
+            *await asyncio.gather(*(probe() for probe in self._probes)),
+            Check(
+                name="config",
+                reason="the last reload was rejected; the one before is in force" if self.config_problems else "",
+                is_needed=False,
+            ),
+        )
+        return all(check.passed or not check.is_needed for check in checks), checks
+
+
+def store_probe(store: Store, *, needs_data: bool) -> Probe:
+    """The limiter's store answers. needs_data: and is complete, so that it admits spending."""
+
+    async def probe() -> Check:
+        try:
+            await store.check()
+        except LimiterWipedError:
+            reason = "the limiter's store does not have what was spent: a ledger is to put it back"
+            return Check(name="store", reason=reason, is_needed=needs_data)
+        except StoreError:
+            return Check(name="store", reason="the limiter's store does not answer")
+        return Check(name="store")
+
+    return probe
+
+
+def lag_probe(store: Store) -> Probe:
+    """No event has waited for the ledger for too long."""
+
+    async def probe() -> Check:
+        try:
+            lag = await store.lag()
+        except StoreError:
+            return Check(name="lag", reason="the limiter's store does not answer")
+        return Check(name="lag", reason="usage events wait for more than a minute" if lag.ms > LAG_MAX_MS else "")
+
+    return probe
+
+
+def workers_probe(workers: Workers) -> Probe:
+    """One worker is enough to be ready; that others are down is told all the same."""
+
+    async def probe() -> Check:
+        processes = workers.processes()
+        down = [process.worker for process in processes if not process.up]
+        reason = f"worker {', '.join(down)} is not up" if down else ""
+        return Check(name="workers", reason=reason, is_needed=len(down) == len(processes))
+
+    return probe
+
+
+def database_probe(database: Database, *, is_needed: bool) -> Probe:
+    """The ledger's database answers."""
+
+    async def probe() -> Check:
+        try:
+            async with asyncio.timeout(DATABASE_SECONDS), database.read() as connection:
+                await connection.execute(text("SELECT 1"))
+        except (LedgerUnavailableError, TimeoutError):
+            return Check(name="database", reason="the ledger's database does not answer", is_needed=is_needed)
+        return Check(name="database", is_needed=is_needed)
+
+    return probe

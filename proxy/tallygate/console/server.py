@@ -1,0 +1,278 @@
+"""The console's HTTP surface: /metrics, /healthz and /readyz, and a JSON 404 for all else."""
+
+import asyncio
+import json
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from aiohttp import hdrs, web
+from aiohttp.web_protocol import RequestHandler
+
+from tallygate.config.settings import variable_name
+from tallygate.console.api_access import AdminTokens, PlatformToken, access_of
+from tallygate.console.api_errors import RETRY_SECONDS, ApiError
+from tallygate.console.api_routes import Api
+from tallygate.console.known_hosts import KnownHosts
+from tallygate.console.readiness import Readiness
+from tallygate.console.scrape import Scrape
+from tallygate.console.wrong_tokens import WrongTokens
+from tallygate.ledger.database import LedgerUnavailableError
+from tallygate.serving.client_connection import ClientConnection, ClientTimeouts, last_answer, reap_forever
+from tallygate.serving.crowd import Crowd
+from tallygate.serving.head import asks_about_nothing, fault_of_request, offers_websocket
+from tallygate.serving.malformed import MALFORMED, Fault
+from tallygate.telemetry.exposition import render
+
+_LOG: Final = logging.getLogger(__name__)
+HEADER_BYTES_MAX: Final = 8_190
+HEAD_BYTES_MAX: Final = 32_768
+BODY_BYTES_MAX: Final = 2**20  # of what is read of a body that a route takes; routes have smaller maxima of their own
+CONNECTIONS_MAX: Final = 512
+REAP_EVERY_S: Final = 1.0
+SHUTDOWN_SECONDS: Final = 1.0
+PATH_CHARS_LOGGED: Final = 200
+LINGER_SECONDS: Final = 1.0  # for clients of open connections to bring the request that may be on its way
+_ALWAYS: Final = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
+_CODES: Final = {
+    400: "bad_request",
+    414: "uri_too_long",
+    417: "expectation_failed",
+    431: "head_too_large",
+    500: "internal_error",
+    501: "unknown_method",
+    505: "http_version_not_supported",
+}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+BaseHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class ConsoleServer:
+    """Serves on an inherited socket.
+
+    token_sha256   of a token that /metrics asks for; None where it answers without one to those who ask under a known host, as it
+                   does on loopback. Health is open to all, since it tells nothing that a port scan would not.
+    api            further routes, which ask for their own tokens wherever the console listens
+    tokens         further ones that /metrics takes, of those that may see all organizations
+    hosts          for whom needs no token
+    wrong_tokens   keeps their senders waiting
+    timeouts       for clients, as at the gateway's port; connections_max: of them at once (`Crowd`)
+    """
+
+    def __init__(
+        self,
+        *,
+        scrape: Scrape,
+        readiness: Readiness,
+        token_sha256: bytes | None,
+        api: Api | None = None,
+        tokens: AdminTokens | None = None,
+        hosts: KnownHosts | None = None,
+        wrong_tokens: WrongTokens | None = None,
+        timeouts: ClientTimeouts | None = None,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        self._scrape = scrape
+        self._readiness = readiness
+        self._token_sha256 = token_sha256
+        self._tokens = tokens
+        self._hosts = hosts or KnownHosts()
+        self._wrong_tokens = wrong_tokens or WrongTokens(now_ms=lambda: time.monotonic_ns() // 1_000_000)
+        self._is_leaving = False
+        app = web.Application(middlewares=[_ended, _plain_errors, _no_websockets, self._slow_wrong_tokens], client_max_size=1024)
+        app.router.add_get("/metrics", self._metrics, allow_head=False)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        if api is not None:
+            api.add_to(app)
+        app.on_response_prepare.append(self._finish_head)
+        self._runner = web.AppRunner(
+            app,
+            handle_signals=False,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+        self._timeouts = timeouts or ClientTimeouts()
+        self._crowd = Crowd(connections_max)
+        self._listening: asyncio.Server | None = None
+        self._reaping: asyncio.Task[None] | None = None
+
+    async def start(self, sock: socket.socket) -> None:
+        await self._runner.setup()
+        manager = self._runner.server
+        if manager is None:
+            raise RuntimeError("setup makes the server")
+        manager.request_handler = _checked(manager.request_handler)
+        loop = asyncio.get_running_loop()
+
+        def connection() -> RequestHandler:
+            return ClientConnection(
+                manager,
+                loop=loop,
+                crowd=self._crowd,
+                answer_malformed=_malformed_answer,
+                head_bytes_max=HEAD_BYTES_MAX,
+                keepalive_timeout=self._timeouts.idle,
+                max_line_size=HEADER_BYTES_MAX,
+                max_field_size=HEADER_BYTES_MAX,
+                lingering_time=self._timeouts.head,
+            )
+
+        self._listening = await loop.create_server(connection, sock=sock)
+        self._reaping = loop.create_task(reap_forever(self._connections, self._timeouts, every_s=REAP_EVERY_S))
+
+    def say_leaving(self) -> None:
+        """Serve on, but let every answer be its connection's last, so that clients go elsewhere with their next request."""
+        self._is_leaving = True
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Accept no more; return when every request is answered, at the latest after the grace.
+
+        Idle connections are closed only after a while: their client may just have sent a request, and could not tell why it failed.
+        """
+        self.say_leaving()
+        if self._listening is not None:
+            self._listening.close()
+        await self._until_none(min(LINGER_SECONDS, grace_seconds), is_left=lambda _connection: True)
+        if self._runner.server is not None:
+            self._runner.server.pre_shutdown()
+        await self._until_none(grace_seconds - LINGER_SECONDS, is_left=lambda connection: connection.is_busy)
+
+    async def _until_none(self, seconds: float, *, is_left: Callable[[ClientConnection], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while any(is_left(connection) for connection in self._connections()) and loop.time() < deadline:  # noqa: ASYNC110 - aiohttp tells nobody
+            await asyncio.sleep(0.02)
+
+    def _connections(self) -> list[ClientConnection]:
+        open_now = () if self._runner.server is None else self._runner.server.connections
+        return [connection for connection in open_now if isinstance(connection, ClientConnection)]
+
+    async def close(self) -> None:
+        if self._listening is not None:
+            self._listening.close()
+        if self._reaping is not None:
+            self._reaping.cancel()
+        await self._runner.cleanup()
+
+    async def _finish_head(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.pop(hdrs.SERVER, None)
+        response.headers.update(_ALWAYS)
+        connection = request.protocol
+        if self._is_leaving or (isinstance(connection, ClientConnection) and connection.is_last):
+            response.headers.setdefault(hdrs.CONNECTION, "close")
+            response.force_close()
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        try:
+            refusal = await self._refusal(request)
+        except LedgerUnavailableError:
+            return _answer(503, {"error": "ledger_unavailable"})
+        if refusal is not None:
+            return refusal
+        accept, readings = request.headers.get(hdrs.ACCEPT, ""), await self._scrape.gather()
+        is_gzipped = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
+        # Thousands of organizations are a second of work: others are served meanwhile.
+        content_type, body = await asyncio.to_thread(render, readings, accept=accept, is_gzipped=is_gzipped)
+        headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
+        return web.Response(body=body, headers=headers | ({hdrs.CONTENT_ENCODING: "gzip"} if is_gzipped else {}))
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return _answer(200, {"status": "alive"})
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        is_ready, checks = await self._readiness.check()
+        told = [{"name": check.name, "passed": check.passed, "reason": check.reason} for check in checks]
+        return _answer(200 if is_ready else 503, {"status": "ready" if is_ready else "not_ready", "checks": told})
+
+    async def _refusal(self, request: web.Request) -> web.Response | None:
+        """Of a request for metrics by whom they are not for. A known host needs no token; a token needs no known host."""
+        is_known = self._hosts.knows(request.headers.getall(hdrs.HOST, ()))
+        if self._token_sha256 is None and is_known:
+            return None
+        platform = None if self._token_sha256 is None else PlatformToken(self._token_sha256)
+        for tokens in (platform, self._tokens):
+            found = None if tokens is None else await access_of(request, tokens)
+            if found is not None:
+                return None if found.sees_metrics else _answer(403, {"error": "token_of_some_organizations"})
+        if self._token_sha256 is None and hdrs.AUTHORIZATION not in request.headers:
+            return _answer(403, {"error": "unknown_host", "fix": f"name it in {variable_name('console_hosts')}, or send a token"})
+        return _answer(401, {"error": "missing_or_wrong_token"}, {hdrs.WWW_AUTHENTICATE: "Bearer"})
+
+    @web.middleware
+    async def _slow_wrong_tokens(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if response.status == 401 and hdrs.AUTHORIZATION in request.headers:
+            path = request.path[:PATH_CHARS_LOGGED]
+            if not await self._wrong_tokens.slow_down(request.remote or "", path):
+                headers: dict[str, str] = {hdrs.RETRY_AFTER: str(RETRY_SECONDS)}
+                text = "too many wrong admin tokens are being answered; a right one is not kept waiting"
+                return ApiError(status=429, code="too_many_wrong_tokens", message=text, headers=headers).answer()
+        return response
+
+
+def _malformed_answer(fault: Fault) -> web.Response:
+    return _answer(
+        fault.status, {"error": _CODES[fault.status]} | ({} if fault.message == MALFORMED.message else {"message": fault.message})
+    )
+
+
+def _checked(handler: BaseHandler) -> BaseHandler:
+    """In front of the application, which would answer an expectation by itself, and asks nothing of a Host."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        fault = fault_of_request(request)
+        if fault is None and not asks_about_nothing(request):
+            return await handler(request)
+        response = web.Response(status=204) if fault is None else _malformed_answer(fault)
+        response.headers.update(_ALWAYS)
+        last_answer(request, response)
+        return response
+
+    return handle
+
+
+@web.middleware
+async def _ended(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tells the connection when a request has ended, and that its body has to come in time."""
+    connection = request.protocol
+    if not isinstance(connection, ClientConnection):  # the application served by another server
+        return await handler(request)
+    if request.body_exists:
+        connection.await_body(BODY_BYTES_MAX)
+    try:
+        return await handler(request)
+    finally:
+        connection.body_read()
+        connection.end()
+
+
+@web.middleware
+async def _no_websockets(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """An offer of WebSocket where there is something: what is spoken is HTTP (RFC 9110 section 15.5.22)."""
+    found = request.match_info.http_exception
+    if not offers_websocket(request) or (found is not None and found.status == 404):
+        return await handler(request)
+    told = {"error": "websocket_not_served", "message": "This is served over plain HTTP only, not over a WebSocket."}
+    response = _answer(426, told, {hdrs.UPGRADE: "HTTP/1.1", hdrs.CONNECTION: "upgrade, close"})
+    response.force_close()
+    return response
+
+
+@web.middleware
+async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors have constant bodies: nothing of the request comes back."""
+    try:
+        return await handler(request)
+    except web.HTTPMethodNotAllowed as error:
+        return _answer(405, {"error": "method_not_allowed"}, {hdrs.ALLOW: ", ".join(sorted(error.allowed_methods))})
+    except web.HTTPException as error:
+        return _answer(error.status, {"error": "not_found" if error.status == 404 else "refused"})
+    except Exception:  # noqa: BLE001 - the outermost place: logged, and answered without a word of it
+        _LOG.exception("the console failed to answer")
+        return _answer(500, {"error": "internal_error"})
+
+
+def _answer(status: int, body: Mapping[str, object], headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, body=json.dumps(body).encode() + b"\n", content_type="application/json", headers=headers)

@@ -1,0 +1,69 @@
+"""The usage API put together: every route that reads, over one ledger, one limiter and the organizations in force."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from tallygate.config.model import Route
+from tallygate.console.api_directory import DirectoryApi
+from tallygate.console.api_events import EventsApi
+from tallygate.console.api_notices import NoticesApi
+from tallygate.console.api_openai_costs import OpenAiCostsApi
+from tallygate.console.api_openai_usage import OpenAiUsageApi
+from tallygate.console.api_routes import ApiRoute
+from tallygate.console.api_scope import Scopes
+from tallygate.console.api_spend import SpendApi
+from tallygate.console.api_usage import UsageApi
+from tallygate.console.spend_windows import SpendWindows
+from tallygate.console.usage_pages import UsagePages
+from tallygate.domain.organization import Organization
+from tallygate.ledger.database import Database
+from tallygate.ledger.minute_queries import MinuteQueries
+from tallygate.ledger.notices.deliveries import Deliveries
+from tallygate.ledger.notices.pages import NoticePages
+from tallygate.ledger.series_labels import SeriesLabels
+from tallygate.ledger.usage_queries import UsageQueries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageSources:
+    """Where the answers come from.
+
+    organizations   those in force, by id; asked on every call
+    routes          those in force
+    now_ms          Unix time
+    """
+
+    database: Database
+    windows: SpendWindows
+    organizations: Callable[[], Mapping[str, Organization]]
+    routes: Callable[[], Iterable[Route]]
+    now_ms: Callable[[], int]
+
+
+def scopes_over(sources: UsageSources) -> Scopes:
+    """What calls may be about; for every API over the same organizations."""
+    return Scopes(
+        organizations=sources.organizations,
+        capabilities=lambda: frozenset(route.capability for route in sources.routes()),
+        labels=SeriesLabels(sources.database),
+        now_ms=sources.now_ms,
+    )
+
+
+def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
+    """Every route of the usage API."""
+    scopes, now_ms = scopes_over(sources), sources.now_ms
+    queries = UsageQueries(sources.database)
+    pages = UsagePages(queries)
+    minutes = MinuteQueries(sources.database)
+    return (
+        *OpenAiUsageApi(scopes=scopes, pages=pages, minutes=minutes, routes_in_force=sources.routes, now_ms=now_ms).routes(),
+        *OpenAiCostsApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
+        *UsageApi(scopes=scopes, pages=pages, now_ms=now_ms).routes(),
+        *SpendApi(scopes=scopes, queries=queries, windows=sources.windows, now_ms=now_ms).routes(),
+        *EventsApi(scopes=scopes, queries=queries, now_ms=now_ms).routes(),
+        *NoticesApi(
+            scopes=scopes, pages=NoticePages(sources.database), deliveries=Deliveries(sources.database), now_ms=now_ms
+        ).routes(),
+        *DirectoryApi(scopes=scopes, routes_in_force=sources.routes).routes(),
+    )

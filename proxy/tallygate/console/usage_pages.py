@@ -1,0 +1,119 @@
+"""Usage read bucket by bucket, in slices small enough that neither the database nor the event loop notices."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Final
+
+from tallygate.ledger.time_buckets import Bucket, bucket_edges
+from tallygate.ledger.usage_queries import Dimension, OrgScope, QueryTooLargeError, Usage, UsageQueries, UsageQuery, UsageRow
+
+ORGS_AT_ONCE: Final = 250  # in one statement; with ten years of days in a zone with summer time it has 25,000 parameters
+BUCKET_ROWS_MAX: Final = 5_000
+ORG_BUCKETS_MAX: Final = 12_500  # buckets of an hour or less, times organizations, that one page reads by labels: then it ends
+FIRST_SLICE: Final = 8  # buckets
+SLICE_GROWTH: Final = 4  # while slices come back with few rows
+_AMOUNTS: Final = tuple(field.name for field in fields(Usage))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketUsage:
+    """[start_ms, end_ms), cut to the range, and its rows in the order of their groups."""
+
+    start_ms: int
+    end_ms: int
+    rows: tuple[UsageRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsagePage:
+    """Buckets in order, those without usage included. next_ms: where the next page begins, None after the last."""
+
+    buckets: tuple[BucketUsage, ...]
+    next_ms: int | None
+
+
+class UsagePages:
+    """Pages over UsageQueries."""
+
+    def __init__(self, queries: UsageQueries) -> None:
+        self._queries = queries
+
+    async def total(self, query: UsageQuery) -> Usage:
+        """One sum over the range. Raises LedgerUnavailableError."""
+        rows = await self._usage(replace(query, bucket=None, group_by=()))
+        return rows[0].usage if rows else Usage()
+
+    async def page(self, query: UsageQuery, edges: Sequence[int], *, buckets_max: int, rows_max: int) -> UsagePage:
+        """As many whole buckets, from the first edge on, as have rows_max rows and are quickly read; at least one.
+
+        Raises QueryTooLargeError if one bucket alone has more than BUCKET_ROWS_MAX, and LedgerUnavailableError.
+        """
+        found: list[BucketUsage] = []
+        rows_found, at, step = 0, 0, FIRST_SLICE
+        last = min(len(edges) - 1, buckets_max)
+        if _has_many_rows(query):
+            last = min(last, max(FIRST_SLICE, ORG_BUCKETS_MAX // max(1, len(query.scopes))))
+        while at < last:
+            stop = min(at + step, last)
+            rows = await self._usage(replace(query, from_ms=edges[at], to_ms=edges[stop]))
+            by_start: defaultdict[int, list[UsageRow]] = defaultdict(list)
+            for row in rows:
+                by_start[row.start_ms].append(row)
+            for index in range(at, stop):
+                of_bucket = by_start[edges[index]]
+                if len(of_bucket) > BUCKET_ROWS_MAX:
+                    raise QueryTooLargeError(f"one bucket has more than {BUCKET_ROWS_MAX} rows: ask for fewer groups")
+                if found and rows_found + len(of_bucket) > rows_max:
+                    return UsagePage(buckets=tuple(found), next_ms=edges[index])
+                rows_found += len(of_bucket)
+                found.append(BucketUsage(start_ms=edges[index], end_ms=edges[index + 1], rows=tuple(of_bucket)))
+            per_bucket = max(1, -(-len(rows) // (stop - at)))
+            at, step = stop, max(1, min(step * SLICE_GROWTH, (rows_max - rows_found) // per_bucket + 1))
+        return UsagePage(buckets=tuple(found), next_ms=edges[last] if last < len(edges) - 1 else None)
+
+    async def _usage(self, query: UsageQuery) -> list[UsageRow]:
+        """The ledger's answer, for any number of organizations."""
+        if len(query.scopes) <= ORGS_AT_ONCE:
+            return await self._queries.usage(query)
+        sums: dict[tuple[int, tuple[str, ...]], UsageRow] = {}
+        for part in _parts(query.scopes):
+            for row in await self._queries.usage(replace(query, scopes=part)):
+                key = row.start_ms, row.group
+                before = sums.get(key)
+                sums[key] = row if before is None else replace(row, usage=added(before.usage, row.usage))
+        return [row for _, row in sorted(sums.items())]
+
+
+def _has_many_rows(query: UsageQuery) -> bool:
+    """Short buckets have rows of every label of every organization; what has no labels, or is by day, has few."""
+    is_by_label = bool({*query.group_by, *query.filters} - {Dimension.ORG})
+    return is_by_label and query.bucket in {Bucket.QUARTER_HOUR, Bucket.HOUR}
+
+
+def edges_of(query: UsageQuery) -> list[int]:
+    """Where the buckets of a range of whole quarters begin and end; the first and the last are cut to it."""
+    if query.bucket is None:
+        return [query.from_ms, query.to_ms]
+    return cut_edges(bucket_edges(query.from_ms, query.to_ms, query.bucket, query.time_zone), query.from_ms, query.to_ms)
+
+
+def cut_edges(edges: Sequence[int], from_ms: int, to_ms: int) -> list[int]:
+    """Each edge once: a zone that skipped a whole day (Samoa, 2011-12-30) has a day that begins where it ends."""
+    return sorted({from_ms, to_ms, *(edge for edge in edges if from_ms < edge < to_ms)})
+
+
+def buckets_at_most(from_ms: int, to_ms: int, bucket: Bucket | None) -> int:
+    """How many buckets a range can have, without looking at the calendar."""
+    lengths = {Bucket.QUARTER_HOUR: 900_000, Bucket.HOUR: 3_600_000, Bucket.DAY: 82_800_000, Bucket.WEEK: 601_200_000}
+    return (to_ms - from_ms) // lengths.get(bucket, 2_415_600_000) + 2 if bucket is not None else 1
+
+
+def added(one: Usage, other: Usage) -> Usage:
+    return Usage(**{name: getattr(one, name) + getattr(other, name) for name in _AMOUNTS})
+
+
+def _parts(scopes: Sequence[OrgScope]) -> list[tuple[OrgScope, ...]]:
+    """Organizations of one history lie together: each history has its own parts of a statement."""
+    ordered = sorted(scopes, key=lambda scope: (scope.visible_from_ms, scope.org))
+    return [tuple(ordered[start : start + ORGS_AT_ONCE]) for start in range(0, len(ordered), ORGS_AT_ONCE)]

@@ -1,0 +1,78 @@
+"""What the console sees of the workers: their count files, and the kernel's figures of their processes."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tallygate.telemetry.count_file import CountReader, Series, owners
+from tallygate.telemetry.exposition import ProcessGauges
+from tallygate.telemetry.metrics import OPEN_REQUESTS, READING_ON, SPOOL_EVENTS
+from tallygate.telemetry.worker_state import STATE_SERIES, WorkerReading
+
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_GONE: Final = frozenset(
+    {OPEN_REQUESTS.name, READING_ON.name}
+)  # a process that is gone has nothing open, but what it spooled waits
+_GONE_FOR_GOOD: Final = _GONE | {SPOOL_EVENTS.name}  # a slot that is run no longer has left its spool to another
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersReading:
+    """counted holds every owner that ever counted here: with fewer workers than before, the counts of the others remain."""
+
+    processes: tuple[ProcessGauges, ...]
+    counted: tuple[Mapping[Series, tuple[int, ...]], ...]
+
+
+class Workers:
+    """Reads the slots 0..workers-1 of a metrics directory."""
+
+    def __init__(self, directory: Path, *, workers: int, now_ms: Callable[[], int]) -> None:
+        self._directory = directory
+        self._slots = tuple(f"worker-{slot}" for slot in range(workers))
+        self._now_ms = now_ms
+        self._reader = CountReader(directory)
+
+    def read(self) -> WorkersReading:
+        """As it stands now. Blocking, on memory and /proc; with thousands of organizations for a while."""
+        by_owner = {owner: self._reader.read(owner) for owner in sorted({*self._slots, *owners(self._directory)})}
+        processes = tuple(self._process(slot, by_owner[slot]) for slot in self._slots)
+        up = {slot for slot, process in zip(self._slots, processes, strict=True) if process.up}
+        counted = tuple(
+            series if owner in up else _without(_GONE if owner in self._slots else _GONE_FOR_GOOD, series)
+            for owner, series in by_owner.items()
+        )
+        return WorkersReading(processes=processes, counted=counted)
+
+    def processes(self) -> tuple[ProcessGauges, ...]:
+        """What `read` has of the processes, without their counts."""
+        return tuple(self._process(slot, self._reader.read(slot, only=STATE_SERIES)) for slot in self._slots)
+
+    def _process(self, slot: str, series: Mapping[Series, tuple[int, ...]]) -> ProcessGauges:
+        reading = WorkerReading.of(series, self._now_ms())
+        cpu_seconds, resident_bytes, open_fds = _process_figures(reading.pid) if reading.up else (None, None, None)
+        return ProcessGauges(
+            worker=slot.removeprefix("worker-"),
+            up=reading.up,
+            starts=reading.starts,
+            cpu_seconds=cpu_seconds,
+            resident_bytes=resident_bytes,
+            open_fds=open_fds,
+        )
+
+
+def _without(names: frozenset[str], series: Mapping[Series, tuple[int, ...]]) -> dict[Series, tuple[int, ...]]:
+    return {key: cells for key, cells in series.items() if key[0] not in names}
+
+
+def _process_figures(pid: int) -> tuple[float | None, int | None, int | None]:
+    """CPU seconds, resident bytes, open files (proc_pid_stat(5)); None each where there is no /proc or no such process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        files = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - only their number
+    except OSError:
+        return None, None, None
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND, int(fields[21]) * _PAGE_BYTES, files

@@ -1,0 +1,171 @@
+"""The demo from start to end: processes, traffic, and the tables."""
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tallygate.config.load import load_config
+from tallygate.config.shipped import shipped_directory
+from tallygate.demo.callers import Caller, demo_callers, organizations_yaml
+from tallygate.demo.counts import Counts, OrgCounts, gateway_counts, simulator_counts
+from tallygate.demo.ledger_reading import LedgerReading, read_ledger
+from tallygate.demo.stage import DemoError, Stage, fetch, fetch_json, running_stage
+from tallygate.demo.traffic import CallerResult, send_traffic
+from tallygate.dialects.registry import dialects
+from tallygate.domain.errors import ErrorCode
+from tallygate.domain.money import usd_text
+
+WORKERS: Final = 2
+
+__all__ = ["DemoError", "run_demo"]
+
+
+def run_demo(*, requests: int, stays_up: bool) -> int:
+    """Run it; 0 if all counts are equal. Raises DemoError."""
+    if find_spec("openai") is None:
+        raise DemoError("the demo's clients are the real openai SDK: pip install 'tallygate[demo]'")
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: what was started ends too, and leaves its ports
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    os.environ["no_proxy"] = "*"  # its SDK clients and processes are all on this machine: none needs the environment's proxy
+    console = Console()
+    callers = demo_callers()
+    with tempfile.TemporaryDirectory(prefix="tallygate-demo-") as directory:
+        console.print("Starting a mock AI API, an embedded Valkey, two gateway workers and the console ...")
+        with running_stage(Path(directory), organizations=organizations_yaml(callers), workers=WORKERS) as stage:
+            results = _send(console, stage, callers, requests)
+            is_equal = _show(console, stage, callers, results)
+            if stays_up:
+                _stay(console, stage, callers)
+    return 0 if is_equal else 1
+
+
+def _send(console: Console, stage: Stage, callers: tuple[Caller, ...], requests: int) -> dict[str, CallerResult]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("Requests through the openai SDK", total=requests)
+        return asyncio.run(
+            send_traffic(
+                callers,
+                base_url=stage.gateway_url,
+                requests=requests,
+                on_answer=lambda: progress.advance(task),
+                random=Random(),
+            ),
+        )
+
+
+def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: dict[str, CallerResult]) -> bool:
+    """The tables; whether all counts are equal."""
+    config = load_config(
+        None, shipped_dir=shipped_directory(), known_dialects=frozenset(dialects()), environ={}, default_url=stage.simulator_url
+    )
+    records = [record for record in fetch_json(f"{stage.simulator_url}/_sim/ledger") if record["accepted"]]
+    served = simulator_counts(records, config.prices)
+    ledger = read_ledger(stage, served.requests)
+    metered, by_org = gateway_counts(fetch(f"{stage.console_url}/metrics"))  # of the ledger's own totals, so they are complete now
+    console.print()
+    console.print(_organizations_table(callers, by_org, results))
+    for caller in callers:
+        for code, message in results[caller.org].refusals.items():
+            console.print(
+                f"\n[bold]{caller.name}[/] was refused with [yellow]{escape(code)}[/]:\n  {escape(message)}", highlight=False
+            )
+    console.print()
+    console.print(_comparison_table(ledger.counts, metered, served))
+    console.print()
+    console.print(_usage_table(ledger, served))
+    is_each_once = ledger.event_ids == Counter(record["request_id"] for record in records)
+    sources = ", ".join(f"{source} {count:,}" for source, count in sorted(ledger.sources.items(), key=lambda pair: -pair[1]))
+    verdict = "[green]each once[/]" if is_each_once else "[red]not each once[/]"
+    console.print(f"Events in the API: {ledger.event_ids.total():,} of {len(records):,}, {verdict}. Usage source: {sources}.")
+    return is_each_once and ledger.counts == metered == served
+
+
+def _organizations_table(callers: tuple[Caller, ...], by_org: dict[str, OrgCounts], results: dict[str, CallerResult]) -> Table:
+    table = Table(title="What became of the requests", title_justify="left")
+    for heading in ("Organization", "Plan"):
+        table.add_column(heading)
+    for heading in ("Served", "Refused"):
+        table.add_column(heading, justify="right")
+    for caller in callers:
+        state = " [red]at its limit[/]" if ErrorCode.SPEND_LIMIT_EXCEEDED in results[caller.org].refusals else ""
+        table.add_row(
+            f"{caller.org}{state}",
+            caller.plan,
+            f"{by_org.get(caller.org, OrgCounts()).served:,}",
+            f"{sum(results[caller.org].statuses.values()) - results[caller.org].statuses[200]:,}",
+        )
+    return table
+
+
+def _comparison_table(ledger: Counts, metered: Counts, served: Counts) -> Table:
+    table = Table(title="What was counted, beside what the mock API served", title_justify="left")
+    table.add_column("")
+    for heading in ("Ledger", "Metrics", "Mock API", "Difference"):
+        table.add_column(heading, justify="right")
+    for (name, stored), (_, shown), (_, theirs) in zip(ledger.rows(), metered.rows(), served.rows(), strict=True):
+        text = usd_text if name == "cost_nano_usd" else "{:,}".format
+        label = "cost, USD" if name == "cost_nano_usd" else name.replace("_", " ")
+        table.add_row(
+            label,
+            text(stored),
+            text(shown),
+            text(theirs),
+            _difference(max(stored, shown, theirs) - min(stored, shown, theirs), text),
+        )
+    return table
+
+
+def _usage_table(ledger: LedgerReading, served: Counts) -> Table:
+    """The last word: the ledger by organization and capability, and its sum beside the mock API's."""
+    table = Table(title="Usage, read from the ledger through GET /api/usage", title_justify="left")
+    for heading in ("Organization", "Capability"):
+        table.add_column(heading)
+    for heading in ("Requests", "In", "Out", "USD"):
+        table.add_column(heading, justify="right")
+    for row in ledger.rows:
+        used = (row.requests, row.prompt_tokens, row.completion_tokens)
+        table.add_row(row.org, row.capability, *map("{:,}".format, used), usd_text(row.cost_nano_usd))
+    table.add_section()
+    ours, theirs = (
+        (counts.requests, counts.prompt_tokens, counts.completion_tokens, counts.cost_nano_usd)
+        for counts in (ledger.counts, served)
+    )
+    for name, amounts in (("Ledger", ours), ("Mock API", theirs)):
+        table.add_row(name, "", *map("{:,}".format, amounts[:3]), usd_text(amounts[3]))
+    apart = [mine - its for mine, its in zip(ours, theirs, strict=True)]
+    table.add_row("Difference", "", *(_difference(amount, "{:,}".format) for amount in apart[:3]), _difference(apart[3], usd_text))
+    return table
+
+
+def _difference(amount: int, text: Callable[[int], str]) -> str:
+    return f"[red]{text(amount)}[/]" if amount else f"[green]{text(amount)}[/]"
+
+
+def _stay(console: Console, stage: Stage, callers: tuple[Caller, ...]) -> None:
+    enterprise = callers[-1]
+    with suppress(KeyboardInterrupt):  # from the first line on: who reads the last one may be quick
+        console.print("\nStill running, until Ctrl-C:")
+        console.print(f"  gateway  {stage.gateway_url}   (OPENAI_BASE_URL={stage.gateway_url}/v1)", soft_wrap=True)
+        console.print(f"  api key  {enterprise.api_key}   ({enterprise.name})", soft_wrap=True)
+        console.print(f"  console  {stage.console_url}/", soft_wrap=True)
+        console.print(f"  api      {stage.console_url}/api/usage   (Authorization: Bearer {stage.admin_token})", soft_wrap=True)
+        console.print(f"  metrics  {stage.console_url}/metrics", soft_wrap=True)
+        console.print(f"  ready    {stage.console_url}/readyz", soft_wrap=True)
+        while True:
+            time.sleep(3600)

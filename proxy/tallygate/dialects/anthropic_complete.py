@@ -1,0 +1,148 @@
+"""Anthropic's older Text Completions: `/v1/complete`, whose answers never tell their usage, so that all of it is counted here.
+
+Sources: Anthropic's API reference, "Create a Text Completion", and "Versions": since 2023-06-01 each event of a stream is named and
+brings the next piece; before, events had no name, and each brought the whole text so far.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from tallygate.dialects.anthropic_messages import AnthropicMessages
+from tallygate.dialects.body import keys_of, read_body, with_member
+from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageTold
+from tallygate.dialects.lenient import lenient_decode, name_or_none
+from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, JsonMeter, UnreadMeter, add_text, framing
+from tallygate.dialects.other_bounds import OtherBounds
+from tallygate.dialects.prompt_parts import PromptParts
+from tallygate.dialects.references import body_references
+from tallygate.dialects.sse import SseEvent
+from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.token_counts import TOKENS_MAX
+
+
+class CompleteRequest(msgspec.Struct, gc=False):
+    """The fields acted on."""
+
+    model: str | None = None
+    prompt: str | None = None
+    max_tokens_to_sample: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    stream: bool | None = None
+
+
+class CompleteBody(msgspec.Struct, gc=False):
+    """An event, or a whole answer: the fields acted on, each open to any value."""
+
+    type: Any = None
+    completion: Any = None
+    stop_reason: Any = None
+    model: Any = None
+    error: Any = None
+
+
+_READ: Final = frozenset(CompleteRequest.__struct_fields__)
+_READ_KEYS: Final = keys_of(_READ)
+
+
+class AnthropicComplete(AnthropicMessages):
+    """POST /v1/complete, streamed or whole."""
+
+    name = "anthropic_complete"
+    usage_told = UsageTold.AT_TIMES
+
+    __slots__ = ("_answers", "_bounds", "_completions")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._completions = msgspec.json.Decoder(CompleteRequest)
+        self._vocabulary = Vocabulary(_READ)
+        self._bounds = OtherBounds(_READ)
+        self._answers = msgspec.json.Decoder(CompleteBody)
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        """Facts of a text completion."""
+        del path, query
+        read = read_body(body, self._completions)
+        request = read.asked
+        if not request.model:
+            raise RequestRejectedError("The request names no model.", param="model")
+        self._vocabulary.check(read)
+        self._bounds.check(read.keys)
+        parts = PromptParts(messages=1)
+        parts.add_text(request.prompt)
+        parts.add_others(read.others(_READ_KEYS), _READ, is_request=True)
+        references = body_references(read)
+        return RequestFacts(
+            model=request.model,
+            prompt=parts.shape(),
+            stream=request.stream is True,
+            max_output_tokens=min(request.max_tokens_to_sample, TOKENS_MAX) if request.max_tokens_to_sample else None,  # 0 is none
+            has_unknown_input=parts.has_unknown_input(references),
+            references=references,
+        )
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        """`body` with the maximum set where asked for; usage cannot be asked for."""
+        del facts, ask_usage
+        return body if max_output_tokens is None else with_member(body, ("max_tokens_to_sample",), b"%d" % max_output_tokens)
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
+        del hide_usage
+        match framing(content_type, stream=facts.stream):
+            case Framing.EVENTS:
+                return CompleteEventMeter(self._answers)
+            case Framing.JSON:
+                return CompleteJsonMeter(self._answers)
+            case Framing.UNREAD:
+                return UnreadMeter()
+
+
+class CompleteEventMeter(EventStreamMeter):
+    """Reads `completion` events; the one with a stop reason is the last."""
+
+    __slots__ = ("_chars", "_decoder")
+
+    def __init__(self, decoder: "msgspec.json.Decoder[CompleteBody]") -> None:
+        super().__init__()
+        self._decoder = decoder
+        self._chars = 0  # of the text so far, where each event brings all of it
+
+    def _read(self, event: SseEvent) -> bytes:
+        reading = self.reading
+        told = lenient_decode(event.data, self._decoder)
+        if told is None:
+            reading.failed |= event.name == b"error"
+            if event.data.strip() != b"[DONE]":
+                reading.flags.add(EVENT_UNREADABLE)
+            return event.raw
+        reading.failed |= bool(told.error) or event.name == b"error"
+        reading.response_model = name_or_none(told.model) or reading.response_model
+        text = told.completion
+        if isinstance(text, str):
+            add_text(reading, text if event.name else text[self._chars :])
+            self._chars = max(self._chars, len(text))
+        reading.ended |= isinstance(told.stop_reason, str)
+        return event.raw
+
+
+class CompleteJsonMeter(JsonMeter):
+    """Reads a completion that came whole."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self, decoder: "msgspec.json.Decoder[CompleteBody]") -> None:
+        super().__init__()
+        self._decoder = decoder
+
+    def _read(self, body: bytes) -> bool:
+        told = lenient_decode(body, self._decoder)
+        if told is None:
+            return False
+        reading = self.reading
+        reading.ended = True
+        reading.failed = told.type == "error" or bool(told.error)
+        reading.response_model = name_or_none(told.model)
+        add_text(reading, told.completion)
+        return True

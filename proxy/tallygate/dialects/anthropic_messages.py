@@ -1,0 +1,136 @@
+"""Anthropic's Messages API: `/v1/messages`, and `/v1/messages/count_tokens`, which is free."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from tallygate.dialects.anthropic_meter import AnthropicEvent, AnthropicEventMeter, AnthropicJsonMeter
+from tallygate.dialects.anthropic_request import READ, VOCABULARY_INSIDE, MessagesBody, read_messages, required_model
+from tallygate.dialects.body import read_body, with_member
+from tallygate.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageTold
+from tallygate.dialects.errors import error_body
+from tallygate.dialects.limits import tightest
+from tallygate.dialects.meters import Framing, UnreadMeter, framing
+from tallygate.dialects.references import body_references
+from tallygate.dialects.unbilled import UnbilledMeter
+from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.domain.admission import Decision
+from tallygate.domain.errors import Refusal
+from tallygate.domain.prompt import PromptShape
+
+_ERROR_TYPES: Final[Mapping[int, str]] = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+class AnthropicMessages:
+    """`/v1/messages`, streamed or whole."""
+
+    name = "anthropic_messages"
+    usage_told = UsageTold.ALWAYS
+    request_id_header: bytes | None = b"request-id"
+    reset_header: bytes | None = None
+    query_values: Mapping[str, re.Pattern[str]] = {"beta": re.compile(r"true|false")}  # of the SDKs' `client.beta`
+
+    __slots__ = ("_events", "_requests", "_vocabulary")
+
+    def __init__(self) -> None:
+        self._requests = msgspec.json.Decoder(MessagesBody)
+        self._vocabulary = Vocabulary((*READ, *VOCABULARY_INSIDE))
+        self._events = msgspec.json.Decoder(AnthropicEvent)
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
+        return read_messages(body, self._requests, self._vocabulary)
+
+    def rewrite_request(
+        self,
+        body: bytes,
+        facts: RequestFacts,  # noqa: ARG002
+        *,
+        ask_usage: bool,  # noqa: ARG002 - streams always tell it
+        max_output_tokens: int | None,
+    ) -> bytes:
+        return body if max_output_tokens is None else with_member(body, ("max_tokens",), b"%d" % max_output_tokens)
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:  # noqa: ARG002
+        match framing(content_type, stream=facts.stream):
+            case Framing.EVENTS:
+                return AnthropicEventMeter(facts, self._events)
+            case Framing.JSON:
+                return AnthropicJsonMeter(facts, self._events)
+            case Framing.UNREAD:
+                return UnreadMeter()
+
+    def error(self, refusal: Refusal, *, request_id: str) -> tuple[str, bytes]:
+        """The top-level `type` is Anthropic's "error", so the problem type of RFC 9457 has no place; its other members have."""
+        error: dict[str, object] = dict(refusal.details)
+        if refusal.param is not None:
+            error["param"] = refusal.param
+        error |= {"type": _error_type(refusal.status), "message": refusal.message, "code": refusal.code.value}
+        return error_body(refusal, error, request_id=request_id, type="error")
+
+    def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
+        _, body = self.error(refusal, request_id=request_id)
+        return b"event: error\ndata: " + body + b"\n\n"
+
+    def limit_headers(self, decision: Decision, rate: Sequence[NamedRate]) -> list[tuple[bytes, bytes]]:
+        """anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}; resets are instants, rounded up to the second."""
+        headers = []
+        for kind, prefix in (("requests", b"anthropic-ratelimit-requests-"), ("tokens", b"anthropic-ratelimit-tokens-")):
+            limit = tightest(rate, kind)
+            if limit is not None:
+                reset_s = -(-(decision.now_ms + limit.reset_ms) // 1000)
+                headers += [
+                    (prefix + b"limit", b"%d" % limit.limit),
+                    (prefix + b"remaining", b"%d" % limit.remaining),
+                    (prefix + b"reset", datetime.fromtimestamp(reset_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()),
+                ]
+        return headers
+
+
+class AnthropicCountTokens(AnthropicMessages):
+    """`/v1/messages/count_tokens`: a request counts, its tokens do not, since the provider does not bill them."""
+
+    name = "anthropic_count_tokens"
+
+    __slots__ = ()
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
+        read = read_body(body, self._requests)
+        self._vocabulary.check(read)
+        return RequestFacts(
+            model=required_model(read.asked), prompt=PromptShape(), has_output=False, references=body_references(read)
+        )
+
+    def rewrite_request(
+        self,
+        body: bytes,
+        facts: RequestFacts,  # noqa: ARG002
+        *,
+        ask_usage: bool,  # noqa: ARG002
+        max_output_tokens: int | None,  # noqa: ARG002 - there is no output
+    ) -> bytes:
+        return body
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:  # noqa: ARG002
+        return UnbilledMeter()
+
+
+def _error_type(status: int) -> str:
+    known = _ERROR_TYPES.get(status)
+    if known is not None:
+        return known
+    return "api_error" if status >= 500 else "invalid_request_error"

@@ -1,0 +1,181 @@
+"""What Anthropic's Messages API says of the tokens it used."""
+
+from typing import Any, Final
+
+import msgspec
+
+from tallygate.dialects.counts import lenient_count, token_counts
+from tallygate.dialects.dialect import MeterReading, RequestFacts
+from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
+from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
+from tallygate.dialects.sse import SseEvent
+from tallygate.domain.token_counts import TokenCounts
+
+ITERATIONS_UNCOUNTED: Final = "usage_iterations"  # passes used tokens that are not in what is charged
+# Anthropic, "Compaction": its tokens are billed at the model's prices, and not included in the top level of the usage.
+_COMPACTION: Final = "compaction"
+SERVER_TOOLS_USED: Final = "server_tools_used"  # searches have a price of their own, which no token count shows
+
+_INPUTS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+
+
+class AnthropicEvent(msgspec.Struct, gc=False):
+    """One event of a stream, or a whole message: their members do not collide."""
+
+    type: Any = None
+    message: Any = None
+    delta: Any = None
+    usage: Any = None
+    content_block: Any = None
+    error: Any = None
+    model: Any = None
+    content: Any = None
+
+
+class AnthropicUsage:
+    """Usage as the provider states it, statement after statement: a member that is given again replaces the earlier value."""
+
+    __slots__ = ("_members", "_writes_1h_only")
+
+    def __init__(self, facts: RequestFacts) -> None:
+        self._members: dict[str, Any] = {}
+        self._writes_1h_only = facts.cache_write_1h and not facts.cache_write_5m
+
+    def update(self, usage: object, reading: MeterReading) -> None:
+        """Take a usage object and bring the reading up to date; anything but an object says nothing."""
+        if not isinstance(usage, dict):
+            return
+        # a zero is no second thought: services that begin or end with it tell the count at the other end
+        self._members |= {
+            name: value for name, value in usage.items() if value or (value is not None and name not in self._members)
+        }
+        members = self._members
+        if any(name in members for name in _INPUTS):
+            reading.usage = self._all_counts(reading.flags)
+        if member(members.get("server_tool_use"), "web_search_requests"):
+            reading.flags.add(SERVER_TOOLS_USED)
+        if reading.usage is not None and _iterations_total(members.get("iterations")) > reading.usage.total:
+            reading.flags.add(ITERATIONS_UNCOUNTED)
+
+    def _all_counts(self, flags: set[str]) -> TokenCounts:
+        """Those of the top level, and of compactions beside it."""
+        told = self._counts(self._members, flags)
+        iterations = items_of(self._members.get("iterations"))
+        passes = [self._counts(each, flags) for each in iterations if isinstance(each, dict) and each.get("type") == _COMPACTION]
+        if not passes:
+            return told
+        sums = {name: sum(getattr(each, name) for each in (told, *passes)) for name in TokenCounts.__struct_fields__}
+        return token_counts(flags, **sums)
+
+    def _counts(self, members: dict[str, Any], flags: set[str]) -> TokenCounts:
+        plain = lenient_count(members.get("input_tokens"), flags) or 0
+        read = lenient_count(members.get("cache_read_input_tokens"), flags) or 0
+        split = members.get("cache_creation")
+        written_5m = lenient_count(member(split, "ephemeral_5m_input_tokens"), flags) or 0
+        written_1h = lenient_count(member(split, "ephemeral_1h_input_tokens"), flags) or 0
+        written = lenient_count(members.get("cache_creation_input_tokens"), flags)
+        if written is None:
+            written = written_5m + written_1h
+        written_1h = min(written_1h, written)
+        written_5m = min(written_5m, written - written_1h)
+        rest = written - written_5m - written_1h  # not split: message_delta repeats the total only
+        if (written_1h and not written_5m) or (not written_1h and not written_5m and self._writes_1h_only):
+            written_1h += rest
+        else:
+            written_5m += rest
+        return token_counts(
+            flags,
+            prompt=plain + written + read,
+            completion=members.get("output_tokens"),
+            cached=read,
+            cache_write_5m=written_5m,
+            cache_write_1h=written_1h,
+            reasoning=member(members.get("output_tokens_details"), "thinking_tokens"),
+        )
+
+
+def _iterations_total(iterations: object) -> int:
+    ignored: set[str] = set()  # iterations only ever raise a flag, so their oddities do not matter
+    return sum(lenient_count(member(each, name), ignored) or 0 for each in items_of(iterations) for name in _INPUTS)
+
+
+class AnthropicEventMeter(EventStreamMeter):
+    """Reads message_start, content blocks and message_delta; message_stop is the end."""
+
+    __slots__ = ("_decoder", "_usage")
+
+    def __init__(self, facts: RequestFacts, decoder: "msgspec.json.Decoder[AnthropicEvent]") -> None:
+        super().__init__()
+        self._decoder = decoder
+        self._usage = AnthropicUsage(facts)
+
+    def _read(self, event: SseEvent) -> bytes:
+        reading = self.reading
+        told = lenient_decode(event.data, self._decoder)
+        if told is None:
+            reading.failed |= event.name == b"error"
+            reading.flags.add(EVENT_UNREADABLE)
+            return event.raw
+        match told.type:
+            case "content_block_delta":
+                _add_block_text(reading, told.delta)
+            case "content_block_start":
+                _add_block_text(reading, told.content_block)
+            case "message_start":
+                reading.response_model = name_or_none(member(told.message, "model")) or reading.response_model
+                self._usage.update(member(told.message, "usage"), reading)
+                reading.is_provisional = True
+            case "message_delta":
+                self._update(told.usage)
+            case "message_stop":
+                self._update(told.usage)  # none at Anthropic; some that speak its dialect put it here
+                reading.ended = True
+            case _:
+                reading.failed |= told.type == "error" or bool(told.error) or event.name == b"error"
+        return event.raw
+
+    def _update(self, usage: object) -> None:
+        self._usage.update(usage, self.reading)
+        if member(usage, "output_tokens") is not None:
+            self.reading.is_provisional = self.reading.is_outrun = False
+
+
+class AnthropicJsonMeter(JsonMeter):
+    """Reads a message that came whole."""
+
+    __slots__ = ("_decoder", "_usage")
+
+    def __init__(self, facts: RequestFacts, decoder: "msgspec.json.Decoder[AnthropicEvent]") -> None:
+        super().__init__()
+        self._decoder = decoder
+        self._usage = AnthropicUsage(facts)
+
+    def _read(self, body: bytes) -> bool:
+        reading = self.reading
+        told = lenient_decode(body, self._decoder)
+        if told is None:
+            return False
+        reading.ended = True
+        reading.failed = told.type == "error" or bool(told.error)
+        reading.response_model = name_or_none(told.model)
+        self._usage.update(told.usage, reading)
+        for block in items_of(told.content):
+            _add_block_text(reading, block)
+        return True
+
+
+def _add_block_text(reading: MeterReading, block: object) -> None:
+    """The text of a content block, or of a piece of one."""
+    if not isinstance(block, dict):
+        return
+    add_text(reading, block.get("text"))
+    add_text(reading, block.get("thinking"))
+    add_text(reading, block.get("partial_json"))
+    tool = block.get("name")
+    if isinstance(tool, str):
+        reading.calls += 1
+        add_text(reading, tool)
+    arguments = block.get("input")
+    if arguments:  # a tool's, in a message that came whole; a stream begins with {} and sends partial_json
+        add_text(reading, lenient_json_text(arguments))
+    add_text(reading, block.get("content"))  # a compaction's summary; results of tools, which are input, come as lists and objects

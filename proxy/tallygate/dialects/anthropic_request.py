@@ -1,0 +1,271 @@
+"""What a request to Anthropic's Messages API asks for."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from tallygate.dialects.body import ReadBody, keys_of, read_body
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.lenient import items_of, member
+from tallygate.dialects.other_bounds import OtherBounds
+from tallygate.dialects.prompt_parts import PromptParts, json_text
+from tallygate.dialects.references import body_references
+from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.prompt import ImageInput
+from tallygate.domain.token_counts import TOKENS_MAX
+
+# Tools with a type that the client runs itself: no input arises but their definition, which the provider fills in. Any other typed
+# tool runs at the provider and feeds its results back to the model (a web search turned 2,479 input tokens into 404,500).
+_CLIENT_TOOLS: Final = ("bash_", "text_editor_", "computer_", "browser_", "memory_", "tool_search_")
+# After each round of such a tool the model reads its context anew, and the usage is the sum (Anthropic, "Handling stop reasons",
+# section "pause_turn"). Of recorded answers none has read more than three whole windows.
+ROUNDS: Final = 3
+# Anthropic, "Advisor tool": a model with a maximum of its own, whose tokens the usage of the answer leaves out.
+_MODEL_TOOL: Final = "advisor_"
+_KIND_CHARS_SHOWN: Final = 60
+CLIENT_TOOL_TOKENS: Final = 2000  # of such a definition: bash 245, text editor 700, computer use 735 and 499 for its system prompt
+
+# Anthropic, "Citations": a request that enables them has more input, by "system prompt additions and document chunking". Measured:
+# 560 tokens for one short document.
+CITATION_TOKENS: Final = 600
+
+
+class MessagesBody(msgspec.Struct, gc=False):
+    """The members of a request body that are acted on. Those left open are walked leniently: the upstream is their judge."""
+
+    model: str | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    stream: bool | None = None
+    system: Any = None
+    messages: Any = None
+    tools: Any = None
+    output_config: Any = None
+    output_format: Any = None
+    cache_control: Any = None
+    mcp_servers: Any = None
+    container: Any = None
+    thread: Any = None
+    thinking: Any = None
+    compaction: Any = None
+    context_management: Any = None
+
+
+READ: Final = frozenset(MessagesBody.__struct_fields__)
+_READ_KEYS: Final = keys_of(READ)
+_BOUNDS: Final = OtherBounds(READ)
+VOCABULARY_INSIDE: Final = (
+    *("role", "content", "type", "text", "source", "data", "media_type", "url", "title", "context", "name", "ttl", "schema"),
+    *("budget_tokens", "thinking", "speed", "service_tier", "inference_geo"),
+)
+# Of a block of each type, the members that are read; others are text that the model may read too.
+_BLOCKS: Final[Mapping[str, frozenset[str]]] = {
+    "text": frozenset({"text"}),
+    "thinking": frozenset({"thinking", "signature"}),
+    "image": frozenset({"source"}),
+    "document": frozenset({"title", "context", "source"}),
+    "tool_result": frozenset({"content"}),
+    "tool_use": frozenset({"name", "input"}),
+    "server_tool_use": frozenset({"name", "input"}),
+    "mcp_tool_use": frozenset({"name", "input"}),
+}
+_CACHE_CONTROL: Final = frozenset({"cache_control"})
+_MESSAGE: Final = frozenset({"content"})
+_SOURCE: Final = frozenset({"type", "media_type", "data", "content", "url", "file_id"})
+
+
+def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vocabulary: Vocabulary) -> RequestFacts:
+    """Facts of a request for a message. Raises RequestRejectedError."""
+    read = read_body(body, decoder)
+    vocabulary.check(read)
+    _BOUNDS.check(read.keys)
+    asked = read.asked
+    reader = _Reader()
+    reader.read(read)
+    references = body_references(read)
+    compacts = _compacts(asked)
+    return RequestFacts(
+        model=required_model(asked),
+        prompt=reader.parts.shape(),
+        stream=asked.stream or False,
+        choices=2 if compacts else 1,  # a summary is one more answer
+        prompt_reads=2 if compacts else 1,
+        max_output_tokens=min(asked.max_tokens, TOKENS_MAX) if asked.max_tokens else None,  # 0 is none
+        window_reads=ROUNDS if reader.has_server_tools else 1,
+        output_min_tokens=_thinking_budget(asked.thinking) + 1,  # max_tokens has to be larger
+        cache_write_5m=reader.cache_write_5m,
+        cache_write_1h=reader.cache_write_1h,
+        has_unknown_input=reader.parts.has_unknown_input(references),
+        has_unseen_input=reader.parts.has_unseen_input,
+        references=references,
+    )
+
+
+def _compacts(asked: MessagesBody) -> bool:
+    """Anthropic, "Compaction": the model may read its prompt once more, to sum it up."""
+    edits = items_of(member(asked.context_management, "edits"))
+    kinds = [member(edit, "type") for edit in edits]
+    return asked.compaction is not None or any(isinstance(kind, str) and kind.startswith("compact") for kind in kinds)
+
+
+def _thinking_budget(thinking: object) -> int:
+    """Anthropic, "Extended thinking": `budget_tokens` must be less than `max_tokens`."""
+    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+    return min(max(budget, 0), TOKENS_MAX) if isinstance(budget, int) else 0
+
+
+def _cites(citations: object) -> bool:
+    """Whether a document, or another block that is given, asks for citations. Earlier answers have lists of them."""
+    return isinstance(citations, dict) and citations.get("enabled") is True
+
+
+def required_model(asked: MessagesBody) -> str:
+    """The model, without which nothing can be priced. Raises RequestRejectedError."""
+    if not asked.model:
+        raise RequestRejectedError("The request names no model.", param="model")
+    return asked.model
+
+
+class _Reader:
+    """Walks system prompt, messages and tools. Depth is bounded: read_body has refused what is nested too deep."""
+
+    __slots__ = ("cache_write_1h", "cache_write_5m", "cites", "has_server_tools", "parts")
+
+    def __init__(self) -> None:
+        self.parts = PromptParts()
+        self.cache_write_5m = False
+        self.cache_write_1h = False
+        self.has_server_tools = False
+        self.cites = False
+
+    def read(self, body: ReadBody[MessagesBody]) -> None:
+        asked, parts = body.asked, self.parts
+        self._cache_control(asked.cache_control)
+        self._content(asked.system)
+        messages = asked.messages if isinstance(asked.messages, list) else []
+        parts.messages = len(messages) + (asked.system is not None)
+        for message in messages:
+            self._message(message)
+        for tool in asked.tools if isinstance(asked.tools, list) else []:
+            self._tool(tool)
+        if isinstance(asked.output_config, dict) and "format" in asked.output_config:
+            parts.add_schema(asked.output_config)
+        else:
+            parts.add_text(asked.output_config)
+        parts.add_schema(asked.output_format)
+        parts.add_text(asked.compaction)
+        parts.add_text(asked.context_management)
+        if self.cites:
+            parts.tokens += CITATION_TOKENS
+        parts.add_others(body.others(_READ_KEYS), READ, is_request=True)
+        if asked.mcp_servers or asked.container or asked.thread:
+            parts.add_unseen()
+
+    def _message(self, message: object) -> None:
+        if isinstance(message, dict):
+            self._content(message.get("content"))
+            self.parts.add_others(message, _MESSAGE)
+        else:
+            self._content(message)
+
+    def _content(self, content: object) -> None:
+        """A string, a list of blocks, or one block."""
+        if isinstance(content, list):
+            for block in content:
+                self._content(block)
+        elif isinstance(content, dict):
+            self._block(content)
+        else:
+            self.parts.add_text(content)
+
+    def _block(self, block: dict[str, Any]) -> None:
+        parts = self.parts
+        self._cache_control(block.get("cache_control"))
+        if "citations" in block:
+            self.cites |= _cites(block["citations"])
+        match block.get("type"):
+            case "text":
+                parts.add_text(block.get("text"))
+            case "thinking":
+                parts.add_text(block.get("thinking"))
+                parts.add_signature(block.get("signature"))
+            case "image":
+                self._source(block.get("source"), "image")
+            case "document":
+                parts.add_text(block.get("title"))
+                parts.add_text(block.get("context"))
+                self._source(block.get("source"), "document")
+            case "tool_result":
+                self._content(block.get("content"))
+            case "tool_use" | "server_tool_use" | "mcp_tool_use":
+                parts.calls += 1
+                parts.add_text(block.get("name"))
+                parts.add_json(block.get("input"))
+            case "container_upload":
+                parts.add_unseen()
+                return
+            case _:
+                self._unknown(block)
+                return
+        parts.add_others(block, _BLOCKS[block["type"]] | _CACHE_CONTROL)
+
+    def _source(self, source: object, kind: str) -> None:
+        """Where an image or document comes from."""
+        parts = self.parts
+        if not isinstance(source, dict):
+            parts.add_text(source)
+            return
+        match source.get("type"):
+            case "base64":
+                media_type = "image/" if kind == "image" else source.get("media_type")
+                parts.add_base64(media_type, source.get("data"))
+            case "text":
+                parts.add_text(source.get("data"))
+            case "content":
+                self._content(source.get("content"))
+            case "url" | "file" if kind == "image":
+                parts.images.append(ImageInput())
+                parts.image_files += source.get("type") == "file"
+            case "file":
+                parts.add_referred()
+            case "url":
+                parts.add_unseen()
+            case _:
+                self._unknown(source)
+                return
+        parts.add_others(source, _SOURCE)
+
+    def _tool(self, tool: object) -> None:
+        self.parts.add_tool(tool)
+        if not isinstance(tool, dict):
+            return
+        self._cache_control(tool.get("cache_control"))
+        kind = tool.get("type")
+        if not isinstance(kind, str) or kind == "custom":
+            return
+        if kind.startswith(_MODEL_TOOL) or "model" in tool:
+            message = f"'{kind[:_KIND_CHARS_SHOWN]}' among the tools runs another model, which cannot be metered: leave it out."
+            raise RequestRejectedError(message, param="tools")
+        if kind.startswith(_CLIENT_TOOLS):
+            self.parts.tokens += CLIENT_TOOL_TOKENS
+        else:
+            self.has_server_tools = True
+            self.parts.add_unseen()
+
+    def _unknown(self, value: object) -> None:
+        """Something newer than this code: its text counts, and a cache mark anywhere in it may be of either kind."""
+        text = json_text(value)
+        self.parts.texts.append(text)
+        if '"cache_control"' in text:
+            self.cache_write_5m = self.cache_write_1h = True
+
+    def _cache_control(self, mark: object) -> None:
+        """A cache breakpoint: written for 5 minutes unless it says otherwise."""
+        if mark is None:
+            return
+        ttl = mark.get("ttl") if isinstance(mark, dict) else None
+        if ttl == "1h":
+            self.cache_write_1h = True
+        else:
+            self.cache_write_5m = True

@@ -1,0 +1,106 @@
+"""Azure OpenAI: OpenAI's bodies, with the deployment in the path where the path names one, and a version of the API in the query.
+
+Microsoft, "Azure OpenAI in Azure AI Foundry Models REST API reference": `/openai/deployments/{deployment-id}/chat/completions` and
+its siblings have no model in their bodies; `/openai/v1/...` and `/openai/responses` have. The deployment is the model of the price.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tallygate.dialects.body import with_member
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.openai_chat import OpenAiChat
+from tallygate.dialects.openai_completions import OpenAiCompletions
+from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
+from tallygate.dialects.openai_responses import OpenAiResponses
+
+# Microsoft, "Azure OpenAI API preview lifecycle": `stream_options` and `include_usage` are added in 2024-09-01-preview.
+_USAGE_SINCE: Final = "2024-09-01"
+_DATED: Final = re.compile(r"\d{4}-\d\d-\d\d")
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class AzureChat(OpenAiChat):
+    """POST /openai/deployments/{model}/chat/completions and /openai/v1/chat/completions."""
+
+    name = "azure_chat"
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        body = _own_model(body, facts)
+        return super().rewrite_request(body, facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens)
+
+
+class AzureCompletions(OpenAiCompletions):
+    """POST /openai/deployments/{model}/completions and /openai/v1/completions."""
+
+    name = "azure_completions"
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        body = _own_model(body, facts)
+        return super().rewrite_request(body, facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens)
+
+
+class AzureEmbeddings(OpenAiEmbeddings):
+    """POST /openai/deployments/{model}/embeddings and /openai/v1/embeddings."""
+
+    name = "azure_embeddings"
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        body = _own_model(body, facts)
+        return super().rewrite_request(body, facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens)
+
+
+class AzureResponses(OpenAiResponses):
+    """POST /openai/responses, /openai/v1/responses and /openai/deployments/{model}/responses."""
+
+    name = "azure_responses"
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        body = _own_model(body, facts)
+        return super().rewrite_request(body, facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens)
+
+
+def _named(body: bytes, path: Mapping[str, str]) -> bytes:
+    """The body with the path's deployment for its model, as it is read; one that is no JSON object stays, to be refused."""
+    model = path.get("model")
+    if not model or _model_of(body) is None:
+        return body
+    return with_member(body, ("model",), msgspec.json.encode(model))
+
+
+def _with_deployment(facts: RequestFacts, body: bytes, query: Mapping[str, str]) -> RequestFacts:
+    """A model in the body that is another than the deployment must not go up: whoever obeyed it would not be what was priced."""
+    version = query.get("api-version", "")
+    return msgspec.structs.replace(
+        facts,
+        can_ask_usage=_DATED.match(version) is None or version[:10] >= _USAGE_SINCE,
+        replaces_model=_model_of(body) not in ("", facts.model),
+    )
+
+
+def _own_model(body: bytes, facts: RequestFacts) -> bytes:
+    return with_member(body, ("model",), msgspec.json.encode(facts.model)) if facts.replaces_model else body
+
+
+def _model_of(body: bytes) -> Any:
+    """What the body has for its model: "" for none; None where the body is no JSON object."""
+    try:
+        stated = _members(body).get("model")
+        return "" if stated is None else msgspec.json.decode(stated)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None

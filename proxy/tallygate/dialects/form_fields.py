@@ -1,0 +1,98 @@
+"""The fields of a multipart form by which it names stored objects, seen in passing: what is uploaded is not read.
+
+RFC 7578 and RFC 2046 section 5.1. Parsers differ in what else they take for a form (line ends, folded headers, other encodings of a
+name), so whatever is not plainly one is refused: else a field could be hidden in it.
+"""
+
+import re
+from typing import Final
+from urllib.parse import unquote
+
+from tallygate.dialects.references import kind_of_field
+from tallygate.dialects.unread_body import names_producer
+from tallygate.domain.errors import RequestRejectedError
+
+HEAD_BYTES_MAX: Final = 4_096  # of one part
+PARTS_MAX: Final = 1_000
+_BOUNDARY: Final = re.compile(r";\s*boundary\s*=\s*(?:\"([^\"\\]{1,70})\"|([^\s;,\"]{1,70}))\s*(?=;|$)", re.IGNORECASE)
+_BOUNDARY_NAMED: Final = re.compile(r"[;\s]boundary[*\d]*\s*=", re.IGNORECASE)
+_HEAD_BEGINS: Final = re.compile(rb"[ \t]*\r\n")
+_OWN_HEADER: Final = b"content-disposition"
+_NAME: Final = re.compile(rb"(?<![A-Za-z0-9_-])name\s*+(\*?)[*\d]*+\s*+=\s*+(\"(?:[^\"\\]|\\.)*\"|[^;\s]*)", re.IGNORECASE)
+_LINE_END, _HEAD_END = b"\r\n", b"\r\n\r\n"
+
+
+class FormFields:
+    """Reads one form, in any pieces."""
+
+    def __init__(self, content_type: str) -> None:
+        """content_type: the whole header. Raises RequestRejectedError."""
+        found = _BOUNDARY.search(content_type)
+        if found is None or len(_BOUNDARY_NAMED.findall(content_type)) != 1:
+            raise _unreadable("its Content-Type must name one boundary")
+        self._mark = b"--" + (found[1] or found[2]).encode("utf-8", "surrogateescape")
+        self._rest = b""  # what may be part of a mark or a head that has not come whole
+        self._is_begun = False
+        self._is_in_head = False
+        self._parts = 0
+
+    def feed(self, data: bytes) -> None:
+        """Raises RequestRejectedError: `param` is a field that names a stored object, None where this is not plainly a form."""
+        mark, text, at = self._mark, self._rest + data, 0
+        if not self._is_begun:
+            text = text.lstrip(_LINE_END)
+        while True:
+            if self._is_in_head:
+                end = _end_of_head(text, at)
+                if end < 0:
+                    break
+                self._is_in_head, at = False, end
+            found = text.find(mark, at)
+            if not self._is_begun and not (text.startswith(mark) or mark.startswith(text)):
+                raise _unreadable("it must begin with its boundary")
+            if found < 0:
+                at = max(at, len(text) - len(mark) + 1)
+                break
+            self._is_begun = self._is_in_head = True
+            self._parts += 1
+            if self._parts > PARTS_MAX:
+                raise _unreadable(f"it has more than {PARTS_MAX:,} parts")
+            at = found + len(mark)
+        self._rest = text[at:] if self._is_begun else text
+
+
+def _end_of_head(text: bytes, at: int) -> int:
+    """Where what follows a mark begins; -1 if that has not come yet. The last mark has no head."""
+    if text.startswith(b"--", at):
+        return at
+    end = text.find(_HEAD_END, at, at + HEAD_BYTES_MAX)
+    if end < 0 and len(text) - at < HEAD_BYTES_MAX:
+        return -1
+    begins = _HEAD_BEGINS.match(text, at)
+    if end < 0 or begins is None:
+        raise _unreadable(f"the head of a part is unclear, or longer than {HEAD_BYTES_MAX} bytes")
+    _check_head(text[begins.end() : end])
+    return end + len(_HEAD_END)
+
+
+def _check_head(head: bytes) -> None:
+    for line in head.split(_LINE_END):
+        if b"\r" in line or b"\n" in line or line[:1] in (b" ", b"\t"):
+            raise _unreadable("the head of a part has a folded line, or line ends other than CRLF")
+        if line.partition(b":")[0].strip().lower() != _OWN_HEADER:
+            continue
+        for found in _NAME.finditer(line):
+            if found[1]:
+                raise _unreadable("a part's name must not be encoded")
+            name = found[2].strip(b"\"'").replace(b"\\", b"").decode(errors="replace")
+            name = unquote(name).strip()
+            if names_producer(name):
+                message = f"The form's field '{name}' names an item: name it in the query, as `producer_id`."
+                raise RequestRejectedError(message, param=name)
+            if kind_of_field(name):
+                message = f"The form's field '{name}' names a stored object: send such a request as JSON."
+                raise RequestRejectedError(message, param=name)
+
+
+def _unreadable(reason: str) -> RequestRejectedError:
+    return RequestRejectedError(f"The form cannot be read: {reason}.")

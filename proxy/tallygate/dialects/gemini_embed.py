@@ -1,0 +1,59 @@
+"""The Gemini API's embedContent and batchEmbedContents."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from tallygate.dialects.body import read_body
+from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageTold
+from tallygate.dialects.gemini_generate import GeminiDialect
+from tallygate.dialects.gemini_meter import GeminiJsonMeter
+from tallygate.dialects.gemini_request import add_content, check_body_model, path_model
+from tallygate.dialects.lenient import items_of
+from tallygate.dialects.meters import Framing, UnreadMeter, framing
+from tallygate.dialects.prompt_parts import PromptParts
+from tallygate.dialects.references import stored_references
+
+_READ: Final = frozenset({"requests", "content", "title", "model", "taskType", "task_type"})
+
+
+class GeminiEmbed(GeminiDialect):
+    """`:embedContent`, one content, and `:batchEmbedContents`, `requests` of one content each.
+
+    Older models answer without usage: then the request's own tokens are counted.
+    """
+
+    name = "gemini_embed"
+    usage_told = UsageTold.AT_TIMES
+
+    __slots__ = ()
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
+        parts = PromptParts()
+        read = read_body(body, self._requests)
+        self._vocabulary.check(read)
+        asked = read.asked
+        for each in (asked, *items_of(asked.get("requests"))):
+            if not isinstance(each, dict):
+                parts.add_text(each)
+                continue
+            if each is not asked:
+                check_body_model(each, path)
+            add_content(parts, each.get("content"))
+            parts.add_text(each.get("title"))
+            parts.add_others(each, _READ)
+        references = stored_references(asked)
+        parts.messages = 0  # embeddings frame nothing
+        return RequestFacts(
+            model=path_model(path),
+            prompt=parts.shape(),
+            has_output=False,
+            audio_input=parts.audio_input,
+            has_unknown_input=parts.has_unknown_input(references),
+            has_unseen_input=parts.has_unseen_input,
+            references=references,
+        )
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:  # noqa: ARG002
+        if framing(content_type, stream=False) is Framing.JSON:
+            return GeminiJsonMeter(facts, self._answers)
+        return UnreadMeter()

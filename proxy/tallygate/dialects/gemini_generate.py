@@ -1,0 +1,186 @@
+"""The Gemini API's generateContent and streamGenerateContent, and the free countTokens."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from tallygate.dialects.body import read_body, with_member
+from tallygate.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageTold
+from tallygate.dialects.errors import JSON_CONTENT_TYPE, problem_members
+from tallygate.dialects.gemini_meter import GeminiAnswer, GeminiArrayMeter, GeminiEventMeter, GeminiJsonMeter
+from tallygate.dialects.gemini_request import (
+    Json,
+    check_body_model,
+    gemini_vocabulary,
+    output_maximum_path,
+    path_model,
+    read_generate,
+)
+from tallygate.dialects.meters import Framing, UnreadMeter, framing
+from tallygate.dialects.references import stored_references
+from tallygate.dialects.unbilled import UnbilledMeter
+from tallygate.domain.admission import Decision
+from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.prompt import PromptShape
+
+ERROR_DOMAIN: Final = "tallygate"  # of the ErrorInfo detail, whose reason is our stable code
+
+_TYPES: Final = "type.googleapis.com/google.rpc."
+_STATUSES: Final[Mapping[int, str]] = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    409: "ABORTED",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_QUOTAS: Final = frozenset({ErrorCode.RATE_LIMIT_EXCEEDED, ErrorCode.SPEND_LIMIT_EXCEEDED})
+
+
+class GeminiDialect:
+    """What the endpoints of the Gemini API have in common: errors, and no rate-limit headers of their own."""
+
+    name = "gemini"
+    usage_told = UsageTold.ALWAYS
+    request_id_header: bytes | None = None
+    reset_header: bytes | None = None
+    query_values: Mapping[str, re.Pattern[str]] = {"alt": re.compile(r"json"), "prettyPrint": re.compile(r"true|false")}
+
+    __slots__ = ("_answers", "_requests", "_vocabulary")
+
+    def __init__(self) -> None:
+        self._requests = msgspec.json.Decoder(Json)
+        self._vocabulary = gemini_vocabulary()
+        self._answers = msgspec.json.Decoder(GeminiAnswer)
+
+    def rewrite_request(
+        self,
+        body: bytes,
+        facts: RequestFacts,  # noqa: ARG002
+        *,
+        ask_usage: bool,  # noqa: ARG002 - answers always tell it
+        max_output_tokens: int | None,  # noqa: ARG002 - only generateContent has a maximum
+    ) -> bytes:
+        return body
+
+    def error(self, refusal: Refusal, *, request_id: str) -> tuple[str, bytes]:
+        """A google.rpc.Status; the code, and what else the refusal tells, are in its details.
+
+        google-genai sets two rules. `error` comes first: only a piece of a stream that begins so is taken for an error. And the
+        top level has no `status`, which RFC 9457 would put there: it would be taken for Google's.
+        """
+        error = {
+            "code": refusal.status,
+            "message": refusal.message,
+            "status": _status_name(refusal.status),
+            "details": _details(refusal),
+        }
+        problem = problem_members(refusal, request_id=request_id)
+        del problem["status"]
+        return JSON_CONTENT_TYPE, msgspec.json.encode({"error": error} | problem)
+
+    def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
+        """For an event stream. A JSON array needs none: cut short it does not parse, which no client takes for an answer."""
+        _, body = self.error(refusal, request_id=request_id)
+        return b"data: " + body + b"\r\n\r\n"
+
+    def limit_headers(self, decision: Decision, rate: Sequence[NamedRate]) -> list[tuple[bytes, bytes]]:  # noqa: ARG002
+        return []
+
+
+class GeminiGenerate(GeminiDialect):
+    """`:generateContent`, answered by one object."""
+
+    name = "gemini_generate"
+    query_values: Mapping[str, re.Pattern[str]] = {**GeminiDialect.query_values, "alt": re.compile(r"json|sse")}
+
+    __slots__ = ()
+
+    _streams = False
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
+        return read_generate(body, self._requests, self._vocabulary, path=path, stream=self._streams)
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:  # noqa: ARG002
+        if max_output_tokens is None:
+            return body
+        return with_member(body, output_maximum_path(body, self._requests), b"%d" % max_output_tokens)
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:  # noqa: ARG002
+        match framing(content_type, stream=facts.stream):
+            case Framing.EVENTS:
+                return GeminiEventMeter(facts, self._answers)
+            case Framing.JSON if facts.stream:
+                return GeminiArrayMeter(facts, self._answers)
+            case Framing.JSON:
+                return GeminiJsonMeter(facts, self._answers)
+            case Framing.UNREAD:
+                return UnreadMeter()
+
+
+class GeminiStreamGenerate(GeminiGenerate):
+    """`:streamGenerateContent`, answered by events with `alt=sse`, else by a JSON array sent in pieces."""
+
+    name = "gemini_stream_generate"
+
+    __slots__ = ()
+
+    _streams = True
+
+
+class GeminiCountTokens(GeminiDialect):
+    """`:countTokens`: a request counts, its tokens do not, since the provider does not bill them."""
+
+    name = "gemini_count_tokens"
+
+    __slots__ = ()
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
+        read = read_body(body, self._requests)
+        self._vocabulary.check(read)
+        asked = read.asked
+        check_body_model(asked, path)
+        inner = asked.get("generateContentRequest") or asked.get("generate_content_request")
+        if isinstance(inner, dict):
+            check_body_model(inner, path)
+        return RequestFacts(model=path_model(path), prompt=PromptShape(), has_output=False, references=stored_references(asked))
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:  # noqa: ARG002
+        return UnbilledMeter()
+
+
+def _status_name(status: int) -> str:
+    known = _STATUSES.get(status)
+    if known is not None:
+        return known
+    return "INTERNAL" if status >= 500 else "INVALID_ARGUMENT"
+
+
+def _details(refusal: Refusal) -> list[dict[str, object]]:
+    metadata = {name: str(value) for name, value in refusal.details.items() if value is not None}  # ErrorInfo has strings only
+    details: list[dict[str, object]] = [
+        {"@type": _TYPES + "ErrorInfo", "reason": refusal.code.value, "domain": ERROR_DOMAIN, "metadata": metadata},
+    ]
+    if refusal.code in _QUOTAS:
+        violation = {"subject": refusal.code.value, "description": refusal.message}
+        details.append({"@type": _TYPES + "QuotaFailure", "violations": [violation]})
+    if refusal.param is not None:
+        violation = {"field": refusal.param, "description": refusal.message}
+        details.append({"@type": _TYPES + "BadRequest", "fieldViolations": [violation]})
+    if refusal.retry_after_ms is not None:
+        details.append({"@type": _TYPES + "RetryInfo", "retryDelay": _duration(refusal.retry_after_ms)})
+    return details
+
+
+def _duration(duration_ms: int) -> str:
+    """A google.protobuf.Duration, exact: "58s", "0.250s"."""
+    seconds, rest_ms = divmod(max(duration_ms, 0), 1000)
+    return f"{seconds}.{rest_ms:03d}s" if rest_ms else f"{seconds}s"

@@ -1,0 +1,260 @@
+"""What a request to the Gemini API asks for. The model stands in the path, not in the body."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tallygate.dialects.body import read_body
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.prompt_parts import PromptParts
+from tallygate.dialects.references import stored_references
+from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.prompt import ImageInput
+from tallygate.domain.token_counts import TOKENS_MAX
+
+CANDIDATES_MAX: Final = 128  # answers to one request; more are refused (Gemini itself stops at 8)
+
+Json = dict[str, Any]
+BodyDecoder = msgspec.json.Decoder[Json]
+
+# Members in both spellings that the proto3 JSON mapping reads.
+_SNAKE_CASE: Final[Mapping[str, str]] = {
+    "systemInstruction": "system_instruction",
+    "generationConfig": "generation_config",
+    "cachedContent": "cached_content",
+    "maxOutputTokens": "max_output_tokens",
+    "candidateCount": "candidate_count",
+    "responseModalities": "response_modalities",
+    "responseSchema": "response_schema",
+    "responseJsonSchema": "response_json_schema",
+    "functionDeclarations": "function_declarations",
+    "inlineData": "inline_data",
+    "fileData": "file_data",
+    "functionCall": "function_call",
+    "functionResponse": "function_response",
+    "executableCode": "executable_code",
+    "codeExecutionResult": "code_execution_result",
+    "toolCall": "tool_call",
+    "toolResponse": "tool_response",
+    "mimeType": "mime_type",
+    "responseMimeType": "response_mime_type",
+}
+_JSON_PARTS: Final = ("functionCall", "executableCode", "codeExecutionResult", "toolCall", "toolResponse")
+# Tools of which nothing is read but their definition; any other is run by the provider, and its results are input.
+_CLIENT_TOOLS: Final = frozenset({"functionDeclarations", "function_declarations", "computerUse", "computer_use"})
+_NUMERAL: Final = re.compile(r"\d{1,18}", re.ASCII)
+
+
+# Names without a second spelling, which are read as well.
+_VOCABULARY_INSIDE: Final = ("contents", "parts", "role", "text", "data", "tools", "requests", "content", "title", "model")
+# Of a request, of its generationConfig, of a content, of a part: what is read, or is no text for the model. Other text may be.
+_READ: Final = frozenset({"contents", "tools", "safetySettings", "safety_settings", "toolConfig", "tool_config", "labels", "model"})
+_CONFIG: Final = frozenset(
+    {"stopSequences", "stop_sequences", "thinkingConfig", "thinking_config", "speechConfig", "speech_config"}
+)
+_CONTENT: Final = frozenset({"parts"})
+_SIGNATURES: Final = ("thoughtSignature", "thought_signature")
+_PART: Final = frozenset({"text", *_SIGNATURES, "videoMetadata", "video_metadata"})
+
+
+def _spellings(*names: str) -> frozenset[str]:
+    return frozenset(names).union(_SNAKE_CASE[name] for name in names)
+
+
+_READ_WHOLE: Final = _READ | _spellings("systemInstruction", "generationConfig", "cachedContent")
+_READ_CONFIG: Final = _CONFIG | _spellings(
+    "maxOutputTokens", "candidateCount", "responseModalities", "responseSchema", "responseJsonSchema", "responseMimeType"
+)
+_READ_BLOB: Final = _spellings("mimeType") | {"data", "fileUri", "file_uri"}
+_READ_PART: Final = _PART | _spellings("inlineData", "fileData", "functionResponse", *_JSON_PARTS)
+
+
+def gemini_vocabulary() -> Vocabulary:
+    return Vocabulary((*_SNAKE_CASE, *_SNAKE_CASE.values(), *_VOCABULARY_INSIDE))
+
+
+def read_generate(
+    body: bytes, decoder: BodyDecoder, vocabulary: Vocabulary, *, path: Mapping[str, str], stream: bool
+) -> RequestFacts:
+    """Facts of a request for content. Raises RequestRejectedError."""
+    read = read_body(body, decoder)
+    vocabulary.check(read)
+    asked = read.asked
+    check_body_model(asked, path)
+    config = _object(_member(asked, "generationConfig"))
+    modalities = _member(config, "responseModalities")
+    parts = PromptParts()
+    for content in (_member(asked, "systemInstruction"), *_items(asked.get("contents"))):
+        add_content(parts, content)
+    for tool in _items(asked.get("tools")):
+        _add_tool(parts, tool)
+    for schema in ("responseSchema", "responseJsonSchema"):
+        parts.add_schema(_member(config, schema))
+    parts.add_others(asked, _READ_WHOLE)
+    parts.add_others(config, _READ_CONFIG)
+    if _member(asked, "cachedContent"):
+        parts.add_referred()
+    references = stored_references(asked)
+    return RequestFacts(
+        model=path_model(path),
+        prompt=parts.shape(),
+        stream=stream,
+        max_output_tokens=_count(_member(config, "maxOutputTokens"), "generationConfig.maxOutputTokens", TOKENS_MAX),
+        choices=_candidates(config),
+        audio_input=parts.audio_input,
+        audio_output=any(isinstance(each, str) and each.upper() == "AUDIO" for each in _items(modalities)),
+        has_unknown_input=parts.has_unknown_input(references),
+        has_unseen_input=parts.has_unseen_input,
+        references=references,
+    )
+
+
+def path_model(path: Mapping[str, str]) -> str:
+    """The model that the route's path names. Raises RequestRejectedError."""
+    model = path.get("model", "")
+    if not model:
+        raise RequestRejectedError("The path names no model.", param="model")
+    return model
+
+
+def check_body_model(asked: Json, path: Mapping[str, str]) -> None:
+    """A model that the body names too must be the path's: no one is to guess which counts. Raises RequestRejectedError."""
+    named, model = asked.get("model"), path.get("model", "")
+    if named not in (None, "", model, f"models/{model}"):
+        raise RequestRejectedError("'model' names another model than the path.", param="model")
+
+
+def output_maximum_path(body: bytes, decoder: BodyDecoder) -> tuple[str, str]:
+    """Where the maximum output stands in this body, in the spelling it uses."""
+    asked = decoder.decode(body)
+    config_name = "generation_config" if "generation_config" in asked else "generationConfig"
+    config = _object(asked.get(config_name))
+    return config_name, "max_output_tokens" if "max_output_tokens" in config else "maxOutputTokens"
+
+
+def add_content(parts: PromptParts, content: object) -> None:
+    """A Content of parts; null is nothing, and text may stand alone."""
+    if not isinstance(content, dict):
+        parts.add_text(content)
+        return
+    parts.messages += 1
+    for part in _items(content.get("parts")):
+        _add_part(parts, part)
+    parts.add_others(content, _CONTENT)
+
+
+def _add_part(parts: PromptParts, part: object) -> None:
+    if not isinstance(part, dict):
+        parts.add_text(part)
+        return
+    is_known = False
+    if "text" in part:
+        parts.add_text(part["text"])
+        is_known = True
+    blob = _member(part, "inlineData")
+    if isinstance(blob, dict):
+        parts.add_base64(_member(blob, "mimeType"), blob.get("data"))
+        parts.add_others(blob, _READ_BLOB)
+        is_known = True
+    file = _member(part, "fileData")
+    if file is not None:
+        _add_file(parts, _object(file))
+        parts.add_others(_object(file), _READ_BLOB)
+        is_known = True
+    response = _member(part, "functionResponse")
+    if response is not None:
+        _add_function_response(parts, response)
+        is_known = True
+    for name in _JSON_PARTS:
+        value = _member(part, name)
+        if value is not None:
+            parts.add_json(value)
+            is_known = True
+    if not is_known:
+        parts.add_json(part)
+        return
+    for name in _SIGNATURES:
+        parts.add_signature(part.get(name))
+    parts.add_others(part, _READ_PART)
+
+
+def _add_file(parts: PromptParts, file: Json) -> None:
+    """A file by its URI: of unknown size, and of unknown kind unless the request tells it."""
+    mime_type = _member(file, "mimeType")
+    kind = mime_type.partition("/")[0].lower() if isinstance(mime_type, str) else ""
+    parts.audio_input |= kind not in {"image", "text", "application"}
+    if stored_references({"fileData": file}):
+        parts.add_referred()
+    elif kind == "image":
+        parts.images.append(ImageInput())
+    else:
+        parts.add_unseen()
+
+
+def _add_function_response(parts: PromptParts, response: object) -> None:
+    """JSON, and perhaps media beside it."""
+    if not isinstance(response, dict):
+        parts.add_text(response)
+        return
+    parts.add_json({name: value for name, value in response.items() if name != "parts"})
+    for part in _items(response.get("parts")):
+        _add_part(parts, part)
+
+
+def _add_tool(parts: PromptParts, tool: object) -> None:
+    if not isinstance(tool, dict):
+        parts.add_tool(tool)
+        return
+    for declaration in _items(_member(tool, "functionDeclarations")):
+        parts.add_tool(declaration)
+    if not tool.keys() <= _CLIENT_TOOLS:
+        parts.add_unseen()
+
+
+def _candidates(config: Json) -> int:
+    count = _count(_member(config, "candidateCount"), "generationConfig.candidateCount", CANDIDATES_MAX + 1) or 1
+    if count > CANDIDATES_MAX:
+        raise RequestRejectedError(
+            f"'candidateCount' must be at most {CANDIDATES_MAX}.",
+            param="generationConfig.candidateCount",
+        )
+    return count
+
+
+def _count(value: object, param: str, most: int) -> int | None:
+    """A number as the proto3 JSON mapping reads it: also 100.0 and "100". None where it is absent or 0, which means unset.
+
+    Cut to `most`. Raises RequestRejectedError for anything else, which another parser might read as a number.
+    """
+    if value is None:
+        return None
+    number: object = value
+    if (isinstance(value, str) and _NUMERAL.fullmatch(value)) or (isinstance(value, float) and value.is_integer()):
+        number = int(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise RequestRejectedError(f"'{param}' must be a whole number of 0 or more.", param=param)
+    return min(number, most) or None
+
+
+def _member(holder: Json, name: str) -> Any:
+    """A member in either spelling. Raises RequestRejectedError if both are there: which one counts is for no one to guess."""
+    snake = _SNAKE_CASE[name]
+    if snake not in holder:
+        return holder.get(name)
+    if name in holder:
+        raise RequestRejectedError(f"'{name}' and '{snake}' are the same member, given twice.", param=name)
+    return holder[snake]
+
+
+def _object(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _items(value: object) -> list[Any]:
+    """The list; of anything else but null, a list of that alone, as Google's parser reads a repeated field."""
+    if isinstance(value, list):
+        return value
+    return [] if value is None else [value]

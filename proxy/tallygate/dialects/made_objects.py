@@ -1,0 +1,168 @@
+"""Objects that an answer tells of, read in passing: whoever was answered with an object's id has made it.
+
+Only the places where a provider puts ids of its own are read. What a client sent comes back in other members (metadata, tools, the
+bytes of a file), and must never make it the owner of what it names there.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tallygate.dialects.cut_json import closed_json
+from tallygate.dialects.sse import SseEvent, SseParser
+from tallygate.domain.made_object import ID_CHARS_MAX, MADE_MAX
+from tallygate.domain.stored_object import StoredReference
+
+BODY_BYTES_MAX: Final = 4 << 20  # of an answer that is read whole; of a longer or a cut one only the beginning is
+TOKENS_MAX: Final = 2**53
+_BEGINNING_BYTES: Final = 64 << 10
+
+_Paths = tuple[tuple[str, tuple[str, ...]], ...]
+# By kind of answer: the kind of each object in it and where its id stands. "[]" goes through a list.
+_PATHS: Final[Mapping[str, _Paths]] = {
+    "batch": (("batch", ("id",)), ("file", ("output_file_id",)), ("file", ("error_file_id",))),
+    "chat": (("chat", ("chat_id",)),),
+    "fine_tuning_job": (("fine_tuning_job", ("id",)), ("file", ("result_files", "[]"))),
+    "chat_completion": (
+        ("chat_completion", ("id",)),
+        ("audio", ("choices", "[]", "message", "audio", "id")),
+        ("audio", ("choices", "[]", "delta", "audio", "id")),
+    ),
+    "content_item": (("content_item", ("id",)), ("content_item", ("item_id",))),
+    "ingestion": (("content_item", ("ingesting", "[]")),),
+    "message": (("container", ("container", "id")),),
+    "response": (
+        ("response", ("id",)),
+        ("conversation", ("conversation", "id")),
+        ("item", ("output", "[]", "id")),
+        ("container", ("output", "[]", "container_id")),
+    ),
+    "run": (("thread", ("thread_id",)),),
+    "upload": (("upload", ("id",)), ("file", ("file", "id"))),
+}
+# Google's answers are the object itself, an object around it, or an operation named like it; files that a batch wrote lie inside.
+_GOOGLE_PATHS: Final[_Paths] = (("", ("name",)), ("", ("file", "name")), ("file", ("response", "responsesFile")))
+_GOOGLE_NAME: Final = re.compile(r"[a-zA-Z]{1,32}/[A-Za-z0-9_-]{1,128}")
+
+# Events of a stream that tell of an object, and where in it the answer lies.
+_STREAMED: Final[Mapping[str, Mapping[bytes, tuple[str, ...]]]] = {
+    "response": {
+        b"response.created": ("response",),
+        b"response.queued": ("response",),
+        b"response.in_progress": ("response",),
+        b"response.completed": ("response",),
+        b"response.incomplete": ("response",),
+        b"response.failed": ("response",),
+    },
+    "message": {b"message_start": ("message",), b"message_delta": ("delta",)},
+    "chat_completion": {b"chat.completion.chunk": ()},
+    "chat": {b"chat_id": ()},
+    "run": {b"thread.run.created": ()},
+}
+_MARK_WITHIN: Final = 400  # bytes from an event's beginning: its type or its kind stands there
+_decode: Final = msgspec.json.Decoder().decode
+
+
+def objects_in(answer: object, kind: str, *, prefix: str = "") -> list[StoredReference]:
+    """What an answer of this kind tells of. prefix: of Google's resource names."""
+    found: dict[StoredReference, None] = {}
+    paths = _GOOGLE_PATHS if prefix else _PATHS.get(kind, ((kind, ("id",)),))
+    for made, path in paths:
+        for text in _at(answer, path):
+            if 0 < len(text) <= ID_CHARS_MAX and (not prefix or _is_google_name(text, prefix if not made else "files/")):
+                found[StoredReference(made or kind, text)] = None
+    return list(found)[:MADE_MAX]
+
+
+class MadeReader:
+    """Reads one answer beside its way to the client. `found` grows as it comes; `is_unread` once something could not be read."""
+
+    def __init__(self, kind: str, *, prefix: str, content_type: str) -> None:
+        self.found: dict[StoredReference, None] = {}
+        self.is_unread = False
+        self.tokens: int | None = None  # of cached content, which is a prompt's beginning
+        self._kind = kind
+        self._prefix = prefix
+        self._events = SseParser() if content_type.startswith("text/event-stream") else None
+        self._body = bytearray()
+        self._is_long = False
+
+    def feed(self, data: bytes) -> bool:
+        """Take bytes; whether objects were found in them."""
+        if self._events is not None:
+            return self._read(self._events.feed(data))
+        if not self._is_long:
+            self._body += data
+            if len(self._body) > BODY_BYTES_MAX:
+                self._is_long = True
+                del self._body[_BEGINNING_BYTES:]
+        return False
+
+    def end(self) -> None:
+        """The answer is over, whole or cut."""
+        if self._events is not None:
+            self._read(self._events.end())
+            return
+        body, self._body = bytes(self._body), bytearray()
+        if not body:
+            return
+        try:
+            answer = _decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            answer = _beginning_of(body)
+        self.found.update(dict.fromkeys(objects_in(answer, self._kind, prefix=self._prefix)))
+        self.tokens = _tokens_of_cache(answer) if self._kind == "cached_content" else None
+        self.is_unread = self._is_long or not isinstance(answer, dict)
+
+    def _read(self, events: list[SseEvent]) -> bool:
+        before = len(self.found)
+        marks = _STREAMED.get(self._kind, {})
+        for event in events:
+            head = event.raw[:_MARK_WITHIN]
+            path = next((path for mark, path in marks.items() if mark in head), None)
+            if path is None or not event.data:
+                continue
+            try:
+                answer = _decode(event.data)
+            except (msgspec.DecodeError, RecursionError):
+                continue
+            for key in path:
+                answer = answer.get(key) if isinstance(answer, dict) else None
+            if len(self.found) < MADE_MAX:
+                self.found.update(dict.fromkeys(objects_in(answer, self._kind)))
+        return len(self.found) > before
+
+
+def _tokens_of_cache(answer: object) -> int | None:
+    """`usageMetadata.totalTokenCount` of Google's cached contents."""
+    usage = answer.get("usageMetadata") if isinstance(answer, dict) else None
+    tokens = usage.get("totalTokenCount") if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens < TOKENS_MAX else None
+
+
+def _beginning_of(body: bytes) -> object:
+    """What there is of an answer that broke off, or was too long."""
+    closed = closed_json(body[:_BEGINNING_BYTES])
+    try:
+        return None if closed is None else _decode(closed.text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Iterator[str]:
+    for depth, key in enumerate(path):
+        if key == "[]":
+            for item in value if isinstance(value, list) else ():
+                yield from _at(item, path[depth + 1 :])
+            return
+        value = value.get(key) if isinstance(value, dict) else None
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield str(value)
+
+
+def _is_google_name(text: str, prefix: str) -> bool:
+    return text.startswith(prefix) and _GOOGLE_NAME.fullmatch(text) is not None

@@ -1,0 +1,172 @@
+"""What response meters share: the framing of a body and its bounds. Dialects add what the pieces mean."""
+
+import re
+from enum import Enum
+from typing import Final
+
+from tallygate.dialects.cut_json import closed_json
+from tallygate.dialects.dialect import MeterReading
+from tallygate.dialects.sse import EVENT_BYTES_MAX, SseEvent, SseParser
+
+JSON_BYTES_MAX: Final = 16 * 1024 * 1024  # of a JSON answer; past it only its tail is searched for the usage object
+JSON_TAIL_BYTES: Final = 64 * 1024
+TEXT_CHARS_MAX: Final = 4 * 1024 * 1024  # of generated text that nobody took; past it text is dropped and flagged
+
+EVENT_GIVEN_UP: Final = "event_too_large"
+EVENT_UNREADABLE: Final = "event_unreadable"
+BODY_TOO_LARGE: Final = "body_too_large"
+BODY_UNREADABLE: Final = "body_unreadable"
+TEXT_DROPPED: Final = "text_dropped"
+
+
+class Framing(Enum):
+    """How a response body is made up."""
+
+    EVENTS = "events"
+    JSON = "json"
+    UNREAD = "unread"
+
+
+def framing(content_type: str, *, stream: bool) -> Framing:
+    """Framing of a body by its media type; without one, by what the request asked for."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "text/event-stream":
+        return Framing.EVENTS
+    if media_type == "application/json" or media_type.endswith("+json"):
+        return Framing.JSON
+    if media_type:
+        return Framing.UNREAD
+    return Framing.EVENTS if stream else Framing.JSON
+
+
+def add_text(reading: MeterReading, text: object) -> None:
+    """Keep generated text; anything but a string is ignored."""
+    if not isinstance(text, str) or not text:
+        return
+    if reading.text_chars + len(text) > TEXT_CHARS_MAX:
+        reading.flags.add(TEXT_DROPPED)
+        return
+    reading.is_outrun = True
+    reading.text.append(text)
+    reading.text_chars += len(text)
+
+
+class UnreadMeter:
+    """Relays a body that is none of the dialect's, and tells only how long it was."""
+
+    __slots__ = ("reading",)
+
+    def __init__(self) -> None:
+        self.reading = MeterReading()
+
+    def feed(self, data: bytes) -> bytes:
+        self.reading.unread_bytes += len(data)
+        return data
+
+    def end(self) -> bytes:
+        return b""
+
+
+class EventStreamMeter:
+    """Reads an event stream. A dialect overrides `_read` and, where the end of the stream tells something, `_settle`.
+
+    Without hiding, bytes are relayed as they come. With hiding, whole events are, and the unfinished one is held back.
+    """
+
+    __slots__ = ("_hides", "_parser", "reading")
+
+    def __init__(self, *, hides: bool = False, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
+        self.reading = MeterReading()
+        self._hides = hides
+        self._parser = SseParser(event_bytes_max=event_bytes_max)
+
+    def feed(self, data: bytes) -> bytes:
+        events = self._parser.feed(data)
+        if self._hides:
+            return b"".join([self._take(event) for event in events])
+        for event in events:
+            self._take(event)
+        return data
+
+    def end(self) -> bytes:
+        self.reading.ends_inside = self._parser.pending_bytes > 0
+        shown = b"".join([self._take(event) for event in self._parser.end()])
+        self._settle()
+        return shown if self._hides else b""
+
+    def _take(self, event: SseEvent) -> bytes:
+        """Read one event; return its bytes for the client, which matter only where the meter hides."""
+        if event.given_up:
+            self.reading.flags.add(EVENT_GIVEN_UP)
+        elif event.data:
+            return self._read(event)
+        return event.raw
+
+    def _read(self, event: SseEvent) -> bytes:
+        """Read an event that has data; return the bytes to show for it."""
+        raise NotImplementedError
+
+    def _settle(self) -> None:
+        """The stream is over."""
+
+
+class JsonMeter:
+    """Reads a JSON body once it is whole. A dialect overrides `_read` and names its usage member.
+
+    Past json_bytes_max only the tail is kept, and `_read_usage` gets the usage object found in it, if any: embeddings end with it.
+    Of a body that broke off, what had come is read: its text, and its usage if that had come whole.
+    """
+
+    __slots__ = ("_body", "_bytes", "_json_bytes_max", "reading")
+
+    usage_member: bytes = b"usage"
+
+    def __init__(self, *, json_bytes_max: int = JSON_BYTES_MAX) -> None:
+        self.reading = MeterReading()
+        self._body = bytearray()
+        self._bytes = 0
+        self._json_bytes_max = json_bytes_max
+
+    def feed(self, data: bytes) -> bytes:
+        self._bytes += len(data)
+        self._body += data
+        if self._bytes > self._json_bytes_max and len(self._body) > 2 * JSON_TAIL_BYTES:
+            del self._body[:-JSON_TAIL_BYTES]
+        return data
+
+    def end(self) -> bytes:
+        body, self._body = bytes(self._body), bytearray()
+        if self._bytes > self._json_bytes_max:
+            self.reading.flags.add(BODY_TOO_LARGE)
+            self._read_usage(self._usage_in_tail(body[-JSON_TAIL_BYTES:]))
+        elif body and not self._read(body):
+            self.reading.flags.add(BODY_UNREADABLE)
+            self._read_cut(body)
+        self.reading.is_outrun = False  # its usage is of all of it, wherever it stands
+        return b""
+
+    def _read_cut(self, body: bytes) -> None:
+        closed = closed_json(body)
+        if closed is None:
+            return
+        self._read(closed.text)
+        self.reading.ended = False
+        if closed.open_member == self.usage_member:
+            self.reading.usage = None
+
+    def _usage_in_tail(self, tail: bytes) -> bytes:
+        """The last usage object in the tail, wrapped as the member of an object of its own; empty if there is none."""
+        found: bytes = b""
+        for match in re.finditer(rb'"' + self.usage_member + rb'"\s*:\s*(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})', tail):
+            found = match[0]
+        return b"{" + found + b"}" if found else b""
+
+    def _read(self, body: bytes) -> bool:
+        """Read a whole body; False if it cannot be read."""
+        raise NotImplementedError
+
+    def _read_usage(self, body: bytes) -> None:
+        """Read an object that holds nothing but the usage member; empty if it was not found."""
+        if body:
+            self._read(body)
+            self.reading.ended = False

@@ -1,0 +1,130 @@
+"""A page of a list of stored objects, taken apart so that some of its items can be left out.
+
+Only members that are known go down: a count of all items, or a cursor that is somebody else's id, would tell of what is left out.
+Items stay as the upstream wrote them. Sources: OpenAI's and Anthropic's lists (`data`, `first_id`, `last_id`, `has_more`), Google's
+(the collection's name, `nextPageToken`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from tallygate.dialects.made_objects import objects_in
+from tallygate.domain.stored_object import StoredReference
+
+ITEMS_MAX: Final = 10_000  # of one page: OpenAI's most, of files
+_PASSED_ON: Final[tuple[str, ...]] = ("object", "nextPageToken")
+_CURSORS: Final[tuple[str, ...]] = ("first_id", "last_id", "has_more")
+
+
+class _Item(msgspec.Struct):
+    """Where an item's id may stand."""
+
+    id: str | int | None = None
+    name: object = None
+    item_id: str | int | None = None
+
+
+_decode_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_list: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_item: Final = msgspec.json.Decoder(_Item).decode
+_decode: Final = msgspec.json.Decoder().decode
+
+
+@dataclass(frozen=True, slots=True)
+class ListItem:
+    """id: empty where it has none, so that it is nobody's."""
+
+    id: str
+    text: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPage:
+    """container: the member that holds the items; None: the page is the bare list. members: the others, as they came."""
+
+    container: str | None
+    items: Sequence[ListItem]
+    members: dict[str, bytes]
+
+    @property
+    def has_more(self) -> bool:
+        return self.members.get("has_more") == b"true" or bool(self.token)
+
+    @property
+    def token(self) -> str:
+        """Google's, for the next page."""
+        return _text(self.members.get("nextPageToken"))
+
+    @property
+    def is_by_id(self) -> bool:
+        """Whether the next page is asked for by the last item's id."""
+        return "has_more" in self.members
+
+    @property
+    def is_openai(self) -> bool:
+        return "object" in self.members
+
+    def written(self, items: Sequence[ListItem], *, has_more: bool) -> bytes:
+        """The page with these items alone, and cursors that are theirs."""
+        text = b"[" + b",".join(bytes(item.text) for item in items) + b"]"
+        if self.container is None:
+            return text
+        told: dict[str, bytes] = {name: self.members[name] for name in _PASSED_ON if name in self.members}
+        told[self.container] = text
+        if "first_id" in self.members:
+            told["first_id"] = msgspec.json.encode(items[0].id if items else None)
+        if "last_id" in self.members:
+            told["last_id"] = msgspec.json.encode(items[-1].id if items else None)
+        if "has_more" in self.members:
+            told["has_more"] = b"true" if has_more else b"false"
+        return b"{" + b",".join(msgspec.json.encode(name) + b":" + value for name, value in told.items()) + b"}"
+
+
+def read_page(body: bytes, *, prefix: str) -> ListPage | None:
+    """The page; None for a shape that is not known, or more than ITEMS_MAX items. prefix: of Google's resource names."""
+    try:
+        if body.lstrip()[:1] == b"[":
+            return _page(None, _decode_list(body), {}, prefix)
+        members = _decode_object(body)
+        lists = [name for name, value in members.items() if bytes(value).startswith(b"[")]
+        if not lists and set(members) <= {"nextPageToken"}:
+            return _page("", [], members, prefix)  # Google leaves an empty list out
+        if len(lists) != 1:
+            return None
+        return _page(lists[0], _decode_list(members[lists[0]]), members, prefix)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def objects_of_item(item: ListItem, kind: str, *, prefix: str) -> list[StoredReference]:
+    """What an item tells of beside itself, such as the files that a batch wrote."""
+    try:
+        return [found for found in objects_in(_decode(item.text), kind, prefix=prefix) if found.id != item.id]
+    except (msgspec.DecodeError, RecursionError):
+        return []
+
+
+def _page(container: str | None, texts: Sequence[msgspec.Raw], members: dict[str, msgspec.Raw], prefix: str) -> ListPage | None:
+    if len(texts) > ITEMS_MAX:
+        return None
+    kept = {name: bytes(members[name]) for name in (*_PASSED_ON, *_CURSORS) if name in members}
+    return ListPage(container=container or None, items=[ListItem(_id(text, prefix), text) for text in texts], members=kept)
+
+
+def _id(text: msgspec.Raw, prefix: str) -> str:
+    try:
+        item = _decode_item(text)
+    except (msgspec.DecodeError, RecursionError):
+        return ""
+    if prefix:
+        return item.name if isinstance(item.name, str) and item.name.startswith(prefix) else ""
+    found = item.id if item.id is not None else item.item_id
+    return "" if found is None else str(found)
+
+
+def _text(value: bytes | None) -> str:
+    found = None if value is None else _decode(value)
+    return found if isinstance(found, str) else ""

@@ -1,0 +1,186 @@
+"""OpenAI's chat completions, and everything that speaks their shape."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from tallygate.dialects.body import keys_of, read_body, with_member
+from tallygate.dialects.dialect import RequestFacts, ResponseMeter
+from tallygate.dialects.lenient import lenient_decode
+from tallygate.dialects.meters import Framing, UnreadMeter, framing
+from tallygate.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
+from tallygate.dialects.openai_prompt import MESSAGE_MEMBERS, ChatMessage, OpenAiPrompt, add_message
+from tallygate.dialects.openai_shape import OpenAiShape
+from tallygate.dialects.other_bounds import OtherBounds
+from tallygate.dialects.prompt_parts import json_text
+from tallygate.dialects.references import body_references
+from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.token_counts import TOKENS_MAX
+
+CHOICES_MAX: Final = 1024  # answers that one request may ask for; OpenAI's own bound is 128
+
+OutputTokens = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
+Choices = Annotated[int, msgspec.Meta(ge=1, le=CHOICES_MAX)]
+
+
+class StreamOptions(msgspec.Struct, gc=False):
+    include_usage: bool | None = None
+
+
+class ChatRequest(msgspec.Struct, gc=False):
+    """The fields acted on."""
+
+    messages: list[ChatMessage] | None = None
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_completion_tokens: OutputTokens | None = None
+    max_tokens: OutputTokens | None = None
+    n: Choices | None = None
+    best_of: Choices | None = None
+    tools: list[msgspec.Raw] | None = None
+    functions: list[msgspec.Raw] | None = None
+    response_format: msgspec.Raw = msgspec.Raw()
+    modalities: list[Any] | None = None
+    prediction: Any = None
+    web_search_options: Any = None
+    prompt_cache_retention: Any = None
+    auto_routing: bool | None = None
+    model_family: str | None = None
+
+
+class ToolKind(msgspec.Struct, gc=False):
+    type: Any = None
+
+
+class ChatOutline(msgspec.Struct, gc=False):
+    """The names of the messages' members; their values are passed over."""
+
+    messages: list[dict[str, msgspec.Raw]] | None = None
+
+
+_READ: Final = frozenset(ChatRequest.__struct_fields__)
+# Of objects inside: what decides how a part is read.
+_INSIDE: Final = (
+    *("role", "content", "name", "tool_calls", "function_call", "refusal", "reasoning_content", "audio", "include_usage"),
+    *("type", "text", "image_url", "url", "detail", "input_audio", "file", "file_data", "filename", "data", "function"),
+)
+_READ_KEYS: Final = keys_of(_READ)
+# What makes services of this shape search for the model: OpenAI, OpenRouter, xAI, Qwen, Mistral and others.
+_SEARCHES: Final = keys_of(
+    {
+        "web_search_options",
+        "plugins",
+        "search_parameters",
+        "enable_search",
+        "search_options",
+        "web_search",
+        "connectors",
+        "grounding",
+    }
+    | {"retrieval", "data_sources", "extra_body"}
+)
+_CLIENT_TOOLS: Final = frozenset({"function", "custom"})  # any other tool runs at the provider and reads what we cannot see
+
+
+def has_provider_tools(tools: Sequence[msgspec.Raw] | None, decoder: "msgspec.json.Decoder[ToolKind]") -> bool:
+    for tool in tools or ():
+        kind = lenient_decode(bytes(tool), decoder)
+        if kind is None or not isinstance(kind.type, str) or kind.type not in _CLIENT_TOOLS:
+            return True
+    return False
+
+
+class OpenAiChat(OpenAiShape):
+    """POST /v1/chat/completions."""
+
+    name = "openai_chat"
+    default_maximum = "max_completion_tokens"  # the member that bounds the output where the request has none
+    adds_unknown_input = False  # the provider itself puts text into every prompt
+    needs_messages = True
+
+    def __init__(self) -> None:
+        self._requests = msgspec.json.Decoder(ChatRequest)
+        self._tools = msgspec.json.Decoder(ToolKind)
+        self._outlines = msgspec.json.Decoder(ChatOutline)
+        self._vocabulary = Vocabulary((*_READ, *_INSIDE))
+        self._bounds = OtherBounds(_READ)
+        self._answers = msgspec.json.Decoder(ChoicesBody)
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        """Facts of a chat request. Of two maxima the larger bounds it: OpenAI refuses both, other services obey either."""
+        del path, query
+        read = read_body(body, self._requests)
+        request = read.asked
+        model, model_family = self._model(request)
+        if request.messages is None and self.needs_messages:
+            raise RequestRejectedError("Missing required parameter: 'messages'.", param="messages")
+        draft = OpenAiPrompt()
+        self._vocabulary.check(read)
+        self._bounds.check(read.keys)
+        for message in request.messages or ():
+            add_message(draft, message)
+        draft.add_tools(request.tools)
+        draft.add_tools(request.functions)
+        draft.add_raw_schema(request.response_format)
+        draft.add_text(request.prediction)
+        draft.add_text(request.web_search_options)
+        draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
+        for members in self._outlines.decode(body).messages or ():
+            draft.add_raw_others(members, MESSAGE_MEMBERS)
+        if not read.keys.isdisjoint(_SEARCHES) or has_provider_tools(request.tools, self._tools):
+            draft.add_unseen()
+        references = body_references(read)
+        is_long_cached = request.prompt_cache_retention == "24h"
+        maxima = [given for given in (request.max_completion_tokens, request.max_tokens) if given]  # 0 is none
+        return RequestFacts(
+            model=model,
+            model_family=model_family,
+            prompt=draft.shape(),
+            stream=request.stream is True,
+            max_output_tokens=max(maxima, default=None),
+            choices=max(request.n or 1, request.best_of or 1),
+            asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
+            cache_write_5m=True,  # prompts are cached without being asked to be
+            cache_write_1h=is_long_cached,
+            audio_input=draft.audio_input,
+            audio_output="audio" in (request.modalities or ()),
+            has_unknown_input=self.adds_unknown_input or draft.has_unknown_input(references),
+            has_unseen_input=self.adds_unknown_input or draft.has_unseen_input,
+            predicted="" if request.prediction is None else json_text(request.prediction),
+            references=references,
+        )
+
+    def _model(self, request: ChatRequest) -> tuple[str | None, str | None]:
+        """The model asked for and Gloo's family; here a model is required."""
+        if not request.model:
+            raise RequestRejectedError("You must provide a model parameter.", param="model")
+        return request.model, None
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        """`body` with stream_options.include_usage and the maximum set where asked for; every other byte stays."""
+        if ask_usage and facts.stream and not facts.asks_usage:
+            body = with_member(body, ("stream_options", "include_usage"), b"true")
+        if max_output_tokens is not None:
+            body = self._with_maximum(body, max_output_tokens)
+        return body
+
+    def _with_maximum(self, body: bytes, max_output_tokens: int) -> bytes:
+        """The maximum under the name that the request uses; of two names, under both: services differ in which they obey."""
+        request = self._requests.decode(body)
+        given = {"max_completion_tokens": request.max_completion_tokens, "max_tokens": request.max_tokens}
+        named = {name: maximum or max_output_tokens for name, maximum in given.items() if maximum is not None}
+        for name, maximum in (named or {self.default_maximum: max_output_tokens}).items():
+            body = with_member(body, (name,), b"%d" % min(maximum, max_output_tokens))
+        return body
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
+        match framing(content_type, stream=facts.stream):
+            case Framing.EVENTS:
+                return ChoicesStreamMeter(self._answers, hides=hide_usage)
+            case Framing.JSON:
+                return ChoicesJsonMeter(self._answers)
+            case Framing.UNREAD:
+                return UnreadMeter()

@@ -1,0 +1,189 @@
+"""Meters of answers made of `choices`: chat completions and the older completions, streamed or not."""
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from tallygate.dialects.body import member_start
+from tallygate.dialects.dialect import MeterReading
+from tallygate.dialects.lenient import items_of, lenient_decode, member, name_or_none
+from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
+from tallygate.dialects.openai_usage import chat_counts
+from tallygate.dialects.sse import SseEvent
+
+CHOICES_SEEN_MAX: Final = 1024  # choices whose end is watched; one past it is taken for ended
+DONE_BYTES_MAX: Final = 16
+
+# What may follow a top-level member that no object or array follows: the quick proof that it is a top-level one.
+_SCALARS_TO_END: Final = re.compile(rb'(?:\s*,\s*"(?:[^"\\]++|\\.)*+"\s*:\s*(?:"(?:[^"\\]++|\\.)*+"|[^"\[\]{},\s]++))*\s*\}\s*')
+_NULL_USAGE: Final = b'"usage":null'
+
+
+class ChoicesBody(msgspec.Struct, gc=False):
+    """A chunk or a whole answer: the fields acted on, each open to any value."""
+
+    model: Any = None
+    choices: Any = None
+    usage: Any = None
+    error: Any = None
+    x_groq: Any = None
+
+
+ChoicesDecoder = msgspec.json.Decoder[ChoicesBody]
+
+
+class ChoicesStreamMeter(EventStreamMeter):
+    """Reads a stream of chunks.
+
+    Usage is wherever it comes: in its own chunk, beside choices, more than once (the last object wins whole), in Groq's `x_groq`.
+    `[DONE]` ends a stream; without it, one whose choices all have a finish reason has ended.
+    Hiding takes out what include_usage alone causes: the chunk with usage and without choices, and `"usage":null` elsewhere.
+    """
+
+    __slots__ = ("_decoder", "_finished", "_seen")
+
+    def __init__(self, decoder: ChoicesDecoder, *, hides: bool = False) -> None:
+        super().__init__(hides=hides)
+        self._decoder = decoder
+        self._seen: set[int] = set()
+        self._finished: set[int] = set()
+
+    def _read(self, event: SseEvent) -> bytes:
+        data = event.data
+        reading = self.reading
+        if len(data) <= DONE_BYTES_MAX and data.strip() == b"[DONE]":
+            reading.ended = True
+            return event.raw
+        chunk = lenient_decode(data, self._decoder)
+        if chunk is None:
+            reading.flags.add(EVENT_UNREADABLE)
+            return event.raw
+        if chunk.error or event.name == b"error":
+            reading.failed = True
+        if chunk.choices:
+            self._read_choices(chunk.choices)
+        if _read_about(reading, chunk):
+            reading.is_interim, reading.is_outrun = bool(chunk.choices) and self._seen != self._finished, False
+        if not self._hides:
+            return event.raw
+        if chunk.choices == [] and isinstance(chunk.usage, dict) and not chunk.error:
+            return b""
+        if chunk.usage is None and _NULL_USAGE in data:
+            return _without_null_usage(event.raw, data)
+        return event.raw
+
+    def _read_choices(self, choices: object) -> None:
+        for choice in items_of(choices):
+            if not isinstance(choice, dict):
+                continue
+            _read_choice(self.reading, choice, choice.get("delta") or choice.get("message"))
+            index = choice.get("index")
+            if type(index) is not int:
+                index = 0
+            if index not in self._seen and len(self._seen) < CHOICES_SEEN_MAX:
+                self._seen.add(index)
+            if choice.get("finish_reason") and index in self._seen:
+                self._finished.add(index)
+
+    def _settle(self) -> None:
+        if self._seen and self._seen == self._finished:
+            self.reading.ended = True
+
+
+class ChoicesJsonMeter(JsonMeter):
+    """Reads a whole answer in one JSON object."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self, decoder: ChoicesDecoder) -> None:
+        super().__init__()
+        self._decoder = decoder
+
+    def _read(self, body: bytes) -> bool:
+        answer = lenient_decode(body, self._decoder)
+        if answer is None:
+            return False
+        reading = self.reading
+        reading.ended = True
+        if answer.error:
+            reading.failed = True
+        _read_about(reading, answer)
+        for choice in items_of(answer.choices):
+            if isinstance(choice, dict):
+                _read_choice(reading, choice, choice.get("message") or choice.get("delta"))
+        return True
+
+
+def _read_about(reading: MeterReading, body: ChoicesBody) -> bool:
+    """The model and the usage of a chunk or an answer; whether there was usage."""
+    if body.model:
+        reading.response_model = name_or_none(body.model) or reading.response_model
+    usage = body.usage
+    if not isinstance(usage, dict) and body.x_groq is not None:
+        usage = member(body.x_groq, "usage")
+    counts = chat_counts(usage, reading.flags) if usage else None
+    if counts is not None:
+        reading.usage = counts
+    return counts is not None
+
+
+def _read_choice(reading: MeterReading, choice: dict[str, Any], message: object) -> None:
+    """The text of one choice, and whether it failed.
+
+    message     what holds the text: Perplexity sends a whole `message` beside each `delta`, and an empty `delta` beside the last
+    """
+    if choice.get("finish_reason") == "error" or choice.get("error"):
+        reading.failed = True
+    add_text(reading, choice.get("text"))
+    if not isinstance(message, dict):
+        return
+    content = message.get("content")
+    if type(content) is str:
+        add_text(reading, content)
+        if len(message) == 1 + ("role" in message):  # the ordinary delta has nothing else
+            return
+    else:
+        for part in items_of(content):  # Mistral's reasoning models send parts, what was thought in parts of its own
+            add_text(reading, member(part, "text"))
+            for thought in items_of(member(part, "thinking")):
+                add_text(reading, member(thought, "text"))
+    for name in ("refusal", "reasoning_content", "reasoning"):
+        add_text(reading, message.get(name))
+    add_text(reading, member(message.get("audio"), "transcript"))
+    _read_call(reading, message.get("function_call"))
+    for call in items_of(message.get("tool_calls")):
+        _read_call(reading, member(call, "function") or member(call, "custom"))
+
+
+def _read_call(reading: MeterReading, function: object) -> None:
+    """A call, or a piece of one: the first has the name."""
+    if member(function, "name"):
+        reading.calls += 1
+    for name in ("name", "arguments", "input"):
+        add_text(reading, member(function, name))
+
+
+def _without_null_usage(raw: bytes, data: bytes) -> bytes:
+    """The event without its chunk's top-level `"usage":null`, as it would be had nobody asked for usage.
+
+    Only the spelling without spaces is known; any other, which no provider was seen to send, is left.
+    """
+    at = data.rfind(b"," + _NULL_USAGE)
+    if at >= 0 and _SCALARS_TO_END.fullmatch(data, at + 1 + len(_NULL_USAGE)):
+        cut, cut_end = at, at + 1 + len(_NULL_USAGE)
+    else:
+        value = member_start(data, "usage")
+        cut, cut_end = value - len(b'"usage":'), value + len(b"null")
+        if value < 0 or data[cut:cut_end] != _NULL_USAGE:
+            return raw
+        if data[cut - 1 : cut] == b",":
+            cut -= 1
+        elif data[cut_end : cut_end + 1] == b",":
+            cut_end += 1
+        else:
+            return raw
+    start = raw.find(data)
+    if start < 0:  # data of several lines
+        return raw
+    return raw[: start + cut] + raw[start + cut_end :]

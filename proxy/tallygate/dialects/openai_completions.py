@@ -1,0 +1,115 @@
+"""OpenAI's older text completions: a prompt in, text out."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from tallygate.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, read_body, with_member
+from tallygate.dialects.dialect import RequestFacts, ResponseMeter
+from tallygate.dialects.meters import Framing, UnreadMeter, framing
+from tallygate.dialects.openai_chat import CHOICES_MAX, Choices, OutputTokens, StreamOptions
+from tallygate.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
+from tallygate.dialects.openai_prompt import OpenAiPrompt
+from tallygate.dialects.openai_shape import OpenAiShape
+from tallygate.dialects.other_bounds import OtherBounds
+from tallygate.dialects.references import body_references
+from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.domain.errors import RequestRejectedError
+
+InputEntry = str | int | list[int]
+TextInput = str | list[InputEntry]
+
+
+class CompletionRequest(msgspec.Struct, gc=False):
+    """The fields acted on."""
+
+    model: str | None = None
+    prompt: TextInput | None = None
+    suffix: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: OutputTokens | None = None
+    n: Choices | None = None
+    best_of: Annotated[int, msgspec.Meta(ge=0, le=CHOICES_MAX)] | None = (
+        None  # OpenAI, "Create completion": at least 0, which is none
+    )
+    echo: Any = None
+
+
+_READ: Final = frozenset(CompletionRequest.__struct_fields__)
+_READ_KEYS: Final = keys_of(_READ)
+
+
+class OpenAiCompletions(OpenAiShape):
+    """POST /v1/completions."""
+
+    name = "openai_completions"
+
+    def __init__(self) -> None:
+        self._requests = msgspec.json.Decoder(CompletionRequest)
+        self._vocabulary = Vocabulary((*_READ, "include_usage"))
+        self._bounds = OtherBounds(_READ)
+        self._answers = msgspec.json.Decoder(ChoicesBody)
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        """Facts of a completion request. Each prompt of a list is answered n times; best_of answers are generated and billed."""
+        del path, query
+        read = read_body(body, self._requests, entries_max=TOKEN_IDS_ENTRIES_MAX)
+        request = read.asked
+        if not request.model:
+            raise RequestRejectedError("You must provide a model parameter.", param="model")
+        self._vocabulary.check(read)
+        self._bounds.check(read.keys)
+        draft = OpenAiPrompt()
+        prompts = add_input(draft, request.prompt)
+        draft.add_text(request.suffix)
+        draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
+        references = body_references(read)
+        return RequestFacts(
+            model=request.model,
+            prompt=draft.shape(),
+            stream=request.stream is True,
+            max_output_tokens=request.max_tokens or None,  # 0 is none
+            choices=max(request.n or 1, request.best_of or 1) * max(prompts, 1),
+            asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
+            cache_write_5m=True,
+            has_unknown_input=draft.has_unknown_input(references),
+            references=references,
+        )
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        if ask_usage and facts.stream and not facts.asks_usage:
+            body = with_member(body, ("stream_options", "include_usage"), b"true")
+        if max_output_tokens is not None:
+            body = with_member(body, ("max_tokens",), b"%d" % max_output_tokens)
+        return body
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
+        match framing(content_type, stream=facts.stream):
+            case Framing.EVENTS:
+                return ChoicesStreamMeter(self._answers, hides=hide_usage)
+            case Framing.JSON:
+                return ChoicesJsonMeter(self._answers)
+            case Framing.UNREAD:
+                return UnreadMeter()
+
+
+def add_input(draft: OpenAiPrompt, text: TextInput | None) -> int:
+    """Add a text, texts, token ids or lists of token ids; return how many inputs that is (token ids in one list are one)."""
+    if text is None or isinstance(text, str):
+        draft.add_text(text)
+        return 1
+    inputs = 0
+    has_ids = False
+    for entry in text:
+        if isinstance(entry, int):
+            draft.tokens += 1
+            has_ids = True
+        else:
+            inputs += 1
+            if isinstance(entry, str):
+                draft.add_text(entry)
+            else:
+                draft.tokens += len(entry)
+    return inputs + has_ids

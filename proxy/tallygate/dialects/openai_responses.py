@@ -1,0 +1,385 @@
+"""OpenAI's Responses API. The usage is in the response object, streamed or not; no option asks for it."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tallygate.dialects.body import keys_of, read_body, with_member
+from tallygate.dialects.dialect import MeterReading, RequestFacts, ResponseMeter, UsageTold
+from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
+from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, JsonMeter, UnreadMeter, add_text, framing
+from tallygate.dialects.openai_chat import OutputTokens, ToolKind, has_provider_tools
+from tallygate.dialects.openai_choices import DONE_BYTES_MAX
+from tallygate.dialects.openai_prompt import OpenAiPrompt
+from tallygate.dialects.openai_shape import OpenAiShape
+from tallygate.dialects.openai_usage import responses_counts
+from tallygate.dialects.other_bounds import OtherBounds
+from tallygate.dialects.references import body_references, item_reference
+from tallygate.dialects.sse import SseEvent
+from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.domain.errors import Refusal, RequestRejectedError
+from tallygate.domain.prompt import ImageInput
+from tallygate.domain.stored_object import StoredReference
+
+_ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
+_RUNS_ON: Final = frozenset({"queued", "in_progress"})  # of an answer that came whole all the same: more is generated behind it
+_TEXT_FIELDS: Final = ("arguments", "input", "code", "revised_prompt")
+_OBJECT_FIELDS: Final = ("arguments", "action", "operation", "queries")  # of tools that run at the provider
+_FOUND: Final = "sources"  # in a search's action: what was found, which is input
+_NO_PLACE: Final = -1  # of an event that does not say to which item it belongs
+ITEMS_STREAMED_MAX: Final = 1024  # items whose text is known to come in pieces; past it an item's end is not read
+
+
+class TextFormat(msgspec.Struct, gc=False):
+    format: msgspec.Raw = msgspec.Raw()
+
+
+class ResponsesRequest(msgspec.Struct, gc=False):
+    """The fields acted on."""
+
+    model: str | None = None
+    input: str | list[Any] | None = None
+    instructions: str | list[Any] | None = None
+    stream: bool | None = None
+    max_output_tokens: OutputTokens | None = None
+    tools: list[msgspec.Raw] | None = None
+    text: TextFormat | None = None
+    modalities: list[Any] | None = None
+    background: bool | None = None
+    previous_response_id: Any = None
+    conversation: Any = None
+    prompt: Any = None
+    prompt_cache_retention: Any = None
+    truncation: Any = None
+    context_management: Any = None
+    auto_routing: bool | None = None
+    model_family: str | None = None
+
+
+ADDED_TOKENS: Final = 24  # of a prompt without any tool, 18 were seen that no text accounts for
+
+_READ: Final = frozenset(ResponsesRequest.__struct_fields__)
+_READ_KEYS: Final = keys_of(_READ)
+_INSIDE: Final = (
+    *(
+        "role",
+        "content",
+        "type",
+        "text",
+        "refusal",
+        "image_url",
+        "detail",
+        "input_audio",
+        "data",
+        "filename",
+        "file_data",
+        "file_url",
+    ),
+    *("output", "summary", "encrypted_content", "arguments", "call_id", "format"),
+)
+
+
+class OpenAiResponses(OpenAiShape):
+    """POST /v1/responses."""
+
+    name = "openai_responses"
+    usage_told = UsageTold.ALWAYS
+    query_values: Mapping[str, re.Pattern[str]] = {
+        **OpenAiShape.query_values,
+        "beta": re.compile(r"true|false"),  # of the SDKs' `client.beta.responses`
+    }
+    adds_unknown_input = False  # the provider itself puts text into every prompt
+
+    def __init__(self) -> None:
+        self._requests = msgspec.json.Decoder(ResponsesRequest)
+        self._vocabulary = Vocabulary((*_READ, *_INSIDE))
+        self._bounds = OtherBounds(_READ)
+        self._tools = msgspec.json.Decoder(ToolKind)
+        self._answers = msgspec.json.Decoder(ResponsesBody)
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        """Facts of a Responses request. Stored context (an earlier response, a conversation, a prompt template) is unseen input."""
+        del path, query
+        read = read_body(body, self._requests)
+        request = read.asked
+        model, model_family = self._model(request)
+        if request.background:
+            raise RequestRejectedError("Background responses cannot be metered: leave out 'background'.", param="background")
+        self._vocabulary.check(read)
+        self._bounds.check(read.keys)
+        draft = OpenAiPrompt()
+        for given in (request.instructions, request.input):
+            if isinstance(given, str):
+                draft.messages += 1
+                draft.add_text(given)
+            for item in items_of(given):
+                add_item(draft, item)
+        draft.add_tools(request.tools)
+        if request.text is not None:
+            draft.add_raw_schema(request.text.format)
+        draft.add_text(request.context_management)
+        compacts = bool(request.context_management) or any(member(item, "type") == _TRIGGER for item in items_of(request.input))
+        if request.previous_response_id is not None or request.conversation is not None:
+            if compacts:
+                draft.add_unseen()  # read twice, which no record of a size tells
+            else:
+                draft.add_referred()
+        if request.prompt is not None:  # a template, made elsewhere
+            draft.add_unseen()
+        draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
+        is_unseen = self.adds_unknown_input or draft.has_unseen_input or has_provider_tools(request.tools, self._tools)
+        references = tuple(dict.fromkeys((*body_references(read), *_stored_items(request.input))))
+        return RequestFacts(
+            model=model,
+            model_family=model_family,
+            is_any_model=model is None and request.prompt is not None,
+            prompt=draft.shape(),
+            stream=request.stream is True,
+            choices=2 if compacts else 1,  # OpenAI, "Compaction": the context is summed up first, within the same request
+            prompt_reads=2 if compacts else 1,
+            window_reads=2 if compacts else 1,
+            max_output_tokens=request.max_output_tokens or None,  # 0 is none
+            cache_write_5m=True,  # prompts are cached without being asked to be
+            cache_write_1h=request.prompt_cache_retention == "24h",
+            audio_input=draft.audio_input,
+            audio_output="audio" in (request.modalities or ()),
+            added_tokens=ADDED_TOKENS,
+            has_unknown_input=is_unseen or draft.has_unknown_input(references),
+            has_unseen_input=is_unseen,
+            references=references,
+            is_cut_upstream=compacts or request.truncation not in (None, "disabled"),
+        )
+
+    def _model(self, request: ResponsesRequest) -> tuple[str | None, str | None]:
+        """The model asked for and Gloo's family. A stored prompt may name the model, which is then not known here."""
+        if not request.model and request.prompt is None:
+            raise RequestRejectedError("You must provide a model parameter.", param="model")
+        return request.model or None, None
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        """`body` with the maximum set where asked for; usage comes without asking."""
+        del facts, ask_usage
+        return body if max_output_tokens is None else with_member(body, ("max_output_tokens",), b"%d" % max_output_tokens)
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
+        del hide_usage  # nothing was asked for, so nothing is hidden
+        match framing(content_type, stream=facts.stream):
+            case Framing.EVENTS:
+                return ResponsesStreamMeter(self._answers)
+            case Framing.JSON:
+                return ResponsesJsonMeter(self._answers)
+            case Framing.UNREAD:
+                return UnreadMeter()
+
+    def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
+        """An `error` event, with the members both where the Responses reference has them and where SDKs look for an error."""
+        error = self.error_object(refusal) | {"request_id": request_id}
+        event = {
+            "type": "error",
+            "code": error["code"],
+            "message": error["message"],
+            "param": error["param"],
+            "sequence_number": 0,
+            "error": error,
+        }
+        return b"event: error\ndata: " + msgspec.json.encode(event) + b"\n\n"
+
+
+_MESSAGE: Final = frozenset({"content"})
+_OUTPUT: Final = frozenset({"output"})
+_REASONING: Final = frozenset({"summary", "content", "encrypted_content"})
+_TRIGGER: Final = "compaction_trigger"  # the last item of an input: "compacts the current context"
+_TRIGGERING: Final = frozenset({"type", "id"})
+
+
+def _stored_items(given: object) -> list[StoredReference]:
+    """The items of an input that the provider looks up by their ids."""
+    found = [item_reference(item) for item in items_of(given) if isinstance(item, dict)]
+    return [reference for reference in found if reference is not None]
+
+
+def add_item(draft: OpenAiPrompt, item: object) -> None:
+    """One item of a Responses input: a message, a call and its output, or reasoning handed back."""
+    if not isinstance(item, dict):
+        draft.add_text(item)
+        return
+    kind = item.get("type")
+    if kind == "message" or (kind is None and item.get("role") is not None):
+        draft.messages += 1
+        draft.add_content(item.get("content"))
+        draft.add_others(item, _MESSAGE)
+    elif kind in ("function_call", "custom_tool_call"):
+        draft.messages += 1
+        draft.add_json(item)  # as at chat completions, whose calls are counted with all that stands around them
+    elif kind in ("function_call_output", "custom_tool_call_output"):
+        draft.messages += 1
+        draft.add_content(item.get("output"))
+        draft.add_others(item, _OUTPUT)
+    elif kind == "reasoning":
+        draft.messages += 1
+        draft.add_content(item.get("summary"))
+        draft.add_content(item.get("content"))
+        encrypted = item.get("encrypted_content")
+        draft.opaque_bytes += len(encrypted) if isinstance(encrypted, str) else 0
+        draft.add_others(item, _REASONING)
+        if item_reference(item) is not None:
+            draft.add_referred()
+    elif kind == "compaction" and isinstance(encrypted := item.get("encrypted_content"), str) and encrypted:
+        draft.messages += 1
+        draft.opaque_bytes += len(encrypted)  # an earlier context, summed up: its own bytes are all that there is of it
+        draft.add_others(item, _REASONING)
+    elif kind == _TRIGGER:
+        draft.add_others(item, _TRIGGERING)
+    elif kind == "computer_call_output":
+        draft.add_image(item.get("output"))
+        draft.add_others(item, _OUTPUT)
+    else:  # a reference to a stored item, or the call of a tool that runs at the provider
+        if kind == "image_generation_call":  # an image in base64, which is no text
+            draft.images.append(ImageInput())
+        else:
+            draft.add_json(item)
+        if item_reference(item) is not None:
+            draft.add_referred()
+        else:
+            draft.add_unseen()
+
+
+class ResponsesBody(msgspec.Struct, gc=False):
+    """An event, or a response object: the fields acted on, each open to any value."""
+
+    type: Any = None
+    delta: Any = None
+    item: Any = None
+    output_index: Any = None
+    response: Any = None
+    object: Any = None
+    status: Any = None
+    model: Any = None
+    usage: Any = None
+    output: Any = None
+    error: Any = None
+
+
+class ResponsesStreamMeter(EventStreamMeter):
+    """Reads typed events up to `response.completed`, `response.incomplete` or `response.failed`.
+
+    The response object is nested under `response`, or, as Gloo sends it, the event itself.
+    """
+
+    __slots__ = ("_decoder", "_streamed")
+
+    def __init__(self, decoder: "msgspec.json.Decoder[ResponsesBody]") -> None:
+        super().__init__()
+        self._decoder = decoder
+        self._streamed: set[int] = set()  # places of items whose text came in pieces
+
+    def _read(self, event: SseEvent) -> bytes:
+        data = event.data
+        reading = self.reading
+        if len(data) <= DONE_BYTES_MAX and data.strip() == b"[DONE]":
+            reading.ended = True
+            return event.raw
+        body = lenient_decode(data, self._decoder)
+        if body is None:
+            reading.flags.add(EVENT_UNREADABLE)
+            return event.raw
+        kind = body.type if isinstance(body.type, str) else event.name.decode(errors="replace")
+        if body.delta is not None:
+            if "audio.delta" not in kind and "_call_output" not in kind:  # base64, and what a provider's tool brought
+                add_text(reading, body.delta)
+                if len(self._streamed) < ITEMS_STREAMED_MAX:
+                    self._streamed.add(_place(body))
+        elif kind == "response.output_item.added":
+            if _is_call(body.item):
+                reading.calls += 1
+                add_text(reading, member(body.item, "name"))
+        elif kind == "response.output_item.done":
+            if self._streamed.isdisjoint((_place(body), _NO_PLACE)) and len(self._streamed) < ITEMS_STREAMED_MAX:
+                _read_item_text(reading, body.item)
+        elif kind == "error" or (body.error and body.response is None):
+            reading.failed = True
+        self._read_response(body, kind)
+        return event.raw
+
+    def _read_response(self, body: ResponsesBody, kind: str) -> None:
+        """What a response object inside the event says; the text of the answer was in the deltas."""
+        reading = self.reading
+        nested = body.response
+        if isinstance(nested, dict):
+            model, usage, status, error = nested.get("model"), nested.get("usage"), nested.get("status"), nested.get("error")
+        else:
+            model, usage, status, error = body.model, body.usage, body.status, body.error
+        if model is not None:
+            reading.response_model = name_or_none(model) or reading.response_model
+        counts = None if usage is None else responses_counts(usage, reading.flags)
+        if counts is not None:
+            reading.usage, reading.is_outrun = counts, False
+        is_whole_response = isinstance(nested, dict) or body.object == "response"
+        end = kind.removeprefix("response.")
+        if end not in _ENDS and is_whole_response and isinstance(status, str):
+            end = status
+        if end in _ENDS:
+            reading.ended = True
+            reading.failed = reading.failed or end == "failed" or bool(error)
+
+
+class ResponsesJsonMeter(JsonMeter):
+    """Reads a whole response object."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self, decoder: "msgspec.json.Decoder[ResponsesBody]") -> None:
+        super().__init__()
+        self._decoder = decoder
+
+    def _read(self, body: bytes) -> bool:
+        answer = lenient_decode(body, self._decoder)
+        if answer is None:
+            return False
+        reading = self.reading
+        reading.ended = True
+        reading.failed = bool(answer.error) or answer.status == "failed"
+        reading.is_provisional = isinstance(answer.status, str) and answer.status in _RUNS_ON
+        reading.response_model = name_or_none(answer.model)
+        reading.usage = responses_counts(answer.usage, reading.flags)
+        for item in items_of(answer.output):
+            _read_item(reading, item)
+        return True
+
+
+def _place(body: ResponsesBody) -> int:
+    return body.output_index if isinstance(body.output_index, int) else _NO_PLACE
+
+
+def _is_call(item: object) -> bool:
+    kind = member(item, "type")
+    return isinstance(kind, str) and (kind.endswith("_call") or kind == "mcp_approval_request")
+
+
+def _read_item(reading: MeterReading, item: object) -> None:
+    """One item of a response that came whole."""
+    if _is_call(item):
+        reading.calls += 1
+        add_text(reading, member(item, "name"))
+    _read_item_text(reading, item)
+
+
+def _read_item_text(reading: MeterReading, item: object) -> None:
+    """The generated text of an item, but for a tool's name; not what a tool brought, which is input."""
+    kind = member(item, "type")
+    if not isinstance(item, dict) or (isinstance(kind, str) and kind.endswith("_output")):
+        return
+    for field in _TEXT_FIELDS:
+        add_text(reading, item.get(field))
+    for field in _OBJECT_FIELDS:
+        given = item.get(field)
+        if isinstance(given, dict) and _FOUND in given:
+            given = {name: value for name, value in given.items() if name != _FOUND}
+        if isinstance(given, dict | list) and given:
+            add_text(reading, lenient_json_text(given))
+    for parts in (item.get("content"), item.get("summary")):
+        for part in items_of(parts):
+            add_text(reading, member(part, "text"))
+            add_text(reading, member(part, "refusal"))

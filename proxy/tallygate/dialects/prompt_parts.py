@@ -1,0 +1,131 @@
+"""The countable parts of a prompt, gathered while a dialect walks through a request."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from tallygate.dialects.image_size import base64_bytes, base64_image_size
+from tallygate.domain.prompt import ImageInput, PromptShape
+from tallygate.domain.stored_object import StoredKind, StoredReference
+
+PDF: Final = "application/pdf"
+LABEL_CHARS_MAX: Final = 64
+# Names of members that are no text for the model where they are short: what a part is, which call it answers.
+_LABELS: Final = frozenset(
+    {"role", "type", "id", "status", "tool_call_id", "call_id", "tool_use_id", "item_id", "detail", "format", "phase", "channel"}
+)
+# Of a whole request: how to answer and for whom, never part of the prompt (OpenAI's and Anthropic's API references). Anything else
+# that a dialect does not read is taken for text that the model may.
+_NO_PROMPT: Final = frozenset(
+    {"metadata", "user", "user_id", "safety_identifier", "prompt_cache_key", "stop", "stop_sequences", "logit_bias", "include"}
+    | {"service_tier", "tool_choice", "reasoning", "reasoning_effort", "verbosity", "truncation", "thinking", "modalities"}
+    | {"audio", "stream_options", "inference_geo", "speed", "encoding_format", "cache_control"}
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class PromptParts:
+    """A PromptShape in the making. What a dialect does not know is counted as its JSON text, never as nothing.
+
+    image_files         images that are stored files: what they are read as is known, whatever the file's size
+    has_unseen_input    something was named that the model will read, and that nobody has seen
+    has_referred_input  a stored object was named that the model will read; the references say which
+    audio_input         audio was among the inline data
+    """
+
+    texts: list[str] = field(default_factory=list)
+    tools: list[str] = field(default_factory=list)
+    schemas: list[str] = field(default_factory=list)
+    images: list[ImageInput] = field(default_factory=list)
+    opaque_bytes: int = 0
+    messages: int = 0
+    calls: int = 0
+    tokens: int = 0
+    image_files: int = 0
+    has_unseen_input: bool = False
+    has_referred_input: bool = False
+    audio_input: bool = False
+
+    def has_unknown_input(self, references: Collection[StoredReference]) -> bool:
+        """Whether there is input of unknown size. A reference that no part accounts for may be read as well, wherever it stands."""
+        if self.has_unseen_input or self.has_referred_input:
+            return True
+        return bool(references) and sum(each.kind != StoredKind.VOICE for each in references) > self.image_files
+
+    def add_text(self, value: object) -> None:
+        """Text; null is nothing, and any other value counts as its JSON text."""
+        if isinstance(value, str):
+            self.texts.append(value)
+        elif value is not None:
+            self.add_json(value)
+
+    def add_others(self, holder: Mapping[str, Any], read: frozenset[str], *, is_request: bool = False) -> None:
+        """The text of members that are not among `read`: what a dialect does not know may reach the model nevertheless."""
+        if holder.keys() <= read:
+            return
+        for name, value in holder.items():
+            if name in read or (is_request and name in _NO_PROMPT):
+                continue
+            if isinstance(value, (dict, list)) or (
+                isinstance(value, str) and not (name in _LABELS and len(value) <= LABEL_CHARS_MAX)
+            ):
+                self.add_text(value)
+
+    def add_signature(self, signature: object) -> None:
+        """A thought that comes back encrypted, to be read anew. A short one holds none."""
+        if isinstance(signature, str) and len(signature) > LABEL_CHARS_MAX:
+            self.opaque_bytes += base64_bytes(signature)
+
+    def add_json(self, value: object) -> None:
+        """A decoded JSON value that the model reads as JSON."""
+        self.texts.append(json_text(value))
+
+    def add_schema(self, schema: object) -> None:
+        """The form that the answer must have; null is none."""
+        if schema is not None:
+            self.schemas.append(json_text(schema))
+
+    def add_tool(self, definition: object) -> None:
+        self.tools.append(json_text(definition))
+
+    def add_base64(self, media_type: object, data: object) -> None:
+        """Inline data: an image, audio, or a file that only its size tells of."""
+        if not isinstance(data, str):
+            self.add_text(data)
+            return
+        kind = media_type.partition("/")[0].lower() if isinstance(media_type, str) else ""
+        if kind == "image":
+            width, height = base64_image_size(data)
+            self.images.append(ImageInput(width=width, height=height))
+            return
+        if isinstance(media_type, str) and media_type.lower() == PDF:
+            self.add_unseen()  # a page is read as an image too, however few bytes it takes
+        self.audio_input |= kind in {"audio", "video"}  # a video has a sound track, charged as audio
+        self.opaque_bytes += base64_bytes(data)
+
+    def add_unseen(self) -> None:
+        """Something of unknown size: a document by its URL, what a tool at the provider will find, a stored template."""
+        self.has_unseen_input = True
+
+    def add_referred(self) -> None:
+        """A stored object, whose size is known to whoever recorded it."""
+        self.has_referred_input = True
+
+    def shape(self) -> PromptShape:
+        return PromptShape(
+            texts=tuple(self.texts),
+            messages=self.messages,
+            calls=self.calls,
+            tools=tuple(self.tools),
+            schemas=tuple(self.schemas),
+            images=tuple(self.images),
+            opaque_bytes=self.opaque_bytes,
+            tokens=self.tokens,
+        )
+
+
+def json_text(value: object) -> str:
+    """A decoded JSON value as compact JSON."""
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,202 @@
+"""Which stored objects a request refers to.
+
+A reference is known by the name of its member, wherever it stands: parts, tools, tool resources, and members that are newer than
+this code. What the model reads as data (arguments, schemas, metadata) is passed over: ids in it name nothing at the provider.
+Sources: OpenAI's and Anthropic's API references (members `file_id`, `vector_store_ids`, `container`, `conversation`, `prompt` …),
+Google's "Files API", "Context caching" and "File search".
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+from tallygate.dialects.body import ReadBody
+from tallygate.domain.stored_object import StoredKind, StoredReference
+
+_BY_NAME: Final[Mapping[str, StoredKind]] = {
+    "previous_response_id": StoredKind.RESPONSE,
+    "response_id": StoredKind.RESPONSE,
+    "completion_id": StoredKind.CHAT_COMPLETION,
+    "conversation": StoredKind.CONVERSATION,
+    "conversation_id": StoredKind.CONVERSATION,
+    "file_id": StoredKind.FILE,
+    "file_ids": StoredKind.FILE,
+    "input_file_id": StoredKind.FILE,
+    "input_file_ids": StoredKind.FILE,
+    "output_file_id": StoredKind.FILE,
+    "training_file": StoredKind.FILE,
+    "validation_file": StoredKind.FILE,
+    "vector_store_id": StoredKind.VECTOR_STORE,
+    "vector_store_ids": StoredKind.VECTOR_STORE,
+    "container": StoredKind.CONTAINER,
+    "container_id": StoredKind.CONTAINER,
+    "container_ids": StoredKind.CONTAINER,
+    "assistant_id": StoredKind.ASSISTANT,
+    "thread_id": StoredKind.THREAD,
+    "batch_id": StoredKind.BATCH,
+    "upload_id": StoredKind.UPLOAD,
+    "skill_id": StoredKind.SKILL,
+    "prompt": StoredKind.PROMPT,
+    "prompt_id": StoredKind.PROMPT,
+    "audio": StoredKind.AUDIO,
+    "voice": StoredKind.VOICE,
+    "cachedContent": StoredKind.CACHED_CONTENT,
+    "cached_content": StoredKind.CACHED_CONTENT,
+    "fileUri": StoredKind.FILE,
+    "file_uri": StoredKind.FILE,
+    "fileSearchStoreNames": StoredKind.FILE_SEARCH_STORE,
+    "file_search_store_names": StoredKind.FILE_SEARCH_STORE,
+    "previous_interaction_id": StoredKind.INTERACTION,
+    "chat_id": StoredKind.CHAT,
+    "item_id": StoredKind.CONTENT_ITEM,
+    "item_ids": StoredKind.CONTENT_ITEM,
+    "fileName": StoredKind.FILE,
+    "file_name": StoredKind.FILE,
+}
+_URIS: Final = frozenset({"fileUri", "file_uri"})
+_RESOURCE_NAMES: Final = frozenset({"fileName", "file_name"})  # Google's batches; elsewhere what a client calls a file
+# Text, a voice's name or inline data where they are a string; a reference where they are an object with an id.
+_ONLY_BY_ID: Final = frozenset({"prompt", "audio", "voice"})
+REFERENCE_NAMES: Final = frozenset(_BY_NAME) - _RESOURCE_NAMES
+_KEYS: Final = frozenset(f'"{name}":'.encode() for name in _BY_NAME)  # as a ReadBody has them
+# Objects whose `id` names something by what their `type` says.
+_BY_TYPE: Final[Mapping[str, StoredKind]] = {"item_reference": StoredKind.ITEM, "file_id": StoredKind.FILE}
+_CURSORS: Final = frozenset({"after", "before", "afterid", "beforeid"})  # folded
+_BRACKETS: Final = re.compile(r"[\[\].]+")
+
+# Data that a model or the client's own code reads: nothing in it is looked up at the provider.
+DATA: Final = frozenset(
+    {"arguments", "args", "metadata", "labels", "response", "attributes", "env", "input_examples"}
+    | {"parameters", "parametersJsonSchema", "parameters_json_schema", "input_schema", "schema", "json_schema"}
+    | {"responseSchema", "response_schema", "responseJsonSchema", "response_json_schema"}
+)
+_CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+
+# What the provider itself offers under such a name belongs to nobody.
+_PROVIDERS_OWN_SKILL: Final = "anthropic"
+_GEMINI_FILE: Final = re.compile(r"(?:^|/)(files/[A-Za-z0-9_-]+)/?(?:[?#:].*)?$", re.ASCII)
+_URI_CHARS_MAX: Final = 8_192  # a search would hold the interpreter for as long as a text of megabytes takes
+_GEMINI_HOST: Final = "generativelanguage"  # .googleapis.com, .mtls.googleapis.com
+_VERSIONED: Final = re.compile(r"/v1[a-z0-9]*/+files/", re.ASCII)
+
+
+def body_references(body: ReadBody[Any]) -> tuple[StoredReference, ...]:
+    """As `stored_references`; most bodies have none, which their keys tell."""
+    return () if _KEYS.isdisjoint(body.keys_anywhere) else stored_references(body.decoded())
+
+
+def stored_references(body: object) -> tuple[StoredReference, ...]:
+    """The references of a decoded body, each once, in the order of their places."""
+    found: dict[StoredReference, None] = {}
+    _walk(body, found)
+    return tuple(found)
+
+
+def query_references(query: Iterable[tuple[str, str]], *, listed: str) -> tuple[StoredReference, ...]:
+    """What a query names. listed: the kind that a list is of, which its cursors are of too; empty where nothing is listed."""
+    found: dict[StoredReference, None] = {}
+    for given, text in query:
+        for pair in f"{given}={text}".split(";"):  # some servers split there too
+            name, _, value = pair.partition("=")
+            kind = listed if folded(name.strip()) in _CURSORS else kind_of_field(name)
+            if kind and value:
+                found[StoredReference(kind, value)] = None
+    return tuple(found)
+
+
+def kind_of_field(name: str) -> str:
+    """What a field of a query or a form names by its value: `file_id`, `file_ids[]`, `tools[0][vectorStoreIds]`; "" for nothing."""
+    words = _BRACKETS.split(name)
+    if words[0].strip() in DATA:  # `metadata[conversation]`, by which stored chats are found
+        return ""
+    return next((kind for word in words if (kind := _BY_FOLDED_NAME.get(folded(word.strip())))), "")
+
+
+def folded(name: str) -> str:
+    """Without case (Unicode's full case folding, which also takes the long s and the Kelvin sign for s and k) and separators."""
+    return name.casefold().replace("_", "").replace("-", "")
+
+
+_BY_FOLDED_NAME: Final[Mapping[str, StoredKind]] = {
+    folded(name): kind for name, kind in _BY_NAME.items() if name not in _RESOURCE_NAMES and name not in _ONLY_BY_ID
+}
+
+
+def is_call(block: Mapping[str, Any]) -> bool:
+    """Whether a block's `input` is data: Anthropic's calls of tools, which stand in lists. A list under that name is no call's."""
+    kind = block.get("type")
+    return isinstance(kind, str) and kind in _CALLS and isinstance(block.get("input"), dict)
+
+
+def item_reference(item: Mapping[str, Any]) -> StoredReference | None:
+    """The stored item that an item of a Responses input stands for; None where the item itself says everything.
+
+    Messages, calls of functions and the wish for a compaction stand for themselves, and so does what comes encrypted: reasoning and
+    compactions.
+    """
+    found, kind = item.get("id"), item.get("type")
+    if not isinstance(found, str) or not found:
+        return None
+    if (
+        (isinstance(kind, str) and kind in _WHOLE_ITEMS)
+        or (kind is None and "role" in item)
+        or (kind in ("reasoning", "compaction") and item.get("encrypted_content"))
+    ):
+        return None
+    return StoredReference(StoredKind.ITEM, found)
+
+
+_WHOLE_ITEMS: Final = frozenset(
+    {"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "compaction_trigger"}
+)
+
+
+def _walk(value: object, found: dict[StoredReference, None], *, is_element: bool = False) -> None:
+    if isinstance(value, list):
+        for each in value:
+            _walk(each, found, is_element=True)
+    elif isinstance(value, dict):
+        by_type, id_ = value.get("type"), value.get("id")
+        if isinstance(by_type, str) and by_type in _BY_TYPE and isinstance(id_, str) and id_:
+            found[StoredReference(_BY_TYPE[by_type], id_)] = None
+        for name, inner in value.items():
+            kind = _BY_NAME.get(name)
+            if kind is not None:
+                _add(kind, name, inner, value, found)
+            is_data = name in DATA or (name == "input" and is_element and is_call(value))
+            if isinstance(inner, (dict, list)) and not is_data:
+                _walk(inner, found)
+
+
+def _add(kind: StoredKind, name: str, value: object, holder: dict[str, Any], found: dict[StoredReference, None]) -> None:
+    """An id, an object with an id, or a list of those."""
+    if name in _ONLY_BY_ID and not isinstance(value, dict):
+        return
+    for item in value if isinstance(value, list) else [value]:
+        each = item.get("id") if isinstance(item, dict) else item
+        if not isinstance(each, str) or not each:
+            continue
+        if kind is StoredKind.SKILL and holder.get("type") == _PROVIDERS_OWN_SKILL:
+            continue
+        if name in _RESOURCE_NAMES and not each.startswith("files/"):
+            continue
+        stored = _google_file(each) if name in _URIS else each
+        if stored:
+            found[StoredReference(kind, stored)] = None
+
+
+def _google_file(uri: str) -> str:
+    """The name of a file at the Gemini API; empty for a URI of anything else, such as a public page or a video.
+
+    A URI at Google's host that names no file as expected stands whole: nobody has such a file.
+    So does a URI that is too long to be searched.
+    """
+    if len(uri) > _URI_CHARS_MAX:
+        return uri
+    lower = unquote(uri).lower()
+    is_own = "://" not in uri or _GEMINI_HOST in lower or _VERSIONED.search(lower) is not None
+    if not is_own:
+        return ""
+    named = _GEMINI_FILE.search(uri)
+    return named[1] if named is not None else uri

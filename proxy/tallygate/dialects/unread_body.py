@@ -1,0 +1,136 @@
+"""What a JSON body that no dialect reads refers to."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from tallygate.dialects.body import read_body
+from tallygate.dialects.bulk_reads import refuse_bulk_reads
+from tallygate.dialects.references import DATA, folded, item_reference, stored_references
+from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.domain.stored_object import StoredReference
+
+_ANYTHING: Final = msgspec.json.Decoder()
+_VOCABULARY: Final = Vocabulary(())
+# Gloo's items are changed under their id or under the name that whoever uploaded them gave them (Gloo's cookbook, "upload-files":
+# `item_id`, else `producer_id`). Whose such a name is nobody can tell: one publisher serves everybody.
+PRODUCER: Final = "producer"
+_PRODUCERS: Final = ("producer_id", "producer_ids")
+_PUT_VOCABULARY: Final = Vocabulary(("id", "ids", "item", "items", *_PRODUCERS))
+_HOLDERS: Final = ("item", "items", "ids")
+
+
+def references_of_any(body: bytes, *, put: str = "", is_shared: bool = True) -> tuple[StoredReference, ...]:
+    """The references of the body; those of a list of `input` or `items` as a response reads it. Raises RequestRejectedError.
+
+    put        the kind of what the body changes or makes under an id of its own; empty where it states none
+    is_shared  whether what is stored at the upstream is everybody's, so that reading it in bulk is refused
+    A key that is the name of one in another spelling is refused: some servers read it as that.
+    """
+    read = read_body(body, _ANYTHING)
+    (_PUT_VOCABULARY if put else _VOCABULARY).check(read)
+    whole = read.asked
+    if is_shared:
+        refuse_bulk_reads(whole)
+    read_lists = ("input",) if put else ("input", "items")  # what is put names its items by ids of its own kind, below
+    found = dict.fromkeys((*stored_references(whole), *_read_items(whole, read_lists)))
+    if put:
+        found |= dict.fromkeys(StoredReference(put, id_) for id_ in _ids(whole))
+        found |= dict.fromkeys(StoredReference(PRODUCER, id_) for id_ in _producers(whole))
+    return tuple(found)
+
+
+def names_all(body: bytes) -> bool:
+    """Whether a body that changes or deletes many objects says by ids alone which, and gives none of them another id.
+
+    Gloo's cookbook, "rag-pipeline-part-2": `{"item_ids": [...]}` deletes, `{"filter": {"item_ids": [...]}, "ops": [...]}` changes.
+    Any other filter could mean what others keep there.
+    """
+    try:
+        whole = _ANYTHING.decode(body) if body else None
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    if not isinstance(whole, dict) or not whole.keys() <= {"item_ids", "filter", "ops", "publisher_id"}:
+        return False
+    holder = whole.get("filter", {}) if "ops" in whole else whole
+    ids = holder.get("item_ids") if isinstance(holder, dict) else None
+    is_named = isinstance(ids, list) and bool(ids) and all(isinstance(each, str) and each for each in ids)
+    has_others = ("item_ids" in whole or holder.keys() != {"item_ids"}) if "ops" in whole else "filter" in whole
+    return is_named and not has_others and all(map(_keeps_ids, _listed(whole.get("ops", []))))
+
+
+def _keeps_ids(change: object) -> bool:
+    """Of one of `ops`: `{"op": "replace", "field": "author", "value": [...]}`."""
+    if not isinstance(change, dict) or not change.keys() <= {"op", "field", "value"}:
+        return False
+    field = change.get("field")
+    return isinstance(field, str) and not folded(field).endswith(("id", "ids"))
+
+
+def _read_items(whole: Any, names: Iterable[str]) -> Iterator[StoredReference]:
+    """The stored items that the elements of the lists of these names stand for.
+
+    Lists: a response's `input`, a conversation's `items` (OpenAI's Conversations API, "Create a conversation", "Create items").
+    """
+    for name in names if isinstance(whole, dict) else ():
+        given = whole.get(name)
+        for item in given if isinstance(given, list) else ():
+            named = item_reference(item) if isinstance(item, dict) else None
+            if named is not None:
+                yield named
+
+
+def _ids(whole: object) -> Iterator[str]:
+    """The ids under which a body puts things: its own, and those of the items in it."""
+    elements = [whole] if isinstance(whole, dict) else _listed(whole)
+    if isinstance(whole, dict):
+        elements += [each for name in _HOLDERS for each in _listed(whole.get(name))]
+    for element in elements:
+        yield from _texts(element.get("id") if isinstance(element, dict) else element)
+
+
+def _producers(value: object) -> Iterator[str]:
+    if isinstance(value, list):
+        for each in value:
+            yield from _producers(each)
+    elif isinstance(value, dict):
+        for name in _PRODUCERS:
+            yield from (text for each in _listed(value.get(name)) for text in _texts(each))
+        for name, inner in value.items():
+            if name not in DATA:
+                yield from _producers(inner)
+
+
+def names_producer(name: str) -> bool:
+    """Whether a member, a field or a parameter of this name is a `producer_id`, for some server at least."""
+    return "producerid" in folded(name)
+
+
+def all_producers(body: bytes) -> tuple[str, ...]:
+    """Every `producer_id` of a body, wherever it stands and however it is spelled; "" for one that is no text."""
+    try:
+        return tuple(_every_producer(_ANYTHING.decode(body))) if body else ()
+    except (msgspec.DecodeError, RecursionError):
+        return ("",)
+
+
+def _every_producer(value: object) -> Iterator[str]:
+    if isinstance(value, list):
+        for each in value:
+            yield from _every_producer(each)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            if names_producer(name):
+                yield from (each if isinstance(each, str) else "" for each in _listed(inner))
+            else:
+                yield from _every_producer(inner)
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
+        yield str(value)

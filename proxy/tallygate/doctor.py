@@ -1,0 +1,138 @@
+"""`tallygate doctor`: one look at everything that serving needs, each finding in a sentence."""
+
+import http.client
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import redis
+from aiohttp import http_parser
+
+from tallygate.app.configuration import config_problems, config_source
+from tallygate.config.model import Upstream
+from tallygate.config.settings import Settings, misspelt_variables
+from tallygate.domain.errors import ConfigError
+from tallygate.outbound.way_out import tls_context
+
+TIMEOUT_SECONDS: Final = 5.0
+FILES_MIN: Final = 4_096  # descriptors: two for each open request, and some
+CLOCK_SKEW_MS_MAX: Final = 5_000  # harmless to limits, which use the store's clock; misleading in logs
+_AIOHTTP_FLOOR: Final = (3, 14, 3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check found; text is a sentence for the operator."""
+
+    check: str
+    is_good: bool
+    text: str
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Every check, in the order in which serving would meet its trouble."""
+    return [*_versions(), *_configuration(settings), *_machine(settings), *_store(settings), *_upstreams(settings)]
+
+
+def _versions() -> Iterator[Finding]:
+    yield _finding("python", sys.version_info >= (3, 11), sys.version.split()[0])
+    found = version("aiohttp")
+    numbers = tuple(int(part) for part in found.split(".")[:3] if part.isdigit())
+    yield _finding("aiohttp", numbers >= _AIOHTTP_FLOOR, f"{found}, at least 3.14.3 is needed for its security fixes")
+    has_parser = http_parser.HttpRequestParser is not http_parser.HttpRequestParserPy
+    yield _finding(
+        "parser", has_parser, "the C parser is in use" if has_parser else "the C parser is missing: unset AIOHTTP_NO_EXTENSIONS"
+    )
+
+
+def _configuration(settings: Settings) -> Iterator[Finding]:
+    problems = config_problems(settings)
+    yield _finding("config", not problems, problems[0] if problems else str(settings.config_dir or "the shipped configuration"))
+    for warning in misspelt_variables(os.environ):
+        yield _finding("environment", False, warning)
+
+
+def _machine(settings: Settings) -> Iterator[Finding]:
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    yield _finding("files", files >= FILES_MIN, f"{files} file descriptors a process, at least {FILES_MIN} are wanted (ulimit -n)")
+    directory = settings.data_dir if settings.data_dir.exists() else Path(settings.data_dir).absolute().parent
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            yield _finding("data", True, f"{settings.data_dir} can be written")
+    except OSError as error:
+        yield _finding("data", False, f"{settings.data_dir} cannot be written: {error.strerror}")
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    url = settings.redis_url.get_secret_value()
+    if not url:
+        yield _finding("store", True, "an embedded Valkey will be started")
+        return
+    try:
+        with redis.Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS) as store:
+            yield from _store_findings(store)
+    except (redis.RedisError, ValueError, OSError) as error:
+        yield _finding("store", False, f"does not answer: {type(error).__name__}")
+
+
+def _store_findings(store: "redis.Redis") -> Iterator[Finding]:
+    info = store.info()
+    name, number = ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", info["redis_version"])
+    yield _finding("store", True, f"{name} {number} answers")
+    policy = info.get("maxmemory_policy", "unknown")
+    yield _finding("eviction", policy == "noeviction", f"maxmemory-policy is {policy}; any but noeviction can forget spend")
+    persists = bool(info.get("aof_enabled"))
+    yield _finding("durability", persists, f"the append-only file is {'on' if persists else 'off: a restart would forget spend'}")
+    runs_scripts = store.eval("return 1", 0) == 1
+    yield _finding("scripts", runs_scripts, "runs Lua scripts")
+    seconds, micros = store.time()
+    skew_ms = abs(time.time_ns() // 1_000_000 - (seconds * 1_000 + micros // 1_000))
+    yield _finding("clock", skew_ms <= CLOCK_SKEW_MS_MAX, f"the store's clock and ours differ by {skew_ms} ms")
+
+
+def _upstreams(settings: Settings) -> Iterator[Finding]:
+    try:
+        upstreams = config_source(settings, os.environ, sends_webhooks=False).load().upstreams
+    except ConfigError:
+        return
+    for upstream in upstreams.values():
+        yield _upstream(upstream)
+
+
+def _upstream(upstream: Upstream) -> Finding:
+    """Any HTTP answer will do: what it says needs a key."""
+    name, proxy, parts = upstream.name, upstream.proxy, urlsplit(upstream.base_url)
+    host, port, path, is_tls = parts.hostname or "", parts.port, parts.path or "/", parts.scheme == "https"
+    first_host, first_port = (host, port) if proxy is None else (proxy.host, proxy.port)
+    login = {} if proxy is None or not proxy.authorization else {"Proxy-Authorization": proxy.authorization}
+    connection = (
+        http.client.HTTPSConnection(first_host, first_port, timeout=TIMEOUT_SECONDS, context=tls_context(upstream.ca_pem))
+        if is_tls
+        else http.client.HTTPConnection(first_host, first_port, timeout=TIMEOUT_SECONDS)
+    )
+    if proxy is not None:
+        host = f"{host} through the proxy {proxy.host}:{proxy.port}"
+    try:
+        if proxy is not None and is_tls:
+            connection.set_tunnel(parts.hostname or "", port or 443, login)
+        is_absolute = proxy is not None and not is_tls
+        target = f"http://{parts.netloc}{path}" if is_absolute else path
+        connection.request("HEAD", target, headers=login if is_absolute else {})
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return _finding("upstream", False, f"{name} at {host} does not answer: {error}")
+    finally:
+        connection.close()
+    return _finding("upstream", status != 407, f"{name} at {host} answers (status {status})")
+
+
+def _finding(check: str, is_good: bool, text: str) -> Finding:  # noqa: FBT001 - three columns of a table
+    return Finding(check=check, is_good=is_good, text=text)

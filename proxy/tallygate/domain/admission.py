@@ -1,0 +1,172 @@
+"""What the gateway asks of the limiter, and what it answers. Times are the limiter's own (Redis TIME), in Unix milliseconds.
+
+These are made on every request, so they are msgspec structs: a fifth of the cost of frozen dataclasses.
+"""
+
+from typing import Final
+
+import msgspec
+
+from tallygate.domain.rate_limit import RateLimit
+from tallygate.domain.spend_limit import SpendLimit
+
+LEDGER_BACKLOG: Final = "ledger_backlog"  # refused_by of a request that found the partition's event stream full
+
+
+class RateDemand(msgspec.Struct, frozen=True, kw_only=True):
+    """Units wanted of one bucket. Equal `key` within an organization means the same bucket.
+
+    units is cut to the capacity by the limiter: a request larger than the bucket needs a full bucket, not an impossible one.
+    """
+
+    key: str
+    limit: RateLimit
+    units: int
+
+
+class CalendarPeriod(msgspec.Struct, frozen=True, kw_only=True):
+    """One calendar month of an organization's time zone: [start_ms, end_ms)."""
+
+    id: str
+    start_ms: int
+    end_ms: int
+
+
+class SpendDemand(msgspec.Struct, frozen=True, kw_only=True):
+    """A spend limit that the hold must fit. `key` is "org" or "cred:<id>", plus the limit's name; equal key, same window.
+
+    periods    for a calendar month: the previous, current and next month, so that the server's clock chooses; else empty
+    """
+
+    key: str
+    limit: SpendLimit
+    periods: tuple[CalendarPeriod, ...] = ()
+
+
+class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request's demands: all are taken at once, or none.
+
+    reservation_id       the event id, chosen before the first side effect; the same id again gets the same answer
+    hold_nano_usd        the worst-case cost
+    hold_min_nano_usd    with clamp: the least hold worth having (input and one output token); else equal to hold_nano_usd
+    floor_nano_usd       what an expired hold costs before its first checkpoint, at most what was granted: it was probably sent, and
+                         its upstream may have generated until the hold expired
+    floor_prompt_tokens, floor_completion_tokens   the tokens that the floor stands for
+    event                the usage event's JSON as it stands now, appended if the hold expires before any checkpoint
+    """
+
+    reservation_id: str
+    org: str
+    rate: tuple[RateDemand, ...]
+    spend: tuple[SpendDemand, ...]
+    hold_nano_usd: int
+    hold_min_nano_usd: int
+    floor_nano_usd: int
+    lease_ms: int
+    event: bytes
+    floor_prompt_tokens: int = 0
+    floor_completion_tokens: int = 0
+
+
+class RateState(msgspec.Struct, frozen=True, kw_only=True):
+    """A bucket after the decision.
+
+    reset_ms            until it is full again
+    retry_after_ms      until this demand would fit, 0 if it did; 1000 at most where only open reservations stand in the way: when
+                        they end is unknown, but what they held and did not use then comes back
+    waits_for_others    whether that is so
+    """
+
+    key: str
+    remaining: int
+    reset_ms: int
+    retry_after_ms: int
+    waits_for_others: bool = False
+
+
+class SpendState(msgspec.Struct, frozen=True, kw_only=True):
+    """A window after the decision.
+
+    resume_at_ms    when enough spend has left for this hold to fit, exact to the bucket; 0 if it fits, -1 if it never can
+                    (the hold alone is above the limit) or if only open reservations stand in the way (then retry shortly)
+    warned_permille the highest threshold that spend has crossed
+    """
+
+    key: str
+    spent_nano_usd: int
+    held_nano_usd: int
+    limit_nano_usd: int
+    resume_at_ms: int
+    warned_permille: int = 0
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of admission.
+
+    refused_by          key of the demand that refused, the one with the longest wait; None if admitted
+    shadow_refused_by   keys in shadow mode that would have refused
+    retry_after_ms      of the demand that refused; 0 if waiting does not help, 1000 if only open reservations stand in the way
+    held_nano_usd       the hold granted; below hold_nano_usd only where clamping was allowed
+    rate, spend         in the order of the demands
+    """
+
+    reservation_id: str
+    admitted: bool
+    refused_by: str | None
+    shadow_refused_by: tuple[str, ...]
+    retry_after_ms: int
+    held_nano_usd: int
+    now_ms: int
+    rate: tuple[RateState, ...]
+    spend: tuple[SpendState, ...]
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The word of a live exchange, every few seconds: its lease is renewed, and this is what counts if nothing more comes."""
+
+    admission: AdmissionRequest
+    cost_nano_usd: int
+    prompt_tokens: int
+    completion_tokens: int
+    event: bytes
+
+
+class Actual(msgspec.Struct, frozen=True, kw_only=True):
+    """What an exchange came to: cost, tokens, and the usage event's JSON as it stands at the end."""
+
+    cost_nano_usd: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    event: bytes = b"{}"
+
+
+class Warned(msgspec.Struct, frozen=True, kw_only=True):
+    """A spend threshold crossed upwards by this settlement, told once per crossing."""
+
+    key: str
+    permille: int
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """How a settlement ended. A repeated call returns the first answer with repeated=True and without warnings.
+
+    over_nano_usd   actual minus hold where positive: the upstream went past what the request asked for
+    late            the hold had expired at its checkpoint; the difference was posted
+    unheld          the limiter had no record of the reservation (its data was lost); the whole was posted
+    """
+
+    settled_at_ms: int
+    over_nano_usd: int = 0
+    late: bool = False
+    unheld: bool = False
+    repeated: bool = False
+    warned: tuple[Warned, ...] = ()
+
+
+class WindowReading(msgspec.Struct, frozen=True, kw_only=True):
+    """Spend and holds of one window, as the limiter enforces them now. paused_until_ms: 0 unless access is paused."""
+
+    key: str
+    spent_nano_usd: int
+    held_nano_usd: int
+    paused_until_ms: int

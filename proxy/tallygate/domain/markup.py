@@ -1,0 +1,59 @@
+"""What an operator is billed above a list price: every rate by a percentage, held and charged alike."""
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Final
+
+from tallygate.domain.price import RATES, Price
+from tallygate.domain.ratio import ONE, percent, times
+from tallygate.domain.routed_price import AnyPrice, RoutedPrice
+
+_SIGN: Final = "+"  # between a price's version and its markup, which ends in %
+
+
+def marked_up(price: AnyPrice, markup: int) -> AnyPrice:
+    """`price` with every rate raised by so many millionths, each rounded up to a whole pico-USD per token; its version says so."""
+    if not markup:
+        return price
+    return _marked_bound(price, markup) if isinstance(price, RoutedPrice) else _marked(price, markup)
+
+
+def with_markup_of(price: Price, version: str | None) -> Price:
+    """`price` as it would charge an event that was charged under that version: with the same markup."""
+    return _marked(price, markup_of(version))
+
+
+def markup_of(version: str | None) -> int:
+    """The markup in millionths that a price's version tells; 0 where there is none."""
+    if version is None or not version.endswith("%"):
+        return 0
+    try:
+        return percent(version[version.rindex(_SIGN) + 1 : -1])
+    except ValueError:
+        return 0
+
+
+def plain_version(version: str) -> str:
+    """A price's version without the markup that it tells."""
+    return version[: version.rindex(_SIGN)] if markup_of(version) else version
+
+
+def _marked_version(version: str, markup: int) -> str:
+    whole, fraction = divmod(markup, ONE // 100)
+    text = f"{whole}.{fraction:04d}".rstrip("0").rstrip(".")
+    return f"{version}{_SIGN}{text}%"
+
+
+@lru_cache(maxsize=4_096)
+def _marked(price: Price, markup: int) -> Price:
+    if not markup:
+        return price
+    rates = {name: getattr(price, name) for name in RATES}
+    raised = {name: times(rate, ONE + markup) for name, rate in rates.items() if rate is not None}
+    return replace(price, **raised, version=_marked_version(price.version, markup))  # type: ignore[arg-type]  # rates are integers
+
+
+@lru_cache(maxsize=64)
+def _marked_bound(price: RoutedPrice, markup: int) -> RoutedPrice:
+    marked = tuple(_marked(each, markup) for each in price.prices)
+    return replace(price, prices=marked, version=_marked_version(price.version, markup))

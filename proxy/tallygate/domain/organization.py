@@ -1,0 +1,84 @@
+"""Who is billed, who calls, and on what terms."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tallygate.domain.rate_limit import RateLimit
+from tallygate.domain.spend_limit import SpendLimit
+
+
+class UnknownModelPolicy(StrEnum):
+    """What happens to a model without a price. Never a silent $0."""
+
+    REFUSE = "refuse"
+    PRICE_AS = "price_as"
+    UNPRICED = "unpriced"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """An organization's terms.
+
+    history_days           None: unlimited
+    default_output_tokens  assumed maximum output where neither the request nor the price states one
+    unknown_input_tokens   assumed for input that nobody has seen (a document by URL, retrieved sources); None: all that the model
+                           can read
+    clamp                  lower a request's maximum output to what is affordable instead of refusing; None: if a spend limit binds
+    clamp_floor_tokens     the least maximum for each answer that clamping leaves; below it requests are refused. None: one token
+                           where the plan itself says `clamp`, else 750
+    """
+
+    id: str
+    api_access: bool = True
+    rate_limits: tuple[RateLimit, ...] = ()
+    spend_limits: tuple[SpendLimit, ...] = ()
+    history_days: int | None = None
+    export: bool = False
+    default_output_tokens: int = 4096
+    unknown_input_tokens: int | None = None
+    clamp: bool | None = None
+    clamp_floor_tokens: int | None = None
+    unknown_model: UnknownModelPolicy = UnknownModelPolicy.REFUSE
+    price_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A caller's key: `id` is the Client ID and the `credential` label. Only the digest of the secret is kept.
+
+    key_sha256             b"": it has no key, and is reached by a signed token that names its Client ID
+    old_key_sha256         of the key before the last rotation, which holds until old_key_until_ms; b"" if there is none
+    capabilities, models   None: all are allowed. A model entry ending in `*` allows every model with that prefix.
+    is_registered          False: a signed token named it, and no directory knows it
+    is_self_made           the organization chose the Client ID itself: an issuer's client of that name need not be its own
+    """
+
+    id: str
+    org: str
+    key_sha256: bytes = field(repr=False)
+    old_key_sha256: bytes = field(default=b"", repr=False)
+    old_key_until_ms: int = 0
+    name: str = ""
+    environment: str = ""
+    enabled: bool = True
+    expires_at_ms: int | None = None
+    capabilities: frozenset[str] | None = None
+    models: tuple[str, ...] | None = None
+    rate_limits: tuple[RateLimit, ...] = ()
+    spend_limits: tuple[SpendLimit, ...] = ()
+    is_self_made: bool = False
+    is_registered: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organization:
+    """The billed party: one plan, its own tightened limits, its credentials.
+
+    plan is the effective plan: the organization's own limits are already merged into it.
+    """
+
+    id: str
+    name: str
+    plan: Plan
+    time_zone: str = "UTC"
+    credentials: tuple[Credential, ...] = ()

@@ -1,0 +1,278 @@
+"""The gateway put together from its parts. The composition root brings the parts; tests bring others."""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from aiohttp import ClientSession
+
+from tallygate.config.directory import Directory
+from tallygate.config.holder import ConfigHolder, with_stored
+from tallygate.config.jwt_issuer import JwtIssuer
+from tallygate.config.model import AuthKind, GatewayConfig, OnDisconnect, Upstream
+from tallygate.config.reloading import Reloading
+from tallygate.dialects.dialect import Dialect
+from tallygate.domain.errors import StoreError
+from tallygate.domain.organization import Organization
+from tallygate.gateway.catalogue_refresh import CatalogueRefresh
+from tallygate.gateway.cors import CorsPolicy
+from tallygate.gateway.drains import Drains
+from tallygate.gateway.jwt_bearer import IssuerVerifier, JwtVerifier
+from tallygate.gateway.jwt_identity import JwtIdentities
+from tallygate.gateway.jwt_keys import JwtKeys
+from tallygate.gateway.oauth2_token import OAuth2Token
+from tallygate.gateway.object_owners import ObjectOwners, owners_of_one_process
+from tallygate.gateway.routes import RouteTable
+from tallygate.gateway.server import GatewayServer
+from tallygate.gateway.services import Fallback, GatewayLimits, Observer, Services, Tokenizer, View
+from tallygate.gateway.settlement import Settler
+from tallygate.gateway.spend_warnings import tell_warned
+from tallygate.gateway.spool import Spool
+from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
+from tallygate.gateway.upstream import UpstreamClient
+from tallygate.gateway.upstream_auth import UpstreamCredentials
+from tallygate.gateway.upstream_pool import UpstreamPool
+from tallygate.gateway.watched_limiter import WatchedLimiter
+from tallygate.gateway.withdrawals import Withdrawals
+from tallygate.limiter.port import Limiter
+from tallygate.serving.client_connection import ClientTimeouts
+from tallygate.shares.fair_places import FairPlaces
+
+HAND_OVER_USED_S: Final = 10.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a gateway is made of.
+
+    session       for what is not on the hot path (OAuth2 tokens, price catalogues)
+    finished      which of these event ids the ledger has the final word of; raises StoreError
+    store_run     id of the run of the limiter's store, as its connection has seen it; empty if the store tells none
+    owners        whose the objects are that upstreams keep
+    note_used     takes when credentials were last used, now and then; raises StoreError. None: nobody wants to know
+    beside        further work for as long as the gateway serves
+    on_config     told of the configuration in force, with the organizations that do not lie in a file
+    on_directory  told of organizations that changed since, as they were and as they are
+    """
+
+    holder: ConfigHolder
+    limiter: Limiter
+    fallback: Fallback
+    spool: Spool
+    tokens: Tokenizer
+    dialects: Mapping[str, Dialect]
+    plain: Dialect
+    metrics: Observer
+    session: ClientSession
+    limits: GatewayLimits
+    timeouts: ClientTimeouts
+    connections_max: int
+    oauth_timeout_ms: int
+    now_ms: Callable[[], int]
+    finished: Callable[[Sequence[str]], Awaitable[frozenset[str]]]
+    new_id: Callable[[], str]
+    cors: CorsPolicy = field(default_factory=CorsPolicy)
+    owners: ObjectOwners = field(default_factory=owners_of_one_process)
+    clock: Callable[[], float] = time.perf_counter
+    store_run: Callable[[], str] = lambda: ""
+    stored: StoredDirectory = field(default_factory=NoStoredDirectory)
+    note_used: Callable[[Mapping[str, int]], Awaitable[None]] | None = None
+    beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    on_config: Callable[[GatewayConfig], None] = lambda _config: None
+    on_directory: Callable[[Sequence[Organization], Sequence[Organization]], None] = lambda _gone, _come: None
+    on_close: Callable[[], Awaitable[None]] | None = None
+
+
+class Gateway(GatewayServer):
+    """A worker's data plane that follows its configuration: files that are reloaded, and upstreams' own price catalogues."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        loop = asyncio.get_running_loop()
+        config = parts.holder.current
+        limiter = WatchedLimiter(parts.limiter, parts.metrics, parts.clock)
+        services = Services(
+            view=view_of(config, parts),
+            limiter=limiter,
+            fallback=parts.fallback,
+            settler=Settler(
+                limiter,
+                parts.spool,
+                finished=parts.finished,
+                now_ms=parts.now_ms,
+                on_warned=partial(tell_warned, parts.metrics),
+                on_spooled=parts.metrics.spooled,
+                store_run=parts.store_run,
+            ),
+            withdrawals=Withdrawals(limiter),
+            tokens=parts.tokens,
+            dialects=parts.dialects,
+            plain=parts.plain,
+            metrics=parts.metrics,
+            limits=parts.limits,
+            loop=loop,
+            clock=parts.clock,
+            now_ms=parts.now_ms,
+            new_id=parts.new_id,
+            owners=parts.owners,
+            cors=parts.cors,
+        )
+        self._catalogues = CatalogueRefresh(parts.holder, parts.session, now_ms=parts.now_ms, on_change=self.follow)
+        self._reloading = Reloading(self.read_again)
+        super().__init__(
+            services,
+            timeouts=parts.timeouts,
+            connections_max=parts.connections_max,
+            background=[
+                self._catalogues.forever(),
+                self._reloading.forever(),
+                parts.stored.follow_forever(self.follow_directory),
+                self._hand_over_used(),
+                *(work() for work in parts.beside),
+            ],
+        )
+
+    async def start(self, listening: socket.socket) -> None:
+        """Accept, with the prices that upstreams tell themselves."""
+        await self._catalogues.at_start()
+        await super().start(listening)
+
+    def reload(self) -> None:
+        """Have the files read again soon, while requests go on."""
+        self._reloading.ask()
+
+    async def read_again(self) -> None:
+        """Read the files again; a bad set changes nothing and is logged and counted."""
+        problems = await self._parts.holder.reload()
+        self._parts.metrics.config_reloaded(applied=not problems)
+        for problem in problems:
+            _log.error("configuration not reloaded: %s", problem)
+        if not problems:
+            self.follow()
+            self._parts.stored.wake()
+
+    def follow(self) -> None:
+        """Serve new exchanges under the holder's current configuration; those under way keep theirs."""
+        config = self._parts.holder.current
+        old = self.services.view
+        view = view_of(config, self._parts, old)
+        self.services.view = view
+        if view.directory is not old.directory or config.routes is not old.config.routes:  # else the labels are the same
+            self._parts.on_config(with_stored(config, self._parts.stored.organizations))
+        for name, upstream in old.upstreams.items():
+            if view.upstreams.get(name) is not upstream:
+                upstream.pool.close()
+        for issuer, verifier in _issuers(old).items():
+            if _issuers(view).get(issuer) is not verifier:
+                verifier.keys.abandon()
+
+    def follow_directory(self, changed: frozenset[str]) -> None:
+        """Serve new exchanges with organizations as they are now."""
+        view, stored = self.services.view, self._parts.stored
+        in_file = {organization.id for organization in view.config.organizations}
+        gone, come = [], []
+        for org in changed - in_file:
+            before, now = view.directory.organization(org), stored.organizations.get(org)
+            if before is not None:
+                gone.append(before)
+            if now is None:
+                view.directory.remove(org)
+            else:
+                come.append(now)
+                view.directory.put(now)
+        view.directory.retired = stored.retired
+        view.directory_changed()
+        self._parts.on_directory(gone, come)
+
+    async def _hand_over_used(self) -> None:
+        note = self._parts.note_used
+        while note is not None:
+            await asyncio.sleep(HAND_OVER_USED_S)
+            used = self.services.used.take()
+            try:
+                await note(used)
+            except StoreError:
+                self.services.used.give_back(used)
+
+    async def close(self) -> None:
+        await super().close()
+        if self._parts.note_used is not None:
+            with suppress(StoreError):
+                await self._parts.note_used(self.services.used.take())
+        for verifier in _issuers(self.services.view).values():
+            verifier.keys.abandon()
+        await self._parts.session.close()
+        self._parts.spool.close()
+        if self._parts.on_close is not None:
+            await self._parts.on_close()
+
+
+def view_of(config: GatewayConfig, parts: Parts, old: View | None = None) -> View:
+    """The configuration made ready; an unchanged upstream keeps its connections and its token, an issuer of tokens its keys."""
+    upstreams = {}
+    for name, upstream in config.upstreams.items():
+        kept = None if old is None else old.upstreams.get(name)
+        upstreams[name] = kept if kept is not None and kept.config == upstream else _client(upstream, parts)
+    if old is not None and old.config.organizations == config.organizations:
+        directory = old.directory  # it has followed what changed beside the file
+    else:
+        directory = Directory(with_stored(config, parts.stored.organizations).organizations)
+        directory.retired = parts.stored.retired
+    return View(
+        config=config,
+        routes=RouteTable(config.routes, {name: client.pool.address.path_prefix for name, client in upstreams.items()}),
+        directory=directory,
+        prices=config.prices,
+        upstreams=upstreams,
+        jwt=_jwt_identities(config, parts, directory, {} if old is None else _issuers(old)),
+    )
+
+
+def _jwt_identities(
+    config: GatewayConfig, parts: Parts, directory: Directory, old: Mapping[str, IssuerVerifier]
+) -> JwtIdentities | None:
+    if not config.jwt_issuers:
+        return None
+    verifiers = {}
+    for issuer in config.jwt_issuers:
+        kept = old.get(issuer.issuer)
+        verifiers[issuer.issuer] = kept if kept is not None and kept.config.is_same_as(issuer) else _issuer_verifier(issuer, parts)
+    return JwtIdentities(JwtVerifier(verifiers), directory)
+
+
+def _issuer_verifier(issuer: JwtIssuer, parts: Parts) -> IssuerVerifier:
+    loop = asyncio.get_running_loop()
+    keys = JwtKeys(issuer, parts.session, now_ms=lambda: int(loop.time() * 1000), timeout_ms=parts.oauth_timeout_ms, loop=loop)
+    keys.renew_if_due()
+    return IssuerVerifier(issuer, keys, now_ms=parts.now_ms)
+
+
+def _issuers(view: View) -> Mapping[str, IssuerVerifier]:
+    return {} if view.jwt is None else view.jwt.verifier.issuers
+
+
+def _client(upstream: Upstream, parts: Parts) -> UpstreamClient:
+    loop = asyncio.get_running_loop()
+    token = None
+    if upstream.auth.kind is AuthKind.OAUTH2_CLIENT_CREDENTIALS:
+        token = OAuth2Token(
+            upstream.auth,
+            parts.session,
+            now_ms=lambda: int(loop.time() * 1000),
+            timeout_ms=parts.oauth_timeout_ms,
+            ca_pem=upstream.ca_pem,
+        )
+    return UpstreamClient(
+        config=upstream,
+        pool=UpstreamPool(upstream, loop=loop),
+        credentials=UpstreamCredentials(upstream.auth, token),
+        drains=None if upstream.on_disconnect is OnDisconnect.CANCEL else Drains(upstream, parts.metrics),
+        places=FairPlaces(upstream.pool_max),
+    )

@@ -1,0 +1,122 @@
+"""Who sends a request, and whether its plan, credential and route go together. No answer ever repeats the key."""
+
+from typing import Final
+
+from aiohttp import web
+from multidict import MultiMapping
+
+from tallygate.config.directory import Directory, Identity
+from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.model_patterns import matches_any
+from tallygate.domain.organization import Credential
+
+KEY_HEADERS: Final = ("Authorization", "x-api-key", "x-goog-api-key", "api-key")
+_BEARER: Final = "bearer "
+_MODEL_CHARS_SHOWN: Final = 200
+
+
+def authenticate(request: web.BaseRequest, directory: Directory) -> Identity | Refusal:
+    """The caller of a request, whether it may call or not (`check_caller` says that); or why there is none.
+
+    The key is read from `Authorization: Bearer`, `x-api-key`, `x-goog-api-key`, Azure's `api-key` and, as Gemini's clients send it,
+    `?key=`. The same key in several of them is one key; different keys are refused: whichever was taken, someone else might
+    take the other.
+    """
+    key = presented_key(request.headers, *query_keys(request))
+    if isinstance(key, Refusal):
+        return key
+    return directory.find(key) or UNKNOWN_KEY
+
+
+def check_caller(caller: Identity, now_ms: int) -> Refusal | None:
+    """Whether the credential holds and the plan has API access."""
+    organization, credential = caller
+    if not credential.enabled:
+        return unauthorized(f"The API key of credential {credential.id!r} is disabled. Ask your administrator.")
+    if credential.expires_at_ms is not None and now_ms >= credential.expires_at_ms:
+        return unauthorized(f"The API key of credential {credential.id!r} has expired. Ask your administrator for a new one.")
+    if not organization.plan.api_access:
+        return Refusal(
+            status=403,
+            code=ErrorCode.PLAN_WITHOUT_API_ACCESS,
+            message=(
+                f"The plan {organization.plan.id!r} of organization {organization.name!r} has no API access. "
+                "An administrator of the organization can get it by moving to a plan that has, such as pay as you go."
+            ),
+            should_retry=False,
+        )
+    return None
+
+
+def presented_key(headers: MultiMapping[str], *keys_in_query: str) -> str | Refusal:
+    """The one key of a request. An empty header counts as absent: some SDKs send one beside the key they use."""
+    if len(keys_in_query) > 1:
+        return _TWO_KEYS
+    found = keys_in_query[0] if keys_in_query else ""
+    for name in KEY_HEADERS:
+        for value in headers.getall(name, ()):
+            key = value.strip()
+            if name == "Authorization":
+                if key[: len(_BEARER)].lower() != _BEARER:
+                    if not key or key.lower() == _BEARER.strip():
+                        continue
+                    return unauthorized("The Authorization header must be `Bearer <API key>`.")
+                key = key[len(_BEARER) :].strip()
+            if not key or key == found:
+                continue
+            if found:
+                return _TWO_KEYS
+            found = key
+    if not found:
+        return unauthorized("No API key was sent. Send it as `Authorization: Bearer <API key>`, `x-api-key` or `x-goog-api-key`.")
+    return found
+
+
+def query_keys(request: web.BaseRequest) -> frozenset[str]:
+    """The different keys in `?key=`, of which there should be one at most."""
+    if "key=" not in request.raw_path:  # the common case, without parsing the URL
+        return frozenset()
+    return frozenset(key for key in request.query.getall("key", ()) if key)
+
+
+def query_key(request: web.BaseRequest) -> str:
+    """The key in `?key=` of a request that was authenticated, "" if there is none."""
+    return next(iter(query_keys(request)), "")
+
+
+def check_capability(credential: Credential, capability: str) -> Refusal | None:
+    """Whether the credential was granted the capability of the route."""
+    granted = credential.capabilities
+    if granted is None or capability in granted:
+        return None
+    return Refusal(
+        status=403,
+        code=ErrorCode.CAPABILITY_NOT_ALLOWED,
+        message=(
+            f"Credential {credential.id!r} may not use {capability!r}; it may use: {', '.join(sorted(granted)) or 'nothing'}. "
+            "Ask your administrator to allow it."
+        ),
+        should_retry=False,
+    )
+
+
+def check_model(credential: Credential, model: str | None) -> Refusal | None:
+    """Whether the credential may use a model. One that is limited to some models must name its model."""
+    if credential.models is None or (model is not None and matches_any(model, credential.models)):
+        return None
+    allowed = ", ".join(credential.models) or "none"
+    if model is None:
+        message = f"Credential {credential.id!r} is limited to certain models, so its requests must name one of them: {allowed}."
+    else:
+        message = f"Credential {credential.id!r} may not use the model {model[:_MODEL_CHARS_SHOWN]!r}; it may use: {allowed}."
+    return Refusal(status=403, code=ErrorCode.MODEL_NOT_ALLOWED, message=message, param="model", should_retry=False)
+
+
+def unauthorized(message: str) -> Refusal:
+    return Refusal(status=401, code=ErrorCode.INVALID_API_KEY, message=message, should_retry=False)
+
+
+_TWO_KEYS: Final = unauthorized("The request carries two different API keys. Send one, in one header.")
+UNKNOWN_KEY: Final = unauthorized(
+    "The API key is not known here. Check that it is complete, and that it is a key for this gateway."
+)

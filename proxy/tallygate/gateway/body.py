@@ -1,0 +1,83 @@
+"""A request body, read whole and bounded."""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+
+from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.gateway.content_codings import BodyCodingError, too_large
+from tallygate.serving.client_connection import ClientConnection
+
+MALFORMED_BODY: Final = Refusal(
+    status=400, code=ErrorCode.INVALID_REQUEST, message="The chunks of the request body are malformed.", should_retry=False
+)
+
+
+class ClientLeftError(Exception):
+    """The client's connection ended before its request did."""
+
+
+Reserve = Callable[[int], Refusal | None]
+
+
+class Content(Protocol):
+    """What a body is read from: the request's stream, or what decodes it."""
+
+    async def readany(self) -> bytes:
+        """The next bytes; none at the end."""
+
+
+async def read_body(
+    request: web.BaseRequest,
+    content: Content,
+    connection: ClientConnection,
+    *,
+    length: int | None,
+    bytes_max: int,
+    reserve: Reserve,
+) -> tuple[bytes, Refusal | None]:
+    """The body, or why it is refused. Raises ClientLeftError if the client leaves in the middle.
+
+    length    of what `content` gives, where that is known
+    reserve   asked for room before the bytes are kept: at once for a body of known length, else as they come
+    """
+    if length is not None and length > bytes_max:
+        return b"", too_large(bytes_max)
+    refusal = reserve(length) if length else None
+    if refusal is not None:
+        return b"", refusal
+    greet_expecting(request)
+    chunks: list[bytes] = []
+    size = 0
+    connection.await_body(bytes_max)
+    try:
+        while True:
+            chunk = await content.readany()
+            if not chunk:
+                break
+            size += len(chunk)
+            if size > bytes_max:
+                return b"", too_large(bytes_max)
+            refusal = reserve(len(chunk)) if length is None else None
+            if refusal is not None:
+                return b"", refusal
+            chunks.append(chunk)
+        return b"".join(chunks), None
+    except BodyCodingError as error:
+        return b"", error.refusal
+    except web.RequestPayloadError:
+        return b"", MALFORMED_BODY
+    except ConnectionError as error:
+        raise ClientLeftError from error
+    finally:
+        connection.body_read()
+        chunks.clear()  # the reader keeps its error, whose traceback has this frame: only the collector would free what came
+
+
+def greet_expecting(request: web.BaseRequest) -> None:
+    """Ask for the body of a client that waits for `100 Continue` (RFC 9110 section 10.1.1)."""
+    expects = request.headers.get("Expect", "").strip().lower() == "100-continue"
+    if expects and request.version >= HttpVersion11 and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -1,0 +1,155 @@
+"""The answer to a client, written by us from the first byte: our own framing, never the upstream's.
+
+aiohttp's response classes copy headers into a multidict, serialise them and await every write. A relayed stream chunk must not
+cost a task switch, so this class writes head and chunks straight to the transport. RFC 9112 section 6: HTTP/1.1 without a known
+length is chunked; HTTP/1.0 is closed at the end; a response to HEAD, 204 and 304 have no body.
+"""
+
+from http import HTTPStatus
+from typing import Any, Final, cast
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+
+from tallygate.gateway.cors import Grant
+from tallygate.gateway.headers import Header
+from tallygate.serving.client_connection import ClientConnection
+
+_STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b" % (status, status.phrase.encode()) for status in HTTPStatus}
+_BODYLESS: Final = frozenset({204, 304})
+
+
+class ClientResponse(web.StreamResponse):
+    """Write `whole` once, or `start`, any number of `write`, then `finish`. Return it to aiohttp, which finds it written.
+
+    A response that was started and never finished is cut by `abort`, so that it looks truncated.
+    """
+
+    def __init__(self, request: web.BaseRequest, *, closes: bool = False, grant: Grant | None = None) -> None:
+        """grant: what the answer tells a browser."""
+        super().__init__()
+        self._request_ = request
+        self._protocol_ = cast("ClientConnection", request.protocol)
+        self._grant = grant
+        self._is_chunked = False
+        self._has_body = True
+        self.is_bodyless = request.method == "HEAD"
+        self._has_length = False
+        self.is_started = False
+        self.is_finished = False
+        if closes or not request.keep_alive:
+            self._keep_alive = False
+        else:
+            self._keep_alive = True
+
+    def close_after(self) -> None:
+        """Make this the connection's last answer; to be said before its head is written."""
+        self._keep_alive = False
+
+    def close_if_awaited(self) -> None:
+        """Make this the last answer where it comes instead of the word that the client waits for: it may never send its body."""
+        if "Expect" in self._request_.headers and not self._request_.content.is_eof():
+            self._keep_alive = False
+
+    def whole(self, status: int, headers: list[Header], body: bytes) -> None:
+        """The complete answer in one write."""
+        self._send(self._head(status, headers, length=len(body), body=body))
+        self.is_finished = True
+
+    def answer_options(self, headers: list[Header]) -> None:
+        """The whole answer to an OPTIONS request, without what a grant adds to others."""
+        self._grant = None
+        self.whole(204, headers, b"")
+
+    def start(self, status: int, headers: list[Header], *, length: int | None = None) -> None:
+        """The head of an answer whose body follows. length: the exact body length if known; else the body is chunked."""
+        self._send(self._head(status, headers, length=length))
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]  # aiohttp's is a coroutine; this one never waits
+        """Body bytes, now. Backpressure is the caller's: it listens to the connection's pause and resume."""
+        if not data or not self._has_body:
+            return
+        self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+
+    def finish(self, data: bytes = b"") -> None:
+        """The last body bytes and the end of the message."""
+        if self._has_body:
+            if self._is_chunked:
+                self._send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
+            elif data:
+                self._send(data)
+        self.is_finished = True
+
+    def abort(self) -> None:
+        """Cut the connection now, bytes that wait for the client included: it must see that the answer is incomplete."""
+        self._keep_alive = False
+        transport = self._protocol_.transport
+        if transport is not None:
+            transport.abort()
+
+    def cut(self) -> None:
+        """End the connection after what has been written, without the end of the message: visibly incomplete (RFC 9112 section 8).
+
+        A body that is delimited by the connection's end would look complete, so there the reset has to say it.
+        """
+        self._keep_alive = False
+        transport = self._protocol_.transport
+        if transport is None:
+            return
+        if self._is_chunked or self._has_length:
+            transport.close()
+        else:
+            transport.abort()
+
+    def _expects_body(self, status: int) -> bool:
+        return not self.is_bodyless and status not in _BODYLESS
+
+    def _head(self, status: int, headers: list[Header], *, length: int | None, body: bytes = b"") -> bytes:
+        """The head, and the body if it is at hand: one join makes the one write."""
+        request = self._request_
+        self.is_started = True
+        self._has_body = self._expects_body(status)
+        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
+        if self._grant is not None:
+            headers = [*headers, *self._grant.headers(headers)]
+        lines += [b": ".join(header) for header in headers]
+        if status in _BODYLESS or (self.is_bodyless and length is None):
+            pass
+        elif length is not None:
+            self._has_length = True
+            lines.append(b"content-length: %d" % length)
+        elif request.version >= HttpVersion11:
+            self._is_chunked = self._has_body
+            lines.append(b"transfer-encoding: chunked")
+        else:
+            self._keep_alive = False
+        if not self._keep_alive or self._protocol_.is_last:
+            self._keep_alive = False
+            lines.append(b"connection: close")
+        elif request.version < HttpVersion11:
+            lines.append(b"connection: keep-alive")
+        lines.append(b"\r\n" + body if body and self._has_body else b"\r\n")
+        return b"\r\n".join(lines)
+
+    def _send(self, data: bytes) -> None:
+        transport = self._protocol_.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+
+    # What aiohttp calls when the handler has returned this response.
+
+    @property
+    def prepared(self) -> bool:
+        return self.is_started
+
+    async def prepare(self, request: web.BaseRequest) -> Any:
+        """Nothing to prepare: the head has been written. A response that was never started is a bug, so the client is cut off."""
+        del request
+        if not self.is_finished:
+            self.abort()
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing left to write, but a slow client's bytes may still wait: the next request waits for them."""
+        del data
+        if self._protocol_.writing_paused:
+            await self._request_.writer.drain()

@@ -1,0 +1,277 @@
+"""Request bodies in gzip, deflate and zstd, undone piece by piece as they come, within bounds that a small body cannot pass.
+
+RFC 9110 section 8.4: the codings of a body, listed in the order in which they were applied.
+"""
+
+import importlib
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol
+
+from aiohttp import web
+from aiohttp.streams import StreamReader
+
+from tallygate.domain.errors import ErrorCode, Refusal
+
+ACCEPTED: Final = ("gzip", "deflate", "zstd")
+STACKED_MAX: Final = 2
+RATIO_MAX: Final = 100  # decoded bytes for each that was sent; prose comes to 3, JSON of much the same to 20
+RATIO_FLOOR_BYTES: Final = 1_000_000  # up to here any ratio
+PARTS_MAX: Final = 1_000  # gzip members or zstd frames, each of which costs a new decoder; bgzip makes one for each 64 KiB
+ZSTD_WINDOW_LOG_MAX: Final = 23  # 8 MiB: RFC 9659 section 3 allows no more in HTTP
+AT_ONCE_BYTES_MAX: Final = 32_768  # decoded on the event loop, some 0.1 ms; what is longer takes turns in a thread
+PIECE_BYTES: Final = 262_144
+
+_GZIP_BITS: Final = 31  # zlib's: a window of any size, with gzip's head and check
+_ALIASES: Final = {"x-gzip": "gzip"}  # RFC 9110 section 8.4.1.3
+
+
+class BodyCodingError(Exception):
+    """A body that cannot, or may not, be decoded."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def content_codings(field: str) -> tuple[str, ...] | Refusal:
+    """The codings of Content-Encoding in the order in which they were applied; "identity" is none (RFC 9110 section 8.4.1)."""
+    names = [name.strip().lower() for name in field.split(",")]
+    found = tuple(_ALIASES.get(name, name) for name in names if name not in {"", "identity"})
+    if len(found) > STACKED_MAX or not set(ACCEPTED).issuperset(found):
+        return Refusal(
+            status=415,
+            code=ErrorCode.UNSUPPORTED_ENCODING,
+            message=(
+                f"Content-Encoding of a request must be one of {', '.join(ACCEPTED)}, or at most {STACKED_MAX} of these: "
+                "send the body so, or plain."
+            ),
+            should_retry=False,
+        )
+    return found
+
+
+class _Layer(Protocol):
+    """One coding being undone: `feed`, then `take` until it gives nothing more. Raises zlib.error, or zstd's error, or ValueError.
+
+    is_whole   nothing came yet, or what came is whole
+    """
+
+    is_whole: bool
+
+    def feed(self, data: bytes) -> None: ...
+    def take(self, most: int) -> bytes: ...
+
+
+class _Parts:
+    """A coding of parts behind each other: gzip members (RFC 1952 section 2.2), zstd frames (RFC 8878 section 3)."""
+
+    def __init__(self, new_part: Callable[[], Any]) -> None:
+        self._new_part = new_part
+        self._part: Any = None
+        self._count = 0
+        self._fed = b""
+        self.is_whole = True
+
+    def feed(self, data: bytes) -> None:
+        self._fed += data
+
+    def take(self, most: int) -> bytes:
+        while True:
+            if self._part is None:
+                if not self._fed:
+                    return b""
+                self._count += 1
+                if self._count > PARTS_MAX:
+                    raise ValueError(f"more than {PARTS_MAX} parts")
+                self._part, self.is_whole = self._new_part(), False
+            data, self._fed = self._fed, b""
+            piece: bytes = self._part.decompress(data, most)
+            if self._part.eof:
+                self._fed = self._part.unused_data
+                self._part, self.is_whole = None, True
+            else:
+                self._fed = getattr(self._part, "unconsumed_tail", b"")  # zstd keeps its own
+            if piece or self._part is not None:
+                return piece
+
+
+class _Deflate:
+    """One zlib stream (RFC 1950), or the bare deflate data that some clients send in its place (RFC 9110 section 8.4.1.2)."""
+
+    def __init__(self) -> None:
+        self._stream: Any = None
+        self._fed = b""
+        self.is_whole = True
+
+    def feed(self, data: bytes) -> None:
+        self._fed += data
+
+    def take(self, most: int) -> bytes:
+        self.is_whole = self.is_whole and not self._fed
+        if self._stream is None:
+            if len(self._fed) < 2:
+                return b""
+            is_zlib = self._fed[0] & 0x0F == 8 and self._fed[0] < 0x80 and int.from_bytes(self._fed[:2]) % 31 == 0
+            self._stream = zlib.decompressobj(zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS)
+        data, self._fed = self._fed, b""
+        if self._stream.eof:
+            if data:
+                raise ValueError("bytes after the end")
+            return b""
+        piece: bytes = self._stream.decompress(data, most)
+        self._fed = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
+        self.is_whole = self._stream.eof and not self._fed
+        return piece
+
+
+def _gzip_member() -> Any:
+    return zlib.decompressobj(_GZIP_BITS)
+
+
+def _zstd_frame() -> Any:
+    zstd = _zstd()
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG_MAX})
+
+
+def _zstd() -> Any:
+    """Loaded by the first body that needs it: Python's own from 3.14 on, before that the same module as a package."""
+    try:
+        return importlib.import_module("compression.zstd")
+    except ModuleNotFoundError:
+        return importlib.import_module("backports.zstd")
+
+
+def _layer(coding: str) -> _Layer:
+    return _Deflate() if coding == "deflate" else _Parts(_gzip_member if coding == "gzip" else _zstd_frame)
+
+
+class BodyDecoder:
+    """Sans-io: `feed` what came, `take` until it gives nothing, `check_whole` at the end. Raises BodyCodingError.
+
+    No layer gives more than `bytes_max` in all, nor above RATIO_FLOOR_BYTES more than RATIO_MAX for each byte that came: what is
+    packed around a bomb is counted too, whatever is left of it in the end.
+    """
+
+    def __init__(self, codings: Sequence[str], *, bytes_max: int) -> None:
+        self._layers = [_layer(coding) for coding in reversed(codings)]
+        self._given = [0] * len(self._layers)
+        self._bytes_max = bytes_max
+        self._coded = 0
+        self._is_broken = False
+
+    @property
+    def is_stacked(self) -> bool:
+        return len(self._layers) > 1
+
+    @property
+    def decoded(self) -> int:
+        """Bytes given so far."""
+        return self._given[-1]
+
+    def feed(self, coded: bytes) -> None:
+        self._coded += len(coded)
+        self._layers[0].feed(coded)
+
+    def take(self, most: int) -> bytes:
+        """Up to so many bytes more; none where more has to be fed first."""
+        try:
+            return self._pull(len(self._layers) - 1, most)
+        except (zlib.error, ValueError, EOFError) as error:
+            raise _malformed() from error
+        except Exception as error:
+            if type(error).__name__ != "ZstdError":
+                raise
+            raise _malformed() from error
+
+    def check_whole(self) -> None:
+        if not all(layer.is_whole for layer in self._layers):
+            raise _malformed()
+
+    def _pull(self, index: int, most: int) -> bytes:
+        layer = self._layers[index]
+        while True:
+            piece = layer.take(most)
+            if piece:
+                self._given[index] += len(piece)
+                self._check(self._given[index])
+                return piece
+            more = self._pull(index - 1, most) if index else b""
+            if not more:
+                return b""
+            layer.feed(more)
+
+    def _check(self, given: int) -> None:
+        if given > self._bytes_max:
+            raise BodyCodingError(too_large(self._bytes_max))
+        if given > max(RATIO_FLOOR_BYTES, RATIO_MAX * self._coded):
+            raise BodyCodingError(
+                Refusal(
+                    status=413,
+                    code=ErrorCode.REQUEST_TOO_LARGE,
+                    message=(
+                        f"The request body is packed too tightly: of a body of more than {RATIO_FLOOR_BYTES} bytes at least one in "
+                        f"{RATIO_MAX} must be sent. Send it without Content-Encoding."
+                    ),
+                    should_retry=False,
+                )
+            )
+
+
+Work = Callable[[Callable[[], bytes]], Awaitable[bytes]]
+
+
+class DecodedContent:
+    """Reads like the stream of a request's body, and gives it decoded.
+
+    in_turn   does a piece of work in a thread, in the turn of the request's organization
+    """
+
+    def __init__(self, content: StreamReader, codings: Sequence[str], *, bytes_max: int, in_turn: Work) -> None:
+        self._content = content
+        self._decoder = BodyDecoder(codings, bytes_max=bytes_max)
+        self._in_turn = in_turn
+        self._newest = 0
+
+    async def readany(self) -> bytes:
+        """The next bytes, at most PIECE_BYTES; none at the end. Raises BodyCodingError, and what the stream raises."""
+        decoder = self._decoder
+        while True:
+            if self._newest:
+                is_small = not decoder.is_stacked and max(decoder.decoded, self._newest) < AT_ONCE_BYTES_MAX
+                if piece := decoder.take(AT_ONCE_BYTES_MAX) if is_small else await self._in_turn(self._take_piece):
+                    return piece
+            coded = await self._content.readany()
+            self._newest = len(coded)
+            if not coded:
+                decoder.check_whole()
+                return b""
+            decoder.feed(coded)
+
+    def _take_piece(self) -> bytes:
+        return self._decoder.take(PIECE_BYTES)
+
+
+def coded_as(request: web.BaseRequest) -> tuple[str, ...] | Refusal:
+    """The codings of the request's body; none where there is no body."""
+    field = request.headers.get("Content-Encoding", "")
+    return content_codings(field) if field and request.body_exists else ()
+
+
+def too_large(bytes_max: int) -> Refusal:
+    return Refusal(
+        status=413,
+        code=ErrorCode.REQUEST_TOO_LARGE,
+        message=f"The request body is larger than {bytes_max} bytes.",
+    )
+
+
+def _malformed() -> BodyCodingError:
+    return BodyCodingError(
+        Refusal(
+            status=400,
+            code=ErrorCode.INVALID_REQUEST,
+            message="The request body is not what its Content-Encoding says: damaged, cut short, or followed by something else.",
+            should_retry=False,
+        )
+    )

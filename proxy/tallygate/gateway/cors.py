@@ -1,0 +1,104 @@
+"""Which pages of other origins may read answers: the Fetch standard's CORS protocol (section 3.3), by configuration.
+
+Credentials in its sense, cookies and certificates, are never allowed: keys come in headers that a page sets itself, so that no
+other page can act with them, and any origin may be let in without handing out what a browser keeps.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.gateway.headers import Header
+from tallygate.gateway.request_head import is_token
+
+ANY: Final = "*"
+MAX_AGE_SECONDS: Final = 7_200  # Chromium keeps the answer to a preflight no longer
+ASKED_NAMES_MAX: Final = 100
+_EXPOSED: Final = ("x-request-id", "retry-after", "retry-after-ms", "x-should-retry", "ratelimit", "ratelimit-policy")
+_ALLOW_PRIVATE: Final[Header] = (b"access-control-allow-private-network", b"true")
+_VARY: Final[Header] = (b"vary", b"Origin")
+_VARY_PREFLIGHT: Final[Header] = (
+    b"vary",
+    b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the answers to one request tell its browser. origin: as it is allowed; None where it is not, or nobody asked."""
+
+    origin: bytes | None
+
+    def headers(self, answer: Iterable[Header]) -> list[Header]:
+        """To be added to an answer with these headers, all of which the page may then read."""
+        if self.origin is None:
+            return [_VARY]
+        names = dict.fromkeys((*(name.encode() for name in _EXPOSED), *(name.lower() for name, _ in answer)))
+        return [(b"access-control-allow-origin", self.origin), (b"access-control-expose-headers", b", ".join(names)), _VARY]
+
+
+@dataclass(frozen=True, slots=True)
+class CorsPolicy:
+    """origins: as browsers write them, or ANY among them."""
+
+    origins: frozenset[str] = frozenset()
+
+    def grant(self, request: web.BaseRequest) -> Grant | None:
+        """What is added to each answer to this request; None where no origin is configured: then no answer speaks of CORS.
+
+        Answers to requests of no allowed origin say at least that they could have been others (Fetch, section 3.3.7).
+        """
+        if not self.origins:
+            return None
+        origins = request.headers.getall("Origin", ())
+        if len(origins) != 1:
+            return Grant(None)
+        if ANY in self.origins:
+            return Grant(ANY.encode())
+        return Grant(origins[0].encode()) if origins[0] in self.origins else Grant(None)
+
+
+def is_preflight(request: web.BaseRequest) -> bool:
+    return "Origin" in request.headers and "Access-Control-Request-Method" in request.headers
+
+
+def preflight_headers(request: web.BaseRequest, grant: Grant | None, *, methods: str) -> list[Header] | Refusal:
+    """The answer to a browser's question, before a request, whether it may be sent: any header may, what it leads to is seen then.
+
+    methods   of the path, separated by commas
+    """
+    if grant is None or grant.origin is None:
+        return Refusal(
+            status=403,
+            code=ErrorCode.ORIGIN_NOT_ALLOWED,
+            message="Pages of this origin may not use this gateway: an operator lets them by TALLYGATE_CORS_ORIGINS.",
+            should_retry=False,
+        )
+    asked = _asked_names(request.headers.getall("Access-Control-Request-Headers", ()))
+    if asked is None:
+        return Refusal(
+            status=400,
+            code=ErrorCode.INVALID_REQUEST,
+            message=f"Access-Control-Request-Headers must be at most {ASKED_NAMES_MAX} names of headers, separated by commas.",
+            should_retry=False,
+        )
+    headers: list[Header] = [
+        (b"access-control-allow-origin", grant.origin),
+        (b"access-control-allow-methods", methods.encode()),
+        (b"access-control-max-age", b"%d" % MAX_AGE_SECONDS),
+        _VARY_PREFLIGHT,
+    ]
+    if asked:
+        headers.append((b"access-control-allow-headers", ", ".join(asked).encode()))
+    if request.headers.get("Access-Control-Request-Private-Network") == "true":
+        headers.append(_ALLOW_PRIVATE)  # Private Network Access: a public page that asks for a gateway in the local network
+    return headers
+
+
+def _asked_names(fields: Sequence[str]) -> list[str] | None:
+    """None for what are no names of headers, or too many."""
+    names = [name.strip().lower() for field in fields for name in field.split(",") if name.strip()]
+    return names if len(names) <= ASKED_NAMES_MAX and all(map(is_token, names)) else None

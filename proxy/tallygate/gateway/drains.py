@@ -1,0 +1,99 @@
+"""Answers that are read on after their clients have left, for the exact usage: bounded in time, number and bytes."""
+
+from collections import Counter
+from enum import StrEnum
+from typing import Protocol
+
+from tallygate.config.model import OnDisconnect, Upstream
+
+
+class DrainEnd(StrEnum):
+    """How reading on ended, or why it did not begin; a metric label."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"  # the upstream's doing
+    TIME = "time"
+    COUNT = "count"  # too many at once in this worker
+    ORG_COUNT = "org_count"  # too many at once of this organization
+    BYTES = "bytes"
+    ORG_BYTES = "org_bytes"
+    SHUTDOWN = "shutdown"
+
+
+class DrainObserver(Protocol):
+    """Who counts them."""
+
+    def drain_begun(self) -> None: ...
+    def drain_ended(self, end: DrainEnd, *, begun: bool) -> None: ...
+
+
+class Drains:
+    """A worker's bounds on the answers of one upstream that are read on, of all organizations together and of each.
+
+    An organization has a share of its own, so that its leaving clients cost the others nothing. Past a bound an answer is cut.
+    """
+
+    def __init__(self, upstream: Upstream, observer: DrainObserver) -> None:
+        self._upstream = upstream
+        self._observer = observer
+        self._count = self._bytes = 0
+        self._counts: Counter[str] = Counter()
+        self._bytes_of: Counter[str] = Counter()
+
+    def begin(self, org: str, *, is_stream: bool) -> "Drain | None":
+        """None where one more would be too many. Else its `end` has to follow."""
+        upstream = self._upstream
+        end = None
+        if self._count >= upstream.drain_max:
+            end = DrainEnd.COUNT
+        elif self._counts[org] >= upstream.drain_org_max:
+            end = DrainEnd.ORG_COUNT
+        if end is not None:
+            self._observer.drain_ended(end, begun=False)
+            return None
+        self._count += 1
+        self._counts[org] += 1
+        self._observer.drain_begun()
+        is_short = is_stream and upstream.on_disconnect is OnDisconnect.GRACE
+        return Drain(self, org, seconds=(upstream.grace_ms if is_short else upstream.drain_ms) / 1000)
+
+    def take(self, org: str, size: int) -> DrainEnd | None:
+        """Count bytes that were read; the bound that they are past, if any."""
+        self._bytes += size
+        self._bytes_of[org] += size
+        if self._bytes > self._upstream.drain_bytes:
+            return DrainEnd.BYTES
+        if self._bytes_of[org] > self._upstream.drain_org_bytes:
+            return DrainEnd.ORG_BYTES
+        return None
+
+    def give_back(self, org: str, size: int, end: DrainEnd) -> None:
+        """One that had been read on for `size` bytes is over."""
+        self._count -= 1
+        self._bytes -= size
+        for counter, amount in ((self._counts, 1), (self._bytes_of, size)):
+            counter[org] -= amount
+            if not counter[org]:
+                del counter[org]
+        self._observer.drain_ended(end, begun=True)
+
+
+class Drain:
+    """One answer that is read on, for at most `seconds`."""
+
+    __slots__ = ("_bytes", "_drains", "_org", "seconds")
+
+    def __init__(self, drains: Drains, org: str, *, seconds: float) -> None:
+        self.seconds = seconds
+        self._drains = drains
+        self._org = org
+        self._bytes = 0
+
+    def take(self, size: int) -> DrainEnd | None:
+        """Count bytes that were read; why no more may be."""
+        self._bytes += size
+        return self._drains.take(self._org, size)
+
+    def end(self, end: DrainEnd) -> None:
+        """To be said once."""
+        self._drains.give_back(self._org, self._bytes, end)

@@ -1,0 +1,240 @@
+"""The worst case of a request, before it is sent: which price, how many tokens, how much money to hold."""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.money import MONEY_MAX_NANO_USD
+from tallygate.domain.organization import Plan, UnknownModelPolicy
+from tallygate.domain.price import NO_MAXIMUM, Price, WorstRates, worst_cost_nano_usd
+from tallygate.domain.routed_price import AnyPrice, RoutedPrice, each_of
+
+ROUTED_SHARE: Final = 25  # so many requests whose model the provider chooses fit into a spend limit at once, where it can be had
+UNKNOWN_WINDOW_TOKENS: Final = 1_000_000  # what a model can read where its price does not say: as much as the largest in wide use
+LONG_WINDOW_BETA: Final = "context-1m"
+LONG_WINDOW_TOKENS: Final = 1_000_000
+RATED_UNKNOWN_TOKENS: Final = 16_384
+CLAMP_FLOOR_TOKENS: Final = 750
+INPUT_EDGE_TOKENS: Final = 4  # what some providers put around each text to embed; an empty one is charged too
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """Amounts in nano-USD.
+
+    price             None: unpriced by policy
+    rates             what `price` comes to at most for this prompt, and for each token of output
+    prompt_tokens     upper bound of the input; output_tokens: maximum output of all choices together, what was predicted included
+    predicted_tokens  given as a prediction: charged as output where it is wrong, whatever the maximum is
+    floor_tokens      the least maximum for each answer that clamping may leave
+    assumed_tokens    of a request that states no maximum: the one that it is sent with for each answer; None: with none. Where a
+                      spend limit binds and no price states one either; and where the provider chooses the model, if the worst
+                      case is above the limit's share (ROUTED_SHARE), or the operator states one
+    rate_tokens       what token rate limits are asked for: the output that the request states, else the plan's default, and of
+                      input that nobody has seen no more than RATED_UNKNOWN_TOKENS unless the plan states a number
+    hold              worst case; hold_min: input and the least output worth having; input_cost: the input alone
+    """
+
+    price: AnyPrice | None
+    rates: WorstRates | None
+    prompt_tokens: int
+    output_tokens: int
+    predicted_tokens: int
+    floor_tokens: int
+    assumed_tokens: int | None
+    rate_tokens: int
+    hold_nano_usd: int
+    hold_min_nano_usd: int
+    input_nano_usd: int
+
+
+def listed_price(facts: RequestFacts, prices: PriceCatalogue, at_ms: int) -> AnyPrice | None:
+    """The catalogue's price that bounds this request; None for an unknown model."""
+    if facts.model is None:
+        return prices.dearest_of_all(at_ms) if facts.is_any_model else prices.dearest(at_ms, family=facts.model_family)
+    price = prices.find(facts.model, at_ms)
+    return price if price is None or price.generates or not facts.has_output else None
+
+
+def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at_ms: int) -> Price | Refusal | None:
+    """What the plan says of a model without a price; None where it may run unpriced."""
+    if plan.unknown_model is UnknownModelPolicy.UNPRICED:
+        return None
+    if plan.unknown_model is UnknownModelPolicy.PRICE_AS and plan.price_as is not None:
+        price = prices.find(plan.price_as, at_ms)
+        if price is not None:
+            return price
+    unknown = (
+        "The provider chooses the model of this request, and no price is configured that could bound its cost."
+        if facts.model is None
+        else f"No price is configured for the model {facts.model[:200]!r}, so its cost cannot be held to your limits."
+    )
+    return Refusal(status=400, code=ErrorCode.UNKNOWN_MODEL, message=f"{unknown} Ask the operator to add it.", param="model")
+
+
+def with_cache_ttl(facts: RequestFacts, ttl: str) -> RequestFacts:
+    """The facts under Gloo's request header `X-Cache-TTL` (5m or 1h), which marks a prompt for caching without a word in the body.
+
+    Any other value may come to mean a time as dear as the longest.
+    """
+    if not ttl:
+        return facts
+    is_long = ttl.strip() != "5m"
+    return replace(facts, cache_write_5m=True, cache_write_1h=facts.cache_write_1h or is_long, writes_1h=is_long)
+
+
+def with_long_window(facts: RequestFacts, betas: str) -> RequestFacts:
+    """The facts under Anthropic's header `anthropic-beta`, whose `context-1m-…` lets a model read a million tokens."""
+    return replace(facts, window_min_tokens=LONG_WINDOW_TOKENS) if LONG_WINDOW_BETA in betas.lower() else facts
+
+
+def estimate(
+    facts: RequestFacts,
+    plan: Plan,
+    price: AnyPrice | None,
+    prompt_tokens: int,
+    *,
+    predicted_tokens: int = 0,
+    referred_tokens: int | None = None,
+    has_spend_limit: bool = False,
+    spend_limit_nano_usd: int = 0,
+) -> Estimate:
+    """The worst case of a request of whose input `prompt_tokens` at most can be seen.
+
+    referred_tokens   what the stored objects that it names come to at most; None: not known
+    has_spend_limit   a spend limit binds its caller: then plans clamp unless they say otherwise
+    spend_limit_nano_usd   the least that binds; 0: not known
+    """
+    prompt_tokens = prompt_tokens * facts.prompt_reads + facts.added_tokens
+    if not facts.has_output:
+        prompt_tokens += INPUT_EDGE_TOKENS * len(facts.prompt.texts)
+    choices = max(facts.choices, 1)
+    models: tuple[Price | None, ...] = each_of(price) if price is not None else (None,)
+    prompts = [prompt_tokens + _unknown_tokens(facts, plan, model, prompt_tokens, referred_tokens) for model in models]
+    unknown = max(prompts) - prompt_tokens
+    rated = prompt_tokens + (min(unknown, RATED_UNKNOWN_TOKENS) if plan.unknown_input_tokens is None else unknown)
+    assumed = None
+    rates = None if price is None else _worst_rates(facts, price, prompts, choices, predicted_tokens)
+    clamps = has_spend_limit if plan.clamp is None else plan.clamp
+    if not facts.has_output:
+        output = expected = 0
+    elif facts.max_output_tokens is not None:
+        output = expected = facts.max_output_tokens * choices
+    else:
+        maxima = [model.max_output_tokens for model in models if model is not None and model.max_output_tokens]
+        bound = max(maxima, default=plan.default_output_tokens)
+        if has_spend_limit and price is not None and not maxima:
+            assumed = bound
+        if isinstance(price, RoutedPrice) and not facts.is_any_model:
+            share = spend_limit_nano_usd // ROUTED_SHARE if clamps else 0
+            most = price.default_output_max
+            if most is None and share and _cost(rates, bound * choices + predicted_tokens) > share:
+                fitting = largest_that_fits(bound, lambda tokens: _cost(rates, tokens * choices + predicted_tokens) <= share)
+                most = max(fitting, plan.default_output_tokens)
+            if most is not None:
+                most = min(most, bound, price.every_output_max or bound)
+                bound = assumed = max(most, facts.output_min_tokens)
+        output = bound * choices
+        expected = min(bound, plan.default_output_tokens) * choices
+    hold = _cost(rates, output + predicted_tokens)
+    floor = min(max(_clamp_floor(plan), facts.output_min_tokens), output // choices)
+    return Estimate(
+        price=price,
+        rates=rates,
+        prompt_tokens=max(prompts),
+        output_tokens=output + predicted_tokens,
+        predicted_tokens=predicted_tokens,
+        floor_tokens=floor,
+        assumed_tokens=assumed,
+        rate_tokens=rated + expected + predicted_tokens,
+        hold_nano_usd=hold,
+        hold_min_nano_usd=_cost(rates, floor * choices + predicted_tokens) if clamps else hold,
+        input_nano_usd=_cost(rates, 0),
+    )
+
+
+def _clamp_floor(plan: Plan) -> int:
+    """The least maximum that clamping leaves: a shorter answer is seldom worth having, unless the plan asks for what can be had."""
+    if plan.clamp_floor_tokens is not None:
+        return plan.clamp_floor_tokens
+    return 1 if plan.clamp else CLAMP_FLOOR_TOKENS
+
+
+def _unknown_tokens(facts: RequestFacts, plan: Plan, price: Price | None, prompt_tokens: int, referred_tokens: int | None) -> int:
+    """The most that input can come to which the request does not show: what is recorded of it, else all that the model can read."""
+    if not facts.has_unknown_input:
+        return 0
+    window = price.max_input_tokens if price is not None and price.max_input_tokens else UNKNOWN_WINDOW_TOKENS
+    readable = max(max(window, facts.window_min_tokens) * facts.window_reads - prompt_tokens, 0)
+    if not facts.has_unseen_input and referred_tokens is not None:
+        return min(referred_tokens, readable)
+    return readable if plan.unknown_input_tokens is None else plan.unknown_input_tokens
+
+
+def refusal_of_absurd(asked: Estimate) -> Refusal | None:
+    """Refuses a worst case above what any limit can count, which only a maximum times a number of answers comes to."""
+    if max(asked.hold_nano_usd, asked.rate_tokens) <= MONEY_MAX_NANO_USD:
+        return None
+    message = (
+        f"This request asks for up to {asked.output_tokens} tokens, which no limit can count: "
+        "lower its maximum output or its number of answers."
+    )
+    return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=message)
+
+
+def affordable_output(facts: RequestFacts, asked: Estimate, held_nano_usd: int) -> int | None:
+    """With clamping: the maximum output per choice that a smaller hold pays for; None if the request may go as it is."""
+    if held_nano_usd >= asked.hold_nano_usd or asked.output_tokens == 0:
+        return asked.assumed_tokens
+    choices = max(facts.choices, 1)
+    predicted = asked.predicted_tokens
+    stated = (asked.output_tokens - predicted) // choices
+    most = largest_that_fits(stated, lambda tokens: _cost(asked.rates, tokens * choices + predicted) <= held_nano_usd)
+    if isinstance(asked.price, RoutedPrice) and asked.price.every_output_max is not None:
+        most = min(most, asked.price.every_output_max)  # a model that the provider may choose would refuse more
+    return max(most, asked.floor_tokens)
+
+
+def largest_that_fits(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number up to `most` that fits, where whatever is smaller than one that fits does too; 0 where none does."""
+    if fits(most):
+        return most
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def worst_cost_of(asked: Estimate, output_tokens: int) -> int:
+    """What the request's input and so much output cost at most."""
+    return _cost(asked.rates, output_tokens)
+
+
+def _worst_rates(facts: RequestFacts, price: AnyPrice, prompts: list[int], choices: int, predicted_tokens: int) -> WorstRates:
+    """What each model that may answer, in the order of `each_of`, comes to at most for its upper bound of the input.
+
+    A model that the provider chooses ends at its own maximum, whatever the request states; of one that is asked for, the statement
+    is believed.
+    """
+    is_routed = isinstance(price, RoutedPrice)
+    cases: list[tuple[int, int, int]] = []
+    for model, prompt_tokens in zip(each_of(price), prompts, strict=True):
+        maximum = model.max_output_tokens if is_routed else None
+        cases += model.worst_rates(
+            prompt_tokens,
+            cache_write_5m=facts.cache_write_5m,
+            cache_write_1h=facts.cache_write_1h,
+            audio_input=facts.audio_input,
+            audio_output=facts.audio_output,
+            output_max=maximum * choices + predicted_tokens if maximum else NO_MAXIMUM,
+        )
+    return tuple(cases)
+
+
+def _cost(rates: WorstRates | None, output_tokens: int) -> int:
+    return 0 if rates is None else worst_cost_nano_usd(rates, output_tokens)

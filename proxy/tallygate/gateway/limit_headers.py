@@ -1,0 +1,54 @@
+"""What a response says about limits: the dialect's own headers, the IETF pair, and spend near its limit."""
+
+from tallygate.dialects.dialect import Dialect, NamedRate
+from tallygate.domain.admission import Decision
+from tallygate.domain.money import usd_text
+from tallygate.gateway.headers import Header
+from tallygate.gateway.terms import Terms
+
+
+def limit_headers(decision: Decision, terms: Terms, dialect: Dialect | None) -> list[Header]:
+    """Headers of an admitted or refused request; without the limiter's store a decision knows less, and less is said.
+
+    RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers: r is what remains, t the seconds until one more
+    unit is there; of a limit that refuses until the refused request fits, so that Retry-After is never earlier.
+    """
+    named: list[NamedRate] = []
+    items: list[bytes] = []
+    for shown, state in zip(terms.shown, decision.rate, strict=False):
+        if shown is not None:
+            remaining, reset_ms, retry_after_ms = state.remaining, state.reset_ms, state.retry_after_ms
+            named.append(NamedRate(shown.name, shown.kind, shown.capacity, shown.window_ms, remaining, reset_ms, retry_after_ms))
+            filled_later_ms = max(shown.capacity - remaining - 1, 0) * shown.window_ms // shown.refill_units
+            until_more_ms = retry_after_ms or max(reset_ms - filled_later_ms, 0)
+            items.append(b"%b;r=%d;t=%d" % (shown.quoted, max(remaining, 0), -(-until_more_ms // 1000)))
+    headers: list[Header] = []
+    if named:
+        if dialect is not None:
+            headers += dialect.limit_headers(decision, named)
+        headers.append((b"ratelimit-policy", terms.policy))
+        headers.append((b"ratelimit", b", ".join(items)))
+    headers += spend_headers(decision, terms)
+    return headers
+
+
+def spend_headers(decision: Decision, terms: Terms) -> list[Header]:
+    """`tallygate-spend-*` for the fullest spend limit, once it has crossed its first warning threshold."""
+    fullest: tuple[int, int] | None = None
+    for index, ((_, limit), state) in enumerate(zip(terms.spend, decision.spend, strict=False)):
+        if not limit.warn_at_permille or state.limit_nano_usd == 0:
+            continue
+        permille = state.spent_nano_usd * 1000 // state.limit_nano_usd
+        if permille >= limit.warn_at_permille[0] and (fullest is None or permille > fullest[0]):
+            fullest = (permille, index)
+    if fullest is None:
+        return []
+    permille, index = fullest
+    (_, limit), state = terms.spend[index], decision.spend[index]
+    crossed = max(threshold for threshold in limit.warn_at_permille if threshold <= permille)
+    return [
+        (b"tallygate-spend-warning", f'"{limit.name}";crossed={crossed / 1000:g};used={permille / 1000:g}'.encode()),
+        (b"tallygate-spend-used-usd", usd_text(state.spent_nano_usd).encode()),
+        (b"tallygate-spend-held-usd", usd_text(state.held_nano_usd).encode()),
+        (b"tallygate-spend-limit-usd", usd_text(state.limit_nano_usd).encode()),
+    ]

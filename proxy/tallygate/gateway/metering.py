@@ -1,0 +1,95 @@
+"""What an exchange came to: the best counts there are, their cost, and the usage event."""
+
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.dialects.dialect import MeterReading, RequestFacts
+from tallygate.domain.markup import marked_up
+from tallygate.domain.prompt import PromptShape
+from tallygate.domain.routed_price import AnyPrice, RoutedPrice
+from tallygate.domain.token_counts import NO_TOKENS, TokenCounts, UsageSource
+
+UNREAD_BYTES_PER_TOKEN: Final = 4  # of English text; JSON around it makes this an overestimate, compression an underestimate
+CHARGED_AT_BOUND: Final = "charged_at_bound"  # the flag of an event whose answering model has no price, or is not told
+NO_PROMPT: Final = PromptShape()  # of a request that reads nothing, or whose answer is not billed
+
+
+class Metered(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts with their provenance. flags go into the usage event."""
+
+    counts: TokenCounts
+    source: UsageSource
+    flags: tuple[str, ...] = ()
+
+
+def told_usage(reading: MeterReading | None, prompt: PromptShape) -> TokenCounts | None:
+    """The provider's own counts; None also where they are zeros although there was a prompt.
+
+    Whoever answers has read it: some services send the usage object of an API without counting.
+    """
+    usage = reading.usage if reading is not None else None
+    return usage if usage is None or usage.total or prompt == NO_PROMPT else None
+
+
+def kept_for_an_hour(usage: TokenCounts) -> TokenCounts:
+    """Of a request that asked for an hour by a header, whose usage tells how much was written to the cache and not for how long."""
+    return replace(usage, cache_write_5m=0, cache_write_1h=usage.cache_write_1h + usage.cache_write_5m)
+
+
+def leaves_out(usage: TokenCounts, prompt: PromptShape, *, has_text: bool) -> bool:
+    """Whether a usage says nothing of a side that there was: left out, negative, or nothing that can be read."""
+    return (not usage.prompt and prompt != NO_PROMPT) or (not usage.completion and has_text)
+
+
+def meter_answer(
+    reading: MeterReading | None,
+    usage: TokenCounts | None,
+    *,
+    is_whole: bool,
+    prompt_tokens: int,
+    counted_completion: int,
+    bytes_unread: int,
+) -> Metered:
+    """The counts to charge for an answer that the upstream began. usage: as `told_usage` has it.
+
+    The provider's own counts win where the answer is whole. Where it was cut, its last word may be older than the text that was
+    generated since, so the larger completion counts; so does the request's prompt where nothing is said of it.
+    Without any word, the request's prompt and our count of the text do.
+    bytes_unread    bytes of an answer that no meter could read (an unknown content type, or compressed although identity was asked)
+    """
+    flags = tuple(sorted(reading.flags)) if reading is not None and reading.flags else ()
+    if usage is not None and (is_whole or (usage.prompt and usage.completion >= counted_completion)):
+        return Metered(counts=usage, source=UsageSource.UPSTREAM, flags=flags)
+    if usage is not None:
+        known = replace(usage, prompt=usage.prompt or prompt_tokens, completion=max(usage.completion, counted_completion))
+        return Metered(counts=known, source=UsageSource.COUNTED, flags=flags)
+    if bytes_unread:
+        guessed = TokenCounts(prompt=prompt_tokens, completion=bytes_unread // UNREAD_BYTES_PER_TOKEN)
+        return Metered(counts=guessed, source=UsageSource.ESTIMATED, flags=("uncertain", "unread"))
+    counts = TokenCounts(prompt=prompt_tokens, completion=counted_completion)
+    if counted_completion:
+        return Metered(counts=counts, source=UsageSource.COUNTED, flags=flags)
+    return Metered(counts=counts, source=UsageSource.ESTIMATED, flags=(*flags, "uncertain"))
+
+
+def nothing_owed(source: UsageSource) -> Metered:
+    return Metered(counts=NO_TOKENS, source=source)
+
+
+def price_answered(
+    facts: RequestFacts, response_model: str | None, asked: AnyPrice | None, prices: PriceCatalogue, at_ms: int, *, markup: int = 0
+) -> tuple[AnyPrice | None, bool]:
+    """The price that charges an answer, and whether it is only a bound: the model that answered has none, or is not told.
+
+    Providers bill the model that served; with automatic routing it is known from the response only. Where it has no price, what was
+    held is charged by: the price of the model asked for, or the dearest that routing can reach, with its markup.
+    """
+    if response_model and response_model != facts.model:
+        answered = prices.find(response_model, at_ms)
+        if answered is not None and (answered.generates or not facts.has_output):
+            return marked_up(answered, markup), False
+        return asked, asked is not None
+    return asked, isinstance(asked, RoutedPrice)

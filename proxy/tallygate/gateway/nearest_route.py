@@ -1,0 +1,154 @@
+"""Which endpoint a refused request was meant for. Only refusals ask, and whatever was sent, the answer costs a bounded time."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import Enum
+from typing import Final
+from urllib.parse import unquote
+
+from tallygate.config.model import Route
+from tallygate.domain.errors import Refusal
+from tallygate.gateway.routes import RouteTable
+
+CHARS_MAX: Final = 300  # of a path that are looked at
+SEGMENTS_MAX: Final = 10  # of these; no endpoint has more
+WORD_CHARS_MAX: Final = 32
+GUESSED_MAX: Final = 3  # words that are compared letter by letter
+_CLOSE: Final = 0.7
+_VERSION: Final = re.compile(r"v\d{1,2}(?:(?:alpha|beta)\d{0,2})?")
+_VERSIONS_TRIED: Final = ("v1", "v1beta")
+_PARAMETER: Final = re.compile(r"\{[^}]*\}")
+
+
+class Mistake(Enum):
+    """What is wrong with a path that is almost an endpoint's."""
+
+    SLASHES = "slashes"
+    CASE = "case"
+    VERSION_TWICE = "version_twice"
+    BASE = "base"
+    METHOD = "method"
+    WORDS = "words"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nearest:
+    """The endpoint that was probably meant; is_sure: all that is wrong is `mistake`."""
+
+    route: Route
+    mistake: Mistake
+
+    @property
+    def is_sure(self) -> bool:
+        return self.mistake is not Mistake.WORDS
+
+    def __str__(self) -> str:
+        return f"{self.route.method} {self.route.endpoint}"
+
+    @property
+    def advice(self) -> str:
+        """What to change; empty where the endpoint says it."""
+        match self.mistake:
+            case Mistake.SLASHES:
+                return "Its path has single slashes, no dots, and no slash at its end: look at both ends of the base URL."
+            case Mistake.CASE:
+                return "Paths are compared letter by letter."
+            case Mistake.VERSION_TWICE:
+                return f"The version stands twice in the path: set the client's base URL to {self._base}."
+            case Mistake.BASE:
+                return f"Set the client's base URL to {self._base}."
+            case Mistake.METHOD | Mistake.WORDS:
+                return ""
+
+    @property
+    def _base(self) -> str:
+        """Clients of OpenAI's API have the version in their base URL, others add it."""
+        is_openai = not (self.route.dialect or "").startswith(("anthropic", "gemini"))
+        return "http(s)://host/v1" if is_openai and self.route.path.startswith("/v1/") else "http(s)://host"
+
+
+class NearestRoutes:
+    """Over one route table. words: all that its paths are made of, in lower case."""
+
+    def __init__(self, table: RouteTable) -> None:
+        self._table = table
+        self._routes = [(route, _words_of(route)) for route in table.routes]
+        self.words = frozenset(word for _, words in self._routes for word in words)
+        self._areas = frozenset(area for route, _ in self._routes if (area := _area(route)) and _VERSION.fullmatch(area) is None)
+
+    def find(self, method: str, path: str) -> Nearest | None:
+        """The endpoint that is nearest to a path, as received; None only for a table without routes.
+
+        Small mistakes in an otherwise right path come first, in the order of `Mistake`; then as many words as there are in common.
+        A path that begins as those of one API do (`/ai/`, `/engine/`) is meant for that one.
+        """
+        segments: list[str] = []
+        for each in unquote(path[:CHARS_MAX]).split("/")[: SEGMENTS_MAX * 2]:
+            if each == "..":
+                del segments[-1:]
+            elif each not in {"", "."}:
+                segments.append(each)
+        segments = segments[:SEGMENTS_MAX]
+        area = segments[0].lower() if segments and segments[0].lower() in self._areas else ""
+        for candidate, mistake in _candidates(segments):
+            route = self._at(method, "/" + "/".join(candidate))
+            if route is not None and (not area or _area(route) == area):
+                is_whole = "/" + "/".join(candidate) == path
+                return Nearest(route=route, mistake=Mistake.METHOD if is_whole else mistake)
+        return self._by_words(method, segments, area)
+
+    def _at(self, method: str, path: str) -> Route | None:
+        found = self._table.match(method, path)
+        if isinstance(found, Refusal):
+            if "allow" not in found.details:
+                return None
+            others = str(found.details["allow"]).split(", ")
+            found = self._table.match(min(others, key=lambda other: (other == "DELETE", other)), path)  # nobody means to delete
+        return None if isinstance(found, Refusal) else found[0]
+
+    def _by_words(self, method: str, segments: Sequence[str], area: str) -> Nearest | None:
+        words = {word for each in segments for word in each.lower().split(":") if len(word) <= WORD_CHARS_MAX}
+        unknown = sorted(words - self.words)[:GUESSED_MAX]
+        for word in unknown:
+            words.update(get_close_matches(word, self.words, n=1, cutoff=_CLOSE))
+
+        def likeness(item: tuple[Route, frozenset[str]]) -> tuple[bool, float, bool, bool, bool]:
+            route, known = item
+            alike = 2 * len(known & words) / (len(known) + len(words) or 1)
+            return bool(area) and _area(route) == area, alike, route.method == method, route.enabled, route.dialect is not None
+
+        best = max(self._routes, key=likeness, default=None)
+        return None if best is None else Nearest(route=best[0], mistake=Mistake.WORDS)
+
+
+def _area(route: Route) -> str:
+    """The first segment of its path, unless that is a parameter."""
+    first = route.path.split("/")[1]
+    return "" if "{" in first else first
+
+
+def _words_of(route: Route) -> frozenset[str]:
+    return frozenset(word for word in re.split("[/:]", _PARAMETER.sub("", route.path).lower()) if word)
+
+
+def _candidates(segments: list[str]) -> Iterator[tuple[list[str], Mistake]]:
+    yield segments, Mistake.SLASHES
+    lower = [each.lower() for each in segments]
+    yield lower, Mistake.CASE
+    for given in (segments, lower):
+        once = given[:1]
+        for each in given[1:]:
+            if _VERSION.fullmatch(each) and _VERSION.fullmatch(once[-1]):
+                once[-1] = each
+            else:
+                once.append(each)
+        if len(once) < len(given):
+            yield once, Mistake.VERSION_TWICE
+    for first in range(len(segments)):
+        for given in (segments, lower):
+            if first:
+                yield given[first:], Mistake.BASE
+            for version in _VERSIONS_TRIED:
+                yield [version, *given[first:]], Mistake.BASE

@@ -1,0 +1,159 @@
+"""A list of stored objects, shown to an organization without those of others.
+
+A page on which nothing is the organization's is followed by the next, up to a bound, since clients take an empty page for the end.
+A list that cannot be taken apart is refused.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+
+from tallygate.dialects.object_lists import ListItem, ListPage, objects_of_item, read_page
+from tallygate.domain.errors import Refusal, StoreError
+from tallygate.domain.made_object import MadeObject
+from tallygate.gateway.headers import Header
+from tallygate.gateway.live_exchange import LiveExchange
+from tallygate.gateway.object_owners import owners_unavailable
+from tallygate.gateway.relay import LIST_BYTES_MAX, LIST_UNREADABLE, AnswerObjects, own_headers
+from tallygate.gateway.upstream_connection import UpstreamConnection
+from tallygate.gateway.upstream_failure import UpstreamError, UpstreamFailure
+
+PAGES_MAX: Final = 50  # of the upstream's, for one of ours
+PAGE_LIMIT: Final = 100  # asked for where a client asked for less: OpenAI's most of all lists but files
+PAGES_SECONDS: Final = 30.0
+_decode_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_list: Final = msgspec.json.Decoder(list[str | int | None] | None).decode
+_BACKWARDS: Final = ("before", "before_id")
+
+
+async def show_own(live: LiveExchange, objects: AnswerObjects, headers: list[Header]) -> None:
+    """Put the organization's own page in place of the one that the relay has taken, or say why there is none."""
+    relay = live.relay
+    if relay is None or not relay.is_complete:
+        return
+    relay.refusal, relay.is_complete = LIST_UNREADABLE, False  # until there is something to show
+    try:
+        async with asyncio.timeout(PAGES_SECONDS):
+            body = b"".join(relay.unshown)
+            found = await (_own_page(live, objects, headers, body) if objects.lists else _own_duplicates(live, objects, body))
+    except (TimeoutError, UpstreamError):
+        found = LIST_UNREADABLE
+    except StoreError:
+        found = owners_unavailable()
+    if isinstance(found, Refusal):
+        relay.refusal = found
+    else:
+        relay.headers = own_headers(relay.headers)
+        relay.refusal, relay.is_complete, relay.buffered = None, True, [found]
+
+
+async def _own_page(live: LiveExchange, objects: AnswerObjects, headers: list[Header], body: bytes) -> bytes | Refusal:
+    query = dict(parse_qsl(live.query, keep_blank_values=True))
+    limit = int(query["limit"]) if query.get("limit", "").isdecimal() else None
+    for left in reversed(range(PAGES_MAX)):
+        page = read_page(body, prefix=objects.prefix)
+        if page is None:
+            return LIST_UNREADABLE
+        own = await _own_items(live, objects, page)
+        following = _following(page, query)
+        if own or following is None:
+            shown = own if limit is None or not page.is_by_id else own[:limit]
+            return page.written(shown, has_more=page.has_more or len(shown) < len(own))
+        if not left:
+            break
+        query = following
+        target = live.view.routes.target(live.found_route, live.target_params, urlencode(query))
+        body = await _fetch(live, target, headers)
+    return LIST_UNREADABLE
+
+
+async def _own_duplicates(live: LiveExchange, objects: AnswerObjects, body: bytes) -> bytes | Refusal:
+    """The answer to an upload, which names in `duplicates` what was there already, without what is somebody else's."""
+    if not body:
+        return body
+    try:
+        members = _decode_object(body)
+        told = _decode_list(members["duplicates"]) if "duplicates" in members else None
+    except (msgspec.DecodeError, RecursionError):
+        return LIST_UNREADABLE
+    if not told:
+        return body
+    organization, _, _ = live.parties
+    asked = [MadeObject(kind=objects.compares, id=str(id_), upstream=live.found_route.upstream) for id_ in told]
+    made = {MadeObject(kind=new.kind, id=new.id, upstream=new.upstream) for new in live.made}
+    owned = {*(await live.services.owners.owned(organization, asked)), *made}
+    own = [id_ for id_, item in zip(told, asked, strict=True) if item in owned]
+    return msgspec.json.encode(members | {"duplicates": msgspec.Raw(msgspec.json.encode(own))})
+
+
+async def _own_items(live: LiveExchange, objects: AnswerObjects, page: ListPage) -> Sequence[ListItem]:
+    organization, _, _ = live.parties
+    upstream = live.found_route.upstream
+    asked = {item.id: MadeObject(kind=objects.lists, id=item.id, upstream=upstream) for item in page.items if item.id}
+    owned = await live.services.owners.owned(organization, list(asked.values()))
+    own = [item for item in page.items if item.id and asked[item.id] in owned]
+    beside = [found for item in own for found in objects_of_item(item, objects.lists, prefix=objects.prefix)]
+    live.listed += tuple(MadeObject(kind=found.kind, id=found.id, upstream=upstream) for found in beside)
+    return own
+
+
+def _following(page: ListPage, query: Mapping[str, str]) -> dict[str, str] | None:
+    """The query for the page after this one; None if there is none, or it cannot be asked for."""
+    if page.token:
+        return {**query, "pageToken": page.token}
+    if not page.is_by_id or not page.has_more or not page.items:
+        return None
+    backwards = next((name for name in _BACKWARDS if name in query), None)
+    cursor = backwards or ("after" if page.is_openai else "after_id")
+    item = page.items[0] if backwards else page.items[-1]
+    more = {"limit": str(PAGE_LIMIT)} if query.get("limit", "").isdecimal() and int(query["limit"]) < PAGE_LIMIT else {}
+    return {**query, cursor: item.id, **more} if item.id else None
+
+
+class _PageSink:
+    """Takes one page. Implements ResponseSink."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.ended: asyncio.Future[bytes] = loop.create_future()
+        self.connection: UpstreamConnection | None = None
+        self._body = bytearray()
+        self._status = 0
+
+    def on_headers(self, status: int, headers: list[Header], *, keep_alive: bool, content_length: int | None) -> None:
+        del headers, keep_alive, content_length
+        self._status = status
+
+    def on_body(self, data: bytes) -> None:
+        self._body += data
+        if len(self._body) > LIST_BYTES_MAX:
+            self._end(b"")
+            if self.connection is not None:
+                self.connection.abort()
+
+    def on_complete(self) -> None:
+        self._end(bytes(self._body) if 200 <= self._status < 300 else b"")
+
+    def on_failure(self, failure: UpstreamFailure) -> None:
+        del failure
+        self._end(b"")
+
+    def _end(self, body: bytes) -> None:
+        """An empty body is no page, and is refused as such."""
+        if not self.ended.done():
+            self.ended.set_result(body)
+
+
+async def _fetch(live: LiveExchange, target: str, headers: list[Header]) -> bytes:
+    """Raises UpstreamError."""
+    upstream = live.upstream
+    sink = _PageSink(live.services.loop)
+    sink.connection = await upstream.pool.acquire()
+    sink.connection.send(upstream.head("GET", target, headers), b"", sink)
+    try:
+        return await sink.ended
+    finally:
+        if not sink.ended.done() or sink.ended.cancelled():
+            sink.connection.abort()

@@ -1,0 +1,67 @@
+"""What the store acknowledged last, kept in memory until a crash of the store can no longer take it along.
+
+A store that syncs its append-only file every second, or that fails over to a replica which is behind, loses what it acknowledged
+last and does not say so. That it is another run than before can be told. What the former run took last is then suspected of being
+lost, and settled again through the spool: it counts once, whether the ledger has it, the store still has it, or neither.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+from tallygate.domain.admission import Actual, AdmissionRequest, Settlement
+from tallygate.gateway.spool import SpooledSettlement
+
+KEPT_MS: Final = 5_000  # before the last one: `everysec` loses up to two seconds, and a replica is rarely further behind
+KEPT_MAX: Final = 10_000  # of a worker, at 2 to 3 KB each; the oldest go first
+SUSPECTED_MS_MAX: Final = 43_200_000  # older ones were stored long ago; a ledger has each for a day at least, to be looked up in
+
+_Kept = tuple[int, AdmissionRequest, Actual, bool]
+
+
+class RecentSettlements:
+    """What counts is the time since the last settlement, not since now: while the store is away nothing is forgotten.
+
+    run      id of the store's run, as the connection that settles has seen it; empty if the store tells none
+    now_ms   Unix time
+    """
+
+    def __init__(self, run: Callable[[], str], now_ms: Callable[[], int]) -> None:
+        self._run_now = run
+        self._now_ms = now_ms
+        self._run = run()
+        self._kept: deque[_Kept] = deque(maxlen=KEPT_MAX)
+        self._suspected: deque[_Kept] = deque()  # KEPT_MAX as well; those that wait already stay
+
+    def keep(self, admission: AdmissionRequest, actual: Actual, settlement: Settlement, *, owed: bool) -> None:
+        """The run that is there now has acknowledged a settlement (owed False: a release)."""
+        self._look_at_run()
+        kept, at_ms = self._kept, settlement.settled_at_ms
+        kept.append((at_ms, admission, actual, owed))
+        while not at_ms - KEPT_MS <= kept[0][0] <= at_ms + KEPT_MS:  # also those of a clock that was ahead, and put right since
+            kept.popleft()
+
+    def suspected(self, count_max: int) -> list[SpooledSettlement]:
+        """The oldest of those that a former run acknowledged last."""
+        self._look_at_run()
+        return [
+            SpooledSettlement(admission=admission, actual=actual, owed=owed, spooled_at_ms=at_ms)
+            for at_ms, admission, actual, owed in islice(self._suspected, count_max)
+        ]
+
+    def forget_suspected(self, count: int) -> None:
+        """The oldest `count` of them are safe."""
+        for _ in range(count):
+            self._suspected.popleft()
+
+    def _look_at_run(self) -> None:
+        run = self._run_now()
+        if run == self._run:
+            return
+        self._run = run
+        oldest_ms = self._now_ms() - SUSPECTED_MS_MAX
+        suspects = [kept for kept in self._kept if kept[0] >= oldest_ms]
+        room = KEPT_MAX - len(self._suspected)
+        self._suspected.extend(suspects[max(0, len(suspects) - room) :])
+        self._kept.clear()

@@ -1,0 +1,170 @@
+"""The limiter's decisions as answers to a client."""
+
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Final
+
+from tallygate.domain.admission import LEDGER_BACKLOG, Decision, SpendState
+from tallygate.domain.errors import ErrorCode, Refusal, RequestRejectedError
+from tallygate.domain.money import usd_text
+from tallygate.domain.rate_limit import Quantity
+from tallygate.gateway.terms import Terms
+
+SHORT_WAIT_MS: Final = 60_000  # SDKs sleep through at most this; a longer x-should-retry: true would only hang a client
+STORE_RETRY_MS: Final = 1_000
+OVERLOADED_RETRY_MS: Final = 1_000
+WAITS_FOR_OPEN_REQUESTS: Final = {"waits_for": "open_requests"}  # the detail of a refusal whose end is not known, but near
+_UNITS: Final = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
+
+
+ENDPOINT_NOT_ENABLED: Final = Refusal(
+    status=403,
+    code=ErrorCode.ENDPOINT_NOT_ENABLED,
+    message=(
+        "This endpoint is off here, since what it costs cannot be held to limits. "
+        "An operator turns it on by taking `enabled: false` off its route in routes.yaml."
+    ),
+    should_retry=False,
+)
+WEBSOCKET_NOT_SERVED: Final = Refusal(
+    status=426,
+    code=ErrorCode.WEBSOCKET_NOT_SERVED,
+    message="This gateway serves this endpoint over plain HTTP only, not over a WebSocket. Send the request as HTTP/1.1.",
+    should_retry=False,
+)
+INTERNAL_ERROR: Final = Refusal(status=500, code=ErrorCode.INTERNAL_ERROR, message="The gateway failed. Try again.")
+SHUTTING_DOWN: Final = Refusal(
+    status=503,
+    code=ErrorCode.SHUTTING_DOWN,
+    message="The gateway is shutting down. Try again.",
+    retry_after_ms=STORE_RETRY_MS,
+    should_retry=True,
+)
+
+
+def rejected(error: RequestRejectedError) -> Refusal:
+    return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
+
+
+def overloaded(what: str) -> Refusal:
+    """No room for a request now: `what` says of which kind."""
+    return Refusal(
+        status=503,
+        code=ErrorCode.OVERLOADED,
+        message=f"{what} Try again shortly.",
+        retry_after_ms=OVERLOADED_RETRY_MS,
+        should_retry=True,
+    )
+
+
+def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int) -> Refusal:
+    """Why the limiter refused, with the true time until the same request can be admitted.
+
+    hold_nano_usd: the least hold with which it would have been. Where only open requests stand in the way, nobody knows when they
+    end: the time is a short one, and the details say what is waited for.
+    """
+    key = decision.refused_by
+    if key == LEDGER_BACKLOG:
+        return Refusal(
+            status=503,
+            code=ErrorCode.LEDGER_BACKLOG,
+            message="Usage cannot be recorded at the moment, so no request is served. Try again shortly.",
+            retry_after_ms=STORE_RETRY_MS,
+            should_retry=True,
+        )
+    for state in decision.spend:
+        if state.key == key:
+            return _spend_refusal(state, decision, terms, hold_nano_usd)
+    limit = next(limit for name, limit in (*terms.rate, *terms.gate) if name == key)
+    wait = max(decision.retry_after_ms, 1)
+    details: dict[str, str | int | None] = {"limit": limit.name, "quantity": str(limit.quantity)}
+    if limit.quantity is Quantity.OPEN_REQUESTS:
+        details |= WAITS_FOR_OPEN_REQUESTS
+        message = f"{limit.capacity} requests are open at once, the most that is allowed. Wait until one of them ends."
+    elif any(state.waits_for_others for state in decision.rate if state.key == key):
+        details |= WAITS_FOR_OPEN_REQUESTS
+        message = (
+            f"Rate limit reached: {limit.refill_units} {limit.quantity} per {_span(limit.window_ms)}. Open requests hold what this "
+            "one needs, and give back what they do not use: try again once one of them has ended."
+        )
+    else:
+        counts = f" This request counts as {terms.weight}." if limit.quantity is Quantity.REQUESTS and terms.weight > 1 else ""
+        message = (
+            f"Rate limit reached: {limit.refill_units} {limit.quantity} per {_span(limit.window_ms)}.{counts} "
+            f"Try again in {_wait(wait)}."
+        )
+    return Refusal(
+        status=429,
+        code=ErrorCode.RATE_LIMIT_EXCEEDED,
+        message=message,
+        retry_after_ms=wait,
+        should_retry=wait <= SHORT_WAIT_MS,
+        details=details,
+    )
+
+
+def _spend_refusal(state: SpendState, decision: Decision, terms: Terms, hold_nano_usd: int) -> Refusal:
+    details: dict[str, str | int | None] = {
+        "limit": terms.names[state.key],
+        "spent_usd": usd_text(state.spent_nano_usd),
+        "held_usd": usd_text(state.held_nano_usd),
+        "limit_usd": usd_text(state.limit_nano_usd),
+        "needed_usd": usd_text(hold_nano_usd),
+        "available_usd": usd_text(max(state.limit_nano_usd - state.spent_nano_usd - state.held_nano_usd, 0)),
+        "resumes_at": None,
+    }
+    spent, limit = usd_text(state.spent_nano_usd), usd_text(state.limit_nano_usd)
+    head = f"Spend limit reached: ${spent} of ${limit} is spent and ${usd_text(state.held_nano_usd)} is held by open requests."
+    if state.resume_at_ms > 0:
+        resumes = datetime.fromtimestamp(state.resume_at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        details["resumes_at"] = resumes
+        wait: int | None = max(state.resume_at_ms - decision.now_ms, 1)
+        message, retry = f"{head} This request needs room for ${usd_text(hold_nano_usd)}; access resumes at {resumes}.", False
+    elif not decision.retry_after_ms:
+        wait, retry = None, False
+        message = f"{head} This request alone can cost ${usd_text(hold_nano_usd)}, more than the limit: lower its maximum output."
+    else:
+        wait, retry = decision.retry_after_ms, True
+        details |= WAITS_FOR_OPEN_REQUESTS
+        message = f"{head} This request needs room for ${usd_text(hold_nano_usd)}, which is there once open requests end."
+    return Refusal(
+        status=429,
+        code=ErrorCode.SPEND_LIMIT_EXCEEDED,
+        message=message,
+        retry_after_ms=wait,
+        should_retry=retry,
+        details=details,
+    )
+
+
+def store_refusal(*, rebuilding: bool) -> Refusal:
+    """Spend cannot be checked, so nothing is spent."""
+    reason = "are being rebuilt" if rebuilding else "cannot be checked at the moment"
+    return Refusal(
+        status=503,
+        code=ErrorCode.LIMITER_UNAVAILABLE,
+        message=f"Limits {reason}, so no request is served. Try again shortly.",
+        retry_after_ms=STORE_RETRY_MS,
+        should_retry=True,
+    )
+
+
+def _wait(milliseconds: int) -> str:
+    """Rounded up to whole seconds, and from a minute on in the two largest units: "1 minute 30 seconds", "30 days 21 hours"."""
+    waited = -(-milliseconds // 1_000) * 1_000
+    for (unit, size), (lower, part) in pairwise(_UNITS):
+        if waited >= size:
+            whole, rest = divmod(-(-waited // part), size // part)
+            return f"{_counted(whole, unit)} {_counted(rest, lower)}" if rest else _counted(whole, unit)
+    return _counted(waited // 1_000, "second")
+
+
+def _counted(count: int, unit: str) -> str:
+    return f"1 {unit}" if count == 1 else f"{count} {unit}s"
+
+
+def _span(milliseconds: int) -> str:
+    for unit, size in _UNITS:
+        if milliseconds % size == 0:
+            return _counted(milliseconds // size, unit).removeprefix("1 ")
+    return f"{milliseconds} ms"

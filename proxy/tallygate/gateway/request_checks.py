@@ -1,0 +1,165 @@
+"""What a request's head must not be, before anything acts on it. Refusals are constant texts: nothing of the input comes back."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+
+from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.gateway.headers import VIA_PSEUDONYM
+from tallygate.serving.head import SPOKEN, asks_about_nothing, fault_of_hosts, fault_of_target
+from tallygate.serving.hosts import is_host
+from tallygate.serving.malformed import EXPECTATION, METHODS, OTHER_VERSION, UNKNOWN_METHOD, Fault
+
+PATH: Final = "path"  # the `param` of what is refused for its path
+TARGET_CHARS_MAX: Final = 8 * 1024
+HEADERS_MAX: Final = 100
+HEADER_BYTES_MAX: Final = 32 * 1024
+
+# RFC 3986 section 3.3 and 3.4; square brackets in queries are common and harmless. Nothing else may stand unencoded.
+_TARGET: Final = re.compile(
+    r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?\[\]-]|%[0-9A-Fa-f]{2})*)?"
+)
+# Encoded backslash, control characters; encoded percent signs hide one of these from a first decoding. An encoded slash is the
+# route table's to judge: it may stand in a parameter that takes slashes, and nowhere else.
+_HIDDEN: Final = re.compile(r"%(?:5c|25|7f|[01][0-9a-f])", re.IGNORECASE)
+_CONTROLS: Final = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
+_SINGLE: Final = frozenset(
+    {b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect"}
+    | {b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"proxy-authorization"}
+)
+
+_SPECIAL: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"via"})
+_NAMES_READ_MAX: Final = 256
+
+
+class _Names(msgspec.Struct, frozen=True, kw_only=True):
+    """What the names of a head's headers tell.
+
+    size      their bytes, and those between name and value and after it
+    host      the place of the Host header, the last one if there are several; -1 if there is none
+    hosts     their number
+    special   of each name in _SPECIAL its place among the headers
+    """
+
+    size: int
+    has_underscore: bool
+    is_repeated: bool
+    host: int
+    hosts: int
+    special: tuple[tuple[bytes, int], ...]
+
+
+@lru_cache(_NAMES_READ_MAX)
+def _read_names(names: tuple[bytes, ...]) -> _Names:
+    """A client sends the same names again and again: they are read once."""
+    lower = [name.lower() for name in names]
+    joined = b"".join(lower)
+    return _Names(
+        size=len(joined) + 4 * len(lower),
+        has_underscore=b"_" in joined,
+        is_repeated=any(lower.count(name) > 1 for name in _SINGLE),
+        host=max((index for index, name in enumerate(lower) if name == b"host"), default=-1),
+        hosts=lower.count(b"host"),
+        special=tuple((name, index) for index, name in enumerate(lower) if name in _SPECIAL),
+    )
+
+
+def check_request(request: web.BaseRequest, *, head_bytes_max: int = HEADER_BYTES_MAX) -> Refusal | None:
+    """Why this request's head is refused, or None."""
+    if request.version not in SPOKEN:
+        return _refused(OTHER_VERSION)
+    if request.method not in METHODS:
+        return _refused(UNKNOWN_METHOD)
+    refusal = None if asks_about_nothing(request) else check_target(request.raw_path)
+    return refusal or check_headers(request.raw_headers, is_http_1_0=request.version < HttpVersion11, bytes_max=head_bytes_max)
+
+
+def check_target(target: str) -> Refusal | None:
+    """A path with nothing hidden: what the route table sees must be what any server behind would see."""
+    if len(target) > TARGET_CHARS_MAX:
+        return _refusal(f"The request target is longer than {TARGET_CHARS_MAX} characters.", status=414)
+    if (fault := fault_of_target(target)) is not None:
+        return _refused(fault)
+    if _TARGET.fullmatch(target) is None:
+        message = "The request target has a fragment, or characters that must be percent-encoded."
+        return _refusal(message, param=PATH if _TARGET.fullmatch(target.partition("?")[0]) is None else None)
+    path = target.partition("?")[0]
+    if "%" in path:
+        if _HIDDEN.search(path) is not None:
+            return _refusal("The path has an encoded backslash, percent sign or control character.", param=PATH)
+        path = unquote(path)
+    if "/." in path and any(segment.partition(";")[0] in {".", ".."} for segment in path.split("/")):
+        return _refusal("The path has a dot segment.", param=PATH)
+    return None
+
+
+def check_headers(
+    headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool = False, bytes_max: int = HEADER_BYTES_MAX
+) -> Refusal | None:
+    """Bounds, framing that two readers could understand differently (RFC 9112 section 6), ambiguous identity, loops."""
+    if len(headers) > HEADERS_MAX:
+        return _too_many(bytes_max)
+    names = _read_names(tuple([name for name, _ in headers]))
+    values = b"".join([value for _, value in headers])
+    if names.size + len(values) > bytes_max:
+        return _too_many(bytes_max)
+    if names.has_underscore:
+        return _refusal("A header name has an underscore, which some servers take for a hyphen.")
+    if len(values.translate(None, _CONTROLS)) != len(values):
+        return _refusal("A header value has control characters.")
+    if names.is_repeated:
+        return _refusal("A header is repeated that may stand only once.")
+    if names.hosts != 1 or not is_host(headers[names.host][1]):
+        fault = fault_of_hosts([value for name, value in headers if name.lower() == b"host"], is_http_1_0=is_http_1_0)
+        if fault is not None:
+            return _refused(fault)
+    if not names.special:
+        return None
+    return _check_special({name: headers[index][1] for name, index in names.special}, headers, is_http_1_0=is_http_1_0)
+
+
+def _check_special(found: dict[bytes, bytes], headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool) -> Refusal | None:
+    """Headers whose value decides. found: of each name in _SPECIAL the last value."""
+    if (length := found.get(b"content-length")) is not None and not (length.isdigit() and len(length) <= 18):
+        return _refusal("Content-Length is not a number.")
+    if (coding := found.get(b"transfer-encoding")) is not None and (
+        length is not None or is_http_1_0 or coding.strip().lower() != b"chunked"
+    ):
+        return _refusal("Transfer-Encoding must be chunked, alone, without Content-Length, in HTTP/1.1.")
+    if (expected := found.get(b"expect")) is not None and expected.strip().lower() != b"100-continue":
+        return _refused(EXPECTATION)
+    if b"via" in found and any(name.lower() == b"via" and _names_us(value) for name, value in headers):
+        return Refusal(
+            status=508,
+            code=ErrorCode.LOOP_DETECTED,
+            message="This request has passed through this gateway before: its upstream leads back to it.",
+            should_retry=False,
+        )
+    return None
+
+
+def _too_many(bytes_max: int) -> Refusal:
+    return _refusal(f"The request has more than {HEADERS_MAX} headers or {bytes_max} bytes of them.", status=431)
+
+
+def _names_us(via: bytes) -> bool:
+    """RFC 9110 section 7.6.3: protocol, then host or pseudonym, then an optional comment."""
+    for member in via.decode("latin-1").lower().split(","):
+        words = member.split()
+        if len(words) > 1 and words[1] == VIA_PSEUDONYM:
+            return True
+    return False
+
+
+def _refused(fault: Fault) -> Refusal:
+    return _refusal(fault.message, status=fault.status)
+
+
+def _refusal(message: str, *, status: int = 400, param: str | None = None) -> Refusal:
+    return Refusal(status=status, code=ErrorCode.INVALID_REQUEST, message=message, param=param, should_retry=False)

@@ -1,0 +1,145 @@
+"""What the stages of an exchange work with: built once by the composition root, read by all."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.directory import Directory
+from tallygate.config.model import GatewayConfig
+from tallygate.dialects.dialect import Dialect
+from tallygate.domain.admission import AdmissionRequest, Decision
+from tallygate.domain.organization import Credential, Organization, UnknownModelPolicy
+from tallygate.domain.prompt import PromptShape
+from tallygate.gateway.cors import CorsPolicy
+from tallygate.gateway.drains import DrainEnd
+from tallygate.gateway.jwt_identity import JwtIdentities
+from tallygate.gateway.object_owners import ObjectOwners
+from tallygate.gateway.routes import RouteTable
+from tallygate.gateway.settlement import Settler
+from tallygate.gateway.stored_directory import UsedCredentials
+from tallygate.gateway.terms import Terms, terms_of
+from tallygate.gateway.upstream import UpstreamClient
+from tallygate.gateway.withdrawals import Withdrawals
+from tallygate.limiter.port import Limiter
+from tallygate.shares.turns import Turns
+
+
+class Tokenizer(Protocol):
+    """Token counts, long texts off the event loop, where organizations take turns."""
+
+    async def prompt(self, shape: PromptShape, model: str | None, *, org: str) -> int: ...
+    async def prompt_upper_bound(self, shape: PromptShape, model: str | None, *, org: str) -> int: ...
+    async def text(self, text: str, model: str | None, *, org: str) -> int: ...
+    def completion(self, text_tokens: int, model: str | None, *, answers: int, calls: int) -> int: ...
+
+
+class Fallback(Protocol):
+    """What decides while the limiter's store is away."""
+
+    def admit(self, request: AdmissionRequest) -> Decision: ...
+    def end(self, request: AdmissionRequest) -> None: ...
+
+
+class Observer(Protocol):
+    """The gateway's metrics."""
+
+    def refused(self, org: str, credential: str, capability: str, limit: str) -> None: ...
+    def shadow_refused(self, org: str, credential: str, capability: str, limit: str) -> None: ...
+    def spend_warned(self, org: str, limit: str, permille: int) -> None: ...
+    def observe(
+        self, capability: str, seconds: float, first_byte_seconds: float | None, overhead_seconds: float, request_id: str
+    ) -> None: ...
+    def limiter_answered(self, operation: str, seconds: float, request_id: str) -> None: ...
+    def limiter_failed(self, operation: str) -> None: ...
+    def unknown_model(self, org: str, policy: UnknownModelPolicy) -> None: ...
+    def spooled(self, events: int) -> None: ...
+    def opened(self) -> None: ...
+    def closed(self) -> None: ...
+    def fail_open(self, limit_class: str) -> None: ...
+    def upstream_error(self, kind: str) -> None: ...
+    def drain_begun(self) -> None: ...
+    def drain_ended(self, end: DrainEnd, *, begun: bool) -> None: ...
+    def bad_request(self) -> None: ...
+    def config_reloaded(self, *, applied: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayLimits:
+    """Maxima of the data plane.
+
+    head_bytes_max          of a request's head; past it 431
+    body_bytes_max          of a body that is read whole to be metered; streamed_bytes_max of one that streams through
+    requests_open_max       exchanges at once; past it, or past an organization's share of it, a new one is refused with 503
+    body_budget_bytes       of all bodies under way, from the first byte to the exchange's end; shared in the same way
+    """
+
+    head_bytes_max: int = 32_768
+    body_bytes_max: int = 32_000_000
+    streamed_bytes_max: int = 2_000_000_000
+    requests_open_max: int = 10_000
+    body_budget_bytes: int = 256_000_000
+    lease_ms: int = 30_000
+    checkpoint_seconds: float = 5.0
+
+
+@dataclass(slots=True)
+class View:
+    """One configuration, made ready for the hot path. An exchange keeps the view it began with across a reload."""
+
+    config: GatewayConfig
+    routes: RouteTable
+    directory: Directory
+    prices: PriceCatalogue
+    upstreams: Mapping[str, UpstreamClient]
+    jwt: JwtIdentities | None = None
+    _terms: dict[tuple[str, str, str, int], Terms] = field(default_factory=dict)
+
+    def terms(self, organization: Organization, credential: Credential, capability: str, weight: int = 1) -> Terms:
+        """Bounded by credentials (the directory's, and as many again as tokens may attach) times capabilities times weights."""
+        # with the organization: clients that tokens attach to two of them may have one name
+        key = (organization.id, credential.id, capability, weight)
+        terms = self._terms.get(key)
+        if terms is None:
+            terms = self._terms[key] = terms_of(organization, credential, capability, weight)
+        return terms
+
+    def directory_changed(self) -> None:
+        """Forget what was made of the organizations before; exchanges under way keep theirs."""
+        self._terms.clear()
+        if self.jwt is not None:
+            self.jwt.directory_changed()
+
+
+def reading_turns() -> Turns:
+    """For reading large bodies. One thread: reading keeps the interpreter to itself, so a second would only slow the first."""
+    return Turns(threads=1, name="reading")
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """See the module. view is replaced by a reload; everything else stays.
+
+    reading where the bodies of requests are read that would keep the loop too long
+    clock   monotonic seconds, for durations: the loop's own time stands still within a turn and counts whole milliseconds on uvloop
+    """
+
+    view: View
+    limiter: Limiter
+    fallback: Fallback
+    settler: Settler
+    withdrawals: Withdrawals
+    tokens: Tokenizer
+    dialects: Mapping[str, Dialect]
+    plain: Dialect
+    metrics: Observer
+    limits: GatewayLimits
+    loop: asyncio.AbstractEventLoop
+    clock: Callable[[], float]
+    now_ms: Callable[[], int]
+    new_id: Callable[[], str]
+    owners: ObjectOwners
+    reading: Turns = field(default_factory=reading_turns)
+    cors: CorsPolicy = field(default_factory=CorsPolicy)
+    used: UsedCredentials = field(default_factory=UsedCredentials)

@@ -1,0 +1,144 @@
+"""Settling: the limiter's acknowledgement if it comes in time, else the spool, replayed when the limiter is back."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from tallygate.domain.admission import Actual, AdmissionRequest, Settlement, Warned
+from tallygate.domain.errors import StoreError
+from tallygate.gateway.recent_settlements import RecentSettlements
+from tallygate.gateway.spool import Spool, SpooledSettlement, SpoolFullError
+from tallygate.limiter.port import Limiter
+
+REPLAY_BATCH: Final = 256  # records read at once: a limiter that is away must not cost the reading of all
+REMEMBERED_MS: Final = 300_000  # the limiter knows for twice as long what it has settled
+_REPLAY_EVERY_S: Final = 1.0
+_log = logging.getLogger(__name__)
+
+
+class Settler:
+    """Ends reservations. A settlement is acknowledged by the limiter, or on disk, or (the disk being full too) in the log.
+
+    on_spooled  told how many settlements wait in the spool, whenever that may have changed
+    on_warned   called for each threshold that a settlement crossed, also one that was replayed
+    finished    which of these event ids the ledger has the final word of; raises StoreError
+    now_ms      Unix time
+    store_run   id of the run of the limiter's store; what the last run took last is settled again in the next
+    """
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        spool: Spool,
+        *,
+        finished: Callable[[Sequence[str]], Awaitable[frozenset[str]]],
+        now_ms: Callable[[], int],
+        on_spooled: Callable[[int], None] = lambda _events: None,
+        on_warned: Callable[[AdmissionRequest, Warned], None] = lambda _admission, _warned: None,
+        store_run: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._limiter = limiter
+        self._spool = spool
+        self._finished = finished
+        self._now_ms = now_ms
+        self._on_spooled = on_spooled
+        self._on_warned = on_warned
+        self._recent = RecentSettlements(store_run, now_ms)
+        on_spooled(spool.count)
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether nothing more may be admitted, because its settlement might find no place."""
+        return self._spool.is_full
+
+    async def settle(self, admission: AdmissionRequest, actual: Actual, *, owed: bool) -> Settlement | None:
+        """The limiter's settlement, or None if it went to the spool. owed False releases the hold.
+
+        The store is waited for no longer than its connection's deadline. A call that it answers too late may still have been
+        applied, which the replay of the spool finds out.
+        """
+        try:
+            return await self._post(admission, actual, owed=owed)
+        except StoreError as error:
+            _log.warning("settlement of %s goes to the spool: %s", admission.reservation_id, error)
+        try:
+            record = SpooledSettlement(admission=admission, actual=actual, owed=owed, spooled_at_ms=self._now_ms())
+            await self._spool.append(record)
+            self._on_spooled(self._spool.count)
+        except SpoolFullError as error:
+            _log.critical("settlement lost, re-enter it by hand: %s (%s)", actual.event.decode(errors="replace"), error)
+        return None
+
+    async def replay(self) -> int:
+        """Settle what is spooled, oldest first, until the limiter fails; returns how many were settled. Raises OSError."""
+        settled = 0
+        await self._spool_suspected()
+        while not self._spool.is_empty:
+            records = await self._spool.read(REPLAY_BATCH)
+            done = await self._post_in_order(records, await self._finished_among(records))
+            if done:
+                await self._spool.drop(done)
+                self._on_spooled(self._spool.count)
+                settled += done
+            if not records or done < len(records):
+                break
+            await self._spool_suspected()
+        return settled
+
+    async def _spool_suspected(self) -> None:
+        """What may have been lost with the store's last run goes where what it never acknowledged is, as far as there is room."""
+        while records := self._recent.suspected(REPLAY_BATCH):
+            try:
+                spooled = await self._spool.append_some(records)
+            except SpoolFullError as error:
+                _log.error("settlements that the store may have lost wait in memory: %s", error)
+                return
+            self._recent.forget_suspected(spooled)
+            self._on_spooled(self._spool.count)
+            if spooled < len(records):
+                return
+
+    async def _finished_among(self, records: Sequence[SpooledSettlement | None]) -> frozenset[str] | None:
+        """Those that the limiter took, too late to say so, and that the ledger has since; None if it does not answer."""
+        try:
+            return await self._finished([record.admission.reservation_id for record in records if record is not None])
+        except StoreError as error:
+            _log.warning("spool replay without the ledger: %s", error)
+            return None
+
+    async def _post_in_order(self, records: Sequence[SpooledSettlement | None], finished: frozenset[str] | None) -> int:
+        """How many of them are done with, up to the first that the limiter does not take.
+
+        The limiter forgets what it has settled after a while, and would take it again: then only the ledger can tell.
+        """
+        for done, record in enumerate(records):
+            if finished is None and record is not None and self._now_ms() - record.spooled_at_ms > REMEMBERED_MS:
+                return done
+            try:
+                if record is not None and record.admission.reservation_id not in (finished or ()):
+                    await self._post(record.admission, record.actual, owed=record.owed)
+            except StoreError as error:
+                _log.warning("spool replay stops after %d records: %s", done, error)
+                return done
+        return len(records)
+
+    async def replay_forever(self) -> None:
+        """Replay at start and then every second while there is something to replay."""
+        while True:
+            try:
+                await self._spool.keep_room()
+                await self.replay()
+            except OSError as error:
+                _log.error("spool not replayed: %s", error.strerror)
+            except Exception:  # noqa: BLE001 - the outermost handler of this loop
+                _log.exception("spool not replayed")
+            await asyncio.sleep(_REPLAY_EVERY_S)
+
+    async def _post(self, admission: AdmissionRequest, actual: Actual, *, owed: bool) -> Settlement:
+        post = self._limiter.settle if owed else self._limiter.release
+        settlement = await post(admission, actual)
+        self._recent.keep(admission, actual, settlement, owed=owed)
+        for warned in settlement.warned:
+            self._on_warned(admission, warned)
+        return settlement

@@ -1,0 +1,131 @@
+"""Which limits bind a caller at a capability, and under which bucket keys."""
+
+from dataclasses import dataclass
+
+import msgspec
+from msgspec.structs import replace
+
+from tallygate.domain.admission import RateDemand, SpendDemand
+from tallygate.domain.calendar_months import months_around
+from tallygate.domain.organization import Credential, Organization
+from tallygate.domain.rate_limit import FREE_REQUESTS, LimitScope, Quantity, RateLimit
+from tallygate.domain.spend_limit import SpendLimit, WindowKind
+
+
+class ShownRate(msgspec.Struct, frozen=True, kw_only=True):
+    """What response headers say of a rate limit that never changes.
+
+    quoted    its name as the IETF pair has it; refill_units: regained, evenly, over window_ms
+    """
+
+    name: str
+    kind: str
+    quoted: bytes
+    capacity: int
+    window_ms: int
+    refill_units: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Limits with their keys, in the order in which they are demanded. Equal keys within an organization are the same bucket.
+
+    weight         of the route: how many requests one of its requests counts as. At 0 no spend limit is asked, so that what is free
+                   or paid for can be had in a pause
+    gate           the limits that a worker counts by itself
+    needs_tokens   whether a limit depends on the estimate of tokens; without one, no request is tokenized before it is sent
+    names          limit name by key, for metrics and refusals
+    shown          of each rate limit, in the same order, what headers show; None for open requests, of which they say nothing
+    policy         value of the RateLimit-Policy header: of each bucket its quota, unit and window in seconds
+    """
+
+    rate: tuple[tuple[str, RateLimit], ...]
+    spend: tuple[tuple[str, SpendLimit], ...]
+    weight: int
+    gate: tuple[tuple[str, RateLimit], ...]
+    needs_tokens: bool
+    names: dict[str, str]
+    shown: tuple[ShownRate | None, ...]
+    policy: bytes
+    _usual: tuple[RateDemand, ...]  # of each bucket what all of these requests take, but for model tokens
+    _rolling: tuple[SpendDemand, ...]
+    _has_months: bool
+
+    def rate_demands(self, tokens: int) -> tuple[RateDemand, ...]:
+        """One slot of open requests, the weight of buckets of requests, `tokens` of those that hold model tokens."""
+        return tuple(
+            [
+                demand
+                if demand.limit.quantity is not Quantity.TOKENS
+                else RateDemand(key=demand.key, limit=demand.limit, units=tokens)
+                for demand in self._usual
+            ]
+        )
+
+    def spend_demands(self, now_ms: int, time_zone: str) -> tuple[SpendDemand, ...]:
+        """Every spend limit, calendar months with the months around now."""
+        if not self._has_months:
+            return self._rolling
+        months = months_around(now_ms, time_zone)
+        return tuple(
+            replace(demand, periods=months) if demand.limit.kind is WindowKind.CALENDAR_MONTH else demand
+            for demand in self._rolling
+        )
+
+
+def terms_of(organization: Organization, credential: Credential, capability: str, weight: int = 1) -> Terms:
+    """The organization's and the credential's limits that apply to requests of that weight to `capability`."""
+    rate = [
+        (_rate_key(limit, credential, own=own), limit)
+        for own, limits in ((False, organization.plan.rate_limits), (True, credential.rate_limits))
+        for limit in limits
+        if limit.capability is None or limit.capability == capability
+    ]
+    spend = [
+        (f"cred:{credential.id}:{limit.name}" if own or limit.scope is LimitScope.CREDENTIAL else f"org:{limit.name}", limit)
+        for own, limits in ((False, organization.plan.spend_limits), (True, credential.spend_limits))
+        for limit in limits
+        if weight
+    ]
+    slots = [(key, limit) for key, limit in rate if limit.quantity is Quantity.OPEN_REQUESTS]
+    return Terms(
+        rate=tuple(rate),
+        spend=tuple(spend),
+        weight=weight,
+        gate=tuple(rate if weight else [*slots, (FREE_REQUESTS.name, FREE_REQUESTS)]),
+        needs_tokens=bool(spend) or any(limit.quantity is Quantity.TOKENS for _, limit in rate),
+        names={key: limit.name for key, limit in rate}
+        | {key: limit.name for key, limit in spend}
+        | {FREE_REQUESTS.name: FREE_REQUESTS.name},
+        shown=tuple(None if limit.quantity is Quantity.OPEN_REQUESTS else _shown(limit) for _, limit in rate),
+        policy=", ".join([_policy(limit) for _, limit in rate if limit.quantity is not Quantity.OPEN_REQUESTS]).encode(),
+        _usual=tuple(
+            RateDemand(key=key, limit=limit, units=weight if limit.quantity is Quantity.REQUESTS else 1) for key, limit in rate
+        ),
+        _rolling=tuple(SpendDemand(key=key, limit=limit) for key, limit in spend),
+        _has_months=any(limit.kind is WindowKind.CALENDAR_MONTH for _, limit in spend),
+    )
+
+
+def _shown(limit: RateLimit) -> ShownRate:
+    return ShownRate(
+        name=limit.name,
+        kind=limit.quantity.value,
+        quoted=f'"{limit.name}"'.encode(),
+        capacity=limit.capacity,
+        window_ms=limit.window_ms,
+        refill_units=limit.refill_units,
+    )
+
+
+def _policy(limit: RateLimit) -> str:
+    """An item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers): tokens have no registered unit, so it names our own."""
+    unit = ';qu="model-tokens"' if limit.quantity is Quantity.TOKENS else ""
+    return f'"{limit.name}";q={limit.capacity}{unit};w={-(-limit.window_ms // 1000)}'
+
+
+def _rate_key(limit: RateLimit, credential: Credential, *, own: bool) -> str:
+    scope = f"cred:{credential.id}" if own or limit.scope is LimitScope.CREDENTIAL else "org"
+    kind = "own:" if own else ""
+    narrowed = f":{limit.capability}" if limit.capability else ""
+    return f"{scope}:{kind}{limit.name}{narrowed}"

@@ -1,0 +1,118 @@
+"""How the gateway shows itself to an upstream. A key that tallygate issued never goes up."""
+
+import logging
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+from multidict import MultiMapping
+
+from tallygate.config.directory import KEY_PREFIX
+from tallygate.config.model import AuthKind, UpstreamAuth
+from tallygate.gateway.authentication import KEY_HEADERS
+from tallygate.gateway.headers import Header
+from tallygate.gateway.oauth2_token import OAuth2Token, TokenFetchError
+from tallygate.gateway.upstream_failure import FailureKind, UpstreamError
+
+_TOLD_EVERY_MS: Final = 60_000
+_log: Final = logging.getLogger(__name__)
+
+
+class UpstreamAuthError(UpstreamError):
+    """The upstream's authorization server gave no token. Nothing was sent to the upstream."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(FailureKind.UNREACHABLE, message)
+
+
+class UpstreamCredentials:
+    """The authentication headers of requests to one upstream."""
+
+    def __init__(self, auth: UpstreamAuth, token: OAuth2Token | None = None) -> None:
+        """token: needed for `oauth2_client_credentials`, ignored otherwise."""
+        if auth.kind is AuthKind.OAUTH2_CLIENT_CREDENTIALS and token is None:
+            raise ValueError("oauth2_client_credentials needs a token source")
+        self._auth = auth
+        self._token = token
+        self._told_at_ms: int | None = None
+
+    async def headers(self, client: MultiMapping[str], dialect: str | None, query_key: str = "") -> list[Header]:
+        """The headers to send, in place of the client's own authentication headers, which never go up as they came.
+
+        client      the request's headers; query_key: the key in its `?key=`, which goes up as `x-goog-api-key` where keys pass
+        dialect     of the route, or of the API that its path is of; None where neither says it: then the header is the one in which
+                    the client sent its own key, but for `x-api-key`, which Anthropic's API alone takes
+        Raises UpstreamAuthError if no token can be had.
+        """
+        match self._auth.kind:
+            case AuthKind.PASSTHROUGH:
+                return _passed_through(client, query_key)
+            case AuthKind.BEARER:
+                return [_header(self._header_name(client, dialect), self._auth.secret)]
+            case AuthKind.OAUTH2_CLIENT_CREDENTIALS:
+                return [_header("authorization" if self._auth.header == "auto" else self._auth.header, await self._access_token())]
+            case _:
+                assert_never(self._auth.kind)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the operator's key goes up, and not the client's."""
+        return self._auth.kind is not AuthKind.PASSTHROUGH
+
+    def accepted(self, sent: Sequence[Header]) -> None:
+        """The upstream took these headers."""
+        if self._token is not None:
+            self._token.accept(_secret(sent))
+
+    def refused(self, sent: Sequence[Header], *, now_ms: int) -> bool:
+        """The upstream answered these headers with 401: whether others can be tried. A fetched token is given up then.
+
+        now_ms: the time of day, for the log, which has a line a minute at most.
+        """
+        if self._told_at_ms is None or not 0 <= now_ms - self._told_at_ms < _TOLD_EVERY_MS:
+            self._told_at_ms = now_ms
+            _log.warning("an upstream refuses the gateway's own key or token (401)")
+        return self._token is not None and self._token.refuse(_secret(sent))
+
+    async def _access_token(self) -> str:
+        if self._token is None:
+            raise UpstreamAuthError("no way to authenticate the gateway is configured")
+        try:
+            return await self._token.get()
+        except TokenFetchError as error:
+            raise UpstreamAuthError("the gateway could not authenticate itself") from error
+
+    def _header_name(self, client: MultiMapping[str], dialect: str | None) -> str:
+        if self._auth.header != "auto":
+            return self._auth.header
+        if dialect is None:
+            sent = next((name.lower() for name in KEY_HEADERS if client.get(name)), "authorization")
+            return "authorization" if sent == "x-api-key" and "anthropic-version" not in client else sent
+        if dialect.startswith("anthropic"):
+            return "x-api-key"
+        if dialect.startswith("azure"):
+            return "api-key"
+        return "x-goog-api-key" if dialect.startswith("gemini") else "authorization"
+
+
+def _passed_through(client: MultiMapping[str], query_key: str) -> list[Header]:
+    found = []
+    for name in KEY_HEADERS:
+        for value in client.getall(name, ()):
+            if value.strip() and not _is_ours(value):
+                found.append((name.lower().encode(), value.encode("utf-8", "surrogateescape")))
+                break  # authentication saw to it that further ones hold the same key
+    if not found and query_key and not _is_ours(query_key):
+        return [_header("x-goog-api-key", query_key)]
+    return found
+
+
+def _is_ours(value: str) -> bool:
+    return any(word.startswith(KEY_PREFIX) for word in value.split())
+
+
+def _secret(sent: Sequence[Header]) -> str:
+    return next((value.decode().removeprefix("Bearer ") for _, value in sent), "")
+
+
+def _header(name: str, secret: str) -> Header:
+    return name.encode(), f"Bearer {secret}".encode() if name == "authorization" else secret.encode()

@@ -1,0 +1,263 @@
+"""Whether everything that is added up is right: rollups against entries, and the limiter's windows against the ledger.
+
+Both sides move while they are read. Rollups and entries are read in one snapshot. A window is read together with how far the stream
+is stored, and its buckets before that point do not change any more, but by a late settlement, which counts when its reservation
+expired: a difference counts only if it is still there after several looks.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import Table
+
+from tallygate.domain.organization import Organization
+from tallygate.domain.spend_limit import SPEND_BUCKET_MS
+from tallygate.ledger.book import DAY_MS, KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, QUARTER_MS
+from tallygate.ledger.database import Database
+from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
+from tallygate.ledger.rebuild import posted_in, read_postings
+from tallygate.ledger.schema import AMOUNTS, ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_AMOUNTS, SERIES, SPEND_BUCKETS
+from tallygate.ledger.store_clock import STEP_MS
+from tallygate.limiter.generation import WindowPosted, read_generation, read_posted
+from tallygate.limiter.keys import partition_of
+from tallygate.limiter.script import Scripts, ScriptStore
+
+LOOKS_MAX: Final = 5
+LOOK_AGAIN_SECONDS: Final = 0.3
+_WINDOWS_AT_ONCE: Final = 50
+_LABELS: Final = ("org", "credential", "capability", "endpoint", "status", "outcome")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """One sum that is not what it should be. amount is the column; where tells organization, time and labels."""
+
+    what: str
+    where: str
+    amount: str
+    expected: int
+    found: int
+
+    @property
+    def nano_usd(self) -> int:
+        """How far money is off; 0 for drifts of other amounts."""
+        return abs(self.found - self.expected) if self.amount.endswith("nano_usd") else 0
+
+
+class LedgerAudit:
+    """Adds up one ledger's entries again, some days of an organization at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def days(self) -> dict[tuple[str, int], int]:
+        """(organization, start of a UTC day) of everything there is to look at, in the order of time, and how many rows that is."""
+        # Read from the entries and from every rollup: days that have only some of them are what is looked for.
+        found: defaultdict[tuple[str, int], int] = defaultdict(int)
+        async with self._database.read() as connection:
+            for times in (ENTRIES.c.settled_at_ms, *(table.c.bucket_ms for table in {level.table: None for level in _LEVELS})):
+                org, day = times.table.c.org, times // DAY_MS * DAY_MS
+                for *place, rows in await connection.execute(select(org, day, func.count()).group_by(org, day)):
+                    found[place[0], place[1]] += rows
+        return dict(sorted(found.items(), key=lambda item: (item[0][1], item[0][0])))
+
+    async def day(self, org: str, day_ms: int, *, days: int = 1) -> list[Drift]:
+        """Drifts of one organization's UTC day, or of as many days from it on, in all levels of rollups."""
+        until_ms = day_ms + days * DAY_MS
+        async with self._database.read() as connection:
+            finest = await self._rollup_sums(connection, _LEVELS[0], org, day_ms, until_ms)
+            truth = await self._truth(connection, finest, org, day_ms, until_ms)
+            drifts: list[Drift] = []
+            for level in _LEVELS:
+                expected: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_AMOUNTS))
+                for (bucket, *labels), amounts in truth.items():
+                    row = expected[bucket - bucket % level.length_ms, *level.folded(labels)]
+                    row[:] = map(int.__add__, row, amounts)
+                kept = finest if level is _LEVELS[0] else await self._rollup_sums(connection, level, org, day_ms, until_ms)
+                drifts += _differences(level, dict(expected), kept)
+        return drifts
+
+    async def postings(self, org: str, since_ms: int) -> list[Drift]:
+        """Drifts of the limiter's buckets as the ledger keeps them, against the entries."""
+        entries, buckets = ENTRIES.c, SPEND_BUCKETS.c
+        bucket = entries.posted_at_ms // SPEND_BUCKET_MS * SPEND_BUCKET_MS
+        async with self._database.read() as connection:
+            expected = await connection.execute(
+                select(bucket, func.sum(entries.posted_nano_usd))
+                .where(entries.org == org, entries.settled_at_ms >= since_ms - DAY_MS, entries.posted_at_ms >= since_ms)
+                .group_by(bucket)
+            )
+            truth = {at: [int(amount)] for at, amount in expected if amount}
+            kept = await connection.execute(
+                select(buckets.bucket_ms, func.sum(buckets.posted_nano_usd))
+                .where(buckets.org == org, buckets.bucket_ms >= since_ms)
+                .group_by(buckets.bucket_ms)
+            )
+            found = {at: [int(amount)] for at, amount in kept if amount}
+        return [
+            Drift(
+                what="spend_buckets",
+                where=f"{org} {at}",
+                amount="posted_nano_usd",
+                expected=truth.get(at, [0])[0],
+                found=found.get(at, [0])[0],
+            )
+            for at in sorted(truth.keys() | found.keys())
+            if truth.get(at) != found.get(at)
+        ]
+
+    async def _truth(
+        self, connection: AsyncConnection, finest: dict[tuple[Any, ...], list[int]], org: str, from_ms: int, until_ms: int
+    ) -> dict[tuple[Any, ...], list[int]]:
+        """By quarter of an hour and labels. Refusals are no entries: the finest rollup says what they are."""
+        columns = ENTRIES.c
+        bucket = columns.settled_at_ms // QUARTER_MS * QUARTER_MS
+        labels = [columns[name] for name in _LABELS]
+        rows = await connection.execute(
+            select(bucket, *labels, *(func.sum(columns[name]) for name in AMOUNTS))
+            .where(columns.org == org, columns.settled_at_ms >= from_ms, columns.settled_at_ms < until_ms)
+            .group_by(bucket, *labels)
+        )
+        width = 1 + len(_LABELS)
+        truth = {tuple(row[:width]): [*map(int, row[width:]), 0] for row in rows}
+        for key, amounts in finest.items():
+            truth.setdefault(key, [0] * len(ROLLUP_AMOUNTS))[-1] = amounts[-1]
+        return truth
+
+    async def _rollup_sums(
+        self, connection: AsyncConnection, level: "_Level", org: str, from_ms: int, until_ms: int
+    ) -> dict[tuple[Any, ...], list[int]]:
+        columns = level.table.c
+        labels = [columns.org] if level.table is ORG_ROLLUP else [SERIES.c[name] for name in _LABELS]
+        statement = (
+            select(columns.bucket_ms, *labels, *(func.sum(columns[name]) for name in ROLLUP_AMOUNTS))
+            .where(columns.org == org, columns.bucket_ms >= from_ms, columns.bucket_ms < until_ms)
+            .group_by(columns.bucket_ms, *labels)
+        )
+        if level.table is not ORG_ROLLUP:
+            statement = statement.join(SERIES, SERIES.c.id == columns.series_id)
+        if "length_ms" in columns:
+            statement = statement.where(columns.length_ms == level.length_ms)
+        width = 1 + len(labels)
+        return {tuple(row[:width]): list(map(int, row[width:])) for row in await connection.execute(statement)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Level:
+    """Rollup rows of one length. folded: the labels that they keep, of all of _LABELS."""
+
+    table: Table
+    length_ms: int
+    folded: Callable[[Sequence[Any]], Sequence[Any]]
+
+
+def _without_credential(labels: Sequence[Any]) -> Sequence[Any]:
+    org, _, *others = labels
+    return (org, "", *others)
+
+
+_LEVELS: Final = (
+    *(_Level(table=table, length_ms=length, folded=lambda labels: labels) for table, length in LEVELS),
+    *(_Level(table=KIND_ROLLUP, length_ms=length, folded=_without_credential) for length in KIND_LENGTHS_MS),
+    *(_Level(table=ORG_ROLLUP, length_ms=length, folded=lambda labels: labels[:1]) for length in ORG_LENGTHS_MS),
+)
+
+
+class LimiterAudit:
+    """Compares the limiter's windows with what the ledger says they took.
+
+    on_ahead   given a partition with a window that a clock which was ahead has moved; raises StoreError. None: left to the next
+               request, before which nothing is admitted
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: ScriptStore,
+        scripts: Scripts,
+        *,
+        on_ahead: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._scripts = scripts
+        self._on_ahead = on_ahead
+
+    async def windows(self, organizations: Sequence[Organization], now_ms: int) -> AsyncIterator[tuple[LimiterWindow, list[Drift]]]:
+        """Each window with its drifts, none if it is right. Raises LedgerUnavailableError, StoreError."""
+        windows = [window for organization in organizations for window in windows_of(organization, now_ms)]
+        for start in range(0, len(windows), _WINDOWS_AT_ONCE):
+            for window in windows[start : start + _WINDOWS_AT_ONCE]:
+                yield window, await self.window(window, now_ms)
+
+    async def window(self, window: LimiterWindow, now_ms: int) -> list[Drift]:
+        drifts: list[Drift] = []
+        for look in range(LOOKS_MAX):
+            if look:
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            before = await read_posted(self._store, self._scripts, window.org, window.demand)
+            posted = await read_postings(self._database, [window.org], window.since_ms(now_ms))
+            after = await read_posted(self._store, self._scripts, window.org, window.demand)
+            if after.is_ahead:
+                if self._on_ahead is not None:
+                    await self._on_ahead(partition_of(window.org))
+                return []  # a clock that was set back is no drift: the window is rebuilt before anything is admitted
+            drifts = _window_drifts(window, before, dict(posted_in(window, posted)), is_at_rest=_same(before, after))
+            if not drifts:
+                break
+        if drifts and await read_generation(self._store, partition_of(window.org)) is None:
+            return []  # the partition is closed: what is there now counts for nothing
+        return drifts
+
+
+def _same(before: WindowPosted, after: WindowPosted) -> bool:
+    """Nothing was settled between the two looks, and nothing waits to be stored."""
+    return (
+        before.oldest_unstored_ms is None
+        and after.oldest_unstored_ms is None
+        and (before.spent_nano_usd, before.buckets, before.period) == (after.spent_nano_usd, after.buckets, after.period)
+    )
+
+
+def _window_drifts(window: LimiterWindow, read: WindowPosted, ledger: dict[int, int], *, is_at_rest: bool) -> list[Drift]:
+    """At rest everything must agree; else the buckets that ended before the oldest event which is not stored."""
+    if read.period is not None:
+        start, end = read.period
+        expected = sum(amount for at, amount in ledger.items() if start <= at < end)
+        return (
+            [_window_drift(window, start, expected, read.spent_nano_usd)] if is_at_rest and expected != read.spent_nano_usd else []
+        )
+    stored_until = read.now_ms if read.oldest_unstored_ms is None else min(read.now_ms, read.oldest_unstored_ms)
+    ahead_from = read.now_ms + STEP_MS
+    open_from = stored_until // SPEND_BUCKET_MS * SPEND_BUCKET_MS
+    oldest = read.now_ms // SPEND_BUCKET_MS * SPEND_BUCKET_MS - window.demand.limit.window_ms
+    drifts = [
+        _window_drift(window, at, ledger.get(at, 0), read.buckets.get(at, 0))
+        for at in sorted(ledger.keys() | read.buckets.keys())
+        if oldest <= at < ahead_from and (is_at_rest or at < open_from) and ledger.get(at, 0) != read.buckets.get(at, 0)
+    ]
+    # What was stored under a clock that was ahead counts as of when the window was rebuilt, which nobody has noted.
+    ahead = sum(amount for at, amount in ledger.items() if at >= ahead_from)
+    moved = [drift.found - drift.expected for drift in drifts]
+    return [] if drifts and min(moved) >= 0 and sum(moved) <= ahead else drifts
+
+
+def _window_drift(window: LimiterWindow, at_ms: int, expected: int, found: int) -> Drift:
+    where = f"{window.org} {window.demand.key} {at_ms}"
+    return Drift(what="limiter", where=where, amount="posted_nano_usd", expected=expected, found=found)
+
+
+def _differences(level: _Level, expected: dict[tuple[Any, ...], list[int]], found: dict[tuple[Any, ...], list[int]]) -> list[Drift]:
+    nothing = [0] * len(ROLLUP_AMOUNTS)
+    what = f"{level.table.name}.{level.length_ms // 60_000}m" if "length_ms" in level.table.c else level.table.name
+    return [
+        Drift(what=what, where=" ".join(map(str, key)), amount=name, expected=right, found=wrong)
+        for key in sorted(expected.keys() | found.keys(), key=str)
+        for name, right, wrong in zip(ROLLUP_AMOUNTS, expected.get(key, nothing), found.get(key, nothing), strict=True)
+        if right != wrong
+    ]

@@ -1,0 +1,325 @@
+"""The one way into the ledger: entries and all their sums in one transaction, each event once however often it is told."""
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Final
+
+from sqlalchemy import RowMapping, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import Table
+
+from tallygate.domain.price import Price
+from tallygate.domain.spend_limit import SPEND_BUCKET_MS
+from tallygate.domain.usage_event import Outcome
+from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.entry import ENTRY_FIELDS, Entry, Kind, following, is_posted_again
+from tallygate.ledger.lifetime import OTHER, Changes, changes_of, charged_model, refused_changes
+from tallygate.ledger.notices.notice import Notice
+from tallygate.ledger.notices.record import EndpointsOf, record_notices, to_nobody
+from tallygate.ledger.schema import (
+    AMOUNTS,
+    ENTRIES,
+    KIND_ROLLUP,
+    LIFETIME_AMOUNTS,
+    LIFETIME_TOTALS,
+    MALFORMED,
+    ORG_ROLLUP,
+    PRICE_VERSIONS,
+    REFUSALS_TAKEN,
+    ROLLUP_1D,
+    ROLLUP_1H,
+    ROLLUP_15M,
+    ROLLUP_AMOUNTS,
+    SPEND_BUCKETS,
+)
+from tallygate.ledger.series import Numbering, Series, SeriesNumbers, series_of
+from tallygate.ledger.stored_objects import ObjectChange, record_objects
+
+QUARTER_MS: Final = 900_000
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 86_400_000
+ORG_LENGTHS_MS: Final = (QUARTER_MS, HOUR_MS // 2, HOUR_MS, DAY_MS)
+KIND_LENGTHS_MS: Final = (HOUR_MS // 2, HOUR_MS, 4 * HOUR_MS, DAY_MS)  # 4 hours: a day of a zone begins up to 12 from that of UTC
+LEVELS: Final[tuple[tuple[Table, int], ...]] = ((ROLLUP_15M, QUARTER_MS), (ROLLUP_1H, HOUR_MS), (ROLLUP_1D, DAY_MS))
+_REFUSED: Final = ROLLUP_AMOUNTS.index("refused")
+_IDS_AT_ONCE: Final = 500  # in one IN (...)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Malformed:
+    """A stream entry that is no usage event. fields: as it came, as text."""
+
+    partition: int
+    stream_id: str
+    reason: str
+    fields: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalCount:
+    """Requests that `refused_by` (a limit's name or an error code) has refused since its counter began. status: the answer's."""
+
+    org: str
+    credential: str
+    capability: str
+    refused_by: str
+    status: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """entries: lines that were added. repeated: events that were told again and changed nothing.
+
+    posted_again   organizations whose limiter windows have taken an event a second time
+    """
+
+    entries: int
+    repeated: int
+    posted_again: frozenset[str] = frozenset()
+
+
+class Book:
+    """Writes to one ledger. Any number of books may, in any number of processes.
+
+    endpoints_of   names of the webhook endpoints that are to have a notice, asked when it is stored
+    """
+
+    def __init__(self, database: Database, *, endpoints_of: EndpointsOf = to_nobody) -> None:
+        self._database = database
+        self._endpoints_of = endpoints_of
+        self._series = SeriesNumbers(database)
+
+    async def record(
+        self,
+        told: Sequence[Entry],
+        malformed: Sequence[Malformed] = (),
+        *,
+        notices: Sequence[Notice] = (),
+        objects: Sequence[ObjectChange] = (),
+        now_ms: int = 0,
+    ) -> Recorded:
+        """Add what the limiter told, in its order. Raises LedgerUnavailableError; then nothing of it was added."""
+        groups: defaultdict[str, list[Entry]] = defaultdict(list)
+        async with self._database.write() as connection:
+            for entry in await self._series.named(connection, told):
+                groups[entry.event_id].append(entry)
+            new = await self._insert(connection, [group[0] for _, group in sorted(groups.items())])
+            firsts = {entry.event_id for entry in new}
+            again = {id_: group[1:] if id_ in firsts else group for id_, group in groups.items()}
+            posted_again: set[str] = set()
+            new += await self._insert_following(connection, {id_: group for id_, group in again.items() if group}, posted_again)
+            numbering = await self._roll_up(connection, new)
+            await record_notices(connection, self._database, notices, self._endpoints_of, now_ms=now_ms)
+            await record_objects(connection, self._database, objects)
+            if malformed:
+                rows = [{name.name: getattr(entry, name.name) for name in fields(Malformed)} for entry in malformed]
+                statement = self._database.insert(MALFORMED).on_conflict_do_nothing()
+                await connection.execute(statement, [{**row, "seen_at_ms": now_ms} for row in rows])
+        self._series.keep(numbering)
+        taken = sum(entry.kind is not Kind.REVERSED for entry in new)
+        return Recorded(entries=len(new), repeated=len(told) - taken, posted_again=frozenset(posted_again))
+
+    async def correct(
+        self, connection: AsyncConnection, corrections: Sequence[Entry], *, charged_as: Mapping[str, str] | None = None
+    ) -> Numbering:
+        """Add correcting entries within the caller's transaction; hand the answer to `committed` after it.
+
+        charged_as   by event id the priced model that it counts under, where that is not the one of the correction
+
+        Raises LedgerUnavailableError if another writer has meanwhile added to one of the events.
+        """
+        new = await self._insert(connection, sorted(corrections, key=lambda entry: (entry.event_id, entry.sequence)))
+        if len(new) != len(corrections):
+            raise LedgerUnavailableError("an event got another entry meanwhile: to be done again")
+        return await self._roll_up(connection, new, charged_as)
+
+    def committed(self, numbering: Numbering) -> None:
+        self._series.keep(numbering)
+
+    async def add_refusals(self, source: str, counts: Iterable[RefusalCount], *, at_ms: int) -> int:
+        """Bring rollups and lifetime totals up to what `source` (a worker's slot) has counted; returns how many refusals were new.
+
+        Counts only grow: one that is smaller than last time began anew. Doing it twice adds nothing, at the same time too.
+        Refusals of callers without an organization (`other`) are nobody's usage: they are in the lifetime totals alone.
+        """
+        counted = {(count.org, count.credential, count.capability, count.refused_by): count for count in counts}
+        new = 0
+        async with self._database.write() as connection:
+            await self._database.wait_for_turn(connection, f"refusals of {source}")
+            columns = REFUSALS_TAKEN.c
+            rows = await connection.execute(
+                select(columns.org, columns.credential, columns.capability, columns.refused_by, columns.requests).where(
+                    columns.source == source
+                )
+            )
+            taken = {tuple(labels): requests for *labels, requests in rows}
+            sums: dict[Series, list[int]] = {}
+            refused: list[tuple[str, str, str, int]] = []
+            changed = []
+            for key, count in sorted(counted.items()):
+                before = taken.get(key, 0)
+                if count.requests == before:
+                    continue
+                more = count.requests - before if count.requests > before else count.requests
+                new += more
+                labels = dict(zip(("org", "credential", "capability", "refused_by"), key, strict=True))
+                changed.append({"source": source, **labels, "requests": count.requests})
+                refused.append((count.org, count.credential, count.capability, more))
+                if count.org == OTHER:
+                    continue
+                series = Series(
+                    count.org, count.credential, count.capability, "", "", count.status, Outcome.REFUSED.value, count.refused_by
+                )
+                sums.setdefault(series, [0] * len(ROLLUP_AMOUNTS))[_REFUSED] += more
+            if not changed:
+                return 0
+            statement = self._database.insert(REFUSALS_TAKEN)
+            statement = statement.on_conflict_do_update(
+                index_elements=list(REFUSALS_TAKEN.primary_key.columns), set_={"requests": statement.excluded.requests}
+            )
+            await connection.execute(statement, changed)
+            numbering = await self._series.numbers(connection, sums)
+            await self._add_to_rollups(connection, {(at_ms, series): amounts for series, amounts in sums.items()}, numbering)
+            await self._add_to_lifetime(connection, refused_changes(refused))
+        self._series.keep(numbering)
+        return new
+
+    async def record_prices(self, prices: Iterable[Price], *, now_ms: int) -> None:
+        """Remember what each price version means; versions that are known stay as they are."""
+        rows = []
+        for price in prices:
+            rates = {field.name: getattr(price, field.name) for field in fields(Price)}
+            version, model, effective_ms = rates.pop("version"), rates.pop("model"), rates.pop("effective_ms")
+            stated = json.dumps({name: rate for name, rate in rates.items() if rate is not None}, sort_keys=True)
+            rows.append({"version": version, "model": model, "effective_ms": effective_ms, "rates": stated, "seen_at_ms": now_ms})
+        if rows:
+            async with self._database.write() as connection:
+                await connection.execute(self._database.insert(PRICE_VERSIONS).on_conflict_do_nothing(), rows)
+
+    async def _insert(self, connection: AsyncConnection, entries: Sequence[Entry]) -> list[Entry]:
+        """Those of `entries` that were not there before."""
+        if not entries:
+            return []
+        key = (ENTRIES.c.event_id, ENTRIES.c.sequence)
+        statement = self._database.insert(ENTRIES).on_conflict_do_nothing().returning(*key)
+        rows = await connection.execute(statement, [entry.row() for entry in entries])
+        inserted = {(event_id, sequence) for event_id, sequence in rows}
+        return [entry for entry in entries if (entry.event_id, entry.sequence) in inserted]
+
+    async def _insert_following(
+        self, connection: AsyncConnection, groups: Mapping[str, Sequence[Entry]], posted_again: set[str]
+    ) -> list[Entry]:
+        """What is told about events that have entries already. Adds to posted_again the organizations of those taken twice."""
+        if not groups:
+            return []
+        existing = await entries_of(connection, list(groups))
+        wanted: list[Entry] = []
+        for event_id, group in sorted(groups.items()):
+            for incoming in group:
+                if is_posted_again(existing[event_id], incoming):
+                    posted_again.add(incoming.org)
+                more = following(existing[event_id], incoming)
+                existing[event_id] += more
+                wanted += more
+        new = await self._insert(connection, wanted)
+        if len(new) != len(wanted):
+            raise LedgerUnavailableError("another writer corrects the same event: to be done again")
+        return new
+
+    async def _roll_up(
+        self, connection: AsyncConnection, entries: Sequence[Entry], charged_as: Mapping[str, str] | None = None
+    ) -> Numbering:
+        """Add new entries to every sum that is kept of them."""
+        sums: dict[tuple[int, Series], list[int]] = {}
+        posted: defaultdict[tuple[str, int, str], int] = defaultdict(int)
+        for entry in entries:
+            amounts = sums.setdefault(
+                (entry.settled_at_ms - entry.settled_at_ms % QUARTER_MS, series_of(entry)), [0] * len(ROLLUP_AMOUNTS)
+            )
+            for index, name in enumerate(AMOUNTS):
+                amounts[index] += getattr(entry, name)
+            if entry.posted_nano_usd:
+                bucket = entry.posted_at_ms - entry.posted_at_ms % SPEND_BUCKET_MS
+                posted[entry.org, bucket, entry.credential] += entry.posted_nano_usd
+        priced = {(entry.org, entry.model) for entry in entries if entry.model == charged_model(entry.price_version)}
+        numbering = await self._series.numbers(connection, (series for _, series in sums), priced=priced)
+        await self._add_to_rollups(connection, sums, numbering)
+        await self._database.add_to_rows(
+            connection,
+            SPEND_BUCKETS,
+            ("posted_nano_usd",),
+            [
+                {"org": org, "bucket_ms": bucket, "credential": credential, "posted_nano_usd": amount}
+                for (org, bucket, credential), amount in sorted(posted.items())
+            ],
+        )
+        await self._add_to_lifetime(connection, changes_of(entries, charged_as))
+        return numbering
+
+    async def _add_to_lifetime(self, connection: AsyncConnection, changes: Changes) -> None:
+        rows = [
+            {**key._asdict(), **dict(zip(LIFETIME_AMOUNTS, amounts, strict=True))}
+            for key, amounts in sorted(changes.items())
+            if any(amounts)
+        ]
+        await self._database.add_to_rows(connection, LIFETIME_TOTALS, LIFETIME_AMOUNTS, rows)
+
+    async def _add_to_rollups(
+        self, connection: AsyncConnection, sums: Mapping[tuple[int, Series], Sequence[int]], numbering: Numbering
+    ) -> None:
+        for table, length_ms in LEVELS:
+            rows: dict[tuple[str, int, int], list[int]] = {}
+            for (at_ms, series), amounts in sums.items():
+                key = (series.org, at_ms - at_ms % length_ms, numbering.of(series))
+                row = rows.setdefault(key, [0] * len(ROLLUP_AMOUNTS))
+                row[:] = map(int.__add__, row, amounts)
+            values = [
+                {"org": org, "bucket_ms": bucket, "series_id": number, **dict(zip(ROLLUP_AMOUNTS, amounts, strict=True))}
+                for (org, bucket, number), amounts in sorted(rows.items())
+            ]
+            await self._database.add_to_rows(connection, table, ROLLUP_AMOUNTS, values)
+        kinds: dict[tuple[int, str, int, int], list[int]] = {}
+        for (at_ms, series), amounts in sums.items():
+            for length_ms in KIND_LENGTHS_MS:
+                kind = (length_ms, series.org, at_ms - at_ms % length_ms, numbering.of_kind(series))
+                row = kinds.setdefault(kind, [0] * len(ROLLUP_AMOUNTS))
+                row[:] = map(int.__add__, row, amounts)
+        names = [column.name for column in KIND_ROLLUP.columns]
+        values = [dict(zip(names, (*kind, *amounts), strict=True)) for kind, amounts in sorted(kinds.items())]
+        await self._database.add_to_rows(connection, KIND_ROLLUP, ROLLUP_AMOUNTS, values)
+        orgs: dict[tuple[int, str, int], list[int]] = {}
+        for (at_ms, series), amounts in sums.items():
+            for length_ms in ORG_LENGTHS_MS:
+                row = orgs.setdefault((length_ms, series.org, at_ms - at_ms % length_ms), [0] * len(ROLLUP_AMOUNTS))
+                row[:] = map(int.__add__, row, amounts)
+        values = [
+            {"length_ms": length_ms, "org": org, "bucket_ms": bucket, **dict(zip(ROLLUP_AMOUNTS, amounts, strict=True))}
+            for (length_ms, org, bucket), amounts in sorted(orgs.items())
+        ]
+        await self._database.add_to_rows(connection, ORG_ROLLUP, ROLLUP_AMOUNTS, values)
+
+
+async def entries_of(connection: AsyncConnection, event_ids: Sequence[str]) -> dict[str, list[Entry]]:
+    """Every entry of these events, in their order."""
+    found: dict[str, list[Entry]] = {event_id: [] for event_id in event_ids}
+    for start in range(0, len(event_ids), _IDS_AT_ONCE):
+        part = event_ids[start : start + _IDS_AT_ONCE]
+        rows = await connection.execute(
+            select(*(ENTRIES.c[name] for name in ENTRY_FIELDS))
+            .where(ENTRIES.c.event_id.in_(part))
+            .order_by(ENTRIES.c.event_id, ENTRIES.c.sequence)
+        )
+        for row in rows:
+            entry = entry_of_row(row._mapping)  # noqa: SLF001  # SQLAlchemy's public name for it
+            found[entry.event_id].append(entry)
+    return found
+
+
+def entry_of_row(row: RowMapping) -> Entry:
+    values = {name: row[name] for name in ENTRY_FIELDS}
+    return Entry(**{**values, "kind": Kind(values["kind"])})

@@ -1,0 +1,196 @@
+"""A provider's own figures, put in later for events that were charged without them: the difference is entered, nothing is changed.
+
+Each page is one change of the directory's log: who corrected what, with the figures before and after. The limiter's windows keep
+what they took, as they do after a corrected price: a correction neither closes nor opens a limit in hindsight.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import select
+
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.domain.markup import plain_version, with_markup_of
+from tallygate.domain.price import Price
+from tallygate.domain.token_counts import TOKENS_MAX, TokenCounts
+from tallygate.ledger.book import Book, entries_of
+from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.directory.changes import Changes
+from tallygate.ledger.entry import FINAL, SUMMED_FIELDS, Entry, Kind
+from tallygate.ledger.lifetime import charged_model
+from tallygate.ledger.schema import ENTRIES
+
+EVENTS_AT_ONCE: Final = 500
+_ASSUMED: Final = "assumed"  # the flag of an event whose usage nobody could see
+_RETRIES: Final = 5
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a provider says of one event. Totals include their parts; parts that are left out are 0."""
+
+    event_id: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_prompt_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_completion_tokens: int = 0
+
+    @property
+    def counts(self) -> TokenCounts:
+        """Raises ValueError for figures that contradict each other, or that no answer can have."""
+        if max(self.prompt_tokens, self.completion_tokens) > TOKENS_MAX:
+            raise ValueError(f"token counts cannot be above {TOKENS_MAX}")
+        return TokenCounts(
+            prompt=self.prompt_tokens,
+            completion=self.completion_tokens,
+            cached=self.cached_tokens,
+            cache_write_5m=self.cache_write_tokens - self.cache_write_1h_tokens,
+            cache_write_1h=self.cache_write_1h_tokens,
+            audio_prompt=self.audio_prompt_tokens,
+            reasoning=self.reasoning_tokens,
+            audio_completion=self.audio_completion_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """An event with its figures put in. correction: None where it was charged so already."""
+
+    event_id: str
+    org: str
+    before_nano_usd: int
+    after_nano_usd: int
+    correction: Entry | None
+
+
+class UnknownEventError(Exception):
+    """There is no such event, or none that could be charged. The message says which and why."""
+
+
+class Corrections:
+    """Entering figures twice finds nothing to correct the second time."""
+
+    def __init__(self, database: Database, prices: PriceCatalogue, changes: Changes) -> None:
+        self._database = database
+        self._book = Book(database)
+        self._prices = prices
+        self._changes = changes
+
+    async def correct(self, figures: Sequence[Figures], *, now_ms: int, actor: str | None) -> tuple[Corrected, ...]:
+        """Correct at most EVENTS_AT_ONCE events, all of them or none. actor None: only look.
+
+        Raises UnknownEventError, ValueError for impossible figures, and LedgerUnavailableError.
+        """
+        for attempt in range(_RETRIES):
+            try:
+                return await self._look(figures, now_ms) if actor is None else await self._enter(figures, now_ms, actor)
+            except LedgerUnavailableError:  # one of the events got another entry meanwhile
+                if attempt == _RETRIES - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _look(self, figures: Sequence[Figures], now_ms: int) -> tuple[Corrected, ...]:
+        async with self._database.read() as connection:
+            entries = await entries_of(connection, [each.event_id for each in figures])
+        return tuple(self._corrected(each, entries, now_ms) for each in figures)
+
+    async def _enter(self, figures: Sequence[Figures], now_ms: int, actor: str) -> tuple[Corrected, ...]:
+        async with self._changes.begin(actor) as change:
+            entries = await entries_of(change.connection, [each.event_id for each in figures])
+            found = tuple(self._corrected(each, entries, now_ms) for each in figures)
+            new = [each.correction for each in found if each.correction is not None]
+            charged_as = {entry.event_id: charged_model(_whole(entries[entry.event_id]).price_version) for entry in new}
+            numbering = await self._book.correct(change.connection, new, charged_as=charged_as) if new else None
+            for entry in new:
+                before = _sums(entries[entry.event_id])
+                after = {name: before[name] + getattr(entry, name) for name in before}
+                await change.log("usage.correct", entry.event_id, org=entry.org, before=before, after=after)
+        if numbering is not None:
+            self._book.committed(numbering)
+        return found
+
+    async def assumed(self, *, from_ms: int, to_ms: int, orgs: frozenset[str], after: str) -> tuple[list[Entry], str]:
+        """A page of events whose usage is assumed and not corrected yet, and the cursor of the next; "" after the end."""
+        columns = ENTRIES.c
+        # An event's id begins with the time it was made, which is when it began: a margin of a day is for clocks that differ.
+        first = max(after, f"{max(0, from_ms - 86_400_000):012x}")
+        statement = (
+            select(columns.event_id)
+            .where(columns.event_id > first, columns.event_id < f"{to_ms + 86_400_000:012x}")
+            .where(columns.flags.contains(_ASSUMED), columns.kind != Kind.REVERSED)
+            .where(columns.started_at_ms >= from_ms, columns.started_at_ms < to_ms, columns.org.in_(sorted(orgs)))
+            .distinct()
+            .order_by(columns.event_id)
+            .limit(EVENTS_AT_ONCE)
+        )
+        async with self._database.read() as connection:
+            ids = list((await connection.execute(statement)).scalars())
+            found = []
+            for entries in (await entries_of(connection, ids)).values():
+                whole = _whole(entries)
+                if _ASSUMED in whole.flags.split(",") and all(entry.kind is not Kind.CORRECTED for entry in entries):
+                    found.append(replace(whole, **_sums(entries)))
+        return found, ids[-1] if len(ids) == EVENTS_AT_ONCE else ""
+
+    def _corrected(self, figures: Figures, known: Mapping[str, Sequence[Entry]], now_ms: int) -> Corrected:
+        entries = known.get(figures.event_id)
+        if not entries:
+            raise UnknownEventError(f"there is no event {figures.event_id}")
+        whole, before = _whole(entries), _sums(entries)
+        if whole.kind is Kind.RELEASED:
+            raise UnknownEventError(f"event {figures.event_id} was released: nothing is owed for it")
+        try:
+            counts = figures.counts
+        except ValueError as error:
+            raise ValueError(f"{figures.event_id}: {error}") from error
+        price = self._price_of(entries[-1])
+        after = {name: getattr(figures, name, before[name]) for name in SUMMED_FIELDS}
+        after["cost_nano_usd"] = price.cost_nano_usd(counts) if price is not None else before["cost_nano_usd"]
+        difference: dict[str, Any] = {name: after[name] - before[name] for name in SUMMED_FIELDS}
+        correction = None
+        if any(difference.values()):
+            correction = replace(
+                entries[-1],
+                **difference,
+                sequence=entries[-1].sequence + 1,
+                kind=Kind.CORRECTED,
+                entered_at_ms=now_ms,
+                posted_at_ms=now_ms,
+                posted_nano_usd=0,
+                flags="",
+            )
+        return Corrected(
+            event_id=figures.event_id,
+            org=whole.org,
+            before_nano_usd=before["cost_nano_usd"],
+            after_nano_usd=after["cost_nano_usd"],
+            correction=correction,
+        )
+
+    def _price_of(self, entry: Entry) -> Price | None:
+        """The very price that the event was charged by; where its row is gone, the one that is found for its model."""
+        if entry.price_version is None:
+            return None
+        listed = plain_version(entry.price_version)
+        for price in self._prices.rows():
+            if price.version == listed:
+                return with_markup_of(price, entry.price_version)
+        for model in (entry.response_model, entry.request_model):
+            found = self._prices.find(model, entry.started_at_ms) if model else None
+            if found is not None:
+                return with_markup_of(found, entry.price_version)
+        raise UnknownEventError(f"event {entry.event_id} was charged by {entry.price_version}, which prices.yaml no longer has")
+
+
+def _whole(entries: Sequence[Entry]) -> Entry:
+    """The entry that says all of an event: its final word, else its only one."""
+    return next((entry for entry in reversed(entries) if entry.kind in FINAL), entries[0])
+
+
+def _sums(entries: Sequence[Entry]) -> dict[str, Any]:
+    return {name: sum(getattr(entry, name) for entry in entries) for name in SUMMED_FIELDS}

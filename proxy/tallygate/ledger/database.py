@@ -1,0 +1,255 @@
+"""Where the ledger lives: SQLite in the data directory, or PostgreSQL. One place for what differs between the two.
+
+SQLite: write-ahead log, synchronous=FULL, one connection that writes, others that only read.
+PostgreSQL: entries are partitioned by month of their event id, whose first 12 digits are its time.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.schema import Table
+
+from tallygate.domain.errors import ConfigError
+
+READERS_MAX: Final = 4
+WRITERS_MAX: Final = 4  # PostgreSQL; SQLite has one
+BUSY_MS: Final = 5_000  # how long SQLite waits for another process's write
+CONNECT_SECONDS: Final = 5
+STATEMENT_SECONDS: Final = 60  # PostgreSQL ends a query that takes longer
+MONTHS_AHEAD: Final = 2  # partitions that exist before their month begins
+_log = logging.getLogger(__name__)
+VERSION_TABLE: Final = "ledger_version"
+_MIGRATION_LOCK: Final = 0x7467_6C65  # any number that only the ledger's migrations use
+
+
+_PARTITIONS: Final = text(
+    "SELECT inhrelid::regclass::text FROM pg_inherits "
+    "WHERE inhparent = 'entries'::regclass AND inhrelid <> 'entries_other'::regclass"
+)
+
+
+class LedgerUnavailableError(Exception):
+    """The database is away, locked, full or too slow: what was asked did not happen, and may be asked again."""
+
+
+class UnstorableError(Exception):
+    """The database will never take what it was given: text or numbers that do not fit."""
+
+
+class Database:
+    """Connections to one ledger. Belongs to one event loop; `migrate` before use, `close` at the end.
+
+    dialect   "sqlite" or "postgresql"
+    """
+
+    def __init__(self, writer: AsyncEngine, reader: AsyncEngine) -> None:
+        self._writer = writer
+        self._reader = reader
+        self.dialect = writer.dialect.name
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction: committed at the end, undone by an exception. Raises LedgerUnavailableError, UnstorableError."""
+        with _translated():
+            async with self._writer.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A consistent view of what is committed. Raises LedgerUnavailableError."""
+        with _translated():
+            async with self._reader.connect() as connection:
+                yield connection
+
+    async def wait_for_turn(self, connection: AsyncConnection, name: str) -> None:
+        """Let no other transaction that waits for a turn of this name run before this one ends. SQLite has one writer anyway."""
+        if self.dialect == "postgresql":
+            await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
+    def insert(self, table: Table) -> Any:
+        """INSERT with this database's ON CONFLICT."""
+        return (postgresql.insert if self.dialect == "postgresql" else sqlite.insert)(table)
+
+    async def add_to_rows(
+        self, connection: AsyncConnection, table: Table, amounts: Sequence[str], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Add to rows that exist, make those that do not. Rows come sorted: two writers then never wait for each other."""
+        if not rows:
+            return
+        statement = self.insert(table)
+        statement = statement.on_conflict_do_update(
+            index_elements=list(table.primary_key.columns),
+            set_={name: table.c[name] + statement.excluded[name] for name in amounts},
+        )
+        await connection.execute(statement, rows)
+
+    async def migrate(self) -> None:
+        """Bring the tables to this version; several processes may do it at once. Raises LedgerUnavailableError."""
+        async with self.write() as connection:
+            if self.dialect == "postgresql":
+                await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            await connection.run_sync(_upgrade)
+
+    async def ensure_partitions(self, from_ms: int, to_ms: int) -> None:
+        """Have a partition for every month that [from_ms, to_ms] touches, and MONTHS_AHEAD more. Nothing to do on SQLite."""
+        if self.dialect != "postgresql":
+            return
+        async with self.write() as connection:
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            existing = set((await connection.execute(_PARTITIONS)).scalars())
+            for month in _months(from_ms, to_ms):
+                name, low, high = month_partition(month)
+                if name not in existing and not await _lies_elsewhere(connection, low, high):
+                    bounds = f"FROM ('{low}') TO ('{high}')"
+                    await connection.execute(text(f"CREATE TABLE {name} PARTITION OF entries FOR VALUES {bounds}"))
+
+    async def past_partitions(self, now_ms: int) -> list[str]:
+        """Partitions of months before that of now_ms, the oldest first. None on SQLite."""
+        if self.dialect != "postgresql":
+            return []
+        this_month = datetime.fromtimestamp(now_ms / 1000, UTC)
+        name, _, _ = month_partition((this_month.year, this_month.month))
+        async with self.read() as connection:
+            names = (await connection.execute(_PARTITIONS)).scalars()
+            return sorted(past for past in names if past < name)
+
+    async def close(self) -> None:
+        await self._writer.dispose()
+        if self._reader is not self._writer:
+            await self._reader.dispose()
+
+
+def open_database(url: str, data_dir: Path, *, statement_seconds: int = STATEMENT_SECONDS) -> Database:
+    """The database of a URL such as postgresql://user:password@host/name or sqlite:////path; empty: SQLite in the data directory.
+
+    Connects on first use. Raises ConfigError, which never quotes the URL: it may hold a password.
+    """
+    try:
+        parsed = make_url(url) if url else URL.create("sqlite", database=str(data_dir / "ledger.db"))
+    except ArgumentError as error:
+        raise ConfigError(("TALLYGATE_DATABASE_URL must look like postgresql://user:password@host/name",)) from error
+    match parsed.drivername.partition("+")[0]:
+        case "sqlite" if parsed.database and parsed.database != ":memory:":
+            return _open_sqlite(parsed.set(drivername="sqlite+aiosqlite"))
+        case "postgresql" | "postgres":
+            return _open_postgresql(parsed.set(drivername="postgresql+asyncpg"), statement_seconds)
+    raise ConfigError(("TALLYGATE_DATABASE_URL must begin with postgresql:// or sqlite:/// and a path",))
+
+
+def month_partition(month: tuple[int, int]) -> tuple[str, str, str]:
+    """Name of the partition of a (year, month) in UTC, its first event id, and the first one after it."""
+    year, number = month
+    low, high = _month_start_ms(year, number), _month_start_ms(year + number // 12, number % 12 + 1)
+    return f"entries_{year:04d}_{number:02d}", f"{low:012x}", f"{high:012x}"
+
+
+async def _lies_elsewhere(connection: AsyncConnection, low: str, high: str) -> bool:
+    """Whether ids of a clock that was far ahead lie in the partition for all others: that month stays there."""
+    found = text("SELECT EXISTS (SELECT 1 FROM entries_other WHERE event_id >= :low AND event_id < :high)")
+    return bool((await connection.execute(found, {"low": low, "high": high})).scalar_one())
+
+
+def _month_start_ms(year: int, number: int) -> int:
+    return round(datetime(year, number, 1, tzinfo=UTC).timestamp()) * 1000
+
+
+def _months(from_ms: int, to_ms: int) -> list[tuple[int, int]]:
+    first, last = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (from_ms, to_ms))
+    start, end = first.year * 12 + first.month - 1, last.year * 12 + last.month - 1 + MONTHS_AHEAD
+    return [(index // 12, index % 12 + 1) for index in range(start, end + 1)]
+
+
+def _open_sqlite(url: URL) -> Database:
+    writer = create_async_engine(url, pool_size=1, max_overflow=0, connect_args={"timeout": BUSY_MS / 1000})
+    reader = create_async_engine(url, pool_size=READERS_MAX, max_overflow=0, connect_args={"timeout": BUSY_MS / 1000})
+    for engine, begin, pragmas in (
+        (writer, "BEGIN IMMEDIATE", ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536")),
+        (reader, "BEGIN", ("query_only=ON", "cache_size=-65536", "mmap_size=1073741824", "temp_store=MEMORY")),
+    ):
+        _prepare_sqlite(engine, begin, pragmas)
+    return Database(writer, reader)
+
+
+def _prepare_sqlite(engine: AsyncEngine, begin: str, pragmas: tuple[str, ...]) -> None:
+    """The driver's own transactions begin too late: a read that turns into a write fails at once if another process wrote."""
+
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine.sync_engine, "connect", connected)
+    event.listen(engine.sync_engine, "begin", begun)
+
+
+def _open_postgresql(url: URL, statement_seconds: int) -> Database:
+    options: dict[str, Any] = {
+        "pool_pre_ping": True,
+        "max_overflow": 0,
+        "pool_timeout": CONNECT_SECONDS,
+        "connect_args": {
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": statement_seconds,
+            "server_settings": {"application_name": "tallygate", "jit": "off", "timezone": "UTC"},
+        },
+    }
+    writer = create_async_engine(url, pool_size=WRITERS_MAX, **options)
+    reader = create_async_engine(url, pool_size=READERS_MAX, isolation_level="REPEATABLE READ", **options)  # one snapshot
+    return Database(writer, reader)
+
+
+def _upgrade(connection: Connection) -> None:
+    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)  # it tells at every start what it did not do
+    config = Config()
+    config.set_main_option("script_location", "tallygate.ledger:migrations")
+    config.attributes["connection"] = connection
+    before = _version(connection)
+    command.upgrade(config, "head")
+    after = _version(connection)
+    if after != before:
+        _log.info("the ledger's tables were brought to version %s", after, extra={"fields": {"before": before}})
+
+
+def _version(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Errors of drivers as ours. What is not about the data may pass: it is waited for, never taken for the event's fault."""
+    try:
+        yield
+    except DBAPIError as error:
+        if is_about_data(error):
+            raise UnstorableError(f"{type(error.orig).__name__}: {error.orig}") from error
+        raise LedgerUnavailableError(str(error.orig)) from error
+    except (PoolTimeoutError, OSError, TimeoutError) as error:
+        raise LedgerUnavailableError(str(error) or type(error).__name__) from error
+
+
+def is_about_data(error: DBAPIError) -> bool:
+    """Whether the database refuses what it was given (SQLSTATE class 22 and 23), whenever it is asked."""
+    state = getattr(error.orig, "sqlstate", None)
+    return (
+        isinstance(error, (DataError, IntegrityError))
+        or isinstance(getattr(error.orig, "__cause__", None), (ValueError, OverflowError))  # the driver could not encode it
+        or (state is not None and state[:2] in {"22", "23"})
+    )

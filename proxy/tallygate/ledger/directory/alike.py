@@ -1,0 +1,102 @@
+"""Organizations out of rows: what many of them have in common is read once, and shared."""
+
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from tallygate.config.organizations import is_digest
+from tallygate.config.section import is_identifier, is_text
+from tallygate.domain.organization import Credential, Organization
+from tallygate.ledger.directory.errors import InvalidChangeError
+from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
+from tallygate.ledger.directory.rules import CREDENTIALS_OF_ONE_MAX, Rules
+
+PATTERNS_MAX: Final = 10_000  # of each kind; then remembering begins anew
+_INSTANT_MAX_MS: Final = 253_402_300_799_000  # the last second of the year 9999
+_Terms = tuple[object, ...]
+_Pattern = TypeVar("_Pattern", Organization, Credential)
+
+
+class AlikeReader:
+    """Reads organizations as `Rules` does, under one configuration: another one needs another reader.
+
+    Rules judge terms (plan, limits, models ...) without regard to who has them. So they read the first organization and the first
+    credential of each kind, and those with the same terms are made in its likeness, with names and digests of their own and the
+    same plan, sets and limits in memory. Whoever has a name, digest or time that is out of the ordinary is read by the rules.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._organizations: dict[_Terms, Organization] = {}
+        self._credentials: dict[_Terms, Credential] = {}
+
+    def read(self, stored: StoredOrganization, credentials: Sequence[StoredCredential]) -> Organization:
+        """Raises InvalidChangeError with every problem."""
+        if not _is_ordinary(stored, credentials):
+            return self._rules.effective(stored, credentials)
+        terms = (stored.plan, stored.time_zone, repr(stored.limits))
+        try:
+            like = self._organizations.get(terms)
+            if like is None:
+                like = _kept(self._organizations, terms, self._rules.effective(stored, ()))
+            held = tuple([self._credential(stored, terms, credential) for credential in credentials])
+        except InvalidChangeError:
+            return self._rules.effective(stored, credentials)  # which tells all the problems
+        return Organization(id=stored.id, name=stored.name, plan=like.plan, time_zone=like.time_zone, credentials=held)
+
+    def _credential(self, organization: StoredOrganization, of_organization: _Terms, stored: StoredCredential) -> Credential:
+        enabled = stored.enabled and stored.revoked_at_ms is None
+        terms = (*of_organization, enabled, stored.environment, stored.capabilities, stored.models, repr(stored.limits))
+        like = self._credentials.get(terms)
+        if like is None:
+            like = _kept(self._credentials, terms, self._rules.effective(organization, (stored,)).credentials[0])
+        old, until = stored.old_key_sha256, stored.old_key_until_ms
+        has_old = old is not None and until is not None
+        return Credential(
+            id=stored.id,
+            org=organization.id,
+            key_sha256=bytes.fromhex(stored.key_sha256 or ""),
+            old_key_sha256=bytes.fromhex(old or "") if has_old else b"",
+            old_key_until_ms=until or 0 if has_old else 0,
+            name=stored.name,
+            environment=like.environment,
+            enabled=like.enabled,
+            expires_at_ms=stored.expires_at_ms,
+            capabilities=like.capabilities,
+            models=like.models,
+            rate_limits=like.rate_limits,
+            spend_limits=like.spend_limits,
+            is_self_made=stored.is_self_made,
+        )
+
+
+def _kept(patterns: dict[_Terms, _Pattern], terms: _Terms, pattern: _Pattern) -> _Pattern:
+    if len(patterns) >= PATTERNS_MAX:
+        patterns.clear()
+    patterns[terms] = pattern
+    return pattern
+
+
+def _is_ordinary(stored: StoredOrganization, credentials: Sequence[StoredCredential]) -> bool:
+    """Whether the rules have nothing to say about what is not shared."""
+    if not (is_identifier(stored.id) and is_text(stored.name)) or len(credentials) > CREDENTIALS_OF_ONE_MAX:
+        return False
+    digests: set[str] = set()
+    for credential in credentials:
+        for digest in (credential.key_sha256, credential.old_key_sha256):
+            if digest is None:
+                continue
+            if digest in digests or not is_digest(digest):
+                return False
+            digests.add(digest)
+        if not (
+            is_identifier(credential.id)
+            and (not credential.name or is_text(credential.name))
+            and _is_instant(credential.expires_at_ms)
+            and _is_instant(credential.old_key_until_ms)
+        ):
+            return False
+    return True
+
+
+def _is_instant(at_ms: int | None) -> bool:
+    return at_ms is None or 0 <= at_ms <= _INSTANT_MAX_MS

@@ -1,0 +1,164 @@
+"""Organizations: made, changed, deleted and listed."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from sqlalchemy import delete, select, update
+
+from tallygate.config.organizations import RESERVED_ID
+from tallygate.domain.organization import Organization
+from tallygate.ledger.directory.changes import Change, Changes
+from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError
+from tallygate.ledger.directory.objects import Unmark, take_all_objects
+from tallygate.ledger.directory.records import LIMIT_KEYS, AdminToken, StoredCredential, StoredOrganization
+from tallygate.ledger.directory.rows import credentials_of, organizations_with_credentials, the_organization
+from tallygate.ledger.directory.rules import Rules
+from tallygate.ledger.directory.schema import ADMIN_TOKENS, CREDENTIALS, ORGANIZATIONS, RETIRED_CLIENT_IDS
+
+PAGE_MAX: Final = 1_000
+FIELDS: Final = ("name", "plan", "time_zone", *LIMIT_KEYS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrganizationState:
+    """An organization as it is kept, and as the gateway serves it: its plan with its own limits merged in."""
+
+    stored: StoredOrganization
+    credentials: tuple[StoredCredential, ...]
+    effective: Organization
+
+
+class Organizations:
+    """Those in the database. Every function that changes returns the new state, limits in effect included.
+
+    Raises InvalidChangeError, NotFoundError, ConflictError, ManagedByFileError and LedgerUnavailableError.
+    """
+
+    def __init__(self, changes: Changes, rules: Rules, unmark: Unmark) -> None:
+        self._changes = changes
+        self._rules = rules
+        self._unmark = unmark
+
+    async def create(self, actor: str, document: Mapping[str, Any]) -> OrganizationState:
+        """document: as an entry of organizations.yaml, without `credentials`."""
+        refuse_unknown(document, ("id", *FIELDS))
+        org = document.get("id")
+        if not isinstance(org, str):
+            raise InvalidChangeError("has no `id`", param="id")
+        if org == RESERVED_ID:
+            raise InvalidChangeError(f"id must not be {RESERVED_ID!r}", param="id")
+        self._rules.refuse_in_file(org=org)
+        async with self._changes.begin(actor) as change:
+            if (await change.connection.execute(select(ORGANIZATIONS.c.id).where(ORGANIZATIONS.c.id == org))).scalar():
+                raise ConflictError(f"There is an organization {org!r} already.", param="id")
+            stored = _changed(StoredOrganization(id=org, name=org, plan="", created_at_ms=change.at_ms), document, change.at_ms)
+            effective = self._rules.read(_as_given(stored, document))
+            await change.connection.execute(ORGANIZATIONS.insert().values(stored.row()))
+            await change.log("organization.created", org, org=org, after=stored.document())
+        return OrganizationState(stored=stored, credentials=(), effective=effective)
+
+    async def change(self, actor: str, org: str, fields: Mapping[str, Any]) -> OrganizationState:
+        """fields: each takes the place of the one before; None takes it away."""
+        refuse_unknown(fields, FIELDS)
+        if "plan" in fields and fields["plan"] is None:
+            raise InvalidChangeError("plan must be text, got nothing", param="plan")
+        self._rules.refuse_in_file(org=org)
+        async with self._changes.begin(actor) as change:
+            before = await the_organization(change.connection, org)
+            credentials = await credentials_of(change.connection, org)
+            after = _changed(before, fields, change.at_ms)
+            document = _as_given(after, {key: value for key, value in fields.items() if value is not None})
+            effective = self._rules.read(document | {"credentials": [credential.document() for credential in credentials]})
+            await self._write(change, before, after)
+        return OrganizationState(stored=after, credentials=credentials, effective=effective)
+
+    async def delete(self, actor: str, org: str) -> None:
+        """Forget it, its credentials and what it owns upstream. What they used stays in the ledger under their names.
+
+        Client IDs that are free to be used again are those of credentials in use: what was revoked or disabled stays so, for
+        everybody; or for this organization alone, where it had chosen the Client ID itself.
+        Admin tokens lose it, and one that had nothing else is revoked: who gets the same id later is somebody else to them.
+        """
+        self._rules.refuse_in_file(org=org)
+        async with self._changes.begin(actor) as change:
+            before = await the_organization(change.connection, org)
+            credentials = await credentials_of(change.connection, org)
+            retired = [
+                {"id": credential.id, "org": org, "is_self_made": credential.is_self_made, "retired_at_ms": change.at_ms}
+                for credential in credentials
+                if credential.revoked_at_ms is not None or not credential.enabled
+            ]
+            if retired:
+                await change.connection.execute(RETIRED_CLIENT_IDS.insert(), retired)
+            for credential in credentials:
+                await change.log("credential.deleted", credential.id, org=org, before=credential.shown(change.at_ms))
+            await _take_from_tokens(change, org)
+            await change.connection.execute(delete(CREDENTIALS).where(CREDENTIALS.c.org == org))
+            await change.connection.execute(delete(ORGANIZATIONS).where(ORGANIZATIONS.c.id == org))
+            gone = await take_all_objects(change, org)
+            await change.log("organization.deleted", org, org=org, before=before.document())
+        await self._unmark(org, gone)
+
+    async def get(self, org: str) -> OrganizationState:
+        async with self._changes.database.read() as connection:
+            stored = await the_organization(connection, org)
+            credentials = await credentials_of(connection, org)
+        return OrganizationState(stored=stored, credentials=credentials, effective=self._rules.effective(stored, credentials))
+
+    async def list(
+        self, *, ids: Collection[str] | None = None, after: str = "", limit: int = 100
+    ) -> Sequence[tuple[StoredOrganization, tuple[StoredCredential, ...]]]:
+        """A page in the order of ids. ids: only these."""
+        async with self._changes.database.read() as connection:
+            return await organizations_with_credentials(connection, ids=ids, after=after, limit=min(limit, PAGE_MAX))
+
+    async def _write(self, change: Change, before: StoredOrganization, after: StoredOrganization) -> None:
+        await change.connection.execute(update(ORGANIZATIONS).where(ORGANIZATIONS.c.id == after.id).values(after.row()))
+        await change.log("organization.changed", after.id, org=after.id, before=before.document(), after=after.document())
+
+
+async def _take_from_tokens(change: Change, org: str) -> None:
+    query = select(ADMIN_TOKENS).where(ADMIN_TOKENS.c.orgs.is_not(None), ADMIN_TOKENS.c.revoked_at_ms.is_(None))
+    for row in (await change.connection.execute(query)).mappings().all():
+        before = AdminToken.of_row(row)
+        if before.orgs is None or org not in before.orgs:
+            continue
+        left = tuple(other for other in before.orgs if other != org)
+        after = replace(before, orgs=left) if left else replace(before, revoked_at_ms=change.at_ms)
+        values = {"orgs": json.dumps(left)} if left else {"revoked_at_ms": change.at_ms}
+        await change.connection.execute(update(ADMIN_TOKENS).where(ADMIN_TOKENS.c.id == before.id).values(values))
+        action = "token.narrowed" if left else "token.revoked"
+        await change.log(action, before.id, org=None, before=before.shown(), after=after.shown())
+
+
+def _changed(organization: StoredOrganization, fields: Mapping[str, Any], at_ms: int) -> StoredOrganization:
+    """With the fields in place, unchecked: the rules read what comes of it."""
+    limits = merged_limits(organization.limits, fields)
+    plain = {key: fields[key] for key in ("name", "plan", "time_zone") if fields.get(key) is not None}
+    if "name" in fields and fields["name"] is None:
+        plain["name"] = organization.id
+    if "time_zone" in fields and fields["time_zone"] is None:
+        plain["time_zone"] = "UTC"
+    return replace(organization, **plain, limits=limits, changed_at_ms=at_ms)
+
+
+def _as_given(stored: StoredOrganization, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The document to check: with what was given, even where it is of the wrong kind, and without a plan if none was given."""
+    document = stored.document() | dict(fields)
+    return {key: value for key, value in document.items() if key != "plan" or value != ""}
+
+
+def merged_limits(limits: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Own limits with those of `fields` in place. One spend limit and a list of them take each other's place."""
+    given = {key: fields[key] for key in LIMIT_KEYS if key in fields}
+    spends = [key for key in ("spend_limit", "spend_limits") if given.get(key) is not None]
+    kept = {key: value for key, value in limits.items() if not (spends and key.startswith("spend_limit"))}
+    return {key: value for key, value in (kept | given).items() if value is not None}
+
+
+def refuse_unknown(fields: Mapping[str, Any], known: Collection[str]) -> None:
+    for key in fields:
+        if key not in known:
+            raise InvalidChangeError(f"{key} is not a known key; known: {', '.join(known)}", param=key)

@@ -1,0 +1,172 @@
+"""A process's copy of the directory: the organizations of the database, as domain values, kept up to date change by change."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tallygate.config.directory import EVERYWHERE
+from tallygate.config.model import GatewayConfig
+from tallygate.domain.organization import Credential, Organization, Plan
+from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.directory.alike import AlikeReader
+from tallygate.ledger.directory.errors import InvalidChangeError
+from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
+from tallygate.ledger.directory.rows import organizations_with_credentials
+from tallygate.ledger.directory.rules import Rules
+from tallygate.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION, RETIRED_CLIENT_IDS
+
+POLL_SECONDS: Final = 0.5  # how stale a copy can be while nobody tells of changes
+CHUNK: Final = 200  # organizations read at once, in a few milliseconds, so that the event loop goes on in between
+TOLD_MAX: Final = 2_000  # changed organizations told of at once, for the same reason
+CHANGED_MAX: Final = 1_000  # organizations read one by one; when more have changed, all are read again
+_log = logging.getLogger(__name__)
+
+
+class DirectoryReplica:
+    """Organizations of the database that organizations.yaml does not have; where both have one, the file wins.
+
+    An organization that breaks the rules in force (its plan is gone, its limit is above a maximum that was lowered) is locked: it
+    stays known, its credentials are disabled, and the log says why.
+    organizations   by id, as of `version`
+    retired         Client IDs that were revoked and whose organization is gone or now the file's, as a Directory has them,
+                    each with that organization's id
+    """
+
+    def __init__(self, database: Database, config: Callable[[], GatewayConfig]) -> None:
+        self._database = database
+        self._config = config
+        self._reader = AlikeReader(Rules(config))
+        self._read_under: GatewayConfig | None = None
+        self._woken = asyncio.Event()
+        self.organizations: dict[str, Organization] = {}
+        self.retired: dict[tuple[str, str], str] = {}
+        self.version = -1
+
+    def wake(self) -> None:
+        """Look for changes now, rather than at the next poll."""
+        self._woken.set()
+
+    async def refresh(self) -> frozenset[str]:
+        """Read what may have changed; the ids of organizations that are other, new or gone. Raises LedgerUnavailableError."""
+        config = self._config()
+        async with self._database.read() as connection:
+            version = (await connection.execute(select(DIRECTORY_VERSION.c.version))).scalar_one()
+            is_same_config = self._read_under is not None and _same_rules(self._read_under, config)
+            if version == self.version and is_same_config:
+                return frozenset()
+            if not is_same_config:
+                self._reader = AlikeReader(Rules(self._config))
+            changed = await self._changed_ids(connection) if is_same_config and self.version >= 0 else None
+            hidden: dict[tuple[str, str], str] = {}
+            found = [organization async for organization in self._read(connection, config, changed, hidden)]
+            retired = await self._retired(connection, changed)
+        self.retired = retired | hidden
+        self._read_under, self.version = config, version
+        return self._take(found, changed)
+
+    async def follow_forever(self, on_change: Callable[[frozenset[str]], None]) -> None:
+        """Refresh when woken, and every POLL_SECONDS. While the database is away the copy stays as it is."""
+        is_away = False
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), POLL_SECONDS)
+            self._woken.clear()
+            try:
+                changed = await self.refresh()
+            except LedgerUnavailableError as error:
+                if not is_away:
+                    _log.warning("the directory cannot be read; the last copy stays in force: %s", error)
+                is_away = True
+                continue
+            is_away = False
+            ids = sorted(changed)
+            for start in range(0, len(ids), TOLD_MAX):
+                on_change(frozenset(ids[start : start + TOLD_MAX]))
+                await asyncio.sleep(0)
+
+    async def _changed_ids(self, connection: AsyncConnection) -> frozenset[str] | None:
+        """None: so many that reading everything is simpler."""
+        query = select(AUDIT_LOG.c.org).where(AUDIT_LOG.c.version > self.version, AUDIT_LOG.c.org.is_not(None)).distinct()
+        ids = (await connection.execute(query.limit(CHANGED_MAX + 1))).scalars().all()
+        return None if len(ids) > CHANGED_MAX else frozenset(ids)
+
+    async def _retired(self, connection: AsyncConnection, changed: frozenset[str] | None) -> dict[tuple[str, str], str]:
+        query = select(RETIRED_CLIENT_IDS.c.id, RETIRED_CLIENT_IDS.c.org, RETIRED_CLIENT_IDS.c.is_self_made)
+        kept: dict[tuple[str, str], str] = {}
+        if changed is not None:
+            if not changed:
+                return self.retired
+            query = query.where(RETIRED_CLIENT_IDS.c.org.in_(list(changed)))
+            kept = {retired: org for retired, org in self.retired.items() if org not in changed}
+        rows = await connection.execute(query)
+        return kept | {_retirement(row.id, row.org, is_self_made=row.is_self_made): row.org for row in rows}
+
+    async def _read(
+        self, connection: AsyncConnection, config: GatewayConfig, ids: frozenset[str] | None, hidden: dict[tuple[str, str], str]
+    ) -> AsyncIterator[Organization]:
+        """Adds to hidden what was revoked or disabled of an organization that the file has now."""
+        in_file = {organization.id for organization in config.organizations}
+        taken = {credential.id for organization in config.organizations for credential in organization.credentials}
+        after = ""
+        while rows := await organizations_with_credentials(connection, ids=ids, after=after, limit=CHUNK):
+            for stored, credentials in rows:
+                if stored.id in in_file:
+                    _log.warning("organization %s stands in organizations.yaml too: the file holds", stored.id)
+                    ended = [item for item in credentials if item.revoked_at_ms is not None or not item.enabled]
+                    retired = [_retirement(item.id, stored.id, is_self_made=item.is_self_made) for item in ended]
+                    hidden.update({pair: stored.id for pair in retired if pair[0] not in taken})
+                    continue
+                yield self._organization(stored, [item for item in credentials if item.id not in taken])
+            after = rows[-1][0].id
+            await asyncio.sleep(0)
+
+    def _organization(self, stored: StoredOrganization, credentials: list[StoredCredential]) -> Organization:
+        try:
+            return self._reader.read(stored, credentials)
+        except InvalidChangeError as error:
+            _log.error("organization %s is locked, since it breaks the rules in force: %s", stored.id, error.message)
+            return _locked(stored, credentials)
+
+    def _take(self, found: list[Organization], changed: frozenset[str] | None) -> frozenset[str]:
+        now = {organization.id: organization for organization in found}
+        if changed is None:
+            before, self.organizations = self.organizations, now
+            return frozenset(org for org in before.keys() | now.keys() if before.get(org) != now.get(org))
+        for org in changed:
+            self.organizations.pop(org, None)
+        self.organizations.update(now)
+        return changed
+
+
+def _retirement(client_id: str, org: str, *, is_self_made: bool) -> tuple[str, str]:
+    """A Client ID, and where it is not given again: what an organization chose itself is no other's loss."""
+    return client_id, org if is_self_made else EVERYWHERE
+
+
+def _locked(stored: StoredOrganization, credentials: list[StoredCredential]) -> Organization:
+    """Known, so that neither its keys nor its tokens pass for someone else's, and of no use."""
+    return Organization(
+        id=stored.id,
+        name=stored.name,
+        plan=Plan(id=stored.plan, api_access=False),
+        credentials=tuple(
+            Credential(
+                id=item.id,
+                org=stored.id,
+                key_sha256=bytes.fromhex(item.key_sha256 or ""),
+                enabled=False,
+                is_self_made=item.is_self_made,
+            )
+            for item in credentials
+        ),
+    )
+
+
+def _same_rules(one: GatewayConfig, other: GatewayConfig) -> bool:
+    """Whether organizations read under the one are right under the other. Identity: prices are replaced now and then, rules not."""
+    return one.plan_terms is other.plan_terms and one.routes is other.routes and one.organizations is other.organizations

@@ -1,0 +1,66 @@
+"""The rules that organizations keep to: those of organizations.yaml, read by the same code, under the plans and routes in force."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from tallygate.config.model import GatewayConfig
+from tallygate.config.organizations import CREDENTIALS_MAX, read_organization
+from tallygate.config.plain_values import FieldProblems, section_of
+from tallygate.domain.organization import Organization
+from tallygate.ledger.directory.errors import InvalidChangeError, ManagedByFileError
+from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
+
+CREDENTIALS_OF_ONE_MAX: Final = CREDENTIALS_MAX
+
+
+class Rules:
+    """config: the reviewed configuration in force, asked each time."""
+
+    def __init__(self, config: Callable[[], GatewayConfig]) -> None:
+        self._config = config
+
+    def effective(self, organization: StoredOrganization, credentials: Sequence[StoredCredential]) -> Organization:
+        """The organization as the gateway serves it, its plan merged in. Raises InvalidChangeError with every problem."""
+        document = organization.document() | {"credentials": [credential.document() for credential in credentials]}
+        found = self.read(document)
+        if not any(credential.is_self_made for credential in credentials):
+            return found
+        self_made = {credential.id for credential in credentials if credential.is_self_made}
+        held = tuple(replace(credential, is_self_made=credential.id in self_made) for credential in found.credentials)
+        return replace(found, credentials=held)
+
+    def read(self, document: dict[str, Any]) -> Organization:
+        """An entry as organizations.yaml would hold it. Raises InvalidChangeError with every problem."""
+        config = self._config()
+        problems = FieldProblems()
+        try:
+            found = read_organization(
+                section_of(document, problems),
+                plans=config.plan_terms,
+                capabilities={route.capability for route in config.routes},
+                needs_keys=False,
+            )
+        except ValueError as error:
+            raise InvalidChangeError(str(error)) from None
+        if problems or found is None:
+            texts = problems.texts() or ("is not an organization",)
+            raise InvalidChangeError(texts[0], param=problems.param, problems=texts)
+        return found
+
+    def in_file(self, org: str) -> Organization | None:
+        """The organization of organizations.yaml with this id. The file wins over the database."""
+        return next((organization for organization in self._config().organizations if organization.id == org), None)
+
+    def refuse_in_file(self, *, org: str | None = None, credential: str | None = None, digest: str | None = None) -> None:
+        """Raise ManagedByFileError if organizations.yaml has the organization, the Client ID or the key."""
+        for organization in self._config().organizations:
+            if organization.id == org:
+                raise ManagedByFileError(f"Organization {org!r} stands in organizations.yaml: change it there.", param="id")
+            for held in organization.credentials:
+                if held.id == credential:
+                    raise ManagedByFileError(
+                        f"Credential {credential!r} stands in organizations.yaml: change it there.", param="id"
+                    )
+                if digest is not None and digest in {held.key_sha256.hex(), held.old_key_sha256.hex()}:
+                    raise ManagedByFileError("This key is that of a credential in organizations.yaml.", param="key_sha256")

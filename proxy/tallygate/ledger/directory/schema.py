@@ -1,0 +1,101 @@
+"""The directory's tables. Times in Unix milliseconds; lists, limits and what an audit entry shows are JSON texts.
+
+Every change moves `directory_version` by one, in its own transaction and before anything else: writers thereby wait for each other,
+and whoever has read version n finds all that followed in the audit entries above n.
+"""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Table, UniqueConstraint, false
+
+from tallygate.ledger.schema import METADATA, NAME, SERIAL
+
+DIRECTORY_VERSION: Final = Table(
+    "directory_version",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),  # one row, 1
+    Column("version", BigInteger, nullable=False),
+)
+
+# limits: {"rate_limits": [...], "spend_limits": [...]} as they were given, before the plan is merged in
+ORGANIZATIONS: Final = Table(
+    "organizations",
+    METADATA,
+    Column("id", NAME, primary_key=True),
+    Column("name", NAME, nullable=False),
+    Column("plan", NAME, nullable=False),
+    Column("time_zone", NAME, nullable=False),
+    Column("limits", NAME, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("changed_at_ms", BigInteger, nullable=False),
+)
+
+# Digests in hex. A revoked credential keeps its row without digests: its Client ID is never given again.
+# is_self_made: by an admin token of its organization, so that nobody else has confirmed whose Client ID it is.
+CREDENTIALS: Final = Table(
+    "credentials",
+    METADATA,
+    Column("id", NAME, primary_key=True),
+    Column("org", NAME, nullable=False),
+    Column("name", NAME, nullable=False),
+    Column("environment", NAME, nullable=False),
+    Column("key_sha256", NAME),
+    Column("old_key_sha256", NAME),
+    Column("old_key_until_ms", BigInteger),
+    Column("enabled", Boolean, nullable=False),
+    Column("revoked_at_ms", BigInteger),
+    Column("expires_at_ms", BigInteger),
+    Column("capabilities", NAME),
+    Column("models", NAME),
+    Column("limits", NAME, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("changed_at_ms", BigInteger, nullable=False),
+    Column("last_used_at_ms", BigInteger),
+    Column("is_self_made", Boolean, nullable=False, server_default=false()),
+    UniqueConstraint("key_sha256", name="uq_credentials_key_sha256"),
+    Index(None, "org", "id"),
+)
+
+# Client IDs that were revoked or disabled when their organization was deleted: neither keys nor signed tokens bring them back.
+# is_self_made, as above: they are retired in that organization alone, else anywhere.
+RETIRED_CLIENT_IDS: Final = Table(
+    "retired_client_ids",
+    METADATA,
+    Column("id", NAME, primary_key=True),
+    Column("org", NAME, primary_key=True),
+    Column("is_self_made", Boolean, nullable=False),
+    Column("retired_at_ms", BigInteger, nullable=False),
+    Index(None, "org"),
+)
+
+# orgs: the organizations it may see, as a JSON list; NULL: all
+ADMIN_TOKENS: Final = Table(
+    "admin_tokens",
+    METADATA,
+    Column("id", NAME, primary_key=True),
+    Column("name", NAME, nullable=False),
+    Column("token_sha256", NAME, nullable=False),
+    Column("orgs", NAME),
+    Column("access", NAME, nullable=False),
+    Column("expires_at_ms", BigInteger),
+    Column("revoked_at_ms", BigInteger),
+    Column("created_at_ms", BigInteger, nullable=False),
+    UniqueConstraint("token_sha256", name="uq_admin_tokens_token_sha256"),
+)
+
+# Append-only: triggers refuse UPDATE and DELETE.
+AUDIT_LOG: Final = Table(
+    "audit_log",
+    METADATA,
+    Column("id", SERIAL, primary_key=True, autoincrement=True),
+    Column("version", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", NAME, nullable=False),
+    Column("action", NAME, nullable=False),
+    Column("org", NAME),
+    Column("subject", NAME, nullable=False),
+    Column("before", NAME),
+    Column("after", NAME),
+    Index(None, "version"),
+    Index(None, "org", "id"),
+)

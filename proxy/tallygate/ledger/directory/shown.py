@@ -1,0 +1,96 @@
+"""How organizations are shown to people and programs: what was given, and the limits that come of it."""
+
+from typing import Any
+
+from tallygate.config.section import duration_text
+from tallygate.domain.money import usd_text
+from tallygate.domain.organization import Credential, Organization
+from tallygate.domain.rate_limit import Quantity, RateLimit
+from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.ledger.directory.records import StoredOrganization, instant_text, optional_instant
+
+FILE, DATABASE = "file", "database"  # where an organization is changed
+
+
+def stored_shown(stored: StoredOrganization, *, credentials: int) -> dict[str, Any]:
+    """Of the database. Own limits stand under the keys of organizations.yaml."""
+    return {
+        **stored.document(),
+        "managed_by": DATABASE,
+        "credentials": credentials,
+        "created_at": instant_text(stored.created_at_ms),
+        "changed_at": instant_text(stored.changed_at_ms),
+    }
+
+
+def file_shown(organization: Organization) -> dict[str, Any]:
+    """Of organizations.yaml, which alone knows what was given."""
+    return {
+        "id": organization.id,
+        "name": organization.name,
+        "plan": organization.plan.id,
+        "time_zone": organization.time_zone,
+        "managed_by": FILE,
+        "credentials": len(organization.credentials),
+    }
+
+
+def effective_shown(organization: Organization) -> dict[str, Any]:
+    """What the gateway holds an organization to: its plan with its own limits merged in."""
+    plan = organization.plan
+    return {
+        "api_access": plan.api_access,
+        "rate_limits": [rate_shown(limit) for limit in plan.rate_limits],
+        "spend_limits": [spend_shown(limit) for limit in plan.spend_limits],
+        "history_days": plan.history_days,
+        "export": plan.export,
+    }
+
+
+def credential_limits_shown(credential: Credential) -> dict[str, Any]:
+    """A credential's own limits, on top of its organization's."""
+    return {
+        "rate_limits": [rate_shown(limit) for limit in credential.rate_limits],
+        "spend_limits": [spend_shown(limit) for limit in credential.spend_limits],
+    }
+
+
+def file_credential_shown(credential: Credential, now_ms: int) -> dict[str, Any]:
+    """Of organizations.yaml."""
+    is_expired = credential.expires_at_ms is not None and now_ms >= credential.expires_at_ms
+    return {
+        "id": credential.id,
+        "organization": credential.org,
+        "name": credential.name,
+        "environment": credential.environment,
+        "status": "disabled" if not credential.enabled else "expired" if is_expired else "active",
+        "has_key": bool(credential.key_sha256),
+        "old_key_until": optional_instant(credential.old_key_until_ms if credential.old_key_sha256 else None),
+        "expires": optional_instant(credential.expires_at_ms),
+        "capabilities": None if credential.capabilities is None else sorted(credential.capabilities),
+        "models": None if credential.models is None else list(credential.models),
+        "managed_by": FILE,
+    }
+
+
+def rate_shown(limit: RateLimit) -> dict[str, Any]:
+    is_open = limit.quantity is Quantity.OPEN_REQUESTS
+    return {
+        "name": limit.name,
+        limit.quantity.value: limit.capacity if is_open else limit.refill_units,
+        **({} if is_open else {"window": duration_text(limit.window_ms), "burst": limit.capacity}),
+        "per": limit.scope.value,
+        "capability": limit.capability,
+        "shadow": limit.shadow,
+    }
+
+
+def spend_shown(limit: SpendLimit) -> dict[str, Any]:
+    return {
+        "name": limit.name,
+        "usd": usd_text(limit.limit_nano_usd),
+        "window": "month" if limit.kind is WindowKind.CALENDAR_MONTH else duration_text(limit.window_ms),
+        "warn_at": [permille / 1000 for permille in limit.warn_at_permille],
+        "per": limit.scope.value,
+        "shadow": limit.shadow,
+    }

@@ -1,0 +1,134 @@
+"""Where entries that match a filter are, by what the rollups know: nobody reads a month of entries to find that none matches.
+
+From days over hours to quarters of an hour, the first buckets that together have enough.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, func, select, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import Table
+
+from tallygate.ledger.schema import SERIES
+from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS
+
+FIRST_DAYS: Final = 8  # looked at before those beyond
+GROWTH: Final = 4
+SPANS_AT_ONCE: Final = 100  # in one statement; SQLite takes 500
+
+
+class Span(NamedTuple):
+    """[low_ms, high_ms) of an organization."""
+
+    org: str
+    low_ms: int
+    high_ms: int
+
+
+class EntrySpans:
+    """The first spans of a question, in the order of time, that have `enough` matching entries; if there are fewer, all with any.
+
+    tables      rollups by the length of their rows, which know everything that `conditions` ask of `series`
+    within      each organization's range
+    """
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        *,
+        tables: Mapping[int, Table],
+        conditions: Sequence[ColumnElement[bool]],
+        within: Iterable[Span],
+        enough: int,
+        newest_first: bool,
+    ) -> None:
+        self._connection = connection
+        self._tables = tables
+        self._conditions = conditions
+        self._within = {span.org: span for span in within if span.low_ms < span.high_ms}
+        self._enough = enough
+        self._newest_first = newest_first
+
+    async def find(self) -> list[Span]:
+        """Raises what the connection does."""
+        if not self._within:
+            return []
+        found: list[tuple[Span, int]] = []
+        for low, high in self._windows():
+            some = self._rows(DAY_MS, list(self._within), low, high)
+            found = self._first([*found, *await self._read(DAY_MS, [some])])
+            if self._is_enough(found):
+                break
+        for length in (HOUR_MS, QUARTER_MS):
+            runs = _runs(span for span, _ in found)
+            found = self._first(await self._read(length, [self._rows(length, [run.org], run.low_ms, run.high_ms) for run in runs]))
+        whole = (self._within[span.org] for span, _ in found)
+        return [
+            Span(span.org, max(span.low_ms, limit.low_ms), min(span.high_ms, limit.high_ms))
+            for (span, _), limit in zip(found, whole, strict=True)
+        ]
+
+    def _windows(self) -> Iterator[tuple[int, int]]:
+        """Of whole days, the first to be looked at first, each longer than the one before."""
+        low = min(span.low_ms for span in self._within.values()) // DAY_MS
+        high = -(-max(span.high_ms for span in self._within.values()) // DAY_MS)
+        days = FIRST_DAYS
+        while low < high:
+            if self._newest_first:
+                yield max(low, high - days) * DAY_MS, high * DAY_MS
+                high -= days
+            else:
+                yield low * DAY_MS, min(high, low + days) * DAY_MS
+                low += days
+            days *= GROWTH
+
+    def _rows(self, length_ms: int, orgs: Sequence[str], low_ms: int, high_ms: int) -> Select[Any]:
+        table = self._tables[length_ms]
+        columns = table.c
+        # Refusals have series of their own, and are no entries.
+        conditions = [columns.org.in_(orgs), columns.bucket_ms >= low_ms, columns.bucket_ms < high_ms, columns.refused == 0]
+        if "length_ms" in columns:
+            conditions.append(columns.length_ms == length_ms)
+        return (
+            select(columns.org, columns.bucket_ms, func.sum(columns.requests))
+            .join(SERIES, SERIES.c.id == columns.series_id)
+            .where(*conditions, *self._conditions)
+            .group_by(columns.org, columns.bucket_ms)
+        )
+
+    async def _read(self, length_ms: int, parts: Sequence[Select[Any]]) -> list[tuple[Span, int]]:
+        """Buckets that have matching entries, and how many at least: as many as those that were not taken back again."""
+        found: list[tuple[Span, int]] = []
+        for at in range(0, len(parts), SPANS_AT_ONCE):
+            for org, start, requests in await self._connection.execute(union_all(*parts[at : at + SPANS_AT_ONCE])):
+                span, whole = Span(org, start, start + length_ms), self._within[org]
+                if span.low_ms < whole.high_ms and whole.low_ms < span.high_ms:
+                    is_whole = whole.low_ms <= span.low_ms and span.high_ms <= whole.high_ms
+                    found.append((span, int(requests) if is_whole else 0))
+        return found
+
+    def _first(self, found: Iterable[tuple[Span, int]]) -> list[tuple[Span, int]]:
+        """Up to where there is enough, in the order of time. Buckets of one time go together."""
+        taken: list[tuple[Span, int]] = []
+        entries = 0
+        for span, count in sorted(found, key=lambda item: (item[0].low_ms, item[0].org), reverse=self._newest_first):
+            if entries >= self._enough and taken[-1][0].low_ms != span.low_ms:
+                break
+            taken.append((span, count))
+            entries += count
+        return taken
+
+    def _is_enough(self, found: Iterable[tuple[Span, int]]) -> bool:
+        return sum(count for _, count in found) >= self._enough
+
+
+def _runs(spans: Iterable[Span]) -> list[Span]:
+    """Spans of an organization that follow each other as one."""
+    runs: list[Span] = []
+    for span in sorted(spans):
+        if runs and runs[-1].org == span.org and runs[-1].high_ms == span.low_ms:
+            runs[-1] = Span(span.org, runs[-1].low_ms, span.high_ms)
+        else:
+            runs.append(span)
+    return runs

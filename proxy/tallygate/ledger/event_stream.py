@@ -1,0 +1,128 @@
+"""The limiter's event streams, one a partition, as a consumer group: each entry is handed to one writer until it is done.
+
+An entry leaves its stream only after its transaction is committed. What a writer took and never finished is claimed by another
+after CLAIM_IDLE_MS. A stream's length is therefore what the ledger has yet to store.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tallygate.domain.errors import StoreError
+from tallygate.limiter.keys import PARTITIONS, partition_keys
+from tallygate.limiter.script import ScriptStore
+
+GROUP: Final = b"ledger"
+CLAIM_IDLE_MS: Final = 30_000  # longer than a transaction takes, and its retries in a brief trouble
+
+FORGET_IDLE_MS: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEntry:
+    """fields is None for one that was deleted before it was done: there is nothing left to store."""
+
+    partition: int
+    id: bytes
+    fields: dict[bytes, bytes] | None
+
+
+class EventStreams:
+    """Reads all partitions as one consumer.
+
+    consumer   names this writer; one that comes back under its name finds at once what it had not finished
+    """
+
+    def __init__(self, store: ScriptStore, consumer: str) -> None:
+        self._store = store
+        self._consumer = consumer.encode()
+        self._streams = tuple(partition_keys(partition).events for partition in range(PARTITIONS))
+
+    async def unfinished(self, most: int) -> list[StreamEntry]:
+        """Up to `most` entries of each partition that this consumer took before and has not finished. Raises StoreError."""
+        return await self._read(b"0", most)
+
+    async def fresh(self, most: int) -> list[StreamEntry]:
+        """Up to `most` entries of each partition that nobody has taken yet. Raises StoreError."""
+        return await self._read(b">", most)
+
+    async def claim(self, most: int, *, idle_ms: int = CLAIM_IDLE_MS) -> list[StreamEntry]:
+        """Take over what any writer left unfinished for idle_ms. Raises StoreError."""
+        parts = (GROUP, self._consumer, b"%d" % idle_ms, b"0-0", b"COUNT", b"%d" % most)
+        replies = await asyncio.gather(*(self._command(p, b"XAUTOCLAIM", stream, *parts) for p, stream in enumerate(self._streams)))
+        return [entry for partition, reply in enumerate(replies) if reply for entry in _entries(partition, reply[1])]
+
+    async def finish(self, entries: Sequence[StreamEntry]) -> None:
+        """Remove entries that are safely stored. Raises StoreError; then they come again, and are known by their ids."""
+        ids: dict[int, list[bytes]] = {}
+        for entry in entries:
+            ids.setdefault(entry.partition, []).append(entry.id)
+        await asyncio.gather(*(self._remove(self._streams[partition], done) for partition, done in ids.items()))
+
+    async def _remove(self, stream: bytes, ids: Sequence[bytes]) -> None:
+        """Deleted first: what is deleted and not acknowledged comes again, empty. The other way round it would stay for ever."""
+        await self._store.command(b"XDEL", stream, *ids)
+        await self._store.command(b"XACK", stream, GROUP, *ids)
+
+    async def backlog(self) -> int:
+        """Entries of all partitions that are not stored yet. Raises StoreError."""
+        return sum(await asyncio.gather(*(self._store.command(b"XLEN", stream) for stream in self._streams)))
+
+    async def forget_consumers(self, *, idle_ms: int = FORGET_IDLE_MS) -> int:
+        """Forget consumers that have asked for nothing for so long and have nothing unfinished; how many. Raises StoreError.
+
+        A ledger without a lasting data directory comes back under another name each time.
+        """
+        forgotten = 0
+        for partition, stream in enumerate(self._streams):
+            for facts in await self._consumers(partition):
+                consumer = facts if isinstance(facts, dict) else dict(zip(facts[::2], facts[1::2], strict=True))
+                if consumer[b"pending"] == 0 and consumer[b"idle"] > idle_ms:
+                    await self._store.command(b"XGROUP", b"DELCONSUMER", stream, GROUP, consumer[b"name"])
+                    forgotten += 1
+        return forgotten
+
+    async def _consumers(self, partition: int) -> Any:
+        try:
+            return await self._command(partition, b"XINFO", b"CONSUMERS", self._streams[partition], GROUP)
+        except StoreError as error:
+            if "no such key" in str(error):  # nothing was ever told here
+                return []
+            raise
+
+    async def _read(self, after: bytes, most: int) -> list[StreamEntry]:
+        head = (b"GROUP", GROUP, self._consumer, b"COUNT", b"%d" % most, b"STREAMS")
+        replies = await asyncio.gather(
+            *(self._command(p, b"XREADGROUP", *head, stream, after) for p, stream in enumerate(self._streams))
+        )
+        return [entry for partition, reply in enumerate(replies) if reply for entry in _entries(partition, _first(reply))]
+
+    async def _command(self, partition: int, *parts: bytes) -> Any:
+        """A command on a stream whose group is made if it is not there: at the first start, and after the store lost its data."""
+        try:
+            return await self._store.command(*parts)
+        except StoreError as error:
+            if "NOGROUP" not in str(error):
+                raise
+        try:
+            await self._store.command(b"XGROUP", b"CREATE", self._streams[partition], GROUP, b"0", b"MKSTREAM")
+        except StoreError as error:
+            if "BUSYGROUP" not in str(error):  # another writer was faster
+                raise
+        return await self._store.command(*parts)
+
+
+def _first(reply: Any) -> Any:
+    """The entries of the one stream asked for: [[stream, entries]], or {stream: entries} in the newer protocol."""
+    return next(iter(reply.values())) if isinstance(reply, dict) else reply[0][1]
+
+
+def _entries(partition: int, found: Any) -> list[StreamEntry]:
+    return [StreamEntry(partition, item[0], _fields(item[1])) for item in found if item]  # Redis 6.2 answers nil for deleted ones
+
+
+def _fields(flat: Any) -> dict[bytes, bytes] | None:
+    if flat is None or isinstance(flat, dict):
+        return flat
+    return dict(zip(flat[::2], flat[1::2], strict=True))

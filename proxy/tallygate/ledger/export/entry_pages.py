@@ -1,0 +1,57 @@
+"""The entries of a selection, page by page.
+
+Each page is a short transaction of its own: a reader who is slow for an hour keeps no connection and no old rows alive.
+What that means for consistency: entries are never changed, and what is entered at as_of_ms or later is left out. So an export holds
+every entry that was committed before it began and entered before as_of_ms, each once. Only one that was still on its way into the
+ledger then may be in it or not. A correction is never torn: its parts are committed together, entered at one instant, and follow
+each other in the order of the export.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final
+
+from sqlalchemy import ColumnElement, func, literal, select, tuple_
+
+from tallygate.ledger.database import Database
+from tallygate.ledger.export.columns import COLUMNS, NAMES, Row
+from tallygate.ledger.export.selection import Selection
+from tallygate.ledger.schema import ENTRIES
+from tallygate.ledger.usage_queries import OrgScope
+
+PAGE_ROWS: Final = 500  # about 2 MB as Python objects
+_POSITION: Final = (ENTRIES.c.settled_at_ms, ENTRIES.c.event_id, ENTRIES.c.sequence)
+_SETTLED_AT, _EVENT_ID, _SEQUENCE = (NAMES.index(name) for name in ("settled_at", "event_id", "sequence"))
+
+
+async def entry_pages(database: Database, selection: Selection, *, page_rows: int = PAGE_ROWS) -> AsyncGenerator[Sequence[Row]]:
+    """Rows by organization, then settlement, event and sequence; never an empty page. Raises LedgerUnavailableError."""
+    wanted = select(*(ENTRIES.c[column.source].label(column.name) for column in COLUMNS)).order_by(*_POSITION).limit(page_rows)
+    for scope in selection.scopes:
+        page: Sequence[Row] = ()
+        while not page or len(page) == page_rows:
+            async with database.read() as connection:
+                page = (await connection.execute(wanted.where(*_following(selection, scope, page)))).all()
+            if not page:
+                break
+            yield page
+
+
+def _following(selection: Selection, scope: OrgScope, page: Sequence[Row]) -> list[ColumnElement[bool]]:
+    """What comes after a page. SQLite seeks by one lower bound alone, so the range itself must begin where the page ended."""
+    if not page:
+        return selection.conditions(scope)
+    last = page[-1]
+    edge = (last[_SETTLED_AT], last[_EVENT_ID], last[_SEQUENCE])
+    return [*selection.conditions(scope, from_ms=edge[0]), tuple_(*_POSITION) > tuple_(*map(literal, edge))]
+
+
+async def count_entries(database: Database, selection: Selection, *, at_most: int) -> int:
+    """How many rows the selection has; at_most + 1 stands for any number above at_most. Raises LedgerUnavailableError."""
+    found = 0
+    for scope in selection.scopes:
+        some = select(literal(1)).select_from(ENTRIES).where(*selection.conditions(scope)).limit(at_most + 1 - found).subquery()
+        async with database.read() as connection:
+            found += (await connection.execute(select(func.count()).select_from(some))).scalar_one()
+        if found > at_most:
+            break
+    return found

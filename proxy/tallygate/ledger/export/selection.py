@@ -1,0 +1,70 @@
+"""Which entries are wanted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, false, func
+
+from tallygate.ledger.schema import ENTRIES
+from tallygate.ledger.usage_queries import Dimension, OrgScope
+
+FILTERS: Final = (  # organizations are chosen by scopes; refused requests are no entries
+    Dimension.CREDENTIAL,
+    Dimension.CAPABILITY,
+    Dimension.MODEL,
+    Dimension.ENDPOINT,
+    Dimension.STATUS,
+    Dimension.OUTCOME,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Entries by their settlement, [from_ms, to_ms), that were entered before as_of_ms.
+
+    scopes    organizations, in the order in which they are exported
+    as_of_ms  the ledger as it stood then: the same selection gives the same rows again, whatever is corrected later
+    filters   one of FILTERS to the values that count, statuses as text; an empty set of values matches nothing
+
+    Raises ValueError for a filter that is none of FILTERS, and for a status that is no number.
+    """
+
+    scopes: tuple[OrgScope, ...]
+    from_ms: int
+    to_ms: int
+    as_of_ms: int
+    filters: Mapping[Dimension, frozenset[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if unknown := self.filters.keys() - set(FILTERS):
+            raise ValueError(f"entries cannot be filtered by {', '.join(sorted(unknown))}")
+        for status in self.filters.get(Dimension.STATUS, frozenset()):
+            if not (status.isascii() and status.isdecimal() and len(status) == len("200")):
+                raise ValueError(f"a status is a number such as 200, got {status[:20]!r}")
+
+    def conditions(self, scope: OrgScope, *, from_ms: int = 0) -> list[ColumnElement[bool]]:
+        """Of one organization, as SQL; from_ms: none that is settled earlier."""
+        columns = ENTRIES.c
+        return [
+            columns.org == scope.org,
+            columns.settled_at_ms >= max(self.from_ms, scope.visible_from_ms, from_ms),
+            columns.settled_at_ms < self.to_ms,
+            columns.entered_at_ms < self.as_of_ms,
+            *(_is_one_of(name, values) for name, values in self.filters.items()),
+        ]
+
+
+def _is_one_of(name: Dimension, values: frozenset[str]) -> ColumnElement[bool]:
+    if not values:
+        return false()
+    columns = ENTRIES.c
+    if name is Dimension.STATUS:
+        return columns.status.in_(sorted(int(value) for value in values))
+    # As Entry.model says: the model that answered, else the one asked for.
+    column: ColumnElement[Any] = (
+        func.coalesce(func.nullif(columns.response_model, ""), columns.request_model, "")
+        if name is Dimension.MODEL
+        else columns[name.value]
+    )
+    return column.in_(sorted(values))

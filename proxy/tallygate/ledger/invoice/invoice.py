@@ -1,0 +1,100 @@
+"""What an invoice says. Every sum here is of integers in nano-USD; the grand total alone is rounded, once, for display."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Final
+
+from tallygate.ledger.entry import Kind
+from tallygate.ledger.invoice.billing_month import BillingMonth
+
+_NANO_PER_CENT: Final = 10_000_000
+ROUNDING_RULE: Final = "Rounded half up to the cent, once, on the grand total. Every other figure is exact."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amounts:
+    """cached and cache_write are parts of prompt, reasoning of completion."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nano_usd: int = 0
+
+    def __add__(self, other: "Amounts") -> "Amounts":
+        return Amounts(**{name: getattr(self, name) + getattr(other, name) for name in AMOUNT_NAMES})
+
+
+AMOUNT_NAMES: Final = tuple(field.name for field in fields(Amounts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What one credential used of one model by one capability.
+
+    model        the one that answered, else the one asked for; "" where there is none
+    correction   why these entries were added later; None: the entries as they were first made
+    """
+
+    credential: str
+    capability: str
+    model: str
+    amounts: Amounts
+    correction: Kind | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invoice:
+    """A month of an organization, as the ledger has it now.
+
+    usage, corrections   ordered by credential, capability and model; together they are all of the month's entries
+    last_entry_ms        when the latest entry of the month was made: equal figures, equal ledger; None without entries
+    is_provisional       the month is not over, or was not when this was asked for
+    """
+
+    org: str
+    name: str
+    month: BillingMonth
+    usage: tuple[Line, ...]
+    corrections: tuple[Line, ...]
+    last_entry_ms: int | None
+    is_provisional: bool
+
+    @property
+    def number(self) -> str:
+        """One organization and month have one number, however often they are printed."""
+        return f"{self.org}-{self.month.id}"
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        return self.usage + self.corrections
+
+    @property
+    def total(self) -> Amounts:
+        return summed(self.lines)
+
+    def totals_by(self, label: Callable[[Line], str]) -> tuple[tuple[str, Amounts], ...]:
+        """Sums of usage and corrections for each label, by label: each of these tables adds up to `total`."""
+        found: defaultdict[str, Amounts] = defaultdict(Amounts)
+        for line in self.lines:
+            found[label(line)] += line.amounts
+        return tuple(sorted(found.items()))
+
+
+def summed(lines: Iterable[Line]) -> Amounts:
+    return sum((line.amounts for line in lines), Amounts())
+
+
+def rounded_cents(nano_usd: int) -> int:
+    """Half a cent is rounded away from zero, so that a credit is rounded as the charge that it takes back."""
+    cents = (abs(nano_usd) + _NANO_PER_CENT // 2) // _NANO_PER_CENT
+    return -cents if nano_usd < 0 else cents
+
+
+def cents_text(nano_usd: int) -> str:
+    """USD with two decimals, rounded as ROUNDING_RULE says: 1_005_000_000 is "1.01"."""
+    cents = rounded_cents(nano_usd)
+    return f"{'-' if cents < 0 else ''}{abs(cents) // 100}.{abs(cents) % 100:02d}"

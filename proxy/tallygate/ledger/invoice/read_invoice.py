@@ -1,0 +1,94 @@
+"""An invoice from the ledger's entries: from the truth itself, not from sums that are kept of it."""
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Select, case, func, literal_column, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tallygate.ledger.database import Database
+from tallygate.ledger.entry import Kind
+from tallygate.ledger.invoice.billing_month import BillingMonth
+from tallygate.ledger.invoice.invoice import AMOUNT_NAMES, Amounts, Invoice, Line
+from tallygate.ledger.schema import ENTRIES
+from tallygate.ledger.time_buckets import DAY_MS
+
+LINES_MAX: Final = 10_000
+_EMPTY: Final[ColumnElement[str]] = literal_column("''")  # PostgreSQL matches SELECT and GROUP BY by text: no bound parameter here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BilledOrganization:
+    """Who the invoice is for. time_zone: in which its months begin."""
+
+    id: str
+    name: str
+    time_zone: str
+
+
+class InvoiceTooLargeError(Exception):
+    """An invoice would have more than LINES_MAX lines."""
+
+
+async def read_invoice(database: Database, organization: BilledOrganization, month: BillingMonth, *, now_ms: int) -> Invoice:
+    """The month as the ledger has it at one instant, all of it or an error. Raises LedgerUnavailableError, InvoiceTooLargeError.
+
+    Read day by day, so that no statement runs into the database's time limit, within one consistent view.
+    """
+    sums: defaultdict[Line, Amounts] = defaultdict(Amounts)
+    last_entry_ms: int | None = None
+    async with database.read() as connection:
+        if database.dialect == "postgresql":  # SQLite's transactions see one state anyway
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+        for start_ms in range(month.start_ms, month.end_ms, DAY_MS):
+            end_ms = min(start_ms + DAY_MS, month.end_ms)
+            for line, amounts, entered_at_ms in await _day(connection, _statement(organization.id, start_ms, end_ms)):
+                sums[line] += amounts
+                last_entry_ms = max(last_entry_ms or 0, entered_at_ms)
+            if len(sums) > LINES_MAX:
+                raise InvoiceTooLargeError(f"more than {LINES_MAX} lines: export the month instead")
+    lines = [replace(line, amounts=amounts) for line, amounts in sorted(sums.items(), key=lambda item: _order(item[0]))]
+    return Invoice(
+        org=organization.id,
+        name=organization.name,
+        month=month,
+        usage=tuple(line for line in lines if line.correction is None),
+        corrections=tuple(line for line in lines if line.correction is not None),
+        last_entry_ms=last_entry_ms,
+        is_provisional=now_ms < month.end_ms,
+    )
+
+
+def _statement(org: str, start_ms: int, end_ms: int) -> Select[Any]:
+    columns = ENTRIES.c
+    labels = [
+        columns.credential,
+        columns.capability,
+        func.coalesce(func.nullif(columns.response_model, _EMPTY), columns.request_model, _EMPTY),  # as Entry.model
+        case((columns.sequence == literal_column("0"), _EMPTY), else_=columns.kind),
+    ]
+    sums = [func.sum(columns[name]) for name in AMOUNT_NAMES]
+    return (
+        select(*labels, func.max(columns.entered_at_ms), *sums)
+        .where(columns.org == org, columns.settled_at_ms >= start_ms, columns.settled_at_ms < end_ms)
+        .group_by(*labels)
+    )
+
+
+async def _day(connection: AsyncConnection, statement: Select[Any]) -> list[tuple[Line, Amounts, int]]:
+    found = []
+    for credential, capability, model, correction, entered_at_ms, *sums in await connection.execute(statement):
+        line = Line(
+            credential=credential,
+            capability=capability,
+            model=model,
+            amounts=Amounts(),
+            correction=Kind(correction) if correction else None,
+        )
+        found.append((line, Amounts(**dict(zip(AMOUNT_NAMES, map(int, sums), strict=True))), entered_at_ms))
+    return found
+
+
+def _order(line: Line) -> tuple[str, str, str, str]:
+    return line.credential, line.capability, line.model, line.correction or ""

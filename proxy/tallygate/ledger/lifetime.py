@@ -1,0 +1,109 @@
+"""What everything came to since the ledger began: the numbers behind the shared counters of /metrics, as pure sums of entries.
+
+They only grow, as counters must: what a late final word or a corrected price takes back is added to a `credited_` amount. An event
+counts as one request under its first word, so a hold that expired stays `expired` here even if its final word comes later.
+Retention leaves them alone.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from tallygate.domain.routed_price import ROUTED_VERSION
+from tallygate.domain.usage_event import Outcome
+from tallygate.ledger.entry import Entry, Kind
+from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_ODDITIES, LIFETIME_SUMS
+
+OTHER: Final = "other"
+_CREDITED: Final = 1 + len(LIFETIME_SUMS)  # index of the first credited amount: requests and sums come before
+_ODDITIES: Final = _CREDITED + len(LIFETIME_SUMS)
+_OVERRUN, _LATE, _UNHELD, _EXPIRED = range(_ODDITIES, _ODDITIES + len(LIFETIME_ODDITIES))
+
+
+class TotalKey(NamedTuple):
+    """The labels of one row of `lifetime_totals`, whose columns have these names.
+
+    model   the name in the price catalogue that it was charged as, else `other`; "" of refused requests, which have none
+    """
+
+    org: str
+    credential: str
+    capability: str
+    model: str
+    outcome: str
+    usage_source: str
+
+
+Changes = dict[TotalKey, list[int]]  # amounts in the order of LIFETIME_AMOUNTS
+
+
+def charged_model(price_version: str | None) -> str:
+    """The model of a price's version (`gpt-4o@2024-08-06.1f2e3d4c`); `other` of none, and of one that bounds several models."""
+    if price_version is None or price_version.startswith(ROUTED_VERSION):
+        return OTHER
+    return price_version.rpartition("@")[0] or OTHER
+
+
+def changes_of(new: Sequence[Entry], charged_as: Mapping[str, str] | None = None) -> Changes:
+    """What entries that were just added change, given in the order of their sequences.
+
+    charged_as   by event id the model of a corrected price's difference: it stays with the model that the event counted under
+    """
+    changes: Changes = {}
+    taken_back: dict[str, Entry] = {}
+    for entry in new:
+        if entry.kind is Kind.REVERSED:
+            taken_back[entry.event_id] = entry  # its other half follows
+            continue
+        model = (charged_as or {}).get(entry.event_id) or charged_model(entry.price_version)
+        row = _row(changes, _key(entry, model))
+        amounts = [getattr(entry, name) for name in LIFETIME_SUMS]
+        before = taken_back.pop(entry.event_id, None)
+        if before is None:
+            row[0] += entry.requests
+        else:
+            back = [getattr(before, name) for name in LIFETIME_SUMS]
+            model_before = charged_model(before.price_version)
+            if model_before == model:
+                amounts = list(map(int.__add__, amounts, back))
+            else:
+                _add(_row(changes, _key(before, model_before)), back)
+        _add(row, amounts)
+        _count_oddities(row, entry)
+    return changes
+
+
+def refused_changes(counts: Iterable[tuple[str, str, str, int]]) -> Changes:
+    """Of refusals: (organization, credential, capability, how many)."""
+    changes: Changes = {}
+    for org, credential, capability, refused in counts:
+        _row(changes, TotalKey(org, credential, capability, "", Outcome.REFUSED.value, ""))[0] += refused
+    return changes
+
+
+def _key(entry: Entry, model: str) -> TotalKey:
+    return TotalKey(entry.org, entry.credential, entry.capability, model, entry.outcome, entry.usage_source)
+
+
+def _row(changes: Changes, key: TotalKey) -> list[int]:
+    return changes.setdefault(key, [0] * len(LIFETIME_AMOUNTS))
+
+
+def _add(row: list[int], amounts: Sequence[int]) -> None:
+    for index, amount in enumerate(amounts):
+        if amount > 0:
+            row[1 + index] += amount
+        else:
+            row[_CREDITED + index] -= amount
+
+
+def _count_oddities(row: list[int], entry: Entry) -> None:
+    match entry.kind:
+        case Kind.EXPIRED:
+            row[_EXPIRED] += 1
+        case Kind.UNHELD:
+            row[_UNHELD] += 1
+        case Kind.SETTLED | Kind.RELEASED | Kind.LATE:
+            row[_OVERRUN] += "overrun" in entry.flags.split(",")
+            row[_LATE] += entry.kind is Kind.LATE
+        case _:
+            pass

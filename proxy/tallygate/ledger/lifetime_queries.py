@@ -1,0 +1,92 @@
+"""Lifetime totals as the counters of /metrics show them: added up over the labels that a counter does not have."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tallygate.domain.usage_event import Outcome
+from tallygate.ledger.database import Database
+from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_ODDITIES, LIFETIME_TOTALS
+
+ORGS_AT_ONCE: Final = 50  # in one IN (...): adding their rows to a scrape keeps the event loop for a few milliseconds
+SUMS: Final = tuple(name for name in LIFETIME_AMOUNTS if name != "requests" and name not in LIFETIME_ODDITIES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrganizationTotals:
+    """Of some organizations, each of which is complete.
+
+    exchanges   (organization, credential, capability, amounts in the order of SUMS), of what was served
+    outcomes    (organization, credential, capability, outcome, requests), refused ones included
+    models      (organization, model, requests, amounts in the order of SUMS), of what was served
+    """
+
+    organizations: Sequence[str]
+    exchanges: Sequence[tuple[Any, ...]]
+    outcomes: Sequence[tuple[Any, ...]]
+    models: Sequence[tuple[Any, ...]]
+
+    @property
+    def rows(self) -> int:
+        return len(self.exchanges) + len(self.outcomes) + len(self.models)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverallTotals:
+    """Of everything in the ledger. sources: requests by usage source; oddities: in the order of LIFETIME_ODDITIES."""
+
+    sources: Sequence[tuple[str, int]]
+    oddities: tuple[int, ...]
+
+
+class LifetimeQueries:
+    """Reads one ledger in one snapshot. Raises LedgerUnavailableError if the database does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self, orgs: Sequence[str]) -> AsyncGenerator[OverallTotals | OrganizationTotals, None]:
+        """First what concerns all, then ORGS_AT_ONCE organizations after the other, by name; to be closed when it is enough."""
+        by_name = sorted(orgs)
+        async with self._database.read() as connection:
+            yield await _overall(connection)
+            for start in range(0, len(by_name), ORGS_AT_ONCE):
+                yield await _of_organizations(connection, by_name[start : start + ORGS_AT_ONCE])
+
+
+_C: Final = LIFETIME_TOTALS.c
+_IS_SERVED: Final = _C.outcome != Outcome.REFUSED.value
+
+
+def _sum(name: str) -> ColumnElement[int]:
+    # PostgreSQL adds bigints up to numerics, which cost a Decimal each on the way here.
+    return cast(func.coalesce(func.sum(_C[name]), 0), BigInteger)
+
+
+async def _overall(connection: AsyncConnection) -> OverallTotals:
+    sources = await _rows(connection, select(_C.usage_source, _sum("requests")).where(_IS_SERVED), _C.usage_source)
+    oddities = (await connection.execute(select(*map(_sum, LIFETIME_ODDITIES)))).one()
+    return OverallTotals(sources=[(source, requests) for source, requests in sources], oddities=tuple(oddities))
+
+
+async def _of_organizations(connection: AsyncConnection, orgs: Sequence[str]) -> OrganizationTotals:
+    exchange = (_C.org, _C.credential, _C.capability)
+    # The range is what PostgreSQL takes an index for, whatever its statistics are.
+    wanted = and_(_C.org >= orgs[0], _C.org <= orgs[-1], _C.org.in_(orgs))
+    sums = [_sum(name) for name in SUMS]
+    of_exchange = select(*exchange, *sums).where(wanted, _IS_SERVED)
+    of_outcome = select(*exchange, _C.outcome, _sum("requests")).where(wanted)
+    of_model = select(_C.org, _C.model, _sum("requests"), *sums).where(wanted, _IS_SERVED)
+    return OrganizationTotals(
+        organizations=orgs,
+        exchanges=await _rows(connection, of_exchange, *exchange),
+        outcomes=await _rows(connection, of_outcome, *exchange, _C.outcome),
+        models=await _rows(connection, of_model, _C.org, _C.model),
+    )
+
+
+async def _rows(connection: AsyncConnection, statement: Select[Any], *group: ColumnElement[Any]) -> list[tuple[Any, ...]]:
+    return list(map(tuple, (await connection.execute(statement.group_by(*group).order_by(*group))).all()))

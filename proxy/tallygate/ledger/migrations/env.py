@@ -1,0 +1,16 @@
+"""Alembic's entry: runs the migrations on the connection that `Database.migrate` brings."""
+
+from alembic import context
+
+import tallygate.ledger.directory.schema
+import tallygate.ledger.notices.schema  # noqa: F401 - the tables of both are of the same metadata
+from tallygate.ledger.database import VERSION_TABLE
+from tallygate.ledger.schema import METADATA
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=METADATA,
+    transactional_ddl=True,
+    version_table=VERSION_TABLE,
+)
+context.run_migrations()

@@ -1,0 +1,42 @@
+"""Reading notices, page after page, the newest first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select, tuple_
+
+from tallygate.ledger.database import Database
+from tallygate.ledger.notices.deliveries import notice_of_row
+from tallygate.ledger.notices.notice import Notice, NoticeType
+from tallygate.ledger.notices.schema import NOTICES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticesQuery:
+    """orgs: their ids. types: empty for all. [from_ms, to_ms). after: (at_ms, event_id) where the page before ended."""
+
+    orgs: Sequence[str]
+    types: Sequence[NoticeType] = ()
+    from_ms: int
+    to_ms: int
+    after: tuple[int, str] | None = None
+    limit: int
+
+
+class NoticePages:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(self, query: NoticesQuery) -> list[Notice]:
+        """Up to `limit` notices. Raises LedgerUnavailableError."""
+        columns = NOTICES.c
+        statement = select(NOTICES).where(
+            columns.org.in_(list(query.orgs)), columns.at_ms >= query.from_ms, columns.at_ms < query.to_ms
+        )
+        if query.types:
+            statement = statement.where(columns.type.in_([notice_type.value for notice_type in query.types]))
+        if query.after is not None:
+            statement = statement.where(tuple_(columns.at_ms, columns.event_id) < tuple_(*query.after))
+        statement = statement.order_by(columns.at_ms.desc(), columns.event_id.desc()).limit(query.limit)
+        async with self._database.read() as connection:
+            return [notice_of_row(row) for row in (await connection.execute(statement)).mappings()]

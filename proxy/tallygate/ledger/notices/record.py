@@ -1,0 +1,53 @@
+"""Notices into their table, each once, with a delivery for every endpoint that is to have it."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
+from enum import StrEnum
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tallygate.ledger.database import Database
+from tallygate.ledger.notices.notice import Notice
+from tallygate.ledger.notices.schema import DELIVERIES, NOTICES
+
+EndpointsOf = Callable[[Notice], Collection[str]]
+
+
+class DeliveryState(StrEnum):
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"
+
+
+def to_nobody(notice: Notice) -> tuple[str, ...]:
+    """Notices are kept and shown; no endpoint gets them."""
+    del notice
+    return ()
+
+
+async def record_notices(
+    connection: AsyncConnection, database: Database, told: Sequence[Notice], endpoints_of: EndpointsOf, *, now_ms: int
+) -> int:
+    """Add those of `told` that are new, within the caller's transaction; returns how many. The others change nothing."""
+    by_id = {notice.event_id: notice for notice in told}
+    if not by_id:
+        return 0
+    statement = database.insert(NOTICES).on_conflict_do_nothing().returning(NOTICES.c.event_id)
+    rows = [{**asdict(notice), "type": notice.type.value, "stored_at_ms": now_ms} for _, notice in sorted(by_id.items())]
+    inserted = set((await connection.execute(statement, rows)).scalars())
+    deliveries = [
+        {
+            "event_id": event_id,
+            "endpoint": endpoint,
+            "state": DeliveryState.WAITING.value,
+            "attempts": 0,
+            "due_at_ms": min(now_ms, by_id[event_id].at_ms),  # what happened first has been due the longest
+            "leased_until_ms": 0,
+            "queued_at_ms": now_ms,
+        }
+        for event_id in sorted(inserted)
+        for endpoint in sorted(endpoints_of(by_id[event_id]))
+    ]
+    if deliveries:
+        await connection.execute(database.insert(DELIVERIES).on_conflict_do_nothing(), deliveries)
+    return len(inserted)

@@ -1,0 +1,66 @@
+"""The tables of notices and of their deliveries. Times in Unix milliseconds, money in nano-USD."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Index, PrimaryKeyConstraint, Table
+
+from tallygate.ledger.schema import METADATA, NAME
+
+NOTICES: Final = Table(
+    "notices",
+    METADATA,
+    Column("event_id", NAME, nullable=False),
+    Column("type", NAME, nullable=False),
+    Column("org", NAME, nullable=False),
+    Column("limit_key", NAME, nullable=False),
+    Column("threshold_permille", BigInteger),
+    Column("spent_nano_usd", BigInteger, nullable=False),
+    Column("held_nano_usd", BigInteger, nullable=False),
+    Column("limit_nano_usd", BigInteger, nullable=False),
+    Column("refused_nano_usd", BigInteger),
+    Column("resumes_at_ms", BigInteger),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("stored_at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("event_id"),
+    Index(None, "at_ms", "event_id"),
+    Index(None, "org", "at_ms", "event_id"),
+    Index(None, "stored_at_ms"),
+)
+
+# One row for each endpoint that was to have the notice when it was stored. state: waiting, delivered, given_up.
+# due_at_ms: next attempt. leased_until_ms: until then another process is at it. ended_at_ms: when it ceased to wait.
+DELIVERIES: Final = Table(
+    "webhook_deliveries",
+    METADATA,
+    Column("event_id", NAME, nullable=False),
+    Column("endpoint", NAME, nullable=False),
+    Column("state", NAME, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("due_at_ms", BigInteger, nullable=False),
+    Column("leased_until_ms", BigInteger, nullable=False),
+    Column("last_status", BigInteger),
+    Column("last_error", NAME),
+    Column("queued_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    PrimaryKeyConstraint("event_id", "endpoint"),
+    Index(None, "state", "endpoint", "due_at_ms"),
+)
+
+# Endpoints that answered 410 Gone, by the digest of their configuration: another configuration is another endpoint.
+GONE_ENDPOINTS: Final = Table(
+    "webhook_gone_endpoints",
+    METADATA,
+    Column("endpoint", NAME, nullable=False),
+    Column("fingerprint", NAME, nullable=False),
+    Column("gone_at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("endpoint"),
+)
+
+# How attempts ended since the ledger began: never purged, moved with the delivery itself.
+DELIVERY_TOTALS: Final = Table(
+    "webhook_delivery_totals",
+    METADATA,
+    Column("result", NAME, nullable=False),
+    Column("deliveries", BigInteger, nullable=False),
+    PrimaryKeyConstraint("result"),
+)

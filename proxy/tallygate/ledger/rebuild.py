@@ -1,0 +1,170 @@
+"""The limiter's spend windows, rebuilt from the ledger after the limiter's store has lost its data, or its clock was wrong.
+
+A partition without its mark admits nothing that has a spend limit. It is opened again in these steps, each of which may be done
+twice, by several processes: wait until its stream is stored; note its last event; read the postings from the ledger; put them
+into the windows, on condition that the partition is still closed and that event still the last; mark it. What a clock that was
+ahead has put off of reservations is brought back with them.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from sqlalchemy import select
+
+from tallygate.domain.organization import Organization
+from tallygate.ledger.database import Database
+from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
+from tallygate.ledger.schema import SPEND_BUCKETS
+from tallygate.limiter.generation import (
+    RestoreRefusedError,
+    close_partition,
+    is_unused,
+    last_event_id,
+    mark_partition,
+    orgs_of,
+    read_period,
+    reanchor_org,
+    restore_window,
+    store_run,
+    unmarked_partitions,
+)
+from tallygate.limiter.keys import PARTITIONS, partition_keys, partition_of
+from tallygate.limiter.script import Scripts, ScriptStore
+
+_ORGS_AT_ONCE: Final = 100  # whose postings are in memory: a busy week is about 2,000 numbers a credential
+_ROWS_AT_ONCE: Final = 2_000  # read between two turns of the event loop
+_log = logging.getLogger(__name__)
+
+
+class Rebuild:
+    """Opens closed partitions; one per process, called again and again.
+
+    lease_ms       how long a reservation is held anew whose lease was given while the store's clock was ahead
+    may_open       whether the store's clock is believed: spend is not put back at a time that may be wrong
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: ScriptStore,
+        scripts: Scripts,
+        *,
+        organizations: Callable[[], Sequence[Organization]],
+        now_ms: Callable[[], int],
+        lease_ms: int = 30_000,
+        may_open: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._scripts = scripts
+        self._organizations = organizations
+        self._now_ms = now_ms
+        self._lease_ms = lease_ms
+        self._may_open = may_open
+        self._zones: dict[str, str] = {}  # of organizations with a limit a month: that of their windows
+
+    async def step(self) -> int:
+        """Open every closed partition whose stream is stored; how many. Raises LedgerUnavailableError, StoreError."""
+        closed = await unmarked_partitions(self._store)
+        if not closed or not self._may_open():
+            return 0
+        run = await store_run(self._store)  # read first: a store that is restarted meanwhile takes the marks for those of another
+        is_new = await is_unused(self._store)
+        by_partition: defaultdict[int, list[Organization]] = defaultdict(list)
+        for organization in self._organizations():
+            by_partition[partition_of(organization.id)].append(organization)
+        opened = sum([await self._open(partition, by_partition[partition], run) for partition in closed])
+        if opened:
+            _log.log(
+                logging.INFO if is_new else logging.WARNING,
+                "the limiter's spend was rebuilt from the ledger",
+                extra={"fields": {"partitions": opened}},
+            )
+        return opened
+
+    async def repair(self, partition: int) -> None:
+        """Close a partition whose windows differ from the ledger; a step opens it again with what the ledger says."""
+        await close_partition(self._store, partition)
+
+    async def close_all(self) -> None:
+        """Close everything, after the store's clock was set; steps open it again with what the ledger says."""
+        for partition in range(PARTITIONS):
+            await close_partition(self._store, partition)
+
+    async def close_where_months_changed(self) -> None:
+        """Close the partitions of organizations whose limit a month counts another month than theirs: their time zone has changed.
+
+        All are looked at once, and then those whose zone has changed in the configuration.
+        """
+        changed = [each for each in self._organizations() if self._zones.get(each.id) != each.time_zone]
+        now = self._now_ms()
+        for start in range(0, len(changed), _ORGS_AT_ONCE):
+            some = changed[start : start + _ORGS_AT_ONCE]
+            windows = [window for organization in some for window in windows_of(organization, now) if window.demand.periods]
+            stored = await asyncio.gather(*(read_period(self._store, window.org, window.demand.key) for window in windows))
+            wrong = {
+                window.org
+                for window, period in zip(windows, stored, strict=True)
+                if period is not None and period not in window.demand.periods and period.end_ms > window.demand.periods[0].start_ms
+            }
+            for org in sorted(wrong):
+                _log.warning("a time zone has changed: the month's limit is rebuilt", extra={"fields": {"org": org}})
+            for partition in sorted({partition_of(org) for org in wrong}):
+                await close_partition(self._store, partition)
+            self._zones.update({organization.id: organization.time_zone for organization in some})
+
+    async def _open(self, partition: int, organizations: Sequence[Organization], run: str) -> bool:
+        last_event = await last_event_id(self._store, partition)
+        if await self._store.command(b"XLEN", partition_keys(partition).events):
+            return False  # the writer is at it
+        try:
+            for start in range(0, len(organizations), _ORGS_AT_ONCE):
+                await self._restore(organizations[start : start + _ORGS_AT_ONCE], last_event)
+        except RestoreRefusedError:
+            return False
+        for org in await orgs_of(self._store, partition):
+            await reanchor_org(self._store, self._scripts, org, lease_ms=self._lease_ms)
+        await mark_partition(self._store, partition, run)
+        return True
+
+    async def _restore(self, organizations: Sequence[Organization], last_event: bytes) -> None:
+        now = self._now_ms()
+        windows = [window for organization in organizations for window in windows_of(organization, now)]
+        if not windows:
+            return
+        since_ms = min(window.since_ms(now) for window in windows)
+        posted = await read_postings(self._database, [window.org for window in windows], since_ms)
+        for window in windows:
+            pairs = posted_in(window, posted)
+            await restore_window(self._store, self._scripts, window.org, window.demand, pairs, after_event=last_event)
+
+
+Posted = dict[str, list[tuple[int, str, int]]]
+
+
+async def read_postings(database: Database, orgs: Sequence[str], since_ms: int) -> Posted:
+    """(bucket_ms, credential, nano_usd) of each organization, in the order of time."""
+    columns = SPEND_BUCKETS.c
+    statement = (
+        select(columns.org, columns.bucket_ms, columns.credential, columns.posted_nano_usd)
+        .where(columns.org.in_(sorted(set(orgs))), columns.bucket_ms >= since_ms)
+        .order_by(columns.org, columns.bucket_ms)
+    )
+    found: Posted = defaultdict(list)
+    async with database.read() as connection:
+        async for rows in (await connection.stream(statement)).partitions(_ROWS_AT_ONCE):
+            for org, bucket, credential, amount in rows:
+                found[org].append((bucket, credential, amount))
+    return found
+
+
+def posted_in(window: LimiterWindow, posted: Posted) -> list[tuple[int, int]]:
+    """(bucket_ms, nano_usd) of what the window's own postings add up to. A bucket never counts below zero, as in the limiter."""
+    sums: defaultdict[int, int] = defaultdict(int)
+    for bucket, credential, amount in posted.get(window.org, ()):
+        if window.credential in {None, credential}:
+            sums[bucket] += amount
+    return [(bucket, amount) for bucket, amount in sorted(sums.items()) if amount > 0]

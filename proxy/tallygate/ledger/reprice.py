@@ -1,0 +1,142 @@
+"""A corrected price, applied to what was already charged: the difference is entered, nothing is changed.
+
+The limiter's windows keep what they took: a correction neither closes nor opens a limit in hindsight.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from sqlalchemy import select
+
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.domain.markup import with_markup_of
+from tallygate.domain.price import Price
+from tallygate.domain.token_counts import TokenCounts
+from tallygate.ledger.book import Book, entries_of
+from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.entry import FINAL, SUMMED_FIELDS, Entry, Kind
+from tallygate.ledger.lifetime import charged_model
+from tallygate.ledger.schema import ENTRIES
+
+EVENTS_AT_ONCE: Final = 500
+_RETRIES: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepriceQuery:
+    """What to price again: events of these organizations that began in [from_ms, to_ms) and are charged by the price of `model`."""
+
+    model: str
+    from_ms: int
+    to_ms: int
+    orgs: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepricedPage:
+    """cursor: the last event looked at, "" after the end. odd: events left alone, since their counts contradict each other."""
+
+    cursor: str
+    looked_at: int
+    corrections: tuple[Entry, ...]
+    odd: int
+
+    @property
+    def difference_nano_usd(self) -> int:
+        return sum(entry.cost_nano_usd for entry in self.corrections)
+
+
+class Repricing:
+    """Goes through the ledger in pages of EVENTS_AT_ONCE events. Doing it again finds nothing to correct."""
+
+    def __init__(self, database: Database, prices: PriceCatalogue) -> None:
+        self._database = database
+        self._book = Book(database)
+        self._prices = prices
+
+    async def page(self, query: RepriceQuery, after: str, *, now_ms: int, apply: bool) -> RepricedPage:
+        """The corrections of the events after one; entered if `apply`. Raises LedgerUnavailableError."""
+        for attempt in range(_RETRIES):
+            try:
+                return await self._page(query, after, now_ms=now_ms, apply=apply)
+            except LedgerUnavailableError:  # an event of this page got another entry meanwhile
+                if attempt == _RETRIES - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _page(self, query: RepriceQuery, after: str, *, now_ms: int, apply: bool) -> RepricedPage:
+        columns = ENTRIES.c
+        # An event's id begins with the time it was made, which is when it began: a margin of a day is for clocks that differ.
+        first = max(after, f"{max(0, query.from_ms - 86_400_000):012x}")
+        statement = (
+            select(columns.event_id)
+            .where(columns.sequence == 0, columns.event_id > first, columns.event_id < f"{query.to_ms + 86_400_000:012x}")
+            .where(columns.started_at_ms >= query.from_ms, columns.started_at_ms < query.to_ms, columns.org.in_(sorted(query.orgs)))
+            .order_by(columns.event_id)
+            .limit(EVENTS_AT_ONCE)
+        )
+        async with self._database.write() if apply else self._database.read() as connection:
+            ids = list((await connection.execute(statement)).scalars())
+            corrections: list[Entry] = []
+            charged_as: dict[str, str] = {}
+            odd = 0
+            for entries in (await entries_of(connection, ids)).values():
+                try:
+                    correction = self._correction(query, entries, now_ms)
+                except ValueError:
+                    odd += 1
+                    continue
+                if correction is not None:
+                    corrections.append(correction)
+                    whole = next((entry for entry in reversed(entries) if entry.kind in FINAL), entries[0])
+                    charged_as[whole.event_id] = charged_model(whole.price_version)
+            numbering = await self._book.correct(connection, corrections, charged_as=charged_as) if apply and corrections else None
+        if numbering is not None:
+            self._book.committed(numbering)
+        cursor = ids[-1] if len(ids) == EVENTS_AT_ONCE else ""
+        return RepricedPage(cursor=cursor, looked_at=len(ids), corrections=tuple(corrections), odd=odd)
+
+    def _correction(self, query: RepriceQuery, entries: Sequence[Entry], now_ms: int) -> Entry | None:
+        """None where another price charges the event, or the cost is right. Raises ValueError for counts that contradict."""
+        last = entries[-1]
+        sums = {name: sum(getattr(entry, name) for entry in entries) for name in SUMMED_FIELDS}
+        price = self._price_of(last)
+        if last.kind is Kind.RELEASED or price is None or price.model != query.model:
+            return None
+        price = with_markup_of(price, last.price_version)
+        cost = price.cost_nano_usd(
+            TokenCounts(
+                prompt=sums["prompt_tokens"],
+                completion=sums["completion_tokens"],
+                cached=sums["cached_tokens"],
+                cache_write_5m=sums["cache_write_tokens"] - sums["cache_write_1h_tokens"],
+                cache_write_1h=sums["cache_write_1h_tokens"],
+                audio_prompt=sums["audio_prompt_tokens"],
+                reasoning=sums["reasoning_tokens"],
+                audio_completion=sums["audio_completion_tokens"],
+            )
+        )
+        difference = cost - sums["cost_nano_usd"]
+        if not difference:
+            return None
+        nothing: dict[str, Any] = dict.fromkeys(SUMMED_FIELDS, 0)
+        return replace(
+            last,
+            **{**nothing, "cost_nano_usd": difference},
+            sequence=last.sequence + 1,
+            kind=Kind.REPRICED,
+            entered_at_ms=now_ms,
+            posted_at_ms=now_ms,
+            posted_nano_usd=0,
+            price_version=price.version,
+            flags="",
+        )
+
+    def _price_of(self, entry: Entry) -> Price | None:
+        """As admission and settlement choose it: of the model that answered, else of the one that was asked for."""
+        for model in (entry.response_model, entry.request_model):
+            price = self._prices.find(model, entry.started_at_ms) if model else None
+            if price is not None:
+                return price
+        return None

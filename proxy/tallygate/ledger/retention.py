@@ -1,0 +1,142 @@
+"""What is older than an organization's history goes, a little at a time, so that nobody waits for it.
+
+Entries and rollups end at the same instant, the start of a UTC day, so that they still agree. What is beyond the history is not
+shown from the moment it is, whether or not it has been purged yet. Organizations that no configuration knows keep everything.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Row, delete, select, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import Table
+
+from tallygate.domain.organization import Organization
+from tallygate.ledger.book import KIND_LENGTHS_MS, ORG_LENGTHS_MS
+from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.schema import (
+    ENTRIES,
+    KIND_ROLLUP,
+    ORG_ROLLUP,
+    PURGED_AMOUNTS,
+    PURGED_TOTALS,
+    ROLLUP_1D,
+    ROLLUP_1H,
+    ROLLUP_15M,
+    SERIES,
+    SPEND_BUCKETS,
+    STORED_OBJECTS,
+)
+
+ROWS_AT_ONCE: Final = 1_000  # of one transaction: a few milliseconds, then writers have their turn
+ORGS_AT_ONCE: Final = 500  # asked about in one question
+PAUSE_SECONDS: Final = 0.05
+WINDOWS_KEPT_DAYS: Final = 100  # the limiter's longest window, and a month more than the calendar's
+_DAY_MS: Final = 86_400_000
+_PURGED_COLUMNS: Final = tuple(ROLLUP_1D.c[name] for name in PURGED_AMOUNTS)
+_LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '500ms'"
+_log = logging.getLogger(__name__)
+
+
+def visible_from_ms(organization: Organization, now_ms: int) -> int:
+    """The start of the organization's history: of the UTC day so many days ago; 0 if it is unlimited."""
+    days = organization.plan.history_days
+    return 0 if days is None else max(0, now_ms // _DAY_MS * _DAY_MS - days * _DAY_MS)
+
+
+class Retention:
+    """Purges one ledger, in transactions of ROWS_AT_ONCE rows with pauses between them."""
+
+    def __init__(self, database: Database, *, pause_seconds: float = PAUSE_SECONDS) -> None:
+        self._database = database
+        self._pause_seconds = pause_seconds
+
+    async def purge(self, organizations: Sequence[Organization], now_ms: int) -> int:
+        """Remove what is beyond each history; how many rows. Raises LedgerUnavailableError; what is left goes the next time."""
+        removed = 0
+        histories: dict[int, list[str]] = {}
+        for organization in organizations:
+            histories.setdefault(visible_from_ms(organization, now_ms), []).append(organization.id)
+        for before, orgs in histories.items():
+            async for org in self._having(ORG_ROLLUP, orgs, before, ORG_ROLLUP.c.length_ms == _DAY_MS):
+                removed += await self._purge_history(org, before)
+        kept_from = now_ms // _DAY_MS * _DAY_MS - WINDOWS_KEPT_DAYS * _DAY_MS
+        every = [organization.id for organization in organizations]
+        async for org in self._having(SPEND_BUCKETS, every, kept_from):
+            removed += await self._purge(SPEND_BUCKETS, org, "bucket_ms", kept_from)
+        if removed:
+            await self._drop_empty_partitions(now_ms)
+        return removed
+
+    async def _having(self, table: Table, orgs: Sequence[str], before_ms: int, *which: ColumnElement[bool]) -> AsyncIterator[str]:
+        """Those of these organizations that have older rows: most have none, and to purge them would cost a transaction a table."""
+        for start in range(0, len(orgs) if before_ms > 0 else 0, ORGS_AT_ONCE):
+            some = table.c.org.in_(orgs[start : start + ORGS_AT_ONCE])
+            query = select(table.c.org).where(some, table.c.bucket_ms < before_ms, *which).distinct()
+            async with self._database.read() as connection:
+                found = (await connection.execute(query)).scalars().all()
+            for org in found:
+                yield org
+
+    async def _purge_history(self, org: str, before_ms: int) -> int:
+        removed = await self._purge(ENTRIES, org, "settled_at_ms", before_ms)
+        removed += await self._purge(STORED_OBJECTS, org, "made_at_ms", before_ms)
+        for rollup in (ROLLUP_15M, ROLLUP_1H, ROLLUP_1D):
+            removed += await self._purge(rollup, org, "bucket_ms", before_ms)
+        # The organization's days come last: they are what a purge is begun for, also one that was interrupted.
+        for rollup, lengths in ((KIND_ROLLUP, KIND_LENGTHS_MS), (ORG_ROLLUP, sorted(ORG_LENGTHS_MS))):
+            for length_ms in lengths:
+                removed += await self._purge(rollup, org, "bucket_ms", before_ms, rollup.c.length_ms == length_ms)
+        return removed
+
+    async def _purge(self, table: Table, org: str, time: str, before_ms: int, *which: ColumnElement[bool]) -> int:
+        key = tuple_(*table.primary_key.columns)
+        oldest = (
+            select(*table.primary_key.columns)
+            .where(table.c.org == org, table.c[time] < before_ms, *which)
+            .order_by(table.c[time])
+            .limit(ROWS_AT_ONCE)
+        )
+        removed = 0
+        while True:
+            async with self._database.write() as connection:
+                statement = delete(table).where(key.in_(oldest))
+                if table is ROLLUP_1D:
+                    rows = (await connection.execute(statement.returning(table.c.series_id, *_PURGED_COLUMNS))).all()
+                    count = len(rows)
+                    await self._remember(connection, rows)
+                else:
+                    count = (await connection.execute(statement)).rowcount
+            removed += count
+            if count < ROWS_AT_ONCE:
+                return removed
+            await asyncio.sleep(self._pause_seconds)
+
+    async def _remember(self, connection: AsyncConnection, removed: Sequence[Row[Any]]) -> None:
+        """Add what was removed of the days' rollups to `purged_totals`, in the same transaction."""
+        by_series: dict[int, list[int]] = {}
+        for row in removed:
+            sums = by_series.setdefault(row[0], [0] * len(PURGED_AMOUNTS))
+            sums[:] = map(int.__add__, sums, row[1:])
+        labels = (SERIES.c.org, SERIES.c.credential, SERIES.c.capability)
+        found: dict[tuple[str, ...], list[int]] = {}
+        for number, *names in await connection.execute(select(SERIES.c.id, *labels).where(SERIES.c.id.in_(by_series))):
+            sums = found.setdefault(tuple(names), [0] * len(PURGED_AMOUNTS))
+            sums[:] = map(int.__add__, sums, by_series[number])
+        columns = [column.name for column in PURGED_TOTALS.columns]
+        rows = [dict(zip(columns, (*names, *sums), strict=True)) for names, sums in sorted(found.items())]
+        await self._database.add_to_rows(connection, PURGED_TOTALS, PURGED_AMOUNTS, rows)
+
+    async def _drop_empty_partitions(self, now_ms: int) -> None:
+        """Partitions of past months that nothing is left of. One that is in use at the moment stays until the next time."""
+        for name in await self._database.past_partitions(now_ms):
+            try:
+                async with self._database.write() as connection:
+                    await connection.execute(text(_LOCK_TIMEOUT))
+                    await connection.execute(text(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))
+                    if (await connection.execute(text(f"SELECT 1 FROM {name} LIMIT 1"))).first() is None:  # noqa: S608  # a name of ours
+                        await connection.execute(text(f"DROP TABLE {name}"))
+            except LedgerUnavailableError as error:
+                _log.info("a partition is in use and dropped later", extra={"fields": {"partition": name, "reason": str(error)}})

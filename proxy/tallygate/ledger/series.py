@@ -1,0 +1,147 @@
+"""What rollup rows are about: each combination of labels once, under a number.
+
+A *kind* is a series without its credential: the same rows added up over all credentials of an organization, which are far fewer.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tallygate.domain.usage_event import UNREGISTERED
+from tallygate.ledger.database import Database
+from tallygate.ledger.entry import Entry
+from tallygate.ledger.schema import SERIES
+
+SERIES_PER_ORG_MAX: Final = 20_000  # with kinds; past it a new one is counted under the model `other`
+MODELS_PER_ORG_MAX: Final = 200  # names that no price list has may be a caller's invention: past it a new one of them is `other`
+MODEL_CHARS_MAX: Final = 256
+OTHER_MODEL: Final = "other"
+OTHER_CREDENTIAL: Final = "other"
+CREDENTIALS_FREE_MAX: Final = 200  # of an organization: past it a client that signed tokens alone name gets no name of its own
+
+
+class Series(NamedTuple):
+    """The labels of one rollup series; columns of `series` have these names."""
+
+    org: str
+    credential: str
+    capability: str
+    model: str
+    endpoint: str
+    status: int
+    outcome: str
+    refused_by: str = ""
+
+
+def series_of(entry: Entry) -> Series:
+    return Series(
+        entry.org,
+        entry.credential,
+        entry.capability,
+        entry.model[:MODEL_CHARS_MAX],
+        entry.endpoint,
+        entry.status,
+        entry.outcome,
+    )
+
+
+def kind_of(series: Series) -> Series:
+    return series._replace(credential="")
+
+
+class SeriesNumbers:
+    """Numbers of series as this process knows them. A number never changes; those of a transaction count once it is committed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._orgs: dict[str, dict[Series, int]] = {}
+
+    async def numbers(
+        self, connection: AsyncConnection, wanted: Iterable[Series], *, priced: Collection[tuple[str, str]] = ()
+    ) -> "Numbering":
+        """The numbers of all `wanted` and of their kinds, new ones made within the connection's transaction.
+
+        priced   (organization, model) of models that the price list has under this name: they always keep it
+        """
+        fresh: dict[str, dict[Series, int]] = {}
+        renamed: dict[Series, Series] = {}
+        names: dict[Series, dict[Series, int]] = {}  # with what is known of their organization
+        models: dict[str, set[str]] = {}  # of organizations with a new one
+        for series in sorted(set(wanted)):
+            known = self._orgs.get(series.org) or fresh.get(series.org)
+            if known is None:
+                known = fresh[series.org] = await self._load(connection, series.org)
+            name = series
+            if series not in known:
+                named = models.get(series.org)
+                if named is None:
+                    named = models[series.org] = {one.model for one in known}
+                is_invented = series.model not in named and (series.org, series.model) not in priced
+                if len(known) >= SERIES_PER_ORG_MAX or (is_invented and len(named) >= MODELS_PER_ORG_MAX):
+                    name = renamed[series] = series._replace(model=OTHER_MODEL)
+                named.add(name.model)
+            names[name] = names[kind_of(name)] = known
+        found: dict[Series, int] = {}
+        for name in sorted(names):  # in one order everywhere, so that two writers cannot wait for each other
+            found[name] = names[name].get(name) or await self._make(connection, name)
+        return Numbering(found, renamed, fresh)
+
+    async def named(self, connection: AsyncConnection, entries: Sequence[Entry]) -> list[Entry]:
+        """The entries, with clients that no directory knows counted as `other` where their organization has enough names.
+
+        Whoever can have tokens made for any client would else make a series of every sum for each.
+        """
+        credentials: dict[str, set[str]] = {}
+        found = []
+        for entry in entries:
+            if UNREGISTERED in entry.flags.split(","):
+                known = credentials.get(entry.org)
+                if known is None:
+                    series = self._orgs.get(entry.org) or await self._load(connection, entry.org)
+                    known = credentials[entry.org] = {one.credential for one in series}
+                if entry.credential not in known and len(known) >= CREDENTIALS_FREE_MAX:
+                    found.append(replace(entry, credential=OTHER_CREDENTIAL))
+                    continue
+                known.add(entry.credential)
+            found.append(entry)
+        return found
+
+    def keep(self, numbering: "Numbering") -> None:
+        """To be called after the commit."""
+        for org, known in numbering.fresh.items():
+            self._orgs.setdefault(org, known)
+        for series, number in numbering.found.items():
+            self._orgs[series.org][series] = number
+
+    async def _load(self, connection: AsyncConnection, org: str) -> dict[Series, int]:
+        rows = await connection.execute(select(SERIES.c.id, *_LABELS).where(SERIES.c.org == org))
+        return {Series(*labels): number for number, *labels in rows}
+
+    async def _make(self, connection: AsyncConnection, series: Series) -> int:
+        labels = series._asdict()
+        insert = self._database.insert(SERIES).values(labels).on_conflict_do_nothing().returning(SERIES.c.id)
+        number = (await connection.execute(insert)).scalar()
+        if number is None:  # another writer made it meanwhile
+            same = [SERIES.c[name] == label for name, label in labels.items()]
+            number = (await connection.execute(select(SERIES.c.id).where(*same))).scalar_one()
+        return int(number)
+
+
+class Numbering(NamedTuple):
+    """found by label; renamed: those past the maximum; fresh: what was loaded on the way."""
+
+    found: dict[Series, int]
+    renamed: dict[Series, Series]
+    fresh: dict[str, dict[Series, int]]
+
+    def of(self, series: Series) -> int:
+        return self.found[self.renamed.get(series, series)]
+
+    def of_kind(self, series: Series) -> int:
+        return self.found[kind_of(self.renamed.get(series, series))]
+
+
+_LABELS: Final = tuple(SERIES.c[name] for name in Series._fields)

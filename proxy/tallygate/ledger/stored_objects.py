@@ -1,0 +1,133 @@
+"""Whose the objects are that upstreams keep: written with the entries of the exchanges that made them, asked by gateways.
+
+An id is the organization's own here, beside everybody else's: who owns a thing cannot be told from what others own.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import delete, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tallygate.domain.errors import StoreError
+from tallygate.domain.made_object import ID_CHARS_MAX, MadeObject
+from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.entry import Entry
+from tallygate.ledger.schema import STORED_OBJECTS
+
+IDS_AT_ONCE: Final = 500  # in one IN (...)
+_COLUMNS: Final = STORED_OBJECTS.c
+OBJECT_IDENTITY: Final = tuple_(_COLUMNS.upstream, _COLUMNS.kind, _COLUMNS.id)
+
+
+class _Told(msgspec.Struct):
+    """Of a usage event, what it says of objects."""
+
+    made: tuple[MadeObject, ...] = ()
+    deleted: tuple[MadeObject, ...] = ()
+
+
+_decode: Final = msgspec.json.Decoder(_Told).decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectChange:
+    """An object that an exchange made, or deleted."""
+
+    org: str
+    credential: str
+    made: MadeObject
+    at_ms: int
+    event_id: str
+    is_deleted: bool
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return self.org, self.made.upstream, self.made.kind, self.made.id
+
+
+def object_changes(fields: Mapping[bytes, bytes], entry: Entry) -> list[ObjectChange]:
+    """What a usage event in the stream, whose entry is `entry`, says of objects. Most say nothing, and are not read for it."""
+    event = fields.get(b"event", b"")
+    if b'"made":' not in event and b'"deleted":' not in event:
+        return []
+    told = _decode(event)
+    return [
+        ObjectChange(
+            org=entry.org,
+            credential=entry.credential,
+            made=made,
+            at_ms=entry.started_at_ms,
+            event_id=entry.event_id,
+            is_deleted=is_deleted,
+        )
+        for objects, is_deleted in ((told.made, False), (told.deleted, True))
+        for made in objects
+        if is_storable(made)
+    ]
+
+
+def is_storable(made: MadeObject) -> bool:
+    """Whether a row can hold it: an id that no database takes is nobody's."""
+    texts = (made.upstream, made.kind, made.id)
+    is_text = all(0 < len(text) <= ID_CHARS_MAX and text.isprintable() for text in texts)  # no NUL, no lone surrogate
+    return is_text and (made.tokens is None or 0 <= made.tokens < 2**53)
+
+
+async def record_objects(connection: AsyncConnection, database: Database, changes: Iterable[ObjectChange]) -> None:
+    """Enter what was made and take out what was deleted, in their order; telling it twice changes nothing."""
+    last: dict[tuple[str, str, str, str], ObjectChange] = {change.key: change for change in changes}
+    made = [object_row(change) for _, change in sorted(last.items()) if not change.is_deleted]
+    if made:
+        await _enter(connection, database, made)
+    for change in last.values():
+        if change.is_deleted:
+            await connection.execute(
+                delete(STORED_OBJECTS).where(_COLUMNS.org == change.org, OBJECT_IDENTITY.in_([change.key[1:]]))
+            )
+
+
+async def _enter(connection: AsyncConnection, database: Database, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A row that is there keeps who made it; what is known of its size is the latest word."""
+    statement = database.insert(STORED_OBJECTS)
+    statement = statement.on_conflict_do_update(
+        index_elements=list(STORED_OBJECTS.primary_key.columns),
+        set_={"tokens": statement.excluded.tokens},
+        where=statement.excluded.tokens.is_not(None),
+    )
+    await connection.execute(statement, list(rows))
+
+
+def object_row(change: ObjectChange) -> dict[str, Any]:
+    made = change.made
+    return {
+        "org": change.org,
+        "upstream": made.upstream,
+        "kind": made.kind,
+        "id": made.id,
+        "credential": change.credential,
+        "made_at_ms": change.at_ms,
+        "tokens": made.tokens,
+        "event_id": change.event_id,
+    }
+
+
+async def owned_objects(
+    database: Database, org: str, objects: Sequence[MadeObject], *, since_ms: int
+) -> Mapping[MadeObject, int | None]:
+    """Those of `objects` that are the organization's, made at since_ms or later, with their tokens. Raises StoreError."""
+    found: dict[tuple[str, str, str], int | None] = {}
+    asked = {(made.upstream, made.kind, made.id): made for made in objects if is_storable(made)}
+    keys = list(asked)
+    try:
+        async with database.read() as connection:
+            for start in range(0, len(keys), IDS_AT_ONCE):
+                statement = select(_COLUMNS.upstream, _COLUMNS.kind, _COLUMNS.id, _COLUMNS.tokens).where(
+                    _COLUMNS.org == org, OBJECT_IDENTITY.in_(keys[start : start + IDS_AT_ONCE]), _COLUMNS.made_at_ms >= since_ms
+                )
+                found.update({(row[0], row[1], row[2]): row[3] for row in await connection.execute(statement)})
+    except LedgerUnavailableError as error:
+        raise StoreError(f"the ledger cannot be asked: {error}") from error
+    return {asked[key]: tokens for key, tokens in found.items()}

@@ -1,0 +1,177 @@
+"""Everything a ledger needs to be kept: tables, writer, rebuild of the limiter, retention, audit; for as long as it runs.
+
+Nothing here ends because something is away. The gateway serves on meanwhile: its events wait in the limiter's streams.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tallygate.domain.errors import StoreError
+from tallygate.domain.organization import Organization
+from tallygate.domain.price import Price
+from tallygate.ledger.audit import LimiterAudit
+from tallygate.ledger.audit_turns import AuditTurns
+from tallygate.ledger.book import Book
+from tallygate.ledger.database import Database, LedgerUnavailableError, UnstorableError
+from tallygate.ledger.event_stream import EventStreams
+from tallygate.ledger.rebuild import Rebuild
+from tallygate.ledger.retention import Retention
+from tallygate.ledger.store_clock import StoreClock
+from tallygate.ledger.writer import Writer
+from tallygate.limiter.fence import Fence
+from tallygate.limiter.script import ScriptStore
+
+REBUILD_EVERY_SECONDS: Final = 0.5
+MONTHS_EVERY_SECONDS: Final = 2.0
+RESTART_EVERY_SECONDS: Final = 0.2
+AUDIT_EVERY_SECONDS: Final = 60.0
+DAILY_EVERY_SECONDS: Final = 3_600.0
+PREPARE_BACKOFF_SECONDS: Final = 2.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerTerms:
+    """What the ledger must know of the configuration in force."""
+
+    organizations: Callable[[], Sequence[Organization]]
+    prices: Callable[[], Sequence[Price]]
+
+
+class Upkeep:
+    """One per ledger; several ledgers do no harm.
+
+    fence      closes a store that was restarted
+    clock      of the store, which is closed when it was set
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        book: Book,
+        streams: EventStreams,
+        writer: Writer,
+        rebuild: Rebuild,
+        retention: Retention,
+        limiter_audit: LimiterAudit,
+        store: ScriptStore,
+        terms: LedgerTerms,
+        now_ms: Callable[[], int],
+        fence: Fence,
+        clock: StoreClock,
+    ) -> None:
+        self._database = database
+        self._book = book
+        self._streams = streams
+        self._writer = writer
+        self._rebuild = rebuild
+        self._retention = retention
+        self._limiter_audit = limiter_audit
+        self._store = store
+        self._terms = terms
+        self._now_ms = now_ms
+        self._fence = fence
+        self._clock = clock
+        self._turns = AuditTurns(database)
+        self._differing: dict[tuple[str, str], int] = {}  # by organization and window
+        self._drift_nano_usd: int | None = None
+
+    @property
+    def drift_nano_usd(self) -> int | None:
+        """What the audit of the limiter found when it last looked at each window; None before it."""
+        return self._drift_nano_usd
+
+    @property
+    def malformed(self) -> int:
+        """Stream entries that this process has set aside."""
+        return self._writer.counts.malformed
+
+    @property
+    def clock_steps(self) -> int:
+        """How often this process has seen the store's clock set, ahead or back."""
+        return self._clock.steps
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while not await self._attempted("tables", self._prepare):  # noqa: ASYNC110 - nobody tells when the database is back
+            await asyncio.sleep(PREPARE_BACKOFF_SECONDS)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._every(0, "writer", self._writer.run))
+            tasks.create_task(self._every(REBUILD_EVERY_SECONDS, "rebuild", self.rebuild))
+            tasks.create_task(self._every(MONTHS_EVERY_SECONDS, "months", self._rebuild.close_where_months_changed))
+            tasks.create_task(self._every(RESTART_EVERY_SECONDS, "store restarts", self.heal_after_restart))
+            tasks.create_task(self._every(AUDIT_EVERY_SECONDS, "audit", self.audit))
+            tasks.create_task(self._every(DAILY_EVERY_SECONDS, "retention", self._daily))
+
+    async def open_store(self) -> None:
+        """Open what is closed for spending, once: nothing may be admitted before. `run` tries again."""
+        await self._attempted("rebuild", self.rebuild)
+
+    async def rebuild(self) -> None:
+        """Look at the store's clock, close everything if it was set, and open what is closed once it is believed."""
+        if await self._clock.look():
+            await self._rebuild.close_all()
+        await self._rebuild.step()
+
+    async def audit(self) -> None:
+        """Measure how far the limiter's windows are from the ledger; a metric. Of many organizations, some each time."""
+        organizations, now = self._terms.organizations(), self._now_ms()
+        known = {organization.id for organization in organizations}
+        differing = {place: nano_usd for place, nano_usd in self._differing.items() if place[0] in known}
+        chosen = await self._turns.next(organizations, now, differing={org for org, _ in differing})
+        looked_at = {organization.id for organization in chosen}
+        differing = {place: nano_usd for place, nano_usd in differing.items() if place[0] not in looked_at}
+        async for window, drifts in self._limiter_audit.windows(chosen, now):
+            if drifts:
+                differing[window.org, window.demand.key] = sum(found.nano_usd for found in drifts)
+            for found in drifts:
+                _log.error(
+                    "a limiter's window differs from the ledger", extra={"fields": {"window": found.where, "off": found.nano_usd}}
+                )
+        self._differing = differing
+        self._drift_nano_usd = sum(differing.values())
+
+    async def heal_after_restart(self) -> None:
+        """A store that was restarted may have lost its last second: it is closed for spending until it is rebuilt.
+
+        Gateways do the same as they connect; here it is done for where there are none. To look for differences first would not do:
+        under load, what was lost of the last minutes cannot be told from what comes.
+        """
+        if await self._fence.notice_run(self._store.command, await self._store.command(b"INFO", b"server")):
+            await self.rebuild()
+
+    async def _prepare(self) -> None:
+        await self._database.migrate()
+        await self._daily_partitions()
+
+    async def _daily_partitions(self) -> None:
+        now = self._now_ms()
+        await self._database.ensure_partitions(now, now)
+        await self._book.record_prices(self._terms.prices(), now_ms=now)
+
+    async def _daily(self) -> None:
+        await self._daily_partitions()
+        if self._clock.is_believed:  # what a clock that is ahead takes for old is gone for good
+            now = min(self._now_ms(), self._clock.now_ms())
+            await self._retention.purge(self._terms.organizations(), now)
+        await self._streams.forget_consumers()
+
+    async def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            await self._attempted(name, work)
+            await asyncio.sleep(seconds or PREPARE_BACKOFF_SECONDS)
+
+    async def _attempted(self, name: str, work: Callable[[], Awaitable[object]]) -> bool:
+        try:
+            await work()
+        except (LedgerUnavailableError, StoreError, UnstorableError) as error:
+            _log.warning("the ledger's upkeep waits", extra={"fields": {"part": name, "reason": str(error)}})
+        except Exception:  # noqa: BLE001 - the outermost handler: a fault of one part must not end the others
+            _log.exception("the ledger's upkeep failed and is tried again", extra={"fields": {"part": name}})
+        else:
+            return True
+        return False

@@ -1,0 +1,388 @@
+"""What is asked of the ledger: sums from the rollups, single entries page by page, spend from the limiter's buckets.
+
+Every question names the organizations it is about; there is no question about all of them.
+"""
+
+import base64
+import binascii
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from itertools import groupby
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    cast,
+    false,
+    func,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+    union_all,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import Table
+
+from tallygate.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, entries_of
+from tallygate.ledger.database import Database
+from tallygate.ledger.entry import Entry
+from tallygate.ledger.entry_spans import EntrySpans, Span
+from tallygate.ledger.rollup_readings import Reading, Shares, readings
+from tallygate.ledger.schema import ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_AMOUNTS, SERIES, SPEND_BUCKETS
+from tallygate.ledger.series import MODEL_CHARS_MAX, OTHER_MODEL
+from tallygate.ledger.time_buckets import QUARTER_MS, Bucket, bucket_edges
+
+PAGE_MAX: Final = 1_000
+ROWS_MAX: Final = 200_000  # that the database hands over for one usage answer; more is an error that says how to ask for less
+PARTS_MAX: Final = 100  # of one statement; SQLite takes 500
+
+
+class Dimension(StrEnum):
+    """What usage is divided and filtered by; columns of `series`."""
+
+    ORG = "org"
+    CREDENTIAL = "credential"
+    CAPABILITY = "capability"
+    MODEL = "model"
+    ENDPOINT = "endpoint"
+    STATUS = "status"
+    OUTCOME = "outcome"
+    REFUSED_BY = "refused_by"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrgScope:
+    """An organization that may be asked about, and since when: usage before visible_from_ms is beyond its history."""
+
+    org: str
+    visible_from_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageQuery:
+    """A question for sums over [from_ms, to_ms), widened to whole quarters of an hour.
+
+    scopes            the organizations asked about; none: an empty answer
+    bucket            None: the range as a whole
+    filters           dimension to the values that count; an empty set of values matches nothing
+    """
+
+    scopes: tuple[OrgScope, ...]
+    from_ms: int
+    to_ms: int
+    bucket: Bucket | None = None
+    time_zone: str = "UTC"
+    filters: Mapping[Dimension, frozenset[str]] = field(default_factory=dict)
+    group_by: tuple[Dimension, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Sums. cached and cache_write are parts of prompt, reasoning of completion. Money in nano-USD.
+
+    requests were served; refused ones are counted apart, under the outcome `refused`
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nano_usd: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRow:
+    """One bucket and one group. start_ms, end_ms: of the bucket, cut to the range. group: in the order of group_by."""
+
+    start_ms: int
+    end_ms: int
+    group: tuple[str, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntriesQuery:
+    """A question for entries by their settlement time, [from_ms, to_ms). cursor: of the page before, "" for the first."""
+
+    scopes: tuple[OrgScope, ...]
+    from_ms: int
+    to_ms: int
+    filters: Mapping[Dimension, frozenset[str]] = field(default_factory=dict)
+    cursor: str = ""
+    limit: int = 100
+    newest_first: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntriesPage:
+    """cursor: of the next page, "" after the last."""
+
+    entries: tuple[Entry, ...]
+    cursor: str
+
+
+class QueryTooLargeError(Exception):
+    """An answer would take more than ROWS_MAX rows."""
+
+
+_Sums = dict[tuple[int, tuple[Any, ...]], Sequence[int]]  # index of a bucket and its group, to ROLLUP_AMOUNTS
+
+
+class UsageQueries:
+    """Reads one ledger. Every call raises LedgerUnavailableError if the database does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def usage(self, query: UsageQuery) -> list[UsageRow]:
+        """Rows by bucket, then group; buckets and groups without usage have none. Raises QueryTooLargeError, ValueError."""
+        start, end = query.from_ms // QUARTER_MS * QUARTER_MS, -(-query.to_ms // QUARTER_MS) * QUARTER_MS
+        if start >= end or not query.scopes:
+            return []
+        edges = [start, end]
+        if query.bucket is not None:  # a zone that skipped a whole day has a day that begins where it ends
+            inner = bucket_edges(start, end, query.bucket, query.time_zone)
+            edges = sorted({start, end, *(edge for edge in inner if start < edge < end)})
+        sums = await self._sums(query, edges)
+        return [
+            UsageRow(
+                start_ms=edges[index],
+                end_ms=edges[index + 1],
+                group=tuple(map(str, group)),
+                usage=Usage(**dict(zip(ROLLUP_AMOUNTS, amounts, strict=True))),
+            )
+            for (index, group), amounts in sorted(sums.items())
+            if any(amounts)
+        ]
+
+    async def entries_page(self, query: EntriesQuery) -> EntriesPage:
+        """Entries in the order of their settlement. Corrections stand at the settlement of what they correct, after it.
+
+        Raises ValueError for a cursor that is none.
+        """
+        limit = min(max(query.limit, 1), PAGE_MAX)
+        after = _decode_cursor(query.cursor) if query.cursor else None
+        found: list[tuple[int, str, int]] = []
+        async with self._database.read() as connection:
+            spans = _spans(query, after)
+            if query.filters:
+                spans = await _with_matches(connection, query, spans, limit + 1)
+            for at in range(0, len(spans), PARTS_MAX):
+                # Each organization has its index, which knows positions: what is kept of them is never more than a page.
+                positions = [_positions(span, query, after, limit + 1) for span in spans[at : at + PARTS_MAX]]
+                statement = union_all(*(select(one.subquery()) for one in positions))
+                more = [tuple(row) for row in await connection.execute(statement)]
+                found = sorted([*found, *more], reverse=query.newest_first)[: limit + 1]
+            entries = await entries_of(connection, sorted({event_id for _, event_id, _ in found[:limit]}))
+        by_position = {_position(entry): entry for of_event in entries.values() for entry in of_event}
+        page = [by_position[position] for position in found[:limit]]
+        return EntriesPage(entries=tuple(page), cursor=_encode_cursor(page[-1]) if len(found) > limit else "")
+
+    async def spend_since(self, scope: OrgScope, since_ms: int, *, credential: str | None = None) -> list[tuple[int, int]]:
+        """(bucket_ms, nano_usd) of the limiter's 5-minute buckets from since_ms on, in order: what its windows took."""
+        columns = SPEND_BUCKETS.c
+        statement = (
+            select(columns.bucket_ms, func.sum(columns.posted_nano_usd))
+            .where(columns.org == scope.org, columns.bucket_ms >= max(since_ms, scope.visible_from_ms))
+            .group_by(columns.bucket_ms)
+            .order_by(columns.bucket_ms)
+        )
+        if credential is not None:
+            statement = statement.where(columns.credential == credential)
+        async with self._database.read() as connection:
+            return [(bucket, int(amount)) for bucket, amount in await connection.execute(statement)]
+
+    async def _sums(self, query: UsageQuery, edges: Sequence[int]) -> _Sums:
+        sums: _Sums = {}
+        parts, width, rows_read = list(_parts(query, edges)), 1 + len(query.group_by), 0
+        async with self._database.read() as connection:
+            for at in range(0, len(parts), PARTS_MAX):
+                some = parts[at : at + PARTS_MAX]
+                selects = [part.select.add_columns(literal_column(str(number))) for number, part in enumerate(some)]
+                statement = union_all(*selects) if len(selects) > 1 else selects[0]
+                rows = (await connection.execute(statement.limit(ROWS_MAX + 1 - rows_read))).all()
+                rows_read += len(rows)
+                if rows_read > ROWS_MAX:
+                    raise QueryTooLargeError(f"more than {ROWS_MAX} rows: ask for a shorter range, longer buckets or fewer groups")
+                for row in map(tuple, rows):
+                    group, amounts = row[1:width], row[width:-1]
+                    for bucket, share in some[row[-1]].shares_of(row[0]):
+                        _add(sums, (bucket, group), amounts, share)
+        return sums
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """One SELECT: (start of one of the rows added up, group ..., amounts ...), and the buckets that a row of it counts for."""
+
+    select: Select[Any]
+    shares_of: Callable[[int], Shares]
+
+
+def _parts(query: UsageQuery, edges: Sequence[int]) -> Iterator[_Part]:
+    tables = _tables_for({*query.group_by, *query.filters})
+    for visible_from, orgs in _by_visibility(query.scopes).items():
+        first = max(edges[0], -(-visible_from // QUARTER_MS) * QUARTER_MS)
+        visible = [first, *(edge for edge in edges if edge > first)]
+        hidden = len(edges) - len(visible)  # buckets that end before
+        if len(visible) < 2:  # no bucket
+            continue
+        for (shares_of, divided), alike in groupby(
+            readings(visible, query.bucket, query.time_zone, tuple(tables)), lambda reading: (reading.shares_of, reading.divided)
+        ):
+            rows = [_rows(query, orgs, tables[reading.length_ms], reading) for reading in alike]
+            for some in [rows] if divided is not None else [[one] for one in rows]:
+                yield _Part(select=_added_up(query, some, divided), shares_of=partial(_later, shares_of, hidden))
+
+
+def _later(shares_of: Callable[[int], Shares], buckets: int, at_ms: int) -> Shares:
+    return [(bucket + buckets, share) for bucket, share in shares_of(at_ms)] if buckets else shares_of(at_ms)
+
+
+def _add(sums: _Sums, key: tuple[int, tuple[Any, ...]], amounts: Sequence[int], share: int) -> None:
+    before = sums.get(key)
+    if before is None:
+        sums[key] = amounts if share > 0 else tuple(map(int.__neg__, amounts))
+    else:
+        sums[key] = tuple(map(int.__add__ if share > 0 else int.__sub__, before, amounts))
+
+
+def _tables_for(dimensions: Collection[Dimension]) -> Mapping[int, Table]:
+    """The coarsest rollups that know these dimensions, by the length of their rows, descending."""
+    asked = {*dimensions} - {Dimension.ORG}
+    tables = {length: table for table, length in LEVELS}
+    if not asked:
+        tables |= dict.fromkeys(ORG_LENGTHS_MS, ORG_ROLLUP)
+    elif Dimension.CREDENTIAL not in asked:
+        tables |= dict.fromkeys(KIND_LENGTHS_MS, KIND_ROLLUP)
+    return dict(sorted(tables.items(), reverse=True))
+
+
+def _rows(query: UsageQuery, orgs: Sequence[str], table: Table, reading: Reading) -> Select[Any]:
+    """Rollup rows as they are: (start, group ..., amounts ...)."""
+    columns = table.c
+    group = [columns.org if name is Dimension.ORG else SERIES.c[name.value] for name in query.group_by]
+    conditions = [columns.org.in_(orgs), _starts_in(columns.bucket_ms, reading.starts)]
+    if "length_ms" in columns:
+        conditions.append(columns.length_ms == reading.length_ms)
+    conditions += _matches(query.filters, {Dimension.ORG: columns.org})
+    labelled = [column.label(f"group_{index}") for index, column in enumerate(group)]
+    statement = select(columns.bucket_ms, *labelled, *(columns[name] for name in ROLLUP_AMOUNTS)).where(*conditions)
+    if {*query.group_by, *query.filters} - {Dimension.ORG}:
+        statement = statement.select_from(table.join(SERIES, SERIES.c.id == columns.series_id))
+    return statement
+
+
+def _added_up(query: UsageQuery, rows: Sequence[Select[Any]], divided: tuple[int, int] | None) -> Select[Any]:
+    columns = (union_all(*rows) if len(rows) > 1 else rows[0]).subquery().c
+    group: list[ColumnElement[Any]] = [columns[f"group_{index}"] for index in range(len(query.group_by))]
+    # PostgreSQL adds bigints up to numerics, which cost a Decimal each on the way here.
+    sums = [cast(func.sum(columns[name]), BigInteger) for name in ROLLUP_AMOUNTS]
+    statement = select(func.max(columns.bucket_ms), *group, *sums)
+    if divided is not None:
+        shift, step = divided
+        group = [(columns.bucket_ms + shift) // step, *group]
+    return statement.group_by(*group) if group else statement.having(func.count() > 0)
+
+
+def _starts_in(column: ColumnElement[int], starts: range | tuple[int, ...]) -> ColumnElement[bool]:
+    if isinstance(starts, range):
+        return and_(column >= starts.start, column < starts.stop)
+    # Written into the statement: ten years of days have more edges than a statement may have parameters.
+    return column.in_(bindparam(None, starts, expanding=True, literal_execute=True))
+
+
+_ENTRY_COLUMNS: Final[Mapping[Dimension, ColumnElement[Any]]] = {
+    Dimension.MODEL: func.coalesce(func.nullif(ENTRIES.c.response_model, ""), ENTRIES.c.request_model, ""),
+    Dimension.REFUSED_BY: literal(""),
+    **{name: ENTRIES.c[name.value] for name in Dimension if name not in {Dimension.MODEL, Dimension.REFUSED_BY}},
+}
+
+
+def _matches(
+    filters: Mapping[Dimension, frozenset[str]], columns: Mapping[Dimension, ColumnElement[Any]]
+) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    for name, values in filters.items():
+        column = columns[name] if name in columns else SERIES.c[name.value]
+        wanted: list[Any] = sorted(int(value) for value in values) if name is Dimension.STATUS else sorted(values)
+        found.append(column.in_(wanted) if wanted else false())
+    return found
+
+
+def _spans(query: EntriesQuery, after: tuple[int, str, int] | None) -> list[Span]:
+    """Each organization's part of the range that is not behind us."""
+    low, high = query.from_ms, query.to_ms
+    if after is not None:
+        low, high = (low, min(high, after[0] + 1)) if query.newest_first else (max(low, after[0]), high)
+    return [Span(scope.org, max(low, scope.visible_from_ms), high) for scope in query.scopes]
+
+
+async def _with_matches(connection: AsyncConnection, query: EntriesQuery, spans: Sequence[Span], enough: int) -> list[Span]:
+    filters = dict(query.filters)
+    if models := filters.get(Dimension.MODEL):  # as series are labelled
+        filters[Dimension.MODEL] = frozenset({*(model[:MODEL_CHARS_MAX] for model in models), OTHER_MODEL})
+    orgs = filters.pop(Dimension.ORG, None)
+    filters.pop(Dimension.REFUSED_BY, None)
+    return await EntrySpans(
+        connection,
+        tables=_tables_for({*filters, Dimension.STATUS}),
+        conditions=_matches(filters, {}),
+        within=[span for span in spans if orgs is None or span.org in orgs],
+        enough=enough,
+        newest_first=query.newest_first,
+    ).find()
+
+
+def _positions(span: Span, query: EntriesQuery, after: tuple[int, str, int] | None, limit: int) -> Select[Any]:
+    """The first `limit` positions of matching entries behind `after`."""
+    columns = ENTRIES.c
+    position = (columns.settled_at_ms, columns.event_id, columns.sequence)
+    conditions = [
+        columns.org == span.org,
+        columns.settled_at_ms >= span.low_ms,
+        columns.settled_at_ms < span.high_ms,
+        *_matches(query.filters, _ENTRY_COLUMNS),
+    ]
+    if after is not None:
+        edge = tuple_(*map(literal, after))
+        conditions.append(tuple_(*position) < edge if query.newest_first else tuple_(*position) > edge)
+    order = [column.desc() for column in position] if query.newest_first else list(position)
+    return select(*position).where(*conditions).order_by(*order).limit(limit)
+
+
+def _by_visibility(scopes: Sequence[OrgScope]) -> dict[int, list[str]]:
+    found: defaultdict[int, set[str]] = defaultdict(set)
+    for scope in scopes:
+        found[scope.visible_from_ms].add(scope.org)
+    return {visible_from: sorted(orgs) for visible_from, orgs in found.items()}
+
+
+def _position(entry: Entry) -> tuple[int, str, int]:
+    return entry.settled_at_ms, entry.event_id, entry.sequence
+
+
+def _encode_cursor(entry: Entry) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(_position(entry))).decode()
+
+
+def _decode_cursor(cursor: str) -> tuple[int, str, int]:
+    try:
+        return _CURSOR.decode(base64.urlsafe_b64decode(cursor.encode()))
+    except (ValueError, binascii.Error) as error:
+        raise ValueError("not a cursor of a page before") from error
+
+
+_CURSOR: Final = msgspec.json.Decoder(tuple[int, str, int])

@@ -1,0 +1,193 @@
+"""The ledger's writer: from the limiter's streams into SQL, in batches, until it is told to stop.
+
+While the database is away nothing is lost and nothing piles up here: entries stay in their streams, whose bound closes admission
+(TALLYGATE_STREAM_EVENTS_MAX events a partition), and the writer tries again with a growing pause.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tallygate.domain.errors import StoreError
+from tallygate.ledger.book import Book, Malformed
+from tallygate.ledger.database import LedgerUnavailableError, UnstorableError
+from tallygate.ledger.entry import Entry, MalformedEntryError, entry_of_stream
+from tallygate.ledger.event_stream import EventStreams, StreamEntry
+from tallygate.ledger.notices.notice import NOTICE_KIND, Notice, notice_of_stream
+from tallygate.ledger.stored_objects import object_changes
+from tallygate.limiter.keys import partition_of
+
+BATCH_MAX: Final = 1_000  # entries of one transaction
+READ_MAX: Final = 200  # entries of one partition in one read: at most 12,800 are in memory, about 20 MB
+POLL_SECONDS: Final = 0.2  # between two reads that found little: events are in the ledger well within a second
+CLAIM_EVERY_SECONDS: Final = 10.0
+BACKOFF_FIRST_SECONDS: Final = 0.1
+BACKOFF_MAX_SECONDS: Final = 5.0
+MALFORMED_CHARS_MAX: Final = 20_000  # of a malformed entry, as it is kept
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class WriterCounts:
+    """What a writer has done since it began. malformed: set aside, to be looked at. failures: transactions that were undone."""
+
+    stored: int = 0
+    repeated: int = 0
+    malformed: int = 0
+    failures: int = 0
+
+
+class Writer:
+    """One of any number of writers. `run` never ends by itself.
+
+    now_ms        Unix time, for what is set aside
+    loop_time     the event loop's clock, for pauses
+    counted_at    when an event counts, given its time by the store's clock; raises StoreError while that is not known
+    on_posted_again  given a partition whose windows have taken an event twice, before it leaves the stream; raises StoreError
+    """
+
+    def __init__(
+        self,
+        streams: EventStreams,
+        book: Book,
+        *,
+        now_ms: Callable[[], int],
+        loop_time: Callable[[], float],
+        on_posted_again: Callable[[int], Awaitable[None]],
+        batch_max: int = BATCH_MAX,
+        counted_at: Callable[[int], int] = lambda at_ms: at_ms,
+    ) -> None:
+        self._streams = streams
+        self._on_posted_again = on_posted_again
+        self._book = book
+        self._now_ms = now_ms
+        self._loop_time = loop_time
+        self._batch_max = batch_max
+        self._counted_at = counted_at
+        self._recovered = False
+        self._claimed_at = loop_time()
+        self.counts = WriterCounts()
+        self.is_database_away = False
+
+    async def run(self) -> None:
+        """Store what comes, until cancelled. Whatever is cut off is stored by the next writer: at once, or after a while."""
+        pause = BACKOFF_FIRST_SECONDS
+        while True:
+            try:
+                found = await self.step()
+            except (LedgerUnavailableError, StoreError) as error:
+                self.is_database_away = isinstance(error, LedgerUnavailableError)
+                self._recovered = False  # a store that lost its last writes hands out again what was finished
+                _log.warning("the ledger waits", extra={"fields": {"reason": str(error), "seconds": pause}})
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, BACKOFF_MAX_SECONDS)
+                continue
+            self.is_database_away = False
+            pause = BACKOFF_FIRST_SECONDS
+            if found < self._batch_max // 2:
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def step(self) -> int:
+        """Read, store, remove from the streams; how many entries there were. Raises LedgerUnavailableError, StoreError."""
+        entries = await self._read()
+        for start in range(0, len(entries), self._batch_max):
+            batch = entries[start : start + self._batch_max]
+            try:
+                await self._store(batch)
+            except BaseException:
+                self._recovered = False  # what this consumer took and did not finish is read again first
+                raise
+        return len(entries)
+
+    async def drain(self) -> None:
+        """Store everything that is in the streams now. Raises LedgerUnavailableError, StoreError."""
+        while await self._streams.backlog():
+            if not await self.step():
+                await self._store(await self._streams.claim(READ_MAX, idle_ms=0))
+                await asyncio.sleep(0)
+
+    async def _read(self) -> list[StreamEntry]:
+        if not self._recovered:
+            unfinished = await self._streams.unfinished(READ_MAX)
+            if unfinished:
+                return unfinished
+            self._recovered = True
+        if self._loop_time() - self._claimed_at >= CLAIM_EVERY_SECONDS:
+            self._claimed_at = self._loop_time()
+            claimed = await self._streams.claim(READ_MAX)
+            if claimed:
+                return claimed
+        return await self._streams.fresh(READ_MAX)
+
+    async def _store(self, batch: Sequence[StreamEntry]) -> None:
+        told: list[tuple[StreamEntry, Entry | Notice]] = []
+        malformed: list[Malformed] = []
+        for entry in batch:
+            if entry.fields is None:
+                continue
+            try:
+                told.append((entry, self._item_of(entry.fields)))
+            except MalformedEntryError as error:
+                malformed.append(_malformed(entry, str(error)))
+        malformed += await self._record(told, malformed)
+        for aside in malformed:
+            _log.error(
+                "a stream entry cannot be read and is set aside",
+                extra={"fields": {"partition": aside.partition, "entry": aside.stream_id, "reason": aside.reason}},
+            )
+        self.counts.malformed += len(malformed)
+        await self._streams.finish(batch)
+
+    def _item_of(self, fields: Mapping[bytes, bytes]) -> Entry | Notice:
+        """Raises MalformedEntryError."""
+        if fields.get(b"kind") == NOTICE_KIND:
+            return notice_of_stream(fields)
+        entry = entry_of_stream(fields.get(b"event", b""), fields)
+        at_ms = self._counted_at(entry.settled_at_ms)
+        return entry if at_ms == entry.settled_at_ms else replace(entry, settled_at_ms=at_ms, posted_at_ms=at_ms)
+
+    async def _record(
+        self, told: Sequence[tuple[StreamEntry, Entry | Notice]], malformed: Sequence[Malformed] = ()
+    ) -> list[Malformed]:
+        """Store entries, and set aside those which the database will not take; returns these."""
+        try:
+            entries = [item for _, item in told if isinstance(item, Entry)]
+            notices = [item for _, item in told if isinstance(item, Notice)]
+            objects = [
+                change for source, item in told if isinstance(item, Entry) for change in object_changes(source.fields or {}, item)
+            ]
+            recorded = await self._book.record(entries, malformed, notices=notices, objects=objects, now_ms=self._now_ms())
+        except LedgerUnavailableError:
+            self.counts.failures += 1
+            raise
+        except UnstorableError as error:
+            self.counts.failures += 1
+            if len(told) <= 1:  # it is this one: no other entry shall wait for it
+                refused = [_malformed(source, str(error)) for source, _ in told]
+                await self._book.record([], [*malformed, *refused], now_ms=self._now_ms())
+                return refused
+            half = len(told) // 2
+            return await self._record(told[:half], malformed) + await self._record(told[half:])
+        self.counts.stored += recorded.entries
+        self.counts.repeated += recorded.repeated
+        for partition in sorted({partition_of(org) for org in recorded.posted_again}):
+            _log.error("the limiter took an event twice and is rebuilt", extra={"fields": {"partition": partition}})
+            await self._on_posted_again(partition)
+        return []
+
+
+def _malformed(entry: StreamEntry, reason: str) -> Malformed:
+    shown = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in (entry.fields or {}).items()}
+    return Malformed(
+        partition=entry.partition,
+        stream_id=entry.id.decode(errors="replace"),
+        reason=_plain(reason)[:1_000],
+        fields=_plain(str(shown))[:MALFORMED_CHARS_MAX],
+    )
+
+
+def _plain(text: str) -> str:
+    """Without what PostgreSQL refuses, and what a terminal obeys."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)

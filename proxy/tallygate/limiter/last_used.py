@@ -1,0 +1,42 @@
+"""When credentials were last used: workers write it to one hash of the store, one console at a time takes it out again."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from tallygate.domain.errors import StoreError
+from tallygate.limiter.script import ScriptStore
+
+_NOTED: Final = b"tg:{last-used}:noted"
+_TAKEN: Final = b"tg:{last-used}:taken"
+_KEEP_SECONDS: Final = 7 * 86_400  # without any console nothing takes it: then it ends by itself
+_AT_ONCE: Final = 1_000
+
+
+async def note_last_used(store: ScriptStore, at_ms: Mapping[str, int]) -> None:
+    """Note Unix milliseconds by Client ID. Workers overwrite each other between their flushes, so it is right to some seconds.
+
+    Bounded by the credentials there are. Raises StoreError.
+    """
+    pairs = [text for client_id, at in at_ms.items() for text in (client_id.encode(), b"%d" % at)]
+    for start in range(0, len(pairs), 2 * _AT_ONCE):
+        await store.command(b"HSET", _NOTED, *pairs[start : start + 2 * _AT_ONCE])
+    if pairs:
+        await store.command(b"EXPIRE", _NOTED, b"%d" % _KEEP_SECONDS)
+
+
+async def take_last_used(store: ScriptStore) -> Mapping[str, int]:
+    """What was noted, set apart until `forget_taken`: a console that ends in between leaves it to the next. Raises StoreError."""
+    if not await store.command(b"EXISTS", _TAKEN):
+        if not await store.command(b"EXISTS", _NOTED):
+            return {}
+        try:
+            await store.command(b"RENAMENX", _NOTED, _TAKEN)
+        except StoreError:  # it ended in between, or another console took it
+            return {}
+    flat = await store.command(b"HGETALL", _TAKEN)
+    texts = [item.decode() for item in flat]
+    return {client_id: int(at) for client_id, at in zip(texts[::2], texts[1::2], strict=True)}
+
+
+async def forget_taken(store: ScriptStore) -> None:
+    await store.command(b"DEL", _TAKEN)

@@ -1,0 +1,110 @@
+"""One transport to Redis: calls go out in one write a loop tick, replies come back in the order of the calls."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import hiredis
+
+from tallygate.domain.errors import StoreError
+
+_NOTHING: Final = object()
+
+
+class ConnectionLostError(StoreError):
+    """The transport closed before the reply came: the call may or may not have been applied."""
+
+
+class Link(asyncio.Protocol):
+    """An open transport. A caller that is cancelled leaves its place in the queue, so later replies still meet their callers.
+
+    All calls have the same time limit and replies keep their order, so one timer on the oldest call watches all. A reply that does
+    not come in time closes the transport: what follows on it would be late as well, and a stalled server must not be waited for.
+    """
+
+    __slots__ = ("_loop", "_lost", "_pending_writes", "_reader", "_timeout_s", "_timer", "_transport", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float, lost: Callable[["Link"], None]) -> None:
+        self._loop = loop
+        self._timeout_s = timeout_s
+        self._lost = lost
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._pending_writes: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None
+
+    @property
+    def outstanding(self) -> int:
+        return len(self._waiting)
+
+    def call(self, encoded: bytes) -> asyncio.Future[Any]:
+        """The reply to one encoded command; an error reply is a hiredis.ReplyError as the result."""
+        future = self._loop.create_future()
+        if self._transport is None:
+            future.set_exception(ConnectionLostError("the connection to Redis is closed"))
+            return future
+        self._waiting.append((future, self._loop.time() + self._timeout_s))
+        if not self._pending_writes:
+            self._loop.call_soon(self._flush)
+        self._pending_writes.append(encoded)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._timeout_s, self._check_oldest)
+        return future
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's Unix transport is one, but says that it is not
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        try:
+            while (reply := self._reader.gets()) is not _NOTHING:
+                future, _ = self._waiting.popleft()
+                if not future.done():
+                    future.set_result(reply)
+        except (hiredis.ProtocolError, IndexError):  # not RESP, or a reply that nobody asked for
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._fail_waiting(exc)
+        self._lost(self)
+
+    def _flush(self) -> None:
+        if self._transport is not None:
+            self._transport.write(b"".join(self._pending_writes))
+        self._pending_writes.clear()
+
+    def _check_oldest(self) -> None:
+        self._timer = None
+        if not self._waiting:
+            return
+        left_s = self._waiting[0][1] - self._loop.time()
+        if left_s > 0:
+            self._timer = self._loop.call_later(left_s, self._check_oldest)
+        else:
+            self.close()
+
+    def _fail_waiting(self, cause: Exception | None) -> None:
+        now = self._loop.time()
+        for future, deadline in self._waiting:
+            if not future.done():
+                in_time = now < deadline
+                future.set_exception(
+                    ConnectionLostError(f"the connection to Redis was lost: {cause or 'closed'}")
+                    if in_time
+                    else StoreError(f"Redis did not answer within {self._timeout_s * 1000:.0f} ms")
+                )
+        self._waiting.clear()

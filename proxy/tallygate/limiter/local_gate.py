@@ -1,0 +1,118 @@
+"""What a worker knows by itself of an organization's rate limits, before anything is read or asked of the store."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tallygate.domain.rate_limit import Quantity, RateLimit
+
+BUCKETS_MAX: Final = 100_000  # then the one created first is dropped, which makes it full again
+OTHERS_MS: Final = 1_000  # until one of the open requests ends: unknown, but soon
+# By as much the store's clock and the way to it may differ between two requests.
+TOLERANCE_MS: Final = 2_000
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """An exchange that came in. slots: keys of the limits on open requests; units: what it takes of each limit on requests."""
+
+    org: str
+    slots: tuple[str, ...]
+    units: tuple[tuple[str, RateLimit, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Why an exchange does not come in: the key of the limit, and the time until it may."""
+
+    key: str
+    retry_after_ms: int
+
+
+class LocalGate:
+    """Counts what comes in at this worker against the full limits on requests and open requests, from the head of a request on.
+
+    A necessary condition of the limiter's own, which counts all workers: whom the limiter would admit is let in. It bounds what
+    never gets as far as the limiter: requests that are refused for what they are, and bodies under way. Limits in shadow refuse
+    nobody.
+
+    now_ms   Unix time; where it steps back, buckets go on from there
+    """
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
+        # units * window_ms, as they stood at a time in ms, under a limit
+        self._levels: dict[tuple[str, str], tuple[int, int, RateLimit]] = {}
+        self._open: dict[tuple[str, str], int] = {}
+
+    def enter(self, org: str, limits: Sequence[tuple[str, RateLimit]], weight: int = 1) -> Entry | Closed:
+        """Take a slot of each limit on open requests and `weight` of each on requests, or nothing. Whoever is in has to `leave`.
+
+        As at the limiter, who asks for more than a bucket holds needs a full one.
+        """
+        now_ms = self._now_ms()
+        closed: Closed | None = None
+        slots: list[str] = []
+        units: list[tuple[str, RateLimit, int]] = []
+        levels: list[int] = []
+        for key, limit in limits:
+            if limit.shadow or limit.quantity is Quantity.TOKENS:
+                continue
+            if limit.quantity is Quantity.OPEN_REQUESTS:
+                slots.append(key)
+                wait_ms = OTHERS_MS if self._open.get((org, key), 0) >= limit.capacity else 0
+            else:
+                taken = min(weight, limit.capacity)
+                units.append((key, limit, taken))
+                levels.append(level := self._refilled(org, key, limit, now_ms))
+                missing = taken * limit.window_ms - level
+                wait_ms = -(-(missing + _more(limit)) // limit.refill_units) if missing > 0 else 0
+            if wait_ms > (0 if closed is None else closed.retry_after_ms):
+                closed = Closed(key, wait_ms)
+        if closed is not None:
+            return closed
+        for key in slots:
+            self._open[org, key] = self._open.get((org, key), 0) + 1
+        for (key, limit, taken), level in zip(units, levels, strict=True):
+            self._levels[org, key] = level - taken * limit.window_ms, now_ms, limit
+        return Entry(org, tuple(slots), tuple(units))
+
+    def leave(self, entry: Entry) -> None:
+        """The exchange has ended."""
+        for key in entry.slots:
+            left = self._open[entry.org, key] - 1
+            if left:
+                self._open[entry.org, key] = left
+            else:
+                del self._open[entry.org, key]
+
+    def give_back(self, entry: Entry) -> None:
+        """The limiter has refused the exchange, and taken nothing."""
+        now_ms = self._now_ms()
+        for key, limit, taken in entry.units:
+            level = self._refilled(entry.org, key, limit, now_ms) + taken * limit.window_ms
+            self._levels[entry.org, key] = min(level, _full(limit)), now_ms, limit
+
+    def _refilled(self, org: str, key: str, limit: RateLimit, now_ms: int) -> int:
+        """The bucket's level, brought to now. One never seen is full, and so is one whose limit has changed since."""
+        level = full = _full(limit)
+        known = self._levels.get((org, key))
+        if known is None:
+            while len(self._levels) >= BUCKETS_MAX:
+                del self._levels[next(iter(self._levels))]
+        elif known[2] is limit or known[2] == limit:
+            level = min(full, known[0] + max(0, now_ms - known[1]) * limit.refill_units)
+        self._levels[org, key] = level, now_ms, limit
+        return level
+
+
+def _full(limit: RateLimit) -> int:
+    return limit.capacity * limit.window_ms + _more(limit)
+
+
+def _more(limit: RateLimit) -> int:
+    """How much fuller a bucket is here than the limiter's: what is regained in the tolerance, and a unit at least.
+
+    So a caller at its limit hears of it from the limiter, which knows more of it.
+    """
+    return max(TOLERANCE_MS * limit.refill_units, limit.window_ms)

@@ -1,0 +1,73 @@
+"""Whether a Redis server can be trusted with money: asked once, at start, with the fix in every message."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from tallygate.domain.errors import ConfigError, StoreError
+from tallygate.limiter.script import Script, ScriptStore
+
+VERSION_MIN: Final = (6, 2)  # ZADD LT
+# Releases with the fix of CVE-2025-49844 (remote code through the Lua engine), by software and series; newer series have it.
+_PATCHED: Final = {
+    "redis": {(6, 2): 20, (7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2},
+    "valkey": {(7, 2): 11, (8, 0): 6, (8, 1): 4},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """warnings: what works but should be changed, one sentence each."""
+
+    software: str
+    version: tuple[int, ...]
+    warnings: tuple[str, ...]
+
+
+async def probe_server(store: ScriptStore) -> ServerFacts:
+    """Raises ConfigError for a server that may lose limit state or cannot run the scripts, StoreError if it does not answer."""
+    info = _fields((await store.command(b"INFO")).decode(errors="replace"))
+    problems = []
+    software = "valkey" if "valkey_version" in info else "redis"
+    version = tuple(int(part) for part in re.findall(r"\d+", info.get(f"{software}_version", ""))[:3])
+    if version < VERSION_MIN:
+        problems.append(
+            f"Redis {'.'.join(map(str, version)) or 'of unknown version'} is too old: use Redis 6.2, Valkey 7.2 or later"
+        )
+    policy = info.get("maxmemory_policy", "unknown")
+    if policy != "noeviction":
+        problems.append(
+            f"Redis maxmemory-policy is {policy}, which may evict the spend that limits rest on: "
+            "CONFIG SET maxmemory-policy noeviction, and the same in redis.conf"
+        )
+    try:
+        await store.run(_probe_script(), (), ())
+    except StoreError as error:
+        problems.append(f"Redis does not run scripts ({error}): allow EVAL and EVALSHA for this user, and on any proxy in between")
+    if problems:
+        raise ConfigError(tuple(problems))
+    return ServerFacts(software=software, version=version, warnings=_warnings(software, version, info))
+
+
+def _warnings(software: str, version: tuple[int, ...], info: dict[str, str]) -> tuple[str, ...]:
+    warnings = []
+    patched = _PATCHED[software]
+    major, minor, patch = (*version, 0, 0)[:3]
+    series = (major, minor)
+    if patch < patched.get(series, 0) or (series not in patched and series < max(patched)):
+        warnings.append(f"{software} {'.'.join(map(str, version))} lacks the fix of CVE-2025-49844 in its Lua engine: upgrade")
+    if info.get("aof_enabled") == "0":
+        warnings.append(
+            "the append-only file is off: a restart of Redis loses open reservations, and spend until it is rebuilt from the ledger"
+        )
+    return tuple(warnings)
+
+
+def _fields(info: str) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in info.splitlines() if ":" in line and not line.startswith("#"))
+
+
+def _probe_script() -> Script:
+    source = b"return 1 -- tallygate asks whether scripts are allowed"
+    return Script("probe", source, hashlib.sha1(source).hexdigest().encode())  # noqa: S324  Redis names scripts by SHA-1

@@ -1,0 +1,128 @@
+"""The limiter in Redis: one script call a decision. The scripts decide; this file only encodes, sends and decodes."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from tallygate.domain.admission import Actual, AdmissionRequest, Checkpoint, Decision, Settlement, SpendDemand, WindowReading
+from tallygate.domain.errors import LimiterWipedError, StoreError
+from tallygate.limiter import wire
+from tallygate.limiter.keys import OrgKeys, org_keys
+from tallygate.limiter.port import ReservationEndedError
+from tallygate.limiter.script import Scripts, ScriptStore
+
+STREAM_MAX: Final = 1_000_000  # events of a partition that the ledger has not taken yet; past it nothing is admitted
+ENDED_MS: Final = 600_000  # how long an ended reservation keeps its answer for repeated calls
+EXPIRED_MS: Final = 86_400_000  # how long an expired one waits for its late settlement
+ORGS_CACHED_MAX: Final = 100_000
+
+_REPEATED, _WIPED, _ENDED = 1, 2, 3  # what admit.lua and settle.lua answer beside 0, decided now
+_CHARGED = 1  # of withdraw.lua: the lease is over, and its input was charged
+_UNKNOWN = 3  # of settle.lua: the reservation is not known, so its demands are needed after all
+
+
+class RedisLimiter:
+    """Implements `Limiter` over a ScriptStore.
+
+    now_ms   for tests only: the time that scripts take instead of the server's
+    """
+
+    def __init__(
+        self,
+        store: ScriptStore,
+        scripts: Scripts,
+        *,
+        stream_max: int = STREAM_MAX,
+        ended_ms: int = ENDED_MS,
+        expired_ms: int = EXPIRED_MS,
+        now_ms: Callable[[], int] | None = None,
+    ) -> None:
+        self._store = store
+        self._scripts = scripts
+        self._stream_max = stream_max
+        self._ended_ms = ended_ms
+        self._expired_ms = expired_ms
+        self._now_ms = now_ms
+        self._keys: dict[str, OrgKeys] = {}
+
+    async def admit(self, request: AdmissionRequest) -> Decision:
+        return await self._decide(request, takes=True)
+
+    async def look(self, request: AdmissionRequest) -> Decision:
+        return await self._decide(request, takes=False)
+
+    async def _decide(self, request: AdmissionRequest, *, takes: bool) -> Decision:
+        wire.check_admission(request)
+        head = wire.encode_admit(request, takes=takes, stream_max=self._stream_max, memory_ms=self._expired_ms)
+        args = (self._time(), head, wire.encode_demands(request), request.event)
+        code, answer = await self._store.run(self._scripts.admit, self._keys_of(request.org), args)
+        if code == _WIPED:
+            raise _wiped(request.org)
+        if code == _ENDED:
+            raise ReservationEndedError(f"reservation {request.reservation_id} has ended: {answer.decode()}")
+        return wire.decode_decision(request, answer)
+
+    async def checkpoint(self, checkpoints: Sequence[Checkpoint]) -> None:
+        time = self._time()
+        calls = [
+            self._store.run(
+                self._scripts.checkpoint,
+                self._keys_of(checkpoint.admission.org),
+                (time, wire.encode_checkpoint(checkpoint), checkpoint.event),
+            )
+            for checkpoint in checkpoints
+        ]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)  # each is sent, whatever becomes of its neighbours
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def settle(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
+        return await self._end(admission, actual, release=False)
+
+    async def release(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
+        if actual.cost_nano_usd or actual.prompt_tokens or actual.completion_tokens:
+            raise ValueError("a release owes nothing: cost and tokens must be 0")
+        return await self._end(admission, actual, release=True)
+
+    async def _end(self, admission: AdmissionRequest, actual: Actual, *, release: bool) -> Settlement:
+        wire.check_actual(actual)
+        head = wire.encode_settle(admission, actual, release=release, ended_ms=self._ended_ms, memory_ms=self._expired_ms)
+        keys, time = self._keys_of(admission.org), self._time()
+        code, answer = await self._store.run(self._scripts.settle, keys, (time, head, b"", actual.event))
+        if code == _UNKNOWN:
+            args = (time, head, wire.encode_demands(admission), actual.event)
+            code, answer = await self._store.run(self._scripts.settle, keys, args)
+        if code == _WIPED:
+            raise _wiped(admission.org)
+        return wire.decode_settlement(admission, answer, repeated=code == _REPEATED)
+
+    async def withdraw(self, admission: AdmissionRequest) -> None:
+        args = (self._time(), wire.encode_withdraw(admission, ended_ms=self._ended_ms))
+        if await self._store.run(self._scripts.withdraw, self._keys_of(admission.org), args) == _CHARGED:
+            await self.release(admission, withdrawn(admission))
+
+    async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowReading, ...]:
+        wire.check_spend(spend)
+        args = (self._time(), wire.encode_windows(org, spend))
+        return wire.decode_readings(spend, await self._store.run(self._scripts.read, self._keys_of(org), args))
+
+    def _time(self) -> bytes:
+        return b"%d" % self._now_ms() if self._now_ms else b""
+
+    def _keys_of(self, org: str) -> tuple[bytes, ...]:
+        keys = self._keys.get(org)
+        if keys is None:
+            if len(self._keys) >= ORGS_CACHED_MAX:
+                self._keys.clear()
+            keys = self._keys[org] = org_keys(org)
+        return keys.all
+
+
+def withdrawn(admission: AdmissionRequest) -> Actual:
+    """What a withdrawn exchange came to where its expiry was charged: nothing."""
+    return Actual(cost_nano_usd=0, event=admission.event)
+
+
+def _wiped(org: str) -> StoreError:
+    return LimiterWipedError(f"the limiter's store has lost the spend of {org}'s partition: it admits again once that is rebuilt")

@@ -1,0 +1,48 @@
+"""The sweep: expire holds whose lease is over, forget answers that are remembered no longer, drop what is idle.
+
+Admission does the same for its own organization, a few entries at a time; the sweep does it for organizations at rest.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from tallygate.limiter import wire
+from tallygate.limiter.keys import PARTITIONS, org_keys, partition_keys
+from tallygate.limiter.redis_limiter import EXPIRED_MS
+from tallygate.limiter.script import Scripts, ScriptStore
+
+ORGS_MAX: Final = 64  # organizations of a partition in one step
+ENTRIES_MAX: Final = 64  # due entries of an organization in one step: a script blocks every other caller
+
+
+class Sweeper:
+    """One per deployment is enough; several do no harm. Stateless: what is due stands in the store."""
+
+    def __init__(
+        self, store: ScriptStore, scripts: Scripts, *, expired_ms: int = EXPIRED_MS, now_ms: Callable[[], int] | None = None
+    ) -> None:
+        self._store = store
+        self._scripts = scripts
+        self._expired_ms = expired_ms
+        self._now_ms = now_ms
+
+    async def step(self) -> int:
+        """One bounded pass over all partitions, to be called every second. Returns the entries handled.
+
+        A step that returns as many as ORGS_MAX * ENTRIES_MAX has probably left some: call it again at once.
+        """
+        handled = await asyncio.gather(*(self._sweep_partition(partition) for partition in range(PARTITIONS)))
+        return sum(handled)
+
+    async def _sweep_partition(self, partition: int) -> int:
+        args = (self._time(), b"%d" % ORGS_MAX)
+        orgs = await self._store.run(self._scripts.due_orgs, (partition_keys(partition).orgs,), args)
+        return sum([await self._sweep_org(org.decode()) for org in orgs])
+
+    async def _sweep_org(self, org: str) -> int:
+        args = (self._time(), wire.encode_sweep(org, ENTRIES_MAX, self._expired_ms))
+        return int(await self._store.run(self._scripts.expire, org_keys(org).all, args))
+
+    def _time(self) -> bytes:
+        return b"%d" % self._now_ms() if self._now_ms else b""

@@ -1,0 +1,254 @@
+"""Requests and answers as the scripts see them: JSON arrays of whole numbers and strings, laid out in the scripts' heads."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from tallygate.domain.admission import (
+    LEDGER_BACKLOG,
+    Actual,
+    AdmissionRequest,
+    Checkpoint,
+    Decision,
+    RateDemand,
+    RateState,
+    Settlement,
+    SpendDemand,
+    SpendState,
+    Warned,
+    WindowReading,
+)
+from tallygate.domain.money import MONEY_MAX_NANO_USD
+from tallygate.domain.rate_limit import Quantity
+from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
+
+WINDOW_MS_MAX: Final = 92 * 86_400_000  # a window that was idle for its whole length is walked in one script call
+_NUMBER_MAX: Final = MONEY_MAX_NANO_USD
+_QUANTITIES: Final = {Quantity.REQUESTS: 0, Quantity.TOKENS: 1, Quantity.OPEN_REQUESTS: 2}
+_RATE_WORDS: Final = 4
+_SPEND_WORDS: Final = 5
+_OTHERS: Final = 2  # of a rate that refuses: only what others hold stands in the way
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode_numbers: Final = msgspec.json.Decoder(list[int]).decode
+
+
+def window_buckets(demand: SpendDemand) -> int:
+    """How many buckets count: the window and the partly expired one. 0 for a calendar month."""
+    limit = demand.limit
+    return limit.window_ms // SPEND_BUCKET_MS + 1 if limit.kind is WindowKind.ROLLING else 0
+
+
+def threshold_amounts(demand: SpendDemand) -> tuple[tuple[int, int], ...]:
+    """Of each threshold its permille and the spend that crosses it. A limit of nothing has none: it is crossed from the start."""
+    limit = demand.limit.limit_nano_usd
+    return tuple((permille, -(-limit * permille // 1000)) for permille in demand.limit.warn_at_permille) if limit else ()
+
+
+def require_whole(field: str, amount: int) -> int:
+    """Lua counts in doubles: what is not below 2**53 must not reach it. Raises ValueError naming the field."""
+    if not 0 <= amount <= _NUMBER_MAX:
+        raise ValueError(f"{field} must be between 0 and {_NUMBER_MAX}, got {amount}")
+    return amount
+
+
+def check_admission(request: AdmissionRequest) -> None:
+    """Raises ValueError naming the field that the limiter cannot count with."""
+    require_whole("hold_nano_usd", request.hold_nano_usd)
+    require_whole("hold_min_nano_usd", request.hold_min_nano_usd)
+    require_whole("floor_nano_usd", request.floor_nano_usd)
+    require_whole("floor_prompt_tokens", request.floor_prompt_tokens)
+    require_whole("floor_completion_tokens", request.floor_completion_tokens)
+    require_whole("lease_ms", request.lease_ms)
+    if request.hold_min_nano_usd > request.hold_nano_usd:
+        raise ValueError(
+            f"hold_min_nano_usd must not exceed hold_nano_usd, got {request.hold_min_nano_usd} > {request.hold_nano_usd}"
+        )
+    for rate in request.rate:
+        if not 0 <= rate.units <= _NUMBER_MAX:
+            require_whole(f"units of {rate.key}", rate.units)
+    check_spend(request.spend)
+
+
+def check_spend(spend: Sequence[SpendDemand]) -> None:
+    for demand in spend:
+        if demand.limit.window_ms > WINDOW_MS_MAX:
+            raise ValueError(f"window_ms of {demand.key} must be at most {WINDOW_MS_MAX}")
+        if demand.limit.kind is WindowKind.CALENDAR_MONTH and not demand.periods:
+            raise ValueError(f"periods of {demand.key} must not be empty: the limiter's clock chooses among them")
+
+
+def check_actual(actual: Actual) -> None:
+    require_whole("cost_nano_usd", actual.cost_nano_usd)
+    require_whole("prompt_tokens", actual.prompt_tokens)
+    require_whole("completion_tokens", actual.completion_tokens)
+
+
+def _rate(demand: RateDemand) -> tuple[str | int, ...]:
+    limit = demand.limit
+    quantity = _QUANTITIES[limit.quantity]
+    return demand.key, quantity, demand.units, limit.capacity, limit.refill_units, limit.window_ms, 1 if limit.shadow else 0
+
+
+def _spend(demand: SpendDemand) -> tuple[object, ...]:
+    limit = demand.limit
+    return (
+        demand.key,
+        0 if limit.kind is WindowKind.ROLLING else 1,
+        limit.limit_nano_usd,
+        window_buckets(demand),
+        1 if limit.shadow else 0,
+        [number for threshold in threshold_amounts(demand) for number in threshold],
+        [(period.id, period.start_ms, period.end_ms) for period in demand.periods],
+    )
+
+
+def encode_demands(request: AdmissionRequest) -> bytes:
+    return _encode((request.org, [_rate(d) for d in request.rate], [_spend(d) for d in request.spend]))
+
+
+def encode_windows(org: str, spend: Sequence[SpendDemand]) -> bytes:
+    """Demands without an exchange: for reading and restoring windows."""
+    return _encode((org, (), [_spend(d) for d in spend]))
+
+
+def encode_posted(posted: Sequence[tuple[int, int]]) -> bytes:
+    return _encode(posted)
+
+
+def encode_sweep(org: str, most: int, memory_ms: int) -> bytes:
+    return _encode((org, most, memory_ms))
+
+
+def encode_admit(request: AdmissionRequest, *, takes: bool, stream_max: int, memory_ms: int) -> bytes:
+    return _encode(
+        (
+            request.reservation_id,
+            request.lease_ms,
+            request.hold_nano_usd,
+            request.hold_min_nano_usd,
+            request.floor_nano_usd,
+            request.floor_prompt_tokens,
+            request.floor_completion_tokens,
+            stream_max,
+            memory_ms,
+            1 if request.spend else 0,
+            1 if takes else 0,
+        )
+    )
+
+
+def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
+    admission = checkpoint.admission
+    return _encode(
+        (
+            admission.reservation_id,
+            admission.lease_ms,
+            require_whole("cost_nano_usd", checkpoint.cost_nano_usd),
+            require_whole("prompt_tokens", checkpoint.prompt_tokens),
+            require_whole("completion_tokens", checkpoint.completion_tokens),
+        )
+    )
+
+
+def encode_settle(admission: AdmissionRequest, actual: Actual, *, release: bool, ended_ms: int, memory_ms: int) -> bytes:
+    return _encode(
+        (
+            admission.reservation_id,
+            1 if release else 0,
+            actual.cost_nano_usd,
+            actual.prompt_tokens,
+            actual.completion_tokens,
+            ended_ms,
+            memory_ms,
+            1 if admission.spend else 0,
+        )
+    )
+
+
+def encode_reanchor(org: str, *, lease_ms: int, lease_max_ms: int, memory_ms: int) -> bytes:
+    return _encode((org, lease_ms, lease_max_ms, memory_ms))
+
+
+def encode_withdraw(admission: AdmissionRequest, *, ended_ms: int) -> bytes:
+    return _encode((admission.org, admission.reservation_id, ended_ms))
+
+
+def decode_decision(request: AdmissionRequest, answer: bytes) -> Decision:
+    words = _decode_numbers(answer)
+    now_ms, admitted, refusing, retry_after_ms, granted = words[:5]
+    at = 5
+    shadow: list[str] = []
+    rate: list[RateState] = []
+    for demand in request.rate:
+        remaining, reset_ms, demand_retry_ms, refuses = words[at : at + _RATE_WORDS]
+        at += _RATE_WORDS
+        rate.append(
+            RateState(
+                key=demand.key,
+                remaining=remaining,
+                reset_ms=reset_ms,
+                retry_after_ms=demand_retry_ms,
+                waits_for_others=refuses == _OTHERS,
+            )
+        )
+        if refuses and demand.limit.shadow:
+            shadow.append(demand.key)
+    spend: list[SpendState] = []
+    for window in request.spend:
+        spent, held, resume_at_ms, warned, refuses = words[at : at + _SPEND_WORDS]
+        at += _SPEND_WORDS
+        spend.append(
+            SpendState(
+                key=window.key,
+                spent_nano_usd=spent,
+                held_nano_usd=held,
+                limit_nano_usd=window.limit.limit_nano_usd,
+                resume_at_ms=resume_at_ms,
+                warned_permille=warned,
+            )
+        )
+        if refuses and window.limit.shadow:
+            shadow.append(window.key)
+    return Decision(
+        reservation_id=request.reservation_id,
+        admitted=admitted == 1,
+        refused_by=_refused_by(request, refusing),
+        shadow_refused_by=tuple(shadow),
+        retry_after_ms=retry_after_ms,
+        held_nano_usd=granted,
+        now_ms=now_ms,
+        rate=tuple(rate),
+        spend=tuple(spend),
+    )
+
+
+def _refused_by(request: AdmissionRequest, refusing: int) -> str | None:
+    if refusing == 0:
+        return None
+    if refusing < 0:
+        return LEDGER_BACKLOG
+    rates = len(request.rate)
+    return request.rate[refusing - 1].key if refusing <= rates else request.spend[refusing - 1 - rates].key
+
+
+def decode_settlement(admission: AdmissionRequest, answer: bytes, *, repeated: bool) -> Settlement:
+    settled_at_ms, over, late, unheld, *warned = _decode_numbers(answer)
+    told = () if repeated or not warned else tuple(zip(warned[::2], warned[1::2], strict=True))
+    return Settlement(
+        settled_at_ms=settled_at_ms,
+        over_nano_usd=over,
+        late=late == 1,
+        unheld=unheld == 1,
+        repeated=repeated,
+        warned=tuple([Warned(key=admission.spend[index - 1].key, permille=permille) for index, permille in told]),
+    )
+
+
+def decode_readings(spend: Sequence[SpendDemand], answer: bytes) -> tuple[WindowReading, ...]:
+    words = _decode_numbers(answer)
+    return tuple(
+        WindowReading(key=demand.key, spent_nano_usd=spent, held_nano_usd=held, paused_until_ms=paused)
+        for demand, spent, held, paused in zip(spend, words[::3], words[1::3], words[2::3], strict=True)
+    )

@@ -1,0 +1,181 @@
+"""One process kept running: started, watched, started again after a crash, ended."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tallygate.processes.backoff import Backoff
+from tallygate.processes.lifeline import LEAVING
+
+_LOG: Final = logging.getLogger(__name__)
+LINE_BYTES_MAX: Final = 8_192  # of a child's standard output; longer lines are cut in pieces
+
+
+def python_module(module: str, *arguments: object) -> tuple[str, ...]:
+    """The command that runs a module by this interpreter; nothing in the working directory can be imported in its place (`-P`)."""
+    return (sys.executable, "-P", "-m", module, *map(str, arguments))
+
+
+class ChildFailedError(Exception):
+    """A child ended before it was ever ready, so that starting it again would end alike."""
+
+    def __init__(self, name: str, returncode: int) -> None:
+        super().__init__(f"{name} ended with {returncode} before it was ready")
+        self.returncode = returncode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSpec:
+    """What to start.
+
+    command       the program and its arguments
+    environment   all of its environment
+    descriptors   inherited under their own numbers
+    ready_mark    bytes within the line of its standard output that says it is ready
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    descriptors: tuple[int, ...]
+    ready_mark: bytes = b"ready"
+
+
+class Child:
+    """Keeps one ChildSpec running, from `start` until its end is asked for.
+
+    Its standard input is a pipe of which only we hold the other end: end of file there means that we are gone, or want it gone now.
+    It has a process group of its own, so that Ctrl-C in a terminal reaches the supervisor alone.
+
+    first_ready   done at its first readiness; ChildFailedError if its first process ended before
+    ended         done when it runs no more and will not again
+    """
+
+    def __init__(self, spec: ChildSpec, *, clock: Callable[[], float]) -> None:
+        loop = asyncio.get_running_loop()
+        self.first_ready: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self._spec = spec
+        self._clock = clock
+        self._process: asyncio.subprocess.Process | None = None
+        self._is_ready = False
+        self._is_reload_due = False
+        self._is_leaving = False
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=self._spec.name)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Pass a signal on; nothing if it does not run."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def reload(self) -> None:
+        """SIGHUP, now or as soon as it is ready: before, the signal would end it, and it may have read the old configuration."""
+        if self._is_ready:
+            self.signal(signal.SIGHUP)
+        else:
+            self._is_reload_due = True
+
+    def say_leaving(self) -> None:
+        """Announce the end, now or as soon as it is ready; so to its successor, should it crash meanwhile."""
+        self._is_leaving = True
+        if self._is_ready:
+            self.signal(LEAVING)
+
+    def expect_end(self) -> None:
+        """From here on its end is wanted: it is not started again."""
+        self._stopping.set()
+        if self._task is None and not self.ended.done():
+            self.ended.set_result(None)
+
+    def hang_up(self) -> None:
+        """Close its lifeline: it ends at once, but by itself."""
+        self.expect_end()
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def kill(self) -> None:
+        self.expect_end()
+        self.signal(signal.SIGKILL)
+
+    async def _run(self) -> None:
+        backoff = Backoff()
+        try:
+            while not self._stopping.is_set():
+                started = self._clock()
+                returncode = await self._live()
+                if self._stopping.is_set():
+                    return
+                if not self.first_ready.done():
+                    self.first_ready.set_exception(ChildFailedError(self._spec.name, returncode))
+                    self.first_ready.exception()  # one failure is enough to be told: the others need no reader
+                    return
+                delay = backoff.after(self._clock() - started)
+                _LOG.warning(
+                    "process ended and is started again",
+                    extra={"fields": {"child": self._spec.name, "status": returncode, "after_seconds": delay}},
+                )
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), delay)
+        finally:
+            self.ended.set_result(None)
+
+    async def _live(self) -> int:
+        """One process, from its start to its end; its exit code, negative for a signal."""
+        process = await asyncio.create_subprocess_exec(
+            *self._spec.command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=dict(self._spec.environment),
+            pass_fds=self._spec.descriptors,
+            process_group=0,
+            limit=LINE_BYTES_MAX,
+        )
+        self._process = process
+        try:
+            if self._stopping.is_set():
+                process.kill()
+            await self._follow_output(process)
+            return await process.wait()
+        finally:
+            self._is_ready = False
+            self._process = None
+
+    async def _follow_output(self, process: asyncio.subprocess.Process) -> None:
+        """Read its standard output to the end: the mark makes it ready, all else is logged."""
+        output = process.stdout
+        if output is None:
+            raise RuntimeError("standard output is always a pipe")
+        while True:
+            try:
+                line = await output.readuntil(b"\n")
+            except asyncio.IncompleteReadError as end:
+                line = end.partial
+            except asyncio.LimitOverrunError as overrun:
+                line = await output.read(overrun.consumed)
+            if not line:
+                return
+            if self._spec.ready_mark in line and not self._is_ready:
+                self._became_ready()
+            else:
+                _LOG.debug("output", extra={"fields": {"child": self._spec.name, "line": os.fsdecode(line.rstrip())}})
+
+    def _became_ready(self) -> None:
+        self._is_ready = True
+        if not self.first_ready.done():
+            self.first_ready.set_result(None)
+        if self._is_reload_due:
+            self._is_reload_due = False
+            self.signal(signal.SIGHUP)
+        if self._is_leaving:
+            self.signal(LEAVING)

@@ -1,0 +1,64 @@
+"""`python -m tallygate.processes.console ROLE SOCKET`: the process behind the console's port, started by the supervisor.
+
+ROLE     the command whose parts it is made of: serve, gateway, console or ledger
+SOCKET   descriptor of the inherited listening socket; the supervisor keeps its own copy, so the port outlives this process
+"""
+
+import asyncio
+import logging
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import uvloop
+
+from tallygate.app.machine import raise_descriptors
+from tallygate.app.role import Role
+from tallygate.app.roles import build_console
+from tallygate.config.settings import Settings, load_settings
+from tallygate.console.console import Console
+from tallygate.domain.errors import ConfigError, StoreError
+from tallygate.processes.lifeline import Lifeline
+from tallygate.processes.supervisor import Exit
+from tallygate.telemetry.log import start_logging
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+BuildConsole = Callable[[Role, Settings], Awaitable[Console]]
+
+
+async def work(role: Role, settings: Settings, *, sock: socket.socket, build: BuildConsole) -> None:
+    """Serve until told to end."""
+    lifeline = Lifeline()
+    console = await build(role, settings)
+    lifeline.attach(on_reload=console.reload, on_leaving=console.say_leaving)
+    await console.start(sock)
+    lifeline.say_ready()
+    await lifeline.drained(console.drain, settings.drain_seconds)
+    await console.close()
+
+
+def run(arguments: list[str], *, build: BuildConsole) -> Exit:
+    """The process: settings from the environment, logs on standard error, one event loop."""
+    raise_descriptors()
+    try:
+        role, settings = Role(arguments[0]), load_settings()
+        start_logging(process=role.console_name, level=settings.log_level, clock=time.monotonic)
+        sock = socket.socket(fileno=int(arguments[1]))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work(role, settings, sock=sock, build=build))
+    except ConfigError as error:
+        for problem in error.problems:
+            _LOG.error("configuration", extra={"fields": {"problem": problem}})
+        return Exit.CONFIG
+    except StoreError as error:
+        _LOG.error("a store cannot be used", extra={"fields": {"reason": str(error)}})
+        return Exit.FAILED
+    return Exit.CLEAN
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:], build=build_console))

@@ -1,0 +1,160 @@
+"""A command that serves, from settings to a running Fleet: the lock, the ports, the environment of the children."""
+
+import asyncio
+import base64
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tallygate.app.machine import raise_descriptors
+from tallygate.app.role import Role
+from tallygate.config.settings import Settings, variable_name
+from tallygate.processes.child import ChildSpec, python_module
+from tallygate.processes.closed_directory import OWN_ONLY_UMASK, close_directory
+from tallygate.processes.data_directory import DataDirectory
+from tallygate.processes.environments import environments
+from tallygate.processes.listener import listen
+from tallygate.processes.supervisor import Exit, Fleet, Supervisor
+from tallygate.processes.valkey import EmbeddedValkey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What runs once it is ready.
+
+    gateway_url   None where no gateway is served
+    admin_token   set at the first start alone: the one time that it is shown
+    """
+
+    role: Role
+    gateway_url: str | None
+    console_url: str
+    has_embedded_store: bool
+    workers: int
+    data_dir: str
+    admin_token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modules:
+    """What the children run."""
+
+    worker: str = "tallygate.processes.worker"
+    console: str = "tallygate.processes.console"
+
+
+def serve(
+    role: Role,
+    settings: Settings,
+    flags: Mapping[str, object],
+    *,
+    on_ready: Callable[[Serving], None],
+    modules: Modules = Modules(),
+) -> Exit:
+    """Run a role until a signal ends it. flags: settings given on the command line, by field, to be passed on.
+
+    Raises DirectoryInUseError, TooOpenError and ListenError.
+    """
+    os.umask(OWN_ONLY_UMASK)
+    close_directory(settings.data_dir)
+    raise_descriptors()
+    data = DataDirectory(settings.data_dir)
+    lock = data.lock()
+    gateway = console = None
+    valkey = EmbeddedValkey(data.valkey) if role is Role.SERVE and not settings.redis_url.get_secret_value() else None
+    try:
+        gateway = _bound(settings.listen) if role.has_workers else None
+        console = _bound(settings.console_listen)
+        serving = Serving(
+            role=role,
+            gateway_url=None if gateway is None else _url(settings.listen, gateway),
+            console_url=_url(settings.console_listen, console),
+            has_embedded_store=valkey is not None,
+            workers=settings.workers if role.has_workers else 0,
+            data_dir=str(data.root),
+            admin_token=_first_admin_token(role, settings, data),
+        )
+        fleet = _fleet(role, settings, flags, modules, data=data, valkey=valkey, gateway=gateway, console=console, lock=lock)
+        return asyncio.run(_supervise(fleet, lambda: on_ready(serving)))
+    finally:
+        for bound in (gateway, console):
+            if bound is not None:
+                bound.close()
+        if valkey is not None:
+            valkey.clean_up()
+        os.close(lock)
+
+
+async def _supervise(fleet: Fleet, on_ready: Callable[[], None]) -> Exit:
+    return await Supervisor(fleet, on_ready=on_ready).run()
+
+
+def _fleet(
+    role: Role,
+    settings: Settings,
+    flags: Mapping[str, object],
+    modules: Modules,
+    *,
+    data: DataDirectory,
+    valkey: EmbeddedValkey | None,
+    gateway: socket.socket | None,
+    console: socket.socket,
+    lock: int,
+) -> Fleet:
+    """Children read their settings as the parent did, from the environment, which carries the flags as well."""
+    environment = dict(os.environ)
+    given = {**flags, "data_dir": data.root}
+    if valkey is not None:
+        given["redis_url"] = valkey.url
+    for field, value in given.items():
+        if value is not None:
+            environment[variable_name(field)] = str(value)
+            environment.pop(f"{variable_name(field)}_FILE", None)
+
+    of_child = environments(role, settings, environment)
+
+    def child(name: str, module: str, *arguments: object, environment: Mapping[str, str], descriptor: int) -> ChildSpec:
+        command = python_module(module, *arguments, descriptor)
+        return ChildSpec(name=name, command=command, environment=environment, descriptors=(descriptor, lock))
+
+    workers: list[ChildSpec] = []
+    if gateway is not None:
+        workers = [
+            child(f"worker-{slot}", modules.worker, slot, environment=of_child.worker, descriptor=gateway.fileno())
+            for slot in range(settings.workers)
+        ]
+    return Fleet(
+        workers=workers,
+        console=child(role.console_name, modules.console, role, environment=of_child.console, descriptor=console.fileno()),
+        valkey=None if valkey is None else valkey.spec(of_child.valkey, lock=lock),
+        gateway_socket=gateway,
+        console_socket=console,
+        delay_seconds=settings.drain_delay_seconds,
+        drain_seconds=settings.drain_seconds,
+        config_dir=settings.config_dir,
+        file_sync=None if valkey is None else valkey.file_sync(),
+    )
+
+
+def _bound(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    return listen(host.strip("[]"), int(port))
+
+
+def _url(address: str, bound: socket.socket) -> str:
+    """As a client on this machine would write it."""
+    host = address.rpartition(":")[0]
+    return f"http://{'127.0.0.1' if host in {'', '0.0.0.0', '[::]'} else host}:{bound.getsockname()[1]}"  # noqa: S104 - compared
+
+
+def _first_admin_token(role: Role, settings: Settings, data: DataDirectory) -> str | None:
+    """A new admin token, if none was configured or made before; where only /metrics asks for one, that of the metrics is enough."""
+    if not role.has_api and settings.metrics_token.get_secret_value():
+        return None
+    if settings.admin_token.get_secret_value() or data.admin_digest() is not None:
+        return None
+    token = "tga_" + base64.b32encode(secrets.token_bytes(25)).decode().lower()
+    data.keep_admin_token(token)
+    return token

@@ -1,0 +1,108 @@
+"""`python -m tallygate.processes.worker SLOT SOCKET`: one gateway worker, started by the supervisor.
+
+SLOT     0..N-1, under which it counts; its successor in the slot goes on counting there
+SOCKET   descriptor of the inherited listening socket; the supervisor keeps its own copy, so the port outlives the worker
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import uvloop
+
+from tallygate.app.clocks import monotonic_ms
+from tallygate.app.gateway import WorkerGateway, build_gateway
+from tallygate.app.machine import raise_descriptors
+from tallygate.config.settings import Settings, load_settings
+from tallygate.domain.errors import ConfigError, StoreError
+from tallygate.processes.data_directory import DataDirectory
+from tallygate.processes.lifeline import Lifeline
+from tallygate.processes.supervisor import Exit
+from tallygate.telemetry.count_file import CountFile
+from tallygate.telemetry.log import start_logging
+from tallygate.telemetry.worker_state import HEARTBEAT_MS, WorkerState
+
+_LOG: Final = logging.getLogger(__name__)
+GC_THRESHOLD: Final = 50_000  # objects more than at the last collection; tests/gateway/test_no_cyclic_garbage.py says why so many
+CLOSE_SECONDS: Final = 2.0  # for settling what a hard end cut off; after it the leases speak
+
+
+BuildGateway = Callable[[Settings, CountFile], Awaitable[WorkerGateway]]
+
+
+async def work(settings: Settings, *, slot: int, sock: socket.socket, build: BuildGateway) -> None:
+    """Serve until told to end."""
+    gc.set_threshold(GC_THRESHOLD, 20, 20)  # before the start too: it builds what stays, and would be searched all along
+    lifeline = Lifeline()
+    counts = CountFile(DataDirectory(settings.data_dir).metrics, f"worker-{slot}")
+    state = WorkerState(counts, pid=os.getpid(), new_identity=_file_identity)
+    gateway = await build(settings, counts)
+    lifeline.attach(on_reload=gateway.reload, on_leaving=gateway.say_leaving)
+    _spare_the_collector()
+    async with asyncio.TaskGroup() as group:
+        heart = group.create_task(_beat(state))
+        await gateway.start(sock)
+        state.serving(True)
+        lifeline.say_ready()
+
+        async def drain(grace_seconds: float) -> None:
+            state.serving(False)
+            await gateway.drain(grace_seconds)
+
+        await lifeline.drained(drain, settings.drain_seconds)
+        heart.cancel()
+    try:
+        await asyncio.wait_for(gateway.close(), CLOSE_SECONDS)
+    except TimeoutError:
+        _LOG.warning("not everything was settled before the end; leases will settle the rest")
+    counts.close()
+
+
+def _file_identity() -> int:
+    return secrets.randbits(62) + 1
+
+
+def _spare_the_collector() -> None:
+    """Exchanges are freed by their reference counts; only connections and errors leave cycles, so the collector comes seldom.
+
+    What the start has built lives as long as the process: set apart, it is not walked each time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+async def _beat(state: WorkerState) -> None:
+    while True:
+        state.beat(monotonic_ms())
+        await asyncio.sleep(HEARTBEAT_MS / 1_000)
+
+
+def run(arguments: list[str], *, build: BuildGateway) -> Exit:
+    """The process: settings from the environment, logs on standard error, one event loop."""
+    slot, descriptor = int(arguments[0]), int(arguments[1])
+    raise_descriptors()
+    try:
+        settings = load_settings()
+        start_logging(process=f"worker-{slot}", level=settings.log_level, clock=time.monotonic)
+        sock = socket.socket(fileno=descriptor)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work(settings, slot=slot, sock=sock, build=build))
+    except ConfigError as error:
+        for problem in error.problems:
+            _LOG.error("configuration", extra={"fields": {"problem": problem}})
+        return Exit.CONFIG
+    except StoreError as error:
+        _LOG.error("the limiter's store cannot be used", extra={"fields": {"reason": str(error)}})
+        return Exit.FAILED
+    return Exit.CLEAN
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:], build=build_gateway))

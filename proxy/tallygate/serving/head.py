@@ -1,0 +1,98 @@
+"""What the head of a request must not be at any port, and what it offers."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from tallygate.serving.hosts import authority_of, is_host
+from tallygate.serving.malformed import (
+    BAD_AUTHORITY,
+    BAD_HOST,
+    BAD_TARGET,
+    EXPECTATION,
+    METHODS,
+    NO_HOST,
+    OTHER_VERSION,
+    TWO_HOSTS,
+    UNKNOWN_METHOD,
+    Fault,
+)
+
+SPOKEN: Final = frozenset({HttpVersion10, HttpVersion11})
+CONTINUE: Final = "100-continue"
+EVERYTHING: Final = "*"  # the target of an OPTIONS request that asks about no resource (RFC 9110 section 9.3.7)
+
+
+def in_origin_form(request: RawRequestMessage) -> RawRequestMessage:
+    """A request whose target is in absolute-form, as the one for its path: its authority replaces the Host header.
+
+    RFC 9112, section 3.2.2: a server must accept that form, and ignore the Host for it; section 3.2.4: OPTIONS without a path asks
+    about no resource. What is no host, in target or header, stays as it came, to be refused.
+    """
+    authority = authority_of(request.path)
+    if authority is None or not is_host(authority.encode(errors="replace")):
+        return request
+    path = request.path.partition("://")[2][len(authority) :]
+    if not path and request.method == "OPTIONS":
+        path = EVERYTHING
+    elif not path.startswith("/"):
+        path = f"/{path}"
+    before_fragment = path.partition("#")[0]
+    plain, _, query = before_fragment.partition("?")
+    changed = request._replace(path=path, url=URL.build(path=plain, query_string=query, encoded=True))
+    hosts = [value for name, value in request.raw_headers if name.lower() == b"host"]
+    is_http_1_0 = request.version < HttpVersion11
+    if hosts != [b""] and fault_of_hosts(hosts, is_http_1_0=is_http_1_0) is not None:
+        return changed
+    headers = CIMultiDict(request.headers)
+    headers[hdrs.HOST] = authority
+    others = [header for header in request.raw_headers if header[0].lower() != b"host"]
+    return changed._replace(headers=CIMultiDictProxy(headers), raw_headers=((hdrs.HOST.encode(), authority.encode()), *others))
+
+
+def fault_of_target(target: str) -> Fault | None:
+    """Of what is no path. An `in_origin_form` that was possible has left none in absolute-form."""
+    if target.startswith("/"):
+        return None
+    return BAD_TARGET if authority_of(target) is None else BAD_AUTHORITY
+
+
+def fault_of_request(request: web.BaseRequest) -> Fault | None:
+    """Version, method, authority, Host and Expect. The gateway looks at these and more in its `request_checks.py`."""
+    if request.version not in SPOKEN:
+        return OTHER_VERSION
+    if request.method not in METHODS:
+        return UNKNOWN_METHOD
+    fault = None if asks_about_nothing(request) else fault_of_target(request.raw_path)
+    if fault is not None:
+        return fault
+    hosts = [value for name, value in request.raw_headers if name.lower() == b"host"]
+    if request.headers.get(hdrs.EXPECT, CONTINUE).strip().lower() != CONTINUE:
+        return EXPECTATION
+    return fault_of_hosts(hosts, is_http_1_0=request.version < HttpVersion11)
+
+
+def asks_about_nothing(request: web.BaseRequest) -> bool:
+    """Whether it is `OPTIONS *`."""
+    return request.raw_path == EVERYTHING and request.method == "OPTIONS"
+
+
+def fault_of_hosts(hosts: Sequence[bytes], *, is_http_1_0: bool) -> Fault | None:
+    """RFC 9112 section 3.2. hosts: the values of the Host headers."""
+    if len(hosts) > 1:
+        return TWO_HOSTS
+    if not hosts:
+        return None if is_http_1_0 else NO_HOST
+    return None if is_host(hosts[0]) else BAD_HOST
+
+
+def offers_websocket(request: web.BaseRequest) -> bool:
+    """Whether the client would rather speak WebSocket. An offer in HTTP/1.0 is none (RFC 9110 section 7.8); others are ignored."""
+    if hdrs.UPGRADE not in request.headers or request.version < HttpVersion11:
+        return False
+    offers = ",".join(request.headers.getall(hdrs.UPGRADE)).lower().split(",")
+    return any(offer.partition("/")[0].strip() == "websocket" for offer in offers)

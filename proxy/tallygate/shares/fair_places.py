@@ -1,0 +1,67 @@
+"""Places for which one waits, in fair shares."""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+
+from tallygate.shares.fair_shares import FairShares
+
+
+class FairPlaces:
+    """So many places, shared as `FairShares` says. Whoever is past its share waits until it, or another, gives one back.
+
+    An organization's own are served in the order in which they came, organizations in turn. For one event loop.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._shares = FairShares(most)
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by organization, in the order of their turns
+
+    @property
+    def taken(self) -> int:
+        return self._shares.taken
+
+    async def take(self, org: str, *, seconds: float) -> bool:
+        """Whether a place was had in that time; it does not suspend if one is free. If so, it has to be given back."""
+        if org not in self._waiting and self._shares.take(org, 1):
+            return True
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(org, deque()).append(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter
+        except BaseException as error:
+            if waiter.done() and not waiter.cancelled():  # granted in the same tick
+                self.give_back(org)
+            else:
+                self._forget(org, waiter)
+            if isinstance(error, TimeoutError):
+                return False
+            raise
+        return True
+
+    def give_back(self, org: str) -> None:
+        self._shares.give_back(org, 1)
+        if not self._waiting:
+            return
+        still_waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        for waiting in list(self._waiting):
+            waiters = self._waiting.pop(waiting)
+            while waiters and waiters[0].done():  # has given up in this tick
+                waiters.popleft()
+            if waiters and self._shares.take(waiting, 1):
+                waiters.popleft().set_result(None)
+                if waiters:
+                    self._waiting[waiting] = waiters  # at the end: the others come first next time
+            elif waiters:
+                still_waiting[waiting] = waiters
+        self._waiting = still_waiting | self._waiting
+
+    def _forget(self, org: str, waiter: "asyncio.Future[None]") -> None:
+        waiters = self._waiting.get(org)
+        if waiters is None:
+            return
+        with suppress(ValueError):
+            waiters.remove(waiter)
+        if not waiters:
+            del self._waiting[org]

@@ -1,0 +1,201 @@
+"""Requests of each wire API, reduced to what is asked for. Lenient: what is not understood is not counted."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from tallygate.simulator.answer import Ask
+from tallygate.simulator.prompt_tokens import PromptTokens, text_in
+from tallygate.simulator.wires.sse import compact
+
+Json = Mapping[str, Any]
+# A reader takes the JSON body ({} where it is not JSON), the parameters of path and query, and the prompt counter.
+Reader = Callable[[Json, Mapping[str, str], PromptTokens], Ask]
+
+AUTO_MODEL: Final = "gloo-openai-gpt-5.2"
+FAMILY_MODELS: Final = {
+    "openai": "gloo-openai-gpt-5.2",
+    "anthropic": "gloo-anthropic-claude-sonnet-4.5",
+    "google": "gloo-google-gemini-2.5-flash",
+    "open source": "gloo-deepseek-v3.2",
+}
+
+
+def _last_user_text(messages: list[Json]) -> str:
+    """Of whoever spoke last to the model, a tool among them: its result ends what the directive before it asked for."""
+    users = [message for message in messages if message.get("role", "user") in {"user", "tool"}]
+    return text_in(users[-1].get("content", users[-1].get("parts"))) if users else ""
+
+
+def _messages(body: Json, member: str = "messages") -> list[Json]:
+    given = body.get(member)
+    return [message for message in given if isinstance(message, Mapping)] if isinstance(given, list) else []
+
+
+def _tools(body: Json, model: str, tokens: PromptTokens) -> int:
+    return tokens.of_texts((compact(tool).decode() for tool in body.get("tools") or ()), model)
+
+
+def _maximum(*values: Any) -> int | None:
+    return next((value for value in values if isinstance(value, int)), None)
+
+
+def read_chat(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    messages, model = _messages(body), str(body.get("model") or "gpt-4o-mini")
+    options = body.get("stream_options") or {}
+    return Ask(
+        model=model,
+        prompt_tokens=tokens.of_chat(messages, model) + _tools(body, model, tokens),
+        last_text=_last_user_text(messages),
+        stream=bool(body.get("stream")),
+        max_tokens=_maximum(body.get("max_completion_tokens"), body.get("max_tokens")),
+        choices=body.get("n") or 1,
+        include_usage=bool(options.get("include_usage")),
+    )
+
+
+def read_gloo_chat(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """Gloo's chat: exactly one of model, model_family and auto_routing says which model answers."""
+    family = str(body.get("model_family") or "").lower()
+    routing: dict[str, Any] = {}
+    if body.get("model"):
+        model, mechanism = str(body["model"]), "direct_model_selection"
+    elif family:
+        model, mechanism = FAMILY_MODELS.get(family, AUTO_MODEL), "model_family"
+    else:
+        model, mechanism = AUTO_MODEL, "auto_routing"
+        routing = {"routing_tier": "tier_2", "routing_confidence": 0.557}
+    extra = {
+        "provider": "Gloo AI",
+        "auto_routing": mechanism == "auto_routing",
+        "routing_mechanism": mechanism,
+        **routing,
+        "tradition": body.get("tradition"),
+    }
+    if path.get("grounded"):
+        extra["sources_returned"] = True
+    return replace(read_chat({**body, "model": model}, path, tokens), extra=extra)
+
+
+def read_completion(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """Legacy completions: a prompt is a string, a list of strings, or token ids. The default maximum is 16."""
+    model, prompt = str(body.get("model") or "davinci-002"), body.get("prompt") or ""
+    prompts = prompt if isinstance(prompt, list) else [prompt]
+    if prompts and isinstance(prompts[0], int):
+        count, prompts = len(prompts), [""]
+    else:
+        count = sum(len(one) if isinstance(one, list) else tokens.of_text(str(one), model) for one in prompts)
+    options = body.get("stream_options") or {}
+    return Ask(
+        model=model,
+        prompt_tokens=count,
+        last_text=text_in(prompts[-1]) if prompts else "",
+        stream=bool(body.get("stream")),
+        max_tokens=_maximum(body.get("max_tokens"), 16),
+        choices=(body.get("n") or 1) * len(prompts),
+        include_usage=bool(options.get("include_usage")),
+    )
+
+
+def read_responses(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    model, given = str(body.get("model") or "gpt-4o-mini"), body.get("input") or ""
+    messages: list[Json] = _messages(body, "input") if isinstance(given, list) else [{"role": "user", "content": given}]
+    instructions = body.get("instructions")
+    framed = [{"role": "system", "content": instructions}, *messages] if instructions else messages
+    return Ask(
+        model=model,
+        prompt_tokens=tokens.of_chat(framed, model) + _tools(body, model, tokens),
+        last_text=_last_user_text(messages),
+        stream=bool(body.get("stream")),
+        max_tokens=_maximum(body.get("max_output_tokens")),
+        extra={"compacts": bool(messages) and messages[-1].get("type") == "compaction_trigger"},
+    )
+
+
+def read_embeddings(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """One text or several, or their token ids. `choices` is the number of vectors."""
+    model, given = str(body.get("model") or "text-embedding-3-small"), body.get("input") or ""
+    inputs = list(given) if isinstance(given, list) and not isinstance(given[0], int) else [given]
+    return Ask(
+        model=model,
+        prompt_tokens=sum(len(one) if isinstance(one, list) else tokens.of_text(str(one), model) for one in inputs),
+        last_text=inputs[-1] if inputs and isinstance(inputs[-1], str) else "",
+        max_tokens=0,
+        choices=len(inputs),
+    )
+
+
+def read_anthropic(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    messages, model = _messages(body), str(body.get("model") or "claude-sonnet-4-5")
+    system = text_in(body.get("system"))
+    framed = [{"role": "system", "content": system}, *messages] if system else messages
+    return Ask(
+        model=model,
+        prompt_tokens=tokens.of_chat(framed, model) + _tools(body, model, tokens),
+        last_text=_last_user_text(messages),
+        stream=bool(body.get("stream")),
+        max_tokens=_maximum(body.get("max_tokens")),
+    )
+
+
+def read_anthropic_complete(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """A text completion: the prompt holds the whole conversation."""
+    model, prompt = str(body.get("model") or "claude-2.1"), str(body.get("prompt") or "")
+    return Ask(
+        model=model,
+        prompt_tokens=tokens.of_chat([{"role": "user", "content": prompt}], model),
+        last_text=prompt,
+        stream=bool(body.get("stream")),
+        max_tokens=_maximum(body.get("max_tokens_to_sample")),
+    )
+
+
+def read_gemini(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """Gemini's contents; the path's `method` says whether it streams, since the body does not."""
+    model = path.get("model", "gemini-2.5-flash")
+    contents = _messages(body, "contents") or ([body["content"]] if isinstance(body.get("content"), Mapping) else [])
+    system = body.get("systemInstruction") or body.get("system_instruction") or {}
+    config = body.get("generationConfig") or {}
+    texts = [text_in(system.get("parts")), *(text_in(content.get("parts")) for content in contents)]
+    return Ask(
+        model=model,
+        prompt_tokens=tokens.of_texts(texts, model) + _tools(body, model, tokens),
+        last_text=_last_user_text(contents),
+        stream=path.get("method") == "streamGenerateContent",
+        alt=path.get("alt", ""),
+        max_tokens=_maximum(config.get("maxOutputTokens")),
+        choices=config.get("candidateCount") or 1,
+    )
+
+
+def read_count(reader: Reader) -> Reader:
+    """A request that only counts a prompt: nothing is generated and nothing is billed."""
+
+    def read(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+        ask = reader(body, path, tokens)
+        return Ask(model=ask.model, prompt_tokens=0, last_text=ask.last_text, max_tokens=0, extra={"count": ask.prompt_tokens})
+
+    return read
+
+
+def read_embed_content(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """Gemini's embedContent: billed for its input, generates nothing."""
+    return replace(read_gemini(body, path, tokens), max_tokens=0)
+
+
+def read_batch_embed_contents(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """Gemini's batchEmbedContents: many requests of one embedContent each. `choices` is the number of vectors."""
+    asks = [read_embed_content(request, path, tokens) for request in _messages(body, "requests")]
+    if not asks:
+        raise ValueError("requests is empty")
+    return replace(asks[-1], prompt_tokens=sum(ask.prompt_tokens for ask in asks), choices=len(asks))
+
+
+def read_named(_body: Json, path: Mapping[str, str], _tokens: PromptTokens) -> Ask:
+    """A request for what the path names, without tokens."""
+    return Ask(model=path["model"], prompt_tokens=0, max_tokens=0)
+
+
+def read_unmetered(body: Json, _path: Mapping[str, str], _tokens: PromptTokens) -> Ask:
+    """A request without tokens. Its `query` may carry a directive."""
+    return Ask(model="", prompt_tokens=0, last_text=text_in(body.get("query")), max_tokens=0, extra=dict(body))

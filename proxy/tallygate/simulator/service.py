@@ -1,0 +1,151 @@
+"""One request from its arrival to the ledger: read, decide the answer, generate it in time, send it, and break it as asked."""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from json import JSONDecodeError, loads
+from typing import Final
+
+from aiohttp import web
+
+from tallygate.simulator.answer import Answer, Wire, make_answer
+from tallygate.simulator.delivery import Delivery
+from tallygate.simulator.directive import Directive, DirectiveError, Fault, find_directive
+from tallygate.simulator.ledger import Ledger, Served
+from tallygate.simulator.line import Line
+from tallygate.simulator.pace import Pace
+from tallygate.simulator.prompt_tokens import PromptTokens
+from tallygate.simulator.requests import Reader
+
+CREDENTIAL_HEADERS: Final = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
+GATEWAY_KEY: Final = re.compile(r"tg_[A-Za-z0-9-]+_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatorSettings:
+    """tokens, tps and delay_ms apply where no directive says otherwise. api_key: the only key accepted; "" accepts any or none."""
+
+    tokens: int = 32
+    tps: int = 0
+    delay_ms: int = 0
+    api_key: str = ""
+    body_max_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One method and path, in aiohttp's route syntax. parameters are added to those of path and query."""
+
+    method: str
+    path: str
+    name: str
+    read: Reader
+    wire: Wire
+    parameters: Mapping[str, str]
+
+
+class Service:
+    """Serves every endpoint of the table in the same way. clock_ms gives the times of the ledger."""
+
+    def __init__(
+        self, *, ledger: Ledger, clock_ms: Callable[[], int], settings: SimulatorSettings, prompt_tokens: PromptTokens
+    ) -> None:
+        self._ledger = ledger
+        self._clock_ms = clock_ms
+        self._settings = settings
+        self._tokens = prompt_tokens
+
+    async def serve(self, request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
+        record = self._ledger.open(
+            request_id=request.headers.get("x-request-id"),
+            method=request.method,
+            path=request.raw_path.partition("?")[0],
+            endpoint=endpoint.name,
+            started_at_ms=self._clock_ms(),
+        )
+        seen = [*request.headers.values(), request.query_string]
+        record.has_gateway_key = any(GATEWAY_KEY.search(value) for value in seen)
+        record.credential_headers = tuple(name for name in CREDENTIAL_HEADERS if name in request.headers)
+        line = Line(request, record)
+        try:
+            return await self._exchange(request, endpoint, record, line)
+        except (asyncio.CancelledError, ConnectionError):
+            record.cancelled_at_ms = self._clock_ms()
+            raise
+        finally:
+            self._ledger.close(record, ended_at_ms=self._clock_ms())
+
+    async def _exchange(self, request: web.Request, endpoint: Endpoint, record: Served, line: Line) -> web.StreamResponse:
+        wire = endpoint.wire
+        body = await request.read()
+        record.request_bytes = len(body)
+        if self._settings.api_key and not self._has_key(request):
+            return await self._refuse(line, wire, 401, "Incorrect API key provided.")
+        parameters = {**request.query, **request.match_info, **endpoint.parameters}
+        try:
+            content = loads(body) if body and request.content_type == "application/json" else {}
+            ask = endpoint.read(content, parameters, self._tokens)
+            directive = find_directive(request.headers.get("x-sim"), ask.last_text)
+        except (JSONDecodeError, UnicodeDecodeError, DirectiveError, TypeError, ValueError, AttributeError, LookupError) as error:
+            return await self._refuse(line, wire, 400, f"The request cannot be understood: {error}")
+        record.model, record.stream = ask.model or None, ask.stream
+        answer = make_answer(
+            sequence=record.sequence,
+            created=record.started_at_ms // 1000,
+            ask=ask,
+            directive=directive,
+            tokens_default=self._settings.tokens,
+        )
+        record.fault = directive.fault
+        if directive.fault in _BEFORE_THE_ANSWER:
+            return await self._fail_before(line, wire, directive)
+        self._accept(record, answer)
+        if directive.fault is Fault.STALL and directive.at < 0:
+            await asyncio.Event().wait()
+        pace = Pace(
+            delay_ms=self._settings.delay_ms if directive.delay is None else directive.delay,
+            tps=self._settings.tps if directive.tps is None else directive.tps,
+            now=asyncio.get_running_loop().time,
+            sleep=asyncio.sleep,
+        )
+        return await Delivery(line=line, record=record, wire=wire, answer=answer, pace=pace, clock_ms=self._clock_ms).run()
+
+    def _has_key(self, request: web.Request) -> bool:
+        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+        given = {bearer, request.headers.get("x-api-key"), request.headers.get("x-goog-api-key"), request.query.get("key")}
+        return self._settings.api_key in given
+
+    def _accept(self, record: Served, answer: Answer) -> None:
+        record.accepted = True
+        record.prompt_tokens = answer.ask.prompt_tokens
+        record.cached_tokens = min(answer.directive.cached, record.prompt_tokens)
+        record.cache_write_tokens = min(answer.directive.cache_write, record.prompt_tokens - record.cached_tokens)
+
+    async def _fail_before(self, line: Line, wire: Wire, directive: Directive) -> web.StreamResponse:
+        """The faults in which the model never begins to work, so that nothing is owed."""
+        match directive.fault:
+            case Fault.STATUS:
+                retry = {"Retry-After": directive.retry_after} if directive.retry_after else {}
+                return await self._refuse(line, wire, directive.status, "The simulator was asked to fail.", retry)
+            case Fault.REDIRECT:
+                return await self._refuse(line, wire, 302, "Moved.", {"Location": directive.to})
+            case Fault.NUL_HEADER:
+                line.raw(b"HTTP/1.1 200 OK\r\nX-Odd: a\0b\r\nContent-Length: 2\r\n\r\n{}")
+            case Fault.BAD_LENGTH:
+                line.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}")
+            case _:
+                pass
+        await line.cut(directive.how)
+        return line.nothing_more()
+
+    async def _refuse(
+        self, line: Line, wire: Wire, status: int, message: str, headers: Mapping[str, str] | None = None
+    ) -> web.StreamResponse:
+        body = wire.error(status, message)
+        await line.open(status, {**wire.headers, "Content-Type": "application/json", **(headers or {})}, length=len(body))
+        await line.send(body)
+        return await line.finish()
+
+
+_BEFORE_THE_ANSWER: Final = frozenset({Fault.STATUS, Fault.DROP, Fault.REDIRECT, Fault.NUL_HEADER, Fault.BAD_LENGTH})

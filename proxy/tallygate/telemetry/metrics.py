@@ -1,0 +1,413 @@
+"""Every metric tallygate exports, declared once: name, kind, help, labels, buckets. docs/operate.md explains each.
+
+Two sources feed them. Counts of money, tokens and requests are lifetime totals in the ledger's database, moved by the transaction
+that enters the events: they equal the ledger, and are the same at every console. What only a worker sees (latencies, open requests,
+which limit refused) is counted in its count file. Label values come from configuration; anything else is `other`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from tallygate.telemetry import exemplar
+
+OTHER: Final = "other"
+
+
+class Kind(StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # each is one of a kind, and looked up for every sample
+class Metric:
+    """One family. Durations are kept in nanoseconds, money in nano-USD; `buckets` are upper bounds in nanoseconds, ascending."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[int, ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """OpenMetrics has a unit where the name, without `_total`, ends in it; empty elsewhere."""
+        unit = self.name.removesuffix("_total").rpartition("_")[2]
+        return unit if unit in {"seconds", "bytes"} else ""
+
+    @property
+    def cells(self) -> int:
+        """Cells of one series in a count file: what is counted, and an exemplar of each bucket behind it."""
+        return self.count_cells + (exemplar.CELLS * (len(self.buckets) + 1) if self.kind is Kind.HISTOGRAM else 0)
+
+    @property
+    def count_cells(self) -> int:
+        """Those that add up over workers: a histogram has its buckets, one above the last, and the sum."""
+        return len(self.buckets) + 2 if self.kind is Kind.HISTOGRAM else 1
+
+
+_US: Final = 1_000
+_MS: Final = 1_000_000
+_S: Final = 1_000_000_000
+_ANSWER_BUCKETS: Final = tuple(
+    [step * _MS for step in (5, 10, 25, 50, 100, 250, 500)] + [step * _S for step in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600)],
+)
+_OVERHEAD_BUCKETS: Final = tuple(
+    [step * _US for step in (50, 100, 150, 200, 300, 500, 750)] + [step * _MS for step in (1, 2, 5, 10, 25, 50, 100, 250, 1000)],
+)
+_LIMITER_BUCKETS: Final = tuple(
+    [step * _US for step in (100, 200, 300, 500, 750)]
+    + [step * _MS for step in (1, 2, 3, 5, 10, 25, 50, 100, 250, 500)]
+    + [step * _S for step in (1, 2, 5)],
+)
+_EXCHANGE: Final = ("org", "credential", "capability")
+
+_MODEL: Final = ("org", "model")
+
+# Lifetime totals of the ledger. A series is absent until there is something to count.
+REQUESTS: Final = Metric(
+    name="tallygate_requests_total",
+    kind=Kind.COUNTER,
+    labels=(*_EXCHANGE, "outcome"),
+    help="Requests by how they ended, refused ones included; a hold that expired stays expired when its end is told later.",
+)
+TOKENS: Final = Metric(
+    name="tallygate_tokens_total",
+    kind=Kind.COUNTER,
+    labels=(*_EXCHANGE, "kind"),
+    help="Model tokens; kind prompt includes cached tokens, kind completion includes reasoning tokens.",
+)
+CACHED_TOKENS: Final = Metric(
+    name="tallygate_cached_tokens_total",
+    kind=Kind.COUNTER,
+    labels=_EXCHANGE,
+    help="Prompt tokens that the provider read from its cache; a part of kind prompt.",
+)
+REASONING_TOKENS: Final = Metric(
+    name="tallygate_reasoning_tokens_total",
+    kind=Kind.COUNTER,
+    labels=_EXCHANGE,
+    help="Completion tokens spent on reasoning; a part of kind completion.",
+)
+SPEND: Final = Metric(
+    name="tallygate_spend_usd_total", kind=Kind.COUNTER, labels=_EXCHANGE, help="Settled cost in USD, exact to the nano-USD."
+)
+USAGE_SOURCE: Final = Metric(
+    name="tallygate_usage_source_total",
+    kind=Kind.COUNTER,
+    labels=("source",),
+    help="Usage events by where their token counts come from: upstream, counted, estimated, assumed, checkpoint, none.",
+)
+SPEND_CREDITED: Final = Metric(
+    name="tallygate_spend_credited_usd_total",
+    kind=Kind.COUNTER,
+    labels=_EXCHANGE,
+    help="Settled cost taken back, by a late settlement below its checkpoint or by a corrected price: to be subtracted.",
+)
+TOKENS_CREDITED: Final = Metric(
+    name="tallygate_tokens_credited_total",
+    kind=Kind.COUNTER,
+    labels=(*_EXCHANGE, "kind"),
+    help="Model tokens taken back by a late settlement below its checkpoint: to be subtracted.",
+)
+CACHED_TOKENS_CREDITED: Final = Metric(
+    name="tallygate_cached_tokens_credited_total",
+    kind=Kind.COUNTER,
+    labels=_EXCHANGE,
+    help="Cached tokens taken back for the same reason.",
+)
+REASONING_TOKENS_CREDITED: Final = Metric(
+    name="tallygate_reasoning_tokens_credited_total",
+    kind=Kind.COUNTER,
+    labels=_EXCHANGE,
+    help="Reasoning tokens taken back for the same reason.",
+)
+MODEL_REQUESTS: Final = Metric(
+    name="tallygate_model_requests_total",
+    kind=Kind.COUNTER,
+    labels=_MODEL,
+    help="Served requests by the priced model that they were charged as; other where there is none. Refused ones have no model.",
+)
+MODEL_TOKENS: Final = Metric(
+    name="tallygate_model_tokens_total",
+    kind=Kind.COUNTER,
+    labels=(*_MODEL, "kind"),
+    help="Model tokens by the priced model; kind prompt includes cached tokens, kind completion includes reasoning tokens.",
+)
+MODEL_TOKENS_CREDITED: Final = Metric(
+    name="tallygate_model_tokens_credited_total",
+    kind=Kind.COUNTER,
+    labels=(*_MODEL, "kind"),
+    help="Model tokens taken back by a late settlement: to be subtracted.",
+)
+MODEL_SPEND: Final = Metric(
+    name="tallygate_model_spend_usd_total",
+    kind=Kind.COUNTER,
+    labels=_MODEL,
+    help="Settled cost in USD by the priced model, exact to the nano-USD.",
+)
+MODEL_SPEND_CREDITED: Final = Metric(
+    name="tallygate_model_spend_credited_usd_total",
+    kind=Kind.COUNTER,
+    labels=_MODEL,
+    help="Settled cost of the model taken back: to be subtracted.",
+)
+ODD_SETTLEMENTS: Final = Metric(
+    name="tallygate_odd_settlements_total",
+    kind=Kind.COUNTER,
+    labels=("kind",),
+    help="Settlements above their hold (overrun), after its expiry (late), or of a hold that the store has lost (unheld).",
+)
+HOLDS_EXPIRED: Final = Metric(
+    name="tallygate_holds_expired_total",
+    kind=Kind.COUNTER,
+    help="Reservations whose worker vanished and which were settled at their last checkpoint.",
+)
+
+# What is known of the ledger besides.
+WEBHOOK_DELIVERIES: Final = Metric(
+    name="tallygate_webhook_deliveries_total",
+    kind=Kind.COUNTER,
+    labels=("result",),
+    help="Webhooks by how an attempt ended: delivered, retried (it failed and is made again), given_up.",
+)
+WEBHOOK_QUEUE: Final = Metric(
+    name="tallygate_webhook_queue", kind=Kind.GAUGE, help="Deliveries of notices to webhooks that have not ended yet."
+)
+LEDGER_LAG: Final = Metric(
+    name="tallygate_ledger_lag_events",
+    kind=Kind.GAUGE,
+    help="Usage events in the limiter's streams that no ledger has taken yet.",
+)
+LEDGER_LAG_SECONDS: Final = Metric(
+    name="tallygate_ledger_lag_seconds",
+    kind=Kind.GAUGE,
+    help="Age of the oldest entry in the limiter's streams that no ledger has taken yet; 0 if there is none.",
+)
+LEDGER_DATABASE_UP: Final = Metric(
+    name="tallygate_ledger_database_up",
+    kind=Kind.GAUGE,
+    help="1 if the ledger's database answered this scrape, else 0.",
+)
+LEDGER_DRIFT: Final = Metric(
+    name="tallygate_ledger_drift_nano_usd",
+    kind=Kind.GAUGE,
+    help="Nano-USD by which the limiter's windows differ from the ledger, looked at every minute; anything but 0 is a fault.",
+)
+LEDGER_MALFORMED: Final = Metric(
+    name="tallygate_ledger_malformed_total",
+    kind=Kind.COUNTER,
+    help="Stream entries that could not be read and were set aside in the ledger's table malformed.",
+)
+CONSOLE_WRONG_TOKENS: Final = Metric(
+    name="tallygate_console_wrong_tokens_total",
+    kind=Kind.COUNTER,
+    help="Requests to this console's port with a wrong admin token, since its process started.",
+)
+STORE_CLOCK_STEPS: Final = Metric(
+    name="tallygate_store_clock_steps_total",
+    kind=Kind.COUNTER,
+    help="How often the store's clock was set by more than ten minutes, ahead or back, as this ledger has seen it.",
+)
+
+# Read from the limiter at each scrape.
+SPEND_WINDOW: Final = Metric(
+    name="tallygate_spend_window_usd",
+    kind=Kind.GAUGE,
+    labels=("org",),
+    help="Settled spend in the window of the organization's first spend limit, as enforced now.",
+)
+SPEND_HELD: Final = Metric(
+    name="tallygate_spend_held_usd",
+    kind=Kind.GAUGE,
+    labels=("org",),
+    help="Worst-case cost of the organization's open requests, held against the same limit.",
+)
+SPEND_LIMIT: Final = Metric(
+    name="tallygate_spend_limit_usd",
+    kind=Kind.GAUGE,
+    labels=("org",),
+    help="The organization's first spend limit; absent where there is none.",
+)
+PAUSED: Final = Metric(
+    name="tallygate_paused",
+    kind=Kind.GAUGE,
+    labels=("org",),
+    help="1 while a spend limit of the organization pauses access, else 0.",
+)
+SPEND_RESUME: Final = Metric(
+    name="tallygate_spend_resume_timestamp_seconds",
+    kind=Kind.GAUGE,
+    labels=("org",),
+    help="Unix time at which a paused organization may spend again; absent while it is not paused.",
+)
+ORGANIZATIONS_SKIPPED: Final = Metric(
+    name="tallygate_scrape_organizations_skipped",
+    kind=Kind.GAUGE,
+    help="Organizations left out of this scrape, being past the bound of one scrape.",
+)
+SCRAPE_ERRORS: Final = Metric(
+    name="tallygate_scrape_incomplete",
+    kind=Kind.GAUGE,
+    help="1 if the limiter's store or the ledger's database did not answer this scrape, so that its families are missing from it.",
+)
+
+# Counted by the workers.
+REFUSED: Final = Metric(
+    name="tallygate_refused_total",
+    kind=Kind.COUNTER,
+    labels=(*_EXCHANGE, "limit"),
+    help="Refused requests by the limit that refused, or by the error code where it was not a limit.",
+)
+SHADOW_REFUSED: Final = Metric(
+    name="tallygate_shadow_refused_total",
+    kind=Kind.COUNTER,
+    labels=(*_EXCHANGE, "limit"),
+    help="Requests that a limit in shadow mode would have refused.",
+)
+SPEND_WARNINGS: Final = Metric(
+    name="tallygate_spend_warnings_total",
+    kind=Kind.COUNTER,
+    labels=("org", "limit", "threshold"),
+    help="Crossings of a spend limit's warning thresholds (a fraction of the limit), each told once.",
+)
+REQUEST_SECONDS: Final = Metric(
+    name="tallygate_request_seconds",
+    kind=Kind.HISTOGRAM,
+    labels=("capability",),
+    buckets=_ANSWER_BUCKETS,
+    help="From the request's first byte to the response's last.",
+)
+FIRST_BYTE_SECONDS: Final = Metric(
+    name="tallygate_first_byte_seconds",
+    kind=Kind.HISTOGRAM,
+    labels=("capability",),
+    buckets=_ANSWER_BUCKETS,
+    help="From the request's first byte to the first byte of the upstream's body.",
+)
+OVERHEAD_SECONDS: Final = Metric(
+    name="tallygate_overhead_seconds",
+    kind=Kind.HISTOGRAM,
+    buckets=_OVERHEAD_BUCKETS,
+    help="The gateway's own share of a request: its duration without the waits for client and upstream.",
+)
+OPEN_REQUESTS: Final = Metric(
+    name="tallygate_open_requests", kind=Kind.GAUGE, help="Requests between their first byte and their end."
+)
+LIMITER_SECONDS: Final = Metric(
+    name="tallygate_limiter_seconds",
+    kind=Kind.HISTOGRAM,
+    labels=("operation",),
+    buckets=_LIMITER_BUCKETS,
+    help="Time that a worker waits for the limiter's store to answer, by operation: admit or settle.",
+)
+LIMITER_ERRORS: Final = Metric(
+    name="tallygate_limiter_errors_total",
+    kind=Kind.COUNTER,
+    labels=("operation",),
+    help="Calls that the limiter's store did not answer, by operation: admit or settle.",
+)
+UNKNOWN_MODELS: Final = Metric(
+    name="tallygate_unknown_models_total",
+    kind=Kind.COUNTER,
+    labels=("org", "policy"),
+    help="Requests for a model without a price, by the policy of the plan: refuse, price_as, unpriced.",
+)
+SPOOL_EVENTS: Final = Metric(
+    name="tallygate_spool_events",
+    kind=Kind.GAUGE,
+    help="Settlements that wait in the workers' spools for the limiter's store.",
+)
+FAIL_OPEN: Final = Metric(
+    name="tallygate_fail_open_total",
+    kind=Kind.COUNTER,
+    labels=("class",),
+    help="Requests admitted without the limiter's word, by class of limit (rate, spend).",
+)
+UPSTREAM_ERRORS: Final = Metric(
+    name="tallygate_upstream_errors_total",
+    kind=Kind.COUNTER,
+    labels=("kind",),
+    help=(
+        "Failures of upstreams: unreachable, overloaded, timeout, reset, invalid_response, truncated, unauthorized, status (5xx) "
+        "or in_stream."
+    ),
+)
+READING_ON: Final = Metric(
+    name="tallygate_reading_on",
+    kind=Kind.GAUGE,
+    help="Answers whose clients have left and that are read on for their exact usage.",
+)
+READ_ON: Final = Metric(
+    name="tallygate_read_on_total",
+    kind=Kind.COUNTER,
+    labels=("end",),
+    help="Answers whose clients left, by how reading on ended: complete, failed (upstream), shutdown, or at a bound, "
+    "which is time, count, org_count, bytes or org_bytes.",
+)
+BAD_REQUESTS: Final = Metric(
+    name="tallygate_bad_requests_total",
+    kind=Kind.COUNTER,
+    help="Connections that sent no valid HTTP request; they have no organization and are not in requests_total.",
+)
+CONFIG_RELOADS: Final = Metric(
+    name="tallygate_config_reloads_total",
+    kind=Kind.COUNTER,
+    labels=("result",),
+    help="Reloads of the configuration by worker: applied, or rejected and the old one kept.",
+)
+
+# The processes themselves.
+BUILD_INFO: Final = Metric(
+    name="tallygate_build_info",
+    kind=Kind.GAUGE,
+    labels=("version", "config"),
+    help="Always 1; the labels tell the version and the digest of the configuration.",
+)
+WORKER_UP: Final = Metric(
+    name="tallygate_worker_up",
+    kind=Kind.GAUGE,
+    labels=("worker",),
+    help="1 if the worker runs, serves and has shown life within ten seconds.",
+)
+WORKER_STARTS: Final = Metric(
+    name="tallygate_worker_starts_total",
+    kind=Kind.COUNTER,
+    labels=("worker",),
+    help="Starts of each worker; more than one without a deployment means that it crashed.",
+)
+WORKER_CPU: Final = Metric(
+    name="tallygate_worker_cpu_seconds_total",
+    kind=Kind.COUNTER,
+    labels=("worker",),
+    help="User and system CPU time of the worker's current process.",
+)
+WORKER_MEMORY: Final = Metric(
+    name="tallygate_worker_resident_memory_bytes",
+    kind=Kind.GAUGE,
+    labels=("worker",),
+    help="Resident memory of the worker's current process.",
+)
+WORKER_FILES: Final = Metric(
+    name="tallygate_worker_open_fds",
+    kind=Kind.GAUGE,
+    labels=("worker",),
+    help="Open file descriptors of the worker's current process.",
+)
+
+LEDGER_TOTALS: Final = (
+    REQUESTS, TOKENS, CACHED_TOKENS, REASONING_TOKENS, SPEND,
+    TOKENS_CREDITED, CACHED_TOKENS_CREDITED, REASONING_TOKENS_CREDITED, SPEND_CREDITED,
+    MODEL_REQUESTS, MODEL_TOKENS, MODEL_SPEND, MODEL_TOKENS_CREDITED, MODEL_SPEND_CREDITED,
+    USAGE_SOURCE, ODD_SETTLEMENTS, HOLDS_EXPIRED, WEBHOOK_DELIVERIES, WEBHOOK_QUEUE,
+)  # fmt: skip
+METRICS: Final = (
+    *LEDGER_TOTALS, LEDGER_LAG, LEDGER_LAG_SECONDS, LEDGER_DATABASE_UP, LEDGER_DRIFT, LEDGER_MALFORMED,
+    CONSOLE_WRONG_TOKENS, STORE_CLOCK_STEPS,
+    SPEND_WINDOW, SPEND_HELD, SPEND_LIMIT, PAUSED, SPEND_RESUME, ORGANIZATIONS_SKIPPED, SCRAPE_ERRORS,
+    REFUSED, SHADOW_REFUSED, SPEND_WARNINGS, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, OPEN_REQUESTS,
+    LIMITER_SECONDS, LIMITER_ERRORS, UNKNOWN_MODELS, SPOOL_EVENTS, FAIL_OPEN, UPSTREAM_ERRORS,
+    READING_ON, READ_ON, BAD_REQUESTS, CONFIG_RELOADS,
+    BUILD_INFO, WORKER_UP, WORKER_STARTS, WORKER_CPU, WORKER_MEMORY, WORKER_FILES,
+)  # fmt: skip

@@ -1,0 +1,64 @@
+"""What a process says about itself in its count file: that it lives, serves, and since when."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tallygate.telemetry.count_file import CountFile, Series
+
+HEARTBEAT_MS: Final = 1_000
+STALE_MS: Final = 10_000  # a worker silent for so long is stuck or stopped: not up
+
+_PID: Final = "pid"
+_SERVING: Final = "serving"
+_HEARTBEAT: Final = "heartbeat_ms"
+_STARTS: Final = "starts"
+STATE_SERIES: Final[tuple[Series, ...]] = tuple((name, ()) for name in (_PID, _SERVING, _HEARTBEAT, _STARTS))
+_IDENTITY: Final = "identity"
+
+
+class WorkerState:
+    """Writes the cells. Times are the machine's monotonic clock, which all its processes share.
+
+    new_identity   makes the number of a new file, 1 to 2**63 - 1: files of one slot on many machines are told apart by it
+    """
+
+    def __init__(self, counts: CountFile, *, pid: int, new_identity: Callable[[], int]) -> None:
+        self._cells = counts.cells
+        self._serving = counts.allocate(_SERVING)
+        self._heartbeat = counts.allocate(_HEARTBEAT)
+        self._cells[counts.allocate(_PID)] = pid
+        starts, identity = counts.allocate(_STARTS), counts.allocate(_IDENTITY)
+        if self._cells[starts] == 0:
+            self._cells[identity] = new_identity()
+        self._cells[starts] += 1
+        self._cells[self._serving] = 0
+
+    def beat(self, now_ms: int) -> None:
+        """Called every HEARTBEAT_MS from the event loop that serves, so that a stuck loop falls silent."""
+        self._cells[self._heartbeat] = now_ms
+
+    def serving(self, now: bool) -> None:  # noqa: FBT001 - reads as a sentence at the call
+        self._cells[self._serving] = int(now)
+
+
+def identity_of(series: Mapping[Series, tuple[int, ...]]) -> int:
+    """0 of a file that is older than identities."""
+    return series.get((_IDENTITY, ()), (0,))[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReading:
+    """pid 0: never started here."""
+
+    pid: int
+    starts: int
+    up: bool
+
+    @classmethod
+    def of(cls, series: Mapping[Series, tuple[int, ...]], now_ms: int) -> "WorkerReading":
+        def cell(name: str) -> int:
+            return series.get((name, ()), (0,))[0]
+
+        fresh = 0 <= now_ms - cell(_HEARTBEAT) <= STALE_MS
+        return cls(pid=cell(_PID), starts=cell(_STARTS), up=bool(cell(_SERVING)) and fresh)

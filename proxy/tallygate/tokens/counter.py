@@ -1,0 +1,281 @@
+"""Token counts of prompts and texts: at once where they are short, in a thread where they are long."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Final
+
+import tiktoken
+
+from tallygate.domain.prompt import ImageInput, PromptShape
+from tallygate.shares.turns import Turns, at_once
+from tallygate.tokens.count_memory import CountMemory
+from tallygate.tokens.framing import PromptFraming
+from tallygate.tokens.images import OWN_RULES, ImageRule, image_rule
+from tallygate.tokens.text import SLICE_CHARS, count, count_in_steps, upper_bound
+from tallygate.tokens.tokenization import Tokenization, tokenization
+from tallygate.tokens.tool_text import namespace_text
+from tallygate.tokens.vocabulary import EncodingName, load_encoding
+
+# OpenAI cookbook, "How to count tokens with tiktoken", num_tokens_for_tools: what surrounds a tool's definition (7 to 10, by model)
+# and all of them (12). The definition counts as its JSON text, which is longer than the form that the model reads.
+TOOL_UPPER: Final = 10
+TOOLS_UPPER: Final = 12
+NAME_TOKENS: Final = 1  # OpenAI cookbook, "How to count tokens with tiktoken": of a message that has a name
+# Files and audio that only their size tells of: 4 bytes a token is a text file; audio and PDF hold far fewer tokens in a byte.
+OPAQUE_BYTES_PER_TOKEN: Final = 4
+OPAQUE_BYTES_PER_TOKEN_UPPER: Final = 2
+
+IMAGE_UPPER_PERMILLE: Final = 1250  # 1.20 of the rule was seen
+UNKNOWN_IMAGE: Final = ImageInput()
+
+INLINE_CHARS_MAX: Final = 4_096  # about 0.13 ms of English, at worst 2 ms; a hop to a thread and back costs about 0.1 ms
+QUEUED_MAX: Final = 64
+THREADS: Final = 2
+MODELS_KEPT_MAX: Final = 1_024  # names come from clients: past it all are forgotten and learnt again
+REMEMBERED_MAX: Final = 16_384  # about 150 bytes each
+
+Load = Callable[[EncodingName], tiktoken.Encoding]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Model:
+    """What is known of a model name."""
+
+    tokenization: Tokenization
+    images: ImageRule
+    has_image_rule: bool
+
+
+class TokenCounter:
+    """Counts for one event loop. `start` loads the vocabularies in a thread; without it each is loaded at its first use.
+
+    inline_chars_max    texts of one prompt up to this many characters together are counted at once, longer ones in a thread
+    queued_max          thread jobs of one organization at a time. Past it `prompt_upper_bound` answers it with one token a byte,
+                        which is never too low, and `prompt` and `text`, which decide what is charged, wait for their turn
+    remembered_max      counts of longer texts that are kept (`CountMemory`)
+    """
+
+    def __init__(
+        self,
+        *,
+        load: Load = load_encoding,
+        threads: int = THREADS,
+        inline_chars_max: int = INLINE_CHARS_MAX,
+        queued_max: int = QUEUED_MAX,
+        remembered_max: int = REMEMBERED_MAX,
+    ) -> None:
+        self._load = load
+        self._encodings: dict[EncodingName, tiktoken.Encoding] = {}
+        self._models: dict[str | None, _Model] = {}
+        self._inline_chars_max = inline_chars_max
+        self._turns = Turns(threads=threads, name="tokens")
+        self._queued_max = queued_max
+        self._memory = CountMemory(remembered_max)
+
+    async def start(self) -> None:
+        """Load every encoding, off the loop. Raises VocabularyError."""
+        for name in EncodingName:
+            if name not in self._encodings:
+                self._encodings[name] = await self._turns.take("", at_once(partial(self._load, name)))
+
+    def close(self) -> None:
+        """Drop what is queued and let the threads end."""
+        self._turns.close()
+
+    def count_text(self, text: str, model: str | None) -> int:
+        """Tokens of `text` in our encoding, here and now: what `completion` takes."""
+        return self._count(text, self._model(model).tokenization.encoding)
+
+    def completion(self, text_tokens: int, model: str | None, *, answers: int = 1, calls: int = 0) -> int:
+        """What a provider bills for answers with so many tokens of text, in our encoding, and so many calls of tools.
+
+        The scale of a foreign tokenizer applies once, to the sum; nothing generated is nothing billed.
+        """
+        if not text_tokens and not calls:
+            return 0
+        known = self._model(model).tokenization
+        return -(-text_tokens * known.permille // 1000) + known.answer.tokens(answers=answers, calls=calls)
+
+    def count_prompt(self, shape: PromptShape, model: str | None) -> int:
+        """Tokens of a prompt, here and now. Texts and messages are exact for OpenAI's chat models, the rest goes by rule."""
+        known = self._model(model)
+        encoding = known.tokenization.encoding
+        tools: Iterable[str] = shape.tools
+        if known.tokenization.prompt.is_namespace:
+            tools = map(namespace_text, shape.tools)
+        parts = _Parts(self._sum(shape.texts, encoding), self._sum(tools, encoding), self._sum(shape.schemas, encoding))
+        return _total(parts, shape, known)
+
+    def upper_bound_prompt(self, shape: PromptShape, model: str | None) -> int:
+        """What the prompt can come to at most: the count where the tokenizer is the model's own, else with its family's margin."""
+        known = self._model(model)
+        encoding = known.tokenization.encoding
+        texts = self._sum(shape.texts, encoding)
+        if shape.tools or shape.schemas:
+            texts += self._sum(chain(shape.tools, shape.schemas), encoding)
+        return _upper(texts, shape, known, known.tokenization.upper_permille)
+
+    async def text(self, text: str, model: str | None, *, org: str) -> int:
+        """As `count_text`, off the loop if the text is long, in the turn of `org`."""
+        name = self._model(model).tokenization.encoding
+        return self._count(text, name) if len(text) <= self._inline_chars_max else await self._long_texts((text,), name, org)
+
+    async def prompt(self, shape: PromptShape, model: str | None, *, org: str) -> int:
+        """As `count_prompt`, off the loop if the texts are long."""
+        if self._is_short(shape):
+            return self.count_prompt(shape, model)
+        known = self._model(model)
+        encoding = known.tokenization.encoding
+        texts = await self._long_texts(shape.texts, encoding, org)
+        if known.tokenization.prompt.is_namespace and shape.tools:
+            tools = sum(await self._turns.take(org, _count_all(shape.tools, self._encoding(encoding), namespace_text)))
+        else:
+            tools = await self._long_texts(shape.tools, encoding, org)
+        return _total(_Parts(texts, tools, await self._long_texts(shape.schemas, encoding, org)), shape, known)
+
+    async def prompt_upper_bound(self, shape: PromptShape, model: str | None, *, org: str) -> int:
+        """As `upper_bound_prompt`, off the loop if the texts are long; one token a byte if `org` has filled its queue for that."""
+        if self._is_short(shape):
+            return self.upper_bound_prompt(shape, model)
+        known = self._model(model)
+        if self._turns.queued(org) >= self._queued_max:
+            return _upper(sum(map(upper_bound, _all_texts(shape))), shape, known, 1000)
+        texts = await self._long_texts(tuple(_all_texts(shape)), known.tokenization.encoding, org)
+        return _upper(texts, shape, known, known.tokenization.upper_permille)
+
+    def _model(self, model: str | None) -> _Model:
+        known = self._models.get(model)
+        if known is None:
+            if len(self._models) >= MODELS_KEPT_MAX:
+                self._models.clear()
+            found = tokenization(model)
+            known = self._models[model] = _Model(
+                tokenization=found, images=image_rule(found.family, model), has_image_rule=found.family in OWN_RULES
+            )
+        return known
+
+    def _encoding(self, name: EncodingName) -> tiktoken.Encoding:
+        encoding = self._encodings.get(name)
+        if encoding is None:
+            encoding = self._encodings[name] = self._load(name)
+        return encoding
+
+    def _is_short(self, shape: PromptShape) -> bool:
+        chars = sum(map(len, shape.texts))
+        if shape.tools or shape.schemas:
+            chars += sum(map(len, chain(shape.tools, shape.schemas)))
+        return chars <= self._inline_chars_max
+
+    def _sum(self, texts: Iterable[str], name: EncodingName) -> int:
+        total = 0
+        for text in texts:
+            total += self._count(text, name)
+        return total
+
+    def _count(self, text: str, name: EncodingName) -> int:
+        key = self._memory.key(text, name)
+        if key is None:
+            return count(text, self._encoding(name))
+        tokens = self._memory.get(key)
+        if tokens is None:
+            tokens = count(text, self._encoding(name))
+            self._memory.put(key, tokens)
+        return tokens
+
+    async def _long_texts(self, texts: Sequence[str], name: EncodingName, org: str) -> int:
+        """The texts' tokens: what is remembered at once, the others together in one thread job."""
+        total = 0
+        unknown: list[tuple[bytes | None, str]] = []
+        for text in texts:
+            key = self._memory.key(text, name)
+            remembered = None if key is None else self._memory.get(key)
+            if remembered is None:
+                unknown.append((key, text))
+            else:
+                total += remembered
+        if not unknown:
+            return total
+        counts = await self._turns.take(org, _count_all([text for _, text in unknown], self._encoding(name)))
+        for (key, _), tokens in zip(unknown, counts, strict=True):
+            if key is not None:
+                self._memory.put(key, tokens)
+        return total + sum(counts)
+
+
+def _count_all(
+    texts: Sequence[str], encoding: tiktoken.Encoding, form: Callable[[str], str] = str
+) -> Generator[None, None, list[int]]:
+    """The count of each, in the form that is read, with a pause after every slice of a long text, or as much of short ones."""
+    counts = []
+    chars = 0
+    for text in texts:
+        counts.append((yield from count_in_steps(form(text), encoding)))
+        chars += len(text)
+        if chars >= SLICE_CHARS:
+            chars = 0
+            yield
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Tokens of a prompt's texts in our encoding; of tools in the form in which they are read."""
+
+    texts: int
+    tools: int
+    schemas: int
+
+
+def _all_texts(shape: PromptShape) -> Iterator[str]:
+    return chain(shape.texts, shape.tools, shape.schemas)
+
+
+def _messages(shape: PromptShape, framing: PromptFraming) -> int:
+    """Tokens around messages, and around calls that earlier answers made."""
+    if not shape.messages:
+        return 0
+    return framing.reply + shape.messages * framing.message + shape.names * NAME_TOKENS + shape.calls * framing.call
+
+
+def _given(shape: PromptShape, known: _Model) -> int:
+    """Images by their rule, and tokens given as ids."""
+    return shape.tokens + sum(map(known.images.tokens, shape.images)) if shape.images else shape.tokens
+
+
+def _image_upper(image: ImageInput, known: _Model) -> int:
+    """The most for one image where nobody publishes the model's rule, and some room where the size is known and so is the rule."""
+    if not image.width:
+        return known.images.tokens(image)
+    if not known.has_image_rule:
+        return known.images.tokens(UNKNOWN_IMAGE)
+    return -(-known.images.tokens(image) * IMAGE_UPPER_PERMILLE // 1000)
+
+
+def _total(parts: _Parts, shape: PromptShape, known: _Model) -> int:
+    framing, permille = known.tokenization.prompt, known.tokenization.permille
+    read = parts.texts
+    if shape.tools:
+        read += -(-parts.tools * framing.tool_permille // 1000)
+    read = -(-read * permille // 1000) + _messages(shape, framing)
+    if shape.tools:
+        read += framing.tools + len(shape.tools) * framing.tool
+    if shape.schemas:
+        read += max(0, -(-parts.schemas * framing.schema_permille * permille // 1_000_000) + framing.schema)
+    return read + _given(shape, known) + -(-shape.opaque_bytes // OPAQUE_BYTES_PER_TOKEN)
+
+
+def _upper(texts: int, shape: PromptShape, known: _Model, permille: int) -> int:
+    """Tools and schemas with all their JSON, and what surrounds them at its longest."""
+    framing = known.tokenization.prompt
+    read = -(-(texts + _messages(shape, framing) + len(shape.tools) * max(TOOL_UPPER, framing.tool)) * permille // 1000)
+    if shape.messages or permille > 1000:  # a foreign tokenizer may open even a bare text with a token of its own
+        read += framing.upper
+    if shape.tools:
+        read += max(framing.tools, framing.tools_upper) + TOOLS_UPPER
+    if shape.schemas:
+        read += max(framing.schema, framing.schema_upper)
+    if shape.images:
+        read += sum(_image_upper(image, known) for image in shape.images)
+    return read + shape.tokens + -(-shape.opaque_bytes // OPAQUE_BYTES_PER_TOKEN_UPPER)
