@@ -23,9 +23,9 @@ import uvloop
 from aiohttp import web
 
 from tallygate.config.model import Upstream
-from tallygate.gateway.request_head import build_request_head
-from tallygate.gateway.upstream_failure import UpstreamFailure
-from tallygate.gateway.upstream_pool import UpstreamPool
+from tallygate.http1.request_head import build_request_head
+from tallygate.http1.upstream_failure import UpstreamFailure
+from tallygate.http1.upstream_pool import UpstreamPool
 
 BODY = b'{"id":"chatcmpl-1","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"Hello"}}]}'
 REQUEST = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Say hello to the world, and then some more."}]}'

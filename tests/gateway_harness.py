@@ -34,12 +34,12 @@ from tallygate.gateway.object_owners import ObjectOwners, ObjectRecords
 from tallygate.gateway.services import GatewayLimits
 from tallygate.gateway.spool import Spool
 from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
+from tallygate.http1.client_connection import ClientTimeouts
 from tallygate.limiter.object_marks import MemoryObjectMarks, ObjectMarks
 from tallygate.limiter.port import Limiter
 from tallygate.limiter.reference import ReferenceLimiter
 from tallygate.limiter.reference_state import StreamEvent
 from tallygate.outbound.way_out import WayOut
-from tallygate.serving.client_connection import ClientTimeouts
 from tallygate.simulator.ledger import Ledger
 from tallygate.simulator.prompt_tokens import PromptTokens
 from tallygate.simulator.server import running_simulator, system_clock_ms

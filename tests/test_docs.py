@@ -71,13 +71,13 @@ def test_links_between_pages_lead_somewhere():
 
 
 def test_files_that_the_architecture_names_exist():
-    for name in re.findall(r"`([a-z_/]+\.py)`", page("docs/architecture.md")):
+    for name in re.findall(r"`([a-z0-9_/]+\.py)`", page("docs/architecture.md")):
         assert (ROOT / "proxy" / "tallygate" / name).exists() or list((ROOT / "proxy" / "tallygate").glob(f"*/{name}")), name
 
 
 def test_the_architecture_has_every_package():
     table = page("docs/architecture.md").partition("## Packages")[2].partition("## ")[0]
-    named = {name for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`([a-z_]+)`", row)}
+    named = {name for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`([a-z0-9_]+)`", row)}
     packages = {path.parent.name for path in (ROOT / "proxy" / "tallygate").glob("*/__init__.py")}
 
     assert packages <= named

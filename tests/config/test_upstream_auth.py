@@ -6,7 +6,7 @@ from multidict import CIMultiDict
 from tallygate.config.model import AuthKind, UpstreamAuth
 from tallygate.gateway.oauth2_token import OAuth2Token, TokenFetchError
 from tallygate.gateway.upstream_auth import UpstreamAuthError, UpstreamCredentials
-from tallygate.gateway.upstream_failure import FailureKind
+from tallygate.http1.upstream_failure import FailureKind
 
 
 async def sent(auth: UpstreamAuth, headers=(), dialect: str | None = "openai_chat", query_key: str = ""):

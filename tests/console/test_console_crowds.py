@@ -10,7 +10,7 @@ import pytest
 from tallygate.console import server as console_server
 from tallygate.console.readiness import Readiness
 from tallygate.console.server import ConsoleServer
-from tallygate.serving.client_connection import ClientTimeouts
+from tallygate.http1.client_connection import ClientTimeouts
 
 HALF = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 QUICK = ClientTimeouts(head=0.2, idle=0.2, body_grace=0.2, body_bytes_per_second=1_000, write=0.3)

@@ -13,7 +13,7 @@ from tallygate.domain.prompt import PromptShape
 from tallygate.gateway.drains import DrainEnd, Drains
 from tallygate.gateway.refusals import SHUTTING_DOWN
 from tallygate.gateway.relay import Relay
-from tallygate.gateway.upstream_failure import FailureKind, UpstreamFailure
+from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
 
 FAILURE = UpstreamFailure(kind=FailureKind.TRUNCATED, message="cut", request_sent=True, headers_seen=True)
 FACTS = RequestFacts(model="m", prompt=PromptShape(), stream=True)

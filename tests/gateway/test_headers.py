@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tallygate.domain.errors import ErrorCode
 from tallygate.gateway.headers import Passage, refused_header, request_headers, response_headers
-from tallygate.gateway.request_head import build_request_head
+from tallygate.http1.request_head import build_request_head
 
 KEY = [(b"authorization", b"Bearer upstream-key")]
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from tallygate.domain.errors import ErrorCode
 from tallygate.gateway.request_checks import HEADER_BYTES_MAX, HEADERS_MAX, TARGET_CHARS_MAX, check_headers, check_target
-from tallygate.gateway.request_head import build_request_head
-from tallygate.serving.malformed import BAD_HOST, NO_HOST, TWO_HOSTS
+from tallygate.http1.faults import BAD_HOST, NO_HOST, TWO_HOSTS
+from tallygate.http1.request_head import build_request_head
 
 HOST = (b"Host", b"gateway.test")
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tallygate.config.model import Route
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.gateway.request_checks import check_target
-from tallygate.gateway.request_head import build_request_head
 from tallygate.gateway.routes import PARAMETER_CHARS_MAX, RouteTable
+from tallygate.http1.request_head import build_request_head
 
 
 def a_route(method: str, path: str, **named) -> Route:

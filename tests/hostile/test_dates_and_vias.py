@@ -8,7 +8,7 @@ from gateway_harness import running_gateway
 from hostile_upstream import JSON_BODY, saying, scripted, whole
 from raw_client import BIG, KEY, Answer, asking, chat, converse
 
-from tallygate.serving.malformed import BAD_HOST
+from tallygate.http1.faults import BAD_HOST
 
 OLD_DATE = b"Date: Sun, 06 Nov 1994 08:49:37 GMT"
 EVENTS = b'data: {"choices":[{"index":0,"delta":{"content":"one"}}]}\n\ndata: [DONE]\n\n'

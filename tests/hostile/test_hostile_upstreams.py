@@ -16,7 +16,7 @@ from hostile_upstream import JSON_BODY, Answering, saying, scripted, whole
 from openai import AsyncOpenAI
 from raw_client import BIG, CHAT, KEY, Answer, ask, asking, chat, connected
 
-from tallygate.serving.client_connection import ClientTimeouts
+from tallygate.http1.client_connection import ClientTimeouts
 
 EVENT = (
     b'data: {"id":"x","object":"chat.completion.chunk","model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":"one"}}]}\n\n'

@@ -12,8 +12,8 @@ from raw_client import CHAT, KEY, Answer, Conversation, asking, chat, connected,
 from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.server import HEADER_COUNT_MAX, LINE_BYTES_MAX
 from tallygate.gateway.services import GatewayLimits
-from tallygate.serving.client_connection import ClientTimeouts
-from tallygate.serving.malformed import HEAD_TOO_LARGE, LINE_TOO_LONG, NO_HOST, OTHER_VERSION, TLS, TWO_HOSTS, UNKNOWN_METHOD
+from tallygate.http1.client_connection import ClientTimeouts
+from tallygate.http1.faults import HEAD_TOO_LARGE, LINE_TOO_LONG, NO_HOST, OTHER_VERSION, TLS, TWO_HOSTS, UNKNOWN_METHOD
 
 GET = b"GET /v1/models HTTP/1.1\r\nHost: gateway\r\n" + KEY
 

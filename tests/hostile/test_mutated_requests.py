@@ -14,7 +14,7 @@ from at_rest import come_to_rest
 from gateway_harness import Harness, running_gateway
 from raw_client import BIG, CHAT, chat, connected, parse
 
-from tallygate.serving.client_connection import ClientTimeouts
+from tallygate.http1.client_connection import ClientTimeouts
 
 CASES = 1_000_000 if os.environ.get("TALLYGATE_FULL") else 10_000
 BATCH = 500

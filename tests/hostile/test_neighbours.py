@@ -15,7 +15,7 @@ from raw_client import BIG, KEY, RawClient, chat, connected, converse
 from tallygate.domain.admission import Actual, AdmissionRequest
 from tallygate.domain.prompt import PromptShape
 from tallygate.gateway.services import GatewayLimits
-from tallygate.serving.client_connection import ClientTimeouts
+from tallygate.http1.client_connection import ClientTimeouts
 from tallygate.tokens.counter import TokenCounter
 
 PATIENT = ClientTimeouts(head=60, idle=60, body_grace=60, body_bytes_per_second=1, write=60)

@@ -10,7 +10,7 @@ from gateway_harness import Harness, running_gateway
 from raw_client import BIG, KEY, RawClient, asking, chat, connected, converse
 
 from tallygate.gateway import server
-from tallygate.serving.client_connection import ClientTimeouts
+from tallygate.http1.client_connection import ClientTimeouts
 
 QUICK = ClientTimeouts(head=0.3, idle=0.4, body_grace=0.3, body_bytes_per_second=1_000, write=0.4)
 LONG = ClientTimeouts(head=60, idle=60, body_grace=60, body_bytes_per_second=1, write=60)

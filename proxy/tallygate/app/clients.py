@@ -1,7 +1,7 @@
 """How long the clients of a port may take."""
 
 from tallygate.config.settings import Settings
-from tallygate.serving.client_connection import ClientTimeouts
+from tallygate.http1.client_connection import ClientTimeouts
 
 
 def client_timeouts(settings: Settings) -> ClientTimeouts:

@@ -19,11 +19,11 @@ from tallygate.console.known_hosts import KnownHosts
 from tallygate.console.readiness import Readiness
 from tallygate.console.scrape import Scrape
 from tallygate.console.wrong_tokens import WrongTokens
+from tallygate.http1.client_connection import ClientConnection, ClientTimeouts, last_answer, reap_forever
+from tallygate.http1.faults import MALFORMED, Fault
+from tallygate.http1.open_connections import Crowd
+from tallygate.http1.received_head import asks_about_nothing, fault_of_request, offers_websocket
 from tallygate.ledger.database import LedgerUnavailableError
-from tallygate.serving.client_connection import ClientConnection, ClientTimeouts, last_answer, reap_forever
-from tallygate.serving.crowd import Crowd
-from tallygate.serving.head import asks_about_nothing, fault_of_request, offers_websocket
-from tallygate.serving.malformed import MALFORMED, Fault
 from tallygate.telemetry.exposition import render
 
 _LOG: Final = logging.getLogger(__name__)

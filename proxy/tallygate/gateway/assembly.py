@@ -37,11 +37,11 @@ from tallygate.gateway.spool import Spool
 from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.gateway.upstream_auth import UpstreamCredentials
-from tallygate.gateway.upstream_pool import UpstreamPool
 from tallygate.gateway.watched_limiter import WatchedLimiter
 from tallygate.gateway.withdrawals import Withdrawals
+from tallygate.http1.client_connection import ClientTimeouts
+from tallygate.http1.upstream_pool import UpstreamPool
 from tallygate.limiter.port import Limiter
-from tallygate.serving.client_connection import ClientTimeouts
 from tallygate.shares.fair_places import FairPlaces
 
 HAND_OVER_USED_S: Final = 10.0

@@ -11,8 +11,8 @@ from typing import Final
 from aiohttp import web
 
 from tallygate.domain.errors import ErrorCode, Refusal
-from tallygate.gateway.headers import Header
-from tallygate.gateway.request_head import is_token
+from tallygate.http1.header import Header
+from tallygate.http1.request_head import is_token
 
 ANY: Final = "*"
 MAX_AGE_SECONDS: Final = 7_200  # Chromium keeps the answer to a preflight no longer

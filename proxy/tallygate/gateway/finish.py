@@ -5,13 +5,13 @@ from typing import Final
 from tallygate.domain.errors import Refusal
 from tallygate.domain.exchange import Event, State
 from tallygate.domain.money import usd_text
-from tallygate.gateway.client_response import ClientResponse
-from tallygate.gateway.content_codings import ACCEPTED
-from tallygate.gateway.headers import Header, response_headers
-from tallygate.gateway.http_date import http_date
+from tallygate.gateway.headers import response_headers
 from tallygate.gateway.live_exchange import Account, LiveExchange
 from tallygate.gateway.object_checks import note_objects
 from tallygate.gateway.refusals import INTERNAL_ERROR
+from tallygate.http1.client_response import ClientResponse
+from tallygate.http1.content_codings import ACCEPTED
+from tallygate.http1.header import Header, http_date
 
 _LABEL_OTHER: Final = "other"
 # RFC 9110 section 15.5.22: which protocol is required. It is the one that is spoken; the answer closes the connection beside.

@@ -8,18 +8,19 @@ from aiohttp.http import HttpVersion11
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.exchange import Event, State
 from tallygate.gateway.authentication import query_key
-from tallygate.gateway.body import MALFORMED_BODY, greet_expecting
-from tallygate.gateway.client_response import ClientResponse
-from tallygate.gateway.content_codings import BodyCodingError, too_large
-from tallygate.gateway.headers import Header, read_whole, request_headers
+from tallygate.gateway.headers import read_whole, request_headers
 from tallygate.gateway.live_exchange import LiveExchange
 from tallygate.gateway.object_checks import answer_objects, api_of, streamed_form
 from tallygate.gateway.own_lists import show_own
 from tallygate.gateway.refusals import rejected
 from tallygate.gateway.relay import AnswerObjects, Relay
-from tallygate.gateway.upstream_connection import UpstreamConnection
-from tallygate.gateway.upstream_failure import UpstreamError
-from tallygate.serving.client_connection import ClientConnection
+from tallygate.http1.client_connection import ClientConnection
+from tallygate.http1.client_response import ClientResponse
+from tallygate.http1.content_codings import BodyCodingError, too_large
+from tallygate.http1.header import Header
+from tallygate.http1.request_body import MALFORMED_BODY, greet_expecting
+from tallygate.http1.upstream_connection import UpstreamConnection
+from tallygate.http1.upstream_failure import UpstreamError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

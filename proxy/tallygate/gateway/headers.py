@@ -10,10 +10,8 @@ from typing import Final
 
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.gateway.authentication import KEY_HEADERS
-from tallygate.gateway.http_date import http_date
 from tallygate.gateway.key_traces import gives_away, key_words, may_give_away
-
-Header = tuple[bytes, bytes]
+from tallygate.http1.header import Header, http_date
 
 VIA_PSEUDONYM: Final = "tallygate"
 # RFC 9110 section 7.6.3: the version is that of the message as it was received, from the client or from the upstream.

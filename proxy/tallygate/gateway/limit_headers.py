@@ -3,8 +3,8 @@
 from tallygate.dialects.dialect import Dialect, NamedRate
 from tallygate.domain.admission import Decision
 from tallygate.domain.money import usd_text
-from tallygate.gateway.headers import Header
 from tallygate.gateway.terms import Terms
+from tallygate.http1.header import Header
 
 
 def limit_headers(decision: Decision, terms: Terms, dialect: Dialect | None) -> list[Header]:

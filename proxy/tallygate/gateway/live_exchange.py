@@ -18,10 +18,8 @@ from tallygate.domain.routed_price import AnyPrice
 from tallygate.domain.token_counts import TokenCounts, UsageSource
 from tallygate.domain.usage_event import UNREGISTERED, Outcome, UsageEvent
 from tallygate.gateway.assumed import ASSUMED, Unseen, assumed, finishes_anyway, may_reason, tokens_within
-from tallygate.gateway.body import Content
-from tallygate.gateway.content_codings import DecodedContent
 from tallygate.gateway.estimate import Estimate
-from tallygate.gateway.headers import Header, Passage
+from tallygate.gateway.headers import Passage
 from tallygate.gateway.limit_headers import limit_headers
 from tallygate.gateway.metering import (
     CHARGED_AT_BOUND,
@@ -37,6 +35,9 @@ from tallygate.gateway.relay import Relay
 from tallygate.gateway.services import Services, View
 from tallygate.gateway.terms import Terms
 from tallygate.gateway.upstream import UpstreamClient
+from tallygate.http1.content_codings import DecodedContent
+from tallygate.http1.header import Header
+from tallygate.http1.request_body import Content
 from tallygate.shares.turns import at_once
 
 _encode = msgspec.json.Encoder().encode

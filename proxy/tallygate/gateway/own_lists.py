@@ -14,12 +14,12 @@ import msgspec
 from tallygate.dialects.object_lists import ListItem, ListPage, objects_of_item, read_page
 from tallygate.domain.errors import Refusal, StoreError
 from tallygate.domain.made_object import MadeObject
-from tallygate.gateway.headers import Header
 from tallygate.gateway.live_exchange import LiveExchange
 from tallygate.gateway.object_owners import owners_unavailable
 from tallygate.gateway.relay import LIST_BYTES_MAX, LIST_UNREADABLE, AnswerObjects, own_headers
-from tallygate.gateway.upstream_connection import UpstreamConnection
-from tallygate.gateway.upstream_failure import UpstreamError, UpstreamFailure
+from tallygate.http1.header import Header
+from tallygate.http1.upstream_connection import UpstreamConnection
+from tallygate.http1.upstream_failure import UpstreamError, UpstreamFailure
 
 PAGES_MAX: Final = 50  # of the upstream's, for one of ours
 PAGE_LIMIT: Final = 100  # asked for where a client asked for less: OpenAI's most of all lists but files

@@ -22,9 +22,6 @@ from tallygate.domain.money import MONEY_MAX_NANO_USD
 from tallygate.domain.prompt import PromptShape, tokens_at_least
 from tallygate.gateway.assumed import floor_of
 from tallygate.gateway.authentication import UNKNOWN_KEY, authenticate, check_caller, check_capability, check_model, query_key
-from tallygate.gateway.body import ClientLeftError, read_body
-from tallygate.gateway.client_response import ClientResponse
-from tallygate.gateway.content_codings import coded_as
 from tallygate.gateway.cors import is_preflight, preflight_headers
 from tallygate.gateway.entrance import DEAR_BODY_BYTES, Entrance
 from tallygate.gateway.estimate import (
@@ -38,8 +35,7 @@ from tallygate.gateway.estimate import (
 )
 from tallygate.gateway.finish import finish, refuse
 from tallygate.gateway.forward import forward
-from tallygate.gateway.headers import Header, refused_header
-from tallygate.gateway.http_date import http_date
+from tallygate.gateway.headers import refused_header
 from tallygate.gateway.jwt_identity import authenticate_token
 from tallygate.gateway.key_traces import gives_away, presented_keys
 from tallygate.gateway.live_exchange import LiveExchange
@@ -67,8 +63,12 @@ from tallygate.gateway.request_checks import PATH, check_request
 from tallygate.gateway.routes import decoded
 from tallygate.gateway.services import Services
 from tallygate.gateway.unread_models import check_unread_model
-from tallygate.serving.client_connection import ClientConnection
-from tallygate.serving.head import asks_about_nothing, offers_websocket
+from tallygate.http1.client_connection import ClientConnection
+from tallygate.http1.client_response import ClientResponse
+from tallygate.http1.content_codings import coded_as
+from tallygate.http1.header import Header, http_date
+from tallygate.http1.received_head import asks_about_nothing, offers_websocket
+from tallygate.http1.request_body import ClientLeftError, read_body
 from tallygate.shares.turns import at_once
 
 READ_AT_ONCE_BYTES_MAX: Final = 32_768  # at worst some 15 ms, in bodies of nothing but commas; usually far below one

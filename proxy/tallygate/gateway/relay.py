@@ -16,11 +16,12 @@ import msgspec
 from tallygate.dialects.dialect import Dialect, RequestFacts, ResponseMeter
 from tallygate.dialects.made_objects import MadeReader
 from tallygate.domain.errors import ErrorCode, Refusal
-from tallygate.gateway.client_response import ClientResponse
 from tallygate.gateway.drains import Drain, DrainEnd, Drains
-from tallygate.gateway.headers import Header, response_headers
-from tallygate.gateway.upstream_connection import UpstreamConnection
-from tallygate.gateway.upstream_failure import FailureKind, UpstreamFailure
+from tallygate.gateway.headers import response_headers
+from tallygate.http1.client_response import ClientResponse
+from tallygate.http1.header import Header
+from tallygate.http1.upstream_connection import UpstreamConnection
+from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
 
 BUFFERED_BYTES_MAX: Final = 1 << 20  # a larger answer is streamed, and its cost comes too late for a header
 HELD_SECONDS_MAX: Final = 1.0  # an upstream that has said its last word and does not end keeps the client waiting no longer

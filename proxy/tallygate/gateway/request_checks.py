@@ -12,9 +12,9 @@ from aiohttp.http import HttpVersion11
 
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.gateway.headers import VIA_PSEUDONYM
-from tallygate.serving.head import SPOKEN, asks_about_nothing, fault_of_hosts, fault_of_target
-from tallygate.serving.hosts import is_host
-from tallygate.serving.malformed import EXPECTATION, METHODS, OTHER_VERSION, UNKNOWN_METHOD, Fault
+from tallygate.http1.faults import EXPECTATION, METHODS, OTHER_VERSION, UNKNOWN_METHOD, Fault
+from tallygate.http1.hosts import is_host
+from tallygate.http1.received_head import SPOKEN, asks_about_nothing, fault_of_hosts, fault_of_target
 
 PATH: Final = "path"  # the `param` of what is refused for its path
 TARGET_CHARS_MAX: Final = 8 * 1024

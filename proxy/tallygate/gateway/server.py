@@ -5,19 +5,19 @@ import logging
 import socket
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import web
 
 from tallygate.domain.errors import StoreError
 from tallygate.gateway.checkpoints import checkpoint_forever
-from tallygate.gateway.malformed import malformed_answer
 from tallygate.gateway.pipeline import Pipeline
 from tallygate.gateway.refusals import SHUTTING_DOWN
 from tallygate.gateway.services import Services
-from tallygate.serving.client_connection import ClientServer, ClientTimeouts, reap_forever
-from tallygate.serving.crowd import Crowd
-from tallygate.serving.malformed import Fault
+from tallygate.http1.client_connection import ClientServer, ClientTimeouts, reap_forever
+from tallygate.http1.faults import Fault
+from tallygate.http1.open_connections import Crowd
 
 BACKLOG: Final = 1024
 LINE_BYTES_MAX: Final = 8190
@@ -118,7 +118,22 @@ class GatewayServer:
 
     def _answer_malformed(self, fault: Fault) -> web.Response:
         self.services.metrics.bad_request()
-        answer = malformed_answer(fault)
+        answer = _answer_of(fault)
         if self.services.cors.origins:  # whose page asks is not known, and there is nothing in it to keep from others
             answer.headers["Access-Control-Allow-Origin"] = "*"
         return answer
+
+
+def _answer_of(fault: Fault) -> web.Response:
+    """In the shape of a problem (RFC 9457), with the error object that SDKs look for.
+
+    Constant: no dialect is known, and nothing of the input may come back.
+    """
+    status, message = HTTPStatus(fault.status), fault.message
+    kind = "server_error" if status == HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    code = "internal_error" if status == HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request"
+    body = (
+        f'{{"type":"about:blank","title":"{status.phrase}","status":{status.value},"detail":"{message}",'
+        f'"error":{{"message":"{message}","type":"{kind}","param":null,"code":"{code}"}}}}'
+    )
+    return web.Response(status=status, body=body.encode(), content_type="application/problem+json")

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from tallygate.config.model import Upstream
 from tallygate.gateway.drains import Drains
-from tallygate.gateway.headers import Header
-from tallygate.gateway.request_head import build_request_head
 from tallygate.gateway.upstream_auth import UpstreamCredentials
-from tallygate.gateway.upstream_pool import UpstreamPool
+from tallygate.http1.header import Header
+from tallygate.http1.request_head import build_request_head
+from tallygate.http1.upstream_pool import UpstreamPool
 from tallygate.shares.fair_places import FairPlaces
 
 

@@ -9,9 +9,9 @@ from multidict import MultiMapping
 from tallygate.config.directory import KEY_PREFIX
 from tallygate.config.model import AuthKind, UpstreamAuth
 from tallygate.gateway.authentication import KEY_HEADERS
-from tallygate.gateway.headers import Header
 from tallygate.gateway.oauth2_token import OAuth2Token, TokenFetchError
-from tallygate.gateway.upstream_failure import FailureKind, UpstreamError
+from tallygate.http1.header import Header
+from tallygate.http1.upstream_failure import FailureKind, UpstreamError
 
 _TOLD_EVERY_MS: Final = 60_000
 _log: Final = logging.getLogger(__name__)

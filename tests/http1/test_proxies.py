@@ -22,8 +22,8 @@ from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.gateway.upstream_auth import UpstreamCredentials
-from tallygate.gateway.upstream_failure import FailureKind, UpstreamUnreachableError
-from tallygate.gateway.upstream_pool import UpstreamPool
+from tallygate.http1.upstream_failure import FailureKind, UpstreamUnreachableError
+from tallygate.http1.upstream_pool import UpstreamPool
 from tallygate.outbound.session import open_session
 from tallygate.outbound.way_out import ProxyServer, WayOut, way_out
 from tallygate.shares.fair_places import FairPlaces

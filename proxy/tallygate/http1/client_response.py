@@ -5,18 +5,24 @@ cost a task switch, so this class writes head and chunks straight to the transpo
 length is chunked; HTTP/1.0 is closed at the end; a response to HEAD, 204 and 304 have no body.
 """
 
+from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
-from tallygate.gateway.cors import Grant
-from tallygate.gateway.headers import Header
-from tallygate.serving.client_connection import ClientConnection
+from tallygate.http1.client_connection import ClientConnection
+from tallygate.http1.header import Header
 
 _STATUS_LINES: Final = {status.value: b"HTTP/1.1 %d %b" % (status, status.phrase.encode()) for status in HTTPStatus}
 _BODYLESS: Final = frozenset({204, 304})
+
+
+class Grant(Protocol):
+    """What the answers to one request tell a browser beside their own headers."""
+
+    def headers(self, answer: Iterable[Header]) -> list[Header]: ...
 
 
 class ClientResponse(web.StreamResponse):

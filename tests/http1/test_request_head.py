@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallygate.gateway.request_head import RESERVED_NAMES, InvalidRequestHeadError, build_request_head
+from tallygate.http1.request_head import RESERVED_NAMES, InvalidRequestHeadError, build_request_head
 
 
 def test_a_head_reads_as_written() -> None:

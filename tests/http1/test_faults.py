@@ -2,7 +2,7 @@
 
 import pytest
 
-from tallygate.serving.malformed import (
+from tallygate.http1.faults import (
     BAD_AUTHORITY,
     BAD_HOST,
     HEAD_TOO_LARGE,

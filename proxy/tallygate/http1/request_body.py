@@ -7,8 +7,8 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from tallygate.domain.errors import ErrorCode, Refusal
-from tallygate.gateway.content_codings import BodyCodingError, too_large
-from tallygate.serving.client_connection import ClientConnection
+from tallygate.http1.client_connection import ClientConnection
+from tallygate.http1.content_codings import BodyCodingError, too_large
 
 MALFORMED_BODY: Final = Refusal(
     status=400, code=ErrorCode.INVALID_REQUEST, message="The chunks of the request body are malformed.", should_retry=False

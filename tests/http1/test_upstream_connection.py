@@ -8,8 +8,8 @@ import pytest
 from recording_sink import RecordingSink
 from scripted_upstream import FAIL_SAFE_S, Peer, a_head, a_pool, an_upstream, answering
 
-from tallygate.gateway.upstream_failure import FailureKind, UpstreamUnreachableError
-from tallygate.gateway.upstream_pool import UpstreamPool
+from tallygate.http1.upstream_failure import FailureKind, UpstreamUnreachableError
+from tallygate.http1.upstream_pool import UpstreamPool
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

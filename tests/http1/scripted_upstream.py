@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from tallygate.config.model import Upstream
-from tallygate.gateway.request_head import build_request_head
-from tallygate.gateway.upstream_pool import UpstreamPool
+from tallygate.http1.request_head import build_request_head
+from tallygate.http1.upstream_pool import UpstreamPool
 
 FAIL_SAFE_S = 20  # only keeps a broken test from hanging
 

@@ -9,10 +9,10 @@ import trustme
 from recording_sink import RecordingSink
 from scripted_upstream import FAIL_SAFE_S, Peer, a_head, a_pool, an_upstream, answering
 
-from tallygate.gateway import upstream_pool
-from tallygate.gateway.upstream_address import UpstreamAddress
-from tallygate.gateway.upstream_failure import FailureKind, UpstreamPoolFullError, UpstreamUnreachableError
-from tallygate.gateway.upstream_pool import UpstreamPool
+from tallygate.http1 import upstream_pool
+from tallygate.http1.upstream_address import UpstreamAddress
+from tallygate.http1.upstream_failure import FailureKind, UpstreamPoolFullError, UpstreamUnreachableError
+from tallygate.http1.upstream_pool import UpstreamPool
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GET = a_head("GET")

@@ -8,8 +8,7 @@ from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from tallygate.serving.hosts import authority_of, is_host
-from tallygate.serving.malformed import (
+from tallygate.http1.faults import (
     BAD_AUTHORITY,
     BAD_HOST,
     BAD_TARGET,
@@ -21,6 +20,7 @@ from tallygate.serving.malformed import (
     UNKNOWN_METHOD,
     Fault,
 )
+from tallygate.http1.hosts import authority_of, is_host
 
 SPOKEN: Final = frozenset({HttpVersion10, HttpVersion11})
 CONTINUE: Final = "100-continue"

@@ -4,8 +4,8 @@ import asyncio
 import re
 from typing import Final, cast
 
-from tallygate.gateway.upstream_address import UpstreamAddress
-from tallygate.gateway.upstream_failure import FailureKind, UpstreamUnreachableError
+from tallygate.http1.upstream_address import UpstreamAddress
+from tallygate.http1.upstream_failure import FailureKind, UpstreamUnreachableError
 from tallygate.outbound.way_out import ProxyServer
 
 HEAD_BYTES_MAX: Final = 16_384

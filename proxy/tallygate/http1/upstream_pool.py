@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Final
 
 from tallygate.config.model import Upstream
-from tallygate.gateway.proxy_tunnel import ProxyTunnel
-from tallygate.gateway.upstream_address import UpstreamAddress
-from tallygate.gateway.upstream_connection import UpstreamConnection
-from tallygate.gateway.upstream_failure import FailureKind, UpstreamPoolFullError, UpstreamUnreachableError
+from tallygate.http1.proxy_tunnel import ProxyTunnel
+from tallygate.http1.upstream_address import UpstreamAddress
+from tallygate.http1.upstream_connection import UpstreamConnection
+from tallygate.http1.upstream_failure import FailureKind, UpstreamPoolFullError, UpstreamUnreachableError
 from tallygate.outbound.way_out import ProxyServer, tls_context
 
 LOG_EVERY_S: Final = 60.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tallygate.serving.hosts import HOST_BYTES_MAX, authority_of, is_host
+from tallygate.http1.hosts import HOST_BYTES_MAX, authority_of, is_host
 
 
 @pytest.mark.parametrize(

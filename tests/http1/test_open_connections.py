@@ -1,6 +1,6 @@
 """Half-open connections keep nobody out."""
 
-from tallygate.serving.crowd import RESTED_S, Crowd
+from tallygate.http1.open_connections import RESTED_S, Crowd
 
 
 class Client:

@@ -1,12 +1,17 @@
-"""The Date of an answer (RFC 9110 section 6.6.1), written once a second."""
+"""A header field as it stands on the wire, and the one that every answer has: its Date."""
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
+Header = tuple[bytes, bytes]  # name and value
+
 
 def http_date(now_ms: int) -> bytes:
-    """In the one form that is to be sent: IMF-fixdate (RFC 9110 section 5.6.7)."""
+    """The value of Date (RFC 9110 section 6.6.1), in the one form that is to be sent: IMF-fixdate (section 5.6.7).
+
+    It is written once a second.
+    """
     return _of_second(now_ms // 1000)
 
 

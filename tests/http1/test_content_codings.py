@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallygate.domain.errors import Refusal
-from tallygate.gateway.content_codings import PARTS_MAX, RATIO_FLOOR_BYTES, BodyCodingError, BodyDecoder, content_codings
+from tallygate.http1.content_codings import PARTS_MAX, RATIO_FLOOR_BYTES, BodyCodingError, BodyDecoder, content_codings
 
 TEXT = b'{"model": "gpt-4o-mini", "messages": []}' * 50
 

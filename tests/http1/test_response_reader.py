@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recording_sink import RecordingSink
 
-from tallygate.gateway.response_reader import HEAD_BYTES_MAX, HEADERS_MAX, INTERIM_MAX, InvalidResponseError, ResponseReader
-from tallygate.gateway.upstream_failure import FailureKind
+from tallygate.http1.response_reader import HEAD_BYTES_MAX, HEADERS_MAX, INTERIM_MAX, InvalidResponseError, ResponseReader
+from tallygate.http1.upstream_failure import FailureKind
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n"

@@ -7,7 +7,7 @@ more, only after it has been refused, so that the client is told by status and m
 import re
 from typing import Final, NamedTuple
 
-from tallygate.serving.hosts import authority_of, is_host
+from tallygate.http1.hosts import authority_of, is_host
 
 
 class Fault(NamedTuple):

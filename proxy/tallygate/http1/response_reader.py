@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from tallygate.gateway.upstream_failure import FailureKind, UpstreamFailure
+from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
 
 HEAD_BYTES_MAX: Final = 64 * 1024  # of one header section; also of chunk extensions and trailers between two pieces of body
 HEADERS_MAX: Final = 200

@@ -2,7 +2,7 @@
 
 aiohttp waits for ever for request headers, keeps idle connections for an hour, and answers a malformed request with the
 offending bytes, keys included, in body and log. Here every wait has a deadline, checked once a second for all connections by
-`reap` (no timer per connection), and a malformed request gets a constant answer (`malformed.py`).
+`reap` (no timer per connection), and a malformed request gets a constant answer (`faults.py`).
 
 No offer to switch protocols is taken (RFC 9110 section 7.8). Of the two that a client may send with every request, `h2c` leaves the
 connection open; but aiohttp's parser loses what comes with such a request and behind it, so then the answer is the last one.
@@ -22,9 +22,9 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from tallygate.serving.crowd import Crowd
-from tallygate.serving.head import in_origin_form
-from tallygate.serving.malformed import HEAD_TOO_LARGE, INTERNAL, MALFORMED, Fault, HeadLimits, fault_of
+from tallygate.http1.faults import HEAD_TOO_LARGE, INTERNAL, MALFORMED, Fault, HeadLimits, fault_of
+from tallygate.http1.open_connections import Crowd
+from tallygate.http1.received_head import in_origin_form
 
 CHUNKING_FACTOR_MAX: Final = 8  # bytes on the wire for each byte of a body; chunks of one byte take six
 CHUNKING_BYTES_MAX: Final = 64 * 1024  # and as much again for chunk extensions and trailers of a short one

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tallygate.gateway.upstream_failure import FailureKind, UpstreamFailure
+from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
 
 
 class RecordingSink:

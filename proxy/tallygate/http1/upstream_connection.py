@@ -5,8 +5,8 @@ import select
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-from tallygate.gateway.response_reader import InvalidResponseError, ResponseReader, ResponseSink
-from tallygate.gateway.upstream_failure import FailureKind, UpstreamFailure, UpstreamUnreachableError
+from tallygate.http1.response_reader import InvalidResponseError, ResponseReader, ResponseSink
+from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure, UpstreamUnreachableError
 
 JOINED_BYTES_MAX: Final = 64 * 1024  # up to here head and body are copied into one write; above, the copy costs more than it saves
 
