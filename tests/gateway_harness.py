@@ -28,11 +28,11 @@ from tallygate.domain.organization import UnknownModelPolicy
 from tallygate.domain.spend_limit import WindowKind
 from tallygate.gateway.assembly import Gateway, Parts
 from tallygate.gateway.cors import CorsPolicy
-from tallygate.gateway.drains import DrainEnd
 from tallygate.gateway.event_ids import event_id_source
+from tallygate.gateway.exchange.drains import DrainEnd
 from tallygate.gateway.object_owners import ObjectOwners, ObjectRecords
 from tallygate.gateway.services import GatewayLimits
-from tallygate.gateway.spool import Spool
+from tallygate.gateway.settling.spool import Spool
 from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
 from tallygate.http1.client_connection import ClientTimeouts
 from tallygate.limiter.object_marks import MemoryObjectMarks, ObjectMarks

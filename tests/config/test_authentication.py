@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from tallygate.config.directory import Directory
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.domain.organization import Credential, Organization, Plan
-from tallygate.gateway.authentication import authenticate, check_caller, check_capability, check_model, presented_key
+from tallygate.gateway.callers.keys import authenticate, check_caller, check_capability, check_model, presented_key
 
 NOW = 1_800_000_000_000
 CANARY = "canary5ecret"

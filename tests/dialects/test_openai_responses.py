@@ -13,7 +13,7 @@ from tallygate.domain.price import Price
 from tallygate.domain.prompt import ImageInput, PromptShape
 from tallygate.domain.stored_object import StoredKind, StoredReference
 from tallygate.domain.token_counts import TOKENS_MAX, TokenCounts
-from tallygate.gateway.estimate import estimate
+from tallygate.gateway.exchange.estimate import estimate
 
 RESPONSES = OpenAiResponses()
 FACTS = RequestFacts(model="gpt-5.2", prompt=PromptShape(), stream=True)

@@ -11,7 +11,7 @@ from tallygate.dialects.openai_chat import CHOICES_MAX
 from tallygate.domain.organization import Plan
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.token_counts import TOKENS_MAX
-from tallygate.gateway.estimate import estimate, refusal_of_absurd
+from tallygate.gateway.exchange.estimate import estimate, refusal_of_absurd
 
 
 @pytest.mark.parametrize("key", [ACME_KEY, BIG_KEY])

@@ -8,9 +8,9 @@ from tallygate.domain.organization import Plan
 from tallygate.domain.price import Price
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.token_counts import TokenCounts, UsageSource
-from tallygate.gateway.assumed import Unseen, assumed, floor_of, tokens_within
-from tallygate.gateway.estimate import estimate
-from tallygate.gateway.metering import Metered
+from tallygate.gateway.exchange.assumed import Unseen, assumed, floor_of, tokens_within
+from tallygate.gateway.exchange.estimate import estimate
+from tallygate.gateway.exchange.metering import Metered
 
 UPSTREAM = Upstream(name="default", base_url="http://upstream", tokens_per_second_max=1_000)
 PRICE = Price(model="m", version="m@1", effective_ms=0, input=1_000, output=8_000)  # pico-USD of a token

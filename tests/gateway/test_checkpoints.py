@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tallygate.domain.errors import StoreError
-from tallygate.gateway.checkpoints import checkpoint_forever
+from tallygate.gateway.exchange.checkpoints import checkpoint_forever
 
 
 class Failing:

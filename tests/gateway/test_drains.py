@@ -10,9 +10,9 @@ from tallygate.config.model import Upstream
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.registry import dialects
 from tallygate.domain.prompt import PromptShape
-from tallygate.gateway.drains import DrainEnd, Drains
+from tallygate.gateway.exchange.drains import DrainEnd, Drains
+from tallygate.gateway.exchange.relay import Relay
 from tallygate.gateway.refusals import SHUTTING_DOWN
-from tallygate.gateway.relay import Relay
 from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
 
 FAILURE = UpstreamFailure(kind=FailureKind.TRUNCATED, message="cut", request_sent=True, headers_seen=True)

@@ -8,7 +8,13 @@ from tallygate.domain.organization import Plan
 from tallygate.domain.price import Price
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.routed_price import routed_price
-from tallygate.gateway.estimate import RATED_UNKNOWN_TOKENS, UNKNOWN_WINDOW_TOKENS, affordable_output, estimate, with_long_window
+from tallygate.gateway.exchange.estimate import (
+    RATED_UNKNOWN_TOKENS,
+    UNKNOWN_WINDOW_TOKENS,
+    affordable_output,
+    estimate,
+    with_long_window,
+)
 
 PRICE = Price(model="m", version="v", effective_ms=0, input=150_000, output=600_000, max_output_tokens=16_384)
 PLAN = Plan(id="p", default_output_tokens=1_000)

@@ -27,10 +27,10 @@ from tallygate.config.key_set import KEY_SET_BYTES_MAX, read_key_set
 from tallygate.config.problems import Problems
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.domain.organization import Credential, Organization, Plan
-from tallygate.gateway import jwt_bearer, jwt_identity
-from tallygate.gateway.jwt_bearer import IssuerVerifier, JwtRefusedError, JwtVerifier, looks_like_jwt
-from tallygate.gateway.jwt_identity import UNAVAILABLE, JwtIdentities
-from tallygate.gateway.jwt_keys import RETRY_MS, STALE_MAX_MS, UNKNOWN_KEY_PAUSE_MS, JwtKeys, KeysUnavailableError
+from tallygate.gateway.callers import jwt_bearer, jwt_identity
+from tallygate.gateway.callers.jwt_bearer import IssuerVerifier, JwtRefusedError, JwtVerifier, looks_like_jwt
+from tallygate.gateway.callers.jwt_identity import UNAVAILABLE, JwtIdentities
+from tallygate.gateway.callers.jwt_keys import RETRY_MS, STALE_MAX_MS, UNKNOWN_KEY_PAUSE_MS, JwtKeys, KeysUnavailableError
 
 
 @pytest.fixture

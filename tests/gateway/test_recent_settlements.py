@@ -7,9 +7,9 @@ import pytest
 from small_admission import small_admission
 
 from tallygate.domain.admission import Actual, AdmissionRequest, Settlement
-from tallygate.gateway.recent_settlements import KEPT_MAX, KEPT_MS, SUSPECTED_MS_MAX, RecentSettlements
-from tallygate.gateway.settlement import Settler
-from tallygate.gateway.spool import Spool, SpooledSettlement
+from tallygate.gateway.settling.recent import KEPT_MAX, KEPT_MS, SUSPECTED_MS_MAX, RecentSettlements
+from tallygate.gateway.settling.settler import Settler
+from tallygate.gateway.settling.spool import Spool, SpooledSettlement
 
 NOW_MS = 1_800_000_000_000
 ALL = 2 * KEPT_MAX

@@ -6,10 +6,10 @@ from tallygate.domain.errors import ErrorCode
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
-from tallygate.gateway.finish import retry_headers
-from tallygate.gateway.limit_headers import limit_headers
+from tallygate.gateway.exchange.finish import retry_headers
+from tallygate.gateway.exchange.limit_headers import limit_headers
+from tallygate.gateway.exchange.terms import Terms, terms_of
 from tallygate.gateway.refusals import limiter_refusal
-from tallygate.gateway.terms import Terms, terms_of
 
 REQUESTS = RateLimit(name="requests_per_1m", quantity=Quantity.REQUESTS, capacity=60, refill_units=60, window_ms=60_000)
 TOKENS = RateLimit(name="tokens_per_1m", quantity=Quantity.TOKENS, capacity=1000, refill_units=1000, window_ms=60_000)

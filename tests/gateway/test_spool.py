@@ -10,8 +10,8 @@ from small_admission import small_admission
 
 from tallygate.domain.admission import Actual, AdmissionRequest, Settlement
 from tallygate.domain.errors import StoreError
-from tallygate.gateway.settlement import REMEMBERED_MS, REPLAY_BATCH, Settler
-from tallygate.gateway.spool import Spool, SpooledSettlement, SpoolFullError, spools_without_worker
+from tallygate.gateway.settling.settler import REMEMBERED_MS, REPLAY_BATCH, Settler
+from tallygate.gateway.settling.spool import Spool, SpooledSettlement, SpoolFullError, spools_without_worker
 from tallygate.limiter.redis_limiter import ENDED_MS
 
 

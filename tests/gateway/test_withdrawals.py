@@ -5,7 +5,7 @@ from small_admission import small_admission
 
 from tallygate.domain.admission import AdmissionRequest
 from tallygate.domain.errors import NothingSentError, StoreError
-from tallygate.gateway.withdrawals import AT_ONCE, WAITING_MAX, Withdrawals
+from tallygate.gateway.settling.withdrawals import AT_ONCE, WAITING_MAX, Withdrawals
 
 AWAY = StoreError("away")
 

@@ -11,8 +11,8 @@ from gateway_harness import Harness, running_gateway
 from hostile_upstream import saying, scripted, whole
 from raw_client import KEY, asking, chat, connected
 
-from tallygate.gateway.checkpoints import checkpoint_once
-from tallygate.gateway.drains import DrainEnd
+from tallygate.gateway.exchange.checkpoints import checkpoint_once
+from tallygate.gateway.exchange.drains import DrainEnd
 from tallygate.gateway.services import GatewayLimits
 from tallygate.limiter.reference_state import Hold
 from tallygate.telemetry.gateway_metrics import DRAIN_ENDS

@@ -13,8 +13,8 @@ from gateway_harness import BIG_KEY, Harness, running_gateway
 from hostile_upstream import saying, scripted, whole
 
 from tallygate.config.shipped import shipped_directory
-from tallygate.gateway import pipeline
-from tallygate.gateway.unread_models import check_unread_model
+from tallygate.gateway.exchange import pipeline
+from tallygate.gateway.exchange.unread_models import check_unread_model
 
 NARROW = "tg_big-narrow_narrowsecret"  # chat and models, of gpt-4o-mini alone
 OFF = (

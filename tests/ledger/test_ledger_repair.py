@@ -14,7 +14,7 @@ from tallygate.config.catalogue import PriceCatalogue
 from tallygate.domain.admission import Actual, Checkpoint
 from tallygate.domain.price import Price
 from tallygate.domain.token_counts import TokenCounts
-from tallygate.gateway.terms import terms_of
+from tallygate.gateway.exchange.terms import terms_of
 from tallygate.ledger.audit import LedgerAudit
 from tallygate.ledger.book import DAY_MS, Book
 from tallygate.ledger.database import Database, month_partition

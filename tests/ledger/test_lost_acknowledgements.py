@@ -16,8 +16,8 @@ from tallygate.domain.admission import Actual, AdmissionRequest
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.spend_limit import SpendLimit
-from tallygate.gateway.settlement import Settler
-from tallygate.gateway.spool import Spool
+from tallygate.gateway.settling.settler import Settler
+from tallygate.gateway.settling.spool import Spool
 from tallygate.ledger.audit import LimiterAudit
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database, open_database

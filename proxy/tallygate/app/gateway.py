@@ -21,7 +21,7 @@ from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.event_ids import event_id_source
 from tallygate.gateway.object_owners import ObjectOwners
 from tallygate.gateway.services import GatewayLimits
-from tallygate.gateway.spool import Spool, spools_without_worker
+from tallygate.gateway.settling.spool import Spool, spools_without_worker
 from tallygate.ledger.finished_events import finished_events
 from tallygate.ledger.stored_objects import owned_objects
 from tallygate.limiter.directory_channel import listen_forever

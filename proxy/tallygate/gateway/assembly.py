@@ -20,25 +20,25 @@ from tallygate.config.reloading import Reloading
 from tallygate.dialects.dialect import Dialect
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
+from tallygate.gateway.callers.jwt_bearer import IssuerVerifier, JwtVerifier
+from tallygate.gateway.callers.jwt_identity import JwtIdentities
+from tallygate.gateway.callers.jwt_keys import JwtKeys
 from tallygate.gateway.catalogue_refresh import CatalogueRefresh
 from tallygate.gateway.cors import CorsPolicy
-from tallygate.gateway.drains import Drains
-from tallygate.gateway.jwt_bearer import IssuerVerifier, JwtVerifier
-from tallygate.gateway.jwt_identity import JwtIdentities
-from tallygate.gateway.jwt_keys import JwtKeys
+from tallygate.gateway.exchange.drains import Drains
 from tallygate.gateway.oauth2_token import OAuth2Token
 from tallygate.gateway.object_owners import ObjectOwners, owners_of_one_process
 from tallygate.gateway.routes import RouteTable
 from tallygate.gateway.server import GatewayServer
 from tallygate.gateway.services import Fallback, GatewayLimits, Observer, Services, Tokenizer, View
-from tallygate.gateway.settlement import Settler
+from tallygate.gateway.settling.settler import Settler
+from tallygate.gateway.settling.spool import Spool
+from tallygate.gateway.settling.withdrawals import Withdrawals
 from tallygate.gateway.spend_warnings import tell_warned
-from tallygate.gateway.spool import Spool
 from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.gateway.upstream_auth import UpstreamCredentials
 from tallygate.gateway.watched_limiter import WatchedLimiter
-from tallygate.gateway.withdrawals import Withdrawals
 from tallygate.http1.client_connection import ClientTimeouts
 from tallygate.http1.upstream_pool import UpstreamPool
 from tallygate.limiter.port import Limiter

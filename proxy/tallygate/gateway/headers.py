@@ -9,8 +9,8 @@ from http import HTTPStatus
 from typing import Final
 
 from tallygate.domain.errors import ErrorCode, Refusal
-from tallygate.gateway.authentication import KEY_HEADERS
-from tallygate.gateway.key_traces import gives_away, key_words, may_give_away
+from tallygate.gateway.callers.key_traces import gives_away, key_words, may_give_away
+from tallygate.gateway.callers.keys import KEY_HEADERS
 from tallygate.http1.header import Header, http_date
 
 VIA_PSEUDONYM: Final = "tallygate"

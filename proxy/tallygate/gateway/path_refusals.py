@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from tallygate.domain.errors import ErrorCode, Refusal
-from tallygate.gateway.key_traces import gives_away
+from tallygate.gateway.callers.key_traces import gives_away
 from tallygate.gateway.nearest_route import Nearest, NearestRoutes
 from tallygate.gateway.routes import RouteTable
 

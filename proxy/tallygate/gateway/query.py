@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote_plus
 
 from tallygate.dialects.unread_body import names_producer
 from tallygate.domain.errors import ErrorCode, Refusal
-from tallygate.gateway.key_traces import gives_away
+from tallygate.gateway.callers.key_traces import gives_away
 
 _CREDENTIALS: Final = frozenset(
     {"key", "$key", "api_key", "api-key", "apikey", "access_token", "oauth_token", "passwd", "password"}

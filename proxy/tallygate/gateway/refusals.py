@@ -8,7 +8,7 @@ from tallygate.domain.admission import LEDGER_BACKLOG, Decision, SpendState
 from tallygate.domain.errors import ErrorCode, Refusal, RequestRejectedError
 from tallygate.domain.money import usd_text
 from tallygate.domain.rate_limit import Quantity
-from tallygate.gateway.terms import Terms
+from tallygate.gateway.exchange.terms import Terms
 
 SHORT_WAIT_MS: Final = 60_000  # SDKs sleep through at most this; a longer x-should-retry: true would only hang a client
 STORE_RETRY_MS: Final = 1_000

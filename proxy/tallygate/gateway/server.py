@@ -11,8 +11,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from tallygate.domain.errors import StoreError
-from tallygate.gateway.checkpoints import checkpoint_forever
-from tallygate.gateway.pipeline import Pipeline
+from tallygate.gateway.exchange.checkpoints import checkpoint_forever
+from tallygate.gateway.exchange.pipeline import Pipeline
 from tallygate.gateway.refusals import SHUTTING_DOWN
 from tallygate.gateway.services import Services
 from tallygate.http1.client_connection import ClientServer, ClientTimeouts, reap_forever

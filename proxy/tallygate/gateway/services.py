@@ -12,16 +12,16 @@ from tallygate.dialects.dialect import Dialect
 from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.domain.organization import Credential, Organization, UnknownModelPolicy
 from tallygate.domain.prompt import PromptShape
+from tallygate.gateway.callers.jwt_identity import JwtIdentities
 from tallygate.gateway.cors import CorsPolicy
-from tallygate.gateway.drains import DrainEnd
-from tallygate.gateway.jwt_identity import JwtIdentities
+from tallygate.gateway.exchange.drains import DrainEnd
+from tallygate.gateway.exchange.terms import Terms, terms_of
 from tallygate.gateway.object_owners import ObjectOwners
 from tallygate.gateway.routes import RouteTable
-from tallygate.gateway.settlement import Settler
+from tallygate.gateway.settling.settler import Settler
+from tallygate.gateway.settling.withdrawals import Withdrawals
 from tallygate.gateway.stored_directory import UsedCredentials
-from tallygate.gateway.terms import Terms, terms_of
 from tallygate.gateway.upstream import UpstreamClient
-from tallygate.gateway.withdrawals import Withdrawals
 from tallygate.limiter.port import Limiter
 from tallygate.shares.turns import Turns
 

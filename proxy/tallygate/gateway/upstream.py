@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tallygate.config.model import Upstream
-from tallygate.gateway.drains import Drains
+from tallygate.gateway.exchange.drains import Drains
 from tallygate.gateway.upstream_auth import UpstreamCredentials
 from tallygate.http1.header import Header
 from tallygate.http1.request_head import build_request_head

@@ -8,7 +8,7 @@ from multidict import MultiMapping
 
 from tallygate.config.directory import KEY_PREFIX
 from tallygate.config.model import AuthKind, UpstreamAuth
-from tallygate.gateway.authentication import KEY_HEADERS
+from tallygate.gateway.callers.keys import KEY_HEADERS
 from tallygate.gateway.oauth2_token import OAuth2Token, TokenFetchError
 from tallygate.http1.header import Header
 from tallygate.http1.upstream_failure import FailureKind, UpstreamError

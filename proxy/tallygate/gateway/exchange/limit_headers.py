@@ -3,7 +3,7 @@
 from tallygate.dialects.dialect import Dialect, NamedRate
 from tallygate.domain.admission import Decision
 from tallygate.domain.money import usd_text
-from tallygate.gateway.terms import Terms
+from tallygate.gateway.exchange.terms import Terms
 from tallygate.http1.header import Header
 
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from tallygate.domain.admission import Actual, AdmissionRequest, Settlement, Warned
 from tallygate.domain.errors import StoreError
-from tallygate.gateway.recent_settlements import RecentSettlements
-from tallygate.gateway.spool import Spool, SpooledSettlement, SpoolFullError
+from tallygate.gateway.settling.recent import RecentSettlements
+from tallygate.gateway.settling.spool import Spool, SpooledSettlement, SpoolFullError
 from tallygate.limiter.port import Limiter
 
 REPLAY_BATCH: Final = 256  # records read at once: a limiter that is away must not cost the reading of all

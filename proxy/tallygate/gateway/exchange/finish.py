@@ -5,9 +5,9 @@ from typing import Final
 from tallygate.domain.errors import Refusal
 from tallygate.domain.exchange import Event, State
 from tallygate.domain.money import usd_text
+from tallygate.gateway.exchange.live_exchange import Account, LiveExchange
+from tallygate.gateway.exchange.object_checks import note_objects
 from tallygate.gateway.headers import response_headers
-from tallygate.gateway.live_exchange import Account, LiveExchange
-from tallygate.gateway.object_checks import note_objects
 from tallygate.gateway.refusals import INTERNAL_ERROR
 from tallygate.http1.client_response import ClientResponse
 from tallygate.http1.content_codings import ACCEPTED

@@ -17,11 +17,10 @@ from tallygate.domain.organization import Credential, Organization
 from tallygate.domain.routed_price import AnyPrice
 from tallygate.domain.token_counts import TokenCounts, UsageSource
 from tallygate.domain.usage_event import UNREGISTERED, Outcome, UsageEvent
-from tallygate.gateway.assumed import ASSUMED, Unseen, assumed, finishes_anyway, may_reason, tokens_within
-from tallygate.gateway.estimate import Estimate
-from tallygate.gateway.headers import Passage
-from tallygate.gateway.limit_headers import limit_headers
-from tallygate.gateway.metering import (
+from tallygate.gateway.exchange.assumed import ASSUMED, Unseen, assumed, finishes_anyway, may_reason, tokens_within
+from tallygate.gateway.exchange.estimate import Estimate
+from tallygate.gateway.exchange.limit_headers import limit_headers
+from tallygate.gateway.exchange.metering import (
     CHARGED_AT_BOUND,
     Metered,
     kept_for_an_hour,
@@ -31,9 +30,10 @@ from tallygate.gateway.metering import (
     price_answered,
     told_usage,
 )
-from tallygate.gateway.relay import Relay
+from tallygate.gateway.exchange.relay import Relay
+from tallygate.gateway.exchange.terms import Terms
+from tallygate.gateway.headers import Passage
 from tallygate.gateway.services import Services, View
-from tallygate.gateway.terms import Terms
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.http1.content_codings import DecodedContent
 from tallygate.http1.header import Header

@@ -14,9 +14,9 @@ import msgspec
 from tallygate.dialects.object_lists import ListItem, ListPage, objects_of_item, read_page
 from tallygate.domain.errors import Refusal, StoreError
 from tallygate.domain.made_object import MadeObject
-from tallygate.gateway.live_exchange import LiveExchange
+from tallygate.gateway.exchange.live_exchange import LiveExchange
+from tallygate.gateway.exchange.relay import LIST_BYTES_MAX, LIST_UNREADABLE, AnswerObjects, own_headers
 from tallygate.gateway.object_owners import owners_unavailable
-from tallygate.gateway.relay import LIST_BYTES_MAX, LIST_UNREADABLE, AnswerObjects, own_headers
 from tallygate.http1.header import Header
 from tallygate.http1.upstream_connection import UpstreamConnection
 from tallygate.http1.upstream_failure import UpstreamError, UpstreamFailure

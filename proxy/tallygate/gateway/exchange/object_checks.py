@@ -19,9 +19,9 @@ from tallygate.domain.errors import ErrorCode, Refusal, StoreError
 from tallygate.domain.made_object import ID_CHARS_MAX, MADE_MAX, MadeObject
 from tallygate.domain.stored_object import StoredReference
 from tallygate.domain.token_counts import UsageSource
-from tallygate.gateway.live_exchange import Account, LiveExchange
+from tallygate.gateway.exchange.live_exchange import Account, LiveExchange
+from tallygate.gateway.exchange.relay import AnswerObjects
 from tallygate.gateway.object_owners import OwnersBusyError, not_found, owners_unavailable
-from tallygate.gateway.relay import AnswerObjects
 from tallygate.gateway.services import Services
 
 REFERENCES_MAX: Final = 1_000  # of one request

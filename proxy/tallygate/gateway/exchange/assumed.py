@@ -16,8 +16,8 @@ from tallygate.config.model import OnDisconnect, Upstream
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.domain.routed_price import AnyPrice
 from tallygate.domain.token_counts import TokenCounts, UsageSource
-from tallygate.gateway.estimate import Estimate, largest_that_fits, worst_cost_of
-from tallygate.gateway.metering import Metered
+from tallygate.gateway.exchange.estimate import Estimate, largest_that_fits, worst_cost_of
+from tallygate.gateway.exchange.metering import Metered
 
 ASSUMED: Final = "assumed"  # the flag of an event whose amount is such a one, whatever its source
 

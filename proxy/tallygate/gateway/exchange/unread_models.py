@@ -9,8 +9,8 @@ from tallygate.dialects.body import read_body
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import Refusal, RequestRejectedError
 from tallygate.domain.organization import Credential
-from tallygate.gateway.authentication import check_model
-from tallygate.gateway.live_exchange import LiveExchange
+from tallygate.gateway.callers.keys import check_model
+from tallygate.gateway.exchange.live_exchange import LiveExchange
 from tallygate.gateway.refusals import rejected
 
 MODEL_PARAMETER: Final = "model"  # of a route's path

@@ -5,7 +5,7 @@ import logging
 from typing import Final
 
 from tallygate.domain.errors import StoreError
-from tallygate.gateway.pipeline import Pipeline
+from tallygate.gateway.exchange.pipeline import Pipeline
 
 BATCH_MAX: Final = 500  # exchanges a round trip; more go in further ones
 _log = logging.getLogger(__name__)

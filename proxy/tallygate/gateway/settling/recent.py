@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final
 
 from tallygate.domain.admission import Actual, AdmissionRequest, Settlement
-from tallygate.gateway.spool import SpooledSettlement
+from tallygate.gateway.settling.spool import SpooledSettlement
 
 KEPT_MS: Final = 5_000  # before the last one: `everysec` loses up to two seconds, and a replica is rarely further behind
 KEPT_MAX: Final = 10_000  # of a worker, at 2 to 3 KB each; the oldest go first

@@ -16,7 +16,7 @@ import msgspec
 from tallygate.dialects.dialect import Dialect, RequestFacts, ResponseMeter
 from tallygate.dialects.made_objects import MadeReader
 from tallygate.domain.errors import ErrorCode, Refusal
-from tallygate.gateway.drains import Drain, DrainEnd, Drains
+from tallygate.gateway.exchange.drains import Drain, DrainEnd, Drains
 from tallygate.gateway.headers import response_headers
 from tallygate.http1.client_response import ClientResponse
 from tallygate.http1.header import Header

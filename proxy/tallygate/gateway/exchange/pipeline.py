@@ -20,11 +20,13 @@ from tallygate.domain.exchange import Event
 from tallygate.domain.markup import marked_up
 from tallygate.domain.money import MONEY_MAX_NANO_USD
 from tallygate.domain.prompt import PromptShape, tokens_at_least
-from tallygate.gateway.assumed import floor_of
-from tallygate.gateway.authentication import UNKNOWN_KEY, authenticate, check_caller, check_capability, check_model, query_key
+from tallygate.gateway.callers.jwt_identity import authenticate_token
+from tallygate.gateway.callers.key_traces import gives_away, presented_keys
+from tallygate.gateway.callers.keys import UNKNOWN_KEY, authenticate, check_caller, check_capability, check_model, query_key
 from tallygate.gateway.cors import is_preflight, preflight_headers
-from tallygate.gateway.entrance import DEAR_BODY_BYTES, Entrance
-from tallygate.gateway.estimate import (
+from tallygate.gateway.exchange.assumed import floor_of
+from tallygate.gateway.exchange.entrance import DEAR_BODY_BYTES, Entrance
+from tallygate.gateway.exchange.estimate import (
     affordable_output,
     estimate,
     listed_price,
@@ -33,13 +35,10 @@ from tallygate.gateway.estimate import (
     with_cache_ttl,
     with_long_window,
 )
-from tallygate.gateway.finish import finish, refuse
-from tallygate.gateway.forward import forward
-from tallygate.gateway.headers import refused_header
-from tallygate.gateway.jwt_identity import authenticate_token
-from tallygate.gateway.key_traces import gives_away, presented_keys
-from tallygate.gateway.live_exchange import LiveExchange
-from tallygate.gateway.object_checks import (
+from tallygate.gateway.exchange.finish import finish, refuse
+from tallygate.gateway.exchange.forward import forward
+from tallygate.gateway.exchange.live_exchange import LiveExchange
+from tallygate.gateway.exchange.object_checks import (
     check_objects,
     put_kind,
     reads_body,
@@ -48,6 +47,8 @@ from tallygate.gateway.object_checks import (
     spoken_dialect,
     streamed_form,
 )
+from tallygate.gateway.exchange.unread_models import check_unread_model
+from tallygate.gateway.headers import refused_header
 from tallygate.gateway.path_refusals import PathRefusals
 from tallygate.gateway.query import metered_query, own_producers, unmetered_query
 from tallygate.gateway.refusals import (
@@ -62,7 +63,6 @@ from tallygate.gateway.refusals import (
 from tallygate.gateway.request_checks import PATH, check_request
 from tallygate.gateway.routes import decoded
 from tallygate.gateway.services import Services
-from tallygate.gateway.unread_models import check_unread_model
 from tallygate.http1.client_connection import ClientConnection
 from tallygate.http1.client_response import ClientResponse
 from tallygate.http1.content_codings import coded_as

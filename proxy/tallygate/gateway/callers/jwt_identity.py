@@ -8,9 +8,9 @@ from tallygate.config.directory import EVERYWHERE, Directory, Identity
 from tallygate.config.jwt_issuer import UnknownClients
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.domain.organization import Credential, Organization
-from tallygate.gateway.authentication import UNKNOWN_KEY, presented_key, query_keys, unauthorized
-from tallygate.gateway.jwt_bearer import JwtRefusedError, JwtVerifier, VerifiedClient, looks_like_jwt
-from tallygate.gateway.jwt_keys import KeysUnavailableError
+from tallygate.gateway.callers.jwt_bearer import JwtRefusedError, JwtVerifier, VerifiedClient, looks_like_jwt
+from tallygate.gateway.callers.jwt_keys import KeysUnavailableError
+from tallygate.gateway.callers.keys import UNKNOWN_KEY, presented_key, query_keys, unauthorized
 
 ATTACHED_MAX: Final = 1_000  # unknown clients of an organization told apart; further ones share one credential of it
 ATTACHED_ALL_MAX: Final = 20_000  # the same, of all organizations together

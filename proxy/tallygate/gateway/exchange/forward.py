@@ -7,13 +7,13 @@ from aiohttp.http import HttpVersion11
 
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.exchange import Event, State
-from tallygate.gateway.authentication import query_key
+from tallygate.gateway.callers.keys import query_key
+from tallygate.gateway.exchange.live_exchange import LiveExchange
+from tallygate.gateway.exchange.object_checks import answer_objects, api_of, streamed_form
+from tallygate.gateway.exchange.own_lists import show_own
+from tallygate.gateway.exchange.relay import AnswerObjects, Relay
 from tallygate.gateway.headers import read_whole, request_headers
-from tallygate.gateway.live_exchange import LiveExchange
-from tallygate.gateway.object_checks import answer_objects, api_of, streamed_form
-from tallygate.gateway.own_lists import show_own
 from tallygate.gateway.refusals import rejected
-from tallygate.gateway.relay import AnswerObjects, Relay
 from tallygate.http1.client_connection import ClientConnection
 from tallygate.http1.client_response import ClientResponse
 from tallygate.http1.content_codings import BodyCodingError, too_large

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.domain.errors import Refusal, StoreError
-from tallygate.gateway.live_exchange import LiveExchange
+from tallygate.gateway.exchange.live_exchange import LiveExchange
 from tallygate.gateway.refusals import limiter_refusal, overloaded
 from tallygate.gateway.services import Services
 from tallygate.limiter.local_gate import Closed, Entry, LocalGate

@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 from multidict import MultiMapping
 
-from tallygate.gateway.authentication import KEY_HEADERS
+from tallygate.gateway.callers.keys import KEY_HEADERS
 
 # `tg_<client id>_<secret>` of callers (config/directory.py) and `tga_...` of admins, whole or cut, wherever they stand in the text.
 _ISSUED: Final = re.compile(rb"(?:tg_[A-Za-z0-9._-]{1,64}_|tga_)[A-Za-z0-9]{8}")

@@ -13,7 +13,7 @@ import msgspec
 from tallygate.config.directory import KEY_CHARS_MAX
 from tallygate.config.jwt_issuer import JwtIssuer
 from tallygate.config.section import is_identifier
-from tallygate.gateway.jwt_keys import JwtKeys
+from tallygate.gateway.callers.jwt_keys import JwtKeys
 
 VERIFIED_MAX: Final = 10_000  # tokens of one issuer remembered; past it the oldest is forgotten, and verified again if it comes
 _HEAD_CHARS_MAX: Final = 2_048  # of a token's own header

@@ -1,0 +1,1 @@
+"""How what was held ends: settlements, those that the store could not take, and what is withdrawn."""
