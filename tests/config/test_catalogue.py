@@ -3,6 +3,7 @@
 import pytest
 
 from tallygate.config.catalogue import LOOKUPS_MAX, PriceCatalogue
+from tallygate.config.routing import Routing
 from tallygate.domain.price import Price
 from tallygate.domain.routed_price import RoutedPrice
 
@@ -128,7 +129,7 @@ def test_the_bound_is_of_what_can_be_reached() -> None:
             a_price("b-1", input=9, output=9),
             a_price("c-1", input=1000, output=1000),
         ],
-        families={"A": ["a-*"], "b": ["b-1"]},
+        routing=Routing(families={"a": ("a-*",), "b": ("b-1",)}),
     )
 
     assert models_of(catalogue.dearest(NOW, family="a")) == ["a-1", "a-2"]
@@ -148,8 +149,8 @@ def test_the_bound_follows_effective_dates() -> None:
 
 
 def test_an_upstreams_families_replace_the_configured_ones() -> None:
-    catalogue = PriceCatalogue([a_price("dear", output=100)], families={"x": ["dear"]})
-    merged = catalogue.with_upstream([a_price("gloo-x", output=3)], {"x": ["gloo-x"]})
+    catalogue = PriceCatalogue([a_price("dear", output=100)], routing=Routing(families={"x": ("dear",)}))
+    merged = catalogue.with_upstream([a_price("gloo-x", output=3)], {"x": ("gloo-x",)})
 
     bound, before = merged.dearest(NOW, family="x"), catalogue.dearest(NOW, family="x")
 

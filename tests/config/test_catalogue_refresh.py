@@ -72,6 +72,18 @@ async def test_a_catalogue_is_read_again_when_its_time_is_over_and_not_before(re
     assert (refreshing.provider.asked, refreshing.changes) == (["/models", "/models"], 2)
 
 
+async def test_a_family_that_routing_is_said_to_reach_and_nobody_has_is_logged(
+    refreshing: Refreshing, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "prices.yaml").write_text(json.dumps({"prices": [], "auto_routing": {"reaches": ["gloo-n*", "Antropic"]}}))
+    assert await refreshing.holder.reload() == ()
+
+    await refreshing.after(0)
+
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["auto_routing.reaches 'Antropic' of prices.yaml, which is no family and no priced model: it holds nothing"]
+
+
 def row(**pricing: Any) -> bytes:
     return json.dumps({"data": [{"id": "gloo-new", "pricing": pricing}]}).encode()
 

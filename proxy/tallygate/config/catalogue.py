@@ -1,12 +1,12 @@
 """Which price applies to a model name at an instant."""
 
-import itertools
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
+from tallygate.config.routing import Families, Routing
 from tallygate.domain.model_patterns import matches_any
 from tallygate.domain.price import Price
 from tallygate.domain.routed_price import RoutedPrice, routed_price
@@ -36,18 +36,6 @@ _ANY: Final = ("*",)
 _VERSION_DOT: Final = re.compile(r"(?<=\d)\.(?=\d)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AutoRouting:
-    """What an operator says of requests whose model the provider chooses.
-
-    reaches            families, and names or prefixes ending in `*`: where a request goes that names no family; none: anywhere
-    max_output_tokens  what those are sent with that state no maximum
-    """
-
-    reaches: tuple[str, ...] = ()
-    max_output_tokens: int | None = None
-
-
 class PriceCatalogue:
     """Prices by model, each with effective dates. Immutable but for a bounded memory of lookups; a reload builds a new one.
 
@@ -63,26 +51,14 @@ class PriceCatalogue:
         self,
         prices: Iterable[Price],
         aliases: Mapping[str, str] | None = None,
-        families: Mapping[str, Sequence[str]] | None = None,
         *,
-        auto_routing: AutoRouting = AutoRouting(),  # immutable
-        are_families_own: bool = False,
+        routing: Routing = Routing(),  # noqa: B008  # immutable
         upstream_prices: Iterable[Price] = (),
-        upstream_families: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """aliases: name to priced name. families: what a provider's routing may pick, as names or prefixes ending in `*`.
-
-        are_families_own   the operator's, which win over those of upstreams' catalogues; else the catalogues' replace them
-        """
+        """aliases: name to priced name."""
         self._prices = tuple(prices)
         self._aliases = dict(aliases or {})
-        self.auto_routing = auto_routing
-        self.families = {name.lower(): tuple(patterns) for name, patterns in (families or {}).items()}
-        self._are_families_own = are_families_own and bool(families)
-        told = {name.lower(): tuple(patterns) for name, patterns in (upstream_families or {}).items()}
-        # A family that only the catalogue knows can still be asked for by its name.
-        self._named = {**told, **self.families} if self._are_families_own or not told else told
-        self._routed = self._named if not self._are_families_own else self.families
+        self.routing = routing
         self._rows = _by_model(self._prices)
         self._upstream_rows = _by_model(upstream_prices)
         self._lookups: dict[str, tuple[tuple[Price, ...], ...]] = {}
@@ -90,21 +66,9 @@ class PriceCatalogue:
         self._changes = sorted({price.effective_ms for series in everything for price in series})
         self._dearest: dict[tuple[int, tuple[str, ...]], RoutedPrice | None] = {}
 
-    def with_upstream(self, prices: Iterable[Price], families: Mapping[str, Sequence[str]]) -> "PriceCatalogue":
-        """This catalogue with the rows of upstreams' catalogues in second place.
-
-        Their families, if any, replace the configured ones unless those are the operator's: they list exactly what the provider's
-        routing can reach.
-        """
-        return PriceCatalogue(
-            self._prices,
-            self._aliases,
-            self.families,
-            auto_routing=self.auto_routing,
-            are_families_own=self._are_families_own,
-            upstream_prices=prices,
-            upstream_families=families,
-        )
+    def with_upstream(self, prices: Iterable[Price], families: Families) -> "PriceCatalogue":
+        """This catalogue with the rows of upstreams' catalogues in second place, and their families."""
+        return PriceCatalogue(self._prices, self._aliases, routing=self.routing.with_listed(families), upstream_prices=prices)
 
     def models(self) -> Iterator[str]:
         """Every priced name, without aliases."""
@@ -144,21 +108,11 @@ class PriceCatalogue:
         return candidates
 
     def dearest(self, at_ms: int, *, family: str | None = None) -> RoutedPrice | None:
-        """The bound of every reachable model, for requests whose model the provider chooses.
+        """The bound of every reachable model, for requests whose model the provider chooses. None if nothing is priced.
 
-        Reachable are the models of that family; of every family where it is unknown; where it is None, what the operator says that
-        routing reaches, else every family; all models where there are no families. None if nothing is priced.
+        Reachable is what `routing` says of that family; all models where it says nothing.
         """
-        return self._bound_of(self._reachable(family) or _ANY, at_ms)
-
-    def _reachable(self, family: str | None) -> tuple[str, ...]:
-        if family is not None and family.lower() in self._named:
-            return self._named[family.lower()]
-        if family is None and self.auto_routing.reaches:
-            patterns = [self._named.get(name.lower(), (name,)) for name in self.auto_routing.reaches]
-        else:
-            patterns = list((self._routed if family is None else self._named).values())
-        return tuple(itertools.chain.from_iterable(patterns))
+        return self._bound_of(self.routing.patterns(family) or _ANY, at_ms)
 
     def dearest_of_all(self, at_ms: int) -> RoutedPrice | None:
         """The bound of every priced model, for requests whose model is named where the gateway cannot see it."""
@@ -169,7 +123,7 @@ class PriceCatalogue:
         key = (bisect_right(self._changes, at_ms), patterns)
         if key not in self._dearest:  # at most one entry for each change of prices and family
             reachable = [price for price in self._in_force_now(at_ms) if matches_any(price.model, patterns)]
-            self._dearest[key] = routed_price(reachable, default_output_max=self.auto_routing.max_output_tokens)
+            self._dearest[key] = routed_price(reachable, default_output_max=self.routing.max_output_tokens)
         return self._dearest[key]
 
     def _in_force_now(self, at_ms: int) -> Iterator[Price]:

@@ -61,7 +61,8 @@ class ConfigHolder:
                 prices.setdefault(price.model, price)
             for family, models in catalogue.families.items():
                 families.setdefault(family, []).extend(models)
-        self.current = replace(self._reviewed, prices=self._reviewed.prices.with_upstream(prices.values(), families))
+        listed = {family: tuple(models) for family, models in families.items()}
+        self.current = replace(self._reviewed, prices=self._reviewed.prices.with_upstream(prices.values(), listed))
 
 
 def with_stored(config: GatewayConfig, stored: Mapping[str, Organization]) -> GatewayConfig:

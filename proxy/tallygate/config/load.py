@@ -1,7 +1,7 @@
 """A configuration directory, read as a whole: either every file is right, or every problem is told."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,6 +16,7 @@ from tallygate.config.plans import PlanTerms, read_plans
 from tallygate.config.prices import read_prices
 from tallygate.config.problems import Problems, nearest
 from tallygate.config.routes import PlacedRoute, capabilities_of, read_routes, report_unknown_upstreams
+from tallygate.config.routing import Families
 from tallygate.config.section import Section, show
 from tallygate.config.upstreams import read_upstreams
 from tallygate.config.webhook_endpoint import WebhookEndpoint
@@ -135,6 +136,8 @@ def load_config(
     prices = read_prices(prices_document, shipped_families=_shipped_families(prices_document, directory, shipped_dir))
     report_unknown_upstreams(placed_routes, upstreams)
     _report_dangling(plans, capabilities, prices)
+    if not any(upstream.catalogue_path for upstream in upstreams.values()):  # else what there is will be known once it is read
+        _report_unreached(prices_document, prices)
     jwt_issuers = () if authentication_document is None else read_jwt_issuers(authentication_document)
     webhooks: tuple[WebhookEndpoint, ...] = ()
     if webhooks_document is not None:
@@ -159,6 +162,14 @@ def load_config(
     )
 
 
+def _report_unreached(document: Section, prices: PriceCatalogue) -> None:
+    known = [*prices.routing.families, *prices.models()]
+    for entry in prices.routing.unmatched(prices.models()):
+        document.place_of("auto_routing").problem(
+            f"reaches {show(entry)}, which is no family and no priced model{nearest(entry, known)}"
+        )
+
+
 def _find(name: str, directory: Path | None, shipped_dir: Path) -> Path:
     own = None if directory is None else directory / name
     return own if own is not None and own.exists() else shipped_dir / name
@@ -170,12 +181,12 @@ def _shipped_routes(shipped_dir: Path, known_dialects: Collection[str]) -> tuple
     return () if document is None else read_routes(document, known_dialects=known_dialects)
 
 
-def _shipped_families(prices: Section, directory: Path | None, shipped_dir: Path) -> Mapping[str, Sequence[str]] | None:
+def _shipped_families(prices: Section, directory: Path | None, shipped_dir: Path) -> Families | None:
     """Families that are no statement of the operator's; None where the file is the shipped one, or says nothing of families."""
     if directory is None or not (directory / "prices.yaml").exists() or "families" not in prices:
         return None
     document = _document("prices.yaml", shipped_dir / "prices.yaml", hashlib.sha256(), Problems())
-    return {} if document is None else read_prices(document).families
+    return {} if document is None else read_prices(document).routing.families
 
 
 def _optional(name: str, directory: Path | None, digest: "hashlib._Hash", problems: Problems) -> Section | None:

@@ -2,11 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from tallygate.config.catalogue import AutoRouting, PriceCatalogue
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.routing import Families, Routing
 from tallygate.config.section import Section, show
 from tallygate.domain.money import pico_usd_per_token
 from tallygate.domain.price import Price
@@ -29,7 +31,7 @@ _RATES: Final = {
 }
 
 
-def read_prices(document: Section, *, shipped_families: Mapping[str, Sequence[str]] | None = None) -> PriceCatalogue:
+def read_prices(document: Section, *, shipped_families: Families | None = None) -> PriceCatalogue:
     """shipped_families: families that are not the operator's own; None: all are as shipped, whatever they are."""
     document.require("prices")
     prices: list[Price] = []
@@ -47,11 +49,9 @@ def read_prices(document: Section, *, shipped_families: Mapping[str, Sequence[st
             prices.append(price)
     models = {price.model for price in prices}
     aliases = _read_aliases(document, models)
-    families = _read_families(document)
-    auto_routing = _read_auto_routing(document)
+    routing = _read_routing(document, shipped_families)
     document.close()
-    are_own = shipped_families is not None and families != shipped_families
-    return PriceCatalogue(prices, aliases, families, auto_routing=auto_routing, are_families_own=are_own)
+    return PriceCatalogue(prices, aliases, routing=routing)
 
 
 def _read_price(item: Section) -> Price | None:
@@ -112,20 +112,22 @@ def _read_aliases(document: Section, models: set[str]) -> Mapping[str, str]:
     return found
 
 
-def _read_auto_routing(document: Section) -> AutoRouting:
+def _read_routing(document: Section, shipped_families: Families | None) -> Routing:
+    families = _read_families(document)
+    routing = Routing(families=families, are_families_own=shipped_families is not None and families != shipped_families)
     section = document.section("auto_routing")
     if section is None:
-        return AutoRouting()
+        return routing
     reaches = section.scalars("reaches", may_be_empty=False) or []
     for place, text in reaches:
         if _REACHED.fullmatch(text) is None:
             place.problem(f"must be a family, a model name, or the start of one followed by *, got {show(text)}")
     most = section.integer("max_output_tokens", minimum=1, maximum=CONTEXT_TOKENS_MAX) or None
     section.close()
-    return AutoRouting(reaches=tuple(text for _, text in reaches), max_output_tokens=most)
+    return replace(routing, reaches=tuple(text for _, text in reaches), max_output_tokens=most)
 
 
-def _read_families(document: Section) -> Mapping[str, tuple[str, ...]]:
+def _read_families(document: Section) -> Families:
     """Model names, or prefixes ending in `*`, by family."""
     section = document.section("families")
     if section is None:

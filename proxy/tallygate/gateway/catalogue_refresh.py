@@ -71,6 +71,9 @@ async def refresh(holder: ConfigHolder, session: ClientSession, upstream: Upstre
     for problem in catalogue.problems[:20]:
         _log.warning("price catalogue of upstream %s: %s", upstream.name, problem)
     holder.put_upstream_catalogue(upstream.name, catalogue)
+    prices = holder.current.prices
+    for entry in prices.routing.unmatched(prices.models()):
+        _log.warning("auto_routing.reaches %r of prices.yaml, which is no family and no priced model: it holds nothing", entry)
     return True
 
 
