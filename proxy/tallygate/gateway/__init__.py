@@ -1,1 +1,1 @@
-"""The data plane: from a client's bytes to an upstream's and back, metered and limited on the way. `exchange/pipeline.py` is the map."""
+"""The data plane: from a client's bytes to an upstream's and back, metered and limited. `exchange/pipeline.py` is the map."""
