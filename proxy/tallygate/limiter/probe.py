@@ -1,12 +1,11 @@
 """Whether a Redis server can be trusted with money: asked once, at start, with the fix in every message."""
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import Final
 
 from tallygate.domain.errors import ConfigError, StoreError
-from tallygate.limiter.script import Script, ScriptStore
+from tallygate.limiter.script import ScriptStore, new_script
 
 VERSION_MIN: Final = (6, 2)  # ZADD LT
 # Releases with the fix of CVE-2025-49844 (remote code through the Lua engine), by software and series; newer series have it.
@@ -14,6 +13,7 @@ _PATCHED: Final = {
     "redis": {(6, 2): 20, (7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2},
     "valkey": {(7, 2): 11, (8, 0): 6, (8, 1): 4},
 }
+_PROBE: Final = b"return 1 -- tallygate asks whether scripts are allowed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ async def probe_server(store: ScriptStore) -> ServerFacts:
             "CONFIG SET maxmemory-policy noeviction, and the same in redis.conf"
         )
     try:
-        await store.run(_probe_script(), (), ())
+        await store.run(new_script("probe", _PROBE), (), ())
     except StoreError as error:
         problems.append(f"Redis does not run scripts ({error}): allow EVAL and EVALSHA for this user, and on any proxy in between")
     if problems:
@@ -66,8 +66,3 @@ def _warnings(software: str, version: tuple[int, ...], info: dict[str, str]) -> 
 
 def _fields(info: str) -> dict[str, str]:
     return dict(line.split(":", 1) for line in info.splitlines() if ":" in line and not line.startswith("#"))
-
-
-def _probe_script() -> Script:
-    source = b"return 1 -- tallygate asks whether scripts are allowed"
-    return Script("probe", source, hashlib.sha1(source).hexdigest().encode())  # noqa: S324  Redis names scripts by SHA-1

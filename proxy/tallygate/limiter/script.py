@@ -1,9 +1,13 @@
-"""The Lua scripts as they are sent: prelude and body as one source, known by its SHA-1, so that rolling deploys can mix."""
+"""The Lua scripts as they are sent: what a script needs in front of it, and known by SHA-1, so that rolling deploys can mix."""
 
 import hashlib
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields
 from importlib.resources import files
-from typing import Any, Protocol
+from importlib.resources.abc import Traversable
+from typing import Any, Final, Protocol
+
+_NEEDS: Final = re.compile(rb"^-- needs: (.+)$", re.MULTILINE)  # of a Lua file: the files of scripts/shared whose names it uses
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,24 +45,27 @@ class ScriptStore(Protocol):
 
 
 def load_scripts() -> Scripts:
-    """Read the package's scripts. Call it once, where the limiter is composed."""
+    """Read the package's scripts: one file of `scripts` for each field of Scripts. Call it once, where the limiter is composed."""
     folder = files("tallygate.limiter") / "scripts"
+    return Scripts(**{field.name: new_script(field.name, _joined(folder, field.name)) for field in fields(Scripts)})
 
-    def load(name: str, *, alone: bool = False) -> Script:
-        body = (folder / f"{name}.lua").read_bytes()
-        source = body if alone else (folder / "prelude.lua").read_bytes() + b"\n" + body
-        return Script(name, source, hashlib.sha1(source).hexdigest().encode())  # noqa: S324  Redis names scripts by SHA-1
 
-    return Scripts(
-        admit=load("admit"),
-        checkpoint=load("checkpoint"),
-        settle=load("settle"),
-        withdraw=load("withdraw"),
-        expire=load("expire"),
-        read=load("read"),
-        restore=load("restore"),
-        reanchor=load("reanchor"),
-        posted=load("posted"),
-        due_orgs=load("due_orgs", alone=True),
-        fence=load("fence", alone=True),
-    )
+def new_script(name: str, source: bytes) -> Script:
+    return Script(name, source, hashlib.sha1(source).hexdigest().encode())  # noqa: S324  Redis names scripts by SHA-1
+
+
+def _joined(folder: Traversable, name: str) -> bytes:
+    """The script behind what it shares with others: each file of `scripts/shared` once, behind those that it needs itself."""
+    shared: dict[str, bytes] = {}
+
+    def define_needs(text: bytes) -> None:
+        line = _NEEDS.search(text)
+        for need in line[1].decode().split(", ") if line else ():
+            if need not in shared:
+                source = (folder / "shared" / f"{need}.lua").read_bytes()
+                define_needs(source)
+                shared[need] = source
+
+    body = (folder / f"{name}.lua").read_bytes()
+    define_needs(body)
+    return b"\n".join((*shared.values(), body))

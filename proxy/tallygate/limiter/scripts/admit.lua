@@ -1,4 +1,5 @@
 -- admit.lua: take every demand of one request and hold its worst case, or change no limit.
+-- needs: base, keys, demands, rates, windows, spend, resume, pauses, holds, housekeeping
 --
 -- ARGV     2 [reservation, lease_ms, hold, least hold, floor cost, floor prompt tokens, floor completion tokens, stream_max,
 --             memory_ms, has spend,
@@ -12,43 +13,8 @@
 -- dead worker's hold refuses nobody. A refusal writes the mark of the windows that refuse, and may tell of it (`note_pause`).
 
 local NEVER_MS = NUMBER_MAX
-local OTHERS_MS = 1000   -- only open reservations stand in the way: when one ends is unknown, but soon
-local REFUSED_NOTED_MS = 60000     -- to which the last refusal is known: refusals must not write each
 local PAUSE_FORGOTTEN_MS = 300000  -- after the last refusal, any admission ends a pause
-local COLLECT_MAX = 8    -- per admission: each leaves at most one entry behind, so this keeps up
-
-local function rate_states(rates, now)
-  if #rates == 0 then return end
-  local fields = {}
-  for _, rate in ipairs(rates) do
-    local n = #fields
-    rate.place = n
-    if rate.quantity == OPEN then
-      fields[n + 1] = rate.key .. '|n'
-    else
-      fields[n + 1], fields[n + 2] = rate.key .. '|l', rate.key .. '|t'
-      if rate.quantity == TOKENS then fields[n + 3] = rate.key .. '|h' end
-    end
-  end
-  local stored = call('HMGET', RATES, unpack(fields))
-  for _, rate in ipairs(rates) do
-    local n, units = rate.place, min(rate.units, rate.capacity)
-    if rate.quantity == OPEN then
-      rate.count = tonumber(stored[n + 1] or 0)
-      rate.fits = rate.count + units <= rate.capacity
-      rate.taken, rate.wait, rate.others = units, rate.fits and 0 or OTHERS_MS, true
-    else
-      rate.is_new = not stored[n + 1]
-      rate.held = rate.quantity == TOKENS and held_of(stored[n + 1], stored[n + 3]) or 0
-      rate.level, rate.at = refilled(rate, now, stored[n + 1], stored[n + 2])
-      rate.fits = units == 0 or rate.level >= units * rate.window
-      rate.taken = rate.fits and units or max(0, floor(rate.level / rate.window))
-      rate.wait = rate.fits and 0 or ceil((units * rate.window - rate.level) / rate.refill) + rate.at - now
-      rate.others = rate.wait > OTHERS_MS and rate.level + rate.held * rate.window >= units * rate.window
-      if rate.others then rate.wait = OTHERS_MS end
-    end
-  end
-end
+local COLLECT_MAX = 8  -- per admission: each leaves at most one entry behind, so this keeps up
 
 local function spend_states(spends, now, least)
   for _, window in ipairs(spends) do
@@ -67,23 +33,6 @@ local function spend_states(spends, now, least)
   end
 end
 
-local function take_rates(org, rates)
-  local fields = {}
-  for _, rate in ipairs(rates) do
-    if rate.taken > 0 then
-      if rate.quantity == OPEN then
-        rate.count = call('HINCRBY', RATES, rate.key .. '|n', rate.taken)
-      else
-        rate.level, rate.held = rate.level - rate.taken * rate.window, rate.held + rate.taken
-        put_bucket(fields, rate)
-        if rate.is_new then watch_bucket(org, rate) end
-      end
-    end
-  end
-  if #fields > 0 then call('HSET', RATES, unpack(fields)) end
-  if #rates > 0 then keep(RATES) end
-end
-
 local function hold_spends(org, spends, granted, now)
   for _, window in ipairs(spends) do
     open_window(org, window, now)
@@ -96,43 +45,9 @@ local function hold_spends(org, spends, granted, now)
   if #spends > 0 then keep(SPEND) end
 end
 
--- Marks a window that refuses `least` and will have room for it at window.resume. A smaller amount moves the mark's instant, a
--- larger one does not: spending goes on as soon as the least has room. A pause is told at its first refusal, or at the first one an
--- hour after what was told of the window last.
-local function note_pause(org, window, least, now)
-  local mark = window.mark and mark_of(window.mark)
-  if mark and mark.resume <= now then
-    end_pause(org, window, mark, now)
-    mark = nil
-  end
-  if not mark then
-    local told_at = tonumber(call('HGET', SPEND, window.key .. '|told') or 0)
-    mark = {least = NUMBER_MAX, refused_at = now, tell_at = told_at + TOLD_EVERY_MS}
-  end
-  local resume = window.resume
-  if least > mark.least then least, resume = mark.least, mark.resume end
-  local moves, tells = resume ~= mark.resume, mark.tell_at > 0 and now >= mark.tell_at
-  if not moves and least == mark.least and not tells and now - mark.refused_at < REFUSED_NOTED_MS then return end
-  if moves then schedule(org, pause_member(window), resume) end
-  call('HSET', SPEND, window.key .. '|mark', format('%d %d %d %d %d', resume, least, now, tells and 0 or mark.tell_at, window.limit))
-  if tells then
-    call('HSET', SPEND, window.key .. '|told', int(now))
-    append_notice(org, window, 'spend.paused', 'spend.paused', '', format(',"refused_nano_usd":%d,"resumes_at_ms":%d', least, resume), now)
-  end
-end
-
 local function answer_of(now, admitted, refusing, wait, granted, demands)
   local words = {format('%d,%d,%d,%d,%d', now, admitted and 1 or 0, refusing, wait == NEVER_MS and 0 or wait, granted)}
-  for _, rate in ipairs(demands.rates) do
-    local left, reset_ms
-    if rate.quantity == OPEN then
-      left, reset_ms = max(0, rate.capacity - rate.count), 0
-    else
-      left = max(0, floor(rate.level / rate.window))
-      reset_ms = rate.level >= rate.full and 0 or ceil((rate.full - rate.level) / rate.refill) + rate.at - now
-    end
-    words[#words + 1] = format('%d,%d,%d,%d', left, reset_ms, rate.wait, rate.fits and 0 or rate.others and 2 or 1)
-  end
+  for _, rate in ipairs(demands.rates) do words[#words + 1] = rate_words(rate, now) end
   for _, window in ipairs(demands.spends) do
     words[#words + 1] = format('%d,%d,%d,%d,%d', window.spent, window.held, window.resume, crossed(window), window.fits and 0 or 1)
   end
@@ -154,7 +69,7 @@ collect(demands.org, now, COLLECT_MAX, memory_ms)
 
 load_windows(demands.spends, now, true)
 if close_if_ahead(demands.spends, now) then return {2, ''} end
-rate_states(demands.rates, now)
+load_rates(demands.rates, now)
 spend_states(demands.spends, now, least)
 
 local refusing, wait, index, granted = 0, 0, 0, hold

@@ -1,4 +1,5 @@
 -- checkpoint.lua: renew the lease of one open reservation and note what it has cost so far.
+-- needs: base, keys, holds
 --
 -- ARGV     2 [reservation, lease_ms, cost, prompt tokens, completion tokens]  3 event
 -- Returns  1, or 0 if the reservation is not held (it has ended, or is unknown).

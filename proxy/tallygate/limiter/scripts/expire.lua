@@ -1,5 +1,6 @@
 -- expire.lua: one step of the sweep of one organization: expire holds whose lease is over, end pauses that are over, forget
 -- what is remembered no longer, drop idle buckets and windows.
+-- needs: base, keys, housekeeping
 --
 -- ARGV     2 [organization, how many at most, memory_ms]
 -- Returns  how many entries were due and handled. Afterwards `orgs` says when the organization is due next.

@@ -1,4 +1,5 @@
 -- posted.lua: what one window has taken, bucket by bucket, and how far the ledger has stored it; changes nothing.
+-- needs: base, keys, demands, windows
 --
 -- ARGV     2 demands, of which the one spend demand counts
 -- Returns  [now, settled_at_ms of the oldest event that is not stored yet or -1, spent, 1 if the window is ahead of the clock, then

@@ -1,4 +1,5 @@
 -- read.lua: spend, holds and pause of windows as they stand now; changes nothing.
+-- needs: base, demands, windows, resume, pauses
 --
 -- ARGV     2 demands, of which only the spend demands count
 -- Returns  of each: spent, held, paused until in ms or 0 (the later of its mark's resume instant and, at or above the limit, the

@@ -1,5 +1,6 @@
 -- reanchor.lua: bring back what a clock that was ahead has put off: the leases of open reservations, and for how long ended ones are
 -- remembered. Nobody else would look at these before that time has come.
+-- needs: base, keys, holds
 --
 -- ARGV     2 [organization, lease_ms, longest lease in ms, memory_ms]
 -- Returns  how many entries were brought back; none where the clock was never ahead, so that it may run at any time.

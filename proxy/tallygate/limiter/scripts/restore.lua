@@ -1,4 +1,5 @@
 -- restore.lua: put back one window of a wiped store from the ledger: its spend so far replaces whatever the window has.
+-- needs: base, keys, demands, windows, spend, pauses, events
 --
 -- ARGV     2 demands, of which the one spend demand counts  3 [[time in ms, amount], ...], at most one entry a 5-minute bucket
 --          4 the last event that these amounts know of, or '' for no condition

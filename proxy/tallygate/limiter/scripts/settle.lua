@@ -1,4 +1,5 @@
 -- settle.lua: replace a hold by what the exchange came to, and append its usage event, in one step. A release settles at zero.
+-- needs: base, keys, demands, rates, windows, spend, notices, holds, events
 --
 -- ARGV     2 [reservation, release, cost, prompt tokens, completion tokens, ended_ms, memory_ms, has spend]
 --          3 demands, or empty: only a reservation that is unknown here needs them  4 event
@@ -24,14 +25,7 @@ local before = late and record or {cost = 0, prompt = 0, completion = 0}   -- wh
 load_windows(demands.spends, now, true)
 if close_if_ahead(demands.spends, now) then return {2, ''} end
 
-for i, rate in ipairs(demands.rates) do
-  local taken = not late and tonumber(record.rest[i] or 0) or 0
-  if rate.quantity == TOKENS then
-    correct_bucket(demands.org, rate, taken + before.prompt + before.completion - prompt - completion, taken, now)
-  elseif rate.quantity == OPEN then
-    close_open_request(rate, taken)
-  end
-end
+settle_rates(demands.org, demands.rates, record.rest, before.prompt + before.completion - prompt - completion, now)
 
 local warnings, expired_at = {}, late and record.at or nil
 for i, window in ipairs(demands.spends) do

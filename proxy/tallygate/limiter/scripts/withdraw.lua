@@ -1,4 +1,5 @@
 -- withdraw.lua: take back an admission whose answer came too late to be of use. Nothing is charged and nothing is told.
+-- needs: base, keys, demands, rates, windows, spend, holds
 --
 -- ARGV     2 [organization, reservation, ended_ms]
 -- Returns  0, or 1 if its lease is over and has been charged: nothing was done, and a release takes the charge back.
@@ -12,10 +13,7 @@ if record and record.status ~= 'held' then return record.status == 'expired' and
 
 if record then
   local demands = demands_of(record.demands)
-  for i, rate in ipairs(demands.rates) do
-    local taken = tonumber(record.rest[i])
-    if rate.quantity == OPEN then close_open_request(rate, taken) else correct_bucket(org, rate, taken, taken, now) end
-  end
+  return_rates(org, demands.rates, record.rest, now)
   load_windows(demands.spends, now, true)
   for _, window in ipairs(demands.spends) do unhold(window, record.hold) end
 end
