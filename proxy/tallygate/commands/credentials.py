@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tallygate.commands.directory_session import actor, directory_options, parsed_fields, run, secret, show, table
+from tallygate.commands.import_credentials import import_credentials
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -22,9 +23,12 @@ _COLUMNS = {
 }
 
 
-@click.group(short_help="Credentials: list, create, set, rotate, revoke.")
+@click.group(short_help="Credentials: list, create, import, set, rotate, revoke.")
 def credentials() -> None:
     """Credentials: who may call for an organization, and what. A key is shown once, by the command that makes it."""
+
+
+credentials.add_command(import_credentials)
 
 
 @credentials.command("list")

@@ -21,7 +21,7 @@ ORGANIZATIONS_MAX: Final = 1_000_000
 CREDENTIALS_MAX: Final = 10_000  # of one organization
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _OF_NOTHING: Final = hashlib.sha256(b"").hexdigest()
-_MODEL_PATTERN: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}\*?", re.ASCII)
+MODEL_PATTERN: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}\*?", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -132,7 +132,7 @@ def _read_credential(section: Section, org: str, plan: Plan, capabilities: Colle
             place.problem(f"{show(capability)} is not a capability of any route{nearest(capability, capabilities)}")
     models = section.scalars("models")
     for place, model in models or []:
-        if _MODEL_PATTERN.fullmatch(model) is None:
+        if MODEL_PATTERN.fullmatch(model) is None:
             place.problem(f"must be a model name, or the start of one followed by *, got {show(model)}")
     credential = Credential(
         id=client_id or "",

@@ -7,6 +7,7 @@ from tallygate.config.model import GatewayConfig
 from tallygate.ledger.database import Database
 from tallygate.ledger.directory.admin_tokens import AdminTokens
 from tallygate.ledger.directory.changes import Changes
+from tallygate.ledger.directory.credential_import import CredentialImport
 from tallygate.ledger.directory.credentials import Credentials
 from tallygate.ledger.directory.objects import ObjectRegister, Unmark, no_marks
 from tallygate.ledger.directory.organizations import Organizations
@@ -23,6 +24,7 @@ class DirectoryBook:
     rules: Rules
     organizations: Organizations
     credentials: Credentials
+    imports: CredentialImport
     tokens: AdminTokens
     objects: ObjectRegister
 
@@ -48,6 +50,7 @@ def directory_book(
         rules=rules,
         organizations=Organizations(changes, rules, unmark),
         credentials=Credentials(changes, rules, random_bytes=random_bytes),
+        imports=CredentialImport(changes, rules),
         tokens=AdminTokens(changes, random_bytes=random_bytes),
         objects=ObjectRegister(changes, rules, unmark),
     )

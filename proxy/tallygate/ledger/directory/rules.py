@@ -7,7 +7,7 @@ from typing import Any, Final
 from tallygate.config.model import GatewayConfig
 from tallygate.config.organizations import CREDENTIALS_MAX, read_organization
 from tallygate.config.plain_values import FieldProblems, section_of
-from tallygate.domain.organization import Organization
+from tallygate.domain.organization import Credential, Organization
 from tallygate.ledger.directory.errors import InvalidChangeError, ManagedByFileError
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 
@@ -51,6 +51,14 @@ class Rules:
     def in_file(self, org: str) -> Organization | None:
         """The organization of organizations.yaml with this id. The file wins over the database."""
         return next((organization for organization in self._config().organizations if organization.id == org), None)
+
+    def orgs_in_file(self) -> frozenset[str]:
+        """Ids of the organizations of organizations.yaml."""
+        return frozenset(organization.id for organization in self._config().organizations)
+
+    def credentials_in_file(self) -> tuple[Credential, ...]:
+        """The credentials of organizations.yaml."""
+        return tuple(credential for organization in self._config().organizations for credential in organization.credentials)
 
     def refuse_in_file(self, *, org: str | None = None, credential: str | None = None, digest: str | None = None) -> None:
         """Raise ManagedByFileError if organizations.yaml has the organization, the Client ID or the key."""

@@ -1,0 +1,234 @@
+"""A list of keys that callers have already (CSV or JSON Lines), read row by row. No message repeats a value: it may be a key."""
+
+import csv
+import hashlib
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+import msgspec
+
+from tallygate.config.directory import KEY_CHARS_MAX, KEY_PREFIX
+from tallygate.config.organizations import MODEL_PATTERN, is_digest
+from tallygate.config.problems import Problems, nearest
+from tallygate.config.section import instant_ms, is_identifier, is_text
+from tallygate.ledger.directory.records import StoredCredential
+
+ROWS_MAX: Final = 250_000  # of one list: they are held in memory, some 600 bytes each
+LINE_BYTES_MAX: Final = 64 * 1024
+PLAIN_KEY_CHARS_MIN: Final = 16  # a shorter one could be guessed from its digest
+DIGEST, PLAIN_KEY = "key_sha256", "key"
+COLUMNS: Final = ("org", "id", DIGEST, PLAIN_KEY, "name", "environment", "expires", "capabilities", "models")
+_LISTS: Final = frozenset({"capabilities", "models"})
+_BETWEEN: Final = re.compile(r"[\s,;]+")
+_NO_LIMITS: Final[Mapping[str, Any]] = {}
+_ENVIRONMENT_CHARS_MAX: Final = 64
+_Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedKey:
+    """A row as the credential that it asks for. line: where it ends in the list."""
+
+    line: int
+    credential: StoredCredential
+
+
+class _WrongError(Exception):
+    """What is wrong with a row, without its values."""
+
+
+def read_credential_rows(
+    file: BinaryIO, *, named: str, hashes_keys: bool, capabilities: Collection[str], problems: Problems
+) -> list[ImportedKey]:
+    """The list's rows; what is wrong with it is told as "file:line: what" to `problems`.
+
+    named         how messages name the file
+    hashes_keys   the list has the keys themselves in a column `key`: their digests alone are kept
+    capabilities  those that routes have
+    """
+    reader = _Reader(named, problems, hashes_keys=hashes_keys, capabilities=capabilities)
+    found: list[ImportedKey] = []
+    try:
+        for line, row in _rows(file, problems, named):
+            if len(found) >= ROWS_MAX:
+                problems.add(named, line, f"a list has at most {ROWS_MAX:,} rows: split it")
+                break
+            key = reader.read(line, row)
+            if key is not None:
+                found.append(key)
+    except _WrongError as error:
+        problems.add(named, reader.line, str(error))
+    return found
+
+
+class _Reader:
+    """Remembers the lines of Client IDs and digests, each of which may stand once, and the lists that many rows share."""
+
+    def __init__(self, named: str, problems: Problems, *, hashes_keys: bool, capabilities: Collection[str]) -> None:
+        self._named, self._problems = named, problems
+        self._hashes_keys, self._capabilities = hashes_keys, capabilities
+        self._ids: dict[str, int] = {}
+        self._digests: dict[str, int] = {}
+        self._shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self.line = 1
+
+    def read(self, line: int, row: _Row) -> ImportedKey | None:
+        self.line = line
+        try:
+            return ImportedKey(line=line, credential=self._credential(row))
+        except _WrongError as error:
+            self._problems.add(self._named, line, str(error))
+            return None
+
+    def _credential(self, row: _Row) -> StoredCredential:
+        org, client_id = _text(row, "org"), _text(row, "id")
+        for name, value in (("org", org), ("id", client_id)):
+            if not is_identifier(value):
+                raise _WrongError(f"{name} must be 1 to 64 of A-Z a-z 0-9 . _ -")
+        digest = self._digest(row)
+        name, environment = _text(row, "name"), _text(row, "environment")
+        if (name and not is_text(name)) or (environment and not is_text(environment, _ENVIRONMENT_CHARS_MAX)):
+            raise _WrongError(f"name must be printable, at most 256 characters; environment too, at most {_ENVIRONMENT_CHARS_MAX}")
+        if digest in {_sha256(client_id), _sha256(name), _sha256(environment)}:
+            raise _WrongError("its key stands in another column too, where it would be seen by everybody")
+        for what, seen, value in (("id", self._ids, client_id), ("key", self._digests, digest)):
+            if value in seen:
+                raise _WrongError(f"its {what} stands on line {seen[value]} already")
+            seen[value] = self.line
+        return StoredCredential(
+            id=client_id,
+            org=org,
+            name=name,
+            environment=environment,
+            key_sha256=digest,
+            expires_at_ms=_expires(row),
+            capabilities=self._list(row, "capabilities"),
+            models=self._list(row, "models"),
+            limits=_NO_LIMITS,
+        )
+
+    def _digest(self, row: _Row) -> str:
+        key, digest = _text(row, PLAIN_KEY), _text(row, DIGEST)
+        if self._hashes_keys:
+            if digest or not key:
+                raise _WrongError(f"must have its key in the column `{PLAIN_KEY}`, and no {DIGEST}")
+            if not PLAIN_KEY_CHARS_MIN <= len(key) <= KEY_CHARS_MAX or not key.isascii() or not key.isprintable() or " " in key:
+                raise _WrongError(
+                    f"its key must be {PLAIN_KEY_CHARS_MIN} to {KEY_CHARS_MAX} printable characters of ASCII without spaces, "
+                    "as a header can hold it"
+                )
+            if key.startswith(KEY_PREFIX):
+                raise _WrongError(
+                    f"its key begins with {KEY_PREFIX}, as those that tallygate makes: give that credential another one"
+                )
+            return _sha256(key)
+        if key:
+            raise _WrongError(f"has a key in the column `{PLAIN_KEY}`: --plain-keys hashes them, or give {DIGEST} in its place")
+        if not is_digest(digest.lower()):
+            raise _WrongError(f"{DIGEST} must be the 64 hex digits of the SHA-256 digest of a key, hashed without a line end")
+        return digest.lower()
+
+    def _list(self, row: _Row, column: str) -> tuple[str, ...] | None:
+        value = row.get(column)
+        if value is None or value == "":
+            return None
+        items = [item for item in _BETWEEN.split(value) if item] if isinstance(value, str) else value
+        if not isinstance(items, list) or not items or not all(isinstance(item, str) for item in items):
+            raise _WrongError(f"{column} must be some names, or be left out for all")
+        for item in items:
+            if column == "models" and MODEL_PATTERN.fullmatch(item) is None:
+                raise _WrongError("models must be names of models, or the starts of some followed by *")
+            if column == "capabilities" and item not in self._capabilities:
+                raise _WrongError(f"capabilities has one that no route has{nearest(item, self._capabilities)}")
+        names = tuple(sorted(set(items)) if column == "capabilities" else items)
+        return self._shared.setdefault(names, names)
+
+
+def _rows(file: BinaryIO, problems: Problems, named: str) -> Iterator[tuple[int, _Row]]:
+    """JSON Lines if the first line begins with a brace, which no header does; else CSV. Raises _WrongError."""
+    lines = _lines(file)
+    first = next(lines, "")
+    if first.lstrip().startswith("{"):
+        return _json_rows(first, lines, problems, named)
+    return _csv_rows(first, lines, problems, named)
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    """Bytes that are no UTF-8 come as surrogates, which no value may hold. Raises _WrongError for a line that is too long."""
+    number, start = 0, b"\xef\xbb\xbf"  # the mark that spreadsheets write
+    while line := file.readline(LINE_BYTES_MAX + 1):
+        number += 1
+        if len(line) > LINE_BYTES_MAX:
+            raise _WrongError(f"a line after line {number - 1} is longer than {LINE_BYTES_MAX:,} bytes")
+        yield line.removeprefix(start).decode("utf-8", "surrogateescape")
+        start = b""
+
+
+def _json_rows(first: str, lines: Iterator[str], problems: Problems, named: str) -> Iterator[tuple[int, _Row]]:
+    number = 0
+    for line in (text for part in ([first], lines) for text in part):
+        number += 1
+        if not line.strip():
+            continue
+        try:
+            row = msgspec.json.decode(line.encode("utf-8", "surrogateescape"))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            problems.add(named, number, "is not a JSON object")
+        elif wrong := next((name for name in row if name not in COLUMNS), None):
+            problems.add(named, number, f"has a member that is none{nearest(wrong, COLUMNS)}")
+        else:
+            yield number, row
+
+
+def _csv_rows(first: str, lines: Iterator[str], problems: Problems, named: str) -> Iterator[tuple[int, _Row]]:
+    reader = csv.reader((text for part in ([first], lines) for text in part), strict=True)
+    header: Sequence[str] | None = None
+    try:
+        for values in reader:
+            if header is None:
+                header = _header(values)
+            elif not values:
+                continue
+            elif len(values) != len(header):
+                problems.add(named, reader.line_num, f"has {len(values)} values, the first line names {len(header)} columns")
+            else:
+                yield reader.line_num, dict(zip(header, values, strict=True))
+    except csv.Error:  # whose text may quote
+        problems.add(named, reader.line_num, "is no CSV: is a quotation mark never closed?")
+
+
+def _header(values: Sequence[str]) -> Sequence[str]:
+    names = [value.strip() for value in values]
+    for number, name in enumerate(names, 1):
+        if name not in COLUMNS:
+            raise _WrongError(f"must name the columns: the {number}. is none{nearest(name, COLUMNS)}")
+    if len(set(names)) < len(names):
+        raise _WrongError("names a column twice")
+    if not {"org", "id"} <= set(names):
+        raise _WrongError(f"must name the columns: org, id and {DIGEST}, and what else there is")
+    return names
+
+
+def _text(row: _Row, column: str) -> str:
+    value = row.get(column)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _WrongError(f"{column} must be text")
+    return value.strip()
+
+
+def _expires(row: _Row) -> int | None:
+    text = _text(row, "expires")
+    try:
+        return instant_ms(text) if text else None
+    except ValueError:
+        raise _WrongError("expires must be a date such as 2027-12-31, or a time such as 2027-12-31T12:00:00Z") from None
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
