@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tallygate.config.cache_ratios import DEFAULT_RATIOS
 from tallygate.config.upstream_catalogue import PROBLEMS_MAX, read_upstream_catalogue
 
 PRICED = {"input": {"rate_per_1m_tokens": "1"}, "output": {"rate_per_1m_tokens": "2"}}
@@ -64,6 +65,21 @@ def test_a_model_with_an_input_price_alone_has_no_output_and_routing_does_not_pi
     assert (price.input, price.output, price.generates) == (20_000, 0, False)
     assert chat.generates
     assert catalogue.families == {"openai": ("gloo-openai-gpt-5.2",)}
+
+
+@pytest.mark.parametrize(("modalities", "is_picked"), [(["image"], False), (["text", "image"], True), ([], True), (None, True)])
+def test_routing_does_not_pick_a_model_whose_output_has_no_text(modalities: object, *, is_picked: bool) -> None:
+    catalogue = read(a_row(output_modalities=modalities))
+    assert catalogue.prices[0].generates
+    assert bool(catalogue.families) is is_picked
+
+
+@pytest.mark.parametrize(("cache_read", "rate"), [({"rate_per_1m_tokens": "0.03"}, 30_000), (None, 300_000)])
+def test_a_rate_of_cached_tokens_wins_over_the_ratio(cache_read: object, rate: int) -> None:
+    pricing = {"input": {"rate_per_1m_tokens": "3"}, "output": {"rate_per_1m_tokens": "15"}, "cache_read": cache_read}
+    body = json.dumps({"data": [a_row(family="Anthropic", pricing=pricing)]}).encode()
+    (price,) = read_upstream_catalogue(body, DEFAULT_RATIOS).prices
+    assert (price.cached_input, price.cache_write_1h) == (rate, 6_000_000)
 
 
 def test_aliases_are_priced_too_but_never_over_an_id() -> None:

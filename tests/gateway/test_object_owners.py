@@ -586,7 +586,7 @@ async def test_items_of_gloo_are_changed_and_deleted_by_ones_own_ids_alone(tmp_p
 @pytest.mark.usefixtures("operator_key")
 async def test_an_upload_to_gloo_neither_takes_nor_shows_what_others_keep_under_a_producers_name(tmp_path: Path) -> None:
     async with object_upstream() as upstream:
-        paths = ("/ingestion/v2/files", "/ingestion/v1/real_time_upload")
+        paths = ("/ingestion/v2/files", "/ingestion/v1/real_time_upload", "/ai/ingestion/v1/real_time_upload")
         config = {
             "routes": {
                 "routes": [
@@ -638,6 +638,13 @@ async def test_an_upload_to_gloo_neither_takes_nor_shows_what_others_keep_under_
                 assert "query" in (await response.json())["error"]["message"]
             assert (await big("POST", paths[1], {"content": "x", "producer_id": "big:1"}))[0] == 200
             assert (await big("GET", "/engine/v2/items/i3"))[0] == 200
+
+            asked = len(queries)
+            for query in ("?update=i1", "?producer_id=x&Update=i1", "?x=1;update=i1", "?up%64ate=i1", "?update=unheard-of"):
+                assert (await big("POST", f"{paths[2]}{query}", {"content": "x"}))[0] == 404, "it would replace what others keep"
+            assert len(queries) == asked
+            assert (await acme("POST", f"{paths[0]}?update=i1", {"content": "x"}))[0] == 200
+            assert queries[asked:] == ["update=i1"]
 
             for text in ('["i1"]', '{"duplicates": ["i1"]', "i1"):
                 told["text"] = text

@@ -59,8 +59,10 @@ _TELLS_MORE: Final = (
 _SPECIAL: Final[Mapping[tuple[str, str], str]] = {  # what a path makes that has no noun of its own
     ("POST", "/v1/threads/runs"): "run",
     ("POST", "/ai/v1/message"): "chat",
+    ("POST", "/ai/v1/message/kallm"): "chat",
     ("POST", "/ingestion/v2/files"): INGESTION,
     ("POST", "/ingestion/v1/real_time_upload"): INGESTION,
+    ("POST", "/ai/ingestion/v1/real_time_upload"): INGESTION,
 }
 _BY_IDS: Final[Mapping[tuple[str, str], str]] = {  # Gloo's cookbook, "rag-pipeline-part-2": bulk edit and clean-up
     ("PATCH", "/engine/v2/items"): "content_item",

@@ -22,7 +22,8 @@ class UpstreamCatalogue:
     """What could be read.
 
     prices     one for each id and alias, in force from the beginning of time: the catalogue tells what holds now, not since when
-    families   priced ids by lower-case family, deprecated ones included: the provider's routing may still pick them
+    families   priced ids by lower-case family, deprecated ones included: the provider's routing may still pick them, but none whose
+               output has no text, which only Responses can be asked for, by name (Gloo's "Responses API")
     problems   rows that cannot be priced, one line each; such models count as unknown
     """
 
@@ -34,8 +35,8 @@ class UpstreamCatalogue:
 def read_upstream_catalogue(body: bytes, ratios: FamilyRatios = ()) -> UpstreamCatalogue:
     """Read a catalogue leniently: a row that is odd is left out and told, the others count.
 
-    Rates are decimal strings, per million tokens or else per thousand, for input and output only: what cached tokens cost of that
-    is said by `ratios`, else as much as input.
+    Rates are decimal strings, per million tokens or else per thousand, for input and output; where a row has no `cache_read`, which
+    is not documented but seen, `ratios` say what cached tokens cost of input, else as much.
     A row with an output price alone (image models) has free input. One with an input price alone (embeddings) prices what has no
     output, and nothing else; routing does not pick it. Raises ValueError if the body is no catalogue at all, or has no
     row that can be priced: the last good one is then better than none.
@@ -60,7 +61,7 @@ def read_upstream_catalogue(body: bytes, ratios: FamilyRatios = ()) -> UpstreamC
         for alias in _read_aliases(row):
             aliases.setdefault(alias, replace(price, model=alias))
         family = _family(row)
-        if family and price.generates:
+        if family and price.generates and _says_text(row):
             families.setdefault(family, []).append(price.model)
     if not prices:
         raise ValueError(f"is not a model catalogue: none of its {len(rows)} rows can be priced, the first because {problems[0]}")
@@ -85,6 +86,9 @@ def _read_row(row: Any, ratios: FamilyRatios) -> Price:
         raise ValueError(f"{model} is listed as free: give it a row in prices.yaml if that is right")
     tokens = {"max_output_tokens": _read_tokens(row, "max_output_tokens"), "max_input_tokens": _read_tokens(row, "context_window")}
     rates = {"input": input_rate or 0, "output": output or 0, **ratios_of(_family(row), ratios).rates(input_rate or 0)}
+    cached = _read_rate(pricing, "cache_read", model)
+    if cached is not None:
+        rates["cached_input"] = cached
     version = price_version(model, 0, {**rates, **tokens})
     return Price(model=model, version=version, effective_ms=0, **rates, **tokens, generates=output is not None)  # type: ignore[arg-type]  # none of them is `reasons`
 
@@ -93,6 +97,12 @@ def _family(row: Mapping[str, Any]) -> str:
     """In lower case; "" where none is told."""
     family = row.get("family")
     return family.lower() if isinstance(family, str) else ""
+
+
+def _says_text(row: Mapping[str, Any]) -> bool:
+    """Also where nothing is told of its output."""
+    modalities = row.get("output_modalities")
+    return not isinstance(modalities, list) or not modalities or "text" in modalities
 
 
 def _read_rate(pricing: Mapping[str, Any], side: str, model: str) -> int | None:

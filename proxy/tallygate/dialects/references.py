@@ -63,6 +63,7 @@ _KEYS: Final = frozenset(f'"{name}":'.encode() for name in _BY_NAME)  # as a Rea
 # Objects whose `id` names something by what their `type` says.
 _BY_TYPE: Final[Mapping[str, StoredKind]] = {"item_reference": StoredKind.ITEM, "file_id": StoredKind.FILE}
 _CURSORS: Final = frozenset({"after", "before", "afterid", "beforeid"})  # folded
+_UPDATE: Final = "update"  # docs.gloo.com, "Upload Files": the `item_id` whose content is replaced
 _BRACKETS: Final = re.compile(r"[\[\].]+")
 
 # Data that a model or the client's own code reads: nothing in it is looked up at the provider.
@@ -93,13 +94,18 @@ def stored_references(body: object) -> tuple[StoredReference, ...]:
     return tuple(found)
 
 
-def query_references(query: Iterable[tuple[str, str]], *, listed: str) -> tuple[StoredReference, ...]:
-    """What a query names. listed: the kind that a list is of, which its cursors are of too; empty where nothing is listed."""
+def query_references(query: Iterable[tuple[str, str]], *, listed: str, updated: str = "") -> tuple[StoredReference, ...]:
+    """What a query names.
+
+    listed    the kind that a list is of, which its cursors are of too; empty where nothing is listed
+    updated   the kind of what an upload under `update` takes the place of; empty where none does
+    """
     found: dict[StoredReference, None] = {}
     for given, text in query:
         for pair in f"{given}={text}".split(";"):  # some servers split there too
             name, _, value = pair.partition("=")
-            kind = listed if folded(name.strip()) in _CURSORS else kind_of_field(name)
+            word = folded(name.strip())
+            kind = listed if word in _CURSORS else updated if updated and word == _UPDATE else kind_of_field(name)
             if kind and value:
                 found[StoredReference(kind, value)] = None
     return tuple(found)

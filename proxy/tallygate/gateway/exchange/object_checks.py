@@ -39,6 +39,7 @@ _KEPT_ONLY: Final = {  # what of a request must be there for an answer to tell o
 _UPSERTED: Final = frozenset(
     {"content_item"}
 )  # kinds whose ids a client may choose: one that it sent may be somebody else's already
+_INGESTED: Final = "content_item"
 _BULK_QUERY: Final = frozenset({"publisher_id"})  # besides ids in the body; anything else may be a filter
 _NOT_KEPT: Final = {"response": re.compile(rb'(?<!\\)"store"\s*:\s*false')}
 
@@ -128,7 +129,7 @@ def answer_objects(live: LiveExchange, body: bytes) -> AnswerObjects | None:
     sent = body if objects.makes in _UPSERTED or objects.prefix else b""
     makes, compares = objects.makes, ""
     if makes == INGESTION:
-        compares = "content_item"
+        compares = _INGESTED
         if not all(name.startswith(f"{live.org}:") for name in all_producers(body)):
             makes = ""  # an item of that name may have been there, and the answer tells it like a new one
     return AnswerObjects(makes=makes, lists=objects.lists, prefix=objects.prefix, sent=sent, compares=compares)
@@ -160,7 +161,8 @@ async def check_objects(
     named = [
         (name, StoredReference(kind, objects.prefix + live.path_params[name])) for name, kind in objects.names if kind != SHARED
     ]
-    others = list(dict.fromkeys((*query_references(request.query.items(), listed=objects.lists), *references)))
+    updated = _INGESTED if objects.makes == INGESTION else ""
+    others = list(dict.fromkeys((*query_references(request.query.items(), listed=objects.lists, updated=updated), *references)))
     if not named and not others:
         return None
     if len(others) > REFERENCES_MAX:
