@@ -1,13 +1,19 @@
 """Processes that start at once on a new database bring its tables there together, and tell it once."""
 
 import asyncio
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from postgres_process import PostgresProcess
+
+from tallygate.ledger import database as database_module
+from tallygate.ledger.database import LedgerUnavailableError, newest_version, open_database
 
 AT_ONCE = 5
 SECONDS_MAX = 60
@@ -67,3 +73,37 @@ async def test_processes_that_start_at_once_on_a_new_database_migrate_it_once(ne
     (line,) = told
     assert "tables were brought to version" in line
     assert await migrated_at_once(new_database_url, tmp_path) == []
+
+
+def test_the_newest_version_is_what_the_migrations_end_at() -> None:
+    config = Config()
+    config.set_main_option("script_location", "tallygate.ledger:migrations")
+    assert ScriptDirectory.from_config(config).get_current_head() == newest_version()
+
+
+async def test_who_starts_while_another_process_migrates_waits_several_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "BUSY_MS", 20)
+    writing = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    writing.execute("PRAGMA journal_mode=WAL")
+    writing.execute("BEGIN IMMEDIATE")
+    database = open_database("", tmp_path)
+    with pytest.raises(LedgerUnavailableError, match="locked"):
+        await database.migrate()
+
+    tries = 0
+    write = database.write
+
+    def counted() -> object:
+        nonlocal tries
+        tries += 1
+        if tries == database_module.MIGRATION_WAITS:
+            writing.execute("ROLLBACK")
+        return write()
+
+    monkeypatch.setattr(database, "write", counted)
+    await database.migrate()
+    assert tries == database_module.MIGRATION_WAITS
+    writing.close()
+    await database.close()

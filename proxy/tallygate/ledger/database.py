@@ -5,16 +5,15 @@ PostgreSQL: entries are partitioned by month of their event id, whose first 12 d
 """
 
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, column, event, inspect, select, table, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
@@ -27,6 +26,7 @@ from tallygate.domain.errors import ConfigError
 READERS_MAX: Final = 4
 WRITERS_MAX: Final = 4  # PostgreSQL; SQLite has one
 BUSY_MS: Final = 5_000  # how long SQLite waits for another process's write
+MIGRATION_WAITS: Final = 6  # of BUSY_MS each: how long a process that starts waits for another's migration in SQLite
 CONNECT_SECONDS: Final = 5
 STATEMENT_SECONDS: Final = 60  # PostgreSQL ends a query that takes longer
 MONTHS_AHEAD: Final = 2  # partitions that exist before their month begins
@@ -98,10 +98,17 @@ class Database:
 
     async def migrate(self) -> None:
         """Bring the tables to this version; several processes may do it at once. Raises LedgerUnavailableError."""
-        async with self.write() as connection:
-            if self.dialect == "postgresql":
-                await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-            await connection.run_sync(_upgrade)
+        for waits_left in reversed(range(MIGRATION_WAITS)):
+            try:
+                async with self.write() as connection:
+                    if self.dialect == "postgresql":
+                        await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+                    await connection.run_sync(_upgrade)
+            except LedgerUnavailableError as error:
+                if not waits_left or not _is_locked(error):
+                    raise
+            else:
+                return
 
     async def ensure_partitions(self, from_ms: int, to_ms: int) -> None:
         """Have a partition for every month that [from_ms, to_ms] touches, and MONTHS_AHEAD more. Nothing to do on SQLite."""
@@ -216,20 +223,40 @@ def _open_postgresql(url: URL, statement_seconds: int) -> Database:
     return Database(writer, reader)
 
 
+def newest_version() -> str:
+    """Version that the migrations end at: the number of the last file, such as "0010" of v0010_retired_by_whom.py."""
+    names = (file.name for file in files("tallygate.ledger.migrations.versions").iterdir())
+    return max(name[1:5] for name in names if name.startswith("v") and name.endswith(".py"))
+
+
 def _upgrade(connection: Connection) -> None:
-    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)  # it tells at every start what it did not do
+    """Do nothing at the newest version: every process asks at its start, and alembic takes longer to import than to find out."""
+    before = _version(connection)
+    if before == newest_version():
+        return
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it announces its plugins, and each step of the way
+    from alembic import command  # noqa: PLC0415 - see above
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", "tallygate.ledger:migrations")
     config.attributes["connection"] = connection
-    before = _version(connection)
     command.upgrade(config, "head")
-    after = _version(connection)
-    if after != before:
-        _log.info("the ledger's tables were brought to version %s", after, extra={"fields": {"before": before}})
+    _log.info("the ledger's tables were brought to version %s", _version(connection), extra={"fields": {"before": before}})
 
 
 def _version(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    """None for a database without tables."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    found: str | None = connection.execute(select(column("version_num")).select_from(table(VERSION_TABLE))).scalar_one_or_none()
+    return found
+
+
+def _is_locked(error: LedgerUnavailableError) -> bool:
+    """Whether another process was writing to the SQLite file for all of BUSY_MS."""
+    cause = getattr(error.__cause__, "orig", None)
+    return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """The vocabularies shipped in this package, as tiktoken encodings. Nothing here opens a socket or a cache directory."""
 
-import base64
 import gzip
 import hashlib
 import zlib
+from binascii import a2b_base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -85,10 +85,9 @@ def load_encoding(name: EncodingName, *, folder: Traversable | None = None) -> t
     digest = hashlib.sha256(content).hexdigest()
     if digest != published.sha256:
         raise VocabularyError(f"{file}: SHA-256 is {digest}, must be {published.sha256}: reinstall tallygate")
-    ranks: dict[bytes, int] = {}
-    for line in content.splitlines():
-        token, rank = line.split()
-        ranks[base64.b64decode(token)] = int(rank)
+    words = content.split()  # a token in base64 and its rank, in turn
+    ranks = dict(zip(map(a2b_base64, words[::2]), map(int, words[1::2]), strict=True))
+    words.clear()
     encoding = tiktoken.Encoding(
         str(name), pat_str=published.pattern, mergeable_ranks=ranks, special_tokens=dict(published.special_tokens)
     )

@@ -1,0 +1,18 @@
+"""What the processes import: each costs CPU and memory in every worker."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = "import sys, tallygate.processes.{process}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+SELDOM = {"alembic", "mako", "pyarrow", "rich", "pygments", "fakeredis", "openai", "click"}
+
+
+@pytest.mark.parametrize("process", ["worker", "console"])
+def test_a_process_does_not_import_what_it_seldom_uses(process: str) -> None:
+    """Alembic is wanted where tables are not at this version, pyarrow for an export as Parquet."""
+    program = PROGRAM.format(process=process)
+    imported = set(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split())
+    assert "sqlalchemy" in imported
+    assert not imported & SELDOM
