@@ -17,7 +17,10 @@ for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
 settings.load_profile("deep" if os.environ.get("CI") else "quick")
 
 # Minutes of waiting for processes: begun first and by one worker, beside the short tests of the others, which end together.
-LONG = ("tests/system/", "tests/processes/", "tests/clients/", "tests/limiter/test_scripts_equal_reference.py")
+LONG = (
+    *("tests/system/", "tests/processes/", "tests/clients/"),
+    *("tests/limiter/test_scripts_equal_reference.py", "tests/gloo/test_the_sum.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -178,16 +178,19 @@ async def running_stack(
     upstream_url: str | None = None,
     store_url: str = "",
     descriptors: int | None = None,
+    config_dir: Path | None = None,
     **settings: str,
 ) -> AsyncIterator[Stack]:
     """settings: TALLYGATE_* by lower-case name. The embedded Valkey is used unless store_url names another.
 
-    descriptors: the soft and hard limit of every process; None for what this one has.
+    descriptors   the soft and hard limit of every process; None for what this one has
+    config_dir    a directory in place of the files of `config` and of those that every stack has
     """
-    config_dir = tmp_path / "config"
-    config_dir.mkdir(parents=True, exist_ok=True)
-    for name, content in ({"plans": AMPLE_PLANS, "organizations": acme("25")} | (config or {})).items():
-        (config_dir / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    if config_dir is None:
+        config_dir = tmp_path / "config"
+        config_dir.mkdir(parents=True, exist_ok=True)
+        for name, content in ({"plans": AMPLE_PLANS, "organizations": acme("25")} | (config or {})).items():
+            (config_dir / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     gateway_port, console_port = free_port(), free_port()
     data_dir = tmp_path / "data"
     log = tmp_path / "serve.log"
