@@ -405,3 +405,11 @@ def test_the_version_changes_with_any_byte_and_only_then(load) -> None:
 
     assert first == again
     assert first != changed
+
+
+def test_the_shipped_tables_are_read_once_and_their_problems_are_each_configurations_own(load, source: ConfigSource) -> None:
+    assert load().prices is load().prices
+    for _ in range(2):
+        with pytest.raises(ConfigError) as refused:
+            load(upstreams="upstreams: [{name: other, base_url: 'https://up.example.com'}]\n")
+        assert any(problem.startswith("routes.yaml:") and "unknown upstream" in problem for problem in refused.value.problems)

@@ -15,9 +15,10 @@ from tallygate.config.organizations import read_organizations
 from tallygate.config.plans import PlanTerms, read_plans
 from tallygate.config.prices import read_prices
 from tallygate.config.problems import Problems, nearest
-from tallygate.config.routes import PlacedRoute, capabilities_of, read_routes, report_unknown_upstreams
+from tallygate.config.routes import capabilities_of, read_routes, report_unknown_upstreams
 from tallygate.config.routing import Families
 from tallygate.config.section import Section, show
+from tallygate.config.shipped import placed_in, shipped_tables
 from tallygate.config.upstreams import read_upstreams
 from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.config.webhooks import read_webhooks
@@ -111,33 +112,46 @@ def load_config(
     """The configuration of a directory; see ConfigSource. Raises ConfigError with every problem of every file."""
     problems = Problems()
     digest = hashlib.sha256()
-    documents = {name: _document(name, _find(name, directory, shipped_dir), digest, problems) for name in REQUIRED_FILES}
+    paths = {name: _find(name, directory, shipped_dir) for name in REQUIRED_FILES}
+    texts = {name: _text(name, path, digest, problems) for name, path in paths.items()}
+    shipped = shipped_tables(shipped_dir, known_dialects)
+    routes = shipped.routes if paths["routes.yaml"].parent == shipped_dir else None
+    prices = shipped.prices if paths["prices.yaml"].parent == shipped_dir else None
+    ready = {name for name, table in (("routes.yaml", routes), ("prices.yaml", prices)) if table is not None}
+    documents = {
+        name: document
+        for name, text in texts.items()
+        if name not in ready and text is not None and (document := read_document(name, text, problems)) is not None
+    }
     if directory is not None and not directory.is_dir():
         problems.add(str(directory), 1, "is not a directory")
     organizations_document = _optional(ORGANIZATIONS_FILE, directory, digest, problems)
     authentication_document = _optional(AUTHENTICATION_FILE, directory, digest, problems)
     webhooks_document = _optional(WEBHOOKS_FILE, directory, digest, problems)
 
-    plans_document, routes_document, upstreams_document, prices_document = (documents[name] for name in REQUIRED_FILES)
-    if plans_document is None or routes_document is None or upstreams_document is None or prices_document is None:
+    if documents.keys() | ready != texts.keys():
         raise ConfigError(problems.texts())  # the rest would only echo the file that cannot be read
-    shipped_routes = _shipped_routes(shipped_dir, known_dialects)
-    placed_routes = read_routes(routes_document, known_dialects=known_dialects, shipped=shipped_routes)
+    if routes is None:
+        placed_routes = read_routes(documents["routes.yaml"], known_dialects=known_dialects, shipped=shipped.routes or ())
+    else:
+        placed_routes = placed_in(problems, routes)
     # Grants and limits may name the shipped ones' too, where an operator's own routes are fewer: what no route has, nobody can use.
-    capabilities = capabilities_of(placed_routes) | capabilities_of(shipped_routes)
-    plans = read_plans(plans_document)
+    capabilities = capabilities_of(placed_routes) | capabilities_of(shipped.routes or ())
+    plans = read_plans(documents["plans.yaml"])
     upstreams = read_upstreams(
-        upstreams_document,
+        documents["upstreams.yaml"],
         environ=environ if forwards else None,
         default_url=default_url,
         default_api_key=default_api_key,
         way=way,
     )
-    prices = read_prices(prices_document, shipped_families=_shipped_families(prices_document, directory, shipped_dir))
+    if prices is None:
+        prices = read_prices(documents["prices.yaml"], shipped_families=_families_beside(documents["prices.yaml"], shipped.prices))
     report_unknown_upstreams(placed_routes, upstreams)
     _report_dangling(plans, capabilities, prices)
-    if not any(upstream.catalogue_path for upstream in upstreams.values()):  # else what there is will be known once it is read
-        _report_unreached(prices_document, prices)
+    has_catalogue = any(upstream.catalogue_path for upstream in upstreams.values())
+    if "prices.yaml" in documents and not has_catalogue:  # else what there is will be known once it is read
+        _report_unreached(documents["prices.yaml"], prices)
     jwt_issuers = () if authentication_document is None else read_jwt_issuers(authentication_document)
     webhooks: tuple[WebhookEndpoint, ...] = ()
     if webhooks_document is not None:
@@ -175,18 +189,11 @@ def _find(name: str, directory: Path | None, shipped_dir: Path) -> Path:
     return own if own is not None and own.exists() else shipped_dir / name
 
 
-def _shipped_routes(shipped_dir: Path, known_dialects: Collection[str]) -> tuple[PlacedRoute, ...]:
-    unheard = Problems()
-    document = _document("routes.yaml", shipped_dir / "routes.yaml", hashlib.sha256(), unheard)
-    return () if document is None else read_routes(document, known_dialects=known_dialects)
-
-
-def _shipped_families(prices: Section, directory: Path | None, shipped_dir: Path) -> Families | None:
-    """Families that are no statement of the operator's; None where the file is the shipped one, or says nothing of families."""
-    if directory is None or not (directory / "prices.yaml").exists() or "families" not in prices:
+def _families_beside(own: Section, shipped: PriceCatalogue | None) -> Families | None:
+    """Families that are no statement of the operator's; None where the operator's file says nothing of families."""
+    if "families" not in own:
         return None
-    document = _document("prices.yaml", shipped_dir / "prices.yaml", hashlib.sha256(), Problems())
-    return {} if document is None else read_prices(document).routing.families
+    return {} if shipped is None else shipped.routing.families
 
 
 def _optional(name: str, directory: Path | None, digest: "hashlib._Hash", problems: Problems) -> Section | None:
@@ -196,6 +203,11 @@ def _optional(name: str, directory: Path | None, digest: "hashlib._Hash", proble
 
 
 def _document(name: str, path: Path, digest: "hashlib._Hash", problems: Problems) -> Section | None:
+    text = _text(name, path, digest, problems)
+    return None if text is None else read_document(name, text, problems)
+
+
+def _text(name: str, path: Path, digest: "hashlib._Hash", problems: Problems) -> bytes | None:
     try:
         with path.open("rb") as file:
             text = file.read(FILE_BYTES_MAX + 1)
@@ -203,7 +215,7 @@ def _document(name: str, path: Path, digest: "hashlib._Hash", problems: Problems
         problems.add(name, 1, f"cannot be read from {path.parent}: {error.strerror}")
         return None
     digest.update(f"{name}:{len(text)}:".encode() + text)
-    return read_document(name, text, problems)
+    return text
 
 
 def _report_dangling(plans: Mapping[str, PlanTerms], capabilities: Collection[str], prices: PriceCatalogue) -> None:

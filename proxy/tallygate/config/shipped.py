@@ -1,9 +1,64 @@
-"""Where the configuration that comes with tallygate lies."""
+"""The configuration that comes with tallygate: where it lies, and its two tables.
 
+The tables are read once in a process, since each configuration that does not replace them has the same.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.document import read_document
+from tallygate.config.prices import read_prices
+from tallygate.config.problems import Problems
+from tallygate.config.routes import PlacedRoute, read_routes
 
 
 def shipped_directory() -> Path:
     """`tallygate/config/shipped` in a wheel; the top-level `config` in a source checkout, which has no copy."""
     in_wheel = Path(__file__).parent / "shipped"
     return in_wheel if in_wheel.is_dir() else Path(__file__).parents[3] / "config"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShippedTables:
+    """What the files come to; None for one that is not there or has a problem, which whoever reads it in earnest is told."""
+
+    routes: tuple[PlacedRoute, ...] | None
+    prices: PriceCatalogue | None
+
+
+def shipped_tables(directory: Path, known_dialects: Iterable[str]) -> ShippedTables:
+    return ShippedTables(
+        routes=_routes(_text(directory / "routes.yaml"), frozenset(known_dialects)),
+        prices=_prices(_text(directory / "prices.yaml")),
+    )
+
+
+def placed_in(problems: Problems, routes: Iterable[PlacedRoute]) -> tuple[PlacedRoute, ...]:
+    """The same routes, whose problems come to this configuration's."""
+    return tuple(replace(placed, place=replace(placed.place, problems=problems)) for placed in routes)
+
+
+def _text(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@lru_cache(maxsize=2)
+def _routes(text: bytes, known_dialects: frozenset[str]) -> tuple[PlacedRoute, ...] | None:
+    problems = Problems()
+    document = read_document("routes.yaml", text, problems)
+    routes = None if document is None else read_routes(document, known_dialects=known_dialects)
+    return None if problems else routes
+
+
+@lru_cache(maxsize=2)
+def _prices(text: bytes) -> PriceCatalogue | None:
+    problems = Problems()
+    document = read_document("prices.yaml", text, problems)
+    prices = None if document is None else read_prices(document)
+    return None if problems or prices is None or list(prices.routing.unmatched(prices.models())) else prices
