@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -111,6 +112,7 @@ class RecordingMetrics:
         self.limiter_failures: list[str] = []
         self.unknown_models: list[tuple[str, UnknownModelPolicy]] = []
         self.in_spool = 0
+        self.key_lookups: Counter[str] = Counter()
 
     def refused(self, org: str, credential: str, capability: str, limit: str) -> None:
         self.refusals.append((org, credential, capability, limit))
@@ -150,6 +152,9 @@ class RecordingMetrics:
 
     def fail_open(self, limit_class: str) -> None:
         self.failed_open.append(limit_class)
+
+    def key_looked_up(self, result: str) -> None:
+        self.key_lookups[result] += 1
 
     def upstream_error(self, kind: str) -> None:
         self.errors.append(kind)

@@ -1,28 +1,33 @@
 """`tallygate doctor`: one look at everything that serving needs, each finding in a sentence."""
 
 import http.client
+import json
 import os
 import resource
+import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import redis
 from aiohttp import http_parser
 
-from tallygate.app.configuration import config_problems, config_source
+from tallygate.app.configuration import config_problems, config_source, process_way_out
+from tallygate.config.key_lookup import KeyLookup, Sends
 from tallygate.config.model import Upstream
 from tallygate.config.settings import Settings, misspelt_variables
 from tallygate.domain.errors import ConfigError
-from tallygate.outbound.way_out import tls_context
+from tallygate.outbound.way_out import ProxyServer, WayOut, tls_context
 
 TIMEOUT_SECONDS: Final = 5.0
+ANSWER_BYTES_MAX: Final = 65_536
 FILES_MIN: Final = 4_096  # descriptors: two for each open request, and some
 CLOCK_SKEW_MS_MAX: Final = 5_000  # harmless to limits, which use the store's clock; misleading in logs
 _AIOHTTP_FLOOR: Final = (3, 14, 3)
@@ -100,21 +105,64 @@ def _store_findings(store: "redis.Redis") -> Iterator[Finding]:
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:
     try:
-        upstreams = config_source(settings, os.environ, sends_webhooks=False).load().upstreams
+        config = config_source(settings, os.environ, sends_webhooks=False).load()
     except ConfigError:
         return
-    for upstream in upstreams.values():
+    for upstream in config.upstreams.values():
         yield _upstream(upstream)
+    if config.key_lookup is not None:
+        yield _key_lookup(config.key_lookup, process_way_out(settings, os.environ))
 
 
 def _upstream(upstream: Upstream) -> Finding:
     """Any HTTP answer will do: what it says needs a key."""
-    name, proxy, parts = upstream.name, upstream.proxy, urlsplit(upstream.base_url)
+    try:
+        host, status, _ = _answer(upstream.base_url, "HEAD", proxy=upstream.proxy, ca_pem=upstream.ca_pem)
+    except _NoAnswerError as error:
+        return _finding("upstream", False, f"{upstream.name} at {error}")
+    return _finding("upstream", status != 407, f"{upstream.name} at {host} answers (status {status})")
+
+
+def _key_lookup(config: KeyLookup, way: WayOut) -> Finding:
+    """Asked about a key that nobody has, the service must say so."""
+    form = {"token": secrets.token_hex(32)} | ({} if config.sends is Sends.KEY else {"token_type_hint": Sends.DIGEST.value})
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+    if config.secret:
+        headers["Authorization"] = f"Bearer {config.secret}"
+    try:
+        host, status, body = _answer(
+            config.url, "POST", proxy=way.proxy_for(config.url), ca_pem=way.ca_pem, body=urlencode(form), headers=headers
+        )
+    except _NoAnswerError as error:
+        return _finding("key look-up", False, str(error))
+    try:
+        is_inactive = status == 200 and json.loads(body)["active"] is False
+    except (ValueError, LookupError, TypeError, RecursionError):
+        is_inactive = False
+    said = "says that an invented key is not active" if is_inactive else 'does not answer {"active": false} about an invented key'
+    return _finding("key look-up", is_inactive, f"{host} {said} (status {status})")
+
+
+class _NoAnswerError(Exception):
+    """Text: the host, and what is wrong."""
+
+
+def _answer(
+    url: str,
+    method: str,
+    *,
+    proxy: ProxyServer | None,
+    ca_pem: str,
+    body: str | None = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[str, int, bytes]:
+    """Who answered, with which status and what. Raises _NoAnswerError."""
+    parts = urlsplit(url)
     host, port, path, is_tls = parts.hostname or "", parts.port, parts.path or "/", parts.scheme == "https"
     first_host, first_port = (host, port) if proxy is None else (proxy.host, proxy.port)
     login = {} if proxy is None or not proxy.authorization else {"Proxy-Authorization": proxy.authorization}
     connection = (
-        http.client.HTTPSConnection(first_host, first_port, timeout=TIMEOUT_SECONDS, context=tls_context(upstream.ca_pem))
+        http.client.HTTPSConnection(first_host, first_port, timeout=TIMEOUT_SECONDS, context=tls_context(ca_pem))
         if is_tls
         else http.client.HTTPConnection(first_host, first_port, timeout=TIMEOUT_SECONDS)
     )
@@ -125,13 +173,13 @@ def _upstream(upstream: Upstream) -> Finding:
             connection.set_tunnel(parts.hostname or "", port or 443, login)
         is_absolute = proxy is not None and not is_tls
         target = f"http://{parts.netloc}{path}" if is_absolute else path
-        connection.request("HEAD", target, headers=login if is_absolute else {})
-        status = connection.getresponse().status
+        connection.request(method, target, body=body, headers={**headers, **(login if is_absolute else {})})
+        answer = connection.getresponse()
+        return host, answer.status, answer.read(ANSWER_BYTES_MAX)
     except (OSError, http.client.HTTPException) as error:
-        return _finding("upstream", False, f"{name} at {host} does not answer: {error}")
+        raise _NoAnswerError(f"{host} does not answer: {error}") from error
     finally:
         connection.close()
-    return _finding("upstream", status != 407, f"{name} at {host} answers (status {status})")
 
 
 def _finding(check: str, is_good: bool, text: str) -> Finding:  # noqa: FBT001 - three columns of a table

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 ISSUER = "https://login.example.com/pool"
 NOW = 1_800_000_000  # seconds
+NULL = ...  # a claim that is there and is null
 
 
 def private_key(kid: str, kind: str = "rsa") -> Any:
@@ -49,7 +50,7 @@ def public_pem(kid: str) -> bytes:
 
 
 def a_token(kid: str = "k1", *, kind: str = "rsa", alg: str = "RS256", headers: dict[str, Any] | None = None, **claims: Any) -> str:
-    """As Cognito issues them. A claim given as None is left out."""
+    """As Cognito issues them. A claim given as None is left out, one given as NULL is null."""
     plain = {
         "sub": "acme-prod",
         "client_id": "acme-prod",
@@ -59,7 +60,7 @@ def a_token(kid: str = "k1", *, kind: str = "rsa", alg: str = "RS256", headers: 
         "iat": NOW,
         "exp": NOW + 3600,
     }
-    content = {name: value for name, value in (plain | claims).items() if value is not None}
+    content = {name: None if value is NULL else value for name, value in (plain | claims).items() if value is not None}
     return jwt.encode(content, private_key(kid, kind), algorithm=alg, headers={"kid": kid} | (headers or {}))
 
 

@@ -1,5 +1,6 @@
 """Signed tokens through the whole data plane."""
 
+import hashlib
 import secrets
 import time
 from pathlib import Path
@@ -189,3 +190,61 @@ async def test_a_token_longer_than_any_is_refused_without_being_read(tmp_path: P
 
         assert (status, body["error"]["code"]) == (401, "invalid_api_key")
         assert "not known here" in body["error"]["message"]
+
+
+async def lookup_service(aiohttp_server: Any, known: dict[str, dict[str, Any]]) -> str:
+    async def introspect(request: web.Request) -> web.Response:
+        return web.json_response(known.get(str((await request.post())["token"]), {"active": False}))
+
+    app = web.Application()
+    app.router.add_post("/introspect", introspect)
+    running: TestServer = await aiohttp_server(app)
+    return str(running.make_url("/introspect"))
+
+
+def sha(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+async def test_a_key_that_a_service_knows_is_metered_as_its_credential_until_it_is_revoked(
+    tmp_path: Path, aiohttp_server: Any
+) -> None:
+    known = {sha("opaque-key-of-acme"): {"active": True, "client_id": "acme-prod"}}
+    url = await lookup_service(aiohttp_server, known)
+    async with running_gateway(tmp_path, config={"authentication": {"key_lookup": {"url": url}}}) as gateway:
+        for header in ("Authorization", "x-api-key", "x-goog-api-key", "api-key"):
+            assert (await ask(gateway, "opaque-key-of-acme", header=header))[0] == 200
+        assert (await ask(gateway, ACME_KEY))[0] == 200
+        assert gateway.metrics.key_lookups == {"active": 1}
+        assert (await ask(gateway, "opaque-key-of-nobody"))[1]["error"]["code"] == "invalid_api_key"
+
+        known.clear()
+        await gateway.gateway.read_again()  # as SIGHUP asks for
+        assert (await ask(gateway, "opaque-key-of-acme"))[0] == 401
+        assert (await ask(gateway, ACME_KEY))[0] == 200
+        await gateway.at_rest()
+        assert [(event["org"], event["credential"]) for event in gateway.events()] == [("acme", "acme-prod")] * 6
+        assert gateway.metrics.key_lookups == {"active": 1, "inactive": 2}
+
+
+async def test_tokens_of_an_issuer_and_looked_up_keys_stand_side_by_side(tmp_path: Path, aiohttp_server: Any) -> None:
+    server = await authorization_server(aiohttp_server)
+    known = {sha("opaque-key-of-gloo"): {"active": True, "client_id": "stranger"}}
+    shared = {"shares_client_ids": True, "unknown_clients": {"organization": "big"}}
+    files = config(server, **shared)
+    files["authentication"]["key_lookup"] = {"url": await lookup_service(aiohttp_server, known), **shared}
+    async with running_gateway(tmp_path, config=files) as gateway:
+        assert (await ask(gateway, a_current_token(client_id="stranger")))[0] == 200
+        assert (await ask(gateway, "opaque-key-of-gloo"))[0] == 200
+        assert (await ask(gateway, a_current_token(iss="https://evil.example.com")))[0] == 401
+        await gateway.at_rest()
+        assert [(event["org"], event["credential"]) for event in gateway.events()] == [("big", "stranger")] * 2
+        assert gateway.metrics.key_lookups == {"active": 1}
+
+
+async def test_while_a_service_is_away_its_keys_wait_outside_and_keys_of_credentials_go_on(tmp_path: Path) -> None:
+    away = {"authentication": {"key_lookup": {"url": "http://127.0.0.1:9/introspect"}}}
+    async with running_gateway(tmp_path, config=away) as gateway:
+        status, body = await ask(gateway, "opaque-key-of-acme")
+        assert (status, body["error"]["code"]) == (503, "authentication_unavailable")
+        assert (await ask(gateway, ACME_KEY))[0] == 200

@@ -17,20 +17,26 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from jwt.utils import base64url_encode
-from jwt_world import ISSUER, NOW, AuthorizationServer, Clock, a_token, part, private_key, public_jwk, public_pem
+from jwt_world import ISSUER, NOW, NULL, AuthorizationServer, Clock, a_token, part, private_key, public_jwk, public_pem
 
-from tallygate.config.authentication import read_jwt_issuers
+from tallygate.config.authentication import read_authentication
+from tallygate.config.client_policy import ClientPolicy, UnknownClients
 from tallygate.config.directory import EVERYWHERE, KEY_CHARS_MAX, Directory
 from tallygate.config.document import read_document
-from tallygate.config.jwt_issuer import JwtIssuer, UnknownClients
+from tallygate.config.jwt_issuer import JwtIssuer
 from tallygate.config.key_set import KEY_SET_BYTES_MAX, read_key_set
 from tallygate.config.problems import Problems
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.domain.organization import Credential, Organization, Plan
-from tallygate.gateway.callers import jwt_bearer, jwt_identity
+from tallygate.gateway.callers import clients as clients_module
+from tallygate.gateway.callers import jwt_bearer
+from tallygate.gateway.callers.clients import Clients
 from tallygate.gateway.callers.jwt_bearer import IssuerVerifier, JwtRefusedError, JwtVerifier, looks_like_jwt
 from tallygate.gateway.callers.jwt_identity import UNAVAILABLE, JwtIdentities
 from tallygate.gateway.callers.jwt_keys import RETRY_MS, STALE_MAX_MS, UNKNOWN_KEY_PAUSE_MS, JwtKeys, KeysUnavailableError
+
+UUID_OF_ACME, UUID_OF_BIG = "0b1e6c2a-7f0d-4a51-9a43-3d1f7d0c9e11", "c7a1f7de-6a0b-4c0a-8d0e-5b7f3c1b2a22"
+UUIDS = {UUID_OF_ACME: "acme", UUID_OF_BIG: "big"}
 
 
 @pytest.fixture
@@ -62,7 +68,10 @@ async def make(server: AuthorizationServer, clock: Clock, session: aiohttp.Clien
     made: list[JwtKeys] = []
 
     def make(**changes: Any) -> JwtVerifier:
-        config = JwtIssuer(**{"issuer": ISSUER, "jwks_url": "" if changes.get("key_set") else server.url} | changes)
+        own = {name: value for name, value in changes.items() if name in JwtIssuer.__dataclass_fields__}
+        policy = {"source": own.get("issuer", ISSUER)} | {name: value for name, value in changes.items() if name not in own}
+        plain = {"issuer": ISSUER, "jwks_url": "" if changes.get("key_set") else server.url}
+        config = JwtIssuer(**plain | own, clients=ClientPolicy(**policy))
         keys = JwtKeys(config, session, now_ms=clock, timeout_ms=5_000, loop=asyncio.get_running_loop())
         made.append(keys)
         return JwtVerifier({config.issuer: IssuerVerifier(config, keys, now_ms=clock)})
@@ -130,6 +139,8 @@ async def test_each_allowed_algorithm_verifies(make: Make, server: Authorization
         ({"client_id": "a b"}, "no claim 'client_id'"),
         ({"client_id": "x" * 65}, "no claim 'client_id'"),
         ({"client_id": ["acme-prod"]}, "no claim 'client_id'"),
+        ({"client_id": 7}, "no claim 'client_id'"),
+        ({"client_id": {"id": "acme-prod"}}, "no claim 'client_id'"),
     ],
 )
 async def test_a_token_with_wrong_claims_identifies_nobody(make: Make, claims: dict[str, Any], says: str) -> None:
@@ -160,13 +171,16 @@ async def test_clocks_may_differ_by_the_leeway_and_unasked_claims_do_not_matter(
         ({"scopes": ("api/access", "api/chat")}, {"scope": "api/access api/chats"}, "lacks a scope"),
         ({"scopes": ("api/access",)}, {"scope": None}, "lacks a scope"),
         ({"scopes": ("api/access",)}, {"scope": ["api/access"]}, "lacks a scope"),
-        ({"org_claim": "org_id"}, {"org_id": 7}, "'org_id' is not text"),
-        ({"org_claim": "org_id"}, {"org_id": ["acme"]}, "'org_id' is not text"),
+        ({"org_claim": "org_id"}, {"org_id": 7}, "'org_id' that is not text"),
+        ({"org_claim": "org_id"}, {"org_id": ["acme"]}, "'org_id' that is not text"),
         ({"org_claim": "org_id"}, {}, "'org_id' names none"),
         ({"org_claim": "org_id"}, {"org_id": ""}, "'org_id' names none"),
         ({"org_claim": "org_id"}, {"org_id": " "}, "'org_id' names none"),
         ({"org_claim": "org_id"}, {"org_id": "a" * 65}, "'org_id' names none"),
         ({"org_claim": "org_id"}, {"org_id": "ac\u0440e"}, "'org_id' names none"),
+        ({"org_claim": "org_id", "is_org_optional": True}, {"org_id": ["acme"]}, "'org_id' that is not text"),
+        ({"org_claim": "org_id", "is_org_optional": True}, {"org_id": ""}, "'org_id' names none"),
+        ({"org_claim": "org_id", "is_org_optional": True}, {"org_id": NULL}, "'org_id' names none"),
     ],
 )
 async def test_what_the_configuration_asks_for_must_be_there(
@@ -444,6 +458,10 @@ def a_directory() -> Directory:
     )
 
 
+def identities(verifier: JwtVerifier, directory: Directory) -> JwtIdentities:
+    return JwtIdentities(verifier, Clients(directory))
+
+
 def found(identity: Any) -> tuple[str, str]:
     assert not isinstance(identity, Refusal), identity.message
     return identity[0].id, identity[1].id
@@ -456,7 +474,7 @@ def turned_away(identity: Any) -> str:
 
 
 async def test_a_clients_token_is_its_credential(make: Make) -> None:
-    assert found(await JwtIdentities(make(), a_directory()).find(a_token())) == ("acme", "acme-prod")
+    assert found(await identities(make(), a_directory()).find(a_token())) == ("acme", "acme-prod")
 
 
 @pytest.mark.parametrize(
@@ -464,6 +482,9 @@ async def test_a_clients_token_is_its_credential(make: Make) -> None:
     [
         ({}, {"client_id": "stranger"}, "not known here"),
         ({"org_claim": "org_id"}, {"org_id": "big"}, "another organization"),
+        ({"org_claim": "org_id", "is_org_optional": True}, {"org_id": "big"}, "another organization"),
+        ({"org_claim": "org_id", "is_org_optional": True, "org_ids": UUIDS}, {"org_id": UUID_OF_BIG}, "another organization"),
+        ({"org_claim": "org_id", "is_org_optional": True, "org_ids": UUIDS}, {"org_id": "0" * 36}, "another organization"),
         ({"organizations": frozenset({"big"})}, {}, "another organization"),
         ({"org_claim": "org_id"}, {"org_id": ""}, "not known here"),
         ({"org_claim": "org_id"}, {"org_id": "Acme"}, "another organization"),
@@ -493,7 +514,7 @@ async def test_a_clients_token_is_its_credential(make: Make) -> None:
 async def test_a_valid_token_of_the_wrong_client_is_refused(
     make: Make, changes: dict[str, Any], claims: dict[str, Any], says: str
 ) -> None:
-    refusal = await JwtIdentities(make(**changes), a_directory()).find(a_token(**claims))
+    refusal = await identities(make(**changes), a_directory()).find(a_token(**claims))
 
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code) == (401, ErrorCode.INVALID_API_KEY)
@@ -501,12 +522,36 @@ async def test_a_valid_token_of_the_wrong_client_is_refused(
 
 
 async def test_unknown_clients_are_attached_where_the_policy_says_so(make: Make, server: AuthorizationServer) -> None:
-    named = JwtIdentities(make(**OF_BIG), a_directory())
-    claimed = JwtIdentities(make(unknown_clients=UnknownClients.CLAIMED_ORGANIZATION, org_claim="org_id"), a_directory())
+    named = identities(make(**OF_BIG), a_directory())
+    claimed = identities(make(unknown_clients=UnknownClients.CLAIMED_ORGANIZATION, org_claim="org_id"), a_directory())
 
     assert found(await named.find(a_token(client_id="stranger"))) == ("big", "stranger")
     assert found(await named.find(a_token(client_id="big-prod"))) == ("big", "big-prod")
     assert found(await claimed.find(a_token(client_id="stranger", org_id="acme"))) == ("acme", "stranger")
+
+
+async def test_an_organization_that_a_token_may_name_binds_it_only_where_it_is_named(make: Make) -> None:
+    policy = {"org_claim": "org_id", "is_org_optional": True, "org_ids": UUIDS}
+    tokens = identities(make(**policy), a_directory())
+    assert found(await tokens.find(a_token())) == ("acme", "acme-prod")
+    assert found(await tokens.find(a_token(org_id=UUID_OF_ACME))) == ("acme", "acme-prod")
+    assert found(await tokens.find(a_token(org_id="acme"))) == ("acme", "acme-prod")
+
+    claimed = identities(make(unknown_clients=UnknownClients.CLAIMED_ORGANIZATION, **policy), a_directory())
+    assert found(await claimed.find(a_token(client_id="stranger", org_id=UUID_OF_BIG))) == ("big", "stranger")
+    assert "not known here" in turned_away(await claimed.find(a_token(client_id="stranger")))
+
+
+async def test_a_token_without_the_organization_that_it_may_name_confirms_no_client_id_that_was_taken(make: Make) -> None:
+    directory = a_directory()
+    acme = directory.organization("acme")
+    assert acme is not None
+    squatter = Credential(id="mobile", org="acme", key_sha256=b"", is_self_made=True)
+    directory.put(replace(acme, credentials=(*acme.credentials, squatter)))
+    tokens = identities(make(org_claim="org_id", is_org_optional=True), directory)
+
+    assert found(await tokens.find(a_token(client_id="mobile", org_id="acme"))) == ("acme", "mobile")
+    assert "not known here" in turned_away(await tokens.find(a_token(client_id="mobile")))
 
 
 async def test_who_takes_a_client_id_for_itself_neither_becomes_that_client_nor_locks_it_out(make: Make) -> None:
@@ -517,17 +562,17 @@ async def test_who_takes_a_client_id_for_itself_neither_becomes_that_client_nor_
     directory.put(replace(acme, credentials=(*acme.credentials, squatter)))
     mobile = a_token(client_id="mobile", org_id="big")
 
-    assert found(await JwtIdentities(make(**OF_BIG), directory).find(mobile)) == ("big", "mobile")
-    assert isinstance(await JwtIdentities(make(), directory).find(mobile), Refusal)
+    assert found(await identities(make(**OF_BIG), directory).find(mobile)) == ("big", "mobile")
+    assert isinstance(await identities(make(), directory).find(mobile), Refusal)
     confirmed = a_token(client_id="mobile", org_id="acme")
     for changes in ({"org_claim": "org_id"}, {"organizations": frozenset({"acme"})}):
-        assert found(await JwtIdentities(make(**changes), directory).find(confirmed)) == ("acme", "mobile")
+        assert found(await identities(make(**changes), directory).find(confirmed)) == ("acme", "mobile")
 
 
 async def test_a_retired_client_id_is_attached_nowhere(make: Make) -> None:
     directory = a_directory()
     directory.retired = {("stranger", EVERYWHERE)}
-    refusal = await JwtIdentities(make(**OF_BIG), directory).find(a_token(client_id="stranger"))
+    refusal = await identities(make(**OF_BIG), directory).find(a_token(client_id="stranger"))
 
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code) == (401, ErrorCode.INVALID_API_KEY)
@@ -536,9 +581,9 @@ async def test_a_retired_client_id_is_attached_nowhere(make: Make) -> None:
 async def test_a_client_id_that_an_organization_took_for_itself_is_retired_there_alone(make: Make) -> None:
     directory = a_directory()
     directory.retired = {("mobile", "acme")}
-    claimed = JwtIdentities(make(unknown_clients=UnknownClients.CLAIMED_ORGANIZATION, org_claim="org_id"), directory)
+    claimed = identities(make(unknown_clients=UnknownClients.CLAIMED_ORGANIZATION, org_claim="org_id"), directory)
 
-    assert found(await JwtIdentities(make(**OF_BIG), directory).find(a_token(client_id="mobile"))) == ("big", "mobile")
+    assert found(await identities(make(**OF_BIG), directory).find(a_token(client_id="mobile"))) == ("big", "mobile")
     assert found(await claimed.find(a_token(client_id="mobile", org_id="big"))) == ("big", "mobile")
     of_acme = a_token(client_id="mobile", org_id="acme")
     assert "revoked" in turned_away(await claimed.find(of_acme))
@@ -557,7 +602,7 @@ async def test_an_issuer_of_several_organizations_does_not_confirm_what_one_of_t
     assert acme is not None
     squatter = Credential(id="mobile", org="acme", key_sha256=b"", is_self_made=True)
     directory.put(replace(acme, credentials=(*acme.credentials, squatter)))
-    both = JwtIdentities(make(organizations=frozenset({"acme", "big"})), directory)
+    both = identities(make(organizations=frozenset({"acme", "big"})), directory)
 
     assert "not known here" in turned_away(await both.find(a_token(client_id="mobile")))
 
@@ -565,19 +610,19 @@ async def test_an_issuer_of_several_organizations_does_not_confirm_what_one_of_t
 async def test_clients_of_one_name_from_two_issuers_are_two(make: Make) -> None:
     other = "https://other.example.com"
     verifier = JwtVerifier({**make(**OF_BIG).issuers, **make(**OF_BIG, issuer=other).issuers})
-    identities = JwtIdentities(verifier, a_directory())
+    tokens = identities(verifier, a_directory())
 
-    assert found(await identities.find(a_token(client_id="c"))) == ("big", "c")
-    assert found(await identities.find(a_token(client_id="c", iss=other))) == ("big", "other")
-    assert found(await identities.find(a_token(client_id="c"))) == ("big", "c")
+    assert found(await tokens.find(a_token(client_id="c"))) == ("big", "c")
+    assert found(await tokens.find(a_token(client_id="c", iss=other))) == ("big", "other")
+    assert found(await tokens.find(a_token(client_id="c"))) == ("big", "c")
 
 
 async def test_clients_of_one_organization_do_not_use_up_the_names_of_another(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jwt_identity, "ATTACHED_MAX", 2)
+    monkeypatch.setattr(clients_module, "ATTACHED_MAX", 2)
     policy = {"unknown_clients": UnknownClients.CLAIMED_ORGANIZATION, "org_claim": "org_id"}
-    identities = JwtIdentities(make(**policy), a_directory())
+    tokens = identities(make(**policy), a_directory())
     clients = [
-        found(await identities.find(a_token(client_id=client, org_id=org)))
+        found(await tokens.find(a_token(client_id=client, org_id=org)))
         for client, org in (("a", "acme"), ("b", "acme"), ("c", "acme"), ("a", "big"))
     ]
 
@@ -585,9 +630,9 @@ async def test_clients_of_one_organization_do_not_use_up_the_names_of_another(ma
 
 
 async def test_attached_clients_are_told_apart_up_to_a_bound(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jwt_identity, "ATTACHED_MAX", 2)
-    identities = JwtIdentities(make(unknown_clients=UnknownClients.ORGANIZATION, unknown_clients_org="big"), a_directory())
-    clients = [found(await identities.find(a_token(client_id=f"c{number}")))[1] for number in (1, 2, 3, 4, 1)]
+    monkeypatch.setattr(clients_module, "ATTACHED_MAX", 2)
+    tokens = identities(make(unknown_clients=UnknownClients.ORGANIZATION, unknown_clients_org="big"), a_directory())
+    clients = [found(await tokens.find(a_token(client_id=f"c{number}")))[1] for number in (1, 2, 3, 4, 1)]
 
     assert clients == ["c1", "c2", "other", "other", "c1"]
 
@@ -595,7 +640,7 @@ async def test_attached_clients_are_told_apart_up_to_a_bound(make: Make, monkeyp
 async def test_without_keys_the_answer_is_503_and_worth_a_retry(make: Make, server: AuthorizationServer) -> None:
     server.is_down = True
 
-    assert await JwtIdentities(make(), a_directory()).find(a_token()) is UNAVAILABLE
+    assert await identities(make(), a_directory()).find(a_token()) is UNAVAILABLE
     assert (UNAVAILABLE.status, UNAVAILABLE.should_retry) == (503, True)
 
 
@@ -611,9 +656,9 @@ def test_a_file_of_keys_is_checked_with_the_configuration(tmp_path: Path) -> Non
         problems = Problems()
         document = read_document("authentication.yaml", text.encode(), problems)
         assert document is not None
-        (issuer,) = read_jwt_issuers(document)
+        (issuer,) = read_authentication(document, environ={}).jwt_issuers
         assert len(problems.texts()) == expected
-        assert (issuer.unknown_clients, issuer.unknown_clients_org) == (UnknownClients.ORGANIZATION, "big")
+        assert (issuer.clients.unknown_clients, issuer.clients.unknown_clients_org) == (UnknownClients.ORGANIZATION, "big")
     assert problems.lines[0].startswith("authentication.yaml:3: jwt_issuers[0].jwks_file holds no public key for RS256")
 
 
@@ -637,7 +682,7 @@ def _required_claims(written: str) -> tuple[Any, tuple[str, ...]]:
     problems = Problems()
     document = read_document("authentication.yaml", text.encode(), problems)
     assert document is not None
-    (issuer,) = read_jwt_issuers(document)
+    (issuer,) = read_authentication(document, environ={}).jwt_issuers
     return issuer.required_claims, problems.texts()
 
 
@@ -656,7 +701,7 @@ def test_an_empty_restriction_is_a_mistake_and_not_a_licence(key: str) -> None:
     problems = Problems()
     document = read_document("authentication.yaml", text.encode(), problems)
     assert document is not None
-    read_jwt_issuers(document)
+    read_authentication(document, environ={})
     assert problems.texts() == (
         f"authentication.yaml:4: jwt_issuers[0].{key} must not be empty: leave it out if nothing is asked for",
     )

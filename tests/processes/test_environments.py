@@ -14,6 +14,7 @@ UPSTREAMS = """upstreams:
   other: {base_url: "https://b.example", auth: {kind: oauth2_client_credentials, client_id_env: OAUTH_ID, secret_env: SHARED}}
 """
 WEBHOOKS = "webhooks:\n  - {name: a, url: 'https://c.example', secret_env: SIGNING, old_secret_env: SHARED}\n"
+AUTHENTICATION = "key_lookup: {url: 'https://d.example', secret_env: LOOKUP}\n"
 SECRETS = {
     "TALLYGATE_UPSTREAM_API_KEY": "1",
     "TALLYGATE_ADMIN_TOKEN_FILE": "/run/secrets/admin",
@@ -22,6 +23,7 @@ SECRETS = {
     "OAUTH_ID": "5",
     "SHARED": "6",
     "SIGNING": "7",
+    "LOOKUP": "8",
 }
 PLAIN = {
     "PATH": "/bin",
@@ -30,7 +32,7 @@ PLAIN = {
     "TALLYGATE_REDIS_URL": "redis://x",
     "TALLYGATE_DATABASE_URL": "y",
 }
-OF_UPSTREAMS = {"TALLYGATE_UPSTREAM_API_KEY", "OPENAI_KEY", "OAUTH_ID", "SHARED"}
+OF_WORKERS = {"TALLYGATE_UPSTREAM_API_KEY", "OPENAI_KEY", "OAUTH_ID", "SHARED", "LOOKUP"}
 OF_WEBHOOKS = {"SIGNING", "SHARED"}
 OF_CONSOLE = {"TALLYGATE_ADMIN_TOKEN_FILE", "TALLYGATE_METRICS_TOKEN"}
 
@@ -38,6 +40,7 @@ OF_CONSOLE = {"TALLYGATE_ADMIN_TOKEN_FILE", "TALLYGATE_METRICS_TOKEN"}
 @pytest.fixture
 def config_dir(tmp_path: Path) -> Path:
     (tmp_path / "upstreams.yaml").write_text(UPSTREAMS)
+    (tmp_path / "authentication.yaml").write_text(AUTHENTICATION)
     (tmp_path / "webhooks.yaml").write_text(WEBHOOKS)
     return tmp_path
 
@@ -54,7 +57,7 @@ def config_dir(tmp_path: Path) -> Path:
 def test_each_child_has_its_own_secrets_and_all_plain_settings(config_dir: Path, role: Role, console: set[str]) -> None:
     found = environments(role, load_settings({"config_dir": config_dir}), {**SECRETS, **PLAIN})
 
-    assert dict(found.worker) == PLAIN | {name: SECRETS[name] for name in OF_UPSTREAMS}
+    assert dict(found.worker) == PLAIN | {name: SECRETS[name] for name in OF_WORKERS}
     assert dict(found.console) == PLAIN | {name: SECRETS[name] for name in console}
     assert dict(found.valkey) == {"PATH": "/bin", "LC_ALL": "C"}
 

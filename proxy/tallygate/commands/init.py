@@ -84,7 +84,7 @@ def init(api: str, config_dir: Path, base_url: str | None) -> None:
 
 def _address(text: str) -> str:
     """The base URL without the version at its end, which SDKs want there and routes have in their paths."""
-    from tallygate.config.upstreams import http_url
+    from tallygate.config.urls import http_url
 
     try:
         return re.sub(r"/v1(beta)?$", "", http_url(text))

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from tallygate.config.authentication import read_jwt_issuers
+from tallygate.config.authentication import Authentication, read_authentication
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.document import FILE_BYTES_MAX, read_document
 from tallygate.config.model import GatewayConfig
@@ -59,7 +59,7 @@ class ConfigSource:
     known_dialects    names that routes may use
     default_url,      of the upstream called `default`, where upstreams.yaml names none
     default_api_key
-    environ           variables that upstreams.yaml and webhooks.yaml may name
+    environ           variables that upstreams.yaml, authentication.yaml and webhooks.yaml may name
     forwards          whether this process forwards requests: only then are secrets and the URL of upstreams read, and must be there
     way               the proxies and authorities of this process
     sends_webhooks    whether this process signs them: only then are their secrets read, and must be there
@@ -152,14 +152,16 @@ def load_config(
     has_catalogue = any(upstream.catalogue_path for upstream in upstreams.values())
     if "prices.yaml" in documents and not has_catalogue:  # else what there is will be known once it is read
         _report_unreached(documents["prices.yaml"], prices)
-    jwt_issuers = () if authentication_document is None else read_jwt_issuers(authentication_document)
+    authentication = Authentication()
+    if authentication_document is not None:
+        authentication = read_authentication(authentication_document, environ=environ if forwards else None)
     webhooks: tuple[WebhookEndpoint, ...] = ()
     if webhooks_document is not None:
         webhooks = read_webhooks(webhooks_document, environ=environ, reads_secrets=sends_webhooks)
     organizations: tuple[Organization, ...] = ()
     if organizations_document is not None:
         organizations = read_organizations(
-            organizations_document, plans=plans, capabilities=capabilities, needs_keys=not jwt_issuers
+            organizations_document, plans=plans, capabilities=capabilities, needs_keys=authentication == Authentication()
         )
     if problems:
         raise ConfigError(problems.texts())
@@ -171,7 +173,8 @@ def load_config(
         organizations=organizations,
         version=digest.hexdigest()[:12],
         plan_terms=plans,
-        jwt_issuers=jwt_issuers,
+        jwt_issuers=authentication.jwt_issuers,
+        key_lookup=authentication.key_lookup,
         webhooks=webhooks,
     )
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from tallygate.config.cache_ratios import DEFAULT_RATIOS, FamilyRatios
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.jwt_issuer import JwtIssuer
+from tallygate.config.key_lookup import KeyLookup
 from tallygate.config.plans import PlanTerms
 from tallygate.config.route_objects import NO_OBJECTS, RouteObjects
 from tallygate.config.webhook_endpoint import WebhookEndpoint
@@ -137,4 +138,5 @@ class GatewayConfig:
     version: str
     plan_terms: Mapping[str, PlanTerms] = field(default_factory=dict)
     jwt_issuers: tuple[JwtIssuer, ...] = ()
+    key_lookup: KeyLookup | None = None
     webhooks: tuple[WebhookEndpoint, ...] = ()

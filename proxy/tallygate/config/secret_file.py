@@ -1,7 +1,10 @@
-"""Secrets kept in files, as container platforms mount them."""
+"""Secrets, which the configuration names and never holds: a variable, or a file as container platforms mount them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+
+from tallygate.config.section import Section, show
 
 SECRET_BYTES_MAX: Final = 64 * 2**10
 
@@ -21,3 +24,28 @@ def read_secret_file(path: Path) -> str:
     if not text or len(data) > SECRET_BYTES_MAX:
         raise ValueError(f"names the file {str(path)!r}, which is empty or larger than {SECRET_BYTES_MAX} bytes")
     return text
+
+
+def read_secret(section: Section, name: str, environ: Mapping[str, str] | None) -> str:
+    """The value that `<name>_env` or `<name>_file` points at. "" with a problem where there is none; it is never shown.
+
+    environ   None: it is not wanted, and "" without a problem
+    """
+    variable, file = section.text(f"{name}_env"), section.text(f"{name}_file", chars_max=4096)
+    if bool(variable) == bool(file):
+        section.place.problem(f"must have exactly one of {name}_env (a variable's name) and {name}_file (a path)")
+        return ""
+    if environ is None:
+        return ""
+    if variable:
+        value = environ.get(variable, "").strip()
+        if not value:
+            section.place_of(f"{name}_env").problem(f"names the variable {show(variable)}, which is not set")
+        if not value.isprintable():
+            section.place_of(f"{name}_env").problem(f"names the variable {show(variable)}, which holds control characters")
+        return value
+    try:
+        return read_secret_file(Path(file))
+    except ValueError as error:
+        section.place_of(f"{name}_file").problem(str(error))
+        return ""

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from tallygate.config.problems import nearest
 from tallygate.config.secret_file import read_secret_file
-from tallygate.config.upstreams import http_url
+from tallygate.config.urls import http_url
 from tallygate.domain.errors import ConfigError
 from tallygate.domain.money import nano_usd_from_usd
 

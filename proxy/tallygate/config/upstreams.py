@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from tallygate.config.cache_ratios import read_cache_ratios
 from tallygate.config.model import AuthKind, OnDisconnect, Upstream, UpstreamAuth
-from tallygate.config.secret_file import read_secret_file
+from tallygate.config.secret_file import read_secret
 from tallygate.config.section import Section, show
+from tallygate.config.urls import http_url
 from tallygate.domain.ratio import percent
 from tallygate.outbound.way_out import WayOut, read_authorities
 
@@ -117,47 +117,6 @@ def _read_auth(upstream: Section, environ: Mapping[str, str] | None) -> Upstream
     )
     section.close(also=("client_id", "client_id_env", "client_id_file"))
     return auth
-
-
-def read_secret(section: Section, name: str, environ: Mapping[str, str] | None) -> str:
-    """The value that `<name>_env` or `<name>_file` points at. "" with a problem where there is none; it is never shown.
-
-    environ   None: it is not wanted, and "" without a problem
-    """
-    variable, file = section.text(f"{name}_env"), section.text(f"{name}_file", chars_max=4096)
-    if bool(variable) == bool(file):
-        section.place.problem(f"must have exactly one of {name}_env (a variable's name) and {name}_file (a path)")
-        return ""
-    if environ is None:
-        return ""
-    if variable:
-        value = environ.get(variable, "").strip()
-        if not value:
-            section.place_of(f"{name}_env").problem(f"names the variable {show(variable)}, which is not set")
-        if not value.isprintable():
-            section.place_of(f"{name}_env").problem(f"names the variable {show(variable)}, which holds control characters")
-        return value
-    try:
-        return read_secret_file(Path(file))
-    except ValueError as error:
-        section.place_of(f"{name}_file").problem(str(error))
-        return ""
-
-
-def http_url(text: str) -> str:
-    """An absolute http or https URL without user, query or fragment. Raises ValueError, never quoting a password."""
-    try:
-        parts = urlsplit(text)
-        port_is_valid = parts.port is None or parts.port > 0
-    except ValueError:
-        raise ValueError("must be a URL such as https://api.example.com") from None
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("must not hold a user or password: use `auth`")
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid or not text.isascii() or " " in text:
-        raise ValueError(f"must be a URL such as https://api.example.com, got {show(text)}")
-    if parts.query or parts.fragment or not text.isprintable() or "\\" in text or "/../" in f"{parts.path}/":
-        raise ValueError(f"must not have a query, a fragment or dot segments, got {show(text)}")
-    return text.rstrip("/")
 
 
 def _url_path(text: str) -> str:

@@ -11,9 +11,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from tallygate.config.secret_file import SECRET_BYTES_MAX
+from tallygate.config.secret_file import SECRET_BYTES_MAX, read_secret
 from tallygate.config.section import Section, is_identifier, show
-from tallygate.config.upstreams import read_secret
 from tallygate.config.webhook_endpoint import NOTICE_TYPES, WebhookEndpoint
 
 ENDPOINTS_MAX: Final = 64

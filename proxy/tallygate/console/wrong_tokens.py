@@ -5,11 +5,12 @@ that everybody comes through, cannot lock out the one who has the right one.
 """
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
+
+from tallygate.http1.networks import network_of
 
 FREE: Final = 3  # wrong tokens of an address that are answered at once: people paste the wrong thing
 FIRST_SECONDS: Final = 0.1  # then this, doubled each time
@@ -41,7 +42,7 @@ class WrongTokens:
     async def slow_down(self, address: str, path: str) -> bool:
         """Keep the sender of a wrong token waiting; False where too many wait already, so that this one is to be sent away."""
         self.count += 1
-        seen = self._seen(_network(address))
+        seen = self._seen(network_of(address))
         _log.warning("wrong admin token", extra={"fields": {"address": address, "path": path, "wrong_in_a_row": seen.wrong}})
         if seen.wrong <= FREE:
             return True
@@ -68,12 +69,3 @@ class WrongTokens:
         seen.last_ms = now_ms
         self._addresses[network] = seen
         return seen
-
-
-def _network(address: str) -> str:
-    """An IPv6 host has the whole of its /64 to come from."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))

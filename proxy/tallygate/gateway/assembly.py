@@ -15,14 +15,17 @@ from aiohttp import ClientSession
 from tallygate.config.directory import Directory
 from tallygate.config.holder import ConfigHolder, with_stored
 from tallygate.config.jwt_issuer import JwtIssuer
+from tallygate.config.key_lookup import KeyLookup
 from tallygate.config.model import AuthKind, GatewayConfig, OnDisconnect, Upstream
 from tallygate.config.reloading import Reloading
 from tallygate.dialects.dialect import Dialect
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
+from tallygate.gateway.callers.clients import Clients
+from tallygate.gateway.callers.foreign import ForeignCallers
 from tallygate.gateway.callers.jwt_bearer import IssuerVerifier, JwtVerifier
-from tallygate.gateway.callers.jwt_identity import JwtIdentities
 from tallygate.gateway.callers.jwt_keys import JwtKeys
+from tallygate.gateway.callers.key_lookup import LookedUpKeys
 from tallygate.gateway.catalogue_refresh import CatalogueRefresh
 from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.exchange.drains import Drains
@@ -52,7 +55,7 @@ _log = logging.getLogger(__name__)
 class Parts:
     """What a gateway is made of.
 
-    session       for what is not on the hot path (OAuth2 tokens, price catalogues)
+    session       for what is not on the hot path (OAuth2 tokens, price catalogues, issuers' keys, key look-ups)
     finished      which of these event ids the ledger has the final word of; raises StoreError
     store_run     id of the run of the limiter's store, as its connection has seen it; empty if the store tells none
     owners        whose the objects are that upstreams keep
@@ -149,7 +152,10 @@ class Gateway(GatewayServer):
         self._reloading.ask()
 
     async def read_again(self) -> None:
-        """Read the files again; a bad set changes nothing and is logged and counted."""
+        """Read the files again; a bad set changes nothing and is logged and counted. Looked-up keys are asked about again."""
+        keys = _looked_up(self.services.view)
+        if keys is not None:
+            keys.forget()
         problems = await self._parts.holder.reload()
         self._parts.metrics.config_reloaded(applied=not problems)
         for problem in problems:
@@ -172,6 +178,9 @@ class Gateway(GatewayServer):
         for issuer, verifier in _issuers(old).items():
             if _issuers(view).get(issuer) is not verifier:
                 verifier.keys.abandon()
+        keys = _looked_up(old)
+        if keys is not None and keys is not _looked_up(view):
+            keys.abandon()
 
     def follow_directory(self, changed: frozenset[str]) -> None:
         """Serve new exchanges with organizations as they are now."""
@@ -208,6 +217,9 @@ class Gateway(GatewayServer):
                 await self._parts.note_used(self.services.used.take())
         for verifier in _issuers(self.services.view).values():
             verifier.keys.abandon()
+        keys = _looked_up(self.services.view)
+        if keys is not None:
+            keys.abandon()
         await self._parts.session.close()
         self._parts.spool.close()
         if self._parts.on_close is not None:
@@ -231,20 +243,35 @@ def view_of(config: GatewayConfig, parts: Parts, old: View | None = None) -> Vie
         directory=directory,
         prices=config.prices,
         upstreams=upstreams,
-        jwt=_jwt_identities(config, parts, directory, {} if old is None else _issuers(old)),
+        foreign=_foreign_callers(config, parts, directory, old),
     )
 
 
-def _jwt_identities(
-    config: GatewayConfig, parts: Parts, directory: Directory, old: Mapping[str, IssuerVerifier]
-) -> JwtIdentities | None:
-    if not config.jwt_issuers:
+def _foreign_callers(config: GatewayConfig, parts: Parts, directory: Directory, old: View | None) -> ForeignCallers | None:
+    if not config.jwt_issuers and config.key_lookup is None:
         return None
-    verifiers = {}
+    verifiers, before = {}, {} if old is None else _issuers(old)
     for issuer in config.jwt_issuers:
-        kept = old.get(issuer.issuer)
+        kept = before.get(issuer.issuer)
         verifiers[issuer.issuer] = kept if kept is not None and kept.config.is_same_as(issuer) else _issuer_verifier(issuer, parts)
-    return JwtIdentities(JwtVerifier(verifiers), directory)
+    keys = None if old is None else _looked_up(old)
+    if config.key_lookup is None:
+        keys = None
+    elif keys is None or keys.config != config.key_lookup:
+        keys = _key_lookup(config.key_lookup, parts)
+    return ForeignCallers(Clients(directory), verifier=JwtVerifier(verifiers) if verifiers else None, keys=keys)
+
+
+def _key_lookup(config: KeyLookup, parts: Parts) -> LookedUpKeys:
+    loop = asyncio.get_running_loop()
+    return LookedUpKeys(
+        config,
+        parts.session,
+        now_ms=parts.now_ms,
+        clock_ms=lambda: int(loop.time() * 1000),
+        count=parts.metrics.key_looked_up,
+        loop=loop,
+    )
 
 
 def _issuer_verifier(issuer: JwtIssuer, parts: Parts) -> IssuerVerifier:
@@ -255,7 +282,11 @@ def _issuer_verifier(issuer: JwtIssuer, parts: Parts) -> IssuerVerifier:
 
 
 def _issuers(view: View) -> Mapping[str, IssuerVerifier]:
-    return {} if view.jwt is None else view.jwt.verifier.issuers
+    return {} if view.foreign is None or view.foreign.tokens is None else view.foreign.tokens.verifier.issuers
+
+
+def _looked_up(view: View) -> LookedUpKeys | None:
+    return None if view.foreign is None else view.foreign.keys
 
 
 def _client(upstream: Upstream, parts: Parts) -> UpstreamClient:

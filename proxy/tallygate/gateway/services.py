@@ -12,7 +12,7 @@ from tallygate.dialects.dialect import Dialect
 from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.domain.organization import Credential, Organization, UnknownModelPolicy
 from tallygate.domain.prompt import PromptShape
-from tallygate.gateway.callers.jwt_identity import JwtIdentities
+from tallygate.gateway.callers.foreign import ForeignCallers
 from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.exchange.drains import DrainEnd
 from tallygate.gateway.exchange.terms import Terms, terms_of
@@ -59,6 +59,7 @@ class Observer(Protocol):
     def closed(self) -> None: ...
     def fail_open(self, limit_class: str) -> None: ...
     def upstream_error(self, kind: str) -> None: ...
+    def key_looked_up(self, result: str) -> None: ...
     def drain_begun(self) -> None: ...
     def drain_ended(self, end: DrainEnd, *, begun: bool) -> None: ...
     def bad_request(self) -> None: ...
@@ -93,7 +94,7 @@ class View:
     directory: Directory
     prices: PriceCatalogue
     upstreams: Mapping[str, UpstreamClient]
-    jwt: JwtIdentities | None = None
+    foreign: ForeignCallers | None = None
     _terms: dict[tuple[str, str, str, int], Terms] = field(default_factory=dict)
 
     def terms(self, organization: Organization, credential: Credential, capability: str, weight: int = 1) -> Terms:
@@ -108,8 +109,8 @@ class View:
     def directory_changed(self) -> None:
         """Forget what was made of the organizations before; exchanges under way keep theirs."""
         self._terms.clear()
-        if self.jwt is not None:
-            self.jwt.directory_changed()
+        if self.foreign is not None:
+            self.foreign.clients.directory_changed()
 
 
 def reading_turns() -> Turns:

@@ -28,12 +28,14 @@ class Environments:
 
 def environments(role: Role, settings: Settings, environ: Mapping[str, str]) -> Environments:
     """environ: all that the role was given, flags included."""
-    of_upstreams = secret_variables(settings.config_dir, "upstreams.yaml")
+    of_workers = secret_variables(settings.config_dir, "upstreams.yaml") | secret_variables(
+        settings.config_dir, "authentication.yaml"
+    )
     of_webhooks = secret_variables(settings.config_dir, "webhooks.yaml")
     webhooks_here = of_webhooks if role.keeps_ledger else frozenset()
     return Environments(
-        worker=_without(environ, settings=_CONSOLE, named=of_webhooks - of_upstreams),
-        console=_without(environ, settings=_UPSTREAMS, named=(of_upstreams | of_webhooks) - webhooks_here),
+        worker=_without(environ, settings=_CONSOLE, named=of_webhooks - of_workers),
+        console=_without(environ, settings=_UPSTREAMS, named=(of_workers | of_webhooks) - webhooks_here),
         valkey={name: value for name, value in environ.items() if _PLAIN.fullmatch(name)},
     )
 

@@ -29,6 +29,7 @@ _WORKER_FAMILIES: Final = (
     metrics.SPOOL_EVENTS,
     metrics.FAIL_OPEN,
     metrics.UPSTREAM_ERRORS,
+    metrics.KEY_LOOKUPS,
     metrics.READING_ON,
     metrics.READ_ON,
     metrics.BAD_REQUESTS,

@@ -16,6 +16,7 @@ from tallygate.telemetry.metrics import (
     CONFIG_RELOADS,
     FAIL_OPEN,
     FIRST_BYTE_SECONDS,
+    KEY_LOOKUPS,
     LIMITER_ERRORS,
     LIMITER_SECONDS,
     OPEN_REQUESTS,
@@ -36,6 +37,7 @@ from tallygate.telemetry.metrics import (
 FAIL_OPEN_CLASSES: Final = frozenset({"rate", "spend"})
 LIMITER_OPERATIONS: Final = ("admit", "settle")
 DRAIN_ENDS: Final = ("complete", "failed", "time", "count", "org_count", "bytes", "org_bytes", "shutdown")
+KEY_LOOKUP_RESULTS: Final = ("active", "inactive", "failed", "busy")
 RELOAD_RESULTS: Final = ("applied", "rejected")
 UPSTREAM_ERROR_KINDS: Final = frozenset(
     {"unreachable", "overloaded", "timeout", "reset", "invalid_response", "truncated", "unauthorized", "status", "in_stream"},
@@ -72,6 +74,7 @@ class GatewayMetrics:
             UNKNOWN_MODELS,
             FAIL_OPEN,
             UPSTREAM_ERRORS,
+            KEY_LOOKUPS,
             READ_ON,
             CONFIG_RELOADS,
         ):
@@ -82,6 +85,8 @@ class GatewayMetrics:
             self._child(READ_ON, (end,))
         for class_ in sorted(FAIL_OPEN_CLASSES):
             self._child(FAIL_OPEN, (class_,))
+        for result in KEY_LOOKUP_RESULTS:
+            self._child(KEY_LOOKUPS, (result,))
         for result in RELOAD_RESULTS:
             self._child(CONFIG_RELOADS, (result,))
         self._limiter = {name: self._child(LIMITER_SECONDS, (name,)) for name in LIMITER_OPERATIONS}
@@ -169,6 +174,10 @@ class GatewayMetrics:
     def upstream_error(self, kind: str) -> None:
         """kind: one of UPSTREAM_ERROR_KINDS."""
         self._cells[self._child(UPSTREAM_ERRORS, (kind if kind in UPSTREAM_ERROR_KINDS else OTHER,))] += 1
+
+    def key_looked_up(self, result: str) -> None:
+        """result: one of KEY_LOOKUP_RESULTS."""
+        self._cells[self._child(KEY_LOOKUPS, (result,))] += 1
 
     def drain_begun(self) -> None:
         self._cells[self._reading_on] += 1

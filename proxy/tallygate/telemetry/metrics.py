@@ -334,6 +334,12 @@ UPSTREAM_ERRORS: Final = Metric(
         "or in_stream."
     ),
 )
+KEY_LOOKUPS: Final = Metric(
+    name="tallygate_key_lookups_total",
+    kind=Kind.COUNTER,
+    labels=("result",),
+    help="Keys asked about at the look-up service: active, inactive, failed, or busy (not asked, since too many were).",
+)
 READING_ON: Final = Metric(
     name="tallygate_reading_on",
     kind=Kind.GAUGE,
@@ -407,7 +413,7 @@ METRICS: Final = (
     CONSOLE_WRONG_TOKENS, STORE_CLOCK_STEPS,
     SPEND_WINDOW, SPEND_HELD, SPEND_LIMIT, PAUSED, SPEND_RESUME, ORGANIZATIONS_SKIPPED, SCRAPE_ERRORS,
     REFUSED, SHADOW_REFUSED, SPEND_WARNINGS, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, OPEN_REQUESTS,
-    LIMITER_SECONDS, LIMITER_ERRORS, UNKNOWN_MODELS, SPOOL_EVENTS, FAIL_OPEN, UPSTREAM_ERRORS,
+    LIMITER_SECONDS, LIMITER_ERRORS, UNKNOWN_MODELS, SPOOL_EVENTS, FAIL_OPEN, UPSTREAM_ERRORS, KEY_LOOKUPS,
     READING_ON, READ_ON, BAD_REQUESTS, CONFIG_RELOADS,
     BUILD_INFO, WORKER_UP, WORKER_STARTS, WORKER_CPU, WORKER_MEMORY, WORKER_FILES,
 )  # fmt: skip

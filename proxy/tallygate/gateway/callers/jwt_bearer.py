@@ -4,7 +4,6 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
@@ -12,7 +11,7 @@ import msgspec
 
 from tallygate.config.directory import KEY_CHARS_MAX
 from tallygate.config.jwt_issuer import JwtIssuer
-from tallygate.config.section import is_identifier
+from tallygate.gateway.callers.clients import VerifiedClient
 from tallygate.gateway.callers.jwt_keys import JwtKeys
 
 VERIFIED_MAX: Final = 10_000  # tokens of one issuer remembered; past it the oldest is forgotten, and verified again if it comes
@@ -22,19 +21,6 @@ _KINDS_OF_TOKEN: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})  # `
 
 class JwtRefusedError(Exception):
     """A token that identifies nobody. The text may be shown to its sender: it repeats nothing of the token."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedClient:
-    """What a verified token says. org: the value of the issuer's `org_claim`; "" where the issuer has none configured.
-
-    expires_at_ms   from then on the token is refused, leeway included
-    """
-
-    issuer: JwtIssuer
-    client_id: str
-    org: str
-    expires_at_ms: int
 
 
 class _Head(msgspec.Struct):
@@ -125,15 +111,12 @@ class IssuerVerifier:
         granted = claims.get("scope", "")
         if not isinstance(granted, str) or not set(config.scopes) <= set(granted.split()):
             raise JwtRefusedError(f"The token lacks a scope that this gateway asks for: {' '.join(config.scopes)}.")
-        client_id, org = claims.get(config.client_claim), claims.get(config.org_claim) if config.org_claim else ""
-        if not isinstance(client_id, str) or not is_identifier(client_id):
-            raise JwtRefusedError(f"The token has no claim {config.client_claim!r} that could be a Client ID.")
-        if config.org_claim and not (isinstance(org, str) and is_identifier(org)):
-            if org is not None and not isinstance(org, str):
-                raise JwtRefusedError(f"The token's claim {config.org_claim!r} is not text.")
-            raise JwtRefusedError(f"The token's organization is not known here: its claim {config.org_claim!r} names none.")
+        try:
+            client_id, org = config.clients.client_of(claims)
+        except ValueError as error:
+            raise JwtRefusedError(f"The token {error}.") from None
         expires_at_ms = int(claims["exp"] * 1000) + config.leeway_ms
-        return VerifiedClient(issuer=config, client_id=client_id, org=str(org), expires_at_ms=expires_at_ms)
+        return VerifiedClient(policy=config.clients, client_id=client_id, org=org, expires_at_ms=expires_at_ms)
 
 
 def looks_like_jwt(key: str) -> bool:

@@ -20,7 +20,6 @@ from tallygate.domain.exchange import Event
 from tallygate.domain.markup import marked_up
 from tallygate.domain.money import MONEY_MAX_NANO_USD
 from tallygate.domain.prompt import PromptShape, tokens_at_least
-from tallygate.gateway.callers.jwt_identity import authenticate_token
 from tallygate.gateway.callers.key_traces import gives_away, presented_keys
 from tallygate.gateway.callers.keys import UNKNOWN_KEY, authenticate, check_caller, check_capability, check_model, query_key
 from tallygate.gateway.cors import is_preflight, preflight_headers
@@ -227,8 +226,8 @@ class Pipeline:
         told = request.headers.get("x-request-id", "")[:200].encode(errors="replace")
         live.client_request_id = None if gives_away(told, ()) else told.decode() or None
         found = authenticate(request, live.view.directory)
-        if found is UNKNOWN_KEY and live.view.jwt is not None:
-            found = await authenticate_token(request, live.view.jwt)
+        if found is UNKNOWN_KEY and live.view.foreign is not None:
+            found = await live.view.foreign.find(request)
         if isinstance(found, Refusal):
             return found
         live.organization, live.credential = found

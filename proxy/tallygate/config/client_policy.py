@@ -1,0 +1,158 @@
+"""Whom an issuer of tokens, or a service that looks keys up, may speak for, and whose its clients are."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from tallygate.config.section import Section, is_identifier, show
+
+ORG_IDS_MAX: Final = 10_000
+WORDS_MAX: Final = 1_000
+_CLAIM: Final = re.compile(r"[A-Za-z0-9_:/.-]{1,128}", re.ASCII)
+
+
+class UnknownClients(StrEnum):
+    """What becomes of a caller whose client is no credential here."""
+
+    REFUSE = "refuse"
+    CLAIMED_ORGANIZATION = "claimed_organization"  # it belongs to the organization that its own claim names
+    ORGANIZATION = "organization"  # it belongs to the one that the configuration names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientPolicy:
+    """What is believed of the claims that a source makes of a caller.
+
+    source           who makes them: an issuer, or the URL of a service
+    client_claim     the claim that is the Client ID
+    org_claim        claim that must name the organization of the credential; "": not looked at
+    is_org_optional  a caller without that claim is admitted too; one that has it is held to it
+    org_ids          ids here by the source's own; an id that is not there is the same here
+    organizations    ids that the source may speak for; empty: all
+    shares_client_ids  one authority gives its Client IDs and those of the others that may speak for the same organizations
+    """
+
+    source: str = ""
+    client_claim: str = "client_id"
+    org_claim: str = ""
+    is_org_optional: bool = False
+    org_ids: Mapping[str, str] = field(default_factory=dict)
+    organizations: frozenset[str] = frozenset()
+    unknown_clients: UnknownClients = UnknownClients.REFUSE
+    unknown_clients_org: str = ""
+    shares_client_ids: bool = False
+
+    @property
+    def bound_to(self) -> frozenset[str]:
+        """The only organizations that it admits to; empty: no such bound."""
+        if self.unknown_clients is UnknownClients.ORGANIZATION:
+            return frozenset({self.unknown_clients_org})
+        return self.organizations
+
+    def meets(self, other: "ClientPolicy") -> bool:
+        """Whether there may be an organization that both speak for."""
+        return not (self.bound_to and other.bound_to and self.bound_to.isdisjoint(other.bound_to))
+
+    def client_of(self, claims: Mapping[str, object]) -> tuple[str, str]:
+        """The Client ID, and the organization here that the claims name, "" for none.
+
+        Raises ValueError with what is wrong of "the token", without its values.
+        """
+        client_id, org = claims.get(self.client_claim), ""
+        if not isinstance(client_id, str) or not is_identifier(client_id):
+            raise ValueError(f"has no claim {self.client_claim!r} that could be a Client ID")
+        if self.org_claim and not (self.is_org_optional and self.org_claim not in claims):
+            named = claims.get(self.org_claim)
+            if named is not None and not isinstance(named, str):
+                raise ValueError(f"has a claim {self.org_claim!r} that is not text")
+            org = self.org_ids.get(named or "", named or "")
+            if not is_identifier(org):
+                raise ValueError(f"is of an organization that is not known here: its claim {self.org_claim!r} names none")
+        return client_id, org
+
+
+def read_client_policy(item: Section, *, source: str) -> ClientPolicy:
+    """The keys of an issuer or a service that say whose its clients are."""
+    org_claim = item.parsed("org_claim", claim_name) or ""
+    is_org_optional = item.boolean("org_claim_optional", default=False)
+    org_ids = _read_org_ids(item)
+    for key in ("org_claim_optional", "org_ids"):
+        if key in item and not org_claim:
+            item.place_of(key).problem("needs org_claim, the claim that names the organization")
+    unknown_clients, unknown_clients_org = _read_unknown_clients(item, org_claim)
+    organizations = frozenset(read_words(item, "organizations"))
+    if unknown_clients is UnknownClients.ORGANIZATION and organizations - {unknown_clients_org}:
+        item.place_of("organizations").problem(
+            f"can name {show(unknown_clients_org)} alone, which unknown_clients binds it to; or use claimed_organization"
+        )
+    return ClientPolicy(
+        source=source,
+        client_claim=item.parsed("client_claim", claim_name) or ClientPolicy().client_claim,
+        org_claim=org_claim,
+        is_org_optional=is_org_optional,
+        org_ids=org_ids,
+        organizations=organizations,
+        unknown_clients=unknown_clients,
+        unknown_clients_org=unknown_clients_org,
+        shares_client_ids=item.boolean("shares_client_ids", default=False),
+    )
+
+
+def report_shared_client_ids(item: Section, key: str, policy: ClientPolicy, others: list[ClientPolicy]) -> None:
+    """Sources name their clients without regard to each other, so a client of one could pass for another's of the same name."""
+    for other in others:
+        if policy.meets(other) and not (policy.shares_client_ids and other.shares_client_ids):
+            item.place_of(key).problem(
+                f"may speak for the same organizations as {show(other.source)}, so a client of the one could pass for the other's: "
+                "bind each by `organizations`, or say `shares_client_ids: true` for both if one authority gives their Client IDs"
+            )
+            return
+
+
+def read_words(item: Section, key: str) -> tuple[str, ...]:
+    """A list of words, which must not be empty where it stands."""
+    found = []
+    for place, word in item.scalars(key, items_max=WORDS_MAX, may_be_empty=False) or []:
+        if not word or len(word) > 256 or not word.isprintable():
+            place.problem(f"must be 1 to 256 printable characters, got {show(word)}")
+        elif key == "organizations" and not is_identifier(word):
+            place.problem(f"must be 1 to 64 of A-Z a-z 0-9 . _ -, got {show(word)}")
+        else:
+            found.append(word)
+    return tuple(found)
+
+
+def claim_name(text: str) -> str:
+    """Raises ValueError."""
+    if _CLAIM.fullmatch(text) is None:
+        raise ValueError(f"must be the name of a claim, got {show(text)}")
+    return text
+
+
+def _read_org_ids(item: Section) -> Mapping[str, str]:
+    section = item.section("org_ids")
+    if section is None:
+        return {}
+    found = {}
+    if len(section.keys()) > ORG_IDS_MAX:
+        section.place.problem(f"must have at most {ORG_IDS_MAX} entries, got {len(section.keys())}")
+        return {}
+    for foreign in section.keys():  # noqa: SIM118 - a section is not its keys
+        found[foreign] = section.identifier(foreign) or ""
+    return found
+
+
+def _read_unknown_clients(item: Section, org_claim: str) -> tuple[UnknownClients, str]:
+    named = item.section("unknown_clients") if item.is_mapping("unknown_clients") else None
+    if named is not None:
+        named.require("organization")
+        org = named.identifier("organization") or ""
+        named.close()
+        return UnknownClients.ORGANIZATION, org
+    options = (UnknownClients.REFUSE.value, UnknownClients.CLAIMED_ORGANIZATION.value)
+    policy = UnknownClients(item.choice("unknown_clients", options, UnknownClients.REFUSE))
+    if policy is UnknownClients.CLAIMED_ORGANIZATION and not org_claim:
+        item.place_of("unknown_clients").problem("needs org_claim, the claim that names the organization")
+    return policy, ""

@@ -1,0 +1,38 @@
+"""Addresses of servers, as files of the configuration name them."""
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from tallygate.config.section import show
+
+
+def http_url(text: str) -> str:
+    """An absolute http or https URL without user, query or fragment. Raises ValueError, never quoting a password."""
+    try:
+        parts = urlsplit(text)
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ValueError("must be a URL such as https://api.example.com") from None
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user or password: use `auth`")
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid or not text.isascii() or " " in text:
+        raise ValueError(f"must be a URL such as https://api.example.com, got {show(text)}")
+    if parts.query or parts.fragment or not text.isprintable() or "\\" in text or "/../" in f"{parts.path}/":
+        raise ValueError(f"must not have a query, a fragment or dot segments, got {show(text)}")
+    return text.rstrip("/")
+
+
+def deciding_url(text: str) -> str:
+    """Whoever can change the answer can be any caller: over plain HTTP only from this machine. Raises ValueError."""
+    url = http_url(text)
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+        raise ValueError("must be an https URL, since whoever answers it decides who may call")
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

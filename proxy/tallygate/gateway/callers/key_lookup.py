@@ -1,0 +1,264 @@
+"""Keys that no credential here has, looked up at a service: OAuth 2.0 Token Introspection, RFC 7662.
+
+What the service does not confirm admits nobody: an error, a late or a strange answer is 503. It is asked about a key once at a
+time, however many callers bring it, and then no more until the answer has aged. Nothing of a key is logged or kept but its digest.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from tallygate.config.directory import KEY_CHARS_MAX, KEY_PREFIX, Identity
+from tallygate.config.key_lookup import KeyLookup, Sends
+from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.gateway.callers.clients import Clients, VerifiedClient
+from tallygate.gateway.callers.key_answers import KeyAnswers, KnownKey
+from tallygate.gateway.callers.keys import UNKNOWN_KEY, unauthorized
+from tallygate.http1.networks import network_of
+from tallygate.shares.fair_places import FairPlaces
+from tallygate.shares.fair_shares import FairShares
+
+OPEN_MAX: Final = 32  # questions that are put to the service at once, of known keys, and again as many of new ones
+WAITING_MAX: Final = 1_000  # those that wait or are put, of each kind
+NEW_BURST: Final = 200  # new keys of a network that may be wrong one after the other
+NEW_PER_SECOND: Final = 20  # then so many a second
+NETWORKS_MAX: Final = 10_000  # whose wrong keys are counted; the one longest away is forgotten
+FAILED_MS: Final = 1_000  # how long a key is not asked about again after the service failed
+ANSWER_BYTES_MAX: Final = 65_536
+_TOLD_EVERY_MS: Final = 10_000
+_EVER_MS: Final = 2**53
+_log: Final = logging.getLogger(__name__)
+
+
+def _unavailable(message: str, *, retry_after_ms: int) -> Refusal:
+    return Refusal(
+        status=503,
+        code=ErrorCode.AUTHENTICATION_UNAVAILABLE,
+        message=message,
+        retry_after_ms=retry_after_ms,
+        should_retry=True,
+    )
+
+
+LOOKUP_FAILED: Final = _unavailable(
+    "Whose this API key is cannot be found out at the moment. Try again shortly.", retry_after_ms=FAILED_MS
+)
+LOOKUPS_BUSY: Final = _unavailable(
+    "Too many unknown API keys are being looked up at the moment. Try again shortly.", retry_after_ms=1_000
+)
+
+
+class _StrangeAnswerError(Exception):
+    """An answer that neither confirms a key nor denies it. The text is for the log."""
+
+
+@dataclass(slots=True)
+class _Kind:
+    """Questions of one kind: they have room of their own, in fair shares of organizations, or of networks."""
+
+    places: FairPlaces = field(default_factory=lambda: FairPlaces(OPEN_MAX))
+    waiting: FairShares = field(default_factory=lambda: FairShares(WAITING_MAX))
+
+
+class _NewKeys:
+    """How many new keys each network may still have wrong: a token bucket."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
+        self._left: dict[str, tuple[int, int]] = {}  # thousandths of a key, and when
+
+    def take(self, network: str) -> bool:
+        now_ms = self._now_ms()
+        left, at_ms = self._left.pop(network, (NEW_BURST * 1_000, now_ms))
+        left = min(NEW_BURST * 1_000, left + (now_ms - at_ms) * NEW_PER_SECOND)
+        is_taken = left >= 1_000
+        if len(self._left) >= NETWORKS_MAX:
+            del self._left[next(iter(self._left))]
+        self._left[network] = left - 1_000 if is_taken else left, now_ms
+        return is_taken
+
+    def give_back(self, network: str) -> None:
+        if network in self._left:
+            left, at_ms = self._left[network]
+            self._left[network] = left + 1_000, at_ms
+
+
+class LookedUpKeys:
+    """Identities by looked-up key.
+
+    session   must read no proxy variables and verify certificates; not closed here
+    now_ms    Unix time, for `exp`; clock_ms: monotonic
+    count     told the result of each question: active, inactive, failed, or busy for one that was not put
+    """
+
+    def __init__(
+        self,
+        config: KeyLookup,
+        session: aiohttp.ClientSession,
+        *,
+        now_ms: Callable[[], int],
+        clock_ms: Callable[[], int],
+        count: Callable[[str], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.config = config
+        self._session = session
+        self._timeout = aiohttp.ClientTimeout(total=config.timeout_ms / 1000)
+        self._now_ms, self._clock_ms, self._count, self._loop = now_ms, clock_ms, count, loop
+        self._answers = KeyAnswers(clock_ms)
+        self._asking: dict[bytes, asyncio.Task[VerifiedClient | Refusal]] = {}
+        self._renewals, self._firsts, self._new_keys = _Kind(), _Kind(), _NewKeys(clock_ms)
+        self._told_at_ms: int | None = None
+
+    async def find(self, key: str, address: str, clients: Clients) -> Identity | Refusal:
+        """The caller whose key it is, enabled or not; or why there is none. A key with a fresh answer waits for nothing.
+
+        address   where the request comes from
+        """
+        if key.startswith(KEY_PREFIX) or len(key) > KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
+            return UNKNOWN_KEY
+        digest = hashlib.sha256(key.encode()).digest()
+        known = self._answers.known(digest)
+        if known is not None and self._clock_ms() < known.until_ms and self._now_ms() < known.client.expires_at_ms:
+            return clients.identity(known.client)
+        refusal = self._answers.refusal(digest)
+        if refusal is not None:
+            return refusal
+        asking = self._asking.get(digest) or self._begin(key, digest, known, network_of(address), clients)
+        if asking is None:
+            self._count("busy")
+            return LOOKUPS_BUSY
+        await asyncio.wait([asking])  # a caller who leaves does not end it for the others
+        found = LOOKUP_FAILED if asking.cancelled() else asking.result()
+        return found if isinstance(found, Refusal) else clients.identity(found)
+
+    def forget(self) -> None:
+        """Ask about every key again, at its next request. What is asked already was asked too early."""
+        self._answers.expire()
+        self._asking = {}
+
+    def abandon(self) -> None:
+        """End the questions under way; whoever waits for one gets 503."""
+        for asking in self._asking.values():
+            asking.cancel()
+
+    def _begin(
+        self, key: str, digest: bytes, known: KnownKey | None, network: str, clients: Clients
+    ) -> asyncio.Task[VerifiedClient | Refusal] | None:
+        """None where there is no room: who has a known key is not in the way of strangers' keys, nor they in his."""
+        kind, who = (self._firsts, network) if known is None else (self._renewals, known.org)
+        if not kind.waiting.take(who, 1):
+            return None
+        if known is None and not self._new_keys.take(network):
+            kind.waiting.give_back(who, 1)
+            return None
+        asking = self._loop.create_task(self._ask(key, digest, kind, who, clients))
+        asking.add_done_callback(lambda _: self._ended(digest, asking, kind, who))
+        self._asking[digest] = asking
+        return asking
+
+    def _ended(self, digest: bytes, asking: asyncio.Task[VerifiedClient | Refusal], kind: _Kind, who: str) -> None:
+        kind.waiting.give_back(who, 1)
+        if self._asking.get(digest) is asking:
+            del self._asking[digest]
+
+    async def _ask(self, key: str, digest: bytes, kind: _Kind, who: str, clients: Clients) -> VerifiedClient | Refusal:
+        asked_at_ms, own = self._clock_ms(), asyncio.current_task()
+        try:
+            found = self._read(await self._put(key if self.config.sends is Sends.KEY else digest.hex(), kind, who))
+        except (aiohttp.ClientError, TimeoutError, _StrangeAnswerError) as error:
+            self._tell(error)
+            found = LOOKUP_FAILED
+        is_wrong = isinstance(found, Refusal) and found is not LOOKUP_FAILED
+        if kind is self._firsts and not is_wrong:
+            self._new_keys.give_back(who)
+        self._count("failed" if found is LOOKUP_FAILED else "inactive" if is_wrong else "active")
+        if self._asking.get(digest) is own:  # else it was forgotten meanwhile
+            self._remember(digest, found, asked_at_ms, clients)
+        return found
+
+    def _remember(self, digest: bytes, found: VerifiedClient | Refusal, asked_at_ms: int, clients: Clients) -> None:
+        if found is LOOKUP_FAILED:
+            self._answers.refuse(digest, LOOKUP_FAILED, until_ms=self._clock_ms() + FAILED_MS)
+        elif isinstance(found, Refusal):
+            self._answers.drop(digest)
+            self._answers.refuse(digest, found, until_ms=asked_at_ms + self.config.refused_ttl_ms)
+        else:
+            identity = clients.identity(found)
+            org = "" if isinstance(identity, Refusal) else identity[0].id
+            self._answers.admit(digest, KnownKey(client=found, org=org, until_ms=asked_at_ms + self.config.ttl_ms))
+
+    async def _put(self, token: str, kind: _Kind, who: str) -> bytes:
+        """The service's answer to one question (RFC 7662, section 2.1)."""
+        if not await kind.places.take(who, seconds=self.config.timeout_ms / 1000):
+            raise _StrangeAnswerError("no answer to those before it")
+        try:
+            try:
+                return await self._post(token)
+            except aiohttp.ServerDisconnectedError:  # a kept connection that ended as it was used; the question can be repeated
+                return await self._post(token)
+        finally:
+            kind.places.give_back(who)
+
+    async def _post(self, token: str) -> bytes:
+        form = {"token": token} if self.config.sends is Sends.KEY else {"token": token, "token_type_hint": Sends.DIGEST.value}
+        headers = {"Accept": "application/json"}
+        if self.config.secret:
+            headers["Authorization"] = f"Bearer {self.config.secret}"
+        async with self._session.post(
+            self.config.url, data=form, headers=headers, timeout=self._timeout, allow_redirects=False
+        ) as answer:
+            if answer.status != 200:
+                raise _StrangeAnswerError(f"status {answer.status}")
+            body = b""
+            while chunk := await answer.content.read(ANSWER_BYTES_MAX):
+                body += chunk
+                if len(body) > ANSWER_BYTES_MAX:
+                    raise _StrangeAnswerError(f"more than {ANSWER_BYTES_MAX} bytes")
+            return body
+
+    def _read(self, body: bytes) -> VerifiedClient | Refusal:
+        """What an answer says (RFC 7662, section 2.2). Raises _StrangeAnswerError."""
+        try:
+            claims: Any = msgspec.json.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            claims = None
+        policy = self.config.clients
+        if not isinstance(claims, dict) or not isinstance(claims.get("active"), bool):
+            raise _StrangeAnswerError("no JSON object with `active`, true or false")
+        if not claims["active"]:
+            return UNKNOWN_KEY
+        expires_at_ms, begins_at_ms = _time_ms(claims, "exp", _EVER_MS), _time_ms(claims, "nbf", 0)
+        if not begins_at_ms <= self._now_ms() < expires_at_ms:
+            return UNKNOWN_KEY
+        if not isinstance(claims.get(policy.client_claim), str):
+            raise _StrangeAnswerError(f"an active key without the member {policy.client_claim!r}")
+        try:
+            client_id, org = policy.client_of(claims)
+        except ValueError as error:
+            return unauthorized(f"The API key {error}.")
+        return VerifiedClient(policy=policy, client_id=client_id, org=org, expires_at_ms=expires_at_ms)
+
+    def _tell(self, error: Exception) -> None:
+        """A line for the operator, once in a while."""
+        now_ms = self._clock_ms()
+        if self._told_at_ms is None or now_ms - self._told_at_ms >= _TOLD_EVERY_MS:
+            self._told_at_ms = now_ms
+            text = str(error) if isinstance(error, _StrangeAnswerError) else type(error).__name__
+            _log.warning("the service that looks keys up did not answer as it should: %s", text)
+
+
+def _time_ms(claims: dict[str, Any], name: str, default: int) -> int:
+    """A time in seconds, "integer timestamp" (RFC 7662, section 2.2)."""
+    value = claims.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 2**40:
+        raise _StrangeAnswerError(f"`{name}` is no time")
+    return int(value * 1000)
