@@ -22,7 +22,7 @@ from tallygate.config.holder import ConfigHolder
 from tallygate.config.load import ConfigSource
 from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
-from tallygate.domain.admission import SpendDemand, WindowReading
+from tallygate.domain.admission import CalendarPeriod, SpendDemand, WindowReading
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.made_object import MadeObject
 from tallygate.domain.organization import UnknownModelPolicy
@@ -201,7 +201,9 @@ class Harness:
     async def window(self, org: str = "acme", key: str = "org:spend_7d") -> WindowReading:
         organization = next(item for item in self.gateway.services.view.config.organizations if item.id == org)
         limit = next(limit for limit in organization.plan.spend_limits if key.endswith(limit.name))
-        months = months_around(self.clock.now_ms(), organization.time_zone) if limit.kind is WindowKind.CALENDAR_MONTH else ()
+        months: tuple[CalendarPeriod, ...] = ()
+        if limit.kind is WindowKind.CALENDAR_MONTH:
+            months = months_around(self.clock.now_ms(), organization.time_zone, organization.billing_day)
         (reading,) = await self.limiter.read_windows(org, [SpendDemand(key=key, limit=limit, periods=months)])
         return reading  # type: ignore[no-any-return]
 

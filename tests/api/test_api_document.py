@@ -82,6 +82,7 @@ OPERATIONS = [
     ("GET", "/api/capabilities"),
     ("GET", "/api/export"),
     ("GET", "/api/invoices/{org}/{month}"),
+    ("GET", "/api/statements/{org}/{week}"),
     ("GET", "/api/organizations"),
     ("POST", "/api/organizations"),
     ("GET", _ORG),
@@ -110,7 +111,7 @@ ANYTHING_IS_RIGHT = [
     *((method, path) for method, path in OPERATIONS if path.startswith(_ORG) and method in {"GET", "DELETE"}),
     ("POST", f"{_CREDENTIAL}/revoke"),
 ]
-EXISTING = {"org": "stored", "credential": "stored-prod", "month": "2026-08", "token": "none"}
+EXISTING = {"org": "stored", "credential": "stored-prod", "month": "2026-08", "week": "2026-W32", "token": "none"}
 CALLS = [
     (method, path, mode)
     for method, path in OPERATIONS

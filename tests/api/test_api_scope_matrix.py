@@ -146,6 +146,7 @@ OF_ONE = [
     ("POST", _ONE + "/objects/adopt", {"kind": "file", "ids": ["file-1"]}),
     ("POST", _ONE + "/objects/forget", {"kind": "file", "ids": ["file-1"]}),
     ("GET", "/api/invoices/{org}/{month}", None),
+    ("GET", "/api/statements/{org}/{week}", None),
 ]
 # the platform's alone
 PLATFORM = [
@@ -160,7 +161,7 @@ EXPORT = "/api/export"
 
 
 def named(path: str, org: str) -> str:
-    return path.format(org=org, credential=f"{org}-prod", month="2026-08", token="none")
+    return path.format(org=org, credential=f"{org}-prod", month="2026-08", week="2026-W32", token="none")
 
 
 @pytest.mark.parametrize("token", TOKENS)

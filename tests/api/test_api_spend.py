@@ -147,6 +147,28 @@ async def test_the_month_is_to_date_and_forecast_by_the_last_week(world: World) 
     assert month["forecast"]["nano_usd"] == 14 * USD + 16 * USD + USD // 2  # a dollar a day for 16.5 days
 
 
+async def test_the_month_begins_on_the_organizations_billing_day(world: World) -> None:
+    """Noon of the 14th: the month of the 15th of August has not ended, in Tokyo it has."""
+    world.now_ms = NOW_MS + 13 * DAY_MS + 6 * 3_600_000
+    at = [world.now_ms - 29 * DAY_MS, world.now_ms - 31 * DAY_MS]
+    await world.record([an_entry(n, org="globex", settled_at_ms=at_ms, cost_nano_usd=7 * USD) for n, at_ms in enumerate(at)])
+    globex = world.organizations["globex"]
+
+    world.organizations["globex"] = replace(globex, billing_day=15)
+    month = (await world.ok("/api/spend", org="globex"))["month"]
+    assert (month["month"], month["start"], month["end"]) == ("2026-08", "2026-08-15T00:00:00Z", "2026-09-15T00:00:00Z")
+    assert (month["to_date"]["nano_usd"], month["forecast"]["nano_usd"]) == (7 * USD, 7 * USD)
+    used = await world.ok("/api/usage", org="globex", bucket="month", from_="2026-08-01", to="2026-09-15")
+    assert [(row["start"], row["usage"]["requests"]) for row in used["rows"]] == [
+        ("2026-08-01T00:00:00Z", 1),  # cut to the range
+        ("2026-08-15T00:00:00Z", 1),
+    ]
+
+    world.organizations["globex"] = replace(globex, billing_day=15, time_zone="Asia/Tokyo")
+    month = (await world.ok("/api/spend", org="globex"))["month"]
+    assert (month["month"], month["start"], month["end"]) == ("2026-09", "2026-09-15T00:00:00+09:00", "2026-10-15T00:00:00+09:00")
+
+
 async def test_a_credential_has_its_own_spend_and_windows(world: World) -> None:
     own = SpendLimit(name="spend_1d", limit_nano_usd=USD, window_ms=DAY_MS)
     world.organizations["acme"] = replace(

@@ -63,7 +63,7 @@ async def test_a_calendar_month_leaves_at_its_end(store: RedisConnection) -> Non
     scripts = load_scripts()
     limiter = RedisLimiter(store, scripts)
     now_ms = int((await store.command(b"TIME"))[0]) * 1000
-    periods = months_around(now_ms, "America/New_York")
+    periods = months_around(now_ms, "America/New_York", 1)
     month = SpendDemand(
         key="org:spend_month",
         limit=SpendLimit(name="spend_month", limit_nano_usd=1000, kind=WindowKind.CALENDAR_MONTH, window_ms=0),

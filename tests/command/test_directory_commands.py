@@ -126,6 +126,10 @@ def test_changes_by_flag_and_by_field(commands: Commands) -> None:
     )
     assert shown["effective"]["spend_limits"][0]["usd"] == "100.00"
     assert shown["effective"]["rate_limits"][0]["requests"] == 3
+    shown = commands.json("orgs", "set", "acme", "--plan", "pro", "--spend-limit", "500/month", "--billing-day", "15")
+    assert [(limit["usd"], limit["window"]) for limit in shown["effective"]["spend_limits"]] == [("500.00", "month")]
+    assert shown["billing_day"] == 15
+    assert "billing day  15" in commands("orgs", "show", "acme").output
     commands("credentials", "create", "acme", "c", "--no-key")
     assert commands.json("credentials", "set", "acme", "c", "--disable", "--expires", "2030-01-01")["status"] == "disabled"
     assert commands.json("credentials", "set", "acme", "c", "--enable", "--fields", '{"expires": null}')["status"] == "active"
@@ -142,6 +146,9 @@ def test_changes_by_flag_and_by_field(commands: Commands) -> None:
         (["orgs", "create", "a b", "--plan", "enterprise"], 1, "id must be 1 to 64"),
         (["orgs", "create", "acme", "--plan", "enterprise", "--fields", "[]"], 2, "must be a JSON object"),
         (["orgs", "create", "acme", "--plan", "enterprise", "--fields", '{"colour": 1}'], 1, "colour is not a known key"),
+        (["orgs", "create", "acme", "--plan", "pro", "--billing-day", "32"], 1, "billing_day must be at most 31, got 32"),
+        (["orgs", "create", "acme", "--plan", "pro", "--spend-limit", "801/month"], 1, "plan's maximum of 800.00 USD, got 801.00"),
+        (["orgs", "create", "acme", "--plan", "pro", "--spend-limit", "5/year"], 1, "spend_limit.window must be"),
         (["orgs", "show", "gone"], 1, "no organization 'gone'"),
         (["credentials", "create", "gone", "x"], 1, "no organization 'gone'"),
         (["credentials", "rotate", "gone", "x", "--overlap", "soon"], 2, "must be a whole number with a unit"),
@@ -187,14 +194,14 @@ def test_what_was_applied_is_no_difference_any_more(commands: Commands) -> None:
 def test_a_changed_file_changes_only_what_differs(commands: Commands) -> None:
     commands.apply(ORGANIZATIONS)
     wanted = json.loads(json.dumps(ORGANIZATIONS))
-    wanted["organizations"][0]["plan"] = "enterprise"
+    wanted["organizations"][0] |= {"plan": "enterprise", "billing_day": 15}
     wanted["organizations"][0]["credentials"][0]["key_sha256"] = "4c" * 32
     del wanted["organizations"][0]["credentials"][1]
     del wanted["organizations"][1]
 
     steps = commands.apply(wanted)
     assert [(step["verb"], step["credential"], step["after"]) for step in steps] == [
-        ("change", None, {"plan": "enterprise"}),
+        ("change", None, {"plan": "enterprise", "billing_day": 15}),
         ("rotate", "acme-prod", {"key_sha256": "4c" * 32}),
     ]
     found = commands.served().credential("acme-prod")

@@ -12,6 +12,7 @@ from tallygate.config.model import AuthKind, OnDisconnect, Upstream
 from tallygate.config.problems import PROBLEMS_MAX
 from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
+from tallygate.domain.billing import PeriodKind
 from tallygate.domain.errors import ConfigError
 from tallygate.domain.organization import Organization, Plan, UnknownModelPolicy
 from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
@@ -43,8 +44,17 @@ def problems_of(load, **files) -> tuple[str, ...]:
 
 
 def test_the_shipped_plans_are_those_of_the_product(load) -> None:
-    assert load().plans == {
+    plans = load().plans
+    month = SpendLimit(
+        name="spend_month",
+        limit_nano_usd=800 * 10**9,
+        kind=WindowKind.CALENDAR_MONTH,
+        window_ms=0,
+        warn_at_permille=(500, 800, 950),
+    )
+    assert plans == {
         "free": Plan(id="free", api_access=False),
+        "pro": replace(plans["pay_as_you_go"], id="pro", spend_limits=(month,), billing=PeriodKind.MONTH),
         "pay_as_you_go": Plan(
             id="pay_as_you_go",
             rate_limits=(
@@ -64,6 +74,7 @@ def test_the_shipped_plans_are_those_of_the_product(load) -> None:
             ),
             spend_limits=(SpendLimit(name="spend_7d", limit_nano_usd=100 * 10**9, warn_at_permille=(500, 800, 950)),),
             history_days=90,
+            billing=PeriodKind.WEEK,
         ),
         "enterprise": Plan(
             id="enterprise",
@@ -78,6 +89,7 @@ def test_the_shipped_plans_are_those_of_the_product(load) -> None:
                 ),
             ),
             export=True,
+            billing=PeriodKind.MONTH,
         ),
     }
 
@@ -296,6 +308,63 @@ def test_an_organization_may_raise_a_limit_up_to_max_usd_where_the_plan_lets_it(
     plans = 'plans:\n  p:\n    spend_limit: {usd: "10", max_usd: "50"}\n'
     raised = load(plans=plans, organizations=an_org('spend_limit: {usd: "50"}', plan="p")).organizations[0]
     assert raised.plan.spend_limits[0].limit_nano_usd == 50 * 10**9
+    assert load(plans=plans, organizations=an_org(plan="p")).organizations[0].plan.spend_limits[0].limit_nano_usd == 10 * 10**9
+
+
+@pytest.mark.parametrize("window", ["7d", "1d", "month"])
+@pytest.mark.parametrize("scope", ["organization", "credential"])
+@pytest.mark.parametrize("form", ["spend_limit: {}", "spend_limits: [{}]"])
+def test_each_limit_of_a_plan_has_a_maximum_of_its_own(load, window, scope, form) -> None:
+    """Of any window, whether one is written or a list: up to it, and no nano-dollar more."""
+    plans = (
+        "plans:\n  p:\n    spend_limits:\n"
+        f'      - {{usd: "10", max_usd: "50", window: {window}, per: {scope}}}\n      - {{usd: "7", window: 3d}}\n'
+    )
+
+    def own(usd):
+        limit = f'{{usd: "{usd}", window: {window}, per: {scope}}}'
+        return an_org(form.replace("{}", limit), plan="p")
+
+    limits = load(plans=plans, organizations=own("50")).organizations[0].plan.spend_limits
+    assert [limit.limit_nano_usd for limit in limits] == [50 * 10**9, 7 * 10**9]
+    (problem,) = problems_of(load, plans=plans, organizations=own("50.000000001"))
+    place = "spend_limit" if form.startswith("spend_limit:") else "spend_limits[0]"
+    assert (
+        problem
+        == f"organizations.yaml:4: organizations[0].{place} may only tighten the plan's maximum of 50.00 USD, got 50.000000001"
+    )
+
+
+def test_a_maximum_that_is_lowered_below_an_organizations_limit_in_a_file_is_a_problem(load) -> None:
+    plans = 'plans:\n  p:\n    spend_limit: {usd: "10", max_usd: "%s"}\n'
+    organizations = an_org('spend_limit: {usd: "50"}', plan="p")
+    assert load(plans=plans % "50", organizations=organizations).organizations[0].plan.lowered == ()
+    (problem,) = problems_of(load, plans=plans % "40", organizations=organizations)
+    assert "may only tighten the plan's maximum of 40.00 USD, got 50.00" in problem
+
+
+def test_shipped_plans_have_the_limits_and_documents_of_gloos(load) -> None:
+    """docs.gloo.com/studio/billing: $100 a week and weekly by card, $800 a month and monthly, and invoices by the month."""
+    plans = load().plans
+    found = {
+        plan.id: ([(limit.name, limit.limit_nano_usd // 10**9) for limit in plan.spend_limits], plan.billing)
+        for plan in plans.values()
+    }
+    assert found == {
+        "free": ([], None),
+        "pay_as_you_go": ([("spend_7d", 100)], PeriodKind.WEEK),
+        "pro": ([("spend_month", 800)], PeriodKind.MONTH),
+        "enterprise": ([], PeriodKind.MONTH),
+    }
+    for usd in ("0.01", "800"):
+        load(organizations=an_org(f'spend_limit: {{usd: "{usd}", window: month}}', plan="pro"))
+    assert problems_of(load, organizations=an_org('spend_limit: {usd: "800.01", window: month}', plan="pro"))
+
+
+@pytest.mark.parametrize("day", [1, 15, 28, 29, 30, 31])
+def test_an_organization_has_a_billing_day(load, day) -> None:
+    assert load(organizations=an_org(f"billing_day: {day}")).organizations[0].billing_day == day
+    assert load(organizations=an_org()).organizations[0].billing_day == 1
 
 
 def test_an_organizations_limit_keeps_the_plans_warnings_unless_it_names_its_own(load) -> None:

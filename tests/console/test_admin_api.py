@@ -98,11 +98,13 @@ async def a_token(call: Caller, **fields: Any) -> str:
 
 async def test_a_write_answers_with_the_limits_in_effect(call: Caller) -> None:
     status, made = await call(
-        "PATCH", "/api/organizations/acme", {"plan": "pay_as_you_go", "spend_limit": {"usd": "12.5"}, "time_zone": "Asia/Tokyo"}
+        "PATCH",
+        "/api/organizations/acme",
+        {"plan": "pay_as_you_go", "spend_limit": {"usd": "12.5"}, "time_zone": "Asia/Tokyo", "billing_day": 15},
     )
 
     assert status == 200
-    assert made["time_zone"] == "Asia/Tokyo"
+    assert (made["time_zone"], made["billing_day"], made["effective"]["lowered"]) == ("Asia/Tokyo", 15, [])
     assert made["effective"]["spend_limits"] == [
         {"name": "spend_7d", "usd": "12.50", "window": "7d", "warn_at": [0.5, 0.8, 0.95], "per": "organization", "shadow": False}
     ]
@@ -148,6 +150,15 @@ async def test_a_key_is_in_the_answer_that_makes_it_and_in_no_other(call: Caller
         ("POST", "/api/organizations", {"id": "x", "plan": "gold"}, 400, "invalid_request", "plan"),
         ("POST", "/api/organizations", {"id": "x", "plan": "enterprise", "colour": 1}, 400, "invalid_request", "colour"),
         ("PATCH", "/api/organizations/filed", {"name": "x"}, 409, "managed_by_file", "id"),
+        ("PATCH", "/api/organizations/acme", {"billing_day": 32}, 400, "invalid_request", "billing_day"),
+        (
+            "PATCH",
+            "/api/organizations/acme",
+            {"plan": "pro", "spend_limit": {"usd": "801", "window": "month"}},
+            400,
+            "invalid_request",
+            "spend_limit",
+        ),
         ("GET", "/api/organizations/gone", None, 404, "not_found", None),
         ("GET", "/api/organizations?colour=red", None, 400, "invalid_parameter", "colour"),
         ("GET", "/api/organizations?limit=0", None, 400, "invalid_parameter", "limit"),

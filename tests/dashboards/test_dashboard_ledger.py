@@ -18,7 +18,7 @@ from grafana.generator.ledger_sql import BILLED_MONTH, RENAMED
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database, open_database
 from tallygate.ledger.entry import Entry, Kind
-from tallygate.ledger.invoice.billing_month import BillingMonth
+from tallygate.ledger.invoice.billing_period import BillingPeriod
 from tallygate.ledger.invoice.invoice import Amounts, Invoice
 from tallygate.ledger.invoice.read_invoice import BilledOrganization, read_invoice
 from tallygate.ledger.schema import ENTRIES
@@ -70,7 +70,7 @@ def an_entry(org: str, number: int, settled_at_ms: int, **changed: Any) -> Entry
 
 def entries(org: str) -> list[Entry]:
     """At the edges of the month, on its days, and in the months beside it."""
-    month = BillingMonth.of(MONTH, ZONES[org])
+    month = BillingPeriod.month(MONTH, ZONES[org])
     edges = [edge + offset for edge in (month.start_ms, month.end_ms) for offset in (-900_000, -1, 0, 1, 3_599_999, 3_600_000)]
     days = range(month.start_ms - 40 * 86_400_000, month.end_ms + 3 * 86_400_000, 19 * 3_600_000 + 77_777)
     return [an_entry(org, number, at_ms) for number, at_ms in enumerate([*edges, *days])]
@@ -152,8 +152,8 @@ async def rows(reader: asyncpg.Connection, title: str, org: str, month: str = MO
 
 
 async def invoice_of(ledger: Database, org: str, month: str = MONTH) -> Invoice:
-    billed = BilledOrganization(id=org, name=org, time_zone=ZONES[org])
-    return await read_invoice(ledger, billed, BillingMonth.of(month, ZONES[org]), now_ms=0)
+    billed = BilledOrganization(id=org, name=org)
+    return await read_invoice(ledger, billed, BillingPeriod.month(month, ZONES[org]), now_ms=0)
 
 
 def nano(usd: Decimal | str) -> int:
@@ -260,7 +260,7 @@ async def test_months_begin_where_invoices_begin_them(reader: asyncpg.Connection
     )
     statement = "SELECT month, edges.* FROM unnest($1::text[]) AS month, LATERAL (BODY) AS edges".replace("BODY", body)
     found = await reader.fetch(statement, months, zone)
-    expected = [BillingMonth.of(month, zone) for month in months]
+    expected = [BillingPeriod.month(month, zone) for month in months]
     assert [(row["month"], row["start_ms"], row["end_ms"]) for row in found] == [
         (month.id, month.start_ms, month.end_ms) for month in expected
     ]
@@ -269,8 +269,8 @@ async def test_months_begin_where_invoices_begin_them(reader: asyncpg.Connection
 async def test_zones_that_postgresql_takes_for_abbreviations_have_equals_with_another_name() -> None:
     months = [f"{year}-{month:02d}" for year in range(2000, 2038) for month in range(1, 13)]
     for name, zone in RENAMED.items():
-        assert [BillingMonth.of(month, name).start_ms for month in months] == [
-            BillingMonth.of(month, zone).start_ms for month in months
+        assert [BillingPeriod.month(month, name).start_ms for month in months] == [
+            BillingPeriod.month(month, zone).start_ms for month in months
         ]
 
 

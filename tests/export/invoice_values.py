@@ -1,7 +1,7 @@
 """Invoices that tests and goldens share."""
 
 from tallygate.ledger.entry import Kind
-from tallygate.ledger.invoice.billing_month import BillingMonth
+from tallygate.ledger.invoice.billing_period import BillingPeriod
 from tallygate.ledger.invoice.invoice import Amounts, Invoice, Line
 
 _MODELS = ("claude-sonnet-4-5-20250929", "gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18", "text-embedding-3-small")
@@ -16,7 +16,7 @@ def an_invoice(**changed):
     fields = {
         "org": "acme",
         "name": "Acme <Research> & Sons",
-        "month": BillingMonth.of("2026-11", "America/New_York"),
+        "period": BillingPeriod.month("2026-11", "America/New_York"),
         "usage": (
             a_line(
                 requests=48_211,

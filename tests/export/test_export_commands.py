@@ -6,6 +6,8 @@ import io
 import json
 import os
 from contextlib import closing
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from click.testing import CliRunner
@@ -132,6 +134,9 @@ def test_a_terminal_gets_a_progress_bar(run, monkeypatch):
         (("export", "--month", "2026-13"), "--month"),
         (("export", "--month", "2026-11", "--time-zone", "Mars/Olympus"), "--time-zone"),
         (("invoice", "acme", "November"), "YYYY-MM"),
+        (("invoice", "acme"), "--week"),
+        (("invoice", "acme", "2026-11", "--week", "2026-W48"), "--week"),
+        (("invoice", "acme", "--week", "2026-11"), "--week"),
     ],
 )
 def test_what_is_asked_wrongly_is_told_by_its_option(run, arguments, word):
@@ -157,3 +162,13 @@ def test_an_invoice_is_written_in_each_format(run, tmp_path):
     assert b"0.00<" in (tmp_path / "i.html").read_bytes()
     assert document["total"]["cost_nano_usd"] == ENTRIES[1].cost_nano_usd
     assert run("invoice", "acme", "2026-11").stdout.startswith("line,invoice,organization,month,")
+
+
+def test_a_week_is_a_statement_of_the_plan_that_is_billed_by_it(run):
+    week = f"{datetime.fromtimestamp(MIDNIGHT_MS / 1000, ZoneInfo('America/New_York')):%G-W%V}"
+    statement = json.loads(run("invoice", "acme", "--week", week, "--format", "json").stdout)
+
+    assert (statement["object"], statement["week"]) == ("statement", week)
+    assert run("invoice", "initech", "--week", "2026-W48").stdout.startswith("line,statement,organization,week,")
+    refused = run("invoice", "initech", "2026-11")
+    assert "pay_as_you_go, which does not include export" in refused.stderr

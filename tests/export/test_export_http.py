@@ -19,6 +19,7 @@ from tallygate.console.api_access import Access, AdminAccess
 from tallygate.console.api_routes import Api
 from tallygate.console.api_scope import Scopes
 from tallygate.console.export_api import ExportSettings, export_routes
+from tallygate.domain.billing import PeriodKind
 from tallygate.domain.organization import Organization, Plan
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database, LedgerUnavailableError
@@ -26,10 +27,14 @@ from tallygate.ledger.series_labels import SeriesLabels
 
 ENTERPRISE = Plan(id="enterprise", export=True)
 PAY = Plan(id="pay_as_you_go", history_days=90)
+CARD = Plan(id="card", history_days=90, billing=PeriodKind.WEEK)
+PRO = Plan(id="pro", history_days=90, billing=PeriodKind.MONTH)
 ORGANIZATIONS = {
     "acme": Organization(id="acme", name="Acme", plan=ENTERPRISE, time_zone="America/New_York"),
     "globex": Organization(id="globex", name="Globex", plan=ENTERPRISE),
     "initech": Organization(id="initech", name="Initech", plan=PAY),
+    "hooli": Organization(id="hooli", name="Hooli", plan=CARD, time_zone="America/New_York"),
+    "pied": Organization(id="pied", name="Pied Piper", plan=PRO, time_zone="America/New_York", billing_day=15),
     "short": Organization(id="short", name="Short", plan=replace(ENTERPRISE, id="month", history_days=30)),
 }
 EVERYTHING = "all"
@@ -306,6 +311,41 @@ async def test_an_invoice_of_a_month_that_runs_is_provisional_and_one_to_come_is
 
     assert (await world.refused("/api/invoices/acme/2027-01"))[:2] == (400, "invalid_parameter")
     assert (await world.refused("/api/invoices/acme/2026-13"))[:2] == (400, "invalid_parameter")
+
+
+async def test_a_plan_has_the_document_that_it_is_billed_by_and_no_other_without_export(world):
+    async with world.get("/api/statements/hooli/2026-W48", format="html") as answer:
+        page = (await answer.read()).decode()
+        assert (answer.status, 'filename="statement-hooli-2026-W48.html"' in answer.headers["Content-Disposition"]) == (200, True)
+    assert "Usage statement" in page
+    assert "Week 48 of 2026" in page
+    assert "23 to 29 November 2026" in page
+    async with world.get("/api/invoices/pied/2026-10") as answer:
+        invoice = await answer.json()
+    assert (invoice["object"], invoice["month"], invoice["from"], invoice["to"]) == (
+        "invoice",
+        "2026-10-15",
+        "2026-10-15T04:00:00.000Z",
+        "2026-11-15T05:00:00.000Z",  # the clock was put back
+    )
+    assert (await world.refused("/api/invoices/hooli/2026-11"))[:2] == (403, "plan_without_export")
+    assert (await world.refused("/api/statements/pied/2026-W48"))[:2] == (403, "plan_without_export")
+    for path in ("/api/statements/acme/2026-W48", "/api/invoices/acme/2026-11"):
+        async with world.get(path) as answer:
+            assert answer.status == 200
+
+
+async def test_a_week_that_runs_is_provisional_and_one_to_come_is_none(world):
+    async with world.get("/api/statements/acme/2026-W50") as answer:
+        statement = await answer.json()
+    assert (statement["object"], statement["week"], statement["provisional"]) == ("statement", "2026-W50", True)
+    async with world.get("/api/statements/acme/2026-12-01") as answer:
+        assert ((statement := await answer.json())["week"], statement["provisional"]) == ("2026-12-01-7d", False)
+
+    for week in ("2026-W51", "2026-W54", "2026-12", "week"):
+        assert (await world.refused(f"/api/statements/acme/{week}"))[:2] == (400, "invalid_parameter")
+    assert (await world.refused("/api/statements/globex/2026-W48", token="acme"))[:2] == (404, "unknown_organization")
+    assert (await world.refused("/api/statements/short/2026-W40"))[:2] == (403, "beyond_history")
 
 
 def test_bounds_are_what_the_documents_say():

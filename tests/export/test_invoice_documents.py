@@ -13,6 +13,7 @@ import pytest
 from invoice_values import a_line, an_invoice
 
 from tallygate.ledger.entry import Kind
+from tallygate.ledger.invoice.billing_period import BillingPeriod
 from tallygate.ledger.invoice.documents import DOCUMENTS, InvoiceFormat
 from tallygate.ledger.invoice.invoice_html import invoice_html
 
@@ -70,6 +71,8 @@ def nano_usd(cell):
     ("name", "invoice"),
     [
         ("corrected", an_invoice()),
+        ("billing-day", an_invoice(period=BillingPeriod.month("2026-12", "America/New_York", 15))),
+        ("week", an_invoice(period=BillingPeriod.week("2026-12-28", "America/New_York"), is_provisional=True)),
         ("empty", an_invoice(usage=(), corrections=(), last_entry_ms=None, is_provisional=True)),
     ],
 )

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections import defaultdict
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from operator import attrgetter
 from zoneinfo import ZoneInfo
 
@@ -12,11 +12,12 @@ from export_values import a_correction, an_entry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tallygate.domain.billing import PeriodKind
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import open_database
 from tallygate.ledger.entry import Kind
 from tallygate.ledger.invoice import read_invoice as module
-from tallygate.ledger.invoice.billing_month import BillingMonth
+from tallygate.ledger.invoice.billing_period import BillingPeriod
 from tallygate.ledger.invoice.invoice import Amounts, cents_text, rounded_cents
 from tallygate.ledger.invoice.invoice_csv import invoice_csv
 from tallygate.ledger.invoice.read_invoice import BilledOrganization, InvoiceTooLargeError, read_invoice
@@ -45,7 +46,7 @@ _orgs = itertools.count()
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_the_months_of_a_zone_leave_no_gap_and_begin_on_its_first(zone):
-    months = [BillingMonth.of(f"{year}-{number:02d}", zone) for year in range(2000, 2030) for number in range(1, 13)]
+    months = [BillingPeriod.month(f"{year}-{number:02d}", zone) for year in range(2000, 2030) for number in range(1, 13)]
 
     for month, following in itertools.pairwise(months):
         assert month.end_ms == following.start_ms
@@ -61,13 +62,50 @@ def test_the_months_of_a_zone_leave_no_gap_and_begin_on_its_first(zone):
 )
 def test_what_is_no_month_is_refused(text):
     with pytest.raises(ValueError, match="such as 2026-11"):
-        BillingMonth.of(text, "UTC")
+        BillingPeriod.month(text, "UTC")
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_the_weeks_of_a_zone_leave_no_gap_and_begin_on_mondays(zone):
+    days = [date(2010, 12, 27) + timedelta(days=7 * number) for number in range(52 * 18)]
+    weeks = [BillingPeriod.week(day.isoformat(), zone) for day in days]
+
+    for day, week, following in zip(days, weeks, weeks[1:], strict=False):
+        assert week.end_ms == following.start_ms
+        assert week == BillingPeriod.week(f"{day:%G-W%V}", zone)
+        assert (week.id, week.days[1] - week.days[0]) == (f"{day:%G-W%V}", timedelta(days=6))
+    assert {"2015-W53", "2020-W53", "2026-W53"} < {week.id for week in weeks}
+    assert "2021-W53" not in {week.id for week in weeks}
+
+
+def test_seven_days_from_another_day_are_no_week_of_the_calendar():
+    period = BillingPeriod.week("2026-11-24", "America/New_York")
+
+    assert (period.id, period.kind, period.days) == ("2026-11-24-7d", PeriodKind.WEEK, (date(2026, 11, 24), date(2026, 11, 30)))
+    assert BillingPeriod.week("2026-11-23", "America/New_York").id == "2026-W48"
+
+
+@pytest.mark.parametrize(
+    "text", ["2021-W53", "2026-W00", "2026-W1", "2026-w48", "2026-02-29", "2026-11", "", "1999-W10", "2026-W48\n"]
+)
+def test_what_is_no_week_is_refused(text):
+    with pytest.raises(ValueError, match="such as 2026-W48"):
+        BillingPeriod.week(text, "UTC")
+
+
+def _draw_period(draw, zone):
+    """A month from some billing day on, or a week, of the years in MONTHS; and its billing day."""
+    month = draw(st.sampled_from(MONTHS))
+    if draw(st.booleans()):
+        return BillingPeriod.week(f"{month}-{draw(st.integers(1, 28)):02d}", zone), 1
+    billing_day = draw(st.sampled_from([1, 15, 29, 30, 31]))
+    return BillingPeriod.month(month, zone, billing_day), billing_day
 
 
 @st.composite
 def ledgers(draw):
-    """A zone, a month of it, and entries in and around that month, some of them at its very edges, some corrected."""
-    month = BillingMonth.of(draw(st.sampled_from(MONTHS)), draw(st.sampled_from(ZONES)))
+    """A zone, a period of it, and entries in and around that period, some of them at its very edges, some corrected."""
+    month, billing_day = _draw_period(draw, draw(st.sampled_from(ZONES)))
     edges = [edge + offset for edge in (month.start_ms, month.end_ms) for offset in (-900_000, -1, 0, 1, 899_999)]
     instants = st.one_of(st.sampled_from(edges), st.integers(month.start_ms - 86_400_000, month.end_ms + 86_400_000))
     entries = []
@@ -85,13 +123,13 @@ def ledgers(draw):
             for sequence, kind in enumerate(draw(st.lists(st.sampled_from([Kind.REPRICED, Kind.REVERSED]), max_size=2)))
         ]
         entries.append((entry, corrections))
-    return month, entries
+    return month, billing_day, entries
 
 
 @given(ledgers())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)  # each fills a ledger
 def test_an_invoice_adds_up_to_the_ledger(tmp_path, ledger):
-    month, told = ledger
+    month, billing_day, told = ledger
 
     async def check() -> None:
         database = open_database("", tmp_path)
@@ -110,7 +148,7 @@ def test_an_invoice_adds_up_to_the_ledger(tmp_path, ledger):
         async with database.write() as connection:
             numbering = await book.correct(connection, corrections)
         book.committed(numbering)
-        invoice = await read_invoice(database, BilledOrganization(id=org, name=org, time_zone=month.time_zone), month, now_ms=0)
+        invoice = await read_invoice(database, BilledOrganization(id=org, name=org), month, now_ms=0)
 
         expected = defaultdict(int)
         for entry in (*entries, *corrections):
@@ -125,15 +163,17 @@ def test_an_invoice_adds_up_to_the_ledger(tmp_path, ledger):
         for label in ("credential", "capability", "model"):
             totals = invoice.totals_by(attrgetter(label))
             assert sum((amounts for _, amounts in totals), Amounts()) == total
-        # The dashboard's month is the same month, from the sums that are kept.
+        # The usage API's month is the same month, from the sums that are kept.
         question = UsageQuery(
             scopes=(OrgScope(org=org),),
             from_ms=month.start_ms,
             to_ms=month.end_ms,
-            bucket=Bucket.MONTH,
+            bucket=Bucket.MONTH if month.kind is PeriodKind.MONTH else None,
             time_zone=month.time_zone,
+            billing_day=billing_day,
         )
         rows = await UsageQueries(database).usage(question)
+        assert len(rows) <= 1
         assert sum(row.usage.cost_nano_usd for row in rows) == total.cost_nano_usd
         assert sum(row.usage.requests for row in rows) == total.requests
 
@@ -146,7 +186,7 @@ def _of(org, entry):
 
 
 async def test_both_databases_give_the_same_invoice(database, book):
-    month = BillingMonth.of("2026-11", "America/New_York")
+    month = BillingPeriod.month("2026-11", "America/New_York")
     entries = [
         an_entry(n, settled_at_ms=month.start_ms + n * 86_000_000, credential=f"c-{n % 3}", response_model=None if n % 4 else "m")
         for n in range(40)
@@ -155,9 +195,7 @@ async def test_both_databases_give_the_same_invoice(database, book):
     async with database.write() as connection:
         book.committed(await book.correct(connection, [a_correction(entries[n], -n) for n in (3, 4, 5)]))
 
-    invoice = await read_invoice(
-        database, BilledOrganization(id="acme", name="Acme", time_zone=month.time_zone), month, now_ms=month.end_ms
-    )
+    invoice = await read_invoice(database, BilledOrganization(id="acme", name="Acme"), month, now_ms=month.end_ms)
 
     in_month = [entry for entry in entries if entry.settled_at_ms < month.end_ms]
     assert 0 < len(in_month) < len(entries)
@@ -170,8 +208,8 @@ async def test_both_databases_give_the_same_invoice(database, book):
 
 
 async def test_a_correction_after_the_month_belongs_to_the_month_it_corrects(database, book):
-    november, december = (BillingMonth.of(text, "UTC") for text in ("2026-11", "2026-12"))
-    billed = BilledOrganization(id="acme", name="Acme", time_zone="UTC")
+    november, december = (BillingPeriod.month(text, "UTC") for text in ("2026-11", "2026-12"))
+    billed = BilledOrganization(id="acme", name="Acme")
     late = an_entry(1, settled_at_ms=november.end_ms - 1, cost_nano_usd=1_000)
     await book.record([late])
     async with database.write() as connection:
@@ -181,13 +219,51 @@ async def test_a_correction_after_the_month_belongs_to_the_month_it_corrects(dat
     assert costs == [600, 0]
 
 
+async def test_statements_of_the_days_of_a_month_add_up_to_its_invoice(sqlite):
+    """Four statements of seven days and those of the days that are left, from a billing day on, over a change of the clock."""
+    zone, billed = "America/New_York", BilledOrganization(id="acme", name="Acme")
+    month = BillingPeriod.month("2026-02", zone, 15)
+    book = Book(sqlite)
+    entries = [
+        an_entry(n, settled_at_ms=month.start_ms + n * 3_600_000 * 5 - 1, credential=f"c-{n % 2}", cost_nano_usd=10**9 + n)
+        for n in range(150)
+    ]
+    await book.record(entries)
+    async with sqlite.write() as connection:
+        book.committed(await book.correct(connection, [a_correction(entries[n], -7 * n) for n in (0, 1, 40, 80, 134, 149)]))
+
+    firsts = [month.days[0] + timedelta(days=7 * number) for number in range(4)]
+    weeks = [BillingPeriod.week(first.isoformat(), zone) for first in firsts]
+    statements = [await read_invoice(sqlite, billed, week, now_ms=month.end_ms) for week in weeks]
+    invoice = await read_invoice(sqlite, billed, month, now_ms=month.end_ms)
+
+    assert (weeks[0].start_ms, weeks[-1].end_ms) == (month.start_ms, month.end_ms)  # 28 days
+    assert sum((statement.total for statement in statements), Amounts()) == invoice.total
+    assert sum(len(statement.corrections) for statement in statements) >= 4
+    in_month = [(n, entry) for n, entry in enumerate(entries) if month.start_ms <= entry.settled_at_ms < month.end_ms]
+    corrected = sum(-7 * n for n, _ in in_month if n in {0, 1, 40, 80, 134, 149})
+    assert invoice.total.cost_nano_usd == sum(entry.cost_nano_usd for _, entry in in_month) + corrected
+
+
+async def test_a_week_is_provisional_until_it_is_over(sqlite):
+    week = BillingPeriod.week("2026-W48", "America/New_York")
+
+    open_, over = [
+        await read_invoice(sqlite, BilledOrganization(id="acme", name="Acme"), week, now_ms=now_ms)
+        for now_ms in (week.end_ms - 1, week.end_ms)
+    ]
+
+    assert (open_.is_provisional, over.is_provisional) == (True, False)
+    assert open_.number == over.number == "acme-2026-W48"
+
+
 async def test_an_invoice_of_too_many_lines_is_refused(sqlite, monkeypatch):
     monkeypatch.setattr(module, "LINES_MAX", 3)
-    month = BillingMonth.of("2026-11", "UTC")
+    month = BillingPeriod.month("2026-11", "UTC")
     await Book(sqlite).record([an_entry(n, credential=f"c-{n}") for n in range(4)])
 
     with pytest.raises(InvoiceTooLargeError, match="more than 3 lines"):
-        await read_invoice(sqlite, BilledOrganization(id="acme", name="Acme", time_zone="UTC"), month, now_ms=0)
+        await read_invoice(sqlite, BilledOrganization(id="acme", name="Acme"), month, now_ms=0)
 
 
 @pytest.mark.parametrize(
@@ -216,9 +292,9 @@ def test_rounding_moves_a_total_by_half_a_cent_at_most_and_a_credit_as_its_charg
 
 
 async def test_the_csv_adds_up_to_its_total(sqlite):
-    month = BillingMonth.of("2026-11", "UTC")
+    month = BillingPeriod.month("2026-11", "UTC")
     await Book(sqlite).record([an_entry(n, credential=f"c-{n}", cost_nano_usd=n * 10**7 + 1) for n in range(9)])
-    document = invoice_csv(await read_invoice(sqlite, BilledOrganization(id="acme", name="A", time_zone="UTC"), month, now_ms=0))
+    document = invoice_csv(await read_invoice(sqlite, BilledOrganization(id="acme", name="A"), month, now_ms=0))
 
     header, *rows = [line.split(",") for line in document.decode().split("\r\n")[:-1]]
     cost, line, rounded = (header.index(name) for name in ("cost_nano_usd", "line", "rounded_usd"))

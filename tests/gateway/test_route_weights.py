@@ -80,7 +80,7 @@ class World:
             reservation_id="spent",
             org="acme",
             rate=(),
-            spend=terms.spend_demands(self.harness.clock.now_ms(), "UTC"),
+            spend=terms.spend_demands(self.harness.clock.now_ms()),
             hold_nano_usd=SPEND,
             hold_min_nano_usd=SPEND,
             floor_nano_usd=0,

@@ -51,7 +51,7 @@ async def paused(tmp_path: Path, **options: Any) -> AsyncIterator[Harness]:
             reservation_id="spent",
             org="acme",
             rate=(),
-            spend=terms.spend_demands(now_ms(), "UTC"),
+            spend=terms.spend_demands(now_ms()),
             hold_nano_usd=10**10,
             hold_min_nano_usd=10**10,
             floor_nano_usd=0,

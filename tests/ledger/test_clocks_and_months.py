@@ -11,7 +11,7 @@ from limiter_at_work import MONTH, ORGANIZATIONS, WEEK, LimiterAtWork, an_organi
 from sqlalchemy import select
 
 from tallygate.domain.admission import Actual, AdmissionRequest
-from tallygate.domain.calendar_months import months_around
+from tallygate.domain.calendar_months import month_at
 from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, SpendLimit
 from tallygate.ledger.audit import LimiterAudit
@@ -194,14 +194,20 @@ def without_month(request: AdmissionRequest) -> AdmissionRequest:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [("America/New_York", "Pacific/Kiritimati"), ("Pacific/Kiritimati", "America/New_York")]
+    ("before", "after"),
+    [
+        (("America/New_York", 1), ("Pacific/Kiritimati", 1)),
+        (("Pacific/Kiritimati", 1), ("America/New_York", 1)),
+        (("America/New_York", 1), ("America/New_York", 15)),
+        (("America/New_York", 31), ("America/New_York", 9)),
+    ],
 )
-async def test_a_changed_time_zone_has_the_month_rebuilt(
-    redis_store: RedisConnection, database: Database, before: str, after: str
+async def test_a_changed_time_zone_or_billing_day_has_the_month_rebuilt(
+    redis_store: RedisConnection, database: Database, before: tuple[str, int], after: tuple[str, int]
 ) -> None:
     """What was spent between the beginnings of the two months belongs to the one that begins first alone."""
     at_work = LimiterAtWork(redis_store, database)
-    organization = replace(an_organization(limits=(WEEK, MONTH)), time_zone=before)
+    organization = replace(an_organization(limits=(WEEK, MONTH)), time_zone=before[0], billing_day=before[1])
     configured = [organization]
     rebuild = at_work.rebuilding(organizations=lambda: configured)
     await rebuild.step()
@@ -209,7 +215,7 @@ async def test_a_changed_time_zone_has_the_month_rebuilt(
     assert await unmarked_partitions(redis_store) == ()
     now = await at_work.now_ms()
     month = next(window for window in windows_of(organization, now) if window.demand.limit is MONTH)
-    edges = sorted(_begins(now, zone) for zone in (before, after))
+    edges = sorted(_begins(now, calendar) for calendar in (before, after))
     async with database.write() as connection:
         rows = [
             {"org": "acme", "bucket_ms": edges[0] + 3_600_000, "credential": "acme-prod", "posted_nano_usd": 7_000},
@@ -222,7 +228,7 @@ async def test_a_changed_time_zone_has_the_month_rebuilt(
         7_500 if _begins(now, before) == edges[0] else 500
     )
 
-    configured[:] = [replace(organization, time_zone=after)]
+    configured[:] = [replace(organization, time_zone=after[0], billing_day=after[1])]
     await rebuild.close_where_months_changed()
     assert await unmarked_partitions(redis_store) == (partition_of("acme"),)
     await rebuild.step()
@@ -234,12 +240,12 @@ async def test_a_changed_time_zone_has_the_month_rebuilt(
     await rebuild.close_where_months_changed()
     assert await unmarked_partitions(redis_store) == ()
     restarted = at_work.rebuilding(organizations=lambda: [organization])
-    await restarted.close_where_months_changed()  # another zone than the windows have, from the first look on
+    await restarted.close_where_months_changed()  # other months than the windows have, from the first look on
     assert await unmarked_partitions(redis_store) == (partition_of("acme"),)
 
 
-def _begins(now_ms: int, zone: str) -> int:
-    return next(month.start_ms for month in months_around(now_ms, zone) if now_ms < month.end_ms)
+def _begins(now_ms: int, calendar: tuple[str, int]) -> int:
+    return month_at(now_ms, *calendar).start_ms
 
 
 class ShiftedStore:

@@ -13,7 +13,9 @@ from directory_world import ACME, DAY_MS, ME, DirectoryWorld, load
 from sqlalchemy import Connection, text
 
 from tallygate.config.directory import EVERYWHERE, Directory
-from tallygate.domain.money import nano_usd_from_usd
+from tallygate.config.model import GatewayConfig
+from tallygate.domain.money import nano_usd_from_usd, usd_text
+from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database, UnstorableError
 from tallygate.ledger.directory import admin_tokens
 from tallygate.ledger.directory.audit_log import read_audit_log
@@ -43,9 +45,34 @@ async def test_a_new_organization_comes_back_with_its_limits_in_effect(world: Di
     assert world.told == 1
 
 
+async def test_an_organization_has_a_billing_day(world: DirectoryWorld) -> None:
+    await world.acme(billing_day=31)
+    assert (await world.organizations.get("acme")).effective.billing_day == 31
+    await world.replica.refresh()
+    assert world.replica.organizations["acme"].billing_day == 31
+
+    state = await world.organizations.change(ME, "acme", {"billing_day": 15})
+    assert (state.stored.document()["billing_day"], state.effective.billing_day) == (15, 15)
+    assert (await world.organizations.change(ME, "acme", {"name": "Other"})).effective.billing_day == 15
+    assert await world.replica.refresh() == {"acme"}
+    assert world.replica.organizations["acme"].billing_day == 15
+    assert (await world.organizations.change(ME, "acme", {"billing_day": None})).effective.billing_day == 1
+
+
 @pytest.mark.parametrize(
     ("document", "param", "says"),
     [
+        ({"id": "acme", "plan": "pro", "billing_day": 0}, "billing_day", "must be at least 1, got 0"),
+        ({"id": "acme", "plan": "pro", "billing_day": 32}, "billing_day", "must be at most 31, got 32"),
+        ({"id": "acme", "plan": "pro", "billing_day": "15"}, "billing_day", "must be"),
+        ({"id": "acme", "plan": "pro", "billing_day": True}, "billing_day", "must be"),
+        ({"id": "acme", "plan": "pro", "billing_day": 1.5}, "billing_day", "must be"),
+        (
+            {"id": "acme", "plan": "pro", "spend_limit": {"usd": "800.01", "window": "month"}},
+            "spend_limit",
+            "maximum of 800.00 USD",
+        ),
+        ({"id": "acme", "plan": "pro", "spend_limits": [{"usd": "801", "window": "month"}]}, "spend_limits[0]", "of 800.00 USD"),
         ({}, "id", "has no `id`"),
         ({"id": "acme"}, "plan", "has no `plan`"),
         ({"id": "a b", "plan": "enterprise"}, "id", "must be 1 to 64"),
@@ -94,6 +121,51 @@ async def test_a_change_replaces_what_it_names_and_keeps_the_rest(world: Directo
     state = await world.organizations.change(ME, "acme", {"rate_limits": None, "spend_limits": None, "name": None})
     assert (state.effective.name, state.stored.limits) == ("acme", {})
     assert state.effective.plan.spend_limits[0].limit_nano_usd == nano_usd_from_usd("100")
+
+
+async def test_a_limit_above_a_maximum_that_was_lowered_is_held_at_the_maximum(
+    world: DirectoryWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The organization stays in service, spends no more than its plan lets it, and can be changed as ever."""
+
+    def plans(maximum: str, *, shadow: bool = False) -> GatewayConfig:
+        week = {"usd": "10", "max_usd": maximum, "shadow": shadow}
+        month = {"usd": "50", "max_usd": "60", "window": "month"}
+        return load(tmp_path / "config", plans={"plans": {"p": {"spend_limits": [week, month]}}})
+
+    def limits(organization: Organization) -> dict[str, str]:
+        return {limit.name: usd_text(limit.limit_nano_usd) for limit in organization.plan.spend_limits}
+
+    world.config = plans("100", shadow=True)
+    own = [{"usd": "90", "warn_at": [0.7], "shadow": True}, {"usd": "60", "window": "month"}]
+    await world.organizations.create(ME, {"id": "acme", "plan": "p", "spend_limits": own})
+    await world.organizations.create(ME, {"id": "beta", "plan": "p", "spend_limit": {"usd": "30"}})
+    await world.credentials.create(ME, "acme", {"id": "prod"})
+    await world.replica.refresh()
+    assert limits(world.replica.organizations["acme"]) == {"spend_7d": "90.00", "spend_month": "60.00"}
+
+    world.config = plans("40")
+    assert await world.replica.refresh() == {"acme"}
+    acme, beta = (world.replica.organizations[org] for org in ("acme", "beta"))
+    assert (limits(acme), acme.plan.lowered) == ({"spend_7d": "40.00", "spend_month": "60.00"}, ("spend_7d",))
+    assert (acme.plan.spend_limits[0].shadow, acme.plan.spend_limits[0].warn_at_permille) == (False, (700,))
+    assert acme.credentials[0].enabled
+    assert (limits(beta), beta.plan.lowered) == ({"spend_7d": "30.00", "spend_month": "50.00"}, ())
+    assert "held at that maximum, of 1: acme" in caplog.text
+
+    shown = (await world.organizations.get("acme")).effective
+    assert (limits(shown), shown.plan.lowered) == (limits(acme), ("spend_7d",))
+    assert (await world.organizations.change(ME, "acme", {"name": "Renamed"})).effective.plan == shown.plan
+    assert (await world.credentials.create(ME, "acme", {"id": "more"})).organization.plan == shown.plan
+    assert (await world.credentials.change(ME, "acme", "more", {"name": "x"})).organization.plan == shown.plan
+    with pytest.raises(InvalidChangeError, match=r"plan's maximum of 40\.00 USD, got 41\.00"):
+        await world.organizations.change(ME, "acme", {"spend_limit": {"usd": "41"}})
+    with pytest.raises(InvalidChangeError, match=r"plan's maximum of 40\.00 USD, got 90\.00"):
+        await world.organizations.change(ME, "acme", {"plan": "p"})
+
+    world.config = plans("100")
+    await world.replica.refresh()
+    assert world.replica.organizations["acme"].plan.spend_limits[0].limit_nano_usd == nano_usd_from_usd("90")
 
 
 async def test_a_change_of_plan_is_checked_against_everything_that_hangs_on_it(world: DirectoryWorld) -> None:

@@ -27,9 +27,9 @@ class CountedRules(Rules):
 
     judged = 0
 
-    def read(self, document: dict[str, Any]) -> Any:
+    def read(self, document: dict[str, Any], *, lowers: bool = False) -> Any:
         self.judged += 1
-        return super().read(document)
+        return super().read(document, lowers=lowers)
 
 
 @pytest.fixture
@@ -82,7 +82,9 @@ def test_a_thousand_alike_are_judged_once_and_share_their_plan(rules: CountedRul
         {"limits": {"rate_limits": [{"requests": 5, "window": "1m"}]}},
     ],
 )
-@pytest.mark.parametrize("organization", [{}, {"limits": OWN}, {"plan": "enterprise", "time_zone": "America/New_York"}])
+@pytest.mark.parametrize(
+    "organization", [{}, {"limits": OWN}, {"plan": "enterprise", "time_zone": "America/New_York", "billing_day": 15}]
+)
 def test_likenesses_are_what_the_rules_make_of_the_row(
     rules: CountedRules, organization: dict[str, Any], credential: dict[str, Any]
 ) -> None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_values import ACME, an_entry
 
+from tallygate.domain.calendar_months import month_at
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import open_database
 from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges, bucket_of, cover, stretches
@@ -47,6 +48,16 @@ def test_buckets_divide_a_range_without_gap_or_overlap(start: int, length: int, 
     for at in (start, start + (end - start) // 2, end - 1):
         index = bucket_of(edges, at)
         assert edges[index] <= at < edges[index + 1]
+
+
+@given(quarters, st.integers(1, 800), st.sampled_from(ZONES), st.integers(1, 31))
+@settings(max_examples=100)
+def test_months_are_those_that_a_limit_of_the_organization_counts(start: int, days: int, zone: str, billing_day: int) -> None:
+    edges = bucket_edges(start, start + days * DAY_MS, Bucket.MONTH, zone, billing_day)
+
+    months = [month_at(edge + DAY_MS, zone, billing_day) for edge in edges]
+    assert [month.start_ms // QUARTER_MS * QUARTER_MS for month in months] == edges
+    assert all(month.end_ms == following.start_ms for month, following in itertools.pairwise(months))
 
 
 def test_a_change_within_an_hour_cuts_that_hour_in_two() -> None:

@@ -50,7 +50,7 @@ async def _assumed(session: LedgerSession, options: RangeOptions, orgs: tuple[st
         raise click.ClickException(f"there is no organization {min(unknown)}")
     from_ms, to_ms = session.now_ms - 30 * 86_400_000, session.now_ms
     if options.from_text is not None or options.to_text is not None:
-        from_ms, to_ms = read_range(options, ["UTC"], now_ms=session.now_ms)
+        from_ms, to_ms = read_range(options, (), now_ms=session.now_ms)
     book, found, after = corrections_of(session), [], ""
     while True:
         entries, after = await book.assumed(

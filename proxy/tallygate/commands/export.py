@@ -29,7 +29,7 @@ COUNT_MAX: Final = 1_000_000_000  # a progress bar that is longer is none
 @click.option("--format", "format_name", type=click.Choice(FORMATS), help="Default: by the suffix of --output, else csv.")
 @click.option("--from", "from_text", metavar="TIME", help="Beginning, inclusive: 2026-11-01, or 2026-11-01T09:30:00Z.")
 @click.option("--to", "to_text", metavar="TIME", help="End, exclusive.  [default: now]")
-@click.option("--month", metavar="YYYY-MM", help="Instead of --from and --to: a month of the organization's time zone.")
+@click.option("--month", metavar="YYYY-MM", help="Instead of --from and --to: the organization's month that begins then.")
 @click.option("--time-zone", help="Zone of dates.  [default: the organization's if it is one, else UTC]")
 @click.option("--org", "orgs", multiple=True, help="Organization; repeatable.  [default: all whose plan includes export]")
 @click.option("--credential", "credentials", multiple=True, help="Only of this Client ID; repeatable.")
@@ -69,7 +69,7 @@ def export(
     async def run() -> None:
         async with open_session(options) as session:
             organizations = _organizations(session, orgs, ignore_plan=ignore_plan)
-            from_ms, to_ms = read_range(times, [organization.time_zone for organization in organizations], now_ms=session.now_ms)
+            from_ms, to_ms = read_range(times, organizations, now_ms=session.now_ms)
             selection = Selection(
                 scopes=tuple(_scope(organization, session.now_ms, ignore_plan=ignore_plan) for organization in organizations),
                 from_ms=from_ms,

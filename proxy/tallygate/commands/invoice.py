@@ -1,52 +1,60 @@
-"""`tallygate invoice`: a month of an organization as a document."""
+"""`tallygate invoice`: a month or a week of an organization as a document."""
 
 import asyncio
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from tallygate.commands.ledger_session import open_session, plain_errors
 from tallygate.commands.output_file import output_file
 
+if TYPE_CHECKING:
+    from tallygate.domain.organization import Organization
+    from tallygate.ledger.invoice.billing_period import BillingPeriod
+
 FORMATS: Final = ("html", "csv", "json")  # tallygate.ledger.invoice.documents.InvoiceFormat, without importing it for --help
 
 
-@click.command(short_help="Write a month of an organization as an invoice.")
+@click.command(short_help="Write a month of an organization as an invoice, or a week as a statement.")
 @click.argument("org")
-@click.argument("month", metavar="YYYY-MM")
+@click.argument("month", metavar="[YYYY-MM]", required=False)
+@click.option("--week", metavar="WEEK", help="Instead of a month: 2026-W48, or the first of seven days, such as 2026-11-24.")
 @click.option("--format", "format_name", type=click.Choice(FORMATS), help="Default: by the suffix of --output, else csv.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File.  [default: standard output]")
-@click.option("--ignore-plan", is_flag=True, help="Also for an organization whose plan does not include export.")
+@click.option("--ignore-plan", is_flag=True, help="Also for an organization whose plan has no such document.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="As of serve.")
 @click.option("--database-url", help="As of serve.")
 @click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
 def invoice(
     *,
     org: str,
-    month: str,
+    month: str | None,
+    week: str | None,
     format_name: str | None,
     output: Path | None,
     ignore_plan: bool,
     **flags: str | Path | None,
 ) -> None:
-    """Write the month YYYY-MM of the organization ORG, in its time zone, as an invoice: a page to print, CSV, or JSON.
+    """Write what the organization ORG used, in its time zone, as a document: a page to print, CSV, or JSON.
 
-    Its lines add up to the ledger to the nano-dollar. Equal ledgers give equal bytes.
+    Of a month it is an invoice: the one that begins in YYYY-MM on the organization's billing day. Of a week it is a statement, for
+    those who pay by card each week. Its lines add up to the ledger to the nano-dollar. Equal ledgers give equal bytes.
     """
-    from tallygate.ledger.invoice.billing_month import BillingMonth
     from tallygate.ledger.invoice.documents import DOCUMENTS, InvoiceFormat
     from tallygate.ledger.invoice.read_invoice import BilledOrganization, InvoiceTooLargeError, read_invoice
 
+    if (month is None) == (week is None):
+        raise click.UsageError("give a month YYYY-MM, or --week, and not both")
+
     async def read() -> bytes:
         async with open_session(flags) as session:
-            found = session.organization(org, needs_export=not ignore_plan)
-            try:
-                billing_month = BillingMonth.of(month, found.time_zone)
-            except ValueError as error:
-                raise click.BadParameter(str(error), param_hint="YYYY-MM") from error
-            billed = BilledOrganization(id=found.id, name=found.name, time_zone=found.time_zone)
-            document = await read_invoice(session.database, billed, billing_month, now_ms=session.now_ms)
+            found = session.organization(org, needs_export=False)
+            period = _period(found, month, week)
+            if not ignore_plan and not found.plan.has_document(period.kind):
+                session.organization(org, needs_export=True)
+            billed = BilledOrganization(id=found.id, name=found.name)
+            document = await read_invoice(session.database, billed, period, now_ms=session.now_ms)
         return DOCUMENTS[InvoiceFormat(format_name or _format_of(output))].write(document)
 
     with plain_errors():
@@ -56,6 +64,17 @@ def invoice(
             raise click.ClickException(str(error)) from error
         with output_file(output) as file:
             file.write(document)
+
+
+def _period(organization: "Organization", month: str | None, week: str | None) -> "BillingPeriod":
+    from tallygate.ledger.invoice.billing_period import BillingPeriod
+
+    try:
+        if week is not None:
+            return BillingPeriod.week(week, organization.time_zone)
+        return BillingPeriod.month(month or "", organization.time_zone, organization.billing_day)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="YYYY-MM" if week is None else "--week") from error
 
 
 def _format_of(output: Path | None) -> str:

@@ -66,8 +66,9 @@ def show_organization(org: str, *, as_json: bool, **options: Any) -> None:
 @click.argument("org")
 @click.option("--plan", required=True, help="A plan of plans.yaml.")
 @click.option("--name", help="For people.  [default: the id]")
-@click.option("--time-zone", help="Where its calendar months begin.  [default: UTC]")
-@click.option("--spend-limit", metavar="USD", help="Over 7 days; may only tighten the plan's maximum.")
+@click.option("--time-zone", help="In which its days and months begin.  [default: UTC]")
+@click.option("--billing-day", type=int, metavar="DAY", help="Of the month, on which its months begin, 1 to 31.  [default: 1]")
+@click.option("--spend-limit", metavar="USD[/WINDOW]", help="Such as 50, over 7 days, or 500/month; up to the plan's maximum.")
 @click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml, such as rate_limits.")
 @directory_options
 def create_organization(org: str, *, as_json: bool, fields: str | None, **options: Any) -> None:
@@ -84,8 +85,11 @@ def create_organization(org: str, *, as_json: bool, fields: str | None, **option
 @click.argument("org")
 @click.option("--plan", help="A plan of plans.yaml.")
 @click.option("--name", help="For people.")
-@click.option("--time-zone", help="Where its calendar months begin.")
-@click.option("--spend-limit", metavar="USD", help="Over 7 days; `plan`: back to the plan's own.")
+@click.option("--time-zone", help="In which its days and months begin.")
+@click.option("--billing-day", type=int, metavar="DAY", help="Of the month, on which its months begin, 1 to 31.")
+@click.option(
+    "--spend-limit", metavar="USD[/WINDOW]", help="Such as 50, over 7 days, or 500/month; `plan`: back to the plan's own."
+)
 @click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml; null takes one away.")
 @directory_options
 def set_organization(org: str, *, as_json: bool, fields: str | None, **options: Any) -> None:
@@ -116,10 +120,12 @@ def delete_organization(org: str, *, yes: bool, as_json: bool, **options: Any) -
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """The fields among the options, taken out of them."""
-    found = {key: value for key in ("plan", "name", "time_zone") if (value := options.pop(key, None)) is not None}
+    found = {key: value for key in ("plan", "name", "time_zone", "billing_day") if (value := options.pop(key, None)) is not None}
     usd = options.pop("spend_limit", None)
     if usd is not None:
-        found["spend_limit"] = None if usd == "plan" else {"usd": usd}
+        amount, _, window = usd.partition("/")
+        limit = {"usd": amount, "window": window} if window else {"usd": amount}
+        found["spend_limit"] = None if usd == "plan" else limit
     return found
 
 
@@ -135,12 +141,13 @@ def _show_one(found: dict[str, Any], *, as_json: bool) -> None:
         console.print(f"[bold]{escape(found['id'])}[/]  {escape(found['name'])}")
         console.print(f"  plan         {escape(found['plan'])}{'' if effective['api_access'] else '  [red](no API access)[/]'}")
         console.print(f"  time zone    {escape(found['time_zone'])}")
+        console.print(f"  billing day  {found['billing_day']}")
         console.print(f"  credentials  {found['credentials']}")
         console.print(f"  changed in   {'organizations.yaml' if found['managed_by'] == 'file' else 'the database'}")
         for limit in effective["spend_limits"]:
-            console.print(
-                f"  {limit['name']:<12} {limit['usd']} USD per {limit['window']}{'  (shadow)' if limit['shadow'] else ''}"
-            )
+            lowered = "  (lowered to the plan's maximum)" if limit["name"] in effective["lowered"] else ""
+            shadow = "  (shadow)" if limit["shadow"] else ""
+            console.print(f"  {limit['name']:<12} {limit['usd']} USD per {limit['window']}{shadow}{lowered}")
         for limit in effective["rate_limits"]:
             units = limit.get("requests") or limit.get("tokens") or limit.get("open_requests")
             console.print(f"  {limit['name']:<12} {units}{'  (shadow)' if limit['shadow'] else ''}")

@@ -61,7 +61,7 @@ async def _reprice(
         raise click.ClickException(f"there is no organization {min(unknown)}")
     from_ms, to_ms = min(price.effective_ms for price in rows), session.now_ms
     if options.from_text is not None:
-        from_ms, to_ms = read_range(options, ["UTC"], now_ms=session.now_ms)
+        from_ms, to_ms = read_range(options, (), now_ms=session.now_ms)
     query = RepriceQuery(model=model, from_ms=from_ms, to_ms=to_ms, orgs=frozenset(orgs or session.organizations))
     repricing = Repricing(session.database, session.prices)
     differences: dict[str, tuple[int, int]] = {}

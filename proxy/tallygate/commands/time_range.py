@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from tallygate.domain.organization import Organization
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,12 +20,12 @@ class RangeOptions:
     time_zone: str | None
 
 
-def read_range(options: RangeOptions, zones: Sequence[str], *, now_ms: int) -> tuple[int, int]:
-    """[from_ms, to_ms). zones: of the organizations that it is about. Raises click.UsageError that names the option at fault."""
+def read_range(options: RangeOptions, organizations: "Sequence[Organization]", *, now_ms: int) -> tuple[int, int]:
+    """[from_ms, to_ms). organizations: whom it is about. Raises click.UsageError that names the option at fault."""
     from tallygate.console.api_times import time_zone
-    from tallygate.ledger.invoice.billing_month import BillingMonth
+    from tallygate.ledger.invoice.billing_period import BillingPeriod
 
-    zone = zones[0] if len(set(zones)) == 1 else "UTC"
+    zone = common_zone(organizations)
     try:
         if options.time_zone is not None:
             zone = time_zone().read(options.time_zone)
@@ -39,10 +43,22 @@ def read_range(options: RangeOptions, zones: Sequence[str], *, now_ms: int) -> t
     if options.from_text is not None or options.to_text is not None:
         raise click.UsageError("--month stands instead of --from and --to")
     try:
-        month = BillingMonth.of(options.month, zone)
+        month = BillingPeriod.month(options.month, zone, common_billing_day(organizations))
     except ValueError as error:
         raise click.UsageError(f"--month {error}") from error
     return month.start_ms, month.end_ms
+
+
+def common_zone(organizations: "Sequence[Organization]") -> str:
+    """The time zone of them all, else UTC."""
+    zones = {organization.time_zone for organization in organizations}
+    return zones.pop() if len(zones) == 1 else "UTC"
+
+
+def common_billing_day(organizations: "Sequence[Organization]") -> int:
+    """The billing day of them all, else the first: calendar months."""
+    days = {organization.billing_day for organization in organizations}
+    return days.pop() if len(days) == 1 else 1
 
 
 def _instant(option: str, text: str, zone: str) -> int:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tallygate.commands.ledger_session import LedgerSession, open_session, plain_errors
 from tallygate.commands.output_console import output_console
-from tallygate.commands.time_range import RangeOptions, read_range
+from tallygate.commands.time_range import RangeOptions, common_billing_day, common_zone, read_range
 
 if TYPE_CHECKING:
     from tallygate.ledger.usage_queries import UsageRow
@@ -25,7 +25,7 @@ _LAST_DAYS_MS: Final = 7 * 86_400_000
 @click.option("--org", "orgs", multiple=True, help="Organization; repeatable.  [default: all]")
 @click.option("--from", "from_text", metavar="TIME", help="Beginning, inclusive.  [default: seven days ago]")
 @click.option("--to", "to_text", metavar="TIME", help="End, exclusive.  [default: now]")
-@click.option("--month", metavar="YYYY-MM", help="Instead of --from and --to.")
+@click.option("--month", metavar="YYYY-MM", help="Instead of --from and --to: the month that begins then.")
 @click.option("--time-zone", help="Zone of dates and days.  [default: the organization's if it is one, else UTC]")
 @click.option("--by", "group_by", multiple=True, type=click.Choice(DIMENSIONS), help="Divide by; repeatable.  [default: org]")
 @click.option("--each", "bucket", type=click.Choice(BUCKETS), help="Divide the time.")
@@ -74,18 +74,18 @@ async def _ask(
         raise click.ClickException(
             "no organization is known: give the --config-dir of serve, or add one with `tallygate orgs create`"
         )
-    zones = [organization.time_zone for organization in asked]
     if options.from_text is None and options.month is None:
         from_ms, to_ms = session.now_ms - _LAST_DAYS_MS, session.now_ms
     else:
-        from_ms, to_ms = read_range(options, zones, now_ms=session.now_ms)
-    zone = options.time_zone or (zones[0] if len(set(zones)) == 1 else "UTC")
+        from_ms, to_ms = read_range(options, asked, now_ms=session.now_ms)
+    zone = options.time_zone or common_zone(asked)
     query = UsageQuery(
         scopes=tuple(OrgScope(org=found.id, visible_from_ms=visible_from_ms(found, session.now_ms)) for found in asked),
         from_ms=from_ms,
         to_ms=to_ms,
         bucket=Bucket(bucket) if bucket else None,
         time_zone=zone,
+        billing_day=common_billing_day(asked),
         group_by=tuple(Dimension(name) for name in dimensions),
     )
     return zone, await UsageQueries(session.database).usage(query)

@@ -7,10 +7,19 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from tallygate.config.limits import name_apart, name_own, rate_identity, read_rate_limits, read_spend_limits, spend_identity
+from tallygate.config.limits import (
+    SpendTerms,
+    name_apart,
+    name_own,
+    rate_identity,
+    read_rate_limits,
+    read_spend_limits,
+    spend_identity,
+)
 from tallygate.config.plans import PlanTerms
 from tallygate.config.problems import nearest
 from tallygate.config.section import Section, show
+from tallygate.domain.calendar_months import BILLING_DAY_MAX
 from tallygate.domain.money import usd_text
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.rate_limit import LimitScope, RateLimit
@@ -26,9 +35,15 @@ MODEL_PATTERN: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}\*?", re.ASCII)
 
 @dataclass(slots=True)
 class _Seen:
-    """Lines where ids and digests first stood: each may stand once in the file, since keys and labels are made of them."""
+    """How entries are read, and lines where ids and digests first stood.
+
+    Each may stand once in the file, since keys and labels are made of them.
+    needs_keys   every credential must have a key
+    lowers       a spend limit above its plan's maximum is read as that maximum, and is no problem
+    """
 
     needs_keys: bool
+    lowers: bool = False
     organizations: dict[str, int] = field(default_factory=dict)
     credentials: dict[str, int] = field(default_factory=dict)
     digests: dict[bytes, int] = field(default_factory=dict)
@@ -54,10 +69,13 @@ def read_organizations(
 
 
 def read_organization(
-    item: Section, *, plans: Mapping[str, PlanTerms], capabilities: Collection[str], needs_keys: bool = True
+    item: Section, *, plans: Mapping[str, PlanTerms], capabilities: Collection[str], needs_keys: bool = True, lowers: bool = False
 ) -> Organization | None:
-    """One organization by itself; None, with problems told, if its id or plan is none."""
-    found = _read_organization(item, plans, capabilities, _Seen(needs_keys=needs_keys))
+    """One organization by itself; None, with problems told, if its id or plan is none.
+
+    lowers   of one that was accepted under other plans: a spend limit above its plan's maximum is read as that maximum
+    """
+    found = _read_organization(item, plans, capabilities, _Seen(needs_keys=needs_keys, lowers=lowers))
     item.close()
     return found
 
@@ -69,8 +87,9 @@ def _read_organization(
     org = item.identifier("id")
     _report_repeat(item, "id", org, seen.organizations)
     terms = plans.get(item.parsed("plan", lambda name: _known(name, plans, "plan")) or "")
-    plan = _effective_plan(item, terms, capabilities)
+    plan = _effective_plan(item, terms, capabilities, lowers=seen.lowers)
     time_zone = item.parsed("time_zone", lambda name: _time_zone(name, seen)) or "UTC"
+    billing_day = item.integer("billing_day", 1, minimum=1, maximum=BILLING_DAY_MAX)
     name = item.text("name")
     credentials = []
     for section in item.sections("credentials", items_max=CREDENTIALS_MAX):
@@ -80,30 +99,41 @@ def _read_organization(
             credentials.append(credential)
     if org is None or terms is None:
         return None
-    return Organization(id=org, name=name or org, plan=plan, time_zone=time_zone, credentials=tuple(credentials))
+    return Organization(
+        id=org, name=name or org, plan=plan, time_zone=time_zone, billing_day=billing_day, credentials=tuple(credentials)
+    )
 
 
-def _effective_plan(item: Section, terms: PlanTerms | None, capabilities: Collection[str]) -> Plan:
+def _effective_plan(item: Section, terms: PlanTerms | None, capabilities: Collection[str], *, lowers: bool) -> Plan:
     """The plan with the organization's limits in it: one that bounds the same thing replaces the plan's, others are added."""
     plan = terms.plan if terms else Plan(id="")
-    own_rate, own_spend = read_rate_limits(item), _own_spend_limits(item, terms)
+    own_rate = read_rate_limits(item)
+    own_spend, lowered = _own_spend_limits(item, terms, lowers=lowers)
     if own_rate:
         _report_unknown_capabilities(item, own_rate, capabilities)
         rate = {rate_identity(limit): limit for limit in (*plan.rate_limits, *own_rate)}
         plan = replace(plan, rate_limits=name_apart(list(rate.values())))
     if own_spend:
         spend = {spend_identity(limit): limit for limit in (*plan.spend_limits, *own_spend)}
-        plan = replace(plan, spend_limits=tuple(spend.values()))
+        plan = replace(plan, spend_limits=tuple(spend.values()), lowered=lowered)
     return plan
 
 
-def _own_spend_limits(item: Section, terms: PlanTerms | None) -> list[SpendLimit]:
+def _own_spend_limits(item: Section, terms: PlanTerms | None, *, lowers: bool) -> tuple[list[SpendLimit], tuple[str, ...]]:
+    """The limits, and the names of those that were lowered to what the plan allows."""
     bounds = {spend_identity(bound.limit): bound for bound in terms.spend} if terms else {}
-    found = []
+    found, lowered = [], []
     for own in read_spend_limits(item):
         bound = bounds.get(spend_identity(own.limit))
         limit = own.limit
         if bound is not None:
+            if lowers and _is_looser(limit, bound):
+                lowered.append(limit.name)
+                limit = replace(
+                    limit,
+                    limit_nano_usd=min(limit.limit_nano_usd, bound.max_nano_usd),
+                    shadow=limit.shadow and bound.limit.shadow,
+                )
             if limit.limit_nano_usd > bound.max_nano_usd:
                 most, got = usd_text(bound.max_nano_usd), usd_text(limit.limit_nano_usd)
                 own.place.problem(f"may only tighten the plan's maximum of {most} USD, got {got}")
@@ -112,7 +142,11 @@ def _own_spend_limits(item: Section, terms: PlanTerms | None) -> list[SpendLimit
             if not own.states_warn_at:
                 limit = replace(limit, warn_at_permille=bound.limit.warn_at_permille)
         found.append(limit)
-    return found
+    return found, tuple(lowered)
+
+
+def _is_looser(limit: SpendLimit, bound: SpendTerms) -> bool:
+    return limit.limit_nano_usd > bound.max_nano_usd or (limit.shadow and not bound.limit.shadow)
 
 
 def _read_credential(section: Section, org: str, plan: Plan, capabilities: Collection[str], seen: _Seen) -> Credential | None:

@@ -6,10 +6,12 @@ from typing import Final
 
 from tallygate.config.limits import SpendTerms, read_rate_limits, read_spend_limits
 from tallygate.config.section import Place, Section, duration_ms
+from tallygate.domain.billing import PeriodKind
 from tallygate.domain.organization import Plan, UnknownModelPolicy
 
 OUTPUT_TOKENS_MAX: Final = 10_000_000
 DAY_MS: Final = 86_400_000
+_BILLINGS: Final = {"weekly": PeriodKind.WEEK, "monthly": PeriodKind.MONTH}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ def _read_plan(name: str, section: Section) -> PlanTerms:
         spend_limits=tuple(terms.limit for terms in spend),
         history_days=_read_history_days(section),
         export=section.boolean("export", default=False),
+        billing=_BILLINGS.get(section.choice("billing", [*_BILLINGS])),
         default_output_tokens=section.integer("default_output_tokens", 4096, minimum=1, maximum=OUTPUT_TOKENS_MAX),
         unknown_input_tokens=(
             section.integer("unknown_input_tokens", minimum=0, maximum=OUTPUT_TOKENS_MAX)

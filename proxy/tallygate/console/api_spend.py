@@ -14,6 +14,7 @@ from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import Scopes
 from tallygate.console.api_times import day_start_ms, instant_text, local_date, widened
 from tallygate.console.spend_windows import SpendWindows, WindowOutlook, leaving_of
+from tallygate.domain.calendar_months import month_at
 from tallygate.domain.money import usd_text
 from tallygate.domain.organization import Organization
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
@@ -89,7 +90,7 @@ class SpendWindowAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MonthSpend(msgspec.Struct, frozen=True, kw_only=True):
-    """The current month of the organization's time zone."""
+    """The current month of the organization, from its billing day in its time zone. month: the calendar month in which it began."""
 
     month: str
     start: str
@@ -152,7 +153,7 @@ class SpendApi:
             daily=await self._daily(scope, client_id, organization.time_zone, now_ms, call.values["days"]),
             rolling_7_days=week or await self._unlimited_week(scope, client_id, organization.time_zone, now_ms),
             windows=windows,
-            month=await self._month(scope, client_id, organization.time_zone, now_ms),
+            month=await self._month(scope, client_id, organization, now_ms),
         )
 
     def _one(self, call: ApiCall) -> Organization:
@@ -207,18 +208,17 @@ class SpendApi:
         listed = [first + timedelta(days=number) for number in range(days)]
         return [DaySpend(date=day.isoformat(), cost=money(costs.get(day, 0))) for day in listed]
 
-    async def _month(self, scope: OrgScope, client_id: str | None, zone: str, now_ms: int) -> MonthSpend:
-        first = local_date(now_ms, zone).replace(day=1)
-        start_ms = day_start_ms(first, zone)
-        end_ms = day_start_ms(date(first.year + first.month // 12, first.month % 12 + 1, 1), zone)
-        to_date = await self._cost(scope, client_id, start_ms, now_ms + 1)
+    async def _month(self, scope: OrgScope, client_id: str | None, organization: Organization, now_ms: int) -> MonthSpend:
+        zone = organization.time_zone
+        month = month_at(now_ms, zone, organization.billing_day)
+        to_date = await self._cost(scope, client_id, month.start_ms, now_ms + 1)
         week = await self._cost(scope, client_id, now_ms - WEEK_MS, now_ms)
         return MonthSpend(
-            month=f"{first:%Y-%m}",
-            start=instant_text(start_ms, zone),
-            end=instant_text(end_ms, zone),
+            month=f"{local_date(month.start_ms, zone):%Y-%m}",
+            start=instant_text(month.start_ms, zone),
+            end=instant_text(month.end_ms, zone),
             to_date=money(to_date),
-            forecast=money(to_date + week * (end_ms - now_ms) // WEEK_MS),
+            forecast=money(to_date + week * (month.end_ms - now_ms) // WEEK_MS),
             forecast_basis=FORECAST_BASIS,
         )
 

@@ -150,6 +150,7 @@ class UsageApi:
             to_ms=end,
             bucket=bucket,
             time_zone=zone,
+            billing_day=organizations[0].billing_day if len(organizations) == 1 else 1,
             filters=filters(values, FILTERS),
             group_by=tuple(map(Dimension, values["group_by"])),
         )

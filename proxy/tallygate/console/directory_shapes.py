@@ -38,11 +38,12 @@ class OwnLimits(TypedDict, total=False):
 
 
 class OrganizationChange(OwnLimits, total=False):
-    """time_zone: an IANA name, in which days and months of the organization begin."""
+    """time_zone: an IANA name, in which days and months of the organization begin. billing_day: 1 to 31, on which months do."""
 
     name: str | None
     plan: str
     time_zone: str | None
+    billing_day: int | None
 
 
 class NewOrganization(OwnLimits):
@@ -50,6 +51,7 @@ class NewOrganization(OwnLimits):
     plan: str
     name: NotRequired[str | None]
     time_zone: NotRequired[str | None]
+    billing_day: NotRequired[int | None]
 
 
 class RateLimitShown(TypedDict):
@@ -76,11 +78,15 @@ class SpendLimitShown(TypedDict):
 
 
 class OrganizationLimits(TypedDict):
-    """What the gateway holds it to: the plan with its own limits merged in. history_days: null is unlimited."""
+    """What the gateway holds it to: the plan with its own limits merged in. history_days: null is unlimited.
+
+    lowered: names of its own spend limits for which the plan's maximum holds, which was lowered below them.
+    """
 
     api_access: bool
     rate_limits: list[RateLimitShown]
     spend_limits: list[SpendLimitShown]
+    lowered: list[str]
     history_days: int | None
     export: bool
 
@@ -92,6 +98,7 @@ class OrganizationListed(OwnLimits):
     name: str
     plan: str
     time_zone: str
+    billing_day: int
     managed_by: Literal["file", "database"]
     credentials: int
     created_at: NotRequired[str]

@@ -7,19 +7,21 @@ from typing import Final
 from aiohttp import hdrs
 
 from tallygate.console.api_errors import ApiError
+from tallygate.domain.billing import PeriodKind
 from tallygate.domain.organization import Organization
 
 EXPORTS_AT_ONCE: Final = 3  # of the database's few readers, one always stays free for other questions
 RETRY_SECONDS: Final = 10
 
 
-def check_plan(organization: Organization) -> None:
-    """Raises ApiError 403 if the organization's plan does not include export."""
-    if not organization.plan.export:
+def check_plan(organization: Organization, document: PeriodKind | None = None) -> None:
+    """Raises ApiError 403 if the organization's plan includes neither export nor, if one is asked for, such a document."""
+    plan = organization.plan
+    if not (plan.export if document is None else plan.has_document(document)):
         raise ApiError(
             status=403,
             code="plan_without_export",
-            message=f"organization {organization.id} is on the plan {organization.plan.id}, which does not include export",
+            message=f"organization {organization.id} is on the plan {plan.id}, which does not include export",
             param="org",
         )
 

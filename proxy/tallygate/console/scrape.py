@@ -101,7 +101,9 @@ class Scrape:
             SpendDemand(
                 key=f"org:{limit.name}",
                 limit=limit,
-                periods=months_around(self._now_ms(), org.time_zone) if limit.kind is WindowKind.CALENDAR_MONTH else (),
+                periods=months_around(self._now_ms(), org.time_zone, org.billing_day)
+                if limit.kind is WindowKind.CALENDAR_MONTH
+                else (),
             )
             for limit in org.plan.spend_limits
             if limit.scope is LimitScope.ORGANIZATION

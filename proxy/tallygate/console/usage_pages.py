@@ -95,7 +95,8 @@ def edges_of(query: UsageQuery) -> list[int]:
     """Where the buckets of a range of whole quarters begin and end; the first and the last are cut to it."""
     if query.bucket is None:
         return [query.from_ms, query.to_ms]
-    return cut_edges(bucket_edges(query.from_ms, query.to_ms, query.bucket, query.time_zone), query.from_ms, query.to_ms)
+    edges = bucket_edges(query.from_ms, query.to_ms, query.bucket, query.time_zone, query.billing_day)
+    return cut_edges(edges, query.from_ms, query.to_ms)
 
 
 def cut_edges(edges: Sequence[int], from_ms: int, to_ms: int) -> list[int]:

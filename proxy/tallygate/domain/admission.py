@@ -25,7 +25,7 @@ class RateDemand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CalendarPeriod(msgspec.Struct, frozen=True, kw_only=True):
-    """One calendar month of an organization's time zone: [start_ms, end_ms)."""
+    """One month of an organization, from its billing day in its time zone: [start_ms, end_ms)."""
 
     id: str
     start_ms: int

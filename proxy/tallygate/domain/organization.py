@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tallygate.domain.billing import PeriodKind
 from tallygate.domain.rate_limit import RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 
@@ -19,6 +20,9 @@ class UnknownModelPolicy(StrEnum):
 class Plan:
     """An organization's terms.
 
+    lowered                of an organization: names of its own spend limits for which the plan's maximum holds, as that was lowered
+                           below them
+    billing                which document of its usage it has, whatever `export` says; with export it has any
     history_days           None: unlimited
     default_output_tokens  assumed maximum output where neither the request nor the price states one
     unknown_input_tokens   assumed for input that nobody has seen (a document by URL, retrieved sources); None: all that the model
@@ -32,14 +36,20 @@ class Plan:
     api_access: bool = True
     rate_limits: tuple[RateLimit, ...] = ()
     spend_limits: tuple[SpendLimit, ...] = ()
+    lowered: tuple[str, ...] = ()
     history_days: int | None = None
     export: bool = False
+    billing: PeriodKind | None = None
     default_output_tokens: int = 4096
     unknown_input_tokens: int | None = None
     clamp: bool | None = None
     clamp_floor_tokens: int | None = None
     unknown_model: UnknownModelPolicy = UnknownModelPolicy.REFUSE
     price_as: str | None = None
+
+    def has_document(self, kind: PeriodKind) -> bool:
+        """Whether months are to be had as invoices, or weeks as statements."""
+        return self.export or self.billing is kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +85,12 @@ class Organization:
     """The billed party: one plan, its own tightened limits, its credentials.
 
     plan is the effective plan: the organization's own limits are already merged into it.
+    billing_day   of the month, 1 to 31, on which its months begin, at midnight in time_zone; in a shorter month its last day
     """
 
     id: str
     name: str
     plan: Plan
     time_zone: str = "UTC"
+    billing_day: int = 1
     credentials: tuple[Credential, ...] = ()

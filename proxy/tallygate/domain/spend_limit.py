@@ -12,7 +12,7 @@ SPEND_BUCKET_MS: Final = 300_000  # the window is kept in 5-minute buckets; a pa
 
 class WindowKind(StrEnum):
     ROLLING = "rolling"
-    CALENDAR_MONTH = "calendar_month"  # in the organization's time zone
+    CALENDAR_MONTH = "calendar_month"  # from the organization's billing day, in its time zone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,10 +29,11 @@ class LimiterWindow:
 
 def windows_of(organization: Organization, now_ms: int) -> list[LimiterWindow]:
     """Every spend window that admission may ask for, under the keys that admission uses."""
+    months = months_around(now_ms, organization.time_zone, organization.billing_day)
 
     def window(credential: str | None, limit: SpendLimit) -> LimiterWindow:
         key = f"org:{limit.name}" if credential is None else f"cred:{credential}:{limit.name}"
-        periods = months_around(now_ms, organization.time_zone) if limit.kind is WindowKind.CALENDAR_MONTH else ()
+        periods = months if limit.kind is WindowKind.CALENDAR_MONTH else ()
         return LimiterWindow(org=organization.id, credential=credential, demand=SpendDemand(key=key, limit=limit, periods=periods))
 
     limits = organization.plan.spend_limits

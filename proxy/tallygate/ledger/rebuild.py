@@ -64,7 +64,9 @@ class Rebuild:
         self._now_ms = now_ms
         self._lease_ms = lease_ms
         self._may_open = may_open
-        self._zones: dict[str, str] = {}  # of organizations with a limit a month: that of their windows
+        self._calendars: dict[
+            str, tuple[str, int]
+        ] = {}  # time zone and billing day that an organization's months were looked at by
 
     async def step(self) -> int:
         """Open every closed partition whose stream is stored; how many. Raises LedgerUnavailableError, StoreError."""
@@ -95,11 +97,13 @@ class Rebuild:
             await close_partition(self._store, partition)
 
     async def close_where_months_changed(self) -> None:
-        """Close the partitions of organizations whose limit a month counts another month than theirs: their time zone has changed.
+        """Close the partitions of organizations whose limit a month counts another month than theirs.
 
-        All are looked at once, and then those whose zone has changed in the configuration.
+        That is, where their time zone or billing day has changed: the ledger then says what the other month has spent.
+
+        All are looked at once, and then those of which either has changed in the configuration.
         """
-        changed = [each for each in self._organizations() if self._zones.get(each.id) != each.time_zone]
+        changed = [each for each in self._organizations() if self._calendars.get(each.id) != (each.time_zone, each.billing_day)]
         now = self._now_ms()
         for start in range(0, len(changed), _ORGS_AT_ONCE):
             some = changed[start : start + _ORGS_AT_ONCE]
@@ -111,10 +115,10 @@ class Rebuild:
                 if period is not None and period not in window.demand.periods and period.end_ms > window.demand.periods[0].start_ms
             }
             for org in sorted(wrong):
-                _log.warning("a time zone has changed: the month's limit is rebuilt", extra={"fields": {"org": org}})
+                _log.warning("a time zone or billing day has changed: the month's limit is rebuilt", extra={"fields": {"org": org}})
             for partition in sorted({partition_of(org) for org in wrong}):
                 await close_partition(self._store, partition)
-            self._zones.update({organization.id: organization.time_zone for organization in some})
+            self._calendars.update({each.id: (each.time_zone, each.billing_day) for each in some})
 
     async def _open(self, partition: int, organizations: Sequence[Organization], run: str) -> bool:
         last_event = await last_event_id(self._store, partition)

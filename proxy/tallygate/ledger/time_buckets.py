@@ -8,13 +8,15 @@ from enum import StrEnum
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from tallygate.domain.calendar_months import start_day
+
 QUARTER_MS: Final = 900_000
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 86_400_000
 
 
 class Bucket(StrEnum):
-    """How a range is divided: in the organization's time zone, weeks beginning on Monday."""
+    """How a range is divided: in the organization's time zone, weeks beginning on Monday, months on its billing day."""
 
     QUARTER_HOUR = "15m"
     HOUR = "hour"
@@ -52,7 +54,7 @@ def stretches(start_ms: int, end_ms: int, time_zone: str) -> list[Stretch]:
     return found
 
 
-def bucket_edges(start_ms: int, end_ms: int, bucket: Bucket, time_zone: str) -> list[int]:
+def bucket_edges(start_ms: int, end_ms: int, bucket: Bucket, time_zone: str, billing_day: int = 1) -> list[int]:
     """Starts of every bucket that the range touches, and the end of the last: the first and last may reach past the range."""
     zone = ZoneInfo(time_zone)
     if bucket in {Bucket.QUARTER_HOUR, Bucket.HOUR}:
@@ -64,10 +66,10 @@ def bucket_edges(start_ms: int, end_ms: int, bucket: Bucket, time_zone: str) -> 
             edges.append(max(first, stretch.start_ms) if edges else first)  # a change within the hour cuts it in two
             edges += range(first + step, stretch.end_ms, step)
         return [*edges, end_ms] if edges else []
-    day = _bucket_start(datetime.fromtimestamp(start_ms / 1000, zone).date(), bucket)
+    day = _bucket_start(datetime.fromtimestamp(start_ms / 1000, zone).date(), bucket, billing_day)
     edges = [_midnight_ms(day, zone)]
     while edges[-1] < end_ms:
-        day = _following(day, bucket)
+        day = _following(day, bucket, billing_day)
         edges.append(_midnight_ms(day, zone))
     return edges
 
@@ -121,13 +123,18 @@ def _midnight_ms(day: date, zone: ZoneInfo) -> int:
     return instant - instant % QUARTER_MS
 
 
-def _bucket_start(day: date, bucket: Bucket) -> date:
+def _bucket_start(day: date, bucket: Bucket, billing_day: int) -> date:
     if bucket is Bucket.WEEK:
         return day - timedelta(days=day.weekday())
-    return day.replace(day=1) if bucket is Bucket.MONTH else day
+    if bucket is not Bucket.MONTH:
+        return day
+    start = day.replace(day=start_day(day.year, day.month, billing_day))
+    before = day.replace(day=1) - timedelta(days=1)
+    return start if start <= day else before.replace(day=start_day(before.year, before.month, billing_day))
 
 
-def _following(day: date, bucket: Bucket) -> date:
+def _following(day: date, bucket: Bucket, billing_day: int) -> date:
     if bucket is Bucket.MONTH:
-        return date(day.year + day.month // 12, day.month % 12 + 1, 1)
+        year, month = day.year + day.month // 12, day.month % 12 + 1
+        return date(year, month, start_day(year, month, billing_day))
     return day + timedelta(days=7 if bucket is Bucket.WEEK else 1)

@@ -73,6 +73,7 @@ class UsageQuery:
 
     scopes            the organizations asked about; none: an empty answer
     bucket            None: the range as a whole
+    billing_day       on which months begin
     filters           dimension to the values that count; an empty set of values matches nothing
     """
 
@@ -81,6 +82,7 @@ class UsageQuery:
     to_ms: int
     bucket: Bucket | None = None
     time_zone: str = "UTC"
+    billing_day: int = 1
     filters: Mapping[Dimension, frozenset[str]] = field(default_factory=dict)
     group_by: tuple[Dimension, ...] = ()
 
@@ -153,7 +155,7 @@ class UsageQueries:
             return []
         edges = [start, end]
         if query.bucket is not None:  # a zone that skipped a whole day has a day that begins where it ends
-            inner = bucket_edges(start, end, query.bucket, query.time_zone)
+            inner = bucket_edges(start, end, query.bucket, query.time_zone, query.billing_day)
             edges = sorted({start, end, *(edge for edge in inner if start < edge < end)})
         sums = await self._sums(query, edges)
         return [

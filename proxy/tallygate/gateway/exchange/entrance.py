@@ -116,7 +116,7 @@ class Entrance:
             reservation_id=live.id,
             org=organization.id,
             rate=terms.rate_demands(0),
-            spend=terms.spend_demands(live.started_at_ms, organization.time_zone),
+            spend=terms.spend_demands(live.started_at_ms),
             hold_nano_usd=least_nano_usd,
             hold_min_nano_usd=least_nano_usd,
             floor_nano_usd=0,

@@ -340,7 +340,7 @@ class Pipeline:
             reservation_id=live.id,
             org=organization.id,
             rate=terms.rate_demands(asked.rate_tokens if asked is not None else 0),
-            spend=terms.spend_demands(live.started_at_ms, organization.time_zone),
+            spend=terms.spend_demands(live.started_at_ms),
             hold_nano_usd=asked.hold_nano_usd if asked is not None else 0,
             hold_min_nano_usd=asked.hold_min_nano_usd if asked is not None else 0,
             floor_nano_usd=floor,

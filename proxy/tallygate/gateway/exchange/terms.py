@@ -49,7 +49,7 @@ class Terms:
     policy: bytes
     _usual: tuple[RateDemand, ...]  # of each bucket what all of these requests take, but for model tokens
     _rolling: tuple[SpendDemand, ...]
-    _has_months: bool
+    _months_of: tuple[str, int] | None  # time zone and billing day of the organization; None if no limit is a month's
 
     def rate_demands(self, tokens: int) -> tuple[RateDemand, ...]:
         """One slot of open requests, the weight of buckets of requests, `tokens` of those that hold model tokens."""
@@ -62,11 +62,11 @@ class Terms:
             ]
         )
 
-    def spend_demands(self, now_ms: int, time_zone: str) -> tuple[SpendDemand, ...]:
-        """Every spend limit, calendar months with the months around now."""
-        if not self._has_months:
+    def spend_demands(self, now_ms: int) -> tuple[SpendDemand, ...]:
+        """Every spend limit, those of a month with the organization's months around now."""
+        if self._months_of is None:
             return self._rolling
-        months = months_around(now_ms, time_zone)
+        months = months_around(now_ms, *self._months_of)
         return tuple(
             replace(demand, periods=months) if demand.limit.kind is WindowKind.CALENDAR_MONTH else demand
             for demand in self._rolling
@@ -103,7 +103,9 @@ def terms_of(organization: Organization, credential: Credential, capability: str
             RateDemand(key=key, limit=limit, units=weight if limit.quantity is Quantity.REQUESTS else 1) for key, limit in rate
         ),
         _rolling=tuple(SpendDemand(key=key, limit=limit) for key, limit in spend),
-        _has_months=any(limit.kind is WindowKind.CALENDAR_MONTH for _, limit in spend),
+        _months_of=(organization.time_zone, organization.billing_day)
+        if any(limit.kind is WindowKind.CALENDAR_MONTH for _, limit in spend)
+        else None,
     )
 
 

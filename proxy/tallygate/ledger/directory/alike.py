@@ -33,7 +33,7 @@ class AlikeReader:
         """Raises InvalidChangeError with every problem."""
         if not _is_ordinary(stored, credentials):
             return self._rules.effective(stored, credentials)
-        terms = (stored.plan, stored.time_zone, repr(stored.limits))
+        terms = (stored.plan, stored.time_zone, stored.billing_day, repr(stored.limits))
         try:
             like = self._organizations.get(terms)
             if like is None:
@@ -41,7 +41,14 @@ class AlikeReader:
             held = tuple([self._credential(stored, terms, credential) for credential in credentials])
         except InvalidChangeError:
             return self._rules.effective(stored, credentials)  # which tells all the problems
-        return Organization(id=stored.id, name=stored.name, plan=like.plan, time_zone=like.time_zone, credentials=held)
+        return Organization(
+            id=stored.id,
+            name=stored.name,
+            plan=like.plan,
+            time_zone=like.time_zone,
+            billing_day=like.billing_day,
+            credentials=held,
+        )
 
     def _credential(self, organization: StoredOrganization, of_organization: _Terms, stored: StoredCredential) -> Credential:
         enabled = stored.enabled and stored.revoked_at_ms is None

@@ -12,7 +12,7 @@ from tallygate.ledger.directory.organizations import FIELDS as ORGANIZATION_FIEL
 from tallygate.ledger.directory.organizations import PAGE_MAX
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 
-_DEFAULTS: Final[Mapping[str, Any]] = {"time_zone": "UTC", "enabled": True}
+_DEFAULTS: Final[Mapping[str, Any]] = {"time_zone": "UTC", "billing_day": 1, "enabled": True}
 
 
 class Verb(StrEnum):

@@ -202,7 +202,8 @@ class Credentials:
         first = {**document, **limits}
         try:
             effective = self._rules.read(
-                organization.document() | {"credentials": [first, *(other.document() for other in others)]}
+                organization.document() | {"credentials": [first, *(other.document() for other in others)]},
+                lowers=True,  # what the organization has is not what is changed
             )
         except InvalidChangeError as error:
             raise _of_the_credential(error) from None

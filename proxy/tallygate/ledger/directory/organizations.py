@@ -18,7 +18,7 @@ from tallygate.ledger.directory.rules import Rules
 from tallygate.ledger.directory.schema import ADMIN_TOKENS, CREDENTIALS, ORGANIZATIONS, RETIRED_CLIENT_IDS
 
 PAGE_MAX: Final = 1_000
-FIELDS: Final = ("name", "plan", "time_zone", *LIMIT_KEYS)
+FIELDS: Final = ("name", "plan", "time_zone", "billing_day", *LIMIT_KEYS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,10 @@ class Organizations:
             credentials = await credentials_of(change.connection, org)
             after = _changed(before, fields, change.at_ms)
             document = _as_given(after, {key: value for key, value in fields.items() if value is not None})
-            effective = self._rules.read(document | {"credentials": [credential.document() for credential in credentials]})
+            effective = self._rules.read(
+                document | {"credentials": [credential.document() for credential in credentials]},
+                lowers=fields.keys().isdisjoint(("plan", *LIMIT_KEYS)),  # what is not changed need not be mended
+            )
             await self._write(change, before, after)
         return OrganizationState(stored=after, credentials=credentials, effective=effective)
 
@@ -136,11 +139,13 @@ async def _take_from_tokens(change: Change, org: str) -> None:
 def _changed(organization: StoredOrganization, fields: Mapping[str, Any], at_ms: int) -> StoredOrganization:
     """With the fields in place, unchecked: the rules read what comes of it."""
     limits = merged_limits(organization.limits, fields)
-    plain = {key: fields[key] for key in ("name", "plan", "time_zone") if fields.get(key) is not None}
+    plain = {key: fields[key] for key in ("name", "plan", "time_zone", "billing_day") if fields.get(key) is not None}
     if "name" in fields and fields["name"] is None:
         plain["name"] = organization.id
     if "time_zone" in fields and fields["time_zone"] is None:
         plain["time_zone"] = "UTC"
+    if "billing_day" in fields and fields["billing_day"] is None:
+        plain["billing_day"] = 1
     return replace(organization, **plain, limits=limits, changed_at_ms=at_ms)
 
 

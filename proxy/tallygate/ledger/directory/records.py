@@ -35,13 +35,21 @@ class StoredOrganization:
     name: str
     plan: str
     time_zone: str = "UTC"
+    billing_day: int = 1
     limits: Mapping[str, Any] = field(default_factory=dict)
     created_at_ms: int = 0
     changed_at_ms: int = 0
 
     def document(self) -> dict[str, Any]:
         """As it would stand in organizations.yaml, without its credentials."""
-        return {"id": self.id, "name": self.name, "plan": self.plan, "time_zone": self.time_zone, **self.limits}
+        return {
+            "id": self.id,
+            "name": self.name,
+            "plan": self.plan,
+            "time_zone": self.time_zone,
+            "billing_day": self.billing_day,
+            **self.limits,
+        }
 
     def row(self) -> dict[str, Any]:
         return {
@@ -49,6 +57,7 @@ class StoredOrganization:
             "name": self.name,
             "plan": self.plan,
             "time_zone": self.time_zone,
+            "billing_day": self.billing_day,
             "limits": json.dumps(self.limits),
             "created_at_ms": self.created_at_ms,
             "changed_at_ms": self.changed_at_ms,

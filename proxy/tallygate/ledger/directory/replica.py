@@ -23,6 +23,7 @@ from tallygate.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION, RETI
 POLL_SECONDS: Final = 0.5  # how stale a copy can be while nobody tells of changes
 CHUNK: Final = 200  # organizations read at once, in a few milliseconds, so that the event loop goes on in between
 TOLD_MAX: Final = 2_000  # changed organizations told of at once, for the same reason
+LOWERED_NAMED_MAX: Final = 20  # organizations that one line of the log names
 CHANGED_MAX: Final = 1_000  # organizations read one by one; when more have changed, all are read again
 _log = logging.getLogger(__name__)
 
@@ -30,8 +31,8 @@ _log = logging.getLogger(__name__)
 class DirectoryReplica:
     """Organizations of the database that organizations.yaml does not have; where both have one, the file wins.
 
-    An organization that breaks the rules in force (its plan is gone, its limit is above a maximum that was lowered) is locked: it
-    stays known, its credentials are disabled, and the log says why.
+    An organization that breaks the rules in force (its plan is gone) is locked: it stays known, its credentials are disabled, and
+    the log says why. Where its plan's maximum was lowered below its own spend limit, the maximum holds, which the log says too.
     organizations   by id, as of `version`
     retired         Client IDs that were revoked and whose organization is gone or now the file's, as a Directory has them,
                     each with that organization's id
@@ -65,6 +66,10 @@ class DirectoryReplica:
             hidden: dict[tuple[str, str], str] = {}
             found = [organization async for organization in self._read(connection, config, changed, hidden)]
             retired = await self._retired(connection, changed)
+        lowered = [organization.id for organization in found if organization.plan.lowered]
+        if lowered:
+            named = ", ".join(sorted(lowered)[:LOWERED_NAMED_MAX])
+            _log.warning("spend limits above their plan's maximum are held at that maximum, of %d: %s", len(lowered), named)
         self.retired = retired | hidden
         self._read_under, self.version = config, version
         return self._take(found, changed)

@@ -21,17 +21,24 @@ class Rules:
         self._config = config
 
     def effective(self, organization: StoredOrganization, credentials: Sequence[StoredCredential]) -> Organization:
-        """The organization as the gateway serves it, its plan merged in. Raises InvalidChangeError with every problem."""
+        """The organization as the gateway serves it, its plan merged in. Raises InvalidChangeError with every problem.
+
+        Where the plan's maximum was lowered below a spend limit that it had been given before, that maximum holds: the organization
+        stays in service, and spends no more than the plan lets it.
+        """
         document = organization.document() | {"credentials": [credential.document() for credential in credentials]}
-        found = self.read(document)
+        found = self.read(document, lowers=True)
         if not any(credential.is_self_made for credential in credentials):
             return found
         self_made = {credential.id for credential in credentials if credential.is_self_made}
         held = tuple(replace(credential, is_self_made=credential.id in self_made) for credential in found.credentials)
         return replace(found, credentials=held)
 
-    def read(self, document: dict[str, Any]) -> Organization:
-        """An entry as organizations.yaml would hold it. Raises InvalidChangeError with every problem."""
+    def read(self, document: dict[str, Any], *, lowers: bool = False) -> Organization:
+        """An entry as organizations.yaml would hold it. Raises InvalidChangeError with every problem.
+
+        lowers   a spend limit above its plan's maximum is read as that maximum
+        """
         config = self._config()
         problems = FieldProblems()
         try:
@@ -40,6 +47,7 @@ class Rules:
                 plans=config.plan_terms,
                 capabilities={route.capability for route in config.routes},
                 needs_keys=False,
+                lowers=lowers,
             )
         except ValueError as error:
             raise InvalidChangeError(str(error)) from None

@@ -28,6 +28,7 @@ ORGANIZATIONS: Final = Table(
     Column("limits", NAME, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("changed_at_ms", BigInteger, nullable=False),
+    Column("billing_day", BigInteger, nullable=False, server_default="1"),
 )
 
 # Digests in hex. A revoked credential keeps its row without digests: its Client ID is never given again.

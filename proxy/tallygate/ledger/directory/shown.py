@@ -30,6 +30,7 @@ def file_shown(organization: Organization) -> dict[str, Any]:
         "name": organization.name,
         "plan": organization.plan.id,
         "time_zone": organization.time_zone,
+        "billing_day": organization.billing_day,
         "managed_by": FILE,
         "credentials": len(organization.credentials),
     }
@@ -42,6 +43,7 @@ def effective_shown(organization: Organization) -> dict[str, Any]:
         "api_access": plan.api_access,
         "rate_limits": [rate_shown(limit) for limit in plan.rate_limits],
         "spend_limits": [spend_shown(limit) for limit in plan.spend_limits],
+        "lowered": list(plan.lowered),
         "history_days": plan.history_days,
         "export": plan.export,
     }

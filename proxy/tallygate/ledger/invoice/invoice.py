@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Final
 
+from tallygate.domain.billing import PeriodKind
 from tallygate.ledger.entry import Kind
-from tallygate.ledger.invoice.billing_month import BillingMonth
+from tallygate.ledger.invoice.billing_period import BillingPeriod
 
 _NANO_PER_CENT: Final = 10_000_000
 ROUNDING_RULE: Final = "Rounded half up to the cent, once, on the grand total. Every other figure is exact."
@@ -48,16 +49,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invoice:
-    """A month of an organization, as the ledger has it now.
+    """A month or a week of an organization, as the ledger has it now.
 
-    usage, corrections   ordered by credential, capability and model; together they are all of the month's entries
-    last_entry_ms        when the latest entry of the month was made: equal figures, equal ledger; None without entries
-    is_provisional       the month is not over, or was not when this was asked for
+    usage, corrections   ordered by credential, capability and model; together they are all of the period's entries
+    last_entry_ms        when the latest entry of the period was made: equal figures, equal ledger; None without entries
+    is_provisional       the period is not over, or was not when this was asked for
     """
 
     org: str
     name: str
-    month: BillingMonth
+    period: BillingPeriod
     usage: tuple[Line, ...]
     corrections: tuple[Line, ...]
     last_entry_ms: int | None
@@ -65,8 +66,13 @@ class Invoice:
 
     @property
     def number(self) -> str:
-        """One organization and month have one number, however often they are printed."""
-        return f"{self.org}-{self.month.id}"
+        """One organization and period have one number, however often they are printed."""
+        return f"{self.org}-{self.period.id}"
+
+    @property
+    def noun(self) -> str:
+        """What the document is called."""
+        return "invoice" if self.period.kind is PeriodKind.MONTH else "statement"
 
     @property
     def lines(self) -> tuple[Line, ...]:

@@ -7,20 +7,13 @@ from tallygate.domain.money import usd_text
 from tallygate.ledger.export.csv_rows import csv_lines, safe_text
 from tallygate.ledger.invoice.invoice import AMOUNT_NAMES, Amounts, Invoice, Line, cents_text
 
-HEADER: Final = (
-    "line",
-    "invoice",
-    "organization",
-    "month",
-    "time_zone",
-    "credential",
-    "capability",
-    "model",
-    "correction",
-    *AMOUNT_NAMES,
-    "cost_usd",
-    "rounded_usd",
-)
+_LABELS: Final = ("credential", "capability", "model", "correction")
+
+
+def csv_header(invoice: Invoice) -> tuple[str, ...]:
+    """The kind of document and of period are the names of the columns that tell which it is: `invoice` and `month`, say."""
+    about = (invoice.noun, "organization", invoice.period.kind.value, "time_zone")
+    return ("line", *about, *_LABELS, *AMOUNT_NAMES, "cost_usd", "rounded_usd")
 
 
 def invoice_csv(invoice: Invoice) -> bytes:
@@ -28,15 +21,15 @@ def invoice_csv(invoice: Invoice) -> bytes:
 
     rounded_usd stands in the total alone.
     """
-    return csv_lines([HEADER, *_rows(invoice)])
+    return csv_lines([csv_header(invoice), *_rows(invoice)])
 
 
 def _rows(invoice: Invoice) -> Iterator[tuple[str, ...]]:
     about = (
         safe_text(invoice.number),
         safe_text(invoice.org),
-        invoice.month.id,
-        invoice.month.time_zone,
+        invoice.period.id,
+        invoice.period.time_zone,
     )
     for line in invoice.lines:
         yield ("correction" if line.correction else "usage", *about, *_labels(line), *_figures(line.amounts), "")

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Final
-from zoneinfo import ZoneInfo
 
+from tallygate.domain.billing import PeriodKind
 from tallygate.domain.money import NANO_PER_USD
 from tallygate.ledger.entry import Kind
-from tallygate.ledger.invoice.billing_month import BillingMonth
+from tallygate.ledger.invoice.billing_period import BillingPeriod
 from tallygate.ledger.invoice.invoice import ROUNDING_RULE, Amounts, Invoice, Line, cents_text, summed
 from tallygate.ledger.invoice.invoice_style import STYLE
 
@@ -45,7 +45,7 @@ _AMOUNT_HEADS: Final = ("Requests", "Prompt tokens", "of which cached", "Complet
 
 
 def invoice_html(invoice: Invoice) -> bytes:
-    title = f"Invoice {invoice.number}"
+    title = f"{invoice.noun.capitalize()} {invoice.number}"
     parts = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="robots" content="noindex">\n',
@@ -69,19 +69,19 @@ def invoice_html(invoice: Invoice) -> bytes:
 
 
 def _heading(invoice: Invoice) -> str:
-    month = invoice.month
+    period, noun = invoice.period, invoice.noun
     facts = [
-        ("Invoice", escape(invoice.number)),
+        (noun.capitalize(), escape(invoice.number)),
         ("Organization", escape(invoice.org)),
-        ("Billing period", _period(month)),
-        ("Time zone", escape(month.time_zone)),
+        ("Billing period", _days(period)),
+        ("Time zone", escape(period.time_zone)),
         ("Currency", "US dollar (USD)"),
     ]
-    badge = '<p class="badge">Provisional: the month is not over</p>\n' if invoice.is_provisional else ""
+    badge = f'<p class="badge">Provisional: the {period.kind} is not over</p>\n' if invoice.is_provisional else ""
     rows = "".join(f"<div><dt>{name}</dt><dd>{text}</dd></div>\n" for name, text in facts)
     return (
-        f'<header>\n<div>\n<p class="kind">Usage invoice</p>\n<h1>{escape(invoice.name)}</h1>\n'
-        f'<p class="period">{_MONTHS[int(month.id[5:]) - 1]} {month.id[:4]}</p>\n{badge}</div>\n'
+        f'<header>\n<div>\n<p class="kind">Usage {noun}</p>\n<h1>{escape(invoice.name)}</h1>\n'
+        f'<p class="period">{_period_name(period)}</p>\n{badge}</div>\n'
         f"<dl>\n{rows}</dl>\n</header>\n"
     )
 
@@ -146,13 +146,13 @@ def _grand_total(invoice: Invoice) -> str:
 
 
 def _notes(invoice: Invoice) -> str:
-    month = invoice.month
+    period = invoice.period
     latest = "" if invoice.last_entry_ms is None else f" The latest entry was made at {_instant(invoice.last_entry_ms)}."
     notes = [
         ROUNDING_RULE,
         (
-            f"The period is every request settled from {_instant(month.start_ms)} to before {_instant(month.end_ms)}: "
-            f"the calendar month in {escape(month.time_zone)}."
+            f"The period is every request settled from {_instant(period.start_ms)} to before {_instant(period.end_ms)}: "
+            f"the {'calendar month' if period.is_calendar_month else period.kind} in {escape(period.time_zone)}."
         ),
         (
             "Prompt tokens include cached and cache-writing ones, completion tokens include reasoning. "
@@ -161,7 +161,9 @@ def _notes(invoice: Invoice) -> str:
         f"The lines above are all entries of the period in the ledger; their sum is the exact total.{latest}",
     ]
     if invoice.corrections:
-        notes.append("Corrections were entered after the original entry, and stand in the month of the request that they correct.")
+        notes.append(
+            f"Corrections were entered after the original entry, and stand in the {period.kind} of the request that they correct."
+        )
     items = "".join(f"<li>{note}</li>\n" for note in notes)
     return f'<footer>\n<ul class="notes">\n{items}</ul>\n</footer>\n'
 
@@ -192,9 +194,21 @@ def _grouped(decimal: str, *, symbol: str) -> str:
     return f"{_MINUS if decimal.startswith('-') else ''}{symbol}{int(whole):,}.{fraction}"
 
 
-def _period(month: BillingMonth) -> str:
-    last = datetime.fromtimestamp(month.end_ms // 1000 - 1, ZoneInfo(month.time_zone))
-    return f"1 to {last.day} {_MONTHS[last.month - 1]} {last.year}"
+def _period_name(period: BillingPeriod) -> str:
+    """A calendar month and an ISO week by their names, other periods by their days."""
+    first = period.days[0]
+    if period.is_calendar_month:
+        return f"{_MONTHS[first.month - 1]} {first.year}"
+    year, week, weekday = first.isocalendar()
+    return f"Week {week} of {year}" if period.kind is PeriodKind.WEEK and weekday == 1 else _days(period)
+
+
+def _days(period: BillingPeriod) -> str:
+    """As "1 to 30 November 2026", with the first day's month and year where they are not the last day's."""
+    first, last = period.days
+    year = f" {first.year}" if first.year != last.year else ""
+    month = f" {_MONTHS[first.month - 1]}" if first.month != last.month else ""
+    return f"{first.day}{month}{year} to {last.day} {_MONTHS[last.month - 1]} {last.year}"
 
 
 def _instant(at_ms: int) -> str:

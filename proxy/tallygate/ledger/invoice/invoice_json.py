@@ -13,13 +13,13 @@ def invoice_json(invoice: Invoice) -> bytes:
     """Indented, keys in a fixed order. Money as integer nano-USD and as exact decimal text; rounded_usd in the total alone."""
     total = invoice.total
     document = {
-        "object": "invoice",
+        "object": invoice.noun,
         "number": invoice.number,
         "organization": {"id": invoice.org, "name": invoice.name},
-        "month": invoice.month.id,
-        "time_zone": invoice.month.time_zone,
-        "from": time_text(invoice.month.start_ms),
-        "to": time_text(invoice.month.end_ms),
+        invoice.period.kind.value: invoice.period.id,
+        "time_zone": invoice.period.time_zone,
+        "from": time_text(invoice.period.start_ms),
+        "to": time_text(invoice.period.end_ms),
         "provisional": invoice.is_provisional,
         "last_entry_at": None if invoice.last_entry_ms is None else time_text(invoice.last_entry_ms),
         "usage": [_line(line) for line in invoice.usage],

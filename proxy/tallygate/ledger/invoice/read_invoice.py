@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Kind
-from tallygate.ledger.invoice.billing_month import BillingMonth
+from tallygate.ledger.invoice.billing_period import BillingPeriod
 from tallygate.ledger.invoice.invoice import AMOUNT_NAMES, Amounts, Invoice, Line
 from tallygate.ledger.schema import ENTRIES
 from tallygate.ledger.time_buckets import DAY_MS
@@ -20,19 +20,18 @@ _EMPTY: Final[ColumnElement[str]] = literal_column("''")  # PostgreSQL matches S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BilledOrganization:
-    """Who the invoice is for. time_zone: in which its months begin."""
+    """Who the invoice is for."""
 
     id: str
     name: str
-    time_zone: str
 
 
 class InvoiceTooLargeError(Exception):
     """An invoice would have more than LINES_MAX lines."""
 
 
-async def read_invoice(database: Database, organization: BilledOrganization, month: BillingMonth, *, now_ms: int) -> Invoice:
-    """The month as the ledger has it at one instant, all of it or an error. Raises LedgerUnavailableError, InvoiceTooLargeError.
+async def read_invoice(database: Database, organization: BilledOrganization, period: BillingPeriod, *, now_ms: int) -> Invoice:
+    """The period as the ledger has it at one instant, all of it or an error. Raises LedgerUnavailableError, InvoiceTooLargeError.
 
     Read day by day, so that no statement runs into the database's time limit, within one consistent view.
     """
@@ -41,22 +40,22 @@ async def read_invoice(database: Database, organization: BilledOrganization, mon
     async with database.read() as connection:
         if database.dialect == "postgresql":  # SQLite's transactions see one state anyway
             await connection.execution_options(isolation_level="REPEATABLE READ")
-        for start_ms in range(month.start_ms, month.end_ms, DAY_MS):
-            end_ms = min(start_ms + DAY_MS, month.end_ms)
+        for start_ms in range(period.start_ms, period.end_ms, DAY_MS):
+            end_ms = min(start_ms + DAY_MS, period.end_ms)
             for line, amounts, entered_at_ms in await _day(connection, _statement(organization.id, start_ms, end_ms)):
                 sums[line] += amounts
                 last_entry_ms = max(last_entry_ms or 0, entered_at_ms)
             if len(sums) > LINES_MAX:
-                raise InvoiceTooLargeError(f"more than {LINES_MAX} lines: export the month instead")
+                raise InvoiceTooLargeError(f"more than {LINES_MAX} lines: export the {period.kind} instead")
     lines = [replace(line, amounts=amounts) for line, amounts in sorted(sums.items(), key=lambda item: _order(item[0]))]
     return Invoice(
         org=organization.id,
         name=organization.name,
-        month=month,
+        period=period,
         usage=tuple(line for line in lines if line.correction is None),
         corrections=tuple(line for line in lines if line.correction is not None),
         last_entry_ms=last_entry_ms,
-        is_provisional=now_ms < month.end_ms,
+        is_provisional=now_ms < period.end_ms,
     )
 
 
