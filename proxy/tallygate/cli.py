@@ -156,7 +156,14 @@ def reopen(*, accept_loss: bool, **flags: str | None) -> None:
 @main.command(short_help="Watch it count, with a mock AI API and real SDK clients.")
 @click.option("--exit", "exits", is_flag=True, help="End after the table instead of staying up.")
 @click.option("--requests", default=300, show_default=True, type=click.IntRange(10, 100_000), help="Requests to send.")
-def demo(*, exits: bool, requests: int) -> None:
+@click.option(
+    "--profile",
+    default="openai",
+    show_default=True,
+    type=click.Choice(("openai", "gloo")),
+    help="Whose API is simulated and called.",
+)
+def demo(*, exits: bool, requests: int, profile: str) -> None:
     """Watch it count: a mock AI API, the gateway in front of it, three organizations, real SDK clients.
 
     Shows what the gateway counted beside what the mock API served; the difference is zero.
@@ -164,7 +171,7 @@ def demo(*, exits: bool, requests: int) -> None:
     from tallygate.demo.demo import DemoError, run_demo
 
     try:
-        code = run_demo(requests=requests, stays_up=not exits)
+        code = run_demo(requests=requests, stays_up=not exits, profile=profile)
     except DemoError as error:
         raise click.ClickException(str(error)) from error
     sys.exit(code)

@@ -9,10 +9,10 @@ import pytest
 AMBIENT = {f"{scheme}_PROXY": "http://127.0.0.1:9" for scheme in ("HTTP", "HTTPS", "ALL")} | {"http_proxy": "http://127.0.0.1:9"}
 
 
-@pytest.mark.timeout(300)
-def test_the_demo_counts_exactly_what_the_mock_api_served_and_pauses_who_reached_the_limit(tmp_path):
+def demo(tmp_path, *options):
+    """What it printed, and the rows of its tables by their first cell."""
     ran = subprocess.run(
-        [sys.executable, "-m", "tallygate", "demo", "--exit", "--requests", "200"],
+        [sys.executable, "-m", "tallygate", "demo", "--exit", *options],
         capture_output=True,
         text=True,
         timeout=280,
@@ -27,6 +27,12 @@ def test_the_demo_counts_exactly_what_the_mock_api_served_and_pauses_who_reached
         if line.startswith("│"):
             name, *cells = (cell.strip() for cell in line.strip("│").split("│"))
             rows[name] = cells
+    return ran, rows
+
+
+@pytest.mark.timeout(300)
+def test_the_demo_counts_exactly_what_the_mock_api_served_and_pauses_who_reached_the_limit(tmp_path):
+    ran, rows = demo(tmp_path, "--requests", "200")
     for name in ("requests", "prompt tokens", "cached tokens", "completion tokens", "reasoning tokens"):
         ledger, metrics, mock_api, difference = (int(cell.replace(",", "")) for cell in rows[name])
         assert ledger == metrics == mock_api > 0
@@ -41,3 +47,15 @@ def test_the_demo_counts_exactly_what_the_mock_api_served_and_pauses_who_reached
     unwrapped = " ".join(ran.stdout.split())
     assert "access resumes at 20" in unwrapped
     assert "plan_without_api_access" in unwrapped
+
+
+@pytest.mark.timeout(300)
+def test_the_demo_of_gloo_has_its_own_prices_and_capabilities(tmp_path):
+    ran, rows = demo(tmp_path, "--profile", "gloo", "--requests", "60")
+    for name in ("requests", "prompt tokens", "completion tokens"):
+        ledger, metrics, mock_api, difference = (int(cell.replace(",", "")) for cell in rows[name])
+        assert ledger == metrics == mock_api > difference == 0
+    assert rows["Difference"] == ["", "0", "0", "0", "0.00"]
+    assert "each once. Usage source: upstream" in ran.stdout
+    shown = {tuple(cell.strip() for cell in line.split("│")[1:3]) for line in ran.stdout.splitlines() if line.startswith("│")}
+    assert {("globex", "chat"), ("globex", "embeddings"), ("globex", "search")} <= shown

@@ -20,6 +20,7 @@ from tallygate.config.model import AuthKind
 from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
 from tallygate.simulator.server import running_simulator
+from tallygate.simulator.service import SimulatorSettings
 
 KEY_VARIABLES = {
     "gloo": "GLOO_API_KEY",
@@ -92,7 +93,8 @@ def test_the_check_asks_for_the_key_of_the_api(run):
 @pytest.mark.parametrize("api", STARTERS)
 async def test_the_printed_request_is_served_and_metered(run, monkeypatch, tmp_path, api):
     monkeypatch.setenv(KEY_VARIABLES[api], "sk-of-the-operator")
-    async with running_simulator(prompt_tokens=shared_prompt_tokens()) as simulator:
+    settings = SimulatorSettings(profile="gloo", api_key="sk-of-the-operator") if api == "gloo" else None
+    async with running_simulator(settings=settings, prompt_tokens=shared_prompt_tokens()) as simulator:
         shown = run("init", api, "--base-url", f"{simulator.url}/v1").output
         [key] = re.findall(r"^tg_acme-prod_\S+$", shown, re.MULTILINE)
         url, headers, body = curl(shown)

@@ -7,8 +7,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
@@ -19,24 +20,44 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tallygate.config.cache_ratios import DEFAULT_RATIOS
+from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.load import load_config
 from tallygate.config.shipped import shipped_directory
+from tallygate.config.upstream_catalogue import read_upstream_catalogue
 from tallygate.demo.callers import Caller, demo_callers, organizations_yaml
 from tallygate.demo.counts import Counts, OrgCounts, gateway_counts, simulator_counts
+from tallygate.demo.gloo_traffic import GLOO_KINDS
 from tallygate.demo.ledger_reading import LedgerReading, read_ledger
 from tallygate.demo.stage import DemoError, Stage, fetch, fetch_json, running_stage
-from tallygate.demo.traffic import CallerResult, send_traffic
+from tallygate.demo.traffic import OPENAI_KINDS, CallerResult, Kinds, send_traffic
 from tallygate.dialects.registry import dialects
 from tallygate.domain.errors import ErrorCode
 from tallygate.domain.money import usd_text
 
 WORKERS: Final = 2
 
-__all__ = ["DemoError", "run_demo"]
+__all__ = ["PROFILES", "DemoError", "run_demo"]
 
 
-def run_demo(*, requests: int, stays_up: bool) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What the demo is of. base: of the SDK, below the gateway's address; simulated: the mock API's profile, "" for all of it."""
+
+    base: str
+    kinds: Kinds
+    simulated: str = ""
+
+
+PROFILES: Final[Mapping[str, Profile]] = {
+    "openai": Profile(base="/v1", kinds=OPENAI_KINDS),
+    "gloo": Profile(base="/ai/v2", kinds=GLOO_KINDS, simulated="gloo"),
+}
+
+
+def run_demo(*, requests: int, stays_up: bool, profile: str = "openai") -> int:
     """Run it; 0 if all counts are equal. Raises DemoError."""
+    shown = PROFILES[profile]
     if find_spec("openai") is None:
         raise DemoError("the demo's clients are the real openai SDK: pip install 'tallygate[demo]'")
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: what was started ends too, and leaves its ports
@@ -46,36 +67,36 @@ def run_demo(*, requests: int, stays_up: bool) -> int:
     callers = demo_callers()
     with tempfile.TemporaryDirectory(prefix="tallygate-demo-") as directory:
         console.print("Starting a mock AI API, an embedded Valkey, two gateway workers and the console ...")
-        with running_stage(Path(directory), organizations=organizations_yaml(callers), workers=WORKERS) as stage:
-            results = _send(console, stage, callers, requests)
-            is_equal = _show(console, stage, callers, results)
+        organizations = organizations_yaml(callers)
+        with running_stage(Path(directory), organizations=organizations, workers=WORKERS, profile=shown.simulated) as stage:
+            results = _send(console, stage, callers, requests, shown)
+            is_equal = _show(console, stage, callers, results, shown)
             if stays_up:
-                _stay(console, stage, callers)
+                _stay(console, stage, callers, shown)
     return 0 if is_equal else 1
 
 
-def _send(console: Console, stage: Stage, callers: tuple[Caller, ...], requests: int) -> dict[str, CallerResult]:
+def _send(console: Console, stage: Stage, callers: tuple[Caller, ...], requests: int, profile: Profile) -> dict[str, CallerResult]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("Requests through the openai SDK", total=requests)
         return asyncio.run(
             send_traffic(
                 callers,
-                base_url=stage.gateway_url,
+                base_url=stage.gateway_url + profile.base,
                 requests=requests,
                 on_answer=lambda: progress.advance(task),
                 random=Random(),
+                kinds=profile.kinds,
             ),
         )
 
 
-def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: dict[str, CallerResult]) -> bool:
+def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: dict[str, CallerResult], profile: Profile) -> bool:
     """The tables; whether all counts are equal."""
-    config = load_config(
-        None, shipped_dir=shipped_directory(), known_dialects=frozenset(dialects()), environ={}, default_url=stage.simulator_url
-    )
-    records = [record for record in fetch_json(f"{stage.simulator_url}/_sim/ledger") if record["accepted"]]
-    served = simulator_counts(records, config.prices)
+    asked = fetch_json(f"{stage.simulator_url}/_sim/ledger")
+    records = [record for record in asked if record["accepted"] and record["request_id"]]  # not what workers ask for themselves
+    served = simulator_counts(records, _prices(stage, profile))
     ledger = read_ledger(stage, served.requests)
     metered, by_org = gateway_counts(fetch(f"{stage.console_url}/metrics"))  # of the ledger's own totals, so they are complete now
     console.print()
@@ -94,6 +115,17 @@ def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: 
     verdict = "[green]each once[/]" if is_each_once else "[red]not each once[/]"
     console.print(f"Events in the API: {ledger.event_ids.total():,} of {len(records):,}, {verdict}. Usage source: {sources}.")
     return is_each_once and ledger.counts == metered == served
+
+
+def _prices(stage: Stage, profile: Profile) -> PriceCatalogue:
+    """Those by which the gateway charges: the shipped list, and the mock API's own catalogue where it has one."""
+    config = load_config(
+        None, shipped_dir=shipped_directory(), known_dialects=frozenset(dialects()), environ={}, default_url=stage.simulator_url
+    )
+    if not profile.simulated:
+        return config.prices
+    catalogue = read_upstream_catalogue(fetch(f"{stage.simulator_url}/platform/v2/models").encode(), DEFAULT_RATIOS)
+    return config.prices.with_upstream(catalogue.prices, catalogue.families)
 
 
 def _organizations_table(callers: tuple[Caller, ...], by_org: dict[str, OrgCounts], results: dict[str, CallerResult]) -> Table:
@@ -157,11 +189,11 @@ def _difference(amount: int, text: Callable[[int], str]) -> str:
     return f"[red]{text(amount)}[/]" if amount else f"[green]{text(amount)}[/]"
 
 
-def _stay(console: Console, stage: Stage, callers: tuple[Caller, ...]) -> None:
+def _stay(console: Console, stage: Stage, callers: tuple[Caller, ...], profile: Profile) -> None:
     enterprise = callers[-1]
     with suppress(KeyboardInterrupt):  # from the first line on: who reads the last one may be quick
         console.print("\nStill running, until Ctrl-C:")
-        console.print(f"  gateway  {stage.gateway_url}   (OPENAI_BASE_URL={stage.gateway_url}/v1)", soft_wrap=True)
+        console.print(f"  gateway  {stage.gateway_url}   (OPENAI_BASE_URL={stage.gateway_url}{profile.base})", soft_wrap=True)
         console.print(f"  api key  {enterprise.api_key}   ({enterprise.name})", soft_wrap=True)
         console.print(f"  console  {stage.console_url}/", soft_wrap=True)
         console.print(f"  api      {stage.console_url}/api/usage   (Authorization: Bearer {stage.admin_token})", soft_wrap=True)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tallygate.config.settings import PREFIX
+from tallygate.config.shipped import shipped_directory
 from tallygate.processes.child import python_module
 
 START_SECONDS_MAX: Final = 60.0
@@ -39,13 +41,17 @@ class Stage:
 
 
 @contextmanager
-def running_stage(directory: Path, *, organizations: str, workers: int) -> Iterator[Stage]:
-    """Everything up and ready; ended with the block. Raises DemoError."""
+def running_stage(directory: Path, *, organizations: str, workers: int, profile: str = "") -> Iterator[Stage]:
+    """Everything up and ready; ended with the block. profile: the API that is simulated, "" for all. Raises DemoError."""
     config = directory / "config"
     config.mkdir()
     (config / "organizations.yaml").write_text(organizations, encoding="utf-8")
     with contextlib.ExitStack() as stack:
-        simulator_url = stack.enter_context(_simulator())
+        simulator_url = stack.enter_context(_simulator(profile))
+        if profile:  # as `tallygate init` writes it, with the address of the mock API
+            starter = (shipped_directory() / "starters" / profile / "upstreams.yaml").read_text(encoding="utf-8")
+            upstreams = re.sub(r"base_url: \S+", f"base_url: {simulator_url}", starter, count=1)
+            (config / "upstreams.yaml").write_text(upstreams, encoding="utf-8")
         gateway, console = _address(8080), _address(9090)
         admin_token = "tga_" + secrets.token_hex(20)
         environment = {
@@ -54,6 +60,7 @@ def running_stage(directory: Path, *, organizations: str, workers: int) -> Itera
             "TALLYGATE_CONSOLE_LISTEN": console,
             "TALLYGATE_UPSTREAM_URL": simulator_url,
             "TALLYGATE_UPSTREAM_API_KEY": "the-mock-api-takes-any",
+            "GLOO_API_KEY": "the-mock-api-takes-any",
             "TALLYGATE_ADMIN_TOKEN": admin_token,
             "TALLYGATE_DATA_DIR": str(directory / "data"),
             "TALLYGATE_CONFIG_DIR": str(config),
@@ -87,8 +94,8 @@ def fetch_json(url: str, *, token: str = "") -> Any:
 
 
 @contextmanager
-def _simulator() -> Iterator[str]:
-    command = python_module("tallygate.simulator", "--port", 0)
+def _simulator(profile: str) -> Iterator[str]:
+    command = python_module("tallygate.simulator", "--port", 0, *(("--profile", profile) if profile else ()))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)  # noqa: S603 - ourselves
     try:
         line = process.stdout.readline() if process.stdout is not None else ""

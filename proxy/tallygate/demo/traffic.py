@@ -12,9 +12,10 @@ from tallygate.demo.callers import Caller
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+Kinds = tuple[Callable[["AsyncOpenAI", Random], Awaitable[None]], ...]
 AT_ONCE: Final = 12
 MODEL: Final = "gpt-4o"
-_QUESTIONS: Final = (
+QUESTIONS: Final = (
     "Why is the sky blue?",
     "Write a haiku about a ledger that balances.",
     "Summarize the plot of Moby-Dick for a tax accountant.",
@@ -37,14 +38,13 @@ class CallerResult:
 
 
 async def send_traffic(
-    callers: tuple[Caller, ...], *, base_url: str, requests: int, on_answer: Callable[[], None], random: Random
+    callers: tuple[Caller, ...], *, base_url: str, requests: int, on_answer: Callable[[], None], random: Random, kinds: Kinds
 ) -> dict[str, CallerResult]:
-    """Send `requests` requests in a random order of callers and kinds; results by organization."""
+    """Send `requests` requests in a random order of callers and kinds; results by organization. base_url: with its version."""
     import openai  # noqa: PLC0415 - an optional dependency, and a slow import
 
     clients = {
-        caller.org: openai.AsyncOpenAI(base_url=f"{base_url}/v1", api_key=caller.api_key, max_retries=0, timeout=60.0)
-        for caller in callers
+        caller.org: openai.AsyncOpenAI(base_url=base_url, api_key=caller.api_key, max_retries=0, timeout=60.0) for caller in callers
     }
     results = {caller.org: CallerResult() for caller in callers}
     orgs = random.choices([caller.org for caller in callers], weights=[caller.share for caller in callers], k=requests)
@@ -54,7 +54,7 @@ async def send_traffic(
         async with turn:
             result = results[org]
             try:
-                await random.choice(_KINDS)(clients[org], random)
+                await random.choice(kinds)(clients[org], random)
             except openai.APIStatusError as error:
                 result.statuses[error.status_code] += 1
                 result.note(error.code or str(error.status_code), error.body, str(error))
@@ -70,33 +70,33 @@ async def send_traffic(
     return results
 
 
-def _prompt(random: Random) -> str:
+def prompt(random: Random) -> str:
     """A question with a wish for the mock API, which answers with so many tokens."""
     tokens, reasoning, cached = random.randint(5, 60), random.choice((0, 0, 10)), random.choice((0, 0, 4))
-    return f"[[sim tokens={tokens} reasoning={reasoning} cached={cached}]] {random.choice(_QUESTIONS)}"
+    return f"[[sim tokens={tokens} reasoning={reasoning} cached={cached}]] {random.choice(QUESTIONS)}"
 
 
 async def _chat(client: "AsyncOpenAI", random: Random) -> None:
-    await client.chat.completions.create(model=MODEL, max_tokens=80, messages=[{"role": "user", "content": _prompt(random)}])
+    await client.chat.completions.create(model=MODEL, max_tokens=80, messages=[{"role": "user", "content": prompt(random)}])
 
 
 async def _streamed_chat(client: "AsyncOpenAI", random: Random) -> None:
     stream = await client.chat.completions.create(
-        model=MODEL, max_tokens=80, messages=[{"role": "user", "content": _prompt(random)}], stream=True
+        model=MODEL, max_tokens=80, messages=[{"role": "user", "content": prompt(random)}], stream=True
     )
     async for _ in stream:
         pass
 
 
 async def _response(client: "AsyncOpenAI", random: Random) -> None:
-    await client.responses.create(model=MODEL, max_output_tokens=80, input=_prompt(random))
+    await client.responses.create(model=MODEL, max_output_tokens=80, input=prompt(random))
 
 
 async def _embedding(client: "AsyncOpenAI", random: Random) -> None:
-    await client.embeddings.create(model="text-embedding-3-small", input=random.choice(_QUESTIONS))
+    await client.embeddings.create(model="text-embedding-3-small", input=random.choice(QUESTIONS))
 
 
-_KINDS: Final[tuple[Callable[["AsyncOpenAI", Random], Awaitable[None]], ...]] = (
+OPENAI_KINDS: Final[Kinds] = (
     _chat,
     _streamed_chat,
     _streamed_chat,

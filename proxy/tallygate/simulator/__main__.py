@@ -5,6 +5,7 @@ import asyncio
 import click
 import uvloop
 
+from tallygate.simulator.endpoints import PROFILES
 from tallygate.simulator.server import running_simulator
 from tallygate.simulator.service import SimulatorSettings
 
@@ -22,8 +23,9 @@ async def _serve(host: str, port: int, settings: SimulatorSettings) -> None:
 @click.option("--tps", default=0, show_default=True, help="Tokens a second of one answer; 0: as fast as possible.")
 @click.option("--delay-ms", default=0, show_default=True, help="Time to the first token.")
 @click.option("--api-key", default="", help="The only key accepted; empty accepts any or none.")
-def main(*, host: str, port: int, tokens: int, tps: int, delay_ms: int, api_key: str) -> None:
-    settings = SimulatorSettings(tokens=tokens, tps=tps, delay_ms=delay_ms, api_key=api_key)
+@click.option("--profile", type=click.Choice(PROFILES), help="One API alone: its paths, with its keys and errors.  [default: all]")
+def main(*, host: str, port: int, tokens: int, tps: int, delay_ms: int, api_key: str, profile: str | None) -> None:
+    settings = SimulatorSettings(tokens=tokens, tps=tps, delay_ms=delay_ms, api_key=api_key, profile=profile or "")
     try:
         uvloop.run(_serve(host, port, settings))
     except KeyboardInterrupt:

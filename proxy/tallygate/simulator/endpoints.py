@@ -1,7 +1,11 @@
 """Every endpoint of the simulator: path, how the request is read, and the wire API it speaks."""
 
+from collections.abc import Callable, Mapping
+from typing import Final
+
 from tallygate.simulator import requests as read
 from tallygate.simulator.answer import Wire
+from tallygate.simulator.gloo_endpoints import gloo_endpoints
 from tallygate.simulator.requests import Reader
 from tallygate.simulator.service import Endpoint
 from tallygate.simulator.wires import plain_json
@@ -22,10 +26,15 @@ def _get(path: str, name: str, wire: Wire, reader: Reader = read.read_unmetered)
     return Endpoint(method="GET", path=path, name=name, read=reader, wire=wire, parameters={})
 
 
-def endpoints() -> tuple[Endpoint, ...]:
-    """The table. Wires are stateless, so one object serves all requests."""
-    gloo_chat, gloo_responses = OpenAIChat(done_mark=False), OpenAIResponses(flattened=True)
-    gemini, recommendations = Gemini(), PlainJson(plain_json.gloo_recommendations)
+_PROFILES: Final[Mapping[str, Callable[[], tuple[Endpoint, ...]]]] = {"gloo": gloo_endpoints}
+PROFILES: Final = tuple(_PROFILES)  # of one API each: its paths alone, with its keys and errors
+
+
+def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
+    """The table, or that of one API alone. Wires are stateless, so one object serves all requests."""
+    if profile:
+        return _PROFILES[profile]()
+    gemini = Gemini()
     model = "/{version:v1|v1beta}/models/{model:[^:]+}"
     return (
         _post("/v1/chat/completions", "openai_chat", read.read_chat, OpenAIChat()),
@@ -53,21 +62,5 @@ def endpoints() -> tuple[Endpoint, ...]:
         _post(f"{model}:embedContent", "gemini_embedding", read.read_embed_content, GeminiEmbedding()),
         _post(f"{model}:batchEmbedContents", "gemini_embedding", read.read_batch_embed_contents, GeminiEmbeddings()),
         _post(f"{model}:countTokens", "gemini_count", read.read_count(read.read_gemini), GeminiCount()),
-        *(
-            _post(path, "gloo_chat", read.read_gloo_chat, gloo_chat)
-            for path in ("/ai/v2/chat/completions", "/ai/v1/chat/completions", "/ai/v2/guarded/chat/completions")
-        ),
-        _post("/ai/v2/chat/completions/grounded", "gloo_chat", read.read_gloo_chat, gloo_chat, grounded="yes"),
-        *(
-            _post(path, "gloo_responses", read.read_responses, gloo_responses)
-            for path in ("/ai/v1/responses", "/ai/v2/responses", "/ai/v2/guarded/responses", "/ai/v1/grounded/responses")
-        ),
-        _post("/ai/v1/message", "gloo_message", read.read_unmetered, PlainJson(plain_json.gloo_message)),
-        _post("/ai/data/v1/search", "gloo_search", read.read_unmetered, PlainJson(plain_json.gloo_search)),
-        _post("/ai/v1/data/items/recommendations/base", "gloo_recommendations", read.read_unmetered, recommendations),
-        _post("/ai/v1/data/items/recommendations/verbose", "gloo_recommendations", read.read_unmetered, recommendations),
-        _post("/ingestion/v2/files", "gloo_ingestion", read.read_unmetered, PlainJson(plain_json.gloo_ingestion)),
-        _get("/platform/v2/models", "gloo_models", PlainJson(plain_json.gloo_models)),
-        _get("/ai/v2/models", "gloo_models", PlainJson(plain_json.gloo_models)),
-        _post("/oauth2/token", "oauth2_token", read.read_unmetered, PlainJson(plain_json.access_token)),
+        *gloo_endpoints(),
     )

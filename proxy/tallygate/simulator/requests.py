@@ -20,6 +20,9 @@ FAMILY_MODELS: Final = {
     "open source": "gloo-deepseek-v3.2",
 }
 
+_SOURCES: Final = 3
+_SOURCE_TOKENS: Final = 100  # of one source that a grounded answer reads
+
 
 def _last_user_text(messages: list[Json]) -> str:
     """Of whoever spoke last to the model, a tool among them: its result ends what the directive before it asked for."""
@@ -72,9 +75,12 @@ def read_gloo_chat(body: Json, path: Mapping[str, str], tokens: PromptTokens) ->
         **routing,
         "tradition": body.get("tradition"),
     }
-    if path.get("grounded"):
-        extra["sources_returned"] = True
-    return replace(read_chat({**body, "model": model}, path, tokens), extra=extra)
+    ask = replace(read_chat({**body, "model": model}, path, tokens), extra=extra)
+    if not path.get("grounded"):
+        return ask
+    # docs.gloo.com, "Grounded Completions": what is found is input; without messages there is one, "Hello world!"
+    found = _SOURCE_TOKENS * int(body.get("sources_limit") or _SOURCES)
+    return replace(ask, prompt_tokens=ask.prompt_tokens + found, extra={**extra, "sources_returned": True})
 
 
 def read_completion(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask:
@@ -196,6 +202,6 @@ def read_named(_body: Json, path: Mapping[str, str], _tokens: PromptTokens) -> A
     return Ask(model=path["model"], prompt_tokens=0, max_tokens=0)
 
 
-def read_unmetered(body: Json, _path: Mapping[str, str], _tokens: PromptTokens) -> Ask:
+def read_unmetered(body: Json, path: Mapping[str, str], _tokens: PromptTokens) -> Ask:
     """A request without tokens. Its `query` may carry a directive."""
-    return Ask(model="", prompt_tokens=0, last_text=text_in(body.get("query")), max_tokens=0, extra=dict(body))
+    return Ask(model="", prompt_tokens=0, last_text=text_in(body.get("query")), max_tokens=0, extra={**body, **path})

@@ -42,7 +42,7 @@ def make_app(
 
         return handle
 
-    for endpoint in endpoints():
+    for endpoint in endpoints(settings.profile):
         for method in ("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,):
             app.router.add_route(method, endpoint.path, handler(endpoint))
 

@@ -17,6 +17,7 @@ from tallygate.simulator.line import Line
 from tallygate.simulator.pace import Pace
 from tallygate.simulator.prompt_tokens import PromptTokens
 from tallygate.simulator.requests import Reader
+from tallygate.simulator.wires.gloo import ACCESS_TOKEN
 
 CREDENTIAL_HEADERS: Final = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
 GATEWAY_KEY: Final = re.compile(r"tg_[A-Za-z0-9-]+_")
@@ -24,18 +25,23 @@ GATEWAY_KEY: Final = re.compile(r"tg_[A-Za-z0-9-]+_")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorSettings:
-    """tokens, tps and delay_ms apply where no directive says otherwise. api_key: the only key accepted; "" accepts any or none."""
+    """tokens, tps and delay_ms apply where no directive says otherwise.
+
+    api_key   the only key accepted; "" accepts any, or none where there is no profile
+    profile   the API that alone is simulated, with its keys; "" for all of them
+    """
 
     tokens: int = 32
     tps: int = 0
     delay_ms: int = 0
     api_key: str = ""
+    profile: str = ""
     body_max_bytes: int = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One method and path, in aiohttp's route syntax. parameters are added to those of path and query."""
+    """One method and path, in aiohttp's route syntax. parameters are added to those of path and query; is_public: needs no key."""
 
     method: str
     path: str
@@ -43,6 +49,7 @@ class Endpoint:
     read: Reader
     wire: Wire
     parameters: Mapping[str, str]
+    is_public: bool = False
 
 
 class Service:
@@ -80,7 +87,7 @@ class Service:
         wire = endpoint.wire
         body = await request.read()
         record.request_bytes = len(body)
-        if self._settings.api_key and not self._has_key(request):
+        if not (endpoint.is_public or self._has_key(request)):
             return await self._refuse(line, wire, 401, "Incorrect API key provided.")
         parameters = {**request.query, **request.match_info, **endpoint.parameters}
         try:
@@ -112,9 +119,12 @@ class Service:
         return await Delivery(line=line, record=record, wire=wire, answer=answer, pace=pace, clock_ms=self._clock_ms).run()
 
     def _has_key(self, request: web.Request) -> bool:
-        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        given = {bearer, request.headers.get("x-api-key"), request.headers.get("x-goog-api-key"), request.query.get("key")}
-        return self._settings.api_key in given
+        wanted = self._settings.api_key
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        if self._settings.profile:  # Gloo's: a static key, or a token that was fetched, and both as bearers
+            return scheme == "Bearer" and bool(bearer) and (not wanted or bearer == wanted or bearer.startswith(ACCESS_TOKEN))
+        given = {bearer, *map(request.headers.get, ("x-api-key", "x-goog-api-key")), request.query.get("key")}
+        return not wanted or wanted in given
 
     def _accept(self, record: Served, answer: Answer) -> None:
         record.accepted = True

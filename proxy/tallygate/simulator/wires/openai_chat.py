@@ -51,7 +51,7 @@ def error_object(status: int, message: str) -> dict[str, Any]:
 class OpenAIChat:
     """Chat completions, streamed and whole. done_mark: whether this provider ends a stream with `data: [DONE]`; Gloo does not."""
 
-    headers: Final[Mapping[str, str]] = OPENAI_HEADERS
+    headers: Mapping[str, str] = OPENAI_HEADERS
 
     def __init__(self, *, done_mark: bool = True) -> None:
         self._done_mark = done_mark

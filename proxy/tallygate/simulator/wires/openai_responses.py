@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from tallygate.simulator.answer import Answer, Event, Figures
 from tallygate.simulator.directive import UsageStyle
@@ -24,7 +24,7 @@ def usage_object(figures: Figures) -> dict[str, Any]:
 class OpenAIResponses:
     """flattened: the final event's data is the response, without the `response` member around it."""
 
-    headers: Final[Mapping[str, str]] = OPENAI_HEADERS
+    headers: Mapping[str, str] = OPENAI_HEADERS
 
     def __init__(self, *, flattened: bool = False) -> None:
         self._flattened = flattened

@@ -1,4 +1,4 @@
-"""Endpoints whose answer is one JSON body: embeddings, catalogues, and Gloo's search, messages, recommendations and ingestion."""
+"""Endpoints whose answer is one JSON body, such as embeddings and catalogues."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -9,13 +9,6 @@ from tallygate.simulator.wires.openai_responses import compaction_item, usage_ob
 from tallygate.simulator.wires.sse import compact
 
 MODELS: Final = ("gpt-4o-mini", "gpt-4o", "gpt-4.1", "gpt-5", "gpt-5.2", "o3", "text-embedding-3-small", "text-embedding-3-large")
-# id, name, family, input and output rate in USD per 1,000 and per million tokens; rates are strings, as Gloo sends them
-GLOO_MODELS: Final = (
-    ("gloo-openai-gpt-5.2", "GPT-5.2", "OpenAI", ("0.001750", "1.75"), ("0.014000", "14.00")),
-    ("gloo-anthropic-claude-sonnet-4.5", "Claude Sonnet 4.5", "Anthropic", ("0.003000", "3.00"), ("0.015000", "15.00")),
-    ("gloo-google-gemini-2.5-flash", "Gemini 2.5 Flash", "Google", ("0.000300", "0.30"), ("0.002500", "2.50")),
-    ("gloo-deepseek-v3.2", "DeepSeek V3.2", "Open Source", ("0.000280", "0.28"), ("0.000420", "0.42")),
-)
 
 
 class PlainJson:
@@ -70,50 +63,3 @@ def models(answer: Answer) -> tuple[Any, Figures | None]:
 
 def model(answer: Answer) -> tuple[Any, Figures | None]:
     return {"id": answer.ask.model, "object": "model", "created": answer.created, "owned_by": "sim"}, None
-
-
-def gloo_models(_answer: Answer) -> tuple[Any, Figures | None]:
-    listed = [
-        {
-            "id": name,
-            "name": title,
-            "family": family,
-            "provider_id": family.lower(),
-            "context_window": 400_000,
-            "max_output_tokens": 64_000,
-            "input_modalities": ["text"],
-            "output_modalities": ["text"],
-            "supports_reasoning": True,
-            "supports_tools": True,
-            "is_deprecated": False,
-            "pricing": {
-                side: {"rate_per_1k_tokens": rates[0], "rate_per_1m_tokens": rates[1]}
-                for side, rates in (("input", paid_in), ("output", paid_out))
-            },
-        }
-        for name, title, family, paid_in, paid_out in GLOO_MODELS
-    ]
-    return {"object": "list", "data": listed}, None
-
-
-def gloo_message(answer: Answer) -> tuple[Any, Figures | None]:
-    ids = {name: f"{name}-{answer.id}" for name in ("chat_id", "query_id", "message_id")}
-    rest = {"message": "All is well.", "timestamp": answer.created, "success": True, "suggestions": [], "sources": []}
-    return ids | rest, None
-
-
-def gloo_search(answer: Answer) -> tuple[Any, Figures | None]:
-    hit = {"uuid": answer.id, "metadata": {"certainty": 0.9}, "properties": {"snippet": "All is well."}}
-    return {"data": [hit], "intent": 1}, None
-
-
-def gloo_recommendations(answer: Answer) -> tuple[Any, Figures | None]:
-    return [{"item_id": answer.id, "title": "All is well", "uuids": [{"certainty": 0.9}]}], None
-
-
-def gloo_ingestion(answer: Answer) -> tuple[Any, Figures | None]:
-    return {"success": True, "message": "File processing started.", "ingesting": [answer.id], "duplicates": []}, None
-
-
-def access_token(answer: Answer) -> tuple[Any, Figures | None]:
-    return {"access_token": f"sim-access-{answer.id}", "expires_in": 3600, "token_type": "Bearer"}, None
