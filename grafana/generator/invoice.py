@@ -20,11 +20,12 @@ These numbers are read from the ledger's tables in PostgreSQL, not from metrics:
 nano-USD, and equals `tallygate invoice` for the same organization and month. *Cost, exact* has all nine decimals; a column
 *Cost* is rounded for display.
 
-A month is a calendar month of the **billing time zone**: that of the organization, filled in by itself where the organization
-is kept in the database. For one that lives in `organizations.yaml`, choose the zone that stands there. **Corrections** are
-entries made later (a late settlement, a corrected price); they count in the month, and on the day, of what they correct.
+A month begins in the calendar month chosen, on the **billing day**, in the **billing time zone**: those of the organization,
+filled in by themselves where it is kept in the database. For one that lives in `organizations.yaml`, choose what stands there.
+**Corrections** are entries made later (a late settlement, a corrected price); they count in the month, and on the day, of what
+they correct.
 
-*Plans*: an `enterprise` organization is invoiced by the month, `pay_as_you_go` is charged as it goes; `free` has nothing
+*Plans*: `enterprise` and `pro` are invoiced by the month, `pay_as_you_go` has statements of weeks; `free` has nothing
 here. History that a plan no longer keeps (`pay_as_you_go`: 90 days) is gone from the ledger, and from here.
 """
 
@@ -39,8 +40,9 @@ def invoice() -> Dashboard:
     for variable in (
         variables.ledger_choice(),
         variables.sql_choice("organization", "Organization", ledger_sql.ORGANIZATIONS, "Whose invoice"),
-        variables.sql_choice("month", "Month", ledger_sql.MONTHS, "Calendar month of the billing time zone"),
+        variables.sql_choice("month", "Month", ledger_sql.MONTHS, "Calendar month in which the month begins"),
         variables.sql_choice("time_zone", "Billing time zone", ledger_sql.TIME_ZONES, "In which months and days begin"),
+        variables.sql_choice("billing_day", "Billing day", ledger_sql.BILLING_DAYS, "On which months begin"),
     ):
         made = made.with_variable(variable)
     return lay_out(made, _sections())

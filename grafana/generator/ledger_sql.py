@@ -12,6 +12,7 @@ from typing import Final
 _ORG: Final = "${organization:sqlstring}"
 _MONTH: Final = "${month:sqlstring}"
 _ZONE: Final = "${time_zone:sqlstring}"
+_DAY: Final = "${billing_day:sqlstring}"
 MONTHS_SHOWN: Final = 13
 
 ORGANIZATIONS: Final = "SELECT DISTINCT org FROM series ORDER BY org"
@@ -30,6 +31,11 @@ SELECT zone FROM (
   UNION ALL SELECT name, 2 FROM pg_timezone_names
    WHERE name LIKE '%/%' AND NOT EXISTS (SELECT FROM organizations WHERE id = {_ORG})
 ) AS zones ORDER BY rank, zone"""
+BILLING_DAYS: Final = f"""\
+SELECT days.day::text AS billing_day FROM (
+  SELECT billing_day AS day FROM organizations WHERE id = {_ORG}
+  UNION ALL SELECT day FROM generate_series(1, 31) AS day WHERE NOT EXISTS (SELECT FROM organizations WHERE id = {_ORG})
+) AS days ORDER BY days.day"""
 
 
 def _instant_ms(local: str) -> str:
@@ -40,11 +46,19 @@ def _instant_ms(local: str) -> str:
     return f"(extract(epoch FROM CASE WHEN {is_twice} THEN {earlier} ELSE {instant} END) * 1000)::bigint"
 
 
+def _begins(first: str) -> str:
+    """When the billing month begins that begins in the calendar month of `first`: on its last day, if it has no such day."""
+    last_day = f"extract(day FROM {first} + interval '1 month - 1 day')::int"
+    return f"({first} + make_interval(days => least({_DAY}::int, {last_day}) - 1))"
+
+
 _FIRST: Final = f"to_date({_MONTH}, 'YYYY-MM')::timestamp"
+_BEGINS: Final = _begins(_FIRST)
+_ENDS: Final = _begins(f"({_FIRST} + interval '1 month')")
 BILLED_MONTH: Final = f"""\
 billed AS (
-  SELECT {_instant_ms(_FIRST)} AS start_ms,
-         {_instant_ms(f"{_FIRST} + interval '1 month'")} AS end_ms
+  SELECT {_instant_ms(_BEGINS)} AS start_ms,
+         {_instant_ms(_ENDS)} AS end_ms
 )"""
 # As an invoice sums it: the model that answered, else the one asked for; original entries and later corrections apart.
 ENTRIES_OF_MONTH: Final = f"""\
@@ -134,7 +148,7 @@ WITH {BILLED_MONTH}, days AS (
   GROUP BY 1
 )
 SELECT to_char(every, 'YYYY-MM-DD') AS "Day", {usd("coalesce(cost, 0)")} AS "Cost"
-FROM generate_series({_FIRST}, {_FIRST} + interval '1 month - 1 day', interval '1 day') AS every
+FROM generate_series({_BEGINS}, {_ENDS} - interval '1 day', interval '1 day') AS every
 LEFT JOIN days ON day = to_char(every, 'YYYY-MM-DD')
 ORDER BY 1"""
 
@@ -144,14 +158,12 @@ def monthly() -> str:
     first = f"{_FIRST} - interval '{MONTHS_SHOWN - 1} months'"
     return f"""\
 WITH months AS (
-  SELECT to_char({_LOCAL}, 'YYYY-MM') AS month, sum(requests) AS requests, sum(cost_nano_usd) AS cost
-  FROM rollup_15m
-  WHERE org = {_ORG} AND bucket_ms >= {_instant_ms(first)}
-    AND bucket_ms < {_instant_ms(f"{_FIRST} + interval '1 month'")}
-  GROUP BY 1
+  SELECT every, {_instant_ms(_begins("every"))} AS start_ms,
+         {_instant_ms(_begins("(every + interval '1 month')"))} AS end_ms
+  FROM generate_series({first}, {_FIRST}, interval '1 month') AS every
 )
-SELECT to_char(every, 'YYYY-MM') AS "Month", coalesce(requests, 0)::bigint AS "Requests",
-       {usd("coalesce(cost, 0)")} AS "Cost", {exact_usd("coalesce(cost, 0)")} AS "Cost, exact"
-FROM generate_series({first}, {_FIRST}, interval '1 month') AS every
-LEFT JOIN months ON month = to_char(every, 'YYYY-MM')
+SELECT to_char(every, 'YYYY-MM') AS "Month", {_sum("requests")}::bigint AS "Requests",
+       {usd(_sum("cost_nano_usd"))} AS "Cost", {exact_usd(_sum("cost_nano_usd"))} AS "Cost, exact"
+FROM months LEFT JOIN rollup_15m ON org = {_ORG} AND bucket_ms >= start_ms AND bucket_ms < end_ms
+GROUP BY every
 ORDER BY 1 DESC"""

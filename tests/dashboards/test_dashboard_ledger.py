@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from decimal import Decimal
 from operator import attrgetter
 from pathlib import Path
@@ -29,6 +30,7 @@ MONTH = "2026-11"  # in Havana its first midnight comes twice
 ZONES = {"acme": "America/Havana", "globex": "Asia/Kathmandu"}
 NANO = 10**9
 # Midnights that are skipped or come twice, quarters of an hour, a day that did not exist.
+BILLING_DAYS = {"acme": 1, "globex": 31}
 ODD_ZONES = ("UTC", "America/New_York", "America/Havana", "America/Sao_Paulo", "Asia/Kathmandu", "Asia/Gaza", "Pacific/Apia")
 ODD_ZONES += (
     *RENAMED.values(),
@@ -70,7 +72,7 @@ def an_entry(org: str, number: int, settled_at_ms: int, **changed: Any) -> Entry
 
 def entries(org: str) -> list[Entry]:
     """At the edges of the month, on its days, and in the months beside it."""
-    month = BillingPeriod.month(MONTH, ZONES[org])
+    month = BillingPeriod.month(MONTH, ZONES[org], BILLING_DAYS[org])
     edges = [edge + offset for edge in (month.start_ms, month.end_ms) for offset in (-900_000, -1, 0, 1, 3_599_999, 3_600_000)]
     days = range(month.start_ms - 40 * 86_400_000, month.end_ms + 3 * 86_400_000, 19 * 3_600_000 + 77_777)
     return [an_entry(org, number, at_ms) for number, at_ms in enumerate([*edges, *days])]
@@ -143,7 +145,12 @@ async def reader(ledger: Database, postgres: PostgresProcess) -> AsyncIterator[a
 
 
 def chosen(org: str, month: str = MONTH) -> dict[str, Chosen]:
-    return {"organization": Chosen(values=(org,)), "month": Chosen(values=(month,)), "time_zone": Chosen(values=(ZONES[org],))}
+    return {
+        "organization": Chosen(values=(org,)),
+        "month": Chosen(values=(month,)),
+        "time_zone": Chosen(values=(ZONES[org],)),
+        "billing_day": Chosen(values=(str(BILLING_DAYS[org]),)),
+    }
 
 
 async def rows(reader: asyncpg.Connection, title: str, org: str, month: str = MONTH) -> list[asyncpg.Record]:
@@ -153,7 +160,7 @@ async def rows(reader: asyncpg.Connection, title: str, org: str, month: str = MO
 
 async def invoice_of(ledger: Database, org: str, month: str = MONTH) -> Invoice:
     billed = BilledOrganization(id=org, name=org)
-    return await read_invoice(ledger, billed, BillingPeriod.month(month, ZONES[org]), now_ms=0)
+    return await read_invoice(ledger, billed, BillingPeriod.month(month, ZONES[org], BILLING_DAYS[org]), now_ms=0)
 
 
 def nano(usd: Decimal | str) -> int:
@@ -204,7 +211,8 @@ async def test_the_lines_are_the_invoices_own_in_its_order(reader: asyncpg.Conne
 @pytest.mark.parametrize("org", ZONES)
 async def test_days_and_months_add_up_to_the_invoices(reader: asyncpg.Connection, ledger: Database, org: str) -> None:
     days = await rows(reader, "Cost by day", org)
-    assert [row["Day"] for row in days] == [f"{MONTH}-{day:02d}" for day in range(1, 31)]
+    first, last = BillingPeriod.month(MONTH, ZONES[org], BILLING_DAYS[org]).days
+    assert [row["Day"] for row in days] == [f"{first + timedelta(days=day)}" for day in range((last - first).days + 1)]
     assert sum(nano(row["Cost"]) for row in days) == (await invoice_of(ledger, org)).total.cost_nano_usd
     months = await rows(reader, "Months", org)
     assert len(months) == 13
@@ -231,6 +239,8 @@ async def test_the_choices_are_what_the_ledger_knows(reader: asyncpg.Connection)
     zones = await offered("time_zone", "globex")  # of a file, which no database knows
     assert zones[0] == "UTC"
     assert {"Asia/Kathmandu", "America/New_York"} <= {*zones}
+    assert await offered("billing_day", "acme") == ["1"]
+    assert await offered("billing_day", "globex") == [str(day) for day in range(1, 32)]
     months = await offered("month", "acme")
     assert months == sorted(months, reverse=True)
     assert len(months) == 120
@@ -250,19 +260,21 @@ async def test_the_reader_can_do_nothing_else(reader: asyncpg.Connection) -> Non
 
 
 @pytest.mark.parametrize("zone", ODD_ZONES)
-async def test_months_begin_where_invoices_begin_them(reader: asyncpg.Connection, zone: str) -> None:
-    """Also where midnight comes twice, or not at all."""
+@pytest.mark.parametrize("billing_day", [1, 15, 29, 31])
+async def test_months_begin_where_invoices_begin_them(reader: asyncpg.Connection, zone: str, billing_day: int) -> None:
+    """Also where midnight comes twice, or not at all, and where a month has no such day."""
     months = [f"{year}-{month:02d}" for year in range(2005, 2030) for month in range(1, 13)]
     body = (
         re.sub(r"^billed AS \(|\)$", "", BILLED_MONTH)
         .replace("${month:sqlstring}", "month")
         .replace("${time_zone:sqlstring}", "$2")
+        .replace("${billing_day:sqlstring}", "$3")
     )
     statement = "SELECT month, edges.* FROM unnest($1::text[]) AS month, LATERAL (BODY) AS edges".replace("BODY", body)
-    found = await reader.fetch(statement, months, zone)
-    expected = [BillingPeriod.month(month, zone) for month in months]
+    found = await reader.fetch(statement, months, zone, billing_day)
+    expected = [BillingPeriod.month(month, zone, billing_day) for month in months]
     assert [(row["month"], row["start_ms"], row["end_ms"]) for row in found] == [
-        (month.id, month.start_ms, month.end_ms) for month in expected
+        (month.id[:7], month.start_ms, month.end_ms) for month in expected
     ]
 
 
