@@ -17,20 +17,19 @@ from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 import redis
-from aiohttp import http_parser
 
 from tallygate.app.configuration import config_problems, config_source, process_way_out
 from tallygate.config.key_lookup import KeyLookup, Sends
 from tallygate.config.model import Upstream
 from tallygate.config.settings import Settings, misspelt_variables
 from tallygate.domain.errors import ConfigError
+from tallygate.http1.server_connection import AIOHTTP_LEAST, AIOHTTP_TOO_NEW, has_c_parser
 from tallygate.outbound.way_out import ProxyServer, WayOut, tls_context
 
 TIMEOUT_SECONDS: Final = 5.0
 ANSWER_BYTES_MAX: Final = 65_536
 FILES_MIN: Final = 4_096  # descriptors: two for each open request, and some
 CLOCK_SKEW_MS_MAX: Final = 5_000  # harmless to limits, which use the store's clock; misleading in logs
-_AIOHTTP_FLOOR: Final = (3, 14, 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +50,13 @@ def _versions() -> Iterator[Finding]:
     yield _finding("python", sys.version_info >= (3, 11), sys.version.split()[0])
     found = version("aiohttp")
     numbers = tuple(int(part) for part in found.split(".")[:3] if part.isdigit())
-    yield _finding("aiohttp", numbers >= _AIOHTTP_FLOOR, f"{found}, at least 3.14.3 is needed for its security fixes")
-    has_parser = http_parser.HttpRequestParser is not http_parser.HttpRequestParserPy
+    least, too_new = (".".join(map(str, bound)) for bound in (AIOHTTP_LEAST, AIOHTTP_TOO_NEW))
+    yield _finding(
+        "aiohttp",
+        AIOHTTP_LEAST <= numbers < AIOHTTP_TOO_NEW,
+        f"{found}, at least {least} is needed for its security fixes, and less than {too_new}, which may have changed inside",
+    )
+    has_parser = has_c_parser()
     yield _finding(
         "parser", has_parser, "the C parser is in use" if has_parser else "the C parser is missing: unset AIOHTTP_NO_EXTENSIONS"
     )

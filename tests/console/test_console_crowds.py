@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from tallygate.console import server as console_server
 from tallygate.console.readiness import Readiness
 from tallygate.console.server import ConsoleServer
+from tallygate.http1 import client_port
 from tallygate.http1.client_connection import ClientTimeouts
 
 HALF = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -67,7 +67,7 @@ SLOW = {
 
 @pytest.mark.parametrize("name", SLOW)
 async def test_a_slow_request_is_cut_off(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(console_server, "REAP_EVERY_S", 0.05)
+    monkeypatch.setattr(client_port, "REAP_EVERY_S", 0.05)
     async with serving(QUICK, connections_max=100) as port, opened(port, SLOW[name]) as reader, asyncio.timeout(CUT_SECONDS):
         try:
             while await reader.read(1 << 16):

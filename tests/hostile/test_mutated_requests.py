@@ -127,7 +127,7 @@ async def survive(harness: Harness, number: int) -> None:
 
 @pytest.mark.timeout(36_000 if os.environ.get("TALLYGATE_FULL") else 120)
 async def test_no_mutation_hurts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tallygate.gateway.server._REAP_EVERY_S", 0.05)
+    monkeypatch.setattr("tallygate.http1.client_port.REAP_EVERY_S", 0.05)
     async with running_gateway(tmp_path, timeouts=SHORT) as harness:
         few = asyncio.Semaphore(TOGETHER)
 
@@ -143,7 +143,7 @@ async def test_no_mutation_hurts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             events = {event["event_id"] for event in harness.events()}
             assert {record.request_id for record in harness.ledger.records} <= events  # each was authorised and metered
             assert not any(record.has_gateway_key for record in harness.ledger.records)
-            assert len(harness.gateway._http.connections) <= TOGETHER
+            assert len(harness.gateway.port.connections) <= TOGETHER
             harness.ledger.reset()
             harness.limiter.events.clear()
         async with connected(harness.port) as client:

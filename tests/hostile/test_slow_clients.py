@@ -9,7 +9,7 @@ from at_rest import come_to_rest, until_accepted
 from gateway_harness import Harness, running_gateway
 from raw_client import BIG, KEY, RawClient, asking, chat, connected, converse
 
-from tallygate.gateway import server
+from tallygate.http1 import client_port
 from tallygate.http1.client_connection import ClientTimeouts
 
 QUICK = ClientTimeouts(head=0.3, idle=0.4, body_grace=0.3, body_bytes_per_second=1_000, write=0.4)
@@ -20,7 +20,7 @@ CUT_SECONDS = 15.0  # a generous bound for a machine under load; the deadlines a
 
 @pytest.fixture(autouse=True)
 def _reaps_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_REAP_EVERY_S", 0.05)
+    monkeypatch.setattr(client_port, "REAP_EVERY_S", 0.05)
 
 
 async def trickle(client: RawClient, start: bytes, piece: bytes) -> None:
@@ -182,16 +182,16 @@ async def test_a_client_that_takes_nothing_of_a_closed_connection_is_forgotten(t
     async with running_gateway(tmp_path, timeouts=timeouts) as harness, connected(harness.port, receive_buffer=4_096) as client:
         await client.send(b"\r\n")
         async with asyncio.timeout(CUT_SECONDS):
-            while not harness.gateway._http.connections:
+            while not harness.gateway.port.connections:
                 await asyncio.sleep(0.01)
-        (connection,) = harness.gateway._http.connections
+        (connection,) = harness.gateway.port.connections
         connection.transport.set_write_buffer_limits(high=1 << 30)  # so that the end comes without a pause
         await client.send(wanted)
         await until_accepted(harness)
         await come_to_rest(harness, seconds=30.0)
         assert harness.events()[0]["outcome"] == "success"
         async with asyncio.timeout(CUT_SECONDS):
-            while harness.gateway._http.connections:
+            while harness.gateway.port.connections:
                 await asyncio.sleep(0.02)
 
 
@@ -221,7 +221,7 @@ async def test_five_hundred_slow_clients_leave_the_gateway_to_the_others(tmp_pat
         assert all(await asyncio.gather(*slow))
         assert served >= 3
         await come_to_rest(harness)
-        assert len(harness.gateway._http.connections) <= 1
+        assert len(harness.gateway.port.connections) <= 1
         assert harness.ledger.totals.accepted == served
 
 
@@ -230,7 +230,7 @@ async def test_connections_are_bounded_and_a_place_that_frees_is_used(tmp_path: 
         clients = [connected(harness.port) for _ in range(5)]
         opened = [await client.__aenter__() for client in clients]
         async with asyncio.timeout(5):
-            while len(harness.gateway._http.connections) < 5:
+            while len(harness.gateway.port.connections) < 5:
                 await asyncio.sleep(0.005)
         found = await converse(harness.port, chat())
         assert (found.data, found.is_closed) == (b"", True)
@@ -238,7 +238,7 @@ async def test_connections_are_bounded_and_a_place_that_frees_is_used(tmp_path: 
         assert (await opened[0].read_until(b"\r\n")).startswith(b"HTTP/1.1 200")
         await clients[1].__aexit__(None, None, None)
         async with asyncio.timeout(5):
-            while len(harness.gateway._http.connections) == 5:
+            while len(harness.gateway.port.connections) == 5:
                 await asyncio.sleep(0.005)
         assert (await converse(harness.port, chat())).only().status == 200
         for client in (clients[0], *clients[2:]):
@@ -251,4 +251,4 @@ async def test_half_open_heads_make_room_for_whoever_sends_a_whole_one(tmp_path:
             half = await stack.enter_async_context(connected(harness.port))
             await half.send(START)
         assert (await converse(harness.port, chat())).only().status == 200
-        assert len(harness.gateway._http.connections) <= 20
+        assert len(harness.gateway.port.connections) <= 20

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from aiohttp import hdrs, web
-from aiohttp.web_protocol import RequestHandler
 
 from tallygate.config.settings import variable_name
 from tallygate.console.api_access import AdminTokens, PlatformToken, access_of
@@ -19,10 +18,11 @@ from tallygate.console.known_hosts import KnownHosts
 from tallygate.console.readiness import Readiness
 from tallygate.console.scrape import Scrape
 from tallygate.console.wrong_tokens import WrongTokens
-from tallygate.http1.client_connection import ClientConnection, ClientTimeouts, last_answer, reap_forever
+from tallygate.http1.client_connection import ClientConnection, ClientTimeouts
+from tallygate.http1.client_port import ClientPort
 from tallygate.http1.faults import MALFORMED, Fault
-from tallygate.http1.open_connections import Crowd
 from tallygate.http1.received_head import asks_about_nothing, fault_of_request, offers_websocket
+from tallygate.http1.server_connection import last_answer, put_before
 from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.telemetry.exposition import render
 
@@ -31,10 +31,8 @@ HEADER_BYTES_MAX: Final = 8_190
 HEAD_BYTES_MAX: Final = 32_768
 BODY_BYTES_MAX: Final = 2**20  # of what is read of a body that a route takes; routes have smaller maxima of their own
 CONNECTIONS_MAX: Final = 512
-REAP_EVERY_S: Final = 1.0
 SHUTDOWN_SECONDS: Final = 1.0
 PATH_CHARS_LOGGED: Final = 200
-LINGER_SECONDS: Final = 1.0  # for clients of open connections to bring the request that may be on its way
 _ALWAYS: Final = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
 _CODES: Final = {
     400: "bad_request",
@@ -80,7 +78,6 @@ class ConsoleServer:
         self._tokens = tokens
         self._hosts = hosts or KnownHosts()
         self._wrong_tokens = wrong_tokens or WrongTokens(now_ms=lambda: time.monotonic_ns() // 1_000_000)
-        self._is_leaving = False
         app = web.Application(middlewares=[_ended, _plain_errors, _no_websockets, self._slow_wrong_tokens], client_max_size=1024)
         app.router.add_get("/metrics", self._metrics, allow_head=False)
         app.router.add_get("/healthz", self._healthz)
@@ -93,74 +90,39 @@ class ConsoleServer:
             handle_signals=False,
             shutdown_timeout=SHUTDOWN_SECONDS,
         )
-        self._timeouts = timeouts or ClientTimeouts()
-        self._crowd = Crowd(connections_max)
-        self._listening: asyncio.Server | None = None
-        self._reaping: asyncio.Task[None] | None = None
+        self.port = ClientPort(
+            connections_max=connections_max,
+            timeouts=timeouts or ClientTimeouts(),
+            answer_fault=_answer_fault,
+            head_bytes_max=HEAD_BYTES_MAX,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+        )
 
     async def start(self, sock: socket.socket) -> None:
         await self._runner.setup()
-        manager = self._runner.server
-        if manager is None:
+        if self._runner.server is None:
             raise RuntimeError("setup makes the server")
-        manager.request_handler = _checked(manager.request_handler)
-        loop = asyncio.get_running_loop()
-
-        def connection() -> RequestHandler:
-            return ClientConnection(
-                manager,
-                loop=loop,
-                crowd=self._crowd,
-                answer_malformed=_malformed_answer,
-                head_bytes_max=HEAD_BYTES_MAX,
-                keepalive_timeout=self._timeouts.idle,
-                max_line_size=HEADER_BYTES_MAX,
-                max_field_size=HEADER_BYTES_MAX,
-                lingering_time=self._timeouts.head,
-            )
-
-        self._listening = await loop.create_server(connection, sock=sock)
-        self._reaping = loop.create_task(reap_forever(self._connections, self._timeouts, every_s=REAP_EVERY_S))
+        put_before(self._runner.server, _checked)
+        await self.port.open(self._runner.server, sock)
 
     def say_leaving(self) -> None:
         """Serve on, but let every answer be its connection's last, so that clients go elsewhere with their next request."""
-        self._is_leaving = True
+        self.port.announce_leaving()
 
     async def drain(self, grace_seconds: float) -> None:
-        """Accept no more; return when every request is answered, at the latest after the grace.
-
-        Idle connections are closed only after a while: their client may just have sent a request, and could not tell why it failed.
-        """
-        self.say_leaving()
-        if self._listening is not None:
-            self._listening.close()
-        await self._until_none(min(LINGER_SECONDS, grace_seconds), is_left=lambda _connection: True)
-        if self._runner.server is not None:
-            self._runner.server.pre_shutdown()
-        await self._until_none(grace_seconds - LINGER_SECONDS, is_left=lambda connection: connection.is_busy)
-
-    async def _until_none(self, seconds: float, *, is_left: Callable[[ClientConnection], bool]) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        while any(is_left(connection) for connection in self._connections()) and loop.time() < deadline:  # noqa: ASYNC110 - aiohttp tells nobody
-            await asyncio.sleep(0.02)
-
-    def _connections(self) -> list[ClientConnection]:
-        open_now = () if self._runner.server is None else self._runner.server.connections
-        return [connection for connection in open_now if isinstance(connection, ClientConnection)]
+        """Accept no more; return when every request is answered, at the latest after the grace."""
+        await self.port.drain(grace_seconds, is_busy=self.port.is_answering)
 
     async def close(self) -> None:
-        if self._listening is not None:
-            self._listening.close()
-        if self._reaping is not None:
-            self._reaping.cancel()
+        self.port.close()
         await self._runner.cleanup()
 
     async def _finish_head(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers.pop(hdrs.SERVER, None)
         response.headers.update(_ALWAYS)
         connection = request.protocol
-        if self._is_leaving or (isinstance(connection, ClientConnection) and connection.is_last):
+        if isinstance(connection, ClientConnection) and connection.is_last:
             response.headers.setdefault(hdrs.CONNECTION, "close")
             response.force_close()
 
@@ -212,7 +174,7 @@ class ConsoleServer:
         return response
 
 
-def _malformed_answer(fault: Fault) -> web.Response:
+def _answer_fault(fault: Fault) -> web.Response:
     return _answer(
         fault.status, {"error": _CODES[fault.status]} | ({} if fault.message == MALFORMED.message else {"message": fault.message})
     )
@@ -225,7 +187,7 @@ def _checked(handler: BaseHandler) -> BaseHandler:
         fault = fault_of_request(request)
         if fault is None and not asks_about_nothing(request):
             return await handler(request)
-        response = web.Response(status=204) if fault is None else _malformed_answer(fault)
+        response = web.Response(status=204) if fault is None else _answer_fault(fault)
         response.headers.update(_ALWAYS)
         last_answer(request, response)
         return response

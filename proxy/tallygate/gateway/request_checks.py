@@ -7,8 +7,7 @@ from typing import Final
 from urllib.parse import unquote
 
 import msgspec
-from aiohttp import web
-from aiohttp.http import HttpVersion11
+from aiohttp import HttpVersion11, web
 
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.gateway.headers import VIA_PSEUDONYM

@@ -15,16 +15,13 @@ from tallygate.gateway.exchange.checkpoints import checkpoint_forever
 from tallygate.gateway.exchange.pipeline import Pipeline
 from tallygate.gateway.refusals import SHUTTING_DOWN
 from tallygate.gateway.services import Services
-from tallygate.http1.client_connection import ClientServer, ClientTimeouts, reap_forever
+from tallygate.http1.client_connection import ClientTimeouts
+from tallygate.http1.client_port import ClientPort, until
 from tallygate.http1.faults import Fault
-from tallygate.http1.open_connections import Crowd
 
-BACKLOG: Final = 1024
 LINE_BYTES_MAX: Final = 8190
 HEADER_COUNT_MAX: Final = 100
-_REAP_EVERY_S: Final = 1.0
 SETTLE_SECONDS_MAX: Final = 1.5  # for exchanges that were cut at the end to be settled
-LINGER_SECONDS: Final = 1.0  # for clients of open connections to bring the request that may be on its way
 _log = logging.getLogger(__name__)
 
 
@@ -42,67 +39,52 @@ class GatewayServer:
         """background: what runs beside the server for as long as it does."""
         self.services = services
         self.pipeline = Pipeline(services)
-        self._timeouts = timeouts
-        self._http = ClientServer(
-            self.pipeline.handle,
-            crowd=Crowd(connections_max),
-            answer_malformed=self._answer_malformed,
+        self._http = web.Server(self.pipeline.handle)
+        self.port = ClientPort(
+            connections_max=connections_max,
+            timeouts=timeouts,
+            answer_fault=self._answer_fault,
             head_bytes_max=services.limits.head_bytes_max,
-            keepalive_timeout=timeouts.idle,
             access_log=None,
             max_line_size=LINE_BYTES_MAX,
             max_field_size=LINE_BYTES_MAX,
             max_headers=HEADER_COUNT_MAX,
             auto_decompress=False,
-            lingering_time=timeouts.head,
             logger=_log,
         )
         self._background = background
-        self._listener: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, listening: socket.socket) -> None:
         """Accept on a bound socket, which other workers may share."""
-        loop = self.services.loop
-        self._listener = await loop.create_server(self._http, sock=listening, backlog=BACKLOG)
+        await self.port.open(self._http, listening)
         work: tuple[Coroutine[Any, Any, None], ...] = (
             checkpoint_forever(self.pipeline),
             self.services.settler.replay_forever(),
             self.services.withdrawals.forever(),
-            reap_forever(lambda: self._http.connections, self._timeouts, every_s=_REAP_EVERY_S),
             *self._background,
         )
-        self._tasks = [loop.create_task(job) for job in work]
+        self._tasks = [self.services.loop.create_task(job) for job in work]
 
     def say_leaving(self) -> None:
         """Serve on, but let every answer be its connection's last, so that clients go elsewhere with their next request."""
-        self.pipeline.is_draining = True
+        self.port.announce_leaving()
 
     async def drain(self, grace_seconds: float) -> None:
-        """Stop accepting and wait, at most for the grace time, until the open exchanges have ended.
-
-        An idle connection may be about to bring a request, new or kept: that one is served, for a client could not tell why not.
-        """
-        self.say_leaving()
-        if self._listener is not None:
-            self._listener.close()
-        deadline = self.services.loop.time() + grace_seconds
-        linger_until = min(deadline, self.services.loop.time() + LINGER_SECONDS)
-        while self._http.has_idle and self.services.loop.time() < linger_until:  # noqa: ASYNC110 - as in _emptied
-            await asyncio.sleep(0.02)
-        self._http.pre_shutdown()
-        await self._emptied(deadline - self.services.loop.time())
+        """Stop accepting and wait, at most for the grace time, until the open exchanges have ended."""
+        await self.port.drain(grace_seconds, is_busy=lambda: bool(self.pipeline.open))
 
     async def close(self) -> None:
         """Cut what is still open, settle it as it stands, and stop the background work."""
         for live in list(self.pipeline.open):
             if live.relay is not None:
                 live.relay.cut(SHUTTING_DOWN)
-        if not await self._emptied(SETTLE_SECONDS_MAX):
+        if not await until(lambda: not self.pipeline.open, SETTLE_SECONDS_MAX):
             _log.error("%d exchanges could not be settled before the end; their leases will", len(self.pipeline.open))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.port.close()
         await self._http.shutdown(0)
         with suppress(StoreError):  # those that cannot be withdrawn now end with their leases
             await self.services.withdrawals.attempt()
@@ -110,13 +92,7 @@ class GatewayServer:
         for upstream in self.services.view.upstreams.values():
             upstream.pool.close()
 
-    async def _emptied(self, seconds: float) -> bool:
-        deadline = self.services.loop.time() + seconds
-        while self.pipeline.open and self.services.loop.time() < deadline:  # noqa: ASYNC110 - an event would cost every request
-            await asyncio.sleep(0.02)
-        return not self.pipeline.open
-
-    def _answer_malformed(self, fault: Fault) -> web.Response:
+    def _answer_fault(self, fault: Fault) -> web.Response:
         self.services.metrics.bad_request()
         answer = _answer_of(fault)
         if self.services.cors.origins:  # whose page asks is not known, and there is nothing in it to keep from others

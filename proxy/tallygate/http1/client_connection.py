@@ -1,8 +1,8 @@
-"""One client connection: aiohttp's request handler, with the time limits, the silence and the events that a gateway needs.
+"""One client's connection, with the time limits, the silence and the events that a gateway needs.
 
 aiohttp waits for ever for request headers, keeps idle connections for an hour, and answers a malformed request with the
-offending bytes, keys included, in body and log. Here every wait has a deadline, checked once a second for all connections by
-`reap` (no timer per connection), and a malformed request gets a constant answer (`faults.py`).
+offending bytes, keys included, in body and log. Here every wait has a deadline, checked once a second for all connections by their
+port (`client_port.py`; no timer per connection), and a malformed request gets a constant answer (`faults.py`).
 
 No offer to switch protocols is taken (RFC 9110 section 7.8). Of the two that a client may send with every request, `h2c` leaves the
 connection open; but aiohttp's parser loses what comes with such a request and behind it, so then the answer is the last one.
@@ -12,19 +12,14 @@ one whose process has ended, and what an upstream generates for nobody still cos
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
-from aiohttp import hdrs, web
-from aiohttp.http import HttpVersion11, RawRequestMessage
-from aiohttp.http_exceptions import LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from aiohttp import StreamReader, web
 
-from tallygate.http1.faults import HEAD_TOO_LARGE, INTERNAL, MALFORMED, Fault, HeadLimits, fault_of
-from tallygate.http1.open_connections import Crowd
-from tallygate.http1.received_head import in_origin_form
+from tallygate.http1.faults import HEAD_TOO_LARGE
+from tallygate.http1.open_connections import OpenConnections
+from tallygate.http1.server_connection import EMPTY_BODY, RequestHead, ServerConnection, end_body
 
 CHUNKING_FACTOR_MAX: Final = 8  # bytes on the wire for each byte of a body; chunks of one byte take six
 CHUNKING_BYTES_MAX: Final = 64 * 1024  # and as much again for chunk extensions and trailers of a short one
@@ -46,17 +41,6 @@ class ClientTimeouts:
     write: float = 60.0
 
 
-Answer = Callable[[Fault], web.Response]
-
-
-class FaultError(Exception):
-    """Carries what is wrong with a request through aiohttp's hands to `handle_error`."""
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.message)
-        self.fault = fault
-
-
 class ClientListener(Protocol):
     """An exchange that wants to know what its client's connection does."""
 
@@ -65,21 +49,21 @@ class ClientListener(Protocol):
     def client_resumed(self) -> None: ...
 
 
-class ClientConnection(RequestHandler):
+class ClientConnection(ServerConnection):
     """See the module. At most one exchange at a time listens; requests that are pipelined wait their turn."""
 
     __slots__ = (
+        "_all",
         "_body",
         "_closing_since",
-        "_crowd",
         "_head",
         "_head_bytes_max",
         "_is_refused",
         "_offering_left",
+        "_time",
         "_unanswered",
         "_wire",
         "_wire_bytes_max",
-        "answer_malformed",
         "bytes_in",
         "head_since",
         "is_last",
@@ -88,17 +72,25 @@ class ClientConnection(RequestHandler):
         "reading_since",
     )
 
-    def __init__(self, manager: web.Server, *, crowd: Crowd, answer_malformed: Answer, head_bytes_max: int, **kwargs: Any) -> None:
-        """answer_malformed: a constant answer to what the parser refuses."""
-        super().__init__(manager, **kwargs)
-        self.answer_malformed = answer_malformed
-        self._crowd = crowd
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        open_connections: OpenConnections,
+        head_bytes_max: int,
+        loop: asyncio.AbstractEventLoop,
+        **options: Any,
+    ) -> None:
+        """options: of `ServerConnection`."""
+        super().__init__(server, loop=loop, **options)
+        self._all = open_connections
+        self._time = loop.time
         self.listener: ClientListener | None = None
         self.head_since: float = -1.0  # when the first byte of an unfinished head came; negative while none is under way
         self.reading_since: float = -1.0  # when the exchange began to wait for its body
         self.bytes_in = 0
         self.paused_since: float = -1.0
-        self._body: StreamReader = EMPTY_PAYLOAD  # of the newest request: once it is whole, what follows is a next head
+        self._body: StreamReader = EMPTY_BODY  # of the newest request: once it is whole, what follows is a next head
         self._unanswered = 0  # requests parsed whose exchange has not ended
         self._head = bytearray()  # of an unfinished head, what came before the newest bytes
         self._head_bytes_max = head_bytes_max
@@ -110,8 +102,8 @@ class ClientConnection(RequestHandler):
         self._closing_since: float = -1.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not self._crowd.let_in(self, self._loop.time()):
-            self._manager = None  # so that aiohttp forgets the connection, which it never knew
+        if not self._all.admit(self, self._time()):
+            self.turn_away()
             cast("asyncio.Transport", transport).abort()
             return
         self._wire = cast("asyncio.Transport", transport)
@@ -121,27 +113,24 @@ class ClientConnection(RequestHandler):
         if self._is_refused:
             return
         self.bytes_in += len(data)
-        requests = self._request_count
         is_in_head = self._body.is_eof()
-        super().data_received(data)
-        if self._request_count != requests:
-            self._name_paths(self._request_count - requests)
-            newest, body = self._messages[-1]
-            if isinstance(newest, _ErrInfo):
-                self._tell_fault(newest, self._head + data if is_in_head else b"")
+        parsed, newest, body = self.parse(data)
+        if parsed:
+            if newest is None:
+                self.explain_fault(self._head + data if is_in_head else b"")
                 if not self._body.is_eof():
                     self._break_body()
             self._body = body
-            self._crowd.work(self)
-            self._unanswered += self._request_count - requests
+            self._all.mark_busy(self)
+            self._unanswered += parsed
             self._offering_left = 0
-            if not isinstance(newest, _ErrInfo) and newest.upgrade:
-                self._decline(newest, data if self._request_count - requests == 1 and not self._head else b"")
+            if newest is not None and newest.upgrade:
+                self._decline(newest, data if parsed == 1 and not self._head else b"")
             self._head.clear()
             self.head_since = -1.0
         elif data and is_in_head:
             if not self._head:
-                self.head_since = self._loop.time()
+                self.head_since = self._time()
             self._head += data
             if len(self._head) > self._head_bytes_max:
                 self._refuse_head()
@@ -157,7 +146,7 @@ class ClientConnection(RequestHandler):
             self.listener.client_gone()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._crowd.leave(self)
+        self._all.leave(self)
         listener, self.listener = self.listener, None
         super().connection_lost(exc)
         if not self._body.is_eof():
@@ -167,7 +156,7 @@ class ClientConnection(RequestHandler):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.paused_since = self._loop.time()
+        self.paused_since = self._time()
         if self.listener is not None:
             self.listener.client_paused()
 
@@ -181,11 +170,6 @@ class ClientConnection(RequestHandler):
     def is_idle(self) -> bool:
         """Open, and without a request under way."""
         return not self._unanswered and self._wire is not None and not self._wire.is_closing()
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a request is under way."""
-        return self._request_in_progress
 
     @property
     def is_half_open(self) -> bool:
@@ -205,11 +189,11 @@ class ClientConnection(RequestHandler):
         self.listener = None
         self._unanswered -= 1
         if not self._unanswered:
-            self._crowd.rest(self, self._loop.time())
+            self._all.mark_idle(self, self._time())
 
     def await_body(self, bytes_max: int) -> None:
         """The exchange starts to read its body, of at most bytes_max: from here on the least rate applies."""
-        self.reading_since = self._loop.time()
+        self.reading_since = self._time()
         self.bytes_in = 0
         self._wire_bytes_max = bytes_max * CHUNKING_FACTOR_MAX + CHUNKING_BYTES_MAX
 
@@ -222,7 +206,7 @@ class ClientConnection(RequestHandler):
             if self._closing_since < 0:
                 self._closing_since = now
             return now - self._closing_since > timeouts.write
-        if self.head_since >= 0 and now - self.head_since > timeouts.head and not self._request_in_progress:
+        if self.head_since >= 0 and now - self.head_since > timeouts.head and not self.is_answering:
             return True
         if self.reading_since >= 0 and not self._body.is_eof():
             late = now - self.reading_since - timeouts.body_grace
@@ -230,31 +214,21 @@ class ClientConnection(RequestHandler):
                 return True
         return self.paused_since >= 0 and now - self.paused_since > timeouts.write
 
+    def hang_up(self) -> None:
+        """Close the connection of a client that has no request under way. (aiohttp's own `close` leaves it open, and deaf.)"""
+        if self._wire is not None:
+            self._wire.close()
+
     def abort(self) -> None:
         """Cut the connection at once, so that the client sees an incomplete answer as incomplete."""
         if self._wire is not None:
             self._wire.abort()
 
     def _break_body(self) -> None:
-        """No more of it will come, though aiohttp lets its reader wait. One that is only read away just ends."""
-        if self._unanswered and self._body.exception() is None:
-            self._body.set_exception(web.RequestPayloadError("the body's framing is malformed"))
-        self._body.feed_eof()
+        """No more of it will come. One that is only read away just ends."""
+        end_body(self._body, web.RequestPayloadError("the body's framing is malformed") if self._unanswered else None)
 
-    def _tell_fault(self, info: _ErrInfo, head: bytes | bytearray) -> None:
-        """Put what is wrong with a request in the place of the parser's words. head: empty if it is the body that is at fault."""
-        limits = HeadLimits(line=self.max_line_size, fields=self.max_headers)
-        fault = fault_of(bytes(head), limits, is_too_long=isinstance(info.exc, LineTooLong))
-        self._messages[-1] = (_error_of(fault), self._messages[-1][1])
-
-    def _name_paths(self, newest: int) -> None:
-        """Of so many newest requests, take those whose target is a URL for their paths."""
-        for place in range(-newest, 0):
-            message, body = self._messages[place]
-            if not isinstance(message, _ErrInfo) and not message.path.startswith("/"):
-                self._messages[place] = in_origin_form(message), body
-
-    def _decline(self, request: RawRequestMessage, data: bytes) -> None:
+    def _decline(self, request: RequestHead, data: bytes) -> None:
         """A request offers to switch protocols. data: what it came in, if it is alone in there from its first byte on."""
         _, end, rest = data.partition(b"\r\n\r\n")
         length = request.headers.get("Content-Length", "0")
@@ -272,83 +246,6 @@ class ClientConnection(RequestHandler):
             self.close()
 
     def _refuse_head(self) -> None:
-        """Answer an endless head after the requests before it, read no more, and close."""
-        fault = HEAD_TOO_LARGE._replace(is_head=self._head.startswith(b"HEAD "))
-        self._messages.append((_error_of(fault), EMPTY_PAYLOAD))
-        self._request_count += 1
+        """Answer an endless head, read no more, and close."""
+        self.queue_fault(HEAD_TOO_LARGE._replace(is_head=self._head.startswith(b"HEAD ")))
         self._is_refused = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """The one answer to what the parser refuses, so that nothing of the request comes back or reaches a log."""
-        del message
-        if request.writer.output_size > 0:
-            raise ConnectionError
-        fault = exc.fault if isinstance(exc, FaultError) else MALFORMED if status < 500 else INTERNAL
-        response = self.answer_malformed(fault)
-        if fault.is_head:
-            request._cache["method"] = hdrs.METH_HEAD  # noqa: SLF001 - as in `last_answer`
-        last_answer(request, response)
-        return response
-
-
-def _error_of(fault: Fault) -> _ErrInfo:
-    return _ErrInfo(status=fault.status, exc=FaultError(fault), message="")
-
-
-def last_answer(request: web.BaseRequest, response: web.Response) -> None:
-    """Make aiohttp write this as HTTP/1.1, whatever the request claims to be, and close the connection."""
-    request._cache["version"] = HttpVersion11  # noqa: SLF001 - a response takes its version from there, where reading it leaves it
-    response.headers[hdrs.SERVER] = "tallygate"  # else aiohttp's name and version
-    response.force_close()
-
-
-def reap(connections: Collection[RequestHandler], now: float, timeouts: ClientTimeouts) -> int:
-    """Cut every connection whose client is overdue; returns how many."""
-    cut = 0
-    for connection in connections:
-        if isinstance(connection, ClientConnection) and connection.is_overdue(now, timeouts):
-            connection.abort()
-            cut += 1
-    return cut
-
-
-async def reap_forever(connections: Callable[[], Collection[RequestHandler]], timeouts: ClientTimeouts, *, every_s: float) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(every_s)
-        reap(connections(), loop.time(), timeouts)
-
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-class ClientServer(web.Server):
-    """aiohttp's low-level server (no application, no router) that makes `ClientConnection`s."""
-
-    def __init__(self, handler: Handler, *, crowd: Crowd, answer_malformed: Answer, head_bytes_max: int, **kwargs: Any) -> None:
-        super().__init__(handler, **kwargs)
-        self._crowd = crowd
-        self._answer_malformed = answer_malformed
-        self._head_bytes_max = head_bytes_max
-
-    @property
-    def has_idle(self) -> bool:
-        return any(isinstance(connection, ClientConnection) and connection.is_idle for connection in self.connections)
-
-    def __call__(self) -> RequestHandler:
-        return ClientConnection(
-            self,
-            loop=self._loop,
-            crowd=self._crowd,
-            answer_malformed=self._answer_malformed,
-            head_bytes_max=self._head_bytes_max,
-            **self._kwargs,
-        )

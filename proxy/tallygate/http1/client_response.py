@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final, Protocol, cast
 
-from aiohttp import web
-from aiohttp.http import HttpVersion11
+from aiohttp import HttpVersion11, web
 
 from tallygate.http1.client_connection import ClientConnection
 from tallygate.http1.header import Header
@@ -43,19 +42,16 @@ class ClientResponse(web.StreamResponse):
         self._has_length = False
         self.is_started = False
         self.is_finished = False
-        if closes or not request.keep_alive:
-            self._keep_alive = False
-        else:
-            self._keep_alive = True
+        self._is_kept = not closes and request.keep_alive
 
     def close_after(self) -> None:
         """Make this the connection's last answer; to be said before its head is written."""
-        self._keep_alive = False
+        self._is_kept = False
 
     def close_if_awaited(self) -> None:
         """Make this the last answer where it comes instead of the word that the client waits for: it may never send its body."""
         if "Expect" in self._request_.headers and not self._request_.content.is_eof():
-            self._keep_alive = False
+            self._is_kept = False
 
     def whole(self, status: int, headers: list[Header], body: bytes) -> None:
         """The complete answer in one write."""
@@ -88,7 +84,7 @@ class ClientResponse(web.StreamResponse):
 
     def abort(self) -> None:
         """Cut the connection now, bytes that wait for the client included: it must see that the answer is incomplete."""
-        self._keep_alive = False
+        self._is_kept = False
         transport = self._protocol_.transport
         if transport is not None:
             transport.abort()
@@ -98,7 +94,7 @@ class ClientResponse(web.StreamResponse):
 
         A body that is delimited by the connection's end would look complete, so there the reset has to say it.
         """
-        self._keep_alive = False
+        self._is_kept = False
         transport = self._protocol_.transport
         if transport is None:
             return
@@ -128,9 +124,9 @@ class ClientResponse(web.StreamResponse):
             self._is_chunked = self._has_body
             lines.append(b"transfer-encoding: chunked")
         else:
-            self._keep_alive = False
-        if not self._keep_alive or self._protocol_.is_last:
-            self._keep_alive = False
+            self._is_kept = False
+        if not self._is_kept or self._protocol_.is_last:
+            self._is_kept = False
             lines.append(b"connection: close")
         elif request.version < HttpVersion11:
             lines.append(b"connection: keep-alive")
@@ -143,6 +139,10 @@ class ClientResponse(web.StreamResponse):
             transport.write(data)
 
     # What aiohttp calls when the handler has returned this response.
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._is_kept
 
     @property
     def prepared(self) -> bool:
@@ -158,4 +158,4 @@ class ClientResponse(web.StreamResponse):
         """Nothing left to write, but a slow client's bytes may still wait: the next request waits for them."""
         del data
         if self._protocol_.writing_paused:
-            await self._request_.writer.drain()
+            await self._protocol_.wait_until_written()

@@ -8,8 +8,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
-from aiohttp import web
-from aiohttp.streams import StreamReader
+from aiohttp import StreamReader, web
 
 from tallygate.domain.errors import ErrorCode, Refusal
 

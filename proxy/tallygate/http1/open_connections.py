@@ -2,7 +2,7 @@
 
 from typing import Final, Protocol
 
-RESTED_S: Final = 1.0  # then a connection without a request makes room; one that has begun a head, and not ended it, at once
+IDLE_S: Final = 1.0  # then a connection without a request makes room; one that has begun a head, and not ended it, at once
 
 
 class Connection(Protocol):
@@ -15,10 +15,10 @@ class Connection(Protocol):
     def abort(self) -> None: ...
 
 
-class Crowd:
+class OpenConnections:
     """At most so many connections. Past that, whoever has been without a request for the longest makes room for a newcomer.
 
-    Connections rest while no request of theirs is under way: before the head of the first is whole, and between two. So a port
+    Connections are idle while no request of theirs is under way: before the head of the first is whole, and between two. So a port
     whose places are all taken by heads that never end is still open to whoever sends a whole one. Where nobody can make room, the
     newcomer is turned away.
     """
@@ -26,39 +26,39 @@ class Crowd:
     def __init__(self, connections_max: int) -> None:
         self._most = connections_max
         self._open: set[Connection] = set()
-        self._resting: dict[Connection, float] = {}  # since when; who rests for the longest comes first
+        self._idle: dict[Connection, float] = {}  # since when; who is idle for the longest comes first
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def let_in(self, connection: Connection, now: float) -> bool:
-        """Whether there is a place. A connection that is let in rests. now: seconds."""
+    def admit(self, connection: Connection, now: float) -> bool:
+        """Whether there is a place. One that is admitted is idle. now: seconds."""
         if len(self._open) >= self._most:
-            found = self._who_makes_room(now)
+            found = self._making_room(now)
             if found is None:
                 return False
             self.leave(found)
             found.abort()
         self._open.add(connection)
-        self._resting[connection] = now
+        self._idle[connection] = now
         return True
 
-    def work(self, connection: Connection) -> None:
+    def mark_busy(self, connection: Connection) -> None:
         """A request of the connection is under way."""
-        self._resting.pop(connection, None)
+        self._idle.pop(connection, None)
 
-    def rest(self, connection: Connection, now: float) -> None:
+    def mark_idle(self, connection: Connection, now: float) -> None:
         """No request of the connection is under way any more."""
         if connection in self._open:
-            self._resting[connection] = now
+            self._idle[connection] = now
 
     def leave(self, connection: Connection) -> None:
         """The connection is closed."""
         self._open.discard(connection)
-        self._resting.pop(connection, None)
+        self._idle.pop(connection, None)
 
-    def _who_makes_room(self, now: float) -> Connection | None:
-        for connection, since in self._resting.items():
-            if (now - since >= RESTED_S or connection.is_half_open) and not connection.is_writing:
+    def _making_room(self, now: float) -> Connection | None:
+        for connection, since in self._idle.items():
+            if (now - since >= IDLE_S or connection.is_half_open) and not connection.is_writing:
                 return connection
         return None

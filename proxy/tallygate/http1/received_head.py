@@ -1,12 +1,9 @@
 """What the head of a request must not be at any port, and what it offers."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from aiohttp import hdrs, web
-from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from tallygate.http1.faults import (
     BAD_AUTHORITY,
@@ -27,31 +24,29 @@ CONTINUE: Final = "100-continue"
 EVERYTHING: Final = "*"  # the target of an OPTIONS request that asks about no resource (RFC 9110 section 9.3.7)
 
 
-def in_origin_form(request: RawRequestMessage) -> RawRequestMessage:
-    """A request whose target is in absolute-form, as the one for its path: its authority replaces the Host header.
+class OriginForm(NamedTuple):
+    """The path of a target that came as a URL. host: the URL's, in place of the Host header; None where that is to be refused."""
+
+    path: str
+    host: str | None
+
+
+def in_origin_form(method: str, target: str, hosts: Sequence[bytes], *, is_http_1_0: bool) -> OriginForm | None:
+    """A target in absolute-form, as the path that it means. None where its authority is no host: it stays, to be refused.
 
     RFC 9112, section 3.2.2: a server must accept that form, and ignore the Host for it; section 3.2.4: OPTIONS without a path asks
-    about no resource. What is no host, in target or header, stays as it came, to be refused.
+    about no resource.
     """
-    authority = authority_of(request.path)
+    authority = authority_of(target)
     if authority is None or not is_host(authority.encode(errors="replace")):
-        return request
-    path = request.path.partition("://")[2][len(authority) :]
-    if not path and request.method == "OPTIONS":
+        return None
+    path = target.partition("://")[2][len(authority) :]
+    if not path and method == "OPTIONS":
         path = EVERYTHING
     elif not path.startswith("/"):
         path = f"/{path}"
-    before_fragment = path.partition("#")[0]
-    plain, _, query = before_fragment.partition("?")
-    changed = request._replace(path=path, url=URL.build(path=plain, query_string=query, encoded=True))
-    hosts = [value for name, value in request.raw_headers if name.lower() == b"host"]
-    is_http_1_0 = request.version < HttpVersion11
-    if hosts != [b""] and fault_of_hosts(hosts, is_http_1_0=is_http_1_0) is not None:
-        return changed
-    headers = CIMultiDict(request.headers)
-    headers[hdrs.HOST] = authority
-    others = [header for header in request.raw_headers if header[0].lower() != b"host"]
-    return changed._replace(headers=CIMultiDictProxy(headers), raw_headers=((hdrs.HOST.encode(), authority.encode()), *others))
+    is_right = hosts == [b""] or fault_of_hosts(hosts, is_http_1_0=is_http_1_0) is None
+    return OriginForm(path, authority if is_right else None)
 
 
 def fault_of_target(target: str) -> Fault | None:

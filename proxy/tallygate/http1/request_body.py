@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from aiohttp import web
-from aiohttp.http import HttpVersion11
+from aiohttp import HttpVersion11, web
 
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.http1.client_connection import ClientConnection

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from aiohttp import web
-from aiohttp.http import HttpVersion11
+from aiohttp import HttpVersion11, web
 
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.exchange import Event, State

@@ -83,14 +83,13 @@ class Pipeline:
         self.entrance = Entrance(services)
         self.path_refusals = PathRefusals()
         self.open: set[LiveExchange] = set()
-        self.is_draining = False
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request. The outermost place where an unforeseen error is caught, logged and answered."""
         live = LiveExchange(self.services, request.method)
         response = ClientResponse(
             request,
-            closes=self.is_draining or request.headers.get("Transfer-Encoding") is not None,
+            closes=request.headers.get("Transfer-Encoding") is not None,
             grant=self.services.cors.grant(request),
         )
         connection = cast("ClientConnection", request.protocol)

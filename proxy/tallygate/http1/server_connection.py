@@ -1,0 +1,155 @@
+"""aiohttp's side of a client's connection, under names of our own: the one file that uses names which aiohttp may change.
+
+A name is private here if aiohttp's documentation does not promise it, with an underscore or without. What each is used for stands
+in tests/http1/test_aiohttp_contract.py, which fails by name where a new version has changed one; pyproject.toml lets in no minor
+version that the test has not seen.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiohttp import HttpVersion11, StreamReader, hdrs, http_parser, web
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import _ErrInfo
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from tallygate.http1.faults import INTERNAL, MALFORMED, Fault, HeadLimits, fault_of
+from tallygate.http1.received_head import in_origin_form
+
+AIOHTTP_LEAST: Final = (3, 14, 3)  # the security fixes up to here are needed
+AIOHTTP_TOO_NEW: Final = (3, 15)  # the names below have not been tested with it; pyproject.toml asks for the same versions
+
+Answer = Callable[[Fault], web.Response]
+RequestHead = RawRequestMessage
+EMPTY_BODY: Final = EMPTY_PAYLOAD
+_NO_REQUEST: Final = (0, None, EMPTY_BODY)
+
+
+class FaultError(Exception):
+    """Carries what is wrong with a request through aiohttp's hands to `handle_error`."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+class ServerConnection(web.RequestHandler):
+    """A connection whose requests are parsed, queued and answered one after the other."""
+
+    __slots__ = ("answer_fault",)
+
+    def __init__(self, server: web.Server, *, answer_fault: Answer, **options: Any) -> None:
+        """answer_fault: a constant answer to what the parser refuses. options: aiohttp's, for its request handler."""
+        super().__init__(server, **options)
+        self.answer_fault = answer_fault
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request has been handed to its handler and is not answered yet."""
+        return self._request_in_progress
+
+    def turn_away(self) -> None:
+        """Let aiohttp forget a connection that it never knew: instead of `connection_made`."""
+        self._manager = None
+
+    def parse(self, data: bytes) -> tuple[int, RequestHead | None, StreamReader]:
+        """How many heads of requests ended in these bytes, the last of them, and its body. The head is None if it is a fault.
+
+        Requests whose target is a URL become those for its path.
+        """
+        before = self._request_count
+        super().data_received(data)
+        parsed = self._request_count - before
+        if not parsed:
+            return _NO_REQUEST
+        messages = self._messages
+        for place in range(-parsed, 0):
+            message, body = messages[place]
+            if not isinstance(message, _ErrInfo) and not message.path.startswith("/"):
+                messages[place] = _for_its_path(message), body
+        newest, body = messages[-1]
+        return parsed, None if isinstance(newest, _ErrInfo) else newest, body
+
+    def explain_fault(self, head: bytes | bytearray) -> None:
+        """Put what is wrong with the newest request in the place of the parser's words. head: empty if its body is at fault."""
+        info, body = self._messages[-1]
+        limits = HeadLimits(line=self.max_line_size, fields=self.max_headers)
+        is_too_long = isinstance(info, _ErrInfo) and isinstance(info.exc, LineTooLong)
+        self._messages[-1] = _error_of(fault_of(bytes(head), limits, is_too_long=is_too_long)), body
+
+    def queue_fault(self, fault: Fault) -> None:
+        """Answer a head that the parser has not refused, after the requests before it."""
+        self._messages.append((_error_of(fault), EMPTY_BODY))
+        self._request_count += 1
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait_until_written(self) -> None:
+        """Wait until the client has taken so much of what was written that its connection takes more."""
+        if self.writing_paused and self.transport is not None:
+            await self._drain_helper()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The one answer to what the parser refuses, so that nothing of the request comes back or reaches a log."""
+        del message
+        if request.writer.output_size > 0:
+            raise ConnectionError
+        fault = exc.fault if isinstance(exc, FaultError) else MALFORMED if status < 500 else INTERNAL
+        response = self.answer_fault(fault)
+        if fault.is_head:
+            request._cache["method"] = hdrs.METH_HEAD  # noqa: SLF001 - as in `last_answer`
+        last_answer(request, response)
+        return response
+
+
+def end_body(body: StreamReader, error: Exception | None = None) -> None:
+    """No more of a request's body will come, though aiohttp lets its reader wait. error: what its reader is to get."""
+    if error is not None and body.exception() is None:
+        body.set_exception(error)
+    body.feed_eof()
+
+
+def last_answer(request: web.BaseRequest, response: web.Response) -> None:
+    """Make aiohttp write this as HTTP/1.1, whatever the request claims to be, and close the connection."""
+    request._cache["version"] = HttpVersion11  # noqa: SLF001 - a response takes its version from there, where reading it leaves it
+    response.headers[hdrs.SERVER] = "tallygate"  # else aiohttp's name and version
+    response.force_close()
+
+
+def put_before(server: web.Server, handler_for: Callable[[Any], Any]) -> None:
+    """Have requests pass a handler in front of the server's own, of which it is made."""
+    server.request_handler = handler_for(server.request_handler)
+
+
+def has_c_parser() -> bool:
+    """Whether aiohttp parses with its compiled parser, as strict as the checks behind it expect."""
+    return http_parser.HttpRequestParser is not http_parser.HttpRequestParserPy
+
+
+def _error_of(fault: Fault) -> _ErrInfo:
+    return _ErrInfo(status=fault.status, exc=FaultError(fault), message="")
+
+
+def _for_its_path(request: RequestHead) -> RequestHead:
+    """A request whose target is a URL, as the one for its path; its authority replaces the Host header (RFC 9112 section 3.2.2)."""
+    hosts = [value for name, value in request.raw_headers if name.lower() == b"host"]
+    found = in_origin_form(request.method, request.path, hosts, is_http_1_0=request.version < HttpVersion11)
+    if found is None:
+        return request
+    plain, _, query = found.path.partition("#")[0].partition("?")
+    changed = request._replace(path=found.path, url=URL.build(path=plain, query_string=query, encoded=True))
+    if found.host is None:
+        return changed
+    headers = CIMultiDict(request.headers)
+    headers[hdrs.HOST] = found.host
+    others = [header for header in request.raw_headers if header[0].lower() != b"host"]
+    return changed._replace(headers=CIMultiDictProxy(headers), raw_headers=((hdrs.HOST.encode(), found.host.encode()), *others))
