@@ -8,7 +8,7 @@ languages and SDKs only what differs on the wire. Rates are nano-USD for a token
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from fake_gloo import PUBLISHER, V1_DEFAULT, item_id
@@ -157,6 +157,7 @@ COMPLETIONS: Final = "docs api-guides/completions-v2"
 REFERENCE: Final = "docs api-reference/completions/v2"
 CACHING: Final = "docs api-guides/prompt-caching"
 CANARY: Final = "example:canary/src/fixtures/index.ts"
+PARTS: Final = [{"role": "user", "content": [{"type": "text", "text": "Who was Ruth?"}]}]
 SEARCHED: Final = [
     {"role": "system", "content": "Answer from the context."},
     {"role": "user", "content": "Context:\nRuth 1\n\nWho?"},
@@ -187,6 +188,8 @@ CHAT_FORMS: Final = (
     chat("family of two words", REFERENCE, answers=OPEN, model_family="open source"),
     chat("family in capitals", CANARY, answers=OPEN, model_family="Open Source", max_tokens=1024),
     chat("model", "cookbook completions-v2-tutorial/python/main.py", model=SONNET, temperature=0.7, max_tokens=500),
+    chat("parts of text", "example:scripts/src/gloo-ai-sdk.ts", said=PARTS, model=SONNET, max_tokens=500, stream=False),
+    chat("parallel tools without a choice", "docs api-guides/tool-use", model_family="openai", tools=[PLAN_TOOL], max_tokens=500),
     chat("model, auto_routing false", COMPLETIONS, model=FLASH, auto_routing=False),
     chat("a deprecated model", "example:canary/src/probes/v2-completions.ts", model=NANO, max_tokens=1024),
     chat(
@@ -483,15 +486,15 @@ RETRIEVAL_FORMS: Final = (
 )
 
 
-def uploaded(*names: str) -> bytes:
+def uploaded(*names: str, field: str = "files") -> bytes:
     """A multipart body with the boundary `gloo`."""
-    field_ = b'--gloo\r\nContent-Disposition: form-data; name="publisher_id"\r\n\r\n' + PUBLISHER.encode() + b"\r\n"
+    publisher = b'--gloo\r\nContent-Disposition: form-data; name="publisher_id"\r\n\r\n' + PUBLISHER.encode() + b"\r\n"
     files = (
-        b'--gloo\r\nContent-Disposition: form-data; name="files"; filename="%b"\r\nContent-Type: text/plain\r\n\r\nRuth 1\r\n'
-        % name.encode()
+        b'--gloo\r\nContent-Disposition: form-data; name="%b"; filename="%b"\r\nContent-Type: text/plain\r\n\r\nRuth 1\r\n'
+        % (field.encode(), name.encode())
         for name in names
     )
-    return field_ + b"".join(files) + b"--gloo--\r\n"
+    return publisher + b"".join(files) + b"--gloo--\r\n"
 
 
 def upload(name: str, source: str, *files: str, query: str = "", query_up: str | None = None) -> Form:
@@ -513,6 +516,10 @@ CONTROLS: Final = "docs api-reference/content-controls"
 EDITED: Final = {"publisher_id": PUBLISHER, "item_id": OWN, "item_title": "Ruth", "author": ["A"], "item_tags": ["ruth"]}
 CONTENT_FORMS: Final = (
     upload("a file", "cookbook upload-files/python/main.py", "ruth.txt"),
+    replace(
+        upload("a file as the guide names it", "docs api-guides/upload-content", "ruth.txt"),
+        body=uploaded("ruth.txt", field="file"),
+    ),
     upload("two files", "cookbook upload-files/python/main.py", "ruth.txt", "naomi.txt"),
     upload(
         "a file with an identifier of the client's",
