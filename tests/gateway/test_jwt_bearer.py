@@ -253,6 +253,20 @@ async def test_a_token_that_was_changed_anywhere_is_refused(make: Make) -> None:
         assert await refused(make(), token)
 
 
+@pytest.mark.parametrize(
+    "kid", ["", "k2", "../k1", "/dev/null", "k1\x00", "' OR 1=1 --", "https://evil.example.com/keys", "k" * 3_000]
+)
+async def test_a_key_id_is_only_ever_a_name_in_the_issuers_set(make: Make, server: AuthorizationServer, kid: str) -> None:
+    server.keys.append(public_jwk("k3"))
+    assert await refused(make(), a_token("mine", headers={"kid": kid}))
+
+
+@pytest.mark.parametrize("kid", [7, ["k1"], {"k": 1}, None])
+async def test_a_key_id_that_is_no_text_is_refused(make: Make, kid: Any) -> None:
+    _, payload, signature = a_token().split(".")
+    assert "well-formed" in await refused(make(), f"{part({'alg': 'RS256', 'kid': kid})}.{payload}.{signature}")
+
+
 @pytest.mark.parametrize("headers", [{"crit": ["exp"]}, {"typ": "dpop+jwt"}, {"typ": "logout+jwt"}])
 async def test_a_token_of_another_kind_is_refused(make: Make, headers: dict[str, Any]) -> None:
     assert "of a kind" in await refused(make(), a_token(headers=headers))

@@ -286,7 +286,15 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_believed(make: Make,
 
 
 @pytest.mark.parametrize(
-    "key", ["tg_acme-prod_abcdefgh", "k" * 4_097, "kéy-0123456789abcdef", "key\x7f0123456789", "key\udcff0123456789"]
+    "key",
+    [
+        "tg_acme-prod_abcdefgh",
+        "tga_abcdefghijklmnop",
+        "k" * 4_097,
+        "kéy-0123456789abcdef",
+        "key\x7f0123456789",
+        "key\udcff0123456789",
+    ],
 )
 async def test_keys_of_ours_and_what_is_no_key_are_not_asked_about(make: Make, service: Service, key: str) -> None:
     assert await make().find(key) is UNKNOWN_KEY

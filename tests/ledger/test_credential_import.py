@@ -107,7 +107,7 @@ def test_what_is_wrong_with_a_list_is_told_by_line_and_shows_no_key(text: str | 
     [
         ("acme,a,short", "its key must be 16 to 4096 printable characters"),
         (f"acme,a,{SECRET}  inside", "its key must be 16 to 4096 printable characters"),
-        (f"acme,a,tg_{SECRET}", "its key begins with tg_"),
+        (f"acme,a,tg_{SECRET}", "its key begins as those that tallygate makes"),
         ("acme,a,", "must have its key in the column `key`"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Final
 from tallygate.domain.organization import Credential, Organization
 
 KEY_PREFIX: Final = "tg_"  # of every key that tallygate issues: such a key never goes upstream
+ISSUED_PREFIXES: Final = (KEY_PREFIX, "tga_")  # and of its admin tokens: neither is sent anywhere
 EVERYWHERE: Final = ""  # in the place of an organization that a Client ID is retired in
 KEY_CHARS_MAX: Final = 4_096  # a longer one (signed tokens stay below) is nobody's
 SECRET_BYTES: Final = 32

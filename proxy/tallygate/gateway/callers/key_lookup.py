@@ -14,7 +14,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from tallygate.config.directory import KEY_CHARS_MAX, KEY_PREFIX, Identity
+from tallygate.config.directory import ISSUED_PREFIXES, KEY_CHARS_MAX, Identity
 from tallygate.config.key_lookup import KeyLookup, Sends
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.gateway.callers.clients import Clients, VerifiedClient
@@ -121,7 +121,7 @@ class LookedUpKeys:
 
         address   where the request comes from
         """
-        if key.startswith(KEY_PREFIX) or len(key) > KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
+        if key.startswith(ISSUED_PREFIXES) or len(key) > KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
             return UNKNOWN_KEY
         digest = hashlib.sha256(key.encode()).digest()
         known = self._answers.known(digest)

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
-from tallygate.config.directory import KEY_CHARS_MAX, KEY_PREFIX
+from tallygate.config.directory import ISSUED_PREFIXES, KEY_CHARS_MAX
 from tallygate.config.organizations import MODEL_PATTERN, is_digest
 from tallygate.config.problems import Problems, nearest
 from tallygate.config.section import instant_ms, is_identifier, is_text
@@ -119,10 +119,8 @@ class _Reader:
                     f"its key must be {PLAIN_KEY_CHARS_MIN} to {KEY_CHARS_MAX} printable characters of ASCII without spaces, "
                     "as a header can hold it"
                 )
-            if key.startswith(KEY_PREFIX):
-                raise _WrongError(
-                    f"its key begins with {KEY_PREFIX}, as those that tallygate makes: give that credential another one"
-                )
+            if key.startswith(ISSUED_PREFIXES):
+                raise _WrongError("its key begins as those that tallygate makes, which never go to an upstream")
             return _sha256(key)
         if key:
             raise _WrongError(f"has a key in the column `{PLAIN_KEY}`: --plain-keys hashes them, or give {DIGEST} in its place")
