@@ -62,6 +62,7 @@ def an_entry(number: int = 1, **changed: Any) -> Entry:
         "reasoning_tokens": 5,
         "audio_completion_tokens": 0,
         "cost_nano_usd": 500_001,
+        "fee_nano_usd": 0,
         "posted_nano_usd": 500_001,
         "usage_source": "upstream",
         "price_version": "v1",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from ledger_values import START_MS, an_entry, an_event_id, assert_no_drift, sums
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.domain.markup import marked_up
@@ -150,3 +150,34 @@ async def test_figures_and_corrected_prices_keep_the_markup_that_an_event_was_ch
     (correction,) = page.corrections
     assert correction.price_version == "gpt-5@2+6.5%"
     assert correction.cost_nano_usd == 30_000 * 10_650
+
+
+async def test_figures_and_corrected_prices_leave_the_fee_as_it_was(
+    database: Database, book: Book, corrections: Corrections
+) -> None:
+    fee = 2_000_000
+    await book.record([an_assumed(cost_nano_usd=PRICE.cost_nano_usd(ASSUMED) + fee, fee_nano_usd=fee)])
+    await corrections.correct([FIGURES], now_ms=START_MS, actor="cli")
+    assert (await assert_no_drift(database))[-1] == PRICE.cost_nano_usd(TRUE) + fee
+
+    dearer = replace(PRICE, version="gpt-5@2", output=20_000_000)
+    query = RepriceQuery(model="gpt-5", from_ms=0, to_ms=2**42, orgs=frozenset({"acme"}))
+    repricing = Repricing(database, PriceCatalogue([dearer]))
+    page = await repricing.page(query, "", now_ms=START_MS, apply=True)
+
+    assert page.difference_nano_usd == dearer.cost_nano_usd(TRUE) - PRICE.cost_nano_usd(TRUE)
+    assert (await assert_no_drift(database))[-1] == dearer.cost_nano_usd(TRUE) + fee
+    assert not (await repricing.page(query, "", now_ms=START_MS, apply=True)).corrections
+    async with database.read() as connection:
+        assert (await connection.execute(select(func.sum(ENTRIES.c.fee_nano_usd)))).scalar_one() == fee
+
+
+async def test_the_final_word_replaces_the_fee_of_an_expiry(database: Database, book: Book) -> None:
+    fee = 2_000_000
+    await book.record([an_entry(1, kind="expired", cost_nano_usd=fee, fee_nano_usd=fee)])
+    await book.record([an_entry(1, kind="late", cost_nano_usd=0, settled_at_ms=START_MS + 1)])
+
+    assert (await assert_no_drift(database))[-1] == 0
+    async with database.read() as connection:
+        rows = await connection.execute(select(ENTRIES.c.fee_nano_usd).order_by(ENTRIES.c.sequence))
+        assert list(rows.scalars()) == [fee, -fee, 0]

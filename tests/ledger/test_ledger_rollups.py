@@ -18,7 +18,7 @@ from tallygate.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, Book,
 from tallygate.ledger.database import Database
 from tallygate.ledger.lifetime_audit import lifetime_drifts
 from tallygate.ledger.rollup_readings import readings
-from tallygate.ledger.schema import KIND_ROLLUP, LIFETIME_TOTALS, ORG_ROLLUP, ROLLUP_15M, ROLLUP_AMOUNTS, SERIES
+from tallygate.ledger.schema import ENTRIES, KIND_ROLLUP, LIFETIME_TOTALS, ORG_ROLLUP, ROLLUP_15M, ROLLUP_AMOUNTS, SERIES
 from tallygate.ledger.series import CREDENTIALS_FREE_MAX, MODELS_PER_ORG_MAX
 from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges
 from tallygate.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
@@ -128,6 +128,27 @@ async def test_a_ledger_from_before_them_gets_its_kinds(
     assert await _drifts(database) == []
     await Book(open_another()).record([an_entry(1_000, org="acme", credential="key-1", status=500)])
     assert await _drifts(database) == []
+
+
+async def test_a_ledger_from_before_fees_has_none(database: Database, book: Book, open_another: Callable[[], Database]) -> None:
+    await _many(book)
+
+    def as_before(connection: Connection) -> None:
+        connection.execute(text("ALTER TABLE entries DROP COLUMN fee_nano_usd"))
+        config = Config()
+        config.set_main_option("script_location", "tallygate.ledger:migrations")
+        config.attributes["connection"] = connection
+        connection.execute(text("UPDATE ledger_version SET version_num = '0011'"))
+        command.upgrade(config, "0012")
+
+    async with database.write() as connection:
+        await connection.run_sync(as_before)
+
+    await Book(open_another()).record([an_entry(1_000, cost_nano_usd=5, fee_nano_usd=3)])
+    await assert_no_drift(database)
+    async with database.read() as connection:
+        fees = select(ENTRIES.c.fee_nano_usd, func.count()).group_by(ENTRIES.c.fee_nano_usd).order_by(ENTRIES.c.fee_nano_usd)
+        assert [tuple(row) for row in await connection.execute(fees)] == [(0, 400), (3, 1)]
 
 
 async def test_with_and_without_credentials_the_sums_are_the_same(database: Database, book: Book, queries: UsageQueries) -> None:

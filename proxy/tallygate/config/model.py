@@ -24,6 +24,7 @@ class Route:
     dialect   None: not metered; a request counts, its tokens do not
     enabled   False: requests are refused; for endpoints whose cost cannot be known
     weight    how many requests one counts as against rate limits of requests; 0: none, and a spend limit's pause does not stop it
+    fee_nano_usd   of one request, beside what its tokens cost
     markup    millionths that the upstream bills above its list prices; None: as the upstream's
     query     further query parameters that pass; headers: further request headers, in lower case
     objects   what it has to do with objects that the upstream stores
@@ -36,6 +37,7 @@ class Route:
     upstream: str = "default"
     enabled: bool = True
     weight: int = 1
+    fee_nano_usd: int = 0
     markup: int | None = None
     query: frozenset[str] = frozenset()
     headers: frozenset[bytes] = frozenset()

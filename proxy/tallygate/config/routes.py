@@ -9,6 +9,7 @@ from tallygate.config.model import Route
 from tallygate.config.problems import nearest
 from tallygate.config.route_objects import parameters_of, route_objects
 from tallygate.config.section import Place, Section, is_identifier, show
+from tallygate.domain.money import NANO_PER_USD, nano_usd_from_usd, usd_text
 from tallygate.domain.ratio import percent
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -18,6 +19,7 @@ _KIND: Final = re.compile(r"[a-z][a-z_]{0,31}", re.ASCII)
 PATH_CHARS_MAX: Final = 512
 PASSING_MAX: Final = 50  # names of one route
 WEIGHT_MAX: Final = 1_000_000
+FEE_MAX_NANO_USD: Final = 10_000 * NANO_PER_USD  # far above what one request of any service costs
 UNBILLED_SUFFIX: Final = "_count_tokens"  # of the dialects whose endpoints no provider bills; all others cost
 _QUERY_NAME: Final = re.compile(r"[A-Za-z0-9$._\[\]-]{1,64}", re.ASCII)
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
@@ -86,6 +88,9 @@ def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
     weight = item.integer("weight", 1, minimum=0, maximum=WEIGHT_MAX)
     if weight == 0 and dialect is not None and not dialect.endswith(UNBILLED_SUFFIX):
         item.place_of("weight").problem(f"must be at least 1: what {dialect} meters costs, and a spend limit has to stop it")
+    fee_nano_usd = item.money("fee_usd", _fee) or 0
+    if weight == 0 and fee_nano_usd:
+        item.place_of("weight").problem("must be at least 1: the route has a fee, and a spend limit has to stop it")
     markup = item.money("markup_percent", percent)
     if markup is not None and dialect is None:
         item.place_of("markup_percent").problem("is of no use: a route without a dialect is not metered")
@@ -105,11 +110,19 @@ def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
         upstream=upstream,
         enabled=enabled,
         weight=weight,
+        fee_nano_usd=fee_nano_usd,
         markup=markup,
         query=query,
         headers=headers,
         objects=objects,
     )
+
+
+def _fee(text: str) -> int:
+    fee_nano_usd = nano_usd_from_usd(text)
+    if fee_nano_usd > FEE_MAX_NANO_USD:
+        raise ValueError(f"must be at most {usd_text(FEE_MAX_NANO_USD)} USD, got {show(text)}")
+    return fee_nano_usd
 
 
 def _names(item: Section, key: str, pattern: re.Pattern[str]) -> frozenset[str]:

@@ -38,6 +38,7 @@ _LIMIT: Final = integer("limit", "Events of a page.", least=1, most=EVENTS_MAX, 
 class EventLine(msgspec.Struct, frozen=True, kw_only=True):
     """One entry. Amounts of entries of one event add up: `reversed` takes back, `repriced` and `corrected` are differences.
 
+    fee_nano_usd   the part of the cost that is a flat fee
     kind   settled, released, expired, unheld, late; corrections: reversed, repriced, corrected
     """
 
@@ -72,6 +73,7 @@ class EventLine(msgspec.Struct, frozen=True, kw_only=True):
     price_version: str | None
     cost_nano_usd: int
     cost_usd: str
+    fee_nano_usd: int
     request_bytes: int
     response_bytes: int
     client_request_id: str | None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from tallygate.domain.money import nano_usd_from_pico
+from tallygate.domain.money import PICO_PER_NANO, nano_usd_from_pico
 from tallygate.domain.token_counts import TokenCounts
 
 # Of each case: pico-USD of the whole prompt, pico-USD of an output token, and the most output tokens that there can be.
@@ -142,6 +142,14 @@ class Price:
             self.input if self.long_input is None else self.long_input,
             self.output if self.long_output is None else self.long_output,
         )
+
+
+def with_fee(rates: WorstRates | None, fee_nano_usd: int) -> WorstRates | None:
+    """`rates` with a flat fee on top of each case; None where there is neither."""
+    if not fee_nano_usd:
+        return rates
+    fee_pico = fee_nano_usd * PICO_PER_NANO
+    return tuple([(fee_pico + prompt_pico, rate, most) for prompt_pico, rate, most in rates or ((0, 0, NO_MAXIMUM),)])
 
 
 def worst_cost_nano_usd(rates: WorstRates, output_tokens: int) -> int:

@@ -33,6 +33,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     settled_at_ms      the limiter's clock; added by the settle script as a field of the stream entry
     cache_write_1h_tokens, audio_...  kinds with a price of their own, so that a corrected price can be applied; the 1h part is in
                        cache_write_tokens, the audio parts are in prompt and completion
+    fee_nano_usd       of the request, in cost_nano_usd beside what the tokens cost
     made, deleted      objects that the upstream keeps for the organization since, and no longer
     flags              "unregistered": of a client that signed tokens alone name; and what was odd: "usage_clamped",
                        "usage_inconsistent", "unpriced", "charged_at_bound", "overrun", "late", "unheld" ...
@@ -68,5 +69,6 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_write_1h_tokens: int = 0
     audio_prompt_tokens: int = 0
     audio_completion_tokens: int = 0
+    fee_nano_usd: int = 0
     made: tuple[MadeObject, ...] = ()
     deleted: tuple[MadeObject, ...] = ()

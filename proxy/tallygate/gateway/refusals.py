@@ -57,11 +57,11 @@ def overloaded(what: str) -> Refusal:
     )
 
 
-def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int) -> Refusal:
+def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int, fee_nano_usd: int = 0) -> Refusal:
     """Why the limiter refused, with the true time until the same request can be admitted.
 
-    hold_nano_usd: the least hold with which it would have been. Where only open requests stand in the way, nobody knows when they
-    end: the time is a short one, and the details say what is waited for.
+    hold_nano_usd: the least hold with which it would have been; fee_nano_usd: the part of it that is the route's fee. Where only
+    open requests stand in the way, nobody knows when they end: the time is a short one, and the details say what is waited for.
     """
     key = decision.refused_by
     if key == LEDGER_BACKLOG:
@@ -74,7 +74,7 @@ def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int) -> 
         )
     for state in decision.spend:
         if state.key == key:
-            return _spend_refusal(state, decision, terms, hold_nano_usd)
+            return _spend_refusal(state, decision, terms, hold_nano_usd, has_tokens=hold_nano_usd > fee_nano_usd)
     limit = next(limit for name, limit in (*terms.rate, *terms.gate) if name == key)
     wait = max(decision.retry_after_ms, 1)
     details: dict[str, str | int | None] = {"limit": limit.name, "quantity": str(limit.quantity)}
@@ -103,7 +103,7 @@ def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int) -> 
     )
 
 
-def _spend_refusal(state: SpendState, decision: Decision, terms: Terms, hold_nano_usd: int) -> Refusal:
+def _spend_refusal(state: SpendState, decision: Decision, terms: Terms, hold_nano_usd: int, *, has_tokens: bool) -> Refusal:
     details: dict[str, str | int | None] = {
         "limit": terms.names[state.key],
         "spent_usd": usd_text(state.spent_nano_usd),
@@ -122,7 +122,8 @@ def _spend_refusal(state: SpendState, decision: Decision, terms: Terms, hold_nan
         message, retry = f"{head} This request needs room for ${usd_text(hold_nano_usd)}; access resumes at {resumes}.", False
     elif not decision.retry_after_ms:
         wait, retry = None, False
-        message = f"{head} This request alone can cost ${usd_text(hold_nano_usd)}, more than the limit: lower its maximum output."
+        fix = "lower its maximum output" if has_tokens else "ask your administrator for a higher one"
+        message = f"{head} This request alone can cost ${usd_text(hold_nano_usd)}, more than the limit: {fix}."
     else:
         wait, retry = decision.retry_after_ms, True
         details |= WAITS_FOR_OPEN_REQUESTS

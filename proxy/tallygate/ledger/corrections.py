@@ -150,7 +150,9 @@ class Corrections:
             raise ValueError(f"{figures.event_id}: {error}") from error
         price = self._price_of(entries[-1])
         after = {name: getattr(figures, name, before[name]) for name in SUMMED_FIELDS}
-        after["cost_nano_usd"] = price.cost_nano_usd(counts) if price is not None else before["cost_nano_usd"]
+        after["cost_nano_usd"] = before["cost_nano_usd"]
+        if price is not None:
+            after["cost_nano_usd"] = before["fee_nano_usd"] + price.cost_nano_usd(counts)
         difference: dict[str, Any] = {name: after[name] - before[name] for name in SUMMED_FIELDS}
         correction = None
         if any(difference.values()):

@@ -68,6 +68,7 @@ class Entry:
     reasoning_tokens: int
     audio_completion_tokens: int
     cost_nano_usd: int
+    fee_nano_usd: int
     posted_nano_usd: int
     usage_source: str
     price_version: str | None
@@ -97,6 +98,7 @@ SUMMED_FIELDS: Final = (  # what entries of one event add up to
     "reasoning_tokens",
     "audio_completion_tokens",
     "cost_nano_usd",
+    "fee_nano_usd",
 )
 _NUMBERS: Final = tuple(
     field.name for field in fields(Entry) if field.type in {"int", "int | None", int, int | None} and field.name != "sequence"
@@ -156,6 +158,7 @@ def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
             reasoning_tokens=fact.reasoning_tokens,
             audio_completion_tokens=fact.audio_completion_tokens,
             cost_nano_usd=cost,
+            fee_nano_usd=min(fact.fee_nano_usd, cost),  # of a hold that was withdrawn nothing is owed, whatever its event says
             posted_nano_usd=posted,
             usage_source=fact.usage_source.value,
             price_version=fact.price_version,

@@ -105,7 +105,7 @@ class Repricing:
         if last.kind is Kind.RELEASED or price is None or price.model != query.model:
             return None
         price = with_markup_of(price, last.price_version)
-        cost = price.cost_nano_usd(
+        cost = sums["fee_nano_usd"] + price.cost_nano_usd(
             TokenCounts(
                 prompt=sums["prompt_tokens"],
                 completion=sums["completion_tokens"],

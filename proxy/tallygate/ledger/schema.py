@@ -47,7 +47,8 @@ LIFETIME_AMOUNTS: Final = ("requests", *LIFETIME_SUMS, *(f"credited_{name}" for 
 
 # (event_id, sequence): 0 is the original, later ones correct it. Amounts are differences: what an event came to is the sum of its
 # entries, whichever they are. settled_at_ms is the original's in all of them: it says to which day, bucket and history they belong.
-# entered_at_ms is the entry's own. posted_nano_usd is what the limiter's windows took, at posted_at_ms.
+# entered_at_ms is the entry's own. fee_nano_usd is a part of cost_nano_usd. posted_nano_usd is what the limiter's windows took, at
+# posted_at_ms.
 ENTRIES: Final = Table(
     "entries",
     METADATA,
@@ -81,6 +82,7 @@ ENTRIES: Final = Table(
     Column("reasoning_tokens", BigInteger, nullable=False),
     Column("audio_completion_tokens", BigInteger, nullable=False),
     Column("cost_nano_usd", BigInteger, nullable=False),
+    Column("fee_nano_usd", BigInteger, nullable=False, server_default="0"),
     Column("posted_nano_usd", BigInteger, nullable=False),
     Column("usage_source", NAME, nullable=False),
     Column("price_version", NAME),

@@ -105,7 +105,7 @@ class Entrance:
         length = None if live.codings else request.content_length  # a coded body is as large as it turns out to be
         if length is not None and length < DEAR_BODY_BYTES and "Expect" not in request.headers:
             return None
-        return await self.look(live, least_nano_usd=1)
+        return await self.look(live, least_nano_usd=live.found_route.fee_nano_usd or 1)
 
     async def look(self, live: LiveExchange, *, least_nano_usd: int) -> Refusal | None:
         """Whether the limiter would refuse a request that costs that much at least. Without the store, admission decides."""
@@ -130,7 +130,8 @@ class Entrance:
         if decision.admitted:
             return None
         live.decision = decision
-        return limiter_refusal(decision, terms, hold_nano_usd=least_nano_usd)
+        fee = live.found_route.fee_nano_usd
+        return limiter_refusal(decision, terms, hold_nano_usd=least_nano_usd, fee_nano_usd=fee)
 
 
 def _closed(live: LiveExchange, closed: Closed) -> Decision:

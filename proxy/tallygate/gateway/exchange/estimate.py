@@ -11,7 +11,7 @@ from tallygate.dialects.dialect import RequestFacts
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.domain.money import MONEY_MAX_NANO_USD
 from tallygate.domain.organization import Plan, UnknownModelPolicy
-from tallygate.domain.price import NO_MAXIMUM, Price, WorstRates, worst_cost_nano_usd
+from tallygate.domain.price import NO_MAXIMUM, Price, WorstRates, with_fee, worst_cost_nano_usd
 from tallygate.domain.routed_price import AnyPrice, RoutedPrice, each_of
 
 ROUTED_SHARE: Final = 25  # so many requests whose model the provider chooses fit into a spend limit at once, where it can be had
@@ -27,7 +27,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """Amounts in nano-USD.
 
     price             None: unpriced by policy
-    rates             what `price` comes to at most for this prompt, and for each token of output
+    rates             what `price` and the route's fee come to at most for this prompt, and for each token of output
     prompt_tokens     upper bound of the input; output_tokens: maximum output of all choices together, what was predicted included
     predicted_tokens  given as a prediction: charged as output where it is wrong, whatever the maximum is
     floor_tokens      the least maximum for each answer that clamping may leave
@@ -36,7 +36,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
                       case is above the limit's share (ROUTED_SHARE), or the operator states one
     rate_tokens       what token rate limits are asked for: the output that the request states, else the plan's default, and of
                       input that nobody has seen no more than RATED_UNKNOWN_TOKENS unless the plan states a number
-    hold              worst case; hold_min: input and the least output worth having; input_cost: the input alone
+    hold              worst case; hold_min: fee, input and the least output worth having; input: fee and input alone
     """
 
     price: AnyPrice | None
@@ -100,12 +100,14 @@ def estimate(
     *,
     predicted_tokens: int = 0,
     referred_tokens: int | None = None,
+    fee_nano_usd: int = 0,
     has_spend_limit: bool = False,
     spend_limit_nano_usd: int = 0,
 ) -> Estimate:
     """The worst case of a request of whose input `prompt_tokens` at most can be seen.
 
     referred_tokens   what the stored objects that it names come to at most; None: not known
+    fee_nano_usd      of its route
     has_spend_limit   a spend limit binds its caller: then plans clamp unless they say otherwise
     spend_limit_nano_usd   the least that binds; 0: not known
     """
@@ -118,7 +120,8 @@ def estimate(
     unknown = max(prompts) - prompt_tokens
     rated = prompt_tokens + (min(unknown, RATED_UNKNOWN_TOKENS) if plan.unknown_input_tokens is None else unknown)
     assumed = None
-    rates = None if price is None else _worst_rates(facts, price, prompts, choices, predicted_tokens)
+    of_tokens = None if price is None else _worst_rates(facts, price, prompts, choices, predicted_tokens)
+    rates = with_fee(of_tokens, fee_nano_usd)
     clamps = has_spend_limit if plan.clamp is None else plan.clamp
     if not facts.has_output:
         output = expected = 0

@@ -111,9 +111,10 @@ async def _send(
     if live.lifecycle.state is State.ADMITTED:
         live.apply(Event.UPSTREAM_ACCEPTED)
     live.sent_at = live.services.clock()
-    if up.wants_body:
-        await _stream_up(live, request, connection, relay, up)
+    is_whole = not up.wants_body or await _stream_up(live, request, connection, relay, up)
     await relay.ended
+    if not is_whole and not relay.status:
+        live.sent_at = None  # nobody does the work of half a request, nor bills it
     return relay, _Sent(headers=headers, credentials=credentials)
 
 
@@ -131,8 +132,8 @@ def _head(live: LiveExchange, request: web.BaseRequest, target: str, headers: li
 
 async def _stream_up(
     live: LiveExchange, request: web.BaseRequest, connection: ClientConnection, relay: Relay, up: UpstreamConnection
-) -> None:
-    """Pass the body through as it comes, no faster than the upstream takes it."""
+) -> bool:
+    """Pass the body through as it comes, no faster than the upstream takes it. Returns whether all of it went up."""
     greet_expecting(request)
     bytes_max = live.services.limits.streamed_bytes_max
     connection.await_body(bytes_max)
@@ -143,7 +144,7 @@ async def _stream_up(
             chunk = await content.readany()
             if not chunk:
                 up.end_body()
-                break
+                return True
             live.request_bytes += len(chunk)
             if form is not None:
                 form.feed(chunk)
@@ -163,3 +164,4 @@ async def _stream_up(
         relay.cut()
     finally:
         connection.body_read()
+    return False

@@ -49,6 +49,7 @@ _TAIL_CHARS_MAX = 4096  # a text without any space is counted in pieces of this 
 class Account:
     """The result of an exchange: what the limiter is told, and whether anything is owed.
 
+    cost_nano_usd   of tokens and fee_nano_usd together
     is_bound   `price` bounds that of the model that answered, which is not known
     """
 
@@ -57,6 +58,7 @@ class Account:
     price: AnyPrice | None
     cost_nano_usd: int
     owed: bool
+    fee_nano_usd: int = 0
     is_bound: bool = False
 
 
@@ -314,16 +316,18 @@ class LiveExchange:
         return self.upstream.config.markup if of_route is None else of_route
 
     def account(self, *, ahead_seconds: float = 0.0) -> Account:
-        """What the exchange comes to as it stands. Never free once the upstream has accepted a metered request.
+        """What the exchange comes to as it stands. Never free once the upstream has accepted a request that costs something.
 
         ahead_seconds   further time in which its upstream may generate, and nobody will see it
         """
         relay = self.relay
         outcome = self._outcome()
+        is_refused = relay is None or self.sent_at is None or relay.status >= 300
         if self.facts is None or self.dialect is None:
-            return self._account(nothing_owed(UsageSource.NONE), outcome, owed=False)
+            is_owed = not is_refused and self.found_route.fee_nano_usd > 0
+            return self._account(nothing_owed(UsageSource.NONE), outcome, owed=is_owed)
         asked = self.estimate.price if self.estimate is not None else None
-        if relay is None or self.sent_at is None or relay.status >= 300:
+        if relay is None or is_refused:
             return self._account(nothing_owed(UsageSource.UPSTREAM), outcome, owed=False, price=asked)
         reading = relay.meter.reading if relay.meter is not None else None
         metered = meter_answer(
@@ -377,13 +381,17 @@ class LiveExchange:
                 metered, counts=msgspec.structs.replace(metered.counts, prompt=max(metered.counts.prompt, asked.prompt_tokens))
             )
         held = self.decision.held_nano_usd if self.decision is not None and self.decision.held_nano_usd else asked.hold_nano_usd
+        held -= self.found_route.fee_nano_usd
         return assumed(metered, Unseen(tokens=tokens, output_max=asked.output_tokens, held=held), facts, price)
 
     def _account(
         self, metered: Metered, outcome: Outcome, *, owed: bool, price: AnyPrice | None = None, is_bound: bool = False
     ) -> Account:
-        cost = price.cost_nano_usd(metered.counts) if price is not None and owed else 0
-        return Account(metered=metered, outcome=outcome, price=price, cost_nano_usd=cost, owed=owed, is_bound=is_bound)
+        fee = self.found_route.fee_nano_usd if owed else 0
+        cost = fee + (price.cost_nano_usd(metered.counts) if price is not None and owed else 0)
+        return Account(
+            metered=metered, outcome=outcome, price=price, cost_nano_usd=cost, owed=owed, fee_nano_usd=fee, is_bound=is_bound
+        )
 
     def _prompt_tokens(self) -> int:
         if self.exact_prompt is not None:
@@ -415,9 +423,9 @@ class LiveExchange:
         held = self.decision.held_nano_usd if self.decision is not None else 0
         if account.cost_nano_usd > held and self.terms is not None and self.terms.spend:
             flags = (*flags, "overrun")
-        if account.owed and account.price is None and self.is_billed:
+        if account.owed and account.price is None and self.facts is not None and self.is_billed:
             flags = (*flags, "unpriced")
-        if account.is_bound and account.cost_nano_usd:
+        if account.is_bound and account.cost_nano_usd > account.fee_nano_usd:
             flags = (*flags, CHARGED_AT_BOUND)
         if self.clamped is not None:
             flags = (*flags, OUTPUT_CLAMPED)
@@ -458,6 +466,7 @@ class LiveExchange:
                 cache_write_1h_tokens=counts.cache_write_1h,
                 audio_prompt_tokens=counts.audio_prompt,
                 audio_completion_tokens=counts.audio_completion,
+                fee_nano_usd=account.fee_nano_usd,
                 made=self.made,
                 deleted=self.deleted,
             )
@@ -487,6 +496,7 @@ class LiveExchange:
                 usage_source=UsageSource.CHECKPOINT if asked is not None else UsageSource.NONE,
                 price_version=price.version if price is not None else None,
                 cost_nano_usd=floor_nano_usd,
+                fee_nano_usd=route.fee_nano_usd,
                 request_bytes=self.request_bytes,
                 client_request_id=self.client_request_id,
                 flags=odd if credential.is_registered else (*odd, UNREGISTERED),

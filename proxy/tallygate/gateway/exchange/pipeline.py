@@ -290,6 +290,7 @@ class Pipeline:
             facts,
             organization.plan,
             price,
+            fee_nano_usd=live.found_route.fee_nano_usd,
             has_spend_limit=bool(binding),
             spend_limit_nano_usd=min(binding, default=0),
         )
@@ -332,7 +333,8 @@ class Pipeline:
         """Hold the worst case against every limit at once."""
         organization, credential, terms = live.parties
         asked, facts, lease_ms = live.estimate, live.facts, self.services.limits.lease_ms
-        floor, floor_completion = 0, 0
+        fee = live.found_route.fee_nano_usd
+        floor, floor_completion = fee, 0
         if asked is not None and facts is not None:
             floor, floor_completion = floor_of(asked, facts, live.upstream.config, lease_ms)
         live.admission = AdmissionRequest(
@@ -340,8 +342,8 @@ class Pipeline:
             org=organization.id,
             rate=terms.rate_demands(asked.rate_tokens if asked is not None else 0),
             spend=terms.spend_demands(live.started_at_ms),
-            hold_nano_usd=asked.hold_nano_usd if asked is not None else 0,
-            hold_min_nano_usd=asked.hold_min_nano_usd if asked is not None else 0,
+            hold_nano_usd=asked.hold_nano_usd if asked is not None else fee,
+            hold_min_nano_usd=asked.hold_min_nano_usd if asked is not None else fee,
             floor_nano_usd=floor,
             lease_ms=lease_ms,
             event=live.first_event(floor, floor_completion),
@@ -362,7 +364,7 @@ class Pipeline:
         for key in live.decision.shadow_refused_by:
             self.services.metrics.shadow_refused(organization.id, credential.id, live.capability, terms.names[key])
         if not live.decision.admitted:
-            return limiter_refusal(live.decision, terms, hold_nano_usd=live.admission.hold_min_nano_usd)
+            return limiter_refusal(live.decision, terms, hold_nano_usd=live.admission.hold_min_nano_usd, fee_nano_usd=fee)
         return None
 
     def _fallback_refusal(self, live: LiveExchange) -> Refusal:

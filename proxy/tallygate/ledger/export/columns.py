@@ -54,6 +54,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
     *_of(ColumnType.INTEGER, "cache_write_1h_tokens", "audio_prompt_tokens", "reasoning_tokens", "audio_completion_tokens"),
     *_of(ColumnType.INTEGER, "cost_nano_usd"),
     Column(name="cost_usd", type=ColumnType.USD, source="cost_nano_usd"),
+    *_of(ColumnType.INTEGER, "fee_nano_usd"),
     *_of(ColumnType.TEXT, "usage_source"),
     *_of(ColumnType.TEXT, "price_version", is_nullable=True),
     *_of(ColumnType.INTEGER, "request_bytes", "response_bytes"),
