@@ -15,6 +15,7 @@ from request_forms import FORMS, upload
 from stack import Stack, eventually, running_stack
 
 ADMIN = "tga_" + "0" * 40
+SEARCHED = {"method": "POST", "path": "/ai/data/v1/search", "capability": "search", "fee_usd": "0.002"}
 NOBODY_PAYS = {"search", "recommendations", "ingestion", "content"}
 
 
@@ -65,7 +66,7 @@ def metrics(stack: Stack) -> Counter[str]:
 async def test_gloos_account_the_ledger_and_the_metrics_are_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_API_KEY", API_KEY)
     async with running_gloo() as (gloo, url):
-        keys = write_directory(tmp_path / "config", url)
+        keys = write_directory(tmp_path / "config", url, routes={"with_shipped": True, "routes": [SEARCHED]})
         async with (
             running_stack(tmp_path, config_dir=tmp_path / "config", admin_token=ADMIN, workers="1") as stack,
             ClientSession() as session,
@@ -87,5 +88,6 @@ async def test_gloos_account_the_ledger_and_the_metrics_are_equal(tmp_path: Path
                 reasoning_tokens=sum(form.tokens[3] for form in FORMS if form.tokens),
                 cost_nano_usd=sum(form.cost for form in FORMS),
             )
+            account["cost_nano_usd"] += 2_000_000 * sum(form.path == SEARCHED["path"] for form in FORMS)  # the operator's fee
             await eventually(lambda: usage(stack)["requests"] == account["requests"], "the ledger has all")
             assert usage(stack) == account == metrics(stack)
