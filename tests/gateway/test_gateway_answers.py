@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from aiohttp import ClientSession
-from gateway_harness import ACME_KEY, BIG_KEY, FREE_KEY, OWN_KEY, Harness, running_gateway
+from gateway_harness import ACME_KEY, BIG_KEY, FREE_KEY, OWN_KEY, Harness, organizations, running_gateway
 
 CHAT = {"model": "gpt-4o-mini", "max_tokens": 50, "messages": [{"role": "user", "content": "[[sim tokens=7]] Hello there"}]}
 
@@ -167,6 +170,33 @@ async def test_a_spend_limit_refuses_what_does_not_fit_and_says_when(tmp_path: P
         assert window.spent_nano_usd <= 50_000
         assert window.held_nano_usd == 0
         assert ("acme", "acme-prod", "chat", "spend_7d") in harness.metrics.refusals
+
+
+async def test_a_months_limit_says_when_the_organizations_next_month_begins(tmp_path: Path) -> None:
+    """On its billing day, at midnight where it is."""
+    zone = ZoneInfo("Pacific/Kiritimati")
+    plans = {
+        "plans": {name: {"spend_limit": {"usd": "0.00005", "window": "month"}} for name in ("pay_as_you_go", "enterprise", "free")}
+    }
+    served = organizations("25")
+    for organization in served["organizations"]:
+        organization.pop("spend_limit", None)
+        organization |= {"time_zone": zone.key, "billing_day": 15}
+    async with running_gateway(tmp_path, config={"plans": plans, "organizations": served}) as harness:
+        today = datetime.now(zone).date()
+        first = today.replace(day=15) if today.day < 15 else (today.replace(day=28) + timedelta(days=15)).replace(day=15)
+        begins = datetime(first.year, first.month, 15, tzinfo=zone)
+        refused = next(outcome for outcome in [await post(harness) for _ in range(4)] if outcome[0] == 429)
+
+        _, headers, body = refused
+        assert body["error"]["limit"] == "spend_month"
+        assert datetime.fromisoformat(body["error"]["resumes_at"]) == begins
+        wait = begins.timestamp() - time.time()
+        assert wait <= int(headers["retry-after"]) < wait + 60
+        harness.clock.offset_ms = round(wait * 1000) - 1_000
+        assert (await post(harness))[0] == 429
+        harness.clock.offset_ms += 2_000
+        assert (await post(harness))[0] == 200
 
 
 async def test_a_rate_limit_refuses_with_a_true_wait(tmp_path: Path) -> None:
