@@ -4,6 +4,7 @@ Sources, named in the comments below: docs.gloo.com (pages by their path), GlooD
 glooai/typescript-example ("example"). What these leave open is chosen here, and said to be.
 """
 
+import asyncio
 import base64
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -101,13 +102,18 @@ class Served:
 
 @dataclass(slots=True)
 class FakeGloo:
-    """served: the account, every request but those for a token. fails: how the next answer fails."""
+    """served: the account, every request but those for a token.
+
+    fails       how the next answer fails
+    waits_for   no request is answered before so many have come
+    """
 
     served: list[Served] = field(default_factory=list)
     tokens_issued: int = 0
     tokens_revoked: set[str] = field(default_factory=set)
     items: int = 0
     fails: str = ""
+    waits_for: int = 0
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=8 << 20)
@@ -129,6 +135,7 @@ class FakeGloo:
         post("/ingestion/v2/files", self._handler(self._ingest))
         post("/ingestion/v1/real_time_upload", self._handler(self._ingest))
         post("/ai/ingestion/v1/real_time_upload", self._handler(self._ingest))  # api-guides/ingestion, "Example cURL Request"
+        app.router.add_route("*", "/{path:.*}", self._handler(_nothing))
         return app
 
     def _handler(self, answer: "Answerer") -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -137,6 +144,9 @@ class FakeGloo:
             served = Served(method=request.method, path=request.raw_path, headers=headers, body=await request.read())
             self.served.append(served)
             failure, self.fails = self.fails, ""
+            async with asyncio.timeout(10):
+                while len(self.served) < self.waits_for:
+                    await asyncio.sleep(0.005)
             if not self._is_known(headers.get("authorization", "")):
                 return _whole(served, 401, {"detail": "Invalid or expired token"})  # docs api-reference/general/errors
             if failure in _REFUSALS:
@@ -426,6 +436,11 @@ def _fixed(value: Any) -> Answerer:
         return _whole(served, 200, value)
 
     return answer
+
+
+async def _nothing(request: web.Request, served: Served, failure: str) -> web.StreamResponse:
+    del request, failure
+    return _whole(served, 404, {"detail": "Not Found"})
 
 
 _models = _fixed(CATALOGUE)

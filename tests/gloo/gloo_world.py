@@ -1,12 +1,12 @@
 """The fake Gloo behind a gateway with the configuration that `tallygate init gloo` writes."""
 
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from aiohttp import ClientPayloadError, ClientSession
 from aiohttp.test_utils import TestServer
@@ -108,8 +108,8 @@ def write_directory(directory: Path, url: str, **more: Any) -> dict[str, str]:
 @asynccontextmanager
 async def running_world(tmp_path: Path, **more: Any) -> AsyncIterator[World]:
     """A gateway in this process, with three items of partner's at Gloo. more: further files of the configuration."""
-    os.environ["GLOO_API_KEY"] = API_KEY
-    try:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("GLOO_API_KEY", API_KEY)
         async with running_gloo() as (gloo, url):
             keys = write_directory(tmp_path / "config", url, **more)
             async with (
@@ -119,5 +119,3 @@ async def running_world(tmp_path: Path, **more: Any) -> AsyncIterator[World]:
                 world = World(gloo=gloo, harness=harness, session=session, keys=keys)
                 assert (await world.ask(upload("three items", "here", "a.txt", "b.txt", "c.txt"), "partner")).status == 200
                 yield world
-    finally:
-        del os.environ["GLOO_API_KEY"]

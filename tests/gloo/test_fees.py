@@ -21,6 +21,7 @@ ASKED: dict[str, Any] = {  # cookbook chat-tutorial
     "enable_suggestions": 1,
 }
 ROUTES = [
+    {"method": "GET", "path": "/platform/v9/news", "capability": "models"},
     {"method": "POST", "path": "/ai/v1/message", "capability": "chat", "fee_usd": "0.01"},
     {"method": "POST", "path": "/ai/data/v1/search", "capability": "search", "fee_usd": "0.002"},
     {"method": "POST", "path": "/ai/v1/data/items/recommendations/verbose", "capability": "recommendations", "fee_usd": "0.003"},
@@ -95,6 +96,14 @@ async def test_a_chat_is_gone_on_with_and_read_by_whom_it_belongs_to(world: Worl
         assert (await world.ask(form, "acme")).status == 200
         refused = await world.ask(replace(form, name="of others"), "partner")
         assert (refused.status, refused.served) == (404, None)
+
+
+async def test_a_path_that_was_unknown_is_let_through_by_one_line(world: World) -> None:
+    form = Form(name="new", source="", method="GET", path="/platform/v9/news", capability="models")
+    answered = await world.ask(form, "acme")
+    assert answered.served is not None
+    assert (answered.status, answered.body) == (404, answered.served.answer)
+    assert (await world.ask(replace(form, path="/platform/v9/other"), "acme")).served is None
 
 
 async def test_the_window_has_the_fees(world: World) -> None:

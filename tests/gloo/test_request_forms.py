@@ -1,6 +1,8 @@
 """Every public form of a request to Gloo AI, through the shipped configuration: each answer, count and cost exact."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -84,3 +86,22 @@ def headers_up(world: World, form: Form, answered: Answered) -> dict[str, str]:
     if form.body_bytes:
         headers |= {"content-type": form.content_type, "content-length": str(len(form.body_up))}
     return headers
+
+
+async def test_twenty_routed_callers_at_once_are_all_admitted_by_a_plan_of_a_hundred_dollars(tmp_path: Path) -> None:
+    """None states a maximum, as Gloo recommends, and GPT-5 Pro could answer: alone it may cost 32.64 USD of the 100."""
+    form = next(form for form in FORMS if form.name == "the recommended call")
+    async with running_world(tmp_path) as world:
+        world.gloo.waits_for = len(world.gloo.served) + 20
+
+        async def call() -> int:
+            headers = {"Authorization": f"Bearer {world.keys['acme']}", "Content-Type": "application/json"}
+            url = world.harness.url + form.path
+            async with world.session.post(url, data=form.body_bytes, headers=headers) as answer:
+                await answer.read()
+                return answer.status
+
+        assert await asyncio.gather(*(call() for _ in range(20))) == [200] * 20
+        await world.harness.at_rest()
+        window = await world.harness.window()
+        assert (window.spent_nano_usd, window.held_nano_usd) == (20 * form.cost, 0)
