@@ -11,6 +11,7 @@ from tallygate.simulator.wires.gloo import GlooChat, GlooJson, GlooResponses
 
 _CHAT: Final = tuple(f"/ai/{version}/chat/completions" for version in ("v2", "v1", "v2/guarded", "v2/direct"))
 _RESPONSES: Final = tuple(f"/ai/{version}/responses" for version in ("v1", "v2", "v2/guarded", "v2/direct", "v1/grounded"))
+_INGESTION: Final = ("/ingestion/v2/files", "/ingestion/v1/real_time_upload", "/ai/ingestion/v1/real_time_upload")
 _RECOMMENDATIONS: Final = tuple(
     f"/ai/{base}/{path}"
     for base in ("v1/data", "data/v1")
@@ -30,11 +31,11 @@ def gloo_endpoints() -> tuple[Endpoint, ...]:
         ),
         *(_metered(path, "gloo_responses", read.read_responses, responses) for path in _RESPONSES),
         _metered("/ai/v2/direct/embeddings", "gloo_embeddings", read.read_embeddings, GlooJson(plain_json.embeddings)),
-        _plain("POST", "/ai/v1/message", "gloo_message", GlooJson(gloo.message)),
+        *(_plain("POST", path, "gloo_message", GlooJson(gloo.message)) for path in ("/ai/v1/message", "/ai/v1/message/kallm")),
         _plain("GET", "/ai/v1/chat", "gloo_chat_history", GlooJson(gloo.chat_history)),
         *(_plain("POST", path, "gloo_search", searched) for path in ("/ai/data/v1/search", "/ai/v1/kallm/search")),
         *(_plain("POST", path, "gloo_recommendations", recommended) for path in _RECOMMENDATIONS),
-        *(_plain("POST", path, "gloo_ingestion", ingested) for path in ("/ingestion/v2/files", "/ingestion/v1/real_time_upload")),
+        *(_plain("POST", path, "gloo_ingestion", ingested) for path in _INGESTION),
         _plain("GET", "/engine/v2/items/{item_id}", "gloo_content", GlooJson(gloo.item)),
         *(
             _plain(method, path, "gloo_content", GlooJson(gloo.changed))
