@@ -4,9 +4,10 @@ import pytest
 from multidict import CIMultiDict
 
 from tallygate.config.model import AuthKind, UpstreamAuth
-from tallygate.gateway.oauth2_token import OAuth2Token, TokenFetchError
+from tallygate.gateway.oauth2_token import OAuth2Token
 from tallygate.gateway.upstream_auth import UpstreamAuthError, UpstreamCredentials
 from tallygate.http1.upstream_failure import FailureKind
+from tallygate.outbound.session import FetchError
 
 
 async def sent(auth: UpstreamAuth, headers=(), dialect: str | None = "openai_chat", query_key: str = ""):
@@ -97,7 +98,7 @@ class FakeToken(OAuth2Token):
 
     async def get(self) -> str:
         if self.token is None:
-            raise TokenFetchError("the authorization server answered 500")
+            raise FetchError("the authorization server answered 500")
         return self.token
 
     def refuse(self, token: str) -> bool:

@@ -72,7 +72,7 @@ async def make(server: AuthorizationServer, clock: Clock, session: aiohttp.Clien
         policy = {"source": own.get("issuer", ISSUER)} | {name: value for name, value in changes.items() if name not in own}
         plain = {"issuer": ISSUER, "jwks_url": "" if changes.get("key_set") else server.url}
         config = JwtIssuer(**plain | own, clients=ClientPolicy(**policy))
-        keys = JwtKeys(config, session, now_ms=clock, timeout_ms=5_000, loop=asyncio.get_running_loop())
+        keys = JwtKeys(config, session, now_ms=clock, timeout_ms=5_000)
         made.append(keys)
         return JwtVerifier({config.issuer: IssuerVerifier(config, keys, now_ms=clock)})
 
@@ -95,7 +95,7 @@ async def refused(verifier: JwtVerifier, token: str) -> str:
 async def settle() -> None:
     """Let background fetches on the loopback end."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
-    fetches = [task for task in others if "_fetch" in repr(task.get_coro())]
+    fetches = [task for task in others if "_renew" in repr(task.get_coro())]
     if fetches:
         await asyncio.wait(fetches)
 

@@ -276,7 +276,7 @@ def _key_lookup(config: KeyLookup, parts: Parts) -> LookedUpKeys:
 
 def _issuer_verifier(issuer: JwtIssuer, parts: Parts) -> IssuerVerifier:
     loop = asyncio.get_running_loop()
-    keys = JwtKeys(issuer, parts.session, now_ms=lambda: int(loop.time() * 1000), timeout_ms=parts.oauth_timeout_ms, loop=loop)
+    keys = JwtKeys(issuer, parts.session, now_ms=lambda: int(loop.time() * 1000), timeout_ms=parts.oauth_timeout_ms)
     keys.renew_if_due()
     return IssuerVerifier(issuer, keys, now_ms=parts.now_ms)
 

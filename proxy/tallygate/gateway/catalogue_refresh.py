@@ -5,24 +5,63 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from aiohttp import ClientError, ClientSession, ClientTimeout
+from aiohttp import ClientSession
 
 from tallygate.config.cache_ratios import FamilyRatios
 from tallygate.config.holder import ConfigHolder
 from tallygate.config.model import Upstream
-from tallygate.config.upstream_catalogue import read_upstream_catalogue
-from tallygate.outbound.way_out import tls_context
+from tallygate.config.upstream_catalogue import UpstreamCatalogue, read_upstream_catalogue
+from tallygate.outbound.refreshed import Fetched, Refreshed
+from tallygate.outbound.session import FetchError, fetch, trust_of
 
 CATALOGUE_BYTES_MAX: Final = 5_000_000
+PROBLEMS_LOGGED_MAX: Final = 20
 _LOOK_EVERY_S: Final = 5.0  # how often it is checked whether a catalogue is due, and for new upstreams
 _RETRY_MS: Final = 15_000
 _START_S: Final = 5.0
-_TIMEOUT: Final = ClientTimeout(total=30)
+_TIMEOUT_S: Final = 30.0
 _log = logging.getLogger(__name__)
 
 
-class CatalogueError(Exception):
-    """An upstream's catalogue could not be had."""
+class CatalogueSource(Refreshed[UpstreamCatalogue]):
+    """One upstream's catalogue; on_change is called with each that was read."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        session: ClientSession,
+        *,
+        now_ms: Callable[[], int],
+        on_change: Callable[[str, UpstreamCatalogue], None],
+    ) -> None:
+        super().__init__(now_ms=now_ms, retry_ms=lambda _left_ms: _RETRY_MS)
+        self._upstream = upstream
+        self._session = session
+        self._trust = trust_of(upstream.ca_pem)
+        self._on_change = on_change
+
+    async def fetch(self) -> Fetched[UpstreamCatalogue]:
+        upstream = self._upstream
+        body = await fetch(
+            self._session,
+            "GET",
+            upstream.base_url.rstrip("/") + upstream.catalogue_path,
+            whose="the upstream",
+            bytes_max=CATALOGUE_BYTES_MAX,
+            timeout_s=_TIMEOUT_S,
+            trust=self._trust,
+        )
+        try:
+            catalogue = read_upstream_catalogue(body, upstream.cache_ratios)
+        except ValueError as error:
+            raise FetchError(str(error)) from None
+        for problem in catalogue.problems[:PROBLEMS_LOGGED_MAX]:
+            _log.warning("price catalogue of upstream %s: %s", upstream.name, problem)
+        self._on_change(upstream.name, catalogue)
+        return Fetched(catalogue, due_ms=self._now_ms() + upstream.catalogue_ttl_ms)
+
+    def log_failure(self, failure: FetchError) -> None:
+        _log.warning("price catalogue of upstream %s not read: %s", self._upstream.name, failure)
 
 
 class CatalogueRefresh:
@@ -35,7 +74,7 @@ class CatalogueRefresh:
         self._session = session
         self._now_ms = now_ms
         self._on_change = on_change
-        self._due: dict[tuple[str, str, str, FamilyRatios], int] = {}
+        self._catalogues: dict[tuple[str, str, str, FamilyRatios], CatalogueSource] = {}
 
     async def at_start(self) -> None:
         """Read what there is before the first request needs it; an upstream that is slow to tell its prices is not waited for."""
@@ -46,46 +85,34 @@ class CatalogueRefresh:
             _log.warning("price catalogues not read within %g s: models that only they price are refused until they are", _START_S)
 
     async def forever(self) -> None:
-        while True:
-            await self._refresh_due()
-            await asyncio.sleep(_LOOK_EVERY_S)
+        try:
+            while True:
+                await self._refresh_due()
+                await asyncio.sleep(_LOOK_EVERY_S)
+        finally:
+            for catalogue in self._catalogues.values():
+                catalogue.abandon()
 
     async def _refresh_due(self) -> None:
+        before, self._catalogues = self._catalogues, {}
         for upstream in self._holder.current.upstreams.values():
-            # One that a reload has moved, or reads otherwise, is due at once.
-            source = (upstream.name, upstream.base_url, upstream.catalogue_path, upstream.cache_ratios)
-            if upstream.catalogue_path and self._now_ms() >= self._due.get(source, 0):
-                is_read = await refresh(self._holder, self._session, upstream)
-                self._due[source] = self._now_ms() + (upstream.catalogue_ttl_ms if is_read else _RETRY_MS)
-                if is_read:
-                    self._on_change()
+            if upstream.catalogue_path:
+                # One that a reload has moved, or reads otherwise, is another, and due at once.
+                source = (upstream.name, upstream.base_url, upstream.catalogue_path, upstream.cache_ratios)
+                self._catalogues[source] = before.pop(source) if source in before else self._new(upstream)
+        for gone in before.values():
+            gone.abandon()
+        for catalogue in self._catalogues.values():
+            catalogue.renew_if_due()
+        for catalogue in list(self._catalogues.values()):
+            await catalogue.wait()
 
+    def _new(self, upstream: Upstream) -> CatalogueSource:
+        return CatalogueSource(upstream, self._session, now_ms=self._now_ms, on_change=self._put)
 
-async def refresh(holder: ConfigHolder, session: ClientSession, upstream: Upstream) -> bool:
-    """Read one catalogue into the holder; False, and a log line, if it cannot be had."""
-    try:
-        catalogue = read_upstream_catalogue(await _fetch(session, upstream), upstream.cache_ratios)
-    except (CatalogueError, ClientError, TimeoutError, ValueError) as error:
-        _log.warning("price catalogue of upstream %s not read: %s", upstream.name, error)
-        return False
-    for problem in catalogue.problems[:20]:
-        _log.warning("price catalogue of upstream %s: %s", upstream.name, problem)
-    holder.put_upstream_catalogue(upstream.name, catalogue)
-    prices = holder.current.prices
-    for entry in prices.routing.unmatched(prices.models()):
-        _log.warning("auto_routing.reaches %r of prices.yaml, which is no family and no priced model: it holds nothing", entry)
-    return True
-
-
-async def _fetch(session: ClientSession, upstream: Upstream) -> bytes:
-    url = upstream.base_url.rstrip("/") + upstream.catalogue_path
-    trust = tls_context(upstream.ca_pem) if upstream.ca_pem else True
-    async with session.get(url, allow_redirects=False, timeout=_TIMEOUT, ssl=trust) as answer:
-        if answer.status != 200:
-            raise CatalogueError(f"status {answer.status}")
-        body = await answer.content.read(CATALOGUE_BYTES_MAX + 1)
-        while not answer.content.at_eof() and len(body) <= CATALOGUE_BYTES_MAX:
-            body += await answer.content.readany()
-        if len(body) > CATALOGUE_BYTES_MAX:
-            raise CatalogueError(f"larger than {CATALOGUE_BYTES_MAX} bytes")
-        return body
+    def _put(self, upstream: str, catalogue: UpstreamCatalogue) -> None:
+        self._holder.put_upstream_catalogue(upstream, catalogue)
+        prices = self._holder.current.prices
+        for entry in prices.routing.unmatched(prices.models()):
+            _log.warning("auto_routing.reaches %r of prices.yaml, which is no family and no priced model: it holds nothing", entry)
+        self._on_change()

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote_plus, urlencode
 
@@ -12,27 +11,17 @@ import aiohttp
 import msgspec
 
 from tallygate.config.model import UpstreamAuth
-from tallygate.outbound.way_out import tls_context
+from tallygate.outbound.refreshed import Fetched, Refreshed
+from tallygate.outbound.session import FetchError, fetch, trust_of
 
 _log = logging.getLogger(__name__)
 REFRESH_EARLY_MS: Final = 60_000
-ATTEMPTS_MAX: Final = 3
-PAUSES_SECONDS: Final = (0.2, 1.0)  # between attempts
+PAUSES_SECONDS: Final = (0.2, 1.0)  # between the attempts of a round
+ATTEMPTS_MAX: Final = len(PAUSES_SECONDS) + 1
 ANSWER_BYTES_MAX: Final = 65_536
 LIFETIME_DEFAULT_SECONDS: Final = 300  # RFC 6749 only recommends expires_in
 LIFETIME_MAX_SECONDS: Final = 30 * 86_400
 INVALIDATION_PAUSE_MS: Final = 60_000  # a fresh token that is refused as well is not a token's fault
-
-
-class TokenFetchError(Exception):
-    """The authorization server gave no token. The text says what happened, never what was sent or answered.
-
-    is_lasting   trying again cannot help: the server refused, or its answer makes no sense
-    """
-
-    def __init__(self, message: str, *, is_lasting: bool = False) -> None:
-        super().__init__(message)
-        self.is_lasting = is_lasting
 
 
 class _Answer(msgspec.Struct):
@@ -41,20 +30,13 @@ class _Answer(msgspec.Struct):
     token_type: str = "Bearer"  # noqa: S105  # the name of a kind
 
 
-@dataclass(slots=True)
-class _Held:
-    token: str = field(repr=False)
-    refresh_at_ms: int
-    expires_at_ms: int
-    is_accepted: bool = False
-
-
-class OAuth2Token:
+class OAuth2Token(Refreshed[str]):
     """One upstream's token: fetched when first wanted, shared by all requests, renewed a minute early by one of them.
 
-    While it is being renewed the others go on with the old one; if renewal fails, everybody does until it expires.
+    While it is being renewed the others go on with the old one. If renewal fails, everybody does until it expires, and it is not
+    renewed again before half of what is left of it.
     session       is not closed here
-    ca_pem        certificates believed beside those that the session trusts
+    ca_pem        certificates believed beside the system's authorities
     now_ms        monotonic
     """
 
@@ -68,79 +50,38 @@ class OAuth2Token:
         ca_pem: str = "",
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        super().__init__(now_ms=now_ms, retry_ms=lambda left_ms: left_ms // 2, pauses_s=PAUSES_SECONDS, sleep=sleep)
         self._auth = auth
         self._session = session
-        self._now_ms = now_ms
-        self._timeout = aiohttp.ClientTimeout(total=timeout_ms / 1000)
-        self._trust = tls_context(ca_pem) if ca_pem else True
-        self._sleep = sleep
-        self._lock = asyncio.Lock()
-        self._held: _Held | None = None
-        self._failure: TokenFetchError | None = None
-        self._rounds = 0
+        self._timeout_s = timeout_ms / 1000
+        self._trust = trust_of(ca_pem)
+        self._accepted = ""
         self._invalidated_at_ms: int | None = None
-
-    async def get(self) -> str:
-        """A token that holds now. Raises TokenFetchError, also for whoever waited for a round of attempts that failed."""
-        held = self._held
-        now_ms = self._now_ms()
-        if held is not None and now_ms < held.expires_at_ms and (now_ms < held.refresh_at_ms or self._lock.locked()):
-            return held.token
-        round_seen = self._rounds
-        async with self._lock:
-            if self._rounds == round_seen:
-                await self._renew()
-        held = self._held
-        if held is not None and self._now_ms() < held.expires_at_ms:
-            return held.token
-        raise TokenFetchError(str(self._failure or "no token was obtained"))
 
     def accept(self, token: str) -> None:
         """The upstream took the token."""
-        if self._held is not None and self._held.token == token:
-            self._held.is_accepted = True
+        self._accepted = token
 
     def refuse(self, token: str) -> bool:
         """The upstream refused the token, which is given up: whether the next one will be another.
 
         Of tokens that were never accepted one a minute is given up: that they are refused is not their fault.
         """
-        held = self._held
-        if held is None or held.token != token:
+        if self._kept is None or self._kept.value != token:
             return True
         now_ms = self._now_ms()
         paused = self._invalidated_at_ms is not None and now_ms - self._invalidated_at_ms < INVALIDATION_PAUSE_MS
-        if paused and not held.is_accepted:
+        if paused and self._accepted != token:
             return False
         self._invalidated_at_ms = now_ms
-        self._held = None
+        self.forget()
         return True
 
-    async def _renew(self) -> None:
-        """One round of attempts. On failure the old token stays, and is not renewed again before half of what is left of it.
+    def log_failure(self, failure: FetchError) -> None:
+        """Clients are told nothing of it."""
+        _log.warning("no access token from %s: %s", self._auth.token_url, failure)
 
-        A reason is logged once, not at every round: clients are told nothing of it, and operators need it.
-        """
-        known = str(self._failure)
-        for attempt in range(ATTEMPTS_MAX):
-            try:
-                self._held = await self._fetch()
-            except TokenFetchError as error:
-                self._failure = error
-                if error.is_lasting or attempt == ATTEMPTS_MAX - 1:
-                    break
-                await self._sleep(PAUSES_SECONDS[attempt])
-            else:
-                self._failure = None
-                break
-        self._rounds += 1
-        if self._failure is not None and str(self._failure) != known:
-            _log.warning("no access token from %s: %s", self._auth.token_url, self._failure)
-        if self._failure is not None and self._held is not None:
-            now_ms = self._now_ms()
-            self._held.refresh_at_ms = now_ms + max(0, self._held.expires_at_ms - now_ms) // 2
-
-    async def _fetch(self) -> _Held:
+    async def fetch(self) -> Fetched[str]:
         auth = self._auth
         # RFC 6749, section 2.3.1: each part is form-encoded before they are joined for Basic
         basic = base64.b64encode(f"{quote_plus(auth.client_id)}:{quote_plus(auth.secret)}".encode()).decode()
@@ -151,27 +92,28 @@ class OAuth2Token:
             "Accept": "application/json",
         }
         asked_at_ms = self._now_ms()
-        try:
-            async with self._session.post(
-                auth.token_url, data=urlencode(form), headers=headers, timeout=self._timeout, allow_redirects=False, ssl=self._trust
-            ) as response:
-                status = response.status
-                body = await _read_bounded(response)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise TokenFetchError(f"the authorization server could not be reached: {type(error).__name__}") from None
-        if status != 200:
-            raise TokenFetchError(f"the authorization server answered {status}", is_lasting=status < 500 and status != 429)
+        body = await fetch(
+            self._session,
+            "POST",
+            auth.token_url,
+            whose="the authorization server",
+            bytes_max=ANSWER_BYTES_MAX,
+            timeout_s=self._timeout_s,
+            trust=self._trust,
+            headers=headers,
+            data=urlencode(form),
+        )
         try:
             answer = msgspec.json.decode(body, type=_Answer)
         except msgspec.MsgspecError:
-            raise TokenFetchError("the authorization server's answer is not a token", is_lasting=True) from None
+            raise FetchError("the authorization server's answer is not a token", is_lasting=True) from None
         if answer.token_type.lower() != "bearer" or not answer.access_token.isascii() or not answer.access_token.isprintable():
-            raise TokenFetchError("the authorization server's answer is not a bearer token", is_lasting=True)
+            raise FetchError("the authorization server's answer is not a bearer token", is_lasting=True)
         lifetime_ms = _lifetime_seconds(answer.expires_in) * 1000
-        return _Held(
-            token=answer.access_token,
-            refresh_at_ms=asked_at_ms + max(lifetime_ms - REFRESH_EARLY_MS, lifetime_ms // 2),
-            expires_at_ms=asked_at_ms + lifetime_ms,
+        return Fetched(
+            answer.access_token,
+            due_ms=asked_at_ms + max(lifetime_ms - REFRESH_EARLY_MS, lifetime_ms // 2),
+            ends_ms=asked_at_ms + lifetime_ms,
         )
 
 
@@ -182,13 +124,3 @@ def _lifetime_seconds(stated: float | str | None) -> int:
     except (ValueError, OverflowError):
         seconds = LIFETIME_DEFAULT_SECONDS
     return min(max(seconds, 1), LIFETIME_MAX_SECONDS)
-
-
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
-    body = b""
-    while len(body) <= ANSWER_BYTES_MAX:
-        chunk = await response.content.read(ANSWER_BYTES_MAX)
-        if not chunk:
-            return body
-        body += chunk
-    raise TokenFetchError("the authorization server's answer is too long", is_lasting=True)

@@ -9,9 +9,10 @@ from multidict import MultiMapping
 from tallygate.config.directory import KEY_PREFIX
 from tallygate.config.model import AuthKind, UpstreamAuth
 from tallygate.gateway.callers.keys import KEY_HEADERS
-from tallygate.gateway.oauth2_token import OAuth2Token, TokenFetchError
+from tallygate.gateway.oauth2_token import OAuth2Token
 from tallygate.http1.header import Header
 from tallygate.http1.upstream_failure import FailureKind, UpstreamError
+from tallygate.outbound.session import FetchError
 
 _TOLD_EVERY_MS: Final = 60_000
 _log: Final = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class UpstreamCredentials:
             raise UpstreamAuthError("no way to authenticate the gateway is configured")
         try:
             return await self._token.get()
-        except TokenFetchError as error:
+        except FetchError as error:
             raise UpstreamAuthError("the gateway could not authenticate itself") from error
 
     def _header_name(self, client: MultiMapping[str], dialect: str | None) -> str:

@@ -1,13 +1,35 @@
 """aiohttp's client on this process's way out."""
 
+import ssl
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, TCPConnector
+from aiohttp import (
+    ClientError,
+    ClientHandlerType,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    TCPConnector,
+)
 from yarl import URL
 
 from tallygate.outbound.way_out import WayOut, tls_context
+
+Trust = ssl.SSLContext | Literal[True]
+
+
+class FetchError(Exception):
+    """A server gave nothing of use. The text says what happened, never what was sent or answered.
+
+    is_lasting   trying again at once cannot help: the server refused, or its answer makes no sense
+    """
+
+    def __init__(self, message: str, *, is_lasting: bool = False) -> None:
+        super().__init__(message)
+        self.is_lasting = is_lasting
 
 
 def open_session(way: WayOut, *, connector: Mapping[str, Any] = MappingProxyType({}), **options: Any) -> ClientSession:
@@ -25,5 +47,45 @@ def open_session(way: WayOut, *, connector: Mapping[str, Any] = MappingProxyType
                 request.headers.update(headers)  # without a tunnel the request itself is the proxy's
         return await handler(request)
 
-    trust = tls_context(way.ca_pem) if way.ca_pem else True
-    return ClientSession(connector=TCPConnector(ssl=trust, **connector), trust_env=False, middlewares=(through_proxy,), **options)
+    connector = {"ssl": trust_of(way.ca_pem), **connector}
+    return ClientSession(connector=TCPConnector(**connector), trust_env=False, middlewares=(through_proxy,), **options)
+
+
+def trust_of(ca_pem: str) -> Trust:
+    """The certificates that a session, or one request of it, believes. ca_pem: beside the system's authorities."""
+    return tls_context(ca_pem) if ca_pem else True
+
+
+async def fetch(
+    session: ClientSession,
+    method: str,
+    url: str,
+    *,
+    whose: str,
+    bytes_max: int,
+    timeout_s: float,
+    trust: Trust = True,
+    headers: Mapping[str, str] | None = None,
+    data: str | None = None,
+) -> bytes:
+    """The body of an answer with status 200; redirects are not followed. Raises FetchError.
+
+    whose   the server, in an error's text
+    trust   certificates believed instead of those that the session believes
+    """
+    timeout = ClientTimeout(total=timeout_s)
+    try:
+        async with session.request(
+            method, url, data=data, headers=headers, timeout=timeout, allow_redirects=False, ssl=trust
+        ) as answer:
+            if answer.status != 200:
+                is_lasting = answer.status < 500 and answer.status != 429
+                raise FetchError(f"{whose} answered {answer.status}", is_lasting=is_lasting)
+            body = bytearray()
+            while chunk := await answer.content.readany():
+                body += chunk
+                if len(body) > bytes_max:
+                    raise FetchError(f"{whose}'s answer is too long: more than {bytes_max} bytes", is_lasting=True)
+            return bytes(body)
+    except (ClientError, TimeoutError) as error:
+        raise FetchError(f"{whose} could not be reached: {type(error).__name__}") from None
