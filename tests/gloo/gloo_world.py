@@ -17,7 +17,7 @@ from request_forms import Form, upload
 
 from tallygate.cli import main
 
-PARTNER_KEY = "tg_partner-prod_partnersecret"
+OTHERS = {"parish": "pro", "partner": "enterprise"}  # organizations beside the one that `init` writes, and their plans
 # What recipes and SDKs send, and what has to stay here: a cookie, who a proxy says one is, and whose account pays at OpenAI.
 SENT = {"Accept": "*/*", "Accept-Encoding": "gzip", "User-Agent": "gloo-recipe", "traceparent": "00-1-2-01"}
 KEPT_BACK = {"Cookie": "a=b", "X-Forwarded-For": "10.0.0.1", "OpenAI-Organization": "org-1"}
@@ -36,7 +36,7 @@ class Answered:
 
 @dataclass(kw_only=True)
 class World:
-    """keys: of acme, on the plan that `init` gives (pay as you go), and of partner, on `enterprise`."""
+    """keys: of acme, on the plan that `init` gives (pay as you go), and of OTHERS."""
 
     gloo: FakeGloo
     harness: Harness
@@ -90,19 +90,20 @@ async def running_gloo() -> AsyncIterator[tuple[FakeGloo, str]]:
 
 
 def write_directory(directory: Path, url: str, **more: Any) -> dict[str, str]:
-    """What `tallygate init gloo` writes, and beside its organization one on `enterprise`; the key of each. more: further files."""
+    """What `tallygate init gloo` writes, and OTHERS beside its organization; the key of each. more: further files."""
     shown = CliRunner().invoke(main, ["init", "gloo", "--base-url", url, "--config-dir", str(directory)])
     assert shown.exit_code == 0, shown.output
     key = next(line for line in shown.output.splitlines() if line.startswith("tg_"))
     file = directory / "organizations.yaml"
     organizations = yaml.safe_load(file.read_text())
     organizations["organizations"][0]["spend_limit"] = {"usd": "100"}  # Gloo's own limit
-    credential = {"id": "partner-prod", "key_sha256": digest("partnersecret")}
-    organizations["organizations"].append({"id": "partner", "name": "Partner", "plan": "enterprise", "credentials": [credential]})
+    for org, plan in OTHERS.items():
+        credential = {"id": f"{org}-prod", "key_sha256": digest(f"{org}secret")}
+        organizations["organizations"].append({"id": org, "name": org.title(), "plan": plan, "credentials": [credential]})
     file.write_text(yaml.safe_dump(organizations))
     for name, content in more.items():
         (directory / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    return {"acme": key, "partner": PARTNER_KEY}
+    return {"acme": key} | {org: f"tg_{org}-prod_{org}secret" for org in OTHERS}
 
 
 @asynccontextmanager

@@ -599,3 +599,6 @@ FORMS: Final = (
     *CONTENT_FORMS,
     *MODEL_FORMS,
 )
+NOT_IN_PAY_AS_YOU_GO: Final = frozenset(
+    {"search", "recommendations", "ingestion", "content"}
+)  # docs studio/billing: nor the data engine

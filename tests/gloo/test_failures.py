@@ -9,7 +9,21 @@ import pytest_asyncio
 from aiohttp import ClientSession
 from fake_gloo import PUBLISHER
 from gloo_world import World, running_world
-from request_forms import AUTO, BGE, FORMS, IMAGE, OWN, PLAN_TOOL, SAID, SEARCH, SONNET, Form, chat, response, upload
+from request_forms import (
+    AUTO,
+    BGE,
+    FORMS,
+    IMAGE,
+    OWN,
+    PLAN_TOOL,
+    SAID,
+    SEARCH,
+    SONNET,
+    Form,
+    chat,
+    response,
+    upload,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 FORM = {form.name: form for form in FORMS}
@@ -126,7 +140,7 @@ FOREIGN = "ffffffff-0000-4000-8000-000000000000"
         (chat("no messages", "", said=None, auto_routing=True), "acme", 400, "INVALID_REQUEST"),
         (response("background", "", background=True), "acme", 400, "INVALID_REQUEST"),
         (a("GET", f"/engine/v2/items/{FOREIGN}"), "partner", 404, "OBJECT_NOT_FOUND"),
-        (a("GET", f"/engine/v2/items/{OWN}"), "acme", 404, "OBJECT_NOT_FOUND"),
+        (a("GET", f"/engine/v2/items/{OWN}"), "parish", 404, "OBJECT_NOT_FOUND"),
         (a("DELETE", "/engine/v2/items", {"item_ids": [FOREIGN]}), "partner", 404, "OBJECT_NOT_FOUND"),
         (a("PATCH", "/engine/v2/items", {"filter": {"authors": ["A"]}, "ops": []}), "partner", 403, "BULK_OPERATION_REFUSED"),
         (upload("in place", "", "a.txt", query=f"update={FOREIGN}"), "partner", 404, "OBJECT_NOT_FOUND"),
@@ -144,6 +158,13 @@ async def test_what_is_not_let_through_is_refused_by_name_and_never_reaches_gloo
     assert answered.served is None
     assert answered.event is None or answered.event["cost_nano_usd"] == 0
     assert told["retryable"] is False
+
+
+@pytest.mark.parametrize("name", ["search", "recommendations", "a file", "the recommended call", "embedding"])
+async def test_pro_has_everything(world: World, name: str) -> None:
+    answered = await world.ask(FORM[name], "parish")
+    assert answered.event is not None
+    assert (answered.status, answered.event["org"], answered.event["cost_nano_usd"]) == (200, "parish", FORM[name].cost)
 
 
 @pytest.mark.parametrize("body", [b"grant_type=client_credentials", b"client_id=gloo-client&client_secret=gloo-secret"])

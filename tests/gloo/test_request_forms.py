@@ -8,10 +8,9 @@ import pytest
 import pytest_asyncio
 from fake_gloo import API_KEY
 from gloo_world import SENT, Answered, World, running_world
-from request_forms import FORMS, Form
+from request_forms import FORMS, NOT_IN_PAY_AS_YOU_GO, Form
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-NOBODY_PAYS = {"search", "recommendations", "ingestion", "content"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -21,8 +20,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 
 def org_of(form: Form) -> str:
-    """Who has what the form asks for: search, recommendations, data engine are not of pay-as-you-go (docs studio/billing)."""
-    return "partner" if form.capability in NOBODY_PAYS else "acme"
+    return "partner" if form.capability in NOT_IN_PAY_AS_YOU_GO else "acme"
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.name} {form.path}")

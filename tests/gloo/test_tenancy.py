@@ -19,7 +19,7 @@ PARTNERS_OWN = "eyJ.partners-own"  # the fake takes it for a token of the partne
 async def test_behind_one_key_of_the_operators_items_have_owners_here(tmp_path: Path) -> None:
     async with running_world(tmp_path) as world:
         assert (await world.ask(ITEM, "partner")).status == 200
-        others = await world.ask(ITEM, "acme")
+        others = await world.ask(ITEM, "parish")
         assert (others.status, others.served) == (404, None)
         assert {served.headers["authorization"] for served in world.gloo.served if served.path == ITEM.path} == {
             f"Bearer {API_KEY}"
@@ -45,6 +45,7 @@ async def test_with_passthrough_what_is_stored_is_left_to_gloos_rights(tmp_path:
         for name, change in (
             ("upstreams", lambda found: found["upstreams"]["default"].update(auth={"kind": "passthrough"})),
             ("organizations", lambda found: found["organizations"][0]["credentials"][0].update(key_sha256=digest(API_KEY))),
+            ("organizations", lambda found: found["organizations"][0].update(plan="pro")),  # which has the data engine
         ):
             file = directory / f"{name}.yaml"
             found = yaml.safe_load(file.read_text())

@@ -11,12 +11,11 @@ from aiohttp import ClientSession
 from fake_gloo import API_KEY, FakeGloo
 from gloo_world import running_gloo, write_directory
 from prometheus_client.parser import text_string_to_metric_families
-from request_forms import FORMS, upload
+from request_forms import FORMS, NOT_IN_PAY_AS_YOU_GO, upload
 from stack import Stack, eventually, running_stack
 
 ADMIN = "tga_" + "0" * 40
 SEARCHED = {"method": "POST", "path": "/ai/data/v1/search", "capability": "search", "fee_usd": "0.002"}
-NOBODY_PAYS = {"search", "recommendations", "ingestion", "content"}
 
 
 def account_of_gloo(gloo: FakeGloo) -> Counter[str]:
@@ -73,7 +72,7 @@ async def test_gloos_account_the_ledger_and_the_metrics_are_equal(tmp_path: Path
         ):
             # What pay-as-you-go has is asked for by both, in turns: a minute of that plan has sixty requests.
             for index, form in enumerate((upload("three items", "here", "a.txt", "b.txt", "c.txt"), *FORMS)):
-                org = "partner" if form.capability in NOBODY_PAYS or index % 2 else "acme"
+                org = "partner" if form.capability in NOT_IN_PAY_AS_YOU_GO or index % 2 else "acme"
                 headers = {"Authorization": f"Bearer {keys[org]}", "Content-Type": form.content_type, **form.headers}
                 async with session.request(form.method, stack.url + form.target, data=form.body_bytes, headers=headers) as answer:
                     assert answer.status == 200, (form.name, await answer.text())
