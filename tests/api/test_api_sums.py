@@ -14,7 +14,8 @@ from api_world import World, served
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallygate.console.api_times import TIME_MIN_MS, day_start_ms, local_date
+from tallygate.console.api_times import TIME_MIN_MS, local_date
+from tallygate.domain.calendar_months import day_start_ms
 from tallygate.ledger.database import open_database
 from tallygate.ledger.time_buckets import QUARTER_MS
 

@@ -9,7 +9,7 @@ from api_values import ACME, DAY_MS, HOUR_MS, NOW_MS, PAY, an_entry
 from api_world import World
 
 from tallygate.console import usage_pages
-from tallygate.console.api_times import day_start_ms
+from tallygate.domain.calendar_months import day_start_ms
 from tallygate.ledger.book import RefusalCount
 
 

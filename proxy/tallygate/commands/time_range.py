@@ -62,7 +62,8 @@ def common_billing_day(organizations: "Sequence[Organization]") -> int:
 
 
 def _instant(option: str, text: str, zone: str) -> int:
-    from tallygate.console.api_times import day_start_ms, instant
+    from tallygate.console.api_times import instant
+    from tallygate.domain.calendar_months import day_start_ms
 
     try:
         given = instant(option, "").read(text)

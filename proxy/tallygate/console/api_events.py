@@ -14,7 +14,6 @@ from tallygate.console.api_scope import Scopes, filters
 from tallygate.console.api_times import (
     at_ms,
     check_range,
-    day_start_ms,
     instant,
     instant_text,
     local_date,
@@ -22,6 +21,7 @@ from tallygate.console.api_times import (
     time_zone,
 )
 from tallygate.console.api_usage import CURSOR, FILTERS, TO, zone_of
+from tallygate.domain.calendar_months import day_start_ms
 from tallygate.domain.money import usd_text
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.usage_queries import EntriesPage, EntriesQuery, UsageQueries

@@ -14,7 +14,6 @@ from tallygate.console.api_scope import ORG, Scopes
 from tallygate.console.api_times import (
     at_ms,
     check_range,
-    day_start_ms,
     instant,
     instant_text,
     local_date,
@@ -22,6 +21,7 @@ from tallygate.console.api_times import (
     time_zone,
 )
 from tallygate.console.api_usage import CURSOR, TO, zone_of
+from tallygate.domain.calendar_months import day_start_ms
 from tallygate.domain.money import usd_text
 from tallygate.ledger.notices.deliveries import Deliveries, Delivery
 from tallygate.ledger.notices.notice import WORD_CHARS_MAX, Notice, NoticeType

@@ -1,12 +1,13 @@
 """Instants and time zones as the console's API reads and writes them."""
 
 import re
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from tallygate.console.api_errors import invalid_parameter
 from tallygate.console.api_parameters import Parameter
+from tallygate.domain.calendar_months import day_start_ms
 from tallygate.ledger.time_buckets import DAY_MS, QUARTER_MS
 
 # Since then every zone's offset is a whole number of quarters of an hour, the grain of the ledger's sums.
@@ -67,12 +68,6 @@ def read_position(name: str, position: str, *, grain_ms: int = MINUTE_MS) -> tup
     if not TIME_MIN_MS <= start <= begin < end <= TIME_MAX_MS or any(at % grain_ms for at in (begin, start, end)):
         raise invalid_parameter(name, "is not a cursor that an earlier page gave")
     return begin, start, end
-
-
-def day_start_ms(day: date, zone: str) -> int:
-    """The first instant of a local day; where clocks skip midnight, the instant at which they are put forward."""
-    local = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone))
-    return round(local.astimezone(UTC).timestamp()) * 1000
 
 
 def local_date(instant_ms: int, zone: str) -> date:

@@ -6,7 +6,7 @@ month begins in each calendar month, and they leave no gap.
 """
 
 from calendar import monthrange
-from datetime import datetime
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -35,6 +35,11 @@ def month_beginning_in(year: int, month: int, time_zone: str, billing_day: int) 
     return _months(year * 12 + month - 1, time_zone, billing_day)[1]
 
 
+def day_start_ms(day: date, time_zone: str) -> int:
+    """The first instant of a local day; where clocks skip midnight, that at which they are put forward."""
+    return round(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone)).timestamp()) * 1000
+
+
 def start_day(year: int, month: int, billing_day: int) -> int:
     """The day of that calendar month on which a month begins."""
     return min(billing_day, monthrange(year, month)[1])
@@ -43,16 +48,15 @@ def start_day(year: int, month: int, billing_day: int) -> int:
 @lru_cache(maxsize=4096)  # a few entries for each pair of time zone and billing day in use
 def _months(index: int, time_zone: str, billing_day: int) -> tuple[CalendarPeriod, ...]:
     """The months that begin in the calendar month `index`, counted from year 0, and in both its neighbours."""
-    zone = ZoneInfo(time_zone)
     calendar = [(each // 12, each % 12 + 1) for each in range(index - 1, index + 3)]
-    starts = [datetime(year, month, start_day(year, month, billing_day), tzinfo=zone) for year, month in calendar]
-    edges = [round(start.timestamp()) * 1000 for start in starts]
+    starts = [date(year, month, start_day(year, month, billing_day)) for year, month in calendar]
+    edges = [day_start_ms(start, time_zone) for start in starts]
     return tuple(
         CalendarPeriod(id=_id(start, billing_day), start_ms=edges[number], end_ms=edges[number + 1])
         for number, start in enumerate(starts[:3])
     )
 
 
-def _id(start: datetime, billing_day: int) -> str:
+def _id(start: date, billing_day: int) -> str:
     """Of a calendar month "2026-11", of others their first day, "2026-11-15"."""
     return f"{start:%Y-%m}" if billing_day == 1 else f"{start:%Y-%m-%d}"

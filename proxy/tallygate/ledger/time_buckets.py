@@ -3,12 +3,12 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from tallygate.domain.calendar_months import start_day
+from tallygate.domain.calendar_months import day_start_ms, start_day
 
 QUARTER_MS: Final = 900_000
 HOUR_MS: Final = 3_600_000
@@ -67,10 +67,10 @@ def bucket_edges(start_ms: int, end_ms: int, bucket: Bucket, time_zone: str, bil
             edges += range(first + step, stretch.end_ms, step)
         return [*edges, end_ms] if edges else []
     day = _bucket_start(datetime.fromtimestamp(start_ms / 1000, zone).date(), bucket, billing_day)
-    edges = [_midnight_ms(day, zone)]
+    edges = [_midnight_ms(day, time_zone)]
     while edges[-1] < end_ms:
         day = _following(day, bucket, billing_day)
-        edges.append(_midnight_ms(day, zone))
+        edges.append(_midnight_ms(day, time_zone))
     return edges
 
 
@@ -113,13 +113,12 @@ def _change_between(zone: ZoneInfo, low: int, high: int, offset: int) -> int:
     return quarters_high * QUARTER_MS
 
 
-def _midnight_ms(day: date, zone: ZoneInfo) -> int:
-    """The first instant of a local day. Where clocks skip midnight, that is when they were put forward.
+def _midnight_ms(day: date, time_zone: str) -> int:
+    """The first instant of a local day.
 
     Rounded down to the quarter of an hour, the grain of the rollups; every zone in use today changes on such an instant.
     """
-    local = datetime(day.year, day.month, day.day, tzinfo=zone)
-    instant = round(local.astimezone(UTC).timestamp()) * 1000
+    instant = day_start_ms(day, time_zone)
     return instant - instant % QUARTER_MS
 
 

@@ -2,12 +2,12 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from tallygate.domain.billing import PeriodKind
-from tallygate.domain.calendar_months import month_beginning_in
+from tallygate.domain.calendar_months import day_start_ms, month_beginning_in
 
 _MONTH: Final = re.compile(r"(20\d\d)-(0[1-9]|1[0-2])", re.ASCII)
 _WEEK: Final = re.compile(r"(20\d\d)-W(\d\d)", re.ASCII)
@@ -46,8 +46,8 @@ class BillingPeriod:
             kind=PeriodKind.WEEK,
             id=f"{year}-W{number:02d}" if weekday == 1 else f"{first}-7d",
             time_zone=time_zone,
-            start_ms=_midnight_ms(first, time_zone),
-            end_ms=_midnight_ms(first + timedelta(days=7), time_zone),
+            start_ms=day_start_ms(first, time_zone),
+            end_ms=day_start_ms(first + timedelta(days=7), time_zone),
         )
 
     @property
@@ -72,9 +72,3 @@ def _first_day(text: str) -> date:
     except ValueError:  # no such week or day
         pass
     raise ValueError("must be a week such as 2026-W48, or the first of seven days such as 2026-11-24")
-
-
-def _midnight_ms(day: date, time_zone: str) -> int:
-    """The first instant of a local day; where clocks skip midnight, that at which they are put forward."""
-    local = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone))
-    return round(local.astimezone(UTC).timestamp()) * 1000
