@@ -44,6 +44,7 @@ class Service:
     headers: list[Any] = field(default_factory=list)
     failures: list[Callable[[], web.StreamResponse]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    late: dict[int, asyncio.Event] = field(default_factory=dict)  # by number of the question
     open: int = 0
     most_open: int = 0
     url: str = ""
@@ -52,16 +53,19 @@ class Service:
         form = dict(await request.post())
         self.asked.append({name: str(value) for name, value in form.items()})
         self.headers.append(request.headers)
+        number = len(self.asked)
+        token = str(form["token"])
+        answer = self.keys.get(token) or self.keys.get(sha(token)) or {"active": False}
         self.open += 1
         self.most_open = max(self.open, self.most_open)
         try:
             await self.gate.wait()
+            await self.late.get(number, self.gate).wait()
         finally:
             self.open -= 1
         if self.failures:
             return self.failures.pop(0)()
-        token = str(form["token"])
-        return web.json_response(self.keys.get(token) or self.keys.get(sha(token)) or {"active": False})
+        return web.json_response(answer)
 
     async def elsewhere(self, _request: web.Request) -> web.Response:
         return web.json_response({"active": True, "client_id": "acme-prod"})
@@ -179,18 +183,19 @@ async def test_a_reload_forgets_at_once_also_what_is_being_asked(make: Make, ser
     assert await world.find() is UNKNOWN_KEY
     assert await world.find("another-key-0123456") == ("big", "big-prod")
 
-    service.keys = {sha("third-key-0123456789"): {"active": True, "client_id": "acme-prod"}}
-    service.gate.clear()
-    early = asyncio.ensure_future(world.find("third-key-0123456789"))
+
+async def test_what_was_asked_before_everything_was_forgotten_is_not_remembered(make: Make, service: Service) -> None:
+    world, said = make(), asyncio.Event()
+    service.late = {1: said}
+    early = asyncio.ensure_future(world.find())
     while service.open == 0:
         await asyncio.sleep(0)
+    service.keys.clear()  # revoked, while the answer is on its way
     world.keys.forget()
-    late = asyncio.ensure_future(world.find("third-key-0123456789"))
-    while service.open < 2:
-        await asyncio.sleep(0)
-    service.gate.set()
-    assert (await early, await late) == (ACME, ACME)
-    assert len(service.asked) == 6
+    assert await world.find() is UNKNOWN_KEY
+    said.set()
+    assert await early == ACME
+    assert await world.find() is UNKNOWN_KEY
 
 
 async def test_what_a_service_says_of_times_is_kept_to(make: Make, service: Service) -> None:
@@ -208,6 +213,9 @@ async def test_what_a_service_says_of_times_is_kept_to(make: Make, service: Serv
     assert await world.find() is UNKNOWN_KEY  # before its answer is too old
 
 
+ADMITS = {"active": True, "client_id": "acme-prod"}
+
+
 def redirect() -> web.Response:
     return web.Response(status=307, headers={"Location": "/elsewhere"})
 
@@ -215,7 +223,7 @@ def redirect() -> web.Response:
 @pytest.mark.parametrize(
     "answer",
     [
-        *(lambda status=status: web.Response(status=status) for status in (201, 204, 400, 401, 403, 404, 429, 500, 503)),
+        *(lambda status=status: web.json_response(ADMITS, status=status) for status in (201, 400, 401, 403, 404, 429, 500, 503)),
         redirect,
         lambda: web.Response(text="yes"),
         lambda: web.Response(body=b"\xff\xfe"),
