@@ -328,7 +328,9 @@ async def test_a_plan_has_the_document_that_it_is_billed_by_and_no_other_without
         "2026-10-15T04:00:00.000Z",
         "2026-11-15T05:00:00.000Z",  # the clock was put back
     )
-    assert (await world.refused("/api/invoices/hooli/2026-11"))[:2] == (403, "plan_without_export")
+    refused = await world.refused("/api/invoices/hooli/2026-11")
+    assert refused[:2] == (403, "plan_without_export")
+    assert refused[2].endswith("which does not include export, only statements of weeks")
     assert (await world.refused("/api/statements/pied/2026-W48"))[:2] == (403, "plan_without_export")
     for path in ("/api/statements/acme/2026-W48", "/api/invoices/acme/2026-11"):
         async with world.get(path) as answer:

@@ -40,7 +40,8 @@ class LedgerSession:
             raise click.ClickException(f"there is no organization {org}")
         if needs_export and not found.plan.export:
             raise click.ClickException(
-                f"organization {org} is on the plan {found.plan.id}, which does not include export (the operator may --ignore-plan)"
+                f"organization {org} is on the plan {found.plan.id}, which {found.plan.lacks_export} "
+                "(the operator may --ignore-plan)"
             )
         return found
 

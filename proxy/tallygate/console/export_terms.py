@@ -21,7 +21,7 @@ def check_plan(organization: Organization, document: PeriodKind | None = None) -
         raise ApiError(
             status=403,
             code="plan_without_export",
-            message=f"organization {organization.id} is on the plan {plan.id}, which does not include export",
+            message=f"organization {organization.id} is on the plan {plan.id}, which {plan.lacks_export}",
             param="org",
         )
 

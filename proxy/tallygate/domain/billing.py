@@ -8,3 +8,7 @@ class PeriodKind(StrEnum):
 
     MONTH = "month"
     WEEK = "week"
+
+    @property
+    def document(self) -> str:
+        return "invoice" if self is PeriodKind.MONTH else "statement"

@@ -51,6 +51,11 @@ class Plan:
         """Whether months are to be had as invoices, or weeks as statements."""
         return self.export or self.billing is kind
 
+    @property
+    def lacks_export(self) -> str:
+        """What is said of a plan without export, for the end of a sentence."""
+        return "does not include export" + (f", only {self.billing.document}s of {self.billing}s" if self.billing else "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Final
 
-from tallygate.domain.billing import PeriodKind
 from tallygate.ledger.entry import Kind
 from tallygate.ledger.invoice.billing_period import BillingPeriod
 
@@ -72,7 +71,7 @@ class Invoice:
     @property
     def noun(self) -> str:
         """What the document is called."""
-        return "invoice" if self.period.kind is PeriodKind.MONTH else "statement"
+        return self.period.kind.document
 
     @property
     def lines(self) -> tuple[Line, ...]:
