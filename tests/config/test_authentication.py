@@ -5,6 +5,7 @@ import hashlib
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
+from refused import refusal_of
 
 from tallygate.config.directory import Directory
 from tallygate.domain.errors import ErrorCode, Refusal
@@ -43,7 +44,7 @@ DIRECTORY = Directory(
 
 def answer(*headers: tuple[str, str], path: str = "/v1/x"):
     found = authenticate(make_mocked_request("POST", path, CIMultiDict(headers)), DIRECTORY)
-    return found if isinstance(found, Refusal) else check_caller(found, NOW) or found
+    return found if isinstance(found, Refusal) else refusal_of(check_caller, *found, NOW) or found
 
 
 @pytest.mark.parametrize(
@@ -120,10 +121,10 @@ def test_a_key_may_hold_anything_but_is_compared_as_it_is() -> None:
 
 def test_a_capability_that_was_not_granted_is_refused_with_those_that_were() -> None:
     granted = a_credential("c", capabilities=frozenset({"models", "chat"}))
-    refusal = check_capability(granted, "embeddings")
+    refusal = refusal_of(check_capability, granted, "embeddings")
 
-    assert check_capability(granted, "chat") is None
-    assert check_capability(a_credential("c"), "anything") is None
+    assert refusal_of(check_capability, granted, "chat") is None
+    assert refusal_of(check_capability, a_credential("c"), "anything") is None
     assert refusal is not None
     assert (refusal.status, refusal.code) == (403, ErrorCode.CAPABILITY_NOT_ALLOWED)
     assert "may not use 'embeddings'; it may use: chat, models." in refusal.message
@@ -146,7 +147,7 @@ def test_a_capability_that_was_not_granted_is_refused_with_those_that_were() -> 
     ],
 )
 def test_models_are_allowed_by_name_or_by_prefix(models, model, is_allowed: bool) -> None:
-    refusal = check_model(a_credential("c", models=models), model)
+    refusal = refusal_of(check_model, a_credential("c", models=models), model)
 
     assert (refusal is None) is is_allowed
     if refusal is not None:
@@ -154,6 +155,6 @@ def test_models_are_allowed_by_name_or_by_prefix(models, model, is_allowed: bool
 
 
 def test_a_huge_model_name_is_cut_in_the_answer() -> None:
-    refusal = check_model(a_credential("c", models=("gpt-4o",)), "x" * 100_000)
+    refusal = refusal_of(check_model, a_credential("c", models=("gpt-4o",)), "x" * 100_000)
     assert refusal is not None
     assert len(refusal.message) < 400

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, BIG_KEY, running_gateway
+from refused import refusal_of
 
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.openai_chat import CHOICES_MAX
 from tallygate.domain.organization import Plan
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.token_counts import TOKENS_MAX
-from tallygate.gateway.exchange.estimate import estimate, refusal_of_absurd
+from tallygate.gateway.exchange.estimate import estimate, refuse_absurd
 
 
 @pytest.mark.parametrize("key", [ACME_KEY, BIG_KEY])
@@ -31,4 +32,4 @@ async def test_a_worst_case_beyond_what_can_be_counted_is_the_callers_mistake(tm
 @pytest.mark.parametrize(("choices", "is_refused"), [(9_007_199, False), (9_007_200, True)])
 def test_tokens_beyond_what_a_bucket_can_count_are_refused_also_without_a_price(choices: int, is_refused: bool) -> None:
     facts = RequestFacts(model="m", prompt=PromptShape(), max_output_tokens=TOKENS_MAX, choices=choices)
-    assert (refusal_of_absurd(estimate(facts, Plan(id="p"), None, 7)) is not None) == is_refused
+    assert (refusal_of(refuse_absurd, estimate(facts, Plan(id="p"), None, 7)) is not None) == is_refused

@@ -11,23 +11,25 @@ from tallygate.gateway.exchange.checkpoints import checkpoint_forever
 
 
 class Failing:
-    """An open exchange whose checkpoint fails twice, then works."""
+    """An open answer whose checkpoint fails twice, then works."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
         self.worked = asyncio.Event()
 
-    async def checkpoint(self) -> None:
+    @property
+    def is_ending(self) -> bool:
         if self.errors:
             raise self.errors.pop()
         self.worked.set()
+        return True
 
 
 @pytest.mark.parametrize("error", [StoreError("away"), ValueError("a bug")])
 async def test_a_failed_round_is_followed_by_the_next(error: Exception) -> None:
-    live = Failing(error, error)
-    pipeline: Any = SimpleNamespace(open={live}, services=SimpleNamespace(limits=SimpleNamespace(checkpoint_seconds=0)))
+    answer = Failing(error, error)
+    pipeline: Any = SimpleNamespace(answers={answer}, services=SimpleNamespace(limits=SimpleNamespace(checkpoint_seconds=0)))
     loop = asyncio.ensure_future(checkpoint_forever(pipeline))
     async with asyncio.timeout(10):
-        await live.worked.wait()
+        await answer.worked.wait()
     loop.cancel()

@@ -56,7 +56,6 @@ def a_relay(drains: Drains, *, org: str = "acme") -> tuple[Relay, Quiet]:
         dialect=dialects()["openai_chat"],
         facts=FACTS,
         exchange=quiet,
-        hide_usage=False,
         drains=drains,
         org=org,
         loop=asyncio.get_running_loop(),

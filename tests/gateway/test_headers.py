@@ -3,9 +3,10 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refused import refusal_of
 
 from tallygate.domain.errors import ErrorCode
-from tallygate.gateway.headers import Passage, refused_header, request_headers, response_headers
+from tallygate.gateway.headers import Passage, check_form, request_headers, response_headers
 from tallygate.http1.request_head import build_request_head
 
 KEY = [(b"authorization", b"Bearer upstream-key")]
@@ -112,7 +113,7 @@ def test_an_idempotency_key_becomes_the_organizations_own(name: str) -> None:
 def test_accept_names_what_can_be_metered(accept: str, sent: bytes) -> None:
     assert up(("Accept", accept)) == [(b"Accept", sent), *OURS_UP]
     assert up(("Accept", accept), is_metered=False) == [(b"Accept", accept.encode()), *OURS]
-    assert refused_header([(b"Accept", accept.encode())], ()) is None
+    assert refusal_of(check_form, [(b"Accept", accept.encode())], ()) is None
 
 
 def test_a_metered_body_goes_up_as_the_json_it_was_read_as() -> None:
@@ -135,11 +136,11 @@ def test_a_metered_body_goes_up_as_the_json_it_was_read_as() -> None:
 )
 def test_a_header_that_changes_the_answers_form_is_refused_by_name(name: str, value: str) -> None:
     header = (name.encode(), value.encode())
-    refusal = refused_header([header], ())
+    refusal = refusal_of(check_form, [header], ())
     assert refusal is not None
     assert (refusal.status, refusal.code, refusal.param) == (400, ErrorCode.INVALID_REQUEST, name.lower())
     assert name.lower() in refusal.message
-    assert refused_header([header], {name.lower().encode()}) is None
+    assert refusal_of(check_form, [header], {name.lower().encode()}) is None
 
 
 def test_headers_named_by_connection_stay_here() -> None:

@@ -13,7 +13,7 @@ from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
 from object_upstream import ID_PREFIXES, ObjectUpstream, object_upstream
 
 from tallygate.domain.made_object import MadeObject
-from tallygate.gateway.exchange.object_checks import OTHER_TOKENIZER
+from tallygate.gateway.exchange.finish import OTHER_TOKENIZER
 
 ACME = {"authorization": f"Bearer {ACME_KEY}"}
 BIG = {"authorization": f"Bearer {BIG_KEY}"}

@@ -1,6 +1,7 @@
 """Which parameters of a query go up."""
 
 import pytest
+from refused import refusal_of
 
 from tallygate.dialects.anthropic_messages import AnthropicMessages
 from tallygate.dialects.gemini_embed import GeminiEmbed
@@ -64,7 +65,7 @@ def test_what_a_dialect_knows_passes_in_one_spelling(known, query: str, sent: st
     ],
 )
 def test_anything_else_is_refused_by_name(known, query: str, name: str) -> None:
-    refusal = metered_query(query, known)
+    refusal = refusal_of(metered_query, query, known)
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code, refusal.param) == (400, ErrorCode.INVALID_REQUEST, name)
     assert name in refusal.message
@@ -86,6 +87,6 @@ def test_an_unmetered_query_passes_as_it_came_but_for_keys() -> None:
 
 @pytest.mark.parametrize("query", ["$httpMethod=DELETE", "%24HTTPMethod=DELETE", "a=1;_method=DELETE", "_method=DELETE"])
 def test_no_query_asks_for_another_method(query: str) -> None:
-    refusal = unmetered_query(query)
+    refusal = refusal_of(unmetered_query, query)
     assert isinstance(refusal, Refusal)
     assert refusal.status == 400

@@ -1,6 +1,8 @@
 import pytest
 from msgspec.structs import replace
 
+from tallygate.dialects.registry import dialects
+from tallygate.dialects.unmetered import Unmetered
 from tallygate.domain.admission import LEDGER_BACKLOG, Decision, RateState, SpendState
 from tallygate.domain.errors import ErrorCode
 from tallygate.domain.organization import Credential, Organization, Plan
@@ -21,6 +23,8 @@ PLAN = Plan(id="p", rate_limits=(REQUESTS, TOKENS, OPEN), spend_limits=(SPEND,))
 ACME = Organization(id="acme", name="Acme", plan=PLAN)
 KEY = Credential(id="prod", org="acme", key_sha256=b"")
 NOW = 1_800_000_000_000
+
+QUIET = Unmetered(dialects()["openai_chat"])  # has no headers of its own
 
 
 def terms() -> Terms:
@@ -152,7 +156,7 @@ def test_a_full_event_stream_is_not_the_clients_fault() -> None:
 
 
 def test_headers_name_every_bucket_and_warn_near_the_spend_limit() -> None:
-    headers = dict(limit_headers(decision(None, spent=21 * 10**9), terms(), None))
+    headers = dict(limit_headers(decision(None, spent=21 * 10**9), terms(), QUIET))
 
     assert headers[b"ratelimit-policy"] == b'"requests_per_1m";q=60;w=60, "tokens_per_1m";q=1000;qu="model-tokens";w=60'
     assert headers[b"ratelimit"] == b'"requests_per_1m";r=59;t=1, "tokens_per_1m";r=999;t=1'
@@ -176,7 +180,7 @@ def test_the_ietf_header_tells_when_the_next_unit_is_there(remaining: int, reset
     organization = Organization(id="acme", name="Acme", plan=Plan(id="p", rate_limits=(slow,)))
     state = RateState(key="org:two", remaining=remaining, reset_ms=reset_ms, retry_after_ms=retry_after_ms)
 
-    headers = dict(limit_headers(replace(decision(None), rate=(state,)), terms_of(organization, KEY, "chat"), None))
+    headers = dict(limit_headers(replace(decision(None), rate=(state,)), terms_of(organization, KEY, "chat"), QUIET))
 
     assert headers[b"ratelimit"] == b'"two";' + said
 
@@ -186,10 +190,10 @@ def test_a_small_burst_refills_at_its_own_rate() -> None:
     organization = Organization(id="acme", name="Acme", plan=Plan(id="p", rate_limits=(burst,)))
     state = RateState(key="org:burst", remaining=0, reset_ms=10_000, retry_after_ms=0)
 
-    headers = dict(limit_headers(replace(decision(None), rate=(state,)), terms_of(organization, KEY, "chat"), None))
+    headers = dict(limit_headers(replace(decision(None), rate=(state,)), terms_of(organization, KEY, "chat"), QUIET))
 
     assert headers[b"ratelimit"] == b'"burst";r=0;t=1'
 
 
 def test_far_from_the_limit_nothing_is_said_of_spend() -> None:
-    assert not any(name.startswith(b"tallygate-spend") for name, _ in limit_headers(decision(None, spent=10**9), terms(), None))
+    assert not any(name.startswith(b"tallygate-spend") for name, _ in limit_headers(decision(None, spent=10**9), terms(), QUIET))

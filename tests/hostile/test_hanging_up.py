@@ -254,11 +254,11 @@ async def test_the_memory_of_an_answer_is_freed_when_its_client_leaves(tmp_path:
         async with connected(harness.port) as client:
             await client.send(gpt_5("tokens=10 fault=huge size=500000 split=50000 gap=30", stream=False))
             await until_accepted(harness)
-            (live,) = harness.gateway.pipeline.open
+            (answer,) = harness.gateway.pipeline.answers
+            relay = answer.relay
             async with asyncio.timeout(10):
-                while live.relay is None or not live.relay.buffered:
+                while not relay.buffered:
                     await asyncio.sleep(0.005)
-            relay = live.relay
             client.reset()
             async with asyncio.timeout(10):
                 while not relay.is_client_gone:
@@ -284,9 +284,8 @@ def assert_assumed(harness: Harness, *, held: int, rates: tuple[int, int] = GPT_
 
 
 def held_by(harness: Harness) -> int:
-    (live,) = harness.gateway.pipeline.open
-    assert live.decision is not None
-    return live.decision.held_nano_usd
+    (answer,) = harness.gateway.pipeline.answers
+    return answer.held.decision.held_nano_usd
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -332,9 +331,8 @@ async def test_a_client_that_takes_nothing_and_then_leaves_pays_for_what_waited_
         async with connected(harness.port) as client:
             await client.send(chat(asking("tokens=2000 tps=1000", max_tokens=2_000), headers=KEY, stream=True))
             await client.read_until(b'"content":" ')
-            (live,) = harness.gateway.pipeline.open
-            assert live.relay is not None
-            live.relay.client_paused()
+            (answer,) = harness.gateway.pipeline.answers
+            answer.relay.client_paused()
             (record,) = harness.ledger.records
             async with asyncio.timeout(10):
                 while record.generated_tokens < 500:
@@ -588,7 +586,7 @@ async def test_a_checkpoint_covers_what_can_be_generated_until_the_hold_expires(
         await until_accepted(harness, 3)
         await text.read_until(b'"content":" ')
         await checkpoint_once(harness.gateway.pipeline)
-        held = {live.id: live.decision.held_nano_usd for live in harness.gateway.pipeline.open if live.decision is not None}
+        held = {answer.client.id: answer.held.decision.held_nano_usd for answer in harness.gateway.pipeline.answers}
         holds = {name: hold for name, hold in harness.limiter.orgs["acme"].holds.items() if isinstance(hold, Hold)}
         assert len(holds) == 3
         records = {record.request_id: record for record in harness.ledger.records}

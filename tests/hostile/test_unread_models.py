@@ -13,7 +13,7 @@ from gateway_harness import BIG_KEY, Harness, running_gateway
 from hostile_upstream import saying, scripted, whole
 
 from tallygate.config.shipped import shipped_directory
-from tallygate.gateway.exchange import pipeline
+from tallygate.gateway.exchange import understanding
 from tallygate.gateway.exchange.unread_models import check_unread_model
 
 NARROW = "tg_big-narrow_narrowsecret"  # chat and models, of gpt-4o-mini alone
@@ -106,7 +106,7 @@ async def test_a_large_body_is_searched_for_its_model_off_the_loop(gateway: Harn
         threads.append(threading.get_ident())
         return check_unread_model(*arguments)
 
-    monkeypatch.setattr(pipeline, "check_unread_model", check)
+    monkeypatch.setattr(understanding, "check_unread_model", check)
     for words in ("x", "x" * 40_000):
         assert (await send(gateway, "POST", "/v1/moderations", json={"model": "gpt-5", "input": words}))[0] == 403
     assert threads[0] == threading.get_ident() != threads[1]

@@ -92,6 +92,7 @@ class MeterReading:
     calls           calls of tools that the answer makes; each is generated with some framing that no text shows
     media_tokens    tokens of generated images and sound, by the provider's published rules
     flags           oddities, for the usage event
+    is_unread       nobody reads the answer, so that nothing here says anything of it
     """
 
     usage: TokenCounts | None = None
@@ -108,6 +109,7 @@ class MeterReading:
     calls: int = 0
     media_tokens: int = 0
     flags: set[str] = field(default_factory=set)
+    is_unread: bool = False
 
     @property
     def has_text(self) -> bool:

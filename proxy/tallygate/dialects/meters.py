@@ -67,6 +67,24 @@ class UnreadMeter:
         return b""
 
 
+class NoMeter:
+    """Lets an answer pass that nobody reads. It knows nothing of any, so one serves all."""
+
+    __slots__ = ("reading",)
+
+    def __init__(self) -> None:
+        self.reading = MeterReading(is_unread=True)
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+    def end(self) -> bytes:
+        return b""
+
+
+NO_METER: Final = NoMeter()
+
+
 class EventStreamMeter:
     """Reads an event stream. A dialect overrides `_read` and, where the end of the stream tells something, `_settle`.
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tallygate.domain.admission import Decision
+
 
 class ErrorCode(StrEnum):
     """Stable codes; docs/errors.md explains each."""
@@ -58,6 +60,18 @@ class Refusal:
     retry_after_ms: int | None = None
     should_retry: bool | None = None
     details: Mapping[str, str | int | None] = field(default_factory=dict)
+
+
+class Refused(Exception):  # noqa: N818 - not an error of ours: the request gets this answer
+    """A request that is not served. Raised where the reason is found.
+
+    decision   the limiter's, where it is the limiter that refuses: what is left of each limit stands in the answer's headers
+    """
+
+    def __init__(self, refusal: Refusal, *, decision: Decision | None = None) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+        self.decision = decision
 
 
 class RequestRejectedError(Exception):

@@ -10,7 +10,7 @@ from typing import Final
 
 from aiohttp import web
 
-from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.http1.header import Header
 from tallygate.http1.request_head import is_token
 
@@ -65,25 +65,29 @@ def is_preflight(request: web.BaseRequest) -> bool:
     return "Origin" in request.headers and "Access-Control-Request-Method" in request.headers
 
 
-def preflight_headers(request: web.BaseRequest, grant: Grant | None, *, methods: str) -> list[Header] | Refusal:
+def preflight_headers(request: web.BaseRequest, grant: Grant | None, *, methods: str) -> list[Header]:
     """The answer to a browser's question, before a request, whether it may be sent: any header may, what it leads to is seen then.
 
     methods   of the path, separated by commas
     """
     if grant is None or grant.origin is None:
-        return Refusal(
-            status=403,
-            code=ErrorCode.ORIGIN_NOT_ALLOWED,
-            message="Pages of this origin may not use this gateway: an operator lets them by TALLYGATE_CORS_ORIGINS.",
-            should_retry=False,
+        raise Refused(
+            Refusal(
+                status=403,
+                code=ErrorCode.ORIGIN_NOT_ALLOWED,
+                message="Pages of this origin may not use this gateway: an operator lets them by TALLYGATE_CORS_ORIGINS.",
+                should_retry=False,
+            )
         )
     asked = _asked_names(request.headers.getall("Access-Control-Request-Headers", ()))
     if asked is None:
-        return Refusal(
-            status=400,
-            code=ErrorCode.INVALID_REQUEST,
-            message=f"Access-Control-Request-Headers must be at most {ASKED_NAMES_MAX} names of headers, separated by commas.",
-            should_retry=False,
+        raise Refused(
+            Refusal(
+                status=400,
+                code=ErrorCode.INVALID_REQUEST,
+                message=f"Access-Control-Request-Headers must be at most {ASKED_NAMES_MAX} names of headers, separated by commas.",
+                should_retry=False,
+            )
         )
     headers: list[Header] = [
         (b"access-control-allow-origin", grant.origin),

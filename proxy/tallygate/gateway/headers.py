@@ -8,7 +8,7 @@ from hashlib import blake2b
 from http import HTTPStatus
 from typing import Final
 
-from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.gateway.callers.key_traces import gives_away, key_words, may_give_away
 from tallygate.gateway.callers.keys import KEY_HEADERS
 from tallygate.http1.header import Header, http_date
@@ -220,23 +220,17 @@ def _changed(header: Header, way: int, passage: Passage) -> Header | None:
     return None if way == _OWN or passage.is_metered else header
 
 
-def refused_header(client: Sequence[Header], more: Collection[bytes]) -> Refusal | None:
-    """Refuses a request at a metered route for a header that changes the form of the answer."""
+def check_form(client: Sequence[Header], more: Collection[bytes]) -> None:
+    """Refuse a request at a metered route for a header that changes the form of the answer. more: names that pass all the same."""
     for header in client:
         lower, way = _upward(header[0])
         if (way == _FORM or (way == _ACCEPT and header[1] and not readable_accept(header[1]))) and lower not in more:
             name = lower.decode("latin-1")
-            return Refusal(
-                status=400,
-                code=ErrorCode.INVALID_REQUEST,
-                message=(
-                    f"The header {name!r} may change the form of the answer, which could then not be metered. "
-                    "Leave it out, or ask the operator to let it pass on this route."
-                ),
-                param=name,
-                should_retry=False,
+            message = (
+                f"The header {name!r} may change the form of the answer, which could then not be metered. "
+                "Leave it out, or ask the operator to let it pass on this route."
             )
-    return None
+            raise Refused(Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=message, param=name, should_retry=False))
 
 
 @lru_cache(_ACCEPTS_REMEMBERED_MAX)

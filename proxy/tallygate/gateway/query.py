@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import quote, unquote_plus
 
 from tallygate.dialects.unread_body import names_producer
-from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.gateway.callers.key_traces import gives_away
 
 _CREDENTIALS: Final = frozenset(
@@ -21,8 +21,8 @@ _NAME_CHARS_SHOWN: Final = 60
 _VALUE_SAFE: Final = "-._~:/@,[]"
 
 
-def metered_query(raw_query: str, known: Mapping[str, Pattern[str]], more: Collection[str] = ()) -> str | Refusal:
-    """The query to send, spelled anew; or why it is refused.
+def metered_query(raw_query: str, known: Mapping[str, Pattern[str]], more: Collection[str] = ()) -> str:
+    """The query to send, spelled anew. Raises Refused.
 
     known   names with the values that they may have; more: names that the route lets through with any value
     Keys never go up, and are no reason to refuse.
@@ -35,19 +35,19 @@ def metered_query(raw_query: str, known: Mapping[str, Pattern[str]], more: Colle
             continue
         pattern = known.get(name)
         if name in found:
-            return _refused(name, "is given twice")
+            raise _refused(name, "is given twice")
         if name not in more and (pattern is None or pattern.fullmatch(value) is None):
-            return _refused(name, "may give the answer a form that cannot be metered")
+            raise _refused(name, "may give the answer a form that cannot be metered")
         found[name] = value
     return "&".join(f"{quote(name, safe=_VALUE_SAFE)}={quote(value, safe=_VALUE_SAFE)}" for name, value in found.items())
 
 
-def unmetered_query(raw_query: str, more: Collection[str] = (), presented: Collection[bytes] = ()) -> str | Refusal:
+def unmetered_query(raw_query: str, more: Collection[str] = (), presented: Collection[bytes] = ()) -> str:
     """The query as it came, without keys; refused where it asks for another method. presented: what the caller's own key is."""
     for part in raw_query.replace(";", "&").split("&"):
         name = _name(part)
         if name in _METHODS and name not in more:
-            return _refused(name, "asks for another method")
+            raise _refused(name, "asks for another method")
     return without_keys(raw_query, presented)
 
 
@@ -88,12 +88,14 @@ def _name(pair: str) -> str:
     return unquote_plus(pair.partition("=")[0]).strip().lower()
 
 
-def _refused(name: str, reason: str) -> Refusal:
+def _refused(name: str, reason: str) -> Refused:
     shown = name[:_NAME_CHARS_SHOWN]
-    return Refusal(
-        status=400,
-        code=ErrorCode.INVALID_REQUEST,
-        message=f"The query parameter {shown!r} {reason}. Leave it out, or ask the operator to let it pass on this route.",
-        param=shown,
-        should_retry=False,
+    return Refused(
+        Refusal(
+            status=400,
+            code=ErrorCode.INVALID_REQUEST,
+            message=f"The query parameter {shown!r} {reason}. Leave it out, or ask the operator to let it pass on this route.",
+            param=shown,
+            should_retry=False,
+        )
     )

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import HttpVersion11, web
 
-from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.gateway.headers import VIA_PSEUDONYM
 from tallygate.http1.faults import EXPECTATION, METHODS, OTHER_VERSION, UNKNOWN_METHOD, Fault
 from tallygate.http1.hosts import is_host
@@ -69,18 +69,23 @@ def _read_names(names: tuple[bytes, ...]) -> _Names:
     )
 
 
-def check_request(request: web.BaseRequest, *, head_bytes_max: int = HEADER_BYTES_MAX) -> Refusal | None:
-    """Why this request's head is refused, or None."""
+def check_request(request: web.BaseRequest, *, head_bytes_max: int = HEADER_BYTES_MAX) -> None:
+    """Refuse a head that two servers could read differently, or that is too large."""
     if request.version not in SPOKEN:
-        return _refused(OTHER_VERSION)
+        raise Refused(_refused(OTHER_VERSION))
     if request.method not in METHODS:
-        return _refused(UNKNOWN_METHOD)
+        raise Refused(_refused(UNKNOWN_METHOD))
     refusal = None if asks_about_nothing(request) else check_target(request.raw_path)
-    return refusal or check_headers(request.raw_headers, is_http_1_0=request.version < HttpVersion11, bytes_max=head_bytes_max)
+    refusal = refusal or check_headers(request.raw_headers, is_http_1_0=request.version < HttpVersion11, bytes_max=head_bytes_max)
+    if refusal is not None:
+        raise Refused(refusal)
 
 
 def check_target(target: str) -> Refusal | None:
-    """A path with nothing hidden: what the route table sees must be what any server behind would see."""
+    """Why a target is refused, or None.
+
+    A path has nothing hidden: what the route table sees must be what any server behind would see.
+    """
     if len(target) > TARGET_CHARS_MAX:
         return _refusal(f"The request target is longer than {TARGET_CHARS_MAX} characters.", status=414)
     if (fault := fault_of_target(target)) is not None:
@@ -101,7 +106,10 @@ def check_target(target: str) -> Refusal | None:
 def check_headers(
     headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool = False, bytes_max: int = HEADER_BYTES_MAX
 ) -> Refusal | None:
-    """Bounds, framing that two readers could understand differently (RFC 9112 section 6), ambiguous identity, loops."""
+    """Why headers are refused, or None.
+
+    Bounds, framing that two readers could understand differently (RFC 9112 section 6), ambiguous identity, loops.
+    """
     if len(headers) > HEADERS_MAX:
         return _too_many(bytes_max)
     names = _read_names(tuple([name for name, _ in headers]))

@@ -76,9 +76,8 @@ class GatewayServer:
 
     async def close(self) -> None:
         """Cut what is still open, settle it as it stands, and stop the background work."""
-        for live in list(self.pipeline.open):
-            if live.relay is not None:
-                live.relay.cut(SHUTTING_DOWN)
+        for answer in list(self.pipeline.answers):
+            answer.relay.cut(SHUTTING_DOWN)
         if not await until(lambda: not self.pipeline.open, SETTLE_SECONDS_MAX):
             _log.error("%d exchanges could not be settled before the end; their leases will", len(self.pipeline.open))
         for task in self._tasks:

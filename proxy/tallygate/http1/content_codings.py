@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from aiohttp import StreamReader, web
 
-from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.errors import ErrorCode, Refusal, Refused
 
 ACCEPTED: Final = ("gzip", "deflate", "zstd")
 STACKED_MAX: Final = 2
@@ -25,28 +25,19 @@ _GZIP_BITS: Final = 31  # zlib's: a window of any size, with gzip's head and che
 _ALIASES: Final = {"x-gzip": "gzip"}  # RFC 9110 section 8.4.1.3
 
 
-class BodyCodingError(Exception):
-    """A body that cannot, or may not, be decoded."""
+def content_codings(field: str) -> tuple[str, ...]:
+    """The codings of Content-Encoding in the order in which they were applied; "identity" is none (RFC 9110 section 8.4.1).
 
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
-
-
-def content_codings(field: str) -> tuple[str, ...] | Refusal:
-    """The codings of Content-Encoding in the order in which they were applied; "identity" is none (RFC 9110 section 8.4.1)."""
+    Raises Refused for those that are not taken.
+    """
     names = [name.strip().lower() for name in field.split(",")]
     found = tuple(_ALIASES.get(name, name) for name in names if name not in {"", "identity"})
     if len(found) > STACKED_MAX or not set(ACCEPTED).issuperset(found):
-        return Refusal(
-            status=415,
-            code=ErrorCode.UNSUPPORTED_ENCODING,
-            message=(
-                f"Content-Encoding of a request must be one of {', '.join(ACCEPTED)}, or at most {STACKED_MAX} of these: "
-                "send the body so, or plain."
-            ),
-            should_retry=False,
+        message = (
+            f"Content-Encoding of a request must be one of {', '.join(ACCEPTED)}, or at most {STACKED_MAX} of these: "
+            "send the body so, or plain."
         )
+        raise Refused(Refusal(status=415, code=ErrorCode.UNSUPPORTED_ENCODING, message=message, should_retry=False))
     return found
 
 
@@ -146,7 +137,7 @@ def _layer(coding: str) -> _Layer:
 
 
 class BodyDecoder:
-    """Sans-io: `feed` what came, `take` until it gives nothing, `check_whole` at the end. Raises BodyCodingError.
+    """Sans-io: `feed` what came, `take` until it gives nothing, `check_whole` at the end. Raises Refused.
 
     No layer gives more than `bytes_max` in all, nor above RATIO_FLOOR_BYTES more than RATIO_MAX for each byte that came: what is
     packed around a bomb is counted too, whatever is left of it in the end.
@@ -202,9 +193,9 @@ class BodyDecoder:
 
     def _check(self, given: int) -> None:
         if given > self._bytes_max:
-            raise BodyCodingError(too_large(self._bytes_max))
+            raise Refused(too_large(self._bytes_max))
         if given > max(RATIO_FLOOR_BYTES, RATIO_MAX * self._coded):
-            raise BodyCodingError(
+            raise Refused(
                 Refusal(
                     status=413,
                     code=ErrorCode.REQUEST_TOO_LARGE,
@@ -233,7 +224,7 @@ class DecodedContent:
         self._newest = 0
 
     async def readany(self) -> bytes:
-        """The next bytes, at most PIECE_BYTES; none at the end. Raises BodyCodingError, and what the stream raises."""
+        """The next bytes, at most PIECE_BYTES; none at the end. Raises Refused, and what the stream raises."""
         decoder = self._decoder
         while True:
             if self._newest:
@@ -251,8 +242,8 @@ class DecodedContent:
         return self._decoder.take(PIECE_BYTES)
 
 
-def coded_as(request: web.BaseRequest) -> tuple[str, ...] | Refusal:
-    """The codings of the request's body; none where there is no body."""
+def coded_as(request: web.BaseRequest) -> tuple[str, ...]:
+    """The codings of the request's body; none where there is no body. Raises Refused."""
     field = request.headers.get("Content-Encoding", "")
     return content_codings(field) if field and request.body_exists else ()
 
@@ -265,8 +256,8 @@ def too_large(bytes_max: int) -> Refusal:
     )
 
 
-def _malformed() -> BodyCodingError:
-    return BodyCodingError(
+def _malformed() -> Refused:
+    return Refused(
         Refusal(
             status=400,
             code=ErrorCode.INVALID_REQUEST,

@@ -5,9 +5,9 @@ from typing import Final, Protocol
 
 from aiohttp import HttpVersion11, web
 
-from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.http1.client_connection import ClientConnection
-from tallygate.http1.content_codings import BodyCodingError, too_large
+from tallygate.http1.content_codings import too_large
 
 MALFORMED_BODY: Final = Refusal(
     status=400, code=ErrorCode.INVALID_REQUEST, message="The chunks of the request body are malformed.", should_retry=False
@@ -18,7 +18,7 @@ class ClientLeftError(Exception):
     """The client's connection ended before its request did."""
 
 
-Reserve = Callable[[int], Refusal | None]
+Reserve = Callable[[int], None]
 
 
 class Content(Protocol):
@@ -36,17 +36,16 @@ async def read_body(
     length: int | None,
     bytes_max: int,
     reserve: Reserve,
-) -> tuple[bytes, Refusal | None]:
-    """The body, or why it is refused. Raises ClientLeftError if the client leaves in the middle.
+) -> bytes:
+    """The body. Raises Refused, and ClientLeftError if the client leaves in the middle.
 
     length    of what `content` gives, where that is known
-    reserve   asked for room before the bytes are kept: at once for a body of known length, else as they come
+    reserve   asked for room before the bytes are kept: at once for a body of known length, else as they come; raises Refused
     """
     if length is not None and length > bytes_max:
-        return b"", too_large(bytes_max)
-    refusal = reserve(length) if length else None
-    if refusal is not None:
-        return b"", refusal
+        raise Refused(too_large(bytes_max))
+    if length:
+        reserve(length)
     greet_expecting(request)
     chunks: list[bytes] = []
     size = 0
@@ -58,16 +57,13 @@ async def read_body(
                 break
             size += len(chunk)
             if size > bytes_max:
-                return b"", too_large(bytes_max)
-            refusal = reserve(len(chunk)) if length is None else None
-            if refusal is not None:
-                return b"", refusal
+                raise Refused(too_large(bytes_max))
+            if length is None:
+                reserve(len(chunk))
             chunks.append(chunk)
-        return b"".join(chunks), None
-    except BodyCodingError as error:
-        return b"", error.refusal
+        return b"".join(chunks)
     except web.RequestPayloadError:
-        return b"", MALFORMED_BODY
+        raise Refused(MALFORMED_BODY) from None
     except ConnectionError as error:
         raise ClientLeftError from error
     finally:

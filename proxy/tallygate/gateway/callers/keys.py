@@ -6,9 +6,9 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from tallygate.config.directory import Directory, Identity
-from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.domain.model_patterns import matches_any
-from tallygate.domain.organization import Credential
+from tallygate.domain.organization import Credential, Organization
 
 KEY_HEADERS: Final = ("Authorization", "x-api-key", "x-goog-api-key", "api-key")
 _BEARER: Final = "bearer "
@@ -28,24 +28,19 @@ def authenticate(request: web.BaseRequest, directory: Directory) -> Identity | R
     return directory.find(key) or UNKNOWN_KEY
 
 
-def check_caller(caller: Identity, now_ms: int) -> Refusal | None:
-    """Whether the credential holds and the plan has API access."""
-    organization, credential = caller
+def check_caller(organization: Organization, credential: Credential, now_ms: int) -> None:
+    """Refuse a credential that does not hold, and a plan without API access."""
     if not credential.enabled:
-        return unauthorized(f"The API key of credential {credential.id!r} is disabled. Ask your administrator.")
+        raise Refused(unauthorized(f"The API key of credential {credential.id!r} is disabled. Ask your administrator."))
     if credential.expires_at_ms is not None and now_ms >= credential.expires_at_ms:
-        return unauthorized(f"The API key of credential {credential.id!r} has expired. Ask your administrator for a new one.")
+        message = f"The API key of credential {credential.id!r} has expired. Ask your administrator for a new one."
+        raise Refused(unauthorized(message))
     if not organization.plan.api_access:
-        return Refusal(
-            status=403,
-            code=ErrorCode.PLAN_WITHOUT_API_ACCESS,
-            message=(
-                f"The plan {organization.plan.id!r} of organization {organization.name!r} has no API access. "
-                "An administrator of the organization can get it by moving to a plan that has, such as pay as you go."
-            ),
-            should_retry=False,
+        message = (
+            f"The plan {organization.plan.id!r} of organization {organization.name!r} has no API access. "
+            "An administrator of the organization can get it by moving to a plan that has, such as pay as you go."
         )
-    return None
+        raise Refused(Refusal(status=403, code=ErrorCode.PLAN_WITHOUT_API_ACCESS, message=message, should_retry=False))
 
 
 def presented_key(headers: MultiMapping[str], *keys_in_query: str) -> str | Refusal:
@@ -84,32 +79,28 @@ def query_key(request: web.BaseRequest) -> str:
     return next(iter(query_keys(request)), "")
 
 
-def check_capability(credential: Credential, capability: str) -> Refusal | None:
-    """Whether the credential was granted the capability of the route."""
+def check_capability(credential: Credential, capability: str) -> None:
+    """Refuse a route whose capability the credential was not granted."""
     granted = credential.capabilities
     if granted is None or capability in granted:
-        return None
-    return Refusal(
-        status=403,
-        code=ErrorCode.CAPABILITY_NOT_ALLOWED,
-        message=(
-            f"Credential {credential.id!r} may not use {capability!r}; it may use: {', '.join(sorted(granted)) or 'nothing'}. "
-            "Ask your administrator to allow it."
-        ),
-        should_retry=False,
+        return
+    message = (
+        f"Credential {credential.id!r} may not use {capability!r}; it may use: {', '.join(sorted(granted)) or 'nothing'}. "
+        "Ask your administrator to allow it."
     )
+    raise Refused(Refusal(status=403, code=ErrorCode.CAPABILITY_NOT_ALLOWED, message=message, should_retry=False))
 
 
-def check_model(credential: Credential, model: str | None) -> Refusal | None:
-    """Whether the credential may use a model. One that is limited to some models must name its model."""
+def check_model(credential: Credential, model: str | None) -> None:
+    """Refuse a model that the credential may not use. One that is limited to some models must name its model."""
     if credential.models is None or (model is not None and matches_any(model, credential.models)):
-        return None
+        return
     allowed = ", ".join(credential.models) or "none"
     if model is None:
         message = f"Credential {credential.id!r} is limited to certain models, so its requests must name one of them: {allowed}."
     else:
         message = f"Credential {credential.id!r} may not use the model {model[:_MODEL_CHARS_SHOWN]!r}; it may use: {allowed}."
-    return Refusal(status=403, code=ErrorCode.MODEL_NOT_ALLOWED, message=message, param="model", should_retry=False)
+    raise Refused(Refusal(status=403, code=ErrorCode.MODEL_NOT_ALLOWED, message=message, param="model", should_retry=False))
 
 
 def unauthorized(message: str) -> Refusal:

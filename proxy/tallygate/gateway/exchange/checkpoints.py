@@ -5,6 +5,7 @@ import logging
 from typing import Final
 
 from tallygate.domain.errors import StoreError
+from tallygate.gateway.exchange.account import checkpoint_of
 from tallygate.gateway.exchange.pipeline import Pipeline
 
 BATCH_MAX: Final = 500  # exchanges a round trip; more go in further ones
@@ -13,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 async def checkpoint_once(pipeline: Pipeline) -> int:
     """Checkpoint every open exchange; returns how many there were. Raises StoreError."""
-    made = [await live.checkpoint() for live in list(pipeline.open)]
+    made = [await checkpoint_of(answer) for answer in list(pipeline.answers)]
     checkpoints = [checkpoint for checkpoint in made if checkpoint is not None]
     for start in range(0, len(checkpoints), BATCH_MAX):
         await pipeline.services.limiter.checkpoint(checkpoints[start : start + BATCH_MAX])

@@ -3,16 +3,15 @@
 All that is counted here is the worker's own. The store is asked only for bodies that are dear to read (`look`).
 """
 
-from dataclasses import dataclass
-from typing import Final
-
-from aiohttp import web
+from types import TracebackType
+from typing import Final, Self
 
 from tallygate.domain.admission import AdmissionRequest, Decision
-from tallygate.domain.errors import Refusal, StoreError
-from tallygate.gateway.exchange.live_exchange import LiveExchange
+from tallygate.domain.errors import Refused, StoreError
+from tallygate.gateway.exchange.call import Caller, Head, Intake
 from tallygate.gateway.refusals import limiter_refusal, overloaded
 from tallygate.gateway.services import Services
+from tallygate.gateway.upstream import UpstreamClient
 from tallygate.limiter.local_gate import Closed, Entry, LocalGate
 from tallygate.shares.fair_places import FairPlaces
 from tallygate.shares.fair_shares import FairShares
@@ -20,16 +19,6 @@ from tallygate.shares.fair_shares import FairShares
 DEAR_BODY_BYTES: Final = 65_536  # from here on a question to the store costs less than the reading
 FREE_LIST_UNITS: Final = 10
 _NOT_TAKEN: Final = frozenset({429, 503})  # refused for a limit, not for what the request is
-
-
-@dataclass(slots=True, eq=False)
-class Visit:
-    """What an exchange takes of this worker until it ends. body_bytes: reserved for its body; places: where it has one."""
-
-    org: str
-    entry: Entry
-    body_bytes: int = 0
-    places: FairPlaces | None = None
 
 
 class Entrance:
@@ -45,78 +34,44 @@ class Entrance:
         self._gate = LocalGate(services.now_ms)
         self._room = FairShares(limits.requests_open_max)
         self._bodies = FairShares(max(limits.body_budget_bytes, limits.body_bytes_max))
-        self._visits: dict[LiveExchange, Visit] = {}
 
     @property
     def body_bytes(self) -> int:
         """Reserved for bodies now."""
         return self._bodies.taken
 
-    def enter(self, live: LiveExchange) -> Refusal | None:
-        """Take a place, one of each limit on requests and a slot of each on open requests."""
-        organization, _, terms = live.parties
-        org = organization.id
+    def enter(self, head: Head, caller: Caller) -> "Visit":
+        """Take a place, one of each limit on requests and a slot of each on open requests, until the visit ends."""
+        org, terms = caller.organization.id, caller.terms
         if not self._room.take(org, 1):
-            return overloaded("Your organization has too many requests open at this gateway.")
-        units = terms.weight or (FREE_LIST_UNITS if live.found_route.objects.lists else 1)
+            raise Refused(overloaded("Your organization has too many requests open at this gateway."))
+        units = terms.weight or (FREE_LIST_UNITS if head.route.objects.lists else 1)
         entry = self._gate.enter(org, terms.gate, units)
         if isinstance(entry, Closed):
             self._room.give_back(org, 1)
-            return limiter_refusal(_closed(live, entry), terms, hold_nano_usd=0)
-        self._visits[live] = Visit(org, entry)
-        return None
+            raise Refused(limiter_refusal(_closed(head, entry), terms, hold_nano_usd=0))
+        return Visit(org, entry, self._gate, self._room, self._bodies)
 
-    def leave(self, live: LiveExchange) -> None:
-        """Give back what `enter` and `reserve` took. An exchange that was never let in has nothing."""
-        visit = self._visits.pop(live, None)
-        if visit is not None:
-            self._gate.leave(visit.entry)
-            self._room.give_back(visit.org, 1)
-            self._bodies.give_back(visit.org, visit.body_bytes)
-            if visit.places is not None:
-                visit.places.give_back(visit.org)
+    async def look_before_body(self, head: Head, caller: Caller, intake: Intake) -> None:
+        """Refuse what a limit refuses already, where the body is large, of unknown size, or waits for our word."""
+        request = head.client.request
+        if not request.body_exists or not intake.is_body_read:
+            return
+        length = None if intake.codings else request.content_length  # a coded body is as large as it turns out to be
+        if length is None or length >= DEAR_BODY_BYTES or "Expect" in request.headers:
+            await self.look(head, caller, least_nano_usd=head.route.fee_nano_usd or 1)
 
-    def refused(self, live: LiveExchange, refusal: Refusal) -> None:
-        """Whom a limit refuses has used none of it; what is refused for its content counts against its sender."""
-        visit = self._visits.get(live)
-        if visit is not None and refusal.status in _NOT_TAKEN:
-            self._gate.give_back(visit.entry)
-
-    def reserve(self, live: LiveExchange, size: int) -> Refusal | None:
-        """Room for so many more bytes of the body, kept until the exchange ends."""
-        visit = self._visits[live]
-        if not self._bodies.take(visit.org, size):
-            return overloaded("The request bodies of your organization take too much of this gateway's memory.")
-        visit.body_bytes += size
-        return None
-
-    async def wait_for_upstream(self, live: LiveExchange) -> Refusal | None:
-        """Take a place at the upstream; past the organization's share, once another of its requests has ended there."""
-        visit, upstream = self._visits[live], live.upstream
-        if not await upstream.places.take(visit.org, seconds=upstream.config.connect_ms / 1000):
-            return overloaded("Your organization has too many requests under way at this AI service.")
-        visit.places = upstream.places
-        return None
-
-    async def look_before_body(self, live: LiveExchange, request: web.BaseRequest) -> Refusal | None:
-        """Whether a limit refuses already, where the body is large, of unknown size, or waits for our word."""
-        if not request.body_exists or not live.is_body_read:
-            return None
-        length = None if live.codings else request.content_length  # a coded body is as large as it turns out to be
-        if length is not None and length < DEAR_BODY_BYTES and "Expect" not in request.headers:
-            return None
-        return await self.look(live, least_nano_usd=live.found_route.fee_nano_usd or 1)
-
-    async def look(self, live: LiveExchange, *, least_nano_usd: int) -> Refusal | None:
-        """Whether the limiter would refuse a request that costs that much at least. Without the store, admission decides."""
-        organization, _, terms = live.parties
+    async def look(self, head: Head, caller: Caller, *, least_nano_usd: int) -> None:
+        """Refuse what the limiter would refuse if it cost that much at least. Without the store, admission decides."""
+        organization, terms = caller.organization, caller.terms
         if not terms.rate and not terms.spend:
-            return None
+            return
+        client = head.client
         asked = AdmissionRequest(
-            reservation_id=live.id,
+            reservation_id=client.id,
             org=organization.id,
             rate=terms.rate_demands(0),
-            spend=terms.spend_demands(live.started_at_ms),
+            spend=terms.spend_demands(client.started_at_ms),
             hold_nano_usd=least_nano_usd,
             hold_min_nano_usd=least_nano_usd,
             floor_nano_usd=0,
@@ -126,23 +81,65 @@ class Entrance:
         try:
             decision = await self._services.limiter.look(asked)
         except StoreError:
-            return None
-        if decision.admitted:
-            return None
-        live.decision = decision
-        fee = live.found_route.fee_nano_usd
-        return limiter_refusal(decision, terms, hold_nano_usd=least_nano_usd, fee_nano_usd=fee)
+            return
+        if not decision.admitted:
+            fee = head.route.fee_nano_usd
+            refusal = limiter_refusal(decision, terms, hold_nano_usd=least_nano_usd, fee_nano_usd=fee)
+            raise Refused(refusal, decision=decision)
 
 
-def _closed(live: LiveExchange, closed: Closed) -> Decision:
+class Visit:
+    """What one exchange takes of this worker; `with` gives it back. Whom a limit refuses has used none of it.
+
+    What is refused for its content counts against its sender.
+    """
+
+    __slots__ = ("_bodies", "_body_bytes", "_entry", "_gate", "_org", "_places", "_room")
+
+    def __init__(self, org: str, entry: Entry, gate: LocalGate, room: FairShares, bodies: FairShares) -> None:
+        self._org = org
+        self._entry = entry
+        self._gate = gate
+        self._room = room
+        self._bodies = bodies
+        self._body_bytes = 0
+        self._places: FairPlaces | None = None
+
+    def reserve(self, size: int) -> None:
+        """Room for so many more bytes of the body."""
+        if not self._bodies.take(self._org, size):
+            raise Refused(overloaded("The request bodies of your organization take too much of this gateway's memory."))
+        self._body_bytes += size
+
+    async def wait_for_place(self, upstream: UpstreamClient) -> None:
+        """Take a place at the upstream; past the organization's share, once another of its requests has ended there."""
+        if not await upstream.places.take(self._org, seconds=upstream.config.connect_ms / 1000):
+            raise Refused(overloaded("Your organization has too many requests under way at this AI service."))
+        self._places = upstream.places
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        del kind, trace
+        if isinstance(error, Refused) and error.refusal.status in _NOT_TAKEN:
+            self._gate.give_back(self._entry)
+        self._gate.leave(self._entry)
+        self._room.give_back(self._org, 1)
+        self._bodies.give_back(self._org, self._body_bytes)
+        if self._places is not None:
+            self._places.give_back(self._org)
+
+
+def _closed(head: Head, closed: Closed) -> Decision:
     return Decision(
-        reservation_id=live.id,
+        reservation_id=head.client.id,
         admitted=False,
         refused_by=closed.key,
         shadow_refused_by=(),
         retry_after_ms=closed.retry_after_ms,
         held_nano_usd=0,
-        now_ms=live.started_at_ms,
+        now_ms=head.client.started_at_ms,
         rate=(),
         spend=(),
     )

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.dialects.dialect import RequestFacts
-from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.domain.money import MONEY_MAX_NANO_USD
 from tallygate.domain.organization import Plan, UnknownModelPolicy
 from tallygate.domain.price import NO_MAXIMUM, Price, WorstRates, with_fee, worst_cost_nano_usd
@@ -52,6 +52,34 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     input_nano_usd: int
 
 
+NOTHING_ASKED: Final = Estimate(
+    price=None,
+    rates=None,
+    prompt_tokens=0,
+    output_tokens=0,
+    predicted_tokens=0,
+    floor_tokens=0,
+    assumed_tokens=None,
+    rate_tokens=0,
+    hold_nano_usd=0,
+    hold_min_nano_usd=0,
+    input_nano_usd=0,
+)
+
+
+def estimate_unread(fee_nano_usd: int) -> Estimate:
+    """Of a request that no dialect reads: its route's fee."""
+    if not fee_nano_usd:
+        return NOTHING_ASKED
+    return replace(
+        NOTHING_ASKED,
+        rates=with_fee(None, fee_nano_usd),
+        hold_nano_usd=fee_nano_usd,
+        hold_min_nano_usd=fee_nano_usd,
+        input_nano_usd=fee_nano_usd,
+    )
+
+
 def listed_price(facts: RequestFacts, prices: PriceCatalogue, at_ms: int) -> AnyPrice | None:
     """The catalogue's price that bounds this request; None for an unknown model."""
     if facts.model is None:
@@ -60,8 +88,8 @@ def listed_price(facts: RequestFacts, prices: PriceCatalogue, at_ms: int) -> Any
     return price if price is None or price.generates or not facts.has_output else None
 
 
-def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at_ms: int) -> Price | Refusal | None:
-    """What the plan says of a model without a price; None where it may run unpriced."""
+def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at_ms: int) -> Price | None:
+    """What the plan says of a model without a price: refused, a price, or None where it may run unpriced."""
     if plan.unknown_model is UnknownModelPolicy.UNPRICED:
         return None
     if plan.unknown_model is UnknownModelPolicy.PRICE_AS and plan.price_as is not None:
@@ -73,7 +101,8 @@ def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at
         if facts.model is None
         else f"No price is configured for the model {facts.model[:200]!r}, so its cost cannot be held to your limits."
     )
-    return Refusal(status=400, code=ErrorCode.UNKNOWN_MODEL, message=f"{unknown} Ask the operator to add it.", param="model")
+    message = f"{unknown} Ask the operator to add it."
+    raise Refused(Refusal(status=400, code=ErrorCode.UNKNOWN_MODEL, message=message, param="model"))
 
 
 def with_cache_ttl(facts: RequestFacts, ttl: str) -> RequestFacts:
@@ -178,15 +207,15 @@ def _unknown_tokens(facts: RequestFacts, plan: Plan, price: Price | None, prompt
     return readable if plan.unknown_input_tokens is None else plan.unknown_input_tokens
 
 
-def refusal_of_absurd(asked: Estimate) -> Refusal | None:
-    """Refuses a worst case above what any limit can count, which only a maximum times a number of answers comes to."""
+def refuse_absurd(asked: Estimate) -> None:
+    """Refuse a worst case above what any limit can count, which only a maximum times a number of answers comes to."""
     if max(asked.hold_nano_usd, asked.rate_tokens) <= MONEY_MAX_NANO_USD:
-        return None
+        return
     message = (
         f"This request asks for up to {asked.output_tokens} tokens, which no limit can count: "
         "lower its maximum output or its number of answers."
     )
-    return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=message)
+    raise Refused(Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=message))
 
 
 def affordable_output(facts: RequestFacts, asked: Estimate, held_nano_usd: int) -> int | None:

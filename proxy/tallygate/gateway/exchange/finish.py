@@ -2,102 +2,126 @@
 
 from typing import Final
 
+from tallygate.dialects.dialect import Dialect
 from tallygate.domain.errors import Refusal
-from tallygate.domain.exchange import Event, State
+from tallygate.domain.made_object import MADE_MAX
 from tallygate.domain.money import usd_text
-from tallygate.gateway.exchange.live_exchange import Account, LiveExchange
-from tallygate.gateway.exchange.object_checks import note_objects
+from tallygate.domain.token_counts import UsageSource
+from tallygate.gateway.exchange.account import Bill, account_of, bill_of, has_last_word, usage_told
+from tallygate.gateway.exchange.answer import Answer
+from tallygate.gateway.exchange.call import Client
 from tallygate.gateway.headers import response_headers
 from tallygate.gateway.refusals import INTERNAL_ERROR
-from tallygate.http1.client_response import ClientResponse
 from tallygate.http1.content_codings import ACCEPTED
 from tallygate.http1.header import Header, http_date
 
-_LABEL_OTHER: Final = "other"
+OTHER_TOKENIZER: Final = 4  # times as many tokens as one vocabulary, at most, another makes of the same text
 # RFC 9110 section 15.5.22: which protocol is required. It is the one that is spoken; the answer closes the connection beside.
 _UPGRADE_REQUIRED: Final[tuple[Header, ...]] = ((b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade"))
 
 
-async def finish(live: LiveExchange, response: ClientResponse) -> None:
+async def finish(answer: Answer) -> None:
     """Settle or release, then write what was held back."""
-    relay, admission = live.relay, live.admission
-    if relay is None or admission is None:
-        raise RuntimeError("an exchange ends that was never admitted")
-    clock = live.services.clock
-    upstream_ended_at = clock()
-    if live.lifecycle.state is State.FORWARDED:
-        live.apply(Event.UPSTREAM_REFUSED if relay.status >= 400 else Event.UPSTREAM_ENDED)
-    elif live.lifecycle.state is State.ADMITTED:
-        live.apply(Event.UPSTREAM_UNREACHABLE)
-    await _count(live)
-    account = live.account()
-    if live.is_fallback:
-        live.services.fallback.end(admission)
-    note_objects(live, account)
-    await live.services.settler.settle(admission, live.actual(account), owed=account.owed)
-    if live.lifecycle.state is State.METERED:
-        live.apply(Event.SETTLEMENT_POSTED)
+    answer.is_ending = True
+    held, relay, services = answer.held, answer.relay, answer.services
+    client = held.call.head.client
+    upstream_ended_at = services.clock()
+    await _count(answer)
+    bill = bill_of(answer)
+    if held.is_fallback:
+        services.fallback.end(held.admission)
+    _note_objects(answer, bill)
+    await services.settler.settle(held.admission, account_of(answer, bill), owed=bill.is_owed)
     if relay.failure is not None:
-        live.services.metrics.upstream_error(relay.failure.kind)
-    _write_end(live, response, account)
-    ended_at = clock()
-    sent_at = live.sent_at if live.sent_at is not None else upstream_ended_at
-    live.services.metrics.observe(
-        live.capability,
-        ended_at - live.started_at,
-        None if relay.first_byte_at is None else relay.first_byte_at - live.started_at,
-        (sent_at - live.started_at) + (ended_at - upstream_ended_at),
-        live.id,
+        services.metrics.upstream_error(relay.failure.kind)
+    _write_end(answer, bill)
+    ended_at = services.clock()
+    sent_at = answer.sent_at if answer.sent_at is not None else upstream_ended_at
+    services.metrics.observe(
+        held.call.head.route.capability,
+        ended_at - client.started_at,
+        None if relay.first_byte_at is None else relay.first_byte_at - client.started_at,
+        (sent_at - client.started_at) + (ended_at - upstream_ended_at),
+        client.id,
     )
 
 
-async def _count(live: LiveExchange) -> None:
+async def _count(answer: Answer) -> None:
     """Count what the upstream did not: text of a cut answer, or of one without a usage object."""
-    relay, facts = live.relay, live.facts
-    if relay is None or facts is None or live.sent_at is None or relay.status >= 300:
+    call = answer.held.call
+    if not call.head.is_metered or answer.sent_at is None or answer.relay.status >= 300:
         return
-    if live.has_last_word:
+    usage = usage_told(answer)
+    if has_last_word(answer, usage):
         return
-    await live.count_text(is_last=True)
-    told = live.told_usage
-    if told is None or not told.prompt:
-        live.exact_prompt = await live.services.tokens.prompt(facts.prompt, live.model_of_answer, org=live.org)
+    await answer.text.count(answer, is_last=True)
+    if usage is None or not usage.prompt:
+        org = call.caller.organization.id
+        answer.exact_prompt = await answer.services.tokens.prompt(call.facts.prompt, answer.model, org=org)
 
 
-def _write_end(live: LiveExchange, response: ClientResponse, account: Account) -> None:
-    relay = live.relay
-    if relay is None or relay.is_client_gone:
+def _note_objects(answer: Answer, bill: Bill) -> None:
+    """Tell the store of what the answer made or deleted, in front of the settlement."""
+    answer.made_tokens = _made_tokens(answer, bill)
+    owners, organization = answer.services.owners, answer.held.call.caller.organization
+    if deleted := answer.deleted:
+        owners.forget(organization, deleted)
+    if made := answer.made:
+        owners.remember(organization, made[:MADE_MAX])
+
+
+def _made_tokens(answer: Answer, bill: Bill) -> dict[str, int]:
+    """By kind, the most that what was made can put into a later prompt.
+
+    A response brings all that it was made of, and itself. Of text alone another model makes some more tokens; of images, audio and
+    files many times as many, so that nothing is known then; nor where the provider left some of it out for a model that reads less.
+    """
+    call, made = answer.held.call, answer.relay.made
+    if made is None:
+        return {}
+    if not call.head.is_metered:
+        return {"cached_content": made.tokens} if made.tokens is not None else {}
+    facts = call.facts
+    is_text = not (facts.prompt.images or facts.prompt.opaque_bytes or facts.audio_input or facts.audio_output)
+    is_seen = not facts.has_unknown_input or (not facts.has_unseen_input and call.named.referred_tokens is not None)
+    is_exact = bill.metered.source is UsageSource.UPSTREAM and has_last_word(answer, usage_told(answer))
+    if facts.is_cut_upstream or not (is_text and is_seen and is_exact):
+        return {}
+    counts = bill.metered.counts
+    return {"response": OTHER_TOKENIZER * (counts.prompt + counts.completion)}
+
+
+def _write_end(answer: Answer, bill: Bill) -> None:
+    relay, head = answer.relay, answer.held.call.head
+    if relay.is_client_gone:
         return
-    failure = relay.failure
+    client = head.client
+    response = client.response
+    now_ms = answer.services.now_ms()
     if not response.is_started:
-        if failure is not None or not relay.is_complete:
-            refuse(live, response, _failure_refusal(live), is_counted=False)
+        if relay.failure is not None or not relay.is_complete:
+            write_refusal(client, head.dialect, _failure_refusal(answer), answer.early_headers(), now_ms)
             return
-        ours = live.early_headers() + _cost_headers(account)
-        headers = response_headers(
-            relay.headers, ours=ours, status=relay.status, now_ms=live.services.now_ms(), is_http_1_0=relay.is_http_1_0
-        )
+        ours = answer.early_headers() + _cost_headers(bill)
+        headers = response_headers(relay.headers, ours=ours, status=relay.status, now_ms=now_ms, is_http_1_0=relay.is_http_1_0)
         response.whole(relay.status, headers, b"".join(relay.buffered or ()))
         return
     if relay.is_complete:
         response.finish(b"".join(relay.held))
         return
-    held = b"".join(relay.held)
-    if held:
-        response.write(held)
-    is_inside = relay.meter is not None and relay.meter.reading.ends_inside
-    if relay.is_event_stream and live.dialect is not None and not is_inside:
-        response.write(live.dialect.stream_error(_failure_refusal(live), request_id=live.id))
+    response.write(b"".join(relay.held))
+    if relay.is_event_stream and not answer.reading.ends_inside:
+        response.write(head.dialect.stream_error(_failure_refusal(answer), request_id=client.id))
     response.cut()
 
 
-def _failure_refusal(live: LiveExchange) -> Refusal:
-    relay = live.relay
-    if relay is not None and relay.refusal is not None:
+def _failure_refusal(answer: Answer) -> Refusal:
+    relay = answer.relay
+    if relay.refusal is not None:
         return relay.refusal
-    if relay is None or relay.failure is None:
-        return INTERNAL_ERROR
     failure = relay.failure
+    if failure is None:
+        return INTERNAL_ERROR
     is_safe = not failure.request_sent
     return Refusal(
         status=failure.status_hint,
@@ -108,33 +132,25 @@ def _failure_refusal(live: LiveExchange) -> Refusal:
     )
 
 
-def refuse(live: LiveExchange, response: ClientResponse, refusal: Refusal, *, is_counted: bool = True) -> None:
-    """Answer with an error of our own, in the dialect's shape, and count it."""
-    if is_counted:
-        limit = str(refusal.details.get("limit") or refusal.code)
-        organization, credential = live.organization, live.credential
-        live.services.metrics.refused(
-            organization.id if organization is not None else _LABEL_OTHER,
-            credential.id if credential is not None else _LABEL_OTHER,
-            live.capability,
-            limit,
-        )
+def write_refusal(client: Client, dialect: Dialect, refusal: Refusal, ours: list[Header], now_ms: int) -> None:
+    """Answer with an error of our own, in the dialect's shape. ours: headers that any answer to this request has."""
+    response = client.response
     if response.is_started:
         response.abort()
         return
     response.close_if_awaited()
-    content_type, body = live.spoken.error(refusal, request_id=live.id)
+    content_type, body = dialect.error(refusal, request_id=client.id)
     headers: list[Header] = [
         (b"content-type", content_type.encode()),
-        (b"date", http_date(live.services.now_ms())),
-        *live.early_headers(),
+        (b"date", http_date(now_ms)),
+        *ours,
         *retry_headers(refusal),
     ]
-    if live.spoken.request_id_header is not None:
-        headers.append((live.spoken.request_id_header, live.id.encode()))  # relayed answers have the upstream's own
-    if live.spoken.reset_header is not None and refusal.status == 429 and refusal.retry_after_ms is not None:
-        until_ms = live.services.now_ms() + refusal.retry_after_ms
-        headers.append((live.spoken.reset_header, b"%d" % -(-until_ms // 1000)))
+    if dialect.request_id_header is not None:
+        headers.append((dialect.request_id_header, client.id.encode()))  # relayed answers have the upstream's own
+    if dialect.reset_header is not None and refusal.status == 429 and refusal.retry_after_ms is not None:
+        until_ms = now_ms + refusal.retry_after_ms
+        headers.append((dialect.reset_header, b"%d" % -(-until_ms // 1000)))
     if refusal.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="tallygate"'))
     if refusal.status == 415:
@@ -158,10 +174,10 @@ def retry_headers(refusal: Refusal) -> list[Header]:
     return headers
 
 
-def _cost_headers(account: Account) -> list[Header]:
-    if not account.owed:
+def _cost_headers(bill: Bill) -> list[Header]:
+    if not bill.is_owed:
         return []
     return [
-        (b"tallygate-cost-usd", usd_text(account.cost_nano_usd).encode()),
-        (b"tallygate-usage-source", account.metered.source.encode()),
+        (b"tallygate-cost-usd", usd_text(bill.cost_nano_usd).encode()),
+        (b"tallygate-usage-source", bill.metered.source.encode()),
     ]

@@ -1,21 +1,22 @@
 """The way up: a connection, the request, and the wait for the end of the answer."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import HttpVersion11, web
 
-from tallygate.domain.errors import RequestRejectedError
-from tallygate.domain.exchange import Event, State
+from tallygate.domain.errors import Refused, RequestRejectedError
 from tallygate.gateway.callers.keys import query_key
-from tallygate.gateway.exchange.live_exchange import LiveExchange
-from tallygate.gateway.exchange.object_checks import answer_objects, api_of, streamed_form
+from tallygate.gateway.exchange.answer import Answer
+from tallygate.gateway.exchange.call import Call
+from tallygate.gateway.exchange.estimate import affordable_output
+from tallygate.gateway.exchange.intake import body_content
+from tallygate.gateway.exchange.object_checks import api_of, streamed_form
 from tallygate.gateway.exchange.own_lists import show_own
-from tallygate.gateway.exchange.relay import AnswerObjects, Relay
-from tallygate.gateway.headers import read_whole, request_headers
+from tallygate.gateway.exchange.understanding import work_on
+from tallygate.gateway.headers import Passage, read_whole, request_headers
 from tallygate.gateway.refusals import rejected
-from tallygate.http1.client_connection import ClientConnection
-from tallygate.http1.client_response import ClientResponse
-from tallygate.http1.content_codings import BodyCodingError, too_large
+from tallygate.http1.content_codings import too_large
 from tallygate.http1.header import Header
 from tallygate.http1.request_body import MALFORMED_BODY, greet_expecting
 from tallygate.http1.upstream_connection import UpstreamConnection
@@ -30,138 +31,141 @@ class _Sent:
     credentials: list[Header]
 
 
-async def forward(
-    live: LiveExchange, request: web.BaseRequest, response: ClientResponse, connection: ClientConnection, body: bytes
-) -> None:
-    """Send the request and relay the answer until it ends. Failures end up in live.relay, never as exceptions.
+async def forward(answer: Answer) -> None:
+    """Send the request and relay the answer until it ends. Failures end up in answer.relay, never as exceptions.
 
     A token of ours that is refused may have been revoked: a request whose body is at hand is sent once more with a new one.
     """
-    objects = answer_objects(live, body)
-    relay, sent = await _send(live, request, response, connection, body, objects=objects)
-    if relay.is_key_refused and sent is not None:
-        is_other = live.upstream.credentials.refused(sent.credentials, now_ms=live.now_ms())
-        if is_other and not relay.is_client_gone and (live.is_body_read or not request.body_exists):
-            live.sent_at = None  # what was refused is not billed
-            relay, sent = await _send(live, request, response, connection, body, objects=objects)
-            if relay.is_key_refused and sent is not None:
-                live.upstream.credentials.refused(sent.credentials, now_ms=live.now_ms())
+    call = answer.held.call
+    upstream, client = call.head.upstream, call.head.client
+    body = await _rewritten(answer)
+    sent = await _send(answer, body)
+    if sent is not None and answer.relay.is_key_refused:
+        is_other = upstream.credentials.refused(sent.credentials, now_ms=answer.now_ms())
+        if is_other and not answer.relay.is_client_gone and (call.intake.is_body_read or not client.request.body_exists):
+            answer.begin_anew()  # what was refused is not billed
+            sent = await _send(answer, body)
+            if sent is not None and answer.relay.is_key_refused:
+                upstream.credentials.refused(sent.credentials, now_ms=answer.now_ms())
+    relay, objects = answer.relay, answer.objects
     if sent is None or relay.failure is not None:
         return
-    live.upstream.credentials.accepted(sent.credentials)
-    if objects is not None and objects.is_read_whole and 200 <= relay.status < 300 and not response.is_bodyless:
-        await show_own(live, objects, sent.headers)
+    upstream.credentials.accepted(sent.credentials)
+    if objects is not None and objects.is_read_whole and 200 <= relay.status < 300 and not client.response.is_bodyless:
+        await show_own(answer, objects, sent.headers)
 
 
-async def _send(
-    live: LiveExchange,
-    request: web.BaseRequest,
-    response: ClientResponse,
-    connection: ClientConnection,
-    body: bytes,
-    *,
-    objects: AnswerObjects | None,
-) -> tuple[Relay, _Sent | None]:
+async def _rewritten(answer: Answer) -> bytes:
+    """The body to forward: asking for usage where the client did not, and clamped to what is affordable."""
+    call, held_nano_usd = answer.held.call, answer.held.decision.held_nano_usd
+    facts, asked, body = call.facts, call.estimate, call.body
+    clamped = affordable_output(facts, asked, held_nano_usd) if held_nano_usd else asked.assumed_tokens
+    if 0 < held_nano_usd < asked.hold_nano_usd:  # else it is a maximum that plans or prices state, which is no news
+        answer.clamped = clamped
+    asks_usage = facts.stream and not facts.asks_usage and facts.can_ask_usage and call.head.upstream.config.ask_usage
+    if clamped is None and not asks_usage and not facts.replaces_model:
+        return body
+    rewriting = partial(call.head.dialect.rewrite_request, body, facts, ask_usage=asks_usage, max_output_tokens=clamped)
+    rewritten = await work_on(answer.services, call.caller.organization.id, len(body), rewriting)
+    answer.asks_usage = answer.relay.hides_usage = asks_usage and rewritten is not body
+    return rewritten
+
+
+async def _send(answer: Answer, body: bytes) -> _Sent | None:
     """One attempt, to the end of its answer; None where nothing was sent."""
-    upstream = live.upstream
-    relay = live.relay = Relay(
-        response=response,
-        dialect=live.dialect,
-        facts=live.facts,
-        exchange=live,
-        hide_usage=live.asked_usage,
-        drains=upstream.drains if live.facts is not None or objects is not None else None,
-        org=live.parties[0].id,
-        loop=live.services.loop,
-        clock=live.services.clock,
-        objects=objects,
-        is_own_key=upstream.credentials.is_own,
-    )
-    connection.begin(relay)
-    if connection.transport is None:
+    call, relay, services = answer.held.call, answer.relay, answer.services
+    head, intake, client = call.head, call.intake, call.head.client
+    upstream, request = head.upstream, client.request
+    client.connection.begin(relay)
+    if client.connection.transport is None:
         relay.client_gone()
     try:
         own_key = query_key(request)
-        api = live.dialect or api_of(request.path, live.services)
+        api = head.dialect if head.is_metered else api_of(request.path, services)
         credentials = await upstream.credentials.headers(request.headers, api.name if api is not None else None, own_key)
         headers = request_headers(
             request.raw_headers,
             credentials=credentials,
-            request_id=live.id,
-            passage=live.passage,
+            request_id=client.id,
+            passage=Passage(
+                is_metered=head.is_metered,
+                is_own_key=not head.is_shared,
+                org=call.caller.organization.id,
+                more=head.route.headers,
+            ),
             query_key=own_key,
             is_http_1_0=request.version < HttpVersion11,
         )
-        if objects is not None:
+        if answer.objects is not None:
             headers = read_whole(headers)
-        target = live.view.routes.target(live.found_route, live.target_params, live.query)
-        head = _head(live, request, target, headers, body)
-        relay.connection = up = await upstream.pool.acquire()
-        if relay.is_client_gone:
+        target = client.view.routes.target(head.route, head.sent_params, intake.query)
+        lines = _request_head(call, target, headers, body)
+        up = await upstream.pool.acquire()
+        if relay.is_client_gone or relay.ended.done():
             upstream.pool.connection_idle(up)
-            live.apply(Event.CLIENT_GONE)
-            return relay, None
-        if live.is_body_read or not request.body_exists:
-            up.send(head, body, relay)
+            relay.cut()
+            return None
+        relay.connection = up
+        if intake.is_body_read or not request.body_exists:
+            up.send(lines, body, relay)
         else:
-            up.send_stream(head, relay, content_length=None if live.codings else request.content_length)
+            up.send_stream(lines, relay, content_length=None if intake.codings else request.content_length)
     except UpstreamError as error:
         relay.on_failure(error.failure)
-        return relay, None
-    if live.lifecycle.state is State.ADMITTED:
-        live.apply(Event.UPSTREAM_ACCEPTED)
-    live.sent_at = live.services.clock()
-    is_whole = not up.wants_body or await _stream_up(live, request, connection, relay, up)
+        return None
+    answer.sent_at = services.clock()
+    is_whole = not up.wants_body or await _stream_up(answer, up)
     await relay.ended
     if not is_whole and not relay.status:
-        live.sent_at = None  # nobody does the work of half a request, nor bills it
-    return relay, _Sent(headers=headers, credentials=credentials)
+        answer.sent_at = None  # nobody does the work of half a request, nor bills it
+    return _Sent(headers=headers, credentials=credentials)
 
 
-def _head(live: LiveExchange, request: web.BaseRequest, target: str, headers: list[Header], body: bytes) -> bytes:
+def _request_head(call: Call, target: str, headers: list[Header], body: bytes) -> bytes:
     """The request's head in our own framing: a body that was read is at hand, any other streams through in the client's length,
     or where it is decoded on its way in chunks.
     """
-    if live.is_body_read:
-        return live.upstream.head(request.method, target, headers, content_length=len(body) if body else None)
+    upstream, request = call.head.upstream, call.head.client.request
+    if call.intake.is_body_read:
+        return upstream.head(request.method, target, headers, content_length=len(body) if body else None)
     if not request.body_exists:
-        return live.upstream.head(request.method, target, headers)
-    length = None if live.codings else request.content_length
-    return live.upstream.head(request.method, target, headers, content_length=length, is_chunked=length is None)
+        return upstream.head(request.method, target, headers)
+    length = None if call.intake.codings else request.content_length
+    return upstream.head(request.method, target, headers, content_length=length, is_chunked=length is None)
 
 
-async def _stream_up(
-    live: LiveExchange, request: web.BaseRequest, connection: ClientConnection, relay: Relay, up: UpstreamConnection
-) -> bool:
+async def _stream_up(answer: Answer, up: UpstreamConnection) -> bool:
     """Pass the body through as it comes, no faster than the upstream takes it. Returns whether all of it went up."""
-    greet_expecting(request)
-    bytes_max = live.services.limits.streamed_bytes_max
-    connection.await_body(bytes_max)
-    content, _ = live.content(request, bytes_max=bytes_max)
-    form = streamed_form(live, request)
+    call, relay, services = answer.held.call, answer.relay, answer.services
+    client = call.head.client
+    greet_expecting(client.request)
+    bytes_max = services.limits.streamed_bytes_max
+    client.connection.await_body(bytes_max)
+    content, _ = body_content(services, client.request, call.intake, org=call.caller.organization.id, bytes_max=bytes_max)
+    form = streamed_form(call.head, is_body_read=call.intake.is_body_read)
     try:
         while up.wants_body:
             chunk = await content.readany()
             if not chunk:
                 up.end_body()
                 return True
-            live.request_bytes += len(chunk)
+            answer.request_bytes += len(chunk)
             if form is not None:
                 form.feed(chunk)
-            if live.request_bytes > bytes_max:
+            if answer.request_bytes > bytes_max:
                 relay.cut(too_large(bytes_max))
                 break
             up.write_body(chunk)
             await up.drain()
     except RequestRejectedError as error:
         relay.cut(rejected(error))
-    except BodyCodingError as error:
-        relay.cut(error.refusal)
+    except Refused as refused:
+        relay.cut(refused.refusal)
     except web.RequestPayloadError:
         relay.cut(MALFORMED_BODY)
     except (ConnectionError, ValueError):
         relay.client_gone()
         relay.cut()
     finally:
-        connection.body_read()
+        client.connection.body_read()
     return False

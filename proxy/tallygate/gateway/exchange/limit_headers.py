@@ -7,7 +7,7 @@ from tallygate.gateway.exchange.terms import Terms
 from tallygate.http1.header import Header
 
 
-def limit_headers(decision: Decision, terms: Terms, dialect: Dialect | None) -> list[Header]:
+def limit_headers(decision: Decision, terms: Terms, dialect: Dialect) -> list[Header]:
     """Headers of an admitted or refused request; without the limiter's store a decision knows less, and less is said.
 
     RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers: r is what remains, t the seconds until one more
@@ -24,8 +24,7 @@ def limit_headers(decision: Decision, terms: Terms, dialect: Dialect | None) -> 
             items.append(b"%b;r=%d;t=%d" % (shown.quoted, max(remaining, 0), -(-until_more_ms // 1000)))
     headers: list[Header] = []
     if named:
-        if dialect is not None:
-            headers += dialect.limit_headers(decision, named)
+        headers += dialect.limit_headers(decision, named)
         headers.append((b"ratelimit-policy", terms.policy))
         headers.append((b"ratelimit", b", ".join(items)))
     headers += spend_headers(decision, terms)

@@ -25,12 +25,12 @@ class Metered(msgspec.Struct, frozen=True, kw_only=True):
     flags: tuple[str, ...] = ()
 
 
-def told_usage(reading: MeterReading | None, prompt: PromptShape) -> TokenCounts | None:
+def told_usage(reading: MeterReading, prompt: PromptShape) -> TokenCounts | None:
     """The provider's own counts; None also where they are zeros although there was a prompt.
 
     Whoever answers has read it: some services send the usage object of an API without counting.
     """
-    usage = reading.usage if reading is not None else None
+    usage = reading.usage
     return usage if usage is None or usage.total or prompt == NO_PROMPT else None
 
 
@@ -45,7 +45,7 @@ def leaves_out(usage: TokenCounts, prompt: PromptShape, *, has_text: bool) -> bo
 
 
 def meter_answer(
-    reading: MeterReading | None,
+    reading: MeterReading,
     usage: TokenCounts | None,
     *,
     is_whole: bool,
@@ -60,7 +60,7 @@ def meter_answer(
     Without any word, the request's prompt and our count of the text do.
     bytes_unread    bytes of an answer that no meter could read (an unknown content type, or compressed although identity was asked)
     """
-    flags = tuple(sorted(reading.flags)) if reading is not None and reading.flags else ()
+    flags = tuple(sorted(reading.flags)) if reading.flags else ()
     if usage is not None and (is_whole or (usage.prompt and usage.completion >= counted_completion)):
         return Metered(counts=usage, source=UsageSource.UPSTREAM, flags=flags)
     if usage is not None:

@@ -14,7 +14,7 @@ import msgspec
 from tallygate.dialects.object_lists import ListItem, ListPage, objects_of_item, read_page
 from tallygate.domain.errors import Refusal, StoreError
 from tallygate.domain.made_object import MadeObject
-from tallygate.gateway.exchange.live_exchange import LiveExchange
+from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.relay import LIST_BYTES_MAX, LIST_UNREADABLE, AnswerObjects, own_headers
 from tallygate.gateway.object_owners import owners_unavailable
 from tallygate.http1.header import Header
@@ -29,16 +29,16 @@ _decode_list: Final = msgspec.json.Decoder(list[str | int | None] | None).decode
 _BACKWARDS: Final = ("before", "before_id")
 
 
-async def show_own(live: LiveExchange, objects: AnswerObjects, headers: list[Header]) -> None:
+async def show_own(answer: Answer, objects: AnswerObjects, headers: list[Header]) -> None:
     """Put the organization's own page in place of the one that the relay has taken, or say why there is none."""
-    relay = live.relay
-    if relay is None or not relay.is_complete:
+    relay = answer.relay
+    if not relay.is_complete:
         return
     relay.refusal, relay.is_complete = LIST_UNREADABLE, False  # until there is something to show
     try:
         async with asyncio.timeout(PAGES_SECONDS):
             body = b"".join(relay.unshown)
-            found = await (_own_page(live, objects, headers, body) if objects.lists else _own_duplicates(live, objects, body))
+            found = await (_own_page(answer, objects, headers, body) if objects.lists else _own_duplicates(answer, objects, body))
     except (TimeoutError, UpstreamError):
         found = LIST_UNREADABLE
     except StoreError:
@@ -50,14 +50,15 @@ async def show_own(live: LiveExchange, objects: AnswerObjects, headers: list[Hea
         relay.refusal, relay.is_complete, relay.buffered = None, True, [found]
 
 
-async def _own_page(live: LiveExchange, objects: AnswerObjects, headers: list[Header], body: bytes) -> bytes | Refusal:
-    query = dict(parse_qsl(live.query, keep_blank_values=True))
+async def _own_page(answer: Answer, objects: AnswerObjects, headers: list[Header], body: bytes) -> bytes | Refusal:
+    head = answer.held.call.head
+    query = dict(parse_qsl(answer.held.call.intake.query, keep_blank_values=True))
     limit = int(query["limit"]) if query.get("limit", "").isdecimal() else None
     for left in reversed(range(PAGES_MAX)):
         page = read_page(body, prefix=objects.prefix)
         if page is None:
             return LIST_UNREADABLE
-        own = await _own_items(live, objects, page)
+        own = await _own_items(answer, objects, page)
         following = _following(page, query)
         if own or following is None:
             shown = own if limit is None or not page.is_by_id else own[:limit]
@@ -65,12 +66,12 @@ async def _own_page(live: LiveExchange, objects: AnswerObjects, headers: list[He
         if not left:
             break
         query = following
-        target = live.view.routes.target(live.found_route, live.target_params, urlencode(query))
-        body = await _fetch(live, target, headers)
+        target = answer.client.view.routes.target(head.route, head.sent_params, urlencode(query))
+        body = await _fetch(answer, target, headers)
     return LIST_UNREADABLE
 
 
-async def _own_duplicates(live: LiveExchange, objects: AnswerObjects, body: bytes) -> bytes | Refusal:
+async def _own_duplicates(answer: Answer, objects: AnswerObjects, body: bytes) -> bytes | Refusal:
     """The answer to an upload, which names in `duplicates` what was there already, without what is somebody else's."""
     if not body:
         return body
@@ -81,22 +82,22 @@ async def _own_duplicates(live: LiveExchange, objects: AnswerObjects, body: byte
         return LIST_UNREADABLE
     if not told:
         return body
-    organization, _, _ = live.parties
-    asked = [MadeObject(kind=objects.compares, id=str(id_), upstream=live.found_route.upstream) for id_ in told]
-    made = {MadeObject(kind=new.kind, id=new.id, upstream=new.upstream) for new in live.made}
-    owned = {*(await live.services.owners.owned(organization, asked)), *made}
+    organization = answer.held.call.caller.organization
+    asked = [MadeObject(kind=objects.compares, id=str(id_), upstream=answer.held.call.head.route.upstream) for id_ in told]
+    made = {MadeObject(kind=new.kind, id=new.id, upstream=new.upstream) for new in answer.made}
+    owned = {*(await answer.services.owners.owned(organization, asked)), *made}
     own = [id_ for id_, item in zip(told, asked, strict=True) if item in owned]
     return msgspec.json.encode(members | {"duplicates": msgspec.Raw(msgspec.json.encode(own))})
 
 
-async def _own_items(live: LiveExchange, objects: AnswerObjects, page: ListPage) -> Sequence[ListItem]:
-    organization, _, _ = live.parties
-    upstream = live.found_route.upstream
+async def _own_items(answer: Answer, objects: AnswerObjects, page: ListPage) -> Sequence[ListItem]:
+    organization = answer.held.call.caller.organization
+    upstream = answer.held.call.head.route.upstream
     asked = {item.id: MadeObject(kind=objects.lists, id=item.id, upstream=upstream) for item in page.items if item.id}
-    owned = await live.services.owners.owned(organization, list(asked.values()))
+    owned = await answer.services.owners.owned(organization, list(asked.values()))
     own = [item for item in page.items if item.id and asked[item.id] in owned]
     beside = [found for item in own for found in objects_of_item(item, objects.lists, prefix=objects.prefix)]
-    live.listed += tuple(MadeObject(kind=found.kind, id=found.id, upstream=upstream) for found in beside)
+    answer.listed += tuple(MadeObject(kind=found.kind, id=found.id, upstream=upstream) for found in beside)
     return own
 
 
@@ -146,10 +147,10 @@ class _PageSink:
             self.ended.set_result(body)
 
 
-async def _fetch(live: LiveExchange, target: str, headers: list[Header]) -> bytes:
+async def _fetch(answer: Answer, target: str, headers: list[Header]) -> bytes:
     """Raises UpstreamError."""
-    upstream = live.upstream
-    sink = _PageSink(live.services.loop)
+    upstream = answer.held.call.head.upstream
+    sink = _PageSink(answer.services.loop)
     sink.connection = await upstream.pool.acquire()
     sink.connection.send(upstream.head("GET", target, headers), b"", sink)
     try:

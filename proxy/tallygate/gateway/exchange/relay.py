@@ -15,6 +15,7 @@ import msgspec
 
 from tallygate.dialects.dialect import Dialect, RequestFacts, ResponseMeter
 from tallygate.dialects.made_objects import MadeReader
+from tallygate.dialects.meters import NO_METER
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.gateway.exchange.drains import Drain, DrainEnd, Drains
 from tallygate.gateway.headers import response_headers
@@ -80,9 +81,8 @@ class RelayedExchange(Protocol):
 class Relay:
     """Sink of one upstream answer and listener of its client. `ended` resolves when the upstream is done, one way or another.
 
-    dialect     None: not metered, relayed as it comes
     exchange    forgotten at the end: it knows its relay, and the two would wait for the garbage collector together
-    hide_usage  the usage chunk is our own doing and is taken out again
+    is_metered  False: relayed as it comes
     objects     what to read in the answer about stored objects; None: nothing
     drains      the bounds on answers that are read on without a client, of which there is something to learn; None: cut
     org         whose share of them it is
@@ -93,20 +93,21 @@ class Relay:
         self,
         *,
         response: ClientResponse,
-        dialect: Dialect | None,
-        facts: RequestFacts | None,
+        dialect: Dialect,
+        facts: RequestFacts,
         exchange: RelayedExchange,
-        hide_usage: bool,
         drains: Drains | None,
         org: str,
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float],
         objects: AnswerObjects | None = None,
+        is_metered: bool = True,
         is_own_key: bool = False,
     ) -> None:
         self.response = response
         self.connection: UpstreamConnection | None = None
-        self.meter: ResponseMeter | None = None
+        self.meter: ResponseMeter = NO_METER
+        self.hides_usage = False  # whether the usage chunk is our own doing, and is taken out again
         self.made: MadeReader | None = None
         self.sent_ids = b""  # what is found in here was not made by the answer
         self.status = 0
@@ -131,7 +132,7 @@ class Relay:
         self._dialect = dialect
         self._facts = facts
         self._exchange: RelayedExchange | None = exchange
-        self._hide_usage = hide_usage
+        self._is_metered = is_metered
         self._objects = objects
         self._drains = drains
         self._org = org
@@ -164,14 +165,14 @@ class Relay:
                 self.headers = own_headers(headers)
             self._start(None if self._is_list else content_length)  # of a list, what it tells is the length with others' items
             return
-        is_metered = self._dialect is not None and self._facts is not None and 200 <= status < 300
-        if is_metered and self._dialect is not None and self._facts is not None and not _is_encoded(headers):
-            self.meter = self._dialect.meter(self._facts, content_type=content_type, hide_usage=self._hide_usage)
+        is_metered = self._is_metered and 200 <= status < 300
+        if is_metered and not _is_encoded(headers):
+            self.meter = self._dialect.meter(self._facts, content_type=content_type, hide_usage=self.hides_usage)
         if self._objects is not None and self._objects.makes and 200 <= status < 300:
             self.made = MadeReader(self._objects.makes, prefix=self._objects.prefix, content_type=content_type)
             self.made.is_unread = _is_encoded(headers)
             self.sent_ids = self._objects.sent
-        streams = self.is_event_stream or (self._facts is not None and self._facts.stream and status < 300)
+        streams = self.is_event_stream or (self._facts.stream and status < 300)
         if self._is_list:
             self.buffered = []
             return
@@ -179,7 +180,7 @@ class Relay:
         if (is_metered or status >= 400) and not streams and is_small:
             self.buffered = []
             return
-        self._start(None if self._hide_usage else content_length)
+        self._start(None if self.hides_usage else content_length)
 
     def on_body(self, data: bytes) -> None:
         size = len(data)
@@ -187,18 +188,17 @@ class Relay:
         made = self.made
         if made is not None and not made.is_unread and made.feed(data) and self._exchange is not None:
             self._exchange.note_made()
-        meter = self.meter
-        if meter is not None:
-            data = meter.feed(data)
-            if meter.reading.text_chars > UNCOUNTED_CHARS_MAX and self._exchange is not None:
-                self._exchange.count_soon()
+        data = self.meter.feed(data)
+        reading = self.meter.reading
+        if reading.text_chars > UNCOUNTED_CHARS_MAX and self._exchange is not None:
+            self._exchange.count_soon()
         if self._drain is not None:
             bound = self._drain.take(size)
             if bound is not None:
                 self._stop_reading_on(bound)
         if self.is_client_gone:
             return
-        if meter is not None and meter.reading.ended and self._is_holding and self.buffered is None:
+        if reading.ended and self._is_holding and self.buffered is None:
             self._hold(data)  # the client could take the answer for complete
             return
         if self._is_list:
@@ -239,6 +239,12 @@ class Relay:
         self._end()
 
     @property
+    def bytes_unread(self) -> int:
+        """Bytes of the body that no meter could read."""
+        reading = self.meter.reading
+        return self.bytes_in if reading.is_unread else reading.unread_bytes
+
+    @property
     def is_key_refused(self) -> bool:
         return self.failure is not None and self.failure.kind is FailureKind.UNAUTHORIZED
 
@@ -273,10 +279,9 @@ class Relay:
             self.made.end()
             if self.made.is_unread:
                 _log.warning("an answer that makes a stored object cannot be read: nobody owns what it made")
-        if self.meter is not None:
-            rest = self.meter.end()
-            if rest:
-                (self.held if self.buffered is None else self.buffered).append(rest)
+        rest = self.meter.end()
+        if rest:
+            (self.held if self.buffered is None else self.buffered).append(rest)
         if not self.ended.done():
             self.ended_at = self._clock()
             self.ended.set_result(None)
@@ -305,7 +310,7 @@ class Relay:
     @property
     def is_streamed(self) -> bool:
         """Whether the answer comes as it is generated, as far as asked for or seen."""
-        return self.is_event_stream or (self._facts is not None and self._facts.stream)
+        return self.is_event_stream or self._facts.stream
 
     def _stop_reading_on(self, bound: DrainEnd) -> None:
         self._drain_end = bound

@@ -3,14 +3,13 @@
 from typing import Any, Final
 
 import msgspec
-from aiohttp import web
 
 from tallygate.dialects.body import read_body
 from tallygate.dialects.vocabulary import Vocabulary
-from tallygate.domain.errors import Refusal, RequestRejectedError
+from tallygate.domain.errors import Refused, RequestRejectedError
 from tallygate.domain.organization import Credential
 from tallygate.gateway.callers.keys import check_model
-from tallygate.gateway.exchange.live_exchange import LiveExchange
+from tallygate.gateway.exchange.call import Head
 from tallygate.gateway.refusals import rejected
 
 MODEL_PARAMETER: Final = "model"  # of a route's path
@@ -20,34 +19,33 @@ _ANYTHING: Final = msgspec.json.Decoder()
 _VOCABULARY: Final = Vocabulary(("model", "models"))
 
 
-def check_unread_model(live: LiveExchange, request: web.BaseRequest, body: bytes) -> Refusal | None:
-    """Whether the caller may use the model that the path or the body names; where neither can be seen, it may not.
+def check_unread_model(head: Head, credential: Credential, body: bytes) -> None:
+    """Refuse a model that the caller may not use, in the path or the body; and one that can be seen in neither.
 
     body   as far as it was read: a form is not
     """
-    _, credential, _ = live.parties
     if credential.models is None:
-        return None
-    if MODEL_PARAMETER in live.path_params:
-        return check_model(credential, live.path_params[MODEL_PARAMETER])
-    makes = live.found_route.objects.makes
-    if makes == _BATCH:
-        return check_model(credential, None)
-    if not request.body_exists or makes in _UPLOADED:
-        return None
-    if request.content_type.startswith("multipart/"):
-        return check_model(credential, None)
-    return _check_body(credential, body) if body else None
+        return
+    request, makes = head.client.request, head.route.objects.makes
+    if MODEL_PARAMETER in head.params:
+        check_model(credential, head.params[MODEL_PARAMETER])
+    elif makes == _BATCH:
+        check_model(credential, None)
+    elif not request.body_exists or makes in _UPLOADED:
+        return
+    elif request.content_type.startswith("multipart/"):
+        check_model(credential, None)
+    elif body:
+        _check_body(credential, body)
 
 
-def _check_body(credential: Credential, body: bytes) -> Refusal | None:
+def _check_body(credential: Credential, body: bytes) -> None:
     try:
         read = read_body(body, _ANYTHING)
         _VOCABULARY.check(read)
     except RequestRejectedError as error:
-        return rejected(error)
+        raise Refused(rejected(error)) from None
     asked: Any = read.asked
     named = asked.get("model") if isinstance(asked, dict) else None
-    if named is None:
-        return None
-    return check_model(credential, named if isinstance(named, str) else None)
+    if named is not None:
+        check_model(credential, named if isinstance(named, str) else None)

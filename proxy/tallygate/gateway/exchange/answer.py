@@ -1,0 +1,142 @@
+"""The answer of one exchange while it is open: the only thing of an exchange that changes."""
+
+from tallygate.dialects.dialect import MeterReading
+from tallygate.domain.made_object import MADE_MAX, MadeObject
+from tallygate.gateway.exchange.call import Client, Held
+from tallygate.gateway.exchange.limit_headers import limit_headers
+from tallygate.gateway.exchange.object_checks import answer_objects
+from tallygate.gateway.exchange.relay import Relay
+from tallygate.gateway.exchange.text_count import TextCount
+from tallygate.gateway.services import Services
+from tallygate.http1.header import Header
+
+
+class Answer:
+    """From the grant of the hold to the account. Implements `RelayedExchange` and `TextSource`.
+
+    relay          of the attempt under way, or of the last one
+    sent_at        monotonic seconds; None until the upstream has taken the request, and again where it refused our key
+    request_bytes  of the body, which may still stream through
+    asks_usage     the request was made to ask for the usage of its stream, which the client did not ask for
+    clamped        the maximum output for each answer, where it was lowered to what is affordable
+    exact_prompt   tokens of the prompt, once they were counted because the upstream does not tell them
+    listed         what the organization's own items of a list tell of
+    made_tokens    by kind, the most that what was made can put into a later prompt
+    is_ending      its account is being settled, so that no checkpoint may come
+    """
+
+    __slots__ = (
+        "asks_usage",
+        "clamped",
+        "exact_prompt",
+        "held",
+        "is_ending",
+        "listed",
+        "made_tokens",
+        "objects",
+        "relay",
+        "request_bytes",
+        "sent_at",
+        "services",
+        "text",
+    )
+
+    def __init__(self, held: Held, services: Services) -> None:
+        call = held.call
+        self.held = held
+        self.services = services
+        self.objects = answer_objects(call)
+        self.text = TextCount(services.tokens, services.loop, org=call.caller.organization.id)
+        self.sent_at: float | None = None
+        self.request_bytes = len(call.body)
+        self.asks_usage = False
+        self.clamped: int | None = None
+        self.exact_prompt: int | None = None
+        self.listed: tuple[MadeObject, ...] = ()
+        self.made_tokens: dict[str, int] = {}
+        self.is_ending = False
+        self.relay = self._new_relay()
+
+    def _new_relay(self) -> Relay:
+        call, services = self.held.call, self.services
+        head = call.head
+        return Relay(
+            response=head.client.response,
+            dialect=head.dialect,
+            facts=call.facts,
+            exchange=self,
+            is_metered=head.is_metered,
+            drains=head.upstream.drains if head.is_metered or self.objects is not None else None,
+            org=call.caller.organization.id,
+            loop=services.loop,
+            clock=services.clock,
+            objects=self.objects,
+            is_own_key=head.is_shared,
+        )
+
+    def begin_anew(self) -> None:
+        """Forget the attempt that the upstream did not accept."""
+        self.sent_at = None
+        self.relay = self._new_relay()
+        self.relay.hides_usage = self.asks_usage
+
+    @property
+    def client(self) -> Client:
+        return self.held.call.head.client
+
+    @property
+    def reading(self) -> MeterReading:
+        return self.relay.meter.reading
+
+    @property
+    def model(self) -> str | None:
+        """The model that answers; until it says so, the one that was asked for."""
+        return self.relay.meter.reading.response_model or self.held.call.facts.model
+
+    @property
+    def made(self) -> tuple[MadeObject, ...]:
+        """What the answer tells of as made for the organization."""
+        relay = self.relay
+        if relay.made is None:
+            return self.listed[:MADE_MAX]
+        upstream = self.held.call.head.route.upstream
+        return tuple(
+            MadeObject(kind=kept.kind, id=kept.id, upstream=upstream, tokens=self.made_tokens.get(kept.kind))
+            for kept in relay.made.found
+            if not relay.sent_ids or kept.id.encode(errors="replace") not in relay.sent_ids
+        )
+
+    @property
+    def deleted(self) -> tuple[MadeObject, ...]:
+        """What the upstream has deleted at this exchange's bidding."""
+        deleting = self.held.call.named.deleting
+        return deleting if deleting and 200 <= self.relay.status < 300 else ()
+
+    def now_ms(self) -> int:
+        return self.services.now_ms()
+
+    def note_made(self) -> None:
+        self.services.owners.remember(self.held.call.caller.organization, self.made)
+
+    def count_soon(self) -> None:
+        self.text.count_soon(self)
+
+    def early_headers(self) -> list[Header]:
+        """Our own headers of the answer, as far as they are known before its body."""
+        held = self.held
+        until = self.services.clock() if self.sent_at is None else self.sent_at
+        headers = [
+            *exchange_headers(self.client, until),
+            *limit_headers(held.decision, held.call.caller.terms, held.call.head.dialect),
+        ]
+        if self.clamped is not None:
+            headers.append((b"tallygate-max-output-tokens", b"%d" % self.clamped))
+        return headers
+
+
+def exchange_headers(client: Client, until: float) -> list[Header]:
+    """The headers that every answer of ours has. until: monotonic seconds, when the gateway's own work was done."""
+    return [
+        (b"x-request-id", client.id.encode()),
+        (b"server-timing", b"gateway;dur=%.3f" % ((until - client.started_at) * 1000)),
+    ]

@@ -1,0 +1,132 @@
+"""The values that the stages of an exchange hand on, each made once, and never changed. `pipeline.py` has the stages."""
+
+from collections.abc import Mapping
+
+import msgspec
+from aiohttp import web
+
+from tallygate.config.model import AuthKind, Route
+from tallygate.config.routes import UNBILLED_SUFFIX
+from tallygate.dialects.dialect import Dialect, RequestFacts
+from tallygate.domain.admission import AdmissionRequest, Decision
+from tallygate.domain.made_object import MadeObject
+from tallygate.domain.organization import Credential, Organization
+from tallygate.gateway.exchange.estimate import Estimate
+from tallygate.gateway.exchange.terms import Terms
+from tallygate.gateway.services import View
+from tallygate.gateway.upstream import UpstreamClient
+from tallygate.http1.client_connection import ClientConnection
+from tallygate.http1.client_response import ClientResponse
+
+
+class Client(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """A request as it came, and the way back to whoever sent it.
+
+    id          of the exchange, chosen before its first effect
+    view        the configuration that it began with, which it keeps
+    started_at  monotonic seconds; started_at_ms: Unix time
+    """
+
+    id: str
+    request: web.BaseRequest
+    response: ClientResponse
+    connection: ClientConnection
+    view: View
+    started_at: float
+    started_at_ms: int
+
+
+class Head(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """What is asked for, as far as the head of the request says it.
+
+    dialect        what reads it; at a route without one `Unmetered`, in the shape of the API whose path it is
+    is_metered     whether the dialect reads it
+    params         the parameters of the path, as they are read; sent_params: as they came, and go up
+    """
+
+    client: Client
+    route: Route
+    upstream: UpstreamClient
+    dialect: Dialect
+    is_metered: bool
+    params: Mapping[str, str]
+    sent_params: Mapping[str, str]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether one key of the operator's serves every organization at this upstream."""
+        return self.upstream.config.auth.kind is not AuthKind.PASSTHROUGH
+
+    @property
+    def is_billed(self) -> bool:
+        """False for token counting: whatever the model, it costs nothing."""
+        return not self.dialect.name.endswith(UNBILLED_SUFFIX)
+
+    @property
+    def markup(self) -> int:
+        """Millionths above list prices that the route, or else its upstream, is billed at."""
+        of_route = self.route.markup
+        return self.upstream.config.markup if of_route is None else of_route
+
+
+class Caller(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """Who asks, and the limits that bind its requests of this kind. client_request_id: as the client calls the exchange."""
+
+    organization: Organization
+    credential: Credential
+    terms: Terms
+    client_request_id: str | None
+
+
+class Intake(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """How the request comes in and goes on.
+
+    is_body_read  whole, before anything is sent; else the body streams through
+    codings       of the body as it comes: it goes up decoded
+    query         as it goes up
+    """
+
+    is_body_read: bool
+    codings: tuple[str, ...]
+    query: str
+
+
+class NamedObjects(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """The stored objects that a request names, all of them its organization's own.
+
+    tokens    what each of them can put into a prompt at most; None where that is not known
+    deleting  those that the request deletes, if the upstream does as it is asked
+    """
+
+    tokens: Mapping[MadeObject, int | None] = {}
+    deleting: tuple[MadeObject, ...] = ()
+
+    @property
+    def referred_tokens(self) -> int | None:
+        """What they can put into the prompt together; None if that is not known of each of them."""
+        known = [tokens for tokens in self.tokens.values() if tokens is not None]
+        return sum(known) if known and len(known) == len(self.tokens) else None
+
+
+NO_OBJECTS_NAMED = NamedObjects()
+
+
+class Call(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """A request understood: who asks for what, and at most at what cost. body: as far as it was read, decoded."""
+
+    head: Head
+    caller: Caller
+    intake: Intake
+    body: bytes
+    facts: RequestFacts
+    estimate: Estimate
+    named: NamedObjects
+
+
+class Held(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """A call that was admitted, with what the limiter holds for it. is_fallback: admitted without the limiter's store."""
+
+    call: Call
+    admission: AdmissionRequest
+    decision: Decision
+    is_fallback: bool

@@ -1,0 +1,65 @@
+"""The stage that settles how a request comes in and goes on, before anything of its body is read."""
+
+from collections.abc import Callable
+from functools import partial
+
+from aiohttp import web
+
+from tallygate.config.route_objects import INGESTION
+from tallygate.gateway.callers.key_traces import presented_keys
+from tallygate.gateway.callers.keys import query_key
+from tallygate.gateway.exchange.call import Caller, Head, Intake
+from tallygate.gateway.exchange.entrance import Visit
+from tallygate.gateway.exchange.object_checks import check_bodiless, reads_body
+from tallygate.gateway.headers import check_form
+from tallygate.gateway.query import metered_query, own_producers, unmetered_query
+from tallygate.gateway.services import Services
+from tallygate.http1.content_codings import DecodedContent, coded_as
+from tallygate.http1.request_body import Content, read_body
+from tallygate.shares.turns import at_once
+
+
+def intake_of(head: Head, caller: Caller) -> Intake:
+    """Refuses a body that cannot be decoded, and a query or a header under which the answer could not be metered."""
+    request = head.client.request
+    check_bodiless(head)
+    intake = Intake(is_body_read=reads_body(head, caller), codings=coded_as(request), query=_query(head, caller))
+    if head.is_metered:
+        check_form(request.raw_headers, head.route.headers)
+    return intake
+
+
+def _query(head: Head, caller: Caller) -> str:
+    """The query as it goes up."""
+    request, route = head.client.request, head.route
+    raw_query = request.raw_path.partition("?")[2]
+    if not raw_query:
+        return ""
+    if head.is_metered:
+        query = metered_query(raw_query, head.dialect.query_values, route.query)
+    else:
+        query = unmetered_query(raw_query, route.query, presented_keys(request.headers, query_key(request)))
+    is_upload = route.objects.makes == INGESTION and head.is_shared
+    return own_producers(query, caller.organization.id) if is_upload else query
+
+
+async def read_whole_body(services: Services, head: Head, caller: Caller, intake: Intake, visit: Visit) -> bytes:
+    """The body, decoded, as far as it is read before it goes up. Raises ClientLeftError if the client leaves in the middle."""
+    if not intake.is_body_read:
+        return b""
+    client, bytes_max = head.client, services.limits.body_bytes_max
+    content, length = body_content(services, client.request, intake, org=caller.organization.id, bytes_max=bytes_max)
+    return await read_body(client.request, content, client.connection, length=length, bytes_max=bytes_max, reserve=visit.reserve)
+
+
+def body_content(
+    services: Services, request: web.BaseRequest, intake: Intake, *, org: str, bytes_max: int
+) -> tuple[Content, int | None]:
+    """What the body is read from, decoded, and its length where that is known."""
+    if not intake.codings:
+        return request.content, request.content_length
+    return DecodedContent(request.content, intake.codings, bytes_max=bytes_max, in_turn=partial(_read_in_turn, services, org)), None
+
+
+async def _read_in_turn(services: Services, org: str, work: Callable[[], bytes]) -> bytes:
+    return await services.reading.take(org, at_once(work))

@@ -1,0 +1,60 @@
+"""The text of an answer, counted while it comes: for what is owed, where the upstream gives no count of its own."""
+
+import asyncio
+from typing import Protocol
+
+from tallygate.dialects.dialect import MeterReading
+from tallygate.gateway.services import Tokenizer
+
+_TAIL_CHARS_MAX = 4096  # a text without any space is counted in pieces of this size
+
+
+class TextSource(Protocol):
+    """What text is taken from."""
+
+    @property
+    def reading(self) -> MeterReading:
+        """Of the answer as far as it has come."""
+
+    @property
+    def model(self) -> str | None:
+        """The model that answers, as far as that is known."""
+
+
+class TextCount:
+    """One count at a time: a half-done one would be missing from the account. tokens: of the text, without what is around it."""
+
+    __slots__ = ("_counting", "_loop", "_org", "_tail", "_tokenizer", "tokens")
+
+    def __init__(self, tokenizer: Tokenizer, loop: asyncio.AbstractEventLoop, *, org: str) -> None:
+        self.tokens = 0
+        self._tokenizer = tokenizer
+        self._loop = loop
+        self._org = org
+        self._tail = ""
+        self._counting: asyncio.Task[None] | None = None
+
+    def count_soon(self, source: TextSource) -> None:
+        """Count what has gathered, beside the relay, unless a count is under way already."""
+        if self._counting is None or self._counting.done():
+            self._counting = self._loop.create_task(self._count(source, is_last=False))
+
+    async def count(self, source: TextSource, *, is_last: bool) -> None:
+        """Add the text generated since the last count."""
+        while self._counting is not None and not self._counting.done():
+            await asyncio.wait({self._counting})
+        self._counting = self._loop.create_task(self._count(source, is_last=is_last))
+        await self._counting
+
+    async def _count(self, source: TextSource, *, is_last: bool) -> None:
+        """Cut before spaces, pieces count like the whole: tokens start there."""
+        text = self._tail + source.reading.take_text()
+        self._tail = ""
+        if not is_last:
+            cut = text.rfind(" ")
+            if cut < 0 and len(text) < _TAIL_CHARS_MAX:
+                cut = 0
+            if cut >= 0:
+                text, self._tail = text[:cut], text[cut:]
+        if text:
+            self.tokens += await self._tokenizer.text(text, source.model, org=self._org)

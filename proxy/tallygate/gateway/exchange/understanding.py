@@ -1,0 +1,123 @@
+"""The stage that reads a request in its dialect, and bounds what it can cost before anything is held or sent."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeVar
+
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.unmetered import UNREAD
+from tallygate.dialects.unread_body import names_all, references_of_any
+from tallygate.domain.errors import Refused, RequestRejectedError
+from tallygate.domain.markup import marked_up
+from tallygate.domain.money import MONEY_MAX_NANO_USD
+from tallygate.domain.prompt import PromptShape, tokens_at_least
+from tallygate.domain.routed_price import AnyPrice
+from tallygate.gateway.callers.keys import check_model
+from tallygate.gateway.exchange.call import Call, Caller, Head, Intake, NamedObjects
+from tallygate.gateway.exchange.entrance import DEAR_BODY_BYTES, Entrance
+from tallygate.gateway.exchange.estimate import (
+    Estimate,
+    estimate,
+    estimate_unread,
+    listed_price,
+    price_of_unknown,
+    refuse_absurd,
+    with_cache_ttl,
+    with_long_window,
+)
+from tallygate.gateway.exchange.object_checks import check_objects, put_kind, streamed_form
+from tallygate.gateway.exchange.unread_models import check_unread_model
+from tallygate.gateway.refusals import rejected
+from tallygate.gateway.services import Services
+from tallygate.shares.turns import at_once
+
+READ_AT_ONCE_BYTES_MAX: Final = 32_768  # at worst some 15 ms, in bodies of nothing but commas; usually far below one
+_Result = TypeVar("_Result")
+
+
+class Understanding:
+    """The stage over one worker's services."""
+
+    def __init__(self, services: Services, entrance: Entrance) -> None:
+        self._services = services
+        self._entrance = entrance
+
+    async def call(self, head: Head, caller: Caller, intake: Intake, body: bytes) -> Call:
+        """Who asks for what, and at most at what cost."""
+        if head.is_metered:
+            facts = await self._facts(head, caller, body)
+            check_model(caller.credential, facts.model)
+            named = await check_objects(self._services.owners, head, caller, facts.references)
+            bound = await self._bound(head, caller, facts, named, size=len(body))
+        else:
+            facts, bound = UNREAD, estimate_unread(head.route.fee_nano_usd)
+            named = await self._unread_objects(head, caller, intake, body)
+        return Call(head=head, caller=caller, intake=intake, body=body, facts=facts, estimate=bound, named=named)
+
+    async def _facts(self, head: Head, caller: Caller, body: bytes) -> RequestFacts:
+        request = head.client.request
+        reading = partial(head.dialect.read_request, body, path=head.params, query=request.query)
+        try:
+            read = await work_on(self._services, caller.organization.id, len(body), reading)
+        except RequestRejectedError as error:
+            raise Refused(rejected(error)) from None
+        cached = with_cache_ttl(read, ",".join(request.headers.getall("x-cache-ttl", ())))
+        return with_long_window(cached, ",".join(request.headers.getall("anthropic-beta", ())))
+
+    async def _bound(self, head: Head, caller: Caller, facts: RequestFacts, named: NamedObjects, *, size: int) -> Estimate:
+        """The most that a request can cost; refused where no limit can be held to it."""
+        organization, terms = caller.organization, caller.terms
+        binding = [limit.limit_nano_usd for _, limit in terms.spend if not limit.shadow]
+        worst = partial(
+            estimate,
+            estimate_unread,
+            facts,
+            organization.plan,
+            self._price(head, caller, facts),
+            fee_nano_usd=head.route.fee_nano_usd,
+            has_spend_limit=bool(binding),
+            spend_limit_nano_usd=min(binding, default=0),
+        )
+        if terms.spend and size > DEAR_BODY_BYTES:  # whose tokens are not worth counting if the least cost is too much
+            least = worst(tokens_at_least(facts.prompt)).hold_min_nano_usd
+            if least <= MONEY_MAX_NANO_USD:
+                await self._entrance.look(head, caller, least_nano_usd=least)
+        if terms.needs_tokens:
+            prompt_tokens = await self._services.tokens.prompt_upper_bound(facts.prompt, facts.model, org=organization.id)
+        else:
+            prompt_tokens = size // 4  # no limit depends on it; counted exactly if the upstream gives no usage
+        predicted = 0
+        if facts.predicted:
+            shape = PromptShape(texts=(facts.predicted,))
+            predicted = await self._services.tokens.prompt_upper_bound(shape, facts.model, org=organization.id)
+        predicted_tokens = predicted * max(facts.choices, 1)
+        asked = worst(prompt_tokens, predicted_tokens=predicted_tokens, referred_tokens=named.referred_tokens)
+        refuse_absurd(asked)
+        return asked
+
+    def _price(self, head: Head, caller: Caller, facts: RequestFacts) -> AnyPrice | None:
+        """What bounds the request's price, as it is billed; None where it may run unpriced."""
+        client, plan = head.client, caller.organization.plan
+        prices, at_ms = client.view.prices, client.started_at_ms
+        price = listed_price(facts, prices, at_ms)
+        if price is None and head.is_billed:
+            self._services.metrics.unknown_model(caller.organization.id, plan.unknown_model)
+            price = price_of_unknown(facts, plan, prices, at_ms)
+        return None if price is None else marked_up(price, head.markup)
+
+    async def _unread_objects(self, head: Head, caller: Caller, intake: Intake, body: bytes) -> NamedObjects:
+        """Of a request that no dialect reads, see whose the stored objects are that it names."""
+        org, size, objects = caller.organization.id, len(body), head.route.objects
+        await work_on(self._services, org, size, partial(check_unread_model, head, caller.credential, body))
+        try:
+            streamed_form(head, is_body_read=intake.is_body_read)
+            reading = partial(references_of_any, body, put=put_kind(objects), is_shared=head.is_shared)
+            references = await work_on(self._services, org, size, reading) if body else ()
+        except RequestRejectedError as error:
+            raise Refused(rejected(error)) from None
+        return await check_objects(self._services.owners, head, caller, references, names_all=objects.is_bulk and names_all(body))
+
+
+async def work_on(services: Services, org: str, size: int, work: Callable[[], _Result]) -> _Result:
+    """Work on a body of that size: here and now if it is small, else in a thread, in the organization's turn."""
+    return work() if size <= READ_AT_ONCE_BYTES_MAX else await services.reading.take(org, at_once(work))
