@@ -70,7 +70,6 @@ class Understanding:
         binding = [limit.limit_nano_usd for _, limit in terms.spend if not limit.shadow]
         worst = partial(
             estimate,
-            estimate_unread,
             facts,
             organization.plan,
             self._price(head, caller, facts),
