@@ -15,13 +15,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import astuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as Printed
 from sqlalchemy import text
 
+from tallygate.domain.token_counts import UsageSource
+from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database, open_database
-from tallygate.ledger.entry import ENTRY_FIELDS
+from tallygate.ledger.entry import Entry, Kind
 from tallygate.ledger.time_buckets import Bucket
 from tallygate.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries, UsageQuery
 
@@ -53,7 +56,7 @@ SUMS = ", ".join(
 
 
 def events(count: int) -> Iterator[tuple[Any, ...]]:
-    """Rows of `entries` in the order of time, as tuples in the order of ENTRY_FIELDS."""
+    """Rows of `entries` in the order of time, as tuples in the order of an Entry's fields."""
     source = random.Random(1)
     weights = [1 / (rank + 1) for rank in range(ORGS)]
     orgs = source.choices(range(ORGS), weights, k=1 << 16)
@@ -66,12 +69,40 @@ def events(count: int) -> Iterator[tuple[Any, ...]]:
         status = 200 if (pick >> 5) % 50 else (400 if pick & 1 << 12 else 502)
         prompt, completion = ((pick & 0xFFF) + 20, (pick >> 12) & 0x3FF) if model and status == 200 else (0, 0)
         cost = prompt * 150 + completion * 600
-        yield (
-            f"{at:012x}{number:020x}", 0, "settled", at, at, at, f"org-{org:02d}", f"org-{org:02d}-key-{pick % 3}", capability,
-            endpoint, "POST", model, model, "default", status, "success" if status == 200 else "client_error", False, at - 900,
-            900, 200, 1, prompt, completion, prompt // 3, 0, 0, 0, completion // 4, 0, cost, cost, "upstream", "v1", 800, 2_000,
-            None, "",
-        )  # fmt: skip
+        yield astuple(
+            Entry(
+                event_id=f"{at:012x}{number:020x}",
+                org=f"org-{org:02d}",
+                credential=f"org-{org:02d}-key-{pick % 3}",
+                capability=capability,
+                endpoint=endpoint,
+                method="POST",
+                request_model=model,
+                response_model=model,
+                upstream="default",
+                status=status,
+                outcome=Outcome.SUCCESS if status == 200 else Outcome.CLIENT_ERROR,
+                started_at_ms=at - 900,
+                duration_ms=900,
+                first_byte_ms=200,
+                prompt_tokens=prompt,
+                completion_tokens=completion,
+                cached_tokens=prompt // 3,
+                reasoning_tokens=completion // 4,
+                cost_nano_usd=cost,
+                usage_source=UsageSource.UPSTREAM,
+                price_version="v1",
+                request_bytes=800,
+                response_bytes=2_000,
+                sequence=0,
+                kind=Kind.SETTLED,
+                settled_at_ms=at,
+                entered_at_ms=at,
+                posted_at_ms=at,
+                posted_nano_usd=cost,
+                flags="",
+            )
+        )
 
 
 async def make(database: Database, count: int) -> None:
@@ -84,10 +115,10 @@ async def make(database: Database, count: int) -> None:
             async with database.write() as connection:
                 raw = (await connection.get_raw_connection()).driver_connection
                 if database.dialect == "postgresql":
-                    await raw.copy_records_to_table("entries", records=chunk, columns=list(ENTRY_FIELDS))
+                    await raw.copy_records_to_table("entries", records=chunk, columns=list(Entry.__struct_fields__))
                 else:
-                    marks = ", ".join("?" * len(ENTRY_FIELDS))
-                    await raw.executemany(f"INSERT INTO entries ({', '.join(ENTRY_FIELDS)}) VALUES ({marks})", chunk)
+                    marks = ", ".join("?" * len(Entry.__struct_fields__))
+                    await raw.executemany(f"INSERT INTO entries ({', '.join(Entry.__struct_fields__)}) VALUES ({marks})", chunk)
             progress.advance(made, len(chunk))
         statements = list(_rollups())
         steps = progress.add_task("rollups", total=len(statements))

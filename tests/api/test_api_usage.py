@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from api_values import ACME, DAY_MS, HOUR_MS, NOW_MS, PAY, an_entry
 from api_world import World
+from msgspec import structs
 
 from tallygate.console import usage_pages
 from tallygate.domain.calendar_months import day_start_ms
@@ -109,7 +110,7 @@ async def test_all_pages_together_are_the_whole(world: World, bucket: str, limit
         for number in range(1, 30)
         for org in ("acme", "globex")
     ]
-    await world.record([replace(entry, event_id=f"{entry.event_id[:-1]}{entry.org[0]}") for entry in entries])
+    await world.record([structs.replace(entry, event_id=f"{entry.event_id[:-1]}{entry.org[0]}") for entry in entries])
     query = {"from_": "2026-08-15", "to": "2026-09-02", "bucket": bucket, "group_by": ["org"], "time_zone": "Asia/Kathmandu"}
 
     whole = (await world.ok("/api/usage", **query, limit=2000))["rows"]

@@ -80,7 +80,7 @@ def a_correction(of: Entry, cost_nano_usd: int, *, sequence: int = 1, kind: Kind
         ("requests", "prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens"), 0
     )
     entered = {"entered_at_ms": of.entered_at_ms + 86_400_000, "posted_nano_usd": 0}
-    values = {name: getattr(of, name) for name in of.__slots__}
+    values = {name: getattr(of, name) for name in of.__struct_fields__}
     return Entry(**{**values, **nothing, **entered, "sequence": sequence, "kind": kind, "cost_nano_usd": cost_nano_usd, **changed})
 
 

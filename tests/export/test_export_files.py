@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from export_values import START_MS, a_correction, an_entry, everything, odd_entries
+from msgspec import structs
 
 from tallygate.ledger.book import Book
 from tallygate.ledger.entry import Entry
@@ -151,7 +151,7 @@ def test_parquet_types_are_as_documented():
 
 @pytest.mark.parametrize("nano_usd", [0, 1, -1, 999_999_999, -(10**9), 2**53 - 1, -(2**53 - 1)])
 def test_parquet_decimals_are_exact_at_both_ends(nano_usd):
-    data = file_of(ParquetRows(), [replace(an_entry(), cost_nano_usd=nano_usd)])
+    data = file_of(ParquetRows(), [structs.replace(an_entry(), cost_nano_usd=nano_usd)])
 
     assert pq.read_table(io.BytesIO(data))["cost_usd"].to_pylist() == [Decimal(nano_usd).scaleb(-9)]
 

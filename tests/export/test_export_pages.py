@@ -3,10 +3,10 @@
 import sqlite3
 import sys
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
 from export_values import EVER_MS, START_MS, a_correction, an_entry, everything, odd_entries
+from msgspec import structs
 from sqlalchemy import select
 from sqlalchemy.dialects.sqlite import dialect
 
@@ -115,7 +115,7 @@ async def test_a_correction_that_comes_between_two_pages_is_whole_or_absent(data
     async for page in entry_pages(database, everything(), page_rows=2):
         for row in page:
             costs[row[EVENT]] = costs.get(row[EVENT], 0) + row[NAMES.index("cost_nano_usd")]
-        finals = [replace(entry, kind=Kind.LATE, cost_nano_usd=450, posted_nano_usd=150) for entry in entries]
+        finals = [structs.replace(entry, kind=Kind.LATE, cost_nano_usd=450, posted_nano_usd=150) for entry in entries]
         await book.record(finals)
 
     assert set(costs.values()) <= {300, 450}

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from ledger_values import START_MS, an_entry
+from msgspec import structs
 
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database
@@ -43,14 +44,16 @@ async def written(book: Book, database: Database) -> list[Entry]:
         for number in range(320)
     ]
     expired = [an_entry(1_000 + day, kind="expired", settled_at_ms=START_MS + day * DAY_MS, status=500) for day in range(9)]
-    late = [replace(an_entry(1_000 + day, kind="late", settled_at_ms=START_MS + day * DAY_MS), status=200) for day in range(9)]
+    late = [
+        structs.replace(an_entry(1_000 + day, kind="late", settled_at_ms=START_MS + day * DAY_MS), status=200) for day in range(9)
+    ]
     await book.record([*entries, *expired])
     await book.record(late)
     refusal = RefusalCount(org="acme", credential="key-2", capability="chat", refused_by="tokens_1m", status=500, requests=1_000)
     await book.add_refusals("worker-0", [refusal], at_ms=START_MS + 60 * DAY_MS)
     async with database.read() as connection:
         rows = (await connection.execute(ENTRIES.select())).mappings().all()
-    return [Entry(**{name: row[name] for name in Entry.__dataclass_fields__}) for row in rows]
+    return [Entry(**{name: row[name] for name in Entry.__struct_fields__}) for row in rows]
 
 
 def _label(entry: Entry, dimension: Dimension) -> str:

@@ -198,7 +198,7 @@ async def test_a_correction_goes_to_the_model_that_was_charged(database: Databas
     nothing = dict.fromkeys(("requests", *LIFETIME_SUMS), 0)
     for sequence, difference in ((1, 7), (2, -90)):
         correction = an_entry(price_version=MINI)
-        values = {name: getattr(correction, name) for name in Entry.__slots__}
+        values = {name: getattr(correction, name) for name in Entry.__struct_fields__}
         values |= {**nothing, "sequence": sequence, "kind": Kind.REPRICED, "cost_nano_usd": difference, "cache_write_tokens": 0}
         entry = Entry(**values)
         async with database.write() as connection:

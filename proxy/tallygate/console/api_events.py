@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, get_type_hints
 
 import msgspec
 
@@ -23,7 +23,7 @@ from tallygate.console.api_times import (
 from tallygate.console.api_usage import CURSOR, FILTERS, TO, zone_of
 from tallygate.domain.calendar_months import day_start_ms
 from tallygate.domain.money import usd_text
-from tallygate.ledger.entry import Entry
+from tallygate.ledger.entry import Entry, Kind
 from tallygate.ledger.usage_queries import EntriesPage, EntriesQuery, UsageQueries
 
 EVENTS_DEFAULT: Final = 100
@@ -35,49 +35,26 @@ _ORDER: Final = choice("order", "newest or oldest first, by the time of settleme
 _LIMIT: Final = integer("limit", "Events of a page.", least=1, most=EVENTS_MAX, default=EVENTS_DEFAULT)
 
 
-class EventLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry. Amounts of entries of one event add up: `reversed` takes back, `repriced` and `corrected` are differences.
-
-    fee_nano_usd   the part of the cost that is a flat fee
-    kind   settled, released, expired, unheld, late; corrections: reversed, repriced, corrected
-    """
-
-    event_id: str
-    sequence: int
-    kind: str
-    settled_at: str
-    settled_at_ms: int
-    started_at: str
-    org: str
-    credential: str
-    capability: str
-    endpoint: str
-    method: str
-    model: str
-    request_model: str | None
-    response_model: str | None
-    upstream: str
-    status: int
-    outcome: str
-    stream: bool
-    duration_ms: int
-    first_byte_ms: int | None
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    cached_tokens: int
-    cache_write_tokens: int
-    reasoning_tokens: int
-    usage_source: str
-    price_version: str | None
-    cost_nano_usd: int
-    cost_usd: str
-    fee_nano_usd: int
-    request_bytes: int
-    response_bytes: int
-    client_request_id: str | None
-    flags: list[str]
+_LEFT_OUT: Final = {"posted_at_ms", "posted_nano_usd", "entered_at_ms", "started_at_ms"}
+_MADE: Final = {  # beside, or in place of, what an entry has
+    "kind": Kind,
+    "settled_at": str,
+    "started_at": str,
+    "model": str,
+    "total_tokens": int,
+    "cost_usd": str,
+    "flags": list[str],
+}
+_SAME: Final = {name: hint for name, hint in get_type_hints(Entry).items() if name not in _LEFT_OUT and name not in _MADE}
+EventLine: Any = msgspec.defstruct(
+    "EventLine",
+    [*_SAME.items(), *_MADE.items()],
+    frozen=True,
+    kw_only=True,
+    namespace={
+        "__doc__": "One entry. Amounts of entries of one event add up: `reversed`, `repriced` and `corrected` are differences."
+    },
+)
 
 
 class EventsAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,18 +124,14 @@ def _position(position: str) -> tuple[int, int, str]:
     return start_ms, end_ms, cursor
 
 
-def _line(entry: Entry, zone: str) -> EventLine:
-    same = {name: getattr(entry, name) for name in _SAME_FIELDS}
+def _line(entry: Entry, zone: str) -> Any:
     return EventLine(
-        **same,
-        kind=entry.kind.value,
+        **{name: getattr(entry, name) for name in _SAME},
+        kind=entry.kind,
         settled_at=instant_text(entry.settled_at_ms, zone),
         started_at=instant_text(entry.started_at_ms, zone),
+        model=entry.model,
         total_tokens=entry.prompt_tokens + entry.completion_tokens,
         cost_usd=usd_text(entry.cost_nano_usd),
         flags=[flag for flag in entry.flags.split(",") if flag],
     )
-
-
-_MADE_FIELDS: Final = {"kind", "settled_at", "started_at", "total_tokens", "cost_usd", "flags"}
-_SAME_FIELDS: Final = tuple(name for name in EventLine.__struct_fields__ if name not in _MADE_FIELDS)

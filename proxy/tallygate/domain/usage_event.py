@@ -1,7 +1,7 @@
 """The immutable fact of one exchange, as it travels from the gateway over the partition's stream to the ledger."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -24,19 +24,20 @@ class Outcome(StrEnum):
 UNREGISTERED: Final = "unregistered"
 
 
-class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One exchange. Encoded as JSON with these names; money in nano-USD, times in Unix milliseconds, durations in milliseconds.
+# What entries of one event add up to; every other number of theirs is a fact of the one exchange.
+Amount = Annotated[int, msgspec.Meta(extra={"is_amount": True})]
 
-    What has its default is not written: an event lies in the reservation and in the stream, and travels twice for each exchange.
+
+class ExchangeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of an exchange: each field declared once, for the usage event, the ledger's entries, exports and answers.
+
+    Money in nano-USD, times in Unix milliseconds, durations in milliseconds.
 
     event_id           time-ordered, made by the gateway; the ledger is idempotent on it
-    settled_at_ms      the limiter's clock; added by the settle script as a field of the stream entry
+    requests           1; corrections add none
     cache_write_1h_tokens, audio_...  kinds with a price of their own, so that a corrected price can be applied; the 1h part is in
                        cache_write_tokens, the audio parts are in prompt and completion
     fee_nano_usd       of the request, in cost_nano_usd beside what the tokens cost
-    made, deleted      objects that the upstream keeps for the organization since, and no longer
-    flags              "unregistered": of a client that signed tokens alone name; and what was odd: "usage_clamped",
-                       "usage_inconsistent", "unpriced", "charged_at_bound", "overrun", "late", "unheld" ...
     """
 
     event_id: str
@@ -54,21 +55,33 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     started_at_ms: int
     duration_ms: int = 0
     first_byte_ms: int | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
+    requests: Amount = 1
+    prompt_tokens: Amount = 0
+    completion_tokens: Amount = 0
+    cached_tokens: Amount = 0
+    cache_write_tokens: Amount = 0
+    cache_write_1h_tokens: Amount = 0
+    audio_prompt_tokens: Amount = 0
+    reasoning_tokens: Amount = 0
+    audio_completion_tokens: Amount = 0
+    cost_nano_usd: Amount = 0
+    fee_nano_usd: Amount = 0
     usage_source: UsageSource
     price_version: str | None = None
-    cost_nano_usd: int = 0
     request_bytes: int = 0
     response_bytes: int = 0
     client_request_id: str | None = None
+
+
+class UsageEvent(ExchangeFacts, frozen=True, kw_only=True, omit_defaults=True):
+    """One exchange, encoded as JSON. What has its default is not written: an event lies in the reservation and in the stream, and
+    travels twice for each exchange. When it was settled the settle script adds, as a field of the stream entry.
+
+    flags          "unregistered": of a client that signed tokens alone name; and what was odd: "usage_clamped",
+                   "usage_inconsistent", "unpriced", "charged_at_bound", "overrun", "late", "unheld" ...
+    made, deleted  objects that the upstream keeps for the organization since, and no longer
+    """
+
     flags: tuple[str, ...] = ()
-    cache_write_1h_tokens: int = 0
-    audio_prompt_tokens: int = 0
-    audio_completion_tokens: int = 0
-    fee_nano_usd: int = 0
     made: tuple[MadeObject, ...] = ()
     deleted: tuple[MadeObject, ...] = ()

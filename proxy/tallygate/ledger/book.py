@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
+import msgspec
 from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import Table
@@ -15,7 +16,7 @@ from tallygate.domain.price import Price
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database, LedgerUnavailableError
-from tallygate.ledger.entry import ENTRY_FIELDS, Entry, Kind, following, is_posted_again
+from tallygate.ledger.entry import Entry, Kind, following, is_posted_again
 from tallygate.ledger.lifetime import OTHER, Changes, changes_of, charged_model, refused_changes
 from tallygate.ledger.notices.notice import Notice
 from tallygate.ledger.notices.record import EndpointsOf, record_notices, to_nobody
@@ -310,7 +311,7 @@ async def entries_of(connection: AsyncConnection, event_ids: Sequence[str]) -> d
     for start in range(0, len(event_ids), _IDS_AT_ONCE):
         part = event_ids[start : start + _IDS_AT_ONCE]
         rows = await connection.execute(
-            select(*(ENTRIES.c[name] for name in ENTRY_FIELDS))
+            select(*(ENTRIES.c[name] for name in Entry.__struct_fields__))
             .where(ENTRIES.c.event_id.in_(part))
             .order_by(ENTRIES.c.event_id, ENTRIES.c.sequence)
         )
@@ -321,5 +322,4 @@ async def entries_of(connection: AsyncConnection, event_ids: Sequence[str]) -> d
 
 
 def entry_of_row(row: RowMapping) -> Entry:
-    values = {name: row[name] for name in ENTRY_FIELDS}
-    return Entry(**{**values, "kind": Kind(values["kind"])})
+    return msgspec.convert({name: row[name] for name in Entry.__struct_fields__}, Entry)

@@ -5,10 +5,11 @@ what they took, as they do after a corrected price: a correction neither closes 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import select
 
 from tallygate.config.catalogue import PriceCatalogue

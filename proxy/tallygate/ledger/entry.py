@@ -1,14 +1,16 @@
 """One line of the ledger, and how an entry of the limiter's stream becomes one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from types import NoneType
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec.structs import replace
 
 from tallygate.domain.money import MONEY_MAX_NANO_USD
-from tallygate.domain.usage_event import UsageEvent
+from tallygate.domain.usage_event import ExchangeFacts, UsageEvent
 
 TEXT_CHARS_MAX: Final = 1_024  # of any text of an event; what is longer is cut
 _EVENT_ID_CHARS_MAX: Final = 128
@@ -34,47 +36,22 @@ class MalformedEntryError(Exception):
     """A stream entry that is no usage event. The message says what is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A row of `entries`, whose columns have these names."""
+class Entry(ExchangeFacts, frozen=True, kw_only=True):
+    """A row of `entries`, whose columns have these names.
 
-    event_id: str
+    sequence         0 is the original, later ones correct it
+    settled_at_ms    the original's in all entries of an event: to which day, bucket and history they belong
+    entered_at_ms    the entry's own
+    posted_nano_usd  what the limiter's windows took, at posted_at_ms
+    flags            the event's and the limiter's, between commas
+    """
+
     sequence: int
     kind: Kind
     settled_at_ms: int
     entered_at_ms: int
     posted_at_ms: int
-    org: str
-    credential: str
-    capability: str
-    endpoint: str
-    method: str
-    request_model: str | None
-    response_model: str | None
-    upstream: str
-    status: int
-    outcome: str
-    stream: bool
-    started_at_ms: int
-    duration_ms: int
-    first_byte_ms: int | None
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    cache_write_tokens: int
-    cache_write_1h_tokens: int
-    audio_prompt_tokens: int
-    reasoning_tokens: int
-    audio_completion_tokens: int
-    cost_nano_usd: int
-    fee_nano_usd: int
     posted_nano_usd: int
-    usage_source: str
-    price_version: str | None
-    request_bytes: int
-    response_bytes: int
-    client_request_id: str | None
     flags: str
 
     @property
@@ -83,27 +60,30 @@ class Entry:
         return self.response_model or self.request_model or ""
 
     def row(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ENTRY_FIELDS}
+        return {name: getattr(self, name) for name in Entry.__struct_fields__}
 
 
-ENTRY_FIELDS: Final = tuple(field.name for field in fields(Entry))
-SUMMED_FIELDS: Final = (  # what entries of one event add up to
-    "requests",
-    "prompt_tokens",
-    "completion_tokens",
-    "cached_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "audio_prompt_tokens",
-    "reasoning_tokens",
-    "audio_completion_tokens",
-    "cost_nano_usd",
-    "fee_nano_usd",
-)
-_NUMBERS: Final = tuple(
-    field.name for field in fields(Entry) if field.type in {"int", "int | None", int, int | None} and field.name != "sequence"
-)
-_TEXTS: Final = tuple(field.name for field in fields(Entry) if field.type in {"str", "str | None", str, str | None})
+@dataclass(frozen=True, slots=True)
+class EntryField:
+    """type: int, bool, or str for every kind of text. is_amount: entries of one event add up to what it came to."""
+
+    name: str
+    type: type[int | bool | str]
+    is_nullable: bool
+    is_amount: bool
+
+
+def _field(name: str, hint: Any) -> EntryField:
+    is_amount = get_origin(hint) is Annotated
+    types = [each for each in (get_args(hint)[:1] if is_amount else get_args(hint) or (hint,)) if each is not NoneType]
+    (plain,) = [next(each for each in (bool, int, str) if issubclass(found, each)) for found in types]
+    return EntryField(name, plain, is_nullable=NoneType in get_args(hint), is_amount=is_amount)
+
+
+ENTRY_FIELDS: Final = tuple(_field(name, hint) for name, hint in get_type_hints(Entry, include_extras=True).items())
+SUMMED_FIELDS: Final = tuple(field.name for field in ENTRY_FIELDS if field.is_amount)
+_NUMBERS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is int and field.name != "sequence")
+_TEXTS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is str)
 
 
 def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
@@ -126,45 +106,18 @@ def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
         raise MalformedEntryError("the event's id is not that of its stream entry, or unusable")
     if not fact.org or kind in {Kind.REVERSED, Kind.REPRICED, Kind.CORRECTED}:
         raise MalformedEntryError("no organization" if not fact.org else f"kind {kind} is not the limiter's")
+    facts: dict[str, Any] = {name: getattr(fact, name) for name in ExchangeFacts.__struct_fields__}
+    facts |= {"event_id": event_id, "cost_nano_usd": cost, "prompt_tokens": prompt, "completion_tokens": completion}
+    facts["fee_nano_usd"] = min(fact.fee_nano_usd, cost)  # of a hold that was withdrawn nothing is owed, whatever its event says
     return _checked(
         Entry(
-            event_id=event_id,
+            **facts,
             sequence=0,
             kind=kind,
             settled_at_ms=counts_at_ms,
             entered_at_ms=entered_at_ms,
             posted_at_ms=counts_at_ms,
-            org=fact.org,
-            credential=fact.credential,
-            capability=fact.capability,
-            endpoint=fact.endpoint,
-            method=fact.method,
-            request_model=fact.request_model,
-            response_model=fact.response_model,
-            upstream=fact.upstream,
-            status=fact.status,
-            outcome=fact.outcome.value,
-            stream=fact.stream,
-            started_at_ms=fact.started_at_ms,
-            duration_ms=fact.duration_ms,
-            first_byte_ms=fact.first_byte_ms,
-            requests=1,
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            cached_tokens=fact.cached_tokens,
-            cache_write_tokens=fact.cache_write_tokens,
-            cache_write_1h_tokens=fact.cache_write_1h_tokens,
-            audio_prompt_tokens=fact.audio_prompt_tokens,
-            reasoning_tokens=fact.reasoning_tokens,
-            audio_completion_tokens=fact.audio_completion_tokens,
-            cost_nano_usd=cost,
-            fee_nano_usd=min(fact.fee_nano_usd, cost),  # of a hold that was withdrawn nothing is owed, whatever its event says
             posted_nano_usd=posted,
-            usage_source=fact.usage_source.value,
-            price_version=fact.price_version,
-            request_bytes=fact.request_bytes,
-            response_bytes=fact.response_bytes,
-            client_request_id=fact.client_request_id,
             flags=flags,
         )
     )

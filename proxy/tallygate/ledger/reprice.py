@@ -4,9 +4,10 @@ The limiter's windows keep what they took: a correction neither closes nor opens
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec.structs import replace
 from sqlalchemy import select
 
 from tallygate.config.catalogue import PriceCatalogue

@@ -4,7 +4,8 @@ Entries are the truth; `series`, the rollups and `spend_buckets` are sums of the
 The migrations build the same tables; a test compares the two.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -18,6 +19,9 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.types import TypeEngine
+
+from tallygate.ledger.entry import ENTRY_FIELDS
 
 METADATA: Final = MetaData(
     naming_convention={
@@ -29,6 +33,8 @@ METADATA: Final = MetaData(
 # Ids and labels compare by their bytes everywhere: month partitions are ranges of event ids.
 NAME: Final = Text().with_variant(Text(collation="C"), "postgresql")
 SERIAL: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only where the type is INTEGER
+
+_TYPES: Final[Mapping[type, TypeEngine[Any]]] = {str: NAME, int: BigInteger(), bool: Boolean()}
 
 AMOUNTS: Final = (
     "requests",
@@ -45,51 +51,11 @@ PURGED_AMOUNTS: Final = ("requests", *LIFETIME_SUMS, "refused")
 LIFETIME_ODDITIES: Final = ("overruns", "late_settlements", "unheld_settlements", "expired_holds")
 LIFETIME_AMOUNTS: Final = ("requests", *LIFETIME_SUMS, *(f"credited_{name}" for name in LIFETIME_SUMS), *LIFETIME_ODDITIES)
 
-# (event_id, sequence): 0 is the original, later ones correct it. Amounts are differences: what an event came to is the sum of its
-# entries, whichever they are. settled_at_ms is the original's in all of them: it says to which day, bucket and history they belong.
-# entered_at_ms is the entry's own. fee_nano_usd is a part of cost_nano_usd. posted_nano_usd is what the limiter's windows took, at
-# posted_at_ms.
+# Amounts are differences: what an event came to is the sum of its entries, whichever they are.
 ENTRIES: Final = Table(
     "entries",
     METADATA,
-    Column("event_id", NAME, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("kind", NAME, nullable=False),
-    Column("settled_at_ms", BigInteger, nullable=False),
-    Column("entered_at_ms", BigInteger, nullable=False),
-    Column("posted_at_ms", BigInteger, nullable=False),
-    Column("org", NAME, nullable=False),
-    Column("credential", NAME, nullable=False),
-    Column("capability", NAME, nullable=False),
-    Column("endpoint", NAME, nullable=False),
-    Column("method", NAME, nullable=False),
-    Column("request_model", NAME),
-    Column("response_model", NAME),
-    Column("upstream", NAME, nullable=False),
-    Column("status", BigInteger, nullable=False),
-    Column("outcome", NAME, nullable=False),
-    Column("stream", Boolean, nullable=False),
-    Column("started_at_ms", BigInteger, nullable=False),
-    Column("duration_ms", BigInteger, nullable=False),
-    Column("first_byte_ms", BigInteger),
-    Column("requests", BigInteger, nullable=False),
-    Column("prompt_tokens", BigInteger, nullable=False),
-    Column("completion_tokens", BigInteger, nullable=False),
-    Column("cached_tokens", BigInteger, nullable=False),
-    Column("cache_write_tokens", BigInteger, nullable=False),
-    Column("cache_write_1h_tokens", BigInteger, nullable=False),
-    Column("audio_prompt_tokens", BigInteger, nullable=False),
-    Column("reasoning_tokens", BigInteger, nullable=False),
-    Column("audio_completion_tokens", BigInteger, nullable=False),
-    Column("cost_nano_usd", BigInteger, nullable=False),
-    Column("fee_nano_usd", BigInteger, nullable=False, server_default="0"),
-    Column("posted_nano_usd", BigInteger, nullable=False),
-    Column("usage_source", NAME, nullable=False),
-    Column("price_version", NAME),
-    Column("request_bytes", BigInteger, nullable=False),
-    Column("response_bytes", BigInteger, nullable=False),
-    Column("client_request_id", NAME),
-    Column("flags", NAME, nullable=False),
+    *(Column(field.name, _TYPES[field.type], nullable=field.is_nullable) for field in ENTRY_FIELDS),
     PrimaryKeyConstraint("event_id", "sequence"),
     Index(None, "org", "settled_at_ms", "event_id", "sequence"),
     sqlite_with_rowid=False,

@@ -4,9 +4,9 @@ A *kind* is a series without its credential: the same rows added up over all cre
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 

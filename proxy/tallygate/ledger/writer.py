@@ -7,8 +7,10 @@ While the database is away nothing is lost and nothing piles up here: entries st
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from msgspec.structs import replace
 
 from tallygate.domain.errors import StoreError
 from tallygate.ledger.book import Book, Malformed

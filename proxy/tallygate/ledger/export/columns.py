@@ -1,14 +1,16 @@
 """What an exported row holds, in every format: the columns, their order, and their types.
 
-A row is one ledger entry. Rows of one event add up to what it came to: sequence 0 is the original, later ones are corrections.
-What the limiter posted to its windows is left out: it is about limits, not about usage.
+A row is one ledger entry, its columns the entry's fields. Rows of one event add up to what it came to: sequence 0 is the original,
+later ones are corrections.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any, Final
+
+from tallygate.ledger.entry import ENTRY_FIELDS, EntryField
 
 
 class ColumnType(Enum):
@@ -32,34 +34,24 @@ class Column:
 Row = Sequence[Any]  # one value for each of COLUMNS, as the database holds it
 
 
-def _of(type_: ColumnType, *names: str, is_nullable: bool = False) -> tuple[Column, ...]:
-    suffix = "_ms" if type_ is ColumnType.TIME else ""
-    return tuple(Column(name=name, type=type_, source=f"{name}{suffix}", is_nullable=is_nullable) for name in names)
+_FIRST: Final = ("event_id", "sequence", "kind", "settled_at_ms", "entered_at_ms", "started_at_ms")
+_LEFT_OUT: Final = ("posted_at_ms", "posted_nano_usd")  # what the limiter posted to its windows is about limits, not about usage
+_TYPES: Final = {str: ColumnType.TEXT, int: ColumnType.INTEGER, bool: ColumnType.BOOLEAN}
 
 
-COLUMNS: Final[tuple[Column, ...]] = (
-    *_of(ColumnType.TEXT, "event_id"),
-    *_of(ColumnType.INTEGER, "sequence"),
-    *_of(ColumnType.TEXT, "kind"),
-    *_of(ColumnType.TIME, "settled_at", "entered_at", "started_at"),
-    *_of(ColumnType.TEXT, "org", "credential", "capability", "endpoint", "method"),
-    *_of(ColumnType.TEXT, "request_model", "response_model", is_nullable=True),
-    *_of(ColumnType.TEXT, "upstream"),
-    *_of(ColumnType.INTEGER, "status"),
-    *_of(ColumnType.TEXT, "outcome"),
-    *_of(ColumnType.BOOLEAN, "stream"),
-    *_of(ColumnType.INTEGER, "duration_ms"),
-    *_of(ColumnType.INTEGER, "first_byte_ms", is_nullable=True),
-    *_of(ColumnType.INTEGER, "requests", "prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens"),
-    *_of(ColumnType.INTEGER, "cache_write_1h_tokens", "audio_prompt_tokens", "reasoning_tokens", "audio_completion_tokens"),
-    *_of(ColumnType.INTEGER, "cost_nano_usd"),
-    Column(name="cost_usd", type=ColumnType.USD, source="cost_nano_usd"),
-    *_of(ColumnType.INTEGER, "fee_nano_usd"),
-    *_of(ColumnType.TEXT, "usage_source"),
-    *_of(ColumnType.TEXT, "price_version", is_nullable=True),
-    *_of(ColumnType.INTEGER, "request_bytes", "response_bytes"),
-    *_of(ColumnType.TEXT, "client_request_id", is_nullable=True),
-    *_of(ColumnType.TEXT, "flags"),
+def _columns_of(field: EntryField) -> Iterator[Column]:
+    name, is_nullable = field.name, field.is_nullable
+    if name.endswith("_at_ms"):
+        yield Column(name=name.removesuffix("_ms"), type=ColumnType.TIME, source=name)
+        return
+    yield Column(name=name, type=_TYPES[field.type], source=name, is_nullable=is_nullable)
+    if name.endswith("_nano_usd"):
+        yield Column(name=f"{name.removesuffix('_nano_usd')}_usd", type=ColumnType.USD, source=name)
+
+
+_BY_NAME: Final = {field.name: field for field in ENTRY_FIELDS if field.name not in _LEFT_OUT}
+COLUMNS: Final[tuple[Column, ...]] = tuple(
+    column for name in dict.fromkeys((*_FIRST, *_BY_NAME)) for column in _columns_of(_BY_NAME[name])
 )
 NAMES: Final = tuple(column.name for column in COLUMNS)
 
