@@ -11,6 +11,7 @@ import pytest
 from export_values import a_correction, an_entry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tallygate.domain.billing import PeriodKind
 from tallygate.ledger.book import Book
@@ -181,8 +182,7 @@ def test_an_invoice_adds_up_to_the_ledger(tmp_path, ledger):
 
 
 def _of(org, entry):
-    values = {name: getattr(entry, name) for name in entry.__slots__}
-    return type(entry)(**{**values, "org": org, "event_id": f"{org}-{entry.event_id}"})
+    return structs.replace(entry, org=org, event_id=f"{org}-{entry.event_id}")
 
 
 async def test_both_databases_give_the_same_invoice(database, book):
