@@ -21,8 +21,10 @@ from pathlib import Path
 import uvloop
 from sqlalchemy import insert
 
+from tallygate.app.clients import client_timeouts
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.model import GatewayConfig
+from tallygate.config.settings import Settings
 from tallygate.console.ledger_totals import LedgerTotals
 from tallygate.console.limiter_store import LimiterStore
 from tallygate.console.readiness import Readiness
@@ -179,7 +181,7 @@ async def main(url: str, count: int) -> None:
             store=LimiterStore(connection, limiter, Sweeper(connection, scripts), close=connection.close),
             totals=LedgerTotals(database),
         )
-        server = ConsoleServer(scrape=scrape, readiness=Readiness([]), token_sha256=None)
+        server = ConsoleServer(timeouts=client_timeouts(Settings()), scrape=scrape, readiness=Readiness([]), token_sha256=None)
         listening = socket.create_server(("127.0.0.1", 0))
         listening.setblocking(False)
         await server.start(listening)

@@ -47,6 +47,15 @@ from tallygate.simulator.server import running_simulator, system_clock_ms
 from tallygate.tokens.counter import TokenCounter
 from tallygate.tokens.vocabulary import load_encoding
 
+TIMEOUTS = ClientTimeouts(head=10, idle=75, body_grace=10, body_bytes_per_second=1_000, write=60)
+LIMITS = GatewayLimits(
+    head_bytes_max=32_768,
+    body_bytes_max=32_000_000,
+    requests_open_max=10_000,
+    body_budget_bytes=256_000_000,
+    lease_ms=30_000,
+    checkpoint_seconds=5.0,
+)
 ACME_KEY = "tg_acme-prod_acmesecret"
 BIG_KEY = "tg_big-prod_bigsecret"
 FREE_KEY = "tg_free-prod_freesecret"
@@ -296,8 +305,8 @@ async def running_gateway(
             plain=dialects()["openai_chat"],
             metrics=metrics,
             session=ClientSession(),
-            limits=limits or GatewayLimits(),
-            timeouts=timeouts or ClientTimeouts(),
+            limits=limits or LIMITS,
+            timeouts=timeouts or TIMEOUTS,
             connections_max=connections_max,
             oauth_timeout_ms=5_000,
             now_ms=clock.now_ms,

@@ -47,6 +47,13 @@ def test_no_page_names_a_metric_that_does_not_exist():
             assert re.sub("_(bucket|sum|count)$", "", name) in known, f"{path.name}: {name}"
 
 
+def test_every_error_code_is_given_by_something():
+    declared = {ROOT / "proxy" / "tallygate" / name for name in ("domain/errors.py", "ledger/worker_refusals.py")}
+    code = "".join(path.read_text() for path in (ROOT / "proxy" / "tallygate").rglob("*.py") if path not in declared)
+
+    assert [code_.name for code_ in ErrorCode if not re.search(rf"ErrorCode\.{code_.name}\b", code)] == []
+
+
 @pytest.mark.parametrize("code", ErrorCode)
 def test_every_error_code_is_documented(code):
     assert re.search(rf"^\| `{code}` \| [45]\d\d \| .+\.", page("docs/errors.md"), re.MULTILINE)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from aiohttp import ClientSession
 from api_values import ACME, GLOBEX, INITECH, NOW_MS, ROUTES, TOKENS
+from gateway_harness import TIMEOUTS
 
 from tallygate.app.console_part import directory_routes
 from tallygate.config.load import load_config
@@ -154,6 +155,7 @@ async def served(database: Database) -> AsyncIterator[World]:
     routes = (*usage_routes(sources), *exports, *directory_routes(world.directory))
     world.routes = (*routes, *DocumentApi(routes, version="1").routes())
     server = ConsoleServer(
+        timeouts=TIMEOUTS,
         scrape=cast("Any", None),
         readiness=cast("Any", None),
         token_sha256=None,

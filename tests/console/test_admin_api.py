@@ -10,6 +10,7 @@ import pytest
 import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestClient
+from gateway_harness import TIMEOUTS
 
 from tallygate.app.console_part import directory_routes
 from tallygate.config.load import load_config
@@ -274,7 +275,7 @@ async def test_metrics_are_for_tokens_of_all_organizations(
     token = await a_token(call, **made)
     scrape = Scrape(config=lambda: config, version="1", now_ms=lambda: NOW)
     tokens = DirectoryTokens(None, book.tokens)
-    console = ConsoleServer(scrape=scrape, readiness=Readiness([]), token_sha256=b"", tokens=tokens)
+    console = ConsoleServer(timeouts=TIMEOUTS, scrape=scrape, readiness=Readiness([]), token_sha256=b"", tokens=tokens)
     client = await aiohttp_client(console._runner.app)
 
     async with client.get("/metrics", headers={"Authorization": f"Bearer {token}"}) as answer:

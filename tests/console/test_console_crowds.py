@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+from gateway_harness import TIMEOUTS
 
 from tallygate.console.readiness import Readiness
 from tallygate.console.server import ConsoleServer
@@ -52,7 +53,7 @@ async def health(port: int) -> bytes:
 
 
 async def test_half_open_heads_keep_nobody_out() -> None:
-    async with serving(ClientTimeouts(), connections_max=100) as port, AsyncExitStack() as stack:
+    async with serving(TIMEOUTS, connections_max=100) as port, AsyncExitStack() as stack:
         readers = [await stack.enter_async_context(opened(port, HALF)) for _ in range(250)]
         assert await health(port) == b"HTTP/1.1 200 OK"
         assert readers[0].at_eof() or readers[0].exception() is not None or await readers[0].read() == b""
@@ -79,7 +80,7 @@ async def test_a_slow_request_is_cut_off(monkeypatch: pytest.MonkeyPatch, name: 
 async def test_a_head_without_end_is_refused() -> None:
     endless = HALF + b"".join(b"X-%d: %b\r\n" % (n, b"a" * 8_000) for n in range(6))
     async with (
-        serving(ClientTimeouts(), connections_max=100) as port,
+        serving(TIMEOUTS, connections_max=100) as port,
         opened(port, endless) as refused,
         asyncio.timeout(CUT_SECONDS),
     ):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import aiohttp
 import pytest
+from gateway_harness import TIMEOUTS
 
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.model import GatewayConfig
@@ -117,7 +118,7 @@ async def console(tmp_path):
         version="1",
         now_ms=lambda: 1_700_000_000_000,
     )
-    server = ConsoleServer(scrape=scrape, readiness=readiness, token_sha256=None)
+    server = ConsoleServer(timeouts=TIMEOUTS, scrape=scrape, readiness=readiness, token_sha256=None)
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
     sock.setblocking(False)

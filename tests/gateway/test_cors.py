@@ -2,18 +2,18 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession, web
 from aiohttp.test_utils import TestServer
-from gateway_harness import ACME_KEY, Harness, running_gateway
+from gateway_harness import ACME_KEY, LIMITS, Harness, running_gateway
 
 from tallygate.config.settings import load_settings
 from tallygate.domain.errors import ConfigError
 from tallygate.gateway.cors import CorsPolicy
-from tallygate.gateway.services import GatewayLimits
 
 PAGE = "https://app.example.com"
 OTHER = "https://evil.example.com"
@@ -96,7 +96,7 @@ async def test_a_page_that_asks_for_a_path_that_is_not_can_read_which_is_nearest
 
 
 async def test_a_page_may_read_answers_refusals_and_streams(tmp_path: Path) -> None:
-    limits = GatewayLimits(body_bytes_max=2_000)
+    limits = replace(LIMITS, body_bytes_max=2_000)
     async with running_gateway(tmp_path, cors=LISTED, limits=limits) as harness:
         path = "/v1/chat/completions"
         answers = {

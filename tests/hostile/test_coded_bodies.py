@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from at_rest import come_to_rest
 from backports import zstd
-from gateway_harness import running_gateway
+from gateway_harness import LIMITS, running_gateway
 from raw_client import BIG, CHAT, chat, connected, converse
-
-from tallygate.gateway.services import GatewayLimits
 
 LONG = CHAT | {"messages": [{"role": "user", "content": "".join(f"{number} " for number in range(60_000))}]}
 
@@ -90,7 +89,7 @@ async def test_bombs_and_damage_are_refused_and_cost_nothing(tmp_path: Path) -> 
 
 async def test_the_bound_and_the_budget_count_what_comes_out(tmp_path: Path) -> None:
     raw = json.dumps(CHAT).encode()
-    limits = GatewayLimits(body_bytes_max=400_000, body_budget_bytes=400_000)
+    limits = replace(LIMITS, body_bytes_max=400_000, body_budget_bytes=400_000)
     async with running_gateway(tmp_path, limits=limits) as harness:
         for size, status in ((400_000, 503), (400_001, 413), (300_000, 200)):
             answer = (await converse(harness.port, coded(gzip.compress(raw.ljust(size)), "gzip"))).only()

@@ -1,19 +1,19 @@
 """Whoever hangs up pays for what was generated: money of clients that leave, against what the upstream generated for them."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from at_rest import come_to_rest, until_accepted
-from gateway_harness import Harness, running_gateway
+from gateway_harness import LIMITS, Harness, running_gateway
 from hostile_upstream import saying, scripted, whole
 from raw_client import KEY, asking, chat, connected
 
 from tallygate.gateway.exchange.checkpoints import checkpoint_once
 from tallygate.gateway.exchange.drains import DrainEnd
-from tallygate.gateway.services import GatewayLimits
 from tallygate.limiter.reference_state import Hold
 from tallygate.telemetry.gateway_metrics import DRAIN_ENDS
 
@@ -575,7 +575,7 @@ async def test_a_whole_answer_whose_usage_leaves_out_the_output_is_paid_with_wha
 async def test_a_checkpoint_covers_what_can_be_generated_until_the_hold_expires(tmp_path: Path) -> None:
     """Whatever a worker was in the middle of when it died: never below what its upstream had generated, never above the hold."""
     async with (
-        running_gateway(tmp_path, config=ROOMY, limits=GatewayLimits(lease_ms=1_000)) as harness,
+        running_gateway(tmp_path, config=ROOMY, limits=replace(LIMITS, lease_ms=1_000)) as harness,
         connected(harness.port) as stream,
         connected(harness.port) as whole,
         connected(harness.port) as text,

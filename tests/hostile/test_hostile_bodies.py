@@ -2,15 +2,14 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from at_rest import come_to_rest
-from gateway_harness import Harness, running_gateway
+from gateway_harness import LIMITS, Harness, running_gateway
 from raw_client import BIG, CHAT, Answer, ask, chat, connected
-
-from tallygate.gateway.services import GatewayLimits
 
 PARTS = {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]}
 VALID: dict[str, dict[str, Any]] = {
@@ -179,7 +178,7 @@ async def test_depth_is_bounded_to_the_level(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", VALID)
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_the_size_is_bounded_to_the_byte(tmp_path: Path, path: str, is_chunked: bool) -> None:
-    limits = GatewayLimits(body_bytes_max=2_000)
+    limits = replace(LIMITS, body_bytes_max=2_000)
     raw = json.dumps(VALID[path]).encode()
     async with running_gateway(tmp_path, limits=limits) as harness:
         for size, status in ((2_000, 200), (2_001, 413)):

@@ -16,8 +16,6 @@ from hostile_upstream import JSON_BODY, Answering, saying, scripted, whole
 from openai import AsyncOpenAI
 from raw_client import BIG, CHAT, KEY, Answer, ask, asking, chat, connected
 
-from tallygate.http1.client_connection import ClientTimeouts
-
 EVENT = (
     b'data: {"id":"x","object":"chat.completion.chunk","model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":"one"}}]}\n\n'
 )
@@ -263,7 +261,7 @@ async def test_an_error_inside_a_stream_is_relayed_and_what_came_before_is_paid(
 
 async def test_a_connection_serves_on_after_each_upstream_failure(tmp_path: Path) -> None:
     """What the client sees whole keeps its connection; the next exchange on it is its own."""
-    async with running_gateway(tmp_path, config=TIMEOUTS, timeouts=ClientTimeouts()) as harness, connected(harness.port) as client:
+    async with running_gateway(tmp_path, config=TIMEOUTS) as harness, connected(harness.port) as client:
         for directive, status in (("fault=status:500", 500), ("fault=drop", 502), ("fault=stall", 504), ("tokens=3", 200)):
             await client.send(chat(asking(directive)))
             answer = await read_one(client.reader)

@@ -2,17 +2,16 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gateway_harness import ACME_KEY, Harness, running_gateway
+from gateway_harness import ACME_KEY, LIMITS, TIMEOUTS, Harness, running_gateway
 from log_recorder import LogRecorder
 from raw_client import CHAT, KEY, Answer, Conversation, asking, chat, connected, converse
 
 from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.server import HEADER_COUNT_MAX, LINE_BYTES_MAX
-from tallygate.gateway.services import GatewayLimits
-from tallygate.http1.client_connection import ClientTimeouts
 from tallygate.http1.faults import HEAD_TOO_LARGE, LINE_TOO_LONG, NO_HOST, OTHER_VERSION, TLS, TWO_HOSTS, UNKNOWN_METHOD
 
 GET = b"GET /v1/models HTTP/1.1\r\nHost: gateway\r\n" + KEY
@@ -245,7 +244,7 @@ async def test_the_number_of_headers_is_bounded(tmp_path: Path) -> None:
 
 
 async def test_a_head_is_bounded_as_a_whole(tmp_path: Path) -> None:
-    limits = GatewayLimits(head_bytes_max=4_000)
+    limits = replace(LIMITS, head_bytes_max=4_000)
     async with running_gateway(tmp_path, limits=limits) as harness:
         start = b"Host: gateway\r\n" + KEY
         spare = 4_000 - len(start)
@@ -256,7 +255,7 @@ async def test_a_head_is_bounded_as_a_whole(tmp_path: Path) -> None:
 
 
 async def test_a_head_without_end_is_refused_before_it_is_whole(tmp_path: Path) -> None:
-    limits = GatewayLimits(head_bytes_max=4_000)
+    limits = replace(LIMITS, head_bytes_max=4_000)
     async with running_gateway(tmp_path, limits=limits) as harness, connected(harness.port) as client:
         await client.send(GET)
         sent = len(GET)
@@ -299,9 +298,9 @@ async def test_a_second_head_without_end_spares_the_answer_before_it(tmp_path: P
 
 
 async def test_endless_chunk_extensions_end_the_connection(tmp_path: Path) -> None:
-    limits = GatewayLimits(body_bytes_max=1_000)
+    limits = replace(LIMITS, body_bytes_max=1_000)
     async with (
-        running_gateway(tmp_path, limits=limits, timeouts=ClientTimeouts(head=0.5)) as harness,
+        running_gateway(tmp_path, limits=limits, timeouts=replace(TIMEOUTS, head=0.5)) as harness,
         connected(harness.port) as client,
     ):
         await client.send(post(b"Transfer-Encoding: chunked"))

@@ -5,16 +5,16 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_harness import Harness, running_gateway, shared_tokens
+from gateway_harness import LIMITS, Harness, running_gateway, shared_tokens
 from raw_client import BIG, KEY, RawClient, chat, connected, converse
 
 from tallygate.domain.admission import Actual, AdmissionRequest
 from tallygate.domain.prompt import PromptShape
-from tallygate.gateway.services import GatewayLimits
 from tallygate.http1.client_connection import ClientTimeouts
 from tallygate.tokens.counter import TokenCounter
 
@@ -93,7 +93,7 @@ async def test_an_answer_in_place_of_the_word_to_go_on_is_the_connections_last(
     tmp_path: Path, length: int, more: bytes, status: int
 ) -> None:
     """Else the next request would be read away as the body that the client was waiting to send."""
-    limits = GatewayLimits(body_budget_bytes=1_000_000, body_bytes_max=1_000_000)
+    limits = replace(LIMITS, body_budget_bytes=1_000_000, body_bytes_max=1_000_000)
     async with running_gateway(tmp_path, config=plans(), limits=limits, timeouts=PATIENT) as harness:
         async with connected(harness.port) as holding, connected(harness.port) as client:
             await holding.send(head(500_000))
@@ -126,7 +126,7 @@ async def test_bodies_of_nothing_but_structure_run_into_their_senders_rate_limit
 
 
 async def test_slow_bodies_take_the_slots_of_their_sender_alone(tmp_path: Path) -> None:
-    config, limits = plans(rate_limits=[{"open_requests": 50}]), GatewayLimits(requests_open_max=300)
+    config, limits = plans(rate_limits=[{"open_requests": 50}]), replace(LIMITS, requests_open_max=300)
     async with AsyncExitStack() as stack:
         harness = await stack.enter_async_context(running_gateway(tmp_path, config=config, timeouts=PATIENT, limits=limits))
         slow = [await stack.enter_async_context(connected(harness.port)) for _ in range(310)]
@@ -141,7 +141,7 @@ async def test_slow_bodies_take_the_slots_of_their_sender_alone(tmp_path: Path) 
 
 
 async def test_withheld_bodies_stay_within_the_budget_and_leave_room_for_others(tmp_path: Path) -> None:
-    limits = GatewayLimits(body_budget_bytes=100_000_000)
+    limits = replace(LIMITS, body_budget_bytes=100_000_000)
     async with AsyncExitStack() as stack:
         harness = await stack.enter_async_context(running_gateway(tmp_path, config=plans(), timeouts=PATIENT, limits=limits))
         withheld = [await stack.enter_async_context(connected(harness.port)) for _ in range(60)]
@@ -159,7 +159,7 @@ async def test_withheld_bodies_stay_within_the_budget_and_leave_room_for_others(
 
 
 async def test_chunks_count_as_they_come(tmp_path: Path) -> None:
-    limits = GatewayLimits(body_budget_bytes=1_000_000, body_bytes_max=1_000_000)
+    limits = replace(LIMITS, body_budget_bytes=1_000_000, body_bytes_max=1_000_000)
     async with running_gateway(tmp_path, config=plans(), limits=limits) as harness:
         start = b"POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n" + KEY + b"\r\n"
         chunk = b"186a0\r\n" + b" " * 100_000 + b"\r\n"

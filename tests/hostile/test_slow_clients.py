@@ -2,11 +2,12 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from at_rest import come_to_rest, until_accepted
-from gateway_harness import Harness, running_gateway
+from gateway_harness import TIMEOUTS, Harness, running_gateway
 from raw_client import BIG, KEY, RawClient, asking, chat, connected, converse
 
 from tallygate.http1 import client_port
@@ -98,7 +99,7 @@ async def test_an_idle_connection_is_closed_and_one_in_use_is_not(tmp_path: Path
 
 async def test_a_connection_is_not_cut_off_for_a_body_that_came_after_its_refusal(tmp_path: Path) -> None:
     """Bytes of a body that nobody reads are no head of a next request."""
-    timeouts = ClientTimeouts(head=0.5, idle=60)
+    timeouts = replace(TIMEOUTS, head=0.5, idle=60)
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nContent-Length: 10\r\n\r\n"
     async with running_gateway(tmp_path, timeouts=timeouts) as harness, connected(harness.port) as client:
         await client.send(head)
@@ -112,7 +113,7 @@ async def test_a_connection_is_not_cut_off_for_a_body_that_came_after_its_refusa
 
 
 async def test_a_long_body_at_a_good_rate_is_not_taken_for_a_slow_head(tmp_path: Path) -> None:
-    timeouts = ClientTimeouts(head=0.2, idle=60, body_grace=0.2, body_bytes_per_second=100)
+    timeouts = replace(TIMEOUTS, head=0.2, idle=60, body_grace=0.2, body_bytes_per_second=100)
     raw = chat(asking("tokens=3"))
     head, _, body = raw.partition(b"\r\n\r\n")
     padded = body + b" " * 3_000
@@ -128,7 +129,7 @@ async def test_a_long_body_at_a_good_rate_is_not_taken_for_a_slow_head(tmp_path:
 async def test_a_client_that_never_reads_a_stream_stops_the_upstream_and_is_cut_off(tmp_path: Path) -> None:
     """Backpressure reaches the upstream, memory stays bounded, the write timeout ends it, and what was generated is paid."""
     request = chat(asking("tokens=400000", max_tokens=400_000), headers=BIG, stream=True)
-    async with running_gateway(tmp_path, timeouts=ClientTimeouts(write=1.5)) as harness:
+    async with running_gateway(tmp_path, timeouts=replace(TIMEOUTS, write=1.5)) as harness:
         async with connected(harness.port, receive_buffer=4_096) as client:
             await client.send(request)
             served = await served_bytes_settle(harness)
@@ -178,7 +179,7 @@ async def read_all(client: RawClient) -> bytes:
 async def test_a_client_that_takes_nothing_of_a_closed_connection_is_forgotten(tmp_path: Path) -> None:
     """An answer that is still in our buffers when the connection is to be closed does not keep the connection for ever."""
     wanted = chat(asking("tokens=60000", max_tokens=60_000), headers=BIG + b"Connection: close\r\n", stream=True)
-    timeouts = ClientTimeouts(write=0.5)
+    timeouts = replace(TIMEOUTS, write=0.5)
     async with running_gateway(tmp_path, timeouts=timeouts) as harness, connected(harness.port, receive_buffer=4_096) as client:
         await client.send(b"\r\n")
         async with asyncio.timeout(CUT_SECONDS):

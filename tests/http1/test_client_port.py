@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
+from gateway_harness import TIMEOUTS
 
 from tallygate.http1 import client_port
-from tallygate.http1.client_connection import ClientTimeouts
 from tallygate.http1.client_port import ClientPort
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -25,7 +25,7 @@ class Served:
         self.begun = asyncio.Event()
         self.port = ClientPort(
             connections_max=10,
-            timeouts=ClientTimeouts(),
+            timeouts=TIMEOUTS,
             answer_fault=lambda fault: web.Response(status=fault.status),
             head_bytes_max=1_000,
             access_log=None,

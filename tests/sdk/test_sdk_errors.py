@@ -1,17 +1,16 @@
 """Errors reach every SDK as its own exceptions: those of the provider as they came, those of the gateway in the same shape."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anthropic
 import openai
 import pytest
-from gateway_harness import ACME_KEY, FREE_KEY
+from gateway_harness import ACME_KEY, FREE_KEY, LIMITS
 from google.genai import errors as gemini_errors
 from sdk_sides import FLAVORS, Call, Side, World, running_world, user
-
-from tallygate.gateway.services import GatewayLimits
 
 SDKS = ("openai", "gloo", "anthropic", "gemini")
 STATUSES = (400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 502, 503, 504, 529)
@@ -109,7 +108,7 @@ async def test_a_refusal_of_the_gateway_is_the_sdks_own_exception(tmp_path: Path
             "free": {"api_access": False},
         }
     }
-    limits = GatewayLimits(body_bytes_max=2_000)
+    limits = replace(LIMITS, body_bytes_max=2_000)
     dear = {"max_tokens": 60} if sdk != "gemini" else {"config": {"max_output_tokens": 60}}
     cases = [
         ("invalid_api_key", "tg_acme-prod_wrong", call(sdk)),

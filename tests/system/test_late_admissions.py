@@ -4,18 +4,17 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import redis
 from aiohttp import ClientSession
 from fault_proxy import FaultProxy
-from gateway_harness import ACME_KEY, Harness, running_gateway
+from gateway_harness import ACME_KEY, LIMITS, Harness, running_gateway
 from stack import events_in, window_in
 from valkey_process import ValkeyProcess, running_valkey
 
-from tallygate.gateway.services import GatewayLimits
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.generation import mark_all
@@ -73,7 +72,7 @@ async def slow_store(directory: Path, server: ValkeyProcess) -> AsyncIterator[At
     options: dict[str, Any] = {
         "limiter": RedisLimiter(connection, load_scripts()),
         "fallback": LocalFallback(FailurePolicy(), lambda: 0),
-        "limits": GatewayLimits(lease_ms=LEASE_MS),
+        "limits": replace(LIMITS, lease_ms=LEASE_MS),
     }
     with server.client() as store:
         async with running_gateway(directory, **options) as harness:

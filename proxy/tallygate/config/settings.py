@@ -148,9 +148,9 @@ class Settings(BaseSettings):
         1_000, description="How long the limiter's store may take to answer: then admission falls back and a settlement is spooled."
     )
     header_timeout_seconds: Seconds = Field(10, description="Time for a client to send a request's headers.")
-    body_timeout_seconds: Seconds = Field(30, description="Longest pause between two reads of a request's body.")
+    body_timeout_seconds: Seconds = Field(30, description="Head start of a request's body; after it, the slowest rate applies.")
     body_bytes_per_second_min: int = Field(
-        1_024, ge=0, le=10**9, description="Slowest rate of a request's body, averaged after the first seconds; 0: none."
+        1_024, ge=0, le=10**9, description="Slowest rate of a request's body, averaged over its time after the head start; 0: none."
     )
     idle_timeout_seconds: Seconds = Field(75, description="How long an idle client connection is kept open.")
     write_timeout_seconds: Seconds = Field(

@@ -56,7 +56,7 @@ class ConsoleServer:
     tokens         further ones that /metrics takes, of those that may see all organizations
     hosts          for whom needs no token
     wrong_tokens   keeps their senders waiting
-    timeouts       for clients, as at the gateway's port; connections_max: of them at once (`Crowd`)
+    timeouts       for clients, as at the gateway's port; connections_max: of them at once (`OpenConnections`)
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class ConsoleServer:
         scrape: Scrape,
         readiness: Readiness,
         token_sha256: bytes | None,
+        timeouts: ClientTimeouts,
         api: Api | None = None,
         tokens: AdminTokens | None = None,
         hosts: KnownHosts | None = None,
         wrong_tokens: WrongTokens | None = None,
-        timeouts: ClientTimeouts | None = None,
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         self._scrape = scrape
@@ -92,7 +92,7 @@ class ConsoleServer:
         )
         self.port = ClientPort(
             connections_max=connections_max,
-            timeouts=timeouts or ClientTimeouts(),
+            timeouts=timeouts,
             answer_fault=_answer_fault,
             head_bytes_max=HEAD_BYTES_MAX,
             max_line_size=HEADER_BYTES_MAX,

@@ -23,7 +23,6 @@ class ErrorCode(StrEnum):
     INVALID_REQUEST = "invalid_request"
     UNKNOWN_MODEL = "unknown_model"
     REQUEST_TOO_LARGE = "request_too_large"
-    REQUEST_TIMEOUT = "request_timeout"
     UNSUPPORTED_ENCODING = "unsupported_content_encoding"
     WEBSOCKET_NOT_SERVED = "websocket_not_served"
     RATE_LIMIT_EXCEEDED = "rate_limit_exceeded"

@@ -76,13 +76,13 @@ class GatewayLimits:
     body_budget_bytes       of all bodies under way, from the first byte to the exchange's end; shared in the same way
     """
 
-    head_bytes_max: int = 32_768
-    body_bytes_max: int = 32_000_000
+    head_bytes_max: int
+    body_bytes_max: int
     streamed_bytes_max: int = 2_000_000_000
-    requests_open_max: int = 10_000
-    body_budget_bytes: int = 256_000_000
-    lease_ms: int = 30_000
-    checkpoint_seconds: float = 5.0
+    requests_open_max: int
+    body_budget_bytes: int
+    lease_ms: int
+    checkpoint_seconds: float
 
 
 @dataclass(slots=True)

@@ -29,16 +29,16 @@ CHUNKING_BYTES_MAX: Final = 64 * 1024  # and as much again for chunk extensions 
 class ClientTimeouts:
     """Seconds. head: from the first byte of a request to the end of its headers; idle: without a request, aiohttp's own timer.
 
-    body_bytes_per_second    least rate of a request body, averaged from its start, after body_grace
+    body_grace               time for a request body before the least rate of body_bytes_per_second begins to count
     write                    longest time that a client may leave more waiting for it than the transport's buffer should hold, or
                              anything at all once its connection is being closed
     """
 
-    head: float = 10.0
-    idle: float = 75.0
-    body_grace: float = 10.0
-    body_bytes_per_second: int = 1_000
-    write: float = 60.0
+    head: float
+    idle: float
+    body_grace: float
+    body_bytes_per_second: int
+    write: float
 
 
 class ClientListener(Protocol):

@@ -103,14 +103,11 @@ class ClientResponse(web.StreamResponse):
         else:
             transport.abort()
 
-    def _expects_body(self, status: int) -> bool:
-        return not self.is_bodyless and status not in _BODYLESS
-
     def _head(self, status: int, headers: list[Header], *, length: int | None, body: bytes = b"") -> bytes:
         """The head, and the body if it is at hand: one join makes the one write."""
         request = self._request_
         self.is_started = True
-        self._has_body = self._expects_body(status)
+        self._has_body = not self.is_bodyless and status not in _BODYLESS
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
         if self._grant is not None:
             headers = [*headers, *self._grant.headers(headers)]
@@ -157,5 +154,5 @@ class ClientResponse(web.StreamResponse):
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing left to write, but a slow client's bytes may still wait: the next request waits for them."""
         del data
-        if self._protocol_.writing_paused:
+        if self._protocol_.paused_since >= 0:
             await self._protocol_.wait_until_written()

@@ -22,7 +22,6 @@ _STATUS: Final[Mapping[str, int]] = {
     ErrorCode.INVALID_REQUEST: 400,
     ErrorCode.UNKNOWN_MODEL: 400,
     ErrorCode.REQUEST_TOO_LARGE: 413,
-    ErrorCode.REQUEST_TIMEOUT: 408,
     ErrorCode.UNSUPPORTED_ENCODING: 415,
     ErrorCode.UPSTREAM_UNREACHABLE: 502,
     ErrorCode.UPSTREAM_TIMEOUT: 504,
