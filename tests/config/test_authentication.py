@@ -121,13 +121,28 @@ def test_a_key_may_hold_anything_but_is_compared_as_it_is() -> None:
 
 def test_a_capability_that_was_not_granted_is_refused_with_those_that_were() -> None:
     granted = a_credential("c", capabilities=frozenset({"models", "chat"}))
-    refusal = refusal_of(check_capability, granted, "embeddings")
+    anybody = Organization(id="acme", name="Acme", plan=Plan(id="all"))
+    refusal = refusal_of(check_capability, anybody, granted, "embeddings")
 
-    assert refusal_of(check_capability, granted, "chat") is None
-    assert refusal_of(check_capability, a_credential("c"), "anything") is None
+    assert refusal_of(check_capability, anybody, granted, "chat") is None
+    assert refusal_of(check_capability, anybody, a_credential("c"), "anything") is None
     assert refusal is not None
     assert (refusal.status, refusal.code) == (403, ErrorCode.CAPABILITY_NOT_ALLOWED)
     assert "may not use 'embeddings'; it may use: chat, models." in refusal.message
+
+
+def test_what_the_plan_lacks_is_refused_whatever_the_credential_is_granted() -> None:
+    plan = Plan(id="small", capabilities=frozenset({"models", "chat"}))
+    acme = Organization(id="acme", name="Acme", plan=plan)
+    refusal = refusal_of(check_capability, acme, a_credential("c", capabilities=frozenset({"search"})), "search")
+
+    assert refusal_of(check_capability, acme, a_credential("c"), "chat") is None
+    assert refusal is not None
+    assert (refusal.status, refusal.code, refusal.should_retry) == (403, ErrorCode.CAPABILITY_NOT_IN_PLAN, False)
+    assert "The plan 'small' of organization 'Acme' does not include 'search'; it includes: chat, models." in refusal.message
+    narrowed = refusal_of(check_capability, acme, a_credential("c", capabilities=frozenset({"models"})), "chat")
+    assert narrowed is not None
+    assert narrowed.code == ErrorCode.CAPABILITY_NOT_ALLOWED, "a credential may narrow its plan"
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,12 @@ def test_the_shipped_plans_are_those_of_the_product(load) -> None:
     )
     assert plans == {
         "free": Plan(id="free", api_access=False),
-        "pro": replace(plans["pay_as_you_go"], id="pro", spend_limits=(month,), billing=PeriodKind.MONTH),
+        "pro": replace(plans["pay_as_you_go"], id="pro", capabilities=None, spend_limits=(month,), billing=PeriodKind.MONTH),
         "pay_as_you_go": Plan(
             id="pay_as_you_go",
+            capabilities=frozenset(
+                {"audio", "batches", "chat", "completions", "embeddings", "files", "images", "models", "moderations"}
+            ),
             rate_limits=(
                 RateLimit(name="requests_per_1m", quantity=Quantity.REQUESTS, capacity=60, refill_units=60, window_ms=60_000),
                 RateLimit(

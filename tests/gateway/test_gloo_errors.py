@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
-from gateway_harness import ACME_KEY, Harness, running_gateway
+from gateway_harness import ACME_KEY, Harness, organizations, running_gateway
 
 from tallygate.dialects.gloo import GlooChat, GlooEmbeddings, GlooResponses
 from tallygate.domain.errors import ErrorCode, Refusal
@@ -52,17 +52,20 @@ async def gloo(
     await server.start_server()
     url = str(server.make_url("")).rstrip("/")
     auth = {"kind": "bearer", "secret_env": "GLOO_API_KEY"}
+    found = organizations(acme_usd)
+    found["organizations"][0]["plan"] = "pro"
     config: dict[str, Any] = {
+        "organizations": found,
         "prices": {"prices": PRICES},
         "upstreams": {"upstreams": {"default": {"base_url": url, "auth": auth}}},
     }
     if requests:
         limits = [{"requests": requests, "window": "1h"}]
-        config["plans"] = {"plans": {name: {"rate_limits": limits} for name in ("enterprise", "pay_as_you_go")}}
+        config["plans"] = {"plans": {name: {"rate_limits": limits} for name in ("enterprise", "pro")}}
         config["plans"]["plans"]["free"] = {"api_access": False}
     try:
         async with (
-            running_gateway(tmp_path, config=config, upstream_url=url, acme_usd=acme_usd) as harness,
+            running_gateway(tmp_path, config=config, upstream_url=url) as harness,
             ClientSession(harness.url, headers={"x-api-key": ACME_KEY}) as session,
         ):
             yield harness, session, seen, answer

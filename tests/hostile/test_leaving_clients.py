@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from at_rest import assert_paid, come_to_rest, until_accepted
 from gateway_harness import Harness, running_gateway
-from raw_client import KEY, RawClient, asking, chat, connected
+from raw_client import BIG, KEY, RawClient, asking, chat, connected
 
 EVENTS = 200
 BATCH = 40  # clients at once
@@ -128,7 +128,7 @@ async def test_after_the_last_event_the_whole_is_paid(tmp_path: Path, leave: Lea
 async def test_while_a_body_streams_up_the_upstream_sees_it_too(tmp_path: Path) -> None:
     head = (
         b"POST /ai/data/v1/search HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
-        + KEY
+        + BIG
         + b"\r\n"
     )
     async with running_gateway(tmp_path, config=CANCEL) as harness:

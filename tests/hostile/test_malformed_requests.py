@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from gateway_harness import ACME_KEY, LIMITS, TIMEOUTS, Harness, running_gateway
 from log_recorder import LogRecorder
-from raw_client import CHAT, KEY, Answer, Conversation, asking, chat, connected, converse
+from raw_client import BIG, CHAT, KEY, Answer, Conversation, asking, chat, connected, converse
 
 from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.server import HEADER_COUNT_MAX, LINE_BYTES_MAX
@@ -381,7 +381,7 @@ async def test_a_malformed_body_of_a_refused_request_is_read_away_in_silence(tmp
 
 
 async def test_a_malformed_body_that_streams_through_is_cut_off_at_the_upstream_too(tmp_path: Path) -> None:
-    head = b"POST /ai/data/v1/search HTTP/1.1\r\nHost: gateway\r\n" + KEY + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    head = b"POST /ai/data/v1/search HTTP/1.1\r\nHost: gateway\r\n" + BIG + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
     async with running_gateway(tmp_path) as harness:
         found = await converse(harness.port, head, b"CANARY\r\n")
         await harness.at_rest()

@@ -140,6 +140,8 @@ def _show_one(found: dict[str, Any], *, as_json: bool) -> None:
         effective = found["effective"]
         console.print(f"[bold]{escape(found['id'])}[/]  {escape(found['name'])}")
         console.print(f"  plan         {escape(found['plan'])}{'' if effective['api_access'] else '  [red](no API access)[/]'}")
+        if effective["capabilities"] is not None:
+            console.print(f"  includes     {escape(', '.join(effective['capabilities']))}")
         console.print(f"  time zone    {escape(found['time_zone'])}")
         console.print(f"  billing day  {found['billing_day']}")
         console.print(f"  credentials  {found['credentials']}")

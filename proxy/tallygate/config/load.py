@@ -137,7 +137,7 @@ def load_config(
         placed_routes = placed_in(problems, routes)
     # Grants and limits may name the shipped ones' too, where an operator's own routes are fewer: what no route has, nobody can use.
     capabilities = capabilities_of(placed_routes) | capabilities_of(shipped.routes or ())
-    plans = read_plans(documents["plans.yaml"])
+    plans = read_plans(documents["plans.yaml"], capabilities=capabilities)
     upstreams = read_upstreams(
         documents["upstreams.yaml"],
         environ=environ if forwards else None,

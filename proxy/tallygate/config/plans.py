@@ -1,11 +1,12 @@
 """plans.yaml: what each plan allows."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from tallygate.config.limits import SpendTerms, read_rate_limits, read_spend_limits
-from tallygate.config.section import Place, Section, duration_ms
+from tallygate.config.problems import nearest
+from tallygate.config.section import Place, Section, duration_ms, show
 from tallygate.domain.billing import PeriodKind
 from tallygate.domain.organization import Plan, UnknownModelPolicy
 
@@ -23,22 +24,24 @@ class PlanTerms:
     place: Place
 
 
-def read_plans(document: Section) -> Mapping[str, PlanTerms]:
+def read_plans(document: Section, *, capabilities: Collection[str]) -> Mapping[str, PlanTerms]:
+    """The plans by name. capabilities: those that there are."""
     found = {}
     document.require("plans")
     for name, section in document.named_sections("plans", is_path_kept=False):
-        found[name] = _read_plan(name, section)
+        found[name] = _read_plan(name, section, capabilities)
         section.close()
     document.close()
     return found
 
 
-def _read_plan(name: str, section: Section) -> PlanTerms:
+def _read_plan(name: str, section: Section, capabilities: Collection[str]) -> PlanTerms:
     spend = read_spend_limits(section, has_max=True)
     unknown_model, price_as = _read_unknown_model(section)
     plan = Plan(
         id=name,
         api_access=section.boolean("api_access", default=True),
+        capabilities=_read_capabilities(section, capabilities),
         rate_limits=read_rate_limits(section),
         spend_limits=tuple(terms.limit for terms in spend),
         history_days=_read_history_days(section),
@@ -56,6 +59,29 @@ def _read_plan(name: str, section: Section) -> PlanTerms:
         price_as=price_as,
     )
     return PlanTerms(plan=plan, spend=spend, place=section.place)
+
+
+def _read_capabilities(section: Section, known: Collection[str]) -> frozenset[str] | None:
+    """A list of those that the plan includes, or `{except: [...]}`; None where nothing is said."""
+    if not section.is_mapping("capabilities"):
+        stated = section.scalars("capabilities", may_be_empty=False)
+        return None if stated is None else _known_capabilities(stated, known)
+    inner = section.section("capabilities")
+    if inner is None:
+        return None
+    inner.require("except")
+    left = frozenset(known) - _known_capabilities(inner.scalars("except", may_be_empty=False) or [], known)
+    inner.close()
+    if not left:
+        inner.place_of("except").problem("leaves no capability: a plan without any says `api_access: false`")
+    return left
+
+
+def _known_capabilities(stated: list[tuple[Place, str]], known: Collection[str]) -> frozenset[str]:
+    for place, capability in stated:
+        if capability not in known:
+            place.problem(f"{show(capability)} is not a capability of any route{nearest(capability, known)}")
+    return frozenset(capability for _, capability in stated)
 
 
 def _read_history_days(section: Section) -> int | None:

@@ -80,10 +80,12 @@ class SpendLimitShown(TypedDict):
 class OrganizationLimits(TypedDict):
     """What the gateway holds it to: the plan with its own limits merged in. history_days: null is unlimited.
 
+    capabilities: what the plan includes; null is all of them.
     lowered: names of its own spend limits for which the plan's maximum holds, which was lowered below them.
     """
 
     api_access: bool
+    capabilities: list[str] | None
     rate_limits: list[RateLimitShown]
     spend_limits: list[SpendLimitShown]
     lowered: list[str]

@@ -16,6 +16,7 @@ from tallygate.domain.errors import ErrorCode, Refusal
 _TYPES: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.SPEND_LIMIT_EXCEEDED: "insufficient_quota",
     ErrorCode.PLAN_WITHOUT_API_ACCESS: "insufficient_permissions",
+    ErrorCode.CAPABILITY_NOT_IN_PLAN: "insufficient_permissions",
     ErrorCode.CAPABILITY_NOT_ALLOWED: "insufficient_permissions",
     ErrorCode.MODEL_NOT_ALLOWED: "insufficient_permissions",
 }

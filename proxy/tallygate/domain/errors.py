@@ -12,6 +12,7 @@ class ErrorCode(StrEnum):
 
     INVALID_API_KEY = "invalid_api_key"
     PLAN_WITHOUT_API_ACCESS = "plan_without_api_access"
+    CAPABILITY_NOT_IN_PLAN = "capability_not_in_plan"
     CAPABILITY_NOT_ALLOWED = "capability_not_allowed"
     MODEL_NOT_ALLOWED = "model_not_allowed"
     UNKNOWN_ENDPOINT = "unknown_endpoint"

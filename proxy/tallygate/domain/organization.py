@@ -23,6 +23,7 @@ class Plan:
     lowered                of an organization: names of its own spend limits for which the plan's maximum holds, as that was lowered
                            below them
     billing                which document of its usage it has, whatever `export` says; with export it has any
+    capabilities           that it includes; None: all
     history_days           None: unlimited
     default_output_tokens  assumed maximum output where neither the request nor the price states one
     unknown_input_tokens   assumed for input that nobody has seen (a document by URL, retrieved sources); None: all that the model
@@ -34,6 +35,7 @@ class Plan:
 
     id: str
     api_access: bool = True
+    capabilities: frozenset[str] | None = None
     rate_limits: tuple[RateLimit, ...] = ()
     spend_limits: tuple[SpendLimit, ...] = ()
     lowered: tuple[str, ...] = ()

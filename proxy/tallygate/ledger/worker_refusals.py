@@ -14,6 +14,7 @@ _LIMIT_STATUS: Final = 429  # what is no error code is the name of a limit
 _STATUS: Final[Mapping[str, int]] = {
     ErrorCode.INVALID_API_KEY: 401,
     ErrorCode.PLAN_WITHOUT_API_ACCESS: 403,
+    ErrorCode.CAPABILITY_NOT_IN_PLAN: 403,
     ErrorCode.CAPABILITY_NOT_ALLOWED: 403,
     ErrorCode.MODEL_NOT_ALLOWED: 403,
     ErrorCode.UNKNOWN_ENDPOINT: 404,

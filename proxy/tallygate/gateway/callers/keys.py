@@ -79,8 +79,16 @@ def query_key(request: web.BaseRequest) -> str:
     return next(iter(query_keys(request)), "")
 
 
-def check_capability(credential: Credential, capability: str) -> None:
-    """Refuse a route whose capability the credential was not granted."""
+def check_capability(organization: Organization, credential: Credential, capability: str) -> None:
+    """Refuse a route whose capability the plan does not include, or the credential was not granted."""
+    plan = organization.plan
+    if plan.capabilities is not None and capability not in plan.capabilities:
+        message = (
+            f"The plan {plan.id!r} of organization {organization.name!r} does not include {capability!r}; "
+            f"it includes: {', '.join(sorted(plan.capabilities))}. "
+            "An administrator of the organization can get it by moving to a plan that does."
+        )
+        raise Refused(Refusal(status=403, code=ErrorCode.CAPABILITY_NOT_IN_PLAN, message=message, should_retry=False))
     granted = credential.capabilities
     if granted is None or capability in granted:
         return

@@ -202,7 +202,7 @@ class Pipeline:
     def permit(self, head: Head, caller: Caller) -> None:
         """Whether the caller may use this endpoint at all."""
         check_caller(caller.organization, caller.credential, head.client.started_at_ms)
-        check_capability(caller.credential, head.route.capability)
+        check_capability(caller.organization, caller.credential, head.route.capability)
 
     def refuse(self, refused: Refused, client: Client, head: Head | None, caller: Caller | None) -> None:
         """Answer with an error of our own, and count it. head, caller: as far as they are known."""

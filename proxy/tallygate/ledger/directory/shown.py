@@ -41,6 +41,7 @@ def effective_shown(organization: Organization) -> dict[str, Any]:
     plan = organization.plan
     return {
         "api_access": plan.api_access,
+        "capabilities": None if plan.capabilities is None else sorted(plan.capabilities),
         "rate_limits": [rate_shown(limit) for limit in plan.rate_limits],
         "spend_limits": [spend_shown(limit) for limit in plan.spend_limits],
         "lowered": list(plan.lowered),
