@@ -14,6 +14,7 @@ from request_forms import (
     BGE,
     FORMS,
     IMAGE,
+    NOT_IN_PAY_AS_YOU_GO,
     OWN,
     PLAN_TOOL,
     SAID,
@@ -162,6 +163,16 @@ async def test_what_is_not_let_through_is_refused_by_name_and_never_reaches_gloo
     assert answered.served is None
     assert answered.event is None or answered.event["cost_nano_usd"] == 0
     assert told["retryable"] is False
+
+
+@pytest.mark.parametrize(
+    "form", [form for form in FORMS if form.capability in NOT_IN_PAY_AS_YOU_GO], ids=lambda form: f"{form.name} {form.path}"
+)
+async def test_pay_as_you_go_has_no_search_recommendations_or_data_engine(world: World, form: Form) -> None:
+    answered = await world.ask(form, "acme")
+    told = json.loads(answered.body)
+    assert (answered.status, told["error"]["name"], told["retryable"]) == (403, "CAPABILITY_NOT_IN_PLAN", False)
+    assert (answered.served, answered.event) == (None, None)
 
 
 @pytest.mark.parametrize("name", ["search", "recommendations", "a file", "the recommended call", "embedding"])
