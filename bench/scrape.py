@@ -45,6 +45,7 @@ from tallygate.limiter.sweep import Sweeper
 from tallygate.telemetry.count_file import CountFile
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
 from tallygate.telemetry.labels import KnownLabels
+from tallygate.telemetry.metrics import FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, REFUSED, REQUEST_SECONDS
 
 WORKERS = 4
 SCRAPES = 7
@@ -133,9 +134,11 @@ def fill_count_files(directory: Path, config: GatewayConfig) -> None:
         counts = CountFile(directory, f"worker-{slot}")
         metrics = GatewayMetrics(counts, known, now_ms=lambda: time.time_ns() // 1_000_000)
         for exchange in exchanges(config.organizations):
-            metrics.refused(*exchange, LIMIT.name)
+            metrics.inc(REFUSED, *exchange, LIMIT.name)
         for number, capability in itertools.product(range(1_000), CAPABILITIES):
-            metrics.observe(capability, number / 500, number / 1_000, number / 1e6, f"{number:032x}")
+            for metric, seconds in ((REQUEST_SECONDS, number / 500), (FIRST_BYTE_SECONDS, number / 1_000)):
+                metrics.observe(metric, seconds, f"{number:032x}", capability)
+            metrics.observe(OVERHEAD_SECONDS, number / 1e6, f"{number:032x}")
         counts.close()
 
 

@@ -6,7 +6,6 @@ import hashlib
 import os
 import socket
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 import yaml
 from aiohttp import ClientSession
+from recording_metrics import RecordingMetrics
 from usage_events import read_event
 
 from tallygate.config.holder import ConfigHolder
@@ -25,12 +25,10 @@ from tallygate.dialects.registry import dialects
 from tallygate.domain.admission import CalendarPeriod, SpendDemand, WindowReading
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.made_object import MadeObject
-from tallygate.domain.organization import UnknownModelPolicy
 from tallygate.domain.spend_limit import WindowKind
 from tallygate.gateway.assembly import Gateway, Parts
 from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.event_ids import event_id_source
-from tallygate.gateway.exchange.drains import DrainEnd
 from tallygate.gateway.object_owners import ObjectOwners, ObjectRecords
 from tallygate.gateway.services import GatewayLimits
 from tallygate.gateway.settling.spool import Spool
@@ -44,6 +42,7 @@ from tallygate.outbound.way_out import WayOut
 from tallygate.simulator.ledger import Ledger
 from tallygate.simulator.prompt_tokens import PromptTokens
 from tallygate.simulator.server import running_simulator, system_clock_ms
+from tallygate.telemetry.metrics import OPEN_REQUESTS, OVERHEAD_SECONDS, READING_ON, REQUEST_SECONDS
 from tallygate.tokens.counter import TokenCounter
 from tallygate.tokens.vocabulary import load_encoding
 
@@ -101,85 +100,6 @@ def organizations(acme_usd: str = "25") -> dict[str, Any]:
             },
         ]
     }
-
-
-class RecordingMetrics:
-    """Keeps what the gateway counts."""
-
-    def __init__(self) -> None:
-        self.refusals: list[tuple[str, str, str, str]] = []
-        self.observed: list[tuple[str, float | None]] = []
-        self.open = 0
-        self.errors: list[str] = []
-        self.reading_on = 0
-        self.drain_ends: list[DrainEnd] = []
-        self.bad_requests = 0
-        self.failed_open: list[str] = []
-        self.reloads: list[bool] = []
-        self.warnings: list[tuple[str, str, int]] = []
-        self.limiter_calls: list[str] = []
-        self.limiter_failures: list[str] = []
-        self.unknown_models: list[tuple[str, UnknownModelPolicy]] = []
-        self.in_spool = 0
-        self.key_lookups: Counter[str] = Counter()
-
-    def refused(self, org: str, credential: str, capability: str, limit: str) -> None:
-        self.refusals.append((org, credential, capability, limit))
-
-    def shadow_refused(self, org: str, credential: str, capability: str, limit: str) -> None:
-        self.refusals.append((org, credential, capability, f"shadow:{limit}"))
-
-    def spend_warned(self, org: str, limit: str, permille: int) -> None:
-        self.warnings.append((org, limit, permille))
-
-    def observe(
-        self, capability: str, seconds: float, first_byte_seconds: float | None, overhead_seconds: float, request_id: str
-    ) -> None:
-        assert seconds >= overhead_seconds >= 0
-        assert request_id
-        self.observed.append((capability, first_byte_seconds))
-
-    def limiter_answered(self, operation: str, seconds: float, request_id: str) -> None:
-        assert seconds >= 0
-        assert request_id
-        self.limiter_calls.append(operation)
-
-    def limiter_failed(self, operation: str) -> None:
-        self.limiter_failures.append(operation)
-
-    def unknown_model(self, org: str, policy: UnknownModelPolicy) -> None:
-        self.unknown_models.append((org, policy))
-
-    def spooled(self, events: int) -> None:
-        self.in_spool = events
-
-    def opened(self) -> None:
-        self.open += 1
-
-    def closed(self) -> None:
-        self.open -= 1
-
-    def fail_open(self, limit_class: str) -> None:
-        self.failed_open.append(limit_class)
-
-    def key_looked_up(self, result: str) -> None:
-        self.key_lookups[result] += 1
-
-    def upstream_error(self, kind: str) -> None:
-        self.errors.append(kind)
-
-    def drain_begun(self) -> None:
-        self.reading_on += 1
-
-    def drain_ended(self, end: DrainEnd, *, begun: bool) -> None:
-        self.reading_on -= begun
-        self.drain_ends.append(end)
-
-    def bad_request(self) -> None:
-        self.bad_requests += 1
-
-    def config_reloaded(self, *, applied: bool) -> None:
-        self.reloads.append(applied)
 
 
 @dataclass(kw_only=True)
@@ -333,7 +253,9 @@ async def running_gateway(
         finally:
             await gateway.drain(0)
             await gateway.close()
-        assert metrics.open == metrics.reading_on == 0
+        for whole, own in zip(metrics.seconds[REQUEST_SECONDS], metrics.seconds[OVERHEAD_SECONDS], strict=True):
+            assert whole >= own
+        assert metrics.levels[OPEN_REQUESTS] == metrics.levels[READING_ON] == 0
         assert loop.is_running()
 
 

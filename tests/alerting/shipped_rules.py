@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 from prometheus_server import PROMETHEUS_CONFIG
 
-from tallygate.telemetry.metrics import METRICS, Kind
+from tallygate.telemetry.metric import Kind
+from tallygate.telemetry.metrics import METRICS
 
 _LABELS_OF_PROMETHEUS = {"job", "instance", "le"}
 # Aggregations, functions and keywords of the rules and runbooks; any other bare word is a slip.

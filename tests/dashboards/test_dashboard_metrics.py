@@ -9,7 +9,8 @@ import pytest
 import yaml
 from dashboard_files import METRIC_NAMES, annotations, queries, variables
 
-from tallygate.telemetry.metrics import METRICS, Kind
+from tallygate.telemetry.metric import Kind
+from tallygate.telemetry.metrics import METRICS
 
 RULES = Path(__file__).parents[2] / "config" / "prometheus"
 RULE_FILES = ("recording.yml", "alerts.yml")

@@ -14,6 +14,7 @@ from gateway_harness import ACME_KEY, LIMITS, Harness, running_gateway
 from tallygate.config.settings import load_settings
 from tallygate.domain.errors import ConfigError
 from tallygate.gateway.cors import CorsPolicy
+from tallygate.telemetry.metrics import REFUSED
 
 PAGE = "https://app.example.com"
 OTHER = "https://evil.example.com"
@@ -53,7 +54,7 @@ async def test_a_preflight_is_answered_without_a_key_and_touches_nothing(tmp_pat
         listing = await answered(harness, "OPTIONS", "/v1/models/gpt-4o-mini", ASKS | {"Access-Control-Request-Method": "GET"})
         assert "GET" in listing.headers["Access-Control-Allow-Methods"]
         assert "Access-Control-Allow-Headers" not in listing.headers
-        assert not harness.metrics.refusals
+        assert not harness.metrics.counted[REFUSED]
         assert not harness.ledger.records
         assert not harness.events()
 

@@ -5,6 +5,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from recording_metrics import RecordingMetrics
 
 from tallygate.config.model import Upstream
 from tallygate.dialects.dialect import RequestFacts
@@ -14,23 +15,11 @@ from tallygate.gateway.exchange.drains import DrainEnd, Drains
 from tallygate.gateway.exchange.relay import Relay
 from tallygate.gateway.refusals import SHUTTING_DOWN
 from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
+from tallygate.telemetry.metrics import READ_ON, READING_ON
 
 FAILURE = UpstreamFailure(kind=FailureKind.TRUNCATED, message="cut", request_sent=True, headers_seen=True)
 FACTS = RequestFacts(model="m", prompt=PromptShape(), stream=True)
 UPSTREAM = Upstream(name="default", base_url="http://upstream", drain_bytes=100, drain_org_bytes=80, drain_max=2, drain_org_max=1)
-
-
-class Observed:
-    def __init__(self) -> None:
-        self.reading_on = 0
-        self.ends: list[DrainEnd] = []
-
-    def drain_begun(self) -> None:
-        self.reading_on += 1
-
-    def drain_ended(self, end: DrainEnd, *, begun: bool) -> None:
-        self.reading_on -= begun
-        self.ends.append(end)
 
 
 class Quiet:
@@ -82,7 +71,7 @@ ENDS = {"upstream failed", "upstream done", "shutdown"}
 @pytest.mark.parametrize("end", sorted(ENDS))
 async def test_every_order_ends_once_and_gives_back_what_it_took(end: str) -> None:
     for order in permutations(["client gone", "answer begins", "bytes", end]):
-        observed = Observed()
+        observed = RecordingMetrics()
         drains = Drains(UPSTREAM, observed)
         relay, connection = a_relay(drains)
         for name in order:
@@ -95,14 +84,14 @@ async def test_every_order_ends_once_and_gives_back_what_it_took(end: str) -> No
             HAPPENINGS[end](relay)
         assert relay.ended.done(), order
         assert relay.ended_at == 0.0
-        assert (observed.reading_on, len(observed.ends) <= 1) == (0, True), order
+        assert (observed.levels[READING_ON], len(observed.counted[READ_ON]) <= 1) == (0, True), order
         assert connection.aborted <= 1, order
         assert drains.begin("acme", is_stream=True) is not None, "all is given back"
         assert drains.take("acme", 80) is None
 
 
 async def test_past_the_bytes_of_all_or_of_one_no_more_are_read() -> None:
-    observed = Observed()
+    observed = RecordingMetrics()
     drains = Drains(UPSTREAM, observed)
     mine, other = drains.begin("acme", is_stream=True), drains.begin("globex", is_stream=True)
     assert mine is not None
@@ -112,21 +101,21 @@ async def test_past_the_bytes_of_all_or_of_one_no_more_are_read() -> None:
     other.end(DrainEnd.BYTES)
     assert mine.take(21) is DrainEnd.ORG_BYTES
     mine.end(DrainEnd.ORG_BYTES)
-    assert (observed.reading_on, observed.ends) == (0, [DrainEnd.BYTES, DrainEnd.ORG_BYTES])
+    assert (observed.levels[READING_ON], observed.counted[READ_ON]) == (0, [DrainEnd.BYTES, DrainEnd.ORG_BYTES])
 
 
 async def test_one_organization_takes_no_place_from_another() -> None:
-    observed = Observed()
+    observed = RecordingMetrics()
     drains = Drains(UPSTREAM, observed)
     assert drains.begin("acme", is_stream=True) is not None
     assert drains.begin("acme", is_stream=True) is None
     assert drains.begin("globex", is_stream=True) is not None
     assert drains.begin("initech", is_stream=True) is None
-    assert observed.ends == [DrainEnd.ORG_COUNT, DrainEnd.COUNT]
+    assert observed.counted[READ_ON] == [DrainEnd.ORG_COUNT, DrainEnd.COUNT]
 
 
 @pytest.mark.parametrize(("is_stream", "seconds"), [(True, 5.0), (False, 600.0)])
 async def test_a_stream_has_a_grace_and_another_answer_the_time_to_end(is_stream: bool, seconds: float) -> None:
-    drain = Drains(UPSTREAM, Observed()).begin("acme", is_stream=is_stream)
+    drain = Drains(UPSTREAM, RecordingMetrics()).begin("acme", is_stream=is_stream)
     assert drain is not None
     assert drain.seconds == seconds

@@ -12,6 +12,8 @@ import pytest
 from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, BIG_KEY, FREE_KEY, OWN_KEY, Harness, organizations, running_gateway
 
+from tallygate.telemetry.metrics import CONFIG_RELOADS, REFUSED, REQUEST_SECONDS
+
 CHAT = {"model": "gpt-4o-mini", "max_tokens": 50, "messages": [{"role": "user", "content": "[[sim tokens=7]] Hello there"}]}
 
 
@@ -49,7 +51,7 @@ async def test_a_chat_request_is_relayed_metered_and_settled(tmp_path: Path) -> 
         assert float(headers["tallygate-cost-usd"]) == event["cost_nano_usd"] / 1e9
         window = await harness.window()
         assert (window.spent_nano_usd, window.held_nano_usd) == (event["cost_nano_usd"], 0)
-        assert harness.metrics.observed[0][0] == "chat"
+        assert harness.metrics.observed[REQUEST_SECONDS][0] == "chat"
 
 
 @pytest.mark.parametrize("asks", [True, False])
@@ -124,7 +126,7 @@ async def test_a_caller_without_access_is_refused_and_reaches_no_upstream(tmp_pa
         assert not harness.ledger.records
         assert not harness.events()
         known = ("free", "free-prod") if status == 403 else ("other", "other")
-        assert harness.metrics.refusals[-1] == (*known, "chat", code)
+        assert harness.metrics.counted[REFUSED][-1] == (*known, "chat", code)
 
 
 async def test_an_unknown_path_is_refused(tmp_path: Path) -> None:
@@ -169,7 +171,7 @@ async def test_a_spend_limit_refuses_what_does_not_fit_and_says_when(tmp_path: P
         window = await harness.window()
         assert window.spent_nano_usd <= 50_000
         assert window.held_nano_usd == 0
-        assert ("acme", "acme-prod", "chat", "spend_7d") in harness.metrics.refusals
+        assert ("acme", "acme-prod", "chat", "spend_7d") in harness.metrics.counted[REFUSED]
 
 
 async def test_a_months_limit_says_when_the_organizations_next_month_begins(tmp_path: Path) -> None:
@@ -309,7 +311,7 @@ async def test_a_reload_changes_limits_for_new_requests_and_a_bad_one_does_not(t
         (harness.config_dir / "organizations.yaml").write_text("organizations: [{")
         await harness.gateway.read_again()
         assert (await post(harness))[0] == 429
-        assert harness.metrics.reloads == [True, False]
+        assert harness.metrics.counted[CONFIG_RELOADS] == ["applied", "rejected"]
 
 
 async def test_a_reload_makes_keys_ready_anew_only_where_organizations_are_others(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from recording_metrics import RecordingMetrics
 from small_admission import small_admission
 
 from tallygate.domain.admission import Actual, AdmissionRequest, Settlement
@@ -117,7 +118,7 @@ def a_settler(store: Store, spool: Spool) -> Settler:
         return frozenset()
 
     limiter = store
-    return Settler(limiter, spool, finished=finished, now_ms=lambda: store.now_ms, store_run=lambda: store.run)  # type: ignore[arg-type]
+    return Settler(limiter, spool, RecordingMetrics(), finished=finished, now_ms=lambda: store.now_ms, store_run=lambda: store.run)  # type: ignore[arg-type]
 
 
 async def test_settlements_and_releases_of_the_former_run_are_told_again_once(tmp_path: Path, store: Store) -> None:

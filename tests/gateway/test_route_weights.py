@@ -28,6 +28,7 @@ from tallygate.limiter.generation import mark_all
 from tallygate.limiter.local_gate import Entry
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
+from tallygate.telemetry.metrics import REFUSED
 
 SPEND = 10**10
 CHAT = {"model": "gpt-4o-mini", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello"}]}
@@ -210,7 +211,7 @@ async def test_a_flood_of_it_runs_into_a_rate_of_its_own_and_into_nobody_else(tm
 
         assert (status, body["error"]["code"], body["error"]["limit"]) == (429, "rate_limit_exceeded", "free_requests")
         assert int(headers["Retry-After"]) <= 3
-        assert ("acme", "acme-prod", "models", "free_requests") in world.harness.metrics.refusals
+        assert ("acme", "acme-prod", "models", "free_requests") in world.harness.metrics.counted[REFUSED]
         assert await world.status("POST", "/v1/chat/completions", CHAT) == 200
         assert await world.status("GET", "/v1/models", key=BIG_KEY) == 200
 

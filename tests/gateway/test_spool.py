@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recording_metrics import RecordingMetrics
 from small_admission import small_admission
 
 from tallygate.domain.admission import Actual, AdmissionRequest, Settlement
@@ -13,6 +14,7 @@ from tallygate.domain.errors import StoreError
 from tallygate.gateway.settling.settler import REMEMBERED_MS, REPLAY_BATCH, Settler
 from tallygate.gateway.settling.spool import Spool, SpooledSettlement, SpoolFullError, spools_without_worker
 from tallygate.limiter.redis_limiter import ENDED_MS
+from tallygate.telemetry.metrics import SPOOL_EVENTS
 
 
 def a_record(number: int, *, owed: bool = True) -> SpooledSettlement:
@@ -57,7 +59,7 @@ class Ledger:
 
 
 def a_settler(limiter: Any, spool: Spool, ledger: Ledger | None = None) -> Settler:
-    return Settler(limiter, spool, finished=ledger or Ledger(), now_ms=lambda: NOW_MS)
+    return Settler(limiter, spool, RecordingMetrics(), finished=ledger or Ledger(), now_ms=lambda: NOW_MS)
 
 
 async def test_records_come_back_in_order_after_a_restart(tmp_path: Path) -> None:
@@ -87,20 +89,20 @@ async def test_a_torn_tail_costs_only_the_last_record(tmp_path: Path, lost: int)
 
 
 async def test_it_is_known_how_many_settlements_wait(tmp_path: Path) -> None:
-    limiter, told = FlakyLimiter(), list[int]()
+    limiter, metrics = FlakyLimiter(), RecordingMetrics()
     limiter.is_up = False
     spool = Spool(tmp_path / "0.spool", bytes_max=10_000)
-    settler = Settler(limiter, spool, finished=Ledger(), now_ms=lambda: NOW_MS, on_spooled=told.append)  # type: ignore[arg-type]
+    settler = Settler(limiter, spool, metrics, finished=Ledger(), now_ms=lambda: NOW_MS)  # type: ignore[arg-type]
     for number in range(3):
         record = a_record(number)
         await settler.settle(record.admission, record.actual, owed=True)
     spool.close()
     successor = Spool(tmp_path / "0.spool", bytes_max=10_000)
-    settler = Settler(limiter, successor, finished=Ledger(), now_ms=lambda: NOW_MS, on_spooled=told.append)  # type: ignore[arg-type]
+    settler = Settler(limiter, successor, metrics, finished=Ledger(), now_ms=lambda: NOW_MS)  # type: ignore[arg-type]
     limiter.is_up = True
     await settler.replay()
 
-    assert told == [0, 1, 2, 3, 3, 0]
+    assert metrics.set_to[SPOOL_EVENTS] == [0, 1, 2, 3, 3, 0]
     successor.close()
 
 

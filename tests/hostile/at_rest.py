@@ -5,6 +5,7 @@ import asyncio
 from gateway_harness import Harness
 
 from tallygate.limiter.reference_state import Hold
+from tallygate.telemetry.metrics import OPEN_REQUESTS
 
 
 async def come_to_rest(harness: Harness, seconds: float = 5.0) -> None:
@@ -17,7 +18,7 @@ async def come_to_rest(harness: Harness, seconds: float = 5.0) -> None:
         assert not [hold for hold in state.holds.values() if isinstance(hold, Hold)]
         assert not any(window.held for window in state.windows.values())
         assert not any(state.open.values())
-    assert harness.metrics.open == 0
+    assert harness.metrics.levels[OPEN_REQUESTS] == 0
 
 
 def assert_paid(harness: Harness, *, outcome: str | None = None) -> None:

@@ -15,7 +15,7 @@ from raw_client import KEY, asking, chat, connected
 from tallygate.gateway.exchange.checkpoints import checkpoint_once
 from tallygate.gateway.exchange.drains import DrainEnd
 from tallygate.limiter.reference_state import Hold
-from tallygate.telemetry.gateway_metrics import DRAIN_ENDS
+from tallygate.telemetry.metrics import READ_ON, READING_ON
 
 GPT_5 = {"model": "gpt-5", "max_completion_tokens": 30_000, "max_tokens": None}
 GPT_5_RATES = (1_250, 10_000)  # nano-USD of a token in and out
@@ -70,7 +70,7 @@ async def test_hidden_reasoning_is_paid_by_a_client_that_closes_after_the_visibl
         assert event["usage_source"] == "upstream"
         assert event["completion_tokens"] == 20_004
         assert event["_cost"] == bill(harness) == pytest.approx(200_100_000, abs=100_000)
-        assert harness.metrics.drain_ends == [DrainEnd.COMPLETE]
+        assert harness.metrics.counted[READ_ON] == [DrainEnd.COMPLETE]
 
 
 async def test_omitted_thinking_is_paid_by_a_client_that_closes_before_the_last_usage(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ async def test_answers_that_are_not_streamed_are_paid_though_nobody_waits_for_th
         request = gpt_5("tokens=10 reasoning=19990 delay=700", stream=False)
         await asyncio.gather(*(leave_in(harness, request, seconds=0.05) for _ in range(20)))
         async with asyncio.timeout(5):
-            while harness.metrics.reading_on < 20:
+            while harness.metrics.levels[READING_ON] < 20:
                 await asyncio.sleep(0.002)
         assert (await harness.window()).held_nano_usd > 20 * 200_000_000
         await come_to_rest(harness, seconds=15.0)
@@ -121,7 +121,7 @@ async def test_a_stop_button_saves_what_is_not_generated_yet(tmp_path: Path) -> 
         (record,), (event,) = harness.ledger.records, harness.events()
         assert record.cancelled_at_ms
         assert 0 < event["completion_tokens"] <= record.generated_tokens < 500
-        assert harness.metrics.drain_ends == [DrainEnd.TIME]
+        assert harness.metrics.counted[READ_ON] == [DrainEnd.TIME]
 
 
 @pytest.mark.parametrize("directive", ["tokens=30 delay=200", "tokens=30 tps=100"])
@@ -227,10 +227,10 @@ async def test_an_organization_has_its_share_of_what_is_read_on(tmp_path: Path) 
         for _ in range(2):
             await leave_in(harness, other, seconds=0.05)
         await until_accepted(harness, 5)
-        assert harness.metrics.reading_on == 3
+        assert harness.metrics.levels[READING_ON] == 3
         await come_to_rest(harness)
 
-        ends = sorted(harness.metrics.drain_ends)
+        ends = sorted(harness.metrics.counted[READ_ON])
         assert ends == [DrainEnd.COMPLETE] * 3 + [DrainEnd.COUNT, DrainEnd.ORG_COUNT]
 
 
@@ -241,12 +241,12 @@ async def test_bytes_that_are_read_on_are_bounded(tmp_path: Path, bound: str, en
         await leave_after(harness, request, seen=b'"content":" ')
         await come_to_rest(harness)
 
-        assert harness.metrics.drain_ends == [end]
+        assert harness.metrics.counted[READ_ON] == [end]
         (record,) = harness.ledger.records
         assert record.cancelled_at_ms
         await leave_after(harness, chat(asking("tokens=3 tps=30"), headers=KEY, stream=True), seen=b'"content":" ')
         await come_to_rest(harness)
-        assert harness.metrics.drain_ends[-1] is DrainEnd.COMPLETE  # what was read is given back
+        assert harness.metrics.counted[READ_ON][-1] is DrainEnd.COMPLETE  # what was read is given back
 
 
 async def test_the_memory_of_an_answer_is_freed_when_its_client_leaves(tmp_path: Path) -> None:
@@ -600,4 +600,4 @@ async def test_a_checkpoint_covers_what_can_be_generated_until_the_hold_expires(
 
 
 def test_the_metric_names_every_end() -> None:
-    assert set(DRAIN_ENDS) == set(DrainEnd)
+    assert set(READ_ON.values) == set(DrainEnd)

@@ -11,6 +11,8 @@ from at_rest import come_to_rest
 from gateway_harness import LIMITS, Harness, running_gateway
 from raw_client import BIG, CHAT, Answer, ask, chat, connected
 
+from tallygate.telemetry.metrics import REFUSED
+
 PARTS = {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]}
 VALID: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": CHAT,
@@ -148,8 +150,8 @@ async def test_a_broken_body_is_refused(tmp_path: Path, path: str) -> None:
             assert_refused(answer, path)
         assert not harness.ledger.records
         assert not harness.events()
-        assert len(harness.metrics.refusals) == len(BROKEN)
-        assert {refusal[3] for refusal in harness.metrics.refusals} == {"invalid_request"}
+        assert len(harness.metrics.counted[REFUSED]) == len(BROKEN)
+        assert {refusal[3] for refusal in harness.metrics.counted[REFUSED]} == {"invalid_request"}
         await come_to_rest(harness)
 
 

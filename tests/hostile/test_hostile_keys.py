@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_client import CHAT, Conversation, ask, asking, chat, connected, converse
 
+from tallygate.telemetry import metrics
+
 OLD = "tg_big-old_CANARYold"
 DISABLED = "tg_big-disabled_CANARYdisabled"
 
@@ -71,7 +73,7 @@ async def test_a_caller_without_a_key_of_its_own_is_refused(tmp_path: Path) -> N
         assert not harness.ledger.records
         assert not harness.events()
         assert not harness.limiter.orgs
-        counted = {(org, credential) for org, credential, _, _ in harness.metrics.refusals}
+        counted = {(org, credential) for org, credential, _, _ in harness.metrics.counted[metrics.REFUSED]}
         assert counted <= {("other", "other"), ("big", "big-old"), ("big", "big-disabled")}  # only who held a true key is named
 
 

@@ -16,6 +16,8 @@ from hostile_upstream import JSON_BODY, Answering, saying, scripted, whole
 from openai import AsyncOpenAI
 from raw_client import BIG, CHAT, KEY, Answer, ask, asking, chat, connected
 
+from tallygate.telemetry.metrics import UPSTREAM_ERRORS
+
 EVENT = (
     b'data: {"id":"x","object":"chat.completion.chunk","model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":"one"}}]}\n\n'
 )
@@ -112,7 +114,7 @@ async def test_a_cut_answer_without_a_stream_is_a_502(tmp_path: Path, name: str)
         await come_to_rest(harness)
         assert len(upstream.heads) == 1  # never repeated: it may have been billed
         assert len(harness.events()) == 1
-        assert harness.metrics.errors
+        assert harness.metrics.counted[UPSTREAM_ERRORS]
 
 
 async def test_a_redirect_is_relayed_and_not_followed(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from raw_client import BIG, CHAT, KEY, Answer, Conversation, asking, chat, conne
 from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.server import HEADER_COUNT_MAX, LINE_BYTES_MAX
 from tallygate.http1.faults import HEAD_TOO_LARGE, LINE_TOO_LONG, NO_HOST, OTHER_VERSION, TLS, TWO_HOSTS, UNKNOWN_METHOD
+from tallygate.telemetry.metrics import BAD_REQUESTS, REFUSED
 
 GET = b"GET /v1/models HTTP/1.1\r\nHost: gateway\r\n" + KEY
 
@@ -139,12 +140,12 @@ async def test_a_malformed_head_gets_a_constant_answer_and_a_closed_connection(t
 
         assert not harness.ledger.records
         assert not harness.events()
-        refused = sum(1 for refusal in harness.metrics.refusals if refusal[3] == "invalid_request")
-        assert harness.metrics.bad_requests + refused == len(MALFORMED)
+        refused = sum(1 for refusal in harness.metrics.counted[REFUSED] if refusal[3] == "invalid_request")
+        assert len(harness.metrics.counted[BAD_REQUESTS]) + refused == len(MALFORMED)
         assert log.size - quiet <= 300 * len(MALFORMED)
         # What the parser refuses is answered by constants, which say what a person could mend and nothing of the input.
         parsed = {name: answer for name, answer in zip(MALFORMED, answers, strict=True) if answer.header("x-request-id") is None}
-        assert len(parsed) == harness.metrics.bad_requests >= 25
+        assert len(parsed) == len(harness.metrics.counted[BAD_REQUESTS]) >= 25
         assert {name: answer.status for name, answer in parsed.items() if answer.status != 400} == NOT_400
         assert {name: json.loads(answer.body)["detail"] for name, answer in parsed.items()} == {
             name: TOLD.get(name, "The request is not valid HTTP/1.1.") for name in parsed
@@ -184,7 +185,7 @@ async def test_a_flood_of_malformed_requests_logs_nothing_for_each(tmp_path: Pat
         for _ in range(10):
             await asyncio.gather(*[converse(harness.port, bad) for _ in range(30)])
 
-        assert harness.metrics.bad_requests == 300
+        assert len(harness.metrics.counted[BAD_REQUESTS]) == 300
         assert log.size - quiet <= 3_000
 
 
@@ -267,7 +268,7 @@ async def test_a_head_without_end_is_refused_before_it_is_whole(tmp_path: Path) 
 
         assert answer.status == 431
         assert answer.code == "invalid_request"
-        assert harness.metrics.bad_requests == 1
+        assert len(harness.metrics.counted[BAD_REQUESTS]) == 1
 
 
 async def test_blank_lines_are_a_head_without_end_too(tmp_path: Path) -> None:
@@ -280,7 +281,7 @@ async def test_blank_lines_are_a_head_without_end_too(tmp_path: Path) -> None:
         found = await client.read(5.0)
 
         assert found.is_closed
-        assert harness.metrics.bad_requests <= 1
+        assert len(harness.metrics.counted[BAD_REQUESTS]) <= 1
 
 
 async def test_a_second_head_without_end_spares_the_answer_before_it(tmp_path: Path) -> None:

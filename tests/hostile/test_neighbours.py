@@ -16,6 +16,7 @@ from raw_client import BIG, KEY, RawClient, chat, connected, converse
 from tallygate.domain.admission import Actual, AdmissionRequest
 from tallygate.domain.prompt import PromptShape
 from tallygate.http1.client_connection import ClientTimeouts
+from tallygate.telemetry.metrics import REFUSED
 from tallygate.tokens.counter import TokenCounter
 
 PATIENT = ClientTimeouts(head=60, idle=60, body_grace=60, body_bytes_per_second=1, write=60)
@@ -76,7 +77,7 @@ async def test_a_paused_organizations_large_body_is_refused_before_a_byte_of_it_
             told = await client.read_until(b"\r\n\r\n")
             assert b"retry-after: " in told
             assert (b"connection: close" in told) == bool(more)
-        assert harness.metrics.refusals == [("acme", "acme-prod", "chat", "spend_7d")]
+        assert harness.metrics.counted[REFUSED] == [("acme", "acme-prod", "chat", "spend_7d")]
         assert (await converse(harness.port, chat(headers=BIG))).only().status == 200
         await harness.at_rest()
 
@@ -133,10 +134,10 @@ async def test_slow_bodies_take_the_slots_of_their_sender_alone(tmp_path: Path) 
         for client in slow:
             await client.send(head(60_000) + b" " * 1_500)
         async with asyncio.timeout(20):
-            while len(harness.metrics.refusals) < 260:
+            while len(harness.metrics.counted[REFUSED]) < 260:
                 await asyncio.sleep(0.01)
         assert len(harness.gateway.pipeline.open) == 50
-        assert set(harness.metrics.refusals) == {("acme", "acme-prod", "chat", "open_requests")}
+        assert set(harness.metrics.counted[REFUSED]) == {("acme", "acme-prod", "chat", "open_requests")}
         assert (await converse(harness.port, chat(headers=BIG))).only().status == 200
 
 
@@ -148,10 +149,10 @@ async def test_withheld_bodies_stay_within_the_budget_and_leave_room_for_others(
         for client in withheld:
             await client.send(head(9_900_000))
         async with asyncio.timeout(20):
-            while len(harness.metrics.refusals) < 53:
+            while len(harness.metrics.counted[REFUSED]) < 53:
                 await asyncio.sleep(0.01)
         assert harness.gateway.pipeline.entrance.body_bytes == 7 * 9_900_000 <= 75_000_000
-        assert set(harness.metrics.refusals) == {("acme", "acme-prod", "chat", "overloaded")}
+        assert set(harness.metrics.counted[REFUSED]) == {("acme", "acme-prod", "chat", "overloaded")}
         assert await status_of(withheld[59]) == 503
 
         assert await status_at(harness, chat(long_prompt("x " * 50_000), headers=BIG)) == 200
@@ -199,7 +200,7 @@ async def test_of_what_is_left_a_large_prompt_is_refused_by_its_least_cost(tmp_p
         harness.gateway.services.tokens = Noted(shared_tokens(), _never)
         for body in (long_prompt("words, " * 20_000, max_tokens=1), long_prompt("words, " * 10_000, max_tokens=4_000)):
             assert await status_at(harness, chat(body, headers=KEY)) == 429
-        assert {refusal[3] for refusal in harness.metrics.refusals} == {"spend_7d"}
+        assert {refusal[3] for refusal in harness.metrics.counted[REFUSED]} == {"spend_7d"}
 
 
 async def _never(shape: PromptShape, model: str | None, *, org: str) -> int:

@@ -27,6 +27,7 @@ from tallygate.http1.upstream_pool import UpstreamPool
 from tallygate.outbound.session import open_session
 from tallygate.outbound.way_out import ProxyServer, WayOut, way_out
 from tallygate.shares.fair_places import FairPlaces
+from tallygate.telemetry.metrics import UPSTREAM_ERRORS
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LOGIN = "Basic dXNlcjpwQHNz"  # user:p@ss
@@ -237,7 +238,7 @@ async def test_a_client_behind_a_proxy_that_refuses_gets_502_and_nothing_stays_h
             await harness.at_rest()
             window = await harness.window()
             assert (window.spent_nano_usd, window.held_nano_usd) == (0, 0)
-            assert harness.metrics.errors == ["unreachable"]
+            assert harness.metrics.counted[UPSTREAM_ERRORS] == ["unreachable"]
 
 
 def test_an_upstreams_own_authorities_are_read_with_its_file_and_line(tmp_path: Path, authority: trustme.CA) -> None:

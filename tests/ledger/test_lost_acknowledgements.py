@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from fault_proxy import FaultProxy
 from ledger_values import a_fact, assert_no_drift
+from recording_metrics import RecordingMetrics
 from sqlalchemy import select
 from valkey_process import ValkeyProcess
 
@@ -62,6 +63,7 @@ class Site:
         self.settler = Settler(
             self.limiter,
             spool,
+            RecordingMetrics(),
             finished=self.finished,
             now_ms=self.now_ms,
             store_run=lambda: fences[0].run,

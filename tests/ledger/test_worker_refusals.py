@@ -10,7 +10,8 @@ from tallygate.ledger.database import Database
 from tallygate.ledger.schema import LIFETIME_TOTALS, REFUSALS_TAKEN
 from tallygate.ledger.worker_refusals import WorkerRefusals
 from tallygate.telemetry.count_file import CountFile
-from tallygate.telemetry.metrics import OTHER, REFUSED
+from tallygate.telemetry.metric import OTHER
+from tallygate.telemetry.metrics import REFUSED
 from tallygate.telemetry.worker_state import WorkerState
 
 ACME = ("acme", "acme-prod", "chat", "requests_1m")

@@ -14,6 +14,7 @@ from tallygate.domain.errors import ErrorCode
 from tallygate.processes.worker import run
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
 from tallygate.telemetry.labels import KnownLabels
+from tallygate.telemetry.metrics import OPEN_REQUESTS, REFUSED
 
 KNOWN = KnownLabels(
     organizations=frozenset({"acme"}),
@@ -53,13 +54,13 @@ class PlaceholderGateway:
         self.reloads += 1
 
     async def tell(self, _request):
-        self.metrics.refused("acme", "acme-prod", "chat", ErrorCode.SPEND_LIMIT_EXCEEDED)
+        self.metrics.inc(REFUSED, "acme", "acme-prod", "chat", ErrorCode.SPEND_LIMIT_EXCEEDED)
         return web.json_response({"pid": os.getpid(), "reloads": self.reloads}, headers={"Connection": "close"})
 
     async def slow(self, request):
         finished = asyncio.get_running_loop().create_future()
         self.open.add(finished)
-        self.metrics.opened()
+        self.metrics.inc(OPEN_REQUESTS)
         try:
             response = web.StreamResponse()
             await response.prepare(request)
@@ -68,7 +69,7 @@ class PlaceholderGateway:
             await response.write(b"last")
             await response.write_eof()
         finally:
-            self.metrics.closed()
+            self.metrics.dec(OPEN_REQUESTS)
             self.open.discard(finished)
             finished.set_result(None)
         return response

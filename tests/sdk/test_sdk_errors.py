@@ -12,6 +12,8 @@ from gateway_harness import ACME_KEY, FREE_KEY, LIMITS
 from google.genai import errors as gemini_errors
 from sdk_sides import FLAVORS, Call, Side, World, running_world, user
 
+from tallygate.telemetry.metrics import REFUSED
+
 SDKS = ("openai", "gloo", "anthropic", "gemini")
 STATUSES = (400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 502, 503, 504, 529)
 ERRORS = (openai.APIError, anthropic.APIError, gemini_errors.APIError)
@@ -126,7 +128,7 @@ async def test_a_refusal_of_the_gateway_is_the_sdks_own_exception(tmp_path: Path
 
             assert (type(error), code_of(error)) == (expected(code, sdk)[0], code)
             assert world.through.answers[-1].status == expected(code, sdk)[1]
-            assert world.harness.metrics.refusals[-1][3] == ("spend_7d" if code == "spend_limit_exceeded" else code)
+            assert world.harness.metrics.counted[REFUSED][-1][3] == ("spend_7d" if code == "spend_limit_exceeded" else code)
             assert world.through.answers[-1].header("x-should-retry") in {"false", None}
             if sdk != "gemini":  # its exceptions have no such member
                 assert error.request_id == world.through.answers[-1].header("x-request-id")

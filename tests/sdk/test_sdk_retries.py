@@ -11,6 +11,8 @@ import pytest
 from google.genai import errors as gemini_errors
 from sdk_sides import FLAVORS, Call, World, running_world, user
 
+from tallygate.telemetry.metrics import REFUSED
+
 RETRIES = 2
 PLANS: dict[str, Any] = {
     "plans": {"pay_as_you_go": {"rate_limits": [{"requests": 1, "window": "1m"}]}, "enterprise": {}, "free": {"api_access": False}}
@@ -76,7 +78,7 @@ async def test_a_spend_pause_is_never_retried(
         with pytest.raises(error, match="access resumes at"):
             await world.through.ask(call(sdk, "tokens=60"), flavor, max_retries=RETRIES)
 
-        assert [refusal[3] for refusal in world.harness.metrics.refusals] == ["spend_7d"]
+        assert [refusal[3] for refusal in world.harness.metrics.counted[REFUSED]] == ["spend_7d"]
         assert slept == []
         answer = world.through.answers[-1]
         assert answer.header("x-should-retry") == "false"
@@ -99,7 +101,7 @@ async def test_a_rate_refusal_is_retried_once_at_the_stated_time(
         assert (refused.status, served.status) == (429, 200)
         assert slept == [int(refused.header("retry-after-ms") or 0) / 1000]
         assert 50 < slept[0] <= 60
-        assert len(world.harness.metrics.refusals) == 1
+        assert len(world.harness.metrics.counted[REFUSED]) == 1
         assert [event["completion_tokens"] for event in await world.counted()] == [5, 6]
 
 
@@ -116,7 +118,7 @@ async def test_a_rate_refusal_that_lasts_is_not_waited_for(
             await world.through.ask(call(sdk, "tokens=5"), flavor, max_retries=RETRIES)
 
         assert slept == []
-        assert len(world.harness.metrics.refusals) == 1
+        assert len(world.harness.metrics.counted[REFUSED]) == 1
 
 
 async def test_gemini_does_not_retry_by_itself(tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ async def test_gemini_does_not_retry_by_itself(tmp_path: Path) -> None:
         with pytest.raises(gemini_errors.ClientError) as caught:
             await world.through.ask(call("gemini", "tokens=5"))
 
-        assert len(world.harness.metrics.refusals) == 1
+        assert len(world.harness.metrics.counted[REFUSED]) == 1
         (delay,) = [detail["retryDelay"] for detail in caught.value.details["error"]["details"] if "retryDelay" in detail]
         assert round(float(delay.removesuffix("s")) * 1000) == int(world.through.answers[-1].header("retry-after-ms") or 0)
 

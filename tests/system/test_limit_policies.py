@@ -10,6 +10,8 @@ import pytest
 from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, Harness, digest, running_gateway
 
+from tallygate.telemetry.metrics import REFUSED, SHADOW_REFUSED, SPEND_WARNINGS
+
 AUTH = {"Authorization": f"Bearer {ACME_KEY}"}
 PROMPT, COMPLETION = 150, 600  # nano-USD a token of gpt-4o-mini
 
@@ -43,8 +45,9 @@ async def test_a_limit_in_shadow_mode_decides_and_counts_and_refuses_nothing(tmp
     async with running_gateway(tmp_path, config=config(plan)) as harness:
         assert [(await ask(harness))[0] for _ in range(3)] == [200, 200, 200]
 
-        shadowed = [limit for _, _, _, limit in harness.metrics.refusals]
-        assert sorted(shadowed) == ["shadow:requests_per_1h"] * 2 + ["shadow:spend_7d"] * 3
+        shadowed = [limit for _, _, _, limit in harness.metrics.counted[SHADOW_REFUSED]]
+        assert sorted(shadowed) == ["requests_per_1h"] * 2 + ["spend_7d"] * 3
+        assert not harness.metrics.counted[REFUSED]
         assert (await harness.window()).spent_nano_usd == 3 * cost_of_last(harness)
 
 
@@ -96,13 +99,13 @@ async def test_each_threshold_warns_once_in_log_and_metric_and_stays_in_the_head
             while (outcome := await ask(harness))[0] == 200:
                 crossed_in_header.append(outcome[1].get("tallygate-spend-warning", "").partition("crossed=")[2].partition(";")[0])
                 spent.append((await harness.window()).spent_nano_usd)
-            warnings = harness.metrics.warnings
+            warnings = harness.metrics.counted[SPEND_WARNINGS]
     told = [record.getMessage() for record in caplog.records if "has spent" in record.getMessage()]
 
     highest = [max((p for p in (500, 800, 950) if total * 1000 >= 100_000 * p), default=0) for total in spent]
     crossed = [permille for permille in (500, 800, 950) if permille <= highest[-1]]
     assert len(crossed) >= 2
-    assert warnings == [("acme", "spend_7d", permille) for permille in crossed]
+    assert warnings == [("acme", "spend_7d", f"{permille / 1000:g}") for permille in crossed]
     assert told == [f"organization acme has spent {permille / 10:g} % of its limit spend_7d" for permille in crossed]
     before = [0, *highest[:-1]]  # a request is admitted knowing what those before it have spent
     assert crossed_in_header == [f"{permille / 1000:g}" if permille else "" for permille in before]

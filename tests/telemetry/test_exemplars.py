@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from finished_requests import observe
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_server import running_prometheus
 
@@ -19,6 +20,7 @@ from tallygate.telemetry.exemplar import CELLS, EVERY_MS, Exemplar, note_exempla
 from tallygate.telemetry.exposition import Readings, render
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
 from tallygate.telemetry.labels import KnownLabels
+from tallygate.telemetry.metrics import LIMITER_SECONDS
 
 NOW_MS = 1_700_000_000_000
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -64,9 +66,9 @@ def exemplars(tmp_path, family="tallygate_request_seconds"):
 
 def test_a_bucket_tells_a_request_that_fell_into_it(worker, tmp_path):
     metrics = worker(0)
-    metrics.observe("chat", 0.02, 0.005, 0.000_2, "0123456789abcdef0123456789abcdef")
-    metrics.observe("chat", 1_000.0, None, 0.000_2, "b" * 32)
-    metrics.limiter_answered("admit", 0.000_9, "c" * 32)
+    observe(metrics, "chat", 0.02, 0.005, 0.000_2, "0123456789abcdef0123456789abcdef")
+    observe(metrics, "chat", 1_000.0, None, 0.000_2, "b" * 32)
+    metrics.observe(LIMITER_SECONDS, 0.000_9, "c" * 32, "admit")
 
     assert exemplars(tmp_path) == {
         "0.025": ("0123456789abcdef0123456789abcdef", 0.02, NOW_MS / 1000),
@@ -80,7 +82,7 @@ def test_a_bucket_tells_a_request_that_fell_into_it(worker, tmp_path):
 
 
 def test_only_openmetrics_has_them(worker, tmp_path):
-    worker(0).observe("chat", 0.02, 0.005, 0.000_2, "only-openmetrics")
+    observe(worker(0), "chat", 0.02, 0.005, 0.000_2, "only-openmetrics")
 
     assert "only-openmetrics" in exposition(tmp_path)
     assert "only-openmetrics" not in exposition(tmp_path, accept="text/plain")
@@ -88,31 +90,31 @@ def test_only_openmetrics_has_them(worker, tmp_path):
 
 def test_the_last_request_of_all_workers_is_told(worker, tmp_path, clock):
     first, second = worker(0), worker(1)
-    second.observe("chat", 0.011, None, 0.0, "earlier")
+    observe(second, "chat", 0.011, None, 0.0, "earlier")
     clock.ms += 1
-    first.observe("chat", 0.012, None, 0.0, "later")
+    observe(first, "chat", 0.012, None, 0.0, "later")
 
     assert exemplars(tmp_path)["0.025"][0] == "later"
 
 
 def test_a_bucket_takes_a_new_one_at_most_once_a_second(worker, tmp_path, clock):
     metrics = worker(0)
-    metrics.observe("chat", 0.011, None, 0.0, "first")
+    observe(metrics, "chat", 0.011, None, 0.0, "first")
     clock.ms += EVERY_MS - 1
-    metrics.observe("chat", 0.012, None, 0.0, "too soon")
+    observe(metrics, "chat", 0.012, None, 0.0, "too soon")
     assert exemplars(tmp_path)["0.025"][0] == "first"
 
     clock.ms += 1
-    metrics.observe("chat", 0.013, None, 0.0, "next")
+    observe(metrics, "chat", 0.013, None, 0.0, "next")
 
     assert exemplars(tmp_path)["0.025"][0] == "next"
 
 
 def test_a_clock_that_is_set_back_does_not_keep_an_old_one(worker, tmp_path, clock):
     metrics = worker(0)
-    metrics.observe("chat", 0.011, None, 0.0, "of tomorrow")
+    observe(metrics, "chat", 0.011, None, 0.0, "of tomorrow")
     clock.ms -= 86_400_000
-    metrics.observe("chat", 0.012, None, 0.0, "now")
+    observe(metrics, "chat", 0.012, None, 0.0, "now")
 
     assert exemplars(tmp_path)["0.025"][0] == "now"
 
@@ -170,7 +172,7 @@ for turn in range(1, 100_001):
 
 async def test_a_real_prometheus_stores_them(worker, tmp_path, clock):
     clock.ms = time.time_ns() // 1_000_000
-    worker(0).observe("chat", 0.3, 0.1, 0.000_2, "d" * 32)
+    observe(worker(0), "chat", 0.3, 0.1, 0.000_2, "d" * 32)
 
     async def serve(request):
         accept = request.headers.get("Accept", "")

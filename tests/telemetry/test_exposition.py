@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from tallygate.telemetry import metrics
 from tallygate.telemetry.exposition import ProcessGauges, Readings, WindowGauges, families, render
-from tallygate.telemetry.metrics import METRICS, Kind
+from tallygate.telemetry.metric import Kind
+from tallygate.telemetry.metrics import METRICS
 
 ACME = ("acme", "acme-prod", "chat")
 NO_EXEMPLARS = [0] * (metrics.OVERHEAD_SECONDS.cells - metrics.OVERHEAD_SECONDS.count_cells)

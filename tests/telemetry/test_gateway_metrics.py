@@ -1,13 +1,16 @@
 """What a worker counts, and under which labels."""
 
 import pytest
+from finished_requests import observe
 
 from tallygate.domain.errors import ErrorCode
 from tallygate.domain.organization import UnknownModelPolicy
+from tallygate.http1.upstream_failure import FailureKind
 from tallygate.telemetry.count_file import CountFile, read_counts
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
 from tallygate.telemetry.labels import KnownLabels
 from tallygate.telemetry.metrics import (
+    FAIL_OPEN,
     LIMITER_ERRORS,
     LIMITER_SECONDS,
     OPEN_REQUESTS,
@@ -17,6 +20,7 @@ from tallygate.telemetry.metrics import (
     SPEND_WARNINGS,
     SPOOL_EVENTS,
     UNKNOWN_MODELS,
+    UPSTREAM_ERRORS,
 )
 
 NOW_MS = 1_700_000_000_000
@@ -47,15 +51,15 @@ def _refused(tmp_path):
 
 
 def test_a_refusal_is_counted_under_its_labels(metrics, tmp_path):
-    metrics.refused("acme", "acme-prod", "chat", "requests_per_1m")
-    metrics.refused("acme", "acme-prod", "chat", "requests_per_1m")
+    metrics.inc(REFUSED, "acme", "acme-prod", "chat", "requests_per_1m")
+    metrics.inc(REFUSED, "acme", "acme-prod", "chat", "requests_per_1m")
 
     assert _refused(tmp_path) == {("acme", "acme-prod", "chat", "requests_per_1m"): 2}
 
 
 def test_a_crossed_threshold_is_counted_under_its_fraction(metrics, tmp_path):
-    metrics.spend_warned("acme", "spend_7d", 800)
-    metrics.spend_warned("nobody", "whatever", 950)
+    metrics.inc(SPEND_WARNINGS, "acme", "spend_7d", "0.8")
+    metrics.inc(SPEND_WARNINGS, "nobody", "whatever", "0.95")
 
     counts = {
         labels: cells[0] for (name, labels), cells in read_counts(tmp_path, "worker-0").items() if name == SPEND_WARNINGS.name
@@ -66,23 +70,23 @@ def test_a_crossed_threshold_is_counted_under_its_fraction(metrics, tmp_path):
 def test_what_a_caller_made_up_is_counted_as_other_and_makes_no_series(metrics, tmp_path):
     before = len(read_counts(tmp_path, "worker-0"))
     for number in range(10_000):
-        metrics.refused(f"org{number}", f"cred{number}", f"cap{number}", f"limit{number}")
-        metrics.observe(f"cap{number}", 0.1, 0.1, 0.1, f"{number:032x}")
-        metrics.upstream_error(f"kind{number}")
-        metrics.fail_open(f"class{number}")
+        metrics.inc(REFUSED, f"org{number}", f"cred{number}", f"cap{number}", f"limit{number}")
+        observe(metrics, f"cap{number}", 0.1, 0.1, 0.1, f"{number:032x}")
+        metrics.inc(UPSTREAM_ERRORS, f"kind{number}")
+        metrics.inc(FAIL_OPEN, f"class{number}")
 
     assert _refused(tmp_path) == {("other", "other", "other", "other"): 10_000}
     assert len(read_counts(tmp_path, "worker-0")) == before
 
 
 def test_a_credential_is_only_named_under_its_own_organization(metrics, tmp_path):
-    metrics.refused("globex", "acme-prod", "chat", ErrorCode.INVALID_API_KEY)
+    metrics.inc(REFUSED, "globex", "acme-prod", "chat", ErrorCode.INVALID_API_KEY)
 
     assert _refused(tmp_path) == {("globex", "other", "chat", "invalid_api_key"): 1}
 
 
 def test_labels_of_a_reloaded_configuration_are_known_from_then_on(metrics, tmp_path):
-    metrics.refused("initech", "i", "chat", "requests_per_1m")
+    metrics.inc(REFUSED, "initech", "i", "chat", "requests_per_1m")
     metrics.know(
         KnownLabels(
             organizations=frozenset({"initech"}),
@@ -91,17 +95,17 @@ def test_labels_of_a_reloaded_configuration_are_known_from_then_on(metrics, tmp_
             limits=KNOWN.limits,
         ),
     )
-    metrics.refused("initech", "i", "chat", "requests_per_1m")
+    metrics.inc(REFUSED, "initech", "i", "chat", "requests_per_1m")
 
     assert _refused(tmp_path) == {("other", "other", "chat", "requests_per_1m"): 1, ("initech", "i", "chat", "requests_per_1m"): 1}
 
 
 def test_labels_that_a_reload_took_away_become_other(metrics, tmp_path):
-    metrics.refused("acme", "acme-prod", "chat", "requests_per_1m")
+    metrics.inc(REFUSED, "acme", "acme-prod", "chat", "requests_per_1m")
     metrics.know(
         KnownLabels(organizations=frozenset(), credentials=frozenset(), capabilities=KNOWN.capabilities, limits=KNOWN.limits)
     )
-    metrics.refused("acme", "acme-prod", "chat", "requests_per_1m")
+    metrics.inc(REFUSED, "acme", "acme-prod", "chat", "requests_per_1m")
 
     assert _refused(tmp_path) == {
         ("acme", "acme-prod", "chat", "requests_per_1m"): 1,
@@ -123,7 +127,7 @@ def test_a_full_file_counts_further_series_as_other_and_says_so(tmp_path, caplog
     )
     metrics = GatewayMetrics(counts, known, now_ms=lambda: NOW_MS)
     for number in range(500):
-        metrics.refused(f"o{number}", "", "chat", "l")
+        metrics.inc(REFUSED, f"o{number}", "", "chat", "l")
 
     refused = _refused(tmp_path)
 
@@ -134,9 +138,9 @@ def test_a_full_file_counts_further_series_as_other_and_says_so(tmp_path, caplog
 
 
 def test_unknown_models_are_counted_by_known_organization_and_policy(metrics, tmp_path):
-    metrics.unknown_model("acme", UnknownModelPolicy.REFUSE)
-    metrics.unknown_model("acme", UnknownModelPolicy.REFUSE)
-    metrics.unknown_model("made-up", UnknownModelPolicy.UNPRICED)
+    metrics.inc(UNKNOWN_MODELS, "acme", UnknownModelPolicy.REFUSE)
+    metrics.inc(UNKNOWN_MODELS, "acme", UnknownModelPolicy.REFUSE)
+    metrics.inc(UNKNOWN_MODELS, "made-up", UnknownModelPolicy.UNPRICED)
 
     series = read_counts(tmp_path, "worker-0")
     assert series[UNKNOWN_MODELS.name, ("acme", "refuse")] == (2,)
@@ -144,9 +148,9 @@ def test_unknown_models_are_counted_by_known_organization_and_policy(metrics, tm
 
 
 def test_calls_of_the_limiter_are_timed_and_those_in_vain_counted(metrics, tmp_path):
-    metrics.limiter_answered("admit", 0.000_1, "r1")
-    metrics.limiter_answered("settle", 9.0, "r1")
-    metrics.limiter_failed("settle")
+    metrics.observe(LIMITER_SECONDS, 0.000_1, "r1", "admit")
+    metrics.observe(LIMITER_SECONDS, 9.0, "r1", "settle")
+    metrics.inc(LIMITER_ERRORS, "settle")
 
     series = read_counts(tmp_path, "worker-0")
     admit, settle = (series[LIMITER_SECONDS.name, (name,)][: LIMITER_SECONDS.count_cells] for name in ("admit", "settle"))
@@ -157,15 +161,15 @@ def test_calls_of_the_limiter_are_timed_and_those_in_vain_counted(metrics, tmp_p
 
 def test_a_spool_is_as_long_as_it_was_last_said_to_be(metrics, tmp_path):
     for events in (3, 5, 2):
-        metrics.spooled(events)
+        metrics.set(SPOOL_EVENTS, events)
 
     assert read_counts(tmp_path, "worker-0")[SPOOL_EVENTS.name, ()] == (2,)
 
 
 def test_durations_fall_into_the_bucket_whose_bound_they_do_not_exceed(metrics, tmp_path):
-    metrics.observe("chat", 0.005, None, 0.000_05, "r1")
-    metrics.observe("chat", 0.005_000_001, None, 0.000_051, "r1")
-    metrics.observe("chat", 10_000.0, None, 5.0, "r1")
+    observe(metrics, "chat", 0.005, None, 0.000_05, "r1")
+    observe(metrics, "chat", 0.005_000_001, None, 0.000_051, "r1")
+    observe(metrics, "chat", 10_000.0, None, 5.0, "r1")
 
     series = read_counts(tmp_path, "worker-0")
     request = series[REQUEST_SECONDS.name, ("chat",)][: REQUEST_SECONDS.count_cells]
@@ -174,16 +178,20 @@ def test_durations_fall_into_the_bucket_whose_bound_they_do_not_exceed(metrics, 
     assert (request[0], request[1], request[-2]) == (1, 1, 1), "at the bound, just above it, above the last"
     assert request[-1] == 5_000_000 + 5_000_001 + 10_000 * 10**9
     assert (overhead[0], overhead[1], overhead[-2]) == (1, 1, 1)
-    assert sum(series["tallygate_first_byte_seconds", ("chat",)]) == 0, "no body, no first byte"
+    assert sum(series.get(("tallygate_first_byte_seconds", ("chat",)), ())) == 0, "no body, no first byte"
 
 
 def test_requests_open_at_a_crash_are_not_open_in_the_successor(counts, tmp_path):
     metrics = GatewayMetrics(counts, KNOWN, now_ms=lambda: NOW_MS)
-    metrics.opened()
-    metrics.opened()
-    metrics.closed()
+    metrics.inc(OPEN_REQUESTS)
+    metrics.inc(OPEN_REQUESTS)
+    metrics.dec(OPEN_REQUESTS)
     assert read_counts(tmp_path, "worker-0")[OPEN_REQUESTS.name, ()] == (1,)
 
     GatewayMetrics(counts, KNOWN, now_ms=lambda: NOW_MS)
 
     assert read_counts(tmp_path, "worker-0")[OPEN_REQUESTS.name, ()] == (0,)
+
+
+def test_the_metric_of_upstream_errors_names_every_kind_of_failure():
+    assert {*FailureKind, "status", "in_stream"} == {*UPSTREAM_ERRORS.values}

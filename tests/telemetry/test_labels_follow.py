@@ -3,7 +3,8 @@
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
 from tallygate.telemetry.labels import KnownLabels
-from tallygate.telemetry.metrics import OTHER
+from tallygate.telemetry.metric import OTHER
+from tallygate.telemetry.metrics import REFUSED
 
 LIMIT = RateLimit(
     name="requests_per_1m",
@@ -30,11 +31,11 @@ def test_what_has_come_is_known_and_what_is_gone_is_other() -> None:
     nothing = KnownLabels(organizations=frozenset(), credentials=frozenset(), capabilities=frozenset({"chat"}), limits=frozenset())
     first, second = an_organization("acme", "old", "kept", limits=(LIMIT,)), an_organization("acme", "kept", "new")
     known = nothing.followed([], [first, an_organization("big", "main")])
-    assert known.exchange("acme", "old", "chat") == ("acme", "old", "chat")
-    assert known.limit("requests_per_1m") == "requests_per_1m"
+    assert known.counted(REFUSED, ("acme", "old", "chat", OTHER))[:3] == ("acme", "old", "chat")
+    assert known.counted(REFUSED, ("acme", "old", "chat", "requests_per_1m"))[3] == "requests_per_1m"
 
     known = known.followed([first], [second])
-    assert [known.exchange("acme", name, "chat")[1] for name in ("old", "kept", "new")] == [OTHER, "kept", "new"]
+    assert [known.counted(REFUSED, ("acme", name, "chat", OTHER))[1] for name in ("old", "kept", "new")] == [OTHER, "kept", "new"]
     known = known.followed([second], [])
-    assert known.exchange("acme", "kept", "chat") == (OTHER, OTHER, "chat")
-    assert known.exchange("big", "main", "chat") == ("big", "main", "chat")
+    assert known.counted(REFUSED, ("acme", "kept", "chat", OTHER))[:3] == (OTHER, OTHER, "chat")
+    assert known.counted(REFUSED, ("big", "main", "chat", OTHER))[:3] == ("big", "main", "chat")

@@ -12,8 +12,8 @@ from prometheus_client.samples import Exemplar as TheirExemplar
 from prometheus_client.samples import Timestamp
 
 from tallygate.telemetry.exemplar import Exemplar
+from tallygate.telemetry.metric import Kind, Metric
 from tallygate.telemetry.metric_text import PIECE_LINES, Family, HistogramReading, TextFormat, text_of
-from tallygate.telemetry.metrics import Kind, Metric
 
 NAMES = ("org", "credential", "capability", "kind", "zone")
 texts = some.text(some.characters(blacklist_categories=("Cs",)), max_size=8) | some.sampled_from(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tallygate.domain.admission import SpendDemand, WindowReading
+from tallygate.telemetry.metric import Metric
 from tallygate.telemetry.metric_text import Labels
-from tallygate.telemetry.metrics import Metric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

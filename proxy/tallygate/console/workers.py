@@ -8,15 +8,15 @@ from typing import Final
 
 from tallygate.telemetry.count_file import CountReader, Series, owners
 from tallygate.telemetry.exposition import ProcessGauges
-from tallygate.telemetry.metrics import OPEN_REQUESTS, READING_ON, SPOOL_EVENTS
+from tallygate.telemetry.metric import Lasts
+from tallygate.telemetry.metrics import WORKER_METRICS
 from tallygate.telemetry.worker_state import STATE_SERIES, WorkerReading
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-_GONE: Final = frozenset(
-    {OPEN_REQUESTS.name, READING_ON.name}
-)  # a process that is gone has nothing open, but what it spooled waits
-_GONE_FOR_GOOD: Final = _GONE | {SPOOL_EVENTS.name}  # a slot that is run no longer has left its spool to another
+# A process that is gone has nothing open, but what it spooled waits; a slot that is run no longer has left its spool to another.
+_GONE: Final = frozenset(metric.name for metric in WORKER_METRICS if metric.lasts is Lasts.PROCESS)
+_GONE_FOR_GOOD: Final = frozenset(metric.name for metric in WORKER_METRICS if metric.lasts is not Lasts.FOR_GOOD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,19 +33,19 @@ from tallygate.gateway.oauth2_token import OAuth2Token
 from tallygate.gateway.object_owners import ObjectOwners, owners_of_one_process
 from tallygate.gateway.routes import RouteTable
 from tallygate.gateway.server import GatewayServer
-from tallygate.gateway.services import Fallback, GatewayLimits, Observer, Services, Tokenizer, View
+from tallygate.gateway.services import Fallback, GatewayLimits, Services, Tokenizer, View
 from tallygate.gateway.settling.settler import Settler
 from tallygate.gateway.settling.spool import Spool
 from tallygate.gateway.settling.withdrawals import Withdrawals
-from tallygate.gateway.spend_warnings import tell_warned
 from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.gateway.upstream_auth import UpstreamCredentials
-from tallygate.gateway.watched_limiter import WatchedLimiter
 from tallygate.http1.client_connection import ClientTimeouts
 from tallygate.http1.upstream_pool import UpstreamPool
 from tallygate.limiter.port import Limiter
 from tallygate.shares.fair_places import FairPlaces
+from tallygate.telemetry.metric import Metrics
+from tallygate.telemetry.metrics import CONFIG_RELOADS, KEY_LOOKUPS
 
 HAND_OVER_USED_S: Final = 10.0
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Parts:
     tokens: Tokenizer
     dialects: Mapping[str, Dialect]
     plain: Dialect
-    metrics: Observer
+    metrics: Metrics
     session: ClientSession
     limits: GatewayLimits
     timeouts: ClientTimeouts
@@ -100,21 +100,20 @@ class Gateway(GatewayServer):
         self._parts = parts
         loop = asyncio.get_running_loop()
         config = parts.holder.current
-        limiter = WatchedLimiter(parts.limiter, parts.metrics, parts.clock)
         services = Services(
             view=view_of(config, parts),
-            limiter=limiter,
+            limiter=parts.limiter,
             fallback=parts.fallback,
             settler=Settler(
-                limiter,
+                parts.limiter,
                 parts.spool,
+                parts.metrics,
                 finished=parts.finished,
                 now_ms=parts.now_ms,
-                on_warned=partial(tell_warned, parts.metrics),
-                on_spooled=parts.metrics.spooled,
+                clock=parts.clock,
                 store_run=parts.store_run,
             ),
-            withdrawals=Withdrawals(limiter),
+            withdrawals=Withdrawals(parts.limiter),
             tokens=parts.tokens,
             dialects=parts.dialects,
             plain=parts.plain,
@@ -157,7 +156,7 @@ class Gateway(GatewayServer):
         if keys is not None:
             keys.forget()
         problems = await self._parts.holder.reload()
-        self._parts.metrics.config_reloaded(applied=not problems)
+        self._parts.metrics.inc(CONFIG_RELOADS, "rejected" if problems else "applied")
         for problem in problems:
             _log.error("configuration not reloaded: %s", problem)
         if not problems:
@@ -269,7 +268,7 @@ def _key_lookup(config: KeyLookup, parts: Parts) -> LookedUpKeys:
         parts.session,
         now_ms=parts.now_ms,
         clock_ms=lambda: int(loop.time() * 1000),
-        count=parts.metrics.key_looked_up,
+        count=partial(parts.metrics.inc, KEY_LOOKUPS),
         loop=loop,
     )
 

@@ -18,6 +18,7 @@ from tallygate.gateway.services import Services
 from tallygate.http1.client_connection import ClientTimeouts
 from tallygate.http1.client_port import ClientPort, until
 from tallygate.http1.faults import Fault
+from tallygate.telemetry.metrics import BAD_REQUESTS
 
 LINE_BYTES_MAX: Final = 8190
 HEADER_COUNT_MAX: Final = 100
@@ -92,7 +93,7 @@ class GatewayServer:
             upstream.pool.close()
 
     def _answer_fault(self, fault: Fault) -> web.Response:
-        self.services.metrics.bad_request()
+        self.services.metrics.inc(BAD_REQUESTS)
         answer = _answer_of(fault)
         if self.services.cors.origins:  # whose page asks is not known, and there is nothing in it to keep from others
             answer.headers["Access-Control-Allow-Origin"] = "*"

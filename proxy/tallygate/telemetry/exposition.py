@@ -1,41 +1,19 @@
 """From readings to metric families, and to the text that Prometheus asks for. Pure: the readings are the caller's."""
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from tallygate.domain.money import NANO_PER_USD
 from tallygate.telemetry import metrics
 from tallygate.telemetry.count_file import Series
 from tallygate.telemetry.exemplar import CELLS as EXEMPLAR_CELLS
 from tallygate.telemetry.exemplar import Exemplar, read_exemplar
+from tallygate.telemetry.metric import Kind, Metric
 from tallygate.telemetry.metric_text import Family, HistogramReading, Labels, TextFormat, text_of
-from tallygate.telemetry.metrics import Kind, Metric
 
 _GZIP: Final = 31  # window bits of zlib's compressobj for a gzip stream
 _GZIP_LEVEL: Final = 1  # which leaves a twentieth already; higher levels cost several times as much for little more
-_WORKER_FAMILIES: Final = (
-    metrics.REFUSED,
-    metrics.SHADOW_REFUSED,
-    metrics.SPEND_WARNINGS,
-    metrics.REQUEST_SECONDS,
-    metrics.FIRST_BYTE_SECONDS,
-    metrics.OVERHEAD_SECONDS,
-    metrics.OPEN_REQUESTS,
-    metrics.LIMITER_SECONDS,
-    metrics.LIMITER_ERRORS,
-    metrics.UNKNOWN_MODELS,
-    metrics.SPOOL_EVENTS,
-    metrics.FAIL_OPEN,
-    metrics.UPSTREAM_ERRORS,
-    metrics.KEY_LOOKUPS,
-    metrics.READING_ON,
-    metrics.READ_ON,
-    metrics.BAD_REQUESTS,
-    metrics.CONFIG_RELOADS,
-)
-_MONEY: Final = frozenset({metrics.SPEND, metrics.SPEND_CREDITED, metrics.MODEL_SPEND, metrics.MODEL_SPEND_CREDITED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +72,7 @@ class Readings:
 def families(readings: Readings) -> list[Family]:
     """Every family with a reading, in the order of declaration."""
     counted = _gathered(readings.counted)
-    made = [_summed(metric, counted[metric.name]) for metric in _WORKER_FAMILIES]
+    made = [_summed(metric, counted[metric.name]) for metric in metrics.WORKER_METRICS]
     made += [*_ledger(readings), *_windows(readings), *_processes(readings)]
     by_name = {family.metric.name: family for family in made}
     return [by_name[metric.name] for metric in metrics.METRICS if metric.name in by_name]
@@ -115,8 +93,8 @@ def render(readings: Readings, *, accept: str, is_gzipped: bool = False) -> tupl
 
 def _gathered(counted: Sequence[Mapping[Series, tuple[int, ...]]]) -> dict[str, dict[Labels, list[tuple[int, ...]]]]:
     """Cells of each family and series, slot by slot. A series of another layout (an older version's buckets) is left out."""
-    cells = {metric.name: metric.cells for metric in _WORKER_FAMILIES}
-    gathered: dict[str, dict[Labels, list[tuple[int, ...]]]] = {metric.name: {} for metric in _WORKER_FAMILIES}
+    cells = {metric.name: metric.cells for metric in metrics.WORKER_METRICS}
+    gathered: dict[str, dict[Labels, list[tuple[int, ...]]]] = {metric.name: {} for metric in metrics.WORKER_METRICS}
     for series in counted:
         for (name, labels), values in series.items():
             if cells.get(name) == len(values):
@@ -147,11 +125,11 @@ def _noted_at(exemplar: Exemplar) -> int:
 
 def _ledger(readings: Readings) -> Iterable[Family]:
     for metric, values in (readings.totals or {}).items():
-        yield _from_numbers(metric, values, scale=_usd if metric in _MONEY else float)
+        yield _from_numbers(metric, values)
     if readings.lag_events is not None:
         yield _from_numbers(metrics.LEDGER_LAG, {(): readings.lag_events})
     if readings.lag_ms is not None:
-        yield _from_numbers(metrics.LEDGER_LAG_SECONDS, {(): readings.lag_ms}, scale=_seconds)
+        yield _from_numbers(metrics.LEDGER_LAG_SECONDS, {(): readings.lag_ms})
     if readings.database_up is not None:
         yield _from_numbers(metrics.LEDGER_DATABASE_UP, {(): int(readings.database_up)})
     if readings.drift_nano_usd is not None:
@@ -167,12 +145,12 @@ def _ledger(readings: Readings) -> Iterable[Family]:
 
 def _windows(readings: Readings) -> Iterable[Family]:
     windows = readings.windows
-    yield _from_numbers(metrics.SPEND_WINDOW, {(at.org,): at.spent_nano_usd for at in windows}, scale=_usd)
-    yield _from_numbers(metrics.SPEND_HELD, {(at.org,): at.held_nano_usd for at in windows}, scale=_usd)
-    yield _from_numbers(metrics.SPEND_LIMIT, {(at.org,): at.limit_nano_usd for at in windows}, scale=_usd)
+    yield _from_numbers(metrics.SPEND_WINDOW, {(at.org,): at.spent_nano_usd for at in windows})
+    yield _from_numbers(metrics.SPEND_HELD, {(at.org,): at.held_nano_usd for at in windows})
+    yield _from_numbers(metrics.SPEND_LIMIT, {(at.org,): at.limit_nano_usd for at in windows})
     yield _from_numbers(metrics.PAUSED, {(at.org,): int(at.paused) for at in windows})
     resumes: dict[Labels, int] = {(at.org,): at.resumes_at_ms for at in windows if at.resumes_at_ms}
-    yield _from_numbers(metrics.SPEND_RESUME, resumes, scale=_seconds)
+    yield _from_numbers(metrics.SPEND_RESUME, resumes)
     if readings.organizations_skipped is not None:
         yield _from_numbers(metrics.ORGANIZATIONS_SKIPPED, {(): readings.organizations_skipped})
 
@@ -187,14 +165,7 @@ def _processes(readings: Readings) -> Iterable[Family]:
     yield _from_numbers(metrics.WORKER_FILES, {(at.worker,): at.open_fds for at in workers if at.open_fds is not None})
 
 
-def _from_numbers(metric: Metric, values: Mapping[Labels, float], *, scale: Callable[[Any], float] = float) -> Family:
-    return Family(metric=metric, numbers=values, scale=scale)
-
-
-def _seconds(milliseconds: int) -> float:
-    return milliseconds / 1000
-
-
-def _usd(nano_usd: int) -> float:
+def _from_numbers(metric: Metric, values: Mapping[Labels, float]) -> Family:
     """Below 2**53 nano-USD the shortest decimal of the quotient has the nano-USD again."""
-    return nano_usd / NANO_PER_USD
+    per_unit = metric.per_unit
+    return Family(metric=metric, numbers=values, scale=float if per_unit == 1 else lambda stored: stored / per_unit)

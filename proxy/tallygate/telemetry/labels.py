@@ -8,7 +8,7 @@ from tallygate.config.model import GatewayConfig
 from tallygate.domain.errors import ErrorCode
 from tallygate.domain.organization import Organization
 from tallygate.domain.rate_limit import FREE_REQUESTS
-from tallygate.telemetry.metrics import OTHER
+from tallygate.telemetry.metric import OTHER, Metric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,22 +39,25 @@ class KnownLabels:
             limits=self.limits.union(name for org in come for name in _limit_names(org)),
         )
 
-    def exchange(self, org: str, credential: str, capability: str) -> tuple[str, str, str]:
-        """The labels of one exchange. A credential without its organization says nothing, so it falls with it."""
-        return (
-            self.organization(org),
-            credential if (org, credential) in self.credentials else OTHER,
-            self.capability(capability),
+    def counted(self, metric: Metric, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """The values to count under: of each label its own if it is known or up to us, else `other`."""
+        return tuple(
+            value if value == OTHER or self._knows(metric, label, value, labels) else OTHER
+            for label, value in zip(metric.labels, labels, strict=True)
         )
 
-    def organization(self, org: str) -> str:
-        return org if org in self.organizations else OTHER
-
-    def capability(self, capability: str) -> str:
-        return capability if capability in self.capabilities else OTHER
-
-    def limit(self, limit: str) -> str:
-        return limit if limit in self.limits else OTHER
+    def _knows(self, metric: Metric, label: str, value: str, labels: tuple[str, ...]) -> bool:
+        match label:
+            case "org":
+                return value in self.organizations
+            case "credential":  # says nothing without its organization, so it falls with it
+                return (labels[metric.labels.index("org")], value) in self.credentials
+            case "capability":
+                return value in self.capabilities
+            case "limit":
+                return value in self.limits
+            case _:
+                return not metric.values or value in metric.values
 
 
 def _credentials(organizations: Iterable[Organization]) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from prometheus_client.utils import floatToGoString
 
 from tallygate.telemetry.exemplar import Exemplar
-from tallygate.telemetry.metrics import Kind, Metric
+from tallygate.telemetry.metric import Kind, Metric
 
 PIECE_LINES: Final = 2_000
 number_text: Final[Callable[[float], str]] = floatToGoString

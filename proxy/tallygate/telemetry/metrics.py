@@ -1,51 +1,15 @@
-"""Every metric tallygate exports, declared once: name, kind, help, labels, buckets. docs/operate.md explains each.
+"""Every metric tallygate exports, declared once and in the order of the exposition: name, kind, help, labels, buckets.
 
 Two sources feed them. Counts of money, tokens and requests are lifetime totals in the ledger's database, moved by the transaction
 that enters the events: they equal the ledger, and are the same at every console. What only a worker sees (latencies, open requests,
 which limit refused) is counted in its count file. Label values come from configuration; anything else is `other`.
+docs/operate.md explains each.
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
-from tallygate.telemetry import exemplar
-
-OTHER: Final = "other"
-
-
-class Kind(StrEnum):
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # each is one of a kind, and looked up for every sample
-class Metric:
-    """One family. Durations are kept in nanoseconds, money in nano-USD; `buckets` are upper bounds in nanoseconds, ascending."""
-
-    name: str
-    kind: Kind
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[int, ...] = ()
-
-    @property
-    def unit(self) -> str:
-        """OpenMetrics has a unit where the name, without `_total`, ends in it; empty elsewhere."""
-        unit = self.name.removesuffix("_total").rpartition("_")[2]
-        return unit if unit in {"seconds", "bytes"} else ""
-
-    @property
-    def cells(self) -> int:
-        """Cells of one series in a count file: what is counted, and an exemplar of each bucket behind it."""
-        return self.count_cells + (exemplar.CELLS * (len(self.buckets) + 1) if self.kind is Kind.HISTOGRAM else 0)
-
-    @property
-    def count_cells(self) -> int:
-        """Those that add up over workers: a histogram has its buckets, one above the last, and the sum."""
-        return len(self.buckets) + 2 if self.kind is Kind.HISTOGRAM else 1
-
+from tallygate.domain.money import NANO_PER_USD
+from tallygate.telemetry.metric import Kind, Lasts, Metric, Source
 
 _US: Final = 1_000
 _MS: Final = 1_000_000
@@ -62,119 +26,146 @@ _LIMITER_BUCKETS: Final = tuple(
     + [step * _S for step in (1, 2, 5)],
 )
 _EXCHANGE: Final = ("org", "credential", "capability")
-
 _MODEL: Final = ("org", "model")
 
 # Lifetime totals of the ledger. A series is absent until there is something to count.
 REQUESTS: Final = Metric(
     name="tallygate_requests_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=(*_EXCHANGE, "outcome"),
     help="Requests by how they ended, refused ones included; a hold that expired stays expired when its end is told later.",
 )
 TOKENS: Final = Metric(
     name="tallygate_tokens_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=(*_EXCHANGE, "kind"),
     help="Model tokens; kind prompt includes cached tokens, kind completion includes reasoning tokens.",
 )
 CACHED_TOKENS: Final = Metric(
     name="tallygate_cached_tokens_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=_EXCHANGE,
     help="Prompt tokens that the provider read from its cache; a part of kind prompt.",
 )
 REASONING_TOKENS: Final = Metric(
     name="tallygate_reasoning_tokens_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=_EXCHANGE,
     help="Completion tokens spent on reasoning; a part of kind completion.",
 )
 SPEND: Final = Metric(
-    name="tallygate_spend_usd_total", kind=Kind.COUNTER, labels=_EXCHANGE, help="Settled cost in USD, exact to the nano-USD."
-)
-USAGE_SOURCE: Final = Metric(
-    name="tallygate_usage_source_total",
-    kind=Kind.COUNTER,
-    labels=("source",),
-    help="Usage events by where their token counts come from: upstream, counted, estimated, assumed, checkpoint, none.",
-)
-SPEND_CREDITED: Final = Metric(
-    name="tallygate_spend_credited_usd_total",
+    name="tallygate_spend_usd_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=_EXCHANGE,
-    help="Settled cost taken back, by a late settlement below its checkpoint or by a corrected price: to be subtracted.",
+    help="Settled cost in USD, exact to the nano-USD.",
+    per_unit=NANO_PER_USD,
 )
 TOKENS_CREDITED: Final = Metric(
     name="tallygate_tokens_credited_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=(*_EXCHANGE, "kind"),
     help="Model tokens taken back by a late settlement below its checkpoint: to be subtracted.",
 )
 CACHED_TOKENS_CREDITED: Final = Metric(
     name="tallygate_cached_tokens_credited_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=_EXCHANGE,
     help="Cached tokens taken back for the same reason.",
 )
 REASONING_TOKENS_CREDITED: Final = Metric(
     name="tallygate_reasoning_tokens_credited_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=_EXCHANGE,
     help="Reasoning tokens taken back for the same reason.",
 )
+SPEND_CREDITED: Final = Metric(
+    name="tallygate_spend_credited_usd_total",
+    source=Source.TOTALS,
+    kind=Kind.COUNTER,
+    labels=_EXCHANGE,
+    help="Settled cost taken back, by a late settlement below its checkpoint or by a corrected price: to be subtracted.",
+    per_unit=NANO_PER_USD,
+)
 MODEL_REQUESTS: Final = Metric(
     name="tallygate_model_requests_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=_MODEL,
     help="Served requests by the priced model that they were charged as; other where there is none. Refused ones have no model.",
 )
 MODEL_TOKENS: Final = Metric(
     name="tallygate_model_tokens_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=(*_MODEL, "kind"),
     help="Model tokens by the priced model; kind prompt includes cached tokens, kind completion includes reasoning tokens.",
 )
+MODEL_SPEND: Final = Metric(
+    name="tallygate_model_spend_usd_total",
+    source=Source.TOTALS,
+    kind=Kind.COUNTER,
+    labels=_MODEL,
+    help="Settled cost in USD by the priced model, exact to the nano-USD.",
+    per_unit=NANO_PER_USD,
+)
 MODEL_TOKENS_CREDITED: Final = Metric(
     name="tallygate_model_tokens_credited_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=(*_MODEL, "kind"),
     help="Model tokens taken back by a late settlement: to be subtracted.",
 )
-MODEL_SPEND: Final = Metric(
-    name="tallygate_model_spend_usd_total",
-    kind=Kind.COUNTER,
-    labels=_MODEL,
-    help="Settled cost in USD by the priced model, exact to the nano-USD.",
-)
 MODEL_SPEND_CREDITED: Final = Metric(
     name="tallygate_model_spend_credited_usd_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=_MODEL,
     help="Settled cost of the model taken back: to be subtracted.",
+    per_unit=NANO_PER_USD,
+)
+USAGE_SOURCE: Final = Metric(
+    name="tallygate_usage_source_total",
+    source=Source.TOTALS,
+    kind=Kind.COUNTER,
+    labels=("source",),
+    help="Usage events by where their token counts come from: upstream, counted, estimated, assumed, checkpoint, none.",
 )
 ODD_SETTLEMENTS: Final = Metric(
     name="tallygate_odd_settlements_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=("kind",),
     help="Settlements above their hold (overrun), after its expiry (late), or of a hold that the store has lost (unheld).",
 )
 HOLDS_EXPIRED: Final = Metric(
     name="tallygate_holds_expired_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     help="Reservations whose worker vanished and which were settled at their last checkpoint.",
 )
-
-# What is known of the ledger besides.
 WEBHOOK_DELIVERIES: Final = Metric(
     name="tallygate_webhook_deliveries_total",
+    source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=("result",),
     help="Webhooks by how an attempt ended: delivered, retried (it failed and is made again), given_up.",
 )
 WEBHOOK_QUEUE: Final = Metric(
-    name="tallygate_webhook_queue", kind=Kind.GAUGE, help="Deliveries of notices to webhooks that have not ended yet."
+    name="tallygate_webhook_queue",
+    source=Source.TOTALS,
+    kind=Kind.GAUGE,
+    help="Deliveries of notices to webhooks that have not ended yet.",
 )
+
+# What is known of the ledger besides.
 LEDGER_LAG: Final = Metric(
     name="tallygate_ledger_lag_events",
     kind=Kind.GAUGE,
@@ -184,6 +175,7 @@ LEDGER_LAG_SECONDS: Final = Metric(
     name="tallygate_ledger_lag_seconds",
     kind=Kind.GAUGE,
     help="Age of the oldest entry in the limiter's streams that no ledger has taken yet; 0 if there is none.",
+    per_unit=1_000,
 )
 LEDGER_DATABASE_UP: Final = Metric(
     name="tallygate_ledger_database_up",
@@ -217,18 +209,21 @@ SPEND_WINDOW: Final = Metric(
     kind=Kind.GAUGE,
     labels=("org",),
     help="Settled spend in the window of the organization's first spend limit, as enforced now.",
+    per_unit=NANO_PER_USD,
 )
 SPEND_HELD: Final = Metric(
     name="tallygate_spend_held_usd",
     kind=Kind.GAUGE,
     labels=("org",),
     help="Worst-case cost of the organization's open requests, held against the same limit.",
+    per_unit=NANO_PER_USD,
 )
 SPEND_LIMIT: Final = Metric(
     name="tallygate_spend_limit_usd",
     kind=Kind.GAUGE,
     labels=("org",),
     help="The organization's first spend limit; absent where there is none.",
+    per_unit=NANO_PER_USD,
 )
 PAUSED: Final = Metric(
     name="tallygate_paused",
@@ -241,6 +236,7 @@ SPEND_RESUME: Final = Metric(
     kind=Kind.GAUGE,
     labels=("org",),
     help="Unix time at which a paused organization may spend again; absent while it is not paused.",
+    per_unit=1_000,
 )
 ORGANIZATIONS_SKIPPED: Final = Metric(
     name="tallygate_scrape_organizations_skipped",
@@ -256,24 +252,28 @@ SCRAPE_ERRORS: Final = Metric(
 # Counted by the workers.
 REFUSED: Final = Metric(
     name="tallygate_refused_total",
+    source=Source.WORKERS,
     kind=Kind.COUNTER,
     labels=(*_EXCHANGE, "limit"),
     help="Refused requests by the limit that refused, or by the error code where it was not a limit.",
 )
 SHADOW_REFUSED: Final = Metric(
     name="tallygate_shadow_refused_total",
+    source=Source.WORKERS,
     kind=Kind.COUNTER,
     labels=(*_EXCHANGE, "limit"),
     help="Requests that a limit in shadow mode would have refused.",
 )
 SPEND_WARNINGS: Final = Metric(
     name="tallygate_spend_warnings_total",
+    source=Source.WORKERS,
     kind=Kind.COUNTER,
     labels=("org", "limit", "threshold"),
     help="Crossings of a spend limit's warning thresholds (a fraction of the limit), each told once.",
 )
 REQUEST_SECONDS: Final = Metric(
     name="tallygate_request_seconds",
+    source=Source.WORKERS,
     kind=Kind.HISTOGRAM,
     labels=("capability",),
     buckets=_ANSWER_BUCKETS,
@@ -281,6 +281,7 @@ REQUEST_SECONDS: Final = Metric(
 )
 FIRST_BYTE_SECONDS: Final = Metric(
     name="tallygate_first_byte_seconds",
+    source=Source.WORKERS,
     kind=Kind.HISTOGRAM,
     labels=("capability",),
     buckets=_ANSWER_BUCKETS,
@@ -288,80 +289,117 @@ FIRST_BYTE_SECONDS: Final = Metric(
 )
 OVERHEAD_SECONDS: Final = Metric(
     name="tallygate_overhead_seconds",
+    source=Source.WORKERS,
     kind=Kind.HISTOGRAM,
     buckets=_OVERHEAD_BUCKETS,
     help="The gateway's own share of a request: its duration without the waits for client and upstream.",
 )
 OPEN_REQUESTS: Final = Metric(
-    name="tallygate_open_requests", kind=Kind.GAUGE, help="Requests between their first byte and their end."
+    name="tallygate_open_requests",
+    source=Source.WORKERS,
+    kind=Kind.GAUGE,
+    help="Requests between their first byte and their end.",
+    lasts=Lasts.PROCESS,
 )
 LIMITER_SECONDS: Final = Metric(
     name="tallygate_limiter_seconds",
+    source=Source.WORKERS,
     kind=Kind.HISTOGRAM,
     labels=("operation",),
     buckets=_LIMITER_BUCKETS,
     help="Time that a worker waits for the limiter's store to answer, by operation: admit or settle.",
+    values=("admit", "settle"),
+    has_other=False,
 )
 LIMITER_ERRORS: Final = Metric(
     name="tallygate_limiter_errors_total",
+    source=Source.WORKERS,
     kind=Kind.COUNTER,
     labels=("operation",),
     help="Calls that the limiter's store did not answer, by operation: admit or settle.",
+    values=("admit", "settle"),
+    has_other=False,
 )
 UNKNOWN_MODELS: Final = Metric(
     name="tallygate_unknown_models_total",
+    source=Source.WORKERS,
     kind=Kind.COUNTER,
     labels=("org", "policy"),
     help="Requests for a model without a price, by the policy of the plan: refuse, price_as, unpriced.",
 )
 SPOOL_EVENTS: Final = Metric(
     name="tallygate_spool_events",
+    source=Source.WORKERS,
     kind=Kind.GAUGE,
     help="Settlements that wait in the workers' spools for the limiter's store.",
+    lasts=Lasts.SLOT,
 )
 FAIL_OPEN: Final = Metric(
     name="tallygate_fail_open_total",
+    source=Source.WORKERS,
     kind=Kind.COUNTER,
     labels=("class",),
     help="Requests admitted without the limiter's word, by class of limit (rate, spend).",
+    values=("rate", "spend"),
 )
 UPSTREAM_ERRORS: Final = Metric(
     name="tallygate_upstream_errors_total",
+    source=Source.WORKERS,
     kind=Kind.COUNTER,
     labels=("kind",),
     help=(
         "Failures of upstreams: unreachable, overloaded, timeout, reset, invalid_response, truncated, unauthorized, status (5xx) "
         "or in_stream."
     ),
+    values=(
+        "unreachable",
+        "overloaded",
+        "timeout",
+        "reset",
+        "invalid_response",
+        "truncated",
+        "unauthorized",
+        "status",
+        "in_stream",
+    ),
 )
 KEY_LOOKUPS: Final = Metric(
     name="tallygate_key_lookups_total",
+    source=Source.WORKERS,
     kind=Kind.COUNTER,
     labels=("result",),
     help="Keys asked about at the look-up service: active, inactive, failed, or busy (not asked, since too many were).",
+    values=("active", "inactive", "failed", "busy"),
 )
 READING_ON: Final = Metric(
     name="tallygate_reading_on",
+    source=Source.WORKERS,
     kind=Kind.GAUGE,
     help="Answers whose clients have left and that are read on for their exact usage.",
+    lasts=Lasts.PROCESS,
 )
 READ_ON: Final = Metric(
     name="tallygate_read_on_total",
+    source=Source.WORKERS,
     kind=Kind.COUNTER,
     labels=("end",),
     help="Answers whose clients left, by how reading on ended: complete, failed (upstream), shutdown, or at a bound, "
     "which is time, count, org_count, bytes or org_bytes.",
+    values=("complete", "failed", "time", "count", "org_count", "bytes", "org_bytes", "shutdown"),
 )
 BAD_REQUESTS: Final = Metric(
     name="tallygate_bad_requests_total",
+    source=Source.WORKERS,
     kind=Kind.COUNTER,
     help="Connections that sent no valid HTTP request; they have no organization and are not in requests_total.",
 )
 CONFIG_RELOADS: Final = Metric(
     name="tallygate_config_reloads_total",
+    source=Source.WORKERS,
     kind=Kind.COUNTER,
     labels=("result",),
     help="Reloads of the configuration by worker: applied, or rejected and the old one kept.",
+    values=("applied", "rejected"),
 )
 
 # The processes themselves.
@@ -402,18 +440,6 @@ WORKER_FILES: Final = Metric(
     help="Open file descriptors of the worker's current process.",
 )
 
-LEDGER_TOTALS: Final = (
-    REQUESTS, TOKENS, CACHED_TOKENS, REASONING_TOKENS, SPEND,
-    TOKENS_CREDITED, CACHED_TOKENS_CREDITED, REASONING_TOKENS_CREDITED, SPEND_CREDITED,
-    MODEL_REQUESTS, MODEL_TOKENS, MODEL_SPEND, MODEL_TOKENS_CREDITED, MODEL_SPEND_CREDITED,
-    USAGE_SOURCE, ODD_SETTLEMENTS, HOLDS_EXPIRED, WEBHOOK_DELIVERIES, WEBHOOK_QUEUE,
-)  # fmt: skip
-METRICS: Final = (
-    *LEDGER_TOTALS, LEDGER_LAG, LEDGER_LAG_SECONDS, LEDGER_DATABASE_UP, LEDGER_DRIFT, LEDGER_MALFORMED,
-    CONSOLE_WRONG_TOKENS, STORE_CLOCK_STEPS,
-    SPEND_WINDOW, SPEND_HELD, SPEND_LIMIT, PAUSED, SPEND_RESUME, ORGANIZATIONS_SKIPPED, SCRAPE_ERRORS,
-    REFUSED, SHADOW_REFUSED, SPEND_WARNINGS, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, OPEN_REQUESTS,
-    LIMITER_SECONDS, LIMITER_ERRORS, UNKNOWN_MODELS, SPOOL_EVENTS, FAIL_OPEN, UPSTREAM_ERRORS, KEY_LOOKUPS,
-    READING_ON, READ_ON, BAD_REQUESTS, CONFIG_RELOADS,
-    BUILD_INFO, WORKER_UP, WORKER_STARTS, WORKER_CPU, WORKER_MEMORY, WORKER_FILES,
-)  # fmt: skip
+METRICS: Final = tuple(declared for declared in tuple(globals().values()) if isinstance(declared, Metric))
+LEDGER_TOTALS: Final = tuple(metric for metric in METRICS if metric.source is Source.TOTALS)
+WORKER_METRICS: Final = tuple(metric for metric in METRICS if metric.source is Source.WORKERS)

@@ -13,6 +13,7 @@ from tallygate.gateway.exchange.call import Call, Held
 from tallygate.gateway.exchange.terms import Terms
 from tallygate.gateway.refusals import limiter_refusal, store_refusal
 from tallygate.gateway.services import Services
+from tallygate.telemetry.metrics import FAIL_OPEN, LIMITER_ERRORS, LIMITER_SECONDS, SHADOW_REFUSED
 
 _encode = msgspec.json.Encoder().encode
 
@@ -21,23 +22,26 @@ async def admit(services: Services, call: Call) -> Held:
     """The call with what the limiter grants it. Whatever was granted must be settled, released or withdrawn from here on."""
     organization, terms, capability = call.caller.organization, call.caller.terms, call.head.route.capability
     admission = _admission(call, services.limits.lease_ms)
-    is_fallback = False
+    is_fallback, metrics = False, services.metrics
+    asked_at = services.clock()
     try:
         decision = await services.limiter.admit(admission)
+        metrics.observe(LIMITER_SECONDS, services.clock() - asked_at, admission.reservation_id, "admit")
     except asyncio.CancelledError:
         services.withdrawals.note(admission, after=StoreError("its worker ends"))
         raise
     except LimiterWipedError:
         raise Refused(store_refusal(rebuilding=True)) from None
     except StoreError as error:
+        metrics.inc(LIMITER_ERRORS, "admit")
         decision = services.fallback.admit(admission)
         is_fallback = decision.admitted
         if not decision.admitted:
             services.withdrawals.note(admission, after=error)
             raise _refused_without_store(decision, terms) from None
-        services.metrics.fail_open("spend" if terms.spend else "rate")
+        metrics.inc(FAIL_OPEN, "spend" if terms.spend else "rate")
     for key in decision.shadow_refused_by:
-        services.metrics.shadow_refused(organization.id, call.caller.credential.id, capability, terms.names[key])
+        metrics.inc(SHADOW_REFUSED, organization.id, call.caller.credential.id, capability, terms.names[key])
     if not decision.admitted:
         fee = call.head.route.fee_nano_usd
         refusal = limiter_refusal(decision, terms, hold_nano_usd=admission.hold_min_nano_usd, fee_nano_usd=fee)

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from enum import StrEnum
-from typing import Protocol
 
 from tallygate.config.model import OnDisconnect, Upstream
+from tallygate.telemetry.metric import Metrics
+from tallygate.telemetry.metrics import READ_ON, READING_ON
 
 
 class DrainEnd(StrEnum):
@@ -20,22 +21,15 @@ class DrainEnd(StrEnum):
     SHUTDOWN = "shutdown"
 
 
-class DrainObserver(Protocol):
-    """Who counts them."""
-
-    def drain_begun(self) -> None: ...
-    def drain_ended(self, end: DrainEnd, *, begun: bool) -> None: ...
-
-
 class Drains:
     """A worker's bounds on the answers of one upstream that are read on, of all organizations together and of each.
 
     An organization has a share of its own, so that its leaving clients cost the others nothing. Past a bound an answer is cut.
     """
 
-    def __init__(self, upstream: Upstream, observer: DrainObserver) -> None:
+    def __init__(self, upstream: Upstream, metrics: Metrics) -> None:
         self._upstream = upstream
-        self._observer = observer
+        self._metrics = metrics
         self._count = self._bytes = 0
         self._counts: Counter[str] = Counter()
         self._bytes_of: Counter[str] = Counter()
@@ -49,11 +43,11 @@ class Drains:
         elif self._counts[org] >= upstream.drain_org_max:
             end = DrainEnd.ORG_COUNT
         if end is not None:
-            self._observer.drain_ended(end, begun=False)
+            self._metrics.inc(READ_ON, end)
             return None
         self._count += 1
         self._counts[org] += 1
-        self._observer.drain_begun()
+        self._metrics.inc(READING_ON)
         is_short = is_stream and upstream.on_disconnect is OnDisconnect.GRACE
         return Drain(self, org, seconds=(upstream.grace_ms if is_short else upstream.drain_ms) / 1000)
 
@@ -75,7 +69,8 @@ class Drains:
             counter[org] -= amount
             if not counter[org]:
                 del counter[org]
-        self._observer.drain_ended(end, begun=True)
+        self._metrics.dec(READING_ON)
+        self._metrics.inc(READ_ON, end)
 
 
 class Drain:

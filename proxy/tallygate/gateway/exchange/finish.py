@@ -14,6 +14,7 @@ from tallygate.gateway.headers import response_headers
 from tallygate.gateway.refusals import INTERNAL_ERROR
 from tallygate.http1.content_codings import ACCEPTED
 from tallygate.http1.header import Header, http_date
+from tallygate.telemetry.metrics import FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, REQUEST_SECONDS, UPSTREAM_ERRORS
 
 OTHER_TOKENIZER: Final = 4  # times as many tokens as one vocabulary, at most, another makes of the same text
 # RFC 9110 section 15.5.22: which protocol is required. It is the one that is spoken; the answer closes the connection beside.
@@ -33,17 +34,15 @@ async def finish(answer: Answer) -> None:
     _note_objects(answer, bill)
     await services.settler.settle(held.admission, account_of(answer, bill), owed=bill.is_owed)
     if relay.failure is not None:
-        services.metrics.upstream_error(relay.failure.kind)
+        services.metrics.inc(UPSTREAM_ERRORS, relay.failure.kind)
     _write_end(answer, bill)
     ended_at = services.clock()
     sent_at = answer.sent_at if answer.sent_at is not None else upstream_ended_at
-    services.metrics.observe(
-        held.call.head.route.capability,
-        ended_at - client.started_at,
-        None if relay.first_byte_at is None else relay.first_byte_at - client.started_at,
-        (sent_at - client.started_at) + (ended_at - upstream_ended_at),
-        client.id,
-    )
+    observe, capability = services.metrics.observe, held.call.head.route.capability
+    observe(REQUEST_SECONDS, ended_at - client.started_at, client.id, capability)
+    if relay.first_byte_at is not None:
+        observe(FIRST_BYTE_SECONDS, relay.first_byte_at - client.started_at, client.id, capability)
+    observe(OVERHEAD_SECONDS, (sent_at - client.started_at) + (ended_at - upstream_ended_at), client.id)
 
 
 async def _count(answer: Answer) -> None:

@@ -42,8 +42,9 @@ from tallygate.http1.client_response import ClientResponse
 from tallygate.http1.header import Header, http_date
 from tallygate.http1.received_head import asks_about_nothing, offers_websocket
 from tallygate.http1.request_body import ClientLeftError
+from tallygate.telemetry.metric import OTHER
+from tallygate.telemetry.metrics import OPEN_REQUESTS, REFUSED
 
-_LABEL_OTHER: Final = "other"
 _log: Final = logging.getLogger(__name__)
 
 
@@ -90,13 +91,13 @@ class Pipeline:
             started_at_ms=services.now_ms(),
         )
         self.open.add(client)
-        services.metrics.opened()
+        services.metrics.inc(OPEN_REQUESTS)
         try:
             await self.serve(client)
         finally:
             connection.end()
             self.open.discard(client)
-            services.metrics.closed()
+            services.metrics.dec(OPEN_REQUESTS)
         return response
 
     async def serve(self, client: Client) -> None:
@@ -210,10 +211,11 @@ class Pipeline:
         dialect = services.plain if head is None else head.dialect
         if isinstance(refused, PathRefused):
             dialect = refused.dialect
-        services.metrics.refused(
-            _LABEL_OTHER if caller is None else caller.organization.id,
-            _LABEL_OTHER if caller is None else caller.credential.id,
-            _LABEL_OTHER if head is None else head.route.capability,
+        services.metrics.inc(
+            REFUSED,
+            OTHER if caller is None else caller.organization.id,
+            OTHER if caller is None else caller.credential.id,
+            OTHER if head is None else head.route.capability,
             str(refusal.details.get("limit") or refusal.code),
         )
         ours = exchange_headers(client, services.clock())

@@ -30,6 +30,7 @@ from tallygate.gateway.exchange.unread_models import check_unread_model
 from tallygate.gateway.refusals import rejected
 from tallygate.gateway.services import Services
 from tallygate.shares.turns import at_once
+from tallygate.telemetry.metrics import UNKNOWN_MODELS
 
 READ_AT_ONCE_BYTES_MAX: Final = 32_768  # at worst some 15 ms, in bodies of nothing but commas; usually far below one
 _Result = TypeVar("_Result")
@@ -100,7 +101,7 @@ class Understanding:
         prices, at_ms = client.view.prices, client.started_at_ms
         price = listed_price(facts, prices, at_ms)
         if price is None and head.is_billed:
-            self._services.metrics.unknown_model(caller.organization.id, plan.unknown_model)
+            self._services.metrics.inc(UNKNOWN_MODELS, caller.organization.id, plan.unknown_model)
             price = price_of_unknown(facts, plan, prices, at_ms)
         return None if price is None else marked_up(price, head.markup)
 

@@ -2,14 +2,18 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from tallygate.domain.admission import Actual, AdmissionRequest, Settlement, Warned
-from tallygate.domain.errors import StoreError
+from tallygate.domain.admission import Actual, AdmissionRequest, Settlement
+from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.gateway.settling.recent import RecentSettlements
 from tallygate.gateway.settling.spool import Spool, SpooledSettlement, SpoolFullError
+from tallygate.gateway.spend_warnings import tell_warned
 from tallygate.limiter.port import Limiter
+from tallygate.telemetry.metric import Metrics
+from tallygate.telemetry.metrics import LIMITER_ERRORS, LIMITER_SECONDS, SPOOL_EVENTS
 
 REPLAY_BATCH: Final = 256  # records read at once: a limiter that is away must not cost the reading of all
 REMEMBERED_MS: Final = 300_000  # the limiter knows for twice as long what it has settled
@@ -20,10 +24,9 @@ _log = logging.getLogger(__name__)
 class Settler:
     """Ends reservations. A settlement is acknowledged by the limiter, or on disk, or (the disk being full too) in the log.
 
-    on_spooled  told how many settlements wait in the spool, whenever that may have changed
-    on_warned   called for each threshold that a settlement crossed, also one that was replayed
     finished    which of these event ids the ledger has the final word of; raises StoreError
     now_ms      Unix time
+    clock       monotonic seconds, of the waits for the limiter
     store_run   id of the run of the limiter's store; what the last run took last is settled again in the next
     """
 
@@ -31,21 +34,21 @@ class Settler:
         self,
         limiter: Limiter,
         spool: Spool,
+        metrics: Metrics,
         *,
         finished: Callable[[Sequence[str]], Awaitable[frozenset[str]]],
         now_ms: Callable[[], int],
-        on_spooled: Callable[[int], None] = lambda _events: None,
-        on_warned: Callable[[AdmissionRequest, Warned], None] = lambda _admission, _warned: None,
+        clock: Callable[[], float] = time.perf_counter,
         store_run: Callable[[], str] = lambda: "",
     ) -> None:
         self._limiter = limiter
         self._spool = spool
         self._finished = finished
         self._now_ms = now_ms
-        self._on_spooled = on_spooled
-        self._on_warned = on_warned
+        self._metrics = metrics
+        self._clock = clock
         self._recent = RecentSettlements(store_run, now_ms)
-        on_spooled(spool.count)
+        self._count_spooled()
 
     @property
     def is_saturated(self) -> bool:
@@ -65,7 +68,7 @@ class Settler:
         try:
             record = SpooledSettlement(admission=admission, actual=actual, owed=owed, spooled_at_ms=self._now_ms())
             await self._spool.append(record)
-            self._on_spooled(self._spool.count)
+            self._count_spooled()
         except SpoolFullError as error:
             _log.critical("settlement lost, re-enter it by hand: %s (%s)", actual.event.decode(errors="replace"), error)
         return None
@@ -79,7 +82,7 @@ class Settler:
             done = await self._post_in_order(records, await self._finished_among(records))
             if done:
                 await self._spool.drop(done)
-                self._on_spooled(self._spool.count)
+                self._count_spooled()
                 settled += done
             if not records or done < len(records):
                 break
@@ -95,7 +98,7 @@ class Settler:
                 _log.error("settlements that the store may have lost wait in memory: %s", error)
                 return
             self._recent.forget_suspected(spooled)
-            self._on_spooled(self._spool.count)
+            self._count_spooled()
             if spooled < len(records):
                 return
 
@@ -137,8 +140,19 @@ class Settler:
 
     async def _post(self, admission: AdmissionRequest, actual: Actual, *, owed: bool) -> Settlement:
         post = self._limiter.settle if owed else self._limiter.release
-        settlement = await post(admission, actual)
+        asked_at = self._clock()
+        try:
+            settlement = await post(admission, actual)
+        except LimiterWipedError:  # which is an answer
+            raise
+        except StoreError:
+            self._metrics.inc(LIMITER_ERRORS, "settle")
+            raise
+        self._metrics.observe(LIMITER_SECONDS, self._clock() - asked_at, admission.reservation_id, "settle")
         self._recent.keep(admission, actual, settlement, owed=owed)
         for warned in settlement.warned:
-            self._on_warned(admission, warned)
+            tell_warned(self._metrics, admission, warned)
         return settlement
+
+    def _count_spooled(self) -> None:
+        self._metrics.set(SPOOL_EVENTS, self._spool.count)

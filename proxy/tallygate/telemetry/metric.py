@@ -1,0 +1,83 @@
+"""What a metric is, and how a worker counts it. Each is declared in `metrics.py`."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Protocol
+
+from tallygate.telemetry import exemplar
+
+OTHER: Final = "other"
+
+
+class Kind(StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Source(StrEnum):
+    """Who counts it: the workers in their count files, the ledger's lifetime totals, or the scrape itself."""
+
+    WORKERS = "workers"
+    TOTALS = "totals"
+    SCRAPE = "scrape"
+
+
+class Lasts(StrEnum):
+    """For how long a worker's number means something: for good, or while its process, or any of its slot, runs."""
+
+    FOR_GOOD = "for_good"
+    PROCESS = "process"
+    SLOT = "slot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # each is one of a kind, and looked up for every sample
+class Metric:
+    """One family.
+
+    buckets    upper bounds in nanoseconds, ascending; durations are kept in nanoseconds
+    values     of the one label that is not up to configuration: its series are there from the start, so that the first event is an
+               increase. A value that is none of them is counted as `other`; without has_other there is no such series
+    per_unit   how many of what is stored make one of what is shown: money is stored in nano-USD
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[int, ...] = ()
+    source: Source = Source.SCRAPE
+    values: tuple[str, ...] = ()
+    has_other: bool = True
+    per_unit: int = 1
+    lasts: Lasts = Lasts.FOR_GOOD
+    count_cells: int = field(init=False)  # those that add up over workers: a histogram has its buckets, one above, and the sum
+    cells: int = field(init=False)  # of one series in a count file: what is counted, and an exemplar of each bucket behind it
+
+    def __post_init__(self) -> None:
+        is_histogram, buckets = self.kind is Kind.HISTOGRAM, len(self.buckets) + 1
+        count_cells = buckets + 1 if is_histogram else 1
+        object.__setattr__(self, "count_cells", count_cells)
+        object.__setattr__(self, "cells", count_cells + (exemplar.CELLS * buckets if is_histogram else 0))
+
+    @property
+    def unit(self) -> str:
+        """OpenMetrics has a unit where the name, without `_total`, ends in it; empty elsewhere."""
+        unit = self.name.removesuffix("_total").rpartition("_")[2]
+        return unit if unit in {"seconds", "bytes"} else ""
+
+
+class Metrics(Protocol):
+    """What a worker counts. labels: a value for each of the metric's, in their order."""
+
+    def inc(self, metric: Metric, *labels: str) -> None:
+        """Count one more."""
+
+    def dec(self, metric: Metric) -> None:
+        """Count one less of a gauge."""
+
+    def set(self, metric: Metric, value: int) -> None:
+        """Set a gauge."""
+
+    def observe(self, metric: Metric, seconds: float, request_id: str, *labels: str) -> None:
+        """Count a duration, which the histogram may show with the request as its exemplar."""
