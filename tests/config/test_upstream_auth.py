@@ -4,6 +4,7 @@ import pytest
 from multidict import CIMultiDict
 
 from tallygate.config.model import AuthKind, UpstreamAuth
+from tallygate.dialects.registry import dialects
 from tallygate.gateway.oauth2_token import OAuth2Token
 from tallygate.gateway.upstream_auth import UpstreamAuthError, UpstreamCredentials
 from tallygate.http1.upstream_failure import FailureKind
@@ -11,7 +12,8 @@ from tallygate.outbound.session import FetchError
 
 
 async def sent(auth: UpstreamAuth, headers=(), dialect: str | None = "openai_chat", query_key: str = ""):
-    return await UpstreamCredentials(auth).headers(CIMultiDict(headers), dialect, query_key)
+    key_header = None if dialect is None else dialects()[dialect].key_header
+    return await UpstreamCredentials(auth).headers(CIMultiDict(headers), key_header, query_key)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +116,12 @@ OAUTH = UpstreamAuth(kind=AuthKind.OAUTH2_CLIENT_CREDENTIALS, token_url="https:/
 
 async def test_a_fetched_token_goes_up_as_a_bearer_token_whatever_the_dialect() -> None:
     credentials = UpstreamCredentials(OAUTH, FakeToken("t0ken"))
-    assert await credentials.headers(CIMultiDict(), "anthropic_messages") == [(b"authorization", b"Bearer t0ken")]
+    assert await credentials.headers(CIMultiDict(), "x-api-key") == [(b"authorization", b"Bearer t0ken")]
 
 
 async def test_a_token_that_cannot_be_had_is_an_upstream_failure_that_tells_no_details() -> None:
     with pytest.raises(UpstreamAuthError) as caught:
-        await UpstreamCredentials(OAUTH, FakeToken(None)).headers(CIMultiDict(), "gloo_chat")
+        await UpstreamCredentials(OAUTH, FakeToken(None)).headers(CIMultiDict(), "authorization")
 
     failure = caught.value.failure
     assert (failure.kind, failure.request_sent, failure.status_hint) == (FailureKind.UNREACHABLE, False, 502)

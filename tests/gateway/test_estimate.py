@@ -2,8 +2,10 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.request_headers import facts_with_headers
 from tallygate.domain.organization import Plan
 from tallygate.domain.price import Price
 from tallygate.domain.prompt import PromptShape
@@ -13,7 +15,6 @@ from tallygate.gateway.exchange.estimate import (
     UNKNOWN_WINDOW_TOKENS,
     affordable_output,
     estimate,
-    with_long_window,
 )
 
 PRICE = Price(model="m", version="v", effective_ms=0, input=150_000, output=600_000, max_output_tokens=16_384)
@@ -70,9 +71,9 @@ def test_a_prompt_that_is_summed_up_is_read_twice() -> None:
 
 def test_a_larger_window_can_be_asked_for() -> None:
     windowed = replace(PRICE, max_input_tokens=200_000)
-    asked = with_long_window(facts(**UNSEEN), "files-api-2025-04-14, Context-1M-2025-08-07")
+    asked = facts_with_headers(facts(**UNSEEN), CIMultiDict({"Anthropic-Beta": "files-api-2025-04-14, Context-1M-2025-08-07"}))
     assert estimate(asked, PLAN, windowed, 10).prompt_tokens == 1_000_000
-    assert with_long_window(facts(), "files-api-2025-04-14") == facts()
+    assert facts_with_headers(facts(), CIMultiDict({"anthropic-beta": "files-api-2025-04-14"})) == facts()
 
 
 def test_what_a_provider_puts_in_is_held() -> None:

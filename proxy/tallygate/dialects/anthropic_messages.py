@@ -39,6 +39,7 @@ class AnthropicMessages:
     """`/v1/messages`, streamed or whole."""
 
     name = "anthropic_messages"
+    key_header = "x-api-key"
     usage_told = UsageTold.ALWAYS
     request_id_header: bytes | None = b"request-id"
     reset_header: bytes | None = None

@@ -17,6 +17,7 @@ from tallygate.dialects.openai_completions import OpenAiCompletions
 from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
 from tallygate.dialects.openai_responses import OpenAiResponses
 
+KEY_HEADER: Final = "api-key"
 # Microsoft, "Azure OpenAI API preview lifecycle": `stream_options` and `include_usage` are added in 2024-09-01-preview.
 _USAGE_SINCE: Final = "2024-09-01"
 _DATED: Final = re.compile(r"\d{4}-\d\d-\d\d")
@@ -27,6 +28,7 @@ class AzureChat(OpenAiChat):
     """POST /openai/deployments/{model}/chat/completions and /openai/v1/chat/completions."""
 
     name = "azure_chat"
+    key_header = KEY_HEADER
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)
@@ -40,6 +42,7 @@ class AzureCompletions(OpenAiCompletions):
     """POST /openai/deployments/{model}/completions and /openai/v1/completions."""
 
     name = "azure_completions"
+    key_header = KEY_HEADER
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)
@@ -53,6 +56,7 @@ class AzureEmbeddings(OpenAiEmbeddings):
     """POST /openai/deployments/{model}/embeddings and /openai/v1/embeddings."""
 
     name = "azure_embeddings"
+    key_header = KEY_HEADER
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)
@@ -66,6 +70,7 @@ class AzureResponses(OpenAiResponses):
     """POST /openai/responses, /openai/v1/responses and /openai/deployments/{model}/responses."""
 
     name = "azure_responses"
+    key_header = KEY_HEADER
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)

@@ -151,6 +151,7 @@ class UsageTold(Enum):
 class Dialect(Protocol):
     """One wire API.
 
+    key_header          where its services take a key; in "authorization" as a bearer token
     usage_told          which whole answers tell their usage
     request_id_header   where its SDKs look for a request's id, if elsewhere than in x-request-id
     reset_header        where its clients look, in a 429, for the time until which to wait, as Unix seconds
@@ -158,6 +159,7 @@ class Dialect(Protocol):
     """
 
     name: str
+    key_header: str
     usage_told: UsageTold
     request_id_header: bytes | None
     reset_header: bytes | None

@@ -49,6 +49,7 @@ class GeminiDialect:
 
     name = "gemini"
     usage_told = UsageTold.ALWAYS
+    key_header = "x-goog-api-key"
     request_id_header: bytes | None = None
     reset_header: bytes | None = None
     query_values: Mapping[str, re.Pattern[str]] = {"alt": re.compile(r"json"), "prettyPrint": re.compile(r"true|false")}

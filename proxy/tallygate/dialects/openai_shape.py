@@ -31,6 +31,7 @@ _LIMIT_HEADERS: Final = (
 class OpenAiShape:
     """The client-facing half of every OpenAI-shaped dialect; usable alone for errors on routes without one."""
 
+    key_header = "authorization"
     usage_told = UsageTold.STREAMS_WHEN_ASKED
     request_id_header: bytes | None = None
     reset_header: bytes | None = None

@@ -21,6 +21,7 @@ class Unmetered:
 
     def __init__(self, api: Dialect) -> None:
         self.name = f"unmetered:{api.name}"
+        self.key_header = api.key_header
         self.request_id_header = api.request_id_header
         self.reset_header = api.reset_header
         self.error = api.error

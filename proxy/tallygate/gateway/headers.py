@@ -8,6 +8,7 @@ from hashlib import blake2b
 from http import HTTPStatus
 from typing import Final
 
+from tallygate.dialects.request_headers import READERS
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.gateway.callers.key_traces import gives_away, key_words, may_give_away
 from tallygate.gateway.callers.keys import KEY_HEADERS
@@ -47,8 +48,9 @@ _IDEMPOTENCY_BYTES: Final = 16
 # beside the operator's key, unless the route lets it through: a header can change the form of an answer as a query can.
 _METERED: Final = frozenset(
     {b"accept-language", b"user-agent", b"via", b"max-forwards", b"referer", b"http-referer", b"x-title", b"x-client-request-id"}
-    | {b"anthropic-version", b"anthropic-beta", b"anthropic-dangerous-direct-browser-access", b"openai-beta"}
-    | {b"x-goog-api-client", b"x-server-timeout", b"x-cache-ttl"}
+    | {b"anthropic-version", b"anthropic-dangerous-direct-browser-access", b"openai-beta"}
+    | {b"x-goog-api-client", b"x-server-timeout"}
+    | {name.encode() for name in READERS}
     | {b"traceparent", b"tracestate", b"baggage", b"b3", b"sentry-trace", b"x-amzn-trace-id", b"x-cloud-trace-context"}
 )
 _METERED_PREFIXES: Final = (b"x-stainless-", b"x-b3-")

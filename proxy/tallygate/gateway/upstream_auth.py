@@ -36,19 +36,19 @@ class UpstreamCredentials:
         self._token = token
         self._told_at_ms: int | None = None
 
-    async def headers(self, client: MultiMapping[str], dialect: str | None, query_key: str = "") -> list[Header]:
+    async def headers(self, client: MultiMapping[str], key_header: str | None, query_key: str = "") -> list[Header]:
         """The headers to send, in place of the client's own authentication headers, which never go up as they came.
 
         client      the request's headers; query_key: the key in its `?key=`, which goes up as `x-goog-api-key` where keys pass
-        dialect     of the route, or of the API that its path is of; None where neither says it: then the header is the one in which
-                    the client sent its own key, but for `x-api-key`, which Anthropic's API alone takes
+        key_header  of the route's dialect, or of the API that its path is of; None where neither says it: then it is the one in
+                    which the client sent its own key, but for `x-api-key`, which Anthropic's API alone takes
         Raises UpstreamAuthError if no token can be had.
         """
         match self._auth.kind:
             case AuthKind.PASSTHROUGH:
                 return _passed_through(client, query_key)
             case AuthKind.BEARER:
-                return [_header(self._header_name(client, dialect), self._auth.secret)]
+                return [_header(self._header_name(client, key_header), self._auth.secret)]
             case AuthKind.OAUTH2_CLIENT_CREDENTIALS:
                 return [_header("authorization" if self._auth.header == "auto" else self._auth.header, await self._access_token())]
             case _:
@@ -82,17 +82,13 @@ class UpstreamCredentials:
         except FetchError as error:
             raise UpstreamAuthError("the gateway could not authenticate itself") from error
 
-    def _header_name(self, client: MultiMapping[str], dialect: str | None) -> str:
+    def _header_name(self, client: MultiMapping[str], key_header: str | None) -> str:
         if self._auth.header != "auto":
             return self._auth.header
-        if dialect is None:
+        if key_header is None:
             sent = next((name.lower() for name in KEY_HEADERS if client.get(name)), "authorization")
             return "authorization" if sent == "x-api-key" and "anthropic-version" not in client else sent
-        if dialect.startswith("anthropic"):
-            return "x-api-key"
-        if dialect.startswith("azure"):
-            return "api-key"
-        return "x-goog-api-key" if dialect.startswith("gemini") else "authorization"
+        return key_header
 
 
 def _passed_through(client: MultiMapping[str], query_key: str) -> list[Header]:

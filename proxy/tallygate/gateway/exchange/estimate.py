@@ -16,8 +16,6 @@ from tallygate.domain.routed_price import AnyPrice, RoutedPrice, each_of
 
 ROUTED_SHARE: Final = 25  # so many requests whose model the provider chooses fit into a spend limit at once, where it can be had
 UNKNOWN_WINDOW_TOKENS: Final = 1_000_000  # what a model can read where its price does not say: as much as the largest in wide use
-LONG_WINDOW_BETA: Final = "context-1m"
-LONG_WINDOW_TOKENS: Final = 1_000_000
 RATED_UNKNOWN_TOKENS: Final = 16_384
 CLAMP_FLOOR_TOKENS: Final = 750
 INPUT_EDGE_TOKENS: Final = 4  # what some providers put around each text to embed; an empty one is charged too
@@ -103,22 +101,6 @@ def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at
     )
     message = f"{unknown} Ask the operator to add it."
     raise Refused(Refusal(status=400, code=ErrorCode.UNKNOWN_MODEL, message=message, param="model"))
-
-
-def with_cache_ttl(facts: RequestFacts, ttl: str) -> RequestFacts:
-    """The facts under Gloo's request header `X-Cache-TTL` (5m or 1h), which marks a prompt for caching without a word in the body.
-
-    Any other value may come to mean a time as dear as the longest.
-    """
-    if not ttl:
-        return facts
-    is_long = ttl.strip() != "5m"
-    return replace(facts, cache_write_5m=True, cache_write_1h=facts.cache_write_1h or is_long, writes_1h=is_long)
-
-
-def with_long_window(facts: RequestFacts, betas: str) -> RequestFacts:
-    """The facts under Anthropic's header `anthropic-beta`, whose `context-1m-…` lets a model read a million tokens."""
-    return replace(facts, window_min_tokens=LONG_WINDOW_TOKENS) if LONG_WINDOW_BETA in betas.lower() else facts
 
 
 def estimate(

@@ -82,7 +82,7 @@ async def _send(answer: Answer, body: bytes) -> _Sent | None:
     try:
         own_key = query_key(request)
         api = head.dialect if head.is_metered else api_of(request.path, services)
-        credentials = await upstream.credentials.headers(request.headers, api.name if api is not None else None, own_key)
+        credentials = await upstream.credentials.headers(request.headers, api.key_header if api is not None else None, own_key)
         headers = request_headers(
             request.raw_headers,
             credentials=credentials,

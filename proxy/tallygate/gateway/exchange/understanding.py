@@ -5,6 +5,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.request_headers import facts_with_headers
 from tallygate.dialects.unmetered import UNREAD
 from tallygate.dialects.unread_body import names_all, references_of_any
 from tallygate.domain.errors import Refused, RequestRejectedError
@@ -22,8 +23,6 @@ from tallygate.gateway.exchange.estimate import (
     listed_price,
     price_of_unknown,
     refuse_absurd,
-    with_cache_ttl,
-    with_long_window,
 )
 from tallygate.gateway.exchange.object_checks import check_objects, put_kind, streamed_form
 from tallygate.gateway.exchange.unread_models import check_unread_model
@@ -62,8 +61,7 @@ class Understanding:
             read = await work_on(self._services, caller.organization.id, len(body), reading)
         except RequestRejectedError as error:
             raise Refused(rejected(error)) from None
-        cached = with_cache_ttl(read, ",".join(request.headers.getall("x-cache-ttl", ())))
-        return with_long_window(cached, ",".join(request.headers.getall("anthropic-beta", ())))
+        return facts_with_headers(read, request.headers)
 
     async def _bound(self, head: Head, caller: Caller, facts: RequestFacts, named: NamedObjects, *, size: int) -> Estimate:
         """The most that a request can cost; refused where no limit can be held to it."""
