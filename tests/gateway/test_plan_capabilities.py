@@ -8,6 +8,8 @@ import pytest
 from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, BIG_KEY, running_gateway
 
+from tallygate.telemetry.metrics import REFUSED
+
 CHAT = {"model": "gpt-4o-mini", "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
 CLAUDE = CHAT | {"model": "claude-sonnet-4-5"}
 LACKS_CHAT = {"enterprise": {}, "pay_as_you_go": {"capabilities": {"except": ["chat"]}}, "free": {"api_access": False}}
@@ -40,7 +42,7 @@ async def test_pay_as_you_go_has_what_is_billed_by_tokens_and_no_search_or_conte
                 told = f"The plan 'pay_as_you_go' of organization 'Acme' does not include '{capability}'; it includes: audio,"
                 assert told in answer["error"]["message"]
             assert (await asked(session, method, harness.url + path, body, BIG_KEY))[0] != 403
-        own = [refusal for refusal in harness.metrics.refusals if refusal[0] == "acme"]
+        own = [refusal for refusal in harness.metrics.counted[REFUSED] if refusal[0] == "acme"]
         assert own == [("acme", "acme-prod", capability, "capability_not_in_plan") for *_, capability in lacked]
         served = [event["capability"] for event in harness.events() if event["org"] == "acme"]
         assert served == [], "what is refused is no usage"
