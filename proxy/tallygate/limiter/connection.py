@@ -81,33 +81,34 @@ class RedisConnection:
         if prefix is None:
             prefix = self._remember_prefix(script, keys, args)
         encoded = prefix + b"".join([b"$%d\r\n%s\r\n" % (len(arg), arg) for arg in args])
-        try:
-            return await self._run_once(encoded, script, keys, args)
-        except ConnectionLostError:
+        is_retry = False
+        while True:
             try:
-                return await self._run_once(encoded, script, keys, args)
+                link = self._link or await self._link_when_up()
+                reply = await link.call(encoded)
+                return await self._evaluate(link, script, keys, args, reply) if isinstance(reply, hiredis.ReplyError) else reply
+            except ConnectionLostError:
+                if is_retry:
+                    raise
+                is_retry = True
             except NothingSentError as error:
+                if not is_retry:
+                    raise
                 raise StoreError(str(error)) from error  # this time; the first call may have arrived
 
-    async def _run_once(self, encoded: bytes, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
-        reply = await self._call(encoded)
-        if isinstance(reply, hiredis.ReplyError):
-            reply = await self._load_and_call(script, keys, args, reply)
-        return reply
-
-    async def _load_and_call(
-        self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...], error: hiredis.ReplyError
+    async def _evaluate(
+        self, link: Link, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...], error: hiredis.ReplyError
     ) -> Any:
         """Sends the source of a script that the server does not know (it restarted, or its cache was flushed)."""
         if not str(error).startswith("NOSCRIPT"):
             raise StoreError(f"{script.name}: {error}")
-        reply = await self._call(_encoded((b"EVAL", script.source, b"%d" % len(keys), *keys, *args)))
+        reply = await link.call(_encoded((b"EVAL", script.source, b"%d" % len(keys), *keys, *args)))
         if isinstance(reply, hiredis.ReplyError):
             raise StoreError(f"{script.name}: {reply}")
         return reply
 
     async def command(self, *parts: bytes) -> Any:
-        return _checked(parts, await self._call(_encoded(parts)))
+        return await _command(self._link or await self._link_when_up(), *parts)
 
     def post(self, *parts: bytes) -> Awaitable[Any]:
         """One plain command, in the order of calls with whatever is sent after it; its reply may be awaited, or not.
@@ -117,8 +118,6 @@ class RedisConnection:
         link = self._link
         if link is None:
             raise NothingSentError(f"no connection to Redis at {self._address}")
-        if link.outstanding >= self._outstanding_max:
-            raise NothingSentError(f"more than {self._outstanding_max} calls wait for Redis")
         return link.call(_encoded(parts))
 
     def _remember_prefix(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> bytes:
@@ -130,33 +129,26 @@ class RedisConnection:
         self._prefixes[script, keys] = prefix
         return prefix
 
-    def _call(self, encoded: bytes) -> Awaitable[Any]:
-        link = self._link
-        if link is None:
-            return self._call_when_up(encoded)
-        if link.outstanding >= self._outstanding_max:
-            raise NothingSentError(f"more than {self._outstanding_max} calls wait for Redis")
-        return link.call(encoded)
-
-    async def _call_when_up(self, encoded: bytes) -> Any:
+    async def _link_when_up(self) -> Link:
+        """The link after the attempt to reconnect that is under way. Raises NothingSentError if there is none, or if it fails."""
         attempt = self._first_attempt
-        if attempt is None or self._closed:
-            raise NothingSentError(f"no connection to Redis at {self._address}")
-        try:
-            await asyncio.wait_for(asyncio.shield(attempt), self._timeout_s)
-        except TimeoutError as error:
-            raise NothingSentError(f"no connection to Redis at {self._address} within {self._timeout_s * 1000:.0f} ms") from error
+        if attempt is not None and not self._closed:
+            try:
+                await asyncio.wait_for(asyncio.shield(attempt), self._timeout_s)
+            except TimeoutError as error:
+                message = f"no connection to Redis at {self._address} within {self._timeout_s * 1000:.0f} ms"
+                raise NothingSentError(message) from error
         link = self._link
         if link is None:
             raise NothingSentError(f"no connection to Redis at {self._address}")
-        return await link.call(encoded)
+        return link
 
     async def _connect(self) -> Link:
         """A link that has authenticated and answered a PING. Raises StoreError."""
         address, loop = self._address, asyncio.get_running_loop()
 
         def new_link() -> Link:
-            return Link(loop, self._timeout_s, self._link_lost)
+            return Link(loop, self._timeout_s, self._outstanding_max, self._link_lost)
 
         link: Link | None = None
         try:
@@ -218,10 +210,7 @@ class RedisConnection:
 
 
 async def _command(link: Link, *parts: bytes) -> Any:
-    return _checked(parts, await link.call(_encoded(parts)))
-
-
-def _checked(parts: tuple[bytes, ...], reply: Any) -> Any:
+    reply = await link.call(_encoded(parts))
     if isinstance(reply, hiredis.ReplyError):
         raise StoreError(f"{parts[0].decode()}: {reply}")
     return reply

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 import hiredis
 
-from tallygate.domain.errors import StoreError
+from tallygate.domain.errors import NothingSentError, StoreError
 
 _NOTHING: Final = object()
 
@@ -23,11 +23,24 @@ class Link(asyncio.Protocol):
     not come in time closes the transport: what follows on it would be late as well, and a stalled server must not be waited for.
     """
 
-    __slots__ = ("_loop", "_lost", "_pending_writes", "_reader", "_timeout_s", "_timer", "_transport", "_waiting")
+    __slots__ = (
+        "_loop",
+        "_lost",
+        "_outstanding_max",
+        "_pending_writes",
+        "_reader",
+        "_timeout_s",
+        "_timer",
+        "_transport",
+        "_waiting",
+    )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float, lost: Callable[["Link"], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, timeout_s: float, outstanding_max: int, lost: Callable[["Link"], None]
+    ) -> None:
         self._loop = loop
         self._timeout_s = timeout_s
+        self._outstanding_max = outstanding_max
         self._lost = lost
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
@@ -39,12 +52,13 @@ class Link(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._transport is not None
 
-    @property
-    def outstanding(self) -> int:
-        return len(self._waiting)
-
     def call(self, encoded: bytes) -> asyncio.Future[Any]:
-        """The reply to one encoded command; an error reply is a hiredis.ReplyError as the result."""
+        """The reply to one encoded command; an error reply is a hiredis.ReplyError as the result.
+
+        Raises NothingSentError at once if too many calls wait already.
+        """
+        if len(self._waiting) >= self._outstanding_max:
+            raise NothingSentError(f"more than {self._outstanding_max} calls wait for Redis")
         future = self._loop.create_future()
         if self._transport is None:
             future.set_exception(ConnectionLostError("the connection to Redis is closed"))

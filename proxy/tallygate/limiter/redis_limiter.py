@@ -1,8 +1,8 @@
 """The limiter in Redis: one script call a decision. The scripts decide; this file only encodes, sends and decodes."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from tallygate.domain.admission import Actual, AdmissionRequest, Checkpoint, Decision, Settlement, SpendDemand, WindowReading
 from tallygate.domain.errors import LimiterWipedError, StoreError
@@ -45,11 +45,11 @@ class RedisLimiter:
         self._now_ms = now_ms
         self._keys: dict[str, OrgKeys] = {}
 
-    async def admit(self, request: AdmissionRequest) -> Decision:
-        return await self._decide(request, takes=True)
+    def admit(self, request: AdmissionRequest) -> Coroutine[Any, Any, Decision]:
+        return self._decide(request, takes=True)
 
-    async def look(self, request: AdmissionRequest) -> Decision:
-        return await self._decide(request, takes=False)
+    def look(self, request: AdmissionRequest) -> Coroutine[Any, Any, Decision]:
+        return self._decide(request, takes=False)
 
     async def _decide(self, request: AdmissionRequest, *, takes: bool) -> Decision:
         wire.check_admission(request)
@@ -77,15 +77,15 @@ class RedisLimiter:
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    async def settle(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
-        return await self._end(admission, actual, release=False)
+    def settle(self, admission: AdmissionRequest, actual: Actual) -> Coroutine[Any, Any, Settlement]:
+        return self._end(admission, actual, release=False)
 
-    async def release(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
-        if actual.cost_nano_usd or actual.prompt_tokens or actual.completion_tokens:
-            raise ValueError("a release owes nothing: cost and tokens must be 0")
-        return await self._end(admission, actual, release=True)
+    def release(self, admission: AdmissionRequest, actual: Actual) -> Coroutine[Any, Any, Settlement]:
+        return self._end(admission, actual, release=True)
 
     async def _end(self, admission: AdmissionRequest, actual: Actual, *, release: bool) -> Settlement:
+        if release and (actual.cost_nano_usd or actual.prompt_tokens or actual.completion_tokens):
+            raise ValueError("a release owes nothing: cost and tokens must be 0")
         wire.check_actual(actual)
         head = wire.encode_settle(admission, actual, release=release, ended_ms=self._ended_ms, memory_ms=self._expired_ms)
         keys, time = self._keys_of(admission.org), self._time()

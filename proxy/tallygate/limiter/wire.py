@@ -43,7 +43,7 @@ def window_buckets(demand: SpendDemand) -> int:
 def threshold_amounts(demand: SpendDemand) -> tuple[tuple[int, int], ...]:
     """Of each threshold its permille and the spend that crosses it. A limit of nothing has none: it is crossed from the start."""
     limit = demand.limit.limit_nano_usd
-    return tuple((permille, -(-limit * permille // 1000)) for permille in demand.limit.warn_at_permille) if limit else ()
+    return tuple([(permille, -(-limit * permille // 1000)) for permille in demand.limit.warn_at_permille]) if limit else ()
 
 
 def require_whole(field: str, amount: int) -> int:
