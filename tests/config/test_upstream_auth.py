@@ -124,7 +124,7 @@ async def test_a_token_that_cannot_be_had_is_an_upstream_failure_that_tells_no_d
         await UpstreamCredentials(OAUTH, FakeToken(None)).headers(CIMultiDict(), "authorization")
 
     failure = caught.value.failure
-    assert (failure.kind, failure.request_sent, failure.status_hint) == (FailureKind.UNREACHABLE, False, 502)
+    assert (failure.kind, failure.request_sent, failure.code.status) == (FailureKind.UNREACHABLE, False, 502)
     assert failure.message == "the gateway could not authenticate itself"  # it ends a sentence of the refusal
 
 

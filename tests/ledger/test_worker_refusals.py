@@ -1,10 +1,12 @@
 """Refusals on their way from the workers' count files into the ledger."""
 
 import itertools
+import re
 from pathlib import Path
 
 from sqlalchemy import func, select
 
+from tallygate.domain.errors import ErrorCode
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database
 from tallygate.ledger.schema import LIFETIME_TOTALS, REFUSALS_TAKEN
@@ -83,3 +85,13 @@ async def test_a_file_without_identity_keeps_the_name_of_its_slot(tmp_path: Path
     counts.close()
 
     assert [source for source, _ in WorkerRefusals(tmp_path).read()] == ["worker-3"]
+
+
+def test_each_error_code_is_counted_under_the_status_that_it_is_answered_with(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.run(*((OTHER, OTHER, "chat", str(code)) for code in ErrorCode))
+
+    [(_, counts)] = machine.refusals.read()
+    page = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
+    documented = {code: int(status) for code, status in re.findall(r"^\| `(\w+)` \| (\d{3}) \|", page, re.MULTILINE)}
+    assert {count.refused_by: count.status for count in counts} == documented

@@ -3,63 +3,77 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self
 
 from tallygate.domain.admission import Decision
 
 
 class ErrorCode(StrEnum):
-    """Stable codes; docs/errors.md explains each."""
+    """Stable codes, each with the HTTP status that its refusals are answered and counted with; docs/errors.md explains each."""
 
-    INVALID_API_KEY = "invalid_api_key"
-    PLAN_WITHOUT_API_ACCESS = "plan_without_api_access"
-    CAPABILITY_NOT_IN_PLAN = "capability_not_in_plan"
-    CAPABILITY_NOT_ALLOWED = "capability_not_allowed"
-    MODEL_NOT_ALLOWED = "model_not_allowed"
-    UNKNOWN_ENDPOINT = "unknown_endpoint"
-    OBJECT_NOT_FOUND = "object_not_found"
-    BULK_OPERATION_REFUSED = "bulk_operation_refused"
-    ENDPOINT_NOT_ENABLED = "endpoint_not_enabled"
-    METHOD_NOT_ALLOWED = "method_not_allowed"
-    ORIGIN_NOT_ALLOWED = "origin_not_allowed"
-    INVALID_REQUEST = "invalid_request"
-    UNKNOWN_MODEL = "unknown_model"
-    REQUEST_TOO_LARGE = "request_too_large"
-    UNSUPPORTED_ENCODING = "unsupported_content_encoding"
-    WEBSOCKET_NOT_SERVED = "websocket_not_served"
-    RATE_LIMIT_EXCEEDED = "rate_limit_exceeded"
-    SPEND_LIMIT_EXCEEDED = "spend_limit_exceeded"
-    UPSTREAM_UNREACHABLE = "upstream_unreachable"
-    UPSTREAM_TIMEOUT = "upstream_timeout"
-    UPSTREAM_INVALID_RESPONSE = "upstream_invalid_response"
-    UPSTREAM_KEY_REFUSED = "upstream_key_refused"
-    AUTHENTICATION_UNAVAILABLE = "authentication_unavailable"
-    LIMITER_UNAVAILABLE = "limiter_unavailable"
-    LIST_UNREADABLE = "list_unreadable"
-    OWNERS_UNAVAILABLE = "owners_unavailable"
-    LEDGER_BACKLOG = "ledger_backlog"
-    OVERLOADED = "overloaded"
-    SHUTTING_DOWN = "shutting_down"
-    LOOP_DETECTED = "loop_detected"
-    INTERNAL_ERROR = "internal_error"
+    status: int
+
+    def __new__(cls, code: str, status: int) -> Self:
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.status = status
+        return member
+
+    INVALID_API_KEY = "invalid_api_key", 401
+    PLAN_WITHOUT_API_ACCESS = "plan_without_api_access", 403
+    CAPABILITY_NOT_IN_PLAN = "capability_not_in_plan", 403
+    CAPABILITY_NOT_ALLOWED = "capability_not_allowed", 403
+    MODEL_NOT_ALLOWED = "model_not_allowed", 403
+    UNKNOWN_ENDPOINT = "unknown_endpoint", 404
+    OBJECT_NOT_FOUND = "object_not_found", 404
+    BULK_OPERATION_REFUSED = "bulk_operation_refused", 403
+    ENDPOINT_NOT_ENABLED = "endpoint_not_enabled", 403
+    METHOD_NOT_ALLOWED = "method_not_allowed", 405
+    ORIGIN_NOT_ALLOWED = "origin_not_allowed", 403
+    INVALID_REQUEST = "invalid_request", 400
+    UNKNOWN_MODEL = "unknown_model", 400
+    REQUEST_TOO_LARGE = "request_too_large", 413
+    UNSUPPORTED_ENCODING = "unsupported_content_encoding", 415
+    WEBSOCKET_NOT_SERVED = "websocket_not_served", 426
+    RATE_LIMIT_EXCEEDED = "rate_limit_exceeded", 429
+    SPEND_LIMIT_EXCEEDED = "spend_limit_exceeded", 429
+    UPSTREAM_UNREACHABLE = "upstream_unreachable", 502
+    UPSTREAM_TIMEOUT = "upstream_timeout", 504
+    UPSTREAM_INVALID_RESPONSE = "upstream_invalid_response", 502
+    UPSTREAM_KEY_REFUSED = "upstream_key_refused", 502
+    AUTHENTICATION_UNAVAILABLE = "authentication_unavailable", 503
+    LIMITER_UNAVAILABLE = "limiter_unavailable", 503
+    LIST_UNREADABLE = "list_unreadable", 502
+    OWNERS_UNAVAILABLE = "owners_unavailable", 503
+    LEDGER_BACKLOG = "ledger_backlog", 503
+    OVERLOADED = "overloaded", 503
+    SHUTTING_DOWN = "shutting_down", 503
+    LOOP_DETECTED = "loop_detected", 508
+    INTERNAL_ERROR = "internal_error", 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """An answer the gateway gives itself.
 
+    status           of HTTP, that of its code; another only of what is no valid HTTP (0: not stated)
     param            the request field at fault, as a path such as "stream_options.include_usage"
     retry_after_ms   true time until a retry can succeed; None where waiting does not help
     should_retry     the x-should-retry header; None leaves the SDK to its own rules
     details          further members of the error object (spent, held, limit, resumes_at)
     """
 
-    status: int
     code: ErrorCode
     message: str
+    status: int = 0
     param: str | None = None
     retry_after_ms: int | None = None
     should_retry: bool | None = None
     details: Mapping[str, str | int | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.status:
+            object.__setattr__(self, "status", self.code.status)
 
 
 class Refused(Exception):  # noqa: N818 - not an error of ours: the request gets this answer

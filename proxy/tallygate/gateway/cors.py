@@ -73,7 +73,6 @@ def preflight_headers(request: web.BaseRequest, grant: Grant | None, *, methods:
     if grant is None or grant.origin is None:
         raise Refused(
             Refusal(
-                status=403,
                 code=ErrorCode.ORIGIN_NOT_ALLOWED,
                 message="Pages of this origin may not use this gateway: an operator lets them by TALLYGATE_CORS_ORIGINS.",
                 should_retry=False,
@@ -83,7 +82,6 @@ def preflight_headers(request: web.BaseRequest, grant: Grant | None, *, methods:
     if asked is None:
         raise Refused(
             Refusal(
-                status=400,
                 code=ErrorCode.INVALID_REQUEST,
                 message=f"Access-Control-Request-Headers must be at most {ASKED_NAMES_MAX} names of headers, separated by commas.",
                 should_retry=False,

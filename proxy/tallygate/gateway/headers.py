@@ -232,7 +232,7 @@ def check_form(client: Sequence[Header], more: Collection[bytes]) -> None:
                 f"The header {name!r} may change the form of the answer, which could then not be metered. "
                 "Leave it out, or ask the operator to let it pass on this route."
             )
-            raise Refused(Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=message, param=name, should_retry=False))
+            raise Refused(Refusal(code=ErrorCode.INVALID_REQUEST, message=message, param=name, should_retry=False))
 
 
 @lru_cache(_ACCEPTS_REMEMBERED_MAX)

@@ -137,7 +137,6 @@ async def _no_records(org: str, objects: Sequence[MadeObject], *, since_ms: int)
 def not_found(kind: str, *, param: str | None) -> Refusal:
     """What everybody is told of an object that is not theirs, whether it exists or not."""
     return Refusal(
-        status=404,
         code=ErrorCode.OBJECT_NOT_FOUND,
         message=f"There is no such {kind.replace('_', ' ')}.",
         param=param,
@@ -148,7 +147,6 @@ def not_found(kind: str, *, param: str | None) -> Refusal:
 def owners_unavailable() -> Refusal:
     """It cannot be told whose an object is, so nobody gets it."""
     return Refusal(
-        status=503,
         code=ErrorCode.OWNERS_UNAVAILABLE,
         message="It cannot be checked at the moment whose the named objects are. Try again shortly.",
         retry_after_ms=1_000,

@@ -92,7 +92,6 @@ def _refused(name: str, reason: str) -> Refused:
     shown = name[:_NAME_CHARS_SHOWN]
     return Refused(
         Refusal(
-            status=400,
             code=ErrorCode.INVALID_REQUEST,
             message=f"The query parameter {shown!r} {reason}. Leave it out, or ask the operator to let it pass on this route.",
             param=shown,

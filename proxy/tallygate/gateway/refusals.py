@@ -18,7 +18,6 @@ _UNITS: Final = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), (
 
 
 ENDPOINT_NOT_ENABLED: Final = Refusal(
-    status=403,
     code=ErrorCode.ENDPOINT_NOT_ENABLED,
     message=(
         "This endpoint is off here, since what it costs cannot be held to limits. "
@@ -27,14 +26,12 @@ ENDPOINT_NOT_ENABLED: Final = Refusal(
     should_retry=False,
 )
 WEBSOCKET_NOT_SERVED: Final = Refusal(
-    status=426,
     code=ErrorCode.WEBSOCKET_NOT_SERVED,
     message="This gateway serves this endpoint over plain HTTP only, not over a WebSocket. Send the request as HTTP/1.1.",
     should_retry=False,
 )
-INTERNAL_ERROR: Final = Refusal(status=500, code=ErrorCode.INTERNAL_ERROR, message="The gateway failed. Try again.")
+INTERNAL_ERROR: Final = Refusal(code=ErrorCode.INTERNAL_ERROR, message="The gateway failed. Try again.")
 SHUTTING_DOWN: Final = Refusal(
-    status=503,
     code=ErrorCode.SHUTTING_DOWN,
     message="The gateway is shutting down. Try again.",
     retry_after_ms=STORE_RETRY_MS,
@@ -43,13 +40,12 @@ SHUTTING_DOWN: Final = Refusal(
 
 
 def rejected(error: RequestRejectedError) -> Refusal:
-    return Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
+    return Refusal(code=ErrorCode.INVALID_REQUEST, message=error.message, param=error.param)
 
 
 def overloaded(what: str) -> Refusal:
     """No room for a request now: `what` says of which kind."""
     return Refusal(
-        status=503,
         code=ErrorCode.OVERLOADED,
         message=f"{what} Try again shortly.",
         retry_after_ms=OVERLOADED_RETRY_MS,
@@ -66,7 +62,6 @@ def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int, fee
     key = decision.refused_by
     if key == LEDGER_BACKLOG:
         return Refusal(
-            status=503,
             code=ErrorCode.LEDGER_BACKLOG,
             message="Usage cannot be recorded at the moment, so no request is served. Try again shortly.",
             retry_after_ms=STORE_RETRY_MS,
@@ -94,7 +89,6 @@ def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int, fee
             f"Try again in {_wait(wait)}."
         )
     return Refusal(
-        status=429,
         code=ErrorCode.RATE_LIMIT_EXCEEDED,
         message=message,
         retry_after_ms=wait,
@@ -129,7 +123,6 @@ def _spend_refusal(state: SpendState, decision: Decision, terms: Terms, hold_nan
         details |= WAITS_FOR_OPEN_REQUESTS
         message = f"{head} This request needs room for ${usd_text(hold_nano_usd)}, which is there once open requests end."
     return Refusal(
-        status=429,
         code=ErrorCode.SPEND_LIMIT_EXCEEDED,
         message=message,
         retry_after_ms=wait,
@@ -142,7 +135,6 @@ def store_refusal(*, rebuilding: bool) -> Refusal:
     """Spend cannot be checked, so nothing is spent."""
     reason = "are being rebuilt" if rebuilding else "cannot be checked at the moment"
     return Refusal(
-        status=503,
         code=ErrorCode.LIMITER_UNAVAILABLE,
         message=f"Limits {reason}, so no request is served. Try again shortly.",
         retry_after_ms=STORE_RETRY_MS,

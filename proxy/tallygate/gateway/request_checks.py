@@ -143,7 +143,6 @@ def _check_special(found: dict[bytes, bytes], headers: Sequence[tuple[bytes, byt
         return _refused(EXPECTATION)
     if b"via" in found and any(name.lower() == b"via" and _names_us(value) for name, value in headers):
         return Refusal(
-            status=508,
             code=ErrorCode.LOOP_DETECTED,
             message="This request has passed through this gateway before: its upstream leads back to it.",
             should_retry=False,
@@ -168,5 +167,5 @@ def _refused(fault: Fault) -> Refusal:
     return _refusal(fault.message, status=fault.status)
 
 
-def _refusal(message: str, *, status: int = 400, param: str | None = None) -> Refusal:
+def _refusal(message: str, *, status: int = ErrorCode.INVALID_REQUEST.status, param: str | None = None) -> Refusal:
     return Refusal(status=status, code=ErrorCode.INVALID_REQUEST, message=message, param=param, should_retry=False)

@@ -24,9 +24,7 @@ _ENCODED_SLASH: Final = re.compile("%2f", re.IGNORECASE)
 _SLASH: Final = re.compile("/|%2f", re.IGNORECASE)
 _PLAIN: Final = "-"  # what a slash in a parameter is put for where the name is to be read as one without
 
-_UNKNOWN: Final = Refusal(
-    status=404, code=ErrorCode.UNKNOWN_ENDPOINT, message="This gateway has no such endpoint.", should_retry=False
-)
+_UNKNOWN: Final = Refusal(code=ErrorCode.UNKNOWN_ENDPOINT, message="This gateway has no such endpoint.", should_retry=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +90,6 @@ class RouteTable:
         if not allowed:
             return _UNKNOWN
         return Refusal(
-            status=405,
             code=ErrorCode.METHOD_NOT_ALLOWED,
             message="This endpoint does not take this method.",
             should_retry=False,

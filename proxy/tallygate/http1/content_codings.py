@@ -37,7 +37,7 @@ def content_codings(field: str) -> tuple[str, ...]:
             f"Content-Encoding of a request must be one of {', '.join(ACCEPTED)}, or at most {STACKED_MAX} of these: "
             "send the body so, or plain."
         )
-        raise Refused(Refusal(status=415, code=ErrorCode.UNSUPPORTED_ENCODING, message=message, should_retry=False))
+        raise Refused(Refusal(code=ErrorCode.UNSUPPORTED_ENCODING, message=message, should_retry=False))
     return found
 
 
@@ -197,7 +197,6 @@ class BodyDecoder:
         if given > max(RATIO_FLOOR_BYTES, RATIO_MAX * self._coded):
             raise Refused(
                 Refusal(
-                    status=413,
                     code=ErrorCode.REQUEST_TOO_LARGE,
                     message=(
                         f"The request body is packed too tightly: of a body of more than {RATIO_FLOOR_BYTES} bytes at least one in "
@@ -250,7 +249,6 @@ def coded_as(request: web.BaseRequest) -> tuple[str, ...]:
 
 def too_large(bytes_max: int) -> Refusal:
     return Refusal(
-        status=413,
         code=ErrorCode.REQUEST_TOO_LARGE,
         message=f"The request body is larger than {bytes_max} bytes.",
     )
@@ -259,7 +257,6 @@ def too_large(bytes_max: int) -> Refusal:
 def _malformed() -> Refused:
     return Refused(
         Refusal(
-            status=400,
             code=ErrorCode.INVALID_REQUEST,
             message="The request body is not what its Content-Encoding says: damaged, cut short, or followed by something else.",
             should_retry=False,

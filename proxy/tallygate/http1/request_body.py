@@ -10,7 +10,7 @@ from tallygate.http1.client_connection import ClientConnection
 from tallygate.http1.content_codings import too_large
 
 MALFORMED_BODY: Final = Refusal(
-    status=400, code=ErrorCode.INVALID_REQUEST, message="The chunks of the request body are malformed.", should_retry=False
+    code=ErrorCode.INVALID_REQUEST, message="The chunks of the request body are malformed.", should_retry=False
 )
 
 

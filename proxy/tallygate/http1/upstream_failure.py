@@ -20,14 +20,14 @@ class FailureKind(StrEnum):
     UNAUTHORIZED = "unauthorized"  # it refused the operator's key (401), which is nothing that the caller could mend
 
 
-_ANSWERS: Final[Mapping[FailureKind, tuple[int, ErrorCode]]] = {
-    FailureKind.UNREACHABLE: (502, ErrorCode.UPSTREAM_UNREACHABLE),
-    FailureKind.OVERLOADED: (503, ErrorCode.OVERLOADED),
-    FailureKind.TIMEOUT: (504, ErrorCode.UPSTREAM_TIMEOUT),
-    FailureKind.RESET: (502, ErrorCode.UPSTREAM_UNREACHABLE),
-    FailureKind.INVALID_RESPONSE: (502, ErrorCode.UPSTREAM_INVALID_RESPONSE),
-    FailureKind.TRUNCATED: (502, ErrorCode.UPSTREAM_INVALID_RESPONSE),
-    FailureKind.UNAUTHORIZED: (502, ErrorCode.UPSTREAM_KEY_REFUSED),
+_ANSWERS: Final[Mapping[FailureKind, ErrorCode]] = {
+    FailureKind.UNREACHABLE: ErrorCode.UPSTREAM_UNREACHABLE,
+    FailureKind.OVERLOADED: ErrorCode.OVERLOADED,
+    FailureKind.TIMEOUT: ErrorCode.UPSTREAM_TIMEOUT,
+    FailureKind.RESET: ErrorCode.UPSTREAM_UNREACHABLE,
+    FailureKind.INVALID_RESPONSE: ErrorCode.UPSTREAM_INVALID_RESPONSE,
+    FailureKind.TRUNCATED: ErrorCode.UPSTREAM_INVALID_RESPONSE,
+    FailureKind.UNAUTHORIZED: ErrorCode.UPSTREAM_KEY_REFUSED,
 }
 
 
@@ -46,12 +46,8 @@ class UpstreamFailure:
     headers_seen: bool = False
 
     @property
-    def status_hint(self) -> int:
-        return _ANSWERS[self.kind][0]
-
-    @property
     def code(self) -> ErrorCode:
-        return _ANSWERS[self.kind][1]
+        return _ANSWERS[self.kind]
 
 
 class UpstreamError(Exception):

@@ -11,29 +11,7 @@ from tallygate.telemetry.metrics import REFUSED
 from tallygate.telemetry.worker_state import identity_of
 
 _LIMIT_STATUS: Final = 429  # what is no error code is the name of a limit
-_STATUS: Final[Mapping[str, int]] = {
-    ErrorCode.INVALID_API_KEY: 401,
-    ErrorCode.PLAN_WITHOUT_API_ACCESS: 403,
-    ErrorCode.CAPABILITY_NOT_IN_PLAN: 403,
-    ErrorCode.CAPABILITY_NOT_ALLOWED: 403,
-    ErrorCode.MODEL_NOT_ALLOWED: 403,
-    ErrorCode.UNKNOWN_ENDPOINT: 404,
-    ErrorCode.METHOD_NOT_ALLOWED: 405,
-    ErrorCode.ORIGIN_NOT_ALLOWED: 403,
-    ErrorCode.INVALID_REQUEST: 400,
-    ErrorCode.UNKNOWN_MODEL: 400,
-    ErrorCode.REQUEST_TOO_LARGE: 413,
-    ErrorCode.UNSUPPORTED_ENCODING: 415,
-    ErrorCode.UPSTREAM_UNREACHABLE: 502,
-    ErrorCode.UPSTREAM_TIMEOUT: 504,
-    ErrorCode.UPSTREAM_INVALID_RESPONSE: 502,
-    ErrorCode.LIMITER_UNAVAILABLE: 503,
-    ErrorCode.LEDGER_BACKLOG: 503,
-    ErrorCode.OVERLOADED: 503,
-    ErrorCode.SHUTTING_DOWN: 503,
-    ErrorCode.LOOP_DETECTED: 508,
-    ErrorCode.INTERNAL_ERROR: 500,
-}
+_STATUS: Final[Mapping[str, int]] = {code.value: code.status for code in ErrorCode}
 
 
 class WorkerRefusals:

@@ -10,7 +10,6 @@ from tallygate.gateway.callers.jwt_keys import KeysUnavailableError
 from tallygate.gateway.callers.keys import unauthorized
 
 UNAVAILABLE: Final = Refusal(
-    status=503,
     code=ErrorCode.AUTHENTICATION_UNAVAILABLE,
     message="The keys of the token's issuer cannot be had at the moment, so the token cannot be checked. Try again shortly.",
     retry_after_ms=5_000,

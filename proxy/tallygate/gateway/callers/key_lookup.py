@@ -38,7 +38,6 @@ _log: Final = logging.getLogger(__name__)
 
 def _unavailable(message: str, *, retry_after_ms: int) -> Refusal:
     return Refusal(
-        status=503,
         code=ErrorCode.AUTHENTICATION_UNAVAILABLE,
         message=message,
         retry_after_ms=retry_after_ms,

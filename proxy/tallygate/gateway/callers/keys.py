@@ -40,7 +40,7 @@ def check_caller(organization: Organization, credential: Credential, now_ms: int
             f"The plan {organization.plan.id!r} of organization {organization.name!r} has no API access. "
             "An administrator of the organization can get it by moving to a plan that has, such as pay as you go."
         )
-        raise Refused(Refusal(status=403, code=ErrorCode.PLAN_WITHOUT_API_ACCESS, message=message, should_retry=False))
+        raise Refused(Refusal(code=ErrorCode.PLAN_WITHOUT_API_ACCESS, message=message, should_retry=False))
 
 
 def presented_key(headers: MultiMapping[str], *keys_in_query: str) -> str | Refusal:
@@ -88,7 +88,7 @@ def check_capability(organization: Organization, credential: Credential, capabil
             f"it includes: {', '.join(sorted(plan.capabilities))}. "
             "An administrator of the organization can get it by moving to a plan that does."
         )
-        raise Refused(Refusal(status=403, code=ErrorCode.CAPABILITY_NOT_IN_PLAN, message=message, should_retry=False))
+        raise Refused(Refusal(code=ErrorCode.CAPABILITY_NOT_IN_PLAN, message=message, should_retry=False))
     granted = credential.capabilities
     if granted is None or capability in granted:
         return
@@ -96,7 +96,7 @@ def check_capability(organization: Organization, credential: Credential, capabil
         f"Credential {credential.id!r} may not use {capability!r}; it may use: {', '.join(sorted(granted)) or 'nothing'}. "
         "Ask your administrator to allow it."
     )
-    raise Refused(Refusal(status=403, code=ErrorCode.CAPABILITY_NOT_ALLOWED, message=message, should_retry=False))
+    raise Refused(Refusal(code=ErrorCode.CAPABILITY_NOT_ALLOWED, message=message, should_retry=False))
 
 
 def check_model(credential: Credential, model: str | None) -> None:
@@ -108,11 +108,11 @@ def check_model(credential: Credential, model: str | None) -> None:
         message = f"Credential {credential.id!r} is limited to certain models, so its requests must name one of them: {allowed}."
     else:
         message = f"Credential {credential.id!r} may not use the model {model[:_MODEL_CHARS_SHOWN]!r}; it may use: {allowed}."
-    raise Refused(Refusal(status=403, code=ErrorCode.MODEL_NOT_ALLOWED, message=message, param="model", should_retry=False))
+    raise Refused(Refusal(code=ErrorCode.MODEL_NOT_ALLOWED, message=message, param="model", should_retry=False))
 
 
 def unauthorized(message: str) -> Refusal:
-    return Refusal(status=401, code=ErrorCode.INVALID_API_KEY, message=message, should_retry=False)
+    return Refusal(code=ErrorCode.INVALID_API_KEY, message=message, should_retry=False)
 
 
 _TWO_KEYS: Final = unauthorized("The request carries two different API keys. Send one, in one header.")

@@ -100,7 +100,7 @@ def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at
         else f"No price is configured for the model {facts.model[:200]!r}, so its cost cannot be held to your limits."
     )
     message = f"{unknown} Ask the operator to add it."
-    raise Refused(Refusal(status=400, code=ErrorCode.UNKNOWN_MODEL, message=message, param="model"))
+    raise Refused(Refusal(code=ErrorCode.UNKNOWN_MODEL, message=message, param="model"))
 
 
 def estimate(
@@ -197,7 +197,7 @@ def refuse_absurd(asked: Estimate) -> None:
         f"This request asks for up to {asked.output_tokens} tokens, which no limit can count: "
         "lower its maximum output or its number of answers."
     )
-    raise Refused(Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=message))
+    raise Refused(Refusal(code=ErrorCode.INVALID_REQUEST, message=message))
 
 
 def affordable_output(facts: RequestFacts, asked: Estimate, held_nano_usd: int) -> int | None:

@@ -123,7 +123,6 @@ def _failure_refusal(answer: Answer) -> Refusal:
         return INTERNAL_ERROR
     is_safe = not failure.request_sent
     return Refusal(
-        status=failure.status_hint,
         code=failure.code,
         message=f"The AI service failed: {failure.message}.",
         retry_after_ms=1_000 if is_safe else None,

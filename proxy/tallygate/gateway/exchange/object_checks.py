@@ -65,7 +65,7 @@ def check_bodiless(head: Head) -> None:
     request = head.client.request
     if request.method in _WITHOUT_BODY and request.body_exists and head.is_shared and not head.route.objects.is_bulk:
         message = f"A {request.method} request has no body here: leave it out."
-        raise Refused(Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=message, should_retry=False))
+        raise Refused(Refusal(code=ErrorCode.INVALID_REQUEST, message=message, should_retry=False))
 
 
 def reads_body(head: Head, caller: Caller) -> bool:
@@ -137,7 +137,6 @@ async def check_objects(
         fix = "name each object in 'item_ids', and nothing else" if objects.by_ids else "name one object by its id"
         raise Refused(
             Refusal(
-                status=403,
                 code=ErrorCode.BULK_OPERATION_REFUSED,
                 message=f"This has to do with what others have stored as well: {fix}.",
                 should_retry=False,
@@ -154,7 +153,7 @@ async def check_objects(
         return NO_OBJECTS_NAMED
     if len(others) > REFERENCES_MAX:
         message = f"A request may refer to at most {REFERENCES_MAX:,} stored objects."
-        raise Refused(Refusal(status=400, code=ErrorCode.INVALID_REQUEST, message=message))
+        raise Refused(Refusal(code=ErrorCode.INVALID_REQUEST, message=message))
     upstream = head.route.upstream
     asked: list[tuple[str | None, MadeObject]] = [
         (name, MadeObject(kind=reference.kind, id=reference.id, upstream=upstream)) for name, reference in named
@@ -176,7 +175,6 @@ async def check_objects(
 
 
 _BUSY: Final = Refusal(
-    status=429,
     code=ErrorCode.RATE_LIMIT_EXCEEDED,
     message="Too many requests of this organization name objects that are not known. Try again shortly.",
     retry_after_ms=1_000,

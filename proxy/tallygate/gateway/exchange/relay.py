@@ -29,7 +29,6 @@ HELD_SECONDS_MAX: Final = 1.0  # an upstream that has said its last word and doe
 UNCOUNTED_CHARS_MAX: Final = 1 << 18  # generated text kept for counting; more of it is counted before the next checkpoint
 LIST_BYTES_MAX: Final = 4 << 20  # of a page of a list, which is read whole to leave out what is somebody else's
 LIST_UNREADABLE: Final = Refusal(
-    status=502,
     code=ErrorCode.LIST_UNREADABLE,
     message="This list cannot be shown without the objects of others. Ask for a smaller page, or for objects by their ids.",
     should_retry=False,
@@ -233,7 +232,7 @@ class Relay:
     def _refuse_key(self) -> None:
         message = "it does not accept the gateway's own key"
         self.failure = UpstreamFailure(kind=FailureKind.UNAUTHORIZED, message=message, request_sent=True, headers_seen=True)
-        self.status = self.failure.status_hint  # also in the usage: the caller's own key was right
+        self.status = self.failure.code.status  # also in the usage: the caller's own key was right
         if self.connection is not None:
             self.connection.abort()
         self._end()
