@@ -4,41 +4,53 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test clients lint format dashboards bench ci clean
+.PHONY: help demo quick test packages clients lint format dashboards bench ci clean
 
 help:            ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
 
-$(BIN)/tallygate: pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo,test,lint]'
+# The extra of pyproject.toml that a target needs is installed when it is first wanted, and again when pyproject.toml has changed.
+$(VENV)/with-%: pyproject.toml
+	@test -x $(BIN)/python || { echo "Making a virtual environment in $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing tallygate with what '$*' needs into $(VENV)"
+	$(BIN)/pip install --disable-pip-version-check --no-warn-script-location --progress-bar off -e '.[$*]'
 	@touch $@
 
-demo: $(BIN)/tallygate     ## see it count: a mock AI API, the gateway, three organizations
+demo: $(VENV)/with-demo    ## see it count: a mock AI API, the gateway, three organizations
 	$(BIN)/tallygate demo
 
 # One worker for each processor, four at most. What tests start finds its modules compiled, whatever the machine's habit is.
-test: $(BIN)/tallygate     ## run all tests
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+# The order is shuffled, and examples are made up, from SEED: each run is the same.
+SEED   ?= 1
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --randomly-seed=$(SEED) \
+	--numprocesses logical --maxprocesses 4 --dist worksteal
 
-clients: $(BIN)/tallygate  ## try every client from PyPI and npm (docs/clients.md), or ONLY='claude or aider'
+quick: $(VENV)/with-test   ## run the tests that start no process: under two minutes
+	TALLYGATE_SEARCH=short $(PYTEST) -m 'not process and not clients'
+
+test: packages $(VENV)/with-test    ## run all tests, after installing the servers that they start
+	$(PYTEST)
+
+packages:
+	@PYTHON=$(PYTHON) .ci/packages
+
+clients: $(VENV)/with-test ## try every client from PyPI and npm (docs/clients.md), or ONLY='claude or aider'
 	$(BIN)/python -m pytest tests/clients -m '' -k '$(ONLY)' -v -p no:randomly --timeout 900
 
-lint: $(BIN)/tallygate     ## ruff, formatting, mypy, import layers
+lint: $(VENV)/with-test $(VENV)/with-lint    ## ruff, formatting, mypy, import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(BIN)/tallygate   ## format the code
+format: $(VENV)/with-lint  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-dashboards: $(BIN)/tallygate    ## write grafana/dashboards from grafana/generator
+dashboards: $(VENV)/with-test    ## write grafana/dashboards from grafana/generator
 	$(BIN)/python -m grafana.generator
 
-bench: $(BIN)/tallygate    ## measure the gateway beside nginx, Envoy and a naive proxy
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
+bench: $(VENV)/with-bench  ## measure the gateway beside nginx, Envoy and a naive proxy
 	$(BIN)/python -m bench
 
 ci:              ## what the build server runs

@@ -1,7 +1,6 @@
 """The OpenAPI document says what the endpoints do: schemathesis calls each, rightly and wrongly, and judges the answers."""
 
 import asyncio
-import os
 import threading
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
@@ -13,6 +12,7 @@ from api_values import NOW_MS, an_entry
 from api_world import World, served
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis.strategies import booleans
+from new_ledger import new_ledger
 from notice_values import a_notice
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
@@ -23,11 +23,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
     unsupported_method,
 )
+from search import cases
 
 from tallygate.console.server import HEADER_BYTES_MAX
-from tallygate.ledger.database import open_database
 
-EXAMPLES = 100 if os.environ.get("CI") else 25
+EXAMPLES = cases(short=10, steady=25, deep=100)
 LINE_BYTES_MAX = HEADER_BYTES_MAX - 200  # a longer request line is refused before any endpoint sees it
 CHECKS = [
     not_a_server_error,
@@ -47,8 +47,7 @@ def api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     async def run() -> None:
         found["loop"] = asyncio.get_running_loop()
-        database = open_database("", tmp_path_factory.mktemp("ledger"))
-        await database.migrate()
+        database = await new_ledger(tmp_path_factory.mktemp("ledger"))
         async with served(database) as world:
             await fill(world)
             found["url"] = world.url
@@ -120,6 +119,7 @@ CALLS = [
 ]
 
 
+@pytest.mark.search
 @pytest.mark.parametrize(("method", "path", "mode"), CALLS)
 def test_every_endpoint_answers_as_the_document_says(api_url: str, method: str, path: str, mode: GenerationMode) -> None:
     schema = schemathesis.openapi.from_url(f"{api_url}/api/openapi.json")
@@ -127,7 +127,7 @@ def test_every_endpoint_answers_as_the_document_says(api_url: str, method: str, 
     parameters = schema.raw_schema["paths"][path][method.lower()].get("parameters", [])
     lists = [parameter["name"] for parameter in parameters if parameter.get("schema", {}).get("type") == "array"]
 
-    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode), names_what_exists=booleans())
     def every_answer_conforms(case: schemathesis.Case, *, names_what_exists: bool) -> None:
         if names_what_exists and mode is GenerationMode.POSITIVE and method != "DELETE":

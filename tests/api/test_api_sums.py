@@ -13,10 +13,11 @@ from api_values import ACME, DAY_MS, ENTERPRISE, HOUR_MS, an_entry
 from api_world import World, served
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from new_ledger import new_ledger
+from search import cases
 
 from tallygate.console.api_times import TIME_MIN_MS, local_date
 from tallygate.domain.calendar_months import day_start_ms
-from tallygate.ledger.database import open_database
 from tallygate.ledger.time_buckets import QUARTER_MS
 
 ZONES = sorted(available_timezones() - {"localtime", "Factory"})
@@ -49,8 +50,7 @@ def with_world(check: Callable[[World], Awaitable[None]]) -> None:
 
     async def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            database = open_database("", Path(folder))
-            await database.migrate()
+            database = await new_ledger(Path(folder))
             try:
                 async with served(database) as world:
                     world.now_ms = day_start_ms(date(2027, 1, 1), "UTC")
@@ -69,7 +69,7 @@ def counted(rows) -> Counter:
     return +total
 
 
-@settings(max_examples=15)
+@settings(max_examples=cases(short=5, steady=15, deep=60))
 @given(
     at=st.lists(INSTANTS, min_size=1, max_size=40),
     asked=st.lists(
@@ -99,7 +99,7 @@ def test_days_hours_and_weeks_of_any_zone_add_up_to_the_range(at, asked) -> None
     with_world(check)
 
 
-@settings(max_examples=10)
+@settings(max_examples=cases(short=4, steady=10, deep=40))
 @given(
     made=st.lists(
         st.tuples(
@@ -137,7 +137,7 @@ def test_groups_add_up_to_the_whole_and_are_what_a_filter_finds(made, group_by) 
     with_world(check)
 
 
-@settings(max_examples=10)
+@settings(max_examples=cases(short=4, steady=10, deep=40))
 @given(
     at=st.lists(st.integers(0, 3 * DAY_MS), min_size=1, max_size=30),
     start=st.integers(-DAY_MS, DAY_MS),

@@ -12,13 +12,14 @@ import msgspec
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from new_ledger import new_ledger
 from sqlalchemy import update
 
 from tallygate.cli import main
 from tallygate.domain.token_counts import UsageSource
 from tallygate.domain.usage_event import Outcome, UsageEvent
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
 from tallygate.ledger.entry import entry_of_stream
 from tallygate.ledger.schema import ROLLUP_1H
 
@@ -93,9 +94,8 @@ class Kept:
 
     def change(self, work: Any) -> None:
         async def run() -> None:
-            database = open_database("", self.data)
+            database = await new_ledger(self.data)
             try:
-                await database.migrate()
                 await work(database)
             finally:
                 await database.close()

@@ -11,6 +11,7 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 from gateway_harness import TIMEOUTS
+from new_ledger import new_ledger
 
 from tallygate.app.console_part import directory_routes
 from tallygate.config.load import load_config
@@ -25,7 +26,6 @@ from tallygate.console.readiness import Readiness
 from tallygate.console.scrape import Scrape
 from tallygate.console.server import ConsoleServer
 from tallygate.dialects.registry import dialects
-from tallygate.ledger.database import open_database
 from tallygate.ledger.directory.book import DirectoryBook, directory_book
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.limiter.address import parse_address
@@ -53,8 +53,7 @@ def config(tmp_path: Path) -> GatewayConfig:
 
 @pytest.fixture
 async def book(tmp_path: Path, config: GatewayConfig) -> AsyncIterator[DirectoryBook]:
-    database = open_database("", tmp_path)
-    await database.migrate()
+    database = await new_ledger(tmp_path)
     numbers = iter(range(1, 1_000_000))
 
     async def tell() -> None:

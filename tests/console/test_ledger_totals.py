@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from new_ledger import new_ledger
 from sqlalchemy import insert
 
 from tallygate.console import ledger_totals
 from tallygate.console.ledger_totals import LedgerTotals
 from tallygate.domain.token_counts import UsageSource
-from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
+from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.lifetime_queries import ORGS_AT_ONCE
 from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_TOTALS
 from tallygate.telemetry import metrics
@@ -21,8 +22,7 @@ CHAT = ("acme", "acme-prod", "chat")
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = open_database("", tmp_path)
-    await opened.migrate()
+    opened = await new_ledger(tmp_path)
     yield opened
     await opened.close()
 

@@ -1,7 +1,7 @@
 """The dashboard Invoice on a real PostgreSQL: every statement runs for a reader who may do nothing else, and is the invoice."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from operator import attrgetter
@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from dashboard_files import panel_query, queries, variables
 from grafana_words import Chosen, sql
-from postgres_process import PostgresProcess, running_postgres
+from postgres_process import PostgresProcess
 
 from grafana.generator.ledger_sql import BILLED_MONTH, RENAMED
 from tallygate.ledger.book import Book
@@ -103,20 +103,14 @@ def corrections(told: list[Entry]) -> list[Entry]:
     ]
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresProcess]:
-    with running_postgres() as server:
-        yield server
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ledger(postgres: PostgresProcess) -> AsyncIterator[Database]:
+async def ledger(postgres_server: PostgresProcess) -> AsyncIterator[Database]:
     """Two organizations' months, made by the product's own code; and the reader's role."""
-    owner = await asyncpg.connect(postgres.url())
+    owner = await asyncpg.connect(postgres_server.url())
     await owner.execute("DROP DATABASE IF EXISTS ledger WITH (FORCE)")
     await owner.execute("CREATE DATABASE ledger")
     await owner.close()
-    database = open_database(postgres.url("ledger"), Path())
+    database = open_database(postgres_server.url("ledger"), Path())
     await database.migrate()
     book = Book(database)
     for org in ZONES:
@@ -125,7 +119,7 @@ async def ledger(postgres: PostgresProcess) -> AsyncIterator[Database]:
         async with database.write() as connection:
             numbering = await book.correct(connection, corrections(told))
         book.committed(numbering)
-    owner = await asyncpg.connect(postgres.url("ledger"))
+    owner = await asyncpg.connect(postgres_server.url("ledger"))
     await owner.execute(READER_SQL.read_text(encoding="utf-8"))
     await owner.execute(
         "INSERT INTO organizations (id, name, plan, time_zone, limits, created_at_ms, changed_at_ms) "
@@ -137,9 +131,9 @@ async def ledger(postgres: PostgresProcess) -> AsyncIterator[Database]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def reader(ledger: Database, postgres: PostgresProcess) -> AsyncIterator[asyncpg.Connection]:
+async def reader(ledger: Database, postgres_server: PostgresProcess) -> AsyncIterator[asyncpg.Connection]:
     """As Grafana connects."""
-    connection = await asyncpg.connect(postgres.url("ledger").replace("tallygate@", "tallygate_reader@"))
+    connection = await asyncpg.connect(postgres_server.url("ledger").replace("tallygate@", "tallygate_reader@"))
     yield connection
     await connection.close()
 
@@ -286,8 +280,8 @@ async def test_zones_that_postgresql_takes_for_abbreviations_have_equals_with_an
         ]
 
 
-async def test_such_a_zone_is_offered_by_its_other_name(reader: asyncpg.Connection, postgres: PostgresProcess) -> None:
-    owner = await asyncpg.connect(postgres.url("ledger"))
+async def test_such_a_zone_is_offered_by_its_other_name(reader: asyncpg.Connection, postgres_server: PostgresProcess) -> None:
+    owner = await asyncpg.connect(postgres_server.url("ledger"))
     await owner.execute("UPDATE organizations SET time_zone = 'CET'")
     try:
         statement = next(variable["query"] for variable in variables("invoice") if variable["name"] == "time_zone")

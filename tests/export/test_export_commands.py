@@ -12,12 +12,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from click.testing import CliRunner
 from export_values import an_entry
+from new_ledger import new_ledger
 from rich.console import Console
 
 from tallygate.cli import main
 from tallygate.commands import export as export_module
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import open_database
 from tallygate.ledger.export import stream
 
 ORGANIZATIONS = """
@@ -51,8 +51,7 @@ def run(monkeypatch, tmp_path):
 
 
 async def _fill(data):
-    database = open_database("", data)
-    await database.migrate()
+    database = await new_ledger(data)
     await Book(database).record(ENTRIES)
     await database.close()
 

@@ -12,10 +12,11 @@ from export_values import a_correction, an_entry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
+from new_ledger import new_ledger
+from search import cases
 
 from tallygate.domain.billing import PeriodKind
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import open_database
 from tallygate.ledger.entry import Kind
 from tallygate.ledger.invoice import read_invoice as module
 from tallygate.ledger.invoice.billing_period import BillingPeriod
@@ -128,13 +129,14 @@ def ledgers(draw):
 
 
 @given(ledgers())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)  # each fills a ledger
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=cases(short=20, steady=100, deep=300)
+)  # each fills a ledger
 def test_an_invoice_adds_up_to_the_ledger(tmp_path, ledger):
     month, billing_day, told = ledger
 
     async def check() -> None:
-        database = open_database("", tmp_path)
-        await database.migrate()
+        database = await new_ledger(tmp_path)
         try:
             await check_in(database)
         finally:

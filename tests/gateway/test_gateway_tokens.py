@@ -11,9 +11,9 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from gateway_harness import ACME_KEY, Harness, organizations, running_gateway
 from jwt_world import ISSUER, AuthorizationServer, a_token, public_jwk
+from new_ledger import new_ledger
 
 from tallygate.gateway.stored_directory import NoStoredDirectory
-from tallygate.ledger.database import open_database
 from tallygate.ledger.directory.book import directory_book
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.telemetry.metrics import KEY_LOOKUPS
@@ -98,8 +98,7 @@ async def test_a_revoked_client_stays_revoked_when_its_organization_is_deleted_a
     tmp_path: Path, aiohttp_server: Any
 ) -> None:
     server = await authorization_server(aiohttp_server)
-    database = open_database("", tmp_path)
-    await database.migrate()
+    database = await new_ledger(tmp_path)
     stored = NoStoredDirectory()
     policy = {"unknown_clients": {"organization": "stored"}}
     async with running_gateway(tmp_path, config=config(server, **policy), stored=stored) as gateway:

@@ -41,8 +41,7 @@ async def test_an_exchange_leaves_no_cycles_behind(tmp_path: Path) -> None:
 
 async def _garbage_of(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Counter[str]:
     """Objects of the data plane that only the collector could free, by type."""
-    gc.collect()
-    gc.freeze()  # what other tests have left in memory is not walked each time
+    gc.freeze()  # what other tests have left in memory is neither walked nor found
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:

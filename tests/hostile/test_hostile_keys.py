@@ -94,13 +94,14 @@ async def test_a_key_is_charged_to_its_own_organization(tmp_path: Path, name: st
         assert [event["org"] for event in harness.events()] == ["acme", "big"]
 
 
+@pytest.mark.search
 async def test_any_authorization_is_answered_without_an_error_of_ours(tmp_path: Path) -> None:
     """Hypothesis chooses the bytes; one gateway takes them all."""
     values = st.binary(max_size=60) | st.text(max_size=40).map(lambda text: b"Bearer " + text.encode("utf-8", "surrogatepass"))
     names = st.sampled_from([b"Authorization", b"x-api-key", b"x-goog-api-key"])
     chosen: list[tuple[bytes, bytes]] = []
 
-    @settings(max_examples=400, suppress_health_check=list(HealthCheck), deadline=None, database=None)
+    @settings(max_examples=400, suppress_health_check=list(HealthCheck), deadline=None)
     @given(names, values)
     def choose(name: bytes, value: bytes) -> None:
         chosen.append((name, value))

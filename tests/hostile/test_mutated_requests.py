@@ -13,10 +13,11 @@ import pytest
 from at_rest import come_to_rest
 from gateway_harness import Harness, running_gateway
 from raw_client import BIG, CHAT, chat, connected, parse
+from search import cases
 
 from tallygate.http1.client_connection import ClientTimeouts
 
-CASES = 1_000_000 if os.environ.get("TALLYGATE_FULL") else 10_000
+CASES = 1_000_000 if os.environ.get("TALLYGATE_FULL") else cases(short=2_000, steady=10_000, deep=10_000)
 BATCH = 500
 TOGETHER = 60
 FRAGMENTS = (

@@ -1,13 +1,11 @@
 """Fixtures of the ledger's tests: each test runs on SQLite and on a real PostgreSQL."""
 
-import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import asyncpg
 import pytest
 from limiter_at_work import ORGANIZATIONS, LimiterAtWork
-from postgres_process import PostgresProcess, running_postgres
+from new_ledger import ledger_file, postgres_ledger
 
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database, open_database
@@ -16,45 +14,16 @@ from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.generation import mark_all
 
-_names = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresProcess]:
-    """One server for the whole session."""
-    with running_postgres() as server:
-        yield server
-
-
-async def _make_template(server: PostgresProcess) -> None:
-    """A migrated database to copy from: faster than migrating each."""
-    connection = await asyncpg.connect(server.url())
-    if not await connection.fetchval("SELECT count(*) FROM pg_database WHERE datname = 'template_ledger'"):
-        await connection.execute("CREATE DATABASE template_ledger")
-        database = open_database(server.url("template_ledger"), Path())
-        await database.migrate()
-        await database.close()
-    await connection.close()
-
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """Address of an empty database at this version's tables."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/ledger.db"
-        database = open_database(url, tmp_path)
-        await database.migrate()
-        await database.close()
-        yield url
+        (tmp_path / "ledger.db").write_bytes(await ledger_file())
+        yield f"sqlite:///{tmp_path}/ledger.db"
         return
-    server: PostgresProcess = request.getfixturevalue("postgres")
-    await _make_template(server)
-    name = f"ledger_{next(_names)}"
-    connection = await asyncpg.connect(server.url())
-    await connection.execute(f"CREATE DATABASE {name} TEMPLATE template_ledger")
-    yield server.url(name)
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
+    async with postgres_ledger(request.getfixturevalue("postgres_server")) as url:
+        yield url
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_values import ACME, an_entry
+from new_ledger import new_ledger
 
 from tallygate.domain.calendar_months import month_at
 from tallygate.ledger.book import Book
@@ -109,8 +110,7 @@ def year_of_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("year")
 
     async def make() -> None:
-        database = open_database("", directory)
-        await database.migrate()
+        database = await new_ledger(directory)
         entries = [
             an_entry(
                 number,

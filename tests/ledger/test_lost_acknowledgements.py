@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from fault_proxy import FaultProxy
 from ledger_values import a_fact, assert_no_drift
+from new_ledger import new_ledger
 from recording_metrics import RecordingMetrics
 from sqlalchemy import select
 from valkey_process import ValkeyProcess
@@ -21,7 +22,7 @@ from tallygate.gateway.settling.settler import Settler
 from tallygate.gateway.settling.spool import Spool
 from tallygate.ledger.audit import LimiterAudit
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
 from tallygate.ledger.entry import FINAL
 from tallygate.ledger.event_stream import EventStreams
 from tallygate.ledger.finished_events import finished_events
@@ -187,8 +188,7 @@ def server(tmp_path: Path) -> Iterator[ValkeyProcess]:
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = open_database(f"sqlite:///{tmp_path}/ledger.db", tmp_path)
-    await opened.migrate()
+    opened = await new_ledger(tmp_path)
     yield opened
     await opened.close()
 

@@ -41,7 +41,7 @@ async def new_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> As
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/new.db"
         return
-    server: PostgresProcess = request.getfixturevalue("postgres")
+    server: PostgresProcess = request.getfixturevalue("postgres_server")
     connection = await asyncpg.connect(server.url())
     await connection.execute("CREATE DATABASE migrated_at_once")
     yield server.url("migrated_at_once")

@@ -5,6 +5,7 @@ import os
 import pytest
 from fakeredis import FakeAsyncRedis
 from limiter_values import Clock
+from search import cases
 from snapshot import events_of_redis, events_of_reference, snapshot_of_redis, snapshot_of_reference
 from trace_driver import CLOSED, ORGS, TraceDriver
 
@@ -18,8 +19,9 @@ from tallygate.limiter.reference import ReferenceLimiter
 from tallygate.limiter.script import ScriptStore, load_scripts
 from tallygate.limiter.wire import encode_sweep
 
-STEPS = int(os.environ.get("TALLYGATE_TRACE_STEPS", "20000"))
+STEPS = int(os.environ.get("TALLYGATE_TRACE_STEPS", "5000"))
 SEED = int(os.environ.get("TALLYGATE_TRACE_SEED", "1"))
+pytestmark = pytest.mark.search
 EXPIRED_MS = 3_600_000  # shorter than the product's, so that a trace also sees it end
 STATE_EVERY = 7 if STEPS <= 100_000 else 71  # steps between two comparisons of all state
 
@@ -76,6 +78,6 @@ async def test_scripts_in_valkey_equal_the_reference_on_a_random_history(valkey_
 async def test_scripts_in_fakeredis_equal_the_reference_on_a_random_history() -> None:
     client = FakeAsyncRedis()
     try:
-        await follow(RedisPyScripts(client), steps=min(STEPS, 500), seed=SEED + 1)
+        await follow(RedisPyScripts(client), steps=cases(short=200, steady=500, deep=500), seed=SEED + 1)
     finally:
         await client.aclose()

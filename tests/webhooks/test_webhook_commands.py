@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from new_ledger import new_ledger
 from notice_values import a_notice
 from receiver import SECRET, Receiver, running_receiver
 
 from tallygate.cli import main
 from tallygate.ledger.book import Book
-from tallygate.ledger.database import Database, open_database
+from tallygate.ledger.database import Database
 from tallygate.ledger.notices.deliveries import Deliveries
 
 NOW = 1_788_000_100_000
@@ -108,8 +109,7 @@ def in_ledger(directory: Path) -> Callable[[Callable[[Database], Any]], Any]:
 
     def run(work: Callable[[Database], Any]) -> Any:
         async def opened() -> Any:
-            database = open_database("", directory / "data")
-            await database.migrate()
+            database = await new_ledger(directory / "data")
             try:
                 return await work(database)
             finally:
