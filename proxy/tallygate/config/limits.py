@@ -8,7 +8,7 @@ from typing import Final
 
 from tallygate.config.section import Place, Section, duration_text, show
 from tallygate.domain.money import MONEY_MAX_NANO_USD, nano_usd_from_usd, usd_text
-from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
+from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit, Taken
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, SpendLimit, WindowKind
 
 LIMITS_MAX: Final = 16  # of one kind in one list: each is a key of every admission
@@ -47,7 +47,7 @@ def read_rate_limits(section: Section, *, own_scope: LimitScope | None = None) -
 def _rate_limit(item: Section, own_scope: LimitScope | None) -> RateLimit | None:
     quantities = [quantity for quantity in Quantity if quantity in item]
     if len(quantities) != 1:
-        item.place.problem("must have exactly one of requests, tokens, open_requests")
+        item.place.problem(f"must have exactly one of {', '.join(Quantity)}")
         for key in (*Quantity, "window", "burst", "per", "capability", "shadow"):
             item.plain(key)
         return None
@@ -55,11 +55,11 @@ def _rate_limit(item: Section, own_scope: LimitScope | None) -> RateLimit | None
     units = item.integer(quantity, minimum=1, maximum=UNITS_MAX)
     scope, capability = _scope(item, own_scope), item.text("capability", chars_max=64) or None
     shadow = item.boolean("shadow", default=False)
-    if quantity is Quantity.OPEN_REQUESTS:
+    if quantity.taken is Taken.WHILE_OPEN:
         window_ms, capacity, refill = 0, units, 0
         for key in ("window", "burst"):
             if key in item:
-                item.place_of(key).problem("does not apply to open_requests")
+                item.place_of(key).problem(f"does not apply to {quantity}")
                 item.plain(key)
     else:
         item.require("window")
@@ -71,7 +71,7 @@ def _rate_limit(item: Section, own_scope: LimitScope | None) -> RateLimit | None
         return None
     try:
         return RateLimit(
-            name=quantity.value if quantity is Quantity.OPEN_REQUESTS else f"{quantity}_per_{duration_text(window_ms)}",
+            name=quantity.value if quantity.taken is Taken.WHILE_OPEN else f"{quantity}_per_{duration_text(window_ms)}",
             quantity=quantity,
             capacity=capacity,
             refill_units=refill,

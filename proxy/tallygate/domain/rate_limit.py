@@ -1,14 +1,32 @@
 """Bounds on a quantity over time."""
 
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final
+from enum import IntEnum, StrEnum
+from typing import Final, Self
+
+
+class Taken(IntEnum):
+    """For how long an exchange takes its units. The number is what the limiter's scripts read (`scripts/shared/demands.lua`)."""
+
+    FOR_GOOD = 0  # out of a bucket that refills
+    UNTIL_KNOWN = 1  # out of such a bucket, as an estimate that the actual replaces at the end
+    WHILE_OPEN = 2  # a slot, which is free again at the end; there is no window
 
 
 class Quantity(StrEnum):
-    REQUESTS = "requests"
-    TOKENS = "tokens"
-    OPEN_REQUESTS = "open_requests"
+    """What is bounded: the key of the limit in configuration, and how its units are taken."""
+
+    taken: Taken
+
+    def __new__(cls, name: str, taken: Taken) -> Self:
+        quantity = str.__new__(cls, name)
+        quantity._value_ = name
+        quantity.taken = taken
+        return quantity
+
+    REQUESTS = "requests", Taken.FOR_GOOD
+    TOKENS = "tokens", Taken.UNTIL_KNOWN
+    OPEN_REQUESTS = "open_requests", Taken.WHILE_OPEN
 
 
 class LimitScope(StrEnum):
@@ -44,9 +62,9 @@ class RateLimit:
     def __post_init__(self) -> None:
         if self.capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {self.capacity}")
-        if self.quantity is Quantity.OPEN_REQUESTS:
+        if self.quantity.taken is Taken.WHILE_OPEN:
             if self.window_ms or self.refill_units:
-                raise ValueError("open_requests has no window")
+                raise ValueError(f"{self.quantity} has no window")
         elif self.refill_units < 1 or self.window_ms < 1:
             raise ValueError("refill_units and window_ms must be at least 1")
         if max(self.capacity, self.refill_units) * max(self.window_ms, 1) >= 2**53:

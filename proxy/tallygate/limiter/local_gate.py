@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tallygate.domain.rate_limit import Quantity, RateLimit
+from tallygate.domain.rate_limit import RateLimit, Taken
 
 BUCKETS_MAX: Final = 100_000  # then the one created first is dropped, which makes it full again
 OTHERS_MS: Final = 1_000  # until one of the open requests ends: unknown, but soon
@@ -56,9 +56,9 @@ class LocalGate:
         units: list[tuple[str, RateLimit, int]] = []
         levels: list[int] = []
         for key, limit in limits:
-            if limit.shadow or limit.quantity is Quantity.TOKENS:
+            if limit.shadow or limit.quantity.taken is Taken.UNTIL_KNOWN:
                 continue
-            if limit.quantity is Quantity.OPEN_REQUESTS:
+            if limit.quantity.taken is Taken.WHILE_OPEN:
                 slots.append(key)
                 wait_ms = OTHERS_MS if self._open.get((org, key), 0) >= limit.capacity else 0
             else:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tallygate.domain.admission import RateDemand, RateState
-from tallygate.domain.rate_limit import Quantity
+from tallygate.domain.rate_limit import Taken
 
 BUCKETS_MAX = 100_000  # then the one created first is dropped, which makes it full again
 OTHERS_MS = 1000
@@ -36,7 +36,7 @@ class LocalRates:
     def close(self, org: str, demands: Sequence[RateDemand]) -> None:
         """Gives the open-request slots of an ended exchange back."""
         for demand in demands:
-            if demand.limit.quantity is Quantity.OPEN_REQUESTS:
+            if demand.limit.quantity.taken is Taken.WHILE_OPEN:
                 left = self._open.get((org, demand.key), 0) - demand.units
                 if left > 0:
                     self._open[org, demand.key] = left
@@ -45,7 +45,7 @@ class LocalRates:
 
     def _level_and_need(self, org: str, demand: RateDemand, now_ms: int) -> tuple[int, int]:
         limit = demand.limit
-        if limit.quantity is Quantity.OPEN_REQUESTS:
+        if limit.quantity.taken is Taken.WHILE_OPEN:
             return max(1, limit.capacity // self._workers) - self._open.get((org, demand.key), 0), demand.units
         full = limit.capacity * limit.window_ms
         level, at_ms = self._levels.get((org, demand.key), (full, now_ms))
@@ -53,7 +53,7 @@ class LocalRates:
         return level, min(full, demand.units * limit.window_ms * self._workers)
 
     def _save(self, org: str, demand: RateDemand, left: int, now_ms: int) -> None:
-        if demand.limit.quantity is Quantity.OPEN_REQUESTS:
+        if demand.limit.quantity.taken is Taken.WHILE_OPEN:
             self._open[org, demand.key] = self._open.get((org, demand.key), 0) + demand.units
             return
         if (org, demand.key) not in self._levels and len(self._levels) >= BUCKETS_MAX:
@@ -62,7 +62,7 @@ class LocalRates:
 
     def _state(self, demand: RateDemand, left: int, missing: int) -> RateState:
         limit = demand.limit
-        if limit.quantity is Quantity.OPEN_REQUESTS:
+        if limit.quantity.taken is Taken.WHILE_OPEN:
             return RateState(key=demand.key, remaining=max(0, left), reset_ms=0, retry_after_ms=OTHERS_MS if missing else 0)
         full = limit.capacity * limit.window_ms
         return RateState(

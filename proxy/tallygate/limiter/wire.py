@@ -20,12 +20,10 @@ from tallygate.domain.admission import (
     WindowReading,
 )
 from tallygate.domain.money import MONEY_MAX_NANO_USD
-from tallygate.domain.rate_limit import Quantity
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
 
 WINDOW_MS_MAX: Final = 92 * 86_400_000  # a window that was idle for its whole length is walked in one script call
 _NUMBER_MAX: Final = MONEY_MAX_NANO_USD
-_QUANTITIES: Final = {Quantity.REQUESTS: 0, Quantity.TOKENS: 1, Quantity.OPEN_REQUESTS: 2}
 _RATE_WORDS: Final = 4
 _SPEND_WORDS: Final = 5
 _OTHERS: Final = 2  # of a rate that refuses: only what others hold stands in the way
@@ -87,8 +85,8 @@ def check_actual(actual: Actual) -> None:
 
 def _rate(demand: RateDemand) -> tuple[str | int, ...]:
     limit = demand.limit
-    quantity = _QUANTITIES[limit.quantity]
-    return demand.key, quantity, demand.units, limit.capacity, limit.refill_units, limit.window_ms, 1 if limit.shadow else 0
+    taken = limit.quantity.taken
+    return demand.key, taken, demand.units, limit.capacity, limit.refill_units, limit.window_ms, 1 if limit.shadow else 0
 
 
 def _spend(demand: SpendDemand) -> tuple[object, ...]:

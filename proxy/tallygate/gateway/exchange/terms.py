@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tallygate.domain.admission import RateDemand, SpendDemand
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.organization import Credential, Organization
-from tallygate.domain.rate_limit import FREE_REQUESTS, LimitScope, Quantity, RateLimit
+from tallygate.domain.rate_limit import FREE_REQUESTS, LimitScope, Quantity, RateLimit, Taken
 from tallygate.domain.spend_limit import SpendLimit, WindowKind
 
 
@@ -87,7 +87,7 @@ def terms_of(organization: Organization, credential: Credential, capability: str
         for limit in limits
         if weight
     ]
-    slots = [(key, limit) for key, limit in rate if limit.quantity is Quantity.OPEN_REQUESTS]
+    slots = [(key, limit) for key, limit in rate if limit.quantity.taken is Taken.WHILE_OPEN]
     return Terms(
         rate=tuple(rate),
         spend=tuple(spend),
@@ -97,8 +97,8 @@ def terms_of(organization: Organization, credential: Credential, capability: str
         names={key: limit.name for key, limit in rate}
         | {key: limit.name for key, limit in spend}
         | {FREE_REQUESTS.name: FREE_REQUESTS.name},
-        shown=tuple(None if limit.quantity is Quantity.OPEN_REQUESTS else _shown(limit) for _, limit in rate),
-        policy=", ".join([_policy(limit) for _, limit in rate if limit.quantity is not Quantity.OPEN_REQUESTS]).encode(),
+        shown=tuple(None if limit.quantity.taken is Taken.WHILE_OPEN else _shown(limit) for _, limit in rate),
+        policy=", ".join([_policy(limit) for _, limit in rate if limit.quantity.taken is not Taken.WHILE_OPEN]).encode(),
         _usual=tuple(
             RateDemand(key=key, limit=limit, units=weight if limit.quantity is Quantity.REQUESTS else 1) for key, limit in rate
         ),

@@ -5,7 +5,7 @@ from typing import Any
 from tallygate.config.section import duration_text
 from tallygate.domain.money import usd_text
 from tallygate.domain.organization import Credential, Organization
-from tallygate.domain.rate_limit import Quantity, RateLimit
+from tallygate.domain.rate_limit import RateLimit, Taken
 from tallygate.domain.spend_limit import SpendLimit, WindowKind
 from tallygate.ledger.directory.records import StoredOrganization, instant_text, optional_instant
 
@@ -77,7 +77,7 @@ def file_credential_shown(credential: Credential, now_ms: int) -> dict[str, Any]
 
 
 def rate_shown(limit: RateLimit) -> dict[str, Any]:
-    is_open = limit.quantity is Quantity.OPEN_REQUESTS
+    is_open = limit.quantity.taken is Taken.WHILE_OPEN
     return {
         "name": limit.name,
         limit.quantity.value: limit.capacity if is_open else limit.refill_units,

@@ -28,7 +28,7 @@ end
 local function put_bucket(fields, rate)
   local n, level = #fields, int(rate.level)
   fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = rate.key .. '|l', level, rate.key .. '|t', int(rate.at)
-  if rate.quantity == TOKENS then fields[n + 5], fields[n + 6] = rate.key .. '|h', format('%s %d', level, rate.held) end
+  if rate.kind == UNTIL_KNOWN then fields[n + 5], fields[n + 6] = rate.key .. '|h', format('%s %d', level, rate.held) end
 end
 
 -- Of a bucket that is written for the first time: when to look whether it has become idle.
@@ -65,23 +65,23 @@ local function load_rates(rates, now)
   for _, rate in ipairs(rates) do
     local n = #fields
     rate.place = n
-    if rate.quantity == OPEN then
+    if rate.kind == WHILE_OPEN then
       fields[n + 1] = rate.key .. '|n'
     else
       fields[n + 1], fields[n + 2] = rate.key .. '|l', rate.key .. '|t'
-      if rate.quantity == TOKENS then fields[n + 3] = rate.key .. '|h' end
+      if rate.kind == UNTIL_KNOWN then fields[n + 3] = rate.key .. '|h' end
     end
   end
   local stored = call('HMGET', RATES, unpack(fields))
   for _, rate in ipairs(rates) do
     local n, units = rate.place, min(rate.units, rate.capacity)
-    if rate.quantity == OPEN then
+    if rate.kind == WHILE_OPEN then
       rate.count = tonumber(stored[n + 1] or 0)
       rate.fits = rate.count + units <= rate.capacity
       rate.taken, rate.wait, rate.others = units, rate.fits and 0 or OTHERS_MS, true
     else
       rate.is_new = not stored[n + 1]
-      rate.held = rate.quantity == TOKENS and held_of(stored[n + 1], stored[n + 3]) or 0
+      rate.held = rate.kind == UNTIL_KNOWN and held_of(stored[n + 1], stored[n + 3]) or 0
       rate.level, rate.at = refilled(rate, now, stored[n + 1], stored[n + 2])
       rate.fits = units == 0 or rate.level >= units * rate.window
       rate.taken = rate.fits and units or max(0, floor(rate.level / rate.window))
@@ -96,7 +96,7 @@ local function take_rates(org, rates)
   local fields = {}
   for _, rate in ipairs(rates) do
     if rate.taken > 0 then
-      if rate.quantity == OPEN then
+      if rate.kind == WHILE_OPEN then
         rate.count = call('HINCRBY', RATES, rate.key .. '|n', rate.taken)
       else
         rate.level, rate.held = rate.level - rate.taken * rate.window, rate.held + rate.taken
@@ -112,7 +112,7 @@ end
 -- Of a rate that was loaded, as it stands now: remaining, reset_ms, retry_after_ms, refuses (2: only what others hold stands in the way).
 local function rate_words(rate, now)
   local left, reset_ms
-  if rate.quantity == OPEN then
+  if rate.kind == WHILE_OPEN then
     left, reset_ms = max(0, rate.capacity - rate.count), 0
   else
     left = max(0, floor(rate.level / rate.window))
@@ -126,9 +126,9 @@ end
 local function settle_rates(org, rates, taken, tokens, now)
   for i, rate in ipairs(rates) do
     local units = tonumber(taken[i] or 0)
-    if rate.quantity == TOKENS then
+    if rate.kind == UNTIL_KNOWN then
       correct_bucket(org, rate, units + tokens, units, now)
-    elseif rate.quantity == OPEN then
+    elseif rate.kind == WHILE_OPEN then
       close_open_request(rate, units)
     end
   end
@@ -138,6 +138,6 @@ end
 local function return_rates(org, rates, taken, now)
   for i, rate in ipairs(rates) do
     local units = tonumber(taken[i])
-    if rate.quantity == OPEN then close_open_request(rate, units) else correct_bucket(org, rate, units, units, now) end
+    if rate.kind == WHILE_OPEN then close_open_request(rate, units) else correct_bucket(org, rate, units, units, now) end
   end
 end
