@@ -157,3 +157,15 @@ def test_an_upstreams_families_replace_the_configured_ones() -> None:
     assert before is not None
     assert bound is not None
     assert (models_of(before), models_of(bound)) == (["dear"], ["gloo-x"])
+
+
+def test_a_catalogues_row_is_reached_by_its_plainer_names_and_at_its_own_price() -> None:
+    catalogue = PriceCatalogue([a_price("gpt-5.2", output=14), a_price("gpt-5.2-2025-12-11", output=99)])
+    merged = catalogue.with_upstream([a_price("gloo-openai-gpt-5.2", output=30)], {})
+    merged.routing = Routing(families={"x": ("gpt-5.2",)}, are_families_own=True)
+
+    bound = merged.dearest(NOW)
+
+    assert bound is not None
+    assert models_of(bound) == ["gloo-openai-gpt-5.2"]
+    assert {"gpt-5.2", "gloo-openai-gpt-5.2"} <= set(merged.reachable_names())

@@ -1,6 +1,7 @@
 """Reading an upstream's own price catalogue."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -57,8 +58,9 @@ def test_an_image_model_with_an_output_price_alone_has_free_input() -> None:
     assert (price.input, price.output) == (0, 40_000_000)
 
 
-def test_a_model_with_an_input_price_alone_has_no_output_and_routing_does_not_pick_it() -> None:
-    row = a_row("gloo-baai-bge-base-en-v1.5", pricing={"input": {"rate_per_1k_tokens": "0.000020"}})
+@pytest.mark.parametrize("output", [{}, {"output": None}, {"output": {}}, {"output": {"rate_per_1m_tokens": None}}])
+def test_a_model_with_an_input_price_alone_has_no_output_and_routing_does_not_pick_it(output: dict[str, Any]) -> None:
+    row = a_row("gloo-baai-bge-base-en-v1.5", pricing={"input": {"rate_per_1k_tokens": "0.000020"}} | output)
     catalogue = read(row, a_row())
     price, chat = catalogue.prices
 

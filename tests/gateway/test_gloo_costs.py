@@ -233,6 +233,9 @@ async def test_a_routed_request_goes_as_it_is_where_its_worst_case_is_a_small_pa
         ({"auto_routing": {"reaches": ["gloo-openai-gpt-5-mini"], "max_output_tokens": 2_000}}, 2_000),
         ({"auto_routing": {"max_output_tokens": 50_000}}, 8_192),  # more would be refused by one of them
         ({"families": {"openai": ["gloo-openai-gpt-5-mini"]}}, None),
+        # Names as the shipped prices.yaml has them are those of the catalogue too.
+        ({"families": {"openai": ["gpt-5-mini"]}}, None),
+        ({"auto_routing": {"reaches": ["gpt-5-pro"]}}, 33_325),
     ],
 )
 async def test_an_operator_narrows_what_routing_reaches_and_states_its_maximum(

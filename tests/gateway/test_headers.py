@@ -225,6 +225,7 @@ VIA = (b"via", b"1.1 tallygate")
             b"Content-Length",
         ),
         *(b"Set-Cookie", b"Alt-Svc", b"Tallygate-Cost-USD"),
+        *(b"Authorization", b"X-Api-Key", b"x-goog-api-key", b"api-key"),  # of an upstream that shows what it was sent
     ],
 )
 def test_what_never_comes_down(name: bytes) -> None:

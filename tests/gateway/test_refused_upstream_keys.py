@@ -118,6 +118,7 @@ async def test_a_401_to_the_operators_key_is_never_the_callers(
                 assert answer.status == 502
                 assert (await answer.json())["error"]["code"] == "upstream_key_refused"
                 assert "WWW-Authenticate" not in answer.headers
+                assert answer.headers["x-should-retry"] == "false"
                 assert "no such token" not in await answer.text()
             assert len(upstream.seen) == count + (kind != "bearer")  # the new token was refused as well: it is kept for a minute
         async with session.head("/v1/models") as answer:

@@ -78,8 +78,10 @@ DIGEST = sha("another")
         (f"org,id,key_sha256\nacme,a,{sha('')}\n", "keys.csv:2: key_sha256 must be the 64 hex digits"),
         (f"org,id,key_sha256\nacme,a\n", "keys.csv:2: has 2 values, the first line names 3 columns"),  # noqa: F541
         (f"org,id,key_sha256\nacme,a/{SECRET},{DIGEST}\n", "keys.csv:2: id must be 1 to 64 of"),
-        (f"org,id,key_sha256\nacme,{SECRET},{sha(SECRET)}\n", "keys.csv:2: its key stands in another column too"),
-        (f"org,id,key_sha256,name\nacme,a,{sha(SECRET)},{SECRET}\n", "keys.csv:2: its key stands in another column too"),
+        (f"org,id,key_sha256\nacme,{SECRET},{sha(SECRET)}\n", "keys.csv:2: has its key, or what looks like one, in another column"),
+        (f"org,id,key_sha256,name\nacme,a,{sha(SECRET)},{SECRET}\n", "keys.csv:2: has its key, or what looks like one"),
+        (f"org,id,key_sha256\nacme,{SECRET},{DIGEST}\n", "keys.csv:2: has its key, or what looks like one"),  # of another row
+        (f"org,id,key_sha256,models\nacme,a,{sha('opaque')},opaque\n", "keys.csv:2: has its key, or what looks like one"),
         (f"org,id,key_sha256\n,a,{DIGEST}\n", "keys.csv:2: org must be 1 to 64 of"),
         (f"org,id,key_sha256,expires\nacme,a,{DIGEST},{SECRET}\n", "keys.csv:2: expires must be a date"),
         (f"org,id,key_sha256,capabilities\nacme,a,{DIGEST},{SECRET}\n", "keys.csv:2: capabilities has one that no route has"),

@@ -75,6 +75,11 @@ class PriceCatalogue:
         yield from self._rows
         yield from (model for model in self._upstream_rows if model not in self._rows)
 
+    def reachable_names(self) -> Iterator[str]:
+        """Every name by which `routing` may say that it reaches a model."""
+        for model in self.models():
+            yield from self._names_of(model)
+
     def rows(self) -> Iterator[Price]:
         """Every price there is, reviewed and upstream's, in force or not."""
         for series in (*self._rows.values(), *self._upstream_rows.values()):
@@ -122,9 +127,17 @@ class PriceCatalogue:
     def _bound_of(self, patterns: tuple[str, ...], at_ms: int) -> RoutedPrice | None:
         key = (bisect_right(self._changes, at_ms), patterns)
         if key not in self._dearest:  # at most one entry for each change of prices and family
-            reachable = [price for price in self._in_force_now(at_ms) if matches_any(price.model, patterns)]
+            reachable = [
+                price
+                for price in self._in_force_now(at_ms)
+                if any(matches_any(name, patterns) for name in self._names_of(price.model))
+            ]
             self._dearest[key] = routed_price(reachable, default_output_max=self.routing.max_output_tokens)
         return self._dearest[key]
+
+    def _names_of(self, model: str) -> Iterator[str]:
+        """A priced name; that of an upstream's row also in its plainer forms, under which prices.yaml knows the model."""
+        return plainer_names(model) if model in self._upstream_rows else iter((model,))
 
     def _in_force_now(self, at_ms: int) -> Iterator[Price]:
         for model in self.models():

@@ -181,7 +181,7 @@ def load_config(
 
 def _report_unreached(document: Section, prices: PriceCatalogue) -> None:
     known = [*prices.routing.families, *prices.models()]
-    for entry in prices.routing.unmatched(prices.models()):
+    for entry in prices.routing.unmatched(prices.reachable_names()):
         document.place_of("auto_routing").problem(
             f"reaches {show(entry)}, which is no family and no priced model{nearest(entry, known)}"
         )

@@ -61,4 +61,4 @@ def _prices(text: bytes) -> PriceCatalogue | None:
     problems = Problems()
     document = read_document("prices.yaml", text, problems)
     prices = None if document is None else read_prices(document)
-    return None if problems or prices is None or list(prices.routing.unmatched(prices.models())) else prices
+    return None if problems or prices is None or list(prices.routing.unmatched(prices.reachable_names())) else prices

@@ -121,6 +121,8 @@ def _read_rate(pricing: Mapping[str, Any], side: str, model: str) -> int | None:
     except ValueError as error:
         raise ValueError(f"{model} {side} price {error}") from None
     if per_million is None and per_thousand is None:
+        if side == "output":
+            return None  # as where the side is not there: what generates is refused, and never free
         raise ValueError(f"{model} {side} price has no rate")
     raise ValueError(f"{model} {side} price must be text, got {show(str(per_million or per_thousand))}")
 

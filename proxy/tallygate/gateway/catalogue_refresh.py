@@ -113,6 +113,6 @@ class CatalogueRefresh:
     def _put(self, upstream: str, catalogue: UpstreamCatalogue) -> None:
         self._holder.put_upstream_catalogue(upstream, catalogue)
         prices = self._holder.current.prices
-        for entry in prices.routing.unmatched(prices.models()):
+        for entry in prices.routing.unmatched(prices.reachable_names()):
             _log.warning("auto_routing.reaches %r of prices.yaml, which is no family and no priced model: it holds nothing", entry)
         self._on_change()

@@ -61,8 +61,11 @@ _CHANGES_FORM: Final = frozenset({b"x-goog-fieldmask", b"x-goog-encode-response-
 _READABLE: Final = frozenset({b"*/*", b"application/*", b"application/json", b"text/*", b"text/event-stream"})
 _ACCEPTS_REMEMBERED_MAX: Final = 64
 
-# Never down: cookies of the upstream's origin, and where else it can be reached.
-_NOT_DOWN: Final = _HOP_BY_HOP | {b"set-cookie", b"set-cookie2", b"alt-svc"}
+_KEYS: Final = frozenset(name.lower().encode() for name in KEY_HEADERS)
+
+# Never down: cookies of the upstream's origin, where else it can be reached, and keys, which an upstream that shows what it was
+# sent would give away.
+_NOT_DOWN: Final = _HOP_BY_HOP | _KEYS | {b"set-cookie", b"set-cookie2", b"alt-svc"}
 _NOT_DOWN_PREFIXES: Final = (
     b"tallygate-",
     b"access-control-",
@@ -71,7 +74,6 @@ _RESET: Final = b"x-ratelimit-reset"  # docs.gloo.com, "Rate Limits": until when
 _RATE_LIMIT_PREFIXES: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit")
 _LISTS: Final = frozenset({b"server-timing", b"vary"})  # ours and theirs stand side by side
 
-_KEYS: Final = frozenset(name.lower().encode() for name in KEY_HEADERS)
 _IDENTITY: Final[Header] = (b"accept-encoding", b"identity")
 _READ_AS: Final[tuple[Header, ...]] = ((b"content-type", b"application/json"), _IDENTITY)
 _NOT_WHOLE: Final = frozenset({b"accept-encoding", b"range", b"if-range", b"if-none-match", b"if-modified-since"})

@@ -122,11 +122,12 @@ def _failure_refusal(answer: Answer) -> Refusal:
     if failure is None:
         return INTERNAL_ERROR
     is_safe = not failure.request_sent
+    again = True if is_safe else False if relay.is_key_refused else None  # the operator has to mend a key first
     return Refusal(
         code=failure.code,
         message=f"The AI service failed: {failure.message}.",
         retry_after_ms=1_000 if is_safe else None,
-        should_retry=True if is_safe else None,
+        should_retry=again,
     )
 
 

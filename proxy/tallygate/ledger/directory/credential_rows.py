@@ -22,6 +22,7 @@ DIGEST, PLAIN_KEY = "key_sha256", "key"
 COLUMNS: Final = ("org", "id", DIGEST, PLAIN_KEY, "name", "environment", "expires", "capabilities", "models")
 _LISTS: Final = frozenset({"capabilities", "models"})
 _BETWEEN: Final = re.compile(r"[\s,;]+")
+_BEGINS_AS_KEYS: Final = re.compile(r"(?:(?:sk|rk|gsk|tga?)[-_]|eyJ|AIza)\S{12}")  # of providers, and ours
 _NO_LIMITS: Final[Mapping[str, Any]] = {}
 _ENVIRONMENT_CHARS_MAX: Final = 64
 _Row = Mapping[str, object]
@@ -91,8 +92,10 @@ class _Reader:
         name, environment = _text(row, "name"), _text(row, "environment")
         if (name and not is_text(name)) or (environment and not is_text(environment, _ENVIRONMENT_CHARS_MAX)):
             raise _WrongError(f"name must be printable, at most 256 characters; environment too, at most {_ENVIRONMENT_CHARS_MAX}")
-        if digest in {_sha256(client_id), _sha256(name), _sha256(environment)}:
-            raise _WrongError("its key stands in another column too, where it would be seen by everybody")
+        models = self._list(row, "models")
+        shown = (client_id, name, environment, *(models or ()))
+        if digest in {_sha256(value) for value in shown} or any(_BEGINS_AS_KEYS.match(value) for value in shown):
+            raise _WrongError("has its key, or what looks like one, in another column, where it would be seen by everybody")
         for what, seen, value in (("id", self._ids, client_id), ("key", self._digests, digest)):
             if value in seen:
                 raise _WrongError(f"its {what} stands on line {seen[value]} already")
@@ -105,7 +108,7 @@ class _Reader:
             key_sha256=digest,
             expires_at_ms=_expires(row),
             capabilities=self._list(row, "capabilities"),
-            models=self._list(row, "models"),
+            models=models,
             limits=_NO_LIMITS,
         )
 
