@@ -11,7 +11,7 @@ from typing import Any
 import redis.asyncio
 import uvloop
 
-from tallygate.domain.admission import Actual, AdmissionRequest, RateDemand, SpendDemand
+from tallygate.domain.admission import Account, AdmissionRequest, RateDemand, SpendDemand
 from tallygate.domain.rate_limit import Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.limiter.address import parse_address
@@ -60,7 +60,6 @@ RATES = (
     _rate("open_requests", Quantity.OPEN_REQUESTS, 1, 0),
 )
 SPEND = (SpendDemand(key="org:spend_7d", limit=SpendLimit(name="spend_7d", limit_nano_usd=10**15)),)
-ACTUAL = Actual(cost_nano_usd=400_000, prompt_tokens=30, completion_tokens=50, event=EVENT)
 
 
 def _request(name: str, number: int) -> AdmissionRequest:
@@ -85,7 +84,8 @@ async def drive(store: ScriptStore, name: str, in_flight: int) -> float:
         for number in range(first, EXCHANGES, in_flight):
             request = _request(name, number)
             await limiter.admit(request)
-            await limiter.settle(request, ACTUAL)
+            account = Account(admission=request, cost_nano_usd=400_000, prompt_tokens=30, completion_tokens=50, event=EVENT)
+            await limiter.settle(account)
 
     started = time.process_time()
     await asyncio.gather(*(worker(first) for first in range(in_flight)))

@@ -31,7 +31,7 @@ from tallygate.console.readiness import Readiness
 from tallygate.console.scrape import Scrape
 from tallygate.console.server import ConsoleServer
 from tallygate.console.workers import Workers
-from tallygate.domain.admission import Actual, AdmissionRequest, SpendDemand
+from tallygate.domain.admission import Account, AdmissionRequest, SpendDemand
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.ledger.database import Database, open_database
@@ -116,7 +116,7 @@ async def fill_limiter(limiter: RedisLimiter, orgs: Sequence[Organization]) -> N
             event=b"{}",
         )
         await limiter.admit(admission)
-        await limiter.settle(admission, Actual(cost_nano_usd=400, event=b"{}"))
+        await limiter.settle(Account(admission=admission, cost_nano_usd=400, event=b"{}"))
 
     for start in range(0, len(orgs), SETTLED_AT_ONCE):
         await asyncio.gather(*map(spend, orgs[start : start + SETTLED_AT_ONCE]))

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tallygate.console.spend_windows import LimiterSpendWindows
-from tallygate.domain.admission import Actual, AdmissionRequest, SpendDemand
+from tallygate.domain.admission import Account, AdmissionRequest, SpendDemand
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.domain.spend_limit import SpendLimit, WindowKind
@@ -46,7 +46,7 @@ async def test_the_outlook_is_what_admission_decides_by(store: RedisConnection) 
     limiter = RedisLimiter(store, scripts)  # by the server's own clock
     spent, held = a_request(1, 600, WEEK), a_request(2, 300, WEEK)
     await limiter.admit(spent)
-    await limiter.settle(spent, Actual(cost_nano_usd=600))
+    await limiter.settle(Account(admission=spent, cost_nano_usd=600))
     await limiter.admit(held)
     refused = await limiter.admit(a_request(3, 500, WEEK))
 
@@ -73,7 +73,7 @@ async def test_a_calendar_month_leaves_at_its_end(store: RedisConnection) -> Non
     windows = LimiterSpendWindows(store, scripts, limiter)
     assert (await windows.read("acme", (month,)))[0].leaving == {}
     await limiter.admit(request)
-    await limiter.settle(request, Actual(cost_nano_usd=600))
+    await limiter.settle(Account(admission=request, cost_nano_usd=600))
 
     assert (await windows.read("acme", (month,)))[0].leaving == {periods[1].end_ms: 600}
 

@@ -8,7 +8,7 @@ from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, digest, running_gateway
 from recording_metrics import RecordingMetrics
 
-from tallygate.domain.admission import Actual, AdmissionRequest, Settlement
+from tallygate.domain.admission import Account, AdmissionRequest, Settlement
 from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.domain.organization import UnknownModelPolicy
 from tallygate.gateway.settling.settler import Settler
@@ -54,7 +54,7 @@ class OneAnswer:
             raise self.answer
         return self.answer
 
-    settle = release = admit
+    settle = admit
 
 
 def a_settler(tmp_path: Path, answer: object, metrics: RecordingMetrics) -> Settler:
@@ -70,8 +70,9 @@ def a_settler(tmp_path: Path, answer: object, metrics: RecordingMetrics) -> Sett
 async def test_a_settlement_and_a_release_are_timed_as_settled(tmp_path: Path, owed: bool) -> None:
     metrics = RecordingMetrics()
     settlement = Settlement(settled_at_ms=1)
+    account = Account(admission=ADMISSION, cost_nano_usd=0, is_owed=owed)
 
-    assert await a_settler(tmp_path, settlement, metrics).settle(ADMISSION, Actual(cost_nano_usd=0), owed=owed) is settlement
+    assert await a_settler(tmp_path, settlement, metrics).settle(account) is settlement
 
     assert (metrics.observed[LIMITER_SECONDS], metrics.seconds[LIMITER_SECONDS]) == (["settle"], [0.25])
 
@@ -80,7 +81,7 @@ async def test_a_settlement_and_a_release_are_timed_as_settled(tmp_path: Path, o
 async def test_only_a_missing_answer_to_a_settlement_is_a_failure(tmp_path: Path, error: StoreError, failed: list[str]) -> None:
     metrics = RecordingMetrics()
 
-    assert await a_settler(tmp_path, error, metrics).settle(ADMISSION, Actual(cost_nano_usd=0), owed=True) is None
+    assert await a_settler(tmp_path, error, metrics).settle(Account(admission=ADMISSION, cost_nano_usd=0)) is None
 
     assert (metrics.observed[LIMITER_SECONDS], metrics.counted[LIMITER_ERRORS]) == ([], failed)
 

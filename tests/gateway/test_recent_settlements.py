@@ -7,10 +7,10 @@ import pytest
 from recording_metrics import RecordingMetrics
 from small_admission import small_admission
 
-from tallygate.domain.admission import Actual, AdmissionRequest, Settlement
+from tallygate.domain.admission import Account, Settlement
 from tallygate.gateway.settling.recent import KEPT_MAX, KEPT_MS, SUSPECTED_MS_MAX, RecentSettlements
 from tallygate.gateway.settling.settler import Settler
-from tallygate.gateway.settling.spool import Spool, SpooledSettlement
+from tallygate.gateway.settling.spool import Spool
 
 NOW_MS = 1_800_000_000_000
 ALL = 2 * KEPT_MAX
@@ -24,14 +24,8 @@ class Store:
         self.now_ms = NOW_MS
         self.taken: list[tuple[str, bool]] = []
 
-    async def settle(self, admission: AdmissionRequest, _actual: Actual) -> Settlement:
-        return self._taken(admission, owed=True)
-
-    async def release(self, admission: AdmissionRequest, _actual: Actual) -> Settlement:
-        return self._taken(admission, owed=False)
-
-    def _taken(self, admission: AdmissionRequest, *, owed: bool) -> Settlement:
-        self.taken.append((admission.reservation_id, owed))
+    async def settle(self, account: Account) -> Settlement:
+        self.taken.append((account.admission.reservation_id, account.is_owed))
         return Settlement(settled_at_ms=self.now_ms)
 
 
@@ -39,8 +33,12 @@ def what_is_kept(store: Store) -> RecentSettlements:
     return RecentSettlements(lambda: store.run, lambda: store.now_ms)
 
 
+def an_account(name: str, *, cost_nano_usd: int = 1, is_owed: bool = True) -> Account:
+    return Account(admission=small_admission(name), cost_nano_usd=cost_nano_usd, is_owed=is_owed)
+
+
 def keep(recent: RecentSettlements, name: str, at_ms: int) -> None:
-    recent.keep(small_admission(name), Actual(cost_nano_usd=1), Settlement(settled_at_ms=at_ms), owed=True)
+    recent.keep(an_account(name), Settlement(settled_at_ms=at_ms))
 
 
 def names(recent: RecentSettlements) -> list[str]:
@@ -124,8 +122,8 @@ def a_settler(store: Store, spool: Spool) -> Settler:
 async def test_settlements_and_releases_of_the_former_run_are_told_again_once(tmp_path: Path, store: Store) -> None:
     spool = Spool(tmp_path / "0.spool", bytes_max=100_000)
     settler = a_settler(store, spool)
-    await settler.settle(small_admission("owed"), Actual(cost_nano_usd=1), owed=True)
-    await settler.settle(small_admission("released"), Actual(cost_nano_usd=0), owed=False)
+    await settler.settle(an_account("owed"))
+    await settler.settle(an_account("released", cost_nano_usd=0, is_owed=False))
     store.run = "two"
     store.taken.clear()
 
@@ -143,13 +141,13 @@ async def test_they_take_no_room_of_the_requests_that_are_open_and_are_told_agai
     settler = a_settler(store, spool)
     names = [f"r{number}" for number in range(7)]
     for name in names:
-        await settler.settle(small_admission(name), Actual(cost_nano_usd=1), owed=True)
-    await spool.append(SpooledSettlement(admission=small_admission("spooled"), actual=Actual(cost_nano_usd=1), owed=True))
+        await settler.settle(an_account(name))
+    await spool.append(an_account("spooled"))
     store.run = "two"
     store.taken.clear()
     fullest, append_some = 0, spool.append_some
 
-    async def watched(records: Sequence[SpooledSettlement]) -> int:
+    async def watched(records: Sequence[Account]) -> int:
         nonlocal fullest
         taken = await append_some(records)
         fullest = max(fullest, spool.count)
@@ -166,7 +164,7 @@ async def test_they_take_no_room_of_the_requests_that_are_open_and_are_told_agai
 async def test_a_disk_that_refuses_lets_them_wait_in_memory(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = Spool(tmp_path / "0.spool", bytes_max=100_000)
     settler = a_settler(store, spool)
-    await settler.settle(small_admission("r1"), Actual(cost_nano_usd=1), owed=True)
+    await settler.settle(an_account("r1"))
     store.run = "two"
     store.taken.clear()
 

@@ -18,7 +18,7 @@ from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.registry import dialects
 from tallygate.dialects.unbilled import UnbilledMeter
-from tallygate.domain.admission import Actual, AdmissionRequest
+from tallygate.domain.admission import Account, AdmissionRequest
 from tallygate.domain.made_object import MadeObject
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.rate_limit import FREE_REQUESTS
@@ -89,7 +89,7 @@ class World:
             event=b"{}",
         )
         await self.harness.limiter.admit(spent)
-        await self.harness.limiter.settle(spent, Actual(cost_nano_usd=2 * SPEND))
+        await self.harness.limiter.settle(Account(admission=spent, cost_nano_usd=2 * SPEND))
 
 
 @asynccontextmanager

@@ -1,25 +1,26 @@
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 from recording_metrics import RecordingMetrics
 from small_admission import small_admission
 
-from tallygate.domain.admission import Actual, AdmissionRequest, Settlement
+from tallygate.domain.admission import Account, Settlement
 from tallygate.domain.errors import StoreError
 from tallygate.gateway.settling.settler import REMEMBERED_MS, REPLAY_BATCH, Settler
-from tallygate.gateway.settling.spool import Spool, SpooledSettlement, SpoolFullError, spools_without_worker
+from tallygate.gateway.settling.spool import Spool, SpoolFullError, spools_without_worker
 from tallygate.limiter.redis_limiter import ENDED_MS
 from tallygate.telemetry.metrics import SPOOL_EVENTS
 
 
-def a_record(number: int, *, owed: bool = True) -> SpooledSettlement:
+def a_record(number: int, *, owed: bool = True) -> Account:
     admission = small_admission(f"r{number}", event=b'{"a":1}')
-    return SpooledSettlement(admission=admission, actual=Actual(cost_nano_usd=number, event=b"{}"), owed=owed)
+    return Account(admission=admission, cost_nano_usd=number, event=b"{}", is_owed=owed)
 
 
 class FlakyLimiter:
@@ -29,16 +30,10 @@ class FlakyLimiter:
         self.is_up = True
         self.posted: list[tuple[str, int, bool]] = []
 
-    async def settle(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
-        return await self._post(admission, actual, owed=True)
-
-    async def release(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
-        return await self._post(admission, actual, owed=False)
-
-    async def _post(self, admission: AdmissionRequest, actual: Actual, *, owed: bool) -> Settlement:
+    async def settle(self, account: Account) -> Settlement:
         if not self.is_up:
             raise StoreError("away")
-        self.posted.append((admission.reservation_id, actual.cost_nano_usd, owed))
+        self.posted.append((account.admission.reservation_id, account.cost_nano_usd, account.is_owed))
         return Settlement(settled_at_ms=1)
 
 
@@ -84,7 +79,7 @@ async def test_a_torn_tail_costs_only_the_last_record(tmp_path: Path, lost: int)
         await spool.append(a_record(number))
     path.write_bytes(path.read_bytes().rstrip(b"\0")[:-lost])
 
-    assert [record.actual.cost_nano_usd for record in await spool.read()] == [0, 1]
+    assert [record.cost_nano_usd for record in await spool.read()] == [0, 1]
     spool.close()
 
 
@@ -94,8 +89,7 @@ async def test_it_is_known_how_many_settlements_wait(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "0.spool", bytes_max=10_000)
     settler = Settler(limiter, spool, metrics, finished=Ledger(), now_ms=lambda: NOW_MS)  # type: ignore[arg-type]
     for number in range(3):
-        record = a_record(number)
-        await settler.settle(record.admission, record.actual, owed=True)
+        await settler.settle(a_record(number))
     spool.close()
     successor = Spool(tmp_path / "0.spool", bytes_max=10_000)
     settler = Settler(limiter, successor, metrics, finished=Ledger(), now_ms=lambda: NOW_MS)  # type: ignore[arg-type]
@@ -139,7 +133,7 @@ async def test_what_follows_a_torn_tail_is_not_lost(tmp_path: Path) -> None:
     after = Spool(path, bytes_max=10_000)
     await after.append(a_record(7))
 
-    assert [record.actual.cost_nano_usd for record in await after.read()] == [0, 1, 7]
+    assert [record.cost_nano_usd for record in await after.read()] == [0, 1, 7]
     after.close()
 
 
@@ -164,7 +158,7 @@ async def test_what_was_dropped_stays_dropped_after_a_restart(tmp_path: Path) ->
     first.close()
 
     second = Spool(tmp_path / "0.spool", bytes_max=1_000_000)
-    assert [record.actual.cost_nano_usd for record in await second.read()] == [3]
+    assert [record.cost_nano_usd for record in await second.read()] == [3]
     second.close()
 
 
@@ -200,8 +194,8 @@ async def test_a_settlement_without_limiter_is_spooled_and_replayed_once(tmp_pat
     limiter.is_up = False
     owed, released = a_record(1), a_record(2, owed=False)
 
-    assert await settler.settle(owed.admission, owed.actual, owed=True) is None
-    assert await settler.settle(released.admission, released.actual, owed=False) is None
+    assert await settler.settle(owed) is None
+    assert await settler.settle(released) is None
     assert await settler.replay() == 0
     limiter.is_up = True
 
@@ -220,7 +214,7 @@ async def test_a_long_spool_is_replayed_in_batches_and_whole(tmp_path: Path) -> 
     read_at_once = []
     read = spool.read
 
-    async def watched(count_max: int | None = None) -> list[SpooledSettlement | None]:
+    async def watched(count_max: int | None = None) -> list[Account | None]:
         records = await read(count_max)
         read_at_once.append(len(records))
         return records
@@ -274,7 +268,7 @@ async def test_without_the_ledger_only_what_the_limiter_still_remembers_is_settl
     tmp_path: Path, age_ms: int, posted: list[str]
 ) -> None:
     spool = Spool(tmp_path / "0.spool", bytes_max=10_000)
-    await spool.append(replace(a_record(1), spooled_at_ms=NOW_MS - age_ms))
+    await spool.append(replace(a_record(1), noted_at_ms=NOW_MS - age_ms))
     limiter, ledger = FlakyLimiter(), Ledger(is_up=False)
     settler = a_settler(limiter, spool, ledger)
 
@@ -307,7 +301,7 @@ async def test_a_slot_that_is_no_longer_run_leaves_its_spool_to_one_that_is(tmp_
             assert heir.take_over(path)
 
     assert sorted(path.name for path in tmp_path.glob("*.spool")) == ["worker-0.spool", "worker-1.spool"]
-    kept = [sorted(record.actual.cost_nano_usd for record in await heir.read() if record) for heir in heirs]
+    kept = [sorted(record.cost_nano_usd for record in await heir.read() if record) for heir in heirs]
     assert kept == [[1, 2, 21, 22, 41, 42], [11, 12, 31, 32]]
     assert [heir.count for heir in heirs] == [6, 4]
     for heir in heirs:
@@ -337,6 +331,22 @@ async def test_what_arrives_during_a_replay_is_kept(tmp_path: Path) -> None:
     await spool.append(a_record(2))
     await spool.drop(1)
 
-    assert [record.actual.cost_nano_usd for record in await spool.read()] == [2]
+    assert [record.cost_nano_usd for record in await spool.read()] == [2]
     assert not spool.is_empty
+    spool.close()
+
+
+async def test_records_of_before_are_settled_as_they_were_meant(tmp_path: Path) -> None:
+    """A worker that was upgraded finds what its predecessor wrote."""
+    limiter, path = FlakyLimiter(), tmp_path / "0.spool"
+    admission = msgspec.json.encode(small_admission("old")).decode()
+    frames = b""
+    for amounts, owed in (('{"cost_nano_usd":7,"prompt_tokens":1,"event":"e30="}', "true"), ('{"cost_nano_usd":0}', "false")):
+        record = f'{{"admission":{admission},"actual":{amounts},"owed":{owed},"spooled_at_ms":{NOW_MS}}}'.encode()
+        frames += struct.pack(">II", len(record), zlib.crc32(record)) + record
+    path.write_bytes(struct.pack(">Q", 8) + frames)
+    spool = Spool(path, bytes_max=10_000)
+
+    assert await a_settler(limiter, spool).replay() == 2
+    assert limiter.posted == [("old", 7, True), ("old", 0, False)]
     spool.close()

@@ -13,7 +13,7 @@ import pytest
 from gateway_harness import LIMITS, Harness, running_gateway, shared_tokens
 from raw_client import BIG, KEY, RawClient, chat, connected, converse
 
-from tallygate.domain.admission import Actual, AdmissionRequest
+from tallygate.domain.admission import Account, AdmissionRequest
 from tallygate.domain.prompt import PromptShape
 from tallygate.http1.client_connection import ClientTimeouts
 from tallygate.telemetry.metrics import REFUSED
@@ -60,7 +60,7 @@ async def paused(tmp_path: Path, **options: Any) -> AsyncIterator[Harness]:
             event=b"{}",
         )
         await harness.limiter.admit(spent)
-        await harness.limiter.settle(spent, Actual(cost_nano_usd=10**10))
+        await harness.limiter.settle(Account(admission=spent, cost_nano_usd=10**10))
         yield harness
 
 

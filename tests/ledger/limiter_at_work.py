@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from ledger_values import START_MS, a_fact
 
-from tallygate.domain.admission import Actual, AdmissionRequest, SpendDemand
+from tallygate.domain.admission import Account, AdmissionRequest, SpendDemand
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.rate_limit import LimitScope
 from tallygate.domain.spend_limit import SpendLimit, WindowKind
@@ -106,7 +106,7 @@ class LimiterAtWork:
     async def spend(self, org: Organization, credential: str, nano_usd: int) -> None:
         request = await self.admit(org, credential)
         await self.limiter.settle(
-            request, Actual(cost_nano_usd=nano_usd, prompt_tokens=1, completion_tokens=1, event=request.event)
+            Account(admission=request, cost_nano_usd=nano_usd, prompt_tokens=1, completion_tokens=1, event=request.event)
         )
 
     async def spent(self) -> list[int]:

@@ -10,7 +10,7 @@ from ledger_values import START_MS, a_fact, an_entry, assert_no_drift
 from limiter_at_work import MONTH, ORGANIZATIONS, WEEK, LimiterAtWork, an_organization
 from sqlalchemy import select
 
-from tallygate.domain.admission import Actual, AdmissionRequest
+from tallygate.domain.admission import Account, AdmissionRequest
 from tallygate.domain.calendar_months import month_at
 from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, SpendLimit
@@ -111,7 +111,9 @@ async def _spend_ahead(at_work: LimiterAtWork, ahead_ms: int, nano_usd: int) -> 
     now = await at_work.now_ms()
     request = await at_work.request(ACME, "acme-prod")
     assert (await ahead.admit(request)).admitted
-    await ahead.settle(request, Actual(cost_nano_usd=nano_usd, prompt_tokens=1, completion_tokens=1, event=request.event))
+    await ahead.settle(
+        Account(admission=request, cost_nano_usd=nano_usd, prompt_tokens=1, completion_tokens=1, event=request.event)
+    )
 
 
 @pytest.mark.parametrize("ahead_ms", [31 * DAY_MS, 2 * DAY_MS])
@@ -174,8 +176,8 @@ async def test_a_late_settlement_counts_when_its_reservation_expired_in_limiter_
         await Sweeper(redis_store, at_work.scripts, now_ms=past).step()
         finals.append((request, final))
     for request, final in finals:
-        actual = Actual(cost_nano_usd=final, prompt_tokens=1, completion_tokens=1, event=request.event)
-        assert (await at_work.limiter.settle(request, actual)).late
+        account = Account(admission=request, cost_nano_usd=final, prompt_tokens=1, completion_tokens=1, event=request.event)
+        assert (await at_work.limiter.settle(account)).late
     await at_work.writer.drain()
     buckets = (await read_posted(redis_store, at_work.scripts, "acme", finals[0][0].spend[0])).buckets
 
@@ -333,7 +335,9 @@ class Deployment:
         )
         if not (await self.limiter.admit(request)).admitted:
             return False
-        await self.limiter.settle(request, Actual(cost_nano_usd=nano_usd, prompt_tokens=100, completion_tokens=20, event=event))
+        await self.limiter.settle(
+            Account(admission=request, cost_nano_usd=nano_usd, prompt_tokens=100, completion_tokens=20, event=event)
+        )
         return True
 
     async def drifts(self) -> list[Any]:

@@ -11,7 +11,7 @@ from limiter_at_work import ORGANIZATIONS, WEEK, LimiterAtWork, an_organization
 from sqlalchemy import func, select, update
 
 from tallygate.config.catalogue import PriceCatalogue
-from tallygate.domain.admission import Actual, Checkpoint
+from tallygate.domain.admission import Account
 from tallygate.domain.price import Price
 from tallygate.domain.token_counts import TokenCounts
 from tallygate.gateway.exchange.terms import terms_of
@@ -71,15 +71,15 @@ async def test_a_settlement_that_the_limiter_had_forgotten_and_takes_again_is_ta
 ) -> None:
     acme = ORGANIZATIONS[0]
     request = await at_work.admit(acme, "acme-prod")
-    actual = Actual(cost_nano_usd=400, prompt_tokens=1, completion_tokens=1, event=request.event)
-    assert not (await at_work.limiter.settle(request, actual)).unheld
+    account = Account(admission=request, cost_nano_usd=400, prompt_tokens=1, completion_tokens=1, event=request.event)
+    assert not (await at_work.limiter.settle(account)).unheld
     await at_work.writer.drain()
     before, stored = await at_work.spent(), await assert_no_drift(at_work.database)
     assert not await unmarked_partitions(at_work.store)
 
     await at_work.store.command(b"HDEL", org_keys("acme").holds, request.reservation_id.encode())  # as time makes it forget
     await asyncio.sleep(0.002)
-    assert (await at_work.limiter.settle(request, actual)).unheld
+    assert (await at_work.limiter.settle(account)).unheld
     assert await at_work.spent() != before
     await at_work.writer.drain()
 
@@ -93,11 +93,11 @@ async def test_a_settlement_that_the_limiter_had_forgotten_and_takes_again_is_ta
 async def test_a_hold_that_came_back_with_older_data_and_expired_is_taken_out_of_the_windows(at_work: LimiterAtWork) -> None:
     acme, keys = ORGANIZATIONS[0], org_keys("acme")
     request = await at_work.admit(acme, "acme-prod")
-    checkpoint = Checkpoint(admission=request, cost_nano_usd=90, prompt_tokens=1, completion_tokens=0, event=request.event)
+    checkpoint = Account(admission=request, cost_nano_usd=90, prompt_tokens=1, completion_tokens=0, event=request.event)
     await at_work.limiter.checkpoint([checkpoint])
     held = await at_work.store.command(b"HGET", keys.holds, request.reservation_id.encode())
-    actual = Actual(cost_nano_usd=400, prompt_tokens=1, completion_tokens=1, event=request.event)
-    await at_work.limiter.settle(request, actual)
+    account = Account(admission=request, cost_nano_usd=400, prompt_tokens=1, completion_tokens=1, event=request.event)
+    await at_work.limiter.settle(account)
     await at_work.writer.drain()
     before = await at_work.spent()
 
@@ -162,14 +162,16 @@ async def test_a_late_settlement_leaves_no_drift(at_work: LimiterAtWork) -> None
     acme = ORGANIZATIONS[0]
     request = await at_work.admit(acme, "acme-prod")
     await at_work.limiter.checkpoint(
-        [Checkpoint(admission=request, cost_nano_usd=400, prompt_tokens=3, completion_tokens=9, event=request.event)]
+        [Account(admission=request, cost_nano_usd=400, prompt_tokens=3, completion_tokens=9, event=request.event)]
     )
     later = await at_work.now_ms() + 40_000
     swept = RedisLimiter(at_work.store, at_work.scripts, now_ms=lambda: later)
     await swept.admit(
         msgspec.structs.replace(request, reservation_id=request.reservation_id[:-1] + "f")
     )  # collects the expired hold
-    await at_work.limiter.settle(request, Actual(cost_nano_usd=150, prompt_tokens=3, completion_tokens=2, event=request.event))
+    await at_work.limiter.settle(
+        Account(admission=request, cost_nano_usd=150, prompt_tokens=3, completion_tokens=2, event=request.event)
+    )
     await at_work.writer.drain()
 
     assert await at_work.drifts() == []

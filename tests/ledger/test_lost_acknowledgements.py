@@ -14,7 +14,7 @@ from recording_metrics import RecordingMetrics
 from sqlalchemy import select
 from valkey_process import ValkeyProcess
 
-from tallygate.domain.admission import Actual, AdmissionRequest
+from tallygate.domain.admission import Account, AdmissionRequest
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.spend_limit import SpendLimit
@@ -124,11 +124,12 @@ class Site:
 
     async def settle(self, admissions: Sequence[AdmissionRequest]) -> None:
         """All at once; each is acknowledged by the store."""
-        actuals = [
-            Actual(cost_nano_usd=self.costs[one.reservation_id], prompt_tokens=1, completion_tokens=1, event=one.event)
+        costs = self.costs
+        accounts = [
+            Account(admission=one, cost_nano_usd=costs[one.reservation_id], prompt_tokens=1, completion_tokens=1, event=one.event)
             for one in admissions
         ]
-        ends = [self.settler.settle(one, actual, owed=True) for one, actual in zip(admissions, actuals, strict=True)]
+        ends = [self.settler.settle(account) for account in accounts]
         assert all(await asyncio.gather(*ends))
 
     async def connected_again(self) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from tallygate.domain.admission import Actual, AdmissionRequest, CalendarPeriod, RateDemand, SpendDemand
+from tallygate.domain.admission import Account, AdmissionRequest, CalendarPeriod, RateDemand, SpendDemand
 from tallygate.domain.rate_limit import Quantity, RateLimit
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, SpendLimit, WindowKind
 
@@ -74,6 +74,7 @@ def a_request(reservation_id: str, hold: int = 100, **changes: Any) -> Admission
     return replace(base, **changes)
 
 
-def an_actual(cost: int = 0, prompt: int = 0, completion: int = 0, **changes: Any) -> Actual:
-    base = Actual(cost_nano_usd=cost, prompt_tokens=prompt, completion_tokens=completion, event=b'{"final":true}')
+def an_account(admission: AdmissionRequest, cost: int = 0, prompt: int = 0, completion: int = 0, **changes: Any) -> Account:
+    event = b'{"final":true}'
+    base = Account(admission=admission, cost_nano_usd=cost, prompt_tokens=prompt, completion_tokens=completion, event=event)
     return replace(base, **changes)

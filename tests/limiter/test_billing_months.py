@@ -5,7 +5,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from limiter_values import HOUR_MS, a_request, an_actual
+from limiter_values import HOUR_MS, a_request, an_account
 from limiter_world import World
 
 from tallygate.domain.organization import Credential, Organization, Plan
@@ -33,7 +33,7 @@ async def spend(world: World, name: str, usd: int, billing_day: int) -> Any:
     request = a_request(name, usd * USD, spend=demands)
     decision = await world.limiter.admit(request)
     if decision.admitted:
-        await world.limiter.settle(request, an_actual(usd * USD))
+        await world.limiter.settle(an_account(request, usd * USD))
     return decision
 
 

@@ -12,12 +12,12 @@ from limiter_values import (
     a_rate,
     a_request,
     a_spend,
-    an_actual,
+    an_account,
 )
 from limiter_world import World
 from msgspec.structs import replace
 
-from tallygate.domain.admission import Checkpoint, SpendDemand
+from tallygate.domain.admission import Account, SpendDemand
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.domain.rate_limit import Quantity
 from tallygate.limiter.generation import mark_all, reanchor_org, restore_window
@@ -31,7 +31,7 @@ LEASE_MS = 30_000
 async def spend_now(world: World, name: str, nano_usd: int, *spend: SpendDemand) -> None:
     request = a_request(name, nano_usd, spend=spend or (a_spend(),))
     assert (await world.limiter.admit(request)).admitted
-    await world.limiter.settle(request, an_actual(nano_usd))
+    await world.limiter.settle(an_account(request, nano_usd))
 
 
 async def is_closed(world: World, *spend: SpendDemand) -> bool:
@@ -69,7 +69,7 @@ async def test_a_clock_that_was_ahead_for_one_request_lets_nobody_spend_twice(wo
     assert await is_closed(world, week)
     held = replace(a_request("ahead-2"), spend=(week,))
     with pytest.raises(LimiterWipedError):
-        await world.limiter.settle(held, an_actual(1))
+        await world.limiter.settle(an_account(held, 1))
     ledger = [(START_MS, 8_000_000_000), (START_MS + ahead_ms, 10_000_000)]
     assert await open_again(world, week, ledger) == 8_010_000_000
     assert not (await world.limiter.admit(a_request("too-much", 1_990_000_001, spend=(week,)))).admitted
@@ -180,7 +180,7 @@ async def test_a_bucket_further_ahead_than_its_window_goes_on_from_now(world: Wo
     world.clock.now_ms += 31 * DAY_MS
     ahead = a_request("ahead", rate=(rate,), spend=())
     assert (await world.limiter.admit(ahead)).admitted
-    await world.limiter.settle(ahead, an_actual(0, 10, 0))
+    await world.limiter.settle(an_account(ahead, 0, 10, 0))
     world.clock.now_ms -= 31 * DAY_MS
 
     refused = await world.limiter.admit(a_request("after", rate=(rate,), spend=()))
@@ -224,7 +224,7 @@ async def test_a_living_worker_renews_a_lease_that_was_given_ahead(world: World)
     request = a_request("long", 500, spend=(), floor_nano_usd=20)
     await world.limiter.admit(request)
     world.clock.now_ms -= 31 * DAY_MS
-    noted = Checkpoint(admission=request, cost_nano_usd=30, prompt_tokens=0, completion_tokens=0, event=b"{}")
+    noted = Account(admission=request, cost_nano_usd=30, prompt_tokens=0, completion_tokens=0, event=b"{}")
     await world.limiter.checkpoint((noted,))
     world.clock.now_ms += request.lease_ms - 1
     assert await world.sweep("acme") == 0
@@ -263,7 +263,7 @@ async def test_a_late_settlement_counts_in_the_month_of_its_expiry_and_in_no_oth
     world.clock.now_ms += 6 * MINUTE_MS
     await spend_now(world, "next-month", 5, month)
 
-    await world.limiter.settle(late, an_actual(final))
+    await world.limiter.settle(an_account(late, final))
 
     readings = await world.limiter.read_windows("acme", (month, week))
     assert [reading.spent_nano_usd for reading in readings] == [5, final]
@@ -280,7 +280,7 @@ async def test_a_late_settlement_of_what_has_left_the_window_counts_no_more(worl
     world.clock.now_ms += MINUTE_MS
     await world.sweep("acme")
     world.clock.now_ms += HOUR_MS + BUCKET_MS
-    await world.limiter.settle(late, an_actual(500))
+    await world.limiter.settle(an_account(late, 500))
 
     assert (await world.limiter.read_windows("acme", (hour,)))[0].spent_nano_usd == 0
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from limiter_values import BUCKET_MS, DAY_MS, HOUR_MS, MINUTE_MS, START_MS, a_month, a_rate, a_request, a_spend, an_actual
+from limiter_values import BUCKET_MS, DAY_MS, HOUR_MS, MINUTE_MS, START_MS, a_month, a_rate, a_request, a_spend, an_account
 from limiter_world import World, redis_world, reference_world
 
 from tallygate.domain.errors import LimiterWipedError
@@ -94,7 +94,7 @@ class Played:
             if not (await self.world.limiter.admit(request)).admitted:
                 return
             if ends:
-                await self.world.limiter.settle(request, an_actual(nano_usd))
+                await self.world.limiter.settle(an_account(request, nano_usd))
         except LimiterWipedError:
             return
         # The ledger dates what comes from the future to now. What a clock that was behind let through, where no window was there to

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from limiter_values import BUCKET_MS, DAY_MS, MINUTE_MS, START_MS, WEEK_BUCKETS, a_month, a_rate, a_request, a_spend, an_actual
+from limiter_values import BUCKET_MS, DAY_MS, MINUTE_MS, START_MS, WEEK_BUCKETS, a_month, a_rate, a_request, a_spend, an_account
 from limiter_world import World
 
-from tallygate.domain.admission import Checkpoint, Warned
+from tallygate.domain.admission import Account, Warned
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.domain.rate_limit import Quantity
 from tallygate.limiter.port import ReservationEndedError
@@ -26,7 +26,7 @@ async def test_a_hold_becomes_spend_when_settled(world: World) -> None:
     assert decision.admitted
     assert await spent_and_held(world) == (0, 100)
 
-    settlement = await world.limiter.settle(request, an_actual(40))
+    settlement = await world.limiter.settle(an_account(request, 40))
     assert (settlement.over_nano_usd, settlement.late, settlement.unheld, settlement.repeated) == (0, False, False, False)
     assert await spent_and_held(world) == (40, 0)
 
@@ -34,7 +34,7 @@ async def test_a_hold_becomes_spend_when_settled(world: World) -> None:
 async def test_a_release_owes_nothing(world: World) -> None:
     request = a_request("r1", 100)
     await world.limiter.admit(request)
-    await world.limiter.release(request, an_actual())
+    await world.limiter.settle(an_account(request, is_owed=False))
     assert await spent_and_held(world) == (0, 0)
     assert [event["kind"] for event in await world.events("acme")] == ["released"]
 
@@ -51,7 +51,7 @@ async def test_spend_and_holds_never_pass_the_limit_while_actuals_fit_their_hold
         request = a_request(f"r{i}", 90)
         decision = await world.limiter.admit(request)
         if decision.admitted and i % 3:
-            await world.limiter.settle(request, an_actual(90 - i % 7))
+            await world.limiter.settle(an_account(request, 90 - i % 7))
         spent, held = await spent_and_held(world)
         assert spent + held <= 1000
         assert decision.admitted or 1000 - spent - held < 90  # and nothing that fits is refused
@@ -61,10 +61,10 @@ async def test_spend_and_holds_never_pass_the_limit_while_actuals_fit_their_hold
 async def test_settling_twice_or_otherwise_gives_the_first_answer_and_counts_once(world: World) -> None:
     request = a_request("r1", 100)
     await world.limiter.admit(request)
-    first = await world.limiter.settle(request, an_actual(40))
+    first = await world.limiter.settle(an_account(request, 40))
     world.clock.now_ms += 5000
-    again = await world.limiter.settle(request, an_actual(70))
-    released = await world.limiter.release(request, an_actual())
+    again = await world.limiter.settle(an_account(request, 70))
+    released = await world.limiter.settle(an_account(request, is_owed=False))
     assert (again.settled_at_ms, again.repeated) == (first.settled_at_ms, True)
     assert released == again
     assert await spent_and_held(world) == (40, 0)
@@ -74,8 +74,8 @@ async def test_settling_twice_or_otherwise_gives_the_first_answer_and_counts_onc
 async def test_settling_after_a_release_changes_nothing(world: World) -> None:
     request = a_request("r1", 100)
     await world.limiter.admit(request)
-    await world.limiter.release(request, an_actual())
-    assert (await world.limiter.settle(request, an_actual(40))).repeated
+    await world.limiter.settle(an_account(request, is_owed=False))
+    assert (await world.limiter.settle(an_account(request, 40))).repeated
     assert await spent_and_held(world) == (0, 0)
 
 
@@ -90,7 +90,7 @@ async def test_the_same_reservation_gets_the_same_answer_and_one_hold(world: Wor
 async def test_a_reservation_that_has_ended_is_not_held_again(world: World) -> None:
     request = a_request("r1", 100)
     await world.limiter.admit(request)
-    await world.limiter.settle(request, an_actual(40))
+    await world.limiter.settle(an_account(request, 40))
     with pytest.raises(ReservationEndedError, match="settled"):
         await world.limiter.admit(request)
     assert await spent_and_held(world) == (40, 0)
@@ -100,22 +100,22 @@ async def test_a_refused_reservation_is_decided_afresh(world: World) -> None:
     blocker, request = a_request("r0", 1000), a_request("r1", 100)
     await world.limiter.admit(blocker)
     assert not (await world.limiter.admit(request)).admitted
-    await world.limiter.release(blocker, an_actual())
+    await world.limiter.settle(an_account(blocker, is_owed=False))
     assert (await world.limiter.admit(request)).admitted
 
 
-async def test_an_actual_above_its_hold_is_posted_whole_and_told(world: World) -> None:
+async def test_an_account_above_its_hold_is_posted_whole_and_told(world: World) -> None:
     request = a_request("r1", 100)
     await world.limiter.admit(request)
-    assert (await world.limiter.settle(request, an_actual(150))).over_nano_usd == 50
+    assert (await world.limiter.settle(an_account(request, 150))).over_nano_usd == 50
     assert await spent_and_held(world) == (150, 0)
     assert (await world.events("acme"))[0]["flags"] == "overrun"
 
 
 async def test_an_unknown_reservation_is_posted_whole_and_flagged(world: World) -> None:
     request = a_request("r1", 100)
-    assert (await world.limiter.settle(request, an_actual(40))).unheld
-    assert (await world.limiter.settle(request, an_actual(40))).repeated
+    assert (await world.limiter.settle(an_account(request, 40))).unheld
+    assert (await world.limiter.settle(an_account(request, 40))).repeated
     assert await spent_and_held(world) == (40, 0)
     assert [event["kind"] for event in await world.events("acme")] == ["unheld"]
 
@@ -125,7 +125,7 @@ async def test_a_paused_organization_is_admitted_at_the_resume_instant_and_not_a
     for i, cost in enumerate((300, 300, 300)):  # one bucket each
         request = a_request(f"r{i}", 300)
         await world.limiter.admit(request)
-        await world.limiter.settle(request, an_actual(cost))
+        await world.limiter.settle(an_account(request, cost))
         world.clock.now_ms += BUCKET_MS
     refused = await world.limiter.admit(a_request("big", 500))
     resume_at_ms = refused.spend[0].resume_at_ms
@@ -142,7 +142,7 @@ async def test_a_partly_expired_bucket_counts_in_full(world: World) -> None:
     world.clock.now_ms = START_MS + BUCKET_MS - 1
     request = a_request("r1", 100)
     await world.limiter.admit(request)
-    await world.limiter.settle(request, an_actual(100))
+    await world.limiter.settle(an_account(request, 100))
     world.clock.now_ms = START_MS + (WEEK_BUCKETS + 1) * BUCKET_MS - 1
     assert await spent_and_held(world) == (100, 0)
     world.clock.now_ms += 1
@@ -153,7 +153,7 @@ async def test_the_resume_instant_counts_open_holds_as_they_stand(world: World) 
     for i in range(2):
         request = a_request(f"r{i}", 400)
         await world.limiter.admit(request)
-        await world.limiter.settle(request, an_actual(400))
+        await world.limiter.settle(an_account(request, 400))
         world.clock.now_ms += BUCKET_MS
     await world.limiter.admit(a_request("open", 150, lease_ms=30 * DAY_MS))
     refused = await world.limiter.admit(a_request("next", 300))  # 800 + 150 + 300: both 400s but for 250 must leave: the first does
@@ -182,7 +182,7 @@ async def test_holds_larger_than_what_is_spent_do_not_make_a_wait_for_spend_shor
     for demand, resume_ms in ((a_spend(), START_MS + WEEK_BUCKETS * BUCKET_MS + BUCKET_MS), (a_month(), START_MS + MONTH_MS)):
         spent = a_request(f"{demand.key}-spent", 500, spend=(demand,))
         await world.limiter.admit(spent)
-        await world.limiter.settle(spent, an_actual(500))
+        await world.limiter.settle(an_account(spent, 500))
         assert (await world.limiter.admit(a_request(f"{demand.key}-open", 500, spend=(demand,)))).admitted
         refused = await world.limiter.admit(
             a_request(f"{demand.key}-next", 600, spend=(demand,))
@@ -193,7 +193,7 @@ async def test_holds_larger_than_what_is_spent_do_not_make_a_wait_for_spend_shor
 async def test_at_the_limit_the_pause_is_known_without_a_refusal(world: World) -> None:
     request = a_request("r1", 1000)
     await world.limiter.admit(request)
-    await world.limiter.settle(request, an_actual(1000))
+    await world.limiter.settle(an_account(request, 1000))
     (reading,) = await world.limiter.read_windows("acme", (a_spend(),))
     assert reading.paused_until_ms == START_MS + (WEEK_BUCKETS + 1) * BUCKET_MS
 
@@ -201,7 +201,7 @@ async def test_at_the_limit_the_pause_is_known_without_a_refusal(world: World) -
 async def test_reading_changes_nothing(world: World) -> None:
     request = a_request("r1", 100)
     await world.limiter.admit(request)
-    await world.limiter.settle(request, an_actual(100))
+    await world.limiter.settle(an_account(request, 100))
     before = await world.state("acme")
     world.clock.now_ms += 30 * DAY_MS
     assert await spent_and_held(world) == (0, 0)
@@ -259,7 +259,7 @@ async def test_the_last_checkpoint_of_a_dead_worker_counts(world: World) -> None
     request = a_request("r1", 500)
     await world.limiter.admit(request)
     world.clock.now_ms += MINUTE_MS - 1
-    checkpoint = Checkpoint(admission=request, cost_nano_usd=70, prompt_tokens=5, completion_tokens=9, event=b'{"so":"far"}')
+    checkpoint = Account(admission=request, cost_nano_usd=70, prompt_tokens=5, completion_tokens=9, event=b'{"so":"far"}')
     await world.limiter.checkpoint((checkpoint,))
     world.clock.now_ms += MINUTE_MS - 1
     assert await world.sweep("acme") == 0  # the lease was renewed
@@ -274,7 +274,7 @@ async def test_a_checkpoint_that_comes_again_or_out_of_order_lowers_nothing(worl
     request = a_request("r1", 500)
     await world.limiter.admit(request)
     for cost in (70, 40):
-        noted = Checkpoint(admission=request, cost_nano_usd=cost, prompt_tokens=0, completion_tokens=cost, event=b"{}")
+        noted = Account(admission=request, cost_nano_usd=cost, prompt_tokens=0, completion_tokens=cost, event=b"{}")
         await world.limiter.checkpoint((noted,))
     world.clock.now_ms += MINUTE_MS
     await world.sweep("acme")
@@ -288,14 +288,14 @@ async def test_a_late_settlement_posts_the_difference(world: World, actual: int,
     world.clock.now_ms += MINUTE_MS
     await world.sweep("acme")
     world.clock.now_ms += 3 * BUCKET_MS
-    settlement = await world.limiter.settle(request, an_actual(actual))
+    settlement = await world.limiter.settle(an_account(request, actual))
     assert settlement.late
     assert await spent_and_held(world) == (actual, 0)
     assert [(event["kind"], event["posted_nano_usd"]) for event in await world.events("acme")] == [
         ("expired", "70"),
         ("late", posted),
     ]
-    assert (await world.limiter.settle(request, an_actual(actual))).repeated
+    assert (await world.limiter.settle(an_account(request, actual))).repeated
 
 
 async def test_a_late_refund_leaves_with_the_bucket_it_corrects(world: World) -> None:
@@ -305,9 +305,9 @@ async def test_a_late_refund_leaves_with_the_bucket_it_corrects(world: World) ->
     world.clock.now_ms += MINUTE_MS
     await world.sweep("acme")
     world.clock.now_ms += 10 * BUCKET_MS
-    await world.limiter.settle(request, an_actual(50))
+    await world.limiter.settle(an_account(request, 50))
     await world.limiter.admit(other)
-    await world.limiter.settle(other, an_actual(200))
+    await world.limiter.settle(an_account(other, 200))
     assert await spent_and_held(world) == (250, 0)
     world.clock.now_ms = START_MS + MINUTE_MS + (WEEK_BUCKETS + 1) * BUCKET_MS
     assert await spent_and_held(world) == (200, 0)
@@ -317,7 +317,7 @@ async def test_each_threshold_warns_once_per_crossing(world: World) -> None:
     async def spend(name: str, cost: int) -> tuple[Warned, ...]:
         request = a_request(name, cost)
         await world.limiter.admit(request)
-        return (await world.limiter.settle(request, an_actual(cost))).warned
+        return (await world.limiter.settle(an_account(request, cost))).warned
 
     assert await spend("a", 400) == ()
     world.clock.now_ms += BUCKET_MS
@@ -332,7 +332,7 @@ async def test_a_calendar_month_starts_at_nothing_and_resumes_at_its_end(world: 
     spend = (a_month(),)
     request = a_request("r1", 900, spend=spend)
     await world.limiter.admit(request)
-    await world.limiter.settle(request, an_actual(900))
+    await world.limiter.settle(an_account(request, 900))
     refused = await world.limiter.admit(a_request("r2", 200, spend=spend))
     assert refused.spend[0].resume_at_ms == START_MS + MONTH_MS
     world.clock.now_ms = START_MS + MONTH_MS - 1
@@ -346,7 +346,7 @@ async def test_a_gateway_with_yesterdays_calendar_does_not_turn_the_month_back(w
     world.clock.now_ms = START_MS + MONTH_MS
     request = a_request("r1", 900, spend=(a_month(months=3),))
     await world.limiter.admit(request)
-    await world.limiter.settle(request, an_actual(900))
+    await world.limiter.settle(an_account(request, 900))
     assert not (await world.limiter.admit(a_request("r2", 200, spend=(a_month(months=1),)))).admitted
 
 
@@ -355,7 +355,7 @@ async def test_a_calendar_that_is_behind_the_clock_refuses_what_its_last_month_r
     request, still_open = a_request("r1", 900, spend=spend), a_request("r0", 10, spend=spend, lease_ms=90 * DAY_MS)
     await world.limiter.admit(still_open)
     await world.limiter.admit(request)
-    await world.limiter.settle(request, an_actual(900))
+    await world.limiter.settle(an_account(request, 900))
     world.clock.now_ms = START_MS + 2 * MONTH_MS
     refused = await world.limiter.admit(a_request("r2", 200, spend=(a_month(months=1),)))
     assert (refused.admitted, refused.retry_after_ms, refused.spend[0].resume_at_ms) == (False, 1000, -1)
@@ -365,7 +365,7 @@ async def test_a_clock_that_goes_back_refunds_nothing(world: World) -> None:
     world.clock.now_ms = START_MS + 10 * DAY_MS
     request = a_request("r1", 1000)
     await world.limiter.admit(request)
-    await world.limiter.settle(request, an_actual(1000))
+    await world.limiter.settle(an_account(request, 1000))
     for jump_ms in (-1, -MINUTE_MS, -9 * MINUTE_MS + 1):
         world.clock.now_ms += jump_ms
         assert await spent_and_held(world) == (1000, 0)
@@ -377,12 +377,12 @@ async def test_a_full_event_stream_admits_nothing_but_settles_everything(make_wo
     requests = [a_request(f"r{i}", 10) for i in range(3)]
     for request in requests:
         assert (await world.limiter.admit(request)).admitted
-    await world.limiter.settle(requests[0], an_actual(10))
+    await world.limiter.settle(an_account(requests[0], 10))
     assert (await world.limiter.admit(a_request("r8", 10))).admitted
-    await world.limiter.settle(requests[1], an_actual(10))
+    await world.limiter.settle(an_account(requests[1], 10))
     refused = await world.limiter.admit(a_request("r9", 10))
     assert (refused.admitted, refused.refused_by, refused.retry_after_ms) == (False, "ledger_backlog", 1000)
-    await world.limiter.settle(requests[2], an_actual(10))
+    await world.limiter.settle(an_account(requests[2], 10))
     assert len(await world.events("acme")) == 3
 
 
@@ -394,7 +394,7 @@ async def test_a_wiped_store_admits_no_spending_but_keeps_limiting_rates(world: 
     with pytest.raises(LimiterWipedError):
         await world.limiter.admit(a_request("r1", 10))
     with pytest.raises(LimiterWipedError):
-        await world.limiter.settle(a_request("r0", 10), an_actual(5))
+        await world.limiter.settle(an_account(a_request("r0", 10), 5))
     assert (await world.limiter.admit(a_request("r2", 0, spend=(), rate=(a_rate(10),)))).admitted
     assert not (await world.limiter.admit(a_request("r3", 0, spend=(), rate=(a_rate(1),)))).admitted
 
@@ -405,7 +405,7 @@ async def test_numbers_that_lua_cannot_count_are_refused_by_name(world: World, f
     with pytest.raises(ValueError, match=field):
         await world.limiter.admit(a_request("r1", **{"hold": 0, field: amount} if field != "hold_nano_usd" else {"hold": amount}))
     with pytest.raises(ValueError, match="cost_nano_usd"):
-        await world.limiter.settle(a_request("r1"), an_actual(amount))
+        await world.limiter.settle(an_account(a_request("r1"), amount))
 
 
 async def test_the_largest_amounts_are_counted_exactly(world: World) -> None:
@@ -414,7 +414,7 @@ async def test_the_largest_amounts_are_counted_exactly(world: World) -> None:
     request = a_request("r1", most, spend=spend)
     assert (await world.limiter.admit(request)).admitted
     assert await spent_and_held(world, spend[0]) == (0, most)
-    await world.limiter.settle(request, an_actual(most - 2))
+    await world.limiter.settle(an_account(request, most - 2))
     assert await spent_and_held(world, spend[0]) == (most - 2, 0)
     assert (await world.limiter.admit(a_request("r2", 2, spend=spend))).admitted
     assert not (await world.limiter.admit(a_request("r3", 1, spend=spend))).admitted
@@ -427,8 +427,8 @@ async def test_open_requests_go_back_whichever_way_they_end(world: World) -> Non
         assert (await world.limiter.admit(request)).admitted
     refused = await world.limiter.admit(a_request("r9", 10, rate=slots))
     assert (refused.refused_by, refused.retry_after_ms) == ("org:open_requests_limit", 1000)
-    await world.limiter.settle(requests[0], an_actual(1))
-    await world.limiter.release(requests[1], an_actual())
+    await world.limiter.settle(an_account(requests[0], 1))
+    await world.limiter.settle(an_account(requests[1], is_owed=False))
     world.clock.now_ms += MINUTE_MS
     await world.sweep("acme")  # expires the third
     decision = await world.limiter.admit(a_request("r10", 10, rate=slots))
@@ -489,7 +489,7 @@ async def test_a_withdrawal_after_the_lease_takes_back_what_its_end_charged(worl
 async def test_a_withdrawal_of_what_was_settled_changes_nothing(world: World) -> None:
     request = a_request("r1", 100)
     await world.limiter.admit(request)
-    await world.limiter.settle(request, an_actual(40))
+    await world.limiter.settle(an_account(request, 40))
     await world.limiter.withdraw(request)
     assert await spent_and_held(world) == (40, 0)
     assert len(await world.events("acme")) == 1
@@ -517,6 +517,6 @@ async def test_a_look_that_finds_a_pause_tells_of_it_and_a_dead_workers_hold_is_
     world.clock.now_ms += 1000
     assert (await world.limiter.look(a_request("look", 1))).admitted
 
-    await world.limiter.settle(a_request("r1", 1000), an_actual(1000))
+    await world.limiter.settle(an_account(a_request("r1", 1000), 1000))
     assert (await world.limiter.look(a_request("look", 1))).retry_after_ms > DAY_MS
     assert [notice["type"] for notice in await world.notices("acme")][-1] == "spend.paused"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from limiter_values import DAY_MS, HOUR_MS, MINUTE_MS, START_MS, Clock, a_rate, a_request
 from msgspec.structs import replace
 
-from tallygate.domain.admission import Actual, RateDemand
+from tallygate.domain.admission import Account, RateDemand
 from tallygate.domain.rate_limit import Quantity, RateLimit
 from tallygate.limiter import local_gate
 from tallygate.limiter.local_gate import TOLERANCE_MS, Closed, Entry, LocalGate
@@ -157,7 +157,9 @@ async def test_whom_the_limiter_would_admit_the_gate_lets_in(
         if what == "end" and open_now:
             gate, entry, began = open_now.pop(0)
             gate.leave(entry)
-            await limiter.settle(a_request(f"r{began}", 0, spend=(), rate=rates, lease_ms=10 * HOUR_MS), Actual(cost_nano_usd=0))
+            await limiter.settle(
+                Account(admission=a_request(f"r{began}", 0, spend=(), rate=rates, lease_ms=10 * HOUR_MS), cost_nano_usd=0)
+            )
             continue
         found = gates[worker].enter("acme", limits(*rates), weight)
         decision = await limiter.admit(asked)

@@ -12,7 +12,7 @@ from limiter_values import (
     a_rate,
     a_request,
     a_spend,
-    an_actual,
+    an_account,
 )
 from limiter_world import World
 
@@ -26,7 +26,7 @@ async def spend(world: World, name: str, cost: int, **changes: object) -> bool:
     request = a_request(name, cost, **changes)
     if not (await world.limiter.admit(request)).admitted:
         return False
-    await world.limiter.settle(request, an_actual(cost))
+    await world.limiter.settle(an_account(request, cost))
     return True
 
 
@@ -157,7 +157,7 @@ async def flap(world: World, name: str) -> None:
     world.clock.now_ms += 1_000
     wide = a_request(f"{name}-wide", 200, spend=quiet(10_000))
     assert (await world.limiter.admit(wide)).admitted
-    await world.limiter.release(wide, an_actual())
+    await world.limiter.settle(an_account(wide, is_owed=False))
     assert await paused_until(world) == 0
 
 
@@ -240,7 +240,7 @@ async def test_a_hold_that_expires_above_a_threshold_tells_of_it_and_its_settlem
     await world.sweep("acme")
     (notice,) = await world.notices("acme")
     assert (notice["threshold_permille"], notice["spent_nano_usd"], notice["held_nano_usd"]) == (500, 600, 0)
-    assert (await world.limiter.settle(request, an_actual(700))).warned == ()
+    assert (await world.limiter.settle(an_account(request, 700))).warned == ()
     assert len(await world.notices("acme")) == 1
 
 

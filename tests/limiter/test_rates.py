@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from limiter_values import DAY_MS, HOUR_MS, MINUTE_MS, START_MS, a_rate, a_request, a_spend, an_actual
+from limiter_values import DAY_MS, HOUR_MS, MINUTE_MS, START_MS, a_rate, a_request, a_spend, an_account
 from limiter_world import World
 from msgspec.structs import replace
 
@@ -63,7 +63,7 @@ async def test_a_demand_above_the_capacity_needs_a_full_bucket(world: World) -> 
     tokens = a_rate(5000, capacity=1000, quantity=Quantity.TOKENS)
     first = rates_only("r1", tokens)
     assert (await world.limiter.admit(first)).rate[0].remaining == 0
-    await world.limiter.settle(first, an_actual(0, 1000, 0))
+    await world.limiter.settle(an_account(first, 0, 1000, 0))
     refused = await world.limiter.admit(rates_only("r2", tokens))
     assert refused.retry_after_ms == MINUTE_MS
 
@@ -81,11 +81,11 @@ async def test_who_only_waits_for_what_others_hold_is_told_so_and_not_the_refill
     assert waits(await world.limiter.admit(rates_only("r3", hour))) == (False, 1000, [(1000, True)])
     assert waits(await world.limiter.look(rates_only("r3", hour))) == (False, 1000, [(1000, True)])
 
-    await world.limiter.settle(other, an_actual(0, 300, 150))  # 450 are used, 600 held: with all of these back it does not fit
+    await world.limiter.settle(an_account(other, 0, 300, 150))  # 450 are used, 600 held: with all of these back it does not fit
     assert waits(await world.limiter.admit(rates_only("r4", hour))) == (False, 2_340_000, [(2_340_000, False)])
     assert waits(await world.limiter.admit(rates_only("r5", replace(hour, units=550)))) == (False, 1000, [(1000, True)])
 
-    await world.limiter.settle(first, an_actual(0, 100, 0))
+    await world.limiter.settle(an_account(first, 0, 100, 0))
     assert waits(await world.limiter.admit(rates_only("r6", hour))) == (False, 540_000, [(540_000, False)])  # 450 + 100 are used
     assert (await world.limiter.admit(rates_only("r7", replace(hour, units=450)))).admitted
 
@@ -96,7 +96,7 @@ async def test_what_is_held_no_longer_is_not_waited_for(world: World, ends: str)
     first, second = rates_only("r1", hour, floor_prompt_tokens=600, lease_ms=1000), rates_only("r2", hour)
     await world.limiter.admit(first)
     if ends == "release":
-        await world.limiter.release(first, an_actual())
+        await world.limiter.settle(an_account(first, is_owed=False))
     elif ends == "withdraw":
         await world.limiter.withdraw(first)
     else:
@@ -105,7 +105,7 @@ async def test_what_is_held_no_longer_is_not_waited_for(world: World, ends: str)
         assert not (await world.limiter.admit(rates_only("r3", hour))).rate[0].waits_for_others
         return
     assert (await world.limiter.admit(second)).admitted
-    await world.limiter.settle(second, an_actual(0, 600, 0))
+    await world.limiter.settle(an_account(second, 0, 600, 0))
     assert not (await world.limiter.admit(rates_only("r3", hour))).rate[0].waits_for_others
 
 
@@ -121,7 +121,7 @@ async def test_what_a_former_version_wrote_of_a_bucket_is_held_by_nobody(world: 
     await world.store.command(b"HSET", rates, key + b"|l", b"%d" % (350 * HOUR_MS), key + b"|t", now)  # it took 50
     assert waits(await world.limiter.admit(rates_only("r2", hour)))[2] == [(900_000, False)]
 
-    await world.limiter.settle(first, an_actual(0, 600, 0))
+    await world.limiter.settle(an_account(first, 0, 600, 0))
     second = rates_only("r3", replace(hour, units=300))
     assert (await world.limiter.admit(second)).admitted
     assert (await world.limiter.admit(rates_only("r4", replace(hour, units=300)))).rate[0].waits_for_others  # counted again
@@ -153,7 +153,7 @@ async def test_unused_tokens_return_and_request_units_stay_taken(world: World) -
     demands = (a_rate(600, capacity=1000, quantity=Quantity.TOKENS), a_rate())
     request = rates_only("r1", *demands)
     await world.limiter.admit(request)
-    await world.limiter.settle(request, an_actual(0, 100, 50))
+    await world.limiter.settle(an_account(request, 0, 100, 50))
     probe = await world.limiter.admit(rates_only("r2", a_rate(0, capacity=1000, quantity=Quantity.TOKENS), a_rate(0)))
     assert [state.remaining for state in probe.rate] == [850, 9]
 
@@ -162,7 +162,7 @@ async def test_a_release_returns_all_token_units(world: World) -> None:
     tokens = a_rate(600, capacity=1000, quantity=Quantity.TOKENS)
     request = rates_only("r1", tokens)
     await world.limiter.admit(request)
-    await world.limiter.release(request, an_actual())
+    await world.limiter.settle(an_account(request, is_owed=False))
     probe = await world.limiter.admit(rates_only("r2", a_rate(0, capacity=1000, quantity=Quantity.TOKENS)))
     assert probe.rate[0].remaining == 1000
 
@@ -171,7 +171,7 @@ async def test_tokens_above_the_estimate_are_owed(world: World) -> None:
     tokens = a_rate(100, capacity=1000, quantity=Quantity.TOKENS)
     request = rates_only("r1", tokens)
     await world.limiter.admit(request)
-    await world.limiter.settle(request, an_actual(0, 1000, 1500))  # 1,500 below nothing: a minute and a half to nothing
+    await world.limiter.settle(an_account(request, 0, 1000, 1500))  # 1,500 below nothing: a minute and a half to nothing
     refused = await world.limiter.admit(rates_only("r2", a_rate(1000, capacity=1000, quantity=Quantity.TOKENS)))
     assert refused.retry_after_ms == 150_000
     assert (await world.limiter.admit(rates_only("r3", a_rate(0, capacity=1000, quantity=Quantity.TOKENS)))).admitted  # needs none
@@ -181,7 +181,7 @@ async def test_an_absurd_token_count_is_a_bounded_debt(world: World) -> None:
     tokens = a_rate(100, capacity=1000, quantity=Quantity.TOKENS)
     request = rates_only("r1", tokens)
     await world.limiter.admit(request)
-    await world.limiter.settle(request, an_actual(0, 0, 2**53 - 1))
+    await world.limiter.settle(an_account(request, 0, 0, 2**53 - 1))
     assert (await world.limiter.admit(rates_only("r2", tokens))).retry_after_ms > DAY_MS
     assert next(iter((await world.state("acme"))["buckets"].values()))[0] == 1000 * MINUTE_MS - (2**53 - 1)
 
@@ -232,7 +232,7 @@ async def test_idle_buckets_windows_and_answers_are_dropped(world: World) -> Non
     for i in range(20):
         request = a_request(f"r{i}", 1, rate=(a_rate(1, key=f"cred:{i}:requests"),), spend=(a_spend(key=f"cred:{i}:spend"),))
         await world.limiter.admit(request)
-        await world.limiter.settle(request, an_actual(1))
+        await world.limiter.settle(an_account(request, 1))
     for _ in range(3):
         world.clock.now_ms += 8 * DAY_MS
         while await world.sweep("acme"):

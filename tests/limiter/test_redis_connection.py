@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fault_proxy import FaultProxy
-from limiter_values import BUCKET_MS, DAY_MS, Clock, a_rate, a_request, a_spend, an_actual
+from limiter_values import BUCKET_MS, DAY_MS, Clock, a_rate, a_request, a_spend, an_account
 from snapshot import snapshot_of_redis
 from valkey_process import ValkeyProcess, running_valkey
 
@@ -75,10 +75,10 @@ async def test_a_lost_reply_is_retried_once_and_applied_once(proxy: FaultProxy, 
         proxy.drop_replies = int(i >= 0)  # the first exchange loads the scripts
         assert (await limiter.admit(request)).admitted
         if i < 0:
-            await limiter.release(request, an_actual())
+            await limiter.settle(an_account(request, is_owed=False))
             continue
         proxy.drop_replies = 1
-        assert (await limiter.settle(request, an_actual(7))).repeated  # the first was applied, its answer lost
+        assert (await limiter.settle(an_account(request, 7))).repeated  # the first was applied, its answer lost
     assert await spent_and_held(limiter) == (140, 0)
     assert await through.command(b"XLEN", partition_keys(partition_of("acme")).events) == 21
     assert proxy.connections == 41
@@ -89,15 +89,15 @@ async def test_two_lost_replies_are_an_error_and_still_applied_once(proxy: Fault
     await mark_all(through, "g1")
     first, request = a_request("r0", 10), a_request("r1", 10)
     await limiter.admit(first)
-    await limiter.settle(first, an_actual())  # loads the script, else the lost reply would be that it is unknown
+    await limiter.settle(an_account(first))  # loads the script, else the lost reply would be that it is unknown
     await limiter.admit(request)
     proxy.drop_replies = 3  # settle, the greeting of the new connection, and what follows
     with pytest.raises(StoreError) as failure:
-        await limiter.settle(request, an_actual(7))
+        await limiter.settle(an_account(request, 7))
     assert not isinstance(failure.value, NothingSentError)  # the first call arrived
     proxy.drop_replies = 0
     await until_up(through)
-    assert (await limiter.settle(request, an_actual(7))).repeated
+    assert (await limiter.settle(an_account(request, 7))).repeated
     assert await spent_and_held(limiter) == (7, 0)
 
 
@@ -165,7 +165,7 @@ async def test_scripts_survive_a_flush_of_the_script_cache(connection: RedisConn
 async def test_an_error_of_a_script_is_a_store_error_that_names_it(connection: RedisConnection) -> None:
     await connection.command(b"SET", org_keys("acme").holds, b"not a hash")
     with pytest.raises(StoreError, match="settle: WRONGTYPE"):
-        await RedisLimiter(connection, load_scripts()).settle(a_request("r1", spend=()), an_actual(1))
+        await RedisLimiter(connection, load_scripts()).settle(an_account(a_request("r1", spend=()), 1))
 
 
 async def test_a_wrong_password_is_told_without_showing_it(valkey_server: ValkeyProcess) -> None:
@@ -232,7 +232,7 @@ async def test_money_survives_a_killed_server_with_its_append_only_file() -> Non
             request = a_request(name, 10, spend=spend)
             try:
                 await limiter.admit(request)
-                await limiter.settle(request, an_actual(7))
+                await limiter.settle(an_account(request, 7))
                 acknowledged += 1
             except StoreError:
                 unknown.append(name)
@@ -245,7 +245,7 @@ async def test_money_survives_a_killed_server_with_its_append_only_file() -> Non
             server.start()
             await until_up(opened)
         for name in unknown:  # settled again with the same id: applied or not, it counts once
-            await limiter.settle(a_request(name, 10, spend=spend), an_actual(7))
+            await limiter.settle(an_account(a_request(name, 10, spend=spend), 7))
         (reading,) = await limiter.read_windows("acme", spend)
         assert (reading.spent_nano_usd, reading.held_nano_usd) == (7 * 1200, 0)
         assert acknowledged + len(unknown) == 1200
@@ -273,7 +273,7 @@ async def test_one_shot_ids_leave_no_keys_behind(connection: RedisConnection) ->
         request = a_request(f"r{i}", 10, rate=(a_rate(capacity=10**6),), spend=(a_spend(10**9),), lease_ms=i % 2 * 60_000)
         await limiter.admit(request)
         if i % 2:
-            await limiter.settle(request, an_actual(7))
+            await limiter.settle(an_account(request, 7))
         if i % 100 == 99:
             sizes.append((await connection.command(b"DBSIZE"), await connection.command(b"HLEN", org_keys("acme").holds)))
     assert len({keys for keys, _ in sizes}) == 1
@@ -285,8 +285,8 @@ async def test_every_key_of_an_organization_has_a_time_to_live(connection: Redis
     await mark_all(connection, "g1")
     first, unheld = a_request("r1", 10, rate=(a_rate(),)), a_request("r2", 10, org="globex")
     await limiter.admit(first)
-    await limiter.settle(first, an_actual(7, 1, 1))
-    await limiter.settle(unheld, an_actual(7, 1, 1))
+    await limiter.settle(an_account(first, 7, 1, 1))
+    await limiter.settle(an_account(unheld, 7, 1, 1))
     for org in ("acme", "globex"):
         for key in org_keys(org).all[3:]:
             if await connection.command(b"EXISTS", key):
@@ -311,7 +311,7 @@ async def test_of_an_organization_at_rest_only_events_remain(connection: RedisCo
     request = a_request("r1", 10, rate=(a_rate(),))
     await mark_all(connection, "g1")
     await limiter.admit(request)
-    await limiter.settle(request, an_actual(7))
+    await limiter.settle(an_account(request, 7))
     for _ in range(3):
         clock.now_ms += 8 * DAY_MS
         while await sweeper.step():

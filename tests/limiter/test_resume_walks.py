@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from random import Random
 
 import pytest
-from limiter_values import BUCKET_MS, START_MS, WEEK_BUCKETS, a_request, a_spend, an_actual
+from limiter_values import BUCKET_MS, START_MS, WEEK_BUCKETS, a_request, a_spend, an_account
 from limiter_world import World, redis_world, reference_world
 
 from tallygate.domain.admission import Decision
@@ -29,7 +29,7 @@ async def _spend(worlds: tuple[World, World], name: str, cost: int) -> None:
     for world in worlds:
         request = a_request(name, hold=cost, spend=SPEND)
         await world.limiter.admit(request)
-        await world.limiter.settle(request, an_actual(cost))
+        await world.limiter.settle(an_account(request, cost))
 
 
 async def _refused(worlds: tuple[World, World], name: str, hold: int) -> Decision:
@@ -82,7 +82,7 @@ async def test_what_is_taken_back_from_an_old_bucket_is_not_counted_by_a_note(wo
     assert await _note(worlds)
 
     for world in worlds:
-        await world.limiter.settle(late, an_actual(LIMIT // 2 - 10))
+        await world.limiter.settle(an_account(late, LIMIT // 2 - 10))
     after = await _refused(worlds, "r2", LIMIT // 2 + 5)
 
     assert after.spend[0].spent_nano_usd == LIMIT - 10

@@ -3,10 +3,10 @@
 import random
 from typing import Any
 
-from limiter_values import BUCKET_MS, DAY_MS, HOUR_MS, MINUTE_MS, START_MS, Clock, a_month, a_rate, a_request, a_spend, an_actual
+from limiter_values import BUCKET_MS, DAY_MS, HOUR_MS, MINUTE_MS, START_MS, Clock, a_month, a_rate, a_request, a_spend, an_account
 from msgspec.structs import replace
 
-from tallygate.domain.admission import AdmissionRequest, Checkpoint, Decision, SpendDemand
+from tallygate.domain.admission import Account, AdmissionRequest, Decision, SpendDemand
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.domain.rate_limit import Quantity
 from tallygate.limiter.port import Limiter, ReservationEndedError
@@ -150,7 +150,7 @@ class TraceDriver:
 
     async def _checkpoint(self) -> tuple[str, list[Any]]:
         request = self._pick()
-        checkpoint = Checkpoint(
+        checkpoint = Account(
             admission=request,
             cost_nano_usd=self._random.randrange(400),
             prompt_tokens=self._random.randrange(100),
@@ -162,12 +162,12 @@ class TraceDriver:
     async def _end(self) -> tuple[str, list[Any]]:
         request, chosen = self._pick(), self._random
         if chosen.random() < 0.2:
-            released = an_actual()
-            return f"release {request}", [await _answer(limiter.release(request, released)) for limiter in self._limiters]
+            released = an_account(request, is_owed=False)
+            return f"release {request}", [await _answer(limiter.settle(released)) for limiter in self._limiters]
         cost = chosen.randrange(request.hold_nano_usd + 1) if chosen.random() < 0.9 else chosen.randrange(3000)
         tokens = chosen.randrange(400) if chosen.random() < 0.998 else 20_000
-        actual = an_actual(cost, chosen.randrange(300), tokens)
-        return f"settle {request} {actual}", [await _answer(limiter.settle(request, actual)) for limiter in self._limiters]
+        account = an_account(request, cost, chosen.randrange(300), tokens)
+        return f"settle {account}", [await _answer(limiter.settle(account)) for limiter in self._limiters]
 
     async def _withdraw(self) -> tuple[str, list[Any]]:
         """Of a known reservation, or of one whose admission comes afterwards."""

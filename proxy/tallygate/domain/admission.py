@@ -121,23 +121,22 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     spend: tuple[SpendState, ...]
 
 
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The word of a live exchange, every few seconds: its lease is renewed, and this is what counts if nothing more comes."""
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """What an exchange comes to: so far, in a checkpoint; for good, in its settlement. The spool keeps it as it is.
+
+    cost_nano_usd, prompt_tokens, completion_tokens   all 0 where nothing is owed
+    event        the usage event's JSON
+    is_owed      False: its settlement releases the hold
+    noted_at_ms  Unix time of the last attempt to settle it; 0 if unknown
+    """
 
     admission: AdmissionRequest
-    cost_nano_usd: int
-    prompt_tokens: int
-    completion_tokens: int
-    event: bytes
-
-
-class Actual(msgspec.Struct, frozen=True, kw_only=True):
-    """What an exchange came to: cost, tokens, and the usage event's JSON as it stands at the end."""
-
     cost_nano_usd: int
     prompt_tokens: int = 0
     completion_tokens: int = 0
     event: bytes = b"{}"
+    is_owed: bool = True
+    noted_at_ms: int = 0
 
 
 class Warned(msgspec.Struct, frozen=True, kw_only=True):

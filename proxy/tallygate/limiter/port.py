@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tallygate.domain.admission import (
-    Actual,
+    Account,
     AdmissionRequest,
-    Checkpoint,
     Decision,
     Settlement,
     SpendDemand,
@@ -33,18 +32,16 @@ class Limiter(Protocol):
         For requests that would be dear to read before they are refused.
         """
 
-    async def checkpoint(self, checkpoints: Sequence[Checkpoint]) -> None:
+    async def checkpoint(self, accounts: Sequence[Account]) -> None:
         """Renew the leases of open exchanges and note the cost so far, in one round trip."""
 
-    async def settle(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
-        """Replace the hold with the actual cost and append the usage event, in one step.
+    async def settle(self, account: Account) -> Settlement:
+        """Replace the hold with the cost and append the usage event, in one step.
 
-        actual may exceed the hold, since the provider has billed it: Settlement.over_nano_usd is the excess.
-        After expiry, posts the difference to the checkpoint.
+        The cost may exceed the hold, since the provider has billed it: Settlement.over_nano_usd is the excess.
+        After expiry, posts the difference to the checkpoint. Where nothing is owed, the hold is dropped and units of tokens return;
+        those of requests stay taken.
         """
-
-    async def release(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
-        """Nothing is owed: drop the hold, return token units (request units stay taken), append the event with its status."""
 
     async def withdraw(self, admission: AdmissionRequest) -> None:
         """Take back an admission that answered too late to be served: hold and units go back, nothing is charged or told.

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-from tallygate.domain.admission import Actual, AdmissionRequest, Checkpoint, Decision, Settlement, SpendDemand, WindowReading
+from tallygate.domain.admission import Account, AdmissionRequest, Decision, Settlement, SpendDemand, WindowReading
 from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.limiter import wire
 from tallygate.limiter.keys import OrgKeys, org_keys
@@ -62,36 +62,29 @@ class RedisLimiter:
             raise ReservationEndedError(f"reservation {request.reservation_id} has ended: {answer.decode()}")
         return wire.decode_decision(request, answer)
 
-    async def checkpoint(self, checkpoints: Sequence[Checkpoint]) -> None:
+    async def checkpoint(self, accounts: Sequence[Account]) -> None:
         time = self._time()
         calls = [
             self._store.run(
                 self._scripts.checkpoint,
-                self._keys_of(checkpoint.admission.org),
-                (time, wire.encode_checkpoint(checkpoint), checkpoint.event),
+                self._keys_of(account.admission.org),
+                (time, wire.encode_checkpoint(account), account.event),
             )
-            for checkpoint in checkpoints
+            for account in accounts
         ]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)  # each is sent, whatever becomes of its neighbours
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    def settle(self, admission: AdmissionRequest, actual: Actual) -> Coroutine[Any, Any, Settlement]:
-        return self._end(admission, actual, release=False)
-
-    def release(self, admission: AdmissionRequest, actual: Actual) -> Coroutine[Any, Any, Settlement]:
-        return self._end(admission, actual, release=True)
-
-    async def _end(self, admission: AdmissionRequest, actual: Actual, *, release: bool) -> Settlement:
-        if release and (actual.cost_nano_usd or actual.prompt_tokens or actual.completion_tokens):
-            raise ValueError("a release owes nothing: cost and tokens must be 0")
-        wire.check_actual(actual)
-        head = wire.encode_settle(admission, actual, release=release, ended_ms=self._ended_ms, memory_ms=self._expired_ms)
+    async def settle(self, account: Account) -> Settlement:
+        wire.check_account(account)
+        admission = account.admission
+        head = wire.encode_settle(account, ended_ms=self._ended_ms, memory_ms=self._expired_ms)
         keys, time = self._keys_of(admission.org), self._time()
-        code, answer = await self._store.run(self._scripts.settle, keys, (time, head, b"", actual.event))
+        code, answer = await self._store.run(self._scripts.settle, keys, (time, head, b"", account.event))
         if code == _UNKNOWN:
-            args = (time, head, wire.encode_demands(admission), actual.event)
+            args = (time, head, wire.encode_demands(admission), account.event)
             code, answer = await self._store.run(self._scripts.settle, keys, args)
         if code == _WIPED:
             raise _wiped(admission.org)
@@ -100,7 +93,7 @@ class RedisLimiter:
     async def withdraw(self, admission: AdmissionRequest) -> None:
         args = (self._time(), wire.encode_withdraw(admission, ended_ms=self._ended_ms))
         if await self._store.run(self._scripts.withdraw, self._keys_of(admission.org), args) == _CHARGED:
-            await self.release(admission, withdrawn(admission))
+            await self.settle(withdrawn(admission))
 
     async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowReading, ...]:
         wire.check_spend(spend)
@@ -119,9 +112,9 @@ class RedisLimiter:
         return keys.all
 
 
-def withdrawn(admission: AdmissionRequest) -> Actual:
+def withdrawn(admission: AdmissionRequest) -> Account:
     """What a withdrawn exchange came to where its expiry was charged: nothing."""
-    return Actual(cost_nano_usd=0, event=admission.event)
+    return Account(admission=admission, cost_nano_usd=0, event=admission.event, is_owed=False)
 
 
 def _wiped(org: str) -> StoreError:

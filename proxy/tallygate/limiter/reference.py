@@ -12,9 +12,8 @@ from msgspec.structs import replace
 
 from tallygate.domain.admission import (
     LEDGER_BACKLOG,
-    Actual,
+    Account,
     AdmissionRequest,
-    Checkpoint,
     Decision,
     Settlement,
     SpendDemand,
@@ -42,7 +41,7 @@ from tallygate.limiter.reference_spend import (
     spend_view,
 )
 from tallygate.limiter.reference_state import AHEAD_MS, NEVER_MS, OTHERS_MS, Hold, OrgState, StreamEvent, StreamNotice
-from tallygate.limiter.wire import check_actual, check_admission, check_spend, require_whole
+from tallygate.limiter.wire import check_account, check_admission, check_spend, require_whole
 
 COLLECT_MAX: Final = 8
 
@@ -114,13 +113,13 @@ class ReferenceLimiter:
         state.due[request.reservation_id] = now + request.lease_ms
         return decision
 
-    async def checkpoint(self, checkpoints: Sequence[Checkpoint]) -> None:
+    async def checkpoint(self, accounts: Sequence[Account]) -> None:
         now = self._now_ms()
-        for checkpoint in checkpoints:
-            require_whole("cost_nano_usd", checkpoint.cost_nano_usd)
-            require_whole("prompt_tokens", checkpoint.prompt_tokens)
-            require_whole("completion_tokens", checkpoint.completion_tokens)
-            admission = checkpoint.admission
+        for account in accounts:
+            require_whole("cost_nano_usd", account.cost_nano_usd)
+            require_whole("prompt_tokens", account.prompt_tokens)
+            require_whole("completion_tokens", account.completion_tokens)
+            admission = account.admission
             state = self.orgs[admission.org]
             hold = state.holds.get(admission.reservation_id)
             if not isinstance(hold, Hold) or hold.is_expired:
@@ -128,21 +127,16 @@ class ReferenceLimiter:
             was_ahead = hold.at_ms - now > admission.lease_ms + AHEAD_MS
             hold.at_ms = max(0 if was_ahead else hold.at_ms, now + admission.lease_ms)
             state.due[admission.reservation_id] = hold.at_ms
-            if checkpoint.cost_nano_usd >= hold.cost:
+            if account.cost_nano_usd >= hold.cost:
                 hold.cost, hold.prompt, hold.completion = (
-                    checkpoint.cost_nano_usd,
-                    checkpoint.prompt_tokens,
-                    checkpoint.completion_tokens,
+                    account.cost_nano_usd,
+                    account.prompt_tokens,
+                    account.completion_tokens,
                 )
-                hold.event = checkpoint.event
+                hold.event = account.event
 
-    async def settle(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
-        return self._end(admission, actual, release=False)
-
-    async def release(self, admission: AdmissionRequest, actual: Actual) -> Settlement:
-        if actual.cost_nano_usd or actual.prompt_tokens or actual.completion_tokens:
-            raise ValueError("a release owes nothing: cost and tokens must be 0")
-        return self._end(admission, actual, release=True)
+    async def settle(self, account: Account) -> Settlement:
+        return self._end(account)
 
     async def withdraw(self, admission: AdmissionRequest) -> None:
         now = self._now_ms()
@@ -151,7 +145,7 @@ class ReferenceLimiter:
         if isinstance(known, Settlement):
             return
         if known is not None and known.is_expired:
-            await self.release(admission, withdrawn(admission))
+            await self.settle(withdrawn(admission))
             return
         if known is not None:
             for rate, taken in zip(known.admission.rate, known.taken, strict=True):
@@ -223,8 +217,9 @@ class ReferenceLimiter:
         if request.spend and partition_of(request.org) in self.wiped_partitions:
             raise LimiterWipedError(f"the limiter's store has lost the spend of {request.org}'s partition")
 
-    def _end(self, admission: AdmissionRequest, actual: Actual, *, release: bool) -> Settlement:
-        check_actual(actual)
+    def _end(self, account: Account) -> Settlement:
+        check_account(account)
+        admission = account.admission
         now = self._now_ms()
         self._require_known_spend(admission)
         state = self.orgs[admission.org]
@@ -241,7 +236,7 @@ class ReferenceLimiter:
 
         for i, rate in enumerate(demands.rate):
             taken = known.taken[i] if known and not late else 0
-            tokens = before_prompt + before_completion - actual.prompt_tokens - actual.completion_tokens
+            tokens = before_prompt + before_completion - account.prompt_tokens - account.completion_tokens
             return_units(state, rate, taken, taken + tokens, now)
         warned, notices = list[Warned](), self._notices(admission.org, now)
         for demand in demands.spend:
@@ -249,22 +244,22 @@ class ReferenceLimiter:
             if known and not late:
                 window.held = max(0, window.held - known.granted)
             time_ms = now if expired_at_ms is None else expired_at_ms
-            post(state, demand, window, actual.cost_nano_usd - before_cost, now, time_ms=time_ms)
+            post(state, demand, window, account.cost_nano_usd - before_cost, now, time_ms=time_ms)
             warned += [Warned(key=demand.key, permille=permille) for permille in notices.crossed(demand, window)]
 
-        over = max(0, actual.cost_nano_usd - known.granted) if known else 0
+        over = max(0, account.cost_nano_usd - known.granted) if known else 0
         flags = ",".join(flag for flag, is_so in (("overrun", over > 0), ("late", late), ("unheld", unheld)) if is_so)
-        kind = "late" if late else "unheld" if unheld else "released" if release else "settled"
+        kind = "late" if late else "unheld" if unheld else "settled" if account.is_owed else "released"
         self.events[partition_of(admission.org)].append(
             StreamEvent(
                 event_id=admission.reservation_id,
                 kind=kind,
-                event=actual.event,
+                event=account.event,
                 settled_at_ms=now,
-                cost_nano_usd=actual.cost_nano_usd,
-                posted_nano_usd=actual.cost_nano_usd - before_cost,
-                prompt_tokens=actual.prompt_tokens,
-                completion_tokens=actual.completion_tokens,
+                cost_nano_usd=account.cost_nano_usd,
+                posted_nano_usd=account.cost_nano_usd - before_cost,
+                prompt_tokens=account.prompt_tokens,
+                completion_tokens=account.completion_tokens,
                 flags=flags,
                 expired_at_ms=expired_at_ms,
             )

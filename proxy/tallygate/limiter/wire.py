@@ -7,9 +7,8 @@ import msgspec
 
 from tallygate.domain.admission import (
     LEDGER_BACKLOG,
-    Actual,
+    Account,
     AdmissionRequest,
-    Checkpoint,
     Decision,
     RateDemand,
     RateState,
@@ -77,10 +76,12 @@ def check_spend(spend: Sequence[SpendDemand]) -> None:
             raise ValueError(f"periods of {demand.key} must not be empty: the limiter's clock chooses among them")
 
 
-def check_actual(actual: Actual) -> None:
-    require_whole("cost_nano_usd", actual.cost_nano_usd)
-    require_whole("prompt_tokens", actual.prompt_tokens)
-    require_whole("completion_tokens", actual.completion_tokens)
+def check_account(account: Account) -> None:
+    require_whole("cost_nano_usd", account.cost_nano_usd)
+    require_whole("prompt_tokens", account.prompt_tokens)
+    require_whole("completion_tokens", account.completion_tokens)
+    if not account.is_owed and (account.cost_nano_usd or account.prompt_tokens or account.completion_tokens):
+        raise ValueError("a release owes nothing: cost and tokens must be 0")
 
 
 def _rate(demand: RateDemand) -> tuple[str | int, ...]:
@@ -137,27 +138,28 @@ def encode_admit(request: AdmissionRequest, *, takes: bool, stream_max: int, mem
     )
 
 
-def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
-    admission = checkpoint.admission
+def encode_checkpoint(account: Account) -> bytes:
+    admission = account.admission
     return _encode(
         (
             admission.reservation_id,
             admission.lease_ms,
-            require_whole("cost_nano_usd", checkpoint.cost_nano_usd),
-            require_whole("prompt_tokens", checkpoint.prompt_tokens),
-            require_whole("completion_tokens", checkpoint.completion_tokens),
+            require_whole("cost_nano_usd", account.cost_nano_usd),
+            require_whole("prompt_tokens", account.prompt_tokens),
+            require_whole("completion_tokens", account.completion_tokens),
         )
     )
 
 
-def encode_settle(admission: AdmissionRequest, actual: Actual, *, release: bool, ended_ms: int, memory_ms: int) -> bytes:
+def encode_settle(account: Account, *, ended_ms: int, memory_ms: int) -> bytes:
+    admission = account.admission
     return _encode(
         (
             admission.reservation_id,
-            1 if release else 0,
-            actual.cost_nano_usd,
-            actual.prompt_tokens,
-            actual.completion_tokens,
+            0 if account.is_owed else 1,
+            account.cost_nano_usd,
+            account.prompt_tokens,
+            account.completion_tokens,
             ended_ms,
             memory_ms,
             1 if admission.spend else 0,

@@ -4,7 +4,7 @@ import msgspec
 from msgspec.structs import replace
 
 from tallygate.dialects.dialect import UsageTold
-from tallygate.domain.admission import Actual, Checkpoint
+from tallygate.domain.admission import Account
 from tallygate.domain.ending import Ending, ending_of
 from tallygate.domain.routed_price import AnyPrice
 from tallygate.domain.token_counts import TokenCounts, UsageSource
@@ -164,18 +164,20 @@ def _with_unseen(
     return assumed(metered, Unseen(tokens=tokens, output_max=asked.output_tokens, held=held), facts, price)
 
 
-def account_of(answer: Answer, bill: Bill) -> Actual:
-    """What the limiter is told at the end."""
+def account_of(answer: Answer, bill: Bill) -> Account:
+    """What the limiter is told."""
     counts = bill.metered.counts
-    return Actual(
+    return Account(
+        admission=answer.held.admission,
         cost_nano_usd=bill.cost_nano_usd,
         prompt_tokens=counts.prompt,
         completion_tokens=counts.completion,
         event=event_of(answer, bill),
+        is_owed=bill.is_owed,
     )
 
 
-async def checkpoint_of(answer: Answer) -> Checkpoint | None:
+async def checkpoint_of(answer: Answer) -> Account | None:
     """This exchange's last word should its worker die now; None once it is being settled.
 
     Its upstream may go on generating until the hold expires, so as much as that is in it.
@@ -184,7 +186,7 @@ async def checkpoint_of(answer: Answer) -> Checkpoint | None:
         return None
     admission = answer.held.admission
     if answer.sent_at is None or not answer.held.call.head.is_metered:
-        return Checkpoint(  # the floor stays
+        return Account(  # the floor stays
             admission=admission,
             cost_nano_usd=0,
             prompt_tokens=admission.floor_prompt_tokens,
@@ -193,15 +195,8 @@ async def checkpoint_of(answer: Answer) -> Checkpoint | None:
         )
     await answer.text.count(answer, is_last=False)
     bill = bill_of(answer, ahead_seconds=admission.lease_ms / 1000)
-    bill = replace(bill, ending=Ending.EXPIRED, metered=replace(bill.metered, source=UsageSource.CHECKPOINT))
-    counts = bill.metered.counts
-    return Checkpoint(
-        admission=admission,
-        cost_nano_usd=bill.cost_nano_usd,
-        prompt_tokens=counts.prompt,
-        completion_tokens=counts.completion,
-        event=event_of(answer, bill),
-    )
+    expired = replace(bill, ending=Ending.EXPIRED, metered=replace(bill.metered, source=UsageSource.CHECKPOINT))
+    return account_of(answer, expired)
 
 
 def event_of(answer: Answer, bill: Bill) -> bytes:

@@ -4,7 +4,6 @@ from tallygate.dialects.dialect import MeterReading
 from tallygate.domain.made_object import MADE_MAX, MadeObject
 from tallygate.gateway.exchange.call import Client, Held
 from tallygate.gateway.exchange.limit_headers import limit_headers
-from tallygate.gateway.exchange.object_checks import answer_objects
 from tallygate.gateway.exchange.relay import Relay
 from tallygate.gateway.exchange.text_count import TextCount
 from tallygate.gateway.services import Services
@@ -33,7 +32,6 @@ class Answer:
         "is_ending",
         "listed",
         "made_tokens",
-        "objects",
         "relay",
         "request_bytes",
         "sent_at",
@@ -45,7 +43,6 @@ class Answer:
         call = held.call
         self.held = held
         self.services = services
-        self.objects = answer_objects(call)
         self.text = TextCount(services.tokens, services.loop, org=call.caller.organization.id)
         self.sent_at: float | None = None
         self.request_bytes = len(call.body)
@@ -66,11 +63,11 @@ class Answer:
             facts=call.facts,
             exchange=self,
             is_metered=head.is_metered,
-            drains=head.upstream.drains if head.is_metered or self.objects is not None else None,
+            drains=head.upstream.drains if head.is_metered or call.objects is not None else None,
             org=call.caller.organization.id,
             loop=services.loop,
             clock=services.clock,
-            objects=self.objects,
+            objects=call.objects,
             is_own_key=head.is_shared,
         )
 

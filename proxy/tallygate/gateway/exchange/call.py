@@ -12,6 +12,7 @@ from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.domain.made_object import MadeObject
 from tallygate.domain.organization import Credential, Organization
 from tallygate.gateway.exchange.estimate import Estimate
+from tallygate.gateway.exchange.relay import AnswerObjects
 from tallygate.gateway.exchange.terms import Terms
 from tallygate.gateway.services import View
 from tallygate.gateway.upstream import UpstreamClient
@@ -112,7 +113,11 @@ NO_OBJECTS_NAMED = NamedObjects()
 
 
 class Call(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """A request understood: who asks for what, and at most at what cost. body: as far as it was read, decoded."""
+    """A request understood: who asks for what, and at most at what cost.
+
+    body     as far as it was read, decoded
+    objects  what to look for in the answer about stored objects; None for nothing
+    """
 
     head: Head
     caller: Caller
@@ -121,6 +126,7 @@ class Call(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     facts: RequestFacts
     estimate: Estimate
     named: NamedObjects
+    objects: AnswerObjects | None
 
 
 class Held(msgspec.Struct, frozen=True, eq=False, kw_only=True):

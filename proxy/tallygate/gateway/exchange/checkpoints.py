@@ -14,11 +14,11 @@ _log = logging.getLogger(__name__)
 
 async def checkpoint_once(pipeline: Pipeline) -> int:
     """Checkpoint every open exchange; returns how many there were. Raises StoreError."""
-    made = [await checkpoint_of(answer) for answer in list(pipeline.answers)]
-    checkpoints = [checkpoint for checkpoint in made if checkpoint is not None]
-    for start in range(0, len(checkpoints), BATCH_MAX):
-        await pipeline.services.limiter.checkpoint(checkpoints[start : start + BATCH_MAX])
-    return len(checkpoints)
+    accounts = [await checkpoint_of(answer) for answer in list(pipeline.answers)]
+    open_ones = [account for account in accounts if account is not None]
+    for start in range(0, len(open_ones), BATCH_MAX):
+        await pipeline.services.limiter.checkpoint(open_ones[start : start + BATCH_MAX])
+    return len(open_ones)
 
 
 async def checkpoint_forever(pipeline: Pipeline) -> None:

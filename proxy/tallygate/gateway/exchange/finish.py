@@ -32,7 +32,7 @@ async def finish(answer: Answer) -> None:
     if held.is_fallback:
         services.fallback.end(held.admission)
     _note_objects(answer, bill)
-    await services.settler.settle(held.admission, account_of(answer, bill), owed=bill.is_owed)
+    await services.settler.settle(account_of(answer, bill))
     if relay.failure is not None:
         services.metrics.inc(UPSTREAM_ERRORS, relay.failure.kind)
     _write_end(answer, bill)
@@ -134,6 +134,8 @@ def _failure_refusal(answer: Answer) -> Refusal:
 def write_refusal(client: Client, dialect: Dialect, refusal: Refusal, ours: list[Header], now_ms: int) -> None:
     """Answer with an error of our own, in the dialect's shape. ours: headers that any answer to this request has."""
     response = client.response
+    if response.is_finished:
+        return
     if response.is_started:
         response.abort()
         return

@@ -47,7 +47,7 @@ async def forward(answer: Answer) -> None:
             sent = await _send(answer, body)
             if sent is not None and answer.relay.is_key_refused:
                 upstream.credentials.refused(sent.credentials, now_ms=answer.now_ms())
-    relay, objects = answer.relay, answer.objects
+    relay, objects = answer.relay, call.objects
     if sent is None or relay.failure is not None:
         return
     upstream.credentials.accepted(sent.credentials)
@@ -96,7 +96,7 @@ async def _send(answer: Answer, body: bytes) -> _Sent | None:
             query_key=own_key,
             is_http_1_0=request.version < HttpVersion11,
         )
-        if answer.objects is not None:
+        if call.objects is not None:
             headers = read_whole(headers)
         target = client.view.routes.target(head.route, head.sent_params, intake.query)
         lines = _request_head(call, target, headers, body)

@@ -17,7 +17,7 @@ from tallygate.dialects.unread_body import PRODUCER, all_producers
 from tallygate.domain.errors import ErrorCode, Refusal, Refused, StoreError
 from tallygate.domain.made_object import ID_CHARS_MAX, MadeObject
 from tallygate.domain.stored_object import StoredReference
-from tallygate.gateway.exchange.call import NO_OBJECTS_NAMED, Call, Caller, Head, NamedObjects
+from tallygate.gateway.exchange.call import NO_OBJECTS_NAMED, Caller, Head, NamedObjects
 from tallygate.gateway.exchange.relay import AnswerObjects
 from tallygate.gateway.object_owners import ObjectOwners, OwnersBusyError, not_found, owners_unavailable
 from tallygate.gateway.services import Services
@@ -101,9 +101,8 @@ def streamed_form(head: Head, *, is_body_read: bool) -> FormFields | None:
     return FormFields(request.headers["Content-Type"])
 
 
-def answer_objects(call: Call) -> AnswerObjects | None:
+def answer_objects(head: Head, caller: Caller, body: bytes) -> AnswerObjects | None:
     """What to look for in the answer; None for nothing, which is the usual case."""
-    head, body = call.head, call.body
     objects = head.route.objects
     if not (objects.makes or objects.lists) or not head.is_shared:
         return None
@@ -117,7 +116,7 @@ def answer_objects(call: Call) -> AnswerObjects | None:
     makes, compares = objects.makes, ""
     if makes == INGESTION:
         compares = _INGESTED
-        if not all(name.startswith(f"{call.caller.organization.id}:") for name in all_producers(body)):
+        if not all(name.startswith(f"{caller.organization.id}:") for name in all_producers(body)):
             makes = ""  # an item of that name may have been there, and the answer tells it like a new one
     return AnswerObjects(makes=makes, lists=objects.lists, prefix=objects.prefix, sent=sent, compares=compares)
 

@@ -24,7 +24,7 @@ from tallygate.gateway.exchange.estimate import (
     price_of_unknown,
     refuse_absurd,
 )
-from tallygate.gateway.exchange.object_checks import check_objects, put_kind, streamed_form
+from tallygate.gateway.exchange.object_checks import answer_objects, check_objects, put_kind, streamed_form
 from tallygate.gateway.exchange.unread_models import check_unread_model
 from tallygate.gateway.refusals import rejected
 from tallygate.gateway.services import Services
@@ -52,7 +52,16 @@ class Understanding:
         else:
             facts, bound = UNREAD, estimate_unread(head.route.fee_nano_usd)
             named = await self._unread_objects(head, caller, intake, body)
-        return Call(head=head, caller=caller, intake=intake, body=body, facts=facts, estimate=bound, named=named)
+        return Call(
+            head=head,
+            caller=caller,
+            intake=intake,
+            body=body,
+            facts=facts,
+            estimate=bound,
+            named=named,
+            objects=answer_objects(head, caller, body),
+        )
 
     async def _facts(self, head: Head, caller: Caller, body: bytes) -> RequestFacts:
         request = head.client.request

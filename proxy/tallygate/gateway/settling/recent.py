@@ -10,14 +10,15 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
-from tallygate.domain.admission import Actual, AdmissionRequest, Settlement
-from tallygate.gateway.settling.spool import SpooledSettlement
+from msgspec.structs import replace
+
+from tallygate.domain.admission import Account, Settlement
 
 KEPT_MS: Final = 5_000  # before the last one: `everysec` loses up to two seconds, and a replica is rarely further behind
 KEPT_MAX: Final = 10_000  # of a worker, at 2 to 3 KB each; the oldest go first
 SUSPECTED_MS_MAX: Final = 43_200_000  # older ones were stored long ago; a ledger has each for a day at least, to be looked up in
 
-_Kept = tuple[int, AdmissionRequest, Actual, bool]
+_Kept = tuple[int, Account]  # with the time of its settlement, on the store's clock
 
 
 class RecentSettlements:
@@ -34,21 +35,18 @@ class RecentSettlements:
         self._kept: deque[_Kept] = deque(maxlen=KEPT_MAX)
         self._suspected: deque[_Kept] = deque()  # KEPT_MAX as well; those that wait already stay
 
-    def keep(self, admission: AdmissionRequest, actual: Actual, settlement: Settlement, *, owed: bool) -> None:
-        """The run that is there now has acknowledged a settlement (owed False: a release)."""
+    def keep(self, account: Account, settlement: Settlement) -> None:
+        """The run that is there now has acknowledged a settlement."""
         self._look_at_run()
         kept, at_ms = self._kept, settlement.settled_at_ms
-        kept.append((at_ms, admission, actual, owed))
+        kept.append((at_ms, account))
         while not at_ms - KEPT_MS <= kept[0][0] <= at_ms + KEPT_MS:  # also those of a clock that was ahead, and put right since
             kept.popleft()
 
-    def suspected(self, count_max: int) -> list[SpooledSettlement]:
+    def suspected(self, count_max: int) -> list[Account]:
         """The oldest of those that a former run acknowledged last."""
         self._look_at_run()
-        return [
-            SpooledSettlement(admission=admission, actual=actual, owed=owed, spooled_at_ms=at_ms)
-            for at_ms, admission, actual, owed in islice(self._suspected, count_max)
-        ]
+        return [replace(account, noted_at_ms=at_ms) for at_ms, account in islice(self._suspected, count_max)]
 
     def forget_suspected(self, count: int) -> None:
         """The oldest `count` of them are safe."""

@@ -6,10 +6,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from tallygate.domain.admission import Actual, AdmissionRequest, Settlement
+from msgspec.structs import replace
+
+from tallygate.domain.admission import Account, Settlement
 from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.gateway.settling.recent import RecentSettlements
-from tallygate.gateway.settling.spool import Spool, SpooledSettlement, SpoolFullError
+from tallygate.gateway.settling.spool import Spool, SpoolFullError
 from tallygate.gateway.spend_warnings import tell_warned
 from tallygate.limiter.port import Limiter
 from tallygate.telemetry.metric import Metrics
@@ -55,22 +57,21 @@ class Settler:
         """Whether nothing more may be admitted, because its settlement might find no place."""
         return self._spool.is_full
 
-    async def settle(self, admission: AdmissionRequest, actual: Actual, *, owed: bool) -> Settlement | None:
-        """The limiter's settlement, or None if it went to the spool. owed False releases the hold.
+    async def settle(self, account: Account) -> Settlement | None:
+        """The limiter's settlement, or None if it went to the spool.
 
         The store is waited for no longer than its connection's deadline. A call that it answers too late may still have been
         applied, which the replay of the spool finds out.
         """
         try:
-            return await self._post(admission, actual, owed=owed)
+            return await self._post(account)
         except StoreError as error:
-            _log.warning("settlement of %s goes to the spool: %s", admission.reservation_id, error)
+            _log.warning("settlement of %s goes to the spool: %s", account.admission.reservation_id, error)
         try:
-            record = SpooledSettlement(admission=admission, actual=actual, owed=owed, spooled_at_ms=self._now_ms())
-            await self._spool.append(record)
+            await self._spool.append(replace(account, noted_at_ms=self._now_ms()))
             self._count_spooled()
         except SpoolFullError as error:
-            _log.critical("settlement lost, re-enter it by hand: %s (%s)", actual.event.decode(errors="replace"), error)
+            _log.critical("settlement lost, re-enter it by hand: %s (%s)", account.event.decode(errors="replace"), error)
         return None
 
     async def replay(self) -> int:
@@ -102,7 +103,7 @@ class Settler:
             if spooled < len(records):
                 return
 
-    async def _finished_among(self, records: Sequence[SpooledSettlement | None]) -> frozenset[str] | None:
+    async def _finished_among(self, records: Sequence[Account | None]) -> frozenset[str] | None:
         """Those that the limiter took, too late to say so, and that the ledger has since; None if it does not answer."""
         try:
             return await self._finished([record.admission.reservation_id for record in records if record is not None])
@@ -110,17 +111,17 @@ class Settler:
             _log.warning("spool replay without the ledger: %s", error)
             return None
 
-    async def _post_in_order(self, records: Sequence[SpooledSettlement | None], finished: frozenset[str] | None) -> int:
+    async def _post_in_order(self, records: Sequence[Account | None], finished: frozenset[str] | None) -> int:
         """How many of them are done with, up to the first that the limiter does not take.
 
         The limiter forgets what it has settled after a while, and would take it again: then only the ledger can tell.
         """
         for done, record in enumerate(records):
-            if finished is None and record is not None and self._now_ms() - record.spooled_at_ms > REMEMBERED_MS:
+            if finished is None and record is not None and self._now_ms() - record.noted_at_ms > REMEMBERED_MS:
                 return done
             try:
                 if record is not None and record.admission.reservation_id not in (finished or ()):
-                    await self._post(record.admission, record.actual, owed=record.owed)
+                    await self._post(record)
             except StoreError as error:
                 _log.warning("spool replay stops after %d records: %s", done, error)
                 return done
@@ -138,20 +139,19 @@ class Settler:
                 _log.exception("spool not replayed")
             await asyncio.sleep(_REPLAY_EVERY_S)
 
-    async def _post(self, admission: AdmissionRequest, actual: Actual, *, owed: bool) -> Settlement:
-        post = self._limiter.settle if owed else self._limiter.release
+    async def _post(self, account: Account) -> Settlement:
         asked_at = self._clock()
         try:
-            settlement = await post(admission, actual)
+            settlement = await self._limiter.settle(account)
         except LimiterWipedError:  # which is an answer
             raise
         except StoreError:
             self._metrics.inc(LIMITER_ERRORS, "settle")
             raise
-        self._metrics.observe(LIMITER_SECONDS, self._clock() - asked_at, admission.reservation_id, "settle")
-        self._recent.keep(admission, actual, settlement, owed=owed)
+        self._metrics.observe(LIMITER_SECONDS, self._clock() - asked_at, account.admission.reservation_id, "settle")
+        self._recent.keep(account, settlement)
         for warned in settlement.warned:
-            tell_warned(self._metrics, admission, warned)
+            tell_warned(self._metrics, account.admission, warned)
         return settlement
 
     def _count_spooled(self) -> None:

@@ -16,14 +16,13 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
 
-from tallygate.domain.admission import Actual, AdmissionRequest
+from tallygate.domain.admission import Account, AdmissionRequest
 
 ROOM_BYTES: Final = 16 << 20  # 5,000 open requests at about 2.5 KB each, and some more
 _STEP_BYTES: Final = 1 << 20  # reserved at once, so that not every record has to ask for blocks
@@ -34,14 +33,34 @@ _RECORD_BYTES_MAX: Final = 1_000_000
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpooledSettlement:
-    """owed False: a release. spooled_at_ms: Unix time of the last attempt; 0 if unknown."""
+class _FormerAmounts(msgspec.Struct):
+    cost_nano_usd: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    event: bytes = b"{}"
+
+
+class _FormerRecord(msgspec.Struct):
+    """A record as it was written when an account's amounts lay in an object of their own: an upgrade may find some."""
 
     admission: AdmissionRequest
-    actual: Actual
+    actual: _FormerAmounts
     owed: bool
     spooled_at_ms: int = 0
+
+    def account(self) -> Account:
+        return Account(
+            admission=self.admission,
+            cost_nano_usd=self.actual.cost_nano_usd,
+            prompt_tokens=self.actual.prompt_tokens,
+            completion_tokens=self.actual.completion_tokens,
+            event=self.actual.event,
+            is_owed=self.owed,
+            noted_at_ms=self.spooled_at_ms,
+        )
+
+
+_FORMER: Final = msgspec.json.Decoder(_FormerRecord)
 
 
 class SpoolFullError(Exception):
@@ -57,7 +76,7 @@ class Spool:
         self._room_bytes = room_bytes
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         self._encoder = msgspec.json.Encoder()
-        self._decoder = msgspec.json.Decoder(SpooledSettlement)
+        self._decoder = msgspec.json.Decoder(Account)
         self._start = self._end = _START.size  # of the records that count, as offsets
         self._count = 0
         self._reserved = 0  # length of the file, with blocks of its own
@@ -81,7 +100,7 @@ class Spool:
     def _has_room(self) -> bool:
         return self._reserved >= self._end + self._room_bytes
 
-    async def append(self, record: SpooledSettlement) -> None:
+    async def append(self, record: Account) -> None:
         """Store a record durably. Raises SpoolFullError if there is no room; then it is nowhere but in the log."""
         payload = self._encoder.encode(record)
         frame = _frame(payload)
@@ -89,7 +108,7 @@ class Spool:
             raise SpoolFullError(f"{self._path.name} holds {self._end - self._start} bytes")
         await self._append_durably(frame, 1)
 
-    async def append_some(self, records: Sequence[SpooledSettlement]) -> int:
+    async def append_some(self, records: Sequence[Account]) -> int:
         """Store the first of these, as many as have a place now, in one step; how many. Raises SpoolFullError if the disk fails.
 
         The room behind a full spool is not for them: it is that of the requests that are admitted already.
@@ -128,7 +147,7 @@ class Spool:
         _log.warning("spool %s: took over %d records of %s", self._path.name, len(payloads), path.name)
         return True
 
-    async def read(self, count_max: int | None = None) -> list[SpooledSettlement | None]:
+    async def read(self, count_max: int | None = None) -> list[Account | None]:
         """The oldest whole records, oldest first. None in place of one that cannot be decoded; it is logged. Raises OSError."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: list(islice(self._records(), count_max)))
 
@@ -193,16 +212,22 @@ class Spool:
             self._count += count
             self._reserve(file)
 
-    def _records(self) -> Iterator[SpooledSettlement | None]:
+    def _records(self) -> Iterator[Account | None]:
         with self._opened() as file:
             for payload in self._payloads(file, self._start):
                 try:
-                    yield self._decoder.decode(payload)
+                    yield self._decoded(payload)
                 except msgspec.DecodeError:
                     _log.critical(
                         "spool %s: not a settlement, re-enter it by hand: %s", self._path.name, payload.decode(errors="replace")
                     )
                     yield None
+
+    def _decoded(self, payload: bytes) -> Account:
+        try:
+            return self._decoder.decode(payload)
+        except msgspec.ValidationError:
+            return _FORMER.decode(payload).account()
 
     def _payloads(self, file: BinaryIO, start: int) -> Iterator[bytes]:
         file.seek(start)
