@@ -14,13 +14,14 @@ from sqlalchemy import Connection, text
 
 from tallygate.config.directory import EVERYWHERE, Directory
 from tallygate.config.model import GatewayConfig
+from tallygate.domain.instants import instant_text
 from tallygate.domain.money import nano_usd_from_usd, usd_text
 from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database, UnstorableError
 from tallygate.ledger.directory import admin_tokens
 from tallygate.ledger.directory.audit_log import read_audit_log
 from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError, ManagedByFileError, NotFoundError
-from tallygate.ledger.directory.records import Access, CredentialStatus, instant_text
+from tallygate.ledger.directory.records import Access, CredentialStatus
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.ledger.migrations.versions import v0010_retired_by_whom
 

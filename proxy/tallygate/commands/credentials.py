@@ -1,5 +1,6 @@
 """`tallygate credentials`: callers' keys."""
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,6 +9,8 @@ from rich.markup import escape
 
 from tallygate.commands.directory_session import actor, directory_options, parsed_fields, run, secret, show, table
 from tallygate.commands.import_credentials import import_credentials
+from tallygate.domain.declared import Declared, Flag, Instant, Names
+from tallygate.domain.organization import CREDENTIAL_TERMS
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -21,6 +24,30 @@ _COLUMNS = {
     "old_key_until": "Old key until",
     "last_used_at": "Last used",
 }
+
+
+def _options_of(terms: Iterable[Declared]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """An option for each declared term."""
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        for term in reversed(tuple(terms)):
+            command = _option(term)(command)
+        return command
+
+    return decorated
+
+
+def _option(term: Declared) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    kind = term.kind
+    match kind:
+        case Flag(option=option):
+            return click.option(option, term.key, default=None, help=kind.help)
+        case Names(one=one):
+            return click.option(f"--{one}", term.key, multiple=True, help=kind.help)
+        case Instant():
+            return click.option(f"--{term.key}", metavar="TIME", help=kind.help)
+        case _:
+            return click.option(f"--{term.key}", help=kind.help)
 
 
 @click.group(short_help="Credentials: list, create, import, set, rotate, revoke.")
@@ -51,11 +78,7 @@ def list_credentials(org: str, *, as_json: bool, **options: Any) -> None:
 @credentials.command("create")
 @click.argument("org")
 @click.argument("client_id")
-@click.option("--name", help="For people.")
-@click.option("--environment", help="Such as production.")
-@click.option("--expires", metavar="TIME", help="A date (UTC) or a time, from which on it is refused.")
-@click.option("--capability", "capabilities", multiple=True, help="Allow this one; repeatable.  [default: all]")
-@click.option("--model", "models", multiple=True, help="Allow this model, or all that begin so with *; repeatable.  [default: all]")
+@_options_of(term for term in CREDENTIAL_TERMS if term.key != "enabled")
 @click.option("--key-sha256", metavar="HEX", help="Digest of a key that the caller has already.")
 @click.option("--no-key", is_flag=True, help="Only signed tokens that name its Client ID identify it.")
 @click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml, such as rate_limits.")
@@ -74,12 +97,7 @@ def create_credential(org: str, client_id: str, *, no_key: bool, fields: str | N
 @credentials.command("set")
 @click.argument("org")
 @click.argument("client_id")
-@click.option("--name", help="For people.")
-@click.option("--environment", help="Such as production.")
-@click.option("--expires", metavar="TIME", help="A date (UTC) or a time, from which on it is refused.")
-@click.option("--capability", "capabilities", multiple=True, help="Allow only this one; repeatable.")
-@click.option("--model", "models", multiple=True, help="Allow only this model; repeatable.")
-@click.option("--enable/--disable", "enabled", default=None, help="Refuse it for now, or serve it again.")
+@_options_of(CREDENTIAL_TERMS)
 @click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml; null takes one away.")
 @directory_options
 def set_credential(org: str, client_id: str, *, fields: str | None, as_json: bool, **options: Any) -> None:
@@ -139,7 +157,7 @@ def release_client_id(client_id: str, *, as_json: bool, **options: Any) -> None:
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """The fields among the options, taken out of them."""
     found = {}
-    for key in ("name", "environment", "expires", "capabilities", "models", "enabled", "key_sha256"):
+    for key in (*(term.key for term in CREDENTIAL_TERMS), "key_sha256"):
         value = options.pop(key, None)
         if value not in (None, ()):
             found[key] = list(value) if isinstance(value, tuple) else value

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from tallygate.config.declared import read_declared
 from tallygate.config.limits import (
     SpendTerms,
     name_apart,
@@ -21,7 +22,7 @@ from tallygate.config.problems import nearest
 from tallygate.config.section import Section, show
 from tallygate.domain.calendar_months import BILLING_DAY_MAX
 from tallygate.domain.money import usd_text
-from tallygate.domain.organization import Credential, Organization, Plan
+from tallygate.domain.organization import CREDENTIAL_TERMS, Credential, Organization, Plan
 from tallygate.domain.rate_limit import LimitScope, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 
@@ -30,7 +31,6 @@ ORGANIZATIONS_MAX: Final = 1_000_000
 CREDENTIALS_MAX: Final = 10_000  # of one organization
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _OF_NOTHING: Final = hashlib.sha256(b"").hexdigest()
-MODEL_PATTERN: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}\*?", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -160,26 +160,13 @@ def _read_credential(section: Section, org: str, plan: Plan, capabilities: Colle
     rate = read_rate_limits(section, own_scope=LimitScope.CREDENTIAL)
     _report_unknown_capabilities(section, rate, capabilities)
     spend = tuple(terms.limit for terms in read_spend_limits(section, own_scope=LimitScope.CREDENTIAL))
-    allowed = section.scalars("capabilities")
-    for place, capability in allowed or []:
-        if capability not in capabilities:
-            place.problem(f"{show(capability)} is not a capability of any route{nearest(capability, capabilities)}")
-    models = section.scalars("models")
-    for place, model in models or []:
-        if MODEL_PATTERN.fullmatch(model) is None:
-            place.problem(f"must be a model name, or the start of one followed by *, got {show(model)}")
     credential = Credential(
         id=client_id or "",
         org=org,
         key_sha256=digest or b"",
         old_key_sha256=old_digest or b"",
         old_key_until_ms=old_until_ms or 0,
-        name=section.text("name"),
-        environment=section.text("environment", chars_max=64),
-        enabled=section.boolean("enabled", default=True),
-        expires_at_ms=section.instant_ms("expires"),
-        capabilities=None if allowed is None else frozenset(text for _, text in allowed),
-        models=None if models is None else tuple(text for _, text in models),
+        **read_declared(section, CREDENTIAL_TERMS, capabilities=capabilities),
         rate_limits=name_own(rate, plan.rate_limits),
         spend_limits=spend,
     )

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 import yaml
 
 from tallygate.config.problems import Problems, nearest
+from tallygate.domain.declared import TEXT_CHARS_MAX, is_text
 
 T = TypeVar("T")
 
@@ -19,7 +20,6 @@ _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
 EMPTY: Final = "must not be empty: leave it out if nothing is asked for"
-TEXT_CHARS_MAX: Final = 256
 SHOWN_CHARS_MAX: Final = 60  # of a wrong value, in a problem's text
 
 _KINDS: Final = {"str": "text", "int": "an integer", "float": "a number", "bool": "true or false", "null": "nothing"}
@@ -297,11 +297,6 @@ def show(value: str) -> str:
 
 def is_identifier(text: str) -> bool:
     return _ID.fullmatch(text) is not None
-
-
-def is_text(text: str, chars_max: int = TEXT_CHARS_MAX) -> bool:
-    """Whether it can be shown as it is: 1 to chars_max printable characters."""
-    return 0 < len(text) <= chars_max and text.isprintable()
 
 
 def instant_ms(text: str) -> int:

@@ -3,7 +3,37 @@
 Bodies are checked by the rules of organizations.yaml (ledger/directory/rules.py), which say more than a schema can.
 """
 
-from typing import Any, Literal, NotRequired, TypedDict
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, NotRequired, TypedDict, TypeVar
+
+from tallygate.domain.declared import CapabilitySet, Declared, Flag, Instant, Kind, ModelPatterns, Text
+from tallygate.domain.organization import CREDENTIAL_TERMS
+from tallygate.ledger.directory.records import SHOWN_TERMS
+
+_JSON_TYPES: Final[Mapping[type[Kind], Any]] = {
+    Text: str,
+    Flag: bool,
+    Instant: str,
+    CapabilitySet: list[str],
+    ModelPatterns: list[str],
+}
+_Shape = TypeVar("_Shape", bound=type)
+
+
+def _with_keys_of(terms: Sequence[Declared], *, is_given: bool) -> Callable[[_Shape], _Shape]:
+    """Give a TypedDict a key for each declared term. is_given: in a body, where each may be left out, or be null."""
+    keys: dict[str, Any] = {}
+    for term in terms:
+        kind = _JSON_TYPES[type(term.kind)]
+        kind = kind | None if is_given or term.default is None else kind
+        keys[term.key] = NotRequired[kind] if is_given else kind
+
+    def extended(shape: _Shape) -> Any:
+        body = {"__annotations__": keys, "__doc__": shape.__doc__, "__module__": __name__}
+        return types.new_class(shape.__name__, (shape, TypedDict), {}, lambda namespace: namespace.update(body))
+
+    return extended
 
 
 class RateLimitTerms(TypedDict, total=False):
@@ -123,15 +153,9 @@ class OrganizationDeleted(TypedDict):
     deleted: bool
 
 
+@_with_keys_of(CREDENTIAL_TERMS, is_given=True)
 class CredentialChange(OwnLimits, total=False):
     """expires: RFC 3339, or a day. capabilities, models: null for all."""
-
-    name: str | None
-    environment: str | None
-    enabled: bool | None
-    expires: str | None
-    capabilities: list[str] | None
-    models: list[str] | None
 
 
 class NewCredential(CredentialChange):
@@ -156,17 +180,13 @@ class CredentialLimits(TypedDict):
     spend_limits: list[SpendLimitShown]
 
 
+@_with_keys_of(SHOWN_TERMS, is_given=False)
 class CredentialListed(OwnLimits):
     id: str
     organization: str
-    name: str
-    environment: str
     status: Literal["active", "disabled", "expired", "revoked"]
     has_key: bool
     old_key_until: str | None
-    expires: str | None
-    capabilities: list[str] | None
-    models: list[str] | None
     managed_by: Literal["file", "database"]
     created_at: NotRequired[str]
     changed_at: NotRequired[str]

@@ -1,6 +1,10 @@
 """Names of models, and beginnings of names followed by `*`, as configuration files list them."""
 
+import re
 from collections.abc import Iterable
+from typing import Final
+
+MODEL_PATTERN: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}\*?", re.ASCII)
 
 
 def matches(model: str, pattern: str) -> bool:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Annotated, Final
 
 from tallygate.domain.billing import PeriodKind
+from tallygate.domain.declared import CapabilitySet, Flag, Instant, ModelPatterns, Text, declared_fields
 from tallygate.domain.rate_limit import RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 
@@ -60,12 +62,31 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Credential:
+class CredentialTerms:
+    """What is given for a credential and can be changed, beside its limits: each declared once.
+
+    capabilities, models   None: all are allowed. A model entry ending in `*` allows every model with that prefix.
+    """
+
+    name: Annotated[str, Text("For people.")] = ""
+    environment: Annotated[str, Text("Such as production.", chars_max=64)] = ""
+    enabled: Annotated[bool, Flag("Refuse it for now, or serve it again.", "--enable/--disable")] = True
+    expires_at_ms: Annotated[int | None, Instant("A date (UTC) or a time, from which on it is refused.")] = None
+    capabilities: Annotated[frozenset[str] | None, CapabilitySet("Allow only this capability; repeatable.", "capability")] = None
+    models: Annotated[
+        tuple[str, ...] | None, ModelPatterns("Allow only this model, or all that begin so with *; repeatable.", "model")
+    ] = None
+
+
+CREDENTIAL_TERMS: Final = declared_fields(CredentialTerms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential(CredentialTerms):
     """A caller's key: `id` is the Client ID and the `credential` label. Only the digest of the secret is kept.
 
     key_sha256             b"": it has no key, and is reached by a signed token that names its Client ID
     old_key_sha256         of the key before the last rotation, which holds until old_key_until_ms; b"" if there is none
-    capabilities, models   None: all are allowed. A model entry ending in `*` allows every model with that prefix.
     is_registered          False: a signed token named it, and no directory knows it
     is_self_made           the organization chose the Client ID itself: an issuer's client of that name need not be its own
     """
@@ -75,12 +96,6 @@ class Credential:
     key_sha256: bytes = field(repr=False)
     old_key_sha256: bytes = field(default=b"", repr=False)
     old_key_until_ms: int = 0
-    name: str = ""
-    environment: str = ""
-    enabled: bool = True
-    expires_at_ms: int | None = None
-    capabilities: frozenset[str] | None = None
-    models: tuple[str, ...] | None = None
     rate_limits: tuple[RateLimit, ...] = ()
     spend_limits: tuple[SpendLimit, ...] = ()
     is_self_made: bool = False

@@ -1,17 +1,25 @@
 """Organizations out of rows: what many of them have in common is read once, and shared."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final, TypeVar
 
 from tallygate.config.organizations import is_digest
-from tallygate.config.section import is_identifier, is_text
-from tallygate.domain.organization import Credential, Organization
+from tallygate.config.section import is_identifier
+from tallygate.domain.declared import Instant, is_text
+from tallygate.domain.organization import CREDENTIAL_TERMS, Credential, Organization
 from tallygate.ledger.directory.errors import InvalidChangeError
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 from tallygate.ledger.directory.rules import CREDENTIALS_OF_ONE_MAX, Rules
 
 PATTERNS_MAX: Final = 10_000  # of each kind; then remembering begins anew
-_INSTANT_MAX_MS: Final = 253_402_300_799_000  # the last second of the year 9999
+_OWN: Final = ("name", "expires_at_ms")  # terms of a credential that many do not share
+_SHARED: Final = tuple(term.attribute for term in CREDENTIAL_TERMS if term.attribute not in _OWN)
+_SHARED_OF: Final = attrgetter(*_SHARED)
+_JUDGED: Final = (
+    *((term.attribute, term.kind.is_sound) for term in CREDENTIAL_TERMS if term.attribute in _OWN),
+    ("old_key_until_ms", Instant("").is_sound),
+)
 _Terms = tuple[object, ...]
 _Pattern = TypeVar("_Pattern", Organization, Credential)
 
@@ -51,8 +59,7 @@ class AlikeReader:
         )
 
     def _credential(self, organization: StoredOrganization, of_organization: _Terms, stored: StoredCredential) -> Credential:
-        enabled = stored.enabled and stored.revoked_at_ms is None
-        terms = (*of_organization, enabled, stored.environment, stored.capabilities, stored.models, repr(stored.limits))
+        terms = (*of_organization, stored.revoked_at_ms is None, *_SHARED_OF(stored), repr(stored.limits))
         like = self._credentials.get(terms)
         if like is None:
             like = _kept(self._credentials, terms, self._rules.effective(organization, (stored,)).credentials[0])
@@ -64,12 +71,8 @@ class AlikeReader:
             key_sha256=bytes.fromhex(stored.key_sha256 or ""),
             old_key_sha256=bytes.fromhex(old or "") if has_old else b"",
             old_key_until_ms=until or 0 if has_old else 0,
-            name=stored.name,
-            environment=like.environment,
-            enabled=like.enabled,
-            expires_at_ms=stored.expires_at_ms,
-            capabilities=like.capabilities,
-            models=like.models,
+            **{name: getattr(like, name) for name in _SHARED},
+            **{name: getattr(stored, name) for name in _OWN},
             rate_limits=like.rate_limits,
             spend_limits=like.spend_limits,
             is_self_made=stored.is_self_made,
@@ -95,15 +98,6 @@ def _is_ordinary(stored: StoredOrganization, credentials: Sequence[StoredCredent
             if digest in digests or not is_digest(digest):
                 return False
             digests.add(digest)
-        if not (
-            is_identifier(credential.id)
-            and (not credential.name or is_text(credential.name))
-            and _is_instant(credential.expires_at_ms)
-            and _is_instant(credential.old_key_until_ms)
-        ):
+        if not is_identifier(credential.id) or not all(is_sound(getattr(credential, name)) for name, is_sound in _JUDGED):
             return False
     return True
-
-
-def _is_instant(at_ms: int | None) -> bool:
-    return at_ms is None or 0 <= at_ms <= _INSTANT_MAX_MS

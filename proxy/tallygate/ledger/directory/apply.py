@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from tallygate.domain.declared import CapabilitySet, Instant
+from tallygate.domain.organization import CREDENTIAL_TERMS
 from tallygate.ledger.directory.book import DirectoryBook
 from tallygate.ledger.directory.credentials import FIELDS as CREDENTIAL_FIELDS
 from tallygate.ledger.directory.errors import ConflictError
@@ -12,7 +14,11 @@ from tallygate.ledger.directory.organizations import FIELDS as ORGANIZATION_FIEL
 from tallygate.ledger.directory.organizations import PAGE_MAX
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 
-_DEFAULTS: Final[Mapping[str, Any]] = {"time_zone": "UTC", "billing_day": 1, "enabled": True}
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    "time_zone": "UTC",
+    "billing_day": 1,
+    **{term.key: term.default for term in CREDENTIAL_TERMS if term.default},
+}
 
 
 class Verb(StrEnum):
@@ -144,13 +150,15 @@ def _differences(now: Mapping[str, Any], wanted: Mapping[str, Any], fields: Sequ
 
 
 def _comparable(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """A date is its midnight; the order of capabilities says nothing."""
+    """As it is shown when it is kept: a date is its midnight; the order of capabilities says nothing."""
     found = dict(wanted)
-    expires = found.get("expires")
-    if isinstance(expires, str) and len(expires) == len("2027-12-31"):
-        found["expires"] = f"{expires}T00:00:00Z"
-    if isinstance(found.get("capabilities"), list):
-        found["capabilities"] = sorted(found["capabilities"])
+    for term in CREDENTIAL_TERMS:
+        value = found.get(term.key)
+        match term.kind:
+            case Instant() if isinstance(value, str) and len(value) == len("2027-12-31"):
+                found[term.key] = f"{value}T00:00:00Z"
+            case CapabilitySet() if isinstance(value, list):
+                found[term.key] = sorted(value)
     return found
 
 

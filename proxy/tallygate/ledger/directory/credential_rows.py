@@ -10,21 +10,23 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from tallygate.config.directory import ISSUED_PREFIXES, KEY_CHARS_MAX
-from tallygate.config.organizations import MODEL_PATTERN, is_digest
+from tallygate.config.organizations import is_digest
 from tallygate.config.problems import Problems, nearest
-from tallygate.config.section import instant_ms, is_identifier, is_text
+from tallygate.config.section import instant_ms, is_identifier
+from tallygate.domain.declared import CapabilitySet, Declared, Flag, Instant, Kind, ModelPatterns, Text, is_text
+from tallygate.domain.model_patterns import MODEL_PATTERN
+from tallygate.domain.organization import CREDENTIAL_TERMS
 from tallygate.ledger.directory.records import StoredCredential
 
 ROWS_MAX: Final = 250_000  # of one list: they are held in memory, some 600 bytes each
 LINE_BYTES_MAX: Final = 64 * 1024
 PLAIN_KEY_CHARS_MIN: Final = 16  # a shorter one could be guessed from its digest
 DIGEST, PLAIN_KEY = "key_sha256", "key"
-COLUMNS: Final = ("org", "id", DIGEST, PLAIN_KEY, "name", "environment", "expires", "capabilities", "models")
-_LISTS: Final = frozenset({"capabilities", "models"})
+IMPORTED_TERMS: Final = tuple(term for term in CREDENTIAL_TERMS if not isinstance(term.kind, Flag))
+COLUMNS: Final = ("org", "id", DIGEST, PLAIN_KEY, *(term.key for term in IMPORTED_TERMS))
 _BETWEEN: Final = re.compile(r"[\s,;]+")
 _BEGINS_AS_KEYS: Final = re.compile(r"(?:(?:sk|rk|gsk|tga?)[-_]|eyJ|AIza)\S{12}")  # of providers, and ours
 _NO_LIMITS: Final[Mapping[str, Any]] = {}
-_ENVIRONMENT_CHARS_MAX: Final = 64
 _Row = Mapping[str, object]
 
 
@@ -72,7 +74,7 @@ class _Reader:
         self._hashes_keys, self._capabilities = hashes_keys, capabilities
         self._ids: dict[str, int] = {}
         self._digests: dict[str, int] = {}
-        self._shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._shared: dict[Collection[str], Collection[str]] = {}
         self.line = 1
 
     def read(self, line: int, row: _Row) -> ImportedKey | None:
@@ -89,11 +91,8 @@ class _Reader:
             if not is_identifier(value):
                 raise _WrongError(f"{name} must be 1 to 64 of A-Z a-z 0-9 . _ -")
         digest = self._digest(row)
-        name, environment = _text(row, "name"), _text(row, "environment")
-        if (name and not is_text(name)) or (environment and not is_text(environment, _ENVIRONMENT_CHARS_MAX)):
-            raise _WrongError(f"name must be printable, at most 256 characters; environment too, at most {_ENVIRONMENT_CHARS_MAX}")
-        models = self._list(row, "models")
-        shown = (client_id, name, environment, *(models or ()))
+        terms = {term.attribute: self._term(row, term) for term in IMPORTED_TERMS}
+        shown = (client_id, *(text for value in terms.values() for text in _texts(value)))
         if digest in {_sha256(value) for value in shown} or any(_BEGINS_AS_KEYS.match(value) for value in shown):
             raise _WrongError("has its key, or what looks like one, in another column, where it would be seen by everybody")
         for what, seen, value in (("id", self._ids, client_id), ("key", self._digests, digest)):
@@ -103,12 +102,8 @@ class _Reader:
         return StoredCredential(
             id=client_id,
             org=org,
-            name=name,
-            environment=environment,
             key_sha256=digest,
-            expires_at_ms=_expires(row),
-            capabilities=self._list(row, "capabilities"),
-            models=models,
+            **terms,
             limits=_NO_LIMITS,
         )
 
@@ -131,7 +126,19 @@ class _Reader:
             raise _WrongError(f"{DIGEST} must be the 64 hex digits of the SHA-256 digest of a key, hashed without a line end")
         return digest.lower()
 
-    def _list(self, row: _Row, column: str) -> tuple[str, ...] | None:
+    def _term(self, row: _Row, term: Declared) -> Any:
+        match term.kind:
+            case Text(chars_max=chars_max):
+                text = _text(row, term.key)
+                if text and not is_text(text, chars_max):
+                    raise _WrongError(f"{term.key} must be printable, at most {chars_max} characters")
+                return text
+            case Instant():
+                return _instant(row, term.key)
+            case _:
+                return self._names(row, term.key, term.kind)
+
+    def _names(self, row: _Row, column: str, kind: Kind) -> Collection[str] | None:
         value = row.get(column)
         if value is None or value == "":
             return None
@@ -139,11 +146,11 @@ class _Reader:
         if not isinstance(items, list) or not items or not all(isinstance(item, str) for item in items):
             raise _WrongError(f"{column} must be some names, or be left out for all")
         for item in items:
-            if column == "models" and MODEL_PATTERN.fullmatch(item) is None:
-                raise _WrongError("models must be names of models, or the starts of some followed by *")
-            if column == "capabilities" and item not in self._capabilities:
-                raise _WrongError(f"capabilities has one that no route has{nearest(item, self._capabilities)}")
-        names = tuple(sorted(set(items)) if column == "capabilities" else items)
+            if isinstance(kind, ModelPatterns) and MODEL_PATTERN.fullmatch(item) is None:
+                raise _WrongError(f"{column} must be names of models, or the starts of some followed by *")
+            if isinstance(kind, CapabilitySet) and item not in self._capabilities:
+                raise _WrongError(f"{column} has one that no route has{nearest(item, self._capabilities)}")
+        names: Collection[str] = frozenset(items) if isinstance(kind, CapabilitySet) else tuple(items)
         return self._shared.setdefault(names, names)
 
 
@@ -223,12 +230,17 @@ def _text(row: _Row, column: str) -> str:
     return value.strip()
 
 
-def _expires(row: _Row) -> int | None:
-    text = _text(row, "expires")
+def _texts(value: Any) -> Collection[str]:
+    """What people would read of a term's value, as they would read it."""
+    return (value,) if isinstance(value, str) else value if isinstance(value, Collection) else ()
+
+
+def _instant(row: _Row, column: str) -> int | None:
+    text = _text(row, column)
     try:
         return instant_ms(text) if text else None
     except ValueError:
-        raise _WrongError("expires must be a date such as 2027-12-31, or a time such as 2027-12-31T12:00:00Z") from None
+        raise _WrongError(f"{column} must be a date such as 2027-12-31, or a time such as 2027-12-31T12:00:00Z") from None
 
 
 def _sha256(text: str) -> str:

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from sqlalchemy import delete, select
 
+from tallygate.domain.instants import instant_text
 from tallygate.domain.made_object import ID_CHARS_MAX, MadeObject
 from tallygate.ledger.directory.changes import Change, Changes
 from tallygate.ledger.directory.errors import InvalidChangeError
-from tallygate.ledger.directory.records import instant_text
 from tallygate.ledger.directory.rows import the_organization
 from tallygate.ledger.directory.rules import Rules
 from tallygate.ledger.schema import STORED_OBJECTS

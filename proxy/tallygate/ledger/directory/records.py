@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
+
+from tallygate.domain.declared import Names
+from tallygate.domain.instants import instant_text, optional_instant
+from tallygate.domain.organization import CREDENTIAL_TERMS, CredentialTerms
 
 LIMIT_KEYS: Final = ("rate_limits", "spend_limit", "spend_limits")
 
@@ -69,21 +72,15 @@ class StoredOrganization:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredCredential:
-    """Digests are hex, as in organizations.yaml. capabilities, models: None for all. is_self_made: see domain Credential."""
+class StoredCredential(CredentialTerms):
+    """Digests are hex, as in organizations.yaml. limits: as of StoredOrganization. is_self_made: see domain Credential."""
 
     id: str
     org: str
-    name: str = ""
-    environment: str = ""
     key_sha256: str | None = field(default=None, repr=False)
     old_key_sha256: str | None = field(default=None, repr=False)
     old_key_until_ms: int | None = None
-    enabled: bool = True
     revoked_at_ms: int | None = None
-    expires_at_ms: int | None = None
-    capabilities: tuple[str, ...] | None = None
-    models: tuple[str, ...] | None = None
     limits: Mapping[str, Any] = field(default_factory=dict)
     created_at_ms: int = 0
     changed_at_ms: int = 0
@@ -92,32 +89,28 @@ class StoredCredential:
 
     def document(self) -> dict[str, Any]:
         """As it would stand in organizations.yaml, digests included: for the reader, not to be shown."""
-        found: dict[str, Any] = {"id": self.id, "enabled": self.enabled and self.revoked_at_ms is None, **self.limits}
-        optional = {
-            "name": self.name or None,
-            "environment": self.environment or None,
-            "key_sha256": self.key_sha256,
-            "expires": None if self.expires_at_ms is None else instant_text(self.expires_at_ms),
-            "capabilities": None if self.capabilities is None else list(self.capabilities),
-            "models": None if self.models is None else list(self.models),
-        }
+        found: dict[str, Any] = {"id": self.id, **self.limits}
+        for term in CREDENTIAL_TERMS:
+            value = getattr(self, term.attribute)
+            if value != term.default:
+                found[term.key] = term.kind.shown(value)
+        if self.revoked_at_ms is not None:
+            found["enabled"] = False
+        if self.key_sha256 is not None:
+            found["key_sha256"] = self.key_sha256
         if self.old_key_sha256 is not None and self.old_key_until_ms is not None:
-            optional |= {"old_key_sha256": self.old_key_sha256, "old_key_until": instant_text(self.old_key_until_ms)}
-        return found | {key: value for key, value in optional.items() if value is not None}
+            found |= {"old_key_sha256": self.old_key_sha256, "old_key_until": instant_text(self.old_key_until_ms)}
+        return found
 
     def shown(self, now_ms: int) -> dict[str, Any]:
         """For people and audit entries. has_key: whether a key identifies it (else only signed tokens do)."""
         return {
             "id": self.id,
             "organization": self.org,
-            "name": self.name,
-            "environment": self.environment,
+            **terms_shown(self),
             "status": self.status(now_ms).value,
             "has_key": self.key_sha256 is not None,
             "old_key_until": optional_instant(self.old_key_until_ms if self.old_key_sha256 else None),
-            "expires": optional_instant(self.expires_at_ms),
-            "capabilities": None if self.capabilities is None else list(self.capabilities),
-            "models": None if self.models is None else list(self.models),
             **self.limits,
             "created_at": instant_text(self.created_at_ms),
             "changed_at": instant_text(self.changed_at_ms),
@@ -134,17 +127,16 @@ class StoredCredential:
         return CredentialStatus.EXPIRED if is_expired else CredentialStatus.ACTIVE
 
     def row(self) -> dict[str, Any]:
-        lists = {key: None if (names := getattr(self, key)) is None else json.dumps(names) for key in ("capabilities", "models")}
+        terms = {term.attribute: term.kind.cell(getattr(self, term.attribute)) for term in CREDENTIAL_TERMS}
         plain = {name: getattr(self, name) for name in _PLAIN_CREDENTIAL_FIELDS}
-        return {**plain, **lists, "limits": json.dumps(self.limits)}
+        return {**plain, **terms, "limits": json.dumps(self.limits)}
 
     @classmethod
     def of_row(cls, row: Mapping[Any, Any]) -> "StoredCredential":
         values = dict(row)
         values["limits"] = _limits(row["limits"])
-        for key in ("capabilities", "models"):
-            if row[key] is not None:
-                values[key] = tuple(json.loads(row[key]))
+        for attribute, of_cell in _TERM_CELLS:
+            values[attribute] = of_cell(values[attribute])
         return cls(**values)
 
 
@@ -153,21 +145,16 @@ def _limits(text: str) -> Mapping[str, Any]:
     return found
 
 
-_PLAIN_CREDENTIAL_FIELDS: Final = (
-    "id",
-    "org",
-    "name",
-    "environment",
-    "key_sha256",
-    "old_key_sha256",
-    "old_key_until_ms",
-    "enabled",
-    "revoked_at_ms",
-    "expires_at_ms",
-    "created_at_ms",
-    "changed_at_ms",
-    "last_used_at_ms",
-    "is_self_made",
+def terms_shown(credential: CredentialTerms) -> dict[str, Any]:
+    return {term.key: term.kind.shown(getattr(credential, term.attribute)) for term in SHOWN_TERMS}
+
+
+SHOWN_TERMS: Final = tuple(term for term in CREDENTIAL_TERMS if term.key != "enabled")  # which its status says
+_TERM_CELLS: Final = tuple((term.attribute, term.kind.of_cell) for term in CREDENTIAL_TERMS if isinstance(term.kind, Names))
+_PLAIN_CREDENTIAL_FIELDS: Final = tuple(
+    each.name
+    for each in fields(StoredCredential)
+    if each.name != "limits" and each.name not in {term.attribute for term in CREDENTIAL_TERMS}
 )
 
 
@@ -229,13 +216,3 @@ class AuditEntry:
             "before": self.before,
             "after": self.after,
         }
-
-
-def instant_text(at_ms: int) -> str:
-    """RFC 3339 in UTC; milliseconds where there are some."""
-    at = datetime.fromtimestamp(at_ms // 1000, UTC).replace(microsecond=at_ms % 1000 * 1000)
-    return at.isoformat(timespec="milliseconds" if at.microsecond else "seconds").replace("+00:00", "Z")
-
-
-def optional_instant(at_ms: int | None) -> str | None:
-    return None if at_ms is None else instant_text(at_ms)

@@ -4,11 +4,21 @@ Every change moves `directory_version` by one, in its own transaction and before
 and whoever has read version n finds all that followed in the audit entries above n.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Table, UniqueConstraint, false
 
+from tallygate.domain.declared import CapabilitySet, Declared, Flag, Instant, Kind, ModelPatterns, Text
+from tallygate.domain.organization import CREDENTIAL_TERMS
 from tallygate.ledger.schema import METADATA, NAME, SERIAL
+
+_TYPES: Final[Mapping[type[Kind], Any]] = {Text: NAME, Flag: Boolean, Instant: BigInteger, CapabilitySet: NAME, ModelPatterns: NAME}
+
+
+def _column(declared: Declared) -> Column[Any]:
+    return Column(declared.attribute, _TYPES[type(declared.kind)], nullable=declared.default is None)
+
 
 DIRECTORY_VERSION: Final = Table(
     "directory_version",
@@ -38,16 +48,11 @@ CREDENTIALS: Final = Table(
     METADATA,
     Column("id", NAME, primary_key=True),
     Column("org", NAME, nullable=False),
-    Column("name", NAME, nullable=False),
-    Column("environment", NAME, nullable=False),
+    *(_column(term) for term in CREDENTIAL_TERMS),
     Column("key_sha256", NAME),
     Column("old_key_sha256", NAME),
     Column("old_key_until_ms", BigInteger),
-    Column("enabled", Boolean, nullable=False),
     Column("revoked_at_ms", BigInteger),
-    Column("expires_at_ms", BigInteger),
-    Column("capabilities", NAME),
-    Column("models", NAME),
     Column("limits", NAME, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("changed_at_ms", BigInteger, nullable=False),

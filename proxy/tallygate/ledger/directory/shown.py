@@ -3,11 +3,12 @@
 from typing import Any
 
 from tallygate.config.section import duration_text
+from tallygate.domain.instants import instant_text, optional_instant
 from tallygate.domain.money import usd_text
 from tallygate.domain.organization import Credential, Organization
 from tallygate.domain.rate_limit import RateLimit, Taken
 from tallygate.domain.spend_limit import SpendLimit, WindowKind
-from tallygate.ledger.directory.records import StoredOrganization, instant_text, optional_instant
+from tallygate.ledger.directory.records import StoredOrganization, terms_shown
 
 FILE, DATABASE = "file", "database"  # where an organization is changed
 
@@ -64,14 +65,10 @@ def file_credential_shown(credential: Credential, now_ms: int) -> dict[str, Any]
     return {
         "id": credential.id,
         "organization": credential.org,
-        "name": credential.name,
-        "environment": credential.environment,
+        **terms_shown(credential),
         "status": "disabled" if not credential.enabled else "expired" if is_expired else "active",
         "has_key": bool(credential.key_sha256),
         "old_key_until": optional_instant(credential.old_key_until_ms if credential.old_key_sha256 else None),
-        "expires": optional_instant(credential.expires_at_ms),
-        "capabilities": None if credential.capabilities is None else sorted(credential.capabilities),
-        "models": None if credential.models is None else list(credential.models),
         "managed_by": FILE,
     }
 

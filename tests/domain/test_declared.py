@@ -1,0 +1,61 @@
+"""Fields declared once: what is derived of their kinds."""
+
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+import pytest
+
+from tallygate.domain.declared import CapabilitySet, Declared, Flag, Instant, ModelPatterns, Text, declared_fields
+from tallygate.domain.organization import CREDENTIAL_TERMS, CredentialTerms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    title: Annotated[str, Text("", chars_max=3)] = ""
+    is_open: Annotated[bool, Flag("", "--open")] = True
+    begins_at_ms: Annotated[int | None, Instant("")] = None
+    granted: Annotated[frozenset[str] | None, CapabilitySet("", "grant")] = None
+    models: Annotated[tuple[str, ...] | None, ModelPatterns("", "model")] = None
+    undeclared: int = 0
+
+
+TITLE, IS_OPEN, BEGINS, GRANTED, MODELS = declared_fields(Shape)
+
+
+def test_a_field_has_the_key_and_the_default_of_its_declaration() -> None:
+    assert [(each.attribute, each.key, each.default) for each in (TITLE, IS_OPEN, BEGINS)] == [
+        ("title", "title", ""),
+        ("is_open", "is_open", True),
+        ("begins_at_ms", "begins", None),
+    ]
+
+
+def test_every_term_of_a_credential_has_a_kind() -> None:
+    assert [term.attribute for term in CREDENTIAL_TERMS] == [field.name for field in fields(CredentialTerms)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "cell", "shown"),
+    [
+        (TITLE, "abc", "abc", "abc"),
+        (IS_OPEN, False, False, False),
+        (BEGINS, 1_800_000_000_123, 1_800_000_000_123, "2027-01-15T08:00:00.123Z"),
+        (BEGINS, None, None, None),
+        (GRANTED, frozenset("ba"), '["a", "b"]', ["a", "b"]),
+        (GRANTED, None, None, None),
+        (MODELS, ("b*", "a"), '["b*", "a"]', ["b*", "a"]),
+        (MODELS, (), "[]", []),
+    ],
+)
+def test_a_value_is_kept_and_shown_by_its_kind(field: Declared, value: object, cell: object, shown: object) -> None:
+    kind = field.kind
+    assert (kind.cell(value), kind.shown(value)) == (cell, shown)
+    assert kind.of_cell(cell) == value
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "is_sound"),
+    [(TITLE, "abc", True), (TITLE, "", True), (TITLE, "abcd", False), (TITLE, "\0", False), (BEGINS, 0, True), (BEGINS, -1, False)],
+)
+def test_a_value_that_no_rule_is_against_is_sound(field: Declared, value: object, *, is_sound: bool) -> None:
+    assert field.kind.is_sound(value) is is_sound
