@@ -2,20 +2,15 @@
 
 import asyncio
 
-import msgspec
-
 from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.domain.errors import LimiterWipedError, Refused, StoreError
-from tallygate.domain.token_counts import UsageSource
-from tallygate.domain.usage_event import UNREGISTERED, Outcome, UsageEvent
-from tallygate.gateway.exchange.assumed import ASSUMED, floor_of
+from tallygate.gateway.exchange.assumed import floor_of
 from tallygate.gateway.exchange.call import Call, Held
+from tallygate.gateway.exchange.event import first_event
 from tallygate.gateway.exchange.terms import Terms
 from tallygate.gateway.refusals import limiter_refusal, store_refusal
 from tallygate.gateway.services import Services
 from tallygate.telemetry.metrics import FAIL_OPEN, LIMITER_ERRORS, LIMITER_SECONDS, SHADOW_REFUSED
-
-_encode = msgspec.json.Encoder().encode
 
 
 async def admit(services: Services, call: Call) -> Held:
@@ -68,39 +63,7 @@ def _admission(call: Call, lease_ms: int) -> AdmissionRequest:
         hold_min_nano_usd=asked.hold_min_nano_usd,
         floor_nano_usd=floor,
         lease_ms=lease_ms,
-        event=_first_event(call, floor, floor_completion),
+        event=first_event(call, floor, floor_completion),
         floor_prompt_tokens=asked.prompt_tokens,
         floor_completion_tokens=floor_completion,
-    )
-
-
-def _first_event(call: Call, floor_nano_usd: int, floor_completion_tokens: int) -> bytes:
-    """The event of a worker that dies before its first checkpoint: the request was probably sent, and generated for."""
-    head, caller, client, asked = call.head, call.caller, call.head.client, call.estimate
-    flags: tuple[str, ...] = ()
-    if head.is_metered:
-        flags = (ASSUMED, "uncertain") if asked.price is not None else (ASSUMED, "uncertain", "unpriced")
-    return _encode(
-        UsageEvent(
-            event_id=client.id,
-            org=caller.organization.id,
-            credential=caller.credential.id,
-            capability=head.route.capability,
-            endpoint=head.route.endpoint,
-            method=client.request.method,
-            request_model=call.facts.model,
-            upstream=head.route.upstream,
-            outcome=Outcome.EXPIRED,
-            stream=call.facts.stream,
-            started_at_ms=client.started_at_ms,
-            prompt_tokens=asked.prompt_tokens,
-            completion_tokens=floor_completion_tokens,
-            usage_source=UsageSource.CHECKPOINT if head.is_metered else UsageSource.NONE,
-            price_version=asked.price.version if asked.price is not None else None,
-            cost_nano_usd=floor_nano_usd,
-            fee_nano_usd=head.route.fee_nano_usd,
-            request_bytes=len(call.body),
-            client_request_id=caller.client_request_id,
-            flags=flags if caller.credential.is_registered else (*flags, UNREGISTERED),
-        )
     )

@@ -7,8 +7,9 @@ from tallygate.domain.errors import Refusal
 from tallygate.domain.made_object import MADE_MAX
 from tallygate.domain.money import usd_text
 from tallygate.domain.token_counts import UsageSource
-from tallygate.gateway.exchange.account import Bill, account_of, bill_of, has_last_word, usage_told
+from tallygate.gateway.exchange.account import account_of
 from tallygate.gateway.exchange.answer import Answer
+from tallygate.gateway.exchange.bill import Bill, bill_of, has_last_word, usage_told
 from tallygate.gateway.exchange.call import Client
 from tallygate.gateway.headers import response_headers
 from tallygate.gateway.refusals import INTERNAL_ERROR
