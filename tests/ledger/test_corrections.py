@@ -152,6 +152,24 @@ async def test_figures_and_corrected_prices_keep_the_markup_that_an_event_was_ch
     assert correction.cost_nano_usd == 30_000 * 10_650
 
 
+async def test_what_an_upstreams_catalogue_charged_is_not_charged_anew_by_a_plainer_names_price(
+    database: Database, book: Book, corrections: Corrections
+) -> None:
+    name = "gloo-openai-gpt-5"
+    await book.record([an_assumed(request_model=name, response_model=name, price_version=f"{name}@1970-01-01.0f1e2d3c+6.5%")])
+    query = RepriceQuery(model="gpt-5", from_ms=0, to_ms=2**42, orgs=frozenset({"acme"}))
+
+    page = await Repricing(database, PriceCatalogue([PRICE])).page(query, "", now_ms=START_MS, apply=False)
+    assert page.corrections == ()
+    with pytest.raises(UnknownEventError, match="give it a row for gloo-openai-gpt-5 with the rates"):
+        await corrections.correct([FIGURES], now_ms=START_MS, actor=None)
+
+    own = replace(PRICE, model=name, version=f"{name}@2026-01-01.1", output=20_000_000)
+    query = RepriceQuery(model=name, from_ms=0, to_ms=2**42, orgs=frozenset({"acme"}))
+    (correction,) = (await Repricing(database, PriceCatalogue([own])).page(query, "", now_ms=START_MS, apply=True)).corrections
+    assert correction.price_version == f"{name}@2026-01-01.1+6.5%"
+
+
 async def test_figures_and_corrected_prices_leave_the_fee_as_it_was(
     database: Database, book: Book, corrections: Corrections
 ) -> None:

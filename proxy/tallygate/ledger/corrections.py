@@ -20,7 +20,7 @@ from tallygate.ledger.book import Book, entries_of
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.directory.changes import Changes
 from tallygate.ledger.entry import FINAL, SUMMED_FIELDS, Entry, Kind
-from tallygate.ledger.lifetime import charged_model
+from tallygate.ledger.lifetime import charged_model, is_guess
 from tallygate.ledger.schema import ENTRIES
 
 EVENTS_AT_ONCE: Final = 500
@@ -185,9 +185,12 @@ class Corrections:
                 return with_markup_of(price, entry.price_version)
         for model in (entry.response_model, entry.request_model):
             found = self._prices.find(model, entry.started_at_ms) if model else None
-            if found is not None:
+            if found is not None and model and not is_guess(found, model, entry.price_version):
                 return with_markup_of(found, entry.price_version)
-        raise UnknownEventError(f"event {entry.event_id} was charged by {entry.price_version}, which prices.yaml no longer has")
+        raise UnknownEventError(
+            f"event {entry.event_id} was charged by {entry.price_version}, which prices.yaml does not have: "
+            f"give it a row for {charged_model(listed)} with the rates of that time"
+        )
 
 
 def _whole(entries: Sequence[Entry]) -> Entry:

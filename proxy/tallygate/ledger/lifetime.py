@@ -8,6 +8,7 @@ Retention leaves them alone.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from tallygate.domain.price import Price
 from tallygate.domain.routed_price import ROUTED_VERSION
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.entry import Entry, Kind
@@ -41,6 +42,14 @@ def charged_model(price_version: str | None) -> str:
     if price_version is None or price_version.startswith(ROUTED_VERSION):
         return OTHER
     return price_version.rpartition("@")[0] or OTHER
+
+
+def is_guess(price: Price, model: str, charged_version: str | None) -> bool:
+    """Whether `price`, found for `model` under another name, is worse than what charged it: the row of an upstream's catalogue for
+    its very name, which holds from the beginning of time.
+    """
+    by_catalogue = charged_version is not None and charged_version.startswith(f"{model}@1970-01-01.")
+    return by_catalogue and price.model != model
 
 
 def changes_of(new: Sequence[Entry], charged_as: Mapping[str, str] | None = None) -> Changes:

@@ -17,7 +17,7 @@ from tallygate.domain.token_counts import TokenCounts
 from tallygate.ledger.book import Book, entries_of
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import FINAL, SUMMED_FIELDS, Entry, Kind
-from tallygate.ledger.lifetime import charged_model
+from tallygate.ledger.lifetime import charged_model, is_guess
 from tallygate.ledger.schema import ENTRIES
 
 EVENTS_AT_ONCE: Final = 500
@@ -138,6 +138,6 @@ class Repricing:
         """As admission and settlement choose it: of the model that answered, else of the one that was asked for."""
         for model in (entry.response_model, entry.request_model):
             price = self._prices.find(model, entry.started_at_ms) if model else None
-            if price is not None:
-                return price
+            if price is not None and model:
+                return None if is_guess(price, model, entry.price_version) else price
         return None
