@@ -129,6 +129,10 @@ def test_changes_by_flag_and_by_field(commands: Commands) -> None:
     shown = commands.json("orgs", "set", "acme", "--plan", "pro", "--spend-limit", "500/month", "--billing-day", "15")
     assert [(limit["usd"], limit["window"]) for limit in shown["effective"]["spend_limits"]] == [("500.00", "month")]
     assert shown["billing_day"] == 15
+    shown = commands.json("orgs", "set", "acme", "--spend-limit", "500/month", "--spend-limit", "90")
+    assert {limit["window"]: limit["usd"] for limit in shown["effective"]["spend_limits"]} == {"month": "500.00", "7d": "90.00"}
+    shown = commands.json("orgs", "set", "acme", "--spend-limit", "plan")
+    assert [(limit["usd"], limit["window"]) for limit in shown["effective"]["spend_limits"]] == [("800.00", "month")]
     assert "billing day  15" in commands("orgs", "show", "acme").output
     commands("credentials", "create", "acme", "c", "--no-key")
     assert commands.json("credentials", "set", "acme", "c", "--disable", "--expires", "2030-01-01")["status"] == "disabled"

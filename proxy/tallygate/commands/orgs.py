@@ -68,7 +68,13 @@ def show_organization(org: str, *, as_json: bool, **options: Any) -> None:
 @click.option("--name", help="For people.  [default: the id]")
 @click.option("--time-zone", help="In which its days and months begin.  [default: UTC]")
 @click.option("--billing-day", type=int, metavar="DAY", help="Of the month, on which its months begin, 1 to 31.  [default: 1]")
-@click.option("--spend-limit", metavar="USD[/WINDOW]", help="Such as 50, over 7 days, or 500/month; up to the plan's maximum.")
+@click.option(
+    "--spend-limit",
+    "spend_limits",
+    metavar="USD[/WINDOW]",
+    multiple=True,
+    help="Such as 50, over 7 days, or 500/month; up to the plan's maximum; repeatable.",
+)
 @click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml, such as rate_limits.")
 @directory_options
 def create_organization(org: str, *, as_json: bool, fields: str | None, **options: Any) -> None:
@@ -88,7 +94,11 @@ def create_organization(org: str, *, as_json: bool, fields: str | None, **option
 @click.option("--time-zone", help="In which its days and months begin.")
 @click.option("--billing-day", type=int, metavar="DAY", help="Of the month, on which its months begin, 1 to 31.")
 @click.option(
-    "--spend-limit", metavar="USD[/WINDOW]", help="Such as 50, over 7 days, or 500/month; `plan`: back to the plan's own."
+    "--spend-limit",
+    "spend_limits",
+    metavar="USD[/WINDOW]",
+    multiple=True,
+    help="Such as 50, over 7 days, or 500/month; repeatable: they take the place of all its own; `plan`: back to the plan's.",
 )
 @click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml; null takes one away.")
 @directory_options
@@ -121,12 +131,19 @@ def delete_organization(org: str, *, yes: bool, as_json: bool, **options: Any) -
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """The fields among the options, taken out of them."""
     found = {key: value for key in ("plan", "name", "time_zone", "billing_day") if (value := options.pop(key, None)) is not None}
-    usd = options.pop("spend_limit", None)
-    if usd is not None:
-        amount, _, window = usd.partition("/")
-        limit = {"usd": amount, "window": window} if window else {"usd": amount}
-        found["spend_limit"] = None if usd == "plan" else limit
+    limits = options.pop("spend_limits")
+    if limits == ("plan",):
+        found |= {"spend_limit": None, "spend_limits": None}
+    elif len(limits) == 1:
+        found["spend_limit"] = _limit_of(limits[0])
+    elif limits:
+        found["spend_limits"] = [_limit_of(text) for text in limits]
     return found
+
+
+def _limit_of(text: str) -> dict[str, str]:
+    amount, _, window = text.partition("/")
+    return {"usd": amount, "window": window} if window else {"usd": amount}
 
 
 def _state_shown(state: Any) -> dict[str, Any]:
