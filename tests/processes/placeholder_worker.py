@@ -39,7 +39,7 @@ class PlaceholderGateway:
         self.site = web.SockSite(self.runner, sock)
         await self.site.start()
 
-    def say_leaving(self):
+    def announce_leaving(self):
         return
 
     async def drain(self, grace_seconds):

@@ -44,7 +44,7 @@ class WorkerGateway(Protocol):
     async def start(self, sock: socket.socket) -> None:
         """Serve on a listening socket, which is ours to close."""
 
-    def say_leaving(self) -> None:
+    def announce_leaving(self) -> None:
         """Serve on, but let every answer be its connection's last."""
 
     async def drain(self, grace_seconds: float) -> None:

@@ -48,14 +48,14 @@ class Console:
             await open_()
         self._running = [asyncio.get_running_loop().create_task(work()) for work in self._beside]
 
-    def say_leaving(self) -> None:
+    def announce_leaving(self) -> None:
         """Say from now on that this process is not ready; serve on, so that the last counts can be read."""
         self._readiness.is_draining = True
-        self._server.say_leaving()
+        self._server.announce_leaving()
 
     async def drain(self, grace_seconds: float) -> None:
         """Take no new connection; return when the open requests are answered, or at the end of the grace."""
-        self.say_leaving()
+        self.announce_leaving()
         await self._server.drain(grace_seconds)
 
     async def close(self) -> None:

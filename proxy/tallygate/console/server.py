@@ -106,7 +106,7 @@ class ConsoleServer:
         put_before(self._runner.server, _checked)
         await self.port.open(self._runner.server, sock)
 
-    def say_leaving(self) -> None:
+    def announce_leaving(self) -> None:
         """Serve on, but let every answer be its connection's last, so that clients go elsewhere with their next request."""
         self.port.announce_leaving()
 

@@ -67,7 +67,7 @@ class GatewayServer:
         )
         self._tasks = [self.services.loop.create_task(job) for job in work]
 
-    def say_leaving(self) -> None:
+    def announce_leaving(self) -> None:
         """Serve on, but let every answer be its connection's last, so that clients go elsewhere with their next request."""
         self.port.announce_leaving()
 

@@ -46,7 +46,7 @@ async def read_body(
         raise Refused(too_large(bytes_max))
     if length:
         reserve(length)
-    greet_expecting(request)
+    send_continue(request)
     chunks: list[bytes] = []
     size = 0
     connection.await_body(bytes_max)
@@ -71,7 +71,7 @@ async def read_body(
         chunks.clear()  # the reader keeps its error, whose traceback has this frame: only the collector would free what came
 
 
-def greet_expecting(request: web.BaseRequest) -> None:
+def send_continue(request: web.BaseRequest) -> None:
     """Ask for the body of a client that waits for `100 Continue` (RFC 9110 section 10.1.1)."""
     expects = request.headers.get("Expect", "").strip().lower() == "100-continue"
     if expects and request.version >= HttpVersion11 and request.transport is not None:

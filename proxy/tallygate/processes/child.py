@@ -86,7 +86,7 @@ class Child:
         else:
             self._is_reload_due = True
 
-    def say_leaving(self) -> None:
+    def announce_leaving(self) -> None:
         """Announce the end, now or as soon as it is ready; so to its successor, should it crash meanwhile."""
         self._is_leaving = True
         if self._is_ready:

@@ -34,7 +34,7 @@ async def work(role: Role, settings: Settings, *, sock: socket.socket, build: Bu
     """Serve until told to end."""
     lifeline = Lifeline()
     console = await build(role, settings)
-    lifeline.attach(on_reload=console.reload, on_leaving=console.say_leaving)
+    lifeline.attach(on_reload=console.reload, on_leaving=console.announce_leaving)
     await console.start(sock)
     lifeline.say_ready()
     await lifeline.drained(console.drain, settings.drain_seconds)

@@ -119,7 +119,7 @@ class Supervisor:
     async def _end(self) -> bool:
         """End all in order. True if every worker and the console finished what they had open."""
         for child in (self._console, *self._workers):
-            child.say_leaving()
+            child.announce_leaving()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop_now.wait(), self._fleet.delay_seconds)
         deadline = asyncio.get_running_loop().time() + self._fleet.drain_seconds

@@ -44,7 +44,7 @@ async def work(settings: Settings, *, slot: int, sock: socket.socket, build: Bui
     counts = CountFile(DataDirectory(settings.data_dir).metrics, f"worker-{slot}")
     state = WorkerState(counts, pid=os.getpid(), new_identity=_file_identity)
     gateway = await build(settings, counts)
-    lifeline.attach(on_reload=gateway.reload, on_leaving=gateway.say_leaving)
+    lifeline.attach(on_reload=gateway.reload, on_leaving=gateway.announce_leaving)
     _spare_the_collector()
     async with asyncio.TaskGroup() as group:
         heart = group.create_task(_beat(state))

@@ -18,7 +18,7 @@ from tallygate.gateway.headers import Passage, read_whole, request_headers
 from tallygate.gateway.refusals import rejected
 from tallygate.http1.content_codings import too_large
 from tallygate.http1.header import Header
-from tallygate.http1.request_body import MALFORMED_BODY, greet_expecting
+from tallygate.http1.request_body import MALFORMED_BODY, send_continue
 from tallygate.http1.upstream_connection import UpstreamConnection
 from tallygate.http1.upstream_failure import UpstreamError
 
@@ -138,7 +138,7 @@ async def _stream_up(answer: Answer, up: UpstreamConnection) -> bool:
     """Pass the body through as it comes, no faster than the upstream takes it. Returns whether all of it went up."""
     call, relay, services = answer.held.call, answer.relay, answer.services
     client = call.head.client
-    greet_expecting(client.request)
+    send_continue(client.request)
     bytes_max = services.limits.streamed_bytes_max
     client.connection.await_body(bytes_max)
     content, _ = body_content(services, client.request, call.intake, org=call.caller.organization.id, bytes_max=bytes_max)
