@@ -2,6 +2,7 @@
 
 import gc
 import os
+import platform
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,7 @@ settings.load_profile(SEARCH)
 for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
     os.environ.pop(name, None)
     os.environ.pop(name.lower(), None)
+platform.processor()  # the SDKs tell it to their servers; it asks `uname -p`, once in a process
 # What starts processes, and so is left out of `make quick`: by where it lies, by a fixture, or by a parameter that names a server.
 PLACES = (
     "tests/system/",
