@@ -38,16 +38,16 @@ def _options_of(terms: Iterable[Declared]) -> Callable[[Callable[..., None]], Ca
 
 
 def _option(term: Declared) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    kind = term.kind
+    kind, name = term.kind, f"--{term.key.replace('_', '-')}"
     match kind:
         case Flag(option=option):
             return click.option(option, term.key, default=None, help=kind.help)
         case Names(one=one):
             return click.option(f"--{one}", term.key, multiple=True, help=kind.help)
         case Instant():
-            return click.option(f"--{term.key}", metavar="TIME", help=kind.help)
+            return click.option(name, term.key, metavar="TIME", help=kind.help)
         case _:
-            return click.option(f"--{term.key}", help=kind.help)
+            return click.option(name, term.key, help=kind.help)
 
 
 @click.group(short_help="Credentials: list, create, import, set, rotate, revoke.")
