@@ -5,8 +5,18 @@ from typing import Annotated
 
 import pytest
 
-from tallygate.domain.declared import CapabilitySet, Declared, Flag, Instant, ModelPatterns, Text, declared_fields
-from tallygate.domain.organization import CREDENTIAL_TERMS, CredentialTerms
+from tallygate.domain.declared import (
+    CapabilitySet,
+    Declared,
+    Flag,
+    Instant,
+    ModelPatterns,
+    Text,
+    TimeZone,
+    WholeNumber,
+    declared_fields,
+)
+from tallygate.domain.organization import CREDENTIAL_TERMS, ORGANIZATION_TERMS, CredentialTerms, OrganizationTerms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,10 +26,12 @@ class Shape:
     begins_at_ms: Annotated[int | None, Instant("")] = None
     granted: Annotated[frozenset[str] | None, CapabilitySet("", "grant")] = None
     models: Annotated[tuple[str, ...] | None, ModelPatterns("", "model")] = None
+    count: Annotated[int, WholeNumber("", least=1, most=3)] = 1
+    zone: Annotated[str, TimeZone("")] = "UTC"
     undeclared: int = 0
 
 
-TITLE, IS_OPEN, BEGINS, GRANTED, MODELS = declared_fields(Shape)
+TITLE, IS_OPEN, BEGINS, GRANTED, MODELS, COUNT, ZONE = declared_fields(Shape)
 
 
 def test_a_field_has_the_key_and_the_default_of_its_declaration() -> None:
@@ -30,8 +42,9 @@ def test_a_field_has_the_key_and_the_default_of_its_declaration() -> None:
     ]
 
 
-def test_every_term_of_a_credential_has_a_kind() -> None:
-    assert [term.attribute for term in CREDENTIAL_TERMS] == [field.name for field in fields(CredentialTerms)]
+@pytest.mark.parametrize(("terms", "shape"), [(CREDENTIAL_TERMS, CredentialTerms), (ORGANIZATION_TERMS, OrganizationTerms)])
+def test_every_term_has_a_kind(terms: tuple[Declared, ...], shape: type) -> None:
+    assert [term.attribute for term in terms] == [field.name for field in fields(shape)]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +68,20 @@ def test_a_value_is_kept_and_shown_by_its_kind(field: Declared, value: object, c
 
 @pytest.mark.parametrize(
     ("field", "value", "is_sound"),
-    [(TITLE, "abc", True), (TITLE, "", True), (TITLE, "abcd", False), (TITLE, "\0", False), (BEGINS, 0, True), (BEGINS, -1, False)],
+    [
+        (COUNT, 3, True),
+        (COUNT, 4, False),
+        (COUNT, 0, False),
+        (ZONE, "Europe/Paris", True),
+        (ZONE, "Mars", False),
+        (ZONE, "..", False),
+        (TITLE, "abc", True),
+        (TITLE, "", True),
+        (TITLE, "abcd", False),
+        (TITLE, "\0", False),
+        (BEGINS, 0, True),
+        (BEGINS, -1, False),
+    ],
 )
 def test_a_value_that_no_rule_is_against_is_sound(field: Declared, value: object, *, is_sound: bool) -> None:
     assert field.kind.is_sound(value) is is_sound

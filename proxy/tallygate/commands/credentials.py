@@ -1,15 +1,14 @@
 """`tallygate credentials`: callers' keys."""
 
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
+from tallygate.commands.declared_options import options_of
 from tallygate.commands.directory_session import actor, directory_options, parsed_fields, run, secret, show, table
 from tallygate.commands.import_credentials import import_credentials
-from tallygate.domain.declared import Declared, Flag, Instant, Names
 from tallygate.domain.organization import CREDENTIAL_TERMS
 
 if TYPE_CHECKING:
@@ -24,30 +23,6 @@ _COLUMNS = {
     "old_key_until": "Old key until",
     "last_used_at": "Last used",
 }
-
-
-def _options_of(terms: Iterable[Declared]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """An option for each declared term."""
-
-    def decorated(command: Callable[..., None]) -> Callable[..., None]:
-        for term in reversed(tuple(terms)):
-            command = _option(term)(command)
-        return command
-
-    return decorated
-
-
-def _option(term: Declared) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    kind, name = term.kind, f"--{term.key.replace('_', '-')}"
-    match kind:
-        case Flag(option=option):
-            return click.option(option, term.key, default=None, help=kind.help)
-        case Names(one=one):
-            return click.option(f"--{one}", term.key, multiple=True, help=kind.help)
-        case Instant():
-            return click.option(name, term.key, metavar="TIME", help=kind.help)
-        case _:
-            return click.option(name, term.key, help=kind.help)
 
 
 @click.group(short_help="Credentials: list, create, import, set, rotate, revoke.")
@@ -78,7 +53,7 @@ def list_credentials(org: str, *, as_json: bool, **options: Any) -> None:
 @credentials.command("create")
 @click.argument("org")
 @click.argument("client_id")
-@_options_of(term for term in CREDENTIAL_TERMS if term.key != "enabled")
+@options_of((term for term in CREDENTIAL_TERMS if term.key != "enabled"), is_new=True)
 @click.option("--key-sha256", metavar="HEX", help="Digest of a key that the caller has already.")
 @click.option("--no-key", is_flag=True, help="Only signed tokens that name its Client ID identify it.")
 @click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml, such as rate_limits.")
@@ -97,7 +72,7 @@ def create_credential(org: str, client_id: str, *, no_key: bool, fields: str | N
 @credentials.command("set")
 @click.argument("org")
 @click.argument("client_id")
-@_options_of(CREDENTIAL_TERMS)
+@options_of(CREDENTIAL_TERMS)
 @click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml; null takes one away.")
 @directory_options
 def set_credential(org: str, client_id: str, *, fields: str | None, as_json: bool, **options: Any) -> None:

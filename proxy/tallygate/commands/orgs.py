@@ -6,7 +6,9 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from tallygate.commands.declared_options import options_of
 from tallygate.commands.directory_session import actor, directory_options, parsed_fields, run, show, table
+from tallygate.domain.organization import ORGANIZATION_TERMS
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -65,9 +67,7 @@ def show_organization(org: str, *, as_json: bool, **options: Any) -> None:
 @orgs.command("create")
 @click.argument("org")
 @click.option("--plan", required=True, help="A plan of plans.yaml.")
-@click.option("--name", help="For people.  [default: the id]")
-@click.option("--time-zone", help="In which its days and months begin.  [default: UTC]")
-@click.option("--billing-day", type=int, metavar="DAY", help="Of the month, on which its months begin, 1 to 31.  [default: 1]")
+@options_of(ORGANIZATION_TERMS, is_new=True)
 @click.option(
     "--spend-limit",
     "spend_limits",
@@ -90,9 +90,7 @@ def create_organization(org: str, *, as_json: bool, fields: str | None, **option
 @orgs.command("set")
 @click.argument("org")
 @click.option("--plan", help="A plan of plans.yaml.")
-@click.option("--name", help="For people.")
-@click.option("--time-zone", help="In which its days and months begin.")
-@click.option("--billing-day", type=int, metavar="DAY", help="Of the month, on which its months begin, 1 to 31.")
+@options_of(ORGANIZATION_TERMS)
 @click.option(
     "--spend-limit",
     "spend_limits",
@@ -130,7 +128,8 @@ def delete_organization(org: str, *, yes: bool, as_json: bool, **options: Any) -
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """The fields among the options, taken out of them."""
-    found = {key: value for key in ("plan", "name", "time_zone", "billing_day") if (value := options.pop(key, None)) is not None}
+    keys = ("plan", *(term.key for term in ORGANIZATION_TERMS))
+    found = {key: value for key in keys if (value := options.pop(key, None)) is not None}
     limits = options.pop("spend_limits")
     if limits == ("plan",):
         found |= {"spend_limit": None, "spend_limits": None}

@@ -5,7 +5,17 @@ from typing import Any
 
 from tallygate.config.problems import nearest
 from tallygate.config.section import Section, show
-from tallygate.domain.declared import CapabilitySet, Declared, Flag, Instant, ModelPatterns, Text
+from tallygate.domain.declared import (
+    CapabilitySet,
+    Declared,
+    Flag,
+    Instant,
+    ModelPatterns,
+    Text,
+    TimeZone,
+    WholeNumber,
+    is_time_zone,
+)
 from tallygate.domain.model_patterns import MODEL_PATTERN
 
 
@@ -20,6 +30,10 @@ def _read(section: Section, field: Declared, capabilities: Collection[str]) -> A
             return section.text(field.key, field.default, chars_max=chars_max)
         case Flag():
             return section.boolean(field.key, default=field.default)
+        case WholeNumber(least=least, most=most):
+            return section.integer(field.key, field.default, minimum=least, maximum=most)
+        case TimeZone():
+            return section.parsed(field.key, _time_zone) or field.default
         case Instant():
             return section.instant_ms(field.key)
         case CapabilitySet():
@@ -35,3 +49,9 @@ def _read(section: Section, field: Declared, capabilities: Collection[str]) -> A
                     place.problem(f"must be a model name, or the start of one followed by *, got {show(pattern)}")
             return None if patterns is None else tuple(pattern for _, pattern in patterns)
     raise TypeError(f"{field.key} is of a kind that no reader knows")
+
+
+def _time_zone(name: str) -> str:
+    if not is_time_zone(name):
+        raise ValueError(f"must be a time zone such as America/New_York, got {show(name)}")
+    return name

@@ -5,7 +5,6 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from tallygate.config.declared import read_declared
 from tallygate.config.limits import (
@@ -20,9 +19,8 @@ from tallygate.config.limits import (
 from tallygate.config.plans import PlanTerms
 from tallygate.config.problems import nearest
 from tallygate.config.section import Section, show
-from tallygate.domain.calendar_months import BILLING_DAY_MAX
 from tallygate.domain.money import usd_text
-from tallygate.domain.organization import CREDENTIAL_TERMS, Credential, Organization, Plan
+from tallygate.domain.organization import CREDENTIAL_TERMS, ORGANIZATION_TERMS, Credential, Organization, Plan
 from tallygate.domain.rate_limit import LimitScope, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 
@@ -47,7 +45,6 @@ class _Seen:
     organizations: dict[str, int] = field(default_factory=dict)
     credentials: dict[str, int] = field(default_factory=dict)
     digests: dict[bytes, int] = field(default_factory=dict)
-    time_zones: set[str] = field(default_factory=set)
 
 
 def read_organizations(
@@ -88,9 +85,7 @@ def _read_organization(
     _report_repeat(item, "id", org, seen.organizations)
     terms = plans.get(item.parsed("plan", lambda name: _known(name, plans, "plan")) or "")
     plan = _effective_plan(item, terms, capabilities, lowers=seen.lowers)
-    time_zone = item.parsed("time_zone", lambda name: _time_zone(name, seen)) or "UTC"
-    billing_day = item.integer("billing_day", 1, minimum=1, maximum=BILLING_DAY_MAX)
-    name = item.text("name")
+    own = read_declared(item, ORGANIZATION_TERMS, capabilities=capabilities)
     credentials = []
     for section in item.sections("credentials", items_max=CREDENTIALS_MAX):
         credential = _read_credential(section, org or "", plan, capabilities, seen)
@@ -99,9 +94,7 @@ def _read_organization(
             credentials.append(credential)
     if org is None or terms is None:
         return None
-    return Organization(
-        id=org, name=name or org, plan=plan, time_zone=time_zone, billing_day=billing_day, credentials=tuple(credentials)
-    )
+    return Organization(id=org, plan=plan, credentials=tuple(credentials), **own | {"name": own["name"] or org})
 
 
 def _effective_plan(item: Section, terms: PlanTerms | None, capabilities: Collection[str], *, lowers: bool) -> Plan:
@@ -218,14 +211,4 @@ def _report_unknown_capabilities(section: Section, limits: Collection[RateLimit]
 def _known(name: str, known: Collection[str], noun: str) -> str:
     if name not in known:
         raise ValueError(f"{show(name)} is not a {noun}{nearest(name, known)}")
-    return name
-
-
-def _time_zone(name: str, seen: _Seen) -> str:
-    if name not in seen.time_zones:
-        try:
-            ZoneInfo(name)
-        except (ValueError, OSError, KeyError):  # a malformed key, a directory, an unknown zone
-            raise ValueError(f"must be a time zone such as America/New_York, got {show(name)}") from None
-        seen.time_zones.add(name)
     return name

@@ -7,14 +7,16 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NotRequired, TypedDict, TypeVar
 
-from tallygate.domain.declared import CapabilitySet, Declared, Flag, Instant, Kind, ModelPatterns, Text
-from tallygate.domain.organization import CREDENTIAL_TERMS
+from tallygate.domain.declared import CapabilitySet, Declared, Flag, Instant, Kind, ModelPatterns, Text, TimeZone, WholeNumber
+from tallygate.domain.organization import CREDENTIAL_TERMS, ORGANIZATION_TERMS
 from tallygate.ledger.directory.records import SHOWN_TERMS
 
 _JSON_TYPES: Final[Mapping[type[Kind], Any]] = {
     Text: str,
     Flag: bool,
+    WholeNumber: int,
     Instant: str,
+    TimeZone: str,
     CapabilitySet: list[str],
     ModelPatterns: list[str],
 }
@@ -67,21 +69,17 @@ class OwnLimits(TypedDict, total=False):
     spend_limits: list[SpendLimitTerms] | None
 
 
+@_with_keys_of(ORGANIZATION_TERMS, is_given=True)
 class OrganizationChange(OwnLimits, total=False):
     """time_zone: an IANA name, in which days and months of the organization begin. billing_day: 1 to 31, on which months do."""
 
-    name: str | None
     plan: str
-    time_zone: str | None
-    billing_day: int | None
 
 
+@_with_keys_of(ORGANIZATION_TERMS, is_given=True)
 class NewOrganization(OwnLimits):
     id: str
     plan: str
-    name: NotRequired[str | None]
-    time_zone: NotRequired[str | None]
-    billing_day: NotRequired[int | None]
 
 
 class RateLimitShown(TypedDict):
@@ -123,14 +121,12 @@ class OrganizationLimits(TypedDict):
     export: bool
 
 
+@_with_keys_of(ORGANIZATION_TERMS, is_given=False)
 class OrganizationListed(OwnLimits):
     """managed_by: file or database. credentials: how many there are."""
 
     id: str
-    name: str
     plan: str
-    time_zone: str
-    billing_day: int
     managed_by: Literal["file", "database"]
     credentials: int
     created_at: NotRequired[str]

@@ -8,8 +8,11 @@ the kind, never for the field.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import lru_cache
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+from zoneinfo import ZoneInfo
 
 from tallygate.domain.instants import optional_instant
 
@@ -70,6 +73,25 @@ class Instant(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class WholeNumber(Kind):
+    """From least to most."""
+
+    least: int
+    most: int
+
+    def is_sound(self, value: Any) -> bool:
+        return bool(self.least <= value <= self.most)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeZone(Kind):
+    """An IANA name."""
+
+    def is_sound(self, value: Any) -> bool:
+        return is_time_zone(value)
+
+
+@dataclass(frozen=True, slots=True)
 class Names(Kind):
     """A list of names; None for all there are. one: what one of them is called, as an option."""
 
@@ -122,6 +144,29 @@ def declared_fields(shape: type) -> tuple[Declared, ...]:
         kinds = [each for each in get_args(hint) if isinstance(each, Kind)] if get_origin(hint) is Annotated else []
         found += [Declared(attribute, attribute.removesuffix("_at_ms"), kind, defaults[attribute]) for kind in kinds]
     return tuple(found)
+
+
+def terms_of(declared: Sequence[Declared], value: object) -> dict[str, Any]:
+    """The declared fields of a value, by attribute: for another value that has them."""
+    return {each.attribute: getattr(value, each.attribute) for each in declared}
+
+
+def terms_shown(declared: Sequence[Declared], value: object) -> dict[str, Any]:
+    return {each.key: each.kind.shown(getattr(value, each.attribute)) for each in declared}
+
+
+def cells_of(declared: Sequence[Declared], value: object) -> dict[str, Any]:
+    """A row's, by column."""
+    return {each.attribute: each.kind.cell(getattr(value, each.attribute)) for each in declared}
+
+
+@lru_cache(maxsize=1_000)
+def is_time_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # a malformed key, a directory, an unknown zone
+        return False
+    return True
 
 
 def is_text(text: str, chars_max: int = TEXT_CHARS_MAX) -> bool:

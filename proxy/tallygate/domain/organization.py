@@ -5,7 +5,8 @@ from enum import StrEnum
 from typing import Annotated, Final
 
 from tallygate.domain.billing import PeriodKind
-from tallygate.domain.declared import CapabilitySet, Flag, Instant, ModelPatterns, Text, declared_fields
+from tallygate.domain.calendar_months import BILLING_DAY_MAX
+from tallygate.domain.declared import CapabilitySet, Flag, Instant, ModelPatterns, Text, TimeZone, WholeNumber, declared_fields
 from tallygate.domain.rate_limit import RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 
@@ -103,16 +104,28 @@ class Credential(CredentialTerms):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Organization:
+class OrganizationTerms:
+    """What is given for an organization and can be changed, beside its plan and its limits: each declared once.
+
+    name          its id, where none is given
+    billing_day   of the month, on which its months begin, at midnight in time_zone; in a shorter month its last day
+    """
+
+    name: Annotated[str, Text("For people; its id, where it has none.")] = ""
+    time_zone: Annotated[str, TimeZone("In which its days and months begin.")] = "UTC"
+    billing_day: Annotated[int, WholeNumber("Of the month, on which its months begin, 1 to 31.", least=1, most=BILLING_DAY_MAX)] = 1
+
+
+ORGANIZATION_TERMS: Final = declared_fields(OrganizationTerms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organization(OrganizationTerms):
     """The billed party: one plan, its own tightened limits, its credentials.
 
     plan is the effective plan: the organization's own limits are already merged into it.
-    billing_day   of the month, 1 to 31, on which its months begin, at midnight in time_zone; in a shorter month its last day
     """
 
     id: str
-    name: str
     plan: Plan
-    time_zone: str = "UTC"
-    billing_day: int = 1
     credentials: tuple[Credential, ...] = ()

@@ -7,12 +7,14 @@ from typing import Final, TypeVar
 from tallygate.config.organizations import is_digest
 from tallygate.config.section import is_identifier
 from tallygate.domain.declared import Instant, is_text
-from tallygate.domain.organization import CREDENTIAL_TERMS, Credential, Organization
+from tallygate.domain.organization import CREDENTIAL_TERMS, ORGANIZATION_TERMS, Credential, Organization
 from tallygate.ledger.directory.errors import InvalidChangeError
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 from tallygate.ledger.directory.rules import CREDENTIALS_OF_ONE_MAX, Rules
 
 PATTERNS_MAX: Final = 10_000  # of each kind; then remembering begins anew
+_SHARED_BY_ORGANIZATIONS: Final = tuple(term.attribute for term in ORGANIZATION_TERMS if term.attribute != "name")
+_SHARED_OF_ORGANIZATION: Final = attrgetter(*_SHARED_BY_ORGANIZATIONS)
 _OWN: Final = ("name", "expires_at_ms")  # terms of a credential that many do not share
 _SHARED: Final = tuple(term.attribute for term in CREDENTIAL_TERMS if term.attribute not in _OWN)
 _SHARED_OF: Final = attrgetter(*_SHARED)
@@ -41,7 +43,7 @@ class AlikeReader:
         """Raises InvalidChangeError with every problem."""
         if not _is_ordinary(stored, credentials):
             return self._rules.effective(stored, credentials)
-        terms = (stored.plan, stored.time_zone, stored.billing_day, repr(stored.limits))
+        terms = (stored.plan, *_SHARED_OF_ORGANIZATION(stored), repr(stored.limits))
         try:
             like = self._organizations.get(terms)
             if like is None:
@@ -53,8 +55,7 @@ class AlikeReader:
             id=stored.id,
             name=stored.name,
             plan=like.plan,
-            time_zone=like.time_zone,
-            billing_day=like.billing_day,
+            **{name: getattr(like, name) for name in _SHARED_BY_ORGANIZATIONS},
             credentials=held,
         )
 

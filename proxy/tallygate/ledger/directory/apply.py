@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from tallygate.domain.declared import CapabilitySet, Instant
-from tallygate.domain.organization import CREDENTIAL_TERMS
+from tallygate.domain.organization import CREDENTIAL_TERMS, ORGANIZATION_TERMS
 from tallygate.ledger.directory.book import DirectoryBook
 from tallygate.ledger.directory.credentials import FIELDS as CREDENTIAL_FIELDS
 from tallygate.ledger.directory.errors import ConflictError
@@ -14,11 +14,7 @@ from tallygate.ledger.directory.organizations import FIELDS as ORGANIZATION_FIEL
 from tallygate.ledger.directory.organizations import PAGE_MAX
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 
-_DEFAULTS: Final[Mapping[str, Any]] = {
-    "time_zone": "UTC",
-    "billing_day": 1,
-    **{term.key: term.default for term in CREDENTIAL_TERMS if term.default},
-}
+_DEFAULTS: Final[Mapping[str, Any]] = {term.key: term.default for term in (*ORGANIZATION_TERMS, *CREDENTIAL_TERMS) if term.default}
 
 
 class Verb(StrEnum):

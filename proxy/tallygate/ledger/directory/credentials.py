@@ -8,10 +8,11 @@ from sqlalchemy import Select, bindparam, delete, func, or_, select, update
 
 from tallygate.config.directory import generate_key
 from tallygate.config.section import is_identifier
+from tallygate.domain.declared import terms_of
 from tallygate.domain.organization import CREDENTIAL_TERMS, Credential, Organization
 from tallygate.ledger.directory.changes import Change, Changes
 from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError, NotFoundError
-from tallygate.ledger.directory.organizations import merged_limits, refuse_unknown
+from tallygate.ledger.directory.organizations import merged_limits, refuse_unknown, with_fields
 from tallygate.ledger.directory.records import LIMIT_KEYS, StoredCredential, StoredOrganization
 from tallygate.ledger.directory.rows import credentials_of, holder_of_key, the_credential, the_organization
 from tallygate.ledger.directory.rules import CREDENTIALS_OF_ONE_MAX, Rules
@@ -191,15 +192,8 @@ class Credentials:
         fields: Mapping[str, Any],
     ) -> tuple[StoredCredential, Organization]:
         """What comes of the fields, read by the rules of the file together with everything it must agree with."""
-        document = before.document()
-        for key, value in fields.items():
-            document.pop(key, None)
-            if value is not None:
-                document[key] = value
-        for key in LIMIT_KEYS:
-            document.pop(key, None)
         limits = merged_limits(before.limits, fields)
-        first = {**document, **limits}
+        first = with_fields(before.document(), fields, limits)
         try:
             effective = self._rules.read(
                 organization.document() | {"credentials": [first, *(other.document() for other in others)]},
@@ -210,7 +204,7 @@ class Credentials:
         read = effective.credentials[0]
         stored = replace(
             before,
-            **{term.attribute: getattr(read, term.attribute) for term in CREDENTIAL_TERMS},
+            **terms_of(CREDENTIAL_TERMS, read),
             limits=limits,
             changed_at_ms=change.at_ms,
         )

@@ -8,7 +8,8 @@ from typing import Any, Final
 from sqlalchemy import delete, select, update
 
 from tallygate.config.organizations import RESERVED_ID
-from tallygate.domain.organization import Organization
+from tallygate.domain.declared import terms_of
+from tallygate.domain.organization import ORGANIZATION_TERMS, Organization
 from tallygate.ledger.directory.changes import Change, Changes
 from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError
 from tallygate.ledger.directory.objects import Unmark, take_all_objects
@@ -18,7 +19,7 @@ from tallygate.ledger.directory.rules import Rules
 from tallygate.ledger.directory.schema import ADMIN_TOKENS, CREDENTIALS, ORGANIZATIONS, RETIRED_CLIENT_IDS
 
 PAGE_MAX: Final = 1_000
-FIELDS: Final = ("name", "plan", "time_zone", "billing_day", *LIMIT_KEYS)
+FIELDS: Final = ("plan", *(term.key for term in ORGANIZATION_TERMS), *LIMIT_KEYS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +54,9 @@ class Organizations:
         async with self._changes.begin(actor) as change:
             if (await change.connection.execute(select(ORGANIZATIONS.c.id).where(ORGANIZATIONS.c.id == org))).scalar():
                 raise ConflictError(f"There is an organization {org!r} already.", param="id")
-            stored = _changed(StoredOrganization(id=org, name=org, plan="", created_at_ms=change.at_ms), document, change.at_ms)
-            effective = self._rules.read(_as_given(stored, document))
+            effective = self._rules.read(dict(document))
+            blank = StoredOrganization(id=org, plan="", created_at_ms=change.at_ms)
+            stored = _changed(blank, effective, merged_limits({}, document), change.at_ms)
             await change.connection.execute(ORGANIZATIONS.insert().values(stored.row()))
             await change.log("organization.created", org, org=org, after=stored.document())
         return OrganizationState(stored=stored, credentials=(), effective=effective)
@@ -68,12 +70,13 @@ class Organizations:
         async with self._changes.begin(actor) as change:
             before = await the_organization(change.connection, org)
             credentials = await credentials_of(change.connection, org)
-            after = _changed(before, fields, change.at_ms)
-            document = _as_given(after, {key: value for key, value in fields.items() if value is not None})
+            limits = merged_limits(before.limits, fields)
+            entry = with_fields(before.document(), fields, limits)
             effective = self._rules.read(
-                document | {"credentials": [credential.document() for credential in credentials]},
+                entry | {"credentials": [credential.document() for credential in credentials]},
                 lowers=fields.keys().isdisjoint(("plan", *LIMIT_KEYS)),  # what is not changed need not be mended
             )
+            after = _changed(before, effective, limits, change.at_ms)
             await self._write(change, before, after)
         return OrganizationState(stored=after, credentials=credentials, effective=effective)
 
@@ -136,23 +139,16 @@ async def _take_from_tokens(change: Change, org: str) -> None:
         await change.log(action, before.id, org=None, before=before.shown(), after=after.shown())
 
 
-def _changed(organization: StoredOrganization, fields: Mapping[str, Any], at_ms: int) -> StoredOrganization:
-    """With the fields in place, unchecked: the rules read what comes of it."""
-    limits = merged_limits(organization.limits, fields)
-    plain = {key: fields[key] for key in ("name", "plan", "time_zone", "billing_day") if fields.get(key) is not None}
-    if "name" in fields and fields["name"] is None:
-        plain["name"] = organization.id
-    if "time_zone" in fields and fields["time_zone"] is None:
-        plain["time_zone"] = "UTC"
-    if "billing_day" in fields and fields["billing_day"] is None:
-        plain["billing_day"] = 1
-    return replace(organization, **plain, limits=limits, changed_at_ms=at_ms)
+def _changed(before: StoredOrganization, read: Organization, limits: Mapping[str, Any], at_ms: int) -> StoredOrganization:
+    """What comes of an entry, read by the rules."""
+    terms = terms_of(ORGANIZATION_TERMS, read)
+    return replace(before, plan=read.plan.id, limits=limits, changed_at_ms=at_ms, **terms)
 
 
-def _as_given(stored: StoredOrganization, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The document to check: with what was given, even where it is of the wrong kind, and without a plan if none was given."""
-    document = stored.document() | dict(fields)
-    return {key: value for key, value in document.items() if key != "plan" or value != ""}
+def with_fields(document: Mapping[str, Any], fields: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry with fields in their places, and with these limits; what is None is taken away."""
+    placed = {key: value for key, value in {**document, **fields}.items() if value is not None and key not in LIMIT_KEYS}
+    return placed | dict(limits)
 
 
 def merged_limits(limits: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
 
-from tallygate.domain.declared import Names
+from tallygate.domain.declared import Names, cells_of, terms_shown
 from tallygate.domain.instants import instant_text, optional_instant
-from tallygate.domain.organization import CREDENTIAL_TERMS, CredentialTerms
+from tallygate.domain.organization import CREDENTIAL_TERMS, ORGANIZATION_TERMS, CredentialTerms, OrganizationTerms
 
 LIMIT_KEYS: Final = ("rate_limits", "spend_limit", "spend_limits")
 
@@ -31,36 +31,24 @@ class Access(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredOrganization:
+class StoredOrganization(OrganizationTerms):
     """limits: the organization's own, as they were given, under LIMIT_KEYS."""
 
     id: str
-    name: str
     plan: str
-    time_zone: str = "UTC"
-    billing_day: int = 1
     limits: Mapping[str, Any] = field(default_factory=dict)
     created_at_ms: int = 0
     changed_at_ms: int = 0
 
     def document(self) -> dict[str, Any]:
         """As it would stand in organizations.yaml, without its credentials."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "plan": self.plan,
-            "time_zone": self.time_zone,
-            "billing_day": self.billing_day,
-            **self.limits,
-        }
+        return {"id": self.id, "plan": self.plan, **terms_shown(ORGANIZATION_TERMS, self), **self.limits}
 
     def row(self) -> dict[str, Any]:
         return {
             "id": self.id,
-            "name": self.name,
             "plan": self.plan,
-            "time_zone": self.time_zone,
-            "billing_day": self.billing_day,
+            **cells_of(ORGANIZATION_TERMS, self),
             "limits": json.dumps(self.limits),
             "created_at_ms": self.created_at_ms,
             "changed_at_ms": self.changed_at_ms,
@@ -107,7 +95,7 @@ class StoredCredential(CredentialTerms):
         return {
             "id": self.id,
             "organization": self.org,
-            **terms_shown(self),
+            **terms_shown(SHOWN_TERMS, self),
             "status": self.status(now_ms).value,
             "has_key": self.key_sha256 is not None,
             "old_key_until": optional_instant(self.old_key_until_ms if self.old_key_sha256 else None),
@@ -127,9 +115,8 @@ class StoredCredential(CredentialTerms):
         return CredentialStatus.EXPIRED if is_expired else CredentialStatus.ACTIVE
 
     def row(self) -> dict[str, Any]:
-        terms = {term.attribute: term.kind.cell(getattr(self, term.attribute)) for term in CREDENTIAL_TERMS}
         plain = {name: getattr(self, name) for name in _PLAIN_CREDENTIAL_FIELDS}
-        return {**plain, **terms, "limits": json.dumps(self.limits)}
+        return {**plain, **cells_of(CREDENTIAL_TERMS, self), "limits": json.dumps(self.limits)}
 
     @classmethod
     def of_row(cls, row: Mapping[Any, Any]) -> "StoredCredential":
@@ -143,10 +130,6 @@ class StoredCredential(CredentialTerms):
 def _limits(text: str) -> Mapping[str, Any]:
     found: dict[str, Any] = {} if text == "{}" else json.loads(text)  # most have none, and they are read by the thousand
     return found
-
-
-def terms_shown(credential: CredentialTerms) -> dict[str, Any]:
-    return {term.key: term.kind.shown(getattr(credential, term.attribute)) for term in SHOWN_TERMS}
 
 
 SHOWN_TERMS: Final = tuple(term for term in CREDENTIAL_TERMS if term.key != "enabled")  # which its status says

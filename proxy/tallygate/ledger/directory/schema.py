@@ -9,11 +9,19 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Table, UniqueConstraint, false
 
-from tallygate.domain.declared import CapabilitySet, Declared, Flag, Instant, Kind, ModelPatterns, Text
-from tallygate.domain.organization import CREDENTIAL_TERMS
+from tallygate.domain.declared import CapabilitySet, Declared, Flag, Instant, Kind, ModelPatterns, Text, TimeZone, WholeNumber
+from tallygate.domain.organization import CREDENTIAL_TERMS, ORGANIZATION_TERMS
 from tallygate.ledger.schema import METADATA, NAME, SERIAL
 
-_TYPES: Final[Mapping[type[Kind], Any]] = {Text: NAME, Flag: Boolean, Instant: BigInteger, CapabilitySet: NAME, ModelPatterns: NAME}
+_TYPES: Final[Mapping[type[Kind], Any]] = {
+    Text: NAME,
+    Flag: Boolean,
+    WholeNumber: BigInteger,
+    Instant: BigInteger,
+    TimeZone: NAME,
+    CapabilitySet: NAME,
+    ModelPatterns: NAME,
+}
 
 
 def _column(declared: Declared) -> Column[Any]:
@@ -32,13 +40,11 @@ ORGANIZATIONS: Final = Table(
     "organizations",
     METADATA,
     Column("id", NAME, primary_key=True),
-    Column("name", NAME, nullable=False),
+    *(_column(term) for term in ORGANIZATION_TERMS),
     Column("plan", NAME, nullable=False),
-    Column("time_zone", NAME, nullable=False),
     Column("limits", NAME, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("changed_at_ms", BigInteger, nullable=False),
-    Column("billing_day", BigInteger, nullable=False, server_default="1"),
 )
 
 # Digests in hex. A revoked credential keeps its row without digests: its Client ID is never given again.

@@ -3,12 +3,13 @@
 from typing import Any
 
 from tallygate.config.section import duration_text
+from tallygate.domain.declared import terms_shown
 from tallygate.domain.instants import instant_text, optional_instant
 from tallygate.domain.money import usd_text
-from tallygate.domain.organization import Credential, Organization
+from tallygate.domain.organization import ORGANIZATION_TERMS, Credential, Organization
 from tallygate.domain.rate_limit import RateLimit, Taken
 from tallygate.domain.spend_limit import SpendLimit, WindowKind
-from tallygate.ledger.directory.records import StoredOrganization, terms_shown
+from tallygate.ledger.directory.records import SHOWN_TERMS, StoredOrganization
 
 FILE, DATABASE = "file", "database"  # where an organization is changed
 
@@ -28,10 +29,8 @@ def file_shown(organization: Organization) -> dict[str, Any]:
     """Of organizations.yaml, which alone knows what was given."""
     return {
         "id": organization.id,
-        "name": organization.name,
         "plan": organization.plan.id,
-        "time_zone": organization.time_zone,
-        "billing_day": organization.billing_day,
+        **terms_shown(ORGANIZATION_TERMS, organization),
         "managed_by": FILE,
         "credentials": len(organization.credentials),
     }
@@ -65,7 +64,7 @@ def file_credential_shown(credential: Credential, now_ms: int) -> dict[str, Any]
     return {
         "id": credential.id,
         "organization": credential.org,
-        **terms_shown(credential),
+        **terms_shown(SHOWN_TERMS, credential),
         "status": "disabled" if not credential.enabled else "expired" if is_expired else "active",
         "has_key": bool(credential.key_sha256),
         "old_key_until": optional_instant(credential.old_key_until_ms if credential.old_key_sha256 else None),
