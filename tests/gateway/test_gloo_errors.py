@@ -148,6 +148,16 @@ async def test_what_is_not_known_below_gloos_paths_is_refused_by_name(
         assert not seen
 
 
+async def test_what_is_refused_before_its_route_is_known_has_gloos_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offer = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "a" * 22 + "=="}
+    async with gloo(tmp_path, monkeypatch) as (_, session, _seen, _answer):
+        for path, is_gloos in (("/ai/v2/chat/completions", True), ("/v1/chat/completions", False)):
+            async with session.get(path, headers=offer) as response:
+                told = await response.json()
+            assert (response.status, told["error"]["code"]) == (426, "websocket_not_served")
+            assert (told.get("code"), told.get("retryable")) == (("WEBSOCKET_NOT_SERVED", False) if is_gloos else (None, None))
+
+
 @pytest.mark.parametrize(
     ("code", "status", "name", "fault", "retryable"),
     [

@@ -208,7 +208,7 @@ class Pipeline:
     def refuse(self, refused: Refused, client: Client, head: Head | None, caller: Caller | None) -> None:
         """Answer with an error of our own, and count it. head, caller: as far as they are known."""
         services, refusal = self.services, refused.refusal
-        dialect = services.plain if head is None else head.dialect
+        dialect = spoken_dialect(client.request, services) if head is None else head.dialect
         if isinstance(refused, PathRefused):
             dialect = refused.dialect
         services.metrics.inc(
