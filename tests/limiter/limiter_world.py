@@ -52,7 +52,7 @@ def reference_world(**options: Any) -> World:
     limiter = ReferenceLimiter(clock, **options)
 
     async def sweep(org: str) -> int:
-        return limiter.sweep(org)
+        return limiter.sweep(org)[0]
 
     async def state(org: str) -> Snapshot:
         return snapshot_of_reference(limiter, org)
@@ -68,7 +68,8 @@ async def redis_world(store: ScriptStore, **options: Any) -> World:
     await mark_all(store, "g1")
 
     async def sweep(org: str) -> int:
-        return int(await store.run(scripts.expire, org_keys(org).all, (b"%d" % clock(), encode_sweep(org, 64, EXPIRED_MS))))
+        handled, _expired = await store.run(scripts.expire, org_keys(org).all, (b"%d" % clock(), encode_sweep(org, 64, EXPIRED_MS)))
+        return int(handled)
 
     async def state(org: str) -> Snapshot:
         return await snapshot_of_redis(store, org)

@@ -314,8 +314,8 @@ async def test_of_an_organization_at_rest_only_events_remain(connection: RedisCo
     await limiter.settle(an_account(request, 7))
     for _ in range(3):
         clock.now_ms += 8 * DAY_MS
-        while await sweeper.step():
-            pass
+        for _ in range(3):
+            assert await sweeper.step() == 0  # what is forgotten is no hold that expired
     left = {key for key in await connection.command(b"KEYS", b"*") if not key.endswith(b":generation")}
     assert left == {partition_keys(partition_of("acme")).events}
 

@@ -32,9 +32,9 @@ async def follow(store: ScriptStore, *, steps: int, seed: int) -> int:
     limiter = RedisLimiter(store, scripts, now_ms=clock, expired_ms=EXPIRED_MS)
     await mark_all(store, "g1")
 
-    async def sweep(org: str, most: int) -> list[int]:
+    async def sweep(org: str, most: int) -> list[list[int]]:
         args = (b"%d" % clock(), encode_sweep(org, most, EXPIRED_MS))
-        return [reference.sweep(org, most), await store.run(scripts.expire, org_keys(org).all, args)]
+        return [list(reference.sweep(org, most)), await store.run(scripts.expire, org_keys(org).all, args)]
 
     closings = 0
     driver = TraceDriver(seed, clock, (reference, limiter), sweep)

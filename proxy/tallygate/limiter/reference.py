@@ -173,8 +173,8 @@ class ReferenceLimiter:
             )
         return tuple(readings)
 
-    def sweep(self, org: str, most: int = 64) -> int:
-        """Expire and forget what is due of one organization, at most so many entries; returns how many there were."""
+    def sweep(self, org: str, most: int = 64) -> tuple[int, int]:
+        """Expire and forget what is due of one organization, at most so many entries: how many there were, and holds among them."""
         return self._collect(org, self._now_ms(), most)
 
     def wipe(self) -> None:
@@ -269,8 +269,8 @@ class ReferenceLimiter:
         state.due[admission.reservation_id] = now + (self._expired_ms if late else self._ended_ms)
         return settlement
 
-    def _collect(self, org: str, now: int, most: int) -> int:
-        state = self.orgs[org]
+    def _collect(self, org: str, now: int, most: int) -> tuple[int, int]:
+        state, expired = self.orgs[org], 0
         due = sorted((at, member) for member, at in state.due.items() if at <= now)[:most]
         for _, member in due:
             kind = member[:2]
@@ -284,10 +284,11 @@ class ReferenceLimiter:
                 hold = state.holds.get(member)
                 if isinstance(hold, Hold) and not hold.is_expired:
                     self._expire(org, member, hold, now)
+                    expired += 1
                 else:
                     state.holds.pop(member, None)
                     del state.due[member]
-        return len(due)
+        return len(due), expired
 
     def _notices(self, org: str, now: int) -> WindowNotices:
         return WindowNotices(self.events[partition_of(org)], self.orgs[org], org, now)

@@ -28,12 +28,8 @@ class Sweeper:
         self._now_ms = now_ms
 
     async def step(self) -> int:
-        """One bounded pass over all partitions, to be called every second. Returns the entries handled.
-
-        A step that returns as many as ORGS_MAX * ENTRIES_MAX has probably left some: call it again at once.
-        """
-        handled = await asyncio.gather(*(self._sweep_partition(partition) for partition in range(PARTITIONS)))
-        return sum(handled)
+        """One bounded pass over all partitions, to be called every second. Returns how many holds expired."""
+        return sum(await asyncio.gather(*(self._sweep_partition(partition) for partition in range(PARTITIONS))))
 
     async def _sweep_partition(self, partition: int) -> int:
         args = (self._time(), b"%d" % ORGS_MAX)
@@ -42,7 +38,8 @@ class Sweeper:
 
     async def _sweep_org(self, org: str) -> int:
         args = (self._time(), wire.encode_sweep(org, ENTRIES_MAX, self._expired_ms))
-        return int(await self._store.run(self._scripts.expire, org_keys(org).all, args))
+        _handled, expired = await self._store.run(self._scripts.expire, org_keys(org).all, args)
+        return int(expired)
 
     def _time(self) -> bytes:
         return b"%d" % self._now_ms() if self._now_ms else b""

@@ -3,14 +3,15 @@
 -- needs: base, keys, housekeeping
 --
 -- ARGV     2 [organization, how many at most, memory_ms]
--- Returns  how many entries were due and handled. Afterwards `orgs` says when the organization is due next.
+-- Returns  how many entries were due and handled, and how many of them were holds that expired. Afterwards `orgs` says when the
+--          organization is due next.
 
 local org, most, memory_ms = unpack(cjson.decode(ARGV[2]))
-local handled = collect(org, server_now(), most, memory_ms)
+local handled, expired = collect(org, server_now(), most, memory_ms)
 local earliest = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
 if earliest[2] then
   call('ZADD', ORGS, earliest[2], org)
 else
   call('ZREM', ORGS, org)
 end
-return handled
+return {handled, expired}

@@ -70,9 +70,10 @@ local function drop_bucket_if_full(member, refill, full, key, now)
   call('ZREM', DUE, member)
 end
 
--- Handles up to `most` entries of an organization that are due; returns how many there were.
+-- Handles up to `most` entries of an organization that are due; returns how many there were, and how many of them were holds that
+-- expired.
 local function collect(org, now, most, memory_ms)
-  local members = call('ZRANGEBYSCORE', DUE, '-inf', int(now), 'LIMIT', 0, most)
+  local members, expired = call('ZRANGEBYSCORE', DUE, '-inf', int(now), 'LIMIT', 0, most), 0
   for _, member in ipairs(members) do
     local kind = string.sub(member, 1, 2)
     if kind == 'w|' then
@@ -88,11 +89,12 @@ local function collect(org, now, most, memory_ms)
       local text = call('HGET', HOLDS, member)
       if text and string.sub(text, 1, 5) == 'held ' then
         expire(member, record_of(text), now, memory_ms)
+        expired = expired + 1
       else
         call('HDEL', HOLDS, member)
         call('ZREM', DUE, member)
       end
     end
   end
-  return #members
+  return #members, expired
 end
