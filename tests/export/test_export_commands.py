@@ -171,3 +171,16 @@ def test_a_week_is_a_statement_of_the_plan_that_is_billed_by_it(run):
     assert run("invoice", "initech", "--week", "2026-W48").stdout.startswith("line,statement,organization,week,")
     refused = run("invoice", "initech", "2026-11")
     assert "pay_as_you_go, which does not include export" in refused.stderr
+
+
+def test_a_document_of_a_period_to_come_is_refused_and_one_of_a_past_history_is_told(run):
+    """With a billing day, today may be in the month before: an empty invoice would pass for a real one."""
+    year = datetime.now(ZoneInfo("UTC")).year
+    to_come = run("invoice", "acme", f"{year + 2}-03")
+    assert (to_come.exit_code, to_come.stdout) == (1, "")
+    assert f"{year + 2}-03 has not begun: its first day is {year + 2}-03-01" in to_come.stderr
+    assert "has not begun" in run("invoice", "acme", "--week", f"{year + 2}-W10").stderr
+    past = run("invoice", "initech", "--week", f"{year - 2}-W10")
+    assert past.exit_code == 0
+    assert f"the plan pay_as_you_go keeps 90 days: not all of {year - 2}-W10" in past.stderr
+    assert run("invoice", "acme", f"{year - 2}-03").stderr == ""

@@ -53,6 +53,7 @@ def invoice(
             period = _period(found, month, week)
             if not ignore_plan and not found.plan.has_document(period.kind):
                 session.organization(org, needs_export=True)
+            _check_time(found, period, session.now_ms)
             billed = BilledOrganization(id=found.id, name=found.name)
             document = await read_invoice(session.database, billed, period, now_ms=session.now_ms)
         return DOCUMENTS[InvoiceFormat(format_name or _format_of(output))].write(document)
@@ -75,6 +76,17 @@ def _period(organization: "Organization", month: str | None, week: str | None) -
         return BillingPeriod.month(month or "", organization.time_zone, organization.billing_day)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="YYYY-MM" if week is None else "--week") from error
+
+
+def _check_time(organization: "Organization", period: "BillingPeriod", now_ms: int) -> None:
+    """Refuse a period that is to come, and tell of one whose first entries may be gone."""
+    from tallygate.ledger.retention import visible_from_ms
+
+    if period.start_ms > now_ms:
+        raise click.ClickException(f"{period.id} has not begun: its first day is {period.days[0]}")
+    if period.start_ms < visible_from_ms(organization, now_ms):
+        days = organization.plan.history_days
+        click.echo(f"warning: the plan {organization.plan.id} keeps {days} days: not all of {period.id}", err=True)
 
 
 def _format_of(output: Path | None) -> str:
