@@ -56,6 +56,14 @@ async def test_its_input_and_what_can_be_generated_until_the_hold_expires_is_wha
     assert asked.floor_nano_usd == asked.hold_nano_usd
 
 
+async def test_of_a_request_whose_model_the_provider_chooses_the_bound_is_charged_and_said(tmp_path: Path) -> None:
+    routed = {"auto_routing": True, "max_tokens": 50, "messages": CHAT["messages"]}
+    event = read_event((await _asked(tmp_path, "POST", "/ai/v2/chat/completions", routed)).event)
+
+    assert event["price_version"].startswith("dearest.")
+    assert event["flags"] == ["assumed", "uncertain", "charged_at_bound"]
+
+
 async def test_an_exchange_without_a_meter_costs_nothing_for_certain(tmp_path: Path) -> None:
     event = read_event((await _asked(tmp_path, "GET", "/v1/models")).event)
 

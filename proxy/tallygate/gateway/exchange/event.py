@@ -2,6 +2,7 @@
 
 import msgspec
 
+from tallygate.domain.routed_price import RoutedPrice
 from tallygate.domain.token_counts import UsageSource
 from tallygate.domain.usage_event import UNREGISTERED, Outcome, UsageEvent
 from tallygate.gateway.exchange.answer import Answer
@@ -20,6 +21,8 @@ def first_event(call: Call, floor_nano_usd: int, floor_completion_tokens: int) -
     flags: tuple[str, ...] = ()
     if head.is_metered:
         flags = (ASSUMED, "uncertain") if asked.price is not None else (ASSUMED, "uncertain", "unpriced")
+        if isinstance(asked.price, RoutedPrice):
+            flags = (*flags, CHARGED_AT_BOUND)
     return _encode(
         UsageEvent(
             event_id=client.id,
