@@ -1,15 +1,13 @@
 """Plain values (parsed JSON, database rows) read by the rules of the configuration files, with field paths in place of lines."""
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
 from tallygate.config.document import DEPTH_MAX
 from tallygate.config.problems import PROBLEMS_MAX, Problems
 from tallygate.config.section import Place, Section
-
-_NOWHERE: Final = yaml.Mark("", 0, 0, 0, None, 0)
 
 
 @dataclass(slots=True)
@@ -34,10 +32,8 @@ class FieldProblems(Problems):
 
 def section_of(value: dict[str, Any], problems: FieldProblems) -> Section:
     """A mapping to be read as if it stood in a file. It must hold only what JSON can. Raises ValueError past DEPTH_MAX levels."""
-    node = _node(value, 1)
-    if not isinstance(node, yaml.MappingNode):
-        raise TypeError("a section is a mapping")
-    return Section(Place("", 0, "", problems), node)
+    _refuse_deep(value, DEPTH_MAX)
+    return Section(Place("", 1, "", problems), value)
 
 
 def plain_value(node: yaml.Node | None) -> Any:
@@ -61,22 +57,9 @@ def plain_value(node: yaml.Node | None) -> Any:
             return str(node.value)
 
 
-def _node(value: Any, depth: int) -> yaml.Node:
-    if depth > DEPTH_MAX:
+def _refuse_deep(value: object, levels: int) -> None:
+    if not levels:
         raise ValueError(f"is nested deeper than {DEPTH_MAX} levels")
-    if isinstance(value, dict):
-        pairs = [(_scalar("str", str(key)), _node(item, depth + 1)) for key, item in value.items()]
-        return yaml.MappingNode("tag:yaml.org,2002:map", pairs, _NOWHERE, _NOWHERE)
-    if isinstance(value, list):
-        return yaml.SequenceNode("tag:yaml.org,2002:seq", [_node(item, depth + 1) for item in value], _NOWHERE, _NOWHERE)
-    if value is None:
-        return _scalar("null", "null")
-    if isinstance(value, bool):
-        return _scalar("bool", "true" if value else "false")
-    if isinstance(value, int):
-        return _scalar("int", str(value))
-    return _scalar("float", repr(value)) if isinstance(value, float) else _scalar("str", str(value))
-
-
-def _scalar(kind: str, text: str) -> yaml.ScalarNode:
-    return yaml.ScalarNode(f"tag:yaml.org,2002:{kind}", text, _NOWHERE, _NOWHERE)
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _refuse_deep(item, levels - 1)

@@ -1,9 +1,13 @@
-"""Typed reading of one YAML mapping: every mistake becomes a problem with its line, and reading goes on."""
+"""Typed reading of one mapping: every mistake becomes a problem with its place, and reading goes on.
+
+A mapping is a YAML node, whose values know their lines and the text that was written; or a dict of what JSON can hold.
+"""
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import NoneType
 from typing import Final, TypeVar
 
 import yaml
@@ -22,6 +26,16 @@ _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
 EMPTY: Final = "must not be empty: leave it out if nothing is asked for"
 SHOWN_CHARS_MAX: Final = 60  # of a wrong value, in a problem's text
 
+_MAPPINGS: Final = (yaml.MappingNode, dict)
+_KIND_OF_TYPE: Final[Mapping[type, str]] = {
+    str: "str",
+    int: "int",
+    float: "float",
+    bool: "bool",
+    NoneType: "null",
+    list: "seq",
+    dict: "map",
+}
 _KINDS: Final = {"str": "text", "int": "an integer", "float": "a number", "bool": "true or false", "null": "nothing"}
 
 
@@ -34,8 +48,9 @@ class Place:
     path: str
     problems: Problems
 
-    def at(self, node: yaml.Node, path: str | None = None) -> "Place":
-        return Place(self.file, node.start_mark.line + 1, self.path if path is None else path, self.problems)
+    def at(self, value: object, path: str | None = None) -> "Place":
+        line = value.start_mark.line + 1 if isinstance(value, yaml.Node) else self.line
+        return Place(self.file, line, self.path if path is None else path, self.problems)
 
     def problem(self, text: str) -> None:
         self.problems.add(self.file, self.line, f"{self.path} {text}" if self.path else text, path=self.path)
@@ -47,40 +62,47 @@ class Section:
     A reader returns its default where the key is absent or wrong; wrong values are problems, so the default never goes live.
     """
 
-    def __init__(self, place: Place, node: yaml.MappingNode) -> None:
+    def __init__(self, place: Place, mapping: yaml.MappingNode | Mapping[str, object]) -> None:
         self.place = place
-        self._values: dict[str, yaml.Node] = {}
-        self._keys: dict[str, yaml.Node] = {}
+        self._values: Mapping[str, object] = mapping if isinstance(mapping, dict) else {}
+        self._keys: Mapping[str, object] = self._values
         self._taken: set[str] = set()
-        for key, value in node.value:
+        if isinstance(mapping, yaml.MappingNode):
+            self._take_nodes(mapping)
+
+    def _take_nodes(self, mapping: yaml.MappingNode) -> None:
+        values: dict[str, object] = {}
+        keys: dict[str, object] = {}
+        self._values, self._keys = values, keys
+        for key, value in mapping.value:
             if not isinstance(key, yaml.ScalarNode):
-                place.at(key).problem("has a key that is not text")
-            elif key.value in self._values:
-                place.at(key, self._path(key.value)).problem(f"is given twice (first on line {self._line(key.value)})")
+                self.place.at(key).problem("has a key that is not text")
+            elif key.value in values:
+                self.place.at(key, self._path(key.value)).problem(f"is given twice (first on line {self._line(key.value)})")
             else:
-                self._values[key.value] = value
-                self._keys[key.value] = key
+                values[key.value] = value
+                keys[key.value] = key
 
     def _path(self, key: str) -> str:
         return f"{self.place.path}.{key}" if self.place.path else key
 
     def _line(self, key: str) -> int:
-        return int(self._keys[key].start_mark.line) + 1
+        return self.place.at(self._keys[key]).line
 
     def place_of(self, key: str) -> Place:
         """Where `key` stands, or the section itself where it is absent."""
-        node = self._values.get(key)
-        return self.place if node is None else self.place.at(node, self._path(key))
+        return self.place.at(self._values[key], self._path(key)) if key in self._values else self.place
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
     def node_of(self, key: str) -> yaml.Node | None:
         """What stands at `key`, unread."""
-        return self._values.get(key)
+        node = self._values.get(key)
+        return node if isinstance(node, yaml.Node) else None
 
     def is_mapping(self, key: str) -> bool:
-        return isinstance(self._values.get(key), yaml.MappingNode)
+        return isinstance(self._values.get(key), _MAPPINGS)
 
     def keys(self) -> Collection[str]:
         return self._values.keys()
@@ -93,16 +115,16 @@ class Section:
                 hint = nearest(key, known)
                 self.place.at(node, self._path(key)).problem(f"is not a known key{hint}")
 
-    def _scalar(self, key: str, kind: str) -> yaml.ScalarNode | None:
-        """The scalar at `key` if its YAML type is `kind` (str, int, bool ...); None if absent or a problem."""
+    def _scalar(self, key: str, kind: str) -> str | None:
+        """The text of the single value at `key` if its YAML type is `kind` (str, int, bool ...); None if absent or a problem."""
         self._taken.add(key)
-        node = self._values.get(key)
-        if node is None:
+        if key not in self._values:
             return None
-        found = node.tag.rpartition(":")[2]
-        if isinstance(node, yaml.ScalarNode) and found == kind:
-            return node
-        got = show(node.value) if isinstance(node, yaml.ScalarNode) else {"seq": "a list", "map": "a mapping"}.get(found, found)
+        value = self._values[key]
+        found = _kind(value)
+        if found == kind and _is_single(value):
+            return _text(value)
+        got = show(_text(value)) if _is_single(value) else {"seq": "a list", "map": "a mapping"}.get(found, found)
         self.place_of(key).problem(f"must be {_KINDS[kind]}, got {got}")
         return None
 
@@ -117,11 +139,11 @@ class Section:
 
     def parsed(self, key: str, parse: Callable[[str], T]) -> T | None:
         """Text that `parse` understands; its ValueError becomes the problem."""
-        node = self._scalar(key, "str")
-        if node is None:
+        text = self._scalar(key, "str")
+        if text is None:
             return None
         try:
-            return parse(node.value)
+            return parse(text)
         except ValueError as error:
             self.place_of(key).problem(str(error))
             return None
@@ -129,11 +151,12 @@ class Section:
     def plain(self, key: str) -> str | None:
         """A scalar's text whatever YAML makes of it (a date, a number): for values with a grammar of their own."""
         self._taken.add(key)
-        node = self._values.get(key)
-        if isinstance(node, yaml.ScalarNode):
-            return str(node.value)
-        if node is not None:
-            self.place_of(key).problem("must be a single value")
+        if key not in self._values:
+            return None
+        value = self._values[key]
+        if _is_single(value):
+            return _text(value)
+        self.place_of(key).problem("must be a single value")
         return None
 
     def text(self, key: str, default: str = "", *, chars_max: int = TEXT_CHARS_MAX) -> str:
@@ -163,13 +186,13 @@ class Section:
         return default if value is None else value
 
     def integer(self, key: str, default: int = 0, *, minimum: int, maximum: int) -> int:
-        node = self._scalar(key, "int")
-        if node is None:
+        text = self._scalar(key, "int")
+        if text is None:
             return default
-        if not _INTEGER.fullmatch(node.value):  # YAML also reads 0x10, 1_000 and, before 1.2, 010 as eight
-            self.place_of(key).problem(f"must be a plain decimal integer, got {show(node.value)}")
+        if not _INTEGER.fullmatch(text):  # YAML also reads 0x10, 1_000 and, before 1.2, 010 as eight
+            self.place_of(key).problem(f"must be a plain decimal integer, got {show(text)}")
             return default
-        value = int(node.value)
+        value = int(text)
         if value < minimum:
             self.place_of(key).problem(f"must be at least {minimum}, got {value}")
             return default
@@ -179,10 +202,10 @@ class Section:
         return value
 
     def boolean(self, key: str, *, default: bool) -> bool:
-        node = self._scalar(key, "bool")
-        if node is None:
+        text = self._scalar(key, "bool")
+        if text is None:
             return default
-        value: str = node.value.lower()
+        value = text.lower()
         if value not in ("true", "false"):  # YAML 1.1 also takes yes, no, on and off
             self.place_of(key).problem(f"must be true or false, got {show(value)}")
             return default
@@ -217,41 +240,40 @@ class Section:
     def money(self, key: str, parse: Callable[[str], int]) -> int | None:
         """USD as a quoted decimal, read by `parse`. YAML numbers are refused: 0.1 would pass through a float somewhere."""
         self._taken.add(key)
-        node = self._values.get(key)
-        if isinstance(node, yaml.ScalarNode) and node.tag.rpartition(":")[2] in ("int", "float"):
-            self.place_of(key).problem(f'must be quoted, so that it stays exact: "{show(node.value).strip(chr(39))}"')
+        value = self._values.get(key)
+        if _kind(value) in ("int", "float") and _is_single(value):
+            self.place_of(key).problem(f'must be quoted, so that it stays exact: "{show(_text(value)).strip(chr(39))}"')
             return None
         return self.parsed(key, parse)
 
     def section(self, key: str) -> "Section | None":
         self._taken.add(key)
-        node = self._values.get(key)
-        if node is None:
+        if key not in self._values:
             return None
-        if not isinstance(node, yaml.MappingNode):
+        value = self._values[key]
+        if not isinstance(value, _MAPPINGS):
             self.place_of(key).problem("must be a mapping")
             return None
-        return Section(self.place_of(key), node)
+        return Section(self.place_of(key), value)
 
-    def _items(self, key: str, items_max: int) -> Iterator[tuple[Place, yaml.Node]]:
+    def _items(self, key: str, items_max: int) -> Iterator[tuple[Place, object]]:
         self._taken.add(key)
-        node = self._values.get(key)
-        if node is None:
+        if key not in self._values:
             return
-        place = self.place_of(key)
-        if not isinstance(node, yaml.SequenceNode):
+        items, place = _items_of(self._values[key]), self.place_of(key)
+        if items is None:
             place.problem("must be a list")
             return
-        if len(node.value) > items_max:
-            place.problem(f"must have at most {items_max} entries, got {len(node.value)}")
+        if len(items) > items_max:
+            place.problem(f"must have at most {items_max} entries, got {len(items)}")
             return
-        for index, item in enumerate(node.value):
+        for index, item in enumerate(items):
             yield self.place.at(item, f"{self._path(key)}[{index}]"), item
 
     def sections(self, key: str, *, items_max: int = 10_000) -> Iterator["Section"]:
         """The mappings of a list. Closing each is the reader's part."""
         for place, node in self._items(key, items_max):
-            if isinstance(node, yaml.MappingNode):
+            if isinstance(node, _MAPPINGS):
                 yield Section(place, node)
             else:
                 place.problem("must be a mapping")
@@ -265,7 +287,7 @@ class Section:
             place = outer.place.at(outer._keys[name], outer._path(name))  # noqa: SLF001
             if not is_identifier(name):
                 place.problem("must be named with 1 to 64 of A-Z a-z 0-9 . _ -")
-            elif not isinstance(node, yaml.MappingNode):
+            elif not isinstance(node, _MAPPINGS):
                 place.problem("must be a mapping")
             else:
                 yield name, Section(place if is_path_kept else replace(place, path=""), node)
@@ -278,16 +300,38 @@ class Section:
         if key not in self._values:
             self._taken.add(key)
             return None
-        node = self._values[key]
-        if not may_be_empty and isinstance(node, yaml.SequenceNode) and not node.value:
+        if not may_be_empty and _items_of(self._values[key]) == []:
             self.place_of(key).problem(EMPTY)
         found = []
-        for place, node in self._items(key, items_max):
-            if isinstance(node, yaml.ScalarNode):
-                found.append((place, str(node.value)))
+        for place, item in self._items(key, items_max):
+            if _is_single(item):
+                found.append((place, _text(item)))
             else:
                 place.problem("must be a single value")
         return found
+
+
+def _items_of(value: object) -> list[object] | None:
+    items = value.value if isinstance(value, yaml.SequenceNode) else value
+    return items if isinstance(items, list) else None
+
+
+def _is_single(value: object) -> bool:
+    return isinstance(value, yaml.ScalarNode) if isinstance(value, yaml.Node) else not isinstance(value, dict | list)
+
+
+def _kind(value: object) -> str:
+    """As YAML names types: str, int, float, bool, null, seq, map, or a tag of the file's own."""
+    return str(value.tag).rpartition(":")[2] if isinstance(value, yaml.Node) else _KIND_OF_TYPE.get(type(value), "str")
+
+
+def _text(value: object) -> str:
+    """A single value, as it was written, or as YAML would write it."""
+    if isinstance(value, yaml.Node):
+        return str(value.value)
+    if isinstance(value, bool | None):
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value)
 
 
 def show(value: str) -> str:
