@@ -566,6 +566,14 @@ async def test_items_of_gloo_are_changed_and_deleted_by_ones_own_ids_alone(tmp_p
             ):
                 assert (await acme(method, path, body))[0] == 404, body
             for method, path, body in (
+                ("PATCH", "/engine/v2/item", title),
+                ("PATCH", "/engine/v2/item", None),
+                ("PATCH", "/engine/v2/item", [title | {"item_id": "a1"}]),
+                ("PATCH", "/engine/v2/item", title | {"filter": {}}),
+                ("PATCH", "/engine/v2/item", title | {"filter": {"item_id": {"$in": ["b1"]}}}),
+                ("PATCH", "/engine/v2/item", title | {"item_id": {"$in": ["b1"]}}),
+                ("PATCH", "/engine/v2/item", title | {"item_id": "a1", "Filter": {"author": "B"}}),
+                ("PATCH", "/engine/v2/item?author=B", title | {"item_id": "a1"}),
                 ("PATCH", "/engine/v2/items", {"filter": {}, "ops": ops}),
                 ("PATCH", "/engine/v2/items", {"ops": ops}),
                 ("PATCH", "/engine/v2/items", {"item_ids": ["a1"], "ops": ops}),

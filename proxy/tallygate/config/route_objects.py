@@ -64,7 +64,8 @@ _SPECIAL: Final[Mapping[tuple[str, str], str]] = {  # what a path makes that has
     ("POST", "/ingestion/v1/real_time_upload"): INGESTION,
     ("POST", "/ai/ingestion/v1/real_time_upload"): INGESTION,
 }
-_BY_IDS: Final[Mapping[tuple[str, str], str]] = {  # Gloo's cookbook, "rag-pipeline-part-2": bulk edit and clean-up
+_BY_IDS: Final[Mapping[tuple[str, str], str]] = {  # Gloo's cookbook, "rag-pipeline-part-2": edit, bulk edit and clean-up
+    ("PATCH", "/engine/v2/item"): "content_item",
     ("PATCH", "/engine/v2/items"): "content_item",
     ("DELETE", "/engine/v2/items"): "content_item",
 }
@@ -85,7 +86,7 @@ class RouteObjects:
     deletes   the object that is named is gone after a 2xx
     prefix    before a parameter's value in an id: Google's ids are resource names ("files/abc")
     is_bulk   deletes or changes without naming what
-    by_ids    kind of what a body may name by ids for a bulk request to have to do with nothing else; "" for none
+    by_ids    kind of what a body has to name by ids, so that the request has to do with nothing else; "" for none
     asks      (parameter, kind) of the query that must be there: without it the answer would be about everybody's
     """
 

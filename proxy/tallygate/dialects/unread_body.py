@@ -19,6 +19,9 @@ PRODUCER: Final = "producer"
 _PRODUCERS: Final = ("producer_id", "producer_ids")
 _PUT_VOCABULARY: Final = Vocabulary(("id", "ids", "item", "items", *_PRODUCERS))
 _HOLDERS: Final = ("item", "items", "ids")
+_MANY: Final = frozenset(
+    {"filter", "itemids", "ops"}
+)  # members that would mean more objects than the one that is named beside them
 
 
 def references_of_any(body: bytes, *, put: str = "", is_shared: bool = True) -> tuple[StoredReference, ...]:
@@ -42,16 +45,20 @@ def references_of_any(body: bytes, *, put: str = "", is_shared: bool = True) -> 
 
 
 def names_all(body: bytes) -> bool:
-    """Whether a body that changes or deletes many objects says by ids alone which, and gives none of them another id.
+    """Whether a body that changes or deletes objects says by ids alone which, and gives none of them another id.
 
-    Gloo's cookbook, "rag-pipeline-part-2": `{"item_ids": [...]}` deletes, `{"filter": {"item_ids": [...]}, "ops": [...]}` changes.
-    Any other filter could mean what others keep there.
+    Gloo's cookbook, "rag-pipeline-part-2": `{"item_ids": [...]}` deletes, `{"filter": {"item_ids": [...]}, "ops": [...]}` changes,
+    and `{"item_id": ..., "item_title": ...}` changes one. Any other filter could mean what others keep there.
     """
     try:
         whole = _ANYTHING.decode(body) if body else None
     except (msgspec.DecodeError, RecursionError):
         return False
-    if not isinstance(whole, dict) or not whole.keys() <= {"item_ids", "filter", "ops", "publisher_id"}:
+    if not isinstance(whole, dict):
+        return False
+    if any(isinstance(whole.get(name), str) and whole[name] for name in ("item_id", "producer_id")):
+        return not {folded(name) for name in whole} & _MANY
+    if not whole.keys() <= {"item_ids", "filter", "ops", "publisher_id"}:
         return False
     holder = whole.get("filter", {}) if "ops" in whole else whole
     ids = holder.get("item_ids") if isinstance(holder, dict) else None

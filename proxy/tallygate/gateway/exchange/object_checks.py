@@ -127,13 +127,13 @@ async def check_objects(
     """The objects that a request names. Refuses one that is not the organization's in the same words as one that does not exist.
 
     references   of the body
-    names_all    the body of a bulk request names each object that it means
+    names_all    the body names each object that it means, by ids alone
     """
     if not head.is_shared:
         return NO_OBJECTS_NAMED
     objects, query = head.route.objects, head.client.request.query
-    if objects.is_bulk and not (objects.by_ids and names_all and query.keys() <= _BULK_QUERY):
-        fix = "name each object in 'item_ids', and nothing else" if objects.by_ids else "name one object by its id"
+    if (objects.is_bulk or objects.by_ids) and not (objects.by_ids and names_all and query.keys() <= _BULK_QUERY):
+        fix = "name each object by 'item_id' or in 'item_ids', and nothing else" if objects.by_ids else "name one object by its id"
         raise Refused(
             Refusal(
                 code=ErrorCode.BULK_OPERATION_REFUSED,

@@ -122,7 +122,9 @@ class Understanding:
             references = await work_on(self._services, org, size, reading) if body else ()
         except RequestRejectedError as error:
             raise Refused(rejected(error)) from None
-        return await check_objects(self._services.owners, head, caller, references, names_all=objects.is_bulk and names_all(body))
+        return await check_objects(
+            self._services.owners, head, caller, references, names_all=bool(objects.by_ids) and names_all(body)
+        )
 
 
 async def work_on(services: Services, org: str, size: int, work: Callable[[], _Result]) -> _Result:
