@@ -33,6 +33,7 @@ _PATHS: Final = tuple(
     for pattern, dialect in (
         (r"/chat/completions$", "openai_chat"),
         (r"/responses$", "openai_responses"),
+        (r"/fim/completions$", "mistral_fim"),
         (r"/completions$", "openai_completions"),
         (r"/embeddings$", "openai_embeddings"),
         (r"/v\d+/messages$", "anthropic_messages"),

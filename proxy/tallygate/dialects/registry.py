@@ -9,6 +9,7 @@ from tallygate.dialects.dialect import Dialect
 from tallygate.dialects.gemini_embed import GeminiEmbed
 from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
 from tallygate.dialects.gloo import GlooChat, GlooChatV1, GlooEmbeddings, GlooGroundedChat, GlooGroundedResponses, GlooResponses
+from tallygate.dialects.mistral_fim import MistralFim
 from tallygate.dialects.openai_chat import OpenAiChat
 from tallygate.dialects.openai_compact import OpenAiCompact
 from tallygate.dialects.openai_completions import OpenAiCompletions
@@ -24,6 +25,7 @@ def dialects() -> Mapping[str, Dialect]:
         OpenAiCompact(),
         OpenAiCompletions(),
         OpenAiEmbeddings(),
+        MistralFim(),
         AzureChat(),
         AzureResponses(),
         AzureCompletions(),
