@@ -14,7 +14,7 @@ from tallygate.domain.prompt import PromptShape
 from tallygate.domain.token_counts import TokenCounts
 
 FIM = MistralFim()
-FACTS = RequestFacts(model="codestral-latest", prompt=PromptShape(), stream=True, can_ask_usage=False)
+FACTS = RequestFacts(model="codestral-latest", prompt=PromptShape(), stream=True)
 
 
 def request(**more: Any) -> dict[str, Any]:
@@ -82,9 +82,8 @@ def test_what_would_lift_its_bound_is_refused(members: dict[str, Any], param: st
 def test_its_maximum_is_lowered_and_its_usage_never_asked_for() -> None:
     body = compact(request(stream=True, max_tokens=64))
     facts = read(FIM, body)
-    assert (FIM.usage_told, facts.can_ask_usage) == (UsageTold.ALWAYS, False)
-    assert FIM.rewrite_request(body, facts, ask_usage=True, max_output_tokens=None) is body
-    lowered = FIM.rewrite_request(body, facts, ask_usage=True, max_output_tokens=7)
+    assert FIM.usage_told is UsageTold.ALWAYS, "so that no stream is asked"
+    lowered = FIM.rewrite_request(body, facts, ask_usage=False, max_output_tokens=7)
     assert json.loads(lowered) == request(stream=True, max_tokens=7)
     bounded = FIM.rewrite_request(compact(request()), FACTS, ask_usage=False, max_output_tokens=7)
     assert json.loads(bounded) == request(max_tokens=7)

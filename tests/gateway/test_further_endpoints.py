@@ -115,6 +115,34 @@ async def test_a_text_completion_is_lowered_to_what_is_affordable(tmp_path: Path
         assert harness.ledger.records[0].generated_tokens == lowered
 
 
+@pytest.mark.parametrize("acme_usd", ["0.008", "10"])
+async def test_a_stream_that_tells_its_usage_unasked_keeps_it_clamped_or_not(tmp_path: Path, acme_usd: str) -> None:
+    told = {"prompt_tokens": 8, "completion_tokens": 9, "total_tokens": 17}
+    pieces = [{"delta": {"content": " add"}, "finish_reason": None}, {"delta": {"content": ""}, "finish_reason": "stop"}]
+    chunks: list[dict[str, Any]] = [{"model": "gpt-4o-mini", "choices": [{"index": 0, **piece}]} for piece in pieces]
+    chunks[-1]["usage"] = told
+    sent = "".join(f"data: {json.dumps(each)}\n\n" for each in chunks) + "data: [DONE]\n\n"
+    bodies: list[Any] = []
+
+    async def serve(request: web.Request) -> web.Response:
+        bodies.append(await request.json())
+        return web.Response(text=sent, content_type="text/event-stream")
+
+    async with object_upstream() as upstream:
+        upstream.answers["POST", "/v1/fim/completions"] = serve
+        world = running_gateway(tmp_path, config={"prices": PRICES}, upstream_url=upstream.url, acme_usd=acme_usd)
+        async with world as harness, ClientSession(harness.url) as session:
+            asked = {"model": "gpt-4o-mini", "prompt": "def", "suffix": "return a+b", "max_tokens": 5000, "stream": True}
+            async with session.post("/v1/fim/completions", headers=ACME, json=asked) as response:
+                assert (response.status, await response.text()) == (200, sent)
+                assert ("tallygate-max-output-tokens" in response.headers) == (acme_usd == "0.008")
+            await harness.at_rest()
+            (event,) = harness.events()
+    assert "stream_options" not in bodies[0]
+    assert (event["usage_source"], event["prompt_tokens"], event["completion_tokens"]) == ("upstream", 8, 9)
+    assert event["cost_nano_usd"] == 8 * 1_000 + 9 * 10_000
+
+
 async def test_a_text_completion_refused_speaks_as_its_api_does(tmp_path: Path) -> None:
     async with simulated(tmp_path) as (harness, session):
         status, body = await answer(session, "POST", "/v1/complete", ACME, {"prompt": "Hi", "max_tokens_to_sample": 5})

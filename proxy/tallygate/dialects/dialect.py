@@ -29,7 +29,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     choices            answers generated (n, best_of, candidateCount); the output bound is max_output_tokens * choices
     has_output         False for embeddings and token counting: no output tokens can arise
     asks_usage         the client itself asked for the stream's usage chunk
-    can_ask_usage      this version of the API knows how to be asked for it
+    can_ask_usage      False where a dated version of the API (Azure's `api-version`) does not know how to be asked for it yet
     replaces_model     the body names another model than `model`, which it is to name when it goes up
     cache_write_5m/1h  the request can cause cache writes of that kind
     writes_1h          all that it writes may be kept so long, and an answer does not tell for how long
@@ -42,7 +42,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     window_min_tokens  what the model can read at least, whatever its price says: the request asked for a larger window
     window_reads       how often the model may read all that it can while tools run at the provider; each time is input
     prompt_reads       how often the model may read the whole prompt besides, to sum it up; each time is input
-    output_min_tokens  the least maximum per choice that the request allows for itself (more than a thinking budget)
+    output_min_tokens  clamping leaves each choice at least this: a minimum that the request states, or more than its thinking budget
     is_cut_upstream    the model may read less than what the provider keeps, so that the usage does not tell the size of that
     predicted          text given as a prediction of the answer, which is charged as output where it is wrong
     """
@@ -152,7 +152,7 @@ class Dialect(Protocol):
     """One wire API.
 
     key_header          where its services take a key; in "authorization" as a bearer token
-    usage_told          which whole answers tell their usage
+    usage_told          which whole answers tell their usage; only a stream of STREAMS_WHEN_ASKED is ever asked for it
     request_id_header   where its SDKs look for a request's id, if elsewhere than in x-request-id
     reset_header        where its clients look, in a 429, for the time until which to wait, as Unix seconds
     query_values        the parameters of a query that it knows, with the values under which its meters can read the answer

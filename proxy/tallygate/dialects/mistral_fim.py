@@ -53,13 +53,7 @@ class MistralFim(OpenAiCompletions):
             max_output_tokens=None if facts.max_output_tokens is None else max(facts.max_output_tokens, least),
             output_min_tokens=max(least, facts.output_min_tokens),
             added_tokens=ADDED_TOKENS,
-            can_ask_usage=False,
         )
-
-    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        """`body` with the maximum set where asked for; usage cannot be asked for."""
-        del ask_usage
-        return super().rewrite_request(body, facts, ask_usage=False, max_output_tokens=max_output_tokens)
 
     def _minimum(self, body: bytes) -> int:
         least = self._minima.decode(body).min_tokens

@@ -5,6 +5,7 @@ from functools import partial
 
 from aiohttp import HttpVersion11, web
 
+from tallygate.dialects.dialect import UsageTold
 from tallygate.domain.errors import Refused, RequestRejectedError
 from tallygate.gateway.callers.keys import query_key
 from tallygate.gateway.exchange.answer import Answer
@@ -62,7 +63,13 @@ async def _rewritten(answer: Answer) -> bytes:
     clamped = affordable_output(facts, asked, held_nano_usd) if held_nano_usd else asked.assumed_tokens
     if 0 < held_nano_usd < asked.hold_nano_usd:  # else it is a maximum that plans or prices state, which is no news
         answer.clamped = clamped
-    asks_usage = facts.stream and not facts.asks_usage and facts.can_ask_usage and call.head.upstream.config.ask_usage
+    asks_usage = (
+        facts.stream
+        and not facts.asks_usage
+        and facts.can_ask_usage
+        and call.head.dialect.usage_told is UsageTold.STREAMS_WHEN_ASKED
+        and call.head.upstream.config.ask_usage
+    )
     if clamped is None and not asks_usage and not facts.replaces_model:
         return body
     rewriting = partial(call.head.dialect.rewrite_request, body, facts, ask_usage=asks_usage, max_output_tokens=clamped)
