@@ -42,7 +42,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     window_min_tokens  what the model can read at least, whatever its price says: the request asked for a larger window
     window_reads       how often the model may read all that it can while tools run at the provider; each time is input
     prompt_reads       how often the model may read the whole prompt besides, to sum it up; each time is input
-    output_min_tokens  clamping leaves each choice at least this: a minimum that the request states, or more than its thinking budget
+    output_min_tokens  clamping leaves each choice this at least: a minimum that the request states, more than a thinking budget
     is_cut_upstream    the model may read less than what the provider keeps, so that the usage does not tell the size of that
     predicted          text given as a prediction of the answer, which is charged as output where it is wrong
     """
