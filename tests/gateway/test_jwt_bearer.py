@@ -31,8 +31,8 @@ from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.gateway.callers import clients as clients_module
 from tallygate.gateway.callers import jwt_bearer
 from tallygate.gateway.callers.clients import Clients
+from tallygate.gateway.callers.foreign import UNAVAILABLE, JwtIdentities
 from tallygate.gateway.callers.jwt_bearer import IssuerVerifier, JwtRefusedError, JwtVerifier, looks_like_jwt
-from tallygate.gateway.callers.jwt_identity import UNAVAILABLE, JwtIdentities
 from tallygate.gateway.callers.jwt_keys import RETRY_MS, STALE_MAX_MS, UNKNOWN_KEY_PAUSE_MS, JwtKeys, KeysUnavailableError
 
 UUID_OF_ACME, UUID_OF_BIG = "0b1e6c2a-7f0d-4a51-9a43-3d1f7d0c9e11", "c7a1f7de-6a0b-4c0a-8d0e-5b7f3c1b2a22"

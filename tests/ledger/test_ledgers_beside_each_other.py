@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tallygate.app.ledger_name import ledger_name
+from tallygate.app.ledger_part import ledger_name
 from tallygate.ledger.event_stream import GROUP, EventStreams
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.keys import partition_keys

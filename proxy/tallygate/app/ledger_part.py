@@ -1,14 +1,15 @@
 """The ledger: its writer, the rebuild of the limiter, retention, audit, the sweep of expired holds, and webhooks."""
 
 import os
+import secrets
 import time
 from functools import partial
+from pathlib import Path
 from random import Random
 
 from tallygate.app.clocks import now_ms, steady_ms
 from tallygate.app.configuration import process_way_out
 from tallygate.app.console_part import open_directory
-from tallygate.app.ledger_name import ledger_name
 from tallygate.app.part import Part
 from tallygate.app.product import product_version
 from tallygate.app.resources import Resources
@@ -102,3 +103,14 @@ def build_upkeep(resources: Resources) -> Upkeep:
         fence=Fence(scripts.fence),
         clock=clock,
     )
+
+
+def ledger_name(data_dir: Path) -> str:
+    """The name under which a ledger takes events from the limiter's streams. No two ledgers have the same.
+
+    It stays over restarts, so that a ledger finds at once what it had not finished.
+    """
+    path = data_dir / "ledger_name"
+    if not path.exists():
+        path.write_text(f"ledger-{secrets.token_hex(8)}", encoding="ascii")
+    return path.read_text(encoding="ascii")

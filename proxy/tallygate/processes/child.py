@@ -10,16 +10,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tallygate.processes.backoff import Backoff
 from tallygate.processes.lifeline import LEAVING
 
 _LOG: Final = logging.getLogger(__name__)
+FIRST_SECONDS: Final = 0.1
+MOST_SECONDS: Final = 5.0
+HEALTHY_SECONDS: Final = 10.0  # a process that lived so long had a good start: its next crash is a first one
 LINE_BYTES_MAX: Final = 8_192  # of a child's standard output; longer lines are cut in pieces
 
 
 def python_module(module: str, *arguments: object) -> tuple[str, ...]:
     """The command that runs a module by this interpreter; nothing in the working directory can be imported in its place (`-P`)."""
     return (sys.executable, "-P", "-m", module, *map(str, arguments))
+
+
+class Backoff:
+    """How long to wait before starting a crashed process again: 0.1 s, doubled at each early death, at most 5 s."""
+
+    def __init__(self) -> None:
+        self._next = FIRST_SECONDS
+
+    def after(self, lived_seconds: float) -> float:
+        """Seconds to wait, given how long the process lived."""
+        if lived_seconds >= HEALTHY_SECONDS:
+            self._next = FIRST_SECONDS
+        delay = self._next
+        self._next = min(self._next * 2, MOST_SECONDS)
+        return delay
 
 
 class ChildFailedError(Exception):

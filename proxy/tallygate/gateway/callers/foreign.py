@@ -1,14 +1,43 @@
 """Callers whose key no credential here has: by a signed token, or by having the key looked up."""
 
+from typing import Final
+
 from aiohttp import web
 
 from tallygate.config.directory import Identity
-from tallygate.domain.errors import Refusal
+from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.gateway.callers.clients import Clients
-from tallygate.gateway.callers.jwt_bearer import JwtVerifier, looks_like_jwt
-from tallygate.gateway.callers.jwt_identity import JwtIdentities
+from tallygate.gateway.callers.jwt_bearer import JwtRefusedError, JwtVerifier, looks_like_jwt
+from tallygate.gateway.callers.jwt_keys import KeysUnavailableError
 from tallygate.gateway.callers.key_lookup import LookedUpKeys
-from tallygate.gateway.callers.keys import UNKNOWN_KEY, presented_key, query_keys
+from tallygate.gateway.callers.keys import UNKNOWN_KEY, presented_key, query_keys, unauthorized
+
+UNAVAILABLE: Final = Refusal(
+    code=ErrorCode.AUTHENTICATION_UNAVAILABLE,
+    message="The keys of the token's issuer cannot be had at the moment, so the token cannot be checked. Try again shortly.",
+    retry_after_ms=5_000,
+    should_retry=True,
+)
+
+
+class JwtIdentities:
+    """Identities by token."""
+
+    def __init__(self, verifier: JwtVerifier, clients: Clients) -> None:
+        self.verifier = verifier
+        self._clients = clients
+
+    async def find(self, token: str) -> Identity | Refusal:
+        """The caller whom a token identifies, enabled or not; or why it identifies nobody. A known token waits for nothing."""
+        client = self.verifier.recall(token)
+        if client is None:
+            try:
+                client = await self.verifier.verify(token)
+            except JwtRefusedError as error:
+                return unauthorized(str(error))
+            except KeysUnavailableError:
+                return UNAVAILABLE
+        return self._clients.identity(client)
 
 
 class ForeignCallers:

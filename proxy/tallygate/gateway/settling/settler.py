@@ -8,14 +8,13 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tallygate.domain.admission import Account, Settlement
+from tallygate.domain.admission import Account, AdmissionRequest, Settlement, Warned
 from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.gateway.settling.recent import RecentSettlements
 from tallygate.gateway.settling.spool import Spool, SpoolFullError
-from tallygate.gateway.spend_warnings import tell_warned
 from tallygate.limiter.port import Limiter
 from tallygate.telemetry.metric import Metrics
-from tallygate.telemetry.metrics import LIMITER_ERRORS, LIMITER_SECONDS, SPOOL_EVENTS
+from tallygate.telemetry.metrics import LIMITER_ERRORS, LIMITER_SECONDS, SPEND_WARNINGS, SPOOL_EVENTS
 
 REPLAY_BATCH: Final = 256  # records read at once: a limiter that is away must not cost the reading of all
 REMEMBERED_MS: Final = 300_000  # the limiter knows for twice as long what it has settled
@@ -151,8 +150,14 @@ class Settler:
         self._metrics.observe(LIMITER_SECONDS, self._clock() - asked_at, account.admission.reservation_id, "settle")
         self._recent.keep(account, settlement)
         for warned in settlement.warned:
-            tell_warned(self._metrics, account.admission, warned)
+            self._warn(account.admission, warned)
         return settlement
+
+    def _warn(self, admission: AdmissionRequest, warned: Warned) -> None:
+        """Log and count a threshold of a spend limit that this settlement crossed: once per crossing."""
+        limit = next(demand.limit.name for demand in admission.spend if demand.key == warned.key)
+        _log.warning("organization %s has spent %g %% of its limit %s", admission.org, warned.permille / 10, limit)
+        self._metrics.inc(SPEND_WARNINGS, admission.org, limit, f"{warned.permille / 1000:g}")
 
     def _count_spooled(self) -> None:
         self._metrics.set(SPOOL_EVENTS, self._spool.count)
