@@ -39,7 +39,7 @@ def metered(
     dialect: Dialect, facts: RequestFacts, body: bytes, *, content_type: str = "text/event-stream", hide: bool = False
 ) -> Metered:
     """The whole body in one piece."""
-    return run(dialect.meter(facts, content_type=content_type, hide_usage=hide), [body])
+    return run(dialect.meter(facts, content_type=content_type, hide_usage_chunk=hide), [body])
 
 
 def assert_split_invariant(
@@ -63,7 +63,7 @@ def assert_split_invariant(
     if len(body) <= 2000:
         splits += [[body[:at], body[at:]] for at in range(len(body) + 1)]
     for pieces in splits:
-        meter = dialect.meter(facts, content_type=content_type, hide_usage=hide)
+        meter = dialect.meter(facts, content_type=content_type, hide_usage_chunk=hide)
         assert run(meter, pieces) == whole, f"split as {[len(piece) for piece in pieces]}"
     if not hide:
         assert whole.relayed == body

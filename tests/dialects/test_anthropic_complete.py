@@ -8,7 +8,7 @@ from openai_wire import compact, named_sse, read, sse
 from splits import assert_split_invariant
 
 from tallygate.dialects.anthropic_complete import AnthropicComplete
-from tallygate.dialects.dialect import RequestFacts, UsageTold
+from tallygate.dialects.dialect import RequestFacts, UsageReporting
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import PromptShape
 
@@ -31,7 +31,7 @@ def test_a_request_has_a_prompt_and_its_own_maximum() -> None:
     assert facts.has_output
     assert read(COMPLETE, request(max_tokens_to_sample=0)).max_output_tokens is None
     assert read(COMPLETE, request(documents="more text")).prompt.texts == (PROMPT, "more text")
-    assert COMPLETE.usage_told is UsageTold.AT_TIMES
+    assert COMPLETE.usage_reporting is UsageReporting.NOT_PROMISED
 
 
 @pytest.mark.parametrize(

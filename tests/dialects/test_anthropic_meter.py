@@ -350,7 +350,7 @@ def test_whatever_comes_is_relayed_and_read_alike_at_any_split(body: bytes, cuts
     for facts, content_type in ((STREAM, "text/event-stream"), (WHOLE, "application/json")):
         whole = metered(DIALECT, facts, body, content_type=content_type)
         assert whole.relayed == body
-        meter = DIALECT.meter(facts, content_type=content_type, hide_usage=True)
+        meter = DIALECT.meter(facts, content_type=content_type, hide_usage_chunk=True)
         assert run(meter, pieces_at(body, cuts)) == whole
 
 

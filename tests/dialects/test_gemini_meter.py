@@ -290,7 +290,9 @@ def test_a_cut_stream_has_not_ended() -> None:
 
 def test_an_element_that_is_too_large_is_given_up_and_the_rest_is_read() -> None:
     body = array(answer("x" * OBJECT_BYTES_MAX), answer("!", finish="STOP", usageMetadata=usage(8, 3)))
-    got = run(STREAMING.meter(STREAM, content_type=JSON, hide_usage=False), pieces_at(body, list(range(0, len(body), 65_536))))
+    got = run(
+        STREAMING.meter(STREAM, content_type=JSON, hide_usage_chunk=False), pieces_at(body, list(range(0, len(body), 65_536)))
+    )
     assert got.relayed == body
     assert got.usage == TokenCounts(prompt=8, completion=3)
     assert got.flags == {"event_too_large"}
@@ -300,7 +302,9 @@ def test_usage_at_the_end_of_a_large_whole_answer_is_found() -> None:
     image = {"candidates": [{"content": {"parts": [{"inlineData": {"data": "A" * (17 * 1024 * 1024)}}]}, "finishReason": "STOP"}]}
     stated = usage(10, 1_290, candidatesTokensDetails=[{"modality": "IMAGE", "tokenCount": 1_290}])
     body = json.dumps({**image, "usageMetadata": stated, "modelVersion": "m"}).encode()
-    got = run(DIALECT.meter(WHOLE, content_type=JSON, hide_usage=False), pieces_at(body, list(range(0, len(body), 1_000_000))))
+    got = run(
+        DIALECT.meter(WHOLE, content_type=JSON, hide_usage_chunk=False), pieces_at(body, list(range(0, len(body), 1_000_000)))
+    )
     assert got.usage == TokenCounts(prompt=10, completion=1_290)
     assert got.flags == {"body_too_large", "image_output"}
 
@@ -380,4 +384,4 @@ def test_whatever_comes_is_relayed_and_read_alike_at_any_split(
         for body in (clean, clean[:noise_at] + noise + clean[noise_at:]):
             whole = metered(dialect, facts, body, content_type=content_type)
             assert whole.relayed == body
-            assert run(dialect.meter(facts, content_type=content_type, hide_usage=True), pieces_at(body, cuts)) == whole
+            assert run(dialect.meter(facts, content_type=content_type, hide_usage_chunk=True), pieces_at(body, cuts)) == whole

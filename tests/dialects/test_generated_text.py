@@ -19,7 +19,7 @@ EVENTS, JSON = "text/event-stream", "application/json"
 
 def reading(dialect: Dialect, body: bytes, content_type: str) -> MeterReading:
     facts = RequestFacts(model="m", prompt=PromptShape(), stream=content_type == EVENTS)
-    meter = dialect.meter(facts, content_type=content_type, hide_usage=False)
+    meter = dialect.meter(facts, content_type=content_type, hide_usage_chunk=False)
     meter.feed(body)
     meter.end()
     return meter.reading

@@ -7,7 +7,7 @@ import pytest
 from openai_wire import DONE, chunk, compact, read, sse, usage
 from splits import assert_split_invariant
 
-from tallygate.dialects.dialect import RequestFacts, UsageTold
+from tallygate.dialects.dialect import RequestFacts, UsageReporting
 from tallygate.dialects.mistral_fim import ADDED_TOKENS, MistralFim
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import PromptShape
@@ -82,7 +82,7 @@ def test_what_would_lift_its_bound_is_refused(members: dict[str, Any], param: st
 def test_its_maximum_is_lowered_and_its_usage_never_asked_for() -> None:
     body = compact(request(stream=True, max_tokens=64))
     facts = read(FIM, body)
-    assert FIM.usage_told is UsageTold.ALWAYS, "so that no stream is asked"
+    assert FIM.usage_reporting is UsageReporting.ALWAYS, "so that no stream is asked"
     lowered = FIM.rewrite_request(body, facts, ask_usage=False, max_output_tokens=7)
     assert json.loads(lowered) == request(stream=True, max_tokens=7)
     bounded = FIM.rewrite_request(compact(request()), FACTS, ask_usage=False, max_output_tokens=7)
@@ -94,9 +94,9 @@ def test_a_stream_tells_its_usage_beside_the_last_text() -> None:
     reading = assert_split_invariant(FIM, FACTS, stream)
     assert (reading.usage, reading.text) == (TokenCounts(prompt=8, completion=9), " add(a, b):")
     assert (reading.response_model, reading.ended, reading.failed) == ("codestral-2508", True, False)
-    meter = FIM.meter(FACTS, content_type="text/event-stream", hide_usage=False)
+    meter = FIM.meter(FACTS, content_type="text/event-stream", hide_usage_chunk=False)
     meter.feed(stream)
-    assert not meter.reading.is_interim
+    assert not meter.reading.is_usage_midstream
 
 
 def test_a_stream_without_usage_shows_its_text() -> None:

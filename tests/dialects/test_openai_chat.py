@@ -138,7 +138,7 @@ class TestRequest:
         ("options", "asks"), [(None, False), ({}, False), ({"include_usage": False}, False), ({"include_usage": True}, True)]
     )
     def test_whether_the_client_asks_for_usage(self, options: object, asks: bool) -> None:
-        assert read(CHAT, request(stream=True, stream_options=options)).asks_usage is asks
+        assert read(CHAT, request(stream=True, stream_options=options)).client_asks_usage is asks
 
     @pytest.mark.parametrize(
         ("more", "param"),
@@ -267,7 +267,7 @@ class TestStream:
         assert meter_stream(*self.HELLO, chunk({"content": "B"}, "stop", index=1)).ended
 
     def test_the_end_is_not_seen_before_the_usage_chunk(self) -> None:
-        meter = CHAT.meter(FACTS, content_type="text/event-stream", hide_usage=False)
+        meter = CHAT.meter(FACTS, content_type="text/event-stream", hide_usage_chunk=False)
         meter.feed(sse(*self.HELLO))
         assert not meter.reading.ended
         meter.feed(sse(self.USAGE, DONE))
@@ -372,7 +372,7 @@ class TestStream:
         assert reading.text.encode() == b"a?b"
 
     def test_the_text_nobody_takes_is_bounded(self) -> None:
-        meter = CHAT.meter(FACTS, content_type="text/event-stream", hide_usage=False)
+        meter = CHAT.meter(FACTS, content_type="text/event-stream", hide_usage_chunk=False)
         event = sse(chunk({"content": "x" * 1_000_000}))
         for _ in range(6):
             meter.feed(event)
@@ -424,7 +424,7 @@ class TestHiding:
         assert assert_split_invariant(CHAT, FACTS, b": hi\n\n" + framed + DONE, hide=True).relayed == b": hi\n\n" + expected + DONE
 
     def test_whole_events_are_relayed_at_once_and_the_rest_is_held_back(self) -> None:
-        meter = CHAT.meter(FACTS, content_type="text/event-stream", hide_usage=True)
+        meter = CHAT.meter(FACTS, content_type="text/event-stream", hide_usage_chunk=True)
         first, second = sse(chunk({"content": "a"})), sse(chunk({"content": "b"}))
         assert meter.feed(first + second[:20]) == first
         assert meter.feed(second[20:]) == second
@@ -468,7 +468,7 @@ class TestJson:
             "choices": [{"message": {"content": "x" * (17 << 20)}}],
             "usage": usage(9, 2, prompt_tokens_details={"cached_tokens": 3}),
         }
-        meter = CHAT.meter(FACTS, content_type="application/json", hide_usage=False)
+        meter = CHAT.meter(FACTS, content_type="application/json", hide_usage_chunk=False)
         body = compact(answer)
         for at in range(0, len(body), 1 << 20):
             meter.feed(body[at : at + (1 << 20)])
@@ -477,7 +477,7 @@ class TestJson:
         assert meter.reading.flags == {"body_too_large"}
 
     def test_another_content_type_is_relayed_unread(self) -> None:
-        meter = CHAT.meter(FACTS, content_type="audio/mpeg", hide_usage=False)
+        meter = CHAT.meter(FACTS, content_type="audio/mpeg", hide_usage_chunk=False)
         body = compact(self.ANSWER)
         assert meter.feed(body[:7]) + meter.feed(body[7:]) + meter.end() == body
         reading = meter.reading

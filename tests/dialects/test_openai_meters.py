@@ -122,7 +122,7 @@ def test_any_body_split_anywhere_reads_the_same_and_loses_no_byte(
 ) -> None:
     whole = metered(dialect, FACTS, body, content_type=content_type, hide=hide)
     for pieces in (pieces_at(body, cuts), [body[at : at + 1] for at in range(len(body))]):
-        assert run(dialect.meter(FACTS, content_type=content_type, hide_usage=hide), pieces) == whole
+        assert run(dialect.meter(FACTS, content_type=content_type, hide_usage_chunk=hide), pieces) == whole
     if not hide:
         assert whole.relayed == body
 
@@ -149,7 +149,7 @@ def test_text_beyond_the_event_maximum_is_relayed_and_flagged() -> None:
     rest = b"data: " + compact(chunk({}, "stop", usage=usage(1, 2))) + b"\n\n" + DONE
     body = event + rest
     for hide in (False, True):
-        meter = DIALECTS[0].meter(FACTS, content_type="text/event-stream", hide_usage=hide)
+        meter = DIALECTS[0].meter(FACTS, content_type="text/event-stream", hide_usage_chunk=hide)
         reading = run(meter, [body[at : at + 65_536] for at in range(0, len(body), 65_536)])
         assert reading.relayed == body
         assert reading.flags == {"event_too_large"}

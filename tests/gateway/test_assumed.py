@@ -8,7 +8,7 @@ from tallygate.domain.organization import Plan
 from tallygate.domain.price import Price
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.token_counts import TokenCounts, UsageSource
-from tallygate.gateway.exchange.assumed import Unseen, assumed, floor_of, tokens_within
+from tallygate.gateway.exchange.assumed import Unseen, floor_of, tokens_within, with_unseen
 from tallygate.gateway.exchange.estimate import estimate
 from tallygate.gateway.exchange.metering import Metered
 
@@ -27,19 +27,19 @@ def unseen(tokens: int, output_max: int = 10_000, held: int = 10**12) -> Unseen:
 
 
 def test_what_was_not_seen_comes_on_top_of_what_was_counted() -> None:
-    found = assumed(SEEN, unseen(200), facts(), PRICE)
+    found = with_unseen(SEEN, unseen(200), facts(), PRICE)
     assert found == Metered(counts=TokenCounts(prompt=100, completion=250), source=UsageSource.ASSUMED, flags=("odd", "assumed"))
 
 
 @pytest.mark.parametrize(("output_max", "expected"), [(120, 120), (50, 50), (10, 50)])
 def test_the_maximum_of_the_request_caps_it_but_takes_nothing_from_what_was_counted(output_max: int, expected: int) -> None:
-    assert assumed(SEEN, unseen(200, output_max), facts(), PRICE).counts.completion == expected
-    assert assumed(SEEN, unseen(200, output_max), facts(), None).counts.completion == expected
+    assert with_unseen(SEEN, unseen(200, output_max), facts(), PRICE).counts.completion == expected
+    assert with_unseen(SEEN, unseen(200, output_max), facts(), None).counts.completion == expected
 
 
 @pytest.mark.parametrize(("held", "expected"), [(100 + 8 * 99, 99), (100 + 8 * 99 + 7, 99), (10, 50), (10**9, 250)])
 def test_the_hold_caps_it_to_the_token(held: int, expected: int) -> None:
-    found = assumed(SEEN, unseen(200, held=held), facts(), PRICE)
+    found = with_unseen(SEEN, unseen(200, held=held), facts(), PRICE)
     assert found.counts.completion == expected
     assert expected == 50 or PRICE.cost_nano_usd(found.counts) <= held
 
@@ -55,12 +55,14 @@ def test_it_is_of_the_dearest_kind_that_the_request_can_use() -> None:
         audio_output=20_000,
         cache_write_1h=2_000,
     )
-    found = assumed(SEEN, unseen(10), facts(), price).counts
+    found = with_unseen(SEEN, unseen(10), facts(), price).counts
     assert (found.reasoning, found.audio_completion, found.cache_write_1h) == (10, 0, 0)
-    found = assumed(SEEN, unseen(10), facts(audio_output=True, cache_write_1h=True, cache_write_5m=True), price).counts
+    found = with_unseen(SEEN, unseen(10), facts(audio_output=True, cache_write_1h=True, cache_write_5m=True), price).counts
     assert (found.reasoning, found.audio_completion, found.cache_write_1h) == (0, 10, 100)
     told = Metered(counts=SEEN.counts, source=UsageSource.UPSTREAM)
-    assert assumed(told, unseen(10), facts(cache_write_1h=True), price).counts.cache_write_1h == 0  # the provider told its input
+    assert (
+        with_unseen(told, unseen(10), facts(cache_write_1h=True), price).counts.cache_write_1h == 0
+    )  # the provider told its input
 
 
 def test_a_second_that_has_begun_counts_whole_and_choices_side_by_side() -> None:

@@ -165,8 +165,8 @@ def test_of_a_model_that_the_provider_chooses_each_ends_at_its_own_maximum() -> 
 def test_of_several_models_one_that_does_not_say_where_it_ends_is_held_to_the_end_of_the_longest() -> None:
     silent = replace(PRICE, model="silent", output=900_000, max_output_tokens=None)
     asked = estimate(facts(model=None), PLAN, routed_price([silent, PRICE]), 0, has_spend_limit=True)
-    assert (asked.hold_nano_usd, asked.assumed_tokens) == (16_384 * 900, None)
-    assert estimate(facts(model=None), PLAN, routed_price([silent]), 0, has_spend_limit=True).assumed_tokens == 1_000
+    assert (asked.hold_nano_usd, asked.imposed_maximum) == (16_384 * 900, None)
+    assert estimate(facts(model=None), PLAN, routed_price([silent]), 0, has_spend_limit=True).imposed_maximum == 1_000
 
 
 def test_an_unpriced_request_holds_nothing() -> None:

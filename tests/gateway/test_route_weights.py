@@ -234,7 +234,7 @@ async def test_a_request_of_weight_three_counts_as_three(tmp_path: Path, valkey_
 def test_only_what_no_provider_bills_may_be_free() -> None:
     facts = RequestFacts(model="m", prompt=PromptShape())
     for name, dialect in dialects().items():
-        meter = dialect.meter(facts, content_type="application/json", hide_usage=False)
+        meter = dialect.meter(facts, content_type="application/json", hide_usage_chunk=False)
         assert name.endswith(UNBILLED_SUFFIX) == isinstance(meter, UnbilledMeter), name
 
 

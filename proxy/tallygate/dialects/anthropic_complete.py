@@ -11,7 +11,7 @@ import msgspec
 
 from tallygate.dialects.anthropic_messages import AnthropicMessages
 from tallygate.dialects.body import keys_of, read_body, with_member
-from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageTold
+from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.lenient import lenient_decode, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, JsonMeter, UnreadMeter, add_text, framing
 from tallygate.dialects.other_bounds import OtherBounds
@@ -50,7 +50,7 @@ class AnthropicComplete(AnthropicMessages):
     """POST /v1/complete, streamed or whole."""
 
     name = "anthropic_complete"
-    usage_told = UsageTold.AT_TIMES
+    usage_reporting = UsageReporting.NOT_PROMISED
 
     __slots__ = ("_answers", "_bounds", "_completions")
 
@@ -88,8 +88,8 @@ class AnthropicComplete(AnthropicMessages):
         del facts, ask_usage
         return body if max_output_tokens is None else with_member(body, ("max_tokens_to_sample",), b"%d" % max_output_tokens)
 
-    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
-        del hide_usage
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
+        del hide_usage_chunk
         match framing(content_type, stream=facts.stream):
             case Framing.EVENTS:
                 return CompleteEventMeter(self._answers)

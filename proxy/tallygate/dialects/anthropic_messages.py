@@ -10,7 +10,7 @@ import msgspec
 from tallygate.dialects.anthropic_meter import AnthropicEvent, AnthropicEventMeter, AnthropicJsonMeter
 from tallygate.dialects.anthropic_request import READ, VOCABULARY_INSIDE, MessagesBody, read_messages, required_model
 from tallygate.dialects.body import read_body, with_member
-from tallygate.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageTold
+from tallygate.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.errors import error_body
 from tallygate.dialects.limits import tightest
 from tallygate.dialects.meters import Framing, UnreadMeter, framing
@@ -40,7 +40,7 @@ class AnthropicMessages:
 
     name = "anthropic_messages"
     key_header = "x-api-key"
-    usage_told = UsageTold.ALWAYS
+    usage_reporting = UsageReporting.ALWAYS
     request_id_header: bytes | None = b"request-id"
     reset_header: bytes | None = None
     query_values: Mapping[str, re.Pattern[str]] = {"beta": re.compile(r"true|false")}  # of the SDKs' `client.beta`
@@ -65,7 +65,7 @@ class AnthropicMessages:
     ) -> bytes:
         return body if max_output_tokens is None else with_member(body, ("max_tokens",), b"%d" % max_output_tokens)
 
-    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:  # noqa: ARG002
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:  # noqa: ARG002
         match framing(content_type, stream=facts.stream):
             case Framing.EVENTS:
                 return AnthropicEventMeter(facts, self._events)
@@ -125,7 +125,7 @@ class AnthropicCountTokens(AnthropicMessages):
     ) -> bytes:
         return body
 
-    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:  # noqa: ARG002
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:  # noqa: ARG002
         return UnbilledMeter()
 
 

@@ -124,7 +124,7 @@ class AnthropicEventMeter(EventStreamMeter):
             case "message_start":
                 reading.response_model = name_or_none(member(told.message, "model")) or reading.response_model
                 self._usage.update(member(told.message, "usage"), reading)
-                reading.is_provisional = True
+                reading.awaits_final_usage = True
             case "message_delta":
                 self._update(told.usage)
             case "message_stop":
@@ -137,7 +137,7 @@ class AnthropicEventMeter(EventStreamMeter):
     def _update(self, usage: object) -> None:
         self._usage.update(usage, self.reading)
         if member(usage, "output_tokens") is not None:
-            self.reading.is_provisional = self.reading.is_outrun = False
+            self.reading.awaits_final_usage = self.reading.has_text_after_usage = False
 
 
 class AnthropicJsonMeter(JsonMeter):

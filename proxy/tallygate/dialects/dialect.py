@@ -20,7 +20,7 @@ from tallygate.domain.token_counts import TokenCounts
 
 
 class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What admission has to know of a request body.
+    """What admission needs to know about a request body.
 
     model              None where the provider chooses it (Gloo's auto routing or model family), or a stored prompt does
     model_family       Gloo's model_family, lower case, when given
@@ -28,22 +28,22 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens  per choice, as the request states it; None if it does not
     choices            answers generated (n, best_of, candidateCount); the output bound is max_output_tokens * choices
     has_output         False for embeddings and token counting: no output tokens can arise
-    asks_usage         the client itself asked for the stream's usage chunk
-    can_ask_usage      False where a dated version of the API (Azure's `api-version`) does not know how to be asked for it yet
+    client_asks_usage  the client itself asked for the usage chunk of its stream
+    can_ask_usage      False where a dated version of the API (Azure's `api-version`) does not know `include_usage` yet
     replaces_model     the body names another model than `model`, which it is to name when it goes up
     cache_write_5m/1h  the request can cause cache writes of that kind
-    writes_1h          all that it writes may be kept so long, and an answer does not tell for how long
+    writes_1h          all cache writes may last an hour, and the answer does not say how long they last
     audio_input/output the request can be charged at audio rates
-    has_unknown_input  input whose size the request does not tell: stored at the provider and among `references` (file ids,
+    has_unknown_input  input whose size the request does not show: stored at the provider and among `references` (file ids,
                        previous_response_id, cachedContent), or unseen
     has_unseen_input   input that nobody has seen (documents by URL, what tools at the provider will find, stored templates)
     references         stored objects that the body names, each once
     added_tokens       what the provider may put into the prompt besides; held, and never counted
-    window_min_tokens  what the model can read at least, whatever its price says: the request asked for a larger window
-    window_reads       how often the model may read all that it can while tools run at the provider; each time is input
+    window_min_tokens  the least context window, whatever the price row says: the request asked for a larger one
+    window_reads       how often the model may read a full context window while tools run at the provider; each time is input
     prompt_reads       how often the model may read the whole prompt besides, to sum it up; each time is input
     output_min_tokens  clamping leaves each choice this at least: a minimum that the request states, more than a thinking budget
-    is_cut_upstream    the model may read less than what the provider keeps, so that the usage does not tell the size of that
+    is_cut_upstream    the model may read less than the provider stores, so that the usage does not show the size of what is stored
     predicted          text given as a prediction of the answer, which is charged as output where it is wrong
     """
 
@@ -55,7 +55,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     choices: int = 1
     has_output: bool = True
-    asks_usage: bool = False
+    client_asks_usage: bool = False
     can_ask_usage: bool = True
     replaces_model: bool = False
     cache_write_5m: bool = False
@@ -77,29 +77,29 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True, kw_only=True)
 class MeterReading:
-    """What a meter knows so far. Mutable: the meter owns it and updates it in place.
+    """What a meter has read so far. Mutable: the meter owns it and updates it in place.
 
-    usage           the provider's own counts; None while it gave none (an explicit zero is a value, not None)
-    response_model  the model that answered
-    is_provisional  the usage was told as the answer began, and its last word is still to come
-    is_interim      the usage was told before the end, as some services do in every piece: it is not the last word
-    is_outrun       text came after the usage, which cannot know of it
-    ended           the dialect's own end was seen ([DONE], message_stop, finish reason, closed JSON ...)
-    failed          an error object was seen inside a 2xx
-    ends_inside     the body ended inside an event: whatever is written after it would become part of that event
-    unread_bytes    bytes of a body that is none of the dialect's: only their number is known
-    text            generated text, tool arguments and reasoning not yet taken by `take_text`
-    calls           calls of tools that the answer makes; each is generated with some framing that no text shows
-    media_tokens    tokens of generated images and sound, by the provider's published rules
-    flags           oddities, for the usage event
-    is_unread       nobody reads the answer, so that nothing here says anything of it
+    usage                 the provider's own counts; None until it reports some (an explicit zero is a value, not None)
+    awaits_final_usage    the usage was reported as the answer began, and the final one is still to come
+    is_usage_midstream    the usage was reported before the end, as some services do in every piece, and is not final
+    has_text_after_usage  text came after the usage, which does not include it
+    response_model        the model that answered
+    ended                 the dialect's own end was seen ([DONE], message_stop, finish reason, closed JSON ...)
+    failed                an error object was seen inside a 2xx
+    ends_inside           the body ended inside an event: whatever is written after it would become part of that event
+    unread_bytes          bytes of a body that the dialect cannot read: only their number is known
+    text                  generated text, tool arguments and reasoning not yet removed by `take_text`
+    calls                 tool calls that the answer makes; each is generated with some framing that no text shows
+    media_tokens          tokens of generated images and sound, by the provider's published rules
+    flags                 oddities, for the usage event
+    is_unread             no meter reads the answer, and every other field keeps its default
     """
 
     usage: TokenCounts | None = None
     response_model: str | None = None
-    is_provisional: bool = False
-    is_interim: bool = False
-    is_outrun: bool = False
+    awaits_final_usage: bool = False
+    is_usage_midstream: bool = False
+    has_text_after_usage: bool = False
     ended: bool = False
     failed: bool = False
     ends_inside: bool = False
@@ -113,11 +113,11 @@ class MeterReading:
 
     @property
     def has_text(self) -> bool:
-        """Whether anything was generated that nobody has taken yet."""
+        """Whether anything was generated that is not counted yet."""
         return bool(self.text_chars or self.calls or self.media_tokens)
 
     def take_text(self) -> str:
-        """The text since the last call; the meter forgets it, so that a long stream's memory stays bounded."""
+        """Return the text since the last call and drop it, so that a long stream's memory stays bounded."""
         text = "".join(self.text)
         self.text.clear()
         self.text_chars = 0
@@ -134,25 +134,25 @@ class ResponseMeter(Protocol):
     reading: MeterReading
 
     def feed(self, data: bytes) -> bytes:
-        """Take upstream bytes, return the bytes for the client: the same object, unless our own usage chunk is being hidden."""
+        """Read upstream bytes and return those for the client: the same object, unless our own usage chunk is hidden."""
 
     def end(self) -> bytes:
-        """The upstream's body is over (whole or cut): return what was held back, and settle the reading."""
+        """End the body, whole or cut: return the bytes held back and complete the reading."""
 
 
-class UsageTold(Enum):
-    """Which whole answers of an API tell their usage."""
+class UsageReporting(Enum):
+    """Which complete answers of an API report their usage."""
 
     ALWAYS = "always"
-    STREAMS_WHEN_ASKED = "streams_when_asked"  # others always
-    AT_TIMES = "at_times"
+    STREAMS_WHEN_ASKED = "streams_when_asked"  # and every answer that is not a stream
+    NOT_PROMISED = "not_promised"  # never, or in some answers only
 
 
 class Dialect(Protocol):
     """One wire API.
 
     key_header          where its services take a key; in "authorization" as a bearer token
-    usage_told          which whole answers tell their usage; only a stream of STREAMS_WHEN_ASKED is ever asked for it
+    usage_reporting     which complete answers report their usage; only streams of STREAMS_WHEN_ASKED are asked for it
     request_id_header   where its SDKs look for a request's id, if elsewhere than in x-request-id
     reset_header        where its clients look, in a 429, for the time until which to wait, as Unix seconds
     query_values        the parameters of a query that it knows, with the values under which its meters can read the answer
@@ -160,7 +160,7 @@ class Dialect(Protocol):
 
     name: str
     key_header: str
-    usage_told: UsageTold
+    usage_reporting: UsageReporting
     request_id_header: bytes | None
     reset_header: bytes | None
     query_values: Mapping[str, Pattern[str]]
@@ -171,7 +171,7 @@ class Dialect(Protocol):
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
         """The body to forward: asking for the usage chunk and with a lowered maximum where given; else `body` itself."""
 
-    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         """A meter for a 2xx response of that content type (SSE, JSON, JSON array); anything else is relayed unread."""
 
     def error(self, refusal: Refusal, *, request_id: str) -> tuple[str, bytes]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tallygate.dialects.body import read_body
-from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageTold
+from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.gemini_generate import GeminiDialect
 from tallygate.dialects.gemini_meter import GeminiJsonMeter
 from tallygate.dialects.gemini_request import add_content, check_body_model, path_model
@@ -23,7 +23,7 @@ class GeminiEmbed(GeminiDialect):
     """
 
     name = "gemini_embed"
-    usage_told = UsageTold.AT_TIMES
+    usage_reporting = UsageReporting.NOT_PROMISED
 
     __slots__ = ()
 
@@ -53,7 +53,7 @@ class GeminiEmbed(GeminiDialect):
             references=references,
         )
 
-    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:  # noqa: ARG002
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:  # noqa: ARG002
         if framing(content_type, stream=False) is Framing.JSON:
             return GeminiJsonMeter(facts, self._answers)
         return UnreadMeter()

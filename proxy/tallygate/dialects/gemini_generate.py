@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from tallygate.dialects.body import read_body, with_member
-from tallygate.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageTold
+from tallygate.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.errors import JSON_CONTENT_TYPE, problem_members
 from tallygate.dialects.gemini_meter import GeminiAnswer, GeminiArrayMeter, GeminiEventMeter, GeminiJsonMeter
 from tallygate.dialects.gemini_request import (
@@ -48,7 +48,7 @@ class GeminiDialect:
     """What the endpoints of the Gemini API have in common: errors, and no rate-limit headers of their own."""
 
     name = "gemini"
-    usage_told = UsageTold.ALWAYS
+    usage_reporting = UsageReporting.ALWAYS
     key_header = "x-goog-api-key"
     request_id_header: bytes | None = None
     reset_header: bytes | None = None
@@ -114,7 +114,7 @@ class GeminiGenerate(GeminiDialect):
             return body
         return with_member(body, output_maximum_path(body, self._requests), b"%d" % max_output_tokens)
 
-    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:  # noqa: ARG002
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:  # noqa: ARG002
         match framing(content_type, stream=facts.stream):
             case Framing.EVENTS:
                 return GeminiEventMeter(facts, self._answers)
@@ -153,7 +153,7 @@ class GeminiCountTokens(GeminiDialect):
             check_body_model(inner, path)
         return RequestFacts(model=path_model(path), prompt=PromptShape(), has_output=False, references=stored_references(asked))
 
-    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:  # noqa: ARG002
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:  # noqa: ARG002
         return UnbilledMeter()
 
 

@@ -85,7 +85,7 @@ class GeminiAnswers:
             add_text(reading, member(part["executableCode"], "code"))
         if "inlineData" in part:
             reading.media_tokens += _media_tokens(part["inlineData"])
-            reading.is_outrun = True
+            reading.has_text_after_usage = True
 
     def _read_usage(self, usage: dict[str, Any]) -> None:
         """The last usage object counts, whole: some streams begin with larger counts than they end with.
@@ -102,7 +102,7 @@ class GeminiAnswers:
         if counts.completion and not self._has_output:  # of an embedding everything is input, also where only the total says so
             counts = TokenCounts(prompt=counts.total, cached=counts.cached, audio_prompt=counts.audio_prompt)
         self._reading.usage = counts
-        self._reading.is_interim, self._reading.is_outrun = not self._reading.ended, False
+        self._reading.is_usage_midstream, self._reading.has_text_after_usage = not self._reading.ended, False
 
 
 def _usage_counts(usage: dict[str, Any], flags: set[str]) -> TokenCounts:

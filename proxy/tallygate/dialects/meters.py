@@ -46,7 +46,7 @@ def add_text(reading: MeterReading, text: object) -> None:
     if reading.text_chars + len(text) > TEXT_CHARS_MAX:
         reading.flags.add(TEXT_DROPPED)
         return
-    reading.is_outrun = True
+    reading.has_text_after_usage = True
     reading.text.append(text)
     reading.text_chars += len(text)
 
@@ -160,7 +160,7 @@ class JsonMeter:
         elif body and not self._read(body):
             self.reading.flags.add(BODY_UNREADABLE)
             self._read_cut(body)
-        self.reading.is_outrun = False  # its usage is of all of it, wherever it stands
+        self.reading.has_text_after_usage = False  # its usage is of all of it, wherever it stands
         return b""
 
     def _read_cut(self, body: bytes) -> None:

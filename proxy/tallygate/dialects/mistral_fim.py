@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from tallygate.dialects.dialect import RequestFacts, UsageTold
+from tallygate.dialects.dialect import RequestFacts, UsageReporting
 from tallygate.dialects.openai_completions import CompletionRequest, OpenAiCompletions
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
@@ -34,7 +34,7 @@ class MistralFim(OpenAiCompletions):
     """POST /v1/fim/completions."""
 
     name = "mistral_fim"
-    usage_told = UsageTold.ALWAYS
+    usage_reporting = UsageReporting.ALWAYS
 
     def __init__(self) -> None:
         super().__init__()

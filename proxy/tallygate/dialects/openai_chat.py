@@ -142,7 +142,7 @@ class OpenAiChat(OpenAiShape):
             stream=request.stream is True,
             max_output_tokens=max(maxima, default=None),
             choices=max(request.n or 1, request.best_of or 1),
-            asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
+            client_asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
             cache_write_5m=True,  # prompts are cached without being asked to be
             cache_write_1h=is_long_cached,
             audio_input=draft.audio_input,
@@ -161,7 +161,7 @@ class OpenAiChat(OpenAiShape):
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
         """`body` with stream_options.include_usage and the maximum set where asked for; every other byte stays."""
-        if ask_usage and facts.stream and not facts.asks_usage:
+        if ask_usage and facts.stream and not facts.client_asks_usage:
             body = with_member(body, ("stream_options", "include_usage"), b"true")
         if max_output_tokens is not None:
             body = self._with_maximum(body, max_output_tokens)
@@ -176,10 +176,10 @@ class OpenAiChat(OpenAiShape):
             body = with_member(body, (name,), b"%d" % min(maximum, max_output_tokens))
         return body
 
-    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         match framing(content_type, stream=facts.stream):
             case Framing.EVENTS:
-                return ChoicesStreamMeter(self._answers, hides=hide_usage)
+                return ChoicesStreamMeter(self._answers, hides=hide_usage_chunk)
             case Framing.JSON:
                 return ChoicesJsonMeter(self._answers)
             case Framing.UNREAD:

@@ -64,7 +64,7 @@ class ChoicesStreamMeter(EventStreamMeter):
         if chunk.choices:
             self._read_choices(chunk.choices)
         if _read_about(reading, chunk):
-            reading.is_interim, reading.is_outrun = bool(chunk.choices) and self._seen != self._finished, False
+            reading.is_usage_midstream, reading.has_text_after_usage = bool(chunk.choices) and self._seen != self._finished, False
         if not self._hides:
             return event.raw
         if chunk.choices == [] and isinstance(chunk.usage, dict) and not chunk.error:

@@ -72,23 +72,23 @@ class OpenAiCompletions(OpenAiShape):
             stream=request.stream is True,
             max_output_tokens=request.max_tokens or None,  # 0 is none
             choices=max(request.n or 1, request.best_of or 1) * max(prompts, 1),
-            asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
+            client_asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
             cache_write_5m=True,
             has_unknown_input=draft.has_unknown_input(references),
             references=references,
         )
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        if ask_usage and facts.stream and not facts.asks_usage:
+        if ask_usage and facts.stream and not facts.client_asks_usage:
             body = with_member(body, ("stream_options", "include_usage"), b"true")
         if max_output_tokens is not None:
             body = with_member(body, ("max_tokens",), b"%d" % max_output_tokens)
         return body
 
-    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         match framing(content_type, stream=facts.stream):
             case Framing.EVENTS:
-                return ChoicesStreamMeter(self._answers, hides=hide_usage)
+                return ChoicesStreamMeter(self._answers, hides=hide_usage_chunk)
             case Framing.JSON:
                 return ChoicesJsonMeter(self._answers)
             case Framing.UNREAD:

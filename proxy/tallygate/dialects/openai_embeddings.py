@@ -69,8 +69,8 @@ class OpenAiEmbeddings(OpenAiShape):
         del facts, ask_usage, max_output_tokens
         return body
 
-    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
-        del hide_usage
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
+        del hide_usage_chunk
         is_json = framing(content_type, stream=facts.stream) is Framing.JSON
         return EmbeddingsMeter(self._answers) if is_json else UnreadMeter()
 

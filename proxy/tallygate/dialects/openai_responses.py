@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from tallygate.dialects.body import keys_of, read_body, with_member
-from tallygate.dialects.dialect import MeterReading, RequestFacts, ResponseMeter, UsageTold
+from tallygate.dialects.dialect import MeterReading, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, JsonMeter, UnreadMeter, add_text, framing
 from tallygate.dialects.openai_chat import OutputTokens, ToolKind, has_provider_tools
@@ -85,7 +85,7 @@ class OpenAiResponses(OpenAiShape):
     """POST /v1/responses."""
 
     name = "openai_responses"
-    usage_told = UsageTold.ALWAYS
+    usage_reporting = UsageReporting.ALWAYS
     query_values: Mapping[str, re.Pattern[str]] = {
         **OpenAiShape.query_values,
         "beta": re.compile(r"true|false"),  # of the SDKs' `client.beta.responses`
@@ -163,8 +163,8 @@ class OpenAiResponses(OpenAiShape):
         del facts, ask_usage
         return body if max_output_tokens is None else with_member(body, ("max_output_tokens",), b"%d" % max_output_tokens)
 
-    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
-        del hide_usage  # nothing was asked for, so nothing is hidden
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
+        del hide_usage_chunk  # nothing was asked for, so nothing is hidden
         match framing(content_type, stream=facts.stream):
             case Framing.EVENTS:
                 return ResponsesStreamMeter(self._answers)
@@ -315,7 +315,7 @@ class ResponsesStreamMeter(EventStreamMeter):
             reading.response_model = name_or_none(model) or reading.response_model
         counts = None if usage is None else responses_counts(usage, reading.flags)
         if counts is not None:
-            reading.usage, reading.is_outrun = counts, False
+            reading.usage, reading.has_text_after_usage = counts, False
         is_whole_response = isinstance(nested, dict) or body.object == "response"
         end = kind.removeprefix("response.")
         if end not in _ENDS and is_whole_response and isinstance(status, str):
@@ -341,7 +341,7 @@ class ResponsesJsonMeter(JsonMeter):
         reading = self.reading
         reading.ended = True
         reading.failed = bool(answer.error) or answer.status == "failed"
-        reading.is_provisional = isinstance(answer.status, str) and answer.status in _RUNS_ON
+        reading.awaits_final_usage = isinstance(answer.status, str) and answer.status in _RUNS_ON
         reading.response_model = name_or_none(answer.model)
         reading.usage = responses_counts(answer.usage, reading.flags)
         for item in items_of(answer.output):

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from tallygate.dialects.dialect import NamedRate, UsageTold
+from tallygate.dialects.dialect import NamedRate, UsageReporting
 from tallygate.dialects.errors import error_body
 from tallygate.dialects.limits import tightest
 from tallygate.domain.admission import Decision
@@ -32,7 +32,7 @@ class OpenAiShape:
     """The client-facing half of every OpenAI-shaped dialect; usable alone for errors on routes without one."""
 
     key_header = "authorization"
-    usage_told = UsageTold.STREAMS_WHEN_ASKED
+    usage_reporting = UsageReporting.STREAMS_WHEN_ASKED
     request_id_header: bytes | None = None
     reset_header: bytes | None = None
     query_values: Mapping[str, re.Pattern[str]] = {"api-version": re.compile(r"[A-Za-z0-9.-]{1,32}", re.ASCII)}  # Azure's

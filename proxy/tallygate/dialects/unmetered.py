@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from re import Pattern
 from typing import Final
 
-from tallygate.dialects.dialect import Dialect, NamedRate, RequestFacts, ResponseMeter, UsageTold
+from tallygate.dialects.dialect import Dialect, NamedRate, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.meters import NO_METER
 from tallygate.domain.admission import Decision
 from tallygate.domain.errors import Refusal
@@ -16,7 +16,7 @@ UNREAD: Final = RequestFacts(model=None, prompt=PromptShape(), has_output=False)
 class Unmetered:
     """Implements `Dialect` for a route without one: bodies and answers pass as they are, and errors have the shape of `api`."""
 
-    usage_told = UsageTold.AT_TIMES
+    usage_reporting = UsageReporting.NOT_PROMISED
     query_values: Mapping[str, Pattern[str]] = {}
 
     def __init__(self, api: Dialect) -> None:
@@ -34,8 +34,8 @@ class Unmetered:
         del facts, ask_usage, max_output_tokens
         return body
 
-    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage: bool) -> ResponseMeter:
-        del facts, content_type, hide_usage
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
+        del facts, content_type, hide_usage_chunk
         return NO_METER
 
     def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:

@@ -11,23 +11,23 @@ from tallygate.http1.header import Header
 
 
 class Answer:
-    """From the grant of the hold to the account. Implements `RelayedExchange` and `TextSource`.
+    """An answer from the grant of its hold to its account. Implements `RelayedExchange` and `TextSource`.
 
     relay          of the attempt under way, or of the last one
-    sent_at        monotonic seconds; None until the upstream has taken the request, and again where it refused our key
+    sent_at        monotonic seconds; None until the upstream has received the request, and again where it refused our key
     request_bytes  of the body, which may still stream through
-    asks_usage     the request was made to ask for the usage of its stream, which the client did not ask for
+    gateway_asks_usage  the forwarded request asks for the usage of its stream, which the client did not
     clamped        the maximum output for each answer, where it was lowered to what is affordable
-    exact_prompt   tokens of the prompt, once they were counted because the upstream does not tell them
-    listed         what the organization's own items of a list tell of
+    exact_prompt   tokens of the prompt, counted where the upstream does not report them; None until then
+    listed         objects that the organization's own items of a relayed list name
     made_tokens    by kind, the most that what was made can put into a later prompt
     is_ending      its account is being settled, so that no checkpoint may come
     """
 
     __slots__ = (
-        "asks_usage",
         "clamped",
         "exact_prompt",
+        "gateway_asks_usage",
         "held",
         "is_ending",
         "listed",
@@ -46,7 +46,7 @@ class Answer:
         self.text = TextCount(services.tokens, services.loop, org=call.caller.organization.id)
         self.sent_at: float | None = None
         self.request_bytes = len(call.body)
-        self.asks_usage = False
+        self.gateway_asks_usage = False
         self.clamped: int | None = None
         self.exact_prompt: int | None = None
         self.listed: tuple[MadeObject, ...] = ()
@@ -72,10 +72,10 @@ class Answer:
         )
 
     def begin_anew(self) -> None:
-        """Forget the attempt that the upstream did not accept."""
+        """Discard the attempt that the upstream did not accept."""
         self.sent_at = None
         self.relay = self._new_relay()
-        self.relay.hides_usage = self.asks_usage
+        self.relay.hides_usage_chunk = self.gateway_asks_usage
 
     @property
     def client(self) -> Client:
@@ -87,12 +87,12 @@ class Answer:
 
     @property
     def model(self) -> str | None:
-        """The model that answers; until it says so, the one that was asked for."""
+        """The model that answers; until the answer names it, the one that was asked for."""
         return self.relay.meter.reading.response_model or self.held.call.facts.model
 
     @property
     def made(self) -> tuple[MadeObject, ...]:
-        """What the answer tells of as made for the organization."""
+        """Objects that the answer says were made for the organization."""
         relay = self.relay
         if relay.made is None:
             return self.listed[:MADE_MAX]
@@ -105,7 +105,7 @@ class Answer:
 
     @property
     def deleted(self) -> tuple[MadeObject, ...]:
-        """What the upstream has deleted at this exchange's bidding."""
+        """Objects that the upstream deleted because this request asked for it."""
         deleting = self.held.call.named.deleting
         return deleting if deleting and 200 <= self.relay.status < 300 else ()
 
@@ -119,7 +119,7 @@ class Answer:
         self.text.count_soon(self)
 
     def early_headers(self) -> list[Header]:
-        """Our own headers of the answer, as far as they are known before its body."""
+        """The gateway's own headers that are known before the body."""
         held = self.held
         until = self.services.clock() if self.sent_at is None else self.sent_at
         headers = [
@@ -132,7 +132,7 @@ class Answer:
 
 
 def exchange_headers(client: Client, until: float) -> list[Header]:
-    """The headers that every answer of ours has. until: monotonic seconds, when the gateway's own work was done."""
+    """The headers of every answer, relayed or refused. until: monotonic seconds, when the gateway's own work was done."""
     return [
         (b"x-request-id", client.id.encode()),
         (b"server-timing", b"gateway;dur=%.3f" % ((until - client.started_at) * 1000)),

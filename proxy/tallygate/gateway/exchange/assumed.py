@@ -1,6 +1,6 @@
-"""What to charge where the exact usage cannot be had: never below what the provider can have generated.
+"""Assumed usage, charged where the exact usage cannot be had: never below what the provider can have generated.
 
-What was counted, plus what nobody saw: as much as the fastest provider can generate in the time that it had. All of it is capped by
+It is what was counted, plus as much as the fastest provider can generate unseen in the time that it had. The sum is capped by
 the most that the request could have generated, and by its hold.
 """
 
@@ -19,11 +19,11 @@ from tallygate.domain.token_counts import TokenCounts, UsageSource
 from tallygate.gateway.exchange.estimate import Estimate, largest_that_fits, worst_cost_of
 from tallygate.gateway.exchange.metering import Metered
 
-ASSUMED: Final = "assumed"  # the flag of an event whose amount is such a one, whatever its source
+ASSUMED: Final = "assumed"  # the flag of an event whose amount is assumed, whatever its source
 
 
 class Unseen(msgspec.Struct, frozen=True, kw_only=True):
-    """What nobody saw of an answer.
+    """Output that nobody saw.
 
     tokens       the most that can have been generated beside what was counted
     output_max   the most that the request can have generated at all
@@ -36,7 +36,7 @@ class Unseen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def may_reason(model: str | None, prices: PriceCatalogue, at_ms: int) -> bool:
-    """Whether tokens may have been generated that no answer shows: unless a price row denies it, for a wrong no would be free."""
+    """Whether a model may generate reasoning that no answer shows: it may, unless a price row denies it."""
     price = prices.find(model, at_ms) if model is not None else None
     return price is None or price.reasons
 
@@ -54,8 +54,8 @@ def tokens_within(seconds: float, facts: RequestFacts, upstream: Upstream) -> in
     return max(math.ceil(seconds), 1) * upstream.tokens_per_second_max * max(facts.choices, 1)
 
 
-def assumed(metered: Metered, unseen: Unseen, facts: RequestFacts, price: AnyPrice | None) -> Metered:
-    """`metered` with what nobody saw, in the dearest kinds of token that the request can have used."""
+def with_unseen(metered: Metered, unseen: Unseen, facts: RequestFacts, price: AnyPrice | None) -> Metered:
+    """`metered` with the unseen tokens, in the dearest kinds of token that the request can have used."""
     counts = metered.counts
     if price is not None and metered.source is not UsageSource.UPSTREAM:
         counts = max(_prompt_kinds(counts, facts), key=price.cost_nano_usd)
@@ -79,7 +79,7 @@ def floor_of(asked: Estimate, facts: RequestFacts, upstream: Upstream, lease_ms:
 
 
 def _prompt_kinds(counts: TokenCounts, facts: RequestFacts) -> list[TokenCounts]:
-    """An input of which nothing is told, wholly of each kind that the request can use."""
+    """Counts whose input, of which no usage was reported, is wholly of each kind that the request can use."""
     kinds = [counts]
     if facts.cache_write_5m:
         kinds.append(replace(counts, cache_write_5m=counts.prompt))

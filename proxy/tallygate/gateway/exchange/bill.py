@@ -1,14 +1,14 @@
-"""What an exchange comes to: from how its answer ended, and what was read of it, to the counts that are charged and their cost."""
+"""The bill of an exchange: the counts that are charged and their cost, from how its answer ended and what was read of it."""
 
 import msgspec
 from msgspec.structs import replace
 
-from tallygate.dialects.dialect import UsageTold
+from tallygate.dialects.dialect import UsageReporting
 from tallygate.domain.ending import Ending, ending_of
 from tallygate.domain.routed_price import AnyPrice
 from tallygate.domain.token_counts import TokenCounts, UsageSource
 from tallygate.gateway.exchange.answer import Answer
-from tallygate.gateway.exchange.assumed import Unseen, assumed, finishes_anyway, may_reason, tokens_within
+from tallygate.gateway.exchange.assumed import Unseen, finishes_anyway, may_reason, tokens_within, with_unseen
 from tallygate.gateway.exchange.metering import (
     Metered,
     kept_for_an_hour,
@@ -16,15 +16,15 @@ from tallygate.gateway.exchange.metering import (
     meter_answer,
     nothing_owed,
     price_answered,
-    told_usage,
+    reported_usage,
 )
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
-    """What an exchange comes to as it stands.
+    """The counts and the cost of an exchange, final once it has ended.
 
-    price          that its tokens are charged by; None: they are unpriced
-    cost_nano_usd  of its tokens, and fee_nano_usd with it
+    price          by which its tokens are charged; None: they are unpriced
+    cost_nano_usd  of its tokens and its fee; fee_nano_usd: the fee alone
     is_owed        False: the hold is released
     is_bound       `price` bounds that of the model that answered, which is not known
     """
@@ -39,9 +39,9 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bill_of(answer: Answer, *, ahead_seconds: float = 0.0) -> Bill:
-    """What the exchange comes to as it stands. Never free once the upstream has accepted a request that costs something.
+    """The bill of an exchange so far. Never zero once the upstream has accepted a request that costs something.
 
-    ahead_seconds   further time in which its upstream may generate, and nobody will see it
+    ahead_seconds   further time in which the upstream may generate output that nobody will see
     """
     call, relay, reading = answer.held.call, answer.relay, answer.reading
     facts, asked, head = call.facts, call.estimate, call.head
@@ -59,7 +59,7 @@ def bill_of(answer: Answer, *, ahead_seconds: float = 0.0) -> Bill:
         return Bill(ending=ending, metered=metered, cost_nano_usd=fee, fee_nano_usd=fee, is_owed=fee > 0)
     if not ending.may_owe:
         return Bill(ending=ending, metered=nothing_owed(UsageSource.UPSTREAM), price=asked.price)
-    usage = usage_told(answer)
+    usage = usage_of(answer)
     is_whole = has_last_word(answer, usage)
     metered = meter_answer(
         reading,
@@ -74,35 +74,35 @@ def bill_of(answer: Answer, *, ahead_seconds: float = 0.0) -> Bill:
         facts, reading.response_model, asked.price, client.view.prices, client.started_at_ms, markup=head.markup
     )
     if not is_whole:
-        metered = _with_unseen(answer, metered, usage, price, ahead_seconds)
+        metered = _with_assumed(answer, metered, usage, price, ahead_seconds)
     cost = fee + (price.cost_nano_usd(metered.counts) if price is not None else 0)
     return Bill(ending=ending, metered=metered, price=price, cost_nano_usd=cost, fee_nano_usd=fee, is_owed=True, is_bound=is_bound)
 
 
-def usage_told(answer: Answer) -> TokenCounts | None:
-    """The upstream's own counts, as far as it has told them."""
+def usage_of(answer: Answer) -> TokenCounts | None:
+    """The upstream's own counts so far; None while it has reported none."""
     facts = answer.held.call.facts
-    usage = told_usage(answer.reading, facts.prompt)
+    usage = reported_usage(answer.reading, facts.prompt)
     return usage if usage is None or not facts.writes_1h else kept_for_an_hour(usage)
 
 
 def has_last_word(answer: Answer, usage: TokenCounts | None) -> bool:
-    """Whether the upstream told what it used, in an answer that came to its own end: nothing is left to count.
+    """Whether the upstream reported its final usage, so that nothing is left to count.
 
     The end of the HTTP message is not enough: Anthropic's streams begin with a count of 1, and one that breaks off with an
-    error event, or without a word, ends in good order. Nor is it needed, except that of several choices one may end first.
-    What was told before the end is not the last word, and neither is what leaves out a side that there was.
-    usage: as `usage_told` has it
+    error event, or without any, still ends as valid HTTP. Nor is it needed, except that of several choices one may end first.
+    Usage reported before the end is not final, and neither is one that leaves out a prompt or a completion that there was.
+    usage: from `usage_of`
     """
     reading = answer.reading
     if not answer.relay.is_complete and answer.held.call.facts.choices > 1:
         return False
-    is_early = reading.is_provisional or reading.is_interim or reading.is_outrun
-    return reading.ended and not reading.failed and not is_early and _tells_all(answer, usage)
+    is_early = reading.awaits_final_usage or reading.is_usage_midstream or reading.has_text_after_usage
+    return reading.ended and not reading.failed and not is_early and _reports_all(answer, usage)
 
 
-def _tells_all(answer: Answer, usage: TokenCounts | None) -> bool:
-    """Whether there is a usage that leaves nothing out."""
+def _reports_all(answer: Answer, usage: TokenCounts | None) -> bool:
+    """Whether a usage was reported that covers both prompt and completion."""
     if usage is None:
         return False
     facts = answer.held.call.facts
@@ -111,7 +111,7 @@ def _tells_all(answer: Answer, usage: TokenCounts | None) -> bool:
 
 
 def _counted_completion(answer: Answer) -> int:
-    """What has been counted of the answer, with all that a provider counts around the text."""
+    """Completion tokens counted in the answer, with the framing that a provider counts around the text."""
     reading = answer.reading
     if reading.is_unread:
         return 0
@@ -120,17 +120,17 @@ def _counted_completion(answer: Answer) -> int:
     return text + reading.media_tokens
 
 
-def _with_unseen(
+def _with_assumed(
     answer: Answer, metered: Metered, usage: TokenCounts | None, price: AnyPrice | None, ahead_seconds: float
 ) -> Metered:
-    """What was counted, with what nobody saw. The same, where everything was seen and nobody promised to count it."""
+    """`metered` with assumed tokens for output that nobody saw; unchanged where all was seen and no usage was promised."""
     call, relay, reading = answer.held.call, answer.relay, answer.reading
     facts, asked, client, upstream = call.facts, call.estimate, call.head.client, call.head.upstream.config
     if usage is not None and not facts.has_output:
         return metered  # its input is all that there can be
-    is_running_on = reading.is_provisional and not relay.is_streamed
-    if relay.is_complete and not relay.is_streamed and not reading.failed and not is_running_on and _tells_all(answer, usage):
-        return metered  # in a body too large or too odd to be read whole
+    is_running_on = reading.awaits_final_usage and not relay.is_streamed
+    if relay.is_complete and not relay.is_streamed and not reading.failed and not is_running_on and _reports_all(answer, usage):
+        return metered  # of a body too large or too odd to be read whole
     is_whole = relay.is_complete and reading.ended and not reading.failed
     is_unseen = facts.has_output and (
         facts.audio_output
@@ -139,8 +139,9 @@ def _with_unseen(
         or not (is_whole or (relay.is_streamed and relay.bytes_in))
         or relay.bytes_unread
     )
-    is_promised = call.head.dialect.usage_told is UsageTold.ALWAYS or (
-        call.head.dialect.usage_told is UsageTold.STREAMS_WHEN_ASKED and (not facts.stream or answer.asks_usage or facts.asks_usage)
+    is_promised = call.head.dialect.usage_reporting is UsageReporting.ALWAYS or (
+        call.head.dialect.usage_reporting is UsageReporting.STREAMS_WHEN_ASKED
+        and (not facts.stream or answer.gateway_asks_usage or facts.client_asks_usage)
     )
     if not (is_unseen or ahead_seconds or (is_promised and (is_whole or not relay.is_streamed))):
         return metered
@@ -155,4 +156,4 @@ def _with_unseen(
     if facts.has_unknown_input and usage is None:
         metered = replace(metered, counts=replace(metered.counts, prompt=max(metered.counts.prompt, asked.prompt_tokens)))
     held = (answer.held.decision.held_nano_usd or asked.hold_nano_usd) - call.head.route.fee_nano_usd
-    return assumed(metered, Unseen(tokens=tokens, output_max=asked.output_tokens, held=held), facts, price)
+    return with_unseen(metered, Unseen(tokens=tokens, output_max=asked.output_tokens, held=held), facts, price)

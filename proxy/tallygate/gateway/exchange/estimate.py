@@ -29,9 +29,9 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens     upper bound of the input; output_tokens: maximum output of all choices together, what was predicted included
     predicted_tokens  given as a prediction: charged as output where it is wrong, whatever the maximum is
     floor_tokens      the least maximum for each answer that clamping may leave
-    assumed_tokens    of a request that states no maximum: the one that it is sent with for each answer; None: with none. Where a
-                      spend limit binds and no price states one either; and where the provider chooses the model, if the worst
-                      case is above the limit's share (ROUTED_SHARE), or the operator states one
+    imposed_maximum   maximum output of each answer, added to a request that states none; None: none is added. It is added where
+                      a spend limit binds and no price states a maximum either, and where the provider chooses the model, if the
+                      worst case is above the limit's share (ROUTED_SHARE) or the operator states a maximum
     rate_tokens       what token rate limits are asked for: the output that the request states, else the plan's default, and of
                       input that nobody has seen no more than RATED_UNKNOWN_TOKENS unless the plan states a number
     hold              worst case; hold_min: fee, input and the least output worth having; input: fee and input alone
@@ -43,7 +43,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int
     predicted_tokens: int
     floor_tokens: int
-    assumed_tokens: int | None
+    imposed_maximum: int | None
     rate_tokens: int
     hold_nano_usd: int
     hold_min_nano_usd: int
@@ -57,7 +57,7 @@ NOTHING_ASKED: Final = Estimate(
     output_tokens=0,
     predicted_tokens=0,
     floor_tokens=0,
-    assumed_tokens=None,
+    imposed_maximum=None,
     rate_tokens=0,
     hold_nano_usd=0,
     hold_min_nano_usd=0,
@@ -130,7 +130,7 @@ def estimate(
     prompts = [prompt_tokens + _unknown_tokens(facts, plan, model, prompt_tokens, referred_tokens) for model in models]
     unknown = max(prompts) - prompt_tokens
     rated = prompt_tokens + (min(unknown, RATED_UNKNOWN_TOKENS) if plan.unknown_input_tokens is None else unknown)
-    assumed = None
+    imposed = None
     of_tokens = None if price is None else _worst_rates(facts, price, prompts, choices, predicted_tokens)
     rates = with_fee(of_tokens, fee_nano_usd)
     clamps = has_spend_limit if plan.clamp is None else plan.clamp
@@ -142,7 +142,7 @@ def estimate(
         maxima = [model.max_output_tokens for model in models if model is not None and model.max_output_tokens]
         bound = max(maxima, default=plan.default_output_tokens)
         if has_spend_limit and price is not None and not maxima:
-            assumed = bound
+            imposed = bound
         if isinstance(price, RoutedPrice) and not facts.is_any_model:
             share = spend_limit_nano_usd // ROUTED_SHARE if clamps else 0
             most = price.default_output_max
@@ -151,7 +151,7 @@ def estimate(
                 most = max(fitting, plan.default_output_tokens)
             if most is not None:
                 most = min(most, bound, price.every_output_max or bound)
-                bound = assumed = max(most, facts.output_min_tokens)
+                bound = imposed = max(most, facts.output_min_tokens)
         output = bound * choices
         expected = min(bound, plan.default_output_tokens) * choices
     hold = _cost(rates, output + predicted_tokens)
@@ -163,7 +163,7 @@ def estimate(
         output_tokens=output + predicted_tokens,
         predicted_tokens=predicted_tokens,
         floor_tokens=floor,
-        assumed_tokens=assumed,
+        imposed_maximum=imposed,
         rate_tokens=rated + expected + predicted_tokens,
         hold_nano_usd=hold,
         hold_min_nano_usd=_cost(rates, floor * choices + predicted_tokens) if clamps else hold,
@@ -203,7 +203,7 @@ def refuse_absurd(asked: Estimate) -> None:
 def affordable_output(facts: RequestFacts, asked: Estimate, held_nano_usd: int) -> int | None:
     """With clamping: the maximum output per choice that a smaller hold pays for; None if the request may go as it is."""
     if held_nano_usd >= asked.hold_nano_usd or asked.output_tokens == 0:
-        return asked.assumed_tokens
+        return asked.imposed_maximum
     choices = max(facts.choices, 1)
     predicted = asked.predicted_tokens
     stated = (asked.output_tokens - predicted) // choices

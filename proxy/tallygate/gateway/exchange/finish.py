@@ -9,7 +9,7 @@ from tallygate.domain.money import usd_text
 from tallygate.domain.token_counts import UsageSource
 from tallygate.gateway.exchange.account import account_of
 from tallygate.gateway.exchange.answer import Answer
-from tallygate.gateway.exchange.bill import Bill, bill_of, has_last_word, usage_told
+from tallygate.gateway.exchange.bill import Bill, bill_of, has_last_word, usage_of
 from tallygate.gateway.exchange.call import Client
 from tallygate.gateway.headers import response_headers
 from tallygate.gateway.refusals import INTERNAL_ERROR
@@ -51,7 +51,7 @@ async def _count(answer: Answer) -> None:
     call = answer.held.call
     if not call.head.is_metered or answer.sent_at is None or answer.relay.status >= 300:
         return
-    usage = usage_told(answer)
+    usage = usage_of(answer)
     if has_last_word(answer, usage):
         return
     await answer.text.count(answer, is_last=True)
@@ -84,7 +84,7 @@ def _made_tokens(answer: Answer, bill: Bill) -> dict[str, int]:
     facts = call.facts
     is_text = not (facts.prompt.images or facts.prompt.opaque_bytes or facts.audio_input or facts.audio_output)
     is_seen = not facts.has_unknown_input or (not facts.has_unseen_input and call.named.referred_tokens is not None)
-    is_exact = bill.metered.source is UsageSource.UPSTREAM and has_last_word(answer, usage_told(answer))
+    is_exact = bill.metered.source is UsageSource.UPSTREAM and has_last_word(answer, usage_of(answer))
     if facts.is_cut_upstream or not (is_text and is_seen and is_exact):
         return {}
     counts = bill.metered.counts

@@ -5,7 +5,7 @@ from functools import partial
 
 from aiohttp import HttpVersion11, web
 
-from tallygate.dialects.dialect import UsageTold
+from tallygate.dialects.dialect import UsageReporting
 from tallygate.domain.errors import Refused, RequestRejectedError
 from tallygate.gateway.callers.keys import query_key
 from tallygate.gateway.exchange.answer import Answer
@@ -60,21 +60,21 @@ async def _rewritten(answer: Answer) -> bytes:
     """The body to forward: asking for usage where the client did not, and clamped to what is affordable."""
     call, held_nano_usd = answer.held.call, answer.held.decision.held_nano_usd
     facts, asked, body = call.facts, call.estimate, call.body
-    clamped = affordable_output(facts, asked, held_nano_usd) if held_nano_usd else asked.assumed_tokens
+    clamped = affordable_output(facts, asked, held_nano_usd) if held_nano_usd else asked.imposed_maximum
     if 0 < held_nano_usd < asked.hold_nano_usd:  # else it is a maximum that plans or prices state, which is no news
         answer.clamped = clamped
-    asks_usage = (
+    ask_usage = (
         facts.stream
-        and not facts.asks_usage
+        and not facts.client_asks_usage
         and facts.can_ask_usage
-        and call.head.dialect.usage_told is UsageTold.STREAMS_WHEN_ASKED
+        and call.head.dialect.usage_reporting is UsageReporting.STREAMS_WHEN_ASKED
         and call.head.upstream.config.ask_usage
     )
-    if clamped is None and not asks_usage and not facts.replaces_model:
+    if clamped is None and not ask_usage and not facts.replaces_model:
         return body
-    rewriting = partial(call.head.dialect.rewrite_request, body, facts, ask_usage=asks_usage, max_output_tokens=clamped)
+    rewriting = partial(call.head.dialect.rewrite_request, body, facts, ask_usage=ask_usage, max_output_tokens=clamped)
     rewritten = await work_on(answer.services, call.caller.organization.id, len(body), rewriting)
-    answer.asks_usage = answer.relay.hides_usage = asks_usage and rewritten is not body
+    answer.gateway_asks_usage = answer.relay.hides_usage_chunk = ask_usage and rewritten is not body
     return rewritten
 
 

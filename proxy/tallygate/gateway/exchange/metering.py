@@ -1,4 +1,4 @@
-"""What an exchange came to: the best counts there are, their cost, and the usage event."""
+"""Metering: the best counts of an answer, and the price that charges it."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ from tallygate.domain.routed_price import AnyPrice, RoutedPrice
 from tallygate.domain.token_counts import NO_TOKENS, TokenCounts, UsageSource
 
 UNREAD_BYTES_PER_TOKEN: Final = 4  # of English text; JSON around it makes this an overestimate, compression an underestimate
-CHARGED_AT_BOUND: Final = "charged_at_bound"  # the flag of an event whose answering model has no price, or is not told
+CHARGED_AT_BOUND: Final = "charged_at_bound"  # the flag of an event whose answering model has no price, or is not named
 NO_PROMPT: Final = PromptShape()  # of a request that reads nothing, or whose answer is not billed
 
 
@@ -25,22 +25,22 @@ class Metered(msgspec.Struct, frozen=True, kw_only=True):
     flags: tuple[str, ...] = ()
 
 
-def told_usage(reading: MeterReading, prompt: PromptShape) -> TokenCounts | None:
+def reported_usage(reading: MeterReading, prompt: PromptShape) -> TokenCounts | None:
     """The provider's own counts; None also where they are zeros although there was a prompt.
 
-    Whoever answers has read it: some services send the usage object of an API without counting.
+    Some services send the usage object of an API without counting.
     """
     usage = reading.usage
     return usage if usage is None or usage.total or prompt == NO_PROMPT else None
 
 
 def kept_for_an_hour(usage: TokenCounts) -> TokenCounts:
-    """Of a request that asked for an hour by a header, whose usage tells how much was written to the cache and not for how long."""
+    """`usage` with all cache writes as one-hour writes: a header asked for an hour, which the usage does not show."""
     return replace(usage, cache_write_5m=0, cache_write_1h=usage.cache_write_1h + usage.cache_write_5m)
 
 
 def leaves_out(usage: TokenCounts, prompt: PromptShape, *, has_text: bool) -> bool:
-    """Whether a usage says nothing of a side that there was: left out, negative, or nothing that can be read."""
+    """Whether a usage counts no prompt although there was one, or no completion although there was text."""
     return (not usage.prompt and prompt != NO_PROMPT) or (not usage.completion and has_text)
 
 
@@ -53,11 +53,11 @@ def meter_answer(
     counted_completion: int,
     bytes_unread: int,
 ) -> Metered:
-    """The counts to charge for an answer that the upstream began. usage: as `told_usage` has it.
+    """The counts to charge for an answer that the upstream began. usage: from `reported_usage`.
 
-    The provider's own counts win where the answer is whole. Where it was cut, its last word may be older than the text that was
-    generated since, so the larger completion counts; so does the request's prompt where nothing is said of it.
-    Without any word, the request's prompt and our count of the text do.
+    The provider's own counts win where the answer is whole. Where it was cut, they may be older than the last text, so that the
+    larger completion is charged, and the request's own prompt where they count none.
+    Without a usage, the request's prompt and the count of the text are charged.
     bytes_unread    bytes of an answer that no meter could read (an unknown content type, or compressed although identity was asked)
     """
     flags = tuple(sorted(reading.flags)) if reading.flags else ()
@@ -82,10 +82,10 @@ def nothing_owed(source: UsageSource) -> Metered:
 def price_answered(
     facts: RequestFacts, response_model: str | None, asked: AnyPrice | None, prices: PriceCatalogue, at_ms: int, *, markup: int = 0
 ) -> tuple[AnyPrice | None, bool]:
-    """The price that charges an answer, and whether it is only a bound: the model that answered has none, or is not told.
+    """The price that charges an answer, and whether it is only a bound: the model that answered has none, or is not named.
 
-    Providers bill the model that served; with automatic routing it is known from the response only. Where it has no price, what was
-    held is charged by: the price of the model asked for, or the dearest that routing can reach, with its markup.
+    Providers bill the model that served; with automatic routing it is known from the response only. Where it has no price, the
+    price of the hold applies: that of the model asked for, or the dearest that routing can reach, with its markup.
     """
     if response_model and response_model != facts.model:
         answered = prices.find(response_model, at_ms)

@@ -106,7 +106,7 @@ class Relay:
         self.response = response
         self.connection: UpstreamConnection | None = None
         self.meter: ResponseMeter = NO_METER
-        self.hides_usage = False  # whether the usage chunk is our own doing, and is taken out again
+        self.hides_usage_chunk = False  # only the gateway asked for the usage chunk, so that the client is not sent it
         self.made: MadeReader | None = None
         self.sent_ids = b""  # what is found in here was not made by the answer
         self.status = 0
@@ -166,7 +166,7 @@ class Relay:
             return
         is_metered = self._is_metered and 200 <= status < 300
         if is_metered and not _is_encoded(headers):
-            self.meter = self._dialect.meter(self._facts, content_type=content_type, hide_usage=self.hides_usage)
+            self.meter = self._dialect.meter(self._facts, content_type=content_type, hide_usage_chunk=self.hides_usage_chunk)
         if self._objects is not None and self._objects.makes and 200 <= status < 300:
             self.made = MadeReader(self._objects.makes, prefix=self._objects.prefix, content_type=content_type)
             self.made.is_unread = _is_encoded(headers)
@@ -179,7 +179,7 @@ class Relay:
         if (is_metered or status >= 400) and not streams and is_small:
             self.buffered = []
             return
-        self._start(None if self.hides_usage else content_length)
+        self._start(None if self.hides_usage_chunk else content_length)
 
     def on_body(self, data: bytes) -> None:
         size = len(data)
