@@ -30,7 +30,7 @@ from tallygate.gateway.assembly import Gateway, Parts
 from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.event_ids import event_id_source
 from tallygate.gateway.object_owners import ObjectOwners, ObjectRecords
-from tallygate.gateway.services import GatewayLimits
+from tallygate.gateway.services import GatewayBounds
 from tallygate.gateway.settling.spool import Spool
 from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
 from tallygate.http1.client_connection import ClientTimeouts
@@ -47,7 +47,7 @@ from tallygate.tokens.counter import TokenCounter
 from tallygate.tokens.vocabulary import load_encoding
 
 TIMEOUTS = ClientTimeouts(head=10, idle=75, body_grace=10, body_bytes_per_second=1_000, write=60)
-LIMITS = GatewayLimits(
+LIMITS = GatewayBounds(
     head_bytes_max=32_768,
     body_bytes_max=32_000_000,
     requests_open_max=10_000,
@@ -183,7 +183,7 @@ async def running_gateway(
     limiter: Limiter | None = None,
     upstream_url: str | None = None,
     timeouts: ClientTimeouts | None = None,
-    limits: GatewayLimits | None = None,
+    limits: GatewayBounds | None = None,
     connections_max: int = 5_000,
     fallback: Any = None,
     spool_bytes_max: int = 1_000_000,
@@ -225,7 +225,7 @@ async def running_gateway(
             plain=dialects()["openai_chat"],
             metrics=metrics,
             session=ClientSession(),
-            limits=limits or LIMITS,
+            bounds=limits or LIMITS,
             timeouts=timeouts or TIMEOUTS,
             connections_max=connections_max,
             oauth_timeout_ms=5_000,

@@ -90,7 +90,7 @@ async def test_clients_of_one_name_in_two_organizations_have_each_their_own_limi
         await gateway.at_rest()
         assert [event["flags"] for event in gateway.events()] == [["unregistered"]]
         assert gateway.gateway.services.used.take() == {}
-        limits = gateway.gateway.services.view._terms
+        limits = gateway.gateway.services.view._limits
         assert {key[:2] for key in limits} == {("free", "same"), ("big", "same")}
 
 

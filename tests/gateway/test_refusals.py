@@ -8,9 +8,9 @@ from tallygate.domain.errors import ErrorCode
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
+from tallygate.gateway.exchange.caller_limits import CallerLimits, limits_of
 from tallygate.gateway.exchange.finish import retry_headers
 from tallygate.gateway.exchange.limit_headers import limit_headers
-from tallygate.gateway.exchange.terms import Terms, terms_of
 from tallygate.gateway.refusals import limiter_refusal
 
 REQUESTS = RateLimit(name="requests_per_1m", quantity=Quantity.REQUESTS, capacity=60, refill_units=60, window_ms=60_000)
@@ -27,8 +27,8 @@ NOW = 1_800_000_000_000
 QUIET = Unmetered(dialects()["openai_chat"])  # has no headers of its own
 
 
-def terms() -> Terms:
-    return terms_of(ACME, KEY, "chat")
+def limits() -> CallerLimits:
+    return limits_of(ACME, KEY, "chat")
 
 
 def decision(refused_by: str | None, *, retry: int = 0, spent: int = 0, held: int = 0, resume: int = 0) -> Decision:
@@ -40,7 +40,7 @@ def decision(refused_by: str | None, *, retry: int = 0, spent: int = 0, held: in
         retry_after_ms=retry,
         held_nano_usd=0,
         now_ms=NOW,
-        rate=tuple(RateState(key=key, remaining=limit.capacity - 1, reset_ms=12, retry_after_ms=0) for key, limit in terms().rate),
+        rate=tuple(RateState(key=key, remaining=limit.capacity - 1, reset_ms=12, retry_after_ms=0) for key, limit in limits().rate),
         spend=(
             SpendState(
                 key="org:spend_7d",
@@ -61,18 +61,18 @@ def test_every_limit_has_its_own_bucket_key() -> None:
     own = Credential(id="prod", org="acme", key_sha256=b"", rate_limits=(OPEN,), spend_limits=(SPEND,))
     organization = Organization(id="acme", name="Acme", plan=plan)
 
-    assert [key for key, _ in terms_of(organization, own, "chat").rate] == [
+    assert [key for key, _ in limits_of(organization, own, "chat").rate] == [
         "org:requests_per_1m",
         "cred:prod:open_requests",
         "cred:prod:own:open_requests",
     ]
-    searching = terms_of(organization, own, "search")
+    searching = limits_of(organization, own, "search")
     assert "org:requests_per_1m:search" in [key for key, _ in searching.rate]
     assert [key for key, _ in searching.spend] == ["org:spend_7d", "cred:prod:spend_7d"]
 
 
 def test_a_short_rate_refusal_asks_sdks_to_retry_at_the_true_time() -> None:
-    refusal = limiter_refusal(decision("org:requests_per_1m", retry=1_234), terms(), hold_nano_usd=0)
+    refusal = limiter_refusal(decision("org:requests_per_1m", retry=1_234), limits(), hold_nano_usd=0)
 
     assert (refusal.status, refusal.code, refusal.should_retry) == (429, ErrorCode.RATE_LIMIT_EXCEEDED, True)
     assert refusal.details["limit"] == "requests_per_1m"
@@ -94,19 +94,19 @@ def test_a_short_rate_refusal_asks_sdks_to_retry_at_the_true_time() -> None:
     ],
 )
 def test_how_long_to_wait_is_said_in_whole_units(retry: int, said: str) -> None:
-    refusal = limiter_refusal(decision("org:tokens_per_1m", retry=retry), terms(), hold_nano_usd=0)
+    refusal = limiter_refusal(decision("org:tokens_per_1m", retry=retry), limits(), hold_nano_usd=0)
 
     assert refusal.message == f"Rate limit reached: 1000 tokens per minute. Try again in {said}."
 
 
 def test_a_long_rate_refusal_does_not_make_sdks_wait() -> None:
-    assert limiter_refusal(decision("org:tokens_per_1m", retry=600_000), terms(), hold_nano_usd=0).should_retry is False
+    assert limiter_refusal(decision("org:tokens_per_1m", retry=600_000), limits(), hold_nano_usd=0).should_retry is False
 
 
 def test_a_spend_refusal_says_what_is_spent_and_when_access_resumes() -> None:
     resume = NOW + 86_400_000
     refusal = limiter_refusal(
-        decision("org:spend_7d", spent=24 * 10**9, held=10**9, resume=resume), terms(), hold_nano_usd=2 * 10**9
+        decision("org:spend_7d", spent=24 * 10**9, held=10**9, resume=resume), limits(), hold_nano_usd=2 * 10**9
     )
 
     assert refusal.code is ErrorCode.SPEND_LIMIT_EXCEEDED
@@ -124,7 +124,7 @@ def test_a_spend_refusal_says_what_is_spent_and_when_access_resumes() -> None:
 
 
 def test_a_request_above_the_limit_itself_has_nothing_to_wait_for() -> None:
-    refusal = limiter_refusal(decision("org:spend_7d", resume=-1), terms(), hold_nano_usd=26 * 10**9)
+    refusal = limiter_refusal(decision("org:spend_7d", resume=-1), limits(), hold_nano_usd=26 * 10**9)
 
     assert (refusal.retry_after_ms, refusal.should_retry) == (None, False)
     assert "lower its maximum output" in refusal.message
@@ -132,7 +132,7 @@ def test_a_request_above_the_limit_itself_has_nothing_to_wait_for() -> None:
 
 def test_only_open_requests_in_the_way_is_a_short_wait() -> None:
     refusal = limiter_refusal(
-        decision("org:spend_7d", retry=1_000, spent=10**9, held=24 * 10**9, resume=-1), terms(), hold_nano_usd=10**9
+        decision("org:spend_7d", retry=1_000, spent=10**9, held=24 * 10**9, resume=-1), limits(), hold_nano_usd=10**9
     )
 
     assert (refusal.retry_after_ms, refusal.should_retry, refusal.details["waits_for"]) == (1_000, True, "open_requests")
@@ -144,7 +144,7 @@ def test_what_only_waits_for_open_requests_says_so(key: str, quantity: str) -> N
     states = tuple(
         replace(state, retry_after_ms=1_000, waits_for_others=True) if state.key == key else state for state in found.rate
     )
-    refusal = limiter_refusal(replace(found, rate=states), terms(), hold_nano_usd=0)
+    refusal = limiter_refusal(replace(found, rate=states), limits(), hold_nano_usd=0)
 
     assert (refusal.code, refusal.retry_after_ms, refusal.should_retry) == (ErrorCode.RATE_LIMIT_EXCEEDED, 1_000, True)
     assert refusal.details == {"limit": key.rpartition(":")[2], "quantity": quantity, "waits_for": "open_requests"}
@@ -152,11 +152,11 @@ def test_what_only_waits_for_open_requests_says_so(key: str, quantity: str) -> N
 
 
 def test_a_full_event_stream_is_not_the_clients_fault() -> None:
-    assert limiter_refusal(decision(LEDGER_BACKLOG), terms(), hold_nano_usd=0).status == 503
+    assert limiter_refusal(decision(LEDGER_BACKLOG), limits(), hold_nano_usd=0).status == 503
 
 
 def test_headers_name_every_bucket_and_warn_near_the_spend_limit() -> None:
-    headers = dict(limit_headers(decision(None, spent=21 * 10**9), terms(), QUIET))
+    headers = dict(limit_headers(decision(None, spent=21 * 10**9), limits(), QUIET))
 
     assert headers[b"ratelimit-policy"] == b'"requests_per_1m";q=60;w=60, "tokens_per_1m";q=1000;qu="model-tokens";w=60'
     assert headers[b"ratelimit"] == b'"requests_per_1m";r=59;t=1, "tokens_per_1m";r=999;t=1'
@@ -180,7 +180,7 @@ def test_the_ietf_header_tells_when_the_next_unit_is_there(remaining: int, reset
     organization = Organization(id="acme", name="Acme", plan=Plan(id="p", rate_limits=(slow,)))
     state = RateState(key="org:two", remaining=remaining, reset_ms=reset_ms, retry_after_ms=retry_after_ms)
 
-    headers = dict(limit_headers(replace(decision(None), rate=(state,)), terms_of(organization, KEY, "chat"), QUIET))
+    headers = dict(limit_headers(replace(decision(None), rate=(state,)), limits_of(organization, KEY, "chat"), QUIET))
 
     assert headers[b"ratelimit"] == b'"two";' + said
 
@@ -190,10 +190,10 @@ def test_a_small_burst_refills_at_its_own_rate() -> None:
     organization = Organization(id="acme", name="Acme", plan=Plan(id="p", rate_limits=(burst,)))
     state = RateState(key="org:burst", remaining=0, reset_ms=10_000, retry_after_ms=0)
 
-    headers = dict(limit_headers(replace(decision(None), rate=(state,)), terms_of(organization, KEY, "chat"), QUIET))
+    headers = dict(limit_headers(replace(decision(None), rate=(state,)), limits_of(organization, KEY, "chat"), QUIET))
 
     assert headers[b"ratelimit"] == b'"burst";r=0;t=1'
 
 
 def test_far_from_the_limit_nothing_is_said_of_spend() -> None:
-    assert not any(name.startswith(b"tallygate-spend") for name, _ in limit_headers(decision(None, spent=10**9), terms(), QUIET))
+    assert not any(name.startswith(b"tallygate-spend") for name, _ in limit_headers(decision(None, spent=10**9), limits(), QUIET))

@@ -76,12 +76,12 @@ class World:
     async def pause(self) -> None:
         """Acme spends all that it may."""
         acme = self.harness.gateway.services.view.config.organizations[0]
-        terms = self.harness.gateway.services.view.terms(acme, acme.credentials[0], "chat")
+        limits = self.harness.gateway.services.view.limits_for(acme, acme.credentials[0], "chat")
         spent = AdmissionRequest(
             reservation_id="spent",
             org="acme",
             rate=(),
-            spend=terms.spend_demands(self.harness.clock.now_ms()),
+            spend=limits.spend_demands(self.harness.clock.now_ms()),
             hold_nano_usd=SPEND,
             hold_min_nano_usd=SPEND,
             floor_nano_usd=0,

@@ -47,12 +47,12 @@ async def paused(tmp_path: Path, **options: Any) -> AsyncIterator[Harness]:
     """A gateway at which acme has spent the ten dollars that it may."""
     async with running_gateway(tmp_path, acme_usd="10", **options) as harness:
         acme = harness.gateway.services.view.config.organizations[0]
-        terms = harness.gateway.services.view.terms(acme, acme.credentials[0], "chat")
+        limits = harness.gateway.services.view.limits_for(acme, acme.credentials[0], "chat")
         spent = AdmissionRequest(
             reservation_id="spent",
             org="acme",
             rate=(),
-            spend=terms.spend_demands(now_ms()),
+            spend=limits.spend_demands(now_ms()),
             hold_nano_usd=10**10,
             hold_min_nano_usd=10**10,
             floor_nano_usd=0,

@@ -14,7 +14,7 @@ from tallygate.config.catalogue import PriceCatalogue
 from tallygate.domain.admission import Account
 from tallygate.domain.price import Price
 from tallygate.domain.token_counts import TokenCounts
-from tallygate.gateway.exchange.terms import terms_of
+from tallygate.gateway.exchange.caller_limits import limits_of
 from tallygate.ledger.audit import LedgerAudit
 from tallygate.ledger.book import DAY_MS, Book
 from tallygate.ledger.database import Database, month_partition
@@ -43,7 +43,7 @@ def test_windows_have_the_keys_that_admission_uses() -> None:
     own = replace(organization.credentials[0], spend_limits=(replace(WEEK, name="own"),))
     organization = replace(organization, credentials=(own, organization.credentials[1]))
     found = {window.demand.key for window in windows_of(organization, START_MS)}
-    used = {key for credential in organization.credentials for key, _ in terms_of(organization, credential, "chat").spend}
+    used = {key for credential in organization.credentials for key, _ in limits_of(organization, credential, "chat").spend}
 
     assert found == used
 

@@ -10,7 +10,7 @@ from limiter_world import World
 
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.spend_limit import SpendLimit, WindowKind
-from tallygate.gateway.exchange.terms import terms_of
+from tallygate.gateway.exchange.caller_limits import limits_of
 
 ZONE = "America/New_York"
 USD = 10**9
@@ -29,7 +29,7 @@ async def spend(world: World, name: str, usd: int, billing_day: int) -> Any:
     organization = Organization(
         id="acme", name="Acme", plan=Plan(id="pro", spend_limits=(LIMIT,)), time_zone=ZONE, billing_day=billing_day
     )
-    demands = terms_of(organization, CREDENTIAL, "chat").spend_demands(world.clock())
+    demands = limits_of(organization, CREDENTIAL, "chat").spend_demands(world.clock())
     request = a_request(name, usd * USD, spend=demands)
     decision = await world.limiter.admit(request)
     if decision.admitted:

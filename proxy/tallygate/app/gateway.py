@@ -20,7 +20,7 @@ from tallygate.gateway.assembly import Gateway, Parts
 from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.event_ids import event_id_source
 from tallygate.gateway.object_owners import ObjectOwners
-from tallygate.gateway.services import GatewayLimits
+from tallygate.gateway.services import GatewayBounds
 from tallygate.gateway.settling.spool import Spool, spools_without_worker
 from tallygate.ledger.finished_events import finished_events
 from tallygate.ledger.stored_objects import owned_objects
@@ -90,7 +90,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         plain=known_dialects["openai_chat"],
         metrics=metrics,
         session=open_session(process_way_out(settings, os.environ)),
-        limits=GatewayLimits(
+        bounds=GatewayBounds(
             head_bytes_max=settings.header_bytes_max,
             body_bytes_max=settings.body_bytes_max,
             requests_open_max=settings.requests_open_max,

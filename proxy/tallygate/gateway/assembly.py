@@ -33,7 +33,7 @@ from tallygate.gateway.oauth2_token import OAuth2Token
 from tallygate.gateway.object_owners import ObjectOwners, owners_of_one_process
 from tallygate.gateway.routes import RouteTable
 from tallygate.gateway.server import GatewayServer
-from tallygate.gateway.services import Fallback, GatewayLimits, Services, Tokenizer, View
+from tallygate.gateway.services import Fallback, GatewayBounds, Services, Tokenizer, View
 from tallygate.gateway.settling.settler import Settler
 from tallygate.gateway.settling.spool import Spool
 from tallygate.gateway.settling.withdrawals import Withdrawals
@@ -74,7 +74,7 @@ class Parts:
     plain: Dialect
     metrics: Metrics
     session: ClientSession
-    limits: GatewayLimits
+    bounds: GatewayBounds
     timeouts: ClientTimeouts
     connections_max: int
     oauth_timeout_ms: int
@@ -118,7 +118,7 @@ class Gateway(GatewayServer):
             dialects=parts.dialects,
             plain=parts.plain,
             metrics=parts.metrics,
-            limits=parts.limits,
+            bounds=parts.bounds,
             loop=loop,
             clock=parts.clock,
             now_ms=parts.now_ms,

@@ -8,7 +8,7 @@ from tallygate.domain.admission import LEDGER_BACKLOG, Decision, SpendState
 from tallygate.domain.errors import ErrorCode, Refusal, RequestRejectedError
 from tallygate.domain.money import usd_text
 from tallygate.domain.rate_limit import Quantity
-from tallygate.gateway.exchange.terms import Terms
+from tallygate.gateway.exchange.caller_limits import CallerLimits
 
 SHORT_WAIT_MS: Final = 60_000  # SDKs sleep through at most this; a longer x-should-retry: true would only hang a client
 STORE_RETRY_MS: Final = 1_000
@@ -53,7 +53,7 @@ def overloaded(what: str) -> Refusal:
     )
 
 
-def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int, fee_nano_usd: int = 0) -> Refusal:
+def limiter_refusal(decision: Decision, limits: CallerLimits, *, hold_nano_usd: int, fee_nano_usd: int = 0) -> Refusal:
     """Why the limiter refused, with the true time until the same request can be admitted.
 
     hold_nano_usd: the least hold with which it would have been; fee_nano_usd: the part of it that is the route's fee. Where only
@@ -69,8 +69,8 @@ def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int, fee
         )
     for state in decision.spend:
         if state.key == key:
-            return _spend_refusal(state, decision, terms, hold_nano_usd, has_tokens=hold_nano_usd > fee_nano_usd)
-    limit = next(limit for name, limit in (*terms.rate, *terms.gate) if name == key)
+            return _spend_refusal(state, decision, limits, hold_nano_usd, has_tokens=hold_nano_usd > fee_nano_usd)
+    limit = next(limit for name, limit in (*limits.rate, *limits.gate) if name == key)
     wait = max(decision.retry_after_ms, 1)
     details: dict[str, str | int | None] = {"limit": limit.name, "quantity": str(limit.quantity)}
     if limit.quantity is Quantity.OPEN_REQUESTS:
@@ -83,7 +83,7 @@ def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int, fee
             "one needs, and give back what they do not use: try again once one of them has ended."
         )
     else:
-        counts = f" This request counts as {terms.weight}." if limit.quantity is Quantity.REQUESTS and terms.weight > 1 else ""
+        counts = f" This request counts as {limits.weight}." if limit.quantity is Quantity.REQUESTS and limits.weight > 1 else ""
         message = (
             f"Rate limit reached: {limit.refill_units} {limit.quantity} per {_span(limit.window_ms)}.{counts} "
             f"Try again in {_wait(wait)}."
@@ -97,9 +97,9 @@ def limiter_refusal(decision: Decision, terms: Terms, *, hold_nano_usd: int, fee
     )
 
 
-def _spend_refusal(state: SpendState, decision: Decision, terms: Terms, hold_nano_usd: int, *, has_tokens: bool) -> Refusal:
+def _spend_refusal(state: SpendState, decision: Decision, limits: CallerLimits, hold_nano_usd: int, *, has_tokens: bool) -> Refusal:
     details: dict[str, str | int | None] = {
-        "limit": terms.names[state.key],
+        "limit": limits.names[state.key],
         "spent_usd": usd_text(state.spent_nano_usd),
         "held_usd": usd_text(state.held_nano_usd),
         "limit_usd": usd_text(state.limit_nano_usd),

@@ -45,7 +45,7 @@ class GatewayServer:
             connections_max=connections_max,
             timeouts=timeouts,
             answer_fault=self._answer_fault,
-            head_bytes_max=services.limits.head_bytes_max,
+            head_bytes_max=services.bounds.head_bytes_max,
             access_log=None,
             max_line_size=LINE_BYTES_MAX,
             max_field_size=LINE_BYTES_MAX,

@@ -14,7 +14,7 @@ from tallygate.domain.organization import Credential, Organization
 from tallygate.domain.prompt import PromptShape
 from tallygate.gateway.callers.foreign import ForeignCallers
 from tallygate.gateway.cors import CorsPolicy
-from tallygate.gateway.exchange.terms import Terms, terms_of
+from tallygate.gateway.exchange.caller_limits import CallerLimits, limits_of
 from tallygate.gateway.object_owners import ObjectOwners
 from tallygate.gateway.routes import RouteTable
 from tallygate.gateway.settling.settler import Settler
@@ -43,7 +43,7 @@ class Fallback(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayLimits:
+class GatewayBounds:
     """Maxima of the data plane.
 
     head_bytes_max          of a request's head; past it 431
@@ -71,26 +71,26 @@ class View:
     prices: PriceCatalogue
     upstreams: Mapping[str, UpstreamClient]
     foreign: ForeignCallers | None = None
-    _terms: dict[tuple[str, str, str, int], Terms] = field(default_factory=dict)
+    _limits: dict[tuple[str, str, str, int], CallerLimits] = field(default_factory=dict)
 
-    def terms(self, organization: Organization, credential: Credential, capability: str, weight: int = 1) -> Terms:
-        """Bounded by credentials (the directory's, and as many again as tokens may attach) times capabilities times weights."""
+    def limits_for(self, organization: Organization, credential: Credential, capability: str, weight: int = 1) -> CallerLimits:
+        """The limits of a credential at a capability, cached. At most credentials (also attached ones) x capabilities x weights."""
         # with the organization: clients that tokens attach to two of them may have one name
         key = (organization.id, credential.id, capability, weight)
-        terms = self._terms.get(key)
-        if terms is None:
-            terms = self._terms[key] = terms_of(organization, credential, capability, weight)
-        return terms
+        limits = self._limits.get(key)
+        if limits is None:
+            limits = self._limits[key] = limits_of(organization, credential, capability, weight)
+        return limits
 
     def directory_changed(self) -> None:
-        """Forget what was made of the organizations before; exchanges under way keep theirs."""
-        self._terms.clear()
+        """Drop what is cached of the former directory; exchanges under way keep theirs."""
+        self._limits.clear()
         if self.foreign is not None:
             self.foreign.clients.directory_changed()
 
 
 def reading_turns() -> Turns:
-    """For reading large bodies. One thread: reading keeps the interpreter to itself, so a second would only slow the first."""
+    """Turns for parsing large bodies. One thread: parsing holds the interpreter lock, so a second would only slow the first."""
     return Turns(threads=1, name="reading")
 
 
@@ -98,7 +98,7 @@ def reading_turns() -> Turns:
 class Services:
     """See the module. view is replaced by a reload; everything else stays.
 
-    reading where the bodies of requests are read that would keep the loop too long
+    reading the thread that parses bodies which would block the loop too long
     clock   monotonic seconds, for durations: the loop's own time stands still within a turn and counts whole milliseconds on uvloop
     """
 
@@ -111,7 +111,7 @@ class Services:
     dialects: Mapping[str, Dialect]
     plain: Dialect
     metrics: Metrics
-    limits: GatewayLimits
+    bounds: GatewayBounds
     loop: asyncio.AbstractEventLoop
     clock: Callable[[], float]
     now_ms: Callable[[], int]

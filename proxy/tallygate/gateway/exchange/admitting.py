@@ -6,8 +6,8 @@ from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.domain.errors import LimiterWipedError, Refused, StoreError
 from tallygate.gateway.exchange.assumed import floor_of
 from tallygate.gateway.exchange.call import Call, Held
+from tallygate.gateway.exchange.caller_limits import CallerLimits
 from tallygate.gateway.exchange.event import first_event
-from tallygate.gateway.exchange.terms import Terms
 from tallygate.gateway.refusals import limiter_refusal, store_refusal
 from tallygate.gateway.services import Services
 from tallygate.telemetry.metrics import FAIL_OPEN, LIMITER_ERRORS, LIMITER_SECONDS, SHADOW_REFUSED
@@ -15,8 +15,8 @@ from tallygate.telemetry.metrics import FAIL_OPEN, LIMITER_ERRORS, LIMITER_SECON
 
 async def admit(services: Services, call: Call) -> Held:
     """The call with what the limiter grants it. Whatever was granted must be settled, released or withdrawn from here on."""
-    organization, terms, capability = call.caller.organization, call.caller.terms, call.head.route.capability
-    admission = _admission(call, services.limits.lease_ms)
+    organization, limits, capability = call.caller.organization, call.caller.limits, call.head.route.capability
+    admission = _admission(call, services.bounds.lease_ms)
     is_fallback, metrics = False, services.metrics
     asked_at = services.clock()
     try:
@@ -33,32 +33,32 @@ async def admit(services: Services, call: Call) -> Held:
         is_fallback = decision.admitted
         if not decision.admitted:
             services.withdrawals.note(admission, after=error)
-            raise _refused_without_store(decision, terms) from None
-        metrics.inc(FAIL_OPEN, "spend" if terms.spend else "rate")
+            raise _refused_without_store(decision, limits) from None
+        metrics.inc(FAIL_OPEN, "spend" if limits.spend else "rate")
     for key in decision.shadow_refused_by:
-        metrics.inc(SHADOW_REFUSED, organization.id, call.caller.credential.id, capability, terms.names[key])
+        metrics.inc(SHADOW_REFUSED, organization.id, call.caller.credential.id, capability, limits.names[key])
     if not decision.admitted:
         fee = call.head.route.fee_nano_usd
-        refusal = limiter_refusal(decision, terms, hold_nano_usd=admission.hold_min_nano_usd, fee_nano_usd=fee)
+        refusal = limiter_refusal(decision, limits, hold_nano_usd=admission.hold_min_nano_usd, fee_nano_usd=fee)
         raise Refused(refusal, decision=decision)
     return Held(call=call, admission=admission, decision=decision, is_fallback=is_fallback)
 
 
-def _refused_without_store(decision: Decision, terms: Terms) -> Refused:
+def _refused_without_store(decision: Decision, limits: CallerLimits) -> Refused:
     """Of a rate limit as ever, of a spend limit because it cannot be checked."""
-    is_rate = decision.refused_by in {key for key, _ in terms.rate}
-    refusal = limiter_refusal(decision, terms, hold_nano_usd=0) if is_rate else store_refusal(rebuilding=False)
+    is_rate = decision.refused_by in {key for key, _ in limits.rate}
+    refusal = limiter_refusal(decision, limits, hold_nano_usd=0) if is_rate else store_refusal(rebuilding=False)
     return Refused(refusal, decision=decision)
 
 
 def _admission(call: Call, lease_ms: int) -> AdmissionRequest:
-    organization, terms, client, asked = call.caller.organization, call.caller.terms, call.head.client, call.estimate
+    organization, limits, client, asked = call.caller.organization, call.caller.limits, call.head.client, call.estimate
     floor, floor_completion = floor_of(asked, call.facts, call.head.upstream.config, lease_ms)
     return AdmissionRequest(
         reservation_id=client.id,
         org=organization.id,
-        rate=terms.rate_demands(asked.rate_tokens),
-        spend=terms.spend_demands(client.started_at_ms),
+        rate=limits.rate_demands(asked.rate_tokens),
+        spend=limits.spend_demands(client.started_at_ms),
         hold_nano_usd=asked.hold_nano_usd,
         hold_min_nano_usd=asked.hold_min_nano_usd,
         floor_nano_usd=floor,

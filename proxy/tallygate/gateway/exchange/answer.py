@@ -124,7 +124,7 @@ class Answer:
         until = self.services.clock() if self.sent_at is None else self.sent_at
         headers = [
             *exchange_headers(self.client, until),
-            *limit_headers(held.decision, held.call.caller.terms, held.call.head.dialect),
+            *limit_headers(held.decision, held.call.caller.limits, held.call.head.dialect),
         ]
         if self.clamped is not None:
             headers.append((b"tallygate-max-output-tokens", b"%d" % self.clamped))

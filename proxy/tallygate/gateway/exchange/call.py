@@ -11,9 +11,9 @@ from tallygate.dialects.dialect import Dialect, RequestFacts
 from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.domain.made_object import MadeObject
 from tallygate.domain.organization import Credential, Organization
+from tallygate.gateway.exchange.caller_limits import CallerLimits
 from tallygate.gateway.exchange.estimate import Estimate
 from tallygate.gateway.exchange.relay import AnswerObjects
-from tallygate.gateway.exchange.terms import Terms
 from tallygate.gateway.services import View
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.http1.client_connection import ClientConnection
@@ -75,7 +75,7 @@ class Caller(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     organization: Organization
     credential: Credential
-    terms: Terms
+    limits: CallerLimits
     client_request_id: str | None
 
 

@@ -24,7 +24,7 @@ async def checkpoint_once(pipeline: Pipeline) -> int:
 async def checkpoint_forever(pipeline: Pipeline) -> None:
     """Every `checkpoint_seconds`. A store that does not answer costs a log line: the leases outlast several rounds."""
     while True:
-        await asyncio.sleep(pipeline.services.limits.checkpoint_seconds)
+        await asyncio.sleep(pipeline.services.bounds.checkpoint_seconds)
         try:
             await checkpoint_once(pipeline)
         except StoreError as error:

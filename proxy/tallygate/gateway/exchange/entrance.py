@@ -29,11 +29,11 @@ class Entrance:
     """
 
     def __init__(self, services: Services) -> None:
-        limits = services.limits
+        bounds = services.bounds
         self._services = services
         self._gate = LocalGate(services.now_ms)
-        self._room = FairShares(limits.requests_open_max)
-        self._bodies = FairShares(max(limits.body_budget_bytes, limits.body_bytes_max))
+        self._room = FairShares(bounds.requests_open_max)
+        self._bodies = FairShares(max(bounds.body_budget_bytes, bounds.body_bytes_max))
 
     @property
     def body_bytes(self) -> int:
@@ -42,14 +42,14 @@ class Entrance:
 
     def enter(self, head: Head, caller: Caller) -> "Visit":
         """Take a place, one of each limit on requests and a slot of each on open requests, until the visit ends."""
-        org, terms = caller.organization.id, caller.terms
+        org, limits = caller.organization.id, caller.limits
         if not self._room.take(org, 1):
             raise Refused(overloaded("Your organization has too many requests open at this gateway."))
-        units = terms.weight or (FREE_LIST_UNITS if head.route.objects.lists else 1)
-        entry = self._gate.enter(org, terms.gate, units)
+        units = limits.weight or (FREE_LIST_UNITS if head.route.objects.lists else 1)
+        entry = self._gate.enter(org, limits.gate, units)
         if isinstance(entry, Closed):
             self._room.give_back(org, 1)
-            raise Refused(limiter_refusal(_closed(head, entry), terms, hold_nano_usd=0))
+            raise Refused(limiter_refusal(_closed(head, entry), limits, hold_nano_usd=0))
         return Visit(org, entry, self._gate, self._room, self._bodies)
 
     async def look_before_body(self, head: Head, caller: Caller, intake: Intake) -> None:
@@ -63,19 +63,19 @@ class Entrance:
 
     async def look(self, head: Head, caller: Caller, *, least_nano_usd: int) -> None:
         """Refuse what the limiter would refuse if it cost that much at least. Without the store, admission decides."""
-        organization, terms = caller.organization, caller.terms
-        if not terms.rate and not terms.spend:
+        organization, limits = caller.organization, caller.limits
+        if not limits.rate and not limits.spend:
             return
         client = head.client
         asked = AdmissionRequest(
             reservation_id=client.id,
             org=organization.id,
-            rate=terms.rate_demands(0),
-            spend=terms.spend_demands(client.started_at_ms),
+            rate=limits.rate_demands(0),
+            spend=limits.spend_demands(client.started_at_ms),
             hold_nano_usd=least_nano_usd,
             hold_min_nano_usd=least_nano_usd,
             floor_nano_usd=0,
-            lease_ms=self._services.limits.lease_ms,
+            lease_ms=self._services.bounds.lease_ms,
             event=b"",
         )
         try:
@@ -84,7 +84,7 @@ class Entrance:
             return
         if not decision.admitted:
             fee = head.route.fee_nano_usd
-            refusal = limiter_refusal(decision, terms, hold_nano_usd=least_nano_usd, fee_nano_usd=fee)
+            refusal = limiter_refusal(decision, limits, hold_nano_usd=least_nano_usd, fee_nano_usd=fee)
             raise Refused(refusal, decision=decision)
 
 

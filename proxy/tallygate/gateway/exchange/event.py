@@ -55,7 +55,7 @@ def event_of(answer: Answer, bill: Bill) -> bytes:
     call = held.call
     head, caller, client, facts = call.head, call.caller, call.head.client, call.facts
     counts, flags, cost = bill.metered.counts, bill.metered.flags, bill.cost_nano_usd
-    if cost > held.decision.held_nano_usd and caller.terms.spend:
+    if cost > held.decision.held_nano_usd and caller.limits.spend:
         flags = (*flags, "overrun")
     if bill.is_owed and bill.price is None and head.is_metered and head.is_billed:
         flags = (*flags, "unpriced")

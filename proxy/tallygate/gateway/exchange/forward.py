@@ -146,7 +146,7 @@ async def _stream_up(answer: Answer, up: UpstreamConnection) -> bool:
     call, relay, services = answer.held.call, answer.relay, answer.services
     client = call.head.client
     send_continue(client.request)
-    bytes_max = services.limits.streamed_bytes_max
+    bytes_max = services.bounds.streamed_bytes_max
     client.connection.await_body(bytes_max)
     content, _ = body_content(services, client.request, call.intake, org=call.caller.organization.id, bytes_max=bytes_max)
     form = streamed_form(call.head, is_body_read=call.intake.is_body_read)

@@ -47,7 +47,7 @@ async def read_whole_body(services: Services, head: Head, caller: Caller, intake
     """The body, decoded, as far as it is read before it goes up. Raises ClientLeftError if the client leaves in the middle."""
     if not intake.is_body_read:
         return b""
-    client, bytes_max = head.client, services.limits.body_bytes_max
+    client, bytes_max = head.client, services.bounds.body_bytes_max
     content, length = body_content(services, client.request, intake, org=caller.organization.id, bytes_max=bytes_max)
     return await read_body(client.request, content, client.connection, length=length, bytes_max=bytes_max, reserve=visit.reserve)
 

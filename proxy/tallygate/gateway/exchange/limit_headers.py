@@ -3,11 +3,11 @@
 from tallygate.dialects.dialect import Dialect, NamedRate
 from tallygate.domain.admission import Decision
 from tallygate.domain.money import usd_text
-from tallygate.gateway.exchange.terms import Terms
+from tallygate.gateway.exchange.caller_limits import CallerLimits
 from tallygate.http1.header import Header
 
 
-def limit_headers(decision: Decision, terms: Terms, dialect: Dialect) -> list[Header]:
+def limit_headers(decision: Decision, limits: CallerLimits, dialect: Dialect) -> list[Header]:
     """Headers of an admitted or refused request; without the limiter's store a decision knows less, and less is said.
 
     RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers: r is what remains, t the seconds until one more
@@ -15,7 +15,7 @@ def limit_headers(decision: Decision, terms: Terms, dialect: Dialect) -> list[He
     """
     named: list[NamedRate] = []
     items: list[bytes] = []
-    for shown, state in zip(terms.shown, decision.rate, strict=False):
+    for shown, state in zip(limits.shown, decision.rate, strict=False):
         if shown is not None:
             remaining, reset_ms, retry_after_ms = state.remaining, state.reset_ms, state.retry_after_ms
             named.append(NamedRate(shown.name, shown.kind, shown.capacity, shown.window_ms, remaining, reset_ms, retry_after_ms))
@@ -25,16 +25,16 @@ def limit_headers(decision: Decision, terms: Terms, dialect: Dialect) -> list[He
     headers: list[Header] = []
     if named:
         headers += dialect.limit_headers(decision, named)
-        headers.append((b"ratelimit-policy", terms.policy))
+        headers.append((b"ratelimit-policy", limits.policy))
         headers.append((b"ratelimit", b", ".join(items)))
-    headers += spend_headers(decision, terms)
+    headers += spend_headers(decision, limits)
     return headers
 
 
-def spend_headers(decision: Decision, terms: Terms) -> list[Header]:
+def spend_headers(decision: Decision, limits: CallerLimits) -> list[Header]:
     """`tallygate-spend-*` for the fullest spend limit, once it has crossed its first warning threshold."""
     fullest: tuple[int, int] | None = None
-    for index, ((_, limit), state) in enumerate(zip(terms.spend, decision.spend, strict=False)):
+    for index, ((_, limit), state) in enumerate(zip(limits.spend, decision.spend, strict=False)):
         if not limit.warn_at_permille or state.limit_nano_usd == 0:
             continue
         permille = state.spent_nano_usd * 1000 // state.limit_nano_usd
@@ -43,7 +43,7 @@ def spend_headers(decision: Decision, terms: Terms) -> list[Header]:
     if fullest is None:
         return []
     permille, index = fullest
-    (_, limit), state = terms.spend[index], decision.spend[index]
+    (_, limit), state = limits.spend[index], decision.spend[index]
     crossed = max(threshold for threshold in limit.warn_at_permille if threshold <= permille)
     return [
         (b"tallygate-spend-warning", f'"{limit.name}";crossed={crossed / 1000:g};used={permille / 1000:g}'.encode()),

@@ -138,7 +138,7 @@ class Pipeline:
     def check(self, client: Client) -> None:
         """A head that two servers could read differently also casts doubt on where the next one begins."""
         try:
-            check_request(client.request, head_bytes_max=self.services.limits.head_bytes_max)
+            check_request(client.request, head_bytes_max=self.services.bounds.head_bytes_max)
         except Refused as refused:
             client.response.close_after()
             if refused.refusal.param == PATH:
@@ -147,7 +147,7 @@ class Pipeline:
 
     def check_room(self) -> None:
         """Whether another request can be served, and settled."""
-        if len(self.open) > self.services.limits.requests_open_max:
+        if len(self.open) > self.services.bounds.requests_open_max:
             raise Refused(overloaded("Too many requests are open at this gateway."))
         if self.services.settler.is_saturated:
             raise Refused(store_refusal(rebuilding=False))
@@ -196,7 +196,7 @@ class Pipeline:
         return Caller(
             organization=organization,
             credential=credential,
-            terms=view.terms(organization, credential, head.route.capability, head.route.weight),
+            limits=view.limits_for(organization, credential, head.route.capability, head.route.weight),
             client_request_id=None if gives_away(told, ()) else told.decode() or None,
         )
 
@@ -220,7 +220,7 @@ class Pipeline:
         )
         ours = exchange_headers(client, services.clock())
         if refused.decision is not None and caller is not None:
-            ours += limit_headers(refused.decision, caller.terms, dialect)
+            ours += limit_headers(refused.decision, caller.limits, dialect)
         write_refusal(client, dialect, refusal, ours, services.now_ms())
 
     def answer_options(self, client: Client) -> None:

@@ -74,8 +74,8 @@ class Understanding:
 
     async def _bound(self, head: Head, caller: Caller, facts: RequestFacts, named: NamedObjects, *, size: int) -> Estimate:
         """The most that a request can cost; refused where no limit can be held to it."""
-        organization, terms = caller.organization, caller.terms
-        binding = [limit.limit_nano_usd for _, limit in terms.spend if not limit.shadow]
+        organization, limits = caller.organization, caller.limits
+        binding = [limit.limit_nano_usd for _, limit in limits.spend if not limit.shadow]
         worst = partial(
             estimate,
             facts,
@@ -85,11 +85,11 @@ class Understanding:
             has_spend_limit=bool(binding),
             spend_limit_nano_usd=min(binding, default=0),
         )
-        if terms.spend and size > DEAR_BODY_BYTES:  # whose tokens are not worth counting if the least cost is too much
+        if limits.spend and size > DEAR_BODY_BYTES:  # whose tokens are not worth counting if the least cost is too much
             least = worst(tokens_at_least(facts.prompt)).hold_min_nano_usd
             if least <= MONEY_MAX_NANO_USD:
                 await self._entrance.look(head, caller, least_nano_usd=least)
-        if terms.needs_tokens:
+        if limits.needs_tokens:
             prompt_tokens = await self._services.tokens.prompt_upper_bound(facts.prompt, facts.model, org=organization.id)
         else:
             prompt_tokens = size // 4  # no limit depends on it; counted exactly if the upstream gives no usage

@@ -1,4 +1,4 @@
-"""Which limits bind a caller at a capability, and under which bucket keys."""
+"""The limits of a caller at a capability, with their bucket keys."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ from tallygate.domain.spend_limit import SpendLimit, WindowKind
 
 
 class ShownRate(msgspec.Struct, frozen=True, kw_only=True):
-    """What response headers say of a rate limit that never changes.
+    """The part of a rate limit's response headers that never changes.
 
-    quoted    its name as the IETF pair has it; refill_units: regained, evenly, over window_ms
+    quoted    its name as in the RateLimit headers of the IETF draft; refill_units: regained, evenly, over window_ms
     """
 
     name: str
@@ -27,15 +27,15 @@ class ShownRate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class CallerLimits:
     """Limits with their keys, in the order in which they are demanded. Equal keys within an organization are the same bucket.
 
-    weight         of the route: how many requests one of its requests counts as. At 0 no spend limit is asked, so that what is free
-                   or paid for can be had in a pause
+    weight         of the route: how many requests one of its requests counts as. At 0 no spend limit applies, so that free or
+                   prepaid requests are served while spending is paused
     gate           the limits that a worker counts by itself
-    needs_tokens   whether a limit depends on the estimate of tokens; without one, no request is tokenized before it is sent
+    needs_tokens   whether a limit depends on estimated tokens; where none does, no request is tokenized before it is sent
     names          limit name by key, for metrics and refusals
-    shown          of each rate limit, in the same order, what headers show; None for open requests, of which they say nothing
+    shown          header values of each rate limit, in the same order; None for open requests, which no header shows
     policy         value of the RateLimit-Policy header: of each bucket its quota, unit and window in seconds
     """
 
@@ -47,7 +47,7 @@ class Terms:
     names: dict[str, str]
     shown: tuple[ShownRate | None, ...]
     policy: bytes
-    _usual: tuple[RateDemand, ...]  # of each bucket what all of these requests take, but for model tokens
+    _usual: tuple[RateDemand, ...]  # the units that every request takes of each bucket; model tokens differ by request
     _rolling: tuple[SpendDemand, ...]
     _months_of: tuple[str, int] | None  # time zone and billing day of the organization; None if no limit is a month's
 
@@ -63,7 +63,7 @@ class Terms:
         )
 
     def spend_demands(self, now_ms: int) -> tuple[SpendDemand, ...]:
-        """Every spend limit, those of a month with the organization's months around now."""
+        """Every spend limit; those of a month with the organization's months around now."""
         if self._months_of is None:
             return self._rolling
         months = months_around(now_ms, *self._months_of)
@@ -73,7 +73,7 @@ class Terms:
         )
 
 
-def terms_of(organization: Organization, credential: Credential, capability: str, weight: int = 1) -> Terms:
+def limits_of(organization: Organization, credential: Credential, capability: str, weight: int = 1) -> CallerLimits:
     """The organization's and the credential's limits that apply to requests of that weight to `capability`."""
     rate = [
         (_rate_key(limit, credential, own=own), limit)
@@ -88,7 +88,7 @@ def terms_of(organization: Organization, credential: Credential, capability: str
         if weight
     ]
     slots = [(key, limit) for key, limit in rate if limit.quantity.taken is Taken.WHILE_OPEN]
-    return Terms(
+    return CallerLimits(
         rate=tuple(rate),
         spend=tuple(spend),
         weight=weight,
