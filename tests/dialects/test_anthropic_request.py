@@ -28,11 +28,11 @@ def facts_of(**members: Any) -> RequestFacts:
     [{"compaction": {"type": "summarize"}}, {"context_management": {"edits": [{"type": "compact_20260112"}]}}],
 )
 def test_a_compaction_reads_the_prompt_once_more_and_answers_once_more(members: dict[str, Any]) -> None:
-    asked = facts_of(max_tokens=9, messages=said({"type": "text", "text": "Hi"}), **members)
-    assert (asked.prompt_reads, asked.choices) == (2, 2)
+    request = facts_of(max_tokens=9, messages=said({"type": "text", "text": "Hi"}), **members)
+    assert (request.prompt_reads, request.choices) == (2, 2)
     clearing = {"edits": [{"type": "clear_tool_uses_20250919"}, 5]}
-    asked = facts_of(max_tokens=9, messages=[], context_management=clearing)
-    assert (asked.prompt_reads, asked.choices) == (1, 1)
+    request = facts_of(max_tokens=9, messages=[], context_management=clearing)
+    assert (request.prompt_reads, request.choices) == (1, 1)
 
 
 def said(*blocks: object) -> list[dict[str, object]]:

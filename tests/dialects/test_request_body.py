@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallygate.dialects.body import DEPTH_MAX, ENTRIES_MAX, SLICE_BYTES, TOKEN_IDS_ENTRIES_MAX, member_start, read_body, with_member
+from tallygate.dialects.body import (
+    DEPTH_MAX,
+    ENTRIES_MAX,
+    SLICE_BYTES,
+    TOKEN_IDS_ENTRIES_MAX,
+    member_start,
+    parse_body,
+    with_member,
+)
 from tallygate.dialects.registry import dialects
 from tallygate.domain.errors import RequestRejectedError
 
@@ -33,7 +41,7 @@ DECODER_OF_ANY = msgspec.json.Decoder(dict[str, Any])
 
 def rejection(body: bytes) -> RequestRejectedError:
     with pytest.raises(RequestRejectedError) as caught:
-        read_body(body, DECODER)
+        parse_body(body, DECODER)
     return caught.value
 
 
@@ -43,7 +51,7 @@ def nested(levels: int) -> bytes:
 
 def test_a_valid_body_is_decoded() -> None:
     body = b' {"model" : "m", "other": {"model": [1, {"model": 2}]}, "messages": [{"content":"a"},{"content":"b"}]} '
-    assert read_body(body, DECODER).asked == Request(model="m", messages=[Message(content="a"), Message(content="b")])
+    assert parse_body(body, DECODER).fields == Request(model="m", messages=[Message(content="a"), Message(content="b")])
 
 
 @pytest.mark.parametrize(
@@ -110,14 +118,14 @@ def test_a_lone_surrogate_is_refused_also_where_nobody_looks() -> None:
 
 
 def test_strings_that_look_like_structure_are_only_strings() -> None:
-    read_body(rb'{"a":"{\"model\":1,\"model\":1","b":"[[[","c\"":"\\","d":"\"a\":"}', DECODER)
+    parse_body(rb'{"a":"{\"model\":1,\"model\":1","b":"[[[","c\"":"\\","d":"\"a\":"}', DECODER)
 
 
 def test_nesting_is_allowed_to_its_maximum() -> None:
-    read_body(nested(DEPTH_MAX), DECODER)
+    parse_body(nested(DEPTH_MAX), DECODER)
     assert "nested deeper than 64" in rejection(nested(DEPTH_MAX + 1)).message
     assert "nested deeper than 64" in rejection(nested(100_000)).message
-    read_body(b'{"a":"' + b"[" * 1000 + b'"}', DECODER)
+    parse_body(b'{"a":"' + b"[" * 1000 + b'"}', DECODER)
 
 
 STRUCTURE = {
@@ -138,12 +146,12 @@ def test_a_body_of_nothing_but_structure_is_refused_before_it_is_decoded(name: s
             raise AssertionError(f"{len(body)} bytes are decoded")
 
     with pytest.raises(RequestRejectedError, match=f"more than {ENTRIES_MAX} members and elements"):
-        read_body(STRUCTURE[name], Untouched())  # type: ignore[arg-type]
+        parse_body(STRUCTURE[name], Untouched())  # type: ignore[arg-type]
 
 
 def test_entries_are_allowed_to_their_maximum() -> None:
     body = b'{"x":[' + b"1," * (ENTRIES_MAX - 2) + b"1]}"  # beside them, the object and the array
-    read_body(body, DECODER)
+    parse_body(body, DECODER)
     assert "members and elements" in rejection(body.replace(b"[1,", b"[1,1,")).message
 
 
@@ -160,8 +168,8 @@ TEXTS = {
 @pytest.mark.parametrize("name", TEXTS)
 def test_what_stands_in_strings_is_no_structure(name: str) -> None:
     text = TEXTS[name] * (4_000_000 // len(TEXTS[name]))
-    read = read_body(b'{"model":"' + text + b'"}', DECODER)
-    assert read.asked.model == json.loads(b'"' + text + b'"')
+    parsed = parse_body(b'{"model":"' + text + b'"}', DECODER)
+    assert parsed.fields.model == json.loads(b'"' + text + b'"')
 
 
 def test_as_many_token_ids_as_openai_takes_are_read() -> None:
@@ -178,13 +186,13 @@ ESCAPED = st.text(st.sampled_from('a"\\BQ\nu,:{}[]'), max_size=6)
 @given(document=st.dictionaries(ESCAPED, ESCAPED | st.lists(ESCAPED, max_size=3), max_size=5), again=ESCAPED)
 def test_a_key_twice_is_found_whatever_is_escaped(document: dict[str, Any], again: str) -> None:
     body = json.dumps(document).encode()
-    assert read_body(body, DECODER_OF_ANY).asked == document
+    assert parse_body(body, DECODER_OF_ANY).fields == document
     twice = body[:-1] + (b"," if document else b"") + json.dumps(again).encode() + b":1}"
     if again in document:
         with pytest.raises(RequestRejectedError, match="Duplicate key"):
-            read_body(twice, DECODER_OF_ANY)
+            parse_body(twice, DECODER_OF_ANY)
     else:
-        read_body(twice, DECODER_OF_ANY)
+        parse_body(twice, DECODER_OF_ANY)
 
 
 JSON_VALUES = st.recursive(
@@ -278,5 +286,5 @@ def test_where_a_large_body_is_cut_for_reading_changes_nothing(fill: bytes) -> N
     """Cuts fall within an escape for some shift: a quote or a backslash read wrongly would begin or end the string."""
     for shift in range(4):
         body = b'{"a":["' + b" " * shift + fill * (2 * SLICE_BYTES // len(fill)) + b'"],"b":1}'
-        assert read_body(body, DECODER_OF_ANY).keys == {b'"a":', b'"b":'}
+        assert parse_body(body, DECODER_OF_ANY).keys == {b'"a":', b'"b":'}
         assert with_member(body, ("b",), b"2").endswith(b'"],"b":2}')

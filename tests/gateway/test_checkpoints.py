@@ -28,7 +28,7 @@ class Failing:
 @pytest.mark.parametrize("error", [StoreError("away"), ValueError("a bug")])
 async def test_a_failed_round_is_followed_by_the_next(error: Exception) -> None:
     answer = Failing(error, error)
-    pipeline: Any = SimpleNamespace(answers={answer}, services=SimpleNamespace(limits=SimpleNamespace(checkpoint_seconds=0)))
+    pipeline: Any = SimpleNamespace(answers={answer}, services=SimpleNamespace(bounds=SimpleNamespace(checkpoint_seconds=0)))
     loop = asyncio.ensure_future(checkpoint_forever(pipeline))
     async with asyncio.timeout(10):
         await answer.worked.wait()

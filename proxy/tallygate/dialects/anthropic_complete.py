@@ -10,11 +10,11 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from tallygate.dialects.anthropic_messages import AnthropicMessages
-from tallygate.dialects.body import keys_of, read_body, with_member
+from tallygate.dialects.body import keys_of, parse_body, with_member
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.lenient import lenient_decode, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, JsonMeter, UnreadMeter, add_text, framing
-from tallygate.dialects.other_bounds import OtherBounds
+from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.prompt_parts import PromptParts
 from tallygate.dialects.references import body_references
 from tallygate.dialects.sse import SseEvent
@@ -42,8 +42,8 @@ class CompleteBody(msgspec.Struct, gc=False):
     error: Any = None
 
 
-_READ: Final = frozenset(CompleteRequest.__struct_fields__)
-_READ_KEYS: Final = keys_of(_READ)
+_KNOWN: Final = frozenset(CompleteRequest.__struct_fields__)
+_KNOWN_KEYS: Final = keys_of(_KNOWN)
 
 
 class AnthropicComplete(AnthropicMessages):
@@ -52,28 +52,28 @@ class AnthropicComplete(AnthropicMessages):
     name = "anthropic_complete"
     usage_reporting = UsageReporting.NOT_PROMISED
 
-    __slots__ = ("_answers", "_bounds", "_completions")
+    __slots__ = ("_answers", "_completions", "_other_api_fields")
 
     def __init__(self) -> None:
         super().__init__()
         self._completions = msgspec.json.Decoder(CompleteRequest)
-        self._vocabulary = Vocabulary(_READ)
-        self._bounds = OtherBounds(_READ)
+        self._vocabulary = Vocabulary(_KNOWN)
+        self._other_api_fields = OtherApiFields(_KNOWN)
         self._answers = msgspec.json.Decoder(CompleteBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a text completion."""
         del path, query
-        read = read_body(body, self._completions)
-        request = read.asked
+        parsed = parse_body(body, self._completions)
+        request = parsed.fields
         if not request.model:
             raise RequestRejectedError("The request names no model.", param="model")
-        self._vocabulary.check(read)
-        self._bounds.check(read.keys)
+        self._vocabulary.check(parsed)
+        self._other_api_fields.check(parsed.keys)
         parts = PromptParts(messages=1)
         parts.add_text(request.prompt)
-        parts.add_others(read.others(_READ_KEYS), _READ, is_request=True)
-        references = body_references(read)
+        parts.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
+        references = body_references(parsed)
         return RequestFacts(
             model=request.model,
             prompt=parts.shape(),

@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from tallygate.dialects.anthropic_meter import AnthropicEvent, AnthropicEventMeter, AnthropicJsonMeter
-from tallygate.dialects.anthropic_request import READ, VOCABULARY_INSIDE, MessagesBody, read_messages, required_model
-from tallygate.dialects.body import read_body, with_member
+from tallygate.dialects.anthropic_request import KNOWN, VOCABULARY_INSIDE, MessagesBody, read_messages, required_model
+from tallygate.dialects.body import parse_body, with_member
 from tallygate.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.errors import error_body
 from tallygate.dialects.limits import tightest
@@ -49,7 +49,7 @@ class AnthropicMessages:
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(MessagesBody)
-        self._vocabulary = Vocabulary((*READ, *VOCABULARY_INSIDE))
+        self._vocabulary = Vocabulary((*KNOWN, *VOCABULARY_INSIDE))
         self._events = msgspec.json.Decoder(AnthropicEvent)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
@@ -109,10 +109,10 @@ class AnthropicCountTokens(AnthropicMessages):
     __slots__ = ()
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
-        read = read_body(body, self._requests)
-        self._vocabulary.check(read)
+        parsed = parse_body(body, self._requests)
+        self._vocabulary.check(parsed)
         return RequestFacts(
-            model=required_model(read.asked), prompt=PromptShape(), has_output=False, references=body_references(read)
+            model=required_model(parsed.fields), prompt=PromptShape(), has_output=False, references=body_references(parsed)
         )
 
     def rewrite_request(

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import ReadBody, keys_of, read_body
+from tallygate.dialects.body import ParsedBody, keys_of, parse_body
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.lenient import items_of, member
-from tallygate.dialects.other_bounds import OtherBounds
+from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.prompt_parts import PromptParts, json_text
 from tallygate.dialects.references import body_references
 from tallygate.dialects.vocabulary import Vocabulary
@@ -52,9 +52,9 @@ class MessagesBody(msgspec.Struct, gc=False):
     context_management: Any = None
 
 
-READ: Final = frozenset(MessagesBody.__struct_fields__)
-_READ_KEYS: Final = keys_of(READ)
-_BOUNDS: Final = OtherBounds(READ)
+KNOWN: Final = frozenset(MessagesBody.__struct_fields__)
+_KNOWN_KEYS: Final = keys_of(KNOWN)
+_OTHER_API_FIELDS: Final = OtherApiFields(KNOWN)
 VOCABULARY_INSIDE: Final = (
     *("role", "content", "type", "text", "source", "data", "media_type", "url", "title", "context", "name", "ttl", "schema"),
     *("budget_tokens", "thinking", "speed", "service_tier", "inference_geo"),
@@ -77,36 +77,36 @@ _SOURCE: Final = frozenset({"type", "media_type", "data", "content", "url", "fil
 
 def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vocabulary: Vocabulary) -> RequestFacts:
     """Facts of a request for a message. Raises RequestRejectedError."""
-    read = read_body(body, decoder)
-    vocabulary.check(read)
-    _BOUNDS.check(read.keys)
-    asked = read.asked
-    reader = _Reader()
-    reader.read(read)
-    references = body_references(read)
-    compacts = _compacts(asked)
+    parsed = parse_body(body, decoder)
+    vocabulary.check(parsed)
+    _OTHER_API_FIELDS.check(parsed.keys)
+    request = parsed.fields
+    walker = _PromptWalker()
+    walker.walk(parsed)
+    references = body_references(parsed)
+    compacts = _compacts(request)
     return RequestFacts(
-        model=required_model(asked),
-        prompt=reader.parts.shape(),
-        stream=asked.stream or False,
+        model=required_model(request),
+        prompt=walker.parts.shape(),
+        stream=request.stream or False,
         choices=2 if compacts else 1,  # a summary is one more answer
         prompt_reads=2 if compacts else 1,
-        max_output_tokens=min(asked.max_tokens, TOKENS_MAX) if asked.max_tokens else None,  # 0 is none
-        window_reads=ROUNDS if reader.has_server_tools else 1,
-        output_min_tokens=_thinking_budget(asked.thinking) + 1,  # max_tokens has to be larger
-        cache_write_5m=reader.cache_write_5m,
-        cache_write_1h=reader.cache_write_1h,
-        has_unknown_input=reader.parts.has_unknown_input(references),
-        has_unseen_input=reader.parts.has_unseen_input,
+        max_output_tokens=min(request.max_tokens, TOKENS_MAX) if request.max_tokens else None,  # 0 is none
+        window_reads=ROUNDS if walker.has_server_tools else 1,
+        output_min_tokens=_thinking_budget(request.thinking) + 1,  # max_tokens has to be larger
+        cache_write_5m=walker.cache_write_5m,
+        cache_write_1h=walker.cache_write_1h,
+        has_unknown_input=walker.parts.has_unknown_input(references),
+        has_unseen_input=walker.parts.has_unseen_input,
         references=references,
     )
 
 
-def _compacts(asked: MessagesBody) -> bool:
+def _compacts(request: MessagesBody) -> bool:
     """Anthropic, "Compaction": the model may read its prompt once more, to sum it up."""
-    edits = items_of(member(asked.context_management, "edits"))
+    edits = items_of(member(request.context_management, "edits"))
     kinds = [member(edit, "type") for edit in edits]
-    return asked.compaction is not None or any(isinstance(kind, str) and kind.startswith("compact") for kind in kinds)
+    return request.compaction is not None or any(isinstance(kind, str) and kind.startswith("compact") for kind in kinds)
 
 
 def _thinking_budget(thinking: object) -> int:
@@ -120,15 +120,15 @@ def _cites(citations: object) -> bool:
     return isinstance(citations, dict) and citations.get("enabled") is True
 
 
-def required_model(asked: MessagesBody) -> str:
+def required_model(request: MessagesBody) -> str:
     """The model, without which nothing can be priced. Raises RequestRejectedError."""
-    if not asked.model:
+    if not request.model:
         raise RequestRejectedError("The request names no model.", param="model")
-    return asked.model
+    return request.model
 
 
-class _Reader:
-    """Walks system prompt, messages and tools. Depth is bounded: read_body has refused what is nested too deep."""
+class _PromptWalker:
+    """Walks system prompt, messages and tools. Depth is bounded: parse_body has refused what is nested too deep."""
 
     __slots__ = ("cache_write_1h", "cache_write_5m", "cites", "has_server_tools", "parts")
 
@@ -139,33 +139,33 @@ class _Reader:
         self.has_server_tools = False
         self.cites = False
 
-    def read(self, body: ReadBody[MessagesBody]) -> None:
-        asked, parts = body.asked, self.parts
-        self._cache_control(asked.cache_control)
-        self._content(asked.system)
-        messages = asked.messages if isinstance(asked.messages, list) else []
-        parts.messages = len(messages) + (asked.system is not None)
+    def walk(self, body: ParsedBody[MessagesBody]) -> None:
+        request, parts = body.fields, self.parts
+        self._cache_control(request.cache_control)
+        self._content(request.system)
+        messages = request.messages if isinstance(request.messages, list) else []
+        parts.messages = len(messages) + (request.system is not None)
         for message in messages:
             self._message(message)
-        for tool in asked.tools if isinstance(asked.tools, list) else []:
+        for tool in request.tools if isinstance(request.tools, list) else []:
             self._tool(tool)
-        if isinstance(asked.output_config, dict) and "format" in asked.output_config:
-            parts.add_schema(asked.output_config)
+        if isinstance(request.output_config, dict) and "format" in request.output_config:
+            parts.add_schema(request.output_config)
         else:
-            parts.add_text(asked.output_config)
-        parts.add_schema(asked.output_format)
-        parts.add_text(asked.compaction)
-        parts.add_text(asked.context_management)
+            parts.add_text(request.output_config)
+        parts.add_schema(request.output_format)
+        parts.add_text(request.compaction)
+        parts.add_text(request.context_management)
         if self.cites:
             parts.tokens += CITATION_TOKENS
-        parts.add_others(body.others(_READ_KEYS), READ, is_request=True)
-        if asked.mcp_servers or asked.container or asked.thread:
+        parts.add_unknown_members(body.decoded_if_unknown(_KNOWN_KEYS), KNOWN, is_request=True)
+        if request.mcp_servers or request.container or request.thread:
             parts.add_unseen()
 
     def _message(self, message: object) -> None:
         if isinstance(message, dict):
             self._content(message.get("content"))
-            self.parts.add_others(message, _MESSAGE)
+            self.parts.add_unknown_members(message, _MESSAGE)
         else:
             self._content(message)
 
@@ -208,7 +208,7 @@ class _Reader:
             case _:
                 self._unknown(block)
                 return
-        parts.add_others(block, _BLOCKS[block["type"]] | _CACHE_CONTROL)
+        parts.add_unknown_members(block, _BLOCKS[block["type"]] | _CACHE_CONTROL)
 
     def _source(self, source: object, kind: str) -> None:
         """Where an image or document comes from."""
@@ -234,7 +234,7 @@ class _Reader:
             case _:
                 self._unknown(source)
                 return
-        parts.add_others(source, _SOURCE)
+        parts.add_unknown_members(source, _SOURCE)
 
     def _tool(self, tool: object) -> None:
         self.parts.add_tool(tool)

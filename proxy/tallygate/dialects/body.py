@@ -35,39 +35,39 @@ _PATH: Final = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
 
 
 @dataclass(frozen=True, slots=True)
-class ReadBody(Generic[Shape]):
-    """A body that was found sound.
+class ParsedBody(Generic[Shape]):
+    """A body that passed every check of form.
 
-    asked        the members that the decoder's type has
+    fields       its members that the decoder's type declares
     keys         the names of its own members, and `keys_anywhere` of all members at any depth: each as `"name":`, unescaped
     """
 
     raw: bytes
-    asked: Shape
+    fields: Shape
     keys: frozenset[bytes]
     keys_anywhere: frozenset[bytes]
 
     def decoded(self) -> dict[str, Any]:
-        """All of it. A second parse, for bodies that have what `asked` does not hold."""
+        """Decode all members. A second parse, for bodies with members that `fields` does not hold."""
         whole: dict[str, Any] = msgspec.json.decode(self.raw)
         return whole
 
-    def others(self, known: frozenset[bytes]) -> dict[str, Any]:
-        """All of it if it has own members besides `known`; empty if not, which spares the second parse."""
+    def decoded_if_unknown(self, known: frozenset[bytes]) -> dict[str, Any]:
+        """Decode all members if any is not among `known`; else return {}, which spares the second parse."""
         return {} if self.keys <= known else self.decoded()
 
 
 def keys_of(names: Iterable[str]) -> frozenset[bytes]:
-    """Names as a ReadBody has them."""
+    """Names in the form of `ParsedBody.keys`."""
     return frozenset(f'"{name}":'.encode() for name in names)
 
 
-def read_body(body: bytes, decoder: "msgspec.json.Decoder[Shape]", *, entries_max: int = ENTRIES_MAX) -> ReadBody[Shape]:
+def parse_body(body: bytes, decoder: "msgspec.json.Decoder[Shape]", *, entries_max: int = ENTRIES_MAX) -> ParsedBody[Shape]:
     """Decode a JSON object of a request. Raises RequestRejectedError, naming the field where one is at fault.
 
     The decoder's type should be a Struct of the fields acted on, which are then checked strictly; the rest is checked for form.
-    Structure is bounded before anything is decoded: a body of many megabytes that is made of commas is refused in thousandths of a
-    second, once as many have been seen as there may be.
+    Structure is bounded before anything is decoded: a body of many megabytes of commas is refused in milliseconds, as soon as the
+    maximum is passed.
     """
     bare = _bared(body) if len(body) <= entries_max else _bared_and_bounded(body, entries_max)
     if not body.isascii():
@@ -84,7 +84,7 @@ def read_body(body: bytes, decoder: "msgspec.json.Decoder[Shape]", *, entries_ma
     except RecursionError as error:
         raise _too_deep() from error
     keys, keys_anywhere = _check_structure(bare)
-    return ReadBody(body, shape, keys, keys_anywhere)
+    return ParsedBody(body, shape, keys, keys_anywhere)
 
 
 def _bared(body: bytes) -> bytes:
@@ -196,7 +196,7 @@ def _key(token: bytes) -> bytes:
 def with_member(body: bytes, path: tuple[str, ...], value: bytes) -> bytes:
     """`body` with the member at `path` set to the JSON text `value`; every other byte stays as it is.
 
-    body is a valid JSON object without duplicate keys (see read_body). Objects missing on the way are made, also in place of a
+    body is a valid JSON object without duplicate keys (see parse_body). Objects missing on the way are made, also in place of a
     null. A new member goes first in its object, so that the rest keeps its order.
     """
     bare = _bared(body)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from tallygate.dialects.body import read_body
+from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.gemini_generate import GeminiDialect
 from tallygate.dialects.gemini_meter import GeminiJsonMeter
@@ -13,7 +13,7 @@ from tallygate.dialects.meters import Framing, UnreadMeter, framing
 from tallygate.dialects.prompt_parts import PromptParts
 from tallygate.dialects.references import stored_references
 
-_READ: Final = frozenset({"requests", "content", "title", "model", "taskType", "task_type"})
+_KNOWN: Final = frozenset({"requests", "content", "title", "model", "taskType", "task_type"})
 
 
 class GeminiEmbed(GeminiDialect):
@@ -29,19 +29,19 @@ class GeminiEmbed(GeminiDialect):
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
         parts = PromptParts()
-        read = read_body(body, self._requests)
-        self._vocabulary.check(read)
-        asked = read.asked
-        for each in (asked, *items_of(asked.get("requests"))):
+        parsed = parse_body(body, self._requests)
+        self._vocabulary.check(parsed)
+        request = parsed.fields
+        for each in (request, *items_of(request.get("requests"))):
             if not isinstance(each, dict):
                 parts.add_text(each)
                 continue
-            if each is not asked:
+            if each is not request:
                 check_body_model(each, path)
             add_content(parts, each.get("content"))
             parts.add_text(each.get("title"))
-            parts.add_others(each, _READ)
-        references = stored_references(asked)
+            parts.add_unknown_members(each, _KNOWN)
+        references = stored_references(request)
         parts.messages = 0  # embeddings frame nothing
         return RequestFacts(
             model=path_model(path),

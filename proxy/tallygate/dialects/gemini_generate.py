@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from tallygate.dialects.body import read_body, with_member
+from tallygate.dialects.body import parse_body, with_member
 from tallygate.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.errors import JSON_CONTENT_TYPE, problem_members
 from tallygate.dialects.gemini_meter import GeminiAnswer, GeminiArrayMeter, GeminiEventMeter, GeminiJsonMeter
@@ -144,14 +144,14 @@ class GeminiCountTokens(GeminiDialect):
     __slots__ = ()
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:  # noqa: ARG002
-        read = read_body(body, self._requests)
-        self._vocabulary.check(read)
-        asked = read.asked
-        check_body_model(asked, path)
-        inner = asked.get("generateContentRequest") or asked.get("generate_content_request")
+        parsed = parse_body(body, self._requests)
+        self._vocabulary.check(parsed)
+        request = parsed.fields
+        check_body_model(request, path)
+        inner = request.get("generateContentRequest") or request.get("generate_content_request")
         if isinstance(inner, dict):
             check_body_model(inner, path)
-        return RequestFacts(model=path_model(path), prompt=PromptShape(), has_output=False, references=stored_references(asked))
+        return RequestFacts(model=path_model(path), prompt=PromptShape(), has_output=False, references=stored_references(request))
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:  # noqa: ARG002
         return UnbilledMeter()

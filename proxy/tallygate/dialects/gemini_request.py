@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import read_body
+from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.prompt_parts import PromptParts
 from tallygate.dialects.references import stored_references
@@ -51,7 +51,9 @@ _NUMERAL: Final = re.compile(r"\d{1,18}", re.ASCII)
 # Names without a second spelling, which are read as well.
 _VOCABULARY_INSIDE: Final = ("contents", "parts", "role", "text", "data", "tools", "requests", "content", "title", "model")
 # Of a request, of its generationConfig, of a content, of a part: what is read, or is no text for the model. Other text may be.
-_READ: Final = frozenset({"contents", "tools", "safetySettings", "safety_settings", "toolConfig", "tool_config", "labels", "model"})
+_KNOWN: Final = frozenset(
+    {"contents", "tools", "safetySettings", "safety_settings", "toolConfig", "tool_config", "labels", "model"}
+)
 _CONFIG: Final = frozenset(
     {"stopSequences", "stop_sequences", "thinkingConfig", "thinking_config", "speechConfig", "speech_config"}
 )
@@ -64,12 +66,12 @@ def _spellings(*names: str) -> frozenset[str]:
     return frozenset(names).union(_SNAKE_CASE[name] for name in names)
 
 
-_READ_WHOLE: Final = _READ | _spellings("systemInstruction", "generationConfig", "cachedContent")
-_READ_CONFIG: Final = _CONFIG | _spellings(
+_KNOWN_WHOLE: Final = _KNOWN | _spellings("systemInstruction", "generationConfig", "cachedContent")
+_KNOWN_CONFIG: Final = _CONFIG | _spellings(
     "maxOutputTokens", "candidateCount", "responseModalities", "responseSchema", "responseJsonSchema", "responseMimeType"
 )
-_READ_BLOB: Final = _spellings("mimeType") | {"data", "fileUri", "file_uri"}
-_READ_PART: Final = _PART | _spellings("inlineData", "fileData", "functionResponse", *_JSON_PARTS)
+_KNOWN_BLOB: Final = _spellings("mimeType") | {"data", "fileUri", "file_uri"}
+_KNOWN_PART: Final = _PART | _spellings("inlineData", "fileData", "functionResponse", *_JSON_PARTS)
 
 
 def gemini_vocabulary() -> Vocabulary:
@@ -80,24 +82,24 @@ def read_generate(
     body: bytes, decoder: BodyDecoder, vocabulary: Vocabulary, *, path: Mapping[str, str], stream: bool
 ) -> RequestFacts:
     """Facts of a request for content. Raises RequestRejectedError."""
-    read = read_body(body, decoder)
-    vocabulary.check(read)
-    asked = read.asked
-    check_body_model(asked, path)
-    config = _object(_member(asked, "generationConfig"))
+    parsed = parse_body(body, decoder)
+    vocabulary.check(parsed)
+    request = parsed.fields
+    check_body_model(request, path)
+    config = _object(_member(request, "generationConfig"))
     modalities = _member(config, "responseModalities")
     parts = PromptParts()
-    for content in (_member(asked, "systemInstruction"), *_items(asked.get("contents"))):
+    for content in (_member(request, "systemInstruction"), *_items(request.get("contents"))):
         add_content(parts, content)
-    for tool in _items(asked.get("tools")):
+    for tool in _items(request.get("tools")):
         _add_tool(parts, tool)
     for schema in ("responseSchema", "responseJsonSchema"):
         parts.add_schema(_member(config, schema))
-    parts.add_others(asked, _READ_WHOLE)
-    parts.add_others(config, _READ_CONFIG)
-    if _member(asked, "cachedContent"):
+    parts.add_unknown_members(request, _KNOWN_WHOLE)
+    parts.add_unknown_members(config, _KNOWN_CONFIG)
+    if _member(request, "cachedContent"):
         parts.add_referred()
-    references = stored_references(asked)
+    references = stored_references(request)
     return RequestFacts(
         model=path_model(path),
         prompt=parts.shape(),
@@ -120,18 +122,18 @@ def path_model(path: Mapping[str, str]) -> str:
     return model
 
 
-def check_body_model(asked: Json, path: Mapping[str, str]) -> None:
+def check_body_model(request: Json, path: Mapping[str, str]) -> None:
     """A model that the body names too must be the path's: no one is to guess which counts. Raises RequestRejectedError."""
-    named, model = asked.get("model"), path.get("model", "")
+    named, model = request.get("model"), path.get("model", "")
     if named not in (None, "", model, f"models/{model}"):
         raise RequestRejectedError("'model' names another model than the path.", param="model")
 
 
 def output_maximum_path(body: bytes, decoder: BodyDecoder) -> tuple[str, str]:
     """Where the maximum output stands in this body, in the spelling it uses."""
-    asked = decoder.decode(body)
-    config_name = "generation_config" if "generation_config" in asked else "generationConfig"
-    config = _object(asked.get(config_name))
+    request = decoder.decode(body)
+    config_name = "generation_config" if "generation_config" in request else "generationConfig"
+    config = _object(request.get(config_name))
     return config_name, "max_output_tokens" if "max_output_tokens" in config else "maxOutputTokens"
 
 
@@ -143,7 +145,7 @@ def add_content(parts: PromptParts, content: object) -> None:
     parts.messages += 1
     for part in _items(content.get("parts")):
         _add_part(parts, part)
-    parts.add_others(content, _CONTENT)
+    parts.add_unknown_members(content, _CONTENT)
 
 
 def _add_part(parts: PromptParts, part: object) -> None:
@@ -157,12 +159,12 @@ def _add_part(parts: PromptParts, part: object) -> None:
     blob = _member(part, "inlineData")
     if isinstance(blob, dict):
         parts.add_base64(_member(blob, "mimeType"), blob.get("data"))
-        parts.add_others(blob, _READ_BLOB)
+        parts.add_unknown_members(blob, _KNOWN_BLOB)
         is_known = True
     file = _member(part, "fileData")
     if file is not None:
         _add_file(parts, _object(file))
-        parts.add_others(_object(file), _READ_BLOB)
+        parts.add_unknown_members(_object(file), _KNOWN_BLOB)
         is_known = True
     response = _member(part, "functionResponse")
     if response is not None:
@@ -178,7 +180,7 @@ def _add_part(parts: PromptParts, part: object) -> None:
         return
     for name in _SIGNATURES:
         parts.add_signature(part.get(name))
-    parts.add_others(part, _READ_PART)
+    parts.add_unknown_members(part, _KNOWN_PART)
 
 
 def _add_file(parts: PromptParts, file: Json) -> None:

@@ -5,14 +5,14 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import keys_of, read_body, with_member
+from tallygate.dialects.body import keys_of, parse_body, with_member
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter
 from tallygate.dialects.lenient import lenient_decode
 from tallygate.dialects.meters import Framing, UnreadMeter, framing
 from tallygate.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from tallygate.dialects.openai_prompt import MESSAGE_MEMBERS, ChatMessage, OpenAiPrompt, add_message
 from tallygate.dialects.openai_shape import OpenAiShape
-from tallygate.dialects.other_bounds import OtherBounds
+from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.prompt_parts import json_text
 from tallygate.dialects.references import body_references
 from tallygate.dialects.vocabulary import Vocabulary
@@ -61,13 +61,13 @@ class ChatOutline(msgspec.Struct, gc=False):
     messages: list[dict[str, msgspec.Raw]] | None = None
 
 
-_READ: Final = frozenset(ChatRequest.__struct_fields__)
+_KNOWN: Final = frozenset(ChatRequest.__struct_fields__)
 # Of objects inside: what decides how a part is read.
 _INSIDE: Final = (
     *("role", "content", "name", "tool_calls", "function_call", "refusal", "reasoning_content", "audio", "include_usage"),
     *("type", "text", "image_url", "url", "detail", "input_audio", "file", "file_data", "filename", "data", "function"),
 )
-_READ_KEYS: Final = keys_of(_READ)
+_KNOWN_KEYS: Final = keys_of(_KNOWN)
 # What makes services of this shape search for the model: OpenAI, OpenRouter, xAI, Qwen, Mistral and others.
 _SEARCHES: Final = keys_of(
     {
@@ -105,21 +105,21 @@ class OpenAiChat(OpenAiShape):
         self._requests = msgspec.json.Decoder(ChatRequest)
         self._tools = msgspec.json.Decoder(ToolKind)
         self._outlines = msgspec.json.Decoder(ChatOutline)
-        self._vocabulary = Vocabulary((*_READ, *_INSIDE))
-        self._bounds = OtherBounds(_READ)
+        self._vocabulary = Vocabulary((*_KNOWN, *_INSIDE))
+        self._other_api_fields = OtherApiFields(_KNOWN)
         self._answers = msgspec.json.Decoder(ChoicesBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a chat request. Of two maxima the larger bounds it: OpenAI refuses both, other services obey either."""
         del path, query
-        read = read_body(body, self._requests)
-        request = read.asked
+        parsed = parse_body(body, self._requests)
+        request = parsed.fields
         model, model_family = self._model(request)
         if request.messages is None and self.needs_messages:
             raise RequestRejectedError("Missing required parameter: 'messages'.", param="messages")
         draft = OpenAiPrompt()
-        self._vocabulary.check(read)
-        self._bounds.check(read.keys)
+        self._vocabulary.check(parsed)
+        self._other_api_fields.check(parsed.keys)
         for message in request.messages or ():
             add_message(draft, message)
         draft.add_tools(request.tools)
@@ -127,12 +127,12 @@ class OpenAiChat(OpenAiShape):
         draft.add_raw_schema(request.response_format)
         draft.add_text(request.prediction)
         draft.add_text(request.web_search_options)
-        draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
+        draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
         for members in self._outlines.decode(body).messages or ():
-            draft.add_raw_others(members, MESSAGE_MEMBERS)
-        if not read.keys.isdisjoint(_SEARCHES) or has_provider_tools(request.tools, self._tools):
+            draft.add_raw_unknown_members(members, MESSAGE_MEMBERS)
+        if not parsed.keys.isdisjoint(_SEARCHES) or has_provider_tools(request.tools, self._tools):
             draft.add_unseen()
-        references = body_references(read)
+        references = body_references(parsed)
         is_long_cached = request.prompt_cache_retention == "24h"
         maxima = [given for given in (request.max_completion_tokens, request.max_tokens) if given]  # 0 is none
         return RequestFacts(

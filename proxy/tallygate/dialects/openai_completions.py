@@ -5,14 +5,14 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, read_body, with_member
+from tallygate.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, parse_body, with_member
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter
 from tallygate.dialects.meters import Framing, UnreadMeter, framing
 from tallygate.dialects.openai_chat import CHOICES_MAX, Choices, OutputTokens, StreamOptions
 from tallygate.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from tallygate.dialects.openai_prompt import OpenAiPrompt
 from tallygate.dialects.openai_shape import OpenAiShape
-from tallygate.dialects.other_bounds import OtherBounds
+from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.references import body_references
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
@@ -37,8 +37,8 @@ class CompletionRequest(msgspec.Struct, gc=False):
     echo: Any = None
 
 
-_READ: Final = frozenset(CompletionRequest.__struct_fields__)
-_READ_KEYS: Final = keys_of(_READ)
+_KNOWN: Final = frozenset(CompletionRequest.__struct_fields__)
+_KNOWN_KEYS: Final = keys_of(_KNOWN)
 
 
 class OpenAiCompletions(OpenAiShape):
@@ -48,24 +48,24 @@ class OpenAiCompletions(OpenAiShape):
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(CompletionRequest)
-        self._vocabulary = Vocabulary((*_READ, "include_usage"))
-        self._bounds = OtherBounds(_READ)
+        self._vocabulary = Vocabulary((*_KNOWN, "include_usage"))
+        self._other_api_fields = OtherApiFields(_KNOWN)
         self._answers = msgspec.json.Decoder(ChoicesBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a completion request. Each prompt of a list is answered n times; best_of answers are generated and billed."""
         del path, query
-        read = read_body(body, self._requests, entries_max=TOKEN_IDS_ENTRIES_MAX)
-        request = read.asked
+        parsed = parse_body(body, self._requests, entries_max=TOKEN_IDS_ENTRIES_MAX)
+        request = parsed.fields
         if not request.model:
             raise RequestRejectedError("You must provide a model parameter.", param="model")
-        self._vocabulary.check(read)
-        self._bounds.check(read.keys)
+        self._vocabulary.check(parsed)
+        self._other_api_fields.check(parsed.keys)
         draft = OpenAiPrompt()
         prompts = add_input(draft, request.prompt)
         draft.add_text(request.suffix)
-        draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
-        references = body_references(read)
+        draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
+        references = body_references(parsed)
         return RequestFacts(
             model=request.model,
             prompt=draft.shape(),

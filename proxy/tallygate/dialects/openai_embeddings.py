@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, read_body
+from tallygate.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, parse_body
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter
 from tallygate.dialects.lenient import lenient_decode, name_or_none
 from tallygate.dialects.meters import Framing, JsonMeter, UnreadMeter, framing
@@ -13,7 +13,7 @@ from tallygate.dialects.openai_completions import TextInput, add_input
 from tallygate.dialects.openai_prompt import OpenAiPrompt
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.openai_usage import embedding_counts
-from tallygate.dialects.other_bounds import MAXIMA, OtherBounds
+from tallygate.dialects.other_api_fields import MAXIMA, OtherApiFields
 from tallygate.dialects.references import body_references
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
@@ -26,8 +26,8 @@ class EmbeddingsRequest(msgspec.Struct, gc=False):
     input: TextInput | None = None
 
 
-_READ: Final = frozenset(EmbeddingsRequest.__struct_fields__)
-_READ_KEYS: Final = keys_of(_READ)
+_KNOWN: Final = frozenset(EmbeddingsRequest.__struct_fields__)
+_KNOWN_KEYS: Final = keys_of(_KNOWN)
 
 
 class EmbeddingsAnswer(msgspec.Struct, gc=False):
@@ -45,24 +45,24 @@ class OpenAiEmbeddings(OpenAiShape):
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(EmbeddingsRequest)
-        self._vocabulary = Vocabulary(_READ)
-        self._bounds = OtherBounds(MAXIMA)  # nothing is generated
+        self._vocabulary = Vocabulary(_KNOWN)
+        self._other_api_fields = OtherApiFields(MAXIMA)  # nothing is generated
         self._answers = msgspec.json.Decoder(EmbeddingsAnswer)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         del path, query
-        read = read_body(body, self._requests, entries_max=TOKEN_IDS_ENTRIES_MAX)
-        request = read.asked
+        parsed = parse_body(body, self._requests, entries_max=TOKEN_IDS_ENTRIES_MAX)
+        request = parsed.fields
         if not request.model:
             raise RequestRejectedError("You must provide a model parameter.", param="model")
         if request.input is None:
             raise RequestRejectedError("Missing required parameter: 'input'.", param="input")
-        self._vocabulary.check(read)
-        self._bounds.check(read.keys)
+        self._vocabulary.check(parsed)
+        self._other_api_fields.check(parsed.keys)
         draft = OpenAiPrompt()
-        draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
+        draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
         add_input(draft, request.input)
-        return RequestFacts(model=request.model, prompt=draft.shape(), has_output=False, references=body_references(read))
+        return RequestFacts(model=request.model, prompt=draft.shape(), has_output=False, references=body_references(parsed))
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
         """`body`: embeddings neither stream nor generate."""

@@ -66,11 +66,11 @@ class OpenAiPrompt(PromptParts):
         if (text := bytes(value).decode()) not in ("", "null"):
             self.texts.append(text)
 
-    def add_raw_others(self, members: Mapping[str, msgspec.Raw], read: frozenset[str]) -> None:
-        """As `add_others`, of members that are decoded only if they are not read elsewhere."""
-        if not members.keys() <= read:
-            others = {name: msgspec.json.decode(value) for name, value in members.items() if name not in read}
-            self.add_others(others, read)
+    def add_raw_unknown_members(self, members: Mapping[str, msgspec.Raw], known: frozenset[str]) -> None:
+        """Do as `add_unknown_members`, decoding only the members that are not known."""
+        if not members.keys() <= known:
+            unknown = {name: msgspec.json.decode(value) for name, value in members.items() if name not in known}
+            self.add_unknown_members(unknown, known)
 
     def add_tools(self, tools: Sequence[msgspec.Raw] | None) -> None:
         self.tools += [bytes(tool).decode() for tool in tools or ()]
@@ -95,19 +95,19 @@ class OpenAiPrompt(PromptParts):
         text_key = _TEXT_OF.get(kind) if isinstance(kind, str) else None
         if text_key is not None:
             self.add_text(part.get(text_key))
-            self.add_others(part, frozenset({text_key}))
+            self.add_unknown_members(part, frozenset({text_key}))
         elif kind in ("image_url", "input_image"):
             self.add_image(part)
-            self.add_others(part, _IMAGE)
+            self.add_unknown_members(part, _IMAGE)
         elif kind == "input_audio":
             self._add_inline(member(part.get("input_audio"), "data"))
             self.audio_input = True
             self._add_inside(part.get("input_audio"))
-            self.add_others(part, _AUDIO)
+            self.add_unknown_members(part, _AUDIO)
         elif kind in ("file", "input_file"):
             self._add_file(part.get("file") or part)
             self._add_inside(part.get("file"))
-            self.add_others(part, _FILE)
+            self.add_unknown_members(part, _FILE)
         else:
             self.add_json(part)
             self.add_unseen()
@@ -139,7 +139,7 @@ class OpenAiPrompt(PromptParts):
     def _add_inside(self, inside: object) -> None:
         """What else the object inside of a part says."""
         if isinstance(inside, dict):
-            self.add_others(inside, _INSIDE)
+            self.add_unknown_members(inside, _INSIDE)
 
     def _add_inline(self, data: object) -> None:
         """Base64, or a data URL; where there is none, an id or a URL stands for content that is not here."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import keys_of, read_body, with_member
+from tallygate.dialects.body import keys_of, parse_body, with_member
 from tallygate.dialects.dialect import MeterReading, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, JsonMeter, UnreadMeter, add_text, framing
@@ -15,7 +15,7 @@ from tallygate.dialects.openai_choices import DONE_BYTES_MAX
 from tallygate.dialects.openai_prompt import OpenAiPrompt
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.openai_usage import responses_counts
-from tallygate.dialects.other_bounds import OtherBounds
+from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.references import body_references, item_reference
 from tallygate.dialects.sse import SseEvent
 from tallygate.dialects.vocabulary import Vocabulary
@@ -60,8 +60,8 @@ class ResponsesRequest(msgspec.Struct, gc=False):
 
 ADDED_TOKENS: Final = 24  # of a prompt without any tool, 18 were seen that no text accounts for
 
-_READ: Final = frozenset(ResponsesRequest.__struct_fields__)
-_READ_KEYS: Final = keys_of(_READ)
+_KNOWN: Final = frozenset(ResponsesRequest.__struct_fields__)
+_KNOWN_KEYS: Final = keys_of(_KNOWN)
 _INSIDE: Final = (
     *(
         "role",
@@ -94,21 +94,21 @@ class OpenAiResponses(OpenAiShape):
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(ResponsesRequest)
-        self._vocabulary = Vocabulary((*_READ, *_INSIDE))
-        self._bounds = OtherBounds(_READ)
+        self._vocabulary = Vocabulary((*_KNOWN, *_INSIDE))
+        self._other_api_fields = OtherApiFields(_KNOWN)
         self._tools = msgspec.json.Decoder(ToolKind)
         self._answers = msgspec.json.Decoder(ResponsesBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a Responses request. Stored context (an earlier response, a conversation, a prompt template) is unseen input."""
         del path, query
-        read = read_body(body, self._requests)
-        request = read.asked
+        parsed = parse_body(body, self._requests)
+        request = parsed.fields
         model, model_family = self._model(request)
         if request.background:
             raise RequestRejectedError("Background responses cannot be metered: leave out 'background'.", param="background")
-        self._vocabulary.check(read)
-        self._bounds.check(read.keys)
+        self._vocabulary.check(parsed)
+        self._other_api_fields.check(parsed.keys)
         draft = OpenAiPrompt()
         for given in (request.instructions, request.input):
             if isinstance(given, str):
@@ -128,9 +128,9 @@ class OpenAiResponses(OpenAiShape):
                 draft.add_referred()
         if request.prompt is not None:  # a template, made elsewhere
             draft.add_unseen()
-        draft.add_others(read.others(_READ_KEYS), _READ, is_request=True)
+        draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
         is_unseen = self.adds_unknown_input or draft.has_unseen_input or has_provider_tools(request.tools, self._tools)
-        references = tuple(dict.fromkeys((*body_references(read), *_stored_items(request.input))))
+        references = tuple(dict.fromkeys((*body_references(parsed), *_stored_items(request.input))))
         return RequestFacts(
             model=model,
             model_family=model_family,
@@ -209,32 +209,32 @@ def add_item(draft: OpenAiPrompt, item: object) -> None:
     if kind == "message" or (kind is None and item.get("role") is not None):
         draft.messages += 1
         draft.add_content(item.get("content"))
-        draft.add_others(item, _MESSAGE)
+        draft.add_unknown_members(item, _MESSAGE)
     elif kind in ("function_call", "custom_tool_call"):
         draft.messages += 1
         draft.add_json(item)  # as at chat completions, whose calls are counted with all that stands around them
     elif kind in ("function_call_output", "custom_tool_call_output"):
         draft.messages += 1
         draft.add_content(item.get("output"))
-        draft.add_others(item, _OUTPUT)
+        draft.add_unknown_members(item, _OUTPUT)
     elif kind == "reasoning":
         draft.messages += 1
         draft.add_content(item.get("summary"))
         draft.add_content(item.get("content"))
         encrypted = item.get("encrypted_content")
         draft.opaque_bytes += len(encrypted) if isinstance(encrypted, str) else 0
-        draft.add_others(item, _REASONING)
+        draft.add_unknown_members(item, _REASONING)
         if item_reference(item) is not None:
             draft.add_referred()
     elif kind == "compaction" and isinstance(encrypted := item.get("encrypted_content"), str) and encrypted:
         draft.messages += 1
         draft.opaque_bytes += len(encrypted)  # an earlier context, summed up: its own bytes are all that there is of it
-        draft.add_others(item, _REASONING)
+        draft.add_unknown_members(item, _REASONING)
     elif kind == _TRIGGER:
-        draft.add_others(item, _TRIGGERING)
+        draft.add_unknown_members(item, _TRIGGERING)
     elif kind == "computer_call_output":
         draft.add_image(item.get("output"))
-        draft.add_others(item, _OUTPUT)
+        draft.add_unknown_members(item, _OUTPUT)
     else:  # a reference to a stored item, or the call of a tool that runs at the provider
         if kind == "image_generation_call":  # an image in base64, which is no text
             draft.images.append(ImageInput())

@@ -55,18 +55,18 @@ class PromptParts:
         return bool(references) and sum(each.kind != StoredKind.VOICE for each in references) > self.image_files
 
     def add_text(self, value: object) -> None:
-        """Text; null is nothing, and any other value counts as its JSON text."""
+        """Add text. Null adds nothing, and any other value its JSON text."""
         if isinstance(value, str):
             self.texts.append(value)
         elif value is not None:
             self.add_json(value)
 
-    def add_others(self, holder: Mapping[str, Any], read: frozenset[str], *, is_request: bool = False) -> None:
-        """The text of members that are not among `read`: what a dialect does not know may reach the model nevertheless."""
-        if holder.keys() <= read:
+    def add_unknown_members(self, holder: Mapping[str, Any], known: frozenset[str], *, is_request: bool = False) -> None:
+        """Add the text of members that are not among `known`: one that a dialect does not know may reach the model nevertheless."""
+        if holder.keys() <= known:
             return
         for name, value in holder.items():
-            if name in read or (is_request and name in _NO_PROMPT):
+            if name in known or (is_request and name in _NO_PROMPT):
                 continue
             if isinstance(value, (dict, list)) or (
                 isinstance(value, str) and not (name in _LABELS and len(value) <= LABEL_CHARS_MAX)
@@ -74,16 +74,16 @@ class PromptParts:
                 self.add_text(value)
 
     def add_signature(self, signature: object) -> None:
-        """A thought that comes back encrypted, to be read anew. A short one holds none."""
+        """Add a reasoning signature: encrypted thought that the model reads again. A short one holds none."""
         if isinstance(signature, str) and len(signature) > LABEL_CHARS_MAX:
             self.opaque_bytes += base64_bytes(signature)
 
     def add_json(self, value: object) -> None:
-        """A decoded JSON value that the model reads as JSON."""
+        """Add a decoded JSON value that the model reads as JSON."""
         self.texts.append(json_text(value))
 
     def add_schema(self, schema: object) -> None:
-        """The form that the answer must have; null is none."""
+        """Add the schema of the answer. Null adds nothing."""
         if schema is not None:
             self.schemas.append(json_text(schema))
 
@@ -91,7 +91,7 @@ class PromptParts:
         self.tools.append(json_text(definition))
 
     def add_base64(self, media_type: object, data: object) -> None:
-        """Inline data: an image, audio, or a file that only its size tells of."""
+        """Add inline data: an image, audio, or a file that is counted by its size."""
         if not isinstance(data, str):
             self.add_text(data)
             return
@@ -106,11 +106,11 @@ class PromptParts:
         self.opaque_bytes += base64_bytes(data)
 
     def add_unseen(self) -> None:
-        """Something of unknown size: a document by its URL, what a tool at the provider will find, a stored template."""
+        """Note input of unknown size: a document by its URL, what a tool at the provider will find, a stored template."""
         self.has_unseen_input = True
 
     def add_referred(self) -> None:
-        """A stored object, whose size is known to whoever recorded it."""
+        """Note a stored object, whose size may be on record."""
         self.has_referred_input = True
 
     def shape(self) -> PromptShape:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
-from tallygate.dialects.body import ReadBody
+from tallygate.dialects.body import ParsedBody
 from tallygate.domain.stored_object import StoredKind, StoredReference
 
 _BY_NAME: Final[Mapping[str, StoredKind]] = {
@@ -59,7 +59,7 @@ _RESOURCE_NAMES: Final = frozenset({"fileName", "file_name"})  # Google's batche
 # Text, a voice's name or inline data where they are a string; a reference where they are an object with an id.
 _ONLY_BY_ID: Final = frozenset({"prompt", "audio", "voice"})
 REFERENCE_NAMES: Final = frozenset(_BY_NAME) - _RESOURCE_NAMES
-_KEYS: Final = frozenset(f'"{name}":'.encode() for name in _BY_NAME)  # as a ReadBody has them
+_KEYS: Final = frozenset(f'"{name}":'.encode() for name in _BY_NAME)  # in the form of `ParsedBody.keys`
 # Objects whose `id` names something by what their `type` says.
 _BY_TYPE: Final[Mapping[str, StoredKind]] = {"item_reference": StoredKind.ITEM, "file_id": StoredKind.FILE}
 _CURSORS: Final = frozenset({"after", "before", "afterid", "beforeid"})  # folded
@@ -82,7 +82,7 @@ _GEMINI_HOST: Final = "generativelanguage"  # .googleapis.com, .mtls.googleapis.
 _VERSIONED: Final = re.compile(r"/v1[a-z0-9]*/+files/", re.ASCII)
 
 
-def body_references(body: ReadBody[Any]) -> tuple[StoredReference, ...]:
+def body_references(body: ParsedBody[Any]) -> tuple[StoredReference, ...]:
     """As `stored_references`; most bodies have none, which their keys tell."""
     return () if _KEYS.isdisjoint(body.keys_anywhere) else stored_references(body.decoded())
 

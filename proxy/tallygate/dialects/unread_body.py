@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import read_body
+from tallygate.dialects.body import parse_body
 from tallygate.dialects.bulk_reads import refuse_bulk_reads
 from tallygate.dialects.references import DATA, folded, item_reference, stored_references
 from tallygate.dialects.vocabulary import Vocabulary
@@ -31,9 +31,9 @@ def references_of_any(body: bytes, *, put: str = "", is_shared: bool = True) -> 
     is_shared  whether what is stored at the upstream is everybody's, so that reading it in bulk is refused
     A key that is the name of one in another spelling is refused: some servers read it as that.
     """
-    read = read_body(body, _ANYTHING)
-    (_PUT_VOCABULARY if put else _VOCABULARY).check(read)
-    whole = read.asked
+    parsed = parse_body(body, _ANYTHING)
+    (_PUT_VOCABULARY if put else _VOCABULARY).check(parsed)
+    whole = parsed.fields
     if is_shared:
         refuse_bulk_reads(whole)
     read_lists = ("input",) if put else ("input", "items")  # what is put names its items by ids of its own kind, below

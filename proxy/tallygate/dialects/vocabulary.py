@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import ReadBody
+from tallygate.dialects.body import ParsedBody
 from tallygate.dialects.references import DATA, REFERENCE_NAMES, folded, is_call
 from tallygate.domain.errors import RequestRejectedError
 
@@ -31,7 +31,7 @@ class Vocabulary:
         self._keys = frozenset(f'"{name}":'.encode() for name in known)
         self._by_fold = {folded(name): name for name in known} | {folded(name): name for name in names}
 
-    def check(self, body: ReadBody[Any]) -> None:
+    def check(self, body: ParsedBody[Any]) -> None:
         """Refuse a name that is one of these but for its spelling, outside of data. Raises RequestRejectedError.
 
         Bodies without such a name, which is nearly all, are not walked.
@@ -70,7 +70,7 @@ class Vocabulary:
 
 @lru_cache(_NAMES_REMEMBERED_MAX)
 def folded_key(key: bytes) -> str:
-    """Of a key as a ReadBody has it."""
+    """Of a key in the form of `ParsedBody.keys`."""
     try:
         return folded(msgspec.json.decode(key[:-1], type=str))
     except msgspec.DecodeError:

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.body import read_body
+from tallygate.dialects.body import parse_body
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import Refused, RequestRejectedError
 from tallygate.domain.organization import Credential
@@ -41,11 +41,11 @@ def check_unread_model(head: Head, credential: Credential, body: bytes) -> None:
 
 def _check_body(credential: Credential, body: bytes) -> None:
     try:
-        read = read_body(body, _ANYTHING)
-        _VOCABULARY.check(read)
+        parsed = parse_body(body, _ANYTHING)
+        _VOCABULARY.check(parsed)
     except RequestRejectedError as error:
         raise Refused(rejected(error)) from None
-    asked: Any = read.asked
-    named = asked.get("model") if isinstance(asked, dict) else None
+    fields: Any = parsed.fields
+    named = fields.get("model") if isinstance(fields, dict) else None
     if named is not None:
         check_model(credential, named if isinstance(named, str) else None)

@@ -1,6 +1,6 @@
-"""Maxima and models of other APIs, which some services obey beside, or instead of, those that a dialect reads.
+"""Fields of other APIs for the maximum output and the model, which some services obey beside, or instead of, the dialect's own.
 
-What would lift the bound that a request is held at is refused, in any spelling. Anthropic's own `fallbacks` is among them: other
+A request with one is refused, in any spelling: it could cost more than its hold. Anthropic's own `fallbacks` is among them: other
 models, with maxima of their own ("Refusals and fallback").
 """
 
@@ -18,8 +18,8 @@ MAXIMA: Final = frozenset(
 MODELS: Final = frozenset({"models", "fallbacks", "fallback_models"})
 
 
-class OtherBounds:
-    """The names that one dialect refuses: all but its own."""
+class OtherApiFields:
+    """The fields that a dialect refuses: those of all APIs but its own."""
 
     __slots__ = ("_refused",)
 
@@ -27,7 +27,7 @@ class OtherBounds:
         self._refused = {folded(name): name for name in (MAXIMA | MODELS).difference(own)}
 
     def check(self, keys: frozenset[bytes]) -> None:
-        """keys: of the outermost object, as a ReadBody has them. Raises RequestRejectedError."""
+        """Raise RequestRejectedError if one is among `ParsedBody.keys`."""
         for key in keys:
             name = self._refused.get(folded_key(key)) if len(key) <= KEY_BYTES_MAX else None
             if name is not None:
