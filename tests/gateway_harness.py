@@ -22,7 +22,7 @@ from tallygate.config.holder import ConfigHolder
 from tallygate.config.load import ConfigSource
 from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
-from tallygate.domain.admission import CalendarPeriod, SpendDemand, WindowReading
+from tallygate.domain.admission import CalendarPeriod, SpendDemand, WindowState
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.made_object import MadeObject
 from tallygate.domain.spend_limit import WindowKind
@@ -127,7 +127,7 @@ class Harness:
             found += [read_event(entry.event) | {"_kind": entry.kind, "_cost": entry.cost_nano_usd} for entry in events]
         return sorted(found, key=lambda event: event["event_id"])
 
-    async def window(self, org: str = "acme", key: str = "org:spend_7d") -> WindowReading:
+    async def window(self, org: str = "acme", key: str = "org:spend_7d") -> WindowState:
         organization = next(item for item in self.gateway.services.view.config.organizations if item.id == org)
         limit = next(limit for limit in organization.plan.spend_limits if key.endswith(limit.name))
         months: tuple[CalendarPeriod, ...] = ()

@@ -30,7 +30,7 @@ from tallygate.ledger.directory.book import DirectoryBook, directory_book
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.last_used import note_last_used
+from tallygate.limiter.last_used import record_last_used
 
 ROOT = "root-token"
 NOW = 1_800_000_000_000
@@ -348,11 +348,11 @@ async def test_a_revoked_token_ends_at_once(call: Caller) -> None:
 async def test_last_use_reaches_the_database_and_never_goes_back(call: Caller, book: DirectoryBook, valkey_url: str) -> None:
     store = RedisConnection(parse_address(valkey_url), timeout_ms=10_000)
     await store.open()
-    await note_last_used(store, {"acme-prod": NOW, "gone": NOW})
-    await note_last_used(store, {"big-prod": NOW - 5})
+    await record_last_used(store, {"acme-prod": NOW, "gone": NOW})
+    await record_last_used(store, {"big-prod": NOW - 5})
     assert await write_last_used(store, book.credentials) == 3
     assert await write_last_used(store, book.credentials) == 0
-    await note_last_used(store, {"acme-prod": NOW - 1})
+    await record_last_used(store, {"acme-prod": NOW - 1})
     await write_last_used(store, book.credentials)
     await store.close()
 
@@ -365,16 +365,16 @@ async def test_last_use_that_cannot_be_written_is_kept_for_later(
 ) -> None:
     store = RedisConnection(parse_address(valkey_url), timeout_ms=10_000)
     await store.open()
-    await note_last_used(store, {"acme-prod": NOW})
+    await record_last_used(store, {"acme-prod": NOW})
 
     async def fail(*_: object) -> None:
         raise RuntimeError("the console died here")
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(book.credentials), "note_used", fail)
+        patched.setattr(type(book.credentials), "record_used", fail)
         with pytest.raises(RuntimeError):
             await write_last_used(store, book.credentials)
-    await note_last_used(store, {"big-prod": NOW})
+    await record_last_used(store, {"big-prod": NOW})
     assert await write_last_used(store, book.credentials) == 1
     assert await write_last_used(store, book.credentials) == 1
     await store.close()

@@ -22,7 +22,7 @@ from tallygate.console.scrape import ORGANIZATIONS_MAX, Scrape
 from tallygate.console.server import ConsoleServer
 from tallygate.console.workers import Workers
 from tallygate.console.wrong_tokens import FREE, WAITING_OF_ONE_MAX, WrongTokens
-from tallygate.domain.admission import WindowReading
+from tallygate.domain.admission import WindowState
 from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.domain.organization import Organization, Plan
 from tallygate.domain.rate_limit import LimitScope
@@ -66,7 +66,7 @@ class FakeStore:
         await self.check()
         self.asked.append((org, spend))
         return tuple(
-            WindowReading(key=demand.key, spent_nano_usd=5, held_nano_usd=7, paused_until_ms=self.paused.get(demand.key, 0))
+            WindowState(key=demand.key, spent_nano_usd=5, held_nano_usd=7, paused_until_ms=self.paused.get(demand.key, 0))
             for demand in spend
         )
 

@@ -86,36 +86,36 @@ async def test_every_order_ends_once_and_gives_back_what_it_took(end: str) -> No
         assert relay.ended_at == 0.0
         assert (observed.levels[READING_ON], len(observed.counted[READ_ON]) <= 1) == (0, True), order
         assert connection.aborted <= 1, order
-        assert drains.begin("acme", is_stream=True) is not None, "all is given back"
-        assert drains.take("acme", 80) is None
+        assert drains.start("acme", is_stream=True) is not None, "all is given back"
+        assert drains.count("acme", 80) is None
 
 
 async def test_past_the_bytes_of_all_or_of_one_no_more_are_read() -> None:
     observed = RecordingMetrics()
     drains = Drains(UPSTREAM, observed)
-    mine, other = drains.begin("acme", is_stream=True), drains.begin("globex", is_stream=True)
+    mine, other = drains.start("acme", is_stream=True), drains.start("globex", is_stream=True)
     assert mine is not None
     assert other is not None
-    assert mine.take(60) is None
-    assert other.take(41) is DrainEnd.BYTES
-    other.end(DrainEnd.BYTES)
-    assert mine.take(21) is DrainEnd.ORG_BYTES
-    mine.end(DrainEnd.ORG_BYTES)
+    assert mine.count(60) is None
+    assert other.count(41) is DrainEnd.BYTES
+    other.finish(DrainEnd.BYTES)
+    assert mine.count(21) is DrainEnd.ORG_BYTES
+    mine.finish(DrainEnd.ORG_BYTES)
     assert (observed.levels[READING_ON], observed.counted[READ_ON]) == (0, [DrainEnd.BYTES, DrainEnd.ORG_BYTES])
 
 
 async def test_one_organization_takes_no_place_from_another() -> None:
     observed = RecordingMetrics()
     drains = Drains(UPSTREAM, observed)
-    assert drains.begin("acme", is_stream=True) is not None
-    assert drains.begin("acme", is_stream=True) is None
-    assert drains.begin("globex", is_stream=True) is not None
-    assert drains.begin("initech", is_stream=True) is None
+    assert drains.start("acme", is_stream=True) is not None
+    assert drains.start("acme", is_stream=True) is None
+    assert drains.start("globex", is_stream=True) is not None
+    assert drains.start("initech", is_stream=True) is None
     assert observed.counted[READ_ON] == [DrainEnd.ORG_COUNT, DrainEnd.COUNT]
 
 
 @pytest.mark.parametrize(("is_stream", "seconds"), [(True, 5.0), (False, 600.0)])
 async def test_a_stream_has_a_grace_and_another_answer_the_time_to_end(is_stream: bool, seconds: float) -> None:
-    drain = Drains(UPSTREAM, RecordingMetrics()).begin("acme", is_stream=is_stream)
+    drain = Drains(UPSTREAM, RecordingMetrics()).start("acme", is_stream=is_stream)
     assert drain is not None
     assert drain.seconds == seconds

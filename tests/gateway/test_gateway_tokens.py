@@ -89,7 +89,7 @@ async def test_clients_of_one_name_in_two_organizations_have_each_their_own_limi
         assert (await ask(gateway, of_big))[0] == 200
         await gateway.at_rest()
         assert [event["flags"] for event in gateway.events()] == [["unregistered"]]
-        assert gateway.gateway.services.used.take() == {}
+        assert gateway.gateway.services.used.collect() == {}
         limits = gateway.gateway.services.view._limits
         assert {key[:2] for key in limits} == {("free", "same"), ("big", "same")}
 

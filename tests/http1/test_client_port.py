@@ -43,7 +43,7 @@ class Served:
                 response.force_close()
             return response
         finally:
-            connection.end()
+            connection.end_exchange()
 
     def draining(self, grace_s: float) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(self.port.drain(grace_s, is_busy=self.port.is_answering))

@@ -42,7 +42,7 @@ def decoded(field: str, pieces: Iterable[bytes], *, bytes_max: int = 10_000_000,
     whole = b""
     for piece in pieces:
         decoder.feed(piece)
-        while out := decoder.take(most):
+        while out := decoder.decode(most):
             assert len(out) <= most
             whole += out
     decoder.check_whole()
@@ -119,7 +119,7 @@ def test_a_bomb_is_refused_before_it_is_large() -> None:
     decoder = BodyDecoder(("gzip",), bytes_max=10**9)
     decoder.feed(gzip.compress(bytes(100_000_000)))
     with pytest.raises(Refused):
-        all(iter(lambda: decoder.take(100_000), b""))
+        all(iter(lambda: decoder.decode(100_000), b""))
     assert decoder.decoded < 101 * 100_000
 
 

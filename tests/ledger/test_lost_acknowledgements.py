@@ -56,7 +56,7 @@ class Site:
         fences = Fence(scripts.fence), Fence(scripts.fence)
         self.database = database
         self.store, self.link = (
-            RedisConnection(parse_address(url), timeout_ms=10_000, on_run=fence.notice_run) for fence in fences
+            RedisConnection(parse_address(url), timeout_ms=10_000, on_run=fence.check_run_id) for fence in fences
         )
         self.spool = spool
         self.limiter = RedisLimiter(self.store, scripts)

@@ -32,7 +32,7 @@ def server(tmp_path: Path):
 
 
 async def a_connection(url: str) -> RedisConnection:
-    opened = RedisConnection(parse_address(url), timeout_ms=5_000, on_run=Fence(load_scripts().fence).notice_run)
+    opened = RedisConnection(parse_address(url), timeout_ms=5_000, on_run=Fence(load_scripts().fence).check_run_id)
     await opened.open()
     return opened
 
@@ -109,15 +109,15 @@ async def test_a_fence_looks_at_each_run_once_and_tells_what_it_closed(
         return await connection.command(*parts)
 
     fence, info = Fence(load_scripts().fence), await connection.command(b"INFO", b"server")
-    assert await fence.notice_run(command, info)
-    assert not await fence.notice_run(command, info)
+    assert await fence.check_run_id(command, info)
+    assert not await fence.check_run_id(command, info)
     assert len(calls) == PARTITIONS
     assert caplog.text.count("closed for spending") == 1
 
 
 async def test_a_store_that_tells_no_run_is_trusted(connection: RedisConnection) -> None:
     await mark_all(connection, "g1")
-    await Fence(load_scripts().fence).notice_run(connection.command, b"redis_version:7.0.0\r\n")
+    await Fence(load_scripts().fence).check_run_id(connection.command, b"redis_version:7.0.0\r\n")
     assert await unmarked_partitions(connection) == ()
 
 

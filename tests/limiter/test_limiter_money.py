@@ -499,24 +499,24 @@ async def test_a_look_decides_as_an_admission_and_takes_nothing(world: World) ->
     slots = a_rate(1, capacity=2, quantity=Quantity.OPEN_REQUESTS)
     asked = a_request("look", 900, rate=(a_rate(), slots))
     before = await world.state("acme")
-    looked = await world.limiter.look(asked)
+    looked = await world.limiter.preview(asked)
     assert (looked.admitted, looked.held_nano_usd, looked.rate[0].remaining) == (True, 0, 10)
     assert await world.state("acme") == before
 
     await world.limiter.admit(a_request("r1", 200, rate=(slots,)))
-    refused = await world.limiter.look(asked)
+    refused = await world.limiter.preview(asked)
     assert refused == await world.limiter.admit(asked)
     assert (refused.admitted, refused.refused_by) == (False, "org:spend_7d")
     await world.limiter.admit(a_request("r2", 0, rate=(slots,)))
-    assert (await world.limiter.look(a_request("look", 0, rate=(slots,)))).refused_by == "org:open_requests_limit"
+    assert (await world.limiter.preview(a_request("look", 0, rate=(slots,)))).refused_by == "org:open_requests_limit"
 
 
 async def test_a_look_that_finds_a_pause_tells_of_it_and_a_dead_workers_hold_is_none(world: World) -> None:
     await world.limiter.admit(a_request("dead", 1000, lease_ms=1000))
-    assert (await world.limiter.look(a_request("look", 1))).refused_by == "org:spend_7d"
+    assert (await world.limiter.preview(a_request("look", 1))).refused_by == "org:spend_7d"
     world.clock.now_ms += 1000
-    assert (await world.limiter.look(a_request("look", 1))).admitted
+    assert (await world.limiter.preview(a_request("look", 1))).admitted
 
     await world.limiter.settle(an_account(a_request("r1", 1000), 1000))
-    assert (await world.limiter.look(a_request("look", 1))).retry_after_ms > DAY_MS
+    assert (await world.limiter.preview(a_request("look", 1))).retry_after_ms > DAY_MS
     assert [notice["type"] for notice in await world.notices("acme")][-1] == "spend.paused"

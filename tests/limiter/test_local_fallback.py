@@ -49,7 +49,7 @@ def test_open_requests_go_back_when_the_exchange_ends(clock: Clock) -> None:
     first = rates_only("r1", slot)
     assert fallback.admit(first).admitted
     assert not fallback.admit(rates_only("r2", slot)).admitted
-    fallback.end(first)
+    fallback.release(first)
     assert fallback.admit(rates_only("r3", slot)).admitted
 
 

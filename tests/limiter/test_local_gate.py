@@ -68,7 +68,7 @@ def test_a_request_takes_its_weight_and_gives_it_back() -> None:
     assert isinstance(first, Entry)
     assert isinstance(gate.enter("acme", hour, 3), Entry)  # the limit, and a unit more
     assert isinstance(gate.enter("acme", hour, 1), Closed)
-    gate.give_back(first)
+    gate.refund(first)
     assert isinstance(gate.enter("acme", hour, 3), Entry)
     assert isinstance(gate.enter("globex", hour, 1_000), Entry)  # a full bucket will do
 
@@ -78,7 +78,7 @@ def test_what_the_limiter_refused_has_taken_nothing() -> None:
     for _ in range(100):
         entry = gate.enter("acme", hour)
         assert isinstance(entry, Entry)
-        gate.give_back(entry)
+        gate.refund(entry)
         gate.leave(entry)
     assert isinstance(gate.enter("acme", hour), Entry)
     assert isinstance(gate.enter("acme", hour), Entry)
@@ -168,5 +168,5 @@ async def test_whom_the_limiter_would_admit_the_gate_lets_in(
         elif decision.admitted:
             open_now.append((gates[worker], found, number))
         else:
-            gates[worker].give_back(found)
+            gates[worker].refund(found)
             gates[worker].leave(found)

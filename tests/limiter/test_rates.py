@@ -79,7 +79,7 @@ async def test_who_only_waits_for_what_others_hold_is_told_so_and_not_the_refill
     await world.limiter.admit(first)
     await world.limiter.admit(other)
     assert waits(await world.limiter.admit(rates_only("r3", hour))) == (False, 1000, [(1000, True)])
-    assert waits(await world.limiter.look(rates_only("r3", hour))) == (False, 1000, [(1000, True)])
+    assert waits(await world.limiter.preview(rates_only("r3", hour))) == (False, 1000, [(1000, True)])
 
     await world.limiter.settle(an_account(other, 0, 300, 150))  # 450 are used, 600 held: with all of these back it does not fit
     assert waits(await world.limiter.admit(rates_only("r4", hour))) == (False, 2_340_000, [(2_340_000, False)])

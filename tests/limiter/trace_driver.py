@@ -146,7 +146,7 @@ class TraceDriver:
     async def _look(self) -> tuple[str, list[Any]]:
         request = self._request()
         self.touched = request.org
-        return f"look {request}", [await _answer(limiter.look(request)) for limiter in self._limiters]
+        return f"look {request}", [await _answer(limiter.preview(request)) for limiter in self._limiters]
 
     async def _checkpoint(self) -> tuple[str, list[Any]]:
         request = self._pick()

@@ -9,7 +9,7 @@ from tallygate.shares.fair_shares import FairShares
 def fill(shares: FairShares, org: str, amount: int = 1) -> int:
     """How often it gets that much."""
     taken = 0
-    while shares.take(org, amount):
+    while shares.acquire(org, amount):
         taken += 1
     return taken
 
@@ -24,12 +24,12 @@ def test_one_alone_gets_three_quarters_and_a_newcomer_three_of_what_is_left() ->
 
 def test_what_is_given_back_is_free_again() -> None:
     shares = FairShares(100)
-    assert shares.take("one", 70)
-    assert not shares.take("one", 10)
-    shares.give_back("one", 70)
+    assert shares.acquire("one", 70)
+    assert not shares.acquire("one", 10)
+    shares.release("one", 70)
     assert (shares.taken, shares.held("one")) == (0, 0)
-    assert shares.take("one", 100)
-    assert not shares.take("two", 1)
+    assert shares.acquire("one", 100)
+    assert not shares.acquire("two", 1)
 
 
 @given(
@@ -40,10 +40,10 @@ def test_never_more_than_there_is_and_nothing_is_forgotten(most: int, steps: lis
     shares, held = FairShares(most), dict.fromkeys("abcd", 0)
     for org, amount, takes in steps:
         if takes:
-            held[org] += amount if shares.take(org, amount) else 0
+            held[org] += amount if shares.acquire(org, amount) else 0
         else:
             given = min(amount, held[org])
-            shares.give_back(org, given)
+            shares.release(org, given)
             held[org] -= given
         assert shares.taken == sum(held.values()) <= most
         assert all(shares.held(one) == amount for one, amount in held.items())

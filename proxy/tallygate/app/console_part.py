@@ -32,7 +32,7 @@ from tallygate.ledger.directory.book import DirectoryBook, directory_book
 from tallygate.ledger.directory.objects import no_marks
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.directory_channel import tell
+from tallygate.limiter.directory_channel import announce_change
 from tallygate.limiter.object_marks import drop_marks
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
@@ -86,7 +86,7 @@ def open_directory(settings: Settings, database: Database, config: Callable[[], 
         config,
         now_ms=now_ms,
         random_bytes=secrets.token_bytes,
-        on_committed=partial(tell, url) if url else _tell_nobody,
+        on_committed=partial(announce_change, url) if url else _announce_to_nobody,
         unmark=partial(_unmark, url) if url else no_marks,
     )
 
@@ -101,5 +101,5 @@ async def _unmark(url: str, org: str, objects: Sequence[MadeObject]) -> None:
         await store.close()
 
 
-async def _tell_nobody() -> None:
+async def _announce_to_nobody() -> None:
     """No store is known: whoever holds a copy finds the change at its next poll."""

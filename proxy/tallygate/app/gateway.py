@@ -26,7 +26,7 @@ from tallygate.ledger.finished_events import finished_events
 from tallygate.ledger.stored_objects import owned_objects
 from tallygate.limiter.directory_channel import listen_forever
 from tallygate.limiter.fence import Fence
-from tallygate.limiter.last_used import note_last_used
+from tallygate.limiter.last_used import record_last_used
 from tallygate.limiter.local_fallback import FailurePolicy, LocalFallback
 from tallygate.limiter.object_marks import RedisObjectMarks
 from tallygate.limiter.redis_limiter import RedisLimiter
@@ -110,10 +110,10 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
             clock=time.monotonic,
             now_ms=now_ms,
         ),
-        store_run=lambda: fence.run,
+        store_run=lambda: fence.run_id,
         new_id=event_id_source(now_ms, Random(int.from_bytes(os.urandom(32)))),
         stored=directory,
-        note_used=partial(note_last_used, store),
+        record_used=partial(record_last_used, store),
         beside=(partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake),),
         on_config=lambda config: metrics.know(KnownLabels.of(config)),
         on_directory=metrics.follow,

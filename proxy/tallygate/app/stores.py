@@ -27,7 +27,7 @@ async def open_store(settings: Settings, fence: Fence | None = None) -> RedisCon
     """
     address = parse_address(settings.redis_url.get_secret_value())
     fence = fence or Fence(load_scripts().fence)
-    store = RedisConnection(address, timeout_ms=settings.store_deadline_ms, on_run=fence.notice_run)
+    store = RedisConnection(address, timeout_ms=settings.store_deadline_ms, on_run=fence.check_run_id)
     await store.open()
     facts = await probe_server(store)
     for warning in facts.warnings:

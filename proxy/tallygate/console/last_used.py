@@ -7,7 +7,7 @@ from typing import Final
 from tallygate.domain.errors import StoreError
 from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.ledger.directory.credentials import Credentials
-from tallygate.limiter.last_used import forget_taken, take_last_used
+from tallygate.limiter.last_used import claim_last_used, delete_claimed
 from tallygate.limiter.script import ScriptStore
 
 EVERY_SECONDS: Final = 10.0
@@ -16,10 +16,10 @@ _LOG: Final = logging.getLogger(__name__)
 
 async def write_last_used(store: ScriptStore, credentials: Credentials) -> int:
     """One round; how many were written. What cannot be, stays in the store. Raises StoreError, LedgerUnavailableError."""
-    taken = await take_last_used(store)
+    taken = await claim_last_used(store)
     if taken:
-        await credentials.note_used(taken)
-        await forget_taken(store)
+        await credentials.record_used(taken)
+        await delete_claimed(store)
     return len(taken)
 
 

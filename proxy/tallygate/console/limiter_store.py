@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from tallygate.console.ports import Lag
-from tallygate.domain.admission import SpendDemand, WindowReading
+from tallygate.domain.admission import SpendDemand, WindowState
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.limiter.generation import unmarked_partitions
 from tallygate.limiter.keys import PARTITIONS, partition_keys
@@ -40,7 +40,7 @@ class LimiterStore:
         now_ms = int(seconds) * 1000 + int(microseconds) // 1000
         return max((now_ms - at_ms for at_ms in entered), default=0)
 
-    async def windows(self, org: str, spend: tuple[SpendDemand, ...]) -> tuple[WindowReading, ...]:
+    async def windows(self, org: str, spend: tuple[SpendDemand, ...]) -> tuple[WindowState, ...]:
         return await self._limiter.read_windows(org, spend)
 
     async def check(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tallygate.domain.admission import SpendDemand, WindowReading
+from tallygate.domain.admission import SpendDemand, WindowState
 from tallygate.telemetry.metric import Metric
 from tallygate.telemetry.metric_text import Labels
 
@@ -40,7 +40,7 @@ class Store(Protocol):
 
     async def lag(self) -> Lag: ...
 
-    async def windows(self, org: str, spend: tuple[SpendDemand, ...]) -> tuple[WindowReading, ...]: ...
+    async def windows(self, org: str, spend: tuple[SpendDemand, ...]) -> tuple[WindowState, ...]: ...
 
     async def check(self) -> None:
         """Return if it answers and has its data. Raises LimiterWipedError while the generation is missing."""

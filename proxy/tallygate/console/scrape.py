@@ -8,7 +8,7 @@ from typing import Final
 from tallygate.config.model import GatewayConfig
 from tallygate.console.ports import LedgerState, SharedTotals, Store
 from tallygate.console.workers import Workers
-from tallygate.domain.admission import SpendDemand, WindowReading
+from tallygate.domain.admission import SpendDemand, WindowState
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
@@ -119,7 +119,7 @@ async def _windows(store: Store, limited: Sequence[tuple[Organization, tuple[Spe
     return gauges
 
 
-def _gauges(org: Organization, demands: tuple[SpendDemand, ...], readings: tuple[WindowReading, ...]) -> WindowGauges:
+def _gauges(org: Organization, demands: tuple[SpendDemand, ...], readings: tuple[WindowState, ...]) -> WindowGauges:
     return WindowGauges(
         org=org.id,
         spent_nano_usd=readings[0].spent_nano_usd,

@@ -207,7 +207,7 @@ async def _ended(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     finally:
         connection.body_read()
-        connection.end()
+        connection.end_exchange()
 
 
 @web.middleware

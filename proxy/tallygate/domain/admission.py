@@ -162,7 +162,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     warned: tuple[Warned, ...] = ()
 
 
-class WindowReading(msgspec.Struct, frozen=True, kw_only=True):
+class WindowState(msgspec.Struct, frozen=True, kw_only=True):
     """Spend and holds of one window, as the limiter enforces them now. paused_until_ms: 0 unless access is paused."""
 
     key: str

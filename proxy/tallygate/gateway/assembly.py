@@ -59,7 +59,7 @@ class Parts:
     finished      which of these event ids the ledger has the final word of; raises StoreError
     store_run     id of the run of the limiter's store, as its connection has seen it; empty if the store tells none
     owners        whose the objects are that upstreams keep
-    note_used     takes when credentials were last used, now and then; raises StoreError. None: nobody wants to know
+    record_used     takes when credentials were last used, now and then; raises StoreError. None: nobody wants to know
     beside        further work for as long as the gateway serves
     on_config     told of the configuration in force, with the organizations that do not lie in a file
     on_directory  told of organizations that changed since, as they were and as they are
@@ -86,7 +86,7 @@ class Parts:
     clock: Callable[[], float] = time.perf_counter
     store_run: Callable[[], str] = lambda: ""
     stored: StoredDirectory = field(default_factory=NoStoredDirectory)
-    note_used: Callable[[Mapping[str, int]], Awaitable[None]] | None = None
+    record_used: Callable[[Mapping[str, int]], Awaitable[None]] | None = None
     beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     on_config: Callable[[GatewayConfig], None] = lambda _config: None
     on_directory: Callable[[Sequence[Organization], Sequence[Organization]], None] = lambda _gone, _come: None
@@ -200,20 +200,20 @@ class Gateway(GatewayServer):
         self._parts.on_directory(gone, come)
 
     async def _hand_over_used(self) -> None:
-        note = self._parts.note_used
+        note = self._parts.record_used
         while note is not None:
             await asyncio.sleep(HAND_OVER_USED_S)
-            used = self.services.used.take()
+            used = self.services.used.collect()
             try:
                 await note(used)
             except StoreError:
-                self.services.used.give_back(used)
+                self.services.used.restore(used)
 
     async def close(self) -> None:
         await super().close()
-        if self._parts.note_used is not None:
+        if self._parts.record_used is not None:
             with suppress(StoreError):
-                await self._parts.note_used(self.services.used.take())
+                await self._parts.record_used(self.services.used.collect())
         for verifier in _issuers(self.services.view).values():
             verifier.keys.abandon()
         keys = _looked_up(self.services.view)

@@ -1,4 +1,4 @@
-"""What the stages of an exchange work with: built once by the composition root, read by all."""
+"""The services of a worker that the stages of an exchange use: built once by the composition root."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -36,10 +36,10 @@ class Tokenizer(Protocol):
 
 
 class Fallback(Protocol):
-    """What decides while the limiter's store is away."""
+    """Decides while the limiter's store is unreachable."""
 
     def admit(self, request: AdmissionRequest) -> Decision: ...
-    def end(self, request: AdmissionRequest) -> None: ...
+    def release(self, request: AdmissionRequest) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

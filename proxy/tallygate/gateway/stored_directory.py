@@ -20,10 +20,10 @@ class StoredDirectory(Protocol):
         """Client IDs that were revoked and whose organization is gone, as a Directory has them."""
 
     def wake(self) -> None:
-        """Look for changes now: someone told of one, or the rules that organizations are read by are others."""
+        """Look for changes now: one was announced, or the rules by which organizations are read have changed."""
 
     async def follow_forever(self, on_change: Callable[[frozenset[str]], None]) -> None:
-        """Call on_change with the ids of organizations that are other, new or gone, each time that there are some."""
+        """Call on_change with the ids of organizations that were changed, added or deleted, whenever there are some."""
 
 
 class NoStoredDirectory:
@@ -40,20 +40,20 @@ class NoStoredDirectory:
 
 
 class UsedCredentials:
-    """When each credential was last used, noted in memory by the worker and handed over now and then: no write for each request."""
+    """When each credential was last used, recorded in the worker's memory and flushed at intervals: no request writes by itself."""
 
     def __init__(self) -> None:
         self._at_ms: dict[str, int] = {}
 
-    def note(self, client_id: str, at_ms: int) -> None:
+    def record(self, client_id: str, at_ms: int) -> None:
         if client_id in self._at_ms or len(self._at_ms) < USED_MAX:
             self._at_ms[client_id] = at_ms
 
-    def take(self) -> Mapping[str, int]:
-        """What was noted since the last time."""
+    def collect(self) -> Mapping[str, int]:
+        """Return what was recorded since the last call."""
         taken, self._at_ms = self._at_ms, {}
         return taken
 
-    def give_back(self, taken: Mapping[str, int]) -> None:
-        """What could not be handed over; what was noted meanwhile is newer."""
+    def restore(self, taken: Mapping[str, int]) -> None:
+        """Put back what could not be flushed; what was recorded meanwhile is newer."""
         self._at_ms = {**taken, **self._at_ms}

@@ -181,11 +181,11 @@ class ClientConnection(ServerConnection):
         """Whether more of an answer waits for the client than its connection takes."""
         return self.paused_since >= 0
 
-    def begin(self, listener: ClientListener) -> None:
-        """An exchange is admitted and listens from now on."""
+    def begin_exchange(self, listener: ClientListener) -> None:
+        """Attach the listener of an admitted exchange."""
         self.listener = listener
 
-    def end(self) -> None:
+    def end_exchange(self) -> None:
         self.listener = None
         self._unanswered -= 1
         if not self._unanswered:

@@ -42,15 +42,15 @@ def content_codings(field: str) -> tuple[str, ...]:
 
 
 class _Layer(Protocol):
-    """One coding being undone: `feed`, then `take` until it gives nothing more. Raises zlib.error, or zstd's error, or ValueError.
+    """Decoder of one coding: `feed`, then `decode` until it returns nothing. Raises zlib.error, zstd's error or ValueError.
 
-    is_whole   nothing came yet, or what came is whole
+    is_whole   nothing was fed yet, or what was fed is complete
     """
 
     is_whole: bool
 
     def feed(self, data: bytes) -> None: ...
-    def take(self, most: int) -> bytes: ...
+    def decode(self, most: int) -> bytes: ...
 
 
 class _Parts:
@@ -66,7 +66,7 @@ class _Parts:
     def feed(self, data: bytes) -> None:
         self._fed += data
 
-    def take(self, most: int) -> bytes:
+    def decode(self, most: int) -> bytes:
         while True:
             if self._part is None:
                 if not self._fed:
@@ -97,7 +97,7 @@ class _Deflate:
     def feed(self, data: bytes) -> None:
         self._fed += data
 
-    def take(self, most: int) -> bytes:
+    def decode(self, most: int) -> bytes:
         self.is_whole = self.is_whole and not self._fed
         if self._stream is None:
             if len(self._fed) < 2:
@@ -137,10 +137,10 @@ def _layer(coding: str) -> _Layer:
 
 
 class BodyDecoder:
-    """Sans-io: `feed` what came, `take` until it gives nothing, `check_whole` at the end. Raises Refused.
+    """Decoder of a body, without I/O: `feed` bytes, `decode` until it returns nothing, `check_whole` at the end. Raises Refused.
 
-    No layer gives more than `bytes_max` in all, nor above RATIO_FLOOR_BYTES more than RATIO_MAX for each byte that came: what is
-    packed around a bomb is counted too, whatever is left of it in the end.
+    No layer returns more than `bytes_max` in all nor, above RATIO_FLOOR_BYTES, more than RATIO_MAX for each byte fed: what is
+    packed around a bomb is counted too, however little is left of it in the end.
     """
 
     def __init__(self, codings: Sequence[str], *, bytes_max: int) -> None:
@@ -156,15 +156,15 @@ class BodyDecoder:
 
     @property
     def decoded(self) -> int:
-        """Bytes given so far."""
+        """Bytes returned so far."""
         return self._given[-1]
 
     def feed(self, coded: bytes) -> None:
         self._coded += len(coded)
         self._layers[0].feed(coded)
 
-    def take(self, most: int) -> bytes:
-        """Up to so many bytes more; none where more has to be fed first."""
+    def decode(self, most: int) -> bytes:
+        """Return up to `most` further bytes; none where more has to be fed first."""
         try:
             return self._pull(len(self._layers) - 1, most)
         except (zlib.error, ValueError, EOFError) as error:
@@ -181,7 +181,7 @@ class BodyDecoder:
     def _pull(self, index: int, most: int) -> bytes:
         layer = self._layers[index]
         while True:
-            piece = layer.take(most)
+            piece = layer.decode(most)
             if piece:
                 self._given[index] += len(piece)
                 self._check(self._given[index])
@@ -228,7 +228,7 @@ class DecodedContent:
         while True:
             if self._newest:
                 is_small = not decoder.is_stacked and max(decoder.decoded, self._newest) < AT_ONCE_BYTES_MAX
-                if piece := decoder.take(AT_ONCE_BYTES_MAX) if is_small else await self._in_turn(self._take_piece):
+                if piece := decoder.decode(AT_ONCE_BYTES_MAX) if is_small else await self._in_turn(self._decode_piece):
                     return piece
             coded = await self._content.readany()
             self._newest = len(coded)
@@ -237,8 +237,8 @@ class DecodedContent:
                 return b""
             decoder.feed(coded)
 
-    def _take_piece(self) -> bytes:
-        return self._decoder.take(PIECE_BYTES)
+    def _decode_piece(self) -> bytes:
+        return self._decoder.decode(PIECE_BYTES)
 
 
 def coded_as(request: web.BaseRequest) -> tuple[str, ...]:

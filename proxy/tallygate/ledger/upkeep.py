@@ -141,7 +141,7 @@ class Upkeep:
         Gateways do the same as they connect; here it is done for where there are none. To look for differences first would not do:
         under load, what was lost of the last minutes cannot be told from what comes.
         """
-        if await self._fence.notice_run(self._store.command, await self._store.command(b"INFO", b"server")):
+        if await self._fence.check_run_id(self._store.command, await self._store.command(b"INFO", b"server")):
             await self.rebuild()
 
     async def _prepare(self) -> None:

@@ -157,16 +157,16 @@ class RedisConnection:
                     _, link = await loop.create_unix_connection(new_link, address.path)
                 else:
                     _, link = await loop.create_connection(new_link, address.host, address.port, ssl=address.tls)
-                await self._greet(link)
+                await self._handshake(link)
                 if not link.is_open:  # it closed between its last reply and this line
-                    raise ConnectionLostError("closed after the greeting")
+                    raise ConnectionLostError("closed after the handshake")
         except (OSError, TimeoutError, StoreError) as error:
             if link is not None:
                 link.close()
             raise StoreError(f"cannot connect to Redis at {address}: {str(error) or type(error).__name__}") from error
         return link
 
-    async def _greet(self, link: Link) -> None:
+    async def _handshake(self, link: Link) -> None:
         address = self._address
         commands = [(b"CLIENT", b"SETNAME", self._name.encode()), (b"PING",)]
         if address.database:

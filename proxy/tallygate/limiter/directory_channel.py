@@ -1,6 +1,6 @@
-"""Telling every process that the directory has changed: one channel of the limiter's Redis.
+"""Announcements to every process that the directory has changed: one channel of the limiter's Redis.
 
-A message only says "look now"; whoever misses it finds the change at the next poll. So nothing here must succeed.
+A message only prompts a poll; a process that misses it finds the change at its next one. So nothing here must succeed.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from redis.exceptions import RedisError
 CHANNEL: Final = "tg:directory"
 _RECONNECT_SECONDS: Final = 1.0
 _READ_SECONDS: Final = 30.0  # without a message, then the connection is tried with a ping
-_TELL_SECONDS: Final = 1.0
+_PUBLISH_SECONDS: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
 async def listen_forever(url: str, on_message: Callable[[], None]) -> None:
-    """Call on_message for each message, and once for each new connection: what was told while there was none is lost."""
+    """Call on_message for each message, and once for each new connection: what was announced while there was none is lost."""
     while True:
         client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=_RECONNECT_SECONDS)
         try:
@@ -40,9 +40,11 @@ async def listen_forever(url: str, on_message: Callable[[], None]) -> None:
         await asyncio.sleep(_RECONNECT_SECONDS)
 
 
-async def tell(url: str) -> None:
-    """Tell whoever listens. Without a store nobody is told, and everybody polls."""
-    client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=_TELL_SECONDS, socket_timeout=_TELL_SECONDS)
+async def announce_change(url: str) -> None:
+    """Announce a change to all listeners. Without a store nothing is announced, and every process polls."""
+    client = Redis.from_url(
+        url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=_PUBLISH_SECONDS, socket_timeout=_PUBLISH_SECONDS
+    )
     try:
         await client.publish(CHANNEL, "changed")
     except (RedisError, OSError, TimeoutError) as error:

@@ -23,13 +23,13 @@ LEASE_MAX_MS: Final = 3_600_000  # of TALLYGATE_LEASE_SECONDS
 _ADMITS: Final = -1
 
 
-def run_of(info: bytes) -> str:
-    """The id of the store's run in an answer to INFO: another one after every restart. Empty if the store does not tell."""
+def run_id_of(info: bytes) -> str:
+    """The id of the store's run in an answer to INFO: a new one after every restart. Empty if the store does not report it."""
     return next((line.removeprefix(b"run_id:").decode() for line in info.splitlines() if line.startswith(b"run_id:")), "")
 
 
 async def store_run(store: ScriptStore) -> str:
-    return run_of(await store.command(b"INFO", b"server"))
+    return run_id_of(await store.command(b"INFO", b"server"))
 
 
 async def unmarked_partitions(store: ScriptStore) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""When credentials were last used: workers write it to one hash of the store, one console at a time takes it out again."""
+"""When credentials were last used: workers write it to one hash of the store, and one console at a time claims the hash."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -8,12 +8,12 @@ from tallygate.limiter.script import ScriptStore
 
 _NOTED: Final = b"tg:{last-used}:noted"
 _TAKEN: Final = b"tg:{last-used}:taken"
-_KEEP_SECONDS: Final = 7 * 86_400  # without any console nothing takes it: then it ends by itself
+_KEEP_SECONDS: Final = 7 * 86_400  # without a console nothing claims it, and it expires
 _AT_ONCE: Final = 1_000
 
 
-async def note_last_used(store: ScriptStore, at_ms: Mapping[str, int]) -> None:
-    """Note Unix milliseconds by Client ID. Workers overwrite each other between their flushes, so it is right to some seconds.
+async def record_last_used(store: ScriptStore, at_ms: Mapping[str, int]) -> None:
+    """Write Unix milliseconds by Client ID. Workers overwrite each other between their flushes, so they are right to some seconds.
 
     Bounded by the credentials there are. Raises StoreError.
     """
@@ -24,19 +24,19 @@ async def note_last_used(store: ScriptStore, at_ms: Mapping[str, int]) -> None:
         await store.command(b"EXPIRE", _NOTED, b"%d" % _KEEP_SECONDS)
 
 
-async def take_last_used(store: ScriptStore) -> Mapping[str, int]:
-    """What was noted, set apart until `forget_taken`: a console that ends in between leaves it to the next. Raises StoreError."""
+async def claim_last_used(store: ScriptStore) -> Mapping[str, int]:
+    """Claim what was recorded, until `delete_claimed`. A console that ends before that leaves it to the next. Raises StoreError."""
     if not await store.command(b"EXISTS", _TAKEN):
         if not await store.command(b"EXISTS", _NOTED):
             return {}
         try:
             await store.command(b"RENAMENX", _NOTED, _TAKEN)
-        except StoreError:  # it ended in between, or another console took it
+        except StoreError:  # it expired meanwhile, or another console claimed it
             return {}
     flat = await store.command(b"HGETALL", _TAKEN)
     texts = [item.decode() for item in flat]
     return {client_id: int(at) for client_id, at in zip(texts[::2], texts[1::2], strict=True)}
 
 
-async def forget_taken(store: ScriptStore) -> None:
+async def delete_claimed(store: ScriptStore) -> None:
     await store.command(b"DEL", _TAKEN)

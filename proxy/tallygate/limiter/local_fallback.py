@@ -1,4 +1,4 @@
-"""What a worker decides by itself while Redis is away. The caller counts every such decision."""
+"""Decisions of a worker by itself while Redis is unreachable. The caller counts every such decision."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Final
 from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.limiter.local_rates import LocalRates
 
-LIMITER_UNAVAILABLE: Final = "limiter_unavailable"  # refused_by of a spend demand that nothing can vouch for
+LIMITER_UNAVAILABLE: Final = "limiter_unavailable"  # refused_by of a spend demand beyond the grace
 RETRY_MS: Final = 1000
 GRACE_WINDOW_MS: Final = 3_600_000
 ORGS_MAX: Final = 100_000  # organizations with grace in use; past it none is given to others until the hour ends
@@ -28,7 +28,7 @@ class FailurePolicy:
 class LocalFallback:
     """One per worker. now_ms is monotonic; a Decision's now_ms is this clock's and means nothing elsewhere.
 
-    An exchange admitted here is settled as any other once Redis is back: it is unknown there, so it is posted whole and flagged.
+    An exchange admitted here is settled as any other once Redis is back, where it has no hold: its cost is posted and flagged.
     """
 
     def __init__(self, policy: FailurePolicy, now_ms: Callable[[], int]) -> None:
@@ -53,7 +53,7 @@ class LocalFallback:
                 rate=(),
                 spend=(),
             )
-        fits, states = self._rates.take(request.org, request.rate, now_ms)
+        fits, states = self._rates.admit(request.org, request.rate, now_ms)
         short = [(state, demand) for state, demand in zip(states, request.rate, strict=True) if state.retry_after_ms]
         refusing = [state for state, demand in short if not demand.limit.shadow]
         slowest = max(refusing, key=lambda state: state.retry_after_ms, default=None)
@@ -71,9 +71,9 @@ class LocalFallback:
             spend=(),
         )
 
-    def end(self, request: AdmissionRequest) -> None:
-        """An exchange admitted here is over, however it ended."""
-        self._rates.close(request.org, request.rate)
+    def release(self, request: AdmissionRequest) -> None:
+        """Release the open-request slots of an exchange admitted here, however it ended."""
+        self._rates.release(request.org, request.rate)
 
     def _grace_covers(self, request: AdmissionRequest, now_ms: int) -> bool:
         if all(demand.limit.shadow for demand in request.spend):

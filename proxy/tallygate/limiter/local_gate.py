@@ -78,7 +78,7 @@ class LocalGate:
         return Entry(org, tuple(slots), tuple(units))
 
     def leave(self, entry: Entry) -> None:
-        """The exchange has ended."""
+        """Return the slots of an exchange that has ended."""
         for key in entry.slots:
             left = self._open[entry.org, key] - 1
             if left:
@@ -86,8 +86,8 @@ class LocalGate:
             else:
                 del self._open[entry.org, key]
 
-    def give_back(self, entry: Entry) -> None:
-        """The limiter has refused the exchange, and taken nothing."""
+    def refund(self, entry: Entry) -> None:
+        """Return the units of an exchange that the limiter refused, which took none there."""
         now_ms = self._now_ms()
         for key, limit, taken in entry.units:
             level = self._refilled(entry.org, key, limit, now_ms) + taken * limit.window_ms

@@ -10,7 +10,7 @@ OTHERS_MS = 1000
 
 
 class LocalRates:
-    """Decides with 1/workers of every limit, all demands or none, on a clock that the caller brings (monotonic, milliseconds).
+    """Rate limits at 1/workers of every limit, all demands or none, on the caller's clock (monotonic, milliseconds).
 
     A level counts units * window_ms * workers, so a share is exact: capacity 10 over 4 workers is two and a half units each.
     A demand that the share of a bucket can never hold needs the whole share instead.
@@ -21,8 +21,8 @@ class LocalRates:
         self._levels: dict[tuple[str, str], tuple[int, int]] = {}
         self._open: dict[tuple[str, str], int] = {}
 
-    def take(self, org: str, demands: Sequence[RateDemand], now_ms: int) -> tuple[bool, tuple[RateState, ...]]:
-        """Whether every demand that is not in shadow fits, and then all are taken; the state of each after that."""
+    def admit(self, org: str, demands: Sequence[RateDemand], now_ms: int) -> tuple[bool, tuple[RateState, ...]]:
+        """Take every demand, or none if one that is not in shadow does not fit. Return whether they were, and the states."""
         needs = [(demand, *self._level_and_need(org, demand, now_ms)) for demand in demands]
         fits = all(level >= need or demand.limit.shadow for demand, level, need in needs)
         states = []
@@ -33,8 +33,8 @@ class LocalRates:
             states.append(self._state(demand, left, 0 if level >= need else need - level))
         return fits, tuple(states)
 
-    def close(self, org: str, demands: Sequence[RateDemand]) -> None:
-        """Gives the open-request slots of an ended exchange back."""
+    def release(self, org: str, demands: Sequence[RateDemand]) -> None:
+        """Release the open-request slots of an ended exchange."""
         for demand in demands:
             if demand.limit.quantity.taken is Taken.WHILE_OPEN:
                 left = self._open.get((org, demand.key), 0) - demand.units

@@ -9,7 +9,7 @@ from tallygate.domain.admission import (
     Decision,
     Settlement,
     SpendDemand,
-    WindowReading,
+    WindowState,
 )
 
 
@@ -26,14 +26,14 @@ class Limiter(Protocol):
         A refused reservation leaves no trace, so its id is decided afresh; one that is held gets its first answer again.
         """
 
-    async def look(self, request: AdmissionRequest) -> Decision:
-        """As `admit`, but whoever would be admitted takes and holds nothing; a refusal marks and tells a pause as any other.
+    async def preview(self, request: AdmissionRequest) -> Decision:
+        """Decide as `admit`, but take and hold nothing. A refusal marks and announces a pause as any other.
 
-        For requests that would be dear to read before they are refused.
+        For requests that are expensive to read, so that they are refused before it.
         """
 
     async def checkpoint(self, accounts: Sequence[Account]) -> None:
-        """Renew the leases of open exchanges and note the cost so far, in one round trip."""
+        """Renew the leases of open exchanges and record their cost so far, in one round trip."""
 
     async def settle(self, account: Account) -> Settlement:
         """Replace the hold with the cost and append the usage event, in one step.
@@ -44,12 +44,11 @@ class Limiter(Protocol):
         """
 
     async def withdraw(self, admission: AdmissionRequest) -> None:
-        """Take back an admission that answered too late to be served: hold and units go back, nothing is charged or told.
+        """Withdraw an admission that was answered too late to be served: hold and units return, nothing is charged or announced.
 
-        It counts as ended from then on, also if the store has yet to see it: an admission that comes after its withdrawal takes no
-        hold. One whose lease is over and was charged is released, with its event as it was admitted. Once settled or released,
-        nothing changes.
+        The reservation has then ended, even if its admission reaches the store later: that one takes no hold. One whose lease has
+        expired and was charged is released, with its event as it was admitted. After a settlement or release nothing changes.
         """
 
-    async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowReading, ...]:
-        """Spend, holds and pause of the given windows as they stand now; changes nothing."""
+    async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowState, ...]:
+        """Read spend, holds and pause of the given windows; changes nothing."""

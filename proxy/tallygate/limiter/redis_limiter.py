@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-from tallygate.domain.admission import Account, AdmissionRequest, Decision, Settlement, SpendDemand, WindowReading
+from tallygate.domain.admission import Account, AdmissionRequest, Decision, Settlement, SpendDemand, WindowState
 from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.limiter import wire
 from tallygate.limiter.keys import OrgKeys, org_keys
@@ -48,7 +48,7 @@ class RedisLimiter:
     def admit(self, request: AdmissionRequest) -> Coroutine[Any, Any, Decision]:
         return self._decide(request, takes=True)
 
-    def look(self, request: AdmissionRequest) -> Coroutine[Any, Any, Decision]:
+    def preview(self, request: AdmissionRequest) -> Coroutine[Any, Any, Decision]:
         return self._decide(request, takes=False)
 
     async def _decide(self, request: AdmissionRequest, *, takes: bool) -> Decision:
@@ -95,10 +95,10 @@ class RedisLimiter:
         if await self._store.run(self._scripts.withdraw, self._keys_of(admission.org), args) == _CHARGED:
             await self.settle(withdrawn(admission))
 
-    async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowReading, ...]:
+    async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowState, ...]:
         wire.check_spend(spend)
         args = (self._time(), wire.encode_windows(org, spend))
-        return wire.decode_readings(spend, await self._store.run(self._scripts.read, self._keys_of(org), args))
+        return wire.decode_windows(spend, await self._store.run(self._scripts.read, self._keys_of(org), args))
 
     def _time(self) -> bytes:
         return b"%d" % self._now_ms() if self._now_ms else b""

@@ -18,7 +18,7 @@ from tallygate.domain.admission import (
     Settlement,
     SpendDemand,
     Warned,
-    WindowReading,
+    WindowState,
 )
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.limiter.keys import PARTITIONS, partition_of
@@ -63,7 +63,7 @@ class ReferenceLimiter:
     async def admit(self, request: AdmissionRequest) -> Decision:
         return self._decide(request, takes=True)
 
-    async def look(self, request: AdmissionRequest) -> Decision:
+    async def preview(self, request: AdmissionRequest) -> Decision:
         return self._decide(request, takes=False)
 
     def _decide(self, request: AdmissionRequest, *, takes: bool) -> Decision:
@@ -156,7 +156,7 @@ class ReferenceLimiter:
         state.holds[admission.reservation_id] = Settlement(settled_at_ms=now)
         state.due[admission.reservation_id] = now + self._ended_ms
 
-    async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowReading, ...]:
+    async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowState, ...]:
         check_spend(spend)
         now = self._now_ms()
         state = self.orgs[org]
@@ -169,7 +169,7 @@ class ReferenceLimiter:
             if window.spent >= limit > 0:
                 paused = max(paused, resume_at(window, demand, window.spent + 1 - limit, now))
             readings.append(
-                WindowReading(key=demand.key, spent_nano_usd=window.spent, held_nano_usd=window.held, paused_until_ms=paused)
+                WindowState(key=demand.key, spent_nano_usd=window.spent, held_nano_usd=window.held, paused_until_ms=paused)
             )
         return tuple(readings)
 

@@ -16,7 +16,7 @@ from tallygate.domain.admission import (
     SpendDemand,
     SpendState,
     Warned,
-    WindowReading,
+    WindowState,
 )
 from tallygate.domain.money import MONEY_MAX_NANO_USD
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
@@ -246,9 +246,9 @@ def decode_settlement(admission: AdmissionRequest, answer: bytes, *, repeated: b
     )
 
 
-def decode_readings(spend: Sequence[SpendDemand], answer: bytes) -> tuple[WindowReading, ...]:
+def decode_windows(spend: Sequence[SpendDemand], answer: bytes) -> tuple[WindowState, ...]:
     words = _decode_numbers(answer)
     return tuple(
-        WindowReading(key=demand.key, spent_nano_usd=spent, held_nano_usd=held, paused_until_ms=paused)
+        WindowState(key=demand.key, spent_nano_usd=spent, held_nano_usd=held, paused_until_ms=paused)
         for demand, spent, held, paused in zip(spend, words[::3], words[1::3], words[2::3], strict=True)
     )

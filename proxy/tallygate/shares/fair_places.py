@@ -1,4 +1,4 @@
-"""Places for which one waits, in fair shares."""
+"""Places in fair shares, with a queue for those that must wait."""
 
 import asyncio
 from collections import deque
@@ -8,9 +8,9 @@ from tallygate.shares.fair_shares import FairShares
 
 
 class FairPlaces:
-    """So many places, shared as `FairShares` says. Whoever is past its share waits until it, or another, gives one back.
+    """`most` places, shared as in `FairShares`. A request beyond its organization's share waits until a place is released.
 
-    An organization's own are served in the order in which they came, organizations in turn. For one event loop.
+    An organization's requests are served in the order in which they came, organizations in turn. For one event loop.
     """
 
     def __init__(self, most: int) -> None:
@@ -21,9 +21,9 @@ class FairPlaces:
     def taken(self) -> int:
         return self._shares.taken
 
-    async def take(self, org: str, *, seconds: float) -> bool:
-        """Whether a place was had in that time; it does not suspend if one is free. If so, it has to be given back."""
-        if org not in self._waiting and self._shares.take(org, 1):
+    async def acquire(self, org: str, *, seconds: float) -> bool:
+        """Acquire a place and return whether there was one in that time. It must be released. Does not suspend if one is free."""
+        if org not in self._waiting and self._shares.acquire(org, 1):
             return True
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(org, deque()).append(waiter)
@@ -32,7 +32,7 @@ class FairPlaces:
                 await waiter
         except BaseException as error:
             if waiter.done() and not waiter.cancelled():  # granted in the same tick
-                self.give_back(org)
+                self.release(org)
             else:
                 self._forget(org, waiter)
             if isinstance(error, TimeoutError):
@@ -40,8 +40,8 @@ class FairPlaces:
             raise
         return True
 
-    def give_back(self, org: str) -> None:
-        self._shares.give_back(org, 1)
+    def release(self, org: str) -> None:
+        self._shares.release(org, 1)
         if not self._waiting:
             return
         still_waiting: dict[str, deque[asyncio.Future[None]]] = {}
@@ -49,7 +49,7 @@ class FairPlaces:
             waiters = self._waiting.pop(waiting)
             while waiters and waiters[0].done():  # has given up in this tick
                 waiters.popleft()
-            if waiters and self._shares.take(waiting, 1):
+            if waiters and self._shares.acquire(waiting, 1):
                 waiters.popleft().set_result(None)
                 if waiters:
                     self._waiting[waiting] = waiters  # at the end: the others come first next time

@@ -6,10 +6,10 @@ OF_WHAT_IS_FREE: Final = 3
 
 
 class FairShares:
-    """At most `most` for all together. One organization may hold three times what stays free after it took.
+    """At most `most` for all together. One organization may hold three times what stays free after it acquired.
 
-    So one alone gets three quarters, two get three sevenths each, and a newcomer always finds something: the share of each shrinks
-    as others come, and nothing has to be set. What one takes while it holds nothing is only bounded by what is free.
+    So one alone gets three quarters, two get three sevenths each, and a newcomer always gets some: the share of each shrinks as
+    others come, and needs no setting. What an organization acquires while it holds nothing is only bounded by what is free.
     """
 
     def __init__(self, most: int) -> None:
@@ -20,8 +20,8 @@ class FairShares:
     def held(self, org: str) -> int:
         return self._held.get(org, 0)
 
-    def take(self, org: str, amount: int) -> bool:
-        """Whether there is room for that much more. If so, it has to be given back."""
+    def acquire(self, org: str, amount: int) -> bool:
+        """Acquire that much more and return whether there was room. What was acquired must be released."""
         held = self._held.get(org, 0)
         free = self.most - self.taken - amount
         if free < 0 or (held and held + amount > OF_WHAT_IS_FREE * free):
@@ -30,7 +30,7 @@ class FairShares:
         self._held[org] = held + amount
         return True
 
-    def give_back(self, org: str, amount: int) -> None:
+    def release(self, org: str, amount: int) -> None:
         self.taken -= amount
         held = self._held.get(org, 0) - amount
         if held > 0:

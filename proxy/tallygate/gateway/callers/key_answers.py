@@ -48,7 +48,7 @@ class KeyAnswers:
         """An organization that is past its share gives up its own oldest key, one that has none the oldest of all."""
         self.drop(digest)
         self._refused.pop(digest, None)
-        while not self._shares.take(key.org, 1):
+        while not self._shares.acquire(key.org, 1):
             self.drop(next(iter(self._by_org.get(key.org) or self._known)))
         self._known[digest] = key
         self._by_org.setdefault(key.org, {})[digest] = None
@@ -64,7 +64,7 @@ class KeyAnswers:
         known = self._known.pop(digest, None)
         if known is None:
             return
-        self._shares.give_back(known.org, 1)
+        self._shares.release(known.org, 1)
         keys = self._by_org[known.org]
         del keys[digest]
         if not keys:

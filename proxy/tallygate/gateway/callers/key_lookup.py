@@ -59,20 +59,20 @@ class _StrangeAnswerError(Exception):
 
 @dataclass(slots=True)
 class _Kind:
-    """Questions of one kind: they have room of their own, in fair shares of organizations, or of networks."""
+    """Look-ups of one kind, with room of their own in fair shares of organizations, or of networks."""
 
     places: FairPlaces = field(default_factory=lambda: FairPlaces(OPEN_MAX))
     waiting: FairShares = field(default_factory=lambda: FairShares(WAITING_MAX))
 
 
 class _NewKeys:
-    """How many new keys each network may still have wrong: a token bucket."""
+    """A token bucket for each network: how many unknown keys it may still try."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
         self._left: dict[str, tuple[int, int]] = {}  # thousandths of a key, and when
 
-    def take(self, network: str) -> bool:
+    def acquire(self, network: str) -> bool:
         now_ms = self._now_ms()
         left, at_ms = self._left.pop(network, (NEW_BURST * 1_000, now_ms))
         left = min(NEW_BURST * 1_000, left + (now_ms - at_ms) * NEW_PER_SECOND)
@@ -82,7 +82,7 @@ class _NewKeys:
         self._left[network] = left - 1_000 if is_taken else left, now_ms
         return is_taken
 
-    def give_back(self, network: str) -> None:
+    def release(self, network: str) -> None:
         if network in self._left:
             left, at_ms = self._left[network]
             self._left[network] = left + 1_000, at_ms
@@ -152,10 +152,10 @@ class LookedUpKeys:
     ) -> asyncio.Task[VerifiedClient | Refusal] | None:
         """None where there is no room: who has a known key is not in the way of strangers' keys, nor they in his."""
         kind, who = (self._firsts, network) if known is None else (self._renewals, known.org)
-        if not kind.waiting.take(who, 1):
+        if not kind.waiting.acquire(who, 1):
             return None
-        if known is None and not self._new_keys.take(network):
-            kind.waiting.give_back(who, 1)
+        if known is None and not self._new_keys.acquire(network):
+            kind.waiting.release(who, 1)
             return None
         asking = self._loop.create_task(self._ask(key, digest, kind, who, clients))
         asking.add_done_callback(lambda _: self._ended(digest, asking, kind, who))
@@ -163,7 +163,7 @@ class LookedUpKeys:
         return asking
 
     def _ended(self, digest: bytes, asking: asyncio.Task[VerifiedClient | Refusal], kind: _Kind, who: str) -> None:
-        kind.waiting.give_back(who, 1)
+        kind.waiting.release(who, 1)
         if self._asking.get(digest) is asking:
             del self._asking[digest]
 
@@ -176,7 +176,7 @@ class LookedUpKeys:
             found = LOOKUP_FAILED
         is_wrong = isinstance(found, Refusal) and found is not LOOKUP_FAILED
         if kind is self._firsts and not is_wrong:
-            self._new_keys.give_back(who)
+            self._new_keys.release(who)
         self._count("failed" if found is LOOKUP_FAILED else "inactive" if is_wrong else "active")
         if self._asking.get(digest) is own:  # else it was forgotten meanwhile
             self._remember(digest, found, asked_at_ms, clients)
@@ -195,7 +195,7 @@ class LookedUpKeys:
 
     async def _put(self, token: str, kind: _Kind, who: str) -> bytes:
         """The service's answer to one question (RFC 7662, section 2.1)."""
-        if not await kind.places.take(who, seconds=self.config.timeout_ms / 1000):
+        if not await kind.places.acquire(who, seconds=self.config.timeout_ms / 1000):
             raise _StrangeAnswerError("no answer to those before it")
         try:
             try:
@@ -203,7 +203,7 @@ class LookedUpKeys:
             except aiohttp.ServerDisconnectedError:  # a kept connection that ended as it was used; the question can be repeated
                 return await self._post(token)
         finally:
-            kind.places.give_back(who)
+            kind.places.release(who)
 
     async def _post(self, token: str) -> bytes:
         form = {"token": token} if self.config.sends is Sends.KEY else {"token": token, "token_type_hint": Sends.DIGEST.value}

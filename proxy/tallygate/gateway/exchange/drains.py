@@ -9,10 +9,10 @@ from tallygate.telemetry.metrics import READ_ON, READING_ON
 
 
 class DrainEnd(StrEnum):
-    """How reading on ended, or why it did not begin; a metric label."""
+    """How a drain ended, or why it did not start; a metric label."""
 
     COMPLETE = "complete"
-    FAILED = "failed"  # the upstream's doing
+    FAILED = "failed"  # by the upstream
     TIME = "time"
     COUNT = "count"  # too many at once in this worker
     ORG_COUNT = "org_count"  # too many at once of this organization
@@ -34,8 +34,8 @@ class Drains:
         self._counts: Counter[str] = Counter()
         self._bytes_of: Counter[str] = Counter()
 
-    def begin(self, org: str, *, is_stream: bool) -> "Drain | None":
-        """None where one more would be too many. Else its `end` has to follow."""
+    def start(self, org: str, *, is_stream: bool) -> "Drain | None":
+        """Start a drain, whose `finish` must follow; None where one more would be too many."""
         upstream = self._upstream
         end = None
         if self._count >= upstream.drain_max:
@@ -51,8 +51,8 @@ class Drains:
         is_short = is_stream and upstream.on_disconnect is OnDisconnect.GRACE
         return Drain(self, org, seconds=(upstream.grace_ms if is_short else upstream.drain_ms) / 1000)
 
-    def take(self, org: str, size: int) -> DrainEnd | None:
-        """Count bytes that were read; the bound that they are past, if any."""
+    def count(self, org: str, size: int) -> DrainEnd | None:
+        """Count bytes that were read, and return the bound that they exceed, if any."""
         self._bytes += size
         self._bytes_of[org] += size
         if self._bytes > self._upstream.drain_bytes:
@@ -61,8 +61,8 @@ class Drains:
             return DrainEnd.ORG_BYTES
         return None
 
-    def give_back(self, org: str, size: int, end: DrainEnd) -> None:
-        """One that had been read on for `size` bytes is over."""
+    def release(self, org: str, size: int, end: DrainEnd) -> None:
+        """Release the share of a drain that read `size` bytes."""
         self._count -= 1
         self._bytes -= size
         for counter, amount in ((self._counts, 1), (self._bytes_of, size)):
@@ -84,11 +84,11 @@ class Drain:
         self._org = org
         self._bytes = 0
 
-    def take(self, size: int) -> DrainEnd | None:
-        """Count bytes that were read; why no more may be."""
+    def count(self, size: int) -> DrainEnd | None:
+        """Count bytes that were read, and return the bound that they exceed, if any."""
         self._bytes += size
-        return self._drains.take(self._org, size)
+        return self._drains.count(self._org, size)
 
-    def end(self, end: DrainEnd) -> None:
-        """To be said once."""
-        self._drains.give_back(self._org, self._bytes, end)
+    def finish(self, end: DrainEnd) -> None:
+        """End the drain. To be called once."""
+        self._drains.release(self._org, self._bytes, end)

@@ -1,6 +1,6 @@
 """Who comes in: what of an organization is open at this worker, before anything of its body is read.
 
-All that is counted here is the worker's own. The store is asked only for bodies that are dear to read (`look`).
+All that is counted here is the worker's own. The store is asked only for bodies that are dear to read (`preview`).
 """
 
 from types import TracebackType
@@ -43,25 +43,25 @@ class Entrance:
     def enter(self, head: Head, caller: Caller) -> "Visit":
         """Take a place, one of each limit on requests and a slot of each on open requests, until the visit ends."""
         org, limits = caller.organization.id, caller.limits
-        if not self._room.take(org, 1):
+        if not self._room.acquire(org, 1):
             raise Refused(overloaded("Your organization has too many requests open at this gateway."))
         units = limits.weight or (FREE_LIST_UNITS if head.route.objects.lists else 1)
         entry = self._gate.enter(org, limits.gate, units)
         if isinstance(entry, Closed):
-            self._room.give_back(org, 1)
+            self._room.release(org, 1)
             raise Refused(limiter_refusal(_closed(head, entry), limits, hold_nano_usd=0))
         return Visit(org, entry, self._gate, self._room, self._bodies)
 
-    async def look_before_body(self, head: Head, caller: Caller, intake: Intake) -> None:
+    async def preview_before_body(self, head: Head, caller: Caller, intake: Intake) -> None:
         """Refuse what a limit refuses already, where the body is large, of unknown size, or waits for our word."""
         request = head.client.request
         if not request.body_exists or not intake.is_body_read:
             return
         length = None if intake.codings else request.content_length  # a coded body is as large as it turns out to be
         if length is None or length >= DEAR_BODY_BYTES or "Expect" in request.headers:
-            await self.look(head, caller, least_nano_usd=head.route.fee_nano_usd or 1)
+            await self.preview(head, caller, least_nano_usd=head.route.fee_nano_usd or 1)
 
-    async def look(self, head: Head, caller: Caller, *, least_nano_usd: int) -> None:
+    async def preview(self, head: Head, caller: Caller, *, least_nano_usd: int) -> None:
         """Refuse what the limiter would refuse if it cost that much at least. Without the store, admission decides."""
         organization, limits = caller.organization, caller.limits
         if not limits.rate and not limits.spend:
@@ -79,7 +79,7 @@ class Entrance:
             event=b"",
         )
         try:
-            decision = await self._services.limiter.look(asked)
+            decision = await self._services.limiter.preview(asked)
         except StoreError:
             return
         if not decision.admitted:
@@ -107,13 +107,13 @@ class Visit:
 
     def reserve(self, size: int) -> None:
         """Room for so many more bytes of the body."""
-        if not self._bodies.take(self._org, size):
+        if not self._bodies.acquire(self._org, size):
             raise Refused(overloaded("The request bodies of your organization take too much of this gateway's memory."))
         self._body_bytes += size
 
     async def wait_for_place(self, upstream: UpstreamClient) -> None:
         """Take a place at the upstream; past the organization's share, once another of its requests has ended there."""
-        if not await upstream.places.take(self._org, seconds=upstream.config.connect_ms / 1000):
+        if not await upstream.places.acquire(self._org, seconds=upstream.config.connect_ms / 1000):
             raise Refused(overloaded("Your organization has too many requests under way at this AI service."))
         self._places = upstream.places
 
@@ -123,12 +123,12 @@ class Visit:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         del kind, trace
         if isinstance(error, Refused) and error.refusal.status in _NOT_TAKEN:
-            self._gate.give_back(self._entry)
+            self._gate.refund(self._entry)
         self._gate.leave(self._entry)
-        self._room.give_back(self._org, 1)
-        self._bodies.give_back(self._org, self._body_bytes)
+        self._room.release(self._org, 1)
+        self._bodies.release(self._org, self._body_bytes)
         if self._places is not None:
-            self._places.give_back(self._org)
+            self._places.release(self._org)
 
 
 def _closed(head: Head, closed: Closed) -> Decision:

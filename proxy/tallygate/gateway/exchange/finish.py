@@ -31,7 +31,7 @@ async def finish(answer: Answer) -> None:
     await _count(answer)
     bill = bill_of(answer)
     if held.is_fallback:
-        services.fallback.end(held.admission)
+        services.fallback.release(held.admission)
     _note_objects(answer, bill)
     await services.settler.settle(account_of(answer, bill))
     if relay.failure is not None:

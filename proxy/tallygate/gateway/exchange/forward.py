@@ -83,7 +83,7 @@ async def _send(answer: Answer, body: bytes) -> _Sent | None:
     call, relay, services = answer.held.call, answer.relay, answer.services
     head, intake, client = call.head, call.intake, call.head.client
     upstream, request = head.upstream, client.request
-    client.connection.begin(relay)
+    client.connection.begin_exchange(relay)
     if client.connection.transport is None:
         relay.client_gone()
     try:

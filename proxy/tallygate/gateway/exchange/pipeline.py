@@ -95,7 +95,7 @@ class Pipeline:
         try:
             await self.serve(client)
         finally:
-            connection.end()
+            connection.end_exchange()
             self.open.discard(client)
             services.metrics.dec(OPEN_REQUESTS)
         return response
@@ -115,7 +115,7 @@ class Pipeline:
             self.permit(head, caller)
             intake = intake_of(head, caller)
             with self.entrance.enter(head, caller) as visit:
-                await self.entrance.look_before_body(head, caller, intake)
+                await self.entrance.preview_before_body(head, caller, intake)
                 body = await read_whole_body(self.services, head, caller, intake, visit)
                 call = await self.understanding.call(head, caller, intake, body)
                 await visit.wait_for_place(head.upstream)
@@ -192,7 +192,7 @@ class Pipeline:
             raise Refused(found)
         organization, credential = found
         if credential.is_registered:  # else it may be another's name
-            self.services.used.note(credential.id, client.started_at_ms)
+            self.services.used.record(credential.id, client.started_at_ms)
         return Caller(
             organization=organization,
             credential=credential,

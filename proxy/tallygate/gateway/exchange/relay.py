@@ -192,7 +192,7 @@ class Relay:
         if reading.text_chars > UNCOUNTED_CHARS_MAX and self._exchange is not None:
             self._exchange.count_soon()
         if self._drain is not None:
-            bound = self._drain.take(size)
+            bound = self._drain.count(size)
             if bound is not None:
                 self._stop_reading_on(bound)
         if self.is_client_gone:
@@ -272,7 +272,7 @@ class Relay:
             self._drain_timer.cancel()
         if self._drain is not None:
             failed = DrainEnd.FAILED if self.failure is not None else self._drain_end
-            self._drain.end(DrainEnd.COMPLETE if self.is_complete else failed)
+            self._drain.finish(DrainEnd.COMPLETE if self.is_complete else failed)
             self._drain = None
         if self.made is not None:
             self.made.end()
@@ -298,7 +298,7 @@ class Relay:
             self.buffered.clear()  # nobody waits for it: what is read on is metered, not kept
         self.held.clear()
         if self._drains is not None and (not self.status or 200 <= self.status < 300):
-            self._drain = self._drains.begin(self._org, is_stream=self.is_streamed)
+            self._drain = self._drains.start(self._org, is_stream=self.is_streamed)
         if self._drain is None:
             self.cut()
             return

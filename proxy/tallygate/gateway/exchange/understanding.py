@@ -88,7 +88,7 @@ class Understanding:
         if limits.spend and size > DEAR_BODY_BYTES:  # whose tokens are not worth counting if the least cost is too much
             least = worst(tokens_at_least(facts.prompt)).hold_min_nano_usd
             if least <= MONEY_MAX_NANO_USD:
-                await self._entrance.look(head, caller, least_nano_usd=least)
+                await self._entrance.preview(head, caller, least_nano_usd=least)
         if limits.needs_tokens:
             prompt_tokens = await self._services.tokens.prompt_upper_bound(facts.prompt, facts.model, org=organization.id)
         else:
@@ -129,4 +129,4 @@ class Understanding:
 
 async def work_on(services: Services, org: str, size: int, work: Callable[[], _Result]) -> _Result:
     """Work on a body of that size: here and now if it is small, else in a thread, in the organization's turn."""
-    return work() if size <= READ_AT_ONCE_BYTES_MAX else await services.reading.take(org, at_once(work))
+    return work() if size <= READ_AT_ONCE_BYTES_MAX else await services.reading.run(org, at_once(work))

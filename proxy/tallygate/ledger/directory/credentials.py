@@ -161,7 +161,7 @@ class Credentials:
             await the_organization(connection, org)
             return await credentials_of(connection, org)
 
-    async def note_used(self, at_ms: Mapping[str, int]) -> None:
+    async def record_used(self, at_ms: Mapping[str, int]) -> None:
         """Note when credentials, by Client ID, were last used; an older time changes nothing. No change in the sense of the log."""
         later = or_(CREDENTIALS.c.last_used_at_ms.is_(None), CREDENTIALS.c.last_used_at_ms < bindparam("at_ms"))
         statement = (
