@@ -43,7 +43,7 @@ def shipped_config() -> GatewayConfig:
     )
 
 
-async def _tell_nobody() -> None:
+async def _announce_to_nobody() -> None:
     """No process has a copy."""
 
 
@@ -68,7 +68,7 @@ class StaticWindows:
         self.states: dict[tuple[str, str], tuple[int, int, int, Mapping[int, int]]] = {}
         self.error: Exception | None = None
 
-    async def read(self, org: str, demands: Any) -> tuple[WindowOutlook, ...]:
+    async def fetch(self, org: str, demands: Any) -> tuple[WindowOutlook, ...]:
         if self.error is not None:
             raise self.error
         return tuple(self._outlook(org, demand) for demand in demands)
@@ -99,7 +99,7 @@ class World:
             shipped_config,
             now_ms=lambda: self.now_ms,
             random_bytes=lambda size: next(numbers).to_bytes(size),
-            on_committed=_tell_nobody,
+            on_committed=_announce_to_nobody,
         )
 
     async def keep(self, *orgs: str) -> None:

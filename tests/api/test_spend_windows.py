@@ -50,7 +50,7 @@ async def test_the_outlook_is_what_admission_decides_by(store: RedisConnection) 
     await limiter.admit(held)
     refused = await limiter.admit(a_request(3, 500, WEEK))
 
-    (outlook,) = await LimiterSpendWindows(store, scripts, limiter).read("acme", (WEEK,))
+    (outlook,) = await LimiterSpendWindows(store, scripts, limiter).fetch("acme", (WEEK,))
 
     state = refused.spend[0]
     assert (outlook.spent_nano_usd, outlook.held_nano_usd) == (state.spent_nano_usd, state.held_nano_usd) == (600, 300)
@@ -71,14 +71,14 @@ async def test_a_calendar_month_leaves_at_its_end(store: RedisConnection) -> Non
     )
     request = a_request(1, 600, month)
     windows = LimiterSpendWindows(store, scripts, limiter)
-    assert (await windows.read("acme", (month,)))[0].leaving == {}
+    assert (await windows.fetch("acme", (month,)))[0].leaving == {}
     await limiter.admit(request)
     await limiter.settle(Account(admission=request, cost_nano_usd=600))
 
-    assert (await windows.read("acme", (month,)))[0].leaving == {periods[1].end_ms: 600}
+    assert (await windows.fetch("acme", (month,)))[0].leaving == {periods[1].end_ms: 600}
 
 
 async def test_spend_that_the_store_has_lost_is_not_shown_as_nothing(store: RedisConnection) -> None:
     scripts = load_scripts()
     with pytest.raises(LimiterWipedError):
-        await LimiterSpendWindows(store, scripts, RedisLimiter(store, scripts)).read("acme", (WEEK,))
+        await LimiterSpendWindows(store, scripts, RedisLimiter(store, scripts)).fetch("acme", (WEEK,))

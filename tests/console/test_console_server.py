@@ -89,7 +89,7 @@ class FakeTotals:
         self.asked = []
         self.skipped = 0
 
-    async def read(self, orgs):
+    async def fetch(self, orgs):
         if self.error is not None:
             raise self.error
         self.asked.append(orgs)

@@ -55,7 +55,7 @@ async def test_each_family_adds_up_over_the_labels_that_it_does_not_have(databas
         (("globex", "globex-1", "search"), "gpt-4o", "expired", "checkpoint", {"requests": 1, "expired_holds": 1}),
     )
 
-    values = (await LedgerTotals(database).read(["acme", "globex"])).values
+    values = (await LedgerTotals(database).fetch(["acme", "globex"])).values
 
     assert values[metrics.REQUESTS] == {
         (*CHAT, "success"): 3,
@@ -91,7 +91,7 @@ async def test_each_family_adds_up_over_the_labels_that_it_does_not_have(databas
 
 
 async def test_an_empty_ledger_has_counters_without_labels_only(database: Database) -> None:
-    values = (await LedgerTotals(database).read(["acme"])).values
+    values = (await LedgerTotals(database).fetch(["acme"])).values
 
     assert {metric for metric, series in values.items() if series} == {
         metrics.USAGE_SOURCE,
@@ -112,7 +112,7 @@ async def test_series_of_organizations_that_left_end_and_what_has_no_label_goes_
         (("other", "other", "chat"), "", "refused", "", {"requests": 3}),
     )
 
-    values = (await LedgerTotals(database).read(["acme"])).values
+    values = (await LedgerTotals(database).fetch(["acme"])).values
 
     assert values[metrics.REQUESTS] == {(*CHAT, "success"): 1, ("other", "other", "chat", "refused"): 3}
     assert values[metrics.USAGE_SOURCE][("upstream",)] == 6
@@ -123,10 +123,10 @@ async def test_past_the_bound_whole_organizations_are_left_out_and_counted(
 ) -> None:
     orgs = [f"org-{number:04}" for number in range(3 * ORGS_AT_ONCE)]
     await put(database, *((((org, f"{org}-1", "chat"), "gpt-4o", "success", "upstream", {"requests": 1})) for org in orgs))
-    everything = await LedgerTotals(database).read(orgs)
+    everything = await LedgerTotals(database).fetch(orgs)
     monkeypatch.setattr(ledger_totals, "ROWS_MAX", 3 * 2 * ORGS_AT_ONCE)  # an organization has a row of each kind
 
-    bounded = await LedgerTotals(database).read(orgs)
+    bounded = await LedgerTotals(database).fetch(orgs)
 
     assert (len(everything.values[metrics.REQUESTS]), everything.organizations_skipped) == (3 * ORGS_AT_ONCE, 0)
     shown = 2 * ORGS_AT_ONCE
@@ -139,17 +139,17 @@ async def test_a_database_that_hangs_is_away(database: Database, monkeypatch: py
     monkeypatch.setattr(ledger_totals, "READ_SECONDS", 0.0)
 
     with pytest.raises(LedgerUnavailableError):
-        await totals.read(["acme"])
+        await totals.fetch(["acme"])
 
     monkeypatch.undo()
-    assert (await totals.read(["acme"])).organizations_skipped == 0, "the next scrape is answered again"
+    assert (await totals.fetch(["acme"])).organizations_skipped == 0, "the next scrape is answered again"
 
 
 async def test_scrapes_at_once_see_the_same(database: Database) -> None:
     await put(database, (CHAT, "gpt-4o", "success", "upstream", {"requests": 2, "cost_nano_usd": 3}))
     consoles = [LedgerTotals(database) for _ in range(2)]
 
-    seen = await asyncio.gather(*(console.read(["acme"]) for console in consoles for _ in range(5)))
+    seen = await asyncio.gather(*(console.fetch(["acme"]) for console in consoles for _ in range(5)))
 
     texts = {
         render(Readings(version="1", config_version="c", workers=(), counted=(), totals=one.values), accept="")[1] for one in seen

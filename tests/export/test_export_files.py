@@ -36,7 +36,7 @@ def row(entry: Entry):
 
 def file_of(encoder, entries, *, page_rows=5):
     pages = [list(map(row, entries[at : at + page_rows])) for at in range(0, len(entries), page_rows)]
-    return b"".join([encoder.start(), *map(encoder.rows, pages), encoder.end()])
+    return b"".join([encoder.start(), *map(encoder.rows, pages), encoder.finish()])
 
 
 def read_csv(data: bytes):

@@ -23,7 +23,7 @@ from tallygate.domain.billing import PeriodKind
 from tallygate.domain.organization import Organization, Plan
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database, LedgerUnavailableError
-from tallygate.ledger.series_labels import SeriesLabels
+from tallygate.ledger.series import SeriesLabels
 
 ENTERPRISE = Plan(id="enterprise", export=True)
 PAY = Plan(id="pay_as_you_go", history_days=90)

@@ -104,7 +104,7 @@ async def test_a_revoked_client_stays_revoked_when_its_organization_is_deleted_a
     async with running_gateway(tmp_path, config=config(server, **policy), stored=stored) as gateway:
         holder, token = gateway.gateway._parts.holder, a_current_token(client_id="phone")
         book = directory_book(
-            database, lambda: holder.current, now_ms=lambda: 1, random_bytes=secrets.token_bytes, on_committed=_tell_nobody
+            database, lambda: holder.current, now_ms=lambda: 1, random_bytes=secrets.token_bytes, on_committed=_announce_to_nobody
         )
         replica = DirectoryReplica(database, lambda: holder.current)
 
@@ -135,7 +135,7 @@ async def test_a_revoked_client_stays_revoked_when_its_organization_is_deleted_a
     await database.close()
 
 
-async def _tell_nobody() -> None:
+async def _announce_to_nobody() -> None:
     return
 
 

@@ -23,7 +23,7 @@ from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.schema import ENTRIES, SPEND_BUCKETS
 from tallygate.ledger.store_clock import BELIEVED_AFTER_MS, STEP_MS, StoreClock
-from tallygate.ledger.upkeep import LedgerTerms, Upkeep
+from tallygate.ledger.upkeep import ConfigInForce, Upkeep
 from tallygate.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.connection import RedisConnection
@@ -308,7 +308,7 @@ class Deployment:
             retention=Retention(database),
             limiter_audit=self.audit,
             store=store,
-            terms=LedgerTerms(organizations=lambda: (self.organization,), prices=tuple),
+            config=ConfigInForce(organizations=lambda: (self.organization,), prices=tuple),
             now_ms=clock.now_ms,
             fence=Fence(scripts.fence),
             clock=clock,

@@ -27,9 +27,9 @@ class CountedRules(Rules):
 
     judged = 0
 
-    def read(self, document: dict[str, Any], *, lowers: bool = False) -> Any:
+    def parse(self, document: dict[str, Any], *, lowers: bool = False) -> Any:
         self.judged += 1
-        return super().read(document, lowers=lowers)
+        return super().parse(document, lowers=lowers)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def a_credential(number: int, **changes: Any) -> StoredCredential:
 def test_a_thousand_alike_are_judged_once_and_share_their_plan(rules: CountedRules) -> None:
     reader = AlikeReader(rules)
     found = [
-        reader.read(an_organization(number, limits=OWN), [a_credential(number, models=("gpt-4o*",))]) for number in range(1_000)
+        reader.parse(an_organization(number, limits=OWN), [a_credential(number, models=("gpt-4o*",))]) for number in range(1_000)
     ]
 
     assert rules.judged == 2  # the organization's terms, the credential's
@@ -89,12 +89,12 @@ def test_likenesses_are_what_the_rules_make_of_the_row(
     rules: CountedRules, organization: dict[str, Any], credential: dict[str, Any]
 ) -> None:
     reader = AlikeReader(rules)
-    reader.read(
+    reader.parse(
         an_organization(1, **organization), [a_credential(1), a_credential(1, id="other", **credential | {"key_sha256": None})]
     )
     rows = an_organization(2, **organization), [a_credential(2, **{"key_sha256": DIGEST} | credential)]
 
-    assert reader.read(*rows) == rules.effective(*rows)
+    assert reader.parse(*rows) == rules.effective(*rows)
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,12 @@ def test_what_the_rules_refuse_is_refused_with_every_problem_beside_likenesses_t
     rules: CountedRules, organization: dict[str, Any], credentials: list[dict[str, Any]]
 ) -> None:
     reader = AlikeReader(rules)
-    reader.read(an_organization(1), [a_credential(1)])
+    reader.parse(an_organization(1), [a_credential(1)])
     rows = an_organization(2, **organization), [a_credential(2, **credential) for credential in credentials]
     with pytest.raises(InvalidChangeError) as expected:
         rules.effective(*rows)
     with pytest.raises(InvalidChangeError) as refused:
-        reader.read(*rows)
+        reader.parse(*rows)
 
     assert refused.value.problems == expected.value.problems
 
@@ -135,10 +135,10 @@ def test_patterns_are_bounded(rules: CountedRules, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("tallygate.ledger.directory.alike.PATTERNS_MAX", 2)
     reader = AlikeReader(rules)
     for number in range(3):
-        reader.read(an_organization(number, limits={"spend_limit": {"usd": f"{number + 1}"}}), [])
-    reader.read(an_organization(9, limits={"spend_limit": {"usd": "3"}}), [])
+        reader.parse(an_organization(number, limits={"spend_limit": {"usd": f"{number + 1}"}}), [])
+    reader.parse(an_organization(9, limits={"spend_limit": {"usd": "3"}}), [])
     assert rules.judged == 3
-    reader.read(an_organization(9, limits={"spend_limit": {"usd": "1"}}), [])
+    reader.parse(an_organization(9, limits={"spend_limit": {"usd": "1"}}), [])
 
     assert rules.judged == 4
 
@@ -156,7 +156,7 @@ async def test_new_rules_are_asked_anew_and_only_what_they_change_is_told(world:
 
 
 async def test_many_changes_are_told_of_a_few_at_a_time(world: DirectoryWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tallygate.ledger.directory.replica.TOLD_MAX", 2)
+    monkeypatch.setattr("tallygate.ledger.directory.replica.ANNOUNCED_MAX", 2)
     await world.replica.refresh()
     for org in "abcde":
         await world.organizations.create("test", {"id": org, "plan": "enterprise"})

@@ -17,7 +17,7 @@ from tallygate.ledger.audit import LedgerAudit
 from tallygate.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, Book, RefusalCount
 from tallygate.ledger.database import Database
 from tallygate.ledger.lifetime_audit import lifetime_drifts
-from tallygate.ledger.rollup_readings import readings
+from tallygate.ledger.rollup_rows import rollup_rows
 from tallygate.ledger.schema import ENTRIES, KIND_ROLLUP, LIFETIME_TOTALS, ORG_ROLLUP, ROLLUP_15M, ROLLUP_AMOUNTS, SERIES
 from tallygate.ledger.series import CREDENTIALS_FREE_MAX, MODELS_PER_ORG_MAX
 from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges
@@ -47,7 +47,7 @@ def test_readings_give_each_bucket_every_quarter_of_an_hour_of_its_own_once(
     inner = bucket_edges(start, end, bucket, zone) if bucket is not None else []
     edges = sorted({start, end, *(edge for edge in inner if start < edge < end)})
     found = [[0] * 2 for _ in edges[1:]]  # how many quarters, and the sum of their instants
-    for reading in readings(edges, bucket, zone, lengths):
+    for reading in rollup_rows(edges, bucket, zone, lengths):
         shift, step = reading.divided or (0, 2**60)
         added_up: dict[int, list[int]] = {}
         for at in reading.starts:
@@ -68,7 +68,7 @@ def test_a_days_edges_take_few_rows(zone: str, most: int) -> None:
     end = start + 90 * DAY_MS
     edges = sorted({start, end, *(edge for edge in bucket_edges(start, end, Bucket.DAY, zone) if start < edge < end)})
 
-    assert sum(len(reading.starts) for reading in readings(edges, Bucket.DAY, zone, LENGTHS_MS[-1])) <= most
+    assert sum(len(reading.starts) for reading in rollup_rows(edges, Bucket.DAY, zone, LENGTHS_MS[-1])) <= most
 
 
 async def _many(book: Book) -> None:

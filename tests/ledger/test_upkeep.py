@@ -21,7 +21,7 @@ from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.schema import SPEND_BUCKETS
 from tallygate.ledger.store_clock import StoreClock
-from tallygate.ledger.upkeep import LedgerTerms, Upkeep
+from tallygate.ledger.upkeep import ConfigInForce, Upkeep
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.generation import mark_all, read_generation, store_run, unmarked_partitions
@@ -69,7 +69,7 @@ def an_upkeep(database: Database, store: Any = None, **parts: Any) -> Upkeep:
         retention=unused,
         limiter_audit=parts.get("limiter_audit", unused),
         store=cast("ScriptStore", store),
-        terms=LedgerTerms(organizations=lambda: parts.get("organizations", MANY), prices=tuple),
+        config=ConfigInForce(organizations=lambda: parts.get("organizations", MANY), prices=tuple),
         now_ms=lambda: START_MS,
         fence=Fence(load_scripts().fence),
         clock=StoreClock(cast("ScriptStore", store), steady_ms=lambda: START_MS),

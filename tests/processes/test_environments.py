@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from tallygate.app.role import Role
-from tallygate.config.secret_variables import secret_variables
 from tallygate.config.settings import load_settings, secrets_on_command_line
-from tallygate.processes.environments import environments
+from tallygate.processes.environments import environments, secret_variables
 
 UPSTREAMS = """upstreams:
   default: {base_url: "https://a.example", auth: {kind: bearer, secret_env: OPENAI_KEY}}

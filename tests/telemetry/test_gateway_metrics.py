@@ -87,7 +87,7 @@ def test_a_credential_is_only_named_under_its_own_organization(metrics, tmp_path
 
 def test_labels_of_a_reloaded_configuration_are_known_from_then_on(metrics, tmp_path):
     metrics.inc(REFUSED, "initech", "i", "chat", "requests_per_1m")
-    metrics.know(
+    metrics.use_labels(
         KnownLabels(
             organizations=frozenset({"initech"}),
             credentials=frozenset({("initech", "i")}),
@@ -102,7 +102,7 @@ def test_labels_of_a_reloaded_configuration_are_known_from_then_on(metrics, tmp_
 
 def test_labels_that_a_reload_took_away_become_other(metrics, tmp_path):
     metrics.inc(REFUSED, "acme", "acme-prod", "chat", "requests_per_1m")
-    metrics.know(
+    metrics.use_labels(
         KnownLabels(organizations=frozenset(), credentials=frozenset(), capabilities=KNOWN.capabilities, limits=KNOWN.limits)
     )
     metrics.inc(REFUSED, "acme", "acme-prod", "chat", "requests_per_1m")

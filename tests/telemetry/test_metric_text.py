@@ -13,7 +13,7 @@ from prometheus_client.samples import Timestamp
 
 from tallygate.telemetry.exemplar import Exemplar
 from tallygate.telemetry.metric import Kind, Metric
-from tallygate.telemetry.metric_text import PIECE_LINES, Family, HistogramReading, TextFormat, text_of
+from tallygate.telemetry.metric_text import PIECE_LINES, Family, HistogramCounts, TextFormat, text_of
 
 NAMES = ("org", "credential", "capability", "kind", "zone")
 texts = some.text(some.characters(blacklist_categories=("Cs",)), max_size=8) | some.sampled_from(
@@ -37,7 +37,7 @@ exemplars = some.none() | some.builds(
     Exemplar, nanos=counts, at_ms=some.integers(0, 2**42), request_id=some.text("0123456789abcdef", max_size=32)
 )
 histograms = some.builds(
-    HistogramReading, counts=some.tuples(*[counts] * 4), sum_nanos=counts, exemplars=some.tuples(*[exemplars] * 4)
+    HistogramCounts, counts=some.tuples(*[counts] * 4), sum_nanos=counts, exemplars=some.tuples(*[exemplars] * 4)
 )
 
 

@@ -15,8 +15,7 @@ from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.ledger.notices.deliveries import Deliveries, Result
 from tallygate.ledger.notices.record import DeliveryState
-from tallygate.webhooks.dispatcher import KEPT_MS, LEASE_MS, UNCONFIGURED_MS
-from tallygate.webhooks.schedule import ATTEMPTS_MAX, DELAYS_MS
+from tallygate.webhooks.dispatcher import ATTEMPTS_MAX, DELAYS_MS, KEPT_MS, LEASE_MS, UNCONFIGURED_MS
 
 
 def endpoint_of(receiver: Receiver, name: str = "ops") -> WebhookEndpoint:

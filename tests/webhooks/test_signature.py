@@ -8,8 +8,8 @@ from notice_values import PAUSED, RESUMED, a_notice
 from receiver import KEY, SECRET, now_ms
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from tallygate.webhooks.dispatcher import ATTEMPTS_MAX, DELAYS_MS, RETRY_AFTER_MAX_MS, next_attempt_ms
 from tallygate.webhooks.message import body_of, trial_body
-from tallygate.webhooks.schedule import ATTEMPTS_MAX, DELAYS_MS, RETRY_AFTER_MAX_MS, next_attempt_ms
 from tallygate.webhooks.signature import signed_headers, webhook_id
 
 OLD_SECRET = "whsec_b29vb29vb29vb29vb29vb29vb29vb29v"

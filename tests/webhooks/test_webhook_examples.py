@@ -18,8 +18,8 @@ from tallygate.config.problems import Problems
 from tallygate.config.webhook_endpoint import NOTICE_TYPES
 from tallygate.config.webhooks import read_webhooks
 from tallygate.ledger.notices.notice import NoticeType
+from tallygate.webhooks.dispatcher import DELAYS_MS
 from tallygate.webhooks.message import body_of, trial_body
-from tallygate.webhooks.schedule import DELAYS_MS
 from tallygate.webhooks.signature import signed_headers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from tallygate.telemetry.exposition import Readings, render
 
 
 async def lines_of(post: Post) -> list[str]:
-    totals = (await LedgerTotals(post.database).read([])).values
+    totals = (await LedgerTotals(post.database).fetch([])).values
     _, text = render(Readings(version="1", config_version="c", workers=(), counted=(), totals=totals), accept="")
     return sorted(line for line in text.decode().splitlines() if line.startswith("tallygate_webhook"))
 

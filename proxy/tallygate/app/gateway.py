@@ -115,7 +115,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         stored=directory,
         record_used=partial(record_last_used, store),
         beside=(partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake),),
-        on_config=lambda config: metrics.know(KnownLabels.of(config)),
+        on_config=lambda config: metrics.use_labels(KnownLabels.of(config)),
         on_directory=metrics.follow,
         on_close=partial(_close_all, store.close, database.close),
     )

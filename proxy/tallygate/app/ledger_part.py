@@ -18,12 +18,11 @@ from tallygate.console.limiter_store import LimiterStore
 from tallygate.ledger.audit import LimiterAudit
 from tallygate.ledger.book import Book
 from tallygate.ledger.event_stream import EventStreams
-from tallygate.ledger.hold_sweep import sweep_forever
 from tallygate.ledger.notices.deliveries import Deliveries
 from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.store_clock import StoreClock
-from tallygate.ledger.upkeep import LedgerTerms, Upkeep
+from tallygate.ledger.upkeep import ConfigInForce, Upkeep, sweep_forever
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.script import load_scripts
@@ -96,7 +95,7 @@ def build_upkeep(resources: Resources) -> Upkeep:
         retention=Retention(database),
         limiter_audit=LimiterAudit(database, link, scripts, on_ahead=rebuild.repair),
         store=link,
-        terms=LedgerTerms(
+        config=ConfigInForce(
             organizations=lambda: resources.config().organizations, prices=lambda: tuple(resources.config().prices.rows())
         ),
         now_ms=now_ms,

@@ -54,8 +54,8 @@ def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
     needs_data = Part(probes=(store_probe(store, needs_data=True),))
     match role:
         case Role.SERVE:
-            told = Part(probes=(database_probe(database, is_needed=False),))
-            return needs_data, *status, told, console_part(resources, store), ledger_part(resources, store)
+            ledger_probe = Part(probes=(database_probe(database, is_needed=False),))
+            return needs_data, *status, ledger_probe, console_part(resources, store), ledger_part(resources, store)
         case Role.GATEWAY:
             return needs_data, *status
         case Role.CONSOLE:

@@ -7,8 +7,7 @@ from tallygate.config.settings import Settings
 from tallygate.console.readiness import workers_probe
 from tallygate.console.workers import Workers
 from tallygate.ledger.book import Book
-from tallygate.ledger.refusal_intake import RefusalIntake
-from tallygate.ledger.worker_refusals import WorkerRefusals
+from tallygate.ledger.refusal_intake import RefusalIntake, WorkerRefusals
 
 
 def workers_part(settings: Settings) -> Part:
@@ -18,7 +17,7 @@ def workers_part(settings: Settings) -> Part:
 
 
 def refusals_part(resources: Resources) -> Part:
-    """Only their machine knows what workers refused, so it is who tells the ledger."""
+    """Stores what this machine's workers refused: their count files are on no other machine."""
     refusals = WorkerRefusals(resources.settings.data_dir / "metrics")
-    intake = RefusalIntake(Book(resources.database), refusals.read, now_ms=now_ms)
+    intake = RefusalIntake(Book(resources.database), refusals.counts, now_ms=now_ms)
     return Part(beside=(intake.run,), closing=(intake.last,))

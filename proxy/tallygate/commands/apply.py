@@ -34,7 +34,7 @@ def apply(file: Path, *, dry_run: bool, prune: bool, overlap: str, as_json: bool
     The whole file is checked first; then the changes are made one after the other, each whole.
     """
     from tallygate.config.section import duration_ms
-    from tallygate.ledger.directory.apply import steps_to, take
+    from tallygate.ledger.directory.apply import apply_step, steps_to
 
     try:
         overlap_ms = 0 if overlap in {"0", "0s"} else duration_ms(overlap)
@@ -45,7 +45,7 @@ def apply(file: Path, *, dry_run: bool, prune: bool, overlap: str, as_json: bool
         steps = await steps_to(book, _documents(file, book), prunes=prune)
         if not dry_run:
             for step in steps:
-                await take(book, actor(), step, overlap_ms=overlap_ms)
+                await apply_step(book, actor(), step, overlap_ms=overlap_ms)
         return steps
 
     steps = run(work, options)
@@ -68,7 +68,7 @@ def _documents(file: Path, book: "DirectoryBook") -> list[dict[str, Any]]:
     if document is None:
         raise ConfigError(problems.texts())
     capabilities = {route.capability for route in config.routes}
-    organizations = read_organizations(document, plans=config.plan_terms, capabilities=capabilities, needs_keys=False)
+    organizations = read_organizations(document, plans=config.stated_plans, capabilities=capabilities, needs_keys=False)
     for organization in organizations:
         if book.rules.in_file(organization.id) is not None:
             document.place.problem(f"has {organization.id!r}, which stands in organizations.yaml of the configuration too")

@@ -98,8 +98,8 @@ def forget(
         return sum([await book.objects.forget(actor(), org, upstream=upstream, kind=kind, ids=part) for part in parts])
 
     forgotten = run(work, options)
-    told = {"org": org, "kind": kind, "upstream": upstream, "forgotten": forgotten}
-    show(told, as_json=as_json, plain=lambda console: console.print(f"{forgotten} of {len(named)} forgotten"))
+    answer = {"org": org, "kind": kind, "upstream": upstream, "forgotten": forgotten}
+    show(answer, as_json=as_json, plain=lambda console: console.print(f"{forgotten} of {len(named)} forgotten"))
 
 
 def _ids(ids: tuple[str, ...], from_file: TextIO | None) -> list[str]:

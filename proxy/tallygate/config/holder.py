@@ -39,8 +39,8 @@ class ConfigHolder:
                 self.reloads_failed += 1
                 return error.problems
             self._reviewed = config
-            told = {upstream.name for upstream in config.upstreams.values() if upstream.catalogue_path}
-            self._catalogues = {name: read for name, read in self._catalogues.items() if name in told}
+            with_catalogue = {upstream.name for upstream in config.upstreams.values() if upstream.catalogue_path}
+            self._catalogues = {name: read for name, read in self._catalogues.items() if name in with_catalogue}
             self._merge()
             self.reloads += 1
             return ()

@@ -18,7 +18,7 @@ _FRACTION: Final = re.compile(r"(?:0\.\d{1,3}|1(?:\.0{1,3})?)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpendTerms:
+class StatedSpendLimit:
     """A spend limit with the most that an organization may set it to, and where it stands in the file.
 
     states_warn_at     whether `warn_at` was written; if not, an organization's limit takes over its plan's thresholds
@@ -85,7 +85,9 @@ def _rate_limit(item: Section, own_scope: LimitScope | None) -> RateLimit | None
         return None
 
 
-def read_spend_limits(section: Section, *, own_scope: LimitScope | None = None, has_max: bool = False) -> tuple[SpendTerms, ...]:
+def read_spend_limits(
+    section: Section, *, own_scope: LimitScope | None = None, has_max: bool = False
+) -> tuple[StatedSpendLimit, ...]:
     """`spend_limit` (one) or `spend_limits` (a list). has_max: `max_usd` may be given, as in plans."""
     items = list(section.sections("spend_limits", items_max=LIMITS_MAX))
     single = section.section("spend_limit")
@@ -95,15 +97,15 @@ def read_spend_limits(section: Section, *, own_scope: LimitScope | None = None, 
         items.append(single)
     found = []
     for item in items:
-        terms = _spend_terms(item, own_scope, has_max=has_max)
+        stated = _spend_limit(item, own_scope, has_max=has_max)
         item.close()
-        if terms is not None:
-            found.append(terms)
-    _report_repeats([spend_identity(terms.limit) for terms in found], [terms.place for terms in found])
+        if stated is not None:
+            found.append(stated)
+    _report_repeats([spend_identity(stated.limit) for stated in found], [stated.place for stated in found])
     return tuple(found)
 
 
-def _spend_terms(item: Section, own_scope: LimitScope | None, *, has_max: bool) -> SpendTerms | None:
+def _spend_limit(item: Section, own_scope: LimitScope | None, *, has_max: bool) -> StatedSpendLimit | None:
     item.require("usd")
     usd = item.money("usd", _limit_nano_usd)
     maximum = item.money("max_usd", _limit_nano_usd) if has_max else None
@@ -124,7 +126,7 @@ def _spend_terms(item: Section, own_scope: LimitScope | None, *, has_max: bool) 
     if maximum is not None and usd > maximum:
         item.place_of("usd").problem(f"must be at most max_usd ({usd_text(maximum)}), got {usd_text(usd)}")
     limit = SpendLimit(name=name, limit_nano_usd=usd, kind=kind, window_ms=window_ms, scope=scope, shadow=shadow)
-    return SpendTerms(
+    return StatedSpendLimit(
         limit=limit if warn_at is None else replace(limit, warn_at_permille=warn_at),
         max_nano_usd=usd if maximum is None else maximum,
         states_warn_at=warn_at is not None,

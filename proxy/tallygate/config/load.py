@@ -12,7 +12,7 @@ from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.document import FILE_BYTES_MAX, read_document
 from tallygate.config.model import GatewayConfig
 from tallygate.config.organizations import read_organizations
-from tallygate.config.plans import PlanTerms, read_plans
+from tallygate.config.plans import StatedPlan, read_plans
 from tallygate.config.prices import read_prices
 from tallygate.config.problems import Problems, nearest
 from tallygate.config.routes import capabilities_of, read_routes, report_unknown_upstreams
@@ -172,7 +172,7 @@ def load_config(
         prices=prices,
         organizations=organizations,
         version=digest.hexdigest()[:12],
-        plan_terms=plans,
+        stated_plans=plans,
         jwt_issuers=authentication.jwt_issuers,
         key_lookup=authentication.key_lookup,
         webhooks=webhooks,
@@ -221,7 +221,7 @@ def _text(name: str, path: Path, digest: "hashlib._Hash", problems: Problems) ->
     return text
 
 
-def _report_dangling(plans: Mapping[str, PlanTerms], capabilities: Collection[str], prices: PriceCatalogue) -> None:
+def _report_dangling(plans: Mapping[str, StatedPlan], capabilities: Collection[str], prices: PriceCatalogue) -> None:
     """What plans name in other files and is not there."""
     for terms in plans.values():
         model = terms.plan.price_as

@@ -8,7 +8,7 @@ from tallygate.config.cache_ratios import DEFAULT_RATIOS, FamilyRatios
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.jwt_issuer import JwtIssuer
 from tallygate.config.key_lookup import KeyLookup
-from tallygate.config.plans import PlanTerms
+from tallygate.config.plans import StatedPlan
 from tallygate.config.route_objects import NO_OBJECTS, RouteObjects
 from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.domain.organization import Organization, Plan
@@ -128,7 +128,7 @@ class Upstream:
 class GatewayConfig:
     """Everything that is reviewed and hot-reloaded.
 
-    plan_terms    the plans with the bounds that organizations keep to, for organizations that do not lie in a file
+    stated_plans  the plans with the bounds that organizations keep to, for organizations that do not lie in a file
     version       a short digest of the files, shown in logs and metrics
     """
 
@@ -138,7 +138,7 @@ class GatewayConfig:
     prices: PriceCatalogue
     organizations: tuple[Organization, ...]
     version: str
-    plan_terms: Mapping[str, PlanTerms] = field(default_factory=dict)
+    stated_plans: Mapping[str, StatedPlan] = field(default_factory=dict)
     jwt_issuers: tuple[JwtIssuer, ...] = ()
     key_lookup: KeyLookup | None = None
     webhooks: tuple[WebhookEndpoint, ...] = ()

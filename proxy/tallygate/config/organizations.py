@@ -8,7 +8,7 @@ from typing import Final
 
 from tallygate.config.declared import read_declared
 from tallygate.config.limits import (
-    SpendTerms,
+    StatedSpendLimit,
     name_apart,
     name_own,
     rate_identity,
@@ -16,7 +16,7 @@ from tallygate.config.limits import (
     read_spend_limits,
     spend_identity,
 )
-from tallygate.config.plans import PlanTerms
+from tallygate.config.plans import StatedPlan
 from tallygate.config.problems import nearest
 from tallygate.config.section import Section, show
 from tallygate.domain.money import usd_text
@@ -48,7 +48,7 @@ class _Seen:
 
 
 def read_organizations(
-    document: Section, *, plans: Mapping[str, PlanTerms], capabilities: Collection[str], needs_keys: bool = True
+    document: Section, *, plans: Mapping[str, StatedPlan], capabilities: Collection[str], needs_keys: bool = True
 ) -> tuple[Organization, ...]:
     """The list `organizations`. needs_keys: every credential must have a key, since nothing else could identify it."""
     document.require("organizations")
@@ -66,7 +66,7 @@ def read_organizations(
 
 
 def read_organization(
-    item: Section, *, plans: Mapping[str, PlanTerms], capabilities: Collection[str], needs_keys: bool = True, lowers: bool = False
+    item: Section, *, plans: Mapping[str, StatedPlan], capabilities: Collection[str], needs_keys: bool = True, lowers: bool = False
 ) -> Organization | None:
     """One organization by itself; None, with problems told, if its id or plan is none.
 
@@ -78,7 +78,7 @@ def read_organization(
 
 
 def _read_organization(
-    item: Section, plans: Mapping[str, PlanTerms], capabilities: Collection[str], seen: _Seen
+    item: Section, plans: Mapping[str, StatedPlan], capabilities: Collection[str], seen: _Seen
 ) -> Organization | None:
     item.require("id", "plan")
     org = item.identifier("id")
@@ -97,7 +97,7 @@ def _read_organization(
     return Organization(id=org, plan=plan, credentials=tuple(credentials), **own | {"name": own["name"] or org})
 
 
-def _effective_plan(item: Section, terms: PlanTerms | None, capabilities: Collection[str], *, lowers: bool) -> Plan:
+def _effective_plan(item: Section, terms: StatedPlan | None, capabilities: Collection[str], *, lowers: bool) -> Plan:
     """The plan with the organization's limits in it: one that bounds the same thing replaces the plan's, others are added."""
     plan = terms.plan if terms else Plan(id="")
     own_rate = read_rate_limits(item)
@@ -112,7 +112,7 @@ def _effective_plan(item: Section, terms: PlanTerms | None, capabilities: Collec
     return plan
 
 
-def _own_spend_limits(item: Section, terms: PlanTerms | None, *, lowers: bool) -> tuple[list[SpendLimit], tuple[str, ...]]:
+def _own_spend_limits(item: Section, terms: StatedPlan | None, *, lowers: bool) -> tuple[list[SpendLimit], tuple[str, ...]]:
     """The limits, and the names of those that were lowered to what the plan allows."""
     bounds = {spend_identity(bound.limit): bound for bound in terms.spend} if terms else {}
     found, lowered = [], []
@@ -138,7 +138,7 @@ def _own_spend_limits(item: Section, terms: PlanTerms | None, *, lowers: bool) -
     return found, tuple(lowered)
 
 
-def _is_looser(limit: SpendLimit, bound: SpendTerms) -> bool:
+def _is_looser(limit: SpendLimit, bound: StatedSpendLimit) -> bool:
     return limit.limit_nano_usd > bound.max_nano_usd or (limit.shadow and not bound.limit.shadow)
 
 

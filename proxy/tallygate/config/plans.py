@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tallygate.config.limits import SpendTerms, read_rate_limits, read_spend_limits
+from tallygate.config.limits import StatedSpendLimit, read_rate_limits, read_spend_limits
 from tallygate.config.problems import nearest
 from tallygate.config.section import Place, Section, duration_ms, show
 from tallygate.domain.billing import PeriodKind
@@ -16,15 +16,15 @@ _BILLINGS: Final = {"weekly": PeriodKind.WEEK, "monthly": PeriodKind.MONTH}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanTerms:
+class StatedPlan:
     """A plan, the bounds within which an organization may change its spend limits, and where it stands for later problems."""
 
     plan: Plan
-    spend: tuple[SpendTerms, ...]
+    spend: tuple[StatedSpendLimit, ...]
     place: Place
 
 
-def read_plans(document: Section, *, capabilities: Collection[str]) -> Mapping[str, PlanTerms]:
+def read_plans(document: Section, *, capabilities: Collection[str]) -> Mapping[str, StatedPlan]:
     """The plans by name. capabilities: those that there are."""
     found = {}
     document.require("plans")
@@ -35,7 +35,7 @@ def read_plans(document: Section, *, capabilities: Collection[str]) -> Mapping[s
     return found
 
 
-def _read_plan(name: str, section: Section, capabilities: Collection[str]) -> PlanTerms:
+def _read_plan(name: str, section: Section, capabilities: Collection[str]) -> StatedPlan:
     spend = read_spend_limits(section, has_max=True)
     unknown_model, price_as = _read_unknown_model(section)
     plan = Plan(
@@ -58,7 +58,7 @@ def _read_plan(name: str, section: Section, capabilities: Collection[str]) -> Pl
         unknown_model=unknown_model,
         price_as=price_as,
     )
-    return PlanTerms(plan=plan, spend=spend, place=section.place)
+    return StatedPlan(plan=plan, spend=spend, place=section.place)
 
 
 def _read_capabilities(section: Section, known: Collection[str]) -> frozenset[str] | None:

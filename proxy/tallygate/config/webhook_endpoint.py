@@ -37,5 +37,5 @@ class WebhookEndpoint:
     def fingerprint(self) -> str:
         """Another one for every change of its configuration; tells nothing of the keys."""
         organizations = None if self.organizations is None else sorted(self.organizations)
-        told = repr((self.name, self.url, self.keys, organizations, sorted(self.events), self.is_enabled, self.ca_pem))
-        return hashlib.sha256(told.encode()).hexdigest()
+        described = repr((self.name, self.url, self.keys, organizations, sorted(self.events), self.is_enabled, self.ca_pem))
+        return hashlib.sha256(described.encode()).hexdigest()

@@ -9,7 +9,7 @@ from tallygate.console.api_errors import ApiError
 from tallygate.console.api_organizations import ORG
 from tallygate.console.api_parameters import Parameter, Place, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
-from tallygate.console.directory_access import the_org, told
+from tallygate.console.directory_access import the_org, with_directory_errors
 from tallygate.console.directory_shapes import (
     CredentialChange,
     CredentialList,
@@ -46,7 +46,7 @@ def credential_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
         return ApiRoute(
             method=method,
             path=path,
-            handler=told(handler),
+            handler=with_directory_errors(handler),
             summary=summary,
             answer=answer,
             body=body,

@@ -9,7 +9,7 @@ from tallygate.console.api_errors import ApiError
 from tallygate.console.api_organizations import LIMIT, ORG
 from tallygate.console.api_parameters import text
 from tallygate.console.api_routes import ApiCall, ApiRoute
-from tallygate.console.directory_access import need_platform, the_org, told
+from tallygate.console.directory_access import need_platform, the_org, with_directory_errors
 from tallygate.console.directory_shapes import NamedObjects, ObjectPage, ObjectsAdopted, ObjectsForgotten
 from tallygate.ledger.directory.book import DirectoryBook
 from tallygate.ledger.directory.objects import object_shown
@@ -27,7 +27,7 @@ def object_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
         ApiRoute(
             method="GET",
             path=_ALL,
-            handler=told(resource.list),
+            handler=with_directory_errors(resource.list),
             summary="The objects upstream that an organization owns.",
             parameters=(ORG, _KIND, _AFTER, LIMIT),
             answer=ObjectPage,
@@ -36,7 +36,7 @@ def object_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
         ApiRoute(
             method="POST",
             path=f"{_ALL}/adopt",
-            handler=told(resource.adopt),
+            handler=with_directory_errors(resource.adopt),
             summary="Make an organization the owner of objects that it made past the gateway, or before it kept account.",
             access=Access.WRITE,
             parameters=(ORG,),
@@ -47,7 +47,7 @@ def object_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
         ApiRoute(
             method="POST",
             path=f"{_ALL}/forget",
-            handler=told(resource.forget),
+            handler=with_directory_errors(resource.forget),
             summary="End an organization's ownership of objects, which stay where they are.",
             access=Access.WRITE,
             parameters=(ORG,),

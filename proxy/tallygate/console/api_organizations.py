@@ -7,7 +7,7 @@ from tallygate.console.api_body import read_object
 from tallygate.console.api_errors import ApiError
 from tallygate.console.api_parameters import Parameter, Place, integer, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
-from tallygate.console.directory_access import need_platform, the_org, told
+from tallygate.console.directory_access import need_platform, the_org, with_directory_errors
 from tallygate.console.directory_shapes import (
     NewOrganization,
     OrganizationChange,
@@ -44,7 +44,7 @@ def organization_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
         return ApiRoute(
             method=method,
             path=path,
-            handler=told(handler),
+            handler=with_directory_errors(handler),
             summary=summary,
             answer=answer,
             body=body,

@@ -166,7 +166,7 @@ class SpendApi:
 
     async def _limited(self, organization: Organization, client_id: str | None, now_ms: int) -> list[SpendWindowAnswer]:
         bound = [window for window in windows_of(organization, now_ms) if window.credential == client_id]
-        outlooks = await self._windows.read(organization.id, [window.demand for window in bound])
+        outlooks = await self._windows.fetch(organization.id, [window.demand for window in bound])
         return [_answer(window, outlook, organization.time_zone) for window, outlook in zip(bound, outlooks, strict=True)]
 
     async def _unlimited_week(self, scope: OrgScope, client_id: str | None, zone: str, now_ms: int) -> SpendWindowAnswer:

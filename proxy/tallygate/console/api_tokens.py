@@ -8,7 +8,7 @@ from tallygate.console.api_body import read_object
 from tallygate.console.api_errors import ApiError
 from tallygate.console.api_parameters import Place, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
-from tallygate.console.directory_access import need_platform, told
+from tallygate.console.directory_access import need_platform, with_directory_errors
 from tallygate.console.directory_shapes import NewToken, TokenList, TokenListed, TokenMade
 from tallygate.ledger.directory import records
 from tallygate.ledger.directory.book import DirectoryBook
@@ -24,7 +24,7 @@ def token_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
         ApiRoute(
             method="GET",
             path="/api/tokens",
-            handler=told(resource.list),
+            handler=with_directory_errors(resource.list),
             summary="All admin tokens, without secrets.",
             answer=TokenList,
             tag=TAG,
@@ -32,7 +32,7 @@ def token_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
         ApiRoute(
             method="POST",
             path="/api/tokens",
-            handler=told(resource.create),
+            handler=with_directory_errors(resource.create),
             summary="Make an admin token; its secret is shown this once.",
             access=Access.WRITE,
             answer=TokenMade,
@@ -43,7 +43,7 @@ def token_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
         ApiRoute(
             method="POST",
             path="/api/tokens/{token}/revoke",
-            handler=told(resource.revoke),
+            handler=with_directory_errors(resource.revoke),
             summary="End an admin token for ever.",
             access=Access.WRITE,
             parameters=(TOKEN,),

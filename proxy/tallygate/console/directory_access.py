@@ -30,7 +30,7 @@ class DirectoryTokens:
         return AdminAccess(actor=kept.id, access=Access(kept.access.value), orgs=orgs)
 
 
-def told(handler: Callable[[ApiCall], Awaitable[object]]) -> Callable[[ApiCall], Awaitable[object]]:
+def with_directory_errors(handler: Callable[[ApiCall], Awaitable[object]]) -> Callable[[ApiCall], Awaitable[object]]:
     """A handler whose refusals by the directory are answers."""
 
     @wraps(handler)

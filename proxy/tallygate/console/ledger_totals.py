@@ -56,7 +56,7 @@ class LedgerTotals:
         self._deliveries = Deliveries(database)
         self._turn = asyncio.Lock()  # scrapes that come at once do not take all the connections
 
-    async def read(self, orgs: Sequence[str]) -> Totals:
+    async def fetch(self, orgs: Sequence[str]) -> Totals:
         try:
             async with asyncio.timeout(READ_SECONDS), self._turn:
                 return await self._read((OTHER, *orgs))
@@ -69,7 +69,7 @@ class LedgerTotals:
             values[metrics.WEBHOOK_DELIVERIES][result.value,] = count
         values[metrics.WEBHOOK_QUEUE][()] = await self._deliveries.waiting()
         skipped, rows = set(orgs), 0
-        async with aclosing(self._queries.read(orgs)) as parts:
+        async with aclosing(self._queries.fetch(orgs)) as parts:
             async for part in parts:
                 if isinstance(part, OverallTotals):
                     _add(values, _overall_samples(part))

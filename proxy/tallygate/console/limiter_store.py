@@ -59,5 +59,5 @@ def _entered_ms(entry_id: bytes, fields: Any) -> int:
     flat = list(chain.from_iterable(fields.items())) if isinstance(fields, dict) else list(fields)
     named = dict(zip(flat[::2], flat[1::2], strict=True))
     id_ms = int(entry_id.partition(b"-")[0])
-    told = named.get(b"settled_at_ms", b"")
-    return min(id_ms, int(told)) if told.isdigit() else id_ms
+    settled_at = named.get(b"settled_at_ms", b"")
+    return min(id_ms, int(settled_at)) if settled_at.isdigit() else id_ms

@@ -23,7 +23,7 @@ class Totals:
 class SharedTotals(Protocol):
     """What everything came to, as every console reads it alike."""
 
-    async def read(self, orgs: Sequence[str]) -> Totals:
+    async def fetch(self, orgs: Sequence[str]) -> Totals:
         """Of these organizations; what no organization owns is in it anyway. Raises LedgerUnavailableError."""
 
 

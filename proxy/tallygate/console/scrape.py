@@ -49,7 +49,7 @@ class Scrape:
 
     async def gather(self) -> Readings:
         config = self._config()
-        workers = None if self._workers is None else await asyncio.to_thread(self._workers.read)
+        workers = None if self._workers is None else await asyncio.to_thread(self._workers.snapshot)
         readings = Readings(
             version=self._version,
             config_version=config.version,
@@ -85,7 +85,7 @@ class Scrape:
     async def _read_totals(self, totals: SharedTotals, shown: Sequence[Organization], readings: Readings) -> bool:
         """Whether the database has answered."""
         try:
-            read = await totals.read([org.id for org in shown])
+            read = await totals.fetch([org.id for org in shown])
         except LedgerUnavailableError as error:
             _LOG.warning("the ledger's database did not answer a scrape", extra={"fields": {"reason": str(error)}})
             readings.database_up = False

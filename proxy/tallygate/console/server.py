@@ -145,8 +145,8 @@ class ConsoleServer:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         is_ready, checks = await self._readiness.check()
-        told = [{"name": check.name, "passed": check.passed, "reason": check.reason} for check in checks]
-        return _answer(200 if is_ready else 503, {"status": "ready" if is_ready else "not_ready", "checks": told})
+        answer = [{"name": check.name, "passed": check.passed, "reason": check.reason} for check in checks]
+        return _answer(200 if is_ready else 503, {"status": "ready" if is_ready else "not_ready", "checks": answer})
 
     async def _refusal(self, request: web.Request) -> web.Response | None:
         """Of a request for metrics by whom they are not for. A known host needs no token; a token needs no known host."""
@@ -216,8 +216,8 @@ async def _no_websockets(request: web.Request, handler: Handler) -> web.StreamRe
     found = request.match_info.http_exception
     if not offers_websocket(request) or (found is not None and found.status == 404):
         return await handler(request)
-    told = {"error": "websocket_not_served", "message": "This is served over plain HTTP only, not over a WebSocket."}
-    response = _answer(426, told, {hdrs.UPGRADE: "HTTP/1.1", hdrs.CONNECTION: "upgrade, close"})
+    answer = {"error": "websocket_not_served", "message": "This is served over plain HTTP only, not over a WebSocket."}
+    response = _answer(426, answer, {hdrs.UPGRADE: "HTTP/1.1", hdrs.CONNECTION: "upgrade, close"})
     response.force_close()
     return response
 

@@ -31,7 +31,7 @@ class WindowOutlook:
 
 
 class SpendWindows(Protocol):
-    async def read(self, org: str, demands: Sequence[SpendDemand]) -> tuple[WindowOutlook, ...]:
+    async def fetch(self, org: str, demands: Sequence[SpendDemand]) -> tuple[WindowOutlook, ...]:
         """Raises StoreError if the limiter's store does not answer, LimiterWipedError while it does not know the spend."""
 
 
@@ -43,7 +43,7 @@ class LimiterSpendWindows:
         self._scripts = scripts
         self._limiter = limiter
 
-    async def read(self, org: str, demands: Sequence[SpendDemand]) -> tuple[WindowOutlook, ...]:
+    async def fetch(self, org: str, demands: Sequence[SpendDemand]) -> tuple[WindowOutlook, ...]:
         if not demands:
             return ()
         if await read_generation(self._store, partition_of(org)) is None:

@@ -20,7 +20,7 @@ from tallygate.ledger.database import Database
 from tallygate.ledger.minute_queries import MinuteQueries
 from tallygate.ledger.notices.deliveries import Deliveries
 from tallygate.ledger.notices.pages import NoticePages
-from tallygate.ledger.series_labels import SeriesLabels
+from tallygate.ledger.series import SeriesLabels
 from tallygate.ledger.usage_queries import UsageQueries
 
 

@@ -10,7 +10,7 @@ from tallygate.telemetry.count_file import CountReader, Series, owners
 from tallygate.telemetry.exposition import ProcessGauges
 from tallygate.telemetry.metric import Lasts
 from tallygate.telemetry.metrics import WORKER_METRICS
-from tallygate.telemetry.worker_state import STATE_SERIES, WorkerReading
+from tallygate.telemetry.worker_state import STATE_SERIES, WorkerStatus
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -20,7 +20,7 @@ _GONE_FOR_GOOD: Final = frozenset(metric.name for metric in WORKER_METRICS if me
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkersReading:
+class WorkersSnapshot:
     """counted holds every owner that ever counted here: with fewer workers than before, the counts of the others remain."""
 
     processes: tuple[ProcessGauges, ...]
@@ -36,8 +36,8 @@ class Workers:
         self._now_ms = now_ms
         self._reader = CountReader(directory)
 
-    def read(self) -> WorkersReading:
-        """As it stands now. Blocking, on memory and /proc; with thousands of organizations for a while."""
+    def snapshot(self) -> WorkersSnapshot:
+        """The state of every worker now. Blocking, on memory and /proc; with thousands of organizations for a while."""
         by_owner = {owner: self._reader.read(owner) for owner in sorted({*self._slots, *owners(self._directory)})}
         processes = tuple(self._process(slot, by_owner[slot]) for slot in self._slots)
         up = {slot for slot, process in zip(self._slots, processes, strict=True) if process.up}
@@ -45,19 +45,19 @@ class Workers:
             series if owner in up else _without(_GONE if owner in self._slots else _GONE_FOR_GOOD, series)
             for owner, series in by_owner.items()
         )
-        return WorkersReading(processes=processes, counted=counted)
+        return WorkersSnapshot(processes=processes, counted=counted)
 
     def processes(self) -> tuple[ProcessGauges, ...]:
-        """What `read` has of the processes, without their counts."""
+        """The part of `snapshot` about the processes, without their counts."""
         return tuple(self._process(slot, self._reader.read(slot, only=STATE_SERIES)) for slot in self._slots)
 
     def _process(self, slot: str, series: Mapping[Series, tuple[int, ...]]) -> ProcessGauges:
-        reading = WorkerReading.of(series, self._now_ms())
-        cpu_seconds, resident_bytes, open_fds = _process_figures(reading.pid) if reading.up else (None, None, None)
+        status = WorkerStatus.of(series, self._now_ms())
+        cpu_seconds, resident_bytes, open_fds = _process_figures(status.pid) if status.up else (None, None, None)
         return ProcessGauges(
             worker=slot.removeprefix("worker-"),
-            up=reading.up,
-            starts=reading.starts,
+            up=status.up,
+            starts=status.starts,
             cpu_seconds=cpu_seconds,
             resident_bytes=resident_bytes,
             open_fds=open_fds,

@@ -28,7 +28,7 @@ from tallygate.config.upstream_catalogue import read_upstream_catalogue
 from tallygate.demo.callers import Caller, demo_callers, organizations_yaml
 from tallygate.demo.counts import Counts, OrgCounts, gateway_counts, simulator_counts
 from tallygate.demo.gloo_traffic import GLOO_KINDS
-from tallygate.demo.ledger_reading import LedgerReading, read_ledger
+from tallygate.demo.ledger_figures import LedgerFigures, fetch_ledger
 from tallygate.demo.stage import DemoError, Stage, fetch, fetch_json, running_stage
 from tallygate.demo.traffic import OPENAI_KINDS, CallerResult, Kinds, send_traffic
 from tallygate.dialects.registry import dialects
@@ -97,7 +97,7 @@ def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: 
     asked = fetch_json(f"{stage.simulator_url}/_sim/ledger")
     records = [record for record in asked if record["accepted"] and record["request_id"]]  # not what workers ask for themselves
     served = simulator_counts(records, _prices(stage, profile))
-    ledger = read_ledger(stage, served.requests)
+    ledger = fetch_ledger(stage, served.requests)
     metered, by_org = gateway_counts(fetch(f"{stage.console_url}/metrics"))  # of the ledger's own totals, so they are complete now
     console.print()
     console.print(_organizations_table(callers, by_org, results))
@@ -163,7 +163,7 @@ def _comparison_table(ledger: Counts, metered: Counts, served: Counts) -> Table:
     return table
 
 
-def _usage_table(ledger: LedgerReading, served: Counts) -> Table:
+def _usage_table(ledger: LedgerFigures, served: Counts) -> Table:
     """The last word: the ledger by organization and capability, and its sum beside the mock API's."""
     table = Table(title="Usage, read from the ledger through GET /api/usage", title_justify="left")
     for heading in ("Organization", "Capability"):

@@ -97,7 +97,7 @@ class Book:
 
     async def record(
         self,
-        told: Sequence[Entry],
+        incoming: Sequence[Entry],
         malformed: Sequence[Malformed] = (),
         *,
         notices: Sequence[Notice] = (),
@@ -107,7 +107,7 @@ class Book:
         """Add what the limiter told, in its order. Raises LedgerUnavailableError; then nothing of it was added."""
         groups: defaultdict[str, list[Entry]] = defaultdict(list)
         async with self._database.write() as connection:
-            for entry in await self._series.named(connection, told):
+            for entry in await self._series.named(connection, incoming):
                 groups[entry.event_id].append(entry)
             new = await self._insert(connection, [group[0] for _, group in sorted(groups.items())])
             firsts = {entry.event_id for entry in new}
@@ -123,7 +123,7 @@ class Book:
                 await connection.execute(statement, [{**row, "seen_at_ms": now_ms} for row in rows])
         self._series.keep(numbering)
         taken = sum(entry.kind is not Kind.REVERSED for entry in new)
-        return Recorded(entries=len(new), repeated=len(told) - taken, posted_again=frozenset(posted_again))
+        return Recorded(entries=len(new), repeated=len(incoming) - taken, posted_again=frozenset(posted_again))
 
     async def correct(
         self, connection: AsyncConnection, corrections: Sequence[Entry], *, charged_as: Mapping[str, str] | None = None

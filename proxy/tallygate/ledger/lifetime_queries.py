@@ -48,7 +48,7 @@ class LifetimeQueries:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def read(self, orgs: Sequence[str]) -> AsyncGenerator[OverallTotals | OrganizationTotals, None]:
+    async def fetch(self, orgs: Sequence[str]) -> AsyncGenerator[OverallTotals | OrganizationTotals, None]:
         """First what concerns all, then ORGS_AT_ONCE organizations after the other, by name; to be closed when it is enough."""
         by_name = sorted(orgs)
         async with self._database.read() as connection:

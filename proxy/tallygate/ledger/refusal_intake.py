@@ -2,14 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
+from tallygate.domain.errors import ErrorCode
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import LedgerUnavailableError, UnstorableError
+from tallygate.telemetry.count_file import CountReader, owners
+from tallygate.telemetry.metrics import REFUSED
+from tallygate.telemetry.worker_state import identity_of
 
 EVERY_SECONDS: Final = 1.0
 LAST_SECONDS: Final = 2.0  # for the last round, which ends with the process
+_LIMIT_STATUS: Final = 429  # what is no error code is the name of a limit
+_STATUS: Final[Mapping[str, int]] = {code.value: code.status for code in ErrorCode}
 _log = logging.getLogger(__name__)
 
 
@@ -24,7 +31,7 @@ class RefusalIntake:
         self._now_ms = now_ms
         self._taken: dict[str, frozenset[RefusalCount]] = {}
 
-    async def take(self) -> None:
+    async def collect(self) -> None:
         """Bring rollups and lifetime totals up to the workers' counts. The database is asked only about counts that have changed.
 
         Raises LedgerUnavailableError, UnstorableError.
@@ -51,8 +58,41 @@ class RefusalIntake:
 
     async def _attempt(self) -> None:
         try:
-            await self.take()
+            await self.collect()
         except (LedgerUnavailableError, UnstorableError) as error:
             _log.warning("refusals wait for the ledger", extra={"fields": {"reason": str(error)}})
         except Exception:  # noqa: BLE001 - the outermost handler: the counts are still there, and taken the next time
             _log.exception("refusals could not be brought to the ledger")
+
+
+class WorkerRefusals:
+    """Reads the count files of one machine's workers."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._reader = CountReader(directory)
+
+    def counts(self) -> list[tuple[str, list[RefusalCount]]]:
+        """By worker slot, what each organization was refused since the slot first counted; `other` where there was none.
+
+        A slot's name is followed by its file's identity: workers of many machines count for one ledger, and all have a slot 0.
+        """
+        found = []
+        for owner in owners(self._directory):
+            series = self._reader.read(owner)
+            counts = [
+                RefusalCount(
+                    org=labels[0],
+                    credential=labels[1],
+                    capability=labels[2],
+                    refused_by=labels[3],
+                    status=_STATUS.get(labels[3], _LIMIT_STATUS),
+                    requests=cells[0],
+                )
+                for (metric, labels), cells in series.items()
+                if metric == REFUSED.name and cells[0] > 0
+            ]
+            if counts:
+                identity = identity_of(series)
+                found.append((f"{owner}-{identity:x}" if identity else owner, counts))
+        return found

@@ -20,6 +20,7 @@ MODELS_PER_ORG_MAX: Final = 200  # names that no price list has may be a caller'
 MODEL_CHARS_MAX: Final = 256
 OTHER_MODEL: Final = "other"
 OTHER_CREDENTIAL: Final = "other"
+_ORGS_AT_ONCE: Final = 500  # in one IN (...)
 CREDENTIALS_FREE_MAX: Final = 200  # of an organization: past it a client that signed tokens alone name gets no name of its own
 
 
@@ -145,3 +146,24 @@ class Numbering(NamedTuple):
 
 
 _LABELS: Final = tuple(SERIES.c[name] for name in Series._fields)
+
+
+class SeriesLabels:
+    """The labels that a ledger has seen. Raises LedgerUnavailableError if the database does not answer.
+
+    A credential that was removed since is still worth asking about.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def seen(self, orgs: Sequence[str], dimension: str, labels: Collection[str]) -> frozenset[str]:
+        """Those of `labels` under which these organizations have usage or refusals, however old."""
+        column = SERIES.c[dimension]
+        found: set[str] = set()
+        async with self._database.read() as connection:
+            for start in range(0, len(orgs), _ORGS_AT_ONCE):
+                part = orgs[start : start + _ORGS_AT_ONCE]
+                statement = select(column).where(SERIES.c.org.in_(part), column.in_(sorted(labels))).distinct()
+                found.update((await connection.execute(statement)).scalars())
+        return frozenset(found)

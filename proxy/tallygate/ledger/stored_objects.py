@@ -53,7 +53,7 @@ def object_changes(fields: Mapping[bytes, bytes], entry: Entry) -> list[ObjectCh
     event = fields.get(b"event", b"")
     if b'"made":' not in event and b'"deleted":' not in event:
         return []
-    told = _decode(event)
+    decoded = _decode(event)
     return [
         ObjectChange(
             org=entry.org,
@@ -63,7 +63,7 @@ def object_changes(fields: Mapping[bytes, bytes], entry: Entry) -> list[ObjectCh
             event_id=entry.event_id,
             is_deleted=is_deleted,
         )
-        for objects, is_deleted in ((told.made, False), (told.deleted, True))
+        for objects, is_deleted in ((decoded.made, False), (decoded.deleted, True))
         for made in objects
         if is_storable(made)
     ]

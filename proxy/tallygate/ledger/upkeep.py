@@ -25,6 +25,7 @@ from tallygate.limiter.fence import Fence
 from tallygate.limiter.script import ScriptStore
 
 REBUILD_EVERY_SECONDS: Final = 0.5
+SWEEP_EVERY_SECONDS: Final = 1.0
 MONTHS_EVERY_SECONDS: Final = 2.0
 RESTART_EVERY_SECONDS: Final = 0.2
 AUDIT_EVERY_SECONDS: Final = 60.0
@@ -34,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerTerms:
+class ConfigInForce:
     """What the ledger must know of the configuration in force."""
 
     organizations: Callable[[], Sequence[Organization]]
@@ -59,7 +60,7 @@ class Upkeep:
         retention: Retention,
         limiter_audit: LimiterAudit,
         store: ScriptStore,
-        terms: LedgerTerms,
+        config: ConfigInForce,
         now_ms: Callable[[], int],
         fence: Fence,
         clock: StoreClock,
@@ -72,7 +73,7 @@ class Upkeep:
         self._retention = retention
         self._limiter_audit = limiter_audit
         self._store = store
-        self._terms = terms
+        self._config = config
         self._now_ms = now_ms
         self._fence = fence
         self._clock = clock
@@ -119,7 +120,7 @@ class Upkeep:
 
     async def audit(self) -> None:
         """Measure how far the limiter's windows are from the ledger; a metric. Of many organizations, some each time."""
-        organizations, now = self._terms.organizations(), self._now_ms()
+        organizations, now = self._config.organizations(), self._now_ms()
         known = {organization.id for organization in organizations}
         differing = {place: nano_usd for place, nano_usd in self._differing.items() if place[0] in known}
         chosen = await self._turns.next(organizations, now, differing={org for org, _ in differing})
@@ -151,13 +152,13 @@ class Upkeep:
     async def _daily_partitions(self) -> None:
         now = self._now_ms()
         await self._database.ensure_partitions(now, now)
-        await self._book.record_prices(self._terms.prices(), now_ms=now)
+        await self._book.record_prices(self._config.prices(), now_ms=now)
 
     async def _daily(self) -> None:
         await self._daily_partitions()
         if self._clock.is_believed:  # what a clock that is ahead takes for old is gone for good
             now = min(self._now_ms(), self._clock.now_ms())
-            await self._retention.purge(self._terms.organizations(), now)
+            await self._retention.purge(self._config.organizations(), now)
         await self._streams.forget_consumers()
 
     async def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
@@ -175,3 +176,19 @@ class Upkeep:
         else:
             return True
         return False
+
+
+async def sweep_forever(sweep: Callable[[], Awaitable[int]]) -> None:
+    """Settle the holds of workers that have vanished, again and again until cancelled. Several ledgers may do it at once.
+
+    sweep   settles a bounded number of expired holds at their checkpoint and returns how many
+    """
+    while True:
+        try:
+            swept = await sweep()
+        except StoreError as error:
+            _log.warning("no sweep of expired holds", extra={"fields": {"reason": str(error)}})
+        else:
+            if swept:
+                _log.warning("holds expired and were settled at their checkpoint", extra={"fields": {"holds": swept}})
+        await asyncio.sleep(SWEEP_EVERY_SECONDS)

@@ -36,7 +36,7 @@ from tallygate.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, entri
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.entry_spans import EntrySpans, Span
-from tallygate.ledger.rollup_readings import Reading, Shares, readings
+from tallygate.ledger.rollup_rows import RollupRows, Shares, rollup_rows
 from tallygate.ledger.schema import ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_AMOUNTS, SERIES, SPEND_BUCKETS
 from tallygate.ledger.series import MODEL_CHARS_MAX, OTHER_MODEL
 from tallygate.ledger.time_buckets import QUARTER_MS, Bucket, bucket_edges
@@ -242,9 +242,9 @@ def _parts(query: UsageQuery, edges: Sequence[int]) -> Iterator[_Part]:
         if len(visible) < 2:  # no bucket
             continue
         for (shares_of, divided), alike in groupby(
-            readings(visible, query.bucket, query.time_zone, tuple(tables)), lambda reading: (reading.shares_of, reading.divided)
+            rollup_rows(visible, query.bucket, query.time_zone, tuple(tables)), lambda rows: (rows.shares_of, rows.divided)
         ):
-            rows = [_rows(query, orgs, tables[reading.length_ms], reading) for reading in alike]
+            rows = [_rows(query, orgs, tables[one.length_ms], one) for one in alike]
             for some in [rows] if divided is not None else [[one] for one in rows]:
                 yield _Part(select=_added_up(query, some, divided), shares_of=partial(_later, shares_of, hidden))
 
@@ -272,13 +272,13 @@ def _tables_for(dimensions: Collection[Dimension]) -> Mapping[int, Table]:
     return dict(sorted(tables.items(), reverse=True))
 
 
-def _rows(query: UsageQuery, orgs: Sequence[str], table: Table, reading: Reading) -> Select[Any]:
+def _rows(query: UsageQuery, orgs: Sequence[str], table: Table, wanted: RollupRows) -> Select[Any]:
     """Rollup rows as they are: (start, group ..., amounts ...)."""
     columns = table.c
     group = [columns.org if name is Dimension.ORG else SERIES.c[name.value] for name in query.group_by]
-    conditions = [columns.org.in_(orgs), _starts_in(columns.bucket_ms, reading.starts)]
+    conditions = [columns.org.in_(orgs), _starts_in(columns.bucket_ms, wanted.starts)]
     if "length_ms" in columns:
-        conditions.append(columns.length_ms == reading.length_ms)
+        conditions.append(columns.length_ms == wanted.length_ms)
     conditions += _matches(query.filters, {Dimension.ORG: columns.org})
     labelled = [column.label(f"group_{index}") for index, column in enumerate(group)]
     statement = select(columns.bucket_ms, *labelled, *(columns[name] for name in ROLLUP_AMOUNTS)).where(*conditions)

@@ -124,16 +124,16 @@ class Writer:
         return await self._streams.fresh(READ_MAX)
 
     async def _store(self, batch: Sequence[StreamEntry]) -> None:
-        told: list[tuple[StreamEntry, Entry | Notice]] = []
+        parsed: list[tuple[StreamEntry, Entry | Notice]] = []
         malformed: list[Malformed] = []
         for entry in batch:
             if entry.fields is None:
                 continue
             try:
-                told.append((entry, self._item_of(entry.fields)))
+                parsed.append((entry, self._item_of(entry.fields)))
             except MalformedEntryError as error:
                 malformed.append(_malformed(entry, str(error)))
-        malformed += await self._record(told, malformed)
+        malformed += await self._record(parsed, malformed)
         for aside in malformed:
             _log.error(
                 "a stream entry cannot be read and is set aside",
@@ -151,14 +151,14 @@ class Writer:
         return entry if at_ms == entry.settled_at_ms else replace(entry, settled_at_ms=at_ms, posted_at_ms=at_ms)
 
     async def _record(
-        self, told: Sequence[tuple[StreamEntry, Entry | Notice]], malformed: Sequence[Malformed] = ()
+        self, parsed: Sequence[tuple[StreamEntry, Entry | Notice]], malformed: Sequence[Malformed] = ()
     ) -> list[Malformed]:
         """Store entries, and set aside those which the database will not take; returns these."""
         try:
-            entries = [item for _, item in told if isinstance(item, Entry)]
-            notices = [item for _, item in told if isinstance(item, Notice)]
+            entries = [item for _, item in parsed if isinstance(item, Entry)]
+            notices = [item for _, item in parsed if isinstance(item, Notice)]
             objects = [
-                change for source, item in told if isinstance(item, Entry) for change in object_changes(source.fields or {}, item)
+                change for source, item in parsed if isinstance(item, Entry) for change in object_changes(source.fields or {}, item)
             ]
             recorded = await self._book.record(entries, malformed, notices=notices, objects=objects, now_ms=self._now_ms())
         except LedgerUnavailableError:
@@ -166,12 +166,12 @@ class Writer:
             raise
         except UnstorableError as error:
             self.counts.failures += 1
-            if len(told) <= 1:  # it is this one: no other entry shall wait for it
-                refused = [_malformed(source, str(error)) for source, _ in told]
+            if len(parsed) <= 1:  # it is this one: no other entry shall wait for it
+                refused = [_malformed(source, str(error)) for source, _ in parsed]
                 await self._book.record([], [*malformed, *refused], now_ms=self._now_ms())
                 return refused
-            half = len(told) // 2
-            return await self._record(told[:half], malformed) + await self._record(told[half:])
+            half = len(parsed) // 2
+            return await self._record(parsed[:half], malformed) + await self._record(parsed[half:])
         self.counts.stored += recorded.entries
         self.counts.repeated += recorded.repeated
         for partition in sorted({partition_of(org) for org in recorded.posted_again}):

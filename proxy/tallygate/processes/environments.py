@@ -1,12 +1,15 @@
 """What each child finds in its environment: its settings, and of secrets those alone that it needs."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+import yaml
+
 from tallygate.app.role import Role
-from tallygate.config.secret_variables import secret_variables
+from tallygate.config.document import FILE_BYTES_MAX
 from tallygate.config.settings import Settings, variable_name
 
 # The embedded store is somebody else's program: it gets what any program needs to run, and nothing that has a meaning of ours.
@@ -14,6 +17,7 @@ _PLAIN: Final = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|TERM|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|PYTHON\w*|LD_LIBRARY_PATH"
 )
 _UPSTREAMS: Final = frozenset({"upstream_api_key"})
+_SUFFIX: Final = "_env"  # of keys whose value names a variable with a secret
 _CONSOLE: Final = frozenset({"admin_token", "metrics_token"})
 
 
@@ -44,3 +48,34 @@ def _without(environ: Mapping[str, str], *, settings: frozenset[str], named: fro
     """settings: fields, which may lie in a variable or in a file that one names; named: variables."""
     dropped = {variable_name(field) for field in settings} | {f"{variable_name(field)}_FILE" for field in settings} | named
     return {name: value for name, value in environ.items() if name not in dropped}
+
+
+def secret_variables(directory: Path | None, file: str) -> frozenset[str]:
+    """The variables that a file names as secrets (`secret_env: NAME`); none of them is read.
+
+    None where there is no such file or it is no YAML: loading it reports that.
+    """
+    if directory is None:
+        return frozenset()
+    try:
+        with (directory / file).open("rb") as opened:
+            root = yaml.compose(opened.read(FILE_BYTES_MAX), Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+        return frozenset()
+    return frozenset(_named(root))
+
+
+def _named(root: yaml.Node | None) -> Iterator[str]:
+    waiting, seen = [root], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen:  # aliases share nodes
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if isinstance(value, yaml.ScalarNode) and str(key.value).endswith(_SUFFIX):
+                    yield str(value.value)
+                waiting.append(value)

@@ -174,17 +174,17 @@ async def _all_unless(futures: Iterable["asyncio.Future[None]"], event: asyncio.
     """Wait for all futures, at most `seconds` and not beyond the event. True if all are done; raises what the first one raises."""
     loop = asyncio.get_running_loop()
     deadline = None if seconds is None else loop.time() + seconds
-    told = asyncio.ensure_future(event.wait())
+    stopped = asyncio.ensure_future(event.wait())
     pending: set[asyncio.Future[Any]] = set(futures)
     try:
-        while pending and not told.done():
+        while pending and not stopped.done():
             left = None if deadline is None else max(0.0, deadline - loop.time())
-            done, _ = await asyncio.wait({*pending, told}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({*pending, stopped}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if not done:
                 break
             for future in done & pending:
                 future.result()
             pending -= done
     finally:
-        told.cancel()
+        stopped.cancel()
     return not pending

@@ -10,7 +10,7 @@ from tallygate.telemetry.count_file import Series
 from tallygate.telemetry.exemplar import CELLS as EXEMPLAR_CELLS
 from tallygate.telemetry.exemplar import Exemplar, read_exemplar
 from tallygate.telemetry.metric import Kind, Metric
-from tallygate.telemetry.metric_text import Family, HistogramReading, Labels, TextFormat, text_of
+from tallygate.telemetry.metric_text import Family, HistogramCounts, Labels, TextFormat, text_of
 
 _GZIP: Final = 31  # window bits of zlib's compressobj for a gzip stream
 _GZIP_LEVEL: Final = 1  # which leaves a twentieth already; higher levels cost several times as much for little more
@@ -108,7 +108,7 @@ def _summed(metric: Metric, series: Mapping[Labels, Sequence[tuple[int, ...]]]) 
     return Family(metric=metric, numbers={labels: sum(cells[0] for cells in slots) for labels, slots in sorted(series.items())})
 
 
-def _histogram(metric: Metric, slots: Sequence[tuple[int, ...]]) -> HistogramReading:
+def _histogram(metric: Metric, slots: Sequence[tuple[int, ...]]) -> HistogramCounts:
     """Counts add up; of each bucket's exemplars the newest is told."""
     counts = metric.count_cells
     *buckets, sum_nanos = map(sum, zip(*(cells[:counts] for cells in slots), strict=True))
@@ -116,7 +116,7 @@ def _histogram(metric: Metric, slots: Sequence[tuple[int, ...]]) -> HistogramRea
         max(filter(None, (read_exemplar(cells[at : at + EXEMPLAR_CELLS]) for cells in slots)), key=_noted_at, default=None)
         for at in range(counts, metric.cells, EXEMPLAR_CELLS)
     ]
-    return HistogramReading(counts=buckets, sum_nanos=sum_nanos, exemplars=exemplars)
+    return HistogramCounts(counts=buckets, sum_nanos=sum_nanos, exemplars=exemplars)
 
 
 def _noted_at(exemplar: Exemplar) -> int:

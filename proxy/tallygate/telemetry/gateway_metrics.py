@@ -42,7 +42,7 @@ class GatewayMetrics:
             if metric.lasts is Lasts.PROCESS:  # the slot's previous process may have died with some
                 self.set(metric, 0)
 
-    def know(self, known: KnownLabels) -> None:
+    def use_labels(self, known: KnownLabels) -> None:
         """Take the labels of a reloaded configuration. What is gone is counted as `other` from now on; its series stay."""
         self._known = known
         for places in self._places.values():
@@ -50,7 +50,7 @@ class GatewayMetrics:
 
     def follow(self, gone: Iterable[Organization], come: Iterable[Organization]) -> None:
         """Take the labels of organizations that changed."""
-        self.know(self._known.followed(gone, come))
+        self.use_labels(self._known.followed(gone, come))
 
     def inc(self, metric: Metric, *labels: str) -> None:
         try:

@@ -35,7 +35,7 @@ class TextFormat(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HistogramReading:
+class HistogramCounts:
     """One series. counts: of each bucket alone, and above the last; exemplars: of the same buckets; sum_nanos: of all values."""
 
     counts: Sequence[int]
@@ -50,7 +50,7 @@ class Family:
     metric: Metric
     numbers: Mapping[Labels, float] = field(default_factory=dict)
     scale: Callable[[Any], float] = float
-    histograms: Mapping[Labels, HistogramReading] = field(default_factory=dict)
+    histograms: Mapping[Labels, HistogramCounts] = field(default_factory=dict)
 
 
 def text_of(families: Iterable[Family], wanted: TextFormat) -> Iterator[str]:
@@ -89,8 +89,8 @@ def _head(metric: Metric, wanted: TextFormat) -> list[str]:
 
 def _lines(family: Family, wanted: TextFormat, escaped: _Escaped) -> Iterator[str]:
     if family.metric.kind is Kind.HISTOGRAM:
-        for labels, reading in family.histograms.items():
-            yield from _histogram_lines(family.metric, labels, reading, wanted, escaped)
+        for labels, histogram in family.histograms.items():
+            yield from _histogram_lines(family.metric, labels, histogram, wanted, escaped)
         return
     order, template = _template(family.metric.labels)
     head, scale = f"{family.metric.name}{template}", family.scale
@@ -99,21 +99,21 @@ def _lines(family: Family, wanted: TextFormat, escaped: _Escaped) -> Iterator[st
 
 
 def _histogram_lines(
-    metric: Metric, labels: Labels, reading: HistogramReading, wanted: TextFormat, escaped: _Escaped
+    metric: Metric, labels: Labels, histogram: HistogramCounts, wanted: TextFormat, escaped: _Escaped
 ) -> Iterator[str]:
     order, template = _template((*metric.labels, "le"))
     running = 0
-    exemplars = reading.exemplars or (None,) * len(reading.counts)
+    exemplars = histogram.exemplars or (None,) * len(histogram.counts)
     bounds = (*(f"{nanos / _NANO:.10g}" for nanos in metric.buckets), "+Inf")
-    for bound, count, exemplar in zip(bounds, reading.counts, exemplars, strict=True):
+    for bound, count, exemplar in zip(bounds, histogram.counts, exemplars, strict=True):
         running += count
         values = (*labels, bound)
-        told = _exemplar_text(exemplar) if exemplar is not None and wanted is TextFormat.OPENMETRICS else ""
-        yield f"{metric.name}_bucket{template % tuple([escaped[values[place]] for place in order])} {number_text(running)}{told}\n"
+        note = _exemplar_text(exemplar) if exemplar is not None and wanted is TextFormat.OPENMETRICS else ""
+        yield f"{metric.name}_bucket{template % tuple([escaped[values[place]] for place in order])} {number_text(running)}{note}\n"
     order, template = _template(metric.labels)
     shown = template % tuple([escaped[labels[place]] for place in order])
     yield f"{metric.name}_count{shown} {number_text(running)}\n"
-    yield f"{metric.name}_sum{shown} {number_text(reading.sum_nanos / _NANO)}\n"
+    yield f"{metric.name}_sum{shown} {number_text(histogram.sum_nanos / _NANO)}\n"
 
 
 def _template(names: Sequence[str]) -> tuple[list[int], str]:

@@ -48,7 +48,7 @@ def identity_of(series: Mapping[Series, tuple[int, ...]]) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerReading:
+class WorkerStatus:
     """pid 0: never started here."""
 
     pid: int
@@ -56,7 +56,7 @@ class WorkerReading:
     up: bool
 
     @classmethod
-    def of(cls, series: Mapping[Series, tuple[int, ...]], now_ms: int) -> "WorkerReading":
+    def of(cls, series: Mapping[Series, tuple[int, ...]], now_ms: int) -> "WorkerStatus":
         def cell(name: str) -> int:
             return series.get((name, ()), (0,))[0]
 

@@ -16,7 +16,6 @@ from tallygate.ledger.database import LedgerUnavailableError, UnstorableError
 from tallygate.ledger.notices.deliveries import Claimed, Deliveries
 from tallygate.ledger.notices.notice import Notice
 from tallygate.webhooks.message import body_of
-from tallygate.webhooks.schedule import next_attempt_ms
 from tallygate.webhooks.sender import Answer, Sender
 from tallygate.webhooks.signature import webhook_id
 
@@ -28,6 +27,24 @@ QUEUE_MAX: Final = 10_000  # waiting for one endpoint; past it the oldest are gi
 KEPT_MS: Final = 30 * 86_400_000  # notices and how they were delivered
 UNCONFIGURED_MS: Final = 86_400_000  # overdue by so much, at an endpoint that nobody knows any more: given up
 BACKOFF_MAX_SECONDS: Final = 30.0
+# When a delivery is tried again: the schedule that Standard Webhooks recommends ("Deliverability and reliability").
+_MINUTE: Final = 60_000
+_HOUR: Final = 60 * _MINUTE
+# After the first, second ... attempt; the first is made at once. Ten attempts in three days and four hours.
+DELAYS_MS: Final = (
+    5_000,
+    5 * _MINUTE,
+    30 * _MINUTE,
+    2 * _HOUR,
+    5 * _HOUR,
+    10 * _HOUR,
+    14 * _HOUR,
+    20 * _HOUR,
+    24 * _HOUR,
+)
+ATTEMPTS_MAX: Final = len(DELAYS_MS) + 1
+JITTER: Final = 0.1  # a delay is up to so much longer, so that what failed together does not come together again
+RETRY_AFTER_MAX_MS: Final = 24 * _HOUR
 _log = logging.getLogger(__name__)
 
 
@@ -146,23 +163,25 @@ class Dispatcher:
             next_at_ms = None
             await self._deliveries.mark_gone(endpoint.name, endpoint.fingerprint, now_ms=now_ms)
         await self._deliveries.failed(claimed, status=answer.status, error=answer.error, next_at_ms=next_at_ms, now_ms=now_ms)
-        told = {"endpoint": endpoint.name, "notice": claimed.notice.event_id, "attempts": attempts, "reason": answer.error}
+        fields = {"endpoint": endpoint.name, "notice": claimed.notice.event_id, "attempts": attempts, "reason": answer.error}
         if next_at_ms is None:
-            _log.error("a webhook is given up", extra={"fields": told})
+            _log.error("a webhook is given up", extra={"fields": fields})
         else:
-            _log.warning("a webhook failed", extra={"fields": {**told, "again_in_seconds": (next_at_ms - now_ms) // 1000}})
+            _log.warning("a webhook failed", extra={"fields": {**fields, "again_in_seconds": (next_at_ms - now_ms) // 1000}})
         if answer.is_gone:
             await self._deliveries.give_up_gone(endpoint.name, now_ms=now_ms)
-            _log.error("a webhook endpoint is gone: nothing is sent to it until its configuration changes", extra={"fields": told})
+            _log.error(
+                "a webhook endpoint is gone: nothing is sent to it until its configuration changes", extra={"fields": fields}
+            )
 
     async def tidy(self) -> None:
         """Keep every queue within its bound, and the tables to what is recent. Raises LedgerUnavailableError."""
         now_ms = self._now_ms()
         endpoints = [endpoint.name for endpoint in self._endpoints() if endpoint.is_enabled]
         for name in endpoints:
-            self._told(await self._deliveries.give_up_beyond(name, self._queue_max, now_ms=now_ms), "queue full", name)
+            self._log_given_up(await self._deliveries.give_up_beyond(name, self._queue_max, now_ms=now_ms), "queue full", name)
         overdue = await self._deliveries.give_up_overdue(endpoints, before_ms=now_ms - UNCONFIGURED_MS, now_ms=now_ms)
-        self._told(overdue, "endpoint not configured", None)
+        self._log_given_up(overdue, "endpoint not configured", None)
         await self._deliveries.purge(now_ms - KEPT_MS)
 
     async def _tidy_at_times(self) -> None:
@@ -170,6 +189,15 @@ class Dispatcher:
             self._tidied_at = self._loop_time()
             await self.tidy()
 
-    def _told(self, count: int, reason: str, endpoint: str | None) -> None:
+    def _log_given_up(self, count: int, reason: str, endpoint: str | None) -> None:
         if count:
             _log.error("webhooks are given up", extra={"fields": {"endpoint": endpoint, "count": count, "reason": reason}})
+
+
+def next_attempt_ms(attempts: int, *, now_ms: int, random: Random, retry_after_ms: int | None = None) -> int | None:
+    """When to try again after so many attempts; None if that was the last. Not before the receiver's own Retry-After."""
+    if attempts >= ATTEMPTS_MAX:
+        return None
+    delay = DELAYS_MS[attempts - 1]
+    delay += round(random.uniform(0, JITTER) * delay)
+    return now_ms + max(delay, min(retry_after_ms or 0, RETRY_AFTER_MAX_MS))

@@ -39,7 +39,7 @@ class AlikeReader:
         self._organizations: dict[_Terms, _Shared] = {}
         self._credentials: dict[_Terms, _Shared] = {}
 
-    def read(self, stored: StoredOrganization, credentials: Sequence[StoredCredential]) -> Organization:
+    def parse(self, stored: StoredOrganization, credentials: Sequence[StoredCredential]) -> Organization:
         """Raises InvalidChangeError with every problem."""
         if not _is_ordinary(stored, credentials):
             return self._rules.effective(stored, credentials)

@@ -70,7 +70,7 @@ async def steps_to(book: DirectoryBook, documents: Sequence[Mapping[str, Any]], 
     return found
 
 
-async def take(book: DirectoryBook, actor: str, step: Step, *, overlap_ms: int) -> None:
+async def apply_step(book: DirectoryBook, actor: str, step: Step, *, overlap_ms: int) -> None:
     """Make one change. Raises DirectoryError and LedgerUnavailableError; the steps before it stand."""
     fields = {key: step.after.get(key) for key in {*step.before, *step.after}}
     match step.verb:

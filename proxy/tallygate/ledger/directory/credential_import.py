@@ -141,7 +141,7 @@ class _Judge:
         if found.counts.get(wanted.org, 0) + added[wanted.org] >= CREDENTIALS_OF_ONE_MAX:
             return f"its organization would have more than {CREDENTIALS_OF_ONE_MAX:,} credentials, the most that one may have"
         try:
-            self._reader.read(organization, (wanted,))
+            self._reader.parse(organization, (wanted,))
         except InvalidChangeError:  # whose text may quote the row
             return "it, or its organization, breaks a rule of the configuration in force"
         return None

@@ -58,7 +58,7 @@ def read_credential_rows(
             if len(found) >= ROWS_MAX:
                 problems.add(named, line, f"a list has at most {ROWS_MAX:,} rows: split it")
                 break
-            key = reader.read(line, row)
+            key = reader.parse(line, row)
             if key is not None:
                 found.append(key)
     except _WrongError as error:
@@ -77,7 +77,7 @@ class _Reader:
         self._shared: dict[Collection[str], Collection[str]] = {}
         self.line = 1
 
-    def read(self, line: int, row: _Row) -> ImportedKey | None:
+    def parse(self, line: int, row: _Row) -> ImportedKey | None:
         self.line = line
         try:
             return ImportedKey(line=line, credential=self._credential(row))

@@ -195,7 +195,7 @@ class Credentials:
         limits = merged_limits(before.limits, fields)
         first = with_fields(before.document(), fields, limits)
         try:
-            effective = self._rules.read(
+            effective = self._rules.parse(
                 organization.document() | {"credentials": [first, *(other.document() for other in others)]},
                 lowers=True,  # what the organization has is not what is changed
             )

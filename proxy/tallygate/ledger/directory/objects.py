@@ -40,7 +40,7 @@ class OwnedObject:
     event_id: str | None
 
 
-async def take_all_objects(change: Change, org: str) -> list[MadeObject]:
+async def remove_all_objects(change: Change, org: str) -> list[MadeObject]:
     """Within a change, end all ownership of an organization; what it owned. Its id may come to be somebody else's."""
     taken = delete(STORED_OBJECTS).where(_COLUMNS.org == org).returning(_COLUMNS.kind, _COLUMNS.id, _COLUMNS.upstream)
     return [MadeObject(kind=kind, id=id_, upstream=upstream) for kind, id_, upstream in await change.connection.execute(taken)]

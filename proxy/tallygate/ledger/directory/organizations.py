@@ -12,7 +12,7 @@ from tallygate.domain.declared import terms_of
 from tallygate.domain.organization import ORGANIZATION_TERMS, Organization
 from tallygate.ledger.directory.changes import Change, Changes
 from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError
-from tallygate.ledger.directory.objects import Unmark, take_all_objects
+from tallygate.ledger.directory.objects import Unmark, remove_all_objects
 from tallygate.ledger.directory.records import LIMIT_KEYS, AdminToken, StoredCredential, StoredOrganization
 from tallygate.ledger.directory.rows import credentials_of, organizations_with_credentials, the_organization
 from tallygate.ledger.directory.rules import Rules
@@ -54,7 +54,7 @@ class Organizations:
         async with self._changes.begin(actor) as change:
             if (await change.connection.execute(select(ORGANIZATIONS.c.id).where(ORGANIZATIONS.c.id == org))).scalar():
                 raise ConflictError(f"There is an organization {org!r} already.", param="id")
-            effective = self._rules.read(dict(document))
+            effective = self._rules.parse(dict(document))
             blank = StoredOrganization(id=org, plan="", created_at_ms=change.at_ms)
             stored = _changed(blank, effective, merged_limits({}, document), change.at_ms)
             await change.connection.execute(ORGANIZATIONS.insert().values(stored.row()))
@@ -72,7 +72,7 @@ class Organizations:
             credentials = await credentials_of(change.connection, org)
             limits = merged_limits(before.limits, fields)
             entry = with_fields(before.document(), fields, limits)
-            effective = self._rules.read(
+            effective = self._rules.parse(
                 entry | {"credentials": [credential.document() for credential in credentials]},
                 lowers=fields.keys().isdisjoint(("plan", *LIMIT_KEYS)),  # what is not changed need not be mended
             )
@@ -103,7 +103,7 @@ class Organizations:
             await _take_from_tokens(change, org)
             await change.connection.execute(delete(CREDENTIALS).where(CREDENTIALS.c.org == org))
             await change.connection.execute(delete(ORGANIZATIONS).where(ORGANIZATIONS.c.id == org))
-            gone = await take_all_objects(change, org)
+            gone = await remove_all_objects(change, org)
             await change.log("organization.deleted", org, org=org, before=before.document())
         await self._unmark(org, gone)
 

@@ -22,7 +22,7 @@ from tallygate.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION, RETI
 
 POLL_SECONDS: Final = 0.5  # how stale a copy can be while nobody tells of changes
 CHUNK: Final = 200  # organizations read at once, in a few milliseconds, so that the event loop goes on in between
-TOLD_MAX: Final = 2_000  # changed organizations told of at once, for the same reason
+ANNOUNCED_MAX: Final = 2_000  # changed organizations told of at once, for the same reason
 LOWERED_NAMED_MAX: Final = 20  # organizations that one line of the log names
 CHANGED_MAX: Final = 1_000  # organizations read one by one; when more have changed, all are read again
 _log = logging.getLogger(__name__)
@@ -90,8 +90,8 @@ class DirectoryReplica:
                 continue
             is_away = False
             ids = sorted(changed)
-            for start in range(0, len(ids), TOLD_MAX):
-                on_change(frozenset(ids[start : start + TOLD_MAX]))
+            for start in range(0, len(ids), ANNOUNCED_MAX):
+                on_change(frozenset(ids[start : start + ANNOUNCED_MAX]))
                 await asyncio.sleep(0)
 
     async def _changed_ids(self, connection: AsyncConnection) -> frozenset[str] | None:
@@ -132,7 +132,7 @@ class DirectoryReplica:
 
     def _organization(self, stored: StoredOrganization, credentials: list[StoredCredential]) -> Organization:
         try:
-            return self._reader.read(stored, credentials)
+            return self._reader.parse(stored, credentials)
         except InvalidChangeError as error:
             _log.error("organization %s is locked, since it breaks the rules in force: %s", stored.id, error.message)
             return _locked(stored, credentials)
@@ -174,4 +174,4 @@ def _locked(stored: StoredOrganization, credentials: list[StoredCredential]) -> 
 
 def _same_rules(one: GatewayConfig, other: GatewayConfig) -> bool:
     """Whether organizations read under the one are right under the other. Identity: prices are replaced now and then, rules not."""
-    return one.plan_terms is other.plan_terms and one.routes is other.routes and one.organizations is other.organizations
+    return one.stated_plans is other.stated_plans and one.routes is other.routes and one.organizations is other.organizations

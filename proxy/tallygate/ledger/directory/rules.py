@@ -27,14 +27,14 @@ class Rules:
         stays in service, and spends no more than the plan lets it.
         """
         document = organization.document() | {"credentials": [credential.document() for credential in credentials]}
-        found = self.read(document, lowers=True)
+        found = self.parse(document, lowers=True)
         if not any(credential.is_self_made for credential in credentials):
             return found
         self_made = {credential.id for credential in credentials if credential.is_self_made}
         held = tuple(replace(credential, is_self_made=credential.id in self_made) for credential in found.credentials)
         return replace(found, credentials=held)
 
-    def read(self, document: dict[str, Any], *, lowers: bool = False) -> Organization:
+    def parse(self, document: dict[str, Any], *, lowers: bool = False) -> Organization:
         """An entry as organizations.yaml would hold it. Raises InvalidChangeError with every problem.
 
         lowers   a spend limit above its plan's maximum is read as that maximum
@@ -44,7 +44,7 @@ class Rules:
         try:
             found = read_organization(
                 section_of(document, problems),
-                plans=config.plan_terms,
+                plans=config.stated_plans,
                 capabilities={route.capability for route in config.routes},
                 needs_keys=False,
                 lowers=lowers,

@@ -37,7 +37,7 @@ class CsvRows:
     def rows(self, page: Sequence[Row]) -> bytes:
         return csv_lines(["" if value is None else cell(value) for cell, value in zip(_CELLS, row, strict=True)] for row in page)
 
-    def end(self) -> bytes:
+    def finish(self) -> bytes:
         return b""
 
 

@@ -16,7 +16,7 @@ class Encoder(Protocol):
     def rows(self, page: Sequence[Row]) -> bytes:
         """May answer nothing and keep the page for later, within a bound of its own."""
 
-    def end(self) -> bytes: ...
+    def finish(self) -> bytes: ...
 
 
 class Format(StrEnum):

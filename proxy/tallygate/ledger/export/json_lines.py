@@ -35,7 +35,7 @@ class JsonLines:
             ]
         )
 
-    def end(self) -> bytes:
+    def finish(self) -> bytes:
         return b""
 
 

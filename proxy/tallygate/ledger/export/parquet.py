@@ -38,7 +38,7 @@ class ParquetRows:
         self._kept_rows = 0
 
     def start(self) -> bytes:
-        return self._written.take()
+        return self._written.drain()
 
     def rows(self, page: Sequence[Row]) -> bytes:
         columns = zip(*page, strict=True)
@@ -47,13 +47,13 @@ class ParquetRows:
         self._kept_rows += len(page)
         if self._kept_rows >= self._row_group_rows:
             self._write_row_group()
-        return self._written.take()
+        return self._written.drain()
 
-    def end(self) -> bytes:
+    def finish(self) -> bytes:
         if self._kept:
             self._write_row_group()
         self._writer.close()
-        return self._written.take()
+        return self._written.drain()
 
     def _write_row_group(self) -> None:
         table = self._arrow.Table.from_batches(self._kept, self._schema)
@@ -89,7 +89,7 @@ class _Written(io.RawIOBase):
         self._position += len(part)
         return len(part)
 
-    def take(self) -> bytes:
+    def drain(self) -> bytes:
         parts, self._parts = self._parts, []
         return b"".join(parts)
 

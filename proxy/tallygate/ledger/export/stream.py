@@ -41,4 +41,4 @@ async def export_pieces(
     async with aclosing(entry_pages(database, selection, page_rows=page_rows)) as pages:
         async for page in pages:
             yield Piece(await asyncio.to_thread(encoder.rows, page), len(page))
-    yield Piece(await asyncio.to_thread(encoder.end), 0)
+    yield Piece(await asyncio.to_thread(encoder.finish), 0)

@@ -69,31 +69,31 @@ _NEEDED: Final = {NoticeType.WARNING: ("threshold_permille",), NoticeType.PAUSED
 def notice_of_stream(words: Mapping[bytes, bytes]) -> Notice:
     """The notice in a stream entry of kind `notice`. Raises MalformedEntryError."""
     try:
-        told = _DECODER.decode(words[b"event"])
+        decoded = _DECODER.decode(words[b"event"])
         event_id = words[b"event_id"].decode()
     except (KeyError, ValueError, RecursionError) as error:
         raise MalformedEntryError(f"{type(error).__name__}: {error}"[:1_024]) from error
-    for name, text in (("event_id", event_id), ("org", told.org), ("limit", told.limit)):
+    for name, text in (("event_id", event_id), ("org", decoded.org), ("limit", decoded.limit)):
         if _WORD.fullmatch(text) is None:
             raise MalformedEntryError(f"a notice's {name} is not 1 to {WORD_CHARS_MAX} plain characters")
-    for name in told.__struct_fields__:
-        number = getattr(told, name)
+    for name in decoded.__struct_fields__:
+        number = getattr(decoded, name)
         most = TIME_MAX_MS if name.endswith("_at_ms") or name == "at_ms" else MONEY_MAX_NANO_USD
         if isinstance(number, int) and not 0 <= number <= most:
             raise MalformedEntryError(f"{name} is {number}")
-    for name in _NEEDED.get(told.type, ()):
-        if getattr(told, name) is None:
-            raise MalformedEntryError(f"a notice of {told.type} has no {name}")
+    for name in _NEEDED.get(decoded.type, ()):
+        if getattr(decoded, name) is None:
+            raise MalformedEntryError(f"a notice of {decoded.type} has no {name}")
     return Notice(
         event_id=event_id,
-        type=told.type,
-        org=told.org,
-        limit_key=told.limit,
-        threshold_permille=told.threshold_permille,
-        spent_nano_usd=told.spent_nano_usd,
-        held_nano_usd=told.held_nano_usd,
-        limit_nano_usd=told.limit_nano_usd,
-        refused_nano_usd=told.refused_nano_usd,
-        resumes_at_ms=told.resumes_at_ms,
-        at_ms=told.at_ms,
+        type=decoded.type,
+        org=decoded.org,
+        limit_key=decoded.limit,
+        threshold_permille=decoded.threshold_permille,
+        spent_nano_usd=decoded.spent_nano_usd,
+        held_nano_usd=decoded.held_nano_usd,
+        limit_nano_usd=decoded.limit_nano_usd,
+        refused_nano_usd=decoded.refused_nano_usd,
+        resumes_at_ms=decoded.resumes_at_ms,
+        at_ms=decoded.at_ms,
     )

@@ -26,10 +26,10 @@ def to_nobody(notice: Notice) -> tuple[str, ...]:
 
 
 async def record_notices(
-    connection: AsyncConnection, database: Database, told: Sequence[Notice], endpoints_of: EndpointsOf, *, now_ms: int
+    connection: AsyncConnection, database: Database, notices: Sequence[Notice], endpoints_of: EndpointsOf, *, now_ms: int
 ) -> int:
-    """Add those of `told` that are new, within the caller's transaction; returns how many. The others change nothing."""
-    by_id = {notice.event_id: notice for notice in told}
+    """Add those of `notices` that are new, within the caller's transaction; returns how many. The others change nothing."""
+    by_id = {notice.event_id: notice for notice in notices}
     if not by_id:
         return 0
     statement = database.insert(NOTICES).on_conflict_do_nothing().returning(NOTICES.c.event_id)

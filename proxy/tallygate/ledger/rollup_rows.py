@@ -1,4 +1,4 @@
-"""Which rollup rows answer a question about a range and its buckets: as few as there are, in runs that one SELECT reads.
+"""The rollup rows that answer a question about a range and its buckets: as few as possible, in runs that one SELECT reads.
 
 Days, weeks and months of a zone seldom begin at midnight of UTC, but they consist of whole UTC days all the same, but for their
 edges. So each edge is moved to the nearest UTC midnight, and what lies between the two is read once, from finer rows, and put
@@ -18,7 +18,7 @@ Shares = Sequence[tuple[int, int]]  # (index of a bucket, 1 or -1): where rows a
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class RollupRows:
     """Rollup rows of one length.
 
     starts     of the rows: a run, or single ones
@@ -32,8 +32,8 @@ class Reading:
     shares_of: Callable[[int], Shares]
 
 
-def readings(edges: Sequence[int], bucket: Bucket | None, time_zone: str, lengths_ms: Sequence[int]) -> Iterator[Reading]:
-    """What sums up to each bucket between two edges.
+def rollup_rows(edges: Sequence[int], bucket: Bucket | None, time_zone: str, lengths_ms: Sequence[int]) -> Iterator[RollupRows]:
+    """The rows that add up to each bucket between two edges.
 
     edges        ascending, in whole quarters of an hour, the first and the last where the range begins and ends
     lengths_ms   of the rows that there are, descending, each a multiple of the next, from a day to a quarter of an hour
@@ -47,7 +47,7 @@ def readings(edges: Sequence[int], bucket: Bucket | None, time_zone: str, length
         yield from _between(layer, lengths_ms)
 
 
-def _within_days(edges: Sequence[int], bucket: Bucket | None, time_zone: str, lengths_ms: Sequence[int]) -> Iterator[Reading]:
+def _within_days(edges: Sequence[int], bucket: Bucket | None, time_zone: str, lengths_ms: Sequence[int]) -> Iterator[RollupRows]:
     step = QUARTER_MS if bucket is Bucket.QUARTER_HOUR else HOUR_MS
 
     def shares_of(at_ms: int) -> Shares:
@@ -56,27 +56,29 @@ def _within_days(edges: Sequence[int], bucket: Bucket | None, time_zone: str, le
     for stretch in stretches(edges[0], edges[-1], time_zone):
         fitting = [length for length in lengths_ms if length <= step and stretch.offset_ms % length == 0]
         for length, low, high in cover(stretch.start_ms, stretch.end_ms, fitting):
-            yield Reading(length_ms=length, starts=range(low, high, length), divided=(stretch.offset_ms, step), shares_of=shares_of)
+            yield RollupRows(
+                length_ms=length, starts=range(low, high, length), divided=(stretch.offset_ms, step), shares_of=shares_of
+            )
 
 
-def _whole_days(moved: Sequence[int], bucket: Bucket | None) -> Iterator[Reading]:
+def _whole_days(moved: Sequence[int], bucket: Bucket | None) -> Iterator[RollupRows]:
     def shares_of(at_ms: int) -> Shares:
         return ((bucket_of(moved, at_ms), 1),)
 
-    def reading(low: int, high: int, divided: tuple[int, int] | None) -> Reading:
-        return Reading(length_ms=DAY_MS, starts=range(low, high, DAY_MS), divided=divided, shares_of=shares_of)
+    def days(low: int, high: int, divided: tuple[int, int] | None) -> RollupRows:
+        return RollupRows(length_ms=DAY_MS, starts=range(low, high, DAY_MS), divided=divided, shares_of=shares_of)
 
     if moved[0] == moved[-1]:
         return
     inner = moved[1:-1]
     if bucket is None:
-        yield reading(moved[0], moved[-1], None)
+        yield days(moved[0], moved[-1], None)
     elif bucket is Bucket.WEEK and all(later - earlier == WEEK_MS for earlier, later in pairwise(inner)):
-        yield reading(moved[0], moved[-1], (-moved[1] % WEEK_MS, WEEK_MS))
+        yield days(moved[0], moved[-1], (-moved[1] % WEEK_MS, WEEK_MS))
     elif bucket is Bucket.MONTH and len(moved) <= MONTHS_APART_MAX:
-        yield from (reading(low, high, None) for low, high in pairwise(moved) if low < high)
+        yield from (days(low, high, None) for low, high in pairwise(moved) if low < high)
     else:
-        yield reading(moved[0], moved[-1], (0, DAY_MS))
+        yield days(moved[0], moved[-1], (0, DAY_MS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,7 @@ def _layers(edges: Sequence[int], moved: Sequence[int]) -> list[dict[int, _Moved
     return layers
 
 
-def _between(layer: dict[int, _MovedEdge], lengths_ms: Sequence[int]) -> Iterator[Reading]:
+def _between(layer: dict[int, _MovedEdge], lengths_ms: Sequence[int]) -> Iterator[RollupRows]:
     starts: dict[int, list[int]] = {}
     for edge in layer.values():
         for length, low, high in cover(edge.low_ms, edge.high_ms, lengths_ms):
@@ -120,4 +122,4 @@ def _between(layer: dict[int, _MovedEdge], lengths_ms: Sequence[int]) -> Iterato
         return layer[at_ms // DAY_MS * DAY_MS].shares
 
     for length, found in sorted(starts.items()):
-        yield Reading(length_ms=length, starts=tuple(sorted(found)), divided=(0, DAY_MS), shares_of=shares_of)
+        yield RollupRows(length_ms=length, starts=tuple(sorted(found)), divided=(0, DAY_MS), shares_of=shares_of)

@@ -28,7 +28,7 @@ class UsageRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerReading:
+class LedgerFigures:
     """sources: how many events have their counts from where. event_ids: of all entries, each as often as it is there."""
 
     counts: Counts
@@ -37,7 +37,7 @@ class LedgerReading:
     event_ids: Counter[str]
 
 
-def read_ledger(stage: Stage, requests: int) -> LedgerReading:
+def fetch_ledger(stage: Stage, requests: int) -> LedgerFigures:
     """The ledger once it has all `requests`. Raises DemoError if it never does."""
     deadline = time.monotonic() + STORED_SECONDS_MAX
     while True:
@@ -48,7 +48,7 @@ def read_ledger(stage: Stage, requests: int) -> LedgerReading:
             raise DemoError(f"the ledger has {answer['totals']['requests']} of {requests} requests; its log is {stage.log}")
         time.sleep(0.1)
     events = _events(stage)
-    return LedgerReading(
+    return LedgerFigures(
         counts=_counts(answer["totals"]),
         rows=tuple(_row(line) for line in answer["rows"] if line["usage"]["requests"]),
         sources=Counter(event["usage_source"] for event in events),
