@@ -67,7 +67,7 @@ class Site:
             RecordingMetrics(),
             finished=self.finished,
             now_ms=self.now_ms,
-            store_run=lambda: fences[0].run,
+            store_run=lambda: fences[0].run_id,
         )
         self.clock_ms = 0
         self.rebuild = Rebuild(database, self.link, scripts, organizations=lambda: (ORG,), now_ms=self.now_ms)

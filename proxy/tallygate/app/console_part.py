@@ -79,7 +79,7 @@ def usage_sources(resources: Resources) -> UsageSources:
 
 
 def open_directory(settings: Settings, database: Database, config: Callable[[], GatewayConfig]) -> DirectoryBook:
-    """What changes organizations, credentials and admin tokens, and tells the running processes of it."""
+    """What changes organizations, credentials and admin tokens, and announces it to the running processes."""
     url = settings.redis_url.get_secret_value()
     return directory_book(
         database,
@@ -102,4 +102,4 @@ async def _unmark(url: str, org: str, objects: Sequence[MadeObject]) -> None:
 
 
 async def _announce_to_nobody() -> None:
-    """No store is known: whoever holds a copy finds the change at its next poll."""
+    """Announce nothing: without a store, whoever holds a copy finds the change at its next poll."""

@@ -32,7 +32,7 @@ def raise_descriptors() -> int:
 
 
 def connections_within(wanted: int, *, name: str) -> int:
-    """As many client connections as the descriptors allow, at most `wanted`. Fewer are told in the log.
+    """As many client connections as the descriptors allow, at most `wanted`. Fewer are logged.
 
     Each may need a connection to an upstream as well.
     """

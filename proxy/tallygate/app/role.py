@@ -18,7 +18,7 @@ class Role(StrEnum):
 
     @property
     def keeps_ledger(self) -> bool:
-        """Whether it stores what the limiter tells, and sends webhooks."""
+        """Whether it stores the limiter's events and notices, and sends webhooks."""
         return self in {Role.SERVE, Role.LEDGER}
 
     @property

@@ -1,4 +1,4 @@
-"""A configuration directory, read as a whole: either every file is right, or every problem is told."""
+"""A configuration directory, read as a whole: either every file is right, or every problem is reported."""
 
 import hashlib
 from collections.abc import Collection, Mapping

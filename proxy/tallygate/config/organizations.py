@@ -68,7 +68,7 @@ def read_organizations(
 def read_organization(
     item: Section, *, plans: Mapping[str, StatedPlan], capabilities: Collection[str], needs_keys: bool = True, lowers: bool = False
 ) -> Organization | None:
-    """One organization by itself; None, with problems told, if its id or plan is none.
+    """One organization by itself; None, with problems reported, if its id or plan is none.
 
     lowers   of one that was accepted under other plans: a spend limit above its plan's maximum is read as that maximum
     """

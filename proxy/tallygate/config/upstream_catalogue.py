@@ -33,7 +33,7 @@ class UpstreamCatalogue:
 
 
 def read_upstream_catalogue(body: bytes, ratios: FamilyRatios = ()) -> UpstreamCatalogue:
-    """Read a catalogue leniently: a row that is odd is left out and told, the others count.
+    """Read a catalogue leniently: a row that is odd is left out and reported, the others count.
 
     Rates are decimal strings, per million tokens or else per thousand, for input and output; where a row has no `cache_read`, which
     is not documented but seen, `ratios` say what cached tokens cost of input, else as much.

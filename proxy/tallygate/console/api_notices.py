@@ -1,4 +1,4 @@
-"""GET /api/notices: what the limiter told about spend limits, and how far each notice got to whom it is sent."""
+"""GET /api/notices: what the limiter announced about spend limits, and how far each notice got to whom it is sent."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta

@@ -31,7 +31,7 @@ class DirectoryTokens:
 
 
 def with_directory_errors(handler: Callable[[ApiCall], Awaitable[object]]) -> Callable[[ApiCall], Awaitable[object]]:
-    """A handler whose refusals by the directory are answers."""
+    """Wrap a handler so that the directory's refusals become API errors."""
 
     @wraps(handler)
     async def handle(call: ApiCall) -> object:

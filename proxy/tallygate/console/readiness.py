@@ -21,7 +21,7 @@ LAG_MAX_MS: Final = 60_000
 class Check:
     """One condition. reason says what is wrong and is empty if nothing is; it names no address and no secret.
 
-    is_needed   whether it makes the process unready; if not, it is only told
+    is_needed   whether it makes the process unready; if not, it is only reported
     """
 
     name: str
@@ -88,7 +88,7 @@ def lag_probe(store: Store) -> Probe:
 
 
 def workers_probe(workers: Workers) -> Probe:
-    """One worker is enough to be ready; that others are down is told all the same."""
+    """One worker is enough to be ready; that others are down is reported all the same."""
 
     async def probe() -> Check:
         processes = workers.processes()

@@ -51,7 +51,7 @@ def gateway_counts(exposition: str) -> tuple[Counts, dict[str, "OrgCounts"]]:
 
 @dataclass(slots=True)
 class OrgCounts:
-    """One organization's totals as /metrics tells them."""
+    """One organization's totals as /metrics shows them."""
 
     served: int = 0
     prompt_tokens: int = 0

@@ -1,4 +1,4 @@
-"""The one way into the ledger: entries and all their sums in one transaction, each event once however often it is told."""
+"""The one way into the ledger: entries and all their sums in one transaction, each event once however often it arrives."""
 
 import json
 import logging
@@ -74,7 +74,7 @@ class RefusalCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """entries: lines that were added. repeated: events that were told again and changed nothing.
+    """entries: lines that were added. repeated: events that arrived again and changed nothing.
 
     posted_again   organizations whose limiter windows have taken an event a second time
     """
@@ -104,7 +104,7 @@ class Book:
         objects: Sequence[ObjectChange] = (),
         now_ms: int = 0,
     ) -> Recorded:
-        """Add what the limiter told, in its order. Raises LedgerUnavailableError; then nothing of it was added."""
+        """Add the limiter's entries, in their order. Raises LedgerUnavailableError; then none was added."""
         groups: defaultdict[str, list[Entry]] = defaultdict(list)
         async with self._database.write() as connection:
             for entry in await self._series.named(connection, incoming):
@@ -215,7 +215,7 @@ class Book:
     async def _insert_following(
         self, connection: AsyncConnection, groups: Mapping[str, Sequence[Entry]], posted_again: set[str]
     ) -> list[Entry]:
-        """What is told about events that have entries already. Adds to posted_again the organizations of those taken twice."""
+        """The entries of events that have some already. Adds to posted_again the organizations of those taken twice."""
         if not groups:
             return []
         existing = await entries_of(connection, list(groups))

@@ -1,7 +1,7 @@
 """The store's clock as the ledger watches it: whether it goes on as this machine's steady clock does, or was set.
 
 Every limit is measured by the store's clock. A virtual machine that is restored, or a wrong time server, may set it far ahead and
-back again. Which of two times is right nobody can tell; so after a step nothing is opened for spending until the clock has come
+back again. Nobody can know which of two times is right; so after a step nothing is opened for spending until the clock has come
 back to where it was, or has stayed where it is for a while.
 """
 

@@ -1,6 +1,6 @@
 """Whose the objects are that upstreams keep: written with the entries of the exchanges that made them, asked by gateways.
 
-An id is the organization's own here, beside everybody else's: who owns a thing cannot be told from what others own.
+An id is the organization's own here, beside everybody else's: what others own does not show who owns a thing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ OBJECT_IDENTITY: Final = tuple_(_COLUMNS.upstream, _COLUMNS.kind, _COLUMNS.id)
 
 
 class _Told(msgspec.Struct):
-    """Of a usage event, what it says of objects."""
+    """The part of a usage event about objects."""
 
     made: tuple[MadeObject, ...] = ()
     deleted: tuple[MadeObject, ...] = ()
@@ -49,7 +49,7 @@ class ObjectChange:
 
 
 def object_changes(fields: Mapping[bytes, bytes], entry: Entry) -> list[ObjectChange]:
-    """What a usage event in the stream, whose entry is `entry`, says of objects. Most say nothing, and are not read for it."""
+    """The objects that an event of the stream, whose entry is `entry`, made or deleted. Most name none and are not decoded."""
     event = fields.get(b"event", b"")
     if b'"made":' not in event and b'"deleted":' not in event:
         return []

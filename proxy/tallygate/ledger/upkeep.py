@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigInForce:
-    """What the ledger must know of the configuration in force."""
+    """The parts of the configuration in force that the ledger needs."""
 
     organizations: Callable[[], Sequence[Organization]]
     prices: Callable[[], Sequence[Price]]
@@ -98,7 +98,7 @@ class Upkeep:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while not await self._attempted("tables", self._prepare):  # noqa: ASYNC110 - nobody tells when the database is back
+        while not await self._attempted("tables", self._prepare):  # noqa: ASYNC110 - nobody announces that the database is back
             await asyncio.sleep(PREPARE_BACKOFF_SECONDS)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._every(0, "writer", self._writer.run))

@@ -1,4 +1,4 @@
-"""The ledger's writer: from the limiter's streams into SQL, in batches, until it is told to stop.
+"""The ledger's writer: from the limiter's streams into SQL, in batches, until it is stopped.
 
 While the database is away nothing is lost and nothing piles up here: entries stay in their streams, whose bound closes admission
 (TALLYGATE_STREAM_EVENTS_MAX events a partition), and the writer tries again with a growing pause.

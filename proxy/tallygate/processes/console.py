@@ -31,7 +31,7 @@ BuildConsole = Callable[[Role, Settings], Awaitable[Console]]
 
 
 async def work(role: Role, settings: Settings, *, sock: socket.socket, build: BuildConsole) -> None:
-    """Serve until told to end."""
+    """Serve until asked to end."""
     lifeline = Lifeline()
     console = await build(role, settings)
     lifeline.attach(on_reload=console.reload, on_leaving=console.announce_leaving)

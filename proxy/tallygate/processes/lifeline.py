@@ -14,7 +14,7 @@ LEAVING: Final = signal.SIGUSR1  # serve on, but send clients elsewhere: SIGTERM
 
 
 class Lifeline:
-    """What the child is told.
+    """The orders that a child receives.
 
     drain   SIGTERM: take nothing new, finish what is open, end
     end     a second SIGTERM, or the supervisor is gone or wants us gone: end now

@@ -38,7 +38,7 @@ BuildGateway = Callable[[Settings, CountFile], Awaitable[WorkerGateway]]
 
 
 async def work(settings: Settings, *, slot: int, sock: socket.socket, build: BuildGateway) -> None:
-    """Serve until told to end."""
+    """Serve until asked to end."""
     gc.set_threshold(GC_THRESHOLD, 20, 20)  # before the start too: it builds what stays, and would be searched all along
     lifeline = Lifeline()
     counts = CountFile(DataDirectory(settings.data_dir).metrics, f"worker-{slot}")

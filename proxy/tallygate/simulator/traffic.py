@@ -96,7 +96,7 @@ async def run_traffic(
     pause_seconds: float = 0.0,
     on_progress: Callable[[TrafficReport], None] | None = None,
 ) -> TrafficReport:
-    """Send `requests` requests, `concurrency` at a time, each with one of the keys, and tell what came back.
+    """Send `requests` requests, `concurrency` at a time, each with one of the keys, and return what came back.
 
     base_url        with its version, such as "http://127.0.0.1:8080/v1"
     keys            API keys by the name under which the report lists them

@@ -109,7 +109,7 @@ def _summed(metric: Metric, series: Mapping[Labels, Sequence[tuple[int, ...]]]) 
 
 
 def _histogram(metric: Metric, slots: Sequence[tuple[int, ...]]) -> HistogramCounts:
-    """Counts add up; of each bucket's exemplars the newest is told."""
+    """Counts add up; of each bucket's exemplars the newest is shown."""
     counts = metric.count_cells
     *buckets, sum_nanos = map(sum, zip(*(cells[:counts] for cells in slots), strict=True))
     exemplars = [

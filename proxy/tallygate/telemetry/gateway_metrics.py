@@ -43,13 +43,13 @@ class GatewayMetrics:
                 self.set(metric, 0)
 
     def use_labels(self, known: KnownLabels) -> None:
-        """Take the labels of a reloaded configuration. What is gone is counted as `other` from now on; its series stay."""
+        """Count under the labels of a reloaded configuration. What is gone is counted as `other` from now on; its series stay."""
         self._known = known
         for places in self._places.values():
             places.clear()
 
     def follow(self, gone: Iterable[Organization], come: Iterable[Organization]) -> None:
-        """Take the labels of organizations that changed."""
+        """Count under the labels of organizations that changed."""
         self.use_labels(self._known.followed(gone, come))
 
     def inc(self, metric: Metric, *labels: str) -> None:

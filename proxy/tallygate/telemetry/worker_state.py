@@ -1,4 +1,4 @@
-"""What a process says about itself in its count file: that it lives, serves, and since when."""
+"""A process's own state in its count file: that it lives, serves, and how often it was started."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -38,7 +38,7 @@ def directory_book(
     on_committed: Callable[[], Awaitable[None]],
     unmark: Unmark = no_marks,
 ) -> DirectoryBook:
-    """random_bytes: `secrets.token_bytes`. on_committed: tells the processes that hold copies; must not raise.
+    """random_bytes: `secrets.token_bytes`. on_committed: notifies the processes that hold copies; must not raise.
 
     unmark   takes away the marks of objects that an organization owns no more; raises StoreError
     """

@@ -49,7 +49,7 @@ class Change:
 
 
 class Changes:
-    """Begins changes, one at a time however many processes want to, and tells when one is committed.
+    """Begins changes, one at a time however many processes want to, and announces each commit.
 
     on_committed   wakes those who hold copies; it must not raise, since the change stands
     """

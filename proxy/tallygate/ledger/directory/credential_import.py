@@ -58,7 +58,7 @@ class CredentialImport:
     async def plan(
         self, keys: Sequence[ImportedKey], problems: Problems, *, named: str, on_done: Callable[[int], None]
     ) -> ImportPlan:
-        """Judge every row; nothing is changed. on_done: told how many more are judged."""
+        """Judge every row; nothing is changed. on_done: called with how many more are judged."""
         plan, judge, added = ImportPlan(), _Judge(self._rules), Counter[str]()
         for step in _steps(keys):
             async with self._changes.database.read() as connection:

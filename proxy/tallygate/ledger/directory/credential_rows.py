@@ -45,7 +45,7 @@ class _WrongError(Exception):
 def read_credential_rows(
     file: BinaryIO, *, named: str, hashes_keys: bool, capabilities: Collection[str], problems: Problems
 ) -> list[ImportedKey]:
-    """The list's rows; what is wrong with it is told as "file:line: what" to `problems`.
+    """The list's rows; what is wrong with it is reported as "file:line: what" to `problems`.
 
     named         how messages name the file
     hashes_keys   the list has the keys themselves in a column `key`: their digests alone are kept

@@ -26,7 +26,7 @@ _NOTED_AT_ONCE: Final = 1_000  # rows of one transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialState:
-    """A credential as it is kept and as the gateway serves it. api_key: told once, by the call that made it."""
+    """A credential as it is kept and as the gateway serves it. api_key: shown once, by the call that made it."""
 
     stored: StoredCredential
     organization: Organization

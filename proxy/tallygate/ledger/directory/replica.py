@@ -20,9 +20,9 @@ from tallygate.ledger.directory.rows import organizations_with_credentials
 from tallygate.ledger.directory.rules import Rules
 from tallygate.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION, RETIRED_CLIENT_IDS
 
-POLL_SECONDS: Final = 0.5  # how stale a copy can be while nobody tells of changes
+POLL_SECONDS: Final = 0.5  # how stale a copy can be while nobody announces changes
 CHUNK: Final = 200  # organizations read at once, in a few milliseconds, so that the event loop goes on in between
-ANNOUNCED_MAX: Final = 2_000  # changed organizations told of at once, for the same reason
+ANNOUNCED_MAX: Final = 2_000  # changed organizations announced at once, for the same reason
 LOWERED_NAMED_MAX: Final = 20  # organizations that one line of the log names
 CHANGED_MAX: Final = 1_000  # organizations read one by one; when more have changed, all are read again
 _log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""What an invoice says. Every sum here is of integers in nano-USD; the grand total alone is rounded, once, for display."""
+"""The contents of an invoice. Every sum here is of integers in nano-USD; the grand total alone is rounded, once, for display."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""A notice: what the limiter tells about a spend limit, and how an entry of its stream becomes one."""
+"""A notice: what the limiter announces about a spend limit, and how an entry of its stream becomes one."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _WORD: Final = re.compile(rf"[!-~]{{1,{WORD_CHARS_MAX}}}", re.ASCII)  # ids beco
 class NoticeType(StrEnum):
     WARNING = "spend.warning"  # a threshold was crossed, once per crossing
     PAUSED = "spend.paused"  # requests are refused until the window has room again
-    RESUMED = "spend.resumed"  # told only after a pause that was told
+    RESUMED = "spend.resumed"  # only after a pause that was announced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
