@@ -16,7 +16,7 @@ from tallygate.domain.declared import (
     WholeNumber,
     declared_fields,
 )
-from tallygate.domain.organization import CREDENTIAL_TERMS, ORGANIZATION_TERMS, CredentialTerms, OrganizationTerms
+from tallygate.domain.organization import CREDENTIAL_FIELDS, ORGANIZATION_FIELDS, CredentialFields, OrganizationFields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,9 @@ def test_a_field_has_the_key_and_the_default_of_its_declaration() -> None:
     ]
 
 
-@pytest.mark.parametrize(("terms", "shape"), [(CREDENTIAL_TERMS, CredentialTerms), (ORGANIZATION_TERMS, OrganizationTerms)])
+@pytest.mark.parametrize(("terms", "shape"), [(CREDENTIAL_FIELDS, CredentialFields), (ORGANIZATION_FIELDS, OrganizationFields)])
 def test_every_term_has_a_kind(terms: tuple[Declared, ...], shape: type) -> None:
-    assert [term.attribute for term in terms] == [field.name for field in fields(shape)]
+    assert [declared.attribute for declared in terms] == [field.name for field in fields(shape)]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from rich.markup import escape
 from tallygate.commands.declared_options import options_of
 from tallygate.commands.directory_session import actor, directory_options, parsed_fields, run, secret, show, table
 from tallygate.commands.import_credentials import import_credentials
-from tallygate.domain.organization import CREDENTIAL_TERMS
+from tallygate.domain.organization import CREDENTIAL_FIELDS
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -53,7 +53,7 @@ def list_credentials(org: str, *, as_json: bool, **options: Any) -> None:
 @credentials.command("create")
 @click.argument("org")
 @click.argument("client_id")
-@options_of((term for term in CREDENTIAL_TERMS if term.key != "enabled"), is_new=True)
+@options_of((declared for declared in CREDENTIAL_FIELDS if declared.key != "enabled"), is_new=True)
 @click.option("--key-sha256", metavar="HEX", help="Digest of a key that the caller has already.")
 @click.option("--no-key", is_flag=True, help="Only signed tokens that name its Client ID identify it.")
 @click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml, such as rate_limits.")
@@ -72,7 +72,7 @@ def create_credential(org: str, client_id: str, *, no_key: bool, fields: str | N
 @credentials.command("set")
 @click.argument("org")
 @click.argument("client_id")
-@options_of(CREDENTIAL_TERMS)
+@options_of(CREDENTIAL_FIELDS)
 @click.option("--fields", metavar="JSON", help="Further fields as in organizations.yaml; null takes one away.")
 @directory_options
 def set_credential(org: str, client_id: str, *, fields: str | None, as_json: bool, **options: Any) -> None:
@@ -132,7 +132,7 @@ def release_client_id(client_id: str, *, as_json: bool, **options: Any) -> None:
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """The fields among the options, taken out of them."""
     found = {}
-    for key in (*(term.key for term in CREDENTIAL_TERMS), "key_sha256"):
+    for key in (*(declared.key for declared in CREDENTIAL_FIELDS), "key_sha256"):
         value = options.pop(key, None)
         if value not in (None, ()):
             found[key] = list(value) if isinstance(value, tuple) else value

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from tallygate.commands.declared_options import options_of
 from tallygate.commands.directory_session import actor, directory_options, parsed_fields, run, show, table
-from tallygate.domain.organization import ORGANIZATION_TERMS
+from tallygate.domain.organization import ORGANIZATION_FIELDS
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -67,7 +67,7 @@ def show_organization(org: str, *, as_json: bool, **options: Any) -> None:
 @orgs.command("create")
 @click.argument("org")
 @click.option("--plan", required=True, help="A plan of plans.yaml.")
-@options_of(ORGANIZATION_TERMS, is_new=True)
+@options_of(ORGANIZATION_FIELDS, is_new=True)
 @click.option(
     "--spend-limit",
     "spend_limits",
@@ -90,7 +90,7 @@ def create_organization(org: str, *, as_json: bool, fields: str | None, **option
 @orgs.command("set")
 @click.argument("org")
 @click.option("--plan", help="A plan of plans.yaml.")
-@options_of(ORGANIZATION_TERMS)
+@options_of(ORGANIZATION_FIELDS)
 @click.option(
     "--spend-limit",
     "spend_limits",
@@ -128,7 +128,7 @@ def delete_organization(org: str, *, yes: bool, as_json: bool, **options: Any) -
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """The fields among the options, taken out of them."""
-    keys = ("plan", *(term.key for term in ORGANIZATION_TERMS))
+    keys = ("plan", *(declared.key for declared in ORGANIZATION_FIELDS))
     found = {key: value for key in keys if (value := options.pop(key, None)) is not None}
     limits = options.pop("spend_limits")
     if limits == ("plan",):

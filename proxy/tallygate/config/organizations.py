@@ -20,7 +20,7 @@ from tallygate.config.plans import StatedPlan
 from tallygate.config.problems import nearest
 from tallygate.config.section import Section, show
 from tallygate.domain.money import usd_text
-from tallygate.domain.organization import CREDENTIAL_TERMS, ORGANIZATION_TERMS, Credential, Organization, Plan
+from tallygate.domain.organization import CREDENTIAL_FIELDS, ORGANIZATION_FIELDS, Credential, Organization, Plan
 from tallygate.domain.rate_limit import LimitScope, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 
@@ -85,7 +85,7 @@ def _read_organization(
     _report_repeat(item, "id", org, seen.organizations)
     terms = plans.get(item.parsed("plan", lambda name: _known(name, plans, "plan")) or "")
     plan = _effective_plan(item, terms, capabilities, lowers=seen.lowers)
-    own = read_declared(item, ORGANIZATION_TERMS, capabilities=capabilities)
+    own = read_declared(item, ORGANIZATION_FIELDS, capabilities=capabilities)
     credentials = []
     for section in item.sections("credentials", items_max=CREDENTIALS_MAX):
         credential = _read_credential(section, org or "", plan, capabilities, seen)
@@ -159,7 +159,7 @@ def _read_credential(section: Section, org: str, plan: Plan, capabilities: Colle
         key_sha256=digest or b"",
         old_key_sha256=old_digest or b"",
         old_key_until_ms=old_until_ms or 0,
-        **read_declared(section, CREDENTIAL_TERMS, capabilities=capabilities),
+        **read_declared(section, CREDENTIAL_FIELDS, capabilities=capabilities),
         rate_limits=name_own(rate, plan.rate_limits),
         spend_limits=spend,
     )

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NotRequired, TypedDict, TypeVar
 
 from tallygate.domain.declared import CapabilitySet, Declared, Flag, Instant, Kind, ModelPatterns, Text, TimeZone, WholeNumber
-from tallygate.domain.organization import CREDENTIAL_TERMS, ORGANIZATION_TERMS
-from tallygate.ledger.directory.records import SHOWN_TERMS
+from tallygate.domain.organization import CREDENTIAL_FIELDS, ORGANIZATION_FIELDS
+from tallygate.ledger.directory.records import SHOWN_FIELDS
 
 _JSON_TYPES: Final[Mapping[type[Kind], Any]] = {
     Text: str,
@@ -23,13 +23,13 @@ _JSON_TYPES: Final[Mapping[type[Kind], Any]] = {
 _Shape = TypeVar("_Shape", bound=type)
 
 
-def _with_keys_of(terms: Sequence[Declared], *, is_given: bool) -> Callable[[_Shape], _Shape]:
-    """Give a TypedDict a key for each declared term. is_given: in a body, where each may be left out, or be null."""
+def _with_keys_of(fields: Sequence[Declared], *, is_given: bool) -> Callable[[_Shape], _Shape]:
+    """Give a TypedDict a key for each declared field. is_given: in a body, where each may be left out, or be null."""
     keys: dict[str, Any] = {}
-    for term in terms:
-        kind = _JSON_TYPES[type(term.kind)]
-        kind = kind | None if is_given or term.default is None else kind
-        keys[term.key] = NotRequired[kind] if is_given else kind
+    for declared in fields:
+        kind = _JSON_TYPES[type(declared.kind)]
+        kind = kind | None if is_given or declared.default is None else kind
+        keys[declared.key] = NotRequired[kind] if is_given else kind
 
     def extended(shape: _Shape) -> Any:
         body = {"__annotations__": keys, "__doc__": shape.__doc__, "__module__": __name__}
@@ -69,14 +69,14 @@ class OwnLimits(TypedDict, total=False):
     spend_limits: list[SpendLimitTerms] | None
 
 
-@_with_keys_of(ORGANIZATION_TERMS, is_given=True)
+@_with_keys_of(ORGANIZATION_FIELDS, is_given=True)
 class OrganizationChange(OwnLimits, total=False):
     """time_zone: an IANA name, in which days and months of the organization begin. billing_day: 1 to 31, on which months do."""
 
     plan: str
 
 
-@_with_keys_of(ORGANIZATION_TERMS, is_given=True)
+@_with_keys_of(ORGANIZATION_FIELDS, is_given=True)
 class NewOrganization(OwnLimits):
     id: str
     plan: str
@@ -121,7 +121,7 @@ class OrganizationLimits(TypedDict):
     export: bool
 
 
-@_with_keys_of(ORGANIZATION_TERMS, is_given=False)
+@_with_keys_of(ORGANIZATION_FIELDS, is_given=False)
 class OrganizationListed(OwnLimits):
     """managed_by: file or database. credentials: how many there are."""
 
@@ -149,7 +149,7 @@ class OrganizationDeleted(TypedDict):
     deleted: bool
 
 
-@_with_keys_of(CREDENTIAL_TERMS, is_given=True)
+@_with_keys_of(CREDENTIAL_FIELDS, is_given=True)
 class CredentialChange(OwnLimits, total=False):
     """expires: RFC 3339, or a day. capabilities, models: null for all."""
 
@@ -176,7 +176,7 @@ class CredentialLimits(TypedDict):
     spend_limits: list[SpendLimitShown]
 
 
-@_with_keys_of(SHOWN_TERMS, is_given=False)
+@_with_keys_of(SHOWN_FIELDS, is_given=False)
 class CredentialListed(OwnLimits):
     id: str
     organization: str

@@ -146,12 +146,12 @@ def declared_fields(shape: type) -> tuple[Declared, ...]:
     return tuple(found)
 
 
-def terms_of(declared: Sequence[Declared], value: object) -> dict[str, Any]:
+def values_of(declared: Sequence[Declared], value: object) -> dict[str, Any]:
     """The declared fields of a value, by attribute: for another value that has them."""
     return {each.attribute: getattr(value, each.attribute) for each in declared}
 
 
-def terms_shown(declared: Sequence[Declared], value: object) -> dict[str, Any]:
+def shown_values(declared: Sequence[Declared], value: object) -> dict[str, Any]:
     return {each.key: each.kind.shown(getattr(value, each.attribute)) for each in declared}
 
 

@@ -1,4 +1,4 @@
-"""Who is billed, who calls, and on what terms."""
+"""Organizations, their plans and their credentials."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,7 +21,7 @@ class UnknownModelPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """An organization's terms.
+    """The limits and options of an organization.
 
     lowered                of an organization: names of its own spend limits for which the plan's maximum holds, as that was lowered
                            below them
@@ -63,7 +63,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CredentialTerms:
+class CredentialFields:
     """What is given for a credential and can be changed, beside its limits: each declared once.
 
     capabilities, models   None: all are allowed. A model entry ending in `*` allows every model with that prefix.
@@ -79,11 +79,11 @@ class CredentialTerms:
     ] = None
 
 
-CREDENTIAL_TERMS: Final = declared_fields(CredentialTerms)
+CREDENTIAL_FIELDS: Final = declared_fields(CredentialFields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Credential(CredentialTerms):
+class Credential(CredentialFields):
     """A caller's key: `id` is the Client ID and the `credential` label. Only the digest of the secret is kept.
 
     key_sha256             b"": it has no key, and is reached by a signed token that names its Client ID
@@ -104,7 +104,7 @@ class Credential(CredentialTerms):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrganizationTerms:
+class OrganizationFields:
     """What is given for an organization and can be changed, beside its plan and its limits: each declared once.
 
     name          its id, where none is given
@@ -116,11 +116,11 @@ class OrganizationTerms:
     billing_day: Annotated[int, WholeNumber("Of the month, on which its months begin, 1 to 31.", least=1, most=BILLING_DAY_MAX)] = 1
 
 
-ORGANIZATION_TERMS: Final = declared_fields(OrganizationTerms)
+ORGANIZATION_FIELDS: Final = declared_fields(OrganizationFields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Organization(OrganizationTerms):
+class Organization(OrganizationFields):
     """The billed party: one plan, its own tightened limits, its credentials.
 
     plan is the effective plan: the organization's own limits are already merged into it.

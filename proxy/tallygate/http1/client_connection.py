@@ -1,14 +1,14 @@
-"""One client's connection, with the time limits, the silence and the events that a gateway needs.
+"""A client's connection, with deadlines, constant error answers, and events for the exchange.
 
-aiohttp waits for ever for request headers, keeps idle connections for an hour, and answers a malformed request with the
+aiohttp waits forever for request headers, keeps idle connections for an hour, and answers a malformed request with the
 offending bytes, keys included, in body and log. Here every wait has a deadline, checked once a second for all connections by their
 port (`client_port.py`; no timer per connection), and a malformed request gets a constant answer (`faults.py`).
 
-No offer to switch protocols is taken (RFC 9110 section 7.8). Of the two that a client may send with every request, `h2c` leaves the
-connection open; but aiohttp's parser loses what comes with such a request and behind it, so then the answer is the last one.
+Offers to switch protocols are declined (RFC 9110 section 7.8). An offer of `h2c` need not end the connection, but aiohttp's parser
+loses bytes that come with or after such a request; the answer to it is then the connection's last.
 
-A client that closes its sending side counts as gone, whatever it was waiting for: a half-closed connection cannot be told from
-one whose process has ended, and what an upstream generates for nobody still costs.
+A client that closes its sending side counts as gone: a half-closed connection cannot be distinguished from one whose process has
+ended, and what an upstream generates for nobody still costs.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class ClientTimeouts:
 
 
 class ClientListener(Protocol):
-    """An exchange that wants to know what its client's connection does."""
+    """An exchange that is notified of its client connection's events."""
 
     def client_gone(self) -> None: ...
     def client_paused(self) -> None: ...
@@ -50,7 +50,7 @@ class ClientListener(Protocol):
 
 
 class ClientConnection(ServerConnection):
-    """See the module. At most one exchange at a time listens; requests that are pipelined wait their turn."""
+    """See the module. At most one exchange at a time is attached; pipelined requests wait their turn."""
 
     __slots__ = (
         "_all",
@@ -178,7 +178,7 @@ class ClientConnection(ServerConnection):
 
     @property
     def is_writing(self) -> bool:
-        """Whether more of an answer waits for the client than its connection takes."""
+        """Whether more of an answer waits for the client than the transport's buffer should hold."""
         return self.paused_since >= 0
 
     def begin_exchange(self, listener: ClientListener) -> None:
@@ -192,7 +192,7 @@ class ClientConnection(ServerConnection):
             self._all.mark_idle(self, self._time())
 
     def await_body(self, bytes_max: int) -> None:
-        """The exchange starts to read its body, of at most bytes_max: from here on the least rate applies."""
+        """Apply the least body rate from now on: the exchange starts to read a body of at most bytes_max."""
         self.reading_since = self._time()
         self.bytes_in = 0
         self._wire_bytes_max = bytes_max * CHUNKING_FACTOR_MAX + CHUNKING_BYTES_MAX
@@ -215,7 +215,7 @@ class ClientConnection(ServerConnection):
         return self.paused_since >= 0 and now - self.paused_since > timeouts.write
 
     def hang_up(self) -> None:
-        """Close the connection of a client that has no request under way. (aiohttp's own `close` leaves it open, and deaf.)"""
+        """Close the connection of a client that has no request under way. (aiohttp's own `close` leaves it open, unread.)"""
         if self._wire is not None:
             self._wire.close()
 
@@ -225,11 +225,11 @@ class ClientConnection(ServerConnection):
             self._wire.abort()
 
     def _break_body(self) -> None:
-        """No more of it will come. One that is only read away just ends."""
+        """End a body of which no more will come, with an error unless it is only being discarded."""
         end_body(self._body, web.RequestPayloadError("the body's framing is malformed") if self._unanswered else None)
 
     def _decline(self, request: RequestHead, data: bytes) -> None:
-        """A request offers to switch protocols. data: what it came in, if it is alone in there from its first byte on."""
+        """Decline an offer to switch protocols. data: the bytes of the request, if nothing else was received with it."""
         _, end, rest = data.partition(b"\r\n\r\n")
         length = request.headers.get("Content-Length", "0")
         if not end or request.chunked or not length.isdigit() or request.headers.get("Upgrade", "").lower() != "h2c":
@@ -240,12 +240,12 @@ class ClientConnection(ServerConnection):
             self._offering_left = int(length) - len(rest)
 
     def _close_behind(self) -> None:
-        """What came behind a request is lost: its answer says that the connection ends, and its client sends the rest anew."""
+        """Make this answer the connection's last: later bytes were lost, and the client has to send them again."""
         self.is_last = True
         if self._body.is_eof():
             self.close()
 
     def _refuse_head(self) -> None:
-        """Answer an endless head, read no more, and close."""
+        """Answer a head that is too long, read no more, and close."""
         self.queue_fault(HEAD_TOO_LARGE._replace(is_head=self._head.startswith(b"HEAD ")))
         self._is_refused = True

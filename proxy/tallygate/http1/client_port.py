@@ -1,4 +1,4 @@
-"""A port for clients: its connections, their deadlines, and its orderly end. The gateway has one, and the console."""
+"""A port for clients: its connections, their deadlines, and its shutdown. The gateway and the console have one each."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ _LOOK_EVERY_S: Final = 0.02
 
 
 class ClientPort:
-    """Accept with `open`, end with `drain` and `close`."""
+    """Opened by `open`, ended by `drain` and then `close`."""
 
     def __init__(self, *, connections_max: int, timeouts: ClientTimeouts, **options: Any) -> None:
         """options: of `ClientConnection`, beside those that follow from the others."""
@@ -48,16 +48,16 @@ class ClientPort:
         self._reaping = loop.create_task(self._reap_forever())
 
     def announce_leaving(self) -> None:
-        """Serve on, but let every answer be its connection's last, so that clients go elsewhere with their next request."""
+        """Keep serving, but make every answer its connection's last, so that clients send their next request elsewhere."""
         self._is_leaving = True
         for connection in self.connections:
             connection.is_last = True
 
     async def drain(self, grace_s: float, *, is_busy: Callable[[], bool]) -> None:
-        """Accept no more; return once nothing is busy, at the latest after the grace.
+        """Accept no more connections, and return once none is busy, at the latest after the grace.
 
-        An idle connection may be about to bring a request, new or kept: that one is served, for a client could not tell why not. A
-        request that is under way comes in whole: its answer, not we, ends its connection.
+        A request that arrives on an idle connection is still served: its client could not know why it failed. One under way is
+        received whole, and its connection closed after its answer.
         """
         self.announce_leaving()
         self._stop_accepting()
@@ -74,13 +74,13 @@ class ClientPort:
         return any(connection.is_answering for connection in self.connections)
 
     def close(self) -> None:
-        """Accept no more, and watch no deadlines. The server ends the connections."""
+        """Accept no more connections and check no more deadlines. The server closes the connections."""
         self._stop_accepting()
         if self._reaping is not None:
             self._reaping.cancel()
 
     def reap(self, now: float) -> None:
-        """Cut every connection whose client is overdue. now: seconds of the loop's clock."""
+        """Abort every connection whose client is overdue. now: seconds of the loop's clock."""
         for connection in self.connections:
             if connection.is_overdue(now, self._timeouts):
                 connection.abort()
@@ -102,7 +102,7 @@ class ClientPort:
 
 
 async def until(is_reached: Callable[[], bool], seconds: float) -> bool:
-    """Wait for a condition, at most so long; whether it came about. It is polled: an event would cost every request."""
+    """Wait for a condition and return whether it came true in that time. It is polled: an event would cost every request."""
     time = asyncio.get_running_loop().time
     deadline = time() + seconds
     while not is_reached() and time() < deadline:  # noqa: ASYNC110 - as above

@@ -1,4 +1,4 @@
-"""The answer to a client, written by us from the first byte: our own framing, never the upstream's.
+"""The answer to a client, with the gateway's own framing, never the upstream's.
 
 aiohttp's response classes copy headers into a multidict, serialise them and await every write. A relayed stream chunk must not
 cost a task switch, so this class writes head and chunks straight to the transport. RFC 9112 section 6: HTTP/1.1 without a known
@@ -19,7 +19,7 @@ _BODYLESS: Final = frozenset({204, 304})
 
 
 class Grant(Protocol):
-    """What the answers to one request tell a browser beside their own headers."""
+    """Headers for browsers that are added to every answer to one request."""
 
     def headers(self, answer: Iterable[Header]) -> list[Header]: ...
 
@@ -31,7 +31,7 @@ class ClientResponse(web.StreamResponse):
     """
 
     def __init__(self, request: web.BaseRequest, *, closes: bool = False, grant: Grant | None = None) -> None:
-        """grant: what the answer tells a browser."""
+        """grant: the headers for browsers."""
         super().__init__()
         self._request_ = request
         self._protocol_ = cast("ClientConnection", request.protocol)
@@ -45,36 +45,36 @@ class ClientResponse(web.StreamResponse):
         self._is_kept = not closes and request.keep_alive
 
     def close_after(self) -> None:
-        """Make this the connection's last answer; to be said before its head is written."""
+        """Make this the connection's last answer. To be called before its head is written."""
         self._is_kept = False
 
     def close_if_awaited(self) -> None:
-        """Make this the last answer where it comes instead of the word that the client waits for: it may never send its body."""
+        """Make this the last answer if it replaces `100 Continue`: the client may never send its body."""
         if "Expect" in self._request_.headers and not self._request_.content.is_eof():
             self._is_kept = False
 
     def whole(self, status: int, headers: list[Header], body: bytes) -> None:
-        """The complete answer in one write."""
+        """Write the complete answer at once."""
         self._send(self._head(status, headers, length=len(body), body=body))
         self.is_finished = True
 
     def answer_options(self, headers: list[Header]) -> None:
-        """The whole answer to an OPTIONS request, without what a grant adds to others."""
+        """Write the complete answer to an OPTIONS request, without the grant's headers."""
         self._grant = None
         self.whole(204, headers, b"")
 
     def start(self, status: int, headers: list[Header], *, length: int | None = None) -> None:
-        """The head of an answer whose body follows. length: the exact body length if known; else the body is chunked."""
+        """Write the head of an answer whose body follows. length: the exact body length if known; else the body is chunked."""
         self._send(self._head(status, headers, length=length))
 
     def write(self, data: bytes) -> None:  # type: ignore[override]  # aiohttp's is a coroutine; this one never waits
-        """Body bytes, now. Backpressure is the caller's: it listens to the connection's pause and resume."""
+        """Write body bytes at once. Backpressure is the caller's: the connection notifies it of pause and resume."""
         if not data or not self._has_body:
             return
         self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     def finish(self, data: bytes = b"") -> None:
-        """The last body bytes and the end of the message."""
+        """Write the last body bytes and the end of the message."""
         if self._has_body:
             if self._is_chunked:
                 self._send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
@@ -83,7 +83,7 @@ class ClientResponse(web.StreamResponse):
         self.is_finished = True
 
     def abort(self) -> None:
-        """Cut the connection now, bytes that wait for the client included: it must see that the answer is incomplete."""
+        """Reset the connection and drop buffered bytes, so that the client sees that the answer is incomplete."""
         self._is_kept = False
         transport = self._protocol_.transport
         if transport is not None:
@@ -92,7 +92,7 @@ class ClientResponse(web.StreamResponse):
     def cut(self) -> None:
         """End the connection after what has been written, without the end of the message: visibly incomplete (RFC 9112 section 8).
 
-        A body that is delimited by the connection's end would look complete, so there the reset has to say it.
+        A body that ends with the connection would look complete, so that one is reset instead.
         """
         self._is_kept = False
         transport = self._protocol_.transport
@@ -104,7 +104,7 @@ class ClientResponse(web.StreamResponse):
             transport.abort()
 
     def _head(self, status: int, headers: list[Header], *, length: int | None, body: bytes = b"") -> bytes:
-        """The head, and the body if it is at hand: one join makes the one write."""
+        """The head, with the body if there is one, joined for a single write."""
         request = self._request_
         self.is_started = True
         self._has_body = not self.is_bodyless and status not in _BODYLESS

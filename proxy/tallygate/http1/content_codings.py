@@ -1,4 +1,4 @@
-"""Request bodies in gzip, deflate and zstd, undone piece by piece as they come, within bounds that a small body cannot pass.
+"""Request bodies in gzip, deflate and zstd, decoded piece by piece as they arrive, within bounds against decompression bombs.
 
 RFC 9110 section 8.4: the codings of a body, listed in the order in which they were applied.
 """
@@ -28,7 +28,7 @@ _ALIASES: Final = {"x-gzip": "gzip"}  # RFC 9110 section 8.4.1.3
 def content_codings(field: str) -> tuple[str, ...]:
     """The codings of Content-Encoding in the order in which they were applied; "identity" is none (RFC 9110 section 8.4.1).
 
-    Raises Refused for those that are not taken.
+    Raises Refused for unsupported ones.
     """
     names = [name.strip().lower() for name in field.split(",")]
     found = tuple(_ALIASES.get(name, name) for name in names if name not in {"", "identity"})
@@ -54,7 +54,7 @@ class _Layer(Protocol):
 
 
 class _Parts:
-    """A coding of parts behind each other: gzip members (RFC 1952 section 2.2), zstd frames (RFC 8878 section 3)."""
+    """A coding of consecutive parts: gzip members (RFC 1952 section 2.2), zstd frames (RFC 8878 section 3)."""
 
     def __init__(self, new_part: Callable[[], Any]) -> None:
         self._new_part = new_part
@@ -211,9 +211,9 @@ Work = Callable[[Callable[[], bytes]], Awaitable[bytes]]
 
 
 class DecodedContent:
-    """Reads like the stream of a request's body, and gives it decoded.
+    """The decoded body of a request, with the interface of its stream.
 
-    in_turn   does a piece of work in a thread, in the turn of the request's organization
+    in_turn   runs work in a thread, in the turn of the request's organization
     """
 
     def __init__(self, content: StreamReader, codings: Sequence[str], *, bytes_max: int, in_turn: Work) -> None:

@@ -1,7 +1,7 @@
-"""What is wrong with bytes that a parser refuses, told by constants: nothing of the input may come back.
+"""Status and message for bytes that a parser refuses, all constants: nothing of the input is echoed.
 
-The parser stops at its first doubt and says so in words of its own, with the offending bytes. Here the head is looked at once
-more, only after it has been refused, so that the client is told by status and message what a person could mend.
+The parser's own message quotes the offending bytes. Here a refused head is examined once more, so that status and message name
+what a person could fix.
 """
 
 import re
@@ -56,7 +56,7 @@ _END: Final = b"\r\n\r\n"
 
 
 def fault_of(data: bytes, limits: HeadLimits, *, is_too_long: bool) -> Fault:
-    """data: what was refused, from the beginning of its head, or of an earlier one that came with it.
+    """The fault of refused bytes. data: from the start of their head, or of an earlier one received with it.
 
     is_too_long   the parser says that a line is too long
     """

@@ -1,4 +1,4 @@
-"""A header field as it stands on the wire, and the one that every answer has: its Date."""
+"""A header field as it stands on the wire, and the Date that every answer has."""
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -8,9 +8,9 @@ Header = tuple[bytes, bytes]  # name and value
 
 
 def http_date(now_ms: int) -> bytes:
-    """The value of Date (RFC 9110 section 6.6.1), in the one form that is to be sent: IMF-fixdate (section 5.6.7).
+    """The value of Date (RFC 9110 section 6.6.1), in IMF-fixdate, the only form to send (section 5.6.7).
 
-    It is written once a second.
+    Formatted once a second.
     """
     return _of_second(now_ms // 1000)
 

@@ -1,10 +1,10 @@
-"""Which network a client comes from, for what is counted by client."""
+"""The network of a client, for counts by client."""
 
 import ipaddress
 
 
 def network_of(address: str) -> str:
-    """An IPv4 address, or the /64 of an IPv6 one: a host has the whole of it to come from."""
+    """An IPv4 address, or the /64 of an IPv6 one: one host can use all of a /64."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""The open connections of one port, bounded so that half-open ones keep nobody out."""
+"""The open connections of one port, bounded so that half-open ones cannot fill it."""
 
 from typing import Final, Protocol
 
@@ -16,11 +16,10 @@ class Connection(Protocol):
 
 
 class OpenConnections:
-    """At most so many connections. Past that, whoever has been without a request for the longest makes room for a newcomer.
+    """At most so many connections. Beyond that, the one that has been idle for longest is closed for a new one.
 
-    Connections are idle while no request of theirs is under way: before the head of the first is whole, and between two. So a port
-    whose places are all taken by heads that never end is still open to whoever sends a whole one. Where nobody can make room, the
-    newcomer is turned away.
+    A connection is idle while no request of it is under way: before its first head is complete, and between two requests. So a port
+    full of heads that never end still accepts new connections. Where none is idle, the new one is refused.
     """
 
     def __init__(self, connections_max: int) -> None:
@@ -32,7 +31,7 @@ class OpenConnections:
         return len(self._open)
 
     def admit(self, connection: Connection, now: float) -> bool:
-        """Whether there is a place. One that is admitted is idle. now: seconds."""
+        """Admit a connection as idle and return whether there was a place. now: seconds."""
         if len(self._open) >= self._most:
             found = self._making_room(now)
             if found is None:

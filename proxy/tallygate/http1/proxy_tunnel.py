@@ -14,7 +14,7 @@ _HEAD_END: Final = b"\r\n\r\n"
 
 
 class ProxyTunnel(asyncio.Protocol):
-    """Asks for the tunnel once it is connected. `opened` is its transport then, or raises UpstreamUnreachableError."""
+    """Requests the tunnel once connected. `opened` resolves to its transport or raises UpstreamUnreachableError."""
 
     def __init__(self, proxy: ProxyServer, address: UpstreamAddress, loop: asyncio.AbstractEventLoop) -> None:
         self.opened: asyncio.Future[asyncio.Transport] = loop.create_future()

@@ -1,4 +1,4 @@
-"""What the head of a request must not be at any port, and what it offers."""
+"""Checks of a request's head for every port: its target, Host and protocol offers."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -50,14 +50,14 @@ def in_origin_form(method: str, target: str, hosts: Sequence[bytes], *, is_http_
 
 
 def fault_of_target(target: str) -> Fault | None:
-    """Of what is no path. An `in_origin_form` that was possible has left none in absolute-form."""
+    """The fault of a target that is no path. `in_origin_form` has already converted a valid absolute-form."""
     if target.startswith("/"):
         return None
     return BAD_TARGET if authority_of(target) is None else BAD_AUTHORITY
 
 
 def fault_of_request(request: web.BaseRequest) -> Fault | None:
-    """Version, method, authority, Host and Expect. The gateway looks at these and more in its `request_checks.py`."""
+    """The fault of version, method, authority, Host or Expect. The gateway checks more in `request_checks.py`."""
     if request.version not in SPOKEN:
         return OTHER_VERSION
     if request.method not in METHODS:

@@ -22,7 +22,7 @@ Reserve = Callable[[int], None]
 
 
 class Content(Protocol):
-    """What a body is read from: the request's stream, or what decodes it."""
+    """The source of a body: the request's stream, or a decoder of it."""
 
     async def readany(self) -> bytes:
         """The next bytes; none at the end."""
@@ -37,10 +37,10 @@ async def read_body(
     bytes_max: int,
     reserve: Reserve,
 ) -> bytes:
-    """The body. Raises Refused, and ClientLeftError if the client leaves in the middle.
+    """Read the whole body. Raises Refused, and ClientLeftError if the client leaves in the middle.
 
-    length    of what `content` gives, where that is known
-    reserve   asked for room before the bytes are kept: at once for a body of known length, else as they come; raises Refused
+    length    of the bytes from `content`, where it is known
+    reserve   reserves memory before bytes are kept: at once for a body of known length, else as they arrive; raises Refused
     """
     if length is not None and length > bytes_max:
         raise Refused(too_large(bytes_max))

@@ -1,4 +1,4 @@
-"""One transport to Redis: calls go out in one write a loop tick, replies come back in the order of the calls."""
+"""A transport to Redis: the calls of a loop tick are sent in one write, and replies come in the order of the calls."""
 
 import asyncio
 from collections import deque
@@ -17,10 +17,10 @@ class ConnectionLostError(StoreError):
 
 
 class Link(asyncio.Protocol):
-    """An open transport. A caller that is cancelled leaves its place in the queue, so later replies still meet their callers.
+    """An open transport. A cancelled call keeps its place in the queue, so that later replies still reach their callers.
 
-    All calls have the same time limit and replies keep their order, so one timer on the oldest call watches all. A reply that does
-    not come in time closes the transport: what follows on it would be late as well, and a stalled server must not be waited for.
+    All calls have the same time limit and replies keep their order, so one timer on the oldest call watches all. A late
+    reply closes the transport: those behind it would be late as well.
     """
 
     __slots__ = (

@@ -1,4 +1,4 @@
-"""What a worker knows by itself of an organization's rate limits, before anything is read or asked of the store."""
+"""The rate limits that a worker checks by itself, before it reads a body or asks the store."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ TOLERANCE_MS: Final = 2_000
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """An exchange that came in. slots: keys of the limits on open requests; units: what it takes of each limit on requests."""
+    """An exchange that entered. slots: keys of the limits on open requests; units: what it takes of each limit on requests."""
 
     org: str
     slots: tuple[str, ...]
@@ -23,20 +23,19 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Why an exchange does not come in: the key of the limit, and the time until it may."""
+    """Why an exchange may not enter: the key of the limit, and the time until it may."""
 
     key: str
     retry_after_ms: int
 
 
 class LocalGate:
-    """Counts what comes in at this worker against the full limits on requests and open requests, from the head of a request on.
+    """Counts this worker's requests against the full limits on requests and open requests, from the head of a request on.
 
-    A necessary condition of the limiter's own, which counts all workers: whom the limiter would admit is let in. It bounds what
-    never gets as far as the limiter: requests that are refused for what they are, and bodies under way. Limits in shadow refuse
-    nobody.
+    The limiter counts all workers, so that every request that it would admit also passes here. The gate bounds what never reaches
+    the limiter: requests that are refused for their form, and bodies under way. Limits in shadow refuse nothing.
 
-    now_ms   Unix time; where it steps back, buckets go on from there
+    now_ms   Unix time; where it steps back, buckets continue from there
     """
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
@@ -46,9 +45,9 @@ class LocalGate:
         self._open: dict[tuple[str, str], int] = {}
 
     def enter(self, org: str, limits: Sequence[tuple[str, RateLimit]], weight: int = 1) -> Entry | Closed:
-        """Take a slot of each limit on open requests and `weight` of each on requests, or nothing. Whoever is in has to `leave`.
+        """Take a slot of each limit on open requests and `weight` of each on requests, or nothing. `leave` must follow.
 
-        As at the limiter, who asks for more than a bucket holds needs a full one.
+        As at the limiter, a request for more than a bucket's capacity needs a full one.
         """
         now_ms = self._now_ms()
         closed: Closed | None = None
@@ -111,8 +110,8 @@ def _full(limit: RateLimit) -> int:
 
 
 def _more(limit: RateLimit) -> int:
-    """How much fuller a bucket is here than the limiter's: what is regained in the tolerance, and a unit at least.
+    """The level by which a bucket is fuller here than the limiter's: what refills in the tolerance, and a unit at least.
 
-    So a caller at its limit hears of it from the limiter, which knows more of it.
+    So a caller at its limit is refused by the limiter, whose answer is exact.
     """
     return max(TOLERANCE_MS * limit.refill_units, limit.window_ms)

@@ -1,4 +1,4 @@
-"""Token buckets in one worker's memory, each a worker's share of the real limit. For the time that Redis is away."""
+"""Token buckets in one worker's memory, each a worker's share of the real limit. For use while Redis is unreachable."""
 
 from collections.abc import Sequence
 

@@ -1,8 +1,7 @@
-"""Who owns which stored object, in the limiter's store: a key for each, written in front of the settlement that made it.
+"""Owners of stored objects in the limiter's store: a key for each, written before the settlement of the exchange that made it.
 
-Commands of one connection are carried out in their order, so that once the settlement is acknowledged every gateway knows the
-object, and no request waits for it. A key that is not there says nothing: it may have ended, or the store has lost its data; the
-ledger has the record.
+Commands of one connection run in their order, so that every gateway knows the object once the settlement is acknowledged, and no
+request waits for it. A missing key proves nothing: it may have expired, or the store has lost its data. The ledger has the record.
 """
 
 import asyncio
@@ -22,13 +21,13 @@ class ObjectMarks(Protocol):
     """Marks of owned objects. Implementations: Redis, and `MemoryObjectMarks` for tests."""
 
     def put(self, org: str, objects: Sequence[MadeObject], *, kept_ms: int) -> None:
-        """Mark them as the organization's, in front of whatever call follows. Raises StoreError if it cannot be sent."""
+        """Mark objects as the organization's, before any later call. Raises StoreError if it cannot be sent."""
 
     def drop(self, org: str, objects: Sequence[MadeObject]) -> None:
-        """Unmark them, as `put`."""
+        """Unmark objects, in order as `put` does."""
 
     async def sizes(self, org: str, objects: Sequence[MadeObject]) -> Mapping[MadeObject, int | None]:
-        """Those that are marked, with the tokens that are known of each. One round trip. Raises StoreError."""
+        """The marked objects among these, with the tokens known of each. One round trip. Raises StoreError."""
 
 
 class RedisObjectMarks:
@@ -61,7 +60,7 @@ class RedisObjectMarks:
 
 
 async def drop_marks(command: Callable[..., Awaitable[Any]], org: str, objects: Sequence[MadeObject]) -> None:
-    """Unmark objects, and know that they are. Raises StoreError."""
+    """Unmark objects and wait for the answer. Raises StoreError."""
     for start in range(0, len(objects), _AT_ONCE):
         await command(b"DEL", *(_key(org, made) for made in objects[start : start + _AT_ONCE]))
 
@@ -82,7 +81,7 @@ def _take(reply: asyncio.Future[Any]) -> None:
 
 
 class MemoryObjectMarks:
-    """Implements ObjectMarks without a store; nothing ends by itself. is_away: every call fails."""
+    """Implements ObjectMarks without a store; nothing expires. is_away: every call fails."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str, str, str], int | None] = {}

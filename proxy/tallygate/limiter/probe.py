@@ -1,4 +1,4 @@
-"""Whether a Redis server can be trusted with money: asked once, at start, with the fix in every message."""
+"""Checks at start that a Redis server is safe for limits. Every message names the fix."""
 
 import re
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class ServerFacts:
 
 
 async def probe_server(store: ScriptStore) -> ServerFacts:
-    """Raises ConfigError for a server that may lose limit state or cannot run the scripts, StoreError if it does not answer."""
+    """Check a server. Raises ConfigError if it may lose limit state or cannot run the scripts, StoreError if it does not answer."""
     info = _fields((await store.command(b"INFO")).decode(errors="replace"))
     problems = []
     software = "valkey" if "valkey_version" in info else "redis"

@@ -1,4 +1,4 @@
-"""The limiter in Redis: one script call a decision. The scripts decide; this file only encodes, sends and decodes."""
+"""The limiter in Redis: one script call for each decision. The scripts decide; this file only encodes, sends and decodes."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -113,7 +113,7 @@ class RedisLimiter:
 
 
 def withdrawn(admission: AdmissionRequest) -> Account:
-    """What a withdrawn exchange came to where its expiry was charged: nothing."""
+    """The account of a withdrawn exchange whose expiry was charged: nothing is owed."""
     return Account(admission=admission, cost_nano_usd=0, event=admission.event, is_owed=False)
 
 

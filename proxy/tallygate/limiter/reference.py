@@ -1,7 +1,6 @@
-"""The limiter's mathematics in plain Python: what the scripts must equal, step by step, and the fast limiter of other tests.
+"""The reference model of the limiter in plain Python, which the scripts must equal. Other tests use it as a fast limiter.
 
-One process, no I/O, no lock: each method runs to its end without awaiting. The numbers are the scripts' own, so a random trace over
-both must agree in every answer and in all state.
+One process, no I/O, no lock: no method awaits. A random trace over scripts and model must agree in every answer and in all state.
 """
 
 from collections import defaultdict
@@ -174,7 +173,7 @@ class ReferenceLimiter:
         return tuple(readings)
 
     def sweep(self, org: str, most: int = 64) -> tuple[int, int]:
-        """Expire and forget what is due of one organization, at most so many entries: how many there were, and holds among them."""
+        """Expire and drop due entries of one organization, at most so many. Return their number, and the holds among them."""
         return self._collect(org, self._now_ms(), most)
 
     def wipe(self) -> None:
@@ -184,11 +183,11 @@ class ReferenceLimiter:
         self.wiped_partitions.update(range(PARTITIONS))
 
     def restore(self, org: str, demand: SpendDemand, posted: Sequence[tuple[int, int]]) -> int:
-        """Put a window back as the ledger has it; returns what counts of it now."""
+        """Set a window to the ledger's spend, and return how much of it counts now."""
         return restore(self.orgs[org], demand, posted, self._now_ms())
 
     def reanchor(self, org: str, lease_ms: int, lease_max_ms: int) -> int:
-        """Bring back what a clock that was ahead has put off: leases, and how long ended reservations are remembered; how many."""
+        """Move back times that a clock ahead had set: leases, and the retention of ended reservations. Return how many."""
         now, state, moved_back = self._now_ms(), self.orgs[org], 0
         for member, at in state.due.items():
             hold = state.holds.get(member)
@@ -206,7 +205,7 @@ class ReferenceLimiter:
         return moved_back
 
     def _require_none_ahead(self, request: AdmissionRequest, now: int) -> None:
-        """A window that is ahead closes its partition."""
+        """Close the partition of a window that is ahead of the clock."""
         state = self.orgs[request.org]
         windows = [(demand, moved(state, demand, now)) for demand in request.spend]
         if any(is_ahead(state, demand, window, now) for demand, window in windows):

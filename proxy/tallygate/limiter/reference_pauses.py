@@ -1,4 +1,4 @@
-"""Pause marks and notices of the reference limiter: when a window counts as paused, and what is told of it."""
+"""Pause marks and notices of the reference limiter: when a window counts as paused, and what is announced."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _NOTHING: Final[Mapping[str, int]] = {}
 
 @dataclass(frozen=True, slots=True)
 class WindowNotices:
-    """What one step tells of an organization's windows."""
+    """The notices of one step about an organization's windows."""
 
     stream: list[StreamEvent | StreamNotice]
     state: OrgState
@@ -26,7 +26,7 @@ class WindowNotices:
     now: int
 
     def crossed(self, demand: SpendDemand, window: Window) -> list[int]:
-        """Tells each threshold that spend has risen to since the last time; returns them in thousandths."""
+        """Announce each threshold that spend has newly reached, and return them in thousandths."""
         reached = crossed(demand, window)
         told = [permille for permille, _ in threshold_amounts(demand) if window.warned < permille <= reached]
         window.warned = max(window.warned, reached)
@@ -35,7 +35,7 @@ class WindowNotices:
         return told
 
     def refused(self, spend: SpendView, least: int) -> None:
-        """A window refuses `least` and will have room for it at spend.resume_ms."""
+        """Note that a window refuses `least`, for which it has room at spend.resume_ms."""
         demand, window, resume = spend.demand, spend.window, spend.resume_ms
         limit = demand.limit.limit_nano_usd
         if window.mark is not None and window.mark.resume_ms <= self.now:
@@ -56,14 +56,14 @@ class WindowNotices:
             self._tell("spend.paused", demand.key, window, limit, after={"refused_nano_usd": least, "resumes_at_ms": resume})
 
     def admitted(self, spend: SpendView, granted: int) -> None:
-        """A pause is over where an admission got what had been refused, or once nothing has been refused for a while."""
+        """End a pause if an admission got what had been refused, or if nothing has been refused for a while."""
         mark = spend.window.mark
         if mark is not None and (granted >= mark.least or self.now - mark.refused_ms >= PAUSE_FORGOTTEN_MS):
             demand = spend.demand
             self._end(demand.key, window_buckets(demand), spend.window, demand.limit.limit_nano_usd)
 
     def end_if_over(self, member: str) -> None:
-        """Of an entry in `due`: its window's pause may be over."""
+        """End the pause of a due entry's window if it is over."""
         _, buckets, key = member.split("|", 2)
         window = self.state.windows.get(key)
         if window is None or window.mark is None:

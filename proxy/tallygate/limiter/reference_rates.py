@@ -10,7 +10,7 @@ from tallygate.limiter.reference_state import DAY_MS, OTHERS_MS, Bucket, OrgStat
 
 @dataclass(slots=True)
 class RateView:
-    """A rate demand against its bucket as it stands. wait_ms: 0 if it fits; others: only what others hold stands in the way."""
+    """A rate demand against its bucket as it stands. wait_ms: 0 if it fits; others: only units that others hold prevent it."""
 
     demand: RateDemand
     fits: bool
@@ -22,7 +22,7 @@ class RateView:
 
 
 def _refilled(state: OrgState, demand: RateDemand, now: int) -> Bucket:
-    """The bucket as it stands now; one never seen is full. One that is ahead by more than its window goes on from now."""
+    """The bucket refilled to now; a new one is full. One that is ahead by more than its window restarts from now."""
     limit = demand.limit
     full = limit.capacity * limit.window_ms
     stored = state.buckets.get(demand.key)
@@ -73,7 +73,7 @@ def take(state: OrgState, rate: RateView) -> None:
 
 
 def return_units(state: OrgState, demand: RateDemand, taken: int, token_correction: int, now: int) -> None:
-    """At the end of an exchange: open requests go back, token estimates become actuals, requests stay taken."""
+    """Return units at the end of an exchange: slots of open requests and unused estimated tokens. Requests stay taken."""
     if demand.limit.quantity is Quantity.OPEN_REQUESTS:
         give_back(state, demand, taken, taken, now)
     elif demand.limit.quantity is Quantity.TOKENS:
@@ -81,7 +81,7 @@ def return_units(state: OrgState, demand: RateDemand, taken: int, token_correcti
 
 
 def give_back(state: OrgState, demand: RateDemand, units: int, ended: int, now: int) -> None:
-    """Units of any limit; below zero, of a bucket: takes. ended: units that are held no longer."""
+    """Return units of a limit, or take them if negative. ended: units that are no longer held."""
     limit = demand.limit
     if not units and not ended:
         return

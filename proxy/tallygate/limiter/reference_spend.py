@@ -26,7 +26,7 @@ def copy_of(state: OrgState, demand: SpendDemand) -> Window:
 
 
 def move(window: Window, demand: SpendDemand, now: int) -> None:
-    """Brings a window to now: buckets at or below the cutoff leave, a later calendar period starts at nothing."""
+    """Move a window to now: buckets at or below the cutoff leave, a later calendar period starts at zero."""
     if demand.limit.kind is WindowKind.CALENDAR_MONTH:
         period = _period_at(demand, now)
         if window.period is None:
@@ -52,7 +52,7 @@ def moved(state: OrgState, demand: SpendDemand, now: int) -> Window:
 
 
 def is_ahead(state: OrgState, demand: SpendDemand, window: Window, now: int) -> bool:
-    """Whether a window has been moved by a clock that was ahead, and put right since."""
+    """Whether a window was moved by a clock that was ahead and has been corrected since."""
     if window.period is None:
         return window.at * SPEND_BUCKET_MS - now > min(AHEAD_MS, window_buckets(demand) * AHEAD_PART_MS)
     return demand.key in state.windows and now < window.period.start_ms
@@ -71,7 +71,7 @@ def spend_view(state: OrgState, demand: SpendDemand, least: int, now: int) -> Sp
 
 
 def resume_at(window: Window, demand: SpendDemand, need: int, now: int) -> int:
-    """The instant at which `need` of what is spent has left, to the bucket; -1 if all of it is not enough.
+    """When `need` of the spend will have left the window, to the bucket; -1 if all of it is not enough.
 
     Also -1 if the period's end is past and the next one unknown: a gateway's calendar is behind the store's clock.
     """
@@ -103,7 +103,7 @@ def crossed(demand: SpendDemand, window: Window) -> int:
 
 
 def post(state: OrgState, demand: SpendDemand, window: Window, amount: int, now: int, *, time_ms: int) -> None:
-    """Adds to a window, or takes back, as of a time: what has left counts no more. Re-arms thresholds that spend fell below."""
+    """Add spend to a window as of a time, or subtract it; what has left does not count. Re-arm thresholds above the new sum."""
     open_window(state, demand, window, now)
     window.warned = min(window.warned, crossed(demand, window))
     if window.period is not None:
@@ -121,7 +121,7 @@ def post(state: OrgState, demand: SpendDemand, window: Window, amount: int, now:
 
 
 def restore(state: OrgState, demand: SpendDemand, posted: Sequence[tuple[int, int]], now: int) -> int:
-    """Replaces a window's spend, and sets it to now whatever it was before; returns what counts."""
+    """Replace a window's spend, set its time to now, and return how much counts."""
     window = moved(state, demand, now)
     window.at = now // SPEND_BUCKET_MS
     window.posted.clear()
@@ -146,7 +146,7 @@ def restore(state: OrgState, demand: SpendDemand, posted: Sequence[tuple[int, in
 
 
 def move_at_rest(window: Window, buckets: int, now: int) -> None:
-    """As `move`, of a rolling window that nobody demands at the moment."""
+    """Move a rolling window that no request demands at the moment."""
     if window.period is None:
         window.at = max(window.at, now // SPEND_BUCKET_MS)
         for index in [index for index in window.posted if index <= window.at - buckets]:

@@ -1,4 +1,4 @@
-"""What the reference limiter keeps, as plain values."""
+"""The state of the reference limiter, as plain values."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,12 +26,12 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseMark:
-    """Of a window that refuses.
+    """The mark of a window that refuses.
 
     resume_ms    when the least amount has room
     least        amount refused since the mark was set
     refused_ms   last refusal, to the minute
-    tell_ms      from when on a refusal may tell of it; 0 once told
+    tell_ms      from when on a refusal may announce it; 0 once announced
     """
 
     resume_ms: int
@@ -48,7 +48,7 @@ class Window:
     at        newest bucket seen
     idle_ms   when its month was first seen to be over
     period    of a calendar month
-    told_ms   when a pause or its end was last told
+    told_ms   when a pause or its end was last announced
     posted    spend by bucket, of a rolling window
     """
 
@@ -81,7 +81,7 @@ class Hold:
 
 @dataclass(slots=True)
 class OrgState:
-    """All that the limiter keeps of one organization. due: when to look at a reservation, a window (w|…) or a bucket (b|…)."""
+    """The state of one organization. due: when to check a reservation, a window (w|…) or a bucket (b|…)."""
 
     buckets: dict[str, Bucket] = field(default_factory=dict)
     open: dict[str, int] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class StreamEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamNotice:
-    """An entry of a partition's event stream that tells what became of a spend window."""
+    """An entry of a partition's event stream that announces a change of a spend window."""
 
     event_id: str
     kind: str

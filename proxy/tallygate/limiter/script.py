@@ -1,4 +1,4 @@
-"""The Lua scripts as they are sent: what a script needs in front of it, and known by SHA-1, so that rolling deploys can mix."""
+"""The Lua scripts as they are sent: each with the shared parts that it needs, named by SHA-1, so that versions can coexist."""
 
 import hashlib
 import re
@@ -55,7 +55,7 @@ def new_script(name: str, source: bytes) -> Script:
 
 
 def _joined(folder: Traversable, name: str) -> bytes:
-    """The script behind what it shares with others: each file of `scripts/shared` once, behind those that it needs itself."""
+    """The script after the shared files that it needs: each file of `scripts/shared` once, after those that it needs itself."""
     shared: dict[str, bytes] = {}
 
     def define_needs(text: bytes) -> None:

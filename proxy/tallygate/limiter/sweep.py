@@ -1,4 +1,4 @@
-"""The sweep: expire holds whose lease is over, forget answers that are remembered no longer, drop what is idle.
+"""The sweep: expires holds whose lease is over, and drops old answers and idle state.
 
 Admission does the same for its own organization, a few entries at a time; the sweep does it for organizations at rest.
 """
@@ -17,7 +17,7 @@ ENTRIES_MAX: Final = 64  # due entries of an organization in one step: a script 
 
 
 class Sweeper:
-    """One per deployment is enough; several do no harm. Stateless: what is due stands in the store."""
+    """One per deployment is enough; several do no harm. Stateless: due times are in the store."""
 
     def __init__(
         self, store: ScriptStore, scripts: Scripts, *, expired_ms: int = EXPIRED_MS, now_ms: Callable[[], int] | None = None

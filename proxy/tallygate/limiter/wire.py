@@ -32,26 +32,26 @@ _decode_numbers: Final = msgspec.json.Decoder(list[int]).decode
 
 
 def window_buckets(demand: SpendDemand) -> int:
-    """How many buckets count: the window and the partly expired one. 0 for a calendar month."""
+    """The number of buckets that count: those of the window and the partly expired one. 0 for a calendar month."""
     limit = demand.limit
     return limit.window_ms // SPEND_BUCKET_MS + 1 if limit.kind is WindowKind.ROLLING else 0
 
 
 def threshold_amounts(demand: SpendDemand) -> tuple[tuple[int, int], ...]:
-    """Of each threshold its permille and the spend that crosses it. A limit of nothing has none: it is crossed from the start."""
+    """Each threshold in thousandths, with the spend that reaches it. A limit of zero has none: it is always reached."""
     limit = demand.limit.limit_nano_usd
     return tuple([(permille, -(-limit * permille // 1000)) for permille in demand.limit.warn_at_permille]) if limit else ()
 
 
 def require_whole(field: str, amount: int) -> int:
-    """Lua counts in doubles: what is not below 2**53 must not reach it. Raises ValueError naming the field."""
+    """Raise ValueError, naming the field, for a number of 2**53 or more: Lua counts in doubles."""
     if not 0 <= amount <= _NUMBER_MAX:
         raise ValueError(f"{field} must be between 0 and {_NUMBER_MAX}, got {amount}")
     return amount
 
 
 def check_admission(request: AdmissionRequest) -> None:
-    """Raises ValueError naming the field that the limiter cannot count with."""
+    """Raise ValueError naming a field that the limiter cannot count."""
     require_whole("hold_nano_usd", request.hold_nano_usd)
     require_whole("hold_min_nano_usd", request.hold_min_nano_usd)
     require_whole("floor_nano_usd", request.floor_nano_usd)
@@ -108,7 +108,7 @@ def encode_demands(request: AdmissionRequest) -> bytes:
 
 
 def encode_windows(org: str, spend: Sequence[SpendDemand]) -> bytes:
-    """Demands without an exchange: for reading and restoring windows."""
+    """Encode demands without an exchange, to read or restore windows."""
     return _encode((org, (), [_spend(d) for d in spend]))
 
 

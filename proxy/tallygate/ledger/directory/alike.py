@@ -6,61 +6,61 @@ from typing import Any, Final
 
 from tallygate.config.organizations import is_digest
 from tallygate.config.section import is_identifier
-from tallygate.domain.declared import Instant, is_text, terms_of
-from tallygate.domain.organization import CREDENTIAL_TERMS, ORGANIZATION_TERMS, Credential, Organization
+from tallygate.domain.declared import Instant, is_text, values_of
+from tallygate.domain.organization import CREDENTIAL_FIELDS, ORGANIZATION_FIELDS, Credential, Organization
 from tallygate.ledger.directory.errors import InvalidChangeError
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 from tallygate.ledger.directory.rules import CREDENTIALS_OF_ONE_MAX, Rules
 
 PATTERNS_MAX: Final = 10_000  # of each kind; then remembering begins anew
-_ORGANIZATION_TERMS: Final = tuple(term for term in ORGANIZATION_TERMS if term.attribute != "name")
-_ORGANIZATION_TERMS_OF: Final = attrgetter(*(term.attribute for term in _ORGANIZATION_TERMS))
-_OWN: Final = frozenset({"name", "expires_at_ms"})  # terms of a credential that many do not share
-_CREDENTIAL_TERMS: Final = tuple(term for term in CREDENTIAL_TERMS if term.attribute not in _OWN)
-_CREDENTIAL_TERMS_OF: Final = attrgetter(*(term.attribute for term in _CREDENTIAL_TERMS))
+_ORGANIZATION_FIELDS: Final = tuple(declared for declared in ORGANIZATION_FIELDS if declared.attribute != "name")
+_ORGANIZATION_FIELDS_OF: Final = attrgetter(*(declared.attribute for declared in _ORGANIZATION_FIELDS))
+_OWN: Final = frozenset({"name", "expires_at_ms"})  # fields that few credentials share
+_CREDENTIAL_FIELDS: Final = tuple(declared for declared in CREDENTIAL_FIELDS if declared.attribute not in _OWN)
+_CREDENTIAL_FIELDS_OF: Final = attrgetter(*(declared.attribute for declared in _CREDENTIAL_FIELDS))
 _JUDGED: Final = (
-    *((term.attribute, term.kind.is_sound) for term in CREDENTIAL_TERMS if term.attribute in _OWN),
+    *((declared.attribute, declared.kind.is_sound) for declared in CREDENTIAL_FIELDS if declared.attribute in _OWN),
     ("old_key_until_ms", Instant("").is_sound),
 )
-_Terms = tuple[object, ...]
-_Shared = Mapping[str, Any]  # what those with the same terms have in common, by attribute
+_Values = tuple[object, ...]
+_Shared = Mapping[str, Any]  # what those with the same values have in common, by attribute
 
 
 class AlikeReader:
     """Reads organizations as `Rules` does, under one configuration: another one needs another reader.
 
-    Rules judge terms (plan, limits, models ...) without regard to who has them. So they read the first organization and the first
-    credential of each kind, and those with the same terms are made in its likeness, with names and digests of their own and the
+    Rules judge values (plan, limits, models ...) without regard to who has them. So they read the first organization and the first
+    credential of each kind, and those with the same values are made in its likeness, with names and digests of their own and the
     same plan, sets and limits in memory. Whoever has a name, digest or time that is out of the ordinary is read by the rules.
     """
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._organizations: dict[_Terms, _Shared] = {}
-        self._credentials: dict[_Terms, _Shared] = {}
+        self._organizations: dict[_Values, _Shared] = {}
+        self._credentials: dict[_Values, _Shared] = {}
 
     def parse(self, stored: StoredOrganization, credentials: Sequence[StoredCredential]) -> Organization:
         """Raises InvalidChangeError with every problem."""
         if not _is_ordinary(stored, credentials):
             return self._rules.effective(stored, credentials)
-        terms = (stored.plan, *_ORGANIZATION_TERMS_OF(stored), repr(stored.limits))
+        values = (stored.plan, *_ORGANIZATION_FIELDS_OF(stored), repr(stored.limits))
         try:
-            shared = self._organizations.get(terms)
+            shared = self._organizations.get(values)
             if shared is None:
                 like = self._rules.effective(stored, ())
-                shared = _kept(self._organizations, terms, {"plan": like.plan, **terms_of(_ORGANIZATION_TERMS, like)})
-            held = tuple([self._credential(stored, terms, credential) for credential in credentials])
+                shared = _kept(self._organizations, values, {"plan": like.plan, **values_of(_ORGANIZATION_FIELDS, like)})
+            held = tuple([self._credential(stored, values, credential) for credential in credentials])
         except InvalidChangeError:
             return self._rules.effective(stored, credentials)  # which tells all the problems
         return Organization(id=stored.id, name=stored.name, credentials=held, **shared)
 
-    def _credential(self, organization: StoredOrganization, of_organization: _Terms, stored: StoredCredential) -> Credential:
-        terms = (*of_organization, stored.revoked_at_ms is None, *_CREDENTIAL_TERMS_OF(stored), repr(stored.limits))
-        shared = self._credentials.get(terms)
+    def _credential(self, organization: StoredOrganization, of_organization: _Values, stored: StoredCredential) -> Credential:
+        values = (*of_organization, stored.revoked_at_ms is None, *_CREDENTIAL_FIELDS_OF(stored), repr(stored.limits))
+        shared = self._credentials.get(values)
         if shared is None:
             like = self._rules.effective(organization, (stored,)).credentials[0]
             limits = {"rate_limits": like.rate_limits, "spend_limits": like.spend_limits}
-            shared = _kept(self._credentials, terms, terms_of(_CREDENTIAL_TERMS, like) | limits)
+            shared = _kept(self._credentials, values, values_of(_CREDENTIAL_FIELDS, like) | limits)
         old, until = stored.old_key_sha256, stored.old_key_until_ms
         has_old = old is not None and until is not None
         return Credential(
@@ -76,10 +76,10 @@ class AlikeReader:
         )
 
 
-def _kept(patterns: dict[_Terms, _Shared], terms: _Terms, shared: _Shared) -> _Shared:
+def _kept(patterns: dict[_Values, _Shared], values: _Values, shared: _Shared) -> _Shared:
     if len(patterns) >= PATTERNS_MAX:
         patterns.clear()
-    patterns[terms] = shared
+    patterns[values] = shared
     return shared
 
 

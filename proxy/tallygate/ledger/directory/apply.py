@@ -6,15 +6,17 @@ from enum import StrEnum
 from typing import Any, Final
 
 from tallygate.domain.declared import CapabilitySet, Instant
-from tallygate.domain.organization import CREDENTIAL_TERMS, ORGANIZATION_TERMS
+from tallygate.domain.organization import CREDENTIAL_FIELDS, ORGANIZATION_FIELDS
 from tallygate.ledger.directory.book import DirectoryBook
-from tallygate.ledger.directory.credentials import FIELDS as CREDENTIAL_FIELDS
+from tallygate.ledger.directory.credentials import FIELDS as CREDENTIAL_KEYS
 from tallygate.ledger.directory.errors import ConflictError
-from tallygate.ledger.directory.organizations import FIELDS as ORGANIZATION_FIELDS
+from tallygate.ledger.directory.organizations import FIELDS as ORGANIZATION_KEYS
 from tallygate.ledger.directory.organizations import PAGE_MAX
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 
-_DEFAULTS: Final[Mapping[str, Any]] = {term.key: term.default for term in (*ORGANIZATION_TERMS, *CREDENTIAL_TERMS) if term.default}
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    declared.key: declared.default for declared in (*ORGANIZATION_FIELDS, *CREDENTIAL_FIELDS) if declared.default
+}
 
 
 class Verb(StrEnum):
@@ -93,10 +95,10 @@ async def apply_step(book: DirectoryBook, actor: str, step: Step, *, overlap_ms:
 
 
 def _organization_steps(document: Mapping[str, Any], stored: StoredOrganization | None) -> list[Step]:
-    wanted = {key: document[key] for key in ("id", *ORGANIZATION_FIELDS) if key in document}
+    wanted = {key: document[key] for key in ("id", *ORGANIZATION_KEYS) if key in document}
     if stored is None:
         return [Step(verb=Verb.CREATE, org=wanted["id"], before={}, after=wanted)]
-    before, after = _differences(stored.document(), {"name": stored.id, **wanted}, ORGANIZATION_FIELDS)
+    before, after = _differences(stored.document(), {"name": stored.id, **wanted}, ORGANIZATION_KEYS)
     return [Step(verb=Verb.CHANGE, org=stored.id, before=before, after=after)] if before or after else []
 
 
@@ -114,7 +116,7 @@ async def _credential_steps(
     if stored.revoked_at_ms is not None:
         raise ConflictError(f"Credential {client_id!r} is revoked, for ever: take it out of the file.", param="id")
     steps = []
-    before, after = _differences(stored.document(), _comparable(wanted), CREDENTIAL_FIELDS)
+    before, after = _differences(stored.document(), _comparable(wanted), CREDENTIAL_KEYS)
     if before or after:
         steps.append(Step(verb=Verb.CHANGE, org=org, client_id=client_id, before=before, after=after))
     key = wanted.get("key_sha256")
@@ -148,13 +150,13 @@ def _differences(now: Mapping[str, Any], wanted: Mapping[str, Any], fields: Sequ
 def _comparable(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """As it is shown when it is kept: a date is its midnight; the order of capabilities says nothing."""
     found = dict(wanted)
-    for term in CREDENTIAL_TERMS:
-        value = found.get(term.key)
-        match term.kind:
+    for declared in CREDENTIAL_FIELDS:
+        value = found.get(declared.key)
+        match declared.kind:
             case Instant() if isinstance(value, str) and len(value) == len("2027-12-31"):
-                found[term.key] = f"{value}T00:00:00Z"
+                found[declared.key] = f"{value}T00:00:00Z"
             case CapabilitySet() if isinstance(value, list):
-                found[term.key] = sorted(value)
+                found[declared.key] = sorted(value)
     return found
 
 

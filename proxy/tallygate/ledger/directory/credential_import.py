@@ -16,14 +16,14 @@ from tallygate.config.problems import Problems
 from tallygate.domain.organization import Credential
 from tallygate.ledger.directory.alike import AlikeReader
 from tallygate.ledger.directory.changes import Change, Changes
-from tallygate.ledger.directory.credential_rows import IMPORTED_TERMS, ImportedKey
+from tallygate.ledger.directory.credential_rows import IMPORTED_FIELDS, ImportedKey
 from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 from tallygate.ledger.directory.rules import CREDENTIALS_OF_ONE_MAX, Rules
 from tallygate.ledger.directory.schema import CREDENTIALS, ORGANIZATIONS, RETIRED_CLIENT_IDS
 
 STEP_ROWS: Final = 1_000
-_COMPARED: Final = tuple(term.attribute for term in IMPORTED_TERMS)
+_COMPARED: Final = tuple(declared.attribute for declared in IMPORTED_FIELDS)
 _REVOKED: Final = "its id was revoked, for ever: Client IDs are never given twice"
 
 

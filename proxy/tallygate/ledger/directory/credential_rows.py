@@ -15,15 +15,15 @@ from tallygate.config.problems import Problems, nearest
 from tallygate.config.section import instant_ms, is_identifier
 from tallygate.domain.declared import CapabilitySet, Declared, Flag, Instant, Kind, ModelPatterns, Text, is_text
 from tallygate.domain.model_patterns import MODEL_PATTERN
-from tallygate.domain.organization import CREDENTIAL_TERMS
+from tallygate.domain.organization import CREDENTIAL_FIELDS
 from tallygate.ledger.directory.records import StoredCredential
 
 ROWS_MAX: Final = 250_000  # of one list: they are held in memory, some 600 bytes each
 LINE_BYTES_MAX: Final = 64 * 1024
 PLAIN_KEY_CHARS_MIN: Final = 16  # a shorter one could be guessed from its digest
 DIGEST, PLAIN_KEY = "key_sha256", "key"
-IMPORTED_TERMS: Final = tuple(term for term in CREDENTIAL_TERMS if not isinstance(term.kind, Flag))
-COLUMNS: Final = ("org", "id", DIGEST, PLAIN_KEY, *(term.key for term in IMPORTED_TERMS))
+IMPORTED_FIELDS: Final = tuple(declared for declared in CREDENTIAL_FIELDS if not isinstance(declared.kind, Flag))
+COLUMNS: Final = ("org", "id", DIGEST, PLAIN_KEY, *(declared.key for declared in IMPORTED_FIELDS))
 _BETWEEN: Final = re.compile(r"[\s,;]+")
 _BEGINS_AS_KEYS: Final = re.compile(r"(?:(?:sk|rk|gsk|tga?)[-_]|eyJ|AIza)\S{12}")  # of providers, and ours
 _NO_LIMITS: Final[Mapping[str, Any]] = {}
@@ -91,8 +91,8 @@ class _Reader:
             if not is_identifier(value):
                 raise _WrongError(f"{name} must be 1 to 64 of A-Z a-z 0-9 . _ -")
         digest = self._digest(row)
-        terms = {term.attribute: self._term(row, term) for term in IMPORTED_TERMS}
-        shown = (client_id, *(text for value in terms.values() for text in _texts(value)))
+        values = {declared.attribute: self._field(row, declared) for declared in IMPORTED_FIELDS}
+        shown = (client_id, *(text for value in values.values() for text in _texts(value)))
         if digest in {_sha256(value) for value in shown} or any(_BEGINS_AS_KEYS.match(value) for value in shown):
             raise _WrongError("has its key, or what looks like one, in another column, where it would be seen by everybody")
         for what, seen, value in (("id", self._ids, client_id), ("key", self._digests, digest)):
@@ -103,7 +103,7 @@ class _Reader:
             id=client_id,
             org=org,
             key_sha256=digest,
-            **terms,
+            **values,
             limits=_NO_LIMITS,
         )
 
@@ -126,17 +126,17 @@ class _Reader:
             raise _WrongError(f"{DIGEST} must be the 64 hex digits of the SHA-256 digest of a key, hashed without a line end")
         return digest.lower()
 
-    def _term(self, row: _Row, term: Declared) -> Any:
-        match term.kind:
+    def _field(self, row: _Row, declared: Declared) -> Any:
+        match declared.kind:
             case Text(chars_max=chars_max):
-                text = _text(row, term.key)
+                text = _text(row, declared.key)
                 if text and not is_text(text, chars_max):
-                    raise _WrongError(f"{term.key} must be printable, at most {chars_max} characters")
+                    raise _WrongError(f"{declared.key} must be printable, at most {chars_max} characters")
                 return text
             case Instant():
-                return _instant(row, term.key)
+                return _instant(row, declared.key)
             case _:
-                return self._names(row, term.key, term.kind)
+                return self._names(row, declared.key, declared.kind)
 
     def _names(self, row: _Row, column: str, kind: Kind) -> Collection[str] | None:
         value = row.get(column)
@@ -231,7 +231,7 @@ def _text(row: _Row, column: str) -> str:
 
 
 def _texts(value: Any) -> Collection[str]:
-    """What people would read of a term's value, as they would read it."""
+    """What people would read of a field's value, as they would read it."""
     return (value,) if isinstance(value, str) else value if isinstance(value, Collection) else ()
 
 

@@ -8,8 +8,8 @@ from sqlalchemy import Select, bindparam, delete, func, or_, select, update
 
 from tallygate.config.directory import generate_key
 from tallygate.config.section import is_identifier
-from tallygate.domain.declared import terms_of
-from tallygate.domain.organization import CREDENTIAL_TERMS, Credential, Organization
+from tallygate.domain.declared import values_of
+from tallygate.domain.organization import CREDENTIAL_FIELDS, Credential, Organization
 from tallygate.ledger.directory.changes import Change, Changes
 from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError, NotFoundError
 from tallygate.ledger.directory.organizations import merged_limits, refuse_unknown, with_fields
@@ -18,7 +18,7 @@ from tallygate.ledger.directory.rows import credentials_of, holder_of_key, the_c
 from tallygate.ledger.directory.rules import CREDENTIALS_OF_ONE_MAX, Rules
 from tallygate.ledger.directory.schema import CREDENTIALS, RETIRED_CLIENT_IDS
 
-FIELDS: Final = (*(term.key for term in CREDENTIAL_TERMS), *LIMIT_KEYS)
+FIELDS: Final = (*(declared.key for declared in CREDENTIAL_FIELDS), *LIMIT_KEYS)
 OVERLAP_DEFAULT_MS: Final = 24 * 3_600_000
 OVERLAP_MAX_MS: Final = 90 * 86_400_000
 _NOTED_AT_ONCE: Final = 1_000  # rows of one transaction
@@ -204,7 +204,7 @@ class Credentials:
         read = effective.credentials[0]
         stored = replace(
             before,
-            **terms_of(CREDENTIAL_TERMS, read),
+            **values_of(CREDENTIAL_FIELDS, read),
             limits=limits,
             changed_at_ms=change.at_ms,
         )

@@ -8,8 +8,8 @@ from typing import Any, Final
 from sqlalchemy import delete, select, update
 
 from tallygate.config.organizations import RESERVED_ID
-from tallygate.domain.declared import terms_of
-from tallygate.domain.organization import ORGANIZATION_TERMS, Organization
+from tallygate.domain.declared import values_of
+from tallygate.domain.organization import ORGANIZATION_FIELDS, Organization
 from tallygate.ledger.directory.changes import Change, Changes
 from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError
 from tallygate.ledger.directory.objects import Unmark, remove_all_objects
@@ -19,7 +19,7 @@ from tallygate.ledger.directory.rules import Rules
 from tallygate.ledger.directory.schema import ADMIN_TOKENS, CREDENTIALS, ORGANIZATIONS, RETIRED_CLIENT_IDS
 
 PAGE_MAX: Final = 1_000
-FIELDS: Final = ("plan", *(term.key for term in ORGANIZATION_TERMS), *LIMIT_KEYS)
+FIELDS: Final = ("plan", *(declared.key for declared in ORGANIZATION_FIELDS), *LIMIT_KEYS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +141,8 @@ async def _take_from_tokens(change: Change, org: str) -> None:
 
 def _changed(before: StoredOrganization, read: Organization, limits: Mapping[str, Any], at_ms: int) -> StoredOrganization:
     """What comes of an entry, read by the rules."""
-    terms = terms_of(ORGANIZATION_TERMS, read)
-    return replace(before, plan=read.plan.id, limits=limits, changed_at_ms=at_ms, **terms)
+    values = values_of(ORGANIZATION_FIELDS, read)
+    return replace(before, plan=read.plan.id, limits=limits, changed_at_ms=at_ms, **values)
 
 
 def with_fields(document: Mapping[str, Any], fields: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
 
-from tallygate.domain.declared import Names, cells_of, terms_shown
+from tallygate.domain.declared import Names, cells_of, shown_values
 from tallygate.domain.instants import instant_text, optional_instant
-from tallygate.domain.organization import CREDENTIAL_TERMS, ORGANIZATION_TERMS, CredentialTerms, OrganizationTerms
+from tallygate.domain.organization import CREDENTIAL_FIELDS, ORGANIZATION_FIELDS, CredentialFields, OrganizationFields
 
 LIMIT_KEYS: Final = ("rate_limits", "spend_limit", "spend_limits")
 
@@ -31,7 +31,7 @@ class Access(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredOrganization(OrganizationTerms):
+class StoredOrganization(OrganizationFields):
     """limits: the organization's own, as they were given, under LIMIT_KEYS."""
 
     id: str
@@ -42,13 +42,13 @@ class StoredOrganization(OrganizationTerms):
 
     def document(self) -> dict[str, Any]:
         """As it would stand in organizations.yaml, without its credentials."""
-        return {"id": self.id, "plan": self.plan, **terms_shown(ORGANIZATION_TERMS, self), **self.limits}
+        return {"id": self.id, "plan": self.plan, **shown_values(ORGANIZATION_FIELDS, self), **self.limits}
 
     def row(self) -> dict[str, Any]:
         return {
             "id": self.id,
             "plan": self.plan,
-            **cells_of(ORGANIZATION_TERMS, self),
+            **cells_of(ORGANIZATION_FIELDS, self),
             "limits": json.dumps(self.limits),
             "created_at_ms": self.created_at_ms,
             "changed_at_ms": self.changed_at_ms,
@@ -60,7 +60,7 @@ class StoredOrganization(OrganizationTerms):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredCredential(CredentialTerms):
+class StoredCredential(CredentialFields):
     """Digests are hex, as in organizations.yaml. limits: as of StoredOrganization. is_self_made: see domain Credential."""
 
     id: str
@@ -78,10 +78,10 @@ class StoredCredential(CredentialTerms):
     def document(self) -> dict[str, Any]:
         """As it would stand in organizations.yaml, digests included: for the reader, not to be shown."""
         found: dict[str, Any] = {"id": self.id, **self.limits}
-        for term in CREDENTIAL_TERMS:
-            value = getattr(self, term.attribute)
-            if value != term.default:
-                found[term.key] = term.kind.shown(value)
+        for declared in CREDENTIAL_FIELDS:
+            value = getattr(self, declared.attribute)
+            if value != declared.default:
+                found[declared.key] = declared.kind.shown(value)
         if self.revoked_at_ms is not None:
             found["enabled"] = False
         if self.key_sha256 is not None:
@@ -95,7 +95,7 @@ class StoredCredential(CredentialTerms):
         return {
             "id": self.id,
             "organization": self.org,
-            **terms_shown(SHOWN_TERMS, self),
+            **shown_values(SHOWN_FIELDS, self),
             "status": self.status(now_ms).value,
             "has_key": self.key_sha256 is not None,
             "old_key_until": optional_instant(self.old_key_until_ms if self.old_key_sha256 else None),
@@ -116,13 +116,13 @@ class StoredCredential(CredentialTerms):
 
     def row(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in _PLAIN_CREDENTIAL_FIELDS}
-        return {**plain, **cells_of(CREDENTIAL_TERMS, self), "limits": json.dumps(self.limits)}
+        return {**plain, **cells_of(CREDENTIAL_FIELDS, self), "limits": json.dumps(self.limits)}
 
     @classmethod
     def of_row(cls, row: Mapping[Any, Any]) -> "StoredCredential":
         values = dict(row)
         values["limits"] = _limits(row["limits"])
-        for attribute, of_cell in _TERM_CELLS:
+        for attribute, of_cell in _FIELD_CELLS:
             values[attribute] = of_cell(values[attribute])
         return cls(**values)
 
@@ -132,12 +132,14 @@ def _limits(text: str) -> Mapping[str, Any]:
     return found
 
 
-SHOWN_TERMS: Final = tuple(term for term in CREDENTIAL_TERMS if term.key != "enabled")  # which its status says
-_TERM_CELLS: Final = tuple((term.attribute, term.kind.of_cell) for term in CREDENTIAL_TERMS if isinstance(term.kind, Names))
+SHOWN_FIELDS: Final = tuple(declared for declared in CREDENTIAL_FIELDS if declared.key != "enabled")  # which its status says
+_FIELD_CELLS: Final = tuple(
+    (declared.attribute, declared.kind.of_cell) for declared in CREDENTIAL_FIELDS if isinstance(declared.kind, Names)
+)
 _PLAIN_CREDENTIAL_FIELDS: Final = tuple(
     each.name
     for each in fields(StoredCredential)
-    if each.name != "limits" and each.name not in {term.attribute for term in CREDENTIAL_TERMS}
+    if each.name != "limits" and each.name not in {declared.attribute for declared in CREDENTIAL_FIELDS}
 )
 
 

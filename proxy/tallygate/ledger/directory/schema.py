@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Boolean, Column, Index, Table, UniqueConstraint, false
 
 from tallygate.domain.declared import CapabilitySet, Declared, Flag, Instant, Kind, ModelPatterns, Text, TimeZone, WholeNumber
-from tallygate.domain.organization import CREDENTIAL_TERMS, ORGANIZATION_TERMS
+from tallygate.domain.organization import CREDENTIAL_FIELDS, ORGANIZATION_FIELDS
 from tallygate.ledger.schema import METADATA, NAME, SERIAL
 
 _TYPES: Final[Mapping[type[Kind], Any]] = {
@@ -40,7 +40,7 @@ ORGANIZATIONS: Final = Table(
     "organizations",
     METADATA,
     Column("id", NAME, primary_key=True),
-    *(_column(term) for term in ORGANIZATION_TERMS),
+    *(_column(declared) for declared in ORGANIZATION_FIELDS),
     Column("plan", NAME, nullable=False),
     Column("limits", NAME, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
@@ -54,7 +54,7 @@ CREDENTIALS: Final = Table(
     METADATA,
     Column("id", NAME, primary_key=True),
     Column("org", NAME, nullable=False),
-    *(_column(term) for term in CREDENTIAL_TERMS),
+    *(_column(declared) for declared in CREDENTIAL_FIELDS),
     Column("key_sha256", NAME),
     Column("old_key_sha256", NAME),
     Column("old_key_until_ms", BigInteger),

@@ -3,13 +3,13 @@
 from typing import Any
 
 from tallygate.config.section import duration_text
-from tallygate.domain.declared import terms_shown
+from tallygate.domain.declared import shown_values
 from tallygate.domain.instants import instant_text, optional_instant
 from tallygate.domain.money import usd_text
-from tallygate.domain.organization import ORGANIZATION_TERMS, Credential, Organization
+from tallygate.domain.organization import ORGANIZATION_FIELDS, Credential, Organization
 from tallygate.domain.rate_limit import RateLimit, Taken
 from tallygate.domain.spend_limit import SpendLimit, WindowKind
-from tallygate.ledger.directory.records import SHOWN_TERMS, StoredOrganization
+from tallygate.ledger.directory.records import SHOWN_FIELDS, StoredOrganization
 
 FILE, DATABASE = "file", "database"  # where an organization is changed
 
@@ -30,7 +30,7 @@ def file_shown(organization: Organization) -> dict[str, Any]:
     return {
         "id": organization.id,
         "plan": organization.plan.id,
-        **terms_shown(ORGANIZATION_TERMS, organization),
+        **shown_values(ORGANIZATION_FIELDS, organization),
         "managed_by": FILE,
         "credentials": len(organization.credentials),
     }
@@ -64,7 +64,7 @@ def file_credential_shown(credential: Credential, now_ms: int) -> dict[str, Any]
     return {
         "id": credential.id,
         "organization": credential.org,
-        **terms_shown(SHOWN_TERMS, credential),
+        **shown_values(SHOWN_FIELDS, credential),
         "status": "disabled" if not credential.enabled else "expired" if is_expired else "active",
         "has_key": bool(credential.key_sha256),
         "old_key_until": optional_instant(credential.old_key_until_ms if credential.old_key_sha256 else None),
