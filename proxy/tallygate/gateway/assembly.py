@@ -1,4 +1,4 @@
-"""The gateway put together from its parts. The composition root brings the parts; tests bring others."""
+"""The gateway, assembled from parts that the composition root, or a test, supplies."""
 
 import asyncio
 import logging
@@ -53,16 +53,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a gateway is made of.
+    """The parts of a gateway.
 
     session       for what is not on the hot path (OAuth2 tokens, price catalogues, issuers' keys, key look-ups)
     finished      which of these event ids the ledger has the final word of; raises StoreError
     store_run     id of the run of the limiter's store, as its connection has seen it; empty if the store tells none
-    owners        whose the objects are that upstreams keep
-    record_used     takes when credentials were last used, now and then; raises StoreError. None: nobody wants to know
-    beside        further work for as long as the gateway serves
-    on_config     told of the configuration in force, with the organizations that do not lie in a file
-    on_directory  told of organizations that changed since, as they were and as they are
+    owners        the owners of objects that upstreams store
+    record_used   stores at intervals when credentials were last used; raises StoreError. None: it is not stored
+    beside        further tasks that run while the gateway serves
+    on_config     called with the configuration in force and the organizations that are in no file
+    on_directory  called with changed organizations, before and after
     """
 
     holder: ConfigHolder
@@ -142,12 +142,12 @@ class Gateway(GatewayServer):
         )
 
     async def start(self, listening: socket.socket) -> None:
-        """Accept, with the prices that upstreams tell themselves."""
+        """Start to serve, with the prices of upstreams' own catalogues."""
         await self._catalogues.at_start()
         await super().start(listening)
 
     def reload(self) -> None:
-        """Have the files read again soon, while requests go on."""
+        """Reload the files soon, while requests continue."""
         self._reloading.ask()
 
     async def read_again(self) -> None:
@@ -226,7 +226,7 @@ class Gateway(GatewayServer):
 
 
 def view_of(config: GatewayConfig, parts: Parts, old: View | None = None) -> View:
-    """The configuration made ready; an unchanged upstream keeps its connections and its token, an issuer of tokens its keys."""
+    """Build the view of a configuration; unchanged upstreams keep connections and tokens, unchanged issuers their keys."""
     upstreams = {}
     for name, upstream in config.upstreams.items():
         kept = None if old is None else old.upstreams.get(name)

@@ -1,4 +1,4 @@
-"""Reading upstreams' own price catalogues, now and then. A catalogue that cannot be read leaves the last one in force."""
+"""Periodic reading of upstreams' own price catalogues. Where one cannot be read, the last one stays in force."""
 
 import asyncio
 import logging
@@ -77,7 +77,7 @@ class CatalogueRefresh:
         self._catalogues: dict[tuple[str, str, str, FamilyRatios], CatalogueSource] = {}
 
     async def at_start(self) -> None:
-        """Read what there is before the first request needs it; an upstream that is slow to tell its prices is not waited for."""
+        """Read the catalogues before the first request; a slow upstream is not waited for."""
         try:
             async with asyncio.timeout(_START_S):
                 await self._refresh_due()

@@ -99,7 +99,7 @@ _DATE: Final = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """Under which conditions the headers of a request go up.
+    """The conditions under which headers of a request are forwarded.
 
     is_metered   the answer has to be readable
     is_own_key   the upstream sees the client's own key (`passthrough`), so what the headers act for is the client's too
@@ -115,7 +115,7 @@ class Passage:
 
 @lru_cache(_NAMES_MAX)
 def _upward(name: bytes) -> tuple[bytes, int]:
-    """The lower-case name, and its way up."""
+    """The lower-case name, and whether it is forwarded upstream."""
     lower = name.lower()
     if lower == b"connection":
         return lower, _CONNECTION
@@ -138,7 +138,7 @@ def _upward(name: bytes) -> tuple[bytes, int]:
 
 @lru_cache(_NAMES_MAX)
 def _downward(name: bytes) -> tuple[bytes, int]:
-    """The lower-case name, and its way down."""
+    """The lower-case name, and whether it is forwarded to the client."""
     lower = name.lower()
     if lower == b"connection":
         return lower, _CONNECTION
@@ -167,7 +167,7 @@ def request_headers(
     query_key: str = "",
     is_http_1_0: bool = False,
 ) -> list[Header]:
-    """The client's headers as they go up, in order, then ours.
+    """The headers to send upstream: the client's in order, then ours.
 
     client       as received, in order, repeated ones included
     credentials  the upstream's authentication headers; they replace the client's of the same name
@@ -211,7 +211,7 @@ def read_whole(headers: Sequence[Header]) -> list[Header]:
 
 
 def _changed(header: Header, way: int, passage: Passage) -> Header | None:
-    """A header as it goes up under `passage`; None where it stays here."""
+    """A header as it is forwarded under `passage`; None where it is not."""
     if way == _ACCEPT:
         return (header[0], readable_accept(header[1])) if passage.is_metered else header
     if way == _CONTENT_TYPE:
@@ -247,7 +247,7 @@ def readable_accept(accept: bytes) -> bytes:
 def response_headers(
     upstream: Sequence[Header], *, ours: Sequence[Header], status: int = 200, now_ms: int | None = None, is_http_1_0: bool = False
 ) -> list[Header]:
-    """The upstream's headers as they go down, in order, then ours.
+    """The headers to send to the client: the upstream's in order, then ours.
 
     now_ms       the Date of an answer that has none (RFC 9110 section 6.6.1); None leaves it without
     is_http_1_0  how the answer came

@@ -59,7 +59,7 @@ class OAuth2Token(Refreshed[str]):
         self._invalidated_at_ms: int | None = None
 
     def accept(self, token: str) -> None:
-        """The upstream took the token."""
+        """Note that the upstream accepted the token."""
         self._accepted = token
 
     def refuse(self, token: str) -> bool:
@@ -78,7 +78,7 @@ class OAuth2Token(Refreshed[str]):
         return True
 
     def log_failure(self, failure: FetchError) -> None:
-        """Clients are told nothing of it."""
+        """Log a failed renewal. Clients are not told."""
         _log.warning("no access token from %s: %s", self._auth.token_url, failure)
 
     async def fetch(self) -> Fetched[str]:

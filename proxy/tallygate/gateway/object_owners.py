@@ -1,4 +1,4 @@
-"""Whose the objects are that a request names or makes: one operator's key serves everybody, so the gateway tells them apart.
+"""Owners of objects that requests name or make: organizations share the operator's key, so the gateway keeps them apart.
 
 A look-up is one round trip to the limiter's store, for requests that name something. What is not marked there is asked of the
 ledger, a few questions at a time, and what it does not know either is remembered for a moment: guessing ids costs the guesser more
@@ -73,7 +73,7 @@ class ObjectOwners:
         return {**found, **recorded}
 
     def remember(self, organization: Organization, objects: Sequence[MadeObject]) -> None:
-        """They are the organization's, for whoever asks the store after the next call to it. The ledger is told by the event."""
+        """Record objects as the organization's, before the next call to the store. The usage event carries them to the ledger."""
         for made in objects:
             self._unknown.pop((organization.id, _sized(made, None)), None)
         try:
@@ -82,7 +82,7 @@ class ObjectOwners:
             _log.warning("objects are not marked as made: %s", error)
 
     def forget(self, organization: Organization, objects: Sequence[MadeObject]) -> None:
-        """They are gone upstream."""
+        """Drop objects that the upstream deleted."""
         try:
             self._marks.drop(organization.id, objects)
         except StoreError as error:
@@ -125,7 +125,7 @@ class ObjectOwners:
 
 
 def owners_of_one_process() -> ObjectOwners:
-    """Without store and ledger: what is made is known as long as the process runs, and nowhere else."""
+    """Owners without store and ledger: objects are known to this process only, while it runs."""
     return ObjectOwners(MemoryObjectMarks(), _no_records, clock=time.monotonic, now_ms=lambda: time.time_ns() // 1_000_000)
 
 
@@ -135,7 +135,7 @@ async def _no_records(org: str, objects: Sequence[MadeObject], *, since_ms: int)
 
 
 def not_found(kind: str, *, param: str | None) -> Refusal:
-    """What everybody is told of an object that is not theirs, whether it exists or not."""
+    """The refusal of an object that is not the organization's, whether it exists or not."""
     return Refusal(
         code=ErrorCode.OBJECT_NOT_FOUND,
         message=f"There is no such {kind.replace('_', ' ')}.",
@@ -145,7 +145,7 @@ def not_found(kind: str, *, param: str | None) -> Refusal:
 
 
 def owners_unavailable() -> Refusal:
-    """It cannot be told whose an object is, so nobody gets it."""
+    """The refusal of an object whose owner cannot be looked up."""
     return Refusal(
         code=ErrorCode.OWNERS_UNAVAILABLE,
         message="It cannot be checked at the moment whose the named objects are. Try again shortly.",

@@ -44,7 +44,7 @@ def rejected(error: RequestRejectedError) -> Refusal:
 
 
 def overloaded(what: str) -> Refusal:
-    """No room for a request now: `what` says of which kind."""
+    """The refusal of a request for which there is no room. what: a sentence that says which."""
     return Refusal(
         code=ErrorCode.OVERLOADED,
         message=f"{what} Try again shortly.",
@@ -54,7 +54,7 @@ def overloaded(what: str) -> Refusal:
 
 
 def limiter_refusal(decision: Decision, limits: CallerLimits, *, hold_nano_usd: int, fee_nano_usd: int = 0) -> Refusal:
-    """Why the limiter refused, with the true time until the same request can be admitted.
+    """The refusal of a limit, with the true time until the same request can be admitted.
 
     hold_nano_usd: the least hold with which it would have been; fee_nano_usd: the part of it that is the route's fee. Where only
     open requests stand in the way, nobody knows when they end: the time is a short one, and the details say what is waited for.
@@ -132,7 +132,7 @@ def _spend_refusal(state: SpendState, decision: Decision, limits: CallerLimits, 
 
 
 def store_refusal(*, rebuilding: bool) -> Refusal:
-    """Spend cannot be checked, so nothing is spent."""
+    """The refusal of a request whose spend cannot be checked."""
     reason = "are being rebuilt" if rebuilding else "cannot be checked at the moment"
     return Refusal(
         code=ErrorCode.LIMITER_UNAVAILABLE,

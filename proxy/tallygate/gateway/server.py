@@ -68,7 +68,7 @@ class GatewayServer:
         self._tasks = [self.services.loop.create_task(job) for job in work]
 
     def announce_leaving(self) -> None:
-        """Serve on, but let every answer be its connection's last, so that clients go elsewhere with their next request."""
+        """Keep serving, but make every answer its connection's last, so that clients send their next request elsewhere."""
         self.port.announce_leaving()
 
     async def drain(self, grace_seconds: float) -> None:
@@ -76,7 +76,7 @@ class GatewayServer:
         await self.port.drain(grace_seconds, is_busy=lambda: bool(self.pipeline.open))
 
     async def close(self) -> None:
-        """Cut what is still open, settle it as it stands, and stop the background work."""
+        """Cut open exchanges, settle them with their cost so far, and stop the background tasks."""
         for answer in list(self.pipeline.answers):
             answer.relay.cut(SHUTTING_DOWN)
         if not await until(lambda: not self.pipeline.open, SETTLE_SECONDS_MAX):

@@ -1,4 +1,4 @@
-"""How the gateway shows itself to an upstream. A key that tallygate issued never goes up."""
+"""Authentication of the gateway at upstreams. A key that tallygate issued is never forwarded."""
 
 import logging
 from collections.abc import Sequence
@@ -56,11 +56,11 @@ class UpstreamCredentials:
 
     @property
     def is_own(self) -> bool:
-        """Whether the operator's key goes up, and not the client's."""
+        """Whether the operator's key is sent, and not the client's."""
         return self._auth.kind is not AuthKind.PASSTHROUGH
 
     def accepted(self, sent: Sequence[Header]) -> None:
-        """The upstream took these headers."""
+        """Note that the upstream accepted these headers."""
         if self._token is not None:
             self._token.accept(_secret(sent))
 

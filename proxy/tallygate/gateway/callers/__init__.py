@@ -1,1 +1,1 @@
-"""Who calls: keys of the directory and signed tokens, and what gives a key away."""
+"""Authentication of callers: keys of the directory, signed tokens, looked-up keys."""

@@ -1,4 +1,4 @@
-"""From a client that was confirmed, by a token's issuer or a service that looks keys up, to the credential that it stands for."""
+"""The credential of a client that a token's issuer or a look-up service confirmed."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -84,7 +84,7 @@ def _admits(client: VerifiedClient, org: str) -> bool:
 
 
 def _credential_of(organization: Organization, client_id: str) -> Credential:
-    """Of a client that no one registered: it may do what its organization may, and has no key."""
+    """The credential of an unregistered client: it may do all that its organization may, and has no key."""
     return Credential(id=client_id, org=organization.id, key_sha256=b"", name="by token", is_registered=False)
 
 

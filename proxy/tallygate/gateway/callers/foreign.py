@@ -1,4 +1,4 @@
-"""Callers whose key no credential here has: by a signed token, or by having the key looked up."""
+"""Callers whose key belongs to no credential here: by signed token, or by look-up of the key."""
 
 from typing import Final
 

@@ -35,13 +35,13 @@ class _Claims(msgspec.Struct):
 
 
 class JwtVerifier:
-    """Tells whom a token identifies. One per configuration; issuers that did not change keep their keys and what they verified."""
+    """Verifies the tokens of all issuers. One per configuration; unchanged issuers keep their keys and verified tokens."""
 
     def __init__(self, issuers: Mapping[str, "IssuerVerifier"]) -> None:
         self.issuers = issuers
 
     def recall(self, token: str) -> VerifiedClient | None:
-        """Of a token that was verified before and still holds. Never waits."""
+        """The client of a token that was verified before and is still valid. Never waits."""
         digest = _digest(token)
         for issuer in self.issuers.values():
             found = issuer.recall(digest)

@@ -1,4 +1,4 @@
-"""What a worker remembers of keys that it had looked up, by digest. Nothing of a key is kept."""
+"""A worker's cache of look-ups, by digest of the key. No key is kept."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ REFUSED_MAX: Final = 20_000  # keys that do not: the oldest goes first, and take
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownKey:
-    """A key that admitted when it was last asked about. until_ms: to then, without asking again."""
+    """A key that was active at its last look-up. until_ms: valid until then without another."""
 
     client: VerifiedClient
     org: str
@@ -71,7 +71,7 @@ class KeyAnswers:
             del self._by_org[known.org]
 
     def expire(self) -> None:
-        """Have every key asked about again."""
+        """Make a look-up of every key due."""
         self._refused.clear()
         for digest, known in self._known.items():
             self._known[digest] = KnownKey(client=known.client, org=known.org, until_ms=0)

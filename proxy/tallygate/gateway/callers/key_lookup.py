@@ -1,4 +1,4 @@
-"""Keys that no credential here has, looked up at a service: OAuth 2.0 Token Introspection, RFC 7662.
+"""Look-up of keys without a credential here, at a service: OAuth 2.0 Token Introspection, RFC 7662.
 
 What the service does not confirm admits nobody: an error, a late or a strange answer is 503. It is asked about a key once at a
 time, however many callers bring it, and then no more until the answer has aged. Nothing of a key is logged or kept but its digest.
@@ -138,12 +138,12 @@ class LookedUpKeys:
         return found if isinstance(found, Refusal) else clients.identity(found)
 
     def forget(self) -> None:
-        """Ask about every key again, at its next request. What is asked already was asked too early."""
+        """Look every key up again at its next request. Look-ups under way started too early to count."""
         self._answers.expire()
         self._asking = {}
 
     def abandon(self) -> None:
-        """End the questions under way; whoever waits for one gets 503."""
+        """Cancel the look-ups under way; callers that wait for one get 503."""
         for asking in self._asking.values():
             asking.cancel()
 
@@ -223,7 +223,7 @@ class LookedUpKeys:
             return body
 
     def _read(self, body: bytes) -> VerifiedClient | Refusal:
-        """What an answer says (RFC 7662, section 2.2). Raises _StrangeAnswerError."""
+        """Read an answer (RFC 7662, section 2.2). Raises _StrangeAnswerError."""
         try:
             claims: Any = msgspec.json.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -245,7 +245,7 @@ class LookedUpKeys:
         return VerifiedClient(policy=policy, client_id=client_id, org=org, expires_at_ms=expires_at_ms)
 
     def _tell(self, error: Exception) -> None:
-        """A line for the operator, once in a while."""
+        """Log a failure for the operator, at intervals."""
         now_ms = self._clock_ms()
         if self._told_at_ms is None or now_ms - self._told_at_ms >= _TOLD_EVERY_MS:
             self._told_at_ms = now_ms

@@ -1,4 +1,4 @@
-"""Who sends a request, and whether its plan, credential and route go together. No answer ever repeats the key."""
+"""Authentication of a request, and checks of its plan, credential and route. No answer repeats the key."""
 
 from typing import Final
 

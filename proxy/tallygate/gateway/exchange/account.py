@@ -1,4 +1,4 @@
-"""What the limiter is told of an exchange: at each checkpoint so far, and at its end for good."""
+"""The account of an exchange for the limiter: so far at each checkpoint, and final at its end."""
 
 from msgspec.structs import replace
 
@@ -11,7 +11,7 @@ from tallygate.gateway.exchange.event import event_of
 
 
 def account_of(answer: Answer, bill: Bill) -> Account:
-    """What the limiter is told."""
+    """The account of an answer with this bill."""
     counts = bill.metered.counts
     return Account(
         admission=answer.held.admission,
@@ -24,9 +24,9 @@ def account_of(answer: Answer, bill: Bill) -> Account:
 
 
 async def checkpoint_of(answer: Answer) -> Account | None:
-    """This exchange's last word should its worker die now; None once it is being settled.
+    """The account of an exchange if its worker dies now; None once it is being settled.
 
-    Its upstream may go on generating until the hold expires, so as much as that is in it.
+    It includes what the upstream may generate until the hold expires.
     """
     if answer.is_ending:
         return None

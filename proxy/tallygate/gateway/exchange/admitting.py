@@ -14,7 +14,7 @@ from tallygate.telemetry.metrics import FAIL_OPEN, LIMITER_ERRORS, LIMITER_SECON
 
 
 async def admit(services: Services, call: Call) -> Held:
-    """The call with what the limiter grants it. Whatever was granted must be settled, released or withdrawn from here on."""
+    """Admit a call, or raise Refused. A granted hold must be settled, released or withdrawn."""
     organization, limits, capability = call.caller.organization, call.caller.limits, call.head.route.capability
     admission = _admission(call, services.bounds.lease_ms)
     is_fallback, metrics = False, services.metrics
@@ -45,7 +45,7 @@ async def admit(services: Services, call: Call) -> Held:
 
 
 def _refused_without_store(decision: Decision, limits: CallerLimits) -> Refused:
-    """Of a rate limit as ever, of a spend limit because it cannot be checked."""
+    """The refusal without the store: for a rate limit as usual, for spend since it cannot be checked."""
     is_rate = decision.refused_by in {key for key, _ in limits.rate}
     refusal = limiter_refusal(decision, limits, hold_nano_usd=0) if is_rate else store_refusal(rebuilding=False)
     return Refused(refusal, decision=decision)

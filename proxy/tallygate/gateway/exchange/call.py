@@ -1,4 +1,4 @@
-"""The values that the stages of an exchange hand on, each made once, and never changed. `pipeline.py` has the stages."""
+"""The values that the stages of an exchange pass on. None changes once it is made. `pipeline.py` has the stages."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ from tallygate.http1.client_response import ClientResponse
 
 
 class Client(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """A request as it came, and the way back to whoever sent it.
+    """A request as received, and its response.
 
     id          of the exchange, chosen before its first effect
     view        the configuration that it began with, which it keeps
@@ -38,7 +38,7 @@ class Client(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 class Head(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """What is asked for, as far as the head of the request says it.
+    """The endpoint that the head of a request names.
 
     dialect        what reads it; at a route without one `Unmetered`, in the shape of the API whose path it is
     is_metered     whether the dialect reads it
@@ -55,7 +55,7 @@ class Head(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     @property
     def is_shared(self) -> bool:
-        """Whether one key of the operator's serves every organization at this upstream."""
+        """Whether all organizations share the operator's key at this upstream."""
         return self.upstream.config.auth.kind is not AuthKind.PASSTHROUGH
 
     @property
@@ -65,13 +65,13 @@ class Head(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     @property
     def markup(self) -> int:
-        """Millionths above list prices that the route, or else its upstream, is billed at."""
+        """The markup of the route, or else of its upstream, in millionths of list prices."""
         of_route = self.route.markup
         return self.upstream.config.markup if of_route is None else of_route
 
 
 class Caller(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """Who asks, and the limits that bind its requests of this kind. client_request_id: as the client calls the exchange."""
+    """The caller, and the limits that bind its requests of this kind. client_request_id: the client's own id of the exchange."""
 
     organization: Organization
     credential: Credential
@@ -80,9 +80,9 @@ class Caller(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 class Intake(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """How the request comes in and goes on.
+    """How the body is received and what is forwarded.
 
-    is_body_read  whole, before anything is sent; else the body streams through
+    is_body_read  the body is read whole before anything is sent; else it streams through
     codings       of the body as it comes: it goes up decoded
     query         as it goes up
     """
@@ -104,7 +104,7 @@ class NamedObjects(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     @property
     def referred_tokens(self) -> int | None:
-        """What they can put into the prompt together; None if that is not known of each of them."""
+        """The most that all of them can add to the prompt; None if that is not known of each."""
         known = [tokens for tokens in self.tokens.values() if tokens is not None]
         return sum(known) if known and len(known) == len(self.tokens) else None
 
@@ -113,7 +113,7 @@ NO_OBJECTS_NAMED = NamedObjects()
 
 
 class Call(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """A request understood: who asks for what, and at most at what cost.
+    """A request that was read: the caller, what it asks for, and its cost at most.
 
     body     as far as it was read, decoded
     objects  what to look for in the answer about stored objects; None for nothing

@@ -1,4 +1,4 @@
-"""The periodic word of every open exchange: its lease renewed, its cost so far noted, in one round trip for the whole worker."""
+"""Checkpoints of open exchanges: renew their leases and record their cost so far, in one round trip for the whole worker."""
 
 import asyncio
 import logging

@@ -1,6 +1,6 @@
-"""Who comes in: what of an organization is open at this worker, before anything of its body is read.
+"""Bounds on what an organization has open at this worker, checked before a body is read.
 
-All that is counted here is the worker's own. The store is asked only for bodies that are dear to read (`preview`).
+All counts are the worker's own. The store is asked only for bodies that are expensive to read (`preview`).
 """
 
 from types import TracebackType
@@ -22,7 +22,7 @@ _NOT_TAKEN: Final = frozenset({429, 503})  # refused for a limit, not for what t
 
 
 class Entrance:
-    """Fair shares of a worker's open requests and of the memory for bodies, and the local side of rate limits.
+    """Fair shares of a worker's open requests and of the memory for bodies, and the worker's own check of rate limits.
 
     Requests of weight 0, which rate limits do not count, have a rate of their own here (`FREE_REQUESTS`). A list of stored objects
     counts as ten of them, since the upstream may be asked for up to 50 pages until one has something of the organization's.
@@ -37,7 +37,7 @@ class Entrance:
 
     @property
     def body_bytes(self) -> int:
-        """Reserved for bodies now."""
+        """Bytes reserved for bodies now."""
         return self._bodies.taken
 
     def enter(self, head: Head, caller: Caller) -> "Visit":
@@ -53,7 +53,7 @@ class Entrance:
         return Visit(org, entry, self._gate, self._room, self._bodies)
 
     async def preview_before_body(self, head: Head, caller: Caller, intake: Intake) -> None:
-        """Refuse what a limit refuses already, where the body is large, of unknown size, or waits for our word."""
+        """Refuse what a limit refuses already, where the body is large, of unknown size, or awaits `100 Continue`."""
         request = head.client.request
         if not request.body_exists or not intake.is_body_read:
             return
@@ -62,7 +62,7 @@ class Entrance:
             await self.preview(head, caller, least_nano_usd=head.route.fee_nano_usd or 1)
 
     async def preview(self, head: Head, caller: Caller, *, least_nano_usd: int) -> None:
-        """Refuse what the limiter would refuse if it cost that much at least. Without the store, admission decides."""
+        """Refuse a request that the limiter would refuse at that cost. Without the store nothing is refused here."""
         organization, limits = caller.organization, caller.limits
         if not limits.rate and not limits.spend:
             return
@@ -89,9 +89,9 @@ class Entrance:
 
 
 class Visit:
-    """What one exchange takes of this worker; `with` gives it back. Whom a limit refuses has used none of it.
+    """The places and memory of one exchange; `with` releases them. A request that a limit refuses has used no units.
 
-    What is refused for its content counts against its sender.
+    A request that is refused for its content has used its units.
     """
 
     __slots__ = ("_bodies", "_body_bytes", "_entry", "_gate", "_org", "_places", "_room")
@@ -106,7 +106,7 @@ class Visit:
         self._places: FairPlaces | None = None
 
     def reserve(self, size: int) -> None:
-        """Room for so many more bytes of the body."""
+        """Reserve memory for so many more bytes of the body. Raises Refused."""
         if not self._bodies.acquire(self._org, size):
             raise Refused(overloaded("The request bodies of your organization take too much of this gateway's memory."))
         self._body_bytes += size

@@ -1,4 +1,4 @@
-"""The worst case of a request, before it is sent: which price, how many tokens, how much money to hold."""
+"""The worst case of a request before it is sent: its price, its tokens, and the amount to hold."""
 
 from collections.abc import Callable
 from typing import Final
@@ -66,7 +66,7 @@ NOTHING_ASKED: Final = Estimate(
 
 
 def estimate_unread(fee_nano_usd: int) -> Estimate:
-    """Of a request that no dialect reads: its route's fee."""
+    """The estimate of a request that no dialect reads: its route's fee."""
     if not fee_nano_usd:
         return NOTHING_ASKED
     return replace(
@@ -87,7 +87,7 @@ def listed_price(facts: RequestFacts, prices: PriceCatalogue, at_ms: int) -> Any
 
 
 def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at_ms: int) -> Price | None:
-    """What the plan says of a model without a price: refused, a price, or None where it may run unpriced."""
+    """The plan's price for a model without one, or None where it may run unpriced. Raises Refused."""
     if plan.unknown_model is UnknownModelPolicy.UNPRICED:
         return None
     if plan.unknown_model is UnknownModelPolicy.PRICE_AS and plan.price_as is not None:
@@ -225,7 +225,7 @@ def largest_that_fits(most: int, fits: Callable[[int], bool]) -> int:
 
 
 def worst_cost_of(asked: Estimate, output_tokens: int) -> int:
-    """What the request's input and so much output cost at most."""
+    """The most that the request's input and so much output cost."""
     return _cost(asked.rates, output_tokens)
 
 

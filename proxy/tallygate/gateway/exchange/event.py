@@ -1,4 +1,4 @@
-"""The usage event of an exchange: as it stands at admission, should no word follow, and as its bill makes it."""
+"""The usage event of an exchange: a first one at admission, in case no other follows, and the final one from its bill."""
 
 import msgspec
 

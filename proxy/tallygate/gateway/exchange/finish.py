@@ -1,4 +1,4 @@
-"""How an exchange ends: settled first, then the client sees the end of its answer. Or refused, in the dialect's own shape."""
+"""The end of an exchange: its settlement, then the end of the answer; or its refusal, in the dialect's own shape."""
 
 from typing import Final
 
@@ -47,7 +47,7 @@ async def finish(answer: Answer) -> None:
 
 
 async def _count(answer: Answer) -> None:
-    """Count what the upstream did not: text of a cut answer, or of one without a usage object."""
+    """Count the text that the upstream did not: of a cut answer, or of one without a usage object."""
     call = answer.held.call
     if not call.head.is_metered or answer.sent_at is None or answer.relay.status >= 300:
         return
@@ -61,7 +61,7 @@ async def _count(answer: Answer) -> None:
 
 
 def _note_objects(answer: Answer, bill: Bill) -> None:
-    """Tell the store of what the answer made or deleted, in front of the settlement."""
+    """Record in the store, before the settlement, the objects that the answer made or deleted."""
     answer.made_tokens = _made_tokens(answer, bill)
     owners, organization = answer.services.owners, answer.held.call.caller.organization
     if deleted := answer.deleted:
@@ -166,7 +166,7 @@ def write_refusal(client: Client, dialect: Dialect, refusal: Refusal, ours: list
 
 
 def retry_headers(refusal: Refusal) -> list[Header]:
-    """When to come back, in the three forms that SDKs read. Seconds round up: a retry must never come too early."""
+    """The headers that say when to retry, in the three forms that SDKs read. Seconds round up, so that no retry is too early."""
     headers: list[Header] = []
     if refusal.retry_after_ms is not None:
         headers.append((b"retry-after", b"%d" % -(-refusal.retry_after_ms // 1000)))

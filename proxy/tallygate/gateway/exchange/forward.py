@@ -1,4 +1,4 @@
-"""The way up: a connection, the request, and the wait for the end of the answer."""
+"""The stage that sends a request to its upstream and waits for the end of the answer."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -142,7 +142,7 @@ def _request_head(call: Call, target: str, headers: list[Header], body: bytes) -
 
 
 async def _stream_up(answer: Answer, up: UpstreamConnection) -> bool:
-    """Pass the body through as it comes, no faster than the upstream takes it. Returns whether all of it went up."""
+    """Stream the body upstream, no faster than the upstream reads it. Returns whether all of it was sent."""
     call, relay, services = answer.held.call, answer.relay, answer.services
     client = call.head.client
     send_continue(client.request)

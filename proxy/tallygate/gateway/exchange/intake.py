@@ -1,4 +1,4 @@
-"""The stage that settles how a request comes in and goes on, before anything of its body is read."""
+"""The stage that decides, before the body is read, how it is received and what of query and headers is forwarded."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +30,7 @@ def intake_of(head: Head, caller: Caller) -> Intake:
 
 
 def _query(head: Head, caller: Caller) -> str:
-    """The query as it goes up."""
+    """The query as it is forwarded."""
     request, route = head.client.request, head.route
     raw_query = request.raw_path.partition("?")[2]
     if not raw_query:

@@ -1,4 +1,4 @@
-"""The stage that lets a request have to do with its own organization's objects alone.
+"""The stage that confines a request to its own organization's objects.
 
 An upstream with `passthrough` needs none of it: there every caller brings an account of its own.
 """
@@ -102,7 +102,7 @@ def streamed_form(head: Head, *, is_body_read: bool) -> FormFields | None:
 
 
 def answer_objects(head: Head, caller: Caller, body: bytes) -> AnswerObjects | None:
-    """What to look for in the answer; None for nothing, which is the usual case."""
+    """What to read in the answer about stored objects; None for nothing, the usual case."""
     objects = head.route.objects
     if not (objects.makes or objects.lists) or not head.is_shared:
         return None

@@ -1,8 +1,8 @@
 """The stages of one exchange, in order. Read `Pipeline.serve` from top to bottom: it is the life of a request.
 
-A stage takes what the ones before it have found, and returns what it found itself; or it raises Refused. Order matters: nothing is
-read from a body before its sender is known, nothing is held before the request is understood, nothing is sent before the hold is
-granted, and nothing looks complete to the client before the exchange is settled.
+A stage takes the results of those before it and returns its own, or raises Refused. Order matters: no body is read before its
+sender is known, nothing is held before the request is understood, nothing is sent before the hold is granted, and no answer is
+completed before the exchange is settled.
 """
 
 import logging
@@ -136,7 +136,7 @@ class Pipeline:
             self.refuse(Refused(INTERNAL_ERROR), client, head, caller)
 
     def check(self, client: Client) -> None:
-        """A head that two servers could read differently also casts doubt on where the next one begins."""
+        """Refuse a head that two servers could read differently, after which the start of the next one is uncertain too."""
         try:
             check_request(client.request, head_bytes_max=self.services.bounds.head_bytes_max)
         except Refused as refused:
@@ -153,7 +153,7 @@ class Pipeline:
             raise Refused(store_refusal(rebuilding=False))
 
     def match(self, client: Client) -> Head:
-        """What is asked for: an endpoint of the table, and what reads its requests."""
+        """The endpoint of the table that a request names, and its dialect."""
         request, view = client.request, client.view
         found = view.routes.match(request.method, request.raw_path)
         if offers_websocket(request) and not (isinstance(found, Refusal) and found.status == 404):
@@ -180,7 +180,7 @@ class Pipeline:
         )
 
     async def identify(self, head: Head) -> Caller:
-        """Who asks, whether it may or not. Only who is none of the directory's, and not remembered, waits for anything."""
+        """The caller of a request, whether it may call or not. Only callers that are neither in the directory nor cached wait."""
         client = head.client
         request, view = client.request, client.view
         # bytes that are not UTF-8 arrive as lone surrogates, which no event could be written with
@@ -206,7 +206,7 @@ class Pipeline:
         check_capability(caller.organization, caller.credential, head.route.capability)
 
     def refuse(self, refused: Refused, client: Client, head: Head | None, caller: Caller | None) -> None:
-        """Answer with an error of our own, and count it. head, caller: as far as they are known."""
+        """Write the refusal and count it. head, caller: None if not known yet."""
         services, refusal = self.services, refused.refusal
         dialect = spoken_dialect(client.request, services) if head is None else head.dialect
         if isinstance(refused, PathRefused):

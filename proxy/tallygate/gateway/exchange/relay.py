@@ -62,7 +62,7 @@ class AnswerObjects(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RelayedExchange(Protocol):
-    """What a relay asks of its exchange while the answer comes."""
+    """The exchange of a relay, which it calls as the answer comes."""
 
     def early_headers(self) -> list[Header]:
         """Our own response headers, as far as they are known before the answer."""
@@ -71,7 +71,7 @@ class RelayedExchange(Protocol):
         """The time of day."""
 
     def note_made(self) -> None:
-        """A stream tells of an object that it made."""
+        """Record an object that a stream has made."""
 
     def count_soon(self) -> None:
         """UNCOUNTED_CHARS_MAX of generated text have gathered in the meter."""
@@ -308,7 +308,7 @@ class Relay:
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the answer comes as it is generated, as far as asked for or seen."""
+        """Whether the answer is a stream, as requested or as seen."""
         return self.is_event_stream or self._facts.stream
 
     def _stop_reading_on(self, bound: DrainEnd) -> None:
@@ -326,7 +326,7 @@ class Relay:
             self.connection.resume()
 
     def cut(self, refusal: Refusal | None = None) -> None:
-        """Close the upstream at once and end here, with what has come so far. refusal: for a client that is still there."""
+        """Close the upstream connection and end the answer here. refusal: for a client that is still connected."""
         if self.ended.done():
             return
         self.refusal = refusal

@@ -1,4 +1,4 @@
-"""The text of an answer, counted while it comes: for what is owed, where the upstream gives no count of its own."""
+"""The token count of an answer's text as it comes, charged where the upstream reports no usage."""
 
 import asyncio
 from typing import Protocol
@@ -10,7 +10,7 @@ _TAIL_CHARS_MAX = 4096  # a text without any space is counted in pieces of this 
 
 
 class TextSource(Protocol):
-    """What text is taken from."""
+    """The source of the text."""
 
     @property
     def reading(self) -> MeterReading:

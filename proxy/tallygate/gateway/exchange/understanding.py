@@ -43,7 +43,7 @@ class Understanding:
         self._entrance = entrance
 
     async def call(self, head: Head, caller: Caller, intake: Intake, body: bytes) -> Call:
-        """Who asks for what, and at most at what cost."""
+        """Read a request and bound its cost. Raises Refused."""
         if head.is_metered:
             facts = await self._facts(head, caller, body)
             check_model(caller.credential, facts.model)
@@ -73,7 +73,7 @@ class Understanding:
         return facts_with_headers(read, request.headers)
 
     async def _bound(self, head: Head, caller: Caller, facts: RequestFacts, named: NamedObjects, *, size: int) -> Estimate:
-        """The most that a request can cost; refused where no limit can be held to it."""
+        """The most that a request can cost. Raises Refused where no limit can bound it."""
         organization, limits = caller.organization, caller.limits
         binding = [limit.limit_nano_usd for _, limit in limits.spend if not limit.shadow]
         worst = partial(
@@ -113,7 +113,7 @@ class Understanding:
         return None if price is None else marked_up(price, head.markup)
 
     async def _unread_objects(self, head: Head, caller: Caller, intake: Intake, body: bytes) -> NamedObjects:
-        """Of a request that no dialect reads, see whose the stored objects are that it names."""
+        """Check the owners of the stored objects that a request without a dialect names."""
         org, size, objects = caller.organization.id, len(body), head.route.objects
         await work_on(self._services, org, size, partial(check_unread_model, head, caller.credential, body))
         try:
