@@ -217,7 +217,7 @@ async def running_gateway(
             holder=ConfigHolder(source.load(), source.load),
             limiter=limiter,
             fallback=fallback,
-            spool=Spool(tmp_path / "0.spool", bytes_max=spool_bytes_max),
+            spool=Spool(tmp_path / "0.spool", bytes_max=spool_bytes_max, room_bytes=1 << 20),  # few requests are open at once
             finished=nothing_finished,
             owners=ObjectOwners(marks, records or nothing_owned, clock=time.monotonic, now_ms=clock.now_ms),
             tokens=shared_tokens(),
