@@ -15,7 +15,7 @@ from tallygate.outbound.way_out import WayOut, way_out
 def config_source(
     settings: Settings, environ: Mapping[str, str], *, forwards: bool = True, sends_webhooks: bool = True
 ) -> ConfigSource:
-    """Where this process reads its reviewed configuration. forwards, sends_webhooks: what it needs secrets for.
+    """The source of this process's reviewed configuration. forwards, sends_webhooks: what it needs secrets for.
 
     Raises ConfigError for proxies and authorities that cannot be used.
     """
@@ -44,7 +44,7 @@ def config_holder(settings: Settings, *, forwards: bool = False, sends_webhooks:
 
 
 def upstream_urls(settings: Settings) -> frozenset[str]:
-    """Where a configuration without problems forwards to."""
+    """The addresses that a configuration without problems forwards to."""
     upstreams = config_source(settings, os.environ, sends_webhooks=False).load().upstreams
     return frozenset(upstream.base_url for upstream in upstreams.values())
 

@@ -27,7 +27,7 @@ class Resources:
     directory: DirectoryReplica
 
     def config(self) -> GatewayConfig:
-        """In force now, with the organizations that do not lie in a file."""
+        """The configuration in force now, with the organizations that do not lie in a file."""
         return with_stored(self.holder.current, self.directory.organizations)
 
     def webhooks(self) -> Sequence[WebhookEndpoint]:

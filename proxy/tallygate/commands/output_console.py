@@ -1,4 +1,4 @@
-"""Where the commands print tables."""
+"""The console that commands print tables on."""
 
 import sys
 from typing import Final

@@ -1,4 +1,4 @@
-"""Where a command's document goes: standard output, or a file that exists only when it is whole."""
+"""The destination of a command's document: standard output, or a file that exists only when it is whole."""
 
 import os
 import sys

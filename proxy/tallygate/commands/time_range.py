@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeOptions:
-    """As they were given; None: they were not."""
+    """The options as given; None where one was not."""
 
     from_text: str | None
     to_text: str | None

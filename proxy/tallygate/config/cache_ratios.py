@@ -19,7 +19,7 @@ class CacheRatios:
     cache_write_1h: int | None = None
 
     def rates(self, input_rate: int) -> dict[str, int | None]:
-        """By fields of Price, in its unit, each rounded up."""
+        """Rates by fields of Price, in its unit, each rounded up."""
         kinds = ("cached_input", "cache_write_5m", "cache_write_1h")
         stated = {kind: getattr(self, kind) for kind in kinds}
         return {kind: None if of_input is None else times(input_rate, of_input) for kind, of_input in stated.items()}

@@ -97,7 +97,7 @@ class Directory:
         return self._organizations.values()
 
     def credential(self, client_id: str) -> Identity | None:
-        """By Client ID: for reports, not for requests."""
+        """Find by Client ID: for reports, not for requests."""
         return self._by_id.get(client_id)
 
 

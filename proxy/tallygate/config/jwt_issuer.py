@@ -1,4 +1,4 @@
-"""Whose signed tokens (JWTs) identify callers, as authentication.yaml says. Reading: `authentication.py`."""
+"""The issuers whose signed tokens (JWTs) identify callers. `authentication.py` reads them from authentication.yaml."""
 
 from dataclasses import dataclass, field
 

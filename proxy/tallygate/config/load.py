@@ -52,7 +52,7 @@ def misspelt_files(directory: Path) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigSource:
-    """Where configuration comes from, so that it can be read again.
+    """The source of a configuration, so that it can be read again.
 
     directory         the operator's files; None: only the shipped ones
     shipped_dir       stands in for each required file that `directory` does not have; the optional ones are never taken from it

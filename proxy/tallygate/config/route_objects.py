@@ -177,7 +177,7 @@ def _is_collection(path: str) -> bool:
 
 
 def _noun_in(segments: Sequence[str]) -> tuple[int, int]:
-    """Where the first noun stands, and of how many segments it is; of two that begin there the longer."""
+    """The index of the first noun, and how many segments it has; of two that begin there the longer."""
     for at in range(len(segments)):
         for count in range(_NOUN_SEGMENTS_MAX, 0, -1):
             if "/".join(segments[at : at + count]) in _NOUNS:

@@ -41,7 +41,7 @@ _KINDS: Final = {"str": "text", "int": "an integer", "float": "a number", "bool"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value stands: file and line, and its path from the item it belongs to ("rate_limits[1].requests")."""
+    """The place of a value: file and line, and its path from the item it belongs to ("rate_limits[1].requests")."""
 
     file: str
     line: int
@@ -90,7 +90,7 @@ class Section:
         return self.place.at(self._keys[key]).line
 
     def place_of(self, key: str) -> Place:
-        """Where `key` stands, or the section itself where it is absent."""
+        """The place of `key`, or of the section itself where it is absent."""
         return self.place.at(self._values[key], self._path(key)) if key in self._values else self.place
 
     def __contains__(self, key: str) -> bool:
@@ -321,7 +321,7 @@ def _is_single(value: object) -> bool:
 
 
 def _kind(value: object) -> str:
-    """As YAML names types: str, int, float, bool, null, seq, map, or a tag of the file's own."""
+    """A node's type as YAML names it: str, int, float, bool, null, seq, map, or a tag of the file's own."""
     return str(value.tag).rpartition(":")[2] if isinstance(value, yaml.Node) else _KIND_OF_TYPE.get(type(value), "str")
 
 

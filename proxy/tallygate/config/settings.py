@@ -51,7 +51,7 @@ def _host_names(text: str) -> str:
 
 
 def _origins(text: str) -> str:
-    """As browsers write them, in lower case and without the scheme's own port (RFC 6454 section 6.2)."""
+    """Origins as browsers write them, in lower case and without the scheme's own port (RFC 6454 section 6.2)."""
     return ",".join(_origin(item.strip()) for item in text.split(",") if item.strip())
 
 

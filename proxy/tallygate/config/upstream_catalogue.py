@@ -94,7 +94,7 @@ def _read_row(row: Any, ratios: FamilyRatios) -> Price:
 
 
 def _family(row: Mapping[str, Any]) -> str:
-    """In lower case; "" where none is told."""
+    """The family's name in lower case; "" where there is none."""
     family = row.get("family")
     return family.lower() if isinstance(family, str) else ""
 

@@ -123,7 +123,7 @@ def _read_ca(item: Section) -> str:
 
 
 def _webhook_url(text: str, *, allows_http: bool) -> str:
-    """As it is to be asked: with its query and final slash, if it has them. Raises ValueError, never quoting a password."""
+    """The address to send to: with its query and final slash, if it has them. Raises ValueError, never quoting a password."""
     try:
         parts = urlsplit(text)
         port_is_valid = parts.port is None or parts.port > 0

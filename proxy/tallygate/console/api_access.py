@@ -43,10 +43,10 @@ class AdminAccess:
 
 
 class AdminTokens(Protocol):
-    """Where admin tokens are kept."""
+    """A store of admin tokens."""
 
     async def find(self, token: str) -> AdminAccess | None:
-        """Whose token this is; None if nobody's, expired or revoked. Never raises for any text."""
+        """The access that this token gives; None if it is unknown, expired or revoked. Never raises for any text."""
 
 
 class PlatformToken:
@@ -63,7 +63,7 @@ class PlatformToken:
 
 
 async def access_of(request: web.Request, tokens: AdminTokens) -> AdminAccess | None:
-    """Of the token in a request's Authorization header; None without a valid one."""
+    """The access of the token in a request's Authorization header; None without a valid one."""
     scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not 0 < len(token) <= TOKEN_CHARS_MAX:

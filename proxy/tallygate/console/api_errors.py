@@ -47,7 +47,7 @@ def invalid_parameter(param: str, message: str) -> ApiError:
 
 
 def unknown_id(param: str, kind: str) -> ApiError:
-    """Also of what lies outside the token's scope: the two look alike, so that nothing tells which ids exist."""
+    """The error for an unknown id, also for one outside the token's scope: the two look alike, so that ids cannot be guessed."""
     return ApiError(
         status=404, code=f"unknown_{kind}", message=f"{param}: there is no such {kind} within this token's scope", param=param
     )

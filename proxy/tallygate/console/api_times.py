@@ -60,7 +60,7 @@ def widened(from_ms: int, to_ms: int) -> tuple[int, int]:
 
 
 def read_position(name: str, position: str, *, grain_ms: int = MINUTE_MS) -> tuple[int, int, int]:
-    """Where a page begins, and the range that it is of. Raises ApiError."""
+    """The start of a page, and the range that it belongs to. Raises ApiError."""
     try:
         begin, start, end = map(int, position.split(" "))
     except ValueError:

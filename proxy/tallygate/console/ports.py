@@ -24,7 +24,7 @@ class SharedTotals(Protocol):
     """What everything came to, as every console reads it alike."""
 
     async def fetch(self, orgs: Sequence[str]) -> Totals:
-        """Of these organizations; what no organization owns is in it anyway. Raises LedgerUnavailableError."""
+        """The totals of these organizations; what no organization owns is in it anyway. Raises LedgerUnavailableError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ class LimiterSpendWindows:
 
 
 def leaving_of(buckets: Mapping[int, int], window_ms: int) -> dict[int, int]:
-    """Of each 5-minute bucket of a rolling window, when it leaves: a bucket that is partly over counts in full."""
+    """The time at which each 5-minute bucket leaves a rolling window: a bucket that is partly over counts in full."""
     return {start + window_ms + SPEND_BUCKET_MS: amount for start, amount in sorted(buckets.items())}
 
 

@@ -26,7 +26,7 @@ from tallygate.ledger.usage_queries import UsageQueries
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageSources:
-    """Where the answers come from.
+    """The sources of the answers.
 
     organizations   those in force, by id; asked on every call
     routes          those in force

@@ -114,7 +114,7 @@ class LedgerAudit:
     async def _truth(
         self, connection: AsyncConnection, finest: dict[tuple[Any, ...], list[int]], org: str, from_ms: int, until_ms: int
     ) -> dict[tuple[Any, ...], list[int]]:
-        """By quarter of an hour and labels. Refusals are no entries: the finest rollup says what they are."""
+        """Sums by quarter of an hour and labels. Refusals are no entries: the finest rollup says what they are."""
         columns = ENTRIES.c
         bucket = columns.settled_at_ms // QUARTER_MS * QUARTER_MS
         labels = [columns[name] for name in _LABELS]

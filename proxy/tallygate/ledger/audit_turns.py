@@ -1,4 +1,4 @@
-"""Whose spend windows the running audit compares next, where there are too many for every time."""
+"""The order in which the running audit compares spend windows, where there are too many for every time."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
@@ -65,7 +65,7 @@ def _moved(place: int, by: int, count: int) -> int:
 def _within(
     windows_max: int, organizations: Sequence[Organization] | Iterator[Organization], now_ms: int
 ) -> Iterator[Organization]:
-    """As many as have no more windows together; at least one."""
+    """As many organizations as have no more windows together; at least one."""
     windows = 0
     for index, organization in enumerate(organizations):
         windows += len(windows_of(organization, now_ms))

@@ -1,4 +1,4 @@
-"""Where the ledger lives: SQLite in the data directory, or PostgreSQL. One place for what differs between the two.
+"""The ledger's database: SQLite in the data directory, or PostgreSQL. One place for what differs between the two.
 
 SQLite: write-ahead log, synchronous=FULL, one connection that writes, others that only read.
 PostgreSQL: entries are partitioned by month of their event id, whose first 12 digits are its time.
@@ -246,7 +246,7 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _version(connection: Connection) -> str | None:
-    """None for a database without tables."""
+    """The version of the tables; None for a database without any."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     found: str | None = connection.execute(select(column("version_num")).select_from(table(VERSION_TABLE))).scalar_one_or_none()

@@ -1,4 +1,4 @@
-"""Where entries that match a filter are, by what the rollups know: nobody reads a month of entries to find that none matches.
+"""The spans of time that can hold entries matching a filter, by the rollups, so that a month is not read in vain.
 
 From days over hours to quarters of an hour, the first buckets that together have enough.
 """
@@ -70,7 +70,7 @@ class EntrySpans:
         ]
 
     def _windows(self) -> Iterator[tuple[int, int]]:
-        """Of whole days, the first to be looked at first, each longer than the one before."""
+        """Spans of whole days, the first to be looked at first, each longer than the one before."""
         low = min(span.low_ms for span in self._within.values()) // DAY_MS
         high = -(-max(span.high_ms for span in self._within.values()) // DAY_MS)
         days = FIRST_DAYS

@@ -82,7 +82,7 @@ def changes_of(new: Sequence[Entry], charged_as: Mapping[str, str] | None = None
 
 
 def refused_changes(counts: Iterable[tuple[str, str, str, int]]) -> Changes:
-    """Of refusals: (organization, credential, capability, how many)."""
+    """The changes that refusals make; counts: (organization, credential, capability, how many)."""
     changes: Changes = {}
     for org, credential, capability, refused in counts:
         _row(changes, TotalKey(org, credential, capability, "", Outcome.REFUSED.value, ""))[0] += refused

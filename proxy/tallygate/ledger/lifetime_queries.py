@@ -17,7 +17,7 @@ SUMS: Final = tuple(name for name in LIFETIME_AMOUNTS if name != "requests" and 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrganizationTotals:
-    """Of some organizations, each of which is complete.
+    """The totals of some organizations, each of which is complete.
 
     exchanges   (organization, credential, capability, amounts in the order of SUMS), of what was served
     outcomes    (organization, credential, capability, outcome, requests), refused ones included
@@ -36,7 +36,7 @@ class OrganizationTotals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverallTotals:
-    """Of everything in the ledger. sources: requests by usage source; oddities: in the order of LIFETIME_ODDITIES."""
+    """The totals of everything in the ledger. sources: requests by usage source; oddities: in the order of LIFETIME_ODDITIES."""
 
     sources: Sequence[tuple[str, int]]
     oddities: tuple[int, ...]

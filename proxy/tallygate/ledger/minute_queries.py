@@ -19,7 +19,7 @@ class MinuteQueries:
         self._database = database
 
     async def usage(self, query: UsageQuery) -> list[UsageRow]:
-        """As UsageQueries.usage, in buckets of a minute of [from_ms, to_ms), which are whole minutes. Refusals are no entries.
+        """Usage as of UsageQueries.usage, by minutes of [from_ms, to_ms), which are whole minutes. Refusals are no entries.
 
         Filters and groups: organization, credential, model, endpoint. Raises QueryTooLargeError, ValueError.
         """

@@ -73,7 +73,7 @@ class WorkerRefusals:
         self._reader = CountReader(directory)
 
     def counts(self) -> list[tuple[str, list[RefusalCount]]]:
-        """By worker slot, what each organization was refused since the slot first counted; `other` where there was none.
+        """The refusals of each organization by worker slot, since the slot first counted; `other` where there was none.
 
         A slot's name is followed by its file's identity: workers of many machines count for one ledger, and all have a slot 0.
         """

@@ -135,7 +135,7 @@ class Repricing:
         )
 
     def _price_of(self, entry: Entry) -> Price | None:
-        """As admission and settlement choose it: of the model that answered, else of the one that was asked for."""
+        """The price as admission and settlement choose it: of the model that answered, else of the one that was asked for."""
         for model in (entry.response_model, entry.request_model):
             price = self._prices.find(model, entry.started_at_ms) if model else None
             if price is not None and model:

@@ -1,4 +1,4 @@
-"""Whose the objects are that upstreams keep: written with the entries of the exchanges that made them, asked by gateways.
+"""The owners of the objects that upstreams keep: written with the entries of the exchanges that made them, asked by gateways.
 
 An id is the organization's own here, beside everybody else's: what others own does not show who owns a thing.
 """

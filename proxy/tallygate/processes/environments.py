@@ -23,7 +23,7 @@ _CONSOLE: Final = frozenset({"admin_token", "metrics_token"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environments:
-    """By child. console: the process behind the console's port, whatever the role."""
+    """The environment of each child. console: the process behind the console's port, whatever the role."""
 
     worker: Mapping[str, str]
     console: Mapping[str, str]

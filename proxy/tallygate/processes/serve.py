@@ -144,7 +144,7 @@ def _bound(address: str) -> socket.socket:
 
 
 def _url(address: str, bound: socket.socket) -> str:
-    """As a client on this machine would write it."""
+    """The address as a client on this machine would write it."""
     host = address.rpartition(":")[0]
     return f"http://{'127.0.0.1' if host in {'', '0.0.0.0', '[::]'} else host}:{bound.getsockname()[1]}"  # noqa: S104 - compared
 

@@ -26,7 +26,7 @@ def running_url(directory: Path) -> str | None:
 
 
 class EmbeddedValkey:
-    """Where one embedded server lives. The supervisor keeps its process running."""
+    """The files of one embedded server. The supervisor keeps its process running."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)

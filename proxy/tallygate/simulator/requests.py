@@ -25,7 +25,7 @@ _SOURCE_TOKENS: Final = 100  # of one source that a grounded answer reads
 
 
 def _last_user_text(messages: list[Json]) -> str:
-    """Of whoever spoke last to the model, a tool among them: its result ends what the directive before it asked for."""
+    """The text of whoever spoke last to the model, a tool among them: its result ends what the directive before it asked for."""
     users = [message for message in messages if message.get("role", "user") in {"user", "tool"}]
     return text_in(users[-1].get("content", users[-1].get("parts"))) if users else ""
 

@@ -29,7 +29,7 @@ class TextFormat(StrEnum):
 
     @classmethod
     def accepted(cls, accept: str) -> "TextFormat":
-        """By a request's Accept header: OpenMetrics where it is named, since it alone has exemplars."""
+        """The format by a request's Accept header: OpenMetrics where it is named, since it alone has exemplars."""
         named = {item.partition(";")[0].strip().lower() for item in accept.split(",")}
         return cls.OPENMETRICS if "application/openmetrics-text" in named else cls.PROMETHEUS
 

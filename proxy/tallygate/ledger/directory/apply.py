@@ -148,7 +148,7 @@ def _differences(now: Mapping[str, Any], wanted: Mapping[str, Any], fields: Sequ
 
 
 def _comparable(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """As it is shown when it is kept: a date is its midnight; the order of capabilities says nothing."""
+    """The form that a stored value is shown in: a date is its midnight; the order of capabilities says nothing."""
     found = dict(wanted)
     for declared in CREDENTIAL_FIELDS:
         value = found.get(declared.key)

@@ -173,7 +173,7 @@ class Credentials:
                 await connection.execute(statement, rows[start : start + _NOTED_AT_ONCE])
 
     async def find(self, client_id: str) -> StoredCredential | None:
-        """By Client ID alone, which is unique: for operators who do not know the organization."""
+        """Find by Client ID alone, which is unique: for operators who do not know the organization."""
         async with self._changes.database.read() as connection:
             row = (await connection.execute(select(CREDENTIALS).where(CREDENTIALS.c.id == client_id))).mappings().first()
         return None if row is None else StoredCredential.of_row(row)

@@ -24,7 +24,7 @@ Unmark = Callable[[str, Sequence[MadeObject]], Awaitable[None]]  # takes away an
 
 
 async def no_marks(_org: str, _objects: Sequence[MadeObject]) -> None:
-    """Where no store is known there are no marks."""
+    """Remove nothing: without a store there are no marks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ async def remove_all_objects(change: Change, org: str) -> list[MadeObject]:
 
 
 def object_shown(found: OwnedObject) -> dict[str, Any]:
-    """As people see it."""
+    """The object as people see it."""
     return {
         "upstream": found.upstream,
         "kind": found.kind,

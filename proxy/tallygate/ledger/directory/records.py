@@ -41,7 +41,7 @@ class StoredOrganization(OrganizationFields):
     changed_at_ms: int = 0
 
     def document(self) -> dict[str, Any]:
-        """As it would stand in organizations.yaml, without its credentials."""
+        """The entry as it would stand in organizations.yaml, without its credentials."""
         return {"id": self.id, "plan": self.plan, **shown_values(ORGANIZATION_FIELDS, self), **self.limits}
 
     def row(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class StoredCredential(CredentialFields):
     is_self_made: bool = False
 
     def document(self) -> dict[str, Any]:
-        """As it would stand in organizations.yaml, digests included: for the reader, not to be shown."""
+        """The entry as it would stand in organizations.yaml, digests included: for the reader, not to be shown."""
         found: dict[str, Any] = {"id": self.id, **self.limits}
         for declared in CREDENTIAL_FIELDS:
             value = getattr(self, declared.attribute)

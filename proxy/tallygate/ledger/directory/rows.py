@@ -37,7 +37,7 @@ async def credentials_of(connection: AsyncConnection, org: str) -> tuple[StoredC
 async def organizations_with_credentials(
     connection: AsyncConnection, *, ids: Collection[str] | None = None, after: str = "", limit: int
 ) -> Sequence[tuple[StoredOrganization, tuple[StoredCredential, ...]]]:
-    """In the order of their ids. ids: only these; after: only ids above it."""
+    """Rows in the order of their ids. ids: only these; after: only ids above it."""
     query = select(ORGANIZATIONS).where(ORGANIZATIONS.c.id > after).order_by(ORGANIZATIONS.c.id).limit(limit)
     if ids is not None:
         query = query.where(ORGANIZATIONS.c.id.in_(list(ids)))
@@ -55,7 +55,7 @@ async def organizations_with_credentials(
 
 
 async def _plain_rows(connection: AsyncConnection, query: Select[Any]) -> list[dict[str, Any]]:
-    """As dictionaries: SQLAlchemy's own mappings take several times as long to be gone through."""
+    """Rows as dictionaries: SQLAlchemy's own mappings take several times as long to be gone through."""
     result = await connection.execute(query)
     names = tuple(result.keys())
     return [dict(zip(names, row, strict=True)) for row in result]

@@ -15,7 +15,7 @@ FILE, DATABASE = "file", "database"  # where an organization is changed
 
 
 def stored_shown(stored: StoredOrganization, *, credentials: int) -> dict[str, Any]:
-    """Of the database. Own limits stand under the keys of organizations.yaml."""
+    """An organization of the database. Own limits stand under the keys of organizations.yaml."""
     return {
         **stored.document(),
         "managed_by": DATABASE,

@@ -44,7 +44,7 @@ class Selection:
                 raise ValueError(f"a status is a number such as 200, got {status[:20]!r}")
 
     def conditions(self, scope: OrgScope, *, from_ms: int = 0) -> list[ColumnElement[bool]]:
-        """Of one organization, as SQL; from_ms: none that is settled earlier."""
+        """Conditions for one organization, as SQL; from_ms: none that is settled earlier."""
         columns = ENTRIES.c
         return [
             columns.org == scope.org,

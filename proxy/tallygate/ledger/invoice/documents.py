@@ -12,7 +12,7 @@ from tallygate.ledger.invoice.invoice_json import invoice_json
 
 
 class InvoiceFormat(StrEnum):
-    """Also the suffix of the file."""
+    """The format of a document; also its file's suffix."""
 
     HTML = "html"
     CSV = "csv"

@@ -204,7 +204,7 @@ def _period_name(period: BillingPeriod) -> str:
 
 
 def _days(period: BillingPeriod) -> str:
-    """As "1 to 30 November 2026", with the first day's month and year where they are not the last day's."""
+    """A range of days as "1 to 30 November 2026", with the first day's month and year where they are not the last day's."""
     first, last = period.days
     year = f" {first.year}" if first.year != last.year else ""
     month = f" {_MONTHS[first.month - 1]}" if first.month != last.month else ""

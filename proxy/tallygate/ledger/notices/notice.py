@@ -48,7 +48,7 @@ class Notice:
 
 
 class _Told(msgspec.Struct, frozen=True, kw_only=True):
-    """As the limiter's script writes it."""
+    """A notice as the limiter's script writes it."""
 
     type: NoticeType
     org: str
