@@ -82,7 +82,7 @@ class Counted:
 
 def metered(dialect: Dialect, facts: RequestFacts, recording: Recording, answer: bytes) -> MeterReading:
     """What the dialect's own meter makes of an answer."""
-    meter = dialect.meter(facts, content_type=recording.content_type, hide_usage=False)
+    meter = dialect.meter(facts, content_type=recording.content_type, hide_usage_chunk=False)
     meter.feed(answer)
     meter.end()
     return meter.reading

@@ -226,7 +226,7 @@ async def ticks(figures: Figures, database: Database, config: Callable[[], Gatew
     fence = Fence(scripts.fence)
 
     async def healed() -> bool:
-        return await fence.notice_run(store.command, await store.command(b"INFO", b"server"))
+        return await fence.check_run_id(store.command, await store.command(b"INFO", b"server"))
 
     await figures.measure("look for a restarted store, the first time", healed)
     await figures.measure("look for a restarted store (5 a second)", healed)
