@@ -13,9 +13,10 @@ import pytest
 from export_values import START_MS, a_correction, an_entry, everything, odd_entries
 from msgspec import structs
 
+from tallygate.domain.instants import millisecond_text
 from tallygate.ledger.book import Book
 from tallygate.ledger.entry import Entry
-from tallygate.ledger.export.columns import COLUMNS, NAMES, ColumnType, time_text
+from tallygate.ledger.export.columns import COLUMNS, NAMES, ColumnType
 from tallygate.ledger.export.csv_rows import CsvRows, safe_text
 from tallygate.ledger.export.encoder import FILE_TYPES, Format, FormatUnavailableError
 from tallygate.ledger.export.json_lines import JsonLines
@@ -120,7 +121,7 @@ def test_json_lines_read_back_as_they_were():
         for column in COLUMNS:
             if column.type not in {ColumnType.USD, ColumnType.TIME}:
                 assert line[column.name] == getattr(entry, column.source)
-        assert line["settled_at"] == time_text(entry.settled_at_ms)
+        assert line["settled_at"] == millisecond_text(entry.settled_at_ms)
 
 
 def test_parquet_reads_back_as_it_was():
@@ -200,7 +201,7 @@ async def test_both_databases_give_the_same_file(database, book: Book, format_):
 
 @pytest.mark.parametrize("at_ms", [0, 1, 999, START_MS, START_MS + 5])
 def test_times_are_written_with_their_milliseconds(at_ms):
-    text = time_text(at_ms)
+    text = millisecond_text(at_ms)
 
     assert len(text) == len("2026-11-01T00:00:00.000Z")
     assert datetime.fromisoformat(text).timestamp() * 1000 == pytest.approx(at_ms, abs=0.01)

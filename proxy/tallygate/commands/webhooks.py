@@ -169,8 +169,8 @@ async def _send_trial(endpoint: "WebhookEndpoint") -> "Answer":
 
 
 def _shown(delivery: "Delivery") -> dict[str, Any]:
+    from tallygate.domain.instants import millisecond_text
     from tallygate.ledger.notices.record import DeliveryState
-    from tallygate.webhooks.message import instant_text
 
     is_waiting = delivery.state is DeliveryState.WAITING
     return {
@@ -180,7 +180,7 @@ def _shown(delivery: "Delivery") -> dict[str, Any]:
         "attempts": delivery.attempts,
         "last_status": delivery.last_status,
         "last_error": delivery.last_error,
-        "queued_at": instant_text(delivery.queued_at_ms),
-        "next_attempt_at": instant_text(delivery.due_at_ms) if is_waiting else None,
-        "ended_at": None if delivery.ended_at_ms is None else instant_text(delivery.ended_at_ms),
+        "queued_at": millisecond_text(delivery.queued_at_ms),
+        "next_attempt_at": millisecond_text(delivery.due_at_ms) if is_waiting else None,
+        "ended_at": None if delivery.ended_at_ms is None else millisecond_text(delivery.ended_at_ms),
     }

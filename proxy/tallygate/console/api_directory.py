@@ -11,8 +11,8 @@ from tallygate.console.api_parameters import integer
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import ORG, Scopes
 from tallygate.console.api_spend import Money, money
-from tallygate.console.api_times import instant_text
 from tallygate.console.api_usage import CURSOR
+from tallygate.domain.instants import instant_text
 from tallygate.domain.organization import Credential
 from tallygate.domain.rate_limit import RateLimit
 from tallygate.domain.spend_limit import SpendLimit

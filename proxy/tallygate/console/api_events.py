@@ -15,13 +15,13 @@ from tallygate.console.api_times import (
     at_ms,
     check_range,
     instant,
-    instant_text,
     local_date,
     read_position,
     time_zone,
 )
 from tallygate.console.api_usage import CURSOR, FILTERS, TO, zone_of
 from tallygate.domain.calendar_months import day_start_ms
+from tallygate.domain.instants import instant_text
 from tallygate.domain.money import usd_text
 from tallygate.ledger.entry import Entry, Kind
 from tallygate.ledger.usage_queries import EntriesPage, EntriesQuery, UsageQueries

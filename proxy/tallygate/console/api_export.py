@@ -15,9 +15,9 @@ from tallygate.console.api_scope import ORG, Scopes, filters
 from tallygate.console.api_times import at_ms, check_range, instant, time_zone
 from tallygate.console.api_usage import FILTERS, TO, zone_of
 from tallygate.console.export_terms import ExportSlots, check_plan
+from tallygate.domain.instants import millisecond_text
 from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database, LedgerUnavailableError
-from tallygate.ledger.export.columns import time_text
 from tallygate.ledger.export.encoder import FILE_TYPES, Encoder, Format, FormatUnavailableError
 from tallygate.ledger.export.entry_pages import count_entries
 from tallygate.ledger.export.selection import Selection
@@ -119,7 +119,7 @@ class ExportApi:
             headers={
                 hdrs.CONTENT_TYPE: file_type.content_type,
                 hdrs.CONTENT_DISPOSITION: f'attachment; filename="{_file_name(selection)}.{file_type.suffix}"',
-                AS_OF_HEADER: time_text(selection.as_of_ms),
+                AS_OF_HEADER: millisecond_text(selection.as_of_ms),
             }
         )
         await response.prepare(request)
@@ -158,4 +158,4 @@ def _cut(request: web.Request) -> None:
 def _file_name(selection: Selection) -> str:
     """Days in UTC; ids of organizations are plain ASCII."""
     who = selection.scopes[0].org if len(selection.scopes) == 1 else "usage"
-    return f"{who}_{time_text(selection.from_ms)[:10]}_{time_text(selection.to_ms - 1)[:10]}"
+    return f"{who}_{millisecond_text(selection.from_ms)[:10]}_{millisecond_text(selection.to_ms - 1)[:10]}"

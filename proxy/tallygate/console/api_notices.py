@@ -15,13 +15,13 @@ from tallygate.console.api_times import (
     at_ms,
     check_range,
     instant,
-    instant_text,
     local_date,
     read_position,
     time_zone,
 )
 from tallygate.console.api_usage import CURSOR, TO, zone_of
 from tallygate.domain.calendar_months import day_start_ms
+from tallygate.domain.instants import instant_text
 from tallygate.domain.money import usd_text
 from tallygate.ledger.notices.deliveries import Deliveries, Delivery
 from tallygate.ledger.notices.notice import WORD_CHARS_MAX, Notice, NoticeType

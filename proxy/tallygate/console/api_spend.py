@@ -12,9 +12,10 @@ from tallygate.console.api_errors import invalid_parameter
 from tallygate.console.api_parameters import integer, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import Scopes
-from tallygate.console.api_times import instant_text, local_date, widened
+from tallygate.console.api_times import local_date, widened
 from tallygate.console.spend_windows import SpendWindows, WindowOutlook, leaving_of
 from tallygate.domain.calendar_months import day_start_ms, month_at
+from tallygate.domain.instants import instant_text
 from tallygate.domain.money import usd_text
 from tallygate.domain.organization import Organization
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind

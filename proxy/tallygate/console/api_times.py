@@ -74,12 +74,6 @@ def local_date(instant_ms: int, zone: str) -> date:
     return datetime.fromtimestamp(instant_ms / 1000, ZoneInfo(zone)).date()
 
 
-def instant_text(instant_ms: int, zone: str = "UTC") -> str:
-    """RFC 3339 in that zone; milliseconds where there are any."""
-    local = datetime.fromtimestamp(instant_ms // 1000, ZoneInfo(zone)).replace(microsecond=instant_ms % 1000 * 1000)
-    return local.isoformat(timespec="milliseconds" if local.microsecond else "seconds").replace("+00:00", "Z")
-
-
 def _read_instant(value: str) -> int | date:
     """Unix milliseconds, or the date."""
     text = re.sub(r" (?=\d{2}:\d{2}$)", "+", value)  # an unescaped plus arrives as a space

@@ -16,7 +16,6 @@ from tallygate.console.api_times import (
     at_ms,
     check_range,
     instant,
-    instant_text,
     local_date,
     read_position,
     time_zone,
@@ -24,6 +23,7 @@ from tallygate.console.api_times import (
 )
 from tallygate.console.usage_pages import BucketUsage, UsagePages, buckets_at_most, cut_edges, edges_of
 from tallygate.domain.calendar_months import day_start_ms
+from tallygate.domain.instants import instant_text
 from tallygate.domain.money import usd_text
 from tallygate.domain.organization import Organization
 from tallygate.ledger.time_buckets import Bucket

@@ -1,14 +1,10 @@
 """The bodies of messages. Money is USD as exact decimal text, times are RFC 3339 in UTC; what does not apply is null."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Final
-
 import msgspec
 
+from tallygate.domain.instants import millisecond_text
 from tallygate.domain.money import usd_text
 from tallygate.ledger.notices.notice import Notice
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SpendData(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,22 +47,19 @@ def body_of(notice: Notice) -> bytes:
         held_usd=usd_text(notice.held_nano_usd),
         limit_usd=usd_text(notice.limit_nano_usd),
         refused_usd=None if refused is None else usd_text(refused),
-        resumes_at=None if resumes is None else instant_text(resumes),
+        resumes_at=None if resumes is None else millisecond_text(resumes),
     )
-    return msgspec.json.encode(SpendMessage(type=notice.type.value, timestamp=instant_text(notice.at_ms), data=data))
+    return msgspec.json.encode(SpendMessage(type=notice.type.value, timestamp=millisecond_text(notice.at_ms), data=data))
 
 
 def trial_body(endpoint: str, *, now_ms: int) -> bytes:
     """What `tallygate webhooks test` sends."""
-    return msgspec.json.encode(TrialMessage(type="webhook.test", timestamp=instant_text(now_ms), data=TrialData(endpoint=endpoint)))
+    return msgspec.json.encode(
+        TrialMessage(type="webhook.test", timestamp=millisecond_text(now_ms), data=TrialData(endpoint=endpoint))
+    )
 
 
 def _fraction(permille: int) -> str:
     """800 is "0.8", 1000 is "1"."""
     whole, rest = divmod(permille, 1000)
     return f"{whole}.{rest:03d}".rstrip("0").rstrip(".")
-
-
-def instant_text(at_ms: int) -> str:
-    """RFC 3339 in UTC, to the millisecond."""
-    return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")

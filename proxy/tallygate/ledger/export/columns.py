@@ -6,7 +6,6 @@ later ones are corrections.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -54,9 +53,3 @@ COLUMNS: Final[tuple[Column, ...]] = tuple(
     column for name in dict.fromkeys((*_FIRST, *_BY_NAME)) for column in _columns_of(_BY_NAME[name])
 )
 NAMES: Final = tuple(column.name for column in COLUMNS)
-
-
-def time_text(at_ms: int) -> str:
-    """RFC 3339 in UTC, always with milliseconds, so that texts sort as times do: 2026-08-29T10:40:00.000Z."""
-    at = datetime.fromtimestamp(at_ms // 1000, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"

@@ -9,8 +9,9 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from tallygate.domain.instants import millisecond_text
 from tallygate.domain.money import usd_text
-from tallygate.ledger.export.columns import COLUMNS, NAMES, ColumnType, Row, time_text
+from tallygate.ledger.export.columns import COLUMNS, NAMES, ColumnType, Row
 
 # OWASP, "CSV injection": the ASCII starters, the white space that is skipped before them, and their full-width forms.
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - these are the point
@@ -49,7 +50,7 @@ _BY_TYPE: Final[Mapping[ColumnType, Callable[[Any], str]]] = {
     ColumnType.TEXT: safe_text,
     ColumnType.INTEGER: str,
     ColumnType.BOOLEAN: _boolean,
-    ColumnType.TIME: time_text,
+    ColumnType.TIME: millisecond_text,
     ColumnType.USD: usd_text,
 }
 _CELLS: Final = tuple(_BY_TYPE[column.type] for column in COLUMNS)

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
+from tallygate.domain.instants import millisecond_text
 from tallygate.domain.money import usd_text
-from tallygate.ledger.export.columns import COLUMNS, NAMES, ColumnType, Row, time_text
+from tallygate.ledger.export.columns import COLUMNS, NAMES, ColumnType, Row
 
 
 class JsonLines:
@@ -42,7 +43,7 @@ class JsonLines:
 _ENCODER: Final = msgspec.json.Encoder()
 _BY_TYPE: Final[Mapping[ColumnType, Callable[[Any], Any]]] = {
     ColumnType.BOOLEAN: bool,
-    ColumnType.TIME: time_text,
+    ColumnType.TIME: millisecond_text,
     ColumnType.USD: usd_text,
 }
 _SHOWN: Final = tuple(_BY_TYPE.get(column.type) for column in COLUMNS)

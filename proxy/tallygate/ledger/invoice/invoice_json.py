@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
+from tallygate.domain.instants import millisecond_text
 from tallygate.domain.money import usd_text
-from tallygate.ledger.export.columns import time_text
 from tallygate.ledger.invoice.invoice import AMOUNT_NAMES, ROUNDING_RULE, Amounts, Invoice, Line, cents_text
 
 
@@ -18,10 +18,10 @@ def invoice_json(invoice: Invoice) -> bytes:
         "organization": {"id": invoice.org, "name": invoice.name},
         invoice.period.kind.value: invoice.period.id,
         "time_zone": invoice.period.time_zone,
-        "from": time_text(invoice.period.start_ms),
-        "to": time_text(invoice.period.end_ms),
+        "from": millisecond_text(invoice.period.start_ms),
+        "to": millisecond_text(invoice.period.end_ms),
         "provisional": invoice.is_provisional,
-        "last_entry_at": None if invoice.last_entry_ms is None else time_text(invoice.last_entry_ms),
+        "last_entry_at": None if invoice.last_entry_ms is None else millisecond_text(invoice.last_entry_ms),
         "usage": [_line(line) for line in invoice.usage],
         "corrections": [_line(line) for line in invoice.corrections],
         "by_credential": _totals(invoice, "credential"),
