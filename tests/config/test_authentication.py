@@ -5,12 +5,14 @@ import hashlib
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
-from refused import refusal_of
+from refused import awaited, refusal_of
 
 from tallygate.config.directory import Directory
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.domain.organization import Credential, Organization, Plan
-from tallygate.gateway.callers.keys import authenticate, check_caller, check_capability, check_model, presented_key
+from tallygate.gateway.callers.clients import Clients
+from tallygate.gateway.callers.foreign import ForeignCallers
+from tallygate.gateway.callers.keys import check_caller, check_capability, check_model, presented_key
 
 NOW = 1_800_000_000_000
 CANARY = "canary5ecret"
@@ -42,9 +44,20 @@ DIRECTORY = Directory(
 )
 
 
-def answer(*headers: tuple[str, str], path: str = "/v1/x"):
-    found = authenticate(make_mocked_request("POST", path, CIMultiDict(headers)), DIRECTORY)
-    return found if isinstance(found, Refusal) else refusal_of(check_caller, *found, NOW) or found
+def a_request(*headers: tuple[str, str], path: str = "/v1/x"):
+    return make_mocked_request("POST", path, CIMultiDict(headers))
+
+
+async def answer(*headers: tuple[str, str], path: str = "/v1/x"):
+    """The identity of a request, or the refusal that it gets."""
+
+    async def identify():
+        key = presented_key(a_request(*headers, path=path))
+        found = DIRECTORY.find(key) or await ForeignCallers(Clients(DIRECTORY)).find(key, "")
+        check_caller(*found, NOW)
+        return found
+
+    return await awaited(identify())
 
 
 @pytest.mark.parametrize(
@@ -60,16 +73,16 @@ def answer(*headers: tuple[str, str], path: str = "/v1/x"):
         [("x-api-key", a_key("prod")), ("x-api-key", a_key("prod"))],
     ],
 )
-def test_a_key_is_recognized_wherever_sdks_put_it(headers: list[tuple[str, str]]) -> None:
-    found = answer(*headers)
+async def test_a_key_is_recognized_wherever_sdks_put_it(headers: list[tuple[str, str]]) -> None:
+    found = await answer(*headers)
 
     assert not isinstance(found, Refusal)
     assert (found[0].id, found[1].id) == ("acme", "prod")
 
 
 @pytest.mark.parametrize("path", [f"/v1beta/models/m:generateContent?key={a_key('prod')}", f"/x?alt=sse&key={a_key('prod')}"])
-def test_a_key_in_the_query_is_recognized(path: str) -> None:
-    found = answer(path=path)
+async def test_a_key_in_the_query_is_recognized(path: str) -> None:
+    found = await answer(path=path)
     assert not isinstance(found, Refusal)
     assert found[1].id == "prod"
 
@@ -99,8 +112,8 @@ def test_a_key_in_the_query_is_recognized(path: str) -> None:
         ([], f"/x?monkey={a_key('prod')}", 401, ErrorCode.INVALID_API_KEY, "No API key was sent"),
     ],
 )
-def test_a_refusal_has_its_status_and_code_and_never_the_key(headers, path, status, code, says) -> None:
-    refusal = answer(*headers, path=path)
+async def test_a_refusal_has_its_status_and_code_and_never_the_key(headers, path, status, code, says) -> None:
+    refusal = await answer(*headers, path=path)
 
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code) == (status, code)
@@ -109,14 +122,14 @@ def test_a_refusal_has_its_status_and_code_and_never_the_key(headers, path, stat
     assert refusal.should_retry is False
 
 
-def test_a_key_holds_until_the_instant_of_its_expiry() -> None:
-    assert not isinstance(answer(("x-api-key", a_key("new"))), Refusal)
-    assert isinstance(answer(("x-api-key", a_key("old"))), Refusal)
+async def test_a_key_holds_until_the_instant_of_its_expiry() -> None:
+    assert not isinstance(await answer(("x-api-key", a_key("new"))), Refusal)
+    assert isinstance(await answer(("x-api-key", a_key("old"))), Refusal)
 
 
 def test_a_key_may_hold_anything_but_is_compared_as_it_is() -> None:
-    assert presented_key(CIMultiDict({"x-api-key": "a b"})) == "a b"
-    assert presented_key(CIMultiDict({"Authorization": "BEARER tab\tin"})) == "tab\tin"
+    assert presented_key(a_request(("x-api-key", "a b"))) == "a b"
+    assert presented_key(a_request(("Authorization", "BEARER tab\tin"))) == "tab\tin"
 
 
 def test_a_capability_that_was_not_granted_is_refused_with_those_that_were() -> None:

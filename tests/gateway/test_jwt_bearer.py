@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwt.utils import base64url_encode
 from jwt_world import ISSUER, NOW, NULL, AuthorizationServer, Clock, a_token, part, private_key, public_jwk, public_pem
+from refused import awaited
 
 from tallygate.config.authentication import read_authentication
 from tallygate.config.client_policy import ClientPolicy, UnknownClients
@@ -472,8 +473,19 @@ def a_directory() -> Directory:
     )
 
 
-def identities(verifier: JwtVerifier, directory: Directory) -> JwtIdentities:
-    return JwtIdentities(verifier, Clients(directory))
+class Identities:
+    """Of a verifier and a directory; what is refused comes as a value."""
+
+    def __init__(self, verifier: JwtVerifier, directory: Directory) -> None:
+        self.clients = Clients(directory)
+        self._tokens = JwtIdentities(verifier, self.clients)
+
+    async def find(self, token: str) -> Any:
+        return await awaited(self._tokens.find(token))
+
+
+def identities(verifier: JwtVerifier, directory: Directory) -> Identities:
+    return Identities(verifier, directory)
 
 
 def found(identity: Any) -> tuple[str, str]:

@@ -13,6 +13,7 @@ import trustme
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from jwt_world import NOW, Clock
+from refused import awaited
 
 from tallygate.config.client_policy import ClientPolicy, UnknownClients
 from tallygate.config.directory import Directory
@@ -91,7 +92,7 @@ class World:
     results: list[str]
 
     async def find(self, key: str = KEY, address: str = ADDRESS) -> Any:
-        found = await self.keys.find(key, address, self.clients)
+        found = await awaited(self.keys.find(key, address, self.clients))
         return found if isinstance(found, Refusal) else (found[0].id, found[1].id)
 
 

@@ -88,6 +88,10 @@ class Refused(Exception):  # noqa: N818 - not an error of ours: the request gets
         self.decision = decision
 
 
+class PathRefused(Refused):
+    """A request that is refused for its path. Its answer names the endpoint that is nearest."""
+
+
 class RequestRejectedError(Exception):
     """A request body that cannot be served, with the field at fault. Raised by dialects, answered as 400."""
 

@@ -246,9 +246,7 @@ def view_of(config: GatewayConfig, parts: Parts, old: View | None = None) -> Vie
     )
 
 
-def _foreign_callers(config: GatewayConfig, parts: Parts, directory: Directory, old: View | None) -> ForeignCallers | None:
-    if not config.jwt_issuers and config.key_lookup is None:
-        return None
+def _foreign_callers(config: GatewayConfig, parts: Parts, directory: Directory, old: View | None) -> ForeignCallers:
     verifiers, before = {}, {} if old is None else _issuers(old)
     for issuer in config.jwt_issuers:
         kept = before.get(issuer.issuer)
@@ -281,11 +279,11 @@ def _issuer_verifier(issuer: JwtIssuer, parts: Parts) -> IssuerVerifier:
 
 
 def _issuers(view: View) -> Mapping[str, IssuerVerifier]:
-    return {} if view.foreign is None or view.foreign.tokens is None else view.foreign.tokens.verifier.issuers
+    return {} if view.foreign.tokens is None else view.foreign.tokens.verifier.issuers
 
 
 def _looked_up(view: View) -> LookedUpKeys | None:
-    return None if view.foreign is None else view.foreign.keys
+    return view.foreign.keys
 
 
 def _client(upstream: Upstream, parts: Parts) -> UpstreamClient:

@@ -69,24 +69,12 @@ def preflight_headers(request: web.BaseRequest, grant: Grant | None, *, methods:
     """The answer to a browser's question, before a request, whether it may be sent: any header may, what it leads to is seen then.
 
     methods   of the path, separated by commas
+    Raises Refused.
     """
     if grant is None or grant.origin is None:
-        raise Refused(
-            Refusal(
-                code=ErrorCode.ORIGIN_NOT_ALLOWED,
-                message="Pages of this origin may not use this gateway: an operator lets them by TALLYGATE_CORS_ORIGINS.",
-                should_retry=False,
-            )
-        )
+        message = "Pages of this origin may not use this gateway: an operator lets them by TALLYGATE_CORS_ORIGINS."
+        raise Refused(Refusal(code=ErrorCode.ORIGIN_NOT_ALLOWED, message=message, should_retry=False))
     asked = _asked_names(request.headers.getall("Access-Control-Request-Headers", ()))
-    if asked is None:
-        raise Refused(
-            Refusal(
-                code=ErrorCode.INVALID_REQUEST,
-                message=f"Access-Control-Request-Headers must be at most {ASKED_NAMES_MAX} names of headers, separated by commas.",
-                should_retry=False,
-            )
-        )
     headers: list[Header] = [
         (b"access-control-allow-origin", grant.origin),
         (b"access-control-allow-methods", methods.encode()),
@@ -100,7 +88,9 @@ def preflight_headers(request: web.BaseRequest, grant: Grant | None, *, methods:
     return headers
 
 
-def _asked_names(fields: Sequence[str]) -> list[str] | None:
-    """None for what are no names of headers, or too many."""
+def _asked_names(fields: Sequence[str]) -> list[str]:
     names = [name.strip().lower() for field in fields for name in field.split(",") if name.strip()]
-    return names if len(names) <= ASKED_NAMES_MAX and all(map(is_token, names)) else None
+    if len(names) > ASKED_NAMES_MAX or not all(map(is_token, names)):
+        message = f"Access-Control-Request-Headers must be at most {ASKED_NAMES_MAX} names of headers, separated by commas."
+        raise Refused(Refusal(code=ErrorCode.INVALID_REQUEST, message=message, should_retry=False))
+    return names

@@ -9,7 +9,6 @@ from typing import Final
 from urllib.parse import unquote
 
 from tallygate.config.model import Route
-from tallygate.domain.errors import Refusal
 from tallygate.gateway.routes import RouteTable
 
 CHARS_MAX: Final = 300  # of a path that are looked at
@@ -100,13 +99,10 @@ class NearestRoutes:
         return self._by_words(method, segments, area)
 
     def _at(self, method: str, path: str) -> Route | None:
-        found = self._table.match(method, path)
-        if isinstance(found, Refusal):
-            if "allow" not in found.details:
-                return None
-            others = str(found.details["allow"]).split(", ")
-            found = self._table.match(min(others, key=lambda other: (other == "DELETE", other)), path)  # nobody means to delete
-        return None if isinstance(found, Refusal) else found[0]
+        found = self._table.find(method, path)
+        if found is None and (others := self._table.methods(path)):
+            found = self._table.find(min(others, key=lambda other: (other == "DELETE", other)), path)  # nobody means to delete
+        return None if found is None else found[0]
 
     def _by_words(self, method: str, segments: Sequence[str], area: str) -> Nearest | None:
         words = {word for each in segments for word in each.lower().split(":") if len(word) <= WORD_CHARS_MAX}

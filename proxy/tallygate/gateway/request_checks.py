@@ -9,13 +9,12 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import HttpVersion11, web
 
-from tallygate.domain.errors import ErrorCode, Refusal, Refused
+from tallygate.domain.errors import ErrorCode, PathRefused, Refusal, Refused
 from tallygate.gateway.headers import VIA_PSEUDONYM
 from tallygate.http1.faults import EXPECTATION, METHODS, OTHER_VERSION, UNKNOWN_METHOD, Fault
 from tallygate.http1.hosts import is_host
 from tallygate.http1.received_head import SPOKEN, asks_about_nothing, fault_of_hosts, fault_of_target
 
-PATH: Final = "path"  # the `param` of what is refused for its path
 TARGET_CHARS_MAX: Final = 8 * 1024
 HEADERS_MAX: Final = 100
 HEADER_BYTES_MAX: Final = 32 * 1024
@@ -72,86 +71,69 @@ def _read_names(names: tuple[bytes, ...]) -> _Names:
 def check_request(request: web.BaseRequest, *, head_bytes_max: int = HEADER_BYTES_MAX) -> None:
     """Refuse a head that two servers could read differently, or that is too large."""
     if request.version not in SPOKEN:
-        raise Refused(_refused(OTHER_VERSION))
+        raise _faulty(OTHER_VERSION)
     if request.method not in METHODS:
-        raise Refused(_refused(UNKNOWN_METHOD))
-    refusal = None if asks_about_nothing(request) else check_target(request.raw_path)
-    refusal = refusal or check_headers(request.raw_headers, is_http_1_0=request.version < HttpVersion11, bytes_max=head_bytes_max)
-    if refusal is not None:
-        raise Refused(refusal)
+        raise _faulty(UNKNOWN_METHOD)
+    if not asks_about_nothing(request):
+        check_target(request.raw_path)
+    check_headers(request.raw_headers, is_http_1_0=request.version < HttpVersion11, bytes_max=head_bytes_max)
 
 
-def check_target(target: str) -> Refusal | None:
-    """Why a target is refused, or None.
-
-    A path has nothing hidden: what the route table sees must be what any server behind would see.
-    """
+def check_target(target: str) -> None:
+    """Refuse a target in which something is hidden: what the route table sees must be what any server behind would see."""
     if len(target) > TARGET_CHARS_MAX:
-        return _refusal(f"The request target is longer than {TARGET_CHARS_MAX} characters.", status=414)
+        raise _refused(f"The request target is longer than {TARGET_CHARS_MAX} characters.", status=414)
     if (fault := fault_of_target(target)) is not None:
-        return _refused(fault)
+        raise _faulty(fault)
+    path = target.partition("?")[0]
     if _TARGET.fullmatch(target) is None:
         message = "The request target has a fragment, or characters that must be percent-encoded."
-        return _refusal(message, param=PATH if _TARGET.fullmatch(target.partition("?")[0]) is None else None)
-    path = target.partition("?")[0]
+        raise _path_refused(message) if _TARGET.fullmatch(path) is None else _refused(message)
     if "%" in path:
         if _HIDDEN.search(path) is not None:
-            return _refusal("The path has an encoded backslash, percent sign or control character.", param=PATH)
+            raise _path_refused("The path has an encoded backslash, percent sign or control character.")
         path = unquote(path)
     if "/." in path and any(segment.partition(";")[0] in {".", ".."} for segment in path.split("/")):
-        return _refusal("The path has a dot segment.", param=PATH)
-    return None
+        raise _path_refused("The path has a dot segment.")
 
 
-def check_headers(
-    headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool = False, bytes_max: int = HEADER_BYTES_MAX
-) -> Refusal | None:
-    """Why headers are refused, or None.
-
-    Bounds, framing that two readers could understand differently (RFC 9112 section 6), ambiguous identity, loops.
+def check_headers(headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool = False, bytes_max: int = HEADER_BYTES_MAX) -> None:
+    """Refuse headers past their bounds, with framing that two readers could understand differently (RFC 9112 section 6), with an
+    ambiguous identity, or of a loop.
     """
     if len(headers) > HEADERS_MAX:
-        return _too_many(bytes_max)
+        raise _too_many(bytes_max)
     names = _read_names(tuple([name for name, _ in headers]))
     values = b"".join([value for _, value in headers])
     if names.size + len(values) > bytes_max:
-        return _too_many(bytes_max)
+        raise _too_many(bytes_max)
     if names.has_underscore:
-        return _refusal("A header name has an underscore, which some servers take for a hyphen.")
+        raise _refused("A header name has an underscore, which some servers take for a hyphen.")
     if len(values.translate(None, _CONTROLS)) != len(values):
-        return _refusal("A header value has control characters.")
+        raise _refused("A header value has control characters.")
     if names.is_repeated:
-        return _refusal("A header is repeated that may stand only once.")
+        raise _refused("A header is repeated that may stand only once.")
     if names.hosts != 1 or not is_host(headers[names.host][1]):
         fault = fault_of_hosts([value for name, value in headers if name.lower() == b"host"], is_http_1_0=is_http_1_0)
         if fault is not None:
-            return _refused(fault)
-    if not names.special:
-        return None
-    return _check_special({name: headers[index][1] for name, index in names.special}, headers, is_http_1_0=is_http_1_0)
+            raise _faulty(fault)
+    if names.special:
+        _check_special({name: headers[index][1] for name, index in names.special}, headers, is_http_1_0=is_http_1_0)
 
 
-def _check_special(found: dict[bytes, bytes], headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool) -> Refusal | None:
-    """Headers whose value decides. found: of each name in _SPECIAL the last value."""
+def _check_special(found: dict[bytes, bytes], headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool) -> None:
+    """Refuse headers whose value decides. found: of each name in _SPECIAL the last value."""
     if (length := found.get(b"content-length")) is not None and not (length.isdigit() and len(length) <= 18):
-        return _refusal("Content-Length is not a number.")
+        raise _refused("Content-Length is not a number.")
     if (coding := found.get(b"transfer-encoding")) is not None and (
         length is not None or is_http_1_0 or coding.strip().lower() != b"chunked"
     ):
-        return _refusal("Transfer-Encoding must be chunked, alone, without Content-Length, in HTTP/1.1.")
+        raise _refused("Transfer-Encoding must be chunked, alone, without Content-Length, in HTTP/1.1.")
     if (expected := found.get(b"expect")) is not None and expected.strip().lower() != b"100-continue":
-        return _refused(EXPECTATION)
+        raise _faulty(EXPECTATION)
     if b"via" in found and any(name.lower() == b"via" and _names_us(value) for name, value in headers):
-        return Refusal(
-            code=ErrorCode.LOOP_DETECTED,
-            message="This request has passed through this gateway before: its upstream leads back to it.",
-            should_retry=False,
-        )
-    return None
-
-
-def _too_many(bytes_max: int) -> Refusal:
-    return _refusal(f"The request has more than {HEADERS_MAX} headers or {bytes_max} bytes of them.", status=431)
+        message = "This request has passed through this gateway before: its upstream leads back to it."
+        raise Refused(Refusal(code=ErrorCode.LOOP_DETECTED, message=message, should_retry=False))
 
 
 def _names_us(via: bytes) -> bool:
@@ -163,9 +145,17 @@ def _names_us(via: bytes) -> bool:
     return False
 
 
-def _refused(fault: Fault) -> Refusal:
-    return _refusal(fault.message, status=fault.status)
+def _too_many(bytes_max: int) -> Refused:
+    return _refused(f"The request has more than {HEADERS_MAX} headers or {bytes_max} bytes of them.", status=431)
 
 
-def _refusal(message: str, *, status: int = ErrorCode.INVALID_REQUEST.status, param: str | None = None) -> Refusal:
-    return Refusal(status=status, code=ErrorCode.INVALID_REQUEST, message=message, param=param, should_retry=False)
+def _faulty(fault: Fault) -> Refused:
+    return _refused(fault.message, status=fault.status)
+
+
+def _refused(message: str, *, status: int = ErrorCode.INVALID_REQUEST.status) -> Refused:
+    return Refused(Refusal(status=status, code=ErrorCode.INVALID_REQUEST, message=message, should_retry=False))
+
+
+def _path_refused(message: str) -> PathRefused:
+    return PathRefused(Refusal(code=ErrorCode.INVALID_REQUEST, message=message, param="path", should_retry=False))

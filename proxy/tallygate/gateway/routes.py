@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from tallygate.config.model import Route
-from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.errors import ErrorCode, PathRefused, Refusal
 
 PARAMETER_CHARS_MAX: Final = 200
 SEGMENTS_MAX: Final = 32
@@ -24,7 +24,9 @@ _ENCODED_SLASH: Final = re.compile("%2f", re.IGNORECASE)
 _SLASH: Final = re.compile("/|%2f", re.IGNORECASE)
 _PLAIN: Final = "-"  # what a slash in a parameter is put for where the name is to be read as one without
 
-_UNKNOWN: Final = Refusal(code=ErrorCode.UNKNOWN_ENDPOINT, message="This gateway has no such endpoint.", should_retry=False)
+_NO_METHODS: Final[Mapping[str, Route]] = {}
+
+UNKNOWN_ENDPOINT: Final = Refusal(code=ErrorCode.UNKNOWN_ENDPOINT, message="This gateway has no such endpoint.", should_retry=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,33 +70,44 @@ class RouteTable:
         for templates in self._templates.values():
             templates.sort(key=lambda template: (-template.literal_chars, bool(template.slashed)))
 
-    def match(self, method: str, raw_target: str) -> tuple[Route, Mapping[str, str]] | Refusal:
-        """The route and its parameters; 404 for an unknown path, 405 with details["allow"] for an unknown method.
+    def match(self, method: str, raw_target: str) -> tuple[Route, Mapping[str, str]]:
+        """The route and its parameters. Raises PathRefused: 404 for an unknown path, 405 with details["allow"] for a method.
 
         Parameters are decoded but for slashes, which stand as they came (`decoded`). HEAD is taken wherever GET is (RFC 9110
         section 9.3.2). raw_target: as received, already found harmless by `check_target`; a query is ignored.
         """
-        path = raw_target.partition("?")[0]
-        by_method = self._literal.get(path)
-        if by_method is not None and (route := by_method.get(method)) is not None:
+        found = self.find(method, raw_target.partition("?")[0])
+        if found is not None:
+            return found
+        methods = self.methods(raw_target)
+        if not methods:
+            raise PathRefused(UNKNOWN_ENDPOINT)
+        raise PathRefused(
+            Refusal(
+                code=ErrorCode.METHOD_NOT_ALLOWED,
+                message="This endpoint does not take this method.",
+                should_retry=False,
+                details={"allow": ", ".join(methods)},
+            )
+        )
+
+    def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
+        """As `match`, of a path alone; None where it would refuse."""
+        route = self._literal.get(path, _NO_METHODS).get(method)
+        if route is not None:
             return route, {}
-        if method == "HEAD":
-            found = self.match("GET", path)
-            if not isinstance(found, Refusal):
-                return found
-        allowed = set(by_method or ())
+        if method == "HEAD" and (found := self.find("GET", path)) is not None:
+            return found
         for template, params in self._matching(path):
             if template.route.method == method:
                 return template.route, params
-            allowed.add(template.route.method)
-        if not allowed:
-            return _UNKNOWN
-        return Refusal(
-            code=ErrorCode.METHOD_NOT_ALLOWED,
-            message="This endpoint does not take this method.",
-            should_retry=False,
-            details={"allow": ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))},
-        )
+        return None
+
+    def methods(self, raw_target: str) -> list[str]:
+        """The methods that a path takes, in order; none where nothing is."""
+        path = raw_target.partition("?")[0]
+        found = {*self._literal.get(path, _NO_METHODS), *(template.route.method for template, _ in self._matching(path))}
+        return sorted(found | {"HEAD"} if "GET" in found else found)
 
     def target(self, route: Route, params: Mapping[str, str], query: str) -> str:
         """The upstream's target: its base URL's path, the template filled in, and the query that may pass (`query.py`).

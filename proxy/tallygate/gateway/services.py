@@ -70,7 +70,7 @@ class View:
     directory: Directory
     prices: PriceCatalogue
     upstreams: Mapping[str, UpstreamClient]
-    foreign: ForeignCallers | None = None
+    foreign: ForeignCallers
     _limits: dict[tuple[str, str, str, int], CallerLimits] = field(default_factory=dict)
 
     def limits_for(self, organization: Organization, credential: Credential, capability: str, weight: int = 1) -> CallerLimits:
@@ -85,8 +85,7 @@ class View:
     def directory_changed(self) -> None:
         """Drop what is cached of the former directory; exchanges under way keep theirs."""
         self._limits.clear()
-        if self.foreign is not None:
-            self.foreign.clients.directory_changed()
+        self.foreign.clients.directory_changed()
 
 
 def reading_turns() -> Turns:

@@ -12,6 +12,7 @@ from aiohttp import (
     ClientResponse,
     ClientSession,
     ClientTimeout,
+    ServerDisconnectedError,
     TCPConnector,
 )
 from yarl import URL
@@ -66,12 +67,15 @@ async def fetch(
     timeout_s: float,
     trust: Trust = True,
     headers: Mapping[str, str] | None = None,
-    data: str | None = None,
+    data: str | Mapping[str, str] | None = None,
+    may_repeat: bool = False,
 ) -> bytes:
     """The body of an answer with status 200; redirects are not followed. Raises FetchError.
 
-    whose   the server, in an error's text
-    trust   certificates believed instead of those that the session believes
+    whose       the server, in an error's text
+    trust       certificates believed instead of those that the session believes
+    data        a body, or the fields of a form
+    may_repeat  ask once more where a kept connection ended as it was used: the question may reach the server twice
     """
     timeout = ClientTimeout(total=timeout_s)
     try:
@@ -88,4 +92,8 @@ async def fetch(
                     raise FetchError(f"{whose}'s answer is too long: more than {bytes_max} bytes", is_lasting=True)
             return bytes(body)
     except (ClientError, TimeoutError) as error:
-        raise FetchError(f"{whose} could not be reached: {type(error).__name__}") from None
+        if not (may_repeat and isinstance(error, ServerDisconnectedError)):
+            raise FetchError(f"{whose} could not be reached: {type(error).__name__}") from None
+    return await fetch(
+        session, method, url, whose=whose, bytes_max=bytes_max, timeout_s=timeout_s, trust=trust, headers=headers, data=data
+    )

@@ -5,7 +5,7 @@ from typing import Final
 
 from tallygate.config.client_policy import ClientPolicy, UnknownClients
 from tallygate.config.directory import EVERYWHERE, Directory, Identity
-from tallygate.domain.errors import Refusal
+from tallygate.domain.errors import Refused
 from tallygate.domain.organization import Credential, Organization
 from tallygate.gateway.callers.keys import unauthorized
 
@@ -36,8 +36,8 @@ class Clients:
         self._attached: dict[str, dict[str, tuple[str, Identity]]] = {}  # by organization and Client ID: the source, the identity
         self._attached_count = 0
 
-    def identity(self, client: VerifiedClient) -> Identity | Refusal:
-        """The organization is one that its source may speak for, and the one that was named with it, if one was."""
+    def identity(self, client: VerifiedClient) -> Identity:
+        """The organization is one that its source may speak for, and the one that was named with it, if one was. Raises Refused."""
         policy, found = client.policy, self._directory.credential(client.client_id)
         if found is None:
             return self._attach(client)
@@ -46,19 +46,21 @@ class Clients:
         if is_confirmed and _admits(client, organization.id):
             return found
         # Whoever took a Client ID for itself has not become the source's client of that name, nor locked it out.
-        return self._attach(client) if credential.is_self_made else _ANOTHERS
+        if credential.is_self_made:
+            return self._attach(client)
+        raise Refused(_ANOTHERS)
 
-    def _attach(self, client: VerifiedClient) -> Identity | Refusal:
-        """A client that no credential stands for, under the policy for such."""
+    def _attach(self, client: VerifiedClient) -> Identity:
+        """A client that no credential stands for, under the policy for such. Raises Refused."""
         policy = client.policy
         org = client.org if policy.unknown_clients is UnknownClients.CLAIMED_ORGANIZATION else policy.unknown_clients_org
         organization, retired = self._directory.organization(org), self._directory.retired
         if (client.client_id, EVERYWHERE) in retired or (client.client_id, org) in retired:
-            return unauthorized("The key or token is valid, but its client was revoked. Ask your administrator for another one.")
+            raise Refused(_REVOKED)
         if policy.unknown_clients is UnknownClients.REFUSE or organization is None:
-            return unauthorized("The key or token is valid, but its client is not known here. Ask your administrator to add it.")
+            raise Refused(_UNKNOWN)
         if not _admits(client, org):
-            return _ANOTHERS
+            raise Refused(_ANOTHERS)
         attached = self._attached.setdefault(org, {})
         known = attached.get(client.client_id)
         source = "" if policy.shares_client_ids else policy.source
@@ -88,4 +90,6 @@ def _credential_of(organization: Organization, client_id: str) -> Credential:
     return Credential(id=client_id, org=organization.id, key_sha256=b"", name="by token", is_registered=False)
 
 
+_REVOKED: Final = unauthorized("The key or token is valid, but its client was revoked. Ask your administrator for another one.")
+_UNKNOWN: Final = unauthorized("The key or token is valid, but its client is not known here. Ask your administrator to add it.")
 _ANOTHERS: Final = unauthorized("The key or token is valid, but its client belongs to another organization.")

@@ -2,15 +2,13 @@
 
 from typing import Final
 
-from aiohttp import web
-
 from tallygate.config.directory import Identity
-from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.gateway.callers.clients import Clients
 from tallygate.gateway.callers.jwt_bearer import JwtRefusedError, JwtVerifier, looks_like_jwt
 from tallygate.gateway.callers.jwt_keys import KeysUnavailableError
 from tallygate.gateway.callers.key_lookup import LookedUpKeys
-from tallygate.gateway.callers.keys import UNKNOWN_KEY, presented_key, query_keys, unauthorized
+from tallygate.gateway.callers.keys import UNKNOWN_KEY, unauthorized
 
 UNAVAILABLE: Final = Refusal(
     code=ErrorCode.AUTHENTICATION_UNAVAILABLE,
@@ -27,32 +25,31 @@ class JwtIdentities:
         self.verifier = verifier
         self._clients = clients
 
-    async def find(self, token: str) -> Identity | Refusal:
-        """The caller whom a token identifies, enabled or not; or why it identifies nobody. A known token waits for nothing."""
+    async def find(self, token: str) -> Identity:
+        """The caller whom a token identifies, enabled or not. A known token waits for nothing. Raises Refused."""
         client = self.verifier.recall(token)
         if client is None:
             try:
                 client = await self.verifier.verify(token)
             except JwtRefusedError as error:
-                return unauthorized(str(error))
+                raise Refused(unauthorized(str(error))) from None
             except KeysUnavailableError:
-                return UNAVAILABLE
+                raise Refused(UNAVAILABLE) from None
         return self._clients.identity(client)
 
 
 class ForeignCallers:
     """Of one configuration and directory. verifier, keys: None where authentication.yaml has no such source."""
 
-    def __init__(self, clients: Clients, *, verifier: JwtVerifier | None, keys: LookedUpKeys | None) -> None:
+    def __init__(self, clients: Clients, *, verifier: JwtVerifier | None = None, keys: LookedUpKeys | None = None) -> None:
         self.clients = clients
         self.keys = keys
         self.tokens = None if verifier is None else JwtIdentities(verifier, clients)
 
-    async def find(self, request: web.BaseRequest) -> Identity | Refusal:
-        """The caller of a request whose key is none of ours; else the refusal of an unknown key."""
-        key = presented_key(request.headers, *query_keys(request))
-        if isinstance(key, Refusal):
-            return key
+    async def find(self, key: str, address: str) -> Identity:
+        """The caller whose key belongs to no credential here, enabled or not. address: where it comes from. Raises Refused."""
         if self.tokens is not None and looks_like_jwt(key):
             return await self.tokens.find(key)
-        return UNKNOWN_KEY if self.keys is None else await self.keys.find(key, request.remote or "", self.clients)
+        if self.keys is None:
+            raise Refused(UNKNOWN_KEY)
+        return await self.keys.find(key, address, self.clients)

@@ -16,11 +16,12 @@ import msgspec
 
 from tallygate.config.directory import ISSUED_PREFIXES, KEY_CHARS_MAX, Identity
 from tallygate.config.key_lookup import KeyLookup, Sends
-from tallygate.domain.errors import ErrorCode, Refusal
+from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.gateway.callers.clients import Clients, VerifiedClient
 from tallygate.gateway.callers.key_answers import KeyAnswers, KnownKey
 from tallygate.gateway.callers.keys import UNKNOWN_KEY, unauthorized
 from tallygate.http1.networks import network_of
+from tallygate.outbound.session import FetchError, fetch
 from tallygate.shares.fair_places import FairPlaces
 from tallygate.shares.fair_shares import FairShares
 
@@ -31,7 +32,7 @@ NEW_PER_SECOND: Final = 20  # then so many a second
 NETWORKS_MAX: Final = 10_000  # whose wrong keys are counted; the one longest away is forgotten
 FAILED_MS: Final = 1_000  # how long a key is not asked about again after the service failed
 ANSWER_BYTES_MAX: Final = 65_536
-_TOLD_EVERY_MS: Final = 10_000
+_LOGGED_EVERY_MS: Final = 10_000
 _EVER_MS: Final = 2**53
 _log: Final = logging.getLogger(__name__)
 
@@ -51,10 +52,6 @@ LOOKUP_FAILED: Final = _unavailable(
 LOOKUPS_BUSY: Final = _unavailable(
     "Too many unknown API keys are being looked up at the moment. Try again shortly.", retry_after_ms=1_000
 )
-
-
-class _StrangeAnswerError(Exception):
-    """An answer that neither confirms a key nor denies it. The text is for the log."""
 
 
 @dataclass(slots=True)
@@ -108,34 +105,35 @@ class LookedUpKeys:
     ) -> None:
         self.config = config
         self._session = session
-        self._timeout = aiohttp.ClientTimeout(total=config.timeout_ms / 1000)
         self._now_ms, self._clock_ms, self._count, self._loop = now_ms, clock_ms, count, loop
         self._answers = KeyAnswers(clock_ms)
         self._asking: dict[bytes, asyncio.Task[VerifiedClient | Refusal]] = {}
         self._renewals, self._firsts, self._new_keys = _Kind(), _Kind(), _NewKeys(clock_ms)
-        self._told_at_ms: int | None = None
+        self._logged_at_ms: int | None = None
 
-    async def find(self, key: str, address: str, clients: Clients) -> Identity | Refusal:
-        """The caller whose key it is, enabled or not; or why there is none. A key with a fresh answer waits for nothing.
+    async def find(self, key: str, address: str, clients: Clients) -> Identity:
+        """The caller whose key it is, enabled or not. A key with a fresh answer waits for nothing. Raises Refused.
 
         address   where the request comes from
         """
         if key.startswith(ISSUED_PREFIXES) or len(key) > KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
-            return UNKNOWN_KEY
+            raise Refused(UNKNOWN_KEY)
         digest = hashlib.sha256(key.encode()).digest()
         known = self._answers.known(digest)
         if known is not None and self._clock_ms() < known.until_ms and self._now_ms() < known.client.expires_at_ms:
             return clients.identity(known.client)
         refusal = self._answers.refusal(digest)
         if refusal is not None:
-            return refusal
+            raise Refused(refusal)
         asking = self._asking.get(digest) or self._begin(key, digest, known, network_of(address), clients)
         if asking is None:
             self._count("busy")
-            return LOOKUPS_BUSY
+            raise Refused(LOOKUPS_BUSY)
         await asyncio.wait([asking])  # a caller who leaves does not end it for the others
         found = LOOKUP_FAILED if asking.cancelled() else asking.result()
-        return found if isinstance(found, Refusal) else clients.identity(found)
+        if isinstance(found, Refusal):
+            raise Refused(found)
+        return clients.identity(found)
 
     def forget(self) -> None:
         """Look every key up again at its next request. Look-ups under way started too early to count."""
@@ -168,16 +166,22 @@ class LookedUpKeys:
             del self._asking[digest]
 
     async def _ask(self, key: str, digest: bytes, kind: _Kind, who: str, clients: Clients) -> VerifiedClient | Refusal:
+        """The service's word on a key. A refusal is a value here: as many as bring the key wait for it."""
         asked_at_ms, own = self._clock_ms(), asyncio.current_task()
+        found: VerifiedClient | Refusal
         try:
-            found = self._read(await self._put(key if self.config.sends is Sends.KEY else digest.hex(), kind, who))
-        except (aiohttp.ClientError, TimeoutError, _StrangeAnswerError) as error:
-            self._tell(error)
-            found = LOOKUP_FAILED
-        is_wrong = isinstance(found, Refusal) and found is not LOOKUP_FAILED
-        if kind is self._firsts and not is_wrong:
+            found, result = (
+                self._read(await self._put(key if self.config.sends is Sends.KEY else digest.hex(), kind, who)),
+                "active",
+            )
+        except Refused as refused:
+            found, result = refused.refusal, "inactive"
+        except FetchError as error:
+            self._log_now_and_then(error)
+            found, result = LOOKUP_FAILED, "failed"
+        if kind is self._firsts and result != "inactive":
             self._new_keys.release(who)
-        self._count("failed" if found is LOOKUP_FAILED else "inactive" if is_wrong else "active")
+        self._count(result)
         if self._asking.get(digest) is own:  # else it was forgotten meanwhile
             self._remember(digest, found, asked_at_ms, clients)
         return found
@@ -189,75 +193,70 @@ class LookedUpKeys:
             self._answers.drop(digest)
             self._answers.refuse(digest, found, until_ms=asked_at_ms + self.config.refused_ttl_ms)
         else:
-            identity = clients.identity(found)
-            org = "" if isinstance(identity, Refusal) else identity[0].id
+            try:
+                org = clients.identity(found)[0].id
+            except Refused:
+                org = ""
             self._answers.admit(digest, KnownKey(client=found, org=org, until_ms=asked_at_ms + self.config.ttl_ms))
 
     async def _put(self, token: str, kind: _Kind, who: str) -> bytes:
-        """The service's answer to one question (RFC 7662, section 2.1)."""
-        if not await kind.places.acquire(who, seconds=self.config.timeout_ms / 1000):
-            raise _StrangeAnswerError("no answer to those before it")
+        """The service's answer to one question (RFC 7662, section 2.1). Raises FetchError."""
+        config = self.config
+        if not await kind.places.acquire(who, seconds=config.timeout_ms / 1000):
+            raise FetchError("no answer to those before it")
+        headers = {"Accept": "application/json"}
+        if config.secret:
+            headers["Authorization"] = f"Bearer {config.secret}"
         try:
-            try:
-                return await self._post(token)
-            except aiohttp.ServerDisconnectedError:  # a kept connection that ended as it was used; the question can be repeated
-                return await self._post(token)
+            return await fetch(
+                self._session,
+                "POST",
+                config.url,
+                whose="it",
+                bytes_max=ANSWER_BYTES_MAX,
+                timeout_s=config.timeout_ms / 1000,
+                headers=headers,
+                data={"token": token} if config.sends is Sends.KEY else {"token": token, "token_type_hint": Sends.DIGEST.value},
+                may_repeat=True,
+            )
         finally:
             kind.places.release(who)
 
-    async def _post(self, token: str) -> bytes:
-        form = {"token": token} if self.config.sends is Sends.KEY else {"token": token, "token_type_hint": Sends.DIGEST.value}
-        headers = {"Accept": "application/json"}
-        if self.config.secret:
-            headers["Authorization"] = f"Bearer {self.config.secret}"
-        async with self._session.post(
-            self.config.url, data=form, headers=headers, timeout=self._timeout, allow_redirects=False
-        ) as answer:
-            if answer.status != 200:
-                raise _StrangeAnswerError(f"status {answer.status}")
-            body = b""
-            while chunk := await answer.content.read(ANSWER_BYTES_MAX):
-                body += chunk
-                if len(body) > ANSWER_BYTES_MAX:
-                    raise _StrangeAnswerError(f"more than {ANSWER_BYTES_MAX} bytes")
-            return body
-
-    def _read(self, body: bytes) -> VerifiedClient | Refusal:
-        """Read an answer (RFC 7662, section 2.2). Raises _StrangeAnswerError."""
+    def _read(self, body: bytes) -> VerifiedClient:
+        """The client of an active key (RFC 7662, section 2.2). Raises Refused of any other key, FetchError of a strange answer."""
         try:
             claims: Any = msgspec.json.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             claims = None
         policy = self.config.clients
         if not isinstance(claims, dict) or not isinstance(claims.get("active"), bool):
-            raise _StrangeAnswerError("no JSON object with `active`, true or false")
+            raise FetchError("no JSON object with `active`, true or false")
         if not claims["active"]:
-            return UNKNOWN_KEY
+            raise Refused(UNKNOWN_KEY)
         expires_at_ms, begins_at_ms = _time_ms(claims, "exp", _EVER_MS), _time_ms(claims, "nbf", 0)
         if not begins_at_ms <= self._now_ms() < expires_at_ms:
-            return UNKNOWN_KEY
+            raise Refused(UNKNOWN_KEY)
         if not isinstance(claims.get(policy.client_claim), str):
-            raise _StrangeAnswerError(f"an active key without the member {policy.client_claim!r}")
+            raise FetchError(f"an active key without the member {policy.client_claim!r}")
         try:
             client_id, org = policy.client_of(claims)
         except ValueError as error:
-            return unauthorized(f"The API key {error}.")
+            raise Refused(unauthorized(f"The API key {error}.")) from None
         return VerifiedClient(policy=policy, client_id=client_id, org=org, expires_at_ms=expires_at_ms)
 
-    def _tell(self, error: Exception) -> None:
+    def _log_now_and_then(self, error: FetchError) -> None:
         """Log a failure for the operator, at intervals."""
         now_ms = self._clock_ms()
-        if self._told_at_ms is None or now_ms - self._told_at_ms >= _TOLD_EVERY_MS:
-            self._told_at_ms = now_ms
-            text = str(error) if isinstance(error, _StrangeAnswerError) else type(error).__name__
-            _log.warning("the service that looks keys up did not answer as it should: %s", text)
+        if self._logged_at_ms is None or now_ms - self._logged_at_ms >= _LOGGED_EVERY_MS:
+            self._logged_at_ms = now_ms
+            _log.warning("the service that looks keys up did not answer as it should: %s", error)
 
 
 def _time_ms(claims: dict[str, Any], name: str, default: int) -> int:
-    """A time in seconds, "integer timestamp" (RFC 7662, section 2.2)."""
+    """A time in seconds, "integer timestamp" (RFC 7662, section 2.2). Raises FetchError."""
     value = claims.get(name)
     if value is None:
         return default
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 2**40:
-        raise _StrangeAnswerError(f"`{name}` is no time")
+        raise FetchError(f"`{name}` is no time")
     return int(value * 1000)

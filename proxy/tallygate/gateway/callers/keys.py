@@ -1,11 +1,9 @@
-"""Authentication of a request, and checks of its plan, credential and route. No answer repeats the key."""
+"""The key of a request, and checks of its plan, credential and route. No answer repeats the key."""
 
 from typing import Final
 
 from aiohttp import web
-from multidict import MultiMapping
 
-from tallygate.config.directory import Directory, Identity
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.domain.model_patterns import matches_any
 from tallygate.domain.organization import Credential, Organization
@@ -15,17 +13,36 @@ _BEARER: Final = "bearer "
 _MODEL_CHARS_SHOWN: Final = 200
 
 
-def authenticate(request: web.BaseRequest, directory: Directory) -> Identity | Refusal:
-    """The caller of a request, whether it may call or not (`check_caller` says that); or why there is none.
+def presented_key(request: web.BaseRequest) -> str:
+    """The one key of a request. Raises Refused where there is none, or more than one.
 
     The key is read from `Authorization: Bearer`, `x-api-key`, `x-goog-api-key`, Azure's `api-key` and, as Gemini's clients send it,
     `?key=`. The same key in several of them is one key; different keys are refused: whichever was taken, someone else might
-    take the other.
+    take the other. An empty header counts as absent: some SDKs send one beside the key they use.
     """
-    key = presented_key(request.headers, *query_keys(request))
-    if isinstance(key, Refusal):
-        return key
-    return directory.find(key) or UNKNOWN_KEY
+    found = ""
+    for key in query_keys(request):
+        if found:
+            raise Refused(_TWO_KEYS)
+        found = key
+    headers = request.headers
+    for name in KEY_HEADERS:
+        for value in headers.getall(name, ()):
+            key = value.strip()
+            if name == "Authorization":
+                if key[: len(_BEARER)].lower() != _BEARER:
+                    if not key or key.lower() == _BEARER.strip():
+                        continue
+                    raise Refused(unauthorized("The Authorization header must be `Bearer <API key>`."))
+                key = key[len(_BEARER) :].strip()
+            if not key or key == found:
+                continue
+            if found:
+                raise Refused(_TWO_KEYS)
+            found = key
+    if not found:
+        raise Refused(_NO_KEY)
+    return found
 
 
 def check_caller(organization: Organization, credential: Credential, now_ms: int) -> None:
@@ -41,30 +58,6 @@ def check_caller(organization: Organization, credential: Credential, now_ms: int
             "An administrator of the organization can get it by moving to a plan that has, such as pay as you go."
         )
         raise Refused(Refusal(code=ErrorCode.PLAN_WITHOUT_API_ACCESS, message=message, should_retry=False))
-
-
-def presented_key(headers: MultiMapping[str], *keys_in_query: str) -> str | Refusal:
-    """The one key of a request. An empty header counts as absent: some SDKs send one beside the key they use."""
-    if len(keys_in_query) > 1:
-        return _TWO_KEYS
-    found = keys_in_query[0] if keys_in_query else ""
-    for name in KEY_HEADERS:
-        for value in headers.getall(name, ()):
-            key = value.strip()
-            if name == "Authorization":
-                if key[: len(_BEARER)].lower() != _BEARER:
-                    if not key or key.lower() == _BEARER.strip():
-                        continue
-                    return unauthorized("The Authorization header must be `Bearer <API key>`.")
-                key = key[len(_BEARER) :].strip()
-            if not key or key == found:
-                continue
-            if found:
-                return _TWO_KEYS
-            found = key
-    if not found:
-        return unauthorized("No API key was sent. Send it as `Authorization: Bearer <API key>`, `x-api-key` or `x-goog-api-key`.")
-    return found
 
 
 def query_keys(request: web.BaseRequest) -> frozenset[str]:
@@ -115,6 +108,7 @@ def unauthorized(message: str) -> Refusal:
     return Refusal(code=ErrorCode.INVALID_API_KEY, message=message, should_retry=False)
 
 
+_NO_KEY: Final = unauthorized("No API key was sent. Send it as `Authorization: Bearer <API key>`, `x-api-key` or `x-goog-api-key`.")
 _TWO_KEYS: Final = unauthorized("The request carries two different API keys. Send one, in one header.")
 UNKNOWN_KEY: Final = unauthorized(
     "The API key is not known here. Check that it is complete, and that it is a key for this gateway."

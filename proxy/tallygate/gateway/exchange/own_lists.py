@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 
 from tallygate.dialects.object_lists import ListItem, ListPage, objects_of_item, read_page
-from tallygate.domain.errors import Refusal, StoreError
+from tallygate.domain.errors import Refused, StoreError
 from tallygate.domain.made_object import MadeObject
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.relay import LIST_BYTES_MAX, LIST_UNREADABLE, AnswerObjects, own_headers
@@ -38,26 +38,26 @@ async def show_own(answer: Answer, objects: AnswerObjects, headers: list[Header]
     try:
         async with asyncio.timeout(PAGES_SECONDS):
             body = b"".join(relay.unshown)
-            found = await (_own_page(answer, objects, headers, body) if objects.lists else _own_duplicates(answer, objects, body))
+            own = await (_own_page(answer, objects, headers, body) if objects.lists else _own_duplicates(answer, objects, body))
     except (TimeoutError, UpstreamError):
-        found = LIST_UNREADABLE
+        return
     except StoreError:
-        found = owners_unavailable()
-    if isinstance(found, Refusal):
-        relay.refusal = found
+        relay.refusal = owners_unavailable()
+    except Refused as refused:
+        relay.refusal = refused.refusal
     else:
         relay.headers = own_headers(relay.headers)
-        relay.refusal, relay.is_complete, relay.buffered = None, True, [found]
+        relay.refusal, relay.is_complete, relay.buffered = None, True, [own]
 
 
-async def _own_page(answer: Answer, objects: AnswerObjects, headers: list[Header], body: bytes) -> bytes | Refusal:
+async def _own_page(answer: Answer, objects: AnswerObjects, headers: list[Header], body: bytes) -> bytes:
     head = answer.held.call.head
     query = dict(parse_qsl(answer.held.call.intake.query, keep_blank_values=True))
     limit = int(query["limit"]) if query.get("limit", "").isdecimal() else None
     for left in reversed(range(PAGES_MAX)):
         page = read_page(body, prefix=objects.prefix)
         if page is None:
-            return LIST_UNREADABLE
+            raise Refused(LIST_UNREADABLE)
         own = await _own_items(answer, objects, page)
         following = _following(page, query)
         if own or following is None:
@@ -68,10 +68,10 @@ async def _own_page(answer: Answer, objects: AnswerObjects, headers: list[Header
         query = following
         target = answer.client.view.routes.target(head.route, head.sent_params, urlencode(query))
         body = await _fetch(answer, target, headers)
-    return LIST_UNREADABLE
+    raise Refused(LIST_UNREADABLE)
 
 
-async def _own_duplicates(answer: Answer, objects: AnswerObjects, body: bytes) -> bytes | Refusal:
+async def _own_duplicates(answer: Answer, objects: AnswerObjects, body: bytes) -> bytes:
     """The answer to an upload, which names in `duplicates` what was there already, without what is somebody else's."""
     if not body:
         return body
@@ -79,7 +79,7 @@ async def _own_duplicates(answer: Answer, objects: AnswerObjects, body: bytes) -
         members = _decode_object(body)
         told = _decode_list(members["duplicates"]) if "duplicates" in members else None
     except (msgspec.DecodeError, RecursionError):
-        return LIST_UNREADABLE
+        raise Refused(LIST_UNREADABLE) from None
     if not told:
         return body
     organization = answer.held.call.caller.organization

@@ -12,9 +12,9 @@ from aiohttp import web
 
 from tallygate.dialects.dialect import Dialect
 from tallygate.dialects.unmetered import Unmetered
-from tallygate.domain.errors import Refusal, Refused
+from tallygate.domain.errors import PathRefused, Refusal, Refused
 from tallygate.gateway.callers.key_traces import gives_away, presented_keys
-from tallygate.gateway.callers.keys import UNKNOWN_KEY, authenticate, check_caller, check_capability, query_key
+from tallygate.gateway.callers.keys import check_caller, check_capability, presented_key, query_key
 from tallygate.gateway.cors import is_preflight, preflight_headers
 from tallygate.gateway.exchange.admitting import admit
 from tallygate.gateway.exchange.answer import Answer, exchange_headers
@@ -34,8 +34,8 @@ from tallygate.gateway.refusals import (
     overloaded,
     store_refusal,
 )
-from tallygate.gateway.request_checks import PATH, check_request
-from tallygate.gateway.routes import decoded
+from tallygate.gateway.request_checks import check_request
+from tallygate.gateway.routes import UNKNOWN_ENDPOINT, decoded
 from tallygate.gateway.services import Services
 from tallygate.http1.client_connection import ClientConnection
 from tallygate.http1.client_response import ClientResponse
@@ -46,14 +46,6 @@ from tallygate.telemetry.metric import OTHER
 from tallygate.telemetry.metrics import OPEN_REQUESTS, REFUSED
 
 _log: Final = logging.getLogger(__name__)
-
-
-class PathRefused(Refused):
-    """A request that is refused for its path. dialect: in whose shape its caller reads errors there."""
-
-    def __init__(self, refusal: Refusal, dialect: Dialect) -> None:
-        super().__init__(refusal)
-        self.dialect = dialect
 
 
 class Pipeline:
@@ -139,10 +131,8 @@ class Pipeline:
         """Refuse a head that two servers could read differently, after which the start of the next one is uncertain too."""
         try:
             check_request(client.request, head_bytes_max=self.services.bounds.head_bytes_max)
-        except Refused as refused:
+        except Refused:
             client.response.close_after()
-            if refused.refusal.param == PATH:
-                raise self._explained(client, refused.refusal) from None
             raise
 
     def check_room(self) -> None:
@@ -155,14 +145,11 @@ class Pipeline:
     def match(self, client: Client) -> Head:
         """The endpoint of the table that a request names, and its dialect."""
         request, view = client.request, client.view
-        found = view.routes.match(request.method, request.raw_path)
-        if offers_websocket(request) and not (isinstance(found, Refusal) and found.status == 404):
+        if offers_websocket(request) and view.routes.methods(request.raw_path):
             raise Refused(WEBSOCKET_NOT_SERVED)
-        if isinstance(found, Refusal):
-            raise self._explained(client, found)
-        route, params = found
+        route, params = view.routes.match(request.method, request.raw_path)
         if not route.enabled:
-            raise self._explained(client, ENDPOINT_NOT_ENABLED)
+            raise PathRefused(ENDPOINT_NOT_ENABLED)
         is_metered = route.dialect is not None
         dialect: Dialect
         if route.dialect is not None:
@@ -185,12 +172,8 @@ class Pipeline:
         request, view = client.request, client.view
         # bytes that are not UTF-8 arrive as lone surrogates, which no event could be written with
         told = request.headers.get("x-request-id", "")[:200].encode(errors="replace")
-        found = authenticate(request, view.directory)
-        if found is UNKNOWN_KEY and view.foreign is not None:
-            found = await view.foreign.find(request)
-        if isinstance(found, Refusal):
-            raise Refused(found)
-        organization, credential = found
+        key = presented_key(request)
+        organization, credential = view.directory.find(key) or await view.foreign.find(key, request.remote or "")
         if credential.is_registered:  # else it may be another's name
             self.services.used.record(credential.id, client.started_at_ms)
         return Caller(
@@ -210,7 +193,7 @@ class Pipeline:
         services, refusal = self.services, refused.refusal
         dialect = spoken_dialect(client.request, services) if head is None else head.dialect
         if isinstance(refused, PathRefused):
-            dialect = refused.dialect
+            refusal, dialect = self._explained(client, refusal)
         services.metrics.inc(
             REFUSED,
             OTHER if caller is None else caller.organization.id,
@@ -226,37 +209,42 @@ class Pipeline:
     def answer_options(self, client: Client) -> None:
         """What can be asked of a path, by whom: of no account, without a key, and nothing for the upstream to know."""
         request, services = client.request, self.services
-        found = client.view.routes.match(request.method, request.raw_path)  # no route takes OPTIONS: it tells what they take
+        methods = ", ".join(client.view.routes.methods(request.raw_path))
         answer: list[Header] = []
         if asks_about_nothing(request):
             pass  # a ping
-        elif not isinstance(found, Refusal):
-            raise Refused(INTERNAL_ERROR)
         elif is_preflight(request):  # also where nothing is: the request gets the refusal then, which its page can read
-            grant, methods = services.cors.grant(request), found.details.get("allow", "GET, HEAD, POST, DELETE")
-            answer = preflight_headers(request, grant, methods=str(methods))
-        elif found.status != 405:
-            raise self._explained(client, found)
+            answer = preflight_headers(request, services.cors.grant(request), methods=methods or "GET, HEAD, POST, DELETE")
+        elif not methods:
+            raise PathRefused(UNKNOWN_ENDPOINT)
         else:
-            answer = [(b"allow", f"{found.details['allow']}, OPTIONS".encode())]
+            answer = [(b"allow", f"{methods}, OPTIONS".encode())]
         client.response.close_if_awaited()
         ours = exchange_headers(client, services.clock())
         client.response.answer_options([(b"date", http_date(services.now_ms())), *ours, *answer])
 
-    def _explained(self, client: Client, refusal: Refusal) -> PathRefused:
-        """A refusal for the path, with what was asked and what is nearest, in the shape of errors that the caller reads there."""
+    def _explained(self, client: Client, refusal: Refusal) -> tuple[Refusal, Dialect]:
+        """A refusal for the path with what was asked and what is nearest, and the dialect in which its caller reads errors."""
         services, request, view = self.services, client.request, client.view
-        caller = authenticate(request, view.directory)
         explained, nearest = self.path_refusals.explained(
             refusal,
             method=request.method,
             target=request.raw_path,
             table=view.routes,
             keys=presented_keys(request.headers, query_key(request)),
-            org="" if isinstance(caller, Refusal) else caller[0].id,
+            org=_org_of(client),
             now_ms=client.started_at_ms,
         )
         spoken = spoken_dialect(request, services)
         if spoken is services.plain and nearest is not None and nearest.is_sure and nearest.route.dialect is not None:
             spoken = services.dialects[nearest.route.dialect]
-        return PathRefused(explained, spoken)
+        return explained, spoken
+
+
+def _org_of(client: Client) -> str:
+    """Whose request it probably is; "" where its key says nothing."""
+    try:
+        caller = client.view.directory.find(presented_key(client.request))
+    except Refused:
+        return ""
+    return "" if caller is None else caller[0].id
