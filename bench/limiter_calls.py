@@ -11,6 +11,7 @@ from typing import Any
 import redis.asyncio
 import uvloop
 
+from bench.redis_py_scripts import RedisPyScripts
 from tallygate.domain.admission import Account, AdmissionRequest, RateDemand, SpendDemand
 from tallygate.domain.rate_limit import Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
@@ -18,7 +19,6 @@ from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.generation import mark_all
 from tallygate.limiter.redis_limiter import RedisLimiter
-from tallygate.limiter.redis_py_scripts import RedisPyScripts
 from tallygate.limiter.script import Script, ScriptStore, load_scripts
 
 EXCHANGES = 5_000

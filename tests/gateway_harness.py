@@ -18,6 +18,7 @@ from aiohttp import ClientSession
 from recording_metrics import RecordingMetrics
 from usage_events import read_event
 
+from tallygate.app.clocks import event_id_source
 from tallygate.config.holder import ConfigHolder
 from tallygate.config.load import ConfigSource
 from tallygate.config.shipped import shipped_directory
@@ -28,7 +29,6 @@ from tallygate.domain.made_object import MadeObject
 from tallygate.domain.spend_limit import WindowKind
 from tallygate.gateway.assembly import Gateway, Parts
 from tallygate.gateway.cors import CorsPolicy
-from tallygate.gateway.event_ids import event_id_source
 from tallygate.gateway.object_owners import ObjectOwners, ObjectRecords
 from tallygate.gateway.services import GatewayBounds
 from tallygate.gateway.settling.spool import Spool

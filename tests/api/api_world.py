@@ -18,10 +18,9 @@ from tallygate.config.shipped import shipped_directory
 from tallygate.console.api_access import AdminAccess
 from tallygate.console.api_document import DocumentApi
 from tallygate.console.api_routes import Api, ApiRoute
-from tallygate.console.export_api import export_routes
 from tallygate.console.server import ConsoleServer
 from tallygate.console.spend_windows import WindowOutlook
-from tallygate.console.usage_api import UsageSources, scopes_over, usage_routes
+from tallygate.console.usage_api import UsageSources, export_routes, scopes_over, usage_routes
 from tallygate.console.wrong_tokens import WrongTokens
 from tallygate.dialects.registry import dialects
 from tallygate.domain.organization import Organization

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from tallygate.config import watch as watch_module
-from tallygate.config.watch import ConfigWatch, watch_forever
+from tallygate.config import reloading as watch_module
+from tallygate.config.reloading import ConfigWatch, watch_forever
 
 
 def test_changed_new_and_removed_files_are_noticed_once(tmp_path: Path) -> None:

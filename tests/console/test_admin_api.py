@@ -21,13 +21,13 @@ from tallygate.console.api_access import PlatformToken
 from tallygate.console.api_body import BODY_BYTES_MAX
 from tallygate.console.api_routes import Api
 from tallygate.console.directory_access import DirectoryTokens
-from tallygate.console.last_used import write_last_used
 from tallygate.console.readiness import Readiness
 from tallygate.console.scrape import Scrape
 from tallygate.console.server import ConsoleServer
 from tallygate.dialects.registry import dialects
 from tallygate.ledger.directory.book import DirectoryBook, directory_book
 from tallygate.ledger.directory.replica import DirectoryReplica
+from tallygate.ledger.upkeep import write_last_used
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.last_used import record_last_used

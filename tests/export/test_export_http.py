@@ -18,7 +18,7 @@ from tallygate.console import api_export
 from tallygate.console.api_access import Access, AdminAccess
 from tallygate.console.api_routes import Api
 from tallygate.console.api_scope import Scopes
-from tallygate.console.export_api import ExportSettings, export_routes
+from tallygate.console.usage_api import ExportSettings, export_routes
 from tallygate.domain.billing import PeriodKind
 from tallygate.domain.organization import Organization, Plan
 from tallygate.ledger.book import Book

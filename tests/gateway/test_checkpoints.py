@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tallygate.domain.errors import StoreError
-from tallygate.gateway.exchange.checkpoints import checkpoint_forever
+from tallygate.gateway.exchange.account import checkpoint_forever
 
 
 class Failing:
@@ -28,8 +28,9 @@ class Failing:
 @pytest.mark.parametrize("error", [StoreError("away"), ValueError("a bug")])
 async def test_a_failed_round_is_followed_by_the_next(error: Exception) -> None:
     answer = Failing(error, error)
-    pipeline: Any = SimpleNamespace(answers={answer}, services=SimpleNamespace(bounds=SimpleNamespace(checkpoint_seconds=0)))
-    loop = asyncio.ensure_future(checkpoint_forever(pipeline))
+    services: Any = SimpleNamespace(bounds=SimpleNamespace(checkpoint_seconds=0))
+    answers: Any = {answer}
+    loop = asyncio.ensure_future(checkpoint_forever(services, answers))
     async with asyncio.timeout(10):
         await answer.worked.wait()
     loop.cancel()

@@ -12,7 +12,7 @@ from gateway_harness import LIMITS, Harness, running_gateway
 from hostile_upstream import saying, scripted, whole
 from raw_client import KEY, asking, chat, connected
 
-from tallygate.gateway.exchange.checkpoints import checkpoint_once
+from tallygate.gateway.exchange.account import checkpoint_all
 from tallygate.gateway.exchange.drains import DrainEnd
 from tallygate.limiter.reference_state import Hold
 from tallygate.telemetry.metrics import READ_ON, READING_ON
@@ -585,7 +585,7 @@ async def test_a_checkpoint_covers_what_can_be_generated_until_the_hold_expires(
         await text.send(chat(asking("tokens=2000 tps=200", max_tokens=20_000), headers=KEY, stream=True))
         await until_accepted(harness, 3)
         await text.read_until(b'"content":" ')
-        await checkpoint_once(harness.gateway.pipeline)
+        await checkpoint_all(harness.gateway.pipeline.services, harness.gateway.pipeline.answers)
         held = {answer.client.id: answer.held.decision.held_nano_usd for answer in harness.gateway.pipeline.answers}
         holds = {name: hold for name, hold in harness.limiter.orgs["acme"].holds.items() if isinstance(hold, Hold)}
         assert len(holds) == 3

@@ -14,7 +14,7 @@ from hostile_upstream import saying, scripted, whole
 
 from tallygate.config.shipped import shipped_directory
 from tallygate.gateway.exchange import understanding
-from tallygate.gateway.exchange.unread_models import check_unread_model
+from tallygate.gateway.exchange.understanding import check_unread_model
 
 NARROW = "tg_big-narrow_narrowsecret"  # chat and models, of gpt-4o-mini alone
 OFF = (

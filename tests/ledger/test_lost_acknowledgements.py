@@ -21,11 +21,10 @@ from tallygate.domain.spend_limit import SpendLimit
 from tallygate.gateway.settling.settler import Settler
 from tallygate.gateway.settling.spool import Spool
 from tallygate.ledger.audit import LimiterAudit
-from tallygate.ledger.book import Book
+from tallygate.ledger.book import Book, finished_events
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import FINAL
 from tallygate.ledger.event_stream import EventStreams
-from tallygate.ledger.finished_events import finished_events
 from tallygate.ledger.limiter_windows import windows_of
 from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.schema import ENTRIES

@@ -7,9 +7,9 @@ import pytest
 from fakeredis import FakeAsyncRedis
 from limiter_world import World, redis_world, reference_world
 
+from bench.redis_py_scripts import RedisPyScripts
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.redis_py_scripts import RedisPyScripts
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ import sys
 
 from tallygate.app.configuration import config_holder
 from tallygate.app.part import Part
-from tallygate.app.roles import console_of
-from tallygate.app.status_part import workers_part
+from tallygate.app.roles import console_of, workers_part
 from tallygate.console.ports import Lag
 from tallygate.console.readiness import store_probe
 from tallygate.processes.console import run

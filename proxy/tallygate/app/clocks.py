@@ -1,6 +1,8 @@
-"""The clocks of a process."""
+"""The clocks of a process, and the ids of its exchanges."""
 
 import time
+from collections.abc import Callable
+from random import Random
 
 
 def now_ms() -> int:
@@ -16,3 +18,16 @@ def steady_ms() -> int:
 def monotonic_ms() -> int:
     """The machine's monotonic clock, which all its processes share."""
     return time.monotonic_ns() // 1_000_000
+
+
+def event_id_source(clock_ms: Callable[[], int], random: Random) -> Callable[[], str]:
+    """A source of ids that sort by time and do not repeat: 48 bits of milliseconds and 80 random ones, as a ULID has.
+
+    random   must be seeded from the system's entropy
+    """
+    bits = random.getrandbits
+
+    def new_id() -> str:
+        return f"{clock_ms():012x}{bits(80):020x}"
+
+    return new_id

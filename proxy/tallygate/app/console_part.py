@@ -20,11 +20,10 @@ from tallygate.console.api_organizations import organization_routes
 from tallygate.console.api_routes import Api, ApiRoute
 from tallygate.console.api_tokens import token_routes
 from tallygate.console.directory_access import DirectoryTokens
-from tallygate.console.export_api import export_routes
 from tallygate.console.ledger_totals import LedgerTotals
 from tallygate.console.limiter_store import LimiterStore
 from tallygate.console.spend_windows import LimiterSpendWindows
-from tallygate.console.usage_api import UsageSources, scopes_over, usage_routes
+from tallygate.console.usage_api import UsageSources, export_routes, scopes_over, usage_routes
 from tallygate.domain.made_object import MadeObject
 from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database

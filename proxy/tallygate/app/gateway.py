@@ -9,7 +9,7 @@ from random import Random
 from typing import Protocol
 
 from tallygate.app.clients import client_timeouts
-from tallygate.app.clocks import monotonic_ms, now_ms
+from tallygate.app.clocks import event_id_source, monotonic_ms, now_ms
 from tallygate.app.configuration import config_holder, process_way_out
 from tallygate.app.machine import connections_within, memory_bytes
 from tallygate.app.stores import open_ledger, open_store, read_directory
@@ -18,11 +18,10 @@ from tallygate.config.settings import Settings
 from tallygate.dialects.registry import dialects
 from tallygate.gateway.assembly import Gateway, Parts
 from tallygate.gateway.cors import CorsPolicy
-from tallygate.gateway.event_ids import event_id_source
 from tallygate.gateway.object_owners import ObjectOwners
 from tallygate.gateway.services import GatewayBounds
 from tallygate.gateway.settling.spool import Spool, spools_without_worker
-from tallygate.ledger.finished_events import finished_events
+from tallygate.ledger.book import finished_events
 from tallygate.ledger.stored_objects import owned_objects
 from tallygate.limiter.directory_channel import listen_forever
 from tallygate.limiter.fence import Fence

@@ -13,7 +13,6 @@ from tallygate.app.console_part import open_directory
 from tallygate.app.part import Part
 from tallygate.app.product import product_version
 from tallygate.app.resources import Resources
-from tallygate.console.last_used import write_last_used_forever
 from tallygate.console.limiter_store import LimiterStore
 from tallygate.ledger.audit import LimiterAudit
 from tallygate.ledger.book import Book
@@ -22,7 +21,7 @@ from tallygate.ledger.notices.deliveries import Deliveries
 from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.store_clock import StoreClock
-from tallygate.ledger.upkeep import ConfigInForce, Upkeep, sweep_forever
+from tallygate.ledger.upkeep import ConfigInForce, Upkeep, sweep_forever, write_last_used_forever
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.script import load_scripts

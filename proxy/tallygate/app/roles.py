@@ -13,17 +13,19 @@ from tallygate.app.part import Part
 from tallygate.app.product import product_version
 from tallygate.app.resources import Resources, open_resources
 from tallygate.app.role import Role
-from tallygate.app.status_part import refusals_part, workers_part
 from tallygate.config.holder import ConfigHolder
 from tallygate.config.model import GatewayConfig
 from tallygate.config.settings import Settings
 from tallygate.console.api_access import AdminTokens
 from tallygate.console.console import Console
 from tallygate.console.limiter_store import LimiterStore
-from tallygate.console.readiness import Readiness, database_probe, lag_probe, store_probe
+from tallygate.console.readiness import Readiness, database_probe, lag_probe, store_probe, workers_probe
 from tallygate.console.scrape import Scrape
 from tallygate.console.server import CONNECTIONS_MAX, ConsoleServer
+from tallygate.console.workers import Workers
 from tallygate.console.wrong_tokens import WrongTokens
+from tallygate.ledger.book import Book
+from tallygate.ledger.refusal_intake import RefusalIntake, WorkerRefusals
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
@@ -64,6 +66,19 @@ def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
         case Role.LEDGER:
             probes = (database_probe(database, is_needed=True), lag_probe(store))
             return Part(probes=probes), ledger_part(resources, store)
+
+
+def workers_part(settings: Settings) -> Part:
+    """Ready if at least one worker is up."""
+    workers = Workers(settings.data_dir / "metrics", workers=settings.workers, now_ms=monotonic_ms)
+    return Part(workers=workers, probes=(workers_probe(workers),))
+
+
+def refusals_part(resources: Resources) -> Part:
+    """Stores what this machine's workers refused: their count files are on no other machine."""
+    refusals = WorkerRefusals(resources.settings.data_dir / "metrics")
+    intake = RefusalIntake(Book(resources.database), refusals.counts, now_ms=now_ms)
+    return Part(beside=(intake.run,), closing=(intake.last,))
 
 
 def limiter_store(connection: RedisConnection) -> LimiterStore:

@@ -1,9 +1,13 @@
-"""Reloads that are asked for, by a signal or a change of files, one after the other."""
+"""Reloads of the configuration, one after the other: asked for by a signal, or by a change of its files."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
 
+WATCH_EVERY_S: Final = 2.0
+Fingerprint = frozenset[tuple[str, int, int, int]]
 _log = logging.getLogger(__name__)
 
 
@@ -27,3 +31,45 @@ class Reloading:
                 await self._reload()
             except Exception:  # noqa: BLE001  # whatever it was, the next change of files is read again
                 _log.exception("the configuration could not be read again; the one before stays in force")
+
+
+class ConfigWatch:
+    """Compares what a directory's YAML files look like from outside: name, time, size, inode. Content is read by the reload alone.
+
+    Kubernetes turns a link to replace a mounted directory, editors rename a new file: both change an inode or a time.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._seen = self._fingerprint()
+
+    def has_changed(self) -> bool:
+        """Whether anything is different from the last call."""
+        now = self._fingerprint()
+        changed, self._seen = now != self._seen, now
+        return changed
+
+    def _fingerprint(self) -> Fingerprint:
+        found = set()
+        for path in self._directory.glob("*.yaml"):
+            try:
+                status = path.stat()
+            except OSError:  # gone between the two looks: the next one will tell
+                continue
+            found.add((path.name, status.st_mtime_ns, status.st_size, status.st_ino))
+        return frozenset(found)
+
+
+async def watch_forever(watch: ConfigWatch, on_change: Callable[[], None]) -> None:
+    """Call on_change when files have changed and then stayed as they are for one look: a half-written set is not read.
+
+    The watch is made before the files are first read: a change between the two is then read again rather than missed.
+    """
+    is_pending = False
+    while True:
+        await asyncio.sleep(WATCH_EVERY_S)
+        if watch.has_changed():
+            is_pending = True
+        elif is_pending:
+            is_pending = False
+            on_change()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from tallygate.config.model import Route
 from tallygate.console.api_directory import DirectoryApi
 from tallygate.console.api_events import EventsApi
+from tallygate.console.api_export import ROWS_MAX, WRITE_SECONDS, ExportApi
+from tallygate.console.api_invoices import InvoicesApi
 from tallygate.console.api_notices import NoticesApi
 from tallygate.console.api_openai_costs import OpenAiCostsApi
 from tallygate.console.api_openai_usage import OpenAiUsageApi
@@ -13,6 +15,7 @@ from tallygate.console.api_routes import ApiRoute
 from tallygate.console.api_scope import Scopes
 from tallygate.console.api_spend import SpendApi
 from tallygate.console.api_usage import UsageApi
+from tallygate.console.export_terms import EXPORTS_AT_ONCE, ExportSlots
 from tallygate.console.spend_windows import SpendWindows
 from tallygate.console.usage_pages import UsagePages
 from tallygate.domain.organization import Organization
@@ -38,6 +41,18 @@ class UsageSources:
     organizations: Callable[[], Mapping[str, Organization]]
     routes: Callable[[], Iterable[Route]]
     now_ms: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSettings:
+    """Bounds of exports.
+
+    rows_max: of one export. write_seconds: a client that takes nothing for so long is cut off.
+    """
+
+    at_once: int = EXPORTS_AT_ONCE
+    rows_max: int = ROWS_MAX
+    write_seconds: float = WRITE_SECONDS
 
 
 def scopes_over(sources: UsageSources) -> Scopes:
@@ -67,3 +82,20 @@ def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
         ).routes(),
         *DirectoryApi(scopes=scopes, routes_in_force=sources.routes).routes(),
     )
+
+
+def export_routes(
+    scopes: Scopes, database: Database, *, now_ms: Callable[[], int], settings: ExportSettings | None = None
+) -> tuple[ApiRoute, ...]:
+    """Every route of exports and invoices, which share one bound on how many are made at once. now_ms: Unix time."""
+    chosen = settings or ExportSettings()
+    slots = ExportSlots(chosen.at_once)
+    exports = ExportApi(
+        scopes=scopes,
+        database=database,
+        slots=slots,
+        now_ms=now_ms,
+        rows_max=chosen.rows_max,
+        write_seconds=chosen.write_seconds,
+    )
+    return (*exports.routes(), *InvoicesApi(scopes=scopes, database=database, slots=slots, now_ms=now_ms).routes())

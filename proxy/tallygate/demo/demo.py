@@ -27,10 +27,9 @@ from tallygate.config.shipped import shipped_directory
 from tallygate.config.upstream_catalogue import read_upstream_catalogue
 from tallygate.demo.callers import Caller, demo_callers, organizations_yaml
 from tallygate.demo.counts import Counts, OrgCounts, gateway_counts, simulator_counts
-from tallygate.demo.gloo_traffic import GLOO_KINDS
 from tallygate.demo.ledger_figures import LedgerFigures, fetch_ledger
 from tallygate.demo.stage import DemoError, Stage, fetch, fetch_json, running_stage
-from tallygate.demo.traffic import OPENAI_KINDS, CallerResult, Kinds, send_traffic
+from tallygate.demo.traffic import GLOO_KINDS, OPENAI_KINDS, CallerResult, Kinds, send_traffic
 from tallygate.dialects.registry import dialects
 from tallygate.domain.errors import ErrorCode
 from tallygate.domain.money import usd_text

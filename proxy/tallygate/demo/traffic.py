@@ -1,11 +1,19 @@
-"""The demo's clients: the real `openai` SDK, several requests at once, streams among them."""
+"""The demo's clients: the real `openai` SDK, several requests at once, streams among them.
+
+Gloo AI's callers use the same SDK at Gloo's paths: routed and grounded chats, and what has no tokens.
+"""
+
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tallygate.demo.callers import Caller
 
@@ -20,6 +28,12 @@ QUESTIONS: Final = (
     "Write a haiku about a ledger that balances.",
     "Summarize the plot of Moby-Dick for a tax accountant.",
     "Name three uses for a paper clip, and explain each at some length, with examples.",
+)
+_GLOO_ROUTES: Final[tuple[dict[str, Any], ...]] = (
+    {"auto_routing": True},
+    {"auto_routing": True, "tradition": "mainline"},
+    {"model_family": "anthropic"},
+    {"model": "gloo-google-gemini-2.5-flash"},
 )
 
 
@@ -102,4 +116,51 @@ OPENAI_KINDS: Final[Kinds] = (
     _streamed_chat,
     _response,
     _embedding,
+)
+
+
+def _gloo_body(random: Random, **more: Any) -> dict[str, Any]:
+    """A chat, by one of the three ways to choose its model: the SDK's own `model` would be a second."""
+    return {"messages": [{"role": "user", "content": prompt(random)}], "max_tokens": 80, **random.choice(_GLOO_ROUTES), **more}
+
+
+async def _gloo_chat(client: "AsyncOpenAI", random: Random) -> None:
+    await client.post("/guarded/chat/completions", body=_gloo_body(random), cast_to=object)
+
+
+async def _gloo_streamed_chat(client: "AsyncOpenAI", random: Random) -> None:
+    model = random.choice(("gloo-openai-gpt-5.2", "gloo-deepseek-v3.2"))
+    messages: Any = [{"role": "user", "content": prompt(random)}]
+    async for _ in await client.chat.completions.create(model=model, max_tokens=80, messages=messages, stream=True):
+        pass
+
+
+async def _gloo_grounded_chat(client: "AsyncOpenAI", random: Random) -> None:
+    body = _gloo_body(random, rag_publisher="Bezalel", sources_limit=random.randint(1, 5))
+    await client.post("/chat/completions/grounded", body=body, cast_to=object)
+
+
+async def _gloo_response(client: "AsyncOpenAI", random: Random) -> None:
+    await client.responses.create(model="gloo-anthropic-claude-sonnet-4.5", max_output_tokens=80, input=prompt(random))
+
+
+async def _gloo_embedding(client: "AsyncOpenAI", random: Random) -> None:
+    body = {"model": "gloo-baai-bge-base-en-v1.5", "input": random.choice(QUESTIONS)}
+    await client.post("/direct/embeddings", body=body, cast_to=object)
+
+
+async def _gloo_search(client: "AsyncOpenAI", random: Random) -> None:
+    body = {"query": random.choice(QUESTIONS), "collection": "GlooProd", "tenant": "Bezalel", "limit": 5}
+    await client.post(f"{client.base_url.join('/ai/data/v1/search')}", body=body, cast_to=object)
+
+
+GLOO_KINDS: Final[Kinds] = (
+    _gloo_chat,
+    _gloo_chat,
+    _gloo_streamed_chat,
+    _gloo_streamed_chat,
+    _gloo_grounded_chat,
+    _gloo_response,
+    _gloo_embedding,
+    _gloo_search,
 )

@@ -1,4 +1,9 @@
-"""What a JSON body that no dialect reads refers to."""
+"""What a JSON body that no dialect reads refers to.
+
+Also what an eval of OpenAI's reads in bulk: all that everybody has stored under the operator's key, chosen by filters instead of by
+ids. OpenAI's API reference, "Create eval" (`data_source_config.type`: `logs`, `stored_completions`) and "Create eval run"
+(`data_source.source.type`: `responses`, `stored_completions`): a run takes what its filters leave of all stored answers.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -6,9 +11,9 @@ from typing import Any, Final
 import msgspec
 
 from tallygate.dialects.body import parse_body
-from tallygate.dialects.bulk_reads import refuse_bulk_reads
 from tallygate.dialects.references import DATA, folded, item_reference, stored_references
 from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.stored_object import StoredReference
 
 _ANYTHING: Final = msgspec.json.Decoder()
@@ -22,6 +27,13 @@ _HOLDERS: Final = ("item", "items", "ids")
 _MANY: Final = frozenset(
     {"filter", "itemids", "ops"}
 )  # members that would mean more objects than the one that is named beside them
+# By the member that an object stands in, both folded: the types of it that read in bulk. "": in any member.
+_BULK: Final[dict[str, frozenset[str]]] = {
+    "source": frozenset({"responses"}),
+    "datasourceconfig": frozenset({"logs"}),
+    "": frozenset({"storedcompletions"}),
+}
+_WRITTEN_OUT: Final = "filecontent"  # the type of a source whose `content` is the client's own data
 
 
 def references_of_any(body: bytes, *, put: str = "", is_shared: bool = True) -> tuple[StoredReference, ...]:
@@ -35,7 +47,7 @@ def references_of_any(body: bytes, *, put: str = "", is_shared: bool = True) -> 
     (_PUT_VOCABULARY if put else _VOCABULARY).check(parsed)
     whole = parsed.fields
     if is_shared:
-        refuse_bulk_reads(whole)
+        _refuse_bulk_reads(whole)
     read_lists = ("input",) if put else ("input", "items")  # what is put names its items by ids of its own kind, below
     found = dict.fromkeys((*stored_references(whole), *_read_items(whole, read_lists)))
     if put:
@@ -141,3 +153,33 @@ def _listed(value: Any) -> list[Any]:
 def _texts(value: object) -> Iterator[str]:
     if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
         yield str(value)
+
+
+def _refuse_bulk_reads(body: object) -> None:
+    """Raises RequestRejectedError that names the member."""
+    _walk(body, path="", member="")
+
+
+def _walk(value: Any, *, path: str, member: str) -> None:
+    if isinstance(value, list):
+        for index, each in enumerate(value):
+            if isinstance(each, (dict, list)):
+                _walk(each, path=f"{path}[{index}]", member=member)
+    elif isinstance(value, dict):
+        is_written_out = False
+        for name, inner in value.items():
+            if folded(name) == "type" and isinstance(inner, str):
+                kind = folded(inner.strip())
+                if kind in _BULK[""] or kind in _BULK.get(member, ()):
+                    raise _refused(f"{path}.{name}" if path else name, inner)
+                is_written_out = is_written_out or kind == _WRITTEN_OUT
+        for name, inner in value.items():
+            if isinstance(inner, (dict, list)) and name not in DATA and not (is_written_out and name == "content"):
+                _walk(inner, path=f"{path}.{name}" if path else name, member=folded(name))
+
+
+def _refused(path: str, kind: str) -> RequestRejectedError:
+    return RequestRejectedError(
+        f"'{path}' is '{kind[:60]}', which reads in bulk what others have stored as well: name a file, or write the content out.",
+        param=path[:200],
+    )

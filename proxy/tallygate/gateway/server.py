@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from tallygate.domain.errors import StoreError
-from tallygate.gateway.exchange.checkpoints import checkpoint_forever
+from tallygate.gateway.exchange.account import checkpoint_forever
 from tallygate.gateway.exchange.pipeline import Pipeline
 from tallygate.gateway.refusals import SHUTTING_DOWN
 from tallygate.gateway.services import Services
@@ -60,7 +60,7 @@ class GatewayServer:
         """Accept on a bound socket, which other workers may share."""
         await self.port.open(self._http, listening)
         work: tuple[Coroutine[Any, Any, None], ...] = (
-            checkpoint_forever(self.pipeline),
+            checkpoint_forever(self.services, self.pipeline.answers),
             self.services.settler.replay_forever(),
             self.services.withdrawals.forever(),
             *self._background,

@@ -12,11 +12,12 @@ from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import Table
 
+from tallygate.domain.errors import StoreError
 from tallygate.domain.price import Price
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database, LedgerUnavailableError
-from tallygate.ledger.entry import Entry, Kind, following, is_posted_again
+from tallygate.ledger.entry import FINAL, Entry, Kind, following, is_posted_again
 from tallygate.ledger.lifetime import OTHER, Changes, changes_of, charged_model, refused_changes
 from tallygate.ledger.notices.notice import Notice
 from tallygate.ledger.notices.record import EndpointsOf, record_notices, to_nobody
@@ -323,3 +324,17 @@ async def entries_of(connection: AsyncConnection, event_ids: Sequence[str]) -> d
 
 def entry_of_row(row: RowMapping) -> Entry:
     return msgspec.convert({name: row[name] for name in Entry.__struct_fields__}, Entry)
+
+
+async def finished_events(database: Database, event_ids: Sequence[str]) -> frozenset[str]:
+    """Those of `event_ids` that are settled in the ledger, so that nobody replays them; a few hundred at once.
+
+    Raises StoreError if the ledger cannot be asked.
+    """
+    columns = ENTRIES.c
+    statement = select(columns.event_id).where(columns.event_id.in_(event_ids), columns.kind.in_(sorted(FINAL))).distinct()
+    try:
+        async with database.read() as connection:
+            return frozenset((await connection.execute(statement)).scalars())
+    except LedgerUnavailableError as error:
+        raise StoreError(f"the ledger cannot be asked: {error}") from error

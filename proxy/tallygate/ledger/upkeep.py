@@ -16,18 +16,21 @@ from tallygate.ledger.audit import LimiterAudit
 from tallygate.ledger.audit_turns import AuditTurns
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database, LedgerUnavailableError, UnstorableError
+from tallygate.ledger.directory.credentials import Credentials
 from tallygate.ledger.event_stream import EventStreams
 from tallygate.ledger.rebuild import Rebuild
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.fence import Fence
+from tallygate.limiter.last_used import claim_last_used, delete_claimed
 from tallygate.limiter.script import ScriptStore
 
 REBUILD_EVERY_SECONDS: Final = 0.5
 SWEEP_EVERY_SECONDS: Final = 1.0
 MONTHS_EVERY_SECONDS: Final = 2.0
 RESTART_EVERY_SECONDS: Final = 0.2
+LAST_USED_EVERY_SECONDS: Final = 10.0
 AUDIT_EVERY_SECONDS: Final = 60.0
 DAILY_EVERY_SECONDS: Final = 3_600.0
 PREPARE_BACKOFF_SECONDS: Final = 2.0
@@ -192,3 +195,25 @@ async def sweep_forever(sweep: Callable[[], Awaitable[int]]) -> None:
             if swept:
                 _log.warning("holds expired and were settled at their checkpoint", extra={"fields": {"holds": swept}})
         await asyncio.sleep(SWEEP_EVERY_SECONDS)
+
+
+async def write_last_used(store: ScriptStore, credentials: Credentials) -> int:
+    """Write to the database when credentials were last used, as workers recorded it in the store; how many were written.
+
+    What cannot be written stays in the store. Raises StoreError, LedgerUnavailableError.
+    """
+    claimed = await claim_last_used(store)
+    if claimed:
+        await credentials.record_used(claimed)
+        await delete_claimed(store)
+    return len(claimed)
+
+
+async def write_last_used_forever(store: ScriptStore, credentials: Credentials) -> None:
+    """Again and again until cancelled. Several ledgers may do it at once."""
+    while True:
+        try:
+            await write_last_used(store, credentials)
+        except (StoreError, LedgerUnavailableError) as error:
+            _log.warning("when credentials were last used is not written", extra={"fields": {"reason": str(error)}})
+        await asyncio.sleep(LAST_USED_EVERY_SECONDS)

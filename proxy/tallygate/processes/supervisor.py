@@ -15,7 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
-from tallygate.config.watch import ConfigWatch, watch_forever
+from tallygate.config.reloading import ConfigWatch, watch_forever
 from tallygate.processes.child import Child, ChildFailedError, ChildSpec
 from tallygate.processes.file_sync import FileSync
 

@@ -1,39 +1,36 @@
 """Every endpoint of the simulator: path, how the request is read, and the wire API it speaks."""
 
-from collections.abc import Callable, Mapping
 from typing import Final
 
 from tallygate.simulator import requests as read
 from tallygate.simulator.answer import Wire
-from tallygate.simulator.gloo_endpoints import gloo_endpoints
 from tallygate.simulator.requests import Reader
 from tallygate.simulator.service import Endpoint
-from tallygate.simulator.wires import plain_json
+from tallygate.simulator.wires import gloo, plain_json
 from tallygate.simulator.wires.anthropic_complete import AnthropicComplete
 from tallygate.simulator.wires.anthropic_messages import AnthropicCount, AnthropicMessages
 from tallygate.simulator.wires.gemini import Gemini, GeminiCount, GeminiEmbedding, GeminiEmbeddings
+from tallygate.simulator.wires.gloo import GlooChat, GlooJson, GlooResponses
 from tallygate.simulator.wires.openai_chat import OpenAIChat
 from tallygate.simulator.wires.openai_completions import OpenAICompletions
 from tallygate.simulator.wires.openai_responses import OpenAIResponses
 from tallygate.simulator.wires.plain_json import PlainJson
 
-
-def _post(path: str, name: str, reader: Reader, wire: Wire, **parameters: str) -> Endpoint:
-    return Endpoint(method="POST", path=path, name=name, read=reader, wire=wire, parameters=parameters)
-
-
-def _get(path: str, name: str, wire: Wire, reader: Reader = read.read_unmetered) -> Endpoint:
-    return Endpoint(method="GET", path=path, name=name, read=reader, wire=wire, parameters={})
-
-
-_PROFILES: Final[Mapping[str, Callable[[], tuple[Endpoint, ...]]]] = {"gloo": gloo_endpoints}
-PROFILES: Final = tuple(_PROFILES)  # of one API each: its paths alone, with its keys and errors
+PROFILES: Final = ("gloo",)  # APIs that can be served alone: with their paths, keys and errors only
+_CHAT: Final = tuple(f"/ai/{version}/chat/completions" for version in ("v2", "v1", "v2/guarded", "v2/direct"))
+_RESPONSES: Final = tuple(f"/ai/{version}/responses" for version in ("v1", "v2", "v2/guarded", "v2/direct", "v1/grounded"))
+_INGESTION: Final = ("/ingestion/v2/files", "/ingestion/v1/real_time_upload", "/ai/ingestion/v1/real_time_upload")
+_RECOMMENDATIONS: Final = tuple(
+    f"/ai/{base}/{path}"
+    for base in ("v1/data", "data/v1")
+    for path in ("items/recommendations/base", "items/recommendations/verbose", "affiliates/referenced-items")
+)
 
 
 def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
-    """The table, or that of one API alone. Wires are stateless, so one object serves all requests."""
+    """The table, or that of the one of PROFILES. Wires are stateless, so one object serves all requests."""
     if profile:
-        return _PROFILES[profile]()
+        return gloo_endpoints()
     gemini = Gemini()
     model = "/{version:v1|v1beta}/models/{model:[^:]+}"
     return (
@@ -64,3 +61,46 @@ def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
         _post(f"{model}:countTokens", "gemini_count", read.read_count(read.read_gemini), GeminiCount()),
         *gloo_endpoints(),
     )
+
+
+def gloo_endpoints() -> tuple[Endpoint, ...]:
+    """Gloo AI's. Who asks for the catalogue or for a token needs no key: docs.gloo.com, API reference, "Overview"."""
+    chat, responses, recommended, ingested = GlooChat(), GlooResponses(), GlooJson(gloo.recommendations), GlooJson(gloo.ingestion)
+    catalogue, searched = GlooJson(gloo.models), GlooJson(gloo.search)
+    return (
+        *(_post(path, "gloo_chat", read.read_gloo_chat, chat) for path in _CHAT),
+        *(
+            _post(path, "gloo_chat", read.read_gloo_chat, chat, grounded="yes")
+            for path in ("/ai/v2/chat/completions/grounded", "/ai/v2/grounded/chat/completions")
+        ),
+        *(_post(path, "gloo_responses", read.read_responses, responses) for path in _RESPONSES),
+        _post("/ai/v2/direct/embeddings", "gloo_embeddings", read.read_embeddings, GlooJson(plain_json.embeddings)),
+        *(_plain("POST", path, "gloo_message", GlooJson(gloo.message)) for path in ("/ai/v1/message", "/ai/v1/message/kallm")),
+        _plain("GET", "/ai/v1/chat", "gloo_chat_history", GlooJson(gloo.chat_history)),
+        *(_plain("POST", path, "gloo_search", searched) for path in ("/ai/data/v1/search", "/ai/v1/kallm/search")),
+        *(_plain("POST", path, "gloo_recommendations", recommended) for path in _RECOMMENDATIONS),
+        *(_plain("POST", path, "gloo_ingestion", ingested) for path in _INGESTION),
+        _plain("GET", "/engine/v2/items/{item_id}", "gloo_content", GlooJson(gloo.item)),
+        *(
+            _plain(method, path, "gloo_content", GlooJson(gloo.changed))
+            for path in ("/engine/v2/item", "/engine/v2/items")
+            for method in ("POST", "PATCH", "DELETE")
+        ),
+        _plain("GET", "/engine/v2/publisher/{publisher_id}/items", "gloo_content", GlooJson(gloo.listed)),
+        _plain("GET", "/engine/v1/files/{file_id}/snippets", "gloo_content", GlooJson(gloo.listed)),
+        _plain("GET", "/platform/v2/models", "gloo_models", catalogue, is_public=True),
+        _plain("GET", "/ai/v2/models", "gloo_models", catalogue),
+        _plain("POST", "/oauth2/token", "oauth2_token", GlooJson(gloo.access_token), is_public=True),
+    )
+
+
+def _post(path: str, name: str, reader: Reader, wire: Wire, **parameters: str) -> Endpoint:
+    return Endpoint(method="POST", path=path, name=name, read=reader, wire=wire, parameters=parameters)
+
+
+def _get(path: str, name: str, wire: Wire, reader: Reader = read.read_unmetered) -> Endpoint:
+    return Endpoint(method="GET", path=path, name=name, read=reader, wire=wire, parameters={})
+
+
+def _plain(method: str, path: str, name: str, wire: Wire, *, is_public: bool = False) -> Endpoint:
+    return Endpoint(method=method, path=path, name=name, read=read.read_unmetered, wire=wire, parameters={}, is_public=is_public)

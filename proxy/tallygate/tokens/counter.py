@@ -1,19 +1,21 @@
 """Token counts of prompts and texts: at once where they are short, in a thread where they are long."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from itertools import chain
+from threading import Lock
 from typing import Final
 
 import tiktoken
 
 from tallygate.domain.prompt import ImageInput, PromptShape
 from tallygate.shares.turns import Turns, at_once
-from tallygate.tokens.count_memory import CountMemory
 from tallygate.tokens.framing import PromptFraming
 from tallygate.tokens.images import OWN_RULES, ImageRule, image_rule
-from tallygate.tokens.text import SLICE_CHARS, count, count_in_steps, upper_bound
+from tallygate.tokens.text import count, count_all, upper_bound
 from tallygate.tokens.tokenization import Tokenization, tokenization
 from tallygate.tokens.tool_text import namespace_text
 from tallygate.tokens.vocabulary import EncodingName, load_encoding
@@ -35,6 +37,8 @@ QUEUED_MAX: Final = 64
 THREADS: Final = 2
 MODELS_KEPT_MAX: Final = 1_024  # names come from clients: past it all are forgotten and learnt again
 REMEMBERED_MAX: Final = 16_384  # about 150 bytes each
+REMEMBERED_CHARS_MIN: Final = 256  # a shorter text is counted about as fast as it is looked up
+REMEMBERED_CHARS_MAX: Final = 65_536  # a longer one would take too long to digest on the event loop
 
 Load = Callable[[EncodingName], tiktoken.Encoding]
 
@@ -130,7 +134,7 @@ class TokenCounter:
         encoding = known.tokenization.encoding
         texts = await self._long_texts(shape.texts, encoding, org)
         if known.tokenization.prompt.is_namespace and shape.tools:
-            tools = sum(await self._turns.run(org, _count_all(shape.tools, self._encoding(encoding), namespace_text)))
+            tools = sum(await self._turns.run(org, count_all(shape.tools, self._encoding(encoding), namespace_text)))
         else:
             tools = await self._long_texts(shape.tools, encoding, org)
         return _total(_Parts(texts, tools, await self._long_texts(shape.schemas, encoding, org)), shape, known)
@@ -197,26 +201,44 @@ class TokenCounter:
                 total += remembered
         if not unknown:
             return total
-        counts = await self._turns.run(org, _count_all([text for _, text in unknown], self._encoding(name)))
+        counts = await self._turns.run(org, count_all([text for _, text in unknown], self._encoding(name)))
         for (key, _), tokens in zip(unknown, counts, strict=True):
             if key is not None:
                 self._memory.put(key, tokens)
         return total + sum(counts)
 
 
-def _count_all(
-    texts: Sequence[str], encoding: tiktoken.Encoding, form: Callable[[str], str] = str
-) -> Generator[None, None, list[int]]:
-    """The count of each, in the form that is read, with a pause after every slice of a long text, or as much of short ones."""
-    counts = []
-    chars = 0
-    for text in texts:
-        counts.append((yield from count_in_steps(form(text), encoding)))
-        chars += len(text)
-        if chars >= SLICE_CHARS:
-            chars = 0
-            yield
-    return counts
+class CountMemory:
+    """Token counts of texts that come again, as system prompts and histories do with every request of a conversation.
+
+    Kept by digest of the text, at most `size_max`, the least recently used go first. It keeps no text.
+    A digest of 128 bits: two texts of one digest do not occur. Safe to use from several threads.
+    """
+
+    def __init__(self, size_max: int) -> None:
+        self._counts: OrderedDict[bytes, int] = OrderedDict()
+        self._size_max = size_max
+        self._lock = Lock()
+
+    def key(self, text: str, name: EncodingName) -> bytes | None:
+        """The key of a text; None if it is not worth remembering."""
+        if not REMEMBERED_CHARS_MIN <= len(text) <= REMEMBERED_CHARS_MAX or not self._size_max:
+            return None
+        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, person=name.value.encode()).digest()
+
+    def get(self, key: bytes) -> int | None:
+        with self._lock:
+            count = self._counts.get(key)
+            if count is not None:
+                self._counts.move_to_end(key)
+            return count
+
+    def put(self, key: bytes, count: int) -> None:
+        with self._lock:
+            self._counts[key] = count
+            self._counts.move_to_end(key)
+            if len(self._counts) > self._size_max:
+                self._counts.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""Counting the tokens of one text, of any size and content, in time that grows with its length alone."""
+"""Counting the tokens of texts of any size and content, in time that grows with their length alone."""
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Final
 
 import tiktoken
@@ -52,6 +52,21 @@ def count_in_steps(text: str, encoding: tiktoken.Encoding) -> Generator[None, No
         counted += len(encoding.encode_ordinary(piece))
         yield
     return counted if length <= EXACT_CHARS_MAX else -(-counted * length // EXACT_CHARS_MAX)
+
+
+def count_all(
+    texts: Sequence[str], encoding: tiktoken.Encoding, form: Callable[[str], str] = str
+) -> Generator[None, None, list[int]]:
+    """The count of each, in the form that is read, with a pause after every slice of a long text, or as much of short ones."""
+    counts = []
+    chars = 0
+    for text in texts:
+        counts.append((yield from count_in_steps(form(text), encoding)))
+        chars += len(text)
+        if chars >= SLICE_CHARS:
+            chars = 0
+            yield
+    return counts
 
 
 def upper_bound(text: str) -> int:

@@ -1,13 +1,23 @@
 """The account of an exchange for the limiter: so far at each checkpoint, and final at its end."""
 
+import asyncio
+import logging
+from collections.abc import Set as AbstractSet
+from typing import Final
+
 from msgspec.structs import replace
 
 from tallygate.domain.admission import Account
 from tallygate.domain.ending import Ending
+from tallygate.domain.errors import StoreError
 from tallygate.domain.token_counts import UsageSource
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.bill import Bill, bill_of
 from tallygate.gateway.exchange.event import event_of
+from tallygate.gateway.services import Services
+
+CHECKPOINTS_AT_ONCE: Final = 500  # exchanges of one round trip; more go in further ones
+_log: Final = logging.getLogger(__name__)
 
 
 def account_of(answer: Answer, bill: Bill) -> Account:
@@ -43,3 +53,23 @@ async def checkpoint_of(answer: Answer) -> Account | None:
     bill = bill_of(answer, ahead_seconds=admission.lease_ms / 1000)
     expired = replace(bill, ending=Ending.EXPIRED, metered=replace(bill.metered, source=UsageSource.CHECKPOINT))
     return account_of(answer, expired)
+
+
+async def checkpoint_all(services: Services, answers: AbstractSet[Answer]) -> None:
+    """Renew the leases of open exchanges and record their cost so far, in one round trip. Raises StoreError."""
+    accounts = [await checkpoint_of(answer) for answer in list(answers)]
+    open_ones = [account for account in accounts if account is not None]
+    for start in range(0, len(open_ones), CHECKPOINTS_AT_ONCE):
+        await services.limiter.checkpoint(open_ones[start : start + CHECKPOINTS_AT_ONCE])
+
+
+async def checkpoint_forever(services: Services, answers: AbstractSet[Answer]) -> None:
+    """Every `checkpoint_seconds`, whatever is open then. If the store does not answer: the leases outlast several rounds."""
+    while True:
+        await asyncio.sleep(services.bounds.checkpoint_seconds)
+        try:
+            await checkpoint_all(services, answers)
+        except StoreError as error:
+            _log.warning("checkpoint failed: %s", error)
+        except Exception:  # noqa: BLE001 - the outermost handler of this loop
+            _log.exception("checkpoint failed")  # the next one must come all the same, or every lease would end

@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+import msgspec
+
+from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.request_headers import facts_with_headers
 from tallygate.dialects.unmetered import UNREAD
 from tallygate.dialects.unread_body import names_all, references_of_any
+from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import Refused, RequestRejectedError
 from tallygate.domain.markup import marked_up
 from tallygate.domain.money import MONEY_MAX_NANO_USD
+from tallygate.domain.organization import Credential
 from tallygate.domain.prompt import PromptShape, tokens_at_least
 from tallygate.domain.routed_price import AnyPrice
 from tallygate.gateway.callers.keys import check_model
@@ -25,13 +30,17 @@ from tallygate.gateway.exchange.estimate import (
     refuse_absurd,
 )
 from tallygate.gateway.exchange.object_checks import answer_objects, check_objects, put_kind, streamed_form
-from tallygate.gateway.exchange.unread_models import check_unread_model
 from tallygate.gateway.refusals import rejected
 from tallygate.gateway.services import Services
 from tallygate.shares.turns import at_once
 from tallygate.telemetry.metrics import UNKNOWN_MODELS
 
 READ_AT_ONCE_BYTES_MAX: Final = 32_768  # at worst some 15 ms, in bodies of nothing but commas; usually far below one
+MODEL_PARAMETER: Final = "model"  # of a route's path
+_UPLOADED: Final = frozenset({"file", "upload", "upload_part"})  # kinds whose forms name no model
+_BATCH: Final = "batch"  # its models stand in a file
+_ANYTHING: Final = msgspec.json.Decoder()
+_VOCABULARY: Final = Vocabulary(("model", "models"))
 _Result = TypeVar("_Result")
 
 
@@ -130,3 +139,35 @@ class Understanding:
 async def work_on(services: Services, org: str, size: int, work: Callable[[], _Result]) -> _Result:
     """Work on a body of that size: here and now if it is small, else in a thread, in the organization's turn."""
     return work() if size <= READ_AT_ONCE_BYTES_MAX else await services.reading.run(org, at_once(work))
+
+
+def check_unread_model(head: Head, credential: Credential, body: bytes) -> None:
+    """Refuse a model that the credential may not use, in the path or a body that no dialect reads; or one that neither shows.
+
+    body   as far as it was read: a form is not
+    """
+    if credential.models is None:
+        return
+    request, makes = head.client.request, head.route.objects.makes
+    if MODEL_PARAMETER in head.params:
+        check_model(credential, head.params[MODEL_PARAMETER])
+    elif makes == _BATCH:
+        check_model(credential, None)
+    elif not request.body_exists or makes in _UPLOADED:
+        return
+    elif request.content_type.startswith("multipart/"):
+        check_model(credential, None)
+    elif body:
+        _check_body(credential, body)
+
+
+def _check_body(credential: Credential, body: bytes) -> None:
+    try:
+        parsed = parse_body(body, _ANYTHING)
+        _VOCABULARY.check(parsed)
+    except RequestRejectedError as error:
+        raise Refused(rejected(error)) from None
+    fields: Any = parsed.fields
+    named = fields.get("model") if isinstance(fields, dict) else None
+    if named is not None:
+        check_model(credential, named if isinstance(named, str) else None)

@@ -1,21 +1,19 @@
-"""ScriptStore over a redis-py client: for Redis Cluster, and for fakeredis in tests."""
+"""ScriptStore over a redis-py client: what the limiter's own connection is compared with, and the way of tests to fakeredis."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
 from tallygate.domain.errors import StoreError
 from tallygate.limiter.script import Script
 
-if TYPE_CHECKING:
-    from redis.asyncio import Redis, RedisCluster
-
 
 class RedisPyScripts:
     """client must not retry by itself (`Retry(NoBackoff(), 0)`), and brings its own socket timeout."""
 
-    def __init__(self, client: "Redis | RedisCluster") -> None:
+    def __init__(self, client: Redis) -> None:
         self._client: Any = client
 
     async def run(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
