@@ -55,6 +55,7 @@ from tallygate.limiter.script import load_scripts
 from tallygate.limiter.sweep import Sweeper
 from tallygate.processes.worker import GC_THRESHOLD
 from tallygate.telemetry.labels import KnownLabels
+from tallygate.telemetry.metrics import SPEND_WINDOW
 
 CHUNK: Final = 5_000
 BUCKET_MS: Final = 300_000
@@ -211,7 +212,9 @@ async def ticks(figures: Figures, database: Database, config: Callable[[], Gatew
     await figures.measure("rebuild of the limiter", rebuild.step, told=lambda found: f"{found} partitions")
     await figures.measure("rebuild, nothing closed", rebuild.step)
     scrape = Scrape(config=config, version="bench", now_ms=now_ms, store=limiter)
-    await figures.measure("scrape, the limiter's windows", scrape.gather, told=lambda found: f"{len(found.windows):,} shown")
+    await figures.measure(
+        "scrape, the limiter's windows", scrape.gather, told=lambda found: f"{len(found.samples[SPEND_WINDOW]):,} shown"
+    )
     retention = Retention(database)
     await figures.measure(
         "retention (hourly)", lambda: retention.purge(config().organizations, now_ms()), told=lambda found: f"{found} rows removed"

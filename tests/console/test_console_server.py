@@ -93,8 +93,8 @@ class FakeTotals:
         if self.error is not None:
             raise self.error
         self.asked.append(orgs)
-        values = {metrics.REQUESTS: {(*ACME, "success"): 3}, metrics.SPEND: {ACME: 1}}
-        return Totals(values=values, organizations_skipped=self.skipped)
+        samples = {metrics.REQUESTS: {(*ACME, "success"): 3}, metrics.SPEND: {ACME: 1}}
+        return Totals(samples=samples, organizations_skipped=self.skipped)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.lifetime_queries import ORGS_AT_ONCE
 from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_TOTALS
 from tallygate.telemetry import metrics
-from tallygate.telemetry.exposition import Readings, render
+from tallygate.telemetry.exposition import Scraped, render
 
 CHAT = ("acme", "acme-prod", "chat")
 
@@ -55,7 +55,7 @@ async def test_each_family_adds_up_over_the_labels_that_it_does_not_have(databas
         (("globex", "globex-1", "search"), "gpt-4o", "expired", "checkpoint", {"requests": 1, "expired_holds": 1}),
     )
 
-    values = (await LedgerTotals(database).fetch(["acme", "globex"])).values
+    values = (await LedgerTotals(database).fetch(["acme", "globex"])).samples
 
     assert values[metrics.REQUESTS] == {
         (*CHAT, "success"): 3,
@@ -91,7 +91,7 @@ async def test_each_family_adds_up_over_the_labels_that_it_does_not_have(databas
 
 
 async def test_an_empty_ledger_has_counters_without_labels_only(database: Database) -> None:
-    values = (await LedgerTotals(database).fetch(["acme"])).values
+    values = (await LedgerTotals(database).fetch(["acme"])).samples
 
     assert {metric for metric, series in values.items() if series} == {
         metrics.USAGE_SOURCE,
@@ -112,7 +112,7 @@ async def test_series_of_organizations_that_left_end_and_what_has_no_label_goes_
         (("other", "other", "chat"), "", "refused", "", {"requests": 3}),
     )
 
-    values = (await LedgerTotals(database).fetch(["acme"])).values
+    values = (await LedgerTotals(database).fetch(["acme"])).samples
 
     assert values[metrics.REQUESTS] == {(*CHAT, "success"): 1, ("other", "other", "chat", "refused"): 3}
     assert values[metrics.USAGE_SOURCE][("upstream",)] == 6
@@ -128,10 +128,10 @@ async def test_past_the_bound_whole_organizations_are_left_out_and_counted(
 
     bounded = await LedgerTotals(database).fetch(orgs)
 
-    assert (len(everything.values[metrics.REQUESTS]), everything.organizations_skipped) == (3 * ORGS_AT_ONCE, 0)
+    assert (len(everything.samples[metrics.REQUESTS]), everything.organizations_skipped) == (3 * ORGS_AT_ONCE, 0)
     shown = 2 * ORGS_AT_ONCE
-    assert (len(bounded.values[metrics.REQUESTS]), bounded.organizations_skipped) == (shown, len(orgs) - shown)
-    assert len(bounded.values[metrics.MODEL_REQUESTS]) == shown
+    assert (len(bounded.samples[metrics.REQUESTS]), bounded.organizations_skipped) == (shown, len(orgs) - shown)
+    assert len(bounded.samples[metrics.MODEL_REQUESTS]) == shown
 
 
 async def test_a_database_that_hangs_is_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,5 @@ async def test_scrapes_at_once_see_the_same(database: Database) -> None:
 
     seen = await asyncio.gather(*(console.fetch(["acme"]) for console in consoles for _ in range(5)))
 
-    texts = {
-        render(Readings(version="1", config_version="c", workers=(), counted=(), totals=one.values), accept="")[1] for one in seen
-    }
+    texts = {render(Scraped(samples=one.samples), accept="")[1] for one in seen}
     assert len(texts) == 1

@@ -1,66 +1,54 @@
-"""From readings to what Prometheus reads."""
+"""From samples to what Prometheus reads."""
 
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from tallygate.telemetry import metrics
-from tallygate.telemetry.exposition import ProcessGauges, Readings, WindowGauges, families, render
-from tallygate.telemetry.metric import Kind
+from tallygate.telemetry.exposition import Scraped, families, render
+from tallygate.telemetry.metric import Kind, Metric, Source
 from tallygate.telemetry.metrics import METRICS
 
+DECLARED = Path(metrics.__file__)
+PRODUCT = [path.read_text() for path in DECLARED.parents[1].rglob("*.py") if path != DECLARED]
 ACME = ("acme", "acme-prod", "chat")
 NO_EXEMPLARS = [0] * (metrics.OVERHEAD_SECONDS.cells - metrics.OVERHEAD_SECONDS.count_cells)
 OVERHEAD_CELLS = (1, 2, *([0] * (metrics.OVERHEAD_SECONDS.count_cells - 4)), 3, 4_000_000_000, *NO_EXEMPLARS)
 
 
-def readings(**changes):
-    values = {
-        "version": "1.2.3",
-        "config_version": "abc",
-        "workers": [ProcessGauges(worker="0", up=True, starts=2, cpu_seconds=1.5, resident_bytes=1 << 20, open_fds=9)],
-        "counted": [
-            {
-                (metrics.REFUSED.name, (*ACME, "requests_per_1m")): (2,),
-                (metrics.REFUSED.name, (*ACME, "spend_7d")): (1,),
-                (metrics.OVERHEAD_SECONDS.name, ()): OVERHEAD_CELLS,
-            },
-            {(metrics.REFUSED.name, (*ACME, "requests_per_1m")): (5,), (metrics.OVERHEAD_SECONDS.name, ()): OVERHEAD_CELLS},
-        ],
-        "totals": {
-            **{metric: {} for metric in metrics.LEDGER_TOTALS},
-            metrics.REQUESTS: {(*ACME, "success"): 10, (*ACME, "refused"): 9},
-            metrics.TOKENS: {(*ACME, "prompt"): 123, (*ACME, "completion"): 2**53 - 1},
-            metrics.SPEND: {ACME: 1_000_000_001},
-            metrics.USAGE_SOURCE: {("upstream",): 10},
-            metrics.SPEND_CREDITED: {ACME: 7},
-            metrics.TOKENS_CREDITED: {(*ACME, "prompt"): 7},
-            metrics.ODD_SETTLEMENTS: {("late",): 1},
-            metrics.HOLDS_EXPIRED: {(): 0},
-        },
-        "windows": [
-            WindowGauges(
-                org="acme",
-                spent_nano_usd=99_999_999_999,
-                held_nano_usd=1,
-                limit_nano_usd=100 * 10**9,
-                paused=True,
-                resumes_at_ms=1_700_000_000_250,
-            )
-        ],
-        "is_incomplete": False,
-        "organizations_skipped": 0,
-        "lag_events": 4,
-        "lag_ms": 1_500,
-        "database_up": True,
-        "drift_nano_usd": 0,
-        "malformed_events": 0,
-        "clock_steps": 0,
-    }
-    return Readings(**{**values, **changes})
+COUNTED = (
+    {
+        (metrics.REFUSED.name, (*ACME, "requests_per_1m")): (2,),
+        (metrics.REFUSED.name, (*ACME, "spend_7d")): (1,),
+        (metrics.OVERHEAD_SECONDS.name, ()): OVERHEAD_CELLS,
+    },
+    {(metrics.REFUSED.name, (*ACME, "requests_per_1m")): (5,), (metrics.OVERHEAD_SECONDS.name, ()): OVERHEAD_CELLS},
+)
+SAMPLES = {
+    **{metric: {} for metric in METRICS if metric.source is not Source.WORKERS},
+    metrics.BUILD_INFO: {("1.2.3", "abc"): 1},
+    metrics.WORKER_CPU: {("0",): 1.5},
+    metrics.REQUESTS: {(*ACME, "success"): 10, (*ACME, "refused"): 9},
+    metrics.TOKENS: {(*ACME, "prompt"): 123, (*ACME, "completion"): 2**53 - 1},
+    metrics.SPEND: {ACME: 1_000_000_001},
+    metrics.USAGE_SOURCE: {("upstream",): 10},
+    metrics.SPEND_CREDITED: {ACME: 7},
+    metrics.TOKENS_CREDITED: {(*ACME, "prompt"): 7},
+    metrics.ODD_SETTLEMENTS: {("late",): 1},
+    metrics.HOLDS_EXPIRED: {(): 0},
+    metrics.SPEND_WINDOW: {("acme",): 99_999_999_999},
+    metrics.SPEND_RESUME: {("acme",): 1_700_000_000_250},
+    metrics.LEDGER_LAG_SECONDS: {(): 1_500},
+}
+
+
+def scraped(**changes):
+    return Scraped(**{"samples": SAMPLES, "counted": COUNTED, **changes})
 
 
 def samples(given):
@@ -78,26 +66,26 @@ def value(given, name, **labels):
 def test_refusals_are_summed_over_workers_and_those_of_the_ledger_are_requests():
     names = {"org": "acme", "credential": "acme-prod", "capability": "chat"}
 
-    assert value(readings(), "tallygate_refused_total", **names, limit="requests_per_1m") == 7
-    assert value(readings(), "tallygate_requests_total", **names, outcome="refused") == 9
-    assert value(readings(), "tallygate_requests_total", **names, outcome="success") == 10
+    assert value(scraped(), "tallygate_refused_total", **names, limit="requests_per_1m") == 7
+    assert value(scraped(), "tallygate_requests_total", **names, outcome="refused") == 9
+    assert value(scraped(), "tallygate_requests_total", **names, outcome="success") == 10
 
 
 def test_money_keeps_its_last_nano_dollar():
-    spend = value(readings(), "tallygate_spend_usd_total", org="acme", credential="acme-prod", capability="chat")
+    spend = value(scraped(), "tallygate_spend_usd_total", org="acme", credential="acme-prod", capability="chat")
 
     assert round(spend * 10**9) == 1_000_000_001
-    assert b'tallygate_spend_window_usd{org="acme"} 99.999999999\n' in render(readings(), accept="")[1]
+    assert b'tallygate_spend_window_usd{org="acme"} 99.999999999\n' in render(scraped(), accept="")[1]
 
 
 def test_the_largest_total_is_exact():
     names = {"org": "acme", "credential": "acme-prod", "capability": "chat"}
 
-    assert value(readings(), "tallygate_tokens_total", **names, kind="completion") == 2**53 - 1
+    assert value(scraped(), "tallygate_tokens_total", **names, kind="completion") == 2**53 - 1
 
 
 def test_histograms_accumulate_over_buckets_and_workers():
-    given = samples(readings())
+    given = samples(scraped())
 
     assert given["tallygate_overhead_seconds_bucket", (("le", "5e-05"),)] == 2
     assert given["tallygate_overhead_seconds_bucket", (("le", "0.0001"),)] == 6
@@ -106,8 +94,8 @@ def test_histograms_accumulate_over_buckets_and_workers():
     assert given["tallygate_overhead_seconds_sum", ()] == 8.0
 
 
-def test_a_store_that_does_not_answer_leaves_its_families_out_and_says_so():
-    given = samples(readings(is_incomplete=True, totals=None, windows=(), lag_events=None))
+def test_what_did_not_answer_is_left_out():
+    given = samples(scraped(samples={metrics.SCRAPE_ERRORS: {(): 1}}))
 
     assert given["tallygate_scrape_incomplete", ()] == 1
     assert not [
@@ -122,32 +110,32 @@ def test_a_store_that_does_not_answer_leaves_its_families_out_and_says_so():
 
 
 def test_counts_of_an_older_layout_are_left_out():
-    given = samples(readings(counted=[{(metrics.OVERHEAD_SECONDS.name, ()): (1, 2, 3)}]))
+    given = samples(scraped(counted=[{(metrics.OVERHEAD_SECONDS.name, ()): (1, 2, 3)}]))
 
     assert ("tallygate_overhead_seconds_count", ()) not in given
 
 
 def test_every_declared_metric_appears_under_its_declared_kind():
-    made = {family.metric.name: family.metric.kind for family in families(readings())}
+    made = {family.metric.name: family.metric.kind for family in families(scraped())}
 
     assert made == {metric.name: metric.kind for metric in METRICS}
 
 
 def test_openmetrics_is_sent_to_who_asks_for_it_and_parses():
-    content_type, body = render(readings(), accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    content_type, body = render(scraped(), accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
 
     assert content_type.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
     assert {family.name for family in parse_openmetrics(body.decode())} == {
         metric.name.removesuffix("_total") for metric in METRICS
     }
-    assert render(readings(), accept="text/html")[0].startswith("text/plain")
+    assert render(scraped(), accept="text/html")[0].startswith("text/plain")
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is in Debian's prometheus")
 def test_promtool_has_nothing_to_say_about_names_and_help():
     checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=render(readings(), accept="")[1], capture_output=True, check=False
+        ["promtool", "check", "metrics"], input=render(scraped(), accept="")[1], capture_output=True, check=False
     )
 
     assert (checked.returncode, checked.stderr) == (0, b"")
@@ -161,3 +149,8 @@ def test_declarations_are_well_formed():
         assert metric.help.endswith(".")
         assert list(metric.buckets) == sorted(set(metric.buckets))
         assert bool(metric.buckets) == (metric.kind is Kind.HISTOGRAM)
+
+
+@pytest.mark.parametrize("name", [name for name, metric in vars(metrics).items() if isinstance(metric, Metric)])
+def test_every_declared_metric_is_counted_or_sampled_somewhere(name):
+    assert any(re.search(rf"\b{name}\b", text) for text in PRODUCT), f"{name} is declared, and nothing gives it a value"

@@ -34,7 +34,7 @@ def ledger_part(resources: Resources, store: LimiterStore) -> Part:
     upkeep = build_upkeep(resources)
     book = open_directory(resources.settings, resources.database, lambda: resources.holder.current)
     return Part(
-        ledger=upkeep,
+        samples=(upkeep.samples,),
         opening=(upkeep.open_store,),
         beside=(
             upkeep.run,

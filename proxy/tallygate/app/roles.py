@@ -111,8 +111,7 @@ def console_of(
         config=config,
         version=product_version(),
         now_ms=now_ms,
-        ledger=_only(part.ledger for part in parts),
-        wrong_tokens=lambda: wrong_tokens.count,
+        samples=[wrong_tokens.samples, *(own for part in parts for own in part.samples)],
     )
     server = ConsoleServer(
         scrape=scrape,

@@ -12,8 +12,7 @@ from tallygate.ledger.lifetime import OTHER
 from tallygate.ledger.lifetime_queries import SUMS, LifetimeQueries, OrganizationTotals, OverallTotals
 from tallygate.ledger.notices.deliveries import Deliveries
 from tallygate.telemetry import metrics
-from tallygate.telemetry.metric import Metric
-from tallygate.telemetry.metric_text import Labels
+from tallygate.telemetry.metric import Labels, Metric
 
 READ_SECONDS: Final = 8.0  # for the whole reading: Prometheus waits 10 s for a scrape
 ROWS_MAX: Final = 300_000  # of one scrape; whole organizations past it are left out and counted as skipped
@@ -79,7 +78,7 @@ class LedgerTotals:
                     break
                 _add(values, _samples(part))
                 skipped.difference_update(part.organizations)
-        return Totals(values=values, organizations_skipped=len(skipped - {OTHER}))
+        return Totals(samples=values, organizations_skipped=len(skipped - {OTHER}))
 
 
 def _overall_samples(totals: OverallTotals) -> Iterator[_Sample]:

@@ -1,22 +1,21 @@
 """What the console needs of others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from tallygate.domain.admission import SpendDemand, WindowState
-from tallygate.telemetry.metric import Metric
-from tallygate.telemetry.metric_text import Labels
+from tallygate.telemetry.metric import Samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """The shared counters by metric and labels, money in nano-USD; a series that is absent is 0.
+    """The shared counters; a series that is absent is 0.
 
     organizations_skipped   of those asked for, being past the bound of one reading
     """
 
-    values: Mapping[Metric, Mapping[Labels, int]]
+    samples: Samples
     organizations_skipped: int = 0
 
 
@@ -49,16 +48,3 @@ class Store(Protocol):
         """Settle holds whose lease has run out at their checkpoint; how many."""
 
     async def close(self) -> None: ...
-
-
-class LedgerState(Protocol):
-    """What the ledger's upkeep in this process knows. drift_nano_usd: None until the first audit is done."""
-
-    @property
-    def drift_nano_usd(self) -> int | None: ...
-
-    @property
-    def malformed(self) -> int: ...
-
-    @property
-    def clock_steps(self) -> int: ...

@@ -1,22 +1,26 @@
-"""One scrape: the workers' files, the ledger's totals and the limiter's windows, gathered into Readings."""
+"""One scrape: the workers' files, the ledger's totals, the limiter's windows, and what this process knows itself."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tallygate.config.model import GatewayConfig
-from tallygate.console.ports import LedgerState, SharedTotals, Store
+from tallygate.console.ports import SharedTotals, Store
 from tallygate.console.workers import Workers
-from tallygate.domain.admission import SpendDemand, WindowState
+from tallygate.domain.admission import SpendDemand
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
 from tallygate.domain.rate_limit import LimitScope
 from tallygate.domain.spend_limit import WindowKind
 from tallygate.ledger.database import LedgerUnavailableError
-from tallygate.telemetry.exposition import Readings, WindowGauges
+from tallygate.telemetry import metrics
+from tallygate.telemetry.count_file import Series
+from tallygate.telemetry.exposition import Scraped
+from tallygate.telemetry.metric import Labels, Metric, Samples
 
+_Gathered = dict[Metric, Mapping[Labels, float]]
 _LOG: Final = logging.getLogger(__name__)
 ORGANIZATIONS_MAX: Final = 5_000  # that one scrape shows, in the order of the configuration; the rest is counted as skipped
 WINDOWS_AT_ONCE: Final = 50  # reads in flight, so that a scrape does not crowd out admissions
@@ -34,65 +38,63 @@ class Scrape:
         workers: Workers | None = None,
         store: Store | None = None,
         totals: SharedTotals | None = None,
-        ledger: LedgerState | None = None,
-        wrong_tokens: Callable[[], int] = lambda: 0,
+        samples: Sequence[Callable[[], Samples]] = (),
     ) -> None:
-        """workers, store, totals, ledger: where this process shows them; the families of the others are left out."""
+        """workers, store, totals: where this process shows them; the families of the others are left out.
+
+        samples   what this process knows itself
+        """
         self._workers = workers
         self._store = store
         self._totals = totals
         self._config = config
         self._version = version
         self._now_ms = now_ms
-        self._ledger = ledger
-        self._wrong_tokens = wrong_tokens
+        self._samples = samples
 
-    async def gather(self) -> Readings:
+    async def gather(self) -> Scraped:
         config = self._config()
-        workers = None if self._workers is None else await asyncio.to_thread(self._workers.snapshot)
-        readings = Readings(
-            version=self._version,
-            config_version=config.version,
-            workers=() if workers is None else workers.processes,
-            counted=() if workers is None else workers.counted,
-            drift_nano_usd=None if self._ledger is None else self._ledger.drift_nano_usd,
-            malformed_events=None if self._ledger is None else self._ledger.malformed,
-            wrong_tokens=self._wrong_tokens(),
-            clock_steps=None if self._ledger is None else self._ledger.clock_steps,
-        )
+        samples: _Gathered = {metrics.BUILD_INFO: {(self._version, config.version): 1}}
+        for own in self._samples:
+            samples.update(own())
+        counted: Sequence[Mapping[Series, tuple[int, ...]]] = ()
+        if self._workers is not None:
+            workers = await asyncio.to_thread(self._workers.snapshot)
+            samples.update(workers.samples())
+            counted = workers.counted
         shown = config.organizations[:ORGANIZATIONS_MAX]
         asked = [
-            *([] if self._store is None else [self._read_store(self._store, shown, readings)]),
-            *([] if self._totals is None else [self._read_totals(self._totals, shown, readings)]),
+            *([] if self._store is None else [self._read_store(self._store, shown, samples)]),
+            *([] if self._totals is None else [self._read_totals(self._totals, shown, samples)]),
         ]
         if asked:
-            readings.organizations_skipped = len(config.organizations) - len(shown)
-            readings.is_incomplete = not all(await asyncio.gather(*asked))
-        return readings
+            samples[metrics.ORGANIZATIONS_SKIPPED] = {(): len(config.organizations) - len(shown)}
+            samples[metrics.SCRAPE_ERRORS] = {(): int(not all(await asyncio.gather(*asked)))}
+        return Scraped(samples=samples, counted=counted)
 
-    async def _read_store(self, store: Store, shown: Sequence[Organization], readings: Readings) -> bool:
+    async def _read_store(self, store: Store, shown: Sequence[Organization], samples: _Gathered) -> bool:
         """Whether the store has answered."""
         limited = [(org, demands) for org in shown if (demands := self._demands(org))]
         try:
             lag = await store.lag()
-            readings.lag_events, readings.lag_ms = lag.events, lag.ms
-            readings.windows = await _windows(store, limited)
+            samples.update({metrics.LEDGER_LAG: {(): lag.events}, metrics.LEDGER_LAG_SECONDS: {(): lag.ms}})
+            samples.update(await _windows(store, limited))
         except StoreError as error:
             _LOG.warning("the limiter's store did not answer a scrape", extra={"fields": {"reason": str(error)}})
             return False
         return True
 
-    async def _read_totals(self, totals: SharedTotals, shown: Sequence[Organization], readings: Readings) -> bool:
+    async def _read_totals(self, totals: SharedTotals, shown: Sequence[Organization], samples: _Gathered) -> bool:
         """Whether the database has answered."""
         try:
             read = await totals.fetch([org.id for org in shown])
         except LedgerUnavailableError as error:
             _LOG.warning("the ledger's database did not answer a scrape", extra={"fields": {"reason": str(error)}})
-            readings.database_up = False
+            samples[metrics.LEDGER_DATABASE_UP] = {(): 0}
             return False
-        readings.database_up = True
-        readings.totals = read.values
-        readings.organizations_skipped = (readings.organizations_skipped or 0) + read.organizations_skipped
+        samples.update(read.samples)
+        samples[metrics.LEDGER_DATABASE_UP] = {(): 1}
+        samples[metrics.ORGANIZATIONS_SKIPPED] = {(): samples[metrics.ORGANIZATIONS_SKIPPED][()] + read.organizations_skipped}
         return True
 
     def _demands(self, org: Organization) -> tuple[SpendDemand, ...]:
@@ -110,21 +112,21 @@ class Scrape:
         )
 
 
-async def _windows(store: Store, limited: Sequence[tuple[Organization, tuple[SpendDemand, ...]]]) -> list[WindowGauges]:
-    gauges: list[WindowGauges] = []
+async def _windows(store: Store, limited: Sequence[tuple[Organization, tuple[SpendDemand, ...]]]) -> Samples:
+    """The first spend limit of each organization as enforced now, and whether any of its limits pauses it."""
+    shown: dict[Metric, dict[Labels, int]] = {
+        metric: {}
+        for metric in (metrics.SPEND_WINDOW, metrics.SPEND_HELD, metrics.SPEND_LIMIT, metrics.PAUSED, metrics.SPEND_RESUME)
+    }
     for start in range(0, len(limited), WINDOWS_AT_ONCE):
         part = limited[start : start + WINDOWS_AT_ONCE]
-        readings = await asyncio.gather(*(store.windows(org.id, demands) for org, demands in part))
-        gauges += [_gauges(org, demands, reading) for (org, demands), reading in zip(part, readings, strict=True)]
-    return gauges
-
-
-def _gauges(org: Organization, demands: tuple[SpendDemand, ...], readings: tuple[WindowState, ...]) -> WindowGauges:
-    return WindowGauges(
-        org=org.id,
-        spent_nano_usd=readings[0].spent_nano_usd,
-        held_nano_usd=readings[0].held_nano_usd,
-        limit_nano_usd=demands[0].limit.limit_nano_usd,
-        paused=any(reading.paused_until_ms for reading in readings),
-        resumes_at_ms=max(reading.paused_until_ms for reading in readings),
-    )
+        states = await asyncio.gather(*(store.windows(org.id, demands) for org, demands in part))
+        for (org, demands), windows in zip(part, states, strict=True):
+            labels, resumes_at_ms = (org.id,), max(window.paused_until_ms for window in windows)
+            shown[metrics.SPEND_WINDOW][labels] = windows[0].spent_nano_usd
+            shown[metrics.SPEND_HELD][labels] = windows[0].held_nano_usd
+            shown[metrics.SPEND_LIMIT][labels] = demands[0].limit.limit_nano_usd
+            shown[metrics.PAUSED][labels] = int(bool(resumes_at_ms))
+            if resumes_at_ms:
+                shown[metrics.SPEND_RESUME][labels] = resumes_at_ms
+    return shown

@@ -133,10 +133,10 @@ class ConsoleServer:
             return _answer(503, {"error": "ledger_unavailable"})
         if refusal is not None:
             return refusal
-        accept, readings = request.headers.get(hdrs.ACCEPT, ""), await self._scrape.gather()
+        accept, scraped = request.headers.get(hdrs.ACCEPT, ""), await self._scrape.gather()
         is_gzipped = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
         # Thousands of organizations are a second of work: others are served meanwhile.
-        content_type, body = await asyncio.to_thread(render, readings, accept=accept, is_gzipped=is_gzipped)
+        content_type, body = await asyncio.to_thread(render, scraped, accept=accept, is_gzipped=is_gzipped)
         headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
         return web.Response(body=body, headers=headers | ({hdrs.CONTENT_ENCODING: "gzip"} if is_gzipped else {}))
 

@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Final
 
 from tallygate.telemetry.count_file import CountReader, Series, owners
-from tallygate.telemetry.exposition import ProcessGauges
-from tallygate.telemetry.metric import Lasts
-from tallygate.telemetry.metrics import WORKER_METRICS
+from tallygate.telemetry.metric import Lasts, Samples
+from tallygate.telemetry.metrics import (
+    WORKER_CPU,
+    WORKER_FILES,
+    WORKER_MEMORY,
+    WORKER_METRICS,
+    WORKER_STARTS,
+    WORKER_UP,
+)
 from tallygate.telemetry.worker_state import STATE_SERIES, WorkerStatus
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
@@ -20,11 +26,34 @@ _GONE_FOR_GOOD: Final = frozenset(metric.name for metric in WORKER_METRICS if me
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerProcess:
+    """The process of one slot. The last three are None while it has none."""
+
+    worker: str
+    up: bool
+    starts: int
+    cpu_seconds: float | None = None
+    resident_bytes: int | None = None
+    open_fds: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersSnapshot:
     """counted holds every owner that ever counted here: with fewer workers than before, the counts of the others remain."""
 
-    processes: tuple[ProcessGauges, ...]
+    processes: tuple[WorkerProcess, ...]
     counted: tuple[Mapping[Series, tuple[int, ...]], ...]
+
+    def samples(self) -> Samples:
+        """What /metrics shows of the processes themselves."""
+        all_ = self.processes
+        return {
+            WORKER_UP: {(at.worker,): int(at.up) for at in all_},
+            WORKER_STARTS: {(at.worker,): at.starts for at in all_},
+            WORKER_CPU: {(at.worker,): at.cpu_seconds for at in all_ if at.cpu_seconds is not None},
+            WORKER_MEMORY: {(at.worker,): at.resident_bytes for at in all_ if at.resident_bytes is not None},
+            WORKER_FILES: {(at.worker,): at.open_fds for at in all_ if at.open_fds is not None},
+        }
 
 
 class Workers:
@@ -47,14 +76,14 @@ class Workers:
         )
         return WorkersSnapshot(processes=processes, counted=counted)
 
-    def processes(self) -> tuple[ProcessGauges, ...]:
+    def processes(self) -> tuple[WorkerProcess, ...]:
         """The part of `snapshot` about the processes, without their counts."""
         return tuple(self._process(slot, self._reader.read(slot, only=STATE_SERIES)) for slot in self._slots)
 
-    def _process(self, slot: str, series: Mapping[Series, tuple[int, ...]]) -> ProcessGauges:
+    def _process(self, slot: str, series: Mapping[Series, tuple[int, ...]]) -> WorkerProcess:
         status = WorkerStatus.of(series, self._now_ms())
         cpu_seconds, resident_bytes, open_fds = _process_figures(status.pid) if status.up else (None, None, None)
-        return ProcessGauges(
+        return WorkerProcess(
             worker=slot.removeprefix("worker-"),
             up=status.up,
             starts=status.starts,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tallygate.http1.networks import network_of
+from tallygate.telemetry.metric import Samples
+from tallygate.telemetry.metrics import CONSOLE_WRONG_TOKENS
 
 FREE: Final = 3  # wrong tokens of an address that are answered at once: people paste the wrong thing
 FIRST_SECONDS: Final = 0.1  # then this, doubled each time
@@ -30,7 +32,7 @@ class _Address:
 
 
 class WrongTokens:
-    """now_ms: monotonic. sleep: `asyncio.sleep`. count: all of them, for metrics."""
+    """now_ms: monotonic. sleep: `asyncio.sleep`. count: all of them."""
 
     def __init__(self, *, now_ms: Callable[[], int], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._now_ms = now_ms
@@ -38,6 +40,10 @@ class WrongTokens:
         self._addresses: dict[str, _Address] = {}
         self._waiting = 0
         self.count = 0
+
+    def samples(self) -> Samples:
+        """All of them so far, for /metrics."""
+        return {CONSOLE_WRONG_TOKENS: {(): self.count}}
 
     async def slow_down(self, address: str, path: str) -> bool:
         """Keep the sender of a wrong token waiting; False where too many wait already, so that this one is to be sent away."""

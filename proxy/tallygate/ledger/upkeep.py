@@ -5,7 +5,7 @@ Nothing here ends because something is away. The gateway serves on meanwhile: it
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,8 @@ from tallygate.ledger.writer import Writer
 from tallygate.limiter.fence import Fence
 from tallygate.limiter.last_used import claim_last_used, delete_claimed
 from tallygate.limiter.script import ScriptStore
+from tallygate.telemetry.metric import Labels, Metric, Samples
+from tallygate.telemetry.metrics import LEDGER_DRIFT, LEDGER_MALFORMED, STORE_CLOCK_STEPS
 
 REBUILD_EVERY_SECONDS: Final = 0.5
 SWEEP_EVERY_SECONDS: Final = 1.0
@@ -89,15 +91,15 @@ class Upkeep:
         """What the audit of the limiter found when it last looked at each window; None before it."""
         return self._drift_nano_usd
 
-    @property
-    def malformed(self) -> int:
-        """Stream entries that this process has set aside."""
-        return self._writer.counts.malformed
-
-    @property
-    def clock_steps(self) -> int:
-        """How often this process has seen the store's clock set, ahead or back."""
-        return self._clock.steps
+    def samples(self) -> Samples:
+        """What only the process of a ledger knows, for /metrics."""
+        known: dict[Metric, Mapping[Labels, float]] = {
+            LEDGER_MALFORMED: {(): self._writer.counts.malformed},
+            STORE_CLOCK_STEPS: {(): self._clock.steps},
+        }
+        if self._drift_nano_usd is not None:
+            known[LEDGER_DRIFT] = {(): self._drift_nano_usd}
+        return known
 
     async def run(self) -> None:
         """Until cancelled."""

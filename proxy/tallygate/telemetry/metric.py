@@ -1,5 +1,6 @@
 """What a metric is, and how a worker counts it. Each is declared in `metrics.py`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
@@ -65,6 +66,10 @@ class Metric:
         """OpenMetrics has a unit where the name, without `_total`, ends in it; empty elsewhere."""
         unit = self.name.removesuffix("_total").rpartition("_")[2]
         return unit if unit in {"seconds", "bytes"} else ""
+
+
+Labels = tuple[str, ...]  # a value for each of a metric's labels, in their order
+Samples = Mapping[Metric, Mapping[Labels, float]]  # as they are stored: money in nano-USD
 
 
 class Metrics(Protocol):

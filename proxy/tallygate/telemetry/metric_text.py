@@ -12,13 +12,11 @@ from typing import Any, Final
 from prometheus_client.utils import floatToGoString
 
 from tallygate.telemetry.exemplar import Exemplar
-from tallygate.telemetry.metric import Kind, Metric
+from tallygate.telemetry.metric import Kind, Labels, Metric
 
 PIECE_LINES: Final = 2_000
 number_text: Final[Callable[[float], str]] = floatToGoString
 _NANO: Final = 1_000_000_000
-
-Labels = tuple[str, ...]
 
 
 class TextFormat(StrEnum):
