@@ -1,6 +1,7 @@
 """The usage event of an exchange: a first one at admission, in case no other follows, and the final one from its bill."""
 
 import msgspec
+from msgspec.structs import replace
 
 from tallygate.domain.routed_price import RoutedPrice
 from tallygate.domain.token_counts import UsageSource
@@ -17,34 +18,20 @@ OUTPUT_CLAMPED = "output_clamped"  # flag of an event whose request had its maxi
 
 def first_event(call: Call, floor_nano_usd: int, floor_completion_tokens: int) -> bytes:
     """The event of a worker that dies before its first checkpoint: the request was probably sent, and generated for."""
-    head, caller, client, asked = call.head, call.caller, call.head.client, call.estimate
+    head, asked = call.head, call.estimate
     flags: tuple[str, ...] = ()
     if head.is_metered:
         flags = (ASSUMED, "uncertain") if asked.price is not None else (ASSUMED, "uncertain", "unpriced")
         if isinstance(asked.price, RoutedPrice):
             flags = (*flags, CHARGED_AT_BOUND)
     return _encode(
-        UsageEvent(
-            event_id=client.id,
-            org=caller.organization.id,
-            credential=caller.credential.id,
-            capability=head.route.capability,
-            endpoint=head.route.endpoint,
-            method=client.request.method,
-            request_model=call.facts.model,
-            upstream=head.route.upstream,
-            outcome=Outcome.EXPIRED,
-            stream=call.facts.stream,
-            started_at_ms=client.started_at_ms,
+        replace(
+            _event_of_call(call, Outcome.EXPIRED, UsageSource.CHECKPOINT if head.is_metered else UsageSource.NONE, flags),
             prompt_tokens=asked.prompt_tokens,
             completion_tokens=floor_completion_tokens,
-            usage_source=UsageSource.CHECKPOINT if head.is_metered else UsageSource.NONE,
             price_version=asked.price.version if asked.price is not None else None,
             cost_nano_usd=floor_nano_usd,
             fee_nano_usd=head.route.fee_nano_usd,
-            request_bytes=len(call.body),
-            client_request_id=caller.client_request_id,
-            flags=flags if caller.credential.is_registered else (*flags, UNREGISTERED),
         )
     )
 
@@ -53,7 +40,7 @@ def event_of(answer: Answer, bill: Bill) -> bytes:
     """The usage event's JSON."""
     held, relay = answer.held, answer.relay
     call = held.call
-    head, caller, client, facts = call.head, call.caller, call.head.client, call.facts
+    head, caller, client = call.head, call.caller, call.head.client
     counts, flags, cost = bill.metered.counts, bill.metered.flags, bill.cost_nano_usd
     if cost > held.decision.held_nano_usd and caller.limits.spend:
         flags = (*flags, "overrun")
@@ -63,24 +50,12 @@ def event_of(answer: Answer, bill: Bill) -> bytes:
         flags = (*flags, CHARGED_AT_BOUND)
     if answer.clamped is not None:
         flags = (*flags, OUTPUT_CLAMPED)
-    if not caller.credential.is_registered:
-        flags = (*flags, UNREGISTERED)
     started_at, first = client.started_at, relay.first_byte_at
     return _encode(
-        UsageEvent(
-            event_id=client.id,
-            org=caller.organization.id,
-            credential=caller.credential.id,
-            capability=head.route.capability,
-            endpoint=head.route.endpoint,
-            method=client.request.method,
-            request_model=facts.model,
+        replace(
+            _event_of_call(call, bill.ending.outcome, bill.metered.source, flags),
             response_model=answer.reading.response_model,
-            upstream=head.route.upstream,
             status=relay.status,
-            outcome=bill.ending.outcome,
-            stream=facts.stream,
-            started_at_ms=client.started_at_ms,
             duration_ms=round((answer.services.clock() - started_at) * 1000),
             first_byte_ms=None if first is None else round((first - started_at) * 1000),
             prompt_tokens=counts.prompt,
@@ -88,13 +63,10 @@ def event_of(answer: Answer, bill: Bill) -> bytes:
             cached_tokens=counts.cached,
             cache_write_tokens=counts.cache_write_5m + counts.cache_write_1h,
             reasoning_tokens=counts.reasoning,
-            usage_source=bill.metered.source,
             price_version=bill.price.version if bill.price is not None else None,
             cost_nano_usd=cost,
             request_bytes=answer.request_bytes,
             response_bytes=relay.bytes_in,
-            client_request_id=caller.client_request_id,
-            flags=flags,
             cache_write_1h_tokens=counts.cache_write_1h,
             audio_prompt_tokens=counts.audio_prompt,
             audio_completion_tokens=counts.audio_completion,
@@ -102,4 +74,26 @@ def event_of(answer: Answer, bill: Bill) -> bytes:
             made=answer.made,
             deleted=answer.deleted,
         )
+    )
+
+
+def _event_of_call(call: Call, outcome: Outcome, source: UsageSource, flags: tuple[str, ...]) -> UsageEvent:
+    """An event with what its call says, before any figure."""
+    head, caller, client = call.head, call.caller, call.head.client
+    return UsageEvent(
+        event_id=client.id,
+        org=caller.organization.id,
+        credential=caller.credential.id,
+        capability=head.route.capability,
+        endpoint=head.route.endpoint,
+        method=client.request.method,
+        request_model=call.facts.model,
+        upstream=head.route.upstream,
+        outcome=outcome,
+        stream=call.facts.stream,
+        started_at_ms=client.started_at_ms,
+        usage_source=source,
+        request_bytes=len(call.body),
+        client_request_id=caller.client_request_id,
+        flags=flags if caller.credential.is_registered else (*flags, UNREGISTERED),
     )
