@@ -90,7 +90,7 @@ def shipped_prices() -> PriceCatalogue:
     source = ConfigSource(
         directory=directory,
         shipped_dir=directory,
-        known_dialects=frozenset(dialects()),
+        known_dialects=dialects().billed,
         default_url="http://upstream.test",
         environ={},
     )

@@ -207,7 +207,7 @@ async def running_gateway(
         source = ConfigSource(
             directory=config_dir,
             shipped_dir=shipped_directory(),
-            known_dialects=frozenset(dialects()),
+            known_dialects=dialects().billed,
             default_url=base_url,
             environ=os.environ,
             way=way or WayOut(),
@@ -222,7 +222,6 @@ async def running_gateway(
             owners=ObjectOwners(marks, records or nothing_owned, clock=time.monotonic, now_ms=clock.now_ms),
             tokens=shared_tokens(),
             dialects=dialects(),
-            plain=dialects()["openai_chat"],
             metrics=metrics,
             session=ClientSession(),
             bounds=limits or LIMITS,

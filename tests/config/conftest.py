@@ -10,7 +10,7 @@ from tallygate.config.model import GatewayConfig
 from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
 
-DIALECTS = frozenset(dialects())
+DIALECTS = dialects()
 ENVIRON = {"A_SECRET": "s3cret"}
 
 Load = Callable[..., GatewayConfig]
@@ -21,7 +21,7 @@ def source(tmp_path: Path) -> ConfigSource:
     return ConfigSource(
         directory=tmp_path,
         shipped_dir=shipped_directory(),
-        known_dialects=DIALECTS,
+        known_dialects=DIALECTS.billed,
         default_url="https://up.example.com",
         environ=ENVIRON,
     )

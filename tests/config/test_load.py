@@ -19,7 +19,7 @@ from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit, WindowKind
 from tallygate.gateway.routes import RouteTable
 
-DIALECTS = frozenset(dialects())
+DIALECTS = dialects()
 
 DAY_MS = 86_400_000
 

@@ -10,10 +10,14 @@ from tallygate.gateway.upstream_auth import UpstreamAuthError, UpstreamCredentia
 from tallygate.http1.upstream_failure import FailureKind
 from tallygate.outbound.session import FetchError
 
+DIALECTS = dialects()
 
-async def sent(auth: UpstreamAuth, headers=(), dialect: str | None = "openai_chat", query_key: str = ""):
-    key_header = None if dialect is None else dialects()[dialect].key_header
-    return await UpstreamCredentials(auth).headers(CIMultiDict(headers), key_header, query_key)
+
+async def sent(auth: UpstreamAuth, headers=(), dialect: str | None = "openai_chat", query_key: str = "", path: str = "/v1/files"):
+    """What goes up at a route with a dialect, or at a path without one."""
+    client = CIMultiDict(headers)
+    spoken = DIALECTS.unmetered(path, client) if dialect is None else DIALECTS[dialect]
+    return await UpstreamCredentials(auth).headers(client, spoken, query_key)
 
 
 @pytest.mark.parametrize(
@@ -75,12 +79,19 @@ async def test_without_a_dialect_the_header_is_the_one_that_the_client_used(clie
 
 
 @pytest.mark.parametrize(
-    ("dialect", "header"),
-    [("gloo_chat", b"authorization"), ("azure_chat", b"api-key"), ("gemini_generate", b"x-goog-api-key")],
+    ("path", "header"),
+    [
+        ("/engine/v2/items", b"authorization"),
+        ("/openai/files", b"api-key"),
+        ("/v1beta/files", b"x-goog-api-key"),
+        ("/v1beta/openai/files", b"authorization"),  # Google's compatibility with OpenAI's API
+    ],
 )
-async def test_the_api_of_a_path_without_a_dialect_says_the_header(dialect: str, header: bytes) -> None:
-    ((name, _),) = await sent(UpstreamAuth(kind=AuthKind.BEARER, secret="up"), [("x-api-key", "tg_a_b")], dialect)
-    assert name == header
+async def test_the_api_of_a_path_without_a_dialect_says_the_header(path: str, header: bytes) -> None:
+    for more in ([], [("anthropic-version", "2023-06-01")] if path != "/v1beta/openai/files" else []):
+        client = [("x-api-key", "tg_a_b"), *more]
+        ((name, _),) = await sent(UpstreamAuth(kind=AuthKind.BEARER, secret="up"), client, None, path=path)
+        assert name == header
 
 
 async def test_anthropics_clients_are_known_by_their_version() -> None:
@@ -116,12 +127,12 @@ OAUTH = UpstreamAuth(kind=AuthKind.OAUTH2_CLIENT_CREDENTIALS, token_url="https:/
 
 async def test_a_fetched_token_goes_up_as_a_bearer_token_whatever_the_dialect() -> None:
     credentials = UpstreamCredentials(OAUTH, FakeToken("t0ken"))
-    assert await credentials.headers(CIMultiDict(), "x-api-key") == [(b"authorization", b"Bearer t0ken")]
+    assert await credentials.headers(CIMultiDict(), DIALECTS["anthropic_messages"]) == [(b"authorization", b"Bearer t0ken")]
 
 
 async def test_a_token_that_cannot_be_had_is_an_upstream_failure_that_tells_no_details() -> None:
     with pytest.raises(UpstreamAuthError) as caught:
-        await UpstreamCredentials(OAUTH, FakeToken(None)).headers(CIMultiDict(), "authorization")
+        await UpstreamCredentials(OAUTH, FakeToken(None)).headers(CIMultiDict(), DIALECTS["openai_chat"])
 
     failure = caught.value.failure
     assert (failure.kind, failure.request_sent, failure.code.status) == (FailureKind.UNREACHABLE, False, 502)

@@ -45,7 +45,7 @@ def config(tmp_path: Path) -> GatewayConfig:
     return load_config(
         directory,
         shipped_dir=shipped_directory(),
-        known_dialects=frozenset(dialects()),
+        known_dialects=dialects().billed,
         environ={},
         default_url="https://up.example",
     )

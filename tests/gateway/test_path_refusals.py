@@ -26,7 +26,7 @@ UNKNOWN = Refusal(status=404, code=ErrorCode.UNKNOWN_ENDPOINT, message="No.")
 def table() -> RouteTable:
     shipped = shipped_directory()
     config = load_config(
-        shipped, shipped_dir=shipped, known_dialects=frozenset(dialects()), environ={}, default_url="http://up.invalid"
+        shipped, shipped_dir=shipped, known_dialects=dialects().billed, environ={}, default_url="http://up.invalid"
     )
     return RouteTable(config.routes, {"default": ""})
 
@@ -71,7 +71,7 @@ def table() -> RouteTable:
 def test_the_nearest_endpoint_is_the_one_that_was_meant(
     table: RouteTable, method: str, path: str, nearest: str, mistake: Mistake
 ) -> None:
-    found = NearestRoutes(table).find(method, path)
+    found = NearestRoutes(table, dialects()).find(method, path)
     assert found is not None
     assert (str(found), found.mistake) == (nearest, mistake)
 
@@ -79,11 +79,11 @@ def test_the_nearest_endpoint_is_the_one_that_was_meant(
 @given(st.text(st.sampled_from("/v1.%:{}acehlmpost-" + string.printable), max_size=400), st.sampled_from(["GET", "POST", "BREW"]))
 @settings(max_examples=200, deadline=None)
 def test_something_is_near_to_every_path(table: RouteTable, path: str, method: str) -> None:
-    assert NearestRoutes(table).find(method, "/" + path) is not None
+    assert NearestRoutes(table, dialects()).find(method, "/" + path) is not None
 
 
 def test_no_more_of_a_long_path_is_looked_at_than_of_a_short_one(table: RouteTable) -> None:
-    nearest = NearestRoutes(table)
+    nearest = NearestRoutes(table, dialects())
     for hostile in ("/" + "a" * 8000, "/v1" * 2700, "/" + "%41" * 2700, "/a" * 4000, "/" + "chat/completion/" * 500):
         assert nearest.find("POST", hostile) == nearest.find("POST", hostile[:CHARS_MAX])
 
@@ -127,7 +127,7 @@ def test_what_is_shown_is_short_and_printable(path: str) -> None:
 
 
 def test_the_log_has_one_line_a_minute_of_each_organization_and_kind(table: RouteTable, caplog: pytest.LogCaptureFixture) -> None:
-    refusals = PathRefusals()
+    refusals = PathRefusals(dialects())
 
     def refuse(path: str, org: str, now_ms: int) -> None:
         refusals.explained(UNKNOWN, method="POST", target=path, table=table, keys=(), org=org, now_ms=now_ms)

@@ -2,7 +2,6 @@ import pytest
 from msgspec.structs import replace
 
 from tallygate.dialects.registry import dialects
-from tallygate.dialects.unmetered import Unmetered
 from tallygate.domain.admission import LEDGER_BACKLOG, Decision, RateState, SpendState
 from tallygate.domain.errors import ErrorCode
 from tallygate.domain.organization import Credential, Organization, Plan
@@ -24,7 +23,7 @@ ACME = Organization(id="acme", name="Acme", plan=PLAN)
 KEY = Credential(id="prod", org="acme", key_sha256=b"")
 NOW = 1_800_000_000_000
 
-QUIET = Unmetered(dialects()["openai_chat"])  # has no headers of its own
+QUIET = dialects().unmetered("/v1/models", {})  # has no headers of its own
 
 
 def limits() -> CallerLimits:

@@ -13,7 +13,6 @@ from aiohttp import ClientSession, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, organizations, running_gateway
 from object_upstream import ObjectUpstream, object_upstream
 
-from tallygate.config.routes import UNBILLED_SUFFIX
 from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.registry import dialects
@@ -235,7 +234,7 @@ def test_only_what_no_provider_bills_may_be_free() -> None:
     facts = RequestFacts(model="m", prompt=PromptShape())
     for name, dialect in dialects().items():
         meter = dialect.meter(facts, content_type="application/json", hide_usage_chunk=False)
-        assert name.endswith(UNBILLED_SUFFIX) == isinstance(meter, UnbilledMeter), name
+        assert dialect.is_billed != isinstance(meter, UnbilledMeter), name
 
 
 def test_every_shipped_route_that_reads_or_takes_away_is_free_and_no_other() -> None:

@@ -128,7 +128,7 @@ class LedgerTruth:
         source = ConfigSource(
             directory=self._stack.config_dir,
             shipped_dir=shipped_directory(),
-            known_dialects=frozenset(dialects()),
+            known_dialects=dialects().billed,
             default_url=self._stack.url,
             environ={},
         )

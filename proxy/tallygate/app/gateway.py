@@ -67,7 +67,6 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
     metrics = GatewayMetrics(counts, KnownLabels.of(with_stored(holder.current, directory.organizations)), now_ms=now_ms)
     tokens = TokenCounter(inline_chars_max=settings.tokenizer_thread_bytes)
     await tokens.start()
-    known_dialects = dialects()
     spool_path = settings.data_dir / "spool" / f"{counts.owner}.spool"
     spool = Spool(spool_path, bytes_max=settings.spool_bytes_max)
     slot = int(counts.owner.removeprefix("worker-"))
@@ -85,8 +84,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         ),
         spool=spool,
         tokens=tokens,
-        dialects=known_dialects,
-        plain=known_dialects["openai_chat"],
+        dialects=dialects(),
         metrics=metrics,
         session=open_session(process_way_out(settings, os.environ)),
         bounds=GatewayBounds(

@@ -56,7 +56,7 @@ class ConfigSource:
 
     directory         the operator's files; None: only the shipped ones
     shipped_dir       stands in for each required file that `directory` does not have; the optional ones are never taken from it
-    known_dialects    names that routes may use
+    known_dialects    names that routes may use, with whether a provider bills what their endpoints do
     default_url,      of the upstream called `default`, where upstreams.yaml names none
     default_api_key
     environ           variables that upstreams.yaml, authentication.yaml and webhooks.yaml may name
@@ -67,7 +67,7 @@ class ConfigSource:
 
     directory: Path | None
     shipped_dir: Path
-    known_dialects: frozenset[str]
+    known_dialects: Mapping[str, bool]
     default_url: str = ""
     default_api_key: str = ""
     environ: Mapping[str, str]
@@ -101,7 +101,7 @@ def load_config(
     directory: Path | None,
     *,
     shipped_dir: Path,
-    known_dialects: Collection[str],
+    known_dialects: Mapping[str, bool],
     environ: Mapping[str, str],
     default_url: str = "",
     default_api_key: str = "",

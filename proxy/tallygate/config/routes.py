@@ -20,7 +20,6 @@ PATH_CHARS_MAX: Final = 512
 PASSING_MAX: Final = 50  # names of one route
 WEIGHT_MAX: Final = 1_000_000
 FEE_MAX_NANO_USD: Final = 10_000 * NANO_PER_USD  # far above what one request of any service costs
-UNBILLED_SUFFIX: Final = "_count_tokens"  # of the dialects whose endpoints no provider bills; all others cost
 _QUERY_NAME: Final = re.compile(r"[A-Za-z0-9$._\[\]-]{1,64}", re.ASCII)
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 # Never let through: framing, keys, cookies, and what the gateway itself says. Any other header may be.
@@ -39,10 +38,11 @@ class PlacedRoute:
 
 
 def read_routes(
-    document: Section, *, known_dialects: Collection[str], shipped: Sequence[PlacedRoute] = ()
+    document: Section, *, known_dialects: Mapping[str, bool], shipped: Sequence[PlacedRoute] = ()
 ) -> tuple[PlacedRoute, ...]:
     """The routes in file order. Two routes that answer the same method and shape of path are a problem of the second.
 
+    known_dialects  names that routes may use, with whether a provider bills what their endpoints do
     shipped   the routes of the shipped table, which a file that says `with_shipped` adds to: its own go before
     """
     found: list[PlacedRoute] = []
@@ -70,7 +70,7 @@ def _shape(route: Route) -> tuple[str, str]:
     return route.method, _PARAMETER.sub(lambda found: "{*}" if found[1].endswith("*") else "{}", route.path)
 
 
-def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
+def _read_route(item: Section, known_dialects: Mapping[str, bool]) -> Route | None:
     complete = item.require("method", "path", "capability")
     stated = _StatedObjects.read(item)
     method = item.choice("method", METHODS)
@@ -86,7 +86,7 @@ def _read_route(item: Section, known_dialects: Collection[str]) -> Route | None:
     dialect = item.parsed("dialect", known_dialect)
     enabled = item.boolean("enabled", default=True)
     weight = item.integer("weight", 1, minimum=0, maximum=WEIGHT_MAX)
-    if weight == 0 and dialect is not None and not dialect.endswith(UNBILLED_SUFFIX):
+    if weight == 0 and dialect is not None and known_dialects[dialect]:
         item.place_of("weight").problem(f"must be at least 1: what {dialect} meters costs, and a spend limit has to stop it")
     fee_nano_usd = item.money("fee_usd", _fee) or 0
     if weight == 0 and fee_nano_usd:

@@ -3,7 +3,7 @@
 The tables are read once in a process, since each configuration that does not replace them has the same.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -29,9 +29,9 @@ class ShippedTables:
     prices: PriceCatalogue | None
 
 
-def shipped_tables(directory: Path, known_dialects: Iterable[str]) -> ShippedTables:
+def shipped_tables(directory: Path, known_dialects: Mapping[str, bool]) -> ShippedTables:
     return ShippedTables(
-        routes=_routes(_text(directory / "routes.yaml"), frozenset(known_dialects)),
+        routes=_routes(_text(directory / "routes.yaml"), frozenset(known_dialects.items())),
         prices=_prices(_text(directory / "prices.yaml")),
     )
 
@@ -49,10 +49,10 @@ def _text(path: Path) -> bytes:
 
 
 @lru_cache(maxsize=2)
-def _routes(text: bytes, known_dialects: frozenset[str]) -> tuple[PlacedRoute, ...] | None:
+def _routes(text: bytes, known_dialects: frozenset[tuple[str, bool]]) -> tuple[PlacedRoute, ...] | None:
     problems = Problems()
     document = read_document("routes.yaml", text, problems)
-    routes = None if document is None else read_routes(document, known_dialects=known_dialects)
+    routes = None if document is None else read_routes(document, known_dialects=dict(known_dialects))
     return None if problems else routes
 
 

@@ -26,6 +26,7 @@ from tallygate.console.openai_pages import (
     page_token,
 )
 from tallygate.console.usage_pages import BucketUsage, UsagePage, UsagePages, added
+from tallygate.dialects.registry import dialects
 from tallygate.domain.organization import Organization
 from tallygate.ledger.minute_queries import MINUTE_MS, MinuteQueries
 from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket
@@ -39,17 +40,6 @@ _WIDTHS: Final = {
     "1d": BucketWidth(length_ms=DAY_MS, buckets_default=7, buckets_max=31, grain_ms=QUARTER_MS),
 }
 _GROUPS: Final = {"project_id": Dimension.ORG, "api_key_id": Dimension.CREDENTIAL, "model": Dimension.MODEL}
-_NOT_COMPLETIONS: Final = frozenset(  # dialects that embed, or count without generating
-    {
-        None,
-        "openai_embeddings",
-        "azure_embeddings",
-        "gloo_embeddings",
-        "gemini_embed",
-        "anthropic_count_tokens",
-        "gemini_count_tokens",
-    }
-)
 
 _MODELS: Final = texts("models", "Models.")
 _USER_IDS: Final = texts("user_ids", "Usage is not kept by user: any value matches nothing.")
@@ -112,6 +102,7 @@ class OpenAiUsageApi:
         self._pages = pages
         self._minutes = minutes
         self._routes = routes_in_force
+        self._completing = {dialect.name for dialect in dialects().values() if dialect.generates}
         self._now_ms = now_ms
 
     def routes(self) -> tuple[ApiRoute, ...]:
@@ -198,7 +189,7 @@ class OpenAiUsageApi:
 
     def _endpoints_without_completions(self) -> frozenset[str]:
         routes = tuple(self._routes())
-        completing = {route.endpoint for route in routes if route.dialect not in _NOT_COMPLETIONS}
+        completing = {route.endpoint for route in routes if route.dialect in self._completing}
         return frozenset(route.endpoint for route in routes) - completing
 
 

@@ -1,7 +1,7 @@
 """Anthropic's Messages API: `/v1/messages`, and `/v1/messages/count_tokens`, which is free."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -39,7 +39,13 @@ class AnthropicMessages:
     """`/v1/messages`, streamed or whole."""
 
     name = "anthropic_messages"
-    key_header = "x-api-key"
+    is_billed = True
+    generates = True
+    own_paths: re.Pattern[str] | None = None
+    own_header: str | None = "anthropic-version"
+    has_version_in_base = False
+    key_header: str | None = "x-api-key"
+    not_keys: Collection[str] = ()
     usage_reporting = UsageReporting.ALWAYS
     request_id_header: bytes | None = b"request-id"
     reset_header: bytes | None = None
@@ -105,6 +111,8 @@ class AnthropicCountTokens(AnthropicMessages):
     """`/v1/messages/count_tokens`: a request counts, its tokens do not, since the provider does not bill them."""
 
     name = "anthropic_count_tokens"
+    is_billed = False
+    generates = False
 
     __slots__ = ()
 

@@ -16,19 +16,25 @@ from tallygate.dialects.openai_chat import OpenAiChat
 from tallygate.dialects.openai_completions import OpenAiCompletions
 from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
 from tallygate.dialects.openai_responses import OpenAiResponses
+from tallygate.dialects.openai_shape import OpenAiShape
 
-KEY_HEADER: Final = "api-key"
 # Microsoft, "Azure OpenAI API preview lifecycle": `stream_options` and `include_usage` are added in 2024-09-01-preview.
 _USAGE_SINCE: Final = "2024-09-01"
 _DATED: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-class AzureChat(OpenAiChat):
+class AzureShape(OpenAiShape):
+    """Goes before an OpenAI-shaped dialect."""
+
+    own_paths: re.Pattern[str] | None = re.compile("/openai/")
+    key_header: str | None = "api-key"
+
+
+class AzureChat(AzureShape, OpenAiChat):
     """POST /openai/deployments/{model}/chat/completions and /openai/v1/chat/completions."""
 
     name = "azure_chat"
-    key_header = KEY_HEADER
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)
@@ -38,11 +44,10 @@ class AzureChat(OpenAiChat):
         return super().rewrite_request(body, facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens)
 
 
-class AzureCompletions(OpenAiCompletions):
+class AzureCompletions(AzureShape, OpenAiCompletions):
     """POST /openai/deployments/{model}/completions and /openai/v1/completions."""
 
     name = "azure_completions"
-    key_header = KEY_HEADER
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)
@@ -52,11 +57,10 @@ class AzureCompletions(OpenAiCompletions):
         return super().rewrite_request(body, facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens)
 
 
-class AzureEmbeddings(OpenAiEmbeddings):
+class AzureEmbeddings(AzureShape, OpenAiEmbeddings):
     """POST /openai/deployments/{model}/embeddings and /openai/v1/embeddings."""
 
     name = "azure_embeddings"
-    key_header = KEY_HEADER
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)
@@ -66,11 +70,10 @@ class AzureEmbeddings(OpenAiEmbeddings):
         return super().rewrite_request(body, facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens)
 
 
-class AzureResponses(OpenAiResponses):
+class AzureResponses(AzureShape, OpenAiResponses):
     """POST /openai/responses, /openai/v1/responses and /openai/deployments/{model}/responses."""
 
     name = "azure_responses"
-    key_header = KEY_HEADER
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)

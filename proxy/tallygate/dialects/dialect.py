@@ -4,7 +4,7 @@ A dialect types only the fields it acts on and relays everything else as bytes. 
 missing or odd: odd counts are clamped and flagged.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from re import Pattern
@@ -151,7 +151,14 @@ class UsageReporting(Enum):
 class Dialect(Protocol):
     """One wire API.
 
-    key_header          where its services take a key; in "authorization" as a bearer token
+    is_billed           False for token counting: whatever the model, no provider bills it
+    generates           False for embeddings and token counting: no answer has output tokens
+    own_paths           how the paths of its API begin, where no other's do; None: several APIs have such paths
+    own_header          which its API's clients alone send, lower case; None for none
+    has_version_in_base its clients have the version (`/v1`) in their base URL; others add it themselves
+    key_header          where its services take a key; in "authorization" as a bearer token. None where nothing says it: then it is
+                        the one in which the client sent its own
+    not_keys            key headers that another API's services alone take: a key that came in one goes up in "authorization"
     usage_reporting     which complete answers report their usage; only streams of STREAMS_WHEN_ASKED are asked for it
     request_id_header   where its SDKs look for a request's id, if elsewhere than in x-request-id
     reset_header        where its clients look, in a 429, for the time until which to wait, as Unix seconds
@@ -159,7 +166,13 @@ class Dialect(Protocol):
     """
 
     name: str
-    key_header: str
+    is_billed: bool
+    generates: bool
+    own_paths: Pattern[str] | None
+    own_header: str | None
+    has_version_in_base: bool
+    key_header: str | None
+    not_keys: Collection[str]
     usage_reporting: UsageReporting
     request_id_header: bytes | None
     reset_header: bytes | None

@@ -23,6 +23,7 @@ class GeminiEmbed(GeminiDialect):
     """
 
     name = "gemini_embed"
+    generates = False
     usage_reporting = UsageReporting.NOT_PROMISED
 
     __slots__ = ()

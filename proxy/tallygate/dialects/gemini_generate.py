@@ -1,7 +1,7 @@
 """The Gemini API's generateContent and streamGenerateContent, and the free countTokens."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -48,8 +48,14 @@ class GeminiDialect:
     """What the endpoints of the Gemini API have in common: errors, and no rate-limit headers of their own."""
 
     name = "gemini"
+    is_billed = True
+    generates = True
+    own_paths: re.Pattern[str] | None = re.compile(r"/(?:upload/)?v1(?:beta|alpha)/(?!openai/)")
+    own_header: str | None = None
+    has_version_in_base = False
     usage_reporting = UsageReporting.ALWAYS
-    key_header = "x-goog-api-key"
+    key_header: str | None = "x-goog-api-key"
+    not_keys: Collection[str] = ()
     request_id_header: bytes | None = None
     reset_header: bytes | None = None
     query_values: Mapping[str, re.Pattern[str]] = {"alt": re.compile(r"json"), "prettyPrint": re.compile(r"true|false")}
@@ -140,6 +146,8 @@ class GeminiCountTokens(GeminiDialect):
     """`:countTokens`: a request counts, its tokens do not, since the provider does not bill them."""
 
     name = "gemini_count_tokens"
+    is_billed = False
+    generates = False
 
     __slots__ = ()
 

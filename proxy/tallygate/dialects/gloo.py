@@ -4,12 +4,14 @@ With auto_routing or model_family the model is unknown before the answer, which 
 `[DONE]`, and errors may come inside a 200. `tradition` and all else pass through.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from tallygate.dialects.errors import error_body
+from tallygate.dialects.limits import RESET_HEADER
 from tallygate.dialects.openai_chat import ChatRequest, OpenAiChat
 from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
 from tallygate.dialects.openai_responses import OpenAiResponses, ResponsesRequest
@@ -58,7 +60,8 @@ def routed_model(request: ChatRequest | ResponsesRequest, *, is_optional: bool =
 class GlooShape(OpenAiShape):
     """Goes before an OpenAI-shaped dialect."""
 
-    reset_header: bytes | None = b"x-ratelimit-reset"
+    own_paths: re.Pattern[str] | None = re.compile("/(?:ai|engine|ingestion|platform)/")
+    reset_header: bytes | None = RESET_HEADER
 
     def error_object(self, refusal: Refusal) -> dict[str, object]:
         told = super().error_object(refusal) | {"name": _name(refusal), "retryable": _is_retryable(refusal)}

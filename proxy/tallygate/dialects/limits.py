@@ -1,8 +1,12 @@
-"""The tightest of several rate limits, which is the one that vendors' headers can show."""
+"""Rate limits in vendors' headers, which can show the tightest of several."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from tallygate.dialects.dialect import NamedRate
+
+RATE_LIMIT_PREFIXES: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit")
+RESET_HEADER: Final = b"x-ratelimit-reset"  # docs.gloo.com, "Rate Limits": until when to pause after a 429
 
 
 def tightest(rate: Sequence[NamedRate], kind: str) -> NamedRate | None:

@@ -64,8 +64,9 @@ class ListPage:
         return "has_more" in self.members
 
     @property
-    def is_openai(self) -> bool:
-        return "object" in self.members
+    def cursor(self) -> str:
+        """The parameter that asks for the page after an item: OpenAI's lists name their kind in `object`, Anthropic's do not."""
+        return "after" if "object" in self.members else "after_id"
 
     def written(self, items: Sequence[ListItem], *, has_more: bool) -> bytes:
         """The page with these items alone, and cursors that are theirs."""

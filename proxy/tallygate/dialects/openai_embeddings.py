@@ -42,6 +42,7 @@ class OpenAiEmbeddings(OpenAiShape):
     """POST /v1/embeddings."""
 
     name = "openai_embeddings"
+    generates = False
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(EmbeddingsRequest)

@@ -1,7 +1,7 @@
 """Errors and limit headers as OpenAI's SDKs understand them; also what a client gets where no dialect is known."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -31,7 +31,13 @@ _LIMIT_HEADERS: Final = (
 class OpenAiShape:
     """The client-facing half of every OpenAI-shaped dialect; usable alone for errors on routes without one."""
 
-    key_header = "authorization"
+    is_billed = True
+    generates = True
+    own_paths: re.Pattern[str] | None = None
+    own_header: str | None = None
+    has_version_in_base = True
+    key_header: str | None = "authorization"
+    not_keys: Collection[str] = ()
     usage_reporting = UsageReporting.STREAMS_WHEN_ASKED
     request_id_header: bytes | None = None
     reset_header: bytes | None = None

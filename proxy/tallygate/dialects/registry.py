@@ -1,6 +1,7 @@
-"""Every dialect under the name that routes use."""
+"""Every dialect under the name that routes use, and the one that is spoken where a route names none."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from tallygate.dialects.anthropic_complete import AnthropicComplete
 from tallygate.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
@@ -15,9 +16,59 @@ from tallygate.dialects.openai_compact import OpenAiCompact
 from tallygate.dialects.openai_completions import OpenAiCompletions
 from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
 from tallygate.dialects.openai_responses import OpenAiResponses
+from tallygate.dialects.unmetered import Unmetered
+
+_PLAIN: Final = OpenAiChat.name  # in its shape errors are, where nothing says whose API a client speaks
 
 
-def dialects() -> Mapping[str, Dialect]:
+class Dialects(dict[str, Dialect]):
+    """Dialects by name.
+
+    An API that is asked by path or header has the first of its dialects: what is asked for is the same in all.
+    """
+
+    def __init__(self, known: Iterable[Dialect]) -> None:
+        super().__init__({dialect.name: dialect for dialect in known})
+        self.plain = self[_PLAIN]
+        self._by_path = {dialect.own_paths: dialect for dialect in reversed(self.values()) if dialect.own_paths is not None}
+        self._by_header = {dialect.own_header: dialect for dialect in reversed(self.values()) if dialect.own_header is not None}
+        self._unmetered: dict[tuple[str, str | None], Unmetered] = {}
+
+    @property
+    def billed(self) -> dict[str, bool]:
+        """The names that routes may use, with whether a provider bills what their endpoints do."""
+        return {name: dialect.is_billed for name, dialect in self.items()}
+
+    def of_path(self, path: str) -> Dialect | None:
+        """A dialect of the API that a path is of; None where several APIs have such paths."""
+        for own_paths, dialect in self._by_path.items():
+            if own_paths.match(path) is not None:
+                return dialect
+        return None
+
+    def spoken(self, path: str, headers: Mapping[str, str]) -> Dialect:
+        """The dialect in which a client reads errors at a route that none reads: files, batches, and paths that are not served."""
+        return self._of_headers(headers) or self.of_path(path) or self.plain
+
+    def unmetered(self, path: str, headers: Mapping[str, str]) -> Unmetered:
+        """What is spoken at a route without a dialect, in whose path the API may show, or in whose request's headers."""
+        of_path = self.of_path(path)
+        api, key_header = self._of_headers(headers) or of_path or self.plain, None if of_path is None else of_path.key_header
+        known = self._unmetered.get((api.name, key_header))
+        if known is None:
+            others = [dialect for name, dialect in self._by_header.items() if name != api.own_header]
+            not_keys = {other.key_header for other in others if other.key_header is not None}
+            known = self._unmetered[api.name, key_header] = Unmetered(api, key_header=key_header, not_keys=not_keys)
+        return known
+
+    def _of_headers(self, headers: Mapping[str, str]) -> Dialect | None:
+        for own_header, dialect in self._by_header.items():
+            if own_header in headers:
+                return dialect
+        return None
+
+
+def dialects() -> Dialects:
     """A new registry; dialects hold no state beyond their decoders, so one serves a whole process."""
     known: tuple[Dialect, ...] = (
         OpenAiChat(),
@@ -44,4 +95,4 @@ def dialects() -> Mapping[str, Dialect]:
         GeminiCountTokens(),
         GeminiEmbed(),
     )
-    return {dialect.name: dialect for dialect in known}
+    return Dialects(known)

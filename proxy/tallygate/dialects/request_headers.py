@@ -1,4 +1,4 @@
-"""What a request's headers add to its facts. Upstreams read them whatever the route's dialect, so these are every dialect's."""
+"""Headers of requests that mean something to APIs. Upstreams read them whatever the route's dialect: these are every dialect's."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -36,7 +36,15 @@ def _with_long_window(facts: RequestFacts, betas: str) -> RequestFacts:
     return replace(facts, window_min_tokens=LONG_WINDOW_TOKENS) if LONG_WINDOW_BETA in betas.lower() else facts
 
 
+# What each adds to the facts of its request.
 READERS: Final[Mapping[str, Callable[[RequestFacts, str], RequestFacts]]] = {
     "x-cache-ttl": _with_cache_ttl,
     "anthropic-beta": _with_long_window,
 }
+# What SDKs send besides, and an answer does not depend on.
+SENT_BY_SDKS: Final = frozenset(
+    {b"anthropic-version", b"anthropic-dangerous-direct-browser-access", b"openai-beta", b"x-goog-api-client", b"x-server-timeout"}
+    | {name.encode() for name in READERS}
+)
+# What takes the usage out of an answer, or the answer out of its form. Google, "System parameters": the mask filters the answer.
+CHANGE_FORM: Final = frozenset({b"x-goog-fieldmask", b"x-goog-encode-response-if-executable"})

@@ -1,6 +1,6 @@
 """What is spoken at routes whose requests and answers nobody reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from re import Pattern
 from typing import Final
 
@@ -14,14 +14,23 @@ UNREAD: Final = RequestFacts(model=None, prompt=PromptShape(), has_output=False)
 
 
 class Unmetered:
-    """Implements `Dialect` for a route without one: bodies and answers pass as they are, and errors have the shape of `api`."""
+    """Implements `Dialect` for a route without one: bodies and answers pass as they are, and errors have the shape of `api`.
+
+    key_header   of the API whose path it is; None where several APIs have such paths
+    """
 
     usage_reporting = UsageReporting.NOT_PROMISED
     query_values: Mapping[str, Pattern[str]] = {}
 
-    def __init__(self, api: Dialect) -> None:
+    def __init__(self, api: Dialect, *, key_header: str | None, not_keys: Collection[str]) -> None:
         self.name = f"unmetered:{api.name}"
-        self.key_header = api.key_header
+        self.is_billed = False
+        self.generates = False
+        self.own_paths = api.own_paths
+        self.own_header = api.own_header
+        self.has_version_in_base = api.has_version_in_base
+        self.key_header = key_header
+        self.not_keys = not_keys
         self.request_id_header = api.request_id_header
         self.reset_header = api.reset_header
         self.error = api.error

@@ -18,7 +18,7 @@ from tallygate.config.jwt_issuer import JwtIssuer
 from tallygate.config.key_lookup import KeyLookup
 from tallygate.config.model import AuthKind, GatewayConfig, OnDisconnect, Upstream
 from tallygate.config.reloading import Reloading
-from tallygate.dialects.dialect import Dialect
+from tallygate.dialects.registry import Dialects
 from tallygate.domain.errors import StoreError
 from tallygate.domain.organization import Organization
 from tallygate.gateway.callers.clients import Clients
@@ -70,8 +70,7 @@ class Parts:
     fallback: Fallback
     spool: Spool
     tokens: Tokenizer
-    dialects: Mapping[str, Dialect]
-    plain: Dialect
+    dialects: Dialects
     metrics: Metrics
     session: ClientSession
     bounds: GatewayBounds
@@ -116,7 +115,6 @@ class Gateway(GatewayServer):
             withdrawals=Withdrawals(parts.limiter),
             tokens=parts.tokens,
             dialects=parts.dialects,
-            plain=parts.plain,
             metrics=parts.metrics,
             bounds=parts.bounds,
             loop=loop,

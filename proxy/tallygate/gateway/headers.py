@@ -8,7 +8,8 @@ from hashlib import blake2b
 from http import HTTPStatus
 from typing import Final
 
-from tallygate.dialects.request_headers import READERS
+from tallygate.dialects.limits import RATE_LIMIT_PREFIXES, RESET_HEADER
+from tallygate.dialects.request_headers import CHANGE_FORM, SENT_BY_SDKS
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.gateway.callers.key_traces import gives_away, key_words, may_give_away
 from tallygate.gateway.callers.keys import KEY_HEADERS
@@ -48,15 +49,13 @@ _IDEMPOTENCY_BYTES: Final = 16
 # beside the operator's key, unless the route lets it through: a header can change the form of an answer as a query can.
 _METERED: Final = frozenset(
     {b"accept-language", b"user-agent", b"via", b"max-forwards", b"referer", b"http-referer", b"x-title", b"x-client-request-id"}
-    | {b"anthropic-version", b"anthropic-dangerous-direct-browser-access", b"openai-beta"}
-    | {b"x-goog-api-client", b"x-server-timeout"}
-    | {name.encode() for name in READERS}
+    | SENT_BY_SDKS
     | {b"traceparent", b"tracestate", b"baggage", b"b3", b"sentry-trace", b"x-amzn-trace-id", b"x-cloud-trace-context"}
 )
 _METERED_PREFIXES: Final = (b"x-stainless-", b"x-b3-")
-# These take the usage out of an answer, or an answer out of its form, whoever's key is used. Google, "System parameters": the mask
-# filters the answer. RFC 7240 (Prefer), RFC 9110 section 14.2 (Range).
-_CHANGES_FORM: Final = frozenset({b"x-goog-fieldmask", b"x-goog-encode-response-if-executable", b"prefer", b"range"})
+# These take the usage out of an answer, or an answer out of its form, whoever's key is used. RFC 7240 (Prefer), RFC 9110 section
+# 14.2 (Range).
+_CHANGES_FORM: Final = CHANGE_FORM | {b"prefer", b"range"}
 # What the meters can read. Other media types are left out of Accept; where none remains the request is refused.
 _READABLE: Final = frozenset({b"*/*", b"application/*", b"application/json", b"text/*", b"text/event-stream"})
 _ACCEPTS_REMEMBERED_MAX: Final = 64
@@ -70,8 +69,6 @@ _NOT_DOWN_PREFIXES: Final = (
     b"tallygate-",
     b"access-control-",
 )  # who may read an answer of the upstream's origin says nothing of ours
-_RESET: Final = b"x-ratelimit-reset"  # docs.gloo.com, "Rate Limits": until when to pause after a 429
-_RATE_LIMIT_PREFIXES: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit")
 _LISTS: Final = frozenset({b"server-timing", b"vary"})  # ours and theirs stand side by side
 
 _IDENTITY: Final[Header] = (b"accept-encoding", b"identity")
@@ -148,14 +145,14 @@ def _downward(name: bytes) -> tuple[bytes, int]:
         return lower, _REQUEST_ID
     if lower == b"date":
         return lower, _DATE
-    return lower, _RATE_LIMIT if lower.startswith(_RATE_LIMIT_PREFIXES) else _PASSES
+    return lower, _RATE_LIMIT if lower.startswith(RATE_LIMIT_PREFIXES) else _PASSES
 
 
 @lru_cache(_NAMES_MAX)
 def _replaced(own_names: tuple[bytes, ...]) -> tuple[frozenset[bytes], bool]:
     """Which of the upstream's headers ours replace, and whether ours speak of rate limits. Few combinations of ours exist."""
     lower = frozenset(name.lower() for name in own_names)
-    return lower - _LISTS, any(name.startswith(_RATE_LIMIT_PREFIXES) for name in lower)
+    return lower - _LISTS, any(name.startswith(RATE_LIMIT_PREFIXES) for name in lower)
 
 
 def request_headers(
@@ -271,7 +268,7 @@ def response_headers(
             has_date = True
             passing.append((lower, header))
         elif way == _RATE_LIMIT and is_limited:
-            if status == HTTPStatus.TOO_MANY_REQUESTS and lower == _RESET and lower not in replaced:
+            if status == HTTPStatus.TOO_MANY_REQUESTS and lower == RESET_HEADER and lower not in replaced:
                 passing.append((lower, header))
         elif way != _ENDS and lower not in replaced:
             passing.append((lower, header))

@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from tallygate.config.model import Route
+from tallygate.dialects.registry import Dialects
 from tallygate.gateway.routes import RouteTable
 
 CHARS_MAX: Final = 300  # of a path that are looked at
@@ -34,10 +35,11 @@ class Mistake(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nearest:
-    """The endpoint that was probably meant; is_sure: all that is wrong is `mistake`."""
+    """The endpoint that was probably meant; is_sure: all that is wrong is `mistake`. base: the base URL with which it is asked."""
 
     route: Route
     mistake: Mistake
+    base: str
 
     @property
     def is_sure(self) -> bool:
@@ -55,24 +57,19 @@ class Nearest:
             case Mistake.CASE:
                 return "Paths are compared letter by letter."
             case Mistake.VERSION_TWICE:
-                return f"The version stands twice in the path: set the client's base URL to {self._base}."
+                return f"The version stands twice in the path: set the client's base URL to {self.base}."
             case Mistake.BASE:
-                return f"Set the client's base URL to {self._base}."
+                return f"Set the client's base URL to {self.base}."
             case Mistake.METHOD | Mistake.WORDS:
                 return ""
-
-    @property
-    def _base(self) -> str:
-        """Clients of OpenAI's API have the version in their base URL, others add it."""
-        is_openai = not (self.route.dialect or "").startswith(("anthropic", "gemini"))
-        return "http(s)://host/v1" if is_openai and self.route.path.startswith("/v1/") else "http(s)://host"
 
 
 class NearestRoutes:
     """Over one route table. words: all that its paths are made of, in lower case."""
 
-    def __init__(self, table: RouteTable) -> None:
+    def __init__(self, table: RouteTable, dialects: Dialects) -> None:
         self._table = table
+        self._dialects = dialects
         self._routes = [(route, _words_of(route)) for route in table.routes]
         self.words = frozenset(word for _, words in self._routes for word in words)
         self._areas = frozenset(area for route, _ in self._routes if (area := _area(route)) and _VERSION.fullmatch(area) is None)
@@ -95,7 +92,7 @@ class NearestRoutes:
             route = self._at(method, "/" + "/".join(candidate))
             if route is not None and (not area or _area(route) == area):
                 is_whole = "/" + "/".join(candidate) == path
-                return Nearest(route=route, mistake=Mistake.METHOD if is_whole else mistake)
+                return self._nearest(route, Mistake.METHOD if is_whole else mistake)
         return self._by_words(method, segments, area)
 
     def _at(self, method: str, path: str) -> Route | None:
@@ -116,7 +113,12 @@ class NearestRoutes:
             return bool(area) and _area(route) == area, alike, route.method == method, route.enabled, route.dialect is not None
 
         best = max(self._routes, key=likeness, default=None)
-        return None if best is None else Nearest(route=best[0], mistake=Mistake.WORDS)
+        return None if best is None else self._nearest(best[0], Mistake.WORDS)
+
+    def _nearest(self, route: Route, mistake: Mistake) -> Nearest:
+        has_version = route.dialect is None or self._dialects[route.dialect].has_version_in_base
+        base = "http(s)://host/v1" if has_version and route.path.startswith("/v1/") else "http(s)://host"
+        return Nearest(route=route, mistake=mistake, base=base)
 
 
 def _area(route: Route) -> str:

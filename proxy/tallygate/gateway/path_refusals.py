@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import unquote
 
+from tallygate.dialects.registry import Dialects
 from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.gateway.callers.key_traces import gives_away
 from tallygate.gateway.nearest_route import Nearest, NearestRoutes
@@ -35,7 +36,8 @@ _log: Final = logging.getLogger(__name__)
 class PathRefusals:
     """Explains refusals. One per worker; what it remembers of its log is bounded."""
 
-    def __init__(self) -> None:
+    def __init__(self, dialects: Dialects) -> None:
+        self._dialects = dialects
         self._nearest: NearestRoutes | None = None
         self._table: RouteTable | None = None
         self._logged: dict[tuple[str, str], tuple[int, int]] = {}  # when a kind was logged last, and how many came since
@@ -48,7 +50,7 @@ class PathRefusals:
         target   as received; keys: the words of the caller's own key; org: whose request it probably is, "" where that is not known
         """
         if self._nearest is None or self._table is not table:
-            self._table, self._nearest = table, NearestRoutes(table)
+            self._table, self._nearest = table, NearestRoutes(table, self._dialects)
         path = re.split("[?#]", target, maxsplit=1)[0]
         nearest = self._nearest.find(method, path)
         asked = f"{method if _METHOD.fullmatch(method) else HIDDEN} {shown_path(path, keys, self._nearest.words)}"

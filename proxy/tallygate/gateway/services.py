@@ -8,7 +8,7 @@ from typing import Protocol
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.directory import Directory
 from tallygate.config.model import GatewayConfig
-from tallygate.dialects.dialect import Dialect
+from tallygate.dialects.registry import Dialects
 from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.domain.organization import Credential, Organization
 from tallygate.domain.prompt import PromptShape
@@ -107,8 +107,7 @@ class Services:
     settler: Settler
     withdrawals: Withdrawals
     tokens: Tokenizer
-    dialects: Mapping[str, Dialect]
-    plain: Dialect
+    dialects: Dialects
     metrics: Metrics
     bounds: GatewayBounds
     loop: asyncio.AbstractEventLoop

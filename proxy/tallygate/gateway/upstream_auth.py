@@ -8,6 +8,7 @@ from multidict import MultiMapping
 
 from tallygate.config.directory import KEY_PREFIX
 from tallygate.config.model import AuthKind, UpstreamAuth
+from tallygate.dialects.dialect import Dialect
 from tallygate.gateway.callers.keys import KEY_HEADERS
 from tallygate.gateway.oauth2_token import OAuth2Token
 from tallygate.http1.header import Header
@@ -36,19 +37,18 @@ class UpstreamCredentials:
         self._token = token
         self._told_at_ms: int | None = None
 
-    async def headers(self, client: MultiMapping[str], key_header: str | None, query_key: str = "") -> list[Header]:
+    async def headers(self, client: MultiMapping[str], dialect: Dialect, query_key: str = "") -> list[Header]:
         """The headers to send, in place of the client's own authentication headers, which never go up as they came.
 
-        client      the request's headers; query_key: the key in its `?key=`, which goes up as `x-goog-api-key` where keys pass
-        key_header  of the route's dialect, or of the API that its path is of; None where neither says it: then it is the one in
-                    which the client sent its own key, but for `x-api-key`, which Anthropic's API alone takes
+        client     the request's headers; query_key: the key in its `?key=`, which goes up as `x-goog-api-key` where keys pass
+        dialect    says in which header
         Raises UpstreamAuthError if no token can be had.
         """
         match self._auth.kind:
             case AuthKind.PASSTHROUGH:
                 return _passed_through(client, query_key)
             case AuthKind.BEARER:
-                return [_header(self._header_name(client, key_header), self._auth.secret)]
+                return [_header(self._header_name(client, dialect), self._auth.secret)]
             case AuthKind.OAUTH2_CLIENT_CREDENTIALS:
                 return [_header("authorization" if self._auth.header == "auto" else self._auth.header, await self._access_token())]
             case _:
@@ -82,13 +82,13 @@ class UpstreamCredentials:
         except FetchError as error:
             raise UpstreamAuthError("the gateway could not authenticate itself") from error
 
-    def _header_name(self, client: MultiMapping[str], key_header: str | None) -> str:
+    def _header_name(self, client: MultiMapping[str], dialect: Dialect) -> str:
         if self._auth.header != "auto":
             return self._auth.header
-        if key_header is None:
-            sent = next((name.lower() for name in KEY_HEADERS if client.get(name)), "authorization")
-            return "authorization" if sent == "x-api-key" and "anthropic-version" not in client else sent
-        return key_header
+        if dialect.key_header is not None:
+            return dialect.key_header
+        sent = next((name.lower() for name in KEY_HEADERS if client.get(name)), "authorization")
+        return "authorization" if sent in dialect.not_keys else sent
 
 
 def _passed_through(client: MultiMapping[str], query_key: str) -> list[Header]:

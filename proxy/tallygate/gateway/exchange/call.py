@@ -6,7 +6,6 @@ import msgspec
 from aiohttp import web
 
 from tallygate.config.model import AuthKind, Route
-from tallygate.config.routes import UNBILLED_SUFFIX
 from tallygate.dialects.dialect import Dialect, RequestFacts
 from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.domain.made_object import MadeObject
@@ -57,11 +56,6 @@ class Head(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     def is_shared(self) -> bool:
         """Whether all organizations share the operator's key at this upstream."""
         return self.upstream.config.auth.kind is not AuthKind.PASSTHROUGH
-
-    @property
-    def is_billed(self) -> bool:
-        """False for token counting: whatever the model, it costs nothing."""
-        return not self.dialect.name.endswith(UNBILLED_SUFFIX)
 
     @property
     def markup(self) -> int:

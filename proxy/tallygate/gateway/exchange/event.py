@@ -44,7 +44,7 @@ def event_of(answer: Answer, bill: Bill) -> bytes:
     counts, flags, cost = bill.metered.counts, bill.metered.flags, bill.cost_nano_usd
     if cost > held.decision.held_nano_usd and caller.limits.spend:
         flags = (*flags, "overrun")
-    if bill.is_owed and bill.price is None and head.is_metered and head.is_billed:
+    if bill.is_owed and bill.price is None and head.dialect.is_billed:
         flags = (*flags, "unpriced")
     if bill.is_bound and cost > bill.fee_nano_usd:
         flags = (*flags, CHARGED_AT_BOUND)

@@ -12,7 +12,7 @@ from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.call import Call
 from tallygate.gateway.exchange.estimate import affordable_output
 from tallygate.gateway.exchange.intake import body_content
-from tallygate.gateway.exchange.object_checks import api_of, streamed_form
+from tallygate.gateway.exchange.object_checks import streamed_form
 from tallygate.gateway.exchange.own_lists import show_own
 from tallygate.gateway.exchange.understanding import work_on
 from tallygate.gateway.headers import Passage, read_whole, request_headers
@@ -88,8 +88,7 @@ async def _send(answer: Answer, body: bytes) -> _Sent | None:
         relay.client_gone()
     try:
         own_key = query_key(request)
-        api = head.dialect if head.is_metered else api_of(request.path, services)
-        credentials = await upstream.credentials.headers(request.headers, api.key_header if api is not None else None, own_key)
+        credentials = await upstream.credentials.headers(request.headers, head.dialect, own_key)
         headers = request_headers(
             request.raw_headers,
             credentials=credentials,

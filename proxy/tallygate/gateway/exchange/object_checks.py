@@ -7,10 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from aiohttp import web
-
 from tallygate.config.route_objects import INGESTION, SHARED, RouteObjects
-from tallygate.dialects.dialect import Dialect
 from tallygate.dialects.form_fields import FormFields
 from tallygate.dialects.references import folded, query_references
 from tallygate.dialects.unread_body import PRODUCER, all_producers
@@ -20,12 +17,8 @@ from tallygate.domain.stored_object import StoredReference
 from tallygate.gateway.exchange.call import NO_OBJECTS_NAMED, Caller, Head, NamedObjects
 from tallygate.gateway.exchange.relay import AnswerObjects
 from tallygate.gateway.object_owners import ObjectOwners, OwnersBusyError, not_found, owners_unavailable
-from tallygate.gateway.services import Services
 
 REFERENCES_MAX: Final = 1_000  # of one request
-_GOOGLES: Final = re.compile(r"/(?:upload/)?v1(?:beta|alpha)/(?!openai/)")
-_AZURES: Final = "/openai/"
-_GLOOS: Final = ("/ai/", "/engine/", "/ingestion/", "/platform/")
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE"})
 _FORM: Final = "multipart/form-data"
 _UPLOADED: Final = frozenset({"file"})  # kinds whose routes take bytes of any type
@@ -39,22 +32,6 @@ _UPSERTED: Final = frozenset(
 _INGESTED: Final = "content_item"
 _BULK_QUERY: Final = frozenset({"publisher_id"})  # besides ids in the body; anything else may be a filter
 _NOT_KEPT: Final = {"response": re.compile(rb'(?<!\\)"store"\s*:\s*false')}
-
-
-def spoken_dialect(request: web.BaseRequest, services: Services) -> Dialect:
-    """The dialect in which a client reads errors at a route that none reads: files and batches of Anthropic, all of Google's."""
-    if "anthropic-version" in request.headers:
-        return services.dialects.get("anthropic_messages", services.plain)
-    return api_of(request.path, services) or services.plain
-
-
-def api_of(path: str, services: Services) -> Dialect | None:
-    """A dialect of the API that a path is of; None where several have such paths."""
-    if path.startswith(_GLOOS):
-        return services.dialects.get("gloo_chat")
-    if path.startswith(_AZURES):
-        return services.dialects.get("azure_chat")
-    return services.dialects.get("gemini_generate") if _GOOGLES.match(path) is not None else None
 
 
 def check_bodiless(head: Head) -> None:

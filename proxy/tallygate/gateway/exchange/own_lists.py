@@ -108,7 +108,7 @@ def _following(page: ListPage, query: Mapping[str, str]) -> dict[str, str] | Non
     if not page.is_by_id or not page.has_more or not page.items:
         return None
     backwards = next((name for name in _BACKWARDS if name in query), None)
-    cursor = backwards or ("after" if page.is_openai else "after_id")
+    cursor = backwards or page.cursor
     item = page.items[0] if backwards else page.items[-1]
     more = {"limit": str(PAGE_LIMIT)} if query.get("limit", "").isdecimal() and int(query["limit"]) < PAGE_LIMIT else {}
     return {**query, cursor: item.id, **more} if item.id else None

@@ -11,7 +11,6 @@ from typing import Final, cast
 from aiohttp import web
 
 from tallygate.dialects.dialect import Dialect
-from tallygate.dialects.unmetered import Unmetered
 from tallygate.domain.errors import PathRefused, Refusal, Refused
 from tallygate.gateway.callers.key_traces import gives_away, presented_keys
 from tallygate.gateway.callers.keys import check_caller, check_capability, presented_key, query_key
@@ -24,7 +23,6 @@ from tallygate.gateway.exchange.finish import finish, write_refusal
 from tallygate.gateway.exchange.forward import forward
 from tallygate.gateway.exchange.intake import intake_of, read_whole_body
 from tallygate.gateway.exchange.limit_headers import limit_headers
-from tallygate.gateway.exchange.object_checks import spoken_dialect
 from tallygate.gateway.exchange.understanding import Understanding
 from tallygate.gateway.path_refusals import PathRefusals
 from tallygate.gateway.refusals import (
@@ -59,10 +57,9 @@ class Pipeline:
         self.services = services
         self.entrance = Entrance(services)
         self.understanding = Understanding(services, self.entrance)
-        self.path_refusals = PathRefusals()
+        self.path_refusals = PathRefusals(services.dialects)
         self.open: set[Client] = set()
         self.answers: set[Answer] = set()
-        self._unmetered = {api.name: Unmetered(api) for api in (*services.dialects.values(), services.plain)}
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request from its arrival to the last byte of its answer."""
@@ -155,7 +152,7 @@ class Pipeline:
         if route.dialect is not None:
             dialect = self.services.dialects[route.dialect]
         else:
-            dialect = self._unmetered[spoken_dialect(request, self.services).name]
+            dialect = self.services.dialects.unmetered(request.path, request.headers)
         return Head(
             client=client,
             route=route,
@@ -191,7 +188,8 @@ class Pipeline:
     def refuse(self, refused: Refused, client: Client, head: Head | None, caller: Caller | None) -> None:
         """Write the refusal and count it. head, caller: None if not known yet."""
         services, refusal = self.services, refused.refusal
-        dialect = spoken_dialect(client.request, services) if head is None else head.dialect
+        request = client.request
+        dialect = services.dialects.spoken(request.path, request.headers) if head is None else head.dialect
         if isinstance(refused, PathRefused):
             refusal, dialect = self._explained(client, refusal)
         services.metrics.inc(
@@ -235,8 +233,8 @@ class Pipeline:
             org=_org_of(client),
             now_ms=client.started_at_ms,
         )
-        spoken = spoken_dialect(request, services)
-        if spoken is services.plain and nearest is not None and nearest.is_sure and nearest.route.dialect is not None:
+        spoken = services.dialects.spoken(request.path, request.headers)
+        if spoken is services.dialects.plain and nearest is not None and nearest.is_sure and nearest.route.dialect is not None:
             spoken = services.dialects[nearest.route.dialect]
         return explained, spoken
 

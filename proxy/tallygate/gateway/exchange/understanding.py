@@ -116,7 +116,7 @@ class Understanding:
         client, plan = head.client, caller.organization.plan
         prices, at_ms = client.view.prices, client.started_at_ms
         price = listed_price(facts, prices, at_ms)
-        if price is None and head.is_billed:
+        if price is None and head.dialect.is_billed:
             self._services.metrics.inc(UNKNOWN_MODELS, caller.organization.id, plan.unknown_model)
             price = price_of_unknown(facts, plan, prices, at_ms)
         return None if price is None else marked_up(price, head.markup)
