@@ -6,6 +6,8 @@ import pytest
 from api_values import ACME, DAY_MS, NOW_MS, a_credential, an_entry
 from api_world import World
 
+from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
+from tallygate.domain.spend_limit import SpendLimit
 from tallygate.ledger.entry import Kind
 
 
@@ -94,6 +96,51 @@ async def test_all_credentials_are_listed_without_their_keys(world: World, limit
     ]
     assert found[1]["expires_at"] == "2026-09-01T12:00:00Z"
     assert not any("sha" in name for item in found for name in item)
+
+
+async def test_a_credential_is_listed_with_its_own_limits(world: World) -> None:
+    bucket = RateLimit(name="requests_per_1m", quantity=Quantity.REQUESTS, capacity=9, refill_units=6, window_ms=60_000)
+    slots = RateLimit(name="open_requests", quantity=Quantity.OPEN_REQUESTS, capacity=4, refill_units=0, window_ms=0, shadow=True)
+    month = SpendLimit(name="spend_month:own", limit_nano_usd=5 * 10**8, window_ms=0, scope=LimitScope.CREDENTIAL)
+    limited = replace(a_credential("acme-limited"), rate_limits=(bucket, slots), spend_limits=(month,), enabled=False)
+    world.organizations["acme"] = replace(ACME, credentials=(limited,))
+
+    (found, *_) = (await world.ok("/api/credentials", org="acme"))["credentials"]
+
+    assert found["is_enabled"] is False
+    assert found["rate_limits"] == [
+        {
+            "name": "requests_per_1m",
+            "quantity": "requests",
+            "scope": "organization",
+            "capability": None,
+            "capacity": 9,
+            "refill_units": 6,
+            "window_seconds": 60.0,
+            "is_shadow": False,
+        },
+        {
+            "name": "open_requests",
+            "quantity": "open_requests",
+            "scope": "organization",
+            "capability": None,
+            "capacity": 4,
+            "refill_units": None,
+            "window_seconds": None,
+            "is_shadow": True,
+        },
+    ]
+    assert found["spend_limits"] == [
+        {
+            "name": "spend_month:own",
+            "kind": "calendar_month",
+            "scope": "credential",
+            "limit": {"nano_usd": 500_000_000, "usd": "0.50"},
+            "window_seconds": None,
+            "warn_at": [0.5, 0.8, 0.95, 1.0],
+            "is_shadow": False,
+        }
+    ]
 
 
 async def test_capabilities_tell_their_endpoints(world: World) -> None:

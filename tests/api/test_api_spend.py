@@ -6,7 +6,7 @@ import pytest
 from api_values import ACME, DAY_MS, HOUR_MS, MINUTE_MS, NOW_MS, PAY, USD, an_entry
 from api_world import World
 
-from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.domain.spend_limit import SpendLimit
 
 WEEK_MS = 7 * DAY_MS
 BUCKET_MS = 5 * MINUTE_MS
@@ -86,7 +86,7 @@ async def test_a_limit_of_nothing_pauses_for_good(world: World) -> None:
 
 
 async def test_every_window_is_shown_and_the_gravest_names_the_status(world: World) -> None:
-    month = SpendLimit(name="spend_month", limit_nano_usd=50 * USD, kind=WindowKind.CALENDAR_MONTH, window_ms=0)
+    month = SpendLimit(name="spend_month", limit_nano_usd=50 * USD, window_ms=0)
     world.organizations["acme"] = replace(ACME, plan=replace(PAY, spend_limits=(*PAY.spend_limits, month)))
     world.windows.states["acme", "org:spend_month"] = (50 * USD, 0, NOW_MS + 29 * DAY_MS, {})
 

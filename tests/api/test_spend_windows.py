@@ -8,7 +8,7 @@ from tallygate.console.spend_windows import LimiterSpendWindows
 from tallygate.domain.admission import Account, AdmissionRequest, SpendDemand
 from tallygate.domain.calendar_months import months_around
 from tallygate.domain.errors import LimiterWipedError
-from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.domain.spend_limit import SpendLimit
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.generation import mark_all
@@ -66,7 +66,7 @@ async def test_a_calendar_month_leaves_at_its_end(store: RedisConnection) -> Non
     periods = months_around(now_ms, "America/New_York", 1)
     month = SpendDemand(
         key="org:spend_month",
-        limit=SpendLimit(name="spend_month", limit_nano_usd=1000, kind=WindowKind.CALENDAR_MONTH, window_ms=0),
+        limit=SpendLimit(name="spend_month", limit_nano_usd=1000, window_ms=0),
         periods=periods,
     )
     request = a_request(1, 600, month)

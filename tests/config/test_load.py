@@ -16,7 +16,7 @@ from tallygate.domain.billing import PeriodKind
 from tallygate.domain.errors import ConfigError
 from tallygate.domain.organization import Organization, Plan, UnknownModelPolicy
 from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
-from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.domain.spend_limit import SpendLimit
 from tallygate.gateway.routes import RouteTable
 
 DIALECTS = dialects()
@@ -48,7 +48,6 @@ def test_the_shipped_plans_are_those_of_the_product(load) -> None:
     month = SpendLimit(
         name="spend_month",
         limit_nano_usd=800 * 10**9,
-        kind=WindowKind.CALENDAR_MONTH,
         window_ms=0,
         warn_at_permille=(500, 800, 950),
     )
@@ -288,7 +287,7 @@ plans:
     )
     assert plan.spend_limits == (
         SpendLimit(name="spend_1d", limit_nano_usd=500_000_000, window_ms=DAY_MS, warn_at_permille=(125, 1000)),
-        SpendLimit(name="spend_month", limit_nano_usd=100 * 10**9, kind=WindowKind.CALENDAR_MONTH, window_ms=0, shadow=True),
+        SpendLimit(name="spend_month", limit_nano_usd=100 * 10**9, window_ms=0, shadow=True),
     )
     assert (plan.history_days, plan.export, plan.default_output_tokens, plan.unknown_input_tokens, plan.clamp) == (
         None,

@@ -26,7 +26,7 @@ from tallygate.domain.admission import WindowState
 from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.domain.organization import Organization, Plan
 from tallygate.domain.rate_limit import LimitScope
-from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.domain.spend_limit import SpendLimit
 from tallygate.ledger.database import LedgerUnavailableError
 from tallygate.telemetry import metrics
 from tallygate.telemetry.count_file import CountFile
@@ -36,7 +36,7 @@ from tallygate.telemetry.worker_state import STALE_MS, WorkerState
 
 ACME = ("acme", "acme-prod", "chat")
 WEEK = SpendLimit(name="spend_7d", limit_nano_usd=100 * 10**9)
-MONTH = SpendLimit(name="spend_month", limit_nano_usd=10**9, kind=WindowKind.CALENDAR_MONTH, window_ms=0)
+MONTH = SpendLimit(name="spend_month", limit_nano_usd=10**9, window_ms=0)
 OWN = replace(WEEK, name="spend_own", scope=LimitScope.CREDENTIAL)
 
 

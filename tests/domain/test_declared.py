@@ -7,16 +7,27 @@ import pytest
 
 from tallygate.domain.declared import (
     CapabilitySet,
+    Choice,
     Declared,
+    Duration,
     Flag,
     Instant,
     ModelPatterns,
     Text,
+    Thousandths,
     TimeZone,
+    Usd,
     WholeNumber,
     declared_fields,
 )
-from tallygate.domain.organization import CREDENTIAL_FIELDS, ORGANIZATION_FIELDS, CredentialFields, OrganizationFields
+from tallygate.domain.organization import (
+    CREDENTIAL_FIELDS,
+    ORGANIZATION_FIELDS,
+    PLAN_FIELDS,
+    CredentialFields,
+    OrganizationFields,
+    PlanFields,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +39,14 @@ class Shape:
     models: Annotated[tuple[str, ...] | None, ModelPatterns("", "model")] = None
     count: Annotated[int, WholeNumber("", least=1, most=3)] = 1
     zone: Annotated[str, TimeZone("")] = "UTC"
+    most_nano_usd: Annotated[int, Usd("", key="usd", most=10**12)]
+    length_ms: Annotated[int, Duration("", key="length", least=1_000, most=60_000, zero="ever")] = 0
+    fractions: Annotated[tuple[int, ...], Thousandths("", items_max=3)] = ()
+    side: Annotated[int, Choice("", words={"left": 1, "right": 2})] = 2
     undeclared: int = 0
 
 
-TITLE, IS_OPEN, BEGINS, GRANTED, MODELS, COUNT, ZONE = declared_fields(Shape)
+TITLE, IS_OPEN, BEGINS, GRANTED, MODELS, COUNT, ZONE, MOST, LENGTH, FRACTIONS, SIDE = declared_fields(Shape)
 
 
 def test_a_field_has_the_key_and_the_default_of_its_declaration() -> None:
@@ -40,11 +55,15 @@ def test_a_field_has_the_key_and_the_default_of_its_declaration() -> None:
         ("is_open", "is_open", True),
         ("begins_at_ms", "begins", None),
     ]
+    assert [(each.key, each.default, each.is_required) for each in (MOST, LENGTH)] == [("usd", None, True), ("length", 0, False)]
 
 
-@pytest.mark.parametrize(("terms", "shape"), [(CREDENTIAL_FIELDS, CredentialFields), (ORGANIZATION_FIELDS, OrganizationFields)])
-def test_every_term_has_a_kind(terms: tuple[Declared, ...], shape: type) -> None:
-    assert [declared.attribute for declared in terms] == [field.name for field in fields(shape)]
+@pytest.mark.parametrize(
+    ("declared", "shape"),
+    [(CREDENTIAL_FIELDS, CredentialFields), (ORGANIZATION_FIELDS, OrganizationFields), (PLAN_FIELDS, PlanFields)],
+)
+def test_every_field_has_a_kind(declared: tuple[Declared, ...], shape: type) -> None:
+    assert [each.attribute for each in declared] == [field.name for field in fields(shape)]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +77,11 @@ def test_every_term_has_a_kind(terms: tuple[Declared, ...], shape: type) -> None
         (GRANTED, None, None, None),
         (MODELS, ("b*", "a"), '["b*", "a"]', ["b*", "a"]),
         (MODELS, (), "[]", []),
+        (MOST, 500_000_000, 500_000_000, "0.50"),
+        (LENGTH, 30_000, 30_000, "30s"),
+        (LENGTH, 0, 0, "ever"),
+        (FRACTIONS, (125, 1000), (125, 1000), [0.125, 1.0]),
+        (SIDE, 1, 1, "left"),
     ],
 )
 def test_a_value_is_kept_and_shown_by_its_kind(field: Declared, value: object, cell: object, shown: object) -> None:
@@ -81,7 +105,12 @@ def test_a_value_is_kept_and_shown_by_its_kind(field: Declared, value: object, c
         (TITLE, "\0", False),
         (BEGINS, 0, True),
         (BEGINS, -1, False),
+        (GRANTED, None, True),
+        (GRANTED, frozenset({"chat"}), True),
+        (GRANTED, frozenset({"chat", "telepathy"}), False),
+        (MODELS, ("gpt-4o*",), True),
+        (MODELS, ("gpt-4o*", "no model"), False),
     ],
 )
 def test_a_value_that_no_rule_is_against_is_sound(field: Declared, value: object, *, is_sound: bool) -> None:
-    assert field.kind.is_sound(value) is is_sound
+    assert field.kind.is_sound(value, {"chat", "embeddings"}) is is_sound

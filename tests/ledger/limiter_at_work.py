@@ -11,7 +11,7 @@ from ledger_values import START_MS, a_fact
 from tallygate.domain.admission import Account, AdmissionRequest, SpendDemand
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.domain.rate_limit import LimitScope
-from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.domain.spend_limit import SpendLimit
 from tallygate.ledger.audit import LimiterAudit
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database
@@ -26,7 +26,7 @@ from tallygate.limiter.script import Scripts, load_scripts
 
 WEEK = SpendLimit(name="spend_7d", limit_nano_usd=10**12)
 EACH = SpendLimit(name="spend_each", limit_nano_usd=10**12, scope=LimitScope.CREDENTIAL, window_ms=86_400_000)
-MONTH = SpendLimit(name="spend_month", limit_nano_usd=10**12, kind=WindowKind.CALENDAR_MONTH, window_ms=0)
+MONTH = SpendLimit(name="spend_month", limit_nano_usd=10**12, window_ms=0)
 DIGEST = bytes(32)
 
 

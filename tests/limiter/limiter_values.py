@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from tallygate.domain.admission import Account, AdmissionRequest, CalendarPeriod, RateDemand, SpendDemand
 from tallygate.domain.rate_limit import Quantity, RateLimit
-from tallygate.domain.spend_limit import SPEND_BUCKET_MS, SpendLimit, WindowKind
+from tallygate.domain.spend_limit import SPEND_BUCKET_MS, SpendLimit
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z, a multiple of a bucket
 BUCKET_MS = SPEND_BUCKET_MS
@@ -52,7 +52,7 @@ def a_month(
     limit_nano_usd: int = 1000, *, key: str = "org:spend_month", months: int = 3, length_ms: int = 31 * DAY_MS
 ) -> SpendDemand:
     """Periods "m0", "m1" ... from the start on, each of length_ms."""
-    limit = SpendLimit(name="spend_month", limit_nano_usd=limit_nano_usd, kind=WindowKind.CALENDAR_MONTH, window_ms=0)
+    limit = SpendLimit(name="spend_month", limit_nano_usd=limit_nano_usd, window_ms=0)
     periods = tuple(
         CalendarPeriod(id=f"m{i}", start_ms=START_MS + i * length_ms, end_ms=START_MS + (i + 1) * length_ms) for i in range(months)
     )

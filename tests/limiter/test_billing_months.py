@@ -9,14 +9,12 @@ from limiter_values import HOUR_MS, a_request, an_account
 from limiter_world import World
 
 from tallygate.domain.organization import Credential, Organization, Plan
-from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.domain.spend_limit import SpendLimit
 from tallygate.gateway.exchange.caller_limits import limits_of
 
 ZONE = "America/New_York"
 USD = 10**9
-LIMIT = SpendLimit(
-    name="spend_month", limit_nano_usd=800 * USD, kind=WindowKind.CALENDAR_MONTH, window_ms=0, warn_at_permille=(500, 1000)
-)
+LIMIT = SpendLimit(name="spend_month", limit_nano_usd=800 * USD, window_ms=0, warn_at_permille=(500, 1000))
 CREDENTIAL = Credential(id="acme-prod", org="acme", key_sha256=bytes(32))
 
 

@@ -30,7 +30,7 @@ def _option(declared: Declared, default: str) -> Callable[[Callable[..., None]],
         case Flag(option=option):
             return click.option(option, declared.key, default=None, help=about)
         case Names(one=one):
-            return click.option(f"--{one}", declared.key, multiple=True, help=about)
+            return click.option(f"--{one}", declared.key, multiple=True, help=f"{kind.help} Repeatable.{default}")
         case WholeNumber():
             return click.option(name, declared.key, type=int, help=about)
         case Instant():

@@ -9,6 +9,7 @@ from rich.markup import escape
 from tallygate.commands.declared_options import options_of
 from tallygate.commands.directory_session import actor, directory_options, parsed_fields, run, show, table
 from tallygate.domain.organization import ORGANIZATION_FIELDS
+from tallygate.domain.rate_limit import Quantity
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -167,7 +168,7 @@ def _show_one(found: dict[str, Any], *, as_json: bool) -> None:
             shadow = "  (shadow)" if limit["shadow"] else ""
             console.print(f"  {limit['name']:<12} {limit['usd']} USD per {limit['window']}{shadow}{lowered}")
         for limit in effective["rate_limits"]:
-            units = limit.get("requests") or limit.get("tokens") or limit.get("open_requests")
+            units = next(limit[quantity] for quantity in Quantity if quantity in limit)
             console.print(f"  {limit['name']:<12} {units}{'  (shadow)' if limit['shadow'] else ''}")
 
     show(found, as_json=as_json, plain=plain)

@@ -1,20 +1,20 @@
-"""Rate and spend limits as plans, organizations and credentials write them."""
+"""Rate and spend limits as plans, organizations and credentials write them: their declared fields, and what a list of them adds."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Annotated, Any, Final
 
-from tallygate.config.section import Place, Section, duration_text, show
-from tallygate.domain.money import MONEY_MAX_NANO_USD, nano_usd_from_usd, usd_text
-from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit, Taken
-from tallygate.domain.spend_limit import SPEND_BUCKET_MS, SpendLimit, WindowKind
+from tallygate.config.declared import read_declared
+from tallygate.config.section import Place, Section
+from tallygate.domain.declared import Declared, Usd, declared_fields
+from tallygate.domain.instants import duration_text
+from tallygate.domain.money import MONEY_MAX_NANO_USD, usd_text
+from tallygate.domain.rate_limit import RATE_LIMIT_FIELDS, LimitScope, Quantity, RateLimit, Taken
+from tallygate.domain.spend_limit import SPEND_LIMIT_FIELDS, SpendLimit
 
 LIMITS_MAX: Final = 16  # of one kind in one list: each is a key of every admission
-UNITS_MAX: Final = 2**53 - 1
-SPEND_WINDOW_MAX_MS: Final = 31 * 86_400_000  # 8,928 buckets; longer than a month is what calendar months are for
-_FRACTION: Final = re.compile(r"(?:0\.\d{1,3}|1(?:\.0{1,3})?)", re.ASCII)
+_RATE_LIMIT_KEYS: Final = tuple(dict.fromkeys(field.key for fields in RATE_LIMIT_FIELDS.values() for field in fields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +25,14 @@ class StatedSpendLimit:
     """
 
     limit: SpendLimit
-    max_nano_usd: int
+    max_nano_usd: Annotated[
+        int, Usd("The most that an organization may set it to; else `usd`.", key="max_usd", most=MONEY_MAX_NANO_USD)
+    ]
     states_warn_at: bool
     place: Place
+
+
+_MAXIMUM: Final = tuple(replace(field, is_required=False) for field in declared_fields(StatedSpendLimit))
 
 
 def read_rate_limits(section: Section, *, own_scope: LimitScope | None = None) -> tuple[RateLimit, ...]:
@@ -48,41 +53,34 @@ def _rate_limit(item: Section, own_scope: LimitScope | None) -> RateLimit | None
     quantities = [quantity for quantity in Quantity if quantity in item]
     if len(quantities) != 1:
         item.place.problem(f"must have exactly one of {', '.join(Quantity)}")
-        for key in (*Quantity, "window", "burst", "per", "capability", "shadow"):
+        for key in _RATE_LIMIT_KEYS:
             item.plain(key)
         return None
     quantity = quantities[0]
-    units = item.integer(quantity, minimum=1, maximum=UNITS_MAX)
-    scope, capability = _scope(item, own_scope), item.text("capability", chars_max=64) or None
-    shadow = item.boolean("shadow", default=False)
-    if quantity.taken is Taken.WHILE_OPEN:
-        window_ms, capacity, refill = 0, units, 0
-        for key in ("window", "burst"):
-            if key in item:
-                item.place_of(key).problem(f"does not apply to {quantity}")
-                item.plain(key)
-    else:
-        item.require("window")
-        window_ms = item.duration_ms("window", 0, minimum=1_000, maximum=SPEND_WINDOW_MAX_MS)
-        capacity, refill = item.integer("burst", units, minimum=1, maximum=UNITS_MAX), units
-        if not window_ms:
-            return None
-    if units == 0:
+    fields = RATE_LIMIT_FIELDS[quantity]
+    values = _read_limit(item, fields, own_scope)
+    for key in _RATE_LIMIT_KEYS:
+        if key in item and key not in {field.key for field in fields}:
+            item.place_of(key).problem(f"does not apply to {quantity}")
+            item.plain(key)
+    if any(values[field.attribute] is None for field in fields if field.is_required):
         return None
+    if quantity.taken is Taken.WHILE_OPEN:
+        name, values = quantity.value, {"refill_units": 0, "window_ms": 0} | values
+    else:
+        name = f"{quantity}_per_{duration_text(values['window_ms'])}"
+        values["capacity"] = values["capacity"] or values["refill_units"]
     try:
-        return RateLimit(
-            name=quantity.value if quantity.taken is Taken.WHILE_OPEN else f"{quantity}_per_{duration_text(window_ms)}",
-            quantity=quantity,
-            capacity=capacity,
-            refill_units=refill,
-            window_ms=window_ms,
-            scope=scope,
-            capability=capability,
-            shadow=shadow,
-        )
+        return RateLimit(name=name, quantity=quantity, **values)
     except ValueError as error:
         item.place.problem(f"cannot be kept: {error}")
         return None
+
+
+def _read_limit(item: Section, fields: Sequence[Declared], own_scope: LimitScope | None) -> dict[str, Any]:
+    if own_scope is None:
+        return read_declared(item, fields)
+    return read_declared(item, [field for field in fields if field.attribute != "scope"]) | {"scope": own_scope}
 
 
 def read_spend_limits(
@@ -106,62 +104,24 @@ def read_spend_limits(
 
 
 def _spend_limit(item: Section, own_scope: LimitScope | None, *, has_max: bool) -> StatedSpendLimit | None:
-    item.require("usd")
-    usd = item.money("usd", _limit_nano_usd)
-    maximum = item.money("max_usd", _limit_nano_usd) if has_max else None
-    if item.plain("window") == "month":
-        kind, window_ms, name = WindowKind.CALENDAR_MONTH, 0, "spend_month"
-    else:
-        window_ms = item.duration_ms("window", 7 * 86_400_000, minimum=SPEND_BUCKET_MS, maximum=SPEND_WINDOW_MAX_MS)
-        if window_ms % SPEND_BUCKET_MS:
-            item.place_of("window").problem(f"must be `month` or a multiple of {duration_text(SPEND_BUCKET_MS)}")
-            window_ms = SPEND_BUCKET_MS
-        kind, name = WindowKind.ROLLING, f"spend_{duration_text(window_ms)}"
-    warn_at = _warn_at(item)
-    scope, shadow = _scope(item, own_scope), item.boolean("shadow", default=False)
-    if scope is LimitScope.CREDENTIAL:  # always, not only where names clash: the name keys the window, and a new name forgets spend
-        name += ":credential" if own_scope is None else ":own"
+    values = _read_limit(item, SPEND_LIMIT_FIELDS, own_scope)
+    maximum = read_declared(item, _MAXIMUM)["max_nano_usd"] if has_max else None
+    usd, window_ms = values["limit_nano_usd"], values["window_ms"]
     if usd is None:
         return None
     if maximum is not None and usd > maximum:
         item.place_of("usd").problem(f"must be at most max_usd ({usd_text(maximum)}), got {usd_text(usd)}")
-    limit = SpendLimit(name=name, limit_nano_usd=usd, kind=kind, window_ms=window_ms, scope=scope, shadow=shadow)
+    name = f"spend_{duration_text(window_ms)}" if window_ms else "spend_month"
+    if (
+        values["scope"] is LimitScope.CREDENTIAL
+    ):  # always, not only where names clash: it keys the window, and a new name forgets spend
+        name += ":credential" if own_scope is None else ":own"
     return StatedSpendLimit(
-        limit=limit if warn_at is None else replace(limit, warn_at_permille=warn_at),
+        limit=SpendLimit(name=name, **values),
         max_nano_usd=usd if maximum is None else maximum,
-        states_warn_at=warn_at is not None,
+        states_warn_at="warn_at" in item,
         place=item.place,
     )
-
-
-def _limit_nano_usd(text: str) -> int:
-    value = nano_usd_from_usd(text)
-    if value > MONEY_MAX_NANO_USD:
-        raise ValueError(f"must be at most {usd_text(MONEY_MAX_NANO_USD)} USD")
-    return value
-
-
-def _warn_at(item: Section) -> tuple[int, ...] | None:
-    """Fractions of the limit, read as decimals: three places are a thousandth."""
-    fractions = item.scalars("warn_at", items_max=8)
-    if fractions is None:
-        return None
-    found = []
-    for place, text in fractions:
-        if _FRACTION.fullmatch(text) is None or not text.strip("0."):
-            place.problem(f"must be a fraction above 0 and up to 1 with at most three decimals, got {show(text)}")
-        else:
-            whole, _, decimals = text.partition(".")
-            found.append(int(whole) * 1000 + int(decimals.ljust(3, "0")))
-    if found != sorted(set(found)):
-        item.place_of("warn_at").problem("must be ascending")
-    return tuple(found)
-
-
-def _scope(item: Section, own_scope: LimitScope | None) -> LimitScope:
-    if own_scope is not None:
-        return own_scope
-    return LimitScope(item.choice("per", [scope.value for scope in LimitScope], LimitScope.ORGANIZATION))
 
 
 def rate_identity(limit: RateLimit) -> tuple[object, ...]:

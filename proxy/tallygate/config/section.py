@@ -14,12 +14,12 @@ import yaml
 
 from tallygate.config.problems import Problems, nearest
 from tallygate.domain.declared import TEXT_CHARS_MAX, is_text
+from tallygate.domain.instants import UNIT_MS, duration_text
 
 T = TypeVar("T")
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _DURATION: Final = re.compile(r"([1-9]\d{0,8})(ms|s|m|h|d)", re.ASCII)
-_UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
@@ -211,11 +211,15 @@ class Section:
             return default
         return value == "true"
 
-    def duration_ms(self, key: str, default: int, *, minimum: int = 1, maximum: int = 366 * 86_400_000) -> int:
-        """A length of time such as `1m` or `7d`, in milliseconds."""
+    def duration_ms(
+        self, key: str, default: int, *, minimum: int = 1, maximum: int = 366 * 86_400_000, step: int = 1, zero: str = ""
+    ) -> int:
+        """A length of time such as `1m` or `7d`, in milliseconds, a multiple of step. zero: a word that stands for 0."""
         text = self.plain(key)
         if text is None:
             return default
+        if zero and text == zero:
+            return 0
         try:
             value = duration_ms(text)
         except ValueError as error:
@@ -223,6 +227,9 @@ class Section:
             return default
         if not minimum <= value <= maximum:
             self.place_of(key).problem(f"must be between {duration_text(minimum)} and {duration_text(maximum)}, got {text}")
+            return default
+        if value % step:
+            self.place_of(key).problem(f"must be {f'`{zero}` or ' if zero else ''}a multiple of {duration_text(step)}")
             return default
         return value
 
@@ -360,12 +367,4 @@ def duration_ms(text: str) -> int:
     match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError(f"must be a whole number with a unit, such as 30s, 1m, 1h or 7d, got {show(text)}")
-    return int(match[1]) * _UNIT_MS[match[2]]
-
-
-def duration_text(milliseconds: int) -> str:
-    """The shortest way to write a length of time: 60000 is "1m"."""
-    for unit in ("d", "h", "m", "s"):
-        if milliseconds % _UNIT_MS[unit] == 0 and milliseconds:
-            return f"{milliseconds // _UNIT_MS[unit]}{unit}"
-    return f"{milliseconds}ms"
+    return int(match[1]) * UNIT_MS[match[2]]

@@ -10,53 +10,38 @@ from tallygate.console.api_cursor import question_of, seal, unseal
 from tallygate.console.api_parameters import integer
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import ORG, Scopes
-from tallygate.console.api_spend import Money, money
 from tallygate.console.api_usage import CURSOR
-from tallygate.domain.instants import instant_text
-from tallygate.domain.organization import Credential
-from tallygate.domain.rate_limit import RateLimit
-from tallygate.domain.spend_limit import SpendLimit
+from tallygate.console.declared_shapes import line_values, with_members_of
+from tallygate.domain.organization import CREDENTIAL_FIELDS, Credential
+from tallygate.domain.rate_limit import RATE_LIMIT_FIELDS, RateLimit
+from tallygate.domain.spend_limit import SPEND_LIMIT_FIELDS, SpendLimit
 
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1_000
 _LIMIT: Final = integer("limit", "Entries of a page.", least=1, most=PAGE_MAX, default=PAGE_DEFAULT)
 
 
+@with_members_of(*RATE_LIMIT_FIELDS.values())
 class RateLimitLine(msgspec.Struct, frozen=True, kw_only=True):
-    """scope: whose bucket it fills. window_seconds: null for open requests."""
+    """refill_units, window_seconds: null for open requests."""
 
     name: str
     quantity: str
-    scope: str
-    capability: str | None
-    capacity: int
-    refill_units: int | None
-    window_seconds: float | None
-    is_shadow: bool
 
 
+@with_members_of(SPEND_LIMIT_FIELDS)
 class SpendLimitLine(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     kind: str
-    scope: str
-    limit: Money
-    window_seconds: int | None
-    warn_at: list[float]
-    is_shadow: bool
 
 
+@with_members_of(CREDENTIAL_FIELDS)
 class CredentialLine(msgspec.Struct, frozen=True, kw_only=True):
     """id is the Client ID. capabilities, models: null for all. expires_at: null for never."""
 
     id: str
     org: str
-    name: str
-    environment: str
-    is_enabled: bool
     has_key: bool
-    expires_at: str | None
-    capabilities: list[str] | None
-    models: list[str] | None
     rate_limits: list[RateLimitLine]
     spend_limits: list[SpendLimitLine]
 
@@ -150,15 +135,10 @@ def _credential(credential: Credential) -> CredentialLine:
     return CredentialLine(
         id=credential.id,
         org=credential.org,
-        name=credential.name,
-        environment=credential.environment,
-        is_enabled=credential.enabled,
         has_key=bool(credential.key_sha256),
-        expires_at=None if credential.expires_at_ms is None else instant_text(credential.expires_at_ms),
-        capabilities=None if credential.capabilities is None else sorted(credential.capabilities),
-        models=None if credential.models is None else list(credential.models),
         rate_limits=[_rate_limit(limit) for limit in credential.rate_limits],
         spend_limits=[_spend_limit(limit) for limit in credential.spend_limits],
+        **line_values(CREDENTIAL_FIELDS, credential),
     )
 
 
@@ -166,22 +146,9 @@ def _rate_limit(limit: RateLimit) -> RateLimitLine:
     return RateLimitLine(
         name=limit.name,
         quantity=limit.quantity.value,
-        scope=limit.scope.value,
-        capability=limit.capability,
-        capacity=limit.capacity,
-        refill_units=limit.refill_units or None,
-        window_seconds=limit.window_ms / 1000 if limit.window_ms else None,
-        is_shadow=limit.shadow,
+        **line_values(RATE_LIMIT_FIELDS[limit.quantity], limit, *RATE_LIMIT_FIELDS.values()),
     )
 
 
 def _spend_limit(limit: SpendLimit) -> SpendLimitLine:
-    return SpendLimitLine(
-        name=limit.name,
-        kind=limit.kind.value,
-        scope=limit.scope.value,
-        limit=money(limit.limit_nano_usd),
-        window_seconds=limit.window_ms // 1000 or None,
-        warn_at=[permille / 1000 for permille in limit.warn_at_permille],
-        is_shadow=limit.shadow,
-    )
+    return SpendLimitLine(name=limit.name, kind=limit.kind.value, **line_values(SPEND_LIMIT_FIELDS, limit))

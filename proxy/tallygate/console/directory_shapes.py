@@ -3,62 +3,23 @@
 Bodies are checked by the rules of organizations.yaml (ledger/directory/rules.py), which say more than a schema can.
 """
 
-import types
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, NotRequired, TypedDict, TypeVar
+from typing import Any, Literal, NotRequired, TypedDict
 
-from tallygate.domain.declared import CapabilitySet, Declared, Flag, Instant, Kind, ModelPatterns, Text, TimeZone, WholeNumber
-from tallygate.domain.organization import CREDENTIAL_FIELDS, ORGANIZATION_FIELDS
+from tallygate.console.declared_shapes import with_keys_of
+from tallygate.domain.organization import CREDENTIAL_FIELDS, ORGANIZATION_FIELDS, PLAN_FIELDS
+from tallygate.domain.rate_limit import RATE_LIMIT_FIELDS
+from tallygate.domain.spend_limit import SPEND_LIMIT_FIELDS
 from tallygate.ledger.directory.records import SHOWN_FIELDS
 
-_JSON_TYPES: Final[Mapping[type[Kind], Any]] = {
-    Text: str,
-    Flag: bool,
-    WholeNumber: int,
-    Instant: str,
-    TimeZone: str,
-    CapabilitySet: list[str],
-    ModelPatterns: list[str],
-}
-_Shape = TypeVar("_Shape", bound=type)
 
-
-def _with_keys_of(fields: Sequence[Declared], *, is_given: bool) -> Callable[[_Shape], _Shape]:
-    """Give a TypedDict a key for each declared field. is_given: in a body, where each may be left out, or be null."""
-    keys: dict[str, Any] = {}
-    for declared in fields:
-        kind = _JSON_TYPES[type(declared.kind)]
-        kind = kind | None if is_given or declared.default is None else kind
-        keys[declared.key] = NotRequired[kind] if is_given else kind
-
-    def extended(shape: _Shape) -> Any:
-        body = {"__annotations__": keys, "__doc__": shape.__doc__, "__module__": __name__}
-        return types.new_class(shape.__name__, (shape, TypedDict), {}, lambda namespace: namespace.update(body))
-
-    return extended
-
-
-class RateLimitTerms(TypedDict, total=False):
+@with_keys_of(*RATE_LIMIT_FIELDS.values(), is_given=True, is_nullable=False)
+class RateLimitTerms(TypedDict):
     """As in plans.yaml: one of requests, tokens, open_requests; `window` for the first two."""
 
-    requests: int
-    tokens: int
-    open_requests: int
-    window: str
-    burst: int
-    per: str
-    capability: str
-    shadow: bool
 
-
-class SpendLimitTerms(TypedDict, total=False):
+@with_keys_of(SPEND_LIMIT_FIELDS, is_given=True, is_nullable=False)
+class SpendLimitTerms(TypedDict):
     """As in plans.yaml. usd: a decimal, as text."""
-
-    usd: str
-    window: str
-    warn_at: list[float]
-    per: str
-    shadow: bool
 
 
 class OwnLimits(TypedDict, total=False):
@@ -69,59 +30,44 @@ class OwnLimits(TypedDict, total=False):
     spend_limits: list[SpendLimitTerms] | None
 
 
-@_with_keys_of(ORGANIZATION_FIELDS, is_given=True)
+@with_keys_of(ORGANIZATION_FIELDS, is_given=True)
 class OrganizationChange(OwnLimits, total=False):
     """time_zone: an IANA name, in which days and months of the organization begin. billing_day: 1 to 31, on which months do."""
 
     plan: str
 
 
-@_with_keys_of(ORGANIZATION_FIELDS, is_given=True)
+@with_keys_of(ORGANIZATION_FIELDS, is_given=True)
 class NewOrganization(OwnLimits):
     id: str
     plan: str
 
 
+@with_keys_of(*RATE_LIMIT_FIELDS.values(), is_given=False)
 class RateLimitShown(TypedDict):
     """A limit in effect: `requests`, `tokens` or `open_requests` says of what and how many."""
 
     name: str
-    requests: NotRequired[int]
-    tokens: NotRequired[int]
-    open_requests: NotRequired[int]
-    window: NotRequired[str]
-    burst: NotRequired[int]
-    per: str
-    capability: str | None
-    shadow: bool
 
 
+@with_keys_of(SPEND_LIMIT_FIELDS, is_given=False)
 class SpendLimitShown(TypedDict):
     name: str
-    usd: str
-    window: str
-    warn_at: list[float]
-    per: str
-    shadow: bool
 
 
+@with_keys_of(PLAN_FIELDS, is_given=False, by="attribute")
 class OrganizationLimits(TypedDict):
-    """What the gateway holds it to: the plan with its own limits merged in. history_days: null is unlimited.
+    """What the gateway holds it to: the plan with its own limits merged in.
 
-    capabilities: what the plan includes; null is all of them.
     lowered: names of its own spend limits for which the plan's maximum holds, which was lowered below them.
     """
 
-    api_access: bool
-    capabilities: list[str] | None
     rate_limits: list[RateLimitShown]
     spend_limits: list[SpendLimitShown]
     lowered: list[str]
-    history_days: int | None
-    export: bool
 
 
-@_with_keys_of(ORGANIZATION_FIELDS, is_given=False)
+@with_keys_of(ORGANIZATION_FIELDS, is_given=False)
 class OrganizationListed(OwnLimits):
     """managed_by: file or database. credentials: how many there are."""
 
@@ -149,7 +95,7 @@ class OrganizationDeleted(TypedDict):
     deleted: bool
 
 
-@_with_keys_of(CREDENTIAL_FIELDS, is_given=True)
+@with_keys_of(CREDENTIAL_FIELDS, is_given=True)
 class CredentialChange(OwnLimits, total=False):
     """expires: RFC 3339, or a day. capabilities, models: null for all."""
 
@@ -176,7 +122,7 @@ class CredentialLimits(TypedDict):
     spend_limits: list[SpendLimitShown]
 
 
-@_with_keys_of(SHOWN_FIELDS, is_given=False)
+@with_keys_of(SHOWN_FIELDS, is_given=False)
 class CredentialListed(OwnLimits):
     id: str
     organization: str

@@ -8,13 +8,15 @@ the kind, never for the field.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from functools import lru_cache
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 from zoneinfo import ZoneInfo
 
-from tallygate.domain.instants import optional_instant
+from tallygate.domain.instants import duration_text, optional_instant
+from tallygate.domain.model_patterns import MODEL_PATTERN
+from tallygate.domain.money import usd_text
 
 TEXT_CHARS_MAX: Final = 256
 _INSTANT_MAX_MS: Final = 253_402_300_799_000  # the last second of the year 9999
@@ -22,12 +24,14 @@ _INSTANT_MAX_MS: Final = 253_402_300_799_000  # the last second of the year 9999
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What values of one field are. help: one line, for people.
+    """What values of one field are. help: one line, for people; key: under which they are given and shown, where the attribute's
+    name is another.
 
     Values are shown and given as JSON values; a cell is a value as a database keeps it.
     """
 
     help: str
+    key: str = field(default="", kw_only=True)
 
     def shown(self, value: Any) -> Any:
         return value
@@ -38,9 +42,9 @@ class Kind:
     def of_cell(self, cell: Any) -> Any:
         return cell
 
-    def is_sound(self, value: Any) -> bool:
-        """Whether no rule has anything against a value that was kept, whatever the configuration in force."""
-        del value
+    def is_sound(self, value: Any, capabilities: Collection[str] = ()) -> bool:
+        """Whether no rule has anything against a value that was kept. capabilities: those that routes have."""
+        del value, capabilities
         return True
 
 
@@ -50,7 +54,8 @@ class Text(Kind):
 
     chars_max: int = TEXT_CHARS_MAX
 
-    def is_sound(self, value: Any) -> bool:
+    def is_sound(self, value: Any, capabilities: Collection[str] = ()) -> bool:
+        del capabilities
         return not value or is_text(value, self.chars_max)
 
 
@@ -58,7 +63,7 @@ class Text(Kind):
 class Flag(Kind):
     """True or false. option: how commands set it, as click has it."""
 
-    option: str
+    option: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,8 @@ class Instant(Kind):
     def shown(self, value: Any) -> Any:
         return optional_instant(value)
 
-    def is_sound(self, value: Any) -> bool:
+    def is_sound(self, value: Any, capabilities: Collection[str] = ()) -> bool:
+        del capabilities
         return value is None or 0 <= value <= _INSTANT_MAX_MS
 
 
@@ -79,7 +85,8 @@ class WholeNumber(Kind):
     least: int
     most: int
 
-    def is_sound(self, value: Any) -> bool:
+    def is_sound(self, value: Any, capabilities: Collection[str] = ()) -> bool:
+        del capabilities
         return bool(self.least <= value <= self.most)
 
 
@@ -87,8 +94,57 @@ class WholeNumber(Kind):
 class TimeZone(Kind):
     """An IANA name."""
 
-    def is_sound(self, value: Any) -> bool:
+    def is_sound(self, value: Any, capabilities: Collection[str] = ()) -> bool:
+        del capabilities
         return is_time_zone(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Usd(Kind):
+    """Nano-USD, at most `most`. A decimal of USD is given, as text, so that it stays exact."""
+
+    most: int
+
+    def shown(self, value: Any) -> Any:
+        return usd_text(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Duration(Kind):
+    """Milliseconds: from least to most, a multiple of step. `1m` or `7d` is given; zero: a word for 0."""
+
+    least: int
+    most: int
+    step: int = 1
+    zero: str = ""
+
+    def shown(self, value: Any) -> Any:
+        return duration_text(value) if value or not self.zero else self.zero
+
+
+@dataclass(frozen=True, slots=True)
+class Days(Kind):
+    """A number of whole days, such as `90d`; None for `unlimited`. It is shown as a number, under the attribute's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thousandths(Kind):
+    """Fractions above 0 and up to 1, ascending: a tuple of whole thousandths."""
+
+    items_max: int
+
+    def shown(self, value: Any) -> Any:
+        return [permille / 1000 for permille in value]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Kind):
+    """A value for each word that may be given."""
+
+    words: Mapping[str, Any]
+
+    def shown(self, value: Any) -> Any:
+        return next((word for word, each in self.words.items() if each is value), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +162,12 @@ class Names(Kind):
     def of_cell(self, cell: Any) -> Any:
         return None if cell is None else tuple(json.loads(cell))
 
-    def is_sound(self, value: Any) -> bool:
-        return value is None  # which names there are, the configuration says
-
 
 @dataclass(frozen=True, slots=True)
 class CapabilitySet(Names):
-    """Capabilities of routes: a frozenset."""
+    """Capabilities of routes: a frozenset. may_be_all_but: `{except: [...]}` may be given too, and an empty list may not."""
+
+    may_be_all_but: bool = False
 
     def shown(self, value: Any) -> Any:
         return None if value is None else sorted(value)
@@ -120,29 +175,50 @@ class CapabilitySet(Names):
     def of_cell(self, cell: Any) -> Any:
         return None if cell is None else frozenset(json.loads(cell))
 
+    def is_sound(self, value: Any, capabilities: Collection[str] = ()) -> bool:
+        return value is None or all(name in capabilities for name in value)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelPatterns(Names):
     """Names of models, or the starts of some followed by `*`: a tuple, in the order given."""
 
+    def is_sound(self, value: Any, capabilities: Collection[str] = ()) -> bool:
+        del capabilities
+        return value is None or all(MODEL_PATTERN.fullmatch(pattern) for pattern in value)
+
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One declared field. attribute: of the values, and the column; key: everywhere else. default: of a value not given."""
+    """One declared field. attribute: of the values, and the column; key: everywhere else.
+
+    default   of a value not given; None where there is none: is_required says whether one must be given
+    """
 
     attribute: str
     key: str
     kind: Kind
     default: Any
+    is_required: bool = False
 
 
 def declared_fields(shape: type) -> tuple[Declared, ...]:
     """The fields of a dataclass that have a kind."""
-    defaults = {field.name: None if field.default is MISSING else field.default for field in fields(shape)}
+    defaults = {each.name: each.default for each in fields(shape)}
     found = []
     for attribute, hint in get_type_hints(shape, include_extras=True).items():
         kinds = [each for each in get_args(hint) if isinstance(each, Kind)] if get_origin(hint) is Annotated else []
-        found += [Declared(attribute, attribute.removesuffix("_at_ms"), kind, defaults[attribute]) for kind in kinds]
+        default = defaults[attribute] if kinds else None
+        found += [
+            Declared(
+                attribute=attribute,
+                key=kind.key or attribute.removesuffix("_at_ms"),
+                kind=kind,
+                default=None if default is MISSING else default,
+                is_required=default is MISSING,
+            )
+            for kind in kinds
+        ]
     return tuple(found)
 
 

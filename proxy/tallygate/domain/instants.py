@@ -1,7 +1,10 @@
-"""Instants as people and programs read them."""
+"""Instants and lengths of time as people and programs read them."""
 
 from datetime import UTC, datetime
+from typing import Final
 from zoneinfo import ZoneInfo
+
+UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def instant_text(at_ms: int, zone: str = "UTC") -> str:
@@ -18,3 +21,11 @@ def millisecond_text(at_ms: int) -> str:
     """RFC 3339 in UTC, always with milliseconds, so that texts sort as times do: 2026-08-29T10:40:00.000Z."""
     at = datetime.fromtimestamp(at_ms // 1000, UTC)
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
+
+
+def duration_text(milliseconds: int) -> str:
+    """The shortest way to write a length of time: 60000 is "1m"."""
+    for unit in ("d", "h", "m", "s"):
+        if milliseconds % UNIT_MS[unit] == 0 and milliseconds:
+            return f"{milliseconds // UNIT_MS[unit]}{unit}"
+    return f"{milliseconds}ms"

@@ -6,9 +6,23 @@ from typing import Annotated, Final
 
 from tallygate.domain.billing import PeriodKind
 from tallygate.domain.calendar_months import BILLING_DAY_MAX
-from tallygate.domain.declared import CapabilitySet, Flag, Instant, ModelPatterns, Text, TimeZone, WholeNumber, declared_fields
+from tallygate.domain.declared import (
+    CapabilitySet,
+    Choice,
+    Days,
+    Flag,
+    Instant,
+    ModelPatterns,
+    Text,
+    TimeZone,
+    WholeNumber,
+    declared_fields,
+)
 from tallygate.domain.rate_limit import RateLimit
 from tallygate.domain.spend_limit import SpendLimit
+
+_TOKENS_MAX: Final = 10_000_000
+_BILLINGS: Final = {"weekly": PeriodKind.WEEK, "monthly": PeriodKind.MONTH}
 
 
 class UnknownModelPolicy(StrEnum):
@@ -20,35 +34,56 @@ class UnknownModelPolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class PlanFields:
+    """What is given for a plan, beside its limits and its `unknown_model`: each declared once.
+
+    capabilities   that it includes; None: all
+    history_days   None: unlimited
+    clamp          None: where a spend limit binds
+    """
+
+    api_access: Annotated[bool, Flag("Whether its credentials are served at all.")] = True
+    capabilities: Annotated[
+        frozenset[str] | None, CapabilitySet("Those that it includes; null for all.", "capability", may_be_all_but=True)
+    ] = None
+    history_days: Annotated[int | None, Days("How long usage is kept; null without end.", key="history")] = None
+    export: Annotated[bool, Flag("Whether usage can be exported, and any document of it be had.")] = False
+    billing: Annotated[
+        PeriodKind | None, Choice("The document of its usage that it has, whatever `export` says.", words=_BILLINGS)
+    ] = None
+    default_output_tokens: Annotated[
+        int, WholeNumber("Assumed maximum of output where neither request nor price states one.", least=1, most=_TOKENS_MAX)
+    ] = 4096
+    unknown_input_tokens: Annotated[
+        int | None,
+        WholeNumber(
+            "Assumed for input that nobody has seen, such as a document by URL; else all that the model reads.", 0, _TOKENS_MAX
+        ),
+    ] = None
+    clamp: Annotated[bool | None, Flag("Lower a request's maximum of output to what is affordable, rather than refuse.")] = None
+    clamp_floor_tokens: Annotated[
+        int | None,
+        WholeNumber(
+            "The least maximum that clamping leaves each answer; else one token with `clamp`, 750 without.", 1, _TOKENS_MAX
+        ),
+    ] = None
+
+
+PLAN_FIELDS: Final = declared_fields(PlanFields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(PlanFields):
     """The limits and options of an organization.
 
-    lowered                of an organization: names of its own spend limits for which the plan's maximum holds, as that was lowered
-                           below them
-    billing                which document of its usage it has, whatever `export` says; with export it has any
-    capabilities           that it includes; None: all
-    history_days           None: unlimited
-    default_output_tokens  assumed maximum output where neither the request nor the price states one
-    unknown_input_tokens   assumed for input that nobody has seen (a document by URL, retrieved sources); None: all that the model
-                           can read
-    clamp                  lower a request's maximum output to what is affordable instead of refusing; None: if a spend limit binds
-    clamp_floor_tokens     the least maximum for each answer that clamping leaves; below it requests are refused. None: one token
-                           where the plan itself says `clamp`, else 750
+    lowered     of an organization: names of its own spend limits for which the plan's maximum holds, as that was lowered below them
+    price_as    the model of the policy of that name
     """
 
     id: str
-    api_access: bool = True
-    capabilities: frozenset[str] | None = None
     rate_limits: tuple[RateLimit, ...] = ()
     spend_limits: tuple[SpendLimit, ...] = ()
     lowered: tuple[str, ...] = ()
-    history_days: int | None = None
-    export: bool = False
-    billing: PeriodKind | None = None
-    default_output_tokens: int = 4096
-    unknown_input_tokens: int | None = None
-    clamp: bool | None = None
-    clamp_floor_tokens: int | None = None
     unknown_model: UnknownModelPolicy = UnknownModelPolicy.REFUSE
     price_as: str | None = None
 
@@ -71,12 +106,10 @@ class CredentialFields:
 
     name: Annotated[str, Text("For people.")] = ""
     environment: Annotated[str, Text("Such as production.", chars_max=64)] = ""
-    enabled: Annotated[bool, Flag("Refuse it for now, or serve it again.", "--enable/--disable")] = True
+    enabled: Annotated[bool, Flag("Serve it, or refuse it for now.", "--enable/--disable")] = True
     expires_at_ms: Annotated[int | None, Instant("A date (UTC) or a time, from which on it is refused.")] = None
-    capabilities: Annotated[frozenset[str] | None, CapabilitySet("Allow only this capability; repeatable.", "capability")] = None
-    models: Annotated[
-        tuple[str, ...] | None, ModelPatterns("Allow only this model, or all that begin so with *; repeatable.", "model")
-    ] = None
+    capabilities: Annotated[frozenset[str] | None, CapabilitySet("Allow these capabilities alone.", "capability")] = None
+    models: Annotated[tuple[str, ...] | None, ModelPatterns("Allow these models alone; * stands for any ending.", "model")] = None
 
 
 CREDENTIAL_FIELDS: Final = declared_fields(CredentialFields)

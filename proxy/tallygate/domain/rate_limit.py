@@ -1,8 +1,14 @@
 """Bounds on a quantity over time."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
-from typing import Final, Self
+from typing import Annotated, Final, Self
+
+from tallygate.domain.declared import Choice, Declared, Duration, Flag, Text, WholeNumber, declared_fields
+
+UNITS_MAX: Final = 2**53 - 1  # a Lua number is a double
+WINDOW_MAX_MS: Final = 31 * 86_400_000  # 8,928 buckets of spend; longer than a month is what calendar months are for
 
 
 class Taken(IntEnum):
@@ -36,28 +42,35 @@ class LimitScope(StrEnum):
     CREDENTIAL = "credential"
 
 
+SCOPES: Final[Mapping[str, LimitScope]] = {scope.value: scope for scope in LimitScope}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimit:
-    """A bound on one quantity, kept as a token bucket of units.
+    """A bound on one quantity, kept as a token bucket of units. What is given for it is declared once, here.
 
     name           stable label in metrics, headers and refusals: "requests_per_1m", "tokens_per_1m", "open_requests"
-    capacity       units in a full bucket, at least 1; for open_requests the most that may be open at once
-    refill_units   units regained, evenly, over each window_ms: 1000 an hour is not a whole number a second
-    window_ms      0 for open_requests, which have no refill
-    capability     only requests of this capability count; None: all
-    shadow         decide and count, do not refuse
+    quantity       whose name is the key of the units: `requests: 60`
+    refill_units   1000 an hour is not a whole number a second; 0 for what is taken while open, which has no window
+    window_ms      0 for what is taken while open
+    capacity       of what is taken while open: the most that may be open at once
+    capability     None: all
 
     capacity * window_ms must stay below 2**53, since Lua keeps the level in units of 1/window_ms as a double.
     """
 
     name: str
     quantity: Quantity
-    capacity: int
-    refill_units: int
-    window_ms: int
-    scope: LimitScope = LimitScope.ORGANIZATION
-    capability: str | None = None
-    shadow: bool = False
+    refill_units: Annotated[int, WholeNumber("Units regained, evenly, over each window.", least=1, most=UNITS_MAX)]
+    window_ms: Annotated[int, Duration("Over which they are regained, such as 1m.", key="window", least=1_000, most=WINDOW_MAX_MS)]
+    capacity: Annotated[
+        int, WholeNumber("Units in a full bucket; those of a window, where none are given.", key="burst", least=1, most=UNITS_MAX)
+    ]
+    scope: Annotated[
+        LimitScope, Choice("Whose bucket it fills: one for all, or one for each credential.", key="per", words=SCOPES)
+    ] = LimitScope.ORGANIZATION
+    capability: Annotated[str | None, Text("Only requests of this capability count.", chars_max=64)] = None
+    shadow: Annotated[bool, Flag("Decide and count, and do not refuse.")] = False
 
     def __post_init__(self) -> None:
         if self.capacity < 1:
@@ -70,6 +83,19 @@ class RateLimit:
         if max(self.capacity, self.refill_units) * max(self.window_ms, 1) >= 2**53:
             raise ValueError("capacity times window in milliseconds must stay below 2**53")
 
+
+_AT_ONCE: Final = WholeNumber("The most that may be open at once.", least=1, most=UNITS_MAX)
+
+
+def _fields_of(quantity: Quantity) -> tuple[Declared, ...]:
+    """What is given for a limit on it: `open_requests: 4`, or `requests: 60` with `window` and perhaps `burst`."""
+    units, window, burst, *others = declared_fields(RateLimit)
+    if quantity.taken is Taken.WHILE_OPEN:
+        return replace(burst, key=quantity.value, kind=_AT_ONCE), *others
+    return replace(units, key=quantity.value), window, replace(burst, is_required=False, default=0), *others
+
+
+RATE_LIMIT_FIELDS: Final[Mapping[Quantity, tuple[Declared, ...]]] = {quantity: _fields_of(quantity) for quantity in Quantity}
 
 # What routes of weight 0 are held to instead of their callers' limits on requests: of each organization at each worker. With what a
 # worker's gate grants more (`limiter/local_gate.py`), 1,000 at once.

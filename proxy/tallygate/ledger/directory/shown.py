@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from tallygate.config.section import duration_text
 from tallygate.domain.declared import shown_values
 from tallygate.domain.instants import instant_text, optional_instant
-from tallygate.domain.money import usd_text
-from tallygate.domain.organization import ORGANIZATION_FIELDS, Credential, Organization
-from tallygate.domain.rate_limit import RateLimit, Taken
-from tallygate.domain.spend_limit import SpendLimit, WindowKind
+from tallygate.domain.organization import ORGANIZATION_FIELDS, PLAN_FIELDS, Credential, Organization
+from tallygate.domain.rate_limit import RATE_LIMIT_FIELDS, RateLimit
+from tallygate.domain.spend_limit import SPEND_LIMIT_FIELDS, SpendLimit
 from tallygate.ledger.directory.records import SHOWN_FIELDS, StoredOrganization
 
 FILE, DATABASE = "file", "database"  # where an organization is changed
@@ -40,13 +38,10 @@ def effective_shown(organization: Organization) -> dict[str, Any]:
     """What the gateway holds an organization to: its plan with its own limits merged in."""
     plan = organization.plan
     return {
-        "api_access": plan.api_access,
-        "capabilities": None if plan.capabilities is None else sorted(plan.capabilities),
+        **{declared.attribute: declared.kind.shown(getattr(plan, declared.attribute)) for declared in PLAN_FIELDS},
         "rate_limits": [rate_shown(limit) for limit in plan.rate_limits],
         "spend_limits": [spend_shown(limit) for limit in plan.spend_limits],
         "lowered": list(plan.lowered),
-        "history_days": plan.history_days,
-        "export": plan.export,
     }
 
 
@@ -73,23 +68,8 @@ def file_credential_shown(credential: Credential, now_ms: int) -> dict[str, Any]
 
 
 def rate_shown(limit: RateLimit) -> dict[str, Any]:
-    is_open = limit.quantity.taken is Taken.WHILE_OPEN
-    return {
-        "name": limit.name,
-        limit.quantity.value: limit.capacity if is_open else limit.refill_units,
-        **({} if is_open else {"window": duration_text(limit.window_ms), "burst": limit.capacity}),
-        "per": limit.scope.value,
-        "capability": limit.capability,
-        "shadow": limit.shadow,
-    }
+    return {"name": limit.name, **shown_values(RATE_LIMIT_FIELDS[limit.quantity], limit)}
 
 
 def spend_shown(limit: SpendLimit) -> dict[str, Any]:
-    return {
-        "name": limit.name,
-        "usd": usd_text(limit.limit_nano_usd),
-        "window": "month" if limit.kind is WindowKind.CALENDAR_MONTH else duration_text(limit.window_ms),
-        "warn_at": [permille / 1000 for permille in limit.warn_at_permille],
-        "per": limit.scope.value,
-        "shadow": limit.shadow,
-    }
+    return {"name": limit.name, **shown_values(SPEND_LIMIT_FIELDS, limit)}
