@@ -84,7 +84,7 @@ def metered(dialect: Dialect, facts: RequestFacts, recording: Recording, answer:
     """What the dialect's own meter makes of an answer."""
     meter = dialect.meter(facts, content_type=recording.content_type, hide_usage_chunk=False)
     meter.feed(answer)
-    meter.end()
+    meter.end_body()
     return meter.reading
 
 
@@ -206,7 +206,7 @@ def _count(counter: TokenCounter, reading: MeterReading, asked: RequestFacts, mo
     """As the gateway counts an answer that does not say what it used."""
     calls, media_tokens = reading.calls, reading.media_tokens
     return media_tokens + counter.completion(
-        counter.count_text(reading.take_text(), model), model, answers=asked.choices, calls=calls
+        counter.count_text(reading.drain_text(), model), model, answers=asked.choices, calls=calls
     )
 
 

@@ -16,7 +16,7 @@ class RedisPyScripts:
     def __init__(self, client: Redis) -> None:
         self._client: Any = client
 
-    async def run(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
+    async def run_script(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
         try:
             try:
                 return await self._evaluate(script, keys, args)

@@ -49,7 +49,7 @@ async def test_the_token_for_metrics_is_not_the_admins(tmp_path: Path) -> None:
     ],
 )
 def test_hosts_are_known_by_the_settings(tmp_path: Path, changes: dict[str, str], host: str, is_known: bool) -> None:
-    assert known_hosts(settings(tmp_path, **changes)).knows([host]) is is_known
+    assert known_hosts(settings(tmp_path, **changes)).include([host]) is is_known
 
 
 @pytest.mark.parametrize("names", ["a b", "http://a", "a:9090", "*"])

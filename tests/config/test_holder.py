@@ -143,7 +143,7 @@ async def test_reloads_that_are_asked_for_during_one_are_one_more(source: Config
 
     reloading = Reloading(reload)
     reloading.ask()
-    running = asyncio.create_task(reloading.forever())
+    running = asyncio.create_task(reloading.reload_forever())
     await files.wait_until_begun()
     for _ in range(5):
         reloading.ask()
@@ -170,7 +170,7 @@ async def test_a_reload_that_breaks_is_logged_and_the_next_is_done(caplog: pytes
     reloading = Reloading(reload)
     reloading.ask()
     with caplog.at_level(logging.ERROR):
-        running = asyncio.create_task(reloading.forever())
+        running = asyncio.create_task(reloading.reload_forever())
         await done.wait()
     running.cancel()
 

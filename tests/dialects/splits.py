@@ -22,7 +22,7 @@ class Metered:
 
 
 def run(meter: ResponseMeter, pieces: list[bytes]) -> Metered:
-    relayed = b"".join([meter.feed(piece) for piece in pieces]) + meter.end()
+    relayed = b"".join([meter.feed(piece) for piece in pieces]) + meter.end_body()
     reading = meter.reading
     return Metered(
         relayed=relayed,
@@ -30,7 +30,7 @@ def run(meter: ResponseMeter, pieces: list[bytes]) -> Metered:
         response_model=reading.response_model,
         ended=reading.ended,
         failed=reading.failed,
-        text=reading.take_text(),
+        text=reading.drain_text(),
         flags=frozenset(reading.flags),
     )
 

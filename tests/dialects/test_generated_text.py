@@ -21,7 +21,7 @@ def reading(dialect: Dialect, body: bytes, content_type: str) -> MeterReading:
     facts = RequestFacts(model="m", prompt=PromptShape(), stream=content_type == EVENTS)
     meter = dialect.meter(facts, content_type=content_type, hide_usage_chunk=False)
     meter.feed(body)
-    meter.end()
+    meter.end_body()
     return meter.reading
 
 
@@ -37,7 +37,7 @@ def test_a_call_in_pieces_is_one_call() -> None:
     )
     stream = sse(*(chunk({"tool_calls": [piece]}) for piece in pieces), chunk({}, "tool_calls")) + DONE
     found = reading(CHAT, stream, EVENTS)
-    assert (found.calls, found.take_text()) == (1, 'look{"at":1}')
+    assert (found.calls, found.drain_text()) == (1, 'look{"at":1}')
 
     whole = {
         "choices": [{"index": 0, "message": {"tool_calls": [call_of("a", "{}"), call_of("b", "{}")]}, "finish_reason": "stop"}]
@@ -48,18 +48,18 @@ def test_a_call_in_pieces_is_one_call() -> None:
 def test_an_empty_delta_hides_no_message() -> None:
     """As Perplexity answers: whole, with a delta of nothing; streamed, with all that has been said beside what is new."""
     both = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Four."}, "delta": {"content": ""}}
-    assert reading(CHAT, compact({"choices": [both]}), JSON).take_text() == "Four."
+    assert reading(CHAT, compact({"choices": [both]}), JSON).drain_text() == "Four."
 
     chunks = [
         {"choices": [{"index": 0, "delta": {"content": new}, "message": {"content": said}}]}
         for new, said in (("Fo", "Fo"), ("ur", "Four"))
     ]
-    assert reading(CHAT, sse(*chunks) + DONE, EVENTS).take_text() == "Four"
+    assert reading(CHAT, sse(*chunks) + DONE, EVENTS).drain_text() == "Four"
 
 
 def test_what_is_thought_in_parts_counts() -> None:
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm. "}]}, {"type": "text", "text": "Yes."}]
-    assert reading(CHAT, sse(chunk({"content": parts})) + DONE, EVENTS).take_text() == "Hm. Yes."
+    assert reading(CHAT, sse(chunk({"content": parts})) + DONE, EVENTS).drain_text() == "Hm. Yes."
 
 
 ITEMS: list[tuple[dict[str, Any], str]] = [
@@ -81,7 +81,7 @@ ITEMS: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("item", "text"), ITEMS, ids=[str(item["type"]) for item, _ in ITEMS])
 def test_every_item_of_a_response_is_a_call_with_text(item: dict[str, Any], text: str) -> None:
     whole = reading(RESPONSES, compact({"object": "response", "status": "completed", "output": [item]}), JSON)
-    assert (whole.calls, whole.take_text()) == (1, text)
+    assert (whole.calls, whole.drain_text()) == (1, text)
 
     begun = {name: value for name, value in item.items() if name in ("type", "name")}
     stream = named_sse(
@@ -89,7 +89,7 @@ def test_every_item_of_a_response_is_a_call_with_text(item: dict[str, Any], text
         {"type": "response.output_item.done", "output_index": 0, "item": item},
     )
     streamed = reading(RESPONSES, stream, EVENTS)
-    assert (streamed.calls, streamed.take_text()) == (1, text)
+    assert (streamed.calls, streamed.drain_text()) == (1, text)
 
 
 @pytest.mark.parametrize("place", [{"output_index": 0}, {}])
@@ -102,7 +102,7 @@ def test_an_item_that_came_in_pieces_counts_once(place: dict[str, int]) -> None:
         {"type": "response.output_item.done", "output_index": 0, "item": item},
     )
     found = reading(RESPONSES, stream, EVENTS)
-    assert (found.calls, found.take_text()) == (1, 'look{"at":1}')
+    assert (found.calls, found.drain_text()) == (1, 'look{"at":1}')
 
 
 def test_what_a_provider_s_tool_brought_is_not_generated() -> None:
@@ -116,7 +116,7 @@ def test_what_a_provider_s_tool_brought_is_not_generated() -> None:
             "item": {"type": "shell_call_output", "content": [{"text": "found"}]},
         },
     )
-    assert reading(RESPONSES, stream, EVENTS).take_text() == "ls"
+    assert reading(RESPONSES, stream, EVENTS).drain_text() == "ls"
 
 
 BLOCKS: list[tuple[dict[str, Any], int, str]] = [
@@ -134,7 +134,7 @@ BLOCKS: list[tuple[dict[str, Any], int, str]] = [
 @pytest.mark.parametrize(("block", "calls", "text"), BLOCKS, ids=[str(block["type"]) for block, _, _ in BLOCKS])
 def test_every_block_of_a_claude_counts_or_is_input(block: dict[str, Any], calls: int, text: str) -> None:
     found = reading(ANTHROPIC, compact({"type": "message", "content": [block]}), JSON)
-    assert (found.calls, found.take_text()) == (calls, text)
+    assert (found.calls, found.drain_text()) == (calls, text)
 
 
 def test_a_claude_s_call_in_pieces_is_one_call() -> None:
@@ -144,7 +144,7 @@ def test_a_claude_s_call_in_pieces_is_one_call() -> None:
         {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": "1}"}},
     )
     found = reading(ANTHROPIC, stream, EVENTS)
-    assert (found.calls, found.take_text()) == (1, 'look{"at":1}')
+    assert (found.calls, found.drain_text()) == (1, 'look{"at":1}')
 
 
 @pytest.mark.parametrize(("part", "tokens"), [
@@ -163,7 +163,7 @@ def test_generated_images_and_sound_have_their_tokens(part: dict[str, Any], toke
 def test_gemini_s_calls_are_counted() -> None:
     parts = [{"functionCall": {"name": "look", "args": {"at": 1}}}, {"functionCall": {"name": "look"}}, {"text": "Hi"}]
     found = reading(GEMINI, compact({"candidates": [{"content": {"parts": parts}}]}), JSON)
-    assert (found.calls, found.take_text()) == (2, 'look{"at":1}lookHi')
+    assert (found.calls, found.drain_text()) == (2, 'look{"at":1}lookHi')
 
 
 def test_a_gemini_call_in_pieces_is_one_call_with_all_its_values() -> None:
@@ -176,4 +176,4 @@ def test_a_gemini_call_in_pieces_is_one_call_with_all_its_values() -> None:
     ]
     answers = [{"candidates": [{"content": {"parts": [{"functionCall": call}]}}]} for call in calls]
     found = reading(GeminiStreamGenerate(), sse(*answers), EVENTS)
-    assert (found.calls, found.take_text()) == (1, "lookBoscitytondays3nowtrue")
+    assert (found.calls, found.drain_text()) == (1, "lookBoscitytondays3nowtrue")

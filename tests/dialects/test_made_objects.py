@@ -14,7 +14,7 @@ def found(kind: str, body: bytes, *, content_type: str = "application/json", pre
     reader = MadeReader(kind, prefix=prefix, content_type=content_type)
     for start in range(0, len(body), size):
         reader.feed(body[start : start + size])
-    reader.end()
+    reader.end_body()
     return [(made.kind, made.id) for made in reader.found]
 
 
@@ -55,7 +55,7 @@ def test_of_an_answer_above_the_bound_the_beginning_is_read() -> None:
     reader = MadeReader("response", prefix="", content_type="application/json")
     for start in range(0, len(body), 65_536):
         reader.feed(body[start : start + 65_536])
-    reader.end()
+    reader.end_body()
 
     assert StoredReference("response", "resp_1") in reader.found
     assert reader.is_unread

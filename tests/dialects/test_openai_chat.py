@@ -429,7 +429,7 @@ class TestHiding:
         assert meter.feed(first + second[:20]) == first
         assert meter.feed(second[20:]) == second
         assert meter.feed(second[:20]) == b""
-        assert meter.end() == second[:20]
+        assert meter.end_body() == second[:20]
 
 
 class TestJson:
@@ -472,14 +472,14 @@ class TestJson:
         body = compact(answer)
         for at in range(0, len(body), 1 << 20):
             meter.feed(body[at : at + (1 << 20)])
-        meter.end()
+        meter.end_body()
         assert meter.reading.usage == TokenCounts(prompt=9, completion=2, cached=3)
         assert meter.reading.flags == {"body_too_large"}
 
     def test_another_content_type_is_relayed_unread(self) -> None:
         meter = CHAT.meter(FACTS, content_type="audio/mpeg", hide_usage_chunk=False)
         body = compact(self.ANSWER)
-        assert meter.feed(body[:7]) + meter.feed(body[7:]) + meter.end() == body
+        assert meter.feed(body[:7]) + meter.feed(body[7:]) + meter.end_body() == body
         reading = meter.reading
         assert (reading.usage, reading.text, reading.ended, reading.unread_bytes) == (None, [], False, len(body))
 

@@ -16,7 +16,7 @@ CUTS = st.lists(st.integers(0, 120), max_size=6)
 
 def parse(*pieces: bytes, event_bytes_max: int = 1 << 20) -> list[SseEvent]:
     parser = SseParser(event_bytes_max=event_bytes_max)
-    return [event for piece in pieces for event in parser.feed(piece)] + parser.end()
+    return [event for piece in pieces for event in parser.feed(piece)] + parser.end_stream()
 
 
 def test_an_event_has_its_data_its_name_and_its_raw_bytes() -> None:

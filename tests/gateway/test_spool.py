@@ -67,7 +67,7 @@ async def test_records_come_back_in_order_after_a_restart(tmp_path: Path) -> Non
     second = Spool(tmp_path / "spool" / "0.spool", bytes_max=10_000)
 
     assert not second.is_empty
-    assert await second.read() == records
+    assert await second.read_oldest() == records
     second.close()
 
 
@@ -79,7 +79,7 @@ async def test_a_torn_tail_costs_only_the_last_record(tmp_path: Path, lost: int)
         await spool.append(a_record(number))
     path.write_bytes(path.read_bytes().rstrip(b"\0")[:-lost])
 
-    assert [record.cost_nano_usd for record in await spool.read()] == [0, 1]
+    assert [record.cost_nano_usd for record in await spool.read_oldest()] == [0, 1]
     spool.close()
 
 
@@ -109,7 +109,7 @@ async def test_a_damaged_byte_is_noticed(tmp_path: Path) -> None:
     data[-3] ^= 1
     path.write_bytes(data)
 
-    assert len(await spool.read()) == 1
+    assert len(await spool.read_oldest()) == 1
     spool.close()
 
 
@@ -133,7 +133,7 @@ async def test_what_follows_a_torn_tail_is_not_lost(tmp_path: Path) -> None:
     after = Spool(path, bytes_max=10_000)
     await after.append(a_record(7))
 
-    assert [record.cost_nano_usd for record in await after.read()] == [0, 1, 7]
+    assert [record.cost_nano_usd for record in await after.read_oldest()] == [0, 1, 7]
     after.close()
 
 
@@ -142,10 +142,10 @@ async def test_the_space_of_what_was_settled_is_given_back(tmp_path: Path) -> No
     for _ in range(20):  # ten times what fits at once
         while not spool.is_full:
             await spool.append(a_record(1))
-        kept = len(await spool.read())
+        kept = len(await spool.read_oldest())
         await spool.drop(kept - 1)
         assert not spool.is_full
-    assert len(await spool.read()) == 1
+    assert len(await spool.read_oldest()) == 1
     assert not list(tmp_path.glob("*.new"))
     spool.close()
 
@@ -158,7 +158,7 @@ async def test_what_was_dropped_stays_dropped_after_a_restart(tmp_path: Path) ->
     first.close()
 
     second = Spool(tmp_path / "0.spool", bytes_max=1_000_000)
-    assert [record.cost_nano_usd for record in await second.read()] == [3]
+    assert [record.cost_nano_usd for record in await second.read_oldest()] == [3]
     second.close()
 
 
@@ -212,14 +212,14 @@ async def test_a_long_spool_is_replayed_in_batches_and_whole(tmp_path: Path) -> 
     for number in range(2 * REPLAY_BATCH + 7):
         await spool.append(a_record(number))
     read_at_once = []
-    read = spool.read
+    read = spool.read_oldest
 
     async def watched(count_max: int | None = None) -> list[Account | None]:
         records = await read(count_max)
         read_at_once.append(len(records))
         return records
 
-    spool.read = watched  # type: ignore[method-assign]
+    spool.read_oldest = watched  # type: ignore[method-assign]
     settler = a_settler(limiter, spool)
 
     assert await settler.replay() == 2 * REPLAY_BATCH + 7
@@ -301,13 +301,13 @@ async def test_a_slot_that_is_no_longer_run_leaves_its_spool_to_one_that_is(tmp_
             assert heir.take_over(path)
 
     assert sorted(path.name for path in tmp_path.glob("*.spool")) == ["worker-0.spool", "worker-1.spool"]
-    kept = [sorted(record.cost_nano_usd for record in await heir.read() if record) for heir in heirs]
+    kept = [sorted(record.cost_nano_usd for record in await heir.read_oldest() if record) for heir in heirs]
     assert kept == [[1, 2, 21, 22, 41, 42], [11, 12, 31, 32]]
     assert [heir.count for heir in heirs] == [6, 4]
     for heir in heirs:
         heir.close()
     again = Spool(tmp_path / "worker-0.spool", bytes_max=10_000)
-    assert len(await again.read()) == 6
+    assert len(await again.read_oldest()) == 6
     again.close()
 
 
@@ -331,7 +331,7 @@ async def test_what_arrives_during_a_replay_is_kept(tmp_path: Path) -> None:
     await spool.append(a_record(2))
     await spool.drop(1)
 
-    assert [record.cost_nano_usd for record in await spool.read()] == [2]
+    assert [record.cost_nano_usd for record in await spool.read_oldest()] == [2]
     assert not spool.is_empty
     spool.close()
 

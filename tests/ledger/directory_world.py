@@ -47,7 +47,7 @@ class DirectoryWorld:
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
-        changes = Changes(self.database, now_ms=lambda: self.now_ms, on_committed=self._tell)
+        changes = Changes(self.database, now_ms=lambda: self.now_ms, on_committed=self._announce)
         rules = Rules(lambda: self.config)
         self.changes = changes
         self.organizations = Organizations(changes, rules, no_marks)
@@ -58,7 +58,7 @@ class DirectoryWorld:
     def _random(self, size: int) -> bytes:
         return next(self._numbers).to_bytes(size)
 
-    async def _tell(self) -> None:
+    async def _announce(self) -> None:
         self.told += 1
 
     def without_plan(self, plan: str) -> None:

@@ -59,7 +59,7 @@ class SetClock:
         seconds, rest = divmod(self.steady_ms + self.ahead_ms, 1000)
         return [b"%d" % seconds, b"%d" % (rest * 1000)]
 
-    async def run(self, *_: object) -> Any:
+    async def run_script(self, *_: object) -> Any:
         raise NotImplementedError
 
     def clock(self) -> StoreClock:
@@ -264,9 +264,9 @@ class ShiftedStore:
         now = int(seconds) * 1000 + int(micros) // 1000 + self.ahead_ms
         return [b"%d" % (now // 1000), b"%d" % (now % 1000 * 1000)]
 
-    async def run(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
+    async def run_script(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
         seconds, micros = await self.command(b"TIME")
-        return await self._store.run(script, keys, (b"%d" % (int(seconds) * 1000 + int(micros) // 1000), *args[1:]))
+        return await self._store.run_script(script, keys, (b"%d" % (int(seconds) * 1000 + int(micros) // 1000), *args[1:]))
 
 
 TEN_USD = SpendLimit(name="spend_7d", limit_nano_usd=10 * 10**9)

@@ -40,8 +40,8 @@ class SteppedStore:
         self._store = store
         self._step = step
 
-    async def run(self, *call: Any) -> Any:
-        return await self._store.run(*call)
+    async def run_script(self, *call: Any) -> Any:
+        return await self._store.run_script(*call)
 
     async def command(self, *parts: bytes) -> Any:
         streams = {partition_keys(partition_of(org)).events for org in self.ORGS}
@@ -250,7 +250,7 @@ async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
 async def test_a_running_writer_goes_on_when_the_database_is_back(redis_store: RedisConnection, database: Database) -> None:
     book = AwayBook(database)
     writer = a_writer(redis_store, book)
-    running = asyncio.ensure_future(writer.run())
+    running = asyncio.ensure_future(writer.write_forever())
     await append_some(redis_store, 10)
 
     async def is_waiting() -> bool:

@@ -68,7 +68,9 @@ async def redis_world(store: ScriptStore, **options: Any) -> World:
     await mark_all(store, "g1")
 
     async def sweep(org: str) -> int:
-        handled, _expired = await store.run(scripts.expire, org_keys(org).all, (b"%d" % clock(), encode_sweep(org, 64, EXPIRED_MS)))
+        handled, _expired = await store.run_script(
+            scripts.expire, org_keys(org).all, (b"%d" % clock(), encode_sweep(org, 64, EXPIRED_MS))
+        )
         return int(handled)
 
     async def state(org: str) -> Snapshot:

@@ -34,7 +34,7 @@ async def follow(store: ScriptStore, *, steps: int, seed: int) -> int:
 
     async def sweep(org: str, most: int) -> list[list[int]]:
         args = (b"%d" % clock(), encode_sweep(org, most, EXPIRED_MS))
-        return [list(reference.sweep(org, most)), await store.run(scripts.expire, org_keys(org).all, args)]
+        return [list(reference.sweep(org, most)), await store.run_script(scripts.expire, org_keys(org).all, args)]
 
     closings = 0
     driver = TraceDriver(seed, clock, (reference, limiter), sweep)

@@ -113,7 +113,7 @@ class Watched(FileSync):
         self.is_running = asyncio.Event()
         self.is_ended = False
 
-    async def forever(self) -> None:
+    async def sync_forever(self) -> None:
         self.is_running.set()
         try:
             await asyncio.Event().wait()
@@ -138,7 +138,7 @@ async def test_the_supervisor_syncs_for_as_long_as_it_runs() -> None:
             file_sync=files,
         )
         ready = asyncio.Event()
-        running = asyncio.ensure_future(Supervisor(fleet, on_ready=ready.set).run())
+        running = asyncio.ensure_future(Supervisor(fleet, on_ready=ready.set).supervise())
         async with asyncio.timeout(60):
             await ready.wait()
             await files.is_running.wait()

@@ -92,16 +92,16 @@ def test_a_series_of_another_size_gets_new_cells(tmp_path):
 
 def test_a_reader_that_comes_again_sees_new_names_and_new_counts(tmp_path):
     counts, reader = CountFile(tmp_path, "w"), CountReader(tmp_path)
-    assert reader.read("w") == {}
+    assert reader.counts_of("w") == {}
     first = counts.allocate("a", cells=2)
     counts.cells[first + 1] = 5
-    assert reader.read("w") == {("a", ()): (0, 5)}
+    assert reader.counts_of("w") == {("a", ()): (0, 5)}
 
     counts.cells[first] = 1
     counts.cells[counts.allocate("b", ("x",))] = 7
 
-    assert reader.read("w") == {("a", ()): (1, 5), ("b", ("x",)): (7,)}
-    assert reader.read("w", only=[("b", ("x",)), ("never", ())]) == {("b", ("x",)): (7,)}
+    assert reader.counts_of("w") == {("a", ()): (1, 5), ("b", ("x",)): (7,)}
+    assert reader.counts_of("w", only=[("b", ("x",)), ("never", ())]) == {("b", ("x",)): (7,)}
     counts.close()
 
 
@@ -110,10 +110,10 @@ def test_a_reader_parses_a_name_once(tmp_path, monkeypatch):
     parse = json.loads
     monkeypatch.setattr(count_file.json, "loads", lambda line: parsed.append(line) or parse(line))
     counts.allocate("a")
-    reader.read("w")
+    reader.counts_of("w")
     counts.allocate("b")
-    reader.read("w")
-    reader.read("w")
+    reader.counts_of("w")
+    reader.counts_of("w")
 
     assert [parse(line)[0] for line in parsed] == ["a", "b"]
     counts.close()
@@ -127,7 +127,7 @@ def test_a_reader_notices_files_that_were_replaced(tmp_path):
         counts = CountFile(tmp_path, "w")
         counts.cells[counts.allocate(name)] = 3
 
-        assert reader.read("w") == {(name, ()): (3,)}
+        assert reader.counts_of("w") == {(name, ()): (3,)}
         counts.close()
 
 

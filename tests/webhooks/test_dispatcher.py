@@ -119,7 +119,7 @@ async def test_a_dispatcher_that_is_stopped_lets_go_of_what_it_was_sending(post:
     async with running_receiver(receiver):
         post.endpoints.append(endpoint_of(receiver))
         await post.store(a_notice(1))
-        running = asyncio.ensure_future(post.dispatcher().run())
+        running = asyncio.ensure_future(post.dispatcher().send_forever())
         async with asyncio.timeout(30):
             while not receiver.got:
                 await asyncio.sleep(0.01)
@@ -313,7 +313,7 @@ async def test_a_running_dispatcher_outlives_an_outage_of_the_ledger(post: Post,
     async with running_receiver(Receiver()) as receiver:
         post.endpoints.append(endpoint_of(receiver))
         await post.store(a_notice(1))
-        running = asyncio.ensure_future(post.dispatcher().run())
+        running = asyncio.ensure_future(post.dispatcher().send_forever())
         async with asyncio.timeout(30):
             while states(await post.rows()) != ["delivered"]:
                 await asyncio.sleep(0.01)

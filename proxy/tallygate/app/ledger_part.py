@@ -37,10 +37,10 @@ def ledger_part(resources: Resources, store: LimiterStore) -> Part:
         samples=(upkeep.samples,),
         opening=(upkeep.open_store,),
         beside=(
-            upkeep.run,
+            upkeep.keep_forever,
             partial(sweep_forever, store.sweep),
             partial(write_last_used_forever, resources.link, book.credentials),
-            build_dispatcher(resources).run,
+            build_dispatcher(resources).send_forever,
         ),
     )
 

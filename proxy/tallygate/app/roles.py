@@ -78,7 +78,7 @@ def refusals_part(resources: Resources) -> Part:
     """Stores what this machine's workers refused: their count files are on no other machine."""
     refusals = WorkerRefusals(resources.settings.data_dir / "metrics")
     intake = RefusalIntake(Book(resources.database), refusals.counts, now_ms=now_ms)
-    return Part(beside=(intake.run,), closing=(intake.last,))
+    return Part(beside=(intake.store_forever,), closing=(intake.last,))
 
 
 def limiter_store(connection: RedisConnection) -> LimiterStore:

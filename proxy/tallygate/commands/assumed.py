@@ -27,13 +27,13 @@ def assumed(
 ) -> None:
     """List events whose exact usage could not be had, and that nobody has corrected yet."""
 
-    async def run() -> list[dict[str, Any]]:
+    async def fetch() -> list[dict[str, Any]]:
         async with open_session(flags) as session:
             options = RangeOptions(from_text=from_text, to_text=to_text, month=None, time_zone=None)
             return await _assumed(session, options, orgs)
 
     with plain_errors():
-        found = asyncio.run(run())
+        found = asyncio.run(fetch())
     if as_json:
         for row in found:
             click.echo(json.dumps(row))

@@ -38,7 +38,7 @@ def audit(*, repairs: bool, orgs: tuple[str, ...], **flags: str | Path | None) -
     differs is closed for spending, rebuilt from the ledger by the console, and opened again within a second or two.
     """
 
-    async def run() -> "tuple[int, list[Drift]]":
+    async def compare() -> "tuple[int, list[Drift]]":
         async with open_session(flags) as session:
             wanted = frozenset(orgs) if orgs else None
             looked_at, drifts = await _audit_ledger(session, wanted)
@@ -46,7 +46,7 @@ def audit(*, repairs: bool, orgs: tuple[str, ...], **flags: str | Path | None) -
             return looked_at + windows, drifts + more
 
     with plain_errors():
-        looked_at, drifts = asyncio.run(run())
+        looked_at, drifts = asyncio.run(compare())
     _show(looked_at, drifts)
     sys.exit(1 if drifts else 0)
 

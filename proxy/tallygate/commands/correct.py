@@ -73,12 +73,12 @@ def correct(
         )
         figures = [one]
 
-    async def run() -> "list[Corrected]":
+    async def correct_all() -> "list[Corrected]":
         async with open_session(flags) as session:
             return await _correct(session, figures, applies=applies)
 
     with plain_errors():
-        _show(asyncio.run(run()), applies=applies)
+        _show(asyncio.run(correct_all()), applies=applies)
 
 
 def read_figures(file: Path) -> "list[Figures]":

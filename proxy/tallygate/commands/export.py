@@ -66,7 +66,7 @@ def export(
     times = RangeOptions(**{name: options.pop(name) for name in ("from_text", "to_text", "month", "time_zone")})  # type: ignore[arg-type]
     filters = {Dimension.CREDENTIAL: credentials, Dimension.CAPABILITY: capabilities, Dimension.MODEL: models}
 
-    async def run() -> None:
+    async def write_file() -> None:
         async with open_session(options) as session:
             organizations = _organizations(session, orgs, ignore_plan=ignore_plan)
             from_ms, to_ms = read_range(times, organizations, now_ms=session.now_ms)
@@ -84,7 +84,7 @@ def export(
 
     with plain_errors():
         try:
-            asyncio.run(run())
+            asyncio.run(write_file())
         except FormatUnavailableError as error:
             raise click.ClickException(str(error)) from error
 

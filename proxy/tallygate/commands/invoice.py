@@ -47,7 +47,7 @@ def invoice(
     if (month is None) == (week is None):
         raise click.UsageError("give a month YYYY-MM, or --week, and not both")
 
-    async def read() -> bytes:
+    async def render() -> bytes:
         async with open_session(flags) as session:
             found = session.organization(org, needs_export=False)
             period = _period(found, month, week)
@@ -60,7 +60,7 @@ def invoice(
 
     with plain_errors():
         try:
-            document = asyncio.run(read())
+            document = asyncio.run(render())
         except InvoiceTooLargeError as error:
             raise click.ClickException(str(error)) from error
         with output_file(output) as file:

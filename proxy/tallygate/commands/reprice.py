@@ -38,13 +38,13 @@ def reprice(
     never changed. Spend windows of the limiter keep what they took.
     """
 
-    async def run() -> dict[str, tuple[int, int]]:
+    async def reprice_all() -> dict[str, tuple[int, int]]:
         async with open_session(flags) as session:
             options = RangeOptions(from_text=from_text, to_text=to_text, month=None, time_zone=None)
             return await _reprice(session, model, options, orgs, applies=applies)
 
     with plain_errors():
-        differences = asyncio.run(run())
+        differences = asyncio.run(reprice_all())
     _show(differences, applies=applies)
 
 

@@ -49,12 +49,12 @@ def usage(
     options = RangeOptions(from_text=from_text, to_text=to_text, month=month, time_zone=time_zone)
     dimensions = group_by or ("org",)
 
-    async def run() -> "tuple[str, list[UsageRow]]":
+    async def fetch() -> "tuple[str, list[UsageRow]]":
         async with open_session(flags) as session:
             return await _ask(session, orgs, options, dimensions, bucket)
 
     with plain_errors():
-        zone, rows = asyncio.run(run())
+        zone, rows = asyncio.run(fetch())
     if as_json:
         for row in rows:
             click.echo(json.dumps(_facts(row, dimensions)))

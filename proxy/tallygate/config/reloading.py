@@ -19,10 +19,10 @@ class Reloading:
         self._asked = asyncio.Event()
 
     def ask(self) -> None:
-        """Have it done soon; before `forever` runs, as soon as it does."""
+        """Have it done soon; before `reload_forever` runs, as soon as it does."""
         self._asked.set()
 
-    async def forever(self) -> None:
+    async def reload_forever(self) -> None:
         """What a process runs beside its work."""
         while True:
             await self._asked.wait()

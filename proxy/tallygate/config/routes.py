@@ -72,7 +72,7 @@ def _shape(route: Route) -> tuple[str, str]:
 
 def _read_route(item: Section, known_dialects: Mapping[str, bool]) -> Route | None:
     complete = item.require("method", "path", "capability")
-    stated = _StatedObjects.read(item)
+    stated = _StatedObjects.of(item)
     method = item.choice("method", METHODS)
     path = item.parsed("path", _path)
     capability = item.identifier("capability")
@@ -148,7 +148,7 @@ class _StatedObjects:
     deletes: bool | None
 
     @classmethod
-    def read(cls, item: Section) -> "_StatedObjects":
+    def of(cls, item: Section) -> "_StatedObjects":
         names: dict[str, str] = {}
         section = item.section("names")
         if section is not None:

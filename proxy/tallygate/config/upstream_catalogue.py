@@ -61,7 +61,7 @@ def read_upstream_catalogue(body: bytes, ratios: FamilyRatios = ()) -> UpstreamC
         for alias in _read_aliases(row):
             aliases.setdefault(alias, replace(price, model=alias))
         family = _family(row)
-        if family and price.generates and _says_text(row):
+        if family and price.generates and _generates_text(row):
             families.setdefault(family, []).append(price.model)
     if not prices:
         raise ValueError(f"is not a model catalogue: none of its {len(rows)} rows can be priced, the first because {problems[0]}")
@@ -99,7 +99,7 @@ def _family(row: Mapping[str, Any]) -> str:
     return family.lower() if isinstance(family, str) else ""
 
 
-def _says_text(row: Mapping[str, Any]) -> bool:
+def _generates_text(row: Mapping[str, Any]) -> bool:
     """Also where nothing is told of its output."""
     modalities = row.get("output_modalities")
     return not isinstance(modalities, list) or not modalities or "text" in modalities

@@ -15,7 +15,7 @@ LIMIT: Final = integer("limit", "Entries of a page.", least=1, most=PAGE_MAX, de
 
 
 def audit_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
-    async def read(call: ApiCall) -> object:
+    async def show_changes(call: ApiCall) -> object:
         limit = call.values["limit"]
         entries = await read_audit_log(
             book.database, orgs=call.access.orgs, subject=call.values["subject"], before_id=call.values["before"], limit=limit
@@ -29,7 +29,7 @@ def audit_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
         ApiRoute(
             method="GET",
             path="/api/audit",
-            handler=with_directory_errors(read),
+            handler=with_directory_errors(show_changes),
             summary="The log of changes, newest first.",
             parameters=(SUBJECT, BEFORE, LIMIT),
             answer=ChangePage,

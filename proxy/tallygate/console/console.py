@@ -37,7 +37,7 @@ class Console:
         self._holder = holder
         self._opening = tuple(opening)
         self._reloading = Reloading(self.read_again)
-        self._beside = (self._reloading.forever, *beside)
+        self._beside = (self._reloading.reload_forever, *beside)
         self._closing = tuple(closing)
         self._running: list[asyncio.Task[None]] = []
 

@@ -17,7 +17,7 @@ class KnownHosts:
     def __init__(self, names: Collection[str] = ()) -> None:
         self._names = {"localhost", *(_plain(name) for name in names)}
 
-    def knows(self, hosts: Sequence[str]) -> bool:
+    def include(self, hosts: Sequence[str]) -> bool:
         """hosts: the values of a request's Host header, of which there should be one."""
         if len(hosts) != 1:
             return False

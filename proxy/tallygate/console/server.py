@@ -150,7 +150,7 @@ class ConsoleServer:
 
     async def _refusal(self, request: web.Request) -> web.Response | None:
         """Of a request for metrics by whom they are not for. A known host needs no token; a token needs no known host."""
-        is_known = self._hosts.knows(request.headers.getall(hdrs.HOST, ()))
+        is_known = self._hosts.include(request.headers.getall(hdrs.HOST, ()))
         if self._token_sha256 is None and is_known:
             return None
         platform = None if self._token_sha256 is None else PlatformToken(self._token_sha256)

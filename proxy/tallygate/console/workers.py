@@ -67,7 +67,7 @@ class Workers:
 
     def snapshot(self) -> WorkersSnapshot:
         """The state of every worker now. Blocking, on memory and /proc; with thousands of organizations for a while."""
-        by_owner = {owner: self._reader.read(owner) for owner in sorted({*self._slots, *owners(self._directory)})}
+        by_owner = {owner: self._reader.counts_of(owner) for owner in sorted({*self._slots, *owners(self._directory)})}
         processes = tuple(self._process(slot, by_owner[slot]) for slot in self._slots)
         up = {slot for slot, process in zip(self._slots, processes, strict=True) if process.up}
         counted = tuple(
@@ -78,7 +78,7 @@ class Workers:
 
     def processes(self) -> tuple[WorkerProcess, ...]:
         """The part of `snapshot` about the processes, without their counts."""
-        return tuple(self._process(slot, self._reader.read(slot, only=STATE_SERIES)) for slot in self._slots)
+        return tuple(self._process(slot, self._reader.counts_of(slot, only=STATE_SERIES)) for slot in self._slots)
 
     def _process(self, slot: str, series: Mapping[Series, tuple[int, ...]]) -> WorkerProcess:
         status = WorkerStatus.of(series, self._now_ms())

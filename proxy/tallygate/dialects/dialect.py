@@ -88,7 +88,7 @@ class MeterReading:
     failed                an error object was seen inside a 2xx
     ends_inside           the body ended inside an event: whatever is written after it would become part of that event
     unread_bytes          bytes of a body that the dialect cannot read: only their number is known
-    text                  generated text, tool arguments and reasoning not yet removed by `take_text`
+    text                  generated text, tool arguments and reasoning not yet removed by `drain_text`
     calls                 tool calls that the answer makes; each is generated with some framing that no text shows
     media_tokens          tokens of generated images and sound, by the provider's published rules
     flags                 oddities, for the usage event
@@ -116,7 +116,7 @@ class MeterReading:
         """Whether anything was generated that is not counted yet."""
         return bool(self.text_chars or self.calls or self.media_tokens)
 
-    def take_text(self) -> str:
+    def drain_text(self) -> str:
         """Return the text since the last call and drop it, so that a long stream's memory stays bounded."""
         text = "".join(self.text)
         self.text.clear()
@@ -136,7 +136,7 @@ class ResponseMeter(Protocol):
     def feed(self, data: bytes) -> bytes:
         """Read upstream bytes and return those for the client: the same object, unless our own usage chunk is hidden."""
 
-    def end(self) -> bytes:
+    def end_body(self) -> bytes:
         """End the body, whole or cut: return the bytes held back and complete the reading."""
 
 

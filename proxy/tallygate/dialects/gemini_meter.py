@@ -46,7 +46,7 @@ class GeminiAnswers:
         self._has_output = facts.has_output
         self._finished: set[int] = set()
 
-    def read(self, data: bytes) -> bool:
+    def read_answer(self, data: bytes) -> bool:
         """Read one answer; False if it cannot be read."""
         answer = lenient_decode(data, self._decoder)
         if answer is None:
@@ -180,7 +180,7 @@ class GeminiEventMeter(EventStreamMeter):
         self._answers = GeminiAnswers(self.reading, facts, decoder)
 
     def _read(self, event: SseEvent) -> bytes:
-        if not self._answers.read(event.data):
+        if not self._answers.read_answer(event.data):
             self.reading.flags.add(EVENT_UNREADABLE)
         return event.raw
 
@@ -197,7 +197,7 @@ class GeminiArrayMeter:
 
     def feed(self, data: bytes) -> bytes:
         for answer in self._objects.feed(data):
-            if not self._answers.read(answer):
+            if not self._answers.read_answer(answer):
                 self.reading.flags.add(EVENT_UNREADABLE)
         if self._objects.is_closed:
             self.reading.ended = True
@@ -205,7 +205,7 @@ class GeminiArrayMeter:
             self.reading.flags.add(EVENT_GIVEN_UP)
         return data
 
-    def end(self) -> bytes:
+    def end_body(self) -> bytes:
         return b""
 
 
@@ -221,6 +221,6 @@ class GeminiJsonMeter(JsonMeter):
         self._answers = GeminiAnswers(self.reading, facts, decoder)
 
     def _read(self, body: bytes) -> bool:
-        is_read = self._answers.read(body)
+        is_read = self._answers.read_answer(body)
         self.reading.ended |= is_read
         return is_read

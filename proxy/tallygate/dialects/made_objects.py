@@ -100,10 +100,10 @@ class MadeReader:
                 del self._body[_BEGINNING_BYTES:]
         return False
 
-    def end(self) -> None:
+    def end_body(self) -> None:
         """The answer is over, whole or cut."""
         if self._events is not None:
-            self._read(self._events.end())
+            self._read(self._events.end_stream())
             return
         body, self._body = bytes(self._body), bytearray()
         if not body:

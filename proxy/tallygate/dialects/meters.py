@@ -63,7 +63,7 @@ class UnreadMeter:
         self.reading.unread_bytes += len(data)
         return data
 
-    def end(self) -> bytes:
+    def end_body(self) -> bytes:
         return b""
 
 
@@ -78,7 +78,7 @@ class NoMeter:
     def feed(self, data: bytes) -> bytes:
         return data
 
-    def end(self) -> bytes:
+    def end_body(self) -> bytes:
         return b""
 
 
@@ -106,9 +106,9 @@ class EventStreamMeter:
             self._take(event)
         return data
 
-    def end(self) -> bytes:
+    def end_body(self) -> bytes:
         self.reading.ends_inside = self._parser.pending_bytes > 0
-        shown = b"".join([self._take(event) for event in self._parser.end()])
+        shown = b"".join([self._take(event) for event in self._parser.end_stream()])
         self._settle()
         return shown if self._hides else b""
 
@@ -152,7 +152,7 @@ class JsonMeter:
             del self._body[:-JSON_TAIL_BYTES]
         return data
 
-    def end(self) -> bytes:
+    def end_body(self) -> bytes:
         body, self._body = bytes(self._body), bytearray()
         if self._bytes > self._json_bytes_max:
             self.reading.flags.add(BODY_TOO_LARGE)

@@ -70,7 +70,7 @@ class SseParser:
         buffer += data
         return self._events(is_over=False)
 
-    def end(self) -> list[SseEvent]:
+    def end_stream(self) -> list[SseEvent]:
         """The stream is over: an unfinished event counts as finished (the standard drops it; a provider may have billed it)."""
         return self._events(is_over=True)
 

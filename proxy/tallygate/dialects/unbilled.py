@@ -19,5 +19,5 @@ class UnbilledMeter:
         self.reading.ended = self._objects.is_closed
         return data
 
-    def end(self) -> bytes:
+    def end_body(self) -> bytes:
         return b""

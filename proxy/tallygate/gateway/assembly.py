@@ -131,8 +131,8 @@ class Gateway(GatewayServer):
             timeouts=parts.timeouts,
             connections_max=parts.connections_max,
             background=[
-                self._catalogues.forever(),
-                self._reloading.forever(),
+                self._catalogues.refresh_forever(),
+                self._reloading.reload_forever(),
                 parts.stored.follow_forever(self.follow_directory),
                 self._hand_over_used(),
                 *(work() for work in parts.beside),

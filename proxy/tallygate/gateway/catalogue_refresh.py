@@ -84,7 +84,7 @@ class CatalogueRefresh:
         except TimeoutError:
             _log.warning("price catalogues not read within %g s: models that only they price are refused until they are", _START_S)
 
-    async def forever(self) -> None:
+    async def refresh_forever(self) -> None:
         try:
             while True:
                 await self._refresh_due()

@@ -62,7 +62,7 @@ class GatewayServer:
         work: tuple[Coroutine[Any, Any, None], ...] = (
             checkpoint_forever(self.services, self.pipeline.answers),
             self.services.settler.replay_forever(),
-            self.services.withdrawals.forever(),
+            self.services.withdrawals.withdraw_forever(),
             *self._background,
         )
         self._tasks = [self.services.loop.create_task(job) for job in work]

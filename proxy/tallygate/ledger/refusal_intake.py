@@ -43,7 +43,7 @@ class RefusalIntake:
                 await self._book.add_refusals(source, changed, at_ms=self._now_ms())
                 self._taken[source] = frozenset(counts)
 
-    async def run(self) -> None:
+    async def store_forever(self) -> None:
         """Until cancelled."""
         while True:
             await self._attempt()
@@ -79,7 +79,7 @@ class WorkerRefusals:
         """
         found = []
         for owner in owners(self._directory):
-            series = self._reader.read(owner)
+            series = self._reader.counts_of(owner)
             counts = [
                 RefusalCount(
                     org=labels[0],

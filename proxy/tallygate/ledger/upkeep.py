@@ -101,12 +101,12 @@ class Upkeep:
             known[LEDGER_DRIFT] = {(): self._drift_nano_usd}
         return known
 
-    async def run(self) -> None:
+    async def keep_forever(self) -> None:
         """Until cancelled."""
         while not await self._attempted("tables", self._prepare):  # noqa: ASYNC110 - nobody announces that the database is back
             await asyncio.sleep(PREPARE_BACKOFF_SECONDS)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._every(0, "writer", self._writer.run))
+            tasks.create_task(self._every(0, "writer", self._writer.write_forever))
             tasks.create_task(self._every(REBUILD_EVERY_SECONDS, "rebuild", self.rebuild))
             tasks.create_task(self._every(MONTHS_EVERY_SECONDS, "months", self._rebuild.close_where_months_changed))
             tasks.create_task(self._every(RESTART_EVERY_SECONDS, "store restarts", self.heal_after_restart))
@@ -114,7 +114,7 @@ class Upkeep:
             tasks.create_task(self._every(DAILY_EVERY_SECONDS, "retention", self._daily))
 
     async def open_store(self) -> None:
-        """Open what is closed for spending, once: nothing may be admitted before. `run` tries again."""
+        """Open what is closed for spending, once: nothing may be admitted before. `keep_forever` tries again."""
         await self._attempted("rebuild", self.rebuild)
 
     async def rebuild(self) -> None:

@@ -73,7 +73,7 @@ class Writer:
         self.counts = WriterCounts()
         self.is_database_away = False
 
-    async def run(self) -> None:
+    async def write_forever(self) -> None:
         """Store what comes, until cancelled. Whatever is cut off is stored by the next writer: at once, or after a while."""
         pause = BACKOFF_FIRST_SECONDS
         while True:

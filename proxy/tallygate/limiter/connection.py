@@ -76,7 +76,7 @@ class RedisConnection:
             self._link.close()
             await asyncio.sleep(0)  # lets the transport report its end
 
-    async def run(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
+    async def run_script(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
         prefix = self._prefixes.get((script, keys))
         if prefix is None:
             prefix = self._remember_prefix(script, keys, args)

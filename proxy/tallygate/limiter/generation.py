@@ -108,7 +108,7 @@ async def restore_window(
         wire.require_whole("posted amount", amount)
     time = b"" if now_ms is None else b"%d" % now_ms
     args = (time, wire.encode_windows(org, (demand,)), wire.encode_posted(posted), after_event)
-    spent = int(await store.run(scripts.restore, org_keys(org).all, args))
+    spent = int(await store.run_script(scripts.restore, org_keys(org).all, args))
     if spent < 0:
         raise RestoreRefusedError("the partition admits already" if spent == _ADMITS else "another event was appended")
     return spent
@@ -120,7 +120,7 @@ async def reanchor_org(
     """Bring back what a clock that was ahead has put off of an organization's reservations; returns how many those were."""
     time = b"" if now_ms is None else b"%d" % now_ms
     numbers = wire.encode_reanchor(org, lease_ms=lease_ms, lease_max_ms=LEASE_MAX_MS, memory_ms=memory_ms)
-    return int(await store.run(scripts.reanchor, org_keys(org).all, (time, numbers)))
+    return int(await store.run_script(scripts.reanchor, org_keys(org).all, (time, numbers)))
 
 
 async def read_period(store: ScriptStore, org: str, key: str) -> CalendarPeriod | None:
@@ -159,7 +159,7 @@ async def read_posted(
     wire.check_spend((demand,))
     time = b"" if now_ms is None else b"%d" % now_ms
     words = msgspec.json.decode(
-        await store.run(scripts.posted, org_keys(org).all, (time, wire.encode_windows(org, (demand,)))), type=list[int]
+        await store.run_script(scripts.posted, org_keys(org).all, (time, wire.encode_windows(org, (demand,)))), type=list[int]
     )
     now, oldest, spent, ahead, *rest = words
     is_rolling = demand.limit.kind is WindowKind.ROLLING

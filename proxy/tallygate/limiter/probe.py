@@ -42,7 +42,7 @@ async def probe_server(store: ScriptStore) -> ServerFacts:
             "CONFIG SET maxmemory-policy noeviction, and the same in redis.conf"
         )
     try:
-        await store.run(new_script("probe", _PROBE), (), ())
+        await store.run_script(new_script("probe", _PROBE), (), ())
     except StoreError as error:
         problems.append(f"Redis does not run scripts ({error}): allow EVAL and EVALSHA for this user, and on any proxy in between")
     if problems:

@@ -55,7 +55,7 @@ class RedisLimiter:
         wire.check_admission(request)
         head = wire.encode_admit(request, takes=takes, stream_max=self._stream_max, memory_ms=self._expired_ms)
         args = (self._time(), head, wire.encode_demands(request), request.event)
-        code, answer = await self._store.run(self._scripts.admit, self._keys_of(request.org), args)
+        code, answer = await self._store.run_script(self._scripts.admit, self._keys_of(request.org), args)
         if code == _WIPED:
             raise _wiped(request.org)
         if code == _ENDED:
@@ -65,7 +65,7 @@ class RedisLimiter:
     async def checkpoint(self, accounts: Sequence[Account]) -> None:
         time = self._time()
         calls = [
-            self._store.run(
+            self._store.run_script(
                 self._scripts.checkpoint,
                 self._keys_of(account.admission.org),
                 (time, wire.encode_checkpoint(account), account.event),
@@ -82,23 +82,23 @@ class RedisLimiter:
         admission = account.admission
         head = wire.encode_settle(account, ended_ms=self._ended_ms, memory_ms=self._expired_ms)
         keys, time = self._keys_of(admission.org), self._time()
-        code, answer = await self._store.run(self._scripts.settle, keys, (time, head, b"", account.event))
+        code, answer = await self._store.run_script(self._scripts.settle, keys, (time, head, b"", account.event))
         if code == _UNKNOWN:
             args = (time, head, wire.encode_demands(admission), account.event)
-            code, answer = await self._store.run(self._scripts.settle, keys, args)
+            code, answer = await self._store.run_script(self._scripts.settle, keys, args)
         if code == _WIPED:
             raise _wiped(admission.org)
         return wire.decode_settlement(admission, answer, repeated=code == _REPEATED)
 
     async def withdraw(self, admission: AdmissionRequest) -> None:
         args = (self._time(), wire.encode_withdraw(admission, ended_ms=self._ended_ms))
-        if await self._store.run(self._scripts.withdraw, self._keys_of(admission.org), args) == _CHARGED:
+        if await self._store.run_script(self._scripts.withdraw, self._keys_of(admission.org), args) == _CHARGED:
             await self.settle(withdrawn(admission))
 
     async def read_windows(self, org: str, spend: Sequence[SpendDemand]) -> tuple[WindowState, ...]:
         wire.check_spend(spend)
         args = (self._time(), wire.encode_windows(org, spend))
-        return wire.decode_windows(spend, await self._store.run(self._scripts.read, self._keys_of(org), args))
+        return wire.decode_windows(spend, await self._store.run_script(self._scripts.read, self._keys_of(org), args))
 
     def _time(self) -> bytes:
         return b"%d" % self._now_ms() if self._now_ms else b""

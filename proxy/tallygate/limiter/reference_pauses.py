@@ -31,7 +31,9 @@ class WindowNotices:
         told = [permille for permille, _ in threshold_amounts(demand) if window.warned < permille <= reached]
         window.warned = max(window.warned, reached)
         for permille in told:
-            self._tell("spend.warning", demand.key, window, demand.limit.limit_nano_usd, before={"threshold_permille": permille})
+            self._announce(
+                "spend.warning", demand.key, window, demand.limit.limit_nano_usd, before={"threshold_permille": permille}
+            )
         return told
 
     def refused(self, spend: SpendView, least: int) -> None:
@@ -53,7 +55,7 @@ class WindowNotices:
         window.mark = PauseMark(resume_ms=resume, least=least, refused_ms=self.now, tell_ms=0 if tells else tell_ms, limit=limit)
         if tells:
             window.told_ms = self.now
-            self._tell("spend.paused", demand.key, window, limit, after={"refused_nano_usd": least, "resumes_at_ms": resume})
+            self._announce("spend.paused", demand.key, window, limit, after={"refused_nano_usd": least, "resumes_at_ms": resume})
 
     def admitted(self, spend: SpendView, granted: int) -> None:
         """End a pause if an admission got what had been refused, or if nothing has been refused for a while."""
@@ -80,9 +82,9 @@ class WindowNotices:
         self.state.due.pop(f"p|{buckets}|{key}", None)
         if mark is not None and mark.tell_ms == 0:
             window.told_ms = self.now
-            self._tell("spend.resumed", key, window, limit, spent=spent)
+            self._announce("spend.resumed", key, window, limit, spent=spent)
 
-    def _tell(
+    def _announce(
         self,
         kind: str,
         key: str,

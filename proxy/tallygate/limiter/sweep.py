@@ -33,12 +33,12 @@ class Sweeper:
 
     async def _sweep_partition(self, partition: int) -> int:
         args = (self._time(), b"%d" % ORGS_MAX)
-        orgs = await self._store.run(self._scripts.due_orgs, (partition_keys(partition).orgs,), args)
+        orgs = await self._store.run_script(self._scripts.due_orgs, (partition_keys(partition).orgs,), args)
         return sum([await self._sweep_org(org.decode()) for org in orgs])
 
     async def _sweep_org(self, org: str) -> int:
         args = (self._time(), wire.encode_sweep(org, ENTRIES_MAX, self._expired_ms))
-        _handled, expired = await self._store.run(self._scripts.expire, org_keys(org).all, args)
+        _handled, expired = await self._store.run_script(self._scripts.expire, org_keys(org).all, args)
         return int(expired)
 
     def _time(self) -> bytes:

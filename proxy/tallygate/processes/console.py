@@ -36,7 +36,7 @@ async def work(role: Role, settings: Settings, *, sock: socket.socket, build: Bu
     console = await build(role, settings)
     lifeline.attach(on_reload=console.reload, on_leaving=console.announce_leaving)
     await console.start(sock)
-    lifeline.say_ready()
+    lifeline.announce_ready()
     await lifeline.drained(console.drain, settings.drain_seconds)
     await console.close()
 

@@ -23,7 +23,7 @@ class FileSync:
         self._pattern = pattern
         self._synced: dict[Path, int] = {}  # bytes by path, of files that are there
 
-    async def forever(self) -> None:
+    async def sync_forever(self) -> None:
         """Once a second, in a thread: a slow disk must not keep the event loop waiting. A failure is logged and tried again."""
         while True:
             await asyncio.sleep(SYNC_SECONDS)

@@ -36,7 +36,7 @@ class Lifeline:
         os.set_blocking(_STDIN, False)
         loop.add_reader(_STDIN, self._on_stdin)
 
-    def say_ready(self) -> None:
+    def announce_ready(self) -> None:
         os.write(_STDOUT, b"ready\n")
 
     async def drained(self, drain: Callable[[float], Awaitable[None]], grace_seconds: float) -> None:

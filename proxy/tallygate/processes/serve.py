@@ -88,7 +88,7 @@ def serve(
 
 
 async def _supervise(fleet: Fleet, on_ready: Callable[[], None]) -> Exit:
-    return await Supervisor(fleet, on_ready=on_ready).run()
+    return await Supervisor(fleet, on_ready=on_ready).supervise()
 
 
 def _fleet(

@@ -78,13 +78,13 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
 
-    async def run(self) -> Exit:
+    async def supervise(self) -> Exit:
         """Serve until stopped; how it ended."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_stop)
+            loop.add_signal_handler(number, self._ask_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        syncing = None if self._fleet.file_sync is None else asyncio.ensure_future(self._fleet.file_sync.forever())
+        syncing = None if self._fleet.file_sync is None else asyncio.ensure_future(self._fleet.file_sync.sync_forever())
         try:
             await self._start(self._valkey)
             await self._start((self._console, *self._workers))
@@ -160,7 +160,7 @@ class Supervisor:
     async def _ended(self, children: Sequence[Child], seconds: float, *, unless: asyncio.Event | None = None) -> bool:
         return await _all_unless([child.ended for child in children], unless or asyncio.Event(), seconds=seconds)
 
-    def _told_to_stop(self) -> None:
+    def _ask_to_stop(self) -> None:
         if self._stop.is_set():
             self._stop_now.set()
         self._stop.set()

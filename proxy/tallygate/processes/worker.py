@@ -50,7 +50,7 @@ async def work(settings: Settings, *, slot: int, sock: socket.socket, build: Bui
         heart = group.create_task(_beat(state))
         await gateway.start(sock)
         state.serving(True)
-        lifeline.say_ready()
+        lifeline.announce_ready()
 
         async def drain(grace_seconds: float) -> None:
             state.serving(False)

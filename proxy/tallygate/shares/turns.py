@@ -37,7 +37,7 @@ class Turns:
         """How much of the organization's work waits or is being done."""
         return self._queued.get(org, 0)
 
-    async def run(self, org: str, work: "Work[Result]") -> Result:
+    async def run_in_turn(self, org: str, work: "Work[Result]") -> Result:
         """What `work` returns, once its turns have come. Raises what it raises."""
         job = _Job(org, work, asyncio.get_running_loop().create_future())
         self._queued[org] = self._queued.get(org, 0) + 1

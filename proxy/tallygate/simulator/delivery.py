@@ -33,7 +33,7 @@ class Delivery:
         wishes = answer.directive
         self._is_plain = not (wishes.fault or wishes.split or wishes.comments or wishes.crlf)  # as the wire has it
 
-    async def run(self) -> web.StreamResponse:
+    async def deliver(self) -> web.StreamResponse:
         if self._wishes.fault is Fault.EARLY_HINTS:
             self._line.raw(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
         try:

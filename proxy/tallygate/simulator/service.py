@@ -116,7 +116,7 @@ class Service:
             now=asyncio.get_running_loop().time,
             sleep=asyncio.sleep,
         )
-        return await Delivery(line=line, record=record, wire=wire, answer=answer, pace=pace, clock_ms=self._clock_ms).run()
+        return await Delivery(line=line, record=record, wire=wire, answer=answer, pace=pace, clock_ms=self._clock_ms).deliver()
 
     def _has_key(self, request: web.Request) -> bool:
         wanted = self._settings.api_key

@@ -93,7 +93,7 @@ class CountReader:
         self._directory = directory
         self._names: dict[str, _Names] = {}
 
-    def read(self, owner: str, only: Collection[Series] | None = None) -> dict[Series, tuple[int, ...]]:
+    def counts_of(self, owner: str, only: Collection[Series] | None = None) -> dict[Series, tuple[int, ...]]:
         """What `owner` has counted so far, or of it `only` some series; empty if it never ran."""
         try:
             # Names first: counts written meanwhile are then at worst newer, never unnamed.
@@ -136,7 +136,7 @@ class CountReader:
 
 def read_counts(directory: Path, owner: str) -> dict[Series, tuple[int, ...]]:
     """What `owner` has counted so far; empty if it never ran."""
-    return CountReader(directory).read(owner)
+    return CountReader(directory).counts_of(owner)
 
 
 def owners(directory: Path) -> tuple[str, ...]:

@@ -42,11 +42,11 @@ class KnownLabels:
     def counted(self, metric: Metric, labels: tuple[str, ...]) -> tuple[str, ...]:
         """The values to count under: of each label its own if it is known or up to us, else `other`."""
         return tuple(
-            value if value == OTHER or self._knows(metric, label, value, labels) else OTHER
+            value if value == OTHER or self._is_known(metric, label, value, labels) else OTHER
             for label, value in zip(metric.labels, labels, strict=True)
         )
 
-    def _knows(self, metric: Metric, label: str, value: str, labels: tuple[str, ...]) -> bool:
+    def _is_known(self, metric: Metric, label: str, value: str, labels: tuple[str, ...]) -> bool:
         match label:
             case "org":
                 return value in self.organizations

@@ -82,7 +82,7 @@ class TokenCounter:
         """Load every encoding, off the loop. Raises VocabularyError."""
         for name in EncodingName:
             if name not in self._encodings:
-                self._encodings[name] = await self._turns.run("", at_once(partial(self._load, name)))
+                self._encodings[name] = await self._turns.run_in_turn("", at_once(partial(self._load, name)))
 
     def close(self) -> None:
         """Drop what is queued and let the threads end."""
@@ -134,7 +134,7 @@ class TokenCounter:
         encoding = known.tokenization.encoding
         texts = await self._long_texts(shape.texts, encoding, org)
         if known.tokenization.prompt.is_namespace and shape.tools:
-            tools = sum(await self._turns.run(org, count_all(shape.tools, self._encoding(encoding), namespace_text)))
+            tools = sum(await self._turns.run_in_turn(org, count_all(shape.tools, self._encoding(encoding), namespace_text)))
         else:
             tools = await self._long_texts(shape.tools, encoding, org)
         return _total(_Parts(texts, tools, await self._long_texts(shape.schemas, encoding, org)), shape, known)
@@ -201,7 +201,7 @@ class TokenCounter:
                 total += remembered
         if not unknown:
             return total
-        counts = await self._turns.run(org, count_all([text for _, text in unknown], self._encoding(name)))
+        counts = await self._turns.run_in_turn(org, count_all([text for _, text in unknown], self._encoding(name)))
         for (key, _), tokens in zip(unknown, counts, strict=True):
             if key is not None:
                 self._memory.put(key, tokens)

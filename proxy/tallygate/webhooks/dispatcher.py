@@ -83,7 +83,7 @@ class Dispatcher:
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._tidied_at: float | None = None
 
-    async def run(self) -> None:
+    async def send_forever(self) -> None:
         """Until cancelled. What is being sent then is let go, to be sent again by whoever comes next."""
         pause = POLL_SECONDS
         try:

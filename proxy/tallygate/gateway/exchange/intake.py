@@ -62,4 +62,4 @@ def body_content(
 
 
 async def _read_in_turn(services: Services, org: str, work: Callable[[], bytes]) -> bytes:
-    return await services.reading.run(org, at_once(work))
+    return await services.reading.run_in_turn(org, at_once(work))

@@ -275,10 +275,10 @@ class Relay:
             self._drain.finish(DrainEnd.COMPLETE if self.is_complete else failed)
             self._drain = None
         if self.made is not None:
-            self.made.end()
+            self.made.end_body()
             if self.made.is_unread:
                 _log.warning("an answer that makes a stored object cannot be read: nobody owns what it made")
-        rest = self.meter.end()
+        rest = self.meter.end_body()
         if rest:
             (self.held if self.buffered is None else self.buffered).append(rest)
         if not self.ended.done():

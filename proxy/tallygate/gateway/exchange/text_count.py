@@ -48,7 +48,7 @@ class TextCount:
 
     async def _count(self, source: TextSource, *, is_last: bool) -> None:
         """Cut before spaces, pieces count like the whole: tokens start there."""
-        text = self._tail + source.reading.take_text()
+        text = self._tail + source.reading.drain_text()
         self._tail = ""
         if not is_last:
             cut = text.rfind(" ")

@@ -138,7 +138,7 @@ class Understanding:
 
 async def work_on(services: Services, org: str, size: int, work: Callable[[], _Result]) -> _Result:
     """Work on a body of that size: here and now if it is small, else in a thread, in the organization's turn."""
-    return work() if size <= READ_AT_ONCE_BYTES_MAX else await services.reading.run(org, at_once(work))
+    return work() if size <= READ_AT_ONCE_BYTES_MAX else await services.reading.run_in_turn(org, at_once(work))
 
 
 def check_unread_model(head: Head, credential: Credential, body: bytes) -> None:

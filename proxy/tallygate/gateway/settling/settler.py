@@ -78,7 +78,7 @@ class Settler:
         settled = 0
         await self._spool_suspected()
         while not self._spool.is_empty:
-            records = await self._spool.read(REPLAY_BATCH)
+            records = await self._spool.read_oldest(REPLAY_BATCH)
             done = await self._post_in_order(records, await self._finished_among(records))
             if done:
                 await self._spool.drop(done)

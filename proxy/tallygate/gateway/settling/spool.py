@@ -147,7 +147,7 @@ class Spool:
         _log.warning("spool %s: took over %d records of %s", self._path.name, len(payloads), path.name)
         return True
 
-    async def read(self, count_max: int | None = None) -> list[Account | None]:
+    async def read_oldest(self, count_max: int | None = None) -> list[Account | None]:
         """The oldest whole records, oldest first. None in place of one that cannot be decoded; it is logged. Raises OSError."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: list(islice(self._records(), count_max)))
 

@@ -54,7 +54,7 @@ class Withdrawals:
         self._is_full_told = False
         self._noted.clear()
 
-    async def forever(self) -> None:
+    async def withdraw_forever(self) -> None:
         """As soon as something is noted, and then every half second."""
         while True:
             await self._noted.wait()
