@@ -1,4 +1,4 @@
-"""The `tallygate` command. It parses and prints; the work is done elsewhere, imported when its command runs."""
+"""The `tallygate` command. It parses and prints; the modules that do the work are imported when their command runs."""
 
 import asyncio
 import os
@@ -69,7 +69,7 @@ def check(config_dir: Path | None) -> None:
 
     with friendly():
         settings = load_settings({"config_dir": config_dir})
-        if not settings.upstream_url:  # where files are checked, the address is often not known
+        if not settings.upstream_url:  # often unknown where files are checked
             settings = settings.model_copy(update={"upstream_url": _ANY_UPSTREAM})
         problems = (*config_problems(settings), *misspelt_variables(os.environ))
     if settings.config_dir is not None and settings.config_dir.is_dir():

@@ -1,4 +1,4 @@
-"""`tallygate doctor`: one look at everything that serving needs, each finding in a sentence."""
+"""`tallygate doctor`: checks everything that serving needs, with one sentence for each finding."""
 
 import http.client
 import json
@@ -34,7 +34,7 @@ CLOCK_SKEW_MS_MAX: Final = 5_000  # harmless to limits, which use the store's cl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one check found; text is a sentence for the operator."""
+    """The result of one check; text is a sentence for the operator."""
 
     check: str
     is_good: bool
@@ -42,7 +42,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Every check, in the order in which serving would meet its trouble."""
+    """Run every check, in the order in which serving would meet the problems."""
     return [*_versions(), *_configuration(settings), *_machine(settings), *_store(settings), *_upstreams(settings)]
 
 
@@ -119,7 +119,7 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
 
 
 def _upstream(upstream: Upstream) -> Finding:
-    """Any HTTP answer will do: what it says needs a key."""
+    """Check that the upstream answers; any HTTP answer will do, since a useful one needs a key."""
     try:
         host, status, _ = _answer(upstream.base_url, "HEAD", proxy=upstream.proxy, ca_pem=upstream.ca_pem)
     except _NoAnswerError as error:
@@ -128,7 +128,7 @@ def _upstream(upstream: Upstream) -> Finding:
 
 
 def _key_lookup(config: KeyLookup, way: WayOut) -> Finding:
-    """Asked about a key that nobody has, the service must say so."""
+    """Check that the look-up service reports an invented key as unknown."""
     form = {"token": secrets.token_hex(32)} | ({} if config.sends is Sends.KEY else {"token_type_hint": Sends.DIGEST.value})
     headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
     if config.secret:
@@ -148,7 +148,7 @@ def _key_lookup(config: KeyLookup, way: WayOut) -> Finding:
 
 
 class _NoAnswerError(Exception):
-    """Text: the host, and what is wrong."""
+    """No answer. Its text names the host and what is wrong."""
 
 
 def _answer(
@@ -160,7 +160,7 @@ def _answer(
     body: str | None = None,
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[str, int, bytes]:
-    """Who answered, with which status and what. Raises _NoAnswerError."""
+    """The host that answered, its status and its answer. Raises _NoAnswerError."""
     parts = urlsplit(url)
     host, port, path, is_tls = parts.hostname or "", parts.port, parts.path or "/", parts.scheme == "https"
     first_host, first_port = (host, port) if proxy is None else (proxy.host, proxy.port)

@@ -1,6 +1,6 @@
-"""What the gateway asks of the limiter, and what it answers. Times are the limiter's own (Redis TIME), in Unix milliseconds.
+"""Requests to the limiter and its answers. Times are the limiter's own (Redis TIME), in Unix milliseconds.
 
-These are made on every request, so they are msgspec structs: a fifth of the cost of frozen dataclasses.
+They are made on every request, so they are msgspec structs: a fifth of the cost of frozen dataclasses.
 """
 
 from typing import Final
@@ -14,9 +14,9 @@ LEDGER_BACKLOG: Final = "ledger_backlog"  # refused_by of a request that found t
 
 
 class RateDemand(msgspec.Struct, frozen=True, kw_only=True):
-    """Units wanted of one bucket. Equal `key` within an organization means the same bucket.
+    """Units wanted from one bucket. Within an organization, an equal `key` means the same bucket.
 
-    units is cut to the capacity by the limiter: a request larger than the bucket needs a full bucket, not an impossible one.
+    The limiter cuts units to the capacity: a request larger than the bucket needs a full bucket, not an impossible one.
     """
 
     key: str
@@ -49,8 +49,8 @@ class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
     reservation_id       the event id, chosen before the first side effect; the same id again gets the same answer
     hold_nano_usd        the worst-case cost
     hold_min_nano_usd    with clamp: the least hold worth having (input and one output token); else equal to hold_nano_usd
-    floor_nano_usd       what an expired hold costs before its first checkpoint, at most what was granted: it was probably sent, and
-                         its upstream may have generated until the hold expired
+    floor_nano_usd       the cost of a hold that expires before its first checkpoint, at most the grant: the request was probably
+                         sent, and its upstream may have generated until the hold expired
     floor_prompt_tokens, floor_completion_tokens   the tokens that the floor stands for
     event                the usage event's JSON as it stands now, appended if the hold expires before any checkpoint
     """
@@ -72,9 +72,9 @@ class RateState(msgspec.Struct, frozen=True, kw_only=True):
     """A bucket after the decision.
 
     reset_ms            until it is full again
-    retry_after_ms      until this demand would fit, 0 if it did; 1000 at most where only open reservations stand in the way: when
-                        they end is unknown, but what they held and did not use then comes back
-    waits_for_others    whether that is so
+    retry_after_ms      until this demand would fit, 0 if it did; 1000 at most if only open reservations stand in the way: their end
+                        is unknown, and returns what they held and did not use
+    waits_for_others    whether only open reservations stand in the way
     """
 
     key: str
@@ -101,12 +101,12 @@ class SpendState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of admission.
+    """The limiter's answer to an admission request.
 
     refused_by          key of the demand that refused, the one with the longest wait; None if admitted
     shadow_refused_by   keys in shadow mode that would have refused
     retry_after_ms      of the demand that refused; 0 if waiting does not help, 1000 if only open reservations stand in the way
-    held_nano_usd       the hold granted; below hold_nano_usd only where clamping was allowed
+    held_nano_usd       the hold granted; below hold_nano_usd only if clamping was allowed
     rate, spend         in the order of the demands
     """
 
@@ -122,9 +122,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """What an exchange comes to: so far, in a checkpoint; for good, in its settlement. The spool keeps it as it is.
+    """The cost and tokens of an exchange: so far, in a checkpoint; final, in its settlement. The spool stores it unchanged.
 
-    cost_nano_usd, prompt_tokens, completion_tokens   all 0 where nothing is owed
+    cost_nano_usd, prompt_tokens, completion_tokens   all 0 if nothing is owed
     event        the usage event's JSON
     is_owed      False: its settlement releases the hold
     noted_at_ms  Unix time of the last attempt to settle it; 0 if unknown
@@ -140,7 +140,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Warned(msgspec.Struct, frozen=True, kw_only=True):
-    """A spend threshold crossed upwards by this settlement, told once per crossing."""
+    """A spend threshold crossed upwards by this settlement, announced once per crossing."""
 
     key: str
     permille: int
@@ -149,7 +149,7 @@ class Warned(msgspec.Struct, frozen=True, kw_only=True):
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """How a settlement ended. A repeated call returns the first answer with repeated=True and without warnings.
 
-    over_nano_usd   actual minus hold where positive: the upstream went past what the request asked for
+    over_nano_usd   actual minus hold if positive: the upstream exceeded what the request asked for
     late            the hold had expired at its checkpoint; the difference was posted
     unheld          the limiter had no record of the reservation (its data was lost); the whole was posted
     """

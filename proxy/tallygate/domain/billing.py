@@ -1,10 +1,10 @@
-"""How an organization is billed for what it used."""
+"""The periods by which an organization is billed."""
 
 from enum import StrEnum
 
 
 class PeriodKind(StrEnum):
-    """What is billed at once. A month has an invoice, a week a statement."""
+    """A billing period. A month has an invoice, a week a statement."""
 
     MONTH = "month"
     WEEK = "week"

@@ -1,8 +1,8 @@
 """Months of an organization as instants: they begin on its billing day, at midnight in its time zone.
 
-A calendar month that has no such day begins it on its last: with billing day 31 on 31 January, 28 February (29 in leap years),
-31 March, 30 April. So Stripe has it for a billing cycle anchor (docs.stripe.com/billing/subscriptions/billing-cycle). Exactly one
-month begins in each calendar month, and they leave no gap.
+In a calendar month without that day, they begin on its last day: with billing day 31 on 31 January, 28 February (29 in leap years),
+31 March, 30 April, like Stripe's billing cycle anchor (docs.stripe.com/billing/subscriptions/billing-cycle). Exactly one
+month begins in each calendar month, and months leave no gap.
 """
 
 from calendar import monthrange
@@ -36,7 +36,7 @@ def month_beginning_in(year: int, month: int, time_zone: str, billing_day: int) 
 
 
 def day_start_ms(day: date, time_zone: str) -> int:
-    """The first instant of a local day; where clocks skip midnight, that at which they are put forward."""
+    """The first instant of a local day; if clocks skip midnight, the instant at which they are put forward."""
     return round(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone)).timestamp()) * 1000
 
 
@@ -58,5 +58,5 @@ def _months(index: int, time_zone: str, billing_day: int) -> tuple[CalendarPerio
 
 
 def _id(start: date, billing_day: int) -> str:
-    """Of a calendar month "2026-11", of others their first day, "2026-11-15"."""
+    """The id of a month: "2026-11" for a calendar month, else its first day, "2026-11-15"."""
     return f"{start:%Y-%m}" if billing_day == 1 else f"{start:%Y-%m-%d}"

@@ -1,10 +1,10 @@
-"""A field that is declared once, by a dataclass: its kind states how it is given, shown and kept.
+"""Fields that a dataclass declares once: the kind of a field states how its values are given, shown and stored.
 
     expires_at_ms: Annotated[int | None, Instant("from when on it is refused")] = None
 
-From this are derived: the key `expires` in YAML, in the bodies and answers of the API and in lists to import, the column
-`expires_at_ms`, and the option `--expires`. Those who derive them (`config/declared.py`, `ledger/directory/schema.py` ...) ask for
-the kind, never for the field.
+Derived from this are the key `expires` in YAML, in bodies and answers of the API and in import lists, the column
+`expires_at_ms`, and the option `--expires`. Code that derives them (`config/declared.py`, `ledger/directory/schema.py` ...)
+depends on the kind, never on the field.
 """
 
 import json
@@ -27,7 +27,7 @@ class Kind:
     """What values of one field are. help: one line, for people; key: under which they are given and shown, where the attribute's
     name is another.
 
-    Values are shown and given as JSON values; a cell is a value as a database keeps it.
+    Values are given and shown as JSON values; a cell is a value as a database stores it.
     """
 
     help: str
@@ -50,7 +50,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Text(Kind):
-    """Printable; "" where nothing is given."""
+    """Printable text; "" if none is given."""
 
     chars_max: int = TEXT_CHARS_MAX
 
@@ -61,14 +61,14 @@ class Text(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Flag(Kind):
-    """True or false. option: how commands set it, as click has it."""
+    """True or false. option: the command-line flags that set it, in click's notation."""
 
     option: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Instant(Kind):
-    """Unix milliseconds, or None. The attribute ends in `_at_ms`, which its key does not; a day or an RFC 3339 time is given."""
+    """Unix milliseconds, or None; given as a day or an RFC 3339 time. The attribute ends in `_at_ms`, its key does not."""
 
     def shown(self, value: Any) -> Any:
         return optional_instant(value)
@@ -80,7 +80,7 @@ class Instant(Kind):
 
 @dataclass(frozen=True, slots=True)
 class WholeNumber(Kind):
-    """From least to most."""
+    """A whole number from least to most."""
 
     least: int
     most: int
@@ -149,7 +149,7 @@ class Choice(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Names(Kind):
-    """A list of names; None for all there are. one: what one of them is called, as an option."""
+    """A list of names; None for all. one: the name of the option that adds one."""
 
     one: str
 
@@ -181,7 +181,7 @@ class CapabilitySet(Names):
 
 @dataclass(frozen=True, slots=True)
 class ModelPatterns(Names):
-    """Names of models, or the starts of some followed by `*`: a tuple, in the order given."""
+    """Names of models, or beginnings of names followed by `*`, as a tuple in the order given."""
 
     def is_sound(self, value: Any, capabilities: Collection[str] = ()) -> bool:
         del capabilities
@@ -223,7 +223,7 @@ def declared_fields(shape: type) -> tuple[Declared, ...]:
 
 
 def values_of(declared: Sequence[Declared], value: object) -> dict[str, Any]:
-    """The declared fields of a value, by attribute: for another value that has them."""
+    """The declared fields of a value by attribute, as arguments for another value that has them."""
     return {each.attribute: getattr(value, each.attribute) for each in declared}
 
 
@@ -232,7 +232,7 @@ def shown_values(declared: Sequence[Declared], value: object) -> dict[str, Any]:
 
 
 def cells_of(declared: Sequence[Declared], value: object) -> dict[str, Any]:
-    """A row's, by column."""
+    """The cells of a row, by column."""
     return {each.attribute: each.kind.cell(getattr(value, each.attribute)) for each in declared}
 
 
@@ -246,5 +246,5 @@ def is_time_zone(name: str) -> bool:
 
 
 def is_text(text: str, chars_max: int = TEXT_CHARS_MAX) -> bool:
-    """Whether it can be shown as it is: 1 to chars_max printable characters."""
+    """Whether the text can be shown unchanged: 1 to chars_max printable characters."""
     return 0 < len(text) <= chars_max and text.isprintable()

@@ -1,4 +1,4 @@
-"""How an exchange ended that was admitted. Its ending alone decides what it is called, and whether anything can be owed for it."""
+"""How an admitted exchange ended. The ending alone decides its outcome, and whether anything can be owed for it."""
 
 from enum import Enum
 
@@ -6,21 +6,21 @@ from tallygate.domain.usage_event import Outcome
 
 
 class Ending(Enum):
-    """Each member with the outcome that metrics and usage show, and whether the upstream may bill for what it did.
+    """An ending, with the outcome that metrics and usage show, and whether the upstream may bill.
 
-    Once the upstream has accepted a request and not refused it, something is owed: hanging up must not make tokens free.
+    Once the upstream has accepted a request and not refused it, something is owed: disconnecting must not make tokens free.
     """
 
     CALLED_OFF = (Outcome.CLIENT_GONE, False)  # the client left before anything was sent, or began to be generated
     REFUSED = (Outcome.CLIENT_ERROR, False)  # 4xx
-    FAILED = (Outcome.UPSTREAM_ERROR, False)  # 5xx, or nothing that would take the request
-    REDIRECTED = (Outcome.SUCCESS, False)  # 3xx, which is the client's to follow
+    FAILED = (Outcome.UPSTREAM_ERROR, False)  # 5xx, or no upstream accepted the request
+    REDIRECTED = (Outcome.SUCCESS, False)  # 3xx, for the client to follow
     REDIRECT_CUT = (Outcome.TRUNCATED, False)
     COMPLETE = (Outcome.SUCCESS, True)
     CUT_SHORT = (Outcome.TRUNCATED, True)  # the answer ended before its end, whether or not the HTTP message did
-    BROKEN = (Outcome.UPSTREAM_ERROR, True)  # an error inside a 200 answer, or no answer to a request that was taken
+    BROKEN = (Outcome.UPSTREAM_ERROR, True)  # an error inside a 200 answer, or no answer to an accepted request
     CLIENT_LEFT = (Outcome.CLIENT_GONE, True)  # before the answer's end
-    EXPIRED = (Outcome.EXPIRED, True)  # not ended: as it stands should its worker die now
+    EXPIRED = (Outcome.EXPIRED, True)  # not ended: how it ends if its worker dies now
 
     def __init__(self, outcome: Outcome, may_owe: bool) -> None:  # noqa: FBT001 - a member's value
         self.outcome = outcome
@@ -30,11 +30,11 @@ class Ending(Enum):
 def ending_of(
     *, is_sent: bool, status: int, is_complete: bool, is_client_gone: bool, has_failed: bool = False, is_short: bool = False
 ) -> Ending:
-    """How an exchange ended.
+    """Classify how an exchange ended.
 
-    status       of the answer; 0 where none came
-    is_complete  the HTTP message came to its end
-    has_failed   an error stands inside the answer; is_short: it lacks the end that its API gives it
+    status       of the answer; 0 if none came
+    is_complete  the HTTP message is complete
+    has_failed   the answer contains an error; is_short: it lacks its API's own end
     """
     if not is_sent:
         return Ending.CALLED_OFF if is_client_gone else Ending.FAILED

@@ -1,4 +1,4 @@
-"""Why a request is not served. Each refusal has a stable snake_case `code`; dialects give it their own shape."""
+"""Reasons why a request is not served. Each refusal has a stable snake_case `code`; dialects give it their own shape."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from tallygate.domain.admission import Decision
 
 
 class ErrorCode(StrEnum):
-    """Stable codes, each with the HTTP status that its refusals are answered and counted with; docs/errors.md explains each."""
+    """Stable codes, each with the HTTP status under which its refusals are sent and counted; docs/errors.md explains each."""
 
     status: int
 
@@ -54,11 +54,11 @@ class ErrorCode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """An answer the gateway gives itself.
+    """A refusal by the gateway itself.
 
-    status           of HTTP, that of its code; another only of what is no valid HTTP (0: not stated)
+    status           HTTP status, by default its code's; given only for requests that are not valid HTTP (0: not given)
     param            the request field at fault, as a path such as "stream_options.include_usage"
-    retry_after_ms   true time until a retry can succeed; None where waiting does not help
+    retry_after_ms   true time until a retry can succeed; None if waiting does not help
     should_retry     the x-should-retry header; None leaves the SDK to its own rules
     details          further members of the error object (spent, held, limit, resumes_at)
     """
@@ -79,7 +79,7 @@ class Refusal:
 class Refused(Exception):  # noqa: N818 - not an error of ours: the request gets this answer
     """A request that is not served. Raised where the reason is found.
 
-    decision   the limiter's, where it is the limiter that refuses: what is left of each limit stands in the answer's headers
+    decision   the limiter's, if the limiter refuses: the answer's headers show what is left of each limit
     """
 
     def __init__(self, refusal: Refusal, *, decision: Decision | None = None) -> None:
@@ -89,7 +89,7 @@ class Refused(Exception):  # noqa: N818 - not an error of ours: the request gets
 
 
 class PathRefused(Refused):
-    """A request that is refused for its path. Its answer names the endpoint that is nearest."""
+    """A request that is refused for its path. Its answer names the nearest endpoint."""
 
 
 class RequestRejectedError(Exception):
@@ -102,19 +102,19 @@ class RequestRejectedError(Exception):
 
 
 class StoreError(Exception):
-    """The limiter's store did not answer in time, or answered with an error. What then happens is configured per class of limit."""
+    """The limiter's store did not answer in time, or answered with an error. The effect is configured per class of limit."""
 
 
 class NothingSentError(StoreError):
-    """There was no connection, or too many calls waited: the store cannot have acted on this one."""
+    """There was no connection, or too many calls waited: the store cannot have executed this call."""
 
 
 class LimiterWipedError(StoreError):
-    """The store answers but has lost its data (the generation key is gone): spend is unknown until it is rebuilt."""
+    """The store answers but has lost its data (the generation key is missing): spend is unknown until it is rebuilt."""
 
 
 class ConfigError(Exception):
-    """Configuration that cannot be used. `problems` holds one "file:line: what, and the fix" each."""
+    """Configuration that cannot be used. Each of `problems` is "file:line: what, and the fix"."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("\n".join(problems))

@@ -8,7 +8,7 @@ UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_
 
 
 def instant_text(at_ms: int, zone: str = "UTC") -> str:
-    """RFC 3339 in that zone; milliseconds where there are some."""
+    """RFC 3339 in that zone, with milliseconds only if they are not zero."""
     at = datetime.fromtimestamp(at_ms // 1000, ZoneInfo(zone)).replace(microsecond=at_ms % 1000 * 1000)
     return at.isoformat(timespec="milliseconds" if at.microsecond else "seconds").replace("+00:00", "Z")
 

@@ -1,4 +1,4 @@
-"""An object that an exchange made upstream: who made it, owns it."""
+"""An object that an exchange created upstream, and which its organization therefore owns."""
 
 import msgspec
 
@@ -9,8 +9,8 @@ MADE_MAX = 64  # of one exchange
 class MadeObject(msgspec.Struct, frozen=True, omit_defaults=True):
     """One object, as a usage event carries it to the ledger.
 
-    upstream   name of the upstream that keeps it: two of them may know different things by one id
-    tokens     the most that it can put into a later prompt; None if nothing is known of that
+    upstream   name of the upstream that stores it: two upstreams may use one id for different objects
+    tokens     the most that it can add to a later prompt; None if unknown
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""What an operator is billed above a list price: every rate by a percentage, held and charged alike."""
+"""Markups: a percentage that an operator is billed above list prices, on every rate, for holds and charges alike."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -12,19 +12,19 @@ _SIGN: Final = "+"  # between a price's version and its markup, which ends in %
 
 
 def marked_up(price: AnyPrice, markup: int) -> AnyPrice:
-    """`price` with every rate raised by so many millionths, each rounded up to a whole pico-USD per token; its version says so."""
+    """Raise every rate of `price` by so many millionths, each rounded up to a whole pico-USD per token; the version names the markup."""
     if not markup:
         return price
     return _marked_bound(price, markup) if isinstance(price, RoutedPrice) else _marked(price, markup)
 
 
 def with_markup_of(price: Price, version: str | None) -> Price:
-    """`price` as it would charge an event that was charged under that version: with the same markup."""
+    """`price` with the markup that the version names, to charge an event anew that was charged under that version."""
     return _marked(price, markup_of(version))
 
 
 def markup_of(version: str | None) -> int:
-    """The markup in millionths that a price's version tells; 0 where there is none."""
+    """The markup in millionths that a price's version names; 0 if none."""
     if version is None or not version.endswith("%"):
         return 0
     try:
@@ -34,7 +34,7 @@ def markup_of(version: str | None) -> int:
 
 
 def plain_version(version: str) -> str:
-    """A price's version without the markup that it tells."""
+    """A price's version without its markup."""
     return version[: version.rindex(_SIGN)] if markup_of(version) else version
 
 

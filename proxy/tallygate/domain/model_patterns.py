@@ -1,4 +1,4 @@
-"""Names of models, and beginnings of names followed by `*`, as configuration files list them."""
+"""Patterns of model names: names, and beginnings of names followed by `*`, as configuration files list them."""
 
 import re
 from collections.abc import Iterable

@@ -88,18 +88,18 @@ class Plan(PlanFields):
     price_as: str | None = None
 
     def has_document(self, kind: PeriodKind) -> bool:
-        """Whether months are to be had as invoices, or weeks as statements."""
+        """Whether the plan includes invoices of months, or statements of weeks."""
         return self.export or self.billing is kind
 
     @property
     def lacks_export(self) -> str:
-        """What is said of a plan without export, for the end of a sentence."""
+        """What a plan without export includes, as the end of a sentence."""
         return "does not include export" + (f", only {self.billing.document}s of {self.billing}s" if self.billing else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialFields:
-    """What is given for a credential and can be changed, beside its limits: each declared once.
+    """The fields of a credential that can be set and changed, beside its limits: each declared once.
 
     capabilities, models   None: all are allowed. A model entry ending in `*` allows every model with that prefix.
     """
@@ -119,9 +119,9 @@ CREDENTIAL_FIELDS: Final = declared_fields(CredentialFields)
 class Credential(CredentialFields):
     """A caller's key: `id` is the Client ID and the `credential` label. Only the digest of the secret is kept.
 
-    key_sha256             b"": it has no key, and is reached by a signed token that names its Client ID
-    old_key_sha256         of the key before the last rotation, which holds until old_key_until_ms; b"" if there is none
-    is_registered          False: a signed token named it, and no directory knows it
+    key_sha256             b"": it has no key; a signed token that names its Client ID identifies it
+    old_key_sha256         digest of the key before the last rotation, valid until old_key_until_ms; b"" if there is none
+    is_registered          False: a signed token named it, and no directory has it
     is_self_made           the organization chose the Client ID itself: an issuer's client of that name need not be its own
     """
 
@@ -138,10 +138,10 @@ class Credential(CredentialFields):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrganizationFields:
-    """What is given for an organization and can be changed, beside its plan and its limits: each declared once.
+    """The fields of an organization that can be set and changed, beside its plan and its limits: each declared once.
 
-    name          its id, where none is given
-    billing_day   of the month, on which its months begin, at midnight in time_zone; in a shorter month its last day
+    name          its id if none is given
+    billing_day   day of the month on which its months begin, at midnight in time_zone; in a shorter month the last day
     """
 
     name: Annotated[str, Text("For people; its id, where it has none.")] = ""

@@ -21,9 +21,9 @@ class Price:
 
     A rate that is None falls back: cached_input, cache_write_* and audio_input to input; reasoning and audio_output to output.
     Above `long_context_tokens` prompt tokens the long rates replace input and output for the whole request, and the
-    other rates scale in the same proportion where the provider states none (Gemini and xAI price so).
+    other rates scale in the same proportion if the provider states none (as Gemini and xAI price).
     reasons     False: known to generate nothing that its answers do not show
-    generates   False: nobody says what its output costs, so that only what has none (embeddings) is charged by it; output is then 0
+    generates   False: the price of its output is unknown, so it prices only requests without output (embeddings); output is then 0
     version     names this row in every usage event, so that a later correction can find what it priced
     """
 
@@ -47,7 +47,7 @@ class Price:
     generates: bool = True
 
     def cost_nano_usd(self, counts: TokenCounts) -> int:
-        """What `counts` cost, rounded up once. A token is charged at exactly one rate."""
+        """The cost of `counts`, rounded up once. A token is charged at exactly one rate."""
         rate_in, rate_out = self._base_rates(is_long=self._is_long(counts.prompt))
         plain = counts.prompt
         uncached = counts.prompt - counts.cached - counts.cache_write_5m - counts.cache_write_1h
@@ -80,9 +80,9 @@ class Price:
         audio_input: bool = False,
         audio_output: bool = False,
     ) -> int:
-        """The most that up to `prompt_tokens` in and `output_tokens` out can cost; the flags say which kinds the request can use.
+        """The most that up to `prompt_tokens` in and `output_tokens` out can cost; the flags name the kinds that the request can use.
 
-        Cached input and reasoning need no flag: any request can meet them.
+        Cached input and reasoning need no flag: any request can have them.
         """
         rates = self.worst_rates(
             prompt_tokens,
@@ -103,7 +103,7 @@ class Price:
         audio_output: bool = False,
         output_max: int = NO_MAXIMUM,
     ) -> WorstRates:
-        """For `worst_cost_nano_usd`: what a prompt of up to that size costs at most, and the dearest output rate, of each case."""
+        """For `worst_cost_nano_usd`: in each case, the most that a prompt of up to that size costs, and the dearest output rate."""
         kinds_in = (
             self.cached_input,
             self.cache_write_5m if cache_write_5m else None,
@@ -114,7 +114,7 @@ class Price:
         threshold = self.long_context_tokens
         if threshold is None or prompt_tokens <= threshold:
             return ((*self._worst(prompt_tokens, kinds_in, kinds_out, is_long=False), output_max),)
-        # The prompt may turn out short of the threshold, where the rates need not be the lower ones.
+        # The prompt may turn out below the threshold, where rates are not necessarily lower.
         return (
             (*self._worst(prompt_tokens, kinds_in, kinds_out, is_long=True), output_max),
             (*self._worst(threshold, kinds_in, kinds_out, is_long=False), output_max),
@@ -145,7 +145,7 @@ class Price:
 
 
 def with_fee(rates: WorstRates | None, fee_nano_usd: int) -> WorstRates | None:
-    """`rates` with a flat fee on top of each case; None where there is neither."""
+    """`rates` with a flat fee on top of each case; None if there is neither."""
     if not fee_nano_usd:
         return rates
     fee_pico = fee_nano_usd * PICO_PER_NANO
@@ -158,9 +158,9 @@ def worst_cost_nano_usd(rates: WorstRates, output_tokens: int) -> int:
 
 
 def _scaled(rate: int | None, base: int, base_now: int) -> int:
-    """`rate` moved in the proportion base → base_now, rounded up; base_now where there is no rate.
+    """`rate` scaled in the proportion base → base_now, rounded up; base_now if there is no rate.
 
-    From a base of 0 there is no proportion: the rate stands as it is.
+    A base of 0 has no proportion: the rate stays as it is.
     """
     if rate is None:
         return base_now

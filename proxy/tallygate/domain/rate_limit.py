@@ -12,7 +12,7 @@ WINDOW_MAX_MS: Final = 31 * 86_400_000  # 8,928 buckets of spend; longer than a 
 
 
 class Taken(IntEnum):
-    """For how long an exchange takes its units. The number is what the limiter's scripts read (`scripts/shared/demands.lua`)."""
+    """How long an exchange takes its units for. The limiter's scripts read the number (`scripts/shared/demands.lua`)."""
 
     FOR_GOOD = 0  # out of a bucket that refills
     UNTIL_KNOWN = 1  # out of such a bucket, as an estimate that the actual replaces at the end
@@ -20,7 +20,7 @@ class Taken(IntEnum):
 
 
 class Quantity(StrEnum):
-    """What is bounded: the key of the limit in configuration, and how its units are taken."""
+    """A bounded quantity: the key of its limit in configuration, and how its units are taken."""
 
     taken: Taken
 
@@ -36,7 +36,7 @@ class Quantity(StrEnum):
 
 
 class LimitScope(StrEnum):
-    """Whose bucket a limit fills: one for the organization, or one for each of its credentials."""
+    """The scope of a bucket: one for the organization, or one for each of its credentials."""
 
     ORGANIZATION = "organization"
     CREDENTIAL = "credential"

@@ -9,12 +9,12 @@ _DECIMAL: Final = re.compile(r"(\d{1,6})(?:\.(\d{1,12}))?", re.ASCII)
 
 
 def ratio(text: str) -> int:
-    """A decimal ("1.25") in millionths. Raises ValueError unless it is a whole number of them, up to RATIO_MAX."""
+    """A decimal ("1.25") in millionths. Raises ValueError unless it is a whole number of millionths, up to RATIO_MAX."""
     return _millionths(text, places=6)
 
 
 def percent(text: str) -> int:
-    """A decimal number of percent ("6.5") in millionths. Raises ValueError as `ratio`."""
+    """A decimal percentage ("6.5") in millionths. Raises ValueError like `ratio`."""
     return _millionths(text, places=4)
 
 
@@ -32,5 +32,5 @@ def _millionths(text: str, *, places: int) -> int:
 
 
 def times(rate: int, millionths: int) -> int:
-    """A rate in that proportion, rounded up to the next whole unit."""
+    """A rate times the ratio, rounded up to the next whole unit."""
     return -(-rate * millionths // ONE)

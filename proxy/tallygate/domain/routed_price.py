@@ -7,19 +7,19 @@ from typing import Final
 from tallygate.domain.price import INPUT_KINDS, OUTPUT_KINDS, Price
 from tallygate.domain.token_counts import TokenCounts
 
-ROUTED_VERSION: Final = "dearest."  # how the version begins of a price that bounds several models
+ROUTED_VERSION: Final = "dearest."  # prefix of the version of a price that bounds several models
 
 _SIZES: Final = ("max_output_tokens", "max_input_tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class RoutedPrice:
-    """Of several models, whichever makes an amount largest: one of them answers, so no mixture of their rates can be billed.
+    """The price of the dearest of several models for each amount: one of them answers, so no mixture of their rates can be billed.
 
-    prices    at least one; those which another one is never cheaper than are left out (`routed_price`)
-    version   of the one with the dearest output, marked as a bound
-    every_output_max    the largest maximum output that none of the models refuses; None where none of them states one
-    default_output_max  what requests that state no maximum are sent with; None: nothing
+    prices    at least one; a price is left out if another is never cheaper (`routed_price`)
+    version   that of the price with the dearest output, marked as a bound
+    every_output_max    the largest maximum output that none of the models refuses; None if none of them states one
+    default_output_max  the maximum that requests without one are sent with; None: none
     """
 
     prices: tuple[Price, ...]
@@ -28,7 +28,7 @@ class RoutedPrice:
     default_output_max: int | None = None
 
     def cost_nano_usd(self, counts: TokenCounts) -> int:
-        """What `counts` cost at the model for which that is most."""
+        """The cost of `counts` at the model for which it is highest."""
         return max([price.cost_nano_usd(counts) for price in self.prices])
 
 
@@ -36,7 +36,7 @@ AnyPrice = Price | RoutedPrice
 
 
 def routed_price(prices: Sequence[Price], *, default_output_max: int | None = None) -> RoutedPrice | None:
-    """The bound of `prices`, which routing can reach; None where there are none."""
+    """The bound of `prices`, which routing can reach; None if there are none."""
     if not prices:
         return None
     bounding: list[Price] = []
@@ -54,12 +54,12 @@ def routed_price(prices: Sequence[Price], *, default_output_max: int | None = No
 
 
 def each_of(price: AnyPrice) -> tuple[Price, ...]:
-    """The models of a bound, or the one that is asked for."""
+    """The models of a bound, or the one model that is asked for."""
     return price.prices if isinstance(price, RoutedPrice) else (price,)
 
 
 def _covers(price: Price, other: Price) -> bool:
-    """Whether no request can cost more at `other`. Where a size is not known, or rates of long contexts scale, only by equality."""
+    """Whether no request can cost more at `other`. If a size is unknown, or rates of long contexts scale, only equal prices qualify."""
     if any((getattr(price, size) is None) != (getattr(other, size) is None) for size in _SIZES):
         return False
     if price.long_context_tokens is not None or other.long_context_tokens is not None:

@@ -8,7 +8,7 @@ from tallygate.domain.declared import Choice, Duration, Flag, Thousandths, Usd, 
 from tallygate.domain.money import MONEY_MAX_NANO_USD
 from tallygate.domain.rate_limit import SCOPES, WINDOW_MAX_MS, LimitScope
 
-SPEND_BUCKET_MS: Final = 300_000  # the window is kept in 5-minute buckets; a partly expired one counts in full
+SPEND_BUCKET_MS: Final = 300_000  # windows consist of 5-minute buckets; a partly expired one counts in full
 
 
 class WindowKind(StrEnum):

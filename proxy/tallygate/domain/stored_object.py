@@ -1,4 +1,4 @@
-"""Objects that providers keep, and that requests refer to by their ids."""
+"""Objects that providers store, and that requests refer to by their ids."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class StoredKind(StrEnum):
-    """What a reference names, one word each, whatever the provider calls it."""
+    """The kind of object that a reference names: one word each, whatever the provider calls it."""
 
     ASSISTANT = "assistant"
     AUDIO = "audio"
@@ -33,8 +33,8 @@ class StoredKind(StrEnum):
 class StoredReference(msgspec.Struct, frozen=True):
     """One object that a request names.
 
-    kind a StoredKind, or another word that a route of the operator's uses
-    id   as the provider's answers spell it; Google's are resource names ("files/abc", "cachedContents/abc")
+    kind a StoredKind, or another word from an operator's route
+    id   as spelled in the provider's answers; Google's are resource names ("files/abc", "cachedContents/abc")
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""How many model tokens one exchange used, in one normal form for every provider, and where the figure came from."""
+"""The model tokens that one exchange used, in one normal form for every provider, and the source of the figure."""
 
 from enum import StrEnum
 from typing import Final
@@ -14,13 +14,13 @@ class UsageSource(StrEnum):
     UPSTREAM = "upstream"  # the provider's own usage object
     COUNTED = "counted"  # our tokenizer over the text that was relayed
     ESTIMATED = "estimated"  # from the request alone
-    ASSUMED = "assumed"  # what was counted and the most that nobody saw: an exact count could not be had
-    CHECKPOINT = "checkpoint"  # the last word of a worker that died
+    ASSUMED = "assumed"  # what was counted, plus the most that was generated unseen: the exact count is unavailable
+    CHECKPOINT = "checkpoint"  # the last checkpoint of a worker that died
     NONE = "none"  # an endpoint whose tokens are not metered
 
 
 class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens of one exchange. Totals include their parts, whatever the provider's own convention is.
+    """Tokens of one exchange. Totals include their parts, whatever the provider's convention.
 
     prompt       all input tokens, cached and cache-written ones included
     completion   all output tokens, reasoning included

@@ -1,4 +1,4 @@
-"""The immutable fact of one exchange, as it travels from the gateway over the partition's stream to the ledger."""
+"""The immutable record of one exchange, which the partition's stream carries from the gateway to the ledger."""
 
 from enum import StrEnum
 from typing import Annotated, Final
@@ -24,12 +24,12 @@ class Outcome(StrEnum):
 UNREGISTERED: Final = "unregistered"
 
 
-# What entries of one event add up to; every other number of theirs is a fact of the one exchange.
+# The entries of one event add up to these; every other number is a fact of the one exchange.
 Amount = Annotated[int, msgspec.Meta(extra={"is_amount": True})]
 
 
 class ExchangeFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of an exchange: each field declared once, for the usage event, the ledger's entries, exports and answers.
+    """The stored facts of an exchange: each field declared once, for the usage event, the ledger's entries, exports and answers.
 
     Money in nano-USD, times in Unix milliseconds, durations in milliseconds.
 
@@ -37,7 +37,7 @@ class ExchangeFacts(msgspec.Struct, frozen=True, kw_only=True):
     requests           1; corrections add none
     cache_write_1h_tokens, audio_...  kinds with a price of their own, so that a corrected price can be applied; the 1h part is in
                        cache_write_tokens, the audio parts are in prompt and completion
-    fee_nano_usd       of the request, in cost_nano_usd beside what the tokens cost
+    fee_nano_usd       the request's flat fee; part of cost_nano_usd, beside the cost of the tokens
     """
 
     event_id: str
@@ -74,12 +74,12 @@ class ExchangeFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageEvent(ExchangeFacts, frozen=True, kw_only=True, omit_defaults=True):
-    """One exchange, encoded as JSON. What has its default is not written: an event lies in the reservation and in the stream, and
-    travels twice for each exchange. When it was settled the settle script adds, as a field of the stream entry.
+    """One exchange, encoded as JSON. Defaults are omitted: an event is stored in the reservation and in the stream, and
+    is sent twice for each exchange. The settle script adds the time of settlement as a field of the stream entry.
 
-    flags          "unregistered": of a client that signed tokens alone name; and what was odd: "usage_clamped",
+    flags          "unregistered" for a client that only signed tokens name; and oddities: "usage_clamped",
                    "usage_inconsistent", "unpriced", "charged_at_bound", "overrun", "late", "unheld" ...
-    made, deleted  objects that the upstream keeps for the organization since, and no longer
+    made, deleted  objects that the upstream began, or ceased, to store for the organization
     """
 
     flags: tuple[str, ...] = ()

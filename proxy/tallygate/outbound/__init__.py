@@ -1,1 +1,1 @@
-"""How this process reaches other servers: through which proxy, and whose certificates it believes."""
+"""How this process reaches other servers: through which proxy, and which certificates it trusts."""

@@ -1,4 +1,4 @@
-"""A value of another server's, at hand: fetched when first wanted, kept, renewed in time, and used on where none can be had."""
+"""A cached value from another server: fetched when first wanted, renewed in time, and kept in use if it cannot be renewed."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Fetched(Generic[T]):
-    """value, on the clock of its `Refreshed`: renewed from due_ms on, and used until ends_ms at the latest."""
+    """A fetched value. On the clock of its `Refreshed`, it is renewed from due_ms on and used until ends_ms at the latest."""
 
     value: T = field(repr=False)
     due_ms: int
@@ -23,13 +23,13 @@ class Fetched(Generic[T]):
 
 
 class Refreshed(ABC, Generic[T]):
-    """Subclasses say how the value is fetched, and what is done about a failure.
+    """A value that is fetched and kept fresh. Subclasses define how it is fetched, and how a failure is logged.
 
-    One fetch is under way at a time, and shared by all who wait for it; one who leaves does not end it for the others.
+    At most one fetch is under way, shared by all waiters; a waiter that leaves does not end it for the others.
 
     now_ms     monotonic
-    retry_ms   after a failed fetch, how long none is begun, of how long the value can still be used
-    pauses_s   a fetch that fails is tried again within the same round after each of these, unless its failure is lasting
+    retry_ms   pause after a failed fetch, as a function of how long the value can still be used
+    pauses_s   pauses before each further attempt of a round; a lasting failure ends the round
     """
 
     def __init__(
@@ -56,19 +56,19 @@ class Refreshed(ABC, Generic[T]):
 
     @abstractmethod
     def log_failure(self, failure: FetchError) -> None:
-        """For the operator: called once for each reason, and again after a success."""
+        """Log a failure for the operator. Called once for each reason, and again after a success."""
 
     @property
     def is_fetching(self) -> bool:
         return self._fetching is not None
 
     def current(self) -> T | None:
-        """The value, while it may be used. Does not wait, and begins nothing."""
+        """The value while it may be used, else None. Neither waits nor starts a fetch."""
         kept = self._kept
         return None if kept is None or self._now_ms() >= kept.ends_ms else kept.value
 
     async def get(self) -> T:
-        """The value. Waits for a new one where there is none, or it is due and nobody fetches it yet. Raises FetchError."""
+        """The value. Waits for a new one if there is none, or if it is due and no fetch is under way. Raises FetchError."""
         now_ms = self._now_ms()
         kept = self._kept
         if kept is not None and now_ms < kept.ends_ms and (now_ms < self._due_ms or self._fetching is not None):
@@ -81,27 +81,27 @@ class Refreshed(ABC, Generic[T]):
         return value
 
     def renew_if_due(self) -> None:
-        """Begin to fetch, in the background, if it is time to and no fetch is under way."""
+        """Start a fetch in the background if the value is due and no fetch is under way."""
         if self._fetching is None and self._now_ms() >= self._due_ms:
             self._fetching = asyncio.get_running_loop().create_task(self._renew())
 
     async def wait(self) -> None:
-        """Wait for the fetch under way, if one is."""
+        """Wait for the fetch that is under way, if any."""
         if self._fetching is not None:
             await asyncio.wait([self._fetching])
 
     def renew(self) -> None:
-        """Begin to fetch now, if no fetch is under way."""
+        """Start a fetch now if none is under way."""
         self._due_ms = 0
         self.renew_if_due()
 
     def forget(self) -> None:
-        """Give up the value: the next to want one waits for another."""
+        """Drop the value: the next caller waits for a new one."""
         self._kept = None
         self._due_ms = 0
 
     def abandon(self) -> None:
-        """End the fetch under way, whoever waits for it."""
+        """Cancel the fetch that is under way, even if others wait for it."""
         if self._fetching is not None:
             self._fetching.cancel()
 
@@ -119,7 +119,7 @@ class Refreshed(ABC, Generic[T]):
             self._fetching = None
 
     async def _try(self) -> FetchError | None:
-        """One round of attempts. Without success the old value stays."""
+        """Make one round of attempts. If none succeeds, the old value stays."""
         for pause_s in (*self._pauses_s, None):
             try:
                 self._kept = kept = await self.fetch()

@@ -1,4 +1,4 @@
-"""aiohttp's client on this process's way out."""
+"""aiohttp's client session, with this process's proxies and authorities."""
 
 import ssl
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ Trust = ssl.SSLContext | Literal[True]
 
 
 class FetchError(Exception):
-    """A server gave nothing of use. The text says what happened, never what was sent or answered.
+    """A fetch failed. The text states what happened, never what was sent or answered.
 
-    is_lasting   trying again at once cannot help: the server refused, or its answer makes no sense
+    is_lasting   an immediate retry cannot help: the server refused, or its answer is malformed
     """
 
     def __init__(self, message: str, *, is_lasting: bool = False) -> None:
@@ -34,7 +34,7 @@ class FetchError(Exception):
 
 
 def open_session(way: WayOut, *, connector: Mapping[str, Any] = MappingProxyType({}), **options: Any) -> ClientSession:
-    """A session whose requests go through the proxies and believe the authorities of `way`. The caller closes it.
+    """Open a session that uses the proxies and trusts the authorities of `way`. The caller closes it.
 
     connector, options   of aiohttp's connector and session
     """
@@ -45,7 +45,7 @@ def open_session(way: WayOut, *, connector: Mapping[str, Any] = MappingProxyType
             headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else None
             request.update_proxy(URL.build(scheme="http", host=proxy.host, port=proxy.port), None, headers)
             if headers is not None and not request.is_ssl():
-                request.headers.update(headers)  # without a tunnel the request itself is the proxy's
+                request.headers.update(headers)  # without a tunnel the request itself goes to the proxy
         return await handler(request)
 
     connector = {"ssl": trust_of(way.ca_pem), **connector}
@@ -53,7 +53,7 @@ def open_session(way: WayOut, *, connector: Mapping[str, Any] = MappingProxyType
 
 
 def trust_of(ca_pem: str) -> Trust:
-    """The certificates that a session, or one request of it, believes. ca_pem: beside the system's authorities."""
+    """The certificates that a session, or one of its requests, trusts. ca_pem: trusted beside the system's authorities."""
     return tls_context(ca_pem) if ca_pem else True
 
 
@@ -70,12 +70,12 @@ async def fetch(
     data: str | Mapping[str, str] | None = None,
     may_repeat: bool = False,
 ) -> bytes:
-    """The body of an answer with status 200; redirects are not followed. Raises FetchError.
+    """Fetch the body of an answer with status 200; redirects are not followed. Raises FetchError.
 
-    whose       the server, in an error's text
-    trust       certificates believed instead of those that the session believes
+    whose       the server's name in an error's text
+    trust       certificates trusted instead of the session's
     data        a body, or the fields of a form
-    may_repeat  ask once more where a kept connection ended as it was used: the question may reach the server twice
+    may_repeat  retry once if a kept connection closed as it was used: the request may reach the server twice
     """
     timeout = ClientTimeout(total=timeout_s)
     try:

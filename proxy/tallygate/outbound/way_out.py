@@ -1,4 +1,4 @@
-"""Proxies and authorities for all that goes out: upstreams, their tokens and catalogues, issuers' keys, webhooks."""
+"""Proxies and authorities for all outgoing HTTP: upstreams, their tokens and catalogues, issuers' keys, webhooks."""
 
 import base64
 import ipaddress
@@ -27,10 +27,10 @@ class ProxyServer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WayOut:
-    """The way of everything that goes out.
+    """The proxies and authorities of everything that goes out.
 
-    by_scheme   the proxy of https:// and of http:// addresses; exempt: NO_PROXY
-    ca_pem      certificates believed beside the system's authorities
+    by_scheme   the proxy for https:// and for http:// addresses; exempt: NO_PROXY
+    ca_pem      certificates trusted beside the system's authorities
     """
 
     by_scheme: Mapping[str, ProxyServer] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class WayOut:
     ca_pem: str = field(default="", repr=False)
 
     def proxy_for(self, url: str) -> ProxyServer | None:
-        """The proxy on the way to an absolute URL; None where there is none, or NO_PROXY names the host."""
+        """The proxy for an absolute URL; None if there is none, or NO_PROXY names the host."""
         parts = urlsplit(url)
         found = self.by_scheme.get(parts.scheme)
         if found is None:
@@ -47,9 +47,9 @@ class WayOut:
 
 
 def way_out(environ: Mapping[str, str], *, ca_file: Path | None = None) -> WayOut:
-    """HTTPS_PROXY, HTTP_PROXY, ALL_PROXY for what these do not name, and NO_PROXY; each in lower case wins, as with curl.
+    """Read HTTPS_PROXY, HTTP_PROXY, their fallback ALL_PROXY, and NO_PROXY; lower case takes precedence, as with curl.
 
-    Raises ConfigError, which never quotes an address: it may hold a password.
+    Raises ConfigError, which never quotes an address, since it may hold a password.
     """
     by_scheme, problems = {}, []
     for scheme in ("https", "http"):
@@ -73,7 +73,7 @@ def way_out(environ: Mapping[str, str], *, ca_file: Path | None = None) -> WayOu
 
 
 def read_authorities(path: Path) -> str:
-    """Certificates in PEM. Raises ValueError, which names the file."""
+    """Read certificates in PEM. Raises ValueError, which names the file."""
     try:
         with path.open("rb") as file:
             pem = file.read(CA_BYTES_MAX).decode("ascii")
@@ -87,7 +87,7 @@ def read_authorities(path: Path) -> str:
 
 
 def tls_context(ca_pem: str) -> ssl.SSLContext:
-    """Certificate and host name verified, against the system's authorities (SSL_CERT_FILE, SSL_CERT_DIR) and these."""
+    """A context that verifies certificate and host name with the system's authorities (SSL_CERT_FILE, SSL_CERT_DIR) and these."""
     context = ssl.create_default_context()
     if ca_pem:
         context.load_verify_locations(cadata=ca_pem)
@@ -113,9 +113,10 @@ def _proxy_server(text: str) -> ProxyServer:
 
 
 def _is_exempt(host: str, port: int, exempt: str) -> bool:
-    """Names and their subdomains, with a port or without, `*`, addresses and networks (10.0.0.0/8), as curl reads NO_PROXY.
+    """Whether NO_PROXY exempts the host. As in curl, it lists names and their subdomains, with a port or without, `*`, addresses
+    and networks (10.0.0.0/8).
 
-    Loopback is exempt always, as with Go (net/http, ProxyFromEnvironment): at the proxy it would be another machine.
+    Loopback is always exempt, as in Go (net/http, ProxyFromEnvironment): for the proxy it is another machine.
     """
     host = host.removesuffix(".")
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 section 6.3

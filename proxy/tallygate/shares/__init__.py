@@ -1,1 +1,1 @@
-"""Fair shares of what one process has little of: turns in its threads, and memory for what is under way. By organization."""
+"""Fair shares, by organization, of a process's scarce resources: its threads, and memory and places for open requests."""

@@ -1,4 +1,4 @@
-"""Places in fair shares, with a queue for those that must wait."""
+"""Places in fair shares, with a queue for requests that must wait."""
 
 import asyncio
 from collections import deque
@@ -8,9 +8,9 @@ from tallygate.shares.fair_shares import FairShares
 
 
 class FairPlaces:
-    """`most` places, shared as in `FairShares`. A request beyond its organization's share waits until a place is released.
+    """A pool of `most` places, shared as in `FairShares`. A request beyond its organization's share waits for a place.
 
-    An organization's requests are served in the order in which they came, organizations in turn. For one event loop.
+    Requests of one organization are served in order of arrival, organizations in turn. For one event loop.
     """
 
     def __init__(self, most: int) -> None:
@@ -22,7 +22,7 @@ class FairPlaces:
         return self._shares.taken
 
     async def acquire(self, org: str, *, seconds: float) -> bool:
-        """Acquire a place and return whether there was one in that time. It must be released. Does not suspend if one is free."""
+        """Acquire a place, which must be released; return False if none was free in that time. Does not suspend if one is free."""
         if org not in self._waiting and self._shares.acquire(org, 1):
             return True
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -47,7 +47,7 @@ class FairPlaces:
         still_waiting: dict[str, deque[asyncio.Future[None]]] = {}
         for waiting in list(self._waiting):
             waiters = self._waiting.pop(waiting)
-            while waiters and waiters[0].done():  # has given up in this tick
+            while waiters and waiters[0].done():  # gave up in this tick
                 waiters.popleft()
             if waiters and self._shares.acquire(waiting, 1):
                 waiters.popleft().set_result(None)

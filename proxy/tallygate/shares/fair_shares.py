@@ -6,10 +6,10 @@ OF_WHAT_IS_FREE: Final = 3
 
 
 class FairShares:
-    """At most `most` for all together. One organization may hold three times what stays free after it acquired.
+    """An amount of `most` in all. One organization may hold three times what stays free after it acquired.
 
-    So one alone gets three quarters, two get three sevenths each, and a newcomer always gets some: the share of each shrinks as
-    others come, and needs no setting. What an organization acquires while it holds nothing is only bounded by what is free.
+    So one alone gets three quarters, two get three sevenths each, and a newcomer always gets some: shares shrink as
+    others come, and need no setting. An organization that holds nothing may acquire all that is free.
     """
 
     def __init__(self, most: int) -> None:
@@ -21,7 +21,7 @@ class FairShares:
         return self._held.get(org, 0)
 
     def acquire(self, org: str, amount: int) -> bool:
-        """Acquire that much more and return whether there was room. What was acquired must be released."""
+        """Acquire that much more; return False if there is no room. The caller releases what it acquired."""
         held = self._held.get(org, 0)
         free = self.most - self.taken - amount
         if free < 0 or (held and held + amount > OF_WHAT_IS_FREE * free):

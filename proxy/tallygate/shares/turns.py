@@ -1,4 +1,4 @@
-"""Threads for long work, in which organizations take turns: whoever brings much waits for itself, not others for it."""
+"""Threads for long work, in which organizations take turns: a large queue delays only the organization that filled it."""
 
 import asyncio
 from collections import deque
@@ -20,10 +20,10 @@ class _Job:
 
 
 class Turns:
-    """Work of one event loop, done a step at a time: what a generator does up to its next `yield`.
+    """Runs the long work of one event loop a step at a time: what a generator does up to its next `yield`.
 
-    Organizations that wait take turns, step by step; each one's own work is done in the order in which it came. So a newcomer waits
-    for no more than a step of each other organization, however much those have brought.
+    Waiting organizations take turns, step by step; the work of each is done in order of arrival. So a newcomer waits
+    for at most one step of each other organization, however much work those have queued.
     """
 
     def __init__(self, *, threads: int, name: str) -> None:
@@ -34,7 +34,7 @@ class Turns:
         self._waiting: dict[str, deque[_Job]] = {}  # by organization, in the order of their turns
 
     def queued(self, org: str) -> int:
-        """How much of the organization's work waits or is being done."""
+        """The number of the organization's jobs that wait or run."""
         return self._queued.get(org, 0)
 
     async def run_in_turn(self, org: str, work: "Work[Result]") -> Result:
@@ -47,13 +47,13 @@ class Turns:
             result: Result = await job.result
             return result
         finally:
-            del job  # an error's traceback has this frame, and the job the error: nobody would free the body that it is about
+            del job  # an error's traceback has this frame, and the job has the error: the cycle would keep the body in memory
             self._queued[org] -= 1
             if not self._queued[org]:
                 del self._queued[org]
 
     def close(self) -> None:
-        """Drop what waits and let the threads end."""
+        """Drop waiting work and let the threads end."""
         self._is_closed = True
         for jobs in self._waiting.values():
             for job in jobs:
@@ -69,7 +69,7 @@ class Turns:
             job = jobs.popleft()
             if jobs:
                 self._waiting[org] = jobs  # at the end: the others come first
-            if job.result.done():  # whoever asked has gone
+            if job.result.done():  # the caller has left
                 continue
             self._free -= 1
             loop.run_in_executor(self._pool, _step, job.work).add_done_callback(partial(self._stepped, job))
@@ -79,7 +79,7 @@ class Turns:
         if step.cancelled():
             job.result.cancel()
             return
-        if not job.result.done():  # else whoever asked has gone
+        if not job.result.done():  # else the caller has left
             if (error := step.exception()) is not None:
                 job.result.set_exception(error)
             else:
