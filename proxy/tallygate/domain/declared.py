@@ -24,8 +24,8 @@ _INSTANT_MAX_MS: Final = 253_402_300_799_000  # the last second of the year 9999
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What values of one field are. help: one line, for people; key: under which they are given and shown, where the attribute's
-    name is another.
+    """The kind of a field's values. help: one line, for people; key: the name under which they are given and shown, if it differs
+    from the attribute's.
 
     Values are given and shown as JSON values; a cell is a value as a database stores it.
     """
@@ -43,7 +43,7 @@ class Kind:
         return cell
 
     def is_sound(self, value: Any, capabilities: Collection[str] = ()) -> bool:
-        """Whether no rule has anything against a value that was kept. capabilities: those that routes have."""
+        """Whether a stored value breaks no rule. capabilities: those of the routes."""
         del value, capabilities
         return True
 
@@ -101,7 +101,7 @@ class TimeZone(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Usd(Kind):
-    """Nano-USD, at most `most`. A decimal of USD is given, as text, so that it stays exact."""
+    """Nano-USD, at most `most`; given as decimal text of USD, so that it stays exact."""
 
     most: int
 
@@ -111,7 +111,7 @@ class Usd(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Duration(Kind):
-    """Milliseconds: from least to most, a multiple of step. `1m` or `7d` is given; zero: a word for 0."""
+    """Milliseconds from least to most, a multiple of step; given as `1m` or `7d`. zero: a word for 0."""
 
     least: int
     most: int
@@ -124,12 +124,12 @@ class Duration(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Days(Kind):
-    """A number of whole days, such as `90d`; None for `unlimited`. It is shown as a number, under the attribute's name."""
+    """A number of whole days, given as `90d`; None for `unlimited`. Shown as a number, under the attribute's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thousandths(Kind):
-    """Fractions above 0 and up to 1, ascending: a tuple of whole thousandths."""
+    """Ascending fractions above 0 and up to 1, as a tuple of whole thousandths."""
 
     items_max: int
 
@@ -139,7 +139,7 @@ class Thousandths(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Choice(Kind):
-    """A value for each word that may be given."""
+    """One of several words, each of which stands for a value."""
 
     words: Mapping[str, Any]
 
@@ -165,7 +165,7 @@ class Names(Kind):
 
 @dataclass(frozen=True, slots=True)
 class CapabilitySet(Names):
-    """Capabilities of routes: a frozenset. may_be_all_but: `{except: [...]}` may be given too, and an empty list may not."""
+    """Capabilities of routes, as a frozenset. may_be_all_but: `{except: [...]}` is accepted too, and an empty list is not."""
 
     may_be_all_but: bool = False
 
@@ -190,9 +190,9 @@ class ModelPatterns(Names):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One declared field. attribute: of the values, and the column; key: everywhere else.
+    """One declared field. attribute: its name in Python and its column; key: its name everywhere else.
 
-    default   of a value not given; None where there is none: is_required says whether one must be given
+    default   if no value is given; None also if there is no default, in which case is_required is set
     """
 
     attribute: str

@@ -1,4 +1,4 @@
-"""Instants and lengths of time as people and programs read them."""
+"""Instants and durations as text."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -24,7 +24,7 @@ def millisecond_text(at_ms: int) -> str:
 
 
 def duration_text(milliseconds: int) -> str:
-    """The shortest way to write a length of time: 60000 is "1m"."""
+    """The shortest text of a duration: 60000 is "1m"."""
     for unit in ("d", "h", "m", "s"):
         if milliseconds % UNIT_MS[unit] == 0 and milliseconds:
             return f"{milliseconds // UNIT_MS[unit]}{unit}"

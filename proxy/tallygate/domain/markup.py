@@ -12,7 +12,7 @@ _SIGN: Final = "+"  # between a price's version and its markup, which ends in %
 
 
 def marked_up(price: AnyPrice, markup: int) -> AnyPrice:
-    """Raise every rate of `price` by so many millionths, each rounded up to a whole pico-USD per token; the version names the markup."""
+    """Raise every rate by so many millionths, rounded up to a whole pico-USD per token; the version names the markup."""
     if not markup:
         return price
     return _marked_bound(price, markup) if isinstance(price, RoutedPrice) else _marked(price, markup)

@@ -35,11 +35,11 @@ class UnknownModelPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanFields:
-    """What is given for a plan, beside its limits and its `unknown_model`: each declared once.
+    """The fields of a plan, beside its limits and its `unknown_model`: each declared once.
 
-    capabilities   that it includes; None: all
+    capabilities   included capabilities; None: all
     history_days   None: unlimited
-    clamp          None: where a spend limit binds
+    clamp          None: if there is a spend limit
     """
 
     api_access: Annotated[bool, Flag("Whether its credentials are served at all.")] = True
@@ -76,8 +76,8 @@ PLAN_FIELDS: Final = declared_fields(PlanFields)
 class Plan(PlanFields):
     """The limits and options of an organization.
 
-    lowered     of an organization: names of its own spend limits for which the plan's maximum holds, as that was lowered below them
-    price_as    the model of the policy of that name
+    lowered     names of an organization's own spend limits that the plan's maximum replaces, since it was lowered below them
+    price_as    the model of the policy `price_as`
     """
 
     id: str

@@ -80,7 +80,7 @@ class Price:
         audio_input: bool = False,
         audio_output: bool = False,
     ) -> int:
-        """The most that up to `prompt_tokens` in and `output_tokens` out can cost; the flags name the kinds that the request can use.
+        """The most that up to `prompt_tokens` in and `output_tokens` out can cost; the flags name kinds that the request can use.
 
         Cached input and reasoning need no flag: any request can have them.
         """

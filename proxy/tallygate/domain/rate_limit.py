@@ -8,7 +8,7 @@ from typing import Annotated, Final, Self
 from tallygate.domain.declared import Choice, Declared, Duration, Flag, Text, WholeNumber, declared_fields
 
 UNITS_MAX: Final = 2**53 - 1  # a Lua number is a double
-WINDOW_MAX_MS: Final = 31 * 86_400_000  # 8,928 buckets of spend; longer than a month is what calendar months are for
+WINDOW_MAX_MS: Final = 31 * 86_400_000  # 8,928 buckets of spend; for longer windows there are calendar months
 
 
 class Taken(IntEnum):
@@ -47,13 +47,13 @@ SCOPES: Final[Mapping[str, LimitScope]] = {scope.value: scope for scope in Limit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimit:
-    """A bound on one quantity, kept as a token bucket of units. What is given for it is declared once, here.
+    """A bound on one quantity, kept as a token bucket of units. Its fields are declared once, here.
 
     name           stable label in metrics, headers and refusals: "requests_per_1m", "tokens_per_1m", "open_requests"
-    quantity       whose name is the key of the units: `requests: 60`
-    refill_units   1000 an hour is not a whole number a second; 0 for what is taken while open, which has no window
-    window_ms      0 for what is taken while open
-    capacity       of what is taken while open: the most that may be open at once
+    quantity       its name is the key of the units: `requests: 60`
+    refill_units   per window, since 1000 an hour is not a whole number a second; 0 for slots, which have no window
+    window_ms      0 for slots
+    capacity       for slots: the most that may be open at once
     capability     None: all
 
     capacity * window_ms must stay below 2**53, since Lua keeps the level in units of 1/window_ms as a double.
@@ -88,7 +88,7 @@ _AT_ONCE: Final = WholeNumber("The most that may be open at once.", least=1, mos
 
 
 def _fields_of(quantity: Quantity) -> tuple[Declared, ...]:
-    """What is given for a limit on it: `open_requests: 4`, or `requests: 60` with `window` and perhaps `burst`."""
+    """The fields of a limit on it: `open_requests: 4`, or `requests: 60` with `window` and perhaps `burst`."""
     units, window, burst, *others = declared_fields(RateLimit)
     if quantity.taken is Taken.WHILE_OPEN:
         return replace(burst, key=quantity.value, kind=_AT_ONCE), *others
@@ -97,6 +97,6 @@ def _fields_of(quantity: Quantity) -> tuple[Declared, ...]:
 
 RATE_LIMIT_FIELDS: Final[Mapping[Quantity, tuple[Declared, ...]]] = {quantity: _fields_of(quantity) for quantity in Quantity}
 
-# What routes of weight 0 are held to instead of their callers' limits on requests: of each organization at each worker. With what a
-# worker's gate grants more (`limiter/local_gate.py`), 1,000 at once.
+# The limit on routes of weight 0, instead of their callers' limits on requests, for each organization at each worker. With the
+# tolerance of a worker's gate (`limiter/local_gate.py`), 1,000 at once.
 FREE_REQUESTS: Final = RateLimit(name="free_requests", quantity=Quantity.REQUESTS, capacity=800, refill_units=100, window_ms=1_000)

@@ -59,7 +59,7 @@ def each_of(price: AnyPrice) -> tuple[Price, ...]:
 
 
 def _covers(price: Price, other: Price) -> bool:
-    """Whether no request can cost more at `other`. If a size is unknown, or rates of long contexts scale, only equal prices qualify."""
+    """Whether no request can cost more at `other`. With an unknown size, or scaling long-context rates, only equality qualifies."""
     if any((getattr(price, size) is None) != (getattr(other, size) is None) for size in _SIZES):
         return False
     if price.long_context_tokens is not None or other.long_context_tokens is not None:

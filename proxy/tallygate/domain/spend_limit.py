@@ -18,10 +18,10 @@ class WindowKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpendLimit:
-    """A bound on spend plus open reservations over a window. What is given for it is declared once, here.
+    """A bound on spend plus open reservations over a window. Its fields are declared once, here.
 
     name     stable label: "spend_7d", "spend_month"
-    kind     of its window; that of length 0 is a calendar month
+    kind     of its window; a window of length 0 is a calendar month
     """
 
     name: str
