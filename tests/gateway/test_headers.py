@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from refused import refusal_of
 
 from tallygate.domain.errors import ErrorCode
-from tallygate.gateway.headers import Passage, check_form, request_headers, response_headers
+from tallygate.gateway.headers import Passage, ReadablePassage, check_form, request_headers, response_headers
 from tallygate.http1.request_head import build_request_head
 
 KEY = [(b"authorization", b"Bearer upstream-key")]
@@ -21,7 +21,8 @@ def up(
     more: frozenset[bytes] = frozenset(),
 ) -> list[tuple[bytes, bytes]]:
     client = [(name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")) for name, value in headers]
-    passage = Passage(is_metered=is_metered, is_own_key=is_own_key, org=org, more=more)
+    kind = ReadablePassage if is_metered else Passage
+    passage = kind(is_own_key=is_own_key, org=org, more=more)
     return request_headers(client, credentials=credentials, request_id="evt_1", passage=passage)
 
 
@@ -185,7 +186,7 @@ def test_no_key_to_the_gateway_goes_up_in_another_header(name: str, value: str) 
 
 
 def test_a_key_that_came_in_the_query_goes_up_in_no_header() -> None:
-    passage = Passage(is_metered=False, is_own_key=False, org="acme")
+    passage = Passage(is_own_key=False, org="acme")
     client = [(b"user-agent", b"my-own-key-1234"), (b"accept-language", b"en")]
     found = request_headers(client, credentials=KEY, request_id="evt_1", passage=passage, query_key="my-own-key-1234")
     assert found == [(b"accept-language", b"en"), *KEY, *OURS]

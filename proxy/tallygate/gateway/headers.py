@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from http import HTTPStatus
-from typing import Final
+from typing import ClassVar, Final
 
 from tallygate.dialects.limits import RATE_LIMIT_PREFIXES, RESET_HEADER
 from tallygate.dialects.request_headers import CHANGE_FORM, SENT_BY_SDKS
@@ -92,22 +92,51 @@ _FORM: Final = 9  # changes the form of an answer: as _UNKNOWN where it is not r
 _ACCEPT: Final = 10  # at a metered route, what the meters can read
 _CONTENT_TYPE: Final = 11  # at a metered route always JSON, which is what was read
 _DATE: Final = 12
+_OPERATORS: Final = frozenset({_OWN, _IDEMPOTENT})  # these act in the name of whose key it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """The conditions under which headers of a request are forwarded.
+    """The conditions under which headers of a request are forwarded whose answer nobody reads.
 
-    is_metered   the answer has to be readable
     is_own_key   the upstream sees the client's own key (`passthrough`), so what the headers act for is the client's too
     org          whose request it is
     more         lower-case names that the route lets through, whatever they mean
     """
 
-    is_metered: bool
     is_own_key: bool
     org: str
     more: frozenset[bytes] = frozenset()
+
+    replaced: ClassVar[frozenset[bytes]] = frozenset()  # headers that stay here for ours
+    ours: ClassVar[tuple[Header, ...]] = ()
+
+    def changed(self, header: Header, way: int) -> Header | None:
+        """A header that does not pass in any case, as it is forwarded; None where it is not."""
+        if self.is_own_key or way not in _OPERATORS:
+            return header
+        return self._idempotent(header) if way == _IDEMPOTENT else None
+
+    def _idempotent(self, header: Header) -> Header:
+        own = blake2b(header[1], key=self.org.encode()[:64], digest_size=_IDEMPOTENCY_BYTES)
+        return header[0], own.hexdigest().encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadablePassage(Passage):
+    """The conditions where the answer has to be readable: it comes uncoded, and the content type is what the body was read as."""
+
+    replaced: ClassVar[frozenset[bytes]] = frozenset({b"accept-encoding"})
+    ours: ClassVar[tuple[Header, ...]] = _READ_AS
+
+    def changed(self, header: Header, way: int) -> Header | None:
+        if way == _ACCEPT:
+            return header[0], readable_accept(header[1])
+        if way == _CONTENT_TYPE:
+            return None
+        if self.is_own_key:
+            return header
+        return self._idempotent(header) if way == _IDEMPOTENT else None
 
 
 @lru_cache(_NAMES_MAX)
@@ -171,12 +200,9 @@ def request_headers(
     query_key    the caller's key in `?key=`
     is_http_1_0  how the request came
     A header in which a gateway key stands, the caller's own or another's, stays here whatever its name (`key_traces`).
-    Where the answer has to be readable, accept-encoding becomes identity, and the content type is what the body was read as.
     """
-    dropped = {name.lower() for name, _ in credentials}
-    is_metered, more = passage.is_metered, passage.more
-    if is_metered:
-        dropped.add(b"accept-encoding")
+    dropped = {name.lower() for name, _ in credentials} | passage.replaced
+    changed, more = passage.changed, passage.more
     keys = [query_key.encode("utf-8", "surrogateescape")] if query_key else []
     passing: list[tuple[bytes, Header]] = []
     for header in client:
@@ -188,14 +214,13 @@ def request_headers(
         elif way == _KEY:
             keys += key_words(header[1])
         elif way != _ENDS:
-            changed = header if lower in more else _changed(header, way, passage)
-            if changed is not None:
-                passing.append((lower, changed))
+            forwarded = header if lower in more else changed(header, way)
+            if forwarded is not None:
+                passing.append((lower, forwarded))
     headers = [header for lower, header in passing if lower not in dropped]
     if may_give_away(b"\n".join([value for _, value in headers]), keys):
         headers = [header for header in headers if not gives_away(header[1], keys)]
-    if is_metered:
-        headers += _READ_AS
+    headers += passage.ours
     headers += credentials
     headers.append((b"x-request-id", request_id.encode()))
     headers.append(_VIA_1_0 if is_http_1_0 else _VIA)
@@ -205,20 +230,6 @@ def request_headers(
 def read_whole(headers: Sequence[Header]) -> list[Header]:
     """The headers of a request whose answer is read although it is not metered: it must come plain, and not in parts."""
     return [header for header in headers if header[0].lower() not in _NOT_WHOLE] + [_IDENTITY]
-
-
-def _changed(header: Header, way: int, passage: Passage) -> Header | None:
-    """A header as it is forwarded under `passage`; None where it is not."""
-    if way == _ACCEPT:
-        return (header[0], readable_accept(header[1])) if passage.is_metered else header
-    if way == _CONTENT_TYPE:
-        return None if passage.is_metered else header
-    if passage.is_own_key:
-        return header
-    if way == _IDEMPOTENT:
-        own = blake2b(header[1], key=passage.org.encode()[:64], digest_size=_IDEMPOTENCY_BYTES)
-        return header[0], own.hexdigest().encode()
-    return None if way == _OWN or passage.is_metered else header
 
 
 def check_form(client: Sequence[Header], more: Collection[bytes]) -> None:

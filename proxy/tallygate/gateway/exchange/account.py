@@ -34,23 +34,30 @@ def account_of(answer: Answer, bill: Bill) -> Account:
 
 
 async def checkpoint_of(answer: Answer) -> Account | None:
-    """The account of an exchange if its worker dies now; None once it is being settled.
-
-    It includes what the upstream may generate until the hold expires.
-    """
+    """The account of an exchange if its worker dies now; None once it is being settled."""
     if answer.is_ending:
         return None
+    if answer.sent_at is None:
+        return await admission_stands(answer)
+    return await answer.held.call.head.treatment.checkpoint(answer)
+
+
+async def admission_stands(answer: Answer) -> Account:
+    """What the admission said still holds: the floor stays."""
     admission = answer.held.admission
-    if answer.sent_at is None or not answer.held.call.head.is_metered:
-        return Account(  # the floor stays
-            admission=admission,
-            cost_nano_usd=0,
-            prompt_tokens=admission.floor_prompt_tokens,
-            completion_tokens=admission.floor_completion_tokens,
-            event=admission.event,
-        )
+    return Account(
+        admission=admission,
+        cost_nano_usd=0,
+        prompt_tokens=admission.floor_prompt_tokens,
+        completion_tokens=admission.floor_completion_tokens,
+        event=admission.event,
+    )
+
+
+async def progress(answer: Answer) -> Account:
+    """The cost so far, with what the upstream may generate until the hold expires."""
     await answer.text.count(answer, is_last=False)
-    bill = bill_of(answer, ahead_seconds=admission.lease_ms / 1000)
+    bill = bill_of(answer, ahead_seconds=answer.held.admission.lease_ms / 1000)
     expired = replace(bill, ending=Ending.EXPIRED, metered=replace(bill.metered, source=UsageSource.CHECKPOINT))
     return account_of(answer, expired)
 

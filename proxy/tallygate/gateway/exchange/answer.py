@@ -1,5 +1,7 @@
 """The answer of one exchange while it is open: the only thing of an exchange that changes."""
 
+from collections.abc import Mapping
+
 from tallygate.dialects.dialect import MeterReading
 from tallygate.domain.made_object import MADE_MAX, MadeObject
 from tallygate.gateway.exchange.call import Client, Held
@@ -50,7 +52,7 @@ class Answer:
         self.clamped: int | None = None
         self.exact_prompt: int | None = None
         self.listed: tuple[MadeObject, ...] = ()
-        self.made_tokens: dict[str, int] = {}
+        self.made_tokens: Mapping[str, int] = {}
         self.is_ending = False
         self.relay = self._new_relay()
 
@@ -62,8 +64,8 @@ class Answer:
             dialect=head.dialect,
             facts=call.facts,
             exchange=self,
-            is_metered=head.is_metered,
-            drains=head.upstream.drains if head.is_metered or call.objects is not None else None,
+            buffered_bytes_max=head.treatment.buffered_bytes_max,
+            drains=head.upstream.drains if head.treatment.is_read_on or call.objects is not None else None,
             org=call.caller.organization.id,
             loop=services.loop,
             clock=services.clock,

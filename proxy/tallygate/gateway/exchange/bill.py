@@ -43,8 +43,7 @@ def bill_of(answer: Answer, *, ahead_seconds: float = 0.0) -> Bill:
 
     ahead_seconds   further time in which the upstream may generate output that nobody will see
     """
-    call, relay, reading = answer.held.call, answer.relay, answer.reading
-    facts, asked, head = call.facts, call.estimate, call.head
+    relay, reading, head = answer.relay, answer.reading, answer.held.call.head
     ending = ending_of(
         is_sent=answer.sent_at is not None,
         status=relay.status,
@@ -53,10 +52,19 @@ def bill_of(answer: Answer, *, ahead_seconds: float = 0.0) -> Bill:
         has_failed=reading.failed,
         is_short=relay.is_event_stream and not reading.is_unread and not reading.ended,
     )
-    fee = head.route.fee_nano_usd if ending.may_owe else 0
-    if not head.is_metered:
-        metered = nothing_owed(UsageSource.NONE)
-        return Bill(ending=ending, metered=metered, cost_nano_usd=fee, fee_nano_usd=fee, is_owed=fee > 0)
+    return head.treatment.bill(answer, ending, head.route.fee_nano_usd if ending.may_owe else 0, ahead_seconds)
+
+
+def bill_fee(_answer: Answer, ending: Ending, fee: int, _ahead_seconds: float) -> Bill:
+    """The bill of an answer that nobody reads."""
+    metered = nothing_owed(UsageSource.NONE)
+    return Bill(ending=ending, metered=metered, cost_nano_usd=fee, fee_nano_usd=fee, is_owed=fee > 0)
+
+
+def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) -> Bill:
+    """The bill of an answer that a dialect reads."""
+    call, relay, reading = answer.held.call, answer.relay, answer.reading
+    facts, asked, head = call.facts, call.estimate, call.head
     if not ending.may_owe:
         return Bill(ending=ending, metered=nothing_owed(UsageSource.UPSTREAM), price=asked.price)
     usage = usage_of(answer)

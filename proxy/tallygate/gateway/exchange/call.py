@@ -1,6 +1,7 @@
 """The values that the stages of an exchange pass on. None changes once it is made. `pipeline.py` has the stages."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
@@ -17,6 +18,9 @@ from tallygate.gateway.services import View
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.http1.client_connection import ClientConnection
 from tallygate.http1.client_response import ClientResponse
+
+if TYPE_CHECKING:  # the treatments are made of the stages, which take these values
+    from tallygate.gateway.exchange.treatments import Treatment
 
 
 class Client(msgspec.Struct, frozen=True, eq=False, kw_only=True):
@@ -40,7 +44,7 @@ class Head(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """The endpoint that the head of a request names.
 
     dialect        what reads it; at a route without one `Unmetered`, in the shape of the API whose path it is
-    is_metered     whether the dialect reads it
+    treatment      what differs where no dialect reads it
     params         the parameters of the path, as they are read; sent_params: as they came, and go up
     """
 
@@ -48,7 +52,7 @@ class Head(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     route: Route
     upstream: UpstreamClient
     dialect: Dialect
-    is_metered: bool
+    treatment: "Treatment"
     params: Mapping[str, str]
     sent_params: Mapping[str, str]
 

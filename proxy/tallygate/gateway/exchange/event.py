@@ -10,6 +10,7 @@ from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.assumed import ASSUMED
 from tallygate.gateway.exchange.bill import Bill
 from tallygate.gateway.exchange.call import Call
+from tallygate.gateway.exchange.estimate import Estimate
 from tallygate.gateway.exchange.metering import CHARGED_AT_BOUND
 
 _encode = msgspec.json.Encoder().encode
@@ -19,14 +20,10 @@ OUTPUT_CLAMPED = "output_clamped"  # flag of an event whose request had its maxi
 def first_event(call: Call, floor_nano_usd: int, floor_completion_tokens: int) -> bytes:
     """The event of a worker that dies before its first checkpoint: the request was probably sent, and generated for."""
     head, asked = call.head, call.estimate
-    flags: tuple[str, ...] = ()
-    if head.is_metered:
-        flags = (ASSUMED, "uncertain") if asked.price is not None else (ASSUMED, "uncertain", "unpriced")
-        if isinstance(asked.price, RoutedPrice):
-            flags = (*flags, CHARGED_AT_BOUND)
+    source, flags = head.treatment.first_word(asked)
     return _encode(
         replace(
-            _event_of_call(call, Outcome.EXPIRED, UsageSource.CHECKPOINT if head.is_metered else UsageSource.NONE, flags),
+            _event_of_call(call, Outcome.EXPIRED, source, flags),
             prompt_tokens=asked.prompt_tokens,
             completion_tokens=floor_completion_tokens,
             price_version=asked.price.version if asked.price is not None else None,
@@ -34,6 +31,17 @@ def first_event(call: Call, floor_nano_usd: int, floor_completion_tokens: int) -
             fee_nano_usd=head.route.fee_nano_usd,
         )
     )
+
+
+def assumed(asked: Estimate) -> tuple[UsageSource, tuple[str, ...]]:
+    """Source and flags of an estimate that is charged, since nobody saw the answer."""
+    flags: tuple[str, ...] = (ASSUMED, "uncertain") if asked.price is not None else (ASSUMED, "uncertain", "unpriced")
+    return UsageSource.CHECKPOINT, (*flags, CHARGED_AT_BOUND) if isinstance(asked.price, RoutedPrice) else flags
+
+
+def none_used(_asked: Estimate) -> tuple[UsageSource, tuple[str, ...]]:
+    """Source and flags of a request that uses no tokens, whatever the answer."""
+    return UsageSource.NONE, ()
 
 
 def event_of(answer: Answer, bill: Bill) -> bytes:

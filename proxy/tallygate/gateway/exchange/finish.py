@@ -28,7 +28,7 @@ async def finish(answer: Answer) -> None:
     held, relay, services = answer.held, answer.relay, answer.services
     client = held.call.head.client
     upstream_ended_at = services.clock()
-    await _count(answer)
+    await held.call.head.treatment.count(answer)
     bill = bill_of(answer)
     if held.is_fallback:
         services.fallback.release(held.admission)
@@ -46,10 +46,14 @@ async def finish(answer: Answer) -> None:
     observe(OVERHEAD_SECONDS, (sent_at - client.started_at) + (ended_at - upstream_ended_at), client.id)
 
 
-async def _count(answer: Answer) -> None:
+async def count_nothing(_answer: Answer) -> None:
+    """Count nothing: nobody reads the answer."""
+
+
+async def count_answer(answer: Answer) -> None:
     """Count the text that the upstream did not: of a cut answer, or of one without a usage object."""
     call = answer.held.call
-    if not call.head.is_metered or answer.sent_at is None or answer.relay.status >= 300:
+    if answer.sent_at is None or answer.relay.status >= 300:
         return
     usage = usage_of(answer)
     if has_last_word(answer, usage):
@@ -62,7 +66,7 @@ async def _count(answer: Answer) -> None:
 
 def _note_objects(answer: Answer, bill: Bill) -> None:
     """Record in the store, before the settlement, the objects that the answer made or deleted."""
-    answer.made_tokens = _made_tokens(answer, bill)
+    answer.made_tokens = answer.held.call.head.treatment.made_tokens(answer, bill)
     owners, organization = answer.services.owners, answer.held.call.caller.organization
     if deleted := answer.deleted:
         owners.forget(organization, deleted)
@@ -70,17 +74,21 @@ def _note_objects(answer: Answer, bill: Bill) -> None:
         owners.remember(organization, made[:MADE_MAX])
 
 
-def _made_tokens(answer: Answer, bill: Bill) -> dict[str, int]:
-    """By kind, the most that what was made can put into a later prompt.
+def tokens_told(answer: Answer, _bill: Bill) -> dict[str, int]:
+    """What the answer itself tells of the tokens of what it made."""
+    made = answer.relay.made
+    return {} if made is None or made.tokens is None else {"cached_content": made.tokens}
+
+
+def tokens_made(answer: Answer, bill: Bill) -> dict[str, int]:
+    """What was read and generated bounds what was made.
 
     A response brings all that it was made of, and itself. Of text alone another model makes some more tokens; of images, audio and
     files many times as many, so that nothing is known then; nor where the provider left some of it out for a model that reads less.
     """
-    call, made = answer.held.call, answer.relay.made
-    if made is None:
+    call = answer.held.call
+    if answer.relay.made is None:
         return {}
-    if not call.head.is_metered:
-        return {"cached_content": made.tokens} if made.tokens is not None else {}
     facts = call.facts
     is_text = not (facts.prompt.images or facts.prompt.opaque_bytes or facts.audio_input or facts.audio_output)
     is_seen = not facts.has_unknown_input or (not facts.has_unseen_input and call.named.referred_tokens is not None)

@@ -15,7 +15,7 @@ from tallygate.gateway.exchange.intake import body_content
 from tallygate.gateway.exchange.object_checks import streamed_form
 from tallygate.gateway.exchange.own_lists import show_own
 from tallygate.gateway.exchange.understanding import work_on
-from tallygate.gateway.headers import Passage, read_whole, request_headers
+from tallygate.gateway.headers import read_whole, request_headers
 from tallygate.gateway.refusals import rejected
 from tallygate.http1.content_codings import too_large
 from tallygate.http1.header import Header
@@ -93,8 +93,7 @@ async def _send(answer: Answer, body: bytes) -> _Sent | None:
             request.raw_headers,
             credentials=credentials,
             request_id=client.id,
-            passage=Passage(
-                is_metered=head.is_metered,
+            passage=head.treatment.passage(
                 is_own_key=not head.is_shared,
                 org=call.caller.organization.id,
                 more=head.route.headers,

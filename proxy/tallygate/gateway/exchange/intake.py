@@ -10,7 +10,7 @@ from tallygate.gateway.callers.key_traces import presented_keys
 from tallygate.gateway.callers.keys import query_key
 from tallygate.gateway.exchange.call import Caller, Head, Intake
 from tallygate.gateway.exchange.entrance import Visit
-from tallygate.gateway.exchange.object_checks import check_bodiless, reads_body
+from tallygate.gateway.exchange.object_checks import check_bodiless
 from tallygate.gateway.headers import check_form
 from tallygate.gateway.query import metered_query, own_producers, unmetered_query
 from tallygate.gateway.services import Services
@@ -21,26 +21,28 @@ from tallygate.shares.turns import at_once
 
 def intake_of(head: Head, caller: Caller) -> Intake:
     """Refuses a body that cannot be decoded, and a query or a header under which the answer could not be metered."""
-    request = head.client.request
+    request, treatment = head.client.request, head.treatment
     check_bodiless(head)
-    intake = Intake(is_body_read=reads_body(head, caller), codings=coded_as(request), query=_query(head, caller))
-    if head.is_metered:
-        check_form(request.raw_headers, head.route.headers)
-    return intake
+    codings = coded_as(request)
+    query = treatment.query(head, request.raw_path.partition("?")[2])
+    if query and head.route.objects.makes == INGESTION and head.is_shared:
+        query = own_producers(query, caller.organization.id)
+    return Intake(is_body_read=treatment.reads_body(head, caller), codings=codings, query=query)
 
 
-def _query(head: Head, caller: Caller) -> str:
-    """The query as it is forwarded."""
-    request, route = head.client.request, head.route
-    raw_query = request.raw_path.partition("?")[2]
+def readable_query(head: Head, raw_query: str) -> str:
+    """The query as it goes up where the answer has to be readable. Refuses headers, too, that would change its form."""
+    query = metered_query(raw_query, head.dialect.query_values, head.route.query) if raw_query else ""
+    check_form(head.client.request.raw_headers, head.route.headers)
+    return query
+
+
+def any_query(head: Head, raw_query: str) -> str:
+    """The query as it goes up where nobody reads the answer."""
     if not raw_query:
         return ""
-    if head.is_metered:
-        query = metered_query(raw_query, head.dialect.query_values, route.query)
-    else:
-        query = unmetered_query(raw_query, route.query, presented_keys(request.headers, query_key(request)))
-    is_upload = route.objects.makes == INGESTION and head.is_shared
-    return own_producers(query, caller.organization.id) if is_upload else query
+    request = head.client.request
+    return unmetered_query(raw_query, head.route.query, presented_keys(request.headers, query_key(request)))
 
 
 async def read_whole_body(services: Services, head: Head, caller: Caller, intake: Intake, visit: Visit) -> bytes:

@@ -45,15 +45,18 @@ def check_bodiless(head: Head) -> None:
         raise Refused(Refusal(code=ErrorCode.INVALID_REQUEST, message=message, should_retry=False))
 
 
-def reads_body(head: Head, caller: Caller) -> bool:
-    """Whether the body is read before it goes up: what no dialect reads, for what it refers to, and for the model of a caller who
-    may use only some.
+def reads_always(_head: Head, _caller: Caller) -> bool:
+    """Whether the body is read before it goes up, where a dialect reads it."""
+    return True
 
-    Forms stream, and are searched on their way.
+
+def reads_references(head: Head, caller: Caller) -> bool:
+    """Whether the body is read before it goes up, where no dialect reads it.
+
+    It is read for what it refers to, and for the model of a caller who may use only some. Forms stream, and are searched on their
+    way.
     """
     request = head.client.request
-    if head.is_metered:
-        return True
     if not request.body_exists or not (head.is_shared or caller.credential.models is not None):
         return False
     if request.content_type == _FORM:
@@ -83,10 +86,7 @@ def answer_objects(head: Head, caller: Caller, body: bytes) -> AnswerObjects | N
     objects = head.route.objects
     if not (objects.makes or objects.lists) or not head.is_shared:
         return None
-    kept, lost = _KEPT_ONLY.get(objects.makes), _NOT_KEPT.get(objects.makes)
-    if head.is_metered and (
-        (kept is not None and not any(word in body for word in kept)) or (lost is not None and lost.search(body) is not None)
-    ):
+    if not head.treatment.says_it_is_kept(objects.makes, body):
         return None
     # Google's file may have a name that its maker chose, and another may take once the file has ended (Files API, `File.name`).
     sent = body if objects.makes in _UPSERTED or objects.prefix else b""
@@ -96,6 +96,17 @@ def answer_objects(head: Head, caller: Caller, body: bytes) -> AnswerObjects | N
         if not all(name.startswith(f"{caller.organization.id}:") for name in all_producers(body)):
             makes = ""  # an item of that name may have been there, and the answer tells it like a new one
     return AnswerObjects(makes=makes, lists=objects.lists, prefix=objects.prefix, sent=sent, compares=compares)
+
+
+def says_it_is_kept(makes: str, body: bytes) -> bool:
+    """Whether a body that a dialect has read may ask to keep what is made."""
+    kept, lost = _KEPT_ONLY.get(makes), _NOT_KEPT.get(makes)
+    return (kept is None or any(word in body for word in kept)) and (lost is None or lost.search(body) is None)
+
+
+def may_be_kept(_makes: str, _body: bytes) -> bool:
+    """Whether a body may ask to keep what is made, where no dialect has read it."""
+    return True
 
 
 async def check_objects(

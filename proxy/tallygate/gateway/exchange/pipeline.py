@@ -23,6 +23,7 @@ from tallygate.gateway.exchange.finish import finish, write_refusal
 from tallygate.gateway.exchange.forward import forward
 from tallygate.gateway.exchange.intake import intake_of, read_whole_body
 from tallygate.gateway.exchange.limit_headers import limit_headers
+from tallygate.gateway.exchange.treatments import READ, UNREAD
 from tallygate.gateway.exchange.understanding import Understanding
 from tallygate.gateway.path_refusals import PathRefusals
 from tallygate.gateway.refusals import (
@@ -147,18 +148,18 @@ class Pipeline:
         route, params = view.routes.match(request.method, request.raw_path)
         if not route.enabled:
             raise PathRefused(ENDPOINT_NOT_ENABLED)
-        is_metered = route.dialect is not None
+        dialects = self.services.dialects
         dialect: Dialect
-        if route.dialect is not None:
-            dialect = self.services.dialects[route.dialect]
+        if route.dialect is None:
+            dialect, treatment = dialects.unmetered(request.path, request.headers), UNREAD
         else:
-            dialect = self.services.dialects.unmetered(request.path, request.headers)
+            dialect, treatment = dialects[route.dialect], READ
         return Head(
             client=client,
             route=route,
             upstream=view.upstreams[route.upstream],
             dialect=dialect,
-            is_metered=is_metered,
+            treatment=treatment,
             params=decoded(params),
             sent_params=params,
         )

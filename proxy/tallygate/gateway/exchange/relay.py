@@ -81,7 +81,7 @@ class Relay:
     """Sink of one upstream answer and listener of its client. `ended` resolves when the upstream is done, one way or another.
 
     exchange    forgotten at the end: it knows its relay, and the two would wait for the garbage collector together
-    is_metered  False: relayed as it comes
+    buffered_bytes_max  of a 2xx answer that is held back whole, so that its cost can stand in its head
     objects     what to read in the answer about stored objects; None: nothing
     drains      the bounds on answers that are read on without a client, of which there is something to learn; None: cut
     org         whose share of them it is
@@ -100,7 +100,7 @@ class Relay:
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float],
         objects: AnswerObjects | None = None,
-        is_metered: bool = True,
+        buffered_bytes_max: int = BUFFERED_BYTES_MAX,
         is_own_key: bool = False,
     ) -> None:
         self.response = response
@@ -131,7 +131,7 @@ class Relay:
         self._dialect = dialect
         self._facts = facts
         self._exchange: RelayedExchange | None = exchange
-        self._is_metered = is_metered
+        self._buffered_bytes_max = buffered_bytes_max
         self._objects = objects
         self._drains = drains
         self._org = org
@@ -164,8 +164,7 @@ class Relay:
                 self.headers = own_headers(headers)
             self._start(None if self._is_list else content_length)  # of a list, what it tells is the length with others' items
             return
-        is_metered = self._is_metered and 200 <= status < 300
-        if is_metered and not _is_encoded(headers):
+        if 200 <= status < 300 and not _is_encoded(headers):
             self.meter = self._dialect.meter(self._facts, content_type=content_type, hide_usage_chunk=self.hides_usage_chunk)
         if self._objects is not None and self._objects.makes and 200 <= status < 300:
             self.made = MadeReader(self._objects.makes, prefix=self._objects.prefix, content_type=content_type)
@@ -175,8 +174,8 @@ class Relay:
         if self._is_list:
             self.buffered = []
             return
-        is_small = content_length is None or content_length <= BUFFERED_BYTES_MAX
-        if (is_metered or status >= 400) and not streams and is_small:
+        bytes_max = self._buffered_bytes_max if 200 <= status < 300 else BUFFERED_BYTES_MAX if status >= 400 else 0
+        if bytes_max and not streams and (content_length is None or content_length <= bytes_max):
             self.buffered = []
             return
         self._start(None if self.hides_usage_chunk else content_length)

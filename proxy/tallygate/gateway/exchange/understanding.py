@@ -53,14 +53,7 @@ class Understanding:
 
     async def call(self, head: Head, caller: Caller, intake: Intake, body: bytes) -> Call:
         """Read a request and bound its cost. Raises Refused."""
-        if head.is_metered:
-            facts = await self._facts(head, caller, body)
-            check_model(caller.credential, facts.model)
-            named = await check_objects(self._services.owners, head, caller, facts.references)
-            bound = await self._bound(head, caller, facts, named, size=len(body))
-        else:
-            facts, bound = UNREAD, estimate_unread(head.route.fee_nano_usd)
-            named = await self._unread_objects(head, caller, intake, body)
+        facts, bound, named = await head.treatment.understand(self, head, caller, intake, body)
         return Call(
             head=head,
             caller=caller,
@@ -71,6 +64,20 @@ class Understanding:
             named=named,
             objects=answer_objects(head, caller, body),
         )
+
+    async def read(self, head: Head, caller: Caller, _intake: Intake, body: bytes) -> tuple[RequestFacts, Estimate, NamedObjects]:
+        """A request that a dialect reads."""
+        facts = await self._facts(head, caller, body)
+        check_model(caller.credential, facts.model)
+        named = await check_objects(self._services.owners, head, caller, facts.references)
+        return facts, await self._bound(head, caller, facts, named, size=len(body)), named
+
+    async def leave_unread(
+        self, head: Head, caller: Caller, intake: Intake, body: bytes
+    ) -> tuple[RequestFacts, Estimate, NamedObjects]:
+        """A request that no dialect reads: it costs its route's fee, and may name objects."""
+        named = await self._unread_objects(head, caller, intake, body)
+        return UNREAD, estimate_unread(head.route.fee_nano_usd), named
 
     async def _facts(self, head: Head, caller: Caller, body: bytes) -> RequestFacts:
         request = head.client.request

@@ -1,0 +1,90 @@
+"""The two ways in which an exchange is treated: a dialect reads it, or none does. What differs stands here; no stage asks.
+
+`match` chooses with the route. Errors and headers in an API's own shape are not among the differences: where a route has no
+dialect, `Unmetered` is one.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from tallygate.dialects.dialect import RequestFacts
+from tallygate.domain.admission import Account
+from tallygate.domain.ending import Ending
+from tallygate.domain.token_counts import UsageSource
+from tallygate.gateway.exchange.account import admission_stands, progress
+from tallygate.gateway.exchange.answer import Answer
+from tallygate.gateway.exchange.bill import Bill, bill_fee, bill_tokens
+from tallygate.gateway.exchange.call import Caller, Head, Intake, NamedObjects
+from tallygate.gateway.exchange.estimate import Estimate
+from tallygate.gateway.exchange.event import assumed, none_used
+from tallygate.gateway.exchange.finish import count_answer, count_nothing, tokens_made, tokens_told
+from tallygate.gateway.exchange.intake import any_query, readable_query
+from tallygate.gateway.exchange.object_checks import may_be_kept, reads_always, reads_references, says_it_is_kept
+from tallygate.gateway.exchange.relay import BUFFERED_BYTES_MAX
+from tallygate.gateway.exchange.understanding import Understanding
+from tallygate.gateway.headers import Passage, ReadablePassage
+
+Understood = tuple[RequestFacts, Estimate, NamedObjects]
+
+
+class Treatment(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """What is done at each stage, in the order of the stages.
+
+    reads_body          whether the body is read before it goes up
+    query               what of the query goes up; refuses what would make the answer unreadable, headers too
+    understand          the facts of a request, its cost at most, and the objects that it names
+    says_it_is_kept     whether a request of a kind (`RouteObjects.makes`) may lead to an object that the upstream keeps
+    first_word          source and flags of the event of an exchange of which only the admission is known
+    passage             the conditions under which headers go up
+    buffered_bytes_max  of a 2xx answer that is held back, so that its cost can stand in its head
+    is_read_on          there is something to learn from an answer whose client has left
+    count               the text that the upstream did not count
+    bill                of an ending that may owe a fee, and the seconds in which more may be generated
+    checkpoint          the account if the worker dies now
+    made_tokens         by kind, the most that what the answer made can put into a later prompt
+    """
+
+    reads_body: Callable[[Head, Caller], bool]
+    query: Callable[[Head, str], str]
+    understand: Callable[[Understanding, Head, Caller, Intake, bytes], Awaitable[Understood]]
+    says_it_is_kept: Callable[[str, bytes], bool]
+    first_word: Callable[[Estimate], tuple[UsageSource, tuple[str, ...]]]
+    passage: type[Passage]
+    buffered_bytes_max: int
+    is_read_on: bool
+    count: Callable[[Answer], Awaitable[None]]
+    bill: Callable[[Answer, Ending, int, float], Bill]
+    checkpoint: Callable[[Answer], Awaitable[Account]]
+    made_tokens: Callable[[Answer, Bill], Mapping[str, int]]
+
+
+READ: Final = Treatment(
+    reads_body=reads_always,
+    query=readable_query,
+    understand=Understanding.read,
+    says_it_is_kept=says_it_is_kept,
+    first_word=assumed,
+    passage=ReadablePassage,
+    buffered_bytes_max=BUFFERED_BYTES_MAX,
+    is_read_on=True,
+    count=count_answer,
+    bill=bill_tokens,
+    checkpoint=progress,
+    made_tokens=tokens_made,
+)
+UNREAD: Final = Treatment(
+    reads_body=reads_references,
+    query=any_query,
+    understand=Understanding.leave_unread,
+    says_it_is_kept=may_be_kept,
+    first_word=none_used,
+    passage=Passage,
+    buffered_bytes_max=0,
+    is_read_on=False,
+    count=count_nothing,
+    bill=bill_fee,
+    checkpoint=admission_stands,
+    made_tokens=tokens_told,
+)
