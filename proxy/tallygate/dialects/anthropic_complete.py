@@ -1,7 +1,7 @@
-"""Anthropic's older Text Completions: `/v1/complete`, whose answers never tell their usage, so that all of it is counted here.
+"""Anthropic's older Text Completions, `/v1/complete`. Its answers never report usage, so all of it is counted here.
 
 Sources: Anthropic's API reference, "Create a Text Completion", and "Versions": since 2023-06-01 each event of a stream is named and
-brings the next piece; before, events had no name, and each brought the whole text so far.
+has the next piece; before, events had no name, and each had the whole text so far.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from tallygate.domain.token_counts import TOKENS_MAX
 
 
 class CompleteRequest(msgspec.Struct, gc=False):
-    """The fields acted on."""
+    """The request fields acted on."""
 
     model: str | None = None
     prompt: str | None = None
@@ -84,7 +84,7 @@ class AnthropicComplete(AnthropicMessages):
         )
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        """`body` with the maximum set where asked for; usage cannot be asked for."""
+        """Set the maximum in `body` if one is given; usage cannot be asked for."""
         del facts, ask_usage
         return body if max_output_tokens is None else with_member(body, ("max_tokens_to_sample",), b"%d" % max_output_tokens)
 
@@ -107,7 +107,7 @@ class CompleteEventMeter(EventStreamMeter):
     def __init__(self, decoder: "msgspec.json.Decoder[CompleteBody]") -> None:
         super().__init__()
         self._decoder = decoder
-        self._chars = 0  # of the text so far, where each event brings all of it
+        self._chars = 0  # of the text so far, if each event has all of it
 
     def _read(self, event: SseEvent) -> bytes:
         reading = self.reading
@@ -128,7 +128,7 @@ class CompleteEventMeter(EventStreamMeter):
 
 
 class CompleteJsonMeter(JsonMeter):
-    """Reads a completion that came whole."""
+    """Reads a completion that is not streamed."""
 
     __slots__ = ("_decoder",)
 

@@ -81,7 +81,7 @@ class AnthropicMessages:
                 return UnreadMeter()
 
     def error(self, refusal: Refusal, *, request_id: str) -> tuple[str, bytes]:
-        """The top-level `type` is Anthropic's "error", so the problem type of RFC 9457 has no place; its other members have."""
+        """Content type and body. The top-level `type` is Anthropic's "error", which leaves no place for RFC 9457's problem type."""
         error: dict[str, object] = dict(refusal.details)
         if refusal.param is not None:
             error["param"] = refusal.param
@@ -108,7 +108,7 @@ class AnthropicMessages:
 
 
 class AnthropicCountTokens(AnthropicMessages):
-    """`/v1/messages/count_tokens`: a request counts, its tokens do not, since the provider does not bill them."""
+    """`/v1/messages/count_tokens`: the request counts, its tokens do not, since the provider does not bill them."""
 
     name = "anthropic_count_tokens"
     is_billed = False

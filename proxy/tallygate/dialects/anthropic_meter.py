@@ -1,4 +1,4 @@
-"""What Anthropic's Messages API says of the tokens it used."""
+"""Meters of Anthropic's Messages API."""
 
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from tallygate.domain.token_counts import TokenCounts
 ITERATIONS_UNCOUNTED: Final = "usage_iterations"  # passes used tokens that are not in what is charged
 # Anthropic, "Compaction": its tokens are billed at the model's prices, and not included in the top level of the usage.
 _COMPACTION: Final = "compaction"
-SERVER_TOOLS_USED: Final = "server_tools_used"  # searches have a price of their own, which no token count shows
+SERVER_TOOLS_USED: Final = "server_tools_used"  # searches have a price of their own, which token counts do not show
 
 _INPUTS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 
@@ -33,7 +33,7 @@ class AnthropicEvent(msgspec.Struct, gc=False):
 
 
 class AnthropicUsage:
-    """Usage as the provider states it, statement after statement: a member that is given again replaces the earlier value."""
+    """The provider's usage, object after object: a repeated member replaces the earlier value."""
 
     __slots__ = ("_members", "_writes_1h_only")
 
@@ -42,10 +42,10 @@ class AnthropicUsage:
         self._writes_1h_only = facts.cache_write_1h and not facts.cache_write_5m
 
     def update(self, usage: object, reading: MeterReading) -> None:
-        """Take a usage object and bring the reading up to date; anything but an object says nothing."""
+        """Apply a usage object to the reading; anything but an object is ignored."""
         if not isinstance(usage, dict):
             return
-        # a zero is no second thought: services that begin or end with it tell the count at the other end
+        # A zero does not replace a count: services that begin or end with zero report the count at the other end.
         self._members |= {
             name: value for name, value in usage.items() if value or (value is not None and name not in self._members)
         }
@@ -58,7 +58,7 @@ class AnthropicUsage:
             reading.flags.add(ITERATIONS_UNCOUNTED)
 
     def _all_counts(self, flags: set[str]) -> TokenCounts:
-        """Those of the top level, and of compactions beside it."""
+        """The counts of the top level, plus those of compactions."""
         told = self._counts(self._members, flags)
         iterations = items_of(self._members.get("iterations"))
         passes = [self._counts(each, flags) for each in iterations if isinstance(each, dict) and each.get("type") == _COMPACTION]
@@ -78,7 +78,7 @@ class AnthropicUsage:
             written = written_5m + written_1h
         written_1h = min(written_1h, written)
         written_5m = min(written_5m, written - written_1h)
-        rest = written - written_5m - written_1h  # not split: message_delta repeats the total only
+        rest = written - written_5m - written_1h  # not split: message_delta repeats only the total
         if (written_1h and not written_5m) or (not written_1h and not written_5m and self._writes_1h_only):
             written_1h += rest
         else:
@@ -141,7 +141,7 @@ class AnthropicEventMeter(EventStreamMeter):
 
 
 class AnthropicJsonMeter(JsonMeter):
-    """Reads a message that came whole."""
+    """Reads a message that is not streamed."""
 
     __slots__ = ("_decoder", "_usage")
 
@@ -165,7 +165,7 @@ class AnthropicJsonMeter(JsonMeter):
 
 
 def _add_block_text(reading: MeterReading, block: object) -> None:
-    """The text of a content block, or of a piece of one."""
+    """Add the text of a content block, or of a piece of one."""
     if not isinstance(block, dict):
         return
     add_text(reading, block.get("text"))
@@ -176,6 +176,6 @@ def _add_block_text(reading: MeterReading, block: object) -> None:
         reading.calls += 1
         add_text(reading, tool)
     arguments = block.get("input")
-    if arguments:  # a tool's, in a message that came whole; a stream begins with {} and sends partial_json
+    if arguments:  # a tool's, in a message that is not streamed; a stream begins with {} and sends partial_json
         add_text(reading, lenient_json_text(arguments))
     add_text(reading, block.get("content"))  # a compaction's summary; results of tools, which are input, come as lists and objects

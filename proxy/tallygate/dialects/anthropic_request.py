@@ -1,4 +1,4 @@
-"""What a request to Anthropic's Messages API asks for."""
+"""Requests to Anthropic's Messages API."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
@@ -19,10 +19,10 @@ from tallygate.domain.token_counts import TOKENS_MAX
 # Tools with a type that the client runs itself: no input arises but their definition, which the provider fills in. Any other typed
 # tool runs at the provider and feeds its results back to the model (a web search turned 2,479 input tokens into 404,500).
 _CLIENT_TOOLS: Final = ("bash_", "text_editor_", "computer_", "browser_", "memory_", "tool_search_")
-# After each round of such a tool the model reads its context anew, and the usage is the sum (Anthropic, "Handling stop reasons",
-# section "pause_turn"). Of recorded answers none has read more than three whole windows.
+# After each round of such a tool the model reads its context again, and the usage is the sum (Anthropic, "Handling stop reasons",
+# section "pause_turn"). No recorded answer has read more than three whole windows.
 ROUNDS: Final = 3
-# Anthropic, "Advisor tool": a model with a maximum of its own, whose tokens the usage of the answer leaves out.
+# Anthropic, "Advisor tool": a second model with a maximum of its own. The answer's usage leaves out its tokens.
 _MODEL_TOOL: Final = "advisor_"
 _KIND_CHARS_SHOWN: Final = 60
 CLIENT_TOOL_TOKENS: Final = 2000  # of such a definition: bash 245, text editor 700, computer use 735 and 499 for its system prompt
@@ -33,7 +33,7 @@ CITATION_TOKENS: Final = 600
 
 
 class MessagesBody(msgspec.Struct, gc=False):
-    """The members of a request body that are acted on. Those left open are walked leniently: the upstream is their judge."""
+    """The members of a request body that are acted on. Those left open are walked leniently: the upstream validates them."""
 
     model: str | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
@@ -59,7 +59,7 @@ VOCABULARY_INSIDE: Final = (
     *("role", "content", "type", "text", "source", "data", "media_type", "url", "title", "context", "name", "ttl", "schema"),
     *("budget_tokens", "thinking", "speed", "service_tier", "inference_geo"),
 )
-# Of a block of each type, the members that are read; others are text that the model may read too.
+# The members that are read, by type of block; the model may read others as text.
 _BLOCKS: Final[Mapping[str, frozenset[str]]] = {
     "text": frozenset({"text"}),
     "thinking": frozenset({"thinking", "signature"}),
@@ -93,7 +93,7 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
         prompt_reads=2 if compacts else 1,
         max_output_tokens=min(request.max_tokens, TOKENS_MAX) if request.max_tokens else None,  # 0 is none
         window_reads=ROUNDS if walker.has_server_tools else 1,
-        output_min_tokens=_thinking_budget(request.thinking) + 1,  # max_tokens has to be larger
+        output_min_tokens=_thinking_budget(request.thinking) + 1,  # max_tokens must be larger
         cache_write_5m=walker.cache_write_5m,
         cache_write_1h=walker.cache_write_1h,
         has_unknown_input=walker.parts.has_unknown_input(references),
@@ -103,20 +103,20 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
 
 
 def _compacts(request: MessagesBody) -> bool:
-    """Anthropic, "Compaction": the model may read its prompt once more, to sum it up."""
+    """Whether a compaction may happen. Anthropic, "Compaction": the model may read its prompt once more, to summarize it."""
     edits = items_of(member(request.context_management, "edits"))
     kinds = [member(edit, "type") for edit in edits]
     return request.compaction is not None or any(isinstance(kind, str) and kind.startswith("compact") for kind in kinds)
 
 
 def _thinking_budget(thinking: object) -> int:
-    """Anthropic, "Extended thinking": `budget_tokens` must be less than `max_tokens`."""
+    """The thinking budget. Anthropic, "Extended thinking": `budget_tokens` must be less than `max_tokens`."""
     budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
     return min(max(budget, 0), TOKENS_MAX) if isinstance(budget, int) else 0
 
 
 def _cites(citations: object) -> bool:
-    """Whether a document, or another block that is given, asks for citations. Earlier answers have lists of them."""
+    """Whether a document, or another given block, requests citations. In earlier answers, the member is a list."""
     return isinstance(citations, dict) and citations.get("enabled") is True
 
 
@@ -128,7 +128,7 @@ def required_model(request: MessagesBody) -> str:
 
 
 class _PromptWalker:
-    """Walks system prompt, messages and tools. Depth is bounded: parse_body has refused what is nested too deep."""
+    """Walks system prompt, messages and tools. Depth is bounded: parse_body has refused deeper nesting."""
 
     __slots__ = ("cache_write_1h", "cache_write_5m", "cites", "has_server_tools", "parts")
 
@@ -170,7 +170,7 @@ class _PromptWalker:
             self._content(message)
 
     def _content(self, content: object) -> None:
-        """A string, a list of blocks, or one block."""
+        """Add content: a string, a list of blocks, or one block."""
         if isinstance(content, list):
             for block in content:
                 self._content(block)
@@ -211,7 +211,7 @@ class _PromptWalker:
         parts.add_unknown_members(block, _BLOCKS[block["type"]] | _CACHE_CONTROL)
 
     def _source(self, source: object, kind: str) -> None:
-        """Where an image or document comes from."""
+        """Add the source of an image or document."""
         parts = self.parts
         if not isinstance(source, dict):
             parts.add_text(source)
@@ -254,14 +254,14 @@ class _PromptWalker:
             self.parts.add_unseen()
 
     def _unknown(self, value: object) -> None:
-        """Something newer than this code: its text counts, and a cache mark anywhere in it may be of either kind."""
+        """Add a value newer than this code: its text counts, and a cache mark anywhere in it may be of either kind."""
         text = json_text(value)
         self.parts.texts.append(text)
         if '"cache_control"' in text:
             self.cache_write_5m = self.cache_write_1h = True
 
     def _cache_control(self, mark: object) -> None:
-        """A cache breakpoint: written for 5 minutes unless it says otherwise."""
+        """Note a cache breakpoint: written for 5 minutes unless it states otherwise."""
         if mark is None:
             return
         ttl = mark.get("ttl") if isinstance(mark, dict) else None

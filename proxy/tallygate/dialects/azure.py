@@ -1,7 +1,7 @@
-"""Azure OpenAI: OpenAI's bodies, with the deployment in the path where the path names one, and a version of the API in the query.
+"""Azure OpenAI: OpenAI's bodies, with the deployment in some paths, and the version of the API in the query.
 
 Microsoft, "Azure OpenAI in Azure AI Foundry Models REST API reference": `/openai/deployments/{deployment-id}/chat/completions` and
-its siblings have no model in their bodies; `/openai/v1/...` and `/openai/responses` have. The deployment is the model of the price.
+its siblings have no model in their bodies; `/openai/v1/...` and `/openai/responses` do. The deployment is the model that is priced.
 """
 
 import re
@@ -25,7 +25,7 @@ _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class AzureShape(OpenAiShape):
-    """Goes before an OpenAI-shaped dialect."""
+    """A mixin that precedes an OpenAI-shaped dialect."""
 
     own_paths: re.Pattern[str] | None = re.compile("/openai/")
     key_header: str | None = "api-key"
@@ -84,7 +84,7 @@ class AzureResponses(AzureShape, OpenAiResponses):
 
 
 def _named(body: bytes, path: Mapping[str, str]) -> bytes:
-    """The body with the path's deployment for its model, as it is read; one that is no JSON object stays, to be refused."""
+    """The body to parse, with the path's deployment as its model. A body that is no JSON object stays as it is, to be refused."""
     model = path.get("model")
     if not model or _model_of(body) is None:
         return body
@@ -92,7 +92,7 @@ def _named(body: bytes, path: Mapping[str, str]) -> bytes:
 
 
 def _with_deployment(facts: RequestFacts, body: bytes, query: Mapping[str, str]) -> RequestFacts:
-    """A model in the body that is another than the deployment must not go up: whoever obeyed it would not be what was priced."""
+    """The facts, noting whether the body's model must be replaced: a model other than the deployment is not what was priced."""
     version = query.get("api-version", "")
     return msgspec.structs.replace(
         facts,
@@ -106,7 +106,7 @@ def _own_model(body: bytes, facts: RequestFacts) -> bytes:
 
 
 def _model_of(body: bytes) -> Any:
-    """What the body has for its model: "" for none; None where the body is no JSON object."""
+    """The model in the body: "" for none; None if the body is no JSON object."""
     try:
         stated = _members(body).get("model")
         return "" if stated is None else msgspec.json.decode(stated)

@@ -1,7 +1,7 @@
-"""Strict reading of request bodies, and edits that leave every other byte alone.
+"""Strict parsing of request bodies, and edits that leave every other byte alone.
 
-What is priced must be what the upstream reads: a body that two parsers could read differently (a key twice, bytes that are not
-UTF-8) is refused, not guessed at.
+The upstream must read the same body that is priced: a body that two parsers could read differently (a key twice, bytes that are
+not UTF-8) is refused, not guessed at.
 """
 
 import re
@@ -14,10 +14,10 @@ import msgspec
 from tallygate.domain.errors import RequestRejectedError
 
 DEPTH_MAX: Final = 64  # nested objects and arrays
-# Members, elements, objects and arrays. A block of a conversation has three to ten of them, so that an agent's session of 20,000
-# blocks fits. As many are read in some tenths of a second, of which no step keeps other threads waiting for long.
+# Members, elements, objects and arrays. A block of a conversation has three to ten of them, so an agent's session of 20,000
+# blocks fits. That many are parsed in some tenths of a second, in steps that never delay other threads for long.
 ENTRIES_MAX: Final = 200_000
-# Where token ids may be given. OpenAI, "Create embeddings": at most 2,048 inputs, and 300,000 tokens in all of them.
+# If token ids are allowed. OpenAI, "Create embeddings": at most 2,048 inputs, and 300,000 tokens in all of them.
 TOKEN_IDS_ENTRIES_MAX: Final = 310_000
 
 SLICE_BYTES: Final = 262_144
@@ -25,7 +25,7 @@ SLICE_BYTES: Final = 262_144
 _OBJECT, _OBJECT_END, _ARRAY, _ARRAY_END, _QUOTE, _COLON, _BACKSLASH = b'{}[]":\\'
 _BEGINS: Final = frozenset({_OBJECT, _ARRAY})
 _ENDS: Final = frozenset({_OBJECT_END, _ARRAY_END})
-# Of valid JSON, bared: every key with its colon, every other string, every bracket. What lies between is passed over in one go.
+# Of valid JSON, bared: every key with its colon, every other string, every bracket. Everything between is skipped at once.
 _TOKEN: Final = re.compile(rb'[^"{}\[\]]*+([{}\[\]]|"[^"]*+"(?::|[ \t\r\n]++:)?)')
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
 _SCALAR: Final = re.compile(rb'"[^"]*+"|[^,\]}\s]++')
@@ -38,8 +38,8 @@ _PATH: Final = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
 class ParsedBody(Generic[Shape]):
     """A body that passed every check of form.
 
-    fields       its members that the decoder's type declares
-    keys         the names of its own members, and `keys_anywhere` of all members at any depth: each as `"name":`, unescaped
+    fields       the members that the decoder's type declares
+    keys         the names of its own members; `keys_anywhere`: of all members at any depth; each as `"name":`, unescaped
     """
 
     raw: bytes
@@ -48,26 +48,26 @@ class ParsedBody(Generic[Shape]):
     keys_anywhere: frozenset[bytes]
 
     def decoded(self) -> dict[str, Any]:
-        """Decode all members. A second parse, for bodies with members that `fields` does not hold."""
+        """Decode all members: a second parse, for bodies with members that `fields` does not have."""
         whole: dict[str, Any] = msgspec.json.decode(self.raw)
         return whole
 
     def decoded_if_unknown(self, known: frozenset[bytes]) -> dict[str, Any]:
-        """Decode all members if any is not among `known`; else return {}, which spares the second parse."""
+        """Decode all members if any is not among `known`; otherwise return {} and avoid the second parse."""
         return {} if self.keys <= known else self.decoded()
 
 
 def keys_of(names: Iterable[str]) -> frozenset[bytes]:
-    """Names in the form of `ParsedBody.keys`."""
+    """Convert names to the form of `ParsedBody.keys`."""
     return frozenset(f'"{name}":'.encode() for name in names)
 
 
 def parse_body(body: bytes, decoder: "msgspec.json.Decoder[Shape]", *, entries_max: int = ENTRIES_MAX) -> ParsedBody[Shape]:
-    """Decode a JSON object of a request. Raises RequestRejectedError, naming the field where one is at fault.
+    """Decode the JSON object of a request. Raises RequestRejectedError, which names the field at fault, if any.
 
     The decoder's type should be a Struct of the fields acted on, which are then checked strictly; the rest is checked for form.
-    Structure is bounded before anything is decoded: a body of many megabytes of commas is refused in milliseconds, as soon as the
-    maximum is passed.
+    Structure is bounded before anything is decoded: many megabytes of commas are refused in milliseconds, as soon as they exceed
+    the maximum.
     """
     bare = _bared(body) if len(body) <= entries_max else _bared_and_bounded(body, entries_max)
     if not body.isascii():
@@ -88,7 +88,7 @@ def parse_body(body: bytes, decoder: "msgspec.json.Decoder[Shape]", *, entries_m
 
 
 def _bared(body: bytes) -> bytes:
-    r"""JSON in which every quote begins or ends a string, each byte where it was.
+    r"""The same JSON, byte for byte in place, in which every quote begins or ends a string.
 
     Escaped backslashes and quotes become `\B` and `\Q`, which JSON does not have, so `_unbared` finds them again.
     """
@@ -100,9 +100,9 @@ def _bared_slice(piece: bytes) -> bytes:
 
 
 def _slices(body: bytes) -> Iterator[bytes]:
-    """The body in pieces of some thousandths of a second's work, between which other threads come to their turns.
+    """Cut the body into pieces of some milliseconds' work, between which other threads can run.
 
-    None ends within an escape: of a row of backslashes each piece takes an even number, and begins where it is whole.
+    No piece ends within an escape: each takes an even number of a run of backslashes.
     """
     start = 0
     while start < len(body):
@@ -118,7 +118,7 @@ def _unbared(bare: bytes) -> bytes:
 
 
 def _bared_and_bounded(body: bytes, most: int) -> bytes:
-    """The body bared. Refuses more entries than that, by counting what stands outside of strings, as soon as they are seen."""
+    """The body bared. Refuses a body as soon as more than `most` entries are counted outside of strings."""
     has_escapes = b"\\" in body
     bared: list[bytes] = []
     entries = quotes = 0
@@ -151,14 +151,14 @@ def _too_deep() -> RequestRejectedError:
 
 
 def _check_structure(bare: bytes) -> tuple[frozenset[bytes], frozenset[bytes]]:
-    """The keys of the outermost object, and of all. Refuses a key twice in one object, and nesting past DEPTH_MAX.
+    """The keys of the outermost object, and of all objects. Refuses a key twice in one object, and nesting beyond DEPTH_MAX.
 
-    `bare` is known to be valid JSON, bared.
+    `bare` must be valid JSON, bared.
     """
     bare = bare.rstrip()
-    if bare[-1] not in _ENDS:  # a number or a string; and the pattern would be tried in vain from each byte after the last token
+    if bare[-1] not in _ENDS:  # a number or a string: the pattern would fail at each byte after the last token
         return frozenset(), frozenset()
-    colon, quote, begins = _COLON, _QUOTE, _BEGINS  # read once: this loop is most of what reading a request costs
+    colon, quote, begins = _COLON, _QUOTE, _BEGINS  # read once: this loop is most of the cost of parsing a request
     outer: list[set[bytes]] = []
     keys: set[bytes] = set()
     closed: set[bytes] = keys
@@ -183,7 +183,7 @@ def _check_structure(bare: bytes) -> tuple[frozenset[bytes], frozenset[bytes]]:
 
 
 def _key(token: bytes) -> bytes:
-    """The key of a token that ends in a colon, in quotes and in one spelling. A lone surrogate stays as it is written."""
+    """The key of a token that ends in a colon, quoted and unescaped. A lone surrogate keeps its escape."""
     key = token[:-1] if token[-2] == _QUOTE else token[:-1].rstrip()
     if b"\\" in key:
         try:
@@ -194,15 +194,15 @@ def _key(token: bytes) -> bytes:
 
 
 def with_member(body: bytes, path: tuple[str, ...], value: bytes) -> bytes:
-    """`body` with the member at `path` set to the JSON text `value`; every other byte stays as it is.
+    """Set the member at `path` of `body` to the JSON text `value`, and leave every other byte as it is.
 
-    body is a valid JSON object without duplicate keys (see parse_body). Objects missing on the way are made, also in place of a
-    null. A new member goes first in its object, so that the rest keeps its order.
+    body is a valid JSON object without duplicate keys (see parse_body). Objects missing on the way are created, even in place of
+    a null. A new member is put first in its object, so that the rest keeps its order.
     """
     bare = _bared(body)
     start = _value_start(body, 0)
     for depth, key in enumerate(path):
-        if body[start] != _OBJECT:  # null, where an object is wanted
+        if body[start] != _OBJECT:  # null instead of an object
             return body[:start] + _nested(path[depth:], value) + body[_value_end(bare, start) :]
         found = _find_member(bare, start, key)
         if found < 0:
@@ -214,7 +214,7 @@ def with_member(body: bytes, path: tuple[str, ...], value: bytes) -> bytes:
 
 
 def member_start(body: bytes, key: str) -> int:
-    """Where the value of the top-level member `key` begins in the JSON object `body`; -1 if it has none."""
+    """The start of the value of the top-level member `key` in the JSON object `body`; -1 if there is none."""
     start = _value_start(body, 0)
     return _find_member(_bared(body), start, key) if body[start : start + 1] == b"{" else -1
 
@@ -247,7 +247,7 @@ def _value_end(bare: bytes, start: int) -> int:
 
 
 def _find_member(bare: bytes, start: int, key: str) -> int:
-    """Where the value of `key` begins in the object that begins at `start`; -1 if it has no such member."""
+    """The start of the value of `key` in the object that begins at `start`; -1 if there is no such member."""
     wanted = msgspec.json.encode(key)
     if _bared(wanted) not in bare and b"\\u" not in bare:  # the usual case, without a walk
         return -1

@@ -1,4 +1,4 @@
-"""Token counts as providers send them, made into TokenCounts. Nothing here raises: an odd count is clamped and flagged."""
+"""Conversion of providers' token counts into TokenCounts. Nothing here raises: an odd count is clamped and flagged."""
 
 import math
 from typing import Final
@@ -12,9 +12,9 @@ _NUMERAL_CHARS_MAX: Final = 32
 
 
 def lenient_count(value: object, flags: set[str]) -> int | None:
-    """A count in 0 … TOKENS_MAX, or None where there is none (absent, null, or nothing that can be read as a number).
+    """A count in 0 … TOKENS_MAX, or None if there is none (absent, null, or not readable as a number).
 
-    Fractions are rounded up and numerals in strings are read, since the provider bills what it says; both are flagged.
+    Fractions are rounded up and numerals in strings are accepted, since the provider bills what it reports; both are flagged.
     """
     if type(value) is int and 0 <= value <= TOKENS_MAX:
         return value
@@ -44,12 +44,11 @@ def token_counts(
     reasoning: object = None,
     audio_completion: object = None,
 ) -> TokenCounts:
-    """Counts in the normal form: totals that include their parts. What is absent is 0.
+    """Counts in the normal form: totals that include their parts. Absent counts are 0.
 
-    prompt and completion are the provider's totals, with the parts inside. Where `total` exceeds their sum, the difference was
+    prompt and completion are the provider's totals, with the parts inside. If `total` exceeds their sum, the difference was
     billed too: audio that prompt cannot contain is input, the rest is output (reasoning counted outside, as xAI does). An absurd
-    total says nothing.
-    A part above its total is cut to it: 161 cached of 10 are 10.
+    total is ignored. A part above its total is cut to it: 161 cached of 10 are 10.
     """
     tokens_in = lenient_count(prompt, flags) or 0
     tokens_out = lenient_count(completion, flags) or 0

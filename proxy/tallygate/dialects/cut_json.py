@@ -1,18 +1,20 @@
-"""A JSON object that broke off, made whole again: what was delivered of an answer is generated text, which is not free."""
+"""Repair of a JSON object that broke off: the delivered part of an answer is generated text, which is not free."""
 
 import re
 from typing import Final
 
 import msgspec
 
-# A string stops before an escape that was cut, so that a quote can follow it. Its group is empty where it has no end.
+# A string stops before an escape that was cut, so that a quote can follow it. Its group is empty if the string has no end.
 _TOKEN: Final = re.compile(rb'[{}\[\],:]|"(?:[^"\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+("?)', re.DOTALL)
 _ENDS: Final = {b"{": b"}", b"[": b"]"}
 
 
 class ClosedJson(msgspec.Struct, frozen=True):
-    """text         JSON: a string ends where it was cut; a key, a number or a word that may have had more to it is left out
-    open_member     the top-level member inside which the body broke off; empty if that was beside all of them
+    """A repaired object.
+
+    text            JSON: a string ends where it was cut; a key, a number or a word that may be incomplete is left out
+    open_member     the top-level member inside which the body broke off; empty if it broke off between members
     """
 
     text: bytes
@@ -20,9 +22,9 @@ class ClosedJson(msgspec.Struct, frozen=True):
 
 
 def closed_json(body: bytes) -> ClosedJson | None:
-    """`body` with all that is open closed; None if nothing is, so that something else is wrong with it."""
+    """Close everything that is open in `body`; None if nothing is open, so that the body is malformed in another way."""
     ends: list[bytes] = []
-    kept = 0  # up to here it is valid once the brackets are closed
+    kept = 0  # up to here the body is valid once the brackets are closed
     tail = b""
     key = before = b""
     for token in _TOKEN.finditer(body):

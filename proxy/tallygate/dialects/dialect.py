@@ -1,7 +1,7 @@
-"""What the gateway needs of a wire API. Implementations are pure: bytes in, facts out; no socket, clock or log.
+"""The interface of a wire API. Implementations are pure: bytes in, facts out; no socket, clock or log.
 
-A dialect types only the fields it acts on and relays everything else as bytes. It never fails a relay because a usage field is
-missing or odd: odd counts are clamped and flagged.
+A dialect types only the fields that it acts on and relays everything else as bytes. It never fails a relay because a usage field
+is missing or odd: odd counts are clamped and flagged.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,31 +20,31 @@ from tallygate.domain.token_counts import TokenCounts
 
 
 class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What admission needs to know about a request body.
+    """The facts of a request body that admission needs.
 
-    model              None where the provider chooses it (Gloo's auto routing or model family), or a stored prompt does
-    model_family       Gloo's model_family, lower case, when given
-    is_any_model       without a `model`: it can be any that there is, not only those that a routing reaches
+    model              None if the provider chooses it (Gloo's auto routing or model family), or a stored prompt does
+    model_family       Gloo's model_family, lower case, if given
+    is_any_model       without a `model`: it can be any model, not only those within reach of routing
     max_output_tokens  per choice, as the request states it; None if it does not
     choices            answers generated (n, best_of, candidateCount); the output bound is max_output_tokens * choices
-    has_output         False for embeddings and token counting: no output tokens can arise
+    has_output         False for embeddings and token counting: they produce no output tokens
     client_asks_usage  the client itself asked for the usage chunk of its stream
-    can_ask_usage      False where a dated version of the API (Azure's `api-version`) does not know `include_usage` yet
-    replaces_model     the body names another model than `model`, which it is to name when it goes up
+    can_ask_usage      False if a dated version of the API (Azure's `api-version`) does not support `include_usage` yet
+    replaces_model     the body names another model; `model` replaces it before the body is forwarded
     cache_write_5m/1h  the request can cause cache writes of that kind
     writes_1h          all cache writes may last an hour, and the answer does not say how long they last
     audio_input/output the request can be charged at audio rates
     has_unknown_input  input whose size the request does not show: stored at the provider and among `references` (file ids,
                        previous_response_id, cachedContent), or unseen
-    has_unseen_input   input that nobody has seen (documents by URL, what tools at the provider will find, stored templates)
+    has_unseen_input   input that nobody has seen (documents by URL, results of tools at the provider, stored templates)
     references         stored objects that the body names, each once
-    added_tokens       what the provider may put into the prompt besides; held, and never counted
-    window_min_tokens  the least context window, whatever the price row says: the request asked for a larger one
+    added_tokens       tokens that the provider may add to the prompt; held, and never counted
+    window_min_tokens  the least context window, whatever the price row states: the request asked for a larger one
     window_reads       how often the model may read a full context window while tools run at the provider; each time is input
-    prompt_reads       how often the model may read the whole prompt besides, to sum it up; each time is input
-    output_min_tokens  clamping leaves each choice this at least: a minimum that the request states, more than a thinking budget
-    is_cut_upstream    the model may read less than the provider stores, so that the usage does not show the size of what is stored
-    predicted          text given as a prediction of the answer, which is charged as output where it is wrong
+    prompt_reads       how often the model may read the whole prompt again, to summarize it; each time is input
+    output_min_tokens  the least that clamping leaves each choice: a minimum that the request states, more than a thinking budget
+    is_cut_upstream    the model may read less than the provider stores, so the usage does not show the size of the stored object
+    predicted          text given as a prediction of the answer, charged as output where it is wrong
     """
 
     model: str | None
@@ -77,19 +77,19 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True, kw_only=True)
 class MeterReading:
-    """What a meter has read so far. Mutable: the meter owns it and updates it in place.
+    """The state of a meter. Mutable: the meter owns it and updates it in place.
 
     usage                 the provider's own counts; None until it reports some (an explicit zero is a value, not None)
-    awaits_final_usage    the usage was reported as the answer began, and the final one is still to come
-    is_usage_midstream    the usage was reported before the end, as some services do in every piece, and is not final
+    awaits_final_usage    usage was reported at the start of the answer, and the final one is still to come
+    is_usage_midstream    usage was reported before the end, as some services do in every piece, and is not final
     has_text_after_usage  text came after the usage, which does not include it
     response_model        the model that answered
     ended                 the dialect's own end was seen ([DONE], message_stop, finish reason, closed JSON ...)
     failed                an error object was seen inside a 2xx
-    ends_inside           the body ended inside an event: whatever is written after it would become part of that event
-    unread_bytes          bytes of a body that the dialect cannot read: only their number is known
+    ends_inside           the body ended inside an event: anything written after it would become part of that event
+    unread_bytes          bytes of a body that the dialect cannot parse: only their number is known
     text                  generated text, tool arguments and reasoning not yet removed by `drain_text`
-    calls                 tool calls that the answer makes; each is generated with some framing that no text shows
+    calls                 tool calls of the answer; each is generated with some framing that is not in the text
     media_tokens          tokens of generated images and sound, by the provider's published rules
     flags                 oddities, for the usage event
     is_unread             no meter reads the answer, and every other field keeps its default
@@ -113,7 +113,7 @@ class MeterReading:
 
     @property
     def has_text(self) -> bool:
-        """Whether anything was generated that is not counted yet."""
+        """Whether generated text is waiting to be counted."""
         return bool(self.text_chars or self.calls or self.media_tokens)
 
     def drain_text(self) -> str:
@@ -127,8 +127,8 @@ class MeterReading:
 class ResponseMeter(Protocol):
     """Reads one response body incrementally. Split at any byte, the answer is the same.
 
-    Bounded: it keeps at most one unfinished event (to a named maximum; past it, metering of that event is given up and flagged,
-    the bytes are still relayed).
+    Bounded: it keeps at most one unfinished event, up to a named maximum. Beyond that, the event is not metered but flagged, and
+    its bytes are still relayed.
     """
 
     reading: MeterReading
@@ -141,7 +141,7 @@ class ResponseMeter(Protocol):
 
 
 class UsageReporting(Enum):
-    """Which complete answers of an API report their usage."""
+    """The complete answers of an API that report their usage."""
 
     ALWAYS = "always"
     STREAMS_WHEN_ASKED = "streams_when_asked"  # and every answer that is not a stream
@@ -151,18 +151,18 @@ class UsageReporting(Enum):
 class Dialect(Protocol):
     """One wire API.
 
-    is_billed           False for token counting: whatever the model, no provider bills it
+    is_billed           False for token counting, which no provider bills, whatever the model
     generates           False for embeddings and token counting: no answer has output tokens
-    own_paths           how the paths of its API begin, where no other's do; None: several APIs have such paths
-    own_header          which its API's clients alone send, lower case; None for none
+    own_paths           prefixes of paths that only its API has; None: several APIs share its paths
+    own_header          a header that only its API's clients send, lower case; None for none
     has_version_in_base its clients have the version (`/v1`) in their base URL; others add it themselves
-    key_header          where its services take a key; in "authorization" as a bearer token. None where nothing says it: then it is
-                        the one in which the client sent its own
-    not_keys            key headers that another API's services alone take: a key that came in one goes up in "authorization"
-    usage_reporting     which complete answers report their usage; only streams of STREAMS_WHEN_ASKED are asked for it
-    request_id_header   where its SDKs look for a request's id, if elsewhere than in x-request-id
-    reset_header        where its clients look, in a 429, for the time until which to wait, as Unix seconds
-    query_values        the parameters of a query that it knows, with the values under which its meters can read the answer
+    key_header          the header in which its services expect a key; "authorization" means as a bearer token. None if unknown: the
+                        header in which the client sent its own is used
+    not_keys            key headers of another API alone: a key that came in one is forwarded in "authorization"
+    usage_reporting     the complete answers that report their usage; only streams of STREAMS_WHEN_ASKED are asked for it
+    request_id_header   the header in which its SDKs look for a request's id, if not x-request-id
+    reset_header        the header of a 429 in which its clients look for the time until which to wait, as Unix seconds
+    query_values        query parameters that it declares, with the values under which its meters can read the answer
     """
 
     name: str
@@ -182,7 +182,7 @@ class Dialect(Protocol):
         """Facts of a request. `path` holds the route's parameters (Gemini's model). Raises RequestRejectedError."""
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        """The body to forward: asking for the usage chunk and with a lowered maximum where given; else `body` itself."""
+        """The body to forward, with a request for the usage chunk and a lowered maximum if given; otherwise `body` itself."""
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         """A meter for a 2xx response of that content type (SSE, JSON, JSON array); anything else is relayed unread."""

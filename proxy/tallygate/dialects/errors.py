@@ -14,7 +14,7 @@ from tallygate.domain.errors import ErrorCode, Refusal
 JSON_CONTENT_TYPE: Final = "application/json"
 QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 REDUCED_CAPACITY: Final = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
-NO_TYPE: Final = "about:blank"  # RFC 9457, section 4.2.1: the status says it all
+NO_TYPE: Final = "about:blank"  # RFC 9457, section 4.2.1: no semantics beyond the status
 
 _PROBLEM_TYPES: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.RATE_LIMIT_EXCEEDED: QUOTA_EXCEEDED,

@@ -1,7 +1,7 @@
-"""The fields of a multipart form by which it names stored objects, seen in passing: what is uploaded is not read.
+"""Detection of fields in a multipart form that name stored objects, as it streams through. Uploaded files are not parsed.
 
-RFC 7578 and RFC 2046 section 5.1. Parsers differ in what else they take for a form (line ends, folded headers, other encodings of a
-name), so whatever is not plainly one is refused: else a field could be hidden in it.
+RFC 7578 and RFC 2046 section 5.1. Parsers differ in what else they accept as a form (line ends, folded headers, other encodings
+of a name), so a form in any other syntax is refused: otherwise a field could be hidden in it.
 """
 
 import re
@@ -23,21 +23,21 @@ _LINE_END, _HEAD_END = b"\r\n", b"\r\n\r\n"
 
 
 class FormFields:
-    """Reads one form, in any pieces."""
+    """Parses one form, in any pieces."""
 
     def __init__(self, content_type: str) -> None:
-        """content_type: the whole header. Raises RequestRejectedError."""
+        """Read the boundary from `content_type`, the whole header. Raises RequestRejectedError."""
         found = _BOUNDARY.search(content_type)
         if found is None or len(_BOUNDARY_NAMED.findall(content_type)) != 1:
             raise _unreadable("its Content-Type must name one boundary")
         self._mark = b"--" + (found[1] or found[2]).encode("utf-8", "surrogateescape")
-        self._rest = b""  # what may be part of a mark or a head that has not come whole
+        self._rest = b""  # possibly part of a boundary or a head that is not complete yet
         self._is_begun = False
         self._is_in_head = False
         self._parts = 0
 
     def feed(self, data: bytes) -> None:
-        """Raises RequestRejectedError: `param` is a field that names a stored object, None where this is not plainly a form."""
+        """Parse a piece. Raises RequestRejectedError: `param` is a field that names a stored object, None for a malformed form."""
         mark, text, at = self._mark, self._rest + data, 0
         if not self._is_begun:
             text = text.lstrip(_LINE_END)
@@ -62,7 +62,7 @@ class FormFields:
 
 
 def _end_of_head(text: bytes, at: int) -> int:
-    """Where what follows a mark begins; -1 if that has not come yet. The last mark has no head."""
+    """The end of the head that follows a boundary; -1 if it has not come yet. The last boundary has no head."""
     if text.startswith(b"--", at):
         return at
     end = text.find(_HEAD_END, at, at + HEAD_BYTES_MAX)

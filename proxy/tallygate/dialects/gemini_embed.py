@@ -19,7 +19,7 @@ _KNOWN: Final = frozenset({"requests", "content", "title", "model", "taskType", 
 class GeminiEmbed(GeminiDialect):
     """`:embedContent`, one content, and `:batchEmbedContents`, `requests` of one content each.
 
-    Older models answer without usage: then the request's own tokens are counted.
+    Older models answer without usage; the request's own tokens are then counted.
     """
 
     name = "gemini_embed"
@@ -43,7 +43,7 @@ class GeminiEmbed(GeminiDialect):
             parts.add_text(each.get("title"))
             parts.add_unknown_members(each, _KNOWN)
         references = stored_references(request)
-        parts.messages = 0  # embeddings frame nothing
+        parts.messages = 0  # embeddings have no framing tokens
         return RequestFacts(
             model=path_model(path),
             prompt=parts.shape(),

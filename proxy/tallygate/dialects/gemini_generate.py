@@ -45,7 +45,7 @@ _QUOTAS: Final = frozenset({ErrorCode.RATE_LIMIT_EXCEEDED, ErrorCode.SPEND_LIMIT
 
 
 class GeminiDialect:
-    """What the endpoints of the Gemini API have in common: errors, and no rate-limit headers of their own."""
+    """The common part of the Gemini API's endpoints: errors, and no rate-limit headers of their own."""
 
     name = "gemini"
     is_billed = True
@@ -78,10 +78,10 @@ class GeminiDialect:
         return body
 
     def error(self, refusal: Refusal, *, request_id: str) -> tuple[str, bytes]:
-        """A google.rpc.Status; the code, and what else the refusal tells, are in its details.
+        """A google.rpc.Status; its details have the code and the refusal's own details.
 
-        google-genai sets two rules. `error` comes first: only a piece of a stream that begins so is taken for an error. And the
-        top level has no `status`, which RFC 9457 would put there: it would be taken for Google's.
+        google-genai sets two rules. `error` comes first, because only a piece of a stream that begins with it is read as an error.
+        And the top level has no `status`, where RFC 9457 has one, because it would be read as Google's.
         """
         error = {
             "code": refusal.status,
@@ -94,7 +94,7 @@ class GeminiDialect:
         return JSON_CONTENT_TYPE, msgspec.json.encode({"error": error} | problem)
 
     def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
-        """For an event stream. A JSON array needs none: cut short it does not parse, which no client takes for an answer."""
+        """An error for an event stream. A JSON array needs none: cut short, it does not parse, and no client accepts it."""
         _, body = self.error(refusal, request_id=request_id)
         return b"data: " + body + b"\r\n\r\n"
 
@@ -103,7 +103,7 @@ class GeminiDialect:
 
 
 class GeminiGenerate(GeminiDialect):
-    """`:generateContent`, answered by one object."""
+    """`:generateContent`, answered with one object."""
 
     name = "gemini_generate"
     query_values: Mapping[str, re.Pattern[str]] = {**GeminiDialect.query_values, "alt": re.compile(r"json|sse")}
@@ -133,7 +133,7 @@ class GeminiGenerate(GeminiDialect):
 
 
 class GeminiStreamGenerate(GeminiGenerate):
-    """`:streamGenerateContent`, answered by events with `alt=sse`, else by a JSON array sent in pieces."""
+    """`:streamGenerateContent`, answered with events for `alt=sse`, else with a JSON array sent in pieces."""
 
     name = "gemini_stream_generate"
 
@@ -143,7 +143,7 @@ class GeminiStreamGenerate(GeminiGenerate):
 
 
 class GeminiCountTokens(GeminiDialect):
-    """`:countTokens`: a request counts, its tokens do not, since the provider does not bill them."""
+    """`:countTokens`: the request counts, its tokens do not, since the provider does not bill them."""
 
     name = "gemini_count_tokens"
     is_billed = False

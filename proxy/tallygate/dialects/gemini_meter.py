@@ -1,4 +1,4 @@
-"""What the Gemini API says of the tokens it used: in events, in an array sent in pieces, or in one object."""
+"""Meters of the Gemini API: for events, an array sent in pieces, or one object."""
 
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from tallygate.dialects.meters import EVENT_GIVEN_UP, EVENT_UNREADABLE, EventStr
 from tallygate.dialects.sse import SseEvent
 from tallygate.domain.token_counts import TokenCounts
 
-IMAGE_OUTPUT: Final = "image_output"  # images were generated, whose tokens have a price of their own at some models
+IMAGE_OUTPUT: Final = "image_output"  # images were generated; some models have a price of their own for their tokens
 
 # Google, "Gemini Developer API pricing": an image of up to 1024 x 1024 px is 1,290 output tokens (Gemini 2.5), one of 1K or 2K
 # 1,120 (Gemini 3). Sound comes as 16-bit samples, 24,000 a second ("Speech generation"), at 25 tokens a second.
@@ -35,7 +35,7 @@ class GeminiAnswer(msgspec.Struct, gc=False):
 
 
 class GeminiAnswers:
-    """Reads answer after answer into one reading. The answer is over when every candidate has a finish reason."""
+    """Reads answer after answer into one reading. The answer has ended when every candidate has a finish reason."""
 
     __slots__ = ("_candidates", "_decoder", "_finished", "_has_output", "_reading")
 
@@ -88,10 +88,7 @@ class GeminiAnswers:
             reading.has_text_after_usage = True
 
     def _read_usage(self, usage: dict[str, Any]) -> None:
-        """The last usage object counts, whole: some streams begin with larger counts than they end with.
-
-        So do its oddities; those of an earlier object are forgotten with it.
-        """
+        """Apply a usage object. Only the last one counts, with its flags: some streams end with smaller counts than they begin."""
         if usage.keys().isdisjoint(_COUNTS):
             return
         flags = self._reading.flags
@@ -99,14 +96,14 @@ class GeminiAnswers:
             flags.discard(CLAMPED)
             flags.discard(INCONSISTENT)
         counts = _usage_counts(usage, flags)
-        if counts.completion and not self._has_output:  # of an embedding everything is input, also where only the total says so
+        if counts.completion and not self._has_output:  # embeddings have only input, even if only the total shows it
             counts = TokenCounts(prompt=counts.total, cached=counts.cached, audio_prompt=counts.audio_prompt)
         self._reading.usage = counts
         self._reading.is_usage_midstream, self._reading.has_text_after_usage = not self._reading.ended, False
 
 
 def _usage_counts(usage: dict[str, Any], flags: set[str]) -> TokenCounts:
-    """Thoughts stand beside the candidates, and results of tools beside the prompt; cached tokens lie inside the prompt."""
+    """Counts in the normal form. Thoughts are beside the candidates, tool results beside the prompt, cached tokens inside it."""
     get = usage.get
     thoughts = lenient_count(get("thoughtsTokenCount"), flags) or 0
     tool_use = lenient_count(get("toolUsePromptTokenCount"), flags) or 0
@@ -132,7 +129,7 @@ def _usage_counts(usage: dict[str, Any], flags: set[str]) -> TokenCounts:
 
 
 def _read_call(reading: MeterReading, call: object) -> None:
-    """A call, or a piece of one: the first has the name, the others values of arguments by their paths ("streaming arguments")."""
+    """Read a call or a piece of one: the first has the name, others have arguments by their paths ("streaming arguments")."""
     name = member(call, "name")
     if name:
         reading.calls += 1
@@ -171,7 +168,7 @@ def _of_modality(details: object, modality: str, flags: set[str]) -> int:
 
 
 class GeminiEventMeter(EventStreamMeter):
-    """Reads an event stream (`alt=sse`), which has no end of its own but the finish reason."""
+    """Reads an event stream (`alt=sse`), which ends only with the finish reason."""
 
     __slots__ = ("_answers",)
 
@@ -186,7 +183,7 @@ class GeminiEventMeter(EventStreamMeter):
 
 
 class GeminiArrayMeter:
-    """Reads a JSON array that comes in pieces; its closing bracket is an end too."""
+    """Reads a JSON array that comes in pieces; its closing bracket also ends it."""
 
     __slots__ = ("_answers", "_objects", "reading")
 
@@ -210,7 +207,7 @@ class GeminiArrayMeter:
 
 
 class GeminiJsonMeter(JsonMeter):
-    """Reads an answer that came whole."""
+    """Reads an answer that is not streamed."""
 
     __slots__ = ("_answers",)
 

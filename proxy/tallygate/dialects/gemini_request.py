@@ -1,4 +1,4 @@
-"""What a request to the Gemini API asks for. The model stands in the path, not in the body."""
+"""Requests to the Gemini API. The model is in the path, not in the body."""
 
 import re
 from collections.abc import Mapping
@@ -43,14 +43,14 @@ _SNAKE_CASE: Final[Mapping[str, str]] = {
     "responseMimeType": "response_mime_type",
 }
 _JSON_PARTS: Final = ("functionCall", "executableCode", "codeExecutionResult", "toolCall", "toolResponse")
-# Tools of which nothing is read but their definition; any other is run by the provider, and its results are input.
+# Tools of which only the definition is input; the provider runs any other tool, and its results are input.
 _CLIENT_TOOLS: Final = frozenset({"functionDeclarations", "function_declarations", "computerUse", "computer_use"})
 _NUMERAL: Final = re.compile(r"\d{1,18}", re.ASCII)
 
 
-# Names without a second spelling, which are read as well.
+# Names without a second spelling that are read as well.
 _VOCABULARY_INSIDE: Final = ("contents", "parts", "role", "text", "data", "tools", "requests", "content", "title", "model")
-# Of a request, of its generationConfig, of a content, of a part: what is read, or is no text for the model. Other text may be.
+# Members of a request, its generationConfig, a content and a part that are read, or are no text for the model. Others may be text.
 _KNOWN: Final = frozenset(
     {"contents", "tools", "safetySettings", "safety_settings", "toolConfig", "tool_config", "labels", "model"}
 )
@@ -123,14 +123,14 @@ def path_model(path: Mapping[str, str]) -> str:
 
 
 def check_body_model(request: Json, path: Mapping[str, str]) -> None:
-    """A model that the body names too must be the path's: no one is to guess which counts. Raises RequestRejectedError."""
+    """Require a model in the body to equal the path's, so that nobody has to guess which applies. Raises RequestRejectedError."""
     named, model = request.get("model"), path.get("model", "")
     if named not in (None, "", model, f"models/{model}"):
         raise RequestRejectedError("'model' names another model than the path.", param="model")
 
 
 def output_maximum_path(body: bytes, decoder: BodyDecoder) -> tuple[str, str]:
-    """Where the maximum output stands in this body, in the spelling it uses."""
+    """The path of the maximum output in this body, in the body's own spelling."""
     request = decoder.decode(body)
     config_name = "generation_config" if "generation_config" in request else "generationConfig"
     config = _object(request.get(config_name))
@@ -138,7 +138,7 @@ def output_maximum_path(body: bytes, decoder: BodyDecoder) -> tuple[str, str]:
 
 
 def add_content(parts: PromptParts, content: object) -> None:
-    """A Content of parts; null is nothing, and text may stand alone."""
+    """Add a Content of parts, or a bare text; null adds nothing."""
     if not isinstance(content, dict):
         parts.add_text(content)
         return
@@ -184,7 +184,7 @@ def _add_part(parts: PromptParts, part: object) -> None:
 
 
 def _add_file(parts: PromptParts, file: Json) -> None:
-    """A file by its URI: of unknown size, and of unknown kind unless the request tells it."""
+    """Add a file by its URI: of unknown size, and of unknown kind unless the request states it."""
     mime_type = _member(file, "mimeType")
     kind = mime_type.partition("/")[0].lower() if isinstance(mime_type, str) else ""
     parts.audio_input |= kind not in {"image", "text", "application"}
@@ -197,7 +197,7 @@ def _add_file(parts: PromptParts, file: Json) -> None:
 
 
 def _add_function_response(parts: PromptParts, response: object) -> None:
-    """JSON, and perhaps media beside it."""
+    """Add a function's response: JSON, and possibly media beside it."""
     if not isinstance(response, dict):
         parts.add_text(response)
         return
@@ -227,7 +227,7 @@ def _candidates(config: Json) -> int:
 
 
 def _count(value: object, param: str, most: int) -> int | None:
-    """A number as the proto3 JSON mapping reads it: also 100.0 and "100". None where it is absent or 0, which means unset.
+    """A number as the proto3 JSON mapping reads it, including 100.0 and "100". None if it is absent or 0, which means unset.
 
     Cut to `most`. Raises RequestRejectedError for anything else, which another parser might read as a number.
     """
@@ -242,7 +242,7 @@ def _count(value: object, param: str, most: int) -> int | None:
 
 
 def _member(holder: Json, name: str) -> Any:
-    """A member in either spelling. Raises RequestRejectedError if both are there: which one counts is for no one to guess."""
+    """A member in either spelling. Raises RequestRejectedError if both are present, since nobody can tell which applies."""
     snake = _SNAKE_CASE[name]
     if snake not in holder:
         return holder.get(name)
@@ -256,7 +256,7 @@ def _object(value: object) -> Json:
 
 
 def _items(value: object) -> list[Any]:
-    """The list; of anything else but null, a list of that alone, as Google's parser reads a repeated field."""
+    """The list itself; for any other value but null, a list of it alone, as Google's parser reads a repeated field."""
     if isinstance(value, list):
         return value
     return [] if value is None else [value]

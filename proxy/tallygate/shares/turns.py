@@ -38,7 +38,7 @@ class Turns:
         return self._queued.get(org, 0)
 
     async def run_in_turn(self, org: str, work: "Work[Result]") -> Result:
-        """What `work` returns, once its turns have come. Raises what it raises."""
+        """Run `work` in its turns and return its result. Raises what it raises."""
         job = _Job(org, work, asyncio.get_running_loop().create_future())
         self._queued[org] = self._queued.get(org, 0) + 1
         self._waiting.setdefault(org, deque()).append(job)
