@@ -1,7 +1,7 @@
-"""Gloo AI: OpenAI's shapes, with routing by the provider and content that it adds itself.
+"""Gloo AI: OpenAI's shapes, with routing and added content by the provider.
 
-With auto_routing or model_family the model is unknown before the answer, which alone names the one to price. Chat streams need no
-`[DONE]`, and errors may come inside a 200. `tradition` and all else pass through.
+With auto_routing or model_family, only the answer names the model to price. Chat streams need no
+`[DONE]`, and errors may come inside a 200. `tradition` and everything else pass through.
 """
 
 import re
@@ -18,7 +18,7 @@ from tallygate.dialects.openai_responses import OpenAiResponses, ResponsesReques
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.domain.errors import ErrorCode, Refusal, RequestRejectedError
 
-_NAMES: Final[Mapping[ErrorCode, str]] = {  # others are called as here, in capitals
+_NAMES: Final[Mapping[ErrorCode, str]] = {  # others: our own code in capitals
     ErrorCode.SPEND_LIMIT_EXCEEDED: "SPENDING_LIMIT_EXCEEDED",
     ErrorCode.UPSTREAM_TIMEOUT: "PROVIDER_TIMEOUT",
     ErrorCode.UPSTREAM_UNREACHABLE: "PROVIDER_UNAVAILABLE",
@@ -37,9 +37,9 @@ _ONE_OF: Final = "Give exactly one of 'auto_routing': true, 'model' and 'model_f
 
 
 def routed_model(request: ChatRequest | ResponsesRequest, *, is_optional: bool = False) -> tuple[str | None, str | None]:
-    """The model and the family, in lower case, of which at most one is there; both None where Gloo routes.
+    """The model, or the family in lower case; both are None if Gloo routes.
 
-    Raises RequestRejectedError unless exactly one way to choose is given; with is_optional, none of them is one more way.
+    Raises RequestRejectedError unless exactly one way to choose is given; with is_optional, none may be given.
     """
     ways = [
         name
@@ -58,7 +58,7 @@ def routed_model(request: ChatRequest | ResponsesRequest, *, is_optional: bool =
 
 
 class GlooShape(OpenAiShape):
-    """Goes before an OpenAI-shaped dialect."""
+    """A mixin that precedes an OpenAI-shaped dialect."""
 
     own_paths: re.Pattern[str] | None = re.compile("/(?:ai|engine|ingestion|platform)/")
     reset_header: bytes | None = RESET_HEADER
@@ -68,7 +68,7 @@ class GlooShape(OpenAiShape):
         return told | {"fault": "provider"} if refusal.code in _PROVIDERS else told
 
     def error(self, refusal: Refusal, *, request_id: str) -> tuple[str, bytes]:
-        """Content type and body; `detail` is there in any dialect."""
+        """Content type and body; every dialect has `detail`."""
         error = self.error_object(refusal) | {"request_id": request_id}
         flat = _FLAT_CODES.get(refusal.code) or _name(refusal)
         return error_body(refusal, error, request_id=request_id, code=flat, retryable=_is_retryable(refusal))
@@ -78,13 +78,13 @@ class GlooChat(GlooShape, OpenAiChat):
     """POST /ai/v2/chat/completions, guarded or not."""
 
     name = "gloo_chat"
-    default_maximum = "max_tokens"  # the only one that Gloo's reference has
+    default_maximum = "max_tokens"  # the only one in Gloo's reference
 
     def _model(self, request: ChatRequest) -> tuple[str | None, str | None]:
         return routed_model(request)
 
     def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
-        """A choice that ends with `error`, and why: docs.gloo.com, "Completions Streaming Failures", of a failure after the 200."""
+        """A choice that ends with `error`, and why: docs.gloo.com, "Completions Streaming Failures", for failures after the 200."""
         error = self.error_object(refusal) | {"request_id": request_id}
         failed = {"index": 0, "delta": {}, "finish_reason": "error"}
         event = {"object": "chat.completion.chunk", "choices": [failed], "error": error}
@@ -92,7 +92,7 @@ class GlooChat(GlooShape, OpenAiChat):
 
 
 class GlooChatV1(GlooChat):
-    """POST /ai/v1/chat/completions: the model may be left out."""
+    """POST /ai/v1/chat/completions: the model is optional."""
 
     name = "gloo_chat_v1"
 
@@ -103,8 +103,7 @@ class GlooChatV1(GlooChat):
 class GlooGroundedChat(GlooChat):
     """POST /ai/v2/chat/completions/grounded and /ai/v2/grounded/chat/completions.
 
-    The sources it adds are input that the gateway cannot see; it may be asked without messages (docs.gloo.com, "Grounded
-    Completions V2": optional).
+    The added sources are input that the gateway cannot see. Messages are optional (docs.gloo.com, "Grounded Completions V2").
     """
 
     name = "gloo_grounded_chat"
@@ -139,7 +138,7 @@ def _name(refusal: Refusal) -> str:
 
 
 def _is_retryable(refusal: Refusal) -> bool:
-    """Whether the same request can succeed later without anybody doing anything; not while a spend limit pauses."""
+    """Whether the same request can succeed later by itself; not while a spend limit pauses."""
     if refusal.code is ErrorCode.RATE_LIMIT_EXCEEDED:
         return True
     if refusal.should_retry is not None:

@@ -1,18 +1,18 @@
-"""Width and height of an image from its first bytes, since tokens of an image depend on its size. Nothing is decoded or fetched."""
+"""Width and height of an image from its first bytes, since its tokens depend on its size. Nothing is decoded or fetched."""
 
 import binascii
 import struct
 from base64 import b64decode
 from typing import Final
 
-HEAD_BYTES_MAX: Final = 64 * 1024  # of an image; a JPEG whose size comes later counts as of unknown size
+HEAD_BYTES_MAX: Final = 64 * 1024  # of an image; if a JPEG states its size later, the size is unknown
 
 _JPEG_SIZES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start-of-frame markers (ITU T.81, table B.1)
 _JPEG_BARE: Final = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 
 
 def base64_image_size(text: str) -> tuple[int, int]:
-    """Width and height of a PNG, GIF, WebP or JPEG given in base64; (0, 0) if they cannot be seen."""
+    """Width and height of a PNG, GIF, WebP or JPEG given in base64; (0, 0) if unknown."""
     head_chars = HEAD_BYTES_MAX // 3 * 4
     try:
         head = b64decode(text[: min(head_chars, len(text) // 4 * 4)])
@@ -22,18 +22,18 @@ def base64_image_size(text: str) -> tuple[int, int]:
 
 
 def data_url_image_size(url: str) -> tuple[int, int]:
-    """As base64_image_size, for a `data:…;base64,…` URL; (0, 0) for any other."""
+    """Like base64_image_size, for a `data:…;base64,…` URL; (0, 0) for any other."""
     header, comma, text = url.partition(",") if url[:5] == "data:" else ("", "", "")
     return base64_image_size(text) if comma and header.endswith(";base64") else (0, 0)
 
 
 def base64_bytes(text: str) -> int:
-    """How many bytes base64 text stands for, without decoding it."""
+    """The number of bytes that base64 text encodes, without decoding it."""
     return len(text) * 3 // 4
 
 
 def image_size(head: bytes) -> tuple[int, int]:
-    """Width and height as the first bytes of an image state them; (0, 0) if they do not."""
+    """Width and height stated in the first bytes of an image; (0, 0) if they are not."""
     try:
         if head[:8] == b"\x89PNG\r\n\x1a\n":
             return _size(struct.unpack_from(">II", head, 16))

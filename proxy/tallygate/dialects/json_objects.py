@@ -1,28 +1,28 @@
-"""The JSON objects of a response body, read incrementally from bytes: one object, an array of them, or several in a row.
+"""Incremental parsing of the JSON objects in a response body: one object, an array of them, or several in a row.
 
-Gemini streams an array in pieces unless asked for events, and an ordinary answer is one object: both are read here.
+Gemini streams an array in pieces unless asked for events, and an ordinary answer is one object: this module reads both.
 """
 
 import re
 from typing import Final
 
-OBJECT_BYTES_MAX: Final = 16 * 1024 * 1024  # of one object (answers carry images as base64); past it the object is given up
+OBJECT_BYTES_MAX: Final = 16 * 1024 * 1024  # of one object (answers may have images as base64); a longer object is given up
 
 _QUOTE: Final = b'"'[0]
 _OPEN: Final = b"{"[0]
 _CLOSE: Final = b"}"[0]
 _ARRAY_END: Final = b"]"[0]
 _STRING_REST: Final = rb"(?:[^\"\\]++|\\.)*+"
-# As far as nothing opens or closes. A string that is cut off is left where it begins.
+# Text up to the next bracket. It ends before a string that is cut off.
 _PLAIN_OUTSIDE: Final = re.compile(rb"(?:[^\"{}\[\]]++|\"" + _STRING_REST + rb"\")*+", re.DOTALL)
 _PLAIN_INSIDE: Final = re.compile(rb"(?:[^\"{}]++|\"" + _STRING_REST + rb"\")*+", re.DOTALL)
 _REST_OF_STRING: Final = re.compile(_STRING_REST, re.DOTALL)
 
 
 class JsonObjects:
-    """Cuts a body into its outermost objects, whatever array they stand in. Split at any byte, the objects are the same.
+    """Cuts a body into its outermost objects, inside arrays or not. Split at any byte, the objects are the same.
 
-    Only quotes and brackets are looked at: an object handed out is complete, but may still be malformed.
+    Only quotes and brackets are examined: a returned object is complete, but may still be malformed.
 
     is_closed   the body's own end was seen: the outer array's bracket, or the closing brace of an object in no array
     gave_up     an object was longer than the maximum, and is missing
@@ -42,7 +42,7 @@ class JsonObjects:
         self._in_escape = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take bytes, return the objects they complete."""
+        """Parse bytes and return the objects that they complete."""
         found: list[bytes] = []
         size = len(data)
         start = position = 0  # data[start:] belongs to the object that is open
@@ -76,7 +76,7 @@ class JsonObjects:
         return found
 
     def _skip_string(self, data: bytes, position: int) -> int:
-        """Past the string that is open, or to the end of `data`, which may cut it between a backslash and what it escapes."""
+        """The position after the open string, or the end of `data`, which may lie between a backslash and the escaped character."""
         if self._in_escape:
             self._in_escape = False
             position += 1

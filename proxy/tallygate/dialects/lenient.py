@@ -1,4 +1,4 @@
-"""Reading of what providers send. Nothing here raises: an answer that cannot be read must still be relayed."""
+"""Lenient parsing of answers. Nothing here raises: an answer that cannot be parsed must still be relayed."""
 
 import json
 from typing import Final, TypeVar
@@ -11,10 +11,10 @@ Shape = TypeVar("Shape")
 
 
 def lenient_decode(data: bytes, decoder: "msgspec.json.Decoder[Shape]") -> Shape | None:
-    """`data` as the decoder's type, None if it cannot be.
+    """Decode `data` as the decoder's type; None if that fails.
 
     The type should leave every field open (`Any`), so that no odd value hides the others. Lone surrogates, NaN, Infinity and bytes
-    that are not UTF-8, which some providers send, are replaced, and a byte order mark is passed over.
+    that are not UTF-8, which some providers send, are replaced, and a byte order mark is skipped.
     """
     try:
         return decoder.decode(data)
@@ -38,7 +38,7 @@ def items_of(value: object) -> list[object]:
 
 
 def member(value: object, key: str) -> object:
-    """value[key], None where value is no object or has no such member."""
+    """value[key]; None if value is no object or has no such member."""
     return value.get(key) if isinstance(value, dict) else None
 
 

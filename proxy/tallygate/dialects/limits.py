@@ -1,4 +1,4 @@
-"""Rate limits in vendors' headers, which can show the tightest of several."""
+"""Rate limits in vendors' headers, which can show only the tightest of several."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,7 +10,7 @@ RESET_HEADER: Final = b"x-ratelimit-reset"  # docs.gloo.com, "Rate Limits": unti
 
 
 def tightest(rate: Sequence[NamedRate], kind: str) -> NamedRate | None:
-    """The limit of that kind with the fewest units left, of equals the one that takes longest to refill; None if there is none."""
+    """The limit of that kind with the fewest units left; if equal, the one that refills last; None if there is none."""
     found: NamedRate | None = None
     for each in rate:
         if each.kind == kind and (

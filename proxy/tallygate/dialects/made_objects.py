@@ -1,7 +1,7 @@
-"""Objects that an answer tells of, read in passing: whoever was answered with an object's id has made it.
+"""Objects that an answer names, parsed as it streams through: the organization that gets an object's id has created it.
 
-Only the places where a provider puts ids of its own are read. What a client sent comes back in other members (metadata, tools, the
-bytes of a file), and must never make it the owner of what it names there.
+Only the places in which a provider puts its own ids are read. Answers echo the client's input in other members (metadata, tools,
+the bytes of a file), which must never make the client the owner of an object that it names there.
 """
 
 import re
@@ -15,12 +15,12 @@ from tallygate.dialects.sse import SseEvent, SseParser
 from tallygate.domain.made_object import ID_CHARS_MAX, MADE_MAX
 from tallygate.domain.stored_object import StoredReference
 
-BODY_BYTES_MAX: Final = 4 << 20  # of an answer that is read whole; of a longer or a cut one only the beginning is
+BODY_BYTES_MAX: Final = 4 << 20  # of an answer that is parsed whole; of a longer or cut answer only the beginning is
 TOKENS_MAX: Final = 2**53
 _BEGINNING_BYTES: Final = 64 << 10
 
 _Paths = tuple[tuple[str, tuple[str, ...]], ...]
-# By kind of answer: the kind of each object in it and where its id stands. "[]" goes through a list.
+# By kind of answer: the kind of each object in it and the path of its id. "[]" goes through a list.
 _PATHS: Final[Mapping[str, _Paths]] = {
     "batch": (("batch", ("id",)), ("file", ("output_file_id",)), ("file", ("error_file_id",))),
     "chat": (("chat", ("chat_id",)),),
@@ -42,11 +42,11 @@ _PATHS: Final[Mapping[str, _Paths]] = {
     "run": (("thread", ("thread_id",)),),
     "upload": (("upload", ("id",)), ("file", ("file", "id"))),
 }
-# Google's answers are the object itself, an object around it, or an operation named like it; files that a batch wrote lie inside.
+# Google's answers are the object itself, an object around it, or an operation named like it; a batch's output files are inside.
 _GOOGLE_PATHS: Final[_Paths] = (("", ("name",)), ("", ("file", "name")), ("file", ("response", "responsesFile")))
 _GOOGLE_NAME: Final = re.compile(r"[a-zA-Z]{1,32}/[A-Za-z0-9_-]{1,128}")
 
-# Events of a stream that tell of an object, and where in it the answer lies.
+# Events of a stream that name an object, and the path of the answer in them.
 _STREAMED: Final[Mapping[str, Mapping[bytes, tuple[str, ...]]]] = {
     "response": {
         b"response.created": ("response",),
@@ -61,12 +61,12 @@ _STREAMED: Final[Mapping[str, Mapping[bytes, tuple[str, ...]]]] = {
     "chat": {b"chat_id": ()},
     "run": {b"thread.run.created": ()},
 }
-_MARK_WITHIN: Final = 400  # bytes from an event's beginning: its type or its kind stands there
+_MARK_WITHIN: Final = 400  # bytes from an event's beginning, which contain its type or kind
 _decode: Final = msgspec.json.Decoder().decode
 
 
 def objects_in(answer: object, kind: str, *, prefix: str = "") -> list[StoredReference]:
-    """What an answer of this kind tells of. prefix: of Google's resource names."""
+    """The objects that an answer of this kind names. prefix: of Google's resource names."""
     found: dict[StoredReference, None] = {}
     paths = _GOOGLE_PATHS if prefix else _PATHS.get(kind, ((kind, ("id",)),))
     for made, path in paths:
@@ -77,12 +77,12 @@ def objects_in(answer: object, kind: str, *, prefix: str = "") -> list[StoredRef
 
 
 class MadeReader:
-    """Reads one answer beside its way to the client. `found` grows as it comes; `is_unread` once something could not be read."""
+    """Reads one answer on its way to the client. `found` grows meanwhile; `is_unread` is set once something could not be read."""
 
     def __init__(self, kind: str, *, prefix: str, content_type: str) -> None:
         self.found: dict[StoredReference, None] = {}
         self.is_unread = False
-        self.tokens: int | None = None  # of cached content, which is a prompt's beginning
+        self.tokens: int | None = None  # of cached content, which begins a prompt
         self._kind = kind
         self._prefix = prefix
         self._events = SseParser() if content_type.startswith("text/event-stream") else None
@@ -143,7 +143,7 @@ def _tokens_of_cache(answer: object) -> int | None:
 
 
 def _beginning_of(body: bytes) -> object:
-    """What there is of an answer that broke off, or was too long."""
+    """The available part of an answer that broke off, or was too long."""
     closed = closed_json(body[:_BEGINNING_BYTES])
     try:
         return None if closed is None else _decode(closed.text)

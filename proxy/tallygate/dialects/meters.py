@@ -1,4 +1,4 @@
-"""What response meters share: the framing of a body and its bounds. Dialects add what the pieces mean."""
+"""The common part of response meters: the framing of a body and its bounds. Dialects add the meaning of the pieces."""
 
 import re
 from enum import Enum
@@ -8,9 +8,9 @@ from tallygate.dialects.cut_json import closed_json
 from tallygate.dialects.dialect import MeterReading
 from tallygate.dialects.sse import EVENT_BYTES_MAX, SseEvent, SseParser
 
-JSON_BYTES_MAX: Final = 16 * 1024 * 1024  # of a JSON answer; past it only its tail is searched for the usage object
+JSON_BYTES_MAX: Final = 16 * 1024 * 1024  # of a JSON answer; of a longer one, only the tail is searched for the usage object
 JSON_TAIL_BYTES: Final = 64 * 1024
-TEXT_CHARS_MAX: Final = 4 * 1024 * 1024  # of generated text that nobody took; past it text is dropped and flagged
+TEXT_CHARS_MAX: Final = 4 * 1024 * 1024  # of generated text that is not counted yet; more text is dropped and flagged
 
 EVENT_GIVEN_UP: Final = "event_too_large"
 EVENT_UNREADABLE: Final = "event_unreadable"
@@ -20,7 +20,7 @@ TEXT_DROPPED: Final = "text_dropped"
 
 
 class Framing(Enum):
-    """How a response body is made up."""
+    """The framing of a response body."""
 
     EVENTS = "events"
     JSON = "json"
@@ -28,7 +28,7 @@ class Framing(Enum):
 
 
 def framing(content_type: str, *, stream: bool) -> Framing:
-    """Framing of a body by its media type; without one, by what the request asked for."""
+    """The framing of a body by its media type; without one, by the request."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "text/event-stream":
         return Framing.EVENTS
@@ -52,7 +52,7 @@ def add_text(reading: MeterReading, text: object) -> None:
 
 
 class UnreadMeter:
-    """Relays a body that is none of the dialect's, and tells only how long it was."""
+    """Relays a body that is not the dialect's, and reports only its length."""
 
     __slots__ = ("reading",)
 
@@ -68,7 +68,7 @@ class UnreadMeter:
 
 
 class NoMeter:
-    """Lets an answer pass that nobody reads. It knows nothing of any, so one serves all."""
+    """Relays an answer without metering it. It has no state, so one instance serves all."""
 
     __slots__ = ("reading",)
 
@@ -86,9 +86,9 @@ NO_METER: Final = NoMeter()
 
 
 class EventStreamMeter:
-    """Reads an event stream. A dialect overrides `_read` and, where the end of the stream tells something, `_settle`.
+    """Reads an event stream. A dialect overrides `_read` and, if the end of the stream has a meaning, `_settle`.
 
-    Without hiding, bytes are relayed as they come. With hiding, whole events are, and the unfinished one is held back.
+    Without hiding, bytes are relayed as they come. With hiding, only whole events are, and the unfinished one is held back.
     """
 
     __slots__ = ("_hides", "_parser", "reading")
@@ -113,7 +113,7 @@ class EventStreamMeter:
         return shown if self._hides else b""
 
     def _take(self, event: SseEvent) -> bytes:
-        """Read one event; return its bytes for the client, which matter only where the meter hides."""
+        """Read one event; return its bytes for the client, which matter only if the meter hides."""
         if event.given_up:
             self.reading.flags.add(EVENT_GIVEN_UP)
         elif event.data:
@@ -121,18 +121,18 @@ class EventStreamMeter:
         return event.raw
 
     def _read(self, event: SseEvent) -> bytes:
-        """Read an event that has data; return the bytes to show for it."""
+        """Read an event that has data; return the bytes to send to the client."""
         raise NotImplementedError
 
     def _settle(self) -> None:
-        """The stream is over."""
+        """Complete the reading at the end of the stream."""
 
 
 class JsonMeter:
     """Reads a JSON body once it is whole. A dialect overrides `_read` and names its usage member.
 
-    Past json_bytes_max only the tail is kept, and `_read_usage` gets the usage object found in it, if any: embeddings end with it.
-    Of a body that broke off, what had come is read: its text, and its usage if that had come whole.
+    Beyond json_bytes_max only the tail is kept, and `_read_usage` gets the usage object in it, if any: embeddings end with it.
+    If a body broke off, the part that arrived is read: its text, and its usage if that is whole.
     """
 
     __slots__ = ("_body", "_bytes", "_json_bytes_max", "reading")
@@ -160,7 +160,7 @@ class JsonMeter:
         elif body and not self._read(body):
             self.reading.flags.add(BODY_UNREADABLE)
             self._read_cut(body)
-        self.reading.has_text_after_usage = False  # its usage is of all of it, wherever it stands
+        self.reading.has_text_after_usage = False  # its usage covers the whole answer, wherever it is
         return b""
 
     def _read_cut(self, body: bytes) -> None:
@@ -173,7 +173,7 @@ class JsonMeter:
             self.reading.usage = None
 
     def _usage_in_tail(self, tail: bytes) -> bytes:
-        """The last usage object in the tail, wrapped as the member of an object of its own; empty if there is none."""
+        """The last usage object in the tail, wrapped as the only member of an object; empty if there is none."""
         found: bytes = b""
         for match in re.finditer(rb'"' + self.usage_member + rb'"\s*:\s*(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})', tail):
             found = match[0]
@@ -184,7 +184,7 @@ class JsonMeter:
         raise NotImplementedError
 
     def _read_usage(self, body: bytes) -> None:
-        """Read an object that holds nothing but the usage member; empty if it was not found."""
+        """Read an object with only the usage member; `body` is empty if no usage was found."""
         if body:
             self._read(body)
             self.reading.ended = False

@@ -1,10 +1,10 @@
 """Mistral's fill-in-the-middle: OpenAI's completion with a prompt and a suffix, answered as a chat completion.
 
 Sources: Mistral's API reference, "Fim Completion" (https://docs.mistral.ai/api/endpoint/fim): the members of the request, and an
-answer with its usage. Streams tell it in their last chunk, unasked: release note of 2024-01-16, "Token usage information in
+answer with its usage. Streams report it in their last chunk, unasked: release note of 2024-01-16, "Token usage information in
 streaming responses" (https://docs.mistral.ai/resources/release-note/2024-01-16-token-usage-in-streaming-requests). No
-`stream_options` is documented, and a member that is not is refused ("Extra inputs are not permitted"; of `include_usage`:
-https://github.com/BerriAI/litellm/issues/8978), so that usage is never asked for.
+`stream_options` is documented, and undocumented members are refused ("Extra inputs are not permitted"; for `include_usage`:
+https://github.com/BerriAI/litellm/issues/8978), so usage is never asked for.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ ADDED_TOKENS: Final = 3
 
 
 class Minimum(msgspec.Struct, gc=False):
-    """What is read besides the members of a completion."""
+    """The fields acted on beside those of a completion."""
 
     min_tokens: Any = None
 
@@ -42,9 +42,9 @@ class MistralFim(OpenAiCompletions):
         self._vocabulary = Vocabulary((*CompletionRequest.__struct_fields__, *Minimum.__struct_fields__, "include_usage"))
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
-        """As of a completion, but that `min_tokens` may be generated whatever else bounds the output.
+        """Facts of a completion; in addition, `min_tokens` may be generated whatever else bounds the output.
 
-        Members of OpenAI's that Mistral refuses (`n`, a list of prompts) are read too: what obeys them has to be held.
+        OpenAI's members that Mistral refuses (`n`, a list of prompts) are read too, since other services may obey them.
         """
         facts = super().read_request(body, path=path, query=query)
         least = self._minimum(body)

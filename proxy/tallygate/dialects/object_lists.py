@@ -1,6 +1,6 @@
-"""A page of a list of stored objects, taken apart so that some of its items can be left out.
+"""A page of a list of stored objects, split so that some of its items can be left out.
 
-Only members that are known go down: a count of all items, or a cursor that is somebody else's id, would tell of what is left out.
+Only known members are relayed: a count of all items, or a cursor that is somebody else's id, would reveal omitted items.
 Items stay as the upstream wrote them. Sources: OpenAI's and Anthropic's lists (`data`, `first_id`, `last_id`, `has_more`), Google's
 (the collection's name, `nextPageToken`).
 """
@@ -14,13 +14,13 @@ import msgspec
 from tallygate.dialects.made_objects import objects_in
 from tallygate.domain.stored_object import StoredReference
 
-ITEMS_MAX: Final = 10_000  # of one page: OpenAI's most, of files
+ITEMS_MAX: Final = 10_000  # of one page: OpenAI's maximum, for files
 _PASSED_ON: Final[tuple[str, ...]] = ("object", "nextPageToken")
 _CURSORS: Final[tuple[str, ...]] = ("first_id", "last_id", "has_more")
 
 
 class _Item(msgspec.Struct):
-    """Where an item's id may stand."""
+    """The members in which an item's id may be."""
 
     id: str | int | None = None
     name: object = None
@@ -35,7 +35,7 @@ _decode: Final = msgspec.json.Decoder().decode
 
 @dataclass(frozen=True, slots=True)
 class ListItem:
-    """id: empty where it has none, so that it is nobody's."""
+    """An item of a list. id: empty if it has none, so that nobody owns it."""
 
     id: str
     text: msgspec.Raw
@@ -43,7 +43,7 @@ class ListItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListPage:
-    """container: the member that holds the items; None: the page is the bare list. members: the others, as they came."""
+    """A page. container: the member with the items; None if the page is a bare list. members: the others, as they came."""
 
     container: str | None
     items: Sequence[ListItem]
@@ -55,21 +55,21 @@ class ListPage:
 
     @property
     def token(self) -> str:
-        """Google's, for the next page."""
+        """Google's token for the next page."""
         return _text(self.members.get("nextPageToken"))
 
     @property
     def is_by_id(self) -> bool:
-        """Whether the next page is asked for by the last item's id."""
+        """Whether the last item's id is the cursor of the next page."""
         return "has_more" in self.members
 
     @property
     def cursor(self) -> str:
-        """The parameter that asks for the page after an item: OpenAI's lists name their kind in `object`, Anthropic's do not."""
+        """The parameter for the page after an item: OpenAI's lists name their kind in `object`, Anthropic's do not."""
         return "after" if "object" in self.members else "after_id"
 
     def written(self, items: Sequence[ListItem], *, has_more: bool) -> bytes:
-        """The page with these items alone, and cursors that are theirs."""
+        """The page with only these items, and their cursors."""
         text = b"[" + b",".join(bytes(item.text) for item in items) + b"]"
         if self.container is None:
             return text
@@ -85,14 +85,14 @@ class ListPage:
 
 
 def read_page(body: bytes, *, prefix: str) -> ListPage | None:
-    """The page; None for a shape that is not known, or more than ITEMS_MAX items. prefix: of Google's resource names."""
+    """Parse a page; None for an unknown shape, or more than ITEMS_MAX items. prefix: of Google's resource names."""
     try:
         if body.lstrip()[:1] == b"[":
             return _page(None, _decode_list(body), {}, prefix)
         members = _decode_object(body)
         lists = [name for name, value in members.items() if bytes(value).startswith(b"[")]
         if not lists and set(members) <= {"nextPageToken"}:
-            return _page("", [], members, prefix)  # Google leaves an empty list out
+            return _page("", [], members, prefix)  # Google omits an empty list
         if len(lists) != 1:
             return None
         return _page(lists[0], _decode_list(members[lists[0]]), members, prefix)
@@ -101,7 +101,7 @@ def read_page(body: bytes, *, prefix: str) -> ListPage | None:
 
 
 def objects_of_item(item: ListItem, kind: str, *, prefix: str) -> list[StoredReference]:
-    """What an item tells of beside itself, such as the files that a batch wrote."""
+    """Further objects that an item names, such as the files that a batch wrote."""
     try:
         return [found for found in objects_in(_decode(item.text), kind, prefix=prefix) if found.id != item.id]
     except (msgspec.DecodeError, RecursionError):

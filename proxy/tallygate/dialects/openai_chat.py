@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, and everything that speaks their shape."""
+"""OpenAI's chat completions, and every API of their shape."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
@@ -56,19 +56,19 @@ class ToolKind(msgspec.Struct, gc=False):
 
 
 class ChatOutline(msgspec.Struct, gc=False):
-    """The names of the messages' members; their values are passed over."""
+    """The names of the messages' members; their values are skipped."""
 
     messages: list[dict[str, msgspec.Raw]] | None = None
 
 
 _KNOWN: Final = frozenset(ChatRequest.__struct_fields__)
-# Of objects inside: what decides how a part is read.
+# Members of inner objects that decide how a part is read.
 _INSIDE: Final = (
     *("role", "content", "name", "tool_calls", "function_call", "refusal", "reasoning_content", "audio", "include_usage"),
     *("type", "text", "image_url", "url", "detail", "input_audio", "file", "file_data", "filename", "data", "function"),
 )
 _KNOWN_KEYS: Final = keys_of(_KNOWN)
-# What makes services of this shape search for the model: OpenAI, OpenRouter, xAI, Qwen, Mistral and others.
+# Members that make services of this shape search for the model: OpenAI, OpenRouter, xAI, Qwen, Mistral and others.
 _SEARCHES: Final = keys_of(
     {
         "web_search_options",
@@ -82,7 +82,7 @@ _SEARCHES: Final = keys_of(
     }
     | {"retrieval", "data_sources", "extra_body"}
 )
-_CLIENT_TOOLS: Final = frozenset({"function", "custom"})  # any other tool runs at the provider and reads what we cannot see
+_CLIENT_TOOLS: Final = frozenset({"function", "custom"})  # any other tool runs at the provider and reads unseen input
 
 
 def has_provider_tools(tools: Sequence[msgspec.Raw] | None, decoder: "msgspec.json.Decoder[ToolKind]") -> bool:
@@ -97,8 +97,8 @@ class OpenAiChat(OpenAiShape):
     """POST /v1/chat/completions."""
 
     name = "openai_chat"
-    default_maximum = "max_completion_tokens"  # the member that bounds the output where the request has none
-    adds_unknown_input = False  # the provider itself puts text into every prompt
+    default_maximum = "max_completion_tokens"  # the member that bounds the output if the request has none
+    adds_unknown_input = False  # the provider itself adds text to every prompt
     needs_messages = True
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class OpenAiChat(OpenAiShape):
         self._answers = msgspec.json.Decoder(ChoicesBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
-        """Facts of a chat request. Of two maxima the larger bounds it: OpenAI refuses both, other services obey either."""
+        """Facts of a chat request. The larger of two maxima bounds it: OpenAI refuses both together, other services obey either."""
         del path, query
         parsed = parse_body(body, self._requests)
         request = parsed.fields
@@ -143,7 +143,7 @@ class OpenAiChat(OpenAiShape):
             max_output_tokens=max(maxima, default=None),
             choices=max(request.n or 1, request.best_of or 1),
             client_asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
-            cache_write_5m=True,  # prompts are cached without being asked to be
+            cache_write_5m=True,  # prompts are cached unasked
             cache_write_1h=is_long_cached,
             audio_input=draft.audio_input,
             audio_output="audio" in (request.modalities or ()),
@@ -154,13 +154,13 @@ class OpenAiChat(OpenAiShape):
         )
 
     def _model(self, request: ChatRequest) -> tuple[str | None, str | None]:
-        """The model asked for and Gloo's family; here a model is required."""
+        """The requested model and Gloo's family; here a model is required."""
         if not request.model:
             raise RequestRejectedError("You must provide a model parameter.", param="model")
         return request.model, None
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        """`body` with stream_options.include_usage and the maximum set where asked for; every other byte stays."""
+        """Set stream_options.include_usage and the maximum in `body` if requested; every other byte stays."""
         if ask_usage and facts.stream and not facts.client_asks_usage:
             body = with_member(body, ("stream_options", "include_usage"), b"true")
         if max_output_tokens is not None:
@@ -168,7 +168,7 @@ class OpenAiChat(OpenAiShape):
         return body
 
     def _with_maximum(self, body: bytes, max_output_tokens: int) -> bytes:
-        """The maximum under the name that the request uses; of two names, under both: services differ in which they obey."""
+        """Set the maximum under the name that the request uses; if it uses two, under both: services differ in which they obey."""
         request = self._requests.decode(body)
         given = {"max_completion_tokens": request.max_completion_tokens, "max_tokens": request.max_tokens}
         named = {name: maximum or max_output_tokens for name, maximum in given.items() if maximum is not None}

@@ -1,4 +1,4 @@
-"""Meters of answers made of `choices`: chat completions and the older completions, streamed or not."""
+"""Meters of answers with `choices`: chat completions and the older completions, streamed or not."""
 
 import re
 from typing import Any, Final
@@ -12,10 +12,10 @@ from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMe
 from tallygate.dialects.openai_usage import chat_counts
 from tallygate.dialects.sse import SseEvent
 
-CHOICES_SEEN_MAX: Final = 1024  # choices whose end is watched; one past it is taken for ended
+CHOICES_SEEN_MAX: Final = 1024  # choices whose end is tracked; further ones count as ended
 DONE_BYTES_MAX: Final = 16
 
-# What may follow a top-level member that no object or array follows: the quick proof that it is a top-level one.
+# Text that may follow a top-level member if no object or array does: a quick proof that the member is a top-level one.
 _SCALARS_TO_END: Final = re.compile(rb'(?:\s*,\s*"(?:[^"\\]++|\\.)*+"\s*:\s*(?:"(?:[^"\\]++|\\.)*+"|[^"\[\]{},\s]++))*\s*\}\s*')
 _NULL_USAGE: Final = b'"usage":null'
 
@@ -36,9 +36,9 @@ ChoicesDecoder = msgspec.json.Decoder[ChoicesBody]
 class ChoicesStreamMeter(EventStreamMeter):
     """Reads a stream of chunks.
 
-    Usage is wherever it comes: in its own chunk, beside choices, more than once (the last object wins whole), in Groq's `x_groq`.
-    `[DONE]` ends a stream; without it, one whose choices all have a finish reason has ended.
-    Hiding takes out what include_usage alone causes: the chunk with usage and without choices, and `"usage":null` elsewhere.
+    Usage may be in its own chunk, beside choices, repeated (the last object wins whole), or in Groq's `x_groq`.
+    `[DONE]` ends a stream; without it, a stream has ended once all its choices have a finish reason.
+    Hiding removes what only include_usage causes: the chunk with usage and without choices, and `"usage":null` elsewhere.
     """
 
     __slots__ = ("_decoder", "_finished", "_seen")
@@ -116,7 +116,7 @@ class ChoicesJsonMeter(JsonMeter):
 
 
 def _read_about(reading: MeterReading, body: ChoicesBody) -> bool:
-    """The model and the usage of a chunk or an answer; whether there was usage."""
+    """Read the model and the usage of a chunk or an answer; return whether there was usage."""
     if body.model:
         reading.response_model = name_or_none(body.model) or reading.response_model
     usage = body.usage
@@ -129,9 +129,9 @@ def _read_about(reading: MeterReading, body: ChoicesBody) -> bool:
 
 
 def _read_choice(reading: MeterReading, choice: dict[str, Any], message: object) -> None:
-    """The text of one choice, and whether it failed.
+    """Read the text of one choice, and whether it failed.
 
-    message     what holds the text: Perplexity sends a whole `message` beside each `delta`, and an empty `delta` beside the last
+    message     the member with the text: Perplexity sends a whole `message` beside each `delta`, whose last one is empty
     """
     if choice.get("finish_reason") == "error" or choice.get("error"):
         reading.failed = True
@@ -144,7 +144,7 @@ def _read_choice(reading: MeterReading, choice: dict[str, Any], message: object)
         if len(message) == 1 + ("role" in message):  # the ordinary delta has nothing else
             return
     else:
-        for part in items_of(content):  # Mistral's reasoning models send parts, what was thought in parts of its own
+        for part in items_of(content):  # Mistral's reasoning models send parts, with the reasoning in separate ones
             add_text(reading, member(part, "text"))
             for thought in items_of(member(part, "thinking")):
                 add_text(reading, member(thought, "text"))
@@ -157,7 +157,7 @@ def _read_choice(reading: MeterReading, choice: dict[str, Any], message: object)
 
 
 def _read_call(reading: MeterReading, function: object) -> None:
-    """A call, or a piece of one: the first has the name."""
+    """Read a call, or a piece of one: the first has the name."""
     if member(function, "name"):
         reading.calls += 1
     for name in ("name", "arguments", "input"):
@@ -165,9 +165,9 @@ def _read_call(reading: MeterReading, function: object) -> None:
 
 
 def _without_null_usage(raw: bytes, data: bytes) -> bytes:
-    """The event without its chunk's top-level `"usage":null`, as it would be had nobody asked for usage.
+    """The event without its chunk's top-level `"usage":null`, as if nobody had asked for usage.
 
-    Only the spelling without spaces is known; any other, which no provider was seen to send, is left.
+    Only the spelling without spaces is removed; no provider was seen to send another.
     """
     at = data.rfind(b"," + _NULL_USAGE)
     if at >= 0 and _SCALARS_TO_END.fullmatch(data, at + 1 + len(_NULL_USAGE)):

@@ -20,7 +20,7 @@ class OpenAiCompact(OpenAiResponses):
     name = "openai_compact"
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
-        """As of a response, but that its maximum is the model's, and nothing can lower it."""
+        """Facts of a response, with the model's own maximum, which nothing can lower."""
         facts = super().read_request(body, path=path, query=query)
         return replace(facts, max_output_tokens=None, output_min_tokens=TOKENS_MAX, is_cut_upstream=True)
 
@@ -30,5 +30,5 @@ class OpenAiCompact(OpenAiResponses):
         return request.model, None
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        del facts, ask_usage, max_output_tokens  # the API knows no maximum
+        del facts, ask_usage, max_output_tokens  # the API has no maximum
         return body

@@ -32,7 +32,7 @@ class CompletionRequest(msgspec.Struct, gc=False):
     max_tokens: OutputTokens | None = None
     n: Choices | None = None
     best_of: Annotated[int, msgspec.Meta(ge=0, le=CHOICES_MAX)] | None = (
-        None  # OpenAI, "Create completion": at least 0, which is none
+        None  # OpenAI, "Create completion": at least 0, which means none
     )
     echo: Any = None
 
@@ -96,7 +96,7 @@ class OpenAiCompletions(OpenAiShape):
 
 
 def add_input(draft: OpenAiPrompt, text: TextInput | None) -> int:
-    """Add a text, texts, token ids or lists of token ids; return how many inputs that is (token ids in one list are one)."""
+    """Add a text, texts, token ids or lists of token ids; return the number of inputs (token ids in one list are one)."""
     if text is None or isinstance(text, str):
         draft.add_text(text)
         return 1

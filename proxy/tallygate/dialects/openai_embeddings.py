@@ -66,7 +66,7 @@ class OpenAiEmbeddings(OpenAiShape):
         return RequestFacts(model=request.model, prompt=draft.shape(), has_output=False, references=body_references(parsed))
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        """`body`: embeddings neither stream nor generate."""
+        """`body` itself: embeddings neither stream nor generate."""
         del facts, ask_usage, max_output_tokens
         return body
 

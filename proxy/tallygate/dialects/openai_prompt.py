@@ -1,6 +1,6 @@
-"""What an OpenAI-shaped request asks a model to read: messages, items, parts and tools, gathered into a PromptShape.
+"""The prompt of an OpenAI-shaped request: messages, items, parts and tools, gathered into a PromptShape.
 
-Parts of a kind that is not known here count as their JSON text and as input of unknown size, never as an error: the provider
+Parts of an unknown kind count as their JSON text and as input of unknown size, never as an error: the provider
 decides what it accepts.
 """
 
@@ -34,13 +34,13 @@ _TEXT_OF: Final[Mapping[str, str]] = {
 _IMAGE: Final = frozenset({"image_url", "file_id"})
 _AUDIO: Final = frozenset({"input_audio"})
 _FILE: Final = frozenset({"file", "file_id", "filename", "file_data"})
-# Of the objects inside such parts.
+# Members of the objects inside such parts.
 _INSIDE: Final = frozenset({"url", "detail", "data", "format"}) | _FILE
 
 
 @dataclass(slots=True, kw_only=True)
 class OpenAiPrompt(PromptParts):
-    """A PromptShape in the making, from OpenAI's messages, items and parts."""
+    """Builds a PromptShape from OpenAI's messages, items and parts."""
 
     names: int = 0
 
@@ -57,17 +57,17 @@ class OpenAiPrompt(PromptParts):
         )
 
     def add_raw_schema(self, schema: msgspec.Raw) -> None:
-        """As `add_schema`, of one that is not decoded."""
+        """Like `add_schema`, for a schema that is not decoded."""
         if (text := bytes(schema).decode()) not in ("", "null"):
             self.schemas.append(text)
 
     def add_raw(self, value: msgspec.Raw) -> None:
-        """A value that the model reads as its JSON text; nothing where it is absent or null."""
+        """Add a value that the model reads as its JSON text; null or an absent value adds nothing."""
         if (text := bytes(value).decode()) not in ("", "null"):
             self.texts.append(text)
 
     def add_raw_unknown_members(self, members: Mapping[str, msgspec.Raw], known: frozenset[str]) -> None:
-        """Do as `add_unknown_members`, decoding only the members that are not known."""
+        """Like `add_unknown_members`, but decode only the unknown members."""
         if not members.keys() <= known:
             unknown = {name: msgspec.json.decode(value) for name, value in members.items() if name not in known}
             self.add_unknown_members(unknown, known)
@@ -76,14 +76,14 @@ class OpenAiPrompt(PromptParts):
         self.tools += [bytes(tool).decode() for tool in tools or ()]
 
     def add_content(self, content: object) -> None:
-        """Content of a message or a tool's output: text, or parts."""
+        """Add the content of a message or a tool's output: text, or parts."""
         if not isinstance(content, list):
             self.add_text(content)
         for part in items_of(content):
             self.add_part(part)
 
     def add_part(self, part: object) -> None:
-        """One part of chat content (`text`, `image_url`, `input_audio`, `file`) or of Responses content (`input_…`)."""
+        """Add one part of chat content (`text`, `image_url`, `input_audio`, `file`) or of Responses content (`input_…`)."""
         if isinstance(part, str):
             self.add_text(part)
             return
@@ -113,13 +113,13 @@ class OpenAiPrompt(PromptParts):
             self.add_unseen()
 
     def add_image(self, part: object) -> None:
-        """An image by `image_url`, an object at chat completions and a string at Responses, or by file id."""
+        """Add an image by `image_url`, an object in chat completions and a string in Responses, or by file id."""
         image: object = member(part, "image_url")
         url = member(image, "url") if isinstance(image, dict) else image
         detail = member(image, "detail") or member(part, "detail")
         width, height = data_url_image_size(url) if isinstance(url, str) else (0, 0)
         if not width and isinstance(url, str) and url[:_DATA_CHARS].lower() == _DATA and url[:_IMAGE_CHARS].lower() != _IMAGE_DATA:
-            self._add_inline(url)  # something else than an image, in the place of one
+            self._add_inline(url)  # not an image, in the place of one
             self.add_unseen()
         self._add_inside(image)
         self.image_files += url is None and isinstance(member(part, "file_id"), str)
@@ -134,15 +134,15 @@ class OpenAiPrompt(PromptParts):
         self._add_inline(data)
         is_pdf = isinstance(name, str) and name.lower().endswith(".pdf")
         if is_pdf or (isinstance(data, str) and data[:_PDF_URL_CHARS].lower() == _PDF_URL):
-            self.add_unseen()  # a page is read as an image too, however few bytes it takes
+            self.add_unseen()  # a page is read as an image too, however few bytes it has
 
     def _add_inside(self, inside: object) -> None:
-        """What else the object inside of a part says."""
+        """Add the other members of the object inside a part."""
         if isinstance(inside, dict):
             self.add_unknown_members(inside, _INSIDE)
 
     def _add_inline(self, data: object) -> None:
-        """Base64, or a data URL; where there is none, an id or a URL stands for content that is not here."""
+        """Add base64 or a data URL; otherwise an id or a URL stands for content that is not in the request."""
         if isinstance(data, str):
             self.opaque_bytes += base64_bytes(data.rpartition(",")[2])
         else:
@@ -150,7 +150,7 @@ class OpenAiPrompt(PromptParts):
 
 
 class ChatMessage(msgspec.Struct, gc=False):
-    """A message as the conversation's history has it; what the model reads of it."""
+    """A message of the conversation's history: the members that the model reads."""
 
     content: str | list[Any] | None = None
     name: str | None = None

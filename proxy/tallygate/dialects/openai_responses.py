@@ -24,12 +24,12 @@ from tallygate.domain.prompt import ImageInput
 from tallygate.domain.stored_object import StoredReference
 
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
-_RUNS_ON: Final = frozenset({"queued", "in_progress"})  # of an answer that came whole all the same: more is generated behind it
+_RUNS_ON: Final = frozenset({"queued", "in_progress"})  # statuses of a complete answer after which more is generated
 _TEXT_FIELDS: Final = ("arguments", "input", "code", "revised_prompt")
 _OBJECT_FIELDS: Final = ("arguments", "action", "operation", "queries")  # of tools that run at the provider
-_FOUND: Final = "sources"  # in a search's action: what was found, which is input
-_NO_PLACE: Final = -1  # of an event that does not say to which item it belongs
-ITEMS_STREAMED_MAX: Final = 1024  # items whose text is known to come in pieces; past it an item's end is not read
+_FOUND: Final = "sources"  # in a search's action: its results, which are input
+_NO_PLACE: Final = -1  # for an event that does not name its item
+ITEMS_STREAMED_MAX: Final = 1024  # items tracked as coming in pieces; the ends of further items are not read
 
 
 class TextFormat(msgspec.Struct, gc=False):
@@ -58,7 +58,7 @@ class ResponsesRequest(msgspec.Struct, gc=False):
     model_family: str | None = None
 
 
-ADDED_TOKENS: Final = 24  # of a prompt without any tool, 18 were seen that no text accounts for
+ADDED_TOKENS: Final = 24  # a prompt without tools was seen to have 18 tokens beyond its texts
 
 _KNOWN: Final = frozenset(ResponsesRequest.__struct_fields__)
 _KNOWN_KEYS: Final = keys_of(_KNOWN)
@@ -90,7 +90,7 @@ class OpenAiResponses(OpenAiShape):
         **OpenAiShape.query_values,
         "beta": re.compile(r"true|false"),  # of the SDKs' `client.beta.responses`
     }
-    adds_unknown_input = False  # the provider itself puts text into every prompt
+    adds_unknown_input = False  # the provider itself adds text to every prompt
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(ResponsesRequest)
@@ -123,7 +123,7 @@ class OpenAiResponses(OpenAiShape):
         compacts = bool(request.context_management) or any(member(item, "type") == _TRIGGER for item in items_of(request.input))
         if request.previous_response_id is not None or request.conversation is not None:
             if compacts:
-                draft.add_unseen()  # read twice, which no record of a size tells
+                draft.add_unseen()  # read twice, which a recorded size does not show
             else:
                 draft.add_referred()
         if request.prompt is not None:  # a template, made elsewhere
@@ -137,11 +137,11 @@ class OpenAiResponses(OpenAiShape):
             is_any_model=model is None and request.prompt is not None,
             prompt=draft.shape(),
             stream=request.stream is True,
-            choices=2 if compacts else 1,  # OpenAI, "Compaction": the context is summed up first, within the same request
+            choices=2 if compacts else 1,  # OpenAI, "Compaction": the context is summarized first, within the same request
             prompt_reads=2 if compacts else 1,
             window_reads=2 if compacts else 1,
             max_output_tokens=request.max_output_tokens or None,  # 0 is none
-            cache_write_5m=True,  # prompts are cached without being asked to be
+            cache_write_5m=True,  # prompts are cached unasked
             cache_write_1h=request.prompt_cache_retention == "24h",
             audio_input=draft.audio_input,
             audio_output="audio" in (request.modalities or ()),
@@ -153,13 +153,13 @@ class OpenAiResponses(OpenAiShape):
         )
 
     def _model(self, request: ResponsesRequest) -> tuple[str | None, str | None]:
-        """The model asked for and Gloo's family. A stored prompt may name the model, which is then not known here."""
+        """The requested model and Gloo's family. A stored prompt may name the model, which is then unknown here."""
         if not request.model and request.prompt is None:
             raise RequestRejectedError("You must provide a model parameter.", param="model")
         return request.model or None, None
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        """`body` with the maximum set where asked for; usage comes without asking."""
+        """Set the maximum in `body` if requested; usage comes unasked."""
         del facts, ask_usage
         return body if max_output_tokens is None else with_member(body, ("max_output_tokens",), b"%d" % max_output_tokens)
 
@@ -174,7 +174,7 @@ class OpenAiResponses(OpenAiShape):
                 return UnreadMeter()
 
     def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
-        """An `error` event, with the members both where the Responses reference has them and where SDKs look for an error."""
+        """An `error` event, with its members both where the Responses reference has them and where SDKs look for an error."""
         error = self.error_object(refusal) | {"request_id": request_id}
         event = {
             "type": "error",
@@ -201,7 +201,7 @@ def _stored_items(given: object) -> list[StoredReference]:
 
 
 def add_item(draft: OpenAiPrompt, item: object) -> None:
-    """One item of a Responses input: a message, a call and its output, or reasoning handed back."""
+    """Add one item of a Responses input: a message, a call and its output, or reasoning that is sent back."""
     if not isinstance(item, dict):
         draft.add_text(item)
         return
@@ -212,7 +212,7 @@ def add_item(draft: OpenAiPrompt, item: object) -> None:
         draft.add_unknown_members(item, _MESSAGE)
     elif kind in ("function_call", "custom_tool_call"):
         draft.messages += 1
-        draft.add_json(item)  # as at chat completions, whose calls are counted with all that stands around them
+        draft.add_json(item)  # as in chat completions, where calls are counted with everything around them
     elif kind in ("function_call_output", "custom_tool_call_output"):
         draft.messages += 1
         draft.add_content(item.get("output"))
@@ -228,7 +228,7 @@ def add_item(draft: OpenAiPrompt, item: object) -> None:
             draft.add_referred()
     elif kind == "compaction" and isinstance(encrypted := item.get("encrypted_content"), str) and encrypted:
         draft.messages += 1
-        draft.opaque_bytes += len(encrypted)  # an earlier context, summed up: its own bytes are all that there is of it
+        draft.opaque_bytes += len(encrypted)  # a summarized context: nothing but its bytes is known
         draft.add_unknown_members(item, _REASONING)
     elif kind == _TRIGGER:
         draft.add_unknown_members(item, _TRIGGERING)
@@ -265,7 +265,7 @@ class ResponsesBody(msgspec.Struct, gc=False):
 class ResponsesStreamMeter(EventStreamMeter):
     """Reads typed events up to `response.completed`, `response.incomplete` or `response.failed`.
 
-    The response object is nested under `response`, or, as Gloo sends it, the event itself.
+    The response object is nested under `response` or, at Gloo, is the event itself.
     """
 
     __slots__ = ("_decoder", "_streamed")
@@ -273,7 +273,7 @@ class ResponsesStreamMeter(EventStreamMeter):
     def __init__(self, decoder: "msgspec.json.Decoder[ResponsesBody]") -> None:
         super().__init__()
         self._decoder = decoder
-        self._streamed: set[int] = set()  # places of items whose text came in pieces
+        self._streamed: set[int] = set()  # indices of items whose text came in pieces
 
     def _read(self, event: SseEvent) -> bytes:
         data = event.data
@@ -287,7 +287,7 @@ class ResponsesStreamMeter(EventStreamMeter):
             return event.raw
         kind = body.type if isinstance(body.type, str) else event.name.decode(errors="replace")
         if body.delta is not None:
-            if "audio.delta" not in kind and "_call_output" not in kind:  # base64, and what a provider's tool brought
+            if "audio.delta" not in kind and "_call_output" not in kind:  # base64, and results of a provider's tool
                 add_text(reading, body.delta)
                 if len(self._streamed) < ITEMS_STREAMED_MAX:
                     self._streamed.add(_place(body))
@@ -304,7 +304,7 @@ class ResponsesStreamMeter(EventStreamMeter):
         return event.raw
 
     def _read_response(self, body: ResponsesBody, kind: str) -> None:
-        """What a response object inside the event says; the text of the answer was in the deltas."""
+        """Read a response object inside the event; the text of the answer was in the deltas."""
         reading = self.reading
         nested = body.response
         if isinstance(nested, dict):
@@ -359,7 +359,7 @@ def _is_call(item: object) -> bool:
 
 
 def _read_item(reading: MeterReading, item: object) -> None:
-    """One item of a response that came whole."""
+    """Read one item of a response that is not streamed."""
     if _is_call(item):
         reading.calls += 1
         add_text(reading, member(item, "name"))
@@ -367,7 +367,7 @@ def _read_item(reading: MeterReading, item: object) -> None:
 
 
 def _read_item_text(reading: MeterReading, item: object) -> None:
-    """The generated text of an item, but for a tool's name; not what a tool brought, which is input."""
+    """Read the generated text of an item, except a tool's name and a tool's results, which are input."""
     kind = member(item, "type")
     if not isinstance(item, dict) or (isinstance(kind, str) and kind.endswith("_output")):
         return

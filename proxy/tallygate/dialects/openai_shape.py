@@ -1,4 +1,4 @@
-"""Errors and limit headers as OpenAI's SDKs understand them; also what a client gets where no dialect is known."""
+"""Errors and limit headers as OpenAI's SDKs understand them; also used if no dialect is known."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +12,7 @@ from tallygate.dialects.limits import tightest
 from tallygate.domain.admission import Decision
 from tallygate.domain.errors import ErrorCode, Refusal
 
-# OpenAI's `type` names the kind of fault; `code` is ours, and the same as theirs where they have one.
+# OpenAI's `type` names the kind of fault; `code` is ours, and equals OpenAI's if it has one.
 _TYPES: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.SPEND_LIMIT_EXCEEDED: "insufficient_quota",
     ErrorCode.PLAN_WITHOUT_API_ACCESS: "insufficient_permissions",
@@ -69,7 +69,7 @@ class OpenAiShape:
 
 
 def openai_error(refusal: Refusal) -> dict[str, object]:
-    """OpenAI's error object: message, type, param and code are always there; details come after them, and never replace them."""
+    """OpenAI's error object: message, type, param and code are always present; details follow, and never replace them."""
     required: dict[str, object] = {
         "message": refusal.message,
         "type": _error_type(refusal),
@@ -86,7 +86,7 @@ def _error_type(refusal: Refusal) -> str:
 
 
 def duration_text(duration_ms: int) -> str:
-    """A duration as OpenAI writes it: 120ms, 1s, 6m0s, 2h0m0s. From a second on it is rounded up to whole ones."""
+    """A duration as OpenAI writes it: 120ms, 1s, 6m0s, 2h0m0s. Above one second it is rounded up to whole seconds."""
     if duration_ms <= 0:
         return "0s"
     if duration_ms < 1000:

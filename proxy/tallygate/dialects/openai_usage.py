@@ -1,4 +1,4 @@
-"""OpenAI's two usage objects, in the normal form. Neither function raises; None means that the object holds no count at all."""
+"""OpenAI's usage objects in the normal form. No function raises; None means that the object has no count at all."""
 
 from tallygate.dialects.counts import lenient_count, token_counts
 from tallygate.dialects.lenient import member
@@ -8,8 +8,8 @@ from tallygate.domain.token_counts import TokenCounts
 def chat_counts(usage: object, flags: set[str]) -> TokenCounts | None:
     """Counts of a chat or completion usage object.
 
-    Cached tokens are part of the prompt, whichever of their names a service uses: Gloo `cache_tokens`, DeepSeek
-    `prompt_cache_hit_tokens`, Moonshot `cached_tokens`, else OpenAI's detail.
+    Cached tokens are part of the prompt, under any of their names: Gloo's `cache_tokens`, DeepSeek's
+    `prompt_cache_hit_tokens`, Moonshot's `cached_tokens`, else OpenAI's detail.
     """
     if not isinstance(usage, dict):
         return None
@@ -36,7 +36,7 @@ def chat_counts(usage: object, flags: set[str]) -> TokenCounts | None:
 
 
 def responses_counts(usage: object, flags: set[str]) -> TokenCounts | None:
-    """Counts of a Responses usage object. Of cache writes, those kept for 12 hours count as long ones, the rest as short."""
+    """Counts of a Responses usage object. Cache writes kept for 12 hours count as long ones, all others as short."""
     if not isinstance(usage, dict):
         return None
     prompt, completion, total = usage.get("input_tokens"), usage.get("output_tokens"), usage.get("total_tokens")
@@ -60,7 +60,7 @@ def responses_counts(usage: object, flags: set[str]) -> TokenCounts | None:
 
 
 def embedding_counts(usage: object, flags: set[str]) -> TokenCounts | None:
-    """Counts of an embeddings usage object: everything is input, also where only the total says so."""
+    """Counts of an embeddings usage object: everything is input, even if only the total shows it."""
     if not isinstance(usage, dict):
         return None
     prompt, total = usage.get("prompt_tokens"), usage.get("total_tokens")
@@ -71,5 +71,5 @@ def embedding_counts(usage: object, flags: set[str]) -> TokenCounts | None:
 
 
 def _first(*values: object) -> object:
-    """The first that is there; an explicit zero is."""
+    """The first value that is present; an explicit zero counts as present."""
     return next((value for value in values if value is not None), None)

@@ -1,7 +1,7 @@
-"""Fields of other APIs for the maximum output and the model, which some services obey beside, or instead of, the dialect's own.
+"""Other APIs' fields for the maximum output and the model, which some services obey beside, or instead of, the dialect's own.
 
-A request with one is refused, in any spelling: it could cost more than its hold. Anthropic's own `fallbacks` is among them: other
-models, with maxima of their own ("Refusals and fallback").
+A request with such a field, in any spelling, is refused: it could cost more than its hold. Anthropic's own `fallbacks` is
+included: it names other models, with maxima of their own ("Refusals and fallback").
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ MODELS: Final = frozenset({"models", "fallbacks", "fallback_models"})
 
 
 class OtherApiFields:
-    """The fields that a dialect refuses: those of all APIs but its own."""
+    """The fields that a dialect refuses: those of all APIs except its own."""
 
     __slots__ = ("_refused",)
 
@@ -27,7 +27,7 @@ class OtherApiFields:
         self._refused = {folded(name): name for name in (MAXIMA | MODELS).difference(own)}
 
     def check(self, keys: frozenset[bytes]) -> None:
-        """Raise RequestRejectedError if one is among `ParsedBody.keys`."""
+        """Raise RequestRejectedError if any of them is among `ParsedBody.keys`."""
         for key in keys:
             name = self._refused.get(folded_key(key)) if len(key) <= KEY_BYTES_MAX else None
             if name is not None:

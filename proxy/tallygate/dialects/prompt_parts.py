@@ -12,12 +12,12 @@ from tallygate.domain.stored_object import StoredKind, StoredReference
 
 PDF: Final = "application/pdf"
 LABEL_CHARS_MAX: Final = 64
-# Names of members that are no text for the model where they are short: what a part is, which call it answers.
+# Members that are no text for the model if they are short: the type of a part, the call that it answers.
 _LABELS: Final = frozenset(
     {"role", "type", "id", "status", "tool_call_id", "call_id", "tool_use_id", "item_id", "detail", "format", "phase", "channel"}
 )
-# Of a whole request: how to answer and for whom, never part of the prompt (OpenAI's and Anthropic's API references). Anything else
-# that a dialect does not read is taken for text that the model may.
+# Members of a whole request that control the answer, and are never part of the prompt (OpenAI's and Anthropic's API references).
+# Any other member that a dialect does not read counts as text, since the model may read it.
 _NO_PROMPT: Final = frozenset(
     {"metadata", "user", "user_id", "safety_identifier", "prompt_cache_key", "stop", "stop_sequences", "logit_bias", "include"}
     | {"service_tier", "tool_choice", "reasoning", "reasoning_effort", "verbosity", "truncation", "thinking", "modalities"}
@@ -27,12 +27,12 @@ _NO_PROMPT: Final = frozenset(
 
 @dataclass(slots=True, kw_only=True)
 class PromptParts:
-    """A PromptShape in the making. What a dialect does not know is counted as its JSON text, never as nothing.
+    """Builds a PromptShape. Members that a dialect does not know count as their JSON text, never as nothing.
 
-    image_files         images that are stored files: what they are read as is known, whatever the file's size
-    has_unseen_input    something was named that the model will read, and that nobody has seen
-    has_referred_input  a stored object was named that the model will read; the references say which
-    audio_input         audio was among the inline data
+    image_files         images in stored files: they are known to be read as images, whatever the file's size
+    has_unseen_input    the model will read something that nobody has seen
+    has_referred_input  the model will read a stored object, which is among the references
+    audio_input         the inline data has audio
     """
 
     texts: list[str] = field(default_factory=list)
@@ -49,7 +49,7 @@ class PromptParts:
     audio_input: bool = False
 
     def has_unknown_input(self, references: Collection[StoredReference]) -> bool:
-        """Whether there is input of unknown size. A reference that no part accounts for may be read as well, wherever it stands."""
+        """Whether there is input of unknown size. A reference outside of all parts may be read as well, wherever it is."""
         if self.has_unseen_input or self.has_referred_input:
             return True
         return bool(references) and sum(each.kind != StoredKind.VOICE for each in references) > self.image_files
@@ -62,7 +62,7 @@ class PromptParts:
             self.add_json(value)
 
     def add_unknown_members(self, holder: Mapping[str, Any], known: frozenset[str], *, is_request: bool = False) -> None:
-        """Add the text of members that are not among `known`: one that a dialect does not know may reach the model nevertheless."""
+        """Add the text of members that are not among `known`: unknown members may still reach the model."""
         if holder.keys() <= known:
             return
         for name, value in holder.items():
@@ -74,7 +74,7 @@ class PromptParts:
                 self.add_text(value)
 
     def add_signature(self, signature: object) -> None:
-        """Add a reasoning signature: encrypted thought that the model reads again. A short one holds none."""
+        """Add a reasoning signature: encrypted reasoning that the model reads again. A short one has none."""
         if isinstance(signature, str) and len(signature) > LABEL_CHARS_MAX:
             self.opaque_bytes += base64_bytes(signature)
 
@@ -101,12 +101,12 @@ class PromptParts:
             self.images.append(ImageInput(width=width, height=height))
             return
         if isinstance(media_type, str) and media_type.lower() == PDF:
-            self.add_unseen()  # a page is read as an image too, however few bytes it takes
+            self.add_unseen()  # a page is read as an image too, however few bytes it has
         self.audio_input |= kind in {"audio", "video"}  # a video has a sound track, charged as audio
         self.opaque_bytes += base64_bytes(data)
 
     def add_unseen(self) -> None:
-        """Note input of unknown size: a document by its URL, what a tool at the provider will find, a stored template."""
+        """Note input of unknown size: a document by its URL, results of a tool at the provider, a stored template."""
         self.has_unseen_input = True
 
     def add_referred(self) -> None:

@@ -1,7 +1,7 @@
-"""Which stored objects a request refers to.
+"""The stored objects that a request refers to.
 
-A reference is known by the name of its member, wherever it stands: parts, tools, tool resources, and members that are newer than
-this code. What the model reads as data (arguments, schemas, metadata) is passed over: ids in it name nothing at the provider.
+A reference is recognised by the name of its member, anywhere: in parts, tools, tool resources, and members newer than
+this code. Data for the model (arguments, schemas, metadata) is skipped: ids in it name nothing at the provider.
 Sources: OpenAI's and Anthropic's API references (members `file_id`, `vector_store_ids`, `container`, `conversation`, `prompt` …),
 Google's "Files API", "Context caching" and "File search".
 """
@@ -55,18 +55,18 @@ _BY_NAME: Final[Mapping[str, StoredKind]] = {
     "file_name": StoredKind.FILE,
 }
 _URIS: Final = frozenset({"fileUri", "file_uri"})
-_RESOURCE_NAMES: Final = frozenset({"fileName", "file_name"})  # Google's batches; elsewhere what a client calls a file
-# Text, a voice's name or inline data where they are a string; a reference where they are an object with an id.
+_RESOURCE_NAMES: Final = frozenset({"fileName", "file_name"})  # in Google's batches; elsewhere the client's own name of a file
+# Text, a voice's name or inline data if the value is a string; a reference if it is an object with an id.
 _ONLY_BY_ID: Final = frozenset({"prompt", "audio", "voice"})
 REFERENCE_NAMES: Final = frozenset(_BY_NAME) - _RESOURCE_NAMES
 _KEYS: Final = frozenset(f'"{name}":'.encode() for name in _BY_NAME)  # in the form of `ParsedBody.keys`
-# Objects whose `id` names something by what their `type` says.
+# Objects whose `type` determines what their `id` names.
 _BY_TYPE: Final[Mapping[str, StoredKind]] = {"item_reference": StoredKind.ITEM, "file_id": StoredKind.FILE}
 _CURSORS: Final = frozenset({"after", "before", "afterid", "beforeid"})  # folded
 _UPDATE: Final = "update"  # docs.gloo.com, "Upload Files": the `item_id` whose content is replaced
 _BRACKETS: Final = re.compile(r"[\[\].]+")
 
-# Data that a model or the client's own code reads: nothing in it is looked up at the provider.
+# Data for a model or the client's own code: the provider looks up nothing in it.
 DATA: Final = frozenset(
     {"arguments", "args", "metadata", "labels", "response", "attributes", "env", "input_examples"}
     | {"parameters", "parametersJsonSchema", "parameters_json_schema", "input_schema", "schema", "json_schema"}
@@ -74,16 +74,16 @@ DATA: Final = frozenset(
 )
 _CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
-# What the provider itself offers under such a name belongs to nobody.
+# Objects that the provider itself offers under such a name belong to nobody.
 _PROVIDERS_OWN_SKILL: Final = "anthropic"
 _GEMINI_FILE: Final = re.compile(r"(?:^|/)(files/[A-Za-z0-9_-]+)/?(?:[?#:].*)?$", re.ASCII)
-_URI_CHARS_MAX: Final = 8_192  # a search would hold the interpreter for as long as a text of megabytes takes
+_URI_CHARS_MAX: Final = 8_192  # a search in megabytes of text would block the interpreter
 _GEMINI_HOST: Final = "generativelanguage"  # .googleapis.com, .mtls.googleapis.com
 _VERSIONED: Final = re.compile(r"/v1[a-z0-9]*/+files/", re.ASCII)
 
 
 def body_references(body: ParsedBody[Any]) -> tuple[StoredReference, ...]:
-    """As `stored_references`; most bodies have none, which their keys tell."""
+    """Like `stored_references`, for a parsed body; most bodies have none, as their keys show."""
     return () if _KEYS.isdisjoint(body.keys_anywhere) else stored_references(body.decoded())
 
 
@@ -95,14 +95,14 @@ def stored_references(body: object) -> tuple[StoredReference, ...]:
 
 
 def query_references(query: Iterable[tuple[str, str]], *, listed: str, updated: str = "") -> tuple[StoredReference, ...]:
-    """What a query names.
+    """The references of a query.
 
-    listed    the kind that a list is of, which its cursors are of too; empty where nothing is listed
-    updated   the kind of what an upload under `update` takes the place of; empty where none does
+    listed    the kind of objects in a list, and of its cursors; empty if nothing is listed
+    updated   the kind of object that an upload under `update` replaces; empty if none is
     """
     found: dict[StoredReference, None] = {}
     for given, text in query:
-        for pair in f"{given}={text}".split(";"):  # some servers split there too
+        for pair in f"{given}={text}".split(";"):  # some servers also split at semicolons
             name, _, value = pair.partition("=")
             word = folded(name.strip())
             kind = listed if word in _CURSORS else updated if updated and word == _UPDATE else kind_of_field(name)
@@ -112,7 +112,7 @@ def query_references(query: Iterable[tuple[str, str]], *, listed: str, updated: 
 
 
 def kind_of_field(name: str) -> str:
-    """What a field of a query or a form names by its value: `file_id`, `file_ids[]`, `tools[0][vectorStoreIds]`; "" for nothing."""
+    """The kind of object that a query's or form's field names: `file_id`, `file_ids[]`, `tools[0][vectorStoreIds]`; "" for none."""
     words = _BRACKETS.split(name)
     if words[0].strip() in DATA:  # `metadata[conversation]`, by which stored chats are found
         return ""
@@ -120,7 +120,7 @@ def kind_of_field(name: str) -> str:
 
 
 def folded(name: str) -> str:
-    """Without case (Unicode's full case folding, which also takes the long s and the Kelvin sign for s and k) and separators."""
+    """The name without separators and case (Unicode's full case folding, which also folds the long s and the Kelvin sign)."""
     return name.casefold().replace("_", "").replace("-", "")
 
 
@@ -130,16 +130,15 @@ _BY_FOLDED_NAME: Final[Mapping[str, StoredKind]] = {
 
 
 def is_call(block: Mapping[str, Any]) -> bool:
-    """Whether a block's `input` is data: Anthropic's calls of tools, which stand in lists. A list under that name is no call's."""
+    """Whether a block's `input` is data, as in Anthropic's tool calls, which are in lists. A list in `input` is not a call's."""
     kind = block.get("type")
     return isinstance(kind, str) and kind in _CALLS and isinstance(block.get("input"), dict)
 
 
 def item_reference(item: Mapping[str, Any]) -> StoredReference | None:
-    """The stored item that an item of a Responses input stands for; None where the item itself says everything.
+    """The stored item that an item of a Responses input refers to; None if the item is complete by itself.
 
-    Messages, calls of functions and the wish for a compaction stand for themselves, and so does what comes encrypted: reasoning and
-    compactions.
+    Messages, function calls, compaction triggers and encrypted items (reasoning and compactions) are complete.
     """
     found, kind = item.get("id"), item.get("type")
     if not isinstance(found, str) or not found:
@@ -176,7 +175,7 @@ def _walk(value: object, found: dict[StoredReference, None], *, is_element: bool
 
 
 def _add(kind: StoredKind, name: str, value: object, holder: dict[str, Any], found: dict[StoredReference, None]) -> None:
-    """An id, an object with an id, or a list of those."""
+    """Add an id, an object with an id, or a list of these."""
     if name in _ONLY_BY_ID and not isinstance(value, dict):
         return
     for item in value if isinstance(value, list) else [value]:
@@ -193,10 +192,10 @@ def _add(kind: StoredKind, name: str, value: object, holder: dict[str, Any], fou
 
 
 def _google_file(uri: str) -> str:
-    """The name of a file at the Gemini API; empty for a URI of anything else, such as a public page or a video.
+    """The name of a file at the Gemini API; empty for any other URI, such as a public page or a video.
 
-    A URI at Google's host that names no file as expected stands whole: nobody has such a file.
-    So does a URI that is too long to be searched.
+    A URI at Google's host that names no file in the expected form is returned whole, since nobody owns such a file.
+    A URI that is too long to be searched is returned whole as well.
     """
     if len(uri) > _URI_CHARS_MAX:
         return uri

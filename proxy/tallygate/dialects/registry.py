@@ -1,4 +1,4 @@
-"""Every dialect under the name that routes use, and the one that is spoken where a route names none."""
+"""Every dialect under the name that routes use, and the dialect of errors for routes without one."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -18,13 +18,13 @@ from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
 from tallygate.dialects.openai_responses import OpenAiResponses
 from tallygate.dialects.unmetered import Unmetered
 
-_PLAIN: Final = OpenAiChat.name  # in its shape errors are, where nothing says whose API a client speaks
+_PLAIN: Final = OpenAiChat.name  # the shape of errors if the client's API is unknown
 
 
 class Dialects(dict[str, Dialect]):
     """Dialects by name.
 
-    An API that is asked by path or header has the first of its dialects: what is asked for is the same in all.
+    An API that is identified by path or header is represented by its first dialect: the required members are equal in all.
     """
 
     def __init__(self, known: Iterable[Dialect]) -> None:
@@ -36,22 +36,22 @@ class Dialects(dict[str, Dialect]):
 
     @property
     def billed(self) -> dict[str, bool]:
-        """The names that routes may use, with whether a provider bills what their endpoints do."""
+        """The names that routes may use, each with whether a provider bills its endpoints."""
         return {name: dialect.is_billed for name, dialect in self.items()}
 
     def of_path(self, path: str) -> Dialect | None:
-        """A dialect of the API that a path is of; None where several APIs have such paths."""
+        """A dialect of the API to which a path belongs; None if several APIs share such paths."""
         for own_paths, dialect in self._by_path.items():
             if own_paths.match(path) is not None:
                 return dialect
         return None
 
     def spoken(self, path: str, headers: Mapping[str, str]) -> Dialect:
-        """The dialect in which a client reads errors at a route that none reads: files, batches, and paths that are not served."""
+        """The dialect of errors at routes without a dialect: files, batches, and paths that are not served."""
         return self._of_headers(headers) or self.of_path(path) or self.plain
 
     def unmetered(self, path: str, headers: Mapping[str, str]) -> Unmetered:
-        """What is spoken at a route without a dialect, in whose path the API may show, or in whose request's headers."""
+        """The null dialect for a route without one; its API shows in the path or in the request's headers."""
         of_path = self.of_path(path)
         api, key_header = self._of_headers(headers) or of_path or self.plain, None if of_path is None else of_path.key_header
         known = self._unmetered.get((api.name, key_header))
@@ -69,7 +69,7 @@ class Dialects(dict[str, Dialect]):
 
 
 def dialects() -> Dialects:
-    """A new registry; dialects hold no state beyond their decoders, so one serves a whole process."""
+    """Make a registry. Dialects have no state beyond their decoders, so one serves a whole process."""
     known: tuple[Dialect, ...] = (
         OpenAiChat(),
         OpenAiResponses(),

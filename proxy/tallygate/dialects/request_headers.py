@@ -1,4 +1,4 @@
-"""Headers of requests that mean something to APIs. Upstreams read them whatever the route's dialect: these are every dialect's."""
+"""Request headers that have a meaning to APIs. Upstreams read them whatever the route's dialect, so they apply to every dialect."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -13,7 +13,7 @@ LONG_WINDOW_TOKENS: Final = 1_000_000
 
 
 def facts_with_headers(facts: RequestFacts, headers: MultiMapping[str]) -> RequestFacts:
-    """The facts of a body under its request's headers."""
+    """Adjust the facts of a body to its request's headers."""
     for name, read in READERS.items():
         if name in headers:
             facts = read(facts, ",".join(headers.getall(name)))
@@ -21,9 +21,9 @@ def facts_with_headers(facts: RequestFacts, headers: MultiMapping[str]) -> Reque
 
 
 def _with_cache_ttl(facts: RequestFacts, ttl: str) -> RequestFacts:
-    """Gloo's `X-Cache-TTL` (5m or 1h) marks a prompt for caching without a word in the body.
+    """Apply Gloo's `X-Cache-TTL` (5m or 1h), which marks a prompt for caching outside of the body.
 
-    Any other value may come to mean a time as dear as the longest.
+    Any other value is assumed to be as dear as the longest time.
     """
     if not ttl:
         return facts
@@ -32,19 +32,19 @@ def _with_cache_ttl(facts: RequestFacts, ttl: str) -> RequestFacts:
 
 
 def _with_long_window(facts: RequestFacts, betas: str) -> RequestFacts:
-    """Anthropic's `anthropic-beta` with `context-1m-…` lets a model read a million tokens."""
+    """Apply Anthropic's `anthropic-beta` with `context-1m-…`, which lets a model read a million tokens."""
     return replace(facts, window_min_tokens=LONG_WINDOW_TOKENS) if LONG_WINDOW_BETA in betas.lower() else facts
 
 
-# What each adds to the facts of its request.
+# The effect of each header on the facts of its request.
 READERS: Final[Mapping[str, Callable[[RequestFacts, str], RequestFacts]]] = {
     "x-cache-ttl": _with_cache_ttl,
     "anthropic-beta": _with_long_window,
 }
-# What SDKs send besides, and an answer does not depend on.
+# Other headers that SDKs send, on which an answer does not depend.
 SENT_BY_SDKS: Final = frozenset(
     {b"anthropic-version", b"anthropic-dangerous-direct-browser-access", b"openai-beta", b"x-goog-api-client", b"x-server-timeout"}
     | {name.encode() for name in READERS}
 )
-# What takes the usage out of an answer, or the answer out of its form. Google, "System parameters": the mask filters the answer.
+# Headers that remove the usage from an answer or change its form. Google, "System parameters": the mask filters the answer.
 CHANGE_FORM: Final = frozenset({b"x-goog-fieldmask", b"x-goog-encode-response-if-executable"})

@@ -1,7 +1,7 @@
 """Server-sent events, read incrementally from bytes (WHATWG HTML, section 9.2).
 
-Every byte fed in belongs to exactly one event's `raw`, in order, so that joining them gives back the stream. Events are what lies
-between blank lines, data or not: a comment, or a lone blank line, is an event whose data is empty.
+Every byte belongs to exactly one event's `raw`, in order, so joining them restores the stream. Everything between two blank lines
+is an event, with data or not: a comment, or a lone blank line, is an event with empty data.
 """
 
 import re
@@ -9,13 +9,13 @@ from typing import Final
 
 import msgspec
 
-EVENT_BYTES_MAX: Final = 8 * 1024 * 1024  # of one event; past it the event is given up and its bytes are handed through
+EVENT_BYTES_MAX: Final = 8 * 1024 * 1024  # of one event; a longer event is given up and its bytes are passed through
 JOINED_BYTES_MAX: Final = 64 * 1024  # of pending bytes copied on each feed; more are searched in place
 
 _BOM: Final = b"\xef\xbb\xbf"
 _LF: Final = 10
 _CR: Final = 13
-# The end of a line, then a blank line. Atomic, so that CRLF is never taken for CR and LF.
+# The end of a line, then a blank line. Atomic, so that CRLF is never read as CR and LF.
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
 _BLANK_LINE_BYTES_MAX: Final = 4
 _LINE: Final = re.compile(rb"\r\n|\r|\n")
@@ -27,7 +27,7 @@ class SseEvent(msgspec.Struct, frozen=True, gc=False):
     raw        its bytes, the blank line included
     data       its data lines, joined by LF; empty if it has none
     name       its event field; empty if it has none, which browsers call "message"
-    given_up   longer than the maximum: a piece of it, without data or name
+    given_up   a piece of an event that exceeds the maximum, without data or name
     """
 
     raw: bytes
@@ -59,23 +59,23 @@ class SseParser:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[SseEvent]:
-        """Take bytes, return the events they complete."""
+        """Parse bytes and return the events that they complete."""
         buffer = self._buffer
         if len(buffer) + len(data) <= self._joined_bytes_max and not self._giving_up and not self._is_at_start:
             if data[-4:] == b"\r\n\r\n" and data[:6] == b"data: " and data.find(b"\n") == len(data) - 3 and data.count(b"\r") == 2:
                 if not buffer:
-                    return [SseEvent(data, data[6:-4])]  # one event as Gemini sends it
+                    return [SseEvent(data, data[6:-4])]  # one event, as Gemini sends it
             elif b"\r" not in (joined := bytes(buffer) + data if buffer else data):
                 return self._events_by_lf(joined)
         buffer += data
         return self._events(is_over=False)
 
     def end_stream(self) -> list[SseEvent]:
-        """The stream is over: an unfinished event counts as finished (the standard drops it; a provider may have billed it)."""
+        """End the stream: an unfinished event counts as finished (the standard drops it, but a provider may have billed it)."""
         return self._events(is_over=True)
 
     def _events_by_lf(self, joined: bytes) -> list[SseEvent]:
-        """Events of the pending bytes and those just fed, none of which is a CR: the usual case, without a search of its own."""
+        """Events of the pending bytes and those just fed, none of which is a CR: the usual case, which needs no search."""
         at = joined.rfind(b"\n\n")
         end = at + 2 if at >= 0 else 0
         self._buffer[:] = joined[end:]
@@ -107,7 +107,7 @@ class SseParser:
         return events
 
     def _event_end(self, start: int, search: int, *, is_over: bool) -> int:
-        """Where the event at `start` ends, -1 if that cannot be known yet."""
+        """The end of the event at `start`; -1 if it is not known yet."""
         buffer = self._buffer
         if buffer[start] in (_LF, _CR) and not self._giving_up:  # a blank line of its own
             end = start + (2 if buffer[start : start + 2] == b"\r\n" else 1)
@@ -128,7 +128,7 @@ class SseParser:
 
 
 def _whole_events(data: bytes) -> list[SseEvent]:
-    """Events of bytes that begin and end with an event and have no CR: what a provider sends nearly always."""
+    """Events of bytes that begin and end with an event and have no CR, as providers nearly always send them."""
     size = len(data)
     if data.find(b"\n") == size - 2 and data[:6] == b"data: ":
         return [SseEvent(data, data[6:-2])]

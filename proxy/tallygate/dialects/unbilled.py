@@ -1,4 +1,4 @@
-"""Answers of endpoints that the provider does not bill, such as token counting."""
+"""The meter of endpoints that the provider does not bill, such as token counting."""
 
 from tallygate.dialects.dialect import MeterReading
 from tallygate.dialects.json_objects import JsonObjects
@@ -6,7 +6,7 @@ from tallygate.domain.token_counts import NO_TOKENS
 
 
 class UnbilledMeter:
-    """Relays a JSON answer that uses no tokens, and notes whether it came whole."""
+    """Relays a JSON answer that uses no tokens, and notes whether it is complete."""
 
     __slots__ = ("_objects", "reading")
 

@@ -1,4 +1,4 @@
-"""What is spoken at routes whose requests and answers nobody reads."""
+"""The null dialect, for routes whose requests and answers are not parsed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from re import Pattern
@@ -16,7 +16,7 @@ UNREAD: Final = RequestFacts(model=None, prompt=PromptShape(), has_output=False)
 class Unmetered:
     """Implements `Dialect` for a route without one: bodies and answers pass as they are, and errors have the shape of `api`.
 
-    key_header   of the API whose path it is; None where several APIs have such paths
+    key_header   of the API to which the path belongs; None if several APIs share such paths
     """
 
     usage_reporting = UsageReporting.NOT_PROMISED
@@ -48,7 +48,7 @@ class Unmetered:
         return NO_METER
 
     def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
-        """Nothing: in what framing the answer comes is not known."""
+        """Nothing, since the framing of the answer is unknown."""
         del refusal, request_id
         return b""
 

@@ -1,8 +1,8 @@
-"""What a JSON body that no dialect reads refers to.
+"""The stored objects to which a JSON body without a dialect refers.
 
-Also what an eval of OpenAI's reads in bulk: all that everybody has stored under the operator's key, chosen by filters instead of by
+Evals of OpenAI's also read in bulk: they select from everything stored under the operator's key, by filters instead of
 ids. OpenAI's API reference, "Create eval" (`data_source_config.type`: `logs`, `stored_completions`) and "Create eval run"
-(`data_source.source.type`: `responses`, `stored_completions`): a run takes what its filters leave of all stored answers.
+(`data_source.source.type`: `responses`, `stored_completions`): a run reads all stored answers that match its filters.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,8 +18,8 @@ from tallygate.domain.stored_object import StoredReference
 
 _ANYTHING: Final = msgspec.json.Decoder()
 _VOCABULARY: Final = Vocabulary(())
-# Gloo's items are changed under their id or under the name that whoever uploaded them gave them (Gloo's cookbook, "upload-files":
-# `item_id`, else `producer_id`). Whose such a name is nobody can tell: one publisher serves everybody.
+# Gloo's items are changed under their id or under the name that their uploader chose (Gloo's cookbook, "upload-files":
+# `item_id`, else `producer_id`). The owner of such a name is unknown: one publisher serves everybody.
 PRODUCER: Final = "producer"
 _PRODUCERS: Final = ("producer_id", "producer_ids")
 _PUT_VOCABULARY: Final = Vocabulary(("id", "ids", "item", "items", *_PRODUCERS))
@@ -27,7 +27,7 @@ _HOLDERS: Final = ("item", "items", "ids")
 _MANY: Final = frozenset(
     {"filter", "itemids", "ops"}
 )  # members that would mean more objects than the one that is named beside them
-# By the member that an object stands in, both folded: the types of it that read in bulk. "": in any member.
+# Types of objects that read in bulk, by the member that contains the object, both folded. "": in any member.
 _BULK: Final[dict[str, frozenset[str]]] = {
     "source": frozenset({"responses"}),
     "datasourceconfig": frozenset({"logs"}),
@@ -37,18 +37,19 @@ _WRITTEN_OUT: Final = "filecontent"  # the type of a source whose `content` is t
 
 
 def references_of_any(body: bytes, *, put: str = "", is_shared: bool = True) -> tuple[StoredReference, ...]:
-    """The references of the body; those of a list of `input` or `items` as a response reads it. Raises RequestRejectedError.
+    """The references of the body; lists of `input` or `items` are read like a response's. Raises RequestRejectedError.
 
-    put        the kind of what the body changes or makes under an id of its own; empty where it states none
-    is_shared  whether what is stored at the upstream is everybody's, so that reading it in bulk is refused
-    A key that is the name of one in another spelling is refused: some servers read it as that.
+    put        the kind of object that the body changes or creates under an id of its own; empty if it states none
+    is_shared  whether organizations share the upstream's stored objects, so that reading them in bulk is refused
+
+    A key that spells the name of a reference differently is refused: some servers read it as that name.
     """
     parsed = parse_body(body, _ANYTHING)
     (_PUT_VOCABULARY if put else _VOCABULARY).check(parsed)
     whole = parsed.fields
     if is_shared:
         _refuse_bulk_reads(whole)
-    read_lists = ("input",) if put else ("input", "items")  # what is put names its items by ids of its own kind, below
+    read_lists = ("input",) if put else ("input", "items")  # a put object names its items by ids of its own kind, below
     found = dict.fromkeys((*stored_references(whole), *_read_items(whole, read_lists)))
     if put:
         found |= dict.fromkeys(StoredReference(put, id_) for id_ in _ids(whole))
@@ -57,10 +58,10 @@ def references_of_any(body: bytes, *, put: str = "", is_shared: bool = True) -> 
 
 
 def names_all(body: bytes) -> bool:
-    """Whether a body that changes or deletes objects says by ids alone which, and gives none of them another id.
+    """Whether a body that changes or deletes objects selects them by ids alone, and gives none of them another id.
 
     Gloo's cookbook, "rag-pipeline-part-2": `{"item_ids": [...]}` deletes, `{"filter": {"item_ids": [...]}, "ops": [...]}` changes,
-    and `{"item_id": ..., "item_title": ...}` changes one. Any other filter could mean what others keep there.
+    and `{"item_id": ..., "item_title": ...}` changes one. Any other filter could select others' items.
     """
     try:
         whole = _ANYTHING.decode(body) if body else None
@@ -80,7 +81,7 @@ def names_all(body: bytes) -> bool:
 
 
 def _keeps_ids(change: object) -> bool:
-    """Of one of `ops`: `{"op": "replace", "field": "author", "value": [...]}`."""
+    """Whether one of `ops` changes no id: `{"op": "replace", "field": "author", "value": [...]}`."""
     if not isinstance(change, dict) or not change.keys() <= {"op", "field", "value"}:
         return False
     field = change.get("field")
@@ -88,7 +89,7 @@ def _keeps_ids(change: object) -> bool:
 
 
 def _read_items(whole: Any, names: Iterable[str]) -> Iterator[StoredReference]:
-    """The stored items that the elements of the lists of these names stand for.
+    """The stored items to which the elements of the lists of these names refer.
 
     Lists: a response's `input`, a conversation's `items` (OpenAI's Conversations API, "Create a conversation", "Create items").
     """
@@ -127,7 +128,7 @@ def names_producer(name: str) -> bool:
 
 
 def all_producers(body: bytes) -> tuple[str, ...]:
-    """Every `producer_id` of a body, wherever it stands and however it is spelled; "" for one that is no text."""
+    """Every `producer_id` of a body, anywhere and in any spelling; "" for one that is no text."""
     try:
         return tuple(_every_producer(_ANYTHING.decode(body))) if body else ()
     except (msgspec.DecodeError, RecursionError):
@@ -156,7 +157,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _refuse_bulk_reads(body: object) -> None:
-    """Raises RequestRejectedError that names the member."""
+    """Refuse bulk reads. Raises RequestRejectedError, which names the member."""
     _walk(body, path="", member="")
 
 

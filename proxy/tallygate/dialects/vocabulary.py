@@ -1,7 +1,7 @@
 """The names of members that a dialect reads, and a guard against the same names in another spelling.
 
-Some servers read keys without case (Go's encoding/json, .NET, Jackson if told so), protobuf's JSON mapping reads `max_tokens` and
-`maxTokens` alike. What is priced must be what they read, so a body with such a name is refused.
+Some servers ignore the case of keys (Go's encoding/json, .NET, Jackson if so configured), and protobuf's JSON mapping accepts both
+`max_tokens` and `maxTokens`. They must read the same members that are priced, so a body with such a name is refused.
 """
 
 from collections.abc import Iterable
@@ -14,11 +14,11 @@ from tallygate.dialects.body import ParsedBody
 from tallygate.dialects.references import DATA, REFERENCE_NAMES, folded, is_call
 from tallygate.domain.errors import RequestRejectedError
 
-# Members whose objects have keys of the client's choice, in which values may be read nevertheless.
+# Members whose objects have keys of the client's choice, but values that may be read.
 _NAMED_BY_CLIENT: Final = frozenset({"variables", "logit_bias", "headers", "chat_template_kwargs"})
 _NAMES_REMEMBERED_MAX: Final = 4096
 _SHOWN_CHARS_MAX: Final = 100
-KEY_BYTES_MAX: Final = 256  # longer ones are no spelling of a name, and are not to be remembered
+KEY_BYTES_MAX: Final = 256  # a longer key is no spelling of a name, and is not cached
 
 
 class Vocabulary:
@@ -32,9 +32,9 @@ class Vocabulary:
         self._by_fold = {folded(name): name for name in known} | {folded(name): name for name in names}
 
     def check(self, body: ParsedBody[Any]) -> None:
-        """Refuse a name that is one of these but for its spelling, outside of data. Raises RequestRejectedError.
+        """Refuse a name, outside of data, that differs from one of these only in its spelling. Raises RequestRejectedError.
 
-        Bodies without such a name, which is nearly all, are not walked.
+        Bodies without such a name, which are nearly all, are not walked.
         """
         by_fold = self._by_fold
         strange = body.keys_anywhere - self._keys
@@ -42,7 +42,7 @@ class Vocabulary:
             self._walk(body.decoded(), "")
 
     def _walk(self, value: object, path: str) -> None:
-        path = path[:_SHOWN_CHARS_MAX]  # what a long key adds would be copied for each name below it
+        path = path[:_SHOWN_CHARS_MAX]  # a long key would be copied for each name below it
         if isinstance(value, list):
             for index, each in enumerate(value):
                 if isinstance(each, (dict, list)):
@@ -70,7 +70,7 @@ class Vocabulary:
 
 @lru_cache(_NAMES_REMEMBERED_MAX)
 def folded_key(key: bytes) -> str:
-    """Of a key in the form of `ParsedBody.keys`."""
+    """Fold a key in the form of `ParsedBody.keys`."""
     try:
         return folded(msgspec.json.decode(key[:-1], type=str))
     except msgspec.DecodeError:
