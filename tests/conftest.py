@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 from postgres_process import PostgresProcess, running_postgres
 from search import SEARCH
+from shared_statements import share_statements
 from valkey_process import ValkeyProcess, running_valkey
 
 # No deadline for one example: the machine may be busy. A deep search has new examples each time, from a seed.
@@ -26,6 +27,7 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile(SEARCH)
+share_statements()
 # A proxy of the machine leads nowhere from the loopback addresses that tests ask.
 for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
     os.environ.pop(name, None)

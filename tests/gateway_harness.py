@@ -157,7 +157,7 @@ class Clock:
 def write_config(directory: Path, files: dict[str, Any]) -> None:
     directory.mkdir(exist_ok=True)
     for name, content in files.items():
-        (directory / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        (directory / f"{name}.yaml").write_text(yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False))
 
 
 async def nothing_finished(_event_ids: Sequence[str]) -> frozenset[str]:

@@ -50,6 +50,10 @@ async def _wait_for_nothing(_seconds: float) -> None:
     """Wrong tokens are answered at once: how long they wait is asserted where that is tested."""
 
 
+_numbers = itertools.count(1)  # no two worlds make the same key
+_documents: list[DocumentApi] = []  # of the routes' shapes, which every world has: made once, which takes longer than most tests
+
+
 class StaticTokens:
     """Admin tokens as a dict, which tests change."""
 
@@ -92,12 +96,11 @@ class World:
         self.routes: tuple[ApiRoute, ...] = ()
         self.session: ClientSession | None = None
         self.url = ""
-        numbers = itertools.count(1)
         self.directory = directory_book(
             database,
             shipped_config,
             now_ms=lambda: self.now_ms,
-            random_bytes=lambda size: next(numbers).to_bytes(size),
+            random_bytes=lambda size: next(_numbers).to_bytes(size),
             on_committed=_announce_to_nobody,
         )
 
@@ -152,7 +155,9 @@ async def served(database: Database) -> AsyncIterator[World]:
     )
     exports = export_routes(scopes_over(sources), database, now_ms=sources.now_ms)
     routes = (*usage_routes(sources), *exports, *directory_routes(world.directory))
-    world.routes = (*routes, *DocumentApi(routes, version="1").routes())
+    if not _documents:
+        _documents.append(DocumentApi(routes, version="1"))
+    world.routes = (*routes, *_documents[0].routes())
     server = ConsoleServer(
         timeouts=TIMEOUTS,
         scrape=cast("Any", None),

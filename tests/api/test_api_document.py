@@ -27,7 +27,7 @@ from search import cases
 
 from tallygate.console.server import HEADER_BYTES_MAX
 
-EXAMPLES = cases(short=10, steady=25, deep=100)
+EXAMPLES = cases(short=4, steady=20, deep=100)
 LINE_BYTES_MAX = HEADER_BYTES_MAX - 200  # a longer request line is refused before any endpoint sees it
 CHECKS = [
     not_a_server_error,

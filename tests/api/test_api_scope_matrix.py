@@ -1,11 +1,16 @@
 """Every endpoint under every scope: a token sees its organizations and no trace of the others."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from api_values import ACME, ENTERPRISE, NOW_MS, TOKENS, an_entry
-from api_world import World
+from api_world import World, served
+from new_ledger import new_ledger
 from notice_values import a_notice
 
 ORGS = ("acme", "globex", "initech")
@@ -34,11 +39,40 @@ ENDPOINTS = [
 ]
 
 
-@pytest.fixture
-async def filled(world: World) -> World:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def filled_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A ledger with something of every organization; filled once, since that takes longer than what it is asked."""
+    folder = tmp_path_factory.mktemp("filled")
+    database = await new_ledger(folder)
+    world = World(database)
+    await world.keep(*ORGS)
     await world.record([an_entry(number, org=org) for number, org in enumerate(ORGS)])
     await world.notify([a_notice(number, org=org, at_ms=NOW_MS - 1_000 + number) for number, org in enumerate(ORGS)])
-    return world
+    await database.close()
+    return (folder / "ledger.db").read_bytes()
+
+
+@pytest.fixture
+async def filled(filled_file: bytes, tmp_path: Path) -> AsyncIterator[World]:
+    """Of this test alone: it may change what it likes."""
+    async with filled_world(filled_file, tmp_path) as world:
+        yield world
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shown(filled_file: bytes, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """The same for tests that only read, on the module's loop."""
+    async with filled_world(filled_file, tmp_path_factory.mktemp("shown")) as world:
+        yield world
+
+
+@asynccontextmanager
+async def filled_world(file: bytes, folder: Path) -> AsyncIterator[World]:
+    (folder / "ledger.db").write_bytes(file)
+    database = await new_ledger(folder)
+    async with served(database) as world:
+        yield world
+    await database.close()
 
 
 def visible(token: str) -> set[str]:
@@ -51,10 +85,11 @@ def traces(body: object) -> set[str]:
     return {org for org in ORGS if org in text}
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("token", TOKENS)
 @pytest.mark.parametrize(("path", "needs", "org_name", "credential_name"), ENDPOINTS)
-async def test_without_a_filter_exactly_the_scope_is_shown(filled: World, path, needs, org_name, credential_name, token) -> None:
-    status, body = await filled.get(path, token=token, **needs)
+async def test_without_a_filter_exactly_the_scope_is_shown(shown: World, path, needs, org_name, credential_name, token) -> None:
+    status, body = await shown.get(path, token=token, **needs)
 
     if path == "/api/spend" and len(visible(token)) != 1:
         assert (status, body["error"]["param"]) == (400, "org")
@@ -64,24 +99,26 @@ async def test_without_a_filter_exactly_the_scope_is_shown(filled: World, path, 
     assert traces(body) == (set() if org_name is None else visible(token))
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("token", TOKENS)
 @pytest.mark.parametrize(("path", "needs", "org_name", "credential_name"), [line for line in ENDPOINTS if line[2]])
 @pytest.mark.parametrize("org", ORGS)
 async def test_an_organization_can_be_named_only_within_the_scope(
-    filled: World, path, needs, org_name, credential_name, token, org
+    shown: World, path, needs, org_name, credential_name, token, org
 ) -> None:
-    status, body = await filled.get(path, token=token, **needs, **{org_name: org})
+    status, body = await shown.get(path, token=token, **needs, **{org_name: org})
 
     if org in visible(token):
         assert status == 200, body
         assert traces(body) == {org}
     else:
-        unknown = await filled.get(path, token=token, **needs, **{org_name: "never-existed"})
+        unknown = await shown.get(path, token=token, **needs, **{org_name: "never-existed"})
         assert (status, body) == unknown  # foreign and unknown are told apart by nothing
         assert (status, body["error"]["param"]) == (404, org_name)
 
 
 # Spend is of one organization: only a token that sees just one can name a credential without it.
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("path", "needs", "credential_name", "token"),
     [
@@ -93,14 +130,14 @@ async def test_an_organization_can_be_named_only_within_the_scope(
     ],
 )
 @pytest.mark.parametrize("org", ORGS)
-async def test_a_credential_can_be_named_only_within_the_scope(filled: World, path, needs, credential_name, token, org) -> None:
-    status, body = await filled.get(path, token=token, **needs, **{credential_name: f"{org}-prod"})
+async def test_a_credential_can_be_named_only_within_the_scope(shown: World, path, needs, credential_name, token, org) -> None:
+    status, body = await shown.get(path, token=token, **needs, **{credential_name: f"{org}-prod"})
 
     if org in visible(token):
         assert status == 200, body
         assert traces(body) == {org}
     else:
-        unknown = await filled.get(path, token=token, **needs, **{credential_name: "never-existed"})
+        unknown = await shown.get(path, token=token, **needs, **{credential_name: "never-existed"})
         assert (status, body) == unknown
         assert (status, body["error"]["param"]) == (404, credential_name)
 
@@ -167,8 +204,6 @@ def named(path: str, org: str) -> str:
 @pytest.mark.parametrize("token", TOKENS)
 @pytest.mark.parametrize(("method", "path", "body"), OF_ONE)
 async def test_a_path_leads_nowhere_beyond_the_scope(filled: World, method, path, body, token) -> None:
-    await filled.keep(*ORGS)
-
     unknown = await filled.call(method, named(path, "never-existed"), body, token=token)
     for org in ORGS:
         status, answer = await filled.call(
@@ -192,12 +227,11 @@ async def test_what_concerns_all_organizations_is_the_platforms(filled: World, m
     assert traces(answer) == set()
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("token", TOKENS)
 @pytest.mark.parametrize("path", LISTS)
-async def test_a_list_has_exactly_the_scope(filled: World, path, token) -> None:
-    await filled.keep(*ORGS)
-
-    status, answer = await filled.call("GET", path, token=token)
+async def test_a_list_has_exactly_the_scope(shown: World, path, token) -> None:
+    status, answer = await shown.call("GET", path, token=token)
 
     assert (status, traces(answer)) == (200, visible(token))
 

@@ -1,6 +1,7 @@
 """Every dialect under the name that routes use, and the dialect of errors for routes without one."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Final
 
 from tallygate.dialects.anthropic_complete import AnthropicComplete
@@ -68,8 +69,9 @@ class Dialects(dict[str, Dialect]):
         return None
 
 
+@cache
 def dialects() -> Dialects:
-    """Make a registry. Dialects have no state beyond their decoders, so one serves a whole process."""
+    """The registry of this process. Dialects have no state beyond their decoders, so one of each serves every gateway."""
     known: tuple[Dialect, ...] = (
         OpenAiChat(),
         OpenAiResponses(),
