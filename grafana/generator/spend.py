@@ -229,7 +229,7 @@ def _pauses() -> list[Panel]:
         ).no_value("Nothing was refused"),
         ranking(
             "Warnings in the range",
-            "Crossings of a limit's warning thresholds, each told once. Exact.",
+            "Crossings of a limit's warning thresholds, each announced once. Exact.",
             at_the_end(queries.top("$top", queries.local_total_by("org, threshold", _WARNINGS)), "{{org}} at {{threshold}}"),
         ).no_value("No warnings"),
     ]

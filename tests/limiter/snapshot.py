@@ -68,7 +68,7 @@ def _hold(text: str) -> Any:
 
 
 def _mark(mark: PauseMark | None) -> str | None:
-    return None if mark is None else f"{mark.resume_ms} {mark.least} {mark.refused_ms} {mark.tell_ms} {mark.limit}"
+    return None if mark is None else f"{mark.resume_ms} {mark.least} {mark.refused_ms} {mark.announce_ms} {mark.limit}"
 
 
 def snapshot_of_reference(limiter: ReferenceLimiter, org: str) -> Snapshot:
@@ -85,7 +85,7 @@ def snapshot_of_reference(limiter: ReferenceLimiter, org: str) -> Snapshot:
             "held": window.held,
             "warned": window.warned,
             "mark": _mark(window.mark),
-            "told": window.told_ms,
+            "told": window.announced_ms,
             "idle": window.idle_ms,
             "posted": window.posted,
             **seen,

@@ -43,8 +43,8 @@ _NOUNS: Final[Mapping[str, str]] = {
     "videos": "video",
 }
 _NOUN_SEGMENTS_MAX: Final = 2
-_TELLS_MORE: Final = (
-    frozenset(  # answers about one object that tell of others: a batch's files, an upload's, a response's containers
+_ANSWERS_WITH_OTHERS: Final = (
+    frozenset(  # answers about one object that name others: a batch's files, an upload's, a response's containers
         {
             ("GET", "batch", ""),
             ("POST", "batch", "cancel"),
@@ -113,15 +113,15 @@ def route_objects(
     deletes: bool | None = None,
 ) -> RouteObjects:
     """What the path says, but for what is given."""
-    said = _said_by(method, path)
-    named = dict(said.names) | dict(names or {})
+    derived = _derived_from(method, path)
+    named = dict(derived.names) | dict(names or {})
     has_owner = any(kind != SHARED for kind in named.values())
     return RouteObjects(
-        makes=said.makes if makes is None else makes,
-        lists=said.lists if lists is None else lists,
+        makes=derived.makes if makes is None else makes,
+        lists=derived.lists if lists is None else lists,
         names=tuple(named.items()),
-        deletes=said.deletes if deletes is None else deletes,
-        prefix=said.prefix,
+        deletes=derived.deletes if deletes is None else deletes,
+        prefix=derived.prefix,
         is_bulk=not has_owner and (method == "DELETE" or (method == "PATCH" and _is_collection(path))),
         by_ids=_BY_IDS.get((method, path), ""),
         asks=_ASKS.get((method, path)),
@@ -132,7 +132,7 @@ def parameters_of(path: str) -> Sequence[str]:
     return _PARAMETER.findall(path)
 
 
-def _said_by(method: str, path: str) -> RouteObjects:
+def _derived_from(method: str, path: str) -> RouteObjects:
     makes = _SPECIAL.get((method, path), "")
     segments = path.strip("/").split("/")
     if method == "DELETE" and segments[-2:-1] == ["models"] and (model := _PARAMETER.fullmatch(segments[-1])) is not None:
@@ -157,12 +157,12 @@ def _said_by(method: str, path: str) -> RouteObjects:
         )
     named = _PARAMETER.search(below[0])
     if named is None:
-        tells = (method, kind, "/".join(below)) in _TELLS_MORE
-        return RouteObjects(makes=makes or (kind if tells else ""), names=outer + _kinds(below))
+        shows_more = (method, kind, "/".join(below)) in _ANSWERS_WITH_OTHERS
+        return RouteObjects(makes=makes or (kind if shows_more else ""), names=outer + _kinds(below))
     inside = tuple((name, SHARED) for name in parameters_of("/".join(below))[1:])
     action = "/".join(below[1:])
     return RouteObjects(
-        makes=makes or (kind if (method, kind, action) in _TELLS_MORE else ""),
+        makes=makes or (kind if (method, kind, action) in _ANSWERS_WITH_OTHERS else ""),
         names=(*outer, (named[1], kind), *inside),
         deletes=method == "DELETE" and not action and named[0] == below[0],
         prefix=prefix,

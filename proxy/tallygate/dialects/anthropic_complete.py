@@ -111,19 +111,19 @@ class CompleteEventMeter(EventStreamMeter):
 
     def _read(self, event: SseEvent) -> bytes:
         reading = self.reading
-        told = lenient_decode(event.data, self._decoder)
-        if told is None:
+        parsed = lenient_decode(event.data, self._decoder)
+        if parsed is None:
             reading.failed |= event.name == b"error"
             if event.data.strip() != b"[DONE]":
                 reading.flags.add(EVENT_UNREADABLE)
             return event.raw
-        reading.failed |= bool(told.error) or event.name == b"error"
-        reading.response_model = name_or_none(told.model) or reading.response_model
-        text = told.completion
+        reading.failed |= bool(parsed.error) or event.name == b"error"
+        reading.response_model = name_or_none(parsed.model) or reading.response_model
+        text = parsed.completion
         if isinstance(text, str):
             add_text(reading, text if event.name else text[self._chars :])
             self._chars = max(self._chars, len(text))
-        reading.ended |= isinstance(told.stop_reason, str)
+        reading.ended |= isinstance(parsed.stop_reason, str)
         return event.raw
 
 
@@ -137,12 +137,12 @@ class CompleteJsonMeter(JsonMeter):
         self._decoder = decoder
 
     def _read(self, body: bytes) -> bool:
-        told = lenient_decode(body, self._decoder)
-        if told is None:
+        parsed = lenient_decode(body, self._decoder)
+        if parsed is None:
             return False
         reading = self.reading
         reading.ended = True
-        reading.failed = told.type == "error" or bool(told.error)
-        reading.response_model = name_or_none(told.model)
-        add_text(reading, told.completion)
+        reading.failed = parsed.type == "error" or bool(parsed.error)
+        reading.response_model = name_or_none(parsed.model)
+        add_text(reading, parsed.completion)
         return True

@@ -59,12 +59,12 @@ class AnthropicUsage:
 
     def _all_counts(self, flags: set[str]) -> TokenCounts:
         """The counts of the top level, plus those of compactions."""
-        told = self._counts(self._members, flags)
+        counted = self._counts(self._members, flags)
         iterations = items_of(self._members.get("iterations"))
         passes = [self._counts(each, flags) for each in iterations if isinstance(each, dict) and each.get("type") == _COMPACTION]
         if not passes:
-            return told
-        sums = {name: sum(getattr(each, name) for each in (told, *passes)) for name in TokenCounts.__struct_fields__}
+            return counted
+        sums = {name: sum(getattr(each, name) for each in (counted, *passes)) for name in TokenCounts.__struct_fields__}
         return token_counts(flags, **sums)
 
     def _counts(self, members: dict[str, Any], flags: set[str]) -> TokenCounts:
@@ -111,27 +111,27 @@ class AnthropicEventMeter(EventStreamMeter):
 
     def _read(self, event: SseEvent) -> bytes:
         reading = self.reading
-        told = lenient_decode(event.data, self._decoder)
-        if told is None:
+        parsed = lenient_decode(event.data, self._decoder)
+        if parsed is None:
             reading.failed |= event.name == b"error"
             reading.flags.add(EVENT_UNREADABLE)
             return event.raw
-        match told.type:
+        match parsed.type:
             case "content_block_delta":
-                _add_block_text(reading, told.delta)
+                _add_block_text(reading, parsed.delta)
             case "content_block_start":
-                _add_block_text(reading, told.content_block)
+                _add_block_text(reading, parsed.content_block)
             case "message_start":
-                reading.response_model = name_or_none(member(told.message, "model")) or reading.response_model
-                self._usage.update(member(told.message, "usage"), reading)
+                reading.response_model = name_or_none(member(parsed.message, "model")) or reading.response_model
+                self._usage.update(member(parsed.message, "usage"), reading)
                 reading.awaits_final_usage = True
             case "message_delta":
-                self._update(told.usage)
+                self._update(parsed.usage)
             case "message_stop":
-                self._update(told.usage)  # none at Anthropic; some that speak its dialect put it here
+                self._update(parsed.usage)  # none at Anthropic; some that speak its dialect put it here
                 reading.ended = True
             case _:
-                reading.failed |= told.type == "error" or bool(told.error) or event.name == b"error"
+                reading.failed |= parsed.type == "error" or bool(parsed.error) or event.name == b"error"
         return event.raw
 
     def _update(self, usage: object) -> None:
@@ -152,14 +152,14 @@ class AnthropicJsonMeter(JsonMeter):
 
     def _read(self, body: bytes) -> bool:
         reading = self.reading
-        told = lenient_decode(body, self._decoder)
-        if told is None:
+        parsed = lenient_decode(body, self._decoder)
+        if parsed is None:
             return False
         reading.ended = True
-        reading.failed = told.type == "error" or bool(told.error)
-        reading.response_model = name_or_none(told.model)
-        self._usage.update(told.usage, reading)
-        for block in items_of(told.content):
+        reading.failed = parsed.type == "error" or bool(parsed.error)
+        reading.response_model = name_or_none(parsed.model)
+        self._usage.update(parsed.usage, reading)
+        for block in items_of(parsed.content):
             _add_block_text(reading, block)
         return True
 

@@ -64,8 +64,8 @@ class GlooShape(OpenAiShape):
     reset_header: bytes | None = RESET_HEADER
 
     def error_object(self, refusal: Refusal) -> dict[str, object]:
-        told = super().error_object(refusal) | {"name": _name(refusal), "retryable": _is_retryable(refusal)}
-        return told | {"fault": "provider"} if refusal.code in _PROVIDERS else told
+        error = super().error_object(refusal) | {"name": _name(refusal), "retryable": _is_retryable(refusal)}
+        return error | {"fault": "provider"} if refusal.code in _PROVIDERS else error
 
     def error(self, refusal: Refusal, *, request_id: str) -> tuple[str, bytes]:
         """Content type and body; every dialect has `detail`."""

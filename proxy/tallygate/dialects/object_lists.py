@@ -73,15 +73,15 @@ class ListPage:
         text = b"[" + b",".join(bytes(item.text) for item in items) + b"]"
         if self.container is None:
             return text
-        told: dict[str, bytes] = {name: self.members[name] for name in _PASSED_ON if name in self.members}
-        told[self.container] = text
+        shown: dict[str, bytes] = {name: self.members[name] for name in _PASSED_ON if name in self.members}
+        shown[self.container] = text
         if "first_id" in self.members:
-            told["first_id"] = msgspec.json.encode(items[0].id if items else None)
+            shown["first_id"] = msgspec.json.encode(items[0].id if items else None)
         if "last_id" in self.members:
-            told["last_id"] = msgspec.json.encode(items[-1].id if items else None)
+            shown["last_id"] = msgspec.json.encode(items[-1].id if items else None)
         if "has_more" in self.members:
-            told["has_more"] = b"true" if has_more else b"false"
-        return b"{" + b",".join(msgspec.json.encode(name) + b":" + value for name, value in told.items()) + b"}"
+            shown["has_more"] = b"true" if has_more else b"false"
+        return b"{" + b",".join(msgspec.json.encode(name) + b":" + value for name, value in shown.items()) + b"}"
 
 
 def read_page(body: bytes, *, prefix: str) -> ListPage | None:

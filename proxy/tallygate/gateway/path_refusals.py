@@ -59,9 +59,9 @@ class PathRefusals:
 
     def _log_now_and_then(self, refusal: Refusal, asked: str, nearest: Nearest | None, org: str, now_ms: int) -> None:
         kind = f"{refusal.status} {nearest.mistake.value if nearest is not None else ''}"
-        last_ms, untold = self._logged.pop((org, kind), (None, 0))
+        last_ms, unlogged = self._logged.pop((org, kind), (None, 0))
         if last_ms is not None and 0 <= now_ms - last_ms < LOGGED_EVERY_MS:
-            self._logged[org, kind] = last_ms, untold + 1
+            self._logged[org, kind] = last_ms, unlogged + 1
             return
         if len(self._logged) >= KINDS_KEPT_MAX:
             del self._logged[next(iter(self._logged))]
@@ -72,7 +72,7 @@ class PathRefusals:
             asked,
             org or "unknown",
             nearest,
-            untold,
+            unlogged,
         )
 
 
@@ -108,15 +108,15 @@ def _is_plain(word: str, keys: Collection[bytes]) -> bool:
 def _message(refusal: Refusal, asked: str, nearest: Nearest | None) -> str:
     match refusal.code:
         case ErrorCode.UNKNOWN_ENDPOINT:
-            said = f"This gateway has no endpoint {asked}."
+            sentence = f"This gateway has no endpoint {asked}."
         case ErrorCode.METHOD_NOT_ALLOWED:
-            said = f"This gateway has no endpoint {asked}: this path takes {refusal.details['allow']}."
+            sentence = f"This gateway has no endpoint {asked}: this path takes {refusal.details['allow']}."
         case _:
-            said = f"{refusal.message} Asked was {asked}."
+            sentence = f"{refusal.message} Asked was {asked}."
     if nearest is None or refusal.code is ErrorCode.ENDPOINT_NOT_ENABLED:
-        return said
+        return sentence
     hint = f"Did you mean {nearest}?" if nearest.is_sure else f"The nearest endpoint is {nearest}."
-    return " ".join(each for each in (said, hint, nearest.advice) if each)
+    return " ".join(each for each in (sentence, hint, nearest.advice) if each)
 
 
 def _named(nearest: Nearest | None) -> dict[str, str | int | None]:

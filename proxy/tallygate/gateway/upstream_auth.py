@@ -15,7 +15,7 @@ from tallygate.http1.header import Header
 from tallygate.http1.upstream_failure import FailureKind, UpstreamError
 from tallygate.outbound.session import FetchError
 
-_TOLD_EVERY_MS: Final = 60_000
+_LOGGED_EVERY_MS: Final = 60_000
 _log: Final = logging.getLogger(__name__)
 
 
@@ -35,7 +35,7 @@ class UpstreamCredentials:
             raise ValueError("oauth2_client_credentials needs a token source")
         self._auth = auth
         self._token = token
-        self._told_at_ms: int | None = None
+        self._logged_at_ms: int | None = None
 
     async def headers(self, client: MultiMapping[str], dialect: Dialect, query_key: str = "") -> list[Header]:
         """The headers to send, in place of the client's own authentication headers, which never go up as they came.
@@ -69,8 +69,8 @@ class UpstreamCredentials:
 
         now_ms: the time of day, for the log, which has a line a minute at most.
         """
-        if self._told_at_ms is None or not 0 <= now_ms - self._told_at_ms < _TOLD_EVERY_MS:
-            self._told_at_ms = now_ms
+        if self._logged_at_ms is None or not 0 <= now_ms - self._logged_at_ms < _LOGGED_EVERY_MS:
+            self._logged_at_ms = now_ms
             _log.warning("an upstream refuses the gateway's own key or token (401)")
         return self._token is not None and self._token.refuse(_secret(sent))
 

@@ -34,7 +34,7 @@ async def listen_forever(url: str, on_message: Callable[[], None]) -> None:
                     else:
                         await channel.ping()
         except (RedisError, OSError, TimeoutError) as error:
-            _log.info("not told of directory changes for now: %s", type(error).__name__)
+            _log.info("directory changes are not announced for now: %s", type(error).__name__)
         finally:
             await client.aclose()
         await asyncio.sleep(_RECONNECT_SECONDS)
@@ -48,6 +48,6 @@ async def announce_change(url: str) -> None:
     try:
         await client.publish(CHANNEL, "changed")
     except (RedisError, OSError, TimeoutError) as error:
-        _log.info("nobody is told of a directory change: %s", type(error).__name__)
+        _log.info("a directory change is not announced: %s", type(error).__name__)
     finally:
         await client.aclose()

@@ -8,7 +8,7 @@ import msgspec
 
 from tallygate.domain.admission import SpendDemand
 from tallygate.limiter.reference_spend import SpendView, crossed, move_at_rest
-from tallygate.limiter.reference_state import TOLD_EVERY_MS, OrgState, PauseMark, StreamEvent, StreamNotice, Window
+from tallygate.limiter.reference_state import ANNOUNCED_EVERY_MS, OrgState, PauseMark, StreamEvent, StreamNotice, Window
 from tallygate.limiter.wire import threshold_amounts, window_buckets
 
 REFUSED_NOTED_MS: Final = 60_000
@@ -28,13 +28,13 @@ class WindowNotices:
     def crossed(self, demand: SpendDemand, window: Window) -> list[int]:
         """Announce each threshold that spend has newly reached, and return them in thousandths."""
         reached = crossed(demand, window)
-        told = [permille for permille, _ in threshold_amounts(demand) if window.warned < permille <= reached]
+        announced = [permille for permille, _ in threshold_amounts(demand) if window.warned < permille <= reached]
         window.warned = max(window.warned, reached)
-        for permille in told:
+        for permille in announced:
             self._announce(
                 "spend.warning", demand.key, window, demand.limit.limit_nano_usd, before={"threshold_permille": permille}
             )
-        return told
+        return announced
 
     def refused(self, spend: SpendView, least: int) -> None:
         """Note that a window refuses `least`, for which it has room at spend.resume_ms."""
@@ -45,16 +45,18 @@ class WindowNotices:
         mark = window.mark
         if mark is not None and least > mark.least:
             least, resume = mark.least, mark.resume_ms
-        tell_ms = mark.tell_ms if mark is not None else window.told_ms + TOLD_EVERY_MS
-        tells = 0 < tell_ms <= self.now
+        announce_ms = mark.announce_ms if mark is not None else window.announced_ms + ANNOUNCED_EVERY_MS
+        is_due = 0 < announce_ms <= self.now
         if mark is not None and (mark.resume_ms, mark.least) == (resume, least):
-            if not tells and self.now - mark.refused_ms < REFUSED_NOTED_MS:
+            if not is_due and self.now - mark.refused_ms < REFUSED_NOTED_MS:
                 return
         else:
             self.state.due[f"p|{window_buckets(demand)}|{demand.key}"] = resume
-        window.mark = PauseMark(resume_ms=resume, least=least, refused_ms=self.now, tell_ms=0 if tells else tell_ms, limit=limit)
-        if tells:
-            window.told_ms = self.now
+        window.mark = PauseMark(
+            resume_ms=resume, least=least, refused_ms=self.now, announce_ms=0 if is_due else announce_ms, limit=limit
+        )
+        if is_due:
+            window.announced_ms = self.now
             self._announce("spend.paused", demand.key, window, limit, after={"refused_nano_usd": least, "resumes_at_ms": resume})
 
     def admitted(self, spend: SpendView, granted: int) -> None:
@@ -80,8 +82,8 @@ class WindowNotices:
     def _end(self, key: str, buckets: int, window: Window, limit: int, *, spent: int | None = None) -> None:
         mark, window.mark = window.mark, None
         self.state.due.pop(f"p|{buckets}|{key}", None)
-        if mark is not None and mark.tell_ms == 0:
-            window.told_ms = self.now
+        if mark is not None and mark.announce_ms == 0:
+            window.announced_ms = self.now
             self._announce("spend.resumed", key, window, limit, spent=spent)
 
     def _announce(
@@ -95,7 +97,7 @@ class WindowNotices:
         after: Mapping[str, int] = _NOTHING,
         spent: int | None = None,
     ) -> None:
-        told = {
+        notice = {
             "type": kind,
             "org": self.org,
             "limit": key,
@@ -108,4 +110,6 @@ class WindowNotices:
         }
         name = ".".join([kind, *map(str, before.values())])
         event_id = f"ntc-{self.org}-{key}-{name}-{self.now}"
-        self.stream.append(StreamNotice(event_id=event_id, kind="notice", event=msgspec.json.encode(told), settled_at_ms=self.now))
+        self.stream.append(
+            StreamNotice(event_id=event_id, kind="notice", event=msgspec.json.encode(notice), settled_at_ms=self.now)
+        )

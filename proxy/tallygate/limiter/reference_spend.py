@@ -5,7 +5,16 @@ from dataclasses import dataclass, replace
 
 from tallygate.domain.admission import CalendarPeriod, SpendDemand, SpendState
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS, WindowKind
-from tallygate.limiter.reference_state import AHEAD_MS, AHEAD_PART_MS, DAY_MS, NEVER_MS, OTHERS_MS, TOLD_EVERY_MS, OrgState, Window
+from tallygate.limiter.reference_state import (
+    AHEAD_MS,
+    AHEAD_PART_MS,
+    ANNOUNCED_EVERY_MS,
+    DAY_MS,
+    NEVER_MS,
+    OTHERS_MS,
+    OrgState,
+    Window,
+)
 from tallygate.limiter.wire import threshold_amounts, window_buckets
 
 
@@ -136,11 +145,11 @@ def restore(state: OrgState, demand: SpendDemand, posted: Sequence[tuple[int, in
         window.spent = sum(window.posted.values())
     open_window(state, demand, window, now)
     window.warned = crossed(demand, window)
-    window.told_ms = min(window.told_ms, now)
+    window.announced_ms = min(window.announced_ms, now)
     mark = window.mark
     if mark is not None and mark.refused_ms > now:
-        tell_ms = min(mark.tell_ms, now + TOLD_EVERY_MS)
-        window.mark = replace(mark, resume_ms=now, refused_ms=now, tell_ms=tell_ms)
+        announce_ms = min(mark.announce_ms, now + ANNOUNCED_EVERY_MS)
+        window.mark = replace(mark, resume_ms=now, refused_ms=now, announce_ms=announce_ms)
         state.due[f"p|{window_buckets(demand)}|{demand.key}"] = now
     return window.spent
 

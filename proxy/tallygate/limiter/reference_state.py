@@ -10,7 +10,7 @@ from tallygate.domain.spend_limit import SPEND_BUCKET_MS
 DAY_MS: Final = 86_400_000
 AHEAD_MS: Final = 600_000  # by which a window's newest bucket may be ahead of the clock, or by
 AHEAD_PART_MS: Final = SPEND_BUCKET_MS // 10  # for each bucket of its window, if that is less
-TOLD_EVERY_MS: Final = 3_600_000
+ANNOUNCED_EVERY_MS: Final = 3_600_000
 OTHERS_MS: Final = 1000  # only open reservations stand in the way: when one ends is unknown, but soon
 NEVER_MS: Final = MONEY_MAX_NANO_USD
 
@@ -31,13 +31,13 @@ class PauseMark:
     resume_ms    when the least amount has room
     least        amount refused since the mark was set
     refused_ms   last refusal, to the minute
-    tell_ms      from when on a refusal may announce it; 0 once announced
+    announce_ms  from when on a refusal may announce it; 0 once announced
     """
 
     resume_ms: int
     least: int
     refused_ms: int
-    tell_ms: int
+    announce_ms: int
     limit: int
 
 
@@ -45,11 +45,11 @@ class PauseMark:
 class Window:
     """One spend window.
 
-    at        newest bucket seen
-    idle_ms   when its month was first seen to be over
-    period    of a calendar month
-    told_ms   when a pause or its end was last announced
-    posted    spend by bucket, of a rolling window
+    at            newest bucket seen
+    idle_ms       when its month was first seen to be over
+    period        of a calendar month
+    announced_ms  when a pause or its end was last announced
+    posted        spend by bucket, of a rolling window
     """
 
     at: int = 0
@@ -58,7 +58,7 @@ class Window:
     held: int = 0
     warned: int = 0
     mark: PauseMark | None = None
-    told_ms: int = 0
+    announced_ms: int = 0
     idle_ms: int | None = None
     posted: dict[int, int] = field(default_factory=dict)
 

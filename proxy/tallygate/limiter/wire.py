@@ -235,14 +235,14 @@ def _refused_by(request: AdmissionRequest, refusing: int) -> str | None:
 
 def decode_settlement(admission: AdmissionRequest, answer: bytes, *, repeated: bool) -> Settlement:
     settled_at_ms, over, late, unheld, *warned = _decode_numbers(answer)
-    told = () if repeated or not warned else tuple(zip(warned[::2], warned[1::2], strict=True))
+    crossed = () if repeated or not warned else tuple(zip(warned[::2], warned[1::2], strict=True))
     return Settlement(
         settled_at_ms=settled_at_ms,
         over_nano_usd=over,
         late=late == 1,
         unheld=unheld == 1,
         repeated=repeated,
-        warned=tuple([Warned(key=admission.spend[index - 1].key, permille=permille) for index, permille in told]),
+        warned=tuple([Warned(key=admission.spend[index - 1].key, permille=permille) for index, permille in crossed]),
     )
 
 

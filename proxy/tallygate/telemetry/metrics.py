@@ -34,7 +34,7 @@ REQUESTS: Final = Metric(
     source=Source.TOTALS,
     kind=Kind.COUNTER,
     labels=(*_EXCHANGE, "outcome"),
-    help="Requests by how they ended, refused ones included; a hold that expired stays expired when its end is told later.",
+    help="Requests by how they ended, refused ones included; a hold that expired stays expired when its end is reported later.",
 )
 TOKENS: Final = Metric(
     name="tallygate_tokens_total",
@@ -269,7 +269,7 @@ SPEND_WARNINGS: Final = Metric(
     source=Source.WORKERS,
     kind=Kind.COUNTER,
     labels=("org", "limit", "threshold"),
-    help="Crossings of a spend limit's warning thresholds (a fraction of the limit), each told once.",
+    help="Crossings of a spend limit's warning thresholds (a fraction of the limit), each announced once.",
 )
 REQUEST_SECONDS: Final = Metric(
     name="tallygate_request_seconds",
@@ -407,7 +407,7 @@ BUILD_INFO: Final = Metric(
     name="tallygate_build_info",
     kind=Kind.GAUGE,
     labels=("version", "config"),
-    help="Always 1; the labels tell the version and the digest of the configuration.",
+    help="Always 1; the labels are the version and the digest of the configuration.",
 )
 WORKER_UP: Final = Metric(
     name="tallygate_worker_up",

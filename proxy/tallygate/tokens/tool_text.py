@@ -67,8 +67,8 @@ def _object(schema: dict[str, Any], depth: int) -> str:
     always = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
     lines = []
     for name, member in members.items():
-        told = member if isinstance(member, dict) else {}
-        default = f" // default: {told['default']}" if told.get("default") is not None else ""
+        stated = member if isinstance(member, dict) else {}
+        default = f" // default: {stated['default']}" if stated.get("default") is not None else ""
         mark = "" if name in always else "?"
-        lines.append(f"{_comment(told.get('description'))}{name}{mark}: {_type(member, depth - 1)},{default}\n")
+        lines.append(f"{_comment(stated.get('description'))}{name}{mark}: {_type(member, depth - 1)},{default}\n")
     return "{\n" + "".join(lines) + "}"

@@ -77,16 +77,16 @@ async def _own_duplicates(answer: Answer, objects: AnswerObjects, body: bytes) -
         return body
     try:
         members = _decode_object(body)
-        told = _decode_list(members["duplicates"]) if "duplicates" in members else None
+        duplicates = _decode_list(members["duplicates"]) if "duplicates" in members else None
     except (msgspec.DecodeError, RecursionError):
         raise Refused(LIST_UNREADABLE) from None
-    if not told:
+    if not duplicates:
         return body
     organization = answer.held.call.caller.organization
-    asked = [MadeObject(kind=objects.compares, id=str(id_), upstream=answer.held.call.head.route.upstream) for id_ in told]
+    asked = [MadeObject(kind=objects.compares, id=str(id_), upstream=answer.held.call.head.route.upstream) for id_ in duplicates]
     made = {MadeObject(kind=new.kind, id=new.id, upstream=new.upstream) for new in answer.made}
     owned = {*(await answer.services.owners.owned(organization, asked)), *made}
-    own = [id_ for id_, item in zip(told, asked, strict=True) if item in owned]
+    own = [id_ for id_, item in zip(duplicates, asked, strict=True) if item in owned]
     return msgspec.json.encode(members | {"duplicates": msgspec.Raw(msgspec.json.encode(own))})
 
 

@@ -169,7 +169,7 @@ class Pipeline:
         client = head.client
         request, view = client.request, client.view
         # bytes that are not UTF-8 arrive as lone surrogates, which no event could be written with
-        told = request.headers.get("x-request-id", "")[:200].encode(errors="replace")
+        sent_id = request.headers.get("x-request-id", "")[:200].encode(errors="replace")
         key = presented_key(request)
         organization, credential = view.directory.find(key) or await view.foreign.find(key, request.remote or "")
         if credential.is_registered:  # else it may be another's name
@@ -178,7 +178,7 @@ class Pipeline:
             organization=organization,
             credential=credential,
             limits=view.limits_for(organization, credential, head.route.capability, head.route.weight),
-            client_request_id=None if gives_away(told, ()) else told.decode() or None,
+            client_request_id=None if gives_away(sent_id, ()) else sent_id.decode() or None,
         )
 
     def permit(self, head: Head, caller: Caller) -> None:

@@ -22,7 +22,7 @@ class Withdrawals:
         self._limiter = limiter
         self._waiting: dict[str, AdmissionRequest] = {}
         self._noted = asyncio.Event()
-        self._is_full_told = False
+        self._is_full_logged = False
 
     @property
     def count(self) -> int:
@@ -33,9 +33,9 @@ class Withdrawals:
         if isinstance(after, NothingSentError):
             return
         if len(self._waiting) >= WAITING_MAX:
-            if not self._is_full_told:
+            if not self._is_full_logged:
                 _log.error("%d admissions wait to be withdrawn: of further ones, holds end with their leases", WAITING_MAX)
-                self._is_full_told = True
+                self._is_full_logged = True
             return
         self._waiting[admission.reservation_id] = admission
         self._noted.set()
@@ -51,7 +51,7 @@ class Withdrawals:
             for outcome in outcomes:
                 if outcome is not None:
                     raise outcome
-        self._is_full_told = False
+        self._is_full_logged = False
         self._noted.clear()
 
     async def withdraw_forever(self) -> None:

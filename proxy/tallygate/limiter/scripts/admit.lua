@@ -10,7 +10,7 @@
 --          answer: [now, admitted, refusing demand from 1 | 0 none | -1 backlog, retry_after_ms, granted,
 --          of each rate: remaining, reset_ms, retry_after_ms, refuses (2: only what others hold stands in the way); of each spend: spent, held, resume_at_ms, warned, refuses]
 -- A refused reservation leaves no trace: the same id is decided afresh. First it expires holds whose lease is over, so that a
--- dead worker's hold refuses nobody. A refusal writes the mark of the windows that refuse, and may tell of it (`note_pause`).
+-- dead worker's hold refuses nobody. A refusal writes the mark of the windows that refuse, and may announce it (`note_pause`).
 
 local NEVER_MS = NUMBER_MAX
 local PAUSE_FORGOTTEN_MS = 300000  -- after the last refusal, any admission ends a pause

@@ -42,8 +42,8 @@ window.spent = spent
 call('HSET', SPEND, window.key .. '|spent', int(spent), window.key .. '|warned', crossed(window))
 if tonumber(call('HGET', SPEND, window.key .. '|told') or 0) > now then call('HSET', SPEND, window.key .. '|told', int(now)) end
 local mark = window.mark and mark_of(window.mark)
-if mark and mark.refused_at > now then   -- of a clock that was ahead: the sweep ends it, and tells so
-  call('HSET', SPEND, window.key .. '|mark', format('%d %d %d %d %d', now, mark.least, now, min(mark.tell_at, now + TOLD_EVERY_MS), mark.limit))
+if mark and mark.refused_at > now then   -- of a clock that was ahead: the sweep ends it, and announces that
+  call('HSET', SPEND, window.key .. '|mark', format('%d %d %d %d %d', now, mark.least, now, min(mark.announce_at, now + ANNOUNCED_EVERY_MS), mark.limit))
   schedule(demands.org, pause_member(window), now)
 end
 keep(SPEND)

@@ -31,9 +31,9 @@ local warnings, expired_at = {}, late and record.at or nil
 for i, window in ipairs(demands.spends) do
   if not late then unhold(window, record.hold) end
   post(demands.org, window, cost - before.cost, now, expired_at or now)
-  local told = tell_crossed(demands.org, window, now)
-  if told then
-    for _, permille in ipairs(told) do
+  local announced = announce_crossed(demands.org, window, now)
+  if announced then
+    for _, permille in ipairs(announced) do
       warnings[#warnings + 1] = i
       warnings[#warnings + 1] = permille
     end

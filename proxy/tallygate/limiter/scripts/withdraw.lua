@@ -1,4 +1,4 @@
--- withdraw.lua: take back an admission whose answer came too late to be of use. Nothing is charged and nothing is told.
+-- withdraw.lua: take back an admission whose answer came too late to be of use. Nothing is charged and nothing is announced.
 -- needs: base, keys, demands, rates, windows, spend, holds
 --
 -- ARGV     2 [organization, reservation, ended_ms]

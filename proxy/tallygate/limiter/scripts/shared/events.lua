@@ -1,7 +1,7 @@
 -- events.lua: usage events in the stream to the ledger.
 -- needs: base, keys
 
--- expired_at: of what is told of a reservation after its expiry, as of which it counts.
+-- expired_at: of what is settled of a reservation after its expiry, as of which it counts.
 local function append_event(id, kind, event, now, cost, posted, prompt, completion, flags, expired_at)
   local fields = {'event_id', id, 'kind', kind, 'event', event, 'settled_at_ms', int(now), 'cost_nano_usd', int(cost),
     'posted_nano_usd', int(posted), 'prompt_tokens', int(prompt), 'completion_tokens', int(completion), 'flags', flags}

@@ -10,7 +10,7 @@ local function expire(id, record, now, memory_ms)
   for _, window in ipairs(demands.spends) do
     unhold(window, record.hold)
     post(demands.org, window, record.cost, now, now)
-    tell_crossed(demands.org, window, now)
+    announce_crossed(demands.org, window, now)
   end
   append_event(id, 'expired', record.event, now, record.cost, record.cost, record.prompt, record.completion, 'expired')
   save_record(id, {status = 'expired', hold = record.hold, cost = record.cost, prompt = record.prompt, completion = record.completion,

@@ -6,8 +6,8 @@
 -- rates  <key>|l level of a token bucket in units * window_ms, <key>|t its time in ms, <key>|h what open reservations hold of one
 --        of model tokens, see rates.lua; <key>|n open requests
 -- spend  <key>|spent, |held, |at (newest 5-minute bucket seen), |<n> one bucket; a calendar month has |id, |start, |end instead
---        of buckets, and |idle when its month was first seen to be over; |warned the highest threshold told, |mark see pauses.lua,
---        |told when a pause or its end was last told, |walk how a resume instant was found, see resume.lua
+--        of buckets, and |idle when its month was first seen to be over; |warned the highest threshold announced, |mark see pauses.lua,
+--        |told when a pause or its end was last announced, |walk how a resume instant was found, see resume.lua
 -- holds  <reservation>: text, see holds.lua; after the end "settled\n<answer>"
 -- due    <reservation> at its lease's end, or at the end of its memory; w|<buckets>|<key> and b|<refill>|<full>|<key> when an
 --        idle window or bucket can be dropped; p|<buckets>|<key> when a pause is over

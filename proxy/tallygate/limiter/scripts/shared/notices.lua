@@ -1,7 +1,7 @@
--- notices.lua: what the ledger is told of windows, for those who are to hear of it.
+-- notices.lua: notices of windows for the ledger, which passes them on.
 -- needs: base, keys, spend
 
--- Tells the ledger what became of a window, in an entry that is no usage event. `name` sets it apart from others of its time.
+-- Announces what became of a window, in an entry that is no usage event. `name` sets it apart from others of its time.
 local function append_notice(org, window, type, name, before, after, now)
   local event = format('{"type":"%s","org":"%s","limit":%s%s,"spent_nano_usd":%d,"held_nano_usd":%d,"limit_nano_usd":%d%s,"at_ms":%d}',
     type, org, cjson.encode(window.key), before, window.spent, window.held, window.limit, after, now)
@@ -9,19 +9,19 @@ local function append_notice(org, window, type, name, before, after, now)
     'settled_at_ms', int(now))
 end
 
--- Tells each threshold that spend has risen to since the last time; returns them in thousandths, or nil if there is none.
-local function tell_crossed(org, window, now)
+-- Announces each threshold that spend has risen to since the last time; returns them in thousandths, or nil if there is none.
+local function announce_crossed(org, window, now)
   local reached = crossed(window)
   if reached <= window.warned then return nil end
-  local told = {}
+  local announced = {}
   for i = 1, #window.thresholds, 2 do
     local permille = window.thresholds[i]
     if permille > window.warned and permille <= reached then
-      told[#told + 1] = permille
+      announced[#announced + 1] = permille
       append_notice(org, window, 'spend.warning', format('spend.warning.%d', permille), format(',"threshold_permille":%d', permille), '', now)
     end
   end
   window.warned = reached
   call('HSET', SPEND, window.key .. '|warned', reached)
-  return told
+  return announced
 end
