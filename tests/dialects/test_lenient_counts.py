@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallygate.dialects.counts import CLAMPED, INCONSISTENT, lenient_count, token_counts
+from tallygate.dialects.counts import CLAMPED, INCONSISTENT, TOTAL_ONLY, lenient_count, token_counts
 from tallygate.domain.token_counts import TOKENS_MAX, TokenCounts
 
 ODD = (
@@ -68,7 +68,7 @@ def test_a_count_is_read_or_clamped_and_flagged(value: object, count: int | None
             {INCONSISTENT},
         ),
         ({"prompt": 10, "completion": 5, "total": 3}, TokenCounts(prompt=10, completion=5), {INCONSISTENT}),
-        ({"total": 30}, TokenCounts(completion=30), {INCONSISTENT}),
+        ({"total": 30}, TokenCounts(completion=30), {INCONSISTENT, TOTAL_ONLY}),
         ({"prompt": 10, "completion": 5, "total": 10**30}, TokenCounts(prompt=10, completion=5), {CLAMPED, INCONSISTENT}),
         ({"prompt": 10, "cached": 161}, TokenCounts(prompt=10, cached=10), {CLAMPED}),
         (

@@ -413,7 +413,10 @@ class TestHiding:
             (b'{"choices":[],"model":"m"}', None),
             (b'{"choices":[{}],"usage":{"prompt_tokens":1}}', None),
             (b'{"choices":[],"usage":{"prompt_tokens":1},"error":{"code":1}}', None),
-            (b'{"usage":{"prompt_tokens":1}}', None),
+            (b'{"usage":{"prompt_tokens":1}}', b""),
+            (b'{"choices":null,"usage":{"prompt_tokens":1}}', b""),
+            (b'{"id":"x","object":"chat.completion.chunk","usage":{"prompt_tokens":1},"choices":null,"citations":["a"]}', b""),
+            (b'{"choices":null,"usage":null}', b'{"choices":null}'),
             (b'{"choices":[],"usage":{"prompt_tokens":1}}', b""),
             (b"not json", None),
         ],
@@ -422,6 +425,16 @@ class TestHiding:
         framed = b"data: " + sent + b"\n\n"
         expected = framed if shown is None else b"data: " + shown + b"\n\n" if shown else b""
         assert assert_split_invariant(CHAT, FACTS, b": hi\n\n" + framed + DONE, hide=True).relayed == b": hi\n\n" + expected + DONE
+
+    @pytest.mark.parametrize("choices", [b'"choices":[],', b'"choices":null,', b""])
+    def test_the_usage_is_hidden_in_every_form_and_after_the_end(self, choices: bytes) -> None:
+        hidden = b'event: usage\r\ndata: {"id":"x",' + choices + b'"usage":{"prompt_tokens":9,"completion_tokens":2}}\r\n\r\n'
+        lines = b'data: {"id":"x",\ndata: ' + choices + b'"usage":{"prompt_tokens":9,"completion_tokens":2}}\n\n'
+        first = sse(chunk({"content": "Hi"}, "stop"))
+        for sent in (first + hidden + lines + DONE, first + DONE + hidden):
+            reading = assert_split_invariant(CHAT, FACTS, sent, hide=True)
+            assert reading.relayed == first + DONE
+            assert reading.usage == TokenCounts(prompt=9, completion=2)
 
     def test_whole_events_are_relayed_at_once_and_the_rest_is_held_back(self) -> None:
         meter = CHAT.meter(FACTS, content_type="text/event-stream", hide_usage_chunk=True)

@@ -4,11 +4,13 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.counts import lenient_count, token_counts
+from tallygate.dialects.counts import IMPOSSIBLE, cache_writes, lenient_count, token_counts
 from tallygate.dialects.dialect import MeterReading, RequestFacts
-from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
+from tallygate.dialects.lenient import is_positive, items_of, lenient_decode, lenient_json_text, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
+from tallygate.dialects.openai_usage import responses_counts
 from tallygate.dialects.sse import SseEvent
+from tallygate.dialects.stated_usage import CHAT, StatedUsage, joined
 from tallygate.domain.token_counts import TokenCounts
 
 ITERATIONS_UNCOUNTED: Final = "usage_iterations"  # passes used tokens that are not in what is charged
@@ -33,22 +35,30 @@ class AnthropicEvent(msgspec.Struct, gc=False):
 
 
 class AnthropicUsage:
-    """The provider's usage, object after object: a repeated member replaces the earlier value."""
+    """Usage as the provider states it, statement after statement: a member that is given again replaces the earlier value.
 
-    __slots__ = ("_members", "_writes_1h_only")
+    A zero or a null is no second thought: services that begin or end with it state the count at the other end.
+    """
+
+    __slots__ = ("_members", "_other_names", "_writes_1h_only")
 
     def __init__(self, facts: RequestFacts) -> None:
         self._members: dict[str, Any] = {}
+        self._other_names = StatedUsage(CHAT)
         self._writes_1h_only = facts.cache_write_1h and not facts.cache_write_5m
 
-    def update(self, usage: object, reading: MeterReading) -> None:
-        """Apply a usage object to the reading; anything but an object is ignored."""
+    def update(self, usage: object, reading: MeterReading) -> bool:
+        """Take a usage object and bring the reading up to date; return whether it states output. Anything else says nothing."""
         if not isinstance(usage, dict):
-            return
-        # A zero does not replace a count: services that begin or end with zero report the count at the other end.
-        self._members |= {
-            name: value for name, value in usage.items() if value or (value is not None and name not in self._members)
-        }
+            return False
+        if not any(is_positive(usage.get(name)) for name in _INPUTS):
+            completion = usage.get("completion_tokens")
+            if is_positive(completion) and not is_positive(usage.get("prompt_tokens")) and self._members:
+                usage = {**usage, "output_tokens": completion}
+            elif (counts := self._other_names.add(usage, reading.flags)) is not None and counts.total:
+                reading.usage = counts
+                return counts.completion > 0
+        self._members = joined(self._members, {name: value for name, value in usage.items() if value is not None})
         members = self._members
         if any(name in members for name in _INPUTS):
             reading.usage = self._all_counts(reading.flags)
@@ -56,6 +66,7 @@ class AnthropicUsage:
             reading.flags.add(SERVER_TOOLS_USED)
         if reading.usage is not None and _iterations_total(members.get("iterations")) > reading.usage.total:
             reading.flags.add(ITERATIONS_UNCOUNTED)
+        return is_positive(usage.get("output_tokens"))
 
     def _all_counts(self, flags: set[str]) -> TokenCounts:
         """The counts of the top level, plus those of compactions."""
@@ -68,24 +79,21 @@ class AnthropicUsage:
         return token_counts(flags, **sums)
 
     def _counts(self, members: dict[str, Any], flags: set[str]) -> TokenCounts:
+        if isinstance(members.get("input_tokens_details"), dict):
+            return responses_counts(members, flags)  # OpenAI's, whose cached tokens are part of the input
         plain = lenient_count(members.get("input_tokens"), flags) or 0
         read = lenient_count(members.get("cache_read_input_tokens"), flags) or 0
         split = members.get("cache_creation")
-        written_5m = lenient_count(member(split, "ephemeral_5m_input_tokens"), flags) or 0
-        written_1h = lenient_count(member(split, "ephemeral_1h_input_tokens"), flags) or 0
-        written = lenient_count(members.get("cache_creation_input_tokens"), flags)
-        if written is None:
-            written = written_5m + written_1h
-        written_1h = min(written_1h, written)
-        written_5m = min(written_5m, written - written_1h)
-        rest = written - written_5m - written_1h  # not split: message_delta repeats only the total
-        if (written_1h and not written_5m) or (not written_1h and not written_5m and self._writes_1h_only):
-            written_1h += rest
-        else:
-            written_5m += rest
+        written_5m, written_1h = cache_writes(
+            members.get("cache_creation_input_tokens"),
+            member(split, "ephemeral_5m_input_tokens"),
+            member(split, "ephemeral_1h_input_tokens"),
+            flags,
+            is_rest_long=self._writes_1h_only,
+        )
         return token_counts(
             flags,
-            prompt=plain + written + read,
+            prompt=plain + written_5m + written_1h + read,
             completion=members.get("output_tokens"),
             cached=read,
             cache_write_5m=written_5m,
@@ -135,9 +143,13 @@ class AnthropicEventMeter(EventStreamMeter):
         return event.raw
 
     def _update(self, usage: object) -> None:
-        self._usage.update(usage, self.reading)
-        if member(usage, "output_tokens") is not None:
-            self.reading.awaits_final_usage = self.reading.has_text_after_usage = False
+        """Take a usage, which is the last word if it has output, or has none of an answer without text."""
+        reading = self.reading
+        has_output, is_stated = self._usage.update(usage, reading), member(usage, "output_tokens") is not None
+        if has_output or (is_stated and not (reading.has_text_after_usage or reading.calls)):
+            reading.awaits_final_usage = reading.has_text_after_usage = False
+        elif is_stated and reading.awaits_final_usage:
+            reading.flags.add(IMPOSSIBLE)
 
 
 class AnthropicJsonMeter(JsonMeter):

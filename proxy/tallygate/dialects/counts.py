@@ -1,14 +1,25 @@
 """Conversion of providers' token counts into TokenCounts. Nothing here raises: an odd count is clamped and flagged."""
 
 import math
+from enum import Enum
 from typing import Final
 
 from tallygate.domain.token_counts import TOKENS_MAX, TokenCounts
 
 CLAMPED: Final = "usage_clamped"  # a count was negative, fractional, of a wrong type, absurd, or above the total it is part of
 INCONSISTENT: Final = "usage_inconsistent"  # the provider's total differs from prompt + completion
+IMPOSSIBLE: Final = "usage_impossible"  # zeros or less beside a prompt and a text that there were: counted here in their place
+TOTAL_ONLY: Final = "usage_total_only"  # a total and neither of its sides: the gateway's own counts split it
 
 _NUMERAL_CHARS_MAX: Final = 32
+
+
+class CachePlace(Enum):
+    """Where the names of a usage object put cached and cache-written tokens, unless its counts tell otherwise."""
+
+    INSIDE = "inside"  # parts of the prompt: OpenAI's details, Gemini
+    EITHER = "either"  # Anthropic's names beside OpenAI's prompt: services differ
+    BESIDE = "beside"  # not in the prompt: Anthropic
 
 
 def lenient_count(value: object, flags: set[str]) -> int | None:
@@ -43,41 +54,91 @@ def token_counts(
     audio_prompt: object = None,
     reasoning: object = None,
     audio_completion: object = None,
+    cache_place: CachePlace = CachePlace.INSIDE,
 ) -> TokenCounts:
     """Counts in the normal form: totals that include their parts. Absent counts are 0.
 
-    prompt and completion are the provider's totals, with the parts inside. If `total` exceeds their sum, the difference was
-    billed too: audio that prompt cannot contain is input, the rest is output (reasoning counted outside, as xAI does). An absurd
-    total is ignored. A part above its total is cut to it: 161 cached of 10 are 10.
+    prompt and completion are the provider's totals, with the parts inside, but for cached and written tokens that `cache_place` or
+    the counts put beside it. Where `total` exceeds their sum, the difference was billed too: first it is stated cached and written
+    tokens that the prompt does not contain, then audio that it cannot contain; the rest is output (reasoning counted outside, as
+    xAI does), or the prompt where there is a completion and no prompt. An absurd total says nothing.
+    A part above its total is cut to it: 161 cached of 10 are 10.
     """
-    tokens_in = lenient_count(prompt, flags) or 0
-    tokens_out = lenient_count(completion, flags) or 0
-    audio_in = lenient_count(audio_prompt, flags) or 0
-    tokens_all = lenient_count(total, flags)
-    if tokens_all is not None and tokens_all != tokens_in + tokens_out:
+    stated_in = lenient_count(prompt, flags) or 0
+    stated_out = lenient_count(completion, flags) or 0
+    audio_in = 0 if audio_prompt is None else lenient_count(audio_prompt, flags) or 0
+    thought = 0 if reasoning is None else lenient_count(reasoning, flags) or 0
+    read = 0 if cached is None else lenient_count(cached, flags) or 0
+    written_5m = 0 if cache_write_5m is None else lenient_count(cache_write_5m, flags) or 0
+    written_1h = 0 if cache_write_1h is None else lenient_count(cache_write_1h, flags) or 0
+    tokens_in, tokens_out, cache = stated_in, stated_out, read + written_5m + written_1h
+    tokens_all = None if total is None else lenient_count(total, flags)
+    outside = None if tokens_all is None or tokens_all >= TOKENS_MAX else tokens_all - stated_in - stated_out
+    if tokens_all is not None and tokens_all != stated_in + stated_out:
         flags.add(INCONSISTENT)
-        outside = tokens_all - tokens_in - tokens_out
-        if outside > 0 and tokens_all < TOKENS_MAX:
-            audio_outside = audio_in if tokens_in < audio_in <= outside else 0
-            tokens_in += audio_outside
-            tokens_out += outside - audio_outside
-    read = _part(cached, tokens_in, flags)
-    written_5m = _part(cache_write_5m, tokens_in - read, flags)
-    written_1h = _part(cache_write_1h, tokens_in - read - written_5m, flags)
+    if cache and _is_beside(cache, stated_in, outside, thought, cache_place):
+        added = cache if outside is None or outside <= 0 else min(cache, outside)
+        tokens_in = min(tokens_in + added, TOKENS_MAX)
+        outside = None if outside is None else outside - added
+    if outside is not None and outside > 0:
+        audio_outside = audio_in if tokens_in < audio_in <= outside else 0
+        tokens_in += audio_outside
+        outside -= audio_outside
+        if stated_in or not stated_out:
+            tokens_out += outside
+        else:
+            thought_outside = thought if stated_out < thought <= outside else 0
+            tokens_out += thought_outside
+            tokens_in += outside - thought_outside
+        if not stated_in and not stated_out:
+            flags.add(TOTAL_ONLY)
+    cached_part = _part(read, tokens_in, flags)
+    part_5m = _part(written_5m, tokens_in - cached_part, flags)
     return TokenCounts(
         prompt=tokens_in,
         completion=tokens_out,
-        cached=read,
-        cache_write_5m=written_5m,
-        cache_write_1h=written_1h,
+        cached=cached_part,
+        cache_write_5m=part_5m,
+        cache_write_1h=_part(written_1h, tokens_in - cached_part - part_5m, flags),
         audio_prompt=_part(audio_in, tokens_in, flags),
-        reasoning=_part(reasoning, tokens_out, flags),
-        audio_completion=_part(audio_completion, tokens_out, flags),
+        reasoning=_part(thought, tokens_out, flags),
+        audio_completion=0 if audio_completion is None else _part(lenient_count(audio_completion, flags) or 0, tokens_out, flags),
     )
 
 
-def _part(value: object, whole: int, flags: set[str]) -> int:
-    part = lenient_count(value, flags) or 0
+def cache_writes(written: object, short: object, long: object, flags: set[str], *, is_rest_long: bool = False) -> tuple[int, int]:
+    """Tokens written to a cache for minutes and for longer: a total, and how it is split, either of which may be absent.
+
+    What the split leaves out is of the kind that was written, else of the short one. is_rest_long: long, where nothing says it.
+    """
+    written_short = lenient_count(short, flags) or 0
+    written_long = lenient_count(long, flags) or 0
+    stated = lenient_count(written, flags)
+    whole = written_short + written_long if stated is None else stated
+    written_long = min(written_long, whole)
+    written_short = min(written_short, whole - written_long)
+    rest = whole - written_short - written_long
+    if (written_long and not written_short) or (is_rest_long and not written_long and not written_short):
+        return written_short, written_long + rest
+    return written_short + rest, written_long
+
+
+def _is_beside(cache: int, prompt: int, outside: int | None, thought: int, place: CachePlace) -> bool:
+    """Whether cached and written tokens are not in the prompt.
+
+    outside     what the total has beyond prompt and completion; None without a total
+    Names that put them inside are believed unless the counts cannot be so: there are more of them than of the prompt, or they are
+    exactly what the total has beyond it, alone or with the reasoning. An excess that a part of them would explain is something
+    else (xAI's and Google's reasoning beside a prompt that was partly cached).
+    """
+    if outside is None or outside <= 0:
+        return place is not CachePlace.INSIDE and (cache > prompt or (outside is None and place is CachePlace.BESIDE))
+    if place is not CachePlace.INSIDE:
+        return cache > prompt or cache <= outside
+    return cache > prompt or (outside != thought and outside in (cache, cache + thought))
+
+
+def _part(part: int, whole: int, flags: set[str]) -> int:
     if part > whole:
         flags.add(CLAMPED)
         return whole

@@ -4,16 +4,14 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.counts import CLAMPED, INCONSISTENT, lenient_count, token_counts
+from tallygate.dialects.counts import TOTAL_ONLY, token_counts
 from tallygate.dialects.dialect import MeterReading, RequestFacts
 from tallygate.dialects.image_size import base64_bytes
 from tallygate.dialects.json_objects import JsonObjects
 from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from tallygate.dialects.meters import EVENT_GIVEN_UP, EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
 from tallygate.dialects.sse import SseEvent
-from tallygate.domain.token_counts import TokenCounts
-
-IMAGE_OUTPUT: Final = "image_output"  # images were generated; some models have a price of their own for their tokens
+from tallygate.dialects.stated_usage import GEMINI, StatedUsage
 
 # Google, "Gemini Developer API pricing": an image of up to 1024 x 1024 px is 1,290 output tokens (Gemini 2.5), one of 1K or 2K
 # 1,120 (Gemini 3). Sound comes as 16-bit samples, 24,000 a second ("Speech generation"), at 25 tokens a second.
@@ -21,23 +19,26 @@ IMAGE_TOKENS: Final = 1_290
 SOUND_BYTES_PER_TOKEN: Final = 2 * 24_000 // 25
 
 _PIECE_VALUES: Final = ("stringValue", "numberValue", "boolValue")
-_COUNTS: Final = frozenset({"promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"})
 
 
 class GeminiAnswer(msgspec.Struct, gc=False):
-    """A GenerateContentResponse, whole or a piece of a stream."""
+    """A GenerateContentResponse, whole or a piece of a stream; also with names in the spelling of Google's libraries."""
 
     candidates: Any = None
     usageMetadata: Any = None  # noqa: N815 - the wire's name
     modelVersion: Any = None  # noqa: N815
     promptFeedback: Any = None  # noqa: N815
     error: Any = None
+    usage_metadata: Any = None
+    usage: Any = None
+    model_version: Any = None
+    prompt_feedback: Any = None
 
 
 class GeminiAnswers:
     """Reads answer after answer into one reading. The answer has ended when every candidate has a finish reason."""
 
-    __slots__ = ("_candidates", "_decoder", "_finished", "_has_output", "_reading")
+    __slots__ = ("_candidates", "_decoder", "_finished", "_has_output", "_reading", "_usage")
 
     def __init__(self, reading: MeterReading, facts: RequestFacts, decoder: "msgspec.json.Decoder[GeminiAnswer]") -> None:
         self._reading = reading
@@ -45,6 +46,7 @@ class GeminiAnswers:
         self._candidates = facts.choices
         self._has_output = facts.has_output
         self._finished: set[int] = set()
+        self._usage = StatedUsage(GEMINI)
 
     def read_answer(self, data: bytes) -> bool:
         """Read one answer; False if it cannot be read."""
@@ -54,12 +56,14 @@ class GeminiAnswers:
         reading = self._reading
         for candidate in items_of(answer.candidates):
             self._read_candidate(candidate)
-        if member(answer.promptFeedback, "blockReason"):
+        feedback = answer.promptFeedback or answer.prompt_feedback
+        if feedback and (member(feedback, "blockReason") or member(feedback, "block_reason")):
             reading.ended = True  # the prompt was blocked: there will be no candidate
-        if isinstance(answer.usageMetadata, dict):
-            self._read_usage(answer.usageMetadata)
+        usage = answer.usageMetadata or answer.usage_metadata or answer.usage
+        if isinstance(usage, dict):
+            self._read_usage(usage)
         if reading.response_model is None:
-            reading.response_model = name_or_none(answer.modelVersion)
+            reading.response_model = name_or_none(answer.modelVersion or answer.model_version)
         if answer.error:
             reading.failed = True
         return True
@@ -71,6 +75,8 @@ class GeminiAnswers:
             if isinstance(part, dict):
                 self._add_part(part)
         finish = candidate.get("finishReason")
+        if finish is None:
+            finish = candidate.get("finish_reason")
         if finish is not None and finish not in ("", "FINISH_REASON_UNSPECIFIED") and not self._reading.ended:
             index = candidate.get("index")
             self._finished.add(index if isinstance(index, int) else 0)  # proto JSON may leave out a zero
@@ -79,53 +85,26 @@ class GeminiAnswers:
     def _add_part(self, part: dict[str, Any]) -> None:
         reading = self._reading
         add_text(reading, part.get("text"))
-        if "functionCall" in part:
-            _read_call(reading, part["functionCall"])
-        if "executableCode" in part:
-            add_text(reading, member(part["executableCode"], "code"))
-        if "inlineData" in part:
-            reading.media_tokens += _media_tokens(part["inlineData"])
-            reading.has_text_after_usage = True
+        for name, value in part.items():
+            match name:
+                case "functionCall" | "function_call":
+                    _read_call(reading, value)
+                case "executableCode" | "executable_code":
+                    add_text(reading, member(value, "code"))
+                case "inlineData" | "inline_data":
+                    reading.media_tokens += _media_tokens(value)
+                    reading.has_text_after_usage = True
 
     def _read_usage(self, usage: dict[str, Any]) -> None:
-        """Apply a usage object. Only the last one counts, with its flags: some streams end with smaller counts than they begin."""
-        if usage.keys().isdisjoint(_COUNTS):
-            return
         flags = self._reading.flags
-        if flags:
-            flags.discard(CLAMPED)
-            flags.discard(INCONSISTENT)
-        counts = _usage_counts(usage, flags)
-        if counts.completion and not self._has_output:  # embeddings have only input, even if only the total shows it
-            counts = TokenCounts(prompt=counts.total, cached=counts.cached, audio_prompt=counts.audio_prompt)
+        counts = self._usage.add(usage, flags)
+        if counts is None:
+            return
+        if counts.completion and not self._has_output:  # of an embedding everything is input, also where only the total says so
+            flags.discard(TOTAL_ONLY)
+            counts = token_counts(set(), prompt=counts.total, cached=counts.cached, audio_prompt=counts.audio_prompt)
         self._reading.usage = counts
         self._reading.is_usage_midstream, self._reading.has_text_after_usage = not self._reading.ended, False
-
-
-def _usage_counts(usage: dict[str, Any], flags: set[str]) -> TokenCounts:
-    """Counts in the normal form. Thoughts are beside the candidates, tool results beside the prompt, cached tokens inside it."""
-    get = usage.get
-    thoughts = lenient_count(get("thoughtsTokenCount"), flags) or 0
-    tool_use = lenient_count(get("toolUsePromptTokenCount"), flags) or 0
-    audio_prompt = audio_completion = 0
-    if get("promptTokensDetails") or get("toolUsePromptTokensDetails"):
-        audio_prompt = _of_modality(get("promptTokensDetails"), "AUDIO", flags)
-        audio_prompt += _of_modality(get("toolUsePromptTokensDetails"), "AUDIO", flags)
-        audio_prompt -= min(_of_modality(get("cacheTokensDetails"), "AUDIO", flags), audio_prompt)  # charged as cached
-    if get("candidatesTokensDetails"):
-        audio_completion = _of_modality(get("candidatesTokensDetails"), "AUDIO", flags)
-        if _of_modality(get("candidatesTokensDetails"), "IMAGE", flags):
-            flags.add(IMAGE_OUTPUT)
-    return token_counts(
-        flags,
-        prompt=(lenient_count(get("promptTokenCount"), flags) or 0) + tool_use,
-        completion=(lenient_count(get("candidatesTokenCount"), flags) or 0) + thoughts,
-        total=get("totalTokenCount"),
-        cached=get("cachedContentTokenCount"),
-        audio_prompt=audio_prompt,
-        reasoning=thoughts,
-        audio_completion=audio_completion,
-    )
 
 
 def _read_call(reading: MeterReading, call: object) -> None:
@@ -150,21 +129,12 @@ def _read_call(reading: MeterReading, call: object) -> None:
 
 def _media_tokens(blob: object) -> int:
     """Tokens of one generated image or piece of sound."""
-    kind, data = member(blob, "mimeType"), member(blob, "data")
+    kind, data = member(blob, "mimeType") or member(blob, "mime_type"), member(blob, "data")
     if not isinstance(kind, str) or not isinstance(data, str):
         return 0
     if kind.startswith("image/"):
         return IMAGE_TOKENS
     return base64_bytes(data) // SOUND_BYTES_PER_TOKEN if kind.startswith("audio/") else 0
-
-
-def _of_modality(details: object, modality: str, flags: set[str]) -> int:
-    """Tokens of one modality in a list of [{modality, tokenCount}]."""
-    tokens = 0
-    for each in items_of(details):
-        if isinstance(each, dict) and each.get("modality") == modality:
-            tokens += lenient_count(each.get("tokenCount"), flags) or 0
-    return tokens
 
 
 class GeminiEventMeter(EventStreamMeter):

@@ -9,8 +9,8 @@ from tallygate.dialects.body import member_start
 from tallygate.dialects.dialect import MeterReading
 from tallygate.dialects.lenient import items_of, lenient_decode, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
-from tallygate.dialects.openai_usage import chat_counts
 from tallygate.dialects.sse import SseEvent
+from tallygate.dialects.stated_usage import CHAT, StatedUsage
 
 CHOICES_SEEN_MAX: Final = 1024  # choices whose end is tracked; further ones count as ended
 DONE_BYTES_MAX: Final = 16
@@ -36,18 +36,20 @@ ChoicesDecoder = msgspec.json.Decoder[ChoicesBody]
 class ChoicesStreamMeter(EventStreamMeter):
     """Reads a stream of chunks.
 
-    Usage may be in its own chunk, beside choices, repeated (the last object wins whole), or in Groq's `x_groq`.
-    `[DONE]` ends a stream; without it, a stream has ended once all its choices have a finish reason.
-    Hiding removes what only include_usage causes: the chunk with usage and without choices, and `"usage":null` elsewhere.
+    Usage is wherever it comes: in its own chunk, beside choices, more than once (`StatedUsage`), in Groq's `x_groq`, in the last
+    choice (Moonshot). `[DONE]` ends a stream; without it, one whose choices all have a finish reason has ended.
+    Hiding takes out what include_usage alone causes: the chunk with usage and without choices (an empty list, null or absent), and
+    `"usage":null` elsewhere.
     """
 
-    __slots__ = ("_decoder", "_finished", "_seen")
+    __slots__ = ("_decoder", "_finished", "_seen", "_usage")
 
     def __init__(self, decoder: ChoicesDecoder, *, hides: bool = False) -> None:
         super().__init__(hides=hides)
         self._decoder = decoder
         self._seen: set[int] = set()
         self._finished: set[int] = set()
+        self._usage = StatedUsage(CHAT)
 
     def _read(self, event: SseEvent) -> bytes:
         data = event.data
@@ -62,19 +64,19 @@ class ChoicesStreamMeter(EventStreamMeter):
         if chunk.error or event.name == b"error":
             reading.failed = True
         if chunk.choices:
-            self._read_choices(chunk.choices)
-        if _read_about(reading, chunk):
+            self._read_choices(chunk)
+        if _read_about(reading, chunk, self._usage):
             reading.is_usage_midstream, reading.has_text_after_usage = bool(chunk.choices) and self._seen != self._finished, False
         if not self._hides:
             return event.raw
-        if chunk.choices == [] and isinstance(chunk.usage, dict) and not chunk.error:
+        if not chunk.choices and isinstance(chunk.usage, dict) and not chunk.error:
             return b""
         if chunk.usage is None and _NULL_USAGE in data:
             return _without_null_usage(event.raw, data)
         return event.raw
 
-    def _read_choices(self, choices: object) -> None:
-        for choice in items_of(choices):
+    def _read_choices(self, chunk: ChoicesBody) -> None:
+        for choice in items_of(chunk.choices):
             if not isinstance(choice, dict):
                 continue
             _read_choice(self.reading, choice, choice.get("delta") or choice.get("message"))
@@ -85,6 +87,8 @@ class ChoicesStreamMeter(EventStreamMeter):
                 self._seen.add(index)
             if choice.get("finish_reason") and index in self._seen:
                 self._finished.add(index)
+                if chunk.usage is None:
+                    chunk.usage = choice.get("usage")
 
     def _settle(self) -> None:
         if self._seen and self._seen == self._finished:
@@ -108,21 +112,21 @@ class ChoicesJsonMeter(JsonMeter):
         reading.ended = True
         if answer.error:
             reading.failed = True
-        _read_about(reading, answer)
+        _read_about(reading, answer, StatedUsage(CHAT))
         for choice in items_of(answer.choices):
             if isinstance(choice, dict):
                 _read_choice(reading, choice, choice.get("message") or choice.get("delta"))
         return True
 
 
-def _read_about(reading: MeterReading, body: ChoicesBody) -> bool:
-    """Read the model and the usage of a chunk or an answer; return whether there was usage."""
+def _read_about(reading: MeterReading, body: ChoicesBody, stated: StatedUsage) -> bool:
+    """The model and the usage of a chunk or an answer; whether there was usage."""
     if body.model:
         reading.response_model = name_or_none(body.model) or reading.response_model
     usage = body.usage
     if not isinstance(usage, dict) and body.x_groq is not None:
         usage = member(body.x_groq, "usage")
-    counts = chat_counts(usage, reading.flags) if usage else None
+    counts = stated.add(usage, reading.flags) if usage else None
     if counts is not None:
         reading.usage = counts
     return counts is not None

@@ -14,10 +14,10 @@ from tallygate.dialects.openai_chat import OutputTokens, ToolKind, has_provider_
 from tallygate.dialects.openai_choices import DONE_BYTES_MAX
 from tallygate.dialects.openai_prompt import OpenAiPrompt
 from tallygate.dialects.openai_shape import OpenAiShape
-from tallygate.dialects.openai_usage import responses_counts
 from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.references import body_references, item_reference
 from tallygate.dialects.sse import SseEvent
+from tallygate.dialects.stated_usage import RESPONSES, StatedUsage
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import Refusal, RequestRejectedError
 from tallygate.domain.prompt import ImageInput
@@ -268,12 +268,13 @@ class ResponsesStreamMeter(EventStreamMeter):
     The response object is nested under `response` or, at Gloo, is the event itself.
     """
 
-    __slots__ = ("_decoder", "_streamed")
+    __slots__ = ("_decoder", "_streamed", "_usage")
 
     def __init__(self, decoder: "msgspec.json.Decoder[ResponsesBody]") -> None:
         super().__init__()
         self._decoder = decoder
-        self._streamed: set[int] = set()  # indices of items whose text came in pieces
+        self._streamed: set[int] = set()  # places of items whose text came in pieces
+        self._usage = StatedUsage(RESPONSES)
 
     def _read(self, event: SseEvent) -> bytes:
         data = event.data
@@ -313,7 +314,7 @@ class ResponsesStreamMeter(EventStreamMeter):
             model, usage, status, error = body.model, body.usage, body.status, body.error
         if model is not None:
             reading.response_model = name_or_none(model) or reading.response_model
-        counts = None if usage is None else responses_counts(usage, reading.flags)
+        counts = None if usage is None else self._usage.add(usage, reading.flags)
         if counts is not None:
             reading.usage, reading.has_text_after_usage = counts, False
         is_whole_response = isinstance(nested, dict) or body.object == "response"
@@ -343,7 +344,7 @@ class ResponsesJsonMeter(JsonMeter):
         reading.failed = bool(answer.error) or answer.status == "failed"
         reading.awaits_final_usage = isinstance(answer.status, str) and answer.status in _RUNS_ON
         reading.response_model = name_or_none(answer.model)
-        reading.usage = responses_counts(answer.usage, reading.flags)
+        reading.usage = StatedUsage(RESPONSES).add(answer.usage, reading.flags)
         for item in items_of(answer.output):
             _read_item(reading, item)
         return True

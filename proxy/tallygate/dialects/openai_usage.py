@@ -1,75 +1,138 @@
-"""OpenAI's usage objects in the normal form. No function raises; None means that the object has no count at all."""
+"""OpenAI's two usage objects, as compatible services send them too, in the normal form. None of the functions raises.
 
-from tallygate.dialects.counts import lenient_count, token_counts
-from tallygate.dialects.lenient import member
+Names beside OpenAI's own that a service was seen to use for the same count:
+- read from a cache: Gloo `cache_tokens`, DeepSeek `prompt_cache_hit_tokens`, Moonshot `cached_tokens`; Anthropic's
+  `cache_read_input_tokens`, which LiteLLM repeats beside OpenAI's detail and others put outside of the prompt (of Bedrock:
+  https://github.com/Portkey-AI/gateway/issues/1210)
+- written to it: Anthropic's `cache_creation_input_tokens` with its split `cache_creation`; LiteLLM's details
+  `cache_creation_tokens` and `cache_creation_token_details`
+- reasoning beside the completion: xAI, Google's models behind gateways (https://github.com/vectorize-io/hindsight/issues/3851),
+  Perplexity's `reasoning_tokens`
+"""
+
+from tallygate.dialects.counts import INCONSISTENT, CachePlace, cache_writes, lenient_count, token_counts
+from tallygate.dialects.lenient import is_positive, member
 from tallygate.domain.token_counts import TokenCounts
 
+Members = dict[str, object]
 
-def chat_counts(usage: object, flags: set[str]) -> TokenCounts | None:
-    """Counts of a chat or completion usage object.
 
-    Cached tokens are part of the prompt, under any of their names: Gloo's `cache_tokens`, DeepSeek's
-    `prompt_cache_hit_tokens`, Moonshot's `cached_tokens`, else OpenAI's detail.
-    """
-    if not isinstance(usage, dict):
-        return None
-    prompt, completion, total = usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("total_tokens")
-    if prompt is None and completion is None and total is None:
-        return None
-    details_in, details_out = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    return token_counts(
+def chat_counts(usage: Members, flags: set[str]) -> TokenCounts:
+    """Counts of a chat or completion usage object. Cached tokens are part of the prompt, unless the counts tell otherwise."""
+    get = usage.get
+    completion = get("completion_tokens")
+    return _counts(
+        usage,
         flags,
-        prompt=prompt,
-        completion=completion,
-        total=total,
-        cached=_first(
-            usage.get("cache_tokens"),
-            member(details_in, "cached_tokens"),
-            usage.get("prompt_cache_hit_tokens"),
-            usage.get("cached_tokens"),
-        ),
-        cache_write_5m=member(details_in, "cache_write_tokens"),
-        audio_prompt=member(details_in, "audio_tokens"),
-        reasoning=member(details_out, "reasoning_tokens"),
-        audio_completion=member(details_out, "audio_tokens"),
+        prompt=get("prompt_tokens"),
+        completion=get("output_tokens") if completion is None else completion,
+        details_in=get("prompt_tokens_details"),
+        details_out=get("completion_tokens_details"),
+        anthropic_place=CachePlace.EITHER,
     )
 
 
-def responses_counts(usage: object, flags: set[str]) -> TokenCounts | None:
-    """Counts of a Responses usage object. Cache writes kept for 12 hours count as long ones, all others as short."""
-    if not isinstance(usage, dict):
-        return None
-    prompt, completion, total = usage.get("input_tokens"), usage.get("output_tokens"), usage.get("total_tokens")
-    if prompt is None and completion is None and total is None:
-        return None
-    details_in, details_out = usage.get("input_tokens_details"), usage.get("output_tokens_details")
-    written = lenient_count(member(details_in, "cache_write_tokens"), flags) or 0
-    written_long = lenient_count(member(member(details_in, "cache_write_tokens_details"), "ttl_12h_tokens"), flags) or 0
-    return token_counts(
+def responses_counts(usage: Members, flags: set[str]) -> TokenCounts:
+    """Counts of a Responses usage object; of one with Anthropic's names, whose cached tokens stand beside the input.
+
+    Of cache writes, those kept for 12 hours count as long ones, the rest as short.
+    """
+    get = usage.get
+    completion = get("output_tokens")
+    details_in = get("input_tokens_details") or get("input_token_details")
+    return _counts(
+        usage,
         flags,
-        prompt=prompt,
-        completion=completion,
-        total=total,
-        cached=_first(usage.get("cache_tokens"), member(details_in, "cached_tokens")),
-        cache_write_5m=max(written - written_long, 0),
-        cache_write_1h=written_long,
-        audio_prompt=member(details_in, "audio_tokens"),
-        reasoning=member(details_out, "reasoning_tokens"),
-        audio_completion=member(details_out, "audio_tokens"),
+        prompt=get("input_tokens"),
+        completion=get("completion_tokens") if completion is None else completion,
+        details_in=details_in,
+        details_out=get("output_tokens_details") or get("output_token_details"),
+        anthropic_place=CachePlace.EITHER if isinstance(details_in, dict) else CachePlace.BESIDE,
     )
 
 
 def embedding_counts(usage: object, flags: set[str]) -> TokenCounts | None:
-    """Counts of an embeddings usage object: everything is input, even if only the total shows it."""
+    """Counts of an embeddings usage object: everything is input, under whichever name. None if it holds no count at all."""
     if not isinstance(usage, dict):
         return None
-    prompt, total = usage.get("prompt_tokens"), usage.get("total_tokens")
+    prompt = _first_positive(usage.get("prompt_tokens"), usage.get("input_tokens"), usage.get("promptTokenCount"))
+    total = _first_positive(usage.get("total_tokens"), usage.get("totalTokenCount"))
     if prompt is None and total is None:
         return None
-    counts = token_counts(flags, prompt=prompt, total=prompt if total is None else total)
-    return TokenCounts(prompt=counts.total) if counts.completion else counts
+    if not is_positive(prompt):
+        if is_positive(total):
+            flags.add(INCONSISTENT)
+        return token_counts(flags, prompt=total if prompt is None or is_positive(total) else prompt)
+    counts = token_counts(flags, prompt=prompt, total=total)
+    return token_counts(flags, prompt=counts.total) if counts.completion else counts
 
 
-def _first(*values: object) -> object:
-    """The first value that is present; an explicit zero counts as present."""
+def _counts(
+    usage: Members,
+    flags: set[str],
+    *,
+    prompt: object,
+    completion: object,
+    details_in: object,
+    details_out: object,
+    anthropic_place: CachePlace,
+) -> TokenCounts:
+    get, total = usage.get, usage.get("total_tokens")
+    cached = get("cache_tokens")
+    place = CachePlace.INSIDE
+    audio_in = reasoning = audio_out = split = None
+    kept_12h = 0
+    if cached is None:
+        cached = _first_positive(member(details_in, "cached_tokens"), get("prompt_cache_hit_tokens"), get("cached_tokens"))
+        if is_positive(read := get("cache_read_input_tokens")):
+            cached, place = _first_positive(cached, read), anthropic_place
+    written = _first_positive(member(details_in, "cache_write_tokens"), member(details_in, "cache_creation_tokens"))
+    if is_positive(created := get("cache_creation_input_tokens")):
+        written, place = _first_positive(written, created), anthropic_place
+    if isinstance(details_in, dict):
+        audio_in = details_in.get("audio_tokens")
+        split = details_in.get("cache_creation_token_details")
+        kept_12h = lenient_count(member(details_in.get("cache_write_tokens_details"), "ttl_12h_tokens"), flags) or 0
+    if split is None:
+        split = get("cache_creation")
+    short, long = cache_writes(
+        written, member(split, "ephemeral_5m_input_tokens"), member(split, "ephemeral_1h_input_tokens"), flags
+    )
+    if kept_12h:
+        short, long = max(short - kept_12h, 0), long + kept_12h
+    if isinstance(details_out, dict):
+        reasoning, audio_out = details_out.get("reasoning_tokens"), details_out.get("audio_tokens")
+    if reasoning is None:
+        reasoning = get("reasoning_tokens")
+    if reasoning:
+        completion = _with_reasoning(completion, reasoning, prompt, total, flags)
+    return token_counts(
+        flags,
+        prompt=prompt,
+        completion=completion,
+        total=total,
+        cached=cached,
+        cache_write_5m=short,
+        cache_write_1h=long,
+        audio_prompt=audio_in,
+        reasoning=reasoning,
+        audio_completion=audio_out,
+        cache_place=place,
+    )
+
+
+def _with_reasoning(completion: object, reasoning: object, prompt: object, total: object, flags: set[str]) -> object:
+    """The completion, with reasoning that it cannot contain as there is more of it; the total may tell how much is beside it."""
+    tokens_out, thought = lenient_count(completion, flags) or 0, lenient_count(reasoning, flags) or 0
+    if thought <= tokens_out or (lenient_count(total, flags) or 0) > (lenient_count(prompt, flags) or 0) + tokens_out:
+        return completion
+    flags.add(INCONSISTENT)
+    return tokens_out + thought
+
+
+def _first_positive(*values: object) -> object:
+    """The first count above zero, else the first that is there."""
+    for value in values:
+        if is_positive(value):
+            return value
     return next((value for value in values if value is not None), None)

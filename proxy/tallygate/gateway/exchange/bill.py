@@ -3,6 +3,7 @@
 import msgspec
 from msgspec.structs import replace
 
+from tallygate.dialects.counts import IMPOSSIBLE, TOTAL_ONLY
 from tallygate.dialects.dialect import UsageReporting
 from tallygate.domain.ending import Ending, ending_of
 from tallygate.domain.routed_price import AnyPrice
@@ -17,6 +18,7 @@ from tallygate.gateway.exchange.metering import (
     nothing_owed,
     price_answered,
     reported_usage,
+    split_total,
 )
 
 
@@ -68,15 +70,23 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
     if not ending.may_owe:
         return Bill(ending=ending, metered=nothing_owed(UsageSource.UPSTREAM), price=asked.price)
     usage = usage_of(answer)
+    prompt_tokens = asked.prompt_tokens if answer.exact_prompt is None else answer.exact_prompt
+    counted = _counted_completion(answer)
+    if usage is not None and TOTAL_ONLY in reading.flags:
+        is_all_seen = not _may_hide(answer)
+        usage = split_total(usage, prompt_tokens=prompt_tokens, counted_completion=counted, is_all_seen=is_all_seen)
     is_whole = has_last_word(answer, usage)
+    has_completion = not is_whole and usage is not None and usage.completion > 0 and _has_ended(answer)
     metered = meter_answer(
         reading,
         usage,
         is_whole=is_whole,
-        prompt_tokens=asked.prompt_tokens if answer.exact_prompt is None else answer.exact_prompt,
-        counted_completion=_counted_completion(answer),
-        bytes_unread=relay.bytes_unread,
+        prompt_tokens=prompt_tokens,
+        counted_completion=0 if has_completion else counted,
+        bytes_unread=relay.bytes_unread if facts.has_output else 0,
     )
+    if reading.ended and reading.usage is not None and not is_whole and not _reports_all(answer, usage):
+        metered = replace(metered, flags=tuple(dict.fromkeys((*metered.flags, IMPOSSIBLE))))
     client = head.client
     price, is_bound = price_answered(
         facts, reading.response_model, asked.price, client.view.prices, client.started_at_ms, markup=head.markup
@@ -102,11 +112,22 @@ def has_last_word(answer: Answer, usage: TokenCounts | None) -> bool:
     Usage reported before the end is not final, and neither is one that leaves out a prompt or a completion that there was.
     usage: from `usage_of`
     """
+    return _has_ended(answer) and _reports_all(answer, usage)
+
+
+def _has_ended(answer: Answer) -> bool:
+    """Whether the answer is over, and the usage, if there is one, was stated after all of it."""
     reading = answer.reading
     if not answer.relay.is_complete and answer.held.call.facts.choices > 1:
         return False
     is_early = reading.awaits_final_usage or reading.is_usage_midstream or reading.has_text_after_usage
-    return reading.ended and not reading.failed and not is_early and _reports_all(answer, usage)
+    return reading.ended and not reading.failed and not is_early
+
+
+def _may_hide(answer: Answer) -> bool:
+    """Whether the model may have generated tokens that no answer shows."""
+    client, upstream = answer.held.call.head.client, answer.held.call.head.upstream.config
+    return upstream.hides_reasoning and may_reason(answer.model, client.view.prices, client.started_at_ms)
 
 
 def _reports_all(answer: Answer, usage: TokenCounts | None) -> bool:
@@ -133,9 +154,13 @@ def _with_assumed(
 ) -> Metered:
     """`metered` with assumed tokens for output that nobody saw; unchanged where all was seen and no usage was promised."""
     call, relay, reading = answer.held.call, answer.relay, answer.reading
-    facts, asked, client, upstream = call.facts, call.estimate, call.head.client, call.head.upstream.config
+    facts, asked, upstream = call.facts, call.estimate, call.head.upstream.config
     if usage is not None and not facts.has_output:
         return metered  # its input is all that there can be
+    if usage is not None and usage.completion and _has_ended(answer):  # only the prompt was left out
+        if facts.has_unknown_input:
+            metered = replace(metered, counts=replace(metered.counts, prompt=max(metered.counts.prompt, asked.prompt_tokens)))
+        return metered
     is_running_on = reading.awaits_final_usage and not relay.is_streamed
     if relay.is_complete and not relay.is_streamed and not reading.failed and not is_running_on and _reports_all(answer, usage):
         return metered  # of a body too large or too odd to be read whole
@@ -143,7 +168,7 @@ def _with_assumed(
     is_unseen = facts.has_output and (
         facts.audio_output
         or relay.is_behind
-        or (upstream.hides_reasoning and may_reason(answer.model, client.view.prices, client.started_at_ms))
+        or _may_hide(answer)
         or not (is_whole or (relay.is_streamed and relay.bytes_in))
         or relay.bytes_unread
     )

@@ -6,6 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from tallygate.config.catalogue import PriceCatalogue
+from tallygate.dialects.counts import TOTAL_ONLY
 from tallygate.dialects.dialect import MeterReading, RequestFacts
 from tallygate.domain.markup import marked_up
 from tallygate.domain.prompt import PromptShape
@@ -44,6 +45,16 @@ def leaves_out(usage: TokenCounts, prompt: PromptShape, *, has_text: bool) -> bo
     return (not usage.prompt and prompt != NO_PROMPT) or (not usage.completion and has_text)
 
 
+def split_total(usage: TokenCounts, *, prompt_tokens: int, counted_completion: int, is_all_seen: bool) -> TokenCounts:
+    """A usage whose total alone was stated, with the sides as they were counted here.
+
+    is_all_seen     no tokens can have been generated that the text does not show; else what the prompt does not explain is output
+    """
+    completion = counted_completion if is_all_seen else max(counted_completion, usage.total - prompt_tokens)
+    completion = min(completion, usage.completion)  # its prompt is what was stated of a cache
+    return replace(usage, prompt=usage.total - completion, completion=completion)
+
+
 def meter_answer(
     reading: MeterReading,
     usage: TokenCounts | None,
@@ -62,7 +73,8 @@ def meter_answer(
     """
     flags = tuple(sorted(reading.flags)) if reading.flags else ()
     if usage is not None and (is_whole or (usage.prompt and usage.completion >= counted_completion)):
-        return Metered(counts=usage, source=UsageSource.UPSTREAM, flags=flags)
+        source = UsageSource.COUNTED if TOTAL_ONLY in reading.flags else UsageSource.UPSTREAM
+        return Metered(counts=usage, source=source, flags=flags)
     if usage is not None:
         known = replace(usage, prompt=usage.prompt or prompt_tokens, completion=max(usage.completion, counted_completion))
         return Metered(counts=known, source=UsageSource.COUNTED, flags=flags)

@@ -1,0 +1,61 @@
+"""Answers of upstreams that state their usage in their own way: what each costs, through the whole gateway."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gateway_harness import running_gateway
+from hostile_upstream import saying, scripted, whole
+from raw_client import BIG, ask, chat
+
+TEXT = "one two three four five six seven"  # 7 tokens
+REQUEST = {"model": "gpt-4o-mini", "max_tokens": 500, "messages": [{"role": "user", "content": "word " * 95}]}
+COUNTED = 103  # tokens of that prompt, as OpenAI counts them
+EVENTS = b"text/event-stream"
+
+
+def plain(usage: object) -> bytes:
+    message = {"role": "assistant", "content": TEXT}
+    return json.dumps({"model": "gpt-4o-mini", "choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}).encode()
+
+
+def streamed(usage: object) -> bytes:
+    choice = {"index": 0, "delta": {"content": TEXT}, "finish_reason": "stop"}
+    chunks = [{"model": "gpt-4o-mini", "choices": [choice]}, {"choices": [], "usage": usage}]
+    return b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in chunks) + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens", "nano_usd", "source", "flag"),
+    [
+        ({"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}, (100, 7), 19_200, "upstream", None),
+        # 368 * 0.15 + 10_536 * 0.075 + 19 * 0.6 micro-USD
+        (
+            {"prompt_tokens": 368, "completion_tokens": 19, "total_tokens": 10_923, "cache_read_input_tokens": 10_536},
+            (10_904, 19),
+            856_800,
+            "upstream",
+            "usage_inconsistent",
+        ),
+        ({"input_tokens": 100, "output_tokens": 7}, (100, 7), 19_200, "upstream", None),
+        ({"total_tokens": 107}, (100, 7), 19_200, "counted", "usage_total_only"),
+        # 103 * 0.15 + 7 * 0.6 micro-USD
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, (COUNTED, 7), 19_650, "assumed", "usage_impossible"),
+        ({"prompt_tokens": -1, "completion_tokens": -1, "total_tokens": -1}, (COUNTED, 7), 19_650, "assumed", "usage_impossible"),
+        ({"prompt_tokens": 0, "completion_tokens": 8, "total_tokens": 8}, (COUNTED, 8), 20_250, "counted", "usage_impossible"),
+        ({"prompt_tokens": 100, "completion_tokens": 0, "total_tokens": 100}, (100, 7), 19_200, "assumed", "usage_impossible"),
+    ],
+)
+async def test_usage_costs_what_it_means(
+    tmp_path: Path, usage: Mapping[str, Any], tokens: tuple[int, int], nano_usd: int, source: str, flag: str | None
+) -> None:
+    for is_stream in (False, True):
+        answer = whole(streamed(usage), content_type=EVENTS) if is_stream else whole(plain(usage))
+        async with scripted(saying(answer)) as upstream, running_gateway(tmp_path, upstream_url=upstream.url) as harness:
+            assert (await ask(harness.port, chat(REQUEST, headers=BIG, stream=is_stream))).status == 200
+            (event,) = harness.events()
+        assert (event["prompt_tokens"], event["completion_tokens"]) == tokens
+        assert (event["cost_nano_usd"], event["usage_source"]) == (nano_usd, source)
+        assert flag is None or flag in event["flags"]
