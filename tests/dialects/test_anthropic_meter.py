@@ -293,9 +293,9 @@ def test_a_cut_body_is_not_an_end() -> None:
 
 
 def test_a_body_of_another_type_is_relayed_unread() -> None:
-    got = metered(DIALECT, STREAM, PLAIN, content_type="text/html")
-    assert got.relayed == PLAIN
-    assert got.usage is None
+    for body, content_type in ((b"<html>" + PLAIN, "text/html"), (PLAIN, "audio/mpeg")):
+        got = assert_split_invariant(DIALECT, STREAM, body, content_type=content_type)
+        assert got.usage is None
 
 
 def test_counting_tokens_is_free_whatever_it_counts() -> None:

@@ -332,9 +332,10 @@ def test_counting_tokens_is_free_whatever_it_counts() -> None:
 
 def test_a_body_of_another_type_is_relayed_unread() -> None:
     for dialect, facts in ((DIALECT, WHOLE), (STREAMING, STREAM), (GeminiEmbed(), WHOLE)):
-        got = metered(dialect, facts, events(*ANSWERS), content_type="text/plain")
-        assert got.relayed == events(*ANSWERS)
-        assert got.usage is None
+        for body, content_type in ((b"word " + events(*ANSWERS), "text/plain"), (events(*ANSWERS), "image/png")):
+            got = metered(dialect, facts, body, content_type=content_type)
+            assert got.relayed == body
+            assert got.usage is None
 
 
 json_scraps = st.recursive(

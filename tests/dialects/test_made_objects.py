@@ -42,7 +42,11 @@ def test_a_stream_tells_the_same_in_any_pieces(size: int) -> None:
     ]
     stream = "".join(f"data: {event}\n\n" for event in events).encode()
 
-    assert found("response", stream, content_type="text/event-stream", size=size) == IN_RESPONSE
+    for content_type in ("text/event-stream", "application/json", "text/plain", ""):
+        assert found("response", stream, content_type=content_type, size=size) == IN_RESPONSE
+        assert found("response", b"\xef\xbb\xbf\n" + stream, content_type=content_type, size=size) == IN_RESPONSE
+        whole = b"\xef\xbb\xbf\n" + json.dumps(RESPONSE).encode() + b"\0"
+        assert found("response", whole, content_type=content_type, size=size) == IN_RESPONSE
 
 
 @pytest.mark.parametrize("cut", [20, 40, 150])

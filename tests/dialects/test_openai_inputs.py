@@ -78,7 +78,7 @@ def test_completions_are_rewritten_and_metered_like_chat() -> None:
 
     whole = compact({"choices": [{"text": "abc"}], "usage": usage(3, 2)})
     assert assert_split_invariant(COMPLETIONS, facts, whole, content_type="application/json").text == "abc"
-    assert metered(COMPLETIONS, facts, whole, content_type="text/html").usage is None
+    assert metered(COMPLETIONS, facts, b"<p>" + whole, content_type="text/html").usage is None
 
 
 @pytest.mark.parametrize(

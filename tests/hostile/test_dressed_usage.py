@@ -59,3 +59,21 @@ async def test_usage_costs_what_it_means(
         assert (event["prompt_tokens"], event["completion_tokens"]) == tokens
         assert (event["cost_nano_usd"], event["usage_source"]) == (nano_usd, source)
         assert flag is None or flag in event["flags"]
+
+
+@pytest.mark.parametrize("label", [b"application/json", b"text/plain", b"application/octet-stream", b"text/event-stream"])
+async def test_an_answer_is_read_by_its_first_bytes_and_relayed_as_it_is(tmp_path: Path, label: bytes) -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
+    shown = streamed(usage).replace(b'data: {"choices": [], "usage": ' + json.dumps(usage).encode() + b"}\n\n", b"")
+    for body, relayed, is_stream in (
+        (streamed(usage), shown, True),
+        (b"\xef\xbb\xbf" + streamed(usage), b"\xef\xbb\xbf" + shown, True),
+        (streamed(usage), streamed(usage), False),
+        (plain(usage), plain(usage), True),
+        (plain(usage) + b"\0", plain(usage) + b"\0", False),
+    ):
+        answer = whole(body, content_type=label)
+        async with scripted(saying(answer)) as upstream, running_gateway(tmp_path, upstream_url=upstream.url) as harness:
+            assert (await ask(harness.port, chat(REQUEST, headers=BIG, stream=is_stream))).body == relayed
+            (event,) = harness.events()
+        assert (event["cost_nano_usd"], event["usage_source"], event["outcome"]) == (19_200, "upstream", "success")

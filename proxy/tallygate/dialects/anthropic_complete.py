@@ -12,8 +12,9 @@ import msgspec
 from tallygate.dialects.anthropic_messages import AnthropicMessages
 from tallygate.dialects.body import keys_of, parse_body, with_member
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting
+from tallygate.dialects.first_bytes import meter_of
 from tallygate.dialects.lenient import lenient_decode, name_or_none
-from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, JsonMeter, UnreadMeter, add_text, framing
+from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
 from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.prompt_parts import PromptParts
 from tallygate.dialects.references import body_references
@@ -90,13 +91,12 @@ class AnthropicComplete(AnthropicMessages):
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         del hide_usage_chunk
-        match framing(content_type, stream=facts.stream):
-            case Framing.EVENTS:
-                return CompleteEventMeter(self._answers)
-            case Framing.JSON:
-                return CompleteJsonMeter(self._answers)
-            case Framing.UNREAD:
-                return UnreadMeter()
+        return meter_of(
+            content_type,
+            stream=facts.stream,
+            events=lambda: CompleteEventMeter(self._answers),
+            whole=lambda: CompleteJsonMeter(self._answers),
+        )
 
 
 class CompleteEventMeter(EventStreamMeter):

@@ -12,8 +12,8 @@ from tallygate.dialects.anthropic_request import KNOWN, VOCABULARY_INSIDE, Messa
 from tallygate.dialects.body import parse_body, with_member
 from tallygate.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.errors import error_body
+from tallygate.dialects.first_bytes import meter_of
 from tallygate.dialects.limits import tightest
-from tallygate.dialects.meters import Framing, UnreadMeter, framing
 from tallygate.dialects.references import body_references
 from tallygate.dialects.unbilled import UnbilledMeter
 from tallygate.dialects.vocabulary import Vocabulary
@@ -72,13 +72,12 @@ class AnthropicMessages:
         return body if max_output_tokens is None else with_member(body, ("max_tokens",), b"%d" % max_output_tokens)
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:  # noqa: ARG002
-        match framing(content_type, stream=facts.stream):
-            case Framing.EVENTS:
-                return AnthropicEventMeter(facts, self._events)
-            case Framing.JSON:
-                return AnthropicJsonMeter(facts, self._events)
-            case Framing.UNREAD:
-                return UnreadMeter()
+        return meter_of(
+            content_type,
+            stream=facts.stream,
+            events=lambda: AnthropicEventMeter(facts, self._events),
+            whole=lambda: AnthropicJsonMeter(facts, self._events),
+        )
 
     def error(self, refusal: Refusal, *, request_id: str) -> tuple[str, bytes]:
         """Content type and body. The top-level `type` is Anthropic's "error", which leaves no place for RFC 9457's problem type."""

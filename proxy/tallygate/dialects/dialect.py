@@ -92,6 +92,7 @@ class MeterReading:
     calls                 tool calls of the answer; each is generated with some framing that is not in the text
     media_tokens          tokens of generated images and sound, by the provider's published rules
     flags                 oddities, for the usage event
+    is_events             it is an event stream, whatever its label says
     is_unread             no meter reads the answer, and every other field keeps its default
     """
 
@@ -109,6 +110,7 @@ class MeterReading:
     calls: int = 0
     media_tokens: int = 0
     flags: set[str] = field(default_factory=set)
+    is_events: bool = False
     is_unread: bool = False
 
     @property
@@ -185,7 +187,7 @@ class Dialect(Protocol):
         """The body to forward, with a request for the usage chunk and a lowered maximum if given; otherwise `body` itself."""
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
-        """A meter for a 2xx response of that content type (SSE, JSON, JSON array); anything else is relayed unread."""
+        """A meter for a 2xx response (SSE, JSON, JSON array), whatever its content type says; anything else is relayed unread."""
 
     def error(self, refusal: Refusal, *, request_id: str) -> tuple[str, bytes]:
         """Content type and body of an error in the dialect's shape, with RFC 9457 members beside it."""

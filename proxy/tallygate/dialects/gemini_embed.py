@@ -5,11 +5,12 @@ from typing import Final
 
 from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting
+from tallygate.dialects.first_bytes import meter_of
 from tallygate.dialects.gemini_generate import GeminiDialect
 from tallygate.dialects.gemini_meter import GeminiJsonMeter
 from tallygate.dialects.gemini_request import add_content, check_body_model, path_model
 from tallygate.dialects.lenient import items_of
-from tallygate.dialects.meters import Framing, UnreadMeter, framing
+from tallygate.dialects.meters import UnreadMeter
 from tallygate.dialects.prompt_parts import PromptParts
 from tallygate.dialects.references import stored_references
 
@@ -55,6 +56,4 @@ class GeminiEmbed(GeminiDialect):
         )
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:  # noqa: ARG002
-        if framing(content_type, stream=False) is Framing.JSON:
-            return GeminiJsonMeter(facts, self._answers)
-        return UnreadMeter()
+        return meter_of(content_type, stream=False, events=UnreadMeter, whole=lambda: GeminiJsonMeter(facts, self._answers))

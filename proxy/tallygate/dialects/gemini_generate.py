@@ -9,6 +9,7 @@ import msgspec
 from tallygate.dialects.body import parse_body, with_member
 from tallygate.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.errors import JSON_CONTENT_TYPE, problem_members
+from tallygate.dialects.first_bytes import meter_of
 from tallygate.dialects.gemini_meter import GeminiAnswer, GeminiArrayMeter, GeminiEventMeter, GeminiJsonMeter
 from tallygate.dialects.gemini_request import (
     Json,
@@ -18,7 +19,6 @@ from tallygate.dialects.gemini_request import (
     path_model,
     read_generate,
 )
-from tallygate.dialects.meters import Framing, UnreadMeter, framing
 from tallygate.dialects.references import stored_references
 from tallygate.dialects.unbilled import UnbilledMeter
 from tallygate.domain.admission import Decision
@@ -121,15 +121,13 @@ class GeminiGenerate(GeminiDialect):
         return with_member(body, output_maximum_path(body, self._requests), b"%d" % max_output_tokens)
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:  # noqa: ARG002
-        match framing(content_type, stream=facts.stream):
-            case Framing.EVENTS:
-                return GeminiEventMeter(facts, self._answers)
-            case Framing.JSON if facts.stream:
-                return GeminiArrayMeter(facts, self._answers)
-            case Framing.JSON:
-                return GeminiJsonMeter(facts, self._answers)
-            case Framing.UNREAD:
-                return UnreadMeter()
+        whole = GeminiArrayMeter if facts.stream else GeminiJsonMeter
+        return meter_of(
+            content_type,
+            stream=facts.stream,
+            events=lambda: GeminiEventMeter(facts, self._answers),
+            whole=lambda: whole(facts, self._answers),
+        )
 
 
 class GeminiStreamGenerate(GeminiGenerate):

@@ -41,6 +41,11 @@ class JsonObjects:
         self._in_string = False
         self._in_escape = False
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether the bytes so far end inside an object."""
+        return self._depth > 0
+
     def feed(self, data: bytes) -> list[bytes]:
         """Parse bytes and return the objects that they complete."""
         found: list[bytes] = []

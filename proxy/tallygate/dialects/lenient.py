@@ -14,14 +14,15 @@ def lenient_decode(data: bytes, decoder: "msgspec.json.Decoder[Shape]") -> Shape
     """Decode `data` as the decoder's type; None if that fails.
 
     The type should leave every field open (`Any`), so that no odd value hides the others. Lone surrogates, NaN, Infinity and bytes
-    that are not UTF-8, which some providers send, are replaced, and a byte order mark is skipped.
+    that are not UTF-8, which some providers send, are replaced, and a byte order mark or a NUL around it is passed over.
     """
     try:
         return decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         pass
     try:
-        value = json.loads(data.decode("utf-8-sig", errors="replace"), parse_constant=lambda _: None)
+        text = data.decode(json.detect_encoding(data), errors="replace").strip("\ufeff\0 \t\r\n")
+        value = json.loads(text, parse_constant=lambda _: None)
         return decoder.decode(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None

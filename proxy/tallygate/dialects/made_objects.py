@@ -11,6 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from tallygate.dialects.cut_json import closed_json
+from tallygate.dialects.first_bytes import Framing, framing, framing_of, without_lead
+from tallygate.dialects.lenient import lenient_decode
 from tallygate.dialects.sse import SseEvent, SseParser
 from tallygate.domain.made_object import ID_CHARS_MAX, MADE_MAX
 from tallygate.domain.stored_object import StoredReference
@@ -61,8 +63,9 @@ _STREAMED: Final[Mapping[str, Mapping[bytes, tuple[str, ...]]]] = {
     "chat": {b"chat_id": ()},
     "run": {b"thread.run.created": ()},
 }
-_MARK_WITHIN: Final = 400  # bytes from an event's beginning, which contain its type or kind
-_decode: Final = msgspec.json.Decoder().decode
+_MARK_WITHIN: Final = 400  # bytes from an event's beginning: its type or its kind stands there
+_ANYTHING: Final = msgspec.json.Decoder()
+_decode: Final = _ANYTHING.decode
 
 
 def objects_in(answer: object, kind: str, *, prefix: str = "") -> list[StoredReference]:
@@ -85,12 +88,22 @@ class MadeReader:
         self.tokens: int | None = None  # of cached content, which begins a prompt
         self._kind = kind
         self._prefix = prefix
-        self._events = SseParser() if content_type.startswith("text/event-stream") else None
+        self._label = framing(content_type, stream=False)
+        self._begun: bytes | None = b""  # until they tell what the body is
+        self._events: SseParser | None = None
         self._body = bytearray()
         self._is_long = False
 
     def feed(self, data: bytes) -> bool:
         """Take bytes; whether objects were found in them."""
+        if self._begun is not None:
+            data = self._begun + data
+            found = framing_of(without_lead(data)) if len(data) <= _BEGINNING_BYTES else Framing.UNREAD
+            self._begun = data if found is None else None
+            if found is None:
+                return False
+            if found is Framing.EVENTS or (found is Framing.UNREAD and self._label is Framing.EVENTS):
+                self._events = SseParser()
         if self._events is not None:
             return self._read(self._events.feed(data))
         if not self._is_long:
@@ -105,12 +118,11 @@ class MadeReader:
         if self._events is not None:
             self._read(self._events.end_stream())
             return
-        body, self._body = bytes(self._body), bytearray()
+        body, self._body, self._begun = bytes(self._body) or self._begun or b"", bytearray(), None
         if not body:
             return
-        try:
-            answer = _decode(body)
-        except (msgspec.DecodeError, RecursionError):
+        answer = lenient_decode(body, _ANYTHING)
+        if answer is None:
             answer = _beginning_of(body)
         self.found.update(dict.fromkeys(objects_in(answer, self._kind, prefix=self._prefix)))
         self.tokens = _tokens_of_cache(answer) if self._kind == "cached_content" else None

@@ -1,11 +1,11 @@
-"""The common part of response meters: the framing of a body and its bounds. Dialects add the meaning of the pieces."""
+"""What response meters share: how a body is taken apart, and its bounds. Dialects add what the pieces mean."""
 
 import re
-from enum import Enum
 from typing import Final
 
 from tallygate.dialects.cut_json import closed_json
 from tallygate.dialects.dialect import MeterReading
+from tallygate.dialects.json_objects import JsonObjects
 from tallygate.dialects.sse import EVENT_BYTES_MAX, SseEvent, SseParser
 
 JSON_BYTES_MAX: Final = 16 * 1024 * 1024  # of a JSON answer; of a longer one, only the tail is searched for the usage object
@@ -17,26 +17,6 @@ EVENT_UNREADABLE: Final = "event_unreadable"
 BODY_TOO_LARGE: Final = "body_too_large"
 BODY_UNREADABLE: Final = "body_unreadable"
 TEXT_DROPPED: Final = "text_dropped"
-
-
-class Framing(Enum):
-    """The framing of a response body."""
-
-    EVENTS = "events"
-    JSON = "json"
-    UNREAD = "unread"
-
-
-def framing(content_type: str, *, stream: bool) -> Framing:
-    """The framing of a body by its media type; without one, by the request."""
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type == "text/event-stream":
-        return Framing.EVENTS
-    if media_type == "application/json" or media_type.endswith("+json"):
-        return Framing.JSON
-    if media_type:
-        return Framing.UNREAD
-    return Framing.EVENTS if stream else Framing.JSON
 
 
 def add_text(reading: MeterReading, text: object) -> None:
@@ -94,7 +74,7 @@ class EventStreamMeter:
     __slots__ = ("_hides", "_parser", "reading")
 
     def __init__(self, *, hides: bool = False, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
-        self.reading = MeterReading()
+        self.reading = MeterReading(is_events=True)
         self._hides = hides
         self._parser = SseParser(event_bytes_max=event_bytes_max)
 
@@ -131,8 +111,9 @@ class EventStreamMeter:
 class JsonMeter:
     """Reads a JSON body once it is whole. A dialect overrides `_read` and names its usage member.
 
-    Beyond json_bytes_max only the tail is kept, and `_read_usage` gets the usage object in it, if any: embeddings end with it.
-    If a body broke off, the part that arrived is read: its text, and its usage if that is whole.
+    Past json_bytes_max only the tail is kept, and `_read_usage` gets the usage object found in it, if any: embeddings end with it.
+    Of a body that broke off, what had come is read: its text, and its usage if that had come whole. Of several objects, one a line
+    or in an array, each is.
     """
 
     __slots__ = ("_body", "_bytes", "_json_bytes_max", "reading")
@@ -157,11 +138,18 @@ class JsonMeter:
         if self._bytes > self._json_bytes_max:
             self.reading.flags.add(BODY_TOO_LARGE)
             self._read_usage(self._usage_in_tail(body[-JSON_TAIL_BYTES:]))
-        elif body and not self._read(body):
+        elif body and not self._read(body) and not self._read_several(body):
             self.reading.flags.add(BODY_UNREADABLE)
             self._read_cut(body)
         self.reading.has_text_after_usage = False  # its usage covers the whole answer, wherever it is
         return b""
+
+    def _read_several(self, body: bytes) -> bool:
+        """Read the objects of a body that is not one of them; False where there is none that can be read, or another was cut."""
+        objects = JsonObjects(object_bytes_max=self._json_bytes_max)
+        are_read = [self._read(each) for each in objects.feed(body)]
+        self.reading.ended = any(are_read) and objects.is_closed and not objects.is_inside
+        return self.reading.ended
 
     def _read_cut(self, body: bytes) -> None:
         closed = closed_json(body)

@@ -7,8 +7,8 @@ import msgspec
 
 from tallygate.dialects.body import keys_of, parse_body, with_member
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter
+from tallygate.dialects.first_bytes import meter_of
 from tallygate.dialects.lenient import lenient_decode
-from tallygate.dialects.meters import Framing, UnreadMeter, framing
 from tallygate.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from tallygate.dialects.openai_prompt import MESSAGE_MEMBERS, ChatMessage, OpenAiPrompt, add_message
 from tallygate.dialects.openai_shape import OpenAiShape
@@ -177,10 +177,9 @@ class OpenAiChat(OpenAiShape):
         return body
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
-        match framing(content_type, stream=facts.stream):
-            case Framing.EVENTS:
-                return ChoicesStreamMeter(self._answers, hides=hide_usage_chunk)
-            case Framing.JSON:
-                return ChoicesJsonMeter(self._answers)
-            case Framing.UNREAD:
-                return UnreadMeter()
+        return meter_of(
+            content_type,
+            stream=facts.stream,
+            events=lambda: ChoicesStreamMeter(self._answers, hides=hide_usage_chunk),
+            whole=lambda: ChoicesJsonMeter(self._answers),
+        )

@@ -8,8 +8,9 @@ import msgspec
 
 from tallygate.dialects.body import keys_of, parse_body, with_member
 from tallygate.dialects.dialect import MeterReading, RequestFacts, ResponseMeter, UsageReporting
+from tallygate.dialects.first_bytes import meter_of
 from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
-from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, Framing, JsonMeter, UnreadMeter, add_text, framing
+from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
 from tallygate.dialects.openai_chat import OutputTokens, ToolKind, has_provider_tools
 from tallygate.dialects.openai_choices import DONE_BYTES_MAX
 from tallygate.dialects.openai_prompt import OpenAiPrompt
@@ -165,13 +166,12 @@ class OpenAiResponses(OpenAiShape):
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         del hide_usage_chunk  # nothing was asked for, so nothing is hidden
-        match framing(content_type, stream=facts.stream):
-            case Framing.EVENTS:
-                return ResponsesStreamMeter(self._answers)
-            case Framing.JSON:
-                return ResponsesJsonMeter(self._answers)
-            case Framing.UNREAD:
-                return UnreadMeter()
+        return meter_of(
+            content_type,
+            stream=facts.stream,
+            events=lambda: ResponsesStreamMeter(self._answers),
+            whole=lambda: ResponsesJsonMeter(self._answers),
+        )
 
     def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
         """An `error` event, with its members both where the Responses reference has them and where SDKs look for an error."""

@@ -116,7 +116,7 @@ class Relay:
         self.refusal: Refusal | None = None  # why we ended it ourselves
         self.is_complete = False
         self.is_client_gone = False
-        self.is_event_stream = False
+        self._is_labelled_events = False
         self.buffered: list[bytes] | None = None  # None once the answer is being streamed
         self.held: list[bytes] = []
         self.unshown: list[bytes] = []  # of a list, which may show what is somebody else's: it never goes down as it is
@@ -157,7 +157,7 @@ class Relay:
         self.headers = headers
         self.is_http_1_0 = self.connection is not None and self.connection.is_http_1_0
         content_type = next((value for name, value in headers if name.lower() == b"content-type"), b"").decode("latin-1")
-        self.is_event_stream = content_type.startswith("text/event-stream")
+        self._is_labelled_events = content_type.startswith("text/event-stream")
         self._is_list = self._objects is not None and self._objects.is_read_whole and 200 <= status < 300
         if self.response.is_bodyless:
             if self._is_list:
@@ -170,7 +170,7 @@ class Relay:
             self.made = MadeReader(self._objects.makes, prefix=self._objects.prefix, content_type=content_type)
             self.made.is_unread = _is_encoded(headers)
             self.sent_ids = self._objects.sent
-        streams = self.is_event_stream or (self._facts.stream and status < 300)
+        streams = self._is_labelled_events or (self._facts.stream and status < 300)
         if self._is_list:
             self.buffered = []
             return
@@ -304,6 +304,11 @@ class Relay:
         self._drain_timer = self._loop.call_later(self._drain.seconds, self._stop_reading_on, DrainEnd.TIME)
         self.is_behind = False
         self.connection.resume()
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the answer is an event stream, as its label or its first bytes say."""
+        return self._is_labelled_events or self.meter.reading.is_events
 
     @property
     def is_streamed(self) -> bool:

@@ -1,0 +1,107 @@
+"""What a response body is, told by its first bytes: labels are wrong more often than bodies are.
+
+Event streams come as application/json, text/plain or without a type, whole answers as text/plain or octet streams, and either with
+a byte order mark or blank lines in front.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from tallygate.dialects.dialect import MeterReading, ResponseMeter
+from tallygate.dialects.meters import UnreadMeter
+
+_BOM: Final = b"\xef\xbb\xbf"
+_BLANKS: Final = b" \t\r\n"
+_FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:")  # WHATWG HTML, section 9.2.6; a comment begins with a colon
+_MEDIA: Final = ("audio/", "image/", "video/")  # what is labelled so is no text that looks like JSON by chance
+
+
+class Framing(Enum):
+    """How a response body is made up."""
+
+    EVENTS = "events"
+    JSON = "json"
+    UNREAD = "unread"
+
+
+def framing(content_type: str, *, stream: bool) -> Framing:
+    """Framing of a body by its media type; without one, by what the request asked for."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "text/event-stream":
+        return Framing.EVENTS
+    if media_type == "application/json" or media_type.endswith("+json"):
+        return Framing.JSON
+    if media_type:
+        return Framing.UNREAD
+    return Framing.EVENTS if stream else Framing.JSON
+
+
+def framing_of(begun: bytes) -> Framing | None:
+    """Framing by the first bytes that are not blank: UNREAD where they tell nothing, None where more of them might."""
+    first = begun[:1]
+    if first in (b"{", b"["):
+        return Framing.JSON
+    if first == b":" or begun.startswith(_FIELDS):
+        return Framing.EVENTS
+    if _BOM.startswith(begun) or any(field.startswith(begun) for field in _FIELDS):
+        return None
+    return Framing.UNREAD
+
+
+def meter_of(
+    content_type: str, *, stream: bool, events: Callable[[], ResponseMeter], whole: Callable[[], ResponseMeter]
+) -> ResponseMeter:
+    """A meter that becomes one of these with the first bytes of the body: of an event stream, or of a whole answer."""
+    if content_type.startswith(_MEDIA):
+        return UnreadMeter()
+    return FirstBytes(framing(content_type, stream=stream), events=events, whole=whole)
+
+
+def without_lead(begun: bytes) -> bytes:
+    """The bytes behind a byte order mark and blanks."""
+    return begun.removeprefix(_BOM).lstrip(_BLANKS)
+
+
+class FirstBytes:
+    """Implements `ResponseMeter` until the first bytes have come, and then hands on to the one that they choose.
+
+    That one's `feed`, `end_body` and `reading` replace its own, so that later pieces are fed to it alone. Blanks in front are relayed
+    at once, and a byte order mark with them; the first few bytes of a field's name wait for the rest of it.
+    """
+
+    def __init__(self, label: Framing, *, events: Callable[[], ResponseMeter], whole: Callable[[], ResponseMeter]) -> None:
+        self.reading = MeterReading()
+        self._label = label
+        self._events = events
+        self._whole = whole
+        self._begun = b""
+        self._is_at_start = True
+
+    def feed(self, data: bytes) -> bytes:
+        begun = self._begun + data if self._begun else data
+        if not begun:
+            return b""
+        self._begun = b""
+        rest = without_lead(begun) if self._is_at_start else begun.lstrip(_BLANKS)
+        lead = begun[: len(begun) - len(rest)]
+        self._is_at_start = self._is_at_start and not lead
+        found = framing_of(rest) if rest else None
+        if found is None:
+            self._begun = rest
+            return lead
+        shown = self._become(found).feed(rest)
+        return lead + shown if lead else shown
+
+    def end_body(self) -> bytes:
+        begun = self._begun
+        meter = self._become(Framing.UNREAD)
+        return (meter.feed(begun) if begun else b"") + meter.end_body()
+
+    def _become(self, found: Framing) -> ResponseMeter:
+        """Become the meter of the framing that was found; of the label's, where none was."""
+        framed = self._label if found is Framing.UNREAD else found
+        meter = self._events() if framed is Framing.EVENTS else self._whole() if framed is Framing.JSON else UnreadMeter()
+        self.reading = meter.reading
+        self.feed, self.end_body = meter.feed, meter.end_body  # type: ignore[method-assign]
+        return meter
