@@ -166,7 +166,7 @@ def load_config(
     if problems:
         raise ConfigError(problems.texts())
     return GatewayConfig(
-        plans={name: terms.plan for name, terms in plans.items()},
+        plans={name: stated.plan for name, stated in plans.items()},
         routes=tuple(placed.route for placed in placed_routes),
         upstreams=upstreams,
         prices=prices,
@@ -223,11 +223,11 @@ def _text(name: str, path: Path, digest: "hashlib._Hash", problems: Problems) ->
 
 def _report_dangling(plans: Mapping[str, StatedPlan], capabilities: Collection[str], prices: PriceCatalogue) -> None:
     """What plans name in other files and is not there."""
-    for terms in plans.values():
-        model = terms.plan.price_as
+    for stated in plans.values():
+        model = stated.plan.price_as
         if model is not None and model not in prices:
-            terms.place.problem(f"unknown_model.price_as names {show(model)}, which has no price")
-        for limit in terms.plan.rate_limits:
+            stated.place.problem(f"unknown_model.price_as names {show(model)}, which has no price")
+        for limit in stated.plan.rate_limits:
             if limit.capability is not None and limit.capability not in capabilities:
                 hint = nearest(limit.capability, capabilities)
-                terms.place.problem(f"rate_limits: {show(limit.capability)} is not a capability of any route{hint}")
+                stated.place.problem(f"rate_limits: {show(limit.capability)} is not a capability of any route{hint}")

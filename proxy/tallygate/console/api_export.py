@@ -14,7 +14,7 @@ from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import ORG, Scopes, filters
 from tallygate.console.api_times import at_ms, check_range, instant, time_zone
 from tallygate.console.api_usage import FILTERS, TO, zone_of
-from tallygate.console.export_terms import ExportSlots, check_plan
+from tallygate.console.export_slots import ExportSlots, check_plan
 from tallygate.domain.instants import millisecond_text
 from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database, LedgerUnavailableError

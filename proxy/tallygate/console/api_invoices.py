@@ -9,7 +9,7 @@ from tallygate.console.api_errors import ApiError, invalid_parameter
 from tallygate.console.api_parameters import Place, choice, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
 from tallygate.console.api_scope import Scopes
-from tallygate.console.export_terms import ExportSlots, check_plan
+from tallygate.console.export_slots import ExportSlots, check_plan
 from tallygate.domain.billing import PeriodKind
 from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database

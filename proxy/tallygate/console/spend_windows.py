@@ -49,17 +49,17 @@ class LimiterSpendWindows:
         if await read_generation(self._store, partition_of(org)) is None:
             raise LimiterWipedError(f"the limiter's store has lost the spend of {org}'s partition")
         posted = await asyncio.gather(*(read_posted(self._store, self._scripts, org, demand) for demand in demands))
-        readings = await self._limiter.read_windows(org, demands)
+        states = await self._limiter.read_windows(org, demands)
         return tuple(
             WindowOutlook(
                 demand=demand,
                 now_ms=window.now_ms,
                 spent_nano_usd=window.spent_nano_usd,
-                held_nano_usd=reading.held_nano_usd,
-                paused_until_ms=reading.paused_until_ms,
+                held_nano_usd=state.held_nano_usd,
+                paused_until_ms=state.paused_until_ms,
                 leaving=_leaving(demand, window),
             )
-            for demand, reading, window in zip(demands, readings, posted, strict=True)
+            for demand, state, window in zip(demands, states, posted, strict=True)
         )
 
 

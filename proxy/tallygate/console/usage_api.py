@@ -15,7 +15,7 @@ from tallygate.console.api_routes import ApiRoute
 from tallygate.console.api_scope import Scopes
 from tallygate.console.api_spend import SpendApi
 from tallygate.console.api_usage import UsageApi
-from tallygate.console.export_terms import EXPORTS_AT_ONCE, ExportSlots
+from tallygate.console.export_slots import EXPORTS_AT_ONCE, ExportSlots
 from tallygate.console.spend_windows import SpendWindows
 from tallygate.console.usage_pages import UsagePages
 from tallygate.domain.organization import Organization

@@ -66,8 +66,8 @@ def without_lead(begun: bytes) -> bytes:
 class FirstBytes:
     """Implements `ResponseMeter` until the first bytes have come, and then hands on to the one that they choose.
 
-    That one's `feed`, `end_body` and `reading` replace its own, so that later pieces are fed to it alone. Blanks in front are relayed
-    at once, and a byte order mark with them; the first few bytes of a field's name wait for the rest of it.
+    That one's `feed`, `end_body` and `reading` replace its own, so that later pieces are fed to it alone. Blanks in front are
+    relayed at once, and a byte order mark with them; the first few bytes of a field's name wait for the rest of it.
     """
 
     def __init__(self, label: Framing, *, events: Callable[[], ResponseMeter], whole: Callable[[], ResponseMeter]) -> None:

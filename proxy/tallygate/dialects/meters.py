@@ -81,18 +81,18 @@ class EventStreamMeter:
     def feed(self, data: bytes) -> bytes:
         events = self._parser.feed(data)
         if self._hides:
-            return b"".join([self._take(event) for event in events])
+            return b"".join([self._meter_event(event) for event in events])
         for event in events:
-            self._take(event)
+            self._meter_event(event)
         return data
 
     def end_body(self) -> bytes:
         self.reading.ends_inside = self._parser.pending_bytes > 0
-        shown = b"".join([self._take(event) for event in self._parser.end_stream()])
+        shown = b"".join([self._meter_event(event) for event in self._parser.end_stream()])
         self._settle()
         return shown if self._hides else b""
 
-    def _take(self, event: SseEvent) -> bytes:
+    def _meter_event(self, event: SseEvent) -> bytes:
         """Read one event; return its bytes for the client, which matter only if the meter hides."""
         if event.given_up:
             self.reading.flags.add(EVENT_GIVEN_UP)

@@ -72,10 +72,10 @@ def _key(org: str, made: MadeObject) -> bytes:
 def _unheeded(reply: Awaitable[Any]) -> None:
     """A reply that nobody waits for: the ledger has the record as well."""
     if isinstance(reply, asyncio.Future):
-        reply.add_done_callback(_take)
+        reply.add_done_callback(_drop)
 
 
-def _take(reply: asyncio.Future[Any]) -> None:
+def _drop(reply: asyncio.Future[Any]) -> None:
     if not reply.cancelled():
         reply.exception()
 

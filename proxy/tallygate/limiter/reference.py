@@ -159,7 +159,7 @@ class ReferenceLimiter:
         check_spend(spend)
         now = self._now_ms()
         state = self.orgs[org]
-        readings = []
+        found = []
         for demand in spend:
             window = copy_of(state, demand)
             move(window, demand, now)
@@ -167,10 +167,10 @@ class ReferenceLimiter:
             limit = demand.limit.limit_nano_usd
             if window.spent >= limit > 0:
                 paused = max(paused, resume_at(window, demand, window.spent + 1 - limit, now))
-            readings.append(
+            found.append(
                 WindowState(key=demand.key, spent_nano_usd=window.spent, held_nano_usd=window.held, paused_until_ms=paused)
             )
-        return tuple(readings)
+        return tuple(found)
 
     def sweep(self, org: str, most: int = 64) -> tuple[int, int]:
         """Expire and drop due entries of one organization, at most so many. Return their number, and the holds among them."""

@@ -100,7 +100,7 @@ class Organizations:
                 await change.connection.execute(RETIRED_CLIENT_IDS.insert(), retired)
             for credential in credentials:
                 await change.log("credential.deleted", credential.id, org=org, before=credential.shown(change.at_ms))
-            await _take_from_tokens(change, org)
+            await _narrow_tokens(change, org)
             await change.connection.execute(delete(CREDENTIALS).where(CREDENTIALS.c.org == org))
             await change.connection.execute(delete(ORGANIZATIONS).where(ORGANIZATIONS.c.id == org))
             gone = await remove_all_objects(change, org)
@@ -125,7 +125,7 @@ class Organizations:
         await change.log("organization.changed", after.id, org=after.id, before=before.document(), after=after.document())
 
 
-async def _take_from_tokens(change: Change, org: str) -> None:
+async def _narrow_tokens(change: Change, org: str) -> None:
     query = select(ADMIN_TOKENS).where(ADMIN_TOKENS.c.orgs.is_not(None), ADMIN_TOKENS.c.revoked_at_ms.is_(None))
     for row in (await change.connection.execute(query)).mappings().all():
         before = AdminToken.of_row(row)
