@@ -1,4 +1,4 @@
-"""What a request asks for, what will be generated for it, and the pieces in which it leaves: the same for every wire API."""
+"""A parsed request, the answer generated for it, and the pieces in which it is sent: the same for every wire API."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from tallygate.simulator.words import TOOL_CLOSING, TOOL_FRAME_TOKENS, TOOL_OPEN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """A request, read.
+    """A parsed request.
 
-    last_text       the last user text, where a directive may stand
+    last_text       the last user text, which may have a directive
     max_tokens      output maximum of each choice; None: no maximum
     include_usage   the usage chunk of chat streams was asked for
     alt             Gemini's query parameter: "sse" for an event stream, else the stream is one JSON array
-    extra           what else the endpoint's wire needs
+    extra           further values that the endpoint's wire needs
     """
 
     model: str
@@ -31,7 +31,7 @@ class Ask:
 
 
 class Figures(NamedTuple):
-    """Usage as it is reported: integers, unless the directive asks for something odd."""
+    """Reported usage: integers, unless the directive asks for something odd."""
 
     prompt: Any
     completion: Any
@@ -42,7 +42,7 @@ class Figures(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One piece of a stream. data b"": hidden work (reasoning), nothing to send. figures: the usage that it reports."""
+    """One piece of a stream. data b"": hidden work (reasoning), with nothing to send. figures: the usage that it reports."""
 
     data: bytes
     tokens: int = 0
@@ -61,7 +61,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What will be generated. text_tokens and reasoning_tokens are of each choice; capped: the request's maximum cut it."""
+    """The answer to generate. text_tokens and reasoning_tokens are per choice; capped: the request's maximum cut it."""
 
     id: str
     created: int
@@ -118,7 +118,7 @@ class Answer:
                 yield Piece(choice, text, count)
 
     def figures(self, generated: int | None = None) -> Figures | None:
-        """The usage to report once `generated` tokens are out (None: all). None where the style leaves it out."""
+        """The usage to report once `generated` tokens are out (None: all). None if the style leaves it out."""
         style, directive = self.directive.usage, self.directive
         if style in {UsageStyle.MISSING, UsageStyle.NULL}:
             return None
@@ -148,7 +148,7 @@ class Answer:
         return Figures(prompt, completion, total, cached, cache_write, reasoning)
 
     def early_figures(self) -> Figures | None:
-        """A usage object that a stream sends before its last: half the count, or more than the whole; else None."""
+        """A usage object that a stream sends before its last one: half the count, or more than the whole; else None."""
         match self.directive.usage:
             case UsageStyle.DUPLICATE:
                 return self.figures(self.completion_tokens // 2)
@@ -160,7 +160,7 @@ class Answer:
 
 
 class Wire(Protocol):
-    """One wire API, as a server speaks it. Nothing here knows of sockets, time or faults."""
+    """One wire API, as a server speaks it, free of sockets, time and faults."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -183,7 +183,7 @@ class Wire(Protocol):
 
 
 def make_answer(*, sequence: int, created: int, ask: Ask, directive: Directive, tokens_default: int) -> Answer:
-    """Decide what is generated: the tokens wished for, within the request's maximum unless the directive oversteps it."""
+    """Decide what is generated: the requested tokens, within the request's maximum unless the directive exceeds it."""
     reasoning, text = directive.reasoning, tokens_default if directive.tokens is None else directive.tokens
     limit = ask.max_tokens
     capped = False

@@ -1,4 +1,4 @@
-"""An accepted answer on its way out: generated in time, framed by its wire, and broken as the directive asks."""
+"""Delivery of an accepted answer: paced, framed by its wire, and broken as the directive asks."""
 
 import asyncio
 import zlib
@@ -18,7 +18,7 @@ class _CutShortError(Exception):
 
 
 class Delivery:
-    """One accepted answer on its way out, event by event, with the faults that happen on the way."""
+    """Delivers one accepted answer, event by event, with the directive's faults."""
 
     def __init__(self, *, line: Line, record: Served, wire: Wire, answer: Answer, pace: Pace, clock_ms: Callable[[], int]) -> None:
         self._line = line
@@ -31,7 +31,7 @@ class Delivery:
         self._gzip = zlib.compressobj(wbits=31) if answer.directive.fault is Fault.GZIP else None
         self._fault_at = max(0, answer.directive.at)
         wishes = answer.directive
-        self._is_plain = not (wishes.fault or wishes.split or wishes.comments or wishes.crlf)  # as the wire has it
+        self._is_plain = not (wishes.fault or wishes.split or wishes.comments or wishes.crlf)  # as framed by the wire
 
     async def deliver(self) -> web.StreamResponse:
         if self._wishes.fault is Fault.EARLY_HINTS:
@@ -86,7 +86,7 @@ class Delivery:
             await self._line.send(self._gzip.flush())
 
     async def _generate(self, tokens: int, reasoning: int) -> None:
-        """Let the time pass in which these tokens arise, then count them. 0: the wait for the first token."""
+        """Wait for the time in which these tokens are generated, then count them. 0: the wait for the first token."""
         await self._pace.until(self._record.generated_tokens + tokens)
         self._record.generated_tokens += tokens
         self._record.reasoning_tokens += reasoning
@@ -98,7 +98,7 @@ class Delivery:
         return head
 
     def _odd(self, data: bytes, position: int) -> bytes:
-        """The event as the directive wants it written."""
+        """The event in the form that the directive asks for."""
         wishes, streamed = self._wishes, self._answer.ask.stream
         if position == self._fault_at and wishes.fault is Fault.HUGE and b"}" in data:
             before, brace, after = data.rpartition(b"}")
@@ -112,7 +112,7 @@ class Delivery:
         return b"\xef\xbb\xbf" + data if wishes.bom and position == 0 else data
 
     async def _put(self, data: bytes, position: int) -> None:
-        """Send one event, unless its turn is the fault's. Raises _CutShortError if the answer ends here."""
+        """Send one event, or the fault in its place. Raises _CutShortError if the answer ends here."""
         wishes = self._wishes
         if position == self._fault_at:
             await self._break(data)
@@ -127,7 +127,7 @@ class Delivery:
         self._record.events += 1
 
     async def _break(self, data: bytes) -> None:
-        """The faults that happen in place of event `at`."""
+        """Cause the fault that replaces event `at`."""
         wishes, line, streamed = self._wishes, self._line, self._answer.ask.stream
         match wishes.fault:
             case Fault.STALL:

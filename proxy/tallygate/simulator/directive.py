@@ -1,4 +1,4 @@
-"""How one request wants to be answered: `x-sim: tokens=50; fault=cut; at=10`, or `[[sim tokens=50 fault=cut at=10]]` in its prompt.
+"""Directives to the simulator: `x-sim: tokens=50; fault=cut; at=10`, or `[[sim tokens=50 fault=cut at=10]]` in a prompt.
 
 | key           | meaning |
 |---------------|---------|
@@ -37,7 +37,7 @@ class UsageStyle(StrEnum):
     EXACT = "exact"  # where and when the provider documents it
     MISSING = "missing"
     NULL = "null"
-    ALWAYS = "always"  # in streams also unasked
+    ALWAYS = "always"  # in streams even unasked
     WRONG = "wrong"  # one output token, whatever was generated
     NEGATIVE = "negative"
     ABSURD = "absurd"  # 10**15 output tokens
@@ -53,17 +53,17 @@ class UsageStyle(StrEnum):
 
 
 class Fault(StrEnum):
-    """What goes wrong. `at` counts events that are written, from 0; a body that is not a stream is its event 0."""
+    """A fault. `at` counts written events from 0; a body that is not a stream is event 0."""
 
     STATUS = "status"  # an error status before any output
     DROP = "drop"  # the connection ends without an answer
-    STALL = "stall"  # silence: before the headers, or from event `at` on where that is given
+    STALL = "stall"  # silence: before the headers, or from event `at` on, if given
     CUT = "cut"  # the connection ends before event `at`, or after `byte` bytes of it
     ERROR = "error"  # an error object in place of event `at`, then an orderly end
     BAD_CHUNK = "bad_chunk"  # broken chunk framing in place of event `at`
     DRIP = "drip"  # event `at` and all after it, byte by byte
     HUGE = "huge"  # event `at` carries `size` bytes of padding
-    GZIP = "gzip"  # compressed, whatever was asked
+    GZIP = "gzip"  # compressed, whatever the client accepts
     NUL_HEADER = "nul_header"  # a NUL in a response header
     BAD_LENGTH = "bad_length"  # two different Content-Length headers
     REDIRECT = "redirect"  # 302 to `to`
@@ -73,12 +73,12 @@ class Fault(StrEnum):
 
 
 class DirectiveError(ValueError):
-    """A directive that cannot be followed: a typing error in a test must not pass for a good answer."""
+    """A directive that cannot be followed: a typing error in a test must not look like a good answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directive:
-    """One request's wishes. None: the simulator's default. at -1: not given. byte -1: whole events."""
+    """The directive of one request. None: the simulator's default. at -1: not given. byte -1: whole events."""
 
     tokens: int | None = None
     reasoning: int = 0
@@ -174,7 +174,7 @@ _IN_PROMPT: Final = re.compile(rf"\[\[sim\s([^\]]{{0,{DIRECTIVE_MAX_CHARS}}})\]\
 
 
 def parse_directive(text: str) -> Directive:
-    """A directive from `key=value` pairs between semicolons or blanks. Raises DirectiveError at anything it does not know."""
+    """Parse `key=value` pairs between semicolons or blanks. Raises DirectiveError for anything unknown."""
     rest = _PAIR.sub("", text).replace(";", "").strip()
     if rest:
         raise DirectiveError(f"not key=value: {rest!r}")
@@ -196,9 +196,9 @@ def parse_directive(text: str) -> Directive:
 
 
 def find_directive(header: str | None, prompt_text: str) -> Directive:
-    """The wishes of a request: those of its `x-sim` header, else the first in its last user text, else none.
+    """The directive of a request: its `x-sim` header, else the first one in its last user text, else none.
 
-    Anywhere in that text: coding agents put words of their own before what their user says.
+    It may be anywhere in that text, since coding agents put text of their own before their user's.
     """
     if header:
         return parse_directive(header)

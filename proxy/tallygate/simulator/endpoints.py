@@ -1,4 +1,4 @@
-"""Every endpoint of the simulator: path, how the request is read, and the wire API it speaks."""
+"""Every endpoint of the simulator: its path, its request parser, and its wire API."""
 
 from typing import Final
 
@@ -28,7 +28,7 @@ _RECOMMENDATIONS: Final = tuple(
 
 
 def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
-    """The table, or that of the one of PROFILES. Wires are stateless, so one object serves all requests."""
+    """The table of all endpoints, or of one profile. Wires are stateless, so one object serves all requests."""
     if profile:
         return gloo_endpoints()
     gemini = Gemini()
@@ -64,7 +64,7 @@ def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
 
 
 def gloo_endpoints() -> tuple[Endpoint, ...]:
-    """Gloo AI's. Who asks for the catalogue or for a token needs no key: docs.gloo.com, API reference, "Overview"."""
+    """Gloo AI's endpoints. The catalogue and tokens need no key: docs.gloo.com, API reference, "Overview"."""
     chat, responses, recommended, ingested = GlooChat(), GlooResponses(), GlooJson(gloo.recommendations), GlooJson(gloo.ingestion)
     catalogue, searched = GlooJson(gloo.models), GlooJson(gloo.search)
     return (

@@ -4,24 +4,24 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-RECORDS_MAX: Final = 200_000  # the oldest records are forgotten past it; the totals stay exact
+RECORDS_MAX: Final = 200_000  # beyond it the oldest records are dropped; the totals stay exact
 
 
 @dataclass(slots=True, kw_only=True)
 class Served:
-    """One request as the simulator saw it. Times are the simulator's clock in milliseconds, 0 where the thing did not happen.
+    """One request as the simulator saw it. Times are the simulator's clock in milliseconds, 0 for what did not happen.
 
-    accepted            the model began to work, so a provider would bill: prompt_tokens and generated_tokens are then owed
+    accepted            the model began to work, so a provider would bill prompt_tokens and generated_tokens
     prompt_tokens       input tokens, cached and cache-written ones included
-    generated_tokens    output tokens generated until the end or until the client was gone, reasoning included
-    delivered_tokens    those among them whose event was handed to the socket whole; reasoning that is not shown never is
-    reasoning_tokens    those among them that were reasoning
-    reported            the usage that was really sent, as (prompt, completion) in the normal form; None if none was.
-                        Odd on purpose where the directive asked for an odd style
-    completed           the whole answer was handed to the socket
-    cancelled_at_ms     when the client's leaving was noticed
-    has_gateway_key     a key that tallygate issued arrived here, in a header or in the query; it never should
-    credential_headers  names of the credential headers that arrived, never their text
+    generated_tokens    output tokens generated until the end or until the client left, reasoning included
+    delivered_tokens    the generated tokens whose whole event was written to the socket; hidden reasoning never is
+    reasoning_tokens    the generated tokens that were reasoning
+    reported            the usage that was sent, as (prompt, completion) in the normal form; None if none was.
+                        Odd if the directive asked for an odd style
+    completed           the whole answer was written to the socket
+    cancelled_at_ms     when the client was found to have left
+    has_gateway_key     a key that tallygate issued arrived, in a header or in the query, which must never happen
+    credential_headers  names of the credential headers that arrived, never their values
     """
 
     sequence: int
@@ -55,7 +55,7 @@ class Served:
 
 @dataclass(slots=True, kw_only=True)
 class Totals:
-    """Sums over all requests since the last reset. Token sums are over accepted requests: what a provider would bill."""
+    """Sums over all requests since the last reset. Token sums cover accepted requests, which a provider would bill."""
 
     requests: int = 0
     open: int = 0
@@ -74,7 +74,7 @@ class Totals:
 
 
 class Ledger:
-    """All requests in order of arrival. `records` holds the last RECORDS_MAX, open ones among them; `totals` counts ended ones."""
+    """All requests in order of arrival. `records` has the last RECORDS_MAX, open ones included; `totals` counts ended ones."""
 
     def __init__(self, records_max: int = RECORDS_MAX) -> None:
         self.records: deque[Served] = deque(maxlen=records_max)
@@ -97,7 +97,7 @@ class Ledger:
         return record
 
     def close(self, record: Served, *, ended_at_ms: int) -> None:
-        """Add an ended request to the totals. To be called once for each record."""
+        """Add an ended request to the totals. Called once for each record."""
         record.ended_at_ms = ended_at_ms
         totals = self.totals
         totals.open -= 1
@@ -116,14 +116,14 @@ class Ledger:
             totals.reasoning_tokens += record.reasoning_tokens
 
     def reset(self) -> None:
-        """Forget everything but the requests still open, which count towards the new totals when they end."""
+        """Drop everything except open requests, which count towards the new totals when they end."""
         still_open = [record for record in self.records if not record.ended_at_ms]
         self.records.clear()
         self.records.extend(still_open)
         self.totals = Totals(requests=self.totals.open, open=self.totals.open)
 
     def by_request_id(self, request_id: str) -> list[Served]:
-        """Every request that carried this `x-request-id`, in order; two mean that something was sent twice."""
+        """Every request with this `x-request-id`, in order; two mean that something was sent twice."""
         return [record for record in self.records if record.request_id == request_id]
 
     def as_json(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The way out of one response: it counts the bytes, and can break off as real networks do."""
+"""The connection of one response: it counts the bytes, and can break off as real networks do."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ LINGER_NONE: Final = struct.pack("ii", 1, 0)  # closing sends RST and drops what
 
 
 class Line:
-    """One response on its connection. `raw` and `cut` go under the HTTP framing; after `cut` nothing more can be sent."""
+    """One response on its connection. `raw` and `cut` bypass the HTTP framing; after `cut` nothing more can be sent."""
 
     def __init__(self, request: web.Request, record: Served) -> None:
         self._request = request
@@ -30,7 +30,7 @@ class Line:
         await response.prepare(self._request)
 
     async def send(self, data: bytes) -> None:
-        """One piece of the body, as one chunk where the body is chunked. Raises ConnectionError if the client is gone."""
+        """Send one piece of the body, as one chunk if the body is chunked. Raises ConnectionError if the client has left."""
         if self.response is None:
             raise RuntimeError("the response has no head yet")
         if self._request.method == "HEAD":
@@ -39,7 +39,7 @@ class Line:
         self._record.response_bytes += len(data)
 
     async def finish(self, *, whole: bool = True) -> web.StreamResponse:
-        """End the response in good order. whole: with all that belongs to it."""
+        """End the response in good order. whole: with everything that it promised."""
         if self.response is None:
             raise RuntimeError("the response has no head yet")
         await self.response.write_eof()
@@ -47,7 +47,7 @@ class Line:
         return self.response
 
     def raw(self, data: bytes) -> None:
-        """Bytes straight to the socket, behind everything sent so far."""
+        """Write bytes straight to the socket, after everything sent so far."""
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
@@ -68,5 +68,5 @@ class Line:
         transport.abort()
 
     def nothing_more(self) -> web.StreamResponse:
-        """What a handler returns after a cut: the server writes it to a closed connection, that is to nobody."""
+        """The response that a handler returns after a cut; the server writes it to the closed connection."""
         return self.response or web.Response(status=500)

@@ -1,15 +1,15 @@
-"""When generated tokens are out: what makes a mock answer take time like a real one."""
+"""The pace of generated tokens, so that a mock answer takes time like a real one."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-EVENTS_PER_TURN: Final = 8  # with no pace, so many events leave before other requests get a turn
+EVENTS_PER_TURN: Final = 8  # without a pace, events sent before other requests get a turn
 
 
 class Pace:
     """The first token `delay_ms` after the start, the others evenly, `tps` a second; both 0: as fast as possible.
 
-    Tokens are due at fixed times, so that a late wake-up is made good by the next: the mean rate is exact.
+    Tokens are due at fixed times, so the next wake-up compensates for a late one: the mean rate is exact.
     """
 
     def __init__(self, *, delay_ms: int, tps: int, now: Callable[[], float], sleep: Callable[[float], Awaitable[None]]) -> None:

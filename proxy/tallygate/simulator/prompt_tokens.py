@@ -1,4 +1,4 @@
-"""The simulator's own count of prompts, written apart from the gateway's so that each can find the other wrong."""
+"""The simulator's own count of prompts, independent of the gateway's, so that each can expose errors of the other."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
@@ -14,7 +14,7 @@ CL100K_MODELS: Final = ("gpt-4-", "gpt-3.5", "text-embedding", "davinci", "babba
 
 
 def text_in(content: Any) -> str:
-    """The text of a content value: a string, or a list of parts of any provider that carry text."""
+    """The text of a content value: a string, or a list of any provider's parts with text."""
     if isinstance(content, str):
         return content
     if isinstance(content, Mapping):
@@ -26,7 +26,7 @@ def text_in(content: Any) -> str:
 
 
 class PromptTokens:
-    """Counts with tiktoken. The encodings are loaded at their first use; a `load` that remembers may share them with others."""
+    """Counts with tiktoken. Encodings are loaded at their first use; a caching `load` may share them."""
 
     def __init__(self, load: Callable[[EncodingName], tiktoken.Encoding] = load_encoding) -> None:
         self._load = load

@@ -1,4 +1,4 @@
-"""Requests of each wire API, reduced to what is asked for. Lenient: what is not understood is not counted."""
+"""Parsers of each wire API's requests. Lenient: unknown members are ignored."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ from tallygate.simulator.prompt_tokens import PromptTokens, text_in
 from tallygate.simulator.wires.sse import compact
 
 Json = Mapping[str, Any]
-# A reader takes the JSON body ({} where it is not JSON), the parameters of path and query, and the prompt counter.
+# A reader gets the JSON body ({} if it is not JSON), the parameters of path and query, and the prompt counter.
 Reader = Callable[[Json, Mapping[str, str], PromptTokens], Ask]
 
 AUTO_MODEL: Final = "gloo-openai-gpt-5.2"
@@ -25,7 +25,7 @@ _SOURCE_TOKENS: Final = 100  # of one source that a grounded answer reads
 
 
 def _last_user_text(messages: list[Json]) -> str:
-    """The text of whoever spoke last to the model, a tool among them: its result ends what the directive before it asked for."""
+    """The last text sent to the model, by a user or a tool: a tool's result ends the effect of an earlier directive."""
     users = [message for message in messages if message.get("role", "user") in {"user", "tool"}]
     return text_in(users[-1].get("content", users[-1].get("parts"))) if users else ""
 
@@ -58,7 +58,7 @@ def read_chat(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask
 
 
 def read_gloo_chat(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
-    """Gloo's chat: exactly one of model, model_family and auto_routing says which model answers."""
+    """Gloo's chat: exactly one of model, model_family and auto_routing selects the model."""
     family = str(body.get("model_family") or "").lower()
     routing: dict[str, Any] = {}
     if body.get("model"):
@@ -78,7 +78,7 @@ def read_gloo_chat(body: Json, path: Mapping[str, str], tokens: PromptTokens) ->
     ask = replace(read_chat({**body, "model": model}, path, tokens), extra=extra)
     if not path.get("grounded"):
         return ask
-    # docs.gloo.com, "Grounded Completions": what is found is input; without messages there is one, "Hello world!"
+    # docs.gloo.com, "Grounded Completions": sources are input; without messages there is one, "Hello world!"
     found = _SOURCE_TOKENS * int(body.get("sources_limit") or _SOURCES)
     return replace(ask, prompt_tokens=ask.prompt_tokens + found, extra={**extra, "sources_returned": True})
 
@@ -145,7 +145,7 @@ def read_anthropic(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -
 
 
 def read_anthropic_complete(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask:
-    """A text completion: the prompt holds the whole conversation."""
+    """A text completion: the prompt is the whole conversation."""
     model, prompt = str(body.get("model") or "claude-2.1"), str(body.get("prompt") or "")
     return Ask(
         model=model,
@@ -157,7 +157,7 @@ def read_anthropic_complete(body: Json, _path: Mapping[str, str], tokens: Prompt
 
 
 def read_gemini(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
-    """Gemini's contents; the path's `method` says whether it streams, since the body does not."""
+    """Gemini's contents; the path's `method` decides whether it streams, since the body does not."""
     model = path.get("model", "gemini-2.5-flash")
     contents = _messages(body, "contents") or ([body["content"]] if isinstance(body.get("content"), Mapping) else [])
     system = body.get("systemInstruction") or body.get("system_instruction") or {}
@@ -190,7 +190,7 @@ def read_embed_content(body: Json, path: Mapping[str, str], tokens: PromptTokens
 
 
 def read_batch_embed_contents(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
-    """Gemini's batchEmbedContents: many requests of one embedContent each. `choices` is the number of vectors."""
+    """Gemini's batchEmbedContents: several embedContent requests. `choices` is the number of vectors."""
     asks = [read_embed_content(request, path, tokens) for request in _messages(body, "requests")]
     if not asks:
         raise ValueError("requests is empty")
@@ -198,10 +198,10 @@ def read_batch_embed_contents(body: Json, path: Mapping[str, str], tokens: Promp
 
 
 def read_named(_body: Json, path: Mapping[str, str], _tokens: PromptTokens) -> Ask:
-    """A request for what the path names, without tokens."""
+    """A request for the object in the path, without tokens."""
     return Ask(model=path["model"], prompt_tokens=0, max_tokens=0)
 
 
 def read_unmetered(body: Json, path: Mapping[str, str], _tokens: PromptTokens) -> Ask:
-    """A request without tokens. Its `query` may carry a directive."""
+    """A request without tokens. Its `query` may have a directive."""
     return Ask(model="", prompt_tokens=0, last_text=text_in(body.get("query")), max_tokens=0, extra={**body, **path})

@@ -13,12 +13,12 @@ from tallygate.simulator.ledger import Ledger
 from tallygate.simulator.prompt_tokens import PromptTokens
 from tallygate.simulator.service import Endpoint, Service, SimulatorSettings
 
-SHUTDOWN_SECONDS: Final = 0.1  # open answers are broken off: whoever stops the simulator wants it gone
+SHUTDOWN_SECONDS: Final = 0.1  # then open answers are broken off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulator:
-    """A simulator that is being served at `url` (no slash at the end). `ledger` is what it counted."""
+    """A simulator that serves at `url` (without a final slash). `ledger` is its count."""
 
     url: str
     port: int
@@ -73,13 +73,13 @@ async def running_simulator(
 ) -> AsyncIterator[Simulator]:
     """Serve in this event loop until the block ends. port 0: any free one.
 
-    prompt_tokens    shared by many simulators, it spares each the loading of a vocabulary (0.3 s); None: an own one
+    prompt_tokens    shared by several simulators, so that each need not load a vocabulary (0.3 s); None: its own
     """
     ledger = Ledger()
     app = make_app(
         ledger, settings=settings or SimulatorSettings(), clock_ms=clock_ms, prompt_tokens=prompt_tokens or PromptTokens()
     )
-    # handler_cancellation: a client's leaving must end the generation at once, and be noted
+    # handler_cancellation: when a client leaves, the generation must end at once, and be recorded
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:

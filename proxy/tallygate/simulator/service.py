@@ -1,4 +1,4 @@
-"""One request from its arrival to the ledger: read, decide the answer, generate it in time, send it, and break it as asked."""
+"""One request from its arrival to the ledger: parsed, answered at its pace, and broken as the directive asks."""
 
 import asyncio
 import re
@@ -25,10 +25,10 @@ GATEWAY_KEY: Final = re.compile(r"tg_[A-Za-z0-9-]+_")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorSettings:
-    """tokens, tps and delay_ms apply where no directive says otherwise.
+    """Settings of a simulator. tokens, tps and delay_ms are defaults for requests without a directive.
 
-    api_key   the only key accepted; "" accepts any, or none where there is no profile
-    profile   the API that alone is simulated, with its keys; "" for all of them
+    api_key   the only key accepted; "" accepts any, and none too if there is no profile
+    profile   the only API that is simulated, with its keys; "" for all of them
     """
 
     tokens: int = 32
@@ -53,7 +53,7 @@ class Endpoint:
 
 
 class Service:
-    """Serves every endpoint of the table in the same way. clock_ms gives the times of the ledger."""
+    """Serves every endpoint of the table in the same way. clock_ms: for the times of the ledger."""
 
     def __init__(
         self, *, ledger: Ledger, clock_ms: Callable[[], int], settings: SimulatorSettings, prompt_tokens: PromptTokens
@@ -121,7 +121,7 @@ class Service:
     def _has_key(self, request: web.Request) -> bool:
         wanted = self._settings.api_key
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        if self._settings.profile:  # Gloo's: a static key, or a token that was fetched, and both as bearers
+        if self._settings.profile:  # Gloo's: a static key or a fetched token, both as bearers
             return scheme == "Bearer" and bool(bearer) and (not wanted or bearer == wanted or bearer.startswith(ACCESS_TOKEN))
         given = {bearer, *map(request.headers.get, ("x-api-key", "x-goog-api-key")), request.query.get("key")}
         return not wanted or wanted in given
@@ -133,7 +133,7 @@ class Service:
         record.cache_write_tokens = min(answer.directive.cache_write, record.prompt_tokens - record.cached_tokens)
 
     async def _fail_before(self, line: Line, wire: Wire, directive: Directive) -> web.StreamResponse:
-        """The faults in which the model never begins to work, so that nothing is owed."""
+        """Cause a fault before the model begins to work, so that nothing is owed."""
         match directive.fault:
             case Fault.STATUS:
                 retry = {"Retry-After": directive.retry_after} if directive.retry_after else {}

@@ -1,10 +1,10 @@
-"""What the simulated model says: words that are one token each, so that a count of the text equals the number generated."""
+"""The simulated model's text: words of one token each, so that a count of the text equals the number generated."""
 
 from collections.abc import Iterator
 from typing import Final
 
-# " " + word is one token in o200k_base and in cl100k_base (a test asks tiktoken), and since each begins with a space no two
-# of them ever merge: n words are n tokens, however they are joined or cut into events.
+# " " + word is one token in o200k_base and in cl100k_base (a test checks it). Since each begins with a space, no two
+# ever merge: n words are n tokens, however they are joined or cut into events.
 _TEXT: Final = """
 the of and to in is that for it as was with be by on not he his but at are this have from or had an they which one you were all
 her she there would their we him been has when who will no more if out so up said what its about than into them can only other

@@ -1,4 +1,4 @@
-"""Token counts of prompts and texts: at once where they are short, in a thread where they are long."""
+"""Token counts of prompts and texts: short ones at once, long ones in a thread."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,12 +20,12 @@ from tallygate.tokens.tokenization import Tokenization, tokenization
 from tallygate.tokens.tool_text import namespace_text
 from tallygate.tokens.vocabulary import EncodingName, load_encoding
 
-# OpenAI cookbook, "How to count tokens with tiktoken", num_tokens_for_tools: what surrounds a tool's definition (7 to 10, by model)
-# and all of them (12). The definition counts as its JSON text, which is longer than the form that the model reads.
+# OpenAI cookbook, "How to count tokens with tiktoken", num_tokens_for_tools: framing of a tool's definition (7 to 10, by model)
+# and of all tools (12). The definition counts as its JSON text, which is longer than the form that the model reads.
 TOOL_UPPER: Final = 10
 TOOLS_UPPER: Final = 12
 NAME_TOKENS: Final = 1  # OpenAI cookbook, "How to count tokens with tiktoken": of a message that has a name
-# Files and audio that only their size tells of: 4 bytes a token is a text file; audio and PDF hold far fewer tokens in a byte.
+# For files and audio of which only the size is known: a text file has 4 bytes a token; audio and PDF have far more.
 OPAQUE_BYTES_PER_TOKEN: Final = 4
 OPAQUE_BYTES_PER_TOKEN_UPPER: Final = 2
 
@@ -35,9 +35,9 @@ UNKNOWN_IMAGE: Final = ImageInput()
 INLINE_CHARS_MAX: Final = 4_096  # about 0.13 ms of English, at worst 2 ms; a hop to a thread and back costs about 0.1 ms
 QUEUED_MAX: Final = 64
 THREADS: Final = 2
-MODELS_KEPT_MAX: Final = 1_024  # names come from clients: past it all are forgotten and learnt again
+MODELS_KEPT_MAX: Final = 1_024  # names come from clients: beyond it the cache is emptied
 REMEMBERED_MAX: Final = 16_384  # about 150 bytes each
-REMEMBERED_CHARS_MIN: Final = 256  # a shorter text is counted about as fast as it is looked up
+REMEMBERED_CHARS_MIN: Final = 256  # counting a shorter text is about as fast as looking it up
 REMEMBERED_CHARS_MAX: Final = 65_536  # a longer one would take too long to digest on the event loop
 
 Load = Callable[[EncodingName], tiktoken.Encoding]
@@ -45,7 +45,7 @@ Load = Callable[[EncodingName], tiktoken.Encoding]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Model:
-    """What is known of a model name."""
+    """The facts about a model name."""
 
     tokenization: Tokenization
     images: ImageRule
@@ -56,8 +56,8 @@ class TokenCounter:
     """Counts for one event loop. `start` loads the vocabularies in a thread; without it each is loaded at its first use.
 
     inline_chars_max    texts of one prompt up to this many characters together are counted at once, longer ones in a thread
-    queued_max          thread jobs of one organization at a time. Past it `prompt_upper_bound` answers it with one token a byte,
-                        which is never too low, and `prompt` and `text`, which decide what is charged, wait for their turn
+    queued_max          thread jobs of one organization at a time. Beyond it, `prompt_upper_bound` returns one token a byte,
+                        which is never too low, and `prompt` and `text`, which decide the charge, wait for their turn
     remembered_max      counts of longer texts that are kept (`CountMemory`)
     """
 
@@ -89,13 +89,13 @@ class TokenCounter:
         self._turns.close()
 
     def count_text(self, text: str, model: str | None) -> int:
-        """Tokens of `text` in our encoding, here and now: what `completion` takes."""
+        """Count `text` in our encoding, synchronously; the input of `completion`."""
         return self._count(text, self._model(model).tokenization.encoding)
 
     def completion(self, text_tokens: int, model: str | None, *, answers: int = 1, calls: int = 0) -> int:
-        """What a provider bills for answers with so many tokens of text, in our encoding, and so many calls of tools.
+        """The tokens that a provider bills for answers with so many tokens of text, in our encoding, and so many tool calls.
 
-        The scale of a foreign tokenizer applies once, to the sum; nothing generated is nothing billed.
+        The scale of a foreign tokenizer applies once, to the sum. If nothing was generated, the result is 0.
         """
         if not text_tokens and not calls:
             return 0
@@ -103,7 +103,7 @@ class TokenCounter:
         return -(-text_tokens * known.permille // 1000) + known.answer.tokens(answers=answers, calls=calls)
 
     def count_prompt(self, shape: PromptShape, model: str | None) -> int:
-        """Tokens of a prompt, here and now. Texts and messages are exact for OpenAI's chat models, the rest goes by rule."""
+        """Count a prompt, synchronously. Texts and messages are exact for OpenAI's chat models; rules approximate the rest."""
         known = self._model(model)
         encoding = known.tokenization.encoding
         tools: Iterable[str] = shape.tools
@@ -113,7 +113,7 @@ class TokenCounter:
         return _total(parts, shape, known)
 
     def upper_bound_prompt(self, shape: PromptShape, model: str | None) -> int:
-        """What the prompt can come to at most: the count where the tokenizer is the model's own, else with its family's margin."""
+        """The most tokens that the prompt can have: our count, with the family's margin if the tokenizer is not the model's own."""
         known = self._model(model)
         encoding = known.tokenization.encoding
         texts = self._sum(shape.texts, encoding)
@@ -122,12 +122,12 @@ class TokenCounter:
         return _upper(texts, shape, known, known.tokenization.upper_permille)
 
     async def text(self, text: str, model: str | None, *, org: str) -> int:
-        """As `count_text`, off the loop if the text is long, in the turn of `org`."""
+        """Like `count_text`, off the loop if the text is long, in the turn of `org`."""
         name = self._model(model).tokenization.encoding
         return self._count(text, name) if len(text) <= self._inline_chars_max else await self._long_texts((text,), name, org)
 
     async def prompt(self, shape: PromptShape, model: str | None, *, org: str) -> int:
-        """As `count_prompt`, off the loop if the texts are long."""
+        """Like `count_prompt`, off the loop if the texts are long."""
         if self._is_short(shape):
             return self.count_prompt(shape, model)
         known = self._model(model)
@@ -140,7 +140,7 @@ class TokenCounter:
         return _total(_Parts(texts, tools, await self._long_texts(shape.schemas, encoding, org)), shape, known)
 
     async def prompt_upper_bound(self, shape: PromptShape, model: str | None, *, org: str) -> int:
-        """As `upper_bound_prompt`, off the loop if the texts are long; one token a byte if `org` has filled its queue for that."""
+        """Like `upper_bound_prompt`, off the loop if the texts are long; one token a byte if the queue of `org` is full."""
         if self._is_short(shape):
             return self.upper_bound_prompt(shape, model)
         known = self._model(model)
@@ -189,7 +189,7 @@ class TokenCounter:
         return tokens
 
     async def _long_texts(self, texts: Sequence[str], name: EncodingName, org: str) -> int:
-        """The texts' tokens: what is remembered at once, the others together in one thread job."""
+        """Count texts: remembered ones at once, the others together in one thread job."""
         total = 0
         unknown: list[tuple[bytes | None, str]] = []
         for text in texts:
@@ -209,10 +209,10 @@ class TokenCounter:
 
 
 class CountMemory:
-    """Token counts of texts that come again, as system prompts and histories do with every request of a conversation.
+    """A cache of token counts for recurring texts, such as the system prompt and history of a conversation.
 
-    Kept by digest of the text, at most `size_max`, the least recently used go first. It keeps no text.
-    A digest of 128 bits: two texts of one digest do not occur. Safe to use from several threads.
+    Keyed by a digest of the text, at most `size_max` entries, evicting the least recently used. It stores no text.
+    The digest has 128 bits, so collisions do not occur. Safe to use from several threads.
     """
 
     def __init__(self, size_max: int) -> None:
@@ -243,7 +243,7 @@ class CountMemory:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """Tokens of a prompt's texts in our encoding; of tools in the form in which they are read."""
+    """Tokens of a prompt's texts in our encoding; tools in the form in which the model reads them."""
 
     texts: int
     tools: int
@@ -255,19 +255,19 @@ def _all_texts(shape: PromptShape) -> Iterator[str]:
 
 
 def _messages(shape: PromptShape, framing: PromptFraming) -> int:
-    """Tokens around messages, and around calls that earlier answers made."""
+    """Tokens around messages, and around calls of earlier answers."""
     if not shape.messages:
         return 0
     return framing.reply + shape.messages * framing.message + shape.names * NAME_TOKENS + shape.calls * framing.call
 
 
 def _given(shape: PromptShape, known: _Model) -> int:
-    """Images by their rule, and tokens given as ids."""
+    """Tokens of images by their rule, and tokens given as ids."""
     return shape.tokens + sum(map(known.images.tokens, shape.images)) if shape.images else shape.tokens
 
 
 def _image_upper(image: ImageInput, known: _Model) -> int:
-    """The most for one image where nobody publishes the model's rule, and some room where the size is known and so is the rule."""
+    """The most tokens of one image: with a margin if size and rule are known, the maximum if the model's rule is not published."""
     if not image.width:
         return known.images.tokens(image)
     if not known.has_image_rule:
@@ -289,10 +289,10 @@ def _total(parts: _Parts, shape: PromptShape, known: _Model) -> int:
 
 
 def _upper(texts: int, shape: PromptShape, known: _Model, permille: int) -> int:
-    """Tools and schemas with all their JSON, and what surrounds them at its longest."""
+    """An upper bound: tools and schemas with all their JSON, and the longest framing."""
     framing = known.tokenization.prompt
     read = -(-(texts + _messages(shape, framing) + len(shape.tools) * max(TOOL_UPPER, framing.tool)) * permille // 1000)
-    if shape.messages or permille > 1000:  # a foreign tokenizer may open even a bare text with a token of its own
+    if shape.messages or permille > 1000:  # a foreign tokenizer may begin even a bare text with a token of its own
         read += framing.upper
     if shape.tools:
         read += max(framing.tools, framing.tools_upper) + TOOLS_UPPER

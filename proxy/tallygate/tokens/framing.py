@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFraming:
-    """Tokens generated around what an answer shows.
+    """Tokens generated around the visible answer.
 
-    answer      around the whole: the channel it is written in, the end of a turn where it is billed
-    call        around each call of a tool
-    parallel    once more where an answer calls more than one
+    answer      around the whole: its channel, and the end of a turn if that is billed
+    call        around each tool call
+    parallel    once more if an answer calls several tools
     """
 
     answer: int = 0
@@ -25,18 +25,18 @@ class AnswerFraming:
 class PromptFraming:
     """Tokens around the texts of a prompt.
 
-    reply            once, where there are messages
+    reply            once, if there are messages
     message          around each message
-    call             around each call of a tool that an earlier answer made
-    tools            once, where there are tools: what tells the model how to use them
+    call             around each tool call of an earlier answer
+    tools            once, if there are tools: the instructions for using them
     tool             around each tool
     is_namespace     tools are read as types of a namespace (`tool_text`), else as something like their JSON
     tool_permille    thousandths of that, in our count, that the model reads
-    schema           around the form that an answer must have; below 0 where our count of its JSON has more than is read
-    schema_permille  thousandths of its JSON, in our count, that the model reads: 0 where it is not billed
-    upper            what may come on top where a provider puts in something for some models or settings, such as thinking
-    tools_upper      at most instead of `tools`
-    schema_upper     at most instead of `schema`
+    schema           around the schema of the answer; below 0 if our count of its JSON exceeds what is read
+    schema_permille  thousandths of its JSON, in our count, that the model reads: 0 if it is not billed
+    upper            the most that a provider may add for some models or settings, such as thinking
+    tools_upper      the maximum of `tools`
+    schema_upper     the maximum of `schema`
     """
 
     reply: int = 0

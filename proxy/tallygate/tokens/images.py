@@ -1,7 +1,7 @@
-"""What an image costs in tokens, by the providers' published rules. Where the size is unknown: the most that the rule can give.
+"""Tokens of an image, by the providers' published rules. If the size is unknown: the maximum of the rule.
 
 OpenAI: guide "Images and vision", section "Calculating costs" (tiles of 512 px, or patches of 32 px times a factor, by model).
-Anthropic: "Vision", section "Evaluate image size" (patches of 28 px, after a resize to what the model can take).
+Anthropic: "Vision", section "Evaluate image size" (patches of 28 px, after a resize to the model's maximum).
 Google: "Image understanding", section "Token calculation" (258 for a small image, else 258 for each tile, whose side is the image's
 short side divided by 1.5); Vertex AI's page of the same name keeps it between 256 and 768 px.
 """
@@ -53,7 +53,7 @@ class Patches:
     permille: int = 1000
 
     def tokens(self, image: ImageInput) -> int:
-        """The cap stands for the exact count of an image that has to be scaled, which is somewhat below it."""
+        """An image that must be scaled counts as the cap; its exact count is somewhat lower."""
         is_known = image.width > 0 and image.height > 0
         patches = min(self.most, _tiles(image.width, image.height, self.size)) if is_known else self.most
         return -(-patches * self.permille // 1000)
@@ -61,9 +61,9 @@ class Patches:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeminiTiles:
-    """258 tokens where both sides are at most 384 px, else for each tile: an image of 960 x 540 has 3 x 2 tiles of 360 px.
+    """258 tokens if both sides are at most 384 px, else for each tile: an image of 960 x 540 has 3 x 2 tiles of 360 px.
 
-    An image is first made to fit 3072 x 3072. `most` tiles has then a strip of 3072 x 384, which is cut into squares of 256.
+    An image is first made to fit 3072 x 3072. A strip of 3072 x 384, cut into squares of 256, then has `most` tiles.
     """
 
     most: int = 24
@@ -82,7 +82,7 @@ class GeminiTiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """So many tokens for an image of any size."""
+    """A fixed number of tokens for an image of any size."""
 
     most: int
 
@@ -104,7 +104,7 @@ _OPENAI_FAMILIES: Final = frozenset({Family.OPENAI, Family.OPENAI_LEGACY, Family
 OWN_RULES: Final = _OPENAI_FAMILIES | {Family.CLAUDE_3, Family.CLAUDE_4_5, Family.CLAUDE, Family.GEMINI}  # of published rules
 _OPENAI_RULE: Final = Tiles(base=85, tile=170)
 _GEMINI_RULE: Final = Budget(most=2240)  # from Gemini 3 on: "Media resolution", table of token counts, the highest resolution
-_OTHER_RULE: Final = Patches(size=28, most=4784)  # Claude's, and of what is not known
+_OTHER_RULE: Final = Patches(size=28, most=4784)  # Claude's, and of unknown models
 
 
 def image_rule(family: Family, model: str | None) -> ImageRule:

@@ -7,22 +7,22 @@ from typing import Final
 import tiktoken
 
 SLICE_CHARS: Final = 32_768  # a text is encoded in slices: tiktoken's regex overflows its stack on about a million blanks
-EXACT_CHARS_MAX: Final = 4_000_000  # past it the rest of a text is taken to be like its beginning
-_SEAM_CHARS: Final = 512  # how far back from a slice's end a seam is looked for
+EXACT_CHARS_MAX: Final = 4_000_000  # beyond it, the rest of a text is extrapolated from its beginning
+_SEAM_CHARS: Final = 512  # distance from a slice's end within which a seam is searched
 _SEAM: Final = re.compile(r"(?<=\S) ")
 
 
 def slices(text: str, size: int = SLICE_CHARS) -> Iterator[str]:
     """`text` in pieces of at most `size` characters whose counts add up to the count of the whole.
 
-    A piece ends before a blank that follows a visible character: no split pattern lets a token reach across that, so the sum is
-    exact. Where there is no such place, as in a long run without blanks, the cut falls anywhere and may move the count by a token.
+    A piece ends before a blank that follows a visible character: no split pattern lets a token cross that point, so the sum is
+    exact. Without such a place, as in a long run without blanks, the cut falls anywhere and may change the count by one token.
     """
     start, length = 0, len(text)
     while length - start > size:
         end = start + size
         seam = None
-        # the window must hold the character after the last cut's blank, so that each piece has at least one
+        # the window must include the character after the last cut's blank, so that each piece has at least one
         for seam in _SEAM.finditer(text, max(start + 1, end - _SEAM_CHARS), end):  # noqa: B007 - the last one counts
             pass
         cut = end if seam is None else seam.start()
@@ -32,7 +32,7 @@ def slices(text: str, size: int = SLICE_CHARS) -> Iterator[str]:
 
 
 def count(text: str, encoding: tiktoken.Encoding) -> int:
-    """Tokens of `text`, special tokens taken as the plain text that they are; a lone surrogate counts as U+FFFD. Never raises."""
+    """Count `text`. Special tokens count as plain text, and a lone surrogate as U+FFFD. Never raises."""
     counting = count_in_steps(text, encoding)
     while True:
         try:
@@ -43,7 +43,7 @@ def count(text: str, encoding: tiktoken.Encoding) -> int:
 
 
 def count_in_steps(text: str, encoding: tiktoken.Encoding) -> Generator[None, None, int]:
-    """As `count`, with a pause after every slice of a long text."""
+    """Like `count`, with a pause after every slice of a long text."""
     length = len(text)
     if length <= SLICE_CHARS:
         return len(encoding.encode_ordinary(text))
@@ -57,7 +57,7 @@ def count_in_steps(text: str, encoding: tiktoken.Encoding) -> Generator[None, No
 def count_all(
     texts: Sequence[str], encoding: tiktoken.Encoding, form: Callable[[str], str] = str
 ) -> Generator[None, None, list[int]]:
-    """The count of each, in the form that is read, with a pause after every slice of a long text, or as much of short ones."""
+    """The count of each text in the form that the model reads, with a pause after every slice, or as much of short texts."""
     counts = []
     chars = 0
     for text in texts:
@@ -70,5 +70,5 @@ def count_all(
 
 
 def upper_bound(text: str) -> int:
-    """More tokens than any byte-level tokenizer makes of `text`: one a byte of its UTF-8, reckoned without encoding it."""
+    """An upper bound for any byte-level tokenizer: one token for each byte of UTF-8, computed without encoding `text`."""
     return len(text) if text.isascii() else 4 * len(text)

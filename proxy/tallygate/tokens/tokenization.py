@@ -1,6 +1,6 @@
-"""Which tokenizer a model has, as far as we have it, and how far off ours may be where we do not.
+"""The tokenizer of a model, if we have it, and otherwise the error of ours.
 
-What no provider publishes is measured: on recorded answers of public test suites with the usage that came with them
+Figures that no provider publishes are measured on recorded answers of public test suites and their usage
 (docs/performance.md, "How exact our own counts are").
 """
 
@@ -14,7 +14,7 @@ from tallygate.tokens.vocabulary import EncodingName
 
 
 class Family(StrEnum):
-    """Models that count alike."""
+    """A family of models with the same counting rules."""
 
     OPENAI = "openai"
     OPENAI_LEGACY = "openai_legacy"  # completions models: p50k_base and r50k_base, approximated
@@ -26,7 +26,7 @@ class Family(StrEnum):
     CLAUDE = "claude"  # from Opus 4.7 on, and any that is not known to be older
     GEMINI = "gemini"
     GROK = "grok"
-    GROK_PLAIN = "grok_plain"  # those that do not reason, which are given no prompt of xAI's
+    GROK_PLAIN = "grok_plain"  # those that do not reason, to which xAI adds no prompt
     MISTRAL = "mistral"
     DEEPSEEK = "deepseek"
     KIMI = "kimi"
@@ -39,8 +39,8 @@ class Family(StrEnum):
 class Tokenization:
     """How to count for one model.
 
-    permille          thousandths of our count that the model's own tokenizer makes of a text; 1000: ours is its own, or like it
-    upper_permille    thousandths that it will not exceed
+    permille          the model's own count of a text, in thousandths of ours; 1000: ours is its own, or similar
+    upper_permille    an upper bound, likewise
     """
 
     family: Family
@@ -53,7 +53,7 @@ class Tokenization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rules:
-    """What the members of a family have in common. permille and upper_permille as in Tokenization."""
+    """The common rules of a family. permille and upper_permille as in Tokenization."""
 
     answer: AnswerFraming
     prompt: PromptFraming
@@ -74,7 +74,7 @@ _OPENAI_PROMPT: Final = PromptFraming(
 )
 # Several calls are wrapped into one of `multi_tool_use.parallel`.
 _OPENAI_ANSWER: Final = AnswerFraming(call=7, parallel=14)
-# From GPT-5 on answers are written in channels (OpenAI, "harmony response format"); what is before them differs by model.
+# From GPT-5 on answers are written in channels (OpenAI, "harmony response format"); the text before them differs by model.
 _HARMONY_PROMPT: Final = PromptFraming(
     reply=2,
     message=4,
@@ -176,7 +176,7 @@ _RULES: Final = {
     ),
 }
 
-# In the order in which they are tried. Names come bare, with a provider before them ("openai/gpt-4o", "gloo-openai-gpt-5.2",
+# Tried in this order. Names come bare, with a provider before them ("openai/gpt-4o", "gloo-openai-gpt-5.2",
 # "us.anthropic.claude-3-5-sonnet"), or fine-tuned ("ft:gpt-4o-mini:acme").
 _START: Final = r"(?:^|[-/:.])"
 _PATTERNS: Final = tuple(
@@ -211,7 +211,7 @@ _PATTERNS: Final = tuple(
 
 
 def tokenization(model: str | None) -> Tokenization:
-    """How to count for `model`; None and names that are not known count as OTHER."""
+    """The counting rules of `model`; None and unknown names are OTHER."""
     name = (model or "").lower()
     for pattern, family, encoding in _PATTERNS:
         if pattern.search(name):
@@ -232,5 +232,5 @@ def _of(family: Family, encoding: EncodingName) -> Tokenization:
 
 
 def encoding_name(model: str | None) -> EncodingName:
-    """The encoding that counts for `model`: its own, or the nearest we have."""
+    """The encoding for `model`: its own, or the nearest that we have."""
     return tokenization(model).encoding

@@ -1,18 +1,18 @@
 """A tool's definition in the form in which OpenAI's models read it, which is shorter than its JSON.
 
 OpenAI, "OpenAI harmony response format", section "Function calling": tools are types of a TypeScript-like namespace, descriptions
-are comments before what they describe, a member that may be left out has a question mark, an enum is a union of its values.
+are comments before what they describe, an optional member has a question mark, an enum is a union of its values.
 """
 
 import json
 from typing import Any, Final
 
 CHARS_MAX: Final = 65_536  # of a definition: decoding a longer one takes too long in one piece
-DEPTH_MAX: Final = 32  # of a schema; what lies deeper is `any`
+DEPTH_MAX: Final = 32  # of a schema; anything deeper is `any`
 
 
 def namespace_text(definition: str) -> str:
-    """The type of one tool, given as its JSON; its JSON if it is no function, a very long one, or refers to its parts."""
+    """The type of a tool that is given as JSON; the JSON itself if it is no function, very long, or has references to its parts."""
     if len(definition) > CHARS_MAX or '"$ref"' in definition:
         return definition
     try:

@@ -29,7 +29,7 @@ class VocabularyError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Published:
-    """What tiktoken's `openai_public.py` states of an encoding."""
+    """The facts of an encoding, as in tiktoken's `openai_public.py`."""
 
     sha256: str
     pattern: str
@@ -72,7 +72,7 @@ _PUBLISHED: Final[Mapping[EncodingName, _Published]] = {
 def load_encoding(name: EncodingName, *, folder: Traversable | None = None) -> tiktoken.Encoding:
     """Read, check and build one encoding: about 0.2 s of CPU and 40 MB, so once per process and off the event loop.
 
-    folder    where the vocabulary files lie; None: in this package
+    folder    the folder of the vocabulary files; None: this package
     Raises VocabularyError if the file is missing, unreadable or not the published one.
     """
     published = _PUBLISHED[name]
@@ -91,5 +91,5 @@ def load_encoding(name: EncodingName, *, folder: Traversable | None = None) -> t
     encoding = tiktoken.Encoding(
         str(name), pat_str=published.pattern, mergeable_ranks=ranks, special_tokens=dict(published.special_tokens)
     )
-    ranks.clear()  # the encoder has its own copy; ours would hold 20 MB in every worker for nothing
+    ranks.clear()  # the encoder has its own copy; ours would waste 20 MB in every worker
     return encoding

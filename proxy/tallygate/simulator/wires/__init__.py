@@ -1,1 +1,1 @@
-"""One wire API a file, spoken as its provider speaks it."""
+"""One wire API in each file, spoken as its provider speaks it."""

@@ -29,7 +29,7 @@ ERROR_TYPES: Final = {
 
 
 def input_usage(figures: Figures) -> dict[str, Any]:
-    """The input side: input_tokens leaves out what was read from or written to the cache."""
+    """The input side of a usage object: input_tokens excludes tokens read from or written to the cache."""
     plain = figures.prompt
     if isinstance(plain, int) and figures.cached + figures.cache_write <= plain:
         plain -= figures.cached + figures.cache_write

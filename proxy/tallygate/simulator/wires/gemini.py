@@ -21,7 +21,7 @@ STATUS_NAMES: Final = {
 
 
 def usage_object(figures: Figures) -> dict[str, Any]:
-    """Thoughts stand beside the candidates, not among them."""
+    """The usage object, with thoughts beside the candidates, not among them."""
     candidates = figures.completion
     if isinstance(candidates, int) and isinstance(figures.reasoning, int) and candidates >= figures.reasoning:
         candidates -= figures.reasoning
@@ -39,7 +39,7 @@ def usage_object(figures: Figures) -> dict[str, Any]:
 
 
 class Gemini:
-    """Each event of a stream carries the usage so far; the last one counts."""
+    """Each event of a stream has the usage so far; the last one counts."""
 
     headers: Final[Mapping[str, str]] = GEMINI_HEADERS
 
@@ -55,7 +55,7 @@ class Gemini:
         return compact(self._chunk(answer, candidates, figures)), figures
 
     def events(self, answer: Answer) -> Iterator[Event]:
-        """The pieces that are shown, framed; the last one carries the finish reason."""
+        """The visible pieces, framed; the last one has the finish reason."""
         style, generated = answer.directive.usage, 0
         is_sse, is_first = answer.ask.alt == "sse", True
         for piece in answer.pieces():

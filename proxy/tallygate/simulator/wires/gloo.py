@@ -14,7 +14,7 @@ from tallygate.simulator.wires.plain_json import PlainJson
 from tallygate.simulator.wires.sse import compact, data_event
 
 ACCESS_TOKEN: Final = "sim-access-"  # noqa: S105 - how the tokens of /oauth2/token begin
-# id, name, family, input and output rate in USD per 1,000 and per million tokens, None where there is none; rates are strings
+# id, name, family, input and output rate in USD per 1,000 and per million tokens, None for none; rates are strings
 _GPT: Final = ("gloo-openai-gpt-5.2", "GPT-5.2", "OpenAI", ("0.001750", "1.75"), ("0.014000", "14.00"))
 GLOO_MODELS: Final = (
     _GPT,
@@ -27,7 +27,7 @@ _SERVER_ERROR: Final = {"type": "service_unavailable_error", "code": 2002, "name
 
 
 def gloo_error(status: int, message: str) -> bytes:
-    """An error in whichever of Gloo's three shapes its status has."""
+    """An error in the one of Gloo's three shapes that its status has."""
     match status:
         case 429:
             return compact({"error": "Rate limit exceeded", "code": "too_many_requests"})
@@ -40,7 +40,7 @@ def gloo_error(status: int, message: str) -> bytes:
 
 
 class GlooChat(OpenAIChat):
-    """Chat streams end without `[DONE]`, and fail by a finish reason."""
+    """Chat streams end without `[DONE]`, and fail with a finish reason."""
 
     headers: Mapping[str, str] = {}
 
@@ -69,7 +69,7 @@ class GlooResponses(OpenAIResponses):
 
 
 class GlooJson(PlainJson):
-    """Everything that is one JSON body."""
+    """Endpoints with one JSON body."""
 
     def error(self, status: int, message: str) -> bytes:
         return gloo_error(status, message)
@@ -134,7 +134,7 @@ def changed(_answer: Answer) -> tuple[Any, Figures | None]:
 
 
 def listed(_answer: Answer) -> tuple[Any, Figures | None]:
-    """Of a publisher's items, or of a file's snippets: none is kept."""
+    """An empty list of a publisher's items, or of a file's snippets: none is stored."""
     return [], None
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions; Gloo's speak the same with routing fields added."""
+"""OpenAI's chat completions; Gloo's are the same with routing fields added."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -49,7 +49,7 @@ def error_object(status: int, message: str) -> dict[str, Any]:
 
 
 class OpenAIChat:
-    """Chat completions, streamed and whole. done_mark: whether this provider ends a stream with `data: [DONE]`; Gloo does not."""
+    """Chat completions, streamed and whole. done_mark: whether a stream ends with `data: [DONE]`; Gloo's do not."""
 
     headers: Mapping[str, str] = OPENAI_HEADERS
 
@@ -129,12 +129,12 @@ class OpenAIChat:
         yield from self._closing(answer, asked=asked)
 
     def _around_content(self, answer: Answer, index: int, *, null_usage: bool) -> tuple[bytes, bytes]:
-        """The bytes before and after the text of a content chunk, which are the same in all: most of a stream is such chunks."""
+        """The bytes before and after the text of a content chunk, made once, since most of a stream is such chunks."""
         before, _, after = self._chunk(answer, [_choice(index, {"content": "\0"})], null_usage=null_usage).partition(b'"\\u0000"')
         return before, after
 
     def _closing(self, answer: Answer, *, asked: bool) -> Iterator[Event]:
-        """The chunks after the finish reason: usage where it was asked for, and the end mark."""
+        """The chunks after the finish reason: usage if it was asked for, and the end mark."""
         style, figures, early = answer.directive.usage, answer.figures(), answer.early_figures()
         if style is UsageStyle.GROQ and figures is not None:
             yield Event(self._chunk(answer, [], x_groq={"usage": usage_object(figures)}), figures=figures)

@@ -10,7 +10,7 @@ from tallygate.simulator.wires.sse import DONE, EVENT_STREAM, compact, data_even
 
 
 class OpenAICompletions:
-    """`text_completion` objects. Where a stream was asked for usage, each chunk has `"usage":null`, and a last one the usage."""
+    """`text_completion` objects. If usage was asked for, each chunk has `"usage":null`, and a last one the usage."""
 
     headers: Final[Mapping[str, str]] = OPENAI_HEADERS
 

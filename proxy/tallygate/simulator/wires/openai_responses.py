@@ -22,7 +22,7 @@ def usage_object(figures: Figures) -> dict[str, Any]:
 
 
 class OpenAIResponses:
-    """flattened: the final event's data is the response, without the `response` member around it."""
+    """Responses, streamed and whole. flattened: the final event's data is the response, without a `response` member around it."""
 
     headers: Mapping[str, str] = OPENAI_HEADERS
 
@@ -49,7 +49,7 @@ class OpenAIResponses:
             yield Event(named_event(name, data), tokens, reasoning, figures)
 
     def _numbered(self, answer: Answer) -> Iterator[tuple[str, dict[str, Any], int, int, Figures | None]]:
-        """Name, members, tokens, reasoning tokens and figures of each event; the name "" for work that is not shown."""
+        """Name, members, tokens, reasoning tokens and figures of each event; the name is "" for hidden work."""
         started = self._response(answer, "in_progress", [], None)
         yield "response.created", {"response": started}, 0, 0, None
         yield "response.in_progress", {"response": started}, 0, 0, None
@@ -68,7 +68,7 @@ class OpenAIResponses:
     def _deltas(
         self, answer: Answer, item: Mapping[str, Any], place: Mapping[str, Any]
     ) -> Iterator[tuple[str, dict[str, Any], int, int, Figures | None]]:
-        """The text of a message, or the arguments of a call, as they come."""
+        """The text of a message, or the arguments of a call, in pieces."""
         is_tool = answer.is_tool_call
         nothing_yet: dict[str, Any] = {"arguments": ""} if is_tool else {"content": []}
         empty = {**item, **nothing_yet, "status": "in_progress"}
@@ -134,7 +134,7 @@ def compaction_item(answer: Answer) -> dict[str, Any]:
 
 
 def _item(answer: Answer) -> dict[str, Any]:
-    """What a compaction trigger asks for, a tool call, or a message."""
+    """A compaction, a tool call, or a message."""
     if answer.ask.extra.get("compacts"):
         return compaction_item(answer)
     if answer.is_tool_call:

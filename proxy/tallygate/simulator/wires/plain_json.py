@@ -12,7 +12,7 @@ MODELS: Final = ("gpt-4o-mini", "gpt-4o", "gpt-4.1", "gpt-5", "gpt-5.2", "o3", "
 
 
 class PlainJson:
-    """make: the body of an answer, any JSON value, and the usage that it reports."""
+    """An endpoint with one JSON body. make: returns the body, any JSON value, and the usage that it reports."""
 
     headers: Final[Mapping[str, str]] = {}
 
@@ -28,7 +28,7 @@ class PlainJson:
         return compact(value), figures
 
     def events(self, answer: Answer) -> Iterator[Event]:
-        """These endpoints do not stream: one event, the whole body."""
+        """One event with the whole body, since these endpoints do not stream."""
         data, figures = self.body(answer)
         yield Event(data, figures=figures)
 
