@@ -1,4 +1,4 @@
-"""authentication.yaml: whose signed tokens (JWTs) identify callers, and who is asked about keys, beside the keys of credentials."""
+"""authentication.yaml: issuers of signed tokens (JWTs) and the key look-up service that identify callers, beside credentials."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ from tallygate.config.section import EMPTY, Section, show
 from tallygate.config.urls import deciding_url
 
 ISSUERS_MAX: Final = 16
-_CLAIM_NUMBER_MAX: Final = 2**53 - 1  # what every JSON reader reads exactly (RFC 8259, section 6)
+_CLAIM_NUMBER_MAX: Final = 2**53 - 1  # every JSON parser reads numbers up to it exactly (RFC 8259, section 6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authentication:
-    """What identifies callers besides the keys of credentials."""
+    """The sources that identify callers besides the keys of credentials."""
 
     jwt_issuers: tuple[JwtIssuer, ...] = ()
     key_lookup: KeyLookup | None = None
 
 
 def read_authentication(document: Section, *, environ: Mapping[str, str] | None) -> Authentication:
-    """The list `jwt_issuers` and the mapping `key_lookup`, one of which there must be.
+    """Parse the list `jwt_issuers` and the mapping `key_lookup`, at least one of which is required.
 
-    environ   None in processes that forward nothing: secrets are not read then
+    environ   None in processes that forward nothing: secrets are then not read
     """
     if "key_lookup" not in document:
         document.require("jwt_issuers")
@@ -114,7 +114,7 @@ def _read_required_claims(item: Section) -> tuple[tuple[str, ClaimValue], ...]:
 
 
 def _claim_value(section: Section, name: str) -> ClaimValue:
-    """What a token must have to the letter: of JSON's kinds those that are written in one way only."""
+    """A value that a token's claim must equal exactly, of a JSON type with a single notation."""
     node = section.node_of(name)
     match node.tag.rpartition(":")[2] if isinstance(node, yaml.ScalarNode) else "":
         case "bool":

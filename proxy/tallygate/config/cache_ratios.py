@@ -1,4 +1,4 @@
-"""What cached tokens cost where a catalogue has rates of input and output alone: in proportion to input, by family."""
+"""Prices of cached tokens for catalogues with only input and output rates: ratios to the input rate, by family."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +12,7 @@ EVERY_OTHER: Final = "*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheRatios:
-    """Millionths of the input rate, by kind of token; None: as input."""
+    """Ratios to the input rate in millionths, by kind of token; None: as input."""
 
     cached_input: int | None = None
     cache_write_5m: int | None = None
@@ -36,7 +36,7 @@ DEFAULT_RATIOS: Final[FamilyRatios] = (
 
 
 def read_cache_ratios(upstream: Section) -> FamilyRatios:
-    """An upstream's `cache_ratios`: stated ones replace the default wholly."""
+    """Parse an upstream's `cache_ratios`, which replace the default entirely."""
     section = upstream.section("cache_ratios")
     if section is None:
         return DEFAULT_RATIOS
@@ -59,6 +59,6 @@ def read_cache_ratios(upstream: Section) -> FamilyRatios:
 
 
 def ratios_of(family: str, ratios: FamilyRatios) -> CacheRatios:
-    """Those of a family in lower case, else of every other, else none."""
+    """The ratios of a family in lower case, else those of `"*"`, else none."""
     by_family = dict(ratios)
     return by_family.get(family, by_family.get(EVERY_OTHER, AS_INPUT))

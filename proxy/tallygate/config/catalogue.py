@@ -1,4 +1,4 @@
-"""Which price applies to a model name at an instant."""
+"""The price of a model name at an instant."""
 
 import re
 from bisect import bisect_right
@@ -12,7 +12,7 @@ from tallygate.domain.price import Price
 from tallygate.domain.routed_price import RoutedPrice, routed_price
 
 MODEL_CHARS_MAX: Final = 256
-LOOKUPS_MAX: Final = 4_096  # names are the clients' choice: past it the cache starts anew
+LOOKUPS_MAX: Final = 4_096  # clients choose the names: beyond it the cache is emptied
 
 _PROVIDER_PREFIX: Final = re.compile(r"(?:models/|publishers/[a-z]+/models/|[a-z][a-z0-9_-]*/)", re.ASCII)
 _GLOO: Final = re.compile(r"gloo-(?:openai|anthropic|google|xai|mistral|deepseek|meta|baai)-(.+)", re.ASCII)
@@ -37,14 +37,15 @@ _VERSION_DOT: Final = re.compile(r"(?<=\d)\.(?=\d)")
 
 
 class PriceCatalogue:
-    """Prices by model, each with effective dates. Immutable but for a bounded memory of lookups; a reload builds a new one.
+    """Prices by model, each with effective dates. Immutable except for a bounded cache of lookups; a reload builds a new one.
 
-    The order in which a name is looked up, best first:
-    1. a row of prices.yaml for exactly this name: reviewed, so it wins over everything
-    2. a row of the upstream's own catalogue for exactly this name: whoever bills it says so
+    A name is looked up in this order:
+    1. a row of prices.yaml for exactly this name: reviewed, so it overrides everything
+    2. a row of the upstream's own catalogue for exactly this name: stated by the party that bills it
     3. an alias: a reviewed statement that two names cost the same
     4. the name without its provider prefix or dated suffix, looked up as in 1 to 3: a guess, good for new snapshots of known models
-    A row that is not yet in force does not hide what comes after it in this order.
+
+    A row that is not yet in force does not hide the next source.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class PriceCatalogue:
         self._dearest: dict[tuple[int, tuple[str, ...]], RoutedPrice | None] = {}
 
     def with_upstream(self, prices: Iterable[Price], families: Families) -> "PriceCatalogue":
-        """This catalogue with the rows of upstreams' catalogues in second place, and their families."""
+        """This catalogue, with the rows of upstreams' catalogues as the second source, and their families."""
         return PriceCatalogue(self._prices, self._aliases, routing=self.routing.with_listed(families), upstream_prices=prices)
 
     def models(self) -> Iterator[str]:
@@ -76,12 +77,12 @@ class PriceCatalogue:
         yield from (model for model in self._upstream_rows if model not in self._rows)
 
     def reachable_names(self) -> Iterator[str]:
-        """Every name by which `routing` may say that it reaches a model."""
+        """Every name that `routing` may use for a reachable model."""
         for model in self.models():
             yield from self._names_of(model)
 
     def rows(self) -> Iterator[Price]:
-        """Every price there is, reviewed and upstream's, in force or not."""
+        """Every price, reviewed or an upstream's, in force or not."""
         for series in (*self._rows.values(), *self._upstream_rows.values()):
             yield from series
 
@@ -115,12 +116,12 @@ class PriceCatalogue:
     def dearest(self, at_ms: int, *, family: str | None = None) -> RoutedPrice | None:
         """The bound of every reachable model, for requests whose model the provider chooses. None if nothing is priced.
 
-        Reachable is what `routing` says of that family; all models where it says nothing.
+        `routing` defines the reachable models of that family; without an entry, all models are.
         """
         return self._bound_of(self.routing.patterns(family) or _ANY, at_ms)
 
     def dearest_of_all(self, at_ms: int) -> RoutedPrice | None:
-        """The bound of every priced model, for requests whose model is named where the gateway cannot see it."""
+        """The bound of every priced model, for requests with a model that the gateway cannot see."""
         bound = self._bound_of(_ANY, at_ms)
         return None if bound is None else replace(bound, every_output_max=None, default_output_max=None)
 
@@ -136,7 +137,7 @@ class PriceCatalogue:
         return self._dearest[key]
 
     def _names_of(self, model: str) -> Iterator[str]:
-        """A priced name; that of an upstream's row also in its plainer forms, under which prices.yaml knows the model."""
+        """The names of a priced model; for an upstream's row also the plainer forms that prices.yaml may use."""
         return plainer_names(model) if model in self._upstream_rows else iter((model,))
 
     def _in_force_now(self, at_ms: int) -> Iterator[Price]:
@@ -147,7 +148,7 @@ class PriceCatalogue:
 
 
 def plainer_names(model: str) -> Iterator[str]:
-    """The name itself, then plainer forms of it: each is tried in turn, and the first that has a price decides."""
+    """The name itself, then plainer forms of it, to be tried in this order; the first with a price decides."""
     seen: set[str] = set()
     pending = [model]
     while pending:

@@ -1,4 +1,4 @@
-"""Whom an issuer of tokens, or a service that looks keys up, may speak for, and whose its clients are."""
+"""The organizations that a token issuer or a key look-up service may reach, and how its clients are identified."""
 
 import re
 from collections.abc import Mapping
@@ -14,24 +14,24 @@ _CLAIM: Final = re.compile(r"[A-Za-z0-9_:/.-]{1,128}", re.ASCII)
 
 
 class UnknownClients(StrEnum):
-    """What becomes of a caller whose client is no credential here."""
+    """The treatment of a caller whose client has no credential here."""
 
     REFUSE = "refuse"
     CLAIMED_ORGANIZATION = "claimed_organization"  # it belongs to the organization that its own claim names
-    ORGANIZATION = "organization"  # it belongs to the one that the configuration names
+    ORGANIZATION = "organization"  # it belongs to the organization that the configuration names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientPolicy:
-    """What is believed of the claims that a source makes of a caller.
+    """The rules for a source's claims about a caller.
 
-    source           who makes them: an issuer, or the URL of a service
+    source           the source of the claims: an issuer, or the URL of a service
     client_claim     the claim that is the Client ID
-    org_claim        claim that must name the organization of the credential; "": not looked at
-    is_org_optional  a caller without that claim is admitted too; one that has it is held to it
-    org_ids          ids here by the source's own; an id that is not there is the same here
-    organizations    ids that the source may speak for; empty: all
-    shares_client_ids  one authority gives its Client IDs and those of the others that may speak for the same organizations
+    org_claim        a claim that must name the organization of the credential; "": not checked
+    is_org_optional  a caller without that claim is admitted too; if it has the claim, it must match
+    org_ids          maps the source's ids to ids here; an id that is missing is used as it is
+    organizations    ids that the source may reach; empty: all
+    shares_client_ids  one authority assigns its Client IDs and those of other sources for the same organizations
     """
 
     source: str = ""
@@ -46,19 +46,19 @@ class ClientPolicy:
 
     @property
     def bound_to(self) -> frozenset[str]:
-        """The only organizations that it admits to; empty: no such bound."""
+        """The only organizations that the source reaches; empty: no restriction."""
         if self.unknown_clients is UnknownClients.ORGANIZATION:
             return frozenset({self.unknown_clients_org})
         return self.organizations
 
     def meets(self, other: "ClientPolicy") -> bool:
-        """Whether there may be an organization that both speak for."""
+        """Whether there may be an organization that both sources reach."""
         return not (self.bound_to and other.bound_to and self.bound_to.isdisjoint(other.bound_to))
 
     def client_of(self, claims: Mapping[str, object]) -> tuple[str, str]:
         """The Client ID, and the organization here that the claims name, "" for none.
 
-        Raises ValueError with what is wrong of "the token", without its values.
+        Raises ValueError, which states what is wrong with "the token", without its values.
         """
         client_id, org = claims.get(self.client_claim), ""
         if not isinstance(client_id, str) or not is_identifier(client_id):
@@ -74,7 +74,7 @@ class ClientPolicy:
 
 
 def read_client_policy(item: Section, *, source: str) -> ClientPolicy:
-    """The keys of an issuer or a service that say whose its clients are."""
+    """Parse the keys of an issuer or a service that identify its clients."""
     org_claim = item.parsed("org_claim", claim_name) or ""
     is_org_optional = item.boolean("org_claim_optional", default=False)
     org_ids = _read_org_ids(item)
@@ -101,7 +101,7 @@ def read_client_policy(item: Section, *, source: str) -> ClientPolicy:
 
 
 def report_shared_client_ids(item: Section, key: str, policy: ClientPolicy, others: list[ClientPolicy]) -> None:
-    """Sources name their clients without regard to each other, so a client of one could pass for another's of the same name."""
+    """Report sources that reach the same organization: one's client could pass for another's of the same Client ID."""
     for other in others:
         if policy.meets(other) and not (policy.shares_client_ids and other.shares_client_ids):
             item.place_of(key).problem(
@@ -112,7 +112,7 @@ def report_shared_client_ids(item: Section, key: str, policy: ClientPolicy, othe
 
 
 def read_words(item: Section, key: str) -> tuple[str, ...]:
-    """A list of words, which must not be empty where it stands."""
+    """Parse a list of words, which must not be empty if present."""
     found = []
     for place, word in item.scalars(key, items_max=WORDS_MAX, may_be_empty=False) or []:
         if not word or len(word) > 256 or not word.isprintable():

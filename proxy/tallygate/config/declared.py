@@ -1,4 +1,4 @@
-"""Declared fields, read from a section of a file or a body."""
+"""Parsing of declared fields from a section of a file or a body."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -30,7 +30,7 @@ _FRACTION: Final = re.compile(r"(?:0\.\d{1,3}|1(?:\.0{1,3})?)", re.ASCII)
 
 
 def read_declared(section: Section, declared: Sequence[Declared], *, capabilities: Collection[str] = ()) -> dict[str, Any]:
-    """The fields' values by attribute; what is absent or wrong has its default. capabilities: those that routes have."""
+    """Parse the fields' values by attribute; an absent or wrong value gets its default. capabilities: those of the routes."""
     return {field.attribute: _read(section, field, capabilities) for field in declared}
 
 
@@ -91,7 +91,7 @@ def _days(section: Section, field: Declared) -> int | None:
 
 
 def _thousandths(section: Section, field: Declared, items_max: int) -> Any:
-    """Read as decimals: three places are a thousandth."""
+    """Parse decimals of at most three places."""
     fractions = section.scalars(field.key, items_max=items_max)
     if fractions is None:
         return field.default
@@ -108,7 +108,7 @@ def _thousandths(section: Section, field: Declared, items_max: int) -> Any:
 
 
 def _capabilities(section: Section, key: str, known: Collection[str], *, may_be_all_but: bool) -> frozenset[str] | None:
-    """A list of names or, where that may be, `{except: [...]}`; None where nothing is said."""
+    """Parse a list of names or, if allowed, `{except: [...]}`; None if absent."""
     if not (may_be_all_but and section.is_mapping(key)):
         names = section.scalars(key, may_be_empty=not may_be_all_but)
         return None if names is None else _known_capabilities(names, known)

@@ -1,4 +1,4 @@
-"""Who a presented key belongs to."""
+"""The owner of a presented key."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from tallygate.domain.organization import Credential, Organization
 
 KEY_PREFIX: Final = "tg_"  # of every key that tallygate issues: such a key never goes upstream
 ISSUED_PREFIXES: Final = (KEY_PREFIX, "tga_")  # and of its admin tokens: neither is sent anywhere
-EVERYWHERE: Final = ""  # in the place of an organization that a Client ID is retired in
+EVERYWHERE: Final = ""  # instead of the one organization for which a Client ID is retired
 KEY_CHARS_MAX: Final = 4_096  # a longer one (signed tokens stay below) is nobody's
 SECRET_BYTES: Final = 32
 _NOBODY: Final = bytes(32)
@@ -31,25 +31,25 @@ class IssuedKey:
 
 
 class Directory:
-    """Credentials by key. Only digests are kept, also in memory.
+    """Credentials by key. Only digests are kept, even in memory.
 
     An issued key, `tg_<client id>_<secret>`, is found by its Client ID and compared in constant time with the digest of the secret.
-    Any other key ("bring your own") is found by the digest of the whole text. Looking a digest up in a table tells nothing about
-    the keys in it: one would have to steer SHA-256 to learn from the timing.
-    retired: Client IDs that were revoked, each with the organization that does not get it again, or EVERYWHERE.
+    Any other key ("bring your own") is found by the digest of the whole text. The timing of a look-up by digest reveals nothing
+    about the keys, since nobody can steer SHA-256.
+    retired: Client IDs that were revoked, each with the organization that cannot use it again, or EVERYWHERE.
     """
 
     def __init__(self, organizations: Iterable[Organization]) -> None:
         self._organizations: dict[str, Organization] = {}
         self._by_id: dict[str, Identity] = {}
         self._by_digest: dict[bytes, Identity] = {}
-        self._issued: dict[str, list[bytes]] = {}  # digests of whole issued keys that were seen, by Client ID
+        self._issued: dict[str, list[bytes]] = {}  # digests of presented issued keys, by Client ID
         self.retired: Collection[tuple[str, str]] = frozenset()
         for organization in organizations:
             self.put(organization)
 
     def put(self, organization: Organization) -> None:
-        """Add an organization, or put it in the place of the one with its id. A Client ID or key of two is the later's."""
+        """Add an organization, or replace the one with its id. A Client ID or key in two organizations belongs to the later one."""
         self.remove(organization.id)
         self._organizations[organization.id] = organization
         for credential in organization.credentials:
@@ -58,7 +58,7 @@ class Directory:
                 self._by_digest[digest] = identity if holder is credential else (organization, holder)
 
     def remove(self, org: str) -> None:
-        """Forget an organization, its credentials and their keys; nothing happens if it is not here."""
+        """Remove an organization, its credentials and their keys; does nothing if it is absent."""
         organization = self._organizations.pop(org, None)
         for credential in () if organization is None else organization.credentials:
             if self._by_id.get(credential.id, _NOBODYS)[0] is organization:
@@ -68,7 +68,7 @@ class Directory:
                     del self._by_digest[digest]
 
     def find(self, key: str) -> Identity | None:
-        """The caller whose key this is, enabled or not. Never raises, whatever the text."""
+        """Find the caller with this key, enabled or not. Never raises, whatever the text."""
         if len(key) > KEY_CHARS_MAX:
             return None
         whole = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()  # bytes outside UTF-8 arrive as surrogates
@@ -79,13 +79,13 @@ class Directory:
         identity = self._by_id.get(client_id)
         credential = _NO_CREDENTIAL if identity is None else identity[1]
         presented = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
-        # all compared, also for an unknown id, so that ids cannot be told apart by time
+        # all are compared, even for an unknown id, so that timing does not reveal ids
         is_current = hmac.compare_digest(presented, credential.key_sha256 or _NOBODY)
         is_old = hmac.compare_digest(presented, credential.old_key_sha256 or _NOBODY)
         if identity is None or not (is_current or is_old):
             return None
         found = self._by_digest[presented]
-        self._by_digest[whole] = found  # next time by the table; bounded, since one secret fits a digest
+        self._by_digest[whole] = found  # next time by the table; bounded, since one secret matches a digest
         self._issued.setdefault(client_id, []).append(whole)
         return found
 
@@ -97,12 +97,12 @@ class Directory:
         return self._organizations.values()
 
     def credential(self, client_id: str) -> Identity | None:
-        """Find by Client ID: for reports, not for requests."""
+        """Find a credential by Client ID, for reports, not for requests."""
         return self._by_id.get(client_id)
 
 
 def _keys(credential: Credential) -> Iterator[tuple[bytes, Credential]]:
-    """Each digest with the credential as that key gives it: the key before a rotation makes it expire with the overlap."""
+    """Each digest with its credential; through the key before a rotation, the credential expires with the overlap."""
     if credential.key_sha256:
         yield credential.key_sha256, credential
     if credential.old_key_sha256:
@@ -112,6 +112,6 @@ def _keys(credential: Credential) -> Iterator[tuple[bytes, Credential]]:
 
 
 def generate_key(client_id: str, random_bytes: Callable[[int], bytes]) -> IssuedKey:
-    """A new key of 256 bits for a credential; its secret has no underscore. random_bytes: `secrets.token_bytes`."""
+    """Make a key of 256 bits for a credential; its secret has no underscore. random_bytes: `secrets.token_bytes`."""
     secret = base64.b32encode(random_bytes(SECRET_BYTES)).decode().rstrip("=").lower()
     return IssuedKey(api_key=f"{KEY_PREFIX}{client_id}_{secret}", key_sha256=hashlib.sha256(secret.encode()).digest())

@@ -14,10 +14,10 @@ _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where 
 
 
 def read_document(file: str, text: bytes, problems: Problems) -> Section | None:
-    """The file's top-level mapping; None, with problems added, if it is not YAML or not a mapping.
+    """Parse the file's top-level mapping; None, with problems added, if it is not YAML or not a mapping.
 
     An empty file is an empty mapping. Aliases are allowed, to share a list of limits between plans, but a file may not expand to
-    more values than it has bytes, which no file without aliases can; so a "billion laughs" costs no more than reading it.
+    more values than it has bytes, which no file without aliases can. So a "billion laughs" costs no more than parsing it.
     """
     if len(text) > FILE_BYTES_MAX:
         problems.add(file, 1, f"is larger than {FILE_BYTES_MAX} bytes")
@@ -46,7 +46,7 @@ def read_document(file: str, text: bytes, problems: Problems) -> Section | None:
 
 
 def _is_bounded(root: yaml.Node, *, values_max: int, place: Place) -> bool:
-    """Walk the expanded tree level by level; False, with a problem added, where it is too deep or too large."""
+    """Walk the expanded tree level by level; False, with a problem added, if it is too deep or too large."""
     values = 1
     level = [root]
     for _ in range(DEPTH_MAX):

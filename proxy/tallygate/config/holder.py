@@ -12,10 +12,10 @@ from tallygate.domain.price import Price
 
 
 class ConfigHolder:
-    """Hands out the current configuration; `reload` puts a new one in its place in one step, or keeps the old one.
+    """Holds the current configuration; `reload` replaces it in one step, or keeps the old one.
 
-    A request takes `current` once, at its start, and lives by it to its end.
-    reloads, reloads_failed   how often, for metrics
+    A request reads `current` once, at its start, and uses it to its end.
+    reloads, reloads_failed   counts for metrics
     """
 
     def __init__(self, config: GatewayConfig, load: Callable[[], GatewayConfig]) -> None:
@@ -30,7 +30,7 @@ class ConfigHolder:
     async def reload(self) -> tuple[str, ...]:
         """Read the files again. Returns the problems: empty if the new configuration is in force, else the old one stays.
 
-        In a thread, so that requests go on, and one at a time: the last to ask reads last, and no older one replaces a newer.
+        Runs in a thread, so that requests continue, and one at a time: the last caller reads last, so no older state wins.
         """
         async with self._turn:
             try:
@@ -46,7 +46,7 @@ class ConfigHolder:
             return ()
 
     def put_upstream_catalogue(self, upstream: str, catalogue: UpstreamCatalogue) -> None:
-        """Price by what an upstream's own catalogue says, below prices.yaml; kept over reloads as long as it is asked for."""
+        """Use an upstream's own catalogue for prices, below prices.yaml; it survives reloads as long as the upstream has one."""
         self._catalogues[upstream] = catalogue
         self._merge()
 
@@ -66,9 +66,9 @@ class ConfigHolder:
 
 
 def with_stored(config: GatewayConfig, stored: Mapping[str, Organization]) -> GatewayConfig:
-    """The configuration with the organizations that do not lie in a file, by id.
+    """The configuration with the organizations from the database, by id.
 
-    The file's come last: where both have one, the file's holds, and of a Client ID or key in both too.
+    The file's come last: if an organization, Client ID or key is in both, the file's applies.
     """
     in_file = {organization.id for organization in config.organizations}
     others = [organization for org, organization in stored.items() if org not in in_file]

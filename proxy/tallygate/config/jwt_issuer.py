@@ -9,14 +9,14 @@ ClaimValue = str | int | bool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JwtIssuer:
-    """One authorization server whose tokens are believed. Times in milliseconds.
+    """One authorization server whose tokens are trusted. Times in milliseconds.
 
     issuer           the `iss` of its tokens, compared exactly
-    jwks_url         where its public keys are; or else key_set: their text, from a file
-    jwks_ttl_ms      when they are read again; a token with an unknown key asks earlier, within bounds
-    audiences        a token must be for one of them; empty: `aud` is not looked at (client-credentials tokens often have none)
-    required_claims  claims that must have these very values, of the same kind: true is not 1; scopes: words that `scope` must hold
-    clients          whom it may speak for
+    jwks_url         the URL of its public keys; or else key_set: their text, from a file
+    jwks_ttl_ms      when they are fetched again; a token with an unknown key causes an earlier fetch, within bounds
+    audiences        a token must be for one of them; empty: `aud` is not checked (client-credentials tokens often have none)
+    required_claims  claims that must have these exact values, of the same type: true is not 1; scopes: words required in `scope`
+    clients          the organizations that it may reach, and how its clients are identified
     """
 
     issuer: str
@@ -31,7 +31,7 @@ class JwtIssuer:
     clients: ClientPolicy = field(default_factory=ClientPolicy)
 
     def is_same_as(self, other: "JwtIssuer") -> bool:
-        """Equal, kinds of claims included: to Python, True is 1."""
+        """Whether both are equal, types of claims included: in Python, True equals 1."""
         return self == other and _kinds(self) == _kinds(other)
 
 

@@ -1,4 +1,4 @@
-"""`key_lookup` of authentication.yaml: a service that is asked whose a key is, where no credential here has it."""
+"""`key_lookup` of authentication.yaml: a service that identifies the owners of keys that no credential here has."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from tallygate.config.urls import deciding_url
 
 
 class Sends(StrEnum):
-    """What the service is sent of a key."""
+    """The form in which a key is sent to the service."""
 
     DIGEST = "key_sha256"
     KEY = "key"
@@ -21,9 +21,9 @@ class Sends(StrEnum):
 class KeyLookup:
     """A token introspection endpoint (RFC 7662). Times in milliseconds.
 
-    secret        bearer token by which the gateway shows itself there; "" for none
-    ttl_ms        how long an answer holds that admits; refused_ttl_ms: one that does not
-    clients       whom it may speak for
+    secret        the gateway's bearer token there; "" for none
+    ttl_ms        how long a positive answer is valid; refused_ttl_ms: a negative one
+    clients       the organizations that it may reach, and how its clients are identified
     """
 
     url: str
@@ -36,7 +36,7 @@ class KeyLookup:
 
 
 def read_key_lookup(item: Section, environ: Mapping[str, str] | None) -> KeyLookup:
-    """environ: None in processes that forward nothing: the secret is not read then, and need not be there."""
+    """Parse `key_lookup`. environ: None in processes that forward nothing: the secret is then not read, and may be missing."""
     item.require("url")
     plain = KeyLookup(url="")
     url = item.parsed("url", deciding_url) or ""

@@ -10,7 +10,7 @@ KEY_SET_BYTES_MAX: Final = 262_144
 KEYS_MAX: Final = 100
 KEY_ID_CHARS_MAX: Final = 256
 RSA_BITS_MIN: Final = 2048
-# What each algorithm of a token (RFC 7518, 8037) needs of a key. No `none`, and no HS*: its key would be a public text.
+# The kind of key that each algorithm of a token (RFC 7518, 8037) needs. No `none`, and no HS*: its key would be a public text.
 _KEY_KINDS: Final[Mapping[str, tuple[str, str | None]]] = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
     "ES256": ("EC", "P-256"),
@@ -22,7 +22,7 @@ ALGORITHMS: Final = tuple(_KEY_KINDS)
 
 
 class KeySet:
-    """Public keys by id and algorithm. A key takes part in those algorithms alone that it and the configuration allow."""
+    """Public keys by id and algorithm. A key verifies only with algorithms that it and the configuration allow."""
 
     def __init__(self, keys: Mapping[tuple[str, str], jwt.PyJWK]) -> None:
         self._keys = keys
@@ -42,7 +42,7 @@ class KeySet:
 
 
 def read_key_set(body: bytes, algorithms: tuple[str, ...]) -> KeySet:
-    """Read a set leniently: a key that cannot be used is left out. Raises ValueError if none is left or the body is no key set."""
+    """Parse a set leniently: an unusable key is left out. Raises ValueError if none is left or the body is no key set."""
     if len(body) > KEY_SET_BYTES_MAX:
         raise ValueError(f"is larger than {KEY_SET_BYTES_MAX} bytes")
     try:

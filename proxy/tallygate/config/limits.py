@@ -1,4 +1,4 @@
-"""Rate and spend limits as plans, organizations and credentials write them: their declared fields, and what a list of them adds."""
+"""Parsing of the rate and spend limits of plans, organizations and credentials: their declared fields, and rules for a list."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ _RATE_LIMIT_KEYS: Final = tuple(dict.fromkeys(field.key for fields in RATE_LIMIT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatedSpendLimit:
-    """A spend limit with the most that an organization may set it to, and where it stands in the file.
+    """A spend limit with the most that an organization may set it to, and its place in the file.
 
-    states_warn_at     whether `warn_at` was written; if not, an organization's limit takes over its plan's thresholds
+    states_warn_at     whether `warn_at` was given; if not, an organization's limit inherits its plan's thresholds
     """
 
     limit: SpendLimit
@@ -36,7 +36,7 @@ _MAXIMUM: Final = tuple(replace(field, is_required=False) for field in declared_
 
 
 def read_rate_limits(section: Section, *, own_scope: LimitScope | None = None) -> tuple[RateLimit, ...]:
-    """The list `rate_limits`. own_scope: the only scope there is (a credential's own limits), so that `per` is not a key."""
+    """Parse the list `rate_limits`. own_scope: the only scope (for a credential's own limits), so that `per` is not a key."""
     found: list[RateLimit] = []
     places: list[Place] = []
     for item in section.sections("rate_limits", items_max=LIMITS_MAX):
@@ -86,7 +86,7 @@ def _read_limit(item: Section, fields: Sequence[Declared], own_scope: LimitScope
 def read_spend_limits(
     section: Section, *, own_scope: LimitScope | None = None, has_max: bool = False
 ) -> tuple[StatedSpendLimit, ...]:
-    """`spend_limit` (one) or `spend_limits` (a list). has_max: `max_usd` may be given, as in plans."""
+    """Parse `spend_limit` (one) or `spend_limits` (a list). has_max: `max_usd` may be given, as in plans."""
     items = list(section.sections("spend_limits", items_max=LIMITS_MAX))
     single = section.section("spend_limit")
     if single is not None:
@@ -114,7 +114,7 @@ def _spend_limit(item: Section, own_scope: LimitScope | None, *, has_max: bool) 
     name = f"spend_{duration_text(window_ms)}" if window_ms else "spend_month"
     if (
         values["scope"] is LimitScope.CREDENTIAL
-    ):  # always, not only where names clash: it keys the window, and a new name forgets spend
+    ):  # always, not only if names clash: the name keys the window, and a new name would lose spend
         name += ":credential" if own_scope is None else ":own"
     return StatedSpendLimit(
         limit=SpendLimit(name=name, **values),
@@ -125,7 +125,7 @@ def _spend_limit(item: Section, own_scope: LimitScope | None, *, has_max: bool) 
 
 
 def rate_identity(limit: RateLimit) -> tuple[object, ...]:
-    """What makes two rate limits the same limit, whatever their size: an organization's replaces its plan's."""
+    """The identity of a rate limit, whatever its size: an organization's replaces its plan's of the same identity."""
     return limit.quantity, limit.window_ms, limit.scope, limit.capability
 
 
@@ -141,7 +141,7 @@ def _report_repeats(identities: Sequence[tuple[object, ...]], places: Sequence[P
 
 
 def name_apart(limits: Sequence[RateLimit]) -> tuple[RateLimit, ...]:
-    """The limits with distinct names: those that share one get `:capability` and, where that is not enough, `:credential`."""
+    """Give the limits distinct names: those that share one get `:capability` and, if that is not enough, `:credential`."""
     plain = Counter(_plain_name(limit) for limit in limits)
     names = [
         f"{_plain_name(limit)}:{limit.capability}" if limit.capability and plain[_plain_name(limit)] > 1 else _plain_name(limit)
@@ -159,6 +159,6 @@ def _plain_name(limit: RateLimit) -> str:
 
 
 def name_own(own: Sequence[RateLimit], plans: Sequence[RateLimit]) -> tuple[RateLimit, ...]:
-    """A credential's own limits, named apart from its plan's with `:own`: both kinds hold, as two buckets."""
+    """A credential's own limits, distinguished from its plan's by `:own`: both apply, as two buckets."""
     taken = {limit.name for limit in plans}
     return tuple(replace(limit, name=f"{limit.name}:own") if limit.name in taken else limit for limit in own)

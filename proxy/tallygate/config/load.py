@@ -1,4 +1,4 @@
-"""A configuration directory, read as a whole: either every file is right, or every problem is reported."""
+"""Loading of a configuration directory as a whole: either every file is valid, or every problem is reported."""
 
 import hashlib
 from collections.abc import Collection, Mapping
@@ -37,9 +37,9 @@ _MISSPELT_LIKENESS: Final = 0.9
 
 
 def misspelt_files(directory: Path) -> tuple[str, ...]:
-    """Files that are not read though their names are nearly those of files that are not there, a line each.
+    """Files that are not read although their names resemble those of missing files, a line each.
 
-    Only worth a note: a directory may hold anything beside the configuration.
+    Only a note, since a directory may have other files beside the configuration.
     """
     found = {path.name for path in directory.iterdir()}
     missing = [name for name in CONFIG_FILES if name not in found]
@@ -56,13 +56,13 @@ class ConfigSource:
 
     directory         the operator's files; None: only the shipped ones
     shipped_dir       stands in for each required file that `directory` does not have; the optional ones are never taken from it
-    known_dialects    names that routes may use, with whether a provider bills what their endpoints do
-    default_url,      of the upstream called `default`, where upstreams.yaml names none
+    known_dialects    names that routes may use, each with whether a provider bills its endpoints
+    default_url,      of the upstream called `default`, if upstreams.yaml names none
     default_api_key
     environ           variables that upstreams.yaml, authentication.yaml and webhooks.yaml may name
-    forwards          whether this process forwards requests: only then are secrets and the URL of upstreams read, and must be there
+    forwards          whether this process forwards requests: only then are secrets and the URL of upstreams read and required
     way               the proxies and authorities of this process
-    sends_webhooks    whether this process signs them: only then are their secrets read, and must be there
+    sends_webhooks    whether this process signs webhooks: only then are their secrets read and required
     """
 
     directory: Path | None
@@ -89,7 +89,7 @@ class ConfigSource:
         )
 
     def problems(self) -> tuple[str, ...]:
-        """Every problem, one "file:line: what, and the fix" each; empty if the configuration can be used. Changes nothing."""
+        """Every problem, each as "file:line: what, and the fix"; empty if the configuration can be used. Changes nothing."""
         try:
             self.load()
         except ConfigError as error:
@@ -109,7 +109,7 @@ def load_config(
     sends_webhooks: bool = True,
     way: WayOut = _DIRECT,
 ) -> GatewayConfig:
-    """The configuration of a directory; see ConfigSource. Raises ConfigError with every problem of every file."""
+    """Load the configuration of a directory; see ConfigSource. Raises ConfigError with every problem of every file."""
     problems = Problems()
     digest = hashlib.sha256()
     paths = {name: _find(name, directory, shipped_dir) for name in REQUIRED_FILES}
@@ -130,12 +130,12 @@ def load_config(
     webhooks_document = _optional(WEBHOOKS_FILE, directory, digest, problems)
 
     if documents.keys() | ready != texts.keys():
-        raise ConfigError(problems.texts())  # the rest would only echo the file that cannot be read
+        raise ConfigError(problems.texts())  # further problems would only follow from the file that cannot be read
     if routes is None:
         placed_routes = read_routes(documents["routes.yaml"], known_dialects=known_dialects, shipped=shipped.routes or ())
     else:
         placed_routes = placed_in(problems, routes)
-    # Grants and limits may name the shipped ones' too, where an operator's own routes are fewer: what no route has, nobody can use.
+    # Grants and limits may also name shipped capabilities that an operator's fewer routes lack: nobody can use them.
     capabilities = capabilities_of(placed_routes) | capabilities_of(shipped.routes or ())
     plans = read_plans(documents["plans.yaml"], capabilities=capabilities)
     upstreams = read_upstreams(
@@ -150,7 +150,7 @@ def load_config(
     report_unknown_upstreams(placed_routes, upstreams)
     _report_dangling(plans, capabilities, prices)
     has_catalogue = any(upstream.catalogue_path for upstream in upstreams.values())
-    if "prices.yaml" in documents and not has_catalogue:  # else what there is will be known once it is read
+    if "prices.yaml" in documents and not has_catalogue:  # else the models are known only once the catalogue is fetched
         _report_unreached(documents["prices.yaml"], prices)
     authentication = Authentication()
     if authentication_document is not None:
@@ -193,14 +193,14 @@ def _find(name: str, directory: Path | None, shipped_dir: Path) -> Path:
 
 
 def _families_beside(own: Section, shipped: PriceCatalogue | None) -> Families | None:
-    """Families that are no statement of the operator's; None where the operator's file says nothing of families."""
+    """Families that the operator did not state; None if the operator's file has no families."""
     if "families" not in own:
         return None
     return {} if shipped is None else shipped.routing.families
 
 
 def _optional(name: str, directory: Path | None, digest: "hashlib._Hash", problems: Problems) -> Section | None:
-    """A file that the shipped set has none of."""
+    """Read a file that the shipped set lacks."""
     path = None if directory is None else directory / name
     return None if path is None or not path.exists() else _document(name, path, digest, problems)
 

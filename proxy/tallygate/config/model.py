@@ -1,4 +1,4 @@
-"""What reviewed configuration says, as frozen values. Loading: `load.py`. The process (addresses, secrets): `settings.py`."""
+"""Reviewed configuration as frozen values. `load.py` loads it; `settings.py` has the process's addresses and secrets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,17 +17,18 @@ from tallygate.outbound.way_out import ProxyServer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One endpoint: method and path template to capability and dialect.
+    """One endpoint: method and path template, with its capability and dialect.
 
     path      literal segments and parameters: `{name}` matches one segment or the part of one up to the next literal
-              ("/v1beta/models/{model}:generateContent"); never a slash, which `{name*}` does
+              ("/v1beta/models/{model}:generateContent"), never a slash; `{name*}` also matches slashes
     dialect   None: not metered; a request counts, its tokens do not
     enabled   False: requests are refused; for endpoints whose cost cannot be known
-    weight    how many requests one counts as against rate limits of requests; 0: none, and a spend limit's pause does not stop it
-    fee_nano_usd   of one request, beside what its tokens cost
-    markup    millionths that the upstream bills above its list prices; None: as the upstream's
+    weight    the number of requests that one counts as, against rate limits of requests; 0: none, and no spend limit's pause
+              stops it
+    fee_nano_usd   of one request, beside the cost of its tokens
+    markup    millionths that the upstream bills above its list prices; None: the upstream's own
     query     further query parameters that pass; headers: further request headers, in lower case
-    objects   what it has to do with objects that the upstream stores
+    objects   what it does with objects that the upstream stores
     """
 
     method: str
@@ -45,23 +46,23 @@ class Route:
 
     @property
     def endpoint(self) -> str:
-        """The path as it stands in usage, in the same words whether a parameter takes slashes or not."""
+        """The path as shown in usage, the same whether a parameter matches slashes or not."""
         return self.path.replace("*}", "}")
 
 
 class AuthKind(StrEnum):
-    PASSTHROUGH = "passthrough"  # the client's own key goes up, unless it is one that tallygate issued
-    BEARER = "bearer"  # a secret of the operator's
+    PASSTHROUGH = "passthrough"  # the client's own key is forwarded, unless tallygate issued it
+    BEARER = "bearer"  # the operator's secret
     OAUTH2_CLIENT_CREDENTIALS = "oauth2_client_credentials"
 
 
 class OnDisconnect(StrEnum):
-    """What happens to the upstream's answer when the client leaves. What is read on is bounded in time, number and bytes."""
+    """The treatment of an upstream's answer after the client has left. Reading on is bounded in time, number and bytes."""
 
     GRACE = (
-        "grace"  # an answer that is not streamed is read on to its end, which the provider comes to anyway; a stream for a little
+        "grace"  # an answer that is not streamed is read to its end, since the provider completes it anyway; a stream for a moment
     )
-    DRAIN = "drain"  # every answer is read on to its end
+    DRAIN = "drain"  # every answer is read to its end
     CANCEL = "cancel"  # close at once, for an upstream that then stops, streaming or not
 
 
@@ -86,16 +87,16 @@ class Upstream:
     """A server forwarded to. Timeouts in milliseconds.
 
     base_url            scheme, host, optional port and path prefix; route paths are appended
-    ask_usage           ask for the stream's usage chunk where the client did not (some servers reject stream_options)
+    ask_usage           ask for the stream's usage chunk if the client did not (some servers reject stream_options)
     first_byte_ms       until response headers; idle_ms between two reads of a body
-    grace_ms            how long a stream is read on after its client left; drain_ms: any other answer, and every one with `drain`
-    drain_max, drain_bytes           how many at once, and bytes of all of them, in each worker; drain_org_...: of one organization
+    grace_ms            how long a stream is read after its client left; drain_ms: any other answer, and every answer with `drain`
+    drain_max, drain_bytes           number and bytes of such answers in each worker; drain_org_...: of one organization
     hides_reasoning     its models may generate tokens that no answer shows, unless their price row denies it
-    tokens_per_second_max   no faster does it generate one answer: bounds what nobody saw of one
-    catalogue_path      the upstream's own price catalogue (Gloo: /platform/v2/models), read every catalogue_ttl_ms; "" for none
-    cache_ratios        what cached tokens cost of its input rates
-    markup              millionths billed above list prices, of routes that state none
-    ca_pem              certificates believed beside the system's, in PEM; proxy: the one on the way there
+    tokens_per_second_max   an upper bound of its speed for one answer: limits what was generated unseen
+    catalogue_path      the upstream's own price catalogue (Gloo: /platform/v2/models), fetched every catalogue_ttl_ms; "" for none
+    cache_ratios        prices of cached tokens, as ratios to its input rates
+    markup              millionths billed above list prices, for routes that state none
+    ca_pem              PEM certificates trusted beside the system's; proxy: the proxy on the way there
     """
 
     name: str
@@ -128,7 +129,7 @@ class Upstream:
 class GatewayConfig:
     """Everything that is reviewed and hot-reloaded.
 
-    stated_plans  the plans with the bounds that organizations keep to, for organizations that do not lie in a file
+    stated_plans  the plans with the bounds for organizations, needed for organizations in the database
     version       a short digest of the files, shown in logs and metrics
     """
 

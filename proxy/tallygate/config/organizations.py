@@ -24,7 +24,7 @@ from tallygate.domain.organization import CREDENTIAL_FIELDS, ORGANIZATION_FIELDS
 from tallygate.domain.rate_limit import LimitScope, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 
-RESERVED_ID: Final = "other"  # what has no label of its own is counted under it
+RESERVED_ID: Final = "other"  # the label of everything without a label of its own
 ORGANIZATIONS_MAX: Final = 1_000_000
 CREDENTIALS_MAX: Final = 10_000  # of one organization
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -33,11 +33,11 @@ _OF_NOTHING: Final = hashlib.sha256(b"").hexdigest()
 
 @dataclass(slots=True)
 class _Seen:
-    """How entries are read, and lines where ids and digests first stood.
+    """Options of reading entries, and the lines where ids and digests first occurred.
 
-    Each may stand once in the file, since keys and labels are made of them.
+    Each may occur once in the file, since keys and labels are made of them.
     needs_keys   every credential must have a key
-    lowers       a spend limit above its plan's maximum is read as that maximum, and is no problem
+    lowers       a spend limit above its plan's maximum is read as that maximum, without a problem
     """
 
     needs_keys: bool
@@ -50,7 +50,7 @@ class _Seen:
 def read_organizations(
     document: Section, *, plans: Mapping[str, StatedPlan], capabilities: Collection[str], needs_keys: bool = True
 ) -> tuple[Organization, ...]:
-    """The list `organizations`. needs_keys: every credential must have a key, since nothing else could identify it."""
+    """Parse the list `organizations`. needs_keys: every credential must have a key, since nothing else could identify it."""
     document.require("organizations")
     seen = _Seen(needs_keys=needs_keys)
     found = []
@@ -68,9 +68,9 @@ def read_organizations(
 def read_organization(
     item: Section, *, plans: Mapping[str, StatedPlan], capabilities: Collection[str], needs_keys: bool = True, lowers: bool = False
 ) -> Organization | None:
-    """One organization by itself; None, with problems reported, if its id or plan is none.
+    """Parse a single organization; None, with problems reported, if its id or plan is invalid.
 
-    lowers   of one that was accepted under other plans: a spend limit above its plan's maximum is read as that maximum
+    lowers   for an organization that was accepted under other plans: a spend limit above its plan's maximum becomes that maximum
     """
     found = _read_organization(item, plans, capabilities, _Seen(needs_keys=needs_keys, lowers=lowers))
     item.close()
@@ -98,7 +98,7 @@ def _read_organization(
 
 
 def _effective_plan(item: Section, terms: StatedPlan | None, capabilities: Collection[str], *, lowers: bool) -> Plan:
-    """The plan with the organization's limits in it: one that bounds the same thing replaces the plan's, others are added."""
+    """The plan merged with the organization's limits: one that bounds the same thing replaces the plan's, others are added."""
     plan = terms.plan if terms else Plan(id="")
     own_rate = read_rate_limits(item)
     own_spend, lowered = _own_spend_limits(item, terms, lowers=lowers)
@@ -113,7 +113,7 @@ def _effective_plan(item: Section, terms: StatedPlan | None, capabilities: Colle
 
 
 def _own_spend_limits(item: Section, terms: StatedPlan | None, *, lowers: bool) -> tuple[list[SpendLimit], tuple[str, ...]]:
-    """The limits, and the names of those that were lowered to what the plan allows."""
+    """The limits, and the names of those that were lowered to the plan's maximum."""
     bounds = {spend_identity(bound.limit): bound for bound in terms.spend} if terms else {}
     found, lowered = [], []
     for own in read_spend_limits(item):
@@ -167,7 +167,7 @@ def _read_credential(section: Section, org: str, plan: Plan, capabilities: Colle
 
 
 def is_digest(text: str) -> bool:
-    """Whether it is how a key's digest is written, and not that of nothing."""
+    """Whether the text is a key's digest, and not the digest of an empty key."""
     return _DIGEST.fullmatch(text) is not None and text != _OF_NOTHING
 
 
@@ -178,7 +178,7 @@ def _read_digest(section: Section, key: str, seen: _Seen) -> bytes | None:
     if text == _OF_NOTHING:
         section.place_of(key).problem("is the digest of nothing: hash the key itself, without a line end")
         return None
-    if not is_digest(text):  # what stands there may be the key itself: it is not shown
+    if not is_digest(text):  # the value may be the key itself: it is not shown
         section.place_of(key).problem("must be the 64 lower-case hex digits of a SHA-256 digest")
         return None
     digest = bytes.fromhex(text)

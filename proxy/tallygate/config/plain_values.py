@@ -1,4 +1,4 @@
-"""Plain values (parsed JSON, database rows) read by the rules of the configuration files, with field paths in place of lines."""
+"""Plain values (parsed JSON, database rows) parsed by the rules of the configuration files, with field paths instead of lines."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,18 +26,18 @@ class FieldProblems(Problems):
 
     @property
     def param(self) -> str | None:
-        """The path of the first field at fault; None where the whole is."""
+        """The path of the first field at fault; None if the whole value is."""
         return (self.paths[0] or None) if self.paths else None
 
 
 def section_of(value: dict[str, Any], problems: FieldProblems) -> Section:
-    """A mapping to be read as if it stood in a file. It must hold only what JSON can. Raises ValueError past DEPTH_MAX levels."""
+    """A mapping to be parsed like one from a file. It may have only JSON values. Raises ValueError beyond DEPTH_MAX levels."""
     _refuse_deep(value, DEPTH_MAX)
     return Section(Place("", 1, "", problems), value)
 
 
 def plain_value(node: yaml.Node | None) -> Any:
-    """The way back: what a node, read and found right, holds. A date stays the text that was written."""
+    """The inverse: the plain value of a valid node. A date stays text."""
     if isinstance(node, yaml.MappingNode):
         return {key.value: plain_value(value) for key, value in node.value}
     if isinstance(node, yaml.SequenceNode):

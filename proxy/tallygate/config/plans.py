@@ -11,7 +11,7 @@ from tallygate.domain.organization import PLAN_FIELDS, Plan, UnknownModelPolicy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatedPlan:
-    """A plan, the bounds within which an organization may change its spend limits, and where it stands for later problems."""
+    """A plan, the bounds within which an organization may change its spend limits, and its place, for later problems."""
 
     plan: Plan
     spend: tuple[StatedSpendLimit, ...]
@@ -19,7 +19,7 @@ class StatedPlan:
 
 
 def read_plans(document: Section, *, capabilities: Collection[str]) -> Mapping[str, StatedPlan]:
-    """The plans by name. capabilities: those that there are."""
+    """Parse the plans by name. capabilities: those that exist."""
     found = {}
     document.require("plans")
     for name, section in document.named_sections("plans", is_path_kept=False):
@@ -44,7 +44,7 @@ def _read_plan(name: str, section: Section, capabilities: Collection[str]) -> St
 
 
 def _read_unknown_model(section: Section) -> tuple[UnknownModelPolicy, str | None]:
-    """`refuse`, `unpriced`, or `{price_as: <model>}`."""
+    """Parse `refuse`, `unpriced`, or `{price_as: <model>}`."""
     if not section.is_mapping("unknown_model"):
         options = [UnknownModelPolicy.REFUSE.value, UnknownModelPolicy.UNPRICED.value]
         return UnknownModelPolicy(section.choice("unknown_model", options, UnknownModelPolicy.REFUSE)), None

@@ -1,4 +1,4 @@
-"""prices.yaml: what models cost, under which other names they go, and which of them a provider's own routing may pick."""
+"""prices.yaml: what models cost, their other names, and the models within reach of a provider's own routing."""
 
 import hashlib
 import re
@@ -32,7 +32,7 @@ _RATES: Final = {
 
 
 def read_prices(document: Section, *, shipped_families: Families | None = None) -> PriceCatalogue:
-    """shipped_families: families that are not the operator's own; None: all are as shipped, whatever they are."""
+    """Parse prices. shipped_families: families that are not the operator's own; None: treat all as shipped."""
     document.require("prices")
     prices: list[Price] = []
     first_lines: dict[tuple[str, int], int] = {}
@@ -72,14 +72,14 @@ def _read_price(item: Section) -> Price | None:
 
 
 def price_version(model: str, effective_ms: int, values: Mapping[str, int | None]) -> str:
-    """`model@date.digest`: the digest tells a corrected row from the one it replaces at the same date."""
+    """`model@date.digest`: the digest distinguishes a corrected row from the row that it replaces at the same date."""
     text = ",".join(f"{name}={value}" for name, value in sorted(values.items()) if value is not None)
     date = datetime.fromtimestamp(effective_ms / 1000, UTC).date()
     return f"{model}@{date}.{hashlib.sha256(f'{effective_ms},{text}'.encode()).hexdigest()[:8]}"
 
 
 def _read_long_context(item: Section) -> Mapping[str, int | None]:
-    """`input_above_200k` with `output_above_200k`: the rates of requests with longer prompts."""
+    """Parse `input_above_200k` with `output_above_200k`: the rates of requests with longer prompts."""
     found = {}
     thresholds = set()
     for key in list(item.keys()):
@@ -128,7 +128,7 @@ def _read_routing(document: Section, shipped_families: Families | None) -> Routi
 
 
 def _read_families(document: Section) -> Families:
-    """Model names, or prefixes ending in `*`, by family."""
+    """Parse model names, or prefixes ending in `*`, by family."""
     section = document.section("families")
     if section is None:
         return {}
@@ -149,7 +149,7 @@ def model_name(text: str) -> str:
 
 
 def rate(text: str) -> int:
-    """USD per million tokens in pico-USD per token. Raises ValueError outside 0 to USD_PER_MILLION_MAX."""
+    """Convert USD per million tokens to pico-USD per token. Raises ValueError outside 0 to USD_PER_MILLION_MAX."""
     return bounded_rate(pico_usd_per_token(text))
 
 

@@ -1,10 +1,10 @@
-"""What is wrong with a configuration, all of it at once."""
+"""The problems of a configuration, reported all at once."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-PROBLEMS_MAX = 100  # past it the list says how many more there are: a file of the wrong kind has one problem a line
+PROBLEMS_MAX = 100  # beyond it the list counts the rest: a file of the wrong kind has one problem a line
 
 
 @dataclass(slots=True)
@@ -15,7 +15,7 @@ class Problems:
     dropped: int = 0
 
     def add(self, file: str, line: int, text: str, *, path: str = "") -> None:
-        """path: of the field at fault, which `text` begins with; for those who show fields rather than lines."""
+        """Add a problem. path: of the field at fault, with which `text` begins; for callers that show fields rather than lines."""
         del path
         if len(self.lines) < PROBLEMS_MAX:
             self.lines.append(f"{file}:{line}: {text}")
@@ -32,7 +32,7 @@ class Problems:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint for a word that is not known: ", did you mean 'window'?" or, failing that, the words that are."""
+    """A hint for an unknown word: ", did you mean 'window'?" or, failing that, the known words."""
     names = sorted(known)
     close = get_close_matches(word, names, n=1, cutoff=0.6)
     if close:

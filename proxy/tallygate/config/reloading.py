@@ -1,4 +1,4 @@
-"""Reloads of the configuration, one after the other: asked for by a signal, or by a change of its files."""
+"""Reloads of the configuration, one after the other, triggered by a signal or by a change of its files."""
 
 import asyncio
 import logging
@@ -12,14 +12,14 @@ _log = logging.getLogger(__name__)
 
 
 class Reloading:
-    """Does `reload` when asked. Asked any number of times while one is under way, it does one more: that sees the last change."""
+    """Runs `reload` on request. Any number of requests during a reload cause one more, which sees the last change."""
 
     def __init__(self, reload: Callable[[], Awaitable[None]]) -> None:
         self._reload = reload
         self._asked = asyncio.Event()
 
     def ask(self) -> None:
-        """Have it done soon; before `reload_forever` runs, as soon as it does."""
+        """Request a reload; it runs soon, or as soon as `reload_forever` does."""
         self._asked.set()
 
     async def reload_forever(self) -> None:
@@ -34,9 +34,9 @@ class Reloading:
 
 
 class ConfigWatch:
-    """Compares what a directory's YAML files look like from outside: name, time, size, inode. Content is read by the reload alone.
+    """Compares the metadata of a directory's YAML files: name, time, size, inode. Only the reload reads their content.
 
-    Kubernetes turns a link to replace a mounted directory, editors rename a new file: both change an inode or a time.
+    Kubernetes switches a link to replace a mounted directory, editors rename a new file: both change an inode or a time.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -44,7 +44,7 @@ class ConfigWatch:
         self._seen = self._fingerprint()
 
     def has_changed(self) -> bool:
-        """Whether anything is different from the last call."""
+        """Whether anything differs from the last call."""
         now = self._fingerprint()
         changed, self._seen = now != self._seen, now
         return changed
@@ -54,16 +54,16 @@ class ConfigWatch:
         for path in self._directory.glob("*.yaml"):
             try:
                 status = path.stat()
-            except OSError:  # gone between the two looks: the next one will tell
+            except OSError:  # removed meanwhile: the next call reports it
                 continue
             found.add((path.name, status.st_mtime_ns, status.st_size, status.st_ino))
         return frozenset(found)
 
 
 async def watch_forever(watch: ConfigWatch, on_change: Callable[[], None]) -> None:
-    """Call on_change when files have changed and then stayed as they are for one look: a half-written set is not read.
+    """Call on_change when files have changed and then stayed the same for one interval, so that a half-written set is not read.
 
-    The watch is made before the files are first read: a change between the two is then read again rather than missed.
+    Create the watch before the files are first read: a change in between is then read again rather than missed.
     """
     is_pending = False
     while True:

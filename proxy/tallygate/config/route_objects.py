@@ -1,8 +1,8 @@
-"""What a route has to do with objects that the upstream stores: which it makes, names, lists and deletes.
+"""The stored objects that a route creates, names, lists and deletes.
 
-The APIs that are known say it by their paths: a noun, below it one object, below that what is inside. routes.yaml says it where a
-path does not. A parameter that nobody has said anything about names an object of its own kind, which nobody owns until it is
-adopted: a custom route is closed before it is open. Sources: the API references of OpenAI (files, uploads, responses,
+Known APIs show it in their paths: a noun, below it one object, below that its contents. routes.yaml states it for other
+paths. A parameter without any statement names an object of its own kind, which nobody owns until it is
+adopted, so a custom route is closed by default. Sources: the API references of OpenAI (files, uploads, responses,
 chat/completions, conversations, batches, vector_stores, containers, assistants, threads, fine_tuning, evals, videos, skills),
 Anthropic (files, messages/batches, skills) and Google (files, cachedContents, batches, fileSearchStores, tunedModels, corpora),
 and Gloo's (engine, ingestion, chat).
@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-SHARED: Final = "shared"  # of a parameter: what it names is the same for everybody, or lies inside what another one names
-INGESTION: Final = "ingestion"  # of an answer: it tells of items that are made, and of those that were there already
+SHARED: Final = "shared"  # of a parameter: its object is the same for everybody, or lies inside another parameter's object
+INGESTION: Final = "ingestion"  # of an answer: it names created items, and items that existed before
 _PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]*)\*?\}")
 _SHARED_PARAMETERS: Final = frozenset({"model", "publisher_id"})
 _NOUNS: Final[Mapping[str, str]] = {
@@ -56,7 +56,7 @@ _ANSWERS_WITH_OTHERS: Final = (
         }
     )
 )
-_SPECIAL: Final[Mapping[tuple[str, str], str]] = {  # what a path makes that has no noun of its own
+_SPECIAL: Final[Mapping[tuple[str, str], str]] = {  # objects created at paths without a noun of their own
     ("POST", "/v1/threads/runs"): "run",
     ("POST", "/ai/v1/message"): "chat",
     ("POST", "/ai/v1/message/kallm"): "chat",
@@ -69,7 +69,7 @@ _BY_IDS: Final[Mapping[tuple[str, str], str]] = {  # Gloo's cookbook, "rag-pipel
     ("PATCH", "/engine/v2/items"): "content_item",
     ("DELETE", "/engine/v2/items"): "content_item",
 }
-_CHANGED_IN_PLACE: Final = ("/item",)  # a PATCH there is of one object, which its body names
+_CHANGED_IN_PLACE: Final = ("/item",)  # a PATCH there changes one object, which its body names
 _ASKS: Final[Mapping[tuple[str, str], tuple[str, str]]] = {("GET", "/ai/v1/chat"): ("chat_id", "chat")}
 _GOOGLE_BATCHES: Final = (":batchGenerateContent", ":asyncBatchEmbedContent")
 _GOOGLE_VERSIONS: Final = frozenset({"v1beta", "v1alpha"})
@@ -78,16 +78,16 @@ _ITEM_PARAMETERS: Final[Mapping[str, str]] = {"/engine/v1/files/{file_id}/snippe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteObjects:
-    """Kinds are words such as "file"; "" for none.
+    """A route's stored objects. Kinds are words such as "file"; "" for none.
 
-    makes     2xx answers tell of objects of this kind, which belong to who asked
+    makes     2xx answers name created objects of this kind, which belong to the caller's organization
     lists     2xx answers list objects of this kind
-    names     (parameter, kind) of the path; SHARED where nobody owns it
-    deletes   the object that is named is gone after a 2xx
+    names     (parameter, kind) of the path; SHARED if nobody owns the object
+    deletes   the named object is gone after a 2xx
     prefix    before a parameter's value in an id: Google's ids are resource names ("files/abc")
-    is_bulk   deletes or changes without naming what
-    by_ids    kind of what a body has to name by ids, so that the request has to do with nothing else; "" for none
-    asks      (parameter, kind) of the query that must be there: without it the answer would be about everybody's
+    is_bulk   deletes or changes objects without naming them
+    by_ids    the kind of object that a body must name by ids, so that the request affects nothing else; "" for none
+    asks      (parameter, kind) required in the query: without it the answer would cover everybody's objects
     """
 
     makes: str = ""
@@ -112,7 +112,7 @@ def route_objects(
     names: Mapping[str, str] | None = None,
     deletes: bool | None = None,
 ) -> RouteObjects:
-    """What the path says, but for what is given."""
+    """The objects that the path implies, except where stated."""
     derived = _derived_from(method, path)
     named = dict(derived.names) | dict(names or {})
     has_owner = any(kind != SHARED for kind in named.values())
@@ -136,7 +136,7 @@ def _derived_from(method: str, path: str) -> RouteObjects:
     makes = _SPECIAL.get((method, path), "")
     segments = path.strip("/").split("/")
     if method == "DELETE" and segments[-2:-1] == ["models"] and (model := _PARAMETER.fullmatch(segments[-1])) is not None:
-        # OpenAI, "Delete a fine-tuned model": it is gone for whoever trained it.
+        # OpenAI, "Delete a fine-tuned model": it is gone for its owner.
         return RouteObjects(names=(*_kinds(segments[:-1]), (model[1], "model")), deletes=True)
     if path.endswith(_GOOGLE_BATCHES):
         return RouteObjects(makes="batch", prefix="batches/", names=_kinds(segments))
@@ -170,14 +170,14 @@ def _derived_from(method: str, path: str) -> RouteObjects:
 
 
 def _is_collection(path: str) -> bool:
-    """Whether a path ends with a noun of many objects."""
+    """Whether a path ends with the noun of a collection."""
     segments = path.strip("/").split("/")
     at, count = _noun_in(segments)
     return bool(count) and at + count == len(segments) and not path.endswith(_CHANGED_IN_PLACE)
 
 
 def _noun_in(segments: Sequence[str]) -> tuple[int, int]:
-    """The index of the first noun, and how many segments it has; of two that begin there the longer."""
+    """The index of the first noun, and its number of segments; if two begin there, the longer one."""
     for at in range(len(segments)):
         for count in range(_NOUN_SEGMENTS_MAX, 0, -1):
             if "/".join(segments[at : at + count]) in _NOUNS:
@@ -186,7 +186,7 @@ def _noun_in(segments: Sequence[str]) -> tuple[int, int]:
 
 
 def _kinds(segments: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Parameters that no noun explains."""
+    """The kinds of parameters without a noun."""
     return tuple(
         (name, SHARED if name in _SHARED_PARAMETERS else name.removesuffix("_id")) for name in parameters_of("/".join(segments))
     )

@@ -13,7 +13,7 @@ from tallygate.domain.money import NANO_PER_USD, nano_usd_from_usd, usd_text
 from tallygate.domain.ratio import percent
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
-_PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]{0,31}\*?)\}", re.ASCII)  # with a star it takes slashes
+_PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]{0,31}\*?)\}", re.ASCII)  # with a star it matches slashes
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._~:@-]*", re.ASCII)
 _KIND: Final = re.compile(r"[a-z][a-z_]{0,31}", re.ASCII)
 PATH_CHARS_MAX: Final = 512
@@ -22,7 +22,7 @@ WEIGHT_MAX: Final = 1_000_000
 FEE_MAX_NANO_USD: Final = 10_000 * NANO_PER_USD  # far above what one request of any service costs
 _QUERY_NAME: Final = re.compile(r"[A-Za-z0-9$._\[\]-]{1,64}", re.ASCII)
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
-# Never let through: framing, keys, cookies, and what the gateway itself says. Any other header may be.
+# Never let through: framing, keys, cookies, and headers that the gateway itself sets. Any other header may be.
 _OURS: Final = frozenset(
     {"connection", "proxy-connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-length", "host"}
     | {"expect", "authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key", "cookie", "accept-encoding"}
@@ -40,10 +40,10 @@ class PlacedRoute:
 def read_routes(
     document: Section, *, known_dialects: Mapping[str, bool], shipped: Sequence[PlacedRoute] = ()
 ) -> tuple[PlacedRoute, ...]:
-    """The routes in file order. Two routes that answer the same method and shape of path are a problem of the second.
+    """Parse the routes, in file order. If two routes have the same method and shape of path, the second is a problem.
 
-    known_dialects  names that routes may use, with whether a provider bills what their endpoints do
-    shipped   the routes of the shipped table, which a file that says `with_shipped` adds to: its own go before
+    known_dialects  names that routes may use, each with whether a provider bills its endpoints
+    shipped   the shipped table, to which a file with `with_shipped` adds; its own routes take precedence
     """
     found: list[PlacedRoute] = []
     first_lines: dict[tuple[str, str], int] = {}
@@ -126,7 +126,7 @@ def _fee(text: str) -> int:
 
 
 def _names(item: Section, key: str, pattern: re.Pattern[str]) -> frozenset[str]:
-    """Names that the route lets through."""
+    """Parse names that the route lets through."""
     found = set()
     for place, name in item.scalars(key, items_max=PASSING_MAX) or ():
         if pattern.fullmatch(name) is None:
@@ -140,7 +140,7 @@ def _names(item: Section, key: str, pattern: re.Pattern[str]) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _StatedObjects:
-    """What a route says itself of stored objects; None where its path is to say it."""
+    """A route's own statements about stored objects; None if its path decides."""
 
     makes: str | None
     lists: str | None
@@ -170,9 +170,9 @@ def _kind(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    """A path template. Segments hold literals and `{parameters}`; two parameters need a literal between them.
+    """Parse a path template. Segments have literals and `{parameters}`; two parameters need a literal between them.
 
-    A parameter with a star, `{model*}`, takes slashes: it is the last one, and stands in the last segment.
+    A parameter with a star, `{model*}`, matches slashes: it must be the last one, in the last segment.
     """
     if not text.startswith("/") or len(text) > PATH_CHARS_MAX:
         raise ValueError(f"must start with / and have at most {PATH_CHARS_MAX} characters, got {show(text)}")

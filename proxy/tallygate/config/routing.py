@@ -1,4 +1,4 @@
-"""What requests can reach whose model the provider chooses (Gloo's `auto_routing` and `model_family`)."""
+"""The models within reach of requests whose model the provider chooses (Gloo's `auto_routing` and `model_family`)."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,12 +14,12 @@ _NONE: Final[Families] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routing:
-    """families are those of prices.yaml, listed those of upstreams' catalogues.
+    """The reach of routing. families: those of prices.yaml; listed: those of upstreams' catalogues.
 
-    are_families_own   the operator's: they win over listed ones, which otherwise take their place, since a catalogue lists
-                       exactly what its provider's routing picks from
-    reaches            families, and names or beginnings of names: where a request goes that names no family; none: anywhere
-    max_output_tokens  what those requests are sent with that state no maximum
+    are_families_own   they are the operator's and override listed ones; otherwise listed ones replace them, since a catalogue
+                       lists exactly what its provider's routing picks from
+    reaches            families, and names or beginnings of names, within reach of a request that names no family; empty: all
+    max_output_tokens  the maximum that requests without one are sent with
     """
 
     families: Families = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Routing:
         return replace(self, listed=listed)
 
     def patterns(self, family: str | None) -> tuple[str, ...]:
-        """The models of a family; of every family where it is unknown; where it is None, what routing reaches."""
+        """The models of a family, or of every family if it is unknown; for None, the models that routing reaches."""
         named = self._named()
         if family is not None:
             known = named.get(family.lower())
@@ -42,7 +42,7 @@ class Routing:
         return _joined((self.families if self._wins_over_listed() else self.listed).values())
 
     def unmatched(self, models: Iterable[str]) -> Iterator[str]:
-        """Entries of `reaches` that are no family and begin no model's name: most often a slip, which narrows what is held."""
+        """Entries of `reaches` that are no family and begin no model's name: usually a typing error, which lowers holds."""
         named, names = self._named(), tuple(models)
         for entry in self.reaches:
             if entry.lower() not in named and not any(matches(model, entry) for model in names):
@@ -52,7 +52,7 @@ class Routing:
         return not self.listed or (self.are_families_own and bool(self.families))
 
     def _named(self) -> Families:
-        """Families that a request can name. One that only a catalogue has can still be asked for."""
+        """Families that a request can name, including those that only a catalogue has."""
         return {**self.listed, **self.families} if self._wins_over_listed() else self.listed
 
 

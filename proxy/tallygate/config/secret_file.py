@@ -1,4 +1,4 @@
-"""Secrets, which the configuration names and never holds: a variable, or a file as container platforms mount them."""
+"""Secrets, which the configuration names and never contains: a variable, or a file as container platforms mount them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ SECRET_BYTES_MAX: Final = 64 * 2**10
 
 
 def read_secret_file(path: Path) -> str:
-    """The file's text without surrounding white space. Raises ValueError, which names the file and never its content."""
+    """Read the file's text without surrounding white space. Raises ValueError, which names the file and never its content."""
     try:
         with path.open("rb") as file:
             data = file.read(SECRET_BYTES_MAX + 1)
@@ -27,9 +27,9 @@ def read_secret_file(path: Path) -> str:
 
 
 def read_secret(section: Section, name: str, environ: Mapping[str, str] | None) -> str:
-    """The value that `<name>_env` or `<name>_file` points at. "" with a problem where there is none; it is never shown.
+    """Read the secret that `<name>_env` or `<name>_file` names; "" with a problem if there is none. It is never shown.
 
-    environ   None: it is not wanted, and "" without a problem
+    environ   None: the secret is not needed, and "" is no problem
     """
     variable, file = section.text(f"{name}_env"), section.text(f"{name}_file", chars_max=4096)
     if bool(variable) == bool(file):

@@ -1,6 +1,6 @@
-"""Typed reading of one mapping: every mistake becomes a problem with its place, and reading goes on.
+"""Typed parsing of one mapping: every mistake becomes a problem with its place, and parsing continues.
 
-A mapping is a YAML node, whose values know their lines and the text that was written; or a dict of what JSON can hold.
+A mapping is a YAML node, whose values keep their lines and original text, or a dict of JSON values.
 """
 
 import re
@@ -57,9 +57,9 @@ class Place:
 
 
 class Section:
-    """A mapping being read. Each reader takes one key; `close` reports the keys that nobody took.
+    """A mapping being parsed. Each reader reads one key; `close` reports keys that were not read.
 
-    A reader returns its default where the key is absent or wrong; wrong values are problems, so the default never goes live.
+    A reader returns its default if the key is absent or wrong; wrong values are problems, so the default never goes live.
     """
 
     def __init__(self, place: Place, mapping: yaml.MappingNode | Mapping[str, object]) -> None:
@@ -90,14 +90,14 @@ class Section:
         return self.place.at(self._keys[key]).line
 
     def place_of(self, key: str) -> Place:
-        """The place of `key`, or of the section itself where it is absent."""
+        """The place of `key`, or of the section itself if it is absent."""
         return self.place.at(self._values[key], self._path(key)) if key in self._values else self.place
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
     def node_of(self, key: str) -> yaml.Node | None:
-        """What stands at `key`, unread."""
+        """The unparsed value of `key`."""
         node = self._values.get(key)
         return node if isinstance(node, yaml.Node) else None
 
@@ -108,7 +108,7 @@ class Section:
         return self._values.keys()
 
     def close(self, *, also: Collection[str] = ()) -> None:
-        """Report unknown keys. also: keys that are allowed though nobody asked for them this time."""
+        """Report unknown keys. also: keys that are allowed although they were not read this time."""
         known = self._taken.union(also)
         for key, node in self._keys.items():
             if key not in known:
@@ -138,7 +138,7 @@ class Section:
         return not missing
 
     def parsed(self, key: str, parse: Callable[[str], T]) -> T | None:
-        """Text that `parse` understands; its ValueError becomes the problem."""
+        """Text parsed by `parse`, whose ValueError becomes the problem."""
         text = self._scalar(key, "str")
         if text is None:
             return None
@@ -149,7 +149,7 @@ class Section:
             return None
 
     def plain(self, key: str) -> str | None:
-        """A scalar's text whatever YAML makes of it (a date, a number): for values with a grammar of their own."""
+        """A scalar's text, whatever its YAML type (a date, a number), for values with a grammar of their own."""
         self._taken.add(key)
         if key not in self._values:
             return None
@@ -214,7 +214,7 @@ class Section:
     def duration_ms(
         self, key: str, default: int, *, minimum: int = 1, maximum: int = 366 * 86_400_000, step: int = 1, zero: str = ""
     ) -> int:
-        """A length of time such as `1m` or `7d`, in milliseconds, a multiple of step. zero: a word that stands for 0."""
+        """A duration such as `1m` or `7d`, in milliseconds, a multiple of step. zero: a word for 0."""
         text = self.plain(key)
         if text is None:
             return default
@@ -234,7 +234,7 @@ class Section:
         return value
 
     def instant_ms(self, key: str) -> int | None:
-        """A date (its midnight, UTC) or an RFC 3339 instant with its offset, in Unix milliseconds."""
+        """A date (midnight UTC at its start) or an RFC 3339 instant with its offset, in Unix milliseconds."""
         text = self.plain(key)
         if text is None:
             return None
@@ -245,7 +245,7 @@ class Section:
             return None
 
     def money(self, key: str, parse: Callable[[str], int]) -> int | None:
-        """USD as a quoted decimal, read by `parse`. YAML numbers are refused: 0.1 would pass through a float somewhere."""
+        """USD as a quoted decimal, parsed by `parse`. YAML numbers are refused, since 0.1 would become a float."""
         self._taken.add(key)
         value = self._values.get(key)
         if _kind(value) in ("int", "float") and _is_single(value):
@@ -278,7 +278,7 @@ class Section:
             yield self.place.at(item, f"{self._path(key)}[{index}]"), item
 
     def sections(self, key: str, *, items_max: int = 10_000) -> Iterator["Section"]:
-        """The mappings of a list. Closing each is the reader's part."""
+        """The mappings of a list. The caller closes each."""
         for place, node in self._items(key, items_max):
             if isinstance(node, _MAPPINGS):
                 yield Section(place, node)
@@ -300,9 +300,9 @@ class Section:
                 yield name, Section(place if is_path_kept else replace(place, path=""), node)
 
     def scalars(self, key: str, *, items_max: int = 1_000, may_be_empty: bool = True) -> list[tuple[Place, str]] | None:
-        """The single values of a list, as text; None where the key is absent.
+        """The single values of a list, as text; None if the key is absent.
 
-        may_be_empty   False for what restricts: an empty list is what a template leaves that had nothing to fill in
+        may_be_empty   False for restrictions: a template without values leaves an empty list
         """
         if key not in self._values:
             self._taken.add(key)
@@ -333,7 +333,7 @@ def _kind(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    """A single value, as it was written, or as YAML would write it."""
+    """A single value as written in the file, or as YAML would write it."""
     if isinstance(value, yaml.Node):
         return str(value.value)
     if isinstance(value, bool | None):
@@ -351,7 +351,7 @@ def is_identifier(text: str) -> bool:
 
 
 def instant_ms(text: str) -> int:
-    """Unix milliseconds of "2026-01-31" (its midnight, UTC) or "2026-01-31T12:00:00Z". Raises ValueError."""
+    """Unix milliseconds of "2026-01-31" (midnight UTC at its start) or "2026-01-31T12:00:00Z". Raises ValueError."""
     try:
         instant = datetime.fromisoformat(f"{text}T00:00:00+00:00" if _DATE.fullmatch(text) else text)
         since_epoch = instant - _EPOCH if instant.tzinfo else timedelta(-1)

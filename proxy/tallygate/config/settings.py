@@ -29,7 +29,7 @@ _ORIGIN: Final = re.compile(
 )
 _OWN_PORTS: Final = {"http": "80", "https": "443"}
 _HOST_NAME: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}", re.ASCII)
-# What Kubernetes sets for a service called "tallygate"; and the suffix for secrets in files.
+# Variables that Kubernetes sets for a service called "tallygate", and the suffix for secrets in files.
 _FOREIGN: Final = re.compile(r"TALLYGATE_(?:SERVICE_|PORT(?:_|$)).*|TALLYGATE_.*_SERVICE_(?:HOST|PORT).*", re.ASCII)
 
 
@@ -86,10 +86,10 @@ Seconds = Annotated[int, Field(ge=1, le=86_400)]
 
 
 class Settings(BaseSettings):
-    """One value of each setting; frozen. Build it with `load_settings`, whose errors name the variable.
+    """The value of each setting; frozen. Build it with `load_settings`, whose errors name the variable.
 
     Each field is the variable TALLYGATE_<NAME> and the flag --<name> of `tallygate serve`; its description is the flag's help.
-    A secret may lie in a file instead: TALLYGATE_<NAME>_FILE.
+    A secret may be in a file instead: TALLYGATE_<NAME>_FILE.
     """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         env_file_encoding="utf-8",
         frozen=True,
-        extra="ignore",  # .env may hold variables of others; our own misspelt ones: `misspelt_variables`
+        extra="ignore",  # .env may have other programs' variables; `misspelt_variables` finds our own misspelt ones
         hide_input_in_errors=True,
         validate_default=False,
     )
@@ -240,7 +240,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # a fixed signature; one file for each secret is ours
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then variables, then secret files, then `.env`."""
+        """The order of sources: flags, variables, secret files, `.env`."""
         return (init_settings, env_settings, _SecretFiles(settings_cls), dotenv_settings)
 
 
@@ -269,7 +269,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
 
 
 def load_settings(flags: Mapping[str, object] | None = None) -> Settings:
-    """Read every source; flags are by field name and win. Raises ConfigError with one line for each wrong variable."""
+    """Read every source; flags, by field name, take precedence. Raises ConfigError with one line for each wrong variable."""
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     try:
         return Settings(**given)  # type: ignore[arg-type]  # pydantic checks the types
@@ -278,10 +278,10 @@ def load_settings(flags: Mapping[str, object] | None = None) -> Settings:
 
 
 def _problem(detail: ErrorDetails) -> str:
-    """One line that names the variable, what is wrong and what would be right. Only numbers are quoted: text may hold a secret."""
+    """One line that names the variable, the mistake and the fix. Only numbers are quoted, since text may contain a secret."""
     context = detail.get("ctx", {})
     kind = detail["type"]
-    if not detail["loc"]:  # a rule between settings names them itself
+    if not detail["loc"]:  # a rule that relates settings names them itself
         return str(context.get("error", detail["msg"]))
     got = f", got {detail['input']}" if isinstance(detail["input"], int) or str(detail["input"]).lstrip("-").isdecimal() else ""
     match kind:
@@ -315,7 +315,7 @@ def secret_fields() -> tuple[str, ...]:
 def secrets_on_command_line(flags: Mapping[str, object]) -> tuple[str, ...]:
     """A warning for each secret among the flags: every user of the machine sees the arguments of its processes.
 
-    Addresses of stores are no secret unless they hold a password.
+    Addresses of stores are secret only if they contain a password.
     """
     found = []
     for name in secret_fields():
@@ -327,7 +327,7 @@ def secrets_on_command_line(flags: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def misspelt_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """TALLYGATE_* variables that are no setting, each with the nearest that is: for a warning, since others make variables too."""
+    """TALLYGATE_* variables that are no setting, each with the nearest one. Only for a warning, since others set variables too."""
     known = {variable_name(name) for name in Settings.model_fields} | {f"{variable_name(name)}_FILE" for name in secret_fields()}
     return tuple(
         f"{name} is not a setting{nearest(name, known)}"

@@ -1,6 +1,6 @@
-"""The configuration that comes with tallygate: where it lies, and its two tables.
+"""The shipped configuration: its directory and its two tables.
 
-The tables are read once in a process, since each configuration that does not replace them has the same.
+The tables are read once in a process, since every configuration that does not replace them shares them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ def shipped_directory() -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShippedTables:
-    """What the files come to; None for one that is not there or has a problem, which whoever reads it in earnest is told."""
+    """The parsed tables; None for a file that is missing or has a problem, which loading the configuration reports."""
 
     routes: tuple[PlacedRoute, ...] | None
     prices: PriceCatalogue | None
@@ -37,7 +37,7 @@ def shipped_tables(directory: Path, known_dialects: Mapping[str, bool]) -> Shipp
 
 
 def placed_in(problems: Problems, routes: Iterable[PlacedRoute]) -> tuple[PlacedRoute, ...]:
-    """The same routes, whose problems come to this configuration's."""
+    """The same routes, with their problems added to this configuration's."""
     return tuple(replace(placed, place=replace(placed.place, problems=problems)) for placed in routes)
 
 

@@ -13,17 +13,17 @@ from tallygate.domain.money import nano_usd_from_usd
 from tallygate.domain.price import Price
 
 ROWS_MAX: Final = 10_000
-ALIASES_MAX: Final = 32  # of one row; further ones are left out
+ALIASES_MAX: Final = 32  # of one row; further ones are ignored
 PROBLEMS_MAX: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamCatalogue:
-    """What could be read.
+    """The readable part of a catalogue.
 
-    prices     one for each id and alias, in force from the beginning of time: the catalogue tells what holds now, not since when
-    families   priced ids by lower-case family, deprecated ones included: the provider's routing may still pick them, but none whose
-               output has no text, which only Responses can be asked for, by name (Gloo's "Responses API")
+    prices     one for each id and alias, in force from the beginning of time: a catalogue has current prices without dates
+    families   priced ids by lower-case family, including deprecated ones, which the provider's routing may still pick; without
+               models whose output has no text, which only Responses can request, by name (Gloo's "Responses API")
     problems   rows that cannot be priced, one line each; such models count as unknown
     """
 
@@ -33,12 +33,12 @@ class UpstreamCatalogue:
 
 
 def read_upstream_catalogue(body: bytes, ratios: FamilyRatios = ()) -> UpstreamCatalogue:
-    """Read a catalogue leniently: a row that is odd is left out and reported, the others count.
+    """Parse a catalogue leniently: an odd row is left out and reported, the others count.
 
-    Rates are decimal strings, per million tokens or else per thousand, for input and output; where a row has no `cache_read`, which
-    is not documented but seen, `ratios` say what cached tokens cost of input, else as much.
-    A row with an output price alone (image models) has free input. One with an input price alone (embeddings) prices what has no
-    output, and nothing else; routing does not pick it. Raises ValueError if the body is no catalogue at all, or has no
+    Rates are decimal strings, per million tokens or else per thousand, for input and output. A row's own `cache_read`
+    (undocumented, but seen) prices cached tokens; otherwise `ratios` do, and without a ratio the input rate.
+    A row with only an output price (image models) has free input. A row with only an input price (embeddings) prices requests
+    without output, and routing does not pick it. Raises ValueError if the body is no catalogue, or has no
     row that can be priced: the last good one is then better than none.
     """
     try:
@@ -66,7 +66,7 @@ def read_upstream_catalogue(body: bytes, ratios: FamilyRatios = ()) -> UpstreamC
     if not prices:
         raise ValueError(f"is not a model catalogue: none of its {len(rows)} rows can be priced, the first because {problems[0]}")
     return UpstreamCatalogue(
-        prices=tuple({**aliases, **prices}.values()),  # an id wins over another row's alias
+        prices=tuple({**aliases, **prices}.values()),  # an id takes precedence over another row's alias
         families={family: tuple(models) for family, models in families.items()},
         problems=tuple(problems[:PROBLEMS_MAX]),
     )
@@ -94,19 +94,19 @@ def _read_row(row: Any, ratios: FamilyRatios) -> Price:
 
 
 def _family(row: Mapping[str, Any]) -> str:
-    """The family's name in lower case; "" where there is none."""
+    """The family's name in lower case; "" if there is none."""
     family = row.get("family")
     return family.lower() if isinstance(family, str) else ""
 
 
 def _generates_text(row: Mapping[str, Any]) -> bool:
-    """Also where nothing is told of its output."""
+    """Whether the model generates text; True if its output is not described."""
     modalities = row.get("output_modalities")
     return not isinstance(modalities, list) or not modalities or "text" in modalities
 
 
 def _read_rate(pricing: Mapping[str, Any], side: str, model: str) -> int | None:
-    """Pico-USD per token; None where the side has no price."""
+    """Parse one side's rate in pico-USD per token; None if it has no price."""
     rates = pricing.get(side)
     if rates is None:
         return None
@@ -122,7 +122,7 @@ def _read_rate(pricing: Mapping[str, Any], side: str, model: str) -> int | None:
         raise ValueError(f"{model} {side} price {error}") from None
     if per_million is None and per_thousand is None:
         if side == "output":
-            return None  # as where the side is not there: what generates is refused, and never free
+            return None  # as if the side were absent: requests with output are refused, never free
         raise ValueError(f"{model} {side} price has no rate")
     raise ValueError(f"{model} {side} price must be text, got {show(str(per_million or per_thousand))}")
 

@@ -1,4 +1,4 @@
-"""upstreams.yaml: the servers forwarded to. Secrets are named here (a variable or a file), never written here."""
+"""upstreams.yaml: the servers that requests are forwarded to. It names secrets (a variable or a file) but never contains them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,9 +22,9 @@ HEADERS: Final = ("auto", "authorization", "x-api-key", "x-goog-api-key", "api-k
 def read_upstreams(
     document: Section, *, environ: Mapping[str, str] | None, default_url: str, default_api_key: str, way: WayOut
 ) -> Mapping[str, Upstream]:
-    """Upstreams by name. The one called `default` takes its URL and key from the process settings where the file names none.
+    """Parse upstreams by name. `default` gets its URL and key from the process settings if the file has none.
 
-    environ   None in processes that forward nothing: secrets are not read then, and neither they nor a URL need be there
+    environ   None in processes that forward nothing: secrets are then not read, and neither they nor a URL are required
     """
     found = {}
     document.require("upstreams")

@@ -1,4 +1,4 @@
-"""Addresses of servers, as files of the configuration name them."""
+"""URLs of servers in configuration files."""
 
 import ipaddress
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ def http_url(text: str) -> str:
 
 
 def deciding_url(text: str) -> str:
-    """Whoever can change the answer can be any caller: over plain HTTP only from this machine. Raises ValueError."""
+    """A URL whose answers identify callers, so that plain HTTP is allowed only to this machine. Raises ValueError."""
     url = http_url(text)
     parts = urlsplit(url)
     if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):

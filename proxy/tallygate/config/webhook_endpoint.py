@@ -1,4 +1,4 @@
-"""One receiver of webhooks, as webhooks.yaml describes it."""
+"""One receiver of webhooks, from webhooks.yaml."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ NOTICE_TYPES: Final = ("spend.warning", "spend.paused", "spend.resumed")
 class WebhookEndpoint:
     """One receiver.
 
-    keys            what messages are signed with: the secret of today, then the one that is being rotated out
+    keys            signing keys: the current secret, then the one that is being rotated out
     organizations   ids; None: all
     events          types of notices
-    ca_pem          certificates that the receiver's must lead to, in PEM; "": those the system trusts
+    ca_pem          authorities for the receiver's certificate, in PEM; "": those that the system trusts
     """
 
     name: str
@@ -30,12 +30,12 @@ class WebhookEndpoint:
 
     @property
     def shown_url(self) -> str:
-        """Without its query, which some receivers use for a secret."""
+        """The URL without its query, which some receivers use for a secret."""
         return self.url.partition("?")[0]
 
     @property
     def fingerprint(self) -> str:
-        """Another one for every change of its configuration; tells nothing of the keys."""
+        """A digest that changes with the endpoint's configuration, and reveals nothing about the keys."""
         organizations = None if self.organizations is None else sorted(self.organizations)
         described = repr((self.name, self.url, self.keys, organizations, sorted(self.events), self.is_enabled, self.ca_pem))
         return hashlib.sha256(described.encode()).hexdigest()

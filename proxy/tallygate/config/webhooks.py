@@ -1,4 +1,4 @@
-"""webhooks.yaml: whom notices of spend limits are sent to. Signing secrets are named here (a variable or a file), never written."""
+"""webhooks.yaml: receivers of notices about spend limits. It names signing secrets (a variable or a file), never contains them."""
 
 import base64
 import binascii
@@ -22,7 +22,7 @@ _URL_CHARS_MAX: Final = 2_048
 
 
 def read_webhooks(document: Section, *, environ: Mapping[str, str], reads_secrets: bool) -> tuple[WebhookEndpoint, ...]:
-    """The list `webhooks`. reads_secrets False, for processes that send nothing: endpoints have no keys, and no problem for it."""
+    """Parse the list `webhooks`. reads_secrets False, for processes that send nothing: endpoints then have no keys."""
     document.require("webhooks")
     found: list[WebhookEndpoint] = []
     for item in document.sections("webhooks", items_max=ENDPOINTS_MAX):
@@ -69,7 +69,7 @@ def _read_keys(item: Section, environ: Mapping[str, str], *, reads_secrets: bool
             continue
         secret = read_secret(item, name, environ)
         if not secret:
-            continue  # told already
+            continue  # reported already
         try:
             keys.append(signing_key(secret))
         except ValueError as error:
@@ -79,7 +79,7 @@ def _read_keys(item: Section, environ: Mapping[str, str], *, reads_secrets: bool
 
 
 def signing_key(secret: str) -> bytes:
-    """The bytes of a "whsec_..." secret. Raises ValueError, which never quotes it."""
+    """Decode a "whsec_..." secret. Raises ValueError, which never quotes it."""
     if not secret.startswith(_PREFIX):
         raise ValueError(f"does not begin with {_PREFIX}")
     encoded = secret.removeprefix(_PREFIX)
@@ -123,7 +123,7 @@ def _read_ca(item: Section) -> str:
 
 
 def _webhook_url(text: str, *, allows_http: bool) -> str:
-    """The address to send to: with its query and final slash, if it has them. Raises ValueError, never quoting a password."""
+    """The URL to send to, with its query and final slash. Raises ValueError, which never quotes a password."""
     try:
         parts = urlsplit(text)
         port_is_valid = parts.port is None or parts.port > 0
