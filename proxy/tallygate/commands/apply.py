@@ -67,8 +67,7 @@ def _documents(file: Path, book: "DirectoryBook") -> list[dict[str, Any]]:
         document = read_document(str(file), opened.read(FILE_BYTES_MAX + 1), problems)
     if document is None:
         raise ConfigError(problems.texts())
-    capabilities = {route.capability for route in config.routes}
-    organizations = read_organizations(document, plans=config.stated_plans, capabilities=capabilities, needs_keys=False)
+    organizations = read_organizations(document, plans=config.stated_plans, capabilities=config.capabilities, needs_keys=False)
     for organization in organizations:
         if book.rules.in_file(organization.id) is not None:
             document.place.problem(f"has {organization.id!r}, which stands in organizations.yaml of the configuration too")

@@ -67,7 +67,7 @@ def import_credentials(file: BinaryIO, *, plain_keys: bool, dry_run: bool, as_js
 def _read(file: BinaryIO, named: str, book: "DirectoryBook", problems: Any, *, hashes_keys: bool) -> "list[ImportedKey]":
     from tallygate.ledger.directory.credential_rows import read_credential_rows
 
-    capabilities = {route.capability for route in book.config().routes}
+    capabilities = book.config().capabilities
     return read_credential_rows(file, named=named, hashes_keys=hashes_keys, capabilities=capabilities, problems=problems)
 
 

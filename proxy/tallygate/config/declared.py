@@ -35,8 +35,10 @@ def read_declared(section: Section, declared: Sequence[Declared], *, capabilitie
 
 
 def _read(section: Section, field: Declared, capabilities: Collection[str]) -> Any:  # one for each kind
-    if field.is_required:
-        section.require(field.key)
+    if not section.has(field.key):
+        if field.is_required:
+            section.require(field.key)
+        return field.default
     match field.kind:
         case Text(chars_max=chars_max):
             return section.text(field.key, field.default, chars_max=chars_max)

@@ -131,6 +131,7 @@ class GatewayConfig:
 
     stated_plans  the plans with the bounds for organizations, needed for organizations in the database
     version       a short digest of the files, shown in logs and metrics
+    capabilities  those that routes have
     """
 
     plans: Mapping[str, Plan]
@@ -143,3 +144,7 @@ class GatewayConfig:
     jwt_issuers: tuple[JwtIssuer, ...] = ()
     key_lookup: KeyLookup | None = None
     webhooks: tuple[WebhookEndpoint, ...] = ()
+    capabilities: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "capabilities", frozenset(route.capability for route in self.routes))

@@ -84,7 +84,7 @@ def _read_organization(
     org = item.identifier("id")
     _report_repeat(item, "id", org, seen.organizations)
     terms = plans.get(item.parsed("plan", lambda name: _known(name, plans, "plan")) or "")
-    plan = _effective_plan(item, terms, capabilities, lowers=seen.lowers)
+    plan = effective_plan(item, terms, capabilities, lowers=seen.lowers)
     own = read_declared(item, ORGANIZATION_FIELDS, capabilities=capabilities)
     credentials = []
     for section in item.sections("credentials", items_max=CREDENTIALS_MAX):
@@ -97,7 +97,7 @@ def _read_organization(
     return Organization(id=org, plan=plan, credentials=tuple(credentials), **own | {"name": own["name"] or org})
 
 
-def _effective_plan(item: Section, terms: StatedPlan | None, capabilities: Collection[str], *, lowers: bool) -> Plan:
+def effective_plan(item: Section, terms: StatedPlan | None, capabilities: Collection[str], *, lowers: bool) -> Plan:
     """The plan merged with the organization's limits: one that bounds the same thing replaces the plan's, others are added."""
     plan = terms.plan if terms else Plan(id="")
     own_rate = read_rate_limits(item)
@@ -150,9 +150,7 @@ def _read_credential(section: Section, org: str, plan: Plan, capabilities: Colle
     old_until_ms = section.instant_ms("old_key_until")
     if ("old_key_sha256" in section) != ("old_key_until" in section):
         section.place.problem("must have old_key_sha256 and old_key_until together")
-    rate = read_rate_limits(section, own_scope=LimitScope.CREDENTIAL)
-    _report_unknown_capabilities(section, rate, capabilities)
-    spend = tuple(terms.limit for terms in read_spend_limits(section, own_scope=LimitScope.CREDENTIAL))
+    rate_limits, spend_limits = credential_limits(section, plan, capabilities)
     credential = Credential(
         id=client_id or "",
         org=org,
@@ -160,10 +158,20 @@ def _read_credential(section: Section, org: str, plan: Plan, capabilities: Colle
         old_key_sha256=old_digest or b"",
         old_key_until_ms=old_until_ms or 0,
         **read_declared(section, CREDENTIAL_FIELDS, capabilities=capabilities),
-        rate_limits=name_own(rate, plan.rate_limits),
-        spend_limits=spend,
+        rate_limits=rate_limits,
+        spend_limits=spend_limits,
     )
     return None if client_id is None or (digest is None and seen.needs_keys) else credential
+
+
+def credential_limits(
+    section: Section, plan: Plan, capabilities: Collection[str]
+) -> tuple[tuple[RateLimit, ...], tuple[SpendLimit, ...]]:
+    """A credential's own limits, beside those of its organization's effective plan."""
+    rate = read_rate_limits(section, own_scope=LimitScope.CREDENTIAL)
+    _report_unknown_capabilities(section, rate, capabilities)
+    spend = read_spend_limits(section, own_scope=LimitScope.CREDENTIAL)
+    return name_own(rate, plan.rate_limits), tuple(stated.limit for stated in spend)
 
 
 def is_digest(text: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import yaml
 
 from tallygate.config.problems import Problems, nearest
-from tallygate.domain.declared import TEXT_CHARS_MAX, is_text
+from tallygate.domain.declared import NAMES_MAX, TEXT_CHARS_MAX, is_text
 from tallygate.domain.instants import UNIT_MS, duration_text
 
 T = TypeVar("T")
@@ -94,6 +94,11 @@ class Section:
         return self.place.at(self._values[key], self._path(key)) if key in self._values else self.place
 
     def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def has(self, key: str) -> bool:
+        """Whether the key is there. It is a known key either way."""
+        self._taken.add(key)
         return key in self._values
 
     def node_of(self, key: str) -> yaml.Node | None:
@@ -299,7 +304,7 @@ class Section:
             else:
                 yield name, Section(place if is_path_kept else replace(place, path=""), node)
 
-    def scalars(self, key: str, *, items_max: int = 1_000, may_be_empty: bool = True) -> list[tuple[Place, str]] | None:
+    def scalars(self, key: str, *, items_max: int = NAMES_MAX, may_be_empty: bool = True) -> list[tuple[Place, str]] | None:
         """The single values of a list, as text; None if the key is absent.
 
         may_be_empty   False for restrictions: a template without values leaves an empty list

@@ -20,7 +20,7 @@ from tallygate.console.directory_shapes import (
 )
 from tallygate.ledger.directory.book import DirectoryBook
 from tallygate.ledger.directory.credentials import OVERLAP_DEFAULT_MS, CredentialState
-from tallygate.ledger.directory.shown import DATABASE, credential_limits_shown, file_credential_shown
+from tallygate.ledger.directory.shown import DATABASE, file_credential_shown, limits_shown
 
 TAG: Final = "credentials"
 CREDENTIAL: Final = text("credential", "The Client ID.", place=Place.PATH, is_required=True)
@@ -103,7 +103,7 @@ class _Credentials:
         in_file = self._book.rules.in_file(org)
         for credential in () if in_file is None else in_file.credentials:
             if credential.id == call.values["credential"]:
-                return file_credential_shown(credential, self._book.now_ms()) | {"effective": credential_limits_shown(credential)}
+                return file_credential_shown(credential, self._book.now_ms()) | {"effective": limits_shown(credential)}
         return self._shown(await self._book.credentials.get(org, call.values["credential"]))
 
     async def change(self, call: ApiCall) -> object:
@@ -132,7 +132,7 @@ class _Credentials:
     def _shown(self, state: CredentialState) -> dict[str, Any]:
         shown = state.stored.shown(self._book.now_ms()) | {
             "managed_by": DATABASE,
-            "effective": credential_limits_shown(state.effective),
+            "effective": limits_shown(state.effective),
         }
         return shown if state.api_key is None else shown | {"api_key": state.api_key}
 

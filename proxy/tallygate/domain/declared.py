@@ -19,6 +19,7 @@ from tallygate.domain.model_patterns import MODEL_PATTERN
 from tallygate.domain.money import usd_text
 
 TEXT_CHARS_MAX: Final = 256
+NAMES_MAX: Final = 1_000  # of one list
 _INSTANT_MAX_MS: Final = 253_402_300_799_000  # the last second of the year 9999
 
 
@@ -176,7 +177,7 @@ class CapabilitySet(Names):
         return None if cell is None else frozenset(json.loads(cell))
 
     def is_sound(self, value: Any, capabilities: Collection[str] = ()) -> bool:
-        return value is None or all(name in capabilities for name in value)
+        return value is None or (len(value) <= NAMES_MAX and all(name in capabilities for name in value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ class ModelPatterns(Names):
 
     def is_sound(self, value: Any, capabilities: Collection[str] = ()) -> bool:
         del capabilities
-        return value is None or all(MODEL_PATTERN.fullmatch(pattern) for pattern in value)
+        return value is None or (len(value) <= NAMES_MAX and all(MODEL_PATTERN.fullmatch(pattern) for pattern in value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ class KnownLabels:
         return cls(
             organizations=frozenset(org.id for org in config.organizations),
             credentials=frozenset(_credentials(config.organizations)),
-            capabilities=frozenset(route.capability for route in config.routes),
+            capabilities=config.capabilities,
             limits=frozenset(name for org in config.organizations for name in _limit_names(org)) | {*ErrorCode, FREE_REQUESTS.name},
         )
 

@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.config.problems import Problems
 from tallygate.domain.organization import Credential
-from tallygate.ledger.directory.alike import AlikeReader
 from tallygate.ledger.directory.changes import Change, Changes
 from tallygate.ledger.directory.credential_rows import IMPORTED_FIELDS, ImportedKey
 from tallygate.ledger.directory.errors import ConflictError, InvalidChangeError
@@ -112,7 +111,7 @@ class _Judge:
     """What a row comes to, by what the database, organizations.yaml and the rules say."""
 
     def __init__(self, rules: Rules) -> None:
-        self._reader = AlikeReader(rules)
+        self._rules = rules
         self._orgs_in_file = rules.orgs_in_file()
         in_file = rules.credentials_in_file()
         self._ids_in_file = {credential.id for credential in in_file}
@@ -141,7 +140,7 @@ class _Judge:
         if found.counts.get(wanted.org, 0) + added[wanted.org] >= CREDENTIALS_OF_ONE_MAX:
             return f"its organization would have more than {CREDENTIALS_OF_ONE_MAX:,} credentials, the most that one may have"
         try:
-            self._reader.parse(organization, (wanted,))
+            self._rules.effective(organization, (wanted,))
         except InvalidChangeError:  # whose text may quote the row
             return "it, or its organization, breaks a rule of the configuration in force"
         return None

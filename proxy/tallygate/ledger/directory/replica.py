@@ -13,7 +13,6 @@ from tallygate.config.directory import EVERYWHERE
 from tallygate.config.model import GatewayConfig
 from tallygate.domain.organization import Credential, Organization, Plan
 from tallygate.ledger.database import Database, LedgerUnavailableError
-from tallygate.ledger.directory.alike import AlikeReader
 from tallygate.ledger.directory.errors import InvalidChangeError
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 from tallygate.ledger.directory.rows import organizations_with_credentials
@@ -41,7 +40,7 @@ class DirectoryReplica:
     def __init__(self, database: Database, config: Callable[[], GatewayConfig]) -> None:
         self._database = database
         self._config = config
-        self._reader = AlikeReader(Rules(config))
+        self._rules = Rules(config)
         self._read_under: GatewayConfig | None = None
         self._woken = asyncio.Event()
         self.organizations: dict[str, Organization] = {}
@@ -60,8 +59,6 @@ class DirectoryReplica:
             is_same_config = self._read_under is not None and _same_rules(self._read_under, config)
             if version == self.version and is_same_config:
                 return frozenset()
-            if not is_same_config:
-                self._reader = AlikeReader(Rules(self._config))
             changed = await self._changed_ids(connection) if is_same_config and self.version >= 0 else None
             hidden: dict[tuple[str, str], str] = {}
             found = [organization async for organization in self._read(connection, config, changed, hidden)]
@@ -132,7 +129,7 @@ class DirectoryReplica:
 
     def _organization(self, stored: StoredOrganization, credentials: list[StoredCredential]) -> Organization:
         try:
-            return self._reader.parse(stored, credentials)
+            return self._rules.effective(stored, credentials)
         except InvalidChangeError as error:
             _log.error("organization %s is locked, since it breaks the rules in force: %s", stored.id, error.message)
             return _locked(stored, credentials)

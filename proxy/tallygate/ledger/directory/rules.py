@@ -1,7 +1,6 @@
 """The rules that organizations keep to: those of organizations.yaml, read by the same code, under the plans and routes in force."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from tallygate.config.model import GatewayConfig
@@ -9,6 +8,7 @@ from tallygate.config.organizations import CREDENTIALS_MAX, read_organization
 from tallygate.config.plain_values import FieldProblems, section_of
 from tallygate.domain.organization import Credential, Organization
 from tallygate.ledger.directory.errors import InvalidChangeError, ManagedByFileError
+from tallygate.ledger.directory.from_rows import organization_from_rows
 from tallygate.ledger.directory.records import StoredCredential, StoredOrganization
 
 CREDENTIALS_OF_ONE_MAX: Final = CREDENTIALS_MAX
@@ -26,13 +26,12 @@ class Rules:
         Where the plan's maximum was lowered below a spend limit that it had been given before, that maximum holds: the organization
         stays in service, and spends no more than the plan lets it.
         """
-        document = organization.document() | {"credentials": [credential.document() for credential in credentials]}
-        found = self.parse(document, lowers=True)
-        if not any(credential.is_self_made for credential in credentials):
+        found = organization_from_rows(organization, credentials, self._config())
+        if found is not None:
             return found
-        self_made = {credential.id for credential in credentials if credential.is_self_made}
-        held = tuple(replace(credential, is_self_made=credential.id in self_made) for credential in found.credentials)
-        return replace(found, credentials=held)
+        # Read as an entry of the file, it has each problem named.
+        self.parse(organization.document() | {"credentials": [credential.document() for credential in credentials]}, lowers=True)
+        raise InvalidChangeError("is not an organization")
 
     def parse(self, document: dict[str, Any], *, lowers: bool = False) -> Organization:
         """An entry as organizations.yaml would hold it. Raises InvalidChangeError with every problem.
@@ -45,7 +44,7 @@ class Rules:
             found = read_organization(
                 section_of(document, problems),
                 plans=config.stated_plans,
-                capabilities={route.capability for route in config.routes},
+                capabilities=config.capabilities,
                 needs_keys=False,
                 lowers=lowers,
             )

@@ -4,7 +4,7 @@ from typing import Any
 
 from tallygate.domain.declared import shown_values
 from tallygate.domain.instants import instant_text, optional_instant
-from tallygate.domain.organization import ORGANIZATION_FIELDS, PLAN_FIELDS, Credential, Organization
+from tallygate.domain.organization import ORGANIZATION_FIELDS, PLAN_FIELDS, Credential, Organization, Plan
 from tallygate.domain.rate_limit import RATE_LIMIT_FIELDS, RateLimit
 from tallygate.domain.spend_limit import SPEND_LIMIT_FIELDS, SpendLimit
 from tallygate.ledger.directory.records import SHOWN_FIELDS, StoredOrganization
@@ -39,17 +39,16 @@ def effective_shown(organization: Organization) -> dict[str, Any]:
     plan = organization.plan
     return {
         **{declared.attribute: declared.kind.shown(getattr(plan, declared.attribute)) for declared in PLAN_FIELDS},
-        "rate_limits": [rate_shown(limit) for limit in plan.rate_limits],
-        "spend_limits": [spend_shown(limit) for limit in plan.spend_limits],
+        **limits_shown(plan),
         "lowered": list(plan.lowered),
     }
 
 
-def credential_limits_shown(credential: Credential) -> dict[str, Any]:
-    """A credential's own limits, on top of its organization's."""
+def limits_shown(holder: Plan | Credential) -> dict[str, Any]:
+    """The limits of a plan, or a credential's own."""
     return {
-        "rate_limits": [rate_shown(limit) for limit in credential.rate_limits],
-        "spend_limits": [spend_shown(limit) for limit in credential.spend_limits],
+        "rate_limits": [rate_shown(limit) for limit in holder.rate_limits],
+        "spend_limits": [spend_shown(limit) for limit in holder.spend_limits],
     }
 
 
