@@ -1,1 +1,1 @@
-"""Commands of `tallygate` that ask the ledger: a file each. They parse and show; what they import on top is light."""
+"""Commands of `tallygate` that use the ledger, one file each. They parse and print; their top-level imports are light."""

@@ -1,4 +1,4 @@
-"""`tallygate apply`: an organizations file brought into the database, after a look at the difference."""
+"""`tallygate apply`: brings an organizations file into the database, after showing the difference."""
 
 import json
 import sys
@@ -55,7 +55,7 @@ def apply(file: Path, *, dry_run: bool, prune: bool, overlap: str, as_json: bool
 
 
 def _documents(file: Path, book: "DirectoryBook") -> list[dict[str, Any]]:
-    """The file's entries as they were given. Raises ConfigError with every problem and its line."""
+    """The file's entries as given. Raises ConfigError with every problem and its line."""
     from tallygate.config.document import FILE_BYTES_MAX, read_document
     from tallygate.config.organizations import read_organizations
     from tallygate.config.plain_values import plain_value

@@ -1,4 +1,4 @@
-"""`tallygate assumed`: events that were charged without knowing what they used."""
+"""`tallygate assumed`: lists events whose usage was assumed."""
 
 import asyncio
 import json

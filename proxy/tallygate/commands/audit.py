@@ -1,4 +1,4 @@
-"""`tallygate audit`: add everything up again."""
+"""`tallygate audit`: adds everything up again."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tallygate.ledger.audit import Drift
 
 SHOWN_MAX: Final = 50
-ROWS_AT_ONCE: Final = 5_000  # in memory at once, of entries and sums; a busier day is looked at by itself
+ROWS_AT_ONCE: Final = 5_000  # entries and sums in memory at once; a busier day is audited by itself
 DAY_MS: Final = 86_400_000
 
 
@@ -77,7 +77,7 @@ async def _audit_ledger(session: LedgerSession, wanted: frozenset[str] | None) -
 
 
 def audit_stretches(days: Mapping[tuple[str, int], int]) -> list[tuple[str, int, int, int]]:
-    """(organization, first day, last day, how many of `days`): as many together as have few rows."""
+    """(organization, first day, last day, how many of `days`), joining days with few rows."""
     found: list[tuple[str, int, int, int]] = []
     rows_so_far = 0
     for (org, day), rows in sorted(days.items()):

@@ -1,4 +1,4 @@
-"""`tallygate changes`: the log of who changed what in the directory."""
+"""`tallygate changes`: the log of changes in the directory, with their authors."""
 
 from typing import TYPE_CHECKING, Any
 

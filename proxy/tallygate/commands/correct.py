@@ -1,4 +1,4 @@
-"""`tallygate correct`: the provider's own figures, put in later."""
+"""`tallygate correct`: enters the provider's own figures later."""
 
 import asyncio
 import csv
@@ -82,7 +82,7 @@ def correct(
 
 
 def read_figures(file: Path) -> "list[Figures]":
-    """The events of a file, each once. Raises click.ClickException naming the line."""
+    """Parse the events of a file, each once. Raises click.ClickException, which names the line."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
             return _figures(file, text)
@@ -116,7 +116,7 @@ def _figures(file: Path, text: TextIO) -> "list[Figures]":
 
 
 class _UnreadableRowError(ValueError):
-    """A row that could not be read at all."""
+    """A row that cannot be parsed at all."""
 
     def __init__(self, line: int, text: str) -> None:
         super().__init__(text)
@@ -158,7 +158,7 @@ def _named(names: Sequence[str], row: Sequence[str]) -> dict[str, str]:
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """The members by name. Raises ValueError for a name that is there twice: money follows from it."""
+    """The members by name. Raises ValueError for a repeated name, since money depends on it."""
     members = dict(pairs)
     if len(members) < len(pairs):
         names = [name for name, _ in pairs]
@@ -171,14 +171,14 @@ def corrections_of(session: LedgerSession) -> "Corrections":
     from tallygate.ledger.directory.changes import Changes
 
     async def nobody_to_wake() -> None:
-        """Organizations and keys stay as they are."""
+        """Do nothing: organizations and keys stay as they are."""
 
     changes = Changes(session.database, now_ms=lambda: session.now_ms, on_committed=nobody_to_wake)
     return Corrections(session.database, session.prices, changes)
 
 
 async def _correct(session: LedgerSession, figures: "Sequence[Figures]", *, applies: bool) -> "list[Corrected]":
-    """Looks at all of them first: a mistake in the last one must not leave the others entered."""
+    """Check all of them first: a mistake in the last one must not leave the others entered."""
     from tallygate.ledger.corrections import EVENTS_AT_ONCE, UnknownEventError
 
     corrections = corrections_of(session)

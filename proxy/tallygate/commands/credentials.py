@@ -130,7 +130,7 @@ def release_client_id(client_id: str, *, as_json: bool, **options: Any) -> None:
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """The fields among the options, taken out of them."""
+    """Remove the fields from the options and return them."""
     found = {}
     for key in (*(declared.key for declared in CREDENTIAL_FIELDS), "key_sha256"):
         value = options.pop(key, None)

@@ -8,7 +8,7 @@ from tallygate.domain.declared import Declared, Flag, Instant, Names, WholeNumbe
 
 
 def options_of(fields: Iterable[Declared], *, is_new: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """An option for each declared field. is_new: of a command that makes what has them, so that defaults are stated."""
+    """Add an option for each declared field. is_new: for a command that creates an entry, so that help states the defaults."""
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
         for declared in reversed(tuple(fields)):

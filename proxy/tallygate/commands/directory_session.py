@@ -1,4 +1,4 @@
-"""The directory, opened for one command, and how commands show what it answers."""
+"""The directory, opened for one command, and helpers that print its answers."""
 
 import asyncio
 import getpass
@@ -26,7 +26,7 @@ Options = dict[str, Any]
 
 
 def directory_options(command: Callable[..., None]) -> Callable[..., None]:
-    """--json, and where the directory lies: the same settings as of serve, which may run meanwhile."""
+    """Add --json, and the settings that locate the directory, as of `serve`, which may run meanwhile."""
     for option in (
         click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve."),
         click.option("--redis-url", help="As of serve: running processes are told of changes over it."),
@@ -55,7 +55,7 @@ def run(work: Callable[["DirectoryBook"], Awaitable[Any]], options: Options) -> 
 
 
 def actor() -> str:
-    """Who runs the command, for the log of changes."""
+    """The user who runs the command, for the log of changes."""
     try:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):  # a user id without a name, as in containers
@@ -63,7 +63,7 @@ def actor() -> str:
 
 
 def show(found: Any, *, as_json: bool, plain: Callable[[Console], None]) -> None:
-    """Print it as JSON, or what `plain` prints."""
+    """Print a result as JSON, or with `plain`."""
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
@@ -71,7 +71,7 @@ def show(found: Any, *, as_json: bool, plain: Callable[[Console], None]) -> None
 
 
 def table(console: Console, columns: dict[str, str], rows: list[dict[str, Any]], *, empty: str) -> None:
-    """columns: heading by key."""
+    """Print a table. columns: heading by key."""
     if not rows:
         console.print(f"[dim]{escape(empty)}[/]")
         return
@@ -84,14 +84,14 @@ def table(console: Console, columns: dict[str, str], rows: list[dict[str, Any]],
 
 
 def secret(console: Console, what: str, text: str) -> None:
-    """What is shown once. Its line holds nothing else, to be cut out by programs and people."""
+    """Print a secret, once. It has a line of its own, so that programs and people can cut it out."""
     console.print(f"{what}, shown this once:\n")
     console.print(escape(text), style="bold", soft_wrap=True)
     console.print()
 
 
 def parsed_fields(text: str | None) -> dict[str, Any]:
-    """--fields: a JSON object with keys as in organizations.yaml."""
+    """Parse --fields: a JSON object with keys as in organizations.yaml."""
     try:
         found = json.loads(text or "{}")
     except ValueError:

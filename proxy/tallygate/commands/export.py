@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tallygate.ledger.usage_queries import OrgScope
 
 FORMATS: Final = ("csv", "jsonl", "parquet")  # tallygate.ledger.export.encoder.Format, without importing it for --help
-COUNT_MAX: Final = 1_000_000_000  # a progress bar that is longer is none
+COUNT_MAX: Final = 1_000_000_000  # a longer progress bar is useless
 
 
 @click.command(short_help="Write the ledger's entries as CSV, JSON Lines or Parquet.")
@@ -106,7 +106,7 @@ def _scope(organization: "Organization", now_ms: int, *, ignore_plan: bool) -> "
 
 
 async def _write(session: LedgerSession, selection: "Selection", encoder: "Encoder", file: BinaryIO) -> tuple[int, int]:
-    """How many rows and bytes were written. The bar is on standard error, and only on a terminal."""
+    """Write the rows; return how many rows and bytes. The bar is on standard error, and only on a terminal."""
     from tallygate.ledger.export.entry_pages import count_entries
     from tallygate.ledger.export.stream import export_pieces
 

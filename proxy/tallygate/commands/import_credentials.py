@@ -1,4 +1,4 @@
-"""`tallygate credentials import`: keys that callers have already, by the thousand."""
+"""`tallygate credentials import`: imports keys that callers already have, by the thousand."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -73,7 +73,7 @@ def _read(file: BinaryIO, named: str, book: "DirectoryBook", problems: Any, *, h
 
 @contextmanager
 def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, if that is a terminal."""
+    """Show a progress bar on standard error, if that is a terminal."""
     stderr = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:

@@ -18,9 +18,9 @@ _HELLO: Final = [{"role": "user", "content": "Say hello."}]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Starter:
-    """What is said of an AI API beside its files in config/starters, which hold all else: a first request of it.
+    """The facts about an AI API that its files in config/starters lack: a first request to it.
 
-    has_own_address   its address is the operator's to tell: the file's is an example
+    has_own_address   the operator must give its address: the file's is an example
     """
 
     name: str
@@ -83,7 +83,7 @@ def init(api: str, config_dir: Path, base_url: str | None) -> None:
 
 
 def _address(text: str) -> str:
-    """The base URL without the version at its end, which SDKs want there and routes have in their paths."""
+    """The base URL without the version at its end, which SDKs expect there but routes have in their paths."""
     from tallygate.config.urls import http_url
 
     try:
@@ -105,7 +105,7 @@ def _files(api: str, *, key_sha256: str, address: str | None) -> dict[str, str]:
 
 
 def _write(directory: Path, files: Mapping[str, str]) -> None:
-    """All files or none. Raises click.ClickException, also where the directory holds any configuration: two would be mixed."""
+    """Write all files or none. Raises click.ClickException, also if the directory has any configuration: two would be mixed."""
     from tallygate.config.load import CONFIG_FILES
 
     written: list[Path] = []
@@ -127,7 +127,7 @@ def _write(directory: Path, files: Mapping[str, str]) -> None:
 
 
 def _next_commands(api: str, directory: Path, files: Mapping[str, str], *, has_address: bool) -> str:
-    """What to type now. No secret is an argument: `read -s` takes it from the terminal, curl its header from standard input."""
+    """The next commands to type. No secret is an argument: `read -s` reads it from the terminal, curl its header from stdin."""
     import yaml
 
     from tallygate.config.shipped import shipped_directory

@@ -79,7 +79,7 @@ def _period(organization: "Organization", month: str | None, week: str | None) -
 
 
 def _check_time(organization: "Organization", period: "BillingPeriod", now_ms: int) -> None:
-    """Refuse a period that is to come, and tell of one whose first entries may be gone."""
+    """Refuse a future period, and warn about one whose first entries may be gone."""
     from tallygate.ledger.retention import visible_from_ms
 
     if period.start_ms > now_ms:

@@ -26,7 +26,7 @@ class ConfigProblems(click.ClickException):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerSession:
-    """organizations: those of organizations.yaml and of the database, by id. now_ms: when the command began."""
+    """An open ledger. organizations: from organizations.yaml and the database, by id. now_ms: when the command began."""
 
     database: "Database"
     organizations: Mapping[str, Organization]
@@ -34,7 +34,7 @@ class LedgerSession:
     now_ms: int
 
     def organization(self, org: str, *, needs_export: bool) -> Organization:
-        """Raises click.ClickException if there is none, or if its plan does not include the export that is needed."""
+        """Find an organization. Raises click.ClickException if it is missing, or its plan lacks the export that is needed."""
         found = self.organizations.get(org)
         if found is None:
             raise click.ClickException(f"there is no organization {org}")
@@ -48,7 +48,7 @@ class LedgerSession:
 
 @asynccontextmanager
 async def open_session(flags: Mapping[str, Path | str | None]) -> AsyncIterator[LedgerSession]:
-    """flags: of settings, those that were given. Raises ConfigError, StoreError, and ClickException where there is no ledger."""
+    """Open the ledger. flags: the given settings. Raises ConfigError, StoreError, and ClickException if there is no ledger."""
     from tallygate.app.clocks import now_ms
     from tallygate.app.configuration import config_holder
     from tallygate.app.stores import open_ledger, read_directory
@@ -71,7 +71,7 @@ async def open_session(flags: Mapping[str, Path | str | None]) -> AsyncIterator[
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """What an operator can mend, as a line instead of a traceback."""
+    """Print errors that an operator can fix as a line instead of a traceback."""
     from tallygate.ledger.database import LedgerUnavailableError
 
     try:

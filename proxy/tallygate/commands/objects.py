@@ -48,7 +48,7 @@ def list_objects(
 
 
 def _named(command: Any) -> Any:
-    """Which objects: ids as arguments, or of a file."""
+    """Add the options that name objects: ids as arguments, or from a file."""
     for option in (
         click.option("--from-file", type=click.File(encoding="utf-8"), help="Ids, one a line; - for standard input."),
         click.option("--upstream", default="default", show_default=True, help="The upstream that keeps them."),

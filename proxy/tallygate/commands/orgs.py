@@ -128,7 +128,7 @@ def delete_organization(org: str, *, yes: bool, as_json: bool, **options: Any) -
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """The fields among the options, taken out of them."""
+    """Remove the fields from the options and return them."""
     keys = ("plan", *(declared.key for declared in ORGANIZATION_FIELDS))
     found = {key: value for key in keys if (value := options.pop(key, None)) is not None}
     limits = options.pop("spend_limits")

@@ -1,11 +1,11 @@
-"""The console that commands print tables on."""
+"""The console on which commands print tables."""
 
 import sys
 from typing import Final
 
 from rich.console import Console
 
-_WIDTH: Final = 240  # of lines that no terminal shows: what is piped is not cut to a terminal's width
+_WIDTH: Final = 240  # of piped lines, which are not cut to a terminal's width
 
 
 def output_console() -> Console:

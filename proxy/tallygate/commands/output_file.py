@@ -12,7 +12,7 @@ import click
 
 @contextmanager
 def output_file(path: Path | None) -> Iterator[BinaryIO]:
-    """A file to write to, put in its place at the end: what fails on the way leaves what was there before.
+    """Open a file that replaces the one at `path` only at the end: a failure leaves the old file in place.
 
     None: standard output. Raises click.ClickException if the file cannot be written.
     """

@@ -1,4 +1,4 @@
-"""`tallygate reprice`: a corrected price, applied to what was already charged."""
+"""`tallygate reprice`: applies a corrected price to earlier charges."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`tallygate serve`, and its roles apart: `gateway`, `console`, `ledger`."""
+"""`tallygate serve`, and its separate roles: `gateway`, `console`, `ledger`."""
 
 import os
 import sys
@@ -47,7 +47,7 @@ One is enough; several share the work, and each stands in for the others.
 --redis-url and --database-url must name the Redis and the database of the gateways.
 
 {_SIGNALS}"""
-# What a process needs that serves no requests of clients.
+# Settings of a process that serves no clients.
 _APART: Final = (
     "console_listen",
     "redis_url",
@@ -66,7 +66,7 @@ _ALL: Final = tuple(Settings.model_fields)
 
 
 def serving_command(role: Role, *, help_text: str, short_help: str, fields: Collection[str]) -> click.Command:
-    """The command of a role. fields: the settings that it has flags for."""
+    """Make the command of a role. fields: the settings for which it has flags."""
 
     @click.command(role.value, help=help_text, short_help=short_help)
     @with_settings(fields)
@@ -114,7 +114,7 @@ def _run(role: Role, flags: Mapping[str, str | None]) -> int:
 
 
 def _refuse_unusable(role: Role, settings: Settings) -> None:
-    """Told here, in the terminal, rather than by a child's log. Raises ConfigError."""
+    """Check the settings here, so that problems appear in the terminal rather than in a child's log. Raises ConfigError."""
     from tallygate.app.configuration import config_problems
 
     problems = config_problems(settings, forwards=role.has_workers, sends_webhooks=role.keeps_ledger)
@@ -125,7 +125,7 @@ def _refuse_unusable(role: Role, settings: Settings) -> None:
 
 
 def _missing_stores(role: Role, settings: Settings) -> list[str]:
-    """A store that it made for itself would be seen by nobody else."""
+    """Report stores that are not set: nobody else would see a store that the role made for itself."""
     needed = {
         "redis_url": "the Redis or Valkey that it shares with the other roles",
         "database_url": "the database that it shares with the other roles",

@@ -1,4 +1,4 @@
-"""Settings as flags of a command, and what is said when one is wrong."""
+"""Settings as flags of a command, and the reports of wrong ones."""
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -18,7 +18,7 @@ Command = Callable[..., None]
 
 
 def with_settings(fields: Collection[str]) -> Callable[[Command], Command]:
-    """A flag for each of these fields of Settings, so that no setting can be without its twin."""
+    """Add a flag for each of these fields of Settings, so that no setting lacks its flag."""
 
     def decorate(command: Command) -> Command:
         for name in reversed(tuple(fields)):
@@ -45,7 +45,7 @@ def _metavar(annotation: Any) -> str:
 
 @contextmanager
 def friendly() -> Iterator[None]:
-    """Configuration errors as lines, not as a traceback."""
+    """Print configuration errors as lines, not as a traceback."""
     try:
         yield
     except ConfigError as error:

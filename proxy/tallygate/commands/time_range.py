@@ -1,4 +1,4 @@
-"""A range of time as options of a command say it."""
+"""A time range from the options of a command."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeOptions:
-    """The options as given; None where one was not."""
+    """The options as given; None for those that were not."""
 
     from_text: str | None
     to_text: str | None
@@ -21,7 +21,7 @@ class RangeOptions:
 
 
 def read_range(options: RangeOptions, organizations: "Sequence[Organization]", *, now_ms: int) -> tuple[int, int]:
-    """[from_ms, to_ms). organizations: whom it is about. Raises click.UsageError that names the option at fault."""
+    """Parse [from_ms, to_ms). organizations: those concerned. Raises click.UsageError, which names the option at fault."""
     from tallygate.console.api_times import time_zone
     from tallygate.ledger.invoice.billing_period import BillingPeriod
 
@@ -50,13 +50,13 @@ def read_range(options: RangeOptions, organizations: "Sequence[Organization]", *
 
 
 def common_zone(organizations: "Sequence[Organization]") -> str:
-    """The time zone of them all, else UTC."""
+    """The time zone that they all share, else UTC."""
     zones = {organization.time_zone for organization in organizations}
     return zones.pop() if len(zones) == 1 else "UTC"
 
 
 def common_billing_day(organizations: "Sequence[Organization]") -> int:
-    """The billing day of them all, else the first: calendar months."""
+    """The billing day that they all share, else 1, for calendar months."""
     days = {organization.billing_day for organization in organizations}
     return days.pop() if len(days) == 1 else 1
 

@@ -1,4 +1,4 @@
-"""`tallygate usage`: what organizations used, as a table or JSON."""
+"""`tallygate usage`: the usage of organizations, as a table or JSON."""
 
 import asyncio
 import json

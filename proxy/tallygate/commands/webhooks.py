@@ -1,4 +1,4 @@
-"""`tallygate webhooks`: endpoints that notices of spend limits are sent to, and how they get there."""
+"""`tallygate webhooks`: the receivers of notices about spend limits, and their deliveries."""
 
 import asyncio
 import os

@@ -1,7 +1,7 @@
-"""Which pages of other origins may read answers: the Fetch standard's CORS protocol (section 3.3), by configuration.
+"""Access for pages of configured other origins, by the Fetch standard's CORS protocol (section 3.3).
 
-Credentials in its sense, cookies and certificates, are never allowed: keys come in headers that a page sets itself, so that no
-other page can act with them, and any origin may be let in without handing out what a browser keeps.
+Credentials in its sense (cookies and certificates) are never allowed. Keys come in headers that a page sets itself, so no
+other page can use them, and any origin can be admitted without exposing what a browser stores.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from tallygate.http1.header import Header
 from tallygate.http1.request_head import is_token
 
 ANY: Final = "*"
-MAX_AGE_SECONDS: Final = 7_200  # Chromium keeps the answer to a preflight no longer
+MAX_AGE_SECONDS: Final = 7_200  # Chromium's maximum for the answer to a preflight
 ASKED_NAMES_MAX: Final = 100
 _EXPOSED: Final = ("x-request-id", "retry-after", "retry-after-ms", "x-should-retry", "ratelimit", "ratelimit-policy")
 _ALLOW_PRIVATE: Final[Header] = (b"access-control-allow-private-network", b"true")
@@ -28,12 +28,12 @@ _VARY_PREFLIGHT: Final[Header] = (
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What the answers to one request tell its browser. origin: as it is allowed; None where it is not, or nobody asked."""
+    """The CORS part of the answers to one request. origin: the allowed one; None if it is not allowed, or there is none."""
 
     origin: bytes | None
 
     def headers(self, answer: Iterable[Header]) -> list[Header]:
-        """To be added to an answer with these headers, all of which the page may then read."""
+        """Headers to add to an answer with these headers, all of which the page may then read."""
         if self.origin is None:
             return [_VARY]
         names = dict.fromkeys((*(name.encode() for name in _EXPOSED), *(name.lower() for name, _ in answer)))
@@ -42,14 +42,14 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class CorsPolicy:
-    """origins: as browsers write them, or ANY among them."""
+    """The configured policy. origins: as browsers write them, or ANY among them."""
 
     origins: frozenset[str] = frozenset()
 
     def grant(self, request: web.BaseRequest) -> Grant | None:
-        """What is added to each answer to this request; None where no origin is configured: then no answer speaks of CORS.
+        """The additions to each answer to this request; None if no origin is configured: then no answer has CORS headers.
 
-        Answers to requests of no allowed origin say at least that they could have been others (Fetch, section 3.3.7).
+        Answers to other origins still state that they vary by origin (Fetch, section 3.3.7).
         """
         if not self.origins:
             return None
@@ -66,7 +66,7 @@ def is_preflight(request: web.BaseRequest) -> bool:
 
 
 def preflight_headers(request: web.BaseRequest, grant: Grant | None, *, methods: str) -> list[Header]:
-    """The answer to a browser's question, before a request, whether it may be sent: any header may, what it leads to is seen then.
+    """The headers of the answer to a preflight. It allows any header; the request itself is checked when it comes.
 
     methods   of the path, separated by commas
     Raises Refused.
@@ -84,7 +84,7 @@ def preflight_headers(request: web.BaseRequest, grant: Grant | None, *, methods:
     if asked:
         headers.append((b"access-control-allow-headers", ", ".join(asked).encode()))
     if request.headers.get("Access-Control-Request-Private-Network") == "true":
-        headers.append(_ALLOW_PRIVATE)  # Private Network Access: a public page that asks for a gateway in the local network
+        headers.append(_ALLOW_PRIVATE)  # Private Network Access: a public page may call a gateway in the local network
     return headers
 
 

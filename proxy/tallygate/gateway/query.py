@@ -1,7 +1,7 @@
-"""What of a query goes up. Names are compared as servers read them: decoded, and split at semicolons too.
+"""Filtering of queries. Names are compared as servers read them: decoded, and split at semicolons too.
 
-At a metered route only what the dialect knows passes, since a parameter can take the usage out of an answer. Google, "System
-parameters": `fields` and `$fields` filter it, `alt=proto` and `callback` give it another form, `$ct` the request.
+At a metered route only declared parameters pass, since a parameter can remove the usage from an answer. Google, "System
+parameters": `fields` and `$fields` filter it, `alt=proto` and `callback` change its form, `$ct` the request's.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,16 +16,17 @@ from tallygate.gateway.callers.key_traces import gives_away
 _CREDENTIALS: Final = frozenset(
     {"key", "$key", "api_key", "api-key", "apikey", "access_token", "oauth_token", "passwd", "password"}
 )
-_METHODS: Final = frozenset({"$httpmethod", "_method", "x-http-method-override"})  # another method than the one that was checked
+_METHODS: Final = frozenset({"$httpmethod", "_method", "x-http-method-override"})  # would override the method that was checked
 _NAME_CHARS_SHOWN: Final = 60
 _VALUE_SAFE: Final = "-._~:/@,[]"
 
 
 def metered_query(raw_query: str, known: Mapping[str, Pattern[str]], more: Collection[str] = ()) -> str:
-    """The query to send, spelled anew. Raises Refused.
+    """The query to forward, written anew. Raises Refused.
 
-    known   names with the values that they may have; more: names that the route lets through with any value
-    Keys never go up, and are no reason to refuse.
+    known   names with their allowed values; more: names that the route lets through with any value
+
+    Keys are dropped without a refusal.
     """
     found: dict[str, str] = {}
     for pair in raw_query.split("&"):
@@ -43,7 +44,7 @@ def metered_query(raw_query: str, known: Mapping[str, Pattern[str]], more: Colle
 
 
 def unmetered_query(raw_query: str, more: Collection[str] = (), presented: Collection[bytes] = ()) -> str:
-    """The query as it came, without keys; refused where it asks for another method. presented: what the caller's own key is."""
+    """The query as it came, without keys; refused if it overrides the method. presented: the caller's own key."""
     for part in raw_query.replace(";", "&").split("&"):
         name = _name(part)
         if name in _METHODS and name not in more:
@@ -52,9 +53,9 @@ def unmetered_query(raw_query: str, more: Collection[str] = (), presented: Colle
 
 
 def own_producers(query: str, org: str) -> str:
-    """The query with every name that its client gives to an item made the organization's own, since all share one publisher.
+    """The query with the organization's prefix on every `producer_id` that its client chose, since all share one publisher.
 
-    Gloo's tutorial "Build an End-to-End RAG Pipeline", part 1: an upload under a `producer_id` that is known makes no new item.
+    Gloo's tutorial "Build an End-to-End RAG Pipeline", part 1: an upload under an existing `producer_id` makes no new item.
     """
     pairs = query.replace(";", "&").split("&")
     if not any(_names_producer(pair) for pair in pairs):
@@ -75,7 +76,7 @@ def _with_owner(pair: str, own: str) -> str:
 
 
 def without_keys(raw_query: str, presented: Collection[bytes] = ()) -> str:
-    """A key in the query is the client's for the gateway, or an attempt to use another one upstream than the operator's."""
+    """The query without keys: a key is either the client's for the gateway, or an attempt to replace the operator's upstream."""
     return "&".join(pair for pair in raw_query.split("&") if not _is_key(pair, presented))
 
 

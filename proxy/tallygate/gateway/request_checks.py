@@ -1,4 +1,4 @@
-"""What a request's head must not be, before anything acts on it. Refusals are constant texts: nothing of the input comes back."""
+"""Checks of a request's head, before anything acts on it. Refusals are constant texts, which repeat nothing of the input."""
 
 import re
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ TARGET_CHARS_MAX: Final = 8 * 1024
 HEADERS_MAX: Final = 100
 HEADER_BYTES_MAX: Final = 32 * 1024
 
-# RFC 3986 section 3.3 and 3.4; square brackets in queries are common and harmless. Nothing else may stand unencoded.
+# RFC 3986 section 3.3 and 3.4; square brackets in queries are common and harmless. Everything else must be encoded.
 _TARGET: Final = re.compile(
     r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?\[\]-]|%[0-9A-Fa-f]{2})*)?"
 )
-# Encoded backslash, control characters; encoded percent signs hide one of these from a first decoding. An encoded slash is the
-# route table's to judge: it may stand in a parameter that takes slashes, and nowhere else.
+# Encoded backslash, control characters; encoded percent signs hide one of these from a first decoding. The route table decides
+# about an encoded slash, which is allowed only in a parameter that matches slashes.
 _HIDDEN: Final = re.compile(r"%(?:5c|25|7f|[01][0-9a-f])", re.IGNORECASE)
 _CONTROLS: Final = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
 _SINGLE: Final = frozenset(
@@ -37,12 +37,12 @@ _NAMES_READ_MAX: Final = 256
 
 
 class _Names(msgspec.Struct, frozen=True, kw_only=True):
-    """What the names of a head's headers tell.
+    """Facts about the names of a head's headers.
 
-    size      their bytes, and those between name and value and after it
-    host      the place of the Host header, the last one if there are several; -1 if there is none
-    hosts     their number
-    special   of each name in _SPECIAL its place among the headers
+    size      bytes of the names, and of the separators around the values
+    host      the index of the Host header, of the last one if there are several; -1 if there is none
+    hosts     the number of Host headers
+    special   the index of each name in _SPECIAL among the headers
     """
 
     size: int
@@ -55,7 +55,7 @@ class _Names(msgspec.Struct, frozen=True, kw_only=True):
 
 @lru_cache(_NAMES_READ_MAX)
 def _read_names(names: tuple[bytes, ...]) -> _Names:
-    """A client sends the same names again and again: they are read once."""
+    """Read the names once: a client sends the same ones again and again."""
     lower = [name.lower() for name in names]
     joined = b"".join(lower)
     return _Names(
@@ -80,7 +80,7 @@ def check_request(request: web.BaseRequest, *, head_bytes_max: int = HEADER_BYTE
 
 
 def check_target(target: str) -> None:
-    """Refuse a target in which something is hidden: what the route table sees must be what any server behind would see."""
+    """Refuse a target that hides something: any server behind must see what the route table sees."""
     if len(target) > TARGET_CHARS_MAX:
         raise _refused(f"The request target is longer than {TARGET_CHARS_MAX} characters.", status=414)
     if (fault := fault_of_target(target)) is not None:
@@ -98,8 +98,8 @@ def check_target(target: str) -> None:
 
 
 def check_headers(headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool = False, bytes_max: int = HEADER_BYTES_MAX) -> None:
-    """Refuse headers past their bounds, with framing that two readers could understand differently (RFC 9112 section 6), with an
-    ambiguous identity, or of a loop.
+    """Refuse headers that exceed their bounds, have framing that two parsers could read differently (RFC 9112 section 6), an
+    ambiguous identity, or show a loop.
     """
     if len(headers) > HEADERS_MAX:
         raise _too_many(bytes_max)
@@ -122,7 +122,7 @@ def check_headers(headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool =
 
 
 def _check_special(found: dict[bytes, bytes], headers: Sequence[tuple[bytes, bytes]], *, is_http_1_0: bool) -> None:
-    """Refuse headers whose value decides. found: of each name in _SPECIAL the last value."""
+    """Refuse headers with a forbidden value. found: the last value of each name in _SPECIAL."""
     if (length := found.get(b"content-length")) is not None and not (length.isdigit() and len(length) <= 18):
         raise _refused("Content-Length is not a number.")
     if (coding := found.get(b"transfer-encoding")) is not None and (
@@ -137,7 +137,7 @@ def _check_special(found: dict[bytes, bytes], headers: Sequence[tuple[bytes, byt
 
 
 def _names_us(via: bytes) -> bool:
-    """RFC 9110 section 7.6.3: protocol, then host or pseudonym, then an optional comment."""
+    """Whether `Via` names this gateway. RFC 9110 section 7.6.3: protocol, then host or pseudonym, then an optional comment."""
     for member in via.decode("latin-1").lower().split(","):
         words = member.split()
         if len(words) > 1 and words[1] == VIA_PSEUDONYM:

@@ -1,7 +1,7 @@
-"""The closed table of endpoints: what is not in it does not exist.
+"""The closed table of endpoints: no other endpoint exists.
 
-An upstream's target is built from the table, never from the client's path: it is the template, with parameters that were checked.
-A parameter `{model*}` takes slashes, raw or as `%2F`, as names such as `org/model` have them; they go up as they came.
+An upstream's target is built from the table, never from the client's path: it is the template, with checked parameters.
+A parameter `{model*}` matches slashes, raw or as `%2F`, for names such as `org/model`; they are forwarded as they came.
 """
 
 import re
@@ -18,11 +18,11 @@ SEGMENTS_MAX: Final = 32
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z][a-z0-9_]*)(\*?)\}")
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
-_PARAMETER: Final = "A-Za-z0-9._~!$&'()*+,;=:@-"  # what a parameter may be made of: RFC 3986 pchar without encoding
+_PARAMETER: Final = "A-Za-z0-9._~!$&'()*+,;=:@-"  # characters of a parameter: RFC 3986 pchar without encoding
 
 _ENCODED_SLASH: Final = re.compile("%2f", re.IGNORECASE)
 _SLASH: Final = re.compile("/|%2f", re.IGNORECASE)
-_PLAIN: Final = "-"  # what a slash in a parameter is put for where the name is to be read as one without
+_PLAIN: Final = "-"  # replaces a slash in a parameter to match the path without it
 
 _NO_METHODS: Final[Mapping[str, Route]] = {}
 
@@ -33,8 +33,8 @@ UNKNOWN_ENDPOINT: Final = Refusal(code=ErrorCode.UNKNOWN_ENDPOINT, message="This
 class _Template:
     """A path with parameters.
 
-    prefix   its literal beginning, up to and with the last slash before the first parameter
-    slashed  the parameter that takes slashes, the last one; "" for none
+    prefix   its literal beginning, up to and including the last slash before the first parameter
+    slashed  the parameter that matches slashes, which is the last one; "" for none
     """
 
     route: Route
@@ -48,7 +48,7 @@ class RouteTable:
     """Finds the route of a request: literal paths by one dict lookup, templates by their prefix, the most literal first."""
 
     def __init__(self, routes: Iterable[Route], path_prefixes: Mapping[str, str]) -> None:
-        """path_prefixes: of each upstream's base URL, "" or "/v1". Raises ValueError for a path that cannot be or is repeated."""
+        """Build the table. path_prefixes: of upstreams' base URLs, "" or "/v1". Raises ValueError for invalid or repeated paths."""
         self.routes = tuple(routes)
         self._literal: dict[str, dict[str, Route]] = {}
         self._templates: dict[str, list[_Template]] = {}
@@ -73,8 +73,8 @@ class RouteTable:
     def match(self, method: str, raw_target: str) -> tuple[Route, Mapping[str, str]]:
         """The route and its parameters. Raises PathRefused: 404 for an unknown path, 405 with details["allow"] for a method.
 
-        Parameters are decoded but for slashes, which stand as they came (`decoded`). HEAD is taken wherever GET is (RFC 9110
-        section 9.3.2). raw_target: as received, already found harmless by `check_target`; a query is ignored.
+        Parameters are decoded except for slashes, which stay as they came (`decoded`). HEAD matches wherever GET does (RFC 9110
+        section 9.3.2). raw_target: as received, already checked by `check_target`; a query is ignored.
         """
         found = self.find(method, raw_target.partition("?")[0])
         if found is not None:
@@ -92,7 +92,7 @@ class RouteTable:
         )
 
     def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
-        """As `match`, of a path alone; None where it would refuse."""
+        """Like `match`, for a path alone; None if it would refuse."""
         route = self._literal.get(path, _NO_METHODS).get(method)
         if route is not None:
             return route, {}
@@ -104,7 +104,7 @@ class RouteTable:
         return None
 
     def methods(self, raw_target: str) -> list[str]:
-        """The methods that a path takes, in order; none where nothing is."""
+        """The methods of a path, in order; none if it is unknown."""
         path = raw_target.partition("?")[0]
         found = {*self._literal.get(path, _NO_METHODS), *(template.route.method for template, _ in self._matching(path))}
         return sorted(found | {"HEAD"} if "GET" in found else found)
@@ -112,7 +112,7 @@ class RouteTable:
     def target(self, route: Route, params: Mapping[str, str], query: str) -> str:
         """The upstream's target: its base URL's path, the template filled in, and the query that may pass (`query.py`).
 
-        params: as `match` found them, in the encoding in which they came.
+        params: as `match` returned them, in their original encoding.
         """
         path = _PLACEHOLDER.sub(lambda found: params[found[1]], route.path) if params else route.path
         return f"{self._path_prefixes[route.upstream]}{path}{'?' if query else ''}{query}"
@@ -130,10 +130,10 @@ class RouteTable:
                     yield template, params
 
     def _is_anothers(self, template: _Template, params: Mapping[str, str], read: str) -> bool:
-        """Whether a path matches only for its slashes, and would be another endpoint's where they are read otherwise.
+        """Whether a path matches only because of its slashes, and would be another endpoint's if they were read differently.
 
-        `/v1/models/a/b:generateContent` is the metered endpoint's or nobody's, whatever else takes slashes after `/v1/models/`;
-        `/v1/responses/a%2Finput_items` is what its decoded form is.
+        `/v1/models/a/b:generateContent` belongs to the metered endpoint or to none, whatever else matches slashes after
+        `/v1/models/`; `/v1/responses/a%2Finput_items` is treated like its decoded form.
         """
         named = params[template.slashed] if template.slashed else ""
         if _SLASH.search(named) is None:
@@ -145,7 +145,7 @@ class RouteTable:
         return any(self._first(template.route.method, path) is not template for path in (plain, _ENCODED_SLASH.sub("/", read)))
 
     def _first(self, method: str, path: str) -> _Template | None:
-        """The template that is the first to match a path, slashes apart."""
+        """The first template that matches a path, slashes aside."""
         if method in self._literal.get(path, ()):
             return None
         end = len(path)
@@ -160,14 +160,14 @@ class RouteTable:
 
 
 def decoded(params: Mapping[str, str]) -> Mapping[str, str]:
-    """Parameters as they are read: with their slashes."""
+    """Parameters fully decoded, slashes included."""
     if any("%" in value for value in params.values()):
         return {name: _ENCODED_SLASH.sub("/", value) for name, value in params.items()}
     return params
 
 
 def _read_but_slashes(path: str) -> str:
-    """The path decoded, but for encoded slashes; `check_target` has left no encoded percent sign in it."""
+    """The path decoded except for encoded slashes; `check_target` has left no encoded percent sign in it."""
     pieces = _ENCODED_SLASH.split(path)
     marks = [*_ENCODED_SLASH.findall(path), ""]
     return "".join(unquote(piece) + mark for piece, mark in zip(pieces, marks, strict=True))
@@ -196,7 +196,7 @@ def _compiled(route: Route) -> _Template:
         if slashed:
             raise ValueError(f"route {route.method} {route.path} has a parameter after one that takes slashes")
         names.add(name)
-        # A parameter ends where its next literal can begin: what the gateway and the upstream take for it cannot differ.
+        # A parameter ends where its next literal can begin, so gateway and upstream cannot read it differently.
         excluded = f"(?!{re.escape(following)})" if following not in {"", "/"} else ""
         word = f"(?:{excluded}[{_PARAMETER}])"
         if placeholder[2]:

@@ -1,1 +1,1 @@
-"""How what was held ends: settlements, those that the store could not take, and what is withdrawn."""
+"""The end of holds: settlements, the spool of those that the store could not accept, and withdrawals."""

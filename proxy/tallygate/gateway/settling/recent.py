@@ -1,8 +1,8 @@
-"""What the store acknowledged last, kept in memory until a crash of the store can no longer take it along.
+"""Recently acknowledged settlements, kept in memory until a crash of the store can no longer lose them.
 
-A store that syncs its append-only file every second, or that fails over to a replica which is behind, loses what it acknowledged
-last and does not say so. That it is another run than before can be told. What the former run took last is then suspected of being
-lost, and settled again through the spool: it counts once, whether the ledger has it, the store still has it, or neither.
+A store that syncs its append-only file every second, or fails over to a replica that is behind, silently loses its latest
+writes. Only its new run id shows it. The last settlements of the former run are then suspected of being
+lost, and settled again through the spool. Each counts once, whether the ledger has it, the store still has it, or neither.
 """
 
 from collections import deque
@@ -15,16 +15,16 @@ from msgspec.structs import replace
 from tallygate.domain.admission import Account, Settlement
 
 KEPT_MS: Final = 5_000  # before the last one: `everysec` loses up to two seconds, and a replica is rarely further behind
-KEPT_MAX: Final = 10_000  # of a worker, at 2 to 3 KB each; the oldest go first
-SUSPECTED_MS_MAX: Final = 43_200_000  # older ones were stored long ago; a ledger has each for a day at least, to be looked up in
+KEPT_MAX: Final = 10_000  # of a worker, at 2 to 3 KB each; the oldest are dropped first
+SUSPECTED_MS_MAX: Final = 43_200_000  # older ones were stored long ago; a ledger keeps each for a look-up for at least a day
 
 _Kept = tuple[int, Account]  # with the time of its settlement, on the store's clock
 
 
 class RecentSettlements:
-    """What counts is the time since the last settlement, not since now: while the store is away nothing is forgotten.
+    """The last settlements. Their age is measured from the latest settlement, so nothing is dropped while the store is away.
 
-    run      id of the store's run, as the connection that settles has seen it; empty if the store tells none
+    run      id of the store's run, as seen by the connection that settles; empty if the store reports none
     now_ms   Unix time
     """
 
@@ -33,23 +33,23 @@ class RecentSettlements:
         self._now_ms = now_ms
         self._run = run()
         self._kept: deque[_Kept] = deque(maxlen=KEPT_MAX)
-        self._suspected: deque[_Kept] = deque()  # KEPT_MAX as well; those that wait already stay
+        self._suspected: deque[_Kept] = deque()  # KEPT_MAX as well; those that already wait stay
 
     def keep(self, account: Account, settlement: Settlement) -> None:
-        """The run that is there now has acknowledged a settlement."""
+        """Record a settlement that the current run acknowledged."""
         self._look_at_run()
         kept, at_ms = self._kept, settlement.settled_at_ms
         kept.append((at_ms, account))
-        while not at_ms - KEPT_MS <= kept[0][0] <= at_ms + KEPT_MS:  # also those of a clock that was ahead, and put right since
+        while not at_ms - KEPT_MS <= kept[0][0] <= at_ms + KEPT_MS:  # also drops those of a clock that was ahead
             kept.popleft()
 
     def suspected(self, count_max: int) -> list[Account]:
-        """The oldest of those that a former run acknowledged last."""
+        """The oldest of the settlements that a former run acknowledged last."""
         self._look_at_run()
         return [replace(account, noted_at_ms=at_ms) for at_ms, account in islice(self._suspected, count_max)]
 
     def forget_suspected(self, count: int) -> None:
-        """The oldest `count` of them are safe."""
+        """Drop the oldest `count` of them, which are safe."""
         for _ in range(count):
             self._suspected.popleft()
 

@@ -1,4 +1,4 @@
-"""Settling: the limiter's acknowledgement if it comes in time, else the spool, replayed when the limiter is back."""
+"""Settling: by the limiter if it answers in time, else through the spool, which is replayed when the limiter is back."""
 
 import asyncio
 import logging
@@ -16,8 +16,8 @@ from tallygate.limiter.port import Limiter
 from tallygate.telemetry.metric import Metrics
 from tallygate.telemetry.metrics import LIMITER_ERRORS, LIMITER_SECONDS, SPEND_WARNINGS, SPOOL_EVENTS
 
-REPLAY_BATCH: Final = 256  # records read at once: a limiter that is away must not cost the reading of all
-REMEMBERED_MS: Final = 300_000  # the limiter knows for twice as long what it has settled
+REPLAY_BATCH: Final = 256  # records read at once, so that not all are read while the limiter is away
+REMEMBERED_MS: Final = 300_000  # the limiter remembers settled reservations for twice as long
 _REPLAY_EVERY_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
@@ -25,10 +25,10 @@ _log = logging.getLogger(__name__)
 class Settler:
     """Ends reservations. A settlement is acknowledged by the limiter, or on disk, or (the disk being full too) in the log.
 
-    finished    which of these event ids the ledger has the final word of; raises StoreError
+    finished    the event ids, among those given, that are final in the ledger; raises StoreError
     now_ms      Unix time
     clock       monotonic seconds, of the waits for the limiter
-    store_run   id of the run of the limiter's store; what the last run took last is settled again in the next
+    store_run   id of the run of the limiter's store; the last settlements of one run are replayed in the next
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class Settler:
 
     @property
     def is_saturated(self) -> bool:
-        """Whether nothing more may be admitted, because its settlement might find no place."""
+        """Whether nothing more may be admitted, because there might be no place for its settlement."""
         return self._spool.is_full
 
     async def settle(self, account: Account) -> Settlement | None:
         """The limiter's settlement, or None if it went to the spool.
 
-        The store is waited for no longer than its connection's deadline. A call that it answers too late may still have been
-        applied, which the replay of the spool finds out.
+        Waits for the store no longer than its connection's deadline. A call that is answered too late may still have been
+        applied; the replay of the spool finds out.
         """
         try:
             return await self._post(account)
@@ -74,7 +74,7 @@ class Settler:
         return None
 
     async def replay(self) -> int:
-        """Settle what is spooled, oldest first, until the limiter fails; returns how many were settled. Raises OSError."""
+        """Settle spooled records, oldest first, until the limiter fails; returns how many were settled. Raises OSError."""
         settled = 0
         await self._spool_suspected()
         while not self._spool.is_empty:
@@ -90,7 +90,7 @@ class Settler:
         return settled
 
     async def _spool_suspected(self) -> None:
-        """What may have been lost with the store's last run goes where what it never acknowledged is, as far as there is room."""
+        """Spool settlements that may have been lost with the store's last run, as far as there is room."""
         while records := self._recent.suspected(REPLAY_BATCH):
             try:
                 spooled = await self._spool.append_some(records)
@@ -103,7 +103,7 @@ class Settler:
                 return
 
     async def _finished_among(self, records: Sequence[Account | None]) -> frozenset[str] | None:
-        """Those that the limiter took, too late to say so, and that the ledger has since; None if it does not answer."""
+        """Records that the limiter settled, but answered too late, and that the ledger has; None if it does not answer."""
         try:
             return await self._finished([record.admission.reservation_id for record in records if record is not None])
         except StoreError as error:
@@ -111,9 +111,9 @@ class Settler:
             return None
 
     async def _post_in_order(self, records: Sequence[Account | None], finished: frozenset[str] | None) -> int:
-        """How many of them are done with, up to the first that the limiter does not take.
+        """Settle records in order, up to the first that the limiter does not accept; return how many are done.
 
-        The limiter forgets what it has settled after a while, and would take it again: then only the ledger can tell.
+        The limiter forgets settled reservations after a while, and would settle them again: then only the ledger can tell.
         """
         for done, record in enumerate(records):
             if finished is None and record is not None and self._now_ms() - record.noted_at_ms > REMEMBERED_MS:
@@ -127,7 +127,7 @@ class Settler:
         return len(records)
 
     async def replay_forever(self) -> None:
-        """Replay at start and then every second while there is something to replay."""
+        """Replay at the start, and then every second while records wait."""
         while True:
             try:
                 await self._spool.keep_room()
@@ -142,7 +142,7 @@ class Settler:
         asked_at = self._clock()
         try:
             settlement = await self._limiter.settle(account)
-        except LimiterWipedError:  # which is an answer
+        except LimiterWipedError:  # the store did answer
             raise
         except StoreError:
             self._metrics.inc(LIMITER_ERRORS, "settle")

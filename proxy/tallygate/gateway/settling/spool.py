@@ -1,11 +1,11 @@
-"""Settlements that the limiter could not take, kept on disk until it can.
+"""Settlements that the limiter could not accept, kept on disk until it can.
 
-The file begins with 8 bytes: where its first record that still counts starts. A record is a 4-byte length, a 4-byte CRC-32 (all
-big-endian) and a JSON payload; it is fsynced before the client sees its answer's end. A torn tail (the process died while writing)
-is cut off at the next start: what was never acknowledged was never promised. Replaying is idempotent, since every settlement is.
+The file begins with 8 bytes: the offset of its first live record. A record is a 4-byte length, a 4-byte CRC-32 (all
+big-endian) and a JSON payload; it is fsynced before the client gets the end of its answer. A torn tail (the process died while
+writing) is cut off at the next start, since it was never acknowledged. Replaying is idempotent, since every settlement is.
 
-Bounded by bytes_max, and on the disk: behind the records there is always room for those of the requests that are admitted already.
-While the spool is full, or that room cannot be had, nothing new is admitted.
+Bounded by bytes_max, and on the disk: behind the records there is always room for those of all admitted requests.
+While the spool is full, or that room cannot be reserved, nothing new is admitted.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ import msgspec
 from tallygate.domain.admission import Account, AdmissionRequest
 
 ROOM_BYTES: Final = 16 << 20  # 5,000 open requests at about 2.5 KB each, and some more
-_STEP_BYTES: Final = 1 << 20  # reserved at once, so that not every record has to ask for blocks
+_STEP_BYTES: Final = 1 << 20  # reserved at once, so that not every record allocates blocks
 _START: Final = struct.Struct(">Q")
 _FRAME: Final = struct.Struct(">II")
 _NAME: Final = re.compile(r"worker-(\d{1,6})\.spool", re.ASCII)
@@ -41,7 +41,7 @@ class _FormerAmounts(msgspec.Struct):
 
 
 class _FormerRecord(msgspec.Struct):
-    """A record as it was written when an account's amounts lay in an object of their own: an upgrade may find some."""
+    """A record in the former format, with an account's amounts in an object of their own: an upgrade may find some."""
 
     admission: AdmissionRequest
     actual: _FormerAmounts
@@ -64,11 +64,11 @@ _FORMER: Final = msgspec.json.Decoder(_FormerRecord)
 
 
 class SpoolFullError(Exception):
-    """The spool has reached its maximum, or the disk has."""
+    """The spool has reached its maximum, or the disk is full."""
 
 
 class Spool:
-    """A file per worker. One writer thread keeps records in order and the event loop from waiting for a disk."""
+    """A worker's spool file. One writer thread keeps records in order, and the event loop never waits for the disk."""
 
     def __init__(self, path: Path, *, bytes_max: int, room_bytes: int = ROOM_BYTES) -> None:
         self._path = path
@@ -77,15 +77,15 @@ class Spool:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(Account)
-        self._start = self._end = _START.size  # of the records that count, as offsets
+        self._start = self._end = _START.size  # offsets of the live records
         self._count = 0
-        self._reserved = 0  # length of the file, with blocks of its own
+        self._reserved = 0  # length of the file, with allocated blocks
         path.parent.mkdir(parents=True, exist_ok=True)
         self._load()
 
     @property
     def count(self) -> int:
-        """Records that wait, those that cannot be decoded among them."""
+        """The number of waiting records, including those that cannot be decoded."""
         return self._count
 
     @property
@@ -101,7 +101,7 @@ class Spool:
         return self._reserved >= self._end + self._room_bytes
 
     async def append(self, record: Account) -> None:
-        """Store a record durably. Raises SpoolFullError if there is no room; then it is nowhere but in the log."""
+        """Store a record durably. Raises SpoolFullError if there is no room; the record is then only in the log."""
         payload = self._encoder.encode(record)
         frame = _frame(payload)
         if len(payload) > _RECORD_BYTES_MAX or self._end + len(frame) > self._bytes_max + self._room_bytes + _START.size:
@@ -109,9 +109,9 @@ class Spool:
         await self._append_durably(frame, 1)
 
     async def append_some(self, records: Sequence[Account]) -> int:
-        """Store the first of these, as many as have a place now, in one step; how many. Raises SpoolFullError if the disk fails.
+        """Store as many of the first records as fit now, in one step; return how many. Raises SpoolFullError if the disk fails.
 
-        The room behind a full spool is not for them: it is that of the requests that are admitted already.
+        They may not use the room behind a full spool, which is reserved for admitted requests.
         """
         free = self._bytes_max + _START.size - self._end
         frames: list[bytes] = []
@@ -126,10 +126,10 @@ class Spool:
         return len(frames)
 
     def take_over(self, path: Path) -> bool:
-        """Have the records of another spool, whose worker is gone, and remove its file; before this one is used.
+        """Take over the records of another spool, whose worker is gone, and remove its file; called before this spool is used.
 
-        False if they have no room here, or the disk fails: the file stays. Cut off in between, both have them, and a replay of both
-        settles each once.
+        False if they do not fit, or the disk fails: the file stays. After an interruption both files have the records, and
+        replaying both settles each once.
         """
         try:
             with path.open("rb", buffering=0) as file:
@@ -148,15 +148,15 @@ class Spool:
         return True
 
     async def read_oldest(self, count_max: int | None = None) -> list[Account | None]:
-        """The oldest whole records, oldest first. None in place of one that cannot be decoded; it is logged. Raises OSError."""
+        """The oldest whole records, oldest first. A record that cannot be decoded is None, and is logged. Raises OSError."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: list(islice(self._records(), count_max)))
 
     async def drop(self, count: int) -> None:
-        """Forget the oldest `count` records, which have been settled. Raises OSError; then they are read again."""
+        """Remove the oldest `count` records, which have been settled. Raises OSError; they are then read again."""
         await asyncio.get_running_loop().run_in_executor(self._executor, self._drop, count)
 
     async def keep_room(self) -> None:
-        """Try again to have the room, if there was none: the disk may have been cleared."""
+        """Try again to reserve the room, if that failed: the disk may have been cleared."""
         if not self._has_room:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._load)
 
@@ -170,7 +170,7 @@ class Spool:
             raise SpoolFullError(str(error)) from error
 
     def _load(self) -> None:
-        """Find the records' end, cut off what is torn behind it, and reserve the room."""
+        """Find the end of the records, cut off a torn tail, and reserve the room."""
         try:
             with self._opened() as file:
                 self._start = self._end = _start_of(file)
@@ -188,7 +188,7 @@ class Spool:
         return os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
 
     def _reserve(self, file: BinaryIO) -> None:
-        """Have blocks behind the records. Where there are none, what is reserved stays as it is, and the spool is full."""
+        """Allocate blocks behind the records. If that fails, the reservation stays as it is, and the spool is full."""
         if self._has_room:
             return
         try:
@@ -242,7 +242,7 @@ class Spool:
             yield payload
 
     def _drop(self, count: int) -> None:
-        """Moves the start, which needs no disk. An empty file is cut back; one that is half settled gives way to a fresh one."""
+        """Move the start, which needs no disk. An empty file is cut back; a half-settled one is replaced by a fresh one."""
         with self._opened() as file:
             start, dropped = self._start, 0
             for _, payload in zip(range(count), self._payloads(file, start), strict=False):
@@ -278,7 +278,7 @@ class Spool:
 
 
 def spools_without_worker(directory: Path, *, slot: int, workers: int) -> list[Path]:
-    """Spools of slots that are no longer run, those that this slot takes over: each has one heir."""
+    """Spools of slots that no longer run and that this slot takes over; each has exactly one heir."""
     found = [(int(match[1]), path) for path in directory.glob("worker-*.spool") if (match := _NAME.fullmatch(path.name))]
     return [path for number, path in sorted(found) if number >= workers and number % workers == slot]
 
@@ -288,13 +288,13 @@ def _frame(payload: bytes) -> bytes:
 
 
 def _start_of(file: BinaryIO) -> int:
-    """Where the first record starts: as the file says, once it says so."""
+    """The offset of the first record, from the file's header if it has one."""
     head = os.pread(file.fileno(), _START.size, 0)
     return max(_START.size, _START.unpack(head)[0] if len(head) == _START.size else 0)
 
 
 def _write(file: BinaryIO, offset: int, data: bytes) -> None:
-    """All of it, or OSError: a disk that is nearly full takes a part first."""
+    """Write all of it, or raise OSError: a nearly full disk first accepts a part."""
     view = memoryview(data)
     while view:
         written = os.pwrite(file.fileno(), view, offset)
@@ -303,7 +303,7 @@ def _write(file: BinaryIO, offset: int, data: bytes) -> None:
 
 
 def _allocate(file: BinaryIO, offset: int, length: int) -> None:
-    """Zeros that have their blocks on the disk."""
+    """Extend the file by zeros with allocated blocks."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), offset, length)
     else:  # macOS

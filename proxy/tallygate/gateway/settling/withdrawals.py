@@ -1,4 +1,4 @@
-"""Admissions that the store answered too late, or never: nobody was served, so what they may hold is taken back."""
+"""Withdrawal of admissions that the store answered too late, or never: nobody was served, so their holds are returned."""
 
 import asyncio
 import logging
@@ -9,14 +9,14 @@ from tallygate.domain.admission import AdmissionRequest
 from tallygate.domain.errors import NothingSentError, StoreError
 from tallygate.limiter.port import Limiter
 
-WAITING_MAX: Final = 10_000  # about 25 MB; of one more, a hold ends with its lease, and its input is charged
+WAITING_MAX: Final = 10_000  # about 25 MB; beyond it, a hold ends with its lease, and its input is charged
 AT_ONCE: Final = 256
 RETRY_SECONDS: Final = 0.5
 _log = logging.getLogger(__name__)
 
 
 class Withdrawals:
-    """Tried at once and then again until the store answers. Those that wait are forgotten with the process: their leases speak."""
+    """Withdrawals, tried at once and then again until the store answers. If the process ends, their leases end the holds."""
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
@@ -29,7 +29,7 @@ class Withdrawals:
         return len(self._waiting)
 
     def note(self, admission: AdmissionRequest, *, after: StoreError) -> None:
-        """To be withdrawn, whether the store knows of it or not; unless the admission, by its error, was never sent."""
+        """Queue an admission for withdrawal, whether the store has it or not, unless its error shows that it was never sent."""
         if isinstance(after, NothingSentError):
             return
         if len(self._waiting) >= WAITING_MAX:
@@ -41,7 +41,7 @@ class Withdrawals:
         self._noted.set()
 
     async def attempt(self) -> None:
-        """Withdraw what waits, oldest first, until nothing does. Raises StoreError where it fails."""
+        """Withdraw waiting admissions, oldest first. Raises StoreError at the first failure."""
         while self._waiting:
             batch = list(islice(self._waiting.values(), AT_ONCE))
             outcomes = await asyncio.gather(*(self._limiter.withdraw(admission) for admission in batch), return_exceptions=True)
@@ -55,7 +55,7 @@ class Withdrawals:
         self._noted.clear()
 
     async def withdraw_forever(self) -> None:
-        """As soon as something is noted, and then every half second."""
+        """Withdraw as soon as an admission is queued, and retry every half second."""
         while True:
             await self._noted.wait()
             try:
