@@ -8,8 +8,7 @@ from typing import Any
 from limiter_values import Clock
 from snapshot import Snapshot, events_of_redis, events_of_reference, snapshot_of_redis, snapshot_of_reference
 
-from tallygate.limiter.generation import mark_all
-from tallygate.limiter.keys import org_keys
+from tallygate.limiter.keys import PARTITIONS, org_keys, partition_keys
 from tallygate.limiter.port import Limiter
 from tallygate.limiter.redis_limiter import EXPIRED_MS, RedisLimiter
 from tallygate.limiter.reference import ReferenceLimiter
@@ -65,7 +64,7 @@ def reference_world(**options: Any) -> World:
 
 async def redis_world(store: ScriptStore, **options: Any) -> World:
     clock, scripts = Clock(), load_scripts()
-    await mark_all(store, "g1")
+    await store.command(b"MSET", *(part for p in range(PARTITIONS) for part in (partition_keys(p).generation, b"g1")))  # mark_all
 
     async def sweep(org: str) -> int:
         handled, _expired = await store.run_script(

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import dataclass, fields
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, Final, Protocol
@@ -44,8 +45,9 @@ class ScriptStore(Protocol):
         """One plain command's reply. Never retried."""
 
 
+@cache
 def load_scripts() -> Scripts:
-    """Read the package's scripts: one file of `scripts` for each field of Scripts. Call it once, where the limiter is composed."""
+    """The package's scripts, read once in a process: one file of `scripts` for each field of Scripts."""
     folder = files("tallygate.limiter") / "scripts"
     return Scripts(**{field.name: new_script(field.name, _joined(folder, field.name)) for field in fields(Scripts)})
 
