@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 from aiohttp import ClientSession
+from encodings_of_tests import load_once
 from recording_metrics import RecordingMetrics
 from usage_events import read_event
 
@@ -44,7 +45,6 @@ from tallygate.simulator.prompt_tokens import PromptTokens
 from tallygate.simulator.server import running_simulator, system_clock_ms
 from tallygate.telemetry.metrics import OPEN_REQUESTS, OVERHEAD_SECONDS, READING_ON, REQUEST_SECONDS
 from tallygate.tokens.counter import TokenCounter
-from tallygate.tokens.vocabulary import load_encoding
 
 TIMEOUTS = ClientTimeouts(head=10, idle=75, body_grace=10, body_bytes_per_second=1_000, write=60)
 LIMITS = GatewayBounds(
@@ -256,9 +256,6 @@ async def running_gateway(
             assert whole >= own
         assert metrics.levels[OPEN_REQUESTS] == metrics.levels[READING_ON] == 0
         assert loop.is_running()
-
-
-load_once = functools.cache(load_encoding)
 
 
 def shared_tokens() -> TokenCounter:

@@ -2,7 +2,8 @@
 
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks.md"
 RUNBOOK_URL = "https://tallygate.example/docs/runbooks.md#"
 
 
-def cases_of_alerts() -> Iterator[Mapping[str, Any]]:
-    for path in RULE_TESTS:
-        for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]:
-            yield from test.get("alert_rule_test", ())
+@cache
+def rule_tests() -> tuple[Mapping[str, Any], ...]:
+    """Those of all files."""
+    return tuple(test for path in RULE_TESTS for test in yaml.load(path.read_bytes(), yaml.CSafeLoader)["tests"])
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -80,7 +81,9 @@ def test_no_runbook_is_left_of_an_alert_that_is_gone() -> None:
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_every_alert_is_seen_firing_and_staying_quiet(name: str) -> None:
-    expected = [test["exp_alerts"] for test in cases_of_alerts() if test["alertname"] == name]
+    expected = [
+        case["exp_alerts"] for test in rule_tests() for case in test.get("alert_rule_test", ()) if case["alertname"] == name
+    ]
 
     assert any(expected), "never fires in a test"
     assert not all(expected), "never stays quiet in a test"
@@ -90,12 +93,7 @@ def test_every_alert_is_seen_firing_and_staying_quiet(name: str) -> None:
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_every_recording_rule_has_its_value_in_a_test(name: str) -> None:
-    expressions = [
-        test["expr"]
-        for path in RULE_TESTS
-        for case in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]
-        for test in case.get("promql_expr_test", ())
-    ]
+    expressions = [test["expr"] for case in rule_tests() for test in case.get("promql_expr_test", ())]
 
     assert any(name in expression for expression in expressions)
 

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ OFF = (
 )
 
 
+@cache
 def routes() -> dict[str, Any]:
     """The shipped table with everything on, and under one capability."""
-    shipped = yaml.safe_load((shipped_directory() / "routes.yaml").read_text())
+    shipped = yaml.load((shipped_directory() / "routes.yaml").read_text(), yaml.CSafeLoader)
     return {"routes": [{**route, "enabled": True, "capability": "chat"} for route in shipped["routes"]]}
 
 

@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from encodings_of_tests import load_once
 
 from tallygate.simulator.prompt_tokens import PromptTokens
 from tallygate.simulator.server import Simulator, running_simulator
@@ -8,7 +9,7 @@ from tallygate.simulator.server import Simulator, running_simulator
 
 @pytest.fixture(scope="session")
 def prompt_tokens() -> PromptTokens:
-    return PromptTokens()
+    return PromptTokens(load_once)
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from encodings_of_tests import load_once
 from google import genai
 
 from tallygate.simulator.ledger import Served
 from tallygate.simulator.server import Simulator
-from tallygate.tokens.vocabulary import EncodingName, load_encoding
+from tallygate.tokens.vocabulary import EncodingName
 
-O200K = load_encoding(EncodingName.O200K)
+O200K = load_once(EncodingName.O200K)
 
 
 def prompt(directive: str) -> list[Any]:

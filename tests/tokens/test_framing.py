@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import tiktoken
+from encodings_of_tests import load_once
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -231,7 +232,7 @@ SHAPES = st.builds(
     opaque_bytes=st.integers(0, 1_000),
     tokens=st.integers(0, 1_000),
 )
-_SHARED = TokenCounter()
+_SHARED = TokenCounter(load=load_once)
 
 
 @given(shape=SHAPES, model=st.sampled_from(list(MODELS.values())))

@@ -2,14 +2,15 @@
 
 import pytest
 import tiktoken
+from encodings_of_tests import load_once
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tallygate.tokens.text import EXACT_CHARS_MAX, SLICE_CHARS, count, slices, upper_bound
-from tallygate.tokens.vocabulary import EncodingName, load_encoding
+from tallygate.tokens.vocabulary import EncodingName
 
-O200K = load_encoding(EncodingName.O200K)
-CL100K = load_encoding(EncodingName.CL100K)
+O200K = load_once(EncodingName.O200K)
+CL100K = load_once(EncodingName.CL100K)
 LOADED = (O200K, CL100K)
 
 prose = st.lists(
