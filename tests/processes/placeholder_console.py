@@ -7,7 +7,7 @@ from tallygate.app.part import Part
 from tallygate.app.roles import console_of, workers_part
 from tallygate.console.ports import Lag
 from tallygate.console.readiness import store_probe
-from tallygate.processes.console import run
+from tallygate.processes.console import run_console
 
 
 class EmptyStore:
@@ -34,4 +34,4 @@ async def build(_role, settings):
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:], build=build))
+    sys.exit(run_console(sys.argv[1:], build=build))

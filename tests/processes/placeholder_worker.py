@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tallygate.app.clocks import now_ms
 from tallygate.domain.errors import ErrorCode
-from tallygate.processes.worker import run
+from tallygate.processes.worker import run_worker
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
 from tallygate.telemetry.labels import KnownLabels
 from tallygate.telemetry.metrics import OPEN_REQUESTS, REFUSED
@@ -80,4 +80,4 @@ async def build(_settings, counts):
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:], build=build))
+    sys.exit(run_worker(sys.argv[1:], build=build))

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from tallygate.commands.directory_session import actor, directory_options, run, show
+from tallygate.commands.directory_session import actor, directory_options, in_session, show
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.apply import Step
@@ -48,7 +48,7 @@ def apply(file: Path, *, dry_run: bool, prune: bool, overlap: str, as_json: bool
                 await apply_step(book, actor(), step, overlap_ms=overlap_ms)
         return steps
 
-    steps = run(work, options)
+    steps = in_session(work, options)
     show([_shown(step) for step in steps], as_json=as_json, plain=lambda console: _print(console, steps, is_done=not dry_run))
     if dry_run and steps:
         sys.exit(EX_DIFFERENCE)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tallygate.commands.directory_session import directory_options, run, show, table
+from tallygate.commands.directory_session import directory_options, in_session, show, table
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -24,6 +24,6 @@ def changes(*, org: str | None, subject: str | None, limit: int, as_json: bool, 
         orgs = None if org is None else [org]
         return [entry.shown() for entry in await read_audit_log(book.database, orgs=orgs, subject=subject, limit=limit)]
 
-    rows = run(work, options)
+    rows = in_session(work, options)
     columns = {"at": "When", "actor": "Who", "action": "What", "subject": "Of", "organization": "Organization"}
     show(rows, as_json=as_json, plain=lambda console: table(console, columns, rows, empty="nothing was changed yet"))

@@ -38,7 +38,7 @@ def directory_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def run(work: Callable[["DirectoryBook"], Awaitable[Any]], options: Options) -> Any:
+def in_session(work: Callable[["DirectoryBook"], Awaitable[Any]], options: Options) -> Any:
     """The result of one command's work on the directory. What the directory refuses is a line, not a traceback."""
     from tallygate.ledger.directory.errors import DirectoryError
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tallygate.commands.apply import EX_DIFFERENCE
-from tallygate.commands.directory_session import actor, directory_options, run, show
+from tallygate.commands.directory_session import actor, directory_options, in_session, show
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -58,7 +58,7 @@ def import_credentials(file: BinaryIO, *, plain_keys: bool, dry_run: bool, as_js
             "different_lines": plan.other[:_LINES_SHOWN],
         }
 
-    found = run(work, options)
+    found = in_session(work, options)
     show(found, as_json=as_json, plain=lambda console: _print(console, found))
     if dry_run and found["to_create"]:
         sys.exit(EX_DIFFERENCE)

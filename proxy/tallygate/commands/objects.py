@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from tallygate.commands.directory_session import actor, directory_options, run, show, table
+from tallygate.commands.directory_session import actor, directory_options, in_session, show, table
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -43,7 +43,7 @@ def list_objects(
     async def work(book: "DirectoryBook") -> list[dict[str, Any]]:
         return [object_shown(found) for found in await book.objects.list(org, kind=kind, after=after, limit=limit)]
 
-    rows = run(work, options)
+    rows = in_session(work, options)
     show(rows, as_json=as_json, plain=lambda console: table(console, _COLUMNS, rows, empty=f"{org} has no objects"))
 
 
@@ -76,7 +76,7 @@ def adopt(
         parts = [named[start : start + _IDS_AT_ONCE] for start in range(0, len(named), _IDS_AT_ONCE)]
         return sum([await book.objects.adopt(actor(), org, upstream=upstream, kind=kind, ids=part) for part in parts])
 
-    adopted = run(work, options)
+    adopted = in_session(work, options)
 
     def plain(console: Console) -> None:
         console.print(f"{adopted} of {len(named)} adopted by {escape(org)}; the others were its own already")
@@ -97,7 +97,7 @@ def forget(
         parts = [named[start : start + _IDS_AT_ONCE] for start in range(0, len(named), _IDS_AT_ONCE)]
         return sum([await book.objects.forget(actor(), org, upstream=upstream, kind=kind, ids=part) for part in parts])
 
-    forgotten = run(work, options)
+    forgotten = in_session(work, options)
     answer = {"org": org, "kind": kind, "upstream": upstream, "forgotten": forgotten}
     show(answer, as_json=as_json, plain=lambda console: console.print(f"{forgotten} of {len(named)} forgotten"))
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tallygate.commands.declared_options import options_of
-from tallygate.commands.directory_session import actor, directory_options, parsed_fields, run, show, table
+from tallygate.commands.directory_session import actor, directory_options, in_session, parsed_fields, show, table
 from tallygate.domain.organization import ORGANIZATION_FIELDS
 from tallygate.domain.rate_limit import Quantity
 
@@ -37,7 +37,7 @@ def list_organizations(*, as_json: bool, **options: Any) -> None:
             after = rows[-1][0].id
         return [found[org] for org in sorted(found)]
 
-    rows = run(work, options)
+    rows = in_session(work, options)
     columns = {
         "id": "Id",
         "name": "Name",
@@ -62,7 +62,7 @@ def show_organization(org: str, *, as_json: bool, **options: Any) -> None:
             return file_shown(in_file) | {"effective": effective_shown(in_file)}
         return _state_shown(await book.organizations.get(org))
 
-    _show_one(run(work, options), as_json=as_json)
+    _show_one(in_session(work, options), as_json=as_json)
 
 
 @orgs.command("create")
@@ -85,7 +85,7 @@ def create_organization(org: str, *, as_json: bool, fields: str | None, **option
     async def work(book: "DirectoryBook") -> dict[str, Any]:
         return _state_shown(await book.organizations.create(actor(), document))
 
-    _show_one(run(work, options), as_json=as_json)
+    _show_one(in_session(work, options), as_json=as_json)
 
 
 @orgs.command("set")
@@ -108,7 +108,7 @@ def set_organization(org: str, *, as_json: bool, fields: str | None, **options: 
     async def work(book: "DirectoryBook") -> dict[str, Any]:
         return _state_shown(await book.organizations.change(actor(), org, changes))
 
-    _show_one(run(work, options), as_json=as_json)
+    _show_one(in_session(work, options), as_json=as_json)
 
 
 @orgs.command("delete")
@@ -123,7 +123,7 @@ def delete_organization(org: str, *, yes: bool, as_json: bool, **options: Any) -
     async def work(book: "DirectoryBook") -> None:
         await book.organizations.delete(actor(), org)
 
-    run(work, options)
+    in_session(work, options)
     show({"id": org, "deleted": True}, as_json=as_json, plain=lambda console: console.print(f"deleted {escape(org)}"))
 
 

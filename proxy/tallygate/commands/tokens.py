@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from tallygate.commands.directory_session import actor, directory_options, run, secret, show, table
+from tallygate.commands.directory_session import actor, directory_options, in_session, secret, show, table
 
 if TYPE_CHECKING:
     from tallygate.ledger.directory.book import DirectoryBook
@@ -34,7 +34,7 @@ def list_tokens(*, as_json: bool, **options: Any) -> None:
     async def work(book: "DirectoryBook") -> list[dict[str, Any]]:
         return [token.shown() for token in await book.tokens.list()]
 
-    rows = run(work, options)
+    rows = in_session(work, options)
     shown = [row | {"organizations": row["organizations"] or "all"} for row in rows]
     show(rows, as_json=as_json, plain=lambda console: table(console, _COLUMNS, shown, empty="no admin tokens"))
 
@@ -72,7 +72,7 @@ def create_token(
         )
         return made.token.shown() | {"token": made.secret}
 
-    found = run(work, options)
+    found = in_session(work, options)
 
     def plain(console: Console) -> None:
         secret(console, f"The admin token {escape(found['id'])}", found["token"])
@@ -89,7 +89,7 @@ def revoke_token(token_id: str, *, as_json: bool, **options: Any) -> None:
     async def work(book: "DirectoryBook") -> dict[str, Any]:
         return (await book.tokens.revoke(actor(), token_id)).shown()
 
-    found = run(work, options)
+    found = in_session(work, options)
     show(found, as_json=as_json, plain=lambda console: console.print(f"revoked {escape(found['id'])}"))
 
 

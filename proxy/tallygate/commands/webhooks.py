@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from tallygate.commands.directory_session import directory_options, run, show, table
+from tallygate.commands.directory_session import directory_options, in_session, show, table
 from tallygate.commands.ledger_session import plain_errors
 from tallygate.config.settings import load_settings
 
@@ -117,7 +117,7 @@ def list_deliveries(
         found = await Deliveries(book.database).latest(most=limit, endpoint=endpoint, state=wanted, event_id=notice)
         return [_shown(delivery) for delivery in found]
 
-    rows = run(work, options)
+    rows = in_session(work, options)
     show(rows, as_json=as_json, plain=lambda console: table(console, _DELIVERY_COLUMNS, rows, empty="no deliveries"))
 
 
@@ -137,7 +137,7 @@ def retry(*, endpoint: str | None, notice: str | None, takes_all: bool, as_json:
 
         return await Deliveries(book.database).retry(now_ms=now_ms(), endpoint=endpoint, event_id=notice)
 
-    queued = run(work, options)
+    queued = in_session(work, options)
     show({"queued": queued}, as_json=as_json, plain=lambda console: console.print(f"{queued} queued again"))
 
 

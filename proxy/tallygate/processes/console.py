@@ -41,7 +41,7 @@ async def work(role: Role, settings: Settings, *, sock: socket.socket, build: Bu
     await console.close()
 
 
-def run(arguments: list[str], *, build: BuildConsole) -> Exit:
+def run_console(arguments: list[str], *, build: BuildConsole) -> Exit:
     """The process: settings from the environment, logs on standard error, one event loop."""
     raise_descriptors()
     try:
@@ -61,4 +61,4 @@ def run(arguments: list[str], *, build: BuildConsole) -> Exit:
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:], build=build_console))
+    sys.exit(run_console(sys.argv[1:], build=build_console))

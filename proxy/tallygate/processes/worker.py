@@ -84,7 +84,7 @@ async def _beat(state: WorkerState) -> None:
         await asyncio.sleep(HEARTBEAT_MS / 1_000)
 
 
-def run(arguments: list[str], *, build: BuildGateway) -> Exit:
+def run_worker(arguments: list[str], *, build: BuildGateway) -> Exit:
     """The process: settings from the environment, logs on standard error, one event loop."""
     slot, descriptor = int(arguments[0]), int(arguments[1])
     raise_descriptors()
@@ -105,4 +105,4 @@ def run(arguments: list[str], *, build: BuildGateway) -> Exit:
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:], build=build_gateway))
+    sys.exit(run_worker(sys.argv[1:], build=build_gateway))
