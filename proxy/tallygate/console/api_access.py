@@ -1,4 +1,4 @@
-"""Who asks on the console's API, and what they may see and change. One function decides both."""
+"""Authentication and authorization on the console's API. One function decides both."""
 
 import hashlib
 import hmac
@@ -10,11 +10,11 @@ from aiohttp import hdrs, web
 
 from tallygate.console.api_errors import ApiError
 
-TOKEN_CHARS_MAX: Final = 512  # a longer one is nobody's
+TOKEN_CHARS_MAX: Final = 512  # a longer one is unknown
 
 
 class Access(StrEnum):
-    """What a route needs and a token has; WRITE includes READ. METRICS is a token's alone: /metrics, and no route of the API."""
+    """The access that a route needs and a token has; WRITE includes READ. METRICS is for /metrics alone, no route of the API."""
 
     METRICS = "metrics"
     READ = "read"
@@ -26,7 +26,7 @@ class AdminAccess:
     """The holder of an admin token.
 
     actor   the token's id, as the audit log names it
-    orgs    the organizations in its scope; None: all of them, the platform's own as well
+    orgs    the organizations in its scope; None: all, and the platform's own affairs
     """
 
     actor: str
@@ -35,7 +35,7 @@ class AdminAccess:
 
     @property
     def sees_metrics(self) -> bool:
-        """/metrics names every organization."""
+        """Whether the holder may read /metrics, which names every organization."""
         return self.orgs is None
 
     def sees(self, org: str) -> bool:
@@ -46,7 +46,7 @@ class AdminTokens(Protocol):
     """A store of admin tokens."""
 
     async def find(self, token: str) -> AdminAccess | None:
-        """The access that this token gives; None if it is unknown, expired or revoked. Never raises for any text."""
+        """Find the access that this token gives; None if it is unknown, expired or revoked. Never raises for any text."""
 
 
 class PlatformToken:
@@ -72,7 +72,7 @@ async def access_of(request: web.Request, tokens: AdminTokens) -> AdminAccess | 
 
 
 async def authorize(request: web.Request, tokens: AdminTokens, needed: Access) -> AdminAccess:
-    """The caller of a request that needs `needed`. Raises ApiError 401 without a valid token, 403 where it may only read."""
+    """The caller of a request that needs `needed`. Raises ApiError 401 without a valid token, 403 if it may only read."""
     found = await access_of(request, tokens)
     if found is None:
         raise ApiError(

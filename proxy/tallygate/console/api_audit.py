@@ -1,4 +1,4 @@
-"""GET /api/audit: who changed what, and when. A token sees the changes of its organizations."""
+"""GET /api/audit: the log of changes. A token sees the changes of its organizations."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""A JSON object as the body of a change: bounded, and read without the leniency of most readers."""
+"""A JSON object as the body of a change: bounded, and parsed more strictly than by most parsers."""
 
 import json
 from typing import Any, Final
@@ -11,7 +11,7 @@ BODY_BYTES_MAX: Final = 262_144
 
 
 async def read_object(request: web.Request) -> dict[str, Any]:
-    """The body. Raises ApiError 413 past the bound, 400 for what is not one JSON object, or repeats a key."""
+    """Parse the body. Raises ApiError 413 beyond the bound, 400 for anything but one JSON object, or a repeated key."""
     body = b""
     while chunk := await request.content.readany():
         body += chunk

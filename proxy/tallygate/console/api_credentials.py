@@ -1,4 +1,4 @@
-"""/api/organizations/{org}/credentials: the key is in the answer that makes it, and in no other."""
+"""/api/organizations/{org}/credentials: only the answer that creates a key contains it."""
 
 from typing import Any, Final
 
@@ -111,7 +111,7 @@ class _Credentials:
         return self._shown(await self._book.credentials.change(call.access.actor, org, call.values["credential"], fields))
 
     async def rotate(self, call: ApiCall) -> object:
-        """Body: `overlap`, such as "24h" or "0s"; `key_sha256` of the caller's own new key. Both may be left out."""
+        """Body: `overlap`, such as "24h" or "0s"; `key_sha256` of the caller's own new key. Both are optional."""
         org, fields = the_org(call), await read_object(call.request)
         overlap_ms = _overlap_ms(fields.pop("overlap", None))
         digest = fields.pop("key_sha256", None)

@@ -1,4 +1,4 @@
-"""Cursors: where the next page begins, bound to the question that it continues."""
+"""Cursors: the start of the next page, bound to the query that it continues."""
 
 import base64
 import binascii
@@ -13,7 +13,7 @@ CURSOR_CHARS_MAX: Final = 512
 
 
 def question_of(path: str, values: Mapping[str, Any]) -> str:
-    """What a cursor is bound to: the endpoint, and everything asked but the page itself."""
+    """The query to which a cursor is bound: the endpoint and all parameters except the page itself."""
     asked = {name: value for name, value in values.items() if name not in {"cursor", "page", "limit"}}
     return repr((path, sorted(asked.items())))
 
@@ -23,7 +23,7 @@ def seal(position: str, question: str) -> str:
 
 
 def unseal(name: str, cursor: str, question: str) -> str:
-    """The position in a cursor. Raises ApiError for text that is no cursor, or one of another question."""
+    """The position in a cursor. Raises ApiError for text that is no cursor, or belongs to another query."""
     try:
         raw = base64.b64decode(cursor[:CURSOR_CHARS_MAX] + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         position = raw[_DIGEST_BYTES:].decode()
@@ -35,5 +35,5 @@ def unseal(name: str, cursor: str, question: str) -> str:
 
 
 def _digest(position: str, question: str) -> bytes:
-    """No secret: it tells mistakes apart, not forgers, whose reach is their token's scope whatever the cursor says."""
+    """A checksum against mistakes, not forgery: a token's scope applies whatever the cursor contains."""
     return hashlib.sha256(f"{position}\n{question}".encode("utf-8", "surrogatepass")).digest()[:_DIGEST_BYTES]

@@ -1,4 +1,4 @@
-"""GET /api/credentials and /api/capabilities: what there is to ask about. No key, no digest."""
+"""GET /api/credentials and /api/capabilities: the values that queries can name. No key, no digest."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -95,7 +95,7 @@ class DirectoryApi:
         )
 
     async def _credentials(self, call: ApiCall) -> CredentialsAnswer:
-        """What is added or removed between two pages moves nothing: a position is a name, not a number."""
+        """List credentials. Changes between two pages shift nothing, since a position is a name, not a number."""
         ids = self._asked(call)
         question = question_of("/api/credentials", call.values)
         cursor: str | None = call.values["cursor"]
@@ -124,7 +124,7 @@ class DirectoryApi:
         )
 
     def _asked(self, call: ApiCall) -> list[str]:
-        """Ids in order: those named, or all that the token sees."""
+        """The ids in order: those that were named, or all that the token sees."""
         named: Sequence[str] = call.values["org"]
         if not named:
             return self._scopes.visible(call.access)

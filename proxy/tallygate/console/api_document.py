@@ -1,4 +1,4 @@
-"""The OpenAPI document, made of the same tables that calls are checked by: it cannot say anything else."""
+"""The OpenAPI document, derived from the tables that calls are checked by, so that it cannot differ."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -25,7 +25,7 @@ _ERRORS: Final = {
 
 
 class DocumentApi:
-    """GET /api/openapi.json, for anyone: it tells nothing that the source does not."""
+    """GET /api/openapi.json, public: it reveals nothing that the source does not."""
 
     def __init__(self, routes: Iterable[ApiRoute], *, version: str) -> None:
         self._route = ApiRoute(
@@ -47,7 +47,7 @@ class DocumentApi:
 
 
 def document(routes: Iterable[ApiRoute], *, version: str) -> dict[str, Any]:
-    """OpenAPI 3.1."""
+    """Make the OpenAPI 3.1 document."""
     listed = tuple(routes)
     types = [*dict.fromkeys(kind for route in listed for kind in (route.answer, route.body) if kind is not None), ErrorAnswer]
     schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)

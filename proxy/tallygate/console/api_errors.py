@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 from aiohttp import hdrs, web
 
-RETRY_SECONDS: Final = 5  # after which a store that was away is worth asking again
+RETRY_SECONDS: Final = 5  # after which a store that was away may be back
 _TYPES: Final = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 409: "conflict_error"}
 
 
@@ -47,14 +47,14 @@ def invalid_parameter(param: str, message: str) -> ApiError:
 
 
 def unknown_id(param: str, kind: str) -> ApiError:
-    """The error for an unknown id, also for one outside the token's scope: the two look alike, so that ids cannot be guessed."""
+    """The error for an unknown id, and for one outside the token's scope: both look alike, so that ids cannot be guessed."""
     return ApiError(
         status=404, code=f"unknown_{kind}", message=f"{param}: there is no such {kind} within this token's scope", param=param
     )
 
 
 def unavailable(code: str, message: str) -> ApiError:
-    """A store that does not answer now."""
+    """The error for a store that does not answer."""
     return ApiError(status=503, code=code, message=message, headers={hdrs.RETRY_AFTER: str(RETRY_SECONDS)})
 
 

@@ -28,7 +28,7 @@ from tallygate.ledger.usage_queries import EntriesPage, EntriesQuery, UsageQueri
 
 EVENTS_DEFAULT: Final = 100
 EVENTS_MAX: Final = 1_000  # of one page
-EVENT_ORGS_MAX: Final = 200  # of one question: each is read by itself
+EVENT_ORGS_MAX: Final = 200  # of one query: each is read by itself
 DAYS_DEFAULT: Final = 7
 _FROM: Final = instant("from", f"Beginning of the range, inclusive. Default: {DAYS_DEFAULT} days before `to`.")
 _ORDER: Final = choice("order", "newest or oldest first, by the time of settlement.", ["desc", "asc"], default="desc")
@@ -112,7 +112,7 @@ class EventsApi:
     async def _page(self, query: EntriesQuery) -> EntriesPage:
         try:
             return await self._queries.entries_page(query)
-        except (ValueError, OverflowError) as error:  # numbers in a cursor that no database holds
+        except (ValueError, OverflowError) as error:  # numbers in a cursor that exceed the database's
             raise invalid_parameter("cursor", "is not a cursor that an earlier page gave") from error
 
 

@@ -27,7 +27,7 @@ from tallygate.ledger.usage_queries import Dimension
 RANGE_DAYS_MAX: Final = 366
 ROWS_MAX: Final = 5_000_000
 ORGS_MAX: Final = 1_000
-WRITE_SECONDS: Final = 60.0  # a client that takes nothing for so long is cut off
+WRITE_SECONDS: Final = 60.0  # a client that reads nothing for this long is cut off
 AS_OF_HEADER: Final = "tallygate-export-as-of"
 
 _FORMAT: Final = choice("format", "csv, jsonl (JSON Lines) or parquet.", [*Format], is_required=True)
@@ -38,7 +38,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class ExportApi:
-    """now_ms: Unix time, where a range ends that says nothing else. rows_max: a larger export is refused before it begins."""
+    """The export endpoint. now_ms: Unix time, the default end of a range. rows_max: a larger export is refused before it begins."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class ExportApi:
             return await self._stream(call.request, selection, encoder, format_)
 
     def _organizations(self, call: ApiCall) -> list[Organization]:
-        """Those named, which must all be on a plan with export; else all that are visible and on one."""
+        """The named organizations, which must all have a plan with export; else all visible ones that do."""
         named = call.values[ORG.name]
         organizations = self._scopes.asked(call.access, named, orgs_max=ORGS_MAX)
         may = [organization for organization in organizations if organization.plan.export]
@@ -113,7 +113,7 @@ class ExportApi:
             )
 
     async def _stream(self, request: web.Request, selection: Selection, encoder: Encoder, format_: Format) -> web.StreamResponse:
-        """Once the answer has begun, a failure cuts the connection: without its last chunk no client takes the file for whole."""
+        """Stream the file. A later failure cuts the connection: without the last chunk, no client considers the file complete."""
         file_type = FILE_TYPES[format_]
         response = web.StreamResponse(
             headers={
@@ -156,6 +156,6 @@ def _cut(request: web.Request) -> None:
 
 
 def _file_name(selection: Selection) -> str:
-    """Days in UTC; ids of organizations are plain ASCII."""
+    """The name of the file, with days in UTC; ids of organizations are plain ASCII."""
     who = selection.scopes[0].org if len(selection.scopes) == 1 else "usage"
     return f"{who}_{millisecond_text(selection.from_ms)[:10]}_{millisecond_text(selection.to_ms - 1)[:10]}"

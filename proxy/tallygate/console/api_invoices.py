@@ -1,4 +1,4 @@
-"""GET /api/invoices/{org}/{month}, /api/statements/{org}/{week}: what an organization used, as a document."""
+"""GET /api/invoices/{org}/{month}, /api/statements/{org}/{week}: an organization's usage, as a document."""
 
 from collections.abc import Callable
 from typing import Final
@@ -28,12 +28,12 @@ _WEEK: Final = text(
     is_required=True,
 )
 _FORMAT: Final = choice("format", "html (to print), csv or json.", [*InvoiceFormat], default=InvoiceFormat.JSON.value)
-# The page has no script and no outside asset; should a text ever escape its escaping, it can do nothing either.
+# The page has no script and loads nothing; a text that escaped its escaping could do nothing either.
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 
 
 class InvoicesApi:
-    """now_ms: Unix time: a period that is not over is provisional, one that has not begun is none."""
+    """Invoices and statements. now_ms: Unix time; a period that is not over is provisional, one that has not begun is refused."""
 
     def __init__(self, *, scopes: Scopes, database: Database, slots: ExportSlots, now_ms: Callable[[], int]) -> None:
         self._scopes = scopes
@@ -100,7 +100,7 @@ class InvoicesApi:
         return web.Response(body=document.write(invoice), headers=headers)
 
     def _check_time(self, organization: Organization, period: BillingPeriod) -> None:
-        """Raises ApiError for a period to come, and for one that the plan's history does not hold as a whole."""
+        """Raise ApiError for a future period, and for one that the plan's history does not cover in full."""
         if period.start_ms > self._now_ms():
             raise invalid_parameter(period.kind.value, "has not begun")
         [scope] = self._scopes.history([organization])

@@ -1,4 +1,4 @@
-"""GET /api/notices: what the limiter announced about spend limits, and how far each notice got to whom it is sent."""
+"""GET /api/notices: the limiter's notices about spend limits, and the deliveries of each."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -128,7 +128,7 @@ class NoticesApi:
 
 
 def _position(position: str) -> tuple[int, int, tuple[int, str]]:
-    """The range, and where the page before ended. Raises ApiError."""
+    """The range, and the end of the previous page. Raises ApiError."""
     words = position.split(" ")
     if len(words) != 4 or not 0 < len(words[3]) <= WORD_CHARS_MAX:
         raise invalid_parameter("cursor", "is not a cursor that an earlier page gave")

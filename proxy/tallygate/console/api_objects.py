@@ -1,4 +1,4 @@
-"""/api/organizations/{org}/objects: what an organization owns upstream; to adopt, to see and to forget, by the platform alone."""
+"""/api/organizations/{org}/objects: an organization's stored objects; only the platform may list, adopt and forget them."""
 
 import json
 from typing import Any, Final
@@ -71,14 +71,14 @@ class _Objects:
         return {"objects": [object_shown(item) for item in found], "next_after": more}
 
     async def adopt(self, call: ApiCall) -> object:
-        """Body: kind, ids (a list), upstream (`default` if left out)."""
+        """Body: kind, ids (a list), upstream (default: `default`)."""
         org = the_org(call)
         need_platform(call, "adopting objects")
         named = await _named(call)
         return {"org": org, "adopted": await self._book.objects.adopt(call.access.actor, org, **named)}
 
     async def forget(self, call: ApiCall) -> object:
-        """Body: as of adopt."""
+        """Body: like adopt's."""
         org = the_org(call)
         need_platform(call, "forgetting objects")
         named = await _named(call)

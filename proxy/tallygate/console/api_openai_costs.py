@@ -1,4 +1,4 @@
-"""GET /v1/organization/costs, as OpenAI has it. Its amounts are JSON numbers of USD; exact ones are in /api/usage."""
+"""GET /v1/organization/costs, in OpenAI's shape. Its amounts are JSON numbers of USD; /api/usage has the exact ones."""
 
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
@@ -26,7 +26,7 @@ from tallygate.domain.money import NANO_PER_USD
 from tallygate.ledger.time_buckets import DAY_MS, QUARTER_MS, Bucket
 from tallygate.ledger.usage_queries import Dimension, QueryTooLargeError, Usage, UsageQuery
 
-RESULTS_MAX: Final = 5_000  # of one page: it ends before the bucket that would bring more
+RESULTS_MAX: Final = 5_000  # of one page, which ends before the bucket that would exceed it
 _DAYS: Final = BucketWidth(length_ms=DAY_MS, buckets_default=7, buckets_max=180, grain_ms=QUARTER_MS)
 _GROUPS: Final = {"project_id": Dimension.ORG, "api_key_id": Dimension.CREDENTIAL, "line_item": Dimension.MODEL}
 
@@ -140,7 +140,7 @@ class OpenAiCostsApi:
 def _result(group_by: Sequence[str], group: Sequence[str], usage: Usage) -> CostsResult:
     named = dict(zip((name for name in _GROUPS if name in group_by), group, strict=True))
     return CostsResult(
-        amount=Amount(value=usage.cost_nano_usd / NANO_PER_USD),  # the double next to the exact amount
+        amount=Amount(value=usage.cost_nano_usd / NANO_PER_USD),  # the double nearest to the exact amount
         line_item=named.get("line_item"),
         project_id=named.get("project_id"),
         api_key_id=named.get("api_key_id"),

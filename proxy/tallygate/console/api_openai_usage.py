@@ -1,4 +1,4 @@
-"""GET /v1/organization/usage/completions, as OpenAI has it: what reads OpenAI's usage reads ours."""
+"""GET /v1/organization/usage/completions, in OpenAI's shape, for clients that read OpenAI's usage."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -32,8 +32,8 @@ from tallygate.ledger.minute_queries import MINUTE_MS, MinuteQueries
 from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket
 from tallygate.ledger.usage_queries import Dimension, QueryTooLargeError, Usage, UsageQuery, UsageRow
 
-RESULTS_MAX: Final = 5_000  # of one page: it ends before the bucket that would bring more
-MINUTE_ORGS_MAX: Final = 200  # of one question for minutes, which reads the entries of each
+RESULTS_MAX: Final = 5_000  # of one page, which ends before the bucket that would exceed it
+MINUTE_ORGS_MAX: Final = 200  # of one query for minutes, which reads the entries of each
 _WIDTHS: Final = {
     "1m": BucketWidth(length_ms=MINUTE_MS, buckets_default=60, buckets_max=1440, grain_ms=MINUTE_MS),
     "1h": BucketWidth(length_ms=HOUR_MS, buckets_default=24, buckets_max=168, grain_ms=QUARTER_MS),
@@ -87,7 +87,7 @@ class CompletionsPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenAiUsageApi:
-    """routes_in_force: they tell which endpoints do not complete anything. What is no more among them counts as completions."""
+    """OpenAI's usage endpoint. routes_in_force: show which endpoints generate nothing; a removed endpoint counts as completions."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class OpenAiUsageApi:
 
 
 def _merged(rows: Iterable[UsageRow], skipped: frozenset[str]) -> list[tuple[tuple[str, ...], Usage]]:
-    """Sums by the groups that were asked for: the endpoint, which comes last, only decides what counts."""
+    """Sums by the requested groups; the endpoint, which comes last, only decides what counts."""
     sums: dict[tuple[str, ...], Usage] = {}
     for row in rows:
         *group, endpoint = row.group

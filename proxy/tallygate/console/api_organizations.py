@@ -1,4 +1,4 @@
-"""/api/organizations: made, changed and listed by the same functions as on the command line."""
+"""/api/organizations: created, changed and listed by the same functions as on the command line."""
 
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ TAG: Final = "organizations"
 ORG: Final = text("org", "The organization's id.", place=Place.PATH, is_required=True)
 AFTER: Final = text("after", "`next_after` of the page before.", default="")
 LIMIT: Final = integer("limit", "Organizations of a page.", least=1, most=1_000, default=100)
-CHANGED_BY_ITSELF: Final = frozenset({"name"})  # by a token of the organization; its plan and limits are the platform's to set
+CHANGED_BY_ITSELF: Final = frozenset({"name"})  # by a token of the organization; only the platform sets plan and limits
 
 
 def organization_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
@@ -95,7 +95,7 @@ class _Organizations:
         self._book = book
 
     async def list(self, call: ApiCall) -> object:
-        """Those of the file and of the database, in the order of their ids."""
+        """List the organizations of the file and of the database, in the order of their ids."""
         after, limit = call.values["after"], call.values["limit"]
         in_file = {organization.id: organization for organization in self._book.config().organizations}
         rows = await self._book.organizations.list(ids=call.access.orgs, after=after, limit=limit + 1)

@@ -1,4 +1,4 @@
-"""Parameters of the console's API: declared once, read strictly. Whatever is wrong is a 400 that names the parameter."""
+"""Parameters of the console's API: declared once, parsed strictly. Any mistake is a 400 that names the parameter."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from multidict import MultiMapping
 
 from tallygate.console.api_errors import invalid_parameter
 
-TEXT_CHARS_MAX: Final = 256  # of one value, unless told otherwise
+TEXT_CHARS_MAX: Final = 256  # of one value, unless stated otherwise
 VALUES_MAX: Final = 100  # of one parameter that may be repeated
 
 
@@ -23,10 +23,10 @@ class Place(StrEnum):
 class Parameter:
     """One parameter.
 
-    read      makes a value of its text; raises ValueError saying what it must be
+    read      parses its text; raises ValueError, which states what it must be
     schema    JSON Schema of one value, for the OpenAPI document
     is_list   may be repeated, also as `name[]`; its values are a tuple, in the order given, each once
-    is_set    of a list: values may also stand in one text, with commas between them, and each may be given only once
+    is_set    for a list: values may also be given in one text, separated by commas, and each only once
     default   the value if it is not given
     """
 
@@ -75,7 +75,7 @@ def texts(name: str, description: str, **options: Any) -> Parameter:
 
 def integer(name: str, description: str, *, least: int, most: int, **options: Any) -> Parameter:
     def read(value: str) -> int:
-        # ASCII digits alone: int() also takes "1_000", " 7" and digits of other scripts
+        # only ASCII digits: int() also accepts "1_000", " 7" and digits of other scripts
         if not (value.isascii() and value.removeprefix("-").isdigit() and len(value) <= 20 and least <= int(value) <= most):
             raise ValueError(f"must be a whole number between {least} and {most}")
         return int(value)
@@ -138,5 +138,5 @@ def _texts(parameter: Parameter, given: Mapping[str, str]) -> list[str]:
 
 
 def _shown(name: str) -> str:
-    """An unknown name as it may be shown again."""
+    """An unknown name in a form that is safe to show."""
     return "".join(char if char.isprintable() else "\ufffd" for char in name[:64])

@@ -1,7 +1,7 @@
 """Endpoints of the console's API as tables of routes: each resource has its own file with its own table.
 
-A route declares what it needs (access), takes (parameters, body) and answers (a msgspec Struct). From the same declaration a call
-is checked before its handler sees it, and the OpenAPI document is made.
+A route declares its access, its parameters and body, and its answer (a msgspec Struct). This declaration drives the checks
+before the handler runs, and the OpenAPI document.
 """
 
 import logging
@@ -22,7 +22,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiCall:
-    """A call that is authorized and whose parameters are as declared. values: by name; () or None where one was not given."""
+    """An authorized call with parameters as declared. values: by name; () or None for one that was not given."""
 
     request: web.Request
     access: AdminAccess
@@ -36,11 +36,11 @@ Handler = Callable[[ApiCall], Awaitable[object]]
 class ApiRoute:
     """One endpoint.
 
-    path       as aiohttp and OpenAPI both write it: "/api/organizations/{org}"
+    path       in the notation of both aiohttp and OpenAPI: "/api/organizations/{org}"
     handler    returns an `answer`, sent as JSON with `status`, or a response of its own; raises ApiError
-    answer     the Struct or TypedDict it returns; None: a response of its own, of one of the types in `media`
-    body       what a request's body is, for the document: the handler checks it; None: no body
-    is_public  asks for no token
+    answer     the Struct or TypedDict that it returns; None: a response of its own, of one of the types in `media`
+    body       the shape of a request's body, for the document; the handler checks it; None: no body
+    is_public  needs no token
     """
 
     method: str

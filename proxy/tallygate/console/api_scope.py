@@ -1,4 +1,4 @@
-"""What a call may be about: the organizations within its token's scope, and their credentials and capabilities."""
+"""The scope of a call: the organizations that its token covers, and their credentials and capabilities."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
@@ -10,7 +10,7 @@ from tallygate.domain.organization import Credential, Organization
 from tallygate.ledger.retention import visible_from_ms
 from tallygate.ledger.usage_queries import Dimension, OrgScope
 
-ORGS_MAX: Final = 5_000  # of one question
+ORGS_MAX: Final = 5_000  # of one query
 
 ORG: Final = texts("org", "Organization ids. Default: every organization within the token's scope.")
 CREDENTIAL: Final = texts("credential", "Client IDs of credentials.")
@@ -18,17 +18,17 @@ CAPABILITY: Final = texts("capability", "Capabilities, such as chat.")
 
 
 class Labels(Protocol):
-    """What the ledger has seen."""
+    """Labels that the ledger has seen."""
 
     async def seen(self, orgs: Sequence[str], dimension: Dimension, labels: frozenset[str]) -> frozenset[str]: ...
 
 
 class Scopes:
-    """Narrows every question to what its token may see.
+    """Restricts every query to what its token may see.
 
     organizations   those that exist now, by id
-    capabilities    those that the routes in force name
-    now_ms          Unix time: an organization's history ends so many days before it
+    capabilities    those of the routes in force
+    now_ms          Unix time, from which an organization's history is counted back
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class Scopes:
         self._now_ms = now_ms
 
     def visible(self, access: AdminAccess) -> list[str]:
-        """Ids, sorted."""
+        """The ids of visible organizations, sorted."""
         known = self._organizations()
         return sorted(known if access.orgs is None else access.orgs & known.keys())
 
     def organization(self, access: AdminAccess, org: str, *, param: str = ORG.name) -> Organization:
-        """Raises ApiError 404 if there is none within the scope."""
+        """Find an organization. Raises ApiError 404 if there is none within the scope."""
         found = self._organizations().get(org)
         if found is None or not access.sees(org):
             raise unknown_id(param, "organization")
@@ -59,19 +59,19 @@ class Scopes:
     def asked(
         self, access: AdminAccess, orgs: Sequence[str], *, param: str = ORG.name, orgs_max: int = ORGS_MAX
     ) -> list[Organization]:
-        """The organizations named, or all that are visible. Raises ApiError for one that is not, or too many."""
+        """The named organizations, or all visible ones. Raises ApiError if one is not visible, or there are too many."""
         ids = sorted(orgs) or self.visible(access)
         if len(ids) > orgs_max:
             raise invalid_parameter(param, f"name up to {orgs_max} organizations: this token sees {len(ids)}")
         return [self.organization(access, org, param=param) for org in ids]
 
     def history(self, organizations: Sequence[Organization]) -> tuple[OrgScope, ...]:
-        """The same for the ledger's queries: what is older than a plan's history is not shown."""
+        """The same for the ledger's queries, which leave out anything older than a plan's history."""
         now = self._now_ms()
         return tuple(OrgScope(org=found.id, visible_from_ms=visible_from_ms(found, now)) for found in organizations)
 
     def credential(self, organization: Organization, client_id: str, *, param: str = CREDENTIAL.name) -> Credential:
-        """A credential that exists now. Raises ApiError 404."""
+        """Find a credential that exists now. Raises ApiError 404."""
         found = next((credential for credential in organization.credentials if credential.id == client_id), None)
         if found is None:
             raise unknown_id(param, "credential")
@@ -80,7 +80,7 @@ class Scopes:
     async def check_credentials(
         self, organizations: Sequence[Organization], ids: Sequence[str], *, param: str = CREDENTIAL.name
     ) -> None:
-        """Raises ApiError 404 for one that these organizations neither have nor ever used."""
+        """Raise ApiError 404 for a credential that these organizations neither have nor ever used."""
         if ids:
             known = {credential.id for organization in organizations for credential in organization.credentials}
             await self._check(organizations, Dimension.CREDENTIAL, frozenset(ids) - known, param)

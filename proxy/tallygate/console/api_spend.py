@@ -1,4 +1,4 @@
-"""GET /api/spend: what one organization spends, beside what it may."""
+"""GET /api/spend: one organization's spend beside its limits."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -116,7 +116,7 @@ class SpendAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpendApi:
-    """now_ms: Unix time, for days and months; windows have the limiter's."""
+    """The spend endpoint. now_ms: Unix time, for days and months; windows use the limiter's clock."""
 
     def __init__(self, *, scopes: Scopes, queries: UsageQueries, windows: SpendWindows, now_ms: Callable[[], int]) -> None:
         self._scopes = scopes
@@ -265,7 +265,7 @@ def _answer(window: LimiterWindow, outlook: WindowOutlook, zone: str) -> SpendWi
 
 
 def _status(outlook: WindowOutlook, *, has_warned: bool) -> SpendStatus:
-    """A limit of nothing lets nothing through that costs anything, however long one waits."""
+    """The status of a window. A limit of 0 admits nothing that costs anything, however long one waits."""
     limit = outlook.demand.limit
     if outlook.paused_until_ms > 0 or limit.limit_nano_usd == 0 or outlook.spent_nano_usd >= limit.limit_nano_usd:
         return SpendStatus.EXCEEDED if limit.shadow else SpendStatus.PAUSED

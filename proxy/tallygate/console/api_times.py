@@ -1,4 +1,4 @@
-"""Instants and time zones as the console's API reads and writes them."""
+"""Instants and time zones in the console's API."""
 
 import re
 from datetime import date, datetime
@@ -14,8 +14,8 @@ from tallygate.ledger.time_buckets import DAY_MS, QUARTER_MS
 TIME_MIN_MS: Final = 946_684_800_000  # 2000-01-01
 TIME_MAX_MS: Final = 4_102_444_800_000  # 2100-01-01
 MINUTE_MS: Final = 60_000
-RANGE_DAYS_MAX: Final = 3_660  # of one question: ten years
-BUCKETS_MAX: Final = 5_000  # of one question
+RANGE_DAYS_MAX: Final = 3_660  # of one query: ten years
+BUCKETS_MAX: Final = 5_000  # of one query
 _ZONE_CHARS_MAX: Final = 64
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _INSTANT: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})", re.ASCII)
@@ -47,7 +47,7 @@ def at_ms(name: str, given: int | date | None, zone: str, *, default: int) -> in
 
 
 def check_range(from_ms: int, to_ms: int, *, to_name: str = "to", days_max: int = RANGE_DAYS_MAX) -> None:
-    """Raises ApiError unless from < to, and not too far apart."""
+    """Raise ApiError unless from < to, and not too far apart."""
     if from_ms >= to_ms:
         raise invalid_parameter(to_name, "must be later than the beginning of the range")
     if to_ms - from_ms > days_max * DAY_MS:

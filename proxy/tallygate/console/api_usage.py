@@ -110,7 +110,7 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageApi:
-    """now_ms: Unix time, where a range ends that says nothing else."""
+    """The usage endpoint. now_ms: Unix time, the default end of a range."""
 
     def __init__(self, *, scopes: Scopes, pages: UsagePages, now_ms: Callable[[], int]) -> None:
         self._scopes = scopes
@@ -139,7 +139,7 @@ class UsageApi:
         if values["cursor"] is None:
             start, end = range_of(values, zone, self._now_ms())
             begin = start
-        else:  # with the range of the first page: one that ends now would have moved
+        else:  # keep the range of the first page: one that ended "now" would have moved
             begin, start, end = read_position("cursor", unseal("cursor", values["cursor"], question))
         bucket = None if values["bucket"] == TOTAL else Bucket(values["bucket"])
         if buckets_at_most(start, end, bucket) > BUCKETS_MAX:
@@ -188,7 +188,7 @@ def _lines(bucket: BucketUsage, group_by: Sequence[str], zone: str) -> list[Usag
 
 
 def zone_of(values: Mapping[str, Any], organizations: Sequence[Organization]) -> str:
-    """The zone asked for, else that of the one organization asked about, else UTC."""
+    """The requested zone, else that of the only organization in the query, else UTC."""
     if values["time_zone"] is not None:
         return str(values["time_zone"])
     return organizations[0].time_zone if len(organizations) == 1 else "UTC"

@@ -1,4 +1,4 @@
-"""The process behind the console's port as one thing: its server, what runs beside it, and reloads."""
+"""The process behind the console's port as one object: its server, its background tasks, and reloads."""
 
 import asyncio
 import logging
@@ -28,9 +28,9 @@ class Console:
         beside: Sequence[Callable[[], Coroutine[None, None, None]]] = (),
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
-        """beside: what else runs as long as the process does.
+        """beside: background tasks that run as long as the process does.
 
-        opening: awaited in this order before it. closing: called in this order when all of it has ended.
+        opening: awaited in this order before them. closing: called in this order after all of them have ended.
         """
         self._server = server
         self._readiness = readiness
@@ -42,19 +42,19 @@ class Console:
         self._running: list[asyncio.Task[None]] = []
 
     async def start(self, sock: socket.socket) -> None:
-        """Serve on a listening socket, and do what else is to be done. Health is told before all is open."""
+        """Serve on a listening socket and start the background tasks. Health checks are answered before everything is open."""
         await self._server.start(sock)
         for open_ in self._opening:
             await open_()
         self._running = [asyncio.get_running_loop().create_task(work()) for work in self._beside]
 
     def announce_leaving(self) -> None:
-        """Say from now on that this process is not ready; serve on, so that the last counts can be read."""
+        """Report from now on that this process is not ready, but keep serving, so that the last counts can be read."""
         self._readiness.is_draining = True
         self._server.announce_leaving()
 
     async def drain(self, grace_seconds: float) -> None:
-        """Take no new connection; return when the open requests are answered, or at the end of the grace."""
+        """Accept no new connection; return when open requests are answered, or at the end of the grace."""
         self.announce_leaving()
         await self._server.drain(grace_seconds)
 
@@ -66,11 +66,11 @@ class Console:
             await close()
 
     def reload(self) -> None:
-        """Have the configuration read again soon."""
+        """Request a reload of the configuration."""
         self._reloading.ask()
 
     async def read_again(self) -> None:
-        """Read the configuration again; a bad one changes nothing but /readyz, which tells of it."""
+        """Read the configuration again; a bad one changes nothing except /readyz, which reports it."""
         problems = await self._holder.reload()
         self._readiness.config_problems = problems
         for problem in problems:
@@ -78,7 +78,7 @@ class Console:
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """End tasks, however often they must be told: redis-py takes a cancellation while it connects for a failure to connect."""
+    """Cancel tasks repeatedly until they end: redis-py treats a cancellation while it connects as a failure to connect."""
     pending = set(tasks)
     while pending:
         for task in pending:

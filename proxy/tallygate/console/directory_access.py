@@ -11,14 +11,14 @@ from tallygate.ledger.directory.errors import DirectoryError
 
 
 class DirectoryTokens:
-    """The settings' own tokens, then those of the directory. Asked for each call, so that a revoked token ends at once."""
+    """The settings' own tokens, then those of the directory. Looked up for each call, so that a revoked token stops at once."""
 
     def __init__(self, platform: PlatformToken | None, tokens: AdminTokens, *, metrics: PlatformToken | None = None) -> None:
         self._of_settings = [token for token in (platform, metrics) if token is not None]
         self._tokens = tokens
 
     async def find(self, token: str) -> AdminAccess | None:
-        """See api_access.AdminTokens. Raises LedgerUnavailableError where the database does not answer."""
+        """Implement api_access.AdminTokens. Raises LedgerUnavailableError if the database does not answer."""
         for of_settings in self._of_settings:
             found = await of_settings.find(token)
             if found is not None:
@@ -45,7 +45,7 @@ def with_directory_errors(handler: Callable[[ApiCall], Awaitable[object]]) -> Ca
 
 
 def the_org(call: ApiCall) -> str:
-    """The organization in the path. Raises ApiError 404 where it is outside the token's scope."""
+    """The organization in the path. Raises ApiError 404 if it is outside the token's scope."""
     org: str = call.values["org"]
     if not call.access.sees(org):
         raise unknown_id("org", "organization")
@@ -53,6 +53,6 @@ def the_org(call: ApiCall) -> str:
 
 
 def need_platform(call: ApiCall, what: str) -> None:
-    """Raise ApiError 403 for a token that is limited to some organizations: what concerns all of them is not its to change."""
+    """Raise ApiError 403 for a token that is limited to some organizations: it may not change what concerns all."""
     if call.access.orgs is not None:
         raise ApiError(status=403, code="platform_token_needed", message=f"{what} takes an admin token for all organizations")

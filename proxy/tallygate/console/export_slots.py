@@ -1,4 +1,4 @@
-"""Who may export, and how many at once."""
+"""Permission to export, and the number of exports at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +10,12 @@ from tallygate.console.api_errors import ApiError
 from tallygate.domain.billing import PeriodKind
 from tallygate.domain.organization import Organization
 
-EXPORTS_AT_ONCE: Final = 3  # of the database's few readers, one always stays free for other questions
+EXPORTS_AT_ONCE: Final = 3  # one of the database's few readers always stays free for other queries
 RETRY_SECONDS: Final = 10
 
 
 def check_plan(organization: Organization, document: PeriodKind | None = None) -> None:
-    """Raises ApiError 403 if the organization's plan includes neither export nor, if one is asked for, such a document."""
+    """Raise ApiError 403 if the organization's plan includes neither export nor the requested kind of document."""
     plan = organization.plan
     if not (plan.export if document is None else plan.has_document(document)):
         raise ApiError(
@@ -27,14 +27,14 @@ def check_plan(organization: Organization, document: PeriodKind | None = None) -
 
 
 class ExportSlots:
-    """Exports and invoices that are being made by this process."""
+    """Slots for the exports and invoices that this process is making."""
 
     def __init__(self, at_once: int = EXPORTS_AT_ONCE) -> None:
         self._free = at_once
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Raises ApiError 503 if as many as may be are running."""
+        """Hold a slot. Raises ApiError 503 if all are taken."""
         if not self._free:
             raise ApiError(
                 status=503,

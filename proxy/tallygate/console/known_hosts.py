@@ -1,4 +1,4 @@
-"""Under which names the console is asked. A page whose own name was made to lead here (DNS rebinding) sends its own name."""
+"""The host names of the console. A page whose own name was made to resolve here (DNS rebinding) sends its own name."""
 
 import ipaddress
 import re

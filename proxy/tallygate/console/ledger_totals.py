@@ -1,4 +1,4 @@
-"""The shared counters of /metrics, out of the ledger's lifetime totals."""
+"""The shared counters of /metrics, from the ledger's lifetime totals."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,12 +14,12 @@ from tallygate.ledger.notices.deliveries import Deliveries
 from tallygate.telemetry import metrics
 from tallygate.telemetry.metric import Labels, Metric
 
-READ_SECONDS: Final = 8.0  # for the whole reading: Prometheus waits 10 s for a scrape
-ROWS_MAX: Final = 300_000  # of one scrape; whole organizations past it are left out and counted as skipped
+READ_SECONDS: Final = 8.0  # for the whole query: Prometheus waits 10 s for a scrape
+ROWS_MAX: Final = 300_000  # of one scrape; organizations beyond it are left out whole and counted as skipped
 _Sample = tuple[Metric, Labels, int]
 _ODD_KINDS: Final = ("overrun", "late", "unheld")
 
-# How the amounts of an exchange and of a model are shown: metric, and the label `kind` where it has one.
+# The metric of each amount of an exchange and of a model, and the label `kind` if it has one.
 _OF_EXCHANGE: Final[dict[str, tuple[Metric, Labels]]] = {
     "prompt_tokens": (metrics.TOKENS, ("prompt",)),
     "completion_tokens": (metrics.TOKENS, ("completion",)),
@@ -45,15 +45,15 @@ _OF_MODEL: Final[dict[str, tuple[Metric, Labels]]] = {
 class LedgerTotals:
     """Implements `SharedTotals`.
 
-    Credentials, capabilities and models were known to the configuration when they were counted, and keep their names after they
-    have left it: a counter that moved to `other` would look like new usage there. An organization that has left it is not shown
-    any more. Callers without an organization are `other`.
+    Credentials, capabilities and models keep the names under which they were counted, even after they are removed from the
+    configuration: a counter that moved to `other` would look like new usage there. A removed organization is no longer
+    shown. Callers without an organization are `other`.
     """
 
     def __init__(self, database: Database) -> None:
         self._queries = LifetimeQueries(database)
         self._deliveries = Deliveries(database)
-        self._turn = asyncio.Lock()  # scrapes that come at once do not take all the connections
+        self._turn = asyncio.Lock()  # so that simultaneous scrapes do not use all connections
 
     async def fetch(self, orgs: Sequence[str]) -> Totals:
         try:
@@ -92,7 +92,7 @@ def _overall_samples(totals: OverallTotals) -> Iterator[_Sample]:
 
 
 def _samples(totals: OrganizationTotals) -> Iterator[_Sample]:
-    """Without those that are 0."""
+    """The samples of one organization, without zeros."""
     for *labels, requests in totals.outcomes:
         yield metrics.REQUESTS, tuple(labels), requests
     shown = [(index, *_OF_EXCHANGE[name]) for index, name in enumerate(SUMS)]

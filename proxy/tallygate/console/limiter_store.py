@@ -55,7 +55,7 @@ class LimiterStore:
 
 
 def _entered_ms(entry_id: bytes, fields: Any) -> int:
-    """An id begins with the milliseconds of the server's clock, or of the latest that it was ever set to: then the entry tells."""
+    """The earlier of an entry's own time and its id's: ids never fall behind the latest time that the server's clock had."""
     flat = list(chain.from_iterable(fields.items())) if isinstance(fields, dict) else list(fields)
     named = dict(zip(flat[::2], flat[1::2], strict=True))
     id_ms = int(entry_id.partition(b"-")[0])

@@ -1,4 +1,4 @@
-"""What OpenAI's usage and costs endpoints share: parameters, buckets of UTC, page tokens.
+"""The common part of OpenAI's usage and costs endpoints: parameters, buckets of UTC, page tokens.
 
 Source: OpenAI's OpenAPI description, /organization/usage/completions and /organization/costs. Its projects are our organizations,
 its API keys our credentials.
@@ -34,7 +34,7 @@ PAGE_PREFIX: Final = "page_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketWidth:
-    """length_ms of its buckets; buckets_default and buckets_max of one page; grain_ms: what a range is widened to wholes of."""
+    """A bucket width. length_ms: of a bucket; buckets_default, buckets_max: of a page; grain_ms: ranges widen to multiples."""
 
     length_ms: int
     buckets_default: int
@@ -44,7 +44,7 @@ class BucketWidth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageOfBuckets:
-    """edges: of its buckets; the first and the last of a range [start_ms, end_ms) are cut to it, as OpenAI's are."""
+    """A page. edges: of its buckets; the first and the last of a range [start_ms, end_ms) are cut to it, like OpenAI's."""
 
     start_ms: int
     end_ms: int
@@ -56,14 +56,14 @@ def limit_parameter(most: int, description: str) -> Parameter:
 
 
 def page_asked(values: Mapping[str, Any], width: BucketWidth, question: str, now_ms: int) -> PageOfBuckets:
-    """Raises ApiError for a limit that the width does not allow, an empty range, or a page token of another question."""
+    """Parse the page. Raises ApiError for a limit that the width does not allow, an empty range, or another query's page token."""
     count = width.buckets_default if values["limit"] is None else values["limit"]
     if count > width.buckets_max:
         raise invalid_parameter("limit", f"must be a whole number between 1 and {width.buckets_max} for this bucket_width")
     if values["page"] is None:
         start, end = _range(values, width, now_ms)
         begin = start
-    elif values["page"].startswith(PAGE_PREFIX):  # with the range of the first page: one that ends now would have moved
+    elif values["page"].startswith(PAGE_PREFIX):  # keep the range of the first page: one that ended "now" would have moved
         position = unseal("page", values["page"].removeprefix(PAGE_PREFIX), question)
         begin, start, end = read_position("page", position)
     else:
@@ -74,13 +74,13 @@ def page_asked(values: Mapping[str, Any], width: BucketWidth, question: str, now
 
 
 def page_token(next_ms: int | None, page: PageOfBuckets, question: str) -> str | None:
-    """The token of the page that begins at next_ms; None where nothing is left."""
+    """The token of the page that begins at next_ms; None if nothing is left."""
     following = page.edges[-1] if next_ms is None else next_ms
     return PAGE_PREFIX + seal(f"{following} {page.start_ms} {page.end_ms}", question) if following < page.end_ms else None
 
 
 def _range(values: Mapping[str, Any], width: BucketWidth, now_ms: int) -> tuple[int, int]:
-    """The range asked for, widened to whole grains, and not beyond the bucket of the present. Raises ApiError."""
+    """The requested range, widened to whole grains, and not beyond the current bucket. Raises ApiError."""
     start, end = values["start_time"] * 1000, values["end_time"]
     if end is None and start >= now_ms:
         raise invalid_parameter("start_time", "must lie in the past where there is no end_time")

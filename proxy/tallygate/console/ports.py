@@ -1,4 +1,4 @@
-"""What the console needs of others."""
+"""The console's interfaces to the limiter's store and the ledger."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tallygate.telemetry.metric import Samples
 class Totals:
     """The shared counters; a series that is absent is 0.
 
-    organizations_skipped   of those asked for, being past the bound of one reading
+    organizations_skipped   requested ones beyond the bound of one query
     """
 
     samples: Samples
@@ -20,31 +20,31 @@ class Totals:
 
 
 class SharedTotals(Protocol):
-    """What everything came to, as every console reads it alike."""
+    """The totals, which are the same at every console."""
 
     async def fetch(self, orgs: Sequence[str]) -> Totals:
-        """The totals of these organizations; what no organization owns is in it anyway. Raises LedgerUnavailableError."""
+        """The totals of these organizations, and those without an organization. Raises LedgerUnavailableError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lag:
-    """Entries of the streams that no ledger has taken, and the age of the oldest; 0 if there is none."""
+    """The number of stream entries that no ledger has read, and the age of the oldest; 0 if there is none."""
 
     events: int
     ms: int = 0
 
 
 class Store(Protocol):
-    """The limiter's store, as the console reads it. Every call raises StoreError if it does not answer in time."""
+    """The limiter's store, as the console uses it. Every call raises StoreError if it does not answer in time."""
 
     async def lag(self) -> Lag: ...
 
     async def windows(self, org: str, spend: tuple[SpendDemand, ...]) -> tuple[WindowState, ...]: ...
 
     async def check(self) -> None:
-        """Return if it answers and has its data. Raises LimiterWipedError while the generation is missing."""
+        """Check that it answers and has its data. Raises LimiterWipedError while the generation is missing."""
 
     async def sweep(self) -> int:
-        """Settle holds whose lease has run out at their checkpoint; how many."""
+        """Settle holds whose lease has expired at their checkpoint; return how many."""
 
     async def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Whether a process can do its part for new requests, and if not, why."""
+"""Readiness: whether a process can do its part for new requests, and if not, why."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,9 +19,9 @@ LAG_MAX_MS: Final = 60_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One condition. reason says what is wrong and is empty if nothing is; it names no address and no secret.
+    """One condition. reason states what is wrong and is empty if nothing is; it names no address and no secret.
 
-    is_needed   whether it makes the process unready; if not, it is only reported
+    is_needed   whether a failure makes the process unready; if not, it is only reported
     """
 
     name: str
@@ -37,7 +37,7 @@ Probe = Callable[[], Awaitable[Check]]
 
 
 class Readiness:
-    """Asks all probes at once; they never raise."""
+    """Runs all probes at once; they never raise."""
 
     def __init__(self, probes: Sequence[Probe]) -> None:
         self._probes = tuple(probes)
@@ -45,7 +45,7 @@ class Readiness:
         self.is_draining = False
 
     async def check(self) -> tuple[bool, tuple[Check, ...]]:
-        """Ready or not, and each check."""
+        """Return whether the process is ready, and each check."""
         checks = (
             Check(name="draining", reason="it is shutting down" if self.is_draining else ""),
             *await asyncio.gather(*(probe() for probe in self._probes)),
@@ -59,7 +59,7 @@ class Readiness:
 
 
 def store_probe(store: Store, *, needs_data: bool) -> Probe:
-    """The limiter's store answers. needs_data: and is complete, so that it admits spending."""
+    """Probe that the limiter's store answers and, with needs_data, is complete, so that it admits spending."""
 
     async def probe() -> Check:
         try:
@@ -75,7 +75,7 @@ def store_probe(store: Store, *, needs_data: bool) -> Probe:
 
 
 def lag_probe(store: Store) -> Probe:
-    """No event has waited for the ledger for too long."""
+    """Probe that no event has waited for the ledger for too long."""
 
     async def probe() -> Check:
         try:
@@ -88,7 +88,7 @@ def lag_probe(store: Store) -> Probe:
 
 
 def workers_probe(workers: Workers) -> Probe:
-    """One worker is enough to be ready; that others are down is reported all the same."""
+    """Probe the workers. One is enough to be ready; others that are down are still reported."""
 
     async def probe() -> Check:
         processes = workers.processes()
@@ -100,7 +100,7 @@ def workers_probe(workers: Workers) -> Probe:
 
 
 def database_probe(database: Database, *, is_needed: bool) -> Probe:
-    """The ledger's database answers."""
+    """Probe that the ledger's database answers."""
 
     async def probe() -> Check:
         try:

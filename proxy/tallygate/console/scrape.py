@@ -1,4 +1,4 @@
-"""One scrape: the workers' files, the ledger's totals, the limiter's windows, and what this process knows itself."""
+"""One scrape: the workers' files, the ledger's totals, the limiter's windows, and this process's own samples."""
 
 import asyncio
 import logging
@@ -22,12 +22,12 @@ from tallygate.telemetry.metric import Labels, Metric, Samples
 
 _Gathered = dict[Metric, Mapping[Labels, float]]
 _LOG: Final = logging.getLogger(__name__)
-ORGANIZATIONS_MAX: Final = 5_000  # that one scrape shows, in the order of the configuration; the rest is counted as skipped
+ORGANIZATIONS_MAX: Final = 5_000  # shown by one scrape, in the order of the configuration; the rest is counted as skipped
 WINDOWS_AT_ONCE: Final = 50  # reads in flight, so that a scrape does not crowd out admissions
 
 
 class Scrape:
-    """Gathers what /metrics shows. A store or database that does not answer leaves its families out; it never fails the scrape."""
+    """Gathers the families of /metrics. If a store or database does not answer, its families are missing, nothing else."""
 
     def __init__(
         self,
@@ -40,9 +40,9 @@ class Scrape:
         totals: SharedTotals | None = None,
         samples: Sequence[Callable[[], Samples]] = (),
     ) -> None:
-        """workers, store, totals: where this process shows them; the families of the others are left out.
+        """workers, store, totals: those that this process shows; the families of the others are left out.
 
-        samples   what this process knows itself
+        samples   this process's own samples
         """
         self._workers = workers
         self._store = store
@@ -73,7 +73,7 @@ class Scrape:
         return Scraped(samples=samples, counted=counted)
 
     async def _read_store(self, store: Store, shown: Sequence[Organization], samples: _Gathered) -> bool:
-        """Whether the store has answered."""
+        """Read the store's families; return whether it answered."""
         limited = [(org, demands) for org in shown if (demands := self._demands(org))]
         try:
             lag = await store.lag()
@@ -85,7 +85,7 @@ class Scrape:
         return True
 
     async def _read_totals(self, totals: SharedTotals, shown: Sequence[Organization], samples: _Gathered) -> bool:
-        """Whether the database has answered."""
+        """Read the totals; return whether the database answered."""
         try:
             read = await totals.fetch([org.id for org in shown])
         except LedgerUnavailableError as error:

@@ -1,4 +1,4 @@
-"""The console's HTTP surface: /metrics, /healthz and /readyz, and a JSON 404 for all else."""
+"""The console's HTTP surface: /metrics, /healthz and /readyz, and a JSON 404 for everything else."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ from tallygate.telemetry.exposition import render
 _LOG: Final = logging.getLogger(__name__)
 HEADER_BYTES_MAX: Final = 8_190
 HEAD_BYTES_MAX: Final = 32_768
-BODY_BYTES_MAX: Final = 2**20  # of what is read of a body that a route takes; routes have smaller maxima of their own
+BODY_BYTES_MAX: Final = 2**20  # of a body; routes have smaller maxima of their own
 CONNECTIONS_MAX: Final = 512
 SHUTDOWN_SECONDS: Final = 1.0
 PATH_CHARS_LOGGED: Final = 200
@@ -50,12 +50,12 @@ BaseHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class ConsoleServer:
     """Serves on an inherited socket.
 
-    token_sha256   of a token that /metrics asks for; None where it answers without one to those who ask under a known host, as it
-                   does on loopback. Health is open to all, since it tells nothing that a port scan would not.
-    api            further routes, which ask for their own tokens wherever the console listens
-    tokens         further ones that /metrics takes, of those that may see all organizations
-    hosts          for whom needs no token
-    wrong_tokens   keeps their senders waiting
+    token_sha256   digest of a token that /metrics requires; None if requests under a known host need none, as on loopback.
+                   Health is open to all, since it reveals nothing that a port scan would not.
+    api            further routes, which require their own tokens wherever the console listens
+    tokens         further tokens that /metrics accepts, if they may see all organizations
+    hosts          the known hosts
+    wrong_tokens   delays the answers to wrong tokens
     timeouts       for clients, as at the gateway's port; connections_max: of them at once (`OpenConnections`)
     """
 
@@ -107,7 +107,7 @@ class ConsoleServer:
         await self.port.open(self._runner.server, sock)
 
     def announce_leaving(self) -> None:
-        """Serve on, but let every answer be its connection's last, so that clients go elsewhere with their next request."""
+        """Keep serving, but close each connection after its next answer, so that clients go elsewhere with their next request."""
         self.port.announce_leaving()
 
     async def drain(self, grace_seconds: float) -> None:
@@ -135,7 +135,7 @@ class ConsoleServer:
             return refusal
         accept, scraped = request.headers.get(hdrs.ACCEPT, ""), await self._scrape.gather()
         is_gzipped = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
-        # Thousands of organizations are a second of work: others are served meanwhile.
+        # Thousands of organizations take a second: others are served meanwhile.
         content_type, body = await asyncio.to_thread(render, scraped, accept=accept, is_gzipped=is_gzipped)
         headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
         return web.Response(body=body, headers=headers | ({hdrs.CONTENT_ENCODING: "gzip"} if is_gzipped else {}))
@@ -149,7 +149,7 @@ class ConsoleServer:
         return _answer(200 if is_ready else 503, {"status": "ready" if is_ready else "not_ready", "checks": answer})
 
     async def _refusal(self, request: web.Request) -> web.Response | None:
-        """Of a request for metrics by whom they are not for. A known host needs no token; a token needs no known host."""
+        """The refusal of a request that may not read metrics. A known host needs no token; a token needs no known host."""
         is_known = self._hosts.include(request.headers.getall(hdrs.HOST, ()))
         if self._token_sha256 is None and is_known:
             return None
@@ -181,7 +181,7 @@ def _answer_fault(fault: Fault) -> web.Response:
 
 
 def _checked(handler: BaseHandler) -> BaseHandler:
-    """In front of the application, which would answer an expectation by itself, and asks nothing of a Host."""
+    """Check a request before the application, which would answer an expectation by itself and does not check Host."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         fault = fault_of_request(request)
@@ -197,7 +197,7 @@ def _checked(handler: BaseHandler) -> BaseHandler:
 
 @web.middleware
 async def _ended(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tells the connection when a request has ended, and that its body has to come in time."""
+    """Inform the connection when a request has ended, and limit the time for its body."""
     connection = request.protocol
     if not isinstance(connection, ClientConnection):  # the application served by another server
         return await handler(request)
@@ -212,7 +212,7 @@ async def _ended(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def _no_websockets(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """An offer of WebSocket where there is something: what is spoken is HTTP (RFC 9110 section 15.5.22)."""
+    """Refuse an offer of WebSocket at a known path: only HTTP is served (RFC 9110 section 15.5.22)."""
     found = request.match_info.http_exception
     if not offers_websocket(request) or (found is not None and found.status == 404):
         return await handler(request)
@@ -224,7 +224,7 @@ async def _no_websockets(request: web.Request, handler: Handler) -> web.StreamRe
 
 @web.middleware
 async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Errors have constant bodies: nothing of the request comes back."""
+    """Give errors constant bodies, which repeat nothing of the request."""
     try:
         return await handler(request)
     except web.HTTPMethodNotAllowed as error:

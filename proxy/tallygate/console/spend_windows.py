@@ -1,4 +1,4 @@
-"""Spend windows as the limiter enforces them, with what leaves them when: the figure shown is the figure enforced."""
+"""Spend windows as the limiter enforces them, and when spend leaves them: the figure shown is the figure enforced."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ class WindowOutlook:
     """One window now, by the limiter's clock.
 
     paused_until_ms   0 unless it refuses
-    leaving           instant to the amount that leaves then; in order, and spent_nano_usd in all
+    leaving           the amount that leaves at each instant; in order, spent_nano_usd in all
     """
 
     demand: SpendDemand
@@ -32,7 +32,7 @@ class WindowOutlook:
 
 class SpendWindows(Protocol):
     async def fetch(self, org: str, demands: Sequence[SpendDemand]) -> tuple[WindowOutlook, ...]:
-        """Raises StoreError if the limiter's store does not answer, LimiterWipedError while it does not know the spend."""
+        """Read windows. Raises StoreError if the limiter's store does not answer, LimiterWipedError while spend is unknown."""
 
 
 class LimiterSpendWindows:
@@ -64,7 +64,7 @@ class LimiterSpendWindows:
 
 
 def leaving_of(buckets: Mapping[int, int], window_ms: int) -> dict[int, int]:
-    """The time at which each 5-minute bucket leaves a rolling window: a bucket that is partly over counts in full."""
+    """The time at which each 5-minute bucket leaves a rolling window: a partly expired bucket counts in full."""
     return {start + window_ms + SPEND_BUCKET_MS: amount for start, amount in sorted(buckets.items())}
 
 

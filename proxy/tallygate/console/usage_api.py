@@ -1,4 +1,4 @@
-"""The usage API put together: every route that reads, over one ledger, one limiter and the organizations in force."""
+"""The usage API: every route that reads, over one ledger, one limiter and the organizations in force."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class UsageSources:
 class ExportSettings:
     """Bounds of exports.
 
-    rows_max: of one export. write_seconds: a client that takes nothing for so long is cut off.
+    rows_max: of one export. write_seconds: a client that reads nothing for this long is cut off.
     """
 
     at_once: int = EXPORTS_AT_ONCE
@@ -56,7 +56,7 @@ class ExportSettings:
 
 
 def scopes_over(sources: UsageSources) -> Scopes:
-    """What calls may be about; for every API over the same organizations."""
+    """The scopes of calls, for every API over the same organizations."""
     return Scopes(
         organizations=sources.organizations,
         capabilities=lambda: frozenset(route.capability for route in sources.routes()),
@@ -87,7 +87,7 @@ def usage_routes(sources: UsageSources) -> tuple[ApiRoute, ...]:
 def export_routes(
     scopes: Scopes, database: Database, *, now_ms: Callable[[], int], settings: ExportSettings | None = None
 ) -> tuple[ApiRoute, ...]:
-    """Every route of exports and invoices, which share one bound on how many are made at once. now_ms: Unix time."""
+    """Every route of exports and invoices, which share one bound on their number at once. now_ms: Unix time."""
     chosen = settings or ExportSettings()
     slots = ExportSlots(chosen.at_once)
     exports = ExportApi(

@@ -1,4 +1,4 @@
-"""Usage read bucket by bucket, in slices small enough that neither the database nor the event loop notices."""
+"""Usage, read bucket by bucket in slices small enough not to burden the database or the event loop."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class BucketUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsagePage:
-    """Buckets in order, those without usage included. next_ms: where the next page begins, None after the last."""
+    """Buckets in order, including those without usage. next_ms: the start of the next page, None after the last."""
 
     buckets: tuple[BucketUsage, ...]
     next_ms: int | None
@@ -40,12 +40,12 @@ class UsagePages:
         self._queries = queries
 
     async def total(self, query: UsageQuery) -> Usage:
-        """One sum over the range. Raises LedgerUnavailableError."""
+        """The sum over the range. Raises LedgerUnavailableError."""
         rows = await self._usage(replace(query, bucket=None, group_by=()))
         return rows[0].usage if rows else Usage()
 
     async def page(self, query: UsageQuery, edges: Sequence[int], *, buckets_max: int, rows_max: int) -> UsagePage:
-        """As many whole buckets, from the first edge on, as have rows_max rows and are quickly read; at least one.
+        """As many whole buckets, from the first edge on, as fit into rows_max rows and are read quickly; at least one.
 
         Raises QueryTooLargeError if one bucket alone has more than BUCKET_ROWS_MAX, and LedgerUnavailableError.
         """
@@ -86,13 +86,13 @@ class UsagePages:
 
 
 def _has_many_rows(query: UsageQuery) -> bool:
-    """Short buckets have rows of every label of every organization; what has no labels, or is by day, has few."""
+    """Whether a query reads many rows: short buckets have a row for every label of every organization, days and sums few."""
     is_by_label = bool({*query.group_by, *query.filters} - {Dimension.ORG})
     return is_by_label and query.bucket in {Bucket.QUARTER_HOUR, Bucket.HOUR}
 
 
 def edges_of(query: UsageQuery) -> list[int]:
-    """Where the buckets of a range of whole quarters begin and end; the first and the last are cut to it."""
+    """The edges of the buckets in a range of whole quarters; the first and the last bucket are cut to it."""
     if query.bucket is None:
         return [query.from_ms, query.to_ms]
     edges = bucket_edges(query.from_ms, query.to_ms, query.bucket, query.time_zone, query.billing_day)
@@ -100,12 +100,12 @@ def edges_of(query: UsageQuery) -> list[int]:
 
 
 def cut_edges(edges: Sequence[int], from_ms: int, to_ms: int) -> list[int]:
-    """Each edge once: a zone that skipped a whole day (Samoa, 2011-12-30) has a day that begins where it ends."""
+    """Cut the edges to a range, each once: in a zone that skipped a whole day (Samoa, 2011-12-30), a day begins where it ends."""
     return sorted({from_ms, to_ms, *(edge for edge in edges if from_ms < edge < to_ms)})
 
 
 def buckets_at_most(from_ms: int, to_ms: int, bucket: Bucket | None) -> int:
-    """How many buckets a range can have, without looking at the calendar."""
+    """The most buckets that a range can have, without consulting the calendar."""
     lengths = {Bucket.QUARTER_HOUR: 900_000, Bucket.HOUR: 3_600_000, Bucket.DAY: 82_800_000, Bucket.WEEK: 601_200_000}
     return (to_ms - from_ms) // lengths.get(bucket, 2_415_600_000) + 2 if bucket is not None else 1
 
@@ -115,6 +115,6 @@ def added(one: Usage, other: Usage) -> Usage:
 
 
 def _parts(scopes: Sequence[OrgScope]) -> list[tuple[OrgScope, ...]]:
-    """Organizations of one history lie together: each history has its own parts of a statement."""
+    """Group organizations by history, since each history has its own part of a statement."""
     ordered = sorted(scopes, key=lambda scope: (scope.visible_from_ms, scope.org))
     return [tuple(ordered[start : start + ORGS_AT_ONCE]) for start in range(0, len(ordered), ORGS_AT_ONCE)]

@@ -1,4 +1,4 @@
-"""What the console sees of the workers: their count files, and the kernel's figures of their processes."""
+"""The workers as the console sees them: their count files, and the kernel's figures of their processes."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from tallygate.telemetry.worker_state import STATE_SERIES, WorkerStatus
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-# A process that is gone has nothing open, but what it spooled waits; a slot that is run no longer has left its spool to another.
+# A dead process has nothing open, but its spooled settlements wait; a slot that no longer runs has left its spool to another.
 _GONE: Final = frozenset(metric.name for metric in WORKER_METRICS if metric.lasts is Lasts.PROCESS)
 _GONE_FOR_GOOD: Final = frozenset(metric.name for metric in WORKER_METRICS if metric.lasts is not Lasts.FOR_GOOD)
 
@@ -39,13 +39,13 @@ class WorkerProcess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersSnapshot:
-    """counted holds every owner that ever counted here: with fewer workers than before, the counts of the others remain."""
+    """A snapshot. counted has every owner that ever counted here: if there are fewer workers than before, old counts remain."""
 
     processes: tuple[WorkerProcess, ...]
     counted: tuple[Mapping[Series, tuple[int, ...]], ...]
 
     def samples(self) -> Samples:
-        """What /metrics shows of the processes themselves."""
+        """The samples of /metrics about the processes themselves."""
         all_ = self.processes
         return {
             WORKER_UP: {(at.worker,): int(at.up) for at in all_},
@@ -66,7 +66,7 @@ class Workers:
         self._reader = CountReader(directory)
 
     def snapshot(self) -> WorkersSnapshot:
-        """The state of every worker now. Blocking, on memory and /proc; with thousands of organizations for a while."""
+        """The current state of every worker. Blocks on memory and /proc; with thousands of organizations, for a while."""
         by_owner = {owner: self._reader.counts_of(owner) for owner in sorted({*self._slots, *owners(self._directory)})}
         processes = tuple(self._process(slot, by_owner[slot]) for slot in self._slots)
         up = {slot for slot, process in zip(self._slots, processes, strict=True) if process.up}
@@ -98,7 +98,7 @@ def _without(names: frozenset[str], series: Mapping[Series, tuple[int, ...]]) ->
 
 
 def _process_figures(pid: int) -> tuple[float | None, int | None, int | None]:
-    """CPU seconds, resident bytes, open files (proc_pid_stat(5)); None each where there is no /proc or no such process."""
+    """CPU seconds, resident bytes, open files (proc_pid_stat(5)); each is None without /proc or such a process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
         files = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - only their number

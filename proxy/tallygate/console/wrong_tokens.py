@@ -1,7 +1,7 @@
 """Wrong admin tokens: logged, counted, and answered ever more slowly. A right one never waits for them.
 
-A token is looked at first and only then, if it is wrong, kept waiting: whoever tries many from an address, or from behind the proxy
-that everybody comes through, cannot lock out the one who has the right one.
+A token is checked first, and its answer is delayed only if it is wrong. So nobody who tries many tokens from an address, or from
+behind everybody's proxy, can lock out the holder of a right one.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from tallygate.telemetry.metrics import CONSOLE_WRONG_TOKENS
 FREE: Final = 3  # wrong tokens of an address that are answered at once: people paste the wrong thing
 FIRST_SECONDS: Final = 0.1  # then this, doubled each time
 MOST_SECONDS: Final = 2.0
-QUIET_MS: Final = 60_000  # after which an address begins anew
-ADDRESSES_MAX: Final = 10_000  # remembered; of more, the longest quiet is forgotten
-WAITING_MAX: Final = 200  # answers kept waiting at once; further ones are sent away unslowed, with 429
+QUIET_MS: Final = 60_000  # after which an address starts afresh
+ADDRESSES_MAX: Final = 10_000  # remembered; beyond it, the one quiet for the longest is dropped
+WAITING_MAX: Final = 200  # delayed answers at once; further ones get 429 without delay
 WAITING_OF_ONE_MAX: Final = 10  # the same, of one address
 _log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class _Address:
 
 
 class WrongTokens:
-    """now_ms: monotonic. sleep: `asyncio.sleep`. count: all of them."""
+    """Delays wrong tokens. now_ms: monotonic. sleep: `asyncio.sleep`. count: of all wrong tokens."""
 
     def __init__(self, *, now_ms: Callable[[], int], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._now_ms = now_ms
@@ -42,11 +42,11 @@ class WrongTokens:
         self.count = 0
 
     def samples(self) -> Samples:
-        """All of them so far, for /metrics."""
+        """The number of wrong tokens so far, for /metrics."""
         return {CONSOLE_WRONG_TOKENS: {(): self.count}}
 
     async def slow_down(self, address: str, path: str) -> bool:
-        """Keep the sender of a wrong token waiting; False where too many wait already, so that this one is to be sent away."""
+        """Delay the sender of a wrong token; False if too many wait already, so that this one must be refused."""
         self.count += 1
         seen = self._seen(network_of(address))
         _log.warning("wrong admin token", extra={"fields": {"address": address, "path": path, "wrong_in_a_row": seen.wrong}})
@@ -64,7 +64,7 @@ class WrongTokens:
         return True
 
     def _seen(self, network: str) -> _Address:
-        """The address with this wrong token counted; the last in the order of the dictionary."""
+        """Count a wrong token for the address, and move the address to the end of the dictionary."""
         now_ms = self._now_ms()
         seen = self._addresses.pop(network, None)
         if seen is None or now_ms - seen.last_ms >= QUIET_MS:
