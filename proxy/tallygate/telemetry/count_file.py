@@ -1,11 +1,11 @@
 """Named 64-bit integers of one process, in two small files that outlive it.
 
 `<owner>.counts` is a memory map of integers, `<owner>.names` one JSON line per series: [metric, labels, cells], in the order of
-their cells. A process that is killed loses nothing, since the pages belong to the kernel, and its successor under the same owner
-name goes on where it stopped. Owners are slots (worker-0, worker-1, ...), never process ids: restarts make no new files.
+their cells. A killed process loses nothing, since the pages belong to the kernel, and its successor under the same owner
+name continues where it stopped. Owners are slots (worker-0, worker-1, ...), never process ids: restarts make no new files.
 
 One process and one thread write; any may read. An aligned cell is stored and loaded in one piece, so a reader never sees half a
-number; it may see a histogram whose sum is one observation ahead of its buckets.
+number; the sum of a histogram may be one observation ahead of its buckets.
 """
 
 import json
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-CELLS_MAX: Final = 1 << 17  # 1 MiB of sparse file a process; past it `allocate` raises and the caller counts under "other"
+CELLS_MAX: Final = 1 << 17  # a sparse file of 1 MiB a process; beyond it `allocate` raises and the caller counts under "other"
 _CELL_BYTES: Final = 8
 
 Series = tuple[str, tuple[str, ...]]
@@ -47,7 +47,7 @@ class CountFile:
         self.cells = memoryview(self._map).cast("q")
 
     def allocate(self, metric: str, labels: tuple[str, ...] = (), *, cells: int = 1) -> int:
-        """Index of the first of `cells` neighbouring cells, the same for the same series. Raises CountsFullError at cells_max."""
+        """The index of the first of `cells` adjacent cells, always the same for a series. Raises CountsFullError at cells_max."""
         known = self._places.get((metric, labels))
         if known is not None and known[1] == cells:
             return known[0]
@@ -56,7 +56,7 @@ class CountFile:
             raise CountsFullError(metric)
         for cell in range(first, first + cells):
             self.cells[cell] = 0  # after a power failure a count may have reached the disk without its name
-        # The name is on file before the first count: a reader meets no cell that it cannot name.
+        # The name is on file before the first count, so every cell that a reader meets has a name.
         os.write(self._names, json.dumps([metric, labels, cells], separators=(",", ":")).encode() + b"\n")
         self._places[metric, labels] = (first, cells)
         self._used += cells
@@ -78,7 +78,7 @@ class CountFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Names:
-    """What has been read of a names file: its inode, how many bytes, and where each series has its cells."""
+    """The part of a names file that has been read: its inode, the number of bytes, and the cells of each series."""
 
     inode: int
     read_bytes: int
@@ -87,14 +87,14 @@ class _Names:
 
 
 class CountReader:
-    """Reads owners' files again and again, as scrapes do: a name is parsed once. Threads may share one."""
+    """Reads owners' files repeatedly, as scrapes do, and parses each name once. Threads may share one."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._names: dict[str, _Names] = {}
 
     def counts_of(self, owner: str, only: Collection[Series] | None = None) -> dict[Series, tuple[int, ...]]:
-        """What `owner` has counted so far, or of it `only` some series; empty if it never ran."""
+        """The counts of `owner` so far, or `only` those of some series; empty if it never ran."""
         try:
             # Names first: counts written meanwhile are then at worst newer, never unnamed.
             names = self._names_of(owner)
@@ -114,7 +114,7 @@ class CountReader:
         return {series: values[first : first + cells] for series, (first, cells) in names.places.items()}
 
     def _names_of(self, owner: str) -> _Names:
-        """Names are only ever added, unless somebody puts another file in the place of this one."""
+        """Read new names: names are only ever added, unless the file is replaced."""
         with (self._directory / f"{owner}.names").open("rb") as file:
             now = os.fstat(file.fileno())
             known = self._names.get(owner)
@@ -135,7 +135,7 @@ class CountReader:
 
 
 def read_counts(directory: Path, owner: str) -> dict[Series, tuple[int, ...]]:
-    """What `owner` has counted so far; empty if it never ran."""
+    """The counts of `owner` so far; empty if it never ran."""
     return CountReader(directory).counts_of(owner)
 
 

@@ -1,7 +1,7 @@
-"""One recent observation that a histogram's bucket remembers, with the request it was: the way from a latency to a log line.
+"""Exemplars: one recent observation of a histogram's bucket with its request's id, which leads from a latency to a log line.
 
-It lies in CELLS neighbouring cells of a count file: nanoseconds, Unix milliseconds, the request's id in four, and a checksum.
-A reader in another process may meet it half written, or left so by a killed writer; the checksum then says that there is none.
+It uses CELLS adjacent cells of a count file: nanoseconds, Unix milliseconds, the request's id in four, and a checksum.
+A reader in another process may find it half written, even for good if its writer was killed; the checksum then does not match.
 """
 
 import struct
@@ -11,8 +11,8 @@ from typing import Final
 from zlib import crc32
 
 CELLS: Final = 7
-AT: Final = 1  # the cell that tells when it was noted
-EVERY_MS: Final = 1_000  # a bucket takes a new one no more often, so that remembering costs next to nothing
+AT: Final = 1  # the cell with its time
+EVERY_MS: Final = 1_000  # the least time between two exemplars of a bucket, so that they cost next to nothing
 _REQUEST_ID_BYTES_MAX: Final = 32
 _RECORD: Final = struct.Struct(f"=qq{_REQUEST_ID_BYTES_MAX}s")
 _RECORD_CELLS: Final = struct.Struct(f"={CELLS - 1}q")
@@ -29,13 +29,13 @@ class Exemplar:
 
 
 def note_exemplar(cells: memoryview, first: int, nanos: int, at_ms: int, request_id: str) -> None:
-    """Remember an observation in the cells from `first` on. Callers ask the cell AT before: mostly there is nothing to do."""
+    """Store an observation in the cells from `first` on. Callers check the cell AT before: usually there is nothing to do."""
     record = _RECORD.pack(nanos, at_ms, request_id.encode())
     cells[first : first + CELLS] = memoryview(record + _CHECKSUM.pack(crc32(record))).cast("q")
 
 
 def read_exemplar(cells: Sequence[int]) -> Exemplar | None:
-    """What CELLS cells remember; None if nothing, or if they were read or left half written."""
+    """Read the exemplar in CELLS cells; None if there is none, or if it is half written."""
     *fields, checksum = cells
     record = _RECORD_CELLS.pack(*fields)
     if crc32(record) != checksum:

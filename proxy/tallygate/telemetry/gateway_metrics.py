@@ -1,4 +1,4 @@
-"""What a worker counts while it serves. A call is a dictionary look-up and an addition in shared memory."""
+"""A worker's counts. A call is a dictionary look-up and an addition in shared memory."""
 
 import logging
 from bisect import bisect_left
@@ -23,7 +23,7 @@ class GatewayMetrics:
     """Implements Metrics for one worker, over the count file of its slot.
 
     Series appear when they are first counted and only for known labels, so their number is bounded by configuration. If the count
-    file is full even so, further series are counted under `other`, which has had its cells since the start.
+    file is still full, further series are counted under `other`, whose cells are reserved at the start.
     """
 
     def __init__(self, counts: CountFile, known: KnownLabels, *, now_ms: Callable[[], int]) -> None:
@@ -32,7 +32,7 @@ class GatewayMetrics:
         self._now_ms = now_ms
         self._cells = counts.cells
         self._known = known
-        # First cells by labels, as far as those are counted as they are.
+        # First cells by labels, for labels that are counted unchanged.
         self._places: dict[Metric, dict[tuple[str, ...], int]] = {metric: {} for metric in WORKER_METRICS}
         for metric in WORKER_METRICS:
             if metric.has_other:
@@ -43,7 +43,7 @@ class GatewayMetrics:
                 self.set(metric, 0)
 
     def use_labels(self, known: KnownLabels) -> None:
-        """Count under the labels of a reloaded configuration. What is gone is counted as `other` from now on; its series stay."""
+        """Count under the labels of a reloaded configuration. Removed labels count as `other` from now on; their series stay."""
         self._known = known
         for places in self._places.values():
             places.clear()
@@ -81,7 +81,7 @@ class GatewayMetrics:
             exemplar.note_exemplar(cells, first, nanos, now_ms, request_id)
 
     def _place(self, metric: Metric, labels: tuple[str, ...]) -> int:
-        """The first cell of a series. What a caller made up is remembered nowhere."""
+        """The first cell of a series. Labels that a caller made up are not cached."""
         counted = self._known.counted(metric, labels)
         try:
             cell = self._counts.allocate(metric.name, counted, cells=metric.cells)

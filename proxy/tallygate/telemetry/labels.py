@@ -1,4 +1,4 @@
-"""Which label values may appear in metrics: those that configuration names. Anything a caller could choose becomes `other`."""
+"""The label values of metrics: those that the configuration names. Anything that a caller could choose becomes `other`."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from tallygate.telemetry.metric import OTHER, Metric
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownLabels:
-    """The finite sets. credentials holds (organization, credential) pairs; limits the names of limits and the error codes."""
+    """The known values. credentials: (organization, credential) pairs; limits: the names of limits and the error codes."""
 
     organizations: frozenset[str]
     credentials: frozenset[tuple[str, str]]
@@ -30,7 +30,7 @@ class KnownLabels:
         )
 
     def followed(self, gone: Iterable[Organization], come: Iterable[Organization]) -> Self:
-        """After a change of the directory: without what is gone, with what has come in its place. Limits' names stay known."""
+        """The labels after a change of the directory, without those that are gone and with new ones. Limits' names stay known."""
         gone, come = tuple(gone), tuple(come)
         return replace(
             self,
@@ -40,7 +40,7 @@ class KnownLabels:
         )
 
     def counted(self, metric: Metric, labels: tuple[str, ...]) -> tuple[str, ...]:
-        """The values to count under: of each label its own if it is known or up to us, else `other`."""
+        """The values to count under: each label's own if it is known or not a caller's choice, else `other`."""
         return tuple(
             value if value == OTHER or self._is_known(metric, label, value, labels) else OTHER
             for label, value in zip(metric.labels, labels, strict=True)
@@ -50,7 +50,7 @@ class KnownLabels:
         match label:
             case "org":
                 return value in self.organizations
-            case "credential":  # says nothing without its organization, so it falls with it
+            case "credential":  # meaningless without its organization, so it becomes `other` with it
                 return (labels[metric.labels.index("org")], value) in self.credentials
             case "capability":
                 return value in self.capabilities

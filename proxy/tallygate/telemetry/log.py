@@ -1,7 +1,7 @@
-"""Logs for machines: one JSON object a line on standard error, whatever the callers put in.
+"""Structured logs: one JSON object a line on standard error, whatever the callers pass.
 
-Control characters are escaped (by JSON itself), lengths capped, floods of one kind thinned out, what looks like a key blotted out.
-Fields go in with `extra={"fields": {...}}`, so that the message stays a constant and can be searched for.
+Control characters are escaped (by JSON itself), lengths capped, floods of one kind thinned out, and anything like a key masked.
+Pass fields with `extra={"fields": {...}}`, so that the message stays a constant and can be searched for.
 """
 
 import json
@@ -16,7 +16,7 @@ TEXT_CHARS_MAX: Final = 2_000  # of the message and of each field; a traceback k
 FIELDS_MAX: Final = 20
 PER_KIND_MAX: Final = 10  # lines of one kind (logger and message template) in each window
 WINDOW_SECONDS: Final = 10.0
-KINDS_MAX: Final = 1_000  # kinds remembered at once; past it all are forgotten, which only lets more lines through
+KINDS_MAX: Final = 1_000  # kinds remembered at once; beyond it all are dropped, which only lets more lines through
 
 _SECRET: Final = re.compile(
     r"(tg_[A-Za-z0-9._-]+_|tga_|sk-(?:ant-)?|AIza|eyJ)[A-Za-z0-9_.\-]{8,}"  # our keys, OpenAI's, Anthropic's, Google's, JWTs
@@ -27,7 +27,7 @@ _BLOT: Final = "[secret]"
 
 
 def without_secrets(text: str) -> str:
-    """`text` with everything that looks like a key blotted out."""
+    """Mask everything in `text` that looks like a key."""
     return _SECRET.sub(_BLOT, text)
 
 
@@ -58,7 +58,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class FloodFilter(logging.Filter):
-    """At most PER_KIND_MAX lines of one kind in each window; the next line that passes says how many were left out."""
+    """Passes at most PER_KIND_MAX lines of one kind in each window; the next line that passes counts the omitted ones."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def start_logging(*, process: str, level: str, clock: Callable[[], float], strea
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # These write requests as their clients sent them, or one line for each.
+    # These log requests as their clients sent them, or a line for each request.
     for name in ("aiohttp.access", "aiohttp.server"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

@@ -1,4 +1,4 @@
-"""What a metric is, and how a worker counts it. Each is declared in `metrics.py`."""
+"""The declaration of a metric, and the interface for counting it. `metrics.py` declares each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class Kind(StrEnum):
 
 
 class Source(StrEnum):
-    """Who counts it: the workers in their count files, the ledger's lifetime totals, or the scrape itself."""
+    """The source of its counts: the workers' count files, the ledger's lifetime totals, or the scrape itself."""
 
     WORKERS = "workers"
     TOTALS = "totals"
@@ -25,7 +25,7 @@ class Source(StrEnum):
 
 
 class Lasts(StrEnum):
-    """For how long a worker's number means something: for good, or while its process, or any of its slot, runs."""
+    """The lifetime of a worker's number: permanent, or while its process, or any process of its slot, runs."""
 
     FOR_GOOD = "for_good"
     PROCESS = "process"
@@ -37,9 +37,9 @@ class Metric:
     """One family.
 
     buckets    upper bounds in nanoseconds, ascending; durations are kept in nanoseconds
-    values     of the one label that is not up to configuration: its series are there from the start, so that the first event is an
-               increase. A value that is none of them is counted as `other`; without has_other there is no such series
-    per_unit   how many of what is stored make one of what is shown: money is stored in nano-USD
+    values     of the one label with a fixed set: its series exist from the start, so that the first event is an
+               increase. Any other value is counted as `other`; without has_other there is no such series
+    per_unit   stored units in each shown unit: money is stored in nano-USD
     """
 
     name: str
@@ -53,7 +53,7 @@ class Metric:
     per_unit: int = 1
     lasts: Lasts = Lasts.FOR_GOOD
     count_cells: int = field(init=False)  # those that add up over workers: a histogram has its buckets, one above, and the sum
-    cells: int = field(init=False)  # of one series in a count file: what is counted, and an exemplar of each bucket behind it
+    cells: int = field(init=False)  # of one series in a count file: the counts, followed by an exemplar of each bucket
 
     def __post_init__(self) -> None:
         is_histogram, buckets = self.kind is Kind.HISTOGRAM, len(self.buckets) + 1
@@ -63,7 +63,7 @@ class Metric:
 
     @property
     def unit(self) -> str:
-        """OpenMetrics has a unit where the name, without `_total`, ends in it; empty elsewhere."""
+        """The unit in OpenMetrics, if the name without `_total` ends in one; else empty."""
         unit = self.name.removesuffix("_total").rpartition("_")[2]
         return unit if unit in {"seconds", "bytes"} else ""
 
@@ -73,7 +73,7 @@ Samples = Mapping[Metric, Mapping[Labels, float]]  # as they are stored: money i
 
 
 class Metrics(Protocol):
-    """What a worker counts. labels: a value for each of the metric's, in their order."""
+    """A worker's counters. labels: a value for each of the metric's labels, in their order."""
 
     def inc(self, metric: Metric, *labels: str) -> None:
         """Count one more."""
@@ -85,4 +85,4 @@ class Metrics(Protocol):
         """Set a gauge."""
 
     def observe(self, metric: Metric, seconds: float, request_id: str, *labels: str) -> None:
-        """Count a duration, which the histogram may show with the request as its exemplar."""
+        """Count a duration; the request may become the histogram's exemplar."""

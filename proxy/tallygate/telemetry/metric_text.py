@@ -1,7 +1,7 @@
-"""Metric families as the text that Prometheus reads, byte for byte what prometheus_client writes of the same families.
+"""Metric families in Prometheus' text formats, byte for byte as prometheus_client writes them.
 
 That library needs ten microseconds and an object for each sample, and thousands of organizations have hundreds of thousands.
-Here a sample is a line that takes less than two, and the lines come in pieces of bounded length.
+Here a sample takes less than two microseconds, and the lines come in pieces of bounded length.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,14 +27,14 @@ class TextFormat(StrEnum):
 
     @classmethod
     def accepted(cls, accept: str) -> "TextFormat":
-        """The format by a request's Accept header: OpenMetrics where it is named, since it alone has exemplars."""
+        """The format for a request's Accept header: OpenMetrics if it is named, since only it has exemplars."""
         named = {item.partition(";")[0].strip().lower() for item in accept.split(",")}
         return cls.OPENMETRICS if "application/openmetrics-text" in named else cls.PROMETHEUS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistogramCounts:
-    """One series. counts: of each bucket alone, and above the last; exemplars: of the same buckets; sum_nanos: of all values."""
+    """One series. counts: of each bucket alone, and above the last; exemplars: of these buckets; sum_nanos: of all values."""
 
     counts: Sequence[int]
     sum_nanos: int
@@ -68,7 +68,7 @@ def text_of(families: Iterable[Family], wanted: TextFormat) -> Iterator[str]:
 
 
 class _Escaped(dict[str, str]):
-    """Label values as they are written; most occur in many series."""
+    """A cache of escaped label values, most of which occur in many series."""
 
     def __missing__(self, value: str) -> str:
         text = self[value] = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
@@ -115,7 +115,7 @@ def _histogram_lines(
 
 
 def _template(names: Sequence[str]) -> tuple[list[int], str]:
-    """Labels in the order of their names: the place of each value, and a text with a %s for it."""
+    """Labels in the order of their names: the index of each value, and a text with a %s for it."""
     if not names:
         return [], ""
     order = sorted(range(len(names)), key=names.__getitem__)

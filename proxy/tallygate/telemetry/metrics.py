@@ -1,8 +1,8 @@
 """Every metric tallygate exports, declared once and in the order of the exposition: name, kind, help, labels, buckets.
 
-Two sources feed them. Counts of money, tokens and requests are lifetime totals in the ledger's database, moved by the transaction
-that enters the events: they equal the ledger, and are the same at every console. What only a worker sees (latencies, open requests,
-which limit refused) is counted in its count file. Label values come from configuration; anything else is `other`.
+Two sources feed them. Counts of money, tokens and requests are lifetime totals in the ledger's database, updated by the
+transaction that enters the events: they equal the ledger, and are the same at every console. Counts that only a worker can make
+(latencies, open requests, refusals by limit) are in its count file. Label values come from configuration; others are `other`.
 docs/operate.md explains each.
 """
 
@@ -165,7 +165,7 @@ WEBHOOK_QUEUE: Final = Metric(
     help="Deliveries of notices to webhooks that have not ended yet.",
 )
 
-# What is known of the ledger besides.
+# Further facts about the ledger.
 LEDGER_LAG: Final = Metric(
     name="tallygate_ledger_lag_events",
     kind=Kind.GAUGE,

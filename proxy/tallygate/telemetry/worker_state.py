@@ -1,4 +1,4 @@
-"""A process's own state in its count file: that it lives, serves, and how often it was started."""
+"""A process's own state in its count file: whether it lives and serves, and how often it was started."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Final
 from tallygate.telemetry.count_file import CountFile, Series
 
 HEARTBEAT_MS: Final = 1_000
-STALE_MS: Final = 10_000  # a worker silent for so long is stuck or stopped: not up
+STALE_MS: Final = 10_000  # a worker silent for this long is stuck or stopped: not up
 
 _PID: Final = "pid"
 _SERVING: Final = "serving"
@@ -20,7 +20,7 @@ _IDENTITY: Final = "identity"
 class WorkerState:
     """Writes the cells. Times are the machine's monotonic clock, which all its processes share.
 
-    new_identity   makes the number of a new file, 1 to 2**63 - 1: files of one slot on many machines are told apart by it
+    new_identity   makes the number of a new file, 1 to 2**63 - 1, which distinguishes files of one slot on several machines
     """
 
     def __init__(self, counts: CountFile, *, pid: int, new_identity: Callable[[], int]) -> None:
@@ -35,7 +35,7 @@ class WorkerState:
         self._cells[self._serving] = 0
 
     def beat(self, now_ms: int) -> None:
-        """Called every HEARTBEAT_MS from the event loop that serves, so that a stuck loop falls silent."""
+        """Record a sign of life. The serving event loop calls it every HEARTBEAT_MS, so that a stuck loop falls silent."""
         self._cells[self._heartbeat] = now_ms
 
     def serving(self, now: bool) -> None:  # noqa: FBT001 - reads as a sentence at the call
@@ -43,13 +43,13 @@ class WorkerState:
 
 
 def identity_of(series: Mapping[Series, tuple[int, ...]]) -> int:
-    """0 of a file that is older than identities."""
+    """The identity of a file; 0 if the file is older than identities."""
     return series.get((_IDENTITY, ()), (0,))[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStatus:
-    """pid 0: never started here."""
+    """The state of a worker. pid 0: never started here."""
 
     pid: int
     starts: int

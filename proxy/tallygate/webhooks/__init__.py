@@ -1,1 +1,1 @@
-"""Webhooks: notices from the ledger to the endpoints of webhooks.yaml, signed, at least once. docs/webhooks.md tells receivers."""
+"""Webhooks: notices from the ledger to the endpoints of webhooks.yaml, signed, at least once. docs/webhooks.md is for receivers."""

@@ -1,7 +1,7 @@
-"""Sends what the ledger owes to webhook endpoints, for as long as it runs. Any number of dispatchers share one ledger.
+"""Sends the ledger's due deliveries to webhook endpoints. Any number of dispatchers share one ledger.
 
-Each sends one message at a time to an endpoint, SENDING_MAX to all: a slow receiver delays nobody but itself. Dispatchers do not
-wait for each other: one that was killed would otherwise keep its endpoints silent until its leases end.
+Each sends one message at a time to an endpoint, SENDING_MAX to all: a slow receiver delays only itself. Dispatchers do not
+wait for each other: a killed one would otherwise keep its endpoints silent until its leases end.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ POLL_SECONDS: Final = 1.0
 TIDY_EVERY_SECONDS: Final = 30.0
 SENDING_MAX: Final = 16
 LEASE_MS: Final = 30_000  # longer than an attempt takes with its two transactions
-QUEUE_MAX: Final = 10_000  # waiting for one endpoint; past it the oldest are given up: the newest tell how things stand
-KEPT_MS: Final = 30 * 86_400_000  # notices and how they were delivered
-UNCONFIGURED_MS: Final = 86_400_000  # overdue by so much, at an endpoint that nobody knows any more: given up
+QUEUE_MAX: Final = 10_000  # waiting for one endpoint; beyond it the oldest are given up, since the newest show the current state
+KEPT_MS: Final = 30 * 86_400_000  # notices and their deliveries
+UNCONFIGURED_MS: Final = 86_400_000  # a delivery to an endpoint that is no longer configured, overdue by this, is given up
 BACKOFF_MAX_SECONDS: Final = 30.0
-# When a delivery is tried again: the schedule that Standard Webhooks recommends ("Deliverability and reliability").
+# The schedule of retries that Standard Webhooks recommends ("Deliverability and reliability").
 _MINUTE: Final = 60_000
 _HOUR: Final = 60 * _MINUTE
 # After the first, second ... attempt; the first is made at once. Ten attempts in three days and four hours.
@@ -43,13 +43,13 @@ DELAYS_MS: Final = (
     24 * _HOUR,
 )
 ATTEMPTS_MAX: Final = len(DELAYS_MS) + 1
-JITTER: Final = 0.1  # a delay is up to so much longer, so that what failed together does not come together again
+JITTER: Final = 0.1  # a delay is up to this fraction longer, so that deliveries that failed together spread out
 RETRY_AFTER_MAX_MS: Final = 24 * _HOUR
 _log = logging.getLogger(__name__)
 
 
 def endpoints_of(endpoints: Callable[[], Sequence[WebhookEndpoint]], notice: Notice) -> list[str]:
-    """Names of the endpoints in force that are to have a notice."""
+    """The names of the configured endpoints that subscribe to a notice."""
     return [endpoint.name for endpoint in endpoints() if endpoint.wants(notice.type, notice.org)]
 
 
@@ -84,7 +84,7 @@ class Dispatcher:
         self._tidied_at: float | None = None
 
     async def send_forever(self) -> None:
-        """Until cancelled. What is being sent then is let go, to be sent again by whoever comes next."""
+        """Send until cancelled. Messages under way are then abandoned, and another dispatcher sends them again."""
         pause = POLL_SECONDS
         try:
             while True:
@@ -107,7 +107,7 @@ class Dispatcher:
             await self._sender.close()
 
     async def begin_due(self) -> None:
-        """Start on every endpoint that something is due for and that is not being sent to. Raises LedgerUnavailableError."""
+        """Start sending to every idle endpoint with a due delivery. Raises LedgerUnavailableError."""
         idle = {one.name: one for one in self._endpoints() if one.is_enabled and one.name not in self._busy}
         for name in await self._deliveries.due(idle, self._now_ms()):
             self._busy[name] = asyncio.get_running_loop().create_task(self._send_all(idle[name]))
@@ -117,7 +117,7 @@ class Dispatcher:
         del self._busy[name]
 
     async def settled(self) -> None:
-        """Return when nothing that was begun is under way."""
+        """Return when nothing is being sent."""
         while self._busy:
             await asyncio.gather(*self._busy.values())
 
@@ -126,7 +126,7 @@ class Dispatcher:
             if await self._is_gone(endpoint):
                 await self._deliveries.give_up_gone(endpoint.name, now_ms=self._now_ms())
                 return
-            while endpoint in self._endpoints():  # another configuration begins anew, with the next look
+            while endpoint in self._endpoints():  # a changed endpoint starts afresh with the next check
                 async with self._slots:
                     claimed = await self._deliveries.claim(endpoint.name, now_ms=self._now_ms(), lease_ms=LEASE_MS)
                     if claimed is None or not await self._attempt(endpoint, claimed):
@@ -137,14 +137,14 @@ class Dispatcher:
             _log.exception("sending to a webhook failed and is tried again", extra={"fields": {"endpoint": endpoint.name}})
 
     async def _is_gone(self, endpoint: WebhookEndpoint) -> bool:
-        """Whether it answered 410 under the configuration that it has; under another it is tried again."""
+        """Whether it answered 410 under its current configuration; after a change it is tried again."""
         marked = (await self._deliveries.gone()).get(endpoint.name)
         if marked is not None and marked != endpoint.fingerprint:
             await self._deliveries.clear_gone(endpoint.name)
         return marked == endpoint.fingerprint
 
     async def _attempt(self, endpoint: WebhookEndpoint, claimed: Claimed) -> bool:
-        """Send one, and record how it went; whether to go on with this endpoint."""
+        """Send one delivery and record the result; return whether to continue with this endpoint."""
         try:
             answer = await self._sender.send(endpoint, webhook_id(claimed.notice.event_id), body_of(claimed.notice))
         except asyncio.CancelledError:
@@ -175,7 +175,7 @@ class Dispatcher:
             )
 
     async def tidy(self) -> None:
-        """Keep every queue within its bound, and the tables to what is recent. Raises LedgerUnavailableError."""
+        """Keep every queue within its bound, and delete old notices and deliveries. Raises LedgerUnavailableError."""
         now_ms = self._now_ms()
         endpoints = [endpoint.name for endpoint in self._endpoints() if endpoint.is_enabled]
         for name in endpoints:
@@ -195,7 +195,7 @@ class Dispatcher:
 
 
 def next_attempt_ms(attempts: int, *, now_ms: int, random: Random, retry_after_ms: int | None = None) -> int | None:
-    """When to try again after so many attempts; None if that was the last. Not before the receiver's own Retry-After."""
+    """The time of the next attempt after so many; None if that was the last. Not before the receiver's own Retry-After."""
     if attempts >= ATTEMPTS_MAX:
         return None
     delay = DELAYS_MS[attempts - 1]

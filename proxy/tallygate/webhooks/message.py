@@ -1,4 +1,4 @@
-"""The bodies of messages. Money is USD as exact decimal text, times are RFC 3339 in UTC; what does not apply is null."""
+"""The bodies of messages. Money is USD as exact decimal text, times are RFC 3339 in UTC; fields that do not apply are null."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ from tallygate.ledger.notices.notice import Notice
 
 
 class SpendData(msgspec.Struct, frozen=True, kw_only=True):
-    """limit: the spend window, "org:spend_7d". threshold: of a warning, the fraction of the limit that was crossed, "0.8"."""
+    """The data of a notice. limit: the spend window, "org:spend_7d". threshold: the crossed fraction of the limit, "0.8"."""
 
     organization: str
     limit: str
@@ -37,7 +37,7 @@ class TrialMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def body_of(notice: Notice) -> bytes:
-    """The same bytes for every attempt."""
+    """The body of a message: the same bytes for every attempt."""
     refused, resumes = notice.refused_nano_usd, notice.resumes_at_ms
     data = SpendData(
         organization=notice.org,
@@ -53,13 +53,13 @@ def body_of(notice: Notice) -> bytes:
 
 
 def trial_body(endpoint: str, *, now_ms: int) -> bytes:
-    """What `tallygate webhooks test` sends."""
+    """The body that `tallygate webhooks test` sends."""
     return msgspec.json.encode(
         TrialMessage(type="webhook.test", timestamp=millisecond_text(now_ms), data=TrialData(endpoint=endpoint))
     )
 
 
 def _fraction(permille: int) -> str:
-    """800 is "0.8", 1000 is "1"."""
+    """Thousandths as a decimal: 800 is "0.8", 1000 is "1"."""
     whole, rest = divmod(permille, 1000)
     return f"{whole}.{rest:03d}".rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""One signed POST to one endpoint, and what came of it."""
+"""One signed POST to one endpoint, and its result."""
 
 import re
 import ssl
@@ -18,7 +18,7 @@ from tallygate.outbound.way_out import WayOut
 from tallygate.webhooks.signature import signed_headers
 
 TIMEOUT_SECONDS: Final = 15.0  # from the name's look-up to the answer's head
-ANSWER_BYTES_MAX: Final = 1_024  # of a body: it is looked at by `tallygate webhooks test` alone
+ANSWER_BYTES_MAX: Final = 1_024  # of a body, which only `tallygate webhooks test` shows
 REASON_CHARS_MAX: Final = 200
 _DIRECT: Final = WayOut()
 _SECONDS: Final = re.compile(r"\d{1,9}", re.ASCII)
@@ -27,7 +27,7 @@ _BUSY: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVA
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """status: None if there was no answer; `error` says why, else repeats it. retry_after_ms: of 429 and 503, if it was given."""
+    """The result. status: None if there was no answer; `error` states why, else repeats it. retry_after_ms: of 429 and 503."""
 
     status: int | None = None
     error: str = ""
@@ -36,7 +36,7 @@ class Answer:
 
     @property
     def is_delivered(self) -> bool:
-        """Any 2xx. A redirect is none: it is not followed, for the signature was made for the endpoint that was reviewed."""
+        """Whether the answer is a 2xx. Redirects are not followed: the signature is for the reviewed endpoint."""
         return self.status is not None and HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
     @property
@@ -45,7 +45,7 @@ class Answer:
 
 
 class Sender:
-    """Every attempt has a connection of its own, without cookies or redirects, by the process's way out. `close` at the end.
+    """Sends messages, each over its own connection through the process's proxies, without cookies or redirects. `close` it.
 
     Addresses are resolved as the connection is made, private ones too: endpoints come from a reviewed file.
     """
@@ -71,7 +71,7 @@ class Sender:
             await self._opened.close()
 
     async def send(self, endpoint: WebhookEndpoint, message_id: str, body: bytes, *, reads_body: bool = False) -> Answer:
-        """Never raises for what the receiver or the network does. reads_body: the answer's beginning, for people to look at."""
+        """Send a message. Never raises for errors of receiver or network. reads_body: return the beginning of the answer."""
         headers = {
             **signed_headers(message_id, body, keys=endpoint.keys, at_ms=self._now_ms()),
             hdrs.CONTENT_TYPE: "application/json",
@@ -91,12 +91,12 @@ class Sender:
                 )
         except TimeoutError:
             return Answer(error=f"no answer within {self._timeout.total:g} seconds")
-        except (ClientError, OSError, ValueError) as error:  # ValueError: an answer that is no HTTP
+        except (ClientError, OSError, ValueError) as error:  # ValueError: an answer that is not HTTP
             return Answer(error=_reason(error))
 
     @property
     def _session(self) -> ClientSession:
-        """Made when it is first used, in the loop that uses it."""
+        """The session, made at its first use, in the loop that uses it."""
         if self._opened is None:
             self._opened = open_session(
                 self._way,
@@ -107,20 +107,20 @@ class Sender:
         return self._opened
 
     def _retry_after_ms(self, status: int, text: str) -> int | None:
-        """Seconds or a date (RFC 9110, 10.2.3); None for anything else."""
+        """Parse Retry-After, seconds or a date (RFC 9110, 10.2.3); None for anything else."""
         if status not in _BUSY or not text:
             return None
         if _SECONDS.fullmatch(text):
             return int(text) * 1000
         try:
             at = parsedate_to_datetime(text)
-        except (ValueError, OverflowError):  # the latter from numbers that no date has
+        except (ValueError, OverflowError):  # OverflowError: numbers out of a date's range
             return None
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         return max(0, round((at - datetime.fromtimestamp(self._now_ms() / 1000, UTC)).total_seconds() * 1000))
 
 
 def _reason(error: Exception) -> str:
-    """Without the URL, whose query may be a secret, and without what a terminal obeys."""
+    """The reason, without the URL, whose query may be a secret, and without control characters."""
     text = error.message if isinstance(error, ClientResponseError) else str(error)
     return "".join(char if char.isprintable() else "\ufffd" for char in f"{type(error).__name__}: {text}"[:REASON_CHARS_MAX])

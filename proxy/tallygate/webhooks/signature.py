@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 
 def webhook_id(event_id: str) -> str:
-    """The id of a message: the same for every attempt. A full stop separates what is signed, so it may not be in an id."""
-    return event_id.replace(".", "~")  # which no id of an organization or limit has
+    """The id of a message: the same for every attempt. It may have no full stop, which separates the signed parts."""
+    return event_id.replace(".", "~")  # no id of an organization or limit has a tilde
 
 
 def signed_headers(message_id: str, body: bytes, *, keys: Sequence[bytes], at_ms: int) -> Mapping[str, str]:
-    """The headers that go with a body. keys: one, or two while a secret is rotated; each signs."""
+    """The headers for a body. keys: one, or two while a secret is being rotated; each signs."""
     seconds = at_ms // 1000
     signed = f"{message_id}.{seconds}.".encode() + body
     signatures = [base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode() for key in keys]
