@@ -257,18 +257,18 @@ async def test_the_memory_of_an_answer_is_freed_when_its_client_leaves(tmp_path:
             (answer,) = harness.gateway.pipeline.answers
             relay = answer.relay
             async with asyncio.timeout(10):
-                while not relay.buffered:
+                while not relay.body.rest():
                     await asyncio.sleep(0.005)
             client.reset()
             async with asyncio.timeout(10):
                 while not relay.is_client_gone:
                     await asyncio.sleep(0.005)
-            before = relay.bytes_in
-            assert not relay.buffered
+            before = relay.reader.bytes_in
+            assert not relay.body.rest()
         await come_to_rest(harness)
 
-        assert relay.bytes_in > before
-        assert not relay.held
+        assert relay.reader.bytes_in > before
+        assert not relay.body.rest()
         assert harness.events()[0]["usage_source"] == "upstream"
 
 

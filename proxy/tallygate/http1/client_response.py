@@ -71,7 +71,9 @@ class ClientResponse(web.StreamResponse):
         """Write body bytes at once. Backpressure is the caller's: the connection notifies it of pause and resume."""
         if not data or not self._has_body:
             return
-        self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        transport = self._protocol_.transport
+        if transport is not None and not transport.is_closing():  # as `_send`, without its call: for each piece of a stream
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     def finish(self, data: bytes = b"") -> None:
         """Write the last body bytes and the end of the message."""

@@ -13,7 +13,7 @@ from tallygate.domain.errors import StoreError
 from tallygate.domain.token_counts import UsageSource
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.bill import Bill, bill_of
-from tallygate.gateway.exchange.event import event_of
+from tallygate.gateway.exchange.event import encode, event_of
 from tallygate.gateway.services import Services
 
 CHECKPOINTS_AT_ONCE: Final = 500  # exchanges of one round trip; more go in further ones
@@ -28,7 +28,7 @@ def account_of(answer: Answer, bill: Bill) -> Account:
         cost_nano_usd=bill.cost_nano_usd,
         prompt_tokens=counts.prompt,
         completion_tokens=counts.completion,
-        event=event_of(answer, bill),
+        event=encode(event_of(answer, bill)),
         is_owed=bill.is_owed,
     )
 

@@ -4,10 +4,11 @@ import asyncio
 
 from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.domain.errors import LimiterWipedError, Refused, StoreError
+from tallygate.domain.usage_event import UsageEvent
 from tallygate.gateway.exchange.assumed import floor_of
 from tallygate.gateway.exchange.call import Call, Held
 from tallygate.gateway.exchange.caller_limits import CallerLimits
-from tallygate.gateway.exchange.event import first_event
+from tallygate.gateway.exchange.event import encode, first_event
 from tallygate.gateway.refusals import limiter_refusal, store_refusal
 from tallygate.gateway.services import Services
 from tallygate.telemetry.metrics import FAIL_OPEN, LIMITER_ERRORS, LIMITER_SECONDS, SHADOW_REFUSED
@@ -16,7 +17,7 @@ from tallygate.telemetry.metrics import FAIL_OPEN, LIMITER_ERRORS, LIMITER_SECON
 async def admit(services: Services, call: Call) -> Held:
     """Admit a call, or raise Refused. A granted hold must be settled, released or withdrawn."""
     organization, limits, capability = call.caller.organization, call.caller.limits, call.head.route.capability
-    admission = _admission(call, services.bounds.lease_ms)
+    admission, event = _admission(call, services.bounds.lease_ms)
     is_fallback, metrics = False, services.metrics
     asked_at = services.clock()
     try:
@@ -41,7 +42,7 @@ async def admit(services: Services, call: Call) -> Held:
         fee = call.head.route.fee_nano_usd
         refusal = limiter_refusal(decision, limits, hold_nano_usd=admission.hold_min_nano_usd, fee_nano_usd=fee)
         raise Refused(refusal, decision=decision)
-    return Held(call=call, admission=admission, decision=decision, is_fallback=is_fallback)
+    return Held(call=call, admission=admission, event=event, decision=decision, is_fallback=is_fallback)
 
 
 def _refused_without_store(decision: Decision, limits: CallerLimits) -> Refused:
@@ -51,10 +52,12 @@ def _refused_without_store(decision: Decision, limits: CallerLimits) -> Refused:
     return Refused(refusal, decision=decision)
 
 
-def _admission(call: Call, lease_ms: int) -> AdmissionRequest:
+def _admission(call: Call, lease_ms: int) -> tuple[AdmissionRequest, UsageEvent]:
+    """What the limiter is asked, and the event that it would enter if nothing more were heard."""
     organization, limits, client, asked = call.caller.organization, call.caller.limits, call.head.client, call.estimate
     floor, floor_completion = floor_of(asked, call.facts, call.head.upstream.config, lease_ms)
-    return AdmissionRequest(
+    event = first_event(call, floor, floor_completion)
+    admission = AdmissionRequest(
         reservation_id=client.id,
         org=organization.id,
         rate=limits.rate_demands(asked.rate_tokens),
@@ -63,7 +66,8 @@ def _admission(call: Call, lease_ms: int) -> AdmissionRequest:
         hold_min_nano_usd=asked.hold_min_nano_usd,
         floor_nano_usd=floor,
         lease_ms=lease_ms,
-        event=first_event(call, floor, floor_completion),
+        event=encode(event),
         floor_prompt_tokens=asked.prompt_tokens,
         floor_completion_tokens=floor_completion,
     )
+    return admission, event

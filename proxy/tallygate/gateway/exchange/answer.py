@@ -1,6 +1,6 @@
 """The answer of one exchange while it is open: the only thing of an exchange that changes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tallygate.dialects.dialect import MeterReading
 from tallygate.domain.made_object import MADE_MAX, MadeObject
@@ -73,11 +73,48 @@ class Answer:
             is_own_key=head.is_shared,
         )
 
+    # What the stages do to it, in their order.
+
+    def note_rewritten(self, *, clamped: int | None, asks_usage: bool) -> None:
+        """Note what was changed of the request that is forwarded."""
+        self.clamped, self.gateway_asks_usage = clamped, asks_usage
+
+    def note_sent(self) -> None:
+        """Note that the upstream has the request, or begins to read it."""
+        self.sent_at = self.services.clock()
+
+    def note_unsent(self) -> None:
+        """Note that the upstream did not get the whole request, and answered nothing."""
+        self.sent_at = None
+
+    def note_streamed(self, size: int) -> None:
+        """Count bytes of a body that streams through."""
+        self.request_bytes += size
+
     def begin_anew(self) -> None:
         """Discard the attempt that the upstream did not accept."""
         self.sent_at = None
         self.relay = self._new_relay()
-        self.relay.hides_usage_chunk = self.gateway_asks_usage
+
+    def note_listed(self, objects: Iterable[MadeObject]) -> None:
+        """Note objects that the organization's own items of a relayed list name."""
+        self.listed = (*self.listed, *objects)
+
+    def begin_ending(self) -> None:
+        """Note that its account is being settled: no checkpoint may come any more."""
+        self.is_ending = True
+
+    async def count_prompt(self) -> None:
+        """Count the tokens of the prompt, which the upstream does not report."""
+        call = self.held.call
+        org = call.caller.organization.id
+        self.exact_prompt = await self.services.tokens.prompt(call.facts.prompt, self.model, org=org)
+
+    def note_made_tokens(self, tokens: Mapping[str, int]) -> None:
+        """Note, by kind, the most that what was made can put into a later prompt."""
+        self.made_tokens = tokens
+
+    # What they ask of it.
 
     @property
     def client(self) -> Client:
@@ -85,31 +122,31 @@ class Answer:
 
     @property
     def reading(self) -> MeterReading:
-        return self.relay.meter.reading
+        return self.relay.reader.reading
 
     @property
     def model(self) -> str | None:
         """The model that answers; until the answer names it, the one that was asked for."""
-        return self.relay.meter.reading.response_model or self.held.call.facts.model
+        return self.relay.reader.reading.response_model or self.held.call.facts.model
 
     @property
     def made(self) -> tuple[MadeObject, ...]:
         """Objects that the answer says were made for the organization."""
-        relay = self.relay
-        if relay.made is None:
+        reader = self.relay.reader
+        if reader.made is None:
             return self.listed[:MADE_MAX]
         upstream = self.held.call.head.route.upstream
         return tuple(
             MadeObject(kind=kept.kind, id=kept.id, upstream=upstream, tokens=self.made_tokens.get(kept.kind))
-            for kept in relay.made.found
-            if not relay.sent_ids or kept.id.encode(errors="replace") not in relay.sent_ids
+            for kept in reader.made.found
+            if not reader.sent_ids or kept.id.encode(errors="replace") not in reader.sent_ids
         )
 
     @property
     def deleted(self) -> tuple[MadeObject, ...]:
         """Objects that the upstream deleted because this request asked for it."""
         deleting = self.held.call.named.deleting
-        return deleting if deleting and 200 <= self.relay.status < 300 else ()
+        return deleting if deleting and self.relay.head.is_success else ()
 
     def now_ms(self) -> int:
         return self.services.now_ms()

@@ -1,5 +1,7 @@
 """The bill of an exchange: the counts that are charged and their cost, from how its answer ended and what was read of it."""
 
+from typing import Final
+
 import msgspec
 from msgspec.structs import replace
 
@@ -20,6 +22,8 @@ from tallygate.gateway.exchange.metering import (
     reported_usage,
     split_total,
 )
+
+_NOT_METERED: Final = nothing_owed(UsageSource.NONE)
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,10 +49,10 @@ def bill_of(answer: Answer, *, ahead_seconds: float = 0.0) -> Bill:
 
     ahead_seconds   further time in which the upstream may generate output that nobody will see
     """
-    relay, reading, head = answer.relay, answer.reading, answer.held.call.head
+    relay, reading, head = answer.relay, answer.relay.reader.reading, answer.held.call.head
     ending = ending_of(
         is_sent=answer.sent_at is not None,
-        status=relay.status,
+        status=relay.head.status,
         is_complete=relay.is_complete,
         is_client_gone=relay.is_client_gone,
         has_failed=reading.failed,
@@ -59,13 +63,12 @@ def bill_of(answer: Answer, *, ahead_seconds: float = 0.0) -> Bill:
 
 def bill_fee(_answer: Answer, ending: Ending, fee: int, _ahead_seconds: float) -> Bill:
     """The bill of an answer that nobody reads."""
-    metered = nothing_owed(UsageSource.NONE)
-    return Bill(ending=ending, metered=metered, cost_nano_usd=fee, fee_nano_usd=fee, is_owed=fee > 0)
+    return Bill(ending=ending, metered=_NOT_METERED, cost_nano_usd=fee, fee_nano_usd=fee, is_owed=fee > 0)
 
 
 def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) -> Bill:
     """The bill of an answer that a dialect reads."""
-    call, relay, reading = answer.held.call, answer.relay, answer.reading
+    call, relay, reading = answer.held.call, answer.relay, answer.relay.reader.reading
     facts, asked, head = call.facts, call.estimate, call.head
     if not ending.may_owe:
         return Bill(ending=ending, metered=nothing_owed(UsageSource.UPSTREAM), price=asked.price)
@@ -83,7 +86,7 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
         is_whole=is_whole,
         prompt_tokens=prompt_tokens,
         counted_completion=0 if has_completion else counted,
-        bytes_unread=relay.bytes_unread if facts.has_output else 0,
+        bytes_unread=relay.reader.bytes_unread if facts.has_output else 0,
     )
     if reading.ended and reading.usage is not None and not is_whole and not _reports_all(answer, usage):
         metered = replace(metered, flags=tuple(dict.fromkeys((*metered.flags, IMPOSSIBLE))))
@@ -100,7 +103,7 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
 def usage_of(answer: Answer) -> TokenCounts | None:
     """The upstream's own counts so far; None while it has reported none."""
     facts = answer.held.call.facts
-    usage = reported_usage(answer.reading, facts.prompt)
+    usage = reported_usage(answer.relay.reader.reading, facts.prompt)
     return usage if usage is None or not facts.writes_1h else kept_for_an_hour(usage)
 
 
@@ -117,7 +120,7 @@ def has_last_word(answer: Answer, usage: TokenCounts | None) -> bool:
 
 def _has_ended(answer: Answer) -> bool:
     """Whether the answer is over, and the usage, if there is one, was stated after all of it."""
-    reading = answer.reading
+    reading = answer.relay.reader.reading
     if not answer.relay.is_complete and answer.held.call.facts.choices > 1:
         return False
     is_early = reading.awaits_final_usage or reading.is_usage_midstream or reading.has_text_after_usage
@@ -135,13 +138,13 @@ def _reports_all(answer: Answer, usage: TokenCounts | None) -> bool:
     if usage is None:
         return False
     facts = answer.held.call.facts
-    has_text = facts.has_output and (bool(answer.text.tokens) or answer.reading.has_text)
+    has_text = facts.has_output and (bool(answer.text.tokens) or answer.relay.reader.reading.has_text)
     return not leaves_out(usage, facts.prompt, has_text=has_text)
 
 
 def _counted_completion(answer: Answer) -> int:
     """Completion tokens counted in the answer, with the framing that a provider counts around the text."""
-    reading = answer.reading
+    reading = answer.relay.reader.reading
     if reading.is_unread:
         return 0
     answers = answer.held.call.facts.choices
@@ -153,7 +156,7 @@ def _with_assumed(
     answer: Answer, metered: Metered, usage: TokenCounts | None, price: AnyPrice | None, ahead_seconds: float
 ) -> Metered:
     """`metered` with assumed tokens for output that nobody saw; unchanged where all was seen and no usage was promised."""
-    call, relay, reading = answer.held.call, answer.relay, answer.reading
+    call, relay, reading = answer.held.call, answer.relay, answer.relay.reader.reading
     facts, asked, upstream = call.facts, call.estimate, call.head.upstream.config
     if usage is not None and not facts.has_output:
         return metered  # its input is all that there can be
@@ -169,8 +172,8 @@ def _with_assumed(
         facts.audio_output
         or relay.is_behind
         or _may_hide(answer)
-        or not (is_whole or (relay.is_streamed and relay.bytes_in))
-        or relay.bytes_unread
+        or not (is_whole or (relay.is_streamed and relay.reader.bytes_in))
+        or relay.reader.bytes_unread
     )
     is_promised = call.head.dialect.usage_reporting is UsageReporting.ALWAYS or (
         call.head.dialect.usage_reporting is UsageReporting.STREAMS_WHEN_ASKED

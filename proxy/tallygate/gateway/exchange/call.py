@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
-from tallygate.config.model import AuthKind, Route
+from tallygate.config.model import Route
 from tallygate.dialects.dialect import Dialect, RequestFacts
 from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.domain.made_object import MadeObject
 from tallygate.domain.organization import Credential, Organization
+from tallygate.domain.usage_event import UsageEvent
+from tallygate.gateway.exchange.answer_reader import AnswerObjects
 from tallygate.gateway.exchange.caller_limits import CallerLimits
 from tallygate.gateway.exchange.estimate import Estimate
-from tallygate.gateway.exchange.relay import AnswerObjects
 from tallygate.gateway.services import View
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.http1.client_connection import ClientConnection
@@ -45,6 +46,7 @@ class Head(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     dialect        what reads it; at a route without one `Unmetered`, in the shape of the API whose path it is
     treatment      what differs where no dialect reads it
+    is_shared      all organizations share the operator's key at this upstream
     params         the parameters of the path, as they are read; sent_params: as they came, and go up
     """
 
@@ -53,13 +55,9 @@ class Head(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     upstream: UpstreamClient
     dialect: Dialect
     treatment: "Treatment"
+    is_shared: bool
     params: Mapping[str, str]
     sent_params: Mapping[str, str]
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether all organizations share the operator's key at this upstream."""
-        return self.upstream.config.auth.kind is not AuthKind.PASSTHROUGH
 
     @property
     def markup(self) -> int:
@@ -128,9 +126,14 @@ class Call(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 class Held(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """A call that was admitted, with what the limiter holds for it. is_fallback: admitted without the limiter's store."""
+    """A call that was admitted, with what the limiter holds for it.
+
+    event        of the exchange if nothing more were heard of it
+    is_fallback  admitted without the limiter's store
+    """
 
     call: Call
     admission: AdmissionRequest
+    event: UsageEvent
     decision: Decision
     is_fallback: bool

@@ -1,6 +1,8 @@
 """Answers that are read on after their clients have left, for the exact usage: bounded in time, number and bytes."""
 
+import asyncio
 from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
 
 from tallygate.config.model import OnDisconnect, Upstream
@@ -76,19 +78,34 @@ class Drains:
 class Drain:
     """One answer that is read on, for at most `seconds`."""
 
-    __slots__ = ("_bytes", "_drains", "_org", "seconds")
+    __slots__ = ("_bytes", "_cut_by", "_drains", "_org", "_timer", "seconds")
 
     def __init__(self, drains: Drains, org: str, *, seconds: float) -> None:
         self.seconds = seconds
         self._drains = drains
         self._org = org
         self._bytes = 0
+        self._cut_by = DrainEnd.SHUTDOWN  # unless a bound does
+        self._timer: asyncio.TimerHandle | None = None
+
+    def limit(self, loop: asyncio.AbstractEventLoop, cut: Callable[[], None]) -> None:
+        """Call `cut` when the time is over, unless the drain has finished."""
+        self._timer = loop.call_later(self.seconds, self._run_out, cut)
+
+    def _run_out(self, cut: Callable[[], None]) -> None:
+        self._cut_by = DrainEnd.TIME
+        cut()
 
     def count(self, size: int) -> DrainEnd | None:
         """Count bytes that were read, and return the bound that they exceed, if any."""
         self._bytes += size
-        return self._drains.count(self._org, size)
+        bound = self._drains.count(self._org, size)
+        self._cut_by = bound or self._cut_by
+        return bound
 
-    def finish(self, end: DrainEnd) -> None:
-        """End the drain. To be called once."""
+    def finish(self, *, is_complete: bool, has_failed: bool) -> None:
+        """End the drain. To be called once. Neither complete nor failed: it was cut."""
+        if self._timer is not None:
+            self._timer.cancel()
+        end = DrainEnd.COMPLETE if is_complete else DrainEnd.FAILED if has_failed else self._cut_by
         self._drains.release(self._org, self._bytes, end)

@@ -1,5 +1,7 @@
 """The usage event of an exchange: a first one at admission, in case no other follows, and the final one from its bill."""
 
+from typing import Final
+
 import msgspec
 from msgspec.structs import replace
 
@@ -13,23 +15,35 @@ from tallygate.gateway.exchange.call import Call
 from tallygate.gateway.exchange.estimate import Estimate
 from tallygate.gateway.exchange.metering import CHARGED_AT_BOUND
 
-_encode = msgspec.json.Encoder().encode
+encode: Final = msgspec.json.Encoder().encode
 OUTPUT_CLAMPED = "output_clamped"  # flag of an event whose request had its maximum output lowered
 
 
-def first_event(call: Call, floor_nano_usd: int, floor_completion_tokens: int) -> bytes:
+def first_event(call: Call, floor_nano_usd: int, floor_completion_tokens: int) -> UsageEvent:
     """The event of a worker that dies before its first checkpoint: the request was probably sent, and generated for."""
-    head, asked = call.head, call.estimate
+    head, caller, client, asked = call.head, call.caller, call.head.client, call.estimate
     source, flags = head.treatment.first_word(asked)
-    return _encode(
-        replace(
-            _event_of_call(call, Outcome.EXPIRED, source, flags),
-            prompt_tokens=asked.prompt_tokens,
-            completion_tokens=floor_completion_tokens,
-            price_version=asked.price.version if asked.price is not None else None,
-            cost_nano_usd=floor_nano_usd,
-            fee_nano_usd=head.route.fee_nano_usd,
-        )
+    return UsageEvent(
+        event_id=client.id,
+        org=caller.organization.id,
+        credential=caller.credential.id,
+        capability=head.route.capability,
+        endpoint=head.route.endpoint,
+        method=client.request.method,
+        request_model=call.facts.model,
+        upstream=head.route.upstream,
+        outcome=Outcome.EXPIRED,
+        stream=call.facts.stream,
+        started_at_ms=client.started_at_ms,
+        prompt_tokens=asked.prompt_tokens,
+        completion_tokens=floor_completion_tokens,
+        usage_source=source,
+        price_version=asked.price.version if asked.price is not None else None,
+        cost_nano_usd=floor_nano_usd,
+        fee_nano_usd=head.route.fee_nano_usd,
+        request_bytes=len(call.body),
+        client_request_id=caller.client_request_id,
+        flags=flags if caller.credential.is_registered else (*flags, UNREGISTERED),
     )
 
 
@@ -44,8 +58,8 @@ def none_used(_asked: Estimate) -> tuple[UsageSource, tuple[str, ...]]:
     return UsageSource.NONE, ()
 
 
-def event_of(answer: Answer, bill: Bill) -> bytes:
-    """The usage event's JSON."""
+def event_of(answer: Answer, bill: Bill) -> UsageEvent:
+    """The first event, with what the answer came to."""
     held, relay = answer.held, answer.relay
     call = held.call
     head, caller, client = call.head, call.caller, call.head.client
@@ -58,50 +72,31 @@ def event_of(answer: Answer, bill: Bill) -> bytes:
         flags = (*flags, CHARGED_AT_BOUND)
     if answer.clamped is not None:
         flags = (*flags, OUTPUT_CLAMPED)
+    if not caller.credential.is_registered:
+        flags = (*flags, UNREGISTERED)
     started_at, first = client.started_at, relay.first_byte_at
-    return _encode(
-        replace(
-            _event_of_call(call, bill.ending.outcome, bill.metered.source, flags),
-            response_model=answer.reading.response_model,
-            status=relay.status,
-            duration_ms=round((answer.services.clock() - started_at) * 1000),
-            first_byte_ms=None if first is None else round((first - started_at) * 1000),
-            prompt_tokens=counts.prompt,
-            completion_tokens=counts.completion,
-            cached_tokens=counts.cached,
-            cache_write_tokens=counts.cache_write_5m + counts.cache_write_1h,
-            reasoning_tokens=counts.reasoning,
-            price_version=bill.price.version if bill.price is not None else None,
-            cost_nano_usd=cost,
-            request_bytes=answer.request_bytes,
-            response_bytes=relay.bytes_in,
-            cache_write_1h_tokens=counts.cache_write_1h,
-            audio_prompt_tokens=counts.audio_prompt,
-            audio_completion_tokens=counts.audio_completion,
-            fee_nano_usd=bill.fee_nano_usd,
-            made=answer.made,
-            deleted=answer.deleted,
-        )
-    )
-
-
-def _event_of_call(call: Call, outcome: Outcome, source: UsageSource, flags: tuple[str, ...]) -> UsageEvent:
-    """An event with what its call says, before any figure."""
-    head, caller, client = call.head, call.caller, call.head.client
-    return UsageEvent(
-        event_id=client.id,
-        org=caller.organization.id,
-        credential=caller.credential.id,
-        capability=head.route.capability,
-        endpoint=head.route.endpoint,
-        method=client.request.method,
-        request_model=call.facts.model,
-        upstream=head.route.upstream,
-        outcome=outcome,
-        stream=call.facts.stream,
-        started_at_ms=client.started_at_ms,
-        usage_source=source,
-        request_bytes=len(call.body),
-        client_request_id=caller.client_request_id,
-        flags=flags if caller.credential.is_registered else (*flags, UNREGISTERED),
+    return replace(
+        held.event,
+        outcome=bill.ending.outcome,
+        usage_source=bill.metered.source,
+        flags=flags,
+        response_model=answer.reading.response_model,
+        status=relay.head.status,
+        duration_ms=round((answer.services.clock() - started_at) * 1000),
+        first_byte_ms=None if first is None else round((first - started_at) * 1000),
+        prompt_tokens=counts.prompt,
+        completion_tokens=counts.completion,
+        cached_tokens=counts.cached,
+        cache_write_tokens=counts.cache_write_5m + counts.cache_write_1h,
+        reasoning_tokens=counts.reasoning,
+        price_version=bill.price.version if bill.price is not None else None,
+        cost_nano_usd=cost,
+        request_bytes=answer.request_bytes,
+        response_bytes=relay.reader.bytes_in,
+        cache_write_1h_tokens=counts.cache_write_1h,
+        audio_prompt_tokens=counts.audio_prompt,
+        audio_completion_tokens=counts.audio_completion,
+        fee_nano_usd=bill.fee_nano_usd,
+        made=answer.made,
+        deleted=answer.deleted,
     )

@@ -24,7 +24,7 @@ _UPGRADE_REQUIRED: Final[tuple[Header, ...]] = ((b"upgrade", b"HTTP/1.1"), (b"co
 
 async def finish(answer: Answer) -> None:
     """Settle or release, then write what was held back."""
-    answer.is_ending = True
+    answer.begin_ending()
     held, relay, services = answer.held, answer.relay, answer.services
     client = held.call.head.client
     upstream_ended_at = services.clock()
@@ -52,22 +52,24 @@ async def count_nothing(_answer: Answer) -> None:
 
 async def count_answer(answer: Answer) -> None:
     """Count the text that the upstream did not: of a cut answer, or of one without a usage object."""
-    call = answer.held.call
-    if answer.sent_at is None or answer.relay.status >= 300:
+    if answer.sent_at is None or answer.relay.head.status >= 300:
         return
     usage = usage_of(answer)
     if has_last_word(answer, usage):
         return
     await answer.text.count(answer, is_last=True)
     if usage is None or not usage.prompt:
-        org = call.caller.organization.id
-        answer.exact_prompt = await answer.services.tokens.prompt(call.facts.prompt, answer.model, org=org)
+        await answer.count_prompt()
 
 
 def _note_objects(answer: Answer, bill: Bill) -> None:
     """Record in the store, before the settlement, the objects that the answer made or deleted."""
-    answer.made_tokens = answer.held.call.head.treatment.made_tokens(answer, bill)
-    owners, organization = answer.services.owners, answer.held.call.caller.organization
+    call = answer.held.call
+    if call.objects is None and not call.named.deleting:
+        return
+    if answer.relay.reader.made is not None:
+        answer.note_made_tokens(call.head.treatment.made_tokens(answer, bill))
+    owners, organization = answer.services.owners, call.caller.organization
     if deleted := answer.deleted:
         owners.forget(organization, deleted)
     if made := answer.made:
@@ -76,8 +78,8 @@ def _note_objects(answer: Answer, bill: Bill) -> None:
 
 def tokens_told(answer: Answer, _bill: Bill) -> dict[str, int]:
     """What the answer itself tells of the tokens of what it made."""
-    made = answer.relay.made
-    return {} if made is None or made.tokens is None else {"cached_content": made.tokens}
+    made = answer.relay.reader.made
+    return {"cached_content": made.tokens} if made is not None and made.tokens is not None else {}
 
 
 def tokens_made(answer: Answer, bill: Bill) -> dict[str, int]:
@@ -87,8 +89,6 @@ def tokens_made(answer: Answer, bill: Bill) -> dict[str, int]:
     files many times as many, so that nothing is known then; nor where the provider left some of it out for a model that reads less.
     """
     call = answer.held.call
-    if answer.relay.made is None:
-        return {}
     facts = call.facts
     is_text = not (facts.prompt.images or facts.prompt.opaque_bytes or facts.audio_input or facts.audio_output)
     is_seen = not facts.has_unknown_input or (not facts.has_unseen_input and call.named.referred_tokens is not None)
@@ -111,13 +111,14 @@ def _write_end(answer: Answer, bill: Bill) -> None:
             write_refusal(client, head.dialect, _failure_refusal(answer), answer.early_headers(), now_ms)
             return
         ours = answer.early_headers() + _cost_headers(bill)
-        headers = response_headers(relay.headers, ours=ours, status=relay.status, now_ms=now_ms, is_http_1_0=relay.is_http_1_0)
-        response.whole(relay.status, headers, b"".join(relay.buffered or ()))
+        begun = relay.head
+        headers = response_headers(begun.headers, ours=ours, status=begun.status, now_ms=now_ms, is_http_1_0=begun.is_http_1_0)
+        response.whole(begun.status, headers, relay.body.rest())
         return
     if relay.is_complete:
-        response.finish(b"".join(relay.held))
+        response.finish(relay.body.rest())
         return
-    response.write(b"".join(relay.held))
+    response.write(relay.body.rest())
     if relay.is_event_stream and not answer.reading.ends_inside:
         response.write(head.dialect.stream_error(_failure_refusal(answer), request_id=client.id))
     response.cut()

@@ -52,7 +52,7 @@ async def forward(answer: Answer) -> None:
     if sent is None or relay.failure is not None:
         return
     upstream.credentials.accepted(sent.credentials)
-    if objects is not None and objects.is_read_whole and 200 <= relay.status < 300 and not client.response.is_bodyless:
+    if objects is not None and objects.is_read_whole and relay.head.is_success and not client.response.is_bodyless:
         await show_own(answer, objects, sent.headers)
 
 
@@ -61,8 +61,6 @@ async def _rewritten(answer: Answer) -> bytes:
     call, held_nano_usd = answer.held.call, answer.held.decision.held_nano_usd
     facts, asked, body = call.facts, call.estimate, call.body
     clamped = affordable_output(facts, asked, held_nano_usd) if held_nano_usd else asked.imposed_maximum
-    if 0 < held_nano_usd < asked.hold_nano_usd:  # else it is a maximum that plans or prices state, which is no news
-        answer.clamped = clamped
     ask_usage = (
         facts.stream
         and not facts.client_asks_usage
@@ -74,13 +72,14 @@ async def _rewritten(answer: Answer) -> bytes:
         return body
     rewriting = partial(call.head.dialect.rewrite_request, body, facts, ask_usage=ask_usage, max_output_tokens=clamped)
     rewritten = await work_on(answer.services, call.caller.organization.id, len(body), rewriting)
-    answer.gateway_asks_usage = answer.relay.hides_usage_chunk = ask_usage and rewritten is not body
+    is_clamped = 0 < held_nano_usd < asked.hold_nano_usd  # else it is a maximum that plans or prices state, which is no news
+    answer.note_rewritten(clamped=clamped if is_clamped else None, asks_usage=ask_usage and rewritten is not body)
     return rewritten
 
 
 async def _send(answer: Answer, body: bytes) -> _Sent | None:
     """One attempt, to the end of its answer; None where nothing was sent."""
-    call, relay, services = answer.held.call, answer.relay, answer.services
+    call, relay = answer.held.call, answer.relay
     head, intake, client = call.head, call.intake, call.head.client
     upstream, request = head.upstream, client.request
     client.connection.begin_exchange(relay)
@@ -118,11 +117,11 @@ async def _send(answer: Answer, body: bytes) -> _Sent | None:
     except UpstreamError as error:
         relay.on_failure(error.failure)
         return None
-    answer.sent_at = services.clock()
+    answer.note_sent()
     is_whole = not up.wants_body or await _stream_up(answer, up)
     await relay.ended
-    if not is_whole and not relay.status:
-        answer.sent_at = None  # nobody does the work of half a request, nor bills it
+    if not is_whole and not relay.head.status:
+        answer.note_unsent()  # nobody does the work of half a request, nor bills it
     return _Sent(headers=headers, credentials=credentials)
 
 
@@ -154,7 +153,7 @@ async def _stream_up(answer: Answer, up: UpstreamConnection) -> bool:
             if not chunk:
                 up.end_body()
                 return True
-            answer.request_bytes += len(chunk)
+            answer.note_streamed(len(chunk))
             if form is not None:
                 form.feed(chunk)
             if answer.request_bytes > bytes_max:

@@ -14,8 +14,8 @@ from tallygate.dialects.unread_body import PRODUCER, all_producers
 from tallygate.domain.errors import ErrorCode, Refusal, Refused, StoreError
 from tallygate.domain.made_object import ID_CHARS_MAX, MadeObject
 from tallygate.domain.stored_object import StoredReference
+from tallygate.gateway.exchange.answer_reader import AnswerObjects
 from tallygate.gateway.exchange.call import NO_OBJECTS_NAMED, Caller, Head, NamedObjects
-from tallygate.gateway.exchange.relay import AnswerObjects
 from tallygate.gateway.object_owners import ObjectOwners, OwnersBusyError, not_found, owners_unavailable
 
 REFERENCES_MAX: Final = 1_000  # of one request

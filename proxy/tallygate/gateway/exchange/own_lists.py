@@ -15,7 +15,9 @@ from tallygate.dialects.object_lists import ListItem, ListPage, objects_of_item,
 from tallygate.domain.errors import Refused, StoreError
 from tallygate.domain.made_object import MadeObject
 from tallygate.gateway.exchange.answer import Answer
-from tallygate.gateway.exchange.relay import LIST_BYTES_MAX, LIST_UNREADABLE, AnswerObjects, own_headers
+from tallygate.gateway.exchange.answer_reader import AnswerObjects
+from tallygate.gateway.exchange.client_body import LIST_BYTES_MAX, UnshownBody
+from tallygate.gateway.exchange.relay import LIST_UNREADABLE
 from tallygate.gateway.object_owners import owners_unavailable
 from tallygate.http1.header import Header
 from tallygate.http1.upstream_connection import UpstreamConnection
@@ -32,22 +34,21 @@ _BACKWARDS: Final = ("before", "before_id")
 async def show_own(answer: Answer, objects: AnswerObjects, headers: list[Header]) -> None:
     """Put the organization's own page in place of the one that the relay has taken, or say why there is none."""
     relay = answer.relay
-    if not relay.is_complete:
+    if not relay.is_complete or not isinstance(relay.body, UnshownBody):
         return
-    relay.refusal, relay.is_complete = LIST_UNREADABLE, False  # until there is something to show
+    body = b"".join(relay.body.pieces)
+    relay.withhold(LIST_UNREADABLE)  # until there is something to show
     try:
         async with asyncio.timeout(PAGES_SECONDS):
-            body = b"".join(relay.unshown)
             own = await (_own_page(answer, objects, headers, body) if objects.lists else _own_duplicates(answer, objects, body))
     except (TimeoutError, UpstreamError):
         return
     except StoreError:
-        relay.refusal = owners_unavailable()
+        relay.withhold(owners_unavailable())
     except Refused as refused:
-        relay.refusal = refused.refusal
+        relay.withhold(refused.refusal)
     else:
-        relay.headers = own_headers(relay.headers)
-        relay.refusal, relay.is_complete, relay.buffered = None, True, [own]
+        relay.show(own)
 
 
 async def _own_page(answer: Answer, objects: AnswerObjects, headers: list[Header], body: bytes) -> bytes:
@@ -97,7 +98,7 @@ async def _own_items(answer: Answer, objects: AnswerObjects, page: ListPage) -> 
     owned = await answer.services.owners.owned(organization, list(asked.values()))
     own = [item for item in page.items if item.id and asked[item.id] in owned]
     beside = [found for item in own for found in objects_of_item(item, objects.lists, prefix=objects.prefix)]
-    answer.listed += tuple(MadeObject(kind=found.kind, id=found.id, upstream=upstream) for found in beside)
+    answer.note_listed(MadeObject(kind=found.kind, id=found.id, upstream=upstream) for found in beside)
     return own
 
 

@@ -10,6 +10,7 @@ from typing import Final, cast
 
 from aiohttp import web
 
+from tallygate.config.model import AuthKind
 from tallygate.dialects.dialect import Dialect
 from tallygate.domain.errors import PathRefused, Refusal, Refused
 from tallygate.gateway.callers.key_traces import gives_away, presented_keys
@@ -154,13 +155,15 @@ class Pipeline:
             dialect, treatment = dialects.unmetered(request.path, request.headers), UNREAD
         else:
             dialect, treatment = dialects[route.dialect], READ
+        upstream = view.upstreams[route.upstream]
         return Head(
             client=client,
             route=route,
-            upstream=view.upstreams[route.upstream],
+            upstream=upstream,
             dialect=dialect,
             treatment=treatment,
-            params=decoded(params),
+            is_shared=upstream.config.auth.kind is not AuthKind.PASSTHROUGH,
+            params=decoded(params) if params else params,
             sent_params=params,
         )
 
@@ -178,7 +181,7 @@ class Pipeline:
             organization=organization,
             credential=credential,
             limits=view.limits_for(organization, credential, head.route.capability, head.route.weight),
-            client_request_id=None if gives_away(sent_id, ()) else sent_id.decode() or None,
+            client_request_id=None if not sent_id or gives_away(sent_id, ()) else sent_id.decode(),
         )
 
     def permit(self, head: Head, caller: Caller) -> None:

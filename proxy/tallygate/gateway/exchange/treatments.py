@@ -17,12 +17,12 @@ from tallygate.gateway.exchange.account import admission_stands, progress
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.bill import Bill, bill_fee, bill_tokens
 from tallygate.gateway.exchange.call import Caller, Head, Intake, NamedObjects
+from tallygate.gateway.exchange.client_body import BUFFERED_BYTES_MAX
 from tallygate.gateway.exchange.estimate import Estimate
 from tallygate.gateway.exchange.event import assumed, none_used
 from tallygate.gateway.exchange.finish import count_answer, count_nothing, tokens_made, tokens_told
 from tallygate.gateway.exchange.intake import any_query, readable_query
 from tallygate.gateway.exchange.object_checks import may_be_kept, reads_always, reads_references, says_it_is_kept
-from tallygate.gateway.exchange.relay import BUFFERED_BYTES_MAX
 from tallygate.gateway.exchange.understanding import Understanding
 from tallygate.gateway.headers import Passage, ReadablePassage
 

@@ -1,0 +1,145 @@
+"""What is read of an upstream's answer as it passes: its head, its usage, and the stored objects that it makes."""
+
+import logging
+from typing import Final, Protocol
+
+import msgspec
+
+from tallygate.dialects.dialect import Dialect, RequestFacts, ResponseMeter
+from tallygate.dialects.made_objects import MadeReader
+from tallygate.dialects.meters import NO_METER
+from tallygate.http1.header import Header
+
+UNCOUNTED_CHARS_MAX: Final = 1 << 18  # generated text kept for counting; more of it is counted before the next checkpoint
+_log: Final = logging.getLogger(__name__)
+
+
+class AnswerHead(msgspec.Struct, frozen=True, kw_only=True):
+    """The head of an answer.
+
+    status      0 while none has come
+    is_encoded  compressed although identity was asked for: relayed as it is, and not read (what unpacks can be made to burst)
+    """
+
+    status: int = 0
+    headers: list[Header] = []
+    content_length: int | None = None
+    content_type: str = ""
+    is_labelled_events: bool = False
+    is_encoded: bool = False
+    is_http_1_0: bool = False
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+
+NO_HEAD: Final = AnswerHead()
+
+
+def head_of(status: int, headers: list[Header], *, content_length: int | None, is_http_1_0: bool) -> AnswerHead:
+    """The head of an answer with these headers. Of several content types the first counts."""
+    content_type: bytes | None = None
+    is_encoded = False
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"content-type" and content_type is None:
+            content_type = value
+        elif lower == b"content-encoding" and value.strip().lower() != b"identity":
+            is_encoded = True
+    text = (content_type or b"").decode("latin-1")
+    return AnswerHead(
+        status=status,
+        headers=headers,
+        content_length=content_length,
+        content_type=text,
+        is_labelled_events=text.startswith("text/event-stream"),
+        is_encoded=is_encoded,
+        is_http_1_0=is_http_1_0,
+    )
+
+
+class AnswerObjects(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer tells of stored objects; kinds as in `RouteObjects`.
+
+    sent      the request's body, where an id in it is not proved to be new by the answer
+    compares  the kind of what the answer says to be there already, maybe somebody else's
+    """
+
+    makes: str
+    lists: str
+    prefix: str
+    sent: bytes = b""
+    compares: str = ""
+
+    @property
+    def is_read_whole(self) -> bool:
+        """Whether the answer may show what is somebody else's, so that it never goes down as it is."""
+        return bool(self.lists or self.compares)
+
+
+class ReadExchange(Protocol):
+    """The exchange whose answer is read."""
+
+    def note_made(self) -> None:
+        """Record an object that a stream has made."""
+
+    def count_soon(self) -> None:
+        """UNCOUNTED_CHARS_MAX of generated text have gathered in the meter."""
+
+
+class AnswerReader:
+    """Reads a body piece by piece, and changes no byte of it but our own usage chunk.
+
+    bytes_in  of the body, as the upstream sent it
+    reading   what the dialect's meter has read
+    made      the objects that the answer makes; None where none is looked for
+    sent_ids  what is found in here was not made by the answer
+    """
+
+    __slots__ = ("_exchange", "_meter", "bytes_in", "made", "reading", "sent_ids")
+
+    def __init__(self, exchange: ReadExchange) -> None:
+        self.bytes_in = 0
+        self.made: MadeReader | None = None
+        self.sent_ids = b""
+        self._exchange: ReadExchange | None = exchange
+        self._meter: ResponseMeter = NO_METER
+        self.reading = NO_METER.reading
+
+    def begin(
+        self, head: AnswerHead, dialect: Dialect, facts: RequestFacts, objects: AnswerObjects | None, *, hides_usage_chunk: bool
+    ) -> None:
+        """Read the body of a 2xx answer from now on; of any other, and before, bytes are only counted."""
+        if not head.is_encoded:
+            self._meter = dialect.meter(facts, content_type=head.content_type, hide_usage_chunk=hides_usage_chunk)
+            self.reading = self._meter.reading
+        if objects is not None and objects.makes:
+            self.made = MadeReader(objects.makes, prefix=objects.prefix, content_type=head.content_type)
+            self.made.is_unread = head.is_encoded
+            self.sent_ids = objects.sent
+
+    def feed(self, data: bytes) -> bytes:
+        """Read a piece; returns what of it is the client's."""
+        self.bytes_in += len(data)
+        made = self.made
+        if made is not None and not made.is_unread and made.feed(data) and self._exchange is not None:
+            self._exchange.note_made()
+        data = self._meter.feed(data)
+        if self.reading.text_chars > UNCOUNTED_CHARS_MAX and self._exchange is not None:
+            self._exchange.count_soon()
+        return data
+
+    def end_body(self) -> bytes:
+        """The body is over, whole or cut; returns what the meter has kept back. The exchange is forgotten, since it knows this."""
+        self._exchange = None
+        if self.made is not None:
+            self.made.end_body()
+            if self.made.is_unread:
+                _log.warning("an answer that makes a stored object cannot be read: nobody owns what it made")
+        return self._meter.end_body()
+
+    @property
+    def bytes_unread(self) -> int:
+        """Bytes of the body that no meter could read."""
+        return self.bytes_in if self.reading.is_unread else self.reading.unread_bytes
