@@ -126,7 +126,8 @@ class AnswerReader:
         if made is not None and not made.is_unread and made.feed(data) and self._exchange is not None:
             self._exchange.note_made()
         data = self._meter.feed(data)
-        if self.reading.text_chars > UNCOUNTED_CHARS_MAX and self._exchange is not None:
+        reading = self.reading = self._meter.reading  # another one once the first bytes have shown what it is
+        if reading.text_chars > UNCOUNTED_CHARS_MAX and self._exchange is not None:
             self._exchange.count_soon()
         return data
 
@@ -137,7 +138,9 @@ class AnswerReader:
             self.made.end_body()
             if self.made.is_unread:
                 _log.warning("an answer that makes a stored object cannot be read: nobody owns what it made")
-        return self._meter.end_body()
+        rest = self._meter.end_body()
+        self.reading = self._meter.reading
+        return rest
 
     @property
     def bytes_unread(self) -> int:
