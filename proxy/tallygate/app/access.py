@@ -1,4 +1,4 @@
-"""Who may see the console's port."""
+"""Access to the console's port."""
 
 import hashlib
 
@@ -9,7 +9,7 @@ from tallygate.domain.errors import ConfigError
 
 
 def asked_token_sha256(settings: Settings) -> bytes | None:
-    """Digest of a token that /metrics asks for; None on loopback, where a known host is enough. Raises ConfigError without any."""
+    """The digest of a token that /metrics requires; None on loopback, where a known host is enough. Raises ConfigError if unset."""
     host = settings.console_listen.rpartition(":")[0]
     if host in {"127.0.0.1", "localhost", "[::1]"}:
         return None
@@ -20,7 +20,7 @@ def asked_token_sha256(settings: Settings) -> bytes | None:
 
 
 def platform_token(settings: Settings) -> PlatformToken | None:
-    """The token that may do everything: of the settings, or made at the first start; None where there is neither."""
+    """The token that may do everything, from the settings or from the first start; None if there is neither."""
     digest = _platform_sha256(settings)
     return None if digest is None else PlatformToken(digest)
 

@@ -1,11 +1,11 @@
-"""How long the clients of a port may take."""
+"""Time limits for the clients of a port."""
 
 from tallygate.config.settings import Settings
 from tallygate.http1.client_connection import ClientTimeouts
 
 
 def client_timeouts(settings: Settings) -> ClientTimeouts:
-    """The same at the gateway's port and at the console's."""
+    """The time limits, the same at the gateway's port and at the console's."""
     return ClientTimeouts(
         head=settings.header_timeout_seconds,
         idle=settings.idle_timeout_seconds,

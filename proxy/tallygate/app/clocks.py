@@ -11,7 +11,7 @@ def now_ms() -> int:
 
 
 def steady_ms() -> int:
-    """A clock that nobody sets, and that runs on while the machine sleeps where the system has one."""
+    """A clock that cannot be set and, if the system has one, keeps running while the machine sleeps."""
     return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1_000_000
 
 

@@ -15,7 +15,7 @@ from tallygate.outbound.way_out import WayOut, way_out
 def config_source(
     settings: Settings, environ: Mapping[str, str], *, forwards: bool = True, sends_webhooks: bool = True
 ) -> ConfigSource:
-    """The source of this process's reviewed configuration. forwards, sends_webhooks: what it needs secrets for.
+    """The source of this process's reviewed configuration. forwards, sends_webhooks: the purposes for which it needs secrets.
 
     Raises ConfigError for proxies and authorities that cannot be used.
     """
@@ -38,19 +38,19 @@ def process_way_out(settings: Settings, environ: Mapping[str, str]) -> WayOut:
 
 
 def config_holder(settings: Settings, *, forwards: bool = False, sends_webhooks: bool = False) -> ConfigHolder:
-    """The configuration in force, read now. Raises ConfigError."""
+    """Read the configuration. Raises ConfigError."""
     source = config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks)
     return ConfigHolder(source.load(), source.load)
 
 
 def upstream_urls(settings: Settings) -> frozenset[str]:
-    """The addresses that a configuration without problems forwards to."""
+    """The base URLs of upstreams in a valid configuration."""
     upstreams = config_source(settings, os.environ, sends_webhooks=False).load().upstreams
     return frozenset(upstream.base_url for upstream in upstreams.values())
 
 
 def config_problems(settings: Settings, *, forwards: bool = True, sends_webhooks: bool = True) -> tuple[str, ...]:
-    """Every problem of the reviewed configuration, one "file:line: what, and the fix" each."""
+    """Every problem of the reviewed configuration, each as "file:line: what, and the fix"."""
     try:
         return config_source(settings, os.environ, forwards=forwards, sends_webhooks=sends_webhooks).problems()
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""The console: usage API, admin API, their OpenAPI document, and the metrics that every console shows alike."""
+"""The console: usage API, admin API, their OpenAPI document, and the metrics that are the same at every console."""
 
 import secrets
 from collections import ChainMap
@@ -44,7 +44,7 @@ def console_part(resources: Resources, store: LimiterStore) -> Part:
 
 
 def build_api(settings: Settings, book: DirectoryBook, sources: UsageSources) -> Api:
-    """Every route of the API, and the document that describes them all."""
+    """Build every route of the API, and the document that describes them."""
     exports = export_routes(scopes_over(sources), sources.database, now_ms=sources.now_ms)
     routes = (*usage_routes(sources), *exports, *directory_routes(book))
     described = DocumentApi(routes, version=product_version()).routes()
@@ -52,7 +52,7 @@ def build_api(settings: Settings, book: DirectoryBook, sources: UsageSources) ->
 
 
 def admin_tokens(settings: Settings, book: DirectoryBook) -> DirectoryTokens:
-    """Every token that the console's port takes."""
+    """Every token that the console's port accepts."""
     return DirectoryTokens(platform_token(settings), book.tokens, metrics=metrics_token(settings))
 
 
@@ -61,12 +61,12 @@ def directory_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
 
 
 def usage_sources(resources: Resources) -> UsageSources:
-    """What the usage API reads: the ledger, the limiter, and the organizations and routes in force."""
+    """The sources of the usage API: the ledger, the limiter, and the organizations and routes in force."""
     holder, directory, link, scripts = resources.holder, resources.directory, resources.link, load_scripts()
 
     def organizations() -> Mapping[str, Organization]:
         in_file = {organization.id: organization for organization in holder.current.organizations}
-        return ChainMap(in_file, directory.organizations)  # where both have one, the file's holds
+        return ChainMap(in_file, directory.organizations)  # the file's takes precedence
 
     return UsageSources(
         database=resources.database,
@@ -78,7 +78,7 @@ def usage_sources(resources: Resources) -> UsageSources:
 
 
 def open_directory(settings: Settings, database: Database, config: Callable[[], GatewayConfig]) -> DirectoryBook:
-    """What changes organizations, credentials and admin tokens, and announces it to the running processes."""
+    """Open the directory, which changes organizations, credentials and admin tokens, and announces it to running processes."""
     url = settings.redis_url.get_secret_value()
     return directory_book(
         database,
@@ -91,7 +91,7 @@ def open_directory(settings: Settings, database: Database, config: Callable[[], 
 
 
 async def _unmark(url: str, org: str, objects: Sequence[MadeObject]) -> None:
-    """Over a connection of its own: it is seldom asked for."""
+    """Remove marks, over a connection of its own, since this is rare."""
     store = RedisConnection(parse_address(url))
     await store.open()
     try:
@@ -101,4 +101,4 @@ async def _unmark(url: str, org: str, objects: Sequence[MadeObject]) -> None:
 
 
 async def _announce_to_nobody() -> None:
-    """Announce nothing: without a store, whoever holds a copy finds the change at its next poll."""
+    """Announce nothing: without a store, processes find the change at their next poll."""

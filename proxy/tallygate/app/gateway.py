@@ -38,26 +38,26 @@ from tallygate.tokens.counter import TokenCounter
 
 
 class WorkerGateway(Protocol):
-    """What a worker process runs."""
+    """The gateway of a worker process."""
 
     async def start(self, sock: socket.socket) -> None:
-        """Serve on a listening socket, which is ours to close."""
+        """Serve on a listening socket, and own it: the gateway closes it."""
 
     def announce_leaving(self) -> None:
-        """Serve on, but let every answer be its connection's last."""
+        """Keep serving, but close each connection after its next answer."""
 
     async def drain(self, grace_seconds: float) -> None:
-        """Take no new connection; return when the open requests are finished, or are cut off after the grace."""
+        """Accept no new connection; return when open requests have finished, or are cut off after the grace."""
 
     async def close(self) -> None:
-        """End now; what is open is settled as it stands."""
+        """End now; open requests are settled as they stand."""
 
     def reload(self) -> None:
         """Read the configuration again; a bad one changes nothing."""
 
 
 async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
-    """One worker's data plane. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
+    """Build one worker's data plane. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
     holder = config_holder(settings, forwards=True)
     scripts = load_scripts()
     fence = Fence(scripts.fence)

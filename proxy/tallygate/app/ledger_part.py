@@ -30,7 +30,7 @@ from tallygate.webhooks.sender import Sender
 
 
 def ledger_part(resources: Resources, store: LimiterStore) -> Part:
-    """Several ledgers do not disturb each other."""
+    """The ledger's part. Several ledgers can run at once."""
     upkeep = build_upkeep(resources)
     book = open_directory(resources.settings, resources.database, lambda: resources.holder.current)
     return Part(
@@ -46,7 +46,7 @@ def ledger_part(resources: Resources, store: LimiterStore) -> Part:
 
 
 def build_dispatcher(resources: Resources) -> Dispatcher:
-    """What sends the ledger's notices to webhooks."""
+    """Build the sender of the ledger's notices to webhooks."""
     sender = Sender(
         now_ms=now_ms,
         user_agent=f"tallygate/{product_version()}",
@@ -64,7 +64,7 @@ def build_dispatcher(resources: Resources) -> Dispatcher:
 
 
 def build_upkeep(resources: Resources) -> Upkeep:
-    """What keeps the ledger: writer, rebuild of the limiter, retention, audit."""
+    """Build the upkeep of the ledger: writer, rebuild of the limiter, retention, audit."""
     database, link = resources.database, resources.link
     scripts, book = load_scripts(), Book(database, endpoints_of=partial(endpoints_of, resources.webhooks))
     streams = EventStreams(link, ledger_name(resources.settings.data_dir))
@@ -104,9 +104,9 @@ def build_upkeep(resources: Resources) -> Upkeep:
 
 
 def ledger_name(data_dir: Path) -> str:
-    """The name under which a ledger takes events from the limiter's streams. No two ledgers have the same.
+    """The name under which a ledger reads events from the limiter's streams. Each ledger has its own.
 
-    It stays over restarts, so that a ledger finds at once what it had not finished.
+    It survives restarts, so that a ledger finds its unfinished events at once.
     """
     path = data_dir / "ledger_name"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""What the machine, or the container on it, has."""
+"""Resources of the machine, or of the container on it."""
 
 import logging
 import os
@@ -9,13 +9,13 @@ from typing import Final
 
 CGROUP_MEMORY_MAX: Final = Path("/sys/fs/cgroup/memory.max")  # Linux, "Control Group v2": a number of bytes, or "max"
 
-# Of a process, kept free of clients: its store and database, files, listening sockets, what the runtime opens.
+# Descriptors that a process keeps from clients: for its store and database, files, listening sockets and the runtime.
 DESCRIPTORS_RESERVED: Final = 128
 _log: Final = logging.getLogger(__name__)
 
 
 def memory_bytes() -> int:
-    """Memory that this process may use: the machine's, or less if its control group says so."""
+    """The memory that this process may use: the machine's, or less if its control group limits it."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):
         return min(machine, int(CGROUP_MEMORY_MAX.read_text()))
@@ -23,16 +23,16 @@ def memory_bytes() -> int:
 
 
 def raise_descriptors() -> int:
-    """Let this process open as many descriptors as the hard limit allows; returns how many that are. Children inherit it."""
+    """Raise this process's descriptor limit to the hard limit, which children inherit; returns it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        with suppress(OSError, ValueError):  # an endless hard limit can be more than the kernel gives
+        with suppress(OSError, ValueError):  # an unlimited hard limit can exceed the kernel's
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return _descriptors()
 
 
 def connections_within(wanted: int, *, name: str) -> int:
-    """As many client connections as the descriptors allow, at most `wanted`. Fewer are logged.
+    """The number of client connections that the descriptors allow, at most `wanted`. A lower number is logged.
 
     Each may need a connection to an upstream as well.
     """

@@ -12,15 +12,15 @@ from tallygate.telemetry.metric import Samples
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What a part brings to its process; of each of the first four, one part at most.
+    """The contributions of a part to its process; at most one part has each of the first four.
 
     workers   shown by /metrics: the worker processes of this machine
-    store     shown by /metrics: spend windows out of the limiter, and how far behind the ledger is
-    totals    shown by /metrics: the counters that every console shows alike
+    store     shown by /metrics: spend windows from the limiter, and the ledger's lag
+    totals    shown by /metrics: the counters that are the same at every console
     api       routes beside /metrics and health
-    samples   shown by /metrics: what only this process knows
+    samples   shown by /metrics: values of this process alone
     probes    conditions of readiness
-    opening   awaited before the process says that it is ready
+    opening   awaited before the process reports that it is ready
     beside    runs as long as the process does
     closing   called at its end, before the stores are closed
     """

@@ -1,4 +1,4 @@
-"""What is running."""
+"""The name and version of the running product."""
 
 from importlib.metadata import version
 

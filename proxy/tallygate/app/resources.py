@@ -1,4 +1,4 @@
-"""What the process behind the console's port stands on, opened once for all its parts."""
+"""The stores and configuration of the process behind the console's port, opened once for all its parts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tallygate.limiter.directory_channel import listen_forever
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """store: for what is asked at once, with the store's deadline. link: for long reads, which may take longer."""
+    """The opened resources. store: for short calls, with the store's deadline. link: for long reads, which may take longer."""
 
     settings: Settings
     holder: ConfigHolder
@@ -27,7 +27,7 @@ class Resources:
     directory: DirectoryReplica
 
     def config(self) -> GatewayConfig:
-        """The configuration in force now, with the organizations that do not lie in a file."""
+        """The configuration in force now, with the organizations of the database."""
         return with_stored(self.holder.current, self.directory.organizations)
 
     def webhooks(self) -> Sequence[WebhookEndpoint]:
@@ -35,11 +35,11 @@ class Resources:
         return self.holder.current.webhooks
 
     async def follow_directory(self) -> None:
-        """Until cancelled."""
+        """Follow the directory until cancelled."""
         await self.directory.follow_forever(lambda _changed: None)
 
     async def listen_to_directory(self) -> None:
-        """Until cancelled: changes are looked for as soon as somebody tells of them."""
+        """Check for changes as soon as one is announced, until cancelled."""
         await listen_forever(self.settings.redis_url.get_secret_value(), self.directory.wake)
 
     async def close(self) -> None:
@@ -48,7 +48,7 @@ class Resources:
 
 
 async def open_resources(settings: Settings, *, sends_webhooks: bool) -> Resources:
-    """Raises ConfigError, and StoreError if a store cannot be reached."""
+    """Open the resources. Raises ConfigError, and StoreError if a store cannot be reached."""
     holder = config_holder(settings, sends_webhooks=sends_webhooks)
     store = await open_store(settings)
     database = await open_ledger(settings)

@@ -28,12 +28,12 @@ class Role(StrEnum):
 
     @property
     def shares_stores(self) -> bool:
-        """Whether it is of no use without the others: then the stores must be named, and none is made here."""
+        """Whether it needs the other roles: then the stores must be set, and none is made here."""
         return self is not Role.SERVE
 
     @property
     def console_name(self) -> str:
-        """How the process behind the console's port is called, in logs."""
+        """The name of the process behind the console's port, in logs."""
         match self:
             case Role.SERVE | Role.CONSOLE:
                 return "console"

@@ -1,4 +1,4 @@
-"""The parts that the process behind the console's port is made of in each."""
+"""The parts of the process behind the console's port, for each role."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
@@ -35,7 +35,7 @@ _Found = TypeVar("_Found")
 
 
 async def build_console(role: Role, settings: Settings) -> Console:
-    """The process behind the console's port. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
+    """Build the process behind the console's port. Raises ConfigError, and StoreError if a store cannot be reached at the start."""
     resources = await open_resources(settings, sends_webhooks=role.keeps_ledger)
     parts = (*_parts(role, resources), Part(beside=(resources.follow_directory, resources.listen_to_directory)))
     book = open_directory(settings, resources.database, lambda: resources.holder.current)
@@ -50,7 +50,7 @@ async def build_console(role: Role, settings: Settings) -> Console:
 
 
 def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
-    """A gateway serves on without the database, so it is ready without it; whoever needs the database is not."""
+    """The parts of a role. A gateway keeps serving without the database and is ready without it; roles that need it are not."""
     store, database = limiter_store(resources.store), resources.database
     status = (workers_part(resources.settings), refusals_part(resources))
     needs_data = Part(probes=(store_probe(store, needs_data=True),))
@@ -69,13 +69,13 @@ def _parts(role: Role, resources: Resources) -> tuple[Part, ...]:
 
 
 def workers_part(settings: Settings) -> Part:
-    """Ready if at least one worker is up."""
+    """The part that shows the workers. Ready if at least one worker is up."""
     workers = Workers(settings.data_dir / "metrics", workers=settings.workers, now_ms=monotonic_ms)
     return Part(workers=workers, probes=(workers_probe(workers),))
 
 
 def refusals_part(resources: Resources) -> Part:
-    """Stores what this machine's workers refused: their count files are on no other machine."""
+    """The part that stores refusals by this machine's workers, whose count files are on no other machine."""
     refusals = WorkerRefusals(resources.settings.data_dir / "metrics")
     intake = RefusalIntake(Book(resources.database), refusals.counts, now_ms=now_ms)
     return Part(beside=(intake.store_forever,), closing=(intake.last,))
@@ -96,10 +96,10 @@ def console_of(
     tokens: AdminTokens | None = None,
     closing: Sequence[Callable[[], Awaitable[None]]] = (),
 ) -> Console:
-    """One process out of its parts.
+    """Build one process from its parts.
 
-    config    with the organizations that do not lie in a file
-    tokens    that /metrics takes, beside the one of the settings
+    config    with the organizations of the database
+    tokens    that /metrics accepts, beside the one of the settings
     closing   called at its end
     """
     wrong_tokens = WrongTokens(now_ms=monotonic_ms)
@@ -135,5 +135,5 @@ def console_of(
 
 
 def _only(found: Iterable[_Found | None]) -> _Found | None:
-    """What the one part that has it brings."""
+    """The contribution of the only part that has one."""
     return next((one for one in found if one is not None), None)

@@ -20,10 +20,10 @@ _log = logging.getLogger(__name__)
 
 
 async def open_store(settings: Settings, fence: Fence | None = None) -> RedisConnection:
-    """The limiter's store, connected and probed. Raises StoreError.
+    """Open the limiter's store, connected and probed. Raises StoreError.
 
-    One without marks is new or has lost its data. Which of the two, only a ledger can tell: it is closed for spending until then.
-    fence   for who wants to know which run of the store the connection belongs to
+    A store without marks is new or has lost its data. Only a ledger can tell which: the store is closed for spending until then.
+    fence   for callers that need the run of the store to which the connection belongs
     """
     address = parse_address(settings.redis_url.get_secret_value())
     fence = fence or Fence(load_scripts().fence)
@@ -38,7 +38,7 @@ async def open_store(settings: Settings, fence: Fence | None = None) -> RedisCon
 
 
 async def open_ledger_link(settings: Settings) -> RedisConnection:
-    """The ledger's own connection to the limiter's store. Raises StoreError."""
+    """Open the ledger's own connection to the limiter's store. Raises StoreError."""
     address = parse_address(settings.redis_url.get_secret_value())
     link = RedisConnection(address, timeout_ms=LEDGER_DEADLINE_MS, name="tallygate-ledger")
     await link.open()
@@ -46,7 +46,7 @@ async def open_ledger_link(settings: Settings) -> RedisConnection:
 
 
 async def lost_partitions(settings: Settings) -> int:
-    """How many partitions of the running store have lost their spend. Raises StoreError."""
+    """The number of partitions of the running store that have lost their spend. Raises StoreError."""
     store = await _running_store(settings)
     try:
         return len(await unmarked_partitions(store))
@@ -55,7 +55,7 @@ async def lost_partitions(settings: Settings) -> int:
 
 
 async def reopen_limiter(settings: Settings) -> int:
-    """Let those partitions admit again, their spend forgotten; returns how many there were. Raises StoreError."""
+    """Let those partitions admit again with a spend of zero; returns their number. Raises StoreError."""
     store = await _running_store(settings)
     try:
         return await reopen(store, await store_run(store))
@@ -64,14 +64,14 @@ async def reopen_limiter(settings: Settings) -> int:
 
 
 async def _running_store(settings: Settings) -> RedisConnection:
-    """A command's own connection to the store that serves now."""
+    """Open a command's own connection to the running store."""
     store = RedisConnection(parse_address(settings.redis_url.get_secret_value()), timeout_ms=settings.store_deadline_ms)
     await store.open()
     return store
 
 
 async def open_ledger(settings: Settings) -> Database:
-    """The SQL database, at this version's tables. Raises ConfigError, and StoreError if it cannot be used now."""
+    """Open the SQL database, migrated to this version. Raises ConfigError, and StoreError if it cannot be used now."""
     database = open_database(settings.database_url.get_secret_value(), settings.data_dir)
     try:
         await database.migrate()
@@ -82,7 +82,7 @@ async def open_ledger(settings: Settings) -> Database:
 
 
 async def read_directory(database: Database, holder: ConfigHolder) -> DirectoryReplica:
-    """The organizations of the database, read once; to be kept up to date by its owner. Raises StoreError."""
+    """Read the organizations of the database once; the caller keeps them up to date. Raises StoreError."""
     replica = DirectoryReplica(database, lambda: holder.current)
     try:
         await replica.refresh()

@@ -1,1 +1,1 @@
-"""`tallygate demo`: the product at work on one machine, with a mock AI API behind it and real SDK clients before it."""
+"""`tallygate demo`: the product on one machine, with a mock AI API behind it and real SDK clients in front of it."""

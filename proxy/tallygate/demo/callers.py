@@ -40,7 +40,7 @@ class Caller:
 
 
 def demo_callers() -> tuple[Caller, ...]:
-    """The second one's limit is low enough to be reached."""
+    """The demo's callers. The second one's limit is low enough to be reached."""
     return (
         Caller.make(org="scout-troop", name="Scout Troop", plan="free", share=5),
         Caller.make(org="corner-bakery", name="Corner Bakery", plan="pay_as_you_go", share=25, spend_limit_usd="0.01"),

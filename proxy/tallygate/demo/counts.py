@@ -1,4 +1,4 @@
-"""The two counts that the demo lays side by side: the gateway's, and the mock API's own."""
+"""The two counts that the demo compares: the gateway's, and the mock API's own."""
 
 import time
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _NANO: Final = 10**9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Of everything that the upstream accepted."""
+    """Counts of everything that the upstream accepted."""
 
     requests: int
     prompt_tokens: int
@@ -29,7 +29,7 @@ class Counts:
 
 
 def gateway_counts(exposition: str) -> tuple[Counts, dict[str, "OrgCounts"]]:
-    """From /metrics: the sum, and each organization's share."""
+    """The gateway's counts from /metrics: the sum, and each organization's share."""
     by_org: dict[str, OrgCounts] = {}
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
@@ -79,7 +79,7 @@ class OrgCounts:
 
 
 def simulator_counts(records: list[dict[str, Any]], prices: PriceCatalogue) -> Counts:
-    """From the mock API's ledger, priced record by record with the same list."""
+    """The mock API's counts from its ledger, priced record by record with the same list."""
     accepted = [record for record in records if record["accepted"]]
     cost = 0
     for record in accepted:

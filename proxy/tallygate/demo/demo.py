@@ -41,7 +41,7 @@ __all__ = ["PROFILES", "DemoError", "run_demo"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What the demo is of. base: of the SDK, below the gateway's address; simulated: the mock API's profile, "" for all of it."""
+    """The API that the demo shows. base: of the SDK, below the gateway's address; simulated: the mock's profile, "" for all."""
 
     base: str
     kinds: Kinds
@@ -55,11 +55,11 @@ PROFILES: Final[Mapping[str, Profile]] = {
 
 
 def run_demo(*, requests: int, stays_up: bool, profile: str = "openai") -> int:
-    """Run it; 0 if all counts are equal. Raises DemoError."""
+    """Run the demo; return 0 if all counts are equal. Raises DemoError."""
     shown = PROFILES[profile]
     if find_spec("openai") is None:
         raise DemoError("the demo's clients are the real openai SDK: pip install 'tallygate[demo]'")
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: what was started ends too, and leaves its ports
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: started processes end too, and free their ports
         signal.signal(number, lambda received, _: sys.exit(128 + received))
     os.environ["no_proxy"] = "*"  # its SDK clients and processes are all on this machine: none needs the environment's proxy
     console = Console()
@@ -92,7 +92,7 @@ def _send(console: Console, stage: Stage, callers: tuple[Caller, ...], requests:
 
 
 def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: dict[str, CallerResult], profile: Profile) -> bool:
-    """The tables; whether all counts are equal."""
+    """Print the tables; return whether all counts are equal."""
     asked = fetch_json(f"{stage.simulator_url}/_sim/ledger")
     records = [record for record in asked if record["accepted"] and record["request_id"]]  # not what workers ask for themselves
     served = simulator_counts(records, _prices(stage, profile))
@@ -117,7 +117,7 @@ def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: 
 
 
 def _prices(stage: Stage, profile: Profile) -> PriceCatalogue:
-    """Those by which the gateway charges: the shipped list, and the mock API's own catalogue where it has one."""
+    """The prices by which the gateway charges: the shipped list, and the mock API's own catalogue, if any."""
     config = load_config(
         None, shipped_dir=shipped_directory(), known_dialects=dialects().billed, environ={}, default_url=stage.simulator_url
     )
@@ -163,7 +163,7 @@ def _comparison_table(ledger: Counts, metered: Counts, served: Counts) -> Table:
 
 
 def _usage_table(ledger: LedgerFigures, served: Counts) -> Table:
-    """The last word: the ledger by organization and capability, and its sum beside the mock API's."""
+    """The final table: the ledger by organization and capability, and its sum beside the mock API's."""
     table = Table(title="Usage, read from the ledger through GET /api/usage", title_justify="left")
     for heading in ("Organization", "Capability"):
         table.add_column(heading)

@@ -1,4 +1,4 @@
-"""What the demo asks the console's API: usage as the ledger has it, and every event by itself."""
+"""The demo's queries to the console's API: usage in the ledger, and every single event."""
 
 import time
 from collections import Counter
@@ -17,7 +17,7 @@ _EVENTS_OF_A_PAGE: Final = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRow:
-    """What one organization used of one capability."""
+    """One organization's usage of one capability."""
 
     org: str
     capability: str
@@ -29,7 +29,7 @@ class UsageRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerFigures:
-    """sources: how many events have their counts from where. event_ids: of all entries, each as often as it is there."""
+    """Figures of the ledger. sources: number of events by usage source. event_ids: of all entries, with repetitions."""
 
     counts: Counts
     rows: tuple[UsageRow, ...]
@@ -38,7 +38,7 @@ class LedgerFigures:
 
 
 def fetch_ledger(stage: Stage, requests: int) -> LedgerFigures:
-    """The ledger once it has all `requests`. Raises DemoError if it never does."""
+    """Fetch the ledger once it has all `requests`. Raises DemoError if it never does."""
     deadline = time.monotonic() + STORED_SECONDS_MAX
     while True:
         answer = _ask(stage, "/api/usage", bucket="total", group_by=("org", "capability"))

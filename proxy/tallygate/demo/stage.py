@@ -26,12 +26,12 @@ STOP_SECONDS_MAX: Final = 30.0
 
 
 class DemoError(Exception):
-    """The demo cannot run; the message says why."""
+    """The demo cannot run; the message states why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What runs. admin_token: for the console's API. log: where the gateway's processes write."""
+    """The running processes. admin_token: for the console's API. log: the log file of the gateway's processes."""
 
     gateway_url: str
     console_url: str
@@ -42,7 +42,7 @@ class Stage:
 
 @contextmanager
 def running_stage(directory: Path, *, organizations: str, workers: int, profile: str = "") -> Iterator[Stage]:
-    """Everything up and ready; ended with the block. profile: the API that is simulated, "" for all. Raises DemoError."""
+    """Start everything, ready for use, and end it with the block. profile: the simulated API, "" for all. Raises DemoError."""
     config = directory / "config"
     config.mkdir()
     (config / "organizations.yaml").write_text(organizations, encoding="utf-8")
@@ -109,7 +109,7 @@ def _simulator(profile: str) -> Iterator[str]:
 
 
 def _address(preferred: int) -> str:
-    """The well-known port if it is free, else any."""
+    """An address with the preferred port if it is free, else with any."""
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,6 +1,6 @@
 """The demo's clients: the real `openai` SDK, several requests at once, streams among them.
 
-Gloo AI's callers use the same SDK at Gloo's paths: routed and grounded chats, and what has no tokens.
+Gloo AI's callers use the same SDK at Gloo's paths: routed and grounded chats, and requests without tokens.
 """
 
 from random import Random
@@ -39,13 +39,13 @@ _GLOO_ROUTES: Final[tuple[dict[str, Any], ...]] = (
 
 @dataclass(slots=True)
 class CallerResult:
-    """What one organization's clients saw. statuses: HTTP status of each answer; refusals: the message of each error code."""
+    """Results of one organization's clients. statuses: HTTP status of each answer; refusals: the message of each error code."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     refusals: dict[str, str] = field(default_factory=dict)
 
     def note(self, code: str, body: object, otherwise: str) -> None:
-        """Keep one message of each code; one that tells when access resumes rather than one that does not."""
+        """Keep one message of each code, preferably one that states when access resumes."""
         members = body if isinstance(body, dict) else {}
         if code not in self.refusals or members.get("resumes_at"):
             self.refusals[code] = str(members.get("message", otherwise))
@@ -54,7 +54,7 @@ class CallerResult:
 async def send_traffic(
     callers: tuple[Caller, ...], *, base_url: str, requests: int, on_answer: Callable[[], None], random: Random, kinds: Kinds
 ) -> dict[str, CallerResult]:
-    """Send `requests` requests in a random order of callers and kinds; results by organization. base_url: with its version."""
+    """Send `requests` requests in a random order of callers and kinds; return results by organization. base_url: with version."""
     import openai  # noqa: PLC0415 - an optional dependency, and a slow import
 
     clients = {
@@ -85,7 +85,7 @@ async def send_traffic(
 
 
 def prompt(random: Random) -> str:
-    """A question with a wish for the mock API, which answers with so many tokens."""
+    """A question with a directive that sets the length of the mock API's answer."""
     tokens, reasoning, cached = random.randint(5, 60), random.choice((0, 0, 10)), random.choice((0, 0, 4))
     return f"[[sim tokens={tokens} reasoning={reasoning} cached={cached}]] {random.choice(QUESTIONS)}"
 
@@ -120,7 +120,7 @@ OPENAI_KINDS: Final[Kinds] = (
 
 
 def _gloo_body(random: Random, **more: Any) -> dict[str, Any]:
-    """A chat, by one of the three ways to choose its model: the SDK's own `model` would be a second."""
+    """A chat with one of the three ways to choose its model; the SDK's own `model` would be a second."""
     return {"messages": [{"role": "user", "content": prompt(random)}], "max_tokens": 80, **random.choice(_GLOO_ROUTES), **more}
 
 

@@ -1,4 +1,4 @@
-"""One process kept running: started, watched, started again after a crash, ended."""
+"""A child process that is kept running: started, watched, restarted after a crash, ended."""
 
 import asyncio
 import contextlib
@@ -15,8 +15,8 @@ from tallygate.processes.lifeline import LEAVING
 _LOG: Final = logging.getLogger(__name__)
 FIRST_SECONDS: Final = 0.1
 MOST_SECONDS: Final = 5.0
-HEALTHY_SECONDS: Final = 10.0  # a process that lived so long had a good start: its next crash is a first one
-LINE_BYTES_MAX: Final = 8_192  # of a child's standard output; longer lines are cut in pieces
+HEALTHY_SECONDS: Final = 10.0  # a process that lived this long started well: its next crash counts as the first
+LINE_BYTES_MAX: Final = 8_192  # of a child's standard output; longer lines are split
 
 
 def python_module(module: str, *arguments: object) -> tuple[str, ...]:
@@ -25,7 +25,7 @@ def python_module(module: str, *arguments: object) -> tuple[str, ...]:
 
 
 class Backoff:
-    """How long to wait before starting a crashed process again: 0.1 s, doubled at each early death, at most 5 s."""
+    """The delay before a crashed process is restarted: 0.1 s, doubled at each early death, at most 5 s."""
 
     def __init__(self) -> None:
         self._next = FIRST_SECONDS
@@ -40,7 +40,7 @@ class Backoff:
 
 
 class ChildFailedError(Exception):
-    """A child ended before it was ever ready, so that starting it again would end alike."""
+    """A child ended before it was ever ready, so restarting it would fail again."""
 
     def __init__(self, name: str, returncode: int) -> None:
         super().__init__(f"{name} ended with {returncode} before it was ready")
@@ -49,12 +49,12 @@ class ChildFailedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSpec:
-    """What to start.
+    """The specification of a child.
 
     command       the program and its arguments
-    environment   all of its environment
+    environment   its whole environment
     descriptors   inherited under their own numbers
-    ready_mark    bytes within the line of its standard output that says it is ready
+    ready_mark    bytes in the line of its standard output that reports readiness
     """
 
     name: str
@@ -65,13 +65,13 @@ class ChildSpec:
 
 
 class Child:
-    """Keeps one ChildSpec running, from `start` until its end is asked for.
+    """Keeps one ChildSpec running, from `start` until its end is requested.
 
-    Its standard input is a pipe of which only we hold the other end: end of file there means that we are gone, or want it gone now.
-    It has a process group of its own, so that Ctrl-C in a terminal reaches the supervisor alone.
+    Only the supervisor has the other end of its standard input, a pipe: end of file means that the supervisor has died, or
+    wants the child to end now. The child has a process group of its own, so that Ctrl-C in a terminal reaches the supervisor alone.
 
     first_ready   done at its first readiness; ChildFailedError if its first process ended before
-    ended         done when it runs no more and will not again
+    ended         done when it has ended for good
     """
 
     def __init__(self, spec: ChildSpec, *, clock: Callable[[], float]) -> None:
@@ -91,32 +91,32 @@ class Child:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=self._spec.name)
 
     def signal(self, number: signal.Signals) -> None:
-        """Pass a signal on; nothing if it does not run."""
+        """Send a signal; does nothing if the child does not run."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
     def reload(self) -> None:
-        """SIGHUP, now or as soon as it is ready: before, the signal would end it, and it may have read the old configuration."""
+        """Send SIGHUP, at the earliest when it is ready: before, the signal would end it, and the old configuration may be read."""
         if self._is_ready:
             self.signal(signal.SIGHUP)
         else:
             self._is_reload_due = True
 
     def announce_leaving(self) -> None:
-        """Announce the end, now or as soon as it is ready; so to its successor, should it crash meanwhile."""
+        """Announce the end, now or as soon as the child is ready; if it crashes, to its successor."""
         self._is_leaving = True
         if self._is_ready:
             self.signal(LEAVING)
 
     def expect_end(self) -> None:
-        """From here on its end is wanted: it is not started again."""
+        """Expect the child to end: it is not restarted."""
         self._stopping.set()
         if self._task is None and not self.ended.done():
             self.ended.set_result(None)
 
     def hang_up(self) -> None:
-        """Close its lifeline: it ends at once, but by itself."""
+        """Close the child's lifeline: it ends at once, by itself."""
         self.expect_end()
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
@@ -135,7 +135,7 @@ class Child:
                     return
                 if not self.first_ready.done():
                     self.first_ready.set_exception(ChildFailedError(self._spec.name, returncode))
-                    self.first_ready.exception()  # one failure is enough to be told: the others need no reader
+                    self.first_ready.exception()  # one reported failure is enough: mark the others as retrieved
                     return
                 delay = backoff.after(self._clock() - started)
                 _LOG.warning(
@@ -148,7 +148,7 @@ class Child:
             self.ended.set_result(None)
 
     async def _live(self) -> int:
-        """One process, from its start to its end; its exit code, negative for a signal."""
+        """Run one process from start to end; return its exit code, negative for a signal."""
         process = await asyncio.create_subprocess_exec(
             *self._spec.command,
             stdin=asyncio.subprocess.PIPE,
@@ -169,7 +169,7 @@ class Child:
             self._process = None
 
     async def _follow_output(self, process: asyncio.subprocess.Process) -> None:
-        """Read its standard output to the end: the mark makes it ready, all else is logged."""
+        """Read its standard output to the end: the mark makes it ready, everything else is logged."""
         output = process.stdout
         if output is None:
             raise RuntimeError("standard output is always a pipe")

@@ -1,4 +1,4 @@
-"""A directory that only its owner can read, with all that is in it: what it holds is money, and digests of keys."""
+"""A directory that only its owner can read, with its contents: they are money, and digests of keys."""
 
 import os
 import stat
@@ -14,10 +14,10 @@ class TooOpenError(Exception):
 
 
 def close_directory(root: Path) -> None:
-    """Make it if it is not there; take group's and others' rights from it and from all that lies in it. Raises TooOpenError.
+    """Create it if it is missing; remove group's and others' rights from it and its contents. Raises TooOpenError.
 
-    A container platform may mount a volume that belongs to somebody else, and let us in as a group. Its top can stay readable then,
-    as long as nobody else may write there; what is below is ours.
+    A container platform may mount a volume that belongs to somebody else, and give access through a group. Its top can then stay
+    readable, as long as nobody else may write there; everything below is closed.
     """
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     _close(root, is_top=True)

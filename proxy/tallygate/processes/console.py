@@ -1,6 +1,6 @@
 """`python -m tallygate.processes.console ROLE SOCKET`: the process behind the console's port, started by the supervisor.
 
-ROLE     the command whose parts it is made of: serve, gateway, console or ledger
+ROLE     the command, which determines its parts: serve, gateway, console or ledger
 SOCKET   descriptor of the inherited listening socket; the supervisor keeps its own copy, so the port outlives this process
 """
 
@@ -31,7 +31,7 @@ BuildConsole = Callable[[Role, Settings], Awaitable[Console]]
 
 
 async def work(role: Role, settings: Settings, *, sock: socket.socket, build: BuildConsole) -> None:
-    """Serve until asked to end."""
+    """Serve until the end is requested."""
     lifeline = Lifeline()
     console = await build(role, settings)
     lifeline.attach(on_reload=console.reload, on_leaving=console.announce_leaving)
@@ -42,7 +42,7 @@ async def work(role: Role, settings: Settings, *, sock: socket.socket, build: Bu
 
 
 def run_console(arguments: list[str], *, build: BuildConsole) -> Exit:
-    """The process: settings from the environment, logs on standard error, one event loop."""
+    """Run the process: settings from the environment, logs on standard error, one event loop."""
     raise_descriptors()
     try:
         role, settings = Role(arguments[0]), load_settings()

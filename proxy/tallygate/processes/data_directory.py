@@ -1,4 +1,4 @@
-"""The data directory: who owns it, and what lies where."""
+"""The data directory: its lock and its layout."""
 
 import fcntl
 import hashlib
@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-LOCK_WAIT_SECONDS: Final = 10.0  # for the processes of a supervisor that was killed: they end by themselves
+LOCK_WAIT_SECONDS: Final = 10.0  # for the processes of a killed supervisor, which end by themselves
 
 
 class DirectoryInUseError(Exception):
@@ -17,8 +17,8 @@ class DirectoryInUseError(Exception):
 class DataDirectory:
     """Paths under one directory, and the lock on it.
 
-    The lock belongs to an open file that every child inherits. It is free when the last of them has ended, not when the supervisor
-    has: two Valkeys never append to one file, and two workers never count in one slot.
+    The lock belongs to an open file that every child inherits, so it is free only when the last of them has ended: two Valkeys
+    never append to one file, and two workers never count in one slot.
     """
 
     def __init__(self, root: Path) -> None:
@@ -57,7 +57,7 @@ class DataDirectory:
             return None
 
     def keep_admin_token(self, token: str) -> None:
-        """Keep the digest; the token itself is shown once and nowhere written."""
+        """Store the digest; the token itself is shown once and never written."""
         descriptor = os.open(self.root / "admin_token.sha256", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(hashlib.sha256(token.encode()).hexdigest())

@@ -1,4 +1,4 @@
-"""What each child finds in its environment: its settings, and of secrets those alone that it needs."""
+"""The environment of each child: its settings, and only the secrets that it needs."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from tallygate.app.role import Role
 from tallygate.config.document import FILE_BYTES_MAX
 from tallygate.config.settings import Settings, variable_name
 
-# The embedded store is somebody else's program: it gets what any program needs to run, and nothing that has a meaning of ours.
+# The embedded store is a foreign program: it gets what any program needs to run, and no variable of ours.
 _PLAIN: Final = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|TERM|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|PYTHON\w*|LD_LIBRARY_PATH"
 )
@@ -31,7 +31,7 @@ class Environments:
 
 
 def environments(role: Role, settings: Settings, environ: Mapping[str, str]) -> Environments:
-    """environ: all that the role was given, flags included."""
+    """Make the environments. environ: everything that the role was given, flags included."""
     of_workers = secret_variables(settings.config_dir, "upstreams.yaml") | secret_variables(
         settings.config_dir, "authentication.yaml"
     )
@@ -45,7 +45,7 @@ def environments(role: Role, settings: Settings, environ: Mapping[str, str]) -> 
 
 
 def _without(environ: Mapping[str, str], *, settings: frozenset[str], named: frozenset[str]) -> dict[str, str]:
-    """settings: fields, which may lie in a variable or in a file that one names; named: variables."""
+    """The environment without these. settings: fields, given in a variable or in a file that one names; named: variables."""
     dropped = {variable_name(field) for field in settings} | {f"{variable_name(field)}_FILE" for field in settings} | named
     return {name: value for name, value in environ.items() if name not in dropped}
 

@@ -1,8 +1,8 @@
-"""The embedded store's files, synced once a second by us rather than by it.
+"""Syncs the embedded store's files once a second, instead of the store itself.
 
-Told to sync by itself each second (`appendfsync everysec`), Valkey answers without writing for up to two seconds while a sync is
-under way, and takes what it has answered along when it is killed. Told not to (`no`), it always writes before it answers: a kill
-loses nothing. What remains to be done is to have the written on the disk, against a crash of the machine.
+With `appendfsync everysec`, Valkey answers without writing for up to two seconds while a sync is
+under way, and loses those answers if it is killed. With `no`, it always writes before it answers, so a kill
+loses nothing. Syncing the written files to the disk, against a crash of the machine, is then left to this module.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ _log = logging.getLogger(__name__)
 
 
 class FileSync:
-    """Syncs the files of one directory that match a pattern, as far as they have grown."""
+    """Syncs the files of one directory that match a pattern and have grown."""
 
     def __init__(self, directory: Path, pattern: str) -> None:
         self._directory = directory
         self._pattern = pattern
-        self._synced: dict[Path, int] = {}  # bytes by path, of files that are there
+        self._synced: dict[Path, int] = {}  # bytes by path, of existing files
 
     async def sync_forever(self) -> None:
-        """Once a second, in a thread: a slow disk must not keep the event loop waiting. A failure is logged and tried again."""
+        """Sync once a second, in a thread: a slow disk must not block the event loop. A failure is logged and retried."""
         while True:
             await asyncio.sleep(SYNC_SECONDS)
             try:
@@ -42,14 +42,14 @@ class FileSync:
                 if size != before.get(path):
                     _sync(path)
                     grown += 1
-            except FileNotFoundError:  # a rewrite has put others in its place
+            except FileNotFoundError:  # a rewrite has replaced it
                 continue
             self._synced[path] = size
         return grown
 
 
 def _sync(path: Path) -> None:
-    """What any process has written to it."""
+    """Sync everything that any process has written to the file."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

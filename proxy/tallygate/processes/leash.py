@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() != parent:  # it died before the leash was on
+    if os.getppid() != parent:  # it died before the leash was attached
         sys.exit(0)
     os.execv(command[0], command)  # noqa: S606 - the command is the supervisor's, no shell is wanted
 

@@ -1,4 +1,4 @@
-"""The child's end of its ties to the supervisor: signals, the pipe that is closed to end it, and the word that it is ready."""
+"""The child's end of its connection to the supervisor: signals, the pipe that is closed to end it, and its ready line."""
 
 import asyncio
 import os
@@ -9,19 +9,19 @@ from typing import Final
 
 _STDIN: Final = 0
 _STDOUT: Final = 1
-SECOND_AFTER_SECONDS: Final = 0.5  # uvloop may call a handler twice for one signal that comes right behind another
-LEAVING: Final = signal.SIGUSR1  # serve on, but send clients elsewhere: SIGTERM follows
+SECOND_AFTER_SECONDS: Final = 0.5  # uvloop may call a handler twice for one signal that comes right after another
+LEAVING: Final = signal.SIGUSR1  # keep serving, but send clients elsewhere: SIGTERM follows
 
 
 class Lifeline:
     """The orders that a child receives.
 
-    drain   SIGTERM: take nothing new, finish what is open, end
-    end     a second SIGTERM, or the supervisor is gone or wants us gone: end now
+    drain   SIGTERM: accept nothing new, finish open requests, end
+    end     a second SIGTERM, or the supervisor has died or closed the pipe: end now
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """clock: seconds, which tell a second SIGTERM from the same one told twice."""
+        """clock: seconds, which distinguish a second SIGTERM from a repeated call for the same one."""
         self.drain = asyncio.Event()
         self.end = asyncio.Event()
         self._clock = clock
@@ -40,7 +40,7 @@ class Lifeline:
         os.write(_STDOUT, b"ready\n")
 
     async def drained(self, drain: Callable[[float], Awaitable[None]], grace_seconds: float) -> None:
-        """Wait until the end is asked for, then drain, as far as there is time for it."""
+        """Wait until the end is requested, then drain as far as there is time."""
         await self.drain.wait()
         draining, ended = (asyncio.ensure_future(wait) for wait in (drain(grace_seconds), self.end.wait()))
         try:

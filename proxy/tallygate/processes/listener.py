@@ -3,7 +3,7 @@
 import socket
 from typing import Final
 
-BACKLOG: Final = 4096  # connections that wait while workers are busy or restart; the kernel cuts it to net.core.somaxconn
+BACKLOG: Final = 4096  # connections that wait while workers are busy or restart; the kernel caps it at net.core.somaxconn
 
 
 class ListenError(Exception):

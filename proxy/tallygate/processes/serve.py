@@ -22,10 +22,10 @@ from tallygate.processes.valkey import EmbeddedValkey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What runs once it is ready.
+    """A ready deployment.
 
-    gateway_url   None where no gateway is served
-    admin_token   set at the first start alone: the one time that it is shown
+    gateway_url   None if no gateway is served
+    admin_token   set only at the first start, the one time that it is shown
     """
 
     role: Role
@@ -39,7 +39,7 @@ class Serving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modules:
-    """What the children run."""
+    """The modules that the children run."""
 
     worker: str = "tallygate.processes.worker"
     console: str = "tallygate.processes.console"
@@ -103,7 +103,7 @@ def _fleet(
     console: socket.socket,
     lock: int,
 ) -> Fleet:
-    """Children read their settings as the parent did, from the environment, which carries the flags as well."""
+    """The fleet of a role. Children read their settings from the environment, which includes the flags."""
     environment = dict(os.environ)
     given = {**flags, "data_dir": data.root}
     if valkey is not None:
@@ -150,7 +150,7 @@ def _url(address: str, bound: socket.socket) -> str:
 
 
 def _first_admin_token(role: Role, settings: Settings, data: DataDirectory) -> str | None:
-    """A new admin token, if none was configured or made before; where only /metrics asks for one, that of the metrics is enough."""
+    """Make an admin token if none is configured or was made before; if only /metrics needs one, the metrics token is enough."""
     if not role.has_api and settings.metrics_token.get_secret_value():
         return None
     if settings.admin_token.get_secret_value() or data.admin_digest() is not None:

@@ -1,7 +1,7 @@
 """The parent of each command that serves: it owns the ports and keeps the other processes running.
 
-The order matters: Valkey first, since the others ask it; console and workers together; at the end workers first, then the console
-that shows their last counts, and Valkey last. The parent itself serves nothing and so has little that can fail.
+The order matters: Valkey starts first, since the others need it, then console and workers together. Workers end first, then the
+console, which shows their last counts, and Valkey last. The parent itself serves nothing and so has little that can fail.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from tallygate.processes.file_sync import FileSync
 
 _LOG: Final = logging.getLogger(__name__)
 HARD_STOP_SECONDS: Final = 3.0  # from closing the lifeline to SIGKILL
-LAST_SECONDS: Final = 2.0  # for the console to end when the workers have used up the grace
+LAST_SECONDS: Final = 2.0  # for the console to end after the workers have used up the grace
 VALKEY_STOP_SECONDS: Final = 15.0  # it writes and syncs its append-only file, and is not killed before
 
 
@@ -36,15 +36,15 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """What to run.
+    """The processes to run.
 
-    workers        none, for a command that serves no gateway
+    workers        none for a command that serves no gateway
     console        the process behind the console's port
     sockets        the parent's copies of the workers' and the console's port: closed as each begins to drain, so that new
                    connections are refused
-    delay_seconds  between saying not ready and closing the ports
-    drain_seconds  for what is open then
-    config_dir     watched: a change on disk is a reload, as SIGHUP is
+    delay_seconds  between reporting not ready and closing the ports
+    drain_seconds  for requests that are then open
+    config_dir     watched: a change on disk causes a reload, like SIGHUP
     file_sync      of Valkey's files
     """
 
@@ -60,11 +60,11 @@ class Fleet:
 
 
 class Supervisor:
-    """Runs a Fleet until it is told to stop.
+    """Runs a Fleet until a signal stops it.
 
-    SIGTERM, SIGINT   drain: say not ready, serve on for delay_seconds, stop accepting, let open requests finish within
+    SIGTERM, SIGINT   drain: report not ready, keep serving for delay_seconds, stop accepting, let open requests finish within
                       drain_seconds, then end. A second one: end now.
-    SIGHUP            workers and console reload the configuration; so they do when its files change
+    SIGHUP            workers and console reload the configuration, as they also do when its files change
     """
 
     def __init__(self, fleet: Fleet, *, on_ready: Callable[[], None]) -> None:
@@ -79,7 +79,7 @@ class Supervisor:
         self._stop_now = asyncio.Event()
 
     async def supervise(self) -> Exit:
-        """Serve until stopped; how it ended."""
+        """Serve until stopped; return how it ended."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ask_to_stop)
@@ -109,7 +109,7 @@ class Supervisor:
             watching.cancel()
 
     async def _start(self, children: Sequence[Child]) -> None:
-        """Start all and wait until each was ready once, or we are told to stop. Raises ChildFailedError."""
+        """Start all and wait until each was ready once, or a signal stops the fleet. Raises ChildFailedError."""
         if self._stop.is_set():
             return
         for child in children:
@@ -117,7 +117,7 @@ class Supervisor:
         await _all_unless([child.first_ready for child in children], self._stop, seconds=None)
 
     async def _end(self) -> bool:
-        """End all in order. True if every worker and the console finished what they had open."""
+        """End all in order. True if every worker and the console finished their open requests."""
         for child in (self._console, *self._workers):
             child.announce_leaving()
         with contextlib.suppress(TimeoutError):
@@ -134,7 +134,7 @@ class Supervisor:
         return is_drained
 
     async def _drain(self, bound: socket.socket | None, children: Sequence[Child], deadline: float) -> bool:
-        """Close a port and end who serves it. True if they finished what they had open before the deadline."""
+        """Close a port and end its processes. True if they finished their open requests before the deadline."""
         if bound is not None:
             bound.close()
         for child in children:
