@@ -8,7 +8,7 @@ import pytest
 from tallygate.config.limits import read_rate_limits, read_spend_limits
 from tallygate.config.plain_values import FieldProblems, section_of
 from tallygate.console.api_directory import RateLimitLine, SpendLimitLine
-from tallygate.console.directory_shapes import OrganizationLimits, RateLimitShown, RateLimitTerms, SpendLimitShown, SpendLimitTerms
+from tallygate.console.directory_shapes import OrganizationLimits, RateLimitGiven, RateLimitShown, SpendLimitGiven, SpendLimitShown
 from tallygate.domain.organization import PLAN_FIELDS
 from tallygate.domain.rate_limit import RATE_LIMIT_FIELDS, Quantity
 from tallygate.ledger.directory.shown import rate_shown, spend_shown
@@ -48,7 +48,7 @@ def test_a_rate_limit_that_is_shown_can_be_given_and_is_the_same(given: dict[str
 
     assert given.items() <= shown.items()
     assert read("rate_limits", {key: value for key, value in shown.items() if key != "name" and value is not None}) == limit
-    assert set(shown) - {"name"} <= schema_of(RateLimitTerms)["properties"].keys()
+    assert set(shown) - {"name"} <= schema_of(RateLimitGiven)["properties"].keys()
     assert set(shown) >= set(schema_of(RateLimitShown)["required"])
 
 
@@ -58,21 +58,21 @@ def test_a_spend_limit_that_is_shown_can_be_given_and_is_the_same(given: dict[st
     shown = spend_shown(limit)
 
     assert read("spend_limits", {key: value for key, value in shown.items() if key != "name"}) == limit
-    assert set(shown) - {"name"} == schema_of(SpendLimitTerms)["properties"].keys()
+    assert set(shown) - {"name"} == schema_of(SpendLimitGiven)["properties"].keys()
     assert set(shown) == set(schema_of(SpendLimitShown)["required"])
 
 
 def test_the_document_states_bounds_words_and_what_each_field_is() -> None:
-    terms = schema_of(RateLimitTerms)
-    assert set(Quantity) < terms["properties"].keys()
-    assert not terms["required"]
-    assert {key: terms["properties"]["tokens"][key] for key in ("type", "minimum", "maximum")} == {
+    given = schema_of(RateLimitGiven)
+    assert set(Quantity) < given["properties"].keys()
+    assert not given["required"]
+    assert {key: given["properties"]["tokens"][key] for key in ("type", "minimum", "maximum")} == {
         "type": "integer",
         "minimum": 1,
         "maximum": 2**53 - 1,
     }
-    assert terms["properties"]["per"]["enum"] == ["credential", "organization"]
-    assert all(stated["description"] for stated in terms["properties"].values())
+    assert given["properties"]["per"]["enum"] == ["credential", "organization"]
+    assert all(stated["description"] for stated in given["properties"].values())
     assert set(schema_of(RateLimitShown)["required"]) == {"name", "per", "capability", "shadow"}
 
 

@@ -64,7 +64,7 @@ class DirectoryWorld:
     def without_plan(self, plan: str) -> None:
         """As a reload of plans.yaml without it would."""
         self.config = replace(
-            self.config, stated_plans={name: terms for name, terms in self.config.stated_plans.items() if name != plan}
+            self.config, stated_plans={name: stated for name, stated in self.config.stated_plans.items() if name != plan}
         )
 
     async def acme(self, **changes: Any) -> None:

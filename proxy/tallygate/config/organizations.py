@@ -83,8 +83,8 @@ def _read_organization(
     item.require("id", "plan")
     org = item.identifier("id")
     _report_repeat(item, "id", org, seen.organizations)
-    terms = plans.get(item.parsed("plan", lambda name: _known(name, plans, "plan")) or "")
-    plan = effective_plan(item, terms, capabilities, lowers=seen.lowers)
+    stated = plans.get(item.parsed("plan", lambda name: _known(name, plans, "plan")) or "")
+    plan = effective_plan(item, stated, capabilities, lowers=seen.lowers)
     own = read_declared(item, ORGANIZATION_FIELDS, capabilities=capabilities)
     credentials = []
     for section in item.sections("credentials", items_max=CREDENTIALS_MAX):
@@ -92,16 +92,16 @@ def _read_organization(
         section.close()
         if credential is not None:
             credentials.append(credential)
-    if org is None or terms is None:
+    if org is None or stated is None:
         return None
     return Organization(id=org, plan=plan, credentials=tuple(credentials), **own | {"name": own["name"] or org})
 
 
-def effective_plan(item: Section, terms: StatedPlan | None, capabilities: Collection[str], *, lowers: bool) -> Plan:
+def effective_plan(item: Section, stated: StatedPlan | None, capabilities: Collection[str], *, lowers: bool) -> Plan:
     """The plan merged with the organization's limits: one that bounds the same thing replaces the plan's, others are added."""
-    plan = terms.plan if terms else Plan(id="")
+    plan = stated.plan if stated else Plan(id="")
     own_rate = read_rate_limits(item)
-    own_spend, lowered = _own_spend_limits(item, terms, lowers=lowers)
+    own_spend, lowered = _own_spend_limits(item, stated, lowers=lowers)
     if own_rate:
         _report_unknown_capabilities(item, own_rate, capabilities)
         rate = {rate_identity(limit): limit for limit in (*plan.rate_limits, *own_rate)}
@@ -112,9 +112,9 @@ def effective_plan(item: Section, terms: StatedPlan | None, capabilities: Collec
     return plan
 
 
-def _own_spend_limits(item: Section, terms: StatedPlan | None, *, lowers: bool) -> tuple[list[SpendLimit], tuple[str, ...]]:
+def _own_spend_limits(item: Section, stated: StatedPlan | None, *, lowers: bool) -> tuple[list[SpendLimit], tuple[str, ...]]:
     """The limits, and the names of those that were lowered to the plan's maximum."""
-    bounds = {spend_identity(bound.limit): bound for bound in terms.spend} if terms else {}
+    bounds = {spend_identity(bound.limit): bound for bound in stated.spend} if stated else {}
     found, lowered = [], []
     for own in read_spend_limits(item):
         bound = bounds.get(spend_identity(own.limit))

@@ -13,21 +13,21 @@ from tallygate.ledger.directory.records import SHOWN_FIELDS
 
 
 @with_keys_of(*RATE_LIMIT_FIELDS.values(), is_given=True, is_nullable=False)
-class RateLimitTerms(TypedDict):
+class RateLimitGiven(TypedDict):
     """As in plans.yaml: one of requests, tokens, open_requests; `window` for the first two."""
 
 
 @with_keys_of(SPEND_LIMIT_FIELDS, is_given=True, is_nullable=False)
-class SpendLimitTerms(TypedDict):
+class SpendLimitGiven(TypedDict):
     """As in plans.yaml. usd: a decimal, as text."""
 
 
 class OwnLimits(TypedDict, total=False):
     """Limits of its own. A spend limit may only tighten the plan's maximum; null takes the own limits away."""
 
-    rate_limits: list[RateLimitTerms] | None
-    spend_limit: SpendLimitTerms | None
-    spend_limits: list[SpendLimitTerms] | None
+    rate_limits: list[RateLimitGiven] | None
+    spend_limit: SpendLimitGiven | None
+    spend_limits: list[SpendLimitGiven] | None
 
 
 @with_keys_of(ORGANIZATION_FIELDS, is_given=True)
