@@ -1,15 +1,17 @@
 """The admin API over HTTP: what each token may see and change, and the shape of every refusal."""
 
 import hashlib
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import pytest_asyncio
 import yaml
 from aiohttp import web
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, TestServer
 from gateway_harness import TIMEOUTS
 from new_ledger import new_ledger
 
@@ -25,6 +27,7 @@ from tallygate.console.readiness import Readiness
 from tallygate.console.scrape import Scrape
 from tallygate.console.server import ConsoleServer
 from tallygate.dialects.registry import dialects
+from tallygate.ledger.database import Database
 from tallygate.ledger.directory.book import DirectoryBook, directory_book
 from tallygate.ledger.directory.replica import DirectoryReplica
 from tallygate.ledger.upkeep import write_last_used
@@ -34,13 +37,13 @@ from tallygate.limiter.last_used import record_last_used
 
 ROOT = "root-token"
 NOW = 1_800_000_000_000
+_numbers = itertools.count(1)  # the random bytes of all books: no two of them make the same key
 IN_FILE = {"id": "filed", "plan": "enterprise", "credentials": [{"id": "filed-prod", "key_sha256": "2c" * 32}]}
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> GatewayConfig:
-    directory = tmp_path / "config"
-    directory.mkdir()
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> GatewayConfig:
+    directory = tmp_path_factory.mktemp("config")
     (directory / "organizations.yaml").write_text(yaml.safe_dump({"organizations": [IN_FILE]}))
     return load_config(
         directory,
@@ -51,17 +54,46 @@ def config(tmp_path: Path) -> GatewayConfig:
     )
 
 
-@pytest.fixture
-async def book(tmp_path: Path, config: GatewayConfig) -> AsyncIterator[DirectoryBook]:
-    database = await new_ledger(tmp_path)
-    numbers = iter(range(1, 1_000_000))
+async def nobody_waits() -> None:
+    """Who has a copy of the directory is told nothing here."""
 
-    async def tell() -> None:
-        return
 
-    yield directory_book(
-        database, lambda: config, now_ms=lambda: NOW, random_bytes=lambda size: next(numbers).to_bytes(size), on_committed=tell
+def book_over(database: Database, config: GatewayConfig) -> DirectoryBook:
+    return directory_book(
+        database,
+        lambda: config,
+        now_ms=lambda: NOW,
+        random_bytes=lambda size: next(_numbers).to_bytes(size),
+        on_committed=nobody_waits,
     )
+
+
+def api_over(book: DirectoryBook) -> web.Application:
+    platform = PlatformToken(hashlib.sha256(ROOT.encode()).digest())
+    app = web.Application(client_max_size=1024)
+    Api(directory_routes(book), DirectoryTokens(platform, book.tokens)).add_to(app)
+    return app
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def filled_file(config: GatewayConfig, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A ledger with two organizations, made over HTTP once: that takes longer than most of the tests."""
+    folder = tmp_path_factory.mktemp("filled")
+    database = await new_ledger(folder)
+    async with TestClient(TestServer(api_over(book_over(database, config)))) as client:
+        caller = Caller(client)
+        for org in ("acme", "big"):
+            assert (await caller("POST", "/api/organizations", {"id": org, "plan": "enterprise"}))[0] == 201
+            assert (await caller("POST", f"/api/organizations/{org}/credentials", {"id": f"{org}-prod"}))[0] == 201
+    await database.close()
+    return (folder / "ledger.db").read_bytes()
+
+
+@pytest.fixture
+async def book(tmp_path: Path, config: GatewayConfig, filled_file: bytes) -> AsyncIterator[DirectoryBook]:
+    (tmp_path / "ledger.db").write_bytes(filled_file)
+    database = await new_ledger(tmp_path)
+    yield book_over(database, config)
     await database.close()
 
 
@@ -80,14 +112,7 @@ class Caller:
 
 @pytest.fixture
 async def call(book: DirectoryBook, aiohttp_client: Callable[..., Awaitable[TestClient]]) -> Caller:
-    platform = PlatformToken(hashlib.sha256(ROOT.encode()).digest())
-    app = web.Application(client_max_size=1024)
-    Api(directory_routes(book), DirectoryTokens(platform, book.tokens)).add_to(app)
-    caller = Caller(await aiohttp_client(app))
-    for org in ("acme", "big"):
-        assert (await caller("POST", "/api/organizations", {"id": org, "plan": "enterprise"}))[0] == 201
-        assert (await caller("POST", f"/api/organizations/{org}/credentials", {"id": f"{org}-prod"}))[0] == 201
-    return caller
+    return Caller(await aiohttp_client(api_over(book)))
 
 
 async def a_token(call: Caller, **fields: Any) -> str:

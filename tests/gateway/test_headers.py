@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refused import refusal_of
+from search import cases
 
 from tallygate.domain.errors import ErrorCode
 from tallygate.gateway.headers import Passage, ReadablePassage, check_form, request_headers, response_headers
@@ -281,7 +282,7 @@ TOKENS = st.text("abcdefghij-XYZ", min_size=1, max_size=12)
         st.tuples(TOKENS | st.sampled_from(["Connection", "Cookie", "TE", "Upgrade"]), st.text("ab, \xe9", max_size=8)), max_size=10
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=cases(short=50, steady=200, deep=1_000), deadline=None)
 def test_whatever_goes_up_can_be_sent(headers: list) -> None:
     sent = up(*headers, credentials=KEY)
     build_request_head("POST", "/", "h", sent, content_length=0)

@@ -9,6 +9,7 @@ from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, running_gateway
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from search import cases
 from yarl import URL
 
 from tallygate.config.load import load_config
@@ -77,7 +78,7 @@ def test_the_nearest_endpoint_is_the_one_that_was_meant(
 
 
 @given(st.text(st.sampled_from("/v1.%:{}acehlmpost-" + string.printable), max_size=400), st.sampled_from(["GET", "POST", "BREW"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=cases(short=50, steady=200, deep=1_000), deadline=None)
 def test_something_is_near_to_every_path(table: RouteTable, path: str, method: str) -> None:
     assert NearestRoutes(table, dialects()).find(method, "/" + path) is not None
 
@@ -118,7 +119,7 @@ def test_a_path_is_shown_in_plain_words_without_what_could_be_a_key(path: str, s
 
 
 @given(st.text(max_size=600))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=cases(short=50, steady=200, deep=1_000), deadline=None)
 def test_what_is_shown_is_short_and_printable(path: str) -> None:
     shown = shown_path("/" + path)
     assert shown.isascii()

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refused import refusal_of
+from search import cases
 
 from tallygate.domain.errors import ErrorCode
 from tallygate.gateway.request_checks import HEADER_BYTES_MAX, HEADERS_MAX, TARGET_CHARS_MAX, check_headers, check_target
@@ -153,14 +154,14 @@ def test_a_refusal_never_shows_what_it_refuses() -> None:
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(short=60, steady=300, deep=1_000), deadline=None)
 def test_every_target_that_passes_can_be_sent_on(raw: str) -> None:
     if refusal_of(check_target, "/" + raw) is None:
         build_request_head("GET", "/" + raw, "h", [])
 
 
 @given(st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20)), max_size=20))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(short=60, steady=300, deep=1_000), deadline=None)
 def test_any_headers_are_answered_without_an_error(headers: list) -> None:
     refusal_of(check_headers, headers)
     refusal_of(check_headers, [HOST, *headers])

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refused import outcome_of, refusal_of
+from search import cases
 
 from tallygate.config.model import Route
 from tallygate.domain.errors import ErrorCode, Refusal
@@ -159,7 +160,7 @@ HOSTILE = st.lists(
 
 
 @given(HOSTILE, st.sampled_from(["GET", "POST", "DELETE"]))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=cases(short=100, steady=500, deep=1_000), deadline=None)
 def test_no_checked_target_leaves_its_template(raw: str, method: str) -> None:
     table = RouteTable(ROUTES, {"default": "", "prefixed": "/api/v2"})
     target = "/" + raw
@@ -203,7 +204,7 @@ NAMES = st.lists(
     st.sampled_from(["", ":generateContent", ":countTokens", "/input_items", "%2Finput_items", "/parts"]),
     st.sampled_from(["GET", "POST"]),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=cases(short=100, steady=500, deep=1_000), deadline=None)
 def test_slashes_lead_no_request_past_another_route(prefix: str, names: list, slashes: list, end: str, method: str) -> None:
     """However a server reads the slashes of a path that one with a star took, it is that route's."""
     table = RouteTable(SLASHED, {"default": ""})

@@ -8,6 +8,7 @@ from gateway_harness import ACME_KEY, BIG_KEY, FREE_KEY, digest, organizations, 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_client import CHAT, Conversation, ask, asking, chat, connected, converse
+from search import cases
 
 from tallygate.telemetry import metrics
 
@@ -101,7 +102,7 @@ async def test_any_authorization_is_answered_without_an_error_of_ours(tmp_path: 
     names = st.sampled_from([b"Authorization", b"x-api-key", b"x-goog-api-key"])
     chosen: list[tuple[bytes, bytes]] = []
 
-    @settings(max_examples=400, suppress_health_check=list(HealthCheck), deadline=None)
+    @settings(max_examples=cases(short=100, steady=400, deep=1_000), suppress_health_check=list(HealthCheck), deadline=None)
     @given(names, values)
     def choose(name: bytes, value: bytes) -> None:
         chosen.append((name, value))

@@ -17,7 +17,7 @@ from search import cases
 
 from tallygate.http1.client_connection import ClientTimeouts
 
-CASES = 1_000_000 if os.environ.get("TALLYGATE_FULL") else cases(short=2_000, steady=10_000, deep=10_000)
+CASES = 1_000_000 if os.environ.get("TALLYGATE_FULL") else cases(short=1_000, steady=5_000, deep=20_000)
 BATCH = 500
 TOGETHER = 60
 FRAGMENTS = (
@@ -126,6 +126,7 @@ async def survive(harness: Harness, number: int) -> None:
         assert b"bigsecret" not in answer.body, number
 
 
+@pytest.mark.search
 @pytest.mark.timeout(36_000 if os.environ.get("TALLYGATE_FULL") else 120)
 async def test_no_mutation_hurts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tallygate.http1.client_port.REAP_EVERY_S", 0.05)

@@ -4,6 +4,7 @@ import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from search import cases
 
 from tallygate.http1.request_head import RESERVED_NAMES, InvalidRequestHeadError, build_request_head
 
@@ -55,7 +56,7 @@ def test_a_host_with_anything_but_name_and_port_is_refused(host: str) -> None:
     st.text(max_size=12),
     st.lists(st.tuples(st.binary(max_size=6), st.binary(max_size=12)), max_size=4),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(short=100, steady=300, deep=1_000), deadline=None)
 def test_whatever_is_accepted_is_one_request_with_exactly_those_headers(
     method: str, path: str, headers: list[tuple[bytes, bytes]]
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recording_sink import RecordingSink
+from search import cases
 
 from tallygate.http1.response_reader import HEAD_BYTES_MAX, HEADERS_MAX, INTERIM_MAX, InvalidResponseError, ResponseReader
 from tallygate.http1.upstream_failure import FailureKind
@@ -221,7 +222,7 @@ async def test_a_closed_reader_calls_nobody(answer: bytes) -> None:
 
 
 @given(data=st.data(), pieces=st.lists(st.binary(min_size=1, max_size=40), max_size=8), is_chunked=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=cases(short=50, steady=150, deep=1_000), deadline=None)
 def test_any_body_in_any_chunks_and_reads_arrives_whole(data: st.DataObject, pieces: list[bytes], is_chunked: bool) -> None:
     body = b"".join(pieces)
     if is_chunked:
@@ -236,7 +237,7 @@ def test_any_body_in_any_chunks_and_reads_arrives_whole(data: st.DataObject, pie
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(1, 200), max_size=4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(short=100, steady=300, deep=1_000), deadline=None)
 def test_any_bytes_are_a_response_or_refused(noise: bytes, at: list[int]) -> None:
     for prefix in (b"", b"HTTP/1.1 ", OK, CHUNKED + b"\r\n"):
         answer = prefix + noise

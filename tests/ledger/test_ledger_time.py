@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_values import ACME, an_entry
 from new_ledger import new_ledger
+from search import cases
 
 from tallygate.domain.calendar_months import month_at
 from tallygate.ledger.book import Book
@@ -52,7 +53,7 @@ def test_buckets_divide_a_range_without_gap_or_overlap(start: int, length: int, 
 
 
 @given(quarters, st.integers(1, 800), st.sampled_from(ZONES), st.integers(1, 31))
-@settings(max_examples=100)
+@settings(max_examples=cases(short=40, steady=100, deep=300))
 def test_months_are_those_that_a_limit_of_the_organization_counts(start: int, days: int, zone: str, billing_day: int) -> None:
     edges = bucket_edges(start, start + days * DAY_MS, Bucket.MONTH, zone, billing_day)
 
@@ -132,7 +133,7 @@ YEAR_MS = round(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1000
 SCOPES = (ACME, OrgScope(org="beta"))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(short=15, steady=60, deep=200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     start=st.integers(-100, 35_000),
     length=st.integers(1, 35_000),
