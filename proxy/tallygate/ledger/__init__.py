@@ -1,1 +1,1 @@
-"""The ledger: usage events in SQL, append-only, their rollups, and what is asked, corrected and repaired from them."""
+"""The ledger: append-only usage events in SQL, their rollups, and the queries, corrections and repairs based on them."""

@@ -1,8 +1,8 @@
-"""Whether everything that is added up is right: rollups against entries, and the limiter's windows against the ledger.
+"""Audit of all sums: rollups against entries, and the limiter's windows against the ledger.
 
-Both sides move while they are read. Rollups and entries are read in one snapshot. A window is read together with how far the stream
-is stored, and its buckets before that point do not change any more, but by a late settlement, which counts when its reservation
-expired: a difference counts only if it is still there after several looks.
+Both sides change while they are read. Rollups and entries are read in one snapshot. A window is read together with the position up
+to which the stream is stored. Its buckets before that position change only by a late settlement, which counts when its reservation
+expired. A difference therefore counts only if several readings show it.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _LABELS: Final = ("org", "credential", "capability", "endpoint", "status", "outc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """One sum that is not what it should be. amount is the column; where tells organization, time and labels."""
+    """One wrong sum. amount: the column; where: organization, time and labels."""
 
     what: str
     where: str
@@ -45,7 +45,7 @@ class Drift:
 
     @property
     def nano_usd(self) -> int:
-        """How far money is off; 0 for drifts of other amounts."""
+        """The difference in money; 0 for drifts of other amounts."""
         return abs(self.found - self.expected) if self.amount.endswith("nano_usd") else 0
 
 
@@ -56,8 +56,8 @@ class LedgerAudit:
         self._database = database
 
     async def days(self) -> dict[tuple[str, int], int]:
-        """(organization, start of a UTC day) of everything there is to look at, in the order of time, and how many rows that is."""
-        # Read from the entries and from every rollup: days that have only some of them are what is looked for.
+        """(organization, start of a UTC day) of everything to audit, in the order of time, with the number of rows."""
+        # Read from the entries and from every rollup, to find days that have only some of them.
         found: defaultdict[tuple[str, int], int] = defaultdict(int)
         async with self._database.read() as connection:
             for times in (ENTRIES.c.settled_at_ms, *(table.c.bucket_ms for table in {level.table: None for level in _LEVELS})):
@@ -67,7 +67,7 @@ class LedgerAudit:
         return dict(sorted(found.items(), key=lambda item: (item[0][1], item[0][0])))
 
     async def day(self, org: str, day_ms: int, *, days: int = 1) -> list[Drift]:
-        """Drifts of one organization's UTC day, or of as many days from it on, in all levels of rollups."""
+        """Drifts of one organization's UTC day, or of several from it on, in all levels of rollups."""
         until_ms = day_ms + days * DAY_MS
         async with self._database.read() as connection:
             finest = await self._rollup_sums(connection, _LEVELS[0], org, day_ms, until_ms)
@@ -83,7 +83,7 @@ class LedgerAudit:
         return drifts
 
     async def postings(self, org: str, since_ms: int) -> list[Drift]:
-        """Drifts of the limiter's buckets as the ledger keeps them, against the entries."""
+        """Drifts of the ledger's copy of the limiter's buckets, against the entries."""
         entries, buckets = ENTRIES.c, SPEND_BUCKETS.c
         bucket = entries.posted_at_ms // SPEND_BUCKET_MS * SPEND_BUCKET_MS
         async with self._database.read() as connection:
@@ -114,7 +114,7 @@ class LedgerAudit:
     async def _truth(
         self, connection: AsyncConnection, finest: dict[tuple[Any, ...], list[int]], org: str, from_ms: int, until_ms: int
     ) -> dict[tuple[Any, ...], list[int]]:
-        """Sums by quarter of an hour and labels. Refusals are no entries: the finest rollup says what they are."""
+        """Sums by quarter of an hour and labels. Refusals have no entries, so they come from the finest rollup."""
         columns = ENTRIES.c
         bucket = columns.settled_at_ms // QUARTER_MS * QUARTER_MS
         labels = [columns[name] for name in _LABELS]
@@ -149,7 +149,7 @@ class LedgerAudit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Level:
-    """Rollup rows of one length. folded: the labels that they keep, of all of _LABELS."""
+    """Rollup rows of one length. folded: the labels among _LABELS that they keep."""
 
     table: Table
     length_ms: int
@@ -169,10 +169,10 @@ _LEVELS: Final = (
 
 
 class LimiterAudit:
-    """Compares the limiter's windows with what the ledger says they took.
+    """Compares the limiter's windows with the ledger's postings.
 
-    on_ahead   given a partition with a window that a clock which was ahead has moved; raises StoreError. None: left to the next
-               request, before which nothing is admitted
+    on_ahead   called with a partition that has a window moved by a clock that was ahead; raises StoreError. None: left to the
+               next request, before which nothing is admitted
     """
 
     def __init__(
@@ -211,12 +211,12 @@ class LimiterAudit:
             if not drifts:
                 break
         if drifts and await read_generation(self._store, partition_of(window.org)) is None:
-            return []  # the partition is closed: what is there now counts for nothing
+            return []  # the partition is closed: its content does not count
         return drifts
 
 
 def _same(before: WindowPosted, after: WindowPosted) -> bool:
-    """Nothing was settled between the two looks, and nothing waits to be stored."""
+    """Whether nothing was settled between two readings, and nothing waits to be stored."""
     return (
         before.oldest_unstored_ms is None
         and after.oldest_unstored_ms is None
@@ -225,7 +225,7 @@ def _same(before: WindowPosted, after: WindowPosted) -> bool:
 
 
 def _window_drifts(window: LimiterWindow, read: WindowPosted, ledger: dict[int, int], *, is_at_rest: bool) -> list[Drift]:
-    """At rest everything must agree; else the buckets that ended before the oldest event which is not stored."""
+    """The drifts of a window. At rest everything must agree; otherwise the buckets before the oldest event that is not stored."""
     if read.period is not None:
         start, end = read.period
         expected = sum(amount for at, amount in ledger.items() if start <= at < end)
@@ -241,7 +241,7 @@ def _window_drifts(window: LimiterWindow, read: WindowPosted, ledger: dict[int, 
         for at in sorted(ledger.keys() | read.buckets.keys())
         if oldest <= at < ahead_from and (is_at_rest or at < open_from) and ledger.get(at, 0) != read.buckets.get(at, 0)
     ]
-    # What was stored under a clock that was ahead counts as of when the window was rebuilt, which nobody has noted.
+    # Events stored under a clock that was ahead count as of the window's rebuild, whose time is not recorded.
     ahead = sum(amount for at, amount in ledger.items() if at >= ahead_from)
     moved = [drift.found - drift.expected for drift in drifts]
     return [] if drifts and min(moved) >= 0 and sum(moved) <= ahead else drifts

@@ -1,4 +1,4 @@
-"""The order in which the running audit compares spend windows, where there are too many for every time."""
+"""The order in which the running audit compares spend windows, if there are too many for one round."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
@@ -10,15 +10,15 @@ from tallygate.ledger.database import Database
 from tallygate.ledger.limiter_windows import windows_of
 from tallygate.ledger.schema import SPEND_BUCKETS
 
-WINDOWS_MAX: Final = 250  # of one time: about 2 ms of CPU time each
+WINDOWS_MAX: Final = 250  # of one round: about 2 ms of CPU time each
 LATELY_MS: Final = 900_000  # two buckets of five minutes, and the time between two audits
 _ORGS_AT_ONCE: Final = 500  # in one IN (...)
 
 
 class AuditTurns:
-    """All organizations each time if their windows are few. Else those that were found to differ, which have to be seen healed;
-    then, up to half of WINDOWS_MAX, those that spent lately, in turn; then all, in turn: 100,000 with a window each take 7 to 14
-    hours at one time a minute.
+    """All organizations in each round if their windows are few. Otherwise first those that differed, until they are healed; then,
+    up to half of WINDOWS_MAX, those that spent recently, in turn; then all, in turn: 100,000 with a window each take 7 to 14
+    hours at one round a minute.
     """
 
     def __init__(self, database: Database) -> None:
@@ -27,7 +27,7 @@ class AuditTurns:
         self._place_of_active = 0
 
     async def next(self, organizations: Sequence[Organization], now_ms: int, *, differing: Collection[str]) -> list[Organization]:
-        """differing: ids. Raises LedgerUnavailableError."""
+        """The organizations of the next round. differing: ids. Raises LedgerUnavailableError."""
         whole = list(_within(WINDOWS_MAX, organizations, now_ms))
         if len(whole) == len(organizations):
             return whole
@@ -42,7 +42,7 @@ class AuditTurns:
         return list({organization.id: organization for organization in chosen}.values())
 
     async def _spent_since(self, since_ms: int, orgs: Sequence[str]) -> set[str]:
-        """Asked by organization, which is how the buckets lie: their number does not matter then."""
+        """Organizations with spend since then. Buckets are ordered by organization, so their number does not matter."""
         columns, found = SPEND_BUCKETS.c, set[str]()
         async with self._database.read() as connection:
             for start in range(0, len(orgs), _ORGS_AT_ONCE):
@@ -52,7 +52,7 @@ class AuditTurns:
 
 
 def _from(organizations: Sequence[Organization], place: int) -> Iterator[Organization]:
-    """All of them once, beginning at a place."""
+    """All of them once, starting at a position."""
     start = place % len(organizations) if organizations else 0
     for index in range(len(organizations)):
         yield organizations[(start + index) % len(organizations)]
@@ -65,7 +65,7 @@ def _moved(place: int, by: int, count: int) -> int:
 def _within(
     windows_max: int, organizations: Sequence[Organization] | Iterator[Organization], now_ms: int
 ) -> Iterator[Organization]:
-    """As many organizations as have no more windows together; at least one."""
+    """The first organizations whose windows together do not exceed the maximum; at least one."""
     windows = 0
     for index, organization in enumerate(organizations):
         windows += len(windows_of(organization, now_ms))

@@ -1,4 +1,4 @@
-"""The one way into the ledger: entries and all their sums in one transaction, each event once however often it arrives."""
+"""The only way into the ledger: entries and all their sums in one transaction, each event once however often it arrives."""
 
 import json
 import logging
@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Malformed:
-    """A stream entry that is no usage event. fields: as it came, as text."""
+    """A stream entry that is no usage event. fields: its original fields, as text."""
 
     partition: int
     stream_id: str
@@ -63,7 +63,7 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusalCount:
-    """Requests that `refused_by` (a limit's name or an error code) has refused since its counter began. status: the answer's."""
+    """The number of requests that `refused_by` (a limit's name or an error code) refused since its counter began."""
 
     org: str
     credential: str
@@ -75,9 +75,9 @@ class RefusalCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """entries: lines that were added. repeated: events that arrived again and changed nothing.
+    """The result of recording. entries: added lines. repeated: events that arrived again and changed nothing.
 
-    posted_again   organizations whose limiter windows have taken an event a second time
+    posted_again   organizations whose limiter windows counted an event twice
     """
 
     entries: int
@@ -86,9 +86,9 @@ class Recorded:
 
 
 class Book:
-    """Writes to one ledger. Any number of books may, in any number of processes.
+    """Writes to one ledger, beside any number of other books in any number of processes.
 
-    endpoints_of   names of the webhook endpoints that are to have a notice, asked when it is stored
+    endpoints_of   names of the webhook endpoints that get a notice, called when it is stored
     """
 
     def __init__(self, database: Database, *, endpoints_of: EndpointsOf = to_nobody) -> None:
@@ -129,9 +129,9 @@ class Book:
     async def correct(
         self, connection: AsyncConnection, corrections: Sequence[Entry], *, charged_as: Mapping[str, str] | None = None
     ) -> Numbering:
-        """Add correcting entries within the caller's transaction; hand the answer to `committed` after it.
+        """Add correcting entries within the caller's transaction; pass the result to `committed` after it.
 
-        charged_as   by event id the priced model that it counts under, where that is not the one of the correction
+        charged_as   by event id the priced model under which it counts, if that is not the correction's
 
         Raises LedgerUnavailableError if another writer has meanwhile added to one of the events.
         """
@@ -144,10 +144,10 @@ class Book:
         self._series.keep(numbering)
 
     async def add_refusals(self, source: str, counts: Iterable[RefusalCount], *, at_ms: int) -> int:
-        """Bring rollups and lifetime totals up to what `source` (a worker's slot) has counted; returns how many refusals were new.
+        """Add the refusals counted by `source` (a worker's slot) to rollups and lifetime totals; returns how many were new.
 
-        Counts only grow: one that is smaller than last time began anew. Doing it twice adds nothing, at the same time too.
-        Refusals of callers without an organization (`other`) are nobody's usage: they are in the lifetime totals alone.
+        Counts only grow: one that is smaller than last time has restarted. Repeating the call adds nothing, even concurrently.
+        Refusals of callers without an organization (`other`) are nobody's usage and appear only in the lifetime totals.
         """
         counted = {(count.org, count.credential, count.capability, count.refused_by): count for count in counts}
         new = 0
@@ -192,7 +192,7 @@ class Book:
         return new
 
     async def record_prices(self, prices: Iterable[Price], *, now_ms: int) -> None:
-        """Remember what each price version means; versions that are known stay as they are."""
+        """Store the rates of each price version; known versions stay as they are."""
         rows = []
         for price in prices:
             rates = {field.name: getattr(price, field.name) for field in fields(Price)}
@@ -204,7 +204,7 @@ class Book:
                 await connection.execute(self._database.insert(PRICE_VERSIONS).on_conflict_do_nothing(), rows)
 
     async def _insert(self, connection: AsyncConnection, entries: Sequence[Entry]) -> list[Entry]:
-        """Those of `entries` that were not there before."""
+        """Insert entries; return those that are new."""
         if not entries:
             return []
         key = (ENTRIES.c.event_id, ENTRIES.c.sequence)
@@ -216,7 +216,7 @@ class Book:
     async def _insert_following(
         self, connection: AsyncConnection, groups: Mapping[str, Sequence[Entry]], posted_again: set[str]
     ) -> list[Entry]:
-        """The entries of events that have some already. Adds to posted_again the organizations of those taken twice."""
+        """Insert entries of events that already have some. Adds the organizations of events counted twice to posted_again."""
         if not groups:
             return []
         existing = await entries_of(connection, list(groups))
@@ -236,7 +236,7 @@ class Book:
     async def _roll_up(
         self, connection: AsyncConnection, entries: Sequence[Entry], charged_as: Mapping[str, str] | None = None
     ) -> Numbering:
-        """Add new entries to every sum that is kept of them."""
+        """Add new entries to every sum."""
         sums: dict[tuple[int, Series], list[int]] = {}
         posted: defaultdict[tuple[str, int, str], int] = defaultdict(int)
         for entry in entries:
@@ -327,7 +327,7 @@ def entry_of_row(row: RowMapping) -> Entry:
 
 
 async def finished_events(database: Database, event_ids: Sequence[str]) -> frozenset[str]:
-    """Those of `event_ids` that are settled in the ledger, so that nobody replays them; a few hundred at once.
+    """The ids among `event_ids` that are settled in the ledger and need no replay; a few hundred at once.
 
     Raises StoreError if the ledger cannot be asked.
     """

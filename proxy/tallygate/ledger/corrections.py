@@ -1,7 +1,7 @@
-"""A provider's own figures, put in later for events that were charged without them: the difference is entered, nothing is changed.
+"""A provider's own figures, entered later for events that were charged without them: as differences, changing no entry.
 
-Each page is one change of the directory's log: who corrected what, with the figures before and after. The limiter's windows keep
-what they took, as they do after a corrected price: a correction neither closes nor opens a limit in hindsight.
+Each page is one change in the directory's log: the author, and the figures before and after. The limiter's windows keep
+the original amounts, as after a corrected price: a correction neither closes nor opens a limit in hindsight.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ from tallygate.ledger.lifetime import charged_model, is_guess
 from tallygate.ledger.schema import ENTRIES
 
 EVENTS_AT_ONCE: Final = 500
-_ASSUMED: Final = "assumed"  # the flag of an event whose usage nobody could see
+_ASSUMED: Final = "assumed"  # the flag of an event whose usage is unknown
 _RETRIES: Final = 5
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a provider says of one event. Totals include their parts; parts that are left out are 0."""
+    """A provider's figures for one event. Totals include their parts; omitted parts are 0."""
 
     event_id: str
     prompt_tokens: int
@@ -43,7 +43,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def counts(self) -> TokenCounts:
-        """Raises ValueError for figures that contradict each other, or that no answer can have."""
+        """The token counts. Raises ValueError for figures that are contradictory or impossible."""
         if max(self.prompt_tokens, self.completion_tokens) > TOKENS_MAX:
             raise ValueError(f"token counts cannot be above {TOKENS_MAX}")
         return TokenCounts(
@@ -60,7 +60,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corrected:
-    """An event with its figures put in. correction: None where it was charged so already."""
+    """An event with its figures. correction: None if it was already charged by them."""
 
     event_id: str
     org: str
@@ -70,11 +70,11 @@ class Corrected:
 
 
 class UnknownEventError(Exception):
-    """There is no such event, or none that could be charged. The message says which and why."""
+    """The event does not exist, or cannot be charged. The message states which and why."""
 
 
 class Corrections:
-    """Entering figures twice finds nothing to correct the second time."""
+    """Enters corrections. Entering the same figures again corrects nothing."""
 
     def __init__(self, database: Database, prices: PriceCatalogue, changes: Changes) -> None:
         self._database = database
@@ -83,14 +83,14 @@ class Corrections:
         self._changes = changes
 
     async def correct(self, figures: Sequence[Figures], *, now_ms: int, actor: str | None) -> tuple[Corrected, ...]:
-        """Correct at most EVENTS_AT_ONCE events, all of them or none. actor None: only look.
+        """Correct at most EVENTS_AT_ONCE events, all of them or none. actor None: a dry run.
 
         Raises UnknownEventError, ValueError for impossible figures, and LedgerUnavailableError.
         """
         for attempt in range(_RETRIES):
             try:
                 return await self._look(figures, now_ms) if actor is None else await self._enter(figures, now_ms, actor)
-            except LedgerUnavailableError:  # one of the events got another entry meanwhile
+            except LedgerUnavailableError:  # one of the events has another entry meanwhile
                 if attempt == _RETRIES - 1:
                     raise
         raise AssertionError("unreachable")
@@ -116,9 +116,9 @@ class Corrections:
         return found
 
     async def assumed(self, *, from_ms: int, to_ms: int, orgs: frozenset[str], after: str) -> tuple[list[Entry], str]:
-        """A page of events whose usage is assumed and not corrected yet, and the cursor of the next; "" after the end."""
+        """A page of events whose usage is assumed and not corrected yet, and the cursor of the next page; "" after the last."""
         columns = ENTRIES.c
-        # An event's id begins with the time it was made, which is when it began: a margin of a day is for clocks that differ.
+        # An event's id begins with the time of its start; a margin of a day allows for differing clocks.
         first = max(after, f"{max(0, from_ms - 86_400_000):012x}")
         statement = (
             select(columns.event_id)
@@ -176,7 +176,7 @@ class Corrections:
         )
 
     def _price_of(self, entry: Entry) -> Price | None:
-        """The very price that the event was charged by; where its row is gone, the one that is found for its model."""
+        """The price that the event was charged by; if its row is gone, the current one of its model."""
         if entry.price_version is None:
             return None
         listed = plain_version(entry.price_version)
@@ -194,7 +194,7 @@ class Corrections:
 
 
 def _whole(entries: Sequence[Entry]) -> Entry:
-    """The entry that says all of an event: its final word, else its only one."""
+    """The entry with an event's whole amounts: its late one, else its only one."""
     return next((entry for entry in reversed(entries) if entry.kind in FINAL), entries[0])
 
 

@@ -1,4 +1,4 @@
-"""The ledger's database: SQLite in the data directory, or PostgreSQL. One place for what differs between the two.
+"""The ledger's database: SQLite in the data directory, or PostgreSQL. All differences between the two are here.
 
 SQLite: write-ahead log, synchronous=FULL, one connection that writes, others that only read.
 PostgreSQL: entries are partitioned by month of their event id, whose first 12 digits are its time.
@@ -25,8 +25,8 @@ from tallygate.domain.errors import ConfigError
 
 READERS_MAX: Final = 4
 WRITERS_MAX: Final = 4  # PostgreSQL; SQLite has one
-BUSY_MS: Final = 5_000  # how long SQLite waits for another process's write
-MIGRATION_WAITS: Final = 6  # of BUSY_MS each: how long a process that starts waits for another's migration in SQLite
+BUSY_MS: Final = 5_000  # the time for which SQLite waits for another process's write
+MIGRATION_WAITS: Final = 6  # times BUSY_MS: the time for which a starting process waits for another's migration in SQLite
 CONNECT_SECONDS: Final = 5
 STATEMENT_SECONDS: Final = 60  # PostgreSQL ends a query that takes longer
 MONTHS_AHEAD: Final = 2  # partitions that exist before their month begins
@@ -42,11 +42,11 @@ _PARTITIONS: Final = text(
 
 
 class LedgerUnavailableError(Exception):
-    """The database is away, locked, full or too slow: what was asked did not happen, and may be asked again."""
+    """The database is away, locked, full or too slow: the operation did not happen, and may be retried."""
 
 
 class UnstorableError(Exception):
-    """The database will never take what it was given: text or numbers that do not fit."""
+    """The database will never accept the values: text or numbers that do not fit."""
 
 
 class Database:
@@ -69,13 +69,13 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A consistent view of what is committed. Raises LedgerUnavailableError."""
+        """A consistent view of committed data. Raises LedgerUnavailableError."""
         with _translated():
             async with self._reader.connect() as connection:
                 yield connection
 
     async def wait_for_turn(self, connection: AsyncConnection, name: str) -> None:
-        """Let no other transaction that waits for a turn of this name run before this one ends. SQLite has one writer anyway."""
+        """Wait for a named lock, held until this transaction ends. SQLite has one writer anyway."""
         if self.dialect == "postgresql":
             await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
 
@@ -86,7 +86,7 @@ class Database:
     async def add_to_rows(
         self, connection: AsyncConnection, table: Table, amounts: Sequence[str], rows: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Add to rows that exist, make those that do not. Rows come sorted: two writers then never wait for each other."""
+        """Add to existing rows, create missing ones. Rows must be sorted, so that two writers never deadlock."""
         if not rows:
             return
         statement = self.insert(table)
@@ -97,7 +97,7 @@ class Database:
         await connection.execute(statement, rows)
 
     async def migrate(self) -> None:
-        """Bring the tables to this version; several processes may do it at once. Raises LedgerUnavailableError."""
+        """Migrate the tables to this version; several processes may do so at once. Raises LedgerUnavailableError."""
         for waits_left in reversed(range(MIGRATION_WAITS)):
             try:
                 async with self.write() as connection:
@@ -111,7 +111,7 @@ class Database:
                 return
 
     async def ensure_partitions(self, from_ms: int, to_ms: int) -> None:
-        """Have a partition for every month that [from_ms, to_ms] touches, and MONTHS_AHEAD more. Nothing to do on SQLite."""
+        """Create partitions for every month that [from_ms, to_ms] touches, and MONTHS_AHEAD more. Does nothing on SQLite."""
         if self.dialect != "postgresql":
             return
         async with self.write() as connection:
@@ -124,7 +124,7 @@ class Database:
                     await connection.execute(text(f"CREATE TABLE {name} PARTITION OF entries FOR VALUES {bounds}"))
 
     async def past_partitions(self, now_ms: int) -> list[str]:
-        """Partitions of months before that of now_ms, the oldest first. None on SQLite."""
+        """Partitions of months before the month of now_ms, the oldest first. None on SQLite."""
         if self.dialect != "postgresql":
             return []
         this_month = datetime.fromtimestamp(now_ms / 1000, UTC)
@@ -142,7 +142,7 @@ class Database:
 def open_database(url: str, data_dir: Path, *, statement_seconds: int = STATEMENT_SECONDS) -> Database:
     """The database of a URL such as postgresql://user:password@host/name or sqlite:////path; empty: SQLite in the data directory.
 
-    Connects on first use. Raises ConfigError, which never quotes the URL: it may hold a password.
+    Connects on first use. Raises ConfigError, which never quotes the URL, since it may contain a password.
     """
     try:
         parsed = make_url(url) if url else URL.create("sqlite", database=str(data_dir / "ledger.db"))
@@ -164,7 +164,7 @@ def month_partition(month: tuple[int, int]) -> tuple[str, str, str]:
 
 
 async def _lies_elsewhere(connection: AsyncConnection, low: str, high: str) -> bool:
-    """Whether ids of a clock that was far ahead lie in the partition for all others: that month stays there."""
+    """Whether the default partition has ids of this month, from a clock that was far ahead: the month then stays there."""
     found = text("SELECT EXISTS (SELECT 1 FROM entries_other WHERE event_id >= :low AND event_id < :high)")
     return bool((await connection.execute(found, {"low": low, "high": high})).scalar_one())
 
@@ -191,7 +191,7 @@ def _open_sqlite(url: URL) -> Database:
 
 
 def _prepare_sqlite(engine: AsyncEngine, begin: str, pragmas: tuple[str, ...]) -> None:
-    """The driver's own transactions begin too late: a read that turns into a write fails at once if another process wrote."""
+    """Begin transactions explicitly: the driver's begin too late, so a read that becomes a write fails if another process wrote."""
 
     def connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
@@ -224,13 +224,13 @@ def _open_postgresql(url: URL, statement_seconds: int) -> Database:
 
 
 def newest_version() -> str:
-    """Version that the migrations end at: the number of the last file, such as "0010" of v0010_retired_by_whom.py."""
+    """The newest version of the migrations: the number of the last file, such as "0010" of v0010_retired_by_whom.py."""
     names = (file.name for file in files("tallygate.ledger.migrations.versions").iterdir())
     return max(name[1:5] for name in names if name.startswith("v") and name.endswith(".py"))
 
 
 def _upgrade(connection: Connection) -> None:
-    """Do nothing at the newest version: every process asks at its start, and alembic takes longer to import than to find out."""
+    """Migrate, or do nothing at the newest version: every process checks at its start, and importing alembic is slow."""
     before = _version(connection)
     if before == newest_version():
         return
@@ -261,7 +261,7 @@ def _is_locked(error: LedgerUnavailableError) -> bool:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Errors of drivers as ours. What is not about the data may pass: it is waited for, never taken for the event's fault."""
+    """Translate drivers' errors. Errors that are not about the data may pass with time, and are never blamed on an event."""
     try:
         yield
     except DBAPIError as error:
@@ -273,7 +273,7 @@ def _translated() -> Iterator[None]:
 
 
 def is_about_data(error: DBAPIError) -> bool:
-    """Whether the database refuses what it was given (SQLSTATE class 22 and 23), whenever it is asked."""
+    """Whether the database refuses the values themselves (SQLSTATE class 22 and 23), however often it is tried."""
     state = getattr(error.orig, "sqlstate", None)
     return (
         isinstance(error, (DataError, IntegrityError))

@@ -1,4 +1,4 @@
-"""Admin tokens: who may see and change which organizations. A token is shown by the call that makes it, and never again."""
+"""Admin tokens, with access to all or some organizations. A token is shown by the call that creates it, and never again."""
 
 import base64
 import hashlib
@@ -23,14 +23,14 @@ _NAME_CHARS_MAX: Final = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeToken:
-    """A new token. secret: what its holder sends; kept nowhere."""
+    """A new token. secret: the text that its holder sends; it is stored nowhere."""
 
     token: AdminToken
     secret: str = field(repr=False)
 
 
 class AdminTokens:
-    """random_bytes: `secrets.token_bytes`. Raises as Organizations does."""
+    """The stored admin tokens. random_bytes: `secrets.token_bytes`. Raises like Organizations."""
 
     def __init__(self, changes: Changes, *, random_bytes: Callable[[int], bytes]) -> None:
         self._changes = changes
@@ -39,7 +39,7 @@ class AdminTokens:
     async def create(
         self, actor: str, *, name: str, access: Access, orgs: Sequence[str] | None, expires_at_ms: int | None = None
     ) -> MadeToken:
-        """orgs: ids of organizations, which need not exist yet; None: all of them."""
+        """Create a token. orgs: ids of organizations, which need not exist yet; None: all of them."""
         if not name or len(name) > _NAME_CHARS_MAX or not name.isprintable():
             raise InvalidChangeError(f"name must be 1 to {_NAME_CHARS_MAX} printable characters", param="name")
         if orgs is not None and not 1 <= len(orgs) <= ORGS_OF_ONE_MAX:
@@ -76,7 +76,7 @@ class AdminTokens:
         return MadeToken(token=token, secret=secret)
 
     async def revoke(self, actor: str, token_id: str) -> AdminToken:
-        """End it for ever. Revoking it again changes nothing."""
+        """Revoke a token permanently. Revoking it again changes nothing."""
         async with self._changes.begin(actor) as change:
             query = select(ADMIN_TOKENS).where(ADMIN_TOKENS.c.id == token_id)
             row = (await change.connection.execute(query)).mappings().first()
@@ -92,13 +92,13 @@ class AdminTokens:
         return after
 
     async def list(self) -> tuple[AdminToken, ...]:
-        """All of them, oldest first, those that are over too."""
+        """All tokens, oldest first, including expired and revoked ones."""
         query = select(ADMIN_TOKENS).order_by(ADMIN_TOKENS.c.created_at_ms, ADMIN_TOKENS.c.id)
         async with self._changes.database.read() as connection:
             return tuple(AdminToken.of_row(row) for row in (await connection.execute(query)).mappings())
 
     async def find(self, secret: str) -> AdminToken | None:
-        """The token that is valid now and has this text. By its digest: the time of the search tells nothing about the others."""
+        """Find the valid token with this text, by its digest, so that the timing reveals nothing about others."""
         if not secret.startswith(TOKEN_PREFIX):
             return None
         query = select(ADMIN_TOKENS).where(ADMIN_TOKENS.c.token_sha256 == _digest(secret))

@@ -1,4 +1,4 @@
-"""An organizations file brought into the database: what would change, and the changes. For those who keep it under review."""
+"""Applying an organizations file, kept under review, to the database: the planned changes, and making them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One change. client_id: "" where it is the organization's. before, after: the fields that differ."""
+    """One change. client_id: "" if it concerns the organization. before, after: the fields that differ."""
 
     verb: Verb
     org: str
@@ -43,9 +43,9 @@ class Step:
 
 
 async def steps_to(book: DirectoryBook, documents: Sequence[Mapping[str, Any]], *, prunes: bool) -> list[Step]:
-    """What makes the database hold the file's entries. prunes: what the file lacks is deleted, credentials are revoked.
+    """The changes that bring the file's entries into the database. prunes: delete organizations and revoke credentials it lacks.
 
-    Raises ConflictError for what cannot be brought about: a credential that is revoked, or another organization's.
+    Raises ConflictError for impossible changes: a credential that is revoked, or another organization's.
     """
     found: list[Step] = []
     stored = await _everything(book)
@@ -73,7 +73,7 @@ async def steps_to(book: DirectoryBook, documents: Sequence[Mapping[str, Any]], 
 
 
 async def apply_step(book: DirectoryBook, actor: str, step: Step, *, overlap_ms: int) -> None:
-    """Make one change. Raises DirectoryError and LedgerUnavailableError; the steps before it stand."""
+    """Make one change. Raises DirectoryError and LedgerUnavailableError; earlier steps stay in effect."""
     fields = {key: step.after.get(key) for key in {*step.before, *step.after}}
     match step.verb:
         case Verb.CREATE if step.client_id:
@@ -148,7 +148,7 @@ def _differences(now: Mapping[str, Any], wanted: Mapping[str, Any], fields: Sequ
 
 
 def _comparable(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The form that a stored value is shown in: a date is its midnight; the order of capabilities says nothing."""
+    """The form in which a stored value is shown: a date is its midnight; the order of capabilities does not matter."""
     found = dict(wanted)
     for declared in CREDENTIAL_FIELDS:
         value = found.get(declared.key)

@@ -21,7 +21,7 @@ async def read_audit_log(
     before_id: int | None = None,
     limit: int = 100,
 ) -> list[AuditEntry]:
-    """Entries, newest first. orgs: only of these organizations; None: all, and what belongs to none. before_id: to page on."""
+    """Read entries, newest first. orgs: only of these organizations; None: all, and those of none. before_id: for paging."""
     query = select(AUDIT_LOG).order_by(AUDIT_LOG.c.id.desc()).limit(min(limit, PAGE_MAX))
     if orgs is not None:
         query = query.where(AUDIT_LOG.c.org.in_(list(orgs)))

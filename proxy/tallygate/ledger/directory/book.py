@@ -1,4 +1,4 @@
-"""All functions of the directory over one database, put together."""
+"""All functions of the directory over one database."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from tallygate.ledger.directory.rules import Rules
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectoryBook:
-    """What the command line and the admin API change. config: the reviewed configuration in force."""
+    """The functions of the command line and the admin API. config: the reviewed configuration in force."""
 
     database: Database
     config: Callable[[], GatewayConfig]
@@ -40,7 +40,7 @@ def directory_book(
 ) -> DirectoryBook:
     """random_bytes: `secrets.token_bytes`. on_committed: notifies the processes that hold copies; must not raise.
 
-    unmark   takes away the marks of objects that an organization owns no more; raises StoreError
+    unmark   removes the marks of objects that an organization no longer owns; raises StoreError
     """
     changes, rules = Changes(database, now_ms=now_ms, on_committed=on_committed), Rules(config)
     return DirectoryBook(

@@ -1,4 +1,4 @@
-"""One change of the directory: a transaction that moves the version, does the change, and logs it. All or nothing."""
+"""One change of the directory: a transaction that increments the version, makes the change, and logs it."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -16,7 +16,7 @@ ACTOR_CHARS_MAX: Final = 128
 
 
 class Change:
-    """The transaction under way. at_ms: its time, the same for all that it writes."""
+    """The open transaction. at_ms: its time, the same for everything that it writes."""
 
     def __init__(self, connection: AsyncConnection, *, version: int, at_ms: int, actor: str) -> None:
         self.connection = connection
@@ -49,9 +49,9 @@ class Change:
 
 
 class Changes:
-    """Begins changes, one at a time however many processes want to, and announces each commit.
+    """Begins changes, one at a time across all processes, and announces each commit.
 
-    on_committed   wakes those who hold copies; it must not raise, since the change stands
+    on_committed   wakes processes with copies; it must not raise, since the change is committed
     """
 
     def __init__(self, database: Database, *, now_ms: Callable[[], int], on_committed: Callable[[], Awaitable[None]]) -> None:
@@ -61,7 +61,7 @@ class Changes:
 
     @asynccontextmanager
     async def begin(self, actor: str) -> AsyncIterator[Change]:
-        """actor: who changes, for the log. Raises LedgerUnavailableError if the database cannot take it."""
+        """Begin a change. actor: its author, for the log. Raises LedgerUnavailableError if the database cannot commit it."""
         if not actor or len(actor) > ACTOR_CHARS_MAX or not actor.isprintable():
             raise InvalidChangeError(f"the actor must be 1 to {ACTOR_CHARS_MAX} printable characters")
         async with self.database.write() as connection:

@@ -1,7 +1,7 @@
-"""Keys that callers have already, made credentials by the thousand. All rows are judged first; then they are entered in steps.
+"""Import of keys that callers already have, by the thousand. All rows are checked first, then entered in steps.
 
-A step is one transaction of `STEP_ROWS`: one for all would keep the ledger from being written for as long. Each step judges its
-rows again, now under the lock. A row that is there already is no change: an import that was cut off is ended by running it again.
+A step is one transaction of `STEP_ROWS`: a single one for all would block the ledger's writes. Each step checks its
+rows again under the lock. An existing row is no change, so running an interrupted import again completes it.
 """
 
 from collections import Counter
@@ -28,8 +28,8 @@ _REVOKED: Final = "its id was revoked, for ever: Client IDs are never given twic
 
 @dataclass(slots=True, kw_only=True)
 class ImportPlan:
-    """What an import comes to. fresh: rows to be entered; other: lines of those that are here with the same key and other fields,
-    which an import does not touch.
+    """The plan of an import. fresh: rows to be entered; other: lines of existing credentials with the same key and other fields,
+    which an import does not change.
     """
 
     fresh: list[ImportedKey] = field(default_factory=list)
@@ -38,7 +38,7 @@ class ImportPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """What the database has that rows could meet. holders: by digest, whose key it is, and whether it was before a rotation."""
+    """Existing data that rows could conflict with. holders: by digest, the owner of a key, and whether it was before a rotation."""
 
     organizations: Mapping[str, StoredOrganization]
     credentials: Mapping[str, StoredCredential]
@@ -48,7 +48,7 @@ class _Found:
 
 
 class CredentialImport:
-    """Into one database. Raises LedgerUnavailableError."""
+    """Imports into one database. Raises LedgerUnavailableError."""
 
     def __init__(self, changes: Changes, rules: Rules) -> None:
         self._changes = changes
@@ -57,7 +57,7 @@ class CredentialImport:
     async def plan(
         self, keys: Sequence[ImportedKey], problems: Problems, *, named: str, on_done: Callable[[int], None]
     ) -> ImportPlan:
-        """Judge every row; nothing is changed. on_done: called with how many more are judged."""
+        """Check every row without changing anything. on_done: called with the number of further rows checked."""
         plan, judge, added = ImportPlan(), _Judge(self._rules), Counter[str]()
         for step in _steps(keys):
             async with self._changes.database.read() as connection:
@@ -75,9 +75,9 @@ class CredentialImport:
         return plan
 
     async def enter(self, actor: str, plan: ImportPlan, *, named: str, on_done: Callable[[int], None]) -> int:
-        """Make the plan's fresh rows credentials; how many were made. An organization's come one after the other.
+        """Create credentials from the plan's fresh rows, one organization after another; return their number.
 
-        Raises ConflictError if a row has come into conflict since it was judged; the steps before it stand.
+        Raises ConflictError if a row conflicts since it was checked; earlier steps stay in effect.
         """
         made = 0
         for step in _steps(sorted(plan.fresh, key=lambda key: (key.credential.org, key.credential.id))):
@@ -101,14 +101,14 @@ class CredentialImport:
         if rows:
             await change.connection.execute(CREDENTIALS.insert(), rows)
         for org, entered in by_org.items():
-            # One entry for all: in the order of their ids they are those of the organization from first to last, made at its time.
+            # One entry for all: the organization's credentials from the first id to the last, created at its time.
             after = {"credentials": len(entered), "first": entered[0].id, "last": entered[-1].id}
             await change.log("credentials.imported", org, org=org, after=after)
         return len(rows)
 
 
 class _Judge:
-    """What a row comes to, by what the database, organizations.yaml and the rules say."""
+    """Checks a row against the database, organizations.yaml and the rules."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
@@ -118,7 +118,7 @@ class _Judge:
         self._digests_in_file = {digest: credential.id for credential in in_file for digest in _digests(credential)}
 
     def verdict(self, wanted: StoredCredential, found: _Found, added: Counter[str]) -> StoredCredential | str | None:
-        """The credential that is there already; None if the row is to be entered; or why it cannot be."""
+        """The existing credential; None if the row can be entered; or the reason why it cannot."""
         if wanted.org in self._orgs_in_file:
             return "its organization stands in organizations.yaml: add its credentials there"
         organization = found.organizations.get(wanted.org)
@@ -147,7 +147,7 @@ class _Judge:
 
 
 def _conflict(there: StoredCredential, wanted: StoredCredential) -> str:
-    """Why a row is not the credential that has its Client ID; "" if it is."""
+    """The reason why a row differs from the credential with its Client ID; "" if it does not."""
     if there.org != wanted.org:
         return f"its id is a Client ID of organization {there.org!r}"
     if there.revoked_at_ms is not None:

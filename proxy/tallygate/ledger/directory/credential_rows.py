@@ -1,4 +1,4 @@
-"""A list of keys that callers have already (CSV or JSON Lines), read row by row. No message repeats a value: it may be a key."""
+"""Parsing of a list of callers' existing keys (CSV or JSON Lines). No message repeats a value, since it may be a key."""
 
 import csv
 import hashlib
@@ -18,7 +18,7 @@ from tallygate.domain.model_patterns import MODEL_PATTERN
 from tallygate.domain.organization import CREDENTIAL_FIELDS
 from tallygate.ledger.directory.records import StoredCredential
 
-ROWS_MAX: Final = 250_000  # of one list: they are held in memory, some 600 bytes each
+ROWS_MAX: Final = 250_000  # of one list, kept in memory, some 600 bytes each
 LINE_BYTES_MAX: Final = 64 * 1024
 PLAIN_KEY_CHARS_MIN: Final = 16  # a shorter one could be guessed from its digest
 DIGEST, PLAIN_KEY = "key_sha256", "key"
@@ -32,7 +32,7 @@ _Row = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedKey:
-    """A row as the credential that it asks for. line: where it ends in the list."""
+    """A row as the credential that it describes. line: where it ends in the list."""
 
     line: int
     credential: StoredCredential
@@ -45,11 +45,11 @@ class _WrongError(Exception):
 def read_credential_rows(
     file: BinaryIO, *, named: str, hashes_keys: bool, capabilities: Collection[str], problems: Problems
 ) -> list[ImportedKey]:
-    """The list's rows; what is wrong with it is reported as "file:line: what" to `problems`.
+    """Parse the list's rows; problems are reported to `problems` as "file:line: what".
 
-    named         how messages name the file
-    hashes_keys   the list has the keys themselves in a column `key`: their digests alone are kept
-    capabilities  those that routes have
+    named         the file's name in messages
+    hashes_keys   the list has the keys themselves in a column `key`, of which only digests are kept
+    capabilities  those of the routes
     """
     reader = _Reader(named, problems, hashes_keys=hashes_keys, capabilities=capabilities)
     found: list[ImportedKey] = []
@@ -67,7 +67,7 @@ def read_credential_rows(
 
 
 class _Reader:
-    """Remembers the lines of Client IDs and digests, each of which may stand once, and the lists that many rows share."""
+    """Tracks the lines of Client IDs and digests, each of which may occur once, and the lists that many rows share."""
 
     def __init__(self, named: str, problems: Problems, *, hashes_keys: bool, capabilities: Collection[str]) -> None:
         self._named, self._problems = named, problems
@@ -155,7 +155,7 @@ class _Reader:
 
 
 def _rows(file: BinaryIO, problems: Problems, named: str) -> Iterator[tuple[int, _Row]]:
-    """JSON Lines if the first line begins with a brace, which no header does; else CSV. Raises _WrongError."""
+    """Parse JSON Lines if the first line begins with a brace, which no header does; else CSV. Raises _WrongError."""
     lines = _lines(file)
     first = next(lines, "")
     if first.lstrip().startswith("{"):
@@ -164,7 +164,7 @@ def _rows(file: BinaryIO, problems: Problems, named: str) -> Iterator[tuple[int,
 
 
 def _lines(file: BinaryIO) -> Iterator[str]:
-    """Bytes that are no UTF-8 come as surrogates, which no value may hold. Raises _WrongError for a line that is too long."""
+    """Decode lines; invalid UTF-8 becomes surrogates, which no value may have. Raises _WrongError for a line that is too long."""
     number, start = 0, b"\xef\xbb\xbf"  # the mark that spreadsheets write
     while line := file.readline(LINE_BYTES_MAX + 1):
         number += 1
@@ -205,7 +205,7 @@ def _csv_rows(first: str, lines: Iterator[str], problems: Problems, named: str) 
                 problems.add(named, reader.line_num, f"has {len(values)} values, the first line names {len(header)} columns")
             else:
                 yield reader.line_num, dict(zip(header, values, strict=True))
-    except csv.Error:  # whose text may quote
+    except csv.Error:  # its text may quote a value
         problems.add(named, reader.line_num, "is no CSV: is a quotation mark never closed?")
 
 
@@ -231,7 +231,7 @@ def _text(row: _Row, column: str) -> str:
 
 
 def _texts(value: Any) -> Collection[str]:
-    """What people would read of a field's value, as they would read it."""
+    """The texts of a field's value."""
     return (value,) if isinstance(value, str) else value if isinstance(value, Collection) else ()
 
 

@@ -1,4 +1,4 @@
-"""Credentials: made, changed, rotated and revoked. A key is shown by the call that makes it, and never again."""
+"""Credentials: created, changed, rotated and revoked. A key is shown by the call that creates it, and never again."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ _NOTED_AT_ONCE: Final = 1_000  # rows of one transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialState:
-    """A credential as it is kept and as the gateway serves it. api_key: shown once, by the call that made it."""
+    """A credential as stored and as the gateway serves it. api_key: shown once, by the call that created it."""
 
     stored: StoredCredential
     organization: Organization
@@ -38,7 +38,7 @@ class CredentialState:
 
 
 class Credentials:
-    """Those in the database. Raises as Organizations does.
+    """The credentials of the database. Raises like Organizations.
 
     random_bytes   `secrets.token_bytes`
     """
@@ -49,9 +49,9 @@ class Credentials:
         self._random_bytes = random_bytes
 
     async def create(self, actor: str, org: str, document: Mapping[str, Any], *, is_self_made: bool = False) -> CredentialState:
-        """document: as an entry of `credentials` in organizations.yaml. With `key_sha256` the caller's own key; else one is made,
-        unless `has_key` is false: then only signed tokens that name its Client ID identify it.
-        is_self_made: by somebody of the organization, whose word on whom an issuer means by the Client ID is not enough.
+        """Create a credential. document: an entry of `credentials` in organizations.yaml. `key_sha256` is the caller's own key;
+        without it a key is made, unless `has_key` is false: then only signed tokens that name its Client ID identify it.
+        is_self_made: created by the organization itself, which is not enough to claim an issuer's client of that Client ID.
         """
         refuse_unknown(document, ("id", "key_sha256", "has_key", *FIELDS))
         given = {key: value for key, value in document.items() if key != "has_key" and value is not None}
@@ -78,7 +78,7 @@ class Credentials:
         return CredentialState(stored=stored, organization=effective, api_key=None if issued is None else issued.api_key)
 
     async def change(self, actor: str, org: str, client_id: str, fields: Mapping[str, Any]) -> CredentialState:
-        """fields: each takes the place of the one before; None takes it away."""
+        """Change fields: each replaces the old value; None removes it."""
         refuse_unknown(fields, FIELDS)
         self._rules.refuse_in_file(org=org)
         async with self._changes.begin(actor) as change:
@@ -93,9 +93,9 @@ class Credentials:
     async def rotate(
         self, actor: str, org: str, client_id: str, *, overlap_ms: int = OVERLAP_DEFAULT_MS, key_sha256: str | None = None
     ) -> CredentialState:
-        """Give it another key; the one before holds for overlap_ms longer, and one from an earlier rotation ends now.
+        """Rotate the key: the old one stays valid for overlap_ms, and one from an earlier rotation ends now.
 
-        key_sha256: of a key that the caller has; else one is made.
+        key_sha256: of the caller's own new key; without it a key is made.
         """
         if not 0 <= overlap_ms <= OVERLAP_MAX_MS:
             raise InvalidChangeError("overlap must be between 0 and 90 days", param="overlap")
@@ -121,7 +121,7 @@ class Credentials:
         return CredentialState(stored=after, organization=effective, api_key=None if issued is None else issued.api_key)
 
     async def revoke(self, actor: str, org: str, client_id: str) -> StoredCredential:
-        """End it for ever, its keys and the tokens that name it. Revoking it again changes nothing."""
+        """Revoke permanently: its keys, and the tokens that name it. Revoking again changes nothing."""
         self._rules.refuse_in_file(org=org)
         async with self._changes.begin(actor) as change:
             before = await the_credential(change.connection, org, client_id)
@@ -139,7 +139,7 @@ class Credentials:
         return after
 
     async def release(self, actor: str, client_id: str) -> None:
-        """Give a Client ID free that was retired with its organization. Raises NotFoundError if it is not retired."""
+        """Release a Client ID that was retired with its organization. Raises NotFoundError if it is not retired."""
         async with self._changes.begin(actor) as change:
             query = select(RETIRED_CLIENT_IDS.c.org).where(RETIRED_CLIENT_IDS.c.id == client_id)
             orgs = (await change.connection.execute(query)).scalars().all()
@@ -162,7 +162,7 @@ class Credentials:
             return await credentials_of(connection, org)
 
     async def record_used(self, at_ms: Mapping[str, int]) -> None:
-        """Note when credentials, by Client ID, were last used; an older time changes nothing. No change in the sense of the log."""
+        """Record when credentials, by Client ID, were last used; an older time changes nothing. This is not logged as a change."""
         later = or_(CREDENTIALS.c.last_used_at_ms.is_(None), CREDENTIALS.c.last_used_at_ms < bindparam("at_ms"))
         statement = (
             update(CREDENTIALS).where(CREDENTIALS.c.id == bindparam("client_id"), later).values(last_used_at_ms=bindparam("at_ms"))
@@ -173,13 +173,13 @@ class Credentials:
                 await connection.execute(statement, rows[start : start + _NOTED_AT_ONCE])
 
     async def find(self, client_id: str) -> StoredCredential | None:
-        """Find by Client ID alone, which is unique: for operators who do not know the organization."""
+        """Find a credential by its unique Client ID alone, for operators who do not know the organization."""
         async with self._changes.database.read() as connection:
             row = (await connection.execute(select(CREDENTIALS).where(CREDENTIALS.c.id == client_id))).mappings().first()
         return None if row is None else StoredCredential.of_row(row)
 
     async def is_retired(self, client_id: str, *, org: str) -> bool:
-        """Whether the organization does not get it, since it was revoked or disabled when the one that had it was deleted."""
+        """Whether the organization cannot use it, since it was revoked or disabled when its former organization was deleted."""
         async with self._changes.database.read() as connection:
             return (await connection.execute(_retirements(client_id, org))).first() is not None
 
@@ -191,13 +191,13 @@ class Credentials:
         before: StoredCredential,
         fields: Mapping[str, Any],
     ) -> tuple[StoredCredential, Organization]:
-        """What comes of the fields, read by the rules of the file together with everything it must agree with."""
+        """The credential from its fields, checked by the rules of the file together with everything that it must agree with."""
         limits = merged_limits(before.limits, fields)
         first = with_fields(before.document(), fields, limits)
         try:
             effective = self._rules.parse(
                 organization.document() | {"credentials": [first, *(other.document() for other in others)]},
-                lowers=True,  # what the organization has is not what is changed
+                lowers=True,  # the organization's own limits are not being changed
             )
         except InvalidChangeError as error:
             raise _of_the_credential(error) from None
@@ -212,7 +212,7 @@ class Credentials:
 
     async def _refuse_taken(self, change: Change, org: str, client_id: str) -> None:
         taken = select(CREDENTIALS.c.org).where(CREDENTIALS.c.id == client_id)
-        if (await change.connection.execute(taken)).scalar() is not None:  # whose it is, is not told
+        if (await change.connection.execute(taken)).scalar() is not None:  # the owner is not revealed
             raise ConflictError(f"The Client ID {client_id!r} is taken. Client IDs are never given twice.", param="id")
         if (await change.connection.execute(_retirements(client_id, org))).first() is not None:
             raise ConflictError(f"The Client ID {client_id!r} was revoked, for ever.", param="id")
@@ -229,13 +229,13 @@ class Credentials:
 
     async def _write(self, change: Change, action: str, before: StoredCredential, after: StoredCredential) -> None:
         values = after.row()
-        del values["last_used_at_ms"]  # noted elsewhere, meanwhile perhaps
+        del values["last_used_at_ms"]  # recorded elsewhere, possibly meanwhile
         await change.connection.execute(update(CREDENTIALS).where(CREDENTIALS.c.id == after.id).values(values))
         await change.log(action, after.id, org=after.org, before=before.shown(change.at_ms), after=after.shown(change.at_ms))
 
 
 def _retirements(client_id: str, org: str) -> Select[tuple[str]]:
-    """Those by which the organization does not get the Client ID."""
+    """Select retirements that bar the organization from the Client ID."""
     retired = RETIRED_CLIENT_IDS.c
     return select(retired.id).where(retired.id == client_id, or_(retired.org == org, ~retired.is_self_made))
 
@@ -246,7 +246,7 @@ def _refuse_revoked(credential: StoredCredential) -> None:
 
 
 def _of_the_credential(error: InvalidChangeError) -> InvalidChangeError:
-    """With paths that begin at the credential, which was read first."""
+    """The error with paths that begin at the credential, which was parsed first."""
     texts = tuple(text.replace("credentials[0].", "", 1).replace("credentials[0] ", "", 1) for text in error.problems)
     param = None if error.param is None else error.param.replace("credentials[0].", "", 1)
     return InvalidChangeError(texts[0] if texts else error.message, param=param, problems=texts)

@@ -1,11 +1,11 @@
-"""Why the directory does not do what was asked."""
+"""Refusals by the directory."""
 
 
 class DirectoryError(Exception):
-    """Nothing was changed. The message says why, and may be shown.
+    """Nothing was changed. The message states why, and may be shown.
 
     status   of an HTTP answer; code: stable, snake_case; param: the field at fault, as a path
-    problems all that is wrong, where it is more than the message
+    problems all problems, if there are more than the message states
     """
 
     status = 400
@@ -19,24 +19,24 @@ class DirectoryError(Exception):
 
 
 class InvalidChangeError(DirectoryError):
-    """What was asked for breaks a rule of the configuration."""
+    """The change breaks a rule of the configuration."""
 
 
 class NotFoundError(DirectoryError):
-    """It is not there, or not for whoever asks."""
+    """The object does not exist, or is outside the caller's scope."""
 
     status = 404
     code = "not_found"
 
 
 class ConflictError(DirectoryError):
-    """It is there already, or is in a state that does not allow the change."""
+    """The object already exists, or its state does not allow the change."""
 
     status = 409
     code = "conflict"
 
 
 class ManagedByFileError(ConflictError):
-    """It stands in organizations.yaml, where it is reviewed; it is changed there and nowhere else."""
+    """The object is in organizations.yaml, and can be changed only there."""
 
     code = "managed_by_file"

@@ -1,4 +1,4 @@
-"""Organizations out of rows. Kept values have their types already: they are judged by their kinds, and only limits are read."""
+"""Organizations from rows. Stored values already have their types: their kinds check them, and only limits are parsed."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -19,9 +19,9 @@ _UNTIL: Final = Instant("")
 def organization_from_rows(
     stored: StoredOrganization, credentials: Sequence[StoredCredential], config: GatewayConfig
 ) -> Organization | None:
-    """The organization as the gateway serves it, its plan merged in; None where any rule is against any of its values.
+    """The organization as the gateway serves it, merged with its plan; None if any value breaks a rule.
 
-    A spend limit above its plan's maximum, which was lowered since, is held at that maximum.
+    A spend limit above its plan's maximum, which was lowered since, becomes that maximum.
     """
     stated, problems = config.stated_plans.get(stored.plan), FieldProblems()
     if stated is None or not (is_identifier(stored.id) and stored.name) or not _are_distinct(credentials):
@@ -63,7 +63,7 @@ def _credential(
 
 
 def _are_distinct(credentials: Sequence[StoredCredential]) -> bool:
-    """Whether Client IDs and digests are what they must be, and each stands once."""
+    """Whether Client IDs and digests are valid, and each occurs once."""
     seen: set[str] = set()
     for credential in credentials:
         identifying = [credential.id]

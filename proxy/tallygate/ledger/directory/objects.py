@@ -1,4 +1,4 @@
-"""The objects of organizations, as operators adopt, see and forget them."""
+"""The stored objects of organizations, for operators to adopt, list and forget."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ PAGE_MAX: Final = 1_000
 KIND_CHARS_MAX: Final = 32
 _COLUMNS: Final = STORED_OBJECTS.c
 
-Unmark = Callable[[str, Sequence[MadeObject]], Awaitable[None]]  # takes away an organization's marks; raises StoreError
+Unmark = Callable[[str, Sequence[MadeObject]], Awaitable[None]]  # removes an organization's marks; raises StoreError
 
 
 async def no_marks(_org: str, _objects: Sequence[MadeObject]) -> None:
@@ -29,7 +29,7 @@ async def no_marks(_org: str, _objects: Sequence[MadeObject]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnedObject:
-    """A row, as it is shown. event_id: None for one that was adopted."""
+    """An owned object. event_id: None if it was adopted."""
 
     upstream: str
     kind: str
@@ -41,13 +41,13 @@ class OwnedObject:
 
 
 async def remove_all_objects(change: Change, org: str) -> list[MadeObject]:
-    """Within a change, end all ownership of an organization; what it owned. Its id may come to be somebody else's."""
+    """Within a change, end all ownership of an organization, whose id may be reused; return the objects."""
     taken = delete(STORED_OBJECTS).where(_COLUMNS.org == org).returning(_COLUMNS.kind, _COLUMNS.id, _COLUMNS.upstream)
     return [MadeObject(kind=kind, id=id_, upstream=upstream) for kind, id_, upstream in await change.connection.execute(taken)]
 
 
 def object_shown(found: OwnedObject) -> dict[str, Any]:
-    """The object as people see it."""
+    """The object as shown to people."""
     return {
         "upstream": found.upstream,
         "kind": found.kind,
@@ -68,7 +68,7 @@ class ObjectRegister:
         self._unmark = unmark
 
     async def adopt(self, actor: str, org: str, *, upstream: str, kind: str, ids: Sequence[str]) -> int:
-        """Make the organization the owner; how many it did not own before. Raises InvalidChangeError and NotFoundError."""
+        """Make the organization the owner; return how many it did not own before. Raises InvalidChangeError and NotFoundError."""
         objects = _checked(upstream, kind, ids)
         async with self._changes.begin(actor) as change:
             if self._rules.in_file(org) is None:
@@ -83,7 +83,7 @@ class ObjectRegister:
         return new
 
     async def forget(self, actor: str, org: str, *, upstream: str, kind: str, ids: Sequence[str]) -> int:
-        """The organization owns them no more; how many it did. Raises StoreError if it may still be taken for their owner."""
+        """End the organization's ownership; return how many it owned. Raises StoreError if marks may still show it as the owner."""
         objects = _checked(upstream, kind, ids)
         gone = 0
         async with self._changes.begin(actor) as change:
@@ -98,7 +98,7 @@ class ObjectRegister:
     async def list(
         self, org: str, *, kind: str | None = None, after: tuple[str, str, str] | None = None, limit: int = 100
     ) -> Sequence[OwnedObject]:
-        """A page in the order of upstream, kind and id. after: the last of the page before."""
+        """A page in the order of upstream, kind and id. after: the last object of the previous page."""
         columns = [_COLUMNS[name] for name in OwnedObject.__dataclass_fields__]
         statement = select(*columns).where(_COLUMNS.org == org).order_by(_COLUMNS.upstream, _COLUMNS.kind, _COLUMNS.id)
         if kind is not None:

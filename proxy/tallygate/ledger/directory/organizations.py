@@ -1,4 +1,4 @@
-"""Organizations: made, changed, deleted and listed."""
+"""Organizations: created, changed, deleted and listed."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +24,7 @@ FIELDS: Final = ("plan", *(declared.key for declared in ORGANIZATION_FIELDS), *L
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrganizationState:
-    """An organization as it is kept, and as the gateway serves it: its plan with its own limits merged in."""
+    """An organization as stored, and as the gateway serves it: its plan merged with its own limits."""
 
     stored: StoredOrganization
     credentials: tuple[StoredCredential, ...]
@@ -32,7 +32,7 @@ class OrganizationState:
 
 
 class Organizations:
-    """Those in the database. Every function that changes returns the new state, limits in effect included.
+    """The organizations of the database. Every change returns the new state, limits in effect included.
 
     Raises InvalidChangeError, NotFoundError, ConflictError, ManagedByFileError and LedgerUnavailableError.
     """
@@ -43,7 +43,7 @@ class Organizations:
         self._unmark = unmark
 
     async def create(self, actor: str, document: Mapping[str, Any]) -> OrganizationState:
-        """document: as an entry of organizations.yaml, without `credentials`."""
+        """Create an organization. document: an entry of organizations.yaml without `credentials`."""
         refuse_unknown(document, ("id", *FIELDS))
         org = document.get("id")
         if not isinstance(org, str):
@@ -62,7 +62,7 @@ class Organizations:
         return OrganizationState(stored=stored, credentials=(), effective=effective)
 
     async def change(self, actor: str, org: str, fields: Mapping[str, Any]) -> OrganizationState:
-        """fields: each takes the place of the one before; None takes it away."""
+        """Change fields: each replaces the old value; None removes it."""
         refuse_unknown(fields, FIELDS)
         if "plan" in fields and fields["plan"] is None:
             raise InvalidChangeError("plan must be text, got nothing", param="plan")
@@ -74,18 +74,18 @@ class Organizations:
             entry = with_fields(before.document(), fields, limits)
             effective = self._rules.parse(
                 entry | {"credentials": [credential.document() for credential in credentials]},
-                lowers=fields.keys().isdisjoint(("plan", *LIMIT_KEYS)),  # what is not changed need not be mended
+                lowers=fields.keys().isdisjoint(("plan", *LIMIT_KEYS)),  # values that are not changed need not be fixed
             )
             after = _changed(before, effective, limits, change.at_ms)
             await self._write(change, before, after)
         return OrganizationState(stored=after, credentials=credentials, effective=effective)
 
     async def delete(self, actor: str, org: str) -> None:
-        """Forget it, its credentials and what it owns upstream. What they used stays in the ledger under their names.
+        """Delete it with its credentials and its ownership of stored objects. Its usage stays in the ledger under the same names.
 
-        Client IDs that are free to be used again are those of credentials in use: what was revoked or disabled stays so, for
-        everybody; or for this organization alone, where it had chosen the Client ID itself.
-        Admin tokens lose it, and one that had nothing else is revoked: who gets the same id later is somebody else to them.
+        Only Client IDs of active credentials become free. Revoked or disabled ones stay retired for everybody, or, if this
+        organization chose the Client ID itself, for it alone.
+        Admin tokens lose the organization, and one without any other is revoked: a later holder of the id is somebody else.
         """
         self._rules.refuse_in_file(org=org)
         async with self._changes.begin(actor) as change:
@@ -140,19 +140,19 @@ async def _narrow_tokens(change: Change, org: str) -> None:
 
 
 def _changed(before: StoredOrganization, read: Organization, limits: Mapping[str, Any], at_ms: int) -> StoredOrganization:
-    """What comes of an entry, read by the rules."""
+    """The changed entry, checked by the rules."""
     values = values_of(ORGANIZATION_FIELDS, read)
     return replace(before, plan=read.plan.id, limits=limits, changed_at_ms=at_ms, **values)
 
 
 def with_fields(document: Mapping[str, Any], fields: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry with fields in their places, and with these limits; what is None is taken away."""
+    """The entry with these fields and limits; None removes a field."""
     placed = {key: value for key, value in {**document, **fields}.items() if value is not None and key not in LIMIT_KEYS}
     return placed | dict(limits)
 
 
 def merged_limits(limits: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Own limits with those of `fields` in place. One spend limit and a list of them take each other's place."""
+    """Own limits, replaced by those in `fields`. A single spend limit and a list replace each other."""
     given = {key: fields[key] for key in LIMIT_KEYS if key in fields}
     spends = [key for key in ("spend_limit", "spend_limits") if given.get(key) is not None]
     kept = {key: value for key, value in limits.items() if not (spends and key.startswith("spend_limit"))}
