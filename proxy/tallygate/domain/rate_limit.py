@@ -20,19 +20,21 @@ class Taken(IntEnum):
 
 
 class Quantity(StrEnum):
-    """A bounded quantity: the key of its limit in configuration, and how its units are taken."""
+    """What is bounded: the key of the limit in configuration, how its units are taken, and their name in `RateLimit-Policy`."""
 
     taken: Taken
+    unit: str
 
-    def __new__(cls, name: str, taken: Taken) -> Self:
+    def __new__(cls, name: str, taken: Taken, unit: str) -> Self:
         quantity = str.__new__(cls, name)
         quantity._value_ = name
         quantity.taken = taken
+        quantity.unit = unit
         return quantity
 
-    REQUESTS = "requests", Taken.FOR_GOOD
-    TOKENS = "tokens", Taken.UNTIL_KNOWN
-    OPEN_REQUESTS = "open_requests", Taken.WHILE_OPEN
+    REQUESTS = "requests", Taken.FOR_GOOD, "requests"
+    TOKENS = "tokens", Taken.UNTIL_KNOWN, "model-tokens"  # no unit is registered for them
+    OPEN_REQUESTS = "open_requests", Taken.WHILE_OPEN, "concurrent-requests"
 
 
 class LimitScope(StrEnum):

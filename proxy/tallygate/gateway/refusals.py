@@ -7,7 +7,7 @@ from typing import Final
 from tallygate.domain.admission import LEDGER_BACKLOG, Decision, SpendState
 from tallygate.domain.errors import ErrorCode, Refusal, RequestRejectedError
 from tallygate.domain.money import usd_text
-from tallygate.domain.rate_limit import Quantity
+from tallygate.domain.rate_limit import Quantity, Taken
 from tallygate.gateway.exchange.caller_limits import CallerLimits
 
 SHORT_WAIT_MS: Final = 60_000  # SDKs sleep through at most this; a longer x-should-retry: true would only hang a client
@@ -73,9 +73,10 @@ def limiter_refusal(decision: Decision, limits: CallerLimits, *, hold_nano_usd: 
     limit = next(limit for name, limit in (*limits.rate, *limits.gate) if name == key)
     wait = max(decision.retry_after_ms, 1)
     details: dict[str, str | int | None] = {"limit": limit.name, "quantity": str(limit.quantity)}
-    if limit.quantity is Quantity.OPEN_REQUESTS:
+    if limit.quantity.taken is Taken.WHILE_OPEN:
         details |= WAITS_FOR_OPEN_REQUESTS
-        message = f"{limit.capacity} requests are open at once, the most that is allowed. Wait until one of them ends."
+        what = limit.quantity.removeprefix("open_")
+        message = f"{limit.capacity} {what} are open at once, the most that is allowed. Wait until one of them ends."
     elif any(state.waits_for_others for state in decision.rate if state.key == key):
         details |= WAITS_FOR_OPEN_REQUESTS
         message = (

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tallygate.domain.admission import RateDemand, RateState
 from tallygate.domain.money import MONEY_MAX_NANO_USD
-from tallygate.domain.rate_limit import Quantity
+from tallygate.domain.rate_limit import Taken
 from tallygate.limiter.reference_state import DAY_MS, OTHERS_MS, Bucket, OrgState
 
 
@@ -39,7 +39,7 @@ def _refilled(state: OrgState, demand: RateDemand, now: int) -> Bucket:
 def rate_view(state: OrgState, demand: RateDemand, now: int) -> RateView:
     limit = demand.limit
     units = min(demand.units, limit.capacity)
-    if limit.quantity is Quantity.OPEN_REQUESTS:
+    if limit.quantity.taken is Taken.WHILE_OPEN:
         count = state.open.get(demand.key, 0)
         fits = count + units <= limit.capacity
         return RateView(demand, fits, units, 0 if fits else OTHERS_MS, None, count, others=not fits)
@@ -67,16 +67,16 @@ def take(state: OrgState, rate: RateView) -> None:
         state.open[rate.demand.key] = rate.open
     else:
         rate.bucket.level -= rate.taken * rate.demand.limit.window_ms
-        if rate.demand.limit.quantity is Quantity.TOKENS:
+        if rate.demand.limit.quantity.taken is Taken.UNTIL_KNOWN:
             rate.bucket.held += rate.taken
         _save_bucket(state, rate.demand, rate.bucket)
 
 
 def return_units(state: OrgState, demand: RateDemand, taken: int, token_correction: int, now: int) -> None:
     """Return units at the end of an exchange: slots of open requests and unused estimated tokens. Requests stay taken."""
-    if demand.limit.quantity is Quantity.OPEN_REQUESTS:
+    if demand.limit.quantity.taken is Taken.WHILE_OPEN:
         give_back(state, demand, taken, taken, now)
-    elif demand.limit.quantity is Quantity.TOKENS:
+    elif demand.limit.quantity.taken is Taken.UNTIL_KNOWN:
         give_back(state, demand, token_correction, taken, now)
 
 
@@ -85,7 +85,7 @@ def give_back(state: OrgState, demand: RateDemand, units: int, ended: int, now: 
     limit = demand.limit
     if not units and not ended:
         return
-    if limit.quantity is Quantity.OPEN_REQUESTS:
+    if limit.quantity.taken is Taken.WHILE_OPEN:
         left = state.open.get(demand.key, 0) - units
         state.open[demand.key] = left
         if left <= 0:

@@ -60,7 +60,7 @@ def _admission(call: Call, lease_ms: int) -> tuple[AdmissionRequest, UsageEvent]
     admission = AdmissionRequest(
         reservation_id=client.id,
         org=organization.id,
-        rate=limits.rate_demands(asked.rate_tokens),
+        rate=limits.rate_demands(call),
         spend=limits.spend_demands(client.started_at_ms),
         hold_nano_usd=asked.hold_nano_usd,
         hold_min_nano_usd=asked.hold_min_nano_usd,

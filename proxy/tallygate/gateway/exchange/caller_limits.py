@@ -1,6 +1,9 @@
 """The limits of a caller at a capability, with their bucket keys."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -10,6 +13,13 @@ from tallygate.domain.calendar_months import months_around
 from tallygate.domain.organization import Credential, Organization
 from tallygate.domain.rate_limit import FREE_REQUESTS, LimitScope, Quantity, RateLimit, Taken
 from tallygate.domain.spend_limit import SpendLimit, WindowKind
+
+if TYPE_CHECKING:  # a call has the limits of its caller
+    from tallygate.gateway.exchange.call import Call
+
+UnitsOf = Callable[["Call"], int]
+# Units of quantities that only a call states. A worker's gate, which knows the head of a request alone, cannot count them.
+_OF_THE_CALL: Final[Mapping[Quantity, UnitsOf]] = {Quantity.TOKENS: attrgetter("estimate.rate_tokens")}
 
 
 class ShownRate(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,18 +57,21 @@ class CallerLimits:
     names: dict[str, str]
     shown: tuple[ShownRate | None, ...]
     policy: bytes
-    _usual: tuple[RateDemand, ...]  # the units that every request takes of each bucket; model tokens differ by request
+    _usual: tuple[tuple[RateDemand, UnitsOf | None], ...]  # what every request takes of each bucket, or how it is found of a call
     _rolling: tuple[SpendDemand, ...]
     _months_of: tuple[str, int] | None  # time zone and billing day of the organization; None if no limit is a month's
 
-    def rate_demands(self, tokens: int) -> tuple[RateDemand, ...]:
-        """One slot of open requests, the weight of buckets of requests, `tokens` of those that hold model tokens."""
+    def rate_demands(self, call: "Call | None") -> tuple[RateDemand, ...]:
+        """One slot of open requests, the weight of buckets of requests, and what the call asks for of all others.
+
+        call   None before the body is parsed: no unit of what only a call states
+        """
         return tuple(
             [
                 demand
-                if demand.limit.quantity is not Quantity.TOKENS
-                else RateDemand(key=demand.key, limit=demand.limit, units=tokens)
-                for demand in self._usual
+                if units_of is None
+                else RateDemand(key=demand.key, limit=demand.limit, units=0 if call is None else units_of(call))
+                for demand, units_of in self._usual
             ]
         )
 
@@ -87,12 +100,13 @@ def limits_of(organization: Organization, credential: Credential, capability: st
         for limit in limits
         if weight
     ]
-    slots = [(key, limit) for key, limit in rate if limit.quantity.taken is Taken.WHILE_OPEN]
+    counted = [(key, limit) for key, limit in rate if limit.quantity not in _OF_THE_CALL]
+    slots = [(key, limit) for key, limit in counted if limit.quantity.taken is Taken.WHILE_OPEN]
     return CallerLimits(
         rate=tuple(rate),
         spend=tuple(spend),
         weight=weight,
-        gate=tuple(rate if weight else [*slots, (FREE_REQUESTS.name, FREE_REQUESTS)]),
+        gate=tuple(counted if weight else [*slots, (FREE_REQUESTS.name, FREE_REQUESTS)]),
         needs_tokens=bool(spend) or any(limit.quantity is Quantity.TOKENS for _, limit in rate),
         names={key: limit.name for key, limit in rate}
         | {key: limit.name for key, limit in spend}
@@ -100,7 +114,11 @@ def limits_of(organization: Organization, credential: Credential, capability: st
         shown=tuple(None if limit.quantity.taken is Taken.WHILE_OPEN else _shown(limit) for _, limit in rate),
         policy=", ".join([_policy(limit) for _, limit in rate if limit.quantity.taken is not Taken.WHILE_OPEN]).encode(),
         _usual=tuple(
-            RateDemand(key=key, limit=limit, units=weight if limit.quantity is Quantity.REQUESTS else 1) for key, limit in rate
+            (
+                RateDemand(key=key, limit=limit, units=weight if limit.quantity is Quantity.REQUESTS else 1),
+                _OF_THE_CALL.get(limit.quantity),
+            )
+            for key, limit in rate
         ),
         _rolling=tuple(SpendDemand(key=key, limit=limit) for key, limit in spend),
         _months_of=(organization.time_zone, organization.billing_day)
@@ -121,8 +139,8 @@ def _shown(limit: RateLimit) -> ShownRate:
 
 
 def _policy(limit: RateLimit) -> str:
-    """An item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers): tokens have no registered unit, so it names our own."""
-    unit = ';qu="model-tokens"' if limit.quantity is Quantity.TOKENS else ""
+    """An item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers), whose units are requests if it names no other."""
+    unit = "" if limit.quantity is Quantity.REQUESTS else f';qu="{limit.quantity.unit}"'
     return f'"{limit.name}";q={limit.capacity}{unit};w={-(-limit.window_ms // 1000)}'
 
 

@@ -70,7 +70,7 @@ class Entrance:
         asked = AdmissionRequest(
             reservation_id=client.id,
             org=organization.id,
-            rate=limits.rate_demands(0),
+            rate=limits.rate_demands(None),
             spend=limits.spend_demands(client.started_at_ms),
             hold_nano_usd=least_nano_usd,
             hold_min_nano_usd=least_nano_usd,
