@@ -25,7 +25,7 @@ from tallygate.dialects.dialect import Dialect, MeterReading, RequestFacts
 from tallygate.dialects.registry import dialects
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import PromptShape
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.usage import Usage
 from tallygate.tokens.counter import TokenCounter
 
 SAMPLES_MIN: Final = 4  # of a line of the tables; fewer say nothing
@@ -115,7 +115,7 @@ def _without(value: Any, depth: int) -> Any:
     return value
 
 
-def completion_kind(recording: Recording, usage: TokenCounts) -> str:
+def completion_kind(recording: Recording, usage: Usage) -> str:
     """What an answer is made of. Where the provider itself does something, not all that is generated is shown."""
     answer = recording.answer
     if _PROVIDER_TOOL.search(answer):

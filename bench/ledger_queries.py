@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Printed
 from sqlalchemy import text
 
-from tallygate.domain.token_counts import UsageSource
+from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database, open_database
 from tallygate.ledger.entry import Entry, Kind

@@ -16,7 +16,7 @@ from new_ledger import new_ledger
 from sqlalchemy import update
 
 from tallygate.cli import main
-from tallygate.domain.token_counts import UsageSource
+from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome, UsageEvent
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database

@@ -1,6 +1,7 @@
 """Which price applies to a name at an instant."""
 
 import pytest
+from prices import price_of
 
 from tallygate.config.catalogue import LOOKUPS_MAX, PriceCatalogue
 from tallygate.config.routing import Routing
@@ -12,7 +13,7 @@ NOW = 1_800_000_000_000
 
 def a_price(model: str = "m", *, at: int = 0, **rates) -> Price:
     values = {"input": 1_000_000, "output": 2_000_000, **rates}
-    return Price(model=model, version=f"{model}@{at}", effective_ms=at, **values)
+    return price_of(model=model, version=f"{model}@{at}", effective_ms=at, **values)
 
 
 def version(catalogue: PriceCatalogue, model: str, at_ms: int = NOW) -> str | None:
@@ -144,7 +145,7 @@ def test_the_bound_follows_effective_dates() -> None:
 
     bounds = [catalogue.dearest(at) for at in (999, 1_000, 999)]
 
-    assert [max(price.output for price in bound.prices) for bound in bounds if bound is not None] == [7, 50, 7]
+    assert [max(price.rates["output"] for price in bound.prices) for bound in bounds if bound is not None] == [7, 50, 7]
     assert PriceCatalogue([]).dearest(NOW) is None
 
 

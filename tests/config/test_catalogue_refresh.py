@@ -48,7 +48,7 @@ class Refreshing:
         self.now_ms += ms
         await self._refresh.at_start()
         price = self.holder.current.prices.find("gloo-new", self.now_ms)
-        return None if price is None else price.input
+        return None if price is None else price.rates["input"]
 
 
 @pytest.fixture

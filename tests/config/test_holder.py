@@ -51,7 +51,7 @@ async def test_an_upstreams_catalogue_prices_models_and_survives_reloads(source:
     for config in (merged, holder.current):
         price = config.prices.find("gloo-new", 0)
         assert price is not None
-        assert (price.input, price.output) == (10**6, 2 * 10**6)
+        assert (price.rates["input"], price.rates["output"]) == (10**6, 2 * 10**6)
         assert config.version == reviewed.version
 
 

@@ -8,22 +8,13 @@ import pytest
 
 from tallygate.config.model import GatewayConfig
 from tallygate.domain.money import pico_usd_per_token
-from tallygate.domain.price import Price
+from tallygate.domain.price import Price, Tier
+from tallygate.domain.unit import TOKEN_UNITS, Unit
 
 SOURCE = json.loads((Path(__file__).parent / "prices_source.json").read_text())
 AT_MS = 1_790_000_000_000
-RATES = {
-    "input": "input",
-    "output": "output",
-    "cached_input": "cached_input",
-    "cache_write_5m": "cache_write_5m",
-    "cache_write_1h": "cache_write_1h",
-    "input_audio": "audio_input",
-    "output_audio": "audio_output",
-    "reasoning_output": "reasoning",
-    "input_above_200k": "long_input",
-    "output_above_200k": "long_output",
-}
+RATES = tuple(unit.value for unit in TOKEN_UNITS)
+LONG = {"input_above_200k": Unit.INPUT, "output_above_200k": Unit.OUTPUT}
 
 
 ADDED = {"claude-sonnet-4"}  # what Gloo's v1 recipes ask for; docs.anthropic.com, "Pricing", as of 2025
@@ -33,14 +24,14 @@ def is_free(row: dict[str, object]) -> bool:
     return float(str(row["input"])) == 0 and float(str(row.get("output", "0"))) == 0
 
 
-def expected_rates(row: dict[str, object]) -> dict[str, int | None]:
+def expected_rates(row: dict[str, object]) -> dict[str, int]:
     """The rates of a source row, read with nothing but a decimal shift."""
-    rates = {name: None if key not in row else pico_usd_per_token(str(row[key])) for key, name in RATES.items()}
-    if rates["output"] is None:
+    rates = {name: pico_usd_per_token(str(row[name])) for name in RATES if name in row}
+    if "output" not in rates:
         assert row["kind"] == "embedding"  # the only models without output
         rates["output"] = 0
-    if rates["cache_write_5m"] == 0:  # "no surcharge" in the source; a rate of 0 would make those tokens free
-        rates["cache_write_5m"] = None
+    if rates.get("cache_write_5m") == 0:  # "no surcharge" in the source; a rate of 0 would make those tokens free
+        del rates["cache_write_5m"]
     return rates
 
 
@@ -63,12 +54,13 @@ def test_every_priced_model_of_the_source_is_there_with_exactly_its_rates(config
         assert price is not None, model
         assert price.model == model
         for row in rows:  # repeated rows agree, once read
-            assert expected_rates(row) == {name: getattr(price, name) for name in RATES.values()}, model
+            assert expected_rates(row) == {unit: rate for unit, rate in price.rates.items() if unit in TOKEN_UNITS}, model
             assert (row.get("max_output_tokens"), row.get("max_input_tokens")) == (
                 price.max_output_tokens,
                 price.max_input_tokens,
             ), model
-            assert price.long_context_tokens == (200_000 if "input_above_200k" in row else None)
+            long = {unit: pico_usd_per_token(str(row[key])) for key, unit in LONG.items() if key in row}
+            assert price.tiers == ((Tier(200_001, long),) if long else ())
 
 
 def test_nothing_is_there_that_the_source_does_not_have(config: GatewayConfig) -> None:
@@ -85,11 +77,11 @@ def test_a_model_that_the_source_lists_as_free_is_unknown_rather_than_free(confi
 
 
 def test_a_hand_computed_cost_of_a_shipped_model(config: GatewayConfig) -> None:
-    from tallygate.domain.token_counts import TokenCounts
+    from tallygate.domain.usage import usage_of_totals
 
     sonnet = config.prices.find("claude-sonnet-4-5", AT_MS)
     assert isinstance(sonnet, Price)
-    counts = TokenCounts(prompt=10_000, cached=6_000, cache_write_5m=1_000, cache_write_1h=500, completion=200)
+    counts = usage_of_totals(prompt=10_000, cached=6_000, cache_write_5m=1_000, cache_write_1h=500, completion=200)
     # 2,500 * $3 + 6,000 * $0.30 + 1,000 * $3.75 + 500 * $6 + 200 * $15, per million
     assert sonnet.cost_nano_usd(counts) == 7_500_000 + 1_800_000 + 3_750_000 + 3_000_000 + 3_000_000
 
@@ -108,5 +100,5 @@ def test_the_dearest_price_of_the_shipped_families_leaves_out_research_models(co
 
     assert bound is not None
     assert openai is not None
-    assert max(price.output for price in bound.prices) <= 50 * 10**6
+    assert max(price.rates["output"] for price in bound.prices) <= 50 * 10**6
     assert {price.model for price in openai.prices} & {price.model for price in bound.prices}

@@ -7,6 +7,7 @@ import pytest
 
 from tallygate.config.cache_ratios import DEFAULT_RATIOS
 from tallygate.config.upstream_catalogue import PROBLEMS_MAX, read_upstream_catalogue
+from tallygate.domain.unit import Unit
 
 PRICED = {"input": {"rate_per_1m_tokens": "1"}, "output": {"rate_per_1m_tokens": "2"}}
 
@@ -33,7 +34,12 @@ def test_a_row_becomes_a_price_that_always_holds() -> None:
     catalogue = read(a_row())
     (price,) = catalogue.prices
 
-    assert (price.model, price.input, price.output, price.effective_ms) == ("gloo-openai-gpt-5.2", 1_750_000, 14_000_000, 0)
+    assert (price.model, price.rates["input"], price.rates["output"], price.effective_ms) == (
+        "gloo-openai-gpt-5.2",
+        1_750_000,
+        14_000_000,
+        0,
+    )
     assert (price.max_input_tokens, price.max_output_tokens) == (400_000, 128_000)
     assert price.version.startswith("gloo-openai-gpt-5.2@1970-01-01.")
     assert catalogue.families == {"openai": ("gloo-openai-gpt-5.2",)}
@@ -49,13 +55,13 @@ def test_rates_per_thousand_are_read_where_there_are_none_per_million() -> None:
     pricing = {"input": {"rate_per_1k_tokens": "0.000100"}, "output": {"rate_per_1k_tokens": "0.014"}}
     (price,) = read(a_row(pricing=pricing)).prices
 
-    assert (price.input, price.output) == (100_000, 14_000_000)
+    assert (price.rates["input"], price.rates["output"]) == (100_000, 14_000_000)
 
 
 def test_an_image_model_with_an_output_price_alone_has_free_input() -> None:
     (price,) = read(a_row(pricing={"output": {"rate_per_1m_tokens": "40"}})).prices
 
-    assert (price.input, price.output) == (0, 40_000_000)
+    assert (price.rates["input"], price.rates["output"]) == (0, 40_000_000)
 
 
 @pytest.mark.parametrize("output", [{}, {"output": None}, {"output": {}}, {"output": {"rate_per_1m_tokens": None}}])
@@ -64,7 +70,7 @@ def test_a_model_with_an_input_price_alone_has_no_output_and_routing_does_not_pi
     catalogue = read(row, a_row())
     price, chat = catalogue.prices
 
-    assert (price.input, price.output, price.generates) == (20_000, 0, False)
+    assert (price.rates["input"], price.rates["output"], price.generates) == (20_000, 0, False)
     assert chat.generates
     assert catalogue.families == {"openai": ("gloo-openai-gpt-5.2",)}
 
@@ -81,14 +87,14 @@ def test_a_rate_of_cached_tokens_wins_over_the_ratio(cache_read: object, rate: i
     pricing = {"input": {"rate_per_1m_tokens": "3"}, "output": {"rate_per_1m_tokens": "15"}, "cache_read": cache_read}
     body = json.dumps({"data": [a_row(family="Anthropic", pricing=pricing)]}).encode()
     (price,) = read_upstream_catalogue(body, DEFAULT_RATIOS).prices
-    assert (price.cached_input, price.cache_write_1h) == (rate, 6_000_000)
+    assert (price.rates.get(Unit.CACHED_INPUT), price.rates[Unit.CACHE_WRITE_1H]) == (rate, 6_000_000)
 
 
 def test_aliases_are_priced_too_but_never_over_an_id() -> None:
     other = {"output": {"rate_per_1m_tokens": "1"}}
     catalogue = read(a_row(aliases=["gpt-5.2", "two words", 7, "b"]), a_row("b", pricing=other))
 
-    assert {price.model: price.output for price in catalogue.prices} == {
+    assert {price.model: price.rates["output"] for price in catalogue.prices} == {
         "gloo-openai-gpt-5.2": 14_000_000,
         "gpt-5.2": 14_000_000,
         "b": 1_000_000,

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 
 from tallygate.console import ledger_totals
 from tallygate.console.ledger_totals import LedgerTotals
-from tallygate.domain.token_counts import UsageSource
+from tallygate.domain.usage import UsageSource
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.lifetime_queries import ORGS_AT_ONCE
 from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_TOTALS

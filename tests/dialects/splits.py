@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tallygate.dialects.dialect import Dialect, RequestFacts, ResponseMeter
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.usage import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +13,7 @@ class Metered:
     """What came of a body: the bytes for the client, and the reading at its end."""
 
     relayed: bytes
-    usage: TokenCounts | None
+    usage: Usage | None
     response_model: str | None
     ended: bool
     failed: bool

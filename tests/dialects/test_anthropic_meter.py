@@ -6,19 +6,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prices import price_of
 from splits import assert_split_invariant, metered, pieces_at, run
 
 from tallygate.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
-from tallygate.dialects.dialect import RequestFacts
-from tallygate.domain.price import Price
+from tallygate.dialects.dialect import RequestFacts, units_of
 from tallygate.domain.prompt import PromptShape
-from tallygate.domain.token_counts import NO_TOKENS, TOKENS_MAX, TokenCounts
+from tallygate.domain.unit import Unit
+from tallygate.domain.usage import NO_USAGE, TOKENS_MAX, Usage, usage_of_totals
 
 DIALECT = AnthropicMessages()
 STREAM = RequestFacts(model="claude-sonnet-4-5", prompt=PromptShape(), stream=True)
 WHOLE = RequestFacts(model="claude-sonnet-4-5", prompt=PromptShape())
 # USD per million tokens: 3 in, 15 out, 0.30 read from the cache, 3.75 and 6 written to it.
-SONNET = Price(
+SONNET = price_of(
     model="claude-sonnet-4-5",
     version="v1",
     effective_ms=0,
@@ -64,7 +65,7 @@ PLAIN = (
 
 def test_a_stream_is_read_to_its_stop_and_relayed_as_it_is() -> None:
     got = assert_split_invariant(DIALECT, STREAM, PLAIN)
-    assert got.usage == TokenCounts(prompt=25, completion=15)
+    assert got.usage == usage_of_totals(prompt=25, completion=15)
     assert got.response_model == "claude-sonnet-4-5-20250929"
     assert got.text == "Hello!"
     assert got.ended
@@ -75,7 +76,7 @@ def test_a_stream_is_read_to_its_stop_and_relayed_as_it_is() -> None:
 @pytest.mark.parametrize("line_end", [b"\r\n", b"\r"])
 def test_other_line_ends_read_the_same(line_end: bytes) -> None:
     got = assert_split_invariant(DIALECT, STREAM, PLAIN.replace(b"\n", line_end))
-    assert (got.usage, got.text, got.ended) == (TokenCounts(prompt=25, completion=15), "Hello!", True)
+    assert (got.usage, got.text, got.ended) == (usage_of_totals(prompt=25, completion=15), "Hello!", True)
 
 
 def test_thinking_and_tool_arguments_are_text_too() -> None:
@@ -91,7 +92,7 @@ def test_thinking_and_tool_arguments_are_text_too() -> None:
     )
     got = assert_split_invariant(DIALECT, STREAM, body)
     assert got.text == 'Hm. get_weather{"city":"Rome"}'
-    assert got.usage == TokenCounts(prompt=25, completion=40, reasoning=30)
+    assert got.usage == usage_of_totals(prompt=25, completion=40, reasoning=30)
 
 
 def test_a_later_statement_replaces_an_earlier_one_and_is_never_added() -> None:
@@ -105,13 +106,13 @@ def test_a_later_statement_replaces_an_earlier_one_and_is_never_added() -> None:
     }
     body = start({**STARTED, "input_tokens": 2_479}) + delta({"output_tokens": 700}) + delta(searched) + STOP
     got = assert_split_invariant(DIALECT, STREAM, body)
-    assert got.usage == TokenCounts(prompt=404_500, completion=1_200)
+    assert got.usage == usage_of_totals(prompt=404_500, completion=1_200)
     assert got.flags == {"server_tools_used"}
 
 
 def test_a_null_in_a_later_statement_replaces_nothing() -> None:
     body = start(STARTED) + delta({"input_tokens": None, "cache_read_input_tokens": None, "output_tokens": 9})
-    assert metered(DIALECT, STREAM, body).usage == TokenCounts(prompt=25, completion=9)
+    assert metered(DIALECT, STREAM, body).usage == usage_of_totals(prompt=25, completion=9)
 
 
 @pytest.mark.parametrize(
@@ -127,31 +128,31 @@ def test_a_null_in_a_later_statement_replaces_nothing() -> None:
                 "cache_creation": {"ephemeral_5m_input_tokens": 1_000, "ephemeral_1h_input_tokens": 500},
                 "output_tokens": 200,
             },
-            TokenCounts(prompt=21_600, completion=200, cached=20_000, cache_write_5m=1_000, cache_write_1h=500),
+            usage_of_totals(prompt=21_600, completion=200, cached=20_000, cache_write_5m=1_000, cache_write_1h=500),
             16_050_000,
         ),
         # No split: all of it for 5 minutes. 10 * 3 + 1_500 * 3.75 + 1 * 15 micro-USD.
         (
             {"input_tokens": 10, "cache_creation_input_tokens": 1_500, "output_tokens": 1},
-            TokenCounts(prompt=1_510, completion=1, cache_write_5m=1_500),
+            usage_of_totals(prompt=1_510, completion=1, cache_write_5m=1_500),
             5_670_000,
         ),
         # A split without its total is the total. 10 * 3 + 500 * 6 micro-USD.
         (
             {"input_tokens": 10, "cache_creation": {"ephemeral_1h_input_tokens": 500}, "output_tokens": 0},
-            TokenCounts(prompt=510, cache_write_1h=500),
+            usage_of_totals(prompt=510, cache_write_1h=500),
             3_030_000,
         ),
         # Everything from the cache: 1_000 * 0.3 + 2 * 15 micro-USD.
         (
             {"input_tokens": 0, "cache_read_input_tokens": 1_000, "output_tokens": 2},
-            TokenCounts(prompt=1_000, completion=2, cached=1_000),
+            usage_of_totals(prompt=1_000, completion=2, cached=1_000),
             330_000,
         ),
-        ({"input_tokens": 0, "output_tokens": 0}, NO_TOKENS, 0),  # an explicit zero is a value
+        ({"input_tokens": 0, "output_tokens": 0}, NO_USAGE, 0),  # an explicit zero is a value
     ],
 )
-def test_cached_input_is_counted_and_priced_as_billed(usage: dict[str, Any], counts: TokenCounts, nano_usd: int) -> None:
+def test_cached_input_is_counted_and_priced_as_billed(usage: dict[str, Any], counts: Usage, nano_usd: int) -> None:
     for facts, body, content_type in (
         (STREAM, start(usage) + STOP, "text/event-stream; charset=utf-8"),
         (WHOLE, json.dumps({"type": "message", "usage": usage}).encode(), "application/json"),
@@ -166,35 +167,35 @@ def test_a_total_raised_after_the_split_keeps_to_the_kind_that_was_written() -> 
     split = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 500}
     body = start({**STARTED, "cache_creation_input_tokens": 500, "cache_creation": split})
     body += delta({"cache_creation_input_tokens": 800, "output_tokens": 5})
-    assert metered(DIALECT, STREAM, body).usage == TokenCounts(prompt=825, completion=5, cache_write_1h=800)
+    assert metered(DIALECT, STREAM, body).usage == usage_of_totals(prompt=825, completion=5, cache_write_1h=800)
 
     split = {"ephemeral_5m_input_tokens": 300, "ephemeral_1h_input_tokens": 200}
     body = start({**STARTED, "cache_creation_input_tokens": 500, "cache_creation": split})
     body += delta({"cache_creation_input_tokens": 800, "output_tokens": 5})
     got = metered(DIALECT, STREAM, body).usage
-    assert got == TokenCounts(prompt=825, completion=5, cache_write_5m=600, cache_write_1h=200)
+    assert got == usage_of_totals(prompt=825, completion=5, cache_write_5m=600, cache_write_1h=200)
 
 
 def test_a_write_without_a_split_is_for_an_hour_where_only_that_was_asked_for() -> None:
-    facts = RequestFacts(model="m", prompt=PromptShape(), stream=True, cache_write_1h=True)
+    facts = RequestFacts(model="m", prompt=PromptShape(), stream=True, units=units_of(cache_write_1h=True))
     got = metered(DIALECT, facts, start({**STARTED, "cache_creation_input_tokens": 500}) + STOP)
-    assert got.usage == TokenCounts(prompt=525, completion=1, cache_write_1h=500)
+    assert got.usage == usage_of_totals(prompt=525, completion=1, cache_write_1h=500)
 
 
 @pytest.mark.parametrize(
     ("usage", "counts"),
     [
-        ({"input_tokens": -5, "output_tokens": 3}, TokenCounts(completion=3)),
-        ({"input_tokens": "12", "output_tokens": 2.5}, TokenCounts(prompt=12, completion=3)),
-        ({"input_tokens": 10**15, "output_tokens": 1}, TokenCounts(prompt=TOKENS_MAX, completion=1)),
-        ({"input_tokens": True, "output_tokens": [1]}, NO_TOKENS),
+        ({"input_tokens": -5, "output_tokens": 3}, usage_of_totals(completion=3)),
+        ({"input_tokens": "12", "output_tokens": 2.5}, usage_of_totals(prompt=12, completion=3)),
+        ({"input_tokens": 10**15, "output_tokens": 1}, usage_of_totals(prompt=TOKENS_MAX, completion=1)),
+        ({"input_tokens": True, "output_tokens": [1]}, NO_USAGE),
         (
             {"input_tokens": 5, "output_tokens": 4, "output_tokens_details": {"thinking_tokens": 9}},
-            TokenCounts(prompt=5, completion=4, reasoning=4),
+            usage_of_totals(prompt=5, completion=4, reasoning=4),
         ),
     ],
 )
-def test_odd_counts_are_clamped_and_flagged(usage: dict[str, Any], counts: TokenCounts) -> None:
+def test_odd_counts_are_clamped_and_flagged(usage: dict[str, Any], counts: Usage) -> None:
     got = metered(DIALECT, STREAM, start(usage) + STOP)
     assert got.usage == counts
     assert "usage_clamped" in got.flags
@@ -213,7 +214,12 @@ def test_a_compaction_is_charged_beside_the_answer_and_other_passes_beyond_the_t
 
     compaction = {"type": "compaction", "input_tokens": 900, "output_tokens": 100}
     got = metered(DIALECT, STREAM, start({**usage, "iterations": [compaction, message]}))
-    assert got.usage == TokenCounts(prompt=925, completion=115)
+    assert got.usage is not None
+    assert got.usage.quantities == {Unit.INPUT: 925, Unit.OUTPUT: 115}
+    assert [each.quantities for each in got.usage.passes] == [
+        {Unit.INPUT: 25, Unit.OUTPUT: 15},
+        {Unit.INPUT: 900, Unit.OUTPUT: 100},
+    ]
     assert not got.flags
 
     absurd = {**compaction, "input_tokens": 10**9, "cache_read_input_tokens": 10**9}
@@ -223,7 +229,7 @@ def test_a_compaction_is_charged_beside_the_answer_and_other_passes_beyond_the_t
 
     advisor = {"type": "advisor_message", "model": "dear", "input_tokens": 900, "output_tokens": 100}
     got = metered(DIALECT, STREAM, start({**usage, "iterations": [advisor, message]}))
-    assert got.usage == TokenCounts(prompt=25, completion=15)
+    assert got.usage == usage_of_totals(prompt=25, completion=15)
     assert got.flags == {"usage_iterations"}
 
 
@@ -232,7 +238,7 @@ def test_an_error_event_ends_nothing_but_is_noted() -> None:
     got = assert_split_invariant(DIALECT, STREAM, start(STARTED) + text("Hel") + event("error", error=error))
     assert got.failed
     assert not got.ended
-    assert got.usage == TokenCounts(prompt=25, completion=1)
+    assert got.usage == usage_of_totals(prompt=25, completion=1)
 
 
 def test_an_error_event_is_known_by_its_name_alone() -> None:
@@ -244,14 +250,14 @@ def test_an_error_event_is_known_by_its_name_alone() -> None:
 def test_a_stream_cut_before_its_stop_has_not_ended() -> None:
     got = assert_split_invariant(DIALECT, STREAM, PLAIN[: -len(STOP)])
     assert not got.ended
-    assert got.usage == TokenCounts(prompt=25, completion=15)
+    assert got.usage == usage_of_totals(prompt=25, completion=15)
     assert not metered(DIALECT, STREAM, PLAIN[: -len(STOP) - 60]).ended
 
 
 def test_unknown_events_and_comments_pass() -> None:
     body = b": keep-alive\n\n" + event("content_block_novelty", index=0, delta={"text": "x"}) + PLAIN
     got = assert_split_invariant(DIALECT, STREAM, body)
-    assert got.usage == TokenCounts(prompt=25, completion=15)
+    assert got.usage == usage_of_totals(prompt=25, completion=15)
     assert got.text == "Hello!"
 
 
@@ -270,7 +276,7 @@ def test_a_whole_message_is_read() -> None:
         "usage": {"input_tokens": 8, "output_tokens": 12, "output_tokens_details": {"thinking_tokens": 2}},
     }
     got = assert_split_invariant(DIALECT, WHOLE, json.dumps(message, indent=1).encode(), content_type="application/json")
-    assert got.usage == TokenCounts(prompt=8, completion=12, reasoning=2)
+    assert got.usage == usage_of_totals(prompt=8, completion=12, reasoning=2)
     assert got.response_model == "claude-opus-4"
     assert got.text == 'Hm.Hellolook{"at":1}'
     assert got.ended
@@ -302,7 +308,7 @@ def test_counting_tokens_is_free_whatever_it_counts() -> None:
     facts = RequestFacts(model="m", prompt=PromptShape(), has_output=False)
     body = b'{"input_tokens": 2095}'
     got = assert_split_invariant(AnthropicCountTokens(), facts, body, content_type="application/json")
-    assert got.usage == NO_TOKENS
+    assert got.usage == NO_USAGE
     assert got.ended
     assert not metered(AnthropicCountTokens(), facts, body[:-1], content_type="application/json").ended
 

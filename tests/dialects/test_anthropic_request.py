@@ -13,7 +13,8 @@ from tallygate.dialects.anthropic_messages import AnthropicCountTokens, Anthropi
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import ImageInput, PromptShape
-from tallygate.domain.token_counts import TOKENS_MAX
+from tallygate.domain.unit import Unit
+from tallygate.domain.usage import TOKENS_MAX
 
 DIALECT = AnthropicMessages()
 PNG = b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 640, 480) + b"\x08\x06\0\0\0").decode()
@@ -186,7 +187,7 @@ MARK_1H = {"type": "ephemeral", "ttl": "1h"}
 )
 def test_cache_marks_are_found_wherever_they_stand(members: dict[str, Any], marks: tuple[bool, bool]) -> None:
     facts = facts_of(**members)
-    assert (facts.cache_write_5m, facts.cache_write_1h) == marks
+    assert (Unit.CACHE_WRITE_5M in facts.units, Unit.CACHE_WRITE_1H in facts.units) == marks
 
 
 @pytest.mark.parametrize(

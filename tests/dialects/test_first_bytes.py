@@ -10,13 +10,13 @@ from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.first_bytes import Framing, framing_of
 from tallygate.dialects.registry import dialects
 from tallygate.domain.prompt import PromptShape
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.usage import usage_of_totals
 
 DIALECTS = dialects()
 STREAM = RequestFacts(model="m", prompt=PromptShape(), stream=True)
 WHOLE = RequestFacts(model="m", prompt=PromptShape())
 EMBEDDING = RequestFacts(model="m", prompt=PromptShape(), has_output=False)
-TRUE = TokenCounts(prompt=100, completion=7)
+TRUE = usage_of_totals(prompt=100, completion=7)
 CHAT = sse(chunk({"content": "Hi"}, "stop"), chunk(choices=[], usage=usage(100, 7)), DONE)
 CHAT_WHOLE = compact({"model": "m", "choices": [{"message": {"content": "Hi"}}], "usage": usage(100, 7)})
 GEMINI = {
@@ -132,7 +132,7 @@ def test_embeddings_are_read_whatever_their_label() -> None:
     }
     for (name, body), label, lead in itertools.product(bodies.items(), LABELS, LEADS):
         got = metered(DIALECTS[name], EMBEDDING, lead + body + b"\0", content_type=label)
-        assert (got.usage, got.ended, got.flags) == (TokenCounts(prompt=100), True, frozenset())
+        assert (got.usage, got.ended, got.flags) == (usage_of_totals(prompt=100), True, frozenset())
 
 
 def test_objects_in_a_row_or_in_an_array_are_one_answer() -> None:

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prices import price_of
 from splits import assert_split_invariant, metered, pieces_at, run
 
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.gemini_embed import GeminiEmbed
 from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
 from tallygate.dialects.json_objects import OBJECT_BYTES_MAX
-from tallygate.domain.price import Price
 from tallygate.domain.prompt import PromptShape
-from tallygate.domain.token_counts import NO_TOKENS, TokenCounts
+from tallygate.domain.usage import NO_USAGE, Usage, usage_of_totals
 
 STREAMING = GeminiStreamGenerate()
 DIALECT = GeminiGenerate()
@@ -23,14 +23,14 @@ WHOLE = RequestFacts(model="gemini-2.5-flash", prompt=PromptShape())
 EVENTS = "text/event-stream"
 JSON = "application/json; charset=UTF-8"
 # USD per million tokens: 0.30 in, 2.50 out, 0.03 cached, 1.00 for audio in.
-FLASH = Price(
+FLASH = price_of(
     model="gemini-2.5-flash",
     version="v1",
     effective_ms=0,
     input=300_000,
     output=2_500_000,
     cached_input=30_000,
-    audio_input=1_000_000,
+    input_audio=1_000_000,
 )
 
 
@@ -67,7 +67,7 @@ ANSWERS = (
 @pytest.mark.parametrize(("body", "content_type"), [(events(*ANSWERS), EVENTS), (array(*ANSWERS), JSON)])
 def test_a_stream_is_read_to_its_finish_reason_in_either_form(body: bytes, content_type: str) -> None:
     got = assert_split_invariant(STREAMING, STREAM, body, content_type=content_type)
-    assert got.usage == TokenCounts(prompt=8, completion=33, reasoning=30)  # thoughts stand beside the candidates
+    assert got.usage == usage_of_totals(prompt=8, completion=33, reasoning=30)  # thoughts stand beside the candidates
     assert got.response_model == "gemini-2.5-flash"
     assert got.text == "Hello!"
     assert got.ended
@@ -78,7 +78,7 @@ def test_a_stream_is_read_to_its_finish_reason_in_either_form(body: bytes, conte
 def test_a_whole_answer_is_read() -> None:
     body = json.dumps(answer("Hello", finish="STOP", usageMetadata=usage(8, 1)), indent=2).encode()
     got = assert_split_invariant(DIALECT, WHOLE, body, content_type=JSON)
-    assert got.usage == TokenCounts(prompt=8, completion=1)
+    assert got.usage == usage_of_totals(prompt=8, completion=1)
     assert got.text == "Hello"
     assert got.ended
 
@@ -98,7 +98,7 @@ def test_counts_that_go_down_are_taken_whole_from_the_last_object() -> None:
     first = {"promptTokenCount": 145, "candidatesTokenCount": 21, "totalTokenCount": 166}
     last = {"promptTokenCount": 85, "totalTokenCount": 85}
     got = metered(STREAMING, STREAM, events(answer("a", usageMetadata=first), answer(finish="STOP", usageMetadata=last)))
-    assert got.usage == TokenCounts(prompt=85)
+    assert got.usage == usage_of_totals(prompt=85)
     assert not got.flags
 
 
@@ -112,7 +112,7 @@ def test_an_oddity_of_an_earlier_object_is_forgotten_with_it() -> None:
 
 def test_an_object_without_counts_replaces_nothing() -> None:
     body = events(answer("a", usageMetadata=usage(8, 1)), answer(finish="STOP", usageMetadata={"trafficType": "ON_DEMAND"}))
-    assert metered(STREAMING, STREAM, body).usage == TokenCounts(prompt=8, completion=1)
+    assert metered(STREAMING, STREAM, body).usage == usage_of_totals(prompt=8, completion=1)
 
 
 @pytest.mark.parametrize("value", [None, {}, [], "none", 7, {"trafficType": "ON_DEMAND"}])
@@ -126,28 +126,28 @@ def test_no_counts_are_no_usage(value: object) -> None:
         # 1_000 * 0.3 + (100 + 400) * 2.5 micro-USD
         (
             {"promptTokenCount": 1_000, "candidatesTokenCount": 100, "thoughtsTokenCount": 400, "totalTokenCount": 1_500},
-            TokenCounts(prompt=1_000, completion=500, reasoning=400),
+            usage_of_totals(prompt=1_000, completion=500, reasoning=400),
             set(),
             1_550_000,
         ),
         # results of tools are input: (1_000 + 200) * 0.3 + 10 * 2.5 micro-USD
         (
             {"promptTokenCount": 1_000, "toolUsePromptTokenCount": 200, "candidatesTokenCount": 10, "totalTokenCount": 1_210},
-            TokenCounts(prompt=1_200, completion=10),
+            usage_of_totals(prompt=1_200, completion=10),
             set(),
             385_000,
         ),
         # cached lies inside the prompt: 200 * 0.3 + 800 * 0.03 + 10 * 2.5 micro-USD
         (
             {"promptTokenCount": 1_000, "cachedContentTokenCount": 800, "candidatesTokenCount": 10, "totalTokenCount": 1_010},
-            TokenCounts(prompt=1_000, completion=10, cached=800),
+            usage_of_totals(prompt=1_000, completion=10, cached=800),
             set(),
             109_000,
         ),
         # what the total has beyond its parts was billed as output: 10 * 0.3 + (5 + 85) * 2.5 micro-USD
         (
             {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 100},
-            TokenCounts(prompt=10, completion=90),
+            usage_of_totals(prompt=10, completion=90),
             {"usage_inconsistent"},
             228_000,
         ),
@@ -158,7 +158,7 @@ def test_no_counts_are_no_usage(value: object) -> None:
                 "totalTokenCount": 1_000,
                 "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 700}, {"modality": "AUDIO", "tokenCount": 300}],
             },
-            TokenCounts(prompt=1_000, audio_prompt=300),
+            usage_of_totals(prompt=1_000, audio_prompt=300),
             set(),
             510_000,
         ),
@@ -171,7 +171,7 @@ def test_no_counts_are_no_usage(value: object) -> None:
                 "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 700}, {"modality": "AUDIO", "tokenCount": 300}],
                 "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 250}],
             },
-            TokenCounts(prompt=1_000, cached=250, audio_prompt=50),
+            usage_of_totals(prompt=1_000, cached=250, audio_prompt=50),
             set(),
             267_500,
         ),
@@ -183,7 +183,7 @@ def test_no_counts_are_no_usage(value: object) -> None:
                 "totalTokenCount": 150,
                 "toolUsePromptTokensDetails": [{"modality": "AUDIO", "tokenCount": 50}],
             },
-            TokenCounts(prompt=150, audio_prompt=50),
+            usage_of_totals(prompt=150, audio_prompt=50),
             set(),
             80_000,
         ),
@@ -195,27 +195,27 @@ def test_no_counts_are_no_usage(value: object) -> None:
                 "totalTokenCount": 1_310,
                 "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1_290}, {"modality": "AUDIO", "tokenCount": 10}],
             },
-            TokenCounts(prompt=10, completion=1_300, audio_completion=10),
+            usage_of_totals(prompt=10, completion=1_300, audio_completion=10),
             {"image_output"},
             3_253_000,
         ),
-        ({"promptTokenCount": 0, "totalTokenCount": 0}, NO_TOKENS, set(), 0),  # an explicit zero is a value
+        ({"promptTokenCount": 0, "totalTokenCount": 0}, NO_USAGE, set(), 0),  # an explicit zero is a value
         # a cached part above its whole is cut to it: 10 * 0.03 micro-USD
         (
             {"promptTokenCount": 10, "cachedContentTokenCount": 161, "totalTokenCount": 10},
-            TokenCounts(prompt=10, cached=10),
+            usage_of_totals(prompt=10, cached=10),
             {"usage_clamped"},
             300,
         ),
         (
             {"promptTokenCount": "12", "candidatesTokenCount": -4, "thoughtsTokenCount": 1.5},
-            TokenCounts(prompt=12, completion=2, reasoning=2),
+            usage_of_totals(prompt=12, completion=2, reasoning=2),
             {"usage_clamped"},
             8_600,
         ),
     ],
 )
-def test_usage_is_counted_and_priced_as_billed(stated: dict[str, Any], counts: TokenCounts, flags: set[str], nano_usd: int) -> None:
+def test_usage_is_counted_and_priced_as_billed(stated: dict[str, Any], counts: Usage, flags: set[str], nano_usd: int) -> None:
     told = answer("x", finish="STOP", usageMetadata=stated)
     for dialect, facts, body, content_type in (
         (STREAMING, STREAM, events(told), EVENTS),
@@ -251,12 +251,12 @@ def test_a_blocked_prompt_ends_without_a_candidate() -> None:
     body = events({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": usage(8)})
     got = metered(STREAMING, STREAM, body)
     assert got.ended
-    assert got.usage == TokenCounts(prompt=8)
+    assert got.usage == usage_of_totals(prompt=8)
 
 
 def test_usage_after_the_finish_reason_is_read() -> None:
     body = events(answer("a", finish="STOP"), {"usageMetadata": usage(8, 1)})
-    assert metered(STREAMING, STREAM, body).usage == TokenCounts(prompt=8, completion=1)
+    assert metered(STREAMING, STREAM, body).usage == usage_of_totals(prompt=8, completion=1)
 
 
 def test_calls_and_code_are_text() -> None:
@@ -279,14 +279,14 @@ def test_an_error_inside_a_stream_is_noted(framed: Any) -> None:
     body = framed(ANSWERS[0], {"error": {"code": 503, "status": "UNAVAILABLE", "message": "Overloaded"}})
     got = assert_split_invariant(STREAMING, STREAM, body, content_type=content_type)
     assert got.failed
-    assert got.usage == TokenCounts(prompt=8)
+    assert got.usage == usage_of_totals(prompt=8)
 
 
 def test_a_cut_stream_has_not_ended() -> None:
     for body, content_type in ((events(*ANSWERS[:2]), EVENTS), (array(*ANSWERS[:2])[:-3], JSON), (array(*ANSWERS)[:-40], JSON)):
         got = assert_split_invariant(STREAMING, STREAM, body, content_type=content_type)
         assert not got.ended
-        assert got.usage == TokenCounts(prompt=8, completion=32, reasoning=30)
+        assert got.usage == usage_of_totals(prompt=8, completion=32, reasoning=30)
 
 
 def test_an_element_that_is_too_large_is_given_up_and_the_rest_is_read() -> None:
@@ -295,7 +295,7 @@ def test_an_element_that_is_too_large_is_given_up_and_the_rest_is_read() -> None
         STREAMING.meter(STREAM, content_type=JSON, hide_usage_chunk=False), pieces_at(body, list(range(0, len(body), 65_536)))
     )
     assert got.relayed == body
-    assert got.usage == TokenCounts(prompt=8, completion=3)
+    assert got.usage == usage_of_totals(prompt=8, completion=3)
     assert got.flags == {"event_too_large"}
 
 
@@ -306,7 +306,7 @@ def test_usage_at_the_end_of_a_large_whole_answer_is_found() -> None:
     got = run(
         DIALECT.meter(WHOLE, content_type=JSON, hide_usage_chunk=False), pieces_at(body, list(range(0, len(body), 1_000_000)))
     )
-    assert got.usage == TokenCounts(prompt=10, completion=1_290)
+    assert got.usage == usage_of_totals(prompt=10, completion=1_290)
     assert got.flags == {"body_too_large", "image_output"}
 
 
@@ -314,10 +314,10 @@ def test_embeddings_with_usage_are_counted_and_without_it_are_not() -> None:
     facts = RequestFacts(model="gemini-embedding-001", prompt=PromptShape(), has_output=False)
     body = json.dumps({"embedding": {"values": [0.1]}, "usageMetadata": {"promptTokenCount": 5, "totalTokenCount": 5}}).encode()
     got = assert_split_invariant(GeminiEmbed(), facts, body, content_type=JSON)
-    assert got.usage == TokenCounts(prompt=5)
+    assert got.usage == usage_of_totals(prompt=5)
     assert got.ended
     got = metered(GeminiEmbed(), facts, b'{"usageMetadata":{"promptTokenCount":4,"totalTokenCount":7}}', content_type=JSON)
-    assert got.usage == TokenCounts(prompt=7)
+    assert got.usage == usage_of_totals(prompt=7)
     got = metered(GeminiEmbed(), facts, b'{"embeddings":[{"values":[0.1]}]}', content_type=JSON)
     assert got.usage is None
     assert got.ended
@@ -326,7 +326,7 @@ def test_embeddings_with_usage_are_counted_and_without_it_are_not() -> None:
 def test_counting_tokens_is_free_whatever_it_counts() -> None:
     facts = RequestFacts(model="m", prompt=PromptShape(), has_output=False)
     got = assert_split_invariant(GeminiCountTokens(), facts, b'{\n "totalTokens": 31\n}\n', content_type=JSON)
-    assert got.usage == NO_TOKENS
+    assert got.usage == NO_USAGE
     assert got.ended
 
 

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.dialect import RequestFacts, units_of
 from tallygate.dialects.gemini_embed import GeminiEmbed
 from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import ImageInput, PromptShape
 from tallygate.domain.stored_object import StoredKind, StoredReference
-from tallygate.domain.token_counts import TOKENS_MAX
+from tallygate.domain.unit import Unit
+from tallygate.domain.usage import TOKENS_MAX
 
 DIALECT = GeminiGenerate()
 PATH = {"model": "gemini-2.5-flash"}
@@ -86,8 +87,7 @@ def test_snake_case_is_read_like_camel_case() -> None:
         ),
         max_output_tokens=7,
         choices=3,
-        audio_input=True,
-        audio_output=True,
+        units=units_of(audio_input=True, audio_output=True),
         has_unknown_input=True,
         has_unseen_input=True,
         references=(StoredReference(StoredKind.CACHED_CONTENT, "cachedContents/1"),),
@@ -197,12 +197,12 @@ def test_what_is_unknown_counts_as_its_json_text(part: object) -> None:
 def test_what_cannot_be_seen_is_said(members: dict[str, Any], audio: bool) -> None:
     facts = facts_of(**members)
     assert facts.has_unknown_input
-    assert facts.audio_input is audio
+    assert (Unit.INPUT_AUDIO in facts.units) is audio
 
 
 @pytest.mark.parametrize(("mime_type", "audio"), [("audio/mp3", True), ("video/mp4", True), ("application/pdf", False)])
 def test_sound_can_be_charged_as_audio(mime_type: str, audio: bool) -> None:
-    assert facts_of(contents=said({"inlineData": {"mimeType": mime_type, "data": "AAAA"}})).audio_input is audio
+    assert facts_of(contents=said({"inlineData": {"mimeType": mime_type, "data": "AAAA"}})).has_audio is audio
 
 
 def test_an_image_by_uri_is_an_image_of_unknown_size() -> None:

@@ -8,7 +8,7 @@ from tallygate.dialects.dialect import Dialect, RequestFacts
 from tallygate.dialects.gloo import GlooChat, GlooChatV1, GlooGroundedChat, GlooGroundedResponses, GlooResponses
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import PromptShape
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.usage import Usage, usage_of_totals
 
 CHAT, RESPONSES = GlooChat(), GlooResponses()
 FACTS = RequestFacts(model=None, prompt=PromptShape(), stream=True)
@@ -84,13 +84,17 @@ def test_a_maximum_goes_in_under_the_name_that_gloo_knows_and_the_rest_passes() 
 @pytest.mark.parametrize(
     ("sent", "counts", "flags"),
     [
-        (usage(25, 150, cache_tokens=20, cache_hit_rate=0.8), TokenCounts(prompt=25, completion=150, cached=20), set()),
-        (usage(25, 150, cache_tokens=0, prompt_tokens_details={"cached_tokens": 9}), TokenCounts(prompt=25, completion=150), set()),
-        (usage(25, 150, prompt_tokens_details={"cached_tokens": 9}), TokenCounts(prompt=25, completion=150, cached=9), set()),
-        (usage(25, 150, cache_tokens=40), TokenCounts(prompt=25, completion=150, cached=25), {"usage_clamped"}),
+        (usage(25, 150, cache_tokens=20, cache_hit_rate=0.8), usage_of_totals(prompt=25, completion=150, cached=20), set()),
+        (
+            usage(25, 150, cache_tokens=0, prompt_tokens_details={"cached_tokens": 9}),
+            usage_of_totals(prompt=25, completion=150),
+            set(),
+        ),
+        (usage(25, 150, prompt_tokens_details={"cached_tokens": 9}), usage_of_totals(prompt=25, completion=150, cached=9), set()),
+        (usage(25, 150, cache_tokens=40), usage_of_totals(prompt=25, completion=150, cached=25), {"usage_clamped"}),
     ],
 )
-def test_an_answer_names_its_model_and_its_cached_tokens(sent: dict[str, Any], counts: TokenCounts, flags: set[str]) -> None:
+def test_an_answer_names_its_model_and_its_cached_tokens(sent: dict[str, Any], counts: Usage, flags: set[str]) -> None:
     answer = {
         "object": "chat.completion",
         "model": "gloo-openai-gpt-5.2",
@@ -135,5 +139,5 @@ def test_the_flattened_end_of_a_responses_stream_is_read() -> None:
         + sse(final | {"usage": tokens})
     )
     reading = assert_split_invariant(RESPONSES, FACTS, body)
-    assert reading.usage == TokenCounts(prompt=12, completion=3)
+    assert reading.usage == usage_of_totals(prompt=12, completion=3)
     assert (reading.ended, reading.response_model, reading.text) == (True, "gloo-google-gemini-2.5-flash", "Amen")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallygate.dialects.counts import CLAMPED, INCONSISTENT, TOTAL_ONLY, lenient_count, token_counts
-from tallygate.domain.token_counts import TOKENS_MAX, TokenCounts
+from tallygate.domain.usage import TOKENS_MAX, Usage, usage_of_totals
 
 ODD = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.just([]) | st.just({}) | st.integers(0, 500)
@@ -47,44 +47,44 @@ def test_a_count_is_read_or_clamped_and_flagged(value: object, count: int | None
 @pytest.mark.parametrize(
     ("sent", "counts", "flags"),
     [
-        ({}, TokenCounts(), set()),
-        ({"prompt": 0, "completion": 0, "total": 0}, TokenCounts(), set()),
-        ({"prompt": 10, "completion": 5, "total": 15}, TokenCounts(prompt=10, completion=5), set()),
+        ({}, usage_of_totals(), set()),
+        ({"prompt": 0, "completion": 0, "total": 0}, usage_of_totals(), set()),
+        ({"prompt": 10, "completion": 5, "total": 15}, usage_of_totals(prompt=10, completion=5), set()),
         # reasoning counted outside the completion: 25 - 10 - 5 = 10 more
         (
             {"prompt": 10, "completion": 5, "total": 25, "reasoning": 10},
-            TokenCounts(prompt=10, completion=15, reasoning=10),
+            usage_of_totals(prompt=10, completion=15, reasoning=10),
             {INCONSISTENT},
         ),
         (
             {"prompt": 12, "completion": 2, "total": 141, "reasoning": 127},
-            TokenCounts(prompt=12, completion=129, reasoning=127),
+            usage_of_totals(prompt=12, completion=129, reasoning=127),
             {INCONSISTENT},
         ),
         # audio counted outside the prompt: 50 of the 60 left are it
         (
             {"prompt": 10, "completion": 5, "total": 75, "audio_prompt": 50},
-            TokenCounts(prompt=60, completion=15, audio_prompt=50),
+            usage_of_totals(prompt=60, completion=15, audio_prompt=50),
             {INCONSISTENT},
         ),
-        ({"prompt": 10, "completion": 5, "total": 3}, TokenCounts(prompt=10, completion=5), {INCONSISTENT}),
-        ({"total": 30}, TokenCounts(completion=30), {INCONSISTENT, TOTAL_ONLY}),
-        ({"prompt": 10, "completion": 5, "total": 10**30}, TokenCounts(prompt=10, completion=5), {CLAMPED, INCONSISTENT}),
-        ({"prompt": 10, "cached": 161}, TokenCounts(prompt=10, cached=10), {CLAMPED}),
+        ({"prompt": 10, "completion": 5, "total": 3}, usage_of_totals(prompt=10, completion=5), {INCONSISTENT}),
+        ({"total": 30}, usage_of_totals(completion=30), {INCONSISTENT, TOTAL_ONLY}),
+        ({"prompt": 10, "completion": 5, "total": 10**30}, usage_of_totals(prompt=10, completion=5), {CLAMPED, INCONSISTENT}),
+        ({"prompt": 10, "cached": 161}, usage_of_totals(prompt=10, cached=10), {CLAMPED}),
         (
             {"prompt": 10, "cached": 6, "cache_write_5m": 3, "cache_write_1h": 9},
-            TokenCounts(prompt=10, cached=6, cache_write_5m=3, cache_write_1h=1),
+            usage_of_totals(prompt=10, cached=6, cache_write_5m=3, cache_write_1h=1),
             {CLAMPED},
         ),
         (
             {"completion": 4, "reasoning": 5, "audio_completion": 6},
-            TokenCounts(completion=4, reasoning=4, audio_completion=4),
+            usage_of_totals(completion=4, reasoning=4, audio_completion=4),
             {CLAMPED},
         ),
-        ({"prompt": -5, "completion": "7"}, TokenCounts(completion=7), {CLAMPED}),
+        ({"prompt": -5, "completion": "7"}, usage_of_totals(completion=7), {CLAMPED}),
     ],
 )
-def test_counts_come_out_in_the_normal_form(sent: dict[str, object], counts: TokenCounts, flags: set[str]) -> None:
+def test_counts_come_out_in_the_normal_form(sent: dict[str, object], counts: Usage, flags: set[str]) -> None:
     seen: set[str] = set()
     assert token_counts(seen, **sent) == counts
     assert seen == flags

@@ -11,7 +11,7 @@ from tallygate.dialects.dialect import RequestFacts, UsageReporting
 from tallygate.dialects.mistral_fim import ADDED_TOKENS, MistralFim
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import PromptShape
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.usage import usage_of_totals
 
 FIM = MistralFim()
 FACTS = RequestFacts(model="codestral-latest", prompt=PromptShape(), stream=True)
@@ -92,7 +92,7 @@ def test_its_maximum_is_lowered_and_its_usage_never_asked_for() -> None:
 def test_a_stream_tells_its_usage_beside_the_last_text() -> None:
     stream = sse(piece(" add(a"), piece(", b):"), piece("", "stop", usage=usage(8, 9)), DONE)
     reading = assert_split_invariant(FIM, FACTS, stream)
-    assert (reading.usage, reading.text) == (TokenCounts(prompt=8, completion=9), " add(a, b):")
+    assert (reading.usage, reading.text) == (usage_of_totals(prompt=8, completion=9), " add(a, b):")
     assert (reading.response_model, reading.ended, reading.failed) == ("codestral-2508", True, False)
     meter = FIM.meter(FACTS, content_type="text/event-stream", hide_usage_chunk=False)
     meter.feed(stream)
@@ -115,5 +115,5 @@ def test_a_whole_answer_tells_its_usage_and_what_of_it_was_cached() -> None:
     told = usage(8, 9, prompt_tokens_details={"cached_tokens": 6})
     answer = compact({"object": "chat.completion", "model": "codestral-2508", "choices": [choice], "usage": told})
     reading = assert_split_invariant(FIM, FACTS, answer, content_type="application/json")
-    assert (reading.usage, reading.text) == (TokenCounts(prompt=8, completion=9, cached=6), " add(a, b):")
+    assert (reading.usage, reading.text) == (usage_of_totals(prompt=8, completion=9, cached=6), " add(a, b):")
     assert (reading.ended, reading.failed) == (True, False)

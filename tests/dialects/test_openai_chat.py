@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from openai_wire import DONE, chunk, compact, read, sse, usage
 from splits import assert_split_invariant, metered
 
-from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.dialect import RequestFacts, units_of
 from tallygate.dialects.openai_chat import OpenAiChat
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import ImageInput, PromptShape
-from tallygate.domain.token_counts import TOKENS_MAX, TokenCounts
+from tallygate.domain.unit import Unit
+from tallygate.domain.usage import TOKENS_MAX, Usage, usage_of_totals
 
 CHAT = OpenAiChat()
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -35,7 +36,10 @@ class TestRequest:
     def test_the_least_request(self) -> None:
         facts = read(CHAT, request())
         assert facts == RequestFacts(
-            model="gpt-4o-mini", prompt=PromptShape(texts=("Hi",), messages=1), cache_write_5m=True, max_output_tokens=None
+            model="gpt-4o-mini",
+            prompt=PromptShape(texts=("Hi",), messages=1),
+            units=units_of(cache_write_5m=True),
+            max_output_tokens=None,
         )
 
     def test_a_full_history_is_counted(self) -> None:
@@ -89,7 +93,7 @@ class TestRequest:
         assert facts.prompt == PromptShape(
             texts=("a.txt",), messages=1, images=(ImageInput(detail="low", width=2, height=3),), opaque_bytes=450
         )
-        assert facts.audio_input
+        assert facts.has_audio
         assert not facts.has_unknown_input
 
     @pytest.mark.parametrize(
@@ -132,7 +136,12 @@ class TestRequest:
 
     def test_what_decides_rates_and_bounds(self) -> None:
         facts = read(CHAT, request(n=3, modalities=["text", "audio"], stream=True, prompt_cache_retention="24h"))
-        assert (facts.choices, facts.audio_output, facts.stream, facts.cache_write_1h) == (3, True, True, True)
+        assert (facts.choices, Unit.OUTPUT_AUDIO in facts.units, facts.stream, Unit.CACHE_WRITE_1H in facts.units) == (
+            3,
+            True,
+            True,
+            True,
+        )
 
     @pytest.mark.parametrize(
         ("options", "asks"), [(None, False), ({}, False), ({"include_usage": False}, False), ({"include_usage": True}, True)]
@@ -247,7 +256,7 @@ class TestStream:
 
     def test_a_stream_with_usage(self) -> None:
         reading = meter_stream(*self.HELLO, self.USAGE, DONE)
-        assert reading.usage == TokenCounts(prompt=9, completion=2, cached=4)
+        assert reading.usage == usage_of_totals(prompt=9, completion=2, cached=4)
         assert (reading.response_model, reading.text, reading.ended, reading.failed) == (
             "gpt-4o-mini-2024-07-18",
             "Hello",
@@ -276,18 +285,18 @@ class TestStream:
     @pytest.mark.parametrize(
         ("events", "counts"),
         [
-            ([chunk({"content": "x"}, "stop", usage=usage(5, 1))], TokenCounts(prompt=5, completion=1)),
-            ([chunk(usage=usage(145, 21)), chunk(usage=usage(85, 3))], TokenCounts(prompt=85, completion=3)),
-            ([chunk(usage=usage(5, 9)), chunk(choices=[], usage={})], TokenCounts(prompt=5, completion=9)),
-            ([chunk(usage=usage(5, 9)), chunk(choices=[])], TokenCounts(prompt=5, completion=9)),
-            ([chunk(x_groq={"id": "r", "usage": usage(7, 8)})], TokenCounts(prompt=7, completion=8)),
-            ([chunk(usage=None, x_groq={"usage": usage(7, 8)})], TokenCounts(prompt=7, completion=8)),
-            ([chunk(choices=[], usage=usage(0, 0))], TokenCounts()),
-            ([b": OPENROUTER PROCESSING\n\n", b"\n", chunk(usage=usage(1, 2))], TokenCounts(prompt=1, completion=2)),
-            ([b"\xef\xbb\xbfdata: " + compact(chunk(usage=usage(1, 2))) + b"\r\n\r\n"], TokenCounts(prompt=1, completion=2)),
+            ([chunk({"content": "x"}, "stop", usage=usage(5, 1))], usage_of_totals(prompt=5, completion=1)),
+            ([chunk(usage=usage(145, 21)), chunk(usage=usage(85, 3))], usage_of_totals(prompt=85, completion=3)),
+            ([chunk(usage=usage(5, 9)), chunk(choices=[], usage={})], usage_of_totals(prompt=5, completion=9)),
+            ([chunk(usage=usage(5, 9)), chunk(choices=[])], usage_of_totals(prompt=5, completion=9)),
+            ([chunk(x_groq={"id": "r", "usage": usage(7, 8)})], usage_of_totals(prompt=7, completion=8)),
+            ([chunk(usage=None, x_groq={"usage": usage(7, 8)})], usage_of_totals(prompt=7, completion=8)),
+            ([chunk(choices=[], usage=usage(0, 0))], usage_of_totals()),
+            ([b": OPENROUTER PROCESSING\n\n", b"\n", chunk(usage=usage(1, 2))], usage_of_totals(prompt=1, completion=2)),
+            ([b"\xef\xbb\xbfdata: " + compact(chunk(usage=usage(1, 2))) + b"\r\n\r\n"], usage_of_totals(prompt=1, completion=2)),
         ],
     )
-    def test_usage_is_read_wherever_it_comes_and_the_last_object_wins(self, events: list[Any], counts: TokenCounts) -> None:
+    def test_usage_is_read_wherever_it_comes_and_the_last_object_wins(self, events: list[Any], counts: Usage) -> None:
         assert meter_stream(*events, DONE).usage == counts
 
     @pytest.mark.parametrize(
@@ -300,14 +309,14 @@ class TestStream:
                     prompt_tokens_details={"cached_tokens": 60, "cache_write_tokens": 30, "audio_tokens": 10},
                     completion_tokens_details={"reasoning_tokens": 20, "audio_tokens": 5, "rejected_prediction_tokens": 3},
                 ),
-                TokenCounts(
+                usage_of_totals(
                     prompt=100, completion=50, cached=60, cache_write_5m=30, audio_prompt=10, reasoning=20, audio_completion=5
                 ),
                 set(),
             ),
             (
                 usage(10, 2, prompt_tokens_details={"cached_tokens": 161}),
-                TokenCounts(prompt=10, completion=2, cached=10),
+                usage_of_totals(prompt=10, completion=2, cached=10),
                 {"usage_clamped"},
             ),
             (
@@ -317,17 +326,25 @@ class TestStream:
                     "total_tokens": 141,
                     "completion_tokens_details": {"reasoning_tokens": 127},
                 },
-                TokenCounts(prompt=12, completion=129, reasoning=127),
+                usage_of_totals(prompt=12, completion=129, reasoning=127),
                 {"usage_inconsistent"},
             ),
-            (usage(10, 2, prompt_cache_hit_tokens=7), TokenCounts(prompt=10, completion=2, cached=7), set()),
-            (usage(10, 2, prompt_tokens_details=None, completion_tokens_details=[]), TokenCounts(prompt=10, completion=2), set()),
-            ({"prompt_tokens": "10", "completion_tokens": 2.5}, TokenCounts(prompt=10, completion=3), {"usage_clamped"}),
-            ({"prompt_tokens": -1, "completion_tokens": True}, TokenCounts(), {"usage_clamped"}),
-            ({"prompt_tokens": 10**30, "completion_tokens": 1}, TokenCounts(prompt=TOKENS_MAX, completion=1), {"usage_clamped"}),
+            (usage(10, 2, prompt_cache_hit_tokens=7), usage_of_totals(prompt=10, completion=2, cached=7), set()),
+            (
+                usage(10, 2, prompt_tokens_details=None, completion_tokens_details=[]),
+                usage_of_totals(prompt=10, completion=2),
+                set(),
+            ),
+            ({"prompt_tokens": "10", "completion_tokens": 2.5}, usage_of_totals(prompt=10, completion=3), {"usage_clamped"}),
+            ({"prompt_tokens": -1, "completion_tokens": True}, usage_of_totals(), {"usage_clamped"}),
+            (
+                {"prompt_tokens": 10**30, "completion_tokens": 1},
+                usage_of_totals(prompt=TOKENS_MAX, completion=1),
+                {"usage_clamped"},
+            ),
         ],
     )
-    def test_odd_usage_is_clamped_and_flagged(self, sent: dict[str, Any], counts: TokenCounts, flags: set[str]) -> None:
+    def test_odd_usage_is_clamped_and_flagged(self, sent: dict[str, Any], counts: Usage, flags: set[str]) -> None:
         reading = meter_stream(chunk({}, "stop"), chunk(choices=[], usage=sent), DONE)
         assert reading.usage == counts
         assert reading.flags == flags
@@ -362,13 +379,13 @@ class TestStream:
     def test_an_event_that_cannot_be_read_is_relayed_and_flagged(self) -> None:
         reading = meter_stream(self.HELLO[1], b"data: {oops\n\n", b"data: [1]\n\n", chunk(usage=usage(1, 2)), DONE)
         assert reading.flags == {"event_unreadable"}
-        assert reading.usage == TokenCounts(prompt=1, completion=2)
+        assert reading.usage == usage_of_totals(prompt=1, completion=2)
 
     def test_lone_surrogates_and_nan_do_not_hide_the_usage(self) -> None:
         choice = b'{"delta":{"content":"a\\ud800b"},"logprobs":NaN}'
         body = b'data: {"choices":[' + choice + b'],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n'
         reading = meter_stream(body)
-        assert reading.usage == TokenCounts(prompt=1, completion=2)
+        assert reading.usage == usage_of_totals(prompt=1, completion=2)
         assert reading.text.encode() == b"a?b"
 
     def test_the_text_nobody_takes_is_bounded(self) -> None:
@@ -393,7 +410,7 @@ class TestHiding:
         asked, unasked = self.asked_and_unasked(*events)
         reading = assert_split_invariant(CHAT, FACTS, asked, hide=True)
         assert reading.relayed == unasked
-        assert reading.usage == TokenCounts(prompt=9, completion=2)
+        assert reading.usage == usage_of_totals(prompt=9, completion=2)
         assert metered(CHAT, FACTS, asked).relayed == asked
 
     @pytest.mark.parametrize(
@@ -434,7 +451,7 @@ class TestHiding:
         for sent in (first + hidden + lines + DONE, first + DONE + hidden):
             reading = assert_split_invariant(CHAT, FACTS, sent, hide=True)
             assert reading.relayed == first + DONE
-            assert reading.usage == TokenCounts(prompt=9, completion=2)
+            assert reading.usage == usage_of_totals(prompt=9, completion=2)
 
     def test_whole_events_are_relayed_at_once_and_the_rest_is_held_back(self) -> None:
         meter = CHAT.meter(FACTS, content_type="text/event-stream", hide_usage_chunk=True)
@@ -456,12 +473,12 @@ class TestJson:
     @pytest.mark.parametrize("lead", [b"", b"\n \n"])
     def test_a_whole_answer(self, lead: bytes) -> None:
         reading = assert_split_invariant(CHAT, FACTS, lead + compact(self.ANSWER), content_type="application/json; charset=utf-8")
-        assert reading.usage == TokenCounts(prompt=9, completion=2)
+        assert reading.usage == usage_of_totals(prompt=9, completion=2)
         assert (reading.response_model, reading.text, reading.ended) == ("gpt-4o-mini-2024-07-18", "Hello", True)
 
     def test_an_answer_that_was_cut_has_no_end(self) -> None:
         reading = metered(CHAT, FACTS, compact(self.ANSWER)[:-1], content_type="application/json")
-        assert (reading.usage, reading.ended) == (TokenCounts(prompt=9, completion=2), False)
+        assert (reading.usage, reading.ended) == (usage_of_totals(prompt=9, completion=2), False)
         assert (reading.text, reading.flags) == ("Hello", {"body_unreadable"})
 
     def test_an_answer_that_was_cut_inside_its_usage_has_text_and_no_usage(self) -> None:
@@ -471,7 +488,7 @@ class TestJson:
 
     def test_a_byte_order_mark_before_an_answer_hides_nothing(self) -> None:
         reading = metered(CHAT, FACTS, b"\xef\xbb\xbf" + compact(self.ANSWER), content_type="application/json")
-        assert (reading.usage, reading.text, reading.ended) == (TokenCounts(prompt=9, completion=2), "Hello", True)
+        assert (reading.usage, reading.text, reading.ended) == (usage_of_totals(prompt=9, completion=2), "Hello", True)
 
     def test_an_error_inside_a_200_is_seen(self) -> None:
         assert metered(CHAT, FACTS, b'{"error":{"message":"no"}}', content_type="application/json").failed
@@ -486,7 +503,7 @@ class TestJson:
         for at in range(0, len(body), 1 << 20):
             meter.feed(body[at : at + (1 << 20)])
         meter.end_body()
-        assert meter.reading.usage == TokenCounts(prompt=9, completion=2, cached=3)
+        assert meter.reading.usage == usage_of_totals(prompt=9, completion=2, cached=3)
         assert meter.reading.flags == {"body_too_large"}
 
     def test_another_content_type_is_relayed_unread(self) -> None:

@@ -11,7 +11,7 @@ from tallygate.dialects.openai_completions import OpenAiCompletions
 from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import PromptShape
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.usage import Usage, usage_of_totals
 
 COMPLETIONS, EMBEDDINGS = OpenAiCompletions(), OpenAiEmbeddings()
 FACTS = RequestFacts(model="m", prompt=PromptShape(), stream=True)
@@ -74,7 +74,7 @@ def test_completions_are_rewritten_and_metered_like_chat() -> None:
     stream = sse(part | {"usage": None}, last | {"usage": None}, {"choices": [], "usage": usage(3, 2)}, DONE)
     reading = assert_split_invariant(COMPLETIONS, facts, stream, hide=True)
     assert reading.relayed == sse(part, last, DONE)
-    assert (reading.usage, reading.text, reading.response_model) == (TokenCounts(prompt=3, completion=2), "abc", "davinci-002")
+    assert (reading.usage, reading.text, reading.response_model) == (usage_of_totals(prompt=3, completion=2), "abc", "davinci-002")
 
     whole = compact({"choices": [{"text": "abc"}], "usage": usage(3, 2)})
     assert assert_split_invariant(COMPLETIONS, facts, whole, content_type="application/json").text == "abc"
@@ -84,18 +84,18 @@ def test_completions_are_rewritten_and_metered_like_chat() -> None:
 @pytest.mark.parametrize(
     ("sent", "counts", "flags"),
     [
-        ({"prompt_tokens": 8, "total_tokens": 8}, TokenCounts(prompt=8), set()),
-        ({"prompt_tokens": 0, "total_tokens": 0}, TokenCounts(), set()),
-        ({"prompt_tokens": 8}, TokenCounts(prompt=8), set()),
-        ({"total_tokens": 8}, TokenCounts(prompt=8), {"usage_inconsistent"}),
-        ({"prompt_tokens": 8, "total_tokens": 11}, TokenCounts(prompt=11), {"usage_inconsistent"}),
-        ({"prompt_tokens": "8", "total_tokens": 8}, TokenCounts(prompt=8), {"usage_clamped"}),
+        ({"prompt_tokens": 8, "total_tokens": 8}, usage_of_totals(prompt=8), set()),
+        ({"prompt_tokens": 0, "total_tokens": 0}, usage_of_totals(), set()),
+        ({"prompt_tokens": 8}, usage_of_totals(prompt=8), set()),
+        ({"total_tokens": 8}, usage_of_totals(prompt=8), {"usage_inconsistent"}),
+        ({"prompt_tokens": 8, "total_tokens": 11}, usage_of_totals(prompt=11), {"usage_inconsistent"}),
+        ({"prompt_tokens": "8", "total_tokens": 8}, usage_of_totals(prompt=8), {"usage_clamped"}),
         ({}, None, set()),
         (None, None, set()),
         ("8", None, set()),
     ],
 )
-def test_every_token_of_an_embedding_is_input(sent: Any, counts: TokenCounts | None, flags: set[str]) -> None:
+def test_every_token_of_an_embedding_is_input(sent: Any, counts: Usage | None, flags: set[str]) -> None:
     body = compact({"object": "list", "data": [{"embedding": [0.1, -2e-3]}], "model": "text-embedding-3-small", "usage": sent})
     reading = assert_split_invariant(EMBEDDINGS, FACTS, body, content_type="application/json")
     assert reading.usage == counts
@@ -111,4 +111,4 @@ def test_embeddings_past_the_maximum_are_counted_from_their_tail() -> None:
     vector = b'{"object":"embedding","embedding":[' + b"0.123456789," * 1_500_000 + b"0]}"
     body = b'{"data":[' + vector + b'],"model":"e","usage":{"prompt_tokens":7,"total_tokens":7}}'
     reading = metered(EMBEDDINGS, FACTS, body, content_type="application/json")
-    assert (reading.usage, reading.flags) == (TokenCounts(prompt=7), {"body_too_large"})
+    assert (reading.usage, reading.flags) == (usage_of_totals(prompt=7), {"body_too_large"})

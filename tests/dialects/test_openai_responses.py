@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 from openai_wire import compact, named_sse, read, sse
+from prices import price_of
 from splits import assert_split_invariant, metered
 
 from tallygate.dialects.dialect import RequestFacts
@@ -9,10 +10,9 @@ from tallygate.dialects.openai_compact import OpenAiCompact
 from tallygate.dialects.openai_responses import OpenAiResponses
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.organization import Plan
-from tallygate.domain.price import Price
 from tallygate.domain.prompt import ImageInput, PromptShape
 from tallygate.domain.stored_object import StoredKind, StoredReference
-from tallygate.domain.token_counts import TOKENS_MAX, TokenCounts
+from tallygate.domain.usage import TOKENS_MAX, usage_of_totals
 from tallygate.gateway.exchange.estimate import estimate
 
 RESPONSES = OpenAiResponses()
@@ -24,7 +24,7 @@ USAGE = {
     "output_tokens_details": {"reasoning_tokens": 5},
     "total_tokens": 120,
 }
-COUNTS = TokenCounts(prompt=100, completion=20, cached=40, cache_write_5m=20, cache_write_1h=10, reasoning=5)
+COUNTS = usage_of_totals(prompt=100, completion=20, cached=40, cache_write_5m=20, cache_write_12h=10, reasoning=5)
 
 
 def request(**more: Any) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class TestCompact:
         facts = read(self.COMPACT, request(max_output_tokens=10))
         assert (facts.max_output_tokens, facts.output_min_tokens, facts.prompt_reads, facts.choices) == (None, TOKENS_MAX, 1, 1)
         assert self.COMPACT.rewrite_request(body, facts, ask_usage=True, max_output_tokens=5) is body
-        price = Price(model="gpt-5.2", version="1", effective_ms=0, input=1, output=8, max_output_tokens=1_000)
+        price = price_of(model="gpt-5.2", version="1", effective_ms=0, input=1, output=8, max_output_tokens=1_000)
         plan = Plan(id="plan", api_access=True, clamp=True)
         held = estimate(facts, plan, price, 100, has_spend_limit=True)
         assert held.hold_min_nano_usd == held.hold_nano_usd

@@ -10,12 +10,12 @@ from tallygate.dialects.counts import CachePlace, token_counts
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.registry import dialects
 from tallygate.domain.prompt import PromptShape
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.usage import Usage, usage_of_totals
 
 DIALECTS = dialects()
 STREAM = RequestFacts(model="m", prompt=PromptShape(), stream=True)
 WHOLE = RequestFacts(model="m", prompt=PromptShape())
-TRUE = TokenCounts(prompt=100, completion=7)
+TRUE = usage_of_totals(prompt=100, completion=7)
 
 
 def chat_stream(*stated: Any) -> bytes:
@@ -75,7 +75,7 @@ def read(api: str, facts: RequestFacts, body: bytes, content_type: str) -> Meter
     return whole
 
 
-def stated(api: str, *usages: Any) -> tuple[TokenCounts | None, frozenset[str]]:
+def stated(api: str, *usages: Any) -> tuple[Usage | None, frozenset[str]]:
     """What the stream's meter makes of the statements; of a single one, the whole answer's too, which must be the same."""
     streaming, stream, plain, whole = APIS[api]
     got = read(streaming, STREAM, stream(*usages), "text/event-stream")
@@ -92,12 +92,12 @@ def stated(api: str, *usages: Any) -> tuple[TokenCounts | None, frozenset[str]]:
         # the total has what was read beside the prompt, and what was written
         (
             {"prompt_tokens": 368, "completion_tokens": 19, "total_tokens": 10_923, "cache_read_input_tokens": 10_536},
-            TokenCounts(prompt=10_904, completion=19, cached=10_536),
+            usage_of_totals(prompt=10_904, completion=19, cached=10_536),
         ),
-        ({**usage(100, 7), "total_tokens": 607, "cached_tokens": 500}, TokenCounts(prompt=600, completion=7, cached=500)),
+        ({**usage(100, 7), "total_tokens": 607, "cached_tokens": 500}, usage_of_totals(prompt=600, completion=7, cached=500)),
         (
             {**usage(100, 7), "total_tokens": 607, "prompt_tokens_details": {"cached_tokens": 500}},
-            TokenCounts(prompt=600, completion=7, cached=500),
+            usage_of_totals(prompt=600, completion=7, cached=500),
         ),
         (
             {
@@ -105,21 +105,24 @@ def stated(api: str, *usages: Any) -> tuple[TokenCounts | None, frozenset[str]]:
                 "total_tokens": 1_107,
                 "prompt_tokens_details": {"cached_tokens": 500},
             },  # exactly it, though it would fit
-            TokenCounts(prompt=1_100, completion=7, cached=500),
+            usage_of_totals(prompt=1_100, completion=7, cached=500),
         ),
         (
             {**usage(100, 7), "total_tokens": 807, "cache_read_input_tokens": 500, "cache_creation_input_tokens": 200},
-            TokenCounts(prompt=800, completion=7, cached=500, cache_write_5m=200),
+            usage_of_totals(prompt=800, completion=7, cached=500, cache_write_5m=200),
         ),
-        ({**usage(100, 7), "total_tokens": 307, "prompt_cache_hit_tokens": 200}, TokenCounts(prompt=300, completion=7, cached=200)),
+        (
+            {**usage(100, 7), "total_tokens": 307, "prompt_cache_hit_tokens": 200},
+            usage_of_totals(prompt=300, completion=7, cached=200),
+        ),
         # ... and what is left is output: reasoning beside the completion
         (
             {**usage(100, 7, completion_tokens_details={"reasoning_tokens": 50}), "total_tokens": 657, "cached_tokens": 500},
-            TokenCounts(prompt=600, completion=57, cached=500, reasoning=50),
+            usage_of_totals(prompt=600, completion=57, cached=500, reasoning=50),
         ),
         (
             {**usage(100, 7), "total_tokens": 627, "cache_read_input_tokens": 500},
-            TokenCounts(prompt=600, completion=27, cached=500),
+            usage_of_totals(prompt=600, completion=27, cached=500),
         ),
         # a part of the prompt that was cached explains no excess of another size: it is reasoning (xAI, Google)
         (
@@ -128,25 +131,25 @@ def stated(api: str, *usages: Any) -> tuple[TokenCounts | None, frozenset[str]]:
                 "total_tokens": 14_428,
                 "completion_tokens_details": {"reasoning_tokens": 2_809},
             },
-            TokenCounts(prompt=10_120, completion=4_308, cached=128, reasoning=2_809),
+            usage_of_totals(prompt=10_120, completion=4_308, cached=128, reasoning=2_809),
         ),
         (
             {**usage(1_000, 20, prompt_tokens_details={"cached_tokens": 500}), "total_tokens": 1_620},
-            TokenCounts(prompt=1_000, completion=620, cached=500),
+            usage_of_totals(prompt=1_000, completion=620, cached=500),
         ),
         # nothing is outside: LiteLLM's names for parts of the prompt
-        (usage(600, 7, cache_read_input_tokens=500), TokenCounts(prompt=600, completion=7, cached=500)),
+        (usage(600, 7, cache_read_input_tokens=500), usage_of_totals(prompt=600, completion=7, cached=500)),
         (
             {"prompt_tokens": 600, "completion_tokens": 7, "cache_read_input_tokens": 500},
-            TokenCounts(prompt=600, completion=7, cached=500),
+            usage_of_totals(prompt=600, completion=7, cached=500),
         ),
         (
             usage(600, 7, cache_creation_input_tokens=200, prompt_tokens_details={"cached_tokens": 300}),
-            TokenCounts(prompt=600, completion=7, cached=300, cache_write_5m=200),
+            usage_of_totals(prompt=600, completion=7, cached=300, cache_write_5m=200),
         ),
         (
             usage(600, 7, prompt_tokens_details={"cached_tokens": 300, "cache_creation_tokens": 200}),
-            TokenCounts(prompt=600, completion=7, cached=300, cache_write_5m=200),
+            usage_of_totals(prompt=600, completion=7, cached=300, cache_write_5m=200),
         ),
         (
             usage(
@@ -157,30 +160,33 @@ def stated(api: str, *usages: Any) -> tuple[TokenCounts | None, frozenset[str]]:
                     "cache_creation_token_details": {"ephemeral_5m_input_tokens": 50, "ephemeral_1h_input_tokens": 150},
                 },
             ),
-            TokenCounts(prompt=600, completion=7, cache_write_5m=50, cache_write_1h=150),
+            usage_of_totals(prompt=600, completion=7, cache_write_5m=50, cache_write_1h=150),
         ),
         # a total that leaves them out, of more than fit into the prompt
-        (usage(368, 19, cache_read_input_tokens=10_536), TokenCounts(prompt=10_904, completion=19, cached=10_536)),
+        (usage(368, 19, cache_read_input_tokens=10_536), usage_of_totals(prompt=10_904, completion=19, cached=10_536)),
         (
             {"prompt_tokens": 368, "completion_tokens": 19, "cache_read_input_tokens": 10_536},
-            TokenCounts(prompt=10_904, completion=19, cached=10_536),
+            usage_of_totals(prompt=10_904, completion=19, cached=10_536),
         ),
         # zeros beside the name that counts
         (
             usage(600, 7, cache_read_input_tokens=500, prompt_tokens_details={"cached_tokens": 0}),
-            TokenCounts(prompt=600, completion=7, cached=500),
+            usage_of_totals(prompt=600, completion=7, cached=500),
         ),
-        (usage(100, 7, prompt_cache_hit_tokens=80, prompt_cache_miss_tokens=20), TokenCounts(prompt=100, completion=7, cached=80)),
-        (usage(100, 7, cached_tokens=80), TokenCounts(prompt=100, completion=7, cached=80)),
+        (
+            usage(100, 7, prompt_cache_hit_tokens=80, prompt_cache_miss_tokens=20),
+            usage_of_totals(prompt=100, completion=7, cached=80),
+        ),
+        (usage(100, 7, cached_tokens=80), usage_of_totals(prompt=100, completion=7, cached=80)),
         # reasoning that the completion cannot contain
         (
             {"prompt_tokens": 100, "completion_tokens": 2, "completion_tokens_details": {"reasoning_tokens": 127}},
-            TokenCounts(prompt=100, completion=129, reasoning=127),
+            usage_of_totals(prompt=100, completion=129, reasoning=127),
         ),
-        (usage(33, 7_163, reasoning_tokens=73_997), TokenCounts(prompt=33, completion=81_160, reasoning=73_997)),
+        (usage(33, 7_163, reasoning_tokens=73_997), usage_of_totals(prompt=33, completion=81_160, reasoning=73_997)),
         (
             {**usage(21, 0, completion_tokens_details={"reasoning_tokens": 60}), "total_tokens": 81},
-            TokenCounts(prompt=21, completion=60, reasoning=60),
+            usage_of_totals(prompt=21, completion=60, reasoning=60),
         ),
         # a side that is left out is what the total has beyond the other
         ({"completion_tokens": 7, "total_tokens": 107}, TRUE),
@@ -188,7 +194,7 @@ def stated(api: str, *usages: Any) -> tuple[TokenCounts | None, frozenset[str]]:
         ({"prompt_tokens": 100, "output_tokens": 7}, TRUE),
     ],
 )
-def test_a_chat_answers_usage_is_what_was_billed(sent: dict[str, Any], counts: TokenCounts) -> None:
+def test_a_chat_answers_usage_is_what_was_billed(sent: dict[str, Any], counts: Usage) -> None:
     for api in ("openai_chat", "openai_completions", "mistral_fim"):
         assert stated(api, sent)[0] == counts
 
@@ -210,7 +216,7 @@ OTHERS = {
         "candidates_token_count": 7,
     },
 }
-CACHED = TokenCounts(prompt=600, completion=7, cached=500)
+CACHED = usage_of_totals(prompt=600, completion=7, cached=500)
 CACHED_OTHERS = {
     "chat": usage(600, 7, prompt_tokens_details={"cached_tokens": 500}),
     "responses": {"input_tokens": 600, "output_tokens": 7, "total_tokens": 607, "input_tokens_details": {"cached_tokens": 500}},
@@ -242,7 +248,7 @@ def test_what_was_cached_is_where_the_names_put_it(api: str, names: str) -> None
 def test_audio_in_the_spelling_of_googles_libraries_is_audio() -> None:
     details = [{"modality": "AUDIO", "token_count": 40}, {"modality": "TEXT", "token_count": 60}]
     sent = {"prompt_token_count": 100, "candidates_token_count": 7, "total_token_count": 107, "prompt_tokens_details": details}
-    assert stated("gemini", sent)[0] == TokenCounts(prompt=100, completion=7, audio_prompt=40)
+    assert stated("gemini", sent)[0] == usage_of_totals(prompt=100, completion=7, audio_prompt=40)
 
 
 def test_a_whole_answer_of_gemini_in_that_spelling_is_read() -> None:
@@ -256,7 +262,7 @@ def test_a_whole_answer_of_gemini_in_that_spelling_is_read() -> None:
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("name", ["total_tokens", "totalTokenCount", "total_token_count"])
 def test_a_total_alone_is_flagged_to_be_split(api: str, name: str) -> None:
-    assert stated(api, {name: 107}) == (TokenCounts(completion=107), frozenset({"usage_inconsistent", "usage_total_only"}))
+    assert stated(api, {name: 107}) == (usage_of_totals(completion=107), frozenset({"usage_inconsistent", "usage_total_only"}))
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -287,7 +293,7 @@ def test_zeros_nulls_and_absent_members_take_nothing_back(api: str) -> None:
     nothing = {name: dict.fromkeys(value, 0) if isinstance(value, dict) else 0 for name, value in first.items()}
     nulls = dict.fromkeys(first)
     negative = {name: -1 for name, value in first.items() if isinstance(value, int)}
-    expected = TokenCounts(prompt=5_010, completion=7, cached=5_000)
+    expected = usage_of_totals(prompt=5_010, completion=7, cached=5_000)
     for later in (nothing, nulls, negative, {}, None):
         assert stated(api, first, later)[0] == expected
         assert stated(api, nothing, first, later, nothing)[0] == expected
@@ -300,7 +306,7 @@ def test_the_split_of_what_was_written_outlasts_zeros() -> None:
     split = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 5_000}
     start = {"input_tokens": 10, "cache_creation_input_tokens": 5_000, "cache_creation": split, "output_tokens": 1}
     zeros = {"input_tokens": 0, "cache_creation_input_tokens": 0, "cache_creation": dict.fromkeys(split, 0), "output_tokens": 7}
-    expected = TokenCounts(prompt=5_010, completion=7, cache_write_1h=5_000)
+    expected = usage_of_totals(prompt=5_010, completion=7, cache_write_1h=5_000)
     assert stated("anthropic_messages", start, zeros)[0] == expected
     assert stated("anthropic_messages", start, zeros | {"cache_creation": None})[0] == expected
 
@@ -311,15 +317,17 @@ def test_a_later_statement_replaces_what_it_states() -> None:
     assert stated("openai_chat", usage(100, 3), {"total_tokens": 107})[0] == TRUE
     assert stated("openai_chat", usage(0, 0), usage(100, 7))[0] == TRUE
     assert stated("openai_chat", {"input_tokens": 90, "output_tokens": 1}, usage(100, 7))[0] == TRUE
-    assert stated("gemini", {"promptTokenCount": 100, "totalTokenCount": 100}, FIRST["gemini"])[0] == TokenCounts(
+    assert stated("gemini", {"promptTokenCount": 100, "totalTokenCount": 100}, FIRST["gemini"])[0] == usage_of_totals(
         prompt=5_010, completion=7, cached=5_000
     )
 
 
 def test_one_that_is_whole_in_itself_and_has_a_smaller_prompt_withdraws_what_was_stated() -> None:
     larger = {"promptTokenCount": 145, "candidatesTokenCount": 21, "totalTokenCount": 166}
-    assert stated("gemini", larger, {"promptTokenCount": 85, "totalTokenCount": 85})[0] == TokenCounts(prompt=85)
-    assert stated("gemini", larger, {"promptTokenCount": 145, "totalTokenCount": 145})[0] == TokenCounts(prompt=145, completion=21)
+    assert stated("gemini", larger, {"promptTokenCount": 85, "totalTokenCount": 85})[0] == usage_of_totals(prompt=85)
+    assert stated("gemini", larger, {"promptTokenCount": 145, "totalTokenCount": 145})[0] == usage_of_totals(
+        prompt=145, completion=21
+    )
 
 
 @pytest.mark.parametrize("later", [None, {}, {"output_tokens": 0}, {"output_tokens": None}, {"output_tokens": -1}])
@@ -334,7 +342,7 @@ def test_the_output_of_a_message_start_is_no_last_word(later: Any) -> None:
 def test_usage_of_the_last_choice_is_read() -> None:
     last = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": usage(100, 7, cached_tokens=80)}
     got = assert_split_invariant(DIALECTS["openai_chat"], STREAM, sse(chunk({"content": "Hi"}), chunk(choices=[last]), DONE))
-    assert got.usage == TokenCounts(prompt=100, completion=7, cached=80)
+    assert got.usage == usage_of_totals(prompt=100, completion=7, cached=80)
 
 
 def test_what_is_remembered_of_odd_statements_is_bounded() -> None:

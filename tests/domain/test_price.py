@@ -1,17 +1,20 @@
 """Costs computed by hand, and the promise that a hold covers whatever the counts turn out to be."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prices import price_of
 
 from tallygate.domain.price import Price
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.unit import Unit
+from tallygate.domain.usage import Usage, usage_of_totals
 
 # Rates in pico-USD per token; 1_000_000 is 1 USD per million tokens.
-MINI = Price(model="mini", version="v1", effective_ms=0, input=150_000, output=600_000, cached_input=75_000)
-CACHING = Price(
+MINI = price_of(model="mini", version="v1", effective_ms=0, input=150_000, output=600_000, cached_input=75_000)
+CACHING = price_of(
     model="sonnet",
     version="v1",
     effective_ms=0,
@@ -21,25 +24,25 @@ CACHING = Price(
     cache_write_5m=3_750_000,
     cache_write_1h=6_000_000,
 )
-LONG = Price(
+LONG = price_of(
     model="pro",
     version="v1",
     effective_ms=0,
     input=1_250_000,
     output=10_000_000,
     cached_input=125_000,
-    long_context_tokens=200_000,
+    above=200_000,
     long_input=2_500_000,
     long_output=15_000_000,
 )
-AUDIO = Price(
+AUDIO = price_of(
     model="audio",
     version="v1",
     effective_ms=0,
     input=2_500_000,
     output=10_000_000,
-    audio_input=40_000_000,
-    audio_output=80_000_000,
+    input_audio=40_000_000,
+    output_audio=80_000_000,
     cached_input=1_250_000,
 )
 
@@ -48,60 +51,60 @@ AUDIO = Price(
     ("price", "counts", "nano_usd"),
     [
         # 1000 * 150_000 + 500 * 600_000 = 450_000_000 pico
-        (MINI, TokenCounts(prompt=1000, completion=500), 450_000),
+        (MINI, usage_of_totals(prompt=1000, completion=500), 450_000),
         # 600 * 150_000 + 400 * 75_000 + 500 * 600_000 = 420_000_000 pico
-        (MINI, TokenCounts(prompt=1000, completion=500, cached=400), 420_000),
+        (MINI, usage_of_totals(prompt=1000, completion=500, cached=400), 420_000),
         # one token is 150 nano-USD exactly; nothing is rounded
-        (MINI, TokenCounts(prompt=1), 150),
-        (MINI, TokenCounts(), 0),
+        (MINI, usage_of_totals(prompt=1), 150),
+        (MINI, usage_of_totals(), 0),
         # reasoning without a rate of its own is output
-        (MINI, TokenCounts(completion=100, reasoning=90), 60_000),
+        (MINI, usage_of_totals(completion=100, reasoning=90), 60_000),
         # 100 plain * 3 + 20_000 read * 0.3 + 1_000 written 5m * 3.75 + 500 written 1h * 6 + 200 out * 15, in USD per million:
         # 300 + 6_000 + 3_750 + 3_000 + 3_000 = 16_050 micro-USD
         (
             CACHING,
-            TokenCounts(prompt=21_600, completion=200, cached=20_000, cache_write_5m=1_000, cache_write_1h=500),
+            usage_of_totals(prompt=21_600, completion=200, cached=20_000, cache_write_5m=1_000, cache_write_1h=500),
             16_050_000,
         ),
         # the whole prompt was written: 1_000 * 3.75 = 3_750 micro-USD
-        (CACHING, TokenCounts(prompt=1_000, cache_write_5m=1_000), 3_750_000),
+        (CACHING, usage_of_totals(prompt=1_000, cache_write_5m=1_000), 3_750_000),
         # at the threshold the short rates hold: 200_000 * 1.25 + 1_000 * 10 = 260_000 micro-USD
-        (LONG, TokenCounts(prompt=200_000, completion=1_000), 260_000_000),
+        (LONG, usage_of_totals(prompt=200_000, completion=1_000), 260_000_000),
         # one more token and all of it is long: 200_001 * 2.5 + 1_000 * 15 = 515_002.5 micro-USD
-        (LONG, TokenCounts(prompt=200_001, completion=1_000), 515_002_500),
+        (LONG, usage_of_totals(prompt=200_001, completion=1_000), 515_002_500),
         # cached scales with input, 0.125 to 0.25: 100_001 * 2.5 + 200_000 * 0.25 = 300_002.5 micro-USD
-        (LONG, TokenCounts(prompt=300_001, cached=200_000), 300_002_500),
+        (LONG, usage_of_totals(prompt=300_001, cached=200_000), 300_002_500),
         # 70 text * 2.5 + 30 audio * 40 + 10 text * 10 + 40 audio * 80 = 175 + 1_200 + 100 + 3_200 micro-USD
-        (AUDIO, TokenCounts(prompt=100, completion=50, audio_prompt=30, audio_completion=40), 4_675_000),
+        (AUDIO, usage_of_totals(prompt=100, completion=50, audio_prompt=30, audio_completion=40), 4_675_000),
         # 80 of 100 are cached, so at most 20 audio tokens are left to charge: 80 * 1.25 + 20 * 40 = 900 micro-USD
-        (AUDIO, TokenCounts(prompt=100, cached=80, audio_prompt=30), 900_000),
+        (AUDIO, usage_of_totals(prompt=100, cached=80, audio_prompt=30), 900_000),
     ],
 )
-def test_costs_agree_with_hand_computed_ones(price: Price, counts: TokenCounts, nano_usd: int) -> None:
+def test_costs_agree_with_hand_computed_ones(price: Price, counts: Usage, nano_usd: int) -> None:
     assert price.cost_nano_usd(counts) == nano_usd
 
 
 def test_reasoning_is_charged_at_its_own_rate_and_never_twice() -> None:
-    price = replace(MINI, reasoning=900_000, audio_output=5_000_000)
+    price = replace(MINI, rates={**MINI.rates, Unit.REASONING_OUTPUT: 900_000, Unit.OUTPUT_AUDIO: 5_000_000})
     # 40 audio * 5, then of 100 - 40 at most 60 reasoning * 0.9: 200 + 54 micro-USD
-    assert price.cost_nano_usd(TokenCounts(completion=100, reasoning=80, audio_completion=40)) == 254_000
+    assert price.cost_nano_usd(usage_of_totals(completion=100, reasoning=80, audio_completion=40)) == 254_000
 
 
 def test_a_cost_is_rounded_once_and_up() -> None:
-    odd = Price(model="odd", version="v1", effective_ms=0, input=1, output=1)
-    assert odd.cost_nano_usd(TokenCounts(prompt=1, completion=1)) == 1  # 2 pico together, not 1 + 1 nano
-    assert odd.cost_nano_usd(TokenCounts(prompt=1000, completion=1)) == 2
+    odd = price_of(model="odd", version="v1", effective_ms=0, input=1, output=1)
+    assert odd.cost_nano_usd(usage_of_totals(prompt=1, completion=1)) == 1  # 2 pico together, not 1 + 1 nano
+    assert odd.cost_nano_usd(usage_of_totals(prompt=1000, completion=1)) == 2
 
 
 def test_a_rate_scaled_to_a_long_context_is_rounded_up() -> None:
-    price = Price(model="m", version="v1", effective_ms=0, input=3, output=0, cached_input=1, long_context_tokens=10, long_input=4)
-    assert price.cost_nano_usd(TokenCounts(prompt=1000, cached=1000)) == 2  # 1 * 4 / 3 is 2 pico-USD a token
+    price = price_of(model="m", version="v1", effective_ms=0, input=3, output=0, cached_input=1, above=10, long_input=4)
+    assert price.cost_nano_usd(usage_of_totals(prompt=1000, cached=1000)) == 2  # 1 * 4 / 3 is 2 pico-USD a token
 
 
 def test_free_input_does_not_make_dearer_kinds_free() -> None:
-    price = Price(model="m", version="v1", effective_ms=0, input=0, output=0, audio_input=7_000_000, reasoning=2_000_000)
-    assert price.cost_nano_usd(TokenCounts(prompt=10, audio_prompt=10, completion=5, reasoning=5)) == 80_000
-    assert price.worst_case_nano_usd(prompt_tokens=10, output_tokens=5, audio_input=True) == 80_000
+    price = price_of(model="m", version="v1", effective_ms=0, input=0, output=0, input_audio=7_000_000, reasoning_output=2_000_000)
+    assert price.cost_nano_usd(usage_of_totals(prompt=10, audio_prompt=10, completion=5, reasoning=5)) == 80_000
+    assert price.worst_case_nano_usd(prompt_tokens=10, output_tokens=5, units=[Unit.INPUT_AUDIO]) == 80_000
 
 
 @pytest.mark.parametrize(
@@ -109,22 +112,22 @@ def test_free_input_does_not_make_dearer_kinds_free() -> None:
     [
         (MINI, {"prompt_tokens": 1000, "output_tokens": 500}, 450_000),
         # a cache write is dearer than plain input, and only possible where asked for: 1_000 * 3.75, * 6, * 3
-        (CACHING, {"prompt_tokens": 1000, "output_tokens": 0, "cache_write_5m": True}, 3_750_000),
-        (CACHING, {"prompt_tokens": 1000, "output_tokens": 0, "cache_write_5m": True, "cache_write_1h": True}, 6_000_000),
+        (CACHING, {"prompt_tokens": 1000, "output_tokens": 0, "units": [Unit.CACHE_WRITE_5M]}, 3_750_000),
+        (CACHING, {"prompt_tokens": 1000, "output_tokens": 0, "units": [Unit.CACHE_WRITE_5M, Unit.CACHE_WRITE_1H]}, 6_000_000),
         (CACHING, {"prompt_tokens": 1000, "output_tokens": 0}, 3_000_000),
         (LONG, {"prompt_tokens": 200_000, "output_tokens": 1000}, 260_000_000),
         (LONG, {"prompt_tokens": 200_001, "output_tokens": 1000}, 515_002_500),
         (AUDIO, {"prompt_tokens": 100, "output_tokens": 50}, 750_000),
-        (AUDIO, {"prompt_tokens": 100, "output_tokens": 50, "audio_input": True, "audio_output": True}, 8_000_000),
+        (AUDIO, {"prompt_tokens": 100, "output_tokens": 50, "units": [Unit.INPUT_AUDIO, Unit.OUTPUT_AUDIO]}, 8_000_000),
     ],
 )
-def test_worst_cases_agree_with_hand_computed_ones(price: Price, asked: dict[str, int], nano_usd: int) -> None:
-    assert price.worst_case_nano_usd(**asked) == nano_usd  # type: ignore[arg-type]
+def test_worst_cases_agree_with_hand_computed_ones(price: Price, asked: dict[str, Any], nano_usd: int) -> None:
+    assert price.worst_case_nano_usd(**asked) == nano_usd
 
 
 def test_a_long_rate_below_the_short_one_does_not_lower_the_hold() -> None:
-    price = Price(model="m", version="v", effective_ms=0, input=10_000, output=0, long_context_tokens=100, long_input=1)
-    assert price.worst_case_nano_usd(prompt_tokens=101, output_tokens=0) >= price.cost_nano_usd(TokenCounts(prompt=100))
+    price = price_of(model="m", version="v", effective_ms=0, input=10_000, output=0, above=100, long_input=1)
+    assert price.worst_case_nano_usd(prompt_tokens=101, output_tokens=0) >= price.cost_nano_usd(usage_of_totals(prompt=100))
 
 
 rates = st.integers(0, 10**8)
@@ -133,22 +136,22 @@ maybe_rates = st.none() | rates
 
 @st.composite
 def prices(draw: st.DrawFn) -> Price:
-    return Price(
+    return price_of(
         model="m",
         version="v1",
         effective_ms=0,
         input=draw(rates),
         output=draw(rates),
-        long_context_tokens=draw(st.none() | st.integers(0, 300)),
+        above=draw(st.none() | st.integers(0, 300)),
         **{
             name: draw(maybe_rates)
             for name in (
                 "cached_input",
                 "cache_write_5m",
                 "cache_write_1h",
-                "audio_input",
-                "reasoning",
-                "audio_output",
+                "input_audio",
+                "reasoning_output",
+                "output_audio",
                 "long_input",
                 "long_output",
             )
@@ -157,11 +160,11 @@ def prices(draw: st.DrawFn) -> Price:
 
 
 @st.composite
-def consistent_counts(draw: st.DrawFn) -> TokenCounts:
+def consistent_counts(draw: st.DrawFn) -> Usage:
     prompt, completion = draw(st.integers(0, 400)), draw(st.integers(0, 400))
     cached = draw(st.integers(0, prompt))
     write_5m = draw(st.integers(0, prompt - cached))
-    return TokenCounts(
+    return usage_of_totals(
         prompt=prompt,
         completion=completion,
         cached=cached,
@@ -174,29 +177,26 @@ def consistent_counts(draw: st.DrawFn) -> TokenCounts:
 
 
 @given(prices(), consistent_counts(), st.integers(0, 50), st.integers(0, 50))
-def test_the_worst_case_covers_every_cost_within_the_bound(price: Price, counts: TokenCounts, more_in: int, more_out: int) -> None:
+def test_the_worst_case_covers_every_cost_within_the_bound(price: Price, counts: Usage, more_in: int, more_out: int) -> None:
     worst = price.worst_case_nano_usd(
         prompt_tokens=counts.prompt + more_in,
         output_tokens=counts.completion + more_out,
-        cache_write_5m=counts.cache_write_5m > 0,
-        cache_write_1h=counts.cache_write_1h > 0,
-        audio_input=counts.audio_prompt > 0,
-        audio_output=counts.audio_completion > 0,
+        units=[Unit(unit) for unit in counts.quantities],
     )
     assert 0 <= price.cost_nano_usd(counts) <= worst
 
 
 @given(prices(), consistent_counts())
-def test_a_price_with_one_rate_charges_every_token_once(price: Price, counts: TokenCounts) -> None:
-    flat = Price(
+def test_a_price_with_one_rate_charges_every_token_once(price: Price, counts: Usage) -> None:
+    flat = price_of(
         model="m",
         version="v1",
         effective_ms=0,
-        input=price.input,
-        output=price.input,
+        input=price.rates["input"],
+        output=price.rates["input"],
         **dict.fromkeys(
-            ("cached_input", "cache_write_5m", "cache_write_1h", "audio_input", "reasoning", "audio_output"),
-            price.input,
+            ("cached_input", "cache_write_5m", "cache_write_1h", "input_audio", "reasoning_output", "output_audio"),
+            price.rates["input"],
         ),
     )
-    assert flat.cost_nano_usd(counts) == -(-counts.total * price.input // 1000)
+    assert flat.cost_nano_usd(counts) == -(-counts.total * price.rates["input"] // 1000)

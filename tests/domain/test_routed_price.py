@@ -3,25 +3,27 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prices import price_of
 
 from tallygate.domain.price import Price
 from tallygate.domain.routed_price import each_of, routed_price
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.unit import Unit
+from tallygate.domain.usage import usage_of_totals
 
 RATE = st.integers(0, 10**6)
 OPTIONAL = st.none() | RATE
-KINDS = ("cache_write_5m", "cache_write_1h", "audio_input", "audio_output")
+KINDS = (Unit.CACHE_WRITE_5M, Unit.CACHE_WRITE_1H, Unit.INPUT_AUDIO, Unit.OUTPUT_AUDIO)
 
 
 def a_price(model: str, **amounts: int | None) -> Price:
-    return Price(model=model, version=f"{model}@1", effective_ms=0, **{"input": 0, "output": 0, **amounts})  # type: ignore[arg-type]
+    return price_of(model, version=f"{model}@1", **{"input": 0, "output": 0, **amounts})
 
 
 @st.composite
 def prices(draw: st.DrawFn) -> Price:
-    rates = {kind: draw(OPTIONAL) for kind in (*KINDS, "cached_input", "reasoning")}
+    rates = {kind: draw(OPTIONAL) for kind in (*KINDS, "cached_input", "reasoning_output")}
     if draw(st.booleans()):
-        rates.update(long_context_tokens=draw(st.integers(1, 1000)), long_input=draw(RATE), long_output=draw(RATE))
+        rates.update(above=draw(st.integers(1, 1000)), long_input=draw(RATE), long_output=draw(RATE))
     return a_price("m", input=draw(RATE), output=draw(RATE), **rates)
 
 
@@ -31,12 +33,12 @@ def test_it_is_the_worst_of_the_models_whichever_are_left_out(
 ) -> None:
     bound = routed_price(models)
     assert bound is not None
-    asked = dict(zip(KINDS, flags, strict=True))
+    asked = [kind for kind, is_asked in zip(KINDS, flags, strict=True) if is_asked]
 
     def worst(of: list[Price]) -> int:
-        return max(price.worst_case_nano_usd(prompt_tokens=prompt, output_tokens=output, **asked) for price in of)
+        return max(price.worst_case_nano_usd(prompt_tokens=prompt, output_tokens=output, units=asked) for price in of)
 
-    counts = TokenCounts(prompt=prompt, completion=output, cached=prompt // 2, reasoning=output // 3)
+    counts = usage_of_totals(prompt=prompt, completion=output, cached=prompt // 2, reasoning=output // 3)
     assert worst(list(bound.prices)) == worst(models)
     assert bound.cost_nano_usd(counts) == max(price.cost_nano_usd(counts) for price in models)
 
@@ -55,7 +57,7 @@ def test_one_models_length_is_not_charged_at_anothers_rate() -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        *("output", "input", "cached_input", "cache_write_5m", "cache_write_1h", "audio_input", "reasoning", "audio_output"),
+        *("output", "input", "cached_input", "cache_write_5m", "cache_write_1h", "input_audio", "reasoning_output", "output_audio"),
         *("max_output_tokens", "max_input_tokens"),
     ],
 )

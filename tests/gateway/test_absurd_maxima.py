@@ -11,7 +11,7 @@ from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.openai_chat import CHOICES_MAX
 from tallygate.domain.organization import Plan
 from tallygate.domain.prompt import PromptShape
-from tallygate.domain.token_counts import TOKENS_MAX
+from tallygate.domain.usage import TOKENS_MAX
 from tallygate.gateway.exchange.estimate import estimate, refuse_absurd
 
 

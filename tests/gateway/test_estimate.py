@@ -1,23 +1,26 @@
-from dataclasses import replace
-
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+from prices import price_of, repriced
 
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.request_headers import facts_with_headers
-from tallygate.domain.organization import Plan
+from tallygate.domain.errors import Refused
+from tallygate.domain.organization import Plan, UnknownModelPolicy
 from tallygate.domain.price import Price
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.routed_price import routed_price
+from tallygate.domain.unit import Unit
 from tallygate.gateway.exchange.estimate import (
     RATED_UNKNOWN_TOKENS,
     UNKNOWN_WINDOW_TOKENS,
     affordable_output,
     estimate,
+    refuse_unpriced_calls,
 )
 
-PRICE = Price(model="m", version="v", effective_ms=0, input=150_000, output=600_000, max_output_tokens=16_384)
+PRICE = price_of(model="m", version="v", effective_ms=0, input=150_000, output=600_000, max_output_tokens=16_384)
 PLAN = Plan(id="p", default_output_tokens=1_000)
 
 
@@ -50,7 +53,7 @@ UNSEEN = {"has_unknown_input": True, "has_unseen_input": True}
 
 
 def test_input_that_nobody_has_seen_is_all_that_the_model_can_read() -> None:
-    windowed = replace(PRICE, max_input_tokens=128_000)
+    windowed = repriced(PRICE, max_input_tokens=128_000)
     asked = estimate(facts(**UNSEEN, max_output_tokens=1), PLAN, windowed, 10)
 
     assert asked.prompt_tokens == 128_000
@@ -61,7 +64,7 @@ def test_input_that_nobody_has_seen_is_all_that_the_model_can_read() -> None:
 
 
 def test_tools_that_run_in_rounds_read_the_window_as_often() -> None:
-    windowed = replace(PRICE, max_input_tokens=100_000)
+    windowed = repriced(PRICE, max_input_tokens=100_000)
     assert estimate(facts(**UNSEEN, window_reads=2), PLAN, windowed, 10).prompt_tokens == 200_000
 
 
@@ -70,7 +73,7 @@ def test_a_prompt_that_is_summed_up_is_read_twice() -> None:
 
 
 def test_a_larger_window_can_be_asked_for() -> None:
-    windowed = replace(PRICE, max_input_tokens=200_000)
+    windowed = repriced(PRICE, max_input_tokens=200_000)
     asked = facts_with_headers(facts(**UNSEEN), CIMultiDict({"Anthropic-Beta": "files-api-2025-04-14, Context-1M-2025-08-07"}))
     assert estimate(asked, PLAN, windowed, 10).prompt_tokens == 1_000_000
     assert facts_with_headers(facts(), CIMultiDict({"anthropic-beta": "files-api-2025-04-14"})) == facts()
@@ -86,7 +89,7 @@ def test_each_text_to_embed_has_its_edges() -> None:
 
 
 def test_a_plan_may_assume_less_of_unseen_input() -> None:
-    asked = estimate(facts(**UNSEEN), Plan(id="p", unknown_input_tokens=2_000), replace(PRICE, max_input_tokens=128_000), 10)
+    asked = estimate(facts(**UNSEEN), Plan(id="p", unknown_input_tokens=2_000), repriced(PRICE, max_input_tokens=128_000), 10)
 
     assert (asked.prompt_tokens, asked.rate_tokens) == (2_010, 2_010 + 4_096)
     assert estimate(facts(**UNSEEN), Plan(id="p", unknown_input_tokens=0), PRICE, 10).prompt_tokens == 10
@@ -118,7 +121,7 @@ def test_plans_clamp_where_a_spend_limit_binds_unless_they_say_otherwise() -> No
 
 
 def test_a_maximum_that_was_assumed_is_sent_where_a_limit_binds() -> None:
-    endless = replace(PRICE, max_output_tokens=None)
+    endless = repriced(PRICE, max_output_tokens=None)
 
     def sent(price: Price, *, is_bound: bool = True, **request: object) -> int | None:
         asked = estimate(facts(**request), PLAN, price, 10, has_spend_limit=is_bound)
@@ -146,8 +149,8 @@ def test_clamping_stops_at_a_floor() -> None:
 
 
 def test_of_a_model_that_the_provider_chooses_each_ends_at_its_own_maximum() -> None:
-    long = replace(PRICE, model="long", output=1_000, max_output_tokens=384_000, max_input_tokens=1_000)
-    dear = replace(PRICE, model="dear", input=1, output=120_000_000, max_output_tokens=8_000, max_input_tokens=500)
+    long = repriced(PRICE, model="long", output=1_000, max_output_tokens=384_000, max_input_tokens=1_000)
+    dear = repriced(PRICE, model="dear", input=1, output=120_000_000, max_output_tokens=8_000, max_input_tokens=500)
     routed = routed_price([long, dear])
 
     open_ended = estimate(facts(model=None), PLAN, routed, 100, has_spend_limit=True)
@@ -163,7 +166,7 @@ def test_of_a_model_that_the_provider_chooses_each_ends_at_its_own_maximum() -> 
 
 
 def test_of_several_models_one_that_does_not_say_where_it_ends_is_held_to_the_end_of_the_longest() -> None:
-    silent = replace(PRICE, model="silent", output=900_000, max_output_tokens=None)
+    silent = repriced(PRICE, model="silent", output=900_000, max_output_tokens=None)
     asked = estimate(facts(model=None), PLAN, routed_price([silent, PRICE]), 0, has_spend_limit=True)
     assert (asked.hold_nano_usd, asked.imposed_maximum) == (16_384 * 900, None)
     assert estimate(facts(model=None), PLAN, routed_price([silent]), 0, has_spend_limit=True).imposed_maximum == 1_000
@@ -192,7 +195,7 @@ def test_without_clamping_the_least_hold_is_the_whole() -> None:
 def test_a_clamped_request_never_costs_more_than_its_hold(
     prompt: int, output: int, choices: int, predicted: int, rate_in: int, rate_out: int, share: int
 ) -> None:
-    price = Price(model="m", version="v", effective_ms=0, input=rate_in, output=rate_out)
+    price = price_of(model="m", version="v", effective_ms=0, input=rate_in, output=rate_out)
     request = facts(max_output_tokens=output, choices=choices)
     asked = estimate(request, Plan(id="p", clamp=True), price, prompt, predicted_tokens=predicted)
     held = asked.hold_min_nano_usd + (asked.hold_nano_usd - asked.hold_min_nano_usd) * share // 1000
@@ -207,10 +210,21 @@ def test_a_clamped_request_never_costs_more_than_its_hold(
 
 
 def test_a_clamped_routed_request_is_sent_with_what_every_model_takes() -> None:
-    dear = replace(PRICE, output=60_000_000)
-    bound = routed_price([dear, replace(PRICE, model="old", max_output_tokens=4_096)])
+    dear = repriced(PRICE, output=60_000_000)
+    bound = routed_price([dear, repriced(PRICE, model="old", max_output_tokens=4_096)])
     asked = estimate(facts(model=None, max_output_tokens=16_000), PLAN, bound, 0, has_spend_limit=True)
 
     assert affordable_output(facts(model=None), asked, asked.hold_nano_usd) is None
     assert affordable_output(facts(model=None), asked, asked.hold_nano_usd // 2) == 4_096
     assert affordable_output(facts(model=None), asked, asked.hold_min_nano_usd) == 750
+
+
+def test_what_has_no_rate_is_refused_like_an_unknown_model_unless_the_plan_lets_it_run() -> None:
+    asking = facts(calls={Unit.WEB_SEARCH: 3, Unit.FILE_SEARCH: 1})
+    searching = repriced(PRICE, web_search=10**10)
+    refuse_unpriced_calls(facts(calls={Unit.WEB_SEARCH: 3}), PLAN, searching)
+    with pytest.raises(Refused, match="No price is configured for file_search of the model 'm'"):
+        refuse_unpriced_calls(asking, PLAN, searching)
+    refuse_unpriced_calls(asking, Plan(id="p", api_access=True, unknown_model=UnknownModelPolicy.UNPRICED), searching)
+    # 100 * 150,000 and 3 searches at 10**10 pico-USD
+    assert estimate(facts(calls={Unit.WEB_SEARCH: 3}), PLAN, searching, 100).input_nano_usd == 15_000 + 30_000_000

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import func, select
 
-from tallygate.domain.token_counts import UsageSource
+from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome, UsageEvent
 from tallygate.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS
 from tallygate.ledger.database import Database

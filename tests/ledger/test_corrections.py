@@ -1,16 +1,15 @@
 """A provider's own figures, put in later for events whose usage was assumed."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from ledger_values import START_MS, an_entry, an_event_id, assert_no_drift, sums
+from prices import price_of, repriced
 from sqlalchemy import func, select
 
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.domain.markup import marked_up
-from tallygate.domain.price import Price
-from tallygate.domain.token_counts import TokenCounts, UsageSource
+from tallygate.domain.usage import UsageSource, usage_of_totals
 from tallygate.ledger.book import Book
 from tallygate.ledger.corrections import Corrections, Figures, UnknownEventError
 from tallygate.ledger.database import Database
@@ -20,9 +19,9 @@ from tallygate.ledger.entry import Entry, Kind
 from tallygate.ledger.reprice import RepriceQuery, Repricing
 from tallygate.ledger.schema import ENTRIES
 
-PRICE = Price(model="gpt-5", version="gpt-5@1", effective_ms=0, input=1_250_000, output=10_000_000, cached_input=125_000)
-ASSUMED = TokenCounts(prompt=100, completion=30_000)
-TRUE = TokenCounts(prompt=90, completion=20_004, reasoning=20_000)
+PRICE = price_of(model="gpt-5", version="gpt-5@1", effective_ms=0, input=1_250_000, output=10_000_000, cached_input=125_000)
+ASSUMED = usage_of_totals(prompt=100, completion=30_000)
+TRUE = usage_of_totals(prompt=90, completion=20_004, reasoning=20_000)
 ALL: dict[str, Any] = {"from_ms": 0, "to_ms": 2**42, "orgs": frozenset({"acme"}), "after": ""}
 EVENT = an_event_id(1)
 FIGURES = Figures(event_id=EVENT, prompt_tokens=90, completion_tokens=20_004, reasoning_tokens=20_000)
@@ -102,7 +101,7 @@ async def test_a_corrected_price_later_charges_the_corrected_figures(
 ) -> None:
     await book.record([an_assumed()])
     await corrections.correct([FIGURES], now_ms=START_MS, actor="cli")
-    dearer = replace(PRICE, version="gpt-5@2", output=20_000_000)
+    dearer = repriced(PRICE, version="gpt-5@2", output=20_000_000)
     query = RepriceQuery(model="gpt-5", from_ms=0, to_ms=2**42, orgs=frozenset({"acme"}))
     page = await Repricing(database, PriceCatalogue([dearer])).page(query, "", now_ms=START_MS, apply=True)
 
@@ -145,7 +144,7 @@ async def test_figures_and_corrected_prices_keep_the_markup_that_an_event_was_ch
     (looked,) = await corrections.correct([FIGURES], now_ms=START_MS + 5, actor=None)
     assert looked.after_nano_usd == marked.cost_nano_usd(TRUE) > PRICE.cost_nano_usd(TRUE)
 
-    dearer = replace(PRICE, version="gpt-5@2", output=20_000_000)
+    dearer = repriced(PRICE, version="gpt-5@2", output=20_000_000)
     page = await Repricing(database, PriceCatalogue([dearer])).page(query, "", now_ms=START_MS + 5, apply=True)
     (correction,) = page.corrections
     assert correction.price_version == "gpt-5@2+6.5%"
@@ -164,7 +163,7 @@ async def test_what_an_upstreams_catalogue_charged_is_not_charged_anew_by_a_plai
     with pytest.raises(UnknownEventError, match="give it a row for gloo-openai-gpt-5 with the rates"):
         await corrections.correct([FIGURES], now_ms=START_MS, actor=None)
 
-    own = replace(PRICE, model=name, version=f"{name}@2026-01-01.1", output=20_000_000)
+    own = repriced(PRICE, model=name, version=f"{name}@2026-01-01.1", output=20_000_000)
     query = RepriceQuery(model=name, from_ms=0, to_ms=2**42, orgs=frozenset({"acme"}))
     (correction,) = (await Repricing(database, PriceCatalogue([own])).page(query, "", now_ms=START_MS, apply=True)).corrections
     assert correction.price_version == f"{name}@2026-01-01.1+6.5%"
@@ -178,7 +177,7 @@ async def test_figures_and_corrected_prices_leave_the_fee_as_it_was(
     await corrections.correct([FIGURES], now_ms=START_MS, actor="cli")
     assert (await assert_no_drift(database))[-1] == PRICE.cost_nano_usd(TRUE) + fee
 
-    dearer = replace(PRICE, version="gpt-5@2", output=20_000_000)
+    dearer = repriced(PRICE, version="gpt-5@2", output=20_000_000)
     query = RepriceQuery(model="gpt-5", from_ms=0, to_ms=2**42, orgs=frozenset({"acme"}))
     repricing = Repricing(database, PriceCatalogue([dearer]))
     page = await repricing.page(query, "", now_ms=START_MS, apply=True)

@@ -8,12 +8,13 @@ import msgspec
 import pytest
 from ledger_values import START_MS, an_entry, assert_no_drift, assert_no_drift_of_rollups, sums
 from limiter_at_work import ORGANIZATIONS, WEEK, LimiterAtWork, an_organization
+from prices import price_of, repriced
 from sqlalchemy import func, select, update
 
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.domain.admission import Account
 from tallygate.domain.price import Price
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.usage import usage_of_totals
 from tallygate.gateway.exchange.caller_limits import limits_of
 from tallygate.ledger.audit import LedgerAudit
 from tallygate.ledger.book import DAY_MS, Book
@@ -291,12 +292,12 @@ def test_a_months_partition_begins_and_ends_with_the_month() -> None:
     assert (int(low, 16), int(high, 16)) == (1_796_083_200_000, 1_798_761_600_000)
 
 
-OLD = Price(model="gpt-4o", version="gpt-4o@2024", effective_ms=0, input=2_500_000, output=10_000_000, cached_input=1_250_000)
-NEW = replace(OLD, version="gpt-4o@2024b", input=2_000_000, cached_input=500_000)
+OLD = price_of(model="gpt-4o", version="gpt-4o@2024", effective_ms=0, input=2_500_000, output=10_000_000, cached_input=1_250_000)
+NEW = repriced(OLD, version="gpt-4o@2024b", input=2_000_000, cached_input=500_000)
 
 
 def _priced(number: int, price: Price, **changed: Any) -> Any:
-    counts = TokenCounts(prompt=100 + number, completion=20, cached=40, reasoning=5)
+    counts = usage_of_totals(prompt=100 + number, completion=20, cached=40, reasoning=5)
     fields = {"prompt_tokens": 100 + number, "cost_nano_usd": price.cost_nano_usd(counts), "price_version": price.version}
     return an_entry(number, **{**fields, **changed})
 

@@ -101,7 +101,7 @@ def _figures(file: Path, text: TextIO) -> "list[Figures]":
     try:
         for line, row in rows:
             figures = msgspec.convert({name: value for name, value in row.items() if value != ""}, Figures, strict=is_json)
-            figures.counts  # noqa: B018 - it tells what is impossible
+            figures.check()
             if found.setdefault(figures.event_id, figures) is not figures:
                 raise click.ClickException(f"{file}:{line}: event {figures.event_id} is there twice")
             if len(found) > LINES_MAX:

@@ -5,6 +5,7 @@ from typing import Final
 
 from tallygate.config.section import Section
 from tallygate.domain.ratio import ratio, times
+from tallygate.domain.unit import Unit
 
 FAMILIES_MAX: Final = 100
 EVERY_OTHER: Final = "*"
@@ -18,11 +19,10 @@ class CacheRatios:
     cache_write_5m: int | None = None
     cache_write_1h: int | None = None
 
-    def rates(self, input_rate: int) -> dict[str, int | None]:
-        """Rates by fields of Price, in its unit, each rounded up."""
-        kinds = ("cached_input", "cache_write_5m", "cache_write_1h")
-        stated = {kind: getattr(self, kind) for kind in kinds}
-        return {kind: None if of_input is None else times(input_rate, of_input) for kind, of_input in stated.items()}
+    def rates(self, input_rate: int) -> dict[str, int]:
+        """Those that are stated, by unit, in pico-USD per token, each rounded up."""
+        stated = {unit: getattr(self, unit) for unit in (Unit.CACHED_INPUT, Unit.CACHE_WRITE_5M, Unit.CACHE_WRITE_1H)}
+        return {unit: times(input_rate, of_input) for unit, of_input in stated.items() if of_input is not None}
 
 
 FamilyRatios = tuple[tuple[str, CacheRatios], ...]  # by family in lower case

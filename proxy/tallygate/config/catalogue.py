@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
+from tallygate.config.call_rates import CallRates, with_call_rates
 from tallygate.config.routing import Families, Routing
 from tallygate.domain.model_patterns import matches_any
 from tallygate.domain.price import Price
 from tallygate.domain.routed_price import RoutedPrice, routed_price
 
 MODEL_CHARS_MAX: Final = 256
+MINUTES_A_DAY: Final = 1_440
 LOOKUPS_MAX: Final = 4_096  # clients choose the names: beyond it the cache is emptied
 
 _PROVIDER_PREFIX: Final = re.compile(r"(?:models/|publishers/[a-z]+/models/|[a-z][a-z0-9_-]*/)", re.ASCII)
@@ -55,21 +57,33 @@ class PriceCatalogue:
         *,
         routing: Routing = Routing(),  # noqa: B008  # immutable
         upstream_prices: Iterable[Price] = (),
+        calls: tuple[CallRates, ...] = (),
     ) -> None:
-        """aliases: name to priced name."""
+        """aliases: name to priced name. calls: what tools of a provider cost where a row does not say."""
         self._prices = tuple(prices)
         self._aliases = dict(aliases or {})
+        self._calls = calls
         self.routing = routing
-        self._rows = _by_model(self._prices)
-        self._upstream_rows = _by_model(upstream_prices)
+        self._rows = _by_model(self._completed(self._prices))
+        self._upstream_rows = _by_model(self._completed(upstream_prices))
         self._lookups: dict[str, tuple[tuple[Price, ...], ...]] = {}
         everything = (*self._rows.values(), *self._upstream_rows.values())
         self._changes = sorted({price.effective_ms for series in everything for price in series})
         self._dearest: dict[tuple[int, tuple[str, ...]], RoutedPrice | None] = {}
 
     def with_upstream(self, prices: Iterable[Price], families: Families) -> "PriceCatalogue":
-        """This catalogue, with the rows of upstreams' catalogues as the second source, and their families."""
-        return PriceCatalogue(self._prices, self._aliases, routing=self.routing.with_listed(families), upstream_prices=prices)
+        """This catalogue with the rows of upstreams' catalogues in second place, and their families."""
+        return PriceCatalogue(
+            self._prices,
+            self._aliases,
+            routing=self.routing.with_listed(families),
+            upstream_prices=prices,
+            calls=self._calls,
+        )
+
+    def _completed(self, prices: Iterable[Price]) -> Iterator[Price]:
+        for price in prices:
+            yield with_call_rates(price, self._calls, tuple(plainer_names(price.model))) if self._calls else price
 
     def models(self) -> Iterator[str]:
         """Every priced name, without aliases."""
@@ -97,7 +111,7 @@ class PriceCatalogue:
         for series in candidates:
             price = _in_force(series, at_ms)
             if price is not None:
-                return price
+                return price.starting_at(at_ms // 60_000 % MINUTES_A_DAY) if price.rules else price
         return None
 
     def _candidates(self, model: str) -> tuple[tuple[Price, ...], ...]:

@@ -7,10 +7,11 @@ from typing import Any, Final
 import msgspec
 
 from tallygate.config.cache_ratios import FamilyRatios, ratios_of
-from tallygate.config.prices import CONTEXT_TOKENS_MAX, bounded_rate, model_name, price_version, rate
+from tallygate.config.price_row import CONTEXT_TOKENS_MAX, bounded_rate, model_name, rate_of, versioned
 from tallygate.config.section import show
 from tallygate.domain.money import nano_usd_from_usd
 from tallygate.domain.price import Price
+from tallygate.domain.unit import Unit
 
 ROWS_MAX: Final = 10_000
 ALIASES_MAX: Final = 32  # of one row; further ones are ignored
@@ -84,13 +85,25 @@ def _read_row(row: Any, ratios: FamilyRatios) -> Price:
         raise ValueError(f"{model} has no price of its input or output")
     if not input_rate and not output:
         raise ValueError(f"{model} is listed as free: give it a row in prices.yaml if that is right")
-    tokens = {"max_output_tokens": _read_tokens(row, "max_output_tokens"), "max_input_tokens": _read_tokens(row, "context_window")}
-    rates = {"input": input_rate or 0, "output": output or 0, **ratios_of(_family(row), ratios).rates(input_rate or 0)}
     cached = _read_rate(pricing, "cache_read", model)
+    rates: dict[str, int] = {
+        Unit.INPUT: input_rate or 0,
+        Unit.OUTPUT: output or 0,
+        **ratios_of(_family(row), ratios).rates(input_rate or 0),
+    }
     if cached is not None:
-        rates["cached_input"] = cached
-    version = price_version(model, 0, {**rates, **tokens})
-    return Price(model=model, version=version, effective_ms=0, **rates, **tokens, generates=output is not None)  # type: ignore[arg-type]  # none of them is `reasons`
+        rates[Unit.CACHED_INPUT] = cached
+    return versioned(
+        Price(
+            model=model,
+            version="",
+            effective_ms=0,
+            rates=rates,
+            max_output_tokens=_read_tokens(row, "max_output_tokens"),
+            max_input_tokens=_read_tokens(row, "context_window"),
+            generates=output is not None,
+        )
+    )
 
 
 def _family(row: Mapping[str, Any]) -> str:
@@ -115,7 +128,7 @@ def _read_rate(pricing: Mapping[str, Any], side: str, model: str) -> int | None:
     per_million, per_thousand = rates.get("rate_per_1m_tokens"), rates.get("rate_per_1k_tokens")
     try:
         if isinstance(per_million, str):
-            return rate(per_million)
+            return rate_of(Unit.INPUT, per_million)
         if isinstance(per_thousand, str):
             return bounded_rate(nano_usd_from_usd(per_thousand))  # nano-USD per thousand tokens: as many pico-USD per token
     except ValueError as error:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Final
 
 from tallygate.console.ports import Totals
-from tallygate.domain.token_counts import UsageSource
+from tallygate.domain.usage import UsageSource
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.lifetime import OTHER
 from tallygate.ledger.lifetime_queries import SUMS, LifetimeQueries, OrganizationTotals, OverallTotals

@@ -8,7 +8,7 @@ from typing import Any, Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from tallygate.config.catalogue import PriceCatalogue
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.usage import usage_of_totals
 
 _NANO: Final = 10**9
 
@@ -86,7 +86,7 @@ def simulator_counts(records: list[dict[str, Any]], prices: PriceCatalogue) -> C
         price = prices.find(record["model"] or "", time.time_ns() // 1_000_000)
         if price is not None:
             cost += price.cost_nano_usd(
-                TokenCounts(
+                usage_of_totals(
                     prompt=record["prompt_tokens"],
                     completion=record["generated_tokens"],
                     cached=record["cached_tokens"],

@@ -21,7 +21,7 @@ from tallygate.dialects.references import body_references
 from tallygate.dialects.sse import SseEvent
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
-from tallygate.domain.token_counts import TOKENS_MAX
+from tallygate.domain.usage import TOKENS_MAX
 
 
 class CompleteRequest(msgspec.Struct, gc=False):

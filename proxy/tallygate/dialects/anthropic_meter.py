@@ -11,7 +11,8 @@ from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMe
 from tallygate.dialects.openai_usage import responses_counts
 from tallygate.dialects.sse import SseEvent
 from tallygate.dialects.stated_usage import CHAT, StatedUsage, joined
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.unit import Unit
+from tallygate.domain.usage import TOKENS_MAX, Pass, Usage, summed
 
 ITERATIONS_UNCOUNTED: Final = "usage_iterations"  # passes used tokens that are not in what is charged
 # Anthropic, "Compaction": its tokens are billed at the model's prices, and not included in the top level of the usage.
@@ -45,7 +46,7 @@ class AnthropicUsage:
     def __init__(self, facts: RequestFacts) -> None:
         self._members: dict[str, Any] = {}
         self._other_names = StatedUsage(CHAT)
-        self._writes_1h_only = facts.cache_write_1h and not facts.cache_write_5m
+        self._writes_1h_only = Unit.CACHE_WRITE_1H in facts.units and Unit.CACHE_WRITE_5M not in facts.units
 
     def update(self, usage: object, reading: MeterReading) -> bool:
         """Take a usage object and bring the reading up to date; return whether it states output. Anything else says nothing."""
@@ -68,17 +69,19 @@ class AnthropicUsage:
             reading.flags.add(ITERATIONS_UNCOUNTED)
         return is_positive(usage.get("output_tokens"))
 
-    def _all_counts(self, flags: set[str]) -> TokenCounts:
+    def _all_counts(self, flags: set[str]) -> Usage:
         """The counts of the top level, plus those of compactions."""
         counted = self._counts(self._members, flags)
         iterations = items_of(self._members.get("iterations"))
         passes = [self._counts(each, flags) for each in iterations if isinstance(each, dict) and each.get("type") == _COMPACTION]
         if not passes:
             return counted
-        sums = {name: sum(getattr(each, name) for each in (counted, *passes)) for name in TokenCounts.__struct_fields__}
-        return token_counts(flags, **sums)
+        usage = summed(tuple([Pass(quantities=dict(each.quantities)) for each in (counted, *passes)]))
+        if max(usage.prompt, usage.completion) <= TOKENS_MAX:
+            return usage
+        return token_counts(flags, prompt=usage.prompt, completion=usage.completion, cached=usage.cached)  # cut to what can be
 
-    def _counts(self, members: dict[str, Any], flags: set[str]) -> TokenCounts:
+    def _counts(self, members: dict[str, Any], flags: set[str]) -> Usage:
         if isinstance(members.get("input_tokens_details"), dict):
             return responses_counts(members, flags)  # OpenAI's, whose cached tokens are part of the input
         plain = lenient_count(members.get("input_tokens"), flags) or 0

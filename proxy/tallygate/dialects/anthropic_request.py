@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from tallygate.dialects.body import ParsedBody, keys_of, parse_body
-from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.dialect import RequestFacts, units_of
 from tallygate.dialects.lenient import items_of, member
 from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.prompt_parts import PromptParts, json_text
@@ -14,7 +14,7 @@ from tallygate.dialects.references import body_references
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import ImageInput
-from tallygate.domain.token_counts import TOKENS_MAX
+from tallygate.domain.usage import TOKENS_MAX
 
 # Tools with a type that the client runs itself: no input arises but their definition, which the provider fills in. Any other typed
 # tool runs at the provider and feeds its results back to the model (a web search turned 2,479 input tokens into 404,500).
@@ -94,8 +94,7 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
         max_output_tokens=min(request.max_tokens, TOKENS_MAX) if request.max_tokens else None,  # 0 is none
         window_reads=ROUNDS if walker.has_server_tools else 1,
         output_min_tokens=_thinking_budget(request.thinking) + 1,  # max_tokens must be larger
-        cache_write_5m=walker.cache_write_5m,
-        cache_write_1h=walker.cache_write_1h,
+        units=units_of(cache_write_5m=walker.cache_write_5m, cache_write_1h=walker.cache_write_1h),
         has_unknown_input=walker.parts.has_unknown_input(references),
         has_unseen_input=walker.parts.has_unseen_input,
         references=references,

@@ -1,10 +1,10 @@
-"""Conversion of providers' token counts into TokenCounts. Nothing here raises: an odd count is clamped and flagged."""
+"""Conversion of providers' token counts into a Usage. Nothing here raises: an odd count is clamped and flagged."""
 
 import math
 from enum import Enum
 from typing import Final
 
-from tallygate.domain.token_counts import TOKENS_MAX, TokenCounts
+from tallygate.domain.usage import TOKENS_MAX, Usage, usage_of_totals
 
 CLAMPED: Final = "usage_clamped"  # a count was negative, fractional, of a wrong type, absurd, or above the total it is part of
 INCONSISTENT: Final = "usage_inconsistent"  # the provider's total differs from prompt + completion
@@ -51,11 +51,12 @@ def token_counts(
     cached: object = None,
     cache_write_5m: object = None,
     cache_write_1h: object = None,
+    cache_write_12h: object = None,
     audio_prompt: object = None,
     reasoning: object = None,
     audio_completion: object = None,
     cache_place: CachePlace = CachePlace.INSIDE,
-) -> TokenCounts:
+) -> Usage:
     """Counts in the normal form: totals that include their parts. Absent counts are 0.
 
     prompt and completion are the provider's totals, with the parts inside, but for cached and written tokens that `cache_place` or
@@ -71,7 +72,8 @@ def token_counts(
     read = 0 if cached is None else lenient_count(cached, flags) or 0
     written_5m = 0 if cache_write_5m is None else lenient_count(cache_write_5m, flags) or 0
     written_1h = 0 if cache_write_1h is None else lenient_count(cache_write_1h, flags) or 0
-    tokens_in, tokens_out, cache = stated_in, stated_out, read + written_5m + written_1h
+    written_12h = 0 if cache_write_12h is None else lenient_count(cache_write_12h, flags) or 0
+    tokens_in, tokens_out, cache = stated_in, stated_out, read + written_5m + written_1h + written_12h
     tokens_all = None if total is None else lenient_count(total, flags)
     outside = None if tokens_all is None or tokens_all >= TOKENS_MAX else tokens_all - stated_in - stated_out
     if tokens_all is not None and tokens_all != stated_in + stated_out:
@@ -94,12 +96,14 @@ def token_counts(
             flags.add(TOTAL_ONLY)
     cached_part = _part(read, tokens_in, flags)
     part_5m = _part(written_5m, tokens_in - cached_part, flags)
-    return TokenCounts(
+    part_1h = _part(written_1h, tokens_in - cached_part - part_5m, flags)
+    return usage_of_totals(
         prompt=tokens_in,
         completion=tokens_out,
         cached=cached_part,
         cache_write_5m=part_5m,
-        cache_write_1h=_part(written_1h, tokens_in - cached_part - part_5m, flags),
+        cache_write_1h=part_1h,
+        cache_write_12h=_part(written_12h, tokens_in - cached_part - part_5m - part_1h, flags) if written_12h else 0,
         audio_prompt=_part(audio_in, tokens_in, flags),
         reasoning=_part(thought, tokens_out, flags),
         audio_completion=0 if audio_completion is None else _part(lenient_count(audio_completion, flags) or 0, tokens_out, flags),

@@ -7,8 +7,9 @@ is missing or odd: odd counts are clamped and flagged.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import product
 from re import Pattern
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -16,7 +17,8 @@ from tallygate.domain.admission import Decision
 from tallygate.domain.errors import Refusal
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.stored_object import StoredReference
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.unit import Unit
+from tallygate.domain.usage import STANDARD, Conditions, Usage
 
 
 class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,9 +33,10 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     client_asks_usage  the client itself asked for the usage chunk of its stream
     can_ask_usage      False if a dated version of the API (Azure's `api-version`) does not support `include_usage` yet
     replaces_model     the body names another model; `model` replaces it before the body is forwarded
-    cache_write_5m/1h  the request can cause cache writes of that kind
+    units              in which the request can be charged besides plain, cached and reasoning tokens
+    conditions         under which it can be charged, of which the answer may say which; at least one
+    calls              the most that it can cause of what is no token, by unit
     writes_1h          all cache writes may last an hour, and the answer does not say how long they last
-    audio_input/output the request can be charged at audio rates
     has_unknown_input  input whose size the request does not show: stored at the provider and among `references` (file ids,
                        previous_response_id, cachedContent), or unseen
     has_unseen_input   input that nobody has seen (documents by URL, results of tools at the provider, stored templates)
@@ -58,11 +61,10 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     client_asks_usage: bool = False
     can_ask_usage: bool = True
     replaces_model: bool = False
-    cache_write_5m: bool = False
-    cache_write_1h: bool = False
+    units: frozenset[Unit] = frozenset()
+    conditions: tuple[Conditions, ...] = (STANDARD,)
+    calls: Mapping[str, int] = {}
     writes_1h: bool = False
-    audio_input: bool = False
-    audio_output: bool = False
     has_unknown_input: bool = False
     has_unseen_input: bool = False
     added_tokens: int = 0
@@ -73,6 +75,11 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     predicted: str = ""
     references: tuple[StoredReference, ...] = ()
     is_cut_upstream: bool = False
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether audio can be read or generated."""
+        return Unit.INPUT_AUDIO in self.units or Unit.OUTPUT_AUDIO in self.units
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,13 +97,15 @@ class MeterReading:
     unread_bytes          bytes of a body that the dialect cannot parse: only their number is known
     text                  generated text, tool arguments and reasoning not yet removed by `drain_text`
     calls                 tool calls of the answer; each is generated with some framing that is not in the text
+    billed_calls          what is billed besides tokens, by unit
+    conditions            members of `Conditions` that the answer states
     media_tokens          tokens of generated images and sound, by the provider's published rules
     flags                 oddities, for the usage event
     is_events             it is an event stream, whatever its label says
     is_unread             no meter reads the answer, and every other field keeps its default
     """
 
-    usage: TokenCounts | None = None
+    usage: Usage | None = None
     response_model: str | None = None
     awaits_final_usage: bool = False
     is_usage_midstream: bool = False
@@ -108,6 +117,8 @@ class MeterReading:
     text: list[str] = field(default_factory=list)
     text_chars: int = 0
     calls: int = 0
+    billed_calls: dict[str, int] = field(default_factory=dict)
+    conditions: dict[str, str] = field(default_factory=dict)
     media_tokens: int = 0
     flags: set[str] = field(default_factory=set)
     is_events: bool = False
@@ -140,6 +151,26 @@ class ResponseMeter(Protocol):
 
     def end_body(self) -> bytes:
         """End the body, whole or cut: return the bytes held back and complete the reading."""
+
+
+def units_of(
+    *, cache_write_5m: bool = False, cache_write_1h: bool = False, audio_input: bool = False, audio_output: bool = False
+) -> frozenset[Unit]:
+    """The units that a request can be charged in: cache writes of that length, audio read or generated."""
+    return _UNITS_OF[cache_write_5m, cache_write_1h, audio_input, audio_output]
+
+
+def _units_of(*flags: bool) -> frozenset[Unit]:
+    kinds = (
+        (Unit.CACHE_WRITE_5M,),
+        (Unit.CACHE_WRITE_1H, Unit.CACHE_WRITE_12H),
+        (Unit.INPUT_AUDIO, Unit.CACHED_INPUT_AUDIO),
+        (Unit.OUTPUT_AUDIO,),
+    )
+    return frozenset([unit for units, is_used in zip(kinds, flags, strict=True) if is_used for unit in units])
+
+
+_UNITS_OF: Final = {flags: _units_of(*flags) for flags in product((False, True), repeat=4)}
 
 
 class UsageReporting(Enum):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tallygate.dialects.body import parse_body
-from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting
+from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting, units_of
 from tallygate.dialects.first_bytes import meter_of
 from tallygate.dialects.gemini_generate import GeminiDialect
 from tallygate.dialects.gemini_meter import GeminiJsonMeter
@@ -49,7 +49,7 @@ class GeminiEmbed(GeminiDialect):
             model=path_model(path),
             prompt=parts.shape(),
             has_output=False,
-            audio_input=parts.audio_input,
+            units=units_of(audio_input=parts.audio_input),
             has_unknown_input=parts.has_unknown_input(references),
             has_unseen_input=parts.has_unseen_input,
             references=references,

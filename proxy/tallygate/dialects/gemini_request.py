@@ -7,13 +7,13 @@ from typing import Any, Final
 import msgspec
 
 from tallygate.dialects.body import parse_body
-from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.dialect import RequestFacts, units_of
 from tallygate.dialects.prompt_parts import PromptParts
 from tallygate.dialects.references import stored_references
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import ImageInput
-from tallygate.domain.token_counts import TOKENS_MAX
+from tallygate.domain.usage import TOKENS_MAX
 
 CANDIDATES_MAX: Final = 128  # answers to one request; more are refused (Gemini itself stops at 8)
 
@@ -106,8 +106,10 @@ def read_generate(
         stream=stream,
         max_output_tokens=_count(_member(config, "maxOutputTokens"), "generationConfig.maxOutputTokens", TOKENS_MAX),
         choices=_candidates(config),
-        audio_input=parts.audio_input,
-        audio_output=any(isinstance(each, str) and each.upper() == "AUDIO" for each in _items(modalities)),
+        units=units_of(
+            audio_input=parts.audio_input,
+            audio_output=any(isinstance(each, str) and each.upper() == "AUDIO" for each in _items(modalities)),
+        ),
         has_unknown_input=parts.has_unknown_input(references),
         has_unseen_input=parts.has_unseen_input,
         references=references,

@@ -4,12 +4,12 @@ from typing import Any, Final
 
 from tallygate.dialects.counts import lenient_count, token_counts
 from tallygate.dialects.lenient import items_of
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.usage import Usage
 
 IMAGE_OUTPUT: Final = "image_output"  # images were generated, whose tokens have a price of their own at some models
 
 
-def gemini_counts(usage: dict[str, Any], flags: set[str]) -> TokenCounts:
+def gemini_counts(usage: dict[str, Any], flags: set[str]) -> Usage:
     """Thoughts stand beside the candidates, and results of tools beside the prompt; cached tokens lie inside the prompt."""
     get = usage.get
     thoughts = lenient_count(get("thoughtsTokenCount"), flags) or 0

@@ -17,7 +17,7 @@ from tallygate.dialects.dialect import RequestFacts, UsageReporting
 from tallygate.dialects.openai_completions import CompletionRequest, OpenAiCompletions
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
-from tallygate.domain.token_counts import TOKENS_MAX
+from tallygate.domain.usage import TOKENS_MAX
 
 # The model reads `<s>[SUFFIX]suffix[PREFIX]prompt` (https://huggingface.co/mistralai/Codestral-22B-v0.1/discussions/5): the example
 # of the API reference, `def` and `return a+b`, has 8 prompt tokens.

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from tallygate.dialects.body import keys_of, parse_body, with_member
-from tallygate.dialects.dialect import RequestFacts, ResponseMeter
+from tallygate.dialects.dialect import RequestFacts, ResponseMeter, units_of
 from tallygate.dialects.first_bytes import meter_of
 from tallygate.dialects.lenient import lenient_decode
 from tallygate.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
@@ -17,7 +17,7 @@ from tallygate.dialects.prompt_parts import json_text
 from tallygate.dialects.references import body_references
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
-from tallygate.domain.token_counts import TOKENS_MAX
+from tallygate.domain.usage import TOKENS_MAX
 
 CHOICES_MAX: Final = 1024  # answers that one request may ask for; OpenAI's own bound is 128
 
@@ -143,10 +143,12 @@ class OpenAiChat(OpenAiShape):
             max_output_tokens=max(maxima, default=None),
             choices=max(request.n or 1, request.best_of or 1),
             client_asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
-            cache_write_5m=True,  # prompts are cached unasked
-            cache_write_1h=is_long_cached,
-            audio_input=draft.audio_input,
-            audio_output="audio" in (request.modalities or ()),
+            units=units_of(
+                cache_write_5m=True,  # prompts are cached unasked
+                cache_write_1h=is_long_cached,
+                audio_input=draft.audio_input,
+                audio_output="audio" in (request.modalities or ()),
+            ),
             has_unknown_input=self.adds_unknown_input or draft.has_unknown_input(references),
             has_unseen_input=self.adds_unknown_input or draft.has_unseen_input,
             predicted="" if request.prediction is None else json_text(request.prediction),

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.openai_responses import OpenAiResponses, ResponsesRequest
 from tallygate.domain.errors import RequestRejectedError
-from tallygate.domain.token_counts import TOKENS_MAX
+from tallygate.domain.usage import TOKENS_MAX
 
 
 class OpenAiCompact(OpenAiResponses):

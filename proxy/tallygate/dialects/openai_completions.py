@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from tallygate.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, parse_body, with_member
-from tallygate.dialects.dialect import RequestFacts, ResponseMeter
+from tallygate.dialects.dialect import RequestFacts, ResponseMeter, units_of
 from tallygate.dialects.first_bytes import meter_of
 from tallygate.dialects.openai_chat import CHOICES_MAX, Choices, OutputTokens, StreamOptions
 from tallygate.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
@@ -73,7 +73,7 @@ class OpenAiCompletions(OpenAiShape):
             max_output_tokens=request.max_tokens or None,  # 0 is none
             choices=max(request.n or 1, request.best_of or 1) * max(prompts, 1),
             client_asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
-            cache_write_5m=True,
+            units=units_of(cache_write_5m=True),
             has_unknown_input=draft.has_unknown_input(references),
             references=references,
         )

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from tallygate.dialects.body import keys_of, parse_body, with_member
-from tallygate.dialects.dialect import MeterReading, RequestFacts, ResponseMeter, UsageReporting
+from tallygate.dialects.dialect import MeterReading, RequestFacts, ResponseMeter, UsageReporting, units_of
 from tallygate.dialects.first_bytes import meter_of
 from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
@@ -142,10 +142,12 @@ class OpenAiResponses(OpenAiShape):
             prompt_reads=2 if compacts else 1,
             window_reads=2 if compacts else 1,
             max_output_tokens=request.max_output_tokens or None,  # 0 is none
-            cache_write_5m=True,  # prompts are cached unasked
-            cache_write_1h=request.prompt_cache_retention == "24h",
-            audio_input=draft.audio_input,
-            audio_output="audio" in (request.modalities or ()),
+            units=units_of(
+                cache_write_5m=True,  # prompts are cached unasked
+                cache_write_1h=request.prompt_cache_retention == "24h",
+                audio_input=draft.audio_input,
+                audio_output="audio" in (request.modalities or ()),
+            ),
             added_tokens=ADDED_TOKENS,
             has_unknown_input=is_unseen or draft.has_unknown_input(references),
             has_unseen_input=is_unseen,

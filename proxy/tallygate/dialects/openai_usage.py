@@ -12,12 +12,12 @@ Names beside OpenAI's own that a service was seen to use for the same count:
 
 from tallygate.dialects.counts import INCONSISTENT, CachePlace, cache_writes, lenient_count, token_counts
 from tallygate.dialects.lenient import is_positive, member
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.usage import Usage
 
 Members = dict[str, object]
 
 
-def chat_counts(usage: Members, flags: set[str]) -> TokenCounts:
+def chat_counts(usage: Members, flags: set[str]) -> Usage:
     """Counts of a chat or completion usage object. Cached tokens are part of the prompt, unless the counts tell otherwise."""
     get = usage.get
     completion = get("completion_tokens")
@@ -32,7 +32,7 @@ def chat_counts(usage: Members, flags: set[str]) -> TokenCounts:
     )
 
 
-def responses_counts(usage: Members, flags: set[str]) -> TokenCounts:
+def responses_counts(usage: Members, flags: set[str]) -> Usage:
     """Counts of a Responses usage object; of one with Anthropic's names, whose cached tokens stand beside the input.
 
     Of cache writes, those kept for 12 hours count as long ones, the rest as short.
@@ -51,7 +51,7 @@ def responses_counts(usage: Members, flags: set[str]) -> TokenCounts:
     )
 
 
-def embedding_counts(usage: object, flags: set[str]) -> TokenCounts | None:
+def embedding_counts(usage: object, flags: set[str]) -> Usage | None:
     """Counts of an embeddings usage object: everything is input, under whichever name. None if it holds no count at all."""
     if not isinstance(usage, dict):
         return None
@@ -76,7 +76,7 @@ def _counts(
     details_in: object,
     details_out: object,
     anthropic_place: CachePlace,
-) -> TokenCounts:
+) -> Usage:
     get, total = usage.get, usage.get("total_tokens")
     cached = get("cache_tokens")
     place = CachePlace.INSIDE
@@ -99,7 +99,7 @@ def _counts(
         written, member(split, "ephemeral_5m_input_tokens"), member(split, "ephemeral_1h_input_tokens"), flags
     )
     if kept_12h:
-        short, long = max(short - kept_12h, 0), long + kept_12h
+        short = max(short - kept_12h, 0)
     if isinstance(details_out, dict):
         reasoning, audio_out = details_out.get("reasoning_tokens"), details_out.get("audio_tokens")
     if reasoning is None:
@@ -114,6 +114,7 @@ def _counts(
         cached=cached,
         cache_write_5m=short,
         cache_write_1h=long,
+        cache_write_12h=kept_12h or None,
         audio_prompt=audio_in,
         reasoning=reasoning,
         audio_completion=audio_out,

@@ -6,7 +6,7 @@ from typing import Final
 from msgspec.structs import replace
 from multidict import MultiMapping
 
-from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.dialect import RequestFacts, units_of
 
 LONG_WINDOW_BETA: Final = "context-1m"
 LONG_WINDOW_TOKENS: Final = 1_000_000
@@ -28,7 +28,7 @@ def _with_cache_ttl(facts: RequestFacts, ttl: str) -> RequestFacts:
     if not ttl:
         return facts
     is_long = ttl.strip() != "5m"
-    return replace(facts, cache_write_5m=True, cache_write_1h=facts.cache_write_1h or is_long, writes_1h=is_long)
+    return replace(facts, units=facts.units | units_of(cache_write_5m=True, cache_write_1h=is_long), writes_1h=is_long)
 
 
 def _with_long_window(facts: RequestFacts, betas: str) -> RequestFacts:

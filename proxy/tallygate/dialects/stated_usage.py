@@ -13,7 +13,7 @@ from tallygate.dialects.counts import CLAMPED, INCONSISTENT, TOTAL_ONLY
 from tallygate.dialects.gemini_usage import gemini_counts
 from tallygate.dialects.lenient import is_positive
 from tallygate.dialects.openai_usage import chat_counts, responses_counts
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.usage import Usage
 
 MEMBERS_MAX: Final = 64  # of one object that are remembered from statement to statement
 _DEPTH_MAX: Final = 3
@@ -30,7 +30,7 @@ class UsageNames(msgspec.Struct, frozen=True):
 
     sides: tuple[str, ...]
     total: str
-    count: Callable[[Members, set[str]], TokenCounts]
+    count: Callable[[Members, set[str]], Usage]
 
     def has_sides(self, usage: Members) -> bool:
         """Whether one of the sides is above zero."""
@@ -77,7 +77,7 @@ class StatedUsage:
         self._own = self._stating = own
         self._members: Members = {}
 
-    def add(self, usage: object, flags: set[str]) -> TokenCounts | None:
+    def add(self, usage: object, flags: set[str]) -> Usage | None:
         """Take a usage object; return the counts of all so far, None if it holds none.
 
         A later value replaces an earlier one, but a zero, a null or an absent member takes nothing back: services that begin or end

@@ -2,7 +2,7 @@
 
 from tallygate.dialects.dialect import MeterReading
 from tallygate.dialects.json_objects import JsonObjects
-from tallygate.domain.token_counts import NO_TOKENS
+from tallygate.domain.usage import NO_USAGE
 
 
 class UnbilledMeter:
@@ -11,7 +11,7 @@ class UnbilledMeter:
     __slots__ = ("_objects", "reading")
 
     def __init__(self) -> None:
-        self.reading = MeterReading(usage=NO_TOKENS)
+        self.reading = MeterReading(usage=NO_USAGE)
         self._objects = JsonObjects(object_bytes_max=0)  # only the end of the body matters
 
     def feed(self, data: bytes) -> bytes:

@@ -4,15 +4,15 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
-from tallygate.domain.price import RATES, Price
-from tallygate.domain.ratio import ONE, percent, times
+from tallygate.domain.price import Price
+from tallygate.domain.ratio import ONE, percent
 from tallygate.domain.routed_price import AnyPrice, RoutedPrice
 
 _SIGN: Final = "+"  # between a price's version and its markup, which ends in %
 
 
 def marked_up(price: AnyPrice, markup: int) -> AnyPrice:
-    """Raise every rate by so many millionths, rounded up to a whole pico-USD per token; the version names the markup."""
+    """`price` with every rate raised by so many millionths, each rounded up to a whole pico-USD; its version says so."""
     if not markup:
         return price
     return _marked_bound(price, markup) if isinstance(price, RoutedPrice) else _marked(price, markup)
@@ -48,9 +48,7 @@ def _marked_version(version: str, markup: int) -> str:
 def _marked(price: Price, markup: int) -> Price:
     if not markup:
         return price
-    rates = {name: getattr(price, name) for name in RATES}
-    raised = {name: times(rate, ONE + markup) for name, rate in rates.items() if rate is not None}
-    return replace(price, **raised, version=_marked_version(price.version, markup))  # type: ignore[arg-type]  # rates are integers
+    return replace(price, markup=markup, version=_marked_version(price.version, markup))
 
 
 @lru_cache(maxsize=64)

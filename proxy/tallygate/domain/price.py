@@ -1,147 +1,202 @@
-"""Prices per token and the cost of one exchange, in integers."""
+"""Prices by unit and the cost of one exchange, in integers."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tallygate.domain.money import PICO_PER_NANO, nano_usd_from_pico
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.ratio import ONE
+from tallygate.domain.unit import COMPLETION_UNITS, FALLBACKS, PROMPT_UNITS, TOKEN_UNITS, Unit, wider
+from tallygate.domain.usage import STANDARD, Conditions, Usage
 
 # Of each case: pico-USD of the whole prompt, pico-USD of an output token, and the most output tokens that there can be.
 WorstRates = tuple[tuple[int, int, int], ...]
+Rates = Mapping[str, int]  # pico-USD of one, by unit
 NO_MAXIMUM: Final = 1 << 62
-# The rates of a price by name: those that fall back to `input`, to `output`, and all of them.
-INPUT_KINDS: Final = ("cached_input", "cache_write_5m", "cache_write_1h", "audio_input")
-OUTPUT_KINDS: Final = ("reasoning", "audio_output")
-RATES: Final = ("input", "output", *INPUT_KINDS, *OUTPUT_KINDS, "long_input", "long_output")
+_SCHEDULES_KEPT: Final = 64  # of one price; an answer may state conditions that nobody has heard of
+_ANY_INPUT: Final = (Unit.INPUT, Unit.CACHED_INPUT)  # what any prompt can be charged as, and any output
+_ANY_OUTPUT: Final = (Unit.OUTPUT, Unit.REASONING_OUTPUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Rates of requests whose prompt has at least so many tokens."""
+
+    from_tokens: int
+    rates: Rates
+
+
+Schedule = tuple[Tier, ...]  # by size, the first one from 0; the rates of tokens are complete
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What a row states for requests under a condition: rates in place of its own, or a factor of those of tokens.
+
+    service_tier, speed, geography   all that are stated have to hold; None: any
+    utc_minutes   of the day, in which the request starts: from the first to before the second, also across midnight
+    factor        in millionths; with rates: ONE
+    """
+
+    service_tier: str | None = None
+    speed: str | None = None
+    geography: str | None = None
+    utc_minutes: tuple[int, int] | None = None
+    factor: int = ONE
+    rates: Rates = field(default_factory=dict)
+    tiers: tuple[Tier, ...] = ()
+
+    def holds(self, conditions: Conditions) -> bool:
+        return (
+            (self.service_tier is None or self.service_tier == conditions.service_tier)
+            and (self.speed is None or self.speed == conditions.speed)
+            and (self.geography is None or self.geography == conditions.geography)
+        )
+
+    @property
+    def members(self) -> int:
+        """How many conditions it states: of several rules with rates, the one that states most decides."""
+        return sum(each is not None for each in (self.service_tier, self.speed, self.geography, self.utc_minutes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """The price of one model from `effective_ms` on, each rate in pico-USD per token.
+    """The price of one model from `effective_ms` on.
 
-    A rate that is None falls back: cached_input, cache_write_* and audio_input to input; reasoning and audio_output to output.
-    Above `long_context_tokens` prompt tokens the long rates replace input and output for the whole request, and the
-    other rates scale in the same proportion if the provider states none (as Gemini and xAI price).
+    rates       pico-USD of one, by unit: `input` and `output` at least. Tokens without a rate have that of their fallback
+                (`unit.FALLBACKS`); what is no token, and has none, is known to `lacks`.
+    tiers       rates of longer prompts, for the whole request: `input` and `output` at least. Other rates of the row change in
+                their proportion (Gemini and xAI price so).
+    rules       rates under conditions
     reasons     False: known to generate nothing that its answers do not show
-    generates   False: the price of its output is unknown, so it prices only requests without output (embeddings); output is then 0
+    generates   False: nobody says what its output costs, so that only what has none (embeddings) is charged by it; output is then 0
+    markup      millionths on top of every rate
     version     names this row in every usage event, so that a later correction can find what it priced
     """
 
     model: str
     version: str
     effective_ms: int
-    input: int
-    output: int
-    cached_input: int | None = None
-    cache_write_5m: int | None = None
-    cache_write_1h: int | None = None
-    audio_input: int | None = None
-    reasoning: int | None = None
-    audio_output: int | None = None
-    long_context_tokens: int | None = None
-    long_input: int | None = None
-    long_output: int | None = None
+    rates: Rates
+    tiers: tuple[Tier, ...] = ()
+    rules: tuple[Rule, ...] = ()
     max_output_tokens: int | None = None
     max_input_tokens: int | None = None
     reasons: bool = True
     generates: bool = True
+    markup: int = 0
+    _schedules: dict[Conditions, Schedule] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def cost_nano_usd(self, counts: TokenCounts) -> int:
-        """The cost of `counts`, rounded up once. A token is charged at exactly one rate."""
-        rate_in, rate_out = self._base_rates(is_long=self._is_long(counts.prompt))
-        plain = counts.prompt
-        uncached = counts.prompt - counts.cached - counts.cache_write_5m - counts.cache_write_1h
+    def __hash__(self) -> int:
+        return hash((self.model, self.version, self.effective_ms))
+
+    def schedule(self, conditions: Conditions = STANDARD) -> Schedule:
+        """All rates under these conditions."""
+        found = self._schedules.get(conditions)
+        if found is None:
+            found = self._schedule(conditions)
+            if len(self._schedules) < _SCHEDULES_KEPT:
+                self._schedules[conditions] = found
+        return found
+
+    def cost_nano_usd(self, usage: Usage, conditions: Conditions = STANDARD) -> int:
+        """What `usage` costs if all of it is charged by this price, rounded up once."""
+        return nano_usd_from_pico(self.pico_usd([quantities for _, quantities in usage.parts()], conditions))
+
+    def pico_usd(self, passes: Iterable[Mapping[str, int]], conditions: Conditions = STANDARD) -> int:
+        """What quantities of several passes cost together, each by its own size."""
+        return sum([self._cost_of_pass(quantities, conditions) for quantities in passes])
+
+    def _cost_of_pass(self, quantities: Mapping[str, int], conditions: Conditions) -> int:
+        """A unit without a rate costs nothing (`lacks`)."""
+        tiers = self.schedule(conditions)
+        rates = tiers[0].rates
+        if len(tiers) > 1:
+            prompt = sum([number for unit, number in quantities.items() if unit in PROMPT_UNITS])
+            rates = next(tier.rates for tier in reversed(tiers) if prompt >= tier.from_tokens)
         cost = 0
-        for tokens, rate in (
-            (counts.cached, self.cached_input),
-            (counts.cache_write_5m, self.cache_write_5m),
-            (counts.cache_write_1h, self.cache_write_1h),
-            (min(counts.audio_prompt, uncached), self.audio_input),  # audio that was read from the cache is charged as cached
-        ):
-            if tokens:
-                cost += tokens * _scaled(rate, self.input, rate_in)
-                plain -= tokens
-        cost += plain * rate_in
-        plain = counts.completion
-        audio = counts.audio_completion
-        for tokens, rate in ((audio, self.audio_output), (min(counts.reasoning, counts.completion - audio), self.reasoning)):
-            if tokens:
-                cost += tokens * _scaled(rate, self.output, rate_out)
-                plain -= tokens
-        return nano_usd_from_pico(cost + plain * rate_out)
+        for unit, number in quantities.items():
+            rate = rates.get(unit)
+            cost += number * (_wider_rate(rates, unit) or 0 if rate is None else rate)
+        return cost
+
+    def lacks(self, units: Iterable[str]) -> list[str]:
+        """Those of `units` that have no rate."""
+        rates = self.schedule()[0].rates
+        return [unit for unit in units if unit not in rates and _wider_rate(rates, unit) is None]
+
+    def knows(self, conditions: Conditions) -> bool:
+        """Whether a service tier or a speed that is not the standard one has rates of its own."""
+        return all(
+            not asked or any(getattr(rule, name) == asked for rule in self.rules)
+            for name, asked in (("service_tier", conditions.service_tier), ("speed", conditions.speed))
+        )
+
+    def starting_at(self, minute: int) -> "Price":
+        """The price of requests that start in this minute of the UTC day."""
+        if all(rule.utc_minutes is None for rule in self.rules):
+            return self
+        rules = [replace(rule, utc_minutes=None) for rule in self.rules if _is_within(minute, rule.utc_minutes)]
+        return replace(self, rules=tuple(rules))
 
     def worst_case_nano_usd(
         self,
         *,
         prompt_tokens: int,
         output_tokens: int,
-        cache_write_5m: bool = False,
-        cache_write_1h: bool = False,
-        audio_input: bool = False,
-        audio_output: bool = False,
+        units: Iterable[Unit] = (),
+        conditions: Iterable[Conditions] = (STANDARD,),
+        calls: Mapping[str, int] | None = None,
     ) -> int:
-        """The most that up to `prompt_tokens` in and `output_tokens` out can cost; the flags name kinds that the request can use.
-
-        Cached input and reasoning need no flag: any request can have them.
-        """
-        rates = self.worst_rates(
-            prompt_tokens,
-            cache_write_5m=cache_write_5m,
-            cache_write_1h=cache_write_1h,
-            audio_input=audio_input,
-            audio_output=audio_output,
-        )
+        """The most that a request can cost; see `worst_rates`."""
+        rates = self.worst_rates(prompt_tokens, units=units, conditions=conditions, calls=calls)
         return worst_cost_nano_usd(rates, output_tokens)
 
     def worst_rates(
         self,
         prompt_tokens: int,
         *,
-        cache_write_5m: bool = False,
-        cache_write_1h: bool = False,
-        audio_input: bool = False,
-        audio_output: bool = False,
+        units: Iterable[Unit] = (),
+        conditions: Iterable[Conditions] = (STANDARD,),
+        calls: Mapping[str, int] | None = None,
         output_max: int = NO_MAXIMUM,
     ) -> WorstRates:
-        """For `worst_cost_nano_usd`: in each case, the most that a prompt of up to that size costs, and the dearest output rate."""
-        kinds_in = (
-            self.cached_input,
-            self.cache_write_5m if cache_write_5m else None,
-            self.cache_write_1h if cache_write_1h else None,
-            self.audio_input if audio_input else None,
-        )
-        kinds_out = (self.reasoning, self.audio_output if audio_output else None)
-        threshold = self.long_context_tokens
-        if threshold is None or prompt_tokens <= threshold:
-            return ((*self._worst(prompt_tokens, kinds_in, kinds_out, is_long=False), output_max),)
-        # The prompt may turn out below the threshold, where rates are not necessarily lower.
-        return (
-            (*self._worst(prompt_tokens, kinds_in, kinds_out, is_long=True), output_max),
-            (*self._worst(threshold, kinds_in, kinds_out, is_long=False), output_max),
-        )
+        """For `worst_cost_nano_usd`: what a prompt of up to that size costs at most, and the dearest output rate, of each case.
 
-    def _worst(
-        self, prompt_tokens: int, kinds_in: tuple[int | None, ...], kinds_out: tuple[int | None, ...], *, is_long: bool
-    ) -> tuple[int, int]:
-        rate_in, rate_out = dearest_in, dearest_out = self._base_rates(is_long=is_long)
-        for rate in kinds_in:
-            if rate is not None:
-                dearest_in = max(dearest_in, _scaled(rate, self.input, rate_in))
-        for rate in kinds_out:
-            if rate is not None:
-                dearest_out = max(dearest_out, _scaled(rate, self.output, rate_out))
-        return prompt_tokens * dearest_in, dearest_out
+        units        that the request can be charged in besides plain, cached and reasoning tokens
+        conditions   under which it can be charged
+        calls        at most so many of other units than tokens
+        """
+        kinds_in = (*_ANY_INPUT, *[unit for unit in units if unit in PROMPT_UNITS])
+        kinds_out = (*_ANY_OUTPUT, *[unit for unit in units if unit in COMPLETION_UNITS])
+        cases: list[tuple[int, int, int]] = []
+        for each in conditions:
+            tiers = self.schedule(each)
+            most = prompt_tokens
+            for tier in reversed(tiers):
+                # The prompt may turn out short of a threshold, where the rates need not be the lower ones.
+                if most < tier.from_tokens:
+                    continue
+                rates = tier.rates
+                called = self._called(rates, calls) if calls else 0
+                dearest_in, dearest_out = max([rates[unit] for unit in kinds_in]), max([rates[unit] for unit in kinds_out])
+                cases.append((called + most * dearest_in, dearest_out, output_max))
+                most = tier.from_tokens - 1
+        return tuple(cases)
 
-    def _is_long(self, prompt_tokens: int) -> bool:
-        return self.long_context_tokens is not None and prompt_tokens > self.long_context_tokens
+    @staticmethod
+    def _called(rates: Rates, calls: Mapping[str, int]) -> int:
+        return sum([number * (rates.get(unit) or _wider_rate(rates, unit) or 0) for unit, number in calls.items()])
 
-    def _base_rates(self, *, is_long: bool) -> tuple[int, int]:
-        if not is_long:
-            return self.input, self.output
-        return (
-            self.input if self.long_input is None else self.long_input,
-            self.output if self.long_output is None else self.long_output,
-        )
+    def _schedule(self, conditions: Conditions) -> Schedule:
+        holding = [rule for rule in self.rules if rule.holds(conditions)]
+        stated = max([rule for rule in holding if rule.rates], key=lambda rule: rule.members, default=None)
+        rates, tiers = self.rates, self.tiers
+        if stated is not None:
+            rates, tiers = {**_moved(self.rates, stated.rates), **stated.rates}, stated.tiers
+        factors = tuple([rule.factor for rule in holding if not rule.rates])
+        every = (Tier(0, rates), *[Tier(tier.from_tokens, {**_moved(rates, tier.rates), **tier.rates}) for tier in tiers])
+        return tuple([Tier(tier.from_tokens, _charged(_complete(tier.rates), factors, self.markup)) for tier in every])
 
 
 def with_fee(rates: WorstRates | None, fee_nano_usd: int) -> WorstRates | None:
@@ -157,11 +212,59 @@ def worst_cost_nano_usd(rates: WorstRates, output_tokens: int) -> int:
     return max([nano_usd_from_pico(prompt_pico + min(output_tokens, most) * rate) for prompt_pico, rate, most in rates])
 
 
-def _scaled(rate: int | None, base: int, base_now: int) -> int:
-    """`rate` scaled in the proportion base → base_now, rounded up; base_now if there is no rate.
+def _moved(rates: Rates, to: Rates) -> dict[str, int]:
+    """`rates` in the proportions in which `to` has moved those of plain input and output, rounded up.
 
-    A base of 0 has no proportion: the rate stays as it is.
+    From a rate of 0 there is no proportion: others stand as they are.
     """
-    if rate is None:
-        return base_now
-    return rate if base in (base_now, 0) else -(-rate * base_now // base)
+    moved = {}
+    for unit, rate in rates.items():
+        side = Unit.INPUT if unit in PROMPT_UNITS else Unit.OUTPUT if unit in COMPLETION_UNITS else None
+        base = rates.get(side, 0) if side is not None else 0
+        now = to.get(side, base) if side is not None else base
+        moved[unit] = rate if base in (now, 0) else -(-rate * now // base)
+    return moved
+
+
+def _complete(rates: Rates) -> dict[str, int]:
+    """`rates` and those of every other token, by its fallback."""
+    complete = dict(rates)
+    for unit in FALLBACKS:
+        if unit not in complete:
+            complete[unit] = _rate_of(rates, unit)
+    return complete
+
+
+def _rate_of(rates: Rates, unit: Unit) -> int:
+    while unit not in rates:
+        unit = FALLBACKS[unit]
+    return rates[unit]
+
+
+def _charged(rates: Rates, factors: tuple[int, ...], markup: int) -> Rates:
+    """`rates`, each rounded up once."""
+    if not factors and not markup:
+        return rates
+    above, below = ONE + markup, ONE
+    of_tokens, below_of_tokens = above, below
+    for factor in factors:
+        of_tokens, below_of_tokens = of_tokens * factor, below_of_tokens * ONE
+    return {
+        unit: -(-rate * of_tokens // below_of_tokens) if unit in TOKEN_UNITS else -(-rate * above // below)
+        for unit, rate in rates.items()
+    }
+
+
+def _wider_rate(rates: Rates, unit: str) -> int | None:
+    """The rate of the next wider unit that has one."""
+    name = wider(unit)
+    while name is not None and name not in rates:
+        name = wider(name)
+    return None if name is None else rates[name]
+
+
+def _is_within(minute: int, minutes: tuple[int, int] | None) -> bool:
+    if minutes is None:
+        return True
+    first, end = minutes
+    return first <= minute < end if first < end else minute >= first or minute < end

@@ -1,11 +1,12 @@
 """The price of a request whose model the provider chooses."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tallygate.domain.price import INPUT_KINDS, OUTPUT_KINDS, Price
-from tallygate.domain.token_counts import TokenCounts
+from tallygate.domain.price import Price
+from tallygate.domain.unit import Unit
+from tallygate.domain.usage import STANDARD, Conditions, Usage
 
 ROUTED_VERSION: Final = "dearest."  # prefix of the version of a price that bounds several models
 
@@ -27,9 +28,20 @@ class RoutedPrice:
     every_output_max: int | None = None
     default_output_max: int | None = None
 
-    def cost_nano_usd(self, counts: TokenCounts) -> int:
-        """The cost of `counts` at the model for which it is highest."""
-        return max([price.cost_nano_usd(counts) for price in self.prices])
+    def cost_nano_usd(self, usage: Usage, conditions: Conditions = STANDARD) -> int:
+        """What `usage` costs at the model for which that is most."""
+        return max([price.cost_nano_usd(usage, conditions) for price in self.prices])
+
+    def pico_usd(self, passes: Sequence[Mapping[str, int]], conditions: Conditions = STANDARD) -> int:
+        return max([price.pico_usd(passes, conditions) for price in self.prices])
+
+    def lacks(self, units: Iterable[str]) -> list[str]:
+        """Those of `units` that one of the models has no rate for."""
+        asked = list(units)
+        return list(dict.fromkeys([unit for price in self.prices for unit in price.lacks(asked)]))
+
+    def knows(self, conditions: Conditions) -> bool:
+        return all(price.knows(conditions) for price in self.prices)
 
 
 AnyPrice = Price | RoutedPrice
@@ -40,10 +52,10 @@ def routed_price(prices: Sequence[Price], *, default_output_max: int | None = No
     if not prices:
         return None
     bounding: list[Price] = []
-    for price in sorted(prices, key=_amounts, reverse=True):
+    for price in sorted(prices, key=_first, reverse=True):
         if not any(_covers(other, price) for other in bounding):
             bounding.append(price)
-    dearest = max(prices, key=lambda price: (price.output, price.input))
+    dearest = max(prices, key=lambda price: (price.rates[Unit.OUTPUT], price.rates[Unit.INPUT]))
     maxima = [price.max_output_tokens for price in prices if price.max_output_tokens]
     return RoutedPrice(
         tuple(bounding),
@@ -59,15 +71,18 @@ def each_of(price: AnyPrice) -> tuple[Price, ...]:
 
 
 def _covers(price: Price, other: Price) -> bool:
-    """Whether no request can cost more at `other`. With an unknown size, or scaling long-context rates, only equality qualifies."""
+    """Whether no request can cost more at `other`. Where a size is not known, or rates depend on something, only by equality."""
     if any((getattr(price, size) is None) != (getattr(other, size) is None) for size in _SIZES):
         return False
-    if price.long_context_tokens is not None or other.long_context_tokens is not None:
+    if price.tiers or price.rules or other.tiers or other.rules:
         return replace(price, model=other.model, version=other.version, effective_ms=other.effective_ms) == other
-    return all(of_one >= of_other for of_one, of_other in zip(_amounts(price), _amounts(other), strict=True))
+    (one,), (of_other,) = price.schedule(), other.schedule()
+    return all((getattr(price, size) or 0) >= (getattr(other, size) or 0) for size in _SIZES) and all(
+        one.rates.get(unit, 0) >= rate for unit, rate in of_other.rates.items()
+    )
 
 
-def _amounts(price: Price) -> tuple[int, ...]:
-    kinds_in = [price.input if (rate := getattr(price, kind)) is None else rate for kind in INPUT_KINDS]
-    kinds_out = [price.output if (rate := getattr(price, kind)) is None else rate for kind in OUTPUT_KINDS]
-    return (price.output, price.input, *(getattr(price, size) or 0 for size in _SIZES), *kinds_in, *kinds_out)
+def _first(price: Price) -> tuple[int, ...]:
+    """What is likely to cover others comes first."""
+    sizes = [getattr(price, size) or 0 for size in _SIZES]
+    return (price.rates[Unit.OUTPUT], price.rates[Unit.INPUT], *sizes, sum(price.rates.values()))

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import msgspec
 
 from tallygate.domain.made_object import MadeObject
-from tallygate.domain.token_counts import UsageSource
+from tallygate.domain.usage import UsageSource
 
 
 class Outcome(StrEnum):
@@ -37,7 +37,8 @@ class ExchangeFacts(msgspec.Struct, frozen=True, kw_only=True):
     requests           1; corrections add none
     cache_write_1h_tokens, audio_...  kinds with a price of their own, so that a corrected price can be applied; the 1h part is in
                        cache_write_tokens, the audio parts are in prompt and completion
-    fee_nano_usd       the request's flat fee; part of cost_nano_usd, beside the cost of the tokens
+    fee_nano_usd       of the request, in cost_nano_usd beside what the usage costs
+    billed             JSON of what was billed that the token counts do not show (`domain/billed.py`); None where they show all
     """
 
     event_id: str
@@ -66,6 +67,7 @@ class ExchangeFacts(msgspec.Struct, frozen=True, kw_only=True):
     audio_completion_tokens: Amount = 0
     cost_nano_usd: Amount = 0
     fee_nano_usd: Amount = 0
+    billed: str | None = None
     usage_source: UsageSource
     price_version: str | None = None
     request_bytes: int = 0

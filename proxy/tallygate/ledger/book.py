@@ -12,6 +12,7 @@ from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import Table
 
+from tallygate.config.price_row import statement
 from tallygate.domain.errors import StoreError
 from tallygate.domain.price import Price
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
@@ -195,10 +196,8 @@ class Book:
         """Store the rates of each price version; known versions stay as they are."""
         rows = []
         for price in prices:
-            rates = {field.name: getattr(price, field.name) for field in fields(Price)}
-            version, model, effective_ms = rates.pop("version"), rates.pop("model"), rates.pop("effective_ms")
-            stated = json.dumps({name: rate for name, rate in rates.items() if rate is not None}, sort_keys=True)
-            rows.append({"version": version, "model": model, "effective_ms": effective_ms, "rates": stated, "seen_at_ms": now_ms})
+            row = {"version": price.version, "model": price.model, "effective_ms": price.effective_ms}
+            rows.append({**row, "rates": json.dumps(statement(price), sort_keys=True), "seen_at_ms": now_ms})
         if rows:
             async with self._database.write() as connection:
                 await connection.execute(self._database.insert(PRICE_VERSIONS).on_conflict_do_nothing(), rows)

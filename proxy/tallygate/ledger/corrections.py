@@ -6,6 +6,7 @@ the original amounts, as after a corrected price: a correction neither closes no
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -13,14 +14,17 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from tallygate.config.catalogue import PriceCatalogue
+from tallygate.domain.billed import TOKEN_COLUMNS, TokenColumns, usage_of_event
+from tallygate.domain.charge import charge_of
 from tallygate.domain.markup import plain_version, with_markup_of
 from tallygate.domain.price import Price
-from tallygate.domain.token_counts import TOKENS_MAX, TokenCounts
+from tallygate.domain.usage import TOKENS_MAX
 from tallygate.ledger.book import Book, entries_of
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.directory.changes import Changes
-from tallygate.ledger.entry import FINAL, SUMMED_FIELDS, Entry, Kind
+from tallygate.ledger.entry import SUMMED_FIELDS, Entry, Kind, last_word
 from tallygate.ledger.lifetime import charged_model, is_guess
+from tallygate.ledger.reprice import price_of_pass
 from tallygate.ledger.schema import ENTRIES
 
 EVENTS_AT_ONCE: Final = 500
@@ -42,20 +46,14 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     audio_completion_tokens: int = 0
 
     @property
-    def counts(self) -> TokenCounts:
-        """The token counts. Raises ValueError for figures that are contradictory or impossible."""
+    def columns(self) -> TokenColumns:
+        return TokenColumns(**{name: getattr(self, name) for name in TOKEN_COLUMNS})
+
+    def check(self) -> None:
+        """Raises ValueError for figures that contradict each other, or that no answer can have."""
         if max(self.prompt_tokens, self.completion_tokens) > TOKENS_MAX:
             raise ValueError(f"token counts cannot be above {TOKENS_MAX}")
-        return TokenCounts(
-            prompt=self.prompt_tokens,
-            completion=self.completion_tokens,
-            cached=self.cached_tokens,
-            cache_write_5m=self.cache_write_tokens - self.cache_write_1h_tokens,
-            cache_write_1h=self.cache_write_1h_tokens,
-            audio_prompt=self.audio_prompt_tokens,
-            reasoning=self.reasoning_tokens,
-            audio_completion=self.audio_completion_tokens,
-        )
+        usage_of_event(self.columns, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +103,7 @@ class Corrections:
             entries = await entries_of(change.connection, [each.event_id for each in figures])
             found = tuple(self._corrected(each, entries, now_ms) for each in figures)
             new = [each.correction for each in found if each.correction is not None]
-            charged_as = {entry.event_id: charged_model(_whole(entries[entry.event_id]).price_version) for entry in new}
+            charged_as = {entry.event_id: charged_model(last_word(entries[entry.event_id]).price_version) for entry in new}
             numbering = await self._book.correct(change.connection, new, charged_as=charged_as) if new else None
             for entry in new:
                 before = _sums(entries[entry.event_id])
@@ -133,7 +131,7 @@ class Corrections:
             ids = list((await connection.execute(statement)).scalars())
             found = []
             for entries in (await entries_of(connection, ids)).values():
-                whole = _whole(entries)
+                whole = last_word(entries)
                 if _ASSUMED in whole.flags.split(",") and all(entry.kind is not Kind.CORRECTED for entry in entries):
                     found.append(replace(whole, **_sums(entries)))
         return found, ids[-1] if len(ids) == EVENTS_AT_ONCE else ""
@@ -142,18 +140,20 @@ class Corrections:
         entries = known.get(figures.event_id)
         if not entries:
             raise UnknownEventError(f"there is no event {figures.event_id}")
-        whole, before = _whole(entries), _sums(entries)
+        whole, before = last_word(entries), _sums(entries)
         if whole.kind is Kind.RELEASED:
             raise UnknownEventError(f"event {figures.event_id} was released: nothing is owed for it")
         try:
-            counts = figures.counts
+            figures.check()
+            usage, conditions = usage_of_event(figures.columns, whole.billed)
         except ValueError as error:
             raise ValueError(f"{figures.event_id}: {error}") from error
         price = self._price_of(entries[-1])
         after = {name: getattr(figures, name, before[name]) for name in SUMMED_FIELDS}
         after["cost_nano_usd"] = before["cost_nano_usd"]
         if price is not None:
-            after["cost_nano_usd"] = before["fee_nano_usd"] + price.cost_nano_usd(counts)
+            charged = charge_of(usage, conditions, price, partial(price_of_pass, self._prices, entries[-1]))
+            after["cost_nano_usd"] = before["fee_nano_usd"] + charged.cost_nano_usd
         difference: dict[str, Any] = {name: after[name] - before[name] for name in SUMMED_FIELDS}
         correction = None
         if any(difference.values()):
@@ -166,6 +166,7 @@ class Corrections:
                 posted_at_ms=now_ms,
                 posted_nano_usd=0,
                 flags="",
+                billed=None,
             )
         return Corrected(
             event_id=figures.event_id,
@@ -191,11 +192,6 @@ class Corrections:
             f"event {entry.event_id} was charged by {entry.price_version}, which prices.yaml does not have: "
             f"give it a row for {charged_model(listed)} with the rates of that time"
         )
-
-
-def _whole(entries: Sequence[Entry]) -> Entry:
-    """The entry with an event's whole amounts: its late one, else its only one."""
-    return next((entry for entry in reversed(entries) if entry.kind in FINAL), entries[0])
 
 
 def _sums(entries: Sequence[Entry]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tallygate.domain.money import MONEY_MAX_NANO_USD
 from tallygate.domain.usage_event import ExchangeFacts, UsageEvent
 
 TEXT_CHARS_MAX: Final = 1_024  # of any text of an event; what is longer is cut
+BILLED_CHARS_MAX: Final = 65_536  # of JSON, which cannot be cut; a gateway writes less
 _EVENT_ID_CHARS_MAX: Final = 128
 
 
@@ -83,7 +84,12 @@ def _field(name: str, hint: Any) -> EntryField:
 ENTRY_FIELDS: Final = tuple(_field(name, hint) for name, hint in get_type_hints(Entry, include_extras=True).items())
 SUMMED_FIELDS: Final = tuple(field.name for field in ENTRY_FIELDS if field.is_amount)
 _NUMBERS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is int and field.name != "sequence")
-_TEXTS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is str)
+_TEXTS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is str and field.name != "billed")
+
+
+def last_word(entries: Sequence[Entry]) -> Entry:
+    """The entry that says all of an event: its final word, else its only one."""
+    return next((entry for entry in reversed(entries) if entry.kind in FINAL), entries[0])
 
 
 def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
@@ -132,6 +138,8 @@ def _checked(entry: Entry) -> Entry:
     changed: dict[str, Any] = {
         name: plain for name in _TEXTS if (text := getattr(entry, name)) is not None and (plain := _storable(text)) is not text
     }
+    if entry.billed is not None:
+        changed["billed"] = entry.billed if len(entry.billed) <= BILLED_CHARS_MAX and "\0" not in entry.billed else None
     return replace(entry, **changed) if changed else entry
 
 

@@ -5,18 +5,20 @@ The limiter's windows keep what they took: a correction neither closes nor opens
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from msgspec.structs import replace
 from sqlalchemy import select
 
 from tallygate.config.catalogue import PriceCatalogue
+from tallygate.domain.billed import TOKEN_COLUMNS, TokenColumns, usage_of_event
+from tallygate.domain.charge import charge_of
 from tallygate.domain.markup import with_markup_of
 from tallygate.domain.price import Price
-from tallygate.domain.token_counts import TokenCounts
 from tallygate.ledger.book import Book, entries_of
 from tallygate.ledger.database import Database, LedgerUnavailableError
-from tallygate.ledger.entry import FINAL, SUMMED_FIELDS, Entry, Kind
+from tallygate.ledger.entry import SUMMED_FIELDS, Entry, Kind, last_word
 from tallygate.ledger.lifetime import charged_model, is_guess
 from tallygate.ledger.schema import ENTRIES
 
@@ -46,6 +48,12 @@ class RepricedPage:
     @property
     def difference_nano_usd(self) -> int:
         return sum(entry.cost_nano_usd for entry in self.corrections)
+
+
+def price_of_pass(prices: PriceCatalogue, entry: Entry, model: str) -> Price | None:
+    """The price of another model that took part in an exchange, with the markup that it was charged with."""
+    price = prices.find(model, entry.started_at_ms)
+    return None if price is None else with_markup_of(price, entry.price_version)
 
 
 class Repricing:
@@ -90,7 +98,7 @@ class Repricing:
                     continue
                 if correction is not None:
                     corrections.append(correction)
-                    whole = next((entry for entry in reversed(entries) if entry.kind in FINAL), entries[0])
+                    whole = last_word(entries)
                     charged_as[whole.event_id] = charged_model(whole.price_version)
             numbering = await self._book.correct(connection, corrections, charged_as=charged_as) if apply and corrections else None
         if numbering is not None:
@@ -106,19 +114,9 @@ class Repricing:
         if last.kind is Kind.RELEASED or price is None or price.model != query.model:
             return None
         price = with_markup_of(price, last.price_version)
-        cost = sums["fee_nano_usd"] + price.cost_nano_usd(
-            TokenCounts(
-                prompt=sums["prompt_tokens"],
-                completion=sums["completion_tokens"],
-                cached=sums["cached_tokens"],
-                cache_write_5m=sums["cache_write_tokens"] - sums["cache_write_1h_tokens"],
-                cache_write_1h=sums["cache_write_1h_tokens"],
-                audio_prompt=sums["audio_prompt_tokens"],
-                reasoning=sums["reasoning_tokens"],
-                audio_completion=sums["audio_completion_tokens"],
-            )
-        )
-        difference = cost - sums["cost_nano_usd"]
+        usage, conditions = usage_of_event(TokenColumns(**{name: sums[name] for name in TOKEN_COLUMNS}), last_word(entries).billed)
+        charged = charge_of(usage, conditions, price, partial(price_of_pass, self._prices, last))
+        difference = sums["fee_nano_usd"] + charged.cost_nano_usd - sums["cost_nano_usd"]
         if not difference:
             return None
         nothing: dict[str, Any] = dict.fromkeys(SUMMED_FIELDS, 0)
@@ -132,6 +130,7 @@ class Repricing:
             posted_nano_usd=0,
             price_version=price.version,
             flags="",
+            billed=None,
         )
 
     def _price_of(self, entry: Entry) -> Price | None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tallygate.domain.admission import Account
 from tallygate.domain.ending import Ending
 from tallygate.domain.errors import StoreError
-from tallygate.domain.token_counts import UsageSource
+from tallygate.domain.usage import UsageSource
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.bill import Bill, bill_of
 from tallygate.gateway.exchange.event import encode, event_of
@@ -22,12 +22,12 @@ _log: Final = logging.getLogger(__name__)
 
 def account_of(answer: Answer, bill: Bill) -> Account:
     """The account of an answer with this bill."""
-    counts = bill.metered.counts
+    usage = bill.metered.usage
     return Account(
         admission=answer.held.admission,
         cost_nano_usd=bill.cost_nano_usd,
-        prompt_tokens=counts.prompt,
-        completion_tokens=counts.completion,
+        prompt_tokens=usage.prompt,
+        completion_tokens=usage.completion,
         event=encode(event_of(answer, bill)),
         is_owed=bill.is_owed,
     )

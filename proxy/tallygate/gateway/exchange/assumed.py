@@ -5,17 +5,16 @@ the most that the request could have generated, and by its hold.
 """
 
 import math
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.model import OnDisconnect, Upstream
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.domain.routed_price import AnyPrice
-from tallygate.domain.token_counts import TokenCounts, UsageSource
+from tallygate.domain.unit import COMPLETION_UNITS, PROMPT_UNITS, Unit
+from tallygate.domain.usage import Usage, UsageSource
 from tallygate.gateway.exchange.estimate import Estimate, largest_that_fits, worst_cost_of
 from tallygate.gateway.exchange.metering import Metered
 
@@ -56,16 +55,24 @@ def tokens_within(seconds: float, facts: RequestFacts, upstream: Upstream) -> in
 
 def with_unseen(metered: Metered, unseen: Unseen, facts: RequestFacts, price: AnyPrice | None) -> Metered:
     """`metered` with the unseen tokens, in the dearest kinds of token that the request can have used."""
-    counts = metered.counts
-    if price is not None and metered.source is not UsageSource.UPSTREAM:
-        counts = max(_prompt_kinds(counts, facts), key=price.cost_nano_usd)
-    tokens = min(unseen.tokens, max(0, unseen.output_max - counts.completion))
-    if price is not None:
-        adding = max(_output_kinds(counts, facts), key=lambda added: price.cost_nano_usd(added(tokens)))
-        counts = adding(largest_that_fits(tokens, lambda more: price.cost_nano_usd(adding(more)) <= unseen.held))
-    else:
-        counts = replace(counts, completion=counts.completion + tokens)
-    return Metered(counts=counts, source=UsageSource.ASSUMED, flags=tuple(dict.fromkeys((*metered.flags, ASSUMED))))
+    usage = metered.usage
+    tokens = min(unseen.tokens, max(0, unseen.output_max - usage.completion))
+    if price is None:
+        return _assumed(metered, usage.plus(Unit.OUTPUT, tokens))
+
+    def cost(used: Usage) -> int:
+        return max([price.cost_nano_usd(used, conditions) for conditions in facts.conditions])
+
+    if metered.source is not UsageSource.UPSTREAM:
+        usage = max([usage, *[usage.with_prompt_as(unit) for unit in Unit if unit in facts.units & PROMPT_UNITS]], key=cost)
+    kinds = [Unit.OUTPUT, Unit.REASONING_OUTPUT, *[unit for unit in Unit if unit in facts.units & COMPLETION_UNITS]]
+    unit = max(kinds, key=lambda kind: cost(usage.plus(kind, tokens)))
+    fitting = largest_that_fits(tokens, lambda more: cost(usage.plus(unit, more)) <= unseen.held)
+    return _assumed(metered, usage.plus(unit, fitting))
+
+
+def _assumed(metered: Metered, usage: Usage) -> Metered:
+    return Metered(usage=usage, source=UsageSource.ASSUMED, flags=tuple(dict.fromkeys((*metered.flags, ASSUMED))))
 
 
 def floor_of(asked: Estimate, facts: RequestFacts, upstream: Upstream, lease_ms: int) -> tuple[int, int]:
@@ -76,26 +83,3 @@ def floor_of(asked: Estimate, facts: RequestFacts, upstream: Upstream, lease_ms:
     if not finishes_anyway(upstream, is_streamed=facts.stream):
         tokens = min(tokens, tokens_within(lease_ms / 1000, facts, upstream))
     return worst_cost_of(asked, tokens), tokens
-
-
-def _prompt_kinds(counts: TokenCounts, facts: RequestFacts) -> list[TokenCounts]:
-    """Counts whose input, of which no usage was reported, is wholly of each kind that the request can use."""
-    kinds = [counts]
-    if facts.cache_write_5m:
-        kinds.append(replace(counts, cache_write_5m=counts.prompt))
-    if facts.cache_write_1h:
-        kinds.append(replace(counts, cache_write_1h=counts.prompt))
-    if facts.audio_input:
-        kinds.append(replace(counts, audio_prompt=counts.prompt))
-    return kinds
-
-
-def _output_kinds(counts: TokenCounts, facts: RequestFacts) -> list[Callable[[int], TokenCounts]]:
-    completion = counts.completion
-    kinds: list[Callable[[int], TokenCounts]] = [
-        lambda more: replace(counts, completion=completion + more),
-        lambda more: replace(counts, completion=completion + more, reasoning=counts.reasoning + more),
-    ]
-    if facts.audio_output:
-        kinds.append(lambda more: replace(counts, completion=completion + more, audio_completion=counts.audio_completion + more))
-    return kinds

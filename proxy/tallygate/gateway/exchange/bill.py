@@ -1,5 +1,6 @@
 """The bill of an exchange: the counts that are charged and their cost, from how its answer ended and what was read of it."""
 
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -7,13 +8,17 @@ from msgspec.structs import replace
 
 from tallygate.dialects.counts import IMPOSSIBLE, TOTAL_ONLY
 from tallygate.dialects.dialect import UsageReporting
+from tallygate.domain.charge import NO_CHARGE, charge_of
 from tallygate.domain.ending import Ending, ending_of
+from tallygate.domain.markup import marked_up
 from tallygate.domain.routed_price import AnyPrice
-from tallygate.domain.token_counts import TokenCounts, UsageSource
+from tallygate.domain.unit import Unit
+from tallygate.domain.usage import STANDARD, Conditions, Usage, UsageSource
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.assumed import Unseen, finishes_anyway, may_reason, tokens_within, with_unseen
 from tallygate.gateway.exchange.metering import (
     Metered,
+    charged_conditions,
     kept_for_an_hour,
     leaves_out,
     meter_answer,
@@ -29,14 +34,18 @@ _NOT_METERED: Final = nothing_owed(UsageSource.NONE)
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
     """The counts and the cost of an exchange, final once it has ended.
 
-    price          by which its tokens are charged; None: they are unpriced
-    cost_nano_usd  of its tokens and its fee; fee_nano_usd: the fee alone
+    price          by which its usage is charged; None: it is unpriced
+    conditions     under which it is charged
+    unpriced_units something was used under conditions, or in units, that `price` has no rate for
+    cost_nano_usd  of its usage and its fee; fee_nano_usd: the fee alone
     is_owed        False: the hold is released
     is_bound       `price` bounds that of the model that answered, which is not known
     """
 
     ending: Ending
     metered: Metered
+    conditions: Conditions = STANDARD
+    unpriced_units: bool = False
     price: AnyPrice | None = None
     cost_nano_usd: int = 0
     fee_nano_usd: int = 0
@@ -96,18 +105,38 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
     )
     if not is_whole:
         metered = _with_assumed(answer, metered, usage, price, ahead_seconds)
-    cost = fee + (price.cost_nano_usd(metered.counts) if price is not None else 0)
-    return Bill(ending=ending, metered=metered, price=price, cost_nano_usd=cost, fee_nano_usd=fee, is_owed=True, is_bound=is_bound)
+    if reading.billed_calls:
+        metered = replace(metered, usage=metered.usage.with_calls(reading.billed_calls))
+    conditions = charged_conditions(facts, reading, metered.usage, price)
+    charged = NO_CHARGE if price is None else charge_of(metered.usage, conditions, price, partial(_price_of_pass, answer))
+    return Bill(
+        ending=ending,
+        metered=metered,
+        conditions=conditions,
+        unpriced_units=charged.lacks_rates,
+        price=price,
+        cost_nano_usd=fee + charged.cost_nano_usd,
+        fee_nano_usd=fee,
+        is_owed=True,
+        is_bound=is_bound,
+    )
 
 
-def usage_of(answer: Answer) -> TokenCounts | None:
+def _price_of_pass(answer: Answer, model: str) -> AnyPrice | None:
+    """The price of another model that took part, with the markup of the exchange; None if it has none."""
+    head = answer.held.call.head
+    price = head.client.view.prices.find(model, head.client.started_at_ms)
+    return None if price is None else marked_up(price, head.markup)
+
+
+def usage_of(answer: Answer) -> Usage | None:
     """The upstream's own counts so far; None while it has reported none."""
     facts = answer.held.call.facts
     usage = reported_usage(answer.relay.reader.reading, facts.prompt)
     return usage if usage is None or not facts.writes_1h else kept_for_an_hour(usage)
 
 
-def has_last_word(answer: Answer, usage: TokenCounts | None) -> bool:
+def has_last_word(answer: Answer, usage: Usage | None) -> bool:
     """Whether the upstream reported its final usage, so that nothing is left to count.
 
     The end of the HTTP message is not enough: Anthropic's streams begin with a count of 1, and one that breaks off with an
@@ -133,7 +162,7 @@ def _may_hide(answer: Answer) -> bool:
     return upstream.hides_reasoning and may_reason(answer.model, client.view.prices, client.started_at_ms)
 
 
-def _reports_all(answer: Answer, usage: TokenCounts | None) -> bool:
+def _reports_all(answer: Answer, usage: Usage | None) -> bool:
     """Whether a usage was reported that covers both prompt and completion."""
     if usage is None:
         return False
@@ -152,9 +181,7 @@ def _counted_completion(answer: Answer) -> int:
     return text + reading.media_tokens
 
 
-def _with_assumed(
-    answer: Answer, metered: Metered, usage: TokenCounts | None, price: AnyPrice | None, ahead_seconds: float
-) -> Metered:
+def _with_assumed(answer: Answer, metered: Metered, usage: Usage | None, price: AnyPrice | None, ahead_seconds: float) -> Metered:
     """`metered` with assumed tokens for output that nobody saw; unchanged where all was seen and no usage was promised."""
     call, relay, reading = answer.held.call, answer.relay, answer.relay.reader.reading
     facts, asked, upstream = call.facts, call.estimate, call.head.upstream.config
@@ -162,14 +189,14 @@ def _with_assumed(
         return metered  # its input is all that there can be
     if usage is not None and usage.completion and _has_ended(answer):  # only the prompt was left out
         if facts.has_unknown_input:
-            metered = replace(metered, counts=replace(metered.counts, prompt=max(metered.counts.prompt, asked.prompt_tokens)))
+            metered = _with_prompt_of(metered, asked.prompt_tokens)
         return metered
     is_running_on = reading.awaits_final_usage and not relay.is_streamed
     if relay.is_complete and not relay.is_streamed and not reading.failed and not is_running_on and _reports_all(answer, usage):
         return metered  # of a body too large or too odd to be read whole
     is_whole = relay.is_complete and reading.ended and not reading.failed
     is_unseen = facts.has_output and (
-        facts.audio_output
+        Unit.OUTPUT_AUDIO in facts.units
         or relay.is_behind
         or _may_hide(answer)
         or not (is_whole or (relay.is_streamed and relay.reader.bytes_in))
@@ -190,6 +217,12 @@ def _with_assumed(
     if (ahead_seconds or relay.is_left or is_running_on) and finishes_anyway(upstream, is_streamed=relay.is_streamed):
         tokens = asked.output_tokens
     if facts.has_unknown_input and usage is None:
-        metered = replace(metered, counts=replace(metered.counts, prompt=max(metered.counts.prompt, asked.prompt_tokens)))
+        metered = _with_prompt_of(metered, asked.prompt_tokens)
     held = (answer.held.decision.held_nano_usd or asked.hold_nano_usd) - call.head.route.fee_nano_usd
+    metered = replace(metered, usage=metered.usage.with_calls(facts.calls))  # which may have run where nobody saw it
     return with_unseen(metered, Unseen(tokens=tokens, output_max=asked.output_tokens, held=held), facts, price)
+
+
+def _with_prompt_of(metered: Metered, tokens: int) -> Metered:
+    """`metered` with a prompt of so many tokens at least."""
+    return replace(metered, usage=metered.usage.plus(Unit.INPUT, tokens - metered.usage.prompt))

@@ -103,6 +103,19 @@ def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at
     raise Refused(Refusal(code=ErrorCode.UNKNOWN_MODEL, message=message, param="model"))
 
 
+def refuse_unpriced_calls(facts: RequestFacts, plan: Plan, price: AnyPrice) -> None:
+    """Refuse a request that can cause what has no rate, unless the plan lets what is not priced run. Raises Refused."""
+    lacking = price.lacks(facts.calls)
+    if not lacking or plan.unknown_model is not UnknownModelPolicy.REFUSE:
+        return
+    units = ", ".join(lacking)
+    message = (
+        f"No price is configured for {units} of the model {(facts.model or '')[:200]!r}, so its cost cannot be held to your "
+        "limits. Ask the operator to add it, or leave out the tool."
+    )
+    raise Refused(Refusal(code=ErrorCode.UNKNOWN_MODEL, message=message, param="tools"))
+
+
 def estimate(
     facts: RequestFacts,
     plan: Plan,
@@ -241,10 +254,9 @@ def _worst_rates(facts: RequestFacts, price: AnyPrice, prompts: list[int], choic
         maximum = model.max_output_tokens if is_routed else None
         cases += model.worst_rates(
             prompt_tokens,
-            cache_write_5m=facts.cache_write_5m,
-            cache_write_1h=facts.cache_write_1h,
-            audio_input=facts.audio_input,
-            audio_output=facts.audio_output,
+            units=facts.units,
+            conditions=facts.conditions,
+            calls=facts.calls,
             output_max=maximum * choices + predicted_tokens if maximum else NO_MAXIMUM,
         )
     return tuple(cases)

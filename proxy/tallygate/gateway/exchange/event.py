@@ -5,8 +5,9 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from tallygate.domain.billed import billed_of, columns_of
 from tallygate.domain.routed_price import RoutedPrice
-from tallygate.domain.token_counts import UsageSource
+from tallygate.domain.usage import Usage, UsageSource
 from tallygate.domain.usage_event import UNREGISTERED, Outcome, UsageEvent
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.assumed import ASSUMED
@@ -17,6 +18,7 @@ from tallygate.gateway.exchange.metering import CHARGED_AT_BOUND
 
 encode: Final = msgspec.json.Encoder().encode
 OUTPUT_CLAMPED = "output_clamped"  # flag of an event whose request had its maximum output lowered
+UNPRICED_UNITS = "unpriced_units"  # flag of an event of whose usage something has no rate
 
 
 def first_event(call: Call, floor_nano_usd: int, floor_completion_tokens: int) -> UsageEvent:
@@ -37,6 +39,7 @@ def first_event(call: Call, floor_nano_usd: int, floor_completion_tokens: int) -
         started_at_ms=client.started_at_ms,
         prompt_tokens=asked.prompt_tokens,
         completion_tokens=floor_completion_tokens,
+        billed=billed_of(Usage(call.facts.calls)),
         usage_source=source,
         price_version=asked.price.version if asked.price is not None else None,
         cost_nano_usd=floor_nano_usd,
@@ -63,11 +66,13 @@ def event_of(answer: Answer, bill: Bill) -> UsageEvent:
     held, relay = answer.held, answer.relay
     call = held.call
     head, caller, client = call.head, call.caller, call.head.client
-    counts, flags, cost = bill.metered.counts, bill.metered.flags, bill.cost_nano_usd
+    flags, cost = bill.metered.flags, bill.cost_nano_usd
     if cost > held.decision.held_nano_usd and caller.limits.spend:
         flags = (*flags, "overrun")
     if bill.is_owed and bill.price is None and head.dialect.is_billed:
         flags = (*flags, "unpriced")
+    if bill.unpriced_units:
+        flags = (*flags, UNPRICED_UNITS)
     if bill.is_bound and cost > bill.fee_nano_usd:
         flags = (*flags, CHARGED_AT_BOUND)
     if answer.clamped is not None:
@@ -84,18 +89,12 @@ def event_of(answer: Answer, bill: Bill) -> UsageEvent:
         status=relay.head.status,
         duration_ms=round((answer.services.clock() - started_at) * 1000),
         first_byte_ms=None if first is None else round((first - started_at) * 1000),
-        prompt_tokens=counts.prompt,
-        completion_tokens=counts.completion,
-        cached_tokens=counts.cached,
-        cache_write_tokens=counts.cache_write_5m + counts.cache_write_1h,
-        reasoning_tokens=counts.reasoning,
+        **columns_of(bill.metered.usage),
+        billed=billed_of(bill.metered.usage, bill.conditions),
         price_version=bill.price.version if bill.price is not None else None,
         cost_nano_usd=cost,
         request_bytes=answer.request_bytes,
         response_bytes=relay.reader.bytes_in,
-        cache_write_1h_tokens=counts.cache_write_1h,
-        audio_prompt_tokens=counts.audio_prompt,
-        audio_completion_tokens=counts.audio_completion,
         fee_nano_usd=bill.fee_nano_usd,
         made=answer.made,
         deleted=answer.deleted,

@@ -6,7 +6,7 @@ from tallygate.dialects.dialect import Dialect
 from tallygate.domain.errors import Refusal
 from tallygate.domain.made_object import MADE_MAX
 from tallygate.domain.money import usd_text
-from tallygate.domain.token_counts import UsageSource
+from tallygate.domain.usage import UsageSource
 from tallygate.gateway.exchange.account import account_of
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.bill import Bill, bill_of, has_last_word, usage_of
@@ -90,13 +90,13 @@ def tokens_made(answer: Answer, bill: Bill) -> dict[str, int]:
     """
     call = answer.held.call
     facts = call.facts
-    is_text = not (facts.prompt.images or facts.prompt.opaque_bytes or facts.audio_input or facts.audio_output)
+    is_text = not (facts.prompt.images or facts.prompt.opaque_bytes or facts.has_audio)
     is_seen = not facts.has_unknown_input or (not facts.has_unseen_input and call.named.referred_tokens is not None)
     is_exact = bill.metered.source is UsageSource.UPSTREAM and has_last_word(answer, usage_of(answer))
     if facts.is_cut_upstream or not (is_text and is_seen and is_exact):
         return {}
-    counts = bill.metered.counts
-    return {"response": OTHER_TOKENIZER * (counts.prompt + counts.completion)}
+    usage = bill.metered.usage
+    return {"response": OTHER_TOKENIZER * usage.total}
 
 
 def _write_end(answer: Answer, bill: Bill) -> None:

@@ -11,7 +11,8 @@ from tallygate.dialects.dialect import MeterReading, RequestFacts
 from tallygate.domain.markup import marked_up
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.routed_price import AnyPrice, RoutedPrice
-from tallygate.domain.token_counts import NO_TOKENS, TokenCounts, UsageSource
+from tallygate.domain.unit import Unit
+from tallygate.domain.usage import NO_USAGE, Conditions, Usage, UsageSource, usage_of_totals
 
 UNREAD_BYTES_PER_TOKEN: Final = 4  # of English text; JSON around it makes this an overestimate, compression an underestimate
 CHARGED_AT_BOUND: Final = "charged_at_bound"  # the flag of an event whose answering model has no price, or is not named
@@ -19,14 +20,14 @@ NO_PROMPT: Final = PromptShape()  # of a request that reads nothing, or whose an
 
 
 class Metered(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts with their provenance. flags go into the usage event."""
+    """A usage with its provenance. flags go into the usage event."""
 
-    counts: TokenCounts
+    usage: Usage
     source: UsageSource
     flags: tuple[str, ...] = ()
 
 
-def reported_usage(reading: MeterReading, prompt: PromptShape) -> TokenCounts | None:
+def reported_usage(reading: MeterReading, prompt: PromptShape) -> Usage | None:
     """The provider's own counts; None also where they are zeros although there was a prompt.
 
     Some services send the usage object of an API without counting.
@@ -35,29 +36,29 @@ def reported_usage(reading: MeterReading, prompt: PromptShape) -> TokenCounts | 
     return usage if usage is None or usage.total or prompt == NO_PROMPT else None
 
 
-def kept_for_an_hour(usage: TokenCounts) -> TokenCounts:
+def kept_for_an_hour(usage: Usage) -> Usage:
     """`usage` with all cache writes as one-hour writes: a header asked for an hour, which the usage does not show."""
-    return replace(usage, cache_write_5m=0, cache_write_1h=usage.cache_write_1h + usage.cache_write_5m)
+    return usage.with_cache_writes_as(Unit.CACHE_WRITE_1H)
 
 
-def leaves_out(usage: TokenCounts, prompt: PromptShape, *, has_text: bool) -> bool:
+def leaves_out(usage: Usage, prompt: PromptShape, *, has_text: bool) -> bool:
     """Whether a usage counts no prompt although there was one, or no completion although there was text."""
     return (not usage.prompt and prompt != NO_PROMPT) or (not usage.completion and has_text)
 
 
-def split_total(usage: TokenCounts, *, prompt_tokens: int, counted_completion: int, is_all_seen: bool) -> TokenCounts:
+def split_total(usage: Usage, *, prompt_tokens: int, counted_completion: int, is_all_seen: bool) -> Usage:
     """A usage whose total alone was stated, with the sides as they were counted here.
 
     is_all_seen     no tokens can have been generated that the text does not show; else what the prompt does not explain is output
     """
     completion = counted_completion if is_all_seen else max(counted_completion, usage.total - prompt_tokens)
     completion = min(completion, usage.completion)  # its prompt is what was stated of a cache
-    return replace(usage, prompt=usage.total - completion, completion=completion)
+    return usage.with_output_as_input(usage.completion - completion)
 
 
 def meter_answer(
     reading: MeterReading,
-    usage: TokenCounts | None,
+    usage: Usage | None,
     *,
     is_whole: bool,
     prompt_tokens: int,
@@ -74,21 +75,32 @@ def meter_answer(
     flags = tuple(sorted(reading.flags)) if reading.flags else ()
     if usage is not None and (is_whole or (usage.prompt and usage.completion >= counted_completion)):
         source = UsageSource.COUNTED if TOTAL_ONLY in reading.flags else UsageSource.UPSTREAM
-        return Metered(counts=usage, source=source, flags=flags)
+        return Metered(usage=usage, source=source, flags=flags)
     if usage is not None:
-        known = replace(usage, prompt=usage.prompt or prompt_tokens, completion=max(usage.completion, counted_completion))
-        return Metered(counts=known, source=UsageSource.COUNTED, flags=flags)
+        known = usage if usage.prompt else usage.plus(Unit.INPUT, prompt_tokens)
+        known = known.plus(Unit.OUTPUT, counted_completion - known.completion)
+        return Metered(usage=known, source=UsageSource.COUNTED, flags=flags)
     if bytes_unread:
-        guessed = TokenCounts(prompt=prompt_tokens, completion=bytes_unread // UNREAD_BYTES_PER_TOKEN)
-        return Metered(counts=guessed, source=UsageSource.ESTIMATED, flags=("uncertain", "unread"))
-    counts = TokenCounts(prompt=prompt_tokens, completion=counted_completion)
+        guessed = usage_of_totals(prompt=prompt_tokens, completion=bytes_unread // UNREAD_BYTES_PER_TOKEN)
+        return Metered(usage=guessed, source=UsageSource.ESTIMATED, flags=("uncertain", "unread"))
+    counts = usage_of_totals(prompt=prompt_tokens, completion=counted_completion)
     if counted_completion:
-        return Metered(counts=counts, source=UsageSource.COUNTED, flags=flags)
-    return Metered(counts=counts, source=UsageSource.ESTIMATED, flags=(*flags, "uncertain"))
+        return Metered(usage=counts, source=UsageSource.COUNTED, flags=flags)
+    return Metered(usage=counts, source=UsageSource.ESTIMATED, flags=(*flags, "uncertain"))
+
+
+def charged_conditions(facts: RequestFacts, reading: MeterReading, usage: Usage, price: AnyPrice | None) -> Conditions:
+    """What the answer states; of what it does not state, the dearest that the request allows."""
+    possible = facts.conditions
+    if reading.conditions:
+        possible = tuple({replace(each, **reading.conditions): None for each in possible})
+    if len(possible) == 1 or price is None:
+        return possible[0]
+    return max(possible, key=lambda conditions: price.cost_nano_usd(usage, conditions))
 
 
 def nothing_owed(source: UsageSource) -> Metered:
-    return Metered(counts=NO_TOKENS, source=source)
+    return Metered(usage=NO_USAGE, source=source)
 
 
 def price_answered(

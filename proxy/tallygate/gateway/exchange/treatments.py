@@ -12,7 +12,7 @@ import msgspec
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.domain.admission import Account
 from tallygate.domain.ending import Ending
-from tallygate.domain.token_counts import UsageSource
+from tallygate.domain.usage import UsageSource
 from tallygate.gateway.exchange.account import admission_stands, progress
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.bill import Bill, bill_fee, bill_tokens

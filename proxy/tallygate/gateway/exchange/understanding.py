@@ -28,6 +28,7 @@ from tallygate.gateway.exchange.estimate import (
     listed_price,
     price_of_unknown,
     refuse_absurd,
+    refuse_unpriced_calls,
 )
 from tallygate.gateway.exchange.object_checks import answer_objects, check_objects, put_kind, streamed_form
 from tallygate.gateway.refusals import rejected
@@ -126,7 +127,11 @@ class Understanding:
         if price is None and head.dialect.is_billed:
             self._services.metrics.inc(UNKNOWN_MODELS, caller.organization.id, plan.unknown_model)
             price = price_of_unknown(facts, plan, prices, at_ms)
-        return None if price is None else marked_up(price, head.markup)
+        if price is None:
+            return None
+        if facts.calls and head.dialect.is_billed:
+            refuse_unpriced_calls(facts, plan, price)
+        return marked_up(price, head.markup)
 
     async def _unread_objects(self, head: Head, caller: Caller, intake: Intake, body: bytes) -> NamedObjects:
         """Check the owners of the stored objects that a request without a dialect names."""

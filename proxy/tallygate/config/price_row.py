@@ -1,0 +1,197 @@
+"""A row of prices.yaml: rates by unit, of longer prompts and under conditions."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+from tallygate.config.section import Section, show
+from tallygate.domain.money import pico_usd_each
+from tallygate.domain.price import Price, Rates, Rule, Tier
+from tallygate.domain.ratio import ONE, ratio
+from tallygate.domain.unit import TOKEN_UNITS, UNITS_PER_RATE, Unit, wider
+
+USD_PER_RATE_MAX: Final = 100_000  # above it the number is a typing error, and would lock every caller out
+CONTEXT_TOKENS_MAX: Final = 100_000_000
+TIERS_MAX: Final = 8
+RULES_MAX: Final = 32
+UNITS_OF_A_ROW_MAX: Final = 200
+_MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", re.ASCII)
+_TIERED: Final = re.compile(r"([a-z_0-9]+)_(above|from)_([1-9]\d{0,4})k", re.ASCII)
+_NARROWED: Final = re.compile(r"[a-z_]+(?::[A-Za-z0-9._-]{1,32}){1,3}", re.ASCII)  # image:high:1024x1024
+_CONDITION: Final = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)
+_HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
+_UNITS: Final[Mapping[str, Unit]] = {unit.value: unit for unit in Unit}
+_PER: Final = {1_000_000: "million", 1_000: "thousand", 1: "one"}
+
+
+def read_price(item: Section) -> Price | None:
+    """None where something is wrong, which is a problem by then."""
+    complete = item.require("model", "effective", "input", "output")
+    model = item.parsed("model", model_name)
+    effective_ms = item.instant_ms("effective")
+    reasons = item.boolean("reasons", default=True)
+    max_output, max_input = (
+        item.integer(key, 0, minimum=1, maximum=CONTEXT_TOKENS_MAX) or None for key in ("max_output_tokens", "max_input_tokens")
+    )
+    rates, tiers = read_rates(item)
+    rules = _read_rules(item)
+    item.close(also=_UNITS)
+    if not complete or model is None or effective_ms is None or Unit.INPUT not in rates or Unit.OUTPUT not in rates:
+        return None
+    return versioned(
+        Price(
+            model=model,
+            version="",
+            effective_ms=effective_ms,
+            rates=rates,
+            tiers=tiers,
+            rules=rules,
+            max_output_tokens=max_output,
+            max_input_tokens=max_input,
+            reasons=reasons,
+        )
+    )
+
+
+def versioned(price: Price, *, as_model: str | None = None) -> Price:
+    """`price` with its version, `model@date.digest`: the digest tells a corrected row from the one it replaces at the same date.
+
+    as_model   the model that it names, if another than the price's
+    """
+    text = json.dumps([price.effective_ms, statement(price)], sort_keys=True)
+    date = datetime.fromtimestamp(price.effective_ms / 1000, UTC).date()
+    return replace(price, version=f"{as_model or price.model}@{date}.{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+
+
+def statement(price: Price) -> dict[str, Any]:
+    """All that a price states of money and sizes, as JSON can hold it; what is not stated is left out."""
+    stated: dict[str, Any] = dict(price.rates)
+    stated |= {"tiers": {str(tier.from_tokens): dict(tier.rates) for tier in price.tiers}} if price.tiers else {}
+    stated |= {"rules": [_rule_statement(rule) for rule in price.rules]} if price.rules else {}
+    sizes = {"max_output_tokens": price.max_output_tokens, "max_input_tokens": price.max_input_tokens}
+    stated |= {name: size for name, size in sizes.items() if size is not None}
+    return stated if price.generates else {**stated, "generates": False}
+
+
+def _rule_statement(rule: Rule) -> dict[str, Any]:
+    stated: dict[str, Any] = {
+        name: value for name in ("service_tier", "speed", "geography", "utc_minutes") if (value := getattr(rule, name)) is not None
+    }
+    if not rule.rates:
+        return {**stated, "factor": rule.factor}
+    return {**stated, **rule.rates, **{f"from_{tier.from_tokens}": dict(tier.rates) for tier in rule.tiers}}
+
+
+def read_rates(item: Section, *, only: frozenset[Unit] | None = None) -> tuple[Rates, tuple[Tier, ...]]:
+    """The rates of a row, and those of longer prompts: `input_above_200k`, or `input_from_200k` where 200,000 is one.
+
+    only   units that may have a rate; None: every one
+    """
+    rates: dict[str, int] = {}
+    tiers: dict[int, dict[str, int]] = {}
+    keys = list(item.keys())
+    if len(keys) > UNITS_OF_A_ROW_MAX:
+        item.place.problem(f"must have at most {UNITS_OF_A_ROW_MAX} keys")
+        return {}, ()
+    for key in keys:
+        tiered = _TIERED.fullmatch(key)
+        name = tiered[1] if tiered else key
+        unit = _unit(name)
+        if unit is None or (only is not None and unit not in only) or (tiered and unit not in TOKEN_UNITS):
+            continue
+        rate = item.money(key, partial(rate_of, unit))
+        if rate is None:
+            continue
+        if tiered is None:
+            rates[name] = rate
+        else:
+            tiers.setdefault(int(tiered[3]) * 1000 + (tiered[2] == "above"), {})[name] = rate
+    if any(Unit.INPUT not in each or Unit.OUTPUT not in each for each in tiers.values()):
+        item.place.problem("needs input_above_<n>k and output_above_<n>k together, with one n")
+    if len(tiers) > TIERS_MAX:
+        item.place.problem(f"must have at most {TIERS_MAX} sizes of prompt with rates of their own")
+    return rates, tuple(Tier(size, tiers[size]) for size in sorted(tiers))
+
+
+def _unit(name: str) -> Unit | None:
+    """The unit that a key has a rate of; of a narrowed one that which it narrows."""
+    found = _UNITS.get(name)
+    if found is None and _NARROWED.fullmatch(name):
+        widest = name
+        while (narrower := wider(widest)) is not None:
+            widest = narrower
+        found = _UNITS.get(widest)
+        return None if found in TOKEN_UNITS else found
+    return found
+
+
+def _read_rules(item: Section) -> tuple[Rule, ...]:
+    """`when`: rates under a condition, or a factor of those of tokens."""
+    rules = []
+    for section in item.sections("when", items_max=RULES_MAX):
+        members = {name: section.parsed(name, _condition) for name in ("service_tier", "speed", "geography")}
+        hours = section.parsed("utc_hours", _minutes)
+        factor = section.money("times", ratio)
+        rates, tiers = read_rates(section, only=TOKEN_UNITS)
+        section.close(also=TOKEN_UNITS)
+        place = section.place
+        if not any(name in section for name in (*members, "utc_hours")):
+            place.problem("states no condition: it needs service_tier, speed, geography or utc_hours")
+        if (factor is None) == (not rates):
+            place.problem("needs either `times`, a factor of the row's rates, or rates of its own")
+        elif rates and not {Unit.INPUT, Unit.OUTPUT} <= rates.keys():
+            place.problem("needs `input` and `output` together")
+        else:
+            rules.append(Rule(**members, utc_minutes=hours, factor=ONE if factor is None else factor, rates=rates, tiers=tiers))
+    return tuple(rules)
+
+
+def _condition(text: str) -> str:
+    if _CONDITION.fullmatch(text) is None:
+        raise ValueError(f"must be 1 to 32 of a-z 0-9 _ -, got {show(text)}")
+    return text
+
+
+def _minutes(text: str) -> tuple[int, int]:
+    """Hours of the UTC day ("16:30-00:30") in minutes. Raises ValueError."""
+    match = _HOURS.fullmatch(text)
+    first, end = (int(match[1]) * 60 + int(match[2]), int(match[3]) * 60 + int(match[4])) if match else (0, 0)
+    if first == end:
+        raise ValueError(f"must be hours of the day in UTC such as '16:30-00:30', got {show(text)}")
+    return first, end
+
+
+def model_name(text: str) -> str:
+    if not is_model_name(text):
+        raise ValueError(f"must be a model name of at most 128 characters, got {show(text)}")
+    return text
+
+
+def is_model_name(text: str) -> bool:
+    return _MODEL.fullmatch(text) is not None
+
+
+def rate_of(unit: Unit, text: str) -> int:
+    """A row's figure in pico-USD of one unit. Raises ValueError outside 0 to USD_PER_RATE_MAX."""
+    return bounded_rate(pico_usd_each(text, of=UNITS_PER_RATE[unit], unit=_plain_name(unit)), unit)
+
+
+def bounded_rate(pico_usd: int, unit: Unit = Unit.INPUT) -> int:
+    of = UNITS_PER_RATE[unit]
+    usd = pico_usd * of // 10**12
+    if usd > USD_PER_RATE_MAX or (usd == USD_PER_RATE_MAX and pico_usd * of % 10**12):
+        raise ValueError(f"must be at most {USD_PER_RATE_MAX} USD per {_PER[of]} {_plural(unit)}, got {usd}")
+    return pico_usd
+
+
+def _plain_name(unit: Unit) -> str:
+    return "token" if unit in TOKEN_UNITS else unit.value
+
+
+def _plural(unit: Unit) -> str:
+    return "tokens" if unit in TOKEN_UNITS else f"of {unit.value}"

@@ -1,0 +1,211 @@
+"""What one exchange used: quantities by unit, in one normal form for every provider, and where the figures come from."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from tallygate.domain.unit import CACHE_READS, CACHE_WRITES, COMPLETION_UNITS, PROMPT_UNITS, TOKEN_UNITS, Unit
+
+TOKENS_MAX: Final = 10**9  # above any context window; a larger count in a provider's answer is absurd and clamped
+_AUDIO_INPUT: Final = frozenset({Unit.INPUT_AUDIO, Unit.CACHED_INPUT_AUDIO})
+
+
+class UsageSource(StrEnum):
+    """Where the counts of a usage event come from, best first."""
+
+    UPSTREAM = "upstream"  # the provider's own usage object
+    COUNTED = "counted"  # our tokenizer over the text that was relayed
+    ESTIMATED = "estimated"  # from the request alone
+    ASSUMED = "assumed"  # what was counted and the most that nobody saw: an exact count could not be had
+    CHECKPOINT = "checkpoint"  # the last word of a worker that died
+    NONE = "none"  # an endpoint whose tokens are not metered
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a provider's rates depend on besides the model and the prompt's size. "" is what a request gets that asks for nothing.
+
+    service_tier   "flex", "priority", "batch" …
+    speed          "fast"
+    geography      where a request that may not leave is served: "us"
+    """
+
+    service_tier: str = ""
+    speed: str = ""
+    geography: str = ""
+
+
+STANDARD: Final = Conditions()
+
+
+class Pass(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A part of a usage with a prompt of its own, by whose size it is charged.
+
+    model   None: the one that answered
+    """
+
+    model: str | None = None
+    quantities: dict[str, int]
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Quantities by unit: every token is in one of them, and none is zero.
+
+    passes   where a provider bills parts of the usage each by itself: together they are its tokens; else there are none
+    """
+
+    quantities: Mapping[str, int] = {}
+    passes: tuple[Pass, ...] = ()
+
+    @property
+    def prompt(self) -> int:
+        """All input tokens, cached and cache-written ones included."""
+        return sum([number for unit, number in self.quantities.items() if unit in PROMPT_UNITS])
+
+    @property
+    def completion(self) -> int:
+        """All output tokens, reasoning included."""
+        return sum([number for unit, number in self.quantities.items() if unit in COMPLETION_UNITS])
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.completion
+
+    @property
+    def cached(self) -> int:
+        """Tokens read from a prompt cache."""
+        return self._sum(CACHE_READS)
+
+    @property
+    def cache_write(self) -> int:
+        return self._sum(CACHE_WRITES)
+
+    @property
+    def audio_prompt(self) -> int:
+        """Audio tokens in, cached ones included."""
+        return self._sum(_AUDIO_INPUT)
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether there is anything that is no token."""
+        return not self.quantities.keys() <= TOKEN_UNITS
+
+    def parts(self) -> list[tuple[str | None, Mapping[str, int]]]:
+        """What is charged each by its own size, with the model if it is another than the one that answered."""
+        if not self.passes:
+            return [(None, self.quantities)]
+        calls = {unit: number for unit, number in self.quantities.items() if unit not in TOKEN_UNITS}
+        return [*[(each.model, each.quantities) for each in self.passes], (None, calls)]
+
+    def of(self, unit: Unit) -> int:
+        """The quantity of exactly this unit."""
+        return self.quantities.get(unit, 0)
+
+    def _sum(self, units: frozenset[Unit]) -> int:
+        return sum([number for unit, number in self.quantities.items() if unit in units])
+
+    def plus(self, unit: Unit, number: int) -> "Usage":
+        """This usage and more of one unit."""
+        return Usage({**self.quantities, unit: self.of(unit) + number}, self.passes) if number > 0 else self
+
+    def with_calls(self, calls: Mapping[str, int]) -> "Usage":
+        """This usage and at least so many of each of these units, which are no tokens."""
+        more = {unit: max(number, self.quantities.get(unit, 0)) for unit, number in calls.items() if number}
+        return Usage({**self.quantities, **more}, self.passes) if more else self
+
+    def with_output_as_input(self, number: int) -> "Usage":
+        """This usage with so much of its output counted as input."""
+        quantities = dict(self.quantities)
+        left = number
+        for unit in Unit:
+            if unit in COMPLETION_UNITS and unit in quantities:
+                moved = min(left, quantities[unit])
+                quantities[unit] -= moved
+                left -= moved
+        quantities[Unit.INPUT] = self.of(Unit.INPUT) + number - left
+        return Usage({unit: count for unit, count in quantities.items() if count}, self.passes)
+
+    def with_prompt_as(self, unit: Unit) -> "Usage":
+        """This usage, its whole prompt in one unit."""
+        return self._moved(PROMPT_UNITS, unit)
+
+    def with_cache_writes_as(self, unit: Unit) -> "Usage":
+        return self._moved(CACHE_WRITES, unit)
+
+    def _moved(self, units: frozenset[Unit], unit: Unit) -> "Usage":
+        number = self._sum(units)
+        others = {each: count for each, count in self.quantities.items() if each not in units}
+        return Usage({unit: number, **others} if number else others, self.passes)
+
+
+NO_USAGE: Final = Usage()
+
+
+def usage_of_totals(
+    *,
+    prompt: int = 0,
+    completion: int = 0,
+    cached: int = 0,
+    cache_write_5m: int = 0,
+    cache_write_1h: int = 0,
+    cache_write_12h: int = 0,
+    audio_prompt: int = 0,
+    cached_audio: int = 0,
+    reasoning: int = 0,
+    audio_completion: int = 0,
+) -> Usage:
+    """The usage of totals that include their parts, as providers state them. Raises ValueError for counts that cannot be.
+
+    cached, cache_write_*, audio_prompt   parts of prompt; cached_audio: of both cached and audio_prompt
+    reasoning, audio_completion           parts of completion
+
+    Where audio and what was read from the cache are more than the prompt together, they overlap: such audio was cached.
+    """
+    if min(prompt, completion, cached, cache_write_5m, cache_write_1h, cache_write_12h, audio_prompt, reasoning) < 0:
+        raise ValueError("token counts cannot be negative")
+    if min(cached_audio, audio_completion) < 0:
+        raise ValueError("token counts cannot be negative")
+    uncached = prompt - cached - cache_write_5m - cache_write_1h - cache_write_12h
+    if uncached < 0 or audio_prompt > prompt or cached_audio > min(cached, audio_prompt):
+        raise ValueError(f"parts exceed the prompt of {prompt}")
+    if reasoning > completion or audio_completion > completion:
+        raise ValueError(f"parts exceed the completion of {completion}")
+    quantities: dict[str, int] = {}
+    if audio_prompt:
+        plain_audio = min(audio_prompt - cached_audio, uncached)
+        cached_audio = min(audio_prompt - plain_audio, cached)
+        uncached -= plain_audio
+        cached -= cached_audio
+        if plain_audio:
+            quantities[Unit.INPUT_AUDIO] = plain_audio
+        if cached_audio:
+            quantities[Unit.CACHED_INPUT_AUDIO] = cached_audio
+    if uncached:
+        quantities[Unit.INPUT] = uncached
+    if cached:
+        quantities[Unit.CACHED_INPUT] = cached
+    if cache_write_5m:
+        quantities[Unit.CACHE_WRITE_5M] = cache_write_5m
+    if cache_write_1h:
+        quantities[Unit.CACHE_WRITE_1H] = cache_write_1h
+    if cache_write_12h:
+        quantities[Unit.CACHE_WRITE_12H] = cache_write_12h
+    if audio_completion:
+        quantities[Unit.OUTPUT_AUDIO] = audio_completion
+        reasoning = min(reasoning, completion - audio_completion)
+        completion -= audio_completion
+    if reasoning:
+        quantities[Unit.REASONING_OUTPUT] = reasoning
+    if completion > reasoning:
+        quantities[Unit.OUTPUT] = completion - reasoning
+    return Usage(quantities)
+
+
+def summed(passes: tuple[Pass, ...]) -> Usage:
+    """The usage that these passes are."""
+    quantities: dict[str, int] = {}
+    for each in passes:
+        for unit, number in each.quantities.items():
+            quantities[unit] = quantities.get(unit, 0) + number
+    return Usage(quantities, passes)

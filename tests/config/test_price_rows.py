@@ -1,0 +1,116 @@
+"""Rows of prices.yaml: rates by unit, of longer prompts, under conditions, and of calls."""
+
+import json
+
+import pytest
+
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.document import read_document
+from tallygate.config.prices import read_prices
+from tallygate.config.problems import Problems
+from tallygate.domain.unit import UNITS_PER_RATE, Unit
+from tallygate.domain.usage import Conditions, Usage
+
+MILLION = 10**6
+
+
+def catalogue(text: str) -> PriceCatalogue:
+    problems = Problems()
+    document = read_document("prices.yaml", text.encode(), problems)
+    assert document is not None
+    found = read_prices(document)
+    assert not problems, problems.texts()
+    return found
+
+
+def rate(prices: PriceCatalogue, unit: str, *, model: str = "m", prompt: int = 0, at_ms: int = 10**12, **conditions: str) -> int:
+    price = prices.find(model, at_ms)
+    assert price is not None
+    tiers = price.schedule(Conditions(**conditions))
+    return next(tier.rates[unit] for tier in reversed(tiers) if prompt >= tier.from_tokens)
+
+
+@pytest.mark.parametrize("unit", list(Unit))
+def test_a_row_may_have_a_rate_of_every_unit(unit: Unit) -> None:
+    row = {"model": "m", "effective": "2001-01-01", "input": "1", "output": "1", unit.value: "2"}
+    prices = catalogue(f"prices: [{json.dumps(row)}]")
+    assert rate(prices, unit) == 2 * 10**12 // UNITS_PER_RATE[unit]
+
+
+def test_sizes_conditions_and_hours_are_read() -> None:
+    prices = catalogue("""prices:
+  - model: m
+    effective: 2001-01-01
+    input: "5"
+    cached_input: "0.5"
+    output: "30"
+    input_above_272k: "10"
+    cached_input_above_272k: "2"
+    output_above_272k: "45"
+    input_from_500k: "20"
+    output_from_500k: "60"
+    when:
+      - {service_tier: flex, times: "0.5"}
+      - {service_tier: priority, input: "12.5", output: "75", input_above_272k: "25", output_above_272k: "80"}
+      - {geography: us, times: "1.1"}
+      - {utc_hours: "16:30-00:30", times: "0.25"}
+""")
+    noon, night = 1_700_000_000_000 // 86_400_000 * 86_400_000 + 43_200_000, 1_700_000_000_000 // 86_400_000 * 86_400_000
+    sizes = (272_000, 272_001, 499_999, 500_000)
+    assert [rate(prices, "input", prompt=size, at_ms=noon) // MILLION for size in sizes] == [5, 10, 10, 20]
+    assert [rate(prices, "cached_input", prompt=size, at_ms=noon) for size in sizes] == [500_000, 2_000_000, 2_000_000, 2_000_000]
+    assert rate(prices, "input", at_ms=noon, service_tier="flex") == 2_500_000
+    assert rate(prices, "cached_input", at_ms=noon, service_tier="priority") == 1_250_000  # in the proportion of input
+    assert rate(prices, "output", at_ms=noon, prompt=272_001, service_tier="priority") == 80_000_000
+    assert rate(prices, "input", at_ms=noon, service_tier="flex", geography="us") == 2_750_000
+    assert rate(prices, "input", at_ms=night) == 1_250_000
+
+
+def test_calls_are_priced_once_for_many_models_unless_a_row_differs() -> None:
+    prices = catalogue("""prices:
+  - {model: gpt-5, effective: 2001-01-01, input: "1", output: "1"}
+  - {model: gpt-6, effective: 2001-01-01, input: "1", output: "1", web_search: "7"}
+  - {model: other, effective: 2001-01-01, input: "1", output: "1"}
+calls:
+  - {models: [gpt-*], web_search: "10", file_search: "2.5"}
+  - {models: ["*"], web_search: "1", "image:high": "0.167"}
+""")
+    found = {model: prices.find(model, 10**12) for model in ("gpt-5", "gpt-6", "other")}
+    usage = Usage({Unit.WEB_SEARCH: 1})
+    costs = {model: price.cost_nano_usd(usage) for model, price in found.items() if price is not None}
+    assert costs == {"gpt-5": 10**7, "gpt-6": 7 * 10**6, "other": 10**6}
+    assert all(price is not None and price.cost_nano_usd(Usage({"image:high:large": 1})) == 167 * 10**6 for price in found.values())
+    assert found["other"] is not None
+    assert found["other"].lacks([Unit.FILE_SEARCH]) == [Unit.FILE_SEARCH]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('when: [{speed: fast, times: "2", web_search: "10"}]}', "prices[0].when[0].web_search is not a known key"),
+        ('input: "1"}\ncalls: [{models: ["*"], page: "1", input: "1"}]', "calls[0].input is not a known key"),
+    ],
+)
+def test_a_rate_where_it_would_have_no_effect_is_a_problem(text: str, problem: str) -> None:
+    problems = Problems()
+    row = '{model: m, effective: 2001-01-01, output: "1", ' + ("" if "input" in text else 'input: "1", ') + text
+    document = read_document("prices.yaml", f"prices:\n- {row}".encode(), problems)
+    assert document is not None
+    read_prices(document)
+    (found,) = problems.texts()
+    assert problem in found
+
+
+def test_a_version_changes_with_whatever_changes_the_cost() -> None:
+    rows = [
+        'input: "1", output: "2"',
+        'input: "1", output: "2", web_search: "10"',
+        'input: "1", output: "2", input_above_200k: "2", output_above_200k: "3"',
+        'input: "1", output: "2", input_from_200k: "2", output_from_200k: "3"',
+        'input: "1", output: "2", when: [{speed: fast, times: "2"}]',
+        'input: "1", output: "2", when: [{speed: fast, times: "3"}]',
+        'input: "1", output: "2", when: [{service_tier: fast, times: "3"}]',
+        'input: "1", output: "2", max_output_tokens: 5',
+    ]
+    found = [catalogue(f"prices:\n  - {{model: m, effective: 2001-01-01, {row}}}").find("m", 10**12) for row in rows]
+    assert len({price.version for price in found if price is not None}) == len(rows)
