@@ -152,7 +152,7 @@ class Comparison:
 
 def compare(recordings: Iterable[Recording]) -> Comparison:
     """Count every answer that says what it used."""
-    known, counter = dialects(), TokenCounter()
+    known, counter = dialects(), TokenCounter(inline_chars_max=4_096)
     completions: list[Counted] = []
     prompts: list[Counted] = []
     upper: list[Counted] = []

@@ -50,7 +50,7 @@ class Audit:
 
 def audit(recordings: Iterable[Recording], prices: PriceCatalogue, plan: Plan, at_ms: int) -> Audit:
     """Hold and cost of every exchange whose request is known and whose answer tells its usage."""
-    known, counter = dialects(), TokenCounter()
+    known, counter = dialects(), TokenCounter(inline_chars_max=4_096)
     exchanges: list[Held] = []
     seen: set[tuple[bytes | None, bytes]] = set()
     unread = unpriced = 0

@@ -260,7 +260,7 @@ async def running_gateway(
 
 def shared_tokens() -> TokenCounter:
     """A counter of this test's loop over vocabularies that are loaded once."""
-    return TokenCounter(load=load_once)
+    return TokenCounter(load=load_once, inline_chars_max=4_096)
 
 
 @functools.cache

@@ -55,7 +55,7 @@ MODELS = {
 
 @pytest.fixture
 def counter(encodings: dict[EncodingName, tiktoken.Encoding]) -> Iterator[TokenCounter]:
-    counter = TokenCounter(load=encodings.__getitem__)
+    counter = TokenCounter(load=encodings.__getitem__, inline_chars_max=4_096)
     yield counter
     counter.close()
 
@@ -232,7 +232,7 @@ SHAPES = st.builds(
     opaque_bytes=st.integers(0, 1_000),
     tokens=st.integers(0, 1_000),
 )
-_SHARED = TokenCounter(load=load_once)
+_SHARED = TokenCounter(load=load_once, inline_chars_max=4_096)
 
 
 @given(shape=SHAPES, model=st.sampled_from(list(MODELS.values())))

@@ -194,7 +194,7 @@ def test_a_text_that_comes_again_is_encoded_once(encodings: dict[EncodingName, t
             encoded.append(text)
             return encodings[EncodingName.O200K].encode_ordinary(text)
 
-    counter = TokenCounter(load=lambda _: Noting(), remembered_max=2)  # type: ignore[arg-type, return-value]
+    counter = TokenCounter(load=lambda _: Noting(), inline_chars_max=4_096, remembered_max=2)  # type: ignore[arg-type, return-value]
     texts = [f"{name} " * 200 for name in ("one", "two", "three")]
     for text in (texts[0], texts[0], texts[1], texts[0], texts[2], texts[0], texts[1]):
         assert counter.count_text(text, "gpt-4o") == len(encodings[EncodingName.O200K].encode_ordinary(text))
@@ -220,7 +220,7 @@ async def test_starting_loads_off_the_loop_and_opens_no_socket(monkeypatch: pyte
         loaded.append(threading.get_ident())
         return load_encoding(name)
 
-    counter = TokenCounter(load=load)
+    counter = TokenCounter(load=load, inline_chars_max=4_096)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     await counter.start()
@@ -242,7 +242,7 @@ def test_client_chosen_model_names_do_not_pile_up(counter: TokenCounter) -> None
 async def test_a_queue_that_one_organization_fills_makes_no_other_ones_estimate_worse(
     encodings: dict[EncodingName, tiktoken.Encoding],
 ) -> None:
-    counter = TokenCounter(load=encodings.__getitem__, remembered_max=0)
+    counter = TokenCounter(load=encodings.__getitem__, inline_chars_max=4_096, remembered_max=0)
     long = PromptShape(texts=("The quick brown fox. " * 20_000,))
     crowd = [asyncio.ensure_future(counter.prompt_upper_bound(long, "gpt-4o", org="crowd")) for _ in range(75)]
     await turns(5)

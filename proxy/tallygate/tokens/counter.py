@@ -32,7 +32,6 @@ OPAQUE_BYTES_PER_TOKEN_UPPER: Final = 2
 IMAGE_UPPER_PERMILLE: Final = 1250  # 1.20 of the rule was seen
 UNKNOWN_IMAGE: Final = ImageInput()
 
-INLINE_CHARS_MAX: Final = 4_096  # about 0.13 ms of English, at worst 2 ms; a hop to a thread and back costs about 0.1 ms
 QUEUED_MAX: Final = 64
 THREADS: Final = 2
 MODELS_KEPT_MAX: Final = 1_024  # names come from clients: beyond it the cache is emptied
@@ -55,7 +54,8 @@ class _Model:
 class TokenCounter:
     """Counts for one event loop. `start` loads the vocabularies in a thread; without it each is loaded at its first use.
 
-    inline_chars_max    texts of one prompt up to this many characters together are counted at once, longer ones in a thread
+    inline_chars_max    texts of one prompt up to this many characters together are counted at once, longer ones in a thread:
+                        4,096 of English take about 0.13 ms, at worst 2 ms, and a hop to a thread and back about 0.1 ms
     queued_max          thread jobs of one organization at a time. Beyond it, `prompt_upper_bound` returns one token a byte,
                         which is never too low, and `prompt` and `text`, which decide the charge, wait for their turn
     remembered_max      counts of longer texts that are kept (`CountMemory`)
@@ -64,9 +64,9 @@ class TokenCounter:
     def __init__(
         self,
         *,
+        inline_chars_max: int,
         load: Load = load_encoding,
         threads: int = THREADS,
-        inline_chars_max: int = INLINE_CHARS_MAX,
         queued_max: int = QUEUED_MAX,
         remembered_max: int = REMEMBERED_MAX,
     ) -> None:
