@@ -94,7 +94,9 @@ async def test_in_mid_stream_what_was_generated_is_paid(tmp_path: Path, leave: L
         assert served.cancelled_at_ms
         (event,) = harness.events()
         assert 19 <= event["completion_tokens"] <= served.generated_tokens < 2000
+        assert event["usage_source"] == "counted"
         assert_paid(harness, outcome="client_gone")
+        assert (await harness.window()).held_nano_usd == 0
 
 
 async def test_in_mid_answer_without_a_stream_the_upstream_is_stopped_and_what_it_can_have_generated_is_paid(

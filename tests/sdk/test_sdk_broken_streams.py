@@ -113,6 +113,7 @@ async def test_an_error_inside_a_stream_is_the_providers_own(world: World, kind:
     assert bytes(world.through.answers[-1].body) == bytes(world.direct.answers[-1].body)
     event, served = await owed(world)
     assert event["outcome"] == "upstream_error"
+    assert event["cost_nano_usd"] > 0
     assert_counted(event, served)
 
 
