@@ -1,4 +1,4 @@
-"""One line of the ledger, and how an entry of the limiter's stream becomes one."""
+"""One line of the ledger, and its conversion from an entry of the limiter's stream."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,33 +18,33 @@ _EVENT_ID_CHARS_MAX: Final = 128
 
 
 class Kind(StrEnum):
-    """Why an entry was made. The first five are the limiter's words, the last three the ledger's own corrections."""
+    """The reason for an entry. The first five are the limiter's, the last three the ledger's own corrections."""
 
     SETTLED = "settled"
     RELEASED = "released"
     EXPIRED = "expired"  # provisional: settled at the last checkpoint
     UNHELD = "unheld"
-    LATE = "late"  # the final word after an expiry
-    REVERSED = "reversed"  # takes back everything that the event came to so far
+    LATE = "late"  # the final amounts after an expiry
+    REVERSED = "reversed"  # cancels all earlier amounts of the event
     REPRICED = "repriced"  # the difference to a corrected price
-    CORRECTED = "corrected"  # the difference to the provider's own figures, told later
+    CORRECTED = "corrected"  # the difference to the provider's own figures, entered later
 
 
 FINAL: Final = frozenset({Kind.SETTLED, Kind.RELEASED, Kind.UNHELD, Kind.LATE})
 
 
 class MalformedEntryError(Exception):
-    """A stream entry that is no usage event. The message says what is wrong with it."""
+    """A stream entry that is no usage event. The message states what is wrong."""
 
 
 class Entry(ExchangeFacts, frozen=True, kw_only=True):
     """A row of `entries`, whose columns have these names.
 
     sequence         0 is the original, later ones correct it
-    settled_at_ms    the original's in all entries of an event: to which day, bucket and history they belong
+    settled_at_ms    the original's in all entries of an event, which determines their day, bucket and history
     entered_at_ms    the entry's own
-    posted_nano_usd  what the limiter's windows took, at posted_at_ms
-    flags            the event's and the limiter's, between commas
+    posted_nano_usd  the amount posted to the limiter's windows, at posted_at_ms
+    flags            the event's and the limiter's, separated by commas
     """
 
     sequence: int
@@ -57,7 +57,7 @@ class Entry(ExchangeFacts, frozen=True, kw_only=True):
 
     @property
     def model(self) -> str:
-        """The model it counts under: the one that answered, else the one asked for; "" where there is none."""
+        """The model under which it counts: the one that answered, else the one asked for; "" if there is none."""
         return self.response_model or self.request_model or ""
 
     def row(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Entry(ExchangeFacts, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class EntryField:
-    """type: int, bool, or str for every kind of text. is_amount: entries of one event add up to what it came to."""
+    """A field of an entry. type: int, bool, or str for every kind of text. is_amount: the entries of one event add up."""
 
     name: str
     type: type[int | bool | str]
@@ -95,13 +95,13 @@ def last_word(entries: Sequence[Entry]) -> Entry:
 def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
     """The original entry of a usage event as the limiter's script appended it. Raises MalformedEntryError.
 
-    words   the fields of the stream entry: cost, tokens and time are the limiter's, everything else is the event's
+    words   the fields of the stream entry: cost, tokens and time come from the limiter, everything else from the event
     """
     try:
         fact = _DECODER.decode(event)
         kind = Kind(words[b"kind"].decode())
         entered_at_ms = int(words[b"settled_at_ms"])
-        counts_at_ms = int(words.get(b"expired_at_ms", entered_at_ms))  # one exchange counts at one time: that of its expiry
+        counts_at_ms = int(words.get(b"expired_at_ms", entered_at_ms))  # one exchange counts at one time, its expiry
         cost, posted = int(words[b"cost_nano_usd"]), int(words[b"posted_nano_usd"])
         prompt, completion = int(words[b"prompt_tokens"]), int(words[b"completion_tokens"])
         event_id = words[b"event_id"].decode()
@@ -114,7 +114,7 @@ def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
         raise MalformedEntryError("no organization" if not fact.org else f"kind {kind} is not the limiter's")
     facts: dict[str, Any] = {name: getattr(fact, name) for name in ExchangeFacts.__struct_fields__}
     facts |= {"event_id": event_id, "cost_nano_usd": cost, "prompt_tokens": prompt, "completion_tokens": completion}
-    facts["fee_nano_usd"] = min(fact.fee_nano_usd, cost)  # of a hold that was withdrawn nothing is owed, whatever its event says
+    facts["fee_nano_usd"] = min(fact.fee_nano_usd, cost)  # nothing is owed for a withdrawn hold, whatever its event states
     return _checked(
         Entry(
             **facts,
@@ -130,7 +130,7 @@ def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
 
 
 def _checked(entry: Entry) -> Entry:
-    """The entry with texts that every database can hold. Raises MalformedEntryError for numbers that no counter could."""
+    """The entry with texts that every database can store. Raises MalformedEntryError for numbers that exceed the counters."""
     for name in _NUMBERS:
         number = getattr(entry, name)
         if number is not None and not -MONEY_MAX_NANO_USD <= number <= MONEY_MAX_NANO_USD:
@@ -144,17 +144,17 @@ def _checked(entry: Entry) -> Entry:
 
 
 def _storable(text: str) -> str:
-    """Text without what PostgreSQL refuses: NUL, and halves of surrogate pairs."""
+    """The text without NUL and lone surrogates, which PostgreSQL refuses."""
     if len(text) <= TEXT_CHARS_MAX and (text.isascii() and "\0" not in text):
         return text
     return text[:TEXT_CHARS_MAX].replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def is_posted_again(existing: Sequence[Entry], incoming: Entry) -> bool:
-    """Whether the limiter has taken an event twice, and so its windows the money: it had forgotten that the event was settled.
+    """Whether the limiter, having forgotten that an event was settled, settled it twice and posted it twice to its windows.
 
-    An entry that is merely delivered again has the time of the one that is there. An expiry that a writer is late with belongs to
-    a late final word; after any other, the hold came back with a store that lost its last writes.
+    An entry that is only redelivered has the time of the existing one. An expiry that a writer stores late belongs to
+    a late settlement; after any other entry, the hold came back with a store that lost its last writes.
     """
     finals = [entry for entry in existing if entry.kind in FINAL]
     if not finals or any(entry.entered_at_ms == incoming.entered_at_ms for entry in existing):
@@ -163,11 +163,11 @@ def is_posted_again(existing: Sequence[Entry], incoming: Entry) -> bool:
 
 
 def following(existing: Sequence[Entry], incoming: Entry) -> tuple[Entry, ...]:
-    """What `incoming` adds to an event that has entries already, given in their order; nothing if it is told again.
+    """The entries that `incoming` adds to an event with entries already, given in order; none if it is repeated.
 
-    What the limiter has taken twice adds nothing either: its windows are wrong then, not the ledger (`is_posted_again`).
-    An expired hold was settled at its checkpoint. The final word replaces that: one entry takes everything back, the next is the
-    whole again. Should another writer have been faster with the final word, the expiry counts only as what it posted.
+    An event that the limiter settled twice adds nothing either: its windows are then wrong, not the ledger (`is_posted_again`).
+    An expired hold was settled at its checkpoint. The late settlement replaces that: one entry cancels it, the next has the
+    whole amounts. If another writer has already stored the late settlement, the expiry counts only as its posting.
     """
     last = existing[-1]
     kinds = {entry.kind for entry in existing}

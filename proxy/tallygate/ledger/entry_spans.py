@@ -1,4 +1,4 @@
-"""The spans of time that can hold entries matching a filter, by the rollups, so that a month is not read in vain.
+"""The spans of time that can have entries matching a filter, found by the rollups, so that no month is read in vain.
 
 From days over hours to quarters of an hour, the first buckets that together have enough.
 """
@@ -13,7 +13,7 @@ from sqlalchemy.schema import Table
 from tallygate.ledger.schema import SERIES
 from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS
 
-FIRST_DAYS: Final = 8  # looked at before those beyond
+FIRST_DAYS: Final = 8  # searched before the rest
 GROWTH: Final = 4
 SPANS_AT_ONCE: Final = 100  # in one statement; SQLite takes 500
 
@@ -27,9 +27,9 @@ class Span(NamedTuple):
 
 
 class EntrySpans:
-    """The first spans of a question, in the order of time, that have `enough` matching entries; if there are fewer, all with any.
+    """The first spans of a query, in the order of time, with `enough` matching entries; if there are fewer, all with any.
 
-    tables      rollups by the length of their rows, which know everything that `conditions` ask of `series`
+    tables      rollups by the length of their rows, which have every label in `conditions`
     within      each organization's range
     """
 
@@ -51,7 +51,7 @@ class EntrySpans:
         self._newest_first = newest_first
 
     async def find(self) -> list[Span]:
-        """Raises what the connection does."""
+        """Find the spans. Raises like the connection."""
         if not self._within:
             return []
         found: list[tuple[Span, int]] = []
@@ -70,7 +70,7 @@ class EntrySpans:
         ]
 
     def _windows(self) -> Iterator[tuple[int, int]]:
-        """Spans of whole days, the first to be looked at first, each longer than the one before."""
+        """Spans of whole days, in the order of the search, each longer than the one before."""
         low = min(span.low_ms for span in self._within.values()) // DAY_MS
         high = -(-max(span.high_ms for span in self._within.values()) // DAY_MS)
         days = FIRST_DAYS
@@ -86,7 +86,7 @@ class EntrySpans:
     def _rows(self, length_ms: int, orgs: Sequence[str], low_ms: int, high_ms: int) -> Select[Any]:
         table = self._tables[length_ms]
         columns = table.c
-        # Refusals have series of their own, and are no entries.
+        # Refusals have series of their own, but no entries.
         conditions = [columns.org.in_(orgs), columns.bucket_ms >= low_ms, columns.bucket_ms < high_ms, columns.refused == 0]
         if "length_ms" in columns:
             conditions.append(columns.length_ms == length_ms)
@@ -98,7 +98,7 @@ class EntrySpans:
         )
 
     async def _read(self, length_ms: int, parts: Sequence[Select[Any]]) -> list[tuple[Span, int]]:
-        """Buckets that have matching entries, and how many at least: as many as those that were not taken back again."""
+        """Buckets with matching entries and their least number: entries that were not cancelled."""
         found: list[tuple[Span, int]] = []
         for at in range(0, len(parts), SPANS_AT_ONCE):
             for org, start, requests in await self._connection.execute(union_all(*parts[at : at + SPANS_AT_ONCE])):
@@ -109,7 +109,7 @@ class EntrySpans:
         return found
 
     def _first(self, found: Iterable[tuple[Span, int]]) -> list[tuple[Span, int]]:
-        """Up to where there is enough, in the order of time. Buckets of one time go together."""
+        """The first buckets with enough entries, in the order of time. Buckets of one time stay together."""
         taken: list[tuple[Span, int]] = []
         entries = 0
         for span, count in sorted(found, key=lambda item: (item[0].low_ms, item[0].org), reverse=self._newest_first):
@@ -124,7 +124,7 @@ class EntrySpans:
 
 
 def _runs(spans: Iterable[Span]) -> list[Span]:
-    """Spans of an organization that follow each other as one."""
+    """Join adjacent spans of an organization."""
     runs: list[Span] = []
     for span in sorted(spans):
         if runs and runs[-1].org == span.org and runs[-1].high_ms == span.low_ms:

@@ -1,7 +1,7 @@
-"""The limiter's event streams, one a partition, as a consumer group: each entry is handed to one writer until it is done.
+"""The limiter's event streams, one a partition, as a consumer group: each entry is assigned to one writer until it is stored.
 
-An entry leaves its stream only after its transaction is committed. What a writer took and never finished is claimed by another
-after CLAIM_IDLE_MS. A stream's length is therefore what the ledger has yet to store.
+An entry leaves its stream only after its transaction is committed. An entry that a writer never finished is claimed by another
+after CLAIM_IDLE_MS. A stream's length is therefore the number of events that the ledger has yet to store.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from tallygate.limiter.keys import PARTITIONS, partition_keys
 from tallygate.limiter.script import ScriptStore
 
 GROUP: Final = b"ledger"
-CLAIM_IDLE_MS: Final = 30_000  # longer than a transaction takes, and its retries in a brief trouble
+CLAIM_IDLE_MS: Final = 30_000  # longer than a transaction with its retries
 
 FORGET_IDLE_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
-    """fields is None for one that was deleted before it was done: there is nothing left to store."""
+    """A stream entry. fields: None if it was deleted before it was finished: there is nothing left to store."""
 
     partition: int
     id: bytes
@@ -31,7 +31,7 @@ class StreamEntry:
 class EventStreams:
     """Reads all partitions as one consumer.
 
-    consumer   names this writer; one that comes back under its name finds at once what it had not finished
+    consumer   this writer's name, under which a restarted writer finds its unfinished entries at once
     """
 
     def __init__(self, store: ScriptStore, consumer: str) -> None:
@@ -40,39 +40,39 @@ class EventStreams:
         self._streams = tuple(partition_keys(partition).events for partition in range(PARTITIONS))
 
     async def unfinished(self, most: int) -> list[StreamEntry]:
-        """Up to `most` entries of each partition that this consumer took before and has not finished. Raises StoreError."""
+        """Up to `most` entries of each partition that this consumer read before and has not finished. Raises StoreError."""
         return await self._read(b"0", most)
 
     async def fresh(self, most: int) -> list[StreamEntry]:
-        """Up to `most` entries of each partition that nobody has taken yet. Raises StoreError."""
+        """Up to `most` entries of each partition that no consumer has read yet. Raises StoreError."""
         return await self._read(b">", most)
 
     async def claim(self, most: int, *, idle_ms: int = CLAIM_IDLE_MS) -> list[StreamEntry]:
-        """Take over what any writer left unfinished for idle_ms. Raises StoreError."""
+        """Claim entries that any writer left unfinished for idle_ms. Raises StoreError."""
         parts = (GROUP, self._consumer, b"%d" % idle_ms, b"0-0", b"COUNT", b"%d" % most)
         replies = await asyncio.gather(*(self._command(p, b"XAUTOCLAIM", stream, *parts) for p, stream in enumerate(self._streams)))
         return [entry for partition, reply in enumerate(replies) if reply for entry in _entries(partition, reply[1])]
 
     async def finish(self, entries: Sequence[StreamEntry]) -> None:
-        """Remove entries that are safely stored. Raises StoreError; then they come again, and are known by their ids."""
+        """Remove stored entries. Raises StoreError; they are then delivered again, and recognised by their ids."""
         ids: dict[int, list[bytes]] = {}
         for entry in entries:
             ids.setdefault(entry.partition, []).append(entry.id)
         await asyncio.gather(*(self._remove(self._streams[partition], done) for partition, done in ids.items()))
 
     async def _remove(self, stream: bytes, ids: Sequence[bytes]) -> None:
-        """Deleted first: what is deleted and not acknowledged comes again, empty. The other way round it would stay for ever."""
+        """Delete, then acknowledge: an entry that is only deleted comes again, empty; one that is only acknowledged would stay."""
         await self._store.command(b"XDEL", stream, *ids)
         await self._store.command(b"XACK", stream, GROUP, *ids)
 
     async def backlog(self) -> int:
-        """Entries of all partitions that are not stored yet. Raises StoreError."""
+        """The number of entries, over all partitions, that are not stored yet. Raises StoreError."""
         return sum(await asyncio.gather(*(self._store.command(b"XLEN", stream) for stream in self._streams)))
 
     async def forget_consumers(self, *, idle_ms: int = FORGET_IDLE_MS) -> int:
-        """Forget consumers that have asked for nothing for so long and have nothing unfinished; how many. Raises StoreError.
+        """Remove consumers that have been idle for that long and have nothing unfinished; return how many. Raises StoreError.
 
-        A ledger without a lasting data directory comes back under another name each time.
+        A ledger without a persistent data directory has another name after each restart.
         """
         forgotten = 0
         for partition, stream in enumerate(self._streams):
@@ -87,7 +87,7 @@ class EventStreams:
         try:
             return await self._command(partition, b"XINFO", b"CONSUMERS", self._streams[partition], GROUP)
         except StoreError as error:
-            if "no such key" in str(error):  # nothing was ever told here
+            if "no such key" in str(error):  # nothing was ever added here
                 return []
             raise
 
@@ -99,7 +99,7 @@ class EventStreams:
         return [entry for partition, reply in enumerate(replies) if reply for entry in _entries(partition, _first(reply))]
 
     async def _command(self, partition: int, *parts: bytes) -> Any:
-        """A command on a stream whose group is made if it is not there: at the first start, and after the store lost its data."""
+        """Run a command on a stream; create its group if it is missing, at the first start or after the store lost its data."""
         try:
             return await self._store.command(*parts)
         except StoreError as error:

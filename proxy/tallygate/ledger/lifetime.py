@@ -1,7 +1,7 @@
-"""What everything came to since the ledger began: the numbers behind the shared counters of /metrics, as pure sums of entries.
+"""Totals since the ledger began: the numbers behind the shared counters of /metrics, as pure sums of entries.
 
-They only grow, as counters must: what a late final word or a corrected price takes back is added to a `credited_` amount. An event
-counts as one request under its first word, so a hold that expired stays `expired` here even if its final word comes later.
+They only grow, as counters must: amounts that a late settlement or a corrected price cancels are added to a `credited_` amount. An
+event counts as one request under its first entry, so a hold that expired stays `expired` here even if it is settled later.
 Retention leaves them alone.
 """
 
@@ -23,7 +23,7 @@ _OVERRUN, _LATE, _UNHELD, _EXPIRED = range(_ODDITIES, _ODDITIES + len(LIFETIME_O
 class TotalKey(NamedTuple):
     """The labels of one row of `lifetime_totals`, whose columns have these names.
 
-    model   the name in the price catalogue that it was charged as, else `other`; "" of refused requests, which have none
+    model   the name in the price catalogue by which it was charged, else `other`; "" for refused requests, which have none
     """
 
     org: str
@@ -38,7 +38,7 @@ Changes = dict[TotalKey, list[int]]  # amounts in the order of LIFETIME_AMOUNTS
 
 
 def charged_model(price_version: str | None) -> str:
-    """The model of a price's version (`gpt-4o@2024-08-06.1f2e3d4c`); `other` of none, and of one that bounds several models."""
+    """The model of a price's version (`gpt-4o@2024-08-06.1f2e3d4c`); `other` for none, and for one that bounds several models."""
     if price_version is None or price_version.startswith(ROUTED_VERSION):
         return OTHER
     return price_version.rpartition("@")[0] or OTHER
@@ -61,7 +61,7 @@ def changes_of(new: Sequence[Entry], charged_as: Mapping[str, str] | None = None
     taken_back: dict[str, Entry] = {}
     for entry in new:
         if entry.kind is Kind.REVERSED:
-            taken_back[entry.event_id] = entry  # its other half follows
+            taken_back[entry.event_id] = entry  # its counterpart follows
             continue
         model = (charged_as or {}).get(entry.event_id) or charged_model(entry.price_version)
         row = _row(changes, _key(entry, model))

@@ -1,4 +1,4 @@
-"""Whether the lifetime totals are right: the days' rollups, and what retention has removed of them, must make them again."""
+"""Audit of the lifetime totals: they must equal the days' rollups plus those that retention removed."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ async def lifetime_drifts(database: Database, org: str) -> list[Drift]:
 
 
 def _whole_life(org: str) -> tuple[Select[Any], Select[Any]]:
-    """(credential, capability, PURGED_AMOUNTS ...) of what is left and of what is gone."""
+    """(credential, capability, PURGED_AMOUNTS ...) of remaining and removed rollups."""
     exchange = (SERIES.c.credential, SERIES.c.capability)
     left = (
         select(*exchange, *(func.sum(ROLLUP_1D.c[name]) for name in PURGED_AMOUNTS))
@@ -43,7 +43,7 @@ def _whole_life(org: str) -> tuple[Select[Any], Select[Any]]:
 
 
 def _counted_life(org: str) -> Select[Any]:
-    """The same of the lifetime totals, without what was taken back."""
+    """The same from the lifetime totals, without credits."""
     columns = LIFETIME_TOTALS.c
     is_refused = columns.outcome == Outcome.REFUSED.value
     sums = (

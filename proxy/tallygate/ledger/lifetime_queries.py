@@ -1,4 +1,4 @@
-"""Lifetime totals as the counters of /metrics show them: added up over the labels that a counter does not have."""
+"""Lifetime totals in the form of the counters of /metrics: summed over the labels that a counter lacks."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ SUMS: Final = tuple(name for name in LIFETIME_AMOUNTS if name != "requests" and 
 class OrganizationTotals:
     """The totals of some organizations, each of which is complete.
 
-    exchanges   (organization, credential, capability, amounts in the order of SUMS), of what was served
+    exchanges   (organization, credential, capability, amounts in the order of SUMS), of served requests
     outcomes    (organization, credential, capability, outcome, requests), refused ones included
-    models      (organization, model, requests, amounts in the order of SUMS), of what was served
+    models      (organization, model, requests, amounts in the order of SUMS), of served requests
     """
 
     organizations: Sequence[str]
@@ -49,7 +49,7 @@ class LifetimeQueries:
         self._database = database
 
     async def fetch(self, orgs: Sequence[str]) -> AsyncGenerator[OverallTotals | OrganizationTotals, None]:
-        """First what concerns all, then ORGS_AT_ONCE organizations after the other, by name; to be closed when it is enough."""
+        """Yield the common totals, then ORGS_AT_ONCE organizations at a time, by name. Close the iterator to stop early."""
         by_name = sorted(orgs)
         async with self._database.read() as connection:
             yield await _overall(connection)
@@ -62,7 +62,7 @@ _IS_SERVED: Final = _C.outcome != Outcome.REFUSED.value
 
 
 def _sum(name: str) -> ColumnElement[int]:
-    # PostgreSQL adds bigints up to numerics, which cost a Decimal each on the way here.
+    # PostgreSQL sums bigints to numerics, each of which would become a Decimal.
     return cast(func.coalesce(func.sum(_C[name]), 0), BigInteger)
 
 
@@ -74,7 +74,7 @@ async def _overall(connection: AsyncConnection) -> OverallTotals:
 
 async def _of_organizations(connection: AsyncConnection, orgs: Sequence[str]) -> OrganizationTotals:
     exchange = (_C.org, _C.credential, _C.capability)
-    # The range is what PostgreSQL takes an index for, whatever its statistics are.
+    # With a range PostgreSQL uses the index, whatever its statistics.
     wanted = and_(_C.org >= orgs[0], _C.org <= orgs[-1], _C.org.in_(orgs))
     sums = [_sum(name) for name in SUMS]
     of_exchange = select(*exchange, *sums).where(wanted, _IS_SERVED)

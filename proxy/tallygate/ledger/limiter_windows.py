@@ -1,4 +1,4 @@
-"""The limiter's spend windows of an organization, and whose postings each of them holds."""
+"""The limiter's spend windows of an organization, and the credentials whose postings each contains."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -14,21 +14,21 @@ _SLACK_MS: Final = 2 * SPEND_BUCKET_MS  # the partly expired bucket, and clocks 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimiterWindow:
-    """credential: None for a window of the whole organization."""
+    """A spend window. credential: None for the whole organization."""
 
     org: str
     credential: str | None
     demand: SpendDemand
 
     def since_ms(self, now_ms: int) -> int:
-        """From when on postings may be in the window."""
+        """The earliest time of postings in the window."""
         if self.demand.limit.kind is WindowKind.ROLLING:
             return now_ms - self.demand.limit.window_ms - _SLACK_MS
         return self.demand.periods[0].start_ms
 
 
 def windows_of(organization: Organization, now_ms: int) -> list[LimiterWindow]:
-    """Every spend window that admission may ask for, under the keys that admission uses."""
+    """Every spend window that admission may use, under the same keys."""
     months = months_around(now_ms, organization.time_zone, organization.billing_day)
 
     def window(credential: str | None, limit: SpendLimit) -> LimiterWindow:

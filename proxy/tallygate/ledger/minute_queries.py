@@ -1,4 +1,4 @@
-"""Usage minute by minute: finer than the rollups, so it is added up from the entries themselves."""
+"""Usage by the minute: finer than the rollups, so it is summed from the entries themselves."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from tallygate.ledger.schema import AMOUNTS, ENTRIES
 from tallygate.ledger.usage_queries import ROWS_MAX, Dimension, QueryTooLargeError, Usage, UsageQuery, UsageRow
 
 MINUTE_MS: Final = 60_000
-MINUTES_MAX: Final = 1_440  # of one question: every entry of that time is read
+MINUTES_MAX: Final = 1_440  # of one query: every entry of that time is read
 
 
 class MinuteQueries:
@@ -19,7 +19,7 @@ class MinuteQueries:
         self._database = database
 
     async def usage(self, query: UsageQuery) -> list[UsageRow]:
-        """Usage as of UsageQueries.usage, by minutes of [from_ms, to_ms), which are whole minutes. Refusals are no entries.
+        """Usage like UsageQueries.usage, by minutes of [from_ms, to_ms), which are whole minutes. Refusals have no entries.
 
         Filters and groups: organization, credential, model, endpoint. Raises QueryTooLargeError, ValueError.
         """

@@ -1,9 +1,9 @@
-"""The limiter's spend windows, rebuilt from the ledger after the limiter's store has lost its data, or its clock was wrong.
+"""Rebuild of the limiter's spend windows from the ledger, after the limiter's store has lost its data or its clock was wrong.
 
-A partition without its mark admits nothing that has a spend limit. It is opened again in these steps, each of which may be done
-twice, by several processes: wait until its stream is stored; note its last event; read the postings from the ledger; put them
-into the windows, on condition that the partition is still closed and that event still the last; mark it. What a clock that was
-ahead has put off of reservations is brought back with them.
+A partition without its mark admits nothing that has a spend limit. It is opened again in these steps, each of which may be
+repeated, and by several processes: wait until its stream is stored; note its last event; read the postings from the ledger; put
+them into the windows, if the partition is still closed and that event still the last; mark it. Times of reservations that a clock
+ahead had postponed are corrected as well.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from tallygate.limiter.generation import (
 from tallygate.limiter.keys import PARTITIONS, partition_keys, partition_of
 from tallygate.limiter.script import Scripts, ScriptStore
 
-_ORGS_AT_ONCE: Final = 100  # whose postings are in memory: a busy week is about 2,000 numbers a credential
+_ORGS_AT_ONCE: Final = 100  # with their postings in memory: a busy week is about 2,000 numbers a credential
 _ROWS_AT_ONCE: Final = 2_000  # read between two turns of the event loop
 _log = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ _log = logging.getLogger(__name__)
 class Rebuild:
     """Opens closed partitions; one per process, called again and again.
 
-    lease_ms       how long a reservation is held anew whose lease was given while the store's clock was ahead
-    may_open       whether the store's clock is believed: spend is not put back at a time that may be wrong
+    lease_ms       the new lease of a reservation whose lease was set while the store's clock was ahead
+    may_open       whether the store's clock is trusted: spend is not restored at a time that may be wrong
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class Rebuild:
         self._may_open = may_open
         self._calendars: dict[
             str, tuple[str, int]
-        ] = {}  # time zone and billing day that an organization's months were looked at by
+        ] = {}  # the time zone and billing day with which an organization's months were last checked
 
     async def step(self) -> int:
-        """Open every closed partition whose stream is stored; how many. Raises LedgerUnavailableError, StoreError."""
+        """Open every closed partition whose stream is stored; return how many. Raises LedgerUnavailableError, StoreError."""
         closed = await unmarked_partitions(self._store)
         if not closed or not self._may_open():
             return 0
-        run = await store_run(self._store)  # read first: a store that is restarted meanwhile takes the marks for those of another
+        run = await store_run(self._store)  # read first: if the store restarts meanwhile, the marks are another run's
         is_new = await is_unused(self._store)
         by_partition: defaultdict[int, list[Organization]] = defaultdict(list)
         for organization in self._organizations():
@@ -88,20 +88,20 @@ class Rebuild:
         return opened
 
     async def repair(self, partition: int) -> None:
-        """Close a partition whose windows differ from the ledger; a step opens it again with what the ledger says."""
+        """Close a partition whose windows differ from the ledger; a step opens it again with the ledger's spend."""
         await close_partition(self._store, partition)
 
     async def close_all(self) -> None:
-        """Close everything, after the store's clock was set; steps open it again with what the ledger says."""
+        """Close all partitions after the store's clock was set; steps open them again with the ledger's spend."""
         for partition in range(PARTITIONS):
             await close_partition(self._store, partition)
 
     async def close_where_months_changed(self) -> None:
-        """Close the partitions of organizations whose limit a month counts another month than theirs.
+        """Close the partitions of organizations whose monthly limit counts another month than theirs.
 
-        That is, where their time zone or billing day has changed: the ledger then says what the other month has spent.
+        That happens if their time zone or billing day has changed: the ledger has the other month's spend.
 
-        All are looked at once, and then those of which either has changed in the configuration.
+        All are checked once, and then those for which either has changed in the configuration.
         """
         changed = [each for each in self._organizations() if self._calendars.get(each.id) != (each.time_zone, each.billing_day)]
         now = self._now_ms()
@@ -123,7 +123,7 @@ class Rebuild:
     async def _open(self, partition: int, organizations: Sequence[Organization], run: str) -> bool:
         last_event = await last_event_id(self._store, partition)
         if await self._store.command(b"XLEN", partition_keys(partition).events):
-            return False  # the writer is at it
+            return False  # the writer is still storing it
         try:
             for start in range(0, len(organizations), _ORGS_AT_ONCE):
                 await self._restore(organizations[start : start + _ORGS_AT_ONCE], last_event)
@@ -166,7 +166,7 @@ async def read_postings(database: Database, orgs: Sequence[str], since_ms: int) 
 
 
 def posted_in(window: LimiterWindow, posted: Posted) -> list[tuple[int, int]]:
-    """(bucket_ms, nano_usd) of what the window's own postings add up to. A bucket never counts below zero, as in the limiter."""
+    """(bucket_ms, nano_usd): sums of the window's own postings. A bucket never counts below zero, as in the limiter."""
     sums: defaultdict[int, int] = defaultdict(int)
     for bucket, credential, amount in posted.get(window.org, ()):
         if window.credential in {None, credential}:

@@ -1,4 +1,4 @@
-"""The refusals of one machine's workers, brought into the ledger as long as they serve, and once more at the end."""
+"""Brings the refusals of one machine's workers into the ledger while they serve, and once more at the end."""
 
 import asyncio
 import logging
@@ -15,13 +15,13 @@ from tallygate.telemetry.worker_state import identity_of
 
 EVERY_SECONDS: Final = 1.0
 LAST_SECONDS: Final = 2.0  # for the last round, which ends with the process
-_LIMIT_STATUS: Final = 429  # what is no error code is the name of a limit
+_LIMIT_STATUS: Final = 429  # anything but an error code is the name of a limit
 _STATUS: Final[Mapping[str, int]] = {code.value: code.status for code in ErrorCode}
 _log = logging.getLogger(__name__)
 
 
 class RefusalIntake:
-    """refusals: what each worker slot has refused so far, by slot. Counts stay with the workers: what is missed comes later."""
+    """The intake. refusals: counts by worker slot. The counts stay with the workers, so a missed round is made up later."""
 
     def __init__(
         self, book: Book, refusals: Callable[[], Sequence[tuple[str, Sequence[RefusalCount]]]], *, now_ms: Callable[[], int]
@@ -32,7 +32,7 @@ class RefusalIntake:
         self._taken: dict[str, frozenset[RefusalCount]] = {}
 
     async def collect(self) -> None:
-        """Bring rollups and lifetime totals up to the workers' counts. The database is asked only about counts that have changed.
+        """Update rollups and lifetime totals to the workers' counts. Only changed counts cost a query.
 
         Raises LedgerUnavailableError, UnstorableError.
         """
@@ -50,7 +50,7 @@ class RefusalIntake:
             await asyncio.sleep(EVERY_SECONDS)
 
     async def last(self) -> None:
-        """What was counted since; at most for LAST_SECONDS. The next start brings what this one cannot."""
+        """Take in the last counts, for at most LAST_SECONDS. The next start takes in the rest."""
         try:
             await asyncio.wait_for(self._attempt(), LAST_SECONDS)
         except TimeoutError:
@@ -73,9 +73,9 @@ class WorkerRefusals:
         self._reader = CountReader(directory)
 
     def counts(self) -> list[tuple[str, list[RefusalCount]]]:
-        """The refusals of each organization by worker slot, since the slot first counted; `other` where there was none.
+        """The refusals of each organization by worker slot, since the slot first counted; `other` if there was no organization.
 
-        A slot's name is followed by its file's identity: workers of many machines count for one ledger, and all have a slot 0.
+        A slot's name includes its file's identity, since workers of several machines count for one ledger, each with a slot 0.
         """
         found = []
         for owner in owners(self._directory):

@@ -1,6 +1,6 @@
-"""A corrected price, applied to what was already charged: the difference is entered, nothing is changed.
+"""Applying a corrected price to earlier charges: differences are entered, no entry is changed.
 
-The limiter's windows keep what they took: a correction neither closes nor opens a limit in hindsight.
+The limiter's windows keep the original amounts: a correction neither closes nor opens a limit in hindsight.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _RETRIES: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepriceQuery:
-    """What to price again: events of these organizations that began in [from_ms, to_ms) and are charged by the price of `model`."""
+    """The events to price again: those of these organizations that began in [from_ms, to_ms) and are charged by `model`'s price."""
 
     model: str
     from_ms: int
@@ -38,7 +38,7 @@ class RepriceQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepricedPage:
-    """cursor: the last event looked at, "" after the end. odd: events left alone, since their counts contradict each other."""
+    """A page of corrections. cursor: the last event checked, "" after the end. odd: events left alone for contradictory counts."""
 
     cursor: str
     looked_at: int
@@ -57,7 +57,7 @@ def price_of_pass(prices: PriceCatalogue, entry: Entry, model: str) -> Price | N
 
 
 class Repricing:
-    """Goes through the ledger in pages of EVENTS_AT_ONCE events. Doing it again finds nothing to correct."""
+    """Reprices the ledger in pages of EVENTS_AT_ONCE events. Repeating it corrects nothing."""
 
     def __init__(self, database: Database, prices: PriceCatalogue) -> None:
         self._database = database
@@ -65,18 +65,18 @@ class Repricing:
         self._prices = prices
 
     async def page(self, query: RepriceQuery, after: str, *, now_ms: int, apply: bool) -> RepricedPage:
-        """The corrections of the events after one; entered if `apply`. Raises LedgerUnavailableError."""
+        """Compute the corrections of the events after one; enter them if `apply`. Raises LedgerUnavailableError."""
         for attempt in range(_RETRIES):
             try:
                 return await self._page(query, after, now_ms=now_ms, apply=apply)
-            except LedgerUnavailableError:  # an event of this page got another entry meanwhile
+            except LedgerUnavailableError:  # an event of this page has another entry meanwhile
                 if attempt == _RETRIES - 1:
                     raise
         raise AssertionError("unreachable")
 
     async def _page(self, query: RepriceQuery, after: str, *, now_ms: int, apply: bool) -> RepricedPage:
         columns = ENTRIES.c
-        # An event's id begins with the time it was made, which is when it began: a margin of a day is for clocks that differ.
+        # An event's id begins with the time of its start; a margin of a day allows for differing clocks.
         first = max(after, f"{max(0, query.from_ms - 86_400_000):012x}")
         statement = (
             select(columns.event_id)
@@ -107,7 +107,7 @@ class Repricing:
         return RepricedPage(cursor=cursor, looked_at=len(ids), corrections=tuple(corrections), odd=odd)
 
     def _correction(self, query: RepriceQuery, entries: Sequence[Entry], now_ms: int) -> Entry | None:
-        """None where another price charges the event, or the cost is right. Raises ValueError for counts that contradict."""
+        """The correction; None if another price charged it, or the cost is right. Raises ValueError for contradictory counts."""
         last = entries[-1]
         sums = {name: sum(getattr(entry, name) for entry in entries) for name in SUMMED_FIELDS}
         price = self._price_of(last)
@@ -134,7 +134,7 @@ class Repricing:
         )
 
     def _price_of(self, entry: Entry) -> Price | None:
-        """The price as admission and settlement choose it: of the model that answered, else of the one that was asked for."""
+        """The price that admission and settlement would choose: of the model that answered, else of the one asked for."""
         for model in (entry.response_model, entry.request_model):
             price = self._prices.find(model, entry.started_at_ms) if model else None
             if price is not None and model:

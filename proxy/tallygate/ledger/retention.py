@@ -1,7 +1,7 @@
-"""What is older than an organization's history goes, a little at a time, so that nobody waits for it.
+"""Deletes entries and rollups older than an organization's history, a few at a time, so that nobody waits.
 
-Entries and rollups end at the same instant, the start of a UTC day, so that they still agree. What is beyond the history is not
-shown from the moment it is, whether or not it has been purged yet. Organizations that no configuration knows keep everything.
+Entries and rollups end at the same instant, the start of a UTC day, so that they still agree. Anything beyond the history is
+hidden at once, even before it is deleted. Organizations that no configuration has keep everything.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ from tallygate.ledger.schema import (
     STORED_OBJECTS,
 )
 
-ROWS_AT_ONCE: Final = 1_000  # of one transaction: a few milliseconds, then writers have their turn
-ORGS_AT_ONCE: Final = 500  # asked about in one question
+ROWS_AT_ONCE: Final = 1_000  # of one transaction: a few milliseconds, then writers get a turn
+ORGS_AT_ONCE: Final = 500  # in one query
 PAUSE_SECONDS: Final = 0.05
 WINDOWS_KEPT_DAYS: Final = 100  # the limiter's longest window, and a month more than the calendar's
 _DAY_MS: Final = 86_400_000
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 def visible_from_ms(organization: Organization, now_ms: int) -> int:
-    """The start of the organization's history: of the UTC day so many days ago; 0 if it is unlimited."""
+    """The start of the organization's history, at the start of a UTC day; 0 if it is unlimited."""
     days = organization.plan.history_days
     return 0 if days is None else max(0, now_ms // _DAY_MS * _DAY_MS - days * _DAY_MS)
 
@@ -54,7 +54,7 @@ class Retention:
         self._pause_seconds = pause_seconds
 
     async def purge(self, organizations: Sequence[Organization], now_ms: int) -> int:
-        """Remove what is beyond each history; how many rows. Raises LedgerUnavailableError; what is left goes the next time."""
+        """Delete rows beyond each history; return how many. Raises LedgerUnavailableError; the next call deletes the rest."""
         removed = 0
         histories: dict[int, list[str]] = {}
         for organization in organizations:
@@ -71,7 +71,7 @@ class Retention:
         return removed
 
     async def _having(self, table: Table, orgs: Sequence[str], before_ms: int, *which: ColumnElement[bool]) -> AsyncIterator[str]:
-        """Those of these organizations that have older rows: most have none, and to purge them would cost a transaction a table."""
+        """The organizations with older rows: most have none, and purging them would cost a transaction for each table."""
         for start in range(0, len(orgs) if before_ms > 0 else 0, ORGS_AT_ONCE):
             some = table.c.org.in_(orgs[start : start + ORGS_AT_ONCE])
             query = select(table.c.org).where(some, table.c.bucket_ms < before_ms, *which).distinct()
@@ -85,7 +85,7 @@ class Retention:
         removed += await self._purge(STORED_OBJECTS, org, "made_at_ms", before_ms)
         for rollup in (ROLLUP_15M, ROLLUP_1H, ROLLUP_1D):
             removed += await self._purge(rollup, org, "bucket_ms", before_ms)
-        # The organization's days come last: they are what a purge is begun for, also one that was interrupted.
+        # The organization's days come last: they trigger a purge, including one that was interrupted.
         for rollup, lengths in ((KIND_ROLLUP, KIND_LENGTHS_MS), (ORG_ROLLUP, sorted(ORG_LENGTHS_MS))):
             for length_ms in lengths:
                 removed += await self._purge(rollup, org, "bucket_ms", before_ms, rollup.c.length_ms == length_ms)
@@ -115,7 +115,7 @@ class Retention:
             await asyncio.sleep(self._pause_seconds)
 
     async def _remember(self, connection: AsyncConnection, removed: Sequence[Row[Any]]) -> None:
-        """Add what was removed of the days' rollups to `purged_totals`, in the same transaction."""
+        """Add the removed days' rollups to `purged_totals`, in the same transaction."""
         by_series: dict[int, list[int]] = {}
         for row in removed:
             sums = by_series.setdefault(row[0], [0] * len(PURGED_AMOUNTS))
@@ -130,7 +130,7 @@ class Retention:
         await self._database.add_to_rows(connection, PURGED_TOTALS, PURGED_AMOUNTS, rows)
 
     async def _drop_empty_partitions(self, now_ms: int) -> None:
-        """Partitions of past months that nothing is left of. One that is in use at the moment stays until the next time."""
+        """Drop empty partitions of past months. One that is in use stays until the next time."""
         for name in await self._database.past_partitions(now_ms):
             try:
                 async with self._database.write() as connection:

@@ -1,8 +1,8 @@
-"""The rollup rows that answer a question about a range and its buckets: as few as possible, in runs that one SELECT reads.
+"""The rollup rows that answer a query about a range and its buckets: as few as possible, in runs that one SELECT reads.
 
-Days, weeks and months of a zone seldom begin at midnight of UTC, but they consist of whole UTC days all the same, but for their
-edges. So each edge is moved to the nearest UTC midnight, and what lies between the two is read once, from finer rows, and put
-right: New York's 4th of March is the UTC day, less its first five hours, and with the first five hours of the next.
+Days, weeks and months of a zone seldom begin at midnight UTC, but except for their edges they consist of whole UTC days.
+So each edge is moved to the nearest UTC midnight, and the time between the two is read once, from finer rows, as a
+correction: New York's 4th of March is the UTC day, minus its first five hours, plus the first five hours of the next.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What rollup rows are about: each combination of labels once, under a number.
+"""The series of rollup rows: each combination of labels once, under a number.
 
 A *kind* is a series without its credential: the same rows added up over all credentials of an organization, which are far fewer.
 """
@@ -15,13 +15,13 @@ from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.schema import SERIES
 
-SERIES_PER_ORG_MAX: Final = 20_000  # with kinds; past it a new one is counted under the model `other`
-MODELS_PER_ORG_MAX: Final = 200  # names that no price list has may be a caller's invention: past it a new one of them is `other`
+SERIES_PER_ORG_MAX: Final = 20_000  # including kinds; beyond it a new one is counted under the model `other`
+MODELS_PER_ORG_MAX: Final = 200  # names without a price may be a caller's invention: beyond it a new one is `other`
 MODEL_CHARS_MAX: Final = 256
 OTHER_MODEL: Final = "other"
 OTHER_CREDENTIAL: Final = "other"
 _ORGS_AT_ONCE: Final = 500  # in one IN (...)
-CREDENTIALS_FREE_MAX: Final = 200  # of an organization: past it a client that signed tokens alone name gets no name of its own
+CREDENTIALS_FREE_MAX: Final = 200  # of an organization: beyond it a client that only signed tokens name is `other`
 
 
 class Series(NamedTuple):
@@ -54,7 +54,7 @@ def kind_of(series: Series) -> Series:
 
 
 class SeriesNumbers:
-    """Numbers of series as this process knows them. A number never changes; those of a transaction count once it is committed."""
+    """A process's cache of series numbers. A number never changes; those of a transaction count once it is committed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -63,9 +63,9 @@ class SeriesNumbers:
     async def numbers(
         self, connection: AsyncConnection, wanted: Iterable[Series], *, priced: Collection[tuple[str, str]] = ()
     ) -> "Numbering":
-        """The numbers of all `wanted` and of their kinds, new ones made within the connection's transaction.
+        """The numbers of all `wanted` and of their kinds; new ones are made within the connection's transaction.
 
-        priced   (organization, model) of models that the price list has under this name: they always keep it
+        priced   (organization, model) of models in the price list: they always keep their name
         """
         fresh: dict[str, dict[Series, int]] = {}
         renamed: dict[Series, Series] = {}
@@ -86,14 +86,14 @@ class SeriesNumbers:
                 named.add(name.model)
             names[name] = names[kind_of(name)] = known
         found: dict[Series, int] = {}
-        for name in sorted(names):  # in one order everywhere, so that two writers cannot wait for each other
+        for name in sorted(names):  # in one order everywhere, so that two writers cannot deadlock
             found[name] = names[name].get(name) or await self._make(connection, name)
         return Numbering(found, renamed, fresh)
 
     async def named(self, connection: AsyncConnection, entries: Sequence[Entry]) -> list[Entry]:
-        """The entries, with clients that no directory knows counted as `other` where their organization has enough names.
+        """The entries, with unregistered clients counted as `other` if their organization has too many names.
 
-        Whoever can have tokens made for any client would else make a series of every sum for each.
+        Otherwise anyone who can obtain tokens for arbitrary clients could create a series of every sum for each.
         """
         credentials: dict[str, set[str]] = {}
         found = []
@@ -111,7 +111,7 @@ class SeriesNumbers:
         return found
 
     def keep(self, numbering: "Numbering") -> None:
-        """To be called after the commit."""
+        """Accept the new numbers. Called after the commit."""
         for org, known in numbering.fresh.items():
             self._orgs.setdefault(org, known)
         for series, number in numbering.found.items():
@@ -132,7 +132,7 @@ class SeriesNumbers:
 
 
 class Numbering(NamedTuple):
-    """found by label; renamed: those past the maximum; fresh: what was loaded on the way."""
+    """Resolved series. found: by label; renamed: those beyond the maximum; fresh: loaded meanwhile."""
 
     found: dict[Series, int]
     renamed: dict[Series, Series]
@@ -151,14 +151,14 @@ _LABELS: Final = tuple(SERIES.c[name] for name in Series._fields)
 class SeriesLabels:
     """The labels that a ledger has seen. Raises LedgerUnavailableError if the database does not answer.
 
-    A credential that was removed since is still worth asking about.
+    Removed credentials are included, since they may still have usage.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def seen(self, orgs: Sequence[str], dimension: str, labels: Collection[str]) -> frozenset[str]:
-        """Those of `labels` under which these organizations have usage or refusals, however old."""
+        """The labels among `labels` under which these organizations have usage or refusals, however old."""
         column = SERIES.c[dimension]
         found: set[str] = set()
         async with self._database.read() as connection:

@@ -1,8 +1,8 @@
-"""The store's clock as the ledger watches it: whether it goes on as this machine's steady clock does, or was set.
+"""The ledger's watch over the store's clock: whether it advances like this machine's monotonic clock, or was set.
 
-Every limit is measured by the store's clock. A virtual machine that is restored, or a wrong time server, may set it far ahead and
-back again. Nobody can know which of two times is right; so after a step nothing is opened for spending until the clock has come
-back to where it was, or has stayed where it is for a while.
+The store's clock measures every limit. A restored virtual machine, or a wrong time server, may set it far ahead and
+back again. Nobody can know which of two times is right, so after a step nothing is opened for spending until the clock has
+returned to where it was, or has stayed for a while.
 """
 
 import logging
@@ -13,7 +13,7 @@ from typing import Final
 from tallygate.domain.errors import StoreError
 from tallygate.limiter.script import ScriptStore
 
-STEP_MS: Final = 600_000  # less is an ordinary correction, which the limiter takes as it comes
+STEP_MS: Final = 600_000  # a smaller step is an ordinary correction, which the limiter tolerates
 BELIEVED_AFTER_MS: Final = 30_000
 _log = logging.getLogger(__name__)
 
@@ -27,15 +27,15 @@ class _Away:
 
 
 class StoreClock:
-    """Look at it again and again. steady_ms: a clock that nobody sets, and that runs on while the machine sleeps.
+    """Watches the clock at each check. steady_ms: a clock that cannot be set, and that runs while the machine sleeps.
 
-    steps   how often it was seen to have been set, by more than STEP_MS
+    steps   the number of detected steps of more than STEP_MS
     """
 
     def __init__(self, store: ScriptStore, *, steady_ms: Callable[[], int]) -> None:
         self._store = store
         self._steady_ms = steady_ms
-        self._offset_ms: int | None = None  # of the time that is believed
+        self._offset_ms: int | None = None  # of the trusted time
         self._away: _Away | None = None
         self.steps = 0
 
@@ -44,11 +44,11 @@ class StoreClock:
         return self._away is None
 
     def now_ms(self) -> int:
-        """The store's time as it is believed; of no use before the first look."""
+        """The store's trusted time; undefined before the first check."""
         return self._steady_ms() + (self._offset_ms or 0)
 
     async def look(self) -> bool:
-        """Whether the clock was set since the last look. Raises StoreError."""
+        """Whether the clock was set since the last check. Raises StoreError."""
         before = self._steady_ms()
         seconds, micros = await self._store.command(b"TIME")
         steady = self._steady_ms()
@@ -69,9 +69,9 @@ class StoreClock:
         return False
 
     def counted_at(self, at_ms: int) -> int:
-        """When an event of that time counts: now, if a clock that is not believed has dated it into the future.
+        """The time at which an event counts: now, if an untrusted clock dated it into the future.
 
-        Raises StoreError before the first look.
+        Raises StoreError before the first check.
         """
         if self._offset_ms is None:
             raise StoreError("the store's clock was not looked at yet")

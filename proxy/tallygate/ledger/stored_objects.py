@@ -1,6 +1,6 @@
-"""The owners of the objects that upstreams keep: written with the entries of the exchanges that made them, asked by gateways.
+"""The owners of stored objects: written with the entries of the exchanges that created them, and queried by gateways.
 
-An id is the organization's own here, beside everybody else's: what others own does not show who owns a thing.
+Several organizations may own one id, and each sees only its own ownership.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -70,14 +70,14 @@ def object_changes(fields: Mapping[bytes, bytes], entry: Entry) -> list[ObjectCh
 
 
 def is_storable(made: MadeObject) -> bool:
-    """Whether a row can hold it: an id that no database takes is nobody's."""
+    """Whether a row can store it: an id that no database accepts belongs to nobody."""
     texts = (made.upstream, made.kind, made.id)
     is_text = all(0 < len(text) <= ID_CHARS_MAX and text.isprintable() for text in texts)  # no NUL, no lone surrogate
     return is_text and (made.tokens is None or 0 <= made.tokens < 2**53)
 
 
 async def record_objects(connection: AsyncConnection, database: Database, changes: Iterable[ObjectChange]) -> None:
-    """Enter what was made and take out what was deleted, in their order; telling it twice changes nothing."""
+    """Enter created objects and remove deleted ones, in order; repeating it changes nothing."""
     last: dict[tuple[str, str, str, str], ObjectChange] = {change.key: change for change in changes}
     made = [object_row(change) for _, change in sorted(last.items()) if not change.is_deleted]
     if made:
@@ -90,7 +90,7 @@ async def record_objects(connection: AsyncConnection, database: Database, change
 
 
 async def _enter(connection: AsyncConnection, database: Database, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A row that is there keeps who made it; what is known of its size is the latest word."""
+    """Insert objects. An existing row keeps its creator but gets the latest size."""
     statement = database.insert(STORED_OBJECTS)
     statement = statement.on_conflict_do_update(
         index_elements=list(STORED_OBJECTS.primary_key.columns),
@@ -117,7 +117,7 @@ def object_row(change: ObjectChange) -> dict[str, Any]:
 async def owned_objects(
     database: Database, org: str, objects: Sequence[MadeObject], *, since_ms: int
 ) -> Mapping[MadeObject, int | None]:
-    """Those of `objects` that are the organization's, made at since_ms or later, with their tokens. Raises StoreError."""
+    """The objects among `objects` that the organization owns since since_ms or later, with their tokens. Raises StoreError."""
     found: dict[tuple[str, str, str], int | None] = {}
     asked = {(made.upstream, made.kind, made.id): made for made in objects if is_storable(made)}
     keys = list(asked)

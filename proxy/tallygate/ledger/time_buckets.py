@@ -16,7 +16,7 @@ DAY_MS: Final = 86_400_000
 
 
 class Bucket(StrEnum):
-    """How a range is divided: in the organization's time zone, weeks beginning on Monday, months on its billing day."""
+    """The division of a range, in the organization's time zone: weeks begin on Monday, months on its billing day."""
 
     QUARTER_HOUR = "15m"
     HOUR = "hour"
@@ -27,7 +27,7 @@ class Bucket(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """[start_ms, end_ms) during which the zone is offset_ms ahead of UTC."""
+    """A stretch [start_ms, end_ms) during which the zone is offset_ms ahead of UTC."""
 
     start_ms: int
     end_ms: int
@@ -55,10 +55,10 @@ def stretches(start_ms: int, end_ms: int, time_zone: str) -> list[Stretch]:
 
 
 def bucket_edges(start_ms: int, end_ms: int, bucket: Bucket, time_zone: str, billing_day: int = 1) -> list[int]:
-    """Starts of every bucket that the range touches, and the end of the last: the first and last may reach past the range."""
+    """Starts of every bucket that the range touches, and the end of the last: the first and last may extend beyond the range."""
     zone = ZoneInfo(time_zone)
     if bucket in {Bucket.QUARTER_HOUR, Bucket.HOUR}:
-        # Clock time that is repeated when the clock goes back is two buckets, as it is two hours.
+        # An hour that is repeated when the clock goes back is two buckets.
         step = QUARTER_MS if bucket is Bucket.QUARTER_HOUR else HOUR_MS
         edges: list[int] = []
         for stretch in stretches(start_ms, end_ms, time_zone):

@@ -1,6 +1,6 @@
-"""Everything a ledger needs to be kept: tables, writer, rebuild of the limiter, retention, audit; for as long as it runs.
+"""The upkeep of a ledger: tables, writer, rebuild of the limiter, retention, audit.
 
-Nothing here ends because something is away. The gateway serves on meanwhile: its events wait in the limiter's streams.
+Nothing here ends because a store is away. Meanwhile the gateway keeps serving: its events wait in the limiter's streams.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class ConfigInForce:
 
 
 class Upkeep:
-    """One per ledger; several ledgers do no harm.
+    """The upkeep of one ledger process; several can run at once.
 
     fence      closes a store that was restarted
     clock      of the store, which is closed when it was set
@@ -88,11 +88,11 @@ class Upkeep:
 
     @property
     def drift_nano_usd(self) -> int | None:
-        """What the audit of the limiter found when it last looked at each window; None before it."""
+        """The results of the limiter's audit at the last check of each window; None before the first."""
         return self._drift_nano_usd
 
     def samples(self) -> Samples:
-        """What only the process of a ledger knows, for /metrics."""
+        """Samples of a ledger's own process, for /metrics."""
         known: dict[Metric, Mapping[Labels, float]] = {
             LEDGER_MALFORMED: {(): self._writer.counts.malformed},
             STORE_CLOCK_STEPS: {(): self._clock.steps},
@@ -114,17 +114,17 @@ class Upkeep:
             tasks.create_task(self._every(DAILY_EVERY_SECONDS, "retention", self._daily))
 
     async def open_store(self) -> None:
-        """Open what is closed for spending, once: nothing may be admitted before. `keep_forever` tries again."""
+        """Open closed partitions once, before anything may be admitted. `keep_forever` retries."""
         await self._attempted("rebuild", self.rebuild)
 
     async def rebuild(self) -> None:
-        """Look at the store's clock, close everything if it was set, and open what is closed once it is believed."""
+        """Check the store's clock, close everything if it was set, and open closed partitions once the clock is trusted."""
         if await self._clock.look():
             await self._rebuild.close_all()
         await self._rebuild.step()
 
     async def audit(self) -> None:
-        """Measure how far the limiter's windows are from the ledger; a metric. Of many organizations, some each time."""
+        """Measure the drift of the limiter's windows from the ledger, for a metric; of many organizations, some each time."""
         organizations, now = self._config.organizations(), self._now_ms()
         known = {organization.id for organization in organizations}
         differing = {place: nano_usd for place, nano_usd in self._differing.items() if place[0] in known}
@@ -142,10 +142,10 @@ class Upkeep:
         self._drift_nano_usd = sum(differing.values())
 
     async def heal_after_restart(self) -> None:
-        """A store that was restarted may have lost its last second: it is closed for spending until it is rebuilt.
+        """Close a restarted store, which may have lost its last second, until it is rebuilt.
 
-        Gateways do the same as they connect; here it is done for where there are none. To look for differences first would not do:
-        under load, what was lost of the last minutes cannot be told from what comes.
+        Gateways do the same as they connect; this covers deployments without any. Looking for differences first would not work:
+        under load, recent losses cannot be distinguished from new postings.
         """
         if await self._fence.check_run_id(self._store.command, await self._store.command(b"INFO", b"server")):
             await self.rebuild()
@@ -161,7 +161,7 @@ class Upkeep:
 
     async def _daily(self) -> None:
         await self._daily_partitions()
-        if self._clock.is_believed:  # what a clock that is ahead takes for old is gone for good
+        if self._clock.is_believed:  # a clock that is ahead would make retention delete too much, for good
             now = min(self._now_ms(), self._clock.now_ms())
             await self._retention.purge(self._config.organizations(), now)
         await self._streams.forget_consumers()
@@ -184,7 +184,7 @@ class Upkeep:
 
 
 async def sweep_forever(sweep: Callable[[], Awaitable[int]]) -> None:
-    """Settle the holds of workers that have vanished, again and again until cancelled. Several ledgers may do it at once.
+    """Settle the holds of vanished workers periodically until cancelled. Several ledgers may do so at once.
 
     sweep   settles a bounded number of expired holds at their checkpoint and returns how many
     """
@@ -200,9 +200,9 @@ async def sweep_forever(sweep: Callable[[], Awaitable[int]]) -> None:
 
 
 async def write_last_used(store: ScriptStore, credentials: Credentials) -> int:
-    """Write to the database when credentials were last used, as workers recorded it in the store; how many were written.
+    """Write the last use of credentials, which workers recorded in the store, to the database; return how many were written.
 
-    What cannot be written stays in the store. Raises StoreError, LedgerUnavailableError.
+    If that fails, the records stay in the store. Raises StoreError, LedgerUnavailableError.
     """
     claimed = await claim_last_used(store)
     if claimed:
@@ -212,7 +212,7 @@ async def write_last_used(store: ScriptStore, credentials: Credentials) -> int:
 
 
 async def write_last_used_forever(store: ScriptStore, credentials: Credentials) -> None:
-    """Again and again until cancelled. Several ledgers may do it at once."""
+    """Do so periodically until cancelled. Several ledgers may do so at once."""
     while True:
         try:
             await write_last_used(store, credentials)

@@ -1,6 +1,6 @@
-"""What is asked of the ledger: sums from the rollups, single entries page by page, spend from the limiter's buckets.
+"""Queries of the ledger: sums from the rollups, single entries page by page, spend from the limiter's buckets.
 
-Every question names the organizations it is about; there is no question about all of them.
+Every query names its organizations; no query covers all of them.
 """
 
 import base64
@@ -42,12 +42,12 @@ from tallygate.ledger.series import MODEL_CHARS_MAX, OTHER_MODEL
 from tallygate.ledger.time_buckets import QUARTER_MS, Bucket, bucket_edges
 
 PAGE_MAX: Final = 1_000
-ROWS_MAX: Final = 200_000  # that the database hands over for one usage answer; more is an error that says how to ask for less
+ROWS_MAX: Final = 200_000  # of the database for one usage answer; more is an error that suggests a smaller query
 PARTS_MAX: Final = 100  # of one statement; SQLite takes 500
 
 
 class Dimension(StrEnum):
-    """What usage is divided and filtered by; columns of `series`."""
+    """A dimension for groups and filters; columns of `series`."""
 
     ORG = "org"
     CREDENTIAL = "credential"
@@ -61,7 +61,7 @@ class Dimension(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrgScope:
-    """An organization that may be asked about, and since when: usage before visible_from_ms is beyond its history."""
+    """An organization in the scope of a query: usage before visible_from_ms is beyond its history."""
 
     org: str
     visible_from_ms: int = 0
@@ -69,12 +69,12 @@ class OrgScope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageQuery:
-    """A question for sums over [from_ms, to_ms), widened to whole quarters of an hour.
+    """A query for sums over [from_ms, to_ms), widened to whole quarters of an hour.
 
-    scopes            the organizations asked about; none: an empty answer
+    scopes            the organizations; none: an empty answer
     bucket            None: the range as a whole
-    billing_day       on which months begin
-    filters           dimension to the values that count; an empty set of values matches nothing
+    billing_day       the day on which months begin
+    filters           allowed values by dimension; an empty set matches nothing
     """
 
     scopes: tuple[OrgScope, ...]
@@ -91,7 +91,7 @@ class UsageQuery:
 class Usage:
     """Sums. cached and cache_write are parts of prompt, reasoning of completion. Money in nano-USD.
 
-    requests were served; refused ones are counted apart, under the outcome `refused`
+    requests counts served ones; refused ones are counted separately, under the outcome `refused`
     """
 
     requests: int = 0
@@ -116,7 +116,7 @@ class UsageRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntriesQuery:
-    """A question for entries by their settlement time, [from_ms, to_ms). cursor: of the page before, "" for the first."""
+    """A query for entries by their settlement time, [from_ms, to_ms). cursor: from the previous page, "" for the first."""
 
     scopes: tuple[OrgScope, ...]
     from_ms: int
@@ -170,9 +170,9 @@ class UsageQueries:
         ]
 
     async def entries_page(self, query: EntriesQuery) -> EntriesPage:
-        """Entries in the order of their settlement. Corrections stand at the settlement of what they correct, after it.
+        """Entries in the order of their settlement. Corrections follow the entry that they correct, at its settlement time.
 
-        Raises ValueError for a cursor that is none.
+        Raises ValueError for an invalid cursor.
         """
         limit = min(max(query.limit, 1), PAGE_MAX)
         after = _decode_cursor(query.cursor) if query.cursor else None
@@ -182,7 +182,7 @@ class UsageQueries:
             if query.filters:
                 spans = await _with_matches(connection, query, spans, limit + 1)
             for at in range(0, len(spans), PARTS_MAX):
-                # Each organization has its index, which knows positions: what is kept of them is never more than a page.
+                # Each organization's index has the positions; at most a page of them is kept.
                 positions = [_positions(span, query, after, limit + 1) for span in spans[at : at + PARTS_MAX]]
                 statement = union_all(*(select(one.subquery()) for one in positions))
                 more = [tuple(row) for row in await connection.execute(statement)]
@@ -193,7 +193,7 @@ class UsageQueries:
         return EntriesPage(entries=tuple(page), cursor=_encode_cursor(page[-1]) if len(found) > limit else "")
 
     async def spend_since(self, scope: OrgScope, since_ms: int, *, credential: str | None = None) -> list[tuple[int, int]]:
-        """(bucket_ms, nano_usd) of the limiter's 5-minute buckets from since_ms on, in order: what its windows took."""
+        """(bucket_ms, nano_usd) of the limiter's 5-minute buckets from since_ms on, in order: the postings to its windows."""
         columns = SPEND_BUCKETS.c
         statement = (
             select(columns.bucket_ms, func.sum(columns.posted_nano_usd))
@@ -262,7 +262,7 @@ def _add(sums: _Sums, key: tuple[int, tuple[Any, ...]], amounts: Sequence[int], 
 
 
 def _tables_for(dimensions: Collection[Dimension]) -> Mapping[int, Table]:
-    """The coarsest rollups that know these dimensions, by the length of their rows, descending."""
+    """The coarsest rollups with these dimensions, by the length of their rows, descending."""
     asked = {*dimensions} - {Dimension.ORG}
     tables = {length: table for table, length in LEVELS}
     if not asked:
@@ -273,7 +273,7 @@ def _tables_for(dimensions: Collection[Dimension]) -> Mapping[int, Table]:
 
 
 def _rows(query: UsageQuery, orgs: Sequence[str], table: Table, wanted: RollupRows) -> Select[Any]:
-    """Rollup rows as they are: (start, group ..., amounts ...)."""
+    """Rollup rows unchanged: (start, group ..., amounts ...)."""
     columns = table.c
     group = [columns.org if name is Dimension.ORG else SERIES.c[name.value] for name in query.group_by]
     conditions = [columns.org.in_(orgs), _starts_in(columns.bucket_ms, wanted.starts)]
@@ -290,7 +290,7 @@ def _rows(query: UsageQuery, orgs: Sequence[str], table: Table, wanted: RollupRo
 def _added_up(query: UsageQuery, rows: Sequence[Select[Any]], divided: tuple[int, int] | None) -> Select[Any]:
     columns = (union_all(*rows) if len(rows) > 1 else rows[0]).subquery().c
     group: list[ColumnElement[Any]] = [columns[f"group_{index}"] for index in range(len(query.group_by))]
-    # PostgreSQL adds bigints up to numerics, which cost a Decimal each on the way here.
+    # PostgreSQL sums bigints to numerics, each of which would become a Decimal.
     sums = [cast(func.sum(columns[name]), BigInteger) for name in ROLLUP_AMOUNTS]
     statement = select(func.max(columns.bucket_ms), *group, *sums)
     if divided is not None:
@@ -325,7 +325,7 @@ def _matches(
 
 
 def _spans(query: EntriesQuery, after: tuple[int, str, int] | None) -> list[Span]:
-    """Each organization's part of the range that is not behind us."""
+    """The remaining part of the range for each organization."""
     low, high = query.from_ms, query.to_ms
     if after is not None:
         low, high = (low, min(high, after[0] + 1)) if query.newest_first else (max(low, after[0]), high)
@@ -349,7 +349,7 @@ async def _with_matches(connection: AsyncConnection, query: EntriesQuery, spans:
 
 
 def _positions(span: Span, query: EntriesQuery, after: tuple[int, str, int] | None, limit: int) -> Select[Any]:
-    """The first `limit` positions of matching entries behind `after`."""
+    """The first `limit` positions of matching entries after `after`."""
     columns = ENTRIES.c
     position = (columns.settled_at_ms, columns.event_id, columns.sequence)
     conditions = [

@@ -1,7 +1,7 @@
-"""The ledger's writer: from the limiter's streams into SQL, in batches, until it is stopped.
+"""The ledger's writer: moves events from the limiter's streams into SQL, in batches, until it is stopped.
 
-While the database is away nothing is lost and nothing piles up here: entries stay in their streams, whose bound closes admission
-(TALLYGATE_STREAM_EVENTS_MAX events a partition), and the writer tries again with a growing pause.
+While the database is away, nothing is lost and nothing piles up here: entries stay in their streams, whose bound closes admission
+(TALLYGATE_STREAM_EVENTS_MAX events a partition), and the writer retries with a growing pause.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ POLL_SECONDS: Final = 0.2  # between two reads that found little: events are in 
 CLAIM_EVERY_SECONDS: Final = 10.0
 BACKOFF_FIRST_SECONDS: Final = 0.1
 BACKOFF_MAX_SECONDS: Final = 5.0
-MALFORMED_CHARS_MAX: Final = 20_000  # of a malformed entry, as it is kept
+MALFORMED_CHARS_MAX: Final = 20_000  # of a stored malformed entry
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class WriterCounts:
-    """What a writer has done since it began. malformed: set aside, to be looked at. failures: transactions that were undone."""
+    """A writer's counts since it began. malformed: entries set aside for inspection. failures: rolled-back transactions."""
 
     stored: int = 0
     repeated: int = 0
@@ -44,10 +44,10 @@ class WriterCounts:
 class Writer:
     """One of any number of writers. `run` never ends by itself.
 
-    now_ms        Unix time, for what is set aside
+    now_ms        Unix time, for entries set aside
     loop_time     the event loop's clock, for pauses
-    counted_at    when an event counts, given its time by the store's clock; raises StoreError while that is not known
-    on_posted_again  given a partition whose windows have taken an event twice, before it leaves the stream; raises StoreError
+    counted_at    when an event counts, given its time by the store's clock; raises StoreError while that is unknown
+    on_posted_again  called with a partition whose windows counted an event twice, before it leaves the stream; raises StoreError
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class Writer:
         self.is_database_away = False
 
     async def write_forever(self) -> None:
-        """Store what comes, until cancelled. Whatever is cut off is stored by the next writer: at once, or after a while."""
+        """Store entries until cancelled. The next writer stores interrupted ones, at once or after a while."""
         pause = BACKOFF_FIRST_SECONDS
         while True:
             try:
                 found = await self.step()
             except (LedgerUnavailableError, StoreError) as error:
                 self.is_database_away = isinstance(error, LedgerUnavailableError)
-                self._recovered = False  # a store that lost its last writes hands out again what was finished
+                self._recovered = False  # a store that lost its last writes delivers finished entries again
                 _log.warning("the ledger waits", extra={"fields": {"reason": str(error), "seconds": pause}})
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, BACKOFF_MAX_SECONDS)
@@ -92,19 +92,19 @@ class Writer:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def step(self) -> int:
-        """Read, store, remove from the streams; how many entries there were. Raises LedgerUnavailableError, StoreError."""
+        """Read, store, and remove entries from the streams; return how many. Raises LedgerUnavailableError, StoreError."""
         entries = await self._read()
         for start in range(0, len(entries), self._batch_max):
             batch = entries[start : start + self._batch_max]
             try:
                 await self._store(batch)
             except BaseException:
-                self._recovered = False  # what this consumer took and did not finish is read again first
+                self._recovered = False  # this consumer's unfinished entries are read again first
                 raise
         return len(entries)
 
     async def drain(self) -> None:
-        """Store everything that is in the streams now. Raises LedgerUnavailableError, StoreError."""
+        """Store everything that is now in the streams. Raises LedgerUnavailableError, StoreError."""
         while await self._streams.backlog():
             if not await self.step():
                 await self._store(await self._streams.claim(READ_MAX, idle_ms=0))
@@ -153,7 +153,7 @@ class Writer:
     async def _record(
         self, parsed: Sequence[tuple[StreamEntry, Entry | Notice]], malformed: Sequence[Malformed] = ()
     ) -> list[Malformed]:
-        """Store entries, and set aside those which the database will not take; returns these."""
+        """Store entries, and set aside those that the database refuses; returns the latter."""
         try:
             entries = [item for _, item in parsed if isinstance(item, Entry)]
             notices = [item for _, item in parsed if isinstance(item, Notice)]
@@ -166,7 +166,7 @@ class Writer:
             raise
         except UnstorableError as error:
             self.counts.failures += 1
-            if len(parsed) <= 1:  # it is this one: no other entry shall wait for it
+            if len(parsed) <= 1:  # this one is at fault: no other entry should wait for it
                 refused = [_malformed(source, str(error)) for source, _ in parsed]
                 await self._book.record([], [*malformed, *refused], now_ms=self._now_ms())
                 return refused
@@ -191,5 +191,5 @@ def _malformed(entry: StreamEntry, reason: str) -> Malformed:
 
 
 def _plain(text: str) -> str:
-    """Without what PostgreSQL refuses, and what a terminal obeys."""
+    """The text without control characters and what PostgreSQL refuses."""
     return "".join(char if char.isprintable() else "\ufffd" for char in text)

@@ -1,4 +1,4 @@
-"""What the directory keeps, row by row, and how a row is shown. No secret and no digest is ever part of what is shown."""
+"""The rows of the directory, and their shown forms, which never contain a secret or a digest."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ LIMIT_KEYS: Final = ("rate_limits", "spend_limit", "spend_limits")
 
 
 class CredentialStatus(StrEnum):
-    """revoked is for ever; an expired or disabled credential can be brought back."""
+    """The status of a credential. revoked is permanent; an expired or disabled credential can be enabled again."""
 
     ACTIVE = "active"
     DISABLED = "disabled"
@@ -23,7 +23,7 @@ class CredentialStatus(StrEnum):
 
 
 class Access(StrEnum):
-    """What an admin token may do with the organizations that it sees."""
+    """The access of an admin token to the organizations that it sees."""
 
     METRICS = "metrics"  # /metrics, and nothing else
     READ = "read"
@@ -32,7 +32,7 @@ class Access(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredOrganization(OrganizationFields):
-    """limits: the organization's own, as they were given, under LIMIT_KEYS."""
+    """A stored organization. limits: its own, as given, under LIMIT_KEYS."""
 
     id: str
     plan: str
@@ -41,7 +41,7 @@ class StoredOrganization(OrganizationFields):
     changed_at_ms: int = 0
 
     def document(self) -> dict[str, Any]:
-        """The entry as it would stand in organizations.yaml, without its credentials."""
+        """The entry in the form of organizations.yaml, without its credentials."""
         return {"id": self.id, "plan": self.plan, **shown_values(ORGANIZATION_FIELDS, self), **self.limits}
 
     def row(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class StoredOrganization(OrganizationFields):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredCredential(CredentialFields):
-    """Digests are hex, as in organizations.yaml. limits: as of StoredOrganization. is_self_made: see domain Credential."""
+    """A stored credential. Digests are hex, as in YAML. limits: see StoredOrganization; is_self_made: see Credential."""
 
     id: str
     org: str
@@ -76,7 +76,7 @@ class StoredCredential(CredentialFields):
     is_self_made: bool = False
 
     def document(self) -> dict[str, Any]:
-        """The entry as it would stand in organizations.yaml, digests included: for the reader, not to be shown."""
+        """The entry in the form of organizations.yaml, digests included: for parsing, not to be shown."""
         found: dict[str, Any] = {"id": self.id, **self.limits}
         for declared in CREDENTIAL_FIELDS:
             value = getattr(self, declared.attribute)
@@ -91,7 +91,7 @@ class StoredCredential(CredentialFields):
         return found
 
     def shown(self, now_ms: int) -> dict[str, Any]:
-        """For people and audit entries. has_key: whether a key identifies it (else only signed tokens do)."""
+        """The form for people and audit entries. has_key: whether a key identifies it (else only signed tokens do)."""
         return {
             "id": self.id,
             "organization": self.org,
@@ -132,7 +132,7 @@ def _limits(text: str) -> Mapping[str, Any]:
     return found
 
 
-SHOWN_FIELDS: Final = tuple(declared for declared in CREDENTIAL_FIELDS if declared.key != "enabled")  # which its status says
+SHOWN_FIELDS: Final = tuple(declared for declared in CREDENTIAL_FIELDS if declared.key != "enabled")  # which its status shows
 _FIELD_CELLS: Final = tuple(
     (declared.attribute, declared.kind.of_cell) for declared in CREDENTIAL_FIELDS if isinstance(declared.kind, Names)
 )
@@ -145,7 +145,7 @@ _PLAIN_CREDENTIAL_FIELDS: Final = tuple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminToken:
-    """Who may see or change what. orgs: None for all, now and later; access: write includes read."""
+    """An admin token. orgs: None for all, now and later; access: write includes read."""
 
     id: str
     name: str
@@ -179,7 +179,7 @@ class AdminToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """One change: who, when, what; the thing before and after, None where it was not or is no more."""
+    """One change: author, time and subject, and its state before and after, None if it did not or does not exist."""
 
     id: int
     at_ms: int

@@ -19,8 +19,8 @@ from tallygate.ledger.directory.rows import organizations_with_credentials
 from tallygate.ledger.directory.rules import Rules
 from tallygate.ledger.directory.schema import AUDIT_LOG, DIRECTORY_VERSION, RETIRED_CLIENT_IDS
 
-POLL_SECONDS: Final = 0.5  # how stale a copy can be while nobody announces changes
-CHUNK: Final = 200  # organizations read at once, in a few milliseconds, so that the event loop goes on in between
+POLL_SECONDS: Final = 0.5  # the most that a copy lags if nobody announces changes
+CHUNK: Final = 200  # organizations read at once, in a few milliseconds, so that the event loop runs in between
 ANNOUNCED_MAX: Final = 2_000  # changed organizations announced at once, for the same reason
 LOWERED_NAMED_MAX: Final = 20  # organizations that one line of the log names
 CHANGED_MAX: Final = 1_000  # organizations read one by one; when more have changed, all are read again
@@ -28,12 +28,13 @@ _log = logging.getLogger(__name__)
 
 
 class DirectoryReplica:
-    """Organizations of the database that organizations.yaml does not have; where both have one, the file wins.
+    """Organizations of the database, except those in organizations.yaml, which takes precedence.
 
     An organization that breaks the rules in force (its plan is gone) is locked: it stays known, its credentials are disabled, and
-    the log says why. Where its plan's maximum was lowered below its own spend limit, the maximum holds, which the log says too.
+    the log states why. If its plan's maximum was lowered below its own spend limit, the maximum applies, and the log reports it.
+
     organizations   by id, as of `version`
-    retired         Client IDs that were revoked and whose organization is gone or now the file's, as a Directory has them,
+    retired         Client IDs that were revoked and whose organization is gone or now in the file, as in a Directory,
                     each with that organization's id
     """
 
@@ -48,11 +49,11 @@ class DirectoryReplica:
         self.version = -1
 
     def wake(self) -> None:
-        """Look for changes now, rather than at the next poll."""
+        """Check for changes now, rather than at the next poll."""
         self._woken.set()
 
     async def refresh(self) -> frozenset[str]:
-        """Read what may have changed; the ids of organizations that are other, new or gone. Raises LedgerUnavailableError."""
+        """Read possible changes; return the ids of organizations that are changed, new or gone. Raises LedgerUnavailableError."""
         config = self._config()
         async with self._database.read() as connection:
             version = (await connection.execute(select(DIRECTORY_VERSION.c.version))).scalar_one()
@@ -92,7 +93,7 @@ class DirectoryReplica:
                 await asyncio.sleep(0)
 
     async def _changed_ids(self, connection: AsyncConnection) -> frozenset[str] | None:
-        """None: so many that reading everything is simpler."""
+        """The ids of changed organizations; None if there are so many that reading everything is simpler."""
         query = select(AUDIT_LOG.c.org).where(AUDIT_LOG.c.version > self.version, AUDIT_LOG.c.org.is_not(None)).distinct()
         ids = (await connection.execute(query.limit(CHANGED_MAX + 1))).scalars().all()
         return None if len(ids) > CHANGED_MAX else frozenset(ids)
@@ -111,7 +112,7 @@ class DirectoryReplica:
     async def _read(
         self, connection: AsyncConnection, config: GatewayConfig, ids: frozenset[str] | None, hidden: dict[tuple[str, str], str]
     ) -> AsyncIterator[Organization]:
-        """Adds to hidden what was revoked or disabled of an organization that the file has now."""
+        """Read organizations. Adds revoked or disabled credentials of organizations that the file now has to hidden."""
         in_file = {organization.id for organization in config.organizations}
         taken = {credential.id for organization in config.organizations for credential in organization.credentials}
         after = ""
@@ -146,12 +147,12 @@ class DirectoryReplica:
 
 
 def _retirement(client_id: str, org: str, *, is_self_made: bool) -> tuple[str, str]:
-    """A Client ID, and where it is not given again: what an organization chose itself is no other's loss."""
+    """A retired Client ID and its scope: one that an organization chose itself is retired for that organization alone."""
     return client_id, org if is_self_made else EVERYWHERE
 
 
 def _locked(stored: StoredOrganization, credentials: list[StoredCredential]) -> Organization:
-    """Known, so that neither its keys nor its tokens pass for someone else's, and of no use."""
+    """The organization with disabled credentials: still known, so that its keys and tokens cannot pass for another's."""
     return Organization(
         id=stored.id,
         name=stored.name,
@@ -170,5 +171,5 @@ def _locked(stored: StoredOrganization, credentials: list[StoredCredential]) -> 
 
 
 def _same_rules(one: GatewayConfig, other: GatewayConfig) -> bool:
-    """Whether organizations read under the one are right under the other. Identity: prices are replaced now and then, rules not."""
+    """Whether both configurations have the same rules, by identity: prices are replaced now and then, rules are not."""
     return one.stated_plans is other.stated_plans and one.routes is other.routes and one.organizations is other.organizations

@@ -13,7 +13,7 @@ from tallygate.ledger.directory.schema import CREDENTIALS, ORGANIZATIONS
 
 
 async def the_organization(connection: AsyncConnection, org: str) -> StoredOrganization:
-    """Raises NotFoundError."""
+    """Read an organization. Raises NotFoundError."""
     row = (await connection.execute(select(ORGANIZATIONS).where(ORGANIZATIONS.c.id == org))).mappings().first()
     if row is None:
         raise NotFoundError(f"There is no organization {org!r}.")
@@ -21,7 +21,7 @@ async def the_organization(connection: AsyncConnection, org: str) -> StoredOrgan
 
 
 async def the_credential(connection: AsyncConnection, org: str, client_id: str) -> StoredCredential:
-    """Raises NotFoundError, also for a credential of another organization."""
+    """Read a credential. Raises NotFoundError, even if another organization has it."""
     query = select(CREDENTIALS).where(CREDENTIALS.c.id == client_id, CREDENTIALS.c.org == org)
     row = (await connection.execute(query)).mappings().first()
     if row is None:
@@ -55,13 +55,13 @@ async def organizations_with_credentials(
 
 
 async def _plain_rows(connection: AsyncConnection, query: Select[Any]) -> list[dict[str, Any]]:
-    """Rows as dictionaries: SQLAlchemy's own mappings take several times as long to be gone through."""
+    """Rows as dictionaries: iterating over SQLAlchemy's own mappings takes several times as long."""
     result = await connection.execute(query)
     names = tuple(result.keys())
     return [dict(zip(names, row, strict=True)) for row in result]
 
 
 async def holder_of_key(connection: AsyncConnection, digest: str) -> str | None:
-    """The Client ID of the credential with this key, of today or from before its rotation."""
+    """The Client ID of the credential with this key, current or from before its rotation."""
     query = select(CREDENTIALS.c.id).where(or_(CREDENTIALS.c.key_sha256 == digest, CREDENTIALS.c.old_key_sha256 == digest))
     return (await connection.execute(query.limit(1))).scalar()

@@ -1,4 +1,4 @@
-"""The rules that organizations keep to: those of organizations.yaml, read by the same code, under the plans and routes in force."""
+"""The rules for organizations: those of organizations.yaml, checked by the same code, under the plans and routes in force."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -15,26 +15,26 @@ CREDENTIALS_OF_ONE_MAX: Final = CREDENTIALS_MAX
 
 
 class Rules:
-    """config: the reviewed configuration in force, asked each time."""
+    """The rules in force. config: returns the reviewed configuration, called each time."""
 
     def __init__(self, config: Callable[[], GatewayConfig]) -> None:
         self._config = config
 
     def effective(self, organization: StoredOrganization, credentials: Sequence[StoredCredential]) -> Organization:
-        """The organization as the gateway serves it, its plan merged in. Raises InvalidChangeError with every problem.
+        """The organization as the gateway serves it, merged with its plan. Raises InvalidChangeError with every problem.
 
-        Where the plan's maximum was lowered below a spend limit that it had been given before, that maximum holds: the organization
-        stays in service, and spends no more than the plan lets it.
+        If the plan's maximum was lowered below an earlier spend limit, that maximum applies: the organization
+        stays in service, and spends no more than the plan allows.
         """
         found = organization_from_rows(organization, credentials, self._config())
         if found is not None:
             return found
-        # Read as an entry of the file, it has each problem named.
+        # Parsing it like an entry of the file names each problem.
         self.parse(organization.document() | {"credentials": [credential.document() for credential in credentials]}, lowers=True)
         raise InvalidChangeError("is not an organization")
 
     def parse(self, document: dict[str, Any], *, lowers: bool = False) -> Organization:
-        """An entry as organizations.yaml would hold it. Raises InvalidChangeError with every problem.
+        """Parse an entry in the form of organizations.yaml. Raises InvalidChangeError with every problem.
 
         lowers   a spend limit above its plan's maximum is read as that maximum
         """
@@ -56,7 +56,7 @@ class Rules:
         return found
 
     def in_file(self, org: str) -> Organization | None:
-        """The organization of organizations.yaml with this id. The file wins over the database."""
+        """The organization of organizations.yaml with this id. The file takes precedence over the database."""
         return next((organization for organization in self._config().organizations if organization.id == org), None)
 
     def orgs_in_file(self) -> frozenset[str]:

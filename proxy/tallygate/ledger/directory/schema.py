@@ -1,7 +1,7 @@
-"""The directory's tables. Times in Unix milliseconds; lists, limits and what an audit entry shows are JSON texts.
+"""The directory's tables. Times in Unix milliseconds; lists, limits and the states in audit entries are JSON texts.
 
-Every change moves `directory_version` by one, in its own transaction and before anything else: writers thereby wait for each other,
-and whoever has read version n finds all that followed in the audit entries above n.
+Every change first increments `directory_version`, in its own transaction. So writers wait for each other,
+and a reader of version n finds everything later in the audit entries above n.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ DIRECTORY_VERSION: Final = Table(
     Column("version", BigInteger, nullable=False),
 )
 
-# limits: {"rate_limits": [...], "spend_limits": [...]} as they were given, before the plan is merged in
+# limits: {"rate_limits": [...], "spend_limits": [...]} as given, before the plan is merged in
 ORGANIZATIONS: Final = Table(
     "organizations",
     METADATA,
@@ -48,7 +48,7 @@ ORGANIZATIONS: Final = Table(
 )
 
 # Digests in hex. A revoked credential keeps its row without digests: its Client ID is never given again.
-# is_self_made: by an admin token of its organization, so that nobody else has confirmed whose Client ID it is.
+# is_self_made: created by an admin token of its organization, so that nobody else has confirmed the owner of the Client ID.
 CREDENTIALS: Final = Table(
     "credentials",
     METADATA,
@@ -69,7 +69,7 @@ CREDENTIALS: Final = Table(
 )
 
 # Client IDs that were revoked or disabled when their organization was deleted: neither keys nor signed tokens bring them back.
-# is_self_made, as above: they are retired in that organization alone, else anywhere.
+# is_self_made, as above: they are retired for that organization alone, else for all.
 RETIRED_CLIENT_IDS: Final = Table(
     "retired_client_ids",
     METADATA,

@@ -1,4 +1,4 @@
-"""How organizations are shown to people and programs: what was given, and the limits that come of it."""
+"""The shown form of organizations: their given fields, and their limits in effect."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ FILE, DATABASE = "file", "database"  # where an organization is changed
 
 
 def stored_shown(stored: StoredOrganization, *, credentials: int) -> dict[str, Any]:
-    """An organization of the database. Own limits stand under the keys of organizations.yaml."""
+    """An organization of the database. Its own limits have the keys of organizations.yaml."""
     return {
         **stored.document(),
         "managed_by": DATABASE,
@@ -24,7 +24,7 @@ def stored_shown(stored: StoredOrganization, *, credentials: int) -> dict[str, A
 
 
 def file_shown(organization: Organization) -> dict[str, Any]:
-    """Of organizations.yaml, which alone knows what was given."""
+    """An organization of organizations.yaml, which alone has the given fields."""
     return {
         "id": organization.id,
         "plan": organization.plan.id,
@@ -35,7 +35,7 @@ def file_shown(organization: Organization) -> dict[str, Any]:
 
 
 def effective_shown(organization: Organization) -> dict[str, Any]:
-    """What the gateway holds an organization to: its plan with its own limits merged in."""
+    """The limits in effect: the plan's, merged with the organization's own."""
     plan = organization.plan
     return {
         **{declared.attribute: declared.kind.shown(getattr(plan, declared.attribute)) for declared in PLAN_FIELDS},
@@ -53,7 +53,7 @@ def limits_shown(holder: Plan | Credential) -> dict[str, Any]:
 
 
 def file_credential_shown(credential: Credential, now_ms: int) -> dict[str, Any]:
-    """Of organizations.yaml."""
+    """A credential of organizations.yaml."""
     is_expired = credential.expires_at_ms is not None and now_ms >= credential.expires_at_ms
     return {
         "id": credential.id,

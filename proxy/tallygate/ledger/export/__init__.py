@@ -1,1 +1,1 @@
-"""The ledger's entries as files, and a month of them as an invoice. Encoders are pure; `entry_pages` alone reads the database."""
+"""The ledger's entries as files. Encoders are pure; only `entry_pages` reads the database."""

@@ -1,7 +1,7 @@
-"""What an exported row holds, in every format: the columns, their order, and their types.
+"""The columns of an exported row in every format, with their order and types.
 
-A row is one ledger entry, its columns the entry's fields. Rows of one event add up to what it came to: sequence 0 is the original,
-later ones are corrections.
+A row is one ledger entry, its columns the entry's fields. Rows of one event add up to its final amounts: sequence 0 is the
+original, later ones are corrections.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,13 +16,13 @@ class ColumnType(Enum):
     TEXT = auto()
     INTEGER = auto()
     BOOLEAN = auto()
-    TIME = auto()  # held as Unix milliseconds
-    USD = auto()  # held as nano-USD
+    TIME = auto()  # stored as Unix milliseconds
+    USD = auto()  # stored as nano-USD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """source: the column of `entries` that it is made from."""
+    """A column of an export. source: the column of `entries` from which it is derived."""
 
     name: str
     type: ColumnType
@@ -30,11 +30,11 @@ class Column:
     is_nullable: bool = False
 
 
-Row = Sequence[Any]  # one value for each of COLUMNS, as the database holds it
+Row = Sequence[Any]  # one value for each of COLUMNS, as stored in the database
 
 
 _FIRST: Final = ("event_id", "sequence", "kind", "settled_at_ms", "entered_at_ms", "started_at_ms")
-_LEFT_OUT: Final = ("posted_at_ms", "posted_nano_usd")  # what the limiter posted to its windows is about limits, not about usage
+_LEFT_OUT: Final = ("posted_at_ms", "posted_nano_usd")  # postings to the limiter's windows concern limits, not usage
 _TYPES: Final = {str: ColumnType.TEXT, int: ColumnType.INTEGER, bool: ColumnType.BOOLEAN}
 
 

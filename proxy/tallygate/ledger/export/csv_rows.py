@@ -1,7 +1,7 @@
 """CSV (RFC 4180): UTF-8 without a byte order mark, one header line, CRLF. Absent values are empty cells.
 
-A text that a spreadsheet would take for a formula begins with an apostrophe here, and so does one that begins with an apostrophe
-itself: to have the text again, take away one leading apostrophe. Numbers are never touched, negative ones included.
+An apostrophe is put before a text that a spreadsheet would evaluate as a formula, and before one that begins with an apostrophe:
+remove one leading apostrophe to restore the text. Numbers, even negative ones, are never changed.
 """
 
 import csv
@@ -18,19 +18,19 @@ _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "�
 
 
 def safe_text(text: str) -> str:
-    """A text as a cell that no spreadsheet evaluates."""
+    """The text as a cell that no spreadsheet evaluates."""
     return f"'{text}" if text.startswith((*_FORMULA_STARTS, "'")) or text.lstrip().startswith(_FORMULA_STARTS) else text
 
 
 def csv_lines(rows: Iterable[Iterable[str]]) -> bytes:
-    """Cells as they are, quoted where RFC 4180 asks for it."""
+    """Cells unchanged, quoted where RFC 4180 requires it."""
     lines = io.StringIO()
     csv.writer(lines, lineterminator="\r\n").writerows(rows)
     return lines.getvalue().encode()
 
 
 class CsvRows:
-    """Implements `Encoder`. Keeps nothing."""
+    """Implements `Encoder`, without buffering."""
 
     def start(self) -> bytes:
         return csv_lines([NAMES])

@@ -1,4 +1,4 @@
-"""What a file format does, and which there are."""
+"""The file formats and their interface."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from tallygate.ledger.export.columns import Row
 
 
 class Encoder(Protocol):
-    """One file in the making: start, then any number of pages, then end. The bytes of all answers are the file."""
+    """Encodes one file: start, then any number of pages, then end. The returned bytes together are the file."""
 
     def start(self) -> bytes: ...
 
     def rows(self, page: Sequence[Row]) -> bytes:
-        """May answer nothing and keep the page for later, within a bound of its own."""
+        """Encode a page. May return nothing and buffer the page, within a bound of its own."""
 
     def finish(self) -> bytes: ...
 
@@ -39,4 +39,4 @@ FILE_TYPES: Final[Mapping[Format, FileType]] = {
 
 
 class FormatUnavailableError(Exception):
-    """A format whose library is not installed. The message says how to install it."""
+    """A format whose library is not installed. The message states how to install it."""

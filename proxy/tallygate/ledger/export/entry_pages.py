@@ -1,10 +1,10 @@
 """The entries of a selection, page by page.
 
-Each page is a short transaction of its own: a reader who is slow for an hour keeps no connection and no old rows alive.
-What that means for consistency: entries are never changed, and what is entered at as_of_ms or later is left out. So an export holds
-every entry that was committed before it began and entered before as_of_ms, each once. Only one that was still on its way into the
-ledger then may be in it or not. A correction is never torn: its parts are committed together, entered at one instant, and follow
-each other in the order of the export.
+Each page is a short transaction of its own: even a very slow reader keeps no connection and no old rows alive.
+Entries never change, and those entered at as_of_ms or later are left out. So an export has
+every entry that was committed before it began and entered before as_of_ms, each once. An entry that was being written at that
+moment may or may not be included. A correction is never torn: its parts are committed together, entered at one instant, and
+adjacent in the order of the export.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -37,7 +37,7 @@ async def entry_pages(database: Database, selection: Selection, *, page_rows: in
 
 
 def _following(selection: Selection, scope: OrgScope, page: Sequence[Row]) -> list[ColumnElement[bool]]:
-    """What comes after a page. SQLite seeks by one lower bound alone, so the range itself must begin where the page ended."""
+    """The condition for rows after a page. SQLite seeks by one lower bound, so the range itself begins where the page ended."""
     if not page:
         return selection.conditions(scope)
     last = page[-1]
@@ -46,7 +46,7 @@ def _following(selection: Selection, scope: OrgScope, page: Sequence[Row]) -> li
 
 
 async def count_entries(database: Database, selection: Selection, *, at_most: int) -> int:
-    """How many rows the selection has; at_most + 1 stands for any number above at_most. Raises LedgerUnavailableError."""
+    """Count the rows of the selection; at_most + 1 stands for any number above at_most. Raises LedgerUnavailableError."""
     found = 0
     for scope in selection.scopes:
         some = select(literal(1)).select_from(ENTRIES).where(*selection.conditions(scope)).limit(at_most + 1 - found).subquery()

@@ -14,7 +14,7 @@ from tallygate.ledger.export.columns import COLUMNS, NAMES, ColumnType, Row
 
 
 class JsonLines:
-    """Implements `Encoder`. Keeps nothing."""
+    """Implements `Encoder`, without buffering."""
 
     def start(self) -> bytes:
         return b""

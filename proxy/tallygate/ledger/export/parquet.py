@@ -14,12 +14,12 @@ from tallygate.ledger.export.encoder import FormatUnavailableError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROW_GROUP_ROWS: Final = 50_000  # about 20 MB before compression: what is kept until a row group is written
+ROW_GROUP_ROWS: Final = 50_000  # about 20 MB before compression, buffered until a row group is written
 _DECIMAL_BYTES: Final = 16
 
 
 class ParquetRows:
-    """Implements `Encoder`. Keeps at most one row group. Raises FormatUnavailableError where pyarrow is not installed."""
+    """Implements `Encoder`. Buffers at most one row group. Raises FormatUnavailableError if pyarrow is not installed."""
 
     def __init__(self, *, row_group_rows: int = ROW_GROUP_ROWS) -> None:
         try:
@@ -70,7 +70,7 @@ class ParquetRows:
 
 
 class _Written(io.RawIOBase):
-    """The file that pyarrow writes to: hands over what has come since it was last asked."""
+    """The file to which pyarrow writes: returns the bytes written since the last call."""
 
     def __init__(self) -> None:
         super().__init__()

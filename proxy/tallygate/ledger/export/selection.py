@@ -1,4 +1,4 @@
-"""Which entries are wanted."""
+"""The selection of entries."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, false, func
 from tallygate.ledger.schema import ENTRIES
 from tallygate.ledger.usage_queries import Dimension, OrgScope
 
-FILTERS: Final = (  # organizations are chosen by scopes; refused requests are no entries
+FILTERS: Final = (  # scopes choose organizations; refused requests have no entries
     Dimension.CREDENTIAL,
     Dimension.CAPABILITY,
     Dimension.MODEL,
@@ -25,7 +25,7 @@ class Selection:
 
     scopes    organizations, in the order in which they are exported
     as_of_ms  the ledger as it stood then: the same selection gives the same rows again, whatever is corrected later
-    filters   one of FILTERS to the values that count, statuses as text; an empty set of values matches nothing
+    filters   allowed values by one of FILTERS, statuses as text; an empty set matches nothing
 
     Raises ValueError for a filter that is none of FILTERS, and for a status that is no number.
     """
@@ -44,7 +44,7 @@ class Selection:
                 raise ValueError(f"a status is a number such as 200, got {status[:20]!r}")
 
     def conditions(self, scope: OrgScope, *, from_ms: int = 0) -> list[ColumnElement[bool]]:
-        """Conditions for one organization, as SQL; from_ms: none that is settled earlier."""
+        """Conditions for one organization, as SQL; from_ms: excludes entries that were settled earlier."""
         columns = ENTRIES.c
         return [
             columns.org == scope.org,
@@ -61,7 +61,7 @@ def _is_one_of(name: Dimension, values: frozenset[str]) -> ColumnElement[bool]:
     columns = ENTRIES.c
     if name is Dimension.STATUS:
         return columns.status.in_(sorted(int(value) for value in values))
-    # As Entry.model says: the model that answered, else the one asked for.
+    # As in Entry.model: the model that answered, else the one asked for.
     column: ColumnElement[Any] = (
         func.coalesce(func.nullif(columns.response_model, ""), columns.request_model, "")
         if name is Dimension.MODEL

@@ -1,4 +1,4 @@
-"""An export as a stream of bytes: at most a page of rows and what its encoder keeps are in memory."""
+"""An export as a stream of bytes: at most a page of rows and its encoder's buffer are in memory."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -15,14 +15,14 @@ from tallygate.ledger.export.selection import Selection
 
 
 class Piece(NamedTuple):
-    """The next bytes of the file, and how many rows were read for them. data may be empty: the encoder waits for more."""
+    """The next bytes of the file, and the number of rows read for them. data may be empty while the encoder buffers."""
 
     data: bytes
     rows: int
 
 
 def encoder_of(format_: Format) -> Encoder:
-    """A new file. Raises FormatUnavailableError."""
+    """Start a new file. Raises FormatUnavailableError."""
     match format_:
         case Format.CSV:
             return CsvRows()
@@ -36,7 +36,7 @@ def encoder_of(format_: Format) -> Encoder:
 async def export_pieces(
     database: Database, selection: Selection, encoder: Encoder, *, page_rows: int = PAGE_ROWS
 ) -> AsyncGenerator[Piece]:
-    """The whole file, a page at a time: nothing is read before the piece before it was taken. Raises LedgerUnavailableError."""
+    """The whole file, a page at a time, each read only after the previous piece was consumed. Raises LedgerUnavailableError."""
     yield Piece(encoder.start(), 0)
     async with aclosing(entry_pages(database, selection, page_rows=page_rows)) as pages:
         async for page in pages:

@@ -1,4 +1,4 @@
 """A month of an organization as an invoice, a week as a statement.
 
-`read_invoice` alone reads the database; documents are pure functions of an Invoice.
+Only `read_invoice` reads the database; documents are pure functions of an Invoice.
 """

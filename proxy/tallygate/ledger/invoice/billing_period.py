@@ -1,4 +1,4 @@
-"""What an organization is billed for at once: a month of it, or seven days, as instants."""
+"""A billing period of an organization, as instants: one of its months, or seven days."""
 
 import re
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ _DAY: Final = re.compile(r"20\d\d-\d\d-\d\d", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillingPeriod:
-    """[start_ms, end_ms), from local midnight to local midnight. Periods that follow each other leave no gap.
+    """A period [start_ms, end_ms), from local midnight to local midnight. Consecutive periods leave no gap.
 
-    The same months bound a spend limit by the month.
-    id   "2026-11", or "2026-11-15" of a month that begins on another day; "2026-W48", or "2026-11-24-7d" of another seven days
+    Monthly spend limits use the same months.
+    id   "2026-11", or "2026-11-15" for a month that begins on another day; "2026-W48", or "2026-11-24-7d" for other seven days
     """
 
     kind: PeriodKind
@@ -56,7 +56,7 @@ class BillingPeriod:
 
     @property
     def days(self) -> tuple[date, date]:
-        """Its first and its last day, in its time zone."""
+        """The first and the last day, in its time zone."""
         zone = ZoneInfo(self.time_zone)
         first, last = (datetime.fromtimestamp(at_ms / 1000, zone).date() for at_ms in (self.start_ms, self.end_ms - 1))
         return first, last

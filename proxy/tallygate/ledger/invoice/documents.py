@@ -1,4 +1,4 @@
-"""The documents that an invoice can be written as."""
+"""The document formats of an invoice."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class InvoiceFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """disposition: whether a browser shows it or stores it."""
+    """A document. disposition: whether a browser shows it or stores it."""
 
     write: Callable[[Invoice], bytes]
     content_type: str

@@ -1,4 +1,4 @@
-"""The contents of an invoice. Every sum here is of integers in nano-USD; the grand total alone is rounded, once, for display."""
+"""The contents of an invoice. All sums are integers in nano-USD; only the grand total is rounded, once, for display."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ ROUNDING_RULE: Final = "Rounded half up to the cent, once, on the grand total. E
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amounts:
-    """cached and cache_write are parts of prompt, reasoning of completion."""
+    """The amounts of a line. cached and cache_write are parts of prompt, reasoning of completion."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -33,10 +33,10 @@ AMOUNT_NAMES: Final = tuple(field.name for field in fields(Amounts))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """What one credential used of one model by one capability.
+    """The usage of one credential with one model and capability.
 
-    model        the one that answered, else the one asked for; "" where there is none
-    correction   why these entries were added later; None: the entries as they were first made
+    model        the one that answered, else the one asked for; "" if there is none
+    correction   the reason why these entries were added later; None for original entries
     """
 
     credential: str
@@ -51,8 +51,8 @@ class Invoice:
     """A month or a week of an organization, as the ledger has it now.
 
     usage, corrections   ordered by credential, capability and model; together they are all of the period's entries
-    last_entry_ms        when the latest entry of the period was made: equal figures, equal ledger; None without entries
-    is_provisional       the period is not over, or was not when this was asked for
+    last_entry_ms        the time of the period's latest entry: equal figures, equal ledger; None without entries
+    is_provisional       the period was not over when the invoice was computed
     """
 
     org: str
@@ -65,12 +65,12 @@ class Invoice:
 
     @property
     def number(self) -> str:
-        """One organization and period have one number, however often they are printed."""
+        """The number, which is the same for one organization and period however often it is printed."""
         return f"{self.org}-{self.period.id}"
 
     @property
     def noun(self) -> str:
-        """What the document is called."""
+        """The name of the document."""
         return self.period.kind.document
 
     @property
@@ -94,12 +94,12 @@ def summed(lines: Iterable[Line]) -> Amounts:
 
 
 def rounded_cents(nano_usd: int) -> int:
-    """Half a cent is rounded away from zero, so that a credit is rounded as the charge that it takes back."""
+    """Round to cents, half a cent away from zero, so that a credit rounds like the charge that it cancels."""
     cents = (abs(nano_usd) + _NANO_PER_CENT // 2) // _NANO_PER_CENT
     return -cents if nano_usd < 0 else cents
 
 
 def cents_text(nano_usd: int) -> str:
-    """USD with two decimals, rounded as ROUNDING_RULE says: 1_005_000_000 is "1.01"."""
+    """USD with two decimals, rounded by ROUNDING_RULE: 1_005_000_000 is "1.01"."""
     cents = rounded_cents(nano_usd)
     return f"{'-' if cents < 0 else ''}{abs(cents) // 100}.{abs(cents) % 100:02d}"

@@ -1,4 +1,4 @@
-"""An invoice as CSV: one row a line, and one for the total, told apart by the column `line`."""
+"""An invoice as CSV: one row a line, and one for the total, distinguished by the column `line`."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -11,7 +11,7 @@ _LABELS: Final = ("credential", "capability", "model", "correction")
 
 
 def csv_header(invoice: Invoice) -> tuple[str, ...]:
-    """The kind of document and of period are the names of the columns that tell which it is: `invoice` and `month`, say."""
+    """The header. The kinds of document and period name their columns: for example `invoice` and `month`."""
     about = (invoice.noun, "organization", invoice.period.kind.value, "time_zone")
     return ("line", *about, *_LABELS, *AMOUNT_NAMES, "cost_usd", "rounded_usd")
 
@@ -19,7 +19,7 @@ def csv_header(invoice: Invoice) -> tuple[str, ...]:
 def invoice_csv(invoice: Invoice) -> bytes:
     """RFC 4180, safe to open in a spreadsheet. Rows of `usage` and `correction` add up to the `total`, the last row.
 
-    rounded_usd stands in the total alone.
+    Only the total has rounded_usd.
     """
     return csv_lines([csv_header(invoice), *_rows(invoice)])
 

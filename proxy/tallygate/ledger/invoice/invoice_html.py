@@ -1,6 +1,6 @@
-"""An invoice as one printable HTML page: no script, no outside asset, every text of the ledger escaped.
+"""An invoice as one printable HTML page: no script, no external resource, every text of the ledger escaped.
 
-Equal ledgers give equal bytes: there is no time of printing in it, only that of the latest entry.
+Equal ledgers give equal bytes: the page has no time of printing, only the time of the latest entry.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ _CORRECTIONS: Final[Mapping[Kind, str]] = {
     Kind.SETTLED: "Settled again",
     Kind.RELEASED: "Released",
 }
-_MONTHS: Final = (  # not from the calendar module: its names are those of the process's locale
+_MONTHS: Final = (  # the calendar module's names depend on the process's locale
     "January",
     "February",
     "March",
@@ -181,7 +181,7 @@ def _count(number: int) -> str:
 
 
 def _usd(nano_usd: int) -> str:
-    """All nine decimals, so that columns of figures line up; those past the cent are set back."""
+    """All nine decimals, so that columns of figures align; those beyond the cent are dimmed."""
     whole, fraction = divmod(abs(nano_usd), NANO_PER_USD)
     decimals = f"{fraction:09d}"
     sign = _MINUS if nano_usd < 0 else ""
@@ -204,7 +204,7 @@ def _period_name(period: BillingPeriod) -> str:
 
 
 def _days(period: BillingPeriod) -> str:
-    """A range of days as "1 to 30 November 2026", with the first day's month and year where they are not the last day's."""
+    """A range of days as "1 to 30 November 2026", with the first day's month and year if they differ from the last day's."""
     first, last = period.days
     year = f" {first.year}" if first.year != last.year else ""
     month = f" {_MONTHS[first.month - 1]}" if first.month != last.month else ""

@@ -10,7 +10,7 @@ from tallygate.ledger.invoice.invoice import AMOUNT_NAMES, ROUNDING_RULE, Amount
 
 
 def invoice_json(invoice: Invoice) -> bytes:
-    """Indented, keys in a fixed order. Money as integer nano-USD and as exact decimal text; rounded_usd in the total alone."""
+    """Indented JSON, keys in a fixed order. Money as integer nano-USD and as exact decimal text; only the total has rounded_usd."""
     total = invoice.total
     document = {
         "object": invoice.noun,

@@ -1,4 +1,4 @@
-"""How an invoice looks on screen and on paper. Fonts are those of the reader's system."""
+"""The style of an invoice on screen and paper. Fonts are the reader's system's."""
 
 from typing import Final
 

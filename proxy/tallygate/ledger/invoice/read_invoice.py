@@ -1,4 +1,4 @@
-"""An invoice from the ledger's entries: from the truth itself, not from sums that are kept of it."""
+"""Computing an invoice from the ledger's entries themselves, not from rollups."""
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ _EMPTY: Final[ColumnElement[str]] = literal_column("''")  # PostgreSQL matches S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BilledOrganization:
-    """Who the invoice is for."""
+    """The organization that the invoice is for."""
 
     id: str
     name: str
@@ -31,9 +31,9 @@ class InvoiceTooLargeError(Exception):
 
 
 async def read_invoice(database: Database, organization: BilledOrganization, period: BillingPeriod, *, now_ms: int) -> Invoice:
-    """The period as the ledger has it at one instant, all of it or an error. Raises LedgerUnavailableError, InvoiceTooLargeError.
+    """Read the period as of one instant, completely or with an error. Raises LedgerUnavailableError, InvoiceTooLargeError.
 
-    Read day by day, so that no statement runs into the database's time limit, within one consistent view.
+    Reads day by day within one consistent view, so that no statement reaches the database's time limit.
     """
     sums: defaultdict[Line, Amounts] = defaultdict(Amounts)
     last_entry_ms: int | None = None

@@ -1,1 +1,1 @@
-"""Notices of spend limits (warnings, pauses, resumes), kept with the ledger, and how far each has got to whom it is sent."""
+"""Notices of spend limits (warnings, pauses, resumes), stored with the ledger, and their deliveries."""

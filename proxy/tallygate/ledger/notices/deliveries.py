@@ -1,7 +1,7 @@
-"""Deliveries of notices to webhook endpoints: which are due, who is at them, how they ended.
+"""Deliveries of notices to webhook endpoints: due ones, leases and results.
 
-A delivery is leased before it is sent and its end recorded after. Whoever dies in between leaves it to be sent again once the lease
-has run out: at least once, under the same id. Any number of processes may share one table.
+A delivery is leased before it is sent, and its result recorded after. If the process dies in between, it is sent again once the
+lease has expired: at least once, under the same id. Any number of processes may share one table.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -25,10 +25,10 @@ _NOTICE_FIELDS: Final = tuple(field.name for field in fields(Notice))
 
 
 class Result(StrEnum):
-    """How an attempt ended, as the metric says it."""
+    """The result of an attempt, as the metric's label."""
 
     DELIVERED = "delivered"
-    RETRIED = "retried"  # failed, to be tried again
+    RETRIED = "retried"  # failed, to be retried
     GIVEN_UP = "given_up"
 
 
@@ -49,7 +49,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """A delivery that is this process's until its lease ends. attempts: those before this one."""
+    """A delivery that this process has leased. attempts: those before this one."""
 
     notice: Notice
     endpoint: str
@@ -60,13 +60,13 @@ _DELIVERY_FIELDS: Final = tuple(field.name for field in fields(Delivery))
 
 
 class Deliveries:
-    """All of one ledger. Every method raises LedgerUnavailableError; then nothing was changed."""
+    """The deliveries of one ledger. Every method raises LedgerUnavailableError, without a change."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def due(self, endpoints: Collection[str], now_ms: int) -> frozenset[str]:
-        """Those of the endpoints that something is to be sent to now. However much waits, each costs one look at an index."""
+        """The endpoints with a due delivery. However many wait, each endpoint costs one index look-up."""
         found = set()
         async with self._database.read() as connection:
             for endpoint in endpoints:
@@ -76,7 +76,7 @@ class Deliveries:
         return frozenset(found)
 
     async def claim(self, endpoint: str, *, now_ms: int, lease_ms: int) -> Claimed | None:
-        """The delivery that has been due the longest; None if none is due that nobody is at."""
+        """Lease the delivery that has been due the longest; None if none is due and free."""
         longest = (
             select(_C.event_id)
             .where(*_free(now_ms), _C.endpoint == endpoint)
@@ -104,7 +104,7 @@ class Deliveries:
             await connection.execute(update(DELIVERIES).where(*_is(claimed)).values(leased_until_ms=0))
 
     async def delivered(self, claimed: Claimed, *, status: int, now_ms: int) -> None:
-        """The receiver has it: true whatever another process has meanwhile recorded."""
+        """Record success, whatever another process has recorded meanwhile."""
         async with self._database.write() as connection:
             changed = await connection.execute(
                 update(DELIVERIES)
@@ -120,7 +120,7 @@ class Deliveries:
             await self._count(connection, Result.DELIVERED, changed.rowcount)
 
     async def failed(self, claimed: Claimed, *, status: int | None, error: str, next_at_ms: int | None, now_ms: int) -> None:
-        """An attempt failed; next_at_ms None: it was the last. Nothing, if another process has recorded an attempt meanwhile."""
+        """Record a failure; next_at_ms None: it was the last. Does nothing if another process has recorded an attempt meanwhile."""
         is_last = next_at_ms is None
         async with self._database.write() as connection:
             changed = await connection.execute(
@@ -139,7 +139,7 @@ class Deliveries:
             await self._count(connection, Result.GIVEN_UP if is_last else Result.RETRIED, changed.rowcount)
 
     async def give_up_beyond(self, endpoint: str, most: int, *, now_ms: int) -> int:
-        """Give up the oldest of those that wait for an endpoint, so that `most` are left; returns how many."""
+        """Give up the oldest waiting deliveries of an endpoint, so that `most` are left; returns how many."""
         newest = select(_C.event_id).where(_C.state == DeliveryState.WAITING, _C.endpoint == endpoint)
         newest = newest.order_by(_C.queued_at_ms.desc(), _C.event_id.desc()).limit(most)
         async with self._database.read() as connection:
@@ -151,7 +151,7 @@ class Deliveries:
         return await self._give_up(_C.endpoint == endpoint, rest, error=f"more than {most} were waiting", now_ms=now_ms)
 
     async def give_up_overdue(self, endpoints: Collection[str], *, before_ms: int, now_ms: int) -> int:
-        """Give up what has been queued and due since before_ms at endpoints other than these; returns how many."""
+        """Give up deliveries to other endpoints than these that have been due since before before_ms; returns how many."""
         others = _C.endpoint.not_in(sorted(endpoints))
         error = "the endpoint is not configured, or not enabled"
         is_old = (_C.queued_at_ms < before_ms, _C.due_at_ms < before_ms)
@@ -165,7 +165,7 @@ class Deliveries:
             return {row.endpoint: row.fingerprint for row in rows}
 
     async def mark_gone(self, endpoint: str, fingerprint: str, *, now_ms: int) -> None:
-        """Nothing more is sent to an endpoint of this configuration."""
+        """Stop sending to an endpoint with this configuration."""
         statement = self._database.insert(GONE_ENDPOINTS)
         statement = statement.on_conflict_do_update(
             index_elements=[GONE_ENDPOINTS.c.endpoint],
@@ -176,7 +176,7 @@ class Deliveries:
             await connection.execute(statement, row)
 
     async def clear_gone(self, endpoint: str) -> None:
-        """Send to it again."""
+        """Resume sending to it."""
         async with self._database.write() as connection:
             await connection.execute(delete(GONE_ENDPOINTS).where(GONE_ENDPOINTS.c.endpoint == endpoint))
 
@@ -185,7 +185,7 @@ class Deliveries:
         return await self._give_up(_C.endpoint == endpoint, error="the endpoint answered 410 Gone", now_ms=now_ms)
 
     async def retry(self, *, now_ms: int, endpoint: str | None = None, event_id: str | None = None) -> int:
-        """Send given-up deliveries again, from the first attempt on, also to endpoints that said they were gone; how many."""
+        """Send given-up deliveries again, from the first attempt on, even to endpoints that answered 410; returns how many."""
         wanted = [_C.state == DeliveryState.GIVEN_UP]
         if endpoint is not None:
             wanted.append(_C.endpoint == endpoint)
@@ -210,13 +210,13 @@ class Deliveries:
         return len(endpoints)
 
     async def waiting(self) -> int:
-        """Deliveries that have not ended."""
+        """The number of deliveries that have not ended."""
         query = select(func.count()).where(_C.state == DeliveryState.WAITING)
         async with self._database.read() as connection:
             return int((await connection.execute(query)).scalar_one())
 
     async def totals(self) -> Mapping[Result, int]:
-        """How attempts have ended since the ledger began."""
+        """The results of attempts since the ledger began."""
         columns = DELIVERY_TOTALS.c
         async with self._database.read() as connection:
             rows = {row.result: row.deliveries for row in await connection.execute(select(columns.result, columns.deliveries))}
@@ -225,7 +225,7 @@ class Deliveries:
     async def latest(
         self, *, most: int, endpoint: str | None = None, state: DeliveryState | None = None, event_id: str | None = None
     ) -> list[Delivery]:
-        """Up to `most`, the newest first."""
+        """Up to `most` deliveries, the newest first."""
         query: Select[tuple[object, ...]] = select(*(_C[name] for name in _DELIVERY_FIELDS))
         for column, value in ((_C.endpoint, endpoint), (_C.state, state), (_C.event_id, event_id)):
             if value is not None:
@@ -244,7 +244,7 @@ class Deliveries:
         return found
 
     async def purge(self, stored_before_ms: int) -> int:
-        """Remove notices from before, with their deliveries, unless one still waits; how many notices. A bounded number a call."""
+        """Delete older notices with their deliveries, unless one still waits; return how many, a bounded number a call."""
         waits = exists().where(_C.event_id == NOTICES.c.event_id, _C.state == DeliveryState.WAITING)
         old = select(NOTICES.c.event_id).where(NOTICES.c.stored_at_ms < stored_before_ms, ~waits).limit(ROWS_AT_ONCE)
         async with self._database.write() as connection:
@@ -255,7 +255,7 @@ class Deliveries:
         return len(ids)
 
     async def _give_up(self, *wanted: ColumnElement[bool], error: str, now_ms: int) -> int:
-        """Those that wait and that nobody is at: what is being sent may yet arrive."""
+        """Waiting deliveries without a lease: a leased one may still arrive."""
         async with self._database.write() as connection:
             changed = await connection.execute(
                 update(DELIVERIES)

@@ -1,4 +1,4 @@
-"""A notice: what the limiter announces about a spend limit, and how an entry of its stream becomes one."""
+"""A notice, by which the limiter announces a change of a spend limit, and its conversion from a stream entry."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from tallygate.ledger.entry import MalformedEntryError
 
 NOTICE_KIND: Final = b"notice"  # of a stream entry, where a usage event has its own kind
 TIME_MAX_MS: Final = 4_102_444_800_000  # 2100-01-01
-# An event id holds an organization's id (the limiter takes up to 128), a Client ID (64), a limit's name and the time.
+# An event id contains an organization's id (the limiter accepts up to 128), a Client ID (64), a limit's name and the time.
 WORD_CHARS_MAX: Final = 320
 _WORD: Final = re.compile(rf"[!-~]{{1,{WORD_CHARS_MAX}}}", re.ASCII)  # ids become HTTP headers: no blanks, nothing but ASCII
 
@@ -28,10 +28,10 @@ class NoticeType(StrEnum):
 class Notice:
     """A row of `notices`, whose columns have these names. It never changes.
 
-    limit_key           the spend window as the limiter names it: "org:spend_7d"
-    threshold_permille  of a warning: which part of the limit was crossed
-    refused_nano_usd    of a pause: the least that the refused request needed
-    resumes_at_ms       of a pause: when the window has room for it
+    limit_key           the limiter's name of the spend window: "org:spend_7d"
+    threshold_permille  for a warning: the crossed fraction of the limit
+    refused_nano_usd    for a pause: the least that the refused request needed
+    resumes_at_ms       for a pause: when the window has room for it
     """
 
     event_id: str
@@ -48,7 +48,7 @@ class Notice:
 
 
 class _Told(msgspec.Struct, frozen=True, kw_only=True):
-    """A notice as the limiter's script writes it."""
+    """A notice in the form of the limiter's script."""
 
     type: NoticeType
     org: str

@@ -13,7 +13,7 @@ from tallygate.ledger.notices.schema import NOTICES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticesQuery:
-    """orgs: their ids. types: empty for all. [from_ms, to_ms). after: (at_ms, event_id) where the page before ended."""
+    """A query for notices in [from_ms, to_ms). orgs: ids. types: empty for all. after: (at_ms, event_id) of the previous page."""
 
     orgs: Sequence[str]
     types: Sequence[NoticeType] = ()

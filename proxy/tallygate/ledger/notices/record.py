@@ -1,4 +1,4 @@
-"""Notices into their table, each once, with a delivery for every endpoint that is to have it."""
+"""Storing notices, each once, with a delivery for every endpoint that subscribes to it."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
@@ -20,7 +20,7 @@ class DeliveryState(StrEnum):
 
 
 def to_nobody(notice: Notice) -> tuple[str, ...]:
-    """Notices are kept and shown; no endpoint gets them."""
+    """No endpoints: notices are only stored and shown."""
     del notice
     return ()
 
@@ -28,7 +28,7 @@ def to_nobody(notice: Notice) -> tuple[str, ...]:
 async def record_notices(
     connection: AsyncConnection, database: Database, notices: Sequence[Notice], endpoints_of: EndpointsOf, *, now_ms: int
 ) -> int:
-    """Add those of `notices` that are new, within the caller's transaction; returns how many. The others change nothing."""
+    """Add new notices within the caller's transaction; returns how many. Existing ones change nothing."""
     by_id = {notice.event_id: notice for notice in notices}
     if not by_id:
         return 0
@@ -41,7 +41,7 @@ async def record_notices(
             "endpoint": endpoint,
             "state": DeliveryState.WAITING.value,
             "attempts": 0,
-            "due_at_ms": min(now_ms, by_id[event_id].at_ms),  # what happened first has been due the longest
+            "due_at_ms": min(now_ms, by_id[event_id].at_ms),  # the earliest notice has been due the longest
             "leased_until_ms": 0,
             "queued_at_ms": now_ms,
         }

@@ -27,8 +27,8 @@ NOTICES: Final = Table(
     Index(None, "stored_at_ms"),
 )
 
-# One row for each endpoint that was to have the notice when it was stored. state: waiting, delivered, given_up.
-# due_at_ms: next attempt. leased_until_ms: until then another process is at it. ended_at_ms: when it ceased to wait.
+# One row for each endpoint that subscribed to the notice when it was stored. state: waiting, delivered, given_up.
+# due_at_ms: next attempt. leased_until_ms: until then a process has leased it. ended_at_ms: when it ceased to wait.
 DELIVERIES: Final = Table(
     "webhook_deliveries",
     METADATA,
@@ -56,7 +56,7 @@ GONE_ENDPOINTS: Final = Table(
     PrimaryKeyConstraint("endpoint"),
 )
 
-# How attempts ended since the ledger began: never purged, moved with the delivery itself.
+# Results of attempts since the ledger began: never purged, updated with the delivery itself.
 DELIVERY_TOTALS: Final = Table(
     "webhook_delivery_totals",
     METADATA,
