@@ -111,6 +111,8 @@ ANYTHING_IS_RIGHT = [
     ("POST", f"{_CREDENTIAL}/revoke"),
 ]
 EXISTING = {"org": "stored", "credential": "stored-prod", "month": "2026-08", "week": "2026-W32", "token": "none"}
+# Headers by which a request is one at all: a broken one is answered before its path is known, and not as the document says.
+FRAMING = {"content-length", "expect", "host", "transfer-encoding", "upgrade"}
 CALLS = [
     (method, path, mode)
     for method, path in OPERATIONS
@@ -135,6 +137,7 @@ def test_every_endpoint_answers_as_the_document_says(api_url: str, method: str, 
         asked = case.query or {}
         prepared = requests.Request(**case.as_transport_kwargs(base_url=api_url)).prepare()
         assume(len(prepared.url or "") < LINE_BYTES_MAX)
+        assume(FRAMING.isdisjoint(name.lower() for name in case.headers or {}))
         # A violation must arrive as one: in a URL one value is a list of one, and nothing is not there at all.
         assume(all(isinstance(asked.get(name, []), list) for name in lists))
         assume(asked.keys() <= parse_qs(urlsplit(prepared.url or "").query, keep_blank_values=True).keys())

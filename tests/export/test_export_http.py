@@ -198,6 +198,9 @@ async def test_filters_and_as_of_narrow_an_export(world, sqlite):
         book.committed(await book.correct(connection, [a_correction(first, -5)]))
 
     assert [row["kind"] for row in (await world.export(org="acme", status="200"))[1]] == ["settled", "repriced"]
+    for none in ("0", "70", "999"):
+        answer, rows = await world.export(org="acme", status=none)
+        assert (answer.status, rows) == (200, []), none
     as_of = datetime.fromtimestamp(START_MS / 1000 + 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert [row["kind"] for row in (await world.export(org="acme", as_of=as_of))[1]] == ["settled", "settled"]
     assert (await world.refused(format="csv", from_="2026-11-01", credential="unheard-of"))[:2] == (404, "unknown_credential")

@@ -40,8 +40,8 @@ class Selection:
         if unknown := self.filters.keys() - set(FILTERS):
             raise ValueError(f"entries cannot be filtered by {', '.join(sorted(unknown))}")
         for status in self.filters.get(Dimension.STATUS, frozenset()):
-            if not (status.isascii() and status.isdecimal() and len(status) == len("200")):
-                raise ValueError(f"a status is a number such as 200, got {status[:20]!r}")
+            if not (status.isascii() and status.isdecimal() and len(status) <= len("200")):
+                raise ValueError(f"a status is a number such as 200, or 0 where there was none, got {status[:20]!r}")
 
     def conditions(self, scope: OrgScope, *, from_ms: int = 0) -> list[ColumnElement[bool]]:
         """Conditions for one organization, as SQL; from_ms: excludes entries that were settled earlier."""
