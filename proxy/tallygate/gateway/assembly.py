@@ -55,9 +55,9 @@ _log = logging.getLogger(__name__)
 class Parts:
     """The parts of a gateway.
 
-    session       for what is not on the hot path (OAuth2 tokens, price catalogues, issuers' keys, key look-ups)
+    session       for requests off the hot path (OAuth2 tokens, price catalogues, issuers' keys, key look-ups)
     finished      which of these event ids the ledger has the final word of; raises StoreError
-    store_run     id of the run of the limiter's store, as its connection has seen it; empty if the store tells none
+    store_run     id of the run of the limiter's store, as its connection has seen it; empty if the store reports none
     owners        the owners of objects that upstreams store
     record_used   stores at intervals when credentials were last used; raises StoreError. None: it is not stored
     beside        further tasks that run while the gateway serves

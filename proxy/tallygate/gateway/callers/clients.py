@@ -9,7 +9,7 @@ from tallygate.domain.errors import Refused
 from tallygate.domain.organization import Credential, Organization
 from tallygate.gateway.callers.keys import unauthorized
 
-ATTACHED_MAX: Final = 1_000  # unknown clients of an organization told apart; further ones share one credential of it
+ATTACHED_MAX: Final = 1_000  # distinguished unknown clients of an organization; further ones share one credential of it
 ATTACHED_ALL_MAX: Final = 20_000  # the same, of all organizations together
 SHARED_CLIENT: Final = "other"
 
@@ -45,7 +45,7 @@ class Clients:
         is_confirmed = bool(client.org) or policy.bound_to == {organization.id} or not credential.is_self_made
         if is_confirmed and _admits(client, organization.id):
             return found
-        # Whoever took a Client ID for itself has not become the source's client of that name, nor locked it out.
+        # Claiming a Client ID for itself neither makes an organization the source's client of that name nor locks the client out.
         if credential.is_self_made:
             return self._attach(client)
         raise Refused(_ANOTHERS)
@@ -74,7 +74,7 @@ class Clients:
         return identity
 
     def directory_changed(self) -> None:
-        """Attach unknown clients anew: their organizations may be others now."""
+        """Attach unknown clients again: their organizations may have changed."""
         self._attached.clear()
         self._attached_count = 0
 

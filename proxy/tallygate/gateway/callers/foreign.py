@@ -39,7 +39,7 @@ class JwtIdentities:
 
 
 class ForeignCallers:
-    """Of one configuration and directory. verifier, keys: None where authentication.yaml has no such source."""
+    """Foreign callers under one configuration and directory. verifier, keys: None if authentication.yaml has no such source."""
 
     def __init__(self, clients: Clients, *, verifier: JwtVerifier | None = None, keys: LookedUpKeys | None = None) -> None:
         self.clients = clients

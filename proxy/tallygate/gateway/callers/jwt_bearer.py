@@ -14,7 +14,7 @@ from tallygate.config.jwt_issuer import JwtIssuer
 from tallygate.gateway.callers.clients import VerifiedClient
 from tallygate.gateway.callers.jwt_keys import JwtKeys
 
-VERIFIED_MAX: Final = 10_000  # tokens of one issuer remembered; past it the oldest is forgotten, and verified again if it comes
+VERIFIED_MAX: Final = 10_000  # remembered tokens of one issuer; beyond it the oldest is dropped, and verified again if it comes
 _HEAD_CHARS_MAX: Final = 2_048  # of a token's own header
 _KINDS_OF_TOKEN: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})  # `typ`, where it is given
 

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class KeysUnavailableError(Exception):
-    """No keys are at hand, and none could be fetched. The issuer's tokens can neither be believed nor refused."""
+    """No keys are cached, and none could be fetched. The issuer's tokens can be neither trusted nor refused."""
 
 
 class JwtKeys(Refreshed[KeySet]):

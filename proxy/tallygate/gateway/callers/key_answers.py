@@ -45,7 +45,7 @@ class KeyAnswers:
         return None
 
     def admit(self, digest: bytes, key: KnownKey) -> None:
-        """An organization that is past its share gives up its own oldest key, one that has none the oldest of all."""
+        """Evict a key: an organization beyond its share loses its own oldest key, one with none evicts the oldest of all."""
         self.drop(digest)
         self._refused.pop(digest, None)
         while not self._shares.acquire(key.org, 1):

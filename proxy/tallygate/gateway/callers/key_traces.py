@@ -17,7 +17,7 @@ _SCHEMES: Final = frozenset({b"bearer", b"basic", b"token", b"key", b"apikey"})
 
 
 def key_words(value: bytes) -> list[bytes]:
-    """What of a key header's value is the key: `Bearer <key>` or the key alone."""
+    """The key in a key header's value: `Bearer <key>` or the key alone."""
     return [word for word in value.split() if word.lower() not in _SCHEMES]
 
 
@@ -29,7 +29,7 @@ def presented_keys(headers: MultiMapping[str], query_key: str = "") -> list[byte
 
 
 def may_give_away(values: bytes, presented: Collection[bytes]) -> bool:
-    """Whether it is worth to look at each of the values, here in one text: mostly it is not, and this is quickly said."""
+    """Whether any of the values, joined in one text, may contain a key: a quick check, which usually fails."""
     if _ISSUED_MARK in values or b"%" in values:
         return True
     for key in presented:  # noqa: SIM110 - at each request: any() takes three times as long

@@ -43,7 +43,7 @@ async def checkpoint_of(answer: Answer) -> Account | None:
 
 
 async def admission_stands(answer: Answer) -> Account:
-    """What the admission said still holds: the floor stays."""
+    """The account at admission: the floor still applies."""
     admission = answer.held.admission
     return Account(
         admission=admission,

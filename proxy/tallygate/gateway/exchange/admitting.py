@@ -53,7 +53,7 @@ def _refused_without_store(decision: Decision, limits: CallerLimits) -> Refused:
 
 
 def _admission(call: Call, lease_ms: int) -> tuple[AdmissionRequest, UsageEvent]:
-    """What the limiter is asked, and the event that it would enter if nothing more were heard."""
+    """The admission request, with the event that the limiter enters if the worker dies before any checkpoint."""
     organization, limits, client, asked = call.caller.organization, call.caller.limits, call.head.client, call.estimate
     floor, floor_completion = floor_of(asked, call.facts, call.head.upstream.config, lease_ms)
     event = first_event(call, floor, floor_completion)

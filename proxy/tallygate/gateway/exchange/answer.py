@@ -19,8 +19,8 @@ class Answer:
     sent_at        monotonic seconds; None until the upstream has received the request, and again where it refused our key
     request_bytes  of the body, which may still stream through
     gateway_asks_usage  the forwarded request asks for the usage of its stream, which the client did not
-    clamped        the maximum output for each answer, where it was lowered to what is affordable
-    exact_prompt   tokens of the prompt, counted where the upstream does not report them; None until then
+    clamped        the maximum output for each answer, if it was lowered to what is affordable
+    exact_prompt   tokens of the prompt, counted if the upstream does not report them; None until then
     listed         objects that the organization's own items of a relayed list name
     made_tokens    by kind, the most that what was made can put into a later prompt
     is_ending      its account is being settled, so that no checkpoint may come
@@ -73,10 +73,10 @@ class Answer:
             is_own_key=head.is_shared,
         )
 
-    # What the stages do to it, in their order.
+    # Operations of the stages, in their order.
 
     def note_rewritten(self, *, clamped: int | None, asks_usage: bool) -> None:
-        """Note what was changed of the request that is forwarded."""
+        """Record changes to the forwarded request."""
         self.clamped, self.gateway_asks_usage = clamped, asks_usage
 
     def note_sent(self) -> None:
@@ -114,7 +114,7 @@ class Answer:
         """Note, by kind, the most that what was made can put into a later prompt."""
         self.made_tokens = tokens
 
-    # What they ask of it.
+    # Queries by the stages.
 
     @property
     def client(self) -> Client:
@@ -131,7 +131,7 @@ class Answer:
 
     @property
     def made(self) -> tuple[MadeObject, ...]:
-        """Objects that the answer says were made for the organization."""
+        """Objects that the answer names as created for the organization."""
         reader = self.relay.reader
         if reader.made is None:
             return self.listed[:MADE_MAX]

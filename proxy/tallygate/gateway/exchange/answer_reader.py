@@ -1,4 +1,4 @@
-"""What is read of an upstream's answer as it passes: its head, its usage, and the stored objects that it makes."""
+"""Reading of an upstream's answer as it passes: its head, its usage, and the stored objects that it creates."""
 
 import logging
 from typing import Final, Protocol
@@ -60,10 +60,10 @@ def head_of(status: int, headers: list[Header], *, content_length: int | None, i
 
 
 class AnswerObjects(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer tells of stored objects; kinds as in `RouteObjects`.
+    """The stored objects in an answer; kinds as in `RouteObjects`.
 
     sent      the request's body, where an id in it is not proved to be new by the answer
-    compares  the kind of what the answer says to be there already, maybe somebody else's
+    compares  the kind of objects that the answer names as existing before, possibly others'
     """
 
     makes: str
@@ -74,7 +74,7 @@ class AnswerObjects(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_read_whole(self) -> bool:
-        """Whether the answer may show what is somebody else's, so that it never goes down as it is."""
+        """Whether the answer may show others' objects, so that it is never relayed unchanged."""
         return bool(self.lists or self.compares)
 
 
@@ -120,7 +120,7 @@ class AnswerReader:
             self.sent_ids = objects.sent
 
     def feed(self, data: bytes) -> bytes:
-        """Read a piece; returns what of it is the client's."""
+        """Read a piece; returns the bytes for the client."""
         self.bytes_in += len(data)
         made = self.made
         if made is not None and not made.is_unread and made.feed(data) and self._exchange is not None:
@@ -132,7 +132,7 @@ class AnswerReader:
         return data
 
     def end_body(self) -> bytes:
-        """The body is over, whole or cut; returns what the meter has kept back. The exchange is forgotten, since it knows this."""
+        """End the body, whole or cut; returns the bytes that the meter held back. Drops the exchange, which refers to this."""
         self._exchange = None
         if self.made is not None:
             self.made.end_body()

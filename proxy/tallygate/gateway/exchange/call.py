@@ -79,8 +79,8 @@ class Intake(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """How the body is received and what is forwarded.
 
     is_body_read  the body is read whole before anything is sent; else it streams through
-    codings       of the body as it comes: it goes up decoded
-    query         as it goes up
+    codings       of the body as it comes; it is forwarded decoded
+    query         as it is forwarded
     """
 
     is_body_read: bool
@@ -109,7 +109,7 @@ NO_OBJECTS_NAMED = NamedObjects()
 
 
 class Call(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """A request that was read: the caller, what it asks for, and its cost at most.
+    """An understood request: the caller, what it asks for, and its maximum cost.
 
     body     as far as it was read, decoded
     objects  what to look for in the answer about stored objects; None for nothing
@@ -126,7 +126,7 @@ class Call(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 class Held(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """A call that was admitted, with what the limiter holds for it.
+    """An admitted call, with the limiter's hold.
 
     event        of the exchange if nothing more were heard of it
     is_fallback  admitted without the limiter's store

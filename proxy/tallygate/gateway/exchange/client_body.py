@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from tallygate.http1.client_response import ClientResponse
 
 BUFFERED_BYTES_MAX: Final = 1 << 20  # a larger answer is streamed, and its cost comes too late for a header
-HELD_SECONDS_MAX: Final = 1.0  # an upstream that has said its last word and does not end keeps the client waiting no longer
+HELD_SECONDS_MAX: Final = 1.0  # the longest that an upstream that has sent its last event but does not end delays the client
 LIST_BYTES_MAX: Final = 4 << 20  # of a page of a list, which is read whole to leave out what is somebody else's
 
 
@@ -29,13 +29,13 @@ class ClientBody(Protocol):
         """Keep a piece until the end."""
 
     def clear(self) -> None:
-        """Forget what is kept: its client has left."""
+        """Drop the kept bytes: the client has left."""
 
     def end_body(self) -> None:
         """Nothing more comes."""
 
     def rest(self) -> bytes:
-        """What was not sent yet."""
+        """The bytes that were not sent yet."""
 
 
 class NoBody:
@@ -94,7 +94,7 @@ class KeptBody:
 
 
 class UnshownBody(KeptBody):
-    """A body that may show what is somebody else's: it never goes down as it is."""
+    """A body that may show others' objects: it is never relayed unchanged."""
 
     __slots__ = ()
 
@@ -163,7 +163,7 @@ class StreamedBody(_Streamed):
 
 
 class MeasuredBody(_Streamed):
-    """A body of a length that the client was told, so that its last bytes are kept."""
+    """A body whose length was announced to the client, so that its last bytes are kept."""
 
     __slots__ = ()
 

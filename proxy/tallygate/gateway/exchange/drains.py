@@ -37,7 +37,7 @@ class Drains:
         self._bytes_of: Counter[str] = Counter()
 
     def start(self, org: str, *, is_stream: bool) -> "Drain | None":
-        """Start a drain, whose `finish` must follow; None where one more would be too many."""
+        """Start a drain, whose `finish` must follow; None if one more would be too many."""
         upstream = self._upstream
         end = None
         if self._count >= upstream.drain_max:

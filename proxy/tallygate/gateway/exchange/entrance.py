@@ -18,7 +18,7 @@ from tallygate.shares.fair_shares import FairShares
 
 DEAR_BODY_BYTES: Final = 65_536  # from here on a question to the store costs less than the reading
 FREE_LIST_UNITS: Final = 10
-_NOT_TAKEN: Final = frozenset({429, 503})  # refused for a limit, not for what the request is
+_NOT_TAKEN: Final = frozenset({429, 503})  # refused for a limit, not for its content
 
 
 class Entrance:
@@ -53,7 +53,7 @@ class Entrance:
         return Visit(org, entry, self._gate, self._room, self._bodies)
 
     async def preview_before_body(self, head: Head, caller: Caller, intake: Intake) -> None:
-        """Refuse what a limit refuses already, where the body is large, of unknown size, or awaits `100 Continue`."""
+        """Refuse a request that a limit already refuses, if its body is large, of unknown size, or awaits `100 Continue`."""
         request = head.client.request
         if not request.body_exists or not intake.is_body_read:
             return

@@ -14,7 +14,7 @@ from tallygate.domain.organization import Plan, UnknownModelPolicy
 from tallygate.domain.price import NO_MAXIMUM, Price, WorstRates, with_fee, worst_cost_nano_usd
 from tallygate.domain.routed_price import AnyPrice, RoutedPrice, each_of
 
-ROUTED_SHARE: Final = 25  # so many requests whose model the provider chooses fit into a spend limit at once, where it can be had
+ROUTED_SHARE: Final = 25  # requests with a model that the provider chooses that fit into a spend limit at once, if possible
 UNKNOWN_WINDOW_TOKENS: Final = 1_000_000  # what a model can read where its price does not say: as much as the largest in wide use
 RATED_UNKNOWN_TOKENS: Final = 16_384
 CLAMP_FLOOR_TOKENS: Final = 750
@@ -87,7 +87,7 @@ def listed_price(facts: RequestFacts, prices: PriceCatalogue, at_ms: int) -> Any
 
 
 def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at_ms: int) -> Price | None:
-    """The plan's price for a model without one, or None where it may run unpriced. Raises Refused."""
+    """The plan's price for a model without one, or None if it may run unpriced. Raises Refused."""
     if plan.unknown_model is UnknownModelPolicy.UNPRICED:
         return None
     if plan.unknown_model is UnknownModelPolicy.PRICE_AS and plan.price_as is not None:
@@ -128,7 +128,7 @@ def estimate(
     has_spend_limit: bool = False,
     spend_limit_nano_usd: int = 0,
 ) -> Estimate:
-    """The worst case of a request of whose input `prompt_tokens` at most can be seen.
+    """The worst case of a request whose visible input has at most `prompt_tokens`.
 
     referred_tokens   what the stored objects that it names come to at most; None: not known
     fee_nano_usd      of its route
@@ -192,7 +192,7 @@ def _clamp_floor(plan: Plan) -> int:
 
 
 def _unknown_tokens(facts: RequestFacts, plan: Plan, price: Price | None, prompt_tokens: int, referred_tokens: int | None) -> int:
-    """The most that input can come to which the request does not show: what is recorded of it, else all that the model can read."""
+    """The most tokens of input that the request does not show: its recorded size, else all that the model can read."""
     if not facts.has_unknown_input:
         return 0
     window = price.max_input_tokens if price is not None and price.max_input_tokens else UNKNOWN_WINDOW_TOKENS
@@ -203,7 +203,7 @@ def _unknown_tokens(facts: RequestFacts, plan: Plan, price: Price | None, prompt
 
 
 def refuse_absurd(asked: Estimate) -> None:
-    """Refuse a worst case above what any limit can count, which only a maximum times a number of answers comes to."""
+    """Refuse a worst case that exceeds every limit's range, which only a maximum times a number of answers can reach."""
     if max(asked.hold_nano_usd, asked.rate_tokens) <= MONEY_MAX_NANO_USD:
         return
     message = (

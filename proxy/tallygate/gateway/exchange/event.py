@@ -62,7 +62,7 @@ def none_used(_asked: Estimate) -> tuple[UsageSource, tuple[str, ...]]:
 
 
 def event_of(answer: Answer, bill: Bill) -> UsageEvent:
-    """The first event, with what the answer came to."""
+    """The event at admission, updated with the answer's amounts."""
     held, relay = answer.held, answer.relay
     call = held.call
     head, caller, client = call.head, call.caller, call.head.client

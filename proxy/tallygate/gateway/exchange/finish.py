@@ -23,7 +23,7 @@ _UPGRADE_REQUIRED: Final[tuple[Header, ...]] = ((b"upgrade", b"HTTP/1.1"), (b"co
 
 
 async def finish(answer: Answer) -> None:
-    """Settle or release, then write what was held back."""
+    """Settle or release, then send the bytes that were held back."""
     answer.begin_ending()
     held, relay, services = answer.held, answer.relay, answer.services
     client = held.call.head.client
@@ -77,7 +77,7 @@ def _note_objects(answer: Answer, bill: Bill) -> None:
 
 
 def tokens_told(answer: Answer, _bill: Bill) -> dict[str, int]:
-    """What the answer itself tells of the tokens of what it made."""
+    """The tokens of created objects, as the answer itself states them."""
     made = answer.relay.reader.made
     return {"cached_content": made.tokens} if made is not None and made.tokens is not None else {}
 
@@ -132,7 +132,7 @@ def _failure_refusal(answer: Answer) -> Refusal:
     if failure is None:
         return INTERNAL_ERROR
     is_safe = not failure.request_sent
-    again = True if is_safe else False if relay.is_key_refused else None  # the operator has to mend a key first
+    again = True if is_safe else False if relay.is_key_refused else None  # the operator must fix a key first
     return Refusal(
         code=failure.code,
         message=f"The AI service failed: {failure.message}.",
@@ -175,7 +175,7 @@ def write_refusal(client: Client, dialect: Dialect, refusal: Refusal, ours: list
 
 
 def retry_headers(refusal: Refusal) -> list[Header]:
-    """The headers that say when to retry, in the three forms that SDKs read. Seconds round up, so that no retry is too early."""
+    """The headers for retries, in the three forms that SDKs read. Seconds round up, so that no retry is too early."""
     headers: list[Header] = []
     if refusal.retry_after_ms is not None:
         headers.append((b"retry-after", b"%d" % -(-refusal.retry_after_ms // 1000)))

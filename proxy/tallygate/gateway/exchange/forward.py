@@ -44,7 +44,7 @@ async def forward(answer: Answer) -> None:
     if sent is not None and answer.relay.is_key_refused:
         is_other = upstream.credentials.refused(sent.credentials, now_ms=answer.now_ms())
         if is_other and not answer.relay.is_client_gone and (call.intake.is_body_read or not client.request.body_exists):
-            answer.begin_anew()  # what was refused is not billed
+            answer.begin_anew()  # the refused attempt is not billed
             sent = await _send(answer, body)
             if sent is not None and answer.relay.is_key_refused:
                 upstream.credentials.refused(sent.credentials, now_ms=answer.now_ms())
@@ -57,7 +57,7 @@ async def forward(answer: Answer) -> None:
 
 
 async def _rewritten(answer: Answer) -> bytes:
-    """The body to forward: asking for usage where the client did not, and clamped to what is affordable."""
+    """The body to forward: asking for usage if the client did not, and clamped to what is affordable."""
     call, held_nano_usd = answer.held.call, answer.held.decision.held_nano_usd
     facts, asked, body = call.facts, call.estimate, call.body
     clamped = affordable_output(facts, asked, held_nano_usd) if held_nano_usd else asked.imposed_maximum
@@ -78,7 +78,7 @@ async def _rewritten(answer: Answer) -> bytes:
 
 
 async def _send(answer: Answer, body: bytes) -> _Sent | None:
-    """One attempt, to the end of its answer; None where nothing was sent."""
+    """Make one attempt, to the end of its answer; None if nothing was sent."""
     call, relay = answer.held.call, answer.relay
     head, intake, client = call.head, call.intake, call.head.client
     upstream, request = head.upstream, client.request

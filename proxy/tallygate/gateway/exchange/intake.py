@@ -31,14 +31,14 @@ def intake_of(head: Head, caller: Caller) -> Intake:
 
 
 def readable_query(head: Head, raw_query: str) -> str:
-    """The query as it goes up where the answer has to be readable. Refuses headers, too, that would change its form."""
+    """The query to forward if the answer must be readable. Also refuses headers that would change its form."""
     query = metered_query(raw_query, head.dialect.query_values, head.route.query) if raw_query else ""
     check_form(head.client.request.raw_headers, head.route.headers)
     return query
 
 
 def any_query(head: Head, raw_query: str) -> str:
-    """The query as it goes up where nobody reads the answer."""
+    """The query to forward if nobody reads the answer."""
     if not raw_query:
         return ""
     request = head.client.request
@@ -57,7 +57,7 @@ async def read_whole_body(services: Services, head: Head, caller: Caller, intake
 def body_content(
     services: Services, request: web.BaseRequest, intake: Intake, *, org: str, bytes_max: int
 ) -> tuple[Content, int | None]:
-    """What the body is read from, decoded, and its length where that is known."""
+    """The decoded source of the body, and its length if known."""
     if not intake.codings:
         return request.content, request.content_length
     return DecodedContent(request.content, intake.codings, bytes_max=bytes_max, in_turn=partial(_read_in_turn, services, org)), None

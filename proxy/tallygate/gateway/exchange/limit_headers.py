@@ -1,4 +1,4 @@
-"""What a response says about limits: the dialect's own headers, the IETF pair, and spend near its limit."""
+"""Headers about limits: the dialect's own, the IETF pair, and spend near its limit."""
 
 from tallygate.dialects.dialect import Dialect, NamedRate
 from tallygate.domain.admission import Decision
@@ -8,7 +8,7 @@ from tallygate.http1.header import Header
 
 
 def limit_headers(decision: Decision, limits: CallerLimits, dialect: Dialect) -> list[Header]:
-    """Headers of an admitted or refused request; without the limiter's store a decision knows less, and less is said.
+    """Headers of an admitted or refused request; without the limiter's store, a decision has fewer facts to show.
 
     RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers: r is what remains, t the seconds until one more
     unit is there; of a limit that refuses until the refused request fits, so that Retry-After is never earlier.

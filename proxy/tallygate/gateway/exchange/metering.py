@@ -28,7 +28,7 @@ class Metered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reported_usage(reading: MeterReading, prompt: PromptShape) -> Usage | None:
-    """The provider's own counts; None also where they are zeros although there was a prompt.
+    """The provider's own counts; None also if they are zeros although there was a prompt.
 
     Some services send the usage object of an API without counting.
     """
@@ -90,7 +90,7 @@ def meter_answer(
 
 
 def charged_conditions(facts: RequestFacts, reading: MeterReading, usage: Usage, price: AnyPrice | None) -> Conditions:
-    """What the answer states; of what it does not state, the dearest that the request allows."""
+    """The answer's statements; for anything that it does not state, the dearest case that the request allows."""
     possible = facts.conditions
     if reading.conditions:
         possible = tuple({replace(each, **reading.conditions): None for each in possible})

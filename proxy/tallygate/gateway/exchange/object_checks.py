@@ -22,7 +22,7 @@ REFERENCES_MAX: Final = 1_000  # of one request
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE"})
 _FORM: Final = "multipart/form-data"
 _UPLOADED: Final = frozenset({"file"})  # kinds whose routes take bytes of any type
-_KEPT_ONLY: Final = {  # what of a request must be there for an answer to tell of an object that is kept
+_KEPT_ONLY: Final = {  # the members with which a request asks to store the answer's object
     "chat_completion": (b'"store"', b'"audio"'),
     "message": (b'"container"', b"code_execution"),
 }
@@ -46,7 +46,7 @@ def check_bodiless(head: Head) -> None:
 
 
 def reads_always(_head: Head, _caller: Caller) -> bool:
-    """Whether the body is read before it goes up, where a dialect reads it."""
+    """Whether the body is read before it is forwarded, on a route with a dialect."""
     return True
 
 
@@ -71,7 +71,7 @@ def put_kind(objects: RouteObjects) -> str:
 
 
 def streamed_form(head: Head, *, is_body_read: bool) -> FormFields | None:
-    """What watches a form on its way for fields that name stored objects; None where nothing has to.
+    """The watcher of a form's fields for names of stored objects; None if none is needed.
 
     Raises RequestRejectedError for a form that cannot be watched.
     """
@@ -82,7 +82,7 @@ def streamed_form(head: Head, *, is_body_read: bool) -> FormFields | None:
 
 
 def answer_objects(head: Head, caller: Caller, body: bytes) -> AnswerObjects | None:
-    """What to read in the answer about stored objects; None for nothing, the usual case."""
+    """The stored objects to look for in the answer; None for none, the usual case."""
     objects = head.route.objects
     if not (objects.makes or objects.lists) or not head.is_shared:
         return None

@@ -24,7 +24,7 @@ from tallygate.http1.upstream_connection import UpstreamConnection
 from tallygate.http1.upstream_failure import UpstreamError, UpstreamFailure
 
 PAGES_MAX: Final = 50  # of the upstream's, for one of ours
-PAGE_LIMIT: Final = 100  # asked for where a client asked for less: OpenAI's most of all lists but files
+PAGE_LIMIT: Final = 100  # requested if a client asked for less: OpenAI's maximum for all lists except files
 PAGES_SECONDS: Final = 30.0
 _decode_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list: Final = msgspec.json.Decoder(list[str | int | None] | None).decode
@@ -32,7 +32,7 @@ _BACKWARDS: Final = ("before", "before_id")
 
 
 async def show_own(answer: Answer, objects: AnswerObjects, headers: list[Header]) -> None:
-    """Put the organization's own page in place of the one that the relay has taken, or say why there is none."""
+    """Replace the page that the relay received by the organization's own, or refuse with the reason."""
     relay = answer.relay
     if not relay.is_complete or not isinstance(relay.body, UnshownBody):
         return

@@ -115,7 +115,7 @@ class Pipeline:
                 self.answers.add(answer)
                 try:
                     await forward(answer)
-                finally:  # whatever happened: what is held must end
+                finally:  # whatever happened: the hold must end
                     self.answers.discard(answer)
                     await finish(answer)
         except ClientLeftError:
@@ -244,7 +244,7 @@ class Pipeline:
 
 
 def _org_of(client: Client) -> str:
-    """Whose request it probably is; "" where its key says nothing."""
+    """The probable organization of a request; "" if its key shows none."""
     try:
         caller = client.view.directory.find(presented_key(client.request))
     except Refused:

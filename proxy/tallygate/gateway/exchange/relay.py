@@ -1,4 +1,4 @@
-"""One answer on its way from the upstream to the client: what happens on either side, in whatever order, and its one end.
+"""One answer on its way from the upstream to the client: events on either side, in any order, and its single end.
 
 Everything happens inside the upstream connection's callbacks: a stream chunk costs no task switch. What is read in passing is
 `answer_reader.py`'s, how the body goes down `client_body.py`'s, what is read on without a client `drains.py`'s.
@@ -59,8 +59,8 @@ class Relay:
     buffered_bytes_max  of a 2xx answer that is held back whole, so that its cost can stand in its head
     objects     what to read in the answer about stored objects; None: nothing
     drains      the bounds on answers that are read on without a client, of which there is something to learn; None: cut
-    org         whose share of them it is
-    is_own_key  the operator's key goes up, so that a 401 says nothing of the caller's: it is a failure, and does not go down
+    org         the organization that shares them
+    is_own_key  the operator's key is used, so a 401 does not concern the caller's: it is a failure, and is not relayed
 
     head        of the answer; reader: what was read of its body
     body        on its way to the client
@@ -123,7 +123,7 @@ class Relay:
         exchange, objects, is_success = self._exchange, self._objects, 200 <= status < 300
         is_list = objects is not None and objects.is_read_whole and is_success
         if self._response.is_bodyless:
-            if is_list:  # what it tells is the length with others' items
+            if is_list:  # its length includes others' items
                 self.head = replace(head, headers=own_headers(headers), content_length=None)
             self._start(self.head.content_length)
             return
@@ -224,7 +224,7 @@ class Relay:
         self.is_client_gone = True
         if self.connection is None or self.ended.done():
             return
-        self.body.clear()  # nobody waits for it: what is read on is metered, not kept
+        self.body.clear()  # nobody waits for it: further bytes are metered, not kept
         if self._drains is not None and (not self.head.status or self.head.is_success):
             self._drain = self._drains.start(self._org, is_stream=self.is_streamed)
         if self._drain is None:
@@ -276,5 +276,5 @@ class Relay:
 
 
 def own_headers(headers: list[Header]) -> list[Header]:
-    """The headers of a list of stored objects, without what they tell of others' items."""
+    """The headers of a list of stored objects, without those that reveal others' items."""
     return [header for header in headers if header[0].lower() not in _TELLS_OF_OTHERS]
