@@ -8,6 +8,7 @@ from splits import assert_split_invariant, metered, run
 
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.first_bytes import Framing, framing_of
+from tallygate.dialects.meters import OBJECTS_MAX
 from tallygate.dialects.registry import dialects
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.usage import usage_of_totals
@@ -158,3 +159,9 @@ def test_a_stream_that_is_labelled_otherwise_is_a_stream() -> None:
     meter.feed(b"da")
     meter.feed(b"ta: {}\n\n")
     assert meter.reading.is_events
+
+
+def test_of_endless_objects_the_first_are_read() -> None:
+    body = CHAT_WHOLE + b"{}" * (OBJECTS_MAX + 70_000)
+    got = metered(DIALECTS["openai_chat"], WHOLE, body, content_type="application/json")
+    assert (got.relayed, got.text, got.ended, got.flags) == (body, "Hi", False, {"body_unreadable"})

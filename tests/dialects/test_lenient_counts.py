@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallygate.dialects.counts import CLAMPED, INCONSISTENT, TOTAL_ONLY, lenient_count, token_counts
+from tallygate.dialects.counts import CLAMPED, IMPOSSIBLE, INCONSISTENT, TOTAL_ONLY, lenient_count, token_counts
 from tallygate.domain.usage import TOKENS_MAX, Usage, usage_of_totals
 
 ODD = (
@@ -81,7 +81,8 @@ def test_a_count_is_read_or_clamped_and_flagged(value: object, count: int | None
             usage_of_totals(completion=4, reasoning=4, audio_completion=4),
             {CLAMPED},
         ),
-        ({"prompt": -5, "completion": "7"}, usage_of_totals(completion=7), {CLAMPED}),
+        ({"prompt": -5, "completion": "7"}, usage_of_totals(completion=7), {CLAMPED, IMPOSSIBLE}),
+        ({"completion": 7}, usage_of_totals(completion=7), set()),
     ],
 )
 def test_counts_come_out_in_the_normal_form(sent: dict[str, object], counts: Usage, flags: set[str]) -> None:

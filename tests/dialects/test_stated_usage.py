@@ -218,6 +218,7 @@ OTHERS = {
 }
 CACHED = usage_of_totals(prompt=600, completion=7, cached=500)
 CACHED_OTHERS = {
+    "chat with anthropic's": usage(600, 7, cache_read_input_tokens=500, cache_creation_input_tokens=0),
     "chat": usage(600, 7, prompt_tokens_details={"cached_tokens": 500}),
     "responses": {"input_tokens": 600, "output_tokens": 7, "total_tokens": 607, "input_tokens_details": {"cached_tokens": 500}},
     "messages": {"input_tokens": 100, "cache_read_input_tokens": 500, "cache_creation_input_tokens": 0, "output_tokens": 7},
@@ -315,6 +316,9 @@ def test_a_later_statement_replaces_what_it_states() -> None:
     assert stated("openai_chat", usage(100, 3), {"completion_tokens": 7})[0] == TRUE
     assert stated("openai_chat", usage(100, 3), {"prompt_tokens": 0, "completion_tokens": 7, "total_tokens": 7})[0] == TRUE
     assert stated("openai_chat", usage(100, 3), {"total_tokens": 107})[0] == TRUE
+    outside = {**usage(100, 7), "total_tokens": 607, "cache_read_input_tokens": 500}
+    expected = usage_of_totals(prompt=600, completion=7, cached=500)
+    assert stated("openai_chat", outside, {"prompt_tokens": 100, "completion_tokens": 7})[0] == expected
     assert stated("openai_chat", usage(0, 0), usage(100, 7))[0] == TRUE
     assert stated("openai_chat", {"input_tokens": 90, "output_tokens": 1}, usage(100, 7))[0] == TRUE
     assert stated("gemini", {"promptTokenCount": 100, "totalTokenCount": 100}, FIRST["gemini"])[0] == usage_of_totals(

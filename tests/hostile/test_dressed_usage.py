@@ -1,6 +1,8 @@
 """Answers of upstreams that state their usage in their own way: what each costs, through the whole gateway."""
 
+import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,4 +78,18 @@ async def test_an_answer_is_read_by_its_first_bytes_and_relayed_as_it_is(tmp_pat
         async with scripted(saying(answer)) as upstream, running_gateway(tmp_path, upstream_url=upstream.url) as harness:
             assert (await ask(harness.port, chat(REQUEST, headers=BIG, stream=is_stream))).body == relayed
             (event,) = harness.events()
+        assert (event["cost_nano_usd"], event["usage_source"], event["outcome"]) == (19_200, "upstream", "success")
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"deflate, gzip", b"none", b"", b"utf-8", b"br"])
+async def test_a_coded_answer_costs_what_it_says(tmp_path: Path, coding: bytes) -> None:
+    """`br` over a plain body: the label is wrong, and nothing is decoded."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
+    for body, content_type, is_stream in ((plain(usage), b"application/json", False), (streamed(usage), EVENTS, True)):
+        packed = gzip.compress(zlib.compress(body) if b"deflate" in coding else body) if b"gzip" in coding else body
+        answer = whole(packed, b"Content-Encoding: " + coding, content_type=content_type)
+        async with scripted(saying(answer)) as upstream, running_gateway(tmp_path, upstream_url=upstream.url) as harness:
+            relayed = (await ask(harness.port, chat(REQUEST, headers=BIG, stream=is_stream))).body
+            (event,) = harness.events()
+        assert is_stream or relayed == packed
         assert (event["cost_nano_usd"], event["usage_source"], event["outcome"]) == (19_200, "upstream", "success")

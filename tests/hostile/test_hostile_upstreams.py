@@ -123,7 +123,7 @@ async def test_a_redirect_is_relayed_and_not_followed(tmp_path: Path) -> None:
             assert event["cost_nano_usd"] == 0
 
 
-async def test_a_compressed_answer_is_relayed_as_it_is_and_its_usage_assumed(tmp_path: Path) -> None:
+async def test_a_compressed_answer_is_relayed_as_it_is_and_read(tmp_path: Path) -> None:
     packed = gzip.compress(JSON_BODY)
     answering = saying(whole(packed, b"Content-Encoding: gzip"))
     async with scripted(answering) as upstream, running_gateway(tmp_path, upstream_url=upstream.url) as harness:
@@ -131,9 +131,22 @@ async def test_a_compressed_answer_is_relayed_as_it_is_and_its_usage_assumed(tmp
         assert answer.header("content-encoding") == "gzip"
         assert answer.body == packed
         (event,) = harness.events()
-        assert event["usage_source"] == "assumed"
-        assert event["cost_nano_usd"] > 0
-        assert "uncertain" in event["flags"]
+        assert (event["usage_source"], event["prompt_tokens"], event["completion_tokens"]) == ("upstream", 11, 3)
+
+
+async def test_an_answer_that_cannot_be_decoded_costs_the_most_that_it_can_have_used(tmp_path: Path) -> None:
+    packed = b"\x0b\x02\x80" + b"x" * 40
+    answering = saying(whole(packed, b"Content-Encoding: br"))
+    async with scripted(answering) as upstream, running_gateway(tmp_path, upstream_url=upstream.url) as harness:
+        for body in (CHAT, CHAT | {"stream": True}):
+            answer = await ask(harness.port, chat(body))
+            assert (answer.header("content-encoding"), answer.body) == ("br", packed)
+        first, second = harness.events()
+        for event in (first, second):
+            assert (event["usage_source"], event["completion_tokens"]) == ("assumed", CHAT["max_tokens"])
+            assert {"undecoded", "assumed", "uncertain"} <= set(event["flags"])
+        window = await harness.window()
+        assert window.held_nano_usd == 0
 
 
 async def test_an_answer_of_a_type_that_is_not_read_is_at_least_as_long_as_its_bytes(tmp_path: Path) -> None:

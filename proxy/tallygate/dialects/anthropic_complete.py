@@ -12,7 +12,7 @@ import msgspec
 from tallygate.dialects.anthropic_messages import AnthropicMessages
 from tallygate.dialects.body import keys_of, parse_body, with_member
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting
-from tallygate.dialects.first_bytes import meter_of
+from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.lenient import lenient_decode, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
 from tallygate.dialects.other_api_fields import OtherApiFields
@@ -91,7 +91,7 @@ class AnthropicComplete(AnthropicMessages):
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         del hide_usage_chunk
-        return meter_of(
+        return FirstBytes(
             content_type,
             stream=facts.stream,
             events=lambda: CompleteEventMeter(self._answers),

@@ -12,7 +12,7 @@ from tallygate.dialects.anthropic_request import KNOWN, VOCABULARY_INSIDE, Messa
 from tallygate.dialects.body import parse_body, with_member
 from tallygate.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.errors import error_body
-from tallygate.dialects.first_bytes import meter_of
+from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.limits import tightest
 from tallygate.dialects.references import body_references
 from tallygate.dialects.unbilled import UnbilledMeter
@@ -72,7 +72,7 @@ class AnthropicMessages:
         return body if max_output_tokens is None else with_member(body, ("max_tokens",), b"%d" % max_output_tokens)
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:  # noqa: ARG002
-        return meter_of(
+        return FirstBytes(
             content_type,
             stream=facts.stream,
             events=lambda: AnthropicEventMeter(facts, self._events),

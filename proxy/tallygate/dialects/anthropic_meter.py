@@ -19,7 +19,8 @@ ITERATIONS_UNCOUNTED: Final = "usage_iterations"  # passes used tokens that are 
 _COMPACTION: Final = "compaction"
 SERVER_TOOLS_USED: Final = "server_tools_used"  # searches have a price of their own, which token counts do not show
 
-_INPUTS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+_SIDES: Final = ("input_tokens", "output_tokens")
+_INPUTS: Final = frozenset({"input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens"})
 
 
 class AnthropicEvent(msgspec.Struct, gc=False):
@@ -41,33 +42,43 @@ class AnthropicUsage:
     A zero or a null is no second thought: services that begin or end with it state the count at the other end.
     """
 
-    __slots__ = ("_members", "_other_names", "_writes_1h_only")
+    __slots__ = ("_is_other", "_members", "_other_names", "_writes_1h_only")
 
     def __init__(self, facts: RequestFacts) -> None:
         self._members: dict[str, Any] = {}
         self._other_names = StatedUsage(CHAT)
+        self._is_other = False  # what was stated so far
         self._writes_1h_only = Unit.CACHE_WRITE_1H in facts.units and Unit.CACHE_WRITE_5M not in facts.units
 
     def update(self, usage: object, reading: MeterReading) -> bool:
         """Take a usage object and bring the reading up to date; return whether it states output. Anything else says nothing."""
         if not isinstance(usage, dict):
             return False
-        if not any(is_positive(usage.get(name)) for name in _INPUTS):
+        stated = usage.get("output_tokens") or usage.get("input_tokens")
+        if (type(stated) is not int or stated <= 0) and not self._states_own(usage):
             completion = usage.get("completion_tokens")
             if is_positive(completion) and not is_positive(usage.get("prompt_tokens")) and self._members:
                 usage = {**usage, "output_tokens": completion}
             elif (counts := self._other_names.add(usage, reading.flags)) is not None and counts.total:
                 reading.usage = counts
+                self._is_other = True
                 return counts.completion > 0
-        self._members = joined(self._members, {name: value for name, value in usage.items() if value is not None})
+            elif self._is_other:
+                return False
+        self._members = joined(self._members, usage)
         members = self._members
-        if any(name in members for name in _INPUTS):
+        if not _INPUTS.isdisjoint(members):
             reading.usage = self._all_counts(reading.flags)
         if member(members.get("server_tool_use"), "web_search_requests"):
             reading.flags.add(SERVER_TOOLS_USED)
         if reading.usage is not None and _iterations_total(members.get("iterations")) > reading.usage.total:
             reading.flags.add(ITERATIONS_UNCOUNTED)
         return is_positive(usage.get("output_tokens"))
+
+    def _states_own(self, usage: dict[str, Any]) -> bool:
+        """Whether counts above zero stand under Anthropic's names; those of a cache are also others'."""
+        is_other = self._is_other or is_positive(usage.get("prompt_tokens"))
+        return any(is_positive(usage.get(name)) for name in (_SIDES if is_other else _INPUTS))
 
     def _all_counts(self, flags: set[str]) -> Usage:
         """The counts of the top level, plus those of compactions."""
@@ -94,9 +105,10 @@ class AnthropicUsage:
             flags,
             is_rest_long=self._writes_1h_only,
         )
+        prompt = plain + read + written_5m + written_1h
         return token_counts(
             flags,
-            prompt=plain + written_5m + written_1h + read,
+            prompt=prompt or members.get("input_tokens"),
             completion=members.get("output_tokens"),
             cached=read,
             cache_write_5m=written_5m,

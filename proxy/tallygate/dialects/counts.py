@@ -68,6 +68,7 @@ def token_counts(
     stated_in = lenient_count(prompt, flags) or 0
     stated_out = lenient_count(completion, flags) or 0
     audio_in = 0 if audio_prompt is None else lenient_count(audio_prompt, flags) or 0
+    audio_out = 0 if audio_completion is None else lenient_count(audio_completion, flags) or 0
     thought = 0 if reasoning is None else lenient_count(reasoning, flags) or 0
     read = 0 if cached is None else lenient_count(cached, flags) or 0
     written_5m = 0 if cache_write_5m is None else lenient_count(cache_write_5m, flags) or 0
@@ -94,19 +95,25 @@ def token_counts(
             tokens_in += outside - thought_outside
         if not stated_in and not stated_out:
             flags.add(TOTAL_ONLY)
-    cached_part = _part(read, tokens_in, flags)
-    part_5m = _part(written_5m, tokens_in - cached_part, flags)
-    part_1h = _part(written_1h, tokens_in - cached_part - part_5m, flags)
+    if stated_out and not tokens_in and prompt is not None:
+        flags.add(IMPOSSIBLE)
+    if cache > tokens_in or audio_in > tokens_in or thought > tokens_out or audio_out > tokens_out:
+        flags.add(CLAMPED)
+        read = min(read, tokens_in)
+        written_5m = min(written_5m, tokens_in - read)
+        written_1h = min(written_1h, tokens_in - read - written_5m)
+        written_12h = min(written_12h, tokens_in - read - written_5m - written_1h)
+        audio_in, thought, audio_out = min(audio_in, tokens_in), min(thought, tokens_out), min(audio_out, tokens_out)
     return usage_of_totals(
         prompt=tokens_in,
         completion=tokens_out,
-        cached=cached_part,
-        cache_write_5m=part_5m,
-        cache_write_1h=part_1h,
-        cache_write_12h=_part(written_12h, tokens_in - cached_part - part_5m - part_1h, flags) if written_12h else 0,
-        audio_prompt=_part(audio_in, tokens_in, flags),
-        reasoning=_part(thought, tokens_out, flags),
-        audio_completion=0 if audio_completion is None else _part(lenient_count(audio_completion, flags) or 0, tokens_out, flags),
+        cached=read,
+        cache_write_5m=written_5m,
+        cache_write_1h=written_1h,
+        cache_write_12h=written_12h,
+        audio_prompt=audio_in,
+        reasoning=thought,
+        audio_completion=audio_out,
     )
 
 
@@ -140,10 +147,3 @@ def _is_beside(cache: int, prompt: int, outside: int | None, thought: int, place
     if place is not CachePlace.INSIDE:
         return cache > prompt or cache <= outside
     return cache > prompt or (outside != thought and outside in (cache, cache + thought))
-
-
-def _part(part: int, whole: int, flags: set[str]) -> int:
-    if part > whole:
-        flags.add(CLAMPED)
-        return whole
-    return part

@@ -14,6 +14,7 @@ from tallygate.dialects.meters import UnreadMeter
 _BOM: Final = b"\xef\xbb\xbf"
 _BLANKS: Final = b" \t\r\n"
 _FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:")  # WHATWG HTML, section 9.2.6; a comment begins with a colon
+_BEGINNINGS: Final = (b"data: ", b"event:")
 _MEDIA: Final = ("audio/", "image/", "video/")  # what is labelled so is no text that looks like JSON by chance
 
 
@@ -49,15 +50,6 @@ def framing_of(begun: bytes) -> Framing | None:
     return Framing.UNREAD
 
 
-def meter_of(
-    content_type: str, *, stream: bool, events: Callable[[], ResponseMeter], whole: Callable[[], ResponseMeter]
-) -> ResponseMeter:
-    """A meter that becomes one of these with the first bytes of the body: of an event stream, or of a whole answer."""
-    if content_type.startswith(_MEDIA):
-        return UnreadMeter()
-    return FirstBytes(framing(content_type, stream=stream), events=events, whole=whole)
-
-
 def without_lead(begun: bytes) -> bytes:
     """The bytes behind a byte order mark and blanks."""
     return begun.removeprefix(_BOM).lstrip(_BLANKS)
@@ -66,19 +58,29 @@ def without_lead(begun: bytes) -> bytes:
 class FirstBytes:
     """Implements `ResponseMeter` until the first bytes have come, and then hands on to the one that they choose.
 
+    events, whole   make the meter of an event stream, and of a whole answer
+
     That one's `feed`, `end_body` and `reading` replace its own, so that later pieces are fed to it alone. Blanks in front are
     relayed at once, and a byte order mark with them; the first few bytes of a field's name wait for the rest of it.
     """
 
-    def __init__(self, label: Framing, *, events: Callable[[], ResponseMeter], whole: Callable[[], ResponseMeter]) -> None:
+    def __init__(
+        self, content_type: str, *, stream: bool, events: Callable[[], ResponseMeter], whole: Callable[[], ResponseMeter]
+    ) -> None:
         self.reading = MeterReading()
-        self._label = label
+        self._content_type = content_type
+        self._stream = stream
         self._events = events
         self._whole = whole
         self._begun = b""
         self._is_at_start = True
 
     def feed(self, data: bytes) -> bytes:
+        if self._is_at_start and not self._begun:  # nearly always
+            if data[:1] == b"{":
+                return self._become(Framing.JSON).feed(data)
+            if data[:6] in _BEGINNINGS:
+                return self._become(Framing.EVENTS).feed(data)
         begun = self._begun + data if self._begun else data
         if not begun:
             return b""
@@ -99,9 +101,12 @@ class FirstBytes:
         return (meter.feed(begun) if begun else b"") + meter.end_body()
 
     def _become(self, found: Framing) -> ResponseMeter:
-        """Become the meter of the framing that was found; of the label's, where none was."""
-        framed = self._label if found is Framing.UNREAD else found
-        meter = self._events() if framed is Framing.EVENTS else self._whole() if framed is Framing.JSON else UnreadMeter()
+        """Become the meter of the framing that was found; of the label's, where none was. What is labelled as media is unread."""
+        if self._content_type.startswith(_MEDIA):
+            found = Framing.UNREAD
+        elif found is Framing.UNREAD:
+            found = framing(self._content_type, stream=self._stream)
+        meter = self._events() if found is Framing.EVENTS else self._whole() if found is Framing.JSON else UnreadMeter()
         self.reading = meter.reading
         self.feed, self.end_body = meter.feed, meter.end_body  # type: ignore[method-assign]
         return meter

@@ -5,7 +5,7 @@ from typing import Final
 
 from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting, units_of
-from tallygate.dialects.first_bytes import meter_of
+from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.gemini_generate import GeminiDialect
 from tallygate.dialects.gemini_meter import GeminiJsonMeter
 from tallygate.dialects.gemini_request import add_content, check_body_model, path_model
@@ -56,4 +56,4 @@ class GeminiEmbed(GeminiDialect):
         )
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:  # noqa: ARG002
-        return meter_of(content_type, stream=False, events=UnreadMeter, whole=lambda: GeminiJsonMeter(facts, self._answers))
+        return FirstBytes(content_type, stream=False, events=UnreadMeter, whole=lambda: GeminiJsonMeter(facts, self._answers))

@@ -9,7 +9,7 @@ import msgspec
 from tallygate.dialects.body import parse_body, with_member
 from tallygate.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.errors import JSON_CONTENT_TYPE, problem_members
-from tallygate.dialects.first_bytes import meter_of
+from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.gemini_meter import GeminiAnswer, GeminiArrayMeter, GeminiEventMeter, GeminiJsonMeter
 from tallygate.dialects.gemini_request import (
     Json,
@@ -122,7 +122,7 @@ class GeminiGenerate(GeminiDialect):
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:  # noqa: ARG002
         whole = GeminiArrayMeter if facts.stream else GeminiJsonMeter
-        return meter_of(
+        return FirstBytes(
             content_type,
             stream=facts.stream,
             events=lambda: GeminiEventMeter(facts, self._answers),

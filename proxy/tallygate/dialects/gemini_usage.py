@@ -25,7 +25,7 @@ def gemini_counts(usage: dict[str, Any], flags: set[str]) -> Usage:
             flags.add(IMAGE_OUTPUT)
     return token_counts(
         flags,
-        prompt=(lenient_count(get("promptTokenCount"), flags) or 0) + tool_use,
+        prompt=get("promptTokenCount") if not tool_use else (lenient_count(get("promptTokenCount"), flags) or 0) + tool_use,
         completion=(lenient_count(get("candidatesTokenCount"), flags) or 0) + thoughts,
         total=get("totalTokenCount"),
         cached=get("cachedContentTokenCount"),

@@ -10,6 +10,8 @@ from tallygate.dialects.sse import EVENT_BYTES_MAX, SseEvent, SseParser
 
 JSON_BYTES_MAX: Final = 16 * 1024 * 1024  # of a JSON answer; of a longer one, only the tail is searched for the usage object
 JSON_TAIL_BYTES: Final = 64 * 1024
+OBJECTS_MAX: Final = 10_000  # in a row or in an array, of a body that should be one; of more, the first are read
+_PIECE_BYTES: Final = 65_536
 TEXT_CHARS_MAX: Final = 4 * 1024 * 1024  # of generated text that is not counted yet; more text is dropped and flagged
 
 EVENT_GIVEN_UP: Final = "event_too_large"
@@ -147,9 +149,17 @@ class JsonMeter:
     def _read_several(self, body: bytes) -> bool:
         """Read the objects of a body that is not one of them; False where there is none that can be read, or another was cut."""
         objects = JsonObjects(object_bytes_max=self._json_bytes_max)
-        are_read = [self._read(each) for each in objects.feed(body)]
-        self.reading.ended = any(are_read) and objects.is_closed and not objects.is_inside
-        return self.reading.ended
+        count = 0
+        is_any_read = False
+        for start in range(0, len(body), _PIECE_BYTES):
+            for each in objects.feed(body[start : start + _PIECE_BYTES]):
+                is_any_read |= self._read(each)
+                count += 1
+            if count > OBJECTS_MAX:
+                break
+        is_whole = is_any_read and count <= OBJECTS_MAX and objects.is_closed and not objects.is_inside
+        self.reading.ended = is_whole
+        return is_whole
 
     def _read_cut(self, body: bytes) -> None:
         closed = closed_json(body)

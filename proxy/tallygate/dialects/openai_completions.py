@@ -7,7 +7,7 @@ import msgspec
 
 from tallygate.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, parse_body, with_member
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter, units_of
-from tallygate.dialects.first_bytes import meter_of
+from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.openai_chat import CHOICES_MAX, Choices, OutputTokens, StreamOptions
 from tallygate.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from tallygate.dialects.openai_prompt import OpenAiPrompt
@@ -86,7 +86,7 @@ class OpenAiCompletions(OpenAiShape):
         return body
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
-        return meter_of(
+        return FirstBytes(
             content_type,
             stream=facts.stream,
             events=lambda: ChoicesStreamMeter(self._answers, hides=hide_usage_chunk),

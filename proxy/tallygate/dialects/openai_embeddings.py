@@ -7,7 +7,7 @@ import msgspec
 
 from tallygate.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, parse_body
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter
-from tallygate.dialects.first_bytes import meter_of
+from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.lenient import lenient_decode, name_or_none
 from tallygate.dialects.meters import JsonMeter, UnreadMeter
 from tallygate.dialects.openai_completions import TextInput, add_input
@@ -73,7 +73,7 @@ class OpenAiEmbeddings(OpenAiShape):
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         del hide_usage_chunk
-        return meter_of(content_type, stream=facts.stream, events=UnreadMeter, whole=lambda: EmbeddingsMeter(self._answers))
+        return FirstBytes(content_type, stream=facts.stream, events=UnreadMeter, whole=lambda: EmbeddingsMeter(self._answers))
 
 
 class EmbeddingsMeter(JsonMeter):

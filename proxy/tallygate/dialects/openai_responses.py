@@ -8,7 +8,7 @@ import msgspec
 
 from tallygate.dialects.body import keys_of, parse_body, with_member
 from tallygate.dialects.dialect import MeterReading, RequestFacts, ResponseMeter, UsageReporting, units_of
-from tallygate.dialects.first_bytes import meter_of
+from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
 from tallygate.dialects.openai_chat import OutputTokens, ToolKind, has_provider_tools
@@ -168,7 +168,7 @@ class OpenAiResponses(OpenAiShape):
 
     def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
         del hide_usage_chunk  # nothing was asked for, so nothing is hidden
-        return meter_of(
+        return FirstBytes(
             content_type,
             stream=facts.stream,
             events=lambda: ResponsesStreamMeter(self._answers),

@@ -10,9 +10,15 @@ Names beside OpenAI's own that a service was seen to use for the same count:
   Perplexity's `reasoning_tokens`
 """
 
+from typing import Final
+
 from tallygate.dialects.counts import INCONSISTENT, CachePlace, cache_writes, lenient_count, token_counts
 from tallygate.dialects.lenient import is_positive, member
 from tallygate.domain.usage import Usage
+
+_CACHE_NAMES: Final = frozenset({"cache_tokens", "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"})
+_WRITE_NAMES: Final = frozenset({"cache_creation_input_tokens", "cache_creation"})
+_WRITE_DETAILS: Final = frozenset({"cache_write_tokens", "cache_creation_tokens", "cache_creation_token_details"})
 
 Members = dict[str, object]
 
@@ -78,28 +84,25 @@ def _counts(
     anthropic_place: CachePlace,
 ) -> Usage:
     get, total = usage.get, usage.get("total_tokens")
-    cached = get("cache_tokens")
     place = CachePlace.INSIDE
-    audio_in = reasoning = audio_out = split = None
+    cached = audio_in = reasoning = audio_out = short = long = None
     kept_12h = 0
-    if cached is None:
-        cached = _first_positive(member(details_in, "cached_tokens"), get("prompt_cache_hit_tokens"), get("cached_tokens"))
+    if isinstance(details_in, dict):
+        cached, audio_in = details_in.get("cached_tokens"), details_in.get("audio_tokens")
+    if not _CACHE_NAMES.isdisjoint(usage):
+        cached = _first_positive(cached, get("prompt_cache_hit_tokens"), get("cached_tokens"))
         if is_positive(read := get("cache_read_input_tokens")):
             cached, place = _first_positive(cached, read), anthropic_place
-    written = _first_positive(member(details_in, "cache_write_tokens"), member(details_in, "cache_creation_tokens"))
-    if is_positive(created := get("cache_creation_input_tokens")):
-        written, place = _first_positive(written, created), anthropic_place
-    if isinstance(details_in, dict):
-        audio_in = details_in.get("audio_tokens")
-        split = details_in.get("cache_creation_token_details")
+        if (own := get("cache_tokens")) is not None:  # Gloo's, which is a value where it is 0
+            cached, place = own, CachePlace.INSIDE
+    if isinstance(details_in, dict) and not _WRITE_DETAILS.isdisjoint(details_in):
+        written = _first_positive(details_in.get("cache_write_tokens"), details_in.get("cache_creation_tokens"))
+        short, long = _split_writes(written, details_in.get("cache_creation_token_details") or get("cache_creation"), flags)
         kept_12h = lenient_count(member(details_in.get("cache_write_tokens_details"), "ttl_12h_tokens"), flags) or 0
-    if split is None:
-        split = get("cache_creation")
-    short, long = cache_writes(
-        written, member(split, "ephemeral_5m_input_tokens"), member(split, "ephemeral_1h_input_tokens"), flags
-    )
-    if kept_12h:
         short = max(short - kept_12h, 0)
+    if not (short or long) and not _WRITE_NAMES.isdisjoint(usage):
+        short, long = _split_writes(get("cache_creation_input_tokens"), get("cache_creation"), flags)
+        place = anthropic_place if short or long else place
     if isinstance(details_out, dict):
         reasoning, audio_out = details_out.get("reasoning_tokens"), details_out.get("audio_tokens")
     if reasoning is None:
@@ -120,6 +123,12 @@ def _counts(
         audio_completion=audio_out,
         cache_place=place,
     )
+
+
+def _split_writes(written: object, split: object, flags: set[str]) -> tuple[int, int]:
+    """Tokens written for minutes and for an hour, by Anthropic's split where there is one."""
+    short, long = member(split, "ephemeral_5m_input_tokens"), member(split, "ephemeral_1h_input_tokens")
+    return cache_writes(written, short, long, flags)
 
 
 def _with_reasoning(completion: object, reasoning: object, prompt: object, total: object, flags: set[str]) -> object:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.counts import CLAMPED, INCONSISTENT, TOTAL_ONLY
+from tallygate.dialects.counts import CLAMPED, IMPOSSIBLE, INCONSISTENT, TOTAL_ONLY
 from tallygate.dialects.gemini_usage import gemini_counts
 from tallygate.dialects.lenient import is_positive
 from tallygate.dialects.openai_usage import chat_counts, responses_counts
@@ -97,7 +97,7 @@ class StatedUsage:
                 return None
             names = found
         if flags:
-            flags.difference_update((CLAMPED, INCONSISTENT, TOTAL_ONLY))
+            flags.difference_update((CLAMPED, IMPOSSIBLE, INCONSISTENT, TOTAL_ONLY))
         if names is not self._stating:
             if before and not names.has_sides(members):
                 return self._stating.count(before, flags)
@@ -143,7 +143,7 @@ def _merged(before: Members, later: Members, names: UsageNames) -> Members:
     if type(prompt) is int and type(was) is int and 0 < prompt < was and later.get(names.total) == sum(sides):
         return later
     found = joined(before, later)
-    if not is_positive(later.get(names.total)) and names.has_sides(later):
+    if not is_positive(later.get(names.total)) and any(found.get(name) != before.get(name) for name in names.sides):
         found.pop(names.total, None)  # it was the sum of other counts
     return found
 
@@ -152,10 +152,16 @@ def joined(before: Members, later: Members, depth: int = 1) -> Members:
     """`before` with the members of `later` that are above zero, or new."""
     found = dict(before)
     for name, value in later.items():
-        earlier = found.get(name)
-        if isinstance(value, dict) and isinstance(earlier, dict) and depth < _DEPTH_MAX:
+        if type(value) is int:
+            is_stated = value > 0
+        elif isinstance(value, dict) and depth < _DEPTH_MAX and isinstance(earlier := found.get(name), dict):
             found[name] = joined(earlier, value, depth + 1)
-        elif is_positive(value) or (name not in found and len(found) < MEMBERS_MAX):
+            continue
+        elif value is None:
+            continue
+        else:
+            is_stated = is_positive(value)
+        if is_stated or (name not in found and len(found) < MEMBERS_MAX):
             found[name] = value
     return found
 

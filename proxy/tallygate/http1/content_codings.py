@@ -1,9 +1,10 @@
-"""Request bodies in gzip, deflate and zstd, decoded piece by piece as they arrive, within bounds against decompression bombs.
+"""Bodies in gzip, deflate and zstd, decoded piece by piece as they arrive, within bounds against decompression bombs.
 
 RFC 9110 section 8.4: the codings of a body, listed in the order in which they were applied.
 """
 
 import importlib
+import re
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
@@ -22,6 +23,9 @@ AT_ONCE_BYTES_MAX: Final = 32_768  # decoded on the event loop, some 0.1 ms; wha
 PIECE_BYTES: Final = 262_144
 
 _GZIP_BITS: Final = 31  # zlib's: a window of any size, with gzip's head and check
+_NO_CODING: Final = re.compile(
+    r"|identity|none|null|plain|text|binary|[78]bit|utf-?(8|16|32)(le|be)?|(us-)?ascii|iso-8859-\d+|latin-?1|(windows-|cp)\d+"
+)
 _ALIASES: Final = {"x-gzip": "gzip"}  # RFC 9110 section 8.4.1.3
 
 
@@ -39,6 +43,15 @@ def content_codings(field: str) -> tuple[str, ...]:
         )
         raise Refused(Refusal(code=ErrorCode.UNSUPPORTED_ENCODING, message=message, should_retry=False))
     return found
+
+
+def answer_codings(field: bytes) -> tuple[str, ...]:
+    """The codings in a Content-Encoding of an answer in the order in which they were applied, known or not.
+
+    What is none, though services put it there, is left out: identity, an empty value, `none`, a charset, an encoding of mail.
+    """
+    names = [each.partition(";")[0].strip().lower() for each in field.decode("latin-1").split(",")]
+    return tuple([_ALIASES.get(each, each) for each in names if not _NO_CODING.fullmatch(each)])
 
 
 class _Layer(Protocol):

@@ -8,6 +8,8 @@ import msgspec
 from tallygate.dialects.dialect import Dialect, RequestFacts, ResponseMeter
 from tallygate.dialects.made_objects import MadeReader
 from tallygate.dialects.meters import NO_METER
+from tallygate.gateway.exchange.coded_meter import CodedMeter
+from tallygate.http1.content_codings import answer_codings
 from tallygate.http1.header import Header
 
 UNCOUNTED_CHARS_MAX: Final = 1 << 18  # generated text kept for counting; more of it is counted before the next checkpoint
@@ -18,7 +20,7 @@ class AnswerHead(msgspec.Struct, frozen=True, kw_only=True):
     """The head of an answer.
 
     status      0 while none has come
-    is_encoded  compressed although identity was asked for: relayed as it is, and not read (what unpacks can be made to burst)
+    codings     of the body, although identity was asked for
     """
 
     status: int = 0
@@ -26,7 +28,7 @@ class AnswerHead(msgspec.Struct, frozen=True, kw_only=True):
     content_length: int | None = None
     content_type: str = ""
     is_labelled_events: bool = False
-    is_encoded: bool = False
+    codings: tuple[str, ...] = ()
     is_http_1_0: bool = False
 
     @property
@@ -40,13 +42,13 @@ NO_HEAD: Final = AnswerHead()
 def head_of(status: int, headers: list[Header], *, content_length: int | None, is_http_1_0: bool) -> AnswerHead:
     """The head of an answer with these headers. Of several content types the first counts."""
     content_type: bytes | None = None
-    is_encoded = False
+    codings: tuple[str, ...] = ()
     for name, value in headers:
         lower = name.lower()
         if lower == b"content-type" and content_type is None:
             content_type = value
-        elif lower == b"content-encoding" and value.strip().lower() != b"identity":
-            is_encoded = True
+        elif lower == b"content-encoding":
+            codings += answer_codings(value)
     text = (content_type or b"").decode("latin-1")
     return AnswerHead(
         status=status,
@@ -54,7 +56,7 @@ def head_of(status: int, headers: list[Header], *, content_length: int | None, i
         content_length=content_length,
         content_type=text,
         is_labelled_events=text.startswith("text/event-stream"),
-        is_encoded=is_encoded,
+        codings=codings,
         is_http_1_0=is_http_1_0,
     )
 
@@ -93,14 +95,16 @@ class AnswerReader:
 
     bytes_in  of the body, as the upstream sent it
     reading   what the dialect's meter has read
+    coded     the meter, where the body comes coded
     made      the objects that the answer makes; None where none is looked for
     sent_ids  what is found in here was not made by the answer
     """
 
-    __slots__ = ("_exchange", "_meter", "bytes_in", "made", "reading", "sent_ids")
+    __slots__ = ("_exchange", "_meter", "bytes_in", "coded", "made", "reading", "sent_ids")
 
     def __init__(self, exchange: ReadExchange) -> None:
         self.bytes_in = 0
+        self.coded: CodedMeter | None = None
         self.made: MadeReader | None = None
         self.sent_ids = b""
         self._exchange: ReadExchange | None = exchange
@@ -111,12 +115,13 @@ class AnswerReader:
         self, head: AnswerHead, dialect: Dialect, facts: RequestFacts, objects: AnswerObjects | None, *, hides_usage_chunk: bool
     ) -> None:
         """Read the body of a 2xx answer from now on; of any other, and before, bytes are only counted."""
-        if not head.is_encoded:
-            self._meter = dialect.meter(facts, content_type=head.content_type, hide_usage_chunk=hides_usage_chunk)
-            self.reading = self._meter.reading
+        self._meter = dialect.meter(facts, content_type=head.content_type, hide_usage_chunk=hides_usage_chunk)
+        if head.codings and not self._meter.reading.is_unread:
+            self._meter = self.coded = CodedMeter(self._meter, head.codings)
+        self.reading = self._meter.reading
         if objects is not None and objects.makes:
             self.made = MadeReader(objects.makes, prefix=objects.prefix, content_type=head.content_type)
-            self.made.is_unread = head.is_encoded
+            self.made.is_unread = bool(head.codings)
             self.sent_ids = objects.sent
 
     def feed(self, data: bytes) -> bytes:
@@ -141,6 +146,12 @@ class AnswerReader:
         rest = self._meter.end_body()
         self.reading = self._meter.reading
         return rest
+
+    async def read_on(self) -> None:
+        """Read what waits after the end of a coded body."""
+        if self.coded is not None:
+            await self.coded.read_on()
+            self.reading = self.coded.reading
 
     @property
     def bytes_unread(self) -> int:

@@ -187,7 +187,7 @@ def _with_assumed(answer: Answer, metered: Metered, usage: Usage | None, price: 
     facts, asked, upstream = call.facts, call.estimate, call.head.upstream.config
     if usage is not None and not facts.has_output:
         return metered  # its input is all that there can be
-    if usage is not None and usage.completion and _has_ended(answer):  # only the prompt was left out
+    if usage is not None and IMPOSSIBLE in reading.flags and usage.completion and _has_ended(answer):  # it states no prompt
         if facts.has_unknown_input:
             metered = _with_prompt_of(metered, asked.prompt_tokens)
         return metered
@@ -195,12 +195,14 @@ def _with_assumed(answer: Answer, metered: Metered, usage: Usage | None, price: 
     if relay.is_complete and not relay.is_streamed and not reading.failed and not is_running_on and _reports_all(answer, usage):
         return metered  # of a body too large or too odd to be read whole
     is_whole = relay.is_complete and reading.ended and not reading.failed
+    is_undecoded = relay.reader.coded is not None and relay.reader.coded.is_unread
     is_unseen = facts.has_output and (
         Unit.OUTPUT_AUDIO in facts.units
         or relay.is_behind
         or _may_hide(answer)
         or not (is_whole or (relay.is_streamed and relay.reader.bytes_in))
         or relay.reader.bytes_unread
+        or is_undecoded
     )
     is_promised = call.head.dialect.usage_reporting is UsageReporting.ALWAYS or (
         call.head.dialect.usage_reporting is UsageReporting.STREAMS_WHEN_ASKED
@@ -214,7 +216,8 @@ def _with_assumed(answer: Answer, metered: Metered, usage: Usage | None, price: 
     tokens = 0
     if facts.has_output and (is_unseen or ahead_seconds):
         tokens = tokens_within((ended_at - sent_at if is_unseen else 0.0) + ahead_seconds, facts, upstream)
-    if (ahead_seconds or relay.is_left or is_running_on) and finishes_anyway(upstream, is_streamed=relay.is_streamed):
+    goes_on = (ahead_seconds or relay.is_left or is_running_on) and finishes_anyway(upstream, is_streamed=relay.is_streamed)
+    if goes_on or is_undecoded:
         tokens = asked.output_tokens
     if facts.has_unknown_input and usage is None:
         metered = _with_prompt_of(metered, asked.prompt_tokens)

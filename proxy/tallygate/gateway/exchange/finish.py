@@ -28,6 +28,7 @@ async def finish(answer: Answer) -> None:
     held, relay, services = answer.held, answer.relay, answer.services
     client = held.call.head.client
     upstream_ended_at = services.clock()
+    await relay.reader.read_on()
     await held.call.head.treatment.count(answer)
     bill = bill_of(answer)
     if held.is_fallback:
