@@ -37,7 +37,7 @@ _NOT_UP: Final = _HOP_BY_HOP | frozenset(
 _KEY_NAME: Final = re.compile(rb"api[-_]?key|(?:auth|access|api|secret)[-_]?token|authorization|cookie|password")
 _NOT_UP_PREFIXES: Final = (b"x-forwarded-", b"tallygate-")
 
-# Beside the operator's key these would act in the operator's name: whose project pays, which workspace's objects are meant, another
+# With the operator's key these would act in the operator's name: the project that pays, the workspace of the objects, another
 # method than the one that the route table knows. OpenAI-Organization, OpenAI-Project, X-Goog-User-Project, X-Organization-Id ...
 _ACTS_FOR: Final = re.compile(
     rb"organi[sz]ation|project|workspace|tenant|account|impersonat|on-behalf|method|quota|billing|authenticated|subscription"
@@ -53,10 +53,10 @@ _METERED: Final = frozenset(
     | {b"traceparent", b"tracestate", b"baggage", b"b3", b"sentry-trace", b"x-amzn-trace-id", b"x-cloud-trace-context"}
 )
 _METERED_PREFIXES: Final = (b"x-stainless-", b"x-b3-")
-# These take the usage out of an answer, or an answer out of its form, whoever's key is used. RFC 7240 (Prefer), RFC 9110 section
+# These remove the usage from an answer or change its form, whichever key is used. RFC 7240 (Prefer), RFC 9110 section
 # 14.2 (Range).
 _CHANGES_FORM: Final = CHANGE_FORM | {b"prefer", b"range"}
-# What the meters can read. Other media types are left out of Accept; where none remains the request is refused.
+# Media types that the meters can read. Others are removed from Accept; if none remains, the request is refused.
 _READABLE: Final = frozenset({b"*/*", b"application/*", b"application/json", b"text/*", b"text/event-stream"})
 _ACCEPTS_REMEMBERED_MAX: Final = 64
 
@@ -75,29 +75,29 @@ _IDENTITY: Final[Header] = (b"accept-encoding", b"identity")
 _READ_AS: Final[tuple[Header, ...]] = ((b"content-type", b"application/json"), _IDENTITY)
 _NOT_WHOLE: Final = frozenset({b"accept-encoding", b"range", b"if-range", b"if-none-match", b"if-modified-since"})
 
-_NAMES_MAX: Final = 512  # header names whose verdict is remembered, each way: clients and upstreams send the same ones again
+_NAMES_MAX: Final = 512  # header names with cached verdicts, each way: clients and upstreams send the same ones again
 
 
-# What a header's name says about its way, whatever else is sent. Plain numbers: reading an enum's member costs as much as all else.
+# The verdict on a header by its name alone. Plain numbers: reading an enum's member would cost as much as everything else.
 _PASSES: Final = 0
 _ENDS: Final = 1
 _CONNECTION: Final = 2  # ends here, and so do the headers that it names
 _KEY: Final = 3  # ends here, as do other headers in which the same key stands
-_RATE_LIMIT: Final = 4  # goes down only where ours say nothing of limits
+_RATE_LIMIT: Final = 4  # relayed only if our own headers show no limits
 _REQUEST_ID: Final = 5
-_OWN: Final = 6  # goes up only with the client's own key
+_OWN: Final = 6  # forwarded only with the client's own key
 _IDEMPOTENT: Final = 7  # beside the operator's key, made the organization's own
 _UNKNOWN: Final = 8  # passes, but at a metered route only with the client's own key
-_FORM: Final = 9  # changes the form of an answer: as _UNKNOWN where it is not refused
+_FORM: Final = 9  # changes the form of an answer: like _UNKNOWN if it is not refused
 _ACCEPT: Final = 10  # at a metered route, what the meters can read
-_CONTENT_TYPE: Final = 11  # at a metered route always JSON, which is what was read
+_CONTENT_TYPE: Final = 11  # at a metered route always JSON, as the body was parsed
 _DATE: Final = 12
-_OPERATORS: Final = frozenset({_OWN, _IDEMPOTENT})  # these act in the name of whose key it is
+_OPERATORS: Final = frozenset({_OWN, _IDEMPOTENT})  # these act in the name of the key's owner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """The conditions under which headers of a request are forwarded whose answer nobody reads.
+    """The conditions for forwarding headers of a request whose answer nobody reads.
 
     is_own_key   the upstream sees the client's own key (`passthrough`), so what the headers act for is the client's too
     org          whose request it is
@@ -112,7 +112,7 @@ class Passage:
     ours: ClassVar[tuple[Header, ...]] = ()
 
     def changed(self, header: Header, way: int) -> Header | None:
-        """A header that does not pass in any case, as it is forwarded; None where it is not."""
+        """The forwarded form of a header that passes only under conditions; None if it is dropped."""
         if self.is_own_key or way not in _OPERATORS:
             return header
         return self._idempotent(header) if way == _IDEMPOTENT else None

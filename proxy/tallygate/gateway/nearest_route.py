@@ -23,7 +23,7 @@ _PARAMETER: Final = re.compile(r"\{[^}]*\}")
 
 
 class Mistake(Enum):
-    """What is wrong with a path that is almost an endpoint's."""
+    """The mistake in a path that is almost an endpoint's."""
 
     SLASHES = "slashes"
     CASE = "case"
@@ -50,7 +50,7 @@ class Nearest:
 
     @property
     def advice(self) -> str:
-        """What to change; empty where the endpoint says it."""
+        """What to change; empty if the endpoint itself shows it."""
         match self.mistake:
             case Mistake.SLASHES:
                 return "Its path has single slashes, no dots, and no slash at its end: look at both ends of the base URL."
@@ -78,7 +78,7 @@ class NearestRoutes:
         """The endpoint that is nearest to a path, as received; None only for a table without routes.
 
         Small mistakes in an otherwise right path come first, in the order of `Mistake`; then as many words as there are in common.
-        A path that begins as those of one API do (`/ai/`, `/engine/`) is meant for that one.
+        A path with the prefix of one API (`/ai/`, `/engine/`) is assumed to be meant for that API.
         """
         segments: list[str] = []
         for each in unquote(path[:CHARS_MAX]).split("/")[: SEGMENTS_MAX * 2]:

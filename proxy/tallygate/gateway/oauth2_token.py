@@ -36,7 +36,7 @@ class OAuth2Token(Refreshed[str]):
     While it is being renewed the others go on with the old one. If renewal fails, everybody does until it expires, and it is not
     renewed again before half of what is left of it.
     session       is not closed here
-    ca_pem        certificates believed beside the system's authorities
+    ca_pem        certificates trusted beside the system's authorities
     now_ms        monotonic
     """
 
@@ -78,7 +78,7 @@ class OAuth2Token(Refreshed[str]):
         return True
 
     def log_failure(self, failure: FetchError) -> None:
-        """Log a failed renewal. Clients are not told."""
+        """Log a failed renewal, of which clients get no details."""
         _log.warning("no access token from %s: %s", self._auth.token_url, failure)
 
     async def fetch(self) -> Fetched[str]:

@@ -57,7 +57,7 @@ class ObjectOwners:
         self._unknown: OrderedDict[tuple[str, MadeObject], float] = OrderedDict()
 
     async def owned(self, organization: Organization, objects: Sequence[MadeObject]) -> Mapping[MadeObject, int | None]:
-        """Those of `objects` that are the organization's, with the tokens that are known of each. Raises StoreError."""
+        """The objects among `objects` that the organization owns, with their known tokens. Raises StoreError."""
         org = organization.id
         try:
             found = dict(await self._marks.sizes(org, objects))
@@ -98,7 +98,7 @@ class ObjectOwners:
 
     @asynccontextmanager
     async def _turn(self, org: str) -> AsyncIterator[None]:
-        """Wait among those of this organization first, so that nobody fills the queue of all."""
+        """Wait first among this organization's look-ups, so that nobody fills the common queue."""
         if self._waiting[org] >= WAITING_MAX:
             raise OwnersBusyError("too many unknown objects are asked for")
         self._waiting[org] += 1

@@ -1,4 +1,4 @@
-"""Refusals of requests for their paths: what was asked, and which endpoint is nearest, for the client and for the operator's log.
+"""Refusals of requests for their paths: the path asked for and the nearest endpoint, for the client and for the operator's log.
 
 What was asked is shown in plain words alone. A path may hold a key that was pasted into it, userinfo, or what would act in a log
 or a page; its query is never shown.
@@ -34,13 +34,13 @@ _log: Final = logging.getLogger(__name__)
 
 
 class PathRefusals:
-    """Explains refusals. One per worker; what it remembers of its log is bounded."""
+    """Explains refusals. One per worker; its memory of log lines is bounded."""
 
     def __init__(self, dialects: Dialects) -> None:
         self._dialects = dialects
         self._nearest: NearestRoutes | None = None
         self._table: RouteTable | None = None
-        self._logged: dict[tuple[str, str], tuple[int, int]] = {}  # when a kind was logged last, and how many came since
+        self._logged: dict[tuple[str, str], tuple[int, int]] = {}  # when a kind was last logged, and the number since
 
     def explained(
         self, refusal: Refusal, *, method: str, target: str, table: RouteTable, keys: Collection[bytes], org: str, now_ms: int

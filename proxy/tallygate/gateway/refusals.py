@@ -13,7 +13,7 @@ from tallygate.gateway.exchange.caller_limits import CallerLimits
 SHORT_WAIT_MS: Final = 60_000  # SDKs sleep through at most this; a longer x-should-retry: true would only hang a client
 STORE_RETRY_MS: Final = 1_000
 OVERLOADED_RETRY_MS: Final = 1_000
-WAITS_FOR_OPEN_REQUESTS: Final = {"waits_for": "open_requests"}  # the detail of a refusal whose end is not known, but near
+WAITS_FOR_OPEN_REQUESTS: Final = {"waits_for": "open_requests"}  # the detail of a refusal whose end is unknown, but near
 _UNITS: Final = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
 
 

@@ -95,7 +95,7 @@ class GatewayServer:
     def _answer_fault(self, fault: Fault) -> web.Response:
         self.services.metrics.inc(BAD_REQUESTS)
         answer = _answer_of(fault)
-        if self.services.cors.origins:  # whose page asks is not known, and there is nothing in it to keep from others
+        if self.services.cors.origins:  # the page's origin is unknown, and the answer has nothing to protect
             answer.headers["Access-Control-Allow-Origin"] = "*"
         return answer
 

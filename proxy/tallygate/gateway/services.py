@@ -46,9 +46,9 @@ class Fallback(Protocol):
 class GatewayBounds:
     """Maxima of the data plane.
 
-    head_bytes_max          of a request's head; past it 431
+    head_bytes_max          of a request's head; beyond it 431
     body_bytes_max          of a body that is read whole to be metered; streamed_bytes_max of one that streams through
-    requests_open_max       exchanges at once; past it, or past an organization's share of it, a new one is refused with 503
+    requests_open_max       exchanges at once; beyond it, or an organization's share of it, a new one is refused with 503
     body_budget_bytes       of all bodies under way, from the first byte to the exchange's end; shared in the same way
     """
 
@@ -83,7 +83,7 @@ class View:
         return limits
 
     def directory_changed(self) -> None:
-        """Drop what is cached of the former directory; exchanges under way keep theirs."""
+        """Drop caches of the former directory; open exchanges keep theirs."""
         self._limits.clear()
         self.foreign.clients.directory_changed()
 

@@ -1,15 +1,15 @@
-"""What the gateway needs of organizations that are changed at run time."""
+"""The gateway's interface to organizations that change at run time."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol
 
 from tallygate.domain.organization import Organization
 
-USED_MAX: Final = 10_000  # credentials noted between two flushes; past it further ones are noted after the next
+USED_MAX: Final = 10_000  # credentials recorded between two flushes; further ones are recorded after the next
 
 
 class StoredDirectory(Protocol):
-    """Organizations beside those of organizations.yaml. A process has a copy, which follows."""
+    """Organizations beside those of organizations.yaml. A process has a copy, which is kept up to date."""
 
     @property
     def organizations(self) -> Mapping[str, Organization]:
@@ -55,5 +55,5 @@ class UsedCredentials:
         return taken
 
     def restore(self, taken: Mapping[str, int]) -> None:
-        """Put back what could not be flushed; what was recorded meanwhile is newer."""
+        """Put back records that could not be flushed; those recorded meanwhile are newer."""
         self._at_ms = {**taken, **self._at_ms}

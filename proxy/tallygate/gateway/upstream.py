@@ -15,7 +15,7 @@ from tallygate.shares.fair_places import FairPlaces
 class UpstreamClient:
     """Everything needed to send a request to one upstream.
 
-    drains   None where an answer is cancelled when its client leaves
+    drains   None if an answer is cancelled when its client leaves
     places   one for each request under way, as many as there may be connections
     """
 

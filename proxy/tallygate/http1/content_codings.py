@@ -19,7 +19,7 @@ RATIO_MAX: Final = 100  # decoded bytes for each that was sent; prose comes to 3
 RATIO_FLOOR_BYTES: Final = 1_000_000  # up to here any ratio
 PARTS_MAX: Final = 1_000  # gzip members or zstd frames, each of which costs a new decoder; bgzip makes one for each 64 KiB
 ZSTD_WINDOW_LOG_MAX: Final = 23  # 8 MiB: RFC 9659 section 3 allows no more in HTTP
-AT_ONCE_BYTES_MAX: Final = 32_768  # decoded on the event loop, some 0.1 ms; what is longer takes turns in a thread
+AT_ONCE_BYTES_MAX: Final = 32_768  # decoded on the event loop, some 0.1 ms; longer input takes turns in a thread
 PIECE_BYTES: Final = 262_144
 
 _GZIP_BITS: Final = 31  # zlib's: a window of any size, with gzip's head and check
@@ -255,7 +255,7 @@ class DecodedContent:
 
 
 def coded_as(request: web.BaseRequest) -> tuple[str, ...]:
-    """The codings of the request's body; none where there is no body. Raises Refused."""
+    """The codings of the request's body; none if there is no body. Raises Refused."""
     field = request.headers.get("Content-Encoding", "")
     return content_codings(field) if field and request.body_exists else ()
 

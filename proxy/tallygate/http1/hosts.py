@@ -1,4 +1,4 @@
-"""What a Host header may say, and the authority of a target in absolute-form: a host, and a port or none.
+"""Valid values of a Host header, and of the authority of a target in absolute-form: a host, with or without a port.
 
 RFC 3986 section 3.2.2 lets a registered name be almost anything; DNS and certificates know letters, digits and hyphens (RFC 1123
 section 2.1), and container networks the underscore. A list, user information or a path in its place is read differently by

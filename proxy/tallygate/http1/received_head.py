@@ -32,7 +32,7 @@ class OriginForm(NamedTuple):
 
 
 def in_origin_form(method: str, target: str, hosts: Sequence[bytes], *, is_http_1_0: bool) -> OriginForm | None:
-    """A target in absolute-form, as the path that it means. None where its authority is no host: it stays, to be refused.
+    """The path of a target in absolute-form. None if its authority is no host: the target stays, to be refused.
 
     RFC 9112, section 3.2.2: a server must accept that form, and ignore the Host for it; section 3.2.4: OPTIONS without a path asks
     about no resource.

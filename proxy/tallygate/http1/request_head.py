@@ -38,7 +38,7 @@ def build_request_head(
 
     target          origin-form, already percent-encoded
     content_length  of the body; None with is_chunked False means that there is no body, and no framing is sent
-    is_absolute     for a proxy, which is told the host in the target too
+    is_absolute     for a proxy, whose target includes the host
     is_chunked      a streamed body of unknown length
     Raises InvalidRequestHeadError for anything but tokens, visible characters and inner white space, and for names that
     are ours to send (RESERVED_NAMES).

@@ -22,7 +22,7 @@ _FIRST_BYTE: Final = ord("H")  # llhttp would also take leading line breaks, RTS
 
 
 class ResponseSink(Protocol):
-    """Takes one answer. Called inside the loop's read callback: must be quick, must not raise.
+    """Receives one answer. Called inside the loop's read callback: must be quick, must not raise.
 
     After on_headers and any number of on_body comes exactly one of on_complete and on_failure, unless the connection is aborted:
     after `abort` nothing is called. Any of them may call pause, resume or abort on the connection.
@@ -42,7 +42,7 @@ class ResponseSink(Protocol):
 
 
 class InvalidResponseError(Exception):
-    """Bytes that are no response, or one whose framing is ambiguous (RFC 9112 section 6.3). Message in our own words."""
+    """Bytes that are no response, or one with ambiguous framing (RFC 9112 section 6.3). The message is our own."""
 
 
 class _Framing(IntEnum):
@@ -107,7 +107,7 @@ class ResponseReader:
         self.on_body = self.parts.append  # the parser's callback: pieces of one read are handed on together
 
     def feed(self, data: bytes) -> None:
-        """Take the bytes of one read. Raises InvalidResponseError; what was valid before the fault has been handed on."""
+        """Parse the bytes of one read. Raises InvalidResponseError; valid parts before the fault have been passed on."""
         framing = self._framing
         if framing is _Framing.CHUNKED:
             self._feed_chunked(data)

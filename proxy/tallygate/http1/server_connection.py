@@ -29,7 +29,7 @@ _NO_REQUEST: Final = (0, None, EMPTY_BODY)
 
 
 class FaultError(Exception):
-    """Carries what is wrong with a request through aiohttp's hands to `handle_error`."""
+    """Carries the fault of a request through aiohttp to `handle_error`."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.message)
@@ -74,7 +74,7 @@ class ServerConnection(web.RequestHandler):
         return parsed, None if isinstance(newest, _ErrInfo) else newest, body
 
     def explain_fault(self, head: bytes | bytearray) -> None:
-        """Put what is wrong with the newest request in the place of the parser's words. head: empty if its body is at fault."""
+        """Replace the parser's message about the newest request by our own fault. head: empty if its body is at fault."""
         info, body = self._messages[-1]
         limits = HeadLimits(line=self.max_line_size, fields=self.max_headers)
         is_too_long = isinstance(info, _ErrInfo) and isinstance(info.exc, LineTooLong)
@@ -88,7 +88,7 @@ class ServerConnection(web.RequestHandler):
             self._waiter.set_result(None)
 
     async def wait_until_written(self) -> None:
-        """Wait until the client has taken so much of what was written that its connection takes more."""
+        """Wait until the client has received enough of the written bytes for its connection to accept more."""
         if self.writing_paused and self.transport is not None:
             await self._drain_helper()
 
@@ -112,7 +112,7 @@ class ServerConnection(web.RequestHandler):
 
 
 def end_body(body: StreamReader, error: Exception | None = None) -> None:
-    """No more of a request's body will come, though aiohttp lets its reader wait. error: what its reader is to get."""
+    """End a request's body of which no more will come, although aiohttp lets its reader wait. error: raised to its reader."""
     if error is not None and body.exception() is None:
         body.set_exception(error)
     body.feed_eof()
@@ -140,7 +140,7 @@ def _error_of(fault: Fault) -> _ErrInfo:
 
 
 def _for_its_path(request: RequestHead) -> RequestHead:
-    """A request whose target is a URL, as the one for its path; its authority replaces the Host header (RFC 9112 section 3.2.2)."""
+    """Convert a request whose target is a URL to its path; its authority replaces the Host header (RFC 9112 section 3.2.2)."""
     hosts = [value for name, value in request.raw_headers if name.lower() == b"host"]
     found = in_origin_form(request.method, request.path, hosts, is_http_1_0=request.version < HttpVersion11)
     if found is None:

@@ -1,4 +1,4 @@
-"""Where an upstream is, taken from its base URL once."""
+"""The address of an upstream, parsed from its base URL once."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class UpstreamAddress:
     """A parsed base URL.
 
     host          name or address to connect to, an IPv6 address without brackets; also the name TLS verifies
-    host_header   value of Host: brackets around IPv6, the port only where it is not the scheme's own
+    host_header   value of Host: brackets around IPv6, the port only if it is not the scheme's own
     path_prefix   "" or "/something", without a trailing slash; stands before every route's path
     """
 

@@ -17,7 +17,7 @@ _MESSAGES: Final = {
 
 
 class ConnectionOwner(Protocol):
-    """What a connection tells its pool."""
+    """The events that a connection reports to its pool."""
 
     def connection_opened(self, connection: "UpstreamConnection") -> None: ...
 
@@ -91,7 +91,7 @@ class UpstreamConnection(asyncio.Protocol):
         return bool(poll.poll(0))
 
     def send(self, head: bytes, body: bytes, sink: ResponseSink) -> None:
-        """Start an exchange whose request is at hand. The answer goes to `sink`, never before this returns.
+        """Start an exchange with a complete request. The answer goes to `sink`, never before this returns.
 
         Raises UpstreamUnreachableError if the connection died since `acquire`: nothing was written, so acquiring another is safe.
         """
@@ -126,7 +126,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.write(chunk)
 
     async def drain(self) -> None:
-        """Wait until the upstream takes more of the body, or nobody wants it. For one task at a time."""
+        """Wait until the upstream accepts more of the body, or it is no longer needed. For one task at a time."""
         if self._is_writing_paused and self.wants_body:
             self._write_waiter = asyncio.get_running_loop().create_future()
             try:
@@ -189,7 +189,7 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         reader = self._reader
         if reader is None:
-            self.abort()  # nobody asked: it must never be taken for the answer to the next request
+            self.abort()  # unsolicited: it must never be read as the answer to the next request
             return
         try:
             reader.feed(data)

@@ -17,7 +17,7 @@ class FailureKind(StrEnum):
     RESET = "reset"  # the connection ended before the response headers
     INVALID_RESPONSE = "invalid_response"  # not HTTP, or framing that two readers could understand differently
     TRUNCATED = "truncated"  # the connection ended inside the response body
-    UNAUTHORIZED = "unauthorized"  # it refused the operator's key (401), which is nothing that the caller could mend
+    UNAUTHORIZED = "unauthorized"  # it refused the operator's key (401), which the caller cannot fix
 
 
 _ANSWERS: Final[Mapping[FailureKind, ErrorCode]] = {
@@ -51,7 +51,7 @@ class UpstreamFailure:
 
 
 class UpstreamError(Exception):
-    """No connection could be had; nothing was sent. `failure` says why."""
+    """No connection could be opened; nothing was sent. `failure` states why."""
 
     def __init__(self, kind: FailureKind, message: str) -> None:
         super().__init__(message)

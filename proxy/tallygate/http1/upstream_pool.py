@@ -62,7 +62,7 @@ class UpstreamPool:
         self._tick_s = min(max(min(self._first_byte_s, self._idle_s, self._keep_s) / 4, TICK_MIN_S), TICK_MAX_S)
         self._open: set[UpstreamConnection] = set()
         self._idle: dict[UpstreamConnection, None] = {}  # ordered: the least recently used is first
-        self._connecting = 0  # places taken by connections that are not open yet
+        self._connecting = 0  # places of connections that are not open yet
         self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
         self._silent_until = -math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -196,7 +196,7 @@ class UpstreamPool:
         return connection
 
     async def _connect_through(self, proxy: ProxyServer, context: ssl.SSLContext, connection: UpstreamConnection) -> None:
-        """TLS with the upstream inside of a tunnel: the proxy sees where it leads, and no more."""
+        """Start TLS with the upstream inside a tunnel: the proxy sees only the destination."""
         tunnel = ProxyTunnel(proxy, self.address, self._loop)
         try:
             await self._loop.create_connection(lambda: tunnel, proxy.host, proxy.port)

@@ -30,16 +30,16 @@ Understood = tuple[RequestFacts, Estimate, NamedObjects]
 
 
 class Treatment(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """What is done at each stage, in the order of the stages.
+    """The treatment of an exchange at each stage, in the order of the stages.
 
-    reads_body          whether the body is read before it goes up
-    query               what of the query goes up; refuses what would make the answer unreadable, headers too
+    reads_body          whether the body is read before it is forwarded
+    query               the query to forward; refuses parameters and headers that would make the answer unreadable
     understand          the facts of a request, its cost at most, and the objects that it names
     says_it_is_kept     whether a request of a kind (`RouteObjects.makes`) may lead to an object that the upstream keeps
     first_word          source and flags of the event of an exchange of which only the admission is known
     passage             the conditions under which headers go up
     buffered_bytes_max  of a 2xx answer that is held back, so that its cost can stand in its head
-    is_read_on          there is something to learn from an answer whose client has left
+    is_read_on          whether an answer is read on after its client has left
     count               the text that the upstream did not count
     bill                of an ending that may owe a fee, and the seconds in which more may be generated
     checkpoint          the account if the worker dies now
