@@ -25,7 +25,9 @@ from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database, open_database
 from tallygate.ledger.entry import Entry, Kind
-from tallygate.ledger.time_buckets import Bucket
+from tallygate.ledger.rollups import FINEST, LEVELS, Detail
+from tallygate.ledger.schema import AMOUNTS
+from tallygate.ledger.time_buckets import QUARTER_MS, Bucket
 from tallygate.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries, UsageQuery
 
 DAY_MS = 86_400_000
@@ -39,20 +41,9 @@ CAPABILITIES = (
     ("search", "/v1/search", ("",)),
     ("models", "/v1/models", ("",)),
 )
-LEVELS = (("rollup_15m", 900_000), ("rollup_1h", 3_600_000), ("rollup_1d", DAY_MS))
 LABELS = "org, credential, capability, coalesce(response_model, ''), endpoint, status, outcome"
-SUMS = ", ".join(
-    f"sum({name})"
-    for name in (
-        "requests",
-        "prompt_tokens",
-        "completion_tokens",
-        "cached_tokens",
-        "cache_write_tokens",
-        "reasoning_tokens",
-        "cost_nano_usd",
-    )
-)
+SUMS = ", ".join(f"sum({name})" for name in AMOUNTS)
+ROLLED_UP = f"{SUMS}, sum(refused)"
 
 
 def events(count: int) -> Iterator[tuple[Any, ...]]:
@@ -134,30 +125,25 @@ def _rollups() -> Iterator[str]:
     names = "org, credential, capability, model, endpoint, status, outcome"
     yield f"INSERT INTO series ({names}, refused_by) SELECT DISTINCT {LABELS}, '' FROM entries"
     same = " AND ".join(f"s.{name} = e.{name}" for name in ("org", "credential", "capability", "endpoint", "status", "outcome"))
-    finest, length = LEVELS[0]
     yield (
-        f"INSERT INTO {finest} SELECT e.org, e.settled_at_ms / {length} * {length}, s.id, {SUMS}, 0 FROM entries e "
-        f"JOIN series s ON {same} AND s.model = coalesce(e.response_model, '') GROUP BY 1, 2, 3"
+        f"INSERT INTO rollups SELECT {QUARTER_MS}, 'series', e.org, e.settled_at_ms / {QUARTER_MS} * {QUARTER_MS}, s.id, {SUMS}, 0 "
+        f"FROM entries e JOIN series s ON {same} AND s.model = coalesce(e.response_model, '') GROUP BY 3, 4, 5"
     )
-    for table, length in LEVELS[1:]:
-        yield (
-            f"INSERT INTO {table} SELECT org, bucket_ms / {length} * {length}, series_id, {SUMS}, sum(refused) "
-            f"FROM {finest} GROUP BY 1, 2, 3"
-        )
     kind = "org, capability, model, endpoint, status, outcome, refused_by"
     yield f"INSERT INTO series (credential, {kind}) SELECT DISTINCT '', {kind} FROM series"
     alike = " AND ".join(f"k.{name} = s.{name}" for name in kind.split(", "))
-    for length, source in ((1_800_000, "rollup_15m"), (3_600_000, "rollup_1h"), (14_400_000, "rollup_1h"), (DAY_MS, "rollup_1d")):
-        yield (
-            f"INSERT INTO kind_rollup SELECT {length}, r.org, r.bucket_ms / {length} * {length}, k.id, {SUMS}, sum(refused) "
-            f"FROM {source} r JOIN series s ON s.id = r.series_id JOIN series k ON k.credential = '' AND {alike} "
-            "GROUP BY 1, 2, 3, 4"
-        )
-    for length in (900_000, 1_800_000, 3_600_000, DAY_MS):
-        yield (
-            f"INSERT INTO org_rollup SELECT {length}, org, bucket_ms / {length} * {length}, {SUMS}, sum(refused) "
-            f"FROM {finest} GROUP BY 1, 2, 3"
-        )
+    numbers = {
+        Detail.SERIES: ("r.series_id", ""),
+        Detail.KIND: ("k.id", f"JOIN series s ON s.id = r.series_id JOIN series k ON k.credential = '' AND {alike} "),
+        Detail.ORG: ("0", ""),
+    }
+    for detail, length in LEVELS:
+        if (detail, length) != FINEST:
+            number, joined = numbers[detail]
+            yield (
+                f"INSERT INTO rollups SELECT {length}, '{detail}', r.org, r.bucket_ms / {length} * {length}, {number}, {ROLLED_UP} "
+                f"FROM rollups r {joined}WHERE r.detail = 'series' AND r.length_ms = {QUARTER_MS} GROUP BY 3, 4, 5"
+            )
     yield (
         "INSERT INTO spend_buckets SELECT org, posted_at_ms / 300000 * 300000, credential, sum(posted_nano_usd) "
         "FROM entries GROUP BY 1, 2, 3"
@@ -235,7 +221,7 @@ async def main(arguments: argparse.Namespace) -> None:
         await make(database, arguments.events)
         print(f"made in {time.monotonic() - started:.0f} s")
     async with database.read() as connection:
-        for table in ("entries", *(name for name, _ in LEVELS), "kind_rollup", "org_rollup", "spend_buckets"):
+        for table in ("entries", "rollups", "spend_buckets"):
             count = (await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one()
             print(f"{table:14} {count:>12,} rows")
     table = Printed("Question", "rows", "median ms", "worst ms", "CPU ms", title=f"{database.dialect}, {DAYS} days")

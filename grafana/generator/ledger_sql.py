@@ -69,6 +69,7 @@ WITH {BILLED_MONTH}, month_entries AS (
   FROM entries, billed
   WHERE org = {_ORG} AND settled_at_ms >= start_ms AND settled_at_ms < end_ms
 )"""
+_QUARTERS: Final = f"length_ms = 900000 AND detail = 'org' AND org = {_ORG} AND bucket_ms >= start_ms AND bucket_ms < end_ms"
 _LOCAL: Final = f"(to_timestamp(bucket_ms / 1000) AT TIME ZONE {_ZONE})"
 
 
@@ -143,8 +144,8 @@ def daily() -> str:
     return f"""\
 WITH {BILLED_MONTH}, days AS (
   SELECT to_char({_LOCAL}, 'YYYY-MM-DD') AS day, sum(cost_nano_usd) AS cost
-  FROM rollup_15m, billed
-  WHERE org = {_ORG} AND bucket_ms >= start_ms AND bucket_ms < end_ms
+  FROM rollups, billed
+  WHERE {_QUARTERS}
   GROUP BY 1
 )
 SELECT to_char(every, 'YYYY-MM-DD') AS "Day", {usd("coalesce(cost, 0)")} AS "Cost"
@@ -164,6 +165,6 @@ WITH months AS (
 )
 SELECT to_char(every, 'YYYY-MM') AS "Month", {_sum("requests")}::bigint AS "Requests",
        {usd(_sum("cost_nano_usd"))} AS "Cost", {exact_usd(_sum("cost_nano_usd"))} AS "Cost, exact"
-FROM months LEFT JOIN rollup_15m ON org = {_ORG} AND bucket_ms >= start_ms AND bucket_ms < end_ms
+FROM months LEFT JOIN rollups ON {_QUARTERS}
 GROUP BY every
 ORDER BY 1 DESC"""

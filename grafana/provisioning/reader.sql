@@ -11,5 +11,5 @@ $$;
 ALTER ROLE tallygate_reader SET default_transaction_read_only = on;
 ALTER ROLE tallygate_reader SET statement_timeout = '60s';  -- a dashboard must not hold the ledger up
 GRANT USAGE ON SCHEMA public TO tallygate_reader;
-GRANT SELECT ON entries, series, rollup_15m TO tallygate_reader;
+GRANT SELECT ON entries, series, rollups TO tallygate_reader;
 GRANT SELECT (id, name, time_zone, billing_day) ON organizations TO tallygate_reader;

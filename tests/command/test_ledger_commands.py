@@ -21,7 +21,9 @@ from tallygate.domain.usage_event import Outcome, UsageEvent
 from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import entry_of_stream
-from tallygate.ledger.schema import ROLLUP_1H
+from tallygate.ledger.rollups import Detail, Level
+from tallygate.ledger.schema import ROLLUPS
+from tallygate.ledger.time_buckets import HOUR_MS
 
 NOW_MS = time.time_ns() // 1_000_000
 COST = 500_000
@@ -179,13 +181,14 @@ def test_an_audit_of_a_sound_ledger_finds_no_drift(kept: Kept) -> None:
 def test_an_audit_tells_each_sum_that_differs_and_fails(kept: Kept) -> None:
     async def spoil(database: Database) -> None:
         async with database.write() as connection:
-            sums = {"cost_nano_usd": ROLLUP_1H.c.cost_nano_usd + 7}
-            await connection.execute(update(ROLLUP_1H).where(ROLLUP_1H.c.org == "beta").values(sums))
+            sums = {"cost_nano_usd": ROLLUPS.c.cost_nano_usd + 7}
+            hours = Level(Detail.SERIES, HOUR_MS).rows()
+            await connection.execute(update(ROLLUPS).where(hours, ROLLUPS.c.org == "beta").values(sums))
 
     kept.change(spoil)
     told = kept("audit", code=1).stdout
 
-    assert "rollup_1h" in told
+    assert "rollups.series.60m" in told
     assert f"{CORRECT:,}" in told
     assert "1 sums differ, 7 nano-USD in all" in told
     assert "no drift" in kept("audit", "--org", "acme").stdout

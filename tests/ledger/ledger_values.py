@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import func, select, true
 
 from tallygate.domain.usage import UsageSource
 from tallygate.domain.usage_event import Outcome, UsageEvent
-from tallygate.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry, entry_of_stream
-from tallygate.ledger.schema import AMOUNTS, ENTRIES, KIND_ROLLUP, ORG_ROLLUP, SPEND_BUCKETS
+from tallygate.ledger.rollups import LEVELS
+from tallygate.ledger.schema import AMOUNTS, ENTRIES, ROLLUPS, SPEND_BUCKETS
 from tallygate.ledger.usage_queries import OrgScope
 
 START_MS = 1_788_000_000_000  # 2026-08-29T10:40:00Z
@@ -96,12 +96,12 @@ def an_entry(
 
 
 async def sums(database: Database) -> dict[str, tuple[int, ...]]:
-    """What entries and each rollup add up to, in the order of AMOUNTS, and what was posted."""
+    """What entries and each level of rollups add up to, in the order of AMOUNTS, and what was posted."""
     found: dict[str, tuple[int, ...]] = {}
     async with database.read() as connection:
-        for table in (ENTRIES, *(table for table, _ in LEVELS)):
-            columns = [func.coalesce(func.sum(table.c[name]), 0) for name in AMOUNTS]
-            found[table.name] = tuple(map(int, (await connection.execute(select(*columns))).one()))
+        for name, table, rows in (("entries", ENTRIES, true()), *((level.name, ROLLUPS, level.rows()) for level in LEVELS)):
+            columns = [func.coalesce(func.sum(table.c[amount]), 0) for amount in AMOUNTS]
+            found[name] = tuple(map(int, (await connection.execute(select(*columns).where(rows))).one()))
         for table in (ENTRIES, SPEND_BUCKETS):
             total = select(func.coalesce(func.sum(table.c.posted_nano_usd), 0))
             found[f"{table.name}.posted"] = (int((await connection.execute(total)).scalar_one()),)
@@ -111,13 +111,7 @@ async def sums(database: Database) -> dict[str, tuple[int, ...]]:
 async def assert_no_drift_of_rollups(database: Database) -> tuple[int, ...]:
     """Every rollup adds up to the entries; returns these sums."""
     found = await sums(database)
-    for table, lengths in ((KIND_ROLLUP, KIND_LENGTHS_MS), (ORG_ROLLUP, ORG_LENGTHS_MS)):
-        for length_ms in lengths:
-            columns = [func.coalesce(func.sum(table.c[name]), 0) for name in AMOUNTS]
-            async with database.read() as connection:
-                row = (await connection.execute(select(*columns).where(table.c.length_ms == length_ms))).one()
-            assert tuple(map(int, row)) == found["entries"]
-    assert {found["rollup_15m"], found["rollup_1h"], found["rollup_1d"]} == {found["entries"]}
+    assert {level.name: found[level.name] for level in LEVELS} == {level.name: found["entries"] for level in LEVELS}
     return found["entries"]
 
 

@@ -1,6 +1,7 @@
 """What is lost or wrong is found and put right: windows, rollups, prices, old entries."""
 
 import asyncio
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from ledger_values import START_MS, an_entry, assert_no_drift, assert_no_drift_of_rollups, sums
 from limiter_at_work import ORGANIZATIONS, WEEK, LimiterAtWork, an_organization
 from prices import price_of, repriced
-from sqlalchemy import func, select, update
+from sqlalchemy import Table, func, select, update
 
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.domain.admission import Account
@@ -17,14 +18,16 @@ from tallygate.domain.price import Price
 from tallygate.domain.usage import usage_of_totals
 from tallygate.gateway.exchange.caller_limits import limits_of
 from tallygate.ledger.audit import LedgerAudit
-from tallygate.ledger.book import DAY_MS, Book
+from tallygate.ledger.book import Book
 from tallygate.ledger.database import Database, month_partition
 from tallygate.ledger.entry import Kind
 from tallygate.ledger.limiter_windows import windows_of
 from tallygate.ledger.rebuild import read_postings
 from tallygate.ledger.reprice import RepriceQuery, Repricing
 from tallygate.ledger.retention import Retention, visible_from_ms
-from tallygate.ledger.schema import ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_1H, ROLLUP_15M, SPEND_BUCKETS
+from tallygate.ledger.rollups import LEVELS, Level
+from tallygate.ledger.schema import ENTRIES, ROLLUP_AMOUNTS, ROLLUPS, SPEND_BUCKETS
+from tallygate.ledger.time_buckets import DAY_MS
 from tallygate.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.generation import (
@@ -216,21 +219,20 @@ async def test_an_audit_of_a_sound_ledger_finds_nothing(database: Database, book
 
 
 @pytest.mark.parametrize(
-    ("table", "column"),
+    ("table", "column", "level"),
     [
-        (ROLLUP_15M, "cost_nano_usd"),
-        (ROLLUP_1H, "prompt_tokens"),
-        (KIND_ROLLUP, "cost_nano_usd"),
-        (KIND_ROLLUP, "refused"),
-        (ORG_ROLLUP, "cached_tokens"),
-        (SPEND_BUCKETS, "posted_nano_usd"),
-        (ENTRIES, "requests"),
+        *((ROLLUPS, amount, level) for level, amount in zip(LEVELS, itertools.cycle(ROLLUP_AMOUNTS), strict=False)),
+        (SPEND_BUCKETS, "posted_nano_usd", None),
+        (ENTRIES, "requests", None),
     ],
 )
-async def test_an_audit_finds_any_edited_sum(database: Database, book: Book, table: Any, column: str) -> None:
+async def test_an_audit_finds_any_edited_sum(
+    database: Database, book: Book, table: Table, column: str, level: Level | None
+) -> None:
     await _some_days(book)
     async with database.write() as connection:
-        key = (await connection.execute(select(*table.primary_key.columns).limit(1))).one()
+        of_level = [] if level is None else [level.rows()]
+        key = (await connection.execute(select(*table.primary_key.columns).where(*of_level).limit(1))).one()
         same = [one == value for one, value in zip(table.primary_key.columns, key, strict=True)]
         await connection.execute(update(table).where(*same).values({column: table.c[column] + 1}))
 

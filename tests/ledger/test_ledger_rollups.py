@@ -1,24 +1,27 @@
 """Rollups of every level: filled for what was there before them, moved with the entries, and read with as few rows as there are."""
 
+import asyncio
 import itertools
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_values import ACME, START_MS, an_entry, assert_no_drift
-from sqlalchemy import Connection, delete, func, select, text
+from ledger_values import ACME, START_MS, an_entry, assert_no_drift, sums
+from old_rollups import put_back, upgrade
+from sqlalchemy import Connection, delete, func, inspect, select, text
 
 from tallygate.commands.audit import audit_stretches
 from tallygate.ledger.audit import LedgerAudit
-from tallygate.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, Book, RefusalCount
+from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database
 from tallygate.ledger.lifetime_audit import lifetime_drifts
 from tallygate.ledger.rollup_rows import rollup_rows
-from tallygate.ledger.schema import ENTRIES, KIND_ROLLUP, LIFETIME_TOTALS, ORG_ROLLUP, ROLLUP_15M, ROLLUP_AMOUNTS, SERIES
+from tallygate.ledger.rollups import FINEST, LEVELS, Detail, Level
+from tallygate.ledger.schema import AMOUNTS, ENTRIES, LIFETIME_TOTALS, ROLLUP_AMOUNTS, ROLLUPS, SERIES
 from tallygate.ledger.series import CREDENTIALS_FREE_MAX, MODELS_PER_ORG_MAX
 from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS, Bucket, bucket_edges
 from tallygate.ledger.usage_queries import Dimension, OrgScope, UsageQueries, UsageQuery
@@ -101,9 +104,9 @@ async def test_every_level_has_entries_and_refusals(database: Database, book: Bo
     await assert_no_drift(database)
     assert await _drifts(database) == []
     async with database.read() as connection:
-        for table, lengths in ((KIND_ROLLUP, KIND_LENGTHS_MS), (ORG_ROLLUP, ORG_LENGTHS_MS)):
-            refused = select(table.c.length_ms, func.sum(table.c.refused)).group_by(table.c.length_ms)
-            assert dict(map(tuple, await connection.execute(refused))) == dict.fromkeys(lengths, 7)
+        level = (ROLLUPS.c.detail, ROLLUPS.c.length_ms)
+        refused = await connection.execute(select(*level, func.sum(ROLLUPS.c.refused)).group_by(*level))
+        assert {(detail, length_ms): count for detail, length_ms, count in refused} == dict.fromkeys(LEVELS, 7)
 
 
 async def test_a_ledger_from_before_them_gets_its_kinds(
@@ -112,14 +115,12 @@ async def test_a_ledger_from_before_them_gets_its_kinds(
     await _many(book)
 
     def as_before(connection: Connection) -> None:
+        put_back(connection)
         connection.execute(text("DROP TABLE kind_rollup"))
-        connection.execute(delete(ORG_ROLLUP).where(ORG_ROLLUP.c.length_ms == QUARTER_MS))
+        connection.execute(text("DELETE FROM org_rollup WHERE length_ms = 900000"))
         connection.execute(delete(SERIES).where(SERIES.c.credential == ""))
-        config = Config()
-        config.set_main_option("script_location", "tallygate.ledger:migrations")
-        config.attributes["connection"] = connection
-        connection.execute(text("UPDATE ledger_version SET version_num = '0005'"))
-        command.upgrade(config, "0006")
+        upgrade(connection, "0005", "0006")
+        upgrade(connection, "0013", "0014")
 
     async with database.write() as connection:
         await connection.run_sync(as_before)
@@ -130,16 +131,102 @@ async def test_a_ledger_from_before_them_gets_its_kinds(
     assert await _drifts(database) == []
 
 
+async def test_a_ledger_of_five_tables_is_carried_over_whole(
+    database: Database, book: Book, queries: UsageQueries, open_another: Callable[[], Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tallygate.ledger.migrations.versions.v0014_one_rollup_table._ROWS_AT_ONCE", 7)
+    await _many(book)
+    rows = select(ROLLUPS).order_by(*ROLLUPS.primary_key.columns)
+    async with database.read() as connection:
+        before = list(map(tuple, await connection.execute(rows)))
+    async with database.write() as connection:
+        await connection.run_sync(put_back)
+
+    await open_another().migrate()
+
+    async with database.read() as connection:
+        assert list(map(tuple, await connection.execute(rows))) == before
+        left = await connection.run_sync(lambda sync: [name for name in inspect(sync).get_table_names() if "rollup_" in name])
+        assert left == []
+    await Book(open_another()).record([an_entry(1_000, org="acme", credential="key-1", status=500)])
+    await assert_no_drift(database)
+    assert await _drifts(database) == []
+    assert (await queries.usage(UsageQuery(scopes=(ACME,), from_ms=0, to_ms=2**42)))[0].usage.requests == 201
+
+
+async def test_what_a_writer_of_the_version_before_has_begun_is_carried_over(
+    database: Database, book: Book, open_another: Callable[[], Database]
+) -> None:
+    """SQLite has one writer anyway."""
+    await book.record([an_entry(1, cost_nano_usd=5)])
+    async with database.write() as connection:
+        await connection.run_sync(put_back)
+    if database.dialect == "sqlite":
+        return
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation IS NOT NULL")
+    async with database.write() as writing:
+        for table in ("rollup_15m", "org_rollup"):
+            await writing.execute(text(f"UPDATE {table} SET cost_nano_usd = cost_nano_usd + 7"))  # noqa: S608  # names of ours
+        migration = asyncio.create_task(open_another().migrate())
+        async with database.read() as reading:
+            while not migration.done() and not (await reading.execute(waiting)).scalar_one():
+                await asyncio.sleep(0.01)
+    await migration
+
+    found = await sums(database)
+    cost = AMOUNTS.index("cost_nano_usd")
+    assert {level.name: found[level.name][cost] for level in LEVELS} == {
+        level.name: 5 if level.detail is Detail.KIND or level in {(Detail.SERIES, HOUR_MS), (Detail.SERIES, DAY_MS)} else 12
+        for level in LEVELS
+    }
+
+
+KILLED_BEFORE_ITS_END = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from alembic import op
+from tallygate.ledger.database import open_database
+
+drop_table = op.drop_table
+
+def drop(name):
+    if name == "org_rollup":  # the last of them
+        os.kill(os.getpid(), signal.SIGKILL)
+    drop_table(name)
+
+op.drop_table = drop
+asyncio.run(open_database(sys.argv[1], Path()).migrate())
+"""
+
+
+@pytest.mark.process
+async def test_a_migration_that_is_killed_is_begun_anew(
+    database: Database, database_url: str, book: Book, open_another: Callable[[], Database]
+) -> None:
+    await book.record([an_entry(number, credential=f"key-{number % 2}", cost_nano_usd=number) for number in range(5)])
+    async with database.write() as connection:
+        await connection.run_sync(put_back)
+
+    migrating = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED_BEFORE_ITS_END, database_url)
+    assert await migrating.wait() == -signal.SIGKILL
+    async with database.read() as connection:
+        tables = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+        assert {"rollup_15m", "rollup_1h", "rollup_1d", "kind_rollup", "org_rollup"} < {*tables}
+        assert "rollups" not in tables
+    await open_another().migrate()
+
+    await assert_no_drift(database)
+    assert await _drifts(database) == []
+
+
 async def test_a_ledger_from_before_fees_has_none(database: Database, book: Book, open_another: Callable[[], Database]) -> None:
     await _many(book)
 
     def as_before(connection: Connection) -> None:
         connection.execute(text("ALTER TABLE entries DROP COLUMN fee_nano_usd"))
-        config = Config()
-        config.set_main_option("script_location", "tallygate.ledger:migrations")
-        config.attributes["connection"] = connection
-        connection.execute(text("UPDATE ledger_version SET version_num = '0011'"))
-        command.upgrade(config, "0012")
+        put_back(connection)
+        upgrade(connection, "0011", "0012")
+        upgrade(connection, "0013", "0014")
 
     async with database.write() as connection:
         await connection.run_sync(as_before)
@@ -177,14 +264,13 @@ async def test_an_organization_past_its_series_keeps_kinds_and_series_equal(
 
     models = {}
     async with database.read() as connection:
-        for table in (ROLLUP_15M, KIND_ROLLUP):
-            sums = select(SERIES.c.model, func.sum(table.c.cost_nano_usd)).join(SERIES, SERIES.c.id == table.c.series_id)
-            if table is KIND_ROLLUP:
-                sums = sums.where(table.c.length_ms == DAY_MS)
-            models[table.name] = {model: int(cost) for model, cost in await connection.execute(sums.group_by(SERIES.c.model))}
+        for level in (FINEST, Level(Detail.KIND, DAY_MS)):
+            sums = select(SERIES.c.model, func.sum(ROLLUPS.c.cost_nano_usd)).join(SERIES, SERIES.c.id == ROLLUPS.c.series_id)
+            rows = await connection.execute(sums.where(level.rows()).group_by(SERIES.c.model))
+            models[level.detail] = {model: int(cost) for model, cost in rows}
 
-    assert models["rollup_15m"] == models["kind_rollup"]
-    assert models["kind_rollup"]["other"] > 0
+    assert models[Detail.SERIES] == models[Detail.KIND]
+    assert models[Detail.KIND]["other"] > 0
 
 
 async def test_invented_models_are_other_past_a_bound_and_priced_ones_keep_their_names(database: Database, book: Book) -> None:
@@ -202,8 +288,9 @@ async def test_invented_models_are_other_past_a_bound_and_priced_ones_keep_their
 
     async with database.read() as connection:
         rows = (await connection.execute(select(SERIES.c.org, SERIES.c.model).distinct())).all()
-        sums = select(SERIES.c.model, func.sum(ROLLUP_15M.c.requests)).join(SERIES, SERIES.c.id == ROLLUP_15M.c.series_id)
-        requests = {model: int(count) for model, count in await connection.execute(sums.group_by(SERIES.c.model))}
+        sums = select(SERIES.c.model, func.sum(ROLLUPS.c.requests)).join(SERIES, SERIES.c.id == ROLLUPS.c.series_id)
+        of_series = await connection.execute(sums.where(FINEST.rows()).group_by(SERIES.c.model))
+        requests = {model: int(count) for model, count in of_series}
         lifetime = (await connection.execute(select(LIFETIME_TOTALS.c.model).distinct())).scalars().all()
     models = {model for org, model in rows if org == "acme"}
     assert len(models) == MODELS_PER_ORG_MAX + 2  # with `other`, and the priced one that came when it was full
@@ -254,20 +341,20 @@ async def test_the_audit_visits_the_days_that_have_something_and_no_others(datab
     assert list(days) == [("acme", at // DAY_MS * DAY_MS) for at in (two_years_ago, START_MS - 10 * DAY_MS, START_MS)] + [
         ("beta", START_MS // DAY_MS * DAY_MS)
     ]
-    assert days[("beta", START_MS // DAY_MS * DAY_MS)] == 1 + len(LEVELS) + len(KIND_LENGTHS_MS) + len(ORG_LENGTHS_MS)
+    assert days[("beta", START_MS // DAY_MS * DAY_MS)] == 1 + len(LEVELS)
 
 
 async def test_a_sum_without_any_entry_is_found_wherever_it_lies(database: Database, book: Book) -> None:
     """Of days that no other sum knows, also of those that are looked at together."""
     await book.record([an_entry(day, settled_at_ms=START_MS + day * DAY_MS) for day in (0, 9)])
-    lost = ORG_ROLLUP.insert().values(
-        length_ms=HOUR_MS, org="acme", bucket_ms=START_MS // HOUR_MS * HOUR_MS + 4 * DAY_MS, **dict.fromkeys(ROLLUP_AMOUNTS, 3)
-    )
+    bucket_ms = START_MS // HOUR_MS * HOUR_MS + 4 * DAY_MS
+    amounts = dict.fromkeys(ROLLUP_AMOUNTS, 3)
+    lost = ROLLUPS.insert().values(detail="org", length_ms=HOUR_MS, org="acme", bucket_ms=bucket_ms, series_id=0, **amounts)
     async with database.write() as connection:
         await connection.execute(lost)
     first = START_MS // DAY_MS * DAY_MS
 
-    assert {(drift.what, drift.found) for drift in await _drifts(database)} == {("org_rollup.60m", 3)}
+    assert {(drift.what, drift.found) for drift in await _drifts(database)} == {("rollups.org.60m", 3)}
     assert await LedgerAudit(database).day("acme", first, days=10) == await _drifts(database)
 
 

@@ -9,10 +9,11 @@ import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from ledger_values import START_MS, an_entry, sums
+from old_rollups import put_back, upgrade
 from sqlalchemy import Connection, func, select, update
 
 from tallygate.domain.organization import Organization, Plan
-from tallygate.ledger.book import DAY_MS, Book, RefusalCount
+from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
 from tallygate.ledger.entry import Entry, Kind
 from tallygate.ledger.lifetime import TotalKey, charged_model
@@ -20,6 +21,7 @@ from tallygate.ledger.lifetime_audit import lifetime_drifts
 from tallygate.ledger.migrations.versions import v0004_lifetime_totals
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.schema import AMOUNTS, LIFETIME_AMOUNTS, LIFETIME_SUMS, LIFETIME_TOTALS
+from tallygate.ledger.time_buckets import DAY_MS
 
 CHAT = ("acme", "acme-prod", "chat", "gpt-4o")
 GPT, MINI = "gpt-4o@2024-08-06.1f2e3d4c", "gpt-4o-mini@2024-07-18.00000000"
@@ -286,9 +288,11 @@ async def test_the_migration_fills_totals_from_what_is_there(database_url: str, 
     moved = await totals(database)
 
     def fill_again(connection: Connection) -> None:
+        put_back(connection)
         LIFETIME_TOTALS.drop(connection)
         with Operations.context(MigrationContext.configure(connection)):
             v0004_lifetime_totals.upgrade()
+        upgrade(connection, "0013", "0014")
 
     async with database.write() as connection:
         await connection.run_sync(fill_again)
@@ -322,7 +326,7 @@ async def test_an_audit_finds_the_totals_right_before_and_after_a_purge(database
     await Retention(database, pause_seconds=0).purge([organization], START_MS)
 
     assert await lifetime_drifts(database, "acme") == []
-    assert (await sums(database))["rollup_1d"][0] == 7, "something was purged"
+    assert (await sums(database))["rollups.series.1440m"][0] == 7, "something was purged"
     after = await totals(database)
     assert {key: after[key] for key in before if key.credential.startswith("key-")} == {
         key: row for key, row in before.items() if key.credential.startswith("key-")

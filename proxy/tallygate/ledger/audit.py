@@ -7,22 +7,22 @@ expired. A difference therefore counts only if several readings show it.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.schema import Table
 
 from tallygate.domain.organization import Organization
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
-from tallygate.ledger.book import DAY_MS, KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, QUARTER_MS
 from tallygate.ledger.database import Database
 from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
 from tallygate.ledger.rebuild import posted_in, read_postings
-from tallygate.ledger.schema import AMOUNTS, ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_AMOUNTS, SERIES, SPEND_BUCKETS
+from tallygate.ledger.rollups import FINEST, LEVELS, Detail, Level
+from tallygate.ledger.schema import AMOUNTS, ENTRIES, ROLLUP_AMOUNTS, ROLLUPS, SERIES, SPEND_BUCKETS
 from tallygate.ledger.store_clock import STEP_MS
+from tallygate.ledger.time_buckets import DAY_MS, QUARTER_MS
 from tallygate.limiter.generation import WindowPosted, read_generation, read_posted
 from tallygate.limiter.keys import partition_of
 from tallygate.limiter.script import Scripts, ScriptStore
@@ -57,10 +57,10 @@ class LedgerAudit:
 
     async def days(self) -> dict[tuple[str, int], int]:
         """(organization, start of a UTC day) of everything to audit, in the order of time, with the number of rows."""
-        # Read from the entries and from every rollup, to find days that have only some of them.
+        # Read from the entries and from all levels of rollups, to find days that have only some of them.
         found: defaultdict[tuple[str, int], int] = defaultdict(int)
         async with self._database.read() as connection:
-            for times in (ENTRIES.c.settled_at_ms, *(table.c.bucket_ms for table in {level.table: None for level in _LEVELS})):
+            for times in (ENTRIES.c.settled_at_ms, ROLLUPS.c.bucket_ms):
                 org, day = times.table.c.org, times // DAY_MS * DAY_MS
                 for *place, rows in await connection.execute(select(org, day, func.count()).group_by(org, day)):
                     found[place[0], place[1]] += rows
@@ -70,15 +70,15 @@ class LedgerAudit:
         """Drifts of one organization's UTC day, or of several from it on, in all levels of rollups."""
         until_ms = day_ms + days * DAY_MS
         async with self._database.read() as connection:
-            finest = await self._rollup_sums(connection, _LEVELS[0], org, day_ms, until_ms)
+            finest = await self._rollup_sums(connection, FINEST, org, day_ms, until_ms)
             truth = await self._truth(connection, finest, org, day_ms, until_ms)
             drifts: list[Drift] = []
-            for level in _LEVELS:
+            for level in LEVELS:
                 expected: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * len(ROLLUP_AMOUNTS))
                 for (bucket, *labels), amounts in truth.items():
-                    row = expected[bucket - bucket % level.length_ms, *level.folded(labels)]
+                    row = expected[bucket - bucket % level.length_ms, *_FOLDED[level.detail](labels)]
                     row[:] = map(int.__add__, row, amounts)
-                kept = finest if level is _LEVELS[0] else await self._rollup_sums(connection, level, org, day_ms, until_ms)
+                kept = finest if level is FINEST else await self._rollup_sums(connection, level, org, day_ms, until_ms)
                 drifts += _differences(level, dict(expected), kept)
         return drifts
 
@@ -130,42 +130,26 @@ class LedgerAudit:
         return truth
 
     async def _rollup_sums(
-        self, connection: AsyncConnection, level: "_Level", org: str, from_ms: int, until_ms: int
+        self, connection: AsyncConnection, level: Level, org: str, from_ms: int, until_ms: int
     ) -> dict[tuple[Any, ...], list[int]]:
-        columns = level.table.c
-        labels = [columns.org] if level.table is ORG_ROLLUP else [SERIES.c[name] for name in _LABELS]
+        columns = ROLLUPS.c
+        labels = [columns.org] if level.detail is Detail.ORG else [SERIES.c[name] for name in _LABELS]
         statement = (
             select(columns.bucket_ms, *labels, *(func.sum(columns[name]) for name in ROLLUP_AMOUNTS))
-            .where(columns.org == org, columns.bucket_ms >= from_ms, columns.bucket_ms < until_ms)
+            .where(level.rows(), columns.org == org, columns.bucket_ms >= from_ms, columns.bucket_ms < until_ms)
             .group_by(columns.bucket_ms, *labels)
         )
-        if level.table is not ORG_ROLLUP:
+        if level.detail is not Detail.ORG:
             statement = statement.join(SERIES, SERIES.c.id == columns.series_id)
-        if "length_ms" in columns:
-            statement = statement.where(columns.length_ms == level.length_ms)
         width = 1 + len(labels)
         return {tuple(row[:width]): list(map(int, row[width:])) for row in await connection.execute(statement)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Level:
-    """Rollup rows of one length. folded: the labels among _LABELS that they keep."""
-
-    table: Table
-    length_ms: int
-    folded: Callable[[Sequence[Any]], Sequence[Any]]
-
-
-def _without_credential(labels: Sequence[Any]) -> Sequence[Any]:
-    org, _, *others = labels
-    return (org, "", *others)
-
-
-_LEVELS: Final = (
-    *(_Level(table=table, length_ms=length, folded=lambda labels: labels) for table, length in LEVELS),
-    *(_Level(table=KIND_ROLLUP, length_ms=length, folded=_without_credential) for length in KIND_LENGTHS_MS),
-    *(_Level(table=ORG_ROLLUP, length_ms=length, folded=lambda labels: labels[:1]) for length in ORG_LENGTHS_MS),
-)
+_FOLDED: Final[Mapping[Detail, Callable[[Sequence[Any]], Sequence[Any]]]] = {
+    Detail.SERIES: lambda labels: labels,
+    Detail.KIND: lambda labels: (labels[0], "", *labels[2:]),
+    Detail.ORG: lambda labels: labels[:1],
+}
 
 
 class LimiterAudit:
@@ -252,11 +236,10 @@ def _window_drift(window: LimiterWindow, at_ms: int, expected: int, found: int) 
     return Drift(what="limiter", where=where, amount="posted_nano_usd", expected=expected, found=found)
 
 
-def _differences(level: _Level, expected: dict[tuple[Any, ...], list[int]], found: dict[tuple[Any, ...], list[int]]) -> list[Drift]:
+def _differences(level: Level, expected: dict[tuple[Any, ...], list[int]], found: dict[tuple[Any, ...], list[int]]) -> list[Drift]:
     nothing = [0] * len(ROLLUP_AMOUNTS)
-    what = f"{level.table.name}.{level.length_ms // 60_000}m" if "length_ms" in level.table.c else level.table.name
     return [
-        Drift(what=what, where=" ".join(map(str, key)), amount=name, expected=right, found=wrong)
+        Drift(what=level.name, where=" ".join(map(str, key)), amount=name, expected=right, found=wrong)
         for key in sorted(expected.keys() | found.keys(), key=str)
         for name, right, wrong in zip(ROLLUP_AMOUNTS, expected.get(key, nothing), found.get(key, nothing), strict=True)
         if right != wrong

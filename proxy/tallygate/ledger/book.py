@@ -10,7 +10,6 @@ from typing import Final
 import msgspec
 from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.schema import Table
 
 from tallygate.config.price_row import statement
 from tallygate.domain.errors import StoreError
@@ -22,31 +21,22 @@ from tallygate.ledger.entry import FINAL, Entry, Kind, following, is_posted_agai
 from tallygate.ledger.lifetime import OTHER, Changes, changes_of, charged_model, refused_changes
 from tallygate.ledger.notices.notice import Notice
 from tallygate.ledger.notices.record import EndpointsOf, record_notices, to_nobody
+from tallygate.ledger.rollups import add_to_rollups
 from tallygate.ledger.schema import (
     AMOUNTS,
     ENTRIES,
-    KIND_ROLLUP,
     LIFETIME_AMOUNTS,
     LIFETIME_TOTALS,
     MALFORMED,
-    ORG_ROLLUP,
     PRICE_VERSIONS,
     REFUSALS_TAKEN,
-    ROLLUP_1D,
-    ROLLUP_1H,
-    ROLLUP_15M,
     ROLLUP_AMOUNTS,
     SPEND_BUCKETS,
 )
 from tallygate.ledger.series import Numbering, Series, SeriesNumbers, series_of
 from tallygate.ledger.stored_objects import ObjectChange, record_objects
+from tallygate.ledger.time_buckets import QUARTER_MS
 
-QUARTER_MS: Final = 900_000
-HOUR_MS: Final = 3_600_000
-DAY_MS: Final = 86_400_000
-ORG_LENGTHS_MS: Final = (QUARTER_MS, HOUR_MS // 2, HOUR_MS, DAY_MS)
-KIND_LENGTHS_MS: Final = (HOUR_MS // 2, HOUR_MS, 4 * HOUR_MS, DAY_MS)  # 4 hours: a day of a zone begins up to 12 from that of UTC
-LEVELS: Final[tuple[tuple[Table, int], ...]] = ((ROLLUP_15M, QUARTER_MS), (ROLLUP_1H, HOUR_MS), (ROLLUP_1D, DAY_MS))
 _REFUSED: Final = ROLLUP_AMOUNTS.index("refused")
 _IDS_AT_ONCE: Final = 500  # in one IN (...)
 _log = logging.getLogger(__name__)
@@ -187,7 +177,9 @@ class Book:
             )
             await connection.execute(statement, changed)
             numbering = await self._series.numbers(connection, sums)
-            await self._add_to_rollups(connection, {(at_ms, series): amounts for series, amounts in sums.items()}, numbering)
+            await add_to_rollups(
+                self._database, connection, {(at_ms, series): amounts for series, amounts in sums.items()}, numbering
+            )
             await self._add_to_lifetime(connection, refused_changes(refused))
         self._series.keep(numbering)
         return new
@@ -249,7 +241,7 @@ class Book:
                 posted[entry.org, bucket, entry.credential] += entry.posted_nano_usd
         priced = {(entry.org, entry.model) for entry in entries if entry.model == charged_model(entry.price_version)}
         numbering = await self._series.numbers(connection, (series for _, series in sums), priced=priced)
-        await self._add_to_rollups(connection, sums, numbering)
+        await add_to_rollups(self._database, connection, sums, numbering)
         await self._database.add_to_rows(
             connection,
             SPEND_BUCKETS,
@@ -269,40 +261,6 @@ class Book:
             if any(amounts)
         ]
         await self._database.add_to_rows(connection, LIFETIME_TOTALS, LIFETIME_AMOUNTS, rows)
-
-    async def _add_to_rollups(
-        self, connection: AsyncConnection, sums: Mapping[tuple[int, Series], Sequence[int]], numbering: Numbering
-    ) -> None:
-        for table, length_ms in LEVELS:
-            rows: dict[tuple[str, int, int], list[int]] = {}
-            for (at_ms, series), amounts in sums.items():
-                key = (series.org, at_ms - at_ms % length_ms, numbering.of(series))
-                row = rows.setdefault(key, [0] * len(ROLLUP_AMOUNTS))
-                row[:] = map(int.__add__, row, amounts)
-            values = [
-                {"org": org, "bucket_ms": bucket, "series_id": number, **dict(zip(ROLLUP_AMOUNTS, amounts, strict=True))}
-                for (org, bucket, number), amounts in sorted(rows.items())
-            ]
-            await self._database.add_to_rows(connection, table, ROLLUP_AMOUNTS, values)
-        kinds: dict[tuple[int, str, int, int], list[int]] = {}
-        for (at_ms, series), amounts in sums.items():
-            for length_ms in KIND_LENGTHS_MS:
-                kind = (length_ms, series.org, at_ms - at_ms % length_ms, numbering.of_kind(series))
-                row = kinds.setdefault(kind, [0] * len(ROLLUP_AMOUNTS))
-                row[:] = map(int.__add__, row, amounts)
-        names = [column.name for column in KIND_ROLLUP.columns]
-        values = [dict(zip(names, (*kind, *amounts), strict=True)) for kind, amounts in sorted(kinds.items())]
-        await self._database.add_to_rows(connection, KIND_ROLLUP, ROLLUP_AMOUNTS, values)
-        orgs: dict[tuple[int, str, int], list[int]] = {}
-        for (at_ms, series), amounts in sums.items():
-            for length_ms in ORG_LENGTHS_MS:
-                row = orgs.setdefault((length_ms, series.org, at_ms - at_ms % length_ms), [0] * len(ROLLUP_AMOUNTS))
-                row[:] = map(int.__add__, row, amounts)
-        values = [
-            {"length_ms": length_ms, "org": org, "bucket_ms": bucket, **dict(zip(ROLLUP_AMOUNTS, amounts, strict=True))}
-            for (length_ms, org, bucket), amounts in sorted(orgs.items())
-        ]
-        await self._database.add_to_rows(connection, ORG_ROLLUP, ROLLUP_AMOUNTS, values)
 
 
 async def entries_of(connection: AsyncConnection, event_ids: Sequence[str]) -> dict[str, list[Entry]]:

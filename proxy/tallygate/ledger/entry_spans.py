@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.schema import Table
 
-from tallygate.ledger.schema import SERIES
+from tallygate.ledger.rollups import Level
+from tallygate.ledger.schema import ROLLUPS, SERIES
 from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS
 
 FIRST_DAYS: Final = 8  # searched before the rest
@@ -29,7 +29,7 @@ class Span(NamedTuple):
 class EntrySpans:
     """The first spans of a query, in the order of time, with `enough` matching entries; if there are fewer, all with any.
 
-    tables      rollups by the length of their rows, which have every label in `conditions`
+    levels      of rollups by the length of their rows, which keep every label in `conditions`
     within      each organization's range
     """
 
@@ -37,14 +37,14 @@ class EntrySpans:
         self,
         connection: AsyncConnection,
         *,
-        tables: Mapping[int, Table],
+        levels: Mapping[int, Level],
         conditions: Sequence[ColumnElement[bool]],
         within: Iterable[Span],
         enough: int,
         newest_first: bool,
     ) -> None:
         self._connection = connection
-        self._tables = tables
+        self._levels = levels
         self._conditions = conditions
         self._within = {span.org: span for span in within if span.low_ms < span.high_ms}
         self._enough = enough
@@ -84,16 +84,13 @@ class EntrySpans:
             days *= GROWTH
 
     def _rows(self, length_ms: int, orgs: Sequence[str], low_ms: int, high_ms: int) -> Select[Any]:
-        table = self._tables[length_ms]
-        columns = table.c
+        columns = ROLLUPS.c
         # Refusals have series of their own, but no entries.
         conditions = [columns.org.in_(orgs), columns.bucket_ms >= low_ms, columns.bucket_ms < high_ms, columns.refused == 0]
-        if "length_ms" in columns:
-            conditions.append(columns.length_ms == length_ms)
         return (
             select(columns.org, columns.bucket_ms, func.sum(columns.requests))
             .join(SERIES, SERIES.c.id == columns.series_id)
-            .where(*conditions, *self._conditions)
+            .where(self._levels[length_ms].rows(), *conditions, *self._conditions)
             .group_by(columns.org, columns.bucket_ms)
         )
 

@@ -7,7 +7,8 @@ from sqlalchemy import Select, case, func, select
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.audit import Drift
 from tallygate.ledger.database import Database
-from tallygate.ledger.schema import LIFETIME_SUMS, LIFETIME_TOTALS, PURGED_AMOUNTS, PURGED_TOTALS, ROLLUP_1D, SERIES
+from tallygate.ledger.rollups import DAYS_OF_SERIES
+from tallygate.ledger.schema import LIFETIME_SUMS, LIFETIME_TOTALS, PURGED_AMOUNTS, PURGED_TOTALS, ROLLUPS, SERIES
 
 
 async def lifetime_drifts(database: Database, org: str) -> list[Drift]:
@@ -33,9 +34,9 @@ def _whole_life(org: str) -> tuple[Select[Any], Select[Any]]:
     """(credential, capability, PURGED_AMOUNTS ...) of remaining and removed rollups."""
     exchange = (SERIES.c.credential, SERIES.c.capability)
     left = (
-        select(*exchange, *(func.sum(ROLLUP_1D.c[name]) for name in PURGED_AMOUNTS))
-        .join(SERIES, SERIES.c.id == ROLLUP_1D.c.series_id)
-        .where(ROLLUP_1D.c.org == org)
+        select(*exchange, *(func.sum(ROLLUPS.c[name]) for name in PURGED_AMOUNTS))
+        .join(SERIES, SERIES.c.id == ROLLUPS.c.series_id)
+        .where(DAYS_OF_SERIES.rows(), ROLLUPS.c.org == org)
         .group_by(*exchange)
     )
     gone = PURGED_TOTALS.c

@@ -14,28 +14,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import Table
 
 from tallygate.domain.organization import Organization
-from tallygate.ledger.book import KIND_LENGTHS_MS, ORG_LENGTHS_MS
 from tallygate.ledger.database import Database, LedgerUnavailableError
-from tallygate.ledger.schema import (
-    ENTRIES,
-    KIND_ROLLUP,
-    ORG_ROLLUP,
-    PURGED_AMOUNTS,
-    PURGED_TOTALS,
-    ROLLUP_1D,
-    ROLLUP_1H,
-    ROLLUP_15M,
-    SERIES,
-    SPEND_BUCKETS,
-    STORED_OBJECTS,
-)
+from tallygate.ledger.rollups import COARSEST, DAYS_OF_SERIES, LEVELS, Level
+from tallygate.ledger.schema import ENTRIES, PURGED_AMOUNTS, PURGED_TOTALS, ROLLUPS, SERIES, SPEND_BUCKETS, STORED_OBJECTS
+from tallygate.ledger.time_buckets import DAY_MS
 
 ROWS_AT_ONCE: Final = 1_000  # of one transaction: a few milliseconds, then writers get a turn
 ORGS_AT_ONCE: Final = 500  # in one query
 PAUSE_SECONDS: Final = 0.05
 WINDOWS_KEPT_DAYS: Final = 100  # the limiter's longest window, and a month more than the calendar's
-_DAY_MS: Final = 86_400_000
-_PURGED_COLUMNS: Final = tuple(ROLLUP_1D.c[name] for name in PURGED_AMOUNTS)
+_PURGED_COLUMNS: Final = tuple(ROLLUPS.c[name] for name in PURGED_AMOUNTS)
 _LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '500ms'"
 _log = logging.getLogger(__name__)
 
@@ -43,7 +31,7 @@ _log = logging.getLogger(__name__)
 def visible_from_ms(organization: Organization, now_ms: int) -> int:
     """The start of the organization's history, at the start of a UTC day; 0 if it is unlimited."""
     days = organization.plan.history_days
-    return 0 if days is None else max(0, now_ms // _DAY_MS * _DAY_MS - days * _DAY_MS)
+    return 0 if days is None else max(0, now_ms // DAY_MS * DAY_MS - days * DAY_MS)
 
 
 class Retention:
@@ -60,9 +48,9 @@ class Retention:
         for organization in organizations:
             histories.setdefault(visible_from_ms(organization, now_ms), []).append(organization.id)
         for before, orgs in histories.items():
-            async for org in self._having(ORG_ROLLUP, orgs, before, ORG_ROLLUP.c.length_ms == _DAY_MS):
+            async for org in self._having(ROLLUPS, orgs, before, COARSEST.rows()):
                 removed += await self._purge_history(org, before)
-        kept_from = now_ms // _DAY_MS * _DAY_MS - WINDOWS_KEPT_DAYS * _DAY_MS
+        kept_from = now_ms // DAY_MS * DAY_MS - WINDOWS_KEPT_DAYS * DAY_MS
         every = [organization.id for organization in organizations]
         async for org in self._having(SPEND_BUCKETS, every, kept_from):
             removed += await self._purge(SPEND_BUCKETS, org, "bucket_ms", kept_from)
@@ -83,19 +71,16 @@ class Retention:
     async def _purge_history(self, org: str, before_ms: int) -> int:
         removed = await self._purge(ENTRIES, org, "settled_at_ms", before_ms)
         removed += await self._purge(STORED_OBJECTS, org, "made_at_ms", before_ms)
-        for rollup in (ROLLUP_15M, ROLLUP_1H, ROLLUP_1D):
-            removed += await self._purge(rollup, org, "bucket_ms", before_ms)
-        # The organization's days come last: they trigger a purge, including one that was interrupted.
-        for rollup, lengths in ((KIND_ROLLUP, KIND_LENGTHS_MS), (ORG_ROLLUP, sorted(ORG_LENGTHS_MS))):
-            for length_ms in lengths:
-                removed += await self._purge(rollup, org, "bucket_ms", before_ms, rollup.c.length_ms == length_ms)
+        # The coarsest come last: they trigger a purge, including one that was interrupted.
+        for level in LEVELS:
+            removed += await self._purge(ROLLUPS, org, "bucket_ms", before_ms, level)
         return removed
 
-    async def _purge(self, table: Table, org: str, time: str, before_ms: int, *which: ColumnElement[bool]) -> int:
+    async def _purge(self, table: Table, org: str, time: str, before_ms: int, level: Level | None = None) -> int:
         key = tuple_(*table.primary_key.columns)
         oldest = (
             select(*table.primary_key.columns)
-            .where(table.c.org == org, table.c[time] < before_ms, *which)
+            .where(*([level.rows()] if level else []), table.c.org == org, table.c[time] < before_ms)
             .order_by(table.c[time])
             .limit(ROWS_AT_ONCE)
         )
@@ -103,8 +88,8 @@ class Retention:
         while True:
             async with self._database.write() as connection:
                 statement = delete(table).where(key.in_(oldest))
-                if table is ROLLUP_1D:
-                    rows = (await connection.execute(statement.returning(table.c.series_id, *_PURGED_COLUMNS))).all()
+                if level == DAYS_OF_SERIES:
+                    rows = (await connection.execute(statement.returning(ROLLUPS.c.series_id, *_PURGED_COLUMNS))).all()
                     count = len(rows)
                     await self._remember(connection, rows)
                 else:

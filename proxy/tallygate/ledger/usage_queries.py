@@ -6,7 +6,7 @@ Every query names its organizations; no query covers all of them.
 import base64
 import binascii
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -30,14 +30,14 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.schema import Table
 
-from tallygate.ledger.book import KIND_LENGTHS_MS, LEVELS, ORG_LENGTHS_MS, entries_of
+from tallygate.ledger.book import entries_of
 from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.entry_spans import EntrySpans, Span
 from tallygate.ledger.rollup_rows import RollupRows, Shares, rollup_rows
-from tallygate.ledger.schema import ENTRIES, KIND_ROLLUP, ORG_ROLLUP, ROLLUP_AMOUNTS, SERIES, SPEND_BUCKETS
+from tallygate.ledger.rollups import Level, coarsest
+from tallygate.ledger.schema import ENTRIES, ROLLUP_AMOUNTS, ROLLUPS, SERIES, SPEND_BUCKETS
 from tallygate.ledger.series import MODEL_CHARS_MAX, OTHER_MODEL
 from tallygate.ledger.time_buckets import QUARTER_MS, Bucket, bucket_edges
 
@@ -234,7 +234,7 @@ class _Part:
 
 
 def _parts(query: UsageQuery, edges: Sequence[int]) -> Iterator[_Part]:
-    tables = _tables_for({*query.group_by, *query.filters})
+    levels = coarsest({*query.group_by, *query.filters})
     for visible_from, orgs in _by_visibility(query.scopes).items():
         first = max(edges[0], -(-visible_from // QUARTER_MS) * QUARTER_MS)
         visible = [first, *(edge for edge in edges if edge > first)]
@@ -242,9 +242,9 @@ def _parts(query: UsageQuery, edges: Sequence[int]) -> Iterator[_Part]:
         if len(visible) < 2:  # no bucket
             continue
         for (shares_of, divided), alike in groupby(
-            rollup_rows(visible, query.bucket, query.time_zone, tuple(tables)), lambda rows: (rows.shares_of, rows.divided)
+            rollup_rows(visible, query.bucket, query.time_zone, tuple(levels)), lambda rows: (rows.shares_of, rows.divided)
         ):
-            rows = [_rows(query, orgs, tables[one.length_ms], one) for one in alike]
+            rows = [_rows(query, orgs, levels[one.length_ms], one) for one in alike]
             for some in [rows] if divided is not None else [[one] for one in rows]:
                 yield _Part(select=_added_up(query, some, divided), shares_of=partial(_later, shares_of, hidden))
 
@@ -261,29 +261,16 @@ def _add(sums: _Sums, key: tuple[int, tuple[Any, ...]], amounts: Sequence[int], 
         sums[key] = tuple(map(int.__add__ if share > 0 else int.__sub__, before, amounts))
 
 
-def _tables_for(dimensions: Collection[Dimension]) -> Mapping[int, Table]:
-    """The coarsest rollups with these dimensions, by the length of their rows, descending."""
-    asked = {*dimensions} - {Dimension.ORG}
-    tables = {length: table for table, length in LEVELS}
-    if not asked:
-        tables |= dict.fromkeys(ORG_LENGTHS_MS, ORG_ROLLUP)
-    elif Dimension.CREDENTIAL not in asked:
-        tables |= dict.fromkeys(KIND_LENGTHS_MS, KIND_ROLLUP)
-    return dict(sorted(tables.items(), reverse=True))
-
-
-def _rows(query: UsageQuery, orgs: Sequence[str], table: Table, wanted: RollupRows) -> Select[Any]:
+def _rows(query: UsageQuery, orgs: Sequence[str], level: Level, wanted: RollupRows) -> Select[Any]:
     """Rollup rows unchanged: (start, group ..., amounts ...)."""
-    columns = table.c
+    columns = ROLLUPS.c
     group = [columns.org if name is Dimension.ORG else SERIES.c[name.value] for name in query.group_by]
-    conditions = [columns.org.in_(orgs), _starts_in(columns.bucket_ms, wanted.starts)]
-    if "length_ms" in columns:
-        conditions.append(columns.length_ms == wanted.length_ms)
+    conditions = [level.rows(), columns.org.in_(orgs), _starts_in(columns.bucket_ms, wanted.starts)]
     conditions += _matches(query.filters, {Dimension.ORG: columns.org})
     labelled = [column.label(f"group_{index}") for index, column in enumerate(group)]
     statement = select(columns.bucket_ms, *labelled, *(columns[name] for name in ROLLUP_AMOUNTS)).where(*conditions)
     if {*query.group_by, *query.filters} - {Dimension.ORG}:
-        statement = statement.select_from(table.join(SERIES, SERIES.c.id == columns.series_id))
+        statement = statement.select_from(ROLLUPS.join(SERIES, SERIES.c.id == columns.series_id))
     return statement
 
 
@@ -340,7 +327,7 @@ async def _with_matches(connection: AsyncConnection, query: EntriesQuery, spans:
     filters.pop(Dimension.REFUSED_BY, None)
     return await EntrySpans(
         connection,
-        tables=_tables_for({*filters, Dimension.STATUS}),
+        levels=coarsest({*filters, Dimension.STATUS}),
         conditions=_matches(filters, {}),
         within=[span for span in spans if orgs is None or span.org in orgs],
         enough=enough,
