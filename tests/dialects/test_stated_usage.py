@@ -319,6 +319,11 @@ def test_a_later_statement_replaces_what_it_states() -> None:
     outside = {**usage(100, 7), "total_tokens": 607, "cache_read_input_tokens": 500}
     expected = usage_of_totals(prompt=600, completion=7, cached=500)
     assert stated("openai_chat", outside, {"prompt_tokens": 100, "completion_tokens": 7})[0] == expected
+    for api in ("openai_responses", "anthropic_messages"):
+        assert stated(api, OTHERS["messages"], {"total_tokens": 107}) == (TRUE, frozenset())
+    start = {"input_tokens": 100, "output_tokens": 1}
+    assert stated("anthropic_messages", start, {"total_tokens": 107}) == (TRUE, frozenset())
+    assert stated("anthropic_messages", start | {"input_tokens": 0}, {"total_tokens": 107})[0] == usage_of_totals(completion=107)
     assert stated("openai_chat", usage(0, 0), usage(100, 7))[0] == TRUE
     assert stated("openai_chat", {"input_tokens": 90, "output_tokens": 1}, usage(100, 7))[0] == TRUE
     assert stated("gemini", {"promptTokenCount": 100, "totalTokenCount": 100}, FIRST["gemini"])[0] == usage_of_totals(

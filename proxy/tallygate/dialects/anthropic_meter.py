@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.counts import IMPOSSIBLE, cache_writes, lenient_count, token_counts
+from tallygate.dialects.counts import IMPOSSIBLE, TOTAL_ONLY, cache_writes, lenient_count, token_counts
 from tallygate.dialects.dialect import MeterReading, RequestFacts
 from tallygate.dialects.lenient import is_positive, items_of, lenient_decode, lenient_json_text, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
@@ -56,15 +56,9 @@ class AnthropicUsage:
             return False
         stated = usage.get("output_tokens") or usage.get("input_tokens")
         if (type(stated) is not int or stated <= 0) and not self._states_own(usage):
-            completion = usage.get("completion_tokens")
-            if is_positive(completion) and not is_positive(usage.get("prompt_tokens")) and self._members:
-                usage = {**usage, "output_tokens": completion}
-            elif (counts := self._other_names.add(usage, reading.flags)) is not None and counts.total:
-                reading.usage = counts
-                self._is_other = True
-                return counts.completion > 0
-            elif self._is_other:
-                return False
+            counts, usage = self._read_other(usage, reading)
+            if counts is not None or self._is_other:
+                return counts is not None and counts.completion > 0
         self._members = joined(self._members, usage)
         members = self._members
         if not _INPUTS.isdisjoint(members):
@@ -79,6 +73,27 @@ class AnthropicUsage:
         """Whether counts above zero stand under Anthropic's names; those of a cache are also others'."""
         is_other = self._is_other or is_positive(usage.get("prompt_tokens"))
         return any(is_positive(usage.get(name)) for name in (_SIDES if is_other else _INPUTS))
+
+    def _read_other(self, usage: dict[str, Any], reading: MeterReading) -> tuple[Usage | None, dict[str, Any]]:
+        """Read a usage that states nothing under Anthropic's names: its counts, if any, and it with what it adds in these names.
+
+        A completion alone is the output of the prompt that was stated before, and so is what a lone total has beyond that prompt.
+        """
+        stated = None if self._is_other else reading.usage
+        completion = usage.get("completion_tokens")
+        if self._members and is_positive(completion) and not is_positive(usage.get("prompt_tokens")):
+            return None, {**usage, "output_tokens": completion}
+        flags: set[str] = set()
+        counts = self._other_names.add(usage, flags)
+        if counts is None or not counts.total:
+            return None, usage
+        if TOTAL_ONLY in flags and stated is not None and stated.prompt:
+            output = counts.total - stated.prompt
+            return None, {**usage, "output_tokens": output} if output > stated.completion else usage
+        reading.usage = counts
+        reading.flags |= flags
+        self._is_other = True
+        return counts, usage
 
     def _all_counts(self, flags: set[str]) -> Usage:
         """The counts of the top level, plus those of compactions."""
