@@ -16,7 +16,6 @@ FAMILIES = {
     "tallygate/ledger/export/*": ("tallygate/ledger/export/stream.py",),
     "tallygate/ledger/invoice/invoice_*": ("tallygate/ledger/invoice/documents.py",),
     "tallygate/simulator/wires/*": ("tallygate/simulator/endpoints.py",),
-    "tallygate/ledger/lifetime_audit.py": ("tallygate/commands/audit.py",),
     "tallygate/ledger/migrations/*": (),  # alembic finds them
     "*/__main__.py": ("tallygate/cli.py",),  # programs: `python -m`
     "tallygate/processes/leash.py": (),

@@ -15,10 +15,9 @@ from old_rollups import put_back, upgrade
 from sqlalchemy import Connection, delete, func, inspect, select, text
 
 from tallygate.commands.audit import audit_stretches
-from tallygate.ledger.audit import LedgerAudit
+from tallygate.ledger.audit import LedgerAudit, lifetime_drifts
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database
-from tallygate.ledger.lifetime_audit import lifetime_drifts
 from tallygate.ledger.rollup_rows import rollup_rows
 from tallygate.ledger.rollups import FINEST, LEVELS, Detail, Level
 from tallygate.ledger.schema import AMOUNTS, ENTRIES, LIFETIME_TOTALS, ROLLUP_AMOUNTS, ROLLUPS, SERIES

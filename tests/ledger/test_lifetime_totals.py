@@ -13,11 +13,11 @@ from old_rollups import put_back, upgrade
 from sqlalchemy import Connection, func, select, update
 
 from tallygate.domain.organization import Organization, Plan
+from tallygate.ledger.audit import lifetime_drifts
 from tallygate.ledger.book import Book, RefusalCount
 from tallygate.ledger.database import Database, LedgerUnavailableError, open_database
 from tallygate.ledger.entry import Entry, Kind
 from tallygate.ledger.lifetime import TotalKey, charged_model
-from tallygate.ledger.lifetime_audit import lifetime_drifts
 from tallygate.ledger.migrations.versions import v0004_lifetime_totals
 from tallygate.ledger.retention import Retention
 from tallygate.ledger.schema import AMOUNTS, LIFETIME_AMOUNTS, LIFETIME_SUMS, LIFETIME_TOTALS

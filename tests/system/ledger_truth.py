@@ -14,10 +14,9 @@ from tallygate.config.load import ConfigSource
 from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
 from tallygate.domain.organization import Organization
-from tallygate.ledger.audit import Drift, LedgerAudit, LimiterAudit
+from tallygate.ledger.audit import Drift, LedgerAudit, LimiterAudit, lifetime_drifts
 from tallygate.ledger.database import Database, open_database
 from tallygate.ledger.entry import FINAL
-from tallygate.ledger.lifetime_audit import lifetime_drifts
 from tallygate.ledger.notices.schema import NOTICES
 from tallygate.ledger.schema import ENTRIES
 from tallygate.limiter.address import parse_address

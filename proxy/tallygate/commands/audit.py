@@ -52,8 +52,7 @@ def audit(*, repairs: bool, orgs: tuple[str, ...], **flags: str | Path | None) -
 
 
 async def _audit_ledger(session: LedgerSession, wanted: frozenset[str] | None) -> "tuple[int, list[Drift]]":
-    from tallygate.ledger.audit import LedgerAudit
-    from tallygate.ledger.lifetime_audit import lifetime_drifts
+    from tallygate.ledger.audit import LedgerAudit, lifetime_drifts
     from tallygate.ledger.retention import visible_from_ms
 
     ledger = LedgerAudit(session.database)

@@ -1,4 +1,4 @@
-"""Audit of all sums: rollups against entries, and the limiter's windows against the ledger.
+"""Audit of all sums: rollups against entries, lifetime totals against rollups, and the limiter's windows against the ledger.
 
 Both sides change while they are read. Rollups and entries are read in one snapshot. A window is read together with the position up
 to which the stream is stored. Its buckets before that position change only by a late settlement, which counts when its reservation
@@ -11,16 +11,28 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.domain.organization import Organization
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
+from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database
 from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
 from tallygate.ledger.rebuild import posted_in, read_postings
-from tallygate.ledger.rollups import FINEST, LEVELS, Detail, Level
-from tallygate.ledger.schema import AMOUNTS, ENTRIES, ROLLUP_AMOUNTS, ROLLUPS, SERIES, SPEND_BUCKETS
+from tallygate.ledger.rollups import DAYS_OF_SERIES, FINEST, LEVELS, Detail, Level
+from tallygate.ledger.schema import (
+    AMOUNTS,
+    ENTRIES,
+    LIFETIME_SUMS,
+    LIFETIME_TOTALS,
+    PURGED_AMOUNTS,
+    PURGED_TOTALS,
+    ROLLUP_AMOUNTS,
+    ROLLUPS,
+    SERIES,
+    SPEND_BUCKETS,
+)
 from tallygate.ledger.store_clock import STEP_MS
 from tallygate.ledger.time_buckets import DAY_MS, QUARTER_MS
 from tallygate.limiter.generation import WindowPosted, read_generation, read_posted
@@ -244,3 +256,54 @@ def _differences(level: Level, expected: dict[tuple[Any, ...], list[int]], found
         for name, right, wrong in zip(ROLLUP_AMOUNTS, expected.get(key, nothing), found.get(key, nothing), strict=True)
         if right != wrong
     ]
+
+
+async def lifetime_drifts(database: Database, org: str) -> list[Drift]:
+    """Lifetime totals of one organization that are not the days' rollups plus what retention removed, by credential and capability.
+
+    Read in one snapshot. Raises LedgerUnavailableError.
+    """
+    async with database.read() as connection:
+        expected: dict[tuple[str, str], list[int]] = {}
+        for statement in _whole_life(org):
+            for credential, capability, *amounts in await connection.execute(statement):
+                sums = expected.setdefault((credential, capability), [0] * len(PURGED_AMOUNTS))
+                sums[:] = [before + int(amount) for before, amount in zip(sums, amounts, strict=True)]
+        rows = await connection.execute(_counted_life(org))
+        found = {(credential, capability): list(map(int, amounts)) for credential, capability, *amounts in rows}
+    nothing = [0] * len(PURGED_AMOUNTS)
+    return [
+        Drift(what="lifetime_totals", where=" ".join((org, *key)), amount=name, expected=right, found=wrong)
+        for key in sorted(expected.keys() | found.keys())
+        for name, right, wrong in zip(PURGED_AMOUNTS, expected.get(key, nothing), found.get(key, nothing), strict=True)
+        if right != wrong
+    ]
+
+
+def _whole_life(org: str) -> tuple[Select[Any], Select[Any]]:
+    """(credential, capability, PURGED_AMOUNTS ...) of remaining and removed rollups."""
+    exchange = (SERIES.c.credential, SERIES.c.capability)
+    left = (
+        select(*exchange, *(func.sum(ROLLUPS.c[name]) for name in PURGED_AMOUNTS))
+        .join(SERIES, SERIES.c.id == ROLLUPS.c.series_id)
+        .where(DAYS_OF_SERIES.rows(), ROLLUPS.c.org == org)
+        .group_by(*exchange)
+    )
+    gone = PURGED_TOTALS.c
+    return left, select(gone.credential, gone.capability, *(gone[name] for name in PURGED_AMOUNTS)).where(gone.org == org)
+
+
+def _counted_life(org: str) -> Select[Any]:
+    """The same from the lifetime totals, without credits."""
+    columns = LIFETIME_TOTALS.c
+    is_refused = columns.outcome == Outcome.REFUSED.value
+    sums = (
+        func.sum(case((is_refused, 0), else_=columns.requests)),
+        *(func.sum(columns[name] - columns[f"credited_{name}"]) for name in LIFETIME_SUMS),
+        func.sum(case((is_refused, columns.requests), else_=0)),
+    )
+    return (
+        select(columns.credential, columns.capability, *sums)
+        .where(columns.org == org)
+        .group_by(columns.credential, columns.capability)
+    )
