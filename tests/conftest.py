@@ -28,6 +28,7 @@ settings.register_profile(
 )
 settings.load_profile(SEARCH)
 share_statements()
+gc.disable()  # until the tests are collected
 # A proxy of the machine leads nowhere from the loopback addresses that tests ask.
 for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
     os.environ.pop(name, None)
@@ -73,9 +74,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays: the garbage collector need not walk it each time."""
+    """What was imported and collected stays: the garbage collector need not walk it each time, nor while it comes."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _starts_processes(item: pytest.Item) -> bool:
