@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from prices import price_of
 
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.document import read_document
@@ -114,3 +115,70 @@ def test_a_version_changes_with_whatever_changes_the_cost() -> None:
     ]
     found = [catalogue(f"prices:\n  - {{model: m, effective: 2001-01-01, {row}}}").find("m", 10**12) for row in rows]
     assert len({price.version for price in found if price is not None}) == len(rows)
+
+
+LISTED = """prices:
+  - {model: gpt-4o, effective: 2001-01-01, input: "2.5", output: "10"}
+  - {model: gpt-4o-2024-08-06, effective: 2001-01-01, input: "2.5", output: "10"}
+  - {model: gpt-5, effective: 2001-01-01, input: "1.25", output: "10"}
+aliases: {listed-alias: gpt-5}
+families: {openai: [gpt-*]}
+calls:
+  - {models: [gpt-*], web_search: "10"}
+"""
+NOW = 10**12
+
+
+def layered(own: str) -> PriceCatalogue:
+    problems = Problems()
+    document = read_document("prices.yaml", own.encode(), problems)
+    assert document is not None
+    found = read_prices(document, listed=catalogue(LISTED))
+    assert not problems, problems.texts()
+    return found
+
+
+def test_an_operators_file_adds_to_the_list_and_overrides_it() -> None:
+    prices = layered('prices: [{model: gpt-4o, effective: 2001-01-01, input: "1", output: "4"}]')
+    found = {model: rate(prices, "input", model=model) // 1_000 for model in ("gpt-4o", "gpt-5", "listed-alias")}
+    assert found == {"gpt-4o": 1_000, "gpt-5": 1_250, "listed-alias": 1_250}
+    assert set(prices.models()) == {"gpt-4o", "gpt-4o-2024-08-06", "gpt-5"}
+    assert prices.routing.families == {"openai": ("gpt-*",)}
+    assert "listed-alias" in prices
+    assert prices.agrees("gpt-4o", NOW)
+    assert not prices.agrees("gpt-5", NOW)
+
+
+def test_what_was_agreed_on_for_a_name_holds_for_its_snapshots() -> None:
+    prices = layered('prices: [{model: gpt-4o, effective: 2001-01-01, input: "1", output: "4"}]')
+    assert rate(prices, "input", model="gpt-4o-2024-08-06") == MILLION
+    assert rate(prices, "input", model="openai/gpt-4o-2024-11-20") == MILLION
+
+
+def test_a_row_that_is_not_in_force_yet_leaves_the_list_price() -> None:
+    prices = layered('prices: [{model: gpt-5, effective: 2200-01-01, input: "1", output: "4"}]')
+    assert rate(prices, "input", model="gpt-5") == 1_250_000
+    assert not prices.agrees("gpt-5", NOW)
+
+
+def test_an_upstreams_catalogue_comes_between_the_operators_rows_and_the_list() -> None:
+    prices = layered('prices: [{model: gpt-4o, effective: 2001-01-01, input: "1", output: "4"}]')
+    billed = [price_of(model, input=7 * MILLION, output=1) for model in ("gpt-4o", "gpt-5")]
+    over = prices.with_upstream(billed, {})
+    assert [rate(over, "input", model=model) // MILLION for model in ("gpt-4o", "gpt-5")] == [1, 7]
+
+
+def test_an_operators_alias_may_name_a_list_price_and_goes_before_it() -> None:
+    prices = layered("prices: []\naliases: {ours: gpt-5, gpt-4o: gpt-5}")
+    assert [rate(prices, "input", model=model) for model in ("ours", "gpt-4o")] == [1_250_000, 1_250_000]
+
+
+def test_an_operators_rates_of_calls_go_before_those_of_the_list() -> None:
+    prices = layered('prices: []\ncalls: [{models: ["gpt-5"], web_search: "4"}]')
+    assert [rate(prices, "web_search", model=model) // 10**9 for model in ("gpt-5", "gpt-4o")] == [4, 10]
+
+
+def test_an_operator_may_do_without_the_list() -> None:
+    prices = layered('with_listed: false\nprices: [{model: m, effective: 2001-01-01, input: "1", output: "4"}]')
+    assert list(prices.models()) == ["m"]
+    assert prices.routing.families == {}

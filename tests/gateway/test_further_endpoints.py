@@ -20,6 +20,7 @@ BIG = {"authorization": f"Bearer {BIG_KEY}"}
 BETA = {"anthropic-beta": "files-api-2025-04-14"}  # as older versions of the SDK send it
 NARROW = {"authorization": "Bearer tg_big-narrow_narrowsecret"}
 PRICES = {
+    "with_listed": False,
     "prices": [
         {
             "model": "claude-shown",
@@ -46,7 +47,7 @@ PRICES = {
             "max_input_tokens": 9000,
             "max_output_tokens": 400,
         },
-    ]
+    ],
 }
 COMPLETE = {"model": "claude-shown", "prompt": "[[sim tokens=20]] Human: Hello", "max_tokens_to_sample": 50}
 

@@ -42,10 +42,11 @@ class PriceCatalogue:
     """Prices by model, each with effective dates. Immutable except for a bounded cache of lookups; a reload builds a new one.
 
     A name is looked up in this order:
-    1. a row of prices.yaml for exactly this name: reviewed, so it overrides everything
+    1. a row of the operator's for exactly this name: agreed, so it overrides everything
     2. a row of the upstream's own catalogue for exactly this name: stated by the party that bills it
-    3. an alias: a reviewed statement that two names cost the same
+    3. an alias of the operator's: a reviewed statement that two names cost the same
     4. the name without its provider prefix or dated suffix, looked up as in 1 to 3: a guess, good for new snapshots of known models
+    5. the list prices (`listed`) by this name, an alias, and plainer forms
 
     A row that is not yet in force does not hide the next source.
     """
@@ -58,17 +59,18 @@ class PriceCatalogue:
         routing: Routing = Routing(),  # noqa: B008  # immutable
         upstream_prices: Iterable[Price] = (),
         calls: tuple[CallRates, ...] = (),
+        listed: "PriceCatalogue | None" = None,
     ) -> None:
-        """aliases: name to priced name. calls: what tools of a provider cost where a row does not say."""
+        """aliases: name to priced name. calls: what tools of a provider cost where a row does not say; also those of `listed`."""
         self._prices = tuple(prices)
         self._aliases = dict(aliases or {})
-        self._calls = calls
+        self._listed = listed if listed is None or not calls else listed.with_calls_before(calls)
+        self._calls = calls if self._listed is None else self._listed.calls
         self.routing = routing
         self._rows = _by_model(self._completed(self._prices))
         self._upstream_rows = _by_model(self._completed(upstream_prices))
         self._lookups: dict[str, tuple[tuple[Price, ...], ...]] = {}
-        everything = (*self._rows.values(), *self._upstream_rows.values())
-        self._changes = sorted({price.effective_ms for series in everything for price in series})
+        self._changes = sorted({price.effective_ms for price in self.rows()})
         self._dearest: dict[tuple[int, tuple[str, ...]], RoutedPrice | None] = {}
 
     def with_upstream(self, prices: Iterable[Price], families: Families) -> "PriceCatalogue":
@@ -78,8 +80,27 @@ class PriceCatalogue:
             self._aliases,
             routing=self.routing.with_listed(families),
             upstream_prices=prices,
-            calls=self._calls,
+            calls=() if self._listed is not None else self._calls,
+            listed=self._listed,
         )
+
+    def with_calls_before(self, calls: tuple[CallRates, ...]) -> "PriceCatalogue":
+        """This catalogue with other rates of calls, which win over its own."""
+        return PriceCatalogue(self._prices, self._aliases, routing=self.routing, calls=(*calls, *self._calls))
+
+    @property
+    def calls(self) -> tuple[CallRates, ...]:
+        return self._calls
+
+    @property
+    def listed(self) -> "PriceCatalogue | None":
+        """The list prices, which come last."""
+        return self._listed
+
+    def agrees(self, model: str, at_ms: int) -> bool:
+        """Whether the operator has a row of exactly this name in force: it prices whatever answers to that name."""
+        series = self._rows.get(model)
+        return self._listed is not None and series is not None and _in_force(series, at_ms) is not None
 
     def _completed(self, prices: Iterable[Price]) -> Iterator[Price]:
         for price in prices:
@@ -87,8 +108,8 @@ class PriceCatalogue:
 
     def models(self) -> Iterator[str]:
         """Every priced name, without aliases."""
-        yield from self._rows
-        yield from (model for model in self._upstream_rows if model not in self._rows)
+        listed = () if self._listed is None else self._listed.models()
+        yield from dict.fromkeys([*self._rows, *self._upstream_rows, *listed])
 
     def reachable_names(self) -> Iterator[str]:
         """Every name that `routing` may use for a reachable model."""
@@ -96,31 +117,43 @@ class PriceCatalogue:
             yield from self._names_of(model)
 
     def rows(self) -> Iterator[Price]:
-        """Every price, reviewed or an upstream's, in force or not."""
+        """Every price, whoever states it, in force or not."""
         for series in (*self._rows.values(), *self._upstream_rows.values()):
             yield from series
+        if self._listed is not None:
+            yield from self._listed.rows()
 
     def __contains__(self, model: object) -> bool:
-        return model in self._rows or model in self._upstream_rows or model in self._aliases
+        is_listed = self._listed is not None and model in self._listed
+        return is_listed or model in self._rows or model in self._upstream_rows or model in self._aliases
 
     def find(self, model: str, at_ms: int) -> Price | None:
         """The price in force, in the order above. None if unknown."""
         candidates = self._lookups.get(model)
         if candidates is None:
-            candidates = self._candidates(model)
+            candidates = self.candidates(model)
         for series in candidates:
             price = _in_force(series, at_ms)
             if price is not None:
                 return price.starting_at(at_ms // 60_000 % MINUTES_A_DAY) if price.rules else price
         return None
 
-    def _candidates(self, model: str) -> tuple[tuple[Price, ...], ...]:
+    def rows_of(self, model: str) -> tuple[Price, ...] | None:
+        """The rows of exactly this name, oldest first; None if there are none."""
+        return self._rows.get(model)
+
+    def candidates(self, model: str) -> tuple[tuple[Price, ...], ...]:
+        """Rows that may price a name, best first: of each, the one in force, if any."""
         if len(model) > MODEL_CHARS_MAX:
             return ()
         found: list[tuple[Price, ...]] = []
         for name in plainer_names(model):
-            priced = (self._rows.get(name), self._upstream_rows.get(name), self._rows.get(self._aliases.get(name, "")))
+            alias = self._aliases.get(name, "")
+            aliased = self._rows.get(alias) or (self._listed.rows_of(alias) if self._listed is not None else None)
+            priced = (self._rows.get(name), self._upstream_rows.get(name), aliased)
             found.extend(series for series in priced if series is not None)
+        if self._listed is not None:
+            found.extend(self._listed.candidates(model))
         if len(self._lookups) >= LOOKUPS_MAX:
             self._lookups.clear()
         candidates = tuple(found)

@@ -16,7 +16,6 @@ from tallygate.config.plans import StatedPlan, read_plans
 from tallygate.config.prices import read_prices
 from tallygate.config.problems import Problems, nearest
 from tallygate.config.routes import capabilities_of, read_routes, report_unknown_upstreams
-from tallygate.config.routing import Families
 from tallygate.config.section import Section, show
 from tallygate.config.shipped import placed_in, shipped_tables
 from tallygate.config.upstreams import read_upstreams
@@ -146,7 +145,7 @@ def load_config(
         way=way,
     )
     if prices is None:
-        prices = read_prices(documents["prices.yaml"], shipped_families=_families_beside(documents["prices.yaml"], shipped.prices))
+        prices = read_prices(documents["prices.yaml"], listed=shipped.list_prices or PriceCatalogue(()))
     report_unknown_upstreams(placed_routes, upstreams)
     _report_dangling(plans, capabilities, prices)
     has_catalogue = any(upstream.catalogue_path for upstream in upstreams.values())
@@ -190,13 +189,6 @@ def _report_unreached(document: Section, prices: PriceCatalogue) -> None:
 def _find(name: str, directory: Path | None, shipped_dir: Path) -> Path:
     own = None if directory is None else directory / name
     return own if own is not None and own.exists() else shipped_dir / name
-
-
-def _families_beside(own: Section, shipped: PriceCatalogue | None) -> Families | None:
-    """Families that the operator did not state; None if the operator's file has no families."""
-    if "families" not in own:
-        return None
-    return {} if shipped is None else shipped.routing.families
 
 
 def _optional(name: str, directory: Path | None, digest: "hashlib._Hash", problems: Problems) -> Section | None:

@@ -15,8 +15,13 @@ from tallygate.domain.price import Price
 _REACHED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/@+-]{0,127}\*?", re.ASCII)  # names of families have spaces
 
 
-def read_prices(document: Section, *, shipped_families: Families | None = None) -> PriceCatalogue:
-    """Parse prices. shipped_families: families that are not the operator's own; None: treat all as shipped."""
+def read_prices(document: Section, *, listed: PriceCatalogue | None = None) -> PriceCatalogue:
+    """Read a file of prices.
+
+    listed   list prices, before which an operator's rows, aliases and families come, unless the file says `with_listed: false`;
+             None: the file is itself a list
+    """
+    is_alone = not document.boolean("with_listed", default=True)
     document.require("prices")
     prices: list[Price] = []
     first_lines: dict[tuple[str, int], int] = {}
@@ -31,14 +36,15 @@ def read_prices(document: Section, *, shipped_families: Families | None = None) 
             first_lines[key] = item.place.line
             prices.append(price)
     models = {price.model for price in prices}
-    aliases = _read_aliases(document, models)
+    below = PriceCatalogue(()) if listed is not None and is_alone else listed
+    aliases = _read_aliases(document, models, below)
     calls = read_call_rates(document)
-    routing = _read_routing(document, shipped_families)
+    routing = _read_routing(document, listed, is_alone=is_alone)
     document.close()
-    return PriceCatalogue(prices, aliases, routing=routing, calls=calls)
+    return PriceCatalogue(prices, aliases, routing=routing, calls=calls, listed=below)
 
 
-def _read_aliases(document: Section, models: set[str]) -> Mapping[str, str]:
+def _read_aliases(document: Section, models: set[str], listed: PriceCatalogue | None) -> Mapping[str, str]:
     section = document.section("aliases")
     if section is None:
         return {}
@@ -49,16 +55,21 @@ def _read_aliases(document: Section, models: set[str]) -> Mapping[str, str]:
             section.place_of(name).problem("has a price of its own, which wins: remove the alias")
         elif not is_model_name(name):
             section.place_of(name).problem("is not a model name")
-        elif target and target not in models:
+        elif target and target not in models and (listed is None or listed.rows_of(target) is None):
             section.place_of(name).problem(f"names the model {show(target)}, which has no price")
         elif target:
             found[name] = target
     return found
 
 
-def _read_routing(document: Section, shipped_families: Families | None) -> Routing:
+def _read_routing(document: Section, listed: PriceCatalogue | None, *, is_alone: bool) -> Routing:
     families = _read_families(document)
-    routing = Routing(families=families, are_families_own=shipped_families is not None and families != shipped_families)
+    if listed is None:
+        routing = Routing(families=families)
+    elif "families" in document:
+        routing = Routing(families=families, are_families_own=families != listed.routing.families)
+    else:
+        routing = Routing(families={} if is_alone else listed.routing.families)
     section = document.section("auto_routing")
     if section is None:
         return routing

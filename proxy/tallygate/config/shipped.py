@@ -26,13 +26,18 @@ class ShippedTables:
     """The parsed tables; None for a file that is missing or has a problem, which loading the configuration reports."""
 
     routes: tuple[PlacedRoute, ...] | None
-    prices: PriceCatalogue | None
+    list_prices: PriceCatalogue | None
+
+    @property
+    def prices(self) -> PriceCatalogue | None:
+        """The list prices by themselves, without any row of an operator's."""
+        return None if self.list_prices is None else _alone(self.list_prices)
 
 
 def shipped_tables(directory: Path, known_dialects: Mapping[str, bool]) -> ShippedTables:
     return ShippedTables(
         routes=_routes(_text(directory / "routes.yaml"), frozenset(known_dialects.items())),
-        prices=_prices(_text(directory / "prices.yaml")),
+        list_prices=_prices(_text(directory / "prices.yaml")),
     )
 
 
@@ -62,3 +67,8 @@ def _prices(text: bytes) -> PriceCatalogue | None:
     document = read_document("prices.yaml", text, problems)
     prices = None if document is None else read_prices(document)
     return None if problems or prices is None or list(prices.routing.unmatched(prices.reachable_names())) else prices
+
+
+@lru_cache(maxsize=2)
+def _alone(listed: PriceCatalogue) -> PriceCatalogue:
+    return PriceCatalogue((), routing=listed.routing, listed=listed)

@@ -111,6 +111,8 @@ def price_answered(
     Providers bill the model that served; with automatic routing it is known from the response only. Where it has no price, the
     price of the hold applies: that of the model asked for, or the dearest that routing can reach, with its markup.
     """
+    if facts.model is not None and prices.agrees(facts.model, at_ms):
+        return asked, False
     if response_model and response_model != facts.model:
         answered = prices.find(response_model, at_ms)
         if answered is not None and (answered.generates or not facts.has_output):
