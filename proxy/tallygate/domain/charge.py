@@ -7,7 +7,7 @@ import msgspec
 
 from tallygate.domain.money import nano_usd_from_pico
 from tallygate.domain.routed_price import AnyPrice
-from tallygate.domain.usage import Conditions, Usage
+from tallygate.domain.usage import STANDARD, Conditions, Usage
 
 
 class Charge(msgspec.Struct, frozen=True):
@@ -26,7 +26,9 @@ def charge_of(usage: Usage, conditions: Conditions, price: AnyPrice, price_of: C
     price      of the model that answered
     price_of   another model's, which took part; where it has none, `price` charges its part
     """
-    lacks_rates = not price.knows(conditions) or (usage.has_calls and bool(price.lacks(usage.quantities)))
+    lacks_rates = (conditions is not STANDARD and not price.knows(conditions)) or (
+        usage.has_calls and bool(price.lacks(usage.quantities))
+    )
     if not usage.passes:
         return Charge(price.cost_nano_usd(usage, conditions), lacks_rates)
     own, cost = [], 0

@@ -1,6 +1,6 @@
 """Prices by unit and the cost of one exchange, in integers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -14,8 +14,6 @@ WorstRates = tuple[tuple[int, int, int], ...]
 Rates = Mapping[str, int]  # pico-USD of one, by unit
 NO_MAXIMUM: Final = 1 << 62
 _SCHEDULES_KEPT: Final = 64  # of one price; an answer may state conditions that nobody has heard of
-_ANY_INPUT: Final = (Unit.INPUT, Unit.CACHED_INPUT)  # what any prompt can be charged as, and any output
-_ANY_OUTPUT: Final = (Unit.OUTPUT, Unit.REASONING_OUTPUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +99,8 @@ class Price:
 
     def cost_nano_usd(self, usage: Usage, conditions: Conditions = STANDARD) -> int:
         """What `usage` costs if all of it is charged by this price, rounded up once."""
+        if not usage.passes:
+            return nano_usd_from_pico(self._cost_of_pass(usage.quantities, conditions))
         return nano_usd_from_pico(self.pico_usd([quantities for _, quantities in usage.parts()], conditions))
 
     def pico_usd(self, passes: Iterable[Mapping[str, int]], conditions: Conditions = STANDARD) -> int:
@@ -144,7 +144,7 @@ class Price:
         *,
         prompt_tokens: int,
         output_tokens: int,
-        units: Iterable[Unit] = (),
+        units: Collection[Unit] = (),
         conditions: Iterable[Conditions] = (STANDARD,),
         calls: Mapping[str, int] | None = None,
     ) -> int:
@@ -156,7 +156,7 @@ class Price:
         self,
         prompt_tokens: int,
         *,
-        units: Iterable[Unit] = (),
+        units: Collection[Unit] = (),
         conditions: Iterable[Conditions] = (STANDARD,),
         calls: Mapping[str, int] | None = None,
         output_max: int = NO_MAXIMUM,
@@ -167,8 +167,6 @@ class Price:
         conditions   under which it can be charged
         calls        at most so many of other units than tokens
         """
-        kinds_in = (*_ANY_INPUT, *[unit for unit in units if unit in PROMPT_UNITS])
-        kinds_out = (*_ANY_OUTPUT, *[unit for unit in units if unit in COMPLETION_UNITS])
         cases: list[tuple[int, int, int]] = []
         for each in conditions:
             tiers = self.schedule(each)
@@ -178,8 +176,14 @@ class Price:
                 if most < tier.from_tokens:
                     continue
                 rates = tier.rates
+                dearest_in = max(rates[Unit.INPUT], rates[Unit.CACHED_INPUT])  # any prompt can be read from a cache
+                dearest_out = max(rates[Unit.OUTPUT], rates[Unit.REASONING_OUTPUT])
+                for unit in units:
+                    if unit in PROMPT_UNITS:
+                        dearest_in = max(dearest_in, rates[unit])
+                    elif unit in COMPLETION_UNITS:
+                        dearest_out = max(dearest_out, rates[unit])
                 called = self._called(rates, calls) if calls else 0
-                dearest_in, dearest_out = max([rates[unit] for unit in kinds_in]), max([rates[unit] for unit in kinds_out])
                 cases.append((called + most * dearest_in, dearest_out, output_max))
                 most = tier.from_tokens - 1
         return tuple(cases)

@@ -1,6 +1,7 @@
 """What one exchange used: quantities by unit, in one normal form for every provider, and where the figures come from."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -49,24 +50,34 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     quantities: dict[str, int]
 
 
-class Usage(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Usage:
     """Quantities by unit: every token is in one of them, and none is zero.
 
-    passes   where a provider bills parts of the usage each by itself: together they are its tokens; else there are none
+    passes       where a provider bills parts of the usage each by itself: together they are its tokens; else there are none
+    prompt       all input tokens, cached and cache-written ones included; completion: all output tokens, reasoning included
+    has_calls    there is something that is no token
     """
 
-    quantities: Mapping[str, int] = {}
+    quantities: Mapping[str, int] = field(default_factory=dict)
     passes: tuple[Pass, ...] = ()
+    prompt: int = field(init=False, compare=False, repr=False)
+    completion: int = field(init=False, compare=False, repr=False)
+    has_calls: bool = field(init=False, compare=False, repr=False)
 
-    @property
-    def prompt(self) -> int:
-        """All input tokens, cached and cache-written ones included."""
-        return sum([number for unit, number in self.quantities.items() if unit in PROMPT_UNITS])
-
-    @property
-    def completion(self) -> int:
-        """All output tokens, reasoning included."""
-        return sum([number for unit, number in self.quantities.items() if unit in COMPLETION_UNITS])
+    def __post_init__(self) -> None:
+        prompt = completion = 0
+        has_calls = False
+        for unit, number in self.quantities.items():
+            if unit in PROMPT_UNITS:
+                prompt += number
+            elif unit in COMPLETION_UNITS:
+                completion += number
+            else:
+                has_calls = True
+        object.__setattr__(self, "prompt", prompt)
+        object.__setattr__(self, "completion", completion)
+        object.__setattr__(self, "has_calls", has_calls)
 
     @property
     def total(self) -> int:
@@ -85,11 +96,6 @@ class Usage(msgspec.Struct, frozen=True):
     def audio_prompt(self) -> int:
         """Audio tokens in, cached ones included."""
         return self._sum(_AUDIO_INPUT)
-
-    @property
-    def has_calls(self) -> bool:
-        """Whether there is anything that is no token."""
-        return not self.quantities.keys() <= TOKEN_UNITS
 
     def parts(self) -> list[tuple[str | None, Mapping[str, int]]]:
         """What is charged each by its own size, with the model if it is another than the one that answered."""
