@@ -378,3 +378,23 @@ def test_the_names_place_the_cache_where_the_total_does_not(place: CachePlace, t
     counts = token_counts(set(), prompt=100, completion=7, cached=80, total=total, cache_place=place)
     assert (counts.prompt, counts.cached) == (prompt, 80)
     assert total is None or counts.total == total
+
+
+def test_a_usage_without_output_is_not_of_the_text_before_it() -> None:
+    nothing, some = usage(0, 0), usage(100, 1)
+    text, stop = chunk({"content": "word"}), chunk({}, "stop")
+    for stated, is_stale in (
+        ([text, stop, chunk(choices=[], usage=some)], False),
+        ([text, stop, chunk(choices=[], usage=some), chunk(choices=[], usage=nothing)], False),
+        ([text | {"usage": some}, stop | {"usage": nothing}], False),
+        ([text | {"usage": some}, text, stop, chunk(choices=[], usage=nothing)], True),
+        ([text | {"usage": some}, text, stop, chunk(choices=[], usage=usage(100, 0))], True),
+        ([text, stop, chunk(choices=[], usage={"prompt_tokens": 100})], True),
+        ([text, stop, chunk(choices=[], usage={"total_tokens": 107})], False),
+        ([text, stop, chunk(choices=[], usage={"prompt_tokens": 100, "total_tokens": 107})], False),
+    ):
+        meter = DIALECTS["openai_chat"].meter(STREAM, content_type="text/event-stream", hide_usage_chunk=False)
+        meter.feed(sse(*stated, DONE))
+        meter.end_body()
+        reading = meter.reading
+        assert (reading.ended, reading.is_usage_midstream, reading.has_text_after_usage) == (True, False, is_stale), stated

@@ -104,7 +104,9 @@ class GeminiAnswers:
             flags.discard(TOTAL_ONLY)
             counts = token_counts(set(), prompt=counts.total, cached=counts.cached, audio_prompt=counts.audio_prompt)
         self._reading.usage = counts
-        self._reading.is_usage_midstream, self._reading.has_text_after_usage = not self._reading.ended, False
+        self._reading.is_usage_midstream = not self._reading.ended
+        if self._usage.has_output:
+            self._reading.has_text_after_usage = False
 
 
 def _read_call(reading: MeterReading, call: object) -> None:

@@ -66,7 +66,9 @@ class ChoicesStreamMeter(EventStreamMeter):
         if chunk.choices:
             self._read_choices(chunk)
         if _read_about(reading, chunk, self._usage):
-            reading.is_usage_midstream, reading.has_text_after_usage = bool(chunk.choices) and self._seen != self._finished, False
+            reading.is_usage_midstream = bool(chunk.choices) and self._seen != self._finished
+            if self._usage.has_output:
+                reading.has_text_after_usage = False
         if not self._hides:
             return event.raw
         if not chunk.choices and isinstance(chunk.usage, dict) and not chunk.error:

@@ -318,7 +318,9 @@ class ResponsesStreamMeter(EventStreamMeter):
             reading.response_model = name_or_none(model) or reading.response_model
         counts = None if usage is None else self._usage.add(usage, reading.flags)
         if counts is not None:
-            reading.usage, reading.has_text_after_usage = counts, False
+            reading.usage = counts
+            if self._usage.has_output:
+                reading.has_text_after_usage = False
         is_whole_response = isinstance(nested, dict) or body.object == "response"
         end = kind.removeprefix("response.")
         if end not in _ENDS and is_whole_response and isinstance(status, str):

@@ -36,6 +36,12 @@ class UsageNames(msgspec.Struct, frozen=True):
         """Whether one of the sides is above zero."""
         return any(is_positive(usage.get(name)) for name in self.sides)
 
+    def has_output(self, usage: Members) -> bool:
+        """Whether output above zero is stated, in a side or as what the total has beyond the prompt."""
+        prompt, total = usage.get(self.sides[0]), usage.get(self.total)
+        is_in_total = is_positive(total) and (type(prompt) is not int or (type(total) is int and total > prompt))
+        return is_in_total or any(is_positive(usage.get(name)) for name in self.sides[1:])
+
 
 CHAT: Final = UsageNames(("prompt_tokens", "completion_tokens"), "total_tokens", chat_counts)
 RESPONSES: Final = UsageNames(("input_tokens", "output_tokens"), "total_tokens", responses_counts)
@@ -69,13 +75,17 @@ _GEMINI_SPELLINGS: Final = {_folded(name): name for name in _GEMINI_NAMES}
 
 
 class StatedUsage:
-    """Statement after statement of one answer's usage. `own` are the names of the answer's API."""
+    """Statement after statement of one answer's usage. `own` are the names of the answer's API.
 
-    __slots__ = ("_members", "_own", "_stating")
+    has_output  the last statement states output: it is of all the text so far
+    """
+
+    __slots__ = ("_members", "_own", "_stating", "has_output")
 
     def __init__(self, own: UsageNames) -> None:
         self._own = self._stating = own
         self._members: Members = {}
+        self.has_output = False
 
     def add(self, usage: object, flags: set[str]) -> Usage | None:
         """Take a usage object; return the counts of all so far, None if it holds none.
@@ -96,6 +106,8 @@ class StatedUsage:
             if found is None:
                 return None
             names = found
+        output = members.get(names.sides[1])
+        self.has_output = (type(output) is int and output > 0) or names.has_output(members)
         if flags:
             flags.difference_update((CLAMPED, IMPOSSIBLE, INCONSISTENT, TOTAL_ONLY))
         if names is not self._stating:
