@@ -380,6 +380,25 @@ def test_the_names_place_the_cache_where_the_total_does_not(place: CachePlace, t
     assert total is None or counts.total == total
 
 
+READ_NAMES = ("cache_read_input_tokens", "cache_read_tokens", "cached_read_tokens", "cached_tokens", "prompt_cache_hit_tokens")
+WRITTEN_NAMES = ("cache_creation_input_tokens", "cache_creation_tokens", "cache_write_tokens", "cached_write_tokens")
+DETAIL_NAMES = ("cached_tokens", "cache_read_tokens", "cached_read_tokens", "cache_read_input_tokens", "cache_read")
+
+
+@pytest.mark.parametrize("written", WRITTEN_NAMES)
+def test_a_cache_has_many_names(written: str) -> None:
+    counts = usage_of_totals(prompt=600, completion=7, cached=300, cache_write_5m=200)
+    for read_name in READ_NAMES:
+        assert stated("openai_chat", usage(600, 7, **{read_name: 300, written: 200}))[0] == counts
+        outside = {**usage(100, 7, **{read_name: 300, written: 200}), "total_tokens": 607}
+        assert stated("openai_chat", outside)[0] == counts
+    for read_name in DETAIL_NAMES:
+        details = {read_name: 300, written: 200}
+        assert stated("openai_chat", usage(600, 7, prompt_tokens_details=details))[0] == counts
+        in_names = {"input_tokens": 600, "output_tokens": 7, "total_tokens": 607, "input_tokens_details": details}
+        assert stated("openai_responses", in_names)[0] == counts
+
+
 def test_a_usage_without_output_is_not_of_the_text_before_it() -> None:
     nothing, some = usage(0, 0), usage(100, 1)
     text, stop = chunk({"content": "word"}), chunk({}, "stop")

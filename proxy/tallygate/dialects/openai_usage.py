@@ -16,9 +16,15 @@ from tallygate.dialects.counts import INCONSISTENT, CachePlace, cache_writes, le
 from tallygate.dialects.lenient import is_positive, member
 from tallygate.domain.usage import Usage
 
-_CACHE_NAMES: Final = frozenset({"cache_tokens", "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"})
-_WRITE_NAMES: Final = frozenset({"cache_creation_input_tokens", "cache_creation"})
-_WRITE_DETAILS: Final = frozenset({"cache_write_tokens", "cache_creation_tokens", "cache_creation_token_details"})
+# Of parts of the prompt, in its details; of parts of it, beside it; and of what may stand beside it, as Anthropic's do.
+_READ_DETAILS: Final = ("cached_tokens", "cache_read_tokens", "cached_read_tokens", "cache_read_input_tokens", "cache_read")
+_WRITE_DETAILS: Final = ("cache_write_tokens", "cache_creation_tokens", "cached_write_tokens", "cache_creation_input_tokens")
+_READS_INSIDE: Final = ("prompt_cache_hit_tokens", "cached_tokens", "cached_input_tokens")
+_READS: Final = ("cache_read_input_tokens", "cache_read_tokens", "cached_read_tokens")
+_WRITES: Final = ("cache_creation_input_tokens", "cache_creation_tokens", "cache_write_tokens", "cached_write_tokens")
+_CACHE_NAMES: Final = frozenset({"cache_tokens", *_READS_INSIDE, *_READS})
+_WRITE_NAMES: Final = frozenset({"cache_creation", *_WRITES})
+_IN_DETAILS: Final = (*_READ_DETAILS[1:], *_WRITE_DETAILS, "cache_creation_token_details")
 
 Members = dict[str, object]
 
@@ -61,8 +67,8 @@ def embedding_counts(usage: object, flags: set[str]) -> Usage | None:
     """Counts of an embeddings usage object: everything is input, under whichever name. None if it holds no count at all."""
     if not isinstance(usage, dict):
         return None
-    prompt = _first_positive(usage.get("prompt_tokens"), usage.get("input_tokens"), usage.get("promptTokenCount"))
-    total = _first_positive(usage.get("total_tokens"), usage.get("totalTokenCount"))
+    prompt = _first_positive(usage, ("prompt_tokens", "input_tokens", "promptTokenCount"))
+    total = _first_positive(usage, ("total_tokens", "totalTokenCount"))
     if prompt is None and total is None:
         return None
     if not is_positive(prompt):
@@ -89,19 +95,20 @@ def _counts(
     kept_12h = 0
     if isinstance(details_in, dict):
         cached, audio_in = details_in.get("cached_tokens"), details_in.get("audio_tokens")
+        if any(map(details_in.get, _IN_DETAILS)):
+            cached = _first_positive(details_in, _READ_DETAILS)
+            written = _first_positive(details_in, _WRITE_DETAILS)
+            short, long = _split_writes(written, details_in.get("cache_creation_token_details") or get("cache_creation"), flags)
+            kept_12h = lenient_count(member(details_in.get("cache_write_tokens_details"), "ttl_12h_tokens"), flags) or 0
+            short = max(short - kept_12h, 0)
     if not _CACHE_NAMES.isdisjoint(usage):
-        cached = _first_positive(cached, get("prompt_cache_hit_tokens"), get("cached_tokens"))
-        if is_positive(read := get("cache_read_input_tokens")):
-            cached, place = _first_positive(cached, read), anthropic_place
+        cached = cached if is_positive(cached) else _first_positive(usage, _READS_INSIDE)
+        if is_positive(read := _first_positive(usage, _READS)):
+            cached, place = cached if is_positive(cached) else read, anthropic_place
         if (own := get("cache_tokens")) is not None:  # Gloo's, which is a value where it is 0
             cached, place = own, CachePlace.INSIDE
-    if isinstance(details_in, dict) and not _WRITE_DETAILS.isdisjoint(details_in):
-        written = _first_positive(details_in.get("cache_write_tokens"), details_in.get("cache_creation_tokens"))
-        short, long = _split_writes(written, details_in.get("cache_creation_token_details") or get("cache_creation"), flags)
-        kept_12h = lenient_count(member(details_in.get("cache_write_tokens_details"), "ttl_12h_tokens"), flags) or 0
-        short = max(short - kept_12h, 0)
     if not (short or long) and not _WRITE_NAMES.isdisjoint(usage):
-        short, long = _split_writes(get("cache_creation_input_tokens"), get("cache_creation"), flags)
+        short, long = _split_writes(_first_positive(usage, _WRITES), get("cache_creation"), flags)
         place = anthropic_place if short or long else place
     if isinstance(details_out, dict):
         reasoning, audio_out = details_out.get("reasoning_tokens"), details_out.get("audio_tokens")
@@ -140,9 +147,7 @@ def _with_reasoning(completion: object, reasoning: object, prompt: object, total
     return tokens_out + thought
 
 
-def _first_positive(*values: object) -> object:
-    """The first count above zero, else the first that is there."""
-    for value in values:
-        if is_positive(value):
-            return value
-    return next((value for value in values if value is not None), None)
+def _first_positive(members: Members, names: tuple[str, ...]) -> object:
+    """The first count above zero under these names, else the first that is there."""
+    stated = [value for name in names if (value := members.get(name)) is not None]
+    return next(filter(is_positive, stated), stated[0] if stated else None)
