@@ -1,7 +1,7 @@
-"""Sums of the entries, kept ready in one table at several levels: how much of the labels is kept, in buckets of which length.
+"""The levels of the table `rollups`: sums of the entries by some or all labels, in buckets of several lengths.
 
-A question reads the coarsest rows that can answer it: whole organizations, or kinds (series without their credential), are far
-fewer than series.
+A query reads the coarsest rows that can answer it: whole organizations and kinds (series without their credential) have far fewer
+rows than series.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,8 +25,8 @@ class Detail(StrEnum):
     ORG = "org"  # none but the organization: series_id is 0
 
 
-# Half hours, since some zones are half an hour off; those that are a quarter off are answered from quarters of an hour, kinds too.
-# 4 hours: a day of a zone begins up to 12 from that of UTC.
+# Half hours are for zones that are half an hour off. The few that are a quarter off read the quarters of series instead of kinds.
+# Four hours are for the edges of days, which in some zones begin up to 12 hours from those of UTC.
 LENGTHS_MS: Final[Mapping[Detail, tuple[int, ...]]] = {
     Detail.SERIES: (QUARTER_MS, HOUR_MS, DAY_MS),
     Detail.KIND: (HOUR_MS // 2, HOUR_MS, 4 * HOUR_MS, DAY_MS),
@@ -35,7 +35,7 @@ LENGTHS_MS: Final[Mapping[Detail, tuple[int, ...]]] = {
 
 
 class Level(NamedTuple):
-    """Rows of one detail and one length: a part of the table in which everything is counted once."""
+    """Rows of one detail and one length. Each level has every request once."""
 
     detail: Detail
     length_ms: int
@@ -66,11 +66,7 @@ async def add_to_rollups(
     """Add ROLLUP_AMOUNTS by (instant, series) to their rows of every level, within the connection's transaction."""
     rows: dict[tuple[int, str, str, int, int], list[int]] = {}
     for (at_ms, series), amounts in sums.items():
-        numbers = {
-            Detail.SERIES: numbering.of(series),
-            Detail.KIND: numbering.of_kind(series),
-            Detail.ORG: 0,
-        }
+        numbers = {Detail.SERIES: numbering.of(series), Detail.KIND: numbering.of_kind(series), Detail.ORG: 0}
         for detail, length_ms in LEVELS:
             key = (length_ms, detail.value, series.org, at_ms - at_ms % length_ms, numbers[detail])
             row = rows.setdefault(key, [0] * len(ROLLUP_AMOUNTS))

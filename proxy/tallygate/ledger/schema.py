@@ -81,10 +81,10 @@ SERIES: Final = Table(
 )
 
 
-# Sums of entries at several levels, which `rollups` declares. Rows lie together by level, organization and time, as they are read.
-# PostgreSQL's tables have no order, so each detail has a partition there: without, questions over ten million events of 90 days
-# took up to 1.6 times the CPU (docs/performance.md). And it takes the first column of an index for the order of the whole: with
-# `detail` there, the same in all of a partition, it read the table row by row in the belief that the next lies beside.
+# Sums of entries at several levels (`ledger/rollups.py`). Rows are ordered by level, organization and time, as they are read.
+# Tables of PostgreSQL have no order, so each detail has a partition there: without, queries over ten million events took up to 30 %
+# more CPU (docs/performance.md). length_ms comes first because PostgreSQL estimates the order of an index by its first column:
+# `detail` is constant within a partition, so the planner expected neighboring rows, and read them one by one.
 ROLLUPS: Final = Table(
     "rollups",
     METADATA,
