@@ -25,6 +25,7 @@ from tallygate.dialects.dialect import Dialect, MeterReading, RequestFacts
 from tallygate.dialects.registry import dialects
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import PromptShape
+from tallygate.domain.unit import Unit
 from tallygate.domain.usage import Usage
 from tallygate.tokens.counter import TokenCounter
 
@@ -120,7 +121,7 @@ def completion_kind(recording: Recording, usage: Usage) -> str:
     answer = recording.answer
     if _PROVIDER_TOOL.search(answer):
         return "provider's tools"
-    if _MEDIA.search(answer) or usage.audio_completion:
+    if _MEDIA.search(answer) or usage.quantities.get(Unit.OUTPUT_AUDIO):
         return "media"
     if _THOUGHT.search(answer):
         return "reasoning shown"
@@ -192,7 +193,7 @@ def _compare_one(
     completion = prompt = bound = None
     if usage.completion:
         kind = completion_kind(recording, usage)
-        true = usage.completion if kind == "reasoning shown" else usage.completion - usage.reasoning
+        true = usage.completion if kind == "reasoning shown" else usage.completion - usage.quantities.get(Unit.REASONING_OUTPUT, 0)
         if true > 0:
             completion = Counted(**about, kind=kind, true=true, counted=_count(counter, mute, asked, model))
     if facts is not None and usage.prompt:

@@ -65,7 +65,8 @@ def an_entry(org: str, number: int, settled_at_ms: int, **changed: Any) -> Entry
         "status": 200,
     }
     fields |= {"outcome": "success", "stream": False, "first_byte_ms": None, "requests": 1, "usage_source": "upstream", "flags": ""}
-    fields |= {"price_version": None, "client_request_id": None, "prompt_tokens": 100 + number, "completion_tokens": number * 7}
+    fields |= {"price_version": None, "client_request_id": None, "billed": None}
+    fields |= {"prompt_tokens": 100 + number, "completion_tokens": number * 7}
     fields |= {"cached_tokens": number % 50, "reasoning_tokens": number % 5, "cost_nano_usd": 1 + number * 123_456_789}
     return Entry(**fields | changed)
 
