@@ -12,7 +12,7 @@ from tallygate.http1.content_codings import ACCEPTED, STACKED_MAX, BodyDecoder
 
 DECODED_BYTES_MAX: Final = 8 << 20  # of one answer; a longer one is charged as if nobody could read it
 WAITING_BYTES_MAX: Final = 4 << 20  # of coded bytes that wait for the decoder, which takes a slice for each piece that comes
-SLICE_BYTES: Final = 131_072  # decoded and metered at a time, about a millisecond
+SLICE_BYTES: Final = 65_536  # decoded and metered at a time: no longer than a piece that comes plain
 UNDECODED: Final = "undecoded"  # the flag of an event whose answer could not be decoded
 
 # No coding begins so: the label is wrong.
