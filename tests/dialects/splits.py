@@ -19,6 +19,9 @@ class Metered:
     failed: bool
     text: str
     flags: frozenset[str]
+    billed_calls: dict[str, int]
+    conditions: dict[str, str]
+    is_unbilled: bool
 
 
 def run(meter: ResponseMeter, pieces: list[bytes]) -> Metered:
@@ -32,6 +35,9 @@ def run(meter: ResponseMeter, pieces: list[bytes]) -> Metered:
         failed=reading.failed,
         text=reading.drain_text(),
         flags=frozenset(reading.flags),
+        billed_calls=dict(reading.billed_calls),
+        conditions=dict(reading.conditions),
+        is_unbilled=reading.is_unbilled,
     )
 
 

@@ -107,7 +107,8 @@ def test_a_later_statement_replaces_an_earlier_one_and_is_never_added() -> None:
     body = start({**STARTED, "input_tokens": 2_479}) + delta({"output_tokens": 700}) + delta(searched) + STOP
     got = assert_split_invariant(DIALECT, STREAM, body)
     assert got.usage == usage_of_totals(prompt=404_500, completion=1_200)
-    assert got.flags == {"server_tools_used"}
+    assert got.billed_calls == {Unit.WEB_SEARCH: 3}
+    assert not got.flags
 
 
 def test_a_null_in_a_later_statement_replaces_nothing() -> None:
@@ -207,7 +208,7 @@ def test_no_counts_are_no_usage(usage: object) -> None:
     assert metered(DIALECT, STREAM, start(usage) + STOP).usage is None
 
 
-def test_a_compaction_is_charged_beside_the_answer_and_other_passes_beyond_the_total_are_flagged() -> None:
+def test_passes_beside_the_answer_are_charged_with_it() -> None:
     message = {"type": "message", "input_tokens": 25, "output_tokens": 15}
     usage = {"input_tokens": 25, "output_tokens": 15, "iterations": [message]}
     assert not metered(DIALECT, STREAM, start(usage)).flags
@@ -229,8 +230,12 @@ def test_a_compaction_is_charged_beside_the_answer_and_other_passes_beyond_the_t
 
     advisor = {"type": "advisor_message", "model": "dear", "input_tokens": 900, "output_tokens": 100}
     got = metered(DIALECT, STREAM, start({**usage, "iterations": [advisor, message]}))
-    assert got.usage == usage_of_totals(prompt=25, completion=15)
-    assert got.flags == {"usage_iterations"}
+    assert got.usage is not None
+    assert [(each.model, each.quantities) for each in got.usage.passes] == [
+        (None, {Unit.INPUT: 25, Unit.OUTPUT: 15}),
+        ("dear", {Unit.INPUT: 900, Unit.OUTPUT: 100}),
+    ]
+    assert not got.flags
 
 
 def test_an_error_event_ends_nothing_but_is_noted() -> None:

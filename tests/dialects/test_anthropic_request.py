@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallygate.dialects.anthropic_conditions import conditions_of
 from tallygate.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.domain.errors import RequestRejectedError
@@ -47,6 +48,7 @@ def test_a_plain_request_is_read() -> None:
         prompt=PromptShape(texts=("Be brief.", "Hello"), messages=2),
         stream=True,
         max_output_tokens=1024,
+        default_conditions=conditions_of(None, None, None)[1],
     )
 
 
@@ -142,6 +144,22 @@ def test_an_image_is_one_whatever_its_media_type_says() -> None:
 )
 def test_what_cannot_be_seen_is_said(members: dict[str, Any]) -> None:
     assert facts_of(**members).has_unknown_input
+
+
+@pytest.mark.parametrize(
+    ("tools", "searches"),
+    [
+        ([{"type": "web_search_20250305", "max_uses": 5}], 5),
+        ([{"type": "web_search_20260209"}], 30),
+        ([{"type": "web_search_20250305", "max_uses": 5}, {"type": "web_search_20260209", "max_uses": 2}], 7),
+        ([{"type": "web_search_20250305", "max_uses": True}], 30),
+        ([{"type": "web_search_20250305", "max_uses": 10**30}], TOKENS_MAX),
+        ([{"type": "web_search_20250305", "max_uses": -1}], 0),
+        ([{"type": "web_fetch_20250910", "max_uses": 5}, {"name": "web_search", "input_schema": {}}], 0),
+    ],
+)
+def test_searches_are_bounded_by_what_the_tool_may_be_used(tools: list[dict[str, Any]], searches: int) -> None:
+    assert facts_of(tools=tools).calls == ({Unit.WEB_SEARCH: searches} if searches else {})
 
 
 @pytest.mark.parametrize(

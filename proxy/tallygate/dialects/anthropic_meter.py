@@ -1,26 +1,15 @@
 """Meters of Anthropic's Messages API."""
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from tallygate.dialects.counts import IMPOSSIBLE, TOTAL_ONLY, cache_writes, lenient_count, token_counts
+from tallygate.dialects.anthropic_usage import AnthropicUsage
+from tallygate.dialects.counts import IMPOSSIBLE
 from tallygate.dialects.dialect import MeterReading, RequestFacts
-from tallygate.dialects.lenient import is_positive, items_of, lenient_decode, lenient_json_text, member, name_or_none
+from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
-from tallygate.dialects.openai_usage import responses_counts
 from tallygate.dialects.sse import SseEvent
-from tallygate.dialects.stated_usage import CHAT, StatedUsage, joined
-from tallygate.domain.unit import Unit
-from tallygate.domain.usage import TOKENS_MAX, Pass, Usage, summed
-
-ITERATIONS_UNCOUNTED: Final = "usage_iterations"  # passes used tokens that are not in what is charged
-# Anthropic, "Compaction": its tokens are billed at the model's prices, and not included in the top level of the usage.
-_COMPACTION: Final = "compaction"
-SERVER_TOOLS_USED: Final = "server_tools_used"  # searches have a price of their own, which token counts do not show
-
-_SIDES: Final = ("input_tokens", "output_tokens")
-_INPUTS: Final = frozenset({"input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens"})
 
 
 class AnthropicEvent(msgspec.Struct, gc=False):
@@ -34,107 +23,7 @@ class AnthropicEvent(msgspec.Struct, gc=False):
     error: Any = None
     model: Any = None
     content: Any = None
-
-
-class AnthropicUsage:
-    """Usage as the provider states it, statement after statement: a member that is given again replaces the earlier value.
-
-    A zero or a null is no second thought: services that begin or end with it state the count at the other end.
-    """
-
-    __slots__ = ("_is_other", "_members", "_other_names", "_writes_1h_only")
-
-    def __init__(self, facts: RequestFacts) -> None:
-        self._members: dict[str, Any] = {}
-        self._other_names = StatedUsage(CHAT)
-        self._is_other = False  # what was stated so far
-        self._writes_1h_only = Unit.CACHE_WRITE_1H in facts.units and Unit.CACHE_WRITE_5M not in facts.units
-
-    def update(self, usage: object, reading: MeterReading) -> bool:
-        """Take a usage object and bring the reading up to date; return whether it states output. Anything else says nothing."""
-        if not isinstance(usage, dict):
-            return False
-        stated = usage.get("output_tokens") or usage.get("input_tokens")
-        if (type(stated) is not int or stated <= 0) and not self._states_own(usage):
-            counts, usage = self._read_other(usage, reading)
-            if counts is not None or self._is_other:
-                return counts is not None and counts.completion > 0
-        self._members = joined(self._members, usage)
-        members = self._members
-        if not _INPUTS.isdisjoint(members):
-            reading.usage = self._all_counts(reading.flags)
-        if member(members.get("server_tool_use"), "web_search_requests"):
-            reading.flags.add(SERVER_TOOLS_USED)
-        if reading.usage is not None and _iterations_total(members.get("iterations")) > reading.usage.total:
-            reading.flags.add(ITERATIONS_UNCOUNTED)
-        return is_positive(usage.get("output_tokens"))
-
-    def _states_own(self, usage: dict[str, Any]) -> bool:
-        """Whether counts above zero stand under Anthropic's names; those of a cache are also others'."""
-        is_other = self._is_other or is_positive(usage.get("prompt_tokens"))
-        return any(is_positive(usage.get(name)) for name in (_SIDES if is_other else _INPUTS))
-
-    def _read_other(self, usage: dict[str, Any], reading: MeterReading) -> tuple[Usage | None, dict[str, Any]]:
-        """Read a usage that states nothing under Anthropic's names: its counts, if any, and it with what it adds in these names.
-
-        A completion alone is the output of the prompt that was stated before, and so is what a lone total has beyond that prompt.
-        """
-        stated = None if self._is_other else reading.usage
-        completion = usage.get("completion_tokens")
-        if self._members and is_positive(completion) and not is_positive(usage.get("prompt_tokens")):
-            return None, {**usage, "output_tokens": completion}
-        flags: set[str] = set()
-        counts = self._other_names.add(usage, flags)
-        if counts is None or not counts.total:
-            return None, usage
-        if TOTAL_ONLY in flags and stated is not None and stated.prompt:
-            output = counts.total - stated.prompt
-            return None, {**usage, "output_tokens": output} if output > stated.completion else usage
-        reading.usage = counts
-        reading.flags |= flags
-        self._is_other = True
-        return counts, usage
-
-    def _all_counts(self, flags: set[str]) -> Usage:
-        """The counts of the top level, plus those of compactions."""
-        counted = self._counts(self._members, flags)
-        iterations = items_of(self._members.get("iterations"))
-        passes = [self._counts(each, flags) for each in iterations if isinstance(each, dict) and each.get("type") == _COMPACTION]
-        if not passes:
-            return counted
-        usage = summed(tuple([Pass(quantities=dict(each.quantities)) for each in (counted, *passes)]))
-        if max(usage.prompt, usage.completion) <= TOKENS_MAX:
-            return usage
-        return token_counts(flags, prompt=usage.prompt, completion=usage.completion, cached=usage.cached)  # cut to what can be
-
-    def _counts(self, members: dict[str, Any], flags: set[str]) -> Usage:
-        if isinstance(members.get("input_tokens_details"), dict):
-            return responses_counts(members, flags)  # OpenAI's, whose cached tokens are part of the input
-        plain = lenient_count(members.get("input_tokens"), flags) or 0
-        read = lenient_count(members.get("cache_read_input_tokens"), flags) or 0
-        split = members.get("cache_creation")
-        written_5m, written_1h = cache_writes(
-            members.get("cache_creation_input_tokens"),
-            member(split, "ephemeral_5m_input_tokens"),
-            member(split, "ephemeral_1h_input_tokens"),
-            flags,
-            is_rest_long=self._writes_1h_only,
-        )
-        prompt = plain + read + written_5m + written_1h
-        return token_counts(
-            flags,
-            prompt=prompt or members.get("input_tokens"),
-            completion=members.get("output_tokens"),
-            cached=read,
-            cache_write_5m=written_5m,
-            cache_write_1h=written_1h,
-            reasoning=member(members.get("output_tokens_details"), "thinking_tokens"),
-        )
-
-
-def _iterations_total(iterations: object) -> int:
-    ignored: set[str] = set()  # iterations only ever raise a flag, so their oddities do not matter
-    return sum(lenient_count(member(each, name), ignored) or 0 for each in items_of(iterations) for name in _INPUTS)
+    stop_reason: Any = None
 
 
 class AnthropicEventMeter(EventStreamMeter):
@@ -159,11 +48,13 @@ class AnthropicEventMeter(EventStreamMeter):
                 _add_block_text(reading, parsed.delta)
             case "content_block_start":
                 _add_block_text(reading, parsed.content_block)
+                self._usage.note_block(parsed.content_block, reading)
             case "message_start":
                 reading.response_model = name_or_none(member(parsed.message, "model")) or reading.response_model
                 self._usage.update(member(parsed.message, "usage"), reading)
                 reading.awaits_final_usage = True
             case "message_delta":
+                self._usage.note_stop(member(parsed.delta, "stop_reason"), reading)
                 self._update(parsed.usage)
             case "message_stop":
                 self._update(parsed.usage)  # none at Anthropic; some that speak its dialect put it here
@@ -200,9 +91,11 @@ class AnthropicJsonMeter(JsonMeter):
         reading.ended = True
         reading.failed = parsed.type == "error" or bool(parsed.error)
         reading.response_model = name_or_none(parsed.model)
-        self._usage.update(parsed.usage, reading)
         for block in items_of(parsed.content):
             _add_block_text(reading, block)
+            self._usage.note_block(block, reading)
+        self._usage.note_stop(parsed.stop_reason, reading)
+        self._usage.update(parsed.usage, reading)
         return True
 
 

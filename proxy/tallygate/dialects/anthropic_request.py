@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from tallygate.dialects.anthropic_conditions import conditions_of
 from tallygate.dialects.body import ParsedBody, keys_of, parse_body
 from tallygate.dialects.dialect import RequestFacts, units_of
 from tallygate.dialects.lenient import items_of, member
@@ -14,6 +15,7 @@ from tallygate.dialects.references import body_references
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import ImageInput
+from tallygate.domain.unit import Unit
 from tallygate.domain.usage import TOKENS_MAX
 
 # Tools with a type that the client runs itself: no input arises but their definition, which the provider fills in. Any other typed
@@ -22,6 +24,10 @@ _CLIENT_TOOLS: Final = ("bash_", "text_editor_", "computer_", "browser_", "memor
 # After each round of such a tool the model reads its context again, and the usage is the sum (Anthropic, "Handling stop reasons",
 # section "pause_turn"). No recorded answer has read more than three whole windows.
 ROUNDS: Final = 3
+_WEB_SEARCH: Final = "web_search_"
+# Where `max_uses` sets no bound: the loop of such tools ends after 10 iterations (Anthropic, "Handling stop reasons", section
+# "pause_turn"), each of which may search more than once. How often, no page says: three times, as with ROUNDS.
+SEARCHES: Final = 30
 # Anthropic, "Advisor tool": a second model with a maximum of its own. The answer's usage leaves out its tokens.
 _MODEL_TOOL: Final = "advisor_"
 _KIND_CHARS_SHOWN: Final = 60
@@ -50,6 +56,9 @@ class MessagesBody(msgspec.Struct, gc=False):
     thinking: Any = None
     compaction: Any = None
     context_management: Any = None
+    service_tier: Any = None
+    speed: Any = None
+    inference_geo: Any = None
 
 
 KNOWN: Final = frozenset(MessagesBody.__struct_fields__)
@@ -57,7 +66,7 @@ _KNOWN_KEYS: Final = keys_of(KNOWN)
 _OTHER_API_FIELDS: Final = OtherApiFields(KNOWN)
 VOCABULARY_INSIDE: Final = (
     *("role", "content", "type", "text", "source", "data", "media_type", "url", "title", "context", "name", "ttl", "schema"),
-    *("budget_tokens", "thinking", "speed", "service_tier", "inference_geo"),
+    *("budget_tokens", "max_uses"),
 )
 # The members that are read, by type of block; the model may read others as text.
 _BLOCKS: Final[Mapping[str, frozenset[str]]] = {
@@ -70,6 +79,7 @@ _BLOCKS: Final[Mapping[str, frozenset[str]]] = {
     "server_tool_use": frozenset({"name", "input"}),
     "mcp_tool_use": frozenset({"name", "input"}),
 }
+_NO_CALLS: Final[Mapping[str, int]] = {}
 _CACHE_CONTROL: Final = frozenset({"cache_control"})
 _MESSAGE: Final = frozenset({"content"})
 _SOURCE: Final = frozenset({"type", "media_type", "data", "content", "url", "file_id"})
@@ -85,6 +95,7 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
     walker.walk(parsed)
     references = body_references(parsed)
     compacts = _compacts(request)
+    conditions, default_conditions = conditions_of(request.service_tier, request.speed, request.inference_geo)
     return RequestFacts(
         model=required_model(request),
         prompt=walker.parts.shape(),
@@ -95,6 +106,9 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
         window_reads=ROUNDS if walker.has_server_tools else 1,
         output_min_tokens=_thinking_budget(request.thinking) + 1,  # max_tokens must be larger
         units=units_of(cache_write_5m=walker.cache_write_5m, cache_write_1h=walker.cache_write_1h),
+        conditions=conditions,
+        default_conditions=default_conditions,
+        calls={Unit.WEB_SEARCH: walker.searches} if walker.searches else _NO_CALLS,
         has_unknown_input=walker.parts.has_unknown_input(references),
         has_unseen_input=walker.parts.has_unseen_input,
         references=references,
@@ -106,6 +120,12 @@ def _compacts(request: MessagesBody) -> bool:
     edits = items_of(member(request.context_management, "edits"))
     kinds = [member(edit, "type") for edit in edits]
     return request.compaction is not None or any(isinstance(kind, str) and kind.startswith("compact") for kind in kinds)
+
+
+def uses_of(tool: dict[str, Any], most: int) -> int:
+    """How often a tool may be used: `max_uses`; `most` where it is not stated."""
+    uses = tool.get("max_uses")
+    return min(max(uses, 0), TOKENS_MAX) if type(uses) is int else most
 
 
 def _thinking_budget(thinking: object) -> int:
@@ -129,13 +149,14 @@ def required_model(request: MessagesBody) -> str:
 class _PromptWalker:
     """Walks system prompt, messages and tools. Depth is bounded: parse_body has refused deeper nesting."""
 
-    __slots__ = ("cache_write_1h", "cache_write_5m", "cites", "has_server_tools", "parts")
+    __slots__ = ("cache_write_1h", "cache_write_5m", "cites", "has_server_tools", "parts", "searches")
 
     def __init__(self) -> None:
         self.parts = PromptParts()
         self.cache_write_5m = False
         self.cache_write_1h = False
         self.has_server_tools = False
+        self.searches = 0  # at most
         self.cites = False
 
     def walk(self, body: ParsedBody[MessagesBody]) -> None:
@@ -251,6 +272,8 @@ class _PromptWalker:
         else:
             self.has_server_tools = True
             self.parts.add_unseen()
+            if kind.startswith(_WEB_SEARCH):
+                self.searches += uses_of(tool, SEARCHES)
 
     def _unknown(self, value: object) -> None:
         """Add a value newer than this code: its text counts, and a cache mark anywhere in it may be of either kind."""

@@ -35,6 +35,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     replaces_model     the body names another model; `model` replaces it before the body is forwarded
     units              in which the request can be charged besides plain, cached and reasoning tokens
     conditions         under which it can be charged, of which the answer may say which; at least one
+    default_conditions further ones, which only settings of the account at the provider bring, and which the answer then states
     calls              the most that it can cause of what is no token, by unit
     writes_1h          all cache writes may last an hour, and the answer does not say how long they last
     has_unknown_input  input whose size the request does not show: stored at the provider and among `references` (file ids,
@@ -63,6 +64,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     replaces_model: bool = False
     units: frozenset[Unit] = frozenset()
     conditions: tuple[Conditions, ...] = (STANDARD,)
+    default_conditions: tuple[Conditions, ...] = ()
     calls: Mapping[str, int] = {}
     writes_1h: bool = False
     has_unknown_input: bool = False
@@ -99,6 +101,7 @@ class MeterReading:
     calls                 tool calls of the answer; each is generated with some framing that is not in the text
     billed_calls          what is billed besides tokens, by unit
     conditions            members of `Conditions` that the answer states
+    is_unbilled           the provider bills no token of it, whatever the usage shows
     media_tokens          tokens of generated images and sound, by the provider's published rules
     flags                 oddities, for the usage event
     is_events             it is an event stream, whatever its label says
@@ -119,6 +122,7 @@ class MeterReading:
     calls: int = 0
     billed_calls: dict[str, int] = field(default_factory=dict)
     conditions: dict[str, str] = field(default_factory=dict)
+    is_unbilled: bool = False
     media_tokens: int = 0
     flags: set[str] = field(default_factory=set)
     is_events: bool = False

@@ -168,7 +168,7 @@ class Price:
         calls        at most so many of other units than tokens
         """
         cases: list[tuple[int, int, int]] = []
-        for each in conditions:
+        for each in conditions if self.rules else (STANDARD,):
             tiers = self.schedule(each)
             most = prompt_tokens
             for tier in reversed(tiers):

@@ -112,8 +112,11 @@ class Usage:
         return sum([number for unit, number in self.quantities.items() if unit in units])
 
     def plus(self, unit: Unit, number: int) -> "Usage":
-        """This usage and more of one unit."""
-        return Usage({**self.quantities, unit: self.of(unit) + number}, self.passes) if number > 0 else self
+        """This usage and more of one unit, of tokens in a pass of their own where there are passes."""
+        if number <= 0:
+            return self
+        passes = (*self.passes, Pass(quantities={unit: number})) if self.passes and unit in TOKEN_UNITS else self.passes
+        return Usage({**self.quantities, unit: self.of(unit) + number}, passes)
 
     def with_calls(self, calls: Mapping[str, int]) -> "Usage":
         """This usage and at least so many of each of these units, which are no tokens."""
@@ -140,9 +143,15 @@ class Usage:
         return self._moved(CACHE_WRITES, unit)
 
     def _moved(self, units: frozenset[Unit], unit: Unit) -> "Usage":
-        number = self._sum(units)
-        others = {each: count for each, count in self.quantities.items() if each not in units}
-        return Usage({unit: number, **others} if number else others, self.passes)
+        passes = tuple([Pass(model=each.model, quantities=_moved(each.quantities, units, unit)) for each in self.passes])
+        return Usage(_moved(self.quantities, units, unit), passes)
+
+
+def _moved(quantities: Mapping[str, int], units: frozenset[Unit], unit: Unit) -> dict[str, int]:
+    """`quantities`, those of `units` in one unit."""
+    number = sum([count for each, count in quantities.items() if each in units])
+    others = {each: count for each, count in quantities.items() if each not in units}
+    return {unit: number, **others} if number else others
 
 
 NO_USAGE: Final = Usage()

@@ -17,6 +17,7 @@ from tallygate.domain.usage import STANDARD, Conditions, Usage, UsageSource
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.assumed import Unseen, finishes_anyway, may_reason, tokens_within, with_unseen
 from tallygate.gateway.exchange.metering import (
+    DECLINED,
     Metered,
     charged_conditions,
     kept_for_an_hour,
@@ -81,6 +82,9 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
     facts, asked, head = call.facts, call.estimate, call.head
     if not ending.may_owe:
         return Bill(ending=ending, metered=nothing_owed(UsageSource.UPSTREAM), price=asked.price)
+    if reading.is_unbilled and _has_ended(answer):
+        metered = nothing_owed(UsageSource.UPSTREAM, *sorted({*reading.flags, DECLINED}))
+        return Bill(ending=ending, metered=metered, price=asked.price, cost_nano_usd=fee, fee_nano_usd=fee, is_owed=fee > 0)
     usage = usage_of(answer)
     prompt_tokens = asked.prompt_tokens if answer.exact_prompt is None else answer.exact_prompt
     counted = _counted_completion(answer)

@@ -255,7 +255,7 @@ def _worst_rates(facts: RequestFacts, price: AnyPrice, prompts: list[int], choic
         cases += model.worst_rates(
             prompt_tokens,
             units=facts.units,
-            conditions=facts.conditions,
+            conditions=facts.conditions + facts.default_conditions,
             calls=facts.calls,
             output_max=maximum * choices + predicted_tokens if maximum else NO_MAXIMUM,
         )

@@ -16,6 +16,9 @@ from tallygate.domain.usage import NO_USAGE, Conditions, Usage, UsageSource, usa
 
 UNREAD_BYTES_PER_TOKEN: Final = 4  # of English text; JSON around it makes this an overestimate, compression an underestimate
 CHARGED_AT_BOUND: Final = "charged_at_bound"  # the flag of an event whose answering model has no price, or is not named
+DECLINED: Final = (
+    "declined"  # the flag of an event whose answer is a refusal that the provider does not bill, whatever its usage shows
+)
 NO_PROMPT: Final = PromptShape()  # of a request that reads nothing, or whose answer is not billed
 
 
@@ -99,8 +102,8 @@ def charged_conditions(facts: RequestFacts, reading: MeterReading, usage: Usage,
     return max(possible, key=lambda conditions: price.cost_nano_usd(usage, conditions))
 
 
-def nothing_owed(source: UsageSource) -> Metered:
-    return Metered(usage=NO_USAGE, source=source)
+def nothing_owed(source: UsageSource, *flags: str) -> Metered:
+    return Metered(usage=NO_USAGE, source=source, flags=flags)
 
 
 def price_answered(
