@@ -146,6 +146,12 @@ def test_objects_in_a_row_or_in_an_array_are_one_answer() -> None:
     assert (cut.ended, cut.flags) == (False, {"body_unreadable"})
 
 
+def test_a_nul_behind_an_event_hides_nothing() -> None:
+    body = CHAT.replace(b"}\n\n", b"}\0\n\n")
+    got = assert_split_invariant(DIALECTS["openai_chat"], STREAM, body)
+    assert (got.usage, got.text, got.ended, got.flags) == (TRUE, "Hi", True, frozenset())
+
+
 def test_an_answer_in_utf_16_is_read() -> None:
     for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
         body = CHAT_WHOLE.decode().encode(encoding)

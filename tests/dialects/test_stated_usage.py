@@ -137,6 +137,14 @@ def stated(api: str, *usages: Any) -> tuple[Usage | None, frozenset[str]]:
             {**usage(1_000, 20, prompt_tokens_details={"cached_tokens": 500}), "total_tokens": 1_620},
             usage_of_totals(prompt=1_000, completion=620, cached=500),
         ),
+        (
+            {
+                **usage(1_000, 20, prompt_tokens_details={"cached_tokens": 500}),
+                "total_tokens": 1_520,
+                "completion_tokens_details": {"reasoning_tokens": 500},
+            },
+            usage_of_totals(prompt=1_000, completion=520, cached=500, reasoning=500),
+        ),
         # nothing is outside: LiteLLM's names for parts of the prompt
         (usage(600, 7, cache_read_input_tokens=500), usage_of_totals(prompt=600, completion=7, cached=500)),
         (
