@@ -80,4 +80,4 @@ def test_what_may_be_somebody_elses_is_no_rest_to_be_sent() -> None:
     body = UnshownBody()
     body.write(b"theirs")
 
-    assert (body.rest(), body.pieces) == (b"", [b"theirs"])
+    assert (body.rest(), body.withheld()) == (b"", b"theirs")

@@ -19,6 +19,7 @@ from tallygate.domain.errors import ErrorCode, Refusal
 from tallygate.gateway.nearest_route import CHARS_MAX, Mistake, NearestRoutes
 from tallygate.gateway.path_refusals import KINDS_KEPT_MAX, LOGGED_EVERY_MS, SHOWN_CHARS_MAX, PathRefusals, shown_path
 from tallygate.gateway.routes import RouteTable
+from tallygate.telemetry.metrics import OPEN_REQUESTS, REFUSED
 
 UNKNOWN = Refusal(status=404, code=ErrorCode.UNKNOWN_ENDPOINT, message="No.")
 
@@ -193,3 +194,22 @@ async def test_a_refused_path_is_answered_in_the_shape_of_the_api_that_was_meant
         assert ACME_KEY not in caplog.text
         assert "hunter2" not in caplog.text
         assert not harness.ledger.records
+
+
+async def test_a_path_that_cannot_be_explained_is_refused_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault in the explanation")
+
+    async with running_gateway(tmp_path) as harness, ClientSession() as session:
+        monkeypatch.setattr(PathRefusals, "explained", fail)
+        async with session.post(f"{harness.url}/v1/v1/messages", headers={"anthropic-version": "2023-06-01"}) as response:
+            body = await response.json()
+
+        assert (response.status, body["error"]["code"]) == (404, "unknown_endpoint")
+        assert body["type"] == "error", "not in the shape of the caller's API"
+        assert harness.metrics.counted[REFUSED] == [("other", "other", "other", "unknown_endpoint")]
+        assert harness.metrics.levels[OPEN_REQUESTS] == 0
+    assert "could not be explained" in caplog.text
+    assert "a fault" not in str(body)

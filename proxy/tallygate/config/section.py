@@ -66,11 +66,11 @@ class Section:
         self.place = place
         self._values: Mapping[str, object] = mapping if isinstance(mapping, dict) else {}
         self._keys: Mapping[str, object] = self._values
-        self._taken: set[str] = set()
+        self._keys_read: set[str] = set()
         if isinstance(mapping, yaml.MappingNode):
-            self._take_nodes(mapping)
+            self._index(mapping)
 
-    def _take_nodes(self, mapping: yaml.MappingNode) -> None:
+    def _index(self, mapping: yaml.MappingNode) -> None:
         values: dict[str, object] = {}
         keys: dict[str, object] = {}
         self._values, self._keys = values, keys
@@ -98,7 +98,7 @@ class Section:
 
     def has(self, key: str) -> bool:
         """Whether the key is there. It is a known key either way."""
-        self._taken.add(key)
+        self._keys_read.add(key)
         return key in self._values
 
     def node_of(self, key: str) -> yaml.Node | None:
@@ -114,7 +114,7 @@ class Section:
 
     def close(self, *, also: Collection[str] = ()) -> None:
         """Report unknown keys. also: keys that are allowed although they were not read this time."""
-        known = self._taken.union(also)
+        known = self._keys_read.union(also)
         for key, node in self._keys.items():
             if key not in known:
                 hint = nearest(key, known)
@@ -122,7 +122,7 @@ class Section:
 
     def _scalar(self, key: str, kind: str) -> str | None:
         """The text of the single value at `key` if its YAML type is `kind` (str, int, bool ...); None if absent or a problem."""
-        self._taken.add(key)
+        self._keys_read.add(key)
         if key not in self._values:
             return None
         value = self._values[key]
@@ -136,7 +136,7 @@ class Section:
     def require(self, *keys: str) -> bool:
         """Whether all keys are present; each missing one is a problem of the section itself."""
         missing = [key for key in keys if key not in self._values]
-        self._taken.update(keys)
+        self._keys_read.update(keys)
         for key in missing:
             text = f"{self.place.path} has no `{key}`" if self.place.path else f"has no `{key}`"
             self.place.problems.add(self.place.file, self.place.line, text, path=self._path(key))
@@ -155,7 +155,7 @@ class Section:
 
     def plain(self, key: str) -> str | None:
         """A scalar's text, whatever its YAML type (a date, a number), for values with a grammar of their own."""
-        self._taken.add(key)
+        self._keys_read.add(key)
         if key not in self._values:
             return None
         value = self._values[key]
@@ -251,7 +251,7 @@ class Section:
 
     def money(self, key: str, parse: Callable[[str], int]) -> int | None:
         """USD as a quoted decimal, parsed by `parse`. YAML numbers are refused, since 0.1 would become a float."""
-        self._taken.add(key)
+        self._keys_read.add(key)
         value = self._values.get(key)
         if _kind(value) in ("int", "float") and _is_single(value):
             self.place_of(key).problem(f'must be quoted, so that it stays exact: "{show(_text(value)).strip(chr(39))}"')
@@ -259,7 +259,7 @@ class Section:
         return self.parsed(key, parse)
 
     def section(self, key: str) -> "Section | None":
-        self._taken.add(key)
+        self._keys_read.add(key)
         if key not in self._values:
             return None
         value = self._values[key]
@@ -269,7 +269,7 @@ class Section:
         return Section(self.place_of(key), value)
 
     def _items(self, key: str, items_max: int) -> Iterator[tuple[Place, object]]:
-        self._taken.add(key)
+        self._keys_read.add(key)
         if key not in self._values:
             return
         items, place = _items_of(self._values[key]), self.place_of(key)
@@ -310,7 +310,7 @@ class Section:
         may_be_empty   False for restrictions: a template without values leaves an empty list
         """
         if key not in self._values:
-            self._taken.add(key)
+            self._keys_read.add(key)
             return None
         if not may_be_empty and _items_of(self._values[key]) == []:
             self.place_of(key).problem(EMPTY)

@@ -26,12 +26,13 @@ def deciding_url(text: str) -> str:
     """A URL whose answers identify callers, so that plain HTTP is allowed only to this machine. Raises ValueError."""
     url = http_url(text)
     parts = urlsplit(url)
-    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
         raise ValueError("must be an https URL, since whoever answers it decides who may call")
     return url
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, by its address or as `localhost`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

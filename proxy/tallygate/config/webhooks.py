@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import ipaddress
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 
 from tallygate.config.secret_file import SECRET_BYTES_MAX, read_secret
 from tallygate.config.section import Section, is_identifier, show
+from tallygate.config.urls import is_loopback
 from tallygate.config.webhook_endpoint import NOTICE_TYPES, WebhookEndpoint
 
 ENDPOINTS_MAX: Final = 64
@@ -135,13 +135,6 @@ def _webhook_url(text: str, *, allows_http: bool) -> str:
         raise ValueError(f"must be a URL such as https://hooks.example.com/tallygate, got {show(text)}")
     if len(text) > _URL_CHARS_MAX or not text.isascii() or not text.isprintable() or {" ", "#", "\\"} & set(text):
         raise ValueError(f"must be at most {_URL_CHARS_MAX} characters, without blanks, backslashes and a fragment")
-    if parts.scheme != "https" and not allows_http and not _is_loopback(parts.hostname):
+    if parts.scheme != "https" and not allows_http and not is_loopback(parts.hostname):
         raise ValueError("must be an https URL: over http anybody on the way reads the spend (`allow_http: true` to accept that)")
     return text
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -22,14 +22,14 @@ _COLUMNS: Final = STORED_OBJECTS.c
 OBJECT_IDENTITY: Final = tuple_(_COLUMNS.upstream, _COLUMNS.kind, _COLUMNS.id)
 
 
-class _Told(msgspec.Struct):
+class _Objects(msgspec.Struct):
     """The part of a usage event about objects."""
 
     made: tuple[MadeObject, ...] = ()
     deleted: tuple[MadeObject, ...] = ()
 
 
-_decode: Final = msgspec.json.Decoder(_Told).decode
+_decode: Final = msgspec.json.Decoder(_Objects).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,9 @@ class ClientBody(Protocol):
     def rest(self) -> bytes:
         """The bytes that were not sent yet."""
 
+    def withheld(self) -> bytes | None:
+        """The bytes that came of a body that is never relayed unchanged; None of any other."""
+
 
 class NoBody:
     """A body before its answer has begun, of which nothing is kept. It knows nothing of any, so one serves all."""
@@ -58,6 +61,9 @@ class NoBody:
     def rest(self) -> bytes:
         return b""
 
+    def withheld(self) -> None:
+        return None
+
 
 NO_BODY: Final = NoBody()
 
@@ -65,32 +71,35 @@ NO_BODY: Final = NoBody()
 class KeptBody:
     """A body that is kept whole, so that its cost can stand in the answer's head. bytes_max: past it, it is over."""
 
-    __slots__ = ("_bytes", "_bytes_max", "is_over", "pieces")
+    __slots__ = ("_bytes", "_bytes_max", "_pieces", "is_over")
 
     def __init__(self, bytes_max: int = BUFFERED_BYTES_MAX) -> None:
         self.is_over = False
-        self.pieces: list[bytes] = []
+        self._pieces: list[bytes] = []
         self._bytes = 0
         self._bytes_max = bytes_max
 
     def write(self, data: bytes) -> None:
-        self.pieces.append(data)
+        self._pieces.append(data)
         self._bytes += len(data)
         self.is_over = self._bytes > self._bytes_max
 
     write_ended = write
 
     def keep(self, data: bytes) -> None:
-        self.pieces.append(data)
+        self._pieces.append(data)
 
     def clear(self) -> None:
-        self.pieces.clear()
+        self._pieces.clear()
 
     def end_body(self) -> None:
         pass
 
     def rest(self) -> bytes:
-        return b"".join(self.pieces)
+        return b"".join(self._pieces)
+
+    def withheld(self) -> bytes | None:
+        return None
 
 
 class UnshownBody(KeptBody):
@@ -103,6 +112,9 @@ class UnshownBody(KeptBody):
 
     def rest(self) -> bytes:
         return b""
+
+    def withheld(self) -> bytes:
+        return b"".join(self._pieces)
 
 
 class _Streamed:
@@ -146,6 +158,9 @@ class _Streamed:
 
     def rest(self) -> bytes:
         return b"".join(self.held)
+
+    def withheld(self) -> None:
+        return None
 
 
 class StreamedBody(_Streamed):

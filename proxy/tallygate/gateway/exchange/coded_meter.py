@@ -48,7 +48,7 @@ class CodedMeter:
             self._begin(data)
         if self._is_plain:
             return self._metered(data)
-        self._take(data)
+        self._feed(data)
         return data
 
     def end_body(self) -> bytes:
@@ -56,7 +56,7 @@ class CodedMeter:
         begun = self._begun
         if begun is not None:
             self._begin(begun)
-            self._take(begun)
+            self._feed(begun)
         if self._is_behind:
             return b""
         shown = self._meter.end_body()
@@ -80,7 +80,7 @@ class CodedMeter:
         if self._decoder is None and not self._is_plain:
             self._give_up()
 
-    def _take(self, data: bytes) -> None:
+    def _feed(self, data: bytes) -> None:
         if self._decoder is None:
             return
         self._waiting += len(data)

@@ -77,7 +77,7 @@ def _note_objects(answer: Answer, bill: Bill) -> None:
         owners.remember(organization, made[:MADE_MAX])
 
 
-def tokens_told(answer: Answer, _bill: Bill) -> dict[str, int]:
+def tokens_stated(answer: Answer, _bill: Bill) -> dict[str, int]:
     """The tokens of created objects, as the answer itself states them."""
     made = answer.relay.reader.made
     return {"cached_content": made.tokens} if made is not None and made.tokens is not None else {}

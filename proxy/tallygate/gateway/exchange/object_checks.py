@@ -86,7 +86,7 @@ def answer_objects(head: Head, caller: Caller, body: bytes) -> AnswerObjects | N
     objects = head.route.objects
     if not (objects.makes or objects.lists) or not head.is_shared:
         return None
-    if not head.treatment.says_it_is_kept(objects.makes, body):
+    if not head.treatment.may_be_kept(objects.makes, body):
         return None
     # Google's file may have a name that its maker chose, and another may take once the file has ended (Files API, `File.name`).
     sent = body if objects.makes in _UPSERTED or objects.prefix else b""
@@ -98,8 +98,8 @@ def answer_objects(head: Head, caller: Caller, body: bytes) -> AnswerObjects | N
     return AnswerObjects(makes=makes, lists=objects.lists, prefix=objects.prefix, sent=sent, compares=compares)
 
 
-def says_it_is_kept(makes: str, body: bytes) -> bool:
-    """Whether a body that a dialect has read may ask to keep what is made."""
+def asks_to_keep(makes: str, body: bytes) -> bool:
+    """Return whether a body that a dialect has read may ask to keep what is made."""
     kept, lost = _KEPT_ONLY.get(makes), _NOT_KEPT.get(makes)
     return (kept is None or any(word in body for word in kept)) and (lost is None or lost.search(body) is None)
 

@@ -16,7 +16,7 @@ from tallygate.domain.errors import Refused, StoreError
 from tallygate.domain.made_object import MadeObject
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.answer_reader import AnswerObjects
-from tallygate.gateway.exchange.client_body import LIST_BYTES_MAX, UnshownBody
+from tallygate.gateway.exchange.client_body import LIST_BYTES_MAX
 from tallygate.gateway.exchange.relay import LIST_UNREADABLE
 from tallygate.gateway.object_owners import owners_unavailable
 from tallygate.http1.header import Header
@@ -34,9 +34,9 @@ _BACKWARDS: Final = ("before", "before_id")
 async def show_own(answer: Answer, objects: AnswerObjects, headers: list[Header]) -> None:
     """Replace the page that the relay received by the organization's own, or refuse with the reason."""
     relay = answer.relay
-    if not relay.is_complete or not isinstance(relay.body, UnshownBody):
+    body = relay.body.withheld()
+    if not relay.is_complete or body is None:
         return
-    body = b"".join(relay.body.pieces)
     relay.withhold(LIST_UNREADABLE)  # until there is something to show
     try:
         async with asyncio.timeout(PAGES_SECONDS):

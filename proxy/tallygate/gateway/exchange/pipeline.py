@@ -92,7 +92,7 @@ class Pipeline:
         return response
 
     async def serve(self, client: Client) -> None:
-        """The life of a request. The outermost place where an unforeseen error is caught, logged and answered."""
+        """Lead a request through its stages. The outermost place where an unforeseen error is caught, logged and answered."""
         head: Head | None = None
         caller: Caller | None = None
         try:
@@ -135,7 +135,7 @@ class Pipeline:
             raise
 
     def check_room(self) -> None:
-        """Whether another request can be served, and settled."""
+        """Refuse what this worker has no room to serve, or to settle."""
         if len(self.open) > self.services.bounds.requests_open_max:
             raise Refused(overloaded("Too many requests are open at this gateway."))
         if self.services.settler.is_saturated:
@@ -185,17 +185,20 @@ class Pipeline:
         )
 
     def permit(self, head: Head, caller: Caller) -> None:
-        """Whether the caller may use this endpoint at all."""
+        """Refuse a caller that may not use this endpoint at all."""
         check_caller(caller.organization, caller.credential, head.client.started_at_ms)
         check_capability(caller.organization, caller.credential, head.route.capability)
 
     def refuse(self, refused: Refused, client: Client, head: Head | None, caller: Caller | None) -> None:
-        """Write the refusal and count it. head, caller: None if not known yet."""
+        """Write the refusal and count it. head, caller: None if not known yet. What cannot be explained is refused all the same."""
         services, refusal = self.services, refused.refusal
         request = client.request
         dialect = services.dialects.spoken(request.path, request.headers) if head is None else head.dialect
         if isinstance(refused, PathRefused):
-            refusal, dialect = self._explained(client, refusal)
+            try:
+                refusal, dialect = self._explained(client, refusal)
+            except Exception:  # noqa: BLE001 - the caller is in the outermost handler
+                _log.exception("the refusal of exchange %s could not be explained", client.id)
         services.metrics.inc(
             REFUSED,
             OTHER if caller is None else caller.organization.id,
@@ -209,7 +212,7 @@ class Pipeline:
         write_refusal(client, dialect, refusal, ours, services.now_ms())
 
     def answer_options(self, client: Client) -> None:
-        """What can be asked of a path, by whom: of no account, without a key, and nothing for the upstream to know."""
+        """Answer what can be asked of a path, and by whom: without a key or an exchange, and without the upstream."""
         request, services = client.request, self.services
         methods = ", ".join(client.view.routes.methods(request.raw_path))
         answer: list[Header] = []

@@ -35,7 +35,7 @@ LIST_UNREADABLE: Final = Refusal(
     message="This list cannot be shown without the objects of others. Ask for a smaller page, or for objects by their ids.",
     should_retry=False,
 )
-_TELLS_OF_OTHERS: Final = frozenset({b"etag", b"last-modified", b"link", b"x-total", b"x-total-count", b"content-range"})
+_REVEALS_OTHERS: Final = frozenset({b"etag", b"last-modified", b"link", b"x-total", b"x-total-count", b"content-range"})
 
 
 class RelayedExchange(ReadExchange, Protocol):
@@ -200,7 +200,7 @@ class Relay:
 
     def _keep_no_longer(self) -> None:
         """More came than is kept: a list cannot be shown then, and any other answer is streamed."""
-        if isinstance(self.body, UnshownBody):
+        if self.body.withheld() is not None:
             self.cut(LIST_UNREADABLE)
             return
         kept = self.body.rest()
@@ -277,4 +277,4 @@ class Relay:
 
 def own_headers(headers: list[Header]) -> list[Header]:
     """The headers of a list of stored objects, without those that reveal others' items."""
-    return [header for header in headers if header[0].lower() not in _TELLS_OF_OTHERS]
+    return [header for header in headers if header[0].lower() not in _REVEALS_OTHERS]

@@ -20,9 +20,9 @@ from tallygate.gateway.exchange.call import Caller, Head, Intake, NamedObjects
 from tallygate.gateway.exchange.client_body import BUFFERED_BYTES_MAX
 from tallygate.gateway.exchange.estimate import Estimate
 from tallygate.gateway.exchange.event import assumed, none_used
-from tallygate.gateway.exchange.finish import count_answer, count_nothing, tokens_made, tokens_told
+from tallygate.gateway.exchange.finish import count_answer, count_nothing, tokens_made, tokens_stated
 from tallygate.gateway.exchange.intake import any_query, readable_query
-from tallygate.gateway.exchange.object_checks import may_be_kept, reads_always, reads_references, says_it_is_kept
+from tallygate.gateway.exchange.object_checks import asks_to_keep, may_be_kept, reads_always, reads_references
 from tallygate.gateway.exchange.understanding import Understanding
 from tallygate.gateway.headers import Passage, ReadablePassage
 
@@ -35,7 +35,7 @@ class Treatment(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     reads_body          whether the body is read before it is forwarded
     query               the query to forward; refuses parameters and headers that would make the answer unreadable
     understand          the facts of a request, its cost at most, and the objects that it names
-    says_it_is_kept     whether a request of a kind (`RouteObjects.makes`) may lead to an object that the upstream keeps
+    may_be_kept         whether a request of a kind (`RouteObjects.makes`) may lead to an object that the upstream keeps
     first_word          source and flags of the event of an exchange of which only the admission is known
     passage             the conditions under which headers go up
     buffered_bytes_max  of a 2xx answer that is held back, so that its cost can stand in its head
@@ -49,7 +49,7 @@ class Treatment(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     reads_body: Callable[[Head, Caller], bool]
     query: Callable[[Head, str], str]
     understand: Callable[[Understanding, Head, Caller, Intake, bytes], Awaitable[Understood]]
-    says_it_is_kept: Callable[[str, bytes], bool]
+    may_be_kept: Callable[[str, bytes], bool]
     first_word: Callable[[Estimate], tuple[UsageSource, tuple[str, ...]]]
     passage: type[Passage]
     buffered_bytes_max: int
@@ -64,7 +64,7 @@ READ: Final = Treatment(
     reads_body=reads_always,
     query=readable_query,
     understand=Understanding.read,
-    says_it_is_kept=says_it_is_kept,
+    may_be_kept=asks_to_keep,
     first_word=assumed,
     passage=ReadablePassage,
     buffered_bytes_max=BUFFERED_BYTES_MAX,
@@ -78,7 +78,7 @@ UNREAD: Final = Treatment(
     reads_body=reads_references,
     query=any_query,
     understand=Understanding.leave_unread,
-    says_it_is_kept=may_be_kept,
+    may_be_kept=may_be_kept,
     first_word=none_used,
     passage=Passage,
     buffered_bytes_max=0,
@@ -86,5 +86,5 @@ UNREAD: Final = Treatment(
     count=count_nothing,
     bill=bill_fee,
     checkpoint=admission_stands,
-    made_tokens=tokens_told,
+    made_tokens=tokens_stated,
 )

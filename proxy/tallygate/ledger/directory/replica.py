@@ -70,7 +70,7 @@ class DirectoryReplica:
             _log.warning("spend limits above their plan's maximum are held at that maximum, of %d: %s", len(lowered), named)
         self.retired = retired | hidden
         self._read_under, self.version = config, version
-        return self._take(found, changed)
+        return self._replace(found, changed)
 
     async def follow_forever(self, on_change: Callable[[frozenset[str]], None]) -> None:
         """Refresh when woken, and every POLL_SECONDS. While the database is away the copy stays as it is."""
@@ -135,7 +135,7 @@ class DirectoryReplica:
             _log.error("organization %s is locked, since it breaks the rules in force: %s", stored.id, error.message)
             return _locked(stored, credentials)
 
-    def _take(self, found: list[Organization], changed: frozenset[str] | None) -> frozenset[str]:
+    def _replace(self, found: list[Organization], changed: frozenset[str] | None) -> frozenset[str]:
         now = {organization.id: organization for organization in found}
         if changed is None:
             before, self.organizations = self.organizations, now

@@ -47,7 +47,7 @@ class Notice:
     at_ms: int
 
 
-class _Told(msgspec.Struct, frozen=True, kw_only=True):
+class _Announced(msgspec.Struct, frozen=True, kw_only=True):
     """A notice in the form of the limiter's script."""
 
     type: NoticeType
@@ -62,7 +62,7 @@ class _Told(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
-_DECODER: Final = msgspec.json.Decoder(_Told)
+_DECODER: Final = msgspec.json.Decoder(_Announced)
 _NEEDED: Final = {NoticeType.WARNING: ("threshold_permille",), NoticeType.PAUSED: ("refused_nano_usd", "resumes_at_ms")}
 
 
