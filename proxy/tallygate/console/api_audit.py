@@ -4,7 +4,7 @@ from typing import Final
 
 from tallygate.console.api_parameters import integer, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
-from tallygate.console.directory_access import with_directory_errors
+from tallygate.console.directory_access import directory_route
 from tallygate.console.directory_shapes import ChangePage
 from tallygate.ledger.directory.audit_log import PAGE_MAX, read_audit_log
 from tallygate.ledger.directory.book import DirectoryBook
@@ -26,11 +26,11 @@ def audit_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
         }
 
     return (
-        ApiRoute(
-            method="GET",
-            path="/api/audit",
-            handler=with_directory_errors(show_changes),
-            summary="The log of changes, newest first.",
+        directory_route(
+            "GET",
+            "/api/audit",
+            show_changes,
+            "The log of changes, newest first.",
             parameters=(SUBJECT, BEFORE, LIMIT),
             answer=ChangePage,
             tag="audit",

@@ -1,15 +1,15 @@
 """/api/organizations/{org}/credentials: only the answer that creates a key contains it."""
 
+from functools import partial
 from typing import Any, Final
 
 from tallygate.config.section import duration_ms
-from tallygate.console.api_access import Access
 from tallygate.console.api_body import read_object
 from tallygate.console.api_errors import ApiError
 from tallygate.console.api_organizations import ORG
-from tallygate.console.api_parameters import Parameter, Place, text
+from tallygate.console.api_parameters import Place, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
-from tallygate.console.directory_access import the_org, with_directory_errors
+from tallygate.console.directory_access import directory_route, the_org
 from tallygate.console.directory_shapes import (
     CredentialChange,
     CredentialList,
@@ -31,31 +31,7 @@ _ONE: Final = f"{_ALL}/{{credential}}"
 def credential_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
     resource = _Credentials(book)
 
-    def route(
-        method: str,
-        path: str,
-        handler: Any,
-        summary: str,
-        *,
-        answer: type = CredentialShown,
-        body: type | None = None,
-        status: int = 200,
-        parameters: tuple[Parameter, ...] = (ORG, CREDENTIAL),
-    ) -> ApiRoute:
-        access = Access.READ if method == "GET" else Access.WRITE
-        return ApiRoute(
-            method=method,
-            path=path,
-            handler=with_directory_errors(handler),
-            summary=summary,
-            answer=answer,
-            body=body,
-            status=status,
-            parameters=parameters,
-            access=access,
-            tag=TAG,
-        )
-
+    route = partial(directory_route, tag=TAG, answer=CredentialShown, parameters=(ORG, CREDENTIAL))
     return (
         route("GET", _ALL, resource.list, "An organization's credentials.", answer=CredentialList, parameters=(ORG,)),
         route(

@@ -3,13 +3,12 @@
 import json
 from typing import Any, Final
 
-from tallygate.console.api_access import Access
 from tallygate.console.api_body import read_object
 from tallygate.console.api_errors import ApiError
 from tallygate.console.api_organizations import LIMIT, ORG
 from tallygate.console.api_parameters import text
 from tallygate.console.api_routes import ApiCall, ApiRoute
-from tallygate.console.directory_access import need_platform, the_org, with_directory_errors
+from tallygate.console.directory_access import directory_route, need_platform, the_org
 from tallygate.console.directory_shapes import NamedObjects, ObjectPage, ObjectsAdopted, ObjectsForgotten
 from tallygate.ledger.directory.book import DirectoryBook
 from tallygate.ledger.directory.objects import object_shown
@@ -24,32 +23,30 @@ _FIELDS: Final = ("kind", "ids", "upstream")
 def object_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
     resource = _Objects(book)
     return (
-        ApiRoute(
-            method="GET",
-            path=_ALL,
-            handler=with_directory_errors(resource.list),
-            summary="The objects upstream that an organization owns.",
+        directory_route(
+            "GET",
+            _ALL,
+            resource.list,
+            "The objects upstream that an organization owns.",
             parameters=(ORG, _KIND, _AFTER, LIMIT),
             answer=ObjectPage,
             tag=TAG,
         ),
-        ApiRoute(
-            method="POST",
-            path=f"{_ALL}/adopt",
-            handler=with_directory_errors(resource.adopt),
-            summary="Make an organization the owner of objects that it made past the gateway, or before it kept account.",
-            access=Access.WRITE,
+        directory_route(
+            "POST",
+            f"{_ALL}/adopt",
+            resource.adopt,
+            "Make an organization the owner of objects that it made past the gateway, or before it kept account.",
             parameters=(ORG,),
             body=NamedObjects,
             answer=ObjectsAdopted,
             tag=TAG,
         ),
-        ApiRoute(
-            method="POST",
-            path=f"{_ALL}/forget",
-            handler=with_directory_errors(resource.forget),
-            summary="End an organization's ownership of objects, which stay where they are.",
-            access=Access.WRITE,
+        directory_route(
+            "POST",
+            f"{_ALL}/forget",
+            resource.forget,
+            "End an organization's ownership of objects, which stay where they are.",
             parameters=(ORG,),
             body=NamedObjects,
             answer=ObjectsForgotten,

@@ -1,13 +1,13 @@
 """/api/organizations: created, changed and listed by the same functions as on the command line."""
 
+from functools import partial
 from typing import Any, Final
 
-from tallygate.console.api_access import Access
 from tallygate.console.api_body import read_object
 from tallygate.console.api_errors import ApiError
-from tallygate.console.api_parameters import Parameter, Place, integer, text
+from tallygate.console.api_parameters import Place, integer, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
-from tallygate.console.directory_access import need_platform, the_org, with_directory_errors
+from tallygate.console.directory_access import directory_route, need_platform, the_org
 from tallygate.console.directory_shapes import (
     NewOrganization,
     OrganizationChange,
@@ -29,31 +29,7 @@ CHANGED_BY_ITSELF: Final = frozenset({"name"})  # by a token of the organization
 def organization_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
     resource = _Organizations(book)
 
-    def route(
-        method: str,
-        path: str,
-        handler: Any,
-        summary: str,
-        *,
-        answer: type = OrganizationShown,
-        body: type | None = None,
-        status: int = 200,
-        parameters: tuple[Parameter, ...] = (ORG,),
-    ) -> ApiRoute:
-        access = Access.READ if method == "GET" else Access.WRITE
-        return ApiRoute(
-            method=method,
-            path=path,
-            handler=with_directory_errors(handler),
-            summary=summary,
-            answer=answer,
-            body=body,
-            status=status,
-            parameters=parameters,
-            access=access,
-            tag=TAG,
-        )
-
+    route = partial(directory_route, tag=TAG, answer=OrganizationShown, parameters=(ORG,))
     return (
         route(
             "GET",

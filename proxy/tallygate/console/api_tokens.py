@@ -3,12 +3,11 @@
 from typing import Any, Final
 
 from tallygate.config.section import instant_ms
-from tallygate.console.api_access import Access
 from tallygate.console.api_body import read_object
 from tallygate.console.api_errors import ApiError
 from tallygate.console.api_parameters import Place, text
 from tallygate.console.api_routes import ApiCall, ApiRoute
-from tallygate.console.directory_access import need_platform, with_directory_errors
+from tallygate.console.directory_access import directory_route, need_platform
 from tallygate.console.directory_shapes import NewToken, TokenList, TokenListed, TokenMade
 from tallygate.ledger.directory import records
 from tallygate.ledger.directory.book import DirectoryBook
@@ -21,31 +20,29 @@ _FIELDS: Final = ("name", "access", "organizations", "expires")
 def token_routes(book: DirectoryBook) -> tuple[ApiRoute, ...]:
     resource = _Tokens(book)
     return (
-        ApiRoute(
-            method="GET",
-            path="/api/tokens",
-            handler=with_directory_errors(resource.list),
-            summary="All admin tokens, without secrets.",
+        directory_route(
+            "GET",
+            "/api/tokens",
+            resource.list,
+            "All admin tokens, without secrets.",
             answer=TokenList,
             tag=TAG,
         ),
-        ApiRoute(
-            method="POST",
-            path="/api/tokens",
-            handler=with_directory_errors(resource.create),
-            summary="Make an admin token; its secret is shown this once.",
-            access=Access.WRITE,
+        directory_route(
+            "POST",
+            "/api/tokens",
+            resource.create,
+            "Make an admin token; its secret is shown this once.",
             answer=TokenMade,
             body=NewToken,
             status=201,
             tag=TAG,
         ),
-        ApiRoute(
-            method="POST",
-            path="/api/tokens/{token}/revoke",
-            handler=with_directory_errors(resource.revoke),
-            summary="End an admin token for ever.",
-            access=Access.WRITE,
+        directory_route(
+            "POST",
+            "/api/tokens/{token}/revoke",
+            resource.revoke,
+            "End an admin token for ever.",
             parameters=(TOKEN,),
             answer=TokenListed,
             tag=TAG,

@@ -1,11 +1,11 @@
-"""Admin tokens of the directory as the API's authorization, and its errors as the API's."""
+"""The directory as the API sees it: its admin tokens as authorization, its endpoints, and its errors as the API's."""
 
-from collections.abc import Awaitable, Callable
 from functools import wraps
 
 from tallygate.console.api_access import Access, AdminAccess, PlatformToken
 from tallygate.console.api_errors import ApiError, unknown_id
-from tallygate.console.api_routes import ApiCall
+from tallygate.console.api_parameters import Parameter
+from tallygate.console.api_routes import ApiCall, ApiRoute, Handler
 from tallygate.ledger.directory.admin_tokens import AdminTokens
 from tallygate.ledger.directory.errors import DirectoryError
 
@@ -30,9 +30,34 @@ class DirectoryTokens:
         return AdminAccess(actor=kept.id, access=Access(kept.access.value), orgs=orgs)
 
 
-def with_directory_errors(handler: Callable[[ApiCall], Awaitable[object]]) -> Callable[[ApiCall], Awaitable[object]]:
-    """Wrap a handler so that the directory's refusals become API errors."""
+def directory_route(
+    method: str,
+    path: str,
+    handler: Handler,
+    summary: str,
+    *,
+    answer: type,
+    tag: str,
+    parameters: tuple[Parameter, ...] = (),
+    body: type | None = None,
+    status: int = 200,
+) -> ApiRoute:
+    """An endpoint of the directory: a GET reads, any other method writes, and the directory's refusals become API errors."""
+    return ApiRoute(
+        method=method,
+        path=path,
+        handler=_with_directory_errors(handler),
+        summary=summary,
+        access=Access.READ if method == "GET" else Access.WRITE,
+        parameters=parameters,
+        answer=answer,
+        body=body,
+        status=status,
+        tag=tag,
+    )
 
+
+def _with_directory_errors(handler: Handler) -> Handler:
     @wraps(handler)
     async def handle(call: ApiCall) -> object:
         try:
