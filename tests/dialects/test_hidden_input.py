@@ -90,10 +90,15 @@ def said(*parts: Any, **members: Any) -> dict[str, Any]:
         (RESPONSES, {"models": ["dear"]}, "models"),
         (COMPLETIONS, {"max_completion_tokens": 9}, "max_completion_tokens"),
         (EMBEDDINGS, {"models": ["dear"]}, "models"),
-        (MESSAGES, {"fallbacks": [{"model": "dear", "max_tokens": 64000}]}, "fallbacks"),
+        (MESSAGES, {"fallbacks": [{"max_tokens": 64000}]}, "fallbacks"),
+        (MESSAGES, {"fallbacks": ["dear"]}, "fallbacks"),
+        (MESSAGES, {"fallbacks": [{"model": "dear"}] * 9}, "fallbacks"),
+        (MESSAGES, {"fallbacks": [{"model": "dear", "Max_Tokens": 9}]}, "fallbacks[0].Max_Tokens"),
+        (MESSAGES, {"fallback_models": ["dear"]}, "fallback_models"),
         (MESSAGES, {"fallbacks": "default"}, "fallbacks"),
         (MESSAGES, {"max_output_tokens": 9}, "max_output_tokens"),
-        (MESSAGES, {"tools": [{"type": "advisor_20260301", "name": "advisor", "model": "dear"}]}, "tools"),
+        (MESSAGES, {"tools": [{"type": "advisor_20260301", "name": "advisor"}]}, "tools"),
+        (MESSAGES, {"tools": [{"type": "reviewer_20270101", "name": "reviewer", "model": "dear"}]}, "tools"),
     ],
 )  # fmt: skip
 def test_a_name_that_might_be_read_as_another_is_refused(dialect: Dialect, more: dict[str, Any], param: str) -> None:

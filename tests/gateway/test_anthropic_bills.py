@@ -3,13 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, ClientTimeout
-from gateway_harness import ACME_KEY, Harness, running_gateway
+from aiohttp import ClientError, ClientSession, ClientTimeout
+from gateway_harness import ACME_KEY, Harness, organizations, running_gateway
 
 from tallygate.config.document import read_document
 from tallygate.config.prices import read_prices
@@ -18,8 +18,9 @@ from tallygate.dialects.anthropic_messages import AnthropicMessages
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.domain.organization import Plan
 from tallygate.domain.price import Price
-from tallygate.domain.usage import Conditions, Usage, usage_of_totals
+from tallygate.domain.usage import Conditions, Pass, Usage, usage_of_totals
 from tallygate.gateway.exchange.estimate import estimate
+from tallygate.gateway.exchange.other_models import OthersAtMost, Priced, assumed_passes
 
 OPUS, SONNET = "claude-opus-5-5", "claude-sonnet-5"
 ROWS = [
@@ -137,6 +138,108 @@ async def test_a_refusal_before_any_output_releases_its_hold(tmp_path: Path) -> 
     assert (event["_cost"], event["prompt_tokens"], event["completion_tokens"]) == (0, 0, 0)
     assert event["flags"] == ["declined"]
     assert (window.spent_nano_usd, window.held_nano_usd) == (0, 0)
+
+
+ADVISOR = {"type": "advisor_20260301", "name": "advisor", "model": OPUS, "max_uses": 2, "max_tokens": 500}
+
+
+async def test_an_advisor_and_a_fallback_are_charged_at_their_own_rates(tmp_path: Path) -> None:
+    usage = {
+        "input_tokens": 100,
+        "output_tokens": 40,
+        "iterations": [
+            {"type": "message", "model": OPUS + "-20261001", "input_tokens": 100, "output_tokens": 5},
+            {"type": "advisor_message", "model": OPUS, "input_tokens": 110, "output_tokens": 30},
+            {"type": "fallback_message", "model": SONNET + "-20260701", "input_tokens": 100, "output_tokens": 40},
+        ],
+    }
+    async with answering(tmp_path, {"model": SONNET + "-20260701", "usage": usage}) as (harness, session):
+        assert (await ask(harness, session, tools=[ADVISOR], fallbacks=[{"model": SONNET}]))[0] == 200
+        event = await only_event(harness)
+    assert event["cost_nano_usd"] == 100 * 2_000 + 40 * 10_000 + 210 * 4_000 + 35 * 20_000
+    assert (event["prompt_tokens"], event["completion_tokens"], event["response_model"]) == (310, 75, SONNET + "-20260701")
+    assert not event["flags"]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"tools": [{**ADVISOR, "model": "claude-dear-9"}]},
+        {"fallbacks": [{"model": SONNET}, {"model": "claude-dear-9"}]},
+    ],
+)
+async def test_another_model_without_a_price_is_refused_by_its_name(tmp_path: Path, members: dict[str, Any]) -> None:
+    async with answering(tmp_path, {"model": OPUS, "usage": {"input_tokens": 1, "output_tokens": 1}}) as (harness, session):
+        status, answer = await ask(harness, session, **members)
+    assert status == 400
+    assert "'claude-dear-9'" in answer["error"]["message"]
+
+
+async def test_another_model_must_be_one_that_the_credential_may_use(tmp_path: Path) -> None:
+    of_acme = organizations()
+    of_acme["organizations"][0]["credentials"][0]["models"] = ["claude-sonnet-*"]
+    config = {"organizations": of_acme, "prices": {"prices": ROWS}}
+    async with running_gateway(tmp_path, config=config) as harness, ClientSession() as session:
+        assert (await ask(harness, session, model=SONNET))[0] == 200
+        for members in ({"tools": [ADVISOR]}, {"fallbacks": [{"model": OPUS}]}):
+            status, answer = await ask(harness, session, model=SONNET, **members)
+            assert (status, answer["error"]["code"]) == (403, "model_not_allowed")
+
+
+def test_the_hold_covers_other_models_at_their_own_rates() -> None:
+    opus, sonnet = price_of_row(ROWS[0]), price_of_row(ROWS[1])
+
+    def hold(**members: Any) -> int:
+        request = facts_of(model=SONNET, inference_geo="global", **members)
+        others = [Priced(other, {OPUS: opus, SONNET: sonnet}[other.model]) for other in request.other_models]
+        return estimate(request, PLAN, sonnet, 10_000, others=others).hold_nano_usd
+
+    own = 10_000 * 2_000 + 1_000 * 10_000
+    assert hold() == own
+    # A fallback reads the prompt and what was written before, and writes as much as the request allows, or its own entry.
+    read = 10_000 + 1_000
+    assert hold(fallbacks=[{"model": OPUS}]) == own + read * 4_000 + 1_000 * 20_000
+    assert hold(fallbacks=[{"model": OPUS, "max_tokens": 3_000, "speed": "fast"}, {"model": OPUS}]) == (
+        own + read * 8_000 + 3_000 * 40_000 + read * 4_000 + 1_000 * 20_000
+    )
+    # An advisor reads all that was written so far, earlier advice included; the executor reads its prompt again after each.
+    executor = 3 * 10_000 + 2 * (1_000 + 2 * 500)
+    advised = executor * 2_000 + 1_000 * 10_000 + 2 * ((read + 2 * 500) * 4_000 + 500 * 20_000)
+    assert hold(tools=[ADVISOR]) == advised
+    cached = {**ADVISOR, "caching": {"type": "ephemeral", "ttl": "5m"}}
+    assert hold(tools=[cached]) == advised + 2 * (read + 2 * 500) * 1_000
+    # Without bounds: ten times, each as much as the model can write, and no more read than fits into its window.
+    unbound = {"type": "advisor_20260301", "name": "advisor", "model": OPUS}
+    assert hold(tools=[unbound]) > 10 * (200_000 * 4_000 + 64_000 * 20_000)
+
+
+def test_what_nobody_saw_of_other_models_is_assumed_as_often_as_it_can_have_been() -> None:
+    each = Pass(model=OPUS, quantities={"input": 600, "output": 60})
+    others = OthersAtMost(passes=((3, each), (0, Pass(model=SONNET, quantities={"input": 0, "output": 0}))))
+    assert assumed_passes(others, None) == [each]
+    assert assumed_passes(others, 0) == [Pass(model=OPUS, quantities={"input": 200, "output": 20})]
+    assert assumed_passes(others, 1) == [Pass(model=OPUS, quantities={"input": 400, "output": 40})]
+    assert assumed_passes(others, 9) == [each]
+    usage = usage_of_totals(prompt=10, completion=5).with_calls({"web_search": 1}).with_passes([each])
+    assert usage.quantities == {"input": 610, "output": 65, "web_search": 1}
+    assert [one.model for one in usage.passes] == [None, OPUS]
+
+
+async def test_a_cut_answer_is_charged_for_the_advice_that_it_may_have_had(tmp_path: Path) -> None:
+    config = {"prices": {"prices": ROWS}, "organizations": organizations("90")}
+    async with running_gateway(tmp_path, config=config) as harness, ClientSession() as session:
+        headers = {"x-api-key": ACME_KEY, "anthropic-version": "2023-06-01", "x-sim": "tokens=9; fault=cut; at=3"}
+        for tools in ([], [ADVISOR]):
+            body = {"model": SONNET, "max_tokens": 9, "stream": True, **HELLO, "tools": tools}
+            with suppress(ClientError):
+                async with session.post(harness.url + "/v1/messages", json=body, headers=headers) as answer:
+                    await answer.read()
+        await harness.at_rest()
+    plain, advised = harness.events()
+    advice = next(each for each in json.loads(advised["billed"])["passes"] if each.get("model") == OPUS)
+    assert advice["quantities"]["output"] == 500
+    assert advised["cost_nano_usd"] >= plain["cost_nano_usd"] + 500 * 20_000
+    assert "overrun" not in advised["flags"]
 
 
 async def test_a_search_without_a_price_is_refused_before_it_runs(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from tallygate.dialects.anthropic_conditions import conditions_of
+from tallygate.dialects.anthropic_others import ADVISOR, other_models, uses_of
 from tallygate.dialects.body import ParsedBody, keys_of, parse_body
-from tallygate.dialects.dialect import RequestFacts, units_of
+from tallygate.dialects.dialect import OtherModel, RequestFacts, units_of
 from tallygate.dialects.lenient import items_of, member
 from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.prompt_parts import PromptParts, json_text
@@ -28,8 +29,6 @@ _WEB_SEARCH: Final = "web_search_"
 # Where `max_uses` sets no bound: the loop of such tools ends after 10 iterations (Anthropic, "Handling stop reasons", section
 # "pause_turn"), each of which may search more than once. How often, no page says: three times, as with ROUNDS.
 SEARCHES: Final = 30
-# Anthropic, "Advisor tool": a second model with a maximum of its own. The answer's usage leaves out its tokens.
-_MODEL_TOOL: Final = "advisor_"
 _KIND_CHARS_SHOWN: Final = 60
 CLIENT_TOOL_TOKENS: Final = 2000  # of such a definition: bash 245, text editor 700, computer use 735 and 499 for its system prompt
 
@@ -59,6 +58,7 @@ class MessagesBody(msgspec.Struct, gc=False):
     service_tier: Any = None
     speed: Any = None
     inference_geo: Any = None
+    fallbacks: Any = None
 
 
 KNOWN: Final = frozenset(MessagesBody.__struct_fields__)
@@ -93,22 +93,29 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
     request = parsed.fields
     walker = _PromptWalker()
     walker.walk(parsed)
-    references = body_references(parsed)
     compacts = _compacts(request)
+    units = units_of(cache_write_5m=walker.cache_write_5m, cache_write_1h=walker.cache_write_1h)
+    others: tuple[OtherModel, ...] = ()
+    prompt_reads = 2 if compacts else 1
+    if walker.advisors or request.fallbacks is not None:
+        others = other_models(request, walker.advisors, units)
+        prompt_reads += sum([other.times for other in others if other.feeds_answer])
+    references = body_references(parsed)
     conditions, default_conditions = conditions_of(request.service_tier, request.speed, request.inference_geo)
     return RequestFacts(
         model=required_model(request),
         prompt=walker.parts.shape(),
         stream=request.stream or False,
         choices=2 if compacts else 1,  # a summary is one more answer
-        prompt_reads=2 if compacts else 1,
+        prompt_reads=prompt_reads,
         max_output_tokens=min(request.max_tokens, TOKENS_MAX) if request.max_tokens else None,  # 0 is none
         window_reads=ROUNDS if walker.has_server_tools else 1,
         output_min_tokens=_thinking_budget(request.thinking) + 1,  # max_tokens must be larger
-        units=units_of(cache_write_5m=walker.cache_write_5m, cache_write_1h=walker.cache_write_1h),
+        units=units,
         conditions=conditions,
         default_conditions=default_conditions,
         calls={Unit.WEB_SEARCH: walker.searches} if walker.searches else _NO_CALLS,
+        other_models=others,
         has_unknown_input=walker.parts.has_unknown_input(references),
         has_unseen_input=walker.parts.has_unseen_input,
         references=references,
@@ -120,12 +127,6 @@ def _compacts(request: MessagesBody) -> bool:
     edits = items_of(member(request.context_management, "edits"))
     kinds = [member(edit, "type") for edit in edits]
     return request.compaction is not None or any(isinstance(kind, str) and kind.startswith("compact") for kind in kinds)
-
-
-def uses_of(tool: dict[str, Any], most: int) -> int:
-    """How often a tool may be used: `max_uses`; `most` where it is not stated."""
-    uses = tool.get("max_uses")
-    return min(max(uses, 0), TOKENS_MAX) if type(uses) is int else most
 
 
 def _thinking_budget(thinking: object) -> int:
@@ -149,7 +150,7 @@ def required_model(request: MessagesBody) -> str:
 class _PromptWalker:
     """Walks system prompt, messages and tools. Depth is bounded: parse_body has refused deeper nesting."""
 
-    __slots__ = ("cache_write_1h", "cache_write_5m", "cites", "has_server_tools", "parts", "searches")
+    __slots__ = ("advisors", "cache_write_1h", "cache_write_5m", "cites", "has_server_tools", "parts", "searches")
 
     def __init__(self) -> None:
         self.parts = PromptParts()
@@ -157,6 +158,7 @@ class _PromptWalker:
         self.cache_write_1h = False
         self.has_server_tools = False
         self.searches = 0  # at most
+        self.advisors: list[dict[str, Any]] = []
         self.cites = False
 
     def walk(self, body: ParsedBody[MessagesBody]) -> None:
@@ -176,6 +178,8 @@ class _PromptWalker:
         parts.add_schema(request.output_format)
         parts.add_text(request.compaction)
         parts.add_text(request.context_management)
+        for fallback in items_of(request.fallbacks):
+            parts.add_text(member(fallback, "output_config"))
         if self.cites:
             parts.tokens += CITATION_TOKENS
         parts.add_unknown_members(body.decoded_if_unknown(_KNOWN_KEYS), KNOWN, is_request=True)
@@ -264,7 +268,10 @@ class _PromptWalker:
         kind = tool.get("type")
         if not isinstance(kind, str) or kind == "custom":
             return
-        if kind.startswith(_MODEL_TOOL) or "model" in tool:
+        if kind.startswith(ADVISOR):
+            self.advisors.append(tool)
+            return
+        if "model" in tool:
             message = f"'{kind[:_KIND_CHARS_SHOWN]}' among the tools runs another model, which cannot be metered: leave it out."
             raise RequestRejectedError(message, param="tools")
         if kind.startswith(_CLIENT_TOOLS):

@@ -6,6 +6,7 @@ of neither are in the top level of the usage); "Web search tool"; "Fast mode", "
 stated by the usage).
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,9 +17,10 @@ from tallygate.dialects.lenient import NAME_CHARS_MAX, is_positive, items_of, me
 from tallygate.dialects.openai_usage import responses_counts
 from tallygate.dialects.stated_usage import CHAT, Members, StatedUsage, joined
 from tallygate.domain.unit import Unit
-from tallygate.domain.usage import STANDARD, TOKENS_MAX, Usage, summed
+from tallygate.domain.usage import STANDARD, TOKENS_MAX, Pass, Usage, summed
 
 ITERATIONS_UNCOUNTED: Final = "usage_iterations"  # passes of an unknown kind, charged, or more than are read, which are not
+_DATED: Final = re.compile(r"-\d{8}", re.ASCII)
 ITERATIONS_MAX: Final = 1_000  # of one answer that are read
 
 _SIDES: Final = ("input_tokens", "output_tokens")
@@ -46,6 +48,7 @@ class AnthropicUsage:
         "_is_other",
         "_members",
         "_model",
+        "_names",
         "_other_names",
         "_silent_hops",
         "_writes_1h_only",
@@ -56,6 +59,7 @@ class AnthropicUsage:
         self._other_names = StatedUsage(CHAT)
         self._is_other = False  # what was stated so far
         self._model = facts.model
+        self._names = [facts.model or "", *[other.model for other in facts.other_models]] if facts.other_models else []
         self._has_choice = facts.conditions != (STANDARD,)
         self._writes_1h_only = Unit.CACHE_WRITE_1H in facts.units and Unit.CACHE_WRITE_5M not in facts.units
         self._has_output = self._began_text = False  # of the model that is answering
@@ -73,10 +77,12 @@ class AnthropicUsage:
             case "compaction":
                 pass  # a pass of its own
             case "fallback":  # the model before it declined
+                reading.others_begun += 1
                 self._silent_hops += not (self._has_output or self._began_text)
                 self._has_output = self._began_text = False
             case kind:
                 self._has_output = True
+                reading.others_begun += kind == "server_tool_use" and block.get("name") == "advisor"
                 # Results that are no list are an error, which is not billed ("Web search tool", section "Usage and pricing").
                 if kind == "web_search_tool_result" and not self._are_searches_stated and isinstance(block.get("content"), list):
                     reading.billed_calls[Unit.WEB_SEARCH] = reading.billed_calls.get(Unit.WEB_SEARCH, 0) + 1
@@ -155,7 +161,8 @@ class AnthropicUsage:
             reading.is_unbilled = self._is_declined
             return shown
         served = next((entry.model for entry in reversed(entries) if entry.kind == FALLBACK), None)
-        reading.response_model = served or reading.response_model
+        if served is not None:
+            reading.response_model, reading.served_as = served, self._named(served)
         passes = billed_passes(
             entries,
             shown,
@@ -171,7 +178,7 @@ class AnthropicUsage:
             return shown
         if len(passes) == 1 and passes[0].model is None:
             return Usage(passes[0].quantities)
-        usage = summed(passes)
+        usage = summed(tuple([Pass(model=each.model and self._named(each.model), quantities=each.quantities) for each in passes]))
         if max(usage.prompt, usage.completion) <= TOKENS_MAX:
             return usage
         return token_counts(flags, prompt=usage.prompt, completion=usage.completion, cached=usage.cached)  # cut to what can be
@@ -184,6 +191,11 @@ class AnthropicUsage:
                 kind = name_or_none(each.get("type")) or "message"
                 entries.append(Entry(kind, name_or_none(each.get("model")), self._counts(each, flags, is_rest_long=is_long)))
         return entries
+
+    def _named(self, model: str) -> str:
+        """The request's own name for a model: an answer has the one with a date."""
+        dated = [name for name in self._names if _DATED.fullmatch(model.removeprefix(name))]
+        return max(dated, key=len, default=model)
 
     def _counts(self, members: dict[str, Any], flags: set[str], *, is_rest_long: bool | None = None) -> Usage:
         if isinstance(members.get("input_tokens_details"), dict):

@@ -21,6 +21,23 @@ from tallygate.domain.unit import Unit
 from tallygate.domain.usage import STANDARD, Conditions, Usage
 
 
+class OtherModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model whose work a request can cause beside that of the one that answers, or before it.
+
+    times              at most so often; each time it reads the prompt and what was generated before
+    max_output_tokens  of each time; None: as much as it can
+    feeds_answer       what it generates becomes input of the answering model, which then reads its prompt again
+    units, conditions  as in `RequestFacts`, those that settings of the account bring included
+    """
+
+    model: str
+    times: int = 1
+    max_output_tokens: int | None = None
+    feeds_answer: bool = False
+    units: frozenset[Unit] = frozenset()
+    conditions: tuple[Conditions, ...] = (STANDARD,)
+
+
 class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The facts of a request body that admission needs.
 
@@ -37,6 +54,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     conditions         under which it can be charged, of which the answer may say which; at least one
     default_conditions further ones, which only settings of the account at the provider bring, and which the answer then states
     calls              the most that it can cause of what is no token, by unit
+    other_models       models that it can cause to work besides
     writes_1h          all cache writes may last an hour, and the answer does not say how long they last
     has_unknown_input  input whose size the request does not show: stored at the provider and among `references` (file ids,
                        previous_response_id, cachedContent), or unseen
@@ -45,7 +63,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     added_tokens       tokens that the provider may add to the prompt; held, and never counted
     window_min_tokens  the least context window, whatever the price row states: the request asked for a larger one
     window_reads       how often the model may read a full context window while tools run at the provider; each time is input
-    prompt_reads       how often the model may read the whole prompt again, to summarize it; each time is input
+    prompt_reads       how often the model may read the whole prompt: once, and again to summarize it, or after advice
     output_min_tokens  the least that clamping leaves each choice: a minimum that the request states, more than a thinking budget
     is_cut_upstream    the model may read less than the provider stores, so the usage does not show the size of the stored object
     predicted          text given as a prediction of the answer, charged as output where it is wrong
@@ -66,6 +84,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     conditions: tuple[Conditions, ...] = (STANDARD,)
     default_conditions: tuple[Conditions, ...] = ()
     calls: Mapping[str, int] = {}
+    other_models: tuple[OtherModel, ...] = ()
     writes_1h: bool = False
     has_unknown_input: bool = False
     has_unseen_input: bool = False
@@ -101,6 +120,8 @@ class MeterReading:
     calls                 tool calls of the answer; each is generated with some framing that is not in the text
     billed_calls          what is billed besides tokens, by unit
     conditions            members of `Conditions` that the answer states
+    served_as             the model that answered in place of the one asked for, under the request's name for it
+    others_begun          models that were seen to begin work beside the one that answers, or after it
     is_unbilled           the provider bills no token of it, whatever the usage shows
     media_tokens          tokens of generated images and sound, by the provider's published rules
     flags                 oddities, for the usage event
@@ -122,6 +143,8 @@ class MeterReading:
     calls: int = 0
     billed_calls: dict[str, int] = field(default_factory=dict)
     conditions: dict[str, str] = field(default_factory=dict)
+    served_as: str | None = None
+    others_begun: int = 0
     is_unbilled: bool = False
     media_tokens: int = 0
     flags: set[str] = field(default_factory=set)

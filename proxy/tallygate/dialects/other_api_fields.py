@@ -1,7 +1,7 @@
 """Other APIs' fields for the maximum output and the model, which some services obey beside, or instead of, the dialect's own.
 
-A request with such a field, in any spelling, is refused: it could cost more than its hold. Anthropic's own `fallbacks` is
-included: it names other models, with maxima of their own ("Refusals and fallback").
+A request with such a field, in any spelling, is refused: it could cost more than its hold. Anthropic's `fallbacks` is held for in
+its own dialect alone ("Refusals and fallback").
 """
 
 from collections.abc import Iterable

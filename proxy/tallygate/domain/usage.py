@@ -1,6 +1,6 @@
 """What one exchange used: quantities by unit, in one normal form for every provider, and where the figures come from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -122,6 +122,12 @@ class Usage:
         """This usage and at least so many of each of these units, which are no tokens."""
         more = {unit: max(number, self.quantities.get(unit, 0)) for unit, number in calls.items() if number}
         return Usage({**self.quantities, **more}, self.passes) if more else self
+
+    def with_passes(self, passes: Iterable[Pass]) -> "Usage":
+        """This usage and further passes."""
+        own = self.passes or (Pass(quantities={unit: number for unit, number in self.quantities.items() if unit in TOKEN_UNITS}),)
+        whole = summed((*own, *passes))
+        return Usage({**self.quantities, **whole.quantities}, whole.passes)
 
     def with_output_as_input(self, number: int) -> "Usage":
         """This usage with so much of its output counted as input."""

@@ -25,9 +25,11 @@ from tallygate.gateway.exchange.metering import (
     meter_answer,
     nothing_owed,
     price_answered,
+    price_served,
     reported_usage,
     split_total,
 )
+from tallygate.gateway.exchange.other_models import assumed_passes
 
 _NOT_METERED: Final = nothing_owed(UsageSource.NONE)
 
@@ -104,9 +106,11 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
     if reading.ended and reading.usage is not None and not is_whole and not _reports_all(answer, usage):
         metered = replace(metered, flags=tuple(dict.fromkeys((*metered.flags, IMPOSSIBLE))))
     client = head.client
-    price, is_bound = price_answered(
-        facts, reading.response_model, asked.price, client.view.prices, client.started_at_ms, markup=head.markup
-    )
+    prices, at_ms = client.view.prices, client.started_at_ms
+    if reading.served_as is None:
+        price, is_bound = price_answered(facts, reading.response_model, asked.price, prices, at_ms, markup=head.markup)
+    else:
+        price, is_bound = price_served(reading.served_as, asked.price, prices, at_ms, markup=head.markup)
     if not is_whole:
         metered = _with_assumed(answer, metered, usage, price, ahead_seconds)
     if reading.billed_calls:
@@ -225,9 +229,13 @@ def _with_assumed(answer: Answer, metered: Metered, usage: Usage | None, price: 
         tokens = asked.output_tokens
     if facts.has_unknown_input and usage is None:
         metered = _with_prompt_of(metered, asked.prompt_tokens)
-    held = (answer.held.decision.held_nano_usd or asked.hold_nano_usd) - call.head.route.fee_nano_usd
+    held = (answer.held.decision.held_nano_usd or asked.hold_nano_usd) - call.head.route.fee_nano_usd - asked.others.cost_nano_usd
     metered = replace(metered, usage=metered.usage.with_calls(facts.calls))  # which may have run where nobody saw it
-    return with_unseen(metered, Unseen(tokens=tokens, output_max=asked.output_tokens, held=held), facts, price)
+    metered = with_unseen(metered, Unseen(tokens=tokens, output_max=asked.output_tokens, held=held), facts, price)
+    if facts.other_models:
+        others = assumed_passes(asked.others, reading.others_begun if relay.is_streamed else None)
+        metered = replace(metered, usage=metered.usage.with_passes(others))
+    return metered
 
 
 def _with_prompt_of(metered: Metered, tokens: int) -> Metered:

@@ -1,6 +1,6 @@
 """The worst case of a request before it is sent: its price, its tokens, and the amount to hold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -13,9 +13,9 @@ from tallygate.domain.money import MONEY_MAX_NANO_USD
 from tallygate.domain.organization import Plan, UnknownModelPolicy
 from tallygate.domain.price import NO_MAXIMUM, Price, WorstRates, with_fee, worst_cost_nano_usd
 from tallygate.domain.routed_price import AnyPrice, RoutedPrice, each_of
+from tallygate.gateway.exchange.other_models import NO_OTHERS, UNKNOWN_WINDOW_TOKENS, OthersAtMost, Priced, others_at_most
 
 ROUTED_SHARE: Final = 25  # requests with a model that the provider chooses that fit into a spend limit at once, if possible
-UNKNOWN_WINDOW_TOKENS: Final = 1_000_000  # what a model can read where its price does not say: as much as the largest in wide use
 RATED_UNKNOWN_TOKENS: Final = 16_384
 CLAMP_FLOOR_TOKENS: Final = 750
 INPUT_EDGE_TOKENS: Final = 4  # what some providers put around each text to embed; an empty one is charged too
@@ -34,6 +34,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
                       worst case is above the limit's share (ROUTED_SHARE) or the operator states a maximum
     rate_tokens       what token rate limits are asked for: the output that the request states, else the plan's default, and of
                       input that nobody has seen no more than RATED_UNKNOWN_TOKENS unless the plan states a number
+    others            what other models than the one that answers can add; a part of every amount
     hold              worst case; hold_min: fee, input and the least output worth having; input: fee and input alone
     """
 
@@ -48,6 +49,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     hold_nano_usd: int
     hold_min_nano_usd: int
     input_nano_usd: int
+    others: OthersAtMost = NO_OTHERS
 
 
 NOTHING_ASKED: Final = Estimate(
@@ -124,6 +126,7 @@ def estimate(
     *,
     predicted_tokens: int = 0,
     referred_tokens: int | None = None,
+    others: Sequence[Priced] = (),
     fee_nano_usd: int = 0,
     has_spend_limit: bool = False,
     spend_limit_nano_usd: int = 0,
@@ -131,10 +134,12 @@ def estimate(
     """The worst case of a request whose visible input has at most `prompt_tokens`.
 
     referred_tokens   what the stored objects that it names come to at most; None: not known
+    others            its other models, with their prices
     fee_nano_usd      of its route
     has_spend_limit   a spend limit binds its caller: then plans clamp unless they say otherwise
     spend_limit_nano_usd   the least that binds; 0: not known
     """
+    read_once = prompt_tokens
     prompt_tokens = prompt_tokens * facts.prompt_reads + facts.added_tokens
     if not facts.has_output:
         prompt_tokens += INPUT_EDGE_TOKENS * len(facts.prompt.texts)
@@ -142,10 +147,17 @@ def estimate(
     models: tuple[Price | None, ...] = each_of(price) if price is not None else (None,)
     prompts = [prompt_tokens + _unknown_tokens(facts, plan, model, prompt_tokens, referred_tokens) for model in models]
     unknown = max(prompts) - prompt_tokens
+    added = NO_OTHERS
+    if others:
+        maxima = [model.max_output_tokens for model in models if model is not None and model.max_output_tokens]
+        answer_max = facts.max_output_tokens or max(maxima, default=plan.default_output_tokens)
+        added = others_at_most(facts, plan, others, prompt_tokens=read_once + unknown, answer_max=answer_max * choices)
+        prompt_tokens += added.advice_tokens
+        prompts = [each + added.advice_tokens for each in prompts]
     rated = prompt_tokens + (min(unknown, RATED_UNKNOWN_TOKENS) if plan.unknown_input_tokens is None else unknown)
     imposed = None
     of_tokens = None if price is None else _worst_rates(facts, price, prompts, choices, predicted_tokens)
-    rates = with_fee(of_tokens, fee_nano_usd)
+    rates = with_fee(of_tokens, fee_nano_usd + added.cost_nano_usd)
     clamps = has_spend_limit if plan.clamp is None else plan.clamp
     if not facts.has_output:
         output = expected = 0
@@ -181,6 +193,7 @@ def estimate(
         hold_nano_usd=hold,
         hold_min_nano_usd=_cost(rates, floor * choices + predicted_tokens) if clamps else hold,
         input_nano_usd=_cost(rates, 0),
+        others=added,
     )
 
 
@@ -196,9 +209,10 @@ def _unknown_tokens(facts: RequestFacts, plan: Plan, price: Price | None, prompt
     if not facts.has_unknown_input:
         return 0
     window = price.max_input_tokens if price is not None and price.max_input_tokens else UNKNOWN_WINDOW_TOKENS
-    readable = max(max(window, facts.window_min_tokens) * facts.window_reads - prompt_tokens, 0)
+    reads = max(facts.window_reads, facts.prompt_reads)
+    readable = max(max(window, facts.window_min_tokens) * reads - prompt_tokens, 0)
     if not facts.has_unseen_input and referred_tokens is not None:
-        return min(referred_tokens, readable)
+        return min(referred_tokens * facts.prompt_reads, readable)
     return readable if plan.unknown_input_tokens is None else plan.unknown_input_tokens
 
 

@@ -106,6 +106,14 @@ def nothing_owed(source: UsageSource, *flags: str) -> Metered:
     return Metered(usage=NO_USAGE, source=source, flags=flags)
 
 
+def price_served(
+    served_as: str, asked: AnyPrice | None, prices: PriceCatalogue, at_ms: int, *, markup: int = 0
+) -> tuple[AnyPrice | None, bool]:
+    """As `price_answered`, of an answer by a model that the request named beside the one it asked for."""
+    served = prices.find(served_as, at_ms)
+    return (asked, asked is not None) if served is None else (marked_up(served, markup), False)
+
+
 def price_answered(
     facts: RequestFacts, response_model: str | None, asked: AnyPrice | None, prices: PriceCatalogue, at_ms: int, *, markup: int = 0
 ) -> tuple[AnyPrice | None, bool]:

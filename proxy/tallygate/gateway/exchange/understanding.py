@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from tallygate.dialects.body import parse_body
-from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.dialect import OtherModel, RequestFacts
 from tallygate.dialects.request_headers import facts_with_headers
 from tallygate.dialects.unmetered import UNREAD
 from tallygate.dialects.unread_body import names_all, references_of_any
@@ -31,6 +31,7 @@ from tallygate.gateway.exchange.estimate import (
     refuse_unpriced_calls,
 )
 from tallygate.gateway.exchange.object_checks import answer_objects, check_objects, put_kind, streamed_form
+from tallygate.gateway.exchange.other_models import Priced
 from tallygate.gateway.refusals import rejected
 from tallygate.gateway.services import Services
 from tallygate.shares.turns import at_once
@@ -70,6 +71,8 @@ class Understanding:
         """A request that a dialect reads."""
         facts = await self._facts(head, caller, body)
         check_model(caller.credential, facts.model)
+        for other in facts.other_models:
+            check_model(caller.credential, other.model)
         named = await check_objects(self._services.owners, head, caller, facts.references)
         return facts, await self._bound(head, caller, facts, named, size=len(body)), named
 
@@ -98,6 +101,7 @@ class Understanding:
             facts,
             organization.plan,
             self._price(head, caller, facts),
+            others=[self._priced(head, caller, other) for other in facts.other_models] if facts.other_models else (),
             fee_nano_usd=head.route.fee_nano_usd,
             has_spend_limit=bool(binding),
             spend_limit_nano_usd=min(binding, default=0),
@@ -132,6 +136,10 @@ class Understanding:
         if facts.calls and head.dialect.is_billed:
             refuse_unpriced_calls(facts, plan, price)
         return marked_up(price, head.markup)
+
+    def _priced(self, head: Head, caller: Caller, other: OtherModel) -> Priced:
+        """Another model with its price, as it is billed."""
+        return Priced(other, self._price(head, caller, RequestFacts(model=other.model, prompt=PromptShape())))
 
     async def _unread_objects(self, head: Head, caller: Caller, intake: Intake, body: bytes) -> NamedObjects:
         """Check the owners of the stored objects that a request without a dialect names."""
