@@ -135,6 +135,7 @@ def test_a_prompt_above_the_threshold_is_five_times_as_dear() -> None:
         (top(100, 50, pass_of("message", 110, 53)), MAIN, 110 * 2_000 + 53 * 10_000),
         # An attempt that declined before it generated anything costs nothing.
         (top(120, 40, pass_of("message", 118, 0, OPUS), pass_of("fallback_message", 120, 40, MAIN)), OPUS, 120 * 2_000 + 400_000),
+        (top(120, 40, pass_of("message", 118, 0), pass_of("fallback_message", 120, 40)), OPUS, 120 * 2_000 + 400_000),
         # One that declined later is billed at its own model's rates.
         (
             top(120, 40, pass_of("message", 118, 9, OPUS), pass_of("fallback_message", 120, 40, MAIN)),

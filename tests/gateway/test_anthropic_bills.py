@@ -140,6 +140,7 @@ async def test_a_refusal_before_any_output_releases_its_hold(tmp_path: Path) -> 
     assert (window.spent_nano_usd, window.held_nano_usd) == (0, 0)
 
 
+SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 2}
 ADVISOR = {"type": "advisor_20260301", "name": "advisor", "model": OPUS, "max_uses": 2, "max_tokens": 500}
 
 
@@ -240,6 +241,46 @@ async def test_a_cut_answer_is_charged_for_the_advice_that_it_may_have_had(tmp_p
     assert advice["quantities"]["output"] == 500
     assert advised["cost_nano_usd"] >= plain["cost_nano_usd"] + 500 * 20_000
     assert "overrun" not in advised["flags"]
+
+
+DECLINED_TWICE = "message:9/9@claude-opus-5-5,message:5/0@claude-opus-5-5"
+FALLING_BACK = {"fallbacks": [{"model": SONNET}]}
+SIMULATED = [
+    ("tokens=10", {}),
+    ("tokens=10; passes=compaction:9/35", {"context_management": {"edits": [{"type": "compact_20260112"}]}}),
+    (f"tokens=10; model={SONNET}; passes={DECLINED_TWICE}", FALLING_BACK),
+    ("tokens=10; passes=advisor_message:19/400@claude-opus-5-5", {"tools": [ADVISOR]}),
+    ("tokens=10; searches=2; geo=us; speed=fast; tier=standard", {"speed": "fast", "tools": [SEARCH]}),
+    ("refuse=1", {}),
+    (f"refuse=1; model={SONNET}; passes=message:118/0@claude-opus-5-5", FALLING_BACK),
+]
+
+
+async def test_the_simulators_account_is_what_the_events_have(tmp_path: Path) -> None:
+    plan = {"plans": {"pay_as_you_go": {"spend_limit": {"usd": "1000"}}, "enterprise": {}, "free": {}}}
+    config = {"prices": {"prices": ROWS}, "plans": plan, "organizations": organizations("900")}
+    async with running_gateway(tmp_path, config=config) as harness, ClientSession() as session:
+        for directive, members in SIMULATED:
+            for stream in (False, True):
+                headers = {"x-api-key": ACME_KEY, "anthropic-version": "2023-06-01", "x-sim": directive}
+                body = {"model": OPUS, "max_tokens": 1_000, "stream": stream, **HELLO, **members}
+                async with session.post(harness.url + "/v1/messages", json=body, headers=headers) as answer:
+                    assert answer.status == 200, await answer.text()
+                    await answer.read()
+        await harness.at_rest()
+        events, records = harness.events(), list(harness.ledger.records)
+    for event, record in zip(events, records, strict=True):
+        quantities = json.loads(event["billed"] or "{}").get("quantities", {})
+        told = (event["prompt_tokens"], event["completion_tokens"], quantities.get("web_search", 0))
+        assert told == ((record.prompt_tokens, record.generated_tokens, record.searches) if record.accepted else (0, 0, 0))
+        assert (event["cost_nano_usd"] > 0) == record.accepted
+        assert event["usage_source"] == "upstream"
+        assert "overrun" not in event["flags"]
+    fast = events[8:10]
+    assert [json.loads(event["billed"])["conditions"] for event in fast] == [{"speed": "fast", "geography": "us"}] * 2
+    for event in fast:
+        prompt = event["prompt_tokens"] * 8_000 + event["completion_tokens"] * 40_000
+        assert event["cost_nano_usd"] == prompt * 11 // 10 + 20_000_000
 
 
 async def test_a_search_without_a_price_is_refused_before_it_runs(tmp_path: Path) -> None:

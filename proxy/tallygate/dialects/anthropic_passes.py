@@ -62,6 +62,8 @@ def billed_passes(
     passes: list[Pass] = []
     for entry in entries:
         if entry.kind in _ATTEMPTS:
+            if is_fallback and not entry.counts.completion and entry is not attempts[-1]:
+                continue  # declined, even by a model of the same name: a pass of the serving one has output
             if entry.model not in others:
                 serving.append(entry.counts)
                 continue

@@ -80,8 +80,10 @@ class Answer:
     def is_tool_call(self) -> bool:
         return self.directive.tool and self.text_tokens >= TOOL_FRAME_TOKENS
 
-    def finish(self, *, stop: str, length: str, tool: str) -> str:
+    def finish(self, *, stop: str, length: str, tool: str, refusal: str = "refusal") -> str:
         """The finish reason in a dialect's own words."""
+        if self.directive.refuse:
+            return refusal
         if self.directive.finish:
             return self.directive.finish
         if self.capped:
@@ -187,6 +189,8 @@ def make_answer(*, sequence: int, created: int, ask: Ask, directive: Directive, 
     reasoning, text = directive.reasoning, tokens_default if directive.tokens is None else directive.tokens
     limit = ask.max_tokens
     capped = False
+    if directive.refuse:
+        reasoning = text = 0
     if limit is not None and directive.over_generate:
         reasoning = min(reasoning, limit)
         text = limit + directive.over_generate - reasoning

@@ -26,6 +26,7 @@ class Delivery:
         self._wire = wire
         self._answer = answer
         self._wishes = answer.directive
+        self._generated = 0  # of the answer itself
         self._pace = pace
         self._clock_ms = clock_ms
         self._gzip = zlib.compressobj(wbits=31) if answer.directive.fault is Fault.GZIP else None
@@ -58,7 +59,7 @@ class Delivery:
             data = self._gzip.compress(data) + self._gzip.flush()
         await self._line.open(200, self._headers("application/json"), length=len(data))
         await self._put(data, 0)
-        self._record.delivered_tokens = self._record.generated_tokens
+        self._record.delivered_tokens = self._generated
         if figures is not None:
             self._record.reported = (figures.prompt, figures.completion)
 
@@ -87,7 +88,8 @@ class Delivery:
 
     async def _generate(self, tokens: int, reasoning: int) -> None:
         """Wait for the time in which these tokens are generated, then count them. 0: the wait for the first token."""
-        await self._pace.until(self._record.generated_tokens + tokens)
+        await self._pace.until(self._generated + tokens)
+        self._generated += tokens
         self._record.generated_tokens += tokens
         self._record.reasoning_tokens += reasoning
 

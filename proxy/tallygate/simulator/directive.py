@@ -11,6 +11,12 @@
 | tool          | 1: answer with a tool call |
 | finish        | the finish reason, in the dialect's own words |
 | model         | the model that answers |
+| searches      | searches that the provider ran and bills |
+| tier, speed,  | the service tier, the speed and the place that the usage states |
+| geo           | |
+| passes        | further passes that the usage lists, as `kind:prompt/completion@model`, with commas between them; the model may |
+|               | be left out. A `message` was tried before the answer, and declined: without output it is not billed |
+| refuse        | 1: the model declines before it generates anything, which is not billed |
 | usage         | how usage is reported, a `UsageStyle` |
 | done          | 0: leave out `data: [DONE]` |
 | crlf, bom     | 1: lines of a stream end in CRLF; a byte order mark first |
@@ -25,7 +31,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 TOKENS_MAX: Final = 1_000_000  # of one choice; above it a directive is refused
 DIRECTIVE_MAX_CHARS: Final = 1_000
@@ -72,6 +78,19 @@ class Fault(StrEnum):
     BAD_JSON = "bad_json"  # a body, or event `at`, that is not JSON
 
 
+class ExtraPass(NamedTuple):
+    """A pass beside the answer, with its own tokens. kind: the provider's word for it; model "": the one that answers."""
+
+    kind: str
+    prompt: int
+    completion: int
+    model: str
+
+    @property
+    def is_billed(self) -> bool:
+        return self.completion > 0 or self.kind != "message"
+
+
 class DirectiveError(ValueError):
     """A directive that cannot be followed: a typing error in a test must not look like a good answer."""
 
@@ -92,6 +111,12 @@ class Directive:
     tool: bool = False
     finish: str = ""
     model: str = ""
+    searches: int = 0
+    tier: str = ""
+    speed: str = ""
+    geo: str = ""
+    passes: tuple[ExtraPass, ...] = ()
+    refuse: bool = False
     usage: UsageStyle = UsageStyle.EXACT
     done: bool = True
     crlf: bool = False
@@ -134,6 +159,16 @@ def _flag(text: str) -> bool:
     return text == "1"
 
 
+def _passes(text: str) -> tuple[ExtraPass, ...]:
+    found = []
+    for each in text.split(","):
+        match = _PASS.fullmatch(each)
+        if match is None:
+            raise ValueError("must be kind:prompt/completion@model, several with commas between them")
+        found.append(ExtraPass(match[1], _count(match[2]), _count(match[3]), match[4] or ""))
+    return tuple(found)
+
+
 def _how(text: str) -> str:
     if text not in {"fin", "rst", "end"}:
         raise ValueError("must be fin, rst or end")
@@ -153,6 +188,12 @@ _READERS: Final[Mapping[str, Callable[[str], object]]] = {
     "tool": _flag,
     "finish": str,
     "model": str,
+    "searches": _count,
+    "tier": str,
+    "speed": str,
+    "geo": str,
+    "passes": _passes,
+    "refuse": _flag,
     "usage": UsageStyle,
     "done": _flag,
     "crlf": _flag,
@@ -169,6 +210,7 @@ _READERS: Final[Mapping[str, Callable[[str], object]]] = {
     "size": _bytes,
     "to": str,
 }
+_PASS: Final = re.compile(r"([a-z_]+):(\d{1,9})/(\d{1,9})(?:@([^,@]+))?", re.ASCII)
 _PAIR: Final = re.compile(r"([a-z_]+)=([^\s;]+)")
 _IN_PROMPT: Final = re.compile(rf"\[\[sim\s([^\]]{{0,{DIRECTIVE_MAX_CHARS}}})\]\]")
 

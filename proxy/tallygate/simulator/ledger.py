@@ -12,8 +12,9 @@ class Served:
     """One request as the simulator saw it. Times are the simulator's clock in milliseconds, 0 for what did not happen.
 
     accepted            the model began to work, so a provider would bill prompt_tokens and generated_tokens
-    prompt_tokens       input tokens, cached and cache-written ones included
+    prompt_tokens       input tokens, cached and cache-written ones and those of further passes included
     generated_tokens    output tokens generated until the end or until the client left, reasoning included
+    searches            searches that ran, each of which a provider bills
     delivered_tokens    the generated tokens whose whole event was written to the socket; hidden reasoning never is
     reasoning_tokens    the generated tokens that were reasoning
     reported            the usage that was sent, as (prompt, completion) in the normal form; None if none was.
@@ -40,6 +41,7 @@ class Served:
     generated_tokens: int = 0
     delivered_tokens: int = 0
     reasoning_tokens: int = 0
+    searches: int = 0
     reported: tuple[Any, Any] | None = None
     request_bytes: int = 0
     response_bytes: int = 0
@@ -68,6 +70,7 @@ class Totals:
     cache_write_tokens: int = 0
     generated_tokens: int = 0
     reasoning_tokens: int = 0
+    searches: int = 0
     request_bytes: int = 0
     response_bytes: int = 0
     statuses: dict[int, int] = field(default_factory=dict)
@@ -114,6 +117,7 @@ class Ledger:
             totals.cache_write_tokens += record.cache_write_tokens
             totals.generated_tokens += record.generated_tokens
             totals.reasoning_tokens += record.reasoning_tokens
+            totals.searches += record.searches
 
     def reset(self) -> None:
         """Drop everything except open requests, which count towards the new totals when they end."""

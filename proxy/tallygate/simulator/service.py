@@ -127,10 +127,16 @@ class Service:
         return not wanted or wanted in given
 
     def _accept(self, record: Served, answer: Answer) -> None:
-        record.accepted = True
+        directive = answer.directive
+        record.accepted = not directive.refuse
         record.prompt_tokens = answer.ask.prompt_tokens
-        record.cached_tokens = min(answer.directive.cached, record.prompt_tokens)
-        record.cache_write_tokens = min(answer.directive.cache_write, record.prompt_tokens - record.cached_tokens)
+        record.cached_tokens = min(directive.cached, record.prompt_tokens)
+        record.cache_write_tokens = min(directive.cache_write, record.prompt_tokens - record.cached_tokens)
+        for each in directive.passes:
+            if each.is_billed:
+                record.prompt_tokens += each.prompt
+                record.generated_tokens += each.completion
+        record.searches = directive.searches
 
     async def _fail_before(self, line: Line, wire: Wire, directive: Directive) -> web.StreamResponse:
         """Cause a fault before the model begins to work, so that nothing is owed."""

@@ -42,6 +42,37 @@ def input_usage(figures: Figures) -> dict[str, Any]:
     }
 
 
+def billed_usage(answer: Answer) -> dict[str, Any]:
+    """What the usage states beside the tokens of the answer: conditions, searches, and passes, of which the answer is the last."""
+    directive = answer.directive
+    stated = {"service_tier": directive.tier, "speed": directive.speed, "inference_geo": directive.geo}
+    usage: dict[str, Any] = {name: value for name, value in stated.items() if value}
+    if directive.searches:
+        usage["server_tool_use"] = {"web_search_requests": directive.searches, "web_fetch_requests": 0}
+    if directive.passes:
+        is_fallback = any(each.kind == "message" for each in directive.passes)
+        figures = answer.figures()
+        own = {} if figures is None else input_usage(figures) | {"output_tokens": figures.completion}
+        usage["iterations"] = [
+            *[
+                {"type": each.kind, "input_tokens": each.prompt, "output_tokens": each.completion}
+                | ({"model": each.model} if each.model else {})
+                for each in directive.passes
+            ],
+            own | {"type": "fallback_message" if is_fallback else "message", "model": answer.model},
+        ]
+    return usage
+
+
+def _with_passes(answer: Answer, figures: Figures) -> Figures:
+    """All that is billed, with the passes beside the answer."""
+    billed = [each for each in answer.directive.passes if each.is_billed]
+    if not billed or not isinstance(figures.prompt, int):
+        return figures
+    prompt, completion = sum([each.prompt for each in billed]), sum([each.completion for each in billed])
+    return figures._replace(prompt=figures.prompt + prompt, completion=figures.completion + completion)
+
+
 def output_usage(figures: Figures) -> dict[str, Any]:
     usage: dict[str, Any] = {"output_tokens": figures.completion}
     if figures.reasoning:
@@ -62,7 +93,9 @@ class AnthropicMessages:
         content: list[dict[str, Any]] = []
         if answer.directive.show_reasoning:
             content.append({"type": "thinking", "thinking": answer.reasoning_text(), "signature": "sim"})
-        if answer.is_tool_call:
+        if answer.directive.refuse:
+            pass
+        elif answer.is_tool_call:
             tool_input = {"query": answer.text()[10:-2]}
             content.append({"type": "tool_use", "id": f"toolu_{answer.id}", "name": TOOL_NAME, "input": tool_input})
         else:
@@ -70,7 +103,8 @@ class AnthropicMessages:
         figures = answer.figures()
         message = _message(answer) | {"content": content, "stop_reason": _stop_reason(answer)}
         if figures is not None:
-            message["usage"] = input_usage(figures) | output_usage(figures)
+            message["usage"] = input_usage(figures) | output_usage(figures) | billed_usage(answer)
+            figures = _with_passes(answer, figures)
         elif answer.directive.usage is UsageStyle.NULL:
             message["usage"] = None
         return compact(message), figures
@@ -112,7 +146,8 @@ class AnthropicMessages:
             yield _event("message_delta", stopped | {"usage": input_usage(early) | output_usage(early)})._replace(figures=early)
         if figures is not None:
             usage = input_usage(figures) | output_usage(figures) if early is not None else output_usage(figures)
-            yield _event("message_delta", stopped | {"usage": usage})._replace(figures=figures)
+            usage |= billed_usage(answer)
+            yield _event("message_delta", stopped | {"usage": usage})._replace(figures=_with_passes(answer, figures))
         else:
             null = {"usage": None} if answer.directive.usage is UsageStyle.NULL else {}
             yield _event("message_delta", stopped | null)
