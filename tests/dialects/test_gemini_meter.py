@@ -14,6 +14,7 @@ from tallygate.dialects.gemini_embed import GeminiEmbed
 from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
 from tallygate.dialects.json_objects import OBJECT_BYTES_MAX
 from tallygate.domain.prompt import PromptShape
+from tallygate.domain.unit import Unit
 from tallygate.domain.usage import NO_USAGE, Usage, usage_of_totals
 
 STREAMING = GeminiStreamGenerate()
@@ -171,7 +172,7 @@ def test_no_counts_are_no_usage(value: object) -> None:
                 "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 700}, {"modality": "AUDIO", "tokenCount": 300}],
                 "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 250}],
             },
-            usage_of_totals(prompt=1_000, cached=250, audio_prompt=50),
+            usage_of_totals(prompt=1_000, cached=250, audio_prompt=300, cached_audio=250),
             set(),
             267_500,
         ),
@@ -195,8 +196,8 @@ def test_no_counts_are_no_usage(value: object) -> None:
                 "totalTokenCount": 1_310,
                 "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1_290}, {"modality": "AUDIO", "tokenCount": 10}],
             },
-            usage_of_totals(prompt=10, completion=1_300, audio_completion=10),
-            {"image_output"},
+            Usage({Unit.INPUT: 10, Unit.OUTPUT_AUDIO: 10, Unit.OUTPUT_IMAGE: 1_290}),
+            set(),
             3_253_000,
         ),
         ({"promptTokenCount": 0, "totalTokenCount": 0}, NO_USAGE, set(), 0),  # an explicit zero is a value
@@ -306,8 +307,8 @@ def test_usage_at_the_end_of_a_large_whole_answer_is_found() -> None:
     got = run(
         DIALECT.meter(WHOLE, content_type=JSON, hide_usage_chunk=False), pieces_at(body, list(range(0, len(body), 1_000_000)))
     )
-    assert got.usage == usage_of_totals(prompt=10, completion=1_290)
-    assert got.flags == {"body_too_large", "image_output"}
+    assert got.usage == Usage({Unit.INPUT: 10, Unit.OUTPUT_IMAGE: 1_290})
+    assert got.flags == {"body_too_large"}
 
 
 def test_embeddings_with_usage_are_counted_and_without_it_are_not() -> None:

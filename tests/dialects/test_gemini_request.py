@@ -22,6 +22,9 @@ DIALECT = GeminiGenerate()
 PATH = {"model": "gemini-2.5-flash"}
 GIF = b64encode(b"GIF89a" + struct.pack("<HH", 20, 10) + b"\0\0\0\0").decode()
 
+PICTURES_IN = frozenset({Unit.INPUT_IMAGE, Unit.CACHED_INPUT_IMAGE, Unit.INPUT_VIDEO})
+PICTURES_OUT = frozenset({Unit.OUTPUT_IMAGE, Unit.OUTPUT_VIDEO})
+
 
 def facts_of(dialect: Any = DIALECT, **members: Any) -> RequestFacts:
     facts: RequestFacts = dialect.read_request(json.dumps(members).encode(), path=PATH, query={})
@@ -43,6 +46,7 @@ def test_a_plain_request_is_read() -> None:
         prompt=PromptShape(texts=("Be brief.", "Hello"), messages=2),
         max_output_tokens=100,
         choices=2,
+        units=PICTURES_OUT,
     )
 
 
@@ -87,7 +91,7 @@ def test_snake_case_is_read_like_camel_case() -> None:
         ),
         max_output_tokens=7,
         choices=3,
-        units=units_of(audio_input=True, audio_output=True),
+        units=units_of(audio_input=True, audio_output=True) | PICTURES_IN,
         has_unknown_input=True,
         has_unseen_input=True,
         references=(StoredReference(StoredKind.CACHED_CONTENT, "cachedContents/1"),),

@@ -1,6 +1,8 @@
 """What a meter gathers of an answer whose provider does not say what it used: no kind of content counts as nothing."""
 
+import base64
 import json
+import struct
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from tallygate.dialects.gemini_generate import GeminiGenerate, GeminiStreamGener
 from tallygate.dialects.openai_chat import OpenAiChat
 from tallygate.dialects.openai_responses import OpenAiResponses
 from tallygate.domain.prompt import PromptShape
+from tallygate.domain.unit import Unit
 
 CHAT, RESPONSES, ANTHROPIC, GEMINI = OpenAiChat(), OpenAiResponses(), AnthropicMessages(), GeminiGenerate()
 EVENTS, JSON = "text/event-stream", "application/json"
@@ -147,13 +150,23 @@ def test_a_claude_s_call_in_pieces_is_one_call() -> None:
     assert (found.calls, found.drain_text()) == (1, 'look{"at":1}')
 
 
+def png(width: int, height: int) -> str:
+    """The beginning of an image of that size."""
+    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", width, height)
+    return base64.b64encode(head).decode()
+
+
 @pytest.mark.parametrize(("part", "tokens"), [
-    ({"inlineData": {"mimeType": "image/png", "data": "aGk="}}, 1_290),
-    ({"inlineData": {"mimeType": "audio/L16;codec=pcm;rate=24000", "data": "AAAA" * 16_000}}, 25),  # 48,000 bytes: a second
-    ({"inlineData": {"mimeType": "text/plain", "data": "aGk="}}, 0),
-    ({"inlineData": {"mimeType": 5}}, 0),
+    ({"inlineData": {"mimeType": "image/png", "data": "aGk="}}, {Unit.OUTPUT_IMAGE: 1_290}),
+    ({"inlineData": {"mimeType": "image/png", "data": png(1_344, 768)}}, {Unit.OUTPUT_IMAGE: 1_290}),
+    ({"inlineData": {"mimeType": "image/png", "data": png(2_048, 2_048)}}, {Unit.OUTPUT_IMAGE: 1_680}),
+    ({"inlineData": {"mimeType": "image/png", "data": png(4_096, 4_096)}}, {Unit.OUTPUT_IMAGE: 2_520}),
+    # 48,000 bytes: a second
+    ({"inlineData": {"mimeType": "audio/L16;codec=pcm;rate=24000", "data": "AAAA" * 16_000}}, {Unit.OUTPUT_AUDIO: 25}),
+    ({"inlineData": {"mimeType": "text/plain", "data": "aGk="}}, {}),
+    ({"inlineData": {"mimeType": 5}}, {}),
 ])  # fmt: skip
-def test_generated_images_and_sound_have_their_tokens(part: dict[str, Any], tokens: int) -> None:
+def test_generated_images_and_sound_have_their_tokens(part: dict[str, Any], tokens: dict[Unit, int]) -> None:
     answer = {"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]}
     assert reading(GEMINI, compact(answer), JSON).media_tokens == tokens
     stream = b"data: " + json.dumps(answer).encode() + b"\n\n"

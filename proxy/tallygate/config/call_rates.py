@@ -7,7 +7,7 @@ from tallygate.config.price_row import read_rates, versioned
 from tallygate.config.section import Section, show
 from tallygate.domain.model_patterns import MODEL_PATTERN, matches_any
 from tallygate.domain.price import Price, Rates
-from tallygate.domain.unit import TOKEN_UNITS, Unit
+from tallygate.domain.unit import TOKEN_UNITS, Unit, alternative
 
 _CALL_UNITS: Final = frozenset(Unit) - TOKEN_UNITS
 _PATTERNS_MAX: Final = 200
@@ -40,12 +40,21 @@ def read_call_rates(document: Section) -> tuple[CallRates, ...]:
 
 
 def with_call_rates(price: Price, calls: tuple[CallRates, ...], names: tuple[str, ...]) -> Price:
-    """`price` and the rates of `calls` for a model of these names, where the price states none."""
+    """`price` and the rates of `calls` for a model of these names, where the price states none.
+
+    Of two alternative units, the one that is stated first leaves no place for the other.
+    """
     missing: dict[str, int] = {}
     for each in calls:
         if any(matches_any(name, each.models) for name in names):
-            missing = {**each.rates, **missing}
-    added = {unit: rate for unit, rate in missing.items() if unit not in price.rates}
+            missing = {**_beside(missing, each.rates), **missing}
+    added = {unit: rate for unit, rate in _beside(price.rates, missing).items() if unit not in price.rates}
     if not added:
         return price
     return versioned(replace(price, rates={**price.rates, **added}), as_model=price.version.rpartition("@")[0])
+
+
+def _beside(stated: Rates, further: Rates) -> Rates:
+    """Those of `further` whose alternative is not `stated`, narrowed or not."""
+    names = {unit.partition(":")[0] for unit in stated}
+    return {unit: rate for unit, rate in further.items() if alternative(unit.partition(":")[0]) not in names}

@@ -65,6 +65,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     window_reads       how often the model may read a full context window while tools run at the provider; each time is input
     prompt_reads       how often the model may read the whole prompt: once, and again to summarize it, or after advice
     output_min_tokens  the least that clamping leaves each choice: a minimum that the request states, more than a thinking budget
+    are_results_free   what its tools at the provider bring into the prompt is not charged
     is_cut_upstream    the model may read less than the provider stores, so the usage does not show the size of the stored object
     predicted          text given as a prediction of the answer, charged as output where it is wrong
     """
@@ -95,6 +96,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     output_min_tokens: int = 1
     predicted: str = ""
     references: tuple[StoredReference, ...] = ()
+    are_results_free: bool = False
     is_cut_upstream: bool = False
 
     @property
@@ -123,7 +125,7 @@ class MeterReading:
     served_as             the model that answered in place of the one asked for, under the request's name for it
     others_begun          models that were seen to begin work beside the one that answers, or after it
     is_unbilled           the provider bills no token of it, whatever the usage shows
-    media_tokens          tokens of generated images and sound, by the provider's published rules
+    media_tokens          tokens of generated images and sound by unit, by the provider's published rules
     flags                 oddities, for the usage event
     is_events             it is an event stream, whatever its label says
     is_unread             no meter reads the answer, and every other field keeps its default
@@ -146,7 +148,7 @@ class MeterReading:
     served_as: str | None = None
     others_begun: int = 0
     is_unbilled: bool = False
-    media_tokens: int = 0
+    media_tokens: dict[Unit, int] = field(default_factory=dict)
     flags: set[str] = field(default_factory=set)
     is_events: bool = False
     is_unread: bool = False

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from tallygate.dialects.body import parse_body
-from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting, units_of
+from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.gemini_generate import GeminiDialect
 from tallygate.dialects.gemini_meter import GeminiJsonMeter
-from tallygate.dialects.gemini_request import add_content, check_body_model, path_model
+from tallygate.dialects.gemini_request import add_content, check_body_model, media_units, path_model
 from tallygate.dialects.lenient import items_of
 from tallygate.dialects.meters import UnreadMeter
 from tallygate.dialects.prompt_parts import PromptParts
@@ -49,7 +49,7 @@ class GeminiEmbed(GeminiDialect):
             model=path_model(path),
             prompt=parts.shape(),
             has_output=False,
-            units=units_of(audio_input=parts.audio_input),
+            units=media_units(parts),
             has_unknown_input=parts.has_unknown_input(references),
             has_unseen_input=parts.has_unseen_input,
             references=references,

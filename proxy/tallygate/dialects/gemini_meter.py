@@ -4,19 +4,37 @@ from typing import Any, Final
 
 import msgspec
 
-from tallygate.dialects.counts import TOTAL_ONLY, token_counts
+from tallygate.dialects.counts import TOTAL_ONLY
 from tallygate.dialects.dialect import MeterReading, RequestFacts
-from tallygate.dialects.image_size import base64_bytes
+from tallygate.dialects.gemini_grounding import Grounding
+from tallygate.dialects.gemini_tiers import TIER, stated_tier
+from tallygate.dialects.gemini_usage import has_tool_results, states_modalities, without_tool_results
+from tallygate.dialects.image_size import base64_bytes, base64_image_size
 from tallygate.dialects.json_objects import JsonObjects
 from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
-from tallygate.dialects.meters import EVENT_GIVEN_UP, EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
+from tallygate.dialects.meters import (
+    BODY_TOO_LARGE,
+    BODY_UNREADABLE,
+    EVENT_GIVEN_UP,
+    EVENT_UNREADABLE,
+    EventStreamMeter,
+    JsonMeter,
+    add_text,
+)
 from tallygate.dialects.sse import SseEvent
 from tallygate.dialects.stated_usage import GEMINI, StatedUsage
+from tallygate.domain.unit import Unit
+from tallygate.domain.usage import Usage
 
-# Google, "Gemini Developer API pricing": an image of up to 1024 x 1024 px is 1,290 output tokens (Gemini 2.5), one of 1K or 2K
-# 1,120 (Gemini 3). Sound comes as 16-bit samples, 24,000 a second ("Speech generation"), at 25 tokens a second.
-IMAGE_TOKENS: Final = 1_290
+# Google, "Gemini Developer API pricing", the dearest model of each size: an image of 1K is 1,290 output tokens (Gemini 2.5), one of
+# 2K 1,680 and one of 4K 2,520 (Gemini 3.1). Of another shape than a square, the longer edge is up to 1.6 times as long.
+# Sound comes as 16-bit samples, 24,000 a second ("Speech generation"), at 25 tokens a second.
+_IMAGE_TOKENS: Final = ((1_640, 1_290), (3_277, 1_680))  # by the longer edge in pixels
+LARGEST_IMAGE_TOKENS: Final = 2_520
 SOUND_BYTES_PER_TOKEN: Final = 2 * 24_000 // 25
+
+# The flag of an event whose results of tools are charged as input although those of a search are free: nothing tells them apart.
+SEARCH_RESULTS_CHARGED: Final = "search_results_charged"
 
 _PIECE_VALUES: Final = ("stringValue", "numberValue", "boolValue")
 
@@ -38,15 +56,20 @@ class GeminiAnswer(msgspec.Struct, gc=False):
 class GeminiAnswers:
     """Reads answer after answer into one reading. The answer has ended when every candidate has a finish reason."""
 
-    __slots__ = ("_candidates", "_decoder", "_finished", "_has_output", "_reading", "_usage")
+    __slots__ = ("_candidates", "_decoder", "_facts", "_finished", "_grounding", "_has_images", "_reading", "_usage")
 
     def __init__(self, reading: MeterReading, facts: RequestFacts, decoder: "msgspec.json.Decoder[GeminiAnswer]") -> None:
         self._reading = reading
         self._decoder = decoder
         self._candidates = facts.choices
-        self._has_output = facts.has_output
+        self._facts = facts
         self._finished: set[int] = set()
         self._usage = StatedUsage(GEMINI)
+        self._has_images = False
+        self._grounding: Grounding | None = None
+        if facts.calls:
+            self._grounding = Grounding(facts.calls)
+            reading.billed_calls = self._grounding.calls()
 
     def read_answer(self, data: bytes) -> bool:
         """Read one answer; False if it cannot be read."""
@@ -74,6 +97,9 @@ class GeminiAnswers:
         for part in items_of(member(candidate.get("content"), "parts")):
             if isinstance(part, dict):
                 self._add_part(part)
+        grounding = candidate.get("groundingMetadata") or candidate.get("grounding_metadata")
+        if grounding:
+            self._read_grounding(grounding)
         finish = candidate.get("finishReason")
         if finish is None:
             finish = candidate.get("finish_reason")
@@ -92,21 +118,58 @@ class GeminiAnswers:
                 case "executableCode" | "executable_code":
                     add_text(reading, member(value, "code"))
                 case "inlineData" | "inline_data":
-                    reading.media_tokens += _media_tokens(value)
+                    self._add_media(value)
                     reading.has_text_after_usage = True
 
+    def _add_media(self, blob: object) -> None:
+        """Add one generated image or piece of sound."""
+        kind, data = member(blob, "mimeType") or member(blob, "mime_type"), member(blob, "data")
+        if not isinstance(kind, str) or not isinstance(data, str):
+            return
+        if kind.startswith("image/"):
+            self._has_images = True
+            unit, tokens = Unit.OUTPUT_IMAGE, _image_tokens(data)
+        elif kind.startswith("audio/"):
+            unit, tokens = Unit.OUTPUT_AUDIO, base64_bytes(data) // SOUND_BYTES_PER_TOKEN
+        else:
+            return
+        media = self._reading.media_tokens
+        media[unit] = media.get(unit, 0) + tokens
+
+    def _read_grounding(self, metadata: object) -> None:
+        if self._grounding is None:  # its tools stand in cached content, if anywhere
+            self._grounding = Grounding(self._facts.calls)
+        self._reading.billed_calls = self._grounding.add(metadata)
+
+    def miss(self) -> None:
+        """Note that a part of the answer cannot be read, which may have had anything in it that the request can cause."""
+        if self._grounding is not None:
+            self._reading.billed_calls = self._grounding.miss()
+
     def _read_usage(self, usage: dict[str, Any]) -> None:
-        flags = self._reading.flags
+        reading, flags = self._reading, self._reading.flags
+        tier = stated_tier(usage)
+        if tier is not None:
+            reading.conditions[TIER] = tier
+        if self._facts.are_results_free:
+            usage = without_tool_results(usage)
+        elif has_tool_results(usage) and Unit.GROUNDING_QUERY in reading.billed_calls:
+            flags.add(SEARCH_RESULTS_CHARGED)
         counts = self._usage.add(usage, flags)
         if counts is None:
             return
-        if counts.completion and not self._has_output:  # of an embedding everything is input, also where only the total says so
+        if (
+            counts.completion and not self._facts.has_output
+        ):  # of an embedding everything is input, also where only the total says so
             flags.discard(TOTAL_ONLY)
-            counts = token_counts(set(), prompt=counts.total, cached=counts.cached, audio_prompt=counts.audio_prompt)
-        self._reading.usage = counts
-        self._reading.is_usage_midstream = not self._reading.ended
-        if self._usage.has_output:
-            self._reading.has_text_after_usage = False
+            counts = counts.with_output_as_input(counts.completion)
+        reading.usage = counts if not self._has_images or states_modalities(usage) else _output_as_images(counts)
+        reading.is_usage_midstream, reading.has_text_after_usage = not reading.ended, False
+
+
+def _output_as_images(counts: Usage) -> Usage:
+    """`counts` of an answer with images whose usage does not tell them from text."""
+    return counts.with_moved(Unit.OUTPUT, Unit.OUTPUT_IMAGE, counts.of(Unit.OUTPUT))
 
 
 def _read_call(reading: MeterReading, call: object) -> None:
@@ -129,14 +192,10 @@ def _read_call(reading: MeterReading, call: object) -> None:
             add_text(reading, value if isinstance(value, str) else None if value is None else lenient_json_text(value))
 
 
-def _media_tokens(blob: object) -> int:
-    """Tokens of one generated image or piece of sound."""
-    kind, data = member(blob, "mimeType") or member(blob, "mime_type"), member(blob, "data")
-    if not isinstance(kind, str) or not isinstance(data, str):
-        return 0
-    if kind.startswith("image/"):
-        return IMAGE_TOKENS
-    return base64_bytes(data) // SOUND_BYTES_PER_TOKEN if kind.startswith("audio/") else 0
+def _image_tokens(data: str) -> int:
+    """Tokens of one generated image; of one whose size cannot be read, those of 1K."""
+    edge = max(base64_image_size(data))
+    return next((tokens for most, tokens in _IMAGE_TOKENS if edge <= most), LARGEST_IMAGE_TOKENS)
 
 
 class GeminiEventMeter(EventStreamMeter):
@@ -151,7 +210,12 @@ class GeminiEventMeter(EventStreamMeter):
     def _read(self, event: SseEvent) -> bytes:
         if not self._answers.read_answer(event.data):
             self.reading.flags.add(EVENT_UNREADABLE)
+            self._answers.miss()
         return event.raw
+
+    def _settle(self) -> None:
+        if EVENT_GIVEN_UP in self.reading.flags:
+            self._answers.miss()
 
 
 class GeminiArrayMeter:
@@ -168,10 +232,12 @@ class GeminiArrayMeter:
         for answer in self._objects.feed(data):
             if not self._answers.read_answer(answer):
                 self.reading.flags.add(EVENT_UNREADABLE)
+                self._answers.miss()
         if self._objects.is_closed:
             self.reading.ended = True
-        if self._objects.gave_up:
+        if self._objects.gave_up and EVENT_GIVEN_UP not in self.reading.flags:
             self.reading.flags.add(EVENT_GIVEN_UP)
+            self._answers.miss()
         return data
 
     def end_body(self) -> bytes:
@@ -188,6 +254,12 @@ class GeminiJsonMeter(JsonMeter):
     def __init__(self, facts: RequestFacts, decoder: "msgspec.json.Decoder[GeminiAnswer]") -> None:
         super().__init__()
         self._answers = GeminiAnswers(self.reading, facts, decoder)
+
+    def end_body(self) -> bytes:
+        shown = super().end_body()
+        if not self.reading.flags.isdisjoint((BODY_TOO_LARGE, BODY_UNREADABLE)):
+            self._answers.miss()
+        return shown
 
     def _read(self, body: bytes) -> bool:
         is_read = self._answers.read_answer(body)

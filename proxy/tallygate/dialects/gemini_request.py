@@ -8,11 +8,14 @@ import msgspec
 
 from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import RequestFacts, units_of
+from tallygate.dialects.gemini_grounding import are_results_free, calls_of_tools
+from tallygate.dialects.gemini_tiers import tier_conditions
 from tallygate.dialects.prompt_parts import PromptParts
 from tallygate.dialects.references import stored_references
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.prompt import ImageInput
+from tallygate.domain.unit import Unit
 from tallygate.domain.usage import TOKENS_MAX
 
 CANDIDATES_MAX: Final = 128  # answers to one request; more are refused (Gemini itself stops at 8)
@@ -41,10 +44,16 @@ _SNAKE_CASE: Final[Mapping[str, str]] = {
     "toolResponse": "tool_response",
     "mimeType": "mime_type",
     "responseMimeType": "response_mime_type",
+    "serviceTier": "service_tier",
 }
 _JSON_PARTS: Final = ("functionCall", "executableCode", "codeExecutionResult", "toolCall", "toolResponse")
 # Tools of which only the definition is input; the provider runs any other tool, and its results are input.
 _CLIENT_TOOLS: Final = frozenset({"functionDeclarations", "function_declarations", "computerUse", "computer_use"})
+# Units that media are charged in. What is not asked for may be generated too: the models whose images cost more make them unasked.
+_IMAGES_IN: Final = frozenset({Unit.INPUT_IMAGE, Unit.CACHED_INPUT_IMAGE})
+_VIDEO_IN: Final = frozenset({Unit.INPUT_VIDEO})
+_PICTURES_OUT: Final = frozenset({Unit.OUTPUT_IMAGE, Unit.OUTPUT_VIDEO})
+_TEXT_OUT: Final = frozenset({"TEXT", "AUDIO"})
 _NUMERAL: Final = re.compile(r"\d{1,18}", re.ASCII)
 
 
@@ -66,7 +75,7 @@ def _spellings(*names: str) -> frozenset[str]:
     return frozenset(names).union(_SNAKE_CASE[name] for name in names)
 
 
-_KNOWN_WHOLE: Final = _KNOWN | _spellings("systemInstruction", "generationConfig", "cachedContent")
+_KNOWN_WHOLE: Final = _KNOWN | _spellings("systemInstruction", "generationConfig", "cachedContent", "serviceTier")
 _KNOWN_CONFIG: Final = _CONFIG | _spellings(
     "maxOutputTokens", "candidateCount", "responseModalities", "responseSchema", "responseJsonSchema", "responseMimeType"
 )
@@ -91,29 +100,46 @@ def read_generate(
     parts = PromptParts()
     for content in (_member(request, "systemInstruction"), *_items(request.get("contents"))):
         add_content(parts, content)
+    tools: set[str] = set()
     for tool in _items(request.get("tools")):
-        _add_tool(parts, tool)
+        _add_tool(parts, tool, tools)
     for schema in ("responseSchema", "responseJsonSchema"):
         parts.add_schema(_member(config, schema))
     parts.add_unknown_members(request, _KNOWN_WHOLE)
     parts.add_unknown_members(config, _KNOWN_CONFIG)
-    if _member(request, "cachedContent"):
+    has_cached = bool(_member(request, "cachedContent"))  # which may have further tools
+    if has_cached:
         parts.add_referred()
     references = stored_references(request)
+    choices = _candidates(config)
     return RequestFacts(
         model=path_model(path),
         prompt=parts.shape(),
         stream=stream,
         max_output_tokens=_count(_member(config, "maxOutputTokens"), "generationConfig.maxOutputTokens", TOKENS_MAX),
-        choices=_candidates(config),
-        units=units_of(
-            audio_input=parts.audio_input,
-            audio_output=any(isinstance(each, str) and each.upper() == "AUDIO" for each in _items(modalities)),
-        ),
+        choices=choices,
+        units=media_units(parts) | _output_units(_items(modalities)),
+        conditions=tier_conditions(_member(request, "serviceTier")),
+        calls=calls_of_tools(tools, choices) if tools else {},
+        are_results_free=are_results_free(tools) and not has_cached,
         has_unknown_input=parts.has_unknown_input(references),
         has_unseen_input=parts.has_unseen_input,
         references=references,
     )
+
+
+def media_units(parts: PromptParts) -> frozenset[Unit]:
+    """The units in which the input can be charged besides text; input that nobody has seen may be pictures."""
+    units = units_of(audio_input=parts.audio_input)
+    if parts.images or parts.has_unseen_input or parts.has_referred_input:
+        units |= _IMAGES_IN
+    return units | _VIDEO_IN if parts.audio_input or parts.has_unseen_input or parts.has_referred_input else units
+
+
+def _output_units(modalities: list[Any]) -> frozenset[Unit]:
+    asked = {each.upper() if isinstance(each, str) else "" for each in modalities}
+    units = units_of(audio_output="AUDIO" in asked)
+    return units if asked and asked <= _TEXT_OUT else units | _PICTURES_OUT
 
 
 def path_model(path: Mapping[str, str]) -> str:
@@ -208,13 +234,15 @@ def _add_function_response(parts: PromptParts, response: object) -> None:
         _add_part(parts, part)
 
 
-def _add_tool(parts: PromptParts, tool: object) -> None:
+def _add_tool(parts: PromptParts, tool: object, hosted: set[str]) -> None:
+    """Add a tool; put the names of what runs at the provider into `hosted`."""
     if not isinstance(tool, dict):
         parts.add_tool(tool)
         return
     for declaration in _items(_member(tool, "functionDeclarations")):
         parts.add_tool(declaration)
     if not tool.keys() <= _CLIENT_TOOLS:
+        hosted |= tool.keys() - _CLIENT_TOOLS
         parts.add_unseen()
 
 

@@ -1,44 +1,96 @@
 """The Gemini API's usage object, in the normal form. It does not raise."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tallygate.dialects.counts import lenient_count, token_counts
 from tallygate.dialects.lenient import items_of
+from tallygate.domain.unit import Unit
 from tallygate.domain.usage import Usage
 
-IMAGE_OUTPUT: Final = "image_output"  # images were generated, whose tokens have a price of their own at some models
+_AUDIO: Final = "AUDIO"
+_TEXT: Final = "TEXT"
+# Modalities with rates of their own, in order: in the prompt, in the cache, in the output. Documents have the rate of text, and so
+# has cached video (Google, "Gemini Developer API pricing": "text / image / video", and audio apart).
+_MOVED: Final[Mapping[str, tuple[Unit, Unit, Unit]]] = {
+    "IMAGE": (Unit.INPUT_IMAGE, Unit.CACHED_INPUT_IMAGE, Unit.OUTPUT_IMAGE),
+    "VIDEO": (Unit.INPUT_VIDEO, Unit.CACHED_INPUT, Unit.OUTPUT_VIDEO),
+}
+# The results of tools, and the total that contains them, in the spelling of the API and of Google's libraries.
+_TOOL_RESULTS: Final = (
+    ("toolUsePromptTokenCount", "toolUsePromptTokensDetails", "totalTokenCount"),
+    ("tool_use_prompt_token_count", "tool_use_prompt_tokens_details", "total_token_count"),
+)
 
 
 def gemini_counts(usage: dict[str, Any], flags: set[str]) -> Usage:
-    """Thoughts stand beside the candidates, and results of tools beside the prompt; cached tokens lie inside the prompt."""
+    """Thoughts stand beside the candidates, and results of tools beside the prompt; cached tokens lie inside the prompt.
+
+    The details split each of these by modality. What they leave out, and thoughts, are text.
+    """
     get = usage.get
     thoughts = lenient_count(get("thoughtsTokenCount"), flags) or 0
     tool_use = lenient_count(get("toolUsePromptTokenCount"), flags) or 0
-    audio_prompt = audio_completion = 0
-    if get("promptTokensDetails") or get("toolUsePromptTokensDetails"):
-        audio_prompt = _of_modality(get("promptTokensDetails"), "AUDIO", flags)
-        audio_prompt += _of_modality(get("toolUsePromptTokensDetails"), "AUDIO", flags)
-        audio_prompt -= min(_of_modality(get("cacheTokensDetails"), "AUDIO", flags), audio_prompt)  # charged as cached
-    if get("candidatesTokensDetails"):
-        audio_completion = _of_modality(get("candidatesTokensDetails"), "AUDIO", flags)
-        if _of_modality(get("candidatesTokensDetails"), "IMAGE", flags):
-            flags.add(IMAGE_OUTPUT)
-    return token_counts(
+    read = _by_modality(flags, get("promptTokensDetails"), get("toolUsePromptTokensDetails"))
+    cached = _by_modality(flags, get("cacheTokensDetails"))
+    made = _by_modality(flags, get("candidatesTokensDetails"))
+    counts = token_counts(
         flags,
         prompt=get("promptTokenCount") if not tool_use else (lenient_count(get("promptTokenCount"), flags) or 0) + tool_use,
         completion=(lenient_count(get("candidatesTokenCount"), flags) or 0) + thoughts,
         total=get("totalTokenCount"),
         cached=get("cachedContentTokenCount"),
-        audio_prompt=audio_prompt,
+        audio_prompt=max(read.get(_AUDIO, 0) - cached.get(_AUDIO, 0), 0),
         reasoning=thoughts,
-        audio_completion=audio_completion,
+        audio_completion=made.get(_AUDIO, 0),
     )
+    return _split(counts, read, cached, made) if read or cached or made else counts
 
 
-def _of_modality(details: object, modality: str, flags: set[str]) -> int:
-    """Tokens of one modality in a list of [{modality, tokenCount}]."""
-    tokens = 0
-    for each in items_of(details):
-        if isinstance(each, dict) and each.get("modality") == modality:
-            tokens += lenient_count(each.get("tokenCount"), flags) or 0
+def without_tool_results(usage: dict[str, Any]) -> dict[str, Any]:
+    """`usage` without what tools at the provider brought into the prompt, which the total contains."""
+    for number_name, details_name, total_name in _TOOL_RESULTS:
+        number, total = usage.get(number_name), usage.get(total_name)
+        if type(number) is int and number > 0:
+            usage = {name: value for name, value in usage.items() if name not in {number_name, details_name}}
+            if type(total) is int:
+                usage[total_name] = max(total - number, 0)
+    return usage
+
+
+def has_tool_results(usage: dict[str, Any]) -> bool:
+    return any(usage.get(names[0]) for names in _TOOL_RESULTS)
+
+
+def states_modalities(usage: dict[str, Any]) -> bool:
+    """Whether the usage tells images from text in the output."""
+    return bool(usage.get("candidatesTokensDetails") or usage.get("candidates_tokens_details"))
+
+
+def _split(counts: Usage, read: Mapping[str, int], cached: Mapping[str, int], made: Mapping[str, int]) -> Usage:
+    """`counts` with the tokens of each modality in their own unit. Audio has been told from the rest, but not in the cache."""
+    counts = counts.with_moved(
+        Unit.CACHED_INPUT, Unit.CACHED_INPUT_AUDIO, cached.get(_AUDIO, 0) - counts.of(Unit.CACHED_INPUT_AUDIO)
+    )
+    for modality, (unit, cached_unit, output_unit) in _MOVED.items():
+        of_cache, whole = cached.get(modality, 0), read.get(modality, 0)
+        if of_cache or whole:
+            plain = min(max(whole - of_cache, 0), counts.of(Unit.INPUT))
+            counts = counts.with_moved(Unit.INPUT, unit, plain)
+            counts = counts.with_moved(Unit.CACHED_INPUT, cached_unit, max(of_cache, whole - plain))
+        counts = counts.with_moved(Unit.OUTPUT, output_unit, made.get(modality, 0))
+    return counts
+
+
+def _by_modality(flags: set[str], *details: object) -> dict[str, int]:
+    """Tokens of every modality but text in lists of [{modality, tokenCount}]."""
+    tokens: dict[str, int] = {}
+    for each in details:
+        if not each:
+            continue
+        for part in items_of(each):
+            if isinstance(part, dict):
+                modality = part.get("modality")
+                if isinstance(modality, str) and modality != _TEXT:
+                    tokens[modality] = tokens.get(modality, 0) + (lenient_count(part.get("tokenCount"), flags) or 0)
     return tokens

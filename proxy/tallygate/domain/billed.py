@@ -23,15 +23,17 @@ _SHOWN: Final = frozenset(
 # Others that are counted among these.
 _AMONG: Final = {
     Unit.INPUT_IMAGE: Unit.INPUT,
+    Unit.INPUT_VIDEO: Unit.INPUT,
     Unit.CACHED_INPUT_IMAGE: Unit.CACHED_INPUT,
     Unit.OUTPUT_IMAGE: Unit.OUTPUT,
+    Unit.OUTPUT_VIDEO: Unit.OUTPUT,
 }
 
 
 class Billed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was billed that an event's token counts do not show.
 
-    quantities   by unit: images, cached audio and cache writes of 12 hours, which the token counts contain; and what is no token
+    quantities   by unit: pictures, cached audio and cache writes of 12 hours, which the token counts contain; and what is no token
     conditions   under which it was charged
     passes       as in `Usage`
     """

@@ -6,7 +6,7 @@ from typing import Final
 
 from tallygate.domain.money import PICO_PER_NANO, nano_usd_from_pico
 from tallygate.domain.ratio import ONE
-from tallygate.domain.unit import COMPLETION_UNITS, FALLBACKS, PROMPT_UNITS, TOKEN_UNITS, Unit, wider
+from tallygate.domain.unit import COMPLETION_UNITS, FALLBACKS, PROMPT_UNITS, TOKEN_UNITS, Unit, alternative, wider
 from tallygate.domain.usage import STANDARD, Conditions, Usage
 
 # Of each case: pico-USD of the whole prompt, pico-USD of an output token, and the most output tokens that there can be.
@@ -121,9 +121,9 @@ class Price:
         return cost
 
     def lacks(self, units: Iterable[str]) -> list[str]:
-        """Those of `units` that have no rate."""
+        """Those of `units` that have no rate, and no alternative that has one."""
         rates = self.schedule()[0].rates
-        return [unit for unit in units if unit not in rates and _wider_rate(rates, unit) is None]
+        return [unit for unit in units if not (_has_rate(rates, unit) or _has_rate(rates, alternative(unit)))]
 
     def knows(self, conditions: Conditions) -> bool:
         """Whether a service tier or a speed that is not the standard one has rates of its own."""
@@ -265,6 +265,10 @@ def _wider_rate(rates: Rates, unit: str) -> int | None:
     while name is not None and name not in rates:
         name = wider(name)
     return None if name is None else rates[name]
+
+
+def _has_rate(rates: Rates, unit: str | None) -> bool:
+    return unit is not None and (unit in rates or _wider_rate(rates, unit) is not None)
 
 
 def _is_within(minute: int, minutes: tuple[int, int] | None) -> bool:

@@ -21,10 +21,12 @@ class Unit(StrEnum):
     CACHED_INPUT_AUDIO = "cached_input_audio"
     INPUT_IMAGE = "input_image"
     CACHED_INPUT_IMAGE = "cached_input_image"
+    INPUT_VIDEO = "input_video"
     OUTPUT = "output"
     REASONING_OUTPUT = "reasoning_output"
     OUTPUT_AUDIO = "output_audio"
     OUTPUT_IMAGE = "output_image"
+    OUTPUT_VIDEO = "output_video"
 
     WEB_SEARCH = "web_search"
     FILE_SEARCH = "file_search"
@@ -52,15 +54,23 @@ FALLBACKS: Final[Mapping[Unit, Unit]] = {
     Unit.CACHED_INPUT_AUDIO: Unit.CACHED_INPUT,
     Unit.INPUT_IMAGE: Unit.INPUT,
     Unit.CACHED_INPUT_IMAGE: Unit.CACHED_INPUT,
+    Unit.INPUT_VIDEO: Unit.INPUT,
     Unit.REASONING_OUTPUT: Unit.OUTPUT,
     Unit.OUTPUT_AUDIO: Unit.OUTPUT,
     Unit.OUTPUT_IMAGE: Unit.OUTPUT,
+    Unit.OUTPUT_VIDEO: Unit.OUTPUT,
 }
 CACHE_READS: Final = frozenset({Unit.CACHED_INPUT, Unit.CACHED_INPUT_AUDIO, Unit.CACHED_INPUT_IMAGE})
 CACHE_WRITES: Final = frozenset({Unit.CACHE_WRITE_5M, Unit.CACHE_WRITE_1H, Unit.CACHE_WRITE_12H})
-PROMPT_UNITS: Final = CACHE_READS | CACHE_WRITES | {Unit.INPUT, Unit.INPUT_AUDIO, Unit.INPUT_IMAGE}
-COMPLETION_UNITS: Final = frozenset({Unit.OUTPUT, Unit.REASONING_OUTPUT, Unit.OUTPUT_AUDIO, Unit.OUTPUT_IMAGE})
+PROMPT_UNITS: Final = CACHE_READS | CACHE_WRITES | {Unit.INPUT, Unit.INPUT_AUDIO, Unit.INPUT_IMAGE, Unit.INPUT_VIDEO}
+COMPLETION_UNITS: Final = frozenset({Unit.OUTPUT, Unit.REASONING_OUTPUT, Unit.OUTPUT_AUDIO, Unit.OUTPUT_IMAGE, Unit.OUTPUT_VIDEO})
 TOKEN_UNITS: Final = PROMPT_UNITS | COMPLETION_UNITS
+
+# Two ways to bill one thing: usages have the quantities of both, and a price with a rate for one of them needs none for the other.
+_ALTERNATIVES: Final[Mapping[str, Unit]] = {
+    Unit.GROUNDED_PROMPT: Unit.GROUNDING_QUERY,
+    Unit.GROUNDING_QUERY: Unit.GROUNDED_PROMPT,
+}
 
 # How many units a price row's figure pays for.
 UNITS_PER_RATE: Final[Mapping[Unit, int]] = {
@@ -84,3 +94,10 @@ UNITS_PER_RATE: Final[Mapping[Unit, int]] = {
 def wider(unit: str) -> str | None:
     """The unit that this one narrows by its last colon; None where it narrows none."""
     return unit.rpartition(":")[0] or None
+
+
+def alternative(unit: str) -> str | None:
+    """The unit by which a price may bill the same thing instead, narrowed alike; None if there is none."""
+    name, colon, narrowing = unit.partition(":")
+    other = _ALTERNATIVES.get(name)
+    return None if other is None else other + colon + narrowing

@@ -129,6 +129,14 @@ class Usage:
         whole = summed((*own, *passes))
         return Usage({**self.quantities, **whole.quantities}, whole.passes)
 
+    def with_moved(self, source: Unit, to: Unit, number: int) -> "Usage":
+        """This usage, with up to `number` tokens of one unit in another one."""
+        moved = min(number, self.of(source))
+        if moved <= 0:
+            return self
+        quantities = {**self.quantities, source: self.of(source) - moved, to: self.of(to) + moved}
+        return Usage({unit: count for unit, count in quantities.items() if count}, self.passes)
+
     def with_output_as_input(self, number: int) -> "Usage":
         """This usage with so much of its output counted as input."""
         quantities = dict(self.quantities)

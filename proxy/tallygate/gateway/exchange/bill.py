@@ -28,6 +28,7 @@ from tallygate.gateway.exchange.metering import (
     price_served,
     reported_usage,
     split_total,
+    with_media,
 )
 from tallygate.gateway.exchange.other_models import assumed_passes
 
@@ -103,6 +104,8 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
         counted_completion=0 if has_completion else counted,
         bytes_unread=relay.reader.bytes_unread if facts.has_output else 0,
     )
+    if reading.media_tokens and metered.source is UsageSource.COUNTED:
+        metered = replace(metered, usage=with_media(metered.usage, reading.media_tokens))
     if reading.ended and reading.usage is not None and not is_whole and not _reports_all(answer, usage):
         metered = replace(metered, flags=tuple(dict.fromkeys((*metered.flags, IMPOSSIBLE))))
     client = head.client
@@ -186,7 +189,7 @@ def _counted_completion(answer: Answer) -> int:
         return 0
     answers = answer.held.call.facts.choices
     text = answer.services.tokens.completion(answer.text.tokens, answer.model, answers=answers, calls=reading.calls)
-    return text + reading.media_tokens
+    return text + sum(reading.media_tokens.values())
 
 
 def _with_assumed(answer: Answer, metered: Metered, usage: Usage | None, price: AnyPrice | None, ahead_seconds: float) -> Metered:

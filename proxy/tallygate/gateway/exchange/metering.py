@@ -1,5 +1,6 @@
 """Metering: the best counts of an answer, and the price that charges it."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -57,6 +58,13 @@ def split_total(usage: Usage, *, prompt_tokens: int, counted_completion: int, is
     completion = counted_completion if is_all_seen else max(counted_completion, usage.total - prompt_tokens)
     completion = min(completion, usage.completion)  # its prompt is what was stated of a cache
     return usage.with_output_as_input(usage.completion - completion)
+
+
+def with_media(usage: Usage, media_tokens: Mapping[Unit, int]) -> Usage:
+    """`usage` with the output that was seen to be images and sound in their units."""
+    for unit, number in media_tokens.items():
+        usage = usage.with_moved(Unit.OUTPUT, unit, number - usage.of(unit))
+    return usage
 
 
 def meter_answer(
