@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tallygate.dialects.dialect import Dialect, RequestFacts, ResponseMeter
-from tallygate.domain.usage import Usage
+from tallygate.domain.usage import Pass, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,8 @@ class Metered:
     billed_calls: dict[str, int]
     conditions: dict[str, str]
     is_unbilled: bool
+    passes: tuple[Pass, ...]
+    stated_cost_nano_usd: int | None
 
 
 def run(meter: ResponseMeter, pieces: list[bytes]) -> Metered:
@@ -38,6 +40,8 @@ def run(meter: ResponseMeter, pieces: list[bytes]) -> Metered:
         billed_calls=dict(reading.billed_calls),
         conditions=dict(reading.conditions),
         is_unbilled=reading.is_unbilled,
+        passes=reading.passes,
+        stated_cost_nano_usd=reading.stated_cost_nano_usd,
     )
 
 

@@ -53,6 +53,7 @@ def token_counts(
     cache_write_1h: object = None,
     cache_write_12h: object = None,
     audio_prompt: object = None,
+    cached_audio: object = None,
     reasoning: object = None,
     audio_completion: object = None,
     cache_place: CachePlace = CachePlace.INSIDE,
@@ -68,6 +69,7 @@ def token_counts(
     stated_in = lenient_count(prompt, flags) or 0
     stated_out = lenient_count(completion, flags) or 0
     audio_in = 0 if audio_prompt is None else lenient_count(audio_prompt, flags) or 0
+    audio_read = 0 if cached_audio is None else lenient_count(cached_audio, flags) or 0
     audio_out = 0 if audio_completion is None else lenient_count(audio_completion, flags) or 0
     thought = 0 if reasoning is None else lenient_count(reasoning, flags) or 0
     read = 0 if cached is None else lenient_count(cached, flags) or 0
@@ -112,6 +114,7 @@ def token_counts(
         cache_write_1h=written_1h,
         cache_write_12h=written_12h,
         audio_prompt=audio_in,
+        cached_audio=min(audio_read, read, audio_in),
         reasoning=thought,
         audio_completion=audio_out,
     )

@@ -18,13 +18,14 @@ from tallygate.domain.errors import Refusal
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.stored_object import StoredReference
 from tallygate.domain.unit import Unit
-from tallygate.domain.usage import STANDARD, Conditions, Usage
+from tallygate.domain.usage import STANDARD, Conditions, Pass, Usage
 
 
 class OtherModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model whose work a request can cause beside that of the one that answers, or before it.
 
-    times              at most so often; each time it reads the prompt and what was generated before
+    times              at most so often
+    max_input_tokens   of each time; None: the prompt and what was generated before
     max_output_tokens  of each time; None: as much as it can
     feeds_answer       what it generates becomes input of the answering model, which then reads its prompt again
     units, conditions  as in `RequestFacts`, those that settings of the account bring included
@@ -32,6 +33,7 @@ class OtherModel(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     times: int = 1
+    max_input_tokens: int | None = None
     max_output_tokens: int | None = None
     feeds_answer: bool = False
     units: frozenset[Unit] = frozenset()
@@ -121,6 +123,8 @@ class MeterReading:
     text                  generated text, tool arguments and reasoning not yet removed by `drain_text`
     calls                 tool calls of the answer; each is generated with some framing that is not in the text
     billed_calls          what is billed besides tokens, by unit
+    passes                what other models were used for, beside `usage`
+    stated_cost_nano_usd  what the provider itself says that the answer costs, rounded up
     conditions            members of `Conditions` that the answer states
     served_as             the model that answered in place of the one asked for, under the request's name for it
     others_begun          models that were seen to begin work beside the one that answers, or after it
@@ -144,6 +148,8 @@ class MeterReading:
     text_chars: int = 0
     calls: int = 0
     billed_calls: dict[str, int] = field(default_factory=dict)
+    passes: tuple[Pass, ...] = ()
+    stated_cost_nano_usd: int | None = None
     conditions: dict[str, str] = field(default_factory=dict)
     served_as: str | None = None
     others_begun: int = 0
@@ -183,10 +189,16 @@ class ResponseMeter(Protocol):
 
 
 def units_of(
-    *, cache_write_5m: bool = False, cache_write_1h: bool = False, audio_input: bool = False, audio_output: bool = False
+    *,
+    cache_write_5m: bool = False,
+    cache_write_1h: bool = False,
+    audio_input: bool = False,
+    audio_output: bool = False,
+    image_input: bool = False,
+    image_output: bool = False,
 ) -> frozenset[Unit]:
-    """The units that a request can be charged in: cache writes of that length, audio read or generated."""
-    return _UNITS_OF[cache_write_5m, cache_write_1h, audio_input, audio_output]
+    """The units that a request can be charged in: cache writes of that length, audio and images read or generated."""
+    return _UNITS_OF[cache_write_5m, cache_write_1h, audio_input, audio_output, image_input, image_output]
 
 
 def _units_of(*flags: bool) -> frozenset[Unit]:
@@ -195,11 +207,13 @@ def _units_of(*flags: bool) -> frozenset[Unit]:
         (Unit.CACHE_WRITE_1H, Unit.CACHE_WRITE_12H),
         (Unit.INPUT_AUDIO, Unit.CACHED_INPUT_AUDIO),
         (Unit.OUTPUT_AUDIO,),
+        (Unit.INPUT_IMAGE, Unit.CACHED_INPUT_IMAGE),
+        (Unit.OUTPUT_IMAGE,),
     )
     return frozenset([unit for units, is_used in zip(kinds, flags, strict=True) if is_used for unit in units])
 
 
-_UNITS_OF: Final = {flags: _units_of(*flags) for flags in product((False, True), repeat=4)}
+_UNITS_OF: Final = {flags: _units_of(*flags) for flags in product((False, True), repeat=6)}
 
 
 class UsageReporting(Enum):

@@ -1,6 +1,6 @@
 """OpenAI's chat completions, and every API of their shape."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -8,21 +8,24 @@ import msgspec
 from tallygate.dialects.body import keys_of, parse_body, with_member
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter, units_of
 from tallygate.dialects.first_bytes import FirstBytes
-from tallygate.dialects.lenient import lenient_decode
+from tallygate.dialects.hosted_tools import billed_calls_max, hosted_tools
 from tallygate.dialects.openai_choices import ChoicesBody, ChoicesJsonMeter, ChoicesStreamMeter
 from tallygate.dialects.openai_prompt import MESSAGE_MEMBERS, ChatMessage, OpenAiPrompt, add_message
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.prompt_parts import json_text
 from tallygate.dialects.references import body_references
+from tallygate.dialects.service_tiers import tier_conditions
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.unit import Unit
 from tallygate.domain.usage import TOKENS_MAX
 
 CHOICES_MAX: Final = 1024  # answers that one request may ask for; OpenAI's own bound is 128
 
 OutputTokens = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
 Choices = Annotated[int, msgspec.Meta(ge=1, le=CHOICES_MAX)]
+ToolCalls = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
 
 
 class StreamOptions(msgspec.Struct, gc=False):
@@ -46,13 +49,11 @@ class ChatRequest(msgspec.Struct, gc=False):
     modalities: list[Any] | None = None
     prediction: Any = None
     web_search_options: Any = None
+    service_tier: Any = None
+    max_tool_calls: ToolCalls | None = None
     prompt_cache_retention: Any = None
     auto_routing: bool | None = None
     model_family: str | None = None
-
-
-class ToolKind(msgspec.Struct, gc=False):
-    type: Any = None
 
 
 class ChatOutline(msgspec.Struct, gc=False):
@@ -82,15 +83,16 @@ _SEARCHES: Final = keys_of(
     }
     | {"retrieval", "data_sources", "extra_body"}
 )
-_CLIENT_TOOLS: Final = frozenset({"function", "custom"})  # any other tool runs at the provider and reads unseen input
+# OpenAI's models that search before each answer: "Web search", "Chat Completions".
+_SEARCH_MODELS: Final = ("-search-preview", "-search-api")
 
 
-def has_provider_tools(tools: Sequence[msgspec.Raw] | None, decoder: "msgspec.json.Decoder[ToolKind]") -> bool:
-    for tool in tools or ():
-        kind = lenient_decode(bytes(tool), decoder)
-        if kind is None or not isinstance(kind.type, str) or kind.type not in _CLIENT_TOOLS:
-            return True
-    return False
+def _calls_max(request: ChatRequest, tools: list[dict[str, Any]], *, searches: bool) -> dict[str, int]:
+    """The most that a chat request can cause of what is billed by the call. A request that just searches does so once."""
+    calls = billed_calls_max(tools, model=request.model, max_tool_calls=request.max_tool_calls) if tools else {}
+    if searches or any(name in (request.model or "") for name in _SEARCH_MODELS):
+        calls = {Unit.WEB_SEARCH: 1, **calls}
+    return calls
 
 
 class OpenAiChat(OpenAiShape):
@@ -103,7 +105,6 @@ class OpenAiChat(OpenAiShape):
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(ChatRequest)
-        self._tools = msgspec.json.Decoder(ToolKind)
         self._outlines = msgspec.json.Decoder(ChatOutline)
         self._vocabulary = Vocabulary((*_KNOWN, *_INSIDE))
         self._other_api_fields = OtherApiFields(_KNOWN)
@@ -130,7 +131,9 @@ class OpenAiChat(OpenAiShape):
         draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
         for members in self._outlines.decode(body).messages or ():
             draft.add_raw_unknown_members(members, MESSAGE_MEMBERS)
-        if not parsed.keys.isdisjoint(_SEARCHES) or has_provider_tools(request.tools, self._tools):
+        searches = not parsed.keys.isdisjoint(_SEARCHES)
+        tools = hosted_tools(request.tools) if request.tools else []
+        if searches or tools:
             draft.add_unseen()
         references = body_references(parsed)
         is_long_cached = request.prompt_cache_retention == "24h"
@@ -148,7 +151,11 @@ class OpenAiChat(OpenAiShape):
                 cache_write_1h=is_long_cached,
                 audio_input=draft.audio_input,
                 audio_output="audio" in (request.modalities or ()),
+                image_input=bool(draft.images),
+                image_output="image" in (request.modalities or ()),
             ),
+            conditions=tier_conditions(request.service_tier),
+            calls=_calls_max(request, tools, searches=searches),
             has_unknown_input=self.adds_unknown_input or draft.has_unknown_input(references),
             has_unseen_input=self.adds_unknown_input or draft.has_unseen_input,
             predicted="" if request.prediction is None else json_text(request.prediction),
@@ -182,6 +189,6 @@ class OpenAiChat(OpenAiShape):
         return FirstBytes(
             content_type,
             stream=facts.stream,
-            events=lambda: ChoicesStreamMeter(self._answers, hides=hide_usage_chunk),
-            whole=lambda: ChoicesJsonMeter(self._answers),
+            events=lambda: ChoicesStreamMeter(self._answers, facts, hides=hide_usage_chunk),
+            whole=lambda: ChoicesJsonMeter(self._answers, facts),
         )

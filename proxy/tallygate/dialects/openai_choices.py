@@ -5,12 +5,15 @@ from typing import Any, Final
 
 import msgspec
 
+from tallygate.dialects.billed_members import MEMBERS, gateway_cost, note_cost, read_billed
 from tallygate.dialects.body import member_start
-from tallygate.dialects.dialect import MeterReading
+from tallygate.dialects.dialect import MeterReading, RequestFacts
 from tallygate.dialects.lenient import items_of, lenient_decode, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
+from tallygate.dialects.service_tiers import implied_tier, note_tier
 from tallygate.dialects.sse import SseEvent
 from tallygate.dialects.stated_usage import CHAT, StatedUsage
+from tallygate.domain.unit import Unit
 
 CHOICES_SEEN_MAX: Final = 1024  # choices whose end is tracked; further ones count as ended
 DONE_BYTES_MAX: Final = 16
@@ -27,7 +30,9 @@ class ChoicesBody(msgspec.Struct, gc=False):
     choices: Any = None
     usage: Any = None
     error: Any = None
+    service_tier: Any = None
     x_groq: Any = None
+    provider_metadata: Any = None
 
 
 ChoicesDecoder = msgspec.json.Decoder[ChoicesBody]
@@ -42,11 +47,12 @@ class ChoicesStreamMeter(EventStreamMeter):
     `"usage":null` elsewhere.
     """
 
-    __slots__ = ("_decoder", "_finished", "_seen", "_usage")
+    __slots__ = ("_decoder", "_finished", "_seen", "_tier", "_usage")
 
-    def __init__(self, decoder: ChoicesDecoder, *, hides: bool = False) -> None:
+    def __init__(self, decoder: ChoicesDecoder, facts: RequestFacts, *, hides: bool = False) -> None:
         super().__init__(hides=hides)
         self._decoder = decoder
+        self._tier: object = _begin(self.reading, facts)
         self._seen: set[int] = set()
         self._finished: set[int] = set()
         self._usage = StatedUsage(CHAT)
@@ -65,6 +71,9 @@ class ChoicesStreamMeter(EventStreamMeter):
             reading.failed = True
         if chunk.choices:
             self._read_choices(chunk)
+        if chunk.service_tier != self._tier and chunk.service_tier is not None:
+            self._tier = chunk.service_tier
+            note_tier(reading, self._tier)
         if _read_about(reading, chunk, self._usage):
             reading.is_usage_midstream = bool(chunk.choices) and self._seen != self._finished
             if self._usage.has_output:
@@ -100,11 +109,12 @@ class ChoicesStreamMeter(EventStreamMeter):
 class ChoicesJsonMeter(JsonMeter):
     """Reads a whole answer in one JSON object."""
 
-    __slots__ = ("_decoder",)
+    __slots__ = ("_decoder", "_tier")
 
-    def __init__(self, decoder: ChoicesDecoder) -> None:
+    def __init__(self, decoder: ChoicesDecoder, facts: RequestFacts) -> None:
         super().__init__()
         self._decoder = decoder
+        self._tier = _begin(self.reading, facts)
 
     def _read(self, body: bytes) -> bool:
         answer = lenient_decode(body, self._decoder)
@@ -114,11 +124,23 @@ class ChoicesJsonMeter(JsonMeter):
         reading.ended = True
         if answer.error:
             reading.failed = True
+        if answer.service_tier != self._tier and answer.service_tier is not None:
+            note_tier(reading, answer.service_tier)
         _read_about(reading, answer, StatedUsage(CHAT))
         for choice in items_of(answer.choices):
             if isinstance(choice, dict):
                 _read_choice(reading, choice, choice.get("message") or choice.get("delta"))
         return True
+
+
+def _begin(reading: MeterReading, facts: RequestFacts) -> str | None:
+    """Begin a reading with what the request causes whatever its answer shows; return the tier that goes without saying.
+
+    An answer shows no search of its own in chat: each request that asks for searches is one, unless the usage states their number.
+    """
+    if facts.calls:
+        reading.billed_calls = {unit: 1 for unit in facts.calls if unit.startswith(Unit.WEB_SEARCH)}
+    return implied_tier(facts)
 
 
 def _read_about(reading: MeterReading, body: ChoicesBody, stated: StatedUsage) -> bool:
@@ -129,9 +151,14 @@ def _read_about(reading: MeterReading, body: ChoicesBody, stated: StatedUsage) -
     if not isinstance(usage, dict) and body.x_groq is not None:
         usage = member(body.x_groq, "usage")
     counts = stated.add(usage, reading.flags) if usage else None
-    if counts is not None:
-        reading.usage = counts
-    return counts is not None
+    if body.provider_metadata is not None:
+        note_cost(reading, gateway_cost(body.provider_metadata))
+    if counts is None:
+        return False
+    reading.usage = counts
+    if not MEMBERS.isdisjoint(usage):
+        read_billed(reading, stated.members)
+    return True
 
 
 def _read_choice(reading: MeterReading, choice: dict[str, Any], message: object) -> None:

@@ -14,6 +14,7 @@ from tallygate.dialects.openai_prompt import OpenAiPrompt
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.references import body_references
+from tallygate.dialects.service_tiers import tier_conditions
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
 
@@ -35,6 +36,7 @@ class CompletionRequest(msgspec.Struct, gc=False):
         None  # OpenAI, "Create completion": at least 0, which means none
     )
     echo: Any = None
+    service_tier: Any = None
 
 
 _KNOWN: Final = frozenset(CompletionRequest.__struct_fields__)
@@ -74,6 +76,7 @@ class OpenAiCompletions(OpenAiShape):
             choices=max(request.n or 1, request.best_of or 1) * max(prompts, 1),
             client_asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
             units=units_of(cache_write_5m=True),
+            conditions=tier_conditions(request.service_tier),
             has_unknown_input=draft.has_unknown_input(references),
             references=references,
         )
@@ -89,8 +92,8 @@ class OpenAiCompletions(OpenAiShape):
         return FirstBytes(
             content_type,
             stream=facts.stream,
-            events=lambda: ChoicesStreamMeter(self._answers, hides=hide_usage_chunk),
-            whole=lambda: ChoicesJsonMeter(self._answers),
+            events=lambda: ChoicesStreamMeter(self._answers, facts, hides=hide_usage_chunk),
+            whole=lambda: ChoicesJsonMeter(self._answers, facts),
         )
 
 

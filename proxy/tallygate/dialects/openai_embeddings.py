@@ -16,6 +16,7 @@ from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.openai_usage import embedding_counts
 from tallygate.dialects.other_api_fields import MAXIMA, OtherApiFields
 from tallygate.dialects.references import body_references
+from tallygate.dialects.service_tiers import tier_conditions
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import RequestRejectedError
 
@@ -25,6 +26,7 @@ class EmbeddingsRequest(msgspec.Struct, gc=False):
 
     model: str | None = None
     input: TextInput | None = None
+    service_tier: Any = None
 
 
 _KNOWN: Final = frozenset(EmbeddingsRequest.__struct_fields__)
@@ -64,7 +66,13 @@ class OpenAiEmbeddings(OpenAiShape):
         draft = OpenAiPrompt()
         draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
         add_input(draft, request.input)
-        return RequestFacts(model=request.model, prompt=draft.shape(), has_output=False, references=body_references(parsed))
+        return RequestFacts(
+            model=request.model,
+            prompt=draft.shape(),
+            has_output=False,
+            conditions=tier_conditions(request.service_tier),
+            references=body_references(parsed),
+        )
 
     def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
         """`body` itself: embeddings neither stream nor generate."""

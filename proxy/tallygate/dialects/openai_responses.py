@@ -6,23 +6,27 @@ from typing import Any, Final
 
 import msgspec
 
+from tallygate.dialects.billed_members import MEMBERS, read_billed
 from tallygate.dialects.body import keys_of, parse_body, with_member
-from tallygate.dialects.dialect import MeterReading, RequestFacts, ResponseMeter, UsageReporting, units_of
+from tallygate.dialects.dialect import MeterReading, OtherModel, RequestFacts, ResponseMeter, UsageReporting, units_of
 from tallygate.dialects.first_bytes import FirstBytes
+from tallygate.dialects.hosted_tools import CALLS_MAX, CallItems, billed_calls_max, hosted_tools, image_models
 from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
-from tallygate.dialects.openai_chat import OutputTokens, ToolKind, has_provider_tools
+from tallygate.dialects.openai_chat import OutputTokens, ToolCalls
 from tallygate.dialects.openai_choices import DONE_BYTES_MAX
 from tallygate.dialects.openai_prompt import OpenAiPrompt
 from tallygate.dialects.openai_shape import OpenAiShape
 from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.references import body_references, item_reference
+from tallygate.dialects.service_tiers import implied_tier, note_tier, tier_conditions
 from tallygate.dialects.sse import SseEvent
 from tallygate.dialects.stated_usage import RESPONSES, StatedUsage
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import Refusal, RequestRejectedError
 from tallygate.domain.prompt import ImageInput
 from tallygate.domain.stored_object import StoredReference
+from tallygate.domain.unit import Unit
 
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _RUNS_ON: Final = frozenset({"queued", "in_progress"})  # statuses of a complete answer after which more is generated
@@ -46,6 +50,8 @@ class ResponsesRequest(msgspec.Struct, gc=False):
     stream: bool | None = None
     max_output_tokens: OutputTokens | None = None
     tools: list[msgspec.Raw] | None = None
+    max_tool_calls: ToolCalls | None = None
+    service_tier: Any = None
     text: TextFormat | None = None
     modalities: list[Any] | None = None
     background: bool | None = None
@@ -97,7 +103,6 @@ class OpenAiResponses(OpenAiShape):
         self._requests = msgspec.json.Decoder(ResponsesRequest)
         self._vocabulary = Vocabulary((*_KNOWN, *_INSIDE))
         self._other_api_fields = OtherApiFields(_KNOWN)
-        self._tools = msgspec.json.Decoder(ToolKind)
         self._answers = msgspec.json.Decoder(ResponsesBody)
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
@@ -130,7 +135,8 @@ class OpenAiResponses(OpenAiShape):
         if request.prompt is not None:  # a template, made elsewhere
             draft.add_unseen()
         draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
-        is_unseen = self.adds_unknown_input or draft.has_unseen_input or has_provider_tools(request.tools, self._tools)
+        tools = hosted_tools(request.tools) if request.tools else []
+        is_unseen = self.adds_unknown_input or draft.has_unseen_input or bool(tools)
         references = tuple(dict.fromkeys((*body_references(parsed), *_stored_items(request.input))))
         return RequestFacts(
             model=model,
@@ -147,7 +153,11 @@ class OpenAiResponses(OpenAiShape):
                 cache_write_1h=request.prompt_cache_retention == "24h",
                 audio_input=draft.audio_input,
                 audio_output="audio" in (request.modalities or ()),
+                image_input=bool(draft.images),
             ),
+            conditions=tier_conditions(request.service_tier),
+            calls=_calls_max(request, tools),
+            other_models=_image_models(request, tools, images_in=len(draft.images)),
             added_tokens=ADDED_TOKENS,
             has_unknown_input=is_unseen or draft.has_unknown_input(references),
             has_unseen_input=is_unseen,
@@ -171,8 +181,8 @@ class OpenAiResponses(OpenAiShape):
         return FirstBytes(
             content_type,
             stream=facts.stream,
-            events=lambda: ResponsesStreamMeter(self._answers),
-            whole=lambda: ResponsesJsonMeter(self._answers),
+            events=lambda: ResponsesStreamMeter(self._answers, facts),
+            whole=lambda: ResponsesJsonMeter(self._answers, facts),
         )
 
     def stream_error(self, refusal: Refusal, *, request_id: str) -> bytes:
@@ -187,6 +197,21 @@ class OpenAiResponses(OpenAiShape):
             "error": error,
         }
         return b"event: error\ndata: " + msgspec.json.encode(event) + b"\n\n"
+
+
+def _calls_max(request: ResponsesRequest, tools: list[dict[str, Any]]) -> dict[str, int]:
+    """The most that a request can cause of what is billed by the call. A stored prompt may have tools that it does not show."""
+    calls = billed_calls_max(tools, model=request.model, max_tool_calls=request.max_tool_calls) if tools else {}
+    if request.prompt is not None and request.model:
+        most = request.max_tool_calls or CALLS_MAX
+        calls = {Unit.WEB_SEARCH: most, Unit.FILE_SEARCH: most, Unit.CODE_CONTAINER: 1, **calls}
+    return calls
+
+
+def _image_models(request: ResponsesRequest, tools: list[dict[str, Any]], *, images_in: int) -> tuple[OtherModel, ...]:
+    if not tools:
+        return ()
+    return image_models(tools, model=request.model, max_tool_calls=request.max_tool_calls, images_in=images_in)
 
 
 _MESSAGE: Final = frozenset({"content"})
@@ -262,6 +287,9 @@ class ResponsesBody(msgspec.Struct, gc=False):
     usage: Any = None
     output: Any = None
     error: Any = None
+    service_tier: Any = None
+    tools: Any = None
+    tool_usage: Any = None
 
 
 class ResponsesStreamMeter(EventStreamMeter):
@@ -270,11 +298,14 @@ class ResponsesStreamMeter(EventStreamMeter):
     The response object is nested under `response` or, at Gloo, is the event itself.
     """
 
-    __slots__ = ("_decoder", "_streamed", "_usage")
+    __slots__ = ("_calls", "_decoder", "_facts", "_streamed", "_tier", "_usage")
 
-    def __init__(self, decoder: "msgspec.json.Decoder[ResponsesBody]") -> None:
+    def __init__(self, decoder: "msgspec.json.Decoder[ResponsesBody]", facts: RequestFacts) -> None:
         super().__init__()
         self._decoder = decoder
+        self._facts = facts
+        self._calls: CallItems | None = None
+        self._tier: object = implied_tier(facts)
         self._streamed: set[int] = set()  # places of items whose text came in pieces
         self._usage = StatedUsage(RESPONSES)
 
@@ -298,7 +329,10 @@ class ResponsesStreamMeter(EventStreamMeter):
             if _is_call(body.item):
                 reading.calls += 1
                 add_text(reading, member(body.item, "name"))
+                self._items().add(reading, body.item, _place(body))
         elif kind == "response.output_item.done":
+            if _is_call(body.item):
+                self._items().add(reading, body.item, _place(body))
             if self._streamed.isdisjoint((_place(body), _NO_PLACE)) and len(self._streamed) < ITEMS_STREAMED_MAX:
                 _read_item_text(reading, body.item)
         elif kind == "error" or (body.error and body.response is None):
@@ -306,14 +340,21 @@ class ResponsesStreamMeter(EventStreamMeter):
         self._read_response(body, kind)
         return event.raw
 
+    def _items(self) -> CallItems:
+        if self._calls is None:
+            self._calls = CallItems(self._facts)
+        return self._calls
+
     def _read_response(self, body: ResponsesBody, kind: str) -> None:
         """Read a response object inside the event; the text of the answer was in the deltas."""
         reading = self.reading
         nested = body.response
         if isinstance(nested, dict):
             model, usage, status, error = nested.get("model"), nested.get("usage"), nested.get("status"), nested.get("error")
+            tier, tool_usage, tools = nested.get("service_tier"), nested.get("tool_usage"), nested.get("tools")
         else:
             model, usage, status, error = body.model, body.usage, body.status, body.error
+            tier, tool_usage, tools = body.service_tier, body.tool_usage, body.tools
         if model is not None:
             reading.response_model = name_or_none(model) or reading.response_model
         counts = None if usage is None else self._usage.add(usage, reading.flags)
@@ -321,6 +362,13 @@ class ResponsesStreamMeter(EventStreamMeter):
             reading.usage = counts
             if self._usage.has_output:
                 reading.has_text_after_usage = False
+            if not MEMBERS.isdisjoint(self._usage.members):
+                read_billed(reading, self._usage.members)
+        if tier != self._tier and tier is not None:
+            self._tier = tier
+            note_tier(reading, tier)
+        if tool_usage is not None:
+            self._items().state(reading, tool_usage, tools)
         is_whole_response = isinstance(nested, dict) or body.object == "response"
         end = kind.removeprefix("response.")
         if end not in _ENDS and is_whole_response and isinstance(status, str):
@@ -333,11 +381,12 @@ class ResponsesStreamMeter(EventStreamMeter):
 class ResponsesJsonMeter(JsonMeter):
     """Reads a whole response object."""
 
-    __slots__ = ("_decoder",)
+    __slots__ = ("_decoder", "_facts")
 
-    def __init__(self, decoder: "msgspec.json.Decoder[ResponsesBody]") -> None:
+    def __init__(self, decoder: "msgspec.json.Decoder[ResponsesBody]", facts: RequestFacts) -> None:
         super().__init__()
         self._decoder = decoder
+        self._facts = facts
 
     def _read(self, body: bytes) -> bool:
         answer = lenient_decode(body, self._decoder)
@@ -348,9 +397,21 @@ class ResponsesJsonMeter(JsonMeter):
         reading.failed = bool(answer.error) or answer.status == "failed"
         reading.awaits_final_usage = isinstance(answer.status, str) and answer.status in _RUNS_ON
         reading.response_model = name_or_none(answer.model)
-        reading.usage = StatedUsage(RESPONSES).add(answer.usage, reading.flags)
-        for item in items_of(answer.output):
-            _read_item(reading, item)
+        stated = StatedUsage(RESPONSES)
+        reading.usage = stated.add(answer.usage, reading.flags)
+        calls = CallItems(self._facts)
+        for place, item in enumerate(items_of(answer.output)):
+            if _is_call(item):
+                reading.calls += 1
+                add_text(reading, member(item, "name"))
+                calls.add(reading, item, place)
+            _read_item_text(reading, item)
+        if answer.tool_usage is not None:
+            calls.state(reading, answer.tool_usage, answer.tools)
+        if answer.service_tier is not None and answer.service_tier != implied_tier(self._facts):
+            note_tier(reading, answer.service_tier)
+        if reading.usage is not None and not MEMBERS.isdisjoint(stated.members):
+            read_billed(reading, stated.members)
         return True
 
 
@@ -361,14 +422,6 @@ def _place(body: ResponsesBody) -> int:
 def _is_call(item: object) -> bool:
     kind = member(item, "type")
     return isinstance(kind, str) and (kind.endswith("_call") or kind == "mcp_approval_request")
-
-
-def _read_item(reading: MeterReading, item: object) -> None:
-    """Read one item of a response that is not streamed."""
-    if _is_call(item):
-        reading.calls += 1
-        add_text(reading, member(item, "name"))
-    _read_item_text(reading, item)
 
 
 def _read_item_text(reading: MeterReading, item: object) -> None:

@@ -6,6 +6,7 @@ Names beside OpenAI's own that a service was seen to use for the same count:
   https://github.com/Portkey-AI/gateway/issues/1210)
 - written to it: Anthropic's `cache_creation_input_tokens` with its split `cache_creation`; LiteLLM's details
   `cache_creation_tokens` and `cache_creation_token_details`
+- cached audio and images: `cached_tokens_details` of OpenAI's Realtime and Images APIs, with `cached_…_tokens` in `tool_usage`
 - reasoning beside the completion: xAI, Google's models behind gateways (https://github.com/vectorize-io/hindsight/issues/3851),
   Perplexity's `reasoning_tokens`
 """
@@ -14,6 +15,7 @@ from typing import Final
 
 from tallygate.dialects.counts import INCONSISTENT, CachePlace, cache_writes, lenient_count, token_counts
 from tallygate.dialects.lenient import is_positive, member
+from tallygate.domain.unit import Unit
 from tallygate.domain.usage import Usage
 
 # Of parts of the prompt, in its details; of parts of it, beside it; and of what may stand beside it, as Anthropic's do.
@@ -25,6 +27,7 @@ _WRITES: Final = ("cache_creation_input_tokens", "cache_creation_tokens", "cache
 _CACHE_NAMES: Final = frozenset({"cache_tokens", *_READS_INSIDE, *_READS})
 _WRITE_NAMES: Final = frozenset({"cache_creation", *_WRITES})
 _IN_DETAILS: Final = (*_READ_DETAILS[1:], *_WRITE_DETAILS, "cache_creation_token_details")
+_MEDIA_DETAILS: Final = frozenset({"image_tokens", "cached_tokens_details"})
 
 Members = dict[str, object]
 
@@ -91,7 +94,8 @@ def _counts(
 ) -> Usage:
     get, total = usage.get, usage.get("total_tokens")
     place = CachePlace.INSIDE
-    cached = audio_in = reasoning = audio_out = short = long = None
+    cached = audio_in = reasoning = audio_out = short = long = of_cached = None
+    images_in = images_out = None
     kept_12h = 0
     if isinstance(details_in, dict):
         cached, audio_in = details_in.get("cached_tokens"), details_in.get("audio_tokens")
@@ -101,6 +105,8 @@ def _counts(
             short, long = _split_writes(written, details_in.get("cache_creation_token_details") or get("cache_creation"), flags)
             kept_12h = lenient_count(member(details_in.get("cache_write_tokens_details"), "ttl_12h_tokens"), flags) or 0
             short = max(short - kept_12h, 0)
+        if not _MEDIA_DETAILS.isdisjoint(details_in):
+            images_in, of_cached = details_in.get("image_tokens"), details_in.get("cached_tokens_details")
     if not _CACHE_NAMES.isdisjoint(usage):
         cached = cached if is_positive(cached) else _first_positive(usage, _READS_INSIDE)
         if is_positive(read := _first_positive(usage, _READS)):
@@ -112,11 +118,12 @@ def _counts(
         place = anthropic_place if short or long else place
     if isinstance(details_out, dict):
         reasoning, audio_out = details_out.get("reasoning_tokens"), details_out.get("audio_tokens")
+        images_out = details_out.get("image_tokens")
     if reasoning is None:
         reasoning = get("reasoning_tokens")
     if reasoning:
         completion = _with_reasoning(completion, reasoning, prompt, total, flags)
-    return token_counts(
+    counts = token_counts(
         flags,
         prompt=prompt,
         completion=completion,
@@ -126,9 +133,23 @@ def _counts(
         cache_write_1h=long,
         cache_write_12h=kept_12h or None,
         audio_prompt=audio_in,
+        cached_audio=member(of_cached, "audio_tokens"),
         reasoning=reasoning,
         audio_completion=audio_out,
         cache_place=place,
+    )
+    return counts if not images_in and not images_out else _with_images(counts, images_in, of_cached, images_out, flags)
+
+
+def _with_images(counts: Usage, images_in: object, of_cached: object, images_out: object, flags: set[str]) -> Usage:
+    """`counts` with the tokens of images in units of their own. Those that were not read from the cache come first."""
+    tokens_in = lenient_count(images_in, flags) or 0
+    cached = min(lenient_count(member(of_cached, "image_tokens"), flags) or 0, tokens_in)
+    fresh = min(tokens_in - cached, counts.of(Unit.INPUT))
+    return (
+        counts.with_moved(Unit.INPUT, Unit.INPUT_IMAGE, fresh)
+        .with_moved(Unit.CACHED_INPUT, Unit.CACHED_INPUT_IMAGE, tokens_in - fresh)
+        .with_moved(Unit.OUTPUT, Unit.OUTPUT_IMAGE, lenient_count(images_out, flags) or 0)
     )
 
 

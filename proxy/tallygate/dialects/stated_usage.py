@@ -87,6 +87,11 @@ class StatedUsage:
         self._members: Members = {}
         self.has_output = False
 
+    @property
+    def members(self) -> Members:
+        """All that was stated so far."""
+        return self._members
+
     def add(self, usage: object, flags: set[str]) -> Usage | None:
         """Take a usage object; return the counts of all so far, None if it holds none.
 

@@ -118,6 +118,8 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
         metered = _with_assumed(answer, metered, usage, price, ahead_seconds)
     if reading.billed_calls:
         metered = replace(metered, usage=metered.usage.with_calls(reading.billed_calls))
+    if reading.passes and not metered.usage.passes:  # else they are among what was assumed
+        metered = replace(metered, usage=metered.usage.with_passes(reading.passes))
     conditions = charged_conditions(facts, reading, metered.usage, price)
     charged = NO_CHARGE if price is None else charge_of(metered.usage, conditions, price, partial(_price_of_pass, answer))
     return Bill(

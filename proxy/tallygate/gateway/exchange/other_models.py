@@ -1,4 +1,4 @@
-"""What other models than the one that answers can cost at most: advisors, and fallbacks of a refusal."""
+"""What other models than the one that answers can cost at most: advisors, fallbacks of a refusal, models of images."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -49,8 +49,10 @@ def others_at_most(
     for each, output in zip(others, outputs, strict=True):
         model, times = each.model, each.model.times
         window = _window(each.price) * (1 if model.feeds_answer else facts.window_reads)
-        read = min(prompt_tokens + answer_max + advice, window)
-        passes.append((times, Pass(model=model.model, quantities={Unit.INPUT: read * times, Unit.OUTPUT: output * times})))
+        read = min(prompt_tokens + answer_max + advice if model.max_input_tokens is None else model.max_input_tokens, window)
+        unit_in = Unit.INPUT_IMAGE if Unit.INPUT_IMAGE in model.units else Unit.INPUT
+        unit_out = Unit.OUTPUT_IMAGE if Unit.OUTPUT_IMAGE in model.units else Unit.OUTPUT
+        passes.append((times, Pass(model=model.model, quantities={unit_in: read * times, unit_out: output * times})))
         if each.price is not None:
             rates = [
                 case

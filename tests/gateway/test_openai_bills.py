@@ -1,0 +1,208 @@
+"""What OpenAI-shaped requests cost, from the hold to the usage event: costs worked out by hand from the providers' pages."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession, web
+from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
+
+MAIN, IMAGES = "gpt-5.5", "gpt-image-1.5"
+ROW = {
+    "model": MAIN,
+    "effective": "2026-04-23",
+    "input": "5",
+    "cached_input": "0.5",
+    "output": "30",
+    "input_above_272k": "10",
+    "cached_input_above_272k": "1",
+    "output_above_272k": "45",
+    "max_input_tokens": 1_050_000,
+    "web_search": "10",
+    "file_search": "2.5",
+    "code_container:4g": "120",
+    "when": [
+        {"service_tier": "flex", "times": "0.5"},
+        {"service_tier": "priority", "input": "12.5", "cached_input": "1.25", "output": "75"},
+    ],
+}
+PRICES = {
+    "prices": [
+        ROW,
+        {"model": IMAGES, "effective": "2026-01-01", "input": "5", "input_image": "8", "output": "10", "output_image": "32"},
+        {
+            "model": "grok-4.7",
+            "effective": "2026-01-01",
+            "input": "2",
+            "cached_input": "0.5",
+            "output": "6",
+            "input_from_200k": "4",
+            "cached_input_from_200k": "1",
+            "output_from_200k": "12",
+            "web_search": "5",
+            "search_source:x_post": "5",
+            "search_source:x_user": "10",
+            "max_input_tokens": 1_000_000,
+            "when": [{"service_tier": "priority", "times": "2"}],
+        },
+    ]
+}
+RESPONSES, CHAT = "/v1/responses", "/v1/chat/completions"
+
+
+class Upstream:
+    """Answers with what it is told to."""
+
+    def __init__(self) -> None:
+        self.answer: dict[str, Any] = {}
+
+    async def handle(self, _request: web.Request) -> web.Response:
+        return web.json_response(self.answer)
+
+
+class World:
+    def __init__(self, upstream: Upstream, harness: Harness, session: ClientSession) -> None:
+        self.upstream, self.harness, self.session = upstream, harness, session
+        self.key = ACME_KEY
+
+    async def status(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        headers = {"Authorization": f"Bearer {self.key}"}
+        body = {"model": MAIN} | body
+        async with self.session.post(self.harness.url + path, json=body, headers=headers) as answer:
+            return answer.status, await answer.json()
+
+    async def event(self, path: str, body: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        self.upstream.answer = answer
+        status, got = await self.status(path, body)
+        assert status == 200, got
+        await self.harness.at_rest()
+        return self.harness.events()[-1]
+
+    async def respond(self, body: dict[str, Any], usage: dict[str, Any], **answer: Any) -> dict[str, Any]:
+        """The usage event of a response with this usage: input, cached and output tokens."""
+        whole = {"object": "response", "status": "completed", "model": MAIN, "output": [], "usage": usage} | answer
+        return await self.event(RESPONSES, {"input": "Hi", "max_output_tokens": 20_000} | body, whole)
+
+    async def chat(self, body: dict[str, Any], usage: dict[str, Any], **answer: Any) -> dict[str, Any]:
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Peace."}}
+        whole = {"object": "chat.completion", "model": MAIN, "choices": [choice], "usage": usage} | answer
+        messages = [{"role": "user", "content": "Hi"}]
+        return await self.event(CHAT, {"messages": messages, "max_completion_tokens": 20_000} | body, whole)
+
+
+@asynccontextmanager
+async def bills(tmp_path: Path, aiohttp_server: Any, **upstream_settings: Any) -> AsyncIterator[World]:
+    upstream = Upstream()
+    app = web.Application()
+    app.router.add_post("/{tail:.*}", upstream.handle)
+    url = str((await aiohttp_server(app)).make_url("")).rstrip("/")
+    config = (
+        {"prices": PRICES, "upstreams": {"upstreams": {"default": upstream_settings}}} if upstream_settings else {"prices": PRICES}
+    )
+    async with running_gateway(tmp_path, upstream_url=url, config=config, acme_usd="100") as harness, ClientSession() as session:
+        yield World(upstream, harness, session)
+
+
+def tokens(prompt: int, cached: int, completion: int) -> dict[str, Any]:
+    return {
+        "input_tokens": prompt,
+        "input_tokens_details": {"cached_tokens": cached},
+        "output_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+def chat_tokens(prompt: int, completion: int, **more: Any) -> dict[str, Any]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion} | more
+
+
+async def test_tiers_and_sizes_cost_what_the_answer_says(tmp_path: Path, aiohttp_server: Any) -> None:
+    async with bills(tmp_path, aiohttp_server) as world:
+        world.key = BIG_KEY  # whose rate limits let so many tokens through
+        for tier, cost in (("priority", 200_000_000), ("fast", 200_000_000), ("default", 80_000_000), ("flex", 40_000_000)):
+            for event in (
+                await world.respond({"service_tier": tier}, tokens(10_000, 0, 1_000), service_tier=tier),
+                await world.chat({"service_tier": tier}, chat_tokens(10_000, 1_000), service_tier=tier),
+            ):
+                assert event["cost_nano_usd"] == cost
+        world.key = ACME_KEY
+        lesser = await world.respond({"service_tier": "priority"}, tokens(10_000, 0, 1_000), service_tier="default")
+        assert lesser["cost_nano_usd"] == 80_000_000
+        unstated = await world.respond({"service_tier": "priority"}, tokens(10_000, 0, 1_000))
+        assert unstated["cost_nano_usd"] == 200_000_000  # the dearest that was asked for
+        projects = await world.respond({}, tokens(10, 0, 1_000), service_tier="priority")
+        assert (projects["cost_nano_usd"], projects["flags"]) == (75_125_000, [])
+        unheard_of = await world.respond({"service_tier": "scale"}, tokens(10_000, 0, 1_000), service_tier="scale")
+        assert (unheard_of["cost_nano_usd"], unheard_of["flags"]) == (80_000_000, ["unpriced_units"])
+        reads = {"tools": [{"type": "mcp", "server_label": "peace"}]}  # so that all that fits in the context is held
+        long = await world.respond(reads, tokens(300_000, 100_000, 2_000))
+        assert (long["cost_nano_usd"], long["flags"]) == (2_190_000_000, [])  # 200,000 at 10, 100,000 at 1, 2,000 at 45
+
+
+async def test_calls_of_tools_are_held_and_charged(tmp_path: Path, aiohttp_server: Any) -> None:
+    async with bills(tmp_path, aiohttp_server) as world:
+        used = tokens(1_000, 0, 100)  # 0.008
+        web_search = {"tools": [{"type": "web_search"}], "max_tool_calls": 7}
+        items = [{"id": f"ws_{each}", "type": "web_search_call", "action": {"type": "search"}} for each in range(3)]
+        searched = await world.respond(web_search, used, output=items)
+        assert searched["cost_nano_usd"] == 38_000_000
+        stated = await world.respond(web_search, used, output=items, tool_usage={"web_search": {"num_requests": 7}})
+        assert (stated["cost_nano_usd"], stated["flags"]) == (78_000_000, [])
+        files = await world.respond({"tools": [{"type": "file_search"}]}, used, output=[{"type": "file_search_call"}] * 2)
+        assert files["cost_nano_usd"] == 13_000_000
+        asked = {"tools": [{"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "4g"}}]}
+        runs = [{"type": "code_interpreter_call", "container_id": "cntr_1"}] * 2
+        assert (await world.respond(asked, used, output=runs))["cost_nano_usd"] == 128_000_000
+        chatted = await world.chat({"web_search_options": {}}, chat_tokens(1_000, 100))
+        assert chatted["cost_nano_usd"] == 18_000_000
+        status, refused = await world.status(
+            RESPONSES, {"input": "Hi", "model": "grok-4.7", "tools": [{"type": "image_generation"}]}
+        )
+        assert (status, refused["error"]["code"], refused["error"]["param"]) == (400, "unknown_model", "tools")
+
+
+async def test_images_cost_their_own_models_rates(tmp_path: Path, aiohttp_server: Any) -> None:
+    async with bills(tmp_path, aiohttp_server) as world:
+        asked = {
+            "tools": [{"type": "image_generation", "model": IMAGES, "quality": "high", "size": "1024x1024"}],
+            "max_tool_calls": 1,
+        }
+        image_gen = {
+            "input_tokens": 500,
+            "input_tokens_details": {"image_tokens": 300, "text_tokens": 200},
+            "output_tokens": 4_200,
+            "output_tokens_details": {"image_tokens": 4_160, "text_tokens": 40},
+        }
+        # 0.008, and 200 at 5, 300 at 8, 40 at 10, 4,160 at 32
+        drawn = await world.respond(asked, tokens(1_000, 0, 100), tool_usage={"image_gen": image_gen})
+        assert (drawn["cost_nano_usd"], drawn["flags"]) == (144_920_000, [])
+        assert (drawn["prompt_tokens"], drawn["completion_tokens"]) == (1_500, 4_300)
+        by_size = await world.respond(
+            asked, tokens(1_000, 0, 100), output=[{"type": "image_generation_call", "quality": "high", "size": "1024x1024"}]
+        )
+        assert by_size["cost_nano_usd"] == 8_000_000 + 4_160 * 32_000
+        unknown = {"tools": [{"type": "image_generation", "model": "gpt-image-99"}]}
+        status, refused = await world.status(RESPONSES, {"input": "Hi", **unknown})
+        assert (status, refused["error"]["code"]) == (400, "unknown_model")
+        assert "gpt-image-99" in refused["error"]["message"]
+
+
+async def test_xai_costs_what_its_ticks_say(tmp_path: Path, aiohttp_server: Any) -> None:
+    async with bills(tmp_path, aiohttp_server) as world:
+        grok = {"model": "grok-4.7"}
+        world.key = BIG_KEY  # whose rate limits let such prompts through
+        for prompt, cost in ((199_999, 199_999 * 2_000 + 6_000_000), (200_000, 200_000 * 4_000 + 12_000_000)):
+            event = await world.chat(grok, chat_tokens(prompt, 1_000), **grok)
+            assert event["cost_nano_usd"] == cost
+        world.key = ACME_KEY
+        beside = chat_tokens(1_000, 100, total_tokens=1_400, completion_tokens_details={"reasoning_tokens": 300})
+        assert (await world.chat(grok, beside, **grok))["cost_nano_usd"] == 2_000_000 + 400 * 6_000
+        fast = await world.chat({**grok, "service_tier": "priority"}, beside, service_tier="priority", **grok)
+        assert fast["cost_nano_usd"] == 2 * (2_000_000 + 400 * 6_000)
+        details = {"web_search_calls": 2, "x_search_calls": 1, "x_posts_fetched": 20, "x_users_fetched": 3}
+        tools = {"tools": [{"type": "web_search"}, {"type": "x_search"}]}
+        searched = await world.respond(
+            {**grok, **tools}, tokens(1_000, 0, 100) | {"server_side_tool_usage_details": details}, **grok
+        )
+        assert (searched["cost_nano_usd"], searched["flags"]) == (2_600_000 + 10_000_000 + 100_000_000 + 30_000_000, [])
