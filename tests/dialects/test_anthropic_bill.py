@@ -265,6 +265,11 @@ def test_of_refused_attempts_those_with_output_are_billed() -> None:
     assert charged(got) == Charge(118 * 4_000 + 9 * 20_000)
     assert not got.is_unbilled
 
+    alone = {"input_tokens": 20, "output_tokens": 2}
+    assert not read(
+        both(alone, asked=OPUS, content=({"type": "tool_use", "name": "f"}, fallback), stop_reason="refusal")
+    ).is_unbilled
+
     tried = top(20, 0, pass_of("message", 118, 0, OPUS), pass_of("message", 20, 0, MAIN))
     assert read(both(tried, asked=OPUS, content=(fallback,), stop_reason="refusal")).is_unbilled
 
@@ -287,6 +292,7 @@ FAST = {"facts": dict(zip(("conditions", "default_conditions"), conditions_of(No
         ({"inference_geo": "us"}, {}, Conditions(geography="us"), 66_000_000),  # the workspace's default
         ({"inference_geo": "us", "speed": "fast"}, FAST, Conditions(speed="fast", geography="us"), 132_000_000),
         ({"service_tier": "priority"}, {}, Conditions(service_tier="priority"), 60_000_000),
+        ({"inference_geo": "US", "service_tier": "odd\0tier", "speed": "f" * 33}, {}, Conditions(geography="us"), 66_000_000),
         ({"service_tier": 5, "speed": None, "inference_geo": ["us"]}, {}, STANDARD, 60_000_000),
     ],
 )

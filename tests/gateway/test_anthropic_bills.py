@@ -226,8 +226,9 @@ def test_what_nobody_saw_of_other_models_is_assumed_as_often_as_it_can_have_been
     assert [one.model for one in usage.passes] == [None, OPUS]
 
 
-async def test_a_cut_answer_is_charged_for_the_advice_that_it_may_have_had(tmp_path: Path) -> None:
-    config = {"prices": {"prices": ROWS}, "organizations": organizations("90")}
+@pytest.mark.parametrize("reasons", [True, False])
+async def test_a_cut_answer_is_charged_for_the_advice_that_it_may_have_had(tmp_path: Path, reasons: bool) -> None:
+    config = {"prices": {"prices": [ROWS[0], {**ROWS[1], "reasons": reasons}]}, "organizations": organizations("90")}
     async with running_gateway(tmp_path, config=config) as harness, ClientSession() as session:
         headers = {"x-api-key": ACME_KEY, "anthropic-version": "2023-06-01", "x-sim": "tokens=9; fault=cut; at=3"}
         for tools in ([], [ADVISOR]):
@@ -240,6 +241,7 @@ async def test_a_cut_answer_is_charged_for_the_advice_that_it_may_have_had(tmp_p
     advice = next(each for each in json.loads(advised["billed"])["passes"] if each.get("model") == OPUS)
     assert advice["quantities"]["output"] == 500
     assert advised["cost_nano_usd"] >= plain["cost_nano_usd"] + 500 * 20_000
+    assert "assumed" in advised["flags"]
     assert "overrun" not in advised["flags"]
 
 

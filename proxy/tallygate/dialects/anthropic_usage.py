@@ -13,13 +13,14 @@ from typing import Any, Final
 from tallygate.dialects.anthropic_passes import FALLBACK, Entry, billed_passes
 from tallygate.dialects.counts import TOTAL_ONLY, cache_writes, lenient_count, token_counts
 from tallygate.dialects.dialect import MeterReading, RequestFacts
-from tallygate.dialects.lenient import NAME_CHARS_MAX, is_positive, items_of, member, name_or_none
+from tallygate.dialects.lenient import is_positive, items_of, member, name_or_none
 from tallygate.dialects.openai_usage import responses_counts
 from tallygate.dialects.stated_usage import CHAT, Members, StatedUsage, joined
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage import STANDARD, TOKENS_MAX, Pass, Usage, summed
 
 ITERATIONS_UNCOUNTED: Final = "usage_iterations"  # passes of an unknown kind, charged, or more than are read, which are not
+_CONDITION: Final = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)  # as price rows can name one
 _DATED: Final = re.compile(r"-\d{8}", re.ASCII)
 ITERATIONS_MAX: Final = 1_000  # of one answer that are read
 
@@ -42,6 +43,7 @@ class AnthropicUsage:
     __slots__ = (
         "_are_searches_stated",
         "_began_text",
+        "_had_output",
         "_has_choice",
         "_has_output",
         "_is_declined",
@@ -63,6 +65,7 @@ class AnthropicUsage:
         self._has_choice = facts.conditions != (STANDARD,)
         self._writes_1h_only = Unit.CACHE_WRITE_1H in facts.units and Unit.CACHE_WRITE_5M not in facts.units
         self._has_output = self._began_text = False  # of the model that is answering
+        self._had_output = False  # models that declined before it
         self._is_declined = False  # it ended as a refusal, and generated nothing
         self._silent_hops = 0  # models that declined before any of them generated anything
         self._are_searches_stated = False  # else those that are seen count
@@ -78,7 +81,9 @@ class AnthropicUsage:
                 pass  # a pass of its own
             case "fallback":  # the model before it declined
                 reading.others_begun += 1
-                self._silent_hops += not (self._has_output or self._began_text)
+                has_output = self._has_output or self._began_text
+                self._silent_hops += not (has_output or self._had_output)
+                self._had_output |= has_output
                 self._has_output = self._began_text = False
             case kind:
                 self._has_output = True
@@ -90,7 +95,8 @@ class AnthropicUsage:
     def note_stop(self, reason: object, reading: MeterReading) -> None:
         """Take the reason why the answer ended. A refusal of a model that generated nothing is not billed."""
         if reason == "refusal" and not self._has_output and not (self._began_text and reading.has_text_after_usage):
-            self._is_declined = reading.is_unbilled = True
+            self._is_declined = True
+            reading.is_unbilled = not self._had_output
             reading.awaits_final_usage = reading.has_text_after_usage = False
             if not _COUNTS.isdisjoint(self._members):
                 reading.usage = self._billed(reading)
@@ -144,7 +150,11 @@ class AnthropicUsage:
         for name, (condition, standard) in _CONDITIONS.items():
             stated = usage.get(name)
             if isinstance(stated, str):
-                value = "" if stated in standard else stated[:NAME_CHARS_MAX]
+                value = stated.lower()
+                if value in standard:
+                    value = ""
+                elif not _CONDITION.fullmatch(value):
+                    continue
                 if value or self._has_choice or condition in reading.conditions:
                     reading.conditions[condition] = value
         tools = usage.get("server_tool_use")
@@ -158,7 +168,7 @@ class AnthropicUsage:
         flags = reading.flags
         shown = self._counts(self._members, flags)
         if not self._members.get("iterations") or not (entries := self._entries(shown, flags)):
-            reading.is_unbilled = self._is_declined
+            reading.is_unbilled = self._is_declined and not self._had_output
             return shown
         served = next((entry.model for entry in reversed(entries) if entry.kind == FALLBACK), None)
         if served is not None:

@@ -15,7 +15,7 @@ from tallygate.domain.routed_price import AnyPrice
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage import STANDARD, Conditions, Usage, UsageSource
 from tallygate.gateway.exchange.answer import Answer
-from tallygate.gateway.exchange.assumed import Unseen, finishes_anyway, may_reason, tokens_within, with_unseen
+from tallygate.gateway.exchange.assumed import ASSUMED, Unseen, finishes_anyway, may_reason, tokens_within, with_unseen
 from tallygate.gateway.exchange.metering import (
     DECLINED,
     Metered,
@@ -116,6 +116,8 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
         price, is_bound = price_served(reading.served_as, asked.price, prices, at_ms, markup=head.markup)
     if not is_whole:
         metered = _with_assumed(answer, metered, usage, price, ahead_seconds)
+        if facts.other_models and (usage is None or not _has_ended(answer)):
+            metered = _with_others(answer, metered)
     if reading.billed_calls:
         metered = replace(metered, usage=metered.usage.with_calls(reading.billed_calls))
     if reading.passes and not metered.usage.passes:  # else they are among what was assumed
@@ -236,11 +238,15 @@ def _with_assumed(answer: Answer, metered: Metered, usage: Usage | None, price: 
         metered = _with_prompt_of(metered, asked.prompt_tokens)
     held = (answer.held.decision.held_nano_usd or asked.hold_nano_usd) - call.head.route.fee_nano_usd - asked.others.cost_nano_usd
     metered = replace(metered, usage=metered.usage.with_calls(facts.calls))  # which may have run where nobody saw it
-    metered = with_unseen(metered, Unseen(tokens=tokens, output_max=asked.output_tokens, held=held), facts, price)
-    if facts.other_models:
-        others = assumed_passes(asked.others, reading.others_begun if relay.is_streamed else None)
-        metered = replace(metered, usage=metered.usage.with_passes(others))
-    return metered
+    return with_unseen(metered, Unseen(tokens=tokens, output_max=asked.output_tokens, held=held), facts, price)
+
+
+def _with_others(answer: Answer, metered: Metered) -> Metered:
+    """`metered` with what other models may have done that nobody saw."""
+    relay = answer.relay
+    passes = assumed_passes(answer.held.call.estimate.others, relay.reader.reading.others_begun if relay.is_streamed else None)
+    flags = tuple(dict.fromkeys((*metered.flags, ASSUMED)))
+    return Metered(usage=metered.usage.with_passes(passes), source=UsageSource.ASSUMED, flags=flags)
 
 
 def _with_prompt_of(metered: Metered, tokens: int) -> Metered:
