@@ -5,8 +5,6 @@ from dataclasses import replace
 from tallygate.domain.price import Price, Tier
 from tallygate.domain.unit import Unit
 
-_SIZES = ("max_output_tokens", "max_input_tokens")
-
 
 def price_of(model: str = "m", *, version: str = "v", effective_ms: int = 0, **values: object) -> Price:
     """`input` and `output` at least; `above` with `long_input` and `long_output`: rates of longer prompts. None states nothing."""

@@ -17,7 +17,6 @@ ANSWER = {
     "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12},
 }
 CHAT = "https://api.openai.com/v1/chat/completions"
-JSON_HEADER = {"Content-Type": ["application/json"]}
 FORMS = {
     "python.yaml": f"""
 interactions:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from marked_partitions import mark_all
 
 from tallygate.console.limiter_store import LimiterStore
 from tallygate.console.ports import Lag
@@ -11,7 +12,6 @@ from tallygate.domain.errors import LimiterWipedError
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.generation import mark_all
 from tallygate.limiter.keys import partition_keys
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts

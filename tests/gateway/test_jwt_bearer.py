@@ -82,10 +82,6 @@ async def make(server: AuthorizationServer, clock: Clock, session: aiohttp.Clien
         keys.abandon()
 
 
-def keys_of(verifier: JwtVerifier) -> JwtKeys:
-    return next(iter(verifier.issuers.values())).keys
-
-
 async def refused(verifier: JwtVerifier, token: str) -> str:
     with pytest.raises(JwtRefusedError) as caught:
         await verifier.verify(token)

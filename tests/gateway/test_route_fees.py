@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, organizations, running_gateway
+from marked_partitions import mark_all
 
 from tallygate.domain.admission import AdmissionRequest
 from tallygate.ledger.entry import entry_of_stream
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.generation import mark_all
 from tallygate.limiter.port import Limiter
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts

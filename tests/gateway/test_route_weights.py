@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from aiohttp import ClientSession, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, organizations, running_gateway
+from marked_partitions import mark_all
 from object_upstream import ObjectUpstream, object_upstream
 
 from tallygate.config.shipped import shipped_directory
@@ -23,7 +24,6 @@ from tallygate.domain.prompt import PromptShape
 from tallygate.domain.rate_limit import FREE_REQUESTS
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.generation import mark_all
 from tallygate.limiter.local_gate import Entry
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from limiter_at_work import ORGANIZATIONS, LimiterAtWork
+from marked_partitions import mark_all
 from new_ledger import ledger_file, postgres_ledger
 
 from tallygate.ledger.book import Book
@@ -12,7 +13,6 @@ from tallygate.ledger.database import Database, open_database
 from tallygate.ledger.usage_queries import UsageQueries
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.generation import mark_all
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

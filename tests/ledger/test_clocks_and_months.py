@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from ledger_values import START_MS, a_fact, an_entry, assert_no_drift
 from limiter_at_work import MONTH, ORGANIZATIONS, WEEK, LimiterAtWork, an_organization
+from marked_partitions import mark_all
 from sqlalchemy import select
 
 from tallygate.domain.admission import Account, AdmissionRequest
@@ -28,7 +29,7 @@ from tallygate.ledger.usage_queries import OrgScope, UsageQueries, UsageQuery
 from tallygate.ledger.writer import Writer
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.fence import Fence
-from tallygate.limiter.generation import mark_all, read_period, read_posted, unmarked_partitions
+from tallygate.limiter.generation import read_period, read_posted, unmarked_partitions
 from tallygate.limiter.keys import org_keys, partition_of
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import Script, load_scripts

@@ -105,7 +105,7 @@ async def test_a_corrected_price_later_charges_the_corrected_figures(
     query = RepriceQuery(model="gpt-5", from_ms=0, to_ms=2**42, orgs=frozenset({"acme"}))
     page = await Repricing(database, PriceCatalogue([dearer])).page(query, "", now_ms=START_MS, apply=True)
 
-    assert page.difference_nano_usd == dearer.cost_nano_usd(TRUE) - PRICE.cost_nano_usd(TRUE)
+    assert sum(entry.cost_nano_usd for entry in page.corrections) == dearer.cost_nano_usd(TRUE) - PRICE.cost_nano_usd(TRUE)
     assert (await assert_no_drift(database))[-1] == dearer.cost_nano_usd(TRUE)
 
 
@@ -182,7 +182,7 @@ async def test_figures_and_corrected_prices_leave_the_fee_as_it_was(
     repricing = Repricing(database, PriceCatalogue([dearer]))
     page = await repricing.page(query, "", now_ms=START_MS, apply=True)
 
-    assert page.difference_nano_usd == dearer.cost_nano_usd(TRUE) - PRICE.cost_nano_usd(TRUE)
+    assert sum(entry.cost_nano_usd for entry in page.corrections) == dearer.cost_nano_usd(TRUE) - PRICE.cost_nano_usd(TRUE)
     assert (await assert_no_drift(database))[-1] == dearer.cost_nano_usd(TRUE) + fee
     assert not (await repricing.page(query, "", now_ms=START_MS, apply=True)).corrections
     async with database.read() as connection:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 from ledger_values import START_MS, an_entry
+from marked_partitions import mark_all
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,7 +25,7 @@ from tallygate.ledger.store_clock import StoreClock
 from tallygate.ledger.upkeep import ConfigInForce, Upkeep
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.fence import Fence
-from tallygate.limiter.generation import mark_all, read_generation, store_run, unmarked_partitions
+from tallygate.limiter.generation import read_generation, store_run, unmarked_partitions
 from tallygate.limiter.script import ScriptStore, load_scripts
 
 DAY_MS = 86_400_000

@@ -15,12 +15,13 @@ from limiter_values import (
     an_account,
 )
 from limiter_world import World
+from marked_partitions import mark_all
 from msgspec.structs import replace
 
 from tallygate.domain.admission import Account, SpendDemand
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.domain.rate_limit import Quantity
-from tallygate.limiter.generation import mark_all, reanchor_org, restore_window
+from tallygate.limiter.generation import reanchor_org, restore_window
 from tallygate.limiter.reference_state import AHEAD_MS
 from tallygate.limiter.script import load_scripts
 

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from limiter_values import BUCKET_MS, DAY_MS, HOUR_MS, MINUTE_MS, START_MS, a_month, a_rate, a_request, a_spend, an_account
 from limiter_world import World, redis_world, reference_world
+from marked_partitions import mark_all
 
 from tallygate.domain.errors import LimiterWipedError
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.generation import close_partition, mark_all, reanchor_org, restore_window
+from tallygate.limiter.generation import close_partition, reanchor_org, restore_window
 from tallygate.limiter.keys import partition_of
 from tallygate.limiter.reference_state import AHEAD_MS
 from tallygate.limiter.script import load_scripts

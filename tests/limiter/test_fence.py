@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fault_proxy import FaultProxy
 from limiter_values import a_rate, a_request
+from marked_partitions import mark_all
 from valkey_process import ValkeyProcess
 
 from tallygate.domain.admission import Decision
@@ -14,7 +15,7 @@ from tallygate.domain.errors import LimiterWipedError, StoreError
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
 from tallygate.limiter.fence import Fence
-from tallygate.limiter.generation import is_unused, mark_all, mark_partition, read_generation, store_run, unmarked_partitions
+from tallygate.limiter.generation import is_unused, mark_partition, read_generation, store_run, unmarked_partitions
 from tallygate.limiter.keys import PARTITIONS, partition_of
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts

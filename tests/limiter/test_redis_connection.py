@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator
 import pytest
 from fault_proxy import FaultProxy
 from limiter_values import BUCKET_MS, DAY_MS, Clock, a_rate, a_request, a_spend, an_account
+from marked_partitions import mark_all
 from snapshot import snapshot_of_redis
 from valkey_process import ValkeyProcess, running_valkey
 
 from tallygate.domain.errors import ConfigError, NothingSentError, StoreError
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.generation import mark_all, read_generation, restore_window, unmarked_partitions
+from tallygate.limiter.generation import read_generation, restore_window, unmarked_partitions
 from tallygate.limiter.keys import org_keys, partition_keys, partition_of
 from tallygate.limiter.probe import probe_server
 from tallygate.limiter.redis_limiter import RedisLimiter

@@ -5,6 +5,7 @@ import os
 import pytest
 from fakeredis import FakeAsyncRedis
 from limiter_values import Clock
+from marked_partitions import mark_all
 from search import cases
 from snapshot import events_of_redis, events_of_reference, snapshot_of_redis, snapshot_of_reference
 from trace_driver import CLOSED, ORGS, TraceDriver
@@ -12,7 +13,7 @@ from trace_driver import CLOSED, ORGS, TraceDriver
 from bench.redis_py_scripts import RedisPyScripts
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.generation import LEASE_MAX_MS, mark_all, reanchor_org, restore_window
+from tallygate.limiter.generation import LEASE_MAX_MS, reanchor_org, restore_window
 from tallygate.limiter.keys import org_keys, partition_keys, partition_of
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.reference import ReferenceLimiter

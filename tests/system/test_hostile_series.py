@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from stack import AMPLE_PLANS, IS_FULL, KEY, Stack, acme, running_stack
 
-from tallygate.telemetry.count_file import read_counts
+from tallygate.telemetry.count_file import CountReader
 
 HOSTILE_REQUESTS = 100_000 if IS_FULL else 5_000
 CONNECTIONS = 8
@@ -164,7 +164,7 @@ async def warm_up(stack: Stack, port: int) -> None:
     while missed:
         assert time.monotonic() < deadline, missed
         await attack(port, attacker, 20 * PIPELINED)
-        first, second = (read_counts(stack.data_dir / "metrics", f"worker-{slot}") for slot in (0, 1))
+        first, second = (CountReader(stack.data_dir / "metrics").counts_of(f"worker-{slot}") for slot in (0, 1))
         missed = {str(series) for series in first.keys() ^ second.keys()}
 
 

@@ -12,12 +12,12 @@ import redis
 from aiohttp import ClientSession
 from fault_proxy import FaultProxy
 from gateway_harness import ACME_KEY, LIMITS, Harness, running_gateway
+from marked_partitions import mark_all
 from stack import events_in, window_in
 from valkey_process import ValkeyProcess, running_valkey
 
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.generation import mark_all
 from tallygate.limiter.keys import org_keys
 from tallygate.limiter.local_fallback import FailurePolicy, LocalFallback
 from tallygate.limiter.redis_limiter import RedisLimiter

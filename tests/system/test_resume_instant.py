@@ -6,11 +6,11 @@ from typing import Any
 
 from aiohttp import ClientSession
 from gateway_harness import ACME_KEY, Harness, running_gateway
+from marked_partitions import mark_all
 
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.generation import mark_all
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tallygate.telemetry import count_file
-from tallygate.telemetry.count_file import CountFile, CountReader, CountsFullError, owners, read_counts
+from tallygate.telemetry.count_file import CountFile, CountReader, CountsFullError, owners
 
 
 def test_a_count_is_read_back_under_its_name(tmp_path):
@@ -16,7 +16,7 @@ def test_a_count_is_read_back_under_its_name(tmp_path):
     cell = counts.allocate("refused", ("acme", "chat"))
     counts.cells[cell] += 3
 
-    assert read_counts(tmp_path, "worker-0") == {("refused", ("acme", "chat")): (3,)}
+    assert CountReader(tmp_path).counts_of("worker-0") == {("refused", ("acme", "chat")): (3,)}
     counts.close()
 
 
@@ -35,7 +35,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     counts = CountFile(tmp_path, "worker-0")
     counts.cells[counts.allocate("requests", ("acme",))] += 1
 
-    assert read_counts(tmp_path, "worker-0") == {("requests", ("acme",)): (8,)}
+    assert CountReader(tmp_path).counts_of("worker-0") == {("requests", ("acme",)): (8,)}
     counts.close()
 
 
@@ -62,7 +62,7 @@ def test_a_name_torn_by_a_crash_is_dropped_and_its_cell_reused_from_zero(tmp_pat
     again = CountFile(tmp_path, "w")
     again.allocate("c")
 
-    assert read_counts(tmp_path, "w") == {("a", ()): (1,), ("c", ()): (0,)}
+    assert CountReader(tmp_path).counts_of("w") == {("a", ()): (1,), ("c", ()): (0,)}
     again.close()
 
 
@@ -86,7 +86,7 @@ def test_a_series_of_another_size_gets_new_cells(tmp_path):
     new = CountFile(tmp_path, "w")
     new.cells[new.allocate("seconds", cells=4)] = 6
 
-    assert read_counts(tmp_path, "w")["seconds", ()] == (6, 0, 0, 0)
+    assert CountReader(tmp_path).counts_of("w")["seconds", ()] == (6, 0, 0, 0)
     new.close()
 
 
@@ -138,4 +138,4 @@ def test_nobody_else_may_read_the_files(tmp_path):
 
 
 def test_an_owner_that_never_ran_has_counted_nothing(tmp_path):
-    assert read_counts(tmp_path, "worker-9") == {}
+    assert CountReader(tmp_path).counts_of("worker-9") == {}

@@ -15,7 +15,7 @@ from finished_requests import observe
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_server import running_prometheus
 
-from tallygate.telemetry.count_file import CountFile, read_counts
+from tallygate.telemetry.count_file import CountFile, CountReader
 from tallygate.telemetry.exemplar import CELLS, EVERY_MS, Exemplar, note_exemplar, read_exemplar
 from tallygate.telemetry.exposition import Scraped, render
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
@@ -50,7 +50,7 @@ def worker(tmp_path, clock):
 
 
 def exposition(tmp_path, accept=OPENMETRICS, slots=2):
-    counted = [read_counts(tmp_path, f"worker-{slot}") for slot in range(slots)]
+    counted = [CountReader(tmp_path).counts_of(f"worker-{slot}") for slot in range(slots)]
     return render(Scraped(samples={}, counted=counted), accept=accept)[1].decode()
 
 
@@ -161,9 +161,9 @@ for turn in range(1, 100_001):
         writer.stdout.readline()
         found = []
         while writer.poll() is None:
-            found.append(read_exemplar(read_counts(tmp_path, "w")["e", ()]))
+            found.append(read_exemplar(CountReader(tmp_path).counts_of("w")["e", ()]))
     assert writer.returncode == 0
-    found.append(read_exemplar(read_counts(tmp_path, "w")["e", ()]))  # if all others should have met a half-written one
+    found.append(read_exemplar(CountReader(tmp_path).counts_of("w")["e", ()]))  # if all others should have met a half-written one
 
     whole = [exemplar for exemplar in found if exemplar is not None]
     assert whole

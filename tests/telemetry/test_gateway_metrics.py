@@ -6,7 +6,7 @@ from finished_requests import observe
 from tallygate.domain.errors import ErrorCode
 from tallygate.domain.organization import UnknownModelPolicy
 from tallygate.http1.upstream_failure import FailureKind
-from tallygate.telemetry.count_file import CountFile, read_counts
+from tallygate.telemetry.count_file import CountFile, CountReader
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
 from tallygate.telemetry.labels import KnownLabels
 from tallygate.telemetry.metrics import (
@@ -46,7 +46,9 @@ def metrics(counts):
 
 def _refused(tmp_path):
     return {
-        labels: cells[0] for (name, labels), cells in read_counts(tmp_path, "worker-0").items() if name == REFUSED.name and cells[0]
+        labels: cells[0]
+        for (name, labels), cells in CountReader(tmp_path).counts_of("worker-0").items()
+        if name == REFUSED.name and cells[0]
     }
 
 
@@ -62,13 +64,15 @@ def test_a_crossed_threshold_is_counted_under_its_fraction(metrics, tmp_path):
     metrics.inc(SPEND_WARNINGS, "nobody", "whatever", "0.95")
 
     counts = {
-        labels: cells[0] for (name, labels), cells in read_counts(tmp_path, "worker-0").items() if name == SPEND_WARNINGS.name
+        labels: cells[0]
+        for (name, labels), cells in CountReader(tmp_path).counts_of("worker-0").items()
+        if name == SPEND_WARNINGS.name
     }
     assert counts["acme", "spend_7d", "0.8"] == counts["other", "other", "0.95"] == 1
 
 
 def test_what_a_caller_made_up_is_counted_as_other_and_makes_no_series(metrics, tmp_path):
-    before = len(read_counts(tmp_path, "worker-0"))
+    before = len(CountReader(tmp_path).counts_of("worker-0"))
     for number in range(10_000):
         metrics.inc(REFUSED, f"org{number}", f"cred{number}", f"cap{number}", f"limit{number}")
         observe(metrics, f"cap{number}", 0.1, 0.1, 0.1, f"{number:032x}")
@@ -76,7 +80,7 @@ def test_what_a_caller_made_up_is_counted_as_other_and_makes_no_series(metrics, 
         metrics.inc(FAIL_OPEN, f"class{number}")
 
     assert _refused(tmp_path) == {("other", "other", "other", "other"): 10_000}
-    assert len(read_counts(tmp_path, "worker-0")) == before
+    assert len(CountReader(tmp_path).counts_of("worker-0")) == before
 
 
 def test_a_credential_is_only_named_under_its_own_organization(metrics, tmp_path):
@@ -117,7 +121,7 @@ def test_a_full_file_counts_further_series_as_other_and_says_so(tmp_path, caplog
     probe = CountFile(tmp_path, "probe")
     GatewayMetrics(probe, KNOWN, now_ms=lambda: NOW_MS)
     probe.close()
-    from_the_start = sum(map(len, read_counts(tmp_path, "probe").values()))
+    from_the_start = sum(map(len, CountReader(tmp_path).counts_of("probe").values()))
     counts = CountFile(tmp_path, "worker-0", cells_max=from_the_start + 50)
     known = KnownLabels(
         organizations=frozenset(f"o{n}" for n in range(500)),
@@ -142,7 +146,7 @@ def test_unknown_models_are_counted_by_known_organization_and_policy(metrics, tm
     metrics.inc(UNKNOWN_MODELS, "acme", UnknownModelPolicy.REFUSE)
     metrics.inc(UNKNOWN_MODELS, "made-up", UnknownModelPolicy.UNPRICED)
 
-    series = read_counts(tmp_path, "worker-0")
+    series = CountReader(tmp_path).counts_of("worker-0")
     assert series[UNKNOWN_MODELS.name, ("acme", "refuse")] == (2,)
     assert series[UNKNOWN_MODELS.name, ("other", "unpriced")] == (1,)
 
@@ -152,7 +156,7 @@ def test_calls_of_the_limiter_are_timed_and_those_in_vain_counted(metrics, tmp_p
     metrics.observe(LIMITER_SECONDS, 9.0, "r1", "settle")
     metrics.inc(LIMITER_ERRORS, "settle")
 
-    series = read_counts(tmp_path, "worker-0")
+    series = CountReader(tmp_path).counts_of("worker-0")
     admit, settle = (series[LIMITER_SECONDS.name, (name,)][: LIMITER_SECONDS.count_cells] for name in ("admit", "settle"))
     assert (admit[0], sum(admit[:-1]), admit[-1]) == (1, 1, 100_000)
     assert (settle[-2], sum(settle[:-1]), settle[-1]) == (1, 1, 9 * 10**9)
@@ -163,7 +167,7 @@ def test_a_spool_is_as_long_as_it_was_last_said_to_be(metrics, tmp_path):
     for events in (3, 5, 2):
         metrics.set(SPOOL_EVENTS, events)
 
-    assert read_counts(tmp_path, "worker-0")[SPOOL_EVENTS.name, ()] == (2,)
+    assert CountReader(tmp_path).counts_of("worker-0")[SPOOL_EVENTS.name, ()] == (2,)
 
 
 def test_durations_fall_into_the_bucket_whose_bound_they_do_not_exceed(metrics, tmp_path):
@@ -171,7 +175,7 @@ def test_durations_fall_into_the_bucket_whose_bound_they_do_not_exceed(metrics, 
     observe(metrics, "chat", 0.005_000_001, None, 0.000_051, "r1")
     observe(metrics, "chat", 10_000.0, None, 5.0, "r1")
 
-    series = read_counts(tmp_path, "worker-0")
+    series = CountReader(tmp_path).counts_of("worker-0")
     request = series[REQUEST_SECONDS.name, ("chat",)][: REQUEST_SECONDS.count_cells]
     overhead = series[OVERHEAD_SECONDS.name, ()][: OVERHEAD_SECONDS.count_cells]
 
@@ -186,11 +190,11 @@ def test_requests_open_at_a_crash_are_not_open_in_the_successor(counts, tmp_path
     metrics.inc(OPEN_REQUESTS)
     metrics.inc(OPEN_REQUESTS)
     metrics.dec(OPEN_REQUESTS)
-    assert read_counts(tmp_path, "worker-0")[OPEN_REQUESTS.name, ()] == (1,)
+    assert CountReader(tmp_path).counts_of("worker-0")[OPEN_REQUESTS.name, ()] == (1,)
 
     GatewayMetrics(counts, KNOWN, now_ms=lambda: NOW_MS)
 
-    assert read_counts(tmp_path, "worker-0")[OPEN_REQUESTS.name, ()] == (0,)
+    assert CountReader(tmp_path).counts_of("worker-0")[OPEN_REQUESTS.name, ()] == (0,)
 
 
 def test_the_metric_of_upstream_errors_names_every_kind_of_failure():

@@ -4,7 +4,7 @@ import pytest
 
 from tallygate.domain.prompt import ImageInput
 from tallygate.tokens.images import image_rule
-from tallygate.tokens.tokenization import Family, encoding_name, tokenization
+from tallygate.tokens.tokenization import Family, tokenization
 from tallygate.tokens.vocabulary import EncodingName
 
 O200K, CL100K = EncodingName.O200K, EncodingName.CL100K
@@ -64,7 +64,7 @@ O200K, CL100K = EncodingName.O200K, EncodingName.CL100K
 )
 def test_a_model_counts_with_its_familys_encoding(model: str | None, family: Family, encoding: EncodingName) -> None:
     assert tokenization(model).family is family
-    assert encoding_name(model) is encoding
+    assert tokenization(model).encoding is encoding
 
 
 @pytest.mark.parametrize(

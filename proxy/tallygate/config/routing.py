@@ -3,13 +3,10 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from tallygate.domain.model_patterns import matches
 
 Families = Mapping[str, tuple[str, ...]]  # names of models, or beginnings of names followed by `*`, by family in lower case
-
-_NONE: Final[Families] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

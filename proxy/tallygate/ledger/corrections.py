@@ -22,7 +22,7 @@ from tallygate.domain.usage import TOKENS_MAX
 from tallygate.ledger.book import Book, entries_of
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.directory.changes import Changes
-from tallygate.ledger.entry import SUMMED_FIELDS, Entry, Kind, last_word
+from tallygate.ledger.entry import SUMMED_FIELDS, Entry, Kind, last_word, sums_of
 from tallygate.ledger.lifetime import charged_model, is_guess
 from tallygate.ledger.reprice import price_of_pass
 from tallygate.ledger.schema import ENTRIES
@@ -106,7 +106,7 @@ class Corrections:
             charged_as = {entry.event_id: charged_model(last_word(entries[entry.event_id]).price_version) for entry in new}
             numbering = await self._book.correct(change.connection, new, charged_as=charged_as) if new else None
             for entry in new:
-                before = _sums(entries[entry.event_id])
+                before = sums_of(entries[entry.event_id])
                 after = {name: before[name] + getattr(entry, name) for name in before}
                 await change.log("usage.correct", entry.event_id, org=entry.org, before=before, after=after)
         if numbering is not None:
@@ -133,14 +133,14 @@ class Corrections:
             for entries in (await entries_of(connection, ids)).values():
                 whole = last_word(entries)
                 if _ASSUMED in whole.flags.split(",") and all(entry.kind is not Kind.CORRECTED for entry in entries):
-                    found.append(replace(whole, **_sums(entries)))
+                    found.append(replace(whole, **sums_of(entries)))
         return found, ids[-1] if len(ids) == EVENTS_AT_ONCE else ""
 
     def _corrected(self, figures: Figures, known: Mapping[str, Sequence[Entry]], now_ms: int) -> Corrected:
         entries = known.get(figures.event_id)
         if not entries:
             raise UnknownEventError(f"there is no event {figures.event_id}")
-        whole, before = last_word(entries), _sums(entries)
+        whole, before = last_word(entries), sums_of(entries)
         if whole.kind is Kind.RELEASED:
             raise UnknownEventError(f"event {figures.event_id} was released: nothing is owed for it")
         try:
@@ -192,7 +192,3 @@ class Corrections:
             f"event {entry.event_id} was charged by {entry.price_version}, which prices.yaml does not have: "
             f"give it a row for {charged_model(listed)} with the rates of that time"
         )
-
-
-def _sums(entries: Sequence[Entry]) -> dict[str, Any]:
-    return {name: sum(getattr(entry, name) for entry in entries) for name in SUMMED_FIELDS}

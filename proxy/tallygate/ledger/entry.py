@@ -92,6 +92,11 @@ def last_word(entries: Sequence[Entry]) -> Entry:
     return next((entry for entry in reversed(entries) if entry.kind in FINAL), entries[0])
 
 
+def sums_of(entries: Sequence[Entry]) -> dict[str, Any]:
+    """The amounts of an event that has these entries, by the names of `SUMMED_FIELDS`."""
+    return {name: sum(getattr(entry, name) for entry in entries) for name in SUMMED_FIELDS}
+
+
 def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
     """The original entry of a usage event as the limiter's script appended it. Raises MalformedEntryError.
 
@@ -178,7 +183,7 @@ def following(existing: Sequence[Entry], incoming: Entry) -> tuple[Entry, ...]:
         return (replace(incoming, sequence=last.sequence + 1, settled_at_ms=last.settled_at_ms, **nothing),)
     if not kinds.isdisjoint(FINAL):
         return ()
-    sums: dict[str, Any] = {name: -sum(getattr(entry, name) for entry in existing) for name in SUMMED_FIELDS}
+    sums: dict[str, Any] = {name: -amount for name, amount in sums_of(existing).items()}
     taken_back = replace(
         last,
         sequence=last.sequence + 1,

@@ -18,7 +18,7 @@ from tallygate.domain.markup import with_markup_of
 from tallygate.domain.price import Price
 from tallygate.ledger.book import Book, entries_of
 from tallygate.ledger.database import Database, LedgerUnavailableError
-from tallygate.ledger.entry import SUMMED_FIELDS, Entry, Kind, last_word
+from tallygate.ledger.entry import SUMMED_FIELDS, Entry, Kind, last_word, sums_of
 from tallygate.ledger.lifetime import charged_model, is_guess
 from tallygate.ledger.schema import ENTRIES
 
@@ -44,10 +44,6 @@ class RepricedPage:
     looked_at: int
     corrections: tuple[Entry, ...]
     odd: int
-
-    @property
-    def difference_nano_usd(self) -> int:
-        return sum(entry.cost_nano_usd for entry in self.corrections)
 
 
 def price_of_pass(prices: PriceCatalogue, entry: Entry, model: str) -> Price | None:
@@ -109,7 +105,7 @@ class Repricing:
     def _correction(self, query: RepriceQuery, entries: Sequence[Entry], now_ms: int) -> Entry | None:
         """The correction; None if another price charged it, or the cost is right. Raises ValueError for contradictory counts."""
         last = entries[-1]
-        sums = {name: sum(getattr(entry, name) for entry in entries) for name in SUMMED_FIELDS}
+        sums = sums_of(entries)
         price = self._price_of(last)
         if last.kind is Kind.RELEASED or price is None or price.model != query.model:
             return None

@@ -84,12 +84,7 @@ class Upkeep:
         self._clock = clock
         self._turns = AuditTurns(database)
         self._differing: dict[tuple[str, str], int] = {}  # by organization and window
-        self._drift_nano_usd: int | None = None
-
-    @property
-    def drift_nano_usd(self) -> int | None:
-        """The results of the limiter's audit at the last check of each window; None before the first."""
-        return self._drift_nano_usd
+        self.drift_nano_usd: int | None = None  # by the last check of each window; None before the first
 
     def samples(self) -> Samples:
         """Samples of a ledger's own process, for /metrics."""
@@ -97,8 +92,8 @@ class Upkeep:
             LEDGER_MALFORMED: {(): self._writer.counts.malformed},
             STORE_CLOCK_STEPS: {(): self._clock.steps},
         }
-        if self._drift_nano_usd is not None:
-            known[LEDGER_DRIFT] = {(): self._drift_nano_usd}
+        if self.drift_nano_usd is not None:
+            known[LEDGER_DRIFT] = {(): self.drift_nano_usd}
         return known
 
     async def keep_forever(self) -> None:
@@ -139,7 +134,7 @@ class Upkeep:
                     "a limiter's window differs from the ledger", extra={"fields": {"window": found.where, "off": found.nano_usd}}
                 )
         self._differing = differing
-        self._drift_nano_usd = sum(differing.values())
+        self.drift_nano_usd = sum(differing.values())
 
     async def heal_after_restart(self) -> None:
         """Close a restarted store, which may have lost its last second, until it is rebuilt.

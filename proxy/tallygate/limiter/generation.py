@@ -49,11 +49,6 @@ async def mark_partition(store: ScriptStore, partition: int, generation: str) ->
     await store.command(b"SET", partition_keys(partition).generation, generation.encode(), b"NX")
 
 
-async def mark_all(store: ScriptStore, generation: str) -> None:
-    """The first start ever: nothing has been spent, so every partition is complete."""
-    await asyncio.gather(*(mark_partition(store, partition, generation) for partition in range(PARTITIONS)))
-
-
 async def reopen(store: ScriptStore, generation: str) -> int:
     """Admit again in every partition that has lost its spend, as if nothing had been spent there; returns how many those were."""
     lost = await unmarked_partitions(store)

@@ -134,11 +134,6 @@ class CountReader:
         return known
 
 
-def read_counts(directory: Path, owner: str) -> dict[Series, tuple[int, ...]]:
-    """The counts of `owner` so far; empty if it never ran."""
-    return CountReader(directory).counts_of(owner)
-
-
 def owners(directory: Path) -> tuple[str, ...]:
     """Every owner that ever counted here, in a stable order."""
     return tuple(sorted(path.stem for path in directory.glob("*.names")))

@@ -229,8 +229,3 @@ def _of(family: Family, encoding: EncodingName) -> Tokenization:
         answer=rules.answer,
         prompt=rules.prompt,
     )
-
-
-def encoding_name(model: str | None) -> EncodingName:
-    """The encoding for `model`: its own, or the nearest that we have."""
-    return tokenization(model).encoding
