@@ -16,6 +16,7 @@ class Ask:
     max_tokens      output maximum of each choice; None: no maximum
     include_usage   the usage chunk of chat streams was asked for
     alt             Gemini's query parameter: "sse" for an event stream, else the stream is one JSON array
+    has_free_results  what its tools at the provider bring in is not billed
     extra           further values that the endpoint's wire needs
     """
 
@@ -27,6 +28,7 @@ class Ask:
     choices: int = 1
     include_usage: bool = False
     alt: str = ""
+    has_free_results: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -42,12 +44,16 @@ class Figures(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One piece of a stream. data b"": hidden work (reasoning), with nothing to send. figures: the usage that it reports."""
+    """One piece of a stream. data b"": hidden work (reasoning), with nothing to send. figures: the usage that it reports.
+
+    reasoning, image   among its tokens
+    """
 
     data: bytes
     tokens: int = 0
     reasoning: int = 0
     figures: Figures | None = None
+    image: int = 0
 
 
 class Piece(NamedTuple):
@@ -61,7 +67,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The answer to generate. text_tokens and reasoning_tokens are per choice; capped: the request's maximum cut it."""
+    """The answer to generate. Tokens are per choice; image_tokens: those of an image; capped: the request's maximum cut it."""
 
     id: str
     created: int
@@ -71,10 +77,16 @@ class Answer:
     text_tokens: int
     reasoning_tokens: int
     capped: bool
+    image_tokens: int = 0
 
     @property
     def completion_tokens(self) -> int:
-        return (self.text_tokens + self.reasoning_tokens) * self.ask.choices
+        return (self.text_tokens + self.image_tokens + self.reasoning_tokens) * self.ask.choices
+
+    @property
+    def billed_results(self) -> int:
+        """Input tokens that tools at the provider brought in, unless they are free."""
+        return 0 if self.ask.has_free_results else self.directive.results
 
     @property
     def is_tool_call(self) -> bool:
@@ -198,13 +210,15 @@ def make_answer(*, sequence: int, created: int, ask: Ask, directive: Directive, 
         capped = True
         reasoning = min(reasoning, limit)
         text = limit - reasoning
+    image = min(directive.image, text)
     return Answer(
         id=f"sim-{sequence}",
         created=created,
         model=directive.model or ask.model,
         ask=ask,
         directive=directive,
-        text_tokens=text,
+        text_tokens=text - image,
+        image_tokens=image,
         reasoning_tokens=reasoning,
         capped=capped,
     )

@@ -48,11 +48,14 @@ class Delivery:
 
     async def _whole(self) -> None:
         await self._generate(0, 0)
+        answer = self._answer
+        image = answer.image_tokens * answer.ask.choices
         if self._pace.is_free:
-            await self._generate(self._answer.completion_tokens, self._answer.reasoning_tokens * self._answer.ask.choices)
+            await self._generate(answer.completion_tokens, answer.reasoning_tokens * answer.ask.choices, image)
         else:
-            for piece in self._answer.pieces():
+            for piece in answer.pieces():
                 await self._generate(piece.tokens, piece.tokens if piece.reasoning else 0)
+            await self._generate(image, 0, image)
         data, figures = self._wire.body(self._answer)
         data = self._odd(data, 0)
         if self._gzip:
@@ -68,7 +71,7 @@ class Delivery:
         await self._line.open(200, self._headers(self._wire.stream_type(self._answer)))
         position = 0
         for event in self._wire.events(self._answer):
-            await self._generate(event.tokens, event.reasoning)
+            await self._generate(event.tokens, event.reasoning, event.image)
             if not event.data:
                 continue
             if self._is_plain and position:
@@ -86,12 +89,13 @@ class Delivery:
         if self._gzip:
             await self._line.send(self._gzip.flush())
 
-    async def _generate(self, tokens: int, reasoning: int) -> None:
+    async def _generate(self, tokens: int, reasoning: int, image: int = 0) -> None:
         """Wait for the time in which these tokens are generated, then count them. 0: the wait for the first token."""
         await self._pace.until(self._generated + tokens)
         self._generated += tokens
         self._record.generated_tokens += tokens
         self._record.reasoning_tokens += reasoning
+        self._record.image_tokens += image
 
     def _headers(self, content_type: str) -> Mapping[str, str]:
         head = {**self._wire.headers, "Content-Type": content_type, "x-request-id": f"req_{self._answer.id}"}

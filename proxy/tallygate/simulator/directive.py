@@ -12,6 +12,9 @@
 | finish        | the finish reason, in the dialect's own words |
 | model         | the model that answers |
 | searches      | searches that the provider ran and bills |
+| maps          | 1: Google Maps was used as well |
+| results       | input tokens that tools at the provider brought in (Gemini) |
+| audio         | audio tokens in the prompt (Gemini); `cached_audio`: among the cached ones; `image`: among the visible output |
 | tier, speed,  | the service tier, the speed and the place that the usage states |
 | geo           | |
 | passes        | further passes that the usage lists, as `kind:prompt/completion@model`, with commas between them; the model may |
@@ -112,6 +115,11 @@ class Directive:
     finish: str = ""
     model: str = ""
     searches: int = 0
+    maps: bool = False
+    results: int = 0
+    audio: int = 0
+    cached_audio: int = 0
+    image: int = 0
     tier: str = ""
     speed: str = ""
     geo: str = ""
@@ -189,6 +197,11 @@ _READERS: Final[Mapping[str, Callable[[str], object]]] = {
     "finish": str,
     "model": str,
     "searches": _count,
+    "maps": _flag,
+    "results": _count,
+    "audio": _count,
+    "cached_audio": _count,
+    "image": _count,
     "tier": str,
     "speed": str,
     "geo": str,

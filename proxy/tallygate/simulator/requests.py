@@ -163,6 +163,7 @@ def read_gemini(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> As
     system = body.get("systemInstruction") or body.get("system_instruction") or {}
     config = body.get("generationConfig") or {}
     texts = [text_in(system.get("parts")), *(text_in(content.get("parts")) for content in contents)]
+    hosted = {name for tool in body.get("tools") or () for name in tool if name not in {"functionDeclarations", "computerUse"}}
     return Ask(
         model=model,
         prompt_tokens=tokens.of_texts(texts, model) + _tools(body, model, tokens),
@@ -171,6 +172,8 @@ def read_gemini(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> As
         alt=path.get("alt", ""),
         max_tokens=_maximum(config.get("maxOutputTokens")),
         choices=config.get("candidateCount") or 1,
+        # "Gemini Developer API pricing": context retrieved by Google Search is not charged as input tokens
+        has_free_results=hosted <= {"googleSearch", "google_search"},
     )
 
 

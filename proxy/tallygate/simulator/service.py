@@ -136,7 +136,10 @@ class Service:
             if each.is_billed:
                 record.prompt_tokens += each.prompt
                 record.generated_tokens += each.completion
-        record.searches = directive.searches
+        record.searches, record.used_maps = directive.searches, directive.maps
+        record.audio_tokens = min(directive.audio, record.prompt_tokens)
+        record.cached_audio_tokens = min(directive.cached_audio, record.cached_tokens, record.audio_tokens)
+        record.prompt_tokens += answer.billed_results
 
     async def _fail_before(self, line: Line, wire: Wire, directive: Directive) -> web.StreamResponse:
         """Cause a fault before the model begins to work, so that nothing is owed."""

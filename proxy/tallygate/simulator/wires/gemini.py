@@ -9,6 +9,7 @@ from tallygate.simulator.wires.sse import EVENT_STREAM, compact
 from tallygate.simulator.words import TOOL_NAME
 
 GEMINI_HEADERS: Final[Mapping[str, str]] = {"x-gemini-service-tier": "standard"}
+_IMAGE: Final[dict[str, Any]] = {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}
 STATUS_NAMES: Final = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -20,22 +21,63 @@ STATUS_NAMES: Final = {
 }
 
 
-def usage_object(figures: Figures) -> dict[str, Any]:
-    """The usage object, with thoughts beside the candidates, not among them."""
+def usage_object(answer: Answer, figures: Figures, *, is_last: bool) -> dict[str, Any]:
+    """The usage object, with thoughts beside the candidates, not among them, and results of tools beside the prompt."""
+    directive = answer.directive
     candidates = figures.completion
     if isinstance(candidates, int) and isinstance(figures.reasoning, int) and candidates >= figures.reasoning:
         candidates -= figures.reasoning
+    audio = cached_audio = 0
+    if isinstance(figures.prompt, int) and isinstance(figures.cached, int):
+        audio = min(directive.audio, figures.prompt)
+        cached_audio = min(directive.cached_audio, figures.cached, audio)
     usage: dict[str, Any] = {
         "promptTokenCount": figures.prompt,
         "candidatesTokenCount": candidates,
         "totalTokenCount": figures.total,
-        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": figures.prompt}],
+        "promptTokensDetails": _details(figures.prompt, "AUDIO", audio),
     }
     if figures.cached:
         usage["cachedContentTokenCount"] = figures.cached
+        if cached_audio:
+            usage["cacheTokensDetails"] = _details(figures.cached, "AUDIO", cached_audio)
     if figures.reasoning:
         usage["thoughtsTokenCount"] = figures.reasoning
+    if directive.results and isinstance(figures.total, int):
+        usage |= {"toolUsePromptTokenCount": directive.results, "totalTokenCount": figures.total + directive.results}
+        usage["toolUsePromptTokensDetails"] = _details(directive.results)
+    if is_last and answer.image_tokens:
+        usage["candidatesTokensDetails"] = _details(candidates, "IMAGE", answer.image_tokens * answer.ask.choices)
+    if directive.tier:
+        usage["serviceTier"] = directive.tier
     return usage
+
+
+def _details(whole: Any, modality: str = "", among: int = 0) -> list[dict[str, Any]]:
+    """Tokens by modality: text, and what is not."""
+    if not among:
+        return [{"modality": "TEXT", "tokenCount": whole}]
+    text = [{"modality": "TEXT", "tokenCount": whole - among}] if whole > among else []
+    return [*text, {"modality": modality, "tokenCount": among}]
+
+
+def _with_results(answer: Answer, figures: Figures | None) -> Figures | None:
+    """What is billed, results of tools included."""
+    if figures is None or not isinstance(figures.prompt, int):
+        return figures
+    return figures._replace(prompt=figures.prompt + answer.billed_results)
+
+
+def _grounding(answer: Answer, queries: range) -> dict[str, Any]:
+    """The metadata of a grounded candidate. The first query stands in it twice, and an empty one, which are not billed."""
+    directive = answer.directive
+    if not (directive.searches or directive.maps):
+        return {}
+    asked = [f"query {number}" for number in queries]
+    metadata: dict[str, Any] = {"webSearchQueries": [*asked, *asked[:1], ""]} if asked else {}
+    if directive.maps:
+        metadata["groundingChunks"] = [{"maps": {"uri": "https://maps.google.com/?cid=1", "title": "A place"}}]
+    return {"groundingMetadata": metadata}
 
 
 class Gemini:
@@ -47,12 +89,15 @@ class Gemini:
         return EVENT_STREAM if answer.ask.alt == "sse" else "application/json; charset=UTF-8"
 
     def body(self, answer: Answer) -> tuple[bytes, Figures | None]:
-        parts = [_part(answer, answer.text())]
+        parts: list[dict[str, Any]] = [_part(answer, answer.text())]
         if answer.directive.show_reasoning:
             parts.insert(0, {"text": answer.reasoning_text(), "thought": True})
-        candidates = [_candidate(index, parts, _finish(answer)) for index in range(answer.ask.choices)]
+        if answer.image_tokens:
+            parts.append(_IMAGE)
+        grounding = _grounding(answer, range(answer.directive.searches))
+        candidates = [_candidate(index, parts, _finish(answer)) | grounding for index in range(answer.ask.choices)]
         figures = answer.figures()
-        return compact(self._chunk(answer, candidates, figures)), figures
+        return compact(self._chunk(answer, candidates, figures, is_last=True)), _with_results(answer, figures)
 
     def events(self, answer: Answer) -> Iterator[Event]:
         """The visible pieces, framed; the last one has the finish reason."""
@@ -71,13 +116,23 @@ class Gemini:
             figures = answer.figures(generated)
             if style is UsageStyle.SHRINKING and is_first:
                 figures = answer.early_figures()
-            chunk = self._chunk(answer, [_candidate(piece.choice, [part], None)], figures)
-            yield Event(self._framed(chunk, is_sse=is_sse, is_first=is_first), piece.tokens, reasoning, figures)
+            candidate = _candidate(piece.choice, [part], None)
+            if is_first and answer.directive.searches:
+                candidate |= _grounding(answer, range(1))  # which the last piece has again, among the others
+            chunk = self._chunk(answer, [candidate], figures)
+            yield Event(
+                self._framed(chunk, is_sse=is_sse, is_first=is_first), piece.tokens, reasoning, _with_results(answer, figures)
+            )
             is_first = False
         figures = answer.figures()
         parts = [_part(answer, answer.text())] if answer.is_tool_call else [{"text": ""}]
-        candidates = [_candidate(index, parts, _finish(answer)) for index in range(answer.ask.choices)]
-        yield Event(self._framed(self._chunk(answer, candidates, figures), is_sse=is_sse, is_first=is_first), figures=figures)
+        if answer.image_tokens:
+            parts.append(_IMAGE)
+        grounding = _grounding(answer, range(answer.directive.searches))
+        candidates = [_candidate(index, parts, _finish(answer)) | grounding for index in range(answer.ask.choices)]
+        last = self._framed(self._chunk(answer, candidates, figures, is_last=True), is_sse=is_sse, is_first=is_first)
+        image = answer.image_tokens * answer.ask.choices
+        yield Event(last, image, figures=_with_results(answer, figures), image=image)
         if not is_sse:
             yield Event(b"\n]\n")
 
@@ -87,10 +142,10 @@ class Gemini:
             return b"data: " + compact(chunk) + b"\r\n\r\n"
         return (b"[" if is_first else b"\n,\r\n") + compact(chunk)
 
-    def _chunk(self, answer: Answer, candidates: list[Any], figures: Figures | None) -> dict[str, Any]:
+    def _chunk(self, answer: Answer, candidates: list[Any], figures: Figures | None, *, is_last: bool = False) -> dict[str, Any]:
         chunk: dict[str, Any] = {"candidates": candidates, "modelVersion": answer.model, "responseId": answer.id}
         if figures is not None:
-            chunk["usageMetadata"] = usage_object(figures)
+            chunk["usageMetadata"] = usage_object(answer, figures, is_last=is_last)
         elif answer.directive.usage is UsageStyle.NULL:
             chunk["usageMetadata"] = None
         return chunk
