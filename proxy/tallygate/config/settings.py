@@ -131,7 +131,9 @@ class Settings(BaseSettings):
         description="Names, by commas, under which /metrics answers without a token, beside loopback and the listen address.",
     )
     upstream_ca_file: Path | None = Field(
-        None, description="Certificates in PEM that upstreams' may lead to, beside those that the system trusts."
+        None,
+        description="Certificates in PEM of authorities that are trusted beside the system's, for upstreams and every other "
+        "server that is called.",
     )
     cors_origins: Annotated[str, AfterValidator(_origins)] = Field(
         "",
@@ -160,10 +162,16 @@ class Settings(BaseSettings):
         0, ge=0, le=3600, description="After SIGTERM, how long to serve on while /readyz says no, for load balancers to notice."
     )
     drain_seconds: int = Field(30, ge=0, le=3600, description="Grace for open requests after SIGTERM.")
-    oauth_timeout_ms: Milliseconds = Field(10_000, description="Time for one attempt to fetch an upstream's OAuth2 token.")
+    oauth_timeout_ms: Milliseconds = Field(
+        10_000, description="Time for one attempt to fetch an upstream's OAuth2 token, or the keys of an issuer of signed tokens."
+    )
 
     body_bytes_max: int = Field(  # Anthropic takes 32 MB (API overview, "Request size limits")
-        32_000_000, ge=1, le=2**31 - 1, description="Largest request body, as it is once decoded; past it 413."
+        32_000_000,
+        ge=1,
+        le=2**31 - 1,
+        description="Largest request body that is read before it is forwarded, once decoded; past it 413. "
+        "One that streams through: 2 GB.",
     )
     header_bytes_max: int = Field(32_768, ge=1_024, le=2**20, description="Largest request head; past it 431.")
     connections_max: int = Field(
@@ -187,13 +195,17 @@ class Settings(BaseSettings):
         "0: an eighth of the machine's memory, divided by the workers.",
     )
     tokenizer_thread_bytes: int = Field(
-        20_000, ge=0, le=10**8, description="Texts from this size on are tokenised in a thread, off the event loop."
+        20_000,
+        ge=0,
+        le=10**8,
+        description="Texts of a request or an answer with more characters than this in all are tokenised in a thread, "
+        "off the event loop.",
     )
     spool_bytes_max: int = Field(
         100_000_000,
         ge=10_000,
         le=2**40,
-        description="Settlements kept on disk while the store is away; past it requests are refused.",
+        description="Bytes of settlements that a worker keeps on disk while the store is away; past it requests are refused.",
     )
     stream_events_max: int = Field(
         1_000_000,
@@ -203,10 +215,11 @@ class Settings(BaseSettings):
     )
     spend_fail_policy: Literal["refuse", "grace"] = Field(
         "refuse",
-        description="Spend limits while the store is away: refuse (503), or allow spend_grace_usd per organization and worker.",
+        description="Spend limits while the store is away: refuse (503), or allow spend_grace_usd per organization, worker "
+        "and hour.",
     )
     spend_grace_usd: Annotated[str, AfterValidator(_usd)] = Field(
-        "1", description="What an organization may spend at each worker while the store is away, if the policy is grace."
+        "1", description="What an organization may spend at each worker in an hour while the store is away, if the policy is grace."
     )
 
     @model_validator(mode="after")
