@@ -13,22 +13,22 @@ class Role(StrEnum):
 
     @property
     def has_workers(self) -> bool:
-        """Whether it serves requests of clients."""
+        """Return whether it serves requests of clients."""
         return self in {Role.SERVE, Role.GATEWAY}
 
     @property
     def keeps_ledger(self) -> bool:
-        """Whether it stores the limiter's events and notices, and sends webhooks."""
+        """Return whether it stores the limiter's events and notices, and sends webhooks."""
         return self in {Role.SERVE, Role.LEDGER}
 
     @property
     def has_api(self) -> bool:
-        """Whether its console's port has the usage API and the admin API."""
+        """Return whether its console's port has the usage API and the admin API."""
         return self in {Role.SERVE, Role.CONSOLE}
 
     @property
     def shares_stores(self) -> bool:
-        """Whether it needs the other roles: then the stores must be set, and none is made here."""
+        """Return whether it needs the other roles: then the stores must be set, and none is made here."""
         return self is not Role.SERVE
 
     @property

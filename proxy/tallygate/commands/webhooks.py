@@ -107,7 +107,7 @@ def try_endpoint(name: str, *, config_dir: Path | None, as_json: bool) -> None:
 def list_deliveries(
     *, endpoint: str | None, state: str | None, notice: str | None, limit: int, as_json: bool, **options: Any
 ) -> None:
-    """How far each notice got to each endpoint, newest first."""
+    """List how far each notice got to each endpoint, newest first."""
 
     async def work(book: "DirectoryBook") -> list[dict[str, Any]]:
         from tallygate.ledger.notices.deliveries import Deliveries

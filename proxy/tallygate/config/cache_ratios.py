@@ -20,7 +20,7 @@ class CacheRatios:
     cache_write_1h: int | None = None
 
     def rates(self, input_rate: int) -> dict[str, int]:
-        """Those that are stated, by unit, in pico-USD per token, each rounded up."""
+        """The rates that are stated, by unit, in pico-USD per token, each rounded up."""
         stated = {unit: getattr(self, unit) for unit in (Unit.CACHED_INPUT, Unit.CACHE_WRITE_5M, Unit.CACHE_WRITE_1H)}
         return {unit: times(input_rate, of_input) for unit, of_input in stated.items() if of_input is not None}
 

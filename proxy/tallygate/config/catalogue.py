@@ -74,7 +74,7 @@ class PriceCatalogue:
         self._dearest: dict[tuple[int, tuple[str, ...]], RoutedPrice | None] = {}
 
     def with_upstream(self, prices: Iterable[Price], families: Families) -> "PriceCatalogue":
-        """This catalogue with the rows of upstreams' catalogues in second place, and their families."""
+        """Return this catalogue with the rows of upstreams' catalogues in second place, and their families."""
         return PriceCatalogue(
             self._prices,
             self._aliases,
@@ -85,7 +85,7 @@ class PriceCatalogue:
         )
 
     def with_calls_before(self, calls: tuple[CallRates, ...]) -> "PriceCatalogue":
-        """This catalogue with other rates of calls, which win over its own."""
+        """Return this catalogue with other rates of calls, which win over its own."""
         return PriceCatalogue(self._prices, self._aliases, routing=self.routing, calls=(*calls, *self._calls))
 
     @property
@@ -98,7 +98,7 @@ class PriceCatalogue:
         return self._listed
 
     def agrees(self, model: str, at_ms: int) -> bool:
-        """Whether the operator has a row of exactly this name in force: it prices whatever answers to that name."""
+        """Return whether the operator has a row of exactly this name in force: it prices whatever answers to that name."""
         series = self._rows.get(model)
         return self._listed is not None and series is not None and _in_force(series, at_ms) is not None
 

@@ -52,7 +52,7 @@ class ClientPolicy:
         return self.organizations
 
     def meets(self, other: "ClientPolicy") -> bool:
-        """Whether there may be an organization that both sources reach."""
+        """Return whether there may be an organization that both sources reach."""
         return not (self.bound_to and other.bound_to and self.bound_to.isdisjoint(other.bound_to))
 
     def client_of(self, claims: Mapping[str, object]) -> tuple[str, str]:

@@ -31,7 +31,7 @@ class JwtIssuer:
     clients: ClientPolicy = field(default_factory=ClientPolicy)
 
     def is_same_as(self, other: "JwtIssuer") -> bool:
-        """Whether both are equal, types of claims included: in Python, True equals 1."""
+        """Return whether both are equal, types of claims included: in Python, True equals 1."""
         return self == other and _kinds(self) == _kinds(other)
 
 

@@ -214,7 +214,7 @@ def _text(name: str, path: Path, digest: "hashlib._Hash", problems: Problems) ->
 
 
 def _report_dangling(plans: Mapping[str, StatedPlan], capabilities: Collection[str], prices: PriceCatalogue) -> None:
-    """What plans name in other files and is not there."""
+    """Report what plans name in other files and is not there."""
     for stated in plans.values():
         model = stated.plan.price_as
         if model is not None and model not in prices:

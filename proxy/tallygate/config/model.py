@@ -68,7 +68,7 @@ class OnDisconnect(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamAuth:
-    """How the gateway authenticates upstream.
+    """The gateway's authentication at an upstream.
 
     header      "auto": the header of the route's dialect; else authorization, x-api-key, x-goog-api-key or api-key
     secret      the bearer key or the OAuth2 client secret; never shown

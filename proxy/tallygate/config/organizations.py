@@ -175,7 +175,7 @@ def credential_limits(
 
 
 def is_digest(text: str) -> bool:
-    """Whether the text is a key's digest, and not the digest of an empty key."""
+    """Return whether the text is a key's digest, and not the digest of an empty key."""
     return _DIGEST.fullmatch(text) is not None and text != _OF_NOTHING
 
 

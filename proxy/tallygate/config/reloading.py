@@ -23,7 +23,7 @@ class Reloading:
         self._asked.set()
 
     async def reload_forever(self) -> None:
-        """What a process runs beside its work."""
+        """Work that a process runs beside its own."""
         while True:
             await self._asked.wait()
             self._asked.clear()
@@ -44,7 +44,7 @@ class ConfigWatch:
         self._seen = self._fingerprint()
 
     def has_changed(self) -> bool:
-        """Whether anything differs from the last call."""
+        """Return whether anything differs from the last call."""
         now = self._fingerprint()
         changed, self._seen = now != self._seen, now
         return changed

@@ -170,7 +170,7 @@ def _derived_from(method: str, path: str) -> RouteObjects:
 
 
 def _is_collection(path: str) -> bool:
-    """Whether a path ends with the noun of a collection."""
+    """Return whether a path ends with the noun of a collection."""
     segments = path.strip("/").split("/")
     at, count = _noun_in(segments)
     return bool(count) and at + count == len(segments) and not path.endswith(_CHANGED_IN_PLACE)

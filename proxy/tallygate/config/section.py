@@ -97,7 +97,7 @@ class Section:
         return key in self._values
 
     def has(self, key: str) -> bool:
-        """Whether the key is there. It is a known key either way."""
+        """Return whether the key is there. It is a known key either way."""
         self._keys_read.add(key)
         return key in self._values
 
@@ -134,7 +134,7 @@ class Section:
         return None
 
     def require(self, *keys: str) -> bool:
-        """Whether all keys are present; each missing one is a problem of the section itself."""
+        """Return whether all keys are present; each missing one is a problem of the section itself."""
         missing = [key for key in keys if key not in self._values]
         self._keys_read.update(keys)
         for key in missing:

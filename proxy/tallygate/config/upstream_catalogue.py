@@ -113,7 +113,7 @@ def _family(row: Mapping[str, Any]) -> str:
 
 
 def _generates_text(row: Mapping[str, Any]) -> bool:
-    """Whether the model generates text; True if its output is not described."""
+    """Return whether the model generates text; True if its output is not described."""
     modalities = row.get("output_modalities")
     return not isinstance(modalities, list) or not modalities or "text" in modalities
 

@@ -35,7 +35,7 @@ class AdminAccess:
 
     @property
     def sees_metrics(self) -> bool:
-        """Whether the holder may read /metrics, which names every organization."""
+        """Return whether the holder may read /metrics, which names every organization."""
         return self.orgs is None
 
     def sees(self, org: str) -> bool:

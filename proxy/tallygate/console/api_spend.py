@@ -55,7 +55,7 @@ class DaySpend(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FreedSpend(msgspec.Struct, frozen=True, kw_only=True):
-    """What leaves a window on one day of the organization's time zone. first_at, last_at: of that day's amounts."""
+    """The spend that leaves a window on one day of the organization's time zone. first_at, last_at: of that day's amounts."""
 
     date: str
     first_at: str

@@ -1,4 +1,4 @@
-"""What is declared of fields, as the API's document states it: keys of bodies and answers, and members of lines.
+"""Declarations of fields as the API's document states them: keys of bodies and answers, and members of lines.
 
 A body or an answer of the admin API has the keys of YAML. A line, as the usage API lists credentials, has attributes with units:
 `is_shadow`, `window_seconds`, `limit` in USD and nano-USD.

@@ -14,12 +14,12 @@ from tallygate.ledger.directory.records import SHOWN_FIELDS
 
 @with_keys_of(*RATE_LIMIT_FIELDS.values(), is_given=True, is_nullable=False)
 class RateLimitGiven(TypedDict):
-    """As in plans.yaml: one of requests, tokens, open_requests; `window` for the first two."""
+    """A rate limit as in plans.yaml: one of requests, tokens, open_requests; `window` for the first two."""
 
 
 @with_keys_of(SPEND_LIMIT_FIELDS, is_given=True, is_nullable=False)
 class SpendLimitGiven(TypedDict):
-    """As in plans.yaml. usd: a decimal, as text."""
+    """A spend limit as in plans.yaml. usd: a decimal, as text."""
 
 
 class OwnLimits(TypedDict, total=False):
@@ -57,7 +57,7 @@ class SpendLimitShown(TypedDict):
 
 @with_keys_of(PLAN_FIELDS, is_given=False, by="attribute")
 class OrganizationLimits(TypedDict):
-    """What the gateway holds it to: the plan with its own limits merged in.
+    """Limits that the gateway holds it to: the plan with its own limits merged in.
 
     lowered: names of its own spend limits for which the plan's maximum holds, which was lowered below them.
     """
@@ -116,7 +116,7 @@ class KeyRotation(TypedDict, total=False):
 
 
 class CredentialLimits(TypedDict):
-    """Its own limits, on top of its organization's."""
+    """Limits of its own, on top of its organization's."""
 
     rate_limits: list[RateLimitShown]
     spend_limits: list[SpendLimitShown]

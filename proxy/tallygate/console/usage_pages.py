@@ -45,7 +45,7 @@ class UsagePages:
         return rows[0].usage if rows else Usage()
 
     async def page(self, query: UsageQuery, edges: Sequence[int], *, buckets_max: int, rows_max: int) -> UsagePage:
-        """As many whole buckets, from the first edge on, as fit into rows_max rows and are read quickly; at least one.
+        """Read as many whole buckets, from the first edge on, as fit into rows_max rows and are read quickly; at least one.
 
         Raises QueryTooLargeError if one bucket alone has more than BUCKET_ROWS_MAX, and LedgerUnavailableError.
         """
@@ -86,7 +86,7 @@ class UsagePages:
 
 
 def _has_many_rows(query: UsageQuery) -> bool:
-    """Whether a query reads many rows: short buckets have a row for every label of every organization, days and sums few."""
+    """Return whether a query reads many rows: short buckets have one for every label of every organization, days and sums few."""
     is_by_label = bool({*query.group_by, *query.filters} - {Dimension.ORG})
     return is_by_label and query.bucket in {Bucket.QUARTER_HOUR, Bucket.HOUR}
 

@@ -49,7 +49,7 @@ def demo_callers() -> tuple[Caller, ...]:
 
 
 def organizations_yaml(callers: tuple[Caller, ...]) -> str:
-    """Their organizations.yaml."""
+    """The organizations.yaml of the callers."""
     organizations = []
     for caller in callers:
         organization: dict[str, object] = {"id": caller.org, "name": caller.name, "plan": caller.plan}

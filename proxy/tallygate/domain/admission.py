@@ -147,7 +147,7 @@ class Warned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """How a settlement ended. A repeated call returns the first answer with repeated=True and without warnings.
+    """The end of a settlement. A repeated call returns the first answer with repeated=True and without warnings.
 
     over_nano_usd   actual minus hold if positive: the upstream exceeded what the request asked for
     late            the hold had expired at its checkpoint; the difference was posted

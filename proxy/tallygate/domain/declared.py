@@ -44,7 +44,7 @@ class Kind:
         return cell
 
     def is_sound(self, value: Any, capabilities: Collection[str] = ()) -> bool:
-        """Whether a stored value breaks no rule. capabilities: those of the routes."""
+        """Return whether a stored value breaks no rule. capabilities: those of the routes."""
         del value, capabilities
         return True
 
@@ -247,5 +247,5 @@ def is_time_zone(name: str) -> bool:
 
 
 def is_text(text: str, chars_max: int = TEXT_CHARS_MAX) -> bool:
-    """Whether the text can be shown unchanged: 1 to chars_max printable characters."""
+    """Return whether the text can be shown unchanged: 1 to chars_max printable characters."""
     return 0 < len(text) <= chars_max and text.isprintable()

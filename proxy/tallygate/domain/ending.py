@@ -1,4 +1,4 @@
-"""How an admitted exchange ended. The ending alone decides its outcome, and whether anything can be owed for it."""
+"""Endings of admitted exchanges. The ending alone decides the outcome, and whether anything can be owed."""
 
 from enum import Enum
 

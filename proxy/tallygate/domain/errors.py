@@ -106,7 +106,7 @@ class StoreError(Exception):
 
 
 class NothingSentError(StoreError):
-    """There was no connection, or too many calls waited: the store cannot have executed this call."""
+    """A call that the store cannot have executed: there was no connection, or too many calls waited."""
 
 
 class LimiterWipedError(StoreError):

@@ -26,7 +26,7 @@ _BILLINGS: Final = {"weekly": PeriodKind.WEEK, "monthly": PeriodKind.MONTH}
 
 
 class UnknownModelPolicy(StrEnum):
-    """What happens to a model without a price. Never a silent $0."""
+    """The treatment of a model without a price. Never a silent $0."""
 
     REFUSE = "refuse"
     PRICE_AS = "price_as"
@@ -88,12 +88,12 @@ class Plan(PlanFields):
     price_as: str | None = None
 
     def has_document(self, kind: PeriodKind) -> bool:
-        """Whether the plan includes invoices of months, or statements of weeks."""
+        """Return whether the plan includes invoices of months, or statements of weeks."""
         return self.export or self.billing is kind
 
     @property
     def lacks_export(self) -> str:
-        """What a plan without export includes, as the end of a sentence."""
+        """The periods that a plan without export includes, as the end of a sentence."""
         return "does not include export" + (f", only {self.billing.document}s of {self.billing}s" if self.billing else "")
 
 

@@ -12,7 +12,7 @@ WINDOW_MAX_MS: Final = 31 * 86_400_000  # 8,928 buckets of spend; for longer win
 
 
 class Taken(IntEnum):
-    """How long an exchange takes its units for. The limiter's scripts read the number (`scripts/shared/demands.lua`)."""
+    """The time for which an exchange takes its units. The limiter's scripts read the number (`scripts/shared/demands.lua`)."""
 
     FOR_GOOD = 0  # out of a bucket that refills
     UNTIL_KNOWN = 1  # out of such a bucket, as an estimate that the actual replaces at the end
@@ -20,7 +20,7 @@ class Taken(IntEnum):
 
 
 class Quantity(StrEnum):
-    """What is bounded: the key of the limit in configuration, how its units are taken, and their name in `RateLimit-Policy`."""
+    """A bounded quantity: the key of the limit in configuration, how its units are taken, and their name in `RateLimit-Policy`."""
 
     taken: Taken
     unit: str

@@ -10,7 +10,7 @@ from tallygate.domain.usage import UsageSource
 
 
 class Outcome(StrEnum):
-    """How an exchange ended; a metric label."""
+    """The end of an exchange; a metric label."""
 
     SUCCESS = "success"
     CLIENT_ERROR = "client_error"  # the upstream answered 4xx

@@ -1,4 +1,4 @@
-"""Which header fields pass through the gateway, each way. Framing and connection are never forwarded, only rebuilt."""
+"""Header fields that pass through the gateway, each way. Framing and connection are never forwarded, only rebuilt."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -179,7 +179,7 @@ def _downward(name: bytes) -> tuple[bytes, int]:
 
 @lru_cache(_NAMES_MAX)
 def _replaced(own_names: tuple[bytes, ...]) -> tuple[frozenset[bytes], bool]:
-    """Which of the upstream's headers ours replace, and whether ours speak of rate limits. Few combinations of ours exist."""
+    """Names of the upstream's headers that ours replace, and whether ours speak of rate limits. Few combinations of ours exist."""
     lower = frozenset(name.lower() for name in own_names)
     return lower - _LISTS, any(name.startswith(RATE_LIMIT_PREFIXES) for name in lower)
 

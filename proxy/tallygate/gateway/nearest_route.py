@@ -1,4 +1,4 @@
-"""Which endpoint a refused request was meant for. Only refusals ask, and whatever was sent, the answer costs a bounded time."""
+"""The endpoint that a refused request was meant for. Only refusals ask, and whatever was sent, the answer costs a bounded time."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ class Nearest:
 
     @property
     def advice(self) -> str:
-        """What to change; empty if the endpoint itself shows it."""
+        """Advice on what to change; empty if the endpoint itself shows it."""
         match self.mistake:
             case Mistake.SLASHES:
                 return "Its path has single slashes, no dots, and no slash at its end: look at both ends of the base URL."

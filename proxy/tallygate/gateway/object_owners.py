@@ -31,7 +31,7 @@ class ObjectRecords(Protocol):
     """The ledger's record."""
 
     def __call__(self, org: str, objects: Sequence[MadeObject], *, since_ms: int) -> Awaitable[Mapping[MadeObject, int | None]]:
-        """Those that are the organization's, made at since_ms or later, with their tokens. Raises StoreError."""
+        """The objects that are the organization's, made at since_ms or later, with their tokens. Raises StoreError."""
 
 
 class OwnersBusyError(StoreError):

@@ -137,7 +137,7 @@ def _check_special(found: dict[bytes, bytes], headers: Sequence[tuple[bytes, byt
 
 
 def _names_us(via: bytes) -> bool:
-    """Whether `Via` names this gateway. RFC 9110 section 7.6.3: protocol, then host or pseudonym, then an optional comment."""
+    """Return whether `Via` names this gateway. RFC 9110 section 7.6.3: protocol, host or pseudonym, optional comment."""
     for member in via.decode("latin-1").lower().split(","):
         words = member.split()
         if len(words) > 1 and words[1] == VIA_PSEUDONYM:

@@ -92,7 +92,7 @@ class RouteTable:
         )
 
     def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
-        """Like `match`, for a path alone; None if it would refuse."""
+        """Match a path alone; None if `match` would refuse."""
         route = self._literal.get(path, _NO_METHODS).get(method)
         if route is not None:
             return route, {}
@@ -130,7 +130,7 @@ class RouteTable:
                     yield template, params
 
     def _is_anothers(self, template: _Template, params: Mapping[str, str], read: str) -> bool:
-        """Whether a path matches only because of its slashes, and would be another endpoint's if they were read differently.
+        """Return whether a path matches only because of its slashes, and would be another endpoint's if they were read differently.
 
         `/v1/models/a/b:generateContent` belongs to the metered endpoint or to none, whatever else matches slashes after
         `/v1/models/`; `/v1/responses/a%2Finput_items` is treated like its decoded form.

@@ -101,7 +101,7 @@ class GatewayServer:
 
 
 def _answer_of(fault: Fault) -> web.Response:
-    """In the shape of a problem (RFC 9457), with the error object that SDKs look for.
+    """Answer in the shape of a problem (RFC 9457), with the error object that SDKs look for.
 
     Constant: no dialect is known, and nothing of the input may come back.
     """

@@ -13,7 +13,7 @@ class StoredDirectory(Protocol):
 
     @property
     def organizations(self) -> Mapping[str, Organization]:
-        """By id, as of the last refresh."""
+        """Organizations by id, as of the last refresh."""
 
     @property
     def retired(self) -> Collection[tuple[str, str]]:
@@ -27,7 +27,7 @@ class StoredDirectory(Protocol):
 
 
 class NoStoredDirectory:
-    """Nothing but organizations.yaml."""
+    """A directory of nothing but organizations.yaml."""
 
     organizations: Mapping[str, Organization] = {}
     retired: Collection[tuple[str, str]] = frozenset()
@@ -40,7 +40,7 @@ class NoStoredDirectory:
 
 
 class UsedCredentials:
-    """When each credential was last used, recorded in the worker's memory and flushed at intervals: no request writes by itself."""
+    """Last uses of credentials, recorded in the worker's memory and flushed at intervals: no request writes by itself."""
 
     def __init__(self) -> None:
         self._at_ms: dict[str, int] = {}

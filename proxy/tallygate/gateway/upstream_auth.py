@@ -56,7 +56,7 @@ class UpstreamCredentials:
 
     @property
     def is_own(self) -> bool:
-        """Whether the operator's key is sent, and not the client's."""
+        """Return whether the operator's key is sent, and not the client's."""
         return self._auth.kind is not AuthKind.PASSTHROUGH
 
     def accepted(self, sent: Sequence[Header]) -> None:

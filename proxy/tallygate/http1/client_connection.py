@@ -173,12 +173,12 @@ class ClientConnection(ServerConnection):
 
     @property
     def is_half_open(self) -> bool:
-        """Whether the head of a request has begun and not ended."""
+        """Return whether the head of a request has begun and not ended."""
         return self.head_since >= 0
 
     @property
     def is_writing(self) -> bool:
-        """Whether more of an answer waits for the client than the transport's buffer should hold."""
+        """Return whether more of an answer waits for the client than the transport's buffer should hold."""
         return self.paused_since >= 0
 
     def begin_exchange(self, listener: ClientListener) -> None:
@@ -201,7 +201,7 @@ class ClientConnection(ServerConnection):
         self.reading_since = -1.0
 
     def is_overdue(self, now: float, timeouts: ClientTimeouts) -> bool:
-        """Whether one of the client's deadlines has passed."""
+        """Return whether one of the client's deadlines has passed."""
         if self._wire is not None and self._wire.is_closing():
             if self._closing_since < 0:
                 self._closing_since = now

@@ -36,7 +36,7 @@ class ClientPort:
 
     @property
     def connections(self) -> Collection[ClientConnection]:
-        """Those that are open, and those that were closed while their request is still being handled."""
+        """Connections that are open, and those that were closed while their request is still being handled."""
         found = () if self._server is None else self._server.connections
         return [connection for connection in found if isinstance(connection, ClientConnection)]
 
@@ -70,7 +70,7 @@ class ClientPort:
         await until(lambda: not is_busy(), deadline - time())
 
     def is_answering(self) -> bool:
-        """Whether a request is being handled."""
+        """Return whether a request is being handled."""
         return any(connection.is_answering for connection in self.connections)
 
     def close(self) -> None:

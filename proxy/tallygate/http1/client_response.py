@@ -148,13 +148,13 @@ class ClientResponse(web.StreamResponse):
         return self.is_started
 
     async def prepare(self, request: web.BaseRequest) -> Any:
-        """Nothing to prepare: the head has been written. A response that was never started is a bug, so the client is cut off."""
+        """Prepare nothing: the head has been written. A response that was never started is a bug, so the client is cut off."""
         del request
         if not self.is_finished:
             self.abort()
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing left to write, but a slow client's bytes may still wait: the next request waits for them."""
+        """Wait for a slow client's bytes before its next request; nothing is left to write."""
         del data
         if self._protocol_.paused_since >= 0:
             await self._protocol_.wait_until_written()

@@ -22,7 +22,7 @@ _HOST: Final = re.compile(
 
 @lru_cache(_REMEMBERED_MAX)
 def is_host(value: bytes) -> bool:
-    """Whether it is a name, an IPv4 address or an IPv6 address in brackets, with or without a port.
+    """Return whether it is a name, an IPv4 address or an IPv6 address in brackets, with or without a port.
 
     The port may be empty (RFC 3986 section 3.2.3), and the name may end in a dot.
     """
@@ -43,6 +43,6 @@ def is_host(value: bytes) -> bool:
 
 
 def authority_of(target: str) -> str | None:
-    """Of a target in absolute-form of http or https (RFC 9112 section 3.2.2); None for any other."""
+    """The authority of a target in absolute-form of http or https (RFC 9112 section 3.2.2); None for any other."""
     scheme, found, rest = target.partition("://")
     return _AUTHORITY_ENDS.split(rest, maxsplit=1)[0] if found and scheme.lower() in _SCHEMES else None

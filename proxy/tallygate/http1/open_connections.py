@@ -16,7 +16,7 @@ class Connection(Protocol):
 
 
 class OpenConnections:
-    """At most so many connections. Beyond that, the one that has been idle for longest is closed for a new one.
+    """A bounded number of connections. Beyond it, the one that has been idle for longest is closed for a new one.
 
     A connection is idle while no request of it is under way: before its first head is complete, and between two requests. So a port
     full of heads that never end still accepts new connections. Where none is idle, the new one is refused.

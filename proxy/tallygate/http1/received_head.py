@@ -72,7 +72,7 @@ def fault_of_request(request: web.BaseRequest) -> Fault | None:
 
 
 def asks_about_nothing(request: web.BaseRequest) -> bool:
-    """Whether it is `OPTIONS *`."""
+    """Return whether it is `OPTIONS *`."""
     return request.raw_path == EVERYTHING and request.method == "OPTIONS"
 
 
@@ -86,7 +86,7 @@ def fault_of_hosts(hosts: Sequence[bytes], *, is_http_1_0: bool) -> Fault | None
 
 
 def offers_websocket(request: web.BaseRequest) -> bool:
-    """Whether the client would rather speak WebSocket. An offer in HTTP/1.0 is none (RFC 9110 section 7.8); others are ignored."""
+    """Return whether the client would rather speak WebSocket. An offer in HTTP/1.0 is none (RFC 9110 section 7.8)."""
     if hdrs.UPGRADE not in request.headers or request.version < HttpVersion11:
         return False
     offers = ",".join(request.headers.getall(hdrs.UPGRADE)).lower().split(",")

@@ -58,7 +58,7 @@ def build_request_head(
 
 
 def is_token(text: str) -> bool:
-    """Whether a text can be a header's name, or a method."""
+    """Return whether a text can be a header's name, or a method."""
     return text != "" and text.isascii() and not text.encode().translate(None, _TOKEN)
 
 

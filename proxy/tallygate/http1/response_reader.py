@@ -38,7 +38,7 @@ class ResponseSink(Protocol):
         """The answer is whole: its framing proved it."""
 
     def on_failure(self, failure: UpstreamFailure) -> None:
-        """There will be no whole answer."""
+        """Note that there will be no whole answer."""
 
 
 class InvalidResponseError(Exception):

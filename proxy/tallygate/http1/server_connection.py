@@ -48,7 +48,7 @@ class ServerConnection(web.RequestHandler):
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request has been handed to its handler and is not answered yet."""
+        """Return whether a request has been handed to its handler and is not answered yet."""
         return self._request_in_progress
 
     def turn_away(self) -> None:
@@ -56,7 +56,7 @@ class ServerConnection(web.RequestHandler):
         self._manager = None
 
     def parse(self, data: bytes) -> tuple[int, RequestHead | None, StreamReader]:
-        """How many heads of requests ended in these bytes, the last of them, and its body. The head is None if it is a fault.
+        """The number of heads that ended in these bytes, the last of them, and its body. The head is None if it is a fault.
 
         Requests whose target is a URL become those for its path.
         """
@@ -131,7 +131,7 @@ def put_before(server: web.Server, handler_for: Callable[[Any], Any]) -> None:
 
 
 def has_c_parser() -> bool:
-    """Whether aiohttp parses with its compiled parser, as strict as the checks behind it expect."""
+    """Return whether aiohttp parses with its compiled parser, as strict as the checks behind it expect."""
     return http_parser.HttpRequestParser is not http_parser.HttpRequestParserPy
 
 

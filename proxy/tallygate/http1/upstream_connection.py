@@ -79,7 +79,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def is_http_1_0(self) -> bool:
-        """Of the answer under way, once its head has come."""
+        """True if the answer under way is in HTTP/1.0, once its head has come."""
         return self._reader is not None and self._reader.is_http_1_0
 
     def has_unread_input(self) -> bool:

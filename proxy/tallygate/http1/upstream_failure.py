@@ -1,4 +1,4 @@
-"""How the upstream leg of an exchange fails: one value for the sink, one exception for `UpstreamPool.acquire`."""
+"""Failures of the upstream leg of an exchange: one value for the sink, one exception for `UpstreamPool.acquire`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

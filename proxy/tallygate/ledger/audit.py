@@ -212,7 +212,7 @@ class LimiterAudit:
 
 
 def _same(before: WindowPosted, after: WindowPosted) -> bool:
-    """Whether nothing was settled between two readings, and nothing waits to be stored."""
+    """Return whether nothing was settled between two readings, and nothing waits to be stored."""
     return (
         before.oldest_unstored_ms is None
         and after.oldest_unstored_ms is None

@@ -169,7 +169,7 @@ def month_partition(month: tuple[int, int]) -> tuple[str, str, str]:
 
 
 async def _lies_elsewhere(connection: AsyncConnection, low: str, high: str) -> bool:
-    """Whether the default partition has ids of this month, from a clock that was far ahead: the month then stays there."""
+    """Return whether the default partition has ids of this month, from a clock that was far ahead: the month then stays there."""
     found = text("SELECT EXISTS (SELECT 1 FROM entries_other WHERE event_id >= :low AND event_id < :high)")
     return bool((await connection.execute(found, {"low": low, "high": high})).scalar_one())
 
@@ -259,7 +259,7 @@ def _version(connection: Connection) -> str | None:
 
 
 def _is_locked(error: LedgerUnavailableError) -> bool:
-    """Whether another process was writing to the SQLite file for all of BUSY_MS."""
+    """Return whether another process was writing to the SQLite file for all of BUSY_MS."""
     cause = getattr(error.__cause__, "orig", None)
     return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
@@ -278,7 +278,7 @@ def _translated() -> Iterator[None]:
 
 
 def is_about_data(error: DBAPIError) -> bool:
-    """Whether the database refuses the values themselves (SQLSTATE class 22 and 23), however often it is tried."""
+    """Return whether the database refuses the values themselves (SQLSTATE class 22 and 23), however often it is tried."""
     state = getattr(error.orig, "sqlstate", None)
     return (
         isinstance(error, (DataError, IntegrityError))

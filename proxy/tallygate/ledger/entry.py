@@ -156,7 +156,7 @@ def _storable(text: str) -> str:
 
 
 def is_posted_again(existing: Sequence[Entry], incoming: Entry) -> bool:
-    """Whether the limiter, having forgotten that an event was settled, settled it twice and posted it twice to its windows.
+    """Return whether the limiter, having forgotten that an event was settled, settled it twice and posted it twice to its windows.
 
     An entry that is only redelivered has the time of the existing one. An expiry that a writer stores late belongs to
     a late settlement; after any other entry, the hold came back with a store that lost its last writes.

@@ -45,15 +45,15 @@ def charged_model(price_version: str | None) -> str:
 
 
 def is_guess(price: Price, model: str, charged_version: str | None) -> bool:
-    """Whether `price`, found for `model` under another name, is worse than what charged it: the row of an upstream's catalogue for
-    its very name, which holds from the beginning of time.
+    """Return whether `price`, found for `model` under another name, is worse than what charged it: the row of an upstream's
+    catalogue for its very name, which holds from the beginning of time.
     """
     by_catalogue = charged_version is not None and charged_version.startswith(f"{model}@1970-01-01.")
     return by_catalogue and price.model != model
 
 
 def changes_of(new: Sequence[Entry], charged_as: Mapping[str, str] | None = None) -> Changes:
-    """What entries that were just added change, given in the order of their sequences.
+    """Changes of entries that were just added, given in the order of their sequences.
 
     charged_as   by event id the model of a corrected price's difference: it stays with the model that the event counted under
     """

@@ -44,7 +44,7 @@ class RefusalIntake:
                 self._taken[source] = frozenset(counts)
 
     async def store_forever(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         while True:
             await self._attempt()
             await asyncio.sleep(EVERY_SECONDS)

@@ -18,7 +18,7 @@ from tallygate.ledger.time_buckets import DAY_MS, HOUR_MS, QUARTER_MS
 
 
 class Detail(StrEnum):
-    """Which labels the rows of a level keep."""
+    """Labels that the rows of a level keep."""
 
     SERIES = "series"  # all
     KIND = "kind"  # all but the credential: series_id is that of the series whose credential is empty

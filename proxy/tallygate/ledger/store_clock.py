@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Away:
-    """Since since_ms of the steady clock, the store's clock has been offset_ms ahead of it."""
+    """An offset: since since_ms of the steady clock, the store's clock has been offset_ms ahead of it."""
 
     offset_ms: int
     since_ms: int
@@ -48,7 +48,7 @@ class StoreClock:
         return self._steady_ms() + (self._offset_ms or 0)
 
     async def look(self) -> bool:
-        """Whether the clock was set since the last check. Raises StoreError."""
+        """Return whether the clock was set since the last check. Raises StoreError."""
         before = self._steady_ms()
         seconds, micros = await self._store.command(b"TIME")
         steady = self._steady_ms()

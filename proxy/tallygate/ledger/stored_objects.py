@@ -70,7 +70,7 @@ def object_changes(fields: Mapping[bytes, bytes], entry: Entry) -> list[ObjectCh
 
 
 def is_storable(made: MadeObject) -> bool:
-    """Whether a row can store it: an id that no database accepts belongs to nobody."""
+    """Return whether a row can store it: an id that no database accepts belongs to nobody."""
     texts = (made.upstream, made.kind, made.id)
     is_text = all(0 < len(text) <= ID_CHARS_MAX and text.isprintable() for text in texts)  # no NUL, no lone surrogate
     return is_text and (made.tokens is None or 0 <= made.tokens < 2**53)

@@ -97,7 +97,7 @@ class Upkeep:
         return known
 
     async def keep_forever(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         while not await self._attempted("tables", self._prepare):  # noqa: ASYNC110 - nobody announces that the database is back
             await asyncio.sleep(PREPARE_BACKOFF_SECONDS)
         async with asyncio.TaskGroup() as tasks:

@@ -1,4 +1,4 @@
-"""Where Redis is: redis://, rediss:// and unix:// addresses."""
+"""Addresses of Redis: redis://, rediss:// and unix://."""
 
 import ssl
 from dataclasses import dataclass, field

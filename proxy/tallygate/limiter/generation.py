@@ -39,7 +39,7 @@ async def unmarked_partitions(store: ScriptStore) -> tuple[int, ...]:
 
 
 async def is_unused(store: ScriptStore) -> bool:
-    """Whether no partition was ever marked: this is the first start ever, or the store has lost everything."""
+    """Return whether no partition was ever marked: this is the first start ever, or the store has lost everything."""
     kept = (partition_keys(partition) for partition in range(PARTITIONS))
     return not any(await asyncio.gather(*(store.command(b"EXISTS", keys.generation, keys.former) for keys in kept)))
 
@@ -132,7 +132,7 @@ async def orgs_of(store: ScriptStore, partition: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowPosted:
-    """What a window has taken, read in one step with how far the stream is stored.
+    """The amount that a window has taken, read in one step with how far the stream is stored.
 
     oldest_unstored_ms   settlement time of the partition's oldest event that the ledger has yet to store; None: it has all
     buckets              of a rolling window: start to amount, without empty ones

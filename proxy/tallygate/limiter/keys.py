@@ -1,4 +1,4 @@
-"""How the limiter spells its keys. `{pNN}` is the hash tag: all keys of a partition share a slot of a cluster."""
+"""Names of the limiter's keys. `{pNN}` is the hash tag: all keys of a partition share a slot of a cluster."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""When credentials were last used: workers write it to one hash of the store, and one console at a time claims the hash."""
+"""Last uses of credentials: workers write them to one hash of the store, and one console at a time claims the hash."""
 
 from collections.abc import Mapping
 from typing import Final

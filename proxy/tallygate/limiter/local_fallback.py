@@ -15,7 +15,7 @@ ORGS_MAX: Final = 100_000  # organizations with grace in use; past it none is gi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailurePolicy:
-    """What happens to each class of limit without Redis.
+    """The treatment of each class of limit without Redis.
 
     workers                 of the deployment: each enforces its share of every rate limit
     grace_nano_usd          holds that a worker admits per organization and hour without knowing its spend; 0 refuses all spending

@@ -1,4 +1,4 @@
-"""What the gateway needs of the limiter. Implementations: Redis (`redis_limiter.py`) and the reference model (`reference.py`)."""
+"""The limiter as the gateway needs it. Implementations: Redis (`redis_limiter.py`) and the reference model (`reference.py`)."""
 
 from collections.abc import Sequence
 from typing import Protocol

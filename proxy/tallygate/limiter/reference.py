@@ -326,7 +326,7 @@ def _known_decision(request: AdmissionRequest, known: Hold | Settlement) -> Deci
 
 
 def _refusal(rates: Sequence[RateView], spends: Sequence[SpendView]) -> tuple[str | None, int]:
-    """Of the demands that refuse, the one with the longest wait; the first of equals."""
+    """Find the refusing demand with the longest wait; the first of equals."""
     refused_by, wait_ms = None, 0
     views: list[RateView | SpendView] = [*rates, *spends]
     for view in views:

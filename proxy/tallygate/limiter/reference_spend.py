@@ -61,7 +61,7 @@ def moved(state: OrgState, demand: SpendDemand, now: int) -> Window:
 
 
 def is_ahead(state: OrgState, demand: SpendDemand, window: Window, now: int) -> bool:
-    """Whether a window was moved by a clock that was ahead and has been corrected since."""
+    """Return whether a window was moved by a clock that was ahead and has been corrected since."""
     if window.period is None:
         return window.at * SPEND_BUCKET_MS - now > min(AHEAD_MS, window_buckets(demand) * AHEAD_PART_MS)
     return demand.key in state.windows and now < window.period.start_ms
@@ -80,7 +80,7 @@ def spend_view(state: OrgState, demand: SpendDemand, least: int, now: int) -> Sp
 
 
 def resume_at(window: Window, demand: SpendDemand, need: int, now: int) -> int:
-    """When `need` of the spend will have left the window, to the bucket; -1 if all of it is not enough.
+    """The time when `need` of the spend will have left the window, to the bucket; -1 if all of it is not enough.
 
     Also -1 if the period's end is past and the next one unknown: a gateway's calendar is behind the store's clock.
     """

@@ -36,7 +36,7 @@ class Scripts:
 
 
 class ScriptStore(Protocol):
-    """What the limiter needs of a Redis client. Both raise StoreError if the answer does not come in time, or is an error."""
+    """A Redis client as the limiter needs it. Both raise StoreError if the answer does not come in time, or is an error."""
 
     async def run_script(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
         """The script's reply: bytes, int, or a list of them. A lost connection is retried once: scripts are idempotent."""

@@ -1,1 +1,1 @@
-"""How this process reaches other servers: through which proxy, and which certificates it trusts."""
+"""The way to other servers: through which proxy, and with which trusted certificates."""

@@ -113,8 +113,8 @@ def _proxy_server(text: str) -> ProxyServer:
 
 
 def _is_exempt(host: str, port: int, exempt: str) -> bool:
-    """Whether NO_PROXY exempts the host. As in curl, it lists names and their subdomains, with a port or without, `*`, addresses
-    and networks (10.0.0.0/8).
+    """Return whether NO_PROXY exempts the host. As in curl, it lists names and their subdomains, with a port or without, `*`,
+    addresses and networks (10.0.0.0/8).
 
     Loopback is always exempt, as in Go (net/http, ProxyFromEnvironment): for the proxy it is another machine.
     """

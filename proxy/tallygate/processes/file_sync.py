@@ -33,7 +33,7 @@ class FileSync:
                 _log.error("the store's files are not synced", extra={"fields": {"reason": error.strerror}})
 
     def step(self) -> int:
-        """How many files had grown. Raises OSError; then the rest is due at the next step."""
+        """Sync the files that have grown; returns how many. Raises OSError; then the rest is due at the next step."""
         before, self._synced = self._synced, {}
         grown = 0
         for path in sorted(self._directory.glob(self._pattern)):

@@ -42,7 +42,7 @@ class EmbeddedValkey:
         return f"unix://{quote(str(self.socket))}"
 
     def spec(self, environment: Mapping[str, str], *, lock: int) -> ChildSpec:
-        """How to start it: on a leash, so that it ends when the supervisor is killed, and holding the data directory's lock."""
+        """The command that starts it, on a leash, to end with a killed supervisor, and holding the data directory's lock."""
         for left_behind in (self.socket, self._directory / _SOCKET):
             left_behind.unlink(missing_ok=True)
         if self._short is not None:
@@ -58,7 +58,7 @@ class EmbeddedValkey:
         )
 
     def file_sync(self) -> FileSync:
-        """What has to run beside it."""
+        """Work that has to run beside it."""
         return FileSync(self._directory, "appendonlydir/*.aof")
 
     def clean_up(self) -> None:

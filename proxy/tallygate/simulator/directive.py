@@ -41,7 +41,7 @@ DIRECTIVE_MAX_CHARS: Final = 1_000
 
 
 class UsageStyle(StrEnum):
-    """How an answer reports its usage."""
+    """The way in which an answer reports its usage."""
 
     EXACT = "exact"  # where and when the provider documents it
     MISSING = "missing"

@@ -1,4 +1,4 @@
-"""From the samples of one scrape to metric families, and to the text that Prometheus asks for. Pure: the caller gathers them."""
+"""Metric families from the samples of one scrape, and the text that Prometheus asks for. Pure: the caller gathers them."""
 
 import zlib
 from collections.abc import Mapping, Sequence

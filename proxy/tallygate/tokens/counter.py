@@ -122,12 +122,12 @@ class TokenCounter:
         return _upper(texts, shape, known, known.tokenization.upper_permille)
 
     async def text(self, text: str, model: str | None, *, org: str) -> int:
-        """Like `count_text`, off the loop if the text is long, in the turn of `org`."""
+        """Count as `count_text` does, off the loop if the text is long, in the turn of `org`."""
         name = self._model(model).tokenization.encoding
         return self._count(text, name) if len(text) <= self._inline_chars_max else await self._long_texts((text,), name, org)
 
     async def prompt(self, shape: PromptShape, model: str | None, *, org: str) -> int:
-        """Like `count_prompt`, off the loop if the texts are long."""
+        """Count as `count_prompt` does, off the loop if the texts are long."""
         if self._is_short(shape):
             return self.count_prompt(shape, model)
         known = self._model(model)
@@ -140,7 +140,7 @@ class TokenCounter:
         return _total(_Parts(texts, tools, await self._long_texts(shape.schemas, encoding, org)), shape, known)
 
     async def prompt_upper_bound(self, shape: PromptShape, model: str | None, *, org: str) -> int:
-        """Like `upper_bound_prompt`, off the loop if the texts are long; one token a byte if the queue of `org` is full."""
+        """Bound as `upper_bound_prompt` does, off the loop if the texts are long; one token a byte if `org`'s queue is full."""
         if self._is_short(shape):
             return self.upper_bound_prompt(shape, model)
         known = self._model(model)

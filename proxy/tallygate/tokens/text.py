@@ -43,7 +43,7 @@ def count(text: str, encoding: tiktoken.Encoding) -> int:
 
 
 def count_in_steps(text: str, encoding: tiktoken.Encoding) -> Generator[None, None, int]:
-    """Like `count`, with a pause after every slice of a long text."""
+    """Count as `count` does, with a pause after every slice of a long text."""
     length = len(text)
     if length <= SLICE_CHARS:
         return len(encoding.encode_ordinary(text))

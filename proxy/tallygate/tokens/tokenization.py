@@ -37,7 +37,7 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokenization:
-    """How to count for one model.
+    """A way of counting for one model.
 
     permille          the model's own count of a text, in thousandths of ours; 1000: ours is its own, or similar
     upper_permille    an upper bound, likewise

@@ -137,7 +137,7 @@ class Dispatcher:
             _log.exception("sending to a webhook failed and is tried again", extra={"fields": {"endpoint": endpoint.name}})
 
     async def _is_gone(self, endpoint: WebhookEndpoint) -> bool:
-        """Whether it answered 410 under its current configuration; after a change it is tried again."""
+        """Return whether it answered 410 under its current configuration; after a change it is tried again."""
         marked = (await self._deliveries.gone()).get(endpoint.name)
         if marked is not None and marked != endpoint.fingerprint:
             await self._deliveries.clear_gone(endpoint.name)

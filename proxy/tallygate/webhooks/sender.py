@@ -36,7 +36,7 @@ class Answer:
 
     @property
     def is_delivered(self) -> bool:
-        """Whether the answer is a 2xx. Redirects are not followed: the signature is for the reviewed endpoint."""
+        """Return whether the answer is a 2xx. Redirects are not followed: the signature is for the reviewed endpoint."""
         return self.status is not None and HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
     @property

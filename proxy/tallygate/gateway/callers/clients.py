@@ -80,7 +80,7 @@ class Clients:
 
 
 def _admits(client: VerifiedClient, org: str) -> bool:
-    """Whether the source may speak for the organization, and the one that was named, if one was, is it."""
+    """Return whether the source may speak for the organization, and the one that was named, if one was, is it."""
     bound_to = client.policy.bound_to
     return (not bound_to or org in bound_to) and (not client.org or client.org == org)
 

@@ -72,7 +72,7 @@ class IssuerVerifier:
         self._key_changes = keys.changes
 
     def recall(self, digest: bytes) -> VerifiedClient | None:
-        """Nothing that was verified outlives its keys: when the set changes, every token is verified again."""
+        """The client of a token that was verified before. None outlives its keys: when the set changes, all are verified again."""
         self.keys.renew_if_due()
         self._forget_if_keys_changed()
         found = self._verified.get(digest)

@@ -1,4 +1,4 @@
-"""Whether a text that would go upstream gives away a key to the gateway: the caller's own, or any that tallygate issued."""
+"""Traces of keys to the gateway in texts that would go upstream: of the caller's own, or of any that tallygate issued."""
 
 import re
 from collections.abc import Collection
@@ -29,7 +29,7 @@ def presented_keys(headers: MultiMapping[str], query_key: str = "") -> list[byte
 
 
 def may_give_away(values: bytes, presented: Collection[bytes]) -> bool:
-    """Whether any of the values, joined in one text, may contain a key: a quick check, which usually fails."""
+    """Return whether any of the values, joined in one text, may contain a key: a quick check, which usually fails."""
     if _ISSUED_MARK in values or b"%" in values:
         return True
     for key in presented:  # noqa: SIM110 - at each request: any() takes three times as long
@@ -39,7 +39,7 @@ def may_give_away(values: bytes, presented: Collection[bytes]) -> bool:
 
 
 def gives_away(value: bytes, presented: Collection[bytes]) -> bool:
-    """Whether a key stands in a value, percent-encoded or not. presented: the words of the caller's own key headers."""
+    """Return whether a key stands in a value, percent-encoded or not. presented: the words of the caller's own key headers."""
     if b"%" in value and gives_away(unquote_to_bytes(value).replace(b"%", b""), presented):
         return True
     if _ISSUED_MARK in value and _ISSUED.search(value) is not None:

@@ -76,7 +76,7 @@ class AnswerObjects(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_read_whole(self) -> bool:
-        """Whether the answer may show others' objects, so that it is never relayed unchanged."""
+        """Return whether the answer may show others' objects, so that it is never relayed unchanged."""
         return bool(self.lists or self.compares)
 
 

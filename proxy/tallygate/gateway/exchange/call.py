@@ -76,7 +76,7 @@ class Caller(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 class Intake(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """How the body is received and what is forwarded.
+    """The way in which the body is received, and what is forwarded.
 
     is_body_read  the body is read whole before anything is sent; else it streams through
     codings       of the body as it comes; it is forwarded decoded

@@ -32,7 +32,7 @@ class ClientBody(Protocol):
         """Drop the kept bytes: the client has left."""
 
     def end_body(self) -> None:
-        """Nothing more comes."""
+        """Note that nothing more comes."""
 
     def rest(self) -> bytes:
         """The bytes that were not sent yet."""

@@ -11,7 +11,7 @@ from tallygate.telemetry.metrics import READ_ON, READING_ON
 
 
 class DrainEnd(StrEnum):
-    """How a drain ended, or why it did not start; a metric label."""
+    """The end of a drain, or the reason why it did not start; a metric label."""
 
     COMPLETE = "complete"
     FAILED = "failed"  # by the upstream

@@ -228,7 +228,7 @@ def refuse_absurd(asked: Estimate) -> None:
 
 
 def affordable_output(facts: RequestFacts, asked: Estimate, held_nano_usd: int) -> int | None:
-    """With clamping: the maximum output per choice that a smaller hold pays for; None if the request may go as it is."""
+    """The maximum output per choice that a smaller hold pays for, with clamping; None if the request may go as it is."""
     if held_nano_usd >= asked.hold_nano_usd or asked.output_tokens == 0:
         return asked.imposed_maximum
     choices = max(facts.choices, 1)

@@ -84,7 +84,7 @@ def tokens_stated(answer: Answer, _bill: Bill) -> dict[str, int]:
 
 
 def tokens_made(answer: Answer, bill: Bill) -> dict[str, int]:
-    """What was read and generated bounds what was made.
+    """Bound what was made by what was read and generated.
 
     A response brings all that it was made of, and itself. Of text alone another model makes some more tokens; of images, audio and
     files many times as many, so that nothing is known then; nor where the provider left some of it out for a model that reads less.

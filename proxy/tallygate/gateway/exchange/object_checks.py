@@ -46,12 +46,12 @@ def check_bodiless(head: Head) -> None:
 
 
 def reads_always(_head: Head, _caller: Caller) -> bool:
-    """Whether the body is read before it is forwarded, on a route with a dialect."""
+    """Return whether the body is read before it is forwarded, on a route with a dialect."""
     return True
 
 
 def reads_references(head: Head, caller: Caller) -> bool:
-    """Whether the body is read before it goes up, where no dialect reads it.
+    """Return whether the body is read before it goes up, where no dialect reads it.
 
     It is read for what it refers to, and for the model of a caller who may use only some. Forms stream, and are searched on their
     way.
@@ -105,7 +105,7 @@ def asks_to_keep(makes: str, body: bytes) -> bool:
 
 
 def may_be_kept(_makes: str, _body: bytes) -> bool:
-    """Whether a body may ask to keep what is made, where no dialect has read it."""
+    """Return whether a body may ask to keep what is made, where no dialect has read it."""
     return True
 
 

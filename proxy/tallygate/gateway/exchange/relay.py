@@ -43,7 +43,7 @@ class RelayedExchange(ReadExchange, Protocol):
 
     @property
     def gateway_asks_usage(self) -> bool:
-        """Only the gateway asked for the usage chunk, so that the client is not sent it."""
+        """True if only the gateway asked for the usage chunk, so that the client is not sent it."""
 
     def early_headers(self) -> list[Header]:
         """Our own response headers, as far as they are known before the answer."""
@@ -176,12 +176,12 @@ class Relay:
 
     @property
     def is_event_stream(self) -> bool:
-        """Whether the answer is an event stream, as its label or its first bytes say."""
+        """Return whether the answer is an event stream, as its label or its first bytes say."""
         return self.head.is_labelled_events or self.reader.reading.is_events
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the answer is a stream, as requested or as seen."""
+        """Return whether the answer is a stream, as requested or as seen."""
         return self.is_event_stream or self._facts.stream
 
     # The client's side.

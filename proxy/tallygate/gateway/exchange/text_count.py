@@ -14,7 +14,7 @@ class TextSource(Protocol):
 
     @property
     def reading(self) -> MeterReading:
-        """Of the answer as far as it has come."""
+        """The reading of the answer as far as it has come."""
 
     @property
     def model(self) -> str | None:

@@ -124,7 +124,7 @@ class Understanding:
         return asked
 
     def _price(self, head: Head, caller: Caller, facts: RequestFacts) -> AnyPrice | None:
-        """What bounds the request's price, as it is billed; None where it may run unpriced."""
+        """The price that bounds the request's, as it is billed; None where it may run unpriced."""
         client, plan = head.client, caller.organization.plan
         prices, at_ms = client.view.prices, client.started_at_ms
         price = listed_price(facts, prices, at_ms)

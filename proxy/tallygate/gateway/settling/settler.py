@@ -53,7 +53,7 @@ class Settler:
 
     @property
     def is_saturated(self) -> bool:
-        """Whether nothing more may be admitted, because there might be no place for its settlement."""
+        """Return whether nothing more may be admitted, because there might be no place for its settlement."""
         return self._spool.is_full
 
     async def settle(self, account: Account) -> Settlement | None:

@@ -39,7 +39,7 @@ class ImportedKey:
 
 
 class _WrongError(Exception):
-    """What is wrong with a row, without its values."""
+    """A fault of a row, without its values."""
 
 
 def read_credential_rows(

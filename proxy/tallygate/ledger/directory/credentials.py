@@ -179,7 +179,7 @@ class Credentials:
         return None if row is None else StoredCredential.of_row(row)
 
     async def is_retired(self, client_id: str, *, org: str) -> bool:
-        """Whether the organization cannot use it, since it was revoked or disabled when its former organization was deleted."""
+        """Return whether the organization cannot use it, since it was revoked, or disabled with its deleted organization."""
         async with self._changes.database.read() as connection:
             return (await connection.execute(_retirements(client_id, org))).first() is not None
 

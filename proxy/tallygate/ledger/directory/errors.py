@@ -2,7 +2,7 @@
 
 
 class DirectoryError(Exception):
-    """Nothing was changed. The message states why, and may be shown.
+    """A refused change: nothing was changed. The message states why, and may be shown.
 
     status   of an HTTP answer; code: stable, snake_case; param: the field at fault, as a path
     problems all problems, if there are more than the message states

@@ -63,7 +63,7 @@ def _credential(
 
 
 def _are_distinct(credentials: Sequence[StoredCredential]) -> bool:
-    """Whether Client IDs and digests are valid, and each occurs once."""
+    """Return whether Client IDs and digests are valid, and each occurs once."""
     seen: set[str] = set()
     for credential in credentials:
         identifying = [credential.id]

@@ -171,5 +171,5 @@ def _locked(stored: StoredOrganization, credentials: list[StoredCredential]) -> 
 
 
 def _same_rules(one: GatewayConfig, other: GatewayConfig) -> bool:
-    """Whether both configurations have the same rules, by identity: prices are replaced now and then, rules are not."""
+    """Return whether both configurations have the same rules, by identity: prices are replaced now and then, rules are not."""
     return one.stated_plans is other.stated_plans and one.routes is other.routes and one.organizations is other.organizations
