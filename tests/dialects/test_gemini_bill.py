@@ -237,6 +237,7 @@ def test_the_hold_takes_the_dearest_modality_that_the_request_allows() -> None:
 
     assert held() == held(responseModalities=["TEXT", "IMAGE"]) == 100 * 2_000 + 2_000 * 120_000
     assert held(responseModalities=["TEXT"]) == 100 * 2_000 + 2_000 * 12_000
+    assert held(responseModalities=["TEXT", 2]) == held()  # by its number
     embedding = price_of("gemini-embedding-2")
     dialect = GeminiEmbed()
     for kind, rate in (("image/png", 450), ("video/mp4", 12_000), ("audio/mp3", 12_000), ("text/plain", 200)):
@@ -278,9 +279,12 @@ def test_a_service_tier_is_charged_as_the_answer_states_it(asked: dict[str, Any]
 def test_the_hold_takes_the_dearest_tier_that_the_answer_may_have() -> None:
     price = price_of("gemini-3-pro")
     standard = 10_000 * 2_000 + 1_000 * 12_000
-    for tier, held in (("standard", standard), ("flex", standard), ("priority", standard * 18 // 10)):
+    dearest = standard * 18 // 10
+    for tier, held in (("standard", standard), ("flex", standard), ("priority", dearest), (3, dearest)):
         facts = facts_of("gemini-3-pro", serviceTier=tier, generationConfig={"maxOutputTokens": 1_000})
         assert estimate(facts, PLAN, price, 10_000).hold_nano_usd == held
+        if isinstance(tier, int):
+            continue  # by its number
         assert facts.conditions == ((STANDARD,) if tier == "standard" else (STANDARD, Conditions(service_tier=tier)))
 
 

@@ -41,7 +41,7 @@ def are_results_free(tools: Collection[str]) -> bool:
 
     "Gemini Developer API pricing": "Retrieved context provided by Grounding with Google Search is not charged as input tokens".
     """
-    return bool(tools) and _SEARCH.issuperset(tools)
+    return _SEARCH.issuperset(tools)
 
 
 class Grounding:

@@ -153,7 +153,7 @@ class GeminiAnswers:
             reading.conditions[TIER] = tier
         if self._facts.are_results_free:
             usage = without_tool_results(usage)
-        elif has_tool_results(usage) and Unit.GROUNDING_QUERY in reading.billed_calls:
+        elif Unit.GROUNDING_QUERY in reading.billed_calls and has_tool_results(usage):
             flags.add(SEARCH_RESULTS_CHARGED)
         counts = self._usage.add(usage, flags)
         if counts is None:

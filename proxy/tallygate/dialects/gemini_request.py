@@ -49,11 +49,12 @@ _SNAKE_CASE: Final[Mapping[str, str]] = {
 _JSON_PARTS: Final = ("functionCall", "executableCode", "codeExecutionResult", "toolCall", "toolResponse")
 # Tools of which only the definition is input; the provider runs any other tool, and its results are input.
 _CLIENT_TOOLS: Final = frozenset({"functionDeclarations", "function_declarations", "computerUse", "computer_use"})
-# Units that media are charged in. What is not asked for may be generated too: the models whose images cost more make them unasked.
-_IMAGES_IN: Final = frozenset({Unit.INPUT_IMAGE, Unit.CACHED_INPUT_IMAGE})
 _VIDEO_IN: Final = frozenset({Unit.INPUT_VIDEO})
-_PICTURES_OUT: Final = frozenset({Unit.OUTPUT_IMAGE, Unit.OUTPUT_VIDEO})
-_TEXT_OUT: Final = frozenset({"TEXT", "AUDIO"})
+_VIDEO_OUT: Final = frozenset({Unit.OUTPUT_VIDEO})
+# Values of `responseModalities`. Without any, pictures may come: the models whose images cost more than text make them unasked.
+_NUMBERED: Final = ""  # an enum's value by its number, as the proto3 JSON mapping allows: any of them
+_NO_PICTURES: Final = frozenset({"TEXT", "AUDIO"})
+_SOUND: Final = frozenset({"AUDIO", _NUMBERED})
 _NUMERAL: Final = re.compile(r"\d{1,18}", re.ASCII)
 
 
@@ -97,6 +98,7 @@ def read_generate(
     check_body_model(request, path)
     config = _object(_member(request, "generationConfig"))
     modalities = _member(config, "responseModalities")
+    asked = {each.upper() if isinstance(each, str) else _NUMBERED for each in _items(modalities)} if modalities else set()
     parts = PromptParts()
     for content in (_member(request, "systemInstruction"), *_items(request.get("contents"))):
         add_content(parts, content)
@@ -118,28 +120,30 @@ def read_generate(
         stream=stream,
         max_output_tokens=_count(_member(config, "maxOutputTokens"), "generationConfig.maxOutputTokens", TOKENS_MAX),
         choices=choices,
-        units=media_units(parts) | _output_units(_items(modalities)),
-        conditions=tier_conditions(_member(request, "serviceTier")),
+        units=media_units(parts, audio_output=not _SOUND.isdisjoint(asked), picture_output=not asked or not asked <= _NO_PICTURES),
+        conditions=tier_conditions(
+            _member(request, "serviceTier") if "serviceTier" in request or "service_tier" in request else None
+        ),
         calls=calls_of_tools(tools, choices) if tools else {},
-        are_results_free=are_results_free(tools) and not has_cached,
+        are_results_free=bool(tools) and are_results_free(tools) and not has_cached,
         has_unknown_input=parts.has_unknown_input(references),
         has_unseen_input=parts.has_unseen_input,
         references=references,
     )
 
 
-def media_units(parts: PromptParts) -> frozenset[Unit]:
-    """The units in which the input can be charged besides text; input that nobody has seen may be pictures."""
-    units = units_of(audio_input=parts.audio_input)
-    if parts.images or parts.has_unseen_input or parts.has_referred_input:
-        units |= _IMAGES_IN
-    return units | _VIDEO_IN if parts.audio_input or parts.has_unseen_input or parts.has_referred_input else units
-
-
-def _output_units(modalities: list[Any]) -> frozenset[Unit]:
-    asked = {each.upper() if isinstance(each, str) else "" for each in modalities}
-    units = units_of(audio_output="AUDIO" in asked)
-    return units if asked and asked <= _TEXT_OUT else units | _PICTURES_OUT
+def media_units(parts: PromptParts, *, audio_output: bool = False, picture_output: bool = False) -> frozenset[Unit]:
+    """The units in which a request can be charged besides text; input that nobody has seen may be pictures."""
+    is_unseen = parts.has_unseen_input or parts.has_referred_input
+    units = units_of(
+        audio_input=parts.audio_input,
+        audio_output=audio_output,
+        image_input=bool(parts.images) or is_unseen,
+        image_output=picture_output,
+    )
+    if parts.audio_input or is_unseen:
+        units |= _VIDEO_IN
+    return units | _VIDEO_OUT if picture_output else units
 
 
 def path_model(path: Mapping[str, str]) -> str:

@@ -20,11 +20,16 @@ _TRAFFIC: Final[Mapping[str, str]] = {
 }
 _NAME_CHARS_MAX: Final = 32
 _ONLY_STANDARD: Final = (STANDARD,)
+_EVERY_TIER: Final = (STANDARD, Conditions(service_tier="priority"), Conditions(service_tier="flex"))
 
 
 def tier_conditions(asked: object) -> tuple[Conditions, ...]:
     """The conditions under which a request for this tier can be charged: at it, or as a standard one."""
-    name = None if asked is None else _name(asked)
+    if asked is None:
+        return _ONLY_STANDARD
+    if isinstance(asked, int):  # by its number, as the proto3 JSON mapping allows
+        return _EVERY_TIER
+    name = _name(asked)
     return (STANDARD, Conditions(service_tier=name)) if name else _ONLY_STANDARD
 
 

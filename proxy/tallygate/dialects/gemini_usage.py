@@ -8,6 +8,7 @@ from tallygate.dialects.lenient import items_of
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage import Usage
 
+_NONE: Final[dict[str, int]] = {}
 _AUDIO: Final = "AUDIO"
 _TEXT: Final = "TEXT"
 # Modalities with rates of their own, in order: in the prompt, in the cache, in the output. Documents have the rate of text, and so
@@ -32,8 +33,8 @@ def gemini_counts(usage: dict[str, Any], flags: set[str]) -> Usage:
     thoughts = lenient_count(get("thoughtsTokenCount"), flags) or 0
     tool_use = lenient_count(get("toolUsePromptTokenCount"), flags) or 0
     read = _by_modality(flags, get("promptTokensDetails"), get("toolUsePromptTokensDetails"))
-    cached = _by_modality(flags, get("cacheTokensDetails"))
-    made = _by_modality(flags, get("candidatesTokensDetails"))
+    cached = _by_modality(flags, get("cacheTokensDetails")) if get("cacheTokensDetails") else _NONE
+    made = _by_modality(flags, get("candidatesTokensDetails")) if get("candidatesTokensDetails") else _NONE
     counts = token_counts(
         flags,
         prompt=get("promptTokenCount") if not tool_use else (lenient_count(get("promptTokenCount"), flags) or 0) + tool_use,
