@@ -13,6 +13,7 @@ from tallygate.config.problems import PROBLEMS_MAX
 from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
 from tallygate.domain.billing import PeriodKind
+from tallygate.domain.declared import Chosen
 from tallygate.domain.errors import ConfigError
 from tallygate.domain.organization import Organization, Plan, UnknownModelPolicy
 from tallygate.domain.rate_limit import LimitScope, Quantity, RateLimit
@@ -296,7 +297,7 @@ plans:
         0,
         True,
     )
-    assert (plan.unknown_model, plan.price_as) == (UnknownModelPolicy.PRICE_AS, "gpt-4o")
+    assert plan.unknown_model == Chosen(UnknownModelPolicy.PRICE_AS, "gpt-4o")
 
 
 def test_an_organization_may_set_its_limit_to_the_plans_maximum_and_no_nano_dollar_more(load) -> None:

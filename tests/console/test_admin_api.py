@@ -130,6 +130,7 @@ async def test_a_write_answers_with_the_limits_in_effect(call: Caller) -> None:
 
     assert status == 200
     assert (made["time_zone"], made["billing_day"], made["effective"]["lowered"]) == ("Asia/Tokyo", 15, [])
+    assert made["effective"]["unknown_model"] == "refuse"
     assert made["effective"]["spend_limits"] == [
         {"name": "spend_7d", "usd": "12.50", "window": "7d", "warn_at": [0.5, 0.8, 0.95], "per": "organization", "shadow": False}
     ]

@@ -85,6 +85,14 @@ def test_the_document_of_an_organization_has_every_field_of_its_plan() -> None:
     }
 
 
+def test_the_document_states_a_choice_that_may_have_a_text() -> None:
+    _, components = msgspec.json.schema_components([OrganizationLimits])
+    stated = components["OrganizationLimits"]["properties"]["unknown_model"]
+    words, with_text = stated["anyOf"]
+    assert words == {"enum": ["refuse", "unpriced"]}
+    assert components[with_text["$ref"].rpartition("/")[2]]["required"] == ["price_as"]
+
+
 def test_lines_name_their_units_and_have_every_member() -> None:
     assert set(schema_of(RateLimitLine)["required"]) == {
         "name",

@@ -8,6 +8,8 @@ import pytest
 from tallygate.domain.declared import (
     CapabilitySet,
     Choice,
+    ChoiceOrText,
+    Chosen,
     Declared,
     Duration,
     Flag,
@@ -29,6 +31,8 @@ from tallygate.domain.organization import (
     PlanFields,
 )
 
+BY_DEFAULT = Chosen(1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
@@ -43,10 +47,11 @@ class Shape:
     length_ms: Annotated[int, Duration("", key="length", least=1_000, most=60_000, zero="ever")] = 0
     fractions: Annotated[tuple[int, ...], Thousandths("", items_max=3)] = ()
     side: Annotated[int, Choice("", words={"left": 1, "right": 2})] = 2
+    way: Annotated[Chosen, ChoiceOrText("", words={"in": 1, "out": 2}, with_text="via", for_text=3)] = BY_DEFAULT
     undeclared: int = 0
 
 
-TITLE, IS_OPEN, BEGINS, GRANTED, MODELS, COUNT, ZONE, MOST, LENGTH, FRACTIONS, SIDE = declared_fields(Shape)
+TITLE, IS_OPEN, BEGINS, GRANTED, MODELS, COUNT, ZONE, MOST, LENGTH, FRACTIONS, SIDE, WAY = declared_fields(Shape)
 
 
 def test_a_field_has_the_key_and_the_default_of_its_declaration() -> None:
@@ -82,6 +87,8 @@ def test_every_field_has_a_kind(declared: tuple[Declared, ...], shape: type) -> 
         (LENGTH, 0, 0, "ever"),
         (FRACTIONS, (125, 1000), (125, 1000), [0.125, 1.0]),
         (SIDE, 1, 1, "left"),
+        (WAY, Chosen(2), Chosen(2), "out"),
+        (WAY, Chosen(3, "Rome"), Chosen(3, "Rome"), {"via": "Rome"}),
     ],
 )
 def test_a_value_is_kept_and_shown_by_its_kind(field: Declared, value: object, cell: object, shown: object) -> None:

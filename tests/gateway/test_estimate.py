@@ -6,6 +6,7 @@ from prices import price_of, repriced
 
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.request_headers import facts_with_headers
+from tallygate.domain.declared import Chosen
 from tallygate.domain.errors import Refused
 from tallygate.domain.organization import Plan, UnknownModelPolicy
 from tallygate.domain.price import Price
@@ -225,6 +226,6 @@ def test_what_has_no_rate_is_refused_like_an_unknown_model_unless_the_plan_lets_
     refuse_unpriced_calls(facts(calls={Unit.WEB_SEARCH: 3}), PLAN, searching)
     with pytest.raises(Refused, match="No price is configured for file_search of the model 'm'"):
         refuse_unpriced_calls(asking, PLAN, searching)
-    refuse_unpriced_calls(asking, Plan(id="p", api_access=True, unknown_model=UnknownModelPolicy.UNPRICED), searching)
+    refuse_unpriced_calls(asking, Plan(id="p", api_access=True, unknown_model=Chosen(UnknownModelPolicy.UNPRICED)), searching)
     # 100 * 150,000 and 3 searches at 10**10 pico-USD
     assert estimate(facts(calls={Unit.WEB_SEARCH: 3}), PLAN, searching, 100).input_nano_usd == 15_000 + 30_000_000

@@ -9,6 +9,8 @@ from tallygate.config.section import Place, Section, duration_ms, show
 from tallygate.domain.declared import (
     CapabilitySet,
     Choice,
+    ChoiceOrText,
+    Chosen,
     Days,
     Declared,
     Duration,
@@ -54,6 +56,8 @@ def _read(section: Section, field: Declared, capabilities: Collection[str]) -> A
             return _days(section, field)
         case Thousandths(items_max=items_max):
             return _thousandths(section, field, items_max)
+        case ChoiceOrText() as kind:
+            return _choice_or_text(section, field, kind)
         case Choice(words=words):
             return words.get(section.choice(field.key, words), field.default)
         case TimeZone():
@@ -130,6 +134,19 @@ def _known_capabilities(names: list[tuple[Place, str]], known: Collection[str]) 
         if name not in known:
             place.problem(f"{show(name)} is not a capability of any route{nearest(name, known)}")
     return frozenset(name for _, name in names)
+
+
+def _choice_or_text(section: Section, field: Declared, kind: ChoiceOrText) -> Chosen:
+    default: Chosen = field.default
+    if not section.is_mapping(field.key):
+        return Chosen(kind.words.get(section.choice(field.key, kind.words), default.value))
+    inner = section.section(field.key)
+    if inner is None:
+        return default
+    inner.require(kind.with_text)
+    text = inner.text(kind.with_text)
+    inner.close()
+    return Chosen(kind.for_text, text) if text else default
 
 
 def _time_zone(name: str) -> str:

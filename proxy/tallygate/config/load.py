@@ -216,8 +216,8 @@ def _text(name: str, path: Path, digest: "hashlib._Hash", problems: Problems) ->
 def _report_dangling(plans: Mapping[str, StatedPlan], capabilities: Collection[str], prices: PriceCatalogue) -> None:
     """Report what plans name in other files and is not there."""
     for stated in plans.values():
-        model = stated.plan.price_as
-        if model is not None and model not in prices:
+        model = stated.plan.unknown_model.text
+        if model and model not in prices:
             stated.place.problem(f"unknown_model.price_as names {show(model)}, which has no price")
         for limit in stated.plan.rate_limits:
             if limit.capability is not None and limit.capability not in capabilities:

@@ -15,6 +15,7 @@ from tallygate.console.api_spend import Money, money
 from tallygate.domain.declared import (
     CapabilitySet,
     Choice,
+    ChoiceOrText,
     Days,
     Declared,
     Duration,
@@ -125,6 +126,8 @@ def _json_type(kind: Kind) -> Any:
     match kind:
         case WholeNumber(least=least, most=most):
             return Annotated[int, msgspec.Meta(ge=least, le=most)]
+        case ChoiceOrText(words=words, with_text=with_text):
+            return Literal[tuple(words)] | msgspec.defstruct(with_text.title().replace("_", ""), [(with_text, str)])
         case Choice(words=words):
             return Literal[tuple(words)]
         case _:

@@ -149,6 +149,25 @@ class Choice(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """A choice, with the text that it is given with; "" for a choice without one."""
+
+    value: Any
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceOrText(Choice):
+    """One of several words, or a further one with a text: `{price_as: gpt-4o}`. with_text: that word; its value is for_text."""
+
+    with_text: str
+    for_text: Any
+
+    def shown(self, value: Any) -> Any:
+        return {self.with_text: value.text} if value.value is self.for_text else Choice.shown(self, value.value)
+
+
+@dataclass(frozen=True, slots=True)
 class Names(Kind):
     """A list of names; None for all. one: the name of the option that adds one."""
 

@@ -9,6 +9,8 @@ from tallygate.domain.calendar_months import BILLING_DAY_MAX
 from tallygate.domain.declared import (
     CapabilitySet,
     Choice,
+    ChoiceOrText,
+    Chosen,
     Days,
     Flag,
     Instant,
@@ -33,9 +35,12 @@ class UnknownModelPolicy(StrEnum):
     UNPRICED = "unpriced"
 
 
+_REFUSED: Final = Chosen(UnknownModelPolicy.REFUSE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanFields:
-    """The fields of a plan, beside its limits and its `unknown_model`: each declared once.
+    """The fields of a plan, beside its limits: each declared once.
 
     capabilities   included capabilities; None: all
     history_days   None: unlimited
@@ -60,6 +65,15 @@ class PlanFields:
             "Assumed for input that nobody has seen, such as a document by URL; else all that the model reads.", 0, _TOKENS_MAX
         ),
     ] = None
+    unknown_model: Annotated[
+        Chosen,
+        ChoiceOrText(
+            "What becomes of a request for a model without a price; with `price_as`, it is charged as that model.",
+            words={policy.value: policy for policy in (UnknownModelPolicy.REFUSE, UnknownModelPolicy.UNPRICED)},
+            with_text=UnknownModelPolicy.PRICE_AS.value,
+            for_text=UnknownModelPolicy.PRICE_AS,
+        ),
+    ] = _REFUSED
     clamp: Annotated[bool | None, Flag("Lower a request's maximum of output to what is affordable, rather than refuse.")] = None
     clamp_floor_tokens: Annotated[
         int | None,
@@ -77,15 +91,12 @@ class Plan(PlanFields):
     """The limits and options of an organization.
 
     lowered     names of an organization's own spend limits that the plan's maximum replaces, since it was lowered below them
-    price_as    the model of the policy `price_as`
     """
 
     id: str
     rate_limits: tuple[RateLimit, ...] = ()
     spend_limits: tuple[SpendLimit, ...] = ()
     lowered: tuple[str, ...] = ()
-    unknown_model: UnknownModelPolicy = UnknownModelPolicy.REFUSE
-    price_as: str | None = None
 
     def has_document(self, kind: PeriodKind) -> bool:
         """Return whether the plan includes invoices of months, or statements of weeks."""

@@ -90,10 +90,10 @@ def listed_price(facts: RequestFacts, prices: PriceCatalogue, at_ms: int) -> Any
 
 def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at_ms: int) -> Price | None:
     """The plan's price for a model without one, or None if it may run unpriced. Raises Refused."""
-    if plan.unknown_model is UnknownModelPolicy.UNPRICED:
+    if plan.unknown_model.value is UnknownModelPolicy.UNPRICED:
         return None
-    if plan.unknown_model is UnknownModelPolicy.PRICE_AS and plan.price_as is not None:
-        price = prices.find(plan.price_as, at_ms)
+    if plan.unknown_model.value is UnknownModelPolicy.PRICE_AS:
+        price = prices.find(plan.unknown_model.text, at_ms)
         if price is not None:
             return price
     unknown = (
@@ -108,7 +108,7 @@ def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at
 def refuse_unpriced_calls(facts: RequestFacts, plan: Plan, price: AnyPrice) -> None:
     """Refuse a request that can cause what has no rate, unless the plan lets what is not priced run. Raises Refused."""
     lacking = price.lacks(facts.calls)
-    if not lacking or plan.unknown_model is not UnknownModelPolicy.REFUSE:
+    if not lacking or plan.unknown_model.value is not UnknownModelPolicy.REFUSE:
         return
     units = ", ".join(lacking)
     message = (

@@ -129,7 +129,7 @@ class Understanding:
         prices, at_ms = client.view.prices, client.started_at_ms
         price = listed_price(facts, prices, at_ms)
         if price is None and head.dialect.is_billed:
-            self._services.metrics.inc(UNKNOWN_MODELS, caller.organization.id, plan.unknown_model)
+            self._services.metrics.inc(UNKNOWN_MODELS, caller.organization.id, plan.unknown_model.value)
             price = price_of_unknown(facts, plan, prices, at_ms)
         if price is None:
             return None
