@@ -409,6 +409,7 @@ def test_what_may_have_been_searched_in_a_part_that_cannot_be_read_is_charged() 
         ([{"google_search": {}, "url_context": {}}], 2, {Unit.GROUNDED_PROMPT: 1, Unit.GROUNDING_QUERY: 2 * QUERIES_MAX}),
         ([{"google_maps": {}}], 1, {"grounded_prompt:maps": 1, "grounding_query:maps": QUERIES_MAX}),
         ([{"exaAiSearch": {}}, {"enterpriseWebSearch": {}}], 1, {Unit.SERVER_TOOL: 1}),
+        ([{"functionDeclarations": [{"name": "f"}], "googleSearch": None, "exaAiSearch": None}], 1, {}),
     ],
 )
 def test_a_request_states_what_its_tools_can_cause(tools: list[Any], candidates: int, calls: dict[str, int]) -> None:
@@ -463,8 +464,10 @@ def test_what_a_search_alone_brought_in_is_no_input(tools: list[Any], more: dict
 
 
 def test_a_search_s_results_in_a_library_s_spelling_are_no_input() -> None:
-    stated = {"prompt_token_count": 10, "candidates_token_count": 2, "tool_use_prompt_token_count": 50, "total_token_count": 62}
-    answer = {"candidates": [{"finish_reason": "STOP"}], "usage_metadata": stated}
-    got = metered(DIALECT, facts_of("gemini-3-flash", tools=[SEARCH]), json.dumps(answer).encode(), content_type="application/json")
-    assert got.usage == Usage({Unit.INPUT: 10, Unit.OUTPUT: 2})
-    assert not got.flags
+    stated = {"prompt_token_count": 10, "candidates_token_count": 2, "tool_use_prompt_token_count": 50}
+    for total in (62, 12):  # with them, or without
+        answer = {"candidates": [{"finish_reason": "STOP"}], "usage_metadata": {**stated, "total_token_count": total}}
+        body = json.dumps(answer).encode()
+        got = metered(DIALECT, facts_of("gemini-3-flash", tools=[SEARCH]), body, content_type="application/json")
+        assert got.usage == Usage({Unit.INPUT: 10, Unit.OUTPUT: 2})
+        assert not got.flags

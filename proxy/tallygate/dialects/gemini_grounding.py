@@ -19,7 +19,7 @@ MAPS_QUERY: Final = f"{Unit.GROUNDING_QUERY}:maps"
 
 _SEARCH: Final = frozenset({"googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"})
 _MAPS: Final = frozenset({"googleMaps", "google_maps"})
-# Tools without a fee: their results are input. "Gemini Developer API pricing", section "Pricing for tools".
+# Tools that cost nothing themselves: their results are input. "Gemini Developer API pricing", section "Pricing for tools".
 _FREE: Final = frozenset({"codeExecution", "code_execution", "urlContext", "url_context", "fileSearch", "file_search"})
 
 
@@ -56,7 +56,7 @@ class Grounding:
         self._calls = facts_calls
         self._has_missed = False
         self._is_maps_alone = MAPS_QUERY in facts_calls and Unit.GROUNDING_QUERY not in facts_calls
-        self._queries: set[tuple[str, str]] = set()
+        self._queries: set[int] = set()  # digests, since a query may be long
         self._used_maps = False
 
     def add(self, metadata: object) -> dict[str, int]:
@@ -66,7 +66,7 @@ class Grounding:
         for kind, spelled in (("web", "webSearchQueries"), ("image", "imageSearchQueries")):
             for query in items_of(_either(metadata, spelled)):
                 if isinstance(query, str) and query.strip() and len(self._queries) < QUERIES_READ_MAX:
-                    self._queries.add((kind, query))
+                    self._queries.add(hash((kind, query)))
         self._used_maps |= bool(_either(metadata, "googleMapsWidgetContextToken"))
         self._used_maps |= any(member(chunk, "maps") is not None for chunk in items_of(_either(metadata, "groundingChunks")))
         return self.calls()

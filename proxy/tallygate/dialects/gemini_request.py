@@ -245,8 +245,9 @@ def _add_tool(parts: PromptParts, tool: object, hosted: set[str]) -> None:
         return
     for declaration in _items(_member(tool, "functionDeclarations")):
         parts.add_tool(declaration)
-    if not tool.keys() <= _CLIENT_TOOLS:
-        hosted |= tool.keys() - _CLIENT_TOOLS
+    names = {name for name in tool.keys() - _CLIENT_TOOLS if tool[name] is not None}
+    if names:
+        hosted |= names
         parts.add_unseen()
 
 

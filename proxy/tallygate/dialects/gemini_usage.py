@@ -17,10 +17,20 @@ _MOVED: Final[Mapping[str, tuple[Unit, Unit, Unit]]] = {
     "IMAGE": (Unit.INPUT_IMAGE, Unit.CACHED_INPUT_IMAGE, Unit.OUTPUT_IMAGE),
     "VIDEO": (Unit.INPUT_VIDEO, Unit.CACHED_INPUT, Unit.OUTPUT_VIDEO),
 }
-# The results of tools, and the total that contains them, in the spelling of the API and of Google's libraries.
+# The results of tools, the total that contains them, and its other sides, in the spelling of the API and of Google's libraries.
 _TOOL_RESULTS: Final = (
-    ("toolUsePromptTokenCount", "toolUsePromptTokensDetails", "totalTokenCount"),
-    ("tool_use_prompt_token_count", "tool_use_prompt_tokens_details", "total_token_count"),
+    (
+        "toolUsePromptTokenCount",
+        "toolUsePromptTokensDetails",
+        "totalTokenCount",
+        ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount"),
+    ),
+    (
+        "tool_use_prompt_token_count",
+        "tool_use_prompt_tokens_details",
+        "total_token_count",
+        ("prompt_token_count", "candidates_token_count", "thoughts_token_count"),
+    ),
 )
 
 
@@ -49,13 +59,13 @@ def gemini_counts(usage: dict[str, Any], flags: set[str]) -> Usage:
 
 
 def without_tool_results(usage: dict[str, Any]) -> dict[str, Any]:
-    """`usage` without what tools at the provider brought into the prompt, which the total contains."""
-    for number_name, details_name, total_name in _TOOL_RESULTS:
+    """`usage` without what tools at the provider brought into the prompt, which the total may contain."""
+    for number_name, details_name, total_name, side_names in _TOOL_RESULTS:
         number, total = usage.get(number_name), usage.get(total_name)
         if type(number) is int and number > 0:
             usage = {name: value for name, value in usage.items() if name not in {number_name, details_name}}
             if type(total) is int:
-                usage[total_name] = max(total - number, 0)
+                usage[total_name] = max(total - number, sum([side for name in side_names if type(side := usage.get(name)) is int]))
     return usage
 
 
