@@ -17,6 +17,7 @@ class RecordingMetrics:
         self.levels: defaultdict[Metric, int] = defaultdict(int)
         self.set_to: defaultdict[Metric, list[int]] = defaultdict(list)
         self.counted: defaultdict[Metric, list[Any]] = defaultdict(list)
+        self.added: defaultdict[tuple[Metric, tuple[str, ...]], int] = defaultdict(int)  # amounts, by their labels
         self.observed: defaultdict[Metric, list[Any]] = defaultdict(list)
         self.seconds: defaultdict[Metric, list[float]] = defaultdict(list)  # what was observed
 
@@ -27,6 +28,11 @@ class RecordingMetrics:
         else:
             assert metric.kind is Kind.COUNTER
             self.counted[metric].append(labels[0] if len(labels) == 1 else labels)
+
+    def add(self, metric: Metric, number: int, *labels: str) -> None:
+        assert len(labels) == len(metric.labels)
+        assert metric.kind is Kind.COUNTER
+        self.added[metric, labels] += number
 
     def dec(self, metric: Metric) -> None:
         assert metric.kind is Kind.GAUGE

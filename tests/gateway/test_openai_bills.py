@@ -1,5 +1,6 @@
 """What OpenAI-shaped requests cost, from the hold to the usage event: costs worked out by hand from the providers' pages."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 from aiohttp import ClientSession, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
+
+from tallygate.telemetry.metrics import STATED_COST, STATED_COST_PRICED
 
 MAIN, IMAGES = "gpt-5.5", "gpt-image-1.5"
 ROW = {
@@ -100,6 +103,7 @@ async def bills(tmp_path: Path, aiohttp_server: Any, **upstream_settings: Any) -
     config = (
         {"prices": PRICES, "upstreams": {"upstreams": {"default": upstream_settings}}} if upstream_settings else {"prices": PRICES}
     )
+    tmp_path.mkdir(exist_ok=True)
     async with running_gateway(tmp_path, upstream_url=url, config=config, acme_usd="100") as harness, ClientSession() as session:
         yield World(upstream, harness, session)
 
@@ -206,3 +210,28 @@ async def test_xai_costs_what_its_ticks_say(tmp_path: Path, aiohttp_server: Any)
             {**grok, **tools}, tokens(1_000, 0, 100) | {"server_side_tool_usage_details": details}, **grok
         )
         assert (searched["cost_nano_usd"], searched["flags"]) == (2_600_000 + 10_000_000 + 100_000_000 + 30_000_000, [])
+
+
+async def test_a_stated_cost_is_kept_beside_ours_or_charged(tmp_path: Path, aiohttp_server: Any) -> None:
+    stated = chat_tokens(1_000, 100, cost=0.0123)  # 0.008 by the price
+    async with bills(tmp_path / "compare", aiohttp_server) as world:
+        event = await world.chat({}, stated)
+        assert (event["cost_nano_usd"], event["flags"]) == (8_000_000, [])
+        assert json.loads(event["billed"]) == {"stated_cost": {"nano_usd": 12_300_000}}
+        await world.chat({}, chat_tokens(1_000, 100))
+        added = world.harness.metrics.added
+        assert added == {(STATED_COST, ("default",)): 12_300_000, (STATED_COST_PRICED, ("default",)): 8_000_000}
+    async with bills(tmp_path / "settle", aiohttp_server, stated_cost="settle", markup_percent="10") as world:
+        event = await world.chat({}, stated)
+        assert (event["cost_nano_usd"], event["flags"]) == (12_300_000, ["stated_cost"])
+        assert json.loads(event["billed"]) == {"stated_cost": {"is_charged": True, "nano_usd": 12_300_000}}
+        unknown = await world.chat({"service_tier": "scale"}, stated, service_tier="scale")
+        assert (unknown["cost_nano_usd"], unknown["flags"]) == (12_300_000, ["stated_cost"])
+        cheap = await world.chat({}, chat_tokens(1_000, 100, cost=0))
+        assert (cheap["cost_nano_usd"], cheap["flags"]) == (0, ["stated_cost"])
+        assert (await world.chat({}, chat_tokens(1_000, 100)))["cost_nano_usd"] == 8_800_000
+        odd = await world.chat({}, chat_tokens(1_000, 100, cost="many"))
+        assert (odd["cost_nano_usd"], odd["billed"]) == (8_800_000, None)
+        impossible = await world.chat({}, chat_tokens(0, 0, cost=0.5))
+        assert impossible["cost_nano_usd"] < 500_000_000
+        assert "stated_cost" not in impossible["flags"]

@@ -8,6 +8,7 @@ from prices import price_of, repriced
 from sqlalchemy import func, select
 
 from tallygate.config.catalogue import PriceCatalogue
+from tallygate.domain.billed import StatedCost, billed_of
 from tallygate.domain.markup import marked_up
 from tallygate.domain.usage import UsageSource, usage_of_totals
 from tallygate.ledger.book import Book
@@ -167,6 +168,23 @@ async def test_what_an_upstreams_catalogue_charged_is_not_charged_anew_by_a_plai
     query = RepriceQuery(model=name, from_ms=0, to_ms=2**42, orgs=frozenset({"acme"}))
     (correction,) = (await Repricing(database, PriceCatalogue([own])).page(query, "", now_ms=START_MS, apply=True)).corrections
     assert correction.price_version == f"{name}@2026-01-01.1+6.5%"
+
+
+async def test_no_price_changes_what_was_charged_as_the_provider_stated_it(
+    database: Database, book: Book, corrections: Corrections
+) -> None:
+    stated = billed_of(ASSUMED, stated_cost=StatedCost(nano_usd=77, is_charged=True))
+    beside = billed_of(ASSUMED, stated_cost=StatedCost(nano_usd=77))
+    await book.record([an_assumed(billed=stated, cost_nano_usd=77), an_assumed(2, billed=beside)])
+    dearer = repriced(PRICE, version="gpt-5@2", output=20_000_000)
+    query = RepriceQuery(model="gpt-5", from_ms=0, to_ms=2**42, orgs=frozenset({"acme"}))
+
+    page = await Repricing(database, PriceCatalogue([dearer])).page(query, "", now_ms=START_MS, apply=False)
+    assert [(entry.event_id, entry.cost_nano_usd) for entry in page.corrections] == [(an_event_id(2), 30_000 * 10_000)]
+    (corrected,) = await corrections.correct([FIGURES], now_ms=START_MS, actor="cli")
+    assert (corrected.before_nano_usd, corrected.after_nano_usd) == (77, 77)
+    assert corrected.correction is not None
+    assert (corrected.correction.prompt_tokens, corrected.correction.cost_nano_usd) == (-10, 0)
 
 
 async def test_figures_and_corrected_prices_leave_the_fee_as_it_was(

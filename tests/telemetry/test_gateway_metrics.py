@@ -19,6 +19,7 @@ from tallygate.telemetry.metrics import (
     REQUEST_SECONDS,
     SPEND_WARNINGS,
     SPOOL_EVENTS,
+    STATED_COST,
     UNKNOWN_MODELS,
     UPSTREAM_ERRORS,
 )
@@ -69,6 +70,14 @@ def test_a_crossed_threshold_is_counted_under_its_fraction(metrics, tmp_path):
         if name == SPEND_WARNINGS.name
     }
     assert counts["acme", "spend_7d", "0.8"] == counts["other", "other", "0.95"] == 1
+
+
+def test_amounts_add_up_under_their_labels(metrics, tmp_path):
+    for amount in (5, 7):
+        metrics.add(STATED_COST, amount, "openrouter")
+
+    counted = {key: cells[0] for key, cells in CountReader(tmp_path).counts_of("worker-0").items() if key[0] == STATED_COST.name}
+    assert counted == {(STATED_COST.name, ("openrouter",)): 12, (STATED_COST.name, ("other",)): 0}
 
 
 def test_what_a_caller_made_up_is_counted_as_other_and_makes_no_series(metrics, tmp_path):

@@ -82,6 +82,13 @@ class UpstreamAuth:
     scope: str = ""
 
 
+class StatedCostPolicy(StrEnum):
+    """What becomes of a cost that an upstream states in its answers."""
+
+    COMPARE = "compare"  # it is kept beside ours
+    SETTLE = "settle"  # it is charged
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
     """A server forwarded to. Timeouts in milliseconds.
@@ -95,6 +102,7 @@ class Upstream:
     tokens_per_second_max   an upper bound of its speed for one answer: limits what was generated unseen
     catalogue_path      the upstream's own price catalogue (Gloo: /platform/v2/models), fetched every catalogue_ttl_ms; "" for none
     cache_ratios        prices of cached tokens, as ratios to its input rates
+    stated_cost         what becomes of a cost that its answers state
     markup              millionths billed above list prices, for routes that state none
     ca_pem              PEM certificates trusted beside the system's; proxy: the proxy on the way there
     """
@@ -120,6 +128,7 @@ class Upstream:
     catalogue_path: str = ""
     catalogue_ttl_ms: int = 3_600_000
     cache_ratios: FamilyRatios = DEFAULT_RATIOS
+    stated_cost: StatedCostPolicy = StatedCostPolicy.COMPARE
     markup: int = 0
     ca_pem: str = field(default="", repr=False)
     proxy: ProxyServer | None = None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from tallygate.config.cache_ratios import read_cache_ratios
-from tallygate.config.model import AuthKind, OnDisconnect, Upstream, UpstreamAuth
+from tallygate.config.model import AuthKind, OnDisconnect, StatedCostPolicy, Upstream, UpstreamAuth
 from tallygate.config.secret_file import read_secret
 from tallygate.config.section import Section, show
 from tallygate.config.urls import http_url
@@ -75,6 +75,9 @@ def _read_upstream(
         catalogue_path=section.parsed("catalogue_path", _url_path) or "",
         catalogue_ttl_ms=section.duration_ms("catalogue_ttl", plain.catalogue_ttl_ms, minimum=60_000, maximum=7 * 86_400_000),
         cache_ratios=read_cache_ratios(section),
+        stated_cost=StatedCostPolicy(
+            section.choice("stated_cost", [policy.value for policy in StatedCostPolicy], plain.stated_cost)
+        ),
         markup=section.money("markup_percent", percent) or 0,
         ca_pem=way.ca_pem + _read_authorities(section, environ),
         proxy=way.proxy_for(base_url) if base_url else None,

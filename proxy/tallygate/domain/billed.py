@@ -30,17 +30,26 @@ _AMONG: Final = {
 }
 
 
+class StatedCost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the provider itself said that an answer costs, rounded up. is_charged: it was charged so, in place of the price."""
+
+    nano_usd: int
+    is_charged: bool = False
+
+
 class Billed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was billed that an event's token counts do not show.
 
     quantities   by unit: pictures, cached audio and cache writes of 12 hours, which the token counts contain; and what is no token
     conditions   under which it was charged
     passes       as in `Usage`
+    stated_cost  None: nothing was stated
     """
 
     quantities: dict[str, int] = {}
     conditions: Conditions = STANDARD
     passes: tuple[Pass, ...] = ()
+    stated_cost: StatedCost | None = None
 
 
 class TokenColumns(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,12 +79,19 @@ def columns_of(usage: Usage) -> dict[str, int]:
     return columns
 
 
-def billed_of(usage: Usage, conditions: Conditions = STANDARD) -> str | None:
+def billed_of(usage: Usage, conditions: Conditions = STANDARD, stated_cost: StatedCost | None = None) -> str | None:
     """`Billed` as JSON; None where the token counts show everything."""
-    if conditions == STANDARD and not usage.passes and usage.quantities.keys() <= _SHOWN:
+    if stated_cost is None and conditions == STANDARD and not usage.passes and usage.quantities.keys() <= _SHOWN:
         return None
     more = {unit: number for unit, number in usage.quantities.items() if unit not in _SHOWN}
-    return _encode(Billed(quantities=more, conditions=conditions, passes=usage.passes)).decode()
+    billed = Billed(quantities=more, conditions=conditions, passes=usage.passes, stated_cost=stated_cost)
+    return _encode(billed).decode()
+
+
+def is_charged_as_stated(billed: str | None) -> bool:
+    """Whether an event was charged what the provider stated, so that no price changes its cost."""
+    stated = None if billed is None else _DECODER.decode(billed).stated_cost
+    return stated is not None and stated.is_charged
 
 
 def usage_of_event(columns: TokenColumns, billed: str | None) -> tuple[Usage, Conditions]:

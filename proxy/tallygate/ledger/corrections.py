@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from tallygate.config.catalogue import PriceCatalogue
-from tallygate.domain.billed import TOKEN_COLUMNS, TokenColumns, usage_of_event
+from tallygate.domain.billed import TOKEN_COLUMNS, TokenColumns, is_charged_as_stated, usage_of_event
 from tallygate.domain.charge import charge_of
 from tallygate.domain.markup import plain_version, with_markup_of
 from tallygate.domain.price import Price
@@ -151,7 +151,7 @@ class Corrections:
         price = self._price_of(entries[-1])
         after = {name: getattr(figures, name, before[name]) for name in SUMMED_FIELDS}
         after["cost_nano_usd"] = before["cost_nano_usd"]
-        if price is not None:
+        if price is not None and not is_charged_as_stated(whole.billed):
             charged = charge_of(usage, conditions, price, partial(price_of_pass, self._prices, entries[-1]))
             after["cost_nano_usd"] = before["fee_nano_usd"] + charged.cost_nano_usd
         difference: dict[str, Any] = {name: after[name] - before[name] for name in SUMMED_FIELDS}

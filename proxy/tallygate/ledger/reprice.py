@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from tallygate.config.catalogue import PriceCatalogue
-from tallygate.domain.billed import TOKEN_COLUMNS, TokenColumns, usage_of_event
+from tallygate.domain.billed import TOKEN_COLUMNS, TokenColumns, is_charged_as_stated, usage_of_event
 from tallygate.domain.charge import charge_of
 from tallygate.domain.markup import with_markup_of
 from tallygate.domain.price import Price
@@ -103,14 +103,20 @@ class Repricing:
         return RepricedPage(cursor=cursor, looked_at=len(ids), corrections=tuple(corrections), odd=odd)
 
     def _correction(self, query: RepriceQuery, entries: Sequence[Entry], now_ms: int) -> Entry | None:
-        """The correction; None if another price charged it, or the cost is right. Raises ValueError for contradictory counts."""
+        """The correction; None if another price or the provider's word charged it, or the cost is right.
+
+        Raises ValueError for contradictory counts.
+        """
         last = entries[-1]
         sums = sums_of(entries)
         price = self._price_of(last)
         if last.kind is Kind.RELEASED or price is None or price.model != query.model:
             return None
+        billed = last_word(entries).billed
+        if is_charged_as_stated(billed):
+            return None
         price = with_markup_of(price, last.price_version)
-        usage, conditions = usage_of_event(TokenColumns(**{name: sums[name] for name in TOKEN_COLUMNS}), last_word(entries).billed)
+        usage, conditions = usage_of_event(TokenColumns(**{name: sums[name] for name in TOKEN_COLUMNS}), billed)
         charged = charge_of(usage, conditions, price, partial(price_of_pass, self._prices, last))
         difference = sums["fee_nano_usd"] + charged.cost_nano_usd - sums["cost_nano_usd"]
         if not difference:

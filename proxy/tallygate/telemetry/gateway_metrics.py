@@ -59,6 +59,11 @@ class GatewayMetrics:
             cell = self._place(metric, labels)
         self._cells[cell] += 1
 
+    def add(self, metric: Metric, number: int, *labels: str) -> None:
+        places = self._places[metric]
+        cell = places[labels] if labels in places else self._place(metric, labels)
+        self._cells[cell] += number
+
     def dec(self, metric: Metric) -> None:
         self._cells[self._places[metric][()]] -= 1
 

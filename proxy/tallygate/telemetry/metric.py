@@ -78,6 +78,9 @@ class Metrics(Protocol):
     def inc(self, metric: Metric, *labels: str) -> None:
         """Count one more."""
 
+    def add(self, metric: Metric, number: int, *labels: str) -> None:
+        """Count so many more."""
+
     def dec(self, metric: Metric) -> None:
         """Count one less of a gauge."""
 

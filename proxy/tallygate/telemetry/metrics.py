@@ -327,6 +327,22 @@ UNKNOWN_MODELS: Final = Metric(
     labels=("org", "policy"),
     help="Requests for a model without a price, by the policy of the plan: refuse, price_as, unpriced.",
 )
+STATED_COST: Final = Metric(
+    name="tallygate_stated_cost_usd_total",
+    source=Source.WORKERS,
+    kind=Kind.COUNTER,
+    labels=("upstream",),
+    help="What upstreams themselves stated as the cost of their answers, in USD.",
+    per_unit=NANO_PER_USD,
+)
+STATED_COST_PRICED: Final = Metric(
+    name="tallygate_stated_cost_priced_usd_total",
+    source=Source.WORKERS,
+    kind=Kind.COUNTER,
+    labels=("upstream",),
+    help="What the same answers cost by the prices here, in USD: the difference shows rates that are wrong or missing.",
+    per_unit=NANO_PER_USD,
+)
 SPOOL_EVENTS: Final = Metric(
     name="tallygate_spool_events",
     source=Source.WORKERS,

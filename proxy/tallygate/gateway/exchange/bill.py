@@ -6,8 +6,10 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from tallygate.config.model import StatedCostPolicy
 from tallygate.dialects.counts import IMPOSSIBLE, TOTAL_ONLY
 from tallygate.dialects.dialect import UsageReporting
+from tallygate.domain.billed import StatedCost
 from tallygate.domain.charge import NO_CHARGE, charge_of
 from tallygate.domain.ending import Ending, ending_of
 from tallygate.domain.markup import marked_up
@@ -41,7 +43,8 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     price          by which its usage is charged; None: it is unpriced
     conditions     under which it is charged
     unpriced_units something was used under conditions, or in units, that `price` has no rate for
-    cost_nano_usd  of its usage and its fee; fee_nano_usd: the fee alone
+    cost_nano_usd  of its usage and its fee; fee_nano_usd: the fee alone; priced_nano_usd: its usage by `price`
+    stated_cost    what the provider says that the usage costs, and whether that is charged; None: nothing
     is_owed        False: the hold is released
     is_bound       `price` bounds that of the model that answered, which is not known
     """
@@ -53,6 +56,8 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     price: AnyPrice | None = None
     cost_nano_usd: int = 0
     fee_nano_usd: int = 0
+    priced_nano_usd: int = 0
+    stated_cost: StatedCost | None = None
     is_owed: bool = False
     is_bound: bool = False
 
@@ -124,7 +129,7 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
         metered = replace(metered, usage=metered.usage.with_passes(reading.passes))
     conditions = charged_conditions(facts, reading, metered.usage, price)
     charged = NO_CHARGE if price is None else charge_of(metered.usage, conditions, price, partial(_price_of_pass, answer))
-    return Bill(
+    bill = Bill(
         ending=ending,
         metered=metered,
         conditions=conditions,
@@ -132,8 +137,24 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
         price=price,
         cost_nano_usd=fee + charged.cost_nano_usd,
         fee_nano_usd=fee,
+        priced_nano_usd=charged.cost_nano_usd,
         is_owed=True,
         is_bound=is_bound,
+    )
+    stated = reading.stated_cost_nano_usd
+    return bill if stated is None or not is_whole else _with_stated(answer, bill, stated)
+
+
+def _with_stated(answer: Answer, bill: Bill, nano_usd: int) -> Bill:
+    """`bill` with the cost that the provider stated, charged where its upstream is so configured."""
+    if answer.held.call.head.upstream.config.stated_cost is not StatedCostPolicy.SETTLE:
+        return replace(bill, stated_cost=StatedCost(nano_usd=nano_usd))
+    return replace(
+        bill,
+        unpriced_units=False,
+        is_bound=False,
+        cost_nano_usd=bill.fee_nano_usd + nano_usd,
+        stated_cost=StatedCost(nano_usd=nano_usd, is_charged=True),
     )
 
 

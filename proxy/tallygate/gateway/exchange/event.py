@@ -18,6 +18,7 @@ from tallygate.gateway.exchange.metering import CHARGED_AT_BOUND
 
 encode: Final = msgspec.json.Encoder().encode
 OUTPUT_CLAMPED = "output_clamped"  # flag of an event whose request had its maximum output lowered
+STATED_COST = "stated_cost"  # flag of an event that is charged what the provider stated
 UNPRICED_UNITS = "unpriced_units"  # flag of an event of whose usage something has no rate
 
 
@@ -69,12 +70,15 @@ def event_of(answer: Answer, bill: Bill) -> UsageEvent:
     flags, cost = bill.metered.flags, bill.cost_nano_usd
     if cost > held.decision.held_nano_usd and caller.limits.spend:
         flags = (*flags, "overrun")
-    if bill.is_owed and bill.price is None and head.dialect.is_billed:
+    is_stated = bill.stated_cost is not None and bill.stated_cost.is_charged
+    if bill.is_owed and bill.price is None and head.dialect.is_billed and not is_stated:
         flags = (*flags, "unpriced")
     if bill.unpriced_units:
         flags = (*flags, UNPRICED_UNITS)
     if bill.is_bound and cost > bill.fee_nano_usd:
         flags = (*flags, CHARGED_AT_BOUND)
+    if is_stated:
+        flags = (*flags, STATED_COST)
     if answer.clamped is not None:
         flags = (*flags, OUTPUT_CLAMPED)
     if not caller.credential.is_registered:
@@ -90,7 +94,7 @@ def event_of(answer: Answer, bill: Bill) -> UsageEvent:
         duration_ms=round((answer.services.clock() - started_at) * 1000),
         first_byte_ms=None if first is None else round((first - started_at) * 1000),
         **columns_of(bill.metered.usage),
-        billed=billed_of(bill.metered.usage, bill.conditions),
+        billed=billed_of(bill.metered.usage, bill.conditions, bill.stated_cost),
         price_version=bill.price.version if bill.price is not None else None,
         cost_nano_usd=cost,
         request_bytes=answer.request_bytes,

@@ -15,7 +15,14 @@ from tallygate.gateway.headers import response_headers
 from tallygate.gateway.refusals import INTERNAL_ERROR
 from tallygate.http1.content_codings import ACCEPTED
 from tallygate.http1.header import Header, http_date
-from tallygate.telemetry.metrics import FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, REQUEST_SECONDS, UPSTREAM_ERRORS
+from tallygate.telemetry.metrics import (
+    FIRST_BYTE_SECONDS,
+    OVERHEAD_SECONDS,
+    REQUEST_SECONDS,
+    STATED_COST,
+    STATED_COST_PRICED,
+    UPSTREAM_ERRORS,
+)
 
 OTHER_TOKENIZER: Final = 4  # times as many tokens as one vocabulary, at most, another makes of the same text
 # RFC 9110 section 15.5.22: which protocol is required. It is the one that is spoken; the answer closes the connection beside.
@@ -35,6 +42,10 @@ async def finish(answer: Answer) -> None:
         services.fallback.release(held.admission)
     _note_objects(answer, bill)
     await services.settler.settle(account_of(answer, bill))
+    if bill.stated_cost is not None:
+        upstream = held.call.head.route.upstream
+        services.metrics.add(STATED_COST, bill.stated_cost.nano_usd, upstream)
+        services.metrics.add(STATED_COST_PRICED, bill.priced_nano_usd, upstream)
     if relay.failure is not None:
         services.metrics.inc(UPSTREAM_ERRORS, relay.failure.kind)
     _write_end(answer, bill)
