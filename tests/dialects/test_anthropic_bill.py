@@ -221,6 +221,11 @@ def test_parts_that_only_the_top_level_tells_apart_stay_what_they_are() -> None:
     assert got is not None
     assert got.quantities == {Unit.INPUT: 15, Unit.CACHE_WRITE_1H: 40, Unit.OUTPUT: 16, Unit.REASONING_OUTPUT: 15}
 
+    beside = {**usage, "iterations": [pass_of("compaction", 5, 1)]}
+    got = read(both(beside)).usage
+    assert got is not None
+    assert got.quantities == {Unit.INPUT: 15, Unit.CACHE_WRITE_1H: 40, Unit.OUTPUT: 16, Unit.REASONING_OUTPUT: 15}
+
     alone = {**usage, "iterations": [pass_of("message", 10, 30, cache_creation_input_tokens=40)]}
     assert read(both(alone)).usage == usage_of_totals(prompt=50, completion=30, cache_write_1h=40, reasoning=15)
 
@@ -302,7 +307,9 @@ def test_conditions_are_what_the_answer_states(
     got = read(both({"input_tokens": 10_000, "output_tokens": 1_000, **stated}, model=OPUS, **asks))
     assert Conditions(**got.conditions) == conditions
     assert charged(got) == Charge(nano_usd, lacks_rates=conditions.service_tier == "priority")
-    if conditions == STANDARD and not asks:
+    if asks:
+        assert "speed" in got.conditions  # also where it is the standard one
+    elif conditions == STANDARD:
         assert not got.conditions  # nothing to note of an ordinary answer
 
 

@@ -204,14 +204,17 @@ def test_the_hold_covers_other_models_at_their_own_rates() -> None:
         own + read * 8_000 + 3_000 * 40_000 + read * 4_000 + 1_000 * 20_000
     )
     # An advisor reads all that was written so far, earlier advice included; the executor reads its prompt again after each.
-    executor = 3 * 10_000 + 2 * (1_000 + 2 * 500)
+    executor = 10_000 + 2 * (read + 2 * 500)
     advised = executor * 2_000 + 1_000 * 10_000 + 2 * ((read + 2 * 500) * 4_000 + 500 * 20_000)
     assert hold(tools=[ADVISOR]) == advised
     cached = {**ADVISOR, "caching": {"type": "ephemeral", "ttl": "5m"}}
     assert hold(tools=[cached]) == advised + 2 * (read + 2 * 500) * 1_000
     # Without bounds: ten times, each as much as the model can write, and no more read than fits into its window.
     unbound = {"type": "advisor_20260301", "name": "advisor", "model": OPUS}
-    assert hold(tools=[unbound]) > 10 * (200_000 * 4_000 + 64_000 * 20_000)
+    assert hold(tools=[unbound]) == own + 10 * 200_000 * 2_000 + 10 * (200_000 * 4_000 + 64_000 * 20_000)
+    # A search tool's results are further input of a fallback too, which reads as many windows.
+    searching = hold(tools=[SEARCH], fallbacks=[{"model": OPUS}]) - hold(tools=[SEARCH])
+    assert searching == 3 * 200_000 * 4_000 + 1_000 * 20_000
 
 
 def test_what_nobody_saw_of_other_models_is_assumed_as_often_as_it_can_have_been() -> None:

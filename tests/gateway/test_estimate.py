@@ -103,6 +103,12 @@ def test_stored_input_is_what_is_recorded_of_it_and_else_unseen() -> None:
     assert estimate(facts(**UNSEEN), PLAN, PRICE, 10, referred_tokens=5_000).prompt_tokens == UNKNOWN_WINDOW_TOKENS
 
 
+def test_stored_input_is_read_as_often_as_the_prompt() -> None:
+    compacting = facts(has_unknown_input=True, prompt_reads=2)
+    assert estimate(compacting, PLAN, PRICE, 10, referred_tokens=5_000).prompt_tokens == 10_020
+    assert estimate(compacting, PLAN, PRICE, 10).prompt_tokens == 2 * UNKNOWN_WINDOW_TOKENS
+
+
 def test_a_prediction_is_held_as_output_beside_the_maximum() -> None:
     asked = estimate(facts(max_output_tokens=100), PLAN, PRICE, 10, predicted_tokens=50)
 

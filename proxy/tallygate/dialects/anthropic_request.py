@@ -8,7 +8,7 @@ import msgspec
 from tallygate.dialects.anthropic_conditions import conditions_of
 from tallygate.dialects.anthropic_others import ADVISOR, other_models, uses_of
 from tallygate.dialects.body import ParsedBody, keys_of, parse_body
-from tallygate.dialects.dialect import OtherModel, RequestFacts, units_of
+from tallygate.dialects.dialect import RequestFacts, units_of
 from tallygate.dialects.lenient import items_of, member
 from tallygate.dialects.other_api_fields import OtherApiFields
 from tallygate.dialects.prompt_parts import PromptParts, json_text
@@ -95,11 +95,7 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
     walker.walk(parsed)
     compacts = _compacts(request)
     units = units_of(cache_write_5m=walker.cache_write_5m, cache_write_1h=walker.cache_write_1h)
-    others: tuple[OtherModel, ...] = ()
-    prompt_reads = 2 if compacts else 1
-    if walker.advisors or request.fallbacks is not None:
-        others = other_models(request, walker.advisors, units)
-        prompt_reads += sum([other.times for other in others if other.feeds_answer])
+    has_others = walker.advisors or request.fallbacks is not None
     references = body_references(parsed)
     conditions, default_conditions = conditions_of(request.service_tier, request.speed, request.inference_geo)
     return RequestFacts(
@@ -107,7 +103,7 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
         prompt=walker.parts.shape(),
         stream=request.stream or False,
         choices=2 if compacts else 1,  # a summary is one more answer
-        prompt_reads=prompt_reads,
+        prompt_reads=2 if compacts else 1,
         max_output_tokens=min(request.max_tokens, TOKENS_MAX) if request.max_tokens else None,  # 0 is none
         window_reads=ROUNDS if walker.has_server_tools else 1,
         output_min_tokens=_thinking_budget(request.thinking) + 1,  # max_tokens must be larger
@@ -115,7 +111,7 @@ def read_messages(body: bytes, decoder: "msgspec.json.Decoder[MessagesBody]", vo
         conditions=conditions,
         default_conditions=default_conditions,
         calls={Unit.WEB_SEARCH: walker.searches} if walker.searches else _NO_CALLS,
-        other_models=others,
+        other_models=other_models(request, walker.advisors, units) if has_others else (),
         has_unknown_input=walker.parts.has_unknown_input(references),
         has_unseen_input=walker.parts.has_unseen_input,
         references=references,

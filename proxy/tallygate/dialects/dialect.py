@@ -65,7 +65,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     added_tokens       tokens that the provider may add to the prompt; held, and never counted
     window_min_tokens  the least context window, whatever the price row states: the request asked for a larger one
     window_reads       how often the model may read a full context window while tools run at the provider; each time is input
-    prompt_reads       how often the model may read the whole prompt: once, and again to summarize it, or after advice
+    prompt_reads       how often the model may read the whole prompt again, to summarize it; each time is input
     output_min_tokens  the least that clamping leaves each choice: a minimum that the request states, more than a thinking budget
     are_results_free   what its tools at the provider bring into the prompt is not charged
     is_cut_upstream    the model may read less than the provider stores, so the usage does not show the size of the stored object

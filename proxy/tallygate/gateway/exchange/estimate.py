@@ -151,10 +151,10 @@ def estimate(
     if others:
         maxima = [model.max_output_tokens for model in models if model is not None and model.max_output_tokens]
         answer_max = facts.max_output_tokens or max(maxima, default=plan.default_output_tokens)
-        added = others_at_most(facts, plan, others, prompt_tokens=read_once + unknown, answer_max=answer_max * choices)
-        prompt_tokens += added.advice_tokens
-        prompts = [each + added.advice_tokens for each in prompts]
+        added = others_at_most(facts, plan, others, price, prompt_tokens=read_once + unknown, answer_max=answer_max * choices)
+        prompts = [each + added.again_tokens for each in prompts]
     rated = prompt_tokens + (min(unknown, RATED_UNKNOWN_TOKENS) if plan.unknown_input_tokens is None else unknown)
+    rated += min(added.again_tokens, RATED_UNKNOWN_TOKENS)
     imposed = None
     of_tokens = None if price is None else _worst_rates(facts, price, prompts, choices, predicted_tokens)
     rates = with_fee(of_tokens, fee_nano_usd + added.cost_nano_usd)

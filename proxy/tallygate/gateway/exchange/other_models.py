@@ -27,21 +27,21 @@ class OthersAtMost(msgspec.Struct, frozen=True, kw_only=True):
 
     passes          of each model, what it uses if it does all that it may
     cost_nano_usd   of these passes
-    advice_tokens   what the answering model reads of them, and again of its own output, beside its prompt
+    again_tokens    what the answering model reads besides: after each advice all that there is by then
     """
 
     passes: tuple[tuple[int, Pass], ...] = ()  # each with the number of times that it stands for
     cost_nano_usd: int = 0
-    advice_tokens: int = 0
+    again_tokens: int = 0
 
 
 NO_OTHERS: Final = OthersAtMost()
 
 
 def others_at_most(
-    facts: RequestFacts, plan: Plan, others: Sequence[Priced], *, prompt_tokens: int, answer_max: int
+    facts: RequestFacts, plan: Plan, others: Sequence[Priced], answering: AnyPrice | None, *, prompt_tokens: int, answer_max: int
 ) -> OthersAtMost:
-    """prompt_tokens: what the answering model can read in all; answer_max: what it can generate."""
+    """prompt_tokens: what the prompt comes to at most; answering, answer_max: the model that answers, and what it can generate."""
     outputs = [_output_max(each, plan) for each in others]
     advised = [(each.model.times, output) for each, output in zip(others, outputs, strict=True) if each.model.feeds_answer]
     advice = sum([times * output for times, output in advised])
@@ -60,8 +60,8 @@ def others_at_most(
                 for case in price.worst_rates(read, units=model.units, conditions=model.conditions)
             ]
             cost += times * worst_cost_nano_usd(tuple(rates), output)
-    again = sum([times for times, _ in advised]) * (answer_max + advice)
-    return OthersAtMost(passes=tuple(passes), cost_nano_usd=cost, advice_tokens=again)
+    again = sum([times for times, _ in advised]) * min(prompt_tokens + answer_max + advice, _window(answering))
+    return OthersAtMost(passes=tuple(passes), cost_nano_usd=cost, again_tokens=again)
 
 
 def assumed_passes(others: OthersAtMost, begun: int | None) -> list[Pass]:
