@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prices import price_of
 from splits import Metered, assert_split_invariant, metered
 
@@ -12,11 +14,13 @@ from tallygate.dialects.anthropic_conditions import conditions_of
 from tallygate.dialects.anthropic_messages import AnthropicMessages
 from tallygate.dialects.anthropic_passes import PASSES_MAX
 from tallygate.dialects.dialect import RequestFacts
+from tallygate.domain.billed import TokenColumns, billed_of, columns_of, usage_of_event
 from tallygate.domain.charge import Charge, charge_of
 from tallygate.domain.price import Price, Rule, Tier
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.unit import Unit
-from tallygate.domain.usage import STANDARD, Conditions, Usage, usage_of_totals
+from tallygate.domain.usage import STANDARD, Conditions, Pass, Usage, summed, usage_of_totals
+from tallygate.ledger.entry import BILLED_CHARS_MAX
 
 DIALECT = AnthropicMessages()
 MAIN, SMALL, OPUS = "claude-sonnet-5", "claude-haiku-5-5", "claude-opus-5-5"
@@ -249,6 +253,43 @@ def test_a_bounded_number_of_passes_is_kept_and_no_token_lost() -> None:
     assert got.flags == {"usage_iterations"}
 
 
+counts = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["message", "fallback_message", "advisor_message", "compaction", "novel"]) | st.none(),
+        "model": st.sampled_from([MAIN, SMALL, OPUS, "x" * 300]) | st.none(),
+        "input_tokens": st.integers(-1, 10**6),
+        "output_tokens": st.integers(0, 10**6) | st.none(),
+        "cache_read_input_tokens": st.integers(0, 10**6),
+        "cache_creation_input_tokens": st.integers(0, 10**6),
+        "cache_creation": st.fixed_dictionaries({}, optional={"ephemeral_1h_input_tokens": st.integers(0, 10**6)}),
+    },
+)
+
+
+@given(counts, st.lists(counts | st.none(), max_size=45), st.booleans())
+def test_whatever_the_passes_are_all_is_charged_and_kept_for_the_ledger(
+    shown: dict[str, Any], iterations: list[Any], refuses: bool
+) -> None:
+    content = () if refuses else ({"type": "text", "text": "Hi"},)
+    _, (content_type, facts, body) = both({**shown, "iterations": iterations}, content=content, stop_reason="refusal")
+    got = metered(DIALECT, facts, body, content_type=content_type)
+    assert got.ended
+    if got.usage is None or got.is_unbilled:
+        return
+    assert len(got.usage.passes) <= PASSES_MAX
+    if got.usage.passes:
+        assert summed(got.usage.passes).quantities == got.usage.quantities
+    if not refuses:
+        alone = metered(DIALECT, *both(shown)[1][1:], content_type=content_type).usage
+        assert alone is None or (got.usage.prompt >= alone.prompt and got.usage.completion >= alone.completion)
+    billed = billed_of(got.usage)
+    assert len(billed or "") <= BILLED_CHARS_MAX
+    kept, _ = usage_of_event(TokenColumns(**columns_of(got.usage)), billed)
+    price = PRICES[MAIN]
+    assert charge_of(kept, STANDARD, price, PRICES.get) == charge_of(got.usage, STANDARD, price, PRICES.get)
+
+
 @pytest.mark.parametrize("tokens_out", [0, 1])
 def test_a_refusal_before_any_output_is_not_billed_whatever_its_usage_shows(tokens_out: int) -> None:
     usage = {"input_tokens": 106, "output_tokens": tokens_out}
@@ -362,7 +403,13 @@ def test_tokens_added_to_passes_are_charged() -> None:
     more = got.plus(Unit.OUTPUT, 7).with_cache_writes_as(Unit.CACHE_WRITE_1H)
     assert isinstance(more, Usage)
     assert PRICES[MAIN].cost_nano_usd(more) == PRICES[MAIN].cost_nano_usd(got) + 70_000
-    assert more.with_prompt_as(Unit.CACHED_INPUT).parts()[0][1] == {Unit.CACHED_INPUT: 23_000, Unit.OUTPUT: 1_000}
+    assert [dict(quantities) for _, quantities in more.with_prompt_as(Unit.CACHED_INPUT).parts()] == [
+        {Unit.CACHED_INPUT: 23_000, Unit.OUTPUT: 1_000},
+        {Unit.CACHED_INPUT: 180_000, Unit.OUTPUT: 3_507},
+        {},
+    ]
+    advised = Usage({Unit.INPUT: 9}, (Pass(model=OPUS, quantities={Unit.INPUT: 9}),)).plus(Unit.OUTPUT, 1)
+    assert advised.passes == (Pass(model=OPUS, quantities={Unit.INPUT: 9}), Pass(quantities={Unit.OUTPUT: 1}))
 
 
 @pytest.mark.parametrize(

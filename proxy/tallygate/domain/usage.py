@@ -112,11 +112,16 @@ class Usage:
         return sum([number for unit, number in self.quantities.items() if unit in units])
 
     def plus(self, unit: Unit, number: int) -> "Usage":
-        """This usage and more of one unit, of tokens in a pass of their own where there are passes."""
+        """This usage and more of one unit. Where there are passes, tokens are added to the longest of the answering model."""
         if number <= 0:
             return self
-        passes = (*self.passes, Pass(quantities={unit: number})) if self.passes and unit in TOKEN_UNITS else self.passes
-        return Usage({**self.quantities, unit: self.of(unit) + number}, passes)
+        quantities = {**self.quantities, unit: self.of(unit) + number}
+        if not self.passes or unit not in TOKEN_UNITS:
+            return Usage(quantities, self.passes)
+        own = [each for each in self.passes if each.model is None]
+        longest = max(own, key=lambda each: Usage(each.quantities).prompt, default=Pass(quantities={}))
+        more = Pass(quantities={**longest.quantities, unit: longest.quantities.get(unit, 0) + number})
+        return Usage(quantities, (*[each for each in self.passes if each is not longest], more))
 
     def with_calls(self, calls: Mapping[str, int]) -> "Usage":
         """This usage and at least so many of each of these units, which are no tokens."""
