@@ -38,6 +38,7 @@ ROWS = [
         "when": [{"speed": "fast", "input": "8", "output": "40"}, {"geography": "us", "times": "1.1"}],
     },
     {"model": SONNET, "effective": "2026-01-01", "input": "2", "output": "10", "max_input_tokens": 200_000},
+    {"model": "in-house-9", "effective": "2026-01-01", "input": "2", "output": "10"},
 ]
 PLAN = Plan(id="p", api_access=True)
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
@@ -288,9 +289,14 @@ async def test_the_simulators_account_is_what_the_events_have(tmp_path: Path) ->
         assert event["cost_nano_usd"] == prompt * 11 // 10 + 20_000_000
 
 
+async def test_searches_are_priced_as_shipped(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness, ClientSession() as session:
+        assert (await ask(harness, session, model=SONNET, max_tokens=5, tools=[SEARCH]))[0] == 200
+
+
 async def test_a_search_without_a_price_is_refused_before_it_runs(tmp_path: Path) -> None:
     async with answering(tmp_path, {"model": SONNET, "usage": {"input_tokens": 1, "output_tokens": 1}}) as (harness, session):
-        status, answer = await ask(harness, session, model=SONNET, tools=[{"type": "web_search_20250305", "name": "web_search"}])
+        status, answer = await ask(harness, session, model="in-house-9", tools=[{"type": "web_search_20250305", "name": "web_search"}])
     assert status == 400
     assert "web_search" in answer["error"]["message"]
 
