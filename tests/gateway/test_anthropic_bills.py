@@ -296,7 +296,7 @@ async def test_searches_are_priced_as_shipped(tmp_path: Path) -> None:
 
 async def test_a_search_without_a_price_is_refused_before_it_runs(tmp_path: Path) -> None:
     async with answering(tmp_path, {"model": SONNET, "usage": {"input_tokens": 1, "output_tokens": 1}}) as (harness, session):
-        status, answer = await ask(harness, session, model="in-house-9", tools=[{"type": "web_search_20250305", "name": "web_search"}])
+        status, answer = await ask(harness, session, model="in-house-9", tools=[SEARCH])
     assert status == 400
     assert "web_search" in answer["error"]["message"]
 
