@@ -1,6 +1,7 @@
 """Reading on without a client: whatever happens in whatever order, it ends once, and gives back what it took."""
 
 import asyncio
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -11,6 +12,7 @@ from tallygate.config.model import Upstream
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.registry import dialects
 from tallygate.domain.prompt import PromptShape
+from tallygate.gateway.exchange.answer_reader import AnswerReader
 from tallygate.gateway.exchange.drains import DrainEnd, Drains
 from tallygate.gateway.exchange.relay import Relay
 from tallygate.gateway.refusals import SHUTTING_DOWN
@@ -42,11 +44,9 @@ def a_relay(drains: Drains, *, org: str = "acme") -> tuple[Relay, Quiet]:
     quiet: Any = Quiet()
     relay = Relay(
         response=quiet,
-        dialect=dialects()["openai_chat"],
-        facts=FACTS,
+        reader=AnswerReader(quiet, dialects()["openai_chat"], FACTS),
         exchange=quiet,
-        drains=drains,
-        org=org,
+        start_drain=partial(drains.start, org),
         loop=asyncio.get_running_loop(),
         clock=lambda: 0.0,
     )

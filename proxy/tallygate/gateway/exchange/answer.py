@@ -1,9 +1,11 @@
 """The answer of one exchange while it is open: the only thing of an exchange that changes."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from tallygate.dialects.dialect import MeterReading
 from tallygate.domain.made_object import MADE_MAX, MadeObject
+from tallygate.gateway.exchange.answer_reader import AnswerReader
 from tallygate.gateway.exchange.call import Client, Held
 from tallygate.gateway.exchange.limit_headers import limit_headers
 from tallygate.gateway.exchange.relay import Relay
@@ -59,17 +61,15 @@ class Answer:
     def _new_relay(self) -> Relay:
         call, services = self.held.call, self.services
         head = call.head
+        drains = head.upstream.drains if head.treatment.is_read_on or call.objects is not None else None
         return Relay(
             response=head.client.response,
-            dialect=head.dialect,
-            facts=call.facts,
+            reader=AnswerReader(self, head.dialect, call.facts, call.objects),
             exchange=self,
-            buffered_bytes_max=head.treatment.buffered_bytes_max,
-            drains=head.upstream.drains if head.treatment.is_read_on or call.objects is not None else None,
-            org=call.caller.organization.id,
+            start_drain=None if drains is None else partial(drains.start, call.caller.organization.id),
             loop=services.loop,
             clock=services.clock,
-            objects=call.objects,
+            buffered_bytes_max=head.treatment.buffered_bytes_max,
             is_own_key=head.is_shared,
         )
 

@@ -93,6 +93,7 @@ class ReadExchange(Protocol):
 class AnswerReader:
     """Reads a body piece by piece, and changes no byte of it but our own usage chunk.
 
+    facts     of the request; objects: what to read about stored objects, None for nothing
     bytes_in  of the body, as the upstream sent it
     reading   what the dialect's meter has read
     coded     the meter, where the body comes coded
@@ -100,25 +101,27 @@ class AnswerReader:
     sent_ids  what is found in here was not made by the answer
     """
 
-    __slots__ = ("_exchange", "_meter", "bytes_in", "coded", "made", "reading", "sent_ids")
+    __slots__ = ("_dialect", "_exchange", "_meter", "bytes_in", "coded", "facts", "made", "objects", "reading", "sent_ids")
 
-    def __init__(self, exchange: ReadExchange) -> None:
+    def __init__(self, exchange: ReadExchange, dialect: Dialect, facts: RequestFacts, objects: AnswerObjects | None = None) -> None:
+        self.facts = facts
+        self.objects = objects
         self.bytes_in = 0
         self.coded: CodedMeter | None = None
         self.made: MadeReader | None = None
         self.sent_ids = b""
+        self._dialect = dialect
         self._exchange: ReadExchange | None = exchange
         self._meter: ResponseMeter = NO_METER
         self.reading = NO_METER.reading
 
-    def begin(
-        self, head: AnswerHead, dialect: Dialect, facts: RequestFacts, objects: AnswerObjects | None, *, hides_usage_chunk: bool
-    ) -> None:
+    def begin(self, head: AnswerHead, *, hides_usage_chunk: bool) -> None:
         """Read the body of a 2xx answer from now on; of any other, and before, bytes are only counted."""
-        self._meter = dialect.meter(facts, content_type=head.content_type, hide_usage_chunk=hides_usage_chunk)
+        self._meter = self._dialect.meter(self.facts, content_type=head.content_type, hide_usage_chunk=hides_usage_chunk)
         if head.codings and not self._meter.reading.is_unread:
             self._meter = self.coded = CodedMeter(self._meter, head.codings)
         self.reading = self._meter.reading
+        objects = self.objects
         if objects is not None and objects.makes:
             self.made = MadeReader(objects.makes, prefix=objects.prefix, content_type=head.content_type)
             self.made.is_unread = bool(head.codings)

@@ -11,9 +11,8 @@ from typing import Final, Protocol
 
 from msgspec.structs import replace
 
-from tallygate.dialects.dialect import Dialect, RequestFacts
 from tallygate.domain.errors import ErrorCode, Refusal
-from tallygate.gateway.exchange.answer_reader import NO_HEAD, AnswerHead, AnswerObjects, AnswerReader, ReadExchange, head_of
+from tallygate.gateway.exchange.answer_reader import NO_HEAD, AnswerHead, AnswerReader, ReadExchange, head_of
 from tallygate.gateway.exchange.client_body import (
     BUFFERED_BYTES_MAX,
     NO_BODY,
@@ -23,7 +22,7 @@ from tallygate.gateway.exchange.client_body import (
     StreamedBody,
     UnshownBody,
 )
-from tallygate.gateway.exchange.drains import Drain, Drains
+from tallygate.gateway.exchange.drains import Drain
 from tallygate.gateway.headers import response_headers
 from tallygate.http1.client_response import ClientResponse
 from tallygate.http1.header import Header
@@ -52,17 +51,22 @@ class RelayedExchange(ReadExchange, Protocol):
         """The time of day."""
 
 
+class StartDrain(Protocol):
+    """Starts a drain, whose `finish` must follow; None if one more would be too many."""
+
+    def __call__(self, *, is_stream: bool) -> Drain | None: ...
+
+
 class Relay:
     """Sink of one upstream answer and listener of its client. `ended` resolves when the upstream is done, one way or another.
 
+    reader      reads the answer's body, and has what was read
     exchange    forgotten at the end: it knows its relay, and the two would wait for the garbage collector together
+    start_drain begins to read on without a client, within `Drains`; None where there is nothing to learn: the answer is cut
     buffered_bytes_max  of a 2xx answer that is held back whole, so that its cost can stand in its head
-    objects     what to read in the answer about stored objects; None: nothing
-    drains      the bounds on answers that are read on without a client, of which there is something to learn; None: cut
-    org         the organization that shares them
     is_own_key  the operator's key is used, so a 401 does not concern the caller's: it is a failure, and is not relayed
 
-    head        of the answer; reader: what was read of its body
+    head        of the answer
     body        on its way to the client
     refusal     why we ended it ourselves
     is_left     by us, while the upstream may still have been generating
@@ -73,20 +77,17 @@ class Relay:
         self,
         *,
         response: ClientResponse,
-        dialect: Dialect,
-        facts: RequestFacts,
+        reader: AnswerReader,
         exchange: RelayedExchange,
-        drains: Drains | None,
-        org: str,
+        start_drain: StartDrain | None,
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float],
-        objects: AnswerObjects | None = None,
         buffered_bytes_max: int = BUFFERED_BYTES_MAX,
         is_own_key: bool = False,
     ) -> None:
         self.connection: UpstreamConnection | None = None
         self.head: AnswerHead = NO_HEAD
-        self.reader = AnswerReader(exchange)
+        self.reader = reader
         self.body: ClientBody = NO_BODY
         self.failure: UpstreamFailure | None = None
         self.refusal: Refusal | None = None
@@ -100,13 +101,9 @@ class Relay:
         self._response = response
         self._loop = loop
         self._clock = clock
-        self._dialect = dialect
-        self._facts = facts
         self._exchange: RelayedExchange | None = exchange
         self._buffered_bytes_max = buffered_bytes_max
-        self._objects = objects
-        self._drains = drains
-        self._org = org
+        self._start_drain = start_drain
         self._is_own_key = is_own_key
         self._drain: Drain | None = None  # set while this answer is read on without a client
 
@@ -120,7 +117,7 @@ class Relay:
             return
         is_http_1_0 = self.connection is not None and self.connection.is_http_1_0
         head = self.head = head_of(status, headers, content_length=content_length, is_http_1_0=is_http_1_0)
-        exchange, objects, is_success = self._exchange, self._objects, 200 <= status < 300
+        exchange, objects, is_success = self._exchange, self.reader.objects, 200 <= status < 300
         is_list = objects is not None and objects.is_read_whole and is_success
         if self._response.is_bodyless:
             if is_list:  # its length includes others' items
@@ -129,9 +126,9 @@ class Relay:
             return
         hides_usage_chunk = exchange is not None and exchange.gateway_asks_usage
         if is_success:
-            self.reader.begin(head, self._dialect, self._facts, objects, hides_usage_chunk=hides_usage_chunk)
+            self.reader.begin(head, hides_usage_chunk=hides_usage_chunk)
         bytes_max = self._buffered_bytes_max if is_success else BUFFERED_BYTES_MAX if status >= 400 else 0
-        streams = head.is_labelled_events or (self._facts.stream and status < 300)
+        streams = head.is_labelled_events or (self.reader.facts.stream and status < 300)
         if is_list:
             self.body = UnshownBody()
         elif streams or not bytes_max or (content_length is not None and content_length > bytes_max):
@@ -182,7 +179,7 @@ class Relay:
     @property
     def is_streamed(self) -> bool:
         """Return whether the answer is a stream, as requested or as seen."""
-        return self.is_event_stream or self._facts.stream
+        return self.is_event_stream or self.reader.facts.stream
 
     # The client's side.
 
@@ -225,8 +222,8 @@ class Relay:
         if self.connection is None or self.ended.done():
             return
         self.body.clear()  # nobody waits for it: further bytes are metered, not kept
-        if self._drains is not None and (not self.head.status or self.head.is_success):
-            self._drain = self._drains.start(self._org, is_stream=self.is_streamed)
+        if self._start_drain is not None and (not self.head.status or self.head.is_success):
+            self._drain = self._start_drain(is_stream=self.is_streamed)
         if self._drain is None:
             self.cut()
             return
