@@ -25,10 +25,20 @@ _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class AzureShape(OpenAiShape):
-    """A mixin that precedes an OpenAI-shaped dialect."""
+    """A mixin that precedes an OpenAI-shaped dialect, whose requests it reads and rewrites with the path's deployment."""
 
     own_paths: re.Pattern[str] | None = re.compile("/openai/")
     key_header: str | None = "api-key"
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        facts: RequestFacts = super().read_request(_named(body, path), path=path, query=query)  # type: ignore[misc]  # the dialect's
+        return _with_deployment(facts, body, query)
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        own: bytes = super().rewrite_request(  # type: ignore[misc]  # the dialect's
+            _own_model(body, facts), facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens
+        )
+        return own
 
 
 class AzureChat(AzureShape, OpenAiChat):
@@ -36,25 +46,11 @@ class AzureChat(AzureShape, OpenAiChat):
 
     name = "azure_chat"
 
-    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
-        return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)
-
-    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        body = _own_model(body, facts)
-        return super().rewrite_request(body, facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens)
-
 
 class AzureCompletions(AzureShape, OpenAiCompletions):
     """POST /openai/deployments/{model}/completions and /openai/v1/completions."""
 
     name = "azure_completions"
-
-    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
-        return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)
-
-    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        body = _own_model(body, facts)
-        return super().rewrite_request(body, facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens)
 
 
 class AzureEmbeddings(AzureShape, OpenAiEmbeddings):
@@ -62,25 +58,11 @@ class AzureEmbeddings(AzureShape, OpenAiEmbeddings):
 
     name = "azure_embeddings"
 
-    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
-        return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)
-
-    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        body = _own_model(body, facts)
-        return super().rewrite_request(body, facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens)
-
 
 class AzureResponses(AzureShape, OpenAiResponses):
     """POST /openai/responses, /openai/v1/responses and /openai/deployments/{model}/responses."""
 
     name = "azure_responses"
-
-    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
-        return _with_deployment(super().read_request(_named(body, path), path=path, query=query), body, query)
-
-    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
-        body = _own_model(body, facts)
-        return super().rewrite_request(body, facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens)
 
 
 def _named(body: bytes, path: Mapping[str, str]) -> bytes:
