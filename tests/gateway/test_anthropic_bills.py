@@ -145,7 +145,8 @@ SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 2}
 ADVISOR = {"type": "advisor_20260301", "name": "advisor", "model": OPUS, "max_uses": 2, "max_tokens": 500}
 
 
-async def test_an_advisor_and_a_fallback_are_charged_at_their_own_rates(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_asked", [True, False])
+async def test_an_advisor_and_a_fallback_are_charged_at_their_own_rates(tmp_path: Path, is_asked: bool) -> None:
     usage = {
         "input_tokens": 100,
         "output_tokens": 40,
@@ -155,12 +156,23 @@ async def test_an_advisor_and_a_fallback_are_charged_at_their_own_rates(tmp_path
             {"type": "fallback_message", "model": SONNET + "-20260701", "input_tokens": 100, "output_tokens": 40},
         ],
     }
+    asked = {"tools": [ADVISOR], "fallbacks": [{"model": SONNET}]}
     async with answering(tmp_path, {"model": SONNET + "-20260701", "usage": usage}) as (harness, session):
-        assert (await ask(harness, session, tools=[ADVISOR], fallbacks=[{"model": SONNET}]))[0] == 200
+        assert (await ask(harness, session, **(asked if is_asked else {})))[0] == 200
         event = await only_event(harness)
     assert event["cost_nano_usd"] == 100 * 2_000 + 40 * 10_000 + 210 * 4_000 + 35 * 20_000
     assert (event["prompt_tokens"], event["completion_tokens"], event["response_model"]) == (310, 75, SONNET + "-20260701")
     assert not event["flags"]
+
+
+@pytest.mark.parametrize(("model", "rates"), [(SONNET + "-20260701", (2_000, 10_000)), (OPUS + "-20261001", (4_000, 20_000))])
+async def test_a_fallback_that_served_is_charged_as_agreed_for_it_even_without_passes(
+    tmp_path: Path, model: str, rates: tuple[int, int]
+) -> None:
+    async with answering(tmp_path, {"model": model, "usage": {"input_tokens": 100, "output_tokens": 40}}) as (harness, session):
+        assert (await ask(harness, session, fallbacks=[{"model": SONNET}]))[0] == 200
+        event = await only_event(harness)
+    assert event["cost_nano_usd"] == 100 * rates[0] + 40 * rates[1]
 
 
 @pytest.mark.parametrize(
@@ -210,6 +222,8 @@ def test_the_hold_covers_other_models_at_their_own_rates() -> None:
     assert hold(tools=[ADVISOR]) == advised
     cached = {**ADVISOR, "caching": {"type": "ephemeral", "ttl": "5m"}}
     assert hold(tools=[cached]) == advised + 2 * (read + 2 * 500) * 1_000
+    cached = {**ADVISOR, "caching": {"type": "ephemeral", "ttl": "1h"}}
+    assert hold(tools=[cached]) == advised + 2 * (read + 2 * 500) * 4_000
     # Without bounds: ten times, each as much as the model can write, and no more read than fits into its window.
     unbound = {"type": "advisor_20260301", "name": "advisor", "model": OPUS}
     assert hold(tools=[unbound]) == own + 10 * 200_000 * 2_000 + 10 * (200_000 * 4_000 + 64_000 * 20_000)

@@ -56,7 +56,7 @@ def _advisor(request: MessagesMembers, tool: dict[str, Any]) -> OtherModel:
         times=uses_of(tool, ADVICES),
         max_output_tokens=_maximum(tool.get("max_tokens")),
         feeds_answer=True,
-        units=units_of(cache_write_5m=caching is not None, cache_write_1h=caching is not None and ttl != "5m"),
+        units=units_of(cache_write_5m=caching is not None, cache_write_1h=ttl == "1h"),
         conditions=allowed + more,
     )
 

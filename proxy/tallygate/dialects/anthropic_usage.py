@@ -50,8 +50,8 @@ class AnthropicUsage:
         "_is_other",
         "_members",
         "_model",
-        "_names",
         "_other_names",
+        "_others",
         "_silent_hops",
         "_writes_1h_only",
     )
@@ -61,7 +61,7 @@ class AnthropicUsage:
         self._other_names = StatedUsage(CHAT)
         self._is_other = False  # what was stated so far
         self._model = facts.model
-        self._names = [facts.model or "", *[other.model for other in facts.other_models]] if facts.other_models else []
+        self._others = [other.model for other in facts.other_models] if facts.other_models else ()
         self._has_choice = facts.conditions != (STANDARD,)
         self._writes_1h_only = Unit.CACHE_WRITE_1H in facts.units and Unit.CACHE_WRITE_5M not in facts.units
         self._has_output = self._began_text = False  # of the model that is answering
@@ -167,12 +167,16 @@ class AnthropicUsage:
         """The billed part of all that is stated; the top level alone where there are no iterations."""
         flags = reading.flags
         shown = self._counts(self._members, flags)
+        if self._others and reading.response_model is not None:
+            named = self._named(reading.response_model)
+            reading.served_as = named if named in self._others and named != self._model else None
         if not self._members.get("iterations") or not (entries := self._entries(shown, flags)):
             reading.is_unbilled = self._is_declined and not self._had_output
             return shown
         served = next((entry.model for entry in reversed(entries) if entry.kind == FALLBACK), None)
         if served is not None:
-            reading.response_model, reading.served_as = served, self._named(served)
+            named = self._named(served)
+            reading.response_model, reading.served_as = served, named if named != self._model else None
         passes = billed_passes(
             entries,
             shown,
@@ -204,7 +208,7 @@ class AnthropicUsage:
 
     def _named(self, model: str) -> str:
         """The request's own name for a model: an answer has the one with a date."""
-        dated = [name for name in self._names if _DATED.fullmatch(model.removeprefix(name))]
+        dated = [name for name in (self._model or "", *self._others) if _DATED.fullmatch(model.removeprefix(name))]
         return max(dated, key=len, default=model)
 
     def _counts(self, members: dict[str, Any], flags: set[str], *, is_rest_long: bool | None = None) -> Usage:
