@@ -235,3 +235,50 @@ async def test_a_stated_cost_is_kept_beside_ours_or_charged(tmp_path: Path, aioh
         impossible = await world.chat({}, chat_tokens(0, 0, cost=0.5))
         assert impossible["cost_nano_usd"] < 500_000_000
         assert "stated_cost" not in impossible["flags"]
+
+
+DRAWS = {"type": "image_generation", "model": IMAGES}
+SIMULATED: list[tuple[str, str, dict[str, Any]]] = [
+    (CHAT, "tokens=20; tier=priority", {"service_tier": "fast"}),
+    (CHAT, "tokens=20; tier=default", {"service_tier": "auto"}),
+    (CHAT, "tokens=20; tier=flex; cached=9", {"service_tier": "flex"}),
+    (CHAT, "tokens=20; searches=1; cost=0.0123", {"web_search_options": {}}),
+    (CHAT, "tokens=20; cached=12; audio=9; cached_audio=5", {}),
+    (RESPONSES, "tokens=20; tier=fast", {"service_tier": "priority"}),
+    (RESPONSES, "tokens=20; searches=3; files=2", {"tools": [{"type": "web_search"}, {"type": "file_search"}]}),
+    (RESPONSES, "tokens=20; passes=image_generation:200/4160@" + IMAGES, {"tools": [DRAWS]}),
+]
+
+
+def owed(record: Any, directive: str) -> int:
+    """The provider's bill in nano-USD, from its own account."""
+    plain = record.prompt_tokens - record.cached_tokens
+    output, drawn = record.generated_tokens, 0
+    if "passes" in directive:
+        plain, output, drawn = plain - 200, output - 4_160, 200 * 5_000 + 4_160 * 32_000
+    twice = 5 if "tier=priority" in directive or "tier=fast" in directive else 1 if "flex" in directive else 2
+    tokens = (plain * 5_000 + record.cached_tokens * 500 + output * 30_000) * twice // 2
+    return tokens + drawn + record.searches * 10_000_000 + record.file_searches * 2_500_000
+
+
+async def test_the_simulators_account_is_what_the_events_have(tmp_path: Path) -> None:
+    asked = [(stream, *case) for case in SIMULATED for stream in (False, True)]
+    async with running_gateway(tmp_path, config={"prices": PRICES}, acme_usd="100") as harness, ClientSession() as session:
+        for stream, path, directive, members in asked:
+            text = "Hello there, how are you today? " * 3
+            own = {"messages": [{"role": "user", "content": text}]} if path == CHAT else {"input": text}
+            body = {"model": MAIN, "stream": stream, **own, **members}
+            headers = {"Authorization": f"Bearer {BIG_KEY}", "x-sim": directive}
+            async with session.post(harness.url + path, json=body, headers=headers) as answer:
+                assert answer.status == 200, await answer.text()
+                await answer.read()
+        await harness.at_rest()
+        events, records = harness.events(), list(harness.ledger.records)
+    for event, record, (_, _, directive, _) in zip(events, records, asked, strict=True):
+        told = (event["prompt_tokens"], event["completion_tokens"], event["cached_tokens"])
+        assert told == (record.prompt_tokens, record.generated_tokens, record.cached_tokens), directive
+        assert event["cost_nano_usd"] == owed(record, directive), directive
+        billed = json.loads(event["billed"] or "{}")
+        assert billed.get("quantities", {}).get("cached_input_audio", 0) == record.cached_audio_tokens
+        assert billed.get("stated_cost") == ({"nano_usd": 12_300_000} if "cost" in directive else None)
+        assert (event["usage_source"], event["flags"]) == ("upstream", []), directive

@@ -83,6 +83,14 @@ class Answer:
     def completion_tokens(self) -> int:
         return (self.text_tokens + self.image_tokens + self.reasoning_tokens) * self.ask.choices
 
+    def with_passes(self, figures: Figures) -> Figures:
+        """All that is billed, with the passes beside the answer."""
+        billed = [each for each in self.directive.passes if each.is_billed]
+        if not billed or not isinstance(figures.prompt, int):
+            return figures
+        prompt, completion = sum([each.prompt for each in billed]), sum([each.completion for each in billed])
+        return figures._replace(prompt=figures.prompt + prompt, completion=figures.completion + completion)
+
     @property
     def billed_results(self) -> int:
         """Input tokens that tools at the provider brought in, unless they are free."""

@@ -12,13 +12,16 @@
 | finish        | the finish reason, in the dialect's own words |
 | model         | the model that answers |
 | searches      | searches that the provider ran and bills |
+| files         | file searches that ran (OpenAI's Responses) |
+| cost          | what the usage states as its own cost in USD (OpenRouter) |
 | maps          | 1: Google Maps was used as well |
 | results       | input tokens that tools at the provider brought in (Gemini) |
-| audio         | audio tokens in the prompt (Gemini); `cached_audio`: among the cached ones; `image`: among the visible output |
+| audio         | audio tokens in the prompt; `cached_audio`: among the cached ones; `image`: among the visible output (Gemini) |
 | tier, speed,  | the service tier, the speed and the place that the usage states |
 | geo           | |
 | passes        | further passes that the usage lists, as `kind:prompt/completion@model`, with commas between them; the model may |
-|               | be left out. A `message` was tried before the answer, and declined: without output it is not billed |
+|               | be left out. A `message` was tried before the answer, and declined: without output it is not billed. OpenAI's |
+|               | Responses have `image_generation`: images of that model |
 | refuse        | 1: the model declines before it generates anything, which is not billed |
 | usage         | how usage is reported, a `UsageStyle` |
 | done          | 0: leave out `data: [DONE]` |
@@ -115,6 +118,8 @@ class Directive:
     finish: str = ""
     model: str = ""
     searches: int = 0
+    files: int = 0
+    cost: str = ""
     maps: bool = False
     results: int = 0
     audio: int = 0
@@ -197,6 +202,8 @@ _READERS: Final[Mapping[str, Callable[[str], object]]] = {
     "finish": str,
     "model": str,
     "searches": _count,
+    "files": _count,
+    "cost": str,
     "maps": _flag,
     "results": _count,
     "audio": _count,

@@ -14,7 +14,7 @@ class Served:
     accepted            the model began to work, so a provider would bill prompt_tokens and generated_tokens
     prompt_tokens       input tokens, cached and cache-written ones and those of further passes included
     generated_tokens    output tokens generated until the end or until the client left, reasoning included
-    searches            searches that ran, each of which a provider bills; used_maps: so was a map
+    searches            searches that ran, each of which a provider bills; file_searches: in files; used_maps: so was a map
     audio_tokens        audio among prompt_tokens; cached_audio_tokens: among cached_tokens
     image_tokens        images among generated_tokens
     delivered_tokens    the generated tokens whose whole event was written to the socket; hidden reasoning never is
@@ -44,6 +44,7 @@ class Served:
     delivered_tokens: int = 0
     reasoning_tokens: int = 0
     searches: int = 0
+    file_searches: int = 0
     used_maps: bool = False
     audio_tokens: int = 0
     cached_audio_tokens: int = 0

@@ -136,7 +136,7 @@ class Service:
             if each.is_billed:
                 record.prompt_tokens += each.prompt
                 record.generated_tokens += each.completion
-        record.searches, record.used_maps = directive.searches, directive.maps
+        record.searches, record.file_searches, record.used_maps = directive.searches, directive.files, directive.maps
         record.audio_tokens = min(directive.audio, record.prompt_tokens)
         record.cached_audio_tokens = min(directive.cached_audio, record.cached_tokens, record.audio_tokens)
         record.prompt_tokens += answer.billed_results

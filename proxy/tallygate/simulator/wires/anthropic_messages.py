@@ -64,15 +64,6 @@ def billed_usage(answer: Answer) -> dict[str, Any]:
     return usage
 
 
-def _with_passes(answer: Answer, figures: Figures) -> Figures:
-    """All that is billed, with the passes beside the answer."""
-    billed = [each for each in answer.directive.passes if each.is_billed]
-    if not billed or not isinstance(figures.prompt, int):
-        return figures
-    prompt, completion = sum([each.prompt for each in billed]), sum([each.completion for each in billed])
-    return figures._replace(prompt=figures.prompt + prompt, completion=figures.completion + completion)
-
-
 def output_usage(figures: Figures) -> dict[str, Any]:
     usage: dict[str, Any] = {"output_tokens": figures.completion}
     if figures.reasoning:
@@ -104,7 +95,7 @@ class AnthropicMessages:
         message = _message(answer) | {"content": content, "stop_reason": _stop_reason(answer)}
         if figures is not None:
             message["usage"] = input_usage(figures) | output_usage(figures) | billed_usage(answer)
-            figures = _with_passes(answer, figures)
+            figures = answer.with_passes(figures)
         elif answer.directive.usage is UsageStyle.NULL:
             message["usage"] = None
         return compact(message), figures
@@ -147,7 +138,7 @@ class AnthropicMessages:
         if figures is not None:
             usage = input_usage(figures) | output_usage(figures) if early is not None else output_usage(figures)
             usage |= billed_usage(answer)
-            yield _event("message_delta", stopped | {"usage": usage})._replace(figures=_with_passes(answer, figures))
+            yield _event("message_delta", stopped | {"usage": usage})._replace(figures=answer.with_passes(figures))
         else:
             null = {"usage": None} if answer.directive.usage is UsageStyle.NULL else {}
             yield _event("message_delta", stopped | null)

@@ -43,6 +43,25 @@ def usage_object(figures: Figures) -> dict[str, Any]:
     }
 
 
+def billed_usage(answer: Answer, figures: Figures) -> dict[str, Any]:
+    """The usage object with what is billed beside plain tokens: audio, and OpenRouter's number of searches and cost."""
+    usage, directive = usage_object(figures), answer.directive
+    if directive.audio:
+        audio = min(directive.audio, figures.prompt)
+        cached = min(directive.cached_audio, figures.cached, audio)
+        usage["prompt_tokens_details"] |= {"audio_tokens": audio, "cached_tokens_details": {"audio_tokens": cached}}
+    if directive.searches:
+        usage["server_tool_use_details"] = {"web_search_requests": directive.searches}
+    if directive.cost:
+        usage |= {"cost": float(directive.cost), "is_byok": False}
+    return usage
+
+
+def stated_tier(answer: Answer) -> dict[str, str]:
+    """The tier that an answer was served at, in each of its objects."""
+    return {"service_tier": answer.directive.tier} if answer.directive.tier else {}
+
+
 def error_object(status: int, message: str) -> dict[str, Any]:
     kind, code = ERROR_TYPES.get(status, ("server_error", None))
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
@@ -78,10 +97,11 @@ class OpenAIChat:
                 for index in range(answer.ask.choices)
             ],
             **answer.ask.extra,
+            **stated_tier(answer),
         }
         figures = answer.figures()
         if figures is not None:
-            whole["usage"] = usage_object(figures)
+            whole["usage"] = billed_usage(answer, figures)
         elif answer.directive.usage is UsageStyle.NULL:
             whole["usage"] = None
         return compact(whole), figures
@@ -137,7 +157,7 @@ class OpenAIChat:
         """The chunks after the finish reason: usage if it was asked for, and the end mark."""
         style, figures, early = answer.directive.usage, answer.figures(), answer.early_figures()
         if style is UsageStyle.GROQ and figures is not None:
-            yield Event(self._chunk(answer, [], x_groq={"usage": usage_object(figures)}), figures=figures)
+            yield Event(self._chunk(answer, [], x_groq={"usage": billed_usage(answer, figures)}), figures=figures)
         elif asked and style is UsageStyle.NULL:
             yield Event(self._chunk(answer, [], null_usage=True))
         elif asked and figures is not None and style is not UsageStyle.IN_CHOICE_CHUNK:
@@ -156,11 +176,12 @@ class OpenAIChat:
             "created": answer.created,
             "model": answer.model,
             **answer.ask.extra,
+            **stated_tier(answer),
             "choices": choices,
             **more,
         }
         if figures is not None:
-            chunk["usage"] = usage_object(figures)
+            chunk["usage"] = billed_usage(answer, figures)
         elif null_usage:
             chunk["usage"] = None
         return data_event(chunk)

@@ -2,13 +2,15 @@
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from tallygate.simulator.answer import Answer, Event, Figures
 from tallygate.simulator.directive import UsageStyle
-from tallygate.simulator.wires.openai_chat import OPENAI_HEADERS, error_object
+from tallygate.simulator.wires.openai_chat import OPENAI_HEADERS, error_object, stated_tier
 from tallygate.simulator.wires.sse import EVENT_STREAM, compact, named_event
 from tallygate.simulator.words import TOOL_NAME
+
+_IMAGES: Final = "image_generation"  # as a tool, and as a pass
 
 
 def usage_object(figures: Figures) -> dict[str, Any]:
@@ -35,7 +37,8 @@ class OpenAIResponses:
 
     def body(self, answer: Answer) -> tuple[bytes, Figures | None]:
         figures = answer.figures()
-        return compact(self._response(answer, _status(answer), [_item(answer)], figures)), figures
+        body = compact(self._response(answer, _status(answer), [*_tool_items(answer), _item(answer)], figures))
+        return body, None if figures is None else answer.with_passes(figures)
 
     def events(self, answer: Answer) -> Iterator[Event]:
         number = 0
@@ -53,17 +56,24 @@ class OpenAIResponses:
         started = self._response(answer, "in_progress", [], None)
         yield "response.created", {"response": started}, 0, 0, None
         yield "response.in_progress", {"response": started}, 0, 0, None
-        item, place = _item(answer), {"item_id": f"msg_{answer.id}", "output_index": 0}
+        tools = _tool_items(answer)
+        for index, call in enumerate(tools):
+            begun = {"id": call["id"], "type": call["type"], "status": "in_progress"}
+            yield "response.output_item.added", {"output_index": index, "item": begun}, 0, 0, None
+            yield "response.output_item.done", {"output_index": index, "item": call}, 0, 0, None
+        item, at = _item(answer), len(tools)
+        place = {"item_id": f"msg_{answer.id}", "output_index": at}
         if item["type"] == "compaction":
-            yield "response.output_item.added", {"output_index": 0, "item": item | {"encrypted_content": ""}}, 0, 0, None
+            yield "response.output_item.added", {"output_index": at, "item": item | {"encrypted_content": ""}}, 0, 0, None
             for piece in answer.pieces():
                 yield "", {}, piece.tokens, piece.tokens if piece.reasoning else 0, None
         else:
             yield from self._deltas(answer, item, place)
-        yield "response.output_item.done", {"output_index": 0, "item": item}, 0, 0, None
+        yield "response.output_item.done", {"output_index": at, "item": item}, 0, 0, None
         figures, status = answer.figures(), _status(answer)
-        final = self._response(answer, status, [item], figures)
-        yield f"response.{status}", final if self._flattened else {"response": final}, 0, 0, figures
+        final = self._response(answer, status, [*tools, item], figures)
+        reported = None if figures is None else answer.with_passes(figures)
+        yield f"response.{status}", final if self._flattened else {"response": final}, 0, 0, reported
 
     def _deltas(
         self, answer: Answer, item: Mapping[str, Any], place: Mapping[str, Any]
@@ -72,7 +82,7 @@ class OpenAIResponses:
         is_tool = answer.is_tool_call
         nothing_yet: dict[str, Any] = {"arguments": ""} if is_tool else {"content": []}
         empty = {**item, **nothing_yet, "status": "in_progress"}
-        yield "response.output_item.added", {"output_index": 0, "item": empty}, 0, 0, None
+        yield "response.output_item.added", {"output_index": place["output_index"], "item": empty}, 0, 0, None
         part = {**place, "content_index": 0}
         if not is_tool:
             yield "response.content_part.added", {**part, "part": _text_part("")}, 0, 0, None
@@ -105,9 +115,11 @@ class OpenAIResponses:
             "tool_choice": "auto",
             "tools": [],
             "metadata": {},
+            **stated_tier(answer),
         }
         if figures is not None:
             response["usage"] = usage_object(figures)
+            response |= _tool_usage(answer)
         elif status == "in_progress" or answer.directive.usage is UsageStyle.NULL:
             response["usage"] = None
         return response
@@ -131,6 +143,38 @@ def _text_part(text: str) -> dict[str, Any]:
 
 def compaction_item(answer: Answer) -> dict[str, Any]:
     return {"id": f"cmp_{answer.id}", "type": "compaction", "encrypted_content": b64encode(answer.text().encode()).decode()}
+
+
+def _tool_items(answer: Answer) -> list[dict[str, Any]]:
+    """The calls of tools that ran at the provider, before the answer."""
+    directive = answer.directive
+    action = {"type": "search", "query": "peace"}
+    done = {"status": "completed"}
+    return [
+        *[{"id": f"ws_{number}", "type": "web_search_call", "action": action} | done for number in range(directive.searches)],
+        *[{"id": f"fs_{number}", "type": "file_search_call", "queries": ["peace"]} | done for number in range(directive.files)],
+        *[
+            {"id": f"ig_{number}", "type": "image_generation_call", "result": "iVBORw0KGgo="} | done
+            for number, each in enumerate(directive.passes)
+            if each.kind == _IMAGES
+        ],
+    ]
+
+
+def _tool_usage(answer: Answer) -> dict[str, Any]:
+    """What a final response states of its tools; nothing where there were none. The images are of one model."""
+    images = [each for each in answer.directive.passes if each.kind == _IMAGES]
+    if not images and not answer.directive.searches:
+        return {}
+    tokens_in, tokens_out = sum([each.prompt for each in images]), sum([each.completion for each in images])
+    image_gen = {
+        "input_tokens": tokens_in,
+        "input_tokens_details": {"image_tokens": 0, "text_tokens": tokens_in},
+        "output_tokens": tokens_out,
+        "total_tokens": tokens_in + tokens_out,
+    }
+    named = {"tools": [{"type": _IMAGES, "model": images[0].model}]} if images and images[0].model else {}
+    return {"tool_usage": {"image_gen": image_gen, "web_search": {"num_requests": answer.directive.searches}}, **named}
 
 
 def _item(answer: Answer) -> dict[str, Any]:
