@@ -45,7 +45,7 @@ class PathRefusals:
     def explained(
         self, refusal: Refusal, *, method: str, target: str, table: RouteTable, keys: Collection[bytes], org: str, now_ms: int
     ) -> tuple[Refusal, Nearest | None]:
-        """The refusal with what was asked and the nearest endpoint, which is also told to the log now and then.
+        """The refusal with what was asked and the nearest endpoint, which is also logged now and then.
 
         target   as received; keys: the words of the caller's own key; org: whose request it probably is, "" where that is not known
         """

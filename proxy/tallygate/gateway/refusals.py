@@ -44,7 +44,7 @@ def rejected(error: RequestRejectedError) -> Refusal:
 
 
 def overloaded(what: str) -> Refusal:
-    """The refusal of a request for which there is no room. what: a sentence that says which."""
+    """The refusal of a request for which there is no room. what: a sentence that names it."""
     return Refusal(
         code=ErrorCode.OVERLOADED,
         message=f"{what} Try again shortly.",

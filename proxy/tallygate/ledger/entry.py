@@ -88,7 +88,7 @@ _TEXTS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is str 
 
 
 def last_word(entries: Sequence[Entry]) -> Entry:
-    """The entry that says all of an event: its final word, else its only one."""
+    """The entry that has all facts of an event: its final one, else its only one."""
     return next((entry for entry in reversed(entries) if entry.kind in FINAL), entries[0])
 
 
