@@ -1,4 +1,4 @@
-"""What a response body is, told by its first bytes: labels are wrong more often than bodies are.
+"""The framing of a response body, by its first bytes: labels are wrong more often than bodies are.
 
 Event streams come as application/json, text/plain or without a type, whole answers as text/plain or octet streams, and either with
 a byte order mark or blank lines in front.
@@ -19,7 +19,7 @@ _MEDIA: Final = ("audio/", "image/", "video/")  # what is labelled so is no text
 
 
 class Framing(Enum):
-    """How a response body is made up."""
+    """The framing of a response body."""
 
     EVENTS = "events"
     JSON = "json"
@@ -39,7 +39,7 @@ def framing(content_type: str, *, stream: bool) -> Framing:
 
 
 def framing_of(begun: bytes) -> Framing | None:
-    """Framing by the first bytes that are not blank: UNREAD where they tell nothing, None where more of them might."""
+    """Framing by the first bytes that are not blank: UNREAD where they show none, None where more of them might."""
     first = begun[:1]
     if first in (b"{", b"["):
         return Framing.JSON

@@ -138,7 +138,7 @@ def _name(refusal: Refusal) -> str:
 
 
 def _is_retryable(refusal: Refusal) -> bool:
-    """Whether the same request can succeed later by itself; not while a spend limit pauses."""
+    """Return whether the same request can succeed later by itself; not while a spend limit pauses."""
     if refusal.code is ErrorCode.RATE_LIMIT_EXCEEDED:
         return True
     if refusal.should_retry is not None:

@@ -22,7 +22,7 @@ def base64_image_size(text: str) -> tuple[int, int]:
 
 
 def data_url_image_size(url: str) -> tuple[int, int]:
-    """Like base64_image_size, for a `data:…;base64,…` URL; (0, 0) for any other."""
+    """Do as base64_image_size does, for a `data:…;base64,…` URL; (0, 0) for any other."""
     header, comma, text = url.partition(",") if url[:5] == "data:" else ("", "", "")
     return base64_image_size(text) if comma and header.endswith(";base64") else (0, 0)
 

@@ -43,7 +43,7 @@ class JsonObjects:
 
     @property
     def is_inside(self) -> bool:
-        """Whether the bytes so far end inside an object."""
+        """Return whether the bytes so far end inside an object."""
         return self._depth > 0
 
     def feed(self, data: bytes) -> list[bytes]:

@@ -52,5 +52,5 @@ def lenient_json_text(value: object) -> str:
 
 
 def is_positive(value: object) -> bool:
-    """Whether a count states something: not absent, zero, or less. What is no number at all states nothing either way."""
+    """Return whether a count states something: not absent, zero, or less. What is no number at all states nothing either way."""
     return bool(value) and (not isinstance(value, int | float) or value > 0)

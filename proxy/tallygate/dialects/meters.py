@@ -1,4 +1,4 @@
-"""What response meters share: how a body is taken apart, and its bounds. Dialects add what the pieces mean."""
+"""Common parts of response meters: how a body is taken apart, and its bounds. Dialects add what the pieces mean."""
 
 import re
 from typing import Final

@@ -60,7 +60,7 @@ class ListPage:
 
     @property
     def is_by_id(self) -> bool:
-        """Whether the last item's id is the cursor of the next page."""
+        """Return whether the last item's id is the cursor of the next page."""
         return "has_more" in self.members
 
     @property

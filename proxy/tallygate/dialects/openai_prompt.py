@@ -57,7 +57,7 @@ class OpenAiPrompt(PromptParts):
         )
 
     def add_raw_schema(self, schema: msgspec.Raw) -> None:
-        """Like `add_schema`, for a schema that is not decoded."""
+        """Add a schema that is not decoded, as `add_schema` does with one that is."""
         if (text := bytes(schema).decode()) not in ("", "null"):
             self.schemas.append(text)
 
@@ -67,7 +67,7 @@ class OpenAiPrompt(PromptParts):
             self.texts.append(text)
 
     def add_raw_unknown_members(self, members: Mapping[str, msgspec.Raw], known: frozenset[str]) -> None:
-        """Like `add_unknown_members`, but decode only the unknown members."""
+        """Do as `add_unknown_members` does, but decode only the unknown members."""
         if not members.keys() <= known:
             unknown = {name: msgspec.json.decode(value) for name, value in members.items() if name not in known}
             self.add_unknown_members(unknown, known)

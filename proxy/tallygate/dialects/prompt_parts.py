@@ -49,7 +49,7 @@ class PromptParts:
     audio_input: bool = False
 
     def has_unknown_input(self, references: Collection[StoredReference]) -> bool:
-        """Whether there is input of unknown size. A reference outside of all parts may be read as well, wherever it is."""
+        """Return whether there is input of unknown size. A reference outside of all parts may be read as well, wherever it is."""
         if self.has_unseen_input or self.has_referred_input:
             return True
         return bool(references) and sum(each.kind != StoredKind.VOICE for each in references) > self.image_files

@@ -83,7 +83,7 @@ _VERSIONED: Final = re.compile(r"/v1[a-z0-9]*/+files/", re.ASCII)
 
 
 def body_references(body: ParsedBody[Any]) -> tuple[StoredReference, ...]:
-    """Like `stored_references`, for a parsed body; most bodies have none, as their keys show."""
+    """Find `stored_references` in a parsed body; most bodies have none, as their keys show."""
     return () if _KEYS.isdisjoint(body.keys_anywhere) else stored_references(body.decoded())
 
 
@@ -130,7 +130,7 @@ _BY_FOLDED_NAME: Final[Mapping[str, StoredKind]] = {
 
 
 def is_call(block: Mapping[str, Any]) -> bool:
-    """Whether a block's `input` is data, as in Anthropic's tool calls, which are in lists. A list in `input` is not a call's."""
+    """Return whether a block's `input` is data, as in Anthropic's tool calls. A list in `input` is not a call's."""
     kind = block.get("type")
     return isinstance(kind, str) and kind in _CALLS and isinstance(block.get("input"), dict)
 

@@ -58,7 +58,7 @@ def references_of_any(body: bytes, *, put: str = "", is_shared: bool = True) -> 
 
 
 def names_all(body: bytes) -> bool:
-    """Whether a body that changes or deletes objects selects them by ids alone, and gives none of them another id.
+    """Return whether a body that changes or deletes objects selects them by ids alone, and gives none of them another id.
 
     Gloo's cookbook, "rag-pipeline-part-2": `{"item_ids": [...]}` deletes, `{"filter": {"item_ids": [...]}, "ops": [...]}` changes,
     and `{"item_id": ..., "item_title": ...}` changes one. Any other filter could select others' items.
@@ -81,7 +81,7 @@ def names_all(body: bytes) -> bool:
 
 
 def _keeps_ids(change: object) -> bool:
-    """Whether one of `ops` changes no id: `{"op": "replace", "field": "author", "value": [...]}`."""
+    """Return whether one of `ops` changes no id: `{"op": "replace", "field": "author", "value": [...]}`."""
     if not isinstance(change, dict) or not change.keys() <= {"op", "field", "value"}:
         return False
     field = change.get("field")
@@ -123,7 +123,7 @@ def _producers(value: object) -> Iterator[str]:
 
 
 def names_producer(name: str) -> bool:
-    """Whether a member, a field or a parameter of this name is a `producer_id`, for some server at least."""
+    """Return whether a member, a field or a parameter of this name is a `producer_id`, for some server at least."""
     return "producerid" in folded(name)
 
 

@@ -148,7 +148,7 @@ class LookedUpKeys:
     def _begin(
         self, key: str, digest: bytes, known: KnownKey | None, network: str, clients: Clients
     ) -> asyncio.Task[VerifiedClient | Refusal] | None:
-        """None where there is no room: who has a known key is not in the way of strangers' keys, nor they in his."""
+        """Begin to ask; None where there is no room: who has a known key is not in the way of strangers' keys, nor they in his."""
         kind, who = (self._firsts, network) if known is None else (self._renewals, known.org)
         if not kind.waiting.acquire(who, 1):
             return None

@@ -35,13 +35,13 @@ class Unseen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def may_reason(model: str | None, prices: PriceCatalogue, at_ms: int) -> bool:
-    """Whether a model may generate reasoning that no answer shows: it may, unless a price row denies it."""
+    """Return whether a model may generate reasoning that no answer shows: it may, unless a price row denies it."""
     price = prices.find(model, at_ms) if model is not None else None
     return price is None or price.reasons
 
 
 def finishes_anyway(upstream: Upstream, *, is_streamed: bool) -> bool:
-    """Whether the provider generates the rest of an answer whose connection is gone. `cancel` is for those that stop."""
+    """Return whether the provider generates the rest of an answer whose connection is gone. `cancel` is for those that stop."""
     return not is_streamed and upstream.on_disconnect is not OnDisconnect.CANCEL
 
 
