@@ -24,7 +24,7 @@ from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.directory.changes import Changes
 from tallygate.ledger.entry import SUMMED_FIELDS, Entry, Kind, last_word, sums_of
 from tallygate.ledger.lifetime import charged_model, is_guess
-from tallygate.ledger.reprice import price_of_pass
+from tallygate.ledger.reprice import charging_names, price_of_pass
 from tallygate.ledger.schema import ENTRIES
 
 EVENTS_AT_ONCE: Final = 500
@@ -184,9 +184,9 @@ class Corrections:
         for price in self._prices.rows():
             if price.version == listed:
                 return with_markup_of(price, entry.price_version)
-        for model in (entry.response_model, entry.request_model):
-            found = self._prices.find(model, entry.started_at_ms) if model else None
-            if found is not None and model and not is_guess(found, model, entry.price_version):
+        for model in charging_names(self._prices, entry):
+            found = self._prices.find(model, entry.started_at_ms)
+            if found is not None and not is_guess(found, model, entry.price_version):
                 return with_markup_of(found, entry.price_version)
         raise UnknownEventError(
             f"event {entry.event_id} was charged by {entry.price_version}, which prices.yaml does not have: "

@@ -46,6 +46,16 @@ class RepricedPage:
     odd: int
 
 
+def charging_names(prices: PriceCatalogue, entry: Entry) -> list[str]:
+    """The names whose price charges an event, best first: of the model that answered, then of the one asked for.
+
+    The other way round where the operator agreed on a price for the one asked for.
+    """
+    names = [name for name in (entry.response_model, entry.request_model) if name]
+    asked = entry.request_model
+    return names[::-1] if asked and prices.agrees(asked, entry.started_at_ms) else names
+
+
 def price_of_pass(prices: PriceCatalogue, entry: Entry, model: str) -> Price | None:
     """The price of another model that took part in an exchange, with the markup that it was charged with."""
     price = prices.find(model, entry.started_at_ms)
@@ -136,9 +146,9 @@ class Repricing:
         )
 
     def _price_of(self, entry: Entry) -> Price | None:
-        """The price that admission and settlement would choose: of the model that answered, else of the one asked for."""
-        for model in (entry.response_model, entry.request_model):
-            price = self._prices.find(model, entry.started_at_ms) if model else None
-            if price is not None and model:
+        """The price that admission and settlement would choose."""
+        for model in charging_names(self._prices, entry):
+            price = self._prices.find(model, entry.started_at_ms)
+            if price is not None:
                 return None if is_guess(price, model, entry.price_version) else price
         return None
