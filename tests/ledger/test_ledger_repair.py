@@ -327,14 +327,14 @@ async def test_a_corrected_price_is_entered_as_differences(database: Database, b
 
 
 async def test_what_was_agreed_on_for_the_model_asked_charges_it_anew_too(database: Database, book: Book) -> None:
-    listed = repriced(OLD, model="gpt-4o-2024-08-06", version="gpt-4o-2024-08-06@2024")
-    await book.record([_priced(1, OLD, response_model="gpt-4o-2024-08-06")])
-    query = RepriceQuery(model="gpt-4o", from_ms=START_MS, to_ms=START_MS + 1, orgs=frozenset({"acme"}))
-    prices = PriceCatalogue([NEW], listed=PriceCatalogue([listed]))
+    old, new = repriced(OLD, model="house", version="house@2024"), repriced(NEW, model="house", version="house@2024b")
+    await book.record([_priced(1, old, request_model="house", response_model="gpt-4o")])
+    query = RepriceQuery(model="house", from_ms=START_MS, to_ms=START_MS + 1, orgs=frozenset({"acme"}))
+    prices = PriceCatalogue([new], listed=PriceCatalogue([OLD]))
     page = await Repricing(database, prices).page(query, "", now_ms=START_MS, apply=True)
     (correction,) = page.corrections
-    assert correction.price_version == NEW.version
-    assert correction.cost_nano_usd == _priced(1, NEW).cost_nano_usd - _priced(1, OLD).cost_nano_usd
+    assert correction.price_version == new.version
+    assert correction.cost_nano_usd == _priced(1, new).cost_nano_usd - _priced(1, old).cost_nano_usd
 
 
 async def test_a_correction_leaves_the_original_as_it_was(database: Database, book: Book) -> None:
