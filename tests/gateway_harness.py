@@ -17,7 +17,7 @@ import yaml
 from aiohttp import ClientSession
 from encodings_of_tests import load_once
 from recording_metrics import RecordingMetrics
-from usage_events import read_event
+from usage_events import cost_by_kind, read_event
 
 from tallygate.app.clocks import event_id_source
 from tallygate.config.holder import ConfigHolder
@@ -125,6 +125,8 @@ class Harness:
         for entries in self.limiter.events.values():
             events = [entry for entry in entries if isinstance(entry, StreamEvent)]
             found += [read_event(entry.event) | {"_kind": entry.kind, "_cost": entry.cost_nano_usd} for entry in events]
+        for event in found:
+            cost_by_kind(event)
         return sorted(found, key=lambda event: event["event_id"])
 
     async def window(self, org: str = "acme", key: str = "org:spend_7d") -> WindowState:

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import fields
 
+from tallygate.domain.unit_kind import KIND_COSTS, UnitKind
 from tallygate.domain.usage_event import UsageEvent
 from tallygate.simulator.ledger import Served
 
@@ -14,6 +15,18 @@ def read_event(text: str | bytes) -> dict[str, Any]:
     """All members of an encoded event, those that it leaves out with their defaults."""
     absent = {field.name: field.default for field in fields(UsageEvent) if not field.required}
     return absent | {"flags": []} | json.loads(text)
+
+
+def cost_by_kind(event: Mapping[str, Any]) -> dict[str, int]:
+    """What an event's usage cost by kind of unit, without zeros. Fails unless that, with the fee, is exactly its cost.
+
+    Only a first word, which is written before anything was seen, says nothing of it, and neither does a cost that was stated.
+    """
+    found = {kind.value: event[name] for kind, name in zip(UnitKind, KIND_COSTS, strict=True) if event[name]}
+    is_undivided = not found and (event["usage_source"] == "checkpoint" or "stated_cost" in event["flags"])
+    assert is_undivided or sum(found.values()) + event["fee_nano_usd"] == event["cost_nano_usd"], event
+    assert min(found.values(), default=0) >= 0, event
+    return found
 
 
 def counts_of_event(event: Mapping[str, Any]) -> tuple[int, ...]:

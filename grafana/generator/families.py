@@ -42,6 +42,14 @@ def spend(*matchers: str) -> tuple[str, str]:
     return select("tallygate_spend_usd_total", *matchers), select("tallygate_spend_credited_usd_total", *matchers)
 
 
+def spend_by_kind(*matchers: str) -> tuple[str, str]:
+    """USD by the kind of unit that was paid for: counted, and taken back."""
+    return (
+        select("tallygate_spend_by_unit_usd_total", *matchers),
+        select("tallygate_spend_by_unit_credited_usd_total", *matchers),
+    )
+
+
 def viewed() -> tuple[str, str]:
     """What the variable `view` chooses: requests, tokens or spend; and what was taken back of it. Requests never are.
 

@@ -59,7 +59,10 @@ def _sections() -> list[Section]:
         Section(bands=[Band(panels=_figures(), height=4), Band(panels=[_limits()], height=10)]),
         Section(title="Towards the limit", bands=[Band(panels=_towards(), height=9), Band(panels=_amounts(), height=8)]),
         Section(title="Pauses and refusals", bands=[Band(panels=_pauses(), height=8)]),
-        Section(title="Cost", bands=[Band(panels=_costs(), height=10, widths=[12, 6, 6])]),
+        Section(
+            title="Cost",
+            bands=[Band(panels=_costs(), height=10, widths=[12, 6, 6]), Band(panels=_kinds(), height=9, widths=[16, 8])],
+        ),
         Section(title="What these numbers mean", bands=[Band(panels=[words("", _WORDS)], height=9)]),
     ]
 
@@ -263,6 +266,26 @@ def _costs() -> list[Panel]:
             "Cost in the range, by organization",
             f"Between the ends of the dashboard's range. {_EXACT}",
             at_the_end(total, "{{org}}"),
+            unit=look.USD,
+        ),
+    ]
+
+
+def _kinds() -> list[Panel]:
+    amounts = families.spend_by_kind(_ORG)
+    return [
+        bars(
+            "Daily cost by what was paid for",
+            "Of the last 30 days and the organizations chosen, in your browser's zone: tokens of prompts, read from and written to "
+            f"caches, generated; audio, images and video; searches and other calls; flat fees of routes. {_EXACT} {_RELATIVE}",
+            over_time(queries.net_bars_by("kind", *amounts), "{{kind}}", step="1d"),
+            step="1d",
+            unit=look.USD,
+        ).time_from("30d"),
+        ranking(
+            "Cost in the range, by what was paid for",
+            f"Between the ends of the dashboard's range; `other` is what nobody can divide. {_EXACT}",
+            at_the_end(queries.net_total_by("kind", *amounts), "{{kind}}"),
             unit=look.USD,
         ),
     ]

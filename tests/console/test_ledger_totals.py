@@ -13,7 +13,7 @@ from tallygate.console.ledger_totals import LedgerTotals
 from tallygate.domain.usage import UsageSource
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.lifetime_queries import ORGS_AT_ONCE
-from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_TOTALS
+from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_SPEND, LIFETIME_TOTALS
 from tallygate.telemetry import metrics
 from tallygate.telemetry.exposition import Scraped, render
 
@@ -88,6 +88,23 @@ async def test_each_family_adds_up_over_the_labels_that_it_does_not_have(databas
     assert values[metrics.ODD_SETTLEMENTS] == {("overrun",): 2, ("late",): 1, ("unheld",): 0}
     assert values[metrics.HOLDS_EXPIRED] == {(): 1}
     assert set(values) == set(metrics.LEDGER_TOTALS)
+
+
+async def test_spend_by_kind_is_shown_with_what_was_taken_back_of_it(database: Database) -> None:
+    rows = [
+        (*CHAT, "input", 70, 0, 0),
+        (*CHAT, "other", 9, 9, 0),
+        (*CHAT, "output", 8, 3, 5),
+        ("gone", "g", "chat", "fee", 1, 0, 0),
+    ]
+    names = [column.name for column in LIFETIME_SPEND.columns]
+    async with database.write() as connection:
+        await connection.execute(insert(LIFETIME_SPEND), [dict(zip(names, row, strict=True)) for row in rows])
+
+    totals = await LedgerTotals(database).fetch(["acme"])
+
+    assert totals.samples[metrics.SPEND_BY_UNIT] == {(*CHAT, "input"): 70, (*CHAT, "other"): 9, (*CHAT, "output"): 8}
+    assert totals.samples[metrics.SPEND_BY_UNIT_CREDITED] == {(*CHAT, "other"): 9, (*CHAT, "output"): 3}
 
 
 async def test_an_empty_ledger_has_counters_without_labels_only(database: Database) -> None:

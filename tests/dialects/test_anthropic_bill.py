@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ from tallygate.dialects.anthropic_messages import AnthropicMessages
 from tallygate.dialects.anthropic_passes import PASSES_MAX
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.domain.billed import TokenColumns, billed_of, columns_of, usage_of_event
-from tallygate.domain.charge import Charge, charge_of
+from tallygate.domain.charge import charge_of
 from tallygate.domain.price import Price, Rule, Tier
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.unit import Unit
@@ -83,11 +83,17 @@ def read(answers: list[tuple[str, RequestFacts, bytes]]) -> Metered:
     return whole
 
 
-def charged(got: Metered, price: Price | None = None) -> Charge:
+class Charged(NamedTuple):
+    cost_nano_usd: int
+    lacks_rates: bool = False
+
+
+def charged(got: Metered, price: Price | None = None) -> Charged:
     assert got.usage is not None
     assert got.response_model is not None
     usage = got.usage.with_calls(got.billed_calls)
-    return charge_of(usage, Conditions(**got.conditions), price or PRICES[got.response_model], PRICES.get)
+    found = charge_of(usage, Conditions(**got.conditions), price or PRICES[got.response_model], PRICES.get)
+    return Charged(found.cost_nano_usd, found.lacks_rates)
 
 
 def pass_of(kind: str, tokens_in: int, tokens_out: int, model: str | None = None, **more: int) -> dict[str, Any]:
@@ -106,18 +112,18 @@ def test_a_compaction_is_billed_beside_the_answer_each_by_its_own_size() -> None
     got = read(both(COMPACTED))
     assert got.usage is not None
     assert (got.usage.prompt, got.usage.completion) == (203_000, 4_500)
-    assert charged(got) == Charge(203_000 * 2_000 + 4_500 * 10_000)  # 0.451 USD
+    assert charged(got) == Charged(203_000 * 2_000 + 4_500 * 10_000)  # 0.451 USD
 
     got = read(both(COMPACTED, model=SMALL))
     # 23,000 * 0.1 + 1,000 * 0.5, and above 100,000 tokens 180,000 * 0.5 + 3,500 * 2.5: 0.10155 USD
-    assert charged(got) == Charge(2_300_000 + 500_000 + 90_000_000 + 8_750_000)
+    assert charged(got) == Charged(2_300_000 + 500_000 + 90_000_000 + 8_750_000)
     assert not got.flags
 
 
 def test_a_prompt_above_the_threshold_is_five_times_as_dear() -> None:
-    assert charged(read(both({"input_tokens": 150_000, "output_tokens": 1_000}, model=SMALL))) == Charge(77_500_000)
+    assert charged(read(both({"input_tokens": 150_000, "output_tokens": 1_000}, model=SMALL))) == Charged(77_500_000)
     parts = {"input_tokens": 50_000, "cache_read_input_tokens": 50_000, "output_tokens": 1_000}
-    assert charged(read(both(parts, model=SMALL))) == Charge(50_000 * 100 + 50_000 * 100 + 500_000)  # exactly 100,000
+    assert charged(read(both(parts, model=SMALL))) == Charged(50_000 * 100 + 50_000 * 100 + 500_000)  # exactly 100,000
 
 
 @pytest.mark.parametrize(
@@ -183,13 +189,13 @@ def test_a_prompt_above_the_threshold_is_five_times_as_dear() -> None:
 )
 def test_every_pass_is_billed_at_its_own_model_s_rates(usage: dict[str, Any], asked: str, nano_usd: int) -> None:
     got = read(both(usage, asked=asked))
-    assert charged(got) == Charge(nano_usd)
+    assert charged(got) == Charged(nano_usd)
     assert got.flags == ({"usage_iterations"} if "review" in str(usage) else set())
 
 
 def test_the_model_of_a_pass_without_a_price_is_charged_as_the_one_that_answered() -> None:
     got = read(both(top(10, 3, pass_of("message", 10, 3), pass_of("advisor_message", 100, 10, "unheard-of"))))
-    assert charged(got) == Charge(110 * 2_000 + 13 * 10_000, lacks_rates=True)
+    assert charged(got) == Charged(110 * 2_000 + 13 * 10_000, lacks_rates=True)
 
 
 def test_a_stream_that_began_with_another_model_ends_as_the_one_that_served() -> None:
@@ -197,16 +203,16 @@ def test_a_stream_that_began_with_another_model_ends_as_the_one_that_served() ->
     (content_type, facts, body), _ = both(usage, model=OPUS)
     got = assert_split_invariant(DIALECT, facts, body, content_type=content_type)
     assert got.response_model == MAIN
-    assert charged(got) == Charge(120 * 2_000 + 400_000 + 118 * 4_000 + 9 * 20_000)
+    assert charged(got) == Charged(120 * 2_000 + 400_000 + 118 * 4_000 + 9 * 20_000)
 
 
 def test_a_model_that_declined_is_known_by_the_block_that_ends_its_output() -> None:
     usage = top(120, 40, pass_of("message", 118, 1, OPUS), pass_of("fallback_message", 120, 40, MAIN))
     fallback = {"type": "fallback", "from": {"model": OPUS}, "to": {"model": MAIN}}
     said = {"type": "text", "text": "Hi"}
-    assert charged(read(both(usage, asked=OPUS, content=(fallback, said)))) == Charge(120 * 2_000 + 400_000)
+    assert charged(read(both(usage, asked=OPUS, content=(fallback, said)))) == Charged(120 * 2_000 + 400_000)
     later = charged(read(both(usage, asked=OPUS, content=(said, fallback, said))))
-    assert later == Charge(120 * 2_000 + 400_000 + 118 * 4_000 + 20_000)
+    assert later == Charged(120 * 2_000 + 400_000 + 118 * 4_000 + 20_000)
 
 
 def test_parts_that_only_the_top_level_tells_apart_stay_what_they_are() -> None:
@@ -308,7 +314,7 @@ def test_of_refused_attempts_those_with_output_are_billed() -> None:
     tried = top(20, 0, pass_of("message", 118, 9, OPUS), pass_of("message", 20, 0, MAIN))
     fallback = {"type": "fallback", "from": {"model": OPUS}, "to": {"model": MAIN}}
     got = read(both(tried, asked=OPUS, content=({"type": "text", "text": "I"}, fallback), stop_reason="refusal"))
-    assert charged(got) == Charge(118 * 4_000 + 9 * 20_000)
+    assert charged(got) == Charged(118 * 4_000 + 9 * 20_000)
     assert not got.is_unbilled
 
     alone = {"input_tokens": 20, "output_tokens": 2}
@@ -321,7 +327,7 @@ def test_of_refused_attempts_those_with_output_are_billed() -> None:
 
     tried = top(20, 0, pass_of("compaction", 118, 9), pass_of("message", 20, 0))
     got = read(both(tried, content=({"type": "compaction", "content": None},), stop_reason="refusal"))
-    assert charged(got) == Charge(118 * 2_000 + 9 * 10_000)
+    assert charged(got) == Charged(118 * 2_000 + 9 * 10_000)
 
 
 FAST = {"facts": dict(zip(("conditions", "default_conditions"), conditions_of(None, "fast", None), strict=True))}
@@ -347,7 +353,7 @@ def test_conditions_are_what_the_answer_states(
 ) -> None:
     got = read(both({"input_tokens": 10_000, "output_tokens": 1_000, **stated}, model=OPUS, **asks))
     assert Conditions(**got.conditions) == conditions
-    assert charged(got) == Charge(nano_usd, lacks_rates=conditions.service_tier == "priority")
+    assert charged(got) == Charged(nano_usd, lacks_rates=conditions.service_tier == "priority")
     if asks:
         assert "speed" in got.conditions  # also where it is the standard one
     elif conditions == STANDARD:
@@ -358,7 +364,7 @@ def test_searches_are_billed_as_they_are_stated_else_as_they_are_seen() -> None:
     usage = {"input_tokens": 100, "output_tokens": 10, "server_tool_use": {"web_search_requests": 3, "web_fetch_requests": 9}}
     got = read(both(usage, model=OPUS))
     assert got.billed_calls == {Unit.WEB_SEARCH: 3}
-    assert charged(got) == Charge(400_000 + 200_000 + 30_000_000)  # 10 USD per 1,000; a fetch is free
+    assert charged(got) == Charged(400_000 + 200_000 + 30_000_000)  # 10 USD per 1,000; a fetch is free
 
     found = {"type": "web_search_tool_result", "content": [{"title": "x"}]}
     failed = {"type": "web_search_tool_result", "content": {"type": "web_search_tool_result_error", "error_code": "unavailable"}}

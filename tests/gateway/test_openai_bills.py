@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import ClientSession, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
+from usage_events import cost_by_kind
 
 from tallygate.telemetry.metrics import STATED_COST, STATED_COST_PRICED
 
@@ -224,6 +225,7 @@ async def test_a_stated_cost_is_kept_beside_ours_or_charged(tmp_path: Path, aioh
     async with bills(tmp_path / "settle", aiohttp_server, stated_cost="settle", markup_percent="10") as world:
         event = await world.chat({}, stated)
         assert (event["cost_nano_usd"], event["flags"]) == (12_300_000, ["stated_cost"])
+        assert cost_by_kind(event) == {}, "nobody divides it"
         assert json.loads(event["billed"]) == {"stated_cost": {"is_charged": True, "nano_usd": 12_300_000}}
         unknown = await world.chat({"service_tier": "scale"}, stated, service_tier="scale")
         assert (unknown["cost_nano_usd"], unknown["flags"]) == (12_300_000, ["stated_cost"])

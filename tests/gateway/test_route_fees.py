@@ -12,6 +12,7 @@ import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, organizations, running_gateway
 from marked_partitions import mark_all
+from usage_events import cost_by_kind
 
 from tallygate.domain.admission import AdmissionRequest
 from tallygate.ledger.entry import entry_of_stream
@@ -215,6 +216,7 @@ async def test_fee_and_tokens_add_up_and_the_markup_is_of_the_tokens(tmp_path: P
 
         event = await world.event()
         assert (status, event["cost_nano_usd"], event["fee_nano_usd"]) == (200, 2 * TOKENS + FEE, FEE)
+        assert cost_by_kind(event) == {"input": 2 * 8 * 150, "output": 2 * 3 * 600}
         assert headers["tallygate-cost-usd"] == "0.002006"
         assert event["flags"] == []
 

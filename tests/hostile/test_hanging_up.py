@@ -11,6 +11,7 @@ from at_rest import come_to_rest, until_accepted
 from gateway_harness import LIMITS, Harness, running_gateway
 from hostile_upstream import saying, scripted, whole
 from raw_client import KEY, asking, chat, connected
+from usage_events import cost_by_kind, read_event
 
 from tallygate.gateway.exchange.account import checkpoint_all
 from tallygate.gateway.exchange.drains import DrainEnd
@@ -593,6 +594,7 @@ async def test_a_checkpoint_covers_what_can_be_generated_until_the_hold_expires(
         for name, hold in holds.items():
             event = msgspec.json.decode(hold.event)
             assert (event["usage_source"], event["outcome"], "assumed" in event["flags"]) == ("checkpoint", "expired", True)
+            assert cost_by_kind(read_event(hold.event)).keys() == {"input", "output"}
             assert hold.cost <= held[name]
             assert hold.completion >= records[name].generated_tokens + (1_000 if records[name].stream else 0)
         for client in (stream, whole, text):

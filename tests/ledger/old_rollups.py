@@ -4,6 +4,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 
+from tallygate.domain.unit_kind import KIND_COSTS
 from tallygate.ledger.schema import ROLLUP_AMOUNTS
 
 _OLD = {  # table to its key, and which of today's rows it had
@@ -22,6 +23,9 @@ def put_back(connection: Connection) -> None:
         connection.execute(text(f"CREATE TABLE {name} AS SELECT {columns} FROM rollups WHERE {rows}"))  # noqa: S608  # as above
         connection.execute(text(f"CREATE UNIQUE INDEX pk_{name} ON {name} ({key})"))
     connection.execute(text("DROP TABLE rollups"))
+    connection.execute(text("DROP TABLE lifetime_spend"))
+    for name in KIND_COSTS:
+        connection.execute(text(f"ALTER TABLE entries DROP COLUMN {name}"))
     connection.execute(text("UPDATE ledger_version SET version_num = '0013'"))
 
 

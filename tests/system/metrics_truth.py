@@ -8,7 +8,8 @@ from typing import Any
 from stack import Stack
 from system_traffic import samples
 
-from tallygate.ledger.lifetime import charged_model
+from tallygate.ledger.lifetime import OTHER, charged_model
+from tallygate.ledger.lifetime_spend import SPENT_ON
 from tallygate.telemetry.metrics import LEDGER_TOTALS
 
 Sums = dict[tuple[str, ...], int]  # by the family's name without `_total`, and the values of its labels in their order
@@ -61,6 +62,9 @@ def net_of_entries(entries: Iterable[dict[str, Any]]) -> Sums:
         for family, column in _SUMMED.items():
             sums[family, *exchange] += entry[column]
         sums["tallygate_model_spend_usd", *model] += entry["cost_nano_usd"]
+        known = {kind: entry[f"{kind}_nano_usd"] for kind in SPENT_ON if kind != OTHER}
+        for kind, amount in {**known, OTHER: entry["cost_nano_usd"] - sum(known.values())}.items():
+            sums["tallygate_spend_by_unit_usd", *exchange, kind] += amount
         if entry["kind"] in _ODD:
             sums["tallygate_odd_settlements", entry["kind"]] += 1
         if entry["kind"] in {"settled", "released", "late"} and "overrun" in entry["flags"].split(","):

@@ -16,7 +16,7 @@ from held_streams import held_streams
 from ledger_truth import LedgerTruth
 from metrics_truth import NeverFalling, assert_metrics_are_the_ledger, counters, net_of_metrics, refused_of_metrics
 from stack import AMPLE_PLANS, Stack, eventually, running_stack
-from system_traffic import ask, callers, chat, three_organizations, true_cost
+from system_traffic import PRICES, ask, callers, chat, three_organizations, true_cost
 from valkey_process import free_port
 
 from tallygate.limiter.keys import PARTITIONS, partition_keys
@@ -182,4 +182,10 @@ def assert_big_is_the_simulators_own_count(stack: Stack, text: str) -> None:
         ("tallygate_tokens", *exchange, "completion"): sum(record.generated_tokens for record in served),
         ("tallygate_reasoning_tokens", *exchange): sum(record.reasoning_tokens for record in served),
         ("tallygate_spend_usd", *exchange): sum(true_cost(record) for record in served),
+        ("tallygate_spend_by_unit_usd", *exchange, "input"): sum(
+            record.prompt_tokens * PRICES[str(record.model)][0] for record in served
+        ),
+        ("tallygate_spend_by_unit_usd", *exchange, "output"): sum(
+            record.generated_tokens * PRICES[str(record.model)][1] for record in served
+        ),
     }

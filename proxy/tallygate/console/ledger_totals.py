@@ -100,6 +100,10 @@ def _samples(totals: OrganizationTotals) -> Iterator[_Sample]:
         for index, metric, kind in shown:
             if amounts[index]:
                 yield metric, (org, credential, capability, *kind), amounts[index]
+    for *labels, spent, credited in totals.spend:
+        yield metrics.SPEND_BY_UNIT, tuple(labels), spent
+        if credited:
+            yield metrics.SPEND_BY_UNIT_CREDITED, tuple(labels), credited
     shown = [(index, *_OF_MODEL[name]) for index, name in enumerate(SUMS) if name in _OF_MODEL]
     for org, model, requests, *amounts in totals.models:
         yield metrics.MODEL_REQUESTS, (org, model), requests

@@ -1,23 +1,30 @@
 """What a usage costs where parts of it may be another model's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
-from tallygate.domain.money import nano_usd_from_pico
 from tallygate.domain.routed_price import AnyPrice
+from tallygate.domain.unit_kind import nano_usd_by_kind
 from tallygate.domain.usage import STANDARD, Conditions, Usage
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """lacks_rates: a unit, a condition or a model had no rate; it was charged at the nearest one that there is, a unit at none."""
+    """by_kind: nano-USD by `unit_kind.KIND_COSTS`, of kinds that were used; together they are the cost.
 
-    cost_nano_usd: int
+    lacks_rates: a unit, a condition or a model had no rate; it was charged at the nearest one that there is, a unit at none.
+    """
+
+    by_kind: dict[str, int] = {}
     lacks_rates: bool = False
 
+    @property
+    def cost_nano_usd(self) -> int:
+        return sum(self.by_kind.values())
 
-NO_CHARGE: Final = Charge(0)
+
+NO_CHARGE: Final = Charge()
 
 
 def charge_of(usage: Usage, conditions: Conditions, price: AnyPrice, price_of: Callable[[str], AnyPrice | None]) -> Charge:
@@ -30,13 +37,18 @@ def charge_of(usage: Usage, conditions: Conditions, price: AnyPrice, price_of: C
         usage.has_calls and bool(price.lacks(usage.quantities))
     )
     if not usage.passes:
-        return Charge(price.cost_nano_usd(usage, conditions), lacks_rates)
-    own, cost = [], 0
+        return Charge(nano_usd_by_kind(price.pico_usd_by_kind([usage.quantities], conditions)), lacks_rates)
+    own: list[Mapping[str, int]] = []
+    of_others: list[dict[str, int]] = []
     for model, quantities in usage.parts():
         priced = None if model is None else price_of(model)
         if priced is None:
             own.append(quantities)
             lacks_rates |= model is not None
         else:
-            cost += priced.pico_usd([quantities], conditions)
-    return Charge(nano_usd_from_pico(cost + price.pico_usd(own, conditions)), lacks_rates)
+            of_others.append(priced.pico_usd_by_kind([quantities], conditions))
+    pico_usd = price.pico_usd_by_kind(own, conditions)
+    for costs in of_others:
+        for kind, cost in costs.items():
+            pico_usd[kind] = pico_usd.get(kind, 0) + cost
+    return Charge(nano_usd_by_kind(pico_usd), lacks_rates)

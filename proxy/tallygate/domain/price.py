@@ -7,6 +7,7 @@ from typing import Final
 from tallygate.domain.money import PICO_PER_NANO, nano_usd_from_pico
 from tallygate.domain.ratio import ONE
 from tallygate.domain.unit import COMPLETION_UNITS, FALLBACKS, PROMPT_UNITS, TOKEN_UNITS, Unit, alternative, wider
+from tallygate.domain.unit_kind import COST_OF, kind_cost_of
 from tallygate.domain.usage import STANDARD, Conditions, Usage
 
 # Of each case: pico-USD of the whole prompt, pico-USD of an output token, and the most output tokens that there can be.
@@ -99,26 +100,28 @@ class Price:
 
     def cost_nano_usd(self, usage: Usage, conditions: Conditions = STANDARD) -> int:
         """What `usage` costs if all of it is charged by this price, rounded up once."""
-        if not usage.passes:
-            return nano_usd_from_pico(self._cost_of_pass(usage.quantities, conditions))
-        return nano_usd_from_pico(self.pico_usd([quantities for _, quantities in usage.parts()], conditions))
+        passes = [quantities for _, quantities in usage.parts()] if usage.passes else [usage.quantities]
+        return nano_usd_from_pico(self.pico_usd(passes, conditions))
 
     def pico_usd(self, passes: Iterable[Mapping[str, int]], conditions: Conditions = STANDARD) -> int:
         """What quantities of several passes cost together, each by its own size."""
-        return sum([self._cost_of_pass(quantities, conditions) for quantities in passes])
+        return sum(self.pico_usd_by_kind(passes, conditions).values())
 
-    def _cost_of_pass(self, quantities: Mapping[str, int], conditions: Conditions) -> int:
-        """A unit without a rate costs nothing (`lacks`)."""
+    def pico_usd_by_kind(self, passes: Iterable[Mapping[str, int]], conditions: Conditions = STANDARD) -> dict[str, int]:
+        """The same by `unit_kind.KIND_COSTS`, of kinds that were used. A unit without a rate costs nothing (`lacks`)."""
         tiers = self.schedule(conditions)
-        rates = tiers[0].rates
-        if len(tiers) > 1:
-            prompt = sum([number for unit, number in quantities.items() if unit in PROMPT_UNITS])
-            rates = next(tier.rates for tier in reversed(tiers) if prompt >= tier.from_tokens)
-        cost = 0
-        for unit, number in quantities.items():
-            rate = rates.get(unit)
-            cost += number * (_wider_rate(rates, unit) or 0 if rate is None else rate)
-        return cost
+        costs: dict[str, int] = {}
+        for quantities in passes:
+            rates = tiers[0].rates
+            if len(tiers) > 1:
+                prompt = sum([number for unit, number in quantities.items() if unit in PROMPT_UNITS])
+                rates = next(tier.rates for tier in reversed(tiers) if prompt >= tier.from_tokens)
+            for unit, number in quantities.items():
+                rate = rates.get(unit)
+                cost = number * (_wider_rate(rates, unit) or 0 if rate is None else rate)
+                kind = COST_OF.get(unit) or kind_cost_of(unit)
+                costs[kind] = costs.get(kind, 0) + cost
+        return costs
 
     def lacks(self, units: Iterable[str]) -> list[str]:
         """Those of `units` that have no rate, and no alternative that has one."""

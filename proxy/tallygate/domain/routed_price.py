@@ -35,6 +35,10 @@ class RoutedPrice:
     def pico_usd(self, passes: Sequence[Mapping[str, int]], conditions: Conditions = STANDARD) -> int:
         return max([price.pico_usd(passes, conditions) for price in self.prices])
 
+    def pico_usd_by_kind(self, passes: Sequence[Mapping[str, int]], conditions: Conditions = STANDARD) -> dict[str, int]:
+        """The same as the model divides it for which it is most."""
+        return max([price.pico_usd_by_kind(passes, conditions) for price in self.prices], key=lambda costs: sum(costs.values()))
+
     def lacks(self, units: Iterable[str]) -> list[str]:
         """Those of `units` that one of the models has no rate for."""
         asked = list(units)

@@ -38,6 +38,8 @@ class ExchangeFacts(msgspec.Struct, frozen=True, kw_only=True):
     cache_write_1h_tokens, audio_...  kinds with a price of their own, so that a corrected price can be applied; the 1h part is in
                        cache_write_tokens, the audio parts are in prompt and completion
     fee_nano_usd       of the request, in cost_nano_usd beside what the usage costs
+    input_nano_usd ... calls_nano_usd  the rest of cost_nano_usd by kind of unit (`unit_kind.UnitKind`); what they leave of it
+                       was stated by a provider, or charged before anything was seen
     billed             JSON of what was billed that the token counts do not show (`domain/billed.py`); None where they show all
     """
 
@@ -67,6 +69,12 @@ class ExchangeFacts(msgspec.Struct, frozen=True, kw_only=True):
     audio_completion_tokens: Amount = 0
     cost_nano_usd: Amount = 0
     fee_nano_usd: Amount = 0
+    input_nano_usd: Amount = 0
+    cache_read_nano_usd: Amount = 0
+    cache_write_nano_usd: Amount = 0
+    output_nano_usd: Amount = 0
+    media_nano_usd: Amount = 0
+    calls_nano_usd: Amount = 0
     billed: str | None = None
     usage_source: UsageSource
     price_version: str | None = None

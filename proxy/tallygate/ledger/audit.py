@@ -18,12 +18,14 @@ from tallygate.domain.organization import Organization
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database
+from tallygate.ledger.lifetime_spend import spend_of_entries
 from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
 from tallygate.ledger.rebuild import posted_in, read_postings
 from tallygate.ledger.rollups import DAYS_OF_SERIES, FINEST, LEVELS, Detail, Level
 from tallygate.ledger.schema import (
     AMOUNTS,
     ENTRIES,
+    LIFETIME_SPEND,
     LIFETIME_SUMS,
     LIFETIME_TOTALS,
     PURGED_AMOUNTS,
@@ -261,7 +263,7 @@ def _differences(level: Level, expected: dict[tuple[Any, ...], list[int]], found
 async def lifetime_drifts(database: Database, org: str) -> list[Drift]:
     """Lifetime totals of one organization that are not the days' rollups plus what retention removed, by credential and capability.
 
-    Read in one snapshot. Raises LedgerUnavailableError.
+    The spend by kind is compared with the entries. Read in one snapshot. Raises LedgerUnavailableError.
     """
     async with database.read() as connection:
         expected: dict[tuple[str, str], list[int]] = {}
@@ -271,12 +273,26 @@ async def lifetime_drifts(database: Database, org: str) -> list[Drift]:
                 sums[:] = [before + int(amount) for before, amount in zip(sums, amounts, strict=True)]
         rows = await connection.execute(_counted_life(org))
         found = {(credential, capability): list(map(int, amounts)) for credential, capability, *amounts in rows}
+        of_spend = await _spend_drifts(connection, org)
     nothing = [0] * len(PURGED_AMOUNTS)
     return [
         Drift(what="lifetime_totals", where=" ".join((org, *key)), amount=name, expected=right, found=wrong)
         for key in sorted(expected.keys() | found.keys())
         for name, right, wrong in zip(PURGED_AMOUNTS, expected.get(key, nothing), found.get(key, nothing), strict=True)
         if right != wrong
+    ] + of_spend
+
+
+async def _spend_drifts(connection: AsyncConnection, org: str) -> list[Drift]:
+    columns = LIFETIME_SPEND.c
+    kept = columns.nano_usd - columns.credited_nano_usd - columns.purged_nano_usd
+    rows = await connection.execute(select(columns.credential, columns.capability, columns.kind, kept).where(columns.org == org))
+    found = {tuple(labels): amount for *labels, amount in rows}
+    expected = await spend_of_entries(connection, org)
+    return [
+        Drift(what="lifetime_spend", where=" ".join((org, *key)), amount="nano_usd", expected=right, found=wrong)
+        for key in sorted(expected.keys() | found.keys())
+        if (right := expected.get(key, 0)) != (wrong := found.get(key, 0))
     ]
 
 

@@ -19,6 +19,7 @@ from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import FINAL, Entry, Kind, following, is_posted_again
 from tallygate.ledger.lifetime import OTHER, Changes, changes_of, charged_model, refused_changes
+from tallygate.ledger.lifetime_spend import add_to_lifetime_spend, spend_changes_of
 from tallygate.ledger.notices.notice import Notice
 from tallygate.ledger.notices.record import EndpointsOf, record_notices, to_nobody
 from tallygate.ledger.rollups import add_to_rollups
@@ -252,6 +253,7 @@ class Book:
             ],
         )
         await self._add_to_lifetime(connection, changes_of(entries, charged_as))
+        await add_to_lifetime_spend(self._database, connection, spend_changes_of(entries))
         return numbering
 
     async def _add_to_lifetime(self, connection: AsyncConnection, changes: Changes) -> None:

@@ -18,6 +18,7 @@ from tallygate.domain.billed import TOKEN_COLUMNS, TokenColumns, is_charged_as_s
 from tallygate.domain.charge import charge_of
 from tallygate.domain.markup import plain_version, with_markup_of
 from tallygate.domain.price import Price
+from tallygate.domain.unit_kind import KIND_COSTS
 from tallygate.domain.usage import TOKENS_MAX
 from tallygate.ledger.book import Book, entries_of
 from tallygate.ledger.database import Database, LedgerUnavailableError
@@ -151,12 +152,15 @@ class Corrections:
         price = self._price_of(entries[-1])
         after = {name: getattr(figures, name, before[name]) for name in SUMMED_FIELDS}
         after["cost_nano_usd"] = before["cost_nano_usd"]
+        by_kind = {name: before[name] for name in KIND_COSTS}
         if price is not None and not is_charged_as_stated(whole.billed):
             charged = charge_of(usage, conditions, price, partial(price_of_pass, self._prices, entries[-1]))
             after["cost_nano_usd"] = before["fee_nano_usd"] + charged.cost_nano_usd
-        difference: dict[str, Any] = {name: after[name] - before[name] for name in SUMMED_FIELDS}
+            by_kind = {name: charged.by_kind.get(name, 0) for name in KIND_COSTS}
         correction = None
-        if any(difference.values()):
+        if after != before:
+            after |= by_kind
+            difference: dict[str, Any] = {name: after[name] - before[name] for name in SUMMED_FIELDS}
             correction = replace(
                 entries[-1],
                 **difference,

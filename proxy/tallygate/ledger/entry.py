@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from tallygate.domain.money import MONEY_MAX_NANO_USD
+from tallygate.domain.unit_kind import KIND_COSTS
 from tallygate.domain.usage_event import ExchangeFacts, UsageEvent
 
 TEXT_CHARS_MAX: Final = 1_024  # of any text of an event; what is longer is cut
@@ -120,6 +121,8 @@ def entry_of_stream(event: bytes, words: Mapping[bytes, bytes]) -> Entry:
     facts: dict[str, Any] = {name: getattr(fact, name) for name in ExchangeFacts.__struct_fields__}
     facts |= {"event_id": event_id, "cost_nano_usd": cost, "prompt_tokens": prompt, "completion_tokens": completion}
     facts["fee_nano_usd"] = min(fact.fee_nano_usd, cost)  # nothing is owed for a withdrawn hold, whatever its event states
+    if sum([getattr(fact, name) for name in KIND_COSTS]) + facts["fee_nano_usd"] > cost:  # the limiter's is less than the event's
+        facts |= dict.fromkeys(KIND_COSTS, 0)
     return _checked(
         Entry(
             **facts,

@@ -5,7 +5,7 @@ event counts as one request under its first entry, so a hold that expired stays 
 Retention leaves them alone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from tallygate.domain.price import Price
@@ -58,15 +58,10 @@ def changes_of(new: Sequence[Entry], charged_as: Mapping[str, str] | None = None
     charged_as   by event id the model of a corrected price's difference: it stays with the model that the event counted under
     """
     changes: Changes = {}
-    taken_back: dict[str, Entry] = {}
-    for entry in new:
-        if entry.kind is Kind.REVERSED:
-            taken_back[entry.event_id] = entry  # its counterpart follows
-            continue
+    for entry, before in with_reversals(new):
         model = (charged_as or {}).get(entry.event_id) or charged_model(entry.price_version)
         row = _row(changes, _key(entry, model))
         amounts = [getattr(entry, name) for name in LIFETIME_SUMS]
-        before = taken_back.pop(entry.event_id, None)
         if before is None:
             row[0] += entry.requests
         else:
@@ -79,6 +74,16 @@ def changes_of(new: Sequence[Entry], charged_as: Mapping[str, str] | None = None
         _add(row, amounts)
         _count_oddities(row, entry)
     return changes
+
+
+def with_reversals(new: Iterable[Entry]) -> Iterator[tuple[Entry, Entry | None]]:
+    """Each entry with the one that took its event's amounts back just before it; None if there is none."""
+    taken_back: dict[str, Entry] = {}
+    for entry in new:
+        if entry.kind is Kind.REVERSED:
+            taken_back[entry.event_id] = entry  # its counterpart follows
+        else:
+            yield entry, taken_back.pop(entry.event_id, None)
 
 
 def refused_changes(counts: Iterable[tuple[str, str, str, int]]) -> Changes:

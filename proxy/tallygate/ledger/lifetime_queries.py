@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database
-from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_ODDITIES, LIFETIME_TOTALS
+from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_ODDITIES, LIFETIME_SPEND, LIFETIME_TOTALS
 
 ORGS_AT_ONCE: Final = 50  # in one IN (...): adding their rows to a scrape keeps the event loop for a few milliseconds
 SUMS: Final = tuple(name for name in LIFETIME_AMOUNTS if name != "requests" and name not in LIFETIME_ODDITIES)
@@ -22,16 +22,18 @@ class OrganizationTotals:
     exchanges   (organization, credential, capability, amounts in the order of SUMS), of served requests
     outcomes    (organization, credential, capability, outcome, requests), refused ones included
     models      (organization, model, requests, amounts in the order of SUMS), of served requests
+    spend       (organization, credential, capability, kind of `SPENT_ON`, nano-USD, credited nano-USD)
     """
 
     organizations: Sequence[str]
     exchanges: Sequence[tuple[Any, ...]]
     outcomes: Sequence[tuple[Any, ...]]
     models: Sequence[tuple[Any, ...]]
+    spend: Sequence[tuple[Any, ...]]
 
     @property
     def rows(self) -> int:
-        return len(self.exchanges) + len(self.outcomes) + len(self.models)
+        return len(self.exchanges) + len(self.outcomes) + len(self.models) + len(self.spend)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,7 @@ class LifetimeQueries:
 
 
 _C: Final = LIFETIME_TOTALS.c
+_SPEND: Final = LIFETIME_SPEND.c
 _IS_SERVED: Final = _C.outcome != Outcome.REFUSED.value
 
 
@@ -74,18 +77,25 @@ async def _overall(connection: AsyncConnection) -> OverallTotals:
 
 async def _of_organizations(connection: AsyncConnection, orgs: Sequence[str]) -> OrganizationTotals:
     exchange = (_C.org, _C.credential, _C.capability)
-    # With a range PostgreSQL uses the index, whatever its statistics.
-    wanted = and_(_C.org >= orgs[0], _C.org <= orgs[-1], _C.org.in_(orgs))
+    wanted = _among(_C.org, orgs)
     sums = [_sum(name) for name in SUMS]
     of_exchange = select(*exchange, *sums).where(wanted, _IS_SERVED)
     of_outcome = select(*exchange, _C.outcome, _sum("requests")).where(wanted)
     of_model = select(_C.org, _C.model, _sum("requests"), *sums).where(wanted, _IS_SERVED)
+    labels = (_SPEND.org, _SPEND.credential, _SPEND.capability, _SPEND.kind)
+    of_spend = select(*labels, _SPEND.nano_usd, _SPEND.credited_nano_usd).where(_among(_SPEND.org, orgs)).order_by(*labels)
     return OrganizationTotals(
         organizations=orgs,
         exchanges=await _rows(connection, of_exchange, *exchange),
         outcomes=await _rows(connection, of_outcome, *exchange, _C.outcome),
         models=await _rows(connection, of_model, _C.org, _C.model),
+        spend=list(map(tuple, (await connection.execute(of_spend)).all())),
     )
+
+
+def _among(column: ColumnElement[str], orgs: Sequence[str]) -> ColumnElement[bool]:
+    # With a range PostgreSQL uses the index, whatever its statistics.
+    return and_(column >= orgs[0], column <= orgs[-1], column.in_(orgs))
 
 
 async def _rows(connection: AsyncConnection, statement: Select[Any], *group: ColumnElement[Any]) -> list[tuple[Any, ...]]:

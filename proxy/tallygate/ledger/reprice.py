@@ -16,6 +16,7 @@ from tallygate.domain.billed import TOKEN_COLUMNS, TokenColumns, is_charged_as_s
 from tallygate.domain.charge import charge_of
 from tallygate.domain.markup import with_markup_of
 from tallygate.domain.price import Price
+from tallygate.domain.unit_kind import KIND_COSTS
 from tallygate.ledger.book import Book, entries_of
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import SUMMED_FIELDS, Entry, Kind, last_word, sums_of
@@ -132,9 +133,10 @@ class Repricing:
         if not difference:
             return None
         nothing: dict[str, Any] = dict.fromkeys(SUMMED_FIELDS, 0)
+        by_kind = {name: charged.by_kind.get(name, 0) - sums[name] for name in KIND_COSTS}
         return replace(
             last,
-            **{**nothing, "cost_nano_usd": difference},
+            **{**nothing, "cost_nano_usd": difference, **by_kind},
             sequence=last.sequence + 1,
             kind=Kind.REPRICED,
             entered_at_ms=now_ms,

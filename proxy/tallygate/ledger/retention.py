@@ -15,6 +15,7 @@ from sqlalchemy.schema import Table
 
 from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.lifetime_spend import SPENT_COLUMNS, add_to_lifetime_spend, purged_spend
 from tallygate.ledger.rollups import COARSEST, DAYS_OF_SERIES, LEVELS, Level
 from tallygate.ledger.schema import ENTRIES, PURGED_AMOUNTS, PURGED_TOTALS, ROLLUPS, SERIES, SPEND_BUCKETS, STORED_OBJECTS
 from tallygate.ledger.time_buckets import DAY_MS
@@ -92,6 +93,10 @@ class Retention:
                     rows = (await connection.execute(statement.returning(ROLLUPS.c.series_id, *_PURGED_COLUMNS))).all()
                     count = len(rows)
                     await self._remember(connection, rows)
+                elif table is ENTRIES:
+                    rows = (await connection.execute(statement.returning(*SPENT_COLUMNS))).all()
+                    count = len(rows)
+                    await add_to_lifetime_spend(self._database, connection, purged_spend(rows))
                 else:
                     count = (await connection.execute(statement)).rowcount
             removed += count

@@ -49,6 +49,7 @@ ROLLUP_AMOUNTS: Final = (*AMOUNTS, "refused")  # requests that were refused are 
 LIFETIME_SUMS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "cost_nano_usd")
 PURGED_AMOUNTS: Final = ("requests", *LIFETIME_SUMS, "refused")
 LIFETIME_ODDITIES: Final = ("overruns", "late_settlements", "unheld_settlements", "expired_holds")
+LIFETIME_SPEND_AMOUNTS: Final = ("nano_usd", "credited_nano_usd", "purged_nano_usd")
 LIFETIME_AMOUNTS: Final = ("requests", *LIFETIME_SUMS, *(f"credited_{name}" for name in LIFETIME_SUMS), *LIFETIME_ODDITIES)
 
 # Amounts are differences: what an event came to is the sum of its entries, whichever they are.
@@ -161,6 +162,21 @@ LIFETIME_TOTALS: Final = Table(
     Column("usage_source", NAME, nullable=False),
     *(Column(amount, BigInteger, nullable=False) for amount in LIFETIME_AMOUNTS),
     PrimaryKeyConstraint("org", "credential", "capability", "model", "outcome", "usage_source"),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 70},
+)
+
+# The cost in the lifetime totals by kind of unit (`lifetime_spend.SPENT_ON`). purged_nano_usd: what entries came to that retention
+# has removed: with those that are left they make the rest again, less credits.
+LIFETIME_SPEND: Final = Table(
+    "lifetime_spend",
+    METADATA,
+    Column("org", NAME, nullable=False),
+    Column("credential", NAME, nullable=False),
+    Column("capability", NAME, nullable=False),
+    Column("kind", NAME, nullable=False),
+    *(Column(amount, BigInteger, nullable=False) for amount in LIFETIME_SPEND_AMOUNTS),
+    PrimaryKeyConstraint("org", "credential", "capability", "kind"),
     sqlite_with_rowid=False,
     postgresql_with={"fillfactor": 70},
 )

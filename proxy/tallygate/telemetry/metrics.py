@@ -94,6 +94,22 @@ SPEND_CREDITED: Final = Metric(
     help="Settled cost taken back, by a late settlement below its checkpoint or by a corrected price: to be subtracted.",
     per_unit=NANO_PER_USD,
 )
+SPEND_BY_UNIT: Final = Metric(
+    name="tallygate_spend_by_unit_usd_total",
+    source=Source.TOTALS,
+    kind=Kind.COUNTER,
+    labels=(*_EXCHANGE, "kind"),
+    help="Settled cost in USD by what was paid for: input, cache_read, cache_write, output, media, calls, fee, other.",
+    per_unit=NANO_PER_USD,
+)
+SPEND_BY_UNIT_CREDITED: Final = Metric(
+    name="tallygate_spend_by_unit_credited_usd_total",
+    source=Source.TOTALS,
+    kind=Kind.COUNTER,
+    labels=(*_EXCHANGE, "kind"),
+    help="Cost of the kind taken back, or found to be of another kind: to be subtracted.",
+    per_unit=NANO_PER_USD,
+)
 MODEL_REQUESTS: Final = Metric(
     name="tallygate_model_requests_total",
     source=Source.TOTALS,

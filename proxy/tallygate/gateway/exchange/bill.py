@@ -45,6 +45,7 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     unpriced_units something was used under conditions, or in units, that `price` has no rate for
     cost_nano_usd  of its usage and its fee; fee_nano_usd: the fee alone; priced_nano_usd: its usage by `price`
     stated_cost    what the provider says that the usage costs, and whether that is charged; None: nothing
+    by_kind        of its usage, by `unit_kind.KIND_COSTS`; nothing where a stated cost is charged, which nobody divides
     is_owed        False: the hold is released
     is_bound       `price` bounds that of the model that answered, which is not known
     """
@@ -58,6 +59,7 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     fee_nano_usd: int = 0
     priced_nano_usd: int = 0
     stated_cost: StatedCost | None = None
+    by_kind: dict[str, int] = {}
     is_owed: bool = False
     is_bound: bool = False
 
@@ -129,15 +131,17 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
         metered = replace(metered, usage=metered.usage.with_passes(reading.passes))
     conditions = charged_conditions(facts, reading, metered.usage, price)
     charged = NO_CHARGE if price is None else charge_of(metered.usage, conditions, price, partial(_price_of_pass, answer))
+    priced_nano_usd = charged.cost_nano_usd
     bill = Bill(
         ending=ending,
         metered=metered,
         conditions=conditions,
         unpriced_units=charged.lacks_rates,
         price=price,
-        cost_nano_usd=fee + charged.cost_nano_usd,
+        cost_nano_usd=fee + priced_nano_usd,
         fee_nano_usd=fee,
-        priced_nano_usd=charged.cost_nano_usd,
+        priced_nano_usd=priced_nano_usd,
+        by_kind=charged.by_kind,
         is_owed=True,
         is_bound=is_bound,
     )
@@ -154,6 +158,7 @@ def _with_stated(answer: Answer, bill: Bill, nano_usd: int) -> Bill:
         unpriced_units=False,
         is_bound=False,
         cost_nano_usd=bill.fee_nano_usd + nano_usd,
+        by_kind={},
         stated_cost=StatedCost(nano_usd=nano_usd, is_charged=True),
     )
 

@@ -97,6 +97,7 @@ def event_of(answer: Answer, bill: Bill) -> UsageEvent:
         billed=billed_of(bill.metered.usage, bill.conditions, bill.stated_cost),
         price_version=bill.price.version if bill.price is not None else None,
         cost_nano_usd=cost,
+        **bill.by_kind,
         request_bytes=answer.request_bytes,
         response_bytes=relay.reader.bytes_in,
         fee_nano_usd=bill.fee_nano_usd,

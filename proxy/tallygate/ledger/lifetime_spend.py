@@ -1,0 +1,95 @@
+"""The cost in the lifetime totals by what it was paid for: sums of entries, whose every nano-USD is in one of SPENT_ON.
+
+As with the other totals, no amount ever falls: what is taken back is added to a `credited_` amount.
+"""
+
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tallygate.domain.unit_kind import KIND_COSTS, UnitKind
+from tallygate.ledger.database import Database
+from tallygate.ledger.entry import Entry
+from tallygate.ledger.lifetime import OTHER, with_reversals
+from tallygate.ledger.schema import ENTRIES, LIFETIME_SPEND, LIFETIME_SPEND_AMOUNTS
+from tallygate.ledger.time_buckets import DAY_MS
+
+# `other` is what the amounts of the others leave of an entry's cost: what a provider stated, what was charged by a worker that died
+# before its first checkpoint, and before the ledger kept kinds.
+SPENT_ON: Final = (*[kind.value for kind in UnitKind], "fee", OTHER)
+_KNOWN: Final = (*KIND_COSTS, "fee_nano_usd")
+_known_of: Final = attrgetter(*_KNOWN)
+_C: Final = ENTRIES.c
+_OTHER: Final[ColumnElement[int]] = _C.cost_nano_usd - sum((_C[name] for name in _KNOWN[1:]), start=_C[_KNOWN[0]])
+_EXCHANGE: Final = (_C.org, _C.credential, _C.capability)
+SPENT_COLUMNS: Final = (*_EXCHANGE, *(_C[name] for name in _KNOWN), _OTHER)  # of entries: their amounts in the order of SPENT_ON
+_STRETCH_MS: Final = 30 * DAY_MS  # added up at once of an organization: a statement may not take long
+
+
+class SpendKey(NamedTuple):
+    """The labels of one row of `lifetime_spend`, whose columns have these names. kind: of SPENT_ON."""
+
+    org: str
+    credential: str
+    capability: str
+    kind: str
+
+
+SpendChanges = dict[SpendKey, list[int]]  # amounts in the order of LIFETIME_SPEND_AMOUNTS
+
+
+def spend_changes_of(new: Sequence[Entry]) -> SpendChanges:
+    """What entries that were just added change, given in the order of their sequences."""
+    changes: SpendChanges = {}
+    for entry, before in with_reversals(new):
+        amounts = _spent(entry)
+        if before is not None:
+            amounts = list(map(int.__add__, amounts, _spent(before)))
+        for kind, amount in zip(SPENT_ON, amounts, strict=True):
+            if amount:
+                row = changes.setdefault(SpendKey(entry.org, entry.credential, entry.capability, kind), [0, 0, 0])
+                row[amount < 0] += abs(amount)
+    return changes
+
+
+def _spent(entry: Entry) -> list[int]:
+    """An entry's amounts in the order of SPENT_ON."""
+    known: tuple[int, ...] = _known_of(entry)
+    return [*known, entry.cost_nano_usd - sum(known)]
+
+
+def purged_spend(gone: Iterable[Sequence[Any]]) -> SpendChanges:
+    """What entries change that retention removes. gone: their SPENT_COLUMNS."""
+    changes: SpendChanges = {}
+    for org, credential, capability, *amounts in gone:
+        for kind, amount in zip(SPENT_ON, amounts, strict=True):
+            if amount:
+                changes.setdefault(SpendKey(org, credential, capability, kind), [0, 0, 0])[2] += amount
+    return changes
+
+
+async def add_to_lifetime_spend(database: Database, connection: AsyncConnection, changes: SpendChanges) -> None:
+    """Add changes within the connection's transaction."""
+    rows = [{**key._asdict(), **dict(zip(LIFETIME_SPEND_AMOUNTS, row, strict=True))} for key, row in sorted(changes.items())]
+    await database.add_to_rows(connection, LIFETIME_SPEND, LIFETIME_SPEND_AMOUNTS, rows)
+
+
+async def spend_of_entries(connection: AsyncConnection, org: str) -> dict[tuple[str, str, str], int]:
+    """The spend in an organization's entries by (credential, capability, kind); what is 0 may be missing."""
+    ends = select(func.min(_C.settled_at_ms), func.max(_C.settled_at_ms)).where(_C.org == org)
+    first, last = (await connection.execute(ends)).one()
+    found: dict[tuple[str, str, str], int] = {}
+    for since_ms in range(first or 0, (last or 0) + 1, _STRETCH_MS):
+        for _, credential, capability, *amounts in await connection.execute(_sums(org, since_ms)):
+            for kind, amount in zip(SPENT_ON, amounts, strict=True):
+                found[credential, capability, kind] = found.get((credential, capability, kind), 0) + int(amount)
+    return found
+
+
+def _sums(org: str, since_ms: int) -> Select[Any]:
+    amounts = SPENT_COLUMNS[len(_EXCHANGE) :]
+    within = (_C.org == org, _C.settled_at_ms >= since_ms, _C.settled_at_ms < since_ms + _STRETCH_MS)
+    return select(*_EXCHANGE, *(func.sum(amount) for amount in amounts)).where(*within).group_by(*_EXCHANGE)
