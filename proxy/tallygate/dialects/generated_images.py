@@ -51,10 +51,11 @@ def image_model(tool: Mapping[str, Any], max_tool_calls: int | None, images_in: 
 class CallsOfImages:
     """The image calls of one answer, and what its usage states of them. asked: `RequestFacts.other_models`."""
 
-    __slots__ = ("_calls", "_model", "_stated")
+    __slots__ = ("_calls", "_is_tool", "_model", "_stated")
 
     def __init__(self, asked: Sequence[OtherModel]) -> None:
         self._model = asked[0].model if asked else DEFAULT_MODEL
+        self._is_tool = bool(asked)
         self._calls: dict[object, int] = {}
         self._stated: dict[str, int] | None = None
 
@@ -73,13 +74,17 @@ class CallsOfImages:
         for tool in items_of(tools):
             if member(tool, "type") == "image_generation":
                 self._model = name_or_none(member(tool, "model")) or self._model
+                self._is_tool = True
         if isinstance(usage, dict):
             self._stated = _quantities(usage)
 
     def passes(self) -> tuple[Pass, ...]:
-        """What was used. Calls of which no usage is stated ("may be skipped") count by their size and quality."""
+        """What was used. Calls of which no usage is stated ("may be skipped") count by their size and quality.
+
+        Images of a response without the tool are its model's own, and in its usage (Gloo, "Responses API").
+        """
         quantities = self._stated
-        if not quantities:
+        if not quantities and self._is_tool:
             tokens = sum(self._calls.values())
             quantities = {Unit.OUTPUT_IMAGE: tokens} if tokens else {}
         return (Pass(model=self._model, quantities=quantities),) if quantities else ()
