@@ -390,3 +390,29 @@ def test_a_later_cost_of_zero_takes_nothing_back() -> None:
         DONE,
     )
     assert assert_split_invariant(CHAT, chat_facts(), stream).stated_cost_nano_usd == 20_000_000
+
+
+@pytest.mark.parametrize("odd", [None, 7, -1, 1.5, True, "x", [], ["x"], {}, {"x": {}}, 10**30])
+def test_odd_values_are_no_calls_and_no_cost(odd: Any) -> None:
+    facts = responses_facts(tools=[{"type": "web_search"}, {"type": "image_generation"}, {"type": "code_interpreter"}])
+    items = (
+        {"id": odd, "type": odd},
+        {"id": odd, "type": "file_search_call", "container_id": odd, "environment": odd},
+        {"id": odd, "type": "web_search_call", "action": {"type": 1 if odd is None else odd}},
+        {"id": odd, "type": "image_generation_call", "quality": odd, "size": odd, "status": "failed"},
+        {"type": "shell_call", "environment": {"container_id": odd}},
+    )
+    searches = None if odd == 7 else odd
+    tool_usage = {"web_search": {"num_requests": searches}, "image_gen": {"input_tokens": None, "output_tokens_details": odd}}
+    for got in responses_answers(facts, *items, tool_usage=tool_usage, tools=[odd, {"type": odd, "model": odd}], service_tier=odd):
+        assert got.usage == usage_of_totals(prompt=100, completion=7)
+        assert got.stated_cost_nano_usd is None
+        assert not got.billed_calls.get(SEARCH)
+        assert not got.passes
+    for stated in ({"cost": {"total_cost": [odd]}}, {"server_side_tool_usage_details": odd, "server_tool_use_details": odd}):
+        for got in chat_answers(chat_facts(), usage(100, 7, **stated), provider_metadata=odd):
+            assert (got.usage, got.billed_calls) == (usage_of_totals(prompt=100, completion=7), {})
+            assert got.stated_cost_nano_usd is None
+    assert chat_facts(tools=[{"type": odd}, {"type": "builtin_function", "function": odd}]).calls == {}
+    assert responses_facts(tools=[{"type": "shell", "environment": odd}]).calls == {"code_container": 1}
+    assert responses_facts(tools=[{"type": "image_generation", "model": odd, "quality": odd, "partial_images": odd}]).other_models

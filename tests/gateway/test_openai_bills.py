@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import ClientSession, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
 from usage_events import cost_by_kind
@@ -284,3 +285,22 @@ async def test_the_simulators_account_is_what_the_events_have(tmp_path: Path) ->
         assert billed.get("quantities", {}).get("cached_input_audio", 0) == record.cached_audio_tokens
         assert billed.get("stated_cost") == ({"nano_usd": 12_300_000} if "cost" in directive else None)
         assert (event["usage_source"], event["flags"]) == ("upstream", []), directive
+
+
+@pytest.mark.parametrize("tool", [{**DRAWS, "quality": "low", "size": "1024x1024"}, {"type": "web_search"}])
+async def test_what_a_cut_answer_may_have_caused_is_charged_within_its_hold(tmp_path: Path, tool: dict[str, Any]) -> None:
+    async with running_gateway(tmp_path, config={"prices": PRICES}, acme_usd="100") as harness, ClientSession() as session:
+        body = {"model": MAIN, "stream": True, "input": "Hello", "max_output_tokens": 100, "max_tool_calls": 2, "tools": [tool]}
+        headers = {"Authorization": f"Bearer {ACME_KEY}", "x-sim": "tokens=20; fault=cut; at=3; how=end"}
+        async with session.post(harness.url + RESPONSES, json=body, headers=headers) as answer:
+            assert answer.status == 200
+            await answer.read()
+        await harness.at_rest()
+        (event,) = harness.events()
+    billed = json.loads(event["billed"])
+    if tool["type"] == "web_search":
+        assert billed["quantities"] == {"web_search": 2}
+    else:  # one of the two, for none was seen to begin
+        assert billed["passes"][1] == {"model": IMAGES, "quantities": {"input_image": 20_480, "output_image": 272}}
+    assert "assumed" in event["flags"]
+    assert "overrun" not in event["flags"]

@@ -11,7 +11,7 @@ from tallygate.dialects.counts import lenient_count
 from tallygate.dialects.dialect import OtherModel, units_of
 from tallygate.dialects.lenient import items_of, member, name_or_none
 from tallygate.domain.unit import Unit
-from tallygate.domain.usage import TOKENS_MAX, Pass
+from tallygate.domain.usage import Pass
 
 # Of a tool that names none: the reference states no default any more, and no model of its family has dearer tokens.
 DEFAULT_MODEL: Final = "gpt-image-1"
@@ -28,6 +28,7 @@ _PARTIALS_MAX: Final = 3
 # them is text; and each image given, at high fidelity.
 _PROMPT_TOKENS: Final = 8_000
 _IMAGE_IN_TOKENS: Final = 6_240
+_IMAGES_IN_MAX: Final = 16  # "Create image edit", `image`
 _UNITS: Final = units_of(image_input=True, image_output=True)
 
 
@@ -42,7 +43,7 @@ def image_model(tool: Mapping[str, Any], max_tool_calls: int | None, images_in: 
     return OtherModel(
         model=name_or_none(tool.get("model")) or DEFAULT_MODEL,
         times=number,
-        max_input_tokens=min(_PROMPT_TOKENS + _IMAGE_IN_TOKENS * (images_in + number), TOKENS_MAX),
+        max_input_tokens=_PROMPT_TOKENS + _IMAGE_IN_TOKENS * min(images_in + number, _IMAGES_IN_MAX),
         max_output_tokens=_tokens(tool) + extra,
         units=_UNITS,
     )

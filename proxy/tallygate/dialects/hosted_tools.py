@@ -37,6 +37,10 @@ _WEB_SEARCHES: Final = ("web_search", "openrouter:web_search", "browser_search",
 _FILE_SEARCHES: Final = frozenset({"file_search", "collections_search"})
 _CODE: Final = frozenset({"code_interpreter", "code_execution"})
 _DOCUMENT_SEARCHES: Final = frozenset({"attachment_search", "document_search"})
+# Items of an answer that tell of a billed call.
+BILLED_ITEMS: Final = frozenset(
+    {"web_search_call", "file_search_call", "image_generation_call", "code_interpreter_call", "shell_call"}
+)
 _MEMORY: Final = frozenset({"1g", "4g", "16g", "64g"})
 _SEARCHED: Final = "search"
 # xAI, "Tool Usage Details": calls that succeeded, which are billed. Since 2026-09-21 an `x_search` is billed by what it fetched.

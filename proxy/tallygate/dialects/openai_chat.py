@@ -83,16 +83,14 @@ _SEARCHES: Final = keys_of(
     }
     | {"retrieval", "data_sources", "extra_body"}
 )
-# OpenAI's models that search before each answer: "Web search", "Chat Completions".
-_SEARCH_MODELS: Final = ("-search-preview", "-search-api")
+# In the names of OpenAI's models that search before each answer ("Web search", "Chat Completions"): gpt-4o-search-preview.
+_SEARCH_MODEL: Final = "-search-"
 
 
 def _calls_max(request: ChatRequest, tools: list[dict[str, Any]], *, searches: bool) -> dict[str, int]:
     """The most that a chat request can cause of what is billed by the call. A request that just searches does so once."""
-    calls = billed_calls_max(tools, model=request.model, max_tool_calls=request.max_tool_calls) if tools else {}
-    if searches or any(name in (request.model or "") for name in _SEARCH_MODELS):
-        calls = {Unit.WEB_SEARCH: 1, **calls}
-    return calls
+    calls = billed_calls_max(tools, model=request.model, max_tool_calls=request.max_tool_calls)
+    return {Unit.WEB_SEARCH: 1, **calls} if searches else calls
 
 
 class OpenAiChat(OpenAiShape):
@@ -131,7 +129,7 @@ class OpenAiChat(OpenAiShape):
         draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
         for members in self._outlines.decode(body).messages or ():
             draft.add_raw_unknown_members(members, MESSAGE_MEMBERS)
-        searches = not parsed.keys.isdisjoint(_SEARCHES)
+        searches = not parsed.keys.isdisjoint(_SEARCHES) or (model is not None and _SEARCH_MODEL in model)
         tools = hosted_tools(request.tools) if request.tools else []
         if searches or tools:
             draft.add_unseen()
@@ -155,7 +153,7 @@ class OpenAiChat(OpenAiShape):
                 image_output="image" in (request.modalities or ()),
             ),
             conditions=tier_conditions(request.service_tier),
-            calls=_calls_max(request, tools, searches=searches),
+            calls=_calls_max(request, tools, searches=searches) if searches or tools else {},
             has_unknown_input=self.adds_unknown_input or draft.has_unknown_input(references),
             has_unseen_input=self.adds_unknown_input or draft.has_unseen_input,
             predicted="" if request.prediction is None else json_text(request.prediction),

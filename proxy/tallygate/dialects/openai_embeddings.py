@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tallygate.dialects.billed_members import MEMBERS, read_billed
 from tallygate.dialects.body import TOKEN_IDS_ENTRIES_MAX, keys_of, parse_body
 from tallygate.dialects.dialect import RequestFacts, ResponseMeter
 from tallygate.dialects.first_bytes import FirstBytes
@@ -102,4 +103,6 @@ class EmbeddingsMeter(JsonMeter):
         reading.failed = bool(answer.error)
         reading.response_model = name_or_none(answer.model)
         reading.usage = embedding_counts(answer.usage, reading.flags)
+        if reading.usage is not None and not MEMBERS.isdisjoint(answer.usage):
+            read_billed(reading, answer.usage)
         return True

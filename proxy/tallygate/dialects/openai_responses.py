@@ -10,7 +10,7 @@ from tallygate.dialects.billed_members import MEMBERS, read_billed
 from tallygate.dialects.body import keys_of, parse_body, with_member
 from tallygate.dialects.dialect import MeterReading, OtherModel, RequestFacts, ResponseMeter, UsageReporting, units_of
 from tallygate.dialects.first_bytes import FirstBytes
-from tallygate.dialects.hosted_tools import CALLS_MAX, CallItems, billed_calls_max, hosted_tools, image_models
+from tallygate.dialects.hosted_tools import BILLED_ITEMS, CALLS_MAX, CallItems, billed_calls_max, hosted_tools, image_models
 from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
 from tallygate.dialects.meters import EVENT_UNREADABLE, EventStreamMeter, JsonMeter, add_text
 from tallygate.dialects.openai_chat import OutputTokens, ToolCalls
@@ -298,14 +298,13 @@ class ResponsesStreamMeter(EventStreamMeter):
     The response object is nested under `response` or, at Gloo, is the event itself.
     """
 
-    __slots__ = ("_calls", "_decoder", "_facts", "_streamed", "_tier", "_usage")
+    __slots__ = ("_calls", "_decoder", "_facts", "_streamed", "_usage")
 
     def __init__(self, decoder: "msgspec.json.Decoder[ResponsesBody]", facts: RequestFacts) -> None:
         super().__init__()
         self._decoder = decoder
         self._facts = facts
         self._calls: CallItems | None = None
-        self._tier: object = implied_tier(facts)
         self._streamed: set[int] = set()  # places of items whose text came in pieces
         self._usage = StatedUsage(RESPONSES)
 
@@ -329,16 +328,21 @@ class ResponsesStreamMeter(EventStreamMeter):
             if _is_call(body.item):
                 reading.calls += 1
                 add_text(reading, member(body.item, "name"))
-                self._items().add(reading, body.item, _place(body))
+                self._add_billed(body)
         elif kind == "response.output_item.done":
-            if _is_call(body.item):
-                self._items().add(reading, body.item, _place(body))
+            self._add_billed(body)
             if self._streamed.isdisjoint((_place(body), _NO_PLACE)) and len(self._streamed) < ITEMS_STREAMED_MAX:
                 _read_item_text(reading, body.item)
         elif kind == "error" or (body.error and body.response is None):
             reading.failed = True
         self._read_response(body, kind)
         return event.raw
+
+    def _add_billed(self, body: ResponsesBody) -> None:
+        """Count an item that tells of a billed call, at its beginning and at its end."""
+        kind = member(body.item, "type")
+        if isinstance(kind, str) and kind in BILLED_ITEMS:
+            self._items().add(self.reading, body.item, _place(body))
 
     def _items(self) -> CallItems:
         if self._calls is None:
@@ -351,10 +355,8 @@ class ResponsesStreamMeter(EventStreamMeter):
         nested = body.response
         if isinstance(nested, dict):
             model, usage, status, error = nested.get("model"), nested.get("usage"), nested.get("status"), nested.get("error")
-            tier, tool_usage, tools = nested.get("service_tier"), nested.get("tool_usage"), nested.get("tools")
         else:
             model, usage, status, error = body.model, body.usage, body.status, body.error
-            tier, tool_usage, tools = body.service_tier, body.tool_usage, body.tools
         if model is not None:
             reading.response_model = name_or_none(model) or reading.response_model
         counts = None if usage is None else self._usage.add(usage, reading.flags)
@@ -364,11 +366,6 @@ class ResponsesStreamMeter(EventStreamMeter):
                 reading.has_text_after_usage = False
             if not MEMBERS.isdisjoint(self._usage.members):
                 read_billed(reading, self._usage.members)
-        if tier != self._tier and tier is not None:
-            self._tier = tier
-            note_tier(reading, tier)
-        if tool_usage is not None:
-            self._items().state(reading, tool_usage, tools)
         is_whole_response = isinstance(nested, dict) or body.object == "response"
         end = kind.removeprefix("response.")
         if end not in _ENDS and is_whole_response and isinstance(status, str):
@@ -376,6 +373,17 @@ class ResponsesStreamMeter(EventStreamMeter):
         if end in _ENDS:
             reading.ended = True
             reading.failed = reading.failed or end == "failed" or bool(error)
+            if isinstance(nested, dict):
+                self._read_last_words(nested.get("service_tier"), nested.get("tool_usage"), nested.get("tools"))
+            else:
+                self._read_last_words(body.service_tier, body.tool_usage, body.tools)
+
+    def _read_last_words(self, tier: object, tool_usage: object, tools: object) -> None:
+        """Read what the final response states; earlier ones repeat what was asked for."""
+        if tier is not None and tier != implied_tier(self._facts):
+            note_tier(self.reading, tier)
+        if tool_usage is not None:
+            self._items().state(self.reading, tool_usage, tools)
 
 
 class ResponsesJsonMeter(JsonMeter):
@@ -399,14 +407,18 @@ class ResponsesJsonMeter(JsonMeter):
         reading.response_model = name_or_none(answer.model)
         stated = StatedUsage(RESPONSES)
         reading.usage = stated.add(answer.usage, reading.flags)
-        calls = CallItems(self._facts)
+        billed = []
         for place, item in enumerate(items_of(answer.output)):
             if _is_call(item):
                 reading.calls += 1
                 add_text(reading, member(item, "name"))
-                calls.add(reading, item, place)
+                if member(item, "type") in BILLED_ITEMS:
+                    billed.append((place, item))
             _read_item_text(reading, item)
-        if answer.tool_usage is not None:
+        if billed or answer.tool_usage is not None:
+            calls = CallItems(self._facts)
+            for place, item in billed:
+                calls.add(reading, item, place)
             calls.state(reading, answer.tool_usage, answer.tools)
         if answer.service_tier is not None and answer.service_tier != implied_tier(self._facts):
             note_tier(reading, answer.service_tier)
