@@ -438,3 +438,9 @@ def test_the_conditions_that_a_request_allows(
     assert not set(conditions) & set(by_default)
     if more is not None:
         assert {(each.service_tier, each.speed, each.geography) for each in by_default} == more
+
+
+def test_a_cost_that_a_service_states_is_kept() -> None:
+    got = read(both({"input_tokens": 10, "output_tokens": 2, "cost": 0.0123}))
+    assert got.stated_cost_nano_usd == 12_300_000
+    assert read(both({"input_tokens": 10, "output_tokens": 2})).stated_cost_nano_usd is None

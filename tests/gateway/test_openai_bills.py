@@ -11,6 +11,14 @@ from aiohttp import ClientSession, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
 from usage_events import cost_by_kind
 
+from tallygate.config.document import read_document
+from tallygate.config.prices import read_prices
+from tallygate.config.problems import Problems
+from tallygate.dialects.openai_responses import OpenAiResponses
+from tallygate.domain.organization import Plan
+from tallygate.domain.price import Price
+from tallygate.domain.usage import Conditions, usage_of_totals
+from tallygate.gateway.exchange.estimate import estimate
 from tallygate.telemetry.metrics import STATED_COST, STATED_COST_PRICED
 
 MAIN, IMAGES = "gpt-5.5", "gpt-image-1.5"
@@ -108,6 +116,13 @@ async def bills(tmp_path: Path, aiohttp_server: Any, **upstream_settings: Any) -
     tmp_path.mkdir(exist_ok=True)
     async with running_gateway(tmp_path, upstream_url=url, config=config, acme_usd="100") as harness, ClientSession() as session:
         yield World(upstream, harness, session)
+
+
+def priced(row: dict[str, Any]) -> Price:
+    document = read_document("prices.yaml", json.dumps({"prices": [row]}).encode(), Problems())
+    assert document is not None
+    (price,) = read_prices(document).rows()
+    return price
 
 
 def tokens(prompt: int, cached: int, completion: int) -> dict[str, Any]:
@@ -304,3 +319,25 @@ async def test_what_a_cut_answer_may_have_caused_is_charged_within_its_hold(tmp_
         assert billed["passes"][1] == {"model": IMAGES, "quantities": {"input_image": 20_480, "output_image": 272}}
     assert "assumed" in event["flags"]
     assert "overrun" not in event["flags"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answers"),
+    [
+        (None, [""]),
+        ("flex", ["", "flex"]),
+        ("fast", ["", "priority"]),
+        ("auto", ["", "flex", "priority", "ultrafast"]),
+        ("ultrafast", ["", "priority", "ultrafast"]),
+    ],
+)
+def test_the_hold_covers_every_tier_that_may_answer(asked: str | None, answers: list[str]) -> None:
+    row = {**ROW, "when": [*ROW["when"], {"service_tier": "ultrafast", "times": "6"}]}  # type: ignore[misc]
+    price = priced(row)
+    body = {"model": MAIN, "input": "Hi", "max_output_tokens": 1_000, "service_tier": asked, "tools": [{"type": "web_search"}]}
+    facts = OpenAiResponses().read_request(json.dumps(body).encode(), path={}, query={})
+    held = estimate(facts, Plan(id="p", unknown_input_tokens=300_000), price, 10_000)
+    most = usage_of_totals(prompt=310_000, completion=1_000).with_calls({"web_search": 30})
+    bills = [price.cost_nano_usd(most, Conditions(service_tier=tier)) for tier in answers]
+    assert max(bills) <= held.hold_nano_usd
+    assert held.hold_nano_usd - max(bills) <= 24 * 60_000  # what is added around a prompt, at the dearest rate

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tallygate.dialects.anthropic_passes import FALLBACK, Entry, billed_passes
+from tallygate.dialects.billed_members import note_cost, stated_cost
 from tallygate.dialects.counts import TOTAL_ONLY, cache_writes, lenient_count, token_counts
 from tallygate.dialects.dialect import MeterReading, RequestFacts
 from tallygate.dialects.lenient import is_positive, items_of, member, name_or_none
@@ -106,6 +107,8 @@ class AnthropicUsage:
         if not isinstance(usage, dict):
             return False
         self._note_beside(usage, reading)
+        if "cost" in usage:  # OpenRouter's and others' that speak this API
+            note_cost(reading, stated_cost(usage))
         stated = usage.get("output_tokens") or usage.get("input_tokens")
         if (type(stated) is not int or stated <= 0) and not self._states_own(usage):
             counts, usage = self._read_other(usage, reading)

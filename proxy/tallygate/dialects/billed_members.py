@@ -18,7 +18,7 @@ _NUMERAL_CHARS_MAX: Final = 40
 def read_billed(reading: MeterReading, usage: dict[str, Any]) -> None:
     """Read a usage that has one of `MEMBERS`: all that was stated so far, so that a later zero takes nothing back."""
     reading.billed_calls |= calls_in_usage(usage)
-    note_cost(reading, _cost(usage))
+    note_cost(reading, stated_cost(usage))
 
 
 def note_cost(reading: MeterReading, nano_usd: int | None) -> None:
@@ -27,7 +27,7 @@ def note_cost(reading: MeterReading, nano_usd: int | None) -> None:
         reading.stated_cost_nano_usd = max(nano_usd, reading.stated_cost_nano_usd or 0)
 
 
-def _cost(usage: dict[str, Any]) -> int | None:
+def stated_cost(usage: dict[str, Any]) -> int | None:
     """The stated cost in nano-USD: xAI's ticks; OpenRouter's credits, which are USD; the total of Perplexity's object."""
     ticks = usage.get("cost_in_usd_ticks")
     if type(ticks) is int and 0 <= ticks <= MONEY_MAX_NANO_USD * _TICKS_PER_NANO:
