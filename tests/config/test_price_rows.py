@@ -182,3 +182,83 @@ def test_an_operator_may_do_without_the_list() -> None:
     prices = layered('with_listed: false\nprices: [{model: m, effective: 2001-01-01, input: "1", output: "4"}]')
     assert list(prices.models()) == ["m"]
     assert prices.routing.families == {}
+
+
+def test_a_row_prices_its_other_names_too_each_with_its_own_version() -> None:
+    prices = catalogue('prices: [{model: m, also: [m-2, vendor/m], effective: 2001-01-01, input: "1", output: "4"}]')
+    found = {price.model: price.version for price in prices.rows()}
+    assert found.keys() == {"m", "m-2", "vendor/m"}
+    assert {version.partition("@")[0] for version in found.values()} == set(found)
+    assert len({version.rpartition(".")[2] for version in found.values()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ('{model: m, also: ["a b"], effective: 2001-01-01, input: "1", output: "4"}', "also[0] must be a model name"),
+        ('{model: m, also: [m], effective: 2001-01-01, input: "1", output: "4"}', "prices 'm' from the same instant as line 1"),
+    ],
+)
+def test_other_names_are_model_names_and_no_name_is_priced_twice(rows: str, text: str) -> None:
+    problems = Problems()
+    document = read_document("prices.yaml", f"prices: [{rows}]".encode(), problems)
+    assert document is not None
+    read_prices(document)
+    assert [problem for problem in problems.texts() if text in problem]
+
+
+SURCHARGED = """
+prices:
+  - {model: claude-sonnet-5, effective: 2001-01-01, input: "2", output: "10", web_search: "10"}
+  - {model: us.anthropic.claude-opus-5, effective: 2001-01-01, input: "7", output: "9"}
+  - {model: claude-opus-5, effective: 2001-01-01, input: "5", output: "25"}
+surcharges:
+  - {models: [us.anthropic.claude-3-*], times: "1"}
+  - {models: [us.anthropic.*, "eu/*"], times: "1.1"}
+"""
+
+
+def test_a_name_that_bears_a_region_costs_the_plainer_ones_price_times_its_factor() -> None:
+    prices = catalogue(SURCHARGED)
+    names = (
+        "us.anthropic.claude-sonnet-5-v1:0",
+        "eu/claude-sonnet-5",
+        "global.anthropic.claude-sonnet-5",
+        "us.anthropic.claude-opus-5",
+    )
+    found = {}
+    for name in names:
+        price = prices.find(name, NOW)
+        assert price is not None
+        found[name] = price.schedule()[0].rates["input"]
+        assert price.schedule()[0].rates.get("web_search", 10**10) == 10**10  # tokens alone
+    assert list(found.values()) == [2_200_000, 2_200_000, 2_000_000, 7_000_000]
+
+
+def test_a_surcharged_price_has_a_version_of_its_own_under_the_plainer_name() -> None:
+    prices = catalogue(SURCHARGED)
+    plain, dearer = (prices.find(name, NOW) for name in ("claude-sonnet-5", "eu/claude-sonnet-5"))
+    assert plain is not None
+    assert dearer is not None
+    assert (plain.model, dearer.model) == ("claude-sonnet-5", "claude-sonnet-5")
+    assert plain.version != dearer.version
+    assert dearer.version.startswith("claude-sonnet-5@")
+
+
+def test_surcharges_of_the_list_hold_for_an_operators_rows() -> None:
+    problems = Problems()
+    own = 'prices: [{model: claude-sonnet-5, effective: 2001-01-01, input: "1", output: "4"}]'
+    document = read_document("prices.yaml", own.encode(), problems)
+    assert document is not None
+    prices = read_prices(document, listed=catalogue(SURCHARGED))
+    price = prices.find("us.anthropic.claude-sonnet-5-v1:0", NOW)
+    assert price is not None
+    assert price.schedule()[0].rates["input"] == 1_100_000
+
+
+def test_a_surcharge_below_one_is_refused() -> None:
+    problems = Problems()
+    document = read_document("prices.yaml", b'prices: []\nsurcharges: [{models: [x*], times: "0.9"}]', problems)
+    assert document is not None
+    read_prices(document)
+    assert [text for text in problems.texts() if "surcharges[0].times must be at least 1" in text]

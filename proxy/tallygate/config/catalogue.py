@@ -8,6 +8,7 @@ from typing import Final
 
 from tallygate.config.call_rates import CallRates, with_call_rates
 from tallygate.config.routing import Families, Routing
+from tallygate.config.surcharges import Surcharge, surcharged
 from tallygate.domain.model_patterns import matches_any
 from tallygate.domain.price import Price
 from tallygate.domain.routed_price import RoutedPrice, routed_price
@@ -20,7 +21,7 @@ _PROVIDER_PREFIX: Final = re.compile(r"(?:models/|publishers/[a-z]+/models/|[a-z
 _GLOO: Final = re.compile(r"gloo-(?:openai|anthropic|google|xai|mistral|deepseek|meta|baai)-(.+)", re.ASCII)
 _GLOO_OWN_NAME: Final = re.compile(r"gloo-((?:deepseek|mistral)-.+)", re.ASCII)  # the family is part of the model's name
 _BEDROCK: Final = re.compile(
-    r"(?:(?:us|eu|apac|global)\.)?(?:anthropic|mistral|deepseek|openai)\.(.+?)(?:-v\d+(?::\d+)?)?", re.ASCII
+    r"(?:(?:us|us-gov|eu|apac|au|ca|jp|global)\.)?(?:anthropic|mistral|deepseek|openai)\.(.+?)(?:-v\d+(?::\d+)?)?", re.ASCII
 )
 _DATED: Final = re.compile(
     r"(.+?)(?:"
@@ -31,9 +32,11 @@ _DATED: Final = re.compile(
     r"|-preview-\d\d-(?:20)?\d\d"  # gemini-2.5-flash-preview-09-2025, gemini-2.5-pro-preview-05-06
     r"|-00\d"  # gemini-2.0-flash-001
     r"|-latest"
+    r"|@default"  # at Vertex
     r")",
     re.ASCII,
 )
+_FINE_TUNED: Final = re.compile(r"(ft:[^:]+):.+", re.ASCII)  # ft:gpt-4o-2024-08-06:organization:suffix:id
 _ANY: Final = ("*",)
 _VERSION_DOT: Final = re.compile(r"(?<=\d)\.(?=\d)")
 
@@ -59,19 +62,29 @@ class PriceCatalogue:
         routing: Routing = Routing(),  # noqa: B008  # immutable
         upstream_prices: Iterable[Price] = (),
         calls: tuple[CallRates, ...] = (),
+        surcharges: tuple[Surcharge, ...] = (),
+        reviewed_ms: int | None = None,
         listed: "PriceCatalogue | None" = None,
     ) -> None:
-        """aliases: name to priced name. calls: what tools of a provider cost where a row does not say; also those of `listed`."""
+        """aliases: name to priced name. calls: what tools of a provider cost where a row does not say; also those of `listed`.
+
+        surcharges    factors of a plainer name's price; those of `listed` come after
+        reviewed_ms   when the rows were last compared with their sources; None: nobody says
+        """
         self._prices = tuple(prices)
         self._aliases = dict(aliases or {})
         self._listed = listed if listed is None or not calls else listed.with_calls_before(calls)
         self._calls = calls if self._listed is None else self._listed.calls
+        self._surcharges = surcharges
+        self._reviewed_ms = reviewed_ms
         self.routing = routing
         self._rows = _by_model(self._completed(self._prices))
         self._upstream_rows = _by_model(self._completed(upstream_prices))
         self._lookups: dict[str, tuple[tuple[Price, ...], ...]] = {}
+        self._hourly = {price.model for price in self.rows() if any(rule.utc_minutes is not None for rule in price.rules)}
+        self._marks = sorted({minute for price in self.rows() for rule in price.rules for minute in rule.utc_minutes or ()})
         self._changes = sorted({price.effective_ms for price in self.rows()})
-        self._dearest: dict[tuple[int, tuple[str, ...]], RoutedPrice | None] = {}
+        self._dearest: dict[tuple[int, int, tuple[str, ...]], RoutedPrice | None] = {}
 
     def with_upstream(self, prices: Iterable[Price], families: Families) -> "PriceCatalogue":
         """Return this catalogue with the rows of upstreams' catalogues in second place, and their families."""
@@ -81,16 +94,35 @@ class PriceCatalogue:
             routing=self.routing.with_listed(families),
             upstream_prices=prices,
             calls=() if self._listed is not None else self._calls,
+            surcharges=self._surcharges,
+            reviewed_ms=self._reviewed_ms,
             listed=self._listed,
         )
 
     def with_calls_before(self, calls: tuple[CallRates, ...]) -> "PriceCatalogue":
-        """Return this catalogue with other rates of calls, which win over its own."""
-        return PriceCatalogue(self._prices, self._aliases, routing=self.routing, calls=(*calls, *self._calls))
+        """Return this list with other rates of calls, which win over its own."""
+        return PriceCatalogue(
+            self._prices,
+            self._aliases,
+            routing=self.routing,
+            calls=(*calls, *self._calls),
+            surcharges=self._surcharges,
+            reviewed_ms=self._reviewed_ms,
+        )
 
     @property
     def calls(self) -> tuple[CallRates, ...]:
         return self._calls
+
+    @property
+    def surcharges(self) -> tuple[Surcharge, ...]:
+        return self._surcharges if self._listed is None else (*self._surcharges, *self._listed.surcharges)
+
+    @property
+    def reviewed_ms(self) -> int | None:
+        """When prices were last compared with their sources: the newest of all layers."""
+        below = None if self._listed is None else self._listed.reviewed_ms
+        return max([each for each in (self._reviewed_ms, below) if each is not None], default=None)
 
     @property
     def listed(self) -> "PriceCatalogue | None":
@@ -135,7 +167,7 @@ class PriceCatalogue:
         for series in candidates:
             price = _in_force(series, at_ms)
             if price is not None:
-                return price.starting_at(at_ms // 60_000 % MINUTES_A_DAY) if price.rules else price
+                return price.starting_at(_minute_of_day(at_ms)) if price.model in self._hourly else price
         return None
 
     def rows_of(self, model: str) -> tuple[Price, ...] | None:
@@ -150,8 +182,8 @@ class PriceCatalogue:
         for name in plainer_names(model):
             alias = self._aliases.get(name, "")
             aliased = self._rows.get(alias) or (self._listed.rows_of(alias) if self._listed is not None else None)
-            priced = (self._rows.get(name), self._upstream_rows.get(name), aliased)
-            found.extend(series for series in priced if series is not None)
+            priced = [series for series in (self._rows.get(name), self._upstream_rows.get(name), aliased) if series is not None]
+            found += priced if name == model else [surcharged(series, model, self.surcharges) for series in priced]
         if self._listed is not None:
             found.extend(self._listed.candidates(model))
         if len(self._lookups) >= LOOKUPS_MAX:
@@ -173,8 +205,8 @@ class PriceCatalogue:
         return None if bound is None else replace(bound, every_output_max=None, default_output_max=None)
 
     def _bound_of(self, patterns: tuple[str, ...], at_ms: int) -> RoutedPrice | None:
-        key = (bisect_right(self._changes, at_ms), patterns)
-        if key not in self._dearest:  # at most one entry for each change of prices and family
+        key = (bisect_right(self._changes, at_ms), bisect_right(self._marks, _minute_of_day(at_ms)), patterns)
+        if key not in self._dearest:  # at most one entry for each change of prices, in time or in the day, and family
             reachable = [
                 price
                 for price in self._in_force_now(at_ms)
@@ -215,8 +247,11 @@ def _one_step_plainer(name: str) -> Iterator[str]:
         match = pattern.fullmatch(name)
         if match is not None:
             yield match[1]
-            if match[1].startswith("claude-") and "." in match[1]:
-                yield _VERSION_DOT.sub("-", match[1])  # claude-sonnet-4.5 is claude-sonnet-4-5 at Anthropic
+    if name.startswith("claude-") and "." in name:
+        yield _VERSION_DOT.sub("-", name)  # claude-sonnet-4.5 is claude-sonnet-4-5 at Anthropic
+    tuned = _FINE_TUNED.fullmatch(name)
+    if tuned is not None:
+        yield tuned[1]
     dated = _DATED.fullmatch(name)
     if dated is not None:
         yield dated[1]
@@ -227,6 +262,10 @@ def _by_model(prices: Iterable[Price]) -> dict[str, tuple[Price, ...]]:
     for price in prices:
         found.setdefault(price.model, []).append(price)
     return {model: tuple(sorted(series, key=lambda price: price.effective_ms)) for model, series in found.items()}
+
+
+def _minute_of_day(at_ms: int) -> int:
+    return at_ms // 60_000 % MINUTES_A_DAY
 
 
 def _in_force(series: tuple[Price, ...], at_ms: int) -> Price | None:

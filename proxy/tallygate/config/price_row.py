@@ -20,6 +20,7 @@ CONTEXT_TOKENS_MAX: Final = 100_000_000
 TIERS_MAX: Final = 8
 RULES_MAX: Final = 32
 UNITS_OF_A_ROW_MAX: Final = 200
+NAMES_OF_A_ROW_MAX: Final = 200
 _MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", re.ASCII)
 _TIERED: Final = re.compile(r"([a-z_0-9]+)_(above|from)_([1-9]\d{0,4})k", re.ASCII)
 _NARROWED: Final = re.compile(r"[a-z_]+(?::[A-Za-z0-9._-]{1,32}){1,3}", re.ASCII)  # image:high:1024x1024
@@ -29,10 +30,11 @@ _UNITS: Final[Mapping[str, Unit]] = {unit.value: unit for unit in Unit}
 _PER: Final = {1_000_000: "million", 1_000: "thousand", 1: "one"}
 
 
-def read_price(item: Section) -> Price | None:
-    """None where something is wrong, which is a problem by then."""
+def read_price(item: Section) -> tuple[Price, ...]:
+    """The price by each name that the row gives it; none where something is wrong, which is a problem by then."""
     complete = item.require("model", "effective", "input", "output")
     model = item.parsed("model", model_name)
+    others = _read_other_names(item)
     effective_ms = item.instant_ms("effective")
     reasons = item.boolean("reasons", default=True)
     max_output, max_input = (
@@ -42,8 +44,8 @@ def read_price(item: Section) -> Price | None:
     rules = _read_rules(item)
     item.close(also=_UNITS)
     if not complete or model is None or effective_ms is None or Unit.INPUT not in rates or Unit.OUTPUT not in rates:
-        return None
-    return versioned(
+        return ()
+    price = versioned(
         Price(
             model=model,
             version="",
@@ -56,6 +58,18 @@ def read_price(item: Section) -> Price | None:
             reasons=reasons,
         )
     )
+    suffix = price.version.removeprefix(model)
+    return (price, *[replace(price, model=name, version=name + suffix) for name in others])
+
+
+def _read_other_names(item: Section) -> list[str]:
+    names = []
+    for place, text in item.scalars("also", items_max=NAMES_OF_A_ROW_MAX) or ():
+        if is_model_name(text):
+            names.append(text)
+        else:
+            place.problem(f"must be a model name of at most 128 characters, got {show(text)}")
+    return names
 
 
 def versioned(price: Price, *, as_model: str | None = None) -> Price:

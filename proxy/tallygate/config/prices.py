@@ -10,6 +10,7 @@ from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.price_row import CONTEXT_TOKENS_MAX, is_model_name, read_price
 from tallygate.config.routing import Families, Routing
 from tallygate.config.section import Section, show
+from tallygate.config.surcharges import read_surcharges
 from tallygate.domain.price import Price
 
 _REACHED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/@+-]{0,127}\*?", re.ASCII)  # names of families have spaces
@@ -23,25 +24,27 @@ def read_prices(document: Section, *, listed: PriceCatalogue | None = None) -> P
     """
     is_alone = not document.boolean("with_listed", default=True)
     document.require("prices")
+    reviewed_ms = document.instant_ms("reviewed")
     prices: list[Price] = []
     first_lines: dict[tuple[str, int], int] = {}
     for item in document.sections("prices", items_max=100_000):
-        price = read_price(item)
-        if price is None:
-            continue
-        key = (price.model, price.effective_ms)
-        if key in first_lines:
-            item.place.problem(f"prices {price.model!r} from the same instant as line {first_lines[key]}")
-        else:
-            first_lines[key] = item.place.line
-            prices.append(price)
+        for price in read_price(item):
+            key = (price.model, price.effective_ms)
+            if key in first_lines:
+                item.place.problem(f"prices {price.model!r} from the same instant as line {first_lines[key]}")
+            else:
+                first_lines[key] = item.place.line
+                prices.append(price)
     models = {price.model for price in prices}
     below = PriceCatalogue(()) if listed is not None and is_alone else listed
     aliases = _read_aliases(document, models, below)
     calls = read_call_rates(document)
+    surcharges = read_surcharges(document)
     routing = _read_routing(document, listed, is_alone=is_alone)
     document.close()
-    return PriceCatalogue(prices, aliases, routing=routing, calls=calls, listed=below)
+    return PriceCatalogue(
+        prices, aliases, routing=routing, calls=calls, surcharges=surcharges, reviewed_ms=reviewed_ms, listed=below
+    )
 
 
 def _read_aliases(document: Section, models: set[str], listed: PriceCatalogue | None) -> Mapping[str, str]:

@@ -39,6 +39,12 @@ def pico_usd_each(usd: str, *, of: int, unit: str) -> int:
     return _scaled(usd, 13 - len(str(of)), f"pico-USD per {unit}")
 
 
+def rate_text(pico_usd: int, of: int) -> str:
+    """What `pico_usd_each` reads: the price of `of` units in USD, without trailing zeros; 150_000 of a million is "0.15"."""
+    whole, fraction = divmod(pico_usd * of, 10**12)
+    return f"{whole}.{fraction:012d}".rstrip("0").rstrip(".")
+
+
 def nano_usd_from_pico(pico_usd: int) -> int:
     """The one rounding of money: up, to the next nano-USD."""
     return -(-pico_usd // PICO_PER_NANO)

@@ -1,0 +1,49 @@
+"""Factors of a plainer name's price: a model in one region costs more than the list says, by a name that bears the region."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tallygate.config.price_row import versioned
+from tallygate.config.section import Section, show
+from tallygate.domain.model_patterns import MODEL_PATTERN, matches_any
+from tallygate.domain.price import Price, Rule
+from tallygate.domain.ratio import ONE, ratio
+
+_PATTERNS_MAX: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Surcharge:
+    """A factor, in millionths, of the rates of tokens, for names that begin so and have no row of their own."""
+
+    models: tuple[str, ...]
+    factor: int
+
+
+def read_surcharges(document: Section) -> tuple[Surcharge, ...]:
+    """`surcharges`, in the order in which they are asked: the first one that names the model decides."""
+    found = []
+    for item in document.sections("surcharges", items_max=_PATTERNS_MAX):
+        item.require("models", "times")
+        patterns = item.scalars("models", items_max=_PATTERNS_MAX, may_be_empty=False) or []
+        factor = item.money("times", ratio)
+        item.close()
+        for place, text in patterns:
+            if MODEL_PATTERN.fullmatch(text) is None:
+                place.problem(f"must be a model name, or the start of one followed by *, got {show(text)}")
+        if factor is not None and factor < ONE:
+            item.place_of("times").problem("must be at least 1: a name is only guessed to be a plainer one's")
+        elif factor is not None:
+            found.append(Surcharge(tuple(text for _, text in patterns), factor))
+    return tuple(found)
+
+
+def surcharged(series: tuple[Price, ...], model: str, surcharges: tuple[Surcharge, ...]) -> tuple[Price, ...]:
+    """Rows of a plainer name as they price `model`; they still name the plainer one."""
+    for surcharge in surcharges:
+        if matches_any(model, surcharge.models):
+            if surcharge.factor == ONE:
+                return series
+            rule = Rule(factor=surcharge.factor)
+            return tuple(versioned(replace(price, rules=(*price.rules, rule))) for price in series)
+    return series
