@@ -69,7 +69,7 @@ async def answering(tmp_path: Path, answer: dict[str, Any], **more: Any) -> Asyn
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with (
         server,
-        running_gateway(tmp_path, config={"prices": {"prices": ROWS}}, upstream_url=url, **more) as harness,
+        running_gateway(tmp_path, config={"prices": {"prices": ROWS, "with_listed": False}}, upstream_url=url, **more) as harness,
         ClientSession(timeout=ClientTimeout(total=20)) as session,
     ):
         yield harness, session

@@ -178,7 +178,7 @@ async def test_calls_of_tools_are_held_and_charged(tmp_path: Path, aiohttp_serve
         chatted = await world.chat({"web_search_options": {}}, chat_tokens(1_000, 100))
         assert chatted["cost_nano_usd"] == 18_000_000
         status, refused = await world.status(
-            RESPONSES, {"input": "Hi", "model": "grok-4.7", "tools": [{"type": "image_generation"}]}
+            RESPONSES, {"input": "Hi", "model": "deepseek-v4-pro", "tools": [{"type": "file_search"}]}
         )
         assert (status, refused["error"]["code"], refused["error"]["param"]) == (400, "unknown_model", "tools")
 
