@@ -42,7 +42,9 @@ def test_every_key_is_priced_by_its_unit() -> None:
             "audio_hours": 0.111,
             "input_document_kpages": 4,
             "input_annotated_document_kpages": 5,
-            "input_video_mtok": 1,
+            "input_video_mtok": 12,
+            "output_video_mtok": 17.5,
+            "cache_video_read_mtok": 1,
         }
     )
     assert read.rows == (
@@ -56,10 +58,12 @@ def test_every_key_is_priced_by_its_unit() -> None:
             "cached_input_audio": "2.5",
             "input_image": "8",
             "cached_input_image": "2",
+            "input_video": "12",
             "output": "10",
             "reasoning_output": "11",
             "output_audio": "80",
             "output_image": "32",
+            "output_video": "17.5",
             "web_search": "10",
             "file_search": "2.5",
             "character": "15",
@@ -69,7 +73,7 @@ def test_every_key_is_priced_by_its_unit() -> None:
             "page:annotated": "0.005",
         },
     )
-    assert read.left == ("its input_video_mtok",)
+    assert read.left == ("its cache_video_read_mtok",)
 
 
 def test_a_tier_states_all_rates_from_above_or_at_its_threshold() -> None:
