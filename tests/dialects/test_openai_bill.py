@@ -253,6 +253,9 @@ def test_images_are_passes_of_their_own_model() -> None:
             assert got.passes == (by_size,)
     for got in responses_answers(facts, tool_usage=none):
         assert got.passes == ()
+    bare = {"input_tokens": 500, "cached_tokens": 60, "output_tokens": 9}
+    for got in responses_answers(facts, image, tool_usage={"image_gen": bare}):
+        assert got.passes == (Pass(model="gpt-image-1.5", quantities={"input": 440, "cached_input": 60, "output_image": 9}),)
     echoed = [{"type": "image_generation", "model": "gpt-image-2"}]
     for got in responses_answers(facts, image, tool_usage={"image_gen": IMAGE_USAGE}, tools=echoed):
         assert got.passes[0].model == "gpt-image-2"
@@ -390,6 +393,8 @@ def test_a_later_cost_of_zero_takes_nothing_back() -> None:
         DONE,
     )
     assert assert_split_invariant(CHAT, chat_facts(), stream).stated_cost_nano_usd == 20_000_000
+    by_gateway = [chunk({"content": "Peace."}, provider_metadata={"gateway": {"cost": cost}}) for cost in ("0.02", "0")]
+    assert assert_split_invariant(CHAT, chat_facts(), sse(*by_gateway, DONE)).stated_cost_nano_usd == 20_000_000
 
 
 @pytest.mark.parametrize("odd", [None, 7, -1, 1.5, True, "x", [], ["x"], {}, {"x": {}}, 10**30])

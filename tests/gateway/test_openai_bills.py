@@ -302,11 +302,19 @@ async def test_the_simulators_account_is_what_the_events_have(tmp_path: Path) ->
         assert (event["usage_source"], event["flags"]) == ("upstream", []), directive
 
 
-@pytest.mark.parametrize("tool", [{**DRAWS, "quality": "low", "size": "1024x1024"}, {"type": "web_search"}])
-async def test_what_a_cut_answer_may_have_caused_is_charged_within_its_hold(tmp_path: Path, tool: dict[str, Any]) -> None:
+LOW = {**DRAWS, "quality": "low", "size": "1024x1024"}
+BEGAN_ONE = f"passes=image_generation:200/272@{IMAGES}; at=4"
+
+
+@pytest.mark.parametrize(
+    ("tool", "directive", "drawn"), [(LOW, "at=3", 1), (LOW, BEGAN_ONE, 2), ({"type": "web_search"}, "at=3", 0)]
+)
+async def test_what_a_cut_answer_may_have_caused_is_charged_within_its_hold(
+    tmp_path: Path, tool: dict[str, Any], directive: str, drawn: int
+) -> None:
     async with running_gateway(tmp_path, config={"prices": PRICES}, acme_usd="100") as harness, ClientSession() as session:
         body = {"model": MAIN, "stream": True, "input": "Hello", "max_output_tokens": 100, "max_tool_calls": 2, "tools": [tool]}
-        headers = {"Authorization": f"Bearer {ACME_KEY}", "x-sim": "tokens=20; fault=cut; at=3; how=end"}
+        headers = {"Authorization": f"Bearer {ACME_KEY}", "x-sim": f"tokens=20; fault=cut; how=end; {directive}"}
         async with session.post(harness.url + RESPONSES, json=body, headers=headers) as answer:
             assert answer.status == 200
             await answer.read()
@@ -315,8 +323,9 @@ async def test_what_a_cut_answer_may_have_caused_is_charged_within_its_hold(tmp_
     billed = json.loads(event["billed"])
     if tool["type"] == "web_search":
         assert billed["quantities"] == {"web_search": 2}
-    else:  # one of the two, for none was seen to begin
-        assert billed["passes"][1] == {"model": IMAGES, "quantities": {"input_image": 20_480, "output_image": 272}}
+    else:  # one more than were seen to begin
+        quantities = {"input_image": drawn * 20_480, "output_image": drawn * 272}
+        assert billed["passes"][1:] == [{"model": IMAGES, "quantities": quantities}]
     assert "assumed" in event["flags"]
     assert "overrun" not in event["flags"]
 

@@ -133,14 +133,13 @@ class CallItems:
     sessions last 20 minutes, and no answer says whether one was begun by an earlier request.
     """
 
-    __slots__ = ("_containers", "_facts", "_images", "_is_search_stated", "_units")
+    __slots__ = ("_containers", "_facts", "_images", "_units")
 
     def __init__(self, facts: RequestFacts) -> None:
         self._facts = facts
         self._units: dict[object, str | None] = {}
         self._containers: set[str] = set()
         self._images = CallsOfImages(facts.other_models)
-        self._is_search_stated = False
 
     def add(self, reading: MeterReading, item: object, place: int) -> None:
         """Take an item that is a call. place: in the answer's output."""
@@ -165,21 +164,17 @@ class CallItems:
             reading.billed_calls[self._container_unit()] = len(self._containers)
 
     def state(self, reading: MeterReading, tool_usage: object, tools: object) -> None:
-        """Take the `tool_usage` of a response, which has the last word, and the tools that it names."""
-        searches = member(member(tool_usage, "web_search"), "num_requests")
-        if type(searches) is int and 0 <= searches <= TOKENS_MAX:
-            self._is_search_stated = True
-            if searches or reading.billed_calls:
-                reading.billed_calls[self._search_unit()] = searches
+        """Take the `tool_usage` of a final response, which has the last word, and the tools that it names."""
+        searches = _number(member(member(tool_usage, "web_search"), "num_requests"))
+        if searches or (searches is not None and reading.billed_calls):
+            reading.billed_calls[self._search_unit()] = searches
         self._images.state(member(tool_usage, "image_gen"), tools)
         reading.passes = self._images.passes()
 
     def _count(self, reading: MeterReading, key: object, unit: str | None) -> None:
         self._units[key] = unit
         counts = Counter([each for each in self._units.values() if each is not None])
-        for each in (self._search_unit(), Unit.FILE_SEARCH):
-            if each is Unit.FILE_SEARCH or not self._is_search_stated:
-                reading.billed_calls[each] = counts[each]
+        reading.billed_calls |= {each: counts[each] for each in (self._search_unit(), Unit.FILE_SEARCH)}
 
     def _search_unit(self) -> str:
         calls = self._facts.calls
