@@ -43,6 +43,7 @@ ROW = {
 PRICES = {
     "prices": [
         ROW,
+        {"model": "sonar", "effective": "2026-01-01", "input": "1", "output": "1", "request": "0.012"},
         {"model": IMAGES, "effective": "2026-01-01", "input": "5", "input_image": "8", "output": "10", "output_image": "32"},
         {
             "model": "grok-4.7",
@@ -227,6 +228,13 @@ async def test_xai_costs_what_its_ticks_say(tmp_path: Path, aiohttp_server: Any)
             {**grok, **tools}, tokens(1_000, 0, 100) | {"server_side_tool_usage_details": details}, **grok
         )
         assert (searched["cost_nano_usd"], searched["flags"]) == (2_600_000 + 10_000_000 + 100_000_000 + 30_000_000, [])
+
+
+async def test_a_model_may_have_a_fee_for_each_request(tmp_path: Path, aiohttp_server: Any) -> None:
+    async with bills(tmp_path, aiohttp_server) as world:
+        event = await world.chat({"model": "sonar", "max_completion_tokens": 100}, chat_tokens(1, 100), model="sonar")
+        assert (event["cost_nano_usd"], event["flags"]) == (101 * 1_000 + 12_000_000, [])
+        assert json.loads(event["billed"]) == {"quantities": {"request": 1}}
 
 
 async def test_a_stated_cost_is_kept_beside_ours_or_charged(tmp_path: Path, aiohttp_server: Any) -> None:

@@ -168,7 +168,7 @@ class Price:
 
         units        that the request can be charged in besides plain, cached and reasoning tokens
         conditions   under which it can be charged
-        calls        at most so many of other units than tokens
+        calls        at most so many of other units than tokens; one `request` goes without saying
         """
         cases: list[tuple[int, int, int]] = []
         for each in conditions if self.rules else (STANDARD,):
@@ -187,6 +187,8 @@ class Price:
                     elif unit in COMPLETION_UNITS:
                         dearest_out = max(dearest_out, rates[unit])
                 called = self._called(rates, calls) if calls else 0
+                if Unit.REQUEST in rates and not (calls and Unit.REQUEST in calls):
+                    called += rates[Unit.REQUEST]
                 cases.append((called + most * dearest_in, dearest_out, output_max))
                 most = tier.from_tokens - 1
         return tuple(cases)

@@ -13,6 +13,7 @@ from tallygate.domain.billed import StatedCost
 from tallygate.domain.charge import NO_CHARGE, charge_of
 from tallygate.domain.ending import Ending, ending_of
 from tallygate.domain.markup import marked_up
+from tallygate.domain.price import Price
 from tallygate.domain.routed_price import AnyPrice
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage import STANDARD, Conditions, Usage, UsageSource
@@ -127,6 +128,8 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
             metered = _with_others(answer, metered)
     if reading.billed_calls:
         metered = replace(metered, usage=metered.usage.with_calls(reading.billed_calls))
+    if isinstance(price, Price) and Unit.REQUEST in price.rates:
+        metered = replace(metered, usage=metered.usage.with_calls({Unit.REQUEST: 1}))
     if reading.passes and not metered.usage.passes:  # else they are among what was assumed
         metered = replace(metered, usage=metered.usage.with_passes(reading.passes))
     conditions = charged_conditions(facts, reading, metered.usage, price)
