@@ -26,6 +26,7 @@ from tallygate.commands.init import init
 from tallygate.commands.invoice import invoice
 from tallygate.commands.objects import objects
 from tallygate.commands.orgs import orgs
+from tallygate.commands.prices import prices
 from tallygate.commands.reprice import reprice
 from tallygate.commands.serving import console, gateway, ledger, serve
 from tallygate.commands.settings_options import friendly, warn_of_secrets, with_settings
@@ -210,6 +211,7 @@ main.add_command(credentials)
 main.add_command(tokens)
 main.add_command(apply)
 main.add_command(changes)
+main.add_command(prices)
 main.add_command(reprice)
 main.add_command(assumed)
 main.add_command(correct)

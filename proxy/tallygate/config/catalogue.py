@@ -110,6 +110,19 @@ class PriceCatalogue:
             reviewed_ms=self._reviewed_ms,
         )
 
+    def updated(self, prices: Iterable[Price], reviewed_ms: int | None) -> "PriceCatalogue":
+        """Return this list with other rows for the models that `prices` name."""
+        rows = tuple(prices)
+        replaced = {price.model for price in rows}
+        return PriceCatalogue(
+            [*rows, *[price for price in self._prices if price.model not in replaced]],
+            self._aliases,
+            routing=self.routing,
+            calls=self._calls,
+            surcharges=self._surcharges,
+            reviewed_ms=max([each for each in (reviewed_ms, self._reviewed_ms) if each is not None], default=None),
+        )
+
     @property
     def calls(self) -> tuple[CallRates, ...]:
         return self._calls

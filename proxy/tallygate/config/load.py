@@ -13,11 +13,12 @@ from tallygate.config.document import FILE_BYTES_MAX, read_document
 from tallygate.config.model import GatewayConfig
 from tallygate.config.organizations import read_organizations
 from tallygate.config.plans import StatedPlan, read_plans
+from tallygate.config.price_updates import UPDATES_FILE, with_updates
 from tallygate.config.prices import read_prices
 from tallygate.config.problems import Problems, nearest
 from tallygate.config.routes import capabilities_of, read_routes, report_unknown_upstreams
 from tallygate.config.section import Section, show
-from tallygate.config.shipped import placed_in, shipped_tables
+from tallygate.config.shipped import alone, placed_in, shipped_tables
 from tallygate.config.upstreams import read_upstreams
 from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.config.webhooks import read_webhooks
@@ -29,7 +30,7 @@ REQUIRED_FILES: Final = ("plans.yaml", "routes.yaml", "upstreams.yaml", "prices.
 ORGANIZATIONS_FILE: Final = "organizations.yaml"
 AUTHENTICATION_FILE: Final = "authentication.yaml"
 WEBHOOKS_FILE: Final = "webhooks.yaml"
-CONFIG_FILES: Final = (*REQUIRED_FILES, ORGANIZATIONS_FILE, AUTHENTICATION_FILE, WEBHOOKS_FILE)
+CONFIG_FILES: Final = (*REQUIRED_FILES, ORGANIZATIONS_FILE, AUTHENTICATION_FILE, WEBHOOKS_FILE, UPDATES_FILE)
 # organisations.yaml and organizations.yml are misspelt, organizations.example.yaml and plans-old.yaml are not
 _DIRECT: Final = WayOut()
 _MISSPELT_LIKENESS: Final = 0.9
@@ -127,6 +128,7 @@ def load_config(
     organizations_document = _optional(ORGANIZATIONS_FILE, directory, digest, problems)
     authentication_document = _optional(AUTHENTICATION_FILE, directory, digest, problems)
     webhooks_document = _optional(WEBHOOKS_FILE, directory, digest, problems)
+    updates_document = _optional(UPDATES_FILE, directory, digest, problems)
 
     if documents.keys() | ready != texts.keys():
         raise ConfigError(problems.texts())  # further problems would only follow from the file that cannot be read
@@ -144,8 +146,13 @@ def load_config(
         default_api_key=default_api_key,
         way=way,
     )
+    listed = shipped.list_prices or PriceCatalogue(())
+    if updates_document is not None:
+        listed = with_updates(listed, updates_document)
     if prices is None:
-        prices = read_prices(documents["prices.yaml"], listed=shipped.list_prices or PriceCatalogue(()))
+        prices = read_prices(documents["prices.yaml"], listed=listed)
+    elif updates_document is not None:
+        prices = alone(listed)
     report_unknown_upstreams(placed_routes, upstreams)
     _report_dangling(plans, capabilities, prices)
     has_catalogue = any(upstream.catalogue_path for upstream in upstreams.values())

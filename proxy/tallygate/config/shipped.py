@@ -31,7 +31,7 @@ class ShippedTables:
     @property
     def prices(self) -> PriceCatalogue | None:
         """The list prices by themselves, without any row of an operator's."""
-        return None if self.list_prices is None else _alone(self.list_prices)
+        return None if self.list_prices is None else alone(self.list_prices)
 
 
 def shipped_tables(directory: Path, known_dialects: Mapping[str, bool]) -> ShippedTables:
@@ -70,5 +70,6 @@ def _prices(text: bytes) -> PriceCatalogue | None:
 
 
 @lru_cache(maxsize=2)
-def _alone(listed: PriceCatalogue) -> PriceCatalogue:
+def alone(listed: PriceCatalogue) -> PriceCatalogue:
+    """The prices of an operator who states none: the list."""
     return PriceCatalogue((), routing=listed.routing, listed=listed)

@@ -1,0 +1,139 @@
+"""`listed_prices.yaml`: rows that `tallygate prices update` writes over the shipped list, below an operator's own prices."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.price_differences import NOT_LISTED, Difference, Reviewed, differences
+from tallygate.config.price_row import read_price
+from tallygate.config.price_source import Row, SourceModel
+from tallygate.config.section import Section, instant_ms
+from tallygate.domain.price import Price
+from tallygate.domain.unit import Unit
+
+UPDATES_FILE: Final = "listed_prices.yaml"
+# Who sells models by names of their own, which the shipped list has. Of a name that several have, the first one decides.
+PROVIDERS: Final = (
+    *("openai", "anthropic", "google", "x-ai", "mistral", "deepseek"),
+    *("groq", "cerebras", "moonshotai", "zai", "cohere", "voyageai", "perplexity", "together", "fireworks"),
+)
+_HEAD: Final = """# Written by `tallygate prices update` from {source}: list prices that differ from the shipped ones.
+# Rows of your own belong in prices.yaml, which overrides these. Remove this file to return to the shipped list.
+reviewed: {reviewed}
+
+prices:
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The rows of one model, and what they change."""
+
+    model: str
+    rows: tuple[Row, ...]
+    changes: tuple[Difference, ...]
+
+
+def with_updates(listed: PriceCatalogue, document: Section) -> PriceCatalogue:
+    """The list with the rows of an update in place of those for the same names."""
+    document.require("reviewed", "prices")
+    reviewed_ms = document.instant_ms("reviewed")
+    prices: dict[tuple[str, int], Price] = {}
+    for item in document.sections("prices", items_max=100_000):
+        for price in read_price(item):
+            key = (price.model, price.effective_ms)
+            if key in prices:
+                item.place.problem(f"prices {price.model!r} twice from the same instant")
+            prices[key] = price
+    document.close()
+    return listed.updated(prices.values(), reviewed_ms)
+
+
+def updates_of(
+    listed: PriceCatalogue, models: Sequence[SourceModel], reviewed: Iterable[Reviewed], *, now_ms: int
+) -> tuple[Update, ...]:
+    """What the source states now, or announces, otherwise than the list does; a reviewed difference is left as it is."""
+    meant = tuple(reviewed)
+    found: dict[str, Update] = {}
+    for model in models:
+        instants = {now_ms, *[start for row in model.rows if (start := instant_ms(row["effective"])) > now_ms]}
+        changes: dict[str, dict[Difference, None]] = {}
+        for at_ms in sorted(instants):
+            for each in differences(listed, (model,), at_ms):
+                if (each.there or each.what == NOT_LISTED) and not any(entry.covers(each) for entry in meant):
+                    changes.setdefault(each.model, {})[each] = None
+        for name, different in changes.items():
+            if name not in found and not any(_is_free(row) for row in model.rows):
+                rows = tuple(_completed(row, listed.find(name, now_ms)) for row in model.rows)
+                found[name] = Update(name, rows, tuple(different))
+    return tuple(found.values())
+
+
+def _is_free(row: Row) -> bool:
+    """Whether tokens cost nothing by this row: nobody decided so, as with models that are billed by the second."""
+    return not Decimal(row[Unit.INPUT]) and not Decimal(row[Unit.OUTPUT])
+
+
+def _completed(row: Row, listed: Price | None) -> Row:
+    """A row with what the list knows of the model and the source does not: sizes, other rates in proportion, other conditions."""
+    if listed is None:
+        return row
+    completed = dict(row)
+    base, now = Decimal(listed.rates[Unit.INPUT]), Decimal(row[Unit.INPUT])
+    for unit in (Unit.CACHE_WRITE_12H,):
+        if unit in listed.rates and unit not in row and base:
+            completed[unit.value] = f"{(now * listed.rates[unit] / base).quantize(Decimal('0.000001')).normalize():f}"
+    stated = {tuple(rule.get(name) for name in ("service_tier", "speed", "geography")) for rule in row.get("when", ())}
+    kept = [
+        {**members, "times": f"{Decimal(rule.factor) / 1_000_000:f}"}
+        for rule in listed.rules
+        if not rule.rates
+        and rule.utc_minutes is None
+        and (rule.service_tier, rule.speed, rule.geography) not in stated
+        and (members := {name: value for name in ("service_tier", "speed", "geography") if (value := getattr(rule, name))})
+    ]
+    sizes = {"max_input_tokens": listed.max_input_tokens, "max_output_tokens": listed.max_output_tokens}
+    completed |= {name: size for name, size in sizes.items() if size is not None}
+    completed |= {} if listed.reasons else {"reasons": False}
+    if when := [*completed.pop("when", ()), *kept]:
+        completed["when"] = when
+    return completed
+
+
+def file_text(updates: Iterable[Update], *, source: str, reviewed: str) -> str:
+    """The file: a row a line, names at one price together."""
+    together: dict[str, list[str]] = {}
+    rows_of: dict[str, tuple[Row, ...]] = {}
+    for update in updates:
+        key = repr(update.rows)
+        together.setdefault(key, []).append(update.model)
+        rows_of[key] = update.rows
+    lines = []
+    for key, names in together.items():
+        for row in rows_of[key]:
+            also = f", also: [{', '.join(_quoted(name) for name in names[1:])}]" if len(names) > 1 else ""
+            lines.append(f"  - {{model: {_quoted(names[0])}{also}, {_flow(row)}}}\n")
+    head = _HEAD.format(source=source, reviewed=reviewed)
+    return head + "".join(lines) if lines else head.replace("prices:\n", "prices: []\n")
+
+
+def _flow(row: Mapping[str, object]) -> str:
+    return ", ".join(f"{_key(key)}: {_value(key, value)}" for key, value in row.items())
+
+
+def _key(key: str) -> str:
+    return _quoted(key) if ":" in key else key
+
+
+def _value(key: str, value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join('{' + _flow(each) + '}' for each in value)}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) or key == "effective" else _quoted(str(value))
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
