@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -83,8 +84,20 @@ def check(config_dir: Path | None) -> None:
         sys.exit(1)
     where = settings.config_dir or "the shipped configuration"
     Console().print(f"[green]ok[/] {escape(str(where))}")
+    _errors().print(f"[yellow]note:[/] {_age_of_list_prices(settings)}")
     if _ANY_UPSTREAM in upstream_urls(settings):
         _errors().print("[yellow]note:[/] TALLYGATE_UPSTREAM_URL is not set here; serve needs it, or a base_url in upstreams.yaml")
+
+
+def _age_of_list_prices(settings: Settings) -> str:
+    from tallygate.app.configuration import list_prices_reviewed_ms
+
+    reviewed_ms = list_prices_reviewed_ms(settings)
+    if reviewed_ms is None:
+        return "prices.yaml does not say when its prices were last reviewed"
+    day = datetime.fromtimestamp(reviewed_ms / 1000, UTC).date()
+    days = (datetime.now(UTC).date() - day).days
+    return f"list prices were reviewed on {day}, {days} days ago; compare them with: tallygate prices diff"
 
 
 @main.group(short_help="Make keys for callers.")

@@ -149,3 +149,12 @@ def test_the_installed_package_is_the_source_unless_another_is_named(config: Pat
     assert run(config, "update").exit_code == 0
     assert "genai-prices 0.2.3" in (config / "listed_prices.yaml").read_text()
     assert (shipped_directory() / "price_differences.yaml").exists()
+
+
+def test_check_tells_when_list_prices_were_last_reviewed(config: Path, tmp_path: Path) -> None:
+    def told() -> str:
+        return " ".join(CliRunner().invoke(main, ["check", "--config-dir", str(config)]).output.split())
+
+    assert "list prices were reviewed on 20" in told()
+    (config / "listed_prices.yaml").write_text("reviewed: 2199-01-01\nprices: []")
+    assert "list prices were reviewed on 2199-01-01" in told()

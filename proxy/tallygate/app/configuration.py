@@ -49,6 +49,11 @@ def upstream_urls(settings: Settings) -> frozenset[str]:
     return frozenset(upstream.base_url for upstream in upstreams.values())
 
 
+def list_prices_reviewed_ms(settings: Settings) -> int | None:
+    """When the list prices of a valid configuration were last compared with their sources."""
+    return config_source(settings, os.environ, forwards=False, sends_webhooks=False).load().prices.reviewed_ms
+
+
 def config_problems(settings: Settings, *, forwards: bool = True, sends_webhooks: bool = True) -> tuple[str, ...]:
     """Every problem of the reviewed configuration, each as "file:line: what, and the fix"."""
     try:

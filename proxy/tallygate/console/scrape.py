@@ -55,6 +55,8 @@ class Scrape:
     async def gather(self) -> Scraped:
         config = self._config()
         samples: _Gathered = {metrics.BUILD_INFO: {(self._version, config.version): 1}}
+        if config.prices.reviewed_ms is not None:
+            samples[metrics.LIST_PRICES_AGE] = {(): max(self._now_ms() - config.prices.reviewed_ms, 0) // 1000}
         for own in self._samples:
             samples.update(own())
         counted: Sequence[Mapping[Series, tuple[int, ...]]] = ()

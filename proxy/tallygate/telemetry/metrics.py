@@ -441,6 +441,11 @@ BUILD_INFO: Final = Metric(
     labels=("version", "config"),
     help="Always 1; the labels are the version and the digest of the configuration.",
 )
+LIST_PRICES_AGE: Final = Metric(
+    name="tallygate_list_prices_age_seconds",
+    kind=Kind.GAUGE,
+    help="Time since list prices were last compared with their sources, by the newest `reviewed` of the configuration.",
+)
 WORKER_UP: Final = Metric(
     name="tallygate_worker_up",
     kind=Kind.GAUGE,

@@ -32,6 +32,7 @@ from tallygate.gateway.exchange.estimate import (
 )
 from tallygate.gateway.exchange.object_checks import answer_objects, check_objects, put_kind, streamed_form
 from tallygate.gateway.exchange.other_models import Priced
+from tallygate.gateway.exchange.unpriced_models import UnpricedModels
 from tallygate.gateway.refusals import rejected
 from tallygate.gateway.services import Services
 from tallygate.shares.turns import at_once
@@ -52,6 +53,7 @@ class Understanding:
     def __init__(self, services: Services, entrance: Entrance) -> None:
         self._services = services
         self._entrance = entrance
+        self._unpriced = UnpricedModels()
 
     async def call(self, head: Head, caller: Caller, intake: Intake, body: bytes) -> Call:
         """Read a request and bound its cost. Raises Refused."""
@@ -130,6 +132,8 @@ class Understanding:
         price = listed_price(facts, prices, at_ms)
         if price is None and head.dialect.is_billed:
             self._services.metrics.inc(UNKNOWN_MODELS, caller.organization.id, plan.unknown_model.value)
+            if facts.model:
+                self._unpriced.note(facts.model, caller.organization.id, plan.unknown_model.value, now_ms=at_ms)
             price = price_of_unknown(facts, plan, prices, at_ms)
         if price is None:
             return None
