@@ -205,10 +205,8 @@ def _compare_one(
 
 def _count(counter: TokenCounter, reading: MeterReading, asked: RequestFacts, model: str | None) -> int:
     """As the gateway counts an answer that does not say what it used."""
-    calls, media_tokens = reading.calls, reading.media_tokens
-    return media_tokens + counter.completion(
-        counter.count_text(reading.drain_text(), model), model, answers=asked.choices, calls=calls
-    )
+    text = counter.count_text(reading.drain_text(), model)
+    return sum(reading.media_tokens.values()) + counter.completion(text, model, answers=asked.choices, calls=reading.calls)
 
 
 def facts_of(dialect: Dialect, recording: Recording) -> RequestFacts | None:

@@ -23,7 +23,8 @@ from tallygate.config.load import ConfigSource
 from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
 from tallygate.domain.organization import Plan
-from tallygate.gateway.exchange.estimate import estimate, listed_price
+from tallygate.gateway.exchange.asked_price import listed_price
+from tallygate.gateway.exchange.estimate import estimate
 from tallygate.gateway.exchange.metering import price_answered
 from tallygate.tokens.counter import TokenCounter
 

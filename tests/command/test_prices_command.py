@@ -59,6 +59,15 @@ def test_show_at_a_time_marks_the_row_that_was_in_force(config: Path) -> None:
     assert "when utc_hours 01:00-04:00: times 2" in table
 
 
+def test_a_surcharge_and_rates_of_calls_leave_a_list_price_where_it_is(config: Path) -> None:
+    own = config / "prices.yaml"
+    own.write_text(own.read_text() + 'calls: [{models: [claude-*], web_search: "4"}]\n')
+    (row,) = [row for row in shown(config, "us.anthropic.claude-sonnet-4-5-20250929-v1:0") if row["applies"]]
+    assert (row["layer"], row["rates"]["web_search"]) == ("shipped list", "4 per thousand")
+    assert {"times": "1.1"} in row["when"]
+    assert "by this name: times 1.1" in run(config, "show", "us.anthropic.claude-sonnet-4-5-20250929-v1:0").output
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [(("no-such-model",), "no-such-model has no price at"), (("gpt-5.5", "--at", "yesterday"), "must be a date such as")],
@@ -145,7 +154,6 @@ def test_reviewed_differences_are_shown_with_their_reason_and_left_alone(config:
 
 
 def test_the_installed_package_is_the_source_unless_another_is_named(config: Path) -> None:
-    pytest.importorskip("genai_prices")
     assert run(config, "update").exit_code == 0
     assert "genai-prices 0.2.3" in (config / "listed_prices.yaml").read_text()
     assert (shipped_directory() / "price_differences.yaml").exists()

@@ -39,7 +39,6 @@ def prices(source) -> PriceCatalogue:
 
 @pytest.fixture(scope="module")
 def theirs() -> tuple[SourceModel, ...]:
-    pytest.importorskip("genai_prices")
     return models_of(packaged())
 
 

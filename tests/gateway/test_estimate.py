@@ -13,12 +13,12 @@ from tallygate.domain.price import Price
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.routed_price import routed_price
 from tallygate.domain.unit import Unit
+from tallygate.gateway.exchange.asked_price import refuse_unpriced_calls
 from tallygate.gateway.exchange.estimate import (
     RATED_UNKNOWN_TOKENS,
     UNKNOWN_WINDOW_TOKENS,
     affordable_output,
     estimate,
-    refuse_unpriced_calls,
 )
 
 PRICE = price_of(model="m", version="v", effective_ms=0, input=150_000, output=600_000, max_output_tokens=16_384)

@@ -118,7 +118,7 @@ def update(*, source: str | None, providers: tuple[str, ...], config_dir: Path |
 def _rows(catalogue: "PriceCatalogue", model: str, at_ms: int) -> list[dict[str, Any]]:
     applied = catalogue.find(model, at_ms)
     listed = catalogue.listed.candidates(model) if catalogue.listed is not None else ()
-    shipped = {price.version for price in _shipped().rows()}
+    updated = _listed(catalogue).updated_models
     found, has_applied = [], False
     for series in catalogue.candidates(model):
         for price in reversed(series):
@@ -126,7 +126,7 @@ def _rows(catalogue: "PriceCatalogue", model: str, at_ms: int) -> list[dict[str,
             has_applied |= is_it
             layer = "prices.yaml"
             if series in listed:
-                layer = "shipped list" if price.version in shipped else "listed_prices.yaml"
+                layer = "listed_prices.yaml" if price.model in updated else "shipped list"
             found.append(_row(price, layer, applies=is_it))
     return found
 

@@ -64,13 +64,16 @@ class PriceCatalogue:
         calls: tuple[CallRates, ...] = (),
         surcharges: tuple[Surcharge, ...] = (),
         reviewed_ms: int | None = None,
+        updated_models: frozenset[str] = frozenset(),
         listed: "PriceCatalogue | None" = None,
     ) -> None:
         """aliases: name to priced name. calls: what tools of a provider cost where a row does not say; also those of `listed`.
 
         surcharges    factors of a plainer name's price; those of `listed` come after
         reviewed_ms   when the rows were last compared with their sources; None: nobody says
+        updated_models   those whose rows are not the shipped ones
         """
+        self.updated_models = updated_models
         self._prices = tuple(prices)
         self._aliases = dict(aliases or {})
         self._listed = listed if listed is None or not calls else listed.with_calls_before(calls)
@@ -108,12 +111,13 @@ class PriceCatalogue:
             calls=(*calls, *self._calls),
             surcharges=self._surcharges,
             reviewed_ms=self._reviewed_ms,
+            updated_models=self.updated_models,
         )
 
     def updated(self, prices: Iterable[Price], reviewed_ms: int | None) -> "PriceCatalogue":
         """Return this list with other rows for the models that `prices` name."""
         rows = tuple(prices)
-        replaced = {price.model for price in rows}
+        replaced = frozenset(price.model for price in rows)
         return PriceCatalogue(
             [*rows, *[price for price in self._prices if price.model not in replaced]],
             self._aliases,
@@ -121,6 +125,7 @@ class PriceCatalogue:
             calls=self._calls,
             surcharges=self._surcharges,
             reviewed_ms=max([each for each in (reviewed_ms, self._reviewed_ms) if each is not None], default=None),
+            updated_models=self.updated_models | replaced,
         )
 
     @property

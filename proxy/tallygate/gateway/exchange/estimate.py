@@ -6,11 +6,10 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from tallygate.config.catalogue import PriceCatalogue
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.domain.money import MONEY_MAX_NANO_USD
-from tallygate.domain.organization import Plan, UnknownModelPolicy
+from tallygate.domain.organization import Plan
 from tallygate.domain.price import NO_MAXIMUM, Price, WorstRates, with_fee, worst_cost_nano_usd
 from tallygate.domain.routed_price import AnyPrice, RoutedPrice, each_of
 from tallygate.gateway.exchange.other_models import NO_OTHERS, UNKNOWN_WINDOW_TOKENS, OthersAtMost, Priced, others_at_most
@@ -78,44 +77,6 @@ def estimate_unread(fee_nano_usd: int) -> Estimate:
         hold_min_nano_usd=fee_nano_usd,
         input_nano_usd=fee_nano_usd,
     )
-
-
-def listed_price(facts: RequestFacts, prices: PriceCatalogue, at_ms: int) -> AnyPrice | None:
-    """The catalogue's price that bounds this request; None for an unknown model."""
-    if facts.model is None:
-        return prices.dearest_of_all(at_ms) if facts.is_any_model else prices.dearest(at_ms, family=facts.model_family)
-    price = prices.find(facts.model, at_ms)
-    return price if price is None or price.generates or not facts.has_output else None
-
-
-def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at_ms: int) -> Price | None:
-    """The plan's price for a model without one, or None if it may run unpriced. Raises Refused."""
-    if plan.unknown_model.value is UnknownModelPolicy.UNPRICED:
-        return None
-    if plan.unknown_model.value is UnknownModelPolicy.PRICE_AS:
-        price = prices.find(plan.unknown_model.text, at_ms)
-        if price is not None:
-            return price
-    unknown = (
-        "The provider chooses the model of this request, and no price is configured that could bound its cost."
-        if facts.model is None
-        else f"No price is configured for the model {facts.model[:200]!r}, so its cost cannot be held to your limits."
-    )
-    message = f"{unknown} Ask the operator to add it."
-    raise Refused(Refusal(code=ErrorCode.UNKNOWN_MODEL, message=message, param="model"))
-
-
-def refuse_unpriced_calls(facts: RequestFacts, plan: Plan, price: AnyPrice) -> None:
-    """Refuse a request that can cause what has no rate, unless the plan lets what is not priced run. Raises Refused."""
-    lacking = price.lacks(facts.calls)
-    if not lacking or plan.unknown_model.value is not UnknownModelPolicy.REFUSE:
-        return
-    units = ", ".join(lacking)
-    message = (
-        f"No price is configured for {units} of the model {(facts.model or '')[:200]!r}, so its cost cannot be held to your "
-        "limits. Ask the operator to add it, or leave out the tool."
-    )
-    raise Refused(Refusal(code=ErrorCode.UNKNOWN_MODEL, message=message, param="tools"))
 
 
 def estimate(

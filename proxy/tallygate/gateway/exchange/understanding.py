@@ -19,20 +19,17 @@ from tallygate.domain.organization import Credential
 from tallygate.domain.prompt import PromptShape, tokens_at_least
 from tallygate.domain.routed_price import AnyPrice
 from tallygate.gateway.callers.keys import check_model
+from tallygate.gateway.exchange.asked_price import UnpricedModels, listed_price, price_of_unknown, refuse_unpriced_calls
 from tallygate.gateway.exchange.call import Call, Caller, Head, Intake, NamedObjects
 from tallygate.gateway.exchange.entrance import DEAR_BODY_BYTES, Entrance
 from tallygate.gateway.exchange.estimate import (
     Estimate,
     estimate,
     estimate_unread,
-    listed_price,
-    price_of_unknown,
     refuse_absurd,
-    refuse_unpriced_calls,
 )
 from tallygate.gateway.exchange.object_checks import answer_objects, check_objects, put_kind, streamed_form
 from tallygate.gateway.exchange.other_models import Priced
-from tallygate.gateway.exchange.unpriced_models import UnpricedModels
 from tallygate.gateway.refusals import rejected
 from tallygate.gateway.services import Services
 from tallygate.shares.turns import at_once

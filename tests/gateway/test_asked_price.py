@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from tallygate.gateway.exchange.unpriced_models import NAMES_MAX, NAMES_OF_AN_ORGANIZATION_MAX, UnpricedModels
+from tallygate.gateway.exchange.asked_price import NAMES_MAX, NAMES_OF_AN_ORGANIZATION_MAX, UnpricedModels
 
 HOUR_MS = 3_600_000
 
