@@ -17,7 +17,8 @@ from tallygate.domain.rate_limit import Quantity, RateLimit
 from tallygate.domain.spend_limit import SpendLimit
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.generation import mark_all
+from tallygate.limiter.generation import mark_partition
+from tallygate.limiter.keys import PARTITIONS
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import Script, ScriptStore, load_scripts
 
@@ -103,7 +104,8 @@ async def main(url: str) -> None:
     await own.open()
     client = redis.asyncio.Redis.from_url(url, max_connections=100)
     theirs = RedisPyScripts(client)
-    await mark_all(own, "bench")
+    for partition in range(PARTITIONS):
+        await mark_partition(own, partition, "bench")
     run = f"{time.time_ns():x}"
     print(f"{'no store':32s} {await drive(NoStore(), run, 1):8.1f} us of CPU an exchange")
     for in_flight in (1, 32):

@@ -38,7 +38,8 @@ from tallygate.ledger.database import Database, open_database
 from tallygate.ledger.schema import LIFETIME_AMOUNTS, LIFETIME_TOTALS
 from tallygate.limiter.address import parse_address
 from tallygate.limiter.connection import RedisConnection
-from tallygate.limiter.generation import mark_all
+from tallygate.limiter.generation import mark_partition
+from tallygate.limiter.keys import PARTITIONS
 from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import load_scripts
 from tallygate.limiter.sweep import Sweeper
@@ -168,7 +169,8 @@ async def main(url: str, count: int) -> None:
     config = GatewayConfig(plans={}, routes=(), upstreams={}, prices=PriceCatalogue(()), organizations=orgs, version="bench")
     connection = RedisConnection(parse_address(url), timeout_ms=10_000)
     await connection.open()
-    await mark_all(connection, "bench")
+    for partition in range(PARTITIONS):
+        await mark_partition(connection, partition, "bench")
     scripts = load_scripts()
     limiter = RedisLimiter(connection, scripts)
     with tempfile.TemporaryDirectory(prefix="tallygate-bench-") as directory:
