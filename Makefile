@@ -26,7 +26,7 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --randomly-seed
 	--numprocesses logical --maxprocesses 4 --dist worksteal
 
 quick: $(VENV)/with-test   ## run the tests that start no process: under two minutes
-	TALLYGATE_SEARCH=short $(PYTEST) -m 'not process and not clients'
+	TEST_SEARCH=short $(PYTEST) -m 'not process and not clients'
 
 test: packages $(VENV)/with-test    ## run all tests, after installing the servers that they start
 	$(PYTEST)

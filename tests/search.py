@@ -1,9 +1,9 @@
-"""How long tests search that try many cases: TALLYGATE_SEARCH is short (`make quick`), steady (`make test`) or deep (`.ci/run`)."""
+"""How long tests search that try many cases: TEST_SEARCH is short (`make quick`), steady (`make test`) or deep (`.ci/run`)."""
 
 import os
 from typing import Final
 
-SEARCH: Final = os.environ.get("TALLYGATE_SEARCH", "steady")
+SEARCH: Final = os.environ.get("TEST_SEARCH", "steady")
 
 
 def cases(*, short: int, steady: int, deep: int) -> int:
