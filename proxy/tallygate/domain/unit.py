@@ -72,22 +72,21 @@ _ALTERNATIVES: Final[Mapping[str, Unit]] = {
     Unit.GROUNDING_QUERY: Unit.GROUNDED_PROMPT,
 }
 
+# Calls of tools that run at the provider.
+TOOL_CALLS: Final = (
+    Unit.WEB_SEARCH,
+    Unit.FILE_SEARCH,
+    Unit.GROUNDED_PROMPT,
+    Unit.GROUNDING_QUERY,
+    Unit.SEARCH_SOURCE,
+    Unit.CODE_CONTAINER,
+    Unit.SERVER_TOOL,
+)
 # How many units a price row's figure pays for.
 UNITS_PER_RATE: Final[Mapping[Unit, int]] = {
     **dict.fromkeys(Unit, 1),
     **dict.fromkeys(TOKEN_UNITS | {Unit.CHARACTER}, 1_000_000),
-    **dict.fromkeys(
-        (
-            Unit.WEB_SEARCH,
-            Unit.FILE_SEARCH,
-            Unit.GROUNDED_PROMPT,
-            Unit.GROUNDING_QUERY,
-            Unit.SEARCH_SOURCE,
-            Unit.CODE_CONTAINER,
-            Unit.SERVER_TOOL,
-        ),
-        1_000,
-    ),
+    **dict.fromkeys(TOOL_CALLS, 1_000),
 }
 
 

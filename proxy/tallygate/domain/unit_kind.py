@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
-from tallygate.domain.money import PICO_PER_NANO
-from tallygate.domain.unit import CACHE_READS, CACHE_WRITES, Unit
+from tallygate.domain.money import nano_usd_from_pico
+from tallygate.domain.unit import CACHE_READS, CACHE_WRITES, TOOL_CALLS, Unit
 
 
 class UnitKind(StrEnum):
@@ -37,16 +37,7 @@ _UNITS: Final[Mapping[UnitKind, Sequence[Unit]]] = {
         Unit.IMAGE,
         Unit.PAGE,
     ),
-    UnitKind.CALLS: (
-        Unit.WEB_SEARCH,
-        Unit.FILE_SEARCH,
-        Unit.GROUNDED_PROMPT,
-        Unit.GROUNDING_QUERY,
-        Unit.SEARCH_SOURCE,
-        Unit.CODE_CONTAINER,
-        Unit.SERVER_TOOL,
-        Unit.REQUEST,
-    ),
+    UnitKind.CALLS: (*TOOL_CALLS, Unit.REQUEST),
 }
 KIND_COSTS: Final = tuple(f"{kind}_nano_usd" for kind in UnitKind)  # fields of a usage event
 # The one that has what a unit costs.
@@ -66,7 +57,7 @@ def nano_usd_by_kind(pico_usd: Mapping[str, int]) -> dict[str, int]:
     found, exact, rounded = {}, 0, 0
     for name, amount in pico_usd.items():
         exact += amount
-        upto = -(-exact // PICO_PER_NANO)  # as `nano_usd_from_pico`
+        upto = nano_usd_from_pico(exact)
         found[name] = upto - rounded
         rounded = upto
     return found

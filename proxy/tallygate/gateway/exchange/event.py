@@ -40,7 +40,7 @@ def first_event(call: Call, floor_nano_usd: int, floor_completion_tokens: int) -
         started_at_ms=client.started_at_ms,
         prompt_tokens=asked.prompt_tokens,
         completion_tokens=floor_completion_tokens,
-        billed=billed_of(Usage(call.facts.calls)),
+        billed=billed_of(Usage(call.facts.calls)) if call.facts.calls else None,
         usage_source=source,
         price_version=asked.price.version if asked.price is not None else None,
         cost_nano_usd=floor_nano_usd,
