@@ -44,6 +44,7 @@ from tallygate.simulator.ledger import Ledger
 from tallygate.simulator.prompt_tokens import PromptTokens
 from tallygate.simulator.server import running_simulator, system_clock_ms
 from tallygate.telemetry.metrics import OPEN_REQUESTS, OVERHEAD_SECONDS, READING_ON, REQUEST_SECONDS
+from tallygate.telemetry.unpriced_models import UnpricedModels
 from tallygate.tokens.counter import TokenCounter
 
 TIMEOUTS = ClientTimeouts(head=10, idle=75, body_grace=10, body_bytes_per_second=1_000, write=60)
@@ -234,6 +235,7 @@ async def running_gateway(
             new_id=event_id_source(clock.now_ms, Random(1)),
             stored=stored or NoStoredDirectory(),
             cors=cors or CorsPolicy(),
+            unpriced=UnpricedModels(tmp_path / "unpriced", "worker-0"),
         )
         gateway = Gateway(parts)
         listening = socket.socket()

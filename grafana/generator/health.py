@@ -356,7 +356,8 @@ def _sources() -> list[Panel]:
         ),
         bars(
             "Models without a price",
-            "Requests by what the plan does about them: refuse, price_as another model, or unpriced. Exact for each bar.",
+            "Requests by what the plan does about them: refuse, price_as another model, unpriced, unpriced_units (part of it). "
+            "Exact for each bar.",
             over_time(
                 or_zero(queries.local_bars_by("policy", "tallygate_unknown_models_total"), "policy"), "{{policy}}", step=_STEP
             ),

@@ -64,13 +64,18 @@ def main() -> None:
 @click.option(
     "--config-dir", type=click.Path(path_type=Path), help="Directory of plans.yaml and its siblings.  [default: as for serve]"
 )
-def check(config_dir: Path | None) -> None:
-    """Check settings and configuration; print every problem with its file and line. Exit code 1 if there is one."""
+@click.option("--data-dir", type=click.Path(path_type=Path), help="That of the gateway, for models that lack a price.")
+def check(config_dir: Path | None, data_dir: Path | None) -> None:
+    """Check settings and configuration; print every problem with its file and line. Exit code 1 if there is one.
+
+    Notes say how old list prices are, and which models were asked for in the last days that have no price.
+    """
     from tallygate.app.configuration import config_problems, upstream_urls
+    from tallygate.commands.price_notes import price_notes
     from tallygate.config.load import misspelt_files
 
     with friendly():
-        settings = load_settings({"config_dir": config_dir})
+        settings = load_settings({"config_dir": config_dir, "data_dir": data_dir})
         if not settings.upstream_url:  # often unknown where files are checked
             settings = settings.model_copy(update={"upstream_url": _ANY_UPSTREAM})
         problems = (*config_problems(settings), *misspelt_variables(os.environ))
@@ -84,20 +89,10 @@ def check(config_dir: Path | None) -> None:
         sys.exit(1)
     where = settings.config_dir or "the shipped configuration"
     Console().print(f"[green]ok[/] {escape(str(where))}")
-    _errors().print(f"[yellow]note:[/] {_age_of_list_prices(settings)}")
+    for note in price_notes(settings, datetime.now(UTC)):
+        _errors().print(f"[yellow]note:[/] {escape(note)}")
     if _ANY_UPSTREAM in upstream_urls(settings):
         _errors().print("[yellow]note:[/] TALLYGATE_UPSTREAM_URL is not set here; serve needs it, or a base_url in upstreams.yaml")
-
-
-def _age_of_list_prices(settings: Settings) -> str:
-    from tallygate.app.configuration import list_prices_reviewed_ms
-
-    reviewed_ms = list_prices_reviewed_ms(settings)
-    if reviewed_ms is None:
-        return "prices.yaml does not say when its prices were last reviewed"
-    day = datetime.fromtimestamp(reviewed_ms / 1000, UTC).date()
-    days = (datetime.now(UTC).date() - day).days
-    return f"list prices were reviewed on {day}, {days} days ago; compare them with: tallygate prices diff"
 
 
 @main.group(short_help="Make keys for callers.")

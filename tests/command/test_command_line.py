@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +13,7 @@ from tallygate.config.directory import Directory
 from tallygate.config.load import load_config
 from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
+from tallygate.telemetry.unpriced_models import UNPRICED_UNITS, UnpricedModels
 
 
 @pytest.fixture
@@ -136,6 +138,37 @@ def test_check_needs_no_upstream_address_but_says_that_serve_does(run, tmp_path)
 
     assert answer.exit_code == 0
     assert "TALLYGATE_UPSTREAM_URL is not set here" in " ".join(answer.output.split())
+
+
+def test_check_names_models_that_lacked_a_price_in_the_last_days(run, tmp_path):
+    now_ms = time.time_ns() // 1_000_000
+    unpriced = UnpricedModels(tmp_path / "data" / "unpriced_models", "worker-0")
+    for model, org, policy, days in (
+        ("gpt-[b]99", "acme", "refuse", 0),
+        ("gpt-[b]99", "globex", "unpriced", 1),
+        ("gpt-4o", "acme", "refuse", 0),  # which has a price by now
+        ("gpt-4o-mini", "acme", UNPRICED_UNITS, 0),
+        ("forgotten", "acme", "refuse", 8),
+    ):
+        unpriced.note(model, org, policy, now_ms=now_ms - days * 86_400_000)
+
+    answer = run("check", "--data-dir", "data")
+
+    assert answer.exit_code == 0
+    told = " ".join(answer.output.split())
+    assert "'gpt-[b]99' was asked for by acme, globex without a price" in told
+    assert ": refused; served for nothing" in told
+    assert "'gpt-4o-mini' was asked for by acme without a price" in told
+    assert "flag unpriced_units" in told
+    assert "'gpt-4o' was" not in told
+    assert "forgotten" not in told
+
+
+def test_check_says_where_it_cannot_know_of_models_without_a_price(run, tmp_path):
+    assert "no gateway has served from tallygate-data" in " ".join(run("check").output.split())
+
+    (tmp_path / "unpriced_models").write_text("")
+    assert "cannot be read from unpriced_models: Not a directory" in " ".join(run("check", "--data-dir", ".").output.split())
 
 
 @pytest.mark.parametrize("name", ["default", "gloo"])

@@ -15,6 +15,7 @@ from tallygate.gateway.settling.settler import Settler
 from tallygate.gateway.settling.spool import Spool
 from tallygate.limiter.local_fallback import FailurePolicy, LocalFallback
 from tallygate.telemetry.metrics import LIMITER_ERRORS, LIMITER_SECONDS, UNKNOWN_MODELS
+from tallygate.telemetry.unpriced_models import unpriced_lately
 
 REQUEST = {"model": "gpt-4o-mini", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -146,3 +147,5 @@ async def test_a_model_without_a_price_is_counted_under_the_plans_policy(
         await gateway.at_rest()
 
         assert gateway.metrics.counted[UNKNOWN_MODELS] == [("acme", policy)]
+        [noted] = unpriced_lately(tmp_path / "unpriced", now_ms=gateway.clock.now_ms())
+        assert (noted.org, noted.model, noted.policy) == ("acme", "made-up", policy)

@@ -19,7 +19,8 @@ from tallygate.domain.organization import Plan
 from tallygate.domain.price import Price
 from tallygate.domain.usage import Conditions, usage_of_totals
 from tallygate.gateway.exchange.estimate import estimate
-from tallygate.telemetry.metrics import STATED_COST, STATED_COST_PRICED
+from tallygate.telemetry.metrics import STATED_COST, STATED_COST_PRICED, UNKNOWN_MODELS
+from tallygate.telemetry.unpriced_models import UNPRICED_UNITS, unpriced_lately
 
 MAIN, IMAGES = "gpt-5.5", "gpt-image-1.5"
 ROW = {
@@ -157,6 +158,7 @@ async def test_tiers_and_sizes_cost_what_the_answer_says(tmp_path: Path, aiohttp
         assert (projects["cost_nano_usd"], projects["flags"]) == (75_125_000, [])
         unheard_of = await world.respond({"service_tier": "scale"}, tokens(10_000, 0, 1_000), service_tier="scale")
         assert (unheard_of["cost_nano_usd"], unheard_of["flags"]) == (80_000_000, ["unpriced_units"])
+        assert world.harness.metrics.counted[UNKNOWN_MODELS] == [("acme", UNPRICED_UNITS)]
         reads = {"tools": [{"type": "mcp", "server_label": "peace"}]}  # so that all that fits in the context is held
         long = await world.respond(reads, tokens(300_000, 100_000, 2_000))
         assert (long["cost_nano_usd"], long["flags"]) == (2_190_000_000, [])  # 200,000 at 10, 100,000 at 1, 2,000 at 45
@@ -182,6 +184,9 @@ async def test_calls_of_tools_are_held_and_charged(tmp_path: Path, aiohttp_serve
             RESPONSES, {"input": "Hi", "model": "deepseek-v4-pro", "tools": [{"type": "file_search"}]}
         )
         assert (status, refused["error"]["code"], refused["error"]["param"]) == (400, "unknown_model", "tools")
+        assert world.harness.metrics.counted[UNKNOWN_MODELS] == [("acme", "refuse")]
+        [noted] = unpriced_lately(tmp_path / "unpriced", now_ms=world.harness.clock.now_ms())
+        assert (noted.org, noted.model, noted.policy) == ("acme", "deepseek-v4-pro", UNPRICED_UNITS)
 
 
 async def test_images_cost_their_own_models_rates(tmp_path: Path, aiohttp_server: Any) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 
+from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.holder import ConfigHolder
 from tallygate.config.load import ConfigSource
 from tallygate.config.settings import Settings
@@ -49,9 +50,9 @@ def upstream_urls(settings: Settings) -> frozenset[str]:
     return frozenset(upstream.base_url for upstream in upstreams.values())
 
 
-def list_prices_reviewed_ms(settings: Settings) -> int | None:
-    """When the list prices of a valid configuration were last compared with their sources."""
-    return config_source(settings, os.environ, forwards=False, sends_webhooks=False).load().prices.reviewed_ms
+def prices_of(settings: Settings) -> PriceCatalogue:
+    """The prices of a valid configuration, without those that upstreams list themselves."""
+    return config_source(settings, os.environ, forwards=False, sends_webhooks=False).load().prices
 
 
 def config_problems(settings: Settings, *, forwards: bool = True, sends_webhooks: bool = True) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from tallygate.outbound.session import open_session
 from tallygate.telemetry.count_file import CountFile
 from tallygate.telemetry.gateway_metrics import GatewayMetrics
 from tallygate.telemetry.labels import KnownLabels
+from tallygate.telemetry.unpriced_models import DIRECTORY, UnpricedModels
 from tallygate.tokens.counter import TokenCounter
 
 
@@ -97,6 +98,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         ),
         timeouts=client_timeouts(settings),
         connections_max=connections_within(settings.connections_max, name="the gateway"),
+        unpriced=UnpricedModels(settings.data_dir / DIRECTORY, counts.owner),
         cors=CorsPolicy(settings.cors_origin_names),
         oauth_timeout_ms=settings.oauth_timeout_ms,
         now_ms=now_ms,

@@ -46,6 +46,7 @@ from tallygate.limiter.port import Limiter
 from tallygate.shares.fair_places import FairPlaces
 from tallygate.telemetry.metric import Metrics
 from tallygate.telemetry.metrics import CONFIG_RELOADS, KEY_LOOKUPS
+from tallygate.telemetry.unpriced_models import UnpricedModels
 
 HAND_OVER_USED_S: Final = 10.0
 _log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Parts:
     new_id: Callable[[], str]
     cors: CorsPolicy = field(default_factory=CorsPolicy)
     owners: ObjectOwners = field(default_factory=owners_of_one_process)
+    unpriced: UnpricedModels = field(default_factory=UnpricedModels)
     clock: Callable[[], float] = time.perf_counter
     store_run: Callable[[], str] = lambda: ""
     stored: StoredDirectory = field(default_factory=NoStoredDirectory)
@@ -123,6 +125,7 @@ class Gateway(GatewayServer):
             new_id=parts.new_id,
             owners=parts.owners,
             cors=parts.cors,
+            unpriced=parts.unpriced,
         )
         self._catalogues = CatalogueRefresh(parts.holder, parts.session, now_ms=parts.now_ms, on_change=self.follow)
         self._reloading = Reloading(self.read_again)

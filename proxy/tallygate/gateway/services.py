@@ -24,6 +24,7 @@ from tallygate.gateway.upstream import UpstreamClient
 from tallygate.limiter.port import Limiter
 from tallygate.shares.turns import Turns
 from tallygate.telemetry.metric import Metrics
+from tallygate.telemetry.unpriced_models import UnpricedModels
 
 
 class Tokenizer(Protocol):
@@ -118,3 +119,4 @@ class Services:
     reading: Turns = field(default_factory=reading_turns)
     cors: CorsPolicy = field(default_factory=CorsPolicy)
     used: UsedCredentials = field(default_factory=UsedCredentials)
+    unpriced: UnpricedModels = field(default_factory=UnpricedModels)

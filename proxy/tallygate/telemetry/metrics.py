@@ -341,7 +341,10 @@ UNKNOWN_MODELS: Final = Metric(
     source=Source.WORKERS,
     kind=Kind.COUNTER,
     labels=("org", "policy"),
-    help="Requests for a model without a price, by the policy of the plan: refuse, price_as, unpriced.",
+    help=(
+        "Requests for a model without a price, or for units without one (a search, a tier), by what the plan does: "
+        "refuse, price_as, unpriced, unpriced_units."
+    ),
 )
 STATED_COST: Final = Metric(
     name="tallygate_stated_cost_usd_total",

@@ -1,44 +1,14 @@
 """The price of the model that a request asks for, and what becomes of one that has none."""
 
-import logging
-from collections import Counter
-from typing import Final
-
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.domain.organization import Plan, UnknownModelPolicy
 from tallygate.domain.price import Price
 from tallygate.domain.routed_price import AnyPrice
-
-NAMES_OF_AN_ORGANIZATION_MAX: Final = 10
-NAMES_MAX: Final = 200
-_HOUR_MS: Final = 3_600_000
-_CHARS_MAX: Final = 100
-_log: Final = logging.getLogger(__name__)
-
-
-class UnpricedModels:
-    """Logs names of models without a price, so that an operator can price them.
-
-    Each name once an hour, so many at most of one organization and of all: callers make them up.
-    """
-
-    def __init__(self) -> None:
-        self._hour = -1
-        self._names: set[str] = set()
-        self._of: Counter[str] = Counter()
-
-    def note(self, model: str, organization: str, policy: str, *, now_ms: int) -> None:
-        """Note a request for `model`. policy: what the plan does with it."""
-        hour = now_ms // _HOUR_MS
-        if hour != self._hour:
-            self._hour, self._names, self._of = hour, set(), Counter()
-        if model in self._names or len(self._names) >= NAMES_MAX or self._of[organization] >= NAMES_OF_AN_ORGANIZATION_MAX:
-            return
-        self._names.add(model)
-        self._of[organization] += 1
-        _log.warning("no price for the model %s, asked for by %s: %s", ascii(model[:_CHARS_MAX]), organization, policy)
+from tallygate.gateway.exchange.call import Caller, Head
+from tallygate.gateway.services import Services
+from tallygate.telemetry.metrics import UNKNOWN_MODELS
 
 
 def listed_price(facts: RequestFacts, prices: PriceCatalogue, at_ms: int) -> AnyPrice | None:
@@ -77,3 +47,15 @@ def refuse_unpriced_calls(facts: RequestFacts, plan: Plan, price: AnyPrice) -> N
         "limits. Ask the operator to add it, or leave out the tool."
     )
     raise Refused(Refusal(code=ErrorCode.UNKNOWN_MODEL, message=message, param="tools"))
+
+
+def count_unpriced(services: Services, head: Head, caller: Caller, model: str | None, policy: str, *, named_for: str = "") -> None:
+    """Count a request that has no price, or not for all that it used, and note its model for the operator.
+
+    policy      as in the metric: what becomes of the request
+    named_for   why the model is noted, where that is not the policy
+    """
+    org = caller.organization.id
+    services.metrics.inc(UNKNOWN_MODELS, org, policy)
+    if model:
+        services.unpriced.note(model, org, named_for or policy, now_ms=head.client.started_at_ms)

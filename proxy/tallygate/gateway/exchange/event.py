@@ -15,11 +15,11 @@ from tallygate.gateway.exchange.bill import Bill
 from tallygate.gateway.exchange.call import Call
 from tallygate.gateway.exchange.estimate import Estimate
 from tallygate.gateway.exchange.metering import CHARGED_AT_BOUND
+from tallygate.telemetry.unpriced_models import UNPRICED_UNITS
 
 encode: Final = msgspec.json.Encoder().encode
 OUTPUT_CLAMPED = "output_clamped"  # flag of an event whose request had its maximum output lowered
 STATED_COST = "stated_cost"  # flag of an event that is charged what the provider stated
-UNPRICED_UNITS = "unpriced_units"  # flag of an event of whose usage something has no rate
 
 
 def first_event(call: Call, floor_nano_usd: int, floor_completion_tokens: int) -> UsageEvent:

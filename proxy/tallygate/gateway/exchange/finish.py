@@ -9,6 +9,7 @@ from tallygate.domain.money import usd_text
 from tallygate.domain.usage import UsageSource
 from tallygate.gateway.exchange.account import account_of
 from tallygate.gateway.exchange.answer import Answer
+from tallygate.gateway.exchange.asked_price import count_unpriced
 from tallygate.gateway.exchange.bill import Bill, bill_of, has_last_word, usage_of
 from tallygate.gateway.exchange.call import Client
 from tallygate.gateway.headers import response_headers
@@ -23,6 +24,7 @@ from tallygate.telemetry.metrics import (
     STATED_COST_PRICED,
     UPSTREAM_ERRORS,
 )
+from tallygate.telemetry.unpriced_models import UNPRICED_UNITS
 
 OTHER_TOKENIZER: Final = 4  # times as many tokens as one vocabulary, at most, another makes of the same text
 # RFC 9110 section 15.5.22: which protocol is required. It is the one that is spoken; the answer closes the connection beside.
@@ -46,6 +48,8 @@ async def finish(answer: Answer) -> None:
         upstream = held.call.head.route.upstream
         services.metrics.add(STATED_COST, bill.stated_cost.nano_usd, upstream)
         services.metrics.add(STATED_COST_PRICED, bill.priced_nano_usd, upstream)
+    if bill.unpriced_units:
+        count_unpriced(services, held.call.head, held.call.caller, answer.model, UNPRICED_UNITS)
     if relay.failure is not None:
         services.metrics.inc(UPSTREAM_ERRORS, relay.failure.kind)
     _write_end(answer, bill)

@@ -19,7 +19,7 @@ from tallygate.domain.organization import Credential
 from tallygate.domain.prompt import PromptShape, tokens_at_least
 from tallygate.domain.routed_price import AnyPrice
 from tallygate.gateway.callers.keys import check_model
-from tallygate.gateway.exchange.asked_price import UnpricedModels, listed_price, price_of_unknown, refuse_unpriced_calls
+from tallygate.gateway.exchange.asked_price import count_unpriced, listed_price, price_of_unknown, refuse_unpriced_calls
 from tallygate.gateway.exchange.call import Call, Caller, Head, Intake, NamedObjects
 from tallygate.gateway.exchange.entrance import DEAR_BODY_BYTES, Entrance
 from tallygate.gateway.exchange.estimate import (
@@ -33,7 +33,7 @@ from tallygate.gateway.exchange.other_models import Priced
 from tallygate.gateway.refusals import rejected
 from tallygate.gateway.services import Services
 from tallygate.shares.turns import at_once
-from tallygate.telemetry.metrics import UNKNOWN_MODELS
+from tallygate.telemetry.unpriced_models import UNPRICED_UNITS
 
 READ_AT_ONCE_BYTES_MAX: Final = 32_768  # at worst some 15 ms, in bodies of nothing but commas; usually far below one
 MODEL_PARAMETER: Final = "model"  # of a route's path
@@ -50,7 +50,6 @@ class Understanding:
     def __init__(self, services: Services, entrance: Entrance) -> None:
         self._services = services
         self._entrance = entrance
-        self._unpriced = UnpricedModels()
 
     async def call(self, head: Head, caller: Caller, intake: Intake, body: bytes) -> Call:
         """Read a request and bound its cost. Raises Refused."""
@@ -128,14 +127,16 @@ class Understanding:
         prices, at_ms = client.view.prices, client.started_at_ms
         price = listed_price(facts, prices, at_ms)
         if price is None and head.dialect.is_billed:
-            self._services.metrics.inc(UNKNOWN_MODELS, caller.organization.id, plan.unknown_model.value)
-            if facts.model:
-                self._unpriced.note(facts.model, caller.organization.id, plan.unknown_model.value, now_ms=at_ms)
+            count_unpriced(self._services, head, caller, facts.model, plan.unknown_model.value)
             price = price_of_unknown(facts, plan, prices, at_ms)
         if price is None:
             return None
         if facts.calls and head.dialect.is_billed:
-            refuse_unpriced_calls(facts, plan, price)
+            try:
+                refuse_unpriced_calls(facts, plan, price)
+            except Refused:
+                count_unpriced(self._services, head, caller, facts.model, plan.unknown_model.value, named_for=UNPRICED_UNITS)
+                raise
         return marked_up(price, head.markup)
 
     def _priced(self, head: Head, caller: Caller, other: OtherModel) -> Priced:
