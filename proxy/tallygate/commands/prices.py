@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from tallygate.commands.apply import EX_DIFFERENCE
 from tallygate.commands.output_console import output_console
 from tallygate.commands.settings_options import friendly
 
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from tallygate.config.price_source import SourceModel
     from tallygate.domain.price import Price
 
-_SOURCE_BYTES_MAX: Final = 64 << 20
-_WAIT_S: Final = 30.0
 _CONFIG_DIR: Final = click.option("--config-dir", type=click.Path(path_type=Path), help="As of serve.")
 _FROM: Final = click.option(
     "--from", "source", metavar="FILE|URL", help="genai-prices data as JSON.  [default: the installed package genai-prices]"
@@ -85,34 +85,49 @@ def diff(*, source: str | None, providers: tuple[str, ...], as_json: bool, confi
 @prices.command("update", short_help="Write list prices that have changed into listed_prices.yaml.")
 @_FROM
 @_PROVIDER
+@click.option(
+    "--dry-run", is_flag=True, help=f"Only show what would change. Exit code {EX_DIFFERENCE} if something would, 0 if nothing."
+)
 @_CONFIG_DIR
-def update(*, source: str | None, providers: tuple[str, ...], config_dir: Path | None) -> None:
+def update(*, source: str | None, providers: tuple[str, ...], dry_run: bool, config_dir: Path | None) -> None:
     """Write what the source states otherwise than the shipped list into listed_prices.yaml of the configuration directory.
 
     Your own prices.yaml is never touched, and overrides it. Reviewed differences are left as they are. Each run writes the whole
-    file: name all providers that it shall have. Review it, then run `tallygate check`.
+    file, without models that no longer differ or that the source no longer has: name all providers that it shall have. Review it,
+    then run `tallygate check`.
     """
-    from tallygate.config.price_updates import UPDATES_FILE, file_text, updates_of
+    from tallygate.commands.price_documents import shown
+    from tallygate.config.price_updates import UPDATES_FILE, changes_of, file_text, read_updates, updates_of
 
     directory = _settings_dir(config_dir)
     if directory is None or not directory.is_dir():
         raise click.ClickException("give the --config-dir that the file belongs in")
-    now_ms = _now_ms()
-    found = updates_of(_shipped(), _models(source, providers), _reviewed(), now_ms=now_ms)
-    name = source or _package_name()
-    text = file_text(found, source=name, reviewed=_time(now_ms)[:10])
+    now_ms, shipped = _now_ms(), _shipped()
+    found = updates_of(shipped, _models(source, providers), _reviewed(), now_ms=now_ms)
+    name = _package_name() if source is None else shown(source)
+    text = file_text(found, source=name, reviewed=_time(now_ms)[:10]).encode()
     path = directory / UPDATES_FILE
-    before = path.read_text() if path.exists() else ""
-    if text == before:
-        click.echo(f"{path} is up to date")
-        return
-    _print_differences([each for one in found for each in one.changes], {})
+    with friendly():
+        before = path.read_bytes() if path.exists() else b""
+        if text == before:
+            click.echo(f"{path} is up to date")
+            return
+        changes = changes_of(read_updates(before), read_updates(text))
+    changed = {*changes.added, *changes.changed}
+    if changed or not changes.removed:
+        _print_differences([each for one in found if one.model in changed for each in one.changes], {})
+    for model in changes.removed:
+        then = "that of the shipped list applies again" if shipped.find(model, now_ms) else "it is an unknown model then"
+        click.echo(f"removed: {model}, for which the source has no other price; {then}")
+    summary = f"{len(changes.added)} added, {len(changes.changed)} changed, {len(changes.removed)} removed"
+    if dry_run:
+        click.echo(f"{summary}; nothing was written")
+        sys.exit(EX_DIFFERENCE if changed or changes.removed else 0)
     new = path.with_name(f".{path.name}.new")
-    new.write_text(text)
+    new.write_bytes(text)
     new.replace(path)
-    click.echo(
-        f"{len(found)} model{'' if len(found) == 1 else 's'} in {path}; review it, then: tallygate check --config-dir {directory}"
-    )
+    models = f"{len(found)} model{'' if len(found) == 1 else 's'}"
+    click.echo(f"{models} in {path} ({summary}); review it, then: tallygate check --config-dir {directory}")
 
 
 def _rows(catalogue: "PriceCatalogue", model: str, at_ms: int) -> list[dict[str, Any]]:
@@ -203,38 +218,17 @@ def _fields(each: "Difference") -> dict[str, str]:
 
 
 def _models(source: str | None, providers: tuple[str, ...]) -> "tuple[SourceModel, ...]":
+    from tallygate.commands.price_documents import read_prices_of, shown
     from tallygate.config.price_source import SourceError, models_of, packaged
     from tallygate.config.price_updates import PROVIDERS
 
-    try:
-        document = packaged() if source is None else _document(source)
-        models = models_of(document, providers)
-    except SourceError as error:
-        raise click.ClickException(f"{source or 'genai-prices'}: {error}") from error
+    with friendly():
+        try:
+            document = packaged() if source is None else read_prices_of(source)
+            models = models_of(document, providers)
+        except SourceError as error:
+            raise click.ClickException(f"{'genai-prices' if source is None else shown(source)}: {error}") from error
     return models if providers else tuple(model for model in models if model.provider in PROVIDERS)
-
-
-def _document(source: str) -> Any:
-    """The JSON of a file or a URL, numbers as decimals."""
-    from decimal import Decimal
-    from urllib.request import urlopen
-
-    from tallygate.config.price_source import SourceError
-
-    try:
-        if source.startswith(("https://", "http://")):
-            with urlopen(source, timeout=_WAIT_S) as answer:  # noqa: S310  # http or https
-                content = answer.read(_SOURCE_BYTES_MAX + 1)
-        else:
-            with Path(source).open("rb") as file:
-                content = file.read(_SOURCE_BYTES_MAX + 1)
-        if len(content) > _SOURCE_BYTES_MAX:
-            raise SourceError("is larger than 64 MiB")
-        return json.loads(content, parse_float=Decimal)
-    except OSError as error:
-        raise SourceError(f"cannot be read: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise SourceError(str(error) if isinstance(error, SourceError) else "is no JSON") from error
 
 
 def _package_name() -> str:

@@ -6,10 +6,13 @@ from decimal import Decimal
 from typing import Final
 
 from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.document import read_document
 from tallygate.config.price_differences import NOT_LISTED, Difference, Reviewed, differences
 from tallygate.config.price_row import read_price
 from tallygate.config.price_source import Row, SourceModel
+from tallygate.config.problems import Problems
 from tallygate.config.section import Section, instant_ms
+from tallygate.domain.errors import ConfigError
 from tallygate.domain.price import Price
 from tallygate.domain.unit import Unit
 
@@ -36,8 +39,52 @@ class Update:
     changes: tuple[Difference, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LayerChanges:
+    """Models whose rows differ between two contents of the file."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
 def with_updates(listed: PriceCatalogue, document: Section) -> PriceCatalogue:
     """The list with the rows of an update in place of those for the same names."""
+    reviewed_ms, prices = _layer(document)
+    return listed.updated(prices, reviewed_ms)
+
+
+def read_updates(text: bytes) -> tuple[Price, ...]:
+    """The rows of such a file; none of an empty one. Raises ConfigError if it is not valid."""
+    if not text:
+        return ()
+    problems = Problems()
+    document = read_document(UPDATES_FILE, text, problems)
+    prices = () if document is None else _layer(document)[1]
+    if problems:
+        raise ConfigError(problems.texts())
+    return prices
+
+
+def changes_of(before: Sequence[Price], after: Sequence[Price]) -> LayerChanges:
+    old, new = _by_model(before), _by_model(after)
+    return LayerChanges(
+        added=tuple(sorted(new.keys() - old.keys())),
+        changed=tuple(sorted(model for model in new.keys() & old.keys() if new[model] != old[model])),
+        removed=tuple(sorted(old.keys() - new.keys())),
+    )
+
+
+def _by_model(prices: Sequence[Price]) -> dict[str, set[str]]:
+    """Versions, each of a price and the instant from which it applies, by model."""
+    found: dict[str, set[str]] = {}
+    for price in prices:
+        found.setdefault(price.model, set()).add(f"{price.effective_ms} {price.version}")
+    return found
+
+
+def _layer(document: Section) -> tuple[int | None, tuple[Price, ...]]:
+    """When the rows of the file were reviewed, and the rows."""
     document.require("reviewed", "prices")
     reviewed_ms = document.instant_ms("reviewed")
     prices: dict[tuple[str, int], Price] = {}
@@ -48,7 +95,7 @@ def with_updates(listed: PriceCatalogue, document: Section) -> PriceCatalogue:
                 item.place.problem(f"prices {price.model!r} twice from the same instant")
             prices[key] = price
     document.close()
-    return listed.updated(prices.values(), reviewed_ms)
+    return reviewed_ms, tuple(prices.values())
 
 
 def updates_of(

@@ -84,7 +84,8 @@ async def fetch(
         ) as answer:
             if answer.status != 200:
                 is_lasting = answer.status < 500 and answer.status != 429
-                raise FetchError(f"{whose} answered {answer.status}", is_lasting=is_lasting)
+                redirects = " (redirects are not followed)" if 300 <= answer.status < 400 else ""
+                raise FetchError(f"{whose} answered {answer.status}{redirects}", is_lasting=is_lasting)
             body = bytearray()
             while chunk := await answer.content.readany():
                 body += chunk
