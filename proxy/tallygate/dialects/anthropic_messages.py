@@ -10,7 +10,7 @@ import msgspec
 from tallygate.dialects.anthropic_meter import AnthropicEvent, AnthropicEventMeter, AnthropicJsonMeter
 from tallygate.dialects.anthropic_request import KNOWN, VOCABULARY_INSIDE, MessagesBody, read_messages, required_model
 from tallygate.dialects.body import parse_body, with_member
-from tallygate.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageReporting
+from tallygate.dialects.dialect import FormDialect, NamedRate, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.errors import error_body
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.limits import tightest
@@ -50,6 +50,8 @@ class AnthropicMessages:
     request_id_header: bytes | None = b"request-id"
     reset_header: bytes | None = None
     query_values: Mapping[str, re.Pattern[str]] = {"beta": re.compile(r"true|false")}  # of the SDKs' `client.beta`
+    form: FormDialect | None = None
+    answers_media = False
 
     __slots__ = ("_events", "_requests", "_vocabulary")
 

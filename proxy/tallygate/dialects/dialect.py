@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from tallygate.dialects.form import Form, FormRules
 from tallygate.domain.admission import Decision
 from tallygate.domain.errors import Refusal
 from tallygate.domain.prompt import PromptShape
@@ -56,6 +57,8 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     conditions         under which it can be charged, of which the answer may say which; at least one
     default_conditions further ones, which only settings of the account at the provider bring, and which the answer then states
     calls              the most that it can cause of what is no token, by unit
+    calls_instead      the same, of what is charged in place of tokens where the model's price has a rate for it: seconds, …
+    is_by_calls        it is charged by `calls` alone: the price has such a rate
     other_models       models that it can cause to work besides
     writes_1h          all cache writes may last an hour, and the answer does not say how long they last
     has_unknown_input  input whose size the request does not show: stored at the provider and among `references` (file ids,
@@ -87,6 +90,8 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     conditions: tuple[Conditions, ...] = (STANDARD,)
     default_conditions: tuple[Conditions, ...] = ()
     calls: Mapping[str, int] = {}
+    calls_instead: Mapping[str, int] = {}
+    is_by_calls: bool = False
     other_models: tuple[OtherModel, ...] = ()
     writes_1h: bool = False
     has_unknown_input: bool = False
@@ -224,6 +229,15 @@ class UsageReporting(Enum):
     NOT_PROMISED = "not_promised"  # never, or in some answers only
 
 
+class FormDialect(Protocol):
+    """How a dialect reads multipart forms."""
+
+    rules: FormRules
+
+    def read(self, form: Form, *, path: Mapping[str, str]) -> RequestFacts:
+        """Facts of a request. `path` holds the route's parameters (Azure's deployment). Raises RequestRejectedError."""
+
+
 class Dialect(Protocol):
     """One wire API.
 
@@ -239,6 +253,8 @@ class Dialect(Protocol):
     request_id_header   the header in which its SDKs look for a request's id, if not x-request-id
     reset_header        the header of a 429 in which its clients look for the time until which to wait, as Unix seconds
     query_values        query parameters that it declares, with the values under which its meters can read the answer
+    form                how it reads requests that come as forms; None: it does not
+    answers_media       its answers can be sound or pictures, so that a client may accept any type
     """
 
     name: str
@@ -253,6 +269,8 @@ class Dialect(Protocol):
     request_id_header: bytes | None
     reset_header: bytes | None
     query_values: Mapping[str, Pattern[str]]
+    form: FormDialect | None
+    answers_media: bool
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a request. `path` holds the route's parameters (Gemini's model). Raises RequestRejectedError."""

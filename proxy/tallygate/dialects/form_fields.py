@@ -27,10 +27,7 @@ class FormFields:
 
     def __init__(self, content_type: str) -> None:
         """Read the boundary from `content_type`, the whole header. Raises RequestRejectedError."""
-        found = _BOUNDARY.search(content_type)
-        if found is None or len(_BOUNDARY_NAMED.findall(content_type)) != 1:
-            raise _unreadable("its Content-Type must name one boundary")
-        self._mark = b"--" + (found[1] or found[2]).encode("utf-8", "surrogateescape")
+        self._mark = b"--" + boundary_of(content_type)
         self._rest = b""  # possibly part of a boundary or a head that is not complete yet
         self._is_begun = False
         self._is_in_head = False
@@ -49,16 +46,27 @@ class FormFields:
                 self._is_in_head, at = False, end
             found = text.find(mark, at)
             if not self._is_begun and not (text.startswith(mark) or mark.startswith(text)):
-                raise _unreadable("it must begin with its boundary")
+                raise unreadable("it must begin with its boundary")
             if found < 0:
                 at = max(at, len(text) - len(mark) + 1)
                 break
             self._is_begun = self._is_in_head = True
             self._parts += 1
             if self._parts > PARTS_MAX:
-                raise _unreadable(f"it has more than {PARTS_MAX:,} parts")
+                raise unreadable(f"it has more than {PARTS_MAX:,} parts")
             at = found + len(mark)
         self._rest = text[at:] if self._is_begun else text
+
+    def end_form(self) -> None:
+        """Note that nothing more comes: what is cut off names nothing."""
+
+
+def boundary_of(content_type: str) -> bytes:
+    """The boundary that a Content-Type names. Raises RequestRejectedError."""
+    found = _BOUNDARY.search(content_type)
+    if found is None or len(_BOUNDARY_NAMED.findall(content_type)) != 1:
+        raise unreadable("its Content-Type must name one boundary")
+    return (found[1] or found[2]).encode("utf-8", "surrogateescape")
 
 
 def _end_of_head(text: bytes, at: int) -> int:
@@ -70,7 +78,7 @@ def _end_of_head(text: bytes, at: int) -> int:
         return -1
     begins = _HEAD_BEGINS.match(text, at)
     if end < 0 or begins is None:
-        raise _unreadable(f"the head of a part is unclear, or longer than {HEAD_BYTES_MAX} bytes")
+        raise unreadable(f"the head of a part is unclear, or longer than {HEAD_BYTES_MAX} bytes")
     _check_head(text[begins.end() : end])
     return end + len(_HEAD_END)
 
@@ -78,12 +86,12 @@ def _end_of_head(text: bytes, at: int) -> int:
 def _check_head(head: bytes) -> None:
     for line in head.split(_LINE_END):
         if b"\r" in line or b"\n" in line or line[:1] in (b" ", b"\t"):
-            raise _unreadable("the head of a part has a folded line, or line ends other than CRLF")
+            raise unreadable("the head of a part has a folded line, or line ends other than CRLF")
         if line.partition(b":")[0].strip().lower() != _OWN_HEADER:
             continue
         for found in _NAME.finditer(line):
             if found[1]:
-                raise _unreadable("a part's name must not be encoded")
+                raise unreadable("a part's name must not be encoded")
             name = found[2].strip(b"\"'").replace(b"\\", b"").decode(errors="replace")
             name = unquote(name).strip()
             if names_producer(name):
@@ -94,5 +102,5 @@ def _check_head(head: bytes) -> None:
                 raise RequestRejectedError(message, param=name)
 
 
-def _unreadable(reason: str) -> RequestRejectedError:
+def unreadable(reason: str) -> RequestRejectedError:
     return RequestRejectedError(f"The form cannot be read: {reason}.")

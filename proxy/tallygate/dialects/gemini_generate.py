@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from tallygate.dialects.body import parse_body, with_member
-from tallygate.dialects.dialect import NamedRate, RequestFacts, ResponseMeter, UsageReporting
+from tallygate.dialects.dialect import FormDialect, NamedRate, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.errors import JSON_CONTENT_TYPE, problem_members
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.gemini_meter import GeminiAnswer, GeminiArrayMeter, GeminiEventMeter, GeminiJsonMeter
@@ -59,6 +59,8 @@ class GeminiDialect:
     request_id_header: bytes | None = None
     reset_header: bytes | None = None
     query_values: Mapping[str, re.Pattern[str]] = {"alt": re.compile(r"json"), "prettyPrint": re.compile(r"true|false")}
+    form: FormDialect | None = None
+    answers_media = False
 
     __slots__ = ("_answers", "_requests", "_vocabulary")
 

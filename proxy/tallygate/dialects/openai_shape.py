@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from tallygate.dialects.dialect import NamedRate, UsageReporting
+from tallygate.dialects.dialect import FormDialect, NamedRate, UsageReporting
 from tallygate.dialects.errors import error_body
 from tallygate.dialects.limits import tightest
 from tallygate.domain.admission import Decision
@@ -42,6 +42,8 @@ class OpenAiShape:
     request_id_header: bytes | None = None
     reset_header: bytes | None = None
     query_values: Mapping[str, re.Pattern[str]] = {"api-version": re.compile(r"[A-Za-z0-9.-]{1,32}", re.ASCII)}  # Azure's
+    form: FormDialect | None = None
+    answers_media = False
 
     def error_object(self, refusal: Refusal) -> dict[str, object]:
         return openai_error(refusal)

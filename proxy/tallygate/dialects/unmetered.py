@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from re import Pattern
 from typing import Final
 
-from tallygate.dialects.dialect import Dialect, NamedRate, RequestFacts, ResponseMeter, UsageReporting
+from tallygate.dialects.dialect import Dialect, FormDialect, NamedRate, RequestFacts, ResponseMeter, UsageReporting
 from tallygate.dialects.meters import NO_METER
 from tallygate.domain.admission import Decision
 from tallygate.domain.errors import Refusal
@@ -21,6 +21,8 @@ class Unmetered:
 
     usage_reporting = UsageReporting.NOT_PROMISED
     query_values: Mapping[str, Pattern[str]] = {}
+    form: FormDialect | None = None
+    answers_media = False
 
     def __init__(self, api: Dialect, *, key_header: str | None, not_keys: Collection[str]) -> None:
         self.name = f"unmetered:{api.name}"

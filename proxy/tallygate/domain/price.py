@@ -123,6 +123,11 @@ class Price:
                 costs[kind] = costs.get(kind, 0) + cost
         return costs
 
+    @property
+    def has_token_rates(self) -> bool:
+        """Whether any token costs something."""
+        return any(rate for unit, rate in self.rates.items() if unit in TOKEN_UNITS)
+
     def lacks(self, units: Iterable[str]) -> list[str]:
         """Those of `units` that have no rate, and no alternative that has one."""
         rates = self.schedule()[0].rates

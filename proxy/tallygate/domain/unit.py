@@ -35,6 +35,7 @@ class Unit(StrEnum):
     SEARCH_SOURCE = "search_source"
     CODE_CONTAINER = "code_container"
     SERVER_TOOL = "server_tool"  # any other tool that runs at the provider
+    SEARCH_UNIT = "search_unit"  # of a reranking: Cohere counts one for a query with up to 100 documents
 
     CHARACTER = "character"
     AUDIO_SECOND = "audio_second"
@@ -86,7 +87,7 @@ TOOL_CALLS: Final = (
 UNITS_PER_RATE: Final[Mapping[Unit, int]] = {
     **dict.fromkeys(Unit, 1),
     **dict.fromkeys(TOKEN_UNITS | {Unit.CHARACTER}, 1_000_000),
-    **dict.fromkeys(TOOL_CALLS, 1_000),
+    **dict.fromkeys((*TOOL_CALLS, Unit.SEARCH_UNIT), 1_000),
 }
 
 

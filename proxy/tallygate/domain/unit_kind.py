@@ -37,7 +37,7 @@ _UNITS: Final[Mapping[UnitKind, Sequence[Unit]]] = {
         Unit.IMAGE,
         Unit.PAGE,
     ),
-    UnitKind.CALLS: (*TOOL_CALLS, Unit.REQUEST),
+    UnitKind.CALLS: (*TOOL_CALLS, Unit.SEARCH_UNIT, Unit.REQUEST),
 }
 KIND_COSTS: Final = tuple(f"{kind}_nano_usd" for kind in UnitKind)  # fields of a usage event
 # The one that has what a unit costs.

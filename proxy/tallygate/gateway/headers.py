@@ -139,6 +139,25 @@ class ReadablePassage(Passage):
         return self._idempotent(header) if way == _IDEMPOTENT else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormPassage(ReadablePassage):
+    """The conditions where the body is a form, which was read with the boundary that its content type names."""
+
+    content_type: bytes
+
+    @property
+    def ours(self) -> tuple[Header, ...]:  # type: ignore[override]  # of this request
+        return ((b"content-type", self.content_type), _IDENTITY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaPassage(ReadablePassage):
+    """The conditions where the answer may be sound or pictures, of which any type may be accepted."""
+
+    def changed(self, header: Header, way: int) -> Header | None:
+        return header if way == _ACCEPT else super(MediaPassage, self).changed(header, way)
+
+
 @lru_cache(_NAMES_MAX)
 def _upward(name: bytes) -> tuple[bytes, int]:
     """The lower-case name, and whether it is forwarded upstream."""
@@ -232,11 +251,16 @@ def read_whole(headers: Sequence[Header]) -> list[Header]:
     return [header for header in headers if header[0].lower() not in _NOT_WHOLE] + [_IDENTITY]
 
 
-def check_form(client: Sequence[Header], more: Collection[bytes]) -> None:
-    """Refuse a request at a metered route for a header that changes the form of the answer. more: names that pass all the same."""
+def check_form(client: Sequence[Header], more: Collection[bytes], *, is_media: bool = False) -> None:
+    """Refuse a request at a metered route for a header that changes the form of the answer.
+
+    more       names that pass all the same
+    is_media   the answer may be of any type
+    """
     for header in client:
         lower, way = _upward(header[0])
-        if (way == _FORM or (way == _ACCEPT and header[1] and not readable_accept(header[1]))) and lower not in more:
+        is_unreadable = way == _ACCEPT and not is_media and header[1] and not readable_accept(header[1])
+        if (way == _FORM or is_unreadable) and lower not in more:
             name = lower.decode("latin-1")
             message = (
                 f"The header {name!r} may change the form of the answer, which could then not be metered. "

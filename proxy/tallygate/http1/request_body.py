@@ -1,4 +1,4 @@
-"""A request body, read whole and bounded."""
+"""A request body, read whole or in part, and bounded."""
 
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -36,11 +36,13 @@ async def read_body(
     length: int | None,
     bytes_max: int,
     reserve: Reserve,
+    is_enough: Callable[[bytes], bool] | None = None,
 ) -> bytes:
     """Read the whole body. Raises Refused, and ClientLeftError if the client leaves in the middle.
 
-    length    of the bytes from `content`, where it is known
-    reserve   reserves memory before bytes are kept: at once for a body of known length, else as they arrive; raises Refused
+    length      of the bytes from `content`, where it is known
+    reserve     reserves memory before bytes are kept: at once for a body of known length, else as they arrive; raises Refused
+    is_enough   gets each piece, and says whether no more is to be read; raises Refused
     """
     if length is not None and length > bytes_max:
         raise Refused(too_large(bytes_max))
@@ -61,6 +63,8 @@ async def read_body(
             if length is None:
                 reserve(len(chunk))
             chunks.append(chunk)
+            if is_enough is not None and is_enough(chunk):
+                break
         return b"".join(chunks)
     except web.RequestPayloadError:
         raise Refused(MALFORMED_BODY) from None

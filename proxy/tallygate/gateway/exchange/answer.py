@@ -49,7 +49,7 @@ class Answer:
         self.services = services
         self.text = TextCount(services.tokens, services.loop, org=call.caller.organization.id)
         self.sent_at: float | None = None
-        self.request_bytes = len(call.body)
+        self.request_bytes = len(call.received.body)
         self.gateway_asks_usage = False
         self.clamped: int | None = None
         self.exact_prompt: int | None = None

@@ -1,11 +1,15 @@
 """The price of the model that a request asks for, and what becomes of one that has none."""
 
+from msgspec.structs import replace
+
 from tallygate.config.catalogue import PriceCatalogue
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.domain.errors import ErrorCode, Refusal, Refused
 from tallygate.domain.organization import Plan, UnknownModelPolicy
 from tallygate.domain.price import Price
-from tallygate.domain.routed_price import AnyPrice
+from tallygate.domain.prompt import PromptShape
+from tallygate.domain.routed_price import AnyPrice, each_of
+from tallygate.domain.unit import TOKEN_UNITS
 from tallygate.gateway.exchange.call import Caller, Head
 from tallygate.gateway.services import Services
 from tallygate.telemetry.metrics import UNKNOWN_MODELS
@@ -36,6 +40,29 @@ def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at
     raise Refused(Refusal(code=ErrorCode.UNKNOWN_MODEL, message=message, param="model"))
 
 
+def as_priced(facts: RequestFacts, price: AnyPrice | None) -> RequestFacts:
+    """A request with `calls_instead`, as its price charges it: by these alone where it has a rate for them, else by tokens.
+
+    A price with rates of other things alone lacks one.
+    """
+    by_calls = replace(
+        facts,
+        prompt=PromptShape(),
+        has_output=False,
+        max_output_tokens=None,
+        units=frozenset(),
+        calls={**facts.calls, **facts.calls_instead},
+        calls_instead={},
+        is_by_calls=True,
+    )
+    if price is None or not price.lacks(facts.calls_instead):
+        return by_calls
+    of_others = any(unit not in TOKEN_UNITS for each in each_of(price) for unit in each.rates)
+    if of_others and not any(each.has_token_rates for each in each_of(price)):
+        return by_calls
+    return replace(facts, calls_instead={})
+
+
 def refuse_unpriced_calls(facts: RequestFacts, plan: Plan, price: AnyPrice) -> None:
     """Refuse a request that can cause what has no rate, unless the plan lets what is not priced run. Raises Refused."""
     lacking = price.lacks(facts.calls)
@@ -44,9 +71,10 @@ def refuse_unpriced_calls(facts: RequestFacts, plan: Plan, price: AnyPrice) -> N
     units = ", ".join(lacking)
     message = (
         f"No price is configured for {units} of the model {(facts.model or '')[:200]!r}, so its cost cannot be held to your "
-        "limits. Ask the operator to add it, or leave out the tool."
+        f"limits. Ask the operator to add it{'' if facts.is_by_calls else ', or leave out the tool'}."
     )
-    raise Refused(Refusal(code=ErrorCode.UNKNOWN_MODEL, message=message, param="tools"))
+    param = "model" if facts.is_by_calls else "tools"
+    raise Refused(Refusal(code=ErrorCode.UNKNOWN_MODEL, message=message, param=param))
 
 
 def count_unpriced(services: Services, head: Head, caller: Caller, model: str | None, policy: str, *, named_for: str = "") -> None:

@@ -5,7 +5,6 @@ the most that the request could have generated, and by its hold.
 """
 
 import math
-from typing import Final
 
 import msgspec
 
@@ -16,9 +15,7 @@ from tallygate.domain.routed_price import AnyPrice
 from tallygate.domain.unit import COMPLETION_UNITS, PROMPT_UNITS, Unit
 from tallygate.domain.usage import Usage, UsageSource
 from tallygate.gateway.exchange.estimate import Estimate, largest_that_fits, worst_cost_of
-from tallygate.gateway.exchange.metering import Metered
-
-ASSUMED: Final = "assumed"  # the flag of an event whose amount is assumed, whatever its source
+from tallygate.gateway.exchange.metering import ASSUMED, Metered
 
 
 class Unseen(msgspec.Struct, frozen=True, kw_only=True):

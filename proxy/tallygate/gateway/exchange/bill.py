@@ -18,14 +18,16 @@ from tallygate.domain.routed_price import AnyPrice
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage import STANDARD, Conditions, Usage, UsageSource
 from tallygate.gateway.exchange.answer import Answer
-from tallygate.gateway.exchange.assumed import ASSUMED, Unseen, finishes_anyway, may_reason, tokens_within, with_unseen
+from tallygate.gateway.exchange.assumed import Unseen, finishes_anyway, may_reason, tokens_within, with_unseen
 from tallygate.gateway.exchange.metering import (
+    ASSUMED,
     DECLINED,
     Metered,
     charged_conditions,
     kept_for_an_hour,
     leaves_out,
     meter_answer,
+    meter_calls,
     nothing_owed,
     price_answered,
     price_served,
@@ -97,21 +99,25 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
         metered = nothing_owed(UsageSource.UPSTREAM, *sorted({*reading.flags, DECLINED}))
         return Bill(ending=ending, metered=metered, price=asked.price, cost_nano_usd=fee, fee_nano_usd=fee, is_owed=fee > 0)
     usage = usage_of(answer)
-    prompt_tokens = asked.prompt_tokens if answer.exact_prompt is None else answer.exact_prompt
-    counted = _counted_completion(answer)
-    if usage is not None and TOTAL_ONLY in reading.flags:
-        is_all_seen = not _may_hide(answer)
-        usage = split_total(usage, prompt_tokens=prompt_tokens, counted_completion=counted, is_all_seen=is_all_seen)
-    is_whole = has_last_word(answer, usage)
-    has_completion = not is_whole and usage is not None and usage.completion > 0 and _has_ended(answer)
-    metered = meter_answer(
-        reading,
-        usage,
-        is_whole=is_whole,
-        prompt_tokens=prompt_tokens,
-        counted_completion=0 if has_completion else counted,
-        bytes_unread=relay.reader.bytes_unread if facts.has_output else 0,
-    )
+    if facts.is_by_calls:
+        is_whole = True
+        metered = meter_calls(reading, facts.calls, is_whole=relay.is_complete)
+    else:
+        prompt_tokens = asked.prompt_tokens if answer.exact_prompt is None else answer.exact_prompt
+        counted = _counted_completion(answer)
+        if usage is not None and TOTAL_ONLY in reading.flags:
+            is_all_seen = not _may_hide(answer)
+            usage = split_total(usage, prompt_tokens=prompt_tokens, counted_completion=counted, is_all_seen=is_all_seen)
+        is_whole = has_last_word(answer, usage)
+        has_completion = not is_whole and usage is not None and usage.completion > 0 and _has_ended(answer)
+        metered = meter_answer(
+            reading,
+            usage,
+            is_whole=is_whole,
+            prompt_tokens=prompt_tokens,
+            counted_completion=0 if has_completion else counted,
+            bytes_unread=relay.reader.bytes_unread if facts.has_output else 0,
+        )
     if reading.media_tokens and metered.source is UsageSource.COUNTED:
         metered = replace(metered, usage=with_media(metered.usage, reading.media_tokens))
     if reading.ended and reading.usage is not None and not is_whole and not _reports_all(answer, usage):

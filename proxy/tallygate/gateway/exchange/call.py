@@ -8,6 +8,7 @@ from aiohttp import web
 
 from tallygate.config.model import Route
 from tallygate.dialects.dialect import Dialect, RequestFacts
+from tallygate.dialects.form import FormReader
 from tallygate.domain.admission import AdmissionRequest, Decision
 from tallygate.domain.made_object import MadeObject
 from tallygate.domain.organization import Credential, Organization
@@ -19,6 +20,7 @@ from tallygate.gateway.services import View
 from tallygate.gateway.upstream import UpstreamClient
 from tallygate.http1.client_connection import ClientConnection
 from tallygate.http1.client_response import ClientResponse
+from tallygate.http1.request_body import Content
 
 if TYPE_CHECKING:  # the treatments are made of the stages, which take these values
     from tallygate.gateway.exchange.treatments import Treatment
@@ -75,10 +77,25 @@ class Caller(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     client_request_id: str | None
 
 
+class Received(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """A request body as far as it was read before anything is sent.
+
+    body      decoded
+    is_whole  nothing of it is left to come
+    form      its form; None if it is none that a dialect reads
+    content   the source of what is left of a form
+    """
+
+    body: bytes = b""
+    is_whole: bool = True
+    form: FormReader | None = None
+    content: Content | None = None
+
+
 class Intake(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """The way in which the body is received, and what is forwarded.
 
-    is_body_read  the body is read whole before anything is sent; else it streams through
+    is_body_read  the body is read before anything is sent, whole unless it is a form; else it streams through
     codings       of the body as it comes; it is forwarded decoded
     query         as it is forwarded
     """
@@ -111,14 +128,14 @@ NO_OBJECTS_NAMED = NamedObjects()
 class Call(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """An understood request: the caller, what it asks for, and its maximum cost.
 
-    body     as far as it was read, decoded
+    received as far as it was read
     objects  what to look for in the answer about stored objects; None for nothing
     """
 
     head: Head
     caller: Caller
     intake: Intake
-    body: bytes
+    received: Received
     facts: RequestFacts
     estimate: Estimate
     named: NamedObjects

@@ -94,10 +94,10 @@ class Visit:
     A request that is refused for its content has used its units.
     """
 
-    __slots__ = ("_bodies", "_body_bytes", "_entry", "_gate", "_org", "_places", "_room")
+    __slots__ = ("_bodies", "_body_bytes", "_entry", "_gate", "_places", "_room", "org")
 
     def __init__(self, org: str, entry: Entry, gate: LocalGate, room: FairShares, bodies: FairShares) -> None:
-        self._org = org
+        self.org = org
         self._entry = entry
         self._gate = gate
         self._room = room
@@ -107,13 +107,13 @@ class Visit:
 
     def reserve(self, size: int) -> None:
         """Reserve memory for so many more bytes of the body. Raises Refused."""
-        if not self._bodies.acquire(self._org, size):
+        if not self._bodies.acquire(self.org, size):
             raise Refused(overloaded("The request bodies of your organization take too much of this gateway's memory."))
         self._body_bytes += size
 
     async def wait_for_place(self, upstream: UpstreamClient) -> None:
         """Take a place at the upstream; past the organization's share, once another of its requests has ended there."""
-        if not await upstream.places.acquire(self._org, seconds=upstream.config.connect_ms / 1000):
+        if not await upstream.places.acquire(self.org, seconds=upstream.config.connect_ms / 1000):
             raise Refused(overloaded("Your organization has too many requests under way at this AI service."))
         self._places = upstream.places
 
@@ -125,10 +125,10 @@ class Visit:
         if isinstance(error, Refused) and error.refusal.status in _NOT_TAKEN:
             self._gate.refund(self._entry)
         self._gate.leave(self._entry)
-        self._room.release(self._org, 1)
-        self._bodies.release(self._org, self._body_bytes)
+        self._room.release(self.org, 1)
+        self._bodies.release(self.org, self._body_bytes)
         if self._places is not None:
-            self._places.release(self._org)
+            self._places.release(self.org)
 
 
 def _closed(head: Head, closed: Closed) -> Decision:

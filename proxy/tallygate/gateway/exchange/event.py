@@ -10,11 +10,10 @@ from tallygate.domain.routed_price import RoutedPrice
 from tallygate.domain.usage import Usage, UsageSource
 from tallygate.domain.usage_event import UNREGISTERED, Outcome, UsageEvent
 from tallygate.gateway.exchange.answer import Answer
-from tallygate.gateway.exchange.assumed import ASSUMED
 from tallygate.gateway.exchange.bill import Bill
 from tallygate.gateway.exchange.call import Call
 from tallygate.gateway.exchange.estimate import Estimate
-from tallygate.gateway.exchange.metering import CHARGED_AT_BOUND
+from tallygate.gateway.exchange.metering import ASSUMED, CHARGED_AT_BOUND
 from tallygate.telemetry.unpriced_models import UNPRICED_UNITS
 
 encode: Final = msgspec.json.Encoder().encode
@@ -45,7 +44,7 @@ def first_event(call: Call, floor_nano_usd: int, floor_completion_tokens: int) -
         price_version=asked.price.version if asked.price is not None else None,
         cost_nano_usd=floor_nano_usd,
         fee_nano_usd=head.route.fee_nano_usd,
-        request_bytes=len(call.body),
+        request_bytes=len(call.received.body),
         client_request_id=caller.client_request_id,
         flags=flags if caller.credential.is_registered else (*flags, UNREGISTERED),
     )

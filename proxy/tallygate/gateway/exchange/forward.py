@@ -1,5 +1,6 @@
 """The stage that sends a request to its upstream and waits for the end of the answer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +16,7 @@ from tallygate.gateway.exchange.intake import body_content
 from tallygate.gateway.exchange.object_checks import streamed_form
 from tallygate.gateway.exchange.own_lists import show_own
 from tallygate.gateway.exchange.understanding import work_on
-from tallygate.gateway.headers import read_whole, request_headers
+from tallygate.gateway.headers import FormPassage, MediaPassage, Passage, read_whole, request_headers
 from tallygate.gateway.refusals import rejected
 from tallygate.http1.content_codings import too_large
 from tallygate.http1.header import Header
@@ -43,7 +44,7 @@ async def forward(answer: Answer) -> None:
     sent = await _send(answer, body)
     if sent is not None and answer.relay.is_key_refused:
         is_other = upstream.credentials.refused(sent.credentials, now_ms=answer.now_ms())
-        if is_other and not answer.relay.is_client_gone and (call.intake.is_body_read or not client.request.body_exists):
+        if is_other and not answer.relay.is_client_gone and call.received.is_whole:
             answer.begin_anew()  # the refused attempt is not billed
             sent = await _send(answer, body)
             if sent is not None and answer.relay.is_key_refused:
@@ -59,7 +60,7 @@ async def forward(answer: Answer) -> None:
 async def _rewritten(answer: Answer) -> bytes:
     """The body to forward: asking for usage if the client did not, and clamped to what is affordable."""
     call, held_nano_usd = answer.held.call, answer.held.decision.held_nano_usd
-    facts, asked, body = call.facts, call.estimate, call.body
+    facts, asked, body = call.facts, call.estimate, call.received.body
     clamped = affordable_output(facts, asked, held_nano_usd) if held_nano_usd else asked.imposed_maximum
     ask_usage = (
         facts.stream
@@ -88,15 +89,14 @@ async def _send(answer: Answer, body: bytes) -> _Sent | None:
     try:
         own_key = query_key(request)
         credentials = await upstream.credentials.headers(request.headers, head.dialect, own_key)
+        passage: Callable[..., Passage] = head.treatment.passage
+        if call.received.form is not None or head.dialect.answers_media:
+            passage = _own_passage(call)
         headers = request_headers(
             request.raw_headers,
             credentials=credentials,
             request_id=client.id,
-            passage=head.treatment.passage(
-                is_own_key=not head.is_shared,
-                org=call.caller.organization.id,
-                more=head.route.headers,
-            ),
+            passage=passage(is_own_key=not head.is_shared, org=call.caller.organization.id, more=head.route.headers),
             query_key=own_key,
             is_http_1_0=request.version < HttpVersion11,
         )
@@ -110,7 +110,7 @@ async def _send(answer: Answer, body: bytes) -> _Sent | None:
             relay.cut()
             return None
         relay.connection = up
-        if intake.is_body_read or not request.body_exists:
+        if call.received.is_whole:
             up.send(lines, body, relay)
         else:
             up.send_stream(lines, relay, content_length=None if intake.codings else request.content_length)
@@ -125,15 +125,21 @@ async def _send(answer: Answer, body: bytes) -> _Sent | None:
     return _Sent(headers=headers, credentials=credentials)
 
 
+def _own_passage(call: Call) -> Callable[..., Passage]:
+    """The way for headers of a request whose body is a form, or whose answer may be of any type."""
+    if call.received.form is None:
+        return MediaPassage
+    content_type = call.head.client.request.headers["Content-Type"]
+    return partial(FormPassage, content_type=content_type.encode("utf-8", "surrogateescape"))
+
+
 def _request_head(call: Call, target: str, headers: list[Header], body: bytes) -> bytes:
     """The request's head in our own framing: a body that was read is at hand, any other streams through in the client's length,
     or where it is decoded on its way in chunks.
     """
     upstream, request = call.head.upstream, call.head.client.request
-    if call.intake.is_body_read:
+    if call.received.is_whole:
         return upstream.head(request.method, target, headers, content_length=len(body) if body else None)
-    if not request.body_exists:
-        return upstream.head(request.method, target, headers)
     length = None if call.intake.codings else request.content_length
     return upstream.head(request.method, target, headers, content_length=length, is_chunked=length is None)
 
@@ -141,16 +147,21 @@ def _request_head(call: Call, target: str, headers: list[Header], body: bytes) -
 async def _stream_up(answer: Answer, up: UpstreamConnection) -> bool:
     """Stream the body upstream, no faster than the upstream reads it. Returns whether all of it was sent."""
     call, relay, services = answer.held.call, answer.relay, answer.services
-    client = call.head.client
-    send_continue(client.request)
-    bytes_max = services.bounds.streamed_bytes_max
+    client, received = call.head.client, call.received
+    bytes_max, content = services.bounds.streamed_bytes_max, received.content
+    if content is None:
+        send_continue(client.request)
+        content, _ = body_content(services, client.request, call.intake, org=call.caller.organization.id, bytes_max=bytes_max)
     client.connection.await_body(bytes_max)
-    content, _ = body_content(services, client.request, call.intake, org=call.caller.organization.id, bytes_max=bytes_max)
-    form = streamed_form(call.head, is_body_read=call.intake.is_body_read)
+    form = received.form or streamed_form(call.head, is_body_read=call.intake.is_body_read)
+    kept = received.body  # of a form that is read, each piece goes up once the next one has shown that it is whole
     try:
         while up.wants_body:
             chunk = await content.readany()
             if not chunk:
+                if form is not None:
+                    form.end_form()
+                up.write_body(kept)
                 up.end_body()
                 return True
             answer.note_streamed(len(chunk))
@@ -159,6 +170,8 @@ async def _stream_up(answer: Answer, up: UpstreamConnection) -> bool:
             if answer.request_bytes > bytes_max:
                 relay.cut(too_large(bytes_max))
                 break
+            if received.form is not None:
+                chunk, kept = kept, chunk
             up.write_body(chunk)
             await up.drain()
     except RequestRejectedError as error:

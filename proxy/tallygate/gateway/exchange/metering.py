@@ -12,11 +12,12 @@ from tallygate.dialects.dialect import MeterReading, RequestFacts
 from tallygate.domain.markup import marked_up
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.routed_price import AnyPrice, RoutedPrice
-from tallygate.domain.unit import Unit
+from tallygate.domain.unit import TOKEN_UNITS, Unit
 from tallygate.domain.usage import NO_USAGE, Conditions, Usage, UsageSource, usage_of_totals
 
 UNREAD_BYTES_PER_TOKEN: Final = 4  # of English text; JSON around it makes this an overestimate, compression an underestimate
 CHARGED_AT_BOUND: Final = "charged_at_bound"  # the flag of an event whose answering model has no price, or is not named
+ASSUMED: Final = "assumed"  # the flag of an event whose amount is assumed, whatever its source
 DECLINED: Final = (
     "declined"  # the flag of an event whose answer is a refusal that the provider does not bill, whatever its usage shows
 )
@@ -98,6 +99,18 @@ def meter_answer(
     if counted_completion:
         return Metered(usage=counts, source=UsageSource.COUNTED, flags=flags)
     return Metered(usage=counts, source=UsageSource.ESTIMATED, flags=(*flags, "uncertain"))
+
+
+def meter_calls(reading: MeterReading, calls: Mapping[str, int], *, is_whole: bool) -> Metered:
+    """What is charged in place of tokens: as the answer states it, else as it was asked for."""
+    quantities = {} if reading.usage is None else reading.usage.quantities
+    stated = {unit: number for unit, number in quantities.items() if unit not in TOKEN_UNITS}
+    flags = tuple(sorted(reading.flags))
+    if stated:
+        return Metered(usage=Usage(stated), source=UsageSource.UPSTREAM, flags=flags)
+    asked = Usage({unit: number for unit, number in calls.items() if number})
+    source = UsageSource.COUNTED if is_whole else UsageSource.ASSUMED
+    return Metered(usage=asked, source=source, flags=flags if is_whole else (*flags, ASSUMED))
 
 
 def charged_conditions(facts: RequestFacts, reading: MeterReading, usage: Usage, price: AnyPrice | None) -> Conditions:

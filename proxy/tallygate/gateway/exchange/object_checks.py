@@ -20,7 +20,7 @@ from tallygate.gateway.object_owners import ObjectOwners, OwnersBusyError, not_f
 
 REFERENCES_MAX: Final = 1_000  # of one request
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE"})
-_FORM: Final = "multipart/form-data"
+FORM: Final = "multipart/form-data"
 _UPLOADED: Final = frozenset({"file"})  # kinds whose routes take bytes of any type
 _KEPT_ONLY: Final = {  # the members with which a request asks to store the answer's object
     "chat_completion": (b'"store"', b'"audio"'),
@@ -59,7 +59,7 @@ def reads_references(head: Head, caller: Caller) -> bool:
     request = head.client.request
     if not request.body_exists or not (head.is_shared or caller.credential.models is not None):
         return False
-    if request.content_type == _FORM:
+    if request.content_type == FORM:
         return False
     is_upload = head.route.objects.makes in _UPLOADED
     return not is_upload or "json" in request.content_type
@@ -76,7 +76,7 @@ def streamed_form(head: Head, *, is_body_read: bool) -> FormFields | None:
     Raises RequestRejectedError for a form that cannot be watched.
     """
     request = head.client.request
-    if is_body_read or not request.body_exists or not head.is_shared or request.content_type != _FORM:
+    if is_body_read or not request.body_exists or not head.is_shared or request.content_type != FORM:
         return None
     return FormFields(request.headers["Content-Type"])
 

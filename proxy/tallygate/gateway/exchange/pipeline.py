@@ -22,7 +22,7 @@ from tallygate.gateway.exchange.call import Caller, Client, Head
 from tallygate.gateway.exchange.entrance import Entrance
 from tallygate.gateway.exchange.finish import finish, write_refusal
 from tallygate.gateway.exchange.forward import forward
-from tallygate.gateway.exchange.intake import intake_of, read_whole_body
+from tallygate.gateway.exchange.intake import intake_of, receive
 from tallygate.gateway.exchange.limit_headers import limit_headers
 from tallygate.gateway.exchange.treatments import READ, UNREAD
 from tallygate.gateway.exchange.understanding import Understanding
@@ -107,8 +107,8 @@ class Pipeline:
             intake = intake_of(head, caller)
             with self.entrance.enter(head, caller) as visit:
                 await self.entrance.preview_before_body(head, caller, intake)
-                body = await read_whole_body(self.services, head, caller, intake, visit)
-                call = await self.understanding.call(head, caller, intake, body)
+                received = await receive(self.services, head, caller, intake, visit)
+                call = await self.understanding.call(head, caller, intake, received)
                 await visit.wait_for_place(head.upstream)
                 held = await admit(self.services, call)
                 answer = Answer(held, self.services)

@@ -16,7 +16,7 @@ from tallygate.domain.usage import UsageSource
 from tallygate.gateway.exchange.account import admission_stands, progress
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.bill import Bill, bill_fee, bill_tokens
-from tallygate.gateway.exchange.call import Caller, Head, Intake, NamedObjects
+from tallygate.gateway.exchange.call import Caller, Head, Intake, NamedObjects, Received
 from tallygate.gateway.exchange.client_body import BUFFERED_BYTES_MAX
 from tallygate.gateway.exchange.estimate import Estimate
 from tallygate.gateway.exchange.event import assumed, none_used
@@ -48,7 +48,7 @@ class Treatment(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     reads_body: Callable[[Head, Caller], bool]
     query: Callable[[Head, str], str]
-    understand: Callable[[Understanding, Head, Caller, Intake, bytes], Awaitable[Understood]]
+    understand: Callable[[Understanding, Head, Caller, Intake, Received], Awaitable[Understood]]
     may_be_kept: Callable[[str, bytes], bool]
     first_word: Callable[[Estimate], tuple[UsageSource, tuple[str, ...]]]
     passage: type[Passage]

@@ -19,8 +19,8 @@ from tallygate.domain.organization import Credential
 from tallygate.domain.prompt import PromptShape, tokens_at_least
 from tallygate.domain.routed_price import AnyPrice
 from tallygate.gateway.callers.keys import check_model
-from tallygate.gateway.exchange.asked_price import count_unpriced, listed_price, price_of_unknown, refuse_unpriced_calls
-from tallygate.gateway.exchange.call import Call, Caller, Head, Intake, NamedObjects
+from tallygate.gateway.exchange.asked_price import as_priced, count_unpriced, listed_price, price_of_unknown, refuse_unpriced_calls
+from tallygate.gateway.exchange.call import Call, Caller, Head, Intake, NamedObjects, Received
 from tallygate.gateway.exchange.entrance import DEAR_BODY_BYTES, Entrance
 from tallygate.gateway.exchange.estimate import (
     Estimate,
@@ -51,54 +51,67 @@ class Understanding:
         self._services = services
         self._entrance = entrance
 
-    async def call(self, head: Head, caller: Caller, intake: Intake, body: bytes) -> Call:
+    async def call(self, head: Head, caller: Caller, intake: Intake, received: Received) -> Call:
         """Read a request and bound its cost. Raises Refused."""
-        facts, bound, named = await head.treatment.understand(self, head, caller, intake, body)
+        facts, bound, named = await head.treatment.understand(self, head, caller, intake, received)
         return Call(
             head=head,
             caller=caller,
             intake=intake,
-            body=body,
+            received=received,
             facts=facts,
             estimate=bound,
             named=named,
-            objects=answer_objects(head, caller, body),
+            objects=answer_objects(head, caller, received.body),
         )
 
-    async def read(self, head: Head, caller: Caller, _intake: Intake, body: bytes) -> tuple[RequestFacts, Estimate, NamedObjects]:
+    async def read(
+        self, head: Head, caller: Caller, _intake: Intake, received: Received
+    ) -> tuple[RequestFacts, Estimate, NamedObjects]:
         """A request that a dialect reads."""
-        facts = await self._facts(head, caller, body)
+        facts = await self._facts(head, caller, received)
         check_model(caller.credential, facts.model)
         for other in facts.other_models:
             check_model(caller.credential, other.model)
         named = await check_objects(self._services.owners, head, caller, facts.references)
-        return facts, await self._bound(head, caller, facts, named, size=len(body)), named
+        price = self._price(head, caller, facts)
+        if facts.calls_instead:
+            facts = as_priced(facts, price)
+            if price is not None:
+                self._refuse_unpriced(head, caller, facts, price)
+        size = len(received.body) if received.form is None else received.form.form.text_chars()  # files are no text
+        return facts, await self._bound(head, caller, facts, named, price=price, size=size), named
 
     async def leave_unread(
-        self, head: Head, caller: Caller, intake: Intake, body: bytes
+        self, head: Head, caller: Caller, intake: Intake, received: Received
     ) -> tuple[RequestFacts, Estimate, NamedObjects]:
         """A request that no dialect reads: it costs its route's fee, and may name objects."""
-        named = await self._unread_objects(head, caller, intake, body)
+        named = await self._unread_objects(head, caller, intake, received.body)
         return UNREAD, estimate_unread(head.route.fee_nano_usd), named
 
-    async def _facts(self, head: Head, caller: Caller, body: bytes) -> RequestFacts:
-        request = head.client.request
-        reading = partial(head.dialect.read_request, body, path=head.params, query=request.query)
+    async def _facts(self, head: Head, caller: Caller, received: Received) -> RequestFacts:
+        request, dialect = head.client.request, head.dialect
+        if received.form is None or dialect.form is None:
+            reading = partial(dialect.read_request, received.body, path=head.params, query=request.query)
+        else:
+            reading = partial(dialect.form.read, received.form.form, path=head.params)
         try:
-            read = await work_on(self._services, caller.organization.id, len(body), reading)
+            read = await work_on(self._services, caller.organization.id, len(received.body), reading)
         except RequestRejectedError as error:
             raise Refused(rejected(error)) from None
         return facts_with_headers(read, request.headers)
 
-    async def _bound(self, head: Head, caller: Caller, facts: RequestFacts, named: NamedObjects, *, size: int) -> Estimate:
-        """The most that a request can cost. Raises Refused where no limit can bound it."""
+    async def _bound(
+        self, head: Head, caller: Caller, facts: RequestFacts, named: NamedObjects, *, price: AnyPrice | None, size: int
+    ) -> Estimate:
+        """The most that a request can cost at its price. Raises Refused where no limit can bound it."""
         organization, limits = caller.organization, caller.limits
         binding = [limit.limit_nano_usd for _, limit in limits.spend if not limit.shadow]
         worst = partial(
             estimate,
             facts,
             organization.plan,
-            self._price(head, caller, facts),
+            price,
             others=[self._priced(head, caller, other) for other in facts.other_models] if facts.other_models else (),
             fee_nano_usd=head.route.fee_nano_usd,
             has_spend_limit=bool(binding),
@@ -132,12 +145,17 @@ class Understanding:
         if price is None:
             return None
         if facts.calls and head.dialect.is_billed:
-            try:
-                refuse_unpriced_calls(facts, plan, price)
-            except Refused:
-                count_unpriced(self._services, head, caller, facts.model, plan.unknown_model.value, named_for=UNPRICED_UNITS)
-                raise
+            self._refuse_unpriced(head, caller, facts, price)
         return marked_up(price, head.markup)
+
+    def _refuse_unpriced(self, head: Head, caller: Caller, facts: RequestFacts, price: AnyPrice) -> None:
+        """Refuse, and count, a request that can cause what `price` has no rate for. Raises Refused."""
+        plan = caller.organization.plan
+        try:
+            refuse_unpriced_calls(facts, plan, price)
+        except Refused:
+            count_unpriced(self._services, head, caller, facts.model, plan.unknown_model.value, named_for=UNPRICED_UNITS)
+            raise
 
     def _priced(self, head: Head, caller: Caller, other: OtherModel) -> Priced:
         """Another model with its price, as it is billed."""
