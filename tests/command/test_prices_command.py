@@ -59,6 +59,33 @@ def test_show_at_a_time_marks_the_row_that_was_in_force(config: Path) -> None:
     assert "when utc_hours 01:00-04:00: times 2" in table
 
 
+def test_show_says_where_no_start_is_known_and_what_a_request_before_the_first_price_costs(config: Path) -> None:
+    [undated] = shown(config, "voyage-4")
+    assert (undated["from"], undated["version"].startswith("voyage-4@undated.")) == (None, True)
+    assert "not known" in run(config, "show", "voyage-4").output
+    [early] = shown(config, "gpt-6.1-terra", "--at", "2026-10-01")
+    assert (early["applies"], early["from"]) == (True, "2026-10-26T00:00:00Z")
+
+
+def test_an_updated_price_begins_where_the_lists_did_and_older_ones_stay(config: Path, tmp_path: Path) -> None:
+    file = tmp_path / "data.json"
+    mended = {"id": "gpt-4o", "prices": {"input_mtok": 2, "cache_read_mtok": 1, "output_mtok": 8}}
+    dated = [
+        {"prices": {"input_mtok": 1, "output_mtok": 5}},
+        {"constraint": {"start_date": "2026-11-20"}, "prices": {"input_mtok": 3, "output_mtok": 9}},
+    ]
+    file.write_text(source(mended, {"id": "gpt-6.1-terra", "prices": dated}, NEW))
+    assert run(config, "update", "--from", str(file)).exit_code == 0
+
+    def begins(model: str) -> list[tuple[str, str | None, str]]:
+        return [(row["layer"], row["from"] and row["from"][:10], row["rates"]["input"].split()[0]) for row in shown(config, model)]
+
+    assert begins("gpt-4o") == [("listed_prices.yaml", "2024-10-02", "2"), ("shipped list", "2024-05-13", "5")]
+    assert begins("gpt-6.1-terra") == [("listed_prices.yaml", "2026-11-20", "3"), ("listed_prices.yaml", "2026-10-26", "1")]
+    assert begins("gpt-99") == [("listed_prices.yaml", None, "1.5")]
+    assert "2020-01-01" not in (config / "listed_prices.yaml").read_text()
+
+
 def test_a_surcharge_and_rates_of_calls_leave_a_list_price_where_it_is(config: Path) -> None:
     own = config / "prices.yaml"
     own.write_text(own.read_text() + 'calls: [{models: [claude-*], web_search: "4"}]\n')

@@ -1,11 +1,13 @@
 """Which price applies to a name at an instant."""
 
+from dataclasses import replace
+
 import pytest
 from prices import price_of
 
 from tallygate.config.catalogue import LOOKUPS_MAX, PriceCatalogue
 from tallygate.config.routing import Routing
-from tallygate.domain.price import Price
+from tallygate.domain.price import UNDATED_MS, Price
 from tallygate.domain.routed_price import RoutedPrice
 
 NOW = 1_800_000_000_000
@@ -22,7 +24,7 @@ def version(catalogue: PriceCatalogue, model: str, at_ms: int = NOW) -> str | No
 
 
 def test_a_price_holds_from_its_very_instant_until_the_next_one() -> None:
-    catalogue = PriceCatalogue([a_price(at=2_000), a_price(at=1_000), a_price(at=3_000)])
+    catalogue = PriceCatalogue([a_price(at=2_000), a_price(at=1_000), a_price(at=3_000)], listed=PriceCatalogue([]))
 
     assert [version(catalogue, "m", at) for at in (999, 1_000, 1_999, 2_000, 2_999, 3_000, NOW)] == [
         None,
@@ -33,6 +35,35 @@ def test_a_price_holds_from_its_very_instant_until_the_next_one() -> None:
         "m@3000",
         "m@3000",
     ]
+
+
+def test_the_first_row_of_a_list_also_prices_what_came_before_it() -> None:
+    catalogue = PriceCatalogue([a_price(at=2_000), a_price(at=1_000), a_price("m-2026-01-01", at=5_000)])
+
+    assert [version(catalogue, "m", at) for at in (0, 999, 1_999, 2_000)] == ["m@1000", "m@1000", "m@1000", "m@2000"]
+    assert version(catalogue, "m-2026-01-01", 4_999) == "m-2026-01-01@5000", "which says more of it than what a plainer name costs"
+
+
+def test_a_row_of_the_operators_that_has_not_begun_leaves_the_list_price_even_one_from_before_its_date() -> None:
+    catalogue = PriceCatalogue([a_price(at=3_000)], listed=PriceCatalogue([a_price(at=2_000)]))
+
+    assert [version(catalogue, "m", at) for at in (0, 2_999, 3_000)] == ["m@2000", "m@2000", "m@3000"]
+
+
+def test_a_name_is_priced_from_the_first_moment_of_any_layer() -> None:
+    own, listed = a_price(at=3_000), PriceCatalogue([a_price("listed", at=2_000)])
+    catalogue = PriceCatalogue([own, a_price("undated", at=UNDATED_MS)], listed=listed, upstream_prices=[a_price("theirs", at=0)])
+
+    assert [catalogue.begins_ms(name) for name in ("m", "undated", "listed", "theirs", "nobody's")] == [3_000, 0, 0, 0, None]
+
+
+def test_an_update_of_the_list_leaves_what_came_before_its_first_row() -> None:
+    catalogue = PriceCatalogue([a_price(at=1_000), a_price(at=2_000), a_price("other")])
+    updated = catalogue.updated([replace(a_price(at=2_000), version="new"), replace(a_price(at=4_000), version="newer")], None)
+
+    assert [version(updated, "m", at) for at in (1_999, 2_000, 4_000)] == ["m@1000", "new", "newer"]
+    assert version(updated, "other") == "other@0"
+    assert updated.updated_since == {"m": 2_000}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +134,7 @@ def test_an_alias_is_also_found_under_its_dated_name() -> None:
 
 
 def test_a_row_that_is_not_yet_in_force_does_not_hide_the_next_best_price() -> None:
-    catalogue = PriceCatalogue([a_price("x"), a_price("x-2026-01-01", at=5_000)])
+    catalogue = PriceCatalogue([a_price("x"), a_price("x-2026-01-01", at=5_000)], listed=PriceCatalogue([]))
 
     assert version(catalogue, "x-2026-01-01", 4_999) == "x@0"
     assert version(catalogue, "x-2026-01-01", 5_000) == "x-2026-01-01@5000"

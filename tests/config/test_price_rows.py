@@ -184,6 +184,22 @@ def test_an_operator_may_do_without_the_list() -> None:
     assert prices.routing.families == {}
 
 
+def test_a_row_without_a_date_is_in_force_until_the_next_one() -> None:
+    prices = layered("""
+with_listed: false
+prices:
+  - {model: m, input: "1", output: "4"}
+  - {model: m, effective: 2001-01-01, input: "2", output: "4"}
+""")
+    before, after = prices.find("m", 0), prices.find("m", NOW)
+    assert before is not None
+    assert after is not None
+    assert (before.rates["input"], after.rates["input"]) == (MILLION, 2 * MILLION)
+    assert before.version.startswith("m@undated.")
+    assert after.version.startswith("m@2001-01-01.")
+    assert before.version.rpartition(".")[2] != after.version.rpartition(".")[2]
+
+
 def test_a_row_prices_its_other_names_too_each_with_its_own_version() -> None:
     prices = catalogue('prices: [{model: m, also: [m-2, vendor/m], effective: 2001-01-01, input: "1", output: "4"}]')
     found = {price.model: price.version for price in prices.rows()}

@@ -49,7 +49,6 @@ def test_every_key_is_priced_by_its_unit() -> None:
     )
     assert read.rows == (
         {
-            "effective": "2020-01-01",
             "input": "2.5",
             "cached_input": "0.25",
             "cache_write_5m": "3.125",
@@ -82,7 +81,6 @@ def test_a_tier_states_all_rates_from_above_or_at_its_threshold() -> None:
     odd = model_of({"input_mtok": tiered(2, (524_288, 4)), "output_mtok": 6})
 
     assert above.rows[0] == {
-        "effective": "2020-01-01",
         "input": "5",
         "cached_input": "0.5",
         "output": "30",
@@ -107,7 +105,7 @@ def test_dates_are_rows_and_hours_are_rules_of_the_last_one_before() -> None:
         ]
     )
     assert read.rows == (
-        {"effective": "2020-01-01", "input": "0.14", "output": "0.28"},
+        {"input": "0.14", "output": "0.28"},
         {"effective": "2026-09-10", "input": "0.15", "output": "0.6", "when": [{"utc_hours": "01:00-04:00", "times": "2"}]},
     )
 
@@ -150,8 +148,8 @@ def test_a_variant_has_applied_since_the_price_beside_which_it_was_first_seen() 
         ],
         price_variants=[batch("2027-01-01", 2), batch("2026-10-14", 1)],
     )
-    assert [(row["effective"], row["input"], row.get("when")) for row in read.rows] == [
-        ("2020-01-01", "1", None),
+    assert [(row.get("effective"), row["input"], row.get("when")) for row in read.rows] == [
+        (None, "1", None),
         ("2026-01-01", "2", [{"service_tier": "batch", "times": "0.5"}]),
         ("2027-01-01", "4", [{"service_tier": "batch", "times": "0.5"}]),
     ]
@@ -185,7 +183,7 @@ def test_names_are_those_that_a_model_has_outright_and_others_match() -> None:
 
 
 def test_an_embedding_has_no_output_to_charge_and_a_model_without_a_price_no_row() -> None:
-    assert model_of({"input_mtok": 0.02}).rows == ({"effective": "2020-01-01", "input": "0.02", "output": "0"},)
+    assert model_of({"input_mtok": 0.02}).rows == ({"input": "0.02", "output": "0"},)
     free = model_of({})
     assert (free.rows, free.left) == ((), ("it has no price",))
 

@@ -1,5 +1,6 @@
 """The shipped price list beside the pinned genai-prices, which it was compared with, and what the list must not lack."""
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -11,9 +12,10 @@ from tallygate.config.price_differences import Reviewed, ReviewedNames, differen
 from tallygate.config.price_source import SourceModel, models_of, packaged
 from tallygate.config.prices import read_prices
 from tallygate.config.problems import Problems
+from tallygate.config.section import instant_ms
 from tallygate.config.shipped import shipped_directory
 from tallygate.domain.model_patterns import matches, matches_any
-from tallygate.domain.price import Price
+from tallygate.domain.price import UNDATED_MS, Price
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage import Conditions, Usage, usage_of_totals
 
@@ -25,6 +27,11 @@ PROVIDERS = (
 )
 DAYS = ("2026-11-30", "2027-01-02")  # what is in force, and what is announced
 MILLION = 10**6
+
+
+def starts_ms(model: SourceModel) -> list[int]:
+    """When the prices of the source change."""
+    return [instant_ms(row["effective"]) for row in model.rows if "effective" in row]
 
 
 def at_ms(day: str) -> int:
@@ -55,6 +62,13 @@ def reviewed() -> tuple[tuple[Reviewed, ...], tuple[ReviewedNames, ...]]:
 def test_every_difference_from_genai_prices_is_reviewed_and_every_review_is_of_a_difference(prices, theirs, reviewed) -> None:
     ours = [model for model in theirs if model.provider in PROVIDERS]
     found = [each for day in DAYS for each in differences(prices, ours, at_ms(day))]
+    found += [
+        each
+        for model in ours
+        for start in starts_ms(model)
+        for at in (start - 1, start)
+        for each in differences(prices, [model], at)
+    ]
 
     assert [each for each in found if not any(entry.covers(each) for entry in reviewed[0])] == []
     assert [entry.place.line for entry in reviewed[0] if not any(entry.covers(each) for each in found)] == []
@@ -82,7 +96,7 @@ def test_the_comparison_sees_a_changed_figure_a_tier_a_condition_an_hour_and_a_d
         ('input_above_100k: "0.5"', 'input_above_100k: "0.4"'),
         ('{speed: fast, times: "2"}', '{speed: fast, times: "3"}'),
         ('utc_hours: "06:00-10:00"', 'utc_hours: "07:00-10:00"'),
-        ("{model: gpt-4o, also:", "{model: gpt-4o-other, also:"),
+        ("{model: gpt-4o, ", "{model: gpt-4o-other, "),
     ):
         assert old in text
         text = text.replace(old, new)
@@ -159,6 +173,25 @@ def test_hand_computed_costs_of_long_prompts_tiers_and_conditions(prices: PriceC
         ("mistral-large-4", "2026-10-29", 0.7),
         ("claude-sonnet-4-6", "2026-03-12", 6.0),
         ("claude-sonnet-4-6", "2026-03-13", 3.0),
+        ("gpt-3.5-turbo", "2023-06-12", 2.0),
+        ("gpt-3.5-turbo", "2024-02-15", 1.5),
+        ("gpt-3.5-turbo", "2024-02-16", 0.5),
+        ("gpt-4o", "2024-10-01", 5.0),
+        ("gpt-4o", "2024-10-02", 2.5),
+        ("gpt-4o-2024-08-06", "2024-10-01", 2.5),
+        ("text-embedding-ada-002", "2023-06-12", 0.4),
+        ("text-embedding-ada-002", "2023-06-13", 0.1),
+        ("gemini-3.6-flash", "2026-08-12", 1.5),
+        ("gemini-3.6-flash", "2026-08-13", 0.75),
+        ("deepseek-v4-pro", "2026-04-25", 1.74),
+        ("deepseek-v4-pro", "2026-04-26", 0.435),
+        ("deepseek-reasoner", "2025-09-05", 0.55),
+        ("deepseek-reasoner", "2025-09-06", 0.56),
+        ("deepseek-reasoner", "2025-09-29", 0.28),
+        ("grok-code-fast-1", "2026-05-15", 0.2),
+        ("grok-code-fast-1", "2026-05-16", 2.0),  # from 200,000 on
+        ("mistral-large-latest", "2025-12-01", 2.0),
+        ("mistral-large-latest", "2025-12-02", 0.5),
         ("gemini-4-argon", "2026-11-30", 2.0),
         ("gemini-4-argon", "2026-12-01", 4.0),
         ("gemini-3.8-flash", "2026-12-31", 0.75),
@@ -167,6 +200,97 @@ def test_hand_computed_costs_of_long_prompts_tiers_and_conditions(prices: PriceC
 )
 def test_rows_are_dated_by_when_a_price_changed(prices: PriceCatalogue, model: str, day: str, usd: float) -> None:
     assert cost(prices, model, usage_of_totals(prompt=MILLION), at=at_ms(day)) == usd
+
+
+@pytest.mark.parametrize(
+    ("model", "days", "rates"),
+    [
+        ("claude-sonnet-5-5", ("2026-10-06", "2026-10-07"), (0.2, 0.1)),
+        ("grok-4.5", ("2026-07-18", "2026-07-19"), (0.5, 0.3)),
+        ("deepseek-v4-flash", ("2026-04-25", "2026-04-26"), (0.028, 0.0028)),
+    ],
+)
+def test_cached_input_that_became_cheaper_is_dated_too(
+    prices: PriceCatalogue, model: str, days: tuple[str, str], rates: tuple[float, float]
+) -> None:
+    cached = usage_of_totals(prompt=100_000, cached=100_000)
+    assert tuple(round(cost(prices, model, cached, at=at_ms(day)) * 10, 9) for day in days) == rates
+
+
+# When the first model came out that somebody could call.
+FIRST_MODELS = {
+    "openai": "2020-06-11",
+    "anthropic": "2023-03-14",
+    "google": "2023-12-06",
+    "x-ai": "2023-11-03",
+    "mistral": "2023-12-11",
+}
+BY_NAME = {
+    "gpt-": "openai",
+    "o1": "openai",
+    "o3": "openai",
+    "claude-": "anthropic",
+    "gemini-": "google",
+    "grok-": "x-ai",
+    "mistral-": "mistral",
+}
+# Their price has changed on a day that no page states.
+UNDATED_THOUGH_THE_NAME_HAS_A_DAY = {"o1-mini-2024-09-12"}
+
+
+def day_in(name: str) -> str | None:
+    """The day in a model's name, such as gpt-4o-2024-08-06 or claude-haiku-4-5-20251001."""
+    match = re.search(r"(20\d\d)-?([01]\d)-?([0-3]\d)$", name)
+    return "-".join(match.groups()) if match else None
+
+
+def test_every_date_is_one_that_can_be(prices: PriceCatalogue) -> None:
+    """A row that has no date says so; none has one that only fills the place."""
+    text = (shipped_directory() / "prices.yaml").read_text()
+    assert "2020-01-01" not in text
+    firsts: dict[str, Price] = {}
+    for price in prices.rows():
+        first = firsts.setdefault(price.model, price)
+        firsts[price.model] = min(first, price, key=lambda each: each.effective_ms)
+    reviewed_ms = prices.reviewed_ms
+    assert reviewed_ms is not None
+    late = [price.version for price in firsts.values() if price.effective_ms > reviewed_ms]
+    early = [
+        price.version
+        for price in firsts.values()
+        for start, provider in BY_NAME.items()
+        if price.model.startswith(start) and UNDATED_MS < price.effective_ms < instant_ms(FIRST_MODELS[provider])
+    ]
+    assert (late, early) == ([], []), "a model is listed once it is out; its changes may be announced"
+    assert sum(price.effective_ms > UNDATED_MS for price in firsts.values()) > 400
+
+
+def test_a_row_begins_with_the_first_of_the_days_in_its_names(prices: PriceCatalogue) -> None:
+    rows: dict[str, list[Price]] = {}
+    for price in prices.rows():
+        rows.setdefault(price.model, []).append(price)
+    known = {name: instant_ms(day) for name in rows if (day := day_in(name)) is not None}
+    undated = {name for name in known if rows[name][0].effective_ms == UNDATED_MS}
+    later = {name: rows[name][0].version for name, day in known.items() if rows[name][0].effective_ms > day + 86_400_000}
+    # The first of several snapshots at one price is never much older than the next.
+    absurd = {
+        name: rows[name][0].version
+        for name in known.keys() - undated
+        if rows[name][0].effective_ms < known[name] - 365 * 86_400_000
+    }
+    assert (undated, later, absurd) == (UNDATED_THOUGH_THE_NAME_HAS_A_DAY, {}, {})
+    assert len(known) > 40
+
+
+def test_a_request_before_the_first_price_costs_as_much_as_that(prices: PriceCatalogue) -> None:
+    """Previews and clocks that are behind: no listed model lacks a price at any time."""
+    assert [model for model in prices.models() if prices.find(model, 0) is None] == []
+    found = prices.find("gpt-6.1-terra", at_ms("2026-10-25"))
+    assert found is not None
+    assert found.version.startswith("gpt-6.1-terra@2026-10-26.")
+    undated = prices.find("voyage-4", AT_MS)
+    assert undated is not None
+    assert undated.version.startswith("voyage-4@undated.")
 
 
 @pytest.mark.parametrize(("hour", "usd"), [(0, 0.66), (1, 1.32), (4, 0.66), (6, 1.32), (9, 1.32), (10, 0.66)])

@@ -8,6 +8,8 @@ from prices import price_of, repriced
 from sqlalchemy import func, select
 
 from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.section import instant_ms
+from tallygate.config.shipped import shipped_directory, shipped_tables
 from tallygate.domain.billed import StatedCost, billed_of
 from tallygate.domain.markup import marked_up
 from tallygate.domain.usage import UsageSource, usage_of_totals
@@ -108,6 +110,31 @@ async def test_a_corrected_price_later_charges_the_corrected_figures(
 
     assert sum(entry.cost_nano_usd for entry in page.corrections) == dearer.cost_nano_usd(TRUE) - PRICE.cost_nano_usd(TRUE)
     assert (await assert_no_drift(database))[-1] == dearer.cost_nano_usd(TRUE)
+
+
+@pytest.mark.parametrize(
+    ("day", "nano_usd"),  # of a thousand tokens in and a thousand out
+    [
+        ("2026-07-31", 1_400_000),  # 0.2 and 1.2 USD a million
+        ("2026-07-29", 7_000_000),  # 1 and 6
+        ("2026-07-01", 7_000_000),  # before the model came out: a preview
+    ],
+)
+async def test_a_past_event_is_priced_anew_at_what_its_model_cost_then(
+    database: Database, book: Book, day: str, nano_usd: int
+) -> None:
+    model, started_at_ms = "gpt-5.6-luna", instant_ms(day)
+    counts = {"prompt_tokens": 1_000, "completion_tokens": 1_000, "cost_nano_usd": 0, "price_version": f"{model}@2020-01-01.0"}
+    named = {"request_model": model, "response_model": model, "event_id": f"{started_at_ms:012x}{1:020x}"}
+    await book.record([an_assumed(**counts, **named, started_at_ms=started_at_ms)])
+    listed = shipped_tables(shipped_directory(), {}).list_prices
+    assert listed is not None
+    assert listed.begins_ms(model) == 0
+    query = RepriceQuery(model=model, from_ms=0, to_ms=2**42, orgs=frozenset({"acme"}))
+
+    (correction,) = (await Repricing(database, listed).page(query, "", now_ms=START_MS, apply=True)).corrections
+
+    assert correction.cost_nano_usd == nano_usd
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,8 @@ def show(*, model: str, at: str | None, as_json: bool, config_dir: Path | None) 
             rates = "\n".join(f"{name} {figure}" for name, figure in row["rates"].items())
             rules = "\n".join(f"when {_phrase(rule)}" for rule in row["when"])
             text = "\n".join(filter(None, (rates, rules)))
-            table.add_row("yes" if row["applies"] else "", row["layer"], escape(row["version"]), row["from"], escape(text))
+            since = row["from"] or "not known"
+            table.add_row("yes" if row["applies"] else "", row["layer"], escape(row["version"]), since, escape(text))
         output_console().print(table)
     if not any(row["applies"] for row in found):
         raise click.ClickException(f"{model} has no price at {_time(at_ms)}")
@@ -133,15 +134,16 @@ def update(*, source: str | None, providers: tuple[str, ...], dry_run: bool, con
 def _rows(catalogue: "PriceCatalogue", model: str, at_ms: int) -> list[dict[str, Any]]:
     applied = catalogue.find(model, at_ms)
     listed = catalogue.listed.candidates(model) if catalogue.listed is not None else ()
-    updated = _listed(catalogue).updated_models
+    updated = _listed(catalogue).updated_since
     found, has_applied = [], False
     for series in catalogue.candidates(model):
-        for price in reversed(series):
+        for price in reversed(series.prices):
             is_it = not has_applied and applied is not None and _is_of(price, applied)
             has_applied |= is_it
             layer = "prices.yaml"
             if series in listed:
-                layer = "listed_prices.yaml" if price.model in updated else "shipped list"
+                is_updated = price.model in updated and price.effective_ms >= updated[price.model]
+                layer = "listed_prices.yaml" if is_updated else "shipped list"
             found.append(_row(price, layer, applies=is_it))
     return found
 
@@ -151,6 +153,8 @@ def _is_of(price: "Price", applied: "Price") -> bool:
 
 
 def _row(price: "Price", layer: str, *, applies: bool) -> dict[str, Any]:
+    from tallygate.domain.price import UNDATED_MS
+
     rates = _rates(price.rates)
     for tier in price.tiers:
         rates |= {f"{name} from {tier.from_tokens:,} prompt tokens": figure for name, figure in _rates(tier.rates).items()}
@@ -160,7 +164,7 @@ def _row(price: "Price", layer: str, *, applies: bool) -> dict[str, Any]:
         "layer": layer,
         "model": price.model,
         "version": price.version,
-        "from": _time(price.effective_ms),
+        "from": None if price.effective_ms == UNDATED_MS else _time(price.effective_ms),
         "rates": rates,
         "when": [_rule(rule) for rule in price.rules],
         **{name: size for name, size in sizes.items() if size is not None},

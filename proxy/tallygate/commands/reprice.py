@@ -16,7 +16,7 @@ from tallygate.commands.time_range import RangeOptions, read_range
 
 @click.command(short_help="Apply a corrected price to what was already charged.")
 @click.argument("model")
-@click.option("--from", "from_text", metavar="TIME", help="Beginning, inclusive.  [default: the price's effective date]")
+@click.option("--from", "from_text", metavar="TIME", help="Beginning, inclusive.  [default: the first moment that it prices]")
 @click.option("--to", "to_text", metavar="TIME", help="End, exclusive.  [default: now]")
 @click.option("--org", "orgs", multiple=True, help="Only this organization; repeatable.")
 @click.option("--apply", "applies", is_flag=True, help="Enter the corrections. Without it nothing is changed.")
@@ -53,13 +53,13 @@ async def _reprice(
 ) -> dict[str, tuple[int, int]]:
     from tallygate.ledger.reprice import RepriceQuery, Repricing
 
-    rows = [price for price in session.prices.rows() if price.model == model]
-    if not rows:
+    begins_ms = session.prices.begins_ms(model)
+    if begins_ms is None:
         raise click.ClickException(f"prices.yaml has no price for {model}")
     unknown = set(orgs) - session.organizations.keys()
     if unknown:
         raise click.ClickException(f"there is no organization {min(unknown)}")
-    from_ms, to_ms = min(price.effective_ms for price in rows), session.now_ms
+    from_ms, to_ms = begins_ms, session.now_ms
     if options.from_text is not None:
         from_ms, to_ms = read_range(options, (), now_ms=session.now_ms)
     query = RepriceQuery(model=model, from_ms=from_ms, to_ms=to_ms, orgs=frozenset(orgs or session.organizations))

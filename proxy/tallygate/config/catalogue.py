@@ -3,7 +3,8 @@
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 from tallygate.config.call_rates import CallRates, with_call_rates
@@ -15,6 +16,7 @@ from tallygate.domain.routed_price import RoutedPrice, routed_price
 
 MODEL_CHARS_MAX: Final = 256
 MINUTES_A_DAY: Final = 1_440
+FOREVER_MS: Final = 1 << 62
 LOOKUPS_MAX: Final = 4_096  # clients choose the names: beyond it the cache is emptied
 
 _PROVIDER_PREFIX: Final = re.compile(r"(?:models/|publishers/[a-z]+/models/|[a-z][a-z0-9_-]*/)", re.ASCII)
@@ -41,6 +43,29 @@ _ANY: Final = ("*",)
 _VERSION_DOT: Final = re.compile(r"(?<=\d)\.(?=\d)")
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The rows of one name, oldest first.
+
+    reaches_back   the first one also prices what came before it
+    """
+
+    prices: tuple[Price, ...]
+    reaches_back: bool
+
+    def at(self, at_ms: int) -> Price | None:
+        """The row in force."""
+        index = bisect_right(self.prices, at_ms, key=lambda price: price.effective_ms)
+        return self.prices[index - 1] if index else self.prices[0] if self.reaches_back else None
+
+    @property
+    def begins_ms(self) -> int:
+        return 0 if self.reaches_back else max(0, self.prices[0].effective_ms)
+
+    def surcharged(self, model: str, surcharges: tuple[Surcharge, ...]) -> "Series":
+        return replace(self, prices=surcharged(self.prices, model, surcharges))
+
+
 class PriceCatalogue:
     """Prices by model, each with effective dates. Immutable except for a bounded cache of lookups; a reload builds a new one.
 
@@ -51,7 +76,8 @@ class PriceCatalogue:
     4. the name without its provider prefix or dated suffix, looked up as in 1 to 3: a guess, good for new snapshots of known models
     5. the list prices (`listed`) by this name, an alias, and plainer forms
 
-    A row that is not yet in force does not hide the next source.
+    A row that is not yet in force does not hide the next source. A catalogue without `listed` is itself a list: the first row of a
+    name also prices what came before it, such as a preview, or a request by a clock that is behind.
     """
 
     def __init__(
@@ -64,16 +90,16 @@ class PriceCatalogue:
         calls: tuple[CallRates, ...] = (),
         surcharges: tuple[Surcharge, ...] = (),
         reviewed_ms: int | None = None,
-        updated_models: frozenset[str] = frozenset(),
+        updated_since: Mapping[str, int] = MappingProxyType({}),
         listed: "PriceCatalogue | None" = None,
     ) -> None:
         """aliases: name to priced name. calls: what tools of a provider cost where a row does not say; also those of `listed`.
 
         surcharges    factors of a plainer name's price; those of `listed` come after
         reviewed_ms   when the rows were last compared with their sources; None: nobody says
-        updated_models   those whose rows are not the shipped ones
+        updated_since   by model, the first moment from which its rows are not the shipped ones
         """
-        self.updated_models = updated_models
+        self.updated_since = updated_since
         self._prices = tuple(prices)
         self._aliases = dict(aliases or {})
         self._listed = listed if listed is None or not calls else listed.with_calls_before(calls)
@@ -81,9 +107,9 @@ class PriceCatalogue:
         self._surcharges = surcharges
         self._reviewed_ms = reviewed_ms
         self.routing = routing
-        self._rows = _by_model(self._completed(self._prices))
+        self._rows = _by_model(self._completed(self._prices), reach_back=self._listed is None)
         self._upstream_rows = _by_model(self._completed(upstream_prices))
-        self._lookups: dict[str, tuple[tuple[Price, ...], ...]] = {}
+        self._lookups: dict[str, tuple[Series, ...]] = {}
         self._hourly = {price.model for price in self.rows() if any(rule.utc_minutes is not None for rule in price.rules)}
         self._marks = sorted({minute for price in self.rows() for rule in price.rules for minute in rule.utc_minutes or ()})
         self._changes = sorted({price.effective_ms for price in self.rows()})
@@ -111,21 +137,21 @@ class PriceCatalogue:
             calls=(*calls, *self._calls),
             surcharges=self._surcharges,
             reviewed_ms=self._reviewed_ms,
-            updated_models=self.updated_models,
+            updated_since=self.updated_since,
         )
 
     def updated(self, prices: Iterable[Price], reviewed_ms: int | None) -> "PriceCatalogue":
-        """Return this list with other rows for the models that `prices` name."""
-        rows = tuple(prices)
-        replaced = frozenset(price.model for price in rows)
+        """Return this list with other rows for the models that `prices` name, each from the first of its other rows on."""
+        rows = sorted(prices, key=lambda price: price.effective_ms, reverse=True)
+        since = {price.model: price.effective_ms for price in rows}
         return PriceCatalogue(
-            [*rows, *[price for price in self._prices if price.model not in replaced]],
+            [*rows, *[price for price in self._prices if price.effective_ms < since.get(price.model, FOREVER_MS)]],
             self._aliases,
             routing=self.routing,
             calls=self._calls,
             surcharges=self._surcharges,
             reviewed_ms=max([each for each in (reviewed_ms, self._reviewed_ms) if each is not None], default=None),
-            updated_models=self.updated_models | replaced,
+            updated_since={**self.updated_since, **since},
         )
 
     @property
@@ -150,7 +176,7 @@ class PriceCatalogue:
     def agrees(self, model: str, at_ms: int) -> bool:
         """Return whether the operator has a row of exactly this name in force: it prices whatever answers to that name."""
         series = self._rows.get(model)
-        return self._listed is not None and series is not None and _in_force(series, at_ms) is not None
+        return self._listed is not None and series is not None and series.at(at_ms) is not None
 
     def _completed(self, prices: Iterable[Price]) -> Iterator[Price]:
         for price in prices:
@@ -169,7 +195,7 @@ class PriceCatalogue:
     def rows(self) -> Iterator[Price]:
         """Every price, whoever states it, in force or not."""
         for series in (*self._rows.values(), *self._upstream_rows.values()):
-            yield from series
+            yield from series.prices
         if self._listed is not None:
             yield from self._listed.rows()
 
@@ -183,25 +209,32 @@ class PriceCatalogue:
         if candidates is None:
             candidates = self.candidates(model)
         for series in candidates:
-            price = _in_force(series, at_ms)
+            price = series.at(at_ms)
             if price is not None:
                 return price.starting_at(_minute_of_day(at_ms)) if price.model in self._hourly else price
         return None
 
-    def rows_of(self, model: str) -> tuple[Price, ...] | None:
-        """The rows of exactly this name, oldest first; None if there are none."""
+    def rows_of(self, model: str) -> "Series | None":
+        """The rows of exactly this name; None if there are none."""
         return self._rows.get(model)
 
-    def candidates(self, model: str) -> tuple[tuple[Price, ...], ...]:
+    def begins_ms(self, model: str) -> int | None:
+        """The first instant at which a row of exactly this name prices a request; None without such a row."""
+        found = [series.begins_ms for rows in (self._rows, self._upstream_rows) if (series := rows.get(model)) is not None]
+        if self._listed is not None and (listed := self._listed.begins_ms(model)) is not None:
+            found.append(listed)
+        return min(found, default=None)
+
+    def candidates(self, model: str) -> tuple["Series", ...]:
         """Rows that may price a name, best first: of each, the one in force, if any."""
         if len(model) > MODEL_CHARS_MAX:
             return ()
-        found: list[tuple[Price, ...]] = []
+        found: list[Series] = []
         for name in plainer_names(model):
             alias = self._aliases.get(name, "")
             aliased = self._rows.get(alias) or (self._listed.rows_of(alias) if self._listed is not None else None)
             priced = [series for series in (self._rows.get(name), self._upstream_rows.get(name), aliased) if series is not None]
-            found += priced if name == model else [surcharged(series, model, self.surcharges) for series in priced]
+            found += priced if name == model else [series.surcharged(model, self.surcharges) for series in priced]
         if self._listed is not None:
             found.extend(self._listed.candidates(model))
         if len(self._lookups) >= LOOKUPS_MAX:
@@ -275,17 +308,15 @@ def _one_step_plainer(name: str) -> Iterator[str]:
         yield dated[1]
 
 
-def _by_model(prices: Iterable[Price]) -> dict[str, tuple[Price, ...]]:
+def _by_model(prices: Iterable[Price], *, reach_back: bool = False) -> dict[str, Series]:
     found: dict[str, list[Price]] = {}
     for price in prices:
         found.setdefault(price.model, []).append(price)
-    return {model: tuple(sorted(series, key=lambda price: price.effective_ms)) for model, series in found.items()}
+    return {
+        model: Series(tuple(sorted(series, key=lambda price: price.effective_ms)), reaches_back=reach_back)
+        for model, series in found.items()
+    }
 
 
 def _minute_of_day(at_ms: int) -> int:
     return at_ms // 60_000 % MINUTES_A_DAY
-
-
-def _in_force(series: tuple[Price, ...], at_ms: int) -> Price | None:
-    index = bisect_right(series, at_ms, key=lambda price: price.effective_ms)
-    return series[index - 1] if index else None

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tallygate.config.section import Section, show
 from tallygate.domain.money import pico_usd_each
-from tallygate.domain.price import Price, Rates, Rule, Tier
+from tallygate.domain.price import UNDATED_MS, Price, Rates, Rule, Tier
 from tallygate.domain.ratio import ONE, ratio
 from tallygate.domain.unit import TOKEN_UNITS, UNITS_PER_RATE, Unit, wider
 
@@ -32,10 +32,10 @@ _PER: Final = {1_000_000: "million", 1_000: "thousand", 1: "one"}
 
 def read_price(item: Section) -> tuple[Price, ...]:
     """The price by each name that the row gives it; none where something is wrong, which is a problem by then."""
-    complete = item.require("model", "effective", "input", "output")
+    complete = item.require("model", "input", "output")
     model = item.parsed("model", model_name)
     others = _read_other_names(item)
-    effective_ms = item.instant_ms("effective")
+    effective_ms = item.instant_ms("effective") if "effective" in item else UNDATED_MS
     reasons = item.boolean("reasons", default=True)
     max_output, max_input = (
         item.integer(key, 0, minimum=1, maximum=CONTEXT_TOKENS_MAX) or None for key in ("max_output_tokens", "max_input_tokens")
@@ -75,10 +75,13 @@ def _read_other_names(item: Section) -> list[str]:
 def versioned(price: Price, *, as_model: str | None = None) -> Price:
     """`price` with its version, `model@date.digest`: the digest tells a corrected row from the one it replaces at the same date.
 
+    Without a date the version is `model@undated.digest`.
+
     as_model   the model that it names, if another than the price's
     """
     text = json.dumps([price.effective_ms, statement(price)], sort_keys=True)
-    date = datetime.fromtimestamp(price.effective_ms / 1000, UTC).date()
+    is_undated = price.effective_ms == UNDATED_MS
+    date = "undated" if is_undated else datetime.fromtimestamp(price.effective_ms / 1000, UTC).date()
     return replace(price, version=f"{as_model or price.model}@{date}.{hashlib.sha256(text.encode()).hexdigest()[:8]}")
 
 

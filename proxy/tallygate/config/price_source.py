@@ -20,7 +20,7 @@ from tallygate.domain.unit import PROMPT_UNITS, TOKEN_UNITS, UNITS_PER_RATE, Uni
 Row = dict[str, Any]  # a row of prices.yaml: text, numbers, and for `when` a list of rows without a model
 Figures = Mapping[str, Any]  # of one price of the source: Decimal, or {base, tiers}, by key
 
-SINCE_RELEASE: Final = date(2020, 1, 1)
+FIRST_KNOWN: Final = date.min  # of a price whose start is not stated
 _RATIO_PLACES: Final = 6
 _MODELS_MAX: Final = 20_000
 _DECIMAL_CHARS_MAX: Final = 40
@@ -71,7 +71,7 @@ class SourceModel:
     """A model of the source.
 
     names   its own, and those that mean it exactly
-    rows    by effective date, without `model`
+    rows    by effective date, without `model`; the first has no date if the source states none
     left    what the rows cannot state, a phrase each
     """
 
@@ -156,7 +156,8 @@ def _rows(model: Mapping[str, Any], left: dict[str, None]) -> tuple[Row, ...]:
         if when:
             ordered["when"] = when
         if not rows or {**rows[-1], "effective": None} != {"effective": None, **ordered}:
-            rows.append({"effective": start.isoformat(), **ordered})
+            dated = {} if start == FIRST_KNOWN else {"effective": start.isoformat()}
+            rows.append({**dated, **ordered})
     return tuple(rows)
 
 
@@ -176,10 +177,10 @@ def _bases(prices: Any) -> tuple[list[tuple[date, Figures]], list[tuple[date, st
     for entry in prices if isinstance(prices, list) else [{"prices": prices}]:
         constraint = entry.get("constraint") or {}
         if "start_time" in constraint:
-            hours.append((bases[-1][0] if bases else SINCE_RELEASE, _hours(constraint), entry["prices"]))
+            hours.append((bases[-1][0] if bases else FIRST_KNOWN, _hours(constraint), entry["prices"]))
         else:
             bases.append((_start(constraint), entry["prices"]))
-    return bases or [(SINCE_RELEASE, {})], hours
+    return bases or [(FIRST_KNOWN, {})], hours
 
 
 def _variants(
@@ -305,7 +306,7 @@ def _shown(figure: Decimal, places: int) -> str:
 
 
 def _start(constraint: Mapping[str, Any]) -> date:
-    stated = constraint.get("start_date", SINCE_RELEASE)
+    stated = constraint.get("start_date", FIRST_KNOWN)
     return stated if isinstance(stated, date) else date.fromisoformat(stated)
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
-from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.catalogue import PriceCatalogue, Series
 from tallygate.config.document import read_document
 from tallygate.config.price_differences import NOT_LISTED, Difference, Reviewed, differences
 from tallygate.config.price_row import read_price
@@ -13,7 +14,7 @@ from tallygate.config.price_source import Row, SourceModel
 from tallygate.config.problems import Problems
 from tallygate.config.section import Section, instant_ms
 from tallygate.domain.errors import ConfigError
-from tallygate.domain.price import Price
+from tallygate.domain.price import UNDATED_MS, Price
 from tallygate.domain.unit import Unit
 
 UPDATES_FILE: Final = "listed_prices.yaml"
@@ -105,7 +106,8 @@ def updates_of(
     meant = tuple(reviewed)
     found: dict[str, Update] = {}
     for model in models:
-        instants = {now_ms, *[start for row in model.rows if (start := instant_ms(row["effective"])) > now_ms]}
+        starts = [instant_ms(row["effective"]) for row in model.rows if "effective" in row]
+        instants = {now_ms, *[start for start in starts if start > now_ms]}
         changes: dict[str, dict[Difference, None]] = {}
         for at_ms in sorted(instants):
             for each in differences(listed, (model,), at_ms):
@@ -113,7 +115,7 @@ def updates_of(
                     changes.setdefault(each.model, {})[each] = None
         for name, different in changes.items():
             if name not in found and not any(_is_free(row) for row in model.rows):
-                rows = tuple(_completed(row, listed.find(name, now_ms)) for row in model.rows)
+                rows = tuple(_completed(row, listed.find(name, now_ms)) for row in _dated(model.rows, listed.rows_of(name), now_ms))
                 found[name] = Update(name, rows, tuple(different))
     return tuple(found.values())
 
@@ -121,6 +123,16 @@ def updates_of(
 def _is_free(row: Row) -> bool:
     """Whether tokens cost nothing by this row: nobody decided so, as with models that are billed by the second."""
     return not Decimal(row[Unit.INPUT]) and not Decimal(row[Unit.OUTPUT])
+
+
+def _dated(rows: tuple[Row, ...], listed: Series | None, now_ms: int) -> tuple[Row, ...]:
+    """The rows; a first one without a date takes that of the list's price beside which it was seen, so that older ones stay."""
+    first, later = rows[0], rows[1:]
+    end_ms = instant_ms(later[0]["effective"]) if later else now_ms + 1
+    begun = [price.effective_ms for price in listed.prices if price.effective_ms < end_ms] if listed is not None else []
+    if "effective" in first or not begun or begun[-1] == UNDATED_MS:
+        return rows
+    return ({"effective": datetime.fromtimestamp(begun[-1] / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **first}, *later)
 
 
 def _completed(row: Row, listed: Price | None) -> Row:

@@ -14,6 +14,7 @@ from tallygate.domain.usage import STANDARD, Conditions, Usage
 WorstRates = tuple[tuple[int, int, int], ...]
 Rates = Mapping[str, int]  # pico-USD of one, by unit
 NO_MAXIMUM: Final = 1 << 62
+UNDATED_MS: Final = -1  # when a price took effect that nobody dates: before every request
 _SCHEDULES_KEPT: Final = 64  # of one price; an answer may state conditions that nobody has heard of
 
 
@@ -60,7 +61,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """The price of one model from `effective_ms` on.
+    """The price of one model from `effective_ms` on; UNDATED_MS: its start is not known, and before every request.
 
     rates       pico-USD of one, by unit: `input` and `output` at least. Tokens without a rate have that of their fallback
                 (`unit.FALLBACKS`); what is no token, and has none, is known to `lacks`.
