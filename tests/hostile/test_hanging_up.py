@@ -489,6 +489,7 @@ LONG: dict[bytes, dict[str, Any]] = {
 SAID: dict[str, Any] = {"index": 0, "delta": {"content": "One two three four five six"}, "finish_reason": None}
 STOP = {"index": 0, "delta": {}, "finish_reason": "stop"}
 TOLD = {"prompt_tokens": 20, "completion_tokens": 1, "total_tokens": 21}
+ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 LATE_MESSAGE = [
     {"type": "message_start", "message": {"model": "claude-opus-4-6", "usage": {"input_tokens": 20, "output_tokens": 1}}},
     {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 1}},
@@ -510,14 +511,7 @@ LATE_RESPONSE = [
         (CHAT_PATH, [{"choices": [STOP]}, {"choices": [], "usage": TOLD}, {"choices": [SAID]}]),
         (CHAT_PATH, [{"choices": [SAID]}, {"choices": [STOP]}, {"choices": [], "usage": {"prompt_tokens": 20}}]),
         (CHAT_PATH, [{"choices": [SAID]}, {"choices": [STOP]}, {"choices": [], "usage": {"completion_tokens": 9}}]),
-        (
-            CHAT_PATH,
-            [
-                {"choices": [SAID]},
-                {"choices": [STOP]},
-                {"choices": [], "usage": TOLD | {"completion_tokens": -5, "total_tokens": -1}},
-            ],
-        ),
+        (CHAT_PATH, [{"choices": [], "usage": ZEROS}, {"choices": [SAID]}, {"choices": [STOP]}]),
         (b"/v1/responses", LATE_RESPONSE),
         (b"/v1/messages", LATE_MESSAGE),
         (GEMINI_PATH, gemini_pieces()),
@@ -571,6 +565,71 @@ async def test_a_whole_answer_whose_usage_leaves_out_the_output_is_paid_with_wha
         (event,) = harness.events()
         assert (event["usage_source"], "assumed" in event["flags"]) == ("assumed", True)
         assert event["completion_tokens"] > 500
+
+
+def messages(usage: dict[str, Any]) -> list[dict[str, Any]]:
+    """A stream of Anthropic's, whose last usage is given."""
+    return [
+        LATE_MESSAGE[0],
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": SAID["delta"]["content"]}},
+        {"type": "message_delta", "delta": {}, "usage": usage},
+        {"type": "message_stop"},
+    ]
+
+
+def responses(usage: dict[str, Any]) -> list[dict[str, Any]]:
+    return [LATE_RESPONSE[1], {"type": "response.completed", "response": {"model": "gpt-5", "status": "completed", "usage": usage}}]
+
+
+def gemini(usage: dict[str, Any]) -> dict[str, Any]:
+    parts = [{"text": SAID["delta"]["content"]}]
+    return {"candidates": [{"index": 0, "content": {"parts": parts}, "finishReason": "STOP"}], "usageMetadata": usage}
+
+
+CHAT_ANSWER = {"choices": [{"message": SAID["delta"], "finish_reason": "stop"}]}
+MESSAGE_ANSWER = {"content": [{"type": "text", "text": SAID["delta"]["content"]}]}
+RESPONSE_ITEM = {"type": "message", "content": [{"type": "output_text", "text": SAID["delta"]["content"]}]}
+
+
+@pytest.mark.parametrize("sides", [(0, 0), (-1, -1), (20, 0), (20, -5), (0, 9)])
+async def test_a_usage_that_cannot_be_is_replaced_by_our_count_and_nothing_is_added(tmp_path: Path, sides: tuple[int, int]) -> None:
+    """Of models that may reason unseen, in streams and whole, at every API: the provider did not count."""
+    tokens_in, tokens_out = sides
+    chat_usage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
+    usage = {"input_tokens": tokens_in, "output_tokens": tokens_out}
+    of_gemini = gemini(
+        {"promptTokenCount": tokens_in, "candidatesTokenCount": tokens_out, "totalTokenCount": tokens_in + tokens_out}
+    )
+    chunks = [{"choices": [SAID]}, {"choices": [STOP]}, {"choices": [], "usage": chat_usage}]
+    answers: list[tuple[bytes, dict[str, Any] | list[dict[str, Any]]]] = [
+        (CHAT_PATH, CHAT_ANSWER | {"usage": chat_usage}),
+        (CHAT_PATH, chunks),
+        (b"/v1/messages", MESSAGE_ANSWER | {"usage": usage}),
+        (b"/v1/responses", {"status": "completed", "output": [RESPONSE_ITEM], "usage": usage}),
+        (b"/v1/responses", responses(usage)),
+        (GEMINI_PATH, [of_gemini]),
+    ]
+    if sides[1] <= 0:
+        answers.append((b"/v1/messages", messages({"output_tokens": tokens_out})))  # its input was stated at the start
+    for number, (path, answer) in enumerate(answers):
+        is_stream = isinstance(answer, list)
+        pieces = answer if is_stream else [answer]
+        body = b"".join((b"data: %b\n\n" if is_stream else b"%b") % msgspec.json.encode(piece) for piece in pieces)
+        label = b"text/event-stream" if is_stream else b"application/json"
+        (tmp_path / str(number)).mkdir()
+        async with (
+            scripted(saying(whole(body, content_type=label))) as upstream,
+            running_gateway(tmp_path / str(number), upstream_url=upstream.url) as harness,
+        ):
+            async with connected(harness.port) as client:
+                request = LONG[path] if path == GEMINI_PATH else LONG[path] | {"stream": is_stream}
+                await client.send(dialect_request(path, request, "tokens=1"))
+                await client.read_until(b"four")
+                await harness.at_rest()
+            (event,) = harness.events()
+        assert "usage_impossible" in event["flags"], (path, is_stream)
+        assert event["prompt_tokens"] > 0, (path, is_stream)
+        assert 6 <= event["completion_tokens"] < 30, (path, is_stream)
 
 
 async def test_a_checkpoint_covers_what_can_be_generated_until_the_hold_expires(tmp_path: Path) -> None:

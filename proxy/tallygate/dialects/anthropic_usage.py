@@ -113,6 +113,7 @@ class AnthropicUsage:
         if (type(stated) is not int or stated <= 0) and not self._states_own(usage):
             counts, usage = self._read_other(usage, reading)
             if counts is not None or self._is_other:
+                reading.is_output_zero = self._other_names.is_output_zero and reading.has_text_after_usage
                 return counts is not None and counts.completion > 0
         before = self._members
         self._members = members = joined(before, usage)
@@ -120,7 +121,10 @@ class AnthropicUsage:
             members["iterations"] = _joined_lists(items_of(before["iterations"]), items_of(usage["iterations"]))
         if not _COUNTS.isdisjoint(members):
             reading.usage = self._billed(reading)
-        return is_positive(usage.get("output_tokens"))
+        output = usage.get("output_tokens")
+        if output is not None:
+            reading.is_output_zero = not is_positive(output) and reading.has_text_after_usage
+        return is_positive(output)
 
     def _states_own(self, usage: dict[str, Any]) -> bool:
         """Whether counts above zero stand under Anthropic's names; those of a cache are also others'."""

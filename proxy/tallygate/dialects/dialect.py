@@ -120,6 +120,7 @@ class MeterReading:
     awaits_final_usage    usage was reported at the start of the answer, and the final one is still to come
     is_usage_midstream    usage was reported before the end, as some services do in every piece, and is not final
     has_text_after_usage  text came after the usage, which does not include it
+    is_output_zero        the last usage states zero output or less, after text: the provider did not count
     response_model        the model that answered
     ended                 the dialect's own end was seen ([DONE], message_stop, finish reason, closed JSON ...)
     failed                an error object was seen inside a 2xx
@@ -145,6 +146,7 @@ class MeterReading:
     awaits_final_usage: bool = False
     is_usage_midstream: bool = False
     has_text_after_usage: bool = False
+    is_output_zero: bool = False
     ended: bool = False
     failed: bool = False
     ends_inside: bool = False

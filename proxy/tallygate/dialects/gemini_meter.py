@@ -164,6 +164,7 @@ class GeminiAnswers:
             flags.discard(TOTAL_ONLY)
             counts = counts.with_output_as_input(counts.completion)
         reading.usage = counts if not self._has_images or states_modalities(usage) else _output_as_images(counts)
+        reading.is_output_zero = self._usage.is_output_zero and reading.has_text_after_usage
         reading.is_usage_midstream, reading.has_text_after_usage = not reading.ended, False
 
 

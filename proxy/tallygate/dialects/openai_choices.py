@@ -126,10 +126,10 @@ class ChoicesJsonMeter(JsonMeter):
             reading.failed = True
         if answer.service_tier != self._tier and answer.service_tier is not None:
             note_tier(reading, answer.service_tier)
-        _read_about(reading, answer, StatedUsage(CHAT))
         for choice in items_of(answer.choices):
             if isinstance(choice, dict):
                 _read_choice(reading, choice, choice.get("message") or choice.get("delta"))
+        _read_about(reading, answer, StatedUsage(CHAT))
         return True
 
 
@@ -156,6 +156,7 @@ def _read_about(reading: MeterReading, body: ChoicesBody, stated: StatedUsage) -
     if counts is None:
         return False
     reading.usage = counts
+    reading.is_output_zero = stated.is_output_zero and reading.has_text_after_usage
     if not MEMBERS.isdisjoint(usage):
         read_billed(reading, stated.members)
     return True

@@ -362,6 +362,7 @@ class ResponsesStreamMeter(EventStreamMeter):
         counts = None if usage is None else self._usage.add(usage, reading.flags)
         if counts is not None:
             reading.usage = counts
+            reading.is_output_zero = self._usage.is_output_zero and reading.has_text_after_usage
             if self._usage.has_output:
                 reading.has_text_after_usage = False
             if not MEMBERS.isdisjoint(self._usage.members):
@@ -405,8 +406,6 @@ class ResponsesJsonMeter(JsonMeter):
         reading.failed = bool(answer.error) or answer.status == "failed"
         reading.awaits_final_usage = isinstance(answer.status, str) and answer.status in _RUNS_ON
         reading.response_model = name_or_none(answer.model)
-        stated = StatedUsage(RESPONSES)
-        reading.usage = stated.add(answer.usage, reading.flags)
         billed = []
         for place, item in enumerate(items_of(answer.output)):
             if _is_call(item):
@@ -415,6 +414,9 @@ class ResponsesJsonMeter(JsonMeter):
                 if member(item, "type") in BILLED_ITEMS:
                     billed.append((place, item))
             _read_item_text(reading, item)
+        stated = StatedUsage(RESPONSES)
+        reading.usage = stated.add(answer.usage, reading.flags)
+        reading.is_output_zero = stated.is_output_zero and reading.has_text_after_usage
         if billed or answer.tool_usage is not None:
             calls = CallItems(self._facts)
             for place, item in billed:

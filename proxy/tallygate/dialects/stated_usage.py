@@ -77,15 +77,16 @@ _GEMINI_SPELLINGS: Final = {_folded(name): name for name in _GEMINI_NAMES}
 class StatedUsage:
     """Statement after statement of one answer's usage. `own` are the names of the answer's API.
 
-    has_output  the last statement states output: it is of all the text so far
+    has_output      the last statement states output: it is of all the text so far
+    is_output_zero  it states zero or less
     """
 
-    __slots__ = ("_members", "_own", "_stating", "has_output")
+    __slots__ = ("_members", "_own", "_stating", "has_output", "is_output_zero")
 
     def __init__(self, own: UsageNames) -> None:
         self._own = self._stating = own
         self._members: Members = {}
-        self.has_output = False
+        self.has_output = self.is_output_zero = False
 
     @property
     def members(self) -> Members:
@@ -113,6 +114,7 @@ class StatedUsage:
             names = found
         output = members.get(names.sides[1])
         self.has_output = (type(output) is int and output > 0) or names.has_output(members)
+        self.is_output_zero = type(output) is int and not self.has_output
         if flags:
             flags.difference_update((CLAMPED, IMPOSSIBLE, INCONSISTENT, TOTAL_ONLY))
         if names is not self._stating:

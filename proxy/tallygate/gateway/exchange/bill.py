@@ -249,7 +249,7 @@ def _with_assumed(answer: Answer, metered: Metered, usage: Usage | None, price: 
     is_unseen = facts.has_output and (
         Unit.OUTPUT_AUDIO in facts.units
         or relay.is_behind
-        or _may_hide(answer)
+        or (_may_hide(answer) and not (is_whole and reading.is_output_zero))
         or not (is_whole or (relay.is_streamed and relay.reader.bytes_in))
         or relay.reader.bytes_unread
         or is_undecoded
