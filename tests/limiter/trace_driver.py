@@ -26,6 +26,7 @@ class TraceDriver:
         self._limiters = limiters
         self._sweep = sweep
         self._known: list[AdmissionRequest] = []
+        self._deferred: list[AdmissionRequest] = []
         self._count = 0
         self._right_ms = 0
         self.touched = ORGS[0]
@@ -38,8 +39,10 @@ class TraceDriver:
             return await self._admit()
         if chance < 0.45:
             return await self._look()
-        if chance < 0.55:
+        if chance < 0.53:
             return await self._checkpoint()
+        if chance < 0.57:
+            return await self._defer()
         if chance < 0.85:
             return await self._end()
         if chance < 0.93:
@@ -159,7 +162,29 @@ class TraceDriver:
         )
         return f"checkpoint {checkpoint}", [await _answer(limiter.checkpoint((checkpoint,))) for limiter in self._limiters]
 
+    async def _defer(self) -> tuple[str, list[Any]]:
+        request, chosen = self._pick(), self._random
+        admission = replace(request, lease_ms=chosen.choice((MINUTE_MS, DAY_MS)))
+        account = an_account(admission, chosen.choice((request.hold_nano_usd, 5)), chosen.randrange(50), chosen.randrange(50))
+        account = replace(account, job=b'{"job":%d}' % chosen.randrange(100))
+        self._deferred.append(request)
+        del self._deferred[:-50]
+        return f"defer {account}", [await _answer(limiter.defer(account)) for limiter in self._limiters]
+
+    async def _part(self) -> tuple[str, list[Any]]:
+        """A part of what was deferred, or of what has ended since."""
+        whole, chosen = self._random.choice(self._deferred), self._random
+        self._count += 1
+        self.touched = whole.org
+        part = a_request(f"r{self._count:07d}", 0, org=whole.org, spend=whole.spend)
+        account = replace(an_account(part, chosen.randrange(200), 3, 4), part_of=whole.reservation_id)
+        if chosen.random() < 0.1:
+            self._known.append(part)
+        return f"part {account}", [await _answer(limiter.settle(account)) for limiter in self._limiters]
+
     async def _end(self) -> tuple[str, list[Any]]:
+        if self._deferred and self._random.random() < 0.1:
+            return await self._part()
         request, chosen = self._pick(), self._random
         if chosen.random() < 0.2:
             released = an_account(request, is_owed=False)

@@ -128,6 +128,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     event        the usage event's JSON
     is_owed      False: its settlement releases the hold
     noted_at_ms  Unix time of the last attempt to settle it; 0 if unknown
+    job          JSON of its `Job` if the upstream works on: it is deferred, and this is what is charged if it is never settled
+    part_of      the deferred reservation out of whose hold it is paid; it was never admitted by itself
     """
 
     admission: AdmissionRequest
@@ -137,6 +139,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     event: bytes = b"{}"
     is_owed: bool = True
     noted_at_ms: int = 0
+    job: bytes = b""
+    part_of: str = ""
 
 
 class Warned(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,7 +40,14 @@ class Limiter(Protocol):
 
         The cost may exceed the hold, since the provider has billed it: Settlement.over_nano_usd is the excess.
         After expiry, posts the difference to the checkpoint. Where nothing is owed, the hold is dropped and units of tokens return;
-        those of requests stay taken.
+        those of requests stay taken. One that is `part_of` a deferred exchange is paid out of that one's hold.
+        """
+
+    async def defer(self, account: Account) -> Settlement:
+        """Keep the hold for as long as `admission.lease_ms`, and append the account's job, if it has one, to the event stream.
+
+        The exchange has been answered: its open requests end. When the lease is over, the account's cost is charged, at most the
+        hold. A reservation that the store has lost is held again. One whose lease is over already stays as it was charged.
         """
 
     async def withdraw(self, admission: AdmissionRequest) -> None:

@@ -82,10 +82,30 @@ class RedisLimiter:
         admission = account.admission
         head = wire.encode_settle(account, ended_ms=self._ended_ms, memory_ms=self._expired_ms)
         keys, time = self._keys_of(admission.org), self._time()
-        code, answer = await self._store.run_script(self._scripts.settle, keys, (time, head, b"", account.event))
+        demands = wire.encode_demands(admission) if account.part_of else b""
+        code, answer = await self._store.run_script(self._scripts.settle, keys, (time, head, demands, account.event))
         if code == _UNKNOWN:
             args = (time, head, wire.encode_demands(admission), account.event)
             code, answer = await self._store.run_script(self._scripts.settle, keys, args)
+        if code == _WIPED:
+            raise _wiped(admission.org)
+        return wire.decode_settlement(admission, answer, repeated=code == _REPEATED)
+
+    async def defer(self, account: Account) -> Settlement:
+        wire.check_account(account)
+        return await self._defer(account, has_spend=bool(account.admission.spend))
+
+    async def hold_again(self, account: Account) -> None:
+        """Hold a deferred exchange that the store has lost, while its partition is still closed."""
+        await self._defer(account, has_spend=False)
+
+    async def _defer(self, account: Account, *, has_spend: bool) -> Settlement:
+        admission = account.admission
+        head, keys, time = wire.encode_defer(account, has_spend=has_spend), self._keys_of(admission.org), self._time()
+        code, answer = await self._store.run_script(self._scripts.defer, keys, (time, head, b"", account.event, account.job))
+        if code == _UNKNOWN:
+            args = (time, head, wire.encode_demands(admission), account.event, account.job)
+            code, answer = await self._store.run_script(self._scripts.defer, keys, args)
         if code == _WIPED:
             raise _wiped(admission.org)
         return wire.decode_settlement(admission, answer, repeated=code == _REPEATED)

@@ -20,6 +20,7 @@ from tallygate.domain.admission import (
     WindowState,
 )
 from tallygate.domain.errors import LimiterWipedError
+from tallygate.domain.rate_limit import Taken
 from tallygate.limiter.keys import PARTITIONS, partition_of
 from tallygate.limiter.port import ReservationEndedError
 from tallygate.limiter.redis_limiter import ENDED_MS, EXPIRED_MS, STREAM_MAX, withdrawn
@@ -137,6 +138,62 @@ class ReferenceLimiter:
     async def settle(self, account: Account) -> Settlement:
         return self._end(account)
 
+    async def defer(self, account: Account) -> Settlement:
+        check_account(account)
+        admission, now = account.admission, self._now_ms()
+        self._require_known_spend(admission)
+        state = self.orgs[admission.org]
+        known = state.holds.get(admission.reservation_id)
+        if isinstance(known, Settlement):
+            return replace(known, repeated=True, warned=())
+        unheld, late = known is None, known is not None and known.is_expired
+        if known is None:
+            known = self._hold_again(state, account, now)
+        if not late:
+            taken = list(known.taken)
+            for i, rate in enumerate(known.admission.rate):
+                if rate.limit.quantity.taken is Taken.WHILE_OPEN:
+                    give_back(state, rate, taken[i], taken[i], now)
+                    taken[i] = 0
+            known.taken, known.is_deferred, known.event = tuple(taken), True, account.event
+            known.cost = min(account.cost_nano_usd, known.granted)
+            known.prompt, known.completion = account.prompt_tokens, account.completion_tokens
+            known.at_ms = state.due[admission.reservation_id] = now + admission.lease_ms
+        self.events[partition_of(admission.org)].append(
+            StreamEvent(
+                event_id=admission.reservation_id,
+                kind="deferred",
+                event=account.job,
+                settled_at_ms=now,
+                cost_nano_usd=0,
+                posted_nano_usd=0,
+                prompt_tokens=0,
+                completion_tokens=0,
+                flags="",
+            )
+        )
+        return Settlement(settled_at_ms=now, late=late, unheld=unheld)
+
+    def _hold_again(self, state: OrgState, account: Account, now: int) -> Hold:
+        admission = account.admission
+        self._require_none_ahead(admission, now)
+        for demand in admission.spend:
+            window = moved(state, demand, now)
+            open_window(state, demand, window, now)
+            window.held += admission.hold_nano_usd
+        hold = state.holds[admission.reservation_id] = Hold(
+            admission=admission,
+            decision=None,
+            taken=(0,) * len(admission.rate),
+            granted=admission.hold_nano_usd,
+            cost=0,
+            prompt=0,
+            completion=0,
+            at_ms=now,
+            event=b"",
+        )
+        return hold
+
     async def withdraw(self, admission: AdmissionRequest) -> None:
         now = self._now_ms()
         state = self.orgs[admission.org]
@@ -194,6 +251,8 @@ class ReferenceLimiter:
             if hold is None or at <= now + lease_max_ms:
                 continue
             if isinstance(hold, Hold) and not hold.is_expired:
+                if hold.is_deferred:
+                    continue
                 hold.at_ms = state.due[member] = now + lease_ms
             elif at > now + self._expired_ms:
                 state.due[member] = now + self._expired_ms
@@ -225,9 +284,10 @@ class ReferenceLimiter:
         known = state.holds.get(admission.reservation_id)
         if isinstance(known, Settlement):
             return replace(known, repeated=True, warned=())
-        late, unheld = known is not None and known.is_expired, known is None
         demands = known.admission if known else admission
         self._require_none_ahead(demands, now)
+        known = known or _part_of(state, account)
+        late, unheld = known is not None and known.is_expired, known is None
         expired_at_ms = known.at_ms if known and late else None
         before_cost, before_prompt, before_completion = (
             (known.cost, known.prompt, known.completion) if known and late else (0, 0, 0)
@@ -318,10 +378,31 @@ class ReferenceLimiter:
         state.due[reservation_id] = now + self._expired_ms
 
 
+def _part_of(state: OrgState, account: Account) -> Hold | None:
+    """Take a part's cost out of the hold of the deferred reservation that it belongs to."""
+    whole = state.holds.get(account.part_of)
+    if not isinstance(whole, Hold) or whole.is_expired:
+        return None
+    taken = min(account.cost_nano_usd, whole.granted)
+    whole.granted -= taken
+    whole.cost = min(whole.cost, whole.granted)
+    return Hold(
+        admission=account.admission,
+        decision=None,
+        taken=(0,) * len(account.admission.rate),
+        granted=taken,
+        cost=0,
+        prompt=0,
+        completion=0,
+        at_ms=0,
+        event=b"",
+    )
+
+
 def _known_decision(request: AdmissionRequest, known: Hold | Settlement) -> Decision:
-    if isinstance(known, Hold) and not known.is_expired:
+    if isinstance(known, Hold) and not known.is_expired and known.decision is not None and not known.is_deferred:
         return known.decision
-    status = "expired" if isinstance(known, Hold) else "settled"
+    status = ("expired" if known.is_expired else "deferred") if isinstance(known, Hold) else "settled"
     raise ReservationEndedError(f"reservation {request.reservation_id} has ended: {status}")
 
 

@@ -65,10 +65,10 @@ class Window:
 
 @dataclass(slots=True)
 class Hold:
-    """An open or expired reservation. at_ms: when its lease ends, or when that was."""
+    """An open or expired reservation. at_ms: when its lease ends, or when that was. is_deferred: its exchange was answered."""
 
     admission: AdmissionRequest
-    decision: Decision
+    decision: Decision | None
     taken: tuple[int, ...]
     granted: int
     cost: int
@@ -77,6 +77,7 @@ class Hold:
     at_ms: int
     event: bytes
     is_expired: bool = False
+    is_deferred: bool = False
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ class Scripts:
     admit: Script
     checkpoint: Script
     settle: Script
+    defer: Script
     withdraw: Script
     expire: Script
     read: Script

@@ -163,6 +163,22 @@ def encode_settle(account: Account, *, ended_ms: int, memory_ms: int) -> bytes:
             ended_ms,
             memory_ms,
             1 if admission.spend else 0,
+            account.part_of,
+        )
+    )
+
+
+def encode_defer(account: Account, *, has_spend: bool) -> bytes:
+    admission = account.admission
+    return _encode(
+        (
+            admission.reservation_id,
+            require_whole("lease_ms", admission.lease_ms),
+            require_whole("hold_nano_usd", admission.hold_nano_usd),
+            require_whole("cost_nano_usd", account.cost_nano_usd),
+            require_whole("prompt_tokens", account.prompt_tokens),
+            require_whole("completion_tokens", account.completion_tokens),
+            1 if has_spend else 0,
         )
     )
 

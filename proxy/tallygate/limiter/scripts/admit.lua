@@ -61,8 +61,8 @@ if has_spend == 1 and call('EXISTS', GENERATION) == 0 then return {2, ''} end
 local known = call('HGET', HOLDS, id)
 if known then
   local record = record_of(known)
-  if record.status == 'held' then return {1, record.answer} end
-  return {3, record.status}
+  if record.status == 'held' and record.answer ~= '' then return {1, record.answer} end
+  return {3, record.answer == '' and record.status == 'held' and 'deferred' or record.status}
 end
 local demands = demands_of(ARGV[3])
 collect(demands.org, now, COLLECT_MAX, memory_ms)

@@ -12,12 +12,12 @@ for i = 1, #entries, 2 do
   local member, at = entries[i], tonumber(entries[i + 1])
   local text = not string.find(member, '^[wbp]|') and call('HGET', HOLDS, member)
   local record = text and record_of(text)
-  if record and record.status == 'held' then
+  if record and record.status == 'held' and record.answer ~= '' then   -- a deferred one is held for days
     record.at = now + lease_ms
     save_record(member, record)
     schedule(org, member, record.at)
     moved = moved + 1
-  elseif record and at > now + memory_ms then
+  elseif record and record.status ~= 'held' and at > now + memory_ms then
     if record.status == 'expired' then
       record.at = min(record.at, now)
       save_record(member, record)

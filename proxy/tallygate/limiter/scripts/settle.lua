@@ -1,14 +1,27 @@
 -- settle.lua: replace a hold by what the exchange came to, and append its usage event, in one step. A release settles at zero.
 -- needs: base, keys, demands, rates, windows, spend, notices, holds, events
 --
--- ARGV     2 [reservation, release, cost, prompt tokens, completion tokens, ended_ms, memory_ms, has spend]
+-- ARGV     2 [reservation, release, cost, prompt tokens, completion tokens, ended_ms, memory_ms, has spend, part of | '']
 --          3 demands, or empty: only a reservation that is unknown here needs them  4 event
 -- Returns  {0, answer}, {1, answer} the first answer to a repeated call, {2, ''} if the partition is closed, {3, ''} if the reservation
 --          is unknown and the demands were not sent: nothing was done, and the same call with them will be answered.
 --          answer: [settled_at_ms, over, late, unheld, (index of spend demand from 1, permille) of each threshold crossed ...]
 -- held: hold becomes spend. expired: the difference to its checkpoint is posted as of the expiry. unknown: the whole, flagged.
+-- A part is never held itself: what it costs is taken from the hold of the reservation that it is a part of, as far as that is held.
 
-local id, release, cost, prompt, completion, ended_ms, memory_ms, has_spend = unpack(cjson.decode(ARGV[2]))
+-- Takes `cost` out of the hold of a deferred reservation; what that leaves a part as its own hold.
+local function take_part(whole_id, cost)
+  local text = whole_id ~= '' and call('HGET', HOLDS, whole_id)
+  local whole = text and record_of(text)
+  if not whole or whole.status ~= 'held' then return nil end
+  local taken = min(cost, whole.hold)
+  whole.hold = whole.hold - taken
+  whole.cost = min(whole.cost, whole.hold)
+  save_record(whole_id, whole)
+  return {hold = taken, cost = 0, prompt = 0, completion = 0, rest = {}, demands = ARGV[3]}
+end
+
+local id, release, cost, prompt, completion, ended_ms, memory_ms, has_spend, part_of = unpack(cjson.decode(ARGV[2]))
 local now = server_now()
 if has_spend == 1 and call('EXISTS', GENERATION) == 0 then return {2, ''} end
 local text = call('HGET', HOLDS, id)
@@ -17,13 +30,14 @@ if record and record.status == 'settled' then return {1, record.answer} end
 
 if not record and ARGV[3] == '' then return {3, ''} end
 
-local late, unheld = record ~= nil and record.status == 'expired', record == nil
 local demands = demands_of(record and record.demands or ARGV[3])
-record = record or {hold = 0, cost = 0, prompt = 0, completion = 0, rest = {}}
-local before = late and record or {cost = 0, prompt = 0, completion = 0}   -- what already counts
-
 load_windows(demands.spends, now, true)
 if close_if_ahead(demands.spends, now) then return {2, ''} end
+
+record = record or take_part(part_of, cost)
+local late, unheld = record ~= nil and record.status == 'expired', record == nil
+record = record or {hold = 0, cost = 0, prompt = 0, completion = 0, rest = {}}
+local before = late and record or {cost = 0, prompt = 0, completion = 0}   -- what already counts
 
 settle_rates(demands.org, demands.rates, record.rest, before.prompt + before.completion - prompt - completion, now)
 
@@ -53,8 +67,9 @@ local answer = format('[%d,%d,%d,%d', now, over, late and 1 or 0, unheld and 1 o
 for _, word in ipairs(warnings) do answer = answer .. ',' .. word end
 answer = answer .. ']'
 call('HSET', HOLDS, id, 'settled\n' .. answer)
-schedule(unheld and demands.org or nil, id, now + (late and memory_ms or ended_ms))
-if unheld then
+local is_new = unheld or part_of ~= ''
+schedule(is_new and demands.org or nil, id, now + (late and memory_ms or ended_ms))
+if is_new then
   keep(HOLDS)
   keep(DUE)
 end

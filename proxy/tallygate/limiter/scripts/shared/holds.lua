@@ -2,7 +2,7 @@
 -- needs: base, keys
 --
 -- held:    "held <hold> <cost> <prompt> <completion> <lease end> <units taken of each rate demand ...>"
---          answer to admit, demands, event: one line each
+--          answer to admit (empty: deferred), demands, event: one line each
 -- expired: "expired <hold> <cost> <prompt> <completion> <expired at>"
 --          empty line, demands
 

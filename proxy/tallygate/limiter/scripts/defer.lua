@@ -1,0 +1,47 @@
+-- defer.lua: keep the hold of an exchange that has been answered while its upstream works on, and append its job for the ledger.
+-- needs: base, keys, demands, rates, windows, spend, holds, events
+--
+-- ARGV     2 [reservation, lease_ms, hold, cost, prompt tokens, completion tokens, has spend]
+--          3 demands, or empty: only a reservation that is unknown here needs them  4 event  5 job, or empty: none is appended
+-- Returns  as settle.lua, without warnings; late: its lease is over, and what was charged stays charged until it is settled.
+-- held: its open requests end, model tokens stay taken until it is settled, and its lease is the job's. unknown (the store lost its
+-- data): it is held again, whatever the limits say. Without a job one that is held already stays as it is.
+-- A deferred hold has no answer: it is never admitted again.
+
+local id, lease_ms, hold, cost, prompt, completion, has_spend = unpack(cjson.decode(ARGV[2]))
+local now = server_now()
+if has_spend == 1 and call('EXISTS', GENERATION) == 0 then return {2, ''} end
+local text = call('HGET', HOLDS, id)
+local record = text and record_of(text) or nil
+if record and record.status == 'settled' then return {1, record.answer} end
+if not record and ARGV[3] == '' then return {3, ''} end
+
+local unheld, late = record == nil, record ~= nil and record.status == 'expired'
+if not late and not (record and ARGV[5] == '') then
+  local demands = demands_of(record and record.demands or ARGV[3])
+  if unheld then
+    load_windows(demands.spends, now, true)
+    if close_if_ahead(demands.spends, now) then return {2, ''} end
+    for _, window in ipairs(demands.spends) do
+      open_window(demands.org, window, now)
+      window.held = call('HINCRBY', SPEND, window.key .. '|held', int(hold))
+    end
+    if #demands.spends > 0 then keep(SPEND) end
+    record = {status = 'held', hold = hold, rest = {}, demands = ARGV[3]}
+    for i = 1, #demands.rates do record.rest[i] = 0 end
+  end
+  for i, rate in ipairs(demands.rates) do
+    if rate.kind == WHILE_OPEN then
+      close_open_request(rate, tonumber(record.rest[i]))
+      record.rest[i] = 0
+    end
+  end
+  record.cost, record.prompt, record.completion = min(cost, record.hold), prompt, completion
+  record.at, record.answer, record.event = now + lease_ms, '', ARGV[4]
+  save_record(id, record)
+  schedule(unheld and demands.org or nil, id, record.at)
+  keep(HOLDS)
+  keep(DUE)
+end
+if ARGV[5] ~= '' then append_event(id, 'deferred', ARGV[5], now, 0, 0, 0, 0, '') end
+return {0, format('[%d,0,%d,%d]', now, late and 1 or 0, unheld and 1 or 0)}
