@@ -22,6 +22,7 @@ from tallygate.gateway.object_owners import ObjectOwners
 from tallygate.gateway.services import GatewayBounds
 from tallygate.gateway.settling.spool import Spool, spools_without_worker
 from tallygate.ledger.book import finished_events
+from tallygate.ledger.jobs import Jobs
 from tallygate.ledger.stored_objects import owned_objects
 from tallygate.limiter.directory_channel import listen_forever
 from tallygate.limiter.fence import Fence
@@ -113,6 +114,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
         new_id=event_id_source(now_ms, Random(int.from_bytes(os.urandom(32)))),
         stored=directory,
         record_used=partial(record_last_used, store),
+        jobs=Jobs(database),
         beside=(partial(listen_forever, settings.redis_url.get_secret_value(), directory.wake),),
         on_config=lambda config: metrics.use_labels(KnownLabels.of(config)),
         on_directory=metrics.follow,

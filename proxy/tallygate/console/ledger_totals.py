@@ -6,8 +6,10 @@ from contextlib import aclosing
 from typing import Final
 
 from tallygate.console.ports import Totals
+from tallygate.dialects.dialect import JobKind
 from tallygate.domain.usage import UsageSource
 from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.jobs import count_jobs
 from tallygate.ledger.lifetime import OTHER
 from tallygate.ledger.lifetime_queries import SUMS, LifetimeQueries, OrganizationTotals, OverallTotals
 from tallygate.ledger.notices.deliveries import Deliveries
@@ -51,6 +53,7 @@ class LedgerTotals:
     """
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._queries = LifetimeQueries(database)
         self._deliveries = Deliveries(database)
         self._turn = asyncio.Lock()  # so that simultaneous scrapes do not use all connections
@@ -67,6 +70,8 @@ class LedgerTotals:
         for result, count in (await self._deliveries.totals()).items():
             values[metrics.WEBHOOK_DELIVERIES][result.value,] = count
         values[metrics.WEBHOOK_QUEUE][()] = await self._deliveries.waiting()
+        open_jobs = await count_jobs(self._database)
+        values[metrics.JOBS_OPEN] |= {(kind.value,): open_jobs.get(kind.value, 0) for kind in JobKind}
         skipped, rows = set(orgs), 0
         async with aclosing(self._queries.fetch(orgs)) as parts:
             async for part in parts:

@@ -6,7 +6,7 @@ is missing or odd: odd counts are clamped and flagged.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from itertools import product
 from re import Pattern
 from typing import Final, Protocol
@@ -20,6 +20,12 @@ from tallygate.domain.prompt import PromptShape
 from tallygate.domain.stored_object import StoredReference
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage import STANDARD, Conditions, Pass, Usage
+
+
+class JobKind(StrEnum):
+    """How work is followed that an upstream goes on with after its answer."""
+
+    RESPONSE = "response"  # a background response: asked for at its own path until its status is final
 
 
 class OtherModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +79,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     are_results_free   what its tools at the provider bring into the prompt is not charged
     is_cut_upstream    the model may read less than the provider stores, so the usage does not show the size of the stored object
     predicted          text given as a prediction of the answer, charged as output where it is wrong
+    job_kind           the upstream may go on after its answer: how its work is followed from then on
     """
 
     model: str | None
@@ -105,6 +112,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     references: tuple[StoredReference, ...] = ()
     are_results_free: bool = False
     is_cut_upstream: bool = False
+    job_kind: JobKind | None = None
 
     @property
     def has_audio(self) -> bool:
@@ -136,6 +144,7 @@ class MeterReading:
     others_begun          models that were seen to begin work beside the one that answers, or after it
     is_unbilled           the provider bills no token of it, whatever the usage shows
     media_tokens          tokens of generated images and sound by unit, by the provider's published rules
+    job_id                what the upstream calls the work that it goes on with after this answer; None: nothing
     flags                 oddities, for the usage event
     is_events             it is an event stream, whatever its label says
     is_unread             no meter reads the answer, and every other field keeps its default
@@ -162,6 +171,7 @@ class MeterReading:
     others_begun: int = 0
     is_unbilled: bool = False
     media_tokens: dict[Unit, int] = field(default_factory=dict)
+    job_id: str | None = None
     flags: set[str] = field(default_factory=set)
     is_events: bool = False
     is_unread: bool = False

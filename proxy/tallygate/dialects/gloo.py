@@ -115,6 +115,7 @@ class GlooResponses(GlooShape, OpenAiResponses):
     """POST /ai/v1/responses and /ai/v2/responses, guarded or not."""
 
     name = "gloo_responses"
+    has_background = False  # its documentation names none
 
     def _model(self, request: ResponsesRequest) -> tuple[str | None, str | None]:
         return routed_model(request)

@@ -18,6 +18,7 @@ class OpenAiCompact(OpenAiResponses):
     """POST /v1/responses/compact."""
 
     name = "openai_compact"
+    has_background = False
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
         """Facts of a response, with the model's own maximum, which nothing can lower."""

@@ -8,7 +8,7 @@ import msgspec
 
 from tallygate.dialects.billed_members import MEMBERS, read_billed
 from tallygate.dialects.body import keys_of, parse_body, with_member
-from tallygate.dialects.dialect import MeterReading, OtherModel, RequestFacts, ResponseMeter, UsageReporting, units_of
+from tallygate.dialects.dialect import JobKind, MeterReading, OtherModel, RequestFacts, ResponseMeter, UsageReporting, units_of
 from tallygate.dialects.first_bytes import FirstBytes
 from tallygate.dialects.hosted_tools import BILLED_ITEMS, CALLS_MAX, CallItems, billed_calls_max, hosted_tools, image_models
 from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member, name_or_none
@@ -98,6 +98,7 @@ class OpenAiResponses(OpenAiShape):
         "beta": re.compile(r"true|false"),  # of the SDKs' `client.beta.responses`
     }
     adds_unknown_input = False  # the provider itself adds text to every prompt
+    has_background = True  # OpenAI, "Background mode"; Azure OpenAI, "Responses API"
 
     def __init__(self) -> None:
         self._requests = msgspec.json.Decoder(ResponsesRequest)
@@ -111,8 +112,8 @@ class OpenAiResponses(OpenAiShape):
         parsed = parse_body(body, self._requests)
         request = parsed.fields
         model, model_family = self._model(request)
-        if request.background:
-            raise RequestRejectedError("Background responses cannot be metered: leave out 'background'.", param="background")
+        if request.background and not self.has_background:
+            raise RequestRejectedError("This API has no background responses: leave out 'background'.", param="background")
         self._vocabulary.check(parsed)
         self._other_api_fields.check(parsed.keys)
         draft = OpenAiPrompt()
@@ -163,6 +164,7 @@ class OpenAiResponses(OpenAiShape):
             has_unseen_input=is_unseen,
             references=references,
             is_cut_upstream=compacts or request.truncation not in (None, "disabled"),
+            job_kind=JobKind.RESPONSE if request.background else None,
         )
 
     def _model(self, request: ResponsesRequest) -> tuple[str | None, str | None]:
@@ -277,6 +279,7 @@ class ResponsesBody(msgspec.Struct, gc=False):
     """An event, or a response object: the fields acted on, each open to any value."""
 
     type: Any = None
+    id: Any = None
     delta: Any = None
     item: Any = None
     output_index: Any = None
@@ -368,6 +371,8 @@ class ResponsesStreamMeter(EventStreamMeter):
             if not MEMBERS.isdisjoint(self._usage.members):
                 read_billed(reading, self._usage.members)
         is_whole_response = isinstance(nested, dict) or body.object == "response"
+        if is_whole_response and self._facts.job_kind is not None:
+            reading.job_id = name_or_none(nested.get("id") if isinstance(nested, dict) else body.id) or reading.job_id
         end = kind.removeprefix("response.")
         if end not in _ENDS and is_whole_response and isinstance(status, str):
             end = status
@@ -405,6 +410,8 @@ class ResponsesJsonMeter(JsonMeter):
         reading.ended = True
         reading.failed = bool(answer.error) or answer.status == "failed"
         reading.awaits_final_usage = isinstance(answer.status, str) and answer.status in _RUNS_ON
+        if reading.awaits_final_usage and self._facts.job_kind is not None:
+            reading.job_id = name_or_none(answer.id)
         reading.response_model = name_or_none(answer.model)
         billed = []
         for place, item in enumerate(items_of(answer.output)):

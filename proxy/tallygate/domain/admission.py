@@ -121,7 +121,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     spend: tuple[SpendState, ...]
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
+class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The cost and tokens of an exchange: so far, in a checkpoint; final, in its settlement. The spool stores it unchanged.
 
     cost_nano_usd, prompt_tokens, completion_tokens   all 0 if nothing is owed

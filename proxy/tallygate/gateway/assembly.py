@@ -29,6 +29,7 @@ from tallygate.gateway.callers.key_lookup import LookedUpKeys
 from tallygate.gateway.catalogue_refresh import CatalogueRefresh
 from tallygate.gateway.cors import CorsPolicy
 from tallygate.gateway.exchange.drains import Drains
+from tallygate.gateway.jobs.poller import JobStore, Poller
 from tallygate.gateway.oauth2_token import OAuth2Token
 from tallygate.gateway.object_owners import ObjectOwners, owners_of_one_process
 from tallygate.gateway.routes import RouteTable
@@ -61,6 +62,7 @@ class Parts:
     store_run     id of the run of the limiter's store, as its connection has seen it; empty if the store reports none
     owners        the owners of objects that upstreams store
     record_used   stores at intervals when credentials were last used; raises StoreError. None: it is not stored
+    jobs          the work that upstreams go on with after their answer; None: nobody follows it here
     beside        further tasks that run while the gateway serves
     on_config     called with the configuration in force and the organizations that are in no file
     on_directory  called with changed organizations, before and after
@@ -88,6 +90,7 @@ class Parts:
     store_run: Callable[[], str] = lambda: ""
     stored: StoredDirectory = field(default_factory=NoStoredDirectory)
     record_used: Callable[[Mapping[str, int]], Awaitable[None]] | None = None
+    jobs: JobStore | None = None
     beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     on_config: Callable[[GatewayConfig], None] = lambda _config: None
     on_directory: Callable[[Sequence[Organization], Sequence[Organization]], None] = lambda _gone, _come: None
@@ -138,6 +141,7 @@ class Gateway(GatewayServer):
                 self._reloading.reload_forever(),
                 parts.stored.follow_forever(self.follow_directory),
                 self._hand_over_used(),
+                *([] if parts.jobs is None else [Poller(services, parts.jobs, parts.session).poll_forever()]),
                 *(work() for work in parts.beside),
             ],
         )

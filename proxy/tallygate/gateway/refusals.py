@@ -25,6 +25,12 @@ ENDPOINT_NOT_ENABLED: Final = Refusal(
     ),
     should_retry=False,
 )
+JOB_NEEDS_OWN_KEY: Final = Refusal(
+    code=ErrorCode.INVALID_REQUEST,
+    message="This service is called with your own key, with which the gateway does not follow work that goes on after its answer: "
+    "send the request without 'background'.",
+    param="background",
+)
 WEBSOCKET_NOT_SERVED: Final = Refusal(
     code=ErrorCode.WEBSOCKET_NOT_SERVED,
     message="This gateway serves this endpoint over plain HTTP only, not over a WebSocket. Send the request as HTTP/1.1.",

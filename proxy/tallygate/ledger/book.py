@@ -13,11 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.config.price_row import statement
 from tallygate.domain.errors import StoreError
+from tallygate.domain.job import Job
 from tallygate.domain.price import Price
 from tallygate.domain.spend_limit import SPEND_BUCKET_MS
 from tallygate.domain.usage_event import Outcome
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import FINAL, Entry, Kind, following, is_posted_again
+from tallygate.ledger.jobs import end_jobs, record_jobs
 from tallygate.ledger.lifetime import OTHER, Changes, changes_of, charged_model, refused_changes
 from tallygate.ledger.lifetime_spend import add_to_lifetime_spend, spend_changes_of
 from tallygate.ledger.notices.notice import Notice
@@ -95,6 +97,7 @@ class Book:
         *,
         notices: Sequence[Notice] = (),
         objects: Sequence[ObjectChange] = (),
+        jobs: Sequence[Job] = (),
         now_ms: int = 0,
     ) -> Recorded:
         """Add the limiter's entries, in their order. Raises LedgerUnavailableError; then none was added."""
@@ -110,6 +113,8 @@ class Book:
             numbering = await self._roll_up(connection, new)
             await record_notices(connection, self._database, notices, self._endpoints_of, now_ms=now_ms)
             await record_objects(connection, self._database, objects)
+            await record_jobs(connection, self._database, jobs)
+            await end_jobs(connection, new)
             if malformed:
                 rows = [{name.name: getattr(entry, name.name) for name in fields(Malformed)} for entry in malformed]
                 statement = self._database.insert(MALFORMED).on_conflict_do_nothing()

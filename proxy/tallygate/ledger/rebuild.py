@@ -14,8 +14,10 @@ from typing import Final
 
 from sqlalchemy import select
 
+from tallygate.domain.job import deferred_account
 from tallygate.domain.organization import Organization
 from tallygate.ledger.database import Database
+from tallygate.ledger.jobs import open_jobs
 from tallygate.ledger.limiter_windows import LimiterWindow, windows_of
 from tallygate.ledger.schema import SPEND_BUCKETS
 from tallygate.limiter.generation import (
@@ -32,6 +34,7 @@ from tallygate.limiter.generation import (
     unmarked_partitions,
 )
 from tallygate.limiter.keys import PARTITIONS, partition_keys, partition_of
+from tallygate.limiter.redis_limiter import RedisLimiter
 from tallygate.limiter.script import Scripts, ScriptStore
 
 _ORGS_AT_ONCE: Final = 100  # with their postings in memory: a busy week is about 2,000 numbers a credential
@@ -63,6 +66,7 @@ class Rebuild:
         self._organizations = organizations
         self._now_ms = now_ms
         self._lease_ms = lease_ms
+        self._limiter = RedisLimiter(store, scripts)
         self._may_open = may_open
         self._calendars: dict[
             str, tuple[str, int]
@@ -144,6 +148,8 @@ class Rebuild:
         for window in windows:
             pairs = posted_in(window, posted)
             await restore_window(self._store, self._scripts, window.org, window.demand, pairs, after_event=last_event)
+        for found in await open_jobs(self._database, sorted({window.org for window in windows})):
+            await self._limiter.hold_again(deferred_account(found.job))
 
 
 Posted = dict[str, list[tuple[int, str, int]]]

@@ -12,6 +12,7 @@ from sqlalchemy import delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.domain.errors import StoreError
+from tallygate.domain.job import Job
 from tallygate.domain.made_object import ID_CHARS_MAX, MadeObject
 from tallygate.ledger.database import Database, LedgerUnavailableError
 from tallygate.ledger.entry import Entry
@@ -48,19 +49,18 @@ class ObjectChange:
         return self.org, self.made.upstream, self.made.kind, self.made.id
 
 
-def object_changes(fields: Mapping[bytes, bytes], entry: Entry) -> list[ObjectChange]:
-    """The objects that an event of the stream, whose entry is `entry`, made or deleted. Most name none and are not decoded."""
-    event = fields.get(b"event", b"")
+def object_changes(event: bytes, source: Entry | Job) -> list[ObjectChange]:
+    """The objects that an event of the stream, of this entry or job, made or deleted. Most name none and are not decoded."""
     if b'"made":' not in event and b'"deleted":' not in event:
         return []
     decoded = _decode(event)
     return [
         ObjectChange(
-            org=entry.org,
-            credential=entry.credential,
+            org=source.org,
+            credential=source.credential,
             made=made,
-            at_ms=entry.started_at_ms,
-            event_id=entry.event_id,
+            at_ms=source.started_at_ms,
+            event_id=source.event_id if isinstance(source, Entry) else source.id,
             is_deleted=is_deleted,
         )
         for objects, is_deleted in ((decoded.made, False), (decoded.deleted, True))

@@ -13,12 +13,14 @@ from typing import Final
 from msgspec.structs import replace
 
 from tallygate.domain.errors import StoreError
+from tallygate.domain.job import Job
 from tallygate.ledger.book import Book, Malformed
 from tallygate.ledger.database import LedgerUnavailableError, UnstorableError
 from tallygate.ledger.entry import Entry, MalformedEntryError, entry_of_stream
 from tallygate.ledger.event_stream import EventStreams, StreamEntry
+from tallygate.ledger.jobs import JOB_KIND, job_of_stream
 from tallygate.ledger.notices.notice import NOTICE_KIND, Notice, notice_of_stream
-from tallygate.ledger.stored_objects import object_changes
+from tallygate.ledger.stored_objects import ObjectChange, object_changes
 from tallygate.limiter.keys import partition_of
 
 BATCH_MAX: Final = 1_000  # entries of one transaction
@@ -124,7 +126,7 @@ class Writer:
         return await self._streams.fresh(READ_MAX)
 
     async def _store(self, batch: Sequence[StreamEntry]) -> None:
-        parsed: list[tuple[StreamEntry, Entry | Notice]] = []
+        parsed: list[tuple[StreamEntry, Entry | Notice | Job]] = []
         malformed: list[Malformed] = []
         for entry in batch:
             if entry.fields is None:
@@ -142,25 +144,28 @@ class Writer:
         self.counts.malformed += len(malformed)
         await self._streams.finish(batch)
 
-    def _item_of(self, fields: Mapping[bytes, bytes]) -> Entry | Notice:
+    def _item_of(self, fields: Mapping[bytes, bytes]) -> Entry | Notice | Job:
         """Raises MalformedEntryError."""
         if fields.get(b"kind") == NOTICE_KIND:
             return notice_of_stream(fields)
+        if fields.get(b"kind") == JOB_KIND:
+            return job_of_stream(fields)
         entry = entry_of_stream(fields.get(b"event", b""), fields)
         at_ms = self._counted_at(entry.settled_at_ms)
         return entry if at_ms == entry.settled_at_ms else replace(entry, settled_at_ms=at_ms, posted_at_ms=at_ms)
 
     async def _record(
-        self, parsed: Sequence[tuple[StreamEntry, Entry | Notice]], malformed: Sequence[Malformed] = ()
+        self, parsed: Sequence[tuple[StreamEntry, Entry | Notice | Job]], malformed: Sequence[Malformed] = ()
     ) -> list[Malformed]:
         """Store entries, and set aside those that the database refuses; returns the latter."""
         try:
             entries = [item for _, item in parsed if isinstance(item, Entry)]
             notices = [item for _, item in parsed if isinstance(item, Notice)]
-            objects = [
-                change for source, item in parsed if isinstance(item, Entry) for change in object_changes(source.fields or {}, item)
-            ]
-            recorded = await self._book.record(entries, malformed, notices=notices, objects=objects, now_ms=self._now_ms())
+            jobs = [item for _, item in parsed if isinstance(item, Job)]
+            objects = [change for source, item in parsed for change in _object_changes(source, item)]
+            recorded = await self._book.record(
+                entries, malformed, notices=notices, objects=objects, jobs=jobs, now_ms=self._now_ms()
+            )
         except LedgerUnavailableError:
             self.counts.failures += 1
             raise
@@ -178,6 +183,13 @@ class Writer:
             _log.error("the limiter took an event twice and is rebuilt", extra={"fields": {"partition": partition}})
             await self._on_posted_again(partition)
         return []
+
+
+def _object_changes(source: StreamEntry, item: Entry | Notice | Job) -> list[ObjectChange]:
+    """What a stream entry says of stored objects: a job's are there before it ends."""
+    if isinstance(item, Entry):
+        return object_changes((source.fields or {}).get(b"event", b""), item)
+    return object_changes(bytes(item.event), item) if isinstance(item, Job) else []
 
 
 def _malformed(entry: StreamEntry, reason: str) -> Malformed:

@@ -26,11 +26,13 @@ class FetchError(Exception):
     """A fetch failed. The text states what happened, never what was sent or answered.
 
     is_lasting   an immediate retry cannot help: the server refused, or its answer is malformed
+    status       of the answer, if that is what was wrong; 0: it was something else
     """
 
-    def __init__(self, message: str, *, is_lasting: bool = False) -> None:
+    def __init__(self, message: str, *, is_lasting: bool = False, status: int = 0) -> None:
         super().__init__(message)
         self.is_lasting = is_lasting
+        self.status = status
 
 
 def open_session(way: WayOut, *, connector: Mapping[str, Any] = MappingProxyType({}), **options: Any) -> ClientSession:
@@ -85,7 +87,7 @@ async def fetch(
             if answer.status != 200:
                 is_lasting = answer.status < 500 and answer.status != 429
                 redirects = " (redirects are not followed)" if 300 <= answer.status < 400 else ""
-                raise FetchError(f"{whose} answered {answer.status}{redirects}", is_lasting=is_lasting)
+                raise FetchError(f"{whose} answered {answer.status}{redirects}", is_lasting=is_lasting, status=answer.status)
             body = bytearray()
             while chunk := await answer.content.readany():
                 body += chunk

@@ -198,6 +198,13 @@ LEDGER_DATABASE_UP: Final = Metric(
     kind=Kind.GAUGE,
     help="1 if the ledger's database answered this scrape, else 0.",
 )
+JOBS_OPEN: Final = Metric(
+    name="tallygate_jobs_open",
+    source=Source.TOTALS,
+    kind=Kind.GAUGE,
+    labels=("kind",),
+    help="Work that upstreams go on with after their answer, and that is held until it is done, by kind.",
+)
 LEDGER_DRIFT: Final = Metric(
     name="tallygate_ledger_drift_nano_usd",
     kind=Kind.GAUGE,
@@ -361,6 +368,15 @@ STATED_COST_PRICED: Final = Metric(
     labels=("upstream",),
     help="What the same answers cost by the prices here, in USD: the difference shows rates that are wrong or missing.",
     per_unit=NANO_PER_USD,
+)
+JOB_POLLS: Final = Metric(
+    name="tallygate_job_polls_total",
+    source=Source.WORKERS,
+    kind=Kind.COUNTER,
+    labels=("result",),
+    values=("running", "ended", "lost", "unanswered"),
+    has_other=False,
+    help="How often upstreams were asked about work that goes on after its answer (background responses, batches), by result.",
 )
 SPOOL_EVENTS: Final = Metric(
     name="tallygate_spool_events",

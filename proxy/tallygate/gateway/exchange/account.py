@@ -12,7 +12,8 @@ from tallygate.domain.ending import Ending
 from tallygate.domain.errors import StoreError
 from tallygate.domain.usage import UsageSource
 from tallygate.gateway.exchange.answer import Answer
-from tallygate.gateway.exchange.bill import Bill, bill_of
+from tallygate.gateway.exchange.bill import bill_of
+from tallygate.gateway.exchange.charging import Bill
 from tallygate.gateway.exchange.event import encode, event_of
 from tallygate.gateway.services import Services
 

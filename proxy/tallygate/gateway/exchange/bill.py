@@ -1,36 +1,29 @@
 """The bill of an exchange: the counts that are charged and their cost, from how its answer ended and what was read of it."""
 
-from functools import partial
 from typing import Final
 
-import msgspec
 from msgspec.structs import replace
 
 from tallygate.config.model import StatedCostPolicy
 from tallygate.dialects.counts import IMPOSSIBLE, TOTAL_ONLY
 from tallygate.dialects.dialect import UsageReporting
 from tallygate.domain.billed import StatedCost
-from tallygate.domain.charge import NO_CHARGE, charge_of
 from tallygate.domain.ending import Ending, ending_of
-from tallygate.domain.markup import marked_up
-from tallygate.domain.price import Price
 from tallygate.domain.routed_price import AnyPrice
 from tallygate.domain.unit import Unit
-from tallygate.domain.usage import STANDARD, Conditions, Usage, UsageSource
+from tallygate.domain.usage import Usage, UsageSource
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.assumed import Unseen, finishes_anyway, may_reason, tokens_within, with_unseen
+from tallygate.gateway.exchange.charging import Bill, Terms, bill_of_usage, price_of_answer
 from tallygate.gateway.exchange.metering import (
     ASSUMED,
     DECLINED,
     Metered,
-    charged_conditions,
     kept_for_an_hour,
     leaves_out,
     meter_answer,
     meter_calls,
     nothing_owed,
-    price_answered,
-    price_served,
     reported_usage,
     split_total,
     with_media,
@@ -38,33 +31,6 @@ from tallygate.gateway.exchange.metering import (
 from tallygate.gateway.exchange.other_models import assumed_passes
 
 _NOT_METERED: Final = nothing_owed(UsageSource.NONE)
-
-
-class Bill(msgspec.Struct, frozen=True, kw_only=True):
-    """The counts and the cost of an exchange, final once it has ended.
-
-    price          by which its usage is charged; None: it is unpriced
-    conditions     under which it is charged
-    unpriced_units something was used under conditions, or in units, that `price` has no rate for
-    cost_nano_usd  of its usage and its fee; fee_nano_usd: the fee alone; priced_nano_usd: its usage by `price`
-    stated_cost    what the provider says that the usage costs, and whether that is charged; None: nothing
-    by_kind        of its usage, by `unit_kind.KIND_COSTS`; nothing where a stated cost is charged, which nobody divides
-    is_owed        False: the hold is released
-    is_bound       `price` bounds that of the model that answered, which is not known
-    """
-
-    ending: Ending
-    metered: Metered
-    conditions: Conditions = STANDARD
-    unpriced_units: bool = False
-    price: AnyPrice | None = None
-    cost_nano_usd: int = 0
-    fee_nano_usd: int = 0
-    priced_nano_usd: int = 0
-    stated_cost: StatedCost | None = None
-    by_kind: dict[str, int] = {}
-    is_owed: bool = False
-    is_bound: bool = False
 
 
 def bill_of(answer: Answer, *, ahead_seconds: float = 0.0) -> Bill:
@@ -122,61 +88,16 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
         metered = replace(metered, usage=with_media(metered.usage, reading.media_tokens))
     if reading.ended and reading.usage is not None and not is_whole and not _reports_all(answer, usage):
         metered = replace(metered, flags=tuple(dict.fromkeys((*metered.flags, IMPOSSIBLE))))
-    client = head.client
-    prices, at_ms = client.view.prices, client.started_at_ms
-    if reading.served_as is None:
-        price, is_bound = price_answered(facts, reading.response_model, asked.price, prices, at_ms, markup=head.markup)
-    else:
-        price, is_bound = price_served(reading.served_as, asked.price, prices, at_ms, markup=head.markup)
+    terms = Terms(asked=asked.price, prices=head.client.view.prices, at_ms=head.client.started_at_ms, markup=head.markup)
+    price, is_bound = price_of_answer(facts, reading, terms)
     if not is_whole:
         metered = _with_assumed(answer, metered, usage, price, ahead_seconds)
         if facts.other_models and (usage is None or not _has_ended(answer)):
             metered = _with_others(answer, metered)
-    if reading.billed_calls:
-        metered = replace(metered, usage=metered.usage.with_calls(reading.billed_calls))
-    if isinstance(price, Price) and Unit.REQUEST in price.rates:
-        metered = replace(metered, usage=metered.usage.with_calls({Unit.REQUEST: 1}))
-    if reading.passes and not metered.usage.passes:  # else they are among what was assumed
-        metered = replace(metered, usage=metered.usage.with_passes(reading.passes))
-    conditions = charged_conditions(facts, reading, metered.usage, price)
-    charged = NO_CHARGE if price is None else charge_of(metered.usage, conditions, price, partial(_price_of_pass, answer))
-    priced_nano_usd = charged.cost_nano_usd
-    bill = Bill(
-        ending=ending,
-        metered=metered,
-        conditions=conditions,
-        unpriced_units=charged.lacks_rates,
-        price=price,
-        cost_nano_usd=fee + priced_nano_usd,
-        fee_nano_usd=fee,
-        priced_nano_usd=priced_nano_usd,
-        by_kind=charged.by_kind,
-        is_owed=True,
-        is_bound=is_bound,
-    )
-    stated = reading.stated_cost_nano_usd
-    return bill if stated is None or not is_whole else _with_stated(answer, bill, stated)
-
-
-def _with_stated(answer: Answer, bill: Bill, nano_usd: int) -> Bill:
-    """`bill` with the cost that the provider stated, charged where its upstream is so configured."""
-    if answer.held.call.head.upstream.config.stated_cost is not StatedCostPolicy.SETTLE:
-        return replace(bill, stated_cost=StatedCost(nano_usd=nano_usd))
-    return replace(
-        bill,
-        unpriced_units=False,
-        is_bound=False,
-        cost_nano_usd=bill.fee_nano_usd + nano_usd,
-        by_kind={},
-        stated_cost=StatedCost(nano_usd=nano_usd, is_charged=True),
-    )
-
-
-def _price_of_pass(answer: Answer, model: str) -> AnyPrice | None:
-    """The price of another model that took part, with the markup of the exchange; None if it has none."""
-    head = answer.held.call.head
-    price = head.client.view.prices.find(model, head.client.started_at_ms)
-    return None if price is None else marked_up(price, head.markup)
+    stated = reading.stated_cost_nano_usd if is_whole else None
+    is_charged = stated is not None and head.upstream.config.stated_cost is StatedCostPolicy.SETTLE
+    stated_cost = None if stated is None else StatedCost(nano_usd=stated, is_charged=is_charged)
+    return bill_of_usage(facts, reading, metered, price, terms, ending=ending, fee=fee, is_bound=is_bound, stated_cost=stated_cost)
 
 
 def usage_of(answer: Answer) -> Usage | None:

@@ -10,8 +10,8 @@ from tallygate.domain.routed_price import RoutedPrice
 from tallygate.domain.usage import Usage, UsageSource
 from tallygate.domain.usage_event import UNREGISTERED, Outcome, UsageEvent
 from tallygate.gateway.exchange.answer import Answer
-from tallygate.gateway.exchange.bill import Bill
 from tallygate.gateway.exchange.call import Call
+from tallygate.gateway.exchange.charging import Bill
 from tallygate.gateway.exchange.estimate import Estimate
 from tallygate.gateway.exchange.metering import ASSUMED, CHARGED_AT_BOUND
 from tallygate.telemetry.unpriced_models import UNPRICED_UNITS
@@ -64,42 +64,49 @@ def none_used(_asked: Estimate) -> tuple[UsageSource, tuple[str, ...]]:
 def event_of(answer: Answer, bill: Bill) -> UsageEvent:
     """The event at admission, updated with the answer's amounts."""
     held, relay = answer.held, answer.relay
-    call = held.call
-    head, caller, client = call.head, call.caller, call.head.client
-    flags, cost = bill.metered.flags, bill.cost_nano_usd
-    if cost > held.decision.held_nano_usd and caller.limits.spend:
-        flags = (*flags, "overrun")
-    is_stated = bill.stated_cost is not None and bill.stated_cost.is_charged
-    if bill.is_owed and bill.price is None and head.dialect.is_billed and not is_stated:
-        flags = (*flags, "unpriced")
-    if bill.unpriced_units:
-        flags = (*flags, UNPRICED_UNITS)
-    if bill.is_bound and cost > bill.fee_nano_usd:
-        flags = (*flags, CHARGED_AT_BOUND)
-    if is_stated:
-        flags = (*flags, STATED_COST)
+    caller, head, client = held.call.caller, held.call.head, held.call.head.client
+    flags: tuple[str, ...] = ()
+    if bill.cost_nano_usd > held.decision.held_nano_usd and caller.limits.spend:
+        flags = ("overrun",)
     if answer.clamped is not None:
         flags = (*flags, OUTPUT_CLAMPED)
     if not caller.credential.is_registered:
         flags = (*flags, UNREGISTERED)
     started_at, first = client.started_at, relay.first_byte_at
     return replace(
-        held.event,
-        outcome=bill.ending.outcome,
-        usage_source=bill.metered.source,
-        flags=flags,
+        with_bill(held.event, bill, flags=flags, is_billed=head.dialect.is_billed),
         response_model=answer.reading.response_model,
         status=relay.head.status,
         duration_ms=round((answer.services.clock() - started_at) * 1000),
         first_byte_ms=None if first is None else round((first - started_at) * 1000),
+        request_bytes=answer.request_bytes,
+        response_bytes=relay.reader.bytes_in,
+        made=answer.made,
+        deleted=answer.deleted,
+    )
+
+
+def with_bill(event: UsageEvent, bill: Bill, *, flags: tuple[str, ...] = (), is_billed: bool = True) -> UsageEvent:
+    """`event` with the amounts of a bill, and what is odd about them. flags: further ones."""
+    flags = (*bill.metered.flags, *flags)
+    is_stated = bill.stated_cost is not None and bill.stated_cost.is_charged
+    if bill.is_owed and bill.price is None and is_billed and not is_stated:
+        flags = (*flags, "unpriced")
+    if bill.unpriced_units:
+        flags = (*flags, UNPRICED_UNITS)
+    if bill.is_bound and bill.cost_nano_usd > bill.fee_nano_usd:
+        flags = (*flags, CHARGED_AT_BOUND)
+    if is_stated:
+        flags = (*flags, STATED_COST)
+    return replace(
+        event,
+        outcome=bill.ending.outcome,
+        usage_source=bill.metered.source,
+        flags=flags,
         **columns_of(bill.metered.usage),
         billed=billed_of(bill.metered.usage, bill.conditions, bill.stated_cost),
         price_version=bill.price.version if bill.price is not None else None,
-        cost_nano_usd=cost,
-        **bill.by_kind,
-        request_bytes=answer.request_bytes,
-        response_bytes=relay.reader.bytes_in,
+        cost_nano_usd=bill.cost_nano_usd,
         fee_nano_usd=bill.fee_nano_usd,
-        made=answer.made,
-        deleted=answer.deleted,
+        **bill.by_kind,
     )

@@ -10,9 +10,11 @@ from tallygate.domain.usage import UsageSource
 from tallygate.gateway.exchange.account import account_of
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.asked_price import count_unpriced
-from tallygate.gateway.exchange.bill import Bill, bill_of, has_last_word, usage_of
+from tallygate.gateway.exchange.bill import bill_of, has_last_word, usage_of
 from tallygate.gateway.exchange.call import Client
+from tallygate.gateway.exchange.charging import Bill
 from tallygate.gateway.headers import response_headers
+from tallygate.gateway.jobs.deferral import account_of_job, job_of
 from tallygate.gateway.refusals import INTERNAL_ERROR
 from tallygate.http1.content_codings import ACCEPTED
 from tallygate.http1.header import Header, http_date
@@ -43,7 +45,8 @@ async def finish(answer: Answer) -> None:
     if held.is_fallback:
         services.fallback.release(held.admission)
     _note_objects(answer, bill)
-    await services.settler.settle(account_of(answer, bill))
+    job = None if held.call.facts.job_kind is None else job_of(answer)
+    await services.settler.settle(account_of(answer, bill) if job is None else account_of_job(job))
     if bill.stated_cost is not None:
         upstream = held.call.head.route.upstream
         services.metrics.add(STATED_COST, bill.stated_cost.nano_usd, upstream)
@@ -52,7 +55,7 @@ async def finish(answer: Answer) -> None:
         count_unpriced(services, held.call.head, held.call.caller, answer.model, UNPRICED_UNITS)
     if relay.failure is not None:
         services.metrics.inc(UPSTREAM_ERRORS, relay.failure.kind)
-    _write_end(answer, bill)
+    _write_end(answer, bill, shows_cost=bill.is_owed and job is None)
     ended_at = services.clock()
     sent_at = answer.sent_at if answer.sent_at is not None else upstream_ended_at
     observe, capability = services.metrics.observe, held.call.head.route.capability
@@ -115,7 +118,7 @@ def tokens_made(answer: Answer, bill: Bill) -> dict[str, int]:
     return {"response": OTHER_TOKENIZER * usage.total}
 
 
-def _write_end(answer: Answer, bill: Bill) -> None:
+def _write_end(answer: Answer, bill: Bill, *, shows_cost: bool) -> None:
     relay, head = answer.relay, answer.held.call.head
     if relay.is_client_gone:
         return
@@ -126,7 +129,7 @@ def _write_end(answer: Answer, bill: Bill) -> None:
         if relay.failure is not None or not relay.is_complete:
             write_refusal(client, head.dialect, _failure_refusal(answer), answer.early_headers(), now_ms)
             return
-        ours = answer.early_headers() + _cost_headers(bill)
+        ours = answer.early_headers() + (_cost_headers(bill) if shows_cost else [])
         begun = relay.head
         headers = response_headers(begun.headers, ours=ours, status=begun.status, now_ms=now_ms, is_http_1_0=begun.is_http_1_0)
         response.whole(begun.status, headers, relay.body.rest())
@@ -202,8 +205,6 @@ def retry_headers(refusal: Refusal) -> list[Header]:
 
 
 def _cost_headers(bill: Bill) -> list[Header]:
-    if not bill.is_owed:
-        return []
     return [
         (b"tallygate-cost-usd", usd_text(bill.cost_nano_usd).encode()),
         (b"tallygate-usage-source", bill.metered.source.encode()),

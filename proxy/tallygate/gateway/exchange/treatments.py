@@ -15,8 +15,9 @@ from tallygate.domain.ending import Ending
 from tallygate.domain.usage import UsageSource
 from tallygate.gateway.exchange.account import admission_stands, progress
 from tallygate.gateway.exchange.answer import Answer
-from tallygate.gateway.exchange.bill import Bill, bill_fee, bill_tokens
+from tallygate.gateway.exchange.bill import bill_fee, bill_tokens
 from tallygate.gateway.exchange.call import Caller, Head, Intake, NamedObjects, Received
+from tallygate.gateway.exchange.charging import Bill
 from tallygate.gateway.exchange.client_body import BUFFERED_BYTES_MAX
 from tallygate.gateway.exchange.estimate import Estimate
 from tallygate.gateway.exchange.event import assumed, none_used

@@ -30,7 +30,7 @@ from tallygate.gateway.exchange.estimate import (
 )
 from tallygate.gateway.exchange.object_checks import answer_objects, check_objects, put_kind, streamed_form
 from tallygate.gateway.exchange.other_models import Priced
-from tallygate.gateway.refusals import rejected
+from tallygate.gateway.refusals import JOB_NEEDS_OWN_KEY, rejected
 from tallygate.gateway.services import Services
 from tallygate.shares.turns import at_once
 from tallygate.telemetry.unpriced_models import UNPRICED_UNITS
@@ -70,6 +70,8 @@ class Understanding:
     ) -> tuple[RequestFacts, Estimate, NamedObjects]:
         """A request that a dialect reads."""
         facts = await self._facts(head, caller, received)
+        if facts.job_kind is not None and not head.is_shared:
+            raise Refused(JOB_NEEDS_OWN_KEY)
         check_model(caller.credential, facts.model)
         for other in facts.other_models:
             check_model(caller.credential, other.model)

@@ -141,7 +141,7 @@ class Settler:
     async def _post(self, account: Account) -> Settlement:
         asked_at = self._clock()
         try:
-            settlement = await self._limiter.settle(account)
+            settlement = await (self._limiter.defer(account) if account.job else self._limiter.settle(account))
         except LimiterWipedError:  # the store did answer
             raise
         except StoreError:

@@ -1,0 +1,117 @@
+"""Following jobs to their end: one is leased, its upstream asked, and what has ended is settled.
+
+A poller that dies leaves its job to the next one, at whatever step: a settlement is entered once by the exchange's id, and the job
+leaves the ledger with its entry. An upstream that cannot be asked is asked again, less and less often, until the hold has been
+charged as it stands and its correction would come too late.
+"""
+
+import asyncio
+import logging
+from typing import Final, Protocol
+
+from aiohttp import ClientSession
+
+from tallygate.dialects.dialect import JobKind
+from tallygate.domain.admission import Account
+from tallygate.domain.errors import StoreError
+from tallygate.domain.job import LEASE_GRACE_MS, Job
+from tallygate.gateway.jobs.kinds import KINDS
+from tallygate.gateway.jobs.responses import account_as_held, settled_response
+from tallygate.gateway.jobs.upstream_reads import read_target
+from tallygate.gateway.services import Services
+from tallygate.limiter.redis_limiter import EXPIRED_MS
+from tallygate.outbound.session import FetchError
+from tallygate.telemetry.metrics import JOB_POLLS
+
+LOOK_EVERY_S: Final = 1.0
+LEASE_MS: Final = 120_000
+AT_ONCE: Final = 8  # jobs of one worker that are asked for at once
+LOST_AFTER_MS: Final = 60_000  # a job that its upstream does not know may be too new before
+GROWTH: Final = 1.5  # of the time between two polls
+NOT_FOUND: Final = frozenset({404, 410})
+_log: Final = logging.getLogger(__name__)
+
+
+class OpenJob(Protocol):
+    """A job that was claimed. polls: those before; progress: how many of its results are entered."""
+
+    @property
+    def job(self) -> Job: ...
+    @property
+    def polls(self) -> int: ...
+    @property
+    def progress(self) -> int: ...
+
+
+class JobStore(Protocol):
+    """The open jobs of all gateways. Every method raises StoreError."""
+
+    async def claim(self, *, now_ms: int, lease_ms: int) -> OpenJob | None: ...
+    async def put_off(self, job_id: str, *, due_ms: int) -> None: ...
+    async def give_up(self, job_id: str) -> None: ...
+
+
+class Poller:
+    """Polls the jobs of a ledger, beside any number of other pollers."""
+
+    def __init__(self, services: Services, store: JobStore, session: ClientSession) -> None:
+        self._services = services
+        self._store = store
+        self._session = session
+
+    async def poll_forever(self) -> None:
+        """Poll what is due, and look again."""
+        while True:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for _ in range(AT_ONCE):
+                        tasks.create_task(self.poll_due())
+            except* StoreError as errors:
+                _log.warning("jobs are not polled", extra={"fields": {"reason": str(errors.exceptions[0])}})
+            except* Exception:  # noqa: BLE001 - the outermost handler of this loop
+                _log.exception("jobs are not polled")
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def poll_due(self) -> int:
+        """Poll jobs until none is due and free; return how many were polled. Raises StoreError."""
+        polled = 0
+        while True:
+            found = await self._store.claim(now_ms=self._services.now_ms(), lease_ms=LEASE_MS)
+            if found is None:
+                return polled
+            await self.poll(found)
+            polled += 1
+
+    async def poll(self, found: OpenJob) -> None:
+        """Ask for one job, and settle it if it has ended. Raises StoreError."""
+        job, services = found.job, self._services
+        try:
+            account = await self._ask(job)
+            result = "running" if account is None else "ended"
+        except FetchError as error:
+            now_ms, account = services.now_ms(), None
+            result = "unanswered"
+            if error.status in NOT_FOUND and now_ms - job.started_at_ms >= LOST_AFTER_MS:
+                account, result = account_as_held(job), "lost"
+            _log.warning("a job is not known", extra={"fields": {"job": job.id, "upstream": job.upstream, "reason": str(error)}})
+        services.metrics.inc(JOB_POLLS, result)
+        if account is not None:
+            await services.settler.settle(account)
+        await self._put_off(found, is_settled=account is not None)
+
+    async def _ask(self, job: Job) -> Account | None:
+        upstream = self._services.view.upstreams.get(job.upstream)
+        if upstream is None:
+            raise FetchError("its upstream is not configured any more")
+        answer = await read_target(self._session, upstream, self._services.dialects[job.dialect], job.target)
+        return await settled_response(self._services, job, answer)
+
+    async def _put_off(self, found: OpenJob, *, is_settled: bool) -> None:
+        """Poll it again later. What is settled leaves with its entry; until then it is asked for again, which changes nothing."""
+        job, now_ms = found.job, self._services.now_ms()
+        if not is_settled and now_ms > job.deadline_ms + LEASE_GRACE_MS + EXPIRED_MS:
+            await self._store.give_up(job.id)
+            return
+        kind = KINDS[JobKind(job.kind)]
+        wait_ms = kind.most_ms if is_settled else min(kind.most_ms, int(kind.first_ms * GROWTH ** min(found.polls, 50)))
+        await self._store.put_off(job.id, due_ms=now_ms + wait_ms)

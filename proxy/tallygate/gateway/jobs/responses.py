@@ -1,0 +1,111 @@
+"""Background responses: read whole once their status is final, and charged as any answer is."""
+
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from tallygate.config.model import StatedCostPolicy
+from tallygate.dialects.dialect import Dialect, MeterReading, RequestFacts
+from tallygate.domain.admission import Account
+from tallygate.domain.billed import StatedCost
+from tallygate.domain.ending import Ending
+from tallygate.domain.job import Job
+from tallygate.domain.markup import marked_up
+from tallygate.domain.usage_event import UsageEvent
+from tallygate.gateway.exchange.asked_price import listed_price
+from tallygate.gateway.exchange.charging import Bill, Terms, bill_of_usage, price_of_answer
+from tallygate.gateway.exchange.event import encode, with_bill
+from tallygate.gateway.exchange.metering import leaves_out, meter_answer, reported_usage
+from tallygate.gateway.services import Services
+
+DEFERRED: Final = "deferred"  # the flag of an event that ends a job, by which the ledger removes it
+LOST: Final = "job_lost"  # the flag of an event whose upstream knows nothing of its job any more: charged as it was held
+_facts: Final = msgspec.json.Decoder(RequestFacts).decode
+_event: Final = msgspec.json.Decoder(UsageEvent).decode
+
+
+async def settled_response(services: Services, job: Job, answer: bytes) -> Account | None:
+    """The account of a background response, from what its upstream says of it; None while it is under way."""
+    facts, dialect = _facts(job.facts), services.dialects[job.dialect]
+    reading = read_whole(dialect, facts, answer)
+    if reading.awaits_final_usage:
+        return None
+    text = reading.drain_text()
+    tokens = await services.tokens.text(text, facts.model, org=job.org) if text else 0
+    counted = services.tokens.completion(tokens, reading.response_model or facts.model, answers=1, calls=reading.calls)
+    bill = bill_of_reading(services, job, facts, reading, counted=counted)
+    return account_of_bill(services, job, bill, response_model=reading.response_model)
+
+
+def read_whole(dialect: Dialect, facts: RequestFacts, answer: bytes) -> MeterReading:
+    """Read a whole answer that is no stream."""
+    meter = dialect.meter(replace(facts, stream=False), content_type="application/json", hide_usage_chunk=False)
+    meter.feed(answer)
+    meter.end_body()
+    return meter.reading
+
+
+def bill_of_reading(services: Services, job: Job, facts: RequestFacts, reading: MeterReading, *, counted: int) -> Bill:
+    """The bill of work that is done. counted: tokens of the text that it has."""
+    view = services.view
+    asked = listed_price(facts, view.prices, job.started_at_ms)
+    terms = Terms(
+        asked=None if asked is None else marked_up(asked, job.markup),
+        prices=view.prices,
+        at_ms=job.started_at_ms,
+        markup=job.markup,
+    )
+    usage = reported_usage(reading, facts.prompt)
+    is_whole = usage is not None and not reading.failed and not leaves_out(usage, facts.prompt, has_text=bool(counted))
+    metered = meter_answer(
+        reading,
+        usage,
+        is_whole=is_whole,
+        prompt_tokens=job.prompt_tokens,
+        counted_completion=counted,
+        bytes_unread=reading.unread_bytes,
+    )
+    price, is_bound = price_of_answer(facts, reading, terms)
+    stated, upstream = reading.stated_cost_nano_usd if is_whole else None, view.upstreams.get(job.upstream)
+    is_charged = upstream is not None and upstream.config.stated_cost is StatedCostPolicy.SETTLE
+    return bill_of_usage(
+        facts,
+        reading,
+        metered,
+        price,
+        terms,
+        ending=Ending.BROKEN if reading.failed else Ending.COMPLETE,
+        fee=job.fee_nano_usd,
+        is_bound=is_bound,
+        stated_cost=None if stated is None else StatedCost(nano_usd=stated, is_charged=is_charged),
+    )
+
+
+def account_of_bill(services: Services, job: Job, bill: Bill, *, response_model: str | None) -> Account:
+    """The account that settles a job by its bill."""
+    usage = bill.metered.usage
+    event = replace(
+        with_bill(_event(job.event), bill, flags=(DEFERRED,)),
+        response_model=response_model,
+        duration_ms=max(0, services.now_ms() - job.started_at_ms),
+    )
+    return Account(
+        admission=job.admission,
+        cost_nano_usd=bill.cost_nano_usd,
+        prompt_tokens=usage.prompt,
+        completion_tokens=usage.completion,
+        event=encode(event),
+    )
+
+
+def account_as_held(job: Job) -> Account:
+    """The account of a job that its upstream has lost: it is charged as it was held, since what was done is not known."""
+    event = _event(job.event)
+    return Account(
+        admission=job.admission,
+        cost_nano_usd=job.held_nano_usd,
+        prompt_tokens=event.prompt_tokens,
+        completion_tokens=event.completion_tokens,
+        event=encode(replace(event, flags=tuple(dict.fromkeys((*event.flags, DEFERRED, LOST))))),
+    )

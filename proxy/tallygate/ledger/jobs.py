@@ -1,0 +1,178 @@
+"""Jobs that upstreams still work on: entered from the event stream, polled by gateways in turns, and gone with their last entry.
+
+A gateway leases a job before it polls it, so that any number of them may share one table; one that dies leaves it to the next.
+A job leaves in the transaction that enters its exchange's final entry.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import BigInteger, Column, Index, Integer, PrimaryKeyConstraint, Table, Text, delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tallygate.domain.errors import StoreError
+from tallygate.domain.job import Job
+from tallygate.ledger.database import Database, LedgerUnavailableError
+from tallygate.ledger.entry import FINAL, Entry, MalformedEntryError
+from tallygate.ledger.schema import ENTRIES, METADATA, NAME
+
+JOB_KIND: Final = b"deferred"  # of a stream entry
+DEFERRED: Final = "deferred"  # the flag of an entry that ends a job
+JOBS: Final = Table(
+    "jobs",
+    METADATA,
+    Column("id", NAME, nullable=False),
+    Column("org", NAME, nullable=False),
+    Column("kind", NAME, nullable=False),
+    Column("upstream", NAME, nullable=False),
+    Column("object_id", NAME, nullable=False),
+    Column("held_nano_usd", BigInteger, nullable=False),
+    Column("started_at_ms", BigInteger, nullable=False),
+    Column("deadline_ms", BigInteger, nullable=False),
+    Column("due_ms", BigInteger, nullable=False),
+    Column("leased_until_ms", BigInteger, nullable=False),
+    Column("polls", Integer, nullable=False),
+    Column("progress", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    PrimaryKeyConstraint("id"),
+    Index(None, "due_ms"),
+    Index(None, "org"),
+    sqlite_with_rowid=False,
+)
+_C: Final = JOBS.c
+_IDS_AT_ONCE: Final = 500
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(Job).decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenJob:
+    """A job as the table has it. polls: those before; progress: how many of its results are entered."""
+
+    job: Job
+    polls: int
+    progress: int
+
+
+def job_of_stream(fields: Mapping[bytes, bytes]) -> Job:
+    """The job of a stream entry. Raises MalformedEntryError."""
+    try:
+        job = _decode(fields.get(b"event", b""))
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        raise MalformedEntryError(f"no job: {error}"[:1_000]) from error
+    if job.id.encode() != fields.get(b"event_id"):
+        raise MalformedEntryError("the job's id is not that of its stream entry")
+    return job
+
+
+async def record_jobs(connection: AsyncConnection, database: Database, jobs: Iterable[Job]) -> None:
+    """Enter jobs; those that are known stay as they are."""
+    rows = [_row(job) for _, job in sorted({job.id: job for job in jobs}.items())]
+    if rows:
+        await connection.execute(database.insert(JOBS).on_conflict_do_nothing(), rows)
+
+
+async def end_jobs(connection: AsyncConnection, entries: Sequence[Entry]) -> None:
+    """Remove the jobs that these new entries end."""
+    ended = [entry.event_id for entry in entries if entry.kind in FINAL and DEFERRED in entry.flags.split(",")]
+    if ended:
+        await connection.execute(delete(JOBS).where(_C.id.in_(sorted(ended))))
+
+
+def _row(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "org": job.org,
+        "kind": job.kind,
+        "upstream": job.upstream,
+        "object_id": job.object_id,
+        "held_nano_usd": job.held_nano_usd,
+        "started_at_ms": job.started_at_ms,
+        "deadline_ms": job.deadline_ms,
+        "due_ms": job.started_at_ms,
+        "leased_until_ms": 0,
+        "polls": 0,
+        "progress": 0,
+        "body": _encode(job).decode(),
+    }
+
+
+class Jobs:
+    """The jobs of one ledger, as gateways poll them. Every method raises StoreError, without a change."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, *, now_ms: int, lease_ms: int) -> OpenJob | None:
+        """Lease the job that has been due the longest; None if none is due and free. One whose end is entered is removed."""
+        longest = (
+            select(_C.id)
+            .where(_C.due_ms <= now_ms, _C.leased_until_ms <= now_ms)
+            .order_by(_C.due_ms, _C.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)  # PostgreSQL: another gateway takes the next one; SQLite has one writer
+            .scalar_subquery()
+        )
+        taken = update(JOBS).where(_C.id == longest).values(leased_until_ms=now_ms + lease_ms, polls=_C.polls + 1)
+        final = select(ENTRIES.c.event_id).where(ENTRIES.c.kind.in_(sorted(FINAL)))
+        try:
+            async with self._database.read() as connection:  # most looks find none, and need no lock
+                if (await connection.execute(select(_C.id).where(_C.due_ms <= now_ms).limit(1))).first() is None:
+                    return None
+            while True:
+                async with self._database.write() as connection:
+                    row = (await connection.execute(taken.returning(_C.id, _C.body, _C.polls, _C.progress))).first()
+                    if row is None:
+                        return None
+                    if (await connection.execute(final.where(ENTRIES.c.event_id == row.id).limit(1))).first() is None:
+                        return OpenJob(job=_decode(row.body), polls=row.polls - 1, progress=row.progress)
+                    await connection.execute(delete(JOBS).where(_C.id == row.id))
+        except LedgerUnavailableError as error:
+            raise _away(error) from error
+
+    async def keep(self, job_id: str, *, progress: int, lease_until_ms: int) -> None:
+        """Note how many of its results are entered, and renew its lease."""
+        await self._change(job_id, progress=progress, leased_until_ms=lease_until_ms)
+
+    async def put_off(self, job_id: str, *, due_ms: int) -> None:
+        """Poll it again at that time."""
+        await self._change(job_id, due_ms=due_ms, leased_until_ms=0)
+
+    async def give_up(self, job_id: str) -> None:
+        """Forget a job of which the limiter has charged what was held, and nothing was heard since."""
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(delete(JOBS).where(_C.id == job_id))
+        except LedgerUnavailableError as error:
+            raise _away(error) from error
+
+    async def _change(self, job_id: str, **values: int) -> None:
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(update(JOBS).where(_C.id == job_id).values(**values))
+        except LedgerUnavailableError as error:
+            raise _away(error) from error
+
+
+async def open_jobs(database: Database, orgs: Sequence[str]) -> list[OpenJob]:
+    """The open jobs of these organizations. Raises LedgerUnavailableError."""
+    found: list[OpenJob] = []
+    async with database.read() as connection:
+        for start in range(0, len(orgs), _IDS_AT_ONCE):
+            statement = select(_C.body, _C.polls, _C.progress).where(_C.org.in_(orgs[start : start + _IDS_AT_ONCE])).order_by(_C.id)
+            rows = await connection.execute(statement)
+            found += [OpenJob(job=_decode(row.body), polls=row.polls, progress=row.progress) for row in rows]
+    return found
+
+
+async def count_jobs(database: Database) -> Mapping[str, int]:
+    """How many jobs are open, by kind. Raises LedgerUnavailableError."""
+    async with database.read() as connection:
+        rows = await connection.execute(select(_C.kind, func.count()).group_by(_C.kind))
+        return {row[0]: row[1] for row in rows}
+
+
+def _away(error: LedgerUnavailableError) -> StoreError:
+    return StoreError(f"the ledger cannot be asked: {error}")
