@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import yaml
 from aiohttp import ClientSession
 from encodings_of_tests import load_once
@@ -26,6 +27,7 @@ from tallygate.config.shipped import shipped_directory
 from tallygate.dialects.registry import dialects
 from tallygate.domain.admission import CalendarPeriod, SpendDemand, WindowState
 from tallygate.domain.calendar_months import months_around
+from tallygate.domain.job import Job
 from tallygate.domain.made_object import MadeObject
 from tallygate.domain.spend_limit import WindowKind
 from tallygate.gateway.assembly import Gateway, Parts
@@ -35,6 +37,7 @@ from tallygate.gateway.services import GatewayBounds
 from tallygate.gateway.settling.spool import Spool
 from tallygate.gateway.stored_directory import NoStoredDirectory, StoredDirectory
 from tallygate.http1.client_connection import ClientTimeouts
+from tallygate.ledger.jobs import JOB_KIND
 from tallygate.limiter.object_marks import MemoryObjectMarks, ObjectMarks
 from tallygate.limiter.port import Limiter
 from tallygate.limiter.reference import ReferenceLimiter
@@ -124,11 +127,17 @@ class Harness:
         """Usage events in the streams of the reference limiter, oldest first, with the stream's own fields as `_kind` and `_at`."""
         found = []
         for entries in self.limiter.events.values():
-            events = [entry for entry in entries if isinstance(entry, StreamEvent)]
+            events = [entry for entry in entries if isinstance(entry, StreamEvent) and entry.kind != JOB_KIND.decode()]
             found += [read_event(entry.event) | {"_kind": entry.kind, "_cost": entry.cost_nano_usd} for entry in events]
         for event in found:
             cost_by_kind(event)
         return sorted(found, key=lambda event: event["event_id"])
+
+    def deferred(self) -> list[Job]:
+        """Jobs in the same streams, oldest first."""
+        streams = self.limiter.events.values()
+        entries = [entry for stream in streams for entry in stream if isinstance(entry, StreamEvent)]
+        return [msgspec.json.decode(entry.event, type=Job) for entry in entries if entry.kind == JOB_KIND.decode()]
 
     async def window(self, org: str = "acme", key: str = "org:spend_7d") -> WindowState:
         organization = next(item for item in self.gateway.services.view.config.organizations if item.id == org)

@@ -114,6 +114,7 @@ async def test_an_empty_ledger_has_counters_without_labels_only(database: Databa
         metrics.USAGE_SOURCE,
         metrics.ODD_SETTLEMENTS,
         metrics.HOLDS_EXPIRED,
+        metrics.JOBS_OPEN,
         metrics.WEBHOOK_DELIVERIES,
         metrics.WEBHOOK_QUEUE,
     }

@@ -177,7 +177,7 @@ class TestRequest:
             ({"model": None}, "model"),
             ({"input": 5}, "input"),
             ({"max_output_tokens": "9"}, "max_output_tokens"),
-            ({"background": True}, "background"),
+            ({"background": "yes"}, "background"),
             ({"stream": 1}, "stream"),
         ],
     )

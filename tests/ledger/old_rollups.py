@@ -24,6 +24,7 @@ def put_back(connection: Connection) -> None:
         connection.execute(text(f"CREATE UNIQUE INDEX pk_{name} ON {name} ({key})"))
     connection.execute(text("DROP TABLE rollups"))
     connection.execute(text("DROP TABLE lifetime_spend"))
+    connection.execute(text("DROP TABLE jobs"))
     for name in KIND_COSTS:
         connection.execute(text(f"ALTER TABLE entries DROP COLUMN {name}"))
     connection.execute(text("UPDATE ledger_version SET version_num = '0013'"))

@@ -241,7 +241,7 @@ async def test_the_migration_counts_what_was_before_as_fees_and_other(database_u
 
     def as_before(connection: Connection) -> None:
         put_back(connection)
-        upgrade(connection, "0013", "0015")
+        upgrade(connection, "0013", "head")
 
     async with database.write() as connection:
         await connection.run_sync(as_before)

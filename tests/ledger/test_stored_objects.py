@@ -31,7 +31,7 @@ def an_object(id_: str = "file-1", *, kind: str = "file", upstream: str = "defau
 def told(number: int = 0, **said: list[MadeObject]) -> tuple[object, list[object]]:
     """An entry and what its event says of objects."""
     entry = an_entry(number)
-    return entry, object_changes({b"event": msgspec.json.encode(said)}, entry)
+    return entry, object_changes(msgspec.json.encode(said), entry)
 
 
 async def record(book: Book, *events: tuple[object, list[object]]) -> None:

@@ -146,6 +146,11 @@ class Gateway(GatewayServer):
             ],
         )
 
+    @property
+    def session(self) -> ClientSession:
+        """The session for requests off the hot path."""
+        return self._parts.session
+
     async def start(self, listening: socket.socket) -> None:
         """Start to serve, with the prices of upstreams' own catalogues."""
         await self._catalogues.at_start()

@@ -114,7 +114,10 @@ def read_responses(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -
         last_text=_last_user_text(messages),
         stream=bool(body.get("stream")),
         max_tokens=_maximum(body.get("max_output_tokens")),
-        extra={"compacts": bool(messages) and messages[-1].get("type") == "compaction_trigger"},
+        extra={
+            "compacts": bool(messages) and messages[-1].get("type") == "compaction_trigger",
+            "background": body.get("background") is True,
+        },
     )
 
 

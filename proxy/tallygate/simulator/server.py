@@ -46,6 +46,8 @@ def make_app(
         for method in ("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,):
             app.router.add_route(method, endpoint.path, handler(endpoint))
 
+    service.background.add_routes(app)
+
     async def show_ledger(_request: web.Request) -> web.Response:
         return web.json_response(ledger.as_json())
 

@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from tallygate.simulator.answer import Answer, Wire, make_answer
+from tallygate.simulator.background import BackgroundResponses
 from tallygate.simulator.delivery import Delivery
 from tallygate.simulator.directive import Directive, DirectiveError, Fault, find_directive
 from tallygate.simulator.ledger import Ledger, Served
@@ -62,6 +63,7 @@ class Service:
         self._clock_ms = clock_ms
         self._settings = settings
         self._tokens = prompt_tokens
+        self.background = BackgroundResponses(clock_ms=clock_ms)
 
     async def serve(self, request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         record = self._ledger.open(
@@ -110,9 +112,21 @@ class Service:
         self._accept(record, answer)
         if directive.fault is Fault.STALL and directive.at < 0:
             await asyncio.Event().wait()
+        delay_ms = self._settings.delay_ms if directive.delay is None else directive.delay
+        tps = self._settings.tps if directive.tps is None else directive.tps
+        if ask.extra.get("background"):
+            begun = self.background.begin(
+                answer, record, lasts_ms=delay_ms + (answer.completion_tokens * 1_000 // tps if tps else 0)
+            )
+            if not ask.stream:
+                record.generated_tokens += answer.completion_tokens
+                record.reasoning_tokens += answer.reasoning_tokens * ask.choices
+                await line.open(200, {**wire.headers, "Content-Type": "application/json"}, length=len(begun))
+                await line.send(begun)
+                return await line.finish()
         pace = Pace(
-            delay_ms=self._settings.delay_ms if directive.delay is None else directive.delay,
-            tps=self._settings.tps if directive.tps is None else directive.tps,
+            delay_ms=delay_ms,
+            tps=tps,
             now=asyncio.get_running_loop().time,
             sleep=asyncio.sleep,
         )

@@ -40,6 +40,10 @@ class OpenAIResponses:
         body = compact(self._response(answer, _status(answer), [*_tool_items(answer), _item(answer)], figures))
         return body, None if figures is None else answer.with_passes(figures)
 
+    def unfinished(self, answer: Answer, status: str) -> bytes:
+        """A background response that has no output: not yet, or because it was cancelled."""
+        return compact(self._response(answer, status, [], None) | {"background": True})
+
     def events(self, answer: Answer) -> Iterator[Event]:
         number = 0
         for event in self._numbered(answer):
@@ -106,7 +110,7 @@ class OpenAIResponses:
             "object": "response",
             "created_at": answer.created,
             "status": status,
-            "error": None,
+            "error": {"code": "server_error", "message": "The model failed."} if status == "failed" else None,
             "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
             "instructions": None,
             "model": answer.model,
@@ -120,7 +124,7 @@ class OpenAIResponses:
         if figures is not None:
             response["usage"] = usage_object(figures)
             response |= _tool_usage(answer)
-        elif status == "in_progress" or answer.directive.usage is UsageStyle.NULL:
+        elif status in {"queued", "in_progress", "cancelled"} or answer.directive.usage is UsageStyle.NULL:
             response["usage"] = None
         return response
 
@@ -134,6 +138,8 @@ class OpenAIResponses:
 
 
 def _status(answer: Answer) -> str:
+    if answer.directive.finish == "failed":
+        return "failed"
     return "incomplete" if answer.capped else "completed"
 
 
