@@ -1,4 +1,4 @@
-"""Jobs in the ledger: entered with their objects, leased by one poller at a time, held again after a loss, gone with their entry."""
+"""Jobs in the ledger: entered with their objects, leased by one poller at a time, held again after a loss, gone at their end."""
 
 import asyncio
 

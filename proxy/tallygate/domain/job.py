@@ -14,7 +14,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One exchange whose end is still to come. Times are Unix milliseconds.
 
     id              of the exchange, and of its usage event
-    kind            how it is polled and charged: a name of `gateway/jobs/kinds.py`
+    kind            how it is polled and charged: a name of `JobKind`
     upstream        by its name in the configuration; object_id: what the upstream calls it
     target          path and query at which the upstream tells of it
     dialect         of what it answers

@@ -6,12 +6,12 @@ import msgspec
 from msgspec.structs import replace
 
 from tallygate.dialects.dialect import RequestFacts
+from tallygate.dialects.job_kinds import JOB_FACTS
 from tallygate.domain.admission import Account
 from tallygate.domain.job import Job, deferred_account
 from tallygate.domain.prompt import PromptShape
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.bill import has_last_word, usage_of
-from tallygate.gateway.jobs.kinds import KINDS
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -41,7 +41,7 @@ def job_of(answer: Answer) -> Job | None:
         credential=call.caller.credential.id,
         upstream=head.route.upstream,
         object_id=reading.job_id,
-        target=KINDS[kind].target_of(target, reading.job_id),
+        target=JOB_FACTS[kind].target_of(target, reading.job_id),
         dialect=head.dialect.name,
         markup=head.markup,
         facts=msgspec.Raw(_encode(_without_texts(call.facts))),
@@ -49,7 +49,7 @@ def job_of(answer: Answer) -> Job | None:
         fee_nano_usd=head.route.fee_nano_usd,
         held_nano_usd=held_nano_usd,
         started_at_ms=client.started_at_ms,
-        deadline_ms=client.started_at_ms + KINDS[kind].lasts_ms,
+        deadline_ms=client.started_at_ms + JOB_FACTS[kind].lasts_ms,
         admission=replace(held.admission, event=b"", floor_completion_tokens=asked.output_tokens),
         event=msgspec.Raw(_encode(event)),
     )

@@ -10,17 +10,19 @@ import logging
 from typing import Final, Protocol
 
 from aiohttp import ClientSession
+from multidict import CIMultiDict
 
-from tallygate.dialects.dialect import JobKind
+from tallygate.dialects.dialect import Dialect, JobKind
+from tallygate.dialects.job_kinds import JOB_FACTS
 from tallygate.domain.admission import Account
 from tallygate.domain.errors import StoreError
 from tallygate.domain.job import LEASE_GRACE_MS, Job
-from tallygate.gateway.jobs.kinds import KINDS
 from tallygate.gateway.jobs.responses import account_as_held, settled_response
-from tallygate.gateway.jobs.upstream_reads import read_target
 from tallygate.gateway.services import Services
+from tallygate.gateway.upstream import UpstreamClient
+from tallygate.http1.upstream_failure import UpstreamError
 from tallygate.limiter.redis_limiter import EXPIRED_MS
-from tallygate.outbound.session import FetchError
+from tallygate.outbound.session import FetchError, fetch, trust_of
 from tallygate.telemetry.metrics import JOB_POLLS
 
 LOOK_EVERY_S: Final = 1.0
@@ -28,7 +30,10 @@ LEASE_MS: Final = 120_000
 AT_ONCE: Final = 8  # jobs of one worker that are asked for at once
 LOST_AFTER_MS: Final = 60_000  # a job that its upstream does not know may be too new before
 GROWTH: Final = 1.5  # of the time between two polls
+ANSWER_BYTES_MAX: Final = 32 << 20
+ANSWER_S: Final = 30.0
 NOT_FOUND: Final = frozenset({404, 410})
+_NOBODY: Final = CIMultiDict[str]()  # whose headers are forwarded: the key is the operator's
 _log: Final = logging.getLogger(__name__)
 
 
@@ -112,6 +117,36 @@ class Poller:
         if not is_settled and now_ms > job.deadline_ms + LEASE_GRACE_MS + EXPIRED_MS:
             await self._store.give_up(job.id)
             return
-        kind = KINDS[JobKind(job.kind)]
+        kind = JOB_FACTS[JobKind(job.kind)]
         wait_ms = kind.most_ms if is_settled else min(kind.most_ms, int(kind.first_ms * GROWTH ** min(found.polls, 50)))
         await self._store.put_off(job.id, due_ms=now_ms + wait_ms)
+
+
+async def read_target(session: ClientSession, upstream: UpstreamClient, dialect: Dialect, target: str) -> bytes:
+    """Fetch a target of an upstream whole. Raises FetchError."""
+    return await fetch(
+        session,
+        "GET",
+        url_of(upstream, target),
+        whose="the upstream",
+        bytes_max=ANSWER_BYTES_MAX,
+        timeout_s=ANSWER_S,
+        trust=trust_of(upstream.config.ca_pem),
+        headers=await headers_for(upstream, dialect),
+        may_repeat=True,
+    )
+
+
+def url_of(upstream: UpstreamClient, target: str) -> str:
+    """The URL of a target, which begins with the path of the upstream's base URL."""
+    prefix = upstream.pool.address.path_prefix
+    return upstream.config.base_url.rstrip("/") + target.removeprefix(prefix)
+
+
+async def headers_for(upstream: UpstreamClient, dialect: Dialect) -> dict[str, str]:
+    """The headers of a request of our own. Raises FetchError if the gateway cannot authenticate itself."""
+    try:
+        own = await upstream.credentials.headers(_NOBODY, dialect)
+    except UpstreamError as error:
+        raise FetchError(str(error)) from None
+    return {"accept": "application/json", "accept-encoding": "identity"} | {name.decode(): value.decode() for name, value in own}

@@ -1,0 +1,40 @@
+"""What there is to know of work that an upstream goes on with: where it is asked for, how long it lasts, how often to ask.
+
+Sources: OpenAI, "Background mode"; Azure OpenAI, "Responses API": `GET …/responses/{response_id}`, at Azure without a deployment.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from tallygate.dialects.dialect import JobKind
+
+_DAY_MS: Final = 86_400_000
+_DEPLOYMENT: Final = re.compile(r"/deployments/[^/]+(?=/responses)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFacts:
+    """target_of: path and query at which an upstream tells of it, from those of the request that began it, and its id.
+
+    lasts_ms     the longest that the upstream can take
+    first_ms     between the first two polls, growing to `most_ms`
+    """
+
+    target_of: Callable[[str, str], str]
+    lasts_ms: int
+    first_ms: int
+    most_ms: int
+
+
+def response_target(created_at: str, response_id: str) -> str:
+    """The path and query of a response, from those at which it was created."""
+    path, mark, query = created_at.partition("?")
+    return f"{_DEPLOYMENT.sub('', path)}/{quote(response_id, safe='')}{mark}{query}"
+
+
+JOB_FACTS: Final = {
+    JobKind.RESPONSE: JobFacts(target_of=response_target, lasts_ms=_DAY_MS, first_ms=1_000, most_ms=30_000),
+}
