@@ -272,6 +272,24 @@ def test_surcharges_of_the_list_hold_for_an_operators_rows() -> None:
     assert price.schedule()[0].rates["input"] == 1_100_000
 
 
+def test_the_region_that_was_asked_for_is_charged_whatever_name_answers() -> None:
+    prices = catalogue(SURCHARGED)
+
+    def rate(model: str, asked: str) -> int:
+        price = prices.find(model, NOW, asked=asked)
+        assert price is not None
+        return price.schedule()[0].rates["input"]
+
+    regional = "us.anthropic.claude-sonnet-5-20260301-v1:0"
+    assert rate("claude-sonnet-5-20260301", regional) == rate("claude-sonnet-5", regional) == 2_200_000
+    assert rate(regional, regional) == rate(regional, "claude-sonnet-5") == 2_200_000  # once
+    assert rate("claude-sonnet-5", "global.anthropic.claude-sonnet-5") == rate("claude-sonnet-5", "claude-sonnet-5") == 2_000_000
+    asked, answered = prices.find(regional, NOW), prices.find("claude-sonnet-5", NOW, asked=regional)
+    assert asked is not None
+    assert answered is not None
+    assert asked.version == answered.version
+
+
 def test_a_surcharge_below_one_is_refused() -> None:
     problems = Problems()
     document = read_document("prices.yaml", b'prices: []\nsurcharges: [{models: [x*], times: "0.9"}]', problems)

@@ -209,6 +209,22 @@ def test_video_in_and_out_has_rates_of_its_own() -> None:
     assert billed_cost(pieces, "gemini-omni") == (150 + 997_500 + 27_000) * 1_000
 
 
+def test_cached_video_is_counted_once() -> None:
+    stated = usage(
+        3_000,
+        100,
+        cachedContentTokenCount=2_600,
+        promptTokensDetails=of(TEXT=40, VIDEO=2_800, AUDIO=160),
+        cacheTokensDetails=of(TEXT=30, VIDEO=2_450, AUDIO=120),
+    )
+    pieces = [piece("a", finish="STOP", usageMetadata=stated)]
+    _, got = read(pieces, "gemini-2.5-flash")
+    assert got.usage is not None
+    assert (got.usage.prompt, got.usage.cached) == (3_000, 2_600)
+    # 360 * 0.3 + 40 * 1 + 2,480 * 0.03 + 120 * 0.1 + 100 * 2.5 micro-USD
+    assert billed_cost(pieces, "gemini-2.5-flash") == 108_000 + 40_000 + 74_400 + 12_000 + 250_000
+
+
 @pytest.mark.parametrize("spelled", ["promptTokensDetails", "prompt_tokens_details"])
 def test_an_embedding_is_charged_by_modality(spelled: str) -> None:
     details = of(TEXT=100, IMAGE=258, AUDIO=320, VIDEO=2_580)

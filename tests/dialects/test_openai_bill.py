@@ -7,6 +7,7 @@ from openai_wire import DONE, chunk, compact, named_sse, read, sse, usage
 from splits import Metered, assert_split_invariant
 
 from tallygate.dialects.dialect import OtherModel, RequestFacts
+from tallygate.dialects.hosted_tools import OPENROUTER_CALL
 from tallygate.dialects.openai_chat import OpenAiChat
 from tallygate.dialects.openai_completions import OpenAiCompletions
 from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
@@ -188,6 +189,22 @@ def test_a_usage_states_its_searches() -> None:
     first = chunk({"content": "Peace."}, "stop", usage=usage(100, 7, server_tool_use_details={"web_search_requests": 3}))
     got = assert_split_invariant(CHAT, facts, sse(first, chunk(choices=[], usage=zeros), DONE))
     assert got.billed_calls == {SEARCH: 3}
+
+
+def test_tools_that_run_at_openrouter_are_bounded_and_counted() -> None:
+    tools = [{"type": "openrouter:advisor", "parameters": {"model": "anthropic/claude-opus-5"}}, {"type": "openrouter:web_search"}]
+    facts = chat_facts(model="openai/gpt-5.5", tools=[*tools, {"type": "openrouter:datetime"}], max_tool_calls=5)
+    assert facts.calls == {OPENROUTER_CALL: 5, SEARCH: 5}
+    assert facts.has_unseen_input
+    assert chat_facts(tools=[{"type": "openrouter:datetime"}]).calls == {}
+    for details, calls in (
+        ({"tool_calls_requested": 3, "tool_calls_executed": 3, "web_search_requests": 1}, {SEARCH: 1, OPENROUTER_CALL: 2}),
+        ({"tool_calls_requested": 1, "tool_calls_executed": 1}, {SEARCH: 1, OPENROUTER_CALL: 1}),
+        ({"tool_calls_executed": 2, "web_search_requests": 2}, {SEARCH: 2}),
+        ({"tool_calls_executed": -1, "web_search_requests": 0}, {SEARCH: 0}),
+    ):
+        for got in chat_answers(facts, usage(100, 7, server_tool_use_details=details)):
+            assert got.billed_calls == calls
 
 
 def test_searches_are_counted_but_pages_are_not() -> None:

@@ -425,3 +425,17 @@ def test_a_usage_without_output_is_not_of_the_text_before_it() -> None:
         meter.end_body()
         reading = meter.reading
         assert (reading.ended, reading.is_usage_midstream, reading.has_text_after_usage) == (True, False, is_stale), stated
+
+
+def test_the_usage_of_a_streams_last_chunk_is_final_without_a_reason_of_its_end() -> None:
+    text, some = chunk({"content": "word"}), usage(100, 1)
+    for stated, is_midstream in (
+        ([text | {"usage": some}, DONE], False),
+        ([text, chunk({"content": ""}, usage=some), DONE], False),
+        ([text | {"usage": some}], True),
+        ([text | {"usage": some}, text, DONE], True),
+    ):
+        meter = DIALECTS["openai_chat"].meter(STREAM, content_type="text/event-stream", hide_usage_chunk=False)
+        meter.feed(sse(*stated))
+        meter.end_body()
+        assert meter.reading.is_usage_midstream is is_midstream, stated

@@ -40,6 +40,7 @@ ROWS = [
     {"model": SONNET, "effective": "2026-01-01", "input": "2", "output": "10", "max_input_tokens": 200_000},
     {"model": "in-house-9", "effective": "2026-01-01", "input": "2", "output": "10"},
 ]
+PRICES: dict[str, Any] = {"prices": ROWS, "with_listed": False}
 PLAN = Plan(id="p", api_access=True)
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 
@@ -53,7 +54,9 @@ def price_of_row(row: dict[str, Any]) -> Price:
 
 
 @asynccontextmanager
-async def answering(tmp_path: Path, answer: dict[str, Any], **more: Any) -> AsyncIterator[tuple[Harness, ClientSession]]:
+async def answering(
+    tmp_path: Path, answer: dict[str, Any], prices: dict[str, Any] | None = None, **more: Any
+) -> AsyncIterator[tuple[Harness, ClientSession]]:
     """A gateway whose upstream always answers so."""
     body = json.dumps({"type": "message", "role": "assistant", "content": [{"type": "text", "text": "Hi"}], **answer}).encode()
     head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
@@ -69,7 +72,7 @@ async def answering(tmp_path: Path, answer: dict[str, Any], **more: Any) -> Asyn
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with (
         server,
-        running_gateway(tmp_path, config={"prices": {"prices": ROWS, "with_listed": False}}, upstream_url=url, **more) as harness,
+        running_gateway(tmp_path, config={"prices": prices or PRICES}, upstream_url=url, **more) as harness,
         ClientSession(timeout=ClientTimeout(total=20)) as session,
     ):
         yield harness, session
@@ -348,3 +351,17 @@ def test_a_request_that_rules_out_what_is_dearer_is_held_for_less() -> None:
     price = price_of_row(ROWS[0])
     everywhere = estimate(facts_of(), PLAN, price, 10_000).hold_nano_usd
     assert estimate(facts_of(inference_geo="global"), PLAN, price, 10_000).hold_nano_usd == 60_000_000 < everywhere == 66_000_000
+
+
+async def test_a_region_in_the_name_asked_is_charged_though_the_answer_names_none(tmp_path: Path) -> None:
+    answer = {
+        "model": "claude-sonnet-5-20260301",
+        "usage": {"input_tokens": 1_000, "output_tokens": 100},
+        "stop_reason": "end_turn",
+    }
+    prices = {"prices": ROWS, "surcharges": [{"models": ["us.anthropic.*"], "times": "1.1"}], "with_listed": False}
+    async with answering(tmp_path, answer, prices=prices) as (harness, session):
+        status, _ = await ask(harness, session, model="us.anthropic.claude-sonnet-5-20260301-v1:0")
+        assert status == 200
+        event = await only_event(harness)
+    assert (event["cost_nano_usd"], event["flags"]) == (3_300_000, [])  # 1.1 * (1,000 * 2 + 100 * 10) micro-USD

@@ -13,6 +13,7 @@ from prices import price_of, repriced
 from sqlalchemy import Table, func, select, update
 
 from tallygate.config.catalogue import PriceCatalogue
+from tallygate.config.surcharges import Surcharge
 from tallygate.domain.admission import Account
 from tallygate.domain.price import Price
 from tallygate.domain.usage import usage_of_totals
@@ -335,6 +336,19 @@ async def test_what_was_agreed_on_for_the_model_asked_charges_it_anew_too(databa
     (correction,) = page.corrections
     assert correction.price_version == new.version
     assert correction.cost_nano_usd == _priced(1, new).cost_nano_usd - _priced(1, old).cost_nano_usd
+
+
+async def test_a_region_in_the_name_asked_is_charged_anew_too(database: Database, book: Book) -> None:
+    surcharges = (Surcharge(("us.x.*",), 1_100_000),)
+    prices = PriceCatalogue([], listed=PriceCatalogue([OLD], surcharges=surcharges))
+    regional = prices.find("gpt-4o", START_MS, asked="us.x.gpt-4o")
+    assert regional is not None
+    assert regional.version != OLD.version
+    asked = {"request_model": "us.x.gpt-4o", "response_model": "gpt-4o"}
+    await book.record([_priced(1, OLD, **asked), _priced(2, regional, **asked)])
+    query = RepriceQuery(model="gpt-4o", from_ms=START_MS, to_ms=START_MS + 1, orgs=frozenset({"acme"}))
+    (correction,) = (await Repricing(database, prices).page(query, "", now_ms=START_MS, apply=True)).corrections
+    assert correction.cost_nano_usd == _priced(1, regional).cost_nano_usd - _priced(1, OLD).cost_nano_usd > 0
 
 
 async def test_a_correction_leaves_the_original_as_it_was(database: Database, book: Book) -> None:

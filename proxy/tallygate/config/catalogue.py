@@ -9,7 +9,7 @@ from typing import Final
 
 from tallygate.config.call_rates import CallRates, with_call_rates
 from tallygate.config.routing import Families, Routing
-from tallygate.config.surcharges import Surcharge, surcharged
+from tallygate.config.surcharges import Surcharge, surcharge_of, surcharged
 from tallygate.domain.model_patterns import matches_any
 from tallygate.domain.price import Price
 from tallygate.domain.routed_price import RoutedPrice, routed_price
@@ -109,7 +109,7 @@ class PriceCatalogue:
         self.routing = routing
         self._rows = _by_model(self._completed(self._prices), reach_back=self._listed is None)
         self._upstream_rows = _by_model(self._completed(upstream_prices))
-        self._lookups: dict[str, tuple[Series, ...]] = {}
+        self._lookups: dict[tuple[str, str], tuple[Series, ...]] = {}
         self._hourly = {price.model for price in self.rows() if any(rule.utc_minutes is not None for rule in price.rules)}
         self._marks = sorted({minute for price in self.rows() for rule in price.rules for minute in rule.utc_minutes or ()})
         self._changes = sorted({price.effective_ms for price in self.rows()})
@@ -203,11 +203,14 @@ class PriceCatalogue:
         is_listed = self._listed is not None and model in self._listed
         return is_listed or model in self._rows or model in self._upstream_rows or model in self._aliases
 
-    def find(self, model: str, at_ms: int) -> Price | None:
-        """The price in force, in the order above. None if unknown."""
-        candidates = self._lookups.get(model)
+    def find(self, model: str, at_ms: int, *, asked: str = "") -> Price | None:
+        """The price in force, in the order above. None if unknown.
+
+        asked   the name to which `model` answered, whose region is charged: Bedrock answers `us.anthropic.…` with the plain name
+        """
+        candidates = self._lookups.get((model, asked))
         if candidates is None:
-            candidates = self.candidates(model)
+            candidates = self.candidates(model, asked=asked)
         for series in candidates:
             price = series.at(at_ms)
             if price is not None:
@@ -225,8 +228,8 @@ class PriceCatalogue:
             found.append(listed)
         return min(found, default=None)
 
-    def candidates(self, model: str) -> tuple["Series", ...]:
-        """Rows that may price a name, best first: of each, the one in force, if any."""
+    def candidates(self, model: str, *, asked: str = "") -> tuple["Series", ...]:
+        """Rows that may price a name, best first: of each, the one in force, if any. asked: as in `find`."""
         if len(model) > MODEL_CHARS_MAX:
             return ()
         found: list[Series] = []
@@ -235,12 +238,14 @@ class PriceCatalogue:
             aliased = self._rows.get(alias) or (self._listed.rows_of(alias) if self._listed is not None else None)
             priced = [series for series in (self._rows.get(name), self._upstream_rows.get(name), aliased) if series is not None]
             found += priced if name == model else [series.surcharged(model, self.surcharges) for series in priced]
+        if asked and surcharge_of(model, self.surcharges) is None:
+            found = [series.surcharged(asked, self.surcharges) for series in found]
         if self._listed is not None:
-            found.extend(self._listed.candidates(model))
+            found.extend(self._listed.candidates(model, asked=asked))
         if len(self._lookups) >= LOOKUPS_MAX:
             self._lookups.clear()
         candidates = tuple(found)
-        self._lookups[model] = candidates
+        self._lookups[model, asked] = candidates
         return candidates
 
     def dearest(self, at_ms: int, *, family: str | None = None) -> RoutedPrice | None:

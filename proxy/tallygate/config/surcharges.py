@@ -38,12 +38,15 @@ def read_surcharges(document: Section) -> tuple[Surcharge, ...]:
     return tuple(found)
 
 
+def surcharge_of(model: str, surcharges: tuple[Surcharge, ...]) -> Surcharge | None:
+    """The first surcharge that names the model."""
+    return next((surcharge for surcharge in surcharges if matches_any(model, surcharge.models)), None)
+
+
 def surcharged(series: tuple[Price, ...], model: str, surcharges: tuple[Surcharge, ...]) -> tuple[Price, ...]:
     """Rows of a plainer name as they price `model`; they still name the plainer one."""
-    for surcharge in surcharges:
-        if matches_any(model, surcharge.models):
-            if surcharge.factor == ONE:
-                return series
-            rule = Rule(factor=surcharge.factor)
-            return tuple(versioned(replace(price, rules=(*price.rules, rule))) for price in series)
-    return series
+    surcharge = surcharge_of(model, surcharges)
+    if surcharge is None or surcharge.factor == ONE:
+        return series
+    rule = Rule(factor=surcharge.factor)
+    return tuple(versioned(replace(price, rules=(*price.rules, rule))) for price in series)

@@ -1,7 +1,8 @@
 """Tools of OpenAI-shaped APIs that run at the provider and are billed beside tokens: what requests can cause, and answers show.
 
 Sources: OpenAI, pricing page, "Tools": searches and file searches by the call, containers by the session, images by the tokens of
-their own model; xAI, pricing page and "Tool Usage Details".
+their own model; xAI, pricing page and "Tool Usage Details"; OpenRouter, "Server Tools": each `openrouter:…` tool runs there, some
+at the price of another model.
 """
 
 from collections import Counter
@@ -27,11 +28,14 @@ ITEMS_MAX: Final = 10_000  # items of one answer that are looked at
 PREVIEW_SEARCH: Final = f"{Unit.WEB_SEARCH}:preview"
 CODE_CALL: Final = f"{Unit.SERVER_TOOL}:code_interpreter"  # xAI bills calls; OpenAI bills containers
 DOCUMENT_SEARCH: Final = f"{Unit.SERVER_TOOL}:document_search"
+OPENROUTER_CALL: Final = f"{Unit.SERVER_TOOL}:openrouter"
 X_SEARCH: Final = f"{Unit.SERVER_TOOL}:x_search"
 X_POST: Final = f"{Unit.SEARCH_SOURCE}:x_post"
 X_USER: Final = f"{Unit.SEARCH_SOURCE}:x_user"
 
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})  # any other tool runs at the provider and reads unseen input
+_OPENROUTER: Final = "openrouter:"
+_FREE: Final = frozenset({"openrouter:datetime"})
 _BUILTIN: Final = "builtin_function"  # Moonshot's, by the function's name
 _WEB_SEARCHES: Final = ("web_search", "openrouter:web_search", "browser_search", "$web_search")
 _FILE_SEARCHES: Final = frozenset({"file_search", "collections_search"})
@@ -118,6 +122,8 @@ def _of_tool(tool: dict[str, Any], most: int, *, is_xai: bool) -> dict[str, int]
         return {DOCUMENT_SEARCH: most}
     if kind == "image_generation" and is_xai:
         return {Unit.IMAGE: most}
+    if kind.startswith(_OPENROUTER) and kind not in _FREE:
+        return {OPENROUTER_CALL: most}
     return {}
 
 
@@ -199,10 +205,14 @@ def calls_in_usage(usage: Mapping[str, Any]) -> dict[str, int]:
         if X_POST not in calls and X_USER not in calls and (searches := _number(details.get("x_search_calls"))):
             calls[X_SEARCH] = searches
         return calls
-    searches = _number(member(usage.get("server_tool_use_details"), "web_search_requests"))
+    details = usage.get("server_tool_use_details")
+    searches = _number(member(details, "web_search_requests"))
     if searches is None:
         searches = _number(usage.get("num_search_queries"))
-    return {} if searches is None else {Unit.WEB_SEARCH: searches}
+    calls = {} if searches is None else {Unit.WEB_SEARCH: searches}
+    executed = _number(member(details, "tool_calls_executed"))
+    others = (executed or 0) - (searches or 0)
+    return calls | {OPENROUTER_CALL: others} if others > 0 else calls
 
 
 def _number(value: object) -> int | None:

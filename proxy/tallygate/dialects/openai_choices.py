@@ -47,7 +47,7 @@ class ChoicesStreamMeter(EventStreamMeter):
     `"usage":null` elsewhere.
     """
 
-    __slots__ = ("_decoder", "_finished", "_seen", "_tier", "_usage")
+    __slots__ = ("_decoder", "_ends_with_usage", "_finished", "_seen", "_tier", "_usage")
 
     def __init__(self, decoder: ChoicesDecoder, facts: RequestFacts, *, hides: bool = False) -> None:
         super().__init__(hides=hides)
@@ -56,12 +56,15 @@ class ChoicesStreamMeter(EventStreamMeter):
         self._seen: set[int] = set()
         self._finished: set[int] = set()
         self._usage = StatedUsage(CHAT)
+        self._ends_with_usage = False  # the last chunk states usage
 
     def _read(self, event: SseEvent) -> bytes:
         data = event.data
         reading = self.reading
         if len(data) <= DONE_BYTES_MAX and data.strip() == b"[DONE]":
             reading.ended = True
+            if self._ends_with_usage:
+                reading.is_usage_midstream = False  # although no choice named the reason of its end
             return event.raw
         chunk = lenient_decode(data, self._decoder)
         if chunk is None:
@@ -74,7 +77,8 @@ class ChoicesStreamMeter(EventStreamMeter):
         if chunk.service_tier != self._tier and chunk.service_tier is not None:
             self._tier = chunk.service_tier
             note_tier(reading, self._tier)
-        if _read_about(reading, chunk, self._usage):
+        self._ends_with_usage = _read_about(reading, chunk, self._usage)
+        if self._ends_with_usage:
             reading.is_usage_midstream = bool(chunk.choices) and self._seen != self._finished
             if self._usage.has_output:
                 reading.has_text_after_usage = False

@@ -137,7 +137,7 @@ class Usage:
     def with_moved(self, source: Unit, to: Unit, number: int) -> "Usage":
         """This usage, with up to `number` tokens of one unit in another one."""
         moved = min(number, self.of(source))
-        if moved <= 0:
+        if moved <= 0 or source is to:
             return self
         quantities = {**self.quantities, source: self.of(source) - moved, to: self.of(to) + moved}
         return Usage({unit: count for unit, count in quantities.items() if count}, self.passes)

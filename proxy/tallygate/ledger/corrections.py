@@ -189,7 +189,7 @@ class Corrections:
             if price.version == listed:
                 return with_markup_of(price, entry.price_version)
         for model in charging_names(self._prices, entry):
-            found = self._prices.find(model, entry.started_at_ms)
+            found = self._prices.find(model, entry.started_at_ms, asked=entry.request_model or "")
             if found is not None and not is_guess(found, model, entry.price_version):
                 return with_markup_of(found, entry.price_version)
         raise UnknownEventError(

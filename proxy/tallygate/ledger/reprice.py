@@ -150,7 +150,7 @@ class Repricing:
     def _price_of(self, entry: Entry) -> Price | None:
         """The price that admission and settlement would choose."""
         for model in charging_names(self._prices, entry):
-            price = self._prices.find(model, entry.started_at_ms)
+            price = self._prices.find(model, entry.started_at_ms, asked=entry.request_model or "")
             if price is not None:
                 return None if is_guess(price, model, entry.price_version) else price
         return None

@@ -146,7 +146,7 @@ def price_answered(
     if facts.model is not None and prices.agrees(facts.model, at_ms):
         return asked, False
     if response_model and response_model != facts.model:
-        answered = prices.find(response_model, at_ms)
+        answered = prices.find(response_model, at_ms, asked=facts.model or "")
         if answered is not None and (answered.generates or not facts.has_output):
             return marked_up(answered, markup), False
         return asked, asked is not None
