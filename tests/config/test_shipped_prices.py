@@ -1,6 +1,7 @@
 """The shipped price list beside the pinned genai-prices, which it was compared with, and what the list must not lack."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +11,7 @@ from tallygate.config.document import read_document
 from tallygate.config.model import GatewayConfig
 from tallygate.config.price_differences import Reviewed, ReviewedNames, differences, read_reviewed, unknown_there
 from tallygate.config.price_source import SourceModel, models_of, packaged
+from tallygate.config.price_updates import updates_of
 from tallygate.config.prices import read_prices
 from tallygate.config.problems import Problems
 from tallygate.config.section import instant_ms
@@ -79,6 +81,19 @@ def test_every_difference_from_genai_prices_is_reviewed_and_every_review_is_of_a
         for what, figures in entry.figures.items():
             alone = Reviewed(entry.models, (), {what: figures}, entry.reason, entry.place)
             assert any(alone.covers(each) for each in found), f"line {entry.place.line}: {what} no longer differs so"
+
+
+@pytest.mark.parametrize("hour", [2, 8, 17, 23])
+def test_a_comparison_and_an_update_are_the_same_at_every_hour(prices, theirs, reviewed, hour: int) -> None:
+    deepseek = [model for model in theirs if model.provider == "deepseek"]
+    at = at_ms("2026-11-30") + (hour - 12) * 3_600_000
+    assert set(differences(prices, deepseek, at)) == set(differences(prices, deepseek, at_ms("2026-11-30")))
+    assert prices.listed is not None
+    assert updates_of(prices.listed, deepseek, reviewed[0], now_ms=at) == ()
+    (pro,) = [model for model in deepseek if model.names[0] == "deepseek-v4-pro"]
+    dearer = replace(pro, rows=({"input": "9", "output": "9"},))
+    ((row,),) = [update.rows for update in updates_of(prices.listed, [dearer], (), now_ms=at)]
+    assert "when" not in row, "hours that the source does not state are none of its price"
 
 
 def test_every_name_that_genai_prices_does_not_have_is_reviewed(prices, theirs, reviewed) -> None:

@@ -217,6 +217,10 @@ class PriceCatalogue:
                 return price.starting_at(_minute_of_day(at_ms)) if price.model in self._hourly else price
         return None
 
+    def row(self, model: str, at_ms: int) -> Price | None:
+        """The row in force, with its rates of all hours of the day. None if unknown."""
+        return next((price for series in self.candidates(model) if (price := series.at(at_ms)) is not None), None)
+
     def rows_of(self, model: str) -> "Series | None":
         """The rows of exactly this name; None if there are none."""
         return self._rows.get(model)

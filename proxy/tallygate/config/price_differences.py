@@ -18,8 +18,6 @@ from tallygate.domain.usage import STANDARD, Conditions
 NOT_LISTED: Final = "model"
 STATED: Final = "stated"  # in place of figures, where only one side knows a condition
 _UNITS: Final = tuple(unit for unit in Unit if unit in TOKEN_UNITS)
-MINUTE_MS: Final = 60_000
-DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +111,12 @@ def differences(catalogue: PriceCatalogue, models: Iterable[SourceModel], at_ms:
         if theirs is None:
             continue
         for name in model.names:
-            ours = catalogue.find(name, at_ms)
+            ours = catalogue.row(name, at_ms)
             if ours is None:
                 yield Difference(model.provider, name, NOT_LISTED, "", _figure(theirs.rates, Unit.INPUT))
             else:
                 yield from (
-                    Difference(model.provider, name, what, here, there)
-                    for what, (here, there) in _compared(catalogue, name, theirs, at_ms).items()
+                    Difference(model.provider, name, what, here, there) for what, (here, there) in _compared(ours, theirs).items()
                 )
 
 
@@ -136,18 +133,17 @@ def _price(name: str, row: Row) -> Price:
     return prices[0]
 
 
-def _compared(catalogue: PriceCatalogue, name: str, theirs: Price, at_ms: int) -> dict[str, tuple[str, str]]:
-    """What differs, with both figures: under every condition, for every size of prompt, at every hour that one of them knows."""
-    day = at_ms - at_ms % DAY_MS
-    ours = catalogue.find(name, at_ms)
-    rules = (*(ours.rules if ours is not None else ()), *theirs.rules)
+def _compared(ours: Price, theirs: Price) -> dict[str, tuple[str, str]]:
+    """What differs, with both figures: under every condition, for every size of prompt, at every hour that one of them knows.
+
+    Of several hours the first of the day that differs, so that it is the same at whatever time somebody compares.
+    """
+    rules = (*ours.rules, *theirs.rules)
+    minutes = sorted({0, *[minute for rule in rules for minute in rule.utc_minutes or ()]})
     found: dict[str, tuple[str, str]] = {}
     conditions = {STANDARD: "", **{_conditions(rule): _condition_text(_conditions(rule)) for rule in rules}}
-    for minute in dict.fromkeys([at_ms % DAY_MS // MINUTE_MS, *[rule.utc_minutes[0] for rule in rules if rule.utc_minutes]]):
-        here = catalogue.find(name, day + minute * MINUTE_MS)
-        if here is None:
-            continue
-        there = theirs.starting_at(minute)
+    for minute in minutes:
+        here, there = ours.starting_at(minute), theirs.starting_at(minute)
         for condition, text in conditions.items():
             if text and (is_here := _states(here, condition)) != _states(there, condition):
                 found.setdefault(text, (STATED, "") if is_here else ("", STATED))

@@ -115,7 +115,7 @@ def updates_of(
                     changes.setdefault(each.model, {})[each] = None
         for name, different in changes.items():
             if name not in found and not any(_is_free(row) for row in model.rows):
-                rows = tuple(_completed(row, listed.find(name, now_ms)) for row in _dated(model.rows, listed.rows_of(name), now_ms))
+                rows = tuple(_completed(row, listed.row(name, now_ms)) for row in _dated(model.rows, listed.rows_of(name), now_ms))
                 found[name] = Update(name, rows, tuple(different))
     return tuple(found.values())
 
