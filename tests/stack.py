@@ -120,7 +120,7 @@ def events_in(store: redis.Redis) -> list[dict[str, Any]]:
     for partition in range(PARTITIONS):
         for _, fields in store.xrange(partition_keys(partition).events):
             named = {name.decode(): value.decode() for name, value in fields.items()}
-            if named["kind"] == "notice":
+            if named["kind"] in {"notice", "deferred"}:
                 continue
             event = read_event(named.pop("event"))
             found.append(event | {f"_{name}": value for name, value in named.items()})

@@ -21,7 +21,8 @@ class MemoryJobs:
         jobs = {job.id: job for job in self._harness.deferred() if job.id not in ended}
         return [OpenJob(job=job, polls=self.polls.get(id_, 0), progress=self.progress.get(id_, 0)) for id_, job in jobs.items()]
 
-    async def claim(self, *, now_ms: int, lease_ms: int) -> OpenJob | None:
+    async def claim(self, *, now_ms: int, lease_ms: int, after_org: str = "") -> OpenJob | None:
+        del after_org
         for found in self.open():
             if self.due.get(found.job.id, 0) <= now_ms:
                 self.due[found.job.id] = now_ms + lease_ms

@@ -110,6 +110,16 @@ async def test_pollers_take_turns_and_a_dead_ones_job_is_taken_over(database: Da
     assert [(each.job.id, each.progress) for each in await open_jobs(database, ["acme"])] == [(a_job(2).id, 17)]
 
 
+async def test_organizations_take_turns_however_many_jobs_one_has(database: Database, book: Book) -> None:
+    jobs = Jobs(database)
+    await book.record([], jobs=[*(a_job(number, org="acme") for number in range(1, 6)), a_job(6, org="beta"), a_job(7, org="zeta")])
+    order, last = [], ""
+    while found := await jobs.claim(now_ms=START_MS, lease_ms=1_000, after_org=last):
+        last = found.job.org
+        order.append(last)
+    assert order == ["acme", "beta", "zeta", "acme", "acme", "acme", "acme"]
+
+
 async def test_one_whose_end_was_entered_before_it_is_removed_when_it_comes_up(database: Database, book: Book) -> None:
     """Two writers: one has stored the end before the other the beginning."""
     await book.record([ended(a_job(1))])

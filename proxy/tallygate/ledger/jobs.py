@@ -9,7 +9,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Index, Integer, PrimaryKeyConstraint, Table, Text, delete, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    Row,
+    Table,
+    Text,
+    delete,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.domain.errors import StoreError
@@ -38,11 +52,12 @@ JOBS: Final = Table(
     Column("body", Text, nullable=False),
     PrimaryKeyConstraint("id"),
     Index(None, "due_ms"),
-    Index(None, "org"),
+    Index(None, "org", "due_ms"),
     sqlite_with_rowid=False,
 )
 _C: Final = JOBS.c
 _IDS_AT_ONCE: Final = 500
+_FINAL: Final = select(ENTRIES.c.event_id).where(ENTRIES.c.kind.in_(sorted(FINAL)))
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Job).decode
 
@@ -105,28 +120,24 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, *, now_ms: int, lease_ms: int) -> OpenJob | None:
-        """Lease the job that has been due the longest; None if none is due and free. One whose end is entered is removed."""
-        longest = (
-            select(_C.id)
-            .where(_C.due_ms <= now_ms, _C.leased_until_ms <= now_ms)
-            .order_by(_C.due_ms, _C.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)  # PostgreSQL: another gateway takes the next one; SQLite has one writer
-            .scalar_subquery()
-        )
-        taken = update(JOBS).where(_C.id == longest).values(leased_until_ms=now_ms + lease_ms, polls=_C.polls + 1)
-        final = select(ENTRIES.c.event_id).where(ENTRIES.c.kind.in_(sorted(FINAL)))
+    async def claim(self, *, now_ms: int, lease_ms: int, after_org: str = "") -> OpenJob | None:
+        """Lease a job of the next organization after this one, the one that has been due the longest; None if none is due and free.
+
+        Whoever passes the organization of the last job lets organizations take turns, however many jobs one of them has.
+        A job whose end is entered is removed.
+        """
         try:
             async with self._database.read() as connection:  # most looks find none, and need no lock
                 if (await connection.execute(select(_C.id).where(_C.due_ms <= now_ms).limit(1))).first() is None:
                     return None
             while True:
                 async with self._database.write() as connection:
-                    row = (await connection.execute(taken.returning(_C.id, _C.body, _C.polls, _C.progress))).first()
+                    row = await _lease(connection, _C.org > after_org, now_ms=now_ms, lease_ms=lease_ms)
+                    if row is None and after_org:
+                        row = await _lease(connection, _C.org <= after_org, now_ms=now_ms, lease_ms=lease_ms)
                     if row is None:
                         return None
-                    if (await connection.execute(final.where(ENTRIES.c.event_id == row.id).limit(1))).first() is None:
+                    if (await connection.execute(_FINAL.where(ENTRIES.c.event_id == row.id).limit(1))).first() is None:
                         return OpenJob(job=_decode(row.body), polls=row.polls - 1, progress=row.progress)
                     await connection.execute(delete(JOBS).where(_C.id == row.id))
         except LedgerUnavailableError as error:
@@ -154,6 +165,19 @@ class Jobs:
                 await connection.execute(update(JOBS).where(_C.id == job_id).values(**values))
         except LedgerUnavailableError as error:
             raise _away(error) from error
+
+
+async def _lease(connection: AsyncConnection, orgs: ColumnElement[bool], *, now_ms: int, lease_ms: int) -> Row[Any] | None:
+    longest = (
+        select(_C.id)
+        .where(orgs, _C.due_ms <= now_ms, _C.leased_until_ms <= now_ms)
+        .order_by(_C.org, _C.due_ms, _C.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)  # PostgreSQL: another gateway takes the next one; SQLite has one writer
+        .scalar_subquery()
+    )
+    taken = update(JOBS).where(_C.id == longest).values(leased_until_ms=now_ms + lease_ms, polls=_C.polls + 1)
+    return (await connection.execute(taken.returning(_C.id, _C.body, _C.polls, _C.progress))).first()
 
 
 async def open_jobs(database: Database, orgs: Sequence[str]) -> list[OpenJob]:

@@ -51,7 +51,7 @@ class OpenJob(Protocol):
 class JobStore(Protocol):
     """The open jobs of all gateways. Every method raises StoreError."""
 
-    async def claim(self, *, now_ms: int, lease_ms: int) -> OpenJob | None: ...
+    async def claim(self, *, now_ms: int, lease_ms: int, after_org: str = "") -> OpenJob | None: ...
     async def put_off(self, job_id: str, *, due_ms: int) -> None: ...
     async def give_up(self, job_id: str) -> None: ...
 
@@ -63,6 +63,7 @@ class Poller:
         self._services = services
         self._store = store
         self._session = session
+        self._last_org = ""  # of the job that was claimed last: organizations take turns
 
     async def poll_forever(self) -> None:
         """Poll what is due, and look again."""
@@ -81,9 +82,10 @@ class Poller:
         """Poll jobs until none is due and free; return how many were polled. Raises StoreError."""
         polled = 0
         while True:
-            found = await self._store.claim(now_ms=self._services.now_ms(), lease_ms=LEASE_MS)
+            found = await self._store.claim(now_ms=self._services.now_ms(), lease_ms=LEASE_MS, after_org=self._last_org)
             if found is None:
                 return polled
+            self._last_org = found.job.org
             await self.poll(found)
             polled += 1
 

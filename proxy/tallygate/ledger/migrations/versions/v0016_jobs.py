@@ -27,4 +27,4 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_jobs_due_ms", "jobs", ["due_ms"])
-    op.create_index("ix_jobs_org", "jobs", ["org"])
+    op.create_index("ix_jobs_org_due_ms", "jobs", ["org", "due_ms"])

@@ -1,0 +1,60 @@
+"""Work that goes on after its answer, with real processes: killed gateways and an emptied store lose and double nothing."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import openai
+import pytest
+from stack import KEY, Stack, eventually, rows_of, running_stack
+
+pytestmark = pytest.mark.timeout(300)
+RESPONSES = 12
+DELAY_MS = 5_000
+
+
+async def begin(client: openai.AsyncOpenAI, number: int) -> str:
+    text = f"[[sim tokens={50 + number};delay={DELAY_MS}]] Think."
+    begun = await client.responses.create(model="gpt-4o-mini", input=text, background=True, max_output_tokens=500)
+    assert begun.status == "queued"
+    return begun.id
+
+
+def jobs(stack: Stack) -> list[dict[str, Any]]:
+    return rows_of(stack.data_dir / "ledger.db", "SELECT id FROM jobs")
+
+
+async def test_background_responses_are_settled_whatever_is_killed_or_lost(tmp_path: Path) -> None:
+    async with running_stack(tmp_path, upstream_api_key="sk-operator", workers="2") as stack:
+        client = openai.AsyncOpenAI(base_url=f"{stack.url}/v1", api_key=KEY, max_retries=0)
+        begun = await asyncio.gather(*(begin(client, number) for number in range(RESPONSES)))
+        await eventually(lambda: len(jobs(stack)) == RESPONSES, "every job is in the ledger")
+        held = stack.window()["held"]
+        assert held >= RESPONSES * 500 * 600
+        assert json.loads(stack.get("/api/spend?org=acme")[1]) != {}
+
+        for worker in stack.workers():
+            worker.kill()
+        stack.store.flushall()
+        await eventually(lambda: stack.window()["held"] == held, "what was held is held again")
+        await eventually(lambda: not jobs(stack), "every job is settled", 60)
+
+        wanted = sorted(50 + number for number in range(RESPONSES))
+        entries = [event for event in stack.events() if "deferred" in event["flags"]]
+        assert sorted(event["completion_tokens"] for event in entries) == wanted
+        assert {event["_kind"] for event in entries} == {"settled"}
+        totals = stack.ledger.totals
+        assert sum(event["prompt_tokens"] for event in entries) == totals.prompt_tokens
+        assert sum(event["completion_tokens"] for event in entries) == totals.generated_tokens
+        spent = sum(int(event["_cost_nano_usd"]) for event in entries)
+        await eventually(lambda: stack.window() == {"spent": spent, "held": 0}, "the limiter has the same")
+
+        response = await client.responses.retrieve(begun[0])  # its maker still has it
+        assert response.status == "completed"
+        await client.close()
+        async with aiohttp.ClientSession() as session, session.get(f"{stack.console}/metrics") as answer:
+            metrics = await answer.text()
+        assert 'tallygate_jobs_open{kind="response"} 0' in metrics
+        assert "tallygate_ledger_drift_nano_usd 0" in metrics or "tallygate_ledger_drift" not in metrics
