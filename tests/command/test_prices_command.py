@@ -131,6 +131,18 @@ def test_update_writes_what_differs_in_a_layer_of_its_own_and_nothing_twice(conf
     assert next(row for row in shown(config, "gpt-5.5") if row["applies"])["layer"] == "prices.yaml"
 
 
+def test_hours_of_an_updated_price_stay_those_of_working_days(config: Path, tmp_path: Path) -> None:
+    busy = {"start_time": "01:00:00Z", "end_time": "04:00:00Z"}
+    figures = {"input_mtok": 1, "cache_read_mtok": 0.1, "output_mtok": 3}
+    double = {"input_mtok": 2, "cache_read_mtok": 0.2, "output_mtok": 6}
+    model = {"id": "deepseek-v4-pro", "prices": [{"prices": figures}, {"constraint": busy, "prices": double}]}
+    (tmp_path / "data.json").write_text(source(model, provider="deepseek"))
+    assert run(config, "update", "--from", str(tmp_path / "data.json")).exit_code == 0
+    assert 'when: [{utc_hours: "01:00-04:00", times: "2", utc_days: "mon-fri"}]' in (config / "listed_prices.yaml").read_text()
+    [row] = [row for row in shown(config, "deepseek-v4-pro", "--at", "2026-11-27T02:00:00Z") if row["applies"]]
+    assert row["when"] == [{"utc_hours": "01:00-04:00", "utc_days": "mon-fri", "times": "2"}]
+
+
 def test_what_was_written_is_valid_and_the_next_difference_is_none(config: Path, tmp_path: Path) -> None:
     file = tmp_path / "data.json"
     file.write_text(source(NEW, DEARER))

@@ -377,6 +377,22 @@ def test_the_note_on_origin_is_kept() -> None:
     assert "A starting catalogue: check against the provider before billing." in text
 
 
+@pytest.mark.parametrize(
+    ("day", "usd"), [("2026-08-22", 1.32), ("2026-08-23", 0.66), ("2026-11-27", 1.32), ("2026-11-28", 0.66), ("2026-11-29", 0.66)]
+)
+def test_deepseek_has_no_busy_hours_at_weekends_since_they_are_excepted(prices: PriceCatalogue, day: str, usd: float) -> None:
+    at = at_ms(day) - 10 * 3_600_000
+    assert cost(prices, "deepseek-v4-pro", usage_of_totals(prompt=MILLION), at=at) == usd
+
+
+@pytest.mark.parametrize("day", ["2026-11-28", "2026-11-29", "2026-11-30"])
+def test_the_source_s_busy_hours_are_compared_with_those_of_working_days(
+    prices: PriceCatalogue, theirs: tuple[SourceModel, ...], day: str
+) -> None:
+    models = [model for model in theirs if model.provider == "deepseek" and "deepseek-v4-pro" in model.names]
+    assert [each for each in differences(prices, models, at_ms(day)) if each.model == "deepseek-v4-pro"] == []
+
+
 def test_the_dearest_price_of_the_shipped_families_leaves_out_research_models(prices: PriceCatalogue) -> None:
     bound = prices.dearest(AT_MS)
     openai = prices.dearest(AT_MS, family="OpenAI")

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallygate.config.price_row import DAYS
 from tallygate.domain.charge import charge_of
-from tallygate.domain.price import Price, Rule, Tier
+from tallygate.domain.price import Price, Rule, Tier, minute_of_week
 from tallygate.domain.ratio import ONE
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage import STANDARD, Conditions, Pass, Usage, summed, usage_of_totals
@@ -88,6 +89,19 @@ def test_hours_of_the_day_hold_for_requests_that_start_in_them() -> None:
     price = Price(model="m", version="v", effective_ms=0, rates={"input": 10, "output": 10}, rules=rules)
     rates = [price.starting_at(minute).schedule()[0].rates["input"] for minute in (989, 990, 1_439, 0, 29, 30)]
     assert rates == [10, 5, 5, 5, 5, 10]
+
+
+@pytest.mark.parametrize(
+    ("days", "dear"),
+    [((0, 4), "mon tue wed thu fri"), ((5, 6), "sat sun"), ((6, 6), "sun"), ((4, 0), "fri sat sun mon"), ((2, 1), " ".join(DAYS))],
+)
+def test_days_of_the_week_hold_for_requests_that_start_on_them(days: tuple[int, int], dear: str) -> None:
+    rules = (Rule(utc_days=days, utc_minutes=(23 * 60, 60), factor=2 * ONE),)  # of the day itself, not of the night
+    price = Price(model="m", version="v", effective_ms=0, rates={"input": 10, "output": 10}, rules=rules)
+    monday = 1_764_547_200_000  # 2025-12-01
+    starts = {(DAYS[day], hour): monday + day * 86_400_000 + hour * 3_600_000 for day in range(7) for hour in (0, 1, 23)}
+    found = {key: price.starting_at(minute_of_week(at_ms)).schedule()[0].rates["input"] for key, at_ms in starts.items()}
+    assert {key for key, rate in found.items() if rate == 20} == {(day, hour) for day in dear.split() for hour in (0, 23)}
 
 
 def test_a_narrowed_unit_without_a_rate_has_that_of_the_wider() -> None:

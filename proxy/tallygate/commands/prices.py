@@ -172,9 +172,13 @@ def _row(price: "Price", layer: str, *, applies: bool) -> dict[str, Any]:
 
 
 def _rule(rule: Any) -> dict[str, Any]:
+    from tallygate.config.price_row import days_text
+
     members = {name: value for name in ("service_tier", "speed", "geography") if (value := getattr(rule, name)) is not None}
     if rule.utc_minutes is not None:
         members["utc_hours"] = "-".join(f"{minute // 60:02}:{minute % 60:02}" for minute in rule.utc_minutes)
+    if rule.utc_days is not None:
+        members["utc_days"] = days_text(rule.utc_days)
     if not rule.rates:
         return {**members, "times": f"{rule.factor / 1_000_000:g}"}
     rates = _rates(rule.rates)

@@ -11,11 +11,10 @@ from tallygate.config.call_rates import CallRates, with_call_rates
 from tallygate.config.routing import Families, Routing
 from tallygate.config.surcharges import Surcharge, surcharge_of, surcharged
 from tallygate.domain.model_patterns import matches_any
-from tallygate.domain.price import Price
+from tallygate.domain.price import MINUTES_A_DAY, Price, minute_of_week
 from tallygate.domain.routed_price import RoutedPrice, routed_price
 
 MODEL_CHARS_MAX: Final = 256
-MINUTES_A_DAY: Final = 1_440
 FOREVER_MS: Final = 1 << 62
 LOOKUPS_MAX: Final = 4_096  # clients choose the names: beyond it the cache is emptied
 
@@ -110,10 +109,10 @@ class PriceCatalogue:
         self._rows = _by_model(self._completed(self._prices), reach_back=self._listed is None)
         self._upstream_rows = _by_model(self._completed(upstream_prices))
         self._lookups: dict[tuple[str, str], tuple[Series, ...]] = {}
-        self._hourly = {price.model for price in self.rows() if any(rule.utc_minutes is not None for rule in price.rules)}
+        self._hourly = {price.model for price in self.rows() if any(rule.is_timed for rule in price.rules)}
         self._marks = sorted({minute for price in self.rows() for rule in price.rules for minute in rule.utc_minutes or ()})
         self._changes = sorted({price.effective_ms for price in self.rows()})
-        self._dearest: dict[tuple[int, int, tuple[str, ...]], RoutedPrice | None] = {}
+        self._dearest: dict[tuple[int, int, int, tuple[str, ...]], RoutedPrice | None] = {}
 
     def with_upstream(self, prices: Iterable[Price], families: Families) -> "PriceCatalogue":
         """Return this catalogue with the rows of upstreams' catalogues in second place, and their families."""
@@ -214,7 +213,7 @@ class PriceCatalogue:
         for series in candidates:
             price = series.at(at_ms)
             if price is not None:
-                return price.starting_at(_minute_of_day(at_ms)) if price.model in self._hourly else price
+                return price.starting_at(minute_of_week(at_ms)) if price.model in self._hourly else price
         return None
 
     def row(self, model: str, at_ms: int) -> Price | None:
@@ -265,8 +264,9 @@ class PriceCatalogue:
         return None if bound is None else replace(bound, every_output_max=None, default_output_max=None)
 
     def _bound_of(self, patterns: tuple[str, ...], at_ms: int) -> RoutedPrice | None:
-        key = (bisect_right(self._changes, at_ms), bisect_right(self._marks, _minute_of_day(at_ms)), patterns)
-        if key not in self._dearest:  # at most one entry for each change of prices, in time or in the day, and family
+        day, minute = divmod(minute_of_week(at_ms), MINUTES_A_DAY)
+        key = (bisect_right(self._changes, at_ms), day, bisect_right(self._marks, minute), patterns)
+        if key not in self._dearest:  # at most one entry for each change of prices, in time or in the week, and family
             reachable = [
                 price
                 for price in self._in_force_now(at_ms)
@@ -325,7 +325,3 @@ def _by_model(prices: Iterable[Price], *, reach_back: bool = False) -> dict[str,
         model: Series(tuple(sorted(series, key=lambda price: price.effective_ms)), reaches_back=reach_back)
         for model, series in found.items()
     }
-
-
-def _minute_of_day(at_ms: int) -> int:
-    return at_ms // 60_000 % MINUTES_A_DAY

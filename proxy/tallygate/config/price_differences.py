@@ -136,7 +136,8 @@ def _price(name: str, row: Row) -> Price:
 def _compared(ours: Price, theirs: Price) -> dict[str, tuple[str, str]]:
     """What differs, with both figures: under every condition, for every size of prompt, at every hour that one of them knows.
 
-    Of several hours the first of the day that differs, so that it is the same at whatever time somebody compares.
+    Of several hours the first of the day that differs, so that it is the same at whatever time somebody compares. The day is a
+    Monday: the source knows no days of the week, and its hours are those of working days (DeepSeek's).
     """
     rules = (*ours.rules, *theirs.rules)
     minutes = sorted({0, *[minute for rule in rules for minute in rule.utc_minutes or ()]})

@@ -25,6 +25,7 @@ _MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", re.ASCII)
 _TIERED: Final = re.compile(r"([a-z_0-9]+)_(above|from)_([1-9]\d{0,4})k", re.ASCII)
 _NARROWED: Final = re.compile(r"[a-z_]+(?::[A-Za-z0-9._-]{1,32}){1,3}", re.ASCII)  # image:high:1024x1024
 _CONDITION: Final = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)
+DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 _UNITS: Final[Mapping[str, Unit]] = {unit.value: unit for unit in Unit}
 _PER: Final = {1_000_000: "million", 1_000: "thousand", 1: "one"}
@@ -97,7 +98,9 @@ def statement(price: Price) -> dict[str, Any]:
 
 def _rule_statement(rule: Rule) -> dict[str, Any]:
     stated: dict[str, Any] = {
-        name: value for name in ("service_tier", "speed", "geography", "utc_minutes") if (value := getattr(rule, name)) is not None
+        name: value
+        for name in ("service_tier", "speed", "geography", "utc_minutes", "utc_days")
+        if (value := getattr(rule, name)) is not None
     }
     if not rule.rates:
         return {**stated, "factor": rule.factor}
@@ -152,19 +155,20 @@ def _read_rules(item: Section) -> tuple[Rule, ...]:
     rules = []
     for section in item.sections("when", items_max=RULES_MAX):
         members = {name: section.parsed(name, _condition) for name in ("service_tier", "speed", "geography")}
-        hours = section.parsed("utc_hours", _minutes)
+        hours, days = section.parsed("utc_hours", minutes_of_day), section.parsed("utc_days", _days)
         factor = section.money("times", ratio)
         rates, tiers = read_rates(section, only=TOKEN_UNITS)
         section.close(also=TOKEN_UNITS)
         place = section.place
-        if not any(name in section for name in (*members, "utc_hours")):
-            place.problem("states no condition: it needs service_tier, speed, geography or utc_hours")
+        if not any(name in section for name in (*members, "utc_hours", "utc_days")):
+            place.problem("states no condition: it needs service_tier, speed, geography, utc_hours or utc_days")
         if (factor is None) == (not rates):
             place.problem("needs either `times`, a factor of the row's rates, or rates of its own")
         elif rates and not {Unit.INPUT, Unit.OUTPUT} <= rates.keys():
             place.problem("needs `input` and `output` together")
         else:
-            rules.append(Rule(**members, utc_minutes=hours, factor=ONE if factor is None else factor, rates=rates, tiers=tiers))
+            factor = ONE if factor is None else factor
+            rules.append(Rule(**members, utc_minutes=hours, utc_days=days, factor=factor, rates=rates, tiers=tiers))
     return tuple(rules)
 
 
@@ -174,13 +178,25 @@ def _condition(text: str) -> str:
     return text
 
 
-def _minutes(text: str) -> tuple[int, int]:
+def minutes_of_day(text: str) -> tuple[int, int]:
     """Hours of the UTC day ("16:30-00:30") in minutes. Raises ValueError."""
     match = _HOURS.fullmatch(text)
     first, end = (int(match[1]) * 60 + int(match[2]), int(match[3]) * 60 + int(match[4])) if match else (0, 0)
     if first == end:
         raise ValueError(f"must be hours of the day in UTC such as '16:30-00:30', got {show(text)}")
     return first, end
+
+
+def _days(text: str) -> tuple[int, int]:
+    """Days of the UTC week ("mon-fri", "sun"), 0 is Monday. Raises ValueError."""
+    first, _, last = text.partition("-")
+    if first not in DAYS or (last or first) not in DAYS:
+        raise ValueError(f"must be days of the week such as 'mon-fri' or 'sun', got {show(text)}")
+    return DAYS.index(first), DAYS.index(last or first)
+
+
+def days_text(days: tuple[int, int]) -> str:
+    return "-".join(DAYS[day] for day in dict.fromkeys(days))
 
 
 def model_name(text: str) -> str:

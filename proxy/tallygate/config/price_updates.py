@@ -9,7 +9,7 @@ from typing import Final
 from tallygate.config.catalogue import PriceCatalogue, Series
 from tallygate.config.document import read_document
 from tallygate.config.price_differences import NOT_LISTED, Difference, Reviewed, differences
-from tallygate.config.price_row import read_price
+from tallygate.config.price_row import days_text, minutes_of_day, read_price
 from tallygate.config.price_source import Row, SourceModel
 from tallygate.config.problems import Problems
 from tallygate.config.section import Section, instant_ms
@@ -115,7 +115,10 @@ def updates_of(
                     changes.setdefault(each.model, {})[each] = None
         for name, different in changes.items():
             if name not in found and not any(_is_free(row) for row in model.rows):
-                rows = tuple(_completed(row, listed.row(name, now_ms)) for row in _dated(model.rows, listed.rows_of(name), now_ms))
+                series = listed.rows_of(name)
+                days = _days_of_hours(series)
+                dated = [_with_days(row, days) for row in _dated(model.rows, series, now_ms)]
+                rows = tuple(_completed(row, listed.row(name, now_ms)) for row in dated)
                 found[name] = Update(name, rows, tuple(different))
     return tuple(found.values())
 
@@ -135,6 +138,20 @@ def _dated(rows: tuple[Row, ...], listed: Series | None, now_ms: int) -> tuple[R
     return ({"effective": datetime.fromtimestamp(begun[-1] / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **first}, *later)
 
 
+def _days_of_hours(listed: Series | None) -> dict[tuple[int, int], str]:
+    """The days of the week to which the list's latest price restricts hours, which the source does not know."""
+    rules = listed.prices[-1].rules if listed is not None else ()
+    return {rule.utc_minutes: days_text(rule.utc_days) for rule in rules if rule.utc_minutes and rule.utc_days}
+
+
+def _with_days(row: Row, days: Mapping[tuple[int, int], str]) -> Row:
+    when = [
+        {**rule, "utc_days": days[minutes]} if (minutes := minutes_of_day(rule.get("utc_hours", "00:00-00:01"))) in days else rule
+        for rule in row.get("when", ())
+    ]
+    return {**row, "when": when} if when and days else row
+
+
 def _completed(row: Row, listed: Price | None) -> Row:
     """A row with what the list knows of the model and the source does not: sizes, other rates in proportion, other conditions."""
     if listed is None:
@@ -149,7 +166,7 @@ def _completed(row: Row, listed: Price | None) -> Row:
         {**members, "times": f"{Decimal(rule.factor) / 1_000_000:f}"}
         for rule in listed.rules
         if not rule.rates
-        and rule.utc_minutes is None
+        and not rule.is_timed
         and (rule.service_tier, rule.speed, rule.geography) not in stated
         and (members := {name: value for name in ("service_tier", "speed", "geography") if (value := getattr(rule, name))})
     ]

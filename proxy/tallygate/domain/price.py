@@ -15,6 +15,7 @@ WorstRates = tuple[tuple[int, int, int], ...]
 Rates = Mapping[str, int]  # pico-USD of one, by unit
 NO_MAXIMUM: Final = 1 << 62
 UNDATED_MS: Final = -1  # when a price took effect that nobody dates: before every request
+MINUTES_A_DAY: Final = 1_440
 _SCHEDULES_KEPT: Final = 64  # of one price; an answer may state conditions that nobody has heard of
 
 
@@ -35,6 +36,7 @@ class Rule:
 
     service_tier, speed, geography   all that are stated have to hold; None: any
     utc_minutes   of the day, in which the request starts: from the first to before the second, also across midnight
+    utc_days      of the week, on which it starts: from the first to the last, 0 is Monday, also across the end of a week
     factor        in millionths; with rates: ONE
     """
 
@@ -42,6 +44,7 @@ class Rule:
     speed: str | None = None
     geography: str | None = None
     utc_minutes: tuple[int, int] | None = None
+    utc_days: tuple[int, int] | None = None
     factor: int = ONE
     rates: Rates = field(default_factory=dict)
     tiers: tuple[Tier, ...] = ()
@@ -56,7 +59,22 @@ class Rule:
     @property
     def members(self) -> int:
         """How many conditions it states: of several rules with rates, the one that states most decides."""
-        return sum(each is not None for each in (self.service_tier, self.speed, self.geography, self.utc_minutes))
+        stated = (self.service_tier, self.speed, self.geography, self.utc_minutes, self.utc_days)
+        return sum(each is not None for each in stated)
+
+    @property
+    def is_timed(self) -> bool:
+        return self.utc_minutes is not None or self.utc_days is not None
+
+    def holds_at(self, minute_of_week: int) -> bool:
+        """Whether it applies to requests that start in this minute."""
+        day, minute = divmod(minute_of_week, MINUTES_A_DAY)
+        if self.utc_days is not None and (day - self.utc_days[0]) % 7 > (self.utc_days[1] - self.utc_days[0]) % 7:
+            return False
+        if self.utc_minutes is None:
+            return True
+        first, end = self.utc_minutes
+        return first <= minute < end if first < end else minute >= first or minute < end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +160,10 @@ class Price:
         )
 
     def starting_at(self, minute: int) -> "Price":
-        """The price of requests that start in this minute of the UTC day."""
-        if all(rule.utc_minutes is None for rule in self.rules):
+        """The price of requests that start in this minute of the UTC week (`minute_of_week`)."""
+        if not any(rule.is_timed for rule in self.rules):
             return self
-        rules = [replace(rule, utc_minutes=None) for rule in self.rules if _is_within(minute, rule.utc_minutes)]
+        rules = [replace(rule, utc_minutes=None, utc_days=None) for rule in self.rules if rule.holds_at(minute)]
         return replace(self, rules=tuple(rules))
 
     def worst_case_nano_usd(
@@ -282,8 +300,6 @@ def _has_rate(rates: Rates, unit: str | None) -> bool:
     return unit is not None and (unit in rates or _wider_rate(rates, unit) is not None)
 
 
-def _is_within(minute: int, minutes: tuple[int, int] | None) -> bool:
-    if minutes is None:
-        return True
-    first, end = minutes
-    return first <= minute < end if first < end else minute >= first or minute < end
+def minute_of_week(at_ms: int) -> int:
+    """The minute since Monday 00:00 UTC. Unix time began on a Thursday."""
+    return (at_ms // 60_000 + 3 * MINUTES_A_DAY) % (7 * MINUTES_A_DAY)
