@@ -75,6 +75,8 @@ def test_an_update_of_the_list_leaves_what_came_before_its_first_row() -> None:
         ("claude-sonnet-4-5-20250929", "claude-sonnet-4-5"),
         ("claude-sonnet-4-5@20250929", "claude-sonnet-4-5"),
         ("claude-sonnet-4-5-latest", "claude-sonnet-4-5"),
+        ("anthropic/claude-4.5-sonnet-20250929", "claude-sonnet-4-5"),
+        ("gpt-4:20230613-v2", "gpt-4"),
         ("gemini-2.5-flash-preview-09-2025", "gemini-2.5-flash"),
         ("gemini-2.5-pro-preview-05-06", "gemini-2.5-pro"),
         ("gemini-2.0-flash-001", "gemini-2.0-flash"),

@@ -34,10 +34,12 @@ _DATED: Final = re.compile(
     r"|-00\d"  # gemini-2.0-flash-001
     r"|-latest"
     r"|@default"  # at Vertex
+    r"|:(?:19|20)\d{6}-v\d+"  # gpt-3.5-turbo-instruct:20230824-v2
     r")",
     re.ASCII,
 )
 _FINE_TUNED: Final = re.compile(r"(ft:[^:]+):.+", re.ASCII)  # ft:gpt-4o-2024-08-06:organization:suffix:id
+_VERSION_FIRST: Final = re.compile(r"claude-([4-9](?:[.-]\d)?)-([a-z]+)", re.ASCII)  # as in OpenRouter's answers
 _ANY: Final = ("*",)
 _VERSION_DOT: Final = re.compile(r"(?<=\d)\.(?=\d)")
 
@@ -309,6 +311,9 @@ def _one_step_plainer(name: str) -> Iterator[str]:
             yield match[1]
     if name.startswith("claude-") and "." in name:
         yield _VERSION_DOT.sub("-", name)  # claude-sonnet-4.5 is claude-sonnet-4-5 at Anthropic
+    turned = _VERSION_FIRST.fullmatch(name)
+    if turned is not None:
+        yield f"claude-{turned[2]}-{turned[1]}"
     tuned = _FINE_TUNED.fullmatch(name)
     if tuned is not None:
         yield tuned[1]
