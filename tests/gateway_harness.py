@@ -219,7 +219,7 @@ async def running_gateway(
         source = ConfigSource(
             directory=config_dir,
             shipped_dir=shipped_directory(),
-            known_dialects=dialects().billed,
+            known_dialects=dialects().traits,
             default_url=base_url,
             environ=os.environ,
             way=way or WayOut(),

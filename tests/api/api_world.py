@@ -36,7 +36,7 @@ def shipped_config() -> GatewayConfig:
     return load_config(
         None,
         shipped_dir=shipped_directory(),
-        known_dialects=dialects().billed,
+        known_dialects=dialects().traits,
         environ={},
         default_url="https://up.example",
     )

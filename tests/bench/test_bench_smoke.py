@@ -112,7 +112,7 @@ def test_the_configuration_of_the_benchmark_is_valid(tmp_path) -> None:
     source = ConfigSource(
         directory=tmp_path,
         shipped_dir=shipped_directory(),
-        known_dialects=dialects().billed,
+        known_dialects=dialects().traits,
         default_url="",
         default_api_key="sk-upstream",
         environ={},

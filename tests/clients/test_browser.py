@@ -53,7 +53,7 @@ async def test_a_page_of_another_origin(tmp_path: Path, *, is_listed: bool) -> N
         async with running_client_gateway(tmp_path, cors_origins=origin) as gateway:
             given.update(url=gateway.url, key=gateway.key)
             seen = await seen_by(server, told, tmp_path / "profile")
-            visit = Visit(gateway=gateway, first_asked=0, last_served=0)
+            visit = Visit(gateway=gateway, first_asked=0, last_served=0, earlier=frozenset())
             counted = await asyncio.to_thread(visit.counted)
             lines = visit.lines()
     if is_listed:

@@ -11,6 +11,7 @@ from typing import Any
 import httptools
 
 PIECE_BYTES = 1 << 16
+SWITCHED = 101
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,8 +77,11 @@ class _Tap:
         self._request = Asked()
         self._requests = httptools.HttpRequestParser(self)
         self._answers = _Answers(self._answered)
+        self._is_switched = False  # to WebSocket, whose frames pass unread
 
     def client_says(self, data: bytes) -> None:
+        if self._is_switched:
+            return
         try:
             self._requests.feed_data(data)
         except httptools.HttpParserUpgrade as offer:  # an offer that is not taken: HTTP goes on behind it
@@ -88,9 +92,14 @@ class _Tap:
             pass
 
     def gateway_says(self, data: bytes) -> None:
+        if self._is_switched:
+            return
         is_bodiless = bool(self._waiting) and self._waiting[0].method == "HEAD"
         with contextlib.suppress(httptools.HttpParserError):
-            self._answers.parser.feed_data(data)
+            try:
+                self._answers.parser.feed_data(data)
+            except httptools.HttpParserUpgrade:
+                self._is_switched = True
         if is_bodiless:  # the parser does not know that no body follows its length
             self._answers = _Answers(self._answered)
 
@@ -112,7 +121,7 @@ class _Tap:
         self._request.body += body
 
     def _answered(self, status: int) -> None:
-        if status >= 200 and self._waiting:
+        if (status >= 200 or status == SWITCHED) and self._waiting:
             self._waiting.popleft().status = status
 
 

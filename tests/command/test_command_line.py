@@ -34,7 +34,7 @@ def test_a_new_key_opens_the_door_that_its_yaml_describes(run, tmp_path):
     (config / "organizations.yaml").write_text(f"organizations:\n  - id: acme\n    name: Acme\n    plan: enterprise\n{yaml}")
 
     organizations = load_config(
-        config, shipped_dir=shipped_directory(), known_dialects=dialects().billed, environ={}, default_url="http://u"
+        config, shipped_dir=shipped_directory(), known_dialects=dialects().traits, environ={}, default_url="http://u"
     ).organizations
 
     found = Directory(organizations).find(key)

@@ -56,7 +56,7 @@ def run(monkeypatch, tmp_path):
 
 
 def upstream(environ):
-    config = load_config(Path("config"), shipped_dir=shipped_directory(), known_dialects=dialects().billed, environ=environ)
+    config = load_config(Path("config"), shipped_dir=shipped_directory(), known_dialects=dialects().traits, environ=environ)
     return config.upstreams["default"]
 
 

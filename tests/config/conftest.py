@@ -21,7 +21,7 @@ def source(tmp_path: Path) -> ConfigSource:
     return ConfigSource(
         directory=tmp_path,
         shipped_dir=shipped_directory(),
-        known_dialects=DIALECTS.billed,
+        known_dialects=DIALECTS.traits,
         default_url="https://up.example.com",
         environ=ENVIRON,
     )

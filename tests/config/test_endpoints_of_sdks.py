@@ -36,7 +36,7 @@ def test_of_an_api_that_is_served_each_endpoint_of_its_sdk_has_a_route(package: 
     config = load_config(
         shipped_directory(),
         shipped_dir=shipped_directory(),
-        known_dialects=dialects().billed,
+        known_dialects=dialects().traits,
         environ={},
         default_url="http://up.invalid",
     )

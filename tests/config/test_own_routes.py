@@ -26,7 +26,7 @@ def test_a_grant_may_name_a_shipped_capability_that_own_routes_lack(tmp_path: Pa
     config = load_config(
         tmp_path,
         shipped_dir=shipped_directory(),
-        known_dialects=dialects().billed,
+        known_dialects=dialects().traits,
         environ={},
         default_url="http://upstream.invalid",
     )
@@ -64,7 +64,7 @@ def routes_of(directory: Path) -> tuple[Route, ...]:
     return load_config(
         directory if directory.exists() else None,
         shipped_dir=shipped_directory(),
-        known_dialects=dialects().billed,
+        known_dialects=dialects().traits,
         environ={},
         default_url="http://upstream.invalid",
     ).routes

@@ -62,7 +62,7 @@ def test_to_change_a_collection_is_bulk_too_and_items_of_gloo_may_be_named_in_th
 def loaded(tmp_path: Path, route: dict[str, Any]) -> GatewayConfig:
     (tmp_path / "routes.yaml").write_text(yaml.safe_dump({"routes": [{"method": "GET", "capability": "x"} | route]}))
     return load_config(
-        tmp_path, shipped_dir=shipped_directory(), known_dialects=dialects().billed, environ={}, default_url="http://up.invalid"
+        tmp_path, shipped_dir=shipped_directory(), known_dialects=dialects().traits, environ={}, default_url="http://up.invalid"
     )
 
 
@@ -94,7 +94,7 @@ def test_every_shipped_route_with_a_parameter_says_what_it_names() -> None:
     config = load_config(
         shipped_directory(),
         shipped_dir=shipped_directory(),
-        known_dialects=dialects().billed,
+        known_dialects=dialects().traits,
         environ={},
         default_url="http://up.invalid",
     )

@@ -48,7 +48,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> GatewayConfig:
     return load_config(
         directory,
         shipped_dir=shipped_directory(),
-        known_dialects=dialects().billed,
+        known_dialects=dialects().traits,
         environ={},
         default_url="https://up.example",
     )

@@ -1,4 +1,4 @@
-"""Offers to speak another protocol: WebSocket is told that HTTP is spoken, all others are ignored (RFC 9110 section 7.8)."""
+"""Offers to speak another protocol: WebSocket is spoken on routes for it, all others are ignored (RFC 9110 section 7.8)."""
 
 import asyncio
 from pathlib import Path
@@ -41,9 +41,8 @@ def get(path: str, headers: bytes = BIG) -> bytes:
 
 async def test_an_offer_of_websocket_at_a_known_path_is_told_that_http_is_spoken(tmp_path: Path) -> None:
     offers = [
-        get("/v1/responses", BIG + WEBSOCKET),
-        get("/v1/responses", WEBSOCKET),
-        get("/v1/responses", BIG + WEBSOCKET.replace(b"websocket", b"WebSocket/13, h2c")),
+        get("/v1/chat/completions", WEBSOCKET),
+        get("/v1/chat/completions", BIG + WEBSOCKET.replace(b"websocket", b"WebSocket/13, h2c")),
         get("/v1/chat/completions", BIG + WEBSOCKET),
         get("/v1/models", BIG + WEBSOCKET),
         chat(headers=BIG + WEBSOCKET, path="/v1/responses"),
@@ -71,18 +70,39 @@ async def test_an_offer_of_websocket_at_a_known_path_is_told_that_http_is_spoken
         await harness.at_rest()
 
 
-async def test_codex_is_told_and_goes_on_over_http(tmp_path: Path) -> None:
-    turn = {"model": "gpt-5.1", "stream": True, "store": False, "input": [{"type": "message", "role": "user", "content": "Hello"}]}
+async def test_a_socket_is_switched_once_and_never_speaks_http_again(tmp_path: Path) -> None:
+    """What comes behind the offer is no request: frames are read in it, or the connection ends."""
     async with running_gateway(tmp_path) as harness:
-        (told,) = (await converse(harness.port, get("/v1/responses", BIG + WEBSOCKET + CODEX + CODEX_OFFER))).answers()
-        assert told.status == 426
-        headers = BIG + CODEX + b"accept: text/event-stream\r\naccept-encoding: zstd,gzip\r\n"
-        (answer,) = (await converse(harness.port, chat(turn, headers=headers, path="/v1/responses"))).answers()
-        assert answer.status == 200
-        assert b"response.completed" in answer.body
-        (event,) = harness.events()
-        (served,) = harness.ledger.records
-        assert event["completion_tokens"] == served.generated_tokens > 0
+        for headers in (BIG + WEBSOCKET, BIG + WEBSOCKET + CODEX + CODEX_OFFER):
+            found = await converse(harness.port, get("/v1/responses", headers) + get("/v1/models"), quiet_seconds=2.0)
+            assert found.data.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+            assert b"Sec-WebSocket-Extensions" not in found.data
+            assert b"HTTP/1.1 200" not in found.data
+            assert found.is_closed
+        await harness.at_rest()
+        assert not harness.ledger.records
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "status"),
+    [
+        (get("/v1/responses", WEBSOCKET), 401),
+        (chat(headers=BIG + WEBSOCKET, path="/v1/responses"), 426),
+        (get("/v1/responses", BIG + WEBSOCKET.replace(b"13", b"12")), 400),
+        (get("/v1/responses", BIG + WEBSOCKET.replace(b"Connection: Upgrade\r\n", b"")), 400),
+        (get("/v1/responses", BIG + WEBSOCKET.replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"short")), 400),
+        (get("/v1/responses", BIG + WEBSOCKET.replace(b"websocket", b"WebSocket/13, h2c")), 400),
+        (get("/v1/responses", BIG + WEBSOCKET + b"Content-Length: 4\r\n") + b"ping", 400),
+    ],
+)
+async def test_a_handshake_that_is_refused_ends_its_connection(tmp_path: Path, spoiled: bytes, status: int) -> None:
+    async with running_gateway(tmp_path) as harness:
+        found = await converse(harness.port, spoiled + get("/v1/models"), quiet_seconds=2.0)
+        (answer,) = found.answers()
+        assert answer.status == status
+        assert found.is_closed
+        await harness.at_rest()
+        assert not harness.ledger.records
 
 
 async def test_an_offer_of_h2c_is_ignored_and_the_connection_serves_on(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_an_upstreams_own_authorities_are_read_with_its_file_and_line(tmp_path: 
     source = ConfigSource(
         directory=tmp_path,
         shipped_dir=shipped_directory(),
-        known_dialects=dialects().billed,
+        known_dialects=dialects().traits,
         environ={},
         way=WayOut(by_scheme={"https": proxy}, ca_pem="all\n"),
     )

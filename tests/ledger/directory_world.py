@@ -32,7 +32,7 @@ def load(directory: Path, **files: Any) -> GatewayConfig:
     return load_config(
         directory,
         shipped_dir=shipped_directory(),
-        known_dialects=dialects().billed,
+        known_dialects=dialects().traits,
         environ={},
         default_url="https://up.example",
     )

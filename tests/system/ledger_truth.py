@@ -127,7 +127,7 @@ class LedgerTruth:
         source = ConfigSource(
             directory=self._stack.config_dir,
             shipped_dir=shipped_directory(),
-            known_dialects=dialects().billed,
+            known_dialects=dialects().traits,
             default_url=self._stack.url,
             environ={},
         )

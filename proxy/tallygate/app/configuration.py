@@ -23,7 +23,7 @@ def config_source(
     return ConfigSource(
         directory=settings.config_dir,
         shipped_dir=shipped_directory(),
-        known_dialects=dialects().billed,
+        known_dialects=dialects().traits,
         default_url=settings.upstream_url,
         default_api_key=settings.upstream_api_key.get_secret_value(),
         environ=environ,

@@ -96,6 +96,7 @@ async def build_gateway(settings: Settings, counts: CountFile) -> WorkerGateway:
             body_budget_bytes=settings.body_budget_bytes or memory_bytes() // 8 // settings.workers,
             lease_ms=settings.lease_seconds * 1000,
             checkpoint_seconds=settings.checkpoint_seconds,
+            socket_idle_seconds=settings.socket_idle_seconds,
         ),
         timeouts=client_timeouts(settings),
         connections_max=connections_within(settings.connections_max, name="the gateway"),

@@ -22,6 +22,7 @@ from tallygate.config.shipped import alone, placed_in, shipped_tables
 from tallygate.config.upstreams import read_upstreams
 from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.config.webhooks import read_webhooks
+from tallygate.domain.dialect_traits import DialectTraits
 from tallygate.domain.errors import ConfigError
 from tallygate.domain.organization import Organization
 from tallygate.outbound.way_out import WayOut
@@ -56,7 +57,7 @@ class ConfigSource:
 
     directory         the operator's files; None: only the shipped ones
     shipped_dir       stands in for each required file that `directory` does not have; the optional ones are never taken from it
-    known_dialects    names that routes may use, each with whether a provider bills its endpoints
+    known_dialects    names that routes may use, each with what decides which routes may
     default_url,      of the upstream called `default`, if upstreams.yaml names none
     default_api_key
     environ           variables that upstreams.yaml, authentication.yaml and webhooks.yaml may name
@@ -67,7 +68,7 @@ class ConfigSource:
 
     directory: Path | None
     shipped_dir: Path
-    known_dialects: Mapping[str, bool]
+    known_dialects: Mapping[str, DialectTraits]
     default_url: str = ""
     default_api_key: str = ""
     environ: Mapping[str, str]
@@ -101,7 +102,7 @@ def load_config(
     directory: Path | None,
     *,
     shipped_dir: Path,
-    known_dialects: Mapping[str, bool],
+    known_dialects: Mapping[str, DialectTraits],
     environ: Mapping[str, str],
     default_url: str = "",
     default_api_key: str = "",

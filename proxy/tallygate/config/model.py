@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from tallygate.config.cache_ratios import DEFAULT_RATIOS, FamilyRatios
 from tallygate.config.catalogue import PriceCatalogue
@@ -14,11 +15,14 @@ from tallygate.config.webhook_endpoint import WebhookEndpoint
 from tallygate.domain.organization import Organization, Plan
 from tallygate.outbound.way_out import ProxyServer
 
+WEBSOCKET: Final = "WEBSOCKET"  # the method of a route whose requests are GETs that offer to speak WebSocket (RFC 6455)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One endpoint: method and path template, with its capability and dialect.
 
+    method    of HTTP, or WEBSOCKET
     path      literal segments and parameters: `{name}` matches one segment or the part of one up to the next literal
               ("/v1beta/models/{model}:generateContent"), never a slash; `{name*}` also matches slashes
     dialect   None: not metered; a request counts, its tokens do not

@@ -5,14 +5,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tallygate.config.model import Route
+from tallygate.config.model import WEBSOCKET, Route
 from tallygate.config.problems import nearest
 from tallygate.config.route_objects import parameters_of, route_objects
 from tallygate.config.section import Place, Section, is_identifier, show
+from tallygate.domain.dialect_traits import DialectTraits
 from tallygate.domain.money import NANO_PER_USD, nano_usd_from_usd, usd_text
 from tallygate.domain.ratio import percent
 
-METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", WEBSOCKET)
 _PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]{0,31}\*?)\}", re.ASCII)  # with a star it matches slashes
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._~:@-]*", re.ASCII)
 _KIND: Final = re.compile(r"[a-z][a-z_]{0,31}", re.ASCII)
@@ -38,11 +39,11 @@ class PlacedRoute:
 
 
 def read_routes(
-    document: Section, *, known_dialects: Mapping[str, bool], shipped: Sequence[PlacedRoute] = ()
+    document: Section, *, known_dialects: Mapping[str, DialectTraits], shipped: Sequence[PlacedRoute] = ()
 ) -> tuple[PlacedRoute, ...]:
     """Parse the routes, in file order. If two routes have the same method and shape of path, the second is a problem.
 
-    known_dialects  names that routes may use, each with whether a provider bills its endpoints
+    known_dialects  names that routes may use, each with what decides which routes may
     shipped   the shipped table, to which a file with `with_shipped` adds; its own routes take precedence
     """
     found: list[PlacedRoute] = []
@@ -70,7 +71,7 @@ def _shape(route: Route) -> tuple[str, str]:
     return route.method, _PARAMETER.sub(lambda found: "{*}" if found[1].endswith("*") else "{}", route.path)
 
 
-def _read_route(item: Section, known_dialects: Mapping[str, bool]) -> Route | None:
+def _read_route(item: Section, known_dialects: Mapping[str, DialectTraits]) -> Route | None:
     complete = item.require("method", "path", "capability")
     stated = _StatedObjects.of(item)
     method = item.choice("method", METHODS)
@@ -86,8 +87,14 @@ def _read_route(item: Section, known_dialects: Mapping[str, bool]) -> Route | No
     dialect = item.parsed("dialect", known_dialect)
     enabled = item.boolean("enabled", default=True)
     weight = item.integer("weight", 1, minimum=0, maximum=WEIGHT_MAX)
-    if weight == 0 and dialect is not None and known_dialects[dialect]:
+    if weight == 0 and dialect is not None and known_dialects[dialect].is_billed:
         item.place_of("weight").problem(f"must be at least 1: what {dialect} meters costs, and a spend limit has to stop it")
+    speaks_frames = dialect is not None and known_dialects[dialect].speaks_frames
+    if method == WEBSOCKET and not speaks_frames:
+        framed = ", ".join(name for name, traits in known_dialects.items() if traits.speaks_frames)
+        item.place_of("method").problem(f"needs a dialect that is spoken over a WebSocket: {framed}")
+    elif method and method != WEBSOCKET and speaks_frames:
+        item.place_of("method").problem(f"must be {WEBSOCKET}: {dialect} is spoken over nothing else")
     fee_nano_usd = item.money("fee_usd", _fee) or 0
     if weight == 0 and fee_nano_usd:
         item.place_of("weight").problem("must be at least 1: the route has a fee, and a spend limit has to stop it")
@@ -101,7 +108,14 @@ def _read_route(item: Section, known_dialects: Mapping[str, bool]) -> Route | No
     for name in stated.names:
         if name not in parameters_of(path):
             item.place_of("names").problem(f"names {{{name}}}, which the path does not have")
-    objects = route_objects(method, path, makes=stated.makes, lists=stated.lists, names=stated.names, deletes=stated.deletes)
+    objects = route_objects(
+        "POST" if method == WEBSOCKET else method,
+        path,
+        makes=stated.makes,
+        lists=stated.lists,
+        names=stated.names,
+        deletes=stated.deletes,
+    )
     return Route(
         method=method,
         path=path,

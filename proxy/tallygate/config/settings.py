@@ -155,6 +155,9 @@ class Settings(BaseSettings):
         1_024, ge=0, le=10**9, description="Slowest rate of a request's body, averaged over its time after the head start; 0: none."
     )
     idle_timeout_seconds: Seconds = Field(75, description="How long an idle client connection is kept open.")
+    socket_idle_seconds: int = Field(
+        900, ge=1, le=86_400, description="How long a WebSocket may be silent without a response under way before it is closed."
+    )
     write_timeout_seconds: Seconds = Field(
         60, description="How long a client may take nothing of its answer before it is given up."
     )

@@ -13,6 +13,7 @@ from tallygate.config.document import read_document
 from tallygate.config.prices import read_prices
 from tallygate.config.problems import Problems
 from tallygate.config.routes import PlacedRoute, read_routes
+from tallygate.domain.dialect_traits import DialectTraits
 
 
 def shipped_directory() -> Path:
@@ -34,7 +35,7 @@ class ShippedTables:
         return None if self.list_prices is None else alone(self.list_prices)
 
 
-def shipped_tables(directory: Path, known_dialects: Mapping[str, bool]) -> ShippedTables:
+def shipped_tables(directory: Path, known_dialects: Mapping[str, DialectTraits]) -> ShippedTables:
     return ShippedTables(
         routes=_routes(_text(directory / "routes.yaml"), frozenset(known_dialects.items())),
         list_prices=_prices(_text(directory / "prices.yaml")),
@@ -54,7 +55,7 @@ def _text(path: Path) -> bytes:
 
 
 @lru_cache(maxsize=2)
-def _routes(text: bytes, known_dialects: frozenset[tuple[str, bool]]) -> tuple[PlacedRoute, ...] | None:
+def _routes(text: bytes, known_dialects: frozenset[tuple[str, DialectTraits]]) -> tuple[PlacedRoute, ...] | None:
     problems = Problems()
     document = read_document("routes.yaml", text, problems)
     routes = None if document is None else read_routes(document, known_dialects=dict(known_dialects))

@@ -119,7 +119,7 @@ def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: 
 def _prices(stage: Stage, profile: Profile) -> PriceCatalogue:
     """The prices by which the gateway charges: the shipped list, and the mock API's own catalogue, if any."""
     config = load_config(
-        None, shipped_dir=shipped_directory(), known_dialects=dialects().billed, environ={}, default_url=stage.simulator_url
+        None, shipped_dir=shipped_directory(), known_dialects=dialects().traits, environ={}, default_url=stage.simulator_url
     )
     if not profile.simulated:
         return config.prices

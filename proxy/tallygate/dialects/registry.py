@@ -6,7 +6,7 @@ from typing import Final
 
 from tallygate.dialects.anthropic_complete import AnthropicComplete
 from tallygate.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
-from tallygate.dialects.azure import AzureChat, AzureCompletions, AzureEmbeddings, AzureImages, AzureResponses
+from tallygate.dialects.azure import AzureChat, AzureCompletions, AzureEmbeddings, AzureResponses
 from tallygate.dialects.dialect import Dialect
 from tallygate.dialects.gemini_embed import GeminiEmbed
 from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
@@ -16,9 +16,11 @@ from tallygate.dialects.openai_chat import OpenAiChat
 from tallygate.dialects.openai_compact import OpenAiCompact
 from tallygate.dialects.openai_completions import OpenAiCompletions
 from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
-from tallygate.dialects.openai_images import OpenAiImages
 from tallygate.dialects.openai_responses import OpenAiResponses
+from tallygate.dialects.openai_responses_socket import OpenAiResponsesSocket
+from tallygate.dialects.socket_dialect import SocketDialect
 from tallygate.dialects.unmetered import Unmetered
+from tallygate.domain.dialect_traits import DialectTraits
 
 _PLAIN: Final = OpenAiChat.name  # the shape of errors if the client's API is unknown
 
@@ -32,14 +34,17 @@ class Dialects(dict[str, Dialect]):
     def __init__(self, known: Iterable[Dialect]) -> None:
         super().__init__({dialect.name: dialect for dialect in known})
         self.plain = self[_PLAIN]
+        self.sockets = {name: dialect for name, dialect in self.items() if isinstance(dialect, SocketDialect)}
         self._by_path = {dialect.own_paths: dialect for dialect in reversed(self.values()) if dialect.own_paths is not None}
         self._by_header = {dialect.own_header: dialect for dialect in reversed(self.values()) if dialect.own_header is not None}
         self._unmetered: dict[tuple[str, str | None], Unmetered] = {}
 
     @property
-    def billed(self) -> dict[str, bool]:
-        """The names that routes may use, each with whether a provider bills its endpoints."""
-        return {name: dialect.is_billed for name, dialect in self.items()}
+    def traits(self) -> dict[str, DialectTraits]:
+        """The names that routes may use, each with what decides which routes may."""
+        return {
+            name: DialectTraits(is_billed=dialect.is_billed, speaks_frames=name in self.sockets) for name, dialect in self.items()
+        }
 
     def of_path(self, path: str) -> Dialect | None:
         """A dialect of the API to which a path belongs; None if several APIs share such paths."""
@@ -77,15 +82,14 @@ def dialects() -> Dialects:
         OpenAiChat(),
         OpenAiResponses(),
         OpenAiCompact(),
+        OpenAiResponsesSocket(),
         OpenAiCompletions(),
         OpenAiEmbeddings(),
-        OpenAiImages(),
         MistralFim(),
         AzureChat(),
         AzureResponses(),
         AzureCompletions(),
         AzureEmbeddings(),
-        AzureImages(),
         GlooChat(),
         GlooChatV1(),
         GlooGroundedChat(),

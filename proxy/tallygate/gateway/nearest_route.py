@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Final
 from urllib.parse import unquote
 
-from tallygate.config.model import Route
+from tallygate.config.model import WEBSOCKET, Route
 from tallygate.dialects.registry import Dialects
 from tallygate.gateway.routes import RouteTable
 
@@ -70,7 +70,7 @@ class NearestRoutes:
     def __init__(self, table: RouteTable, dialects: Dialects) -> None:
         self._table = table
         self._dialects = dialects
-        self._routes = [(route, _words_of(route)) for route in table.routes]
+        self._routes = [(route, _words_of(route)) for route in table.routes if route.method != WEBSOCKET]
         self.words = frozenset(word for _, words in self._routes for word in words)
         self._areas = frozenset(area for route, _ in self._routes if (area := _area(route)) and _VERSION.fullmatch(area) is None)
 

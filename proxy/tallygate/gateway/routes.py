@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from tallygate.config.model import Route
+from tallygate.config.model import WEBSOCKET, Route
 from tallygate.domain.errors import ErrorCode, PathRefused, Refusal
 
 PARAMETER_CHARS_MAX: Final = 200
@@ -104,9 +104,10 @@ class RouteTable:
         return None
 
     def methods(self, raw_target: str) -> list[str]:
-        """The methods of a path, in order; none if it is unknown."""
+        """The methods of a path, in order; none if it is unknown. WEBSOCKET is none: it comes as a GET."""
         path = raw_target.partition("?")[0]
         found = {*self._literal.get(path, _NO_METHODS), *(template.route.method for template, _ in self._matching(path))}
+        found.discard(WEBSOCKET)
         return sorted(found | {"HEAD"} if "GET" in found else found)
 
     def target(self, route: Route, params: Mapping[str, str], query: str) -> str:

@@ -63,6 +63,7 @@ class GatewayServer:
             checkpoint_forever(self.services, self.pipeline.answers),
             self.services.settler.replay_forever(),
             self.services.withdrawals.withdraw_forever(),
+            self.pipeline.sockets.watch_forever(),
             *self._background,
         )
         self._tasks = [self.services.loop.create_task(job) for job in work]
@@ -73,12 +74,14 @@ class GatewayServer:
 
     async def drain(self, grace_seconds: float) -> None:
         """Stop accepting and wait, at most for the grace time, until the open exchanges have ended."""
+        self.pipeline.sockets.leave()
         await self.port.drain(grace_seconds, is_busy=lambda: bool(self.pipeline.open))
 
     async def close(self) -> None:
         """Cut open exchanges, settle them with their cost so far, and stop the background tasks."""
         for answer in list(self.pipeline.answers):
             answer.relay.cut(SHUTTING_DOWN)
+        self.pipeline.sockets.stop()
         if not await until(lambda: not self.pipeline.open, SETTLE_SECONDS_MAX):
             _log.error("%d exchanges could not be settled before the end; their leases will", len(self.pipeline.open))
         for task in self._tasks:

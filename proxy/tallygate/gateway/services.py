@@ -50,6 +50,7 @@ class GatewayBounds:
     head_bytes_max          of a request's head; beyond it 431
     body_bytes_max          of a body that is read whole to be metered; streamed_bytes_max of one that streams through
     requests_open_max       exchanges at once; beyond it, or an organization's share of it, a new one is refused with 503
+    socket_idle_seconds     for which a WebSocket may be silent without a response under way
     body_budget_bytes       of all bodies under way, from the first byte to the exchange's end; shared in the same way
     """
 
@@ -60,6 +61,7 @@ class GatewayBounds:
     body_budget_bytes: int
     lease_ms: int
     checkpoint_seconds: float
+    socket_idle_seconds: float = 900.0
 
 
 @dataclass(slots=True)

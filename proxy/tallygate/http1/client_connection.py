@@ -4,14 +4,16 @@ aiohttp waits forever for request headers, keeps idle connections for an hour, a
 offending bytes, keys included, in body and log. Here every wait has a deadline, checked once a second for all connections by their
 port (`client_port.py`; no timer per connection), and a malformed request gets a constant answer (`faults.py`).
 
-Offers to switch protocols are declined (RFC 9110 section 7.8). An offer of `h2c` need not end the connection, but aiohttp's parser
-loses bytes that come with or after such a request; the answer to it is then the connection's last.
+Offers to switch protocols are declined (RFC 9110 section 7.8), but for WebSocket where a route serves it. An offer of `h2c` need
+not end the connection, but aiohttp's parser loses bytes that come with or after such a request; the answer to it is then the
+connection's last.
 
 A client that closes its sending side counts as gone: a half-closed connection cannot be distinguished from one whose process has
 ended, and what an upstream generates for nobody still costs.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
@@ -56,6 +58,7 @@ class ClientConnection(ServerConnection):
         "_all",
         "_body",
         "_closing_since",
+        "_frames",
         "_head",
         "_head_bytes_max",
         "_is_refused",
@@ -100,6 +103,7 @@ class ClientConnection(ServerConnection):
         self._wire_bytes_max = 0
         self._wire: asyncio.Transport | None = None  # aiohttp forgets its own when it begins to close
         self._closing_since: float = -1.0
+        self._frames: Callable[[int], None] | None = None  # set once WebSocket is spoken: it is told of all bytes that come
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not self._all.admit(self, self._time()):
@@ -110,6 +114,10 @@ class ClientConnection(ServerConnection):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
+        if self._frames is not None:
+            self._frames(len(data))
+            self.receive_frames(data)
+            return
         if self._is_refused:
             return
         self.bytes_in += len(data)
@@ -190,6 +198,12 @@ class ClientConnection(ServerConnection):
         self._unanswered -= 1
         if not self._unanswered:
             self._all.mark_idle(self, self._time())
+
+    def speak_frames(self, on_bytes: Callable[[int], None]) -> None:
+        """Take what comes from now on as WebSocket frames. on_bytes: told of their number, before they are parsed."""
+        self._frames = on_bytes
+        self._head.clear()
+        self.head_since = -1.0
 
     def await_body(self, bytes_max: int) -> None:
         """Apply the least body rate from now on: the exchange starts to read a body of at most bytes_max."""

@@ -84,6 +84,11 @@ class ClientResponse(web.StreamResponse):
                 self._send(data)
         self.is_finished = True
 
+    def hand_over(self) -> None:
+        """Leave the connection to another protocol, to which it has been switched. It is closed after it."""
+        self._is_kept = False
+        self.is_started = self.is_finished = True
+
     def abort(self) -> None:
         """Reset the connection and drop buffered bytes, so that the client sees that the answer is incomplete."""
         self._is_kept = False

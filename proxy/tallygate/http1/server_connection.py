@@ -73,6 +73,10 @@ class ServerConnection(web.RequestHandler):
         newest, body = messages[-1]
         return parsed, None if isinstance(newest, _ErrInfo) else newest, body
 
+    def receive_frames(self, data: bytes) -> None:
+        """Hand on bytes of a connection that has switched to WebSocket."""
+        super().data_received(data)
+
     def explain_fault(self, head: bytes | bytearray) -> None:
         """Replace the parser's message about the newest request by our own fault. head: empty if its body is at fault."""
         info, body = self._messages[-1]

@@ -52,7 +52,7 @@ class UpstreamPool:
         self.address = UpstreamAddress.from_base_url(upstream.base_url)
         self._loop = loop
         self._clock = loop.time if clock is None else clock
-        self._ssl = (ssl_context or default_ssl_context(upstream.ca_pem)) if self.address.is_tls else None
+        self.tls = (ssl_context or default_ssl_context(upstream.ca_pem)) if self.address.is_tls else None
         self.proxy = upstream.proxy
         self._connections_max = upstream.pool_max
         self._connect_s = upstream.connect_ms / 1000
@@ -170,13 +170,13 @@ class UpstreamPool:
                         lambda: connection,
                         address.host,
                         address.port,
-                        ssl=self._ssl,
-                        server_hostname=address.host if self._ssl is not None else None,
+                        ssl=self.tls,
+                        server_hostname=address.host if self.tls is not None else None,
                     )
-                elif self._ssl is None:
+                elif self.tls is None:
                     await self._loop.create_connection(lambda: connection, self.proxy.host, self.proxy.port)
                 else:
-                    await self._connect_through(self.proxy, self._ssl, connection)
+                    await self._connect_through(self.proxy, self.tls, connection)
         except BaseException as error:
             connection.abort()
             if self.proxy is not None and isinstance(error, (OSError, UpstreamUnreachableError)):

@@ -12,6 +12,7 @@ from tallygate.simulator.endpoints import endpoints
 from tallygate.simulator.ledger import Ledger
 from tallygate.simulator.prompt_tokens import PromptTokens
 from tallygate.simulator.service import Endpoint, Service, SimulatorSettings
+from tallygate.simulator.sockets import speak
 
 SHUTDOWN_SECONDS: Final = 0.1  # then open answers are broken off
 
@@ -38,7 +39,7 @@ def make_app(
 
     def handler(endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
-            return await service.serve(request, endpoint)
+            return await (speak(service, request, endpoint) if endpoint.is_socket else service.serve(request, endpoint))
 
         return handle
 

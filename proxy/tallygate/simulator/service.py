@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from json import JSONDecodeError, loads
 from typing import Final
@@ -42,7 +43,10 @@ class SimulatorSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One method and path, in aiohttp's route syntax. parameters are added to those of path and query; is_public: needs no key."""
+    """One method and path, in aiohttp's route syntax.
+
+    parameters   added to those of path and query; is_public: needs no key; is_socket: it is spoken in frames
+    """
 
     method: str
     path: str
@@ -51,6 +55,7 @@ class Endpoint:
     wire: Wire
     parameters: Mapping[str, str]
     is_public: bool = False
+    is_socket: bool = False
 
 
 class Service:
@@ -66,8 +71,19 @@ class Service:
         self.background = BackgroundResponses(clock_ms=clock_ms)
 
     async def serve(self, request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
+        with self.recorded(request, endpoint, request_id=request.headers.get("x-request-id")) as record:
+            line, body = Line(request, record), await request.read()
+            record.request_bytes = len(body)
+            if not (endpoint.is_public or self.has_key(request)):
+                return await self._refuse(line, endpoint.wire, 401, "Incorrect API key provided.")
+            is_json = bool(body) and request.content_type == "application/json"
+            return await self.answer(request, endpoint, body if is_json else b"{}", record, line)
+
+    @contextmanager
+    def recorded(self, request: web.Request, endpoint: Endpoint, *, request_id: str | None) -> Iterator[Served]:
+        """Record an exchange, from its beginning to its end."""
         record = self._ledger.open(
-            request_id=request.headers.get("x-request-id"),
+            request_id=request_id,
             method=request.method,
             path=request.raw_path.partition("?")[0],
             endpoint=endpoint.name,
@@ -76,25 +92,20 @@ class Service:
         seen = [*request.headers.values(), request.query_string]
         record.has_gateway_key = any(GATEWAY_KEY.search(value) for value in seen)
         record.credential_headers = tuple(name for name in CREDENTIAL_HEADERS if name in request.headers)
-        line = Line(request, record)
         try:
-            return await self._exchange(request, endpoint, record, line)
+            yield record
         except (asyncio.CancelledError, ConnectionError):
             record.cancelled_at_ms = self._clock_ms()
             raise
         finally:
             self._ledger.close(record, ended_at_ms=self._clock_ms())
 
-    async def _exchange(self, request: web.Request, endpoint: Endpoint, record: Served, line: Line) -> web.StreamResponse:
+    async def answer(self, request: web.Request, endpoint: Endpoint, body: bytes, record: Served, line: Line) -> web.StreamResponse:
+        """Answer one body that a request or one of its messages has brought."""
         wire = endpoint.wire
-        body = await request.read()
-        record.request_bytes = len(body)
-        if not (endpoint.is_public or self._has_key(request)):
-            return await self._refuse(line, wire, 401, "Incorrect API key provided.")
         parameters = {**request.query, **request.match_info, **endpoint.parameters}
         try:
-            content = loads(body) if body and request.content_type == "application/json" else {}
-            ask = endpoint.read(content, parameters, self._tokens)
+            ask = endpoint.read(loads(body), parameters, self._tokens)
             directive = find_directive(request.headers.get("x-sim"), ask.last_text)
         except (JSONDecodeError, UnicodeDecodeError, DirectiveError, TypeError, ValueError, AttributeError, LookupError) as error:
             return await self._refuse(line, wire, 400, f"The request cannot be understood: {error}")
@@ -104,7 +115,7 @@ class Service:
             created=record.started_at_ms // 1000,
             ask=ask,
             directive=directive,
-            tokens_default=self._settings.tokens,
+            tokens_default=0 if ask.max_tokens == 0 else self._settings.tokens,
         )
         record.fault = directive.fault
         if directive.fault in _BEFORE_THE_ANSWER:
@@ -132,7 +143,7 @@ class Service:
         )
         return await Delivery(line=line, record=record, wire=wire, answer=answer, pace=pace, clock_ms=self._clock_ms).deliver()
 
-    def _has_key(self, request: web.Request) -> bool:
+    def has_key(self, request: web.Request) -> bool:
         wanted = self._settings.api_key
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         if self._settings.profile:  # Gloo's: a static key or a fetched token, both as bearers
@@ -154,11 +165,6 @@ class Service:
         record.audio_tokens = min(directive.audio, record.prompt_tokens)
         record.cached_audio_tokens = min(directive.cached_audio, record.cached_tokens, record.audio_tokens)
         record.prompt_tokens += answer.billed_results
-        extra = answer.ask.extra
-        if "source_tokens" in extra:
-            record.source_image_tokens = extra["source_tokens"] * answer.ask.choices
-            record.source_images = extra["source_images"] * answer.ask.choices
-            record.images, record.image_kind = answer.ask.choices, f"{extra['quality']}:{extra['size']}"
 
     async def _fail_before(self, line: Line, wire: Wire, directive: Directive) -> web.StreamResponse:
         """Cause a fault before the model begins to work, so that nothing is owed."""

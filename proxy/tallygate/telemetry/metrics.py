@@ -317,6 +317,13 @@ OVERHEAD_SECONDS: Final = Metric(
     buckets=_OVERHEAD_BUCKETS,
     help="The gateway's own share of a request: its duration without the waits for client and upstream.",
 )
+OPEN_SOCKETS: Final = Metric(
+    name="tallygate_open_sockets",
+    source=Source.WORKERS,
+    kind=Kind.GAUGE,
+    help="Open WebSockets; each is also an open request.",
+    lasts=Lasts.PROCESS,
+)
 OPEN_REQUESTS: Final = Metric(
     name="tallygate_open_requests",
     source=Source.WORKERS,

@@ -3,6 +3,8 @@
 All counts are the worker's own. The store is asked only for bodies that are expensive to read (`preview`).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -26,6 +28,8 @@ class Entrance:
 
     Requests of weight 0, which rate limits do not count, have a rate of their own here (`FREE_REQUESTS`). A list of stored objects
     counts as ten of them, since the upstream may be asked for up to 50 pages until one has something of the organization's.
+
+    bodies   the memory for bodies, and for messages of sockets
     """
 
     def __init__(self, services: Services) -> None:
@@ -33,12 +37,12 @@ class Entrance:
         self._services = services
         self._gate = LocalGate(services.now_ms)
         self._room = FairShares(bounds.requests_open_max)
-        self._bodies = FairShares(max(bounds.body_budget_bytes, bounds.body_bytes_max))
+        self.bodies = FairShares(max(bounds.body_budget_bytes, bounds.body_bytes_max))
 
     @property
     def body_bytes(self) -> int:
         """Bytes reserved for bodies now."""
-        return self._bodies.taken
+        return self.bodies.taken
 
     def enter(self, head: Head, caller: Caller) -> "Visit":
         """Take a place, one of each limit on requests and a slot of each on open requests, until the visit ends."""
@@ -50,7 +54,18 @@ class Entrance:
         if isinstance(entry, Closed):
             self._room.release(org, 1)
             raise Refused(limiter_refusal(_closed(head, entry), limits, hold_nano_usd=0))
-        return Visit(org, entry, self._gate, self._room, self._bodies)
+        return Visit(org, entry, self._gate, self._room, self.bodies)
+
+    @contextmanager
+    def socket(self, caller: Caller) -> Iterator[None]:
+        """Take a place for a socket until it is closed. Its turns are requests of their own, which limits count."""
+        org = caller.organization.id
+        if not self._room.acquire(org, 1):
+            raise Refused(overloaded("Your organization has too many requests open at this gateway."))
+        try:
+            yield
+        finally:
+            self._room.release(org, 1)
 
     async def preview_before_body(self, head: Head, caller: Caller, intake: Intake) -> None:
         """Refuse a request that a limit already refuses, if its body is large, of unknown size, or awaits `100 Continue`."""

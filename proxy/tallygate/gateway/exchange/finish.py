@@ -18,6 +18,7 @@ from tallygate.gateway.jobs.deferral import account_of_job, job_of
 from tallygate.gateway.refusals import INTERNAL_ERROR
 from tallygate.http1.content_codings import ACCEPTED
 from tallygate.http1.header import Header, http_date
+from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
 from tallygate.telemetry.metrics import (
     FIRST_BYTE_SECONDS,
     OVERHEAD_SECONDS,
@@ -33,7 +34,7 @@ OTHER_TOKENIZER: Final = 4  # times as many tokens as one vocabulary, at most, a
 _UPGRADE_REQUIRED: Final[tuple[Header, ...]] = ((b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade"))
 
 
-async def finish(answer: Answer) -> None:
+async def finish(answer: Answer) -> Bill:
     """Settle or release, then send the bytes that were held back."""
     answer.begin_ending()
     held, relay, services = answer.held, answer.relay, answer.services
@@ -63,6 +64,7 @@ async def finish(answer: Answer) -> None:
     if relay.first_byte_at is not None:
         observe(FIRST_BYTE_SECONDS, relay.first_byte_at - client.started_at, client.id, capability)
     observe(OVERHEAD_SECONDS, (sent_at - client.started_at) + (ended_at - upstream_ended_at), client.id)
+    return bill
 
 
 async def count_nothing(_answer: Answer) -> None:
@@ -119,15 +121,16 @@ def tokens_made(answer: Answer, bill: Bill) -> dict[str, int]:
 
 
 def _write_end(answer: Answer, bill: Bill, *, shows_cost: bool) -> None:
+    """Complete the answer, or end it visibly incomplete. That of a socket's turn has gone down in frames."""
     relay, head = answer.relay, answer.held.call.head
-    if relay.is_client_gone:
-        return
     client = head.client
     response = client.response
+    if relay.is_client_gone or response.is_finished:
+        return
     now_ms = answer.services.now_ms()
     if not response.is_started:
         if relay.failure is not None or not relay.is_complete:
-            write_refusal(client, head.dialect, _failure_refusal(answer), answer.early_headers(), now_ms)
+            write_refusal(client, head.dialect, failure_refusal(answer), answer.early_headers(), now_ms)
             return
         ours = answer.early_headers() + (_cost_headers(bill) if shows_cost else [])
         begun = relay.head
@@ -139,19 +142,22 @@ def _write_end(answer: Answer, bill: Bill, *, shows_cost: bool) -> None:
         return
     response.write(relay.body.rest())
     if relay.is_event_stream and not answer.reading.ends_inside:
-        response.write(head.dialect.stream_error(_failure_refusal(answer), request_id=client.id))
+        response.write(head.dialect.stream_error(failure_refusal(answer), request_id=client.id))
     response.cut()
 
 
-def _failure_refusal(answer: Answer) -> Refusal:
+def failure_refusal(answer: Answer) -> Refusal:
+    """The refusal that stands in place of an answer, or of its end."""
     relay = answer.relay
     if relay.refusal is not None:
         return relay.refusal
-    failure = relay.failure
-    if failure is None:
-        return INTERNAL_ERROR
+    return INTERNAL_ERROR if relay.failure is None else refusal_of_failure(relay.failure)
+
+
+def refusal_of_failure(failure: UpstreamFailure) -> Refusal:
+    """The refusal of a request whose upstream failed."""
     is_safe = not failure.request_sent
-    again = True if is_safe else False if relay.is_key_refused else None  # the operator must fix a key first
+    again = False if failure.kind is FailureKind.UNAUTHORIZED else True if is_safe else None  # the operator must fix a key first
     return Refusal(
         code=failure.code,
         message=f"The AI service failed: {failure.message}.",

@@ -40,7 +40,7 @@ async def forward(answer: Answer) -> None:
     """
     call = answer.held.call
     upstream, client = call.head.upstream, call.head.client
-    body = await _rewritten(answer)
+    body = await rewritten_body(answer)
     sent = await _send(answer, body)
     if sent is not None and answer.relay.is_key_refused:
         is_other = upstream.credentials.refused(sent.credentials, now_ms=answer.now_ms())
@@ -57,7 +57,7 @@ async def forward(answer: Answer) -> None:
         await show_own(answer, objects, sent.headers)
 
 
-async def _rewritten(answer: Answer) -> bytes:
+async def rewritten_body(answer: Answer) -> bytes:
     """The body to forward: asking for usage if the client did not, and clamped to what is affordable."""
     call, held_nano_usd = answer.held.call, answer.held.decision.held_nano_usd
     facts, asked, body = call.facts, call.estimate, call.received.body

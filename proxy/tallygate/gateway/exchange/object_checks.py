@@ -4,8 +4,10 @@ An upstream with `passthrough` needs none of it: there every caller brings an ac
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+from msgspec.structs import replace
 
 from tallygate.config.route_objects import INGESTION, SHARED, RouteObjects
 from tallygate.dialects.form_fields import FormFields
@@ -159,6 +161,12 @@ async def check_objects(
         if made not in owned:
             raise Refused(not_found(made.kind, param=name))
     return NamedObjects(tokens=owned, deleting=tuple([made for _, made in asked[: len(named)]]) if objects.deletes else ())
+
+
+def with_kept(named: NamedObjects, upstream: str, kept: Mapping[StoredReference, int | None]) -> NamedObjects:
+    """`named` with objects that the upstream keeps for one connection alone, which is the caller's."""
+    of_connection = {MadeObject(kind=each.kind, id=each.id, upstream=upstream): tokens for each, tokens in kept.items()}
+    return replace(named, tokens={**named.tokens, **of_connection})
 
 
 _BUSY: Final = Refusal(

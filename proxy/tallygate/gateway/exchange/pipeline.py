@@ -9,8 +9,9 @@ import logging
 from typing import Final, cast
 
 from aiohttp import web
+from msgspec.structs import replace
 
-from tallygate.config.model import AuthKind
+from tallygate.config.model import WEBSOCKET, AuthKind
 from tallygate.dialects.dialect import Dialect
 from tallygate.domain.errors import PathRefused, Refusal, Refused
 from tallygate.gateway.callers.key_traces import gives_away, presented_keys
@@ -37,6 +38,8 @@ from tallygate.gateway.refusals import (
 from tallygate.gateway.request_checks import check_request
 from tallygate.gateway.routes import UNKNOWN_ENDPOINT, decoded
 from tallygate.gateway.services import Services
+from tallygate.gateway.websocket.handshake import offer_of
+from tallygate.gateway.websocket.sockets import Sockets
 from tallygate.http1.client_connection import ClientConnection
 from tallygate.http1.client_response import ClientResponse
 from tallygate.http1.header import Header, http_date
@@ -52,6 +55,7 @@ class Pipeline:
     """Serves requests, and knows those under way.
 
     open     every request, from its head to its end
+    sockets  those that are open, whose turns are among the answers
     answers  those of admitted requests, until they are settled: for checkpoints and shutdown
     """
 
@@ -62,6 +66,7 @@ class Pipeline:
         self.path_refusals = PathRefusals(services.dialects)
         self.open: set[Client] = set()
         self.answers: set[Answer] = set()
+        self.sockets = Sockets(self)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request from its arrival to the last byte of its answer."""
@@ -104,6 +109,9 @@ class Pipeline:
             head = self.match(client)
             caller = await self.identify(head)
             self.permit(head, caller)
+            if head.route.method == WEBSOCKET:
+                await self.sockets.serve(head, caller)
+                return
             intake = intake_of(head, caller)
             with self.entrance.enter(head, caller) as visit:
                 await self.entrance.preview_before_body(head, caller, intake)
@@ -144,8 +152,8 @@ class Pipeline:
     def match(self, client: Client) -> Head:
         """The endpoint of the table that a request names, and its dialect."""
         request, view = client.request, client.view
-        if offers_websocket(request) and view.routes.methods(request.raw_path):
-            raise Refused(WEBSOCKET_NOT_SERVED)
+        if offers_websocket(request) and (found := self._match_socket(client)) is not None:
+            return found
         route, params = view.routes.match(request.method, request.raw_path)
         if not route.enabled:
             raise PathRefused(ENDPOINT_NOT_ENABLED)
@@ -162,6 +170,30 @@ class Pipeline:
             upstream=upstream,
             dialect=dialect,
             treatment=treatment,
+            is_shared=upstream.config.auth.kind is not AuthKind.PASSTHROUGH,
+            params=decoded(params) if params else params,
+            sent_params=params,
+        )
+
+    def _match_socket(self, client: Client) -> Head | None:
+        """The endpoint of an offer to speak WebSocket. None if the path is unknown; refused where HTTP alone is spoken."""
+        request, view = client.request, client.view
+        found = view.routes.find(WEBSOCKET, request.raw_path.partition("?")[0])
+        if found is None or request.method != "GET":
+            if view.routes.methods(request.raw_path):
+                raise Refused(WEBSOCKET_NOT_SERVED)
+            return None
+        client.response.close_after()  # if it is refused: nobody else may read what follows as another protocol
+        route, params = found
+        if not route.enabled:
+            raise PathRefused(ENDPOINT_NOT_ENABLED)
+        dialect, upstream = self.services.dialects.sockets[route.dialect or ""], view.upstreams[route.upstream]
+        return Head(
+            client=replace(client, request=offer_of(request, dialect)),
+            route=route,
+            upstream=upstream,
+            dialect=dialect,
+            treatment=READ,
             is_shared=upstream.config.auth.kind is not AuthKind.PASSTHROUGH,
             params=decoded(params) if params else params,
             sent_params=params,
@@ -199,17 +231,21 @@ class Pipeline:
                 refusal, dialect = self._explained(client, refusal)
             except Exception:  # noqa: BLE001 - the caller is in the outermost handler
                 _log.exception("the refusal of exchange %s could not be explained", client.id)
-        services.metrics.inc(
+        self.count_refused(refusal, head, caller)
+        ours = exchange_headers(client, services.clock())
+        if refused.decision is not None and caller is not None:
+            ours += limit_headers(refused.decision, caller.limits, dialect)
+        write_refusal(client, dialect, refusal, ours, services.now_ms())
+
+    def count_refused(self, refusal: Refusal, head: Head | None, caller: Caller | None) -> None:
+        """Count a refusal, as in `refuse`."""
+        self.services.metrics.inc(
             REFUSED,
             OTHER if caller is None else caller.organization.id,
             OTHER if caller is None else caller.credential.id,
             OTHER if head is None else head.route.capability,
             str(refusal.details.get("limit") or refusal.code),
         )
-        ours = exchange_headers(client, services.clock())
-        if refused.decision is not None and caller is not None:
-            ours += limit_headers(refused.decision, caller.limits, dialect)
-        write_refusal(client, dialect, refusal, ours, services.now_ms())
 
     def answer_options(self, client: Client) -> None:
         """Answer what can be asked of a path, and by whom: without a key or an exchange, and without the upstream."""

@@ -1,6 +1,6 @@
 """The stage that reads a request in its dialect, and bounds what it can cost before anything is held or sent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -18,6 +18,7 @@ from tallygate.domain.money import MONEY_MAX_NANO_USD
 from tallygate.domain.organization import Credential
 from tallygate.domain.prompt import PromptShape, tokens_at_least
 from tallygate.domain.routed_price import AnyPrice
+from tallygate.domain.stored_object import StoredReference
 from tallygate.gateway.callers.keys import check_model
 from tallygate.gateway.exchange.asked_price import as_priced, count_unpriced, listed_price, price_of_unknown, refuse_unpriced_calls
 from tallygate.gateway.exchange.call import Call, Caller, Head, Intake, NamedObjects, Received
@@ -28,7 +29,7 @@ from tallygate.gateway.exchange.estimate import (
     estimate_unread,
     refuse_absurd,
 )
-from tallygate.gateway.exchange.object_checks import answer_objects, check_objects, put_kind, streamed_form
+from tallygate.gateway.exchange.object_checks import answer_objects, check_objects, put_kind, streamed_form, with_kept
 from tallygate.gateway.exchange.other_models import Priced
 from tallygate.gateway.refusals import JOB_NEEDS_OWN_KEY, rejected
 from tallygate.gateway.services import Services
@@ -42,6 +43,7 @@ _BATCH: Final = "batch"  # its models stand in a file
 _ANYTHING: Final = msgspec.json.Decoder()
 _VOCABULARY: Final = Vocabulary(("model", "models"))
 _Result = TypeVar("_Result")
+_NONE_KEPT: Final[Mapping[StoredReference, int | None]] = {}
 
 
 class Understanding:
@@ -66,16 +68,25 @@ class Understanding:
         )
 
     async def read(
-        self, head: Head, caller: Caller, _intake: Intake, received: Received
+        self,
+        head: Head,
+        caller: Caller,
+        _intake: Intake,
+        received: Received,
+        *,
+        kept: Mapping[StoredReference, int | None] = _NONE_KEPT,
     ) -> tuple[RequestFacts, Estimate, NamedObjects]:
-        """A request that a dialect reads."""
+        """A request that a dialect reads. kept: what its connection itself has made, with the tokens that each brings at most."""
         facts = await self._facts(head, caller, received)
         if facts.job_kind is not None and not head.is_shared:
             raise Refused(JOB_NEEDS_OWN_KEY)
         check_model(caller.credential, facts.model)
         for other in facts.other_models:
             check_model(caller.credential, other.model)
-        named = await check_objects(self._services.owners, head, caller, facts.references)
+        references = [each for each in facts.references if each not in kept] if kept else facts.references
+        named = await check_objects(self._services.owners, head, caller, references)
+        if len(references) < len(facts.references):
+            named = with_kept(named, head.route.upstream, {each: kept[each] for each in facts.references if each in kept})
         price = self._price(head, caller, facts)
         if facts.calls_instead:
             facts = as_priced(facts, price)

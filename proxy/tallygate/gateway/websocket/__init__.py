@@ -1,0 +1,1 @@
+"""WebSockets: relayed frame by frame, and held, metered and settled turn by turn."""

@@ -1,0 +1,438 @@
+"""One socket from its handshake to its close: messages go up and down, and turns begin and end among them.
+
+Two tasks relay, one each way, and neither reads on while its other side does not take what it has. Whatever ends first ends the
+session: the client, the upstream, or the gateway, which then ends what is open with the dialect's error event. Every turn that
+was admitted is settled exactly once.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol
+
+from aiohttp import WSCloseCode, WSMsgType
+from msgspec.structs import replace
+
+from tallygate.dialects.socket_dialect import ServerMessage, SocketTalk
+from tallygate.domain.errors import ErrorCode, Refusal, Refused, RequestRejectedError
+from tallygate.domain.stored_object import StoredKind, StoredReference
+from tallygate.gateway.callers.keys import check_caller, presented_key
+from tallygate.gateway.exchange.admitting import admit
+from tallygate.gateway.exchange.answer import Answer
+from tallygate.gateway.exchange.call import Caller, Client, Head, Intake, Received
+from tallygate.gateway.exchange.entrance import Entrance
+from tallygate.gateway.exchange.finish import failure_refusal, retry_headers
+from tallygate.gateway.exchange.forward import rewritten_body
+from tallygate.gateway.exchange.limit_headers import limit_headers
+from tallygate.gateway.exchange.treatments import READ
+from tallygate.gateway.exchange.understanding import Understanding, work_on
+from tallygate.gateway.refusals import INTERNAL_ERROR, SHORT_WAIT_MS, SHUTTING_DOWN, overloaded, rejected
+from tallygate.gateway.services import Services
+from tallygate.gateway.websocket.handshake import ClientSocket
+from tallygate.gateway.websocket.turn import Turn
+from tallygate.gateway.websocket.upstream_socket import UpstreamSocket
+from tallygate.http1.header import Header
+from tallygate.http1.upstream_failure import FailureKind, UpstreamFailure
+
+TURNS_MAX: Final = 32  # open at once in one socket
+KEPT_MAX: Final = 256  # responses of this socket that its turns may continue although nothing stores them
+LAST_WORDS_S: Final = 2.0
+REASON_BYTES_MAX: Final = 123  # RFC 6455 section 5.5: of a control frame's 125 bytes, the code takes two
+_IS_OVER: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
+# RFC 6455 section 7.4.1: 1005, 1006 and 1015 are never sent; 1004 is reserved. From 3000 on they are of libraries and applications.
+_SENDABLE: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+_NOT_ALLOWED: Final = frozenset({401, 403})
+_ENDS_SESSION: Final = frozenset({401})
+_INTAKE: Final = Intake(is_body_read=True, codings=(), query="")
+_NO_BINARY: Final = Refusal(
+    code=ErrorCode.INVALID_REQUEST, message="Messages are JSON texts: this API has no binary messages.", should_retry=False
+)
+_TOO_MUCH: Final = overloaded("The messages of your organization take too much of this gateway's memory.")
+_log: Final = logging.getLogger(__name__)
+
+
+class Close(NamedTuple):
+    """How a session ends. code, reason: of the close frame for the side that is still there; refusal: for the client."""
+
+    code: int
+    reason: str = ""
+    refusal: Refusal | None = None
+    is_of_client: bool = False
+
+
+class Stages(Protocol):
+    """The stages of an exchange, as a pipeline has them."""
+
+    services: Services
+    entrance: Entrance
+    understanding: Understanding
+    answers: set[Answer]
+
+    async def identify(self, head: Head) -> Caller: ...
+    def permit(self, head: Head, caller: Caller) -> None: ...
+    def count_refused(self, refusal: Refusal, head: Head | None, caller: Caller | None) -> None: ...
+
+
+class Session:
+    """See the module. Implements `ClientListener`.
+
+    head      of the handshake; each turn is identified anew
+    turns     open ones, in the order in which they were asked for
+    leaving   how it ends as soon as no turn is open; None: it goes on
+    last_at   monotonic seconds, when the last message came from either side
+    """
+
+    def __init__(self, stages: Stages, head: Head, caller: Caller, talk: SocketTalk, *, is_serial: bool) -> None:
+        services = stages.services
+        self.head = head
+        self.turns: list[Turn] = []
+        self.leaving: Close | None = None
+        self.last_at = services.clock()
+        self._stages = stages
+        self._services = services
+        self._talk = talk
+        self._is_serial = is_serial
+        self._org = caller.organization.id
+        self._kept: OrderedDict[StoredReference, int | None] = OrderedDict()
+        self._treatment = replace(READ, understand=partial(Understanding.read, kept=self._kept))
+        self._stop: asyncio.Future[Close] = services.loop.create_future()
+        self._turn_ended = asyncio.Event()
+        self._is_client_gone = False
+        self._received = 0  # bytes that may be waiting to become a message, reserved among those of bodies
+
+    # What its client's connection tells, and others decide.
+
+    def receive(self, size: int) -> None:
+        """Reserve memory for bytes that have come, until they are a message that has been dealt with."""
+        if self._stages.entrance.bodies.acquire(self._org, size):
+            self._received += size
+        else:
+            self.stop(Close(WSCloseCode.TRY_AGAIN_LATER, ErrorCode.OVERLOADED, _TOO_MUCH))
+
+    def client_gone(self) -> None:
+        self.stop(Close(WSCloseCode.GOING_AWAY, is_of_client=True))
+
+    def client_paused(self) -> None:
+        for turn in self.turns:
+            turn.relay.is_behind = True
+
+    def client_resumed(self) -> None:
+        for turn in self.turns:
+            turn.relay.is_behind = False
+
+    def stop(self, close: Close) -> None:
+        """End the session soon, and its turns as they stand."""
+        if not self._stop.done():
+            self._stop.set_result(close)
+
+    def leave(self, close: Close) -> None:
+        """End the session once its turns are over."""
+        self.leaving = self.leaving or close
+        if not self.turns:
+            self.stop(self.leaving)
+
+    async def check_key(self) -> None:
+        """End the session if its key holds no longer."""
+        request, view = self.head.client.request, self._services.view
+        try:
+            key = presented_key(request)
+            organization, credential = view.directory.find(key) or await view.foreign.find(key, request.remote or "")
+            check_caller(organization, credential, self._services.now_ms())
+        except Refused as refused:
+            if refused.refusal.status in _NOT_ALLOWED:
+                self.stop(_closed_for(refused.refusal))
+
+    def check_silence(self, now: float, *, idle_s: float) -> None:
+        """End the session if nothing has been said for too long, or the upstream is silent too long in a turn. now: as last_at."""
+        upstream = self.head.upstream.config
+        for turn in self.turns:
+            patience_ms = upstream.idle_ms if turn.relay.head.status else upstream.first_byte_ms
+            if turn.answer.sent_at is not None and not turn.relay.is_behind and now - turn.last_at > patience_ms / 1000:
+                turn.relay.on_failure(_failure(FailureKind.TIMEOUT, "it did not go on in time"))
+                self.stop(Close(WSCloseCode.INTERNAL_ERROR, ErrorCode.UPSTREAM_TIMEOUT))
+                return
+        if not self.turns and now - self.last_at > idle_s:
+            self.stop(Close(WSCloseCode.GOING_AWAY, "nothing was said for too long"))
+
+    # Its life.
+
+    async def run(self, client: ClientSocket, upstream: UpstreamSocket) -> None:
+        """Relay until either side, or the gateway, ends it."""
+        create = self._services.loop.create_task
+        up, down = create(self._relay_up(client, upstream)), create(self._relay_down(client, upstream))
+        try:
+            await asyncio.wait((up, down, self._stop), return_when=asyncio.FIRST_COMPLETED)
+            close, is_of_upstream = self._first_end(up, down)
+            await _cancel(up)
+            if close.is_of_client:
+                await self._end_by_client(close, down, upstream)
+            else:
+                await _cancel(down)
+                await self._end_by_others(close, client, upstream, is_of_upstream=is_of_upstream)
+        finally:
+            await _cancel(up)
+            await _cancel(down)
+            for turn in list(self.turns):
+                turn.relay.client_gone()
+                turn.relay.cut()
+                await turn.end()
+            self._release()
+
+    def _first_end(self, up: "asyncio.Task[Close]", down: "asyncio.Task[Close]") -> tuple[Close, bool]:
+        """How it ends, and whether the upstream ended it."""
+        if self._stop.done() and not (self._stop.result().is_of_client and up.done()):  # its close frame tells more
+            return self._stop.result(), False
+        ended = up if up.done() else down
+        try:
+            return ended.result(), ended is down
+        except Exception:  # noqa: BLE001 - the outermost place of a session
+            _log.exception("socket %s failed", self.head.client.id)
+            return Close(WSCloseCode.INTERNAL_ERROR, ErrorCode.INTERNAL_ERROR, INTERNAL_ERROR), False
+
+    async def _end_by_client(self, close: Close, down: "asyncio.Task[Close]", upstream: UpstreamSocket) -> None:
+        """Read turns on for their usage, within the bounds of answers whose client has left, and close the upstream's side."""
+        self._is_client_gone = True
+        for turn in list(self.turns):
+            turn.relay.client_gone()
+        while waiting := [turn.relay.ended for turn in self.turns if not turn.is_over]:
+            ends: list[asyncio.Future[Any]] = [down, *waiting]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if down.done():
+                self._fail_turns()
+        for turn in list(self.turns):
+            await turn.end()
+        await _cancel(down)
+        await upstream.close(sendable(close.code))
+
+    async def _end_by_others(self, close: Close, client: ClientSocket, upstream: UpstreamSocket, *, is_of_upstream: bool) -> None:
+        """End turns as they stand, with the dialect's error event for each, and close both sides."""
+        if is_of_upstream:
+            self._fail_turns()
+        cut = list(self.turns)
+        for turn in cut:
+            if not turn.is_over:
+                turn.relay.cut(close.refusal or SHUTTING_DOWN)
+        for turn in cut:
+            await turn.end()
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                for turn in cut:
+                    await self._say(client, failure_refusal(turn.answer), turn.answer.client, turn.lane)
+                if not cut and close.refusal is not None:
+                    await self._say(client, close.refusal, self.head.client, "")
+                reason = close.reason.encode()[:REASON_BYTES_MAX]
+                await asyncio.gather(
+                    client.close(code=sendable(close.code), message=reason), upstream.close(WSCloseCode.GOING_AWAY)
+                )
+        except (TimeoutError, ConnectionError):
+            self.head.client.connection.abort()
+
+    def _fail_turns(self) -> None:
+        for turn in self.turns:
+            if not turn.is_over:
+                turn.relay.on_failure(_failure(FailureKind.TRUNCATED, "it closed the connection"))
+
+    # Up.
+
+    async def _relay_up(self, client: ClientSocket, upstream: UpstreamSocket) -> Close:
+        while True:
+            message = await client.receive()
+            if message.type is WSMsgType.CLOSE:
+                return Close(message.data, is_of_client=True)
+            if message.type in _IS_OVER:
+                return Close(WSCloseCode.GOING_AWAY, is_of_client=True)
+            self.last_at = self._services.clock()
+            if message.type is WSMsgType.BINARY:
+                return Close(WSCloseCode.UNSUPPORTED_DATA, ErrorCode.INVALID_REQUEST, _NO_BINARY)
+            await self._take(message.data, client, upstream)
+            self._release()
+
+    async def _take(self, data: bytes, client: ClientSocket, upstream: UpstreamSocket) -> None:
+        """Deal with one message of the client's."""
+        lane = ""
+        try:
+            asked = await work_on(self._services, self._org, len(data), partial(self._talk.read_client, data))
+            lane = asked.lane
+            if asked.asks:
+                await self._take_turn(data, lane, upstream)
+            else:
+                await upstream.send(data)
+        except RequestRejectedError as error:
+            await self._refuse(client, Refused(rejected(error)), self.head, None, lane)
+        except _TurnRefusedError as error:
+            await self._refuse(client, error.refused, error.head, error.caller, lane)
+        except ConnectionError:
+            await self._stop  # what reads from the upstream ends the session
+
+    async def _take_turn(self, data: bytes, lane: str, upstream: UpstreamSocket) -> None:
+        """Lead a turn through the stages, and send it up. Raises _TurnRefusedError."""
+        services, stages = self._services, self._stages
+        await self._wait_for_lane(lane)
+        client = self._client_of_turn()
+        head = replace(self.head, client=client, treatment=self._treatment)
+        caller: Caller | None = None
+        try:
+            self._check_room()
+            caller = await stages.identify(head)
+            stages.permit(head, caller)
+            with ExitStack() as places:
+                visit = places.enter_context(stages.entrance.enter(head, caller))
+                visit.reserve(len(data))
+                call = await stages.understanding.call(head, caller, _INTAKE, Received(body=data))
+                held = await admit(services, call)
+                turn = Turn(held, services, lane, places.pop_all(), self._forget)
+        except Refused as refused:
+            raise _TurnRefusedError(refused, head, caller) from None
+        turn.relay.on_cut = self._turn_cut
+        self.turns.append(turn)
+        stages.answers.add(turn.answer)
+        body = await rewritten_body(turn.answer)
+        if not turn.is_over and not upstream.is_closed:
+            turn.answer.note_sent()
+            turn.last_at = services.clock()
+            await upstream.send(body)
+
+    def _check_room(self) -> None:
+        if self.leaving is not None:
+            raise Refused(self.leaving.refusal or SHUTTING_DOWN)
+        if len(self.turns) >= TURNS_MAX:
+            raise Refused(overloaded(f"A connection can have {TURNS_MAX} responses under way."))
+
+    async def _wait_for_lane(self, lane: str) -> None:
+        """Wait until no turn is open in a lane whose responses come one after the other."""
+        while self._is_serial and any(turn.lane == lane for turn in self.turns):
+            self._turn_ended.clear()
+            await self._turn_ended.wait()
+
+    def _client_of_turn(self) -> Client:
+        """The client of an exchange of its own, under the configuration in force now."""
+        services = self._services
+        return replace(
+            self.head.client, id=services.new_id(), view=services.view, started_at=services.clock(), started_at_ms=services.now_ms()
+        )
+
+    async def _refuse(self, client: ClientSocket, refused: Refused, head: Head, caller: Caller | None, lane: str) -> None:
+        """Answer a message with an error event. The session goes on, unless its key or its organization may not."""
+        refusal = refused.refusal
+        self._stages.count_refused(refusal, head, caller)
+        ours: list[Header] = []
+        if refused.decision is not None and caller is not None:
+            ours = limit_headers(refused.decision, caller.limits, head.dialect)
+        try:
+            await self._say(client, refusal, head.client, lane, ours)
+        except ConnectionError:
+            self.client_gone()
+        if refusal.status in _ENDS_SESSION or _is_long_pause(refusal):
+            self.leave(_closed_for(refusal)._replace(refusal=None))
+
+    async def _say(self, client: ClientSocket, refusal: Refusal, asked: Client, lane: str, more: Sequence[Header] = ()) -> None:
+        """Send an error event. asked: whose request it answers."""
+        if client.closed:
+            return
+        headers = {name.decode(): value.decode() for name, value in (*_id_header(asked), *retry_headers(refusal), *more)}
+        event = self._talk.error_event(refusal, request_id=asked.id, lane=lane, headers=headers)
+        await client.send_frame(event, WSMsgType.TEXT)
+
+    # Down.
+
+    async def _relay_down(self, client: ClientSocket, upstream: UpstreamSocket) -> Close:
+        while True:
+            message = await upstream.socket.receive()
+            if message.type is WSMsgType.CLOSE:
+                return Close(message.data, message.extra or "")
+            if message.type is not WSMsgType.TEXT:
+                return Close(WSCloseCode.INTERNAL_ERROR, ErrorCode.UPSTREAM_INVALID_RESPONSE)
+            data: bytes = message.data
+            about = self._talk.read_server(data)
+            self.last_at = self._services.clock()
+            turn = self._turn_of(about) if about.is_of_turn else None
+            if turn is not None:
+                turn.last_at = self.last_at
+                turn.response_id = turn.response_id or about.response_id
+                turn.relay.take(data, about)
+                if turn.is_over:
+                    await turn.end()
+            elif about.begins:
+                _log.error("socket %s: the upstream began a response that was not asked for", self.head.client.id)
+                return Close(WSCloseCode.INTERNAL_ERROR, ErrorCode.UPSTREAM_INVALID_RESPONSE)
+            if not self._is_client_gone:
+                try:
+                    await client.send_frame(data, WSMsgType.TEXT)
+                except ConnectionError:
+                    self.client_gone()
+
+    def _turn_of(self, about: ServerMessage) -> Turn | None:
+        """The turn of a message: of its response, else the first of its lane that has none; the only one, whatever it names."""
+        found = None
+        for turn in self.turns:
+            if about.response_id and turn.response_id == about.response_id:
+                return turn
+            if found is None and turn.lane == about.lane and not (about.response_id and turn.response_id):
+                found = turn
+        if found is None and len(self.turns) == 1 and not about.begins:
+            return self.turns[0]
+        return found
+
+    # The end of a turn.
+
+    def _turn_cut(self, refusal: Refusal) -> None:
+        self.stop(_closed_for(refusal))
+
+    def _forget(self, turn: Turn) -> None:
+        self.turns.remove(turn)
+        self._stages.answers.discard(turn.answer)
+        if turn.response_id:
+            self._kept[StoredReference(StoredKind.RESPONSE, turn.response_id)] = turn.answer.made_tokens.get(StoredKind.RESPONSE)
+            while len(self._kept) > KEPT_MAX:
+                self._kept.popitem(last=False)
+        self._turn_ended.set()
+        if self.leaving is not None and not self.turns:
+            self.stop(self.leaving)
+
+    def _release(self) -> None:
+        self._stages.entrance.bodies.release(self._org, self._received)
+        self._received = 0
+
+
+class _TurnRefusedError(Exception):
+    """Carries a refusal, and whose it is as far as that is known, to where it is answered."""
+
+    def __init__(self, refused: Refused, head: Head, caller: Caller | None) -> None:
+        super().__init__(refused.refusal.message)
+        self.refused, self.head, self.caller = refused, head, caller
+
+
+def sendable(code: int | None) -> int:
+    """The code to close one side with, after the other side's."""
+    if code in _SENDABLE or (code is not None and 3000 <= code < 5000):
+        return int(code)
+    return WSCloseCode.INTERNAL_ERROR if code == WSCloseCode.ABNORMAL_CLOSURE else WSCloseCode.OK
+
+
+def _closed_for(refusal: Refusal) -> Close:
+    if refusal.code is ErrorCode.SHUTTING_DOWN:
+        return Close(WSCloseCode.GOING_AWAY, refusal.code, refusal)
+    return Close(WSCloseCode.POLICY_VIOLATION if refusal.status < 500 else WSCloseCode.INTERNAL_ERROR, refusal.code, refusal)
+
+
+def _is_long_pause(refusal: Refusal) -> bool:
+    """Return whether an organization has no money for so long that its clients had better come again."""
+    wait_ms = refusal.retry_after_ms
+    return refusal.code is ErrorCode.SPEND_LIMIT_EXCEEDED and (wait_ms is None or wait_ms > SHORT_WAIT_MS)
+
+
+def _failure(kind: FailureKind, message: str) -> UpstreamFailure:
+    return UpstreamFailure(kind=kind, message=message, request_sent=True, headers_seen=True)
+
+
+def _id_header(client: Client) -> list[Header]:
+    return [(b"x-request-id", client.id.encode())]
+
+
+async def _cancel(task: "asyncio.Task[Close]") -> None:
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))
