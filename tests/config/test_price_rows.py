@@ -74,7 +74,7 @@ def test_calls_are_priced_once_for_many_models_unless_a_row_differs() -> None:
   - {model: other, effective: 2001-01-01, input: "1", output: "1"}
 calls:
   - {models: [gpt-*], web_search: "10", file_search: "2.5"}
-  - {models: ["*"], web_search: "1", "image:high": "0.167"}
+  - {models: ["*"], web_search: "1", image: "0.25", "image:high": "0.167"}
 """)
     found = {model: prices.find(model, 10**12) for model in ("gpt-5", "gpt-6", "other")}
     usage = Usage({Unit.WEB_SEARCH: 1})

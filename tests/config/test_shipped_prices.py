@@ -141,7 +141,7 @@ def test_a_model_that_is_free_or_billed_by_other_units_is_unknown_rather_than_fr
 
 
 def test_no_listed_model_is_free_of_charge(prices: PriceCatalogue) -> None:
-    assert [price.model for price in prices.rows() if not price.rates[Unit.INPUT] and not price.rates[Unit.OUTPUT]] == []
+    assert [price.model for price in prices.rows() if not price.has_token_rates and not price.bills_no_tokens] == []
     assert len(list(prices.models())) > 900
 
 

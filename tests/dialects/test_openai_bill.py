@@ -287,11 +287,15 @@ def test_images_are_held_by_quality_size_and_number() -> None:
         return found
 
     low = held(model="gpt-image-2", quality="low", size="1024x1024", most=2)
-    assert (low.model, low.times, low.max_input_tokens, low.max_output_tokens) == ("gpt-image-2", 2, 8_000 + 2 * 6_240, 272)
+    plan = 1_000  # text before the image, of a model that generates any
+    assert (low.model, low.times, low.max_input_tokens) == ("gpt-image-2", 2, 8_000 + 2 * 6_240)
+    assert low.max_output_tokens == 196
     assert {Unit.INPUT_IMAGE, Unit.OUTPUT_IMAGE} <= low.units
-    assert held(partial_images=3).max_output_tokens == 6_540
-    assert held(quality="high", size="auto").max_output_tokens == 6_240
-    assert (held().model, held().times) == ("gpt-image-1", 4)
+    first = {"model": "gpt-image-1.5"}
+    assert held(**first, partial_images=3).max_output_tokens == 6_240 + 300 + plan
+    assert held(**first, quality="high", size="auto").max_output_tokens == 6_240 + plan
+    assert (held().model, held().times) == ("gpt-image-2.6-sunburst", 4)
+    assert held().max_output_tokens == 2 * 23_719
 
 
 def test_images_and_cached_media_are_units_of_their_own() -> None:

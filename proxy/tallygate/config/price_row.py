@@ -133,6 +133,8 @@ def read_rates(item: Section, *, only: frozenset[Unit] | None = None) -> tuple[R
             tiers.setdefault(int(tiered[3]) * 1000 + (tiered[2] == "above"), {})[name] = rate
     if any(Unit.INPUT not in each or Unit.OUTPUT not in each for each in tiers.values()):
         item.place.problem("needs input_above_<n>k and output_above_<n>k together, with one n")
+    if Unit.IMAGE not in rates and any(name.startswith(f"{Unit.IMAGE}:") for name in rates):
+        item.place.problem("needs `image` too: what an image costs whose quality or size has no rate here")
     if len(tiers) > TIERS_MAX:
         item.place.problem(f"must have at most {TIERS_MAX} sizes of prompt with rates of their own")
     return rates, tuple(Tier(size, tiers[size]) for size in sorted(tiers))

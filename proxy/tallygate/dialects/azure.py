@@ -15,6 +15,7 @@ from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.openai_chat import OpenAiChat
 from tallygate.dialects.openai_completions import OpenAiCompletions
 from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
+from tallygate.dialects.openai_images import OpenAiImages
 from tallygate.dialects.openai_responses import OpenAiResponses
 from tallygate.dialects.openai_shape import OpenAiShape
 
@@ -57,6 +58,12 @@ class AzureEmbeddings(AzureShape, OpenAiEmbeddings):
     """POST /openai/deployments/{model}/embeddings and /openai/v1/embeddings."""
 
     name = "azure_embeddings"
+
+
+class AzureImages(AzureShape, OpenAiImages):
+    """POST /openai/deployments/{model}/images/generations and /openai/v1/images/generations, and edits."""
+
+    name = "azure_images"
 
 
 class AzureResponses(AzureShape, OpenAiResponses):

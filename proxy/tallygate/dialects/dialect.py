@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from itertools import product
 from re import Pattern
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -47,6 +47,17 @@ class OtherModel(msgspec.Struct, frozen=True, kw_only=True):
     conditions: tuple[Conditions, ...] = (STANDARD,)
 
 
+class ImagesAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """Images that a request is for: each is billed whole, however little of it arrives.
+
+    stated   of their quality, size and format, by the names of the Images API
+    unit     of one, where it is billed as one: `image` with its quality and size
+    """
+
+    stated: Mapping[str, Any]
+    unit: str
+
+
 class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The facts of a request body that admission needs.
 
@@ -80,6 +91,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     is_cut_upstream    the model may read less than the provider stores, so the usage does not show the size of the stored object
     predicted          text given as a prediction of the answer, charged as output where it is wrong
     job_kind           the upstream may go on after its answer: how its work is followed from then on
+    images             that it is for, `choices` of them; None where it is for text
     """
 
     model: str | None
@@ -109,6 +121,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     prompt_reads: int = 1
     output_min_tokens: int = 1
     predicted: str = ""
+    images: ImagesAsked | None = None
     references: tuple[StoredReference, ...] = ()
     are_results_free: bool = False
     is_cut_upstream: bool = False

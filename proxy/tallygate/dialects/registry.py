@@ -6,7 +6,7 @@ from typing import Final
 
 from tallygate.dialects.anthropic_complete import AnthropicComplete
 from tallygate.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
-from tallygate.dialects.azure import AzureChat, AzureCompletions, AzureEmbeddings, AzureResponses
+from tallygate.dialects.azure import AzureChat, AzureCompletions, AzureEmbeddings, AzureImages, AzureResponses
 from tallygate.dialects.dialect import Dialect
 from tallygate.dialects.gemini_embed import GeminiEmbed
 from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
@@ -16,6 +16,7 @@ from tallygate.dialects.openai_chat import OpenAiChat
 from tallygate.dialects.openai_compact import OpenAiCompact
 from tallygate.dialects.openai_completions import OpenAiCompletions
 from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
+from tallygate.dialects.openai_images import OpenAiImages
 from tallygate.dialects.openai_responses import OpenAiResponses
 from tallygate.dialects.openai_responses_socket import OpenAiResponsesSocket
 from tallygate.dialects.socket_dialect import SocketDialect
@@ -85,11 +86,13 @@ def dialects() -> Dialects:
         OpenAiResponsesSocket(),
         OpenAiCompletions(),
         OpenAiEmbeddings(),
+        OpenAiImages(),
         MistralFim(),
         AzureChat(),
         AzureResponses(),
         AzureCompletions(),
         AzureEmbeddings(),
+        AzureImages(),
         GlooChat(),
         GlooChatV1(),
         GlooGroundedChat(),

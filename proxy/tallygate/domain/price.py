@@ -6,7 +6,17 @@ from typing import Final
 
 from tallygate.domain.money import PICO_PER_NANO, nano_usd_from_pico
 from tallygate.domain.ratio import ONE
-from tallygate.domain.unit import COMPLETION_UNITS, FALLBACKS, PROMPT_UNITS, TOKEN_UNITS, Unit, alternative, wider
+from tallygate.domain.unit import (
+    AUTO,
+    COMPLETION_UNITS,
+    FALLBACKS,
+    IN_PLACE_OF_TOKENS,
+    PROMPT_UNITS,
+    TOKEN_UNITS,
+    Unit,
+    alternative,
+    wider,
+)
 from tallygate.domain.unit_kind import COST_OF, kind_cost_of
 from tallygate.domain.usage import STANDARD, Conditions, Usage
 
@@ -90,6 +100,7 @@ class Price:
     generates   False: nobody says what its output costs, so that only what has none (embeddings) is charged by it; output is then 0
     markup      millionths on top of every rate
     version     names this row in every usage event, so that a later correction can find what it priced
+    bills_no_tokens   it has rates of what is charged in place of tokens, and none of these
     """
 
     model: str
@@ -103,7 +114,12 @@ class Price:
     reasons: bool = True
     generates: bool = True
     markup: int = 0
+    bills_no_tokens: bool = field(init=False, repr=False, compare=False)
     _schedules: dict[Conditions, Schedule] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        has_others = any(unit.partition(":")[0] in IN_PLACE_OF_TOKENS for unit in self.rates)
+        object.__setattr__(self, "bills_no_tokens", has_others and not self.has_token_rates)
 
     def __hash__(self) -> int:
         return hash((self.model, self.version, self.effective_ms))
@@ -219,7 +235,7 @@ class Price:
 
     @staticmethod
     def _called(rates: Rates, calls: Mapping[str, int]) -> int:
-        return sum([number * (rates.get(unit) or _wider_rate(rates, unit) or 0) for unit, number in calls.items()])
+        return sum([number * _dearest(rates, unit) for unit, number in calls.items()])
 
     def _schedule(self, conditions: Conditions) -> Schedule:
         holding = [rule for rule in self.rules if rule.holds(conditions)]
@@ -294,6 +310,14 @@ def _wider_rate(rates: Rates, unit: str) -> int | None:
     while name is not None and name not in rates:
         name = wider(name)
     return None if name is None else rates[name]
+
+
+def _dearest(rates: Rates, unit: str) -> int:
+    """The most that a unit may turn out to cost: its own rate; if it has none, or is left open, that of any of its kind."""
+    widest, *narrowed = unit.split(":")
+    if unit in rates and AUTO not in narrowed:
+        return rates[unit]
+    return max([rate for name, rate in rates.items() if name.partition(":")[0] == widest], default=0)
 
 
 def _has_rate(rates: Rates, unit: str | None) -> bool:

@@ -40,7 +40,8 @@ class Unit(StrEnum):
     CHARACTER = "character"
     AUDIO_SECOND = "audio_second"
     VIDEO_SECOND = "video_second"
-    IMAGE = "image"
+    IMAGE = "image"  # that is generated
+    SOURCE_IMAGE = "source_image"  # that one is made from
     PAGE = "page"
     REQUEST = "request"
 
@@ -83,12 +84,19 @@ TOOL_CALLS: Final = (
     Unit.CODE_CONTAINER,
     Unit.SERVER_TOOL,
 )
+# Charged in place of tokens: a model with a rate of one of these, and none of tokens, is not free where only tokens are used.
+IN_PLACE_OF_TOKENS: Final = frozenset(
+    {Unit.CHARACTER, Unit.AUDIO_SECOND, Unit.VIDEO_SECOND, Unit.IMAGE, Unit.PAGE, Unit.SEARCH_UNIT}
+)
 # How many units a price row's figure pays for.
 UNITS_PER_RATE: Final[Mapping[Unit, int]] = {
     **dict.fromkeys(Unit, 1),
     **dict.fromkeys(TOKEN_UNITS | {Unit.CHARACTER}, 1_000_000),
     **dict.fromkeys((*TOOL_CALLS, Unit.SEARCH_UNIT), 1_000),
 }
+
+
+AUTO: Final = "auto"  # in a narrowed unit: what the provider chooses, so that it is held at the dearest
 
 
 def wider(unit: str) -> str | None:

@@ -35,6 +35,7 @@ _UNITS: Final[Mapping[UnitKind, Sequence[Unit]]] = {
         Unit.AUDIO_SECOND,
         Unit.VIDEO_SECOND,
         Unit.IMAGE,
+        Unit.SOURCE_IMAGE,
         Unit.PAGE,
     ),
     UnitKind.CALLS: (*TOOL_CALLS, Unit.SEARCH_UNIT, Unit.REQUEST),

@@ -14,6 +14,7 @@ class Ask:
 
     last_text       the last user text, which may have a directive
     max_tokens      output maximum of each choice; None: no maximum
+    image_tokens    of each choice, which is an image; None: it is a text
     include_usage   the usage chunk of chat streams was asked for
     alt             Gemini's query parameter: "sse" for an event stream, else the stream is one JSON array
     has_free_results  what its tools at the provider bring in is not billed
@@ -26,6 +27,7 @@ class Ask:
     stream: bool = False
     max_tokens: int | None = None
     choices: int = 1
+    image_tokens: int | None = None
     include_usage: bool = False
     alt: str = ""
     has_free_results: bool = False
@@ -219,6 +221,9 @@ def make_answer(*, sequence: int, created: int, ask: Ask, directive: Directive, 
         reasoning = min(reasoning, limit)
         text = limit - reasoning
     image = min(directive.image, text)
+    if ask.image_tokens is not None:
+        reasoning, text = 0, ask.image_tokens if directive.tokens is None else directive.tokens
+        image = text
     return Answer(
         id=f"sim-{sequence}",
         created=created,

@@ -13,6 +13,7 @@ from tallygate.simulator.wires.gemini import Gemini, GeminiCount, GeminiEmbeddin
 from tallygate.simulator.wires.gloo import GlooChat, GlooJson, GlooResponses
 from tallygate.simulator.wires.openai_chat import OpenAIChat
 from tallygate.simulator.wires.openai_completions import OpenAICompletions
+from tallygate.simulator.wires.openai_images import OpenAIImages
 from tallygate.simulator.wires.openai_responses import OpenAIResponses
 from tallygate.simulator.wires.plain_json import PlainJson
 
@@ -40,6 +41,8 @@ def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
         _post("/v1/responses/compact", "openai_compact", read.read_responses, PlainJson(plain_json.openai_compaction)),
         _post("/v1/completions", "openai_completions", read.read_completion, OpenAICompletions()),
         _post("/v1/embeddings", "openai_embeddings", read.read_embeddings, PlainJson(plain_json.embeddings)),
+        _post("/v1/images/generations", "openai_images", read.read_images, OpenAIImages()),
+        _post("/v1/images/edits", "openai_images", read.read_images, OpenAIImages("image_edit")),
         *(
             endpoint
             for base in ("/openai/deployments/{deployment}", "/openai/v1", "/openai")  # Azure's
@@ -48,6 +51,7 @@ def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
                 _post(f"{base}/responses", "openai_responses", read.read_responses, OpenAIResponses()),
                 _post(f"{base}/completions", "openai_completions", read.read_completion, OpenAICompletions()),
                 _post(f"{base}/embeddings", "openai_embeddings", read.read_embeddings, PlainJson(plain_json.embeddings)),
+                _post(f"{base}/images/generations", "openai_images", read.read_images, OpenAIImages()),
             )
         ),
         _get("/v1/models", "openai_models", PlainJson(plain_json.models)),

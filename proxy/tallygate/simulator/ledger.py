@@ -16,7 +16,8 @@ class Served:
     generated_tokens    output tokens generated until the end or until the client left, reasoning included
     searches            searches that ran, each of which a provider bills; file_searches: in files; used_maps: so was a map
     audio_tokens        audio among prompt_tokens; cached_audio_tokens: among cached_tokens
-    image_tokens        images among generated_tokens
+    image_tokens        images among generated_tokens; source_image_tokens: among prompt_tokens
+    images              that were generated, of `image_kind` (quality and size); source_images: that were given to be edited
     delivered_tokens    the generated tokens whose whole event was written to the socket; hidden reasoning never is
     reasoning_tokens    the generated tokens that were reasoning
     reported            the usage that was sent, as (prompt, completion) in the normal form; None if none was.
@@ -49,6 +50,10 @@ class Served:
     audio_tokens: int = 0
     cached_audio_tokens: int = 0
     image_tokens: int = 0
+    source_image_tokens: int = 0
+    images: int = 0
+    image_kind: str = ""
+    source_images: int = 0
     reported: tuple[Any, Any] | None = None
     request_bytes: int = 0
     response_bytes: int = 0

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from tallygate.simulator.answer import Ask
 from tallygate.simulator.prompt_tokens import PromptTokens, text_in
+from tallygate.simulator.wires.openai_images import PARTIAL_TOKENS
 from tallygate.simulator.wires.sse import compact
 
 Json = Mapping[str, Any]
@@ -21,6 +22,8 @@ FAMILY_MODELS: Final = {
 }
 
 _SOURCES: Final = 3
+_BILLED_BY_IMAGE: Final = ("dall-e", "grok-imagine")
+_SOURCE_IMAGE_TOKENS: Final = 1_024  # of one that is edited
 _SOURCE_TOKENS: Final = 100  # of one source that a grounded answer reads
 
 
@@ -138,6 +141,42 @@ def read_embeddings(body: Json, _path: Mapping[str, str], tokens: PromptTokens) 
         max_tokens=0,
         choices=len(inputs),
     )
+
+
+def read_images(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """A text, and the images to edit. Each of several images is billed like a request of its own."""
+    model, number = str(body.get("model") or path.get("deployment") or "gpt-image-1.5"), int(body.get("n") or 1)
+    if any(isinstance(body.get(name), float | bool) for name in ("n", "size")):
+        raise ValueError("n is a number and size a text")
+    stream, is_billed_by_image = bool(body.get("stream")), model.startswith(_BILLED_BY_IMAGE)
+    quality, size = body.get("quality") or "auto", body.get("size") or "auto"
+    quality = "medium" if quality == "auto" else quality
+    size = "1024x1024" if size == "auto" else size
+    given = sum([_given(body.get(name)) for name in ("image", "images", "mask")])
+    partials = int(body.get("partial_images") or 0) if stream else 0
+    text = text_in(body.get("prompt"))
+    drawn = {"low": 272, "medium": 1_056, "high": 4_160}.get(quality, 4_160) + partials * PARTIAL_TOKENS
+    read = tokens.of_text(text, model) + given * _SOURCE_IMAGE_TOKENS
+    return Ask(
+        model=model,
+        prompt_tokens=0 if is_billed_by_image else read * number,
+        last_text=text,
+        stream=stream,
+        choices=number,
+        image_tokens=0 if is_billed_by_image else drawn,
+        extra={
+            "is_billed_by_image": is_billed_by_image,
+            "quality": quality,
+            "size": size,
+            "partial_images": partials,
+            "source_images": given,
+            "source_tokens": given * _SOURCE_IMAGE_TOKENS,
+        },
+    )
+
+
+def _given(value: Any) -> int:
+    return len(value) if isinstance(value, list) else int(value is not None)
 
 
 def read_anthropic(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask:

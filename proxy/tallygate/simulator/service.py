@@ -165,6 +165,11 @@ class Service:
         record.audio_tokens = min(directive.audio, record.prompt_tokens)
         record.cached_audio_tokens = min(directive.cached_audio, record.cached_tokens, record.audio_tokens)
         record.prompt_tokens += answer.billed_results
+        extra = answer.ask.extra
+        if "source_tokens" in extra:
+            record.source_image_tokens = extra["source_tokens"] * answer.ask.choices
+            record.source_images = extra["source_images"] * answer.ask.choices
+            record.images, record.image_kind = answer.ask.choices, f"{extra['quality']}:{extra['size']}"
 
     async def _fail_before(self, line: Line, wire: Wire, directive: Directive) -> web.StreamResponse:
         """Cause a fault before the model begins to work, so that nothing is owed."""

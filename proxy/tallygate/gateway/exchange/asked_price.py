@@ -9,7 +9,7 @@ from tallygate.domain.organization import Plan, UnknownModelPolicy
 from tallygate.domain.price import Price
 from tallygate.domain.prompt import PromptShape
 from tallygate.domain.routed_price import AnyPrice, each_of
-from tallygate.domain.unit import TOKEN_UNITS
+from tallygate.domain.unit import COMPLETION_UNITS, TOKEN_UNITS, Unit
 from tallygate.gateway.exchange.call import Caller, Head
 from tallygate.gateway.services import Services
 from tallygate.telemetry.metrics import UNKNOWN_MODELS
@@ -20,7 +20,9 @@ def listed_price(facts: RequestFacts, prices: PriceCatalogue, at_ms: int) -> Any
     if facts.model is None:
         return prices.dearest_of_all(at_ms) if facts.is_any_model else prices.dearest(at_ms, family=facts.model_family)
     price = prices.find(facts.model, at_ms)
-    return price if price is None or price.generates or not facts.has_output else None
+    if price is None or (price.bills_no_tokens and not facts.calls_instead):
+        return None
+    return price if price.generates or not facts.has_output else None
 
 
 def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at_ms: int) -> Price | None:
@@ -43,19 +45,28 @@ def price_of_unknown(facts: RequestFacts, plan: Plan, prices: PriceCatalogue, at
 def as_priced(facts: RequestFacts, price: AnyPrice | None) -> RequestFacts:
     """A request with `calls_instead`, as its price charges it: by these alone where it has a rate for them, else by tokens.
 
-    A price with rates of other things alone lacks one.
+    A price with rates of other things alone lacks one, and so does one by which what is generated is free. Images that are read
+    cost nothing where no rate is stated for them.
     """
+    instead = dict(facts.calls_instead)
+    if Unit.SOURCE_IMAGE in instead and price is not None and price.lacks((Unit.SOURCE_IMAGE,)):
+        del instead[Unit.SOURCE_IMAGE]
     by_calls = replace(
         facts,
         prompt=PromptShape(),
         has_output=False,
         max_output_tokens=None,
+        output_min_tokens=1,
+        added_tokens=0,
         units=frozenset(),
-        calls={**facts.calls, **facts.calls_instead},
+        calls={**facts.calls, **instead},
         calls_instead={},
         is_by_calls=True,
     )
-    if price is None or not price.lacks(facts.calls_instead):
+    if price is None or not price.lacks(instead):
+        return by_calls
+    is_free = not any(rate for each in each_of(price) for unit, rate in each.rates.items() if unit in COMPLETION_UNITS)
+    if facts.has_output and is_free:
         return by_calls
     of_others = any(unit not in TOKEN_UNITS for each in each_of(price) for unit in each.rates)
     if of_others and not any(each.has_token_rates for each in each_of(price)):

@@ -67,9 +67,11 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
     usage = usage_of(answer)
     if facts.is_by_calls:
         is_whole = True
-        metered = meter_calls(reading, facts.calls, is_whole=relay.is_complete)
+        is_over = relay.is_complete if facts.images is None else _has_ended(answer)  # images are owed whole
+        metered = meter_calls(reading, facts.calls, is_whole=is_over, is_all_owed=facts.images is not None and not is_over)
     else:
-        prompt_tokens = asked.prompt_tokens if answer.exact_prompt is None else answer.exact_prompt
+        reads = 1 if facts.images is None else facts.prompt_reads  # each of several images reads it
+        prompt_tokens = asked.prompt_tokens if answer.exact_prompt is None else answer.exact_prompt * reads
         counted = _counted_completion(answer)
         if usage is not None and TOTAL_ONLY in reading.flags:
             is_all_seen = not _may_hide(answer)
@@ -156,6 +158,8 @@ def _with_assumed(answer: Answer, metered: Metered, usage: Usage | None, price: 
     """`metered` with assumed tokens for output that nobody saw; unchanged where all was seen and no usage was promised."""
     call, relay, reading = answer.held.call, answer.relay, answer.relay.reader.reading
     facts, asked, upstream = call.facts, call.estimate, call.head.upstream.config
+    if facts.images is not None:  # one that broke off is billed as if it had come
+        return metered if _has_ended(answer) else _with_tokens_and_calls(answer, metered, asked.output_tokens, price)
     if usage is not None and not facts.has_output:
         return metered  # its input is all that there can be
     if usage is not None and IMPOSSIBLE in reading.flags and usage.completion and _has_ended(answer):  # it states no prompt
@@ -192,8 +196,15 @@ def _with_assumed(answer: Answer, metered: Metered, usage: Usage | None, price: 
         tokens = asked.output_tokens
     if facts.has_unknown_input and usage is None:
         metered = _with_prompt_of(metered, asked.prompt_tokens)
+    return _with_tokens_and_calls(answer, metered, tokens, price)
+
+
+def _with_tokens_and_calls(answer: Answer, metered: Metered, tokens: int, price: AnyPrice | None) -> Metered:
+    """`metered` with tokens that nobody saw, and with all calls, which may have run where nobody saw it."""
+    call = answer.held.call
+    facts, asked = call.facts, call.estimate
     held = (answer.held.decision.held_nano_usd or asked.hold_nano_usd) - call.head.route.fee_nano_usd - asked.others.cost_nano_usd
-    metered = replace(metered, usage=metered.usage.with_calls(facts.calls))  # which may have run where nobody saw it
+    metered = replace(metered, usage=metered.usage.with_calls(facts.calls))
     return with_unseen(metered, Unseen(tokens=tokens, output_max=asked.output_tokens, held=held), facts, price)
 
 

@@ -101,13 +101,15 @@ def meter_answer(
     return Metered(usage=counts, source=UsageSource.ESTIMATED, flags=(*flags, "uncertain"))
 
 
-def meter_calls(reading: MeterReading, calls: Mapping[str, int], *, is_whole: bool) -> Metered:
-    """What is charged in place of tokens: as the answer states it, else as it was asked for."""
+def meter_calls(reading: MeterReading, calls: Mapping[str, int], *, is_whole: bool, is_all_owed: bool = False) -> Metered:
+    """What is charged in place of tokens: as the answer states it, else as it was asked for. is_all_owed: whatever it states."""
     quantities = {} if reading.usage is None else reading.usage.quantities
     stated = {unit: number for unit, number in quantities.items() if unit not in TOKEN_UNITS}
     flags = tuple(sorted(reading.flags))
-    if stated:
-        return Metered(usage=Usage(stated), source=UsageSource.UPSTREAM, flags=flags)
+    if stated and not is_all_owed:
+        return Metered(
+            usage=Usage({unit: number for unit, number in stated.items() if number}), source=UsageSource.UPSTREAM, flags=flags
+        )
     asked = Usage({unit: number for unit, number in calls.items() if number})
     source = UsageSource.COUNTED if is_whole else UsageSource.ASSUMED
     return Metered(usage=asked, source=source, flags=flags if is_whole else (*flags, ASSUMED))
