@@ -191,6 +191,13 @@ def test_a_usage_states_its_searches() -> None:
     assert got.billed_calls == {SEARCH: 3}
 
 
+def test_a_maximum_that_openrouter_raises_is_held_for_what_it_becomes() -> None:
+    for asked, held in ((1, 16), (15, 16), (16, 16), (17, 17)):
+        assert chat_facts(model="openai/gpt-4.1-mini", max_tokens=asked).max_output_tokens == held
+        assert chat_facts(model="gpt-4.1-mini", max_tokens=asked).max_output_tokens == asked
+    assert chat_facts(model="openai/gpt-4.1-mini").max_output_tokens is None
+
+
 def test_tools_that_run_at_openrouter_are_bounded_and_counted() -> None:
     tools = [{"type": "openrouter:advisor", "parameters": {"model": "anthropic/claude-opus-5"}}, {"type": "openrouter:web_search"}]
     facts = chat_facts(model="openai/gpt-5.5", tools=[*tools, {"type": "openrouter:datetime"}], max_tool_calls=5)

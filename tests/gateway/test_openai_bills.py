@@ -11,14 +11,18 @@ from aiohttp import ClientSession, web
 from gateway_harness import ACME_KEY, BIG_KEY, Harness, running_gateway
 from usage_events import cost_by_kind
 
+from tallygate.config.catalogue import PriceCatalogue
 from tallygate.config.document import read_document
 from tallygate.config.prices import read_prices
 from tallygate.config.problems import Problems
+from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.openai_responses import OpenAiResponses
 from tallygate.domain.organization import Plan
 from tallygate.domain.price import Price
+from tallygate.domain.prompt import PromptShape
 from tallygate.domain.usage import Conditions, usage_of_totals
 from tallygate.gateway.exchange.estimate import estimate
+from tallygate.gateway.exchange.metering import price_answered
 from tallygate.telemetry.metrics import STATED_COST, STATED_COST_PRICED, UNKNOWN_MODELS
 from tallygate.telemetry.unpriced_models import UNPRICED_UNITS, unpriced_lately
 
@@ -363,3 +367,17 @@ def test_the_hold_covers_every_tier_that_may_answer(asked: str | None, answers: 
     bills = [price.cost_nano_usd(most, Conditions(service_tier=tier)) for tier in answers]
     assert max(bills) <= held.hold_nano_usd
     assert held.hold_nano_usd - max(bills) <= 24 * 60_000  # what is added around a prompt, at the dearest rate
+
+
+def test_an_embedding_under_another_models_name_costs_what_was_asked_for() -> None:
+    ada_002, ada, short = (
+        priced({"model": name, "effective": "2026-01-01", "input": price, "output": output})
+        for name, price, output in (("text-embedding-ada-002", "0.1", "0"), ("ada", "0.4", "0.4"), ("embed", "0.2", "0"))
+    )
+    prices = PriceCatalogue([ada_002, ada, short])
+    for has_output, answered, charged in ((False, "ada", ada_002), (False, "embed", short), (True, "ada", ada)):
+        facts = RequestFacts(model="text-embedding-ada-002", prompt=PromptShape(), has_output=has_output)
+        assert price_answered(facts, answered, ada_002, prices, 10**13) == (charged, False)
+    other = RequestFacts(model="ada", prompt=PromptShape(), has_output=False)
+    assert price_answered(other, "embed", ada, prices, 10**13) == (short, False)
+    assert price_answered(facts, "ada", None, prices, 10**13) == (ada, False)

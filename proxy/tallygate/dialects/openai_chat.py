@@ -83,6 +83,10 @@ _SEARCHES: Final = keys_of(
     }
     | {"retrieval", "data_sources", "extra_body"}
 )
+# OpenAI's Responses API, which OpenRouter uses for its models, refuses a maximum below ("integer below minimum value. Expected a value
+# >= 16"): OpenRouter raises a lower one, and generates and bills up to this.
+_RAISED_TO: Final = 16
+_AT_OPENROUTER: Final = "openai/"
 # In the names of OpenAI's models that search before each answer ("Web search", "Chat Completions"): gpt-4o-search-preview.
 _SEARCH_MODEL: Final = "-search-"
 
@@ -136,12 +140,15 @@ class OpenAiChat(OpenAiShape):
         references = body_references(parsed)
         is_long_cached = request.prompt_cache_retention == "24h"
         maxima = [given for given in (request.max_completion_tokens, request.max_tokens) if given]  # 0 is none
+        maximum = max(maxima, default=None)
+        if maximum is not None and maximum < _RAISED_TO and model is not None and model.startswith(_AT_OPENROUTER):
+            maximum = _RAISED_TO
         return RequestFacts(
             model=model,
             model_family=model_family,
             prompt=draft.shape(),
             stream=request.stream is True,
-            max_output_tokens=max(maxima, default=None),
+            max_output_tokens=maximum,
             choices=max(request.n or 1, request.best_of or 1),
             client_asks_usage=request.stream_options is not None and request.stream_options.include_usage is True,
             units=units_of(

@@ -11,6 +11,7 @@ from tallygate.dialects.counts import TOTAL_ONLY
 from tallygate.dialects.dialect import MeterReading, RequestFacts
 from tallygate.domain.markup import marked_up
 from tallygate.domain.prompt import PromptShape
+from tallygate.domain.price import Price
 from tallygate.domain.routed_price import AnyPrice, RoutedPrice
 from tallygate.domain.unit import TOKEN_UNITS, Unit
 from tallygate.domain.usage import NO_USAGE, Conditions, Usage, UsageSource, usage_of_totals
@@ -150,6 +151,13 @@ def price_answered(
     if response_model and response_model != facts.model:
         answered = prices.find(response_model, at_ms, asked=facts.model or "")
         if answered is not None and (answered.generates or not facts.has_output):
+            if not facts.has_output and _embeds_alone(asked) and answered.rates[Unit.OUTPUT]:
+                return asked, False  # another model's name: Azure answers text-embedding-ada-002 as `ada`
             return marked_up(answered, markup), False
         return asked, asked is not None
     return asked, isinstance(asked, RoutedPrice)
+
+
+def _embeds_alone(price: AnyPrice | None) -> bool:
+    """Whether it is the price of a model without output."""
+    return isinstance(price, Price) and not price.rates[Unit.OUTPUT]
