@@ -55,11 +55,15 @@ def price_of_row(row: dict[str, Any]) -> Price:
 
 @asynccontextmanager
 async def answering(
-    tmp_path: Path, answer: dict[str, Any], prices: dict[str, Any] | None = None, **more: Any
+    tmp_path: Path, answer: dict[str, Any] | bytes, prices: dict[str, Any] | None = None, **more: Any
 ) -> AsyncIterator[tuple[Harness, ClientSession]]:
-    """A gateway whose upstream always answers so."""
-    body = json.dumps({"type": "message", "role": "assistant", "content": [{"type": "text", "text": "Hi"}], **answer}).encode()
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+    """A gateway whose upstream always answers so: with a message, or with the bytes of a stream."""
+    if isinstance(answer, bytes):
+        body, kind = answer, "text/event-stream"
+    else:
+        message = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "Hi"}], **answer}
+        body, kind = json.dumps(message).encode(), "application/json"
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -261,6 +265,8 @@ async def test_a_cut_answer_is_charged_for_the_advice_that_it_may_have_had(tmp_p
     plain, advised = harness.events()
     advice = next(each for each in json.loads(advised["billed"])["passes"] if each.get("model") == OPUS)
     assert advice["quantities"]["output"] == 500
+    own = next(each for each in json.loads(advised["billed"])["passes"] if "model" not in each)
+    assert own["quantities"]["input"] > 2 * plain["prompt_tokens"] + 500  # the advice, and its prompt again
     assert advised["cost_nano_usd"] >= plain["cost_nano_usd"] + 500 * 20_000
     assert "assumed" in advised["flags"]
     assert "overrun" not in advised["flags"]
@@ -365,3 +371,51 @@ async def test_a_region_in_the_name_asked_is_charged_though_the_answer_names_non
         assert status == 200
         event = await only_event(harness)
     assert (event["cost_nano_usd"], event["flags"]) == (3_300_000, [])  # 1.1 * (1,000 * 2 + 100 * 10) micro-USD
+
+
+def tool_block(kind: str, **members: Any) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": 0, "content_block": {"type": kind, "id": "srvtoolu_1", **members}}
+
+
+STARTED = {"type": "message_start", "message": {"model": OPUS, "usage": {"input_tokens": 1_000, "output_tokens": 1}}}
+SAID = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Let me look that up."}}
+SEARCHING = tool_block("server_tool_use", name="web_search", input={})
+FOUND = tool_block("web_search_tool_result", content=[{"type": "web_search_result", "url": "https://a.example", "title": "A"}])
+FAILED = tool_block("web_search_tool_result", content={"type": "web_search_tool_result_error", "error_code": "too_many_requests"})
+RUNNING = tool_block("server_tool_use", name="code_execution", input={})
+RAN = tool_block("code_execution_tool_result", content={"type": "code_execution_result", "stdout": "4"})
+ALL_READ = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"input_tokens": 12_000, "output_tokens": 90}}
+
+
+@pytest.mark.parametrize(
+    ("events", "prompt", "searches"),
+    [
+        ([STARTED, SAID], 1_000, 0),
+        ([STARTED, SAID, SEARCHING], 201_000, 1),  # it may have been answered, and all of it be read again
+        ([STARTED, SAID, SEARCHING, FOUND, SAID], 201_000, 1),
+        ([STARTED, SAID, SEARCHING, FAILED, SAID], 201_000, 0),  # errors are not billed
+        ([STARTED, SEARCHING, SEARCHING, FOUND, FOUND, SAID], 201_000, 2),  # one round
+        ([STARTED, SEARCHING, FOUND, SAID, SEARCHING], 401_000, 2),
+        ([STARTED, RUNNING, RAN, SAID, SEARCHING, FOUND, SAID], 401_000, 1),
+        ([STARTED, *[SEARCHING, FOUND, SAID] * 5], 600_000, 5),  # no more than what was held: three full windows
+        ([STARTED, SEARCHING, FOUND, SAID, ALL_READ, {"type": "message_stop"}], 12_000, 1),
+    ],
+)
+async def test_a_cut_stream_is_charged_for_the_rounds_that_tools_were_seen_to_begin(
+    tmp_path: Path, events: list[dict[str, Any]], prompt: int, searches: int
+) -> None:
+    stream = b"".join(b"event: %b\ndata: %b\n\n" % (each["type"].encode(), json.dumps(each).encode()) for each in events)
+    prices = {"prices": [{**ROWS[0], "reasons": False}], "with_listed": False}
+    tools = [{"type": "web_search_20250305", "name": "web_search", "max_uses": 5}, {"type": "code_execution_20250825", "name": "c"}]
+    async with answering(tmp_path, stream, prices, acme_usd="90") as (harness, session):
+        headers = {"x-api-key": ACME_KEY, "anthropic-version": "2023-06-01"}
+        body = {"model": OPUS, "max_tokens": 1_000, "stream": True, **HELLO, "tools": tools}
+        with suppress(ClientError):
+            async with session.post(harness.url + "/v1/messages", json=body, headers=headers) as answer:
+                await answer.read()
+        event = await only_event(harness)
+    assert event["prompt_tokens"] == prompt
+    assert json.loads(event["billed"] or "{}").get("quantities", {}).get("web_search", 0) == searches
+    assert ("assumed" in event["flags"]) == (prompt > 200_000)
+    assert "overrun" not in event["flags"]
+    assert event["cost_nano_usd"] == prompt * 4_000 + event["completion_tokens"] * 20_000 + searches * 10_000_000

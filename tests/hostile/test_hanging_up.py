@@ -536,6 +536,26 @@ async def test_a_usage_that_cannot_know_of_all_that_was_generated_is_no_last_wor
         assert event["completion_tokens"] > 500, "it may have reasoned unseen"
 
 
+@pytest.mark.parametrize("has_tool", [False, True])
+async def test_a_cut_stream_is_charged_for_what_tools_may_have_put_into_its_prompt(tmp_path: Path, has_tool: bool) -> None:
+    """Also of a model that hides no output: what a search found is input, and only a usage at the end says how much."""
+    events = b"data: %b\n\n" % msgspec.json.encode(LATE_RESPONSE[1])
+    request = LONG[b"/v1/responses"] | {"model": "gpt-4o-mini", "max_output_tokens": 500}
+    async with (
+        scripted(saying(whole(events, content_type=b"text/event-stream"))) as upstream,
+        running_gateway(tmp_path, upstream_url=upstream.url) as harness,
+    ):
+        async with connected(harness.port) as client:
+            tools = [{"type": "web_search"}] if has_tool else []
+            await client.send(dialect_request(b"/v1/responses", request | {"tools": tools, "max_tool_calls": 1}, "tokens=1"))
+            await client.read_until(b"four")
+            await harness.at_rest()
+        (event,) = harness.events()
+    assert (event["prompt_tokens"] >= 128_000, "assumed" in event["flags"]) == (has_tool, has_tool)
+    assert 6 <= event["completion_tokens"] < 30
+    assert "overrun" not in event["flags"]
+
+
 @pytest.mark.parametrize(
     ("path", "answer"),
     [

@@ -25,6 +25,7 @@ _CONDITION: Final = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)  # as price rows c
 _DATED: Final = re.compile(r"-\d{8}", re.ASCII)
 ITERATIONS_MAX: Final = 1_000  # of one answer that are read
 
+_SERVER_TOOLS: Final = frozenset({"server_tool_use", "mcp_tool_use"})
 _SIDES: Final = ("input_tokens", "output_tokens")
 _COUNTS: Final = frozenset({"input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens"})
 # By the member of the usage: the condition that it states, and what is stated of a request that got nothing special.
@@ -47,6 +48,7 @@ class AnthropicUsage:
         "_had_output",
         "_has_choice",
         "_has_output",
+        "_is_calling",
         "_is_declined",
         "_is_other",
         "_members",
@@ -70,6 +72,7 @@ class AnthropicUsage:
         self._is_declined = False  # it ended as a refusal, and generated nothing
         self._silent_hops = 0  # models that declined before any of them generated anything
         self._are_searches_stated = False  # else those that are seen count
+        self._is_calling = False  # tools of this round
 
     def note_block(self, block: object, reading: MeterReading) -> None:
         """Take the start of a content block, or a whole one."""
@@ -88,10 +91,27 @@ class AnthropicUsage:
                 self._has_output = self._began_text = False
             case kind:
                 self._has_output = True
-                reading.others_begun += kind == "server_tool_use" and block.get("name") == "advisor"
+                self._note_tool(kind, block, reading)
                 # Results that are no list are an error, which is not billed ("Web search tool", section "Usage and pricing").
                 if kind == "web_search_tool_result" and not self._are_searches_stated and isinstance(block.get("content"), list):
                     reading.billed_calls[Unit.WEB_SEARCH] = reading.billed_calls.get(Unit.WEB_SEARCH, 0) + 1
+
+    def _note_tool(self, kind: object, block: dict[str, Any], reading: MeterReading) -> None:
+        """Note a tool that begins at the provider, or its result: after those of a round the model reads on."""
+        if not isinstance(kind, str):
+            return
+        name = block.get("name") if kind == "server_tool_use" else None
+        if kind.endswith("_tool_result"):
+            self._is_calling = False
+            if kind == "web_search_tool_result" and (pending := reading.pending_calls.get(Unit.WEB_SEARCH, 0)):
+                reading.pending_calls[Unit.WEB_SEARCH] = pending - 1
+        elif name == "advisor":
+            reading.others_begun += 1
+        elif kind in _SERVER_TOOLS:
+            reading.rounds_begun += not self._is_calling
+            self._is_calling = True
+            if name == "web_search":
+                reading.pending_calls[Unit.WEB_SEARCH] = reading.pending_calls.get(Unit.WEB_SEARCH, 0) + 1
 
     def note_stop(self, reason: object, reading: MeterReading) -> None:
         """Take the reason why the answer ended. A refusal of a model that generated nothing is not billed."""

@@ -155,6 +155,8 @@ class MeterReading:
     conditions            members of `Conditions` that the answer states
     served_as             the model that answered in place of the one asked for, under the request's name for it
     others_begun          models that were seen to begin work beside the one that answers, or after it
+    rounds_begun          times that tools were seen to begin at the provider, after which the model reads all of it again
+    pending_calls         what is billed besides tokens and was seen to begin, without its result, by unit
     is_unbilled           the provider bills no token of it, whatever the usage shows
     media_tokens          tokens of generated images and sound by unit, by the provider's published rules
     job_id                what the upstream calls the work that it goes on with after this answer; None: nothing
@@ -182,6 +184,8 @@ class MeterReading:
     conditions: dict[str, str] = field(default_factory=dict)
     served_as: str | None = None
     others_begun: int = 0
+    rounds_begun: int = 0
+    pending_calls: dict[str, int] = field(default_factory=dict)
     is_unbilled: bool = False
     media_tokens: dict[Unit, int] = field(default_factory=dict)
     job_id: str | None = None

@@ -55,7 +55,7 @@ def with_unseen(metered: Metered, unseen: Unseen, facts: RequestFacts, price: An
     usage = metered.usage
     tokens = min(unseen.tokens, max(0, unseen.output_max - usage.completion))
     if price is None:
-        return _assumed(metered, usage.plus(Unit.OUTPUT, tokens))
+        return as_assumed(metered, usage.plus(Unit.OUTPUT, tokens))
 
     def cost(used: Usage) -> int:
         return max([price.cost_nano_usd(used, conditions) for conditions in facts.conditions])
@@ -65,10 +65,11 @@ def with_unseen(metered: Metered, unseen: Unseen, facts: RequestFacts, price: An
     kinds = [Unit.OUTPUT, Unit.REASONING_OUTPUT, *[unit for unit in Unit if unit in facts.units & COMPLETION_UNITS]]
     unit = max(kinds, key=lambda kind: cost(usage.plus(kind, tokens)))
     fitting = largest_that_fits(tokens, lambda more: cost(usage.plus(unit, more)) <= unseen.held)
-    return _assumed(metered, usage.plus(unit, fitting))
+    return as_assumed(metered, usage.plus(unit, fitting))
 
 
-def _assumed(metered: Metered, usage: Usage) -> Metered:
+def as_assumed(metered: Metered, usage: Usage) -> Metered:
+    """`metered` with a usage that is assumed."""
     return Metered(usage=usage, source=UsageSource.ASSUMED, flags=tuple(dict.fromkeys((*metered.flags, ASSUMED))))
 
 

@@ -13,10 +13,9 @@ from tallygate.domain.routed_price import AnyPrice
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage import Usage, UsageSource
 from tallygate.gateway.exchange.answer import Answer
-from tallygate.gateway.exchange.assumed import Unseen, finishes_anyway, may_reason, tokens_within, with_unseen
+from tallygate.gateway.exchange.assumed import Unseen, as_assumed, finishes_anyway, may_reason, tokens_within, with_unseen
 from tallygate.gateway.exchange.charging import Bill, Terms, bill_of_usage, price_of_answer
 from tallygate.gateway.exchange.metering import (
-    ASSUMED,
     DECLINED,
     Metered,
     kept_for_an_hour,
@@ -28,7 +27,7 @@ from tallygate.gateway.exchange.metering import (
     split_total,
     with_media,
 )
-from tallygate.gateway.exchange.other_models import assumed_passes
+from tallygate.gateway.exchange.other_models import assumed_again, assumed_passes, window_of
 
 _NOT_METERED: Final = nothing_owed(UsageSource.NONE)
 
@@ -93,6 +92,8 @@ def bill_tokens(answer: Answer, ending: Ending, fee: int, ahead_seconds: float) 
     terms = Terms(asked=asked.price, prices=head.client.view.prices, at_ms=head.client.started_at_ms, markup=head.markup)
     price, is_bound = price_of_answer(facts, reading, terms)
     if not is_whole:
+        if (reading.rounds_begun or facts.other_models) and not _has_ended(answer):
+            metered = _with_rounds(answer, metered, price)
         metered = _with_assumed(answer, metered, usage, price, ahead_seconds)
         if facts.other_models and (usage is None or not _has_ended(answer)):
             metered = _with_others(answer, metered)
@@ -184,7 +185,9 @@ def _with_assumed(answer: Answer, metered: Metered, usage: Usage | None, price: 
         and (not facts.stream or answer.gateway_asks_usage or facts.client_asks_usage)
     )
     if not (is_unseen or ahead_seconds or (is_promised and (is_whole or not relay.is_streamed))):
-        return metered
+        if is_whole or usage is not None or not facts.has_unknown_input:
+            return metered
+        return as_assumed(metered, _with_prompt_of(metered, asked.prompt_tokens).usage)  # a cut stream shows its output alone
     now = answer.services.clock()
     ended_at = relay.ended_at if relay.ended_at is not None else now
     sent_at = answer.sent_at if answer.sent_at is not None else now
@@ -212,8 +215,21 @@ def _with_others(answer: Answer, metered: Metered) -> Metered:
     """`metered` with what other models may have done that nobody saw."""
     relay = answer.relay
     passes = assumed_passes(answer.held.call.estimate.others, relay.reader.reading.others_begun if relay.is_streamed else None)
-    flags = tuple(dict.fromkeys((*metered.flags, ASSUMED)))
-    return Metered(usage=metered.usage.with_passes(passes), source=UsageSource.ASSUMED, flags=flags)
+    return as_assumed(metered, metered.usage.with_passes(passes))
+
+
+def _with_rounds(answer: Answer, metered: Metered, price: AnyPrice | None) -> Metered:
+    """`metered` with what tools at the provider may have caused: those that had begun, and what the model read again after them.
+
+    The usage at the start of Anthropic's streams has the first round's input alone, that at the end has all of it. What a tool
+    finds may fill the window.
+    """
+    call, reading = answer.held.call, answer.relay.reader.reading
+    again = assumed_again(call.estimate.others, reading.others_begun if answer.relay.is_streamed else None)
+    read = metered.usage.prompt + reading.rounds_begun * window_of(price) + again
+    assumed = _with_prompt_of(metered, min(read, call.estimate.prompt_tokens))
+    begun = {unit: reading.billed_calls.get(unit, 0) + number for unit, number in reading.pending_calls.items()}
+    return as_assumed(metered, assumed.usage.with_calls(begun))
 
 
 def _with_prompt_of(metered: Metered, tokens: int) -> Metered:

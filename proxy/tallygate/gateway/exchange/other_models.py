@@ -27,12 +27,13 @@ class OthersAtMost(msgspec.Struct, frozen=True, kw_only=True):
 
     passes          of each model, what it uses if it does all that it may
     cost_nano_usd   of these passes
-    again_tokens    what the answering model reads besides: after each advice all that there is by then
+    again_tokens    what the answering model reads besides: after each of `again_times` pieces of advice all that there is by then
     """
 
     passes: tuple[tuple[int, Pass], ...] = ()  # each with the number of times that it stands for
     cost_nano_usd: int = 0
     again_tokens: int = 0
+    again_times: int = 0
 
 
 NO_OTHERS: Final = OthersAtMost()
@@ -48,7 +49,7 @@ def others_at_most(
     passes, cost = [], 0
     for each, output in zip(others, outputs, strict=True):
         model, times = each.model, each.model.times
-        window = _window(each.price) * (1 if model.feeds_answer else facts.window_reads)
+        window = window_of(each.price) * (1 if model.feeds_answer else facts.window_reads)
         read = min(prompt_tokens + answer_max + advice if model.max_input_tokens is None else model.max_input_tokens, window)
         unit_in = Unit.INPUT_IMAGE if Unit.INPUT_IMAGE in model.units else Unit.INPUT
         unit_out = Unit.OUTPUT_IMAGE if Unit.OUTPUT_IMAGE in model.units else Unit.OUTPUT
@@ -60,8 +61,9 @@ def others_at_most(
                 for case in price.worst_rates(read, units=model.units, conditions=model.conditions)
             ]
             cost += times * worst_cost_nano_usd(tuple(rates), output)
-    again = sum([times for times, _ in advised]) * min(prompt_tokens + answer_max + advice, _window(answering))
-    return OthersAtMost(passes=tuple(passes), cost_nano_usd=cost, again_tokens=again)
+    again_times = sum([times for times, _ in advised])
+    again = again_times * min(prompt_tokens + answer_max + advice, window_of(answering))
+    return OthersAtMost(passes=tuple(passes), cost_nano_usd=cost, again_tokens=again, again_times=again_times)
 
 
 def assumed_passes(others: OthersAtMost, begun: int | None) -> list[Pass]:
@@ -78,6 +80,13 @@ def assumed_passes(others: OthersAtMost, begun: int | None) -> list[Pass]:
     return passes
 
 
+def assumed_again(others: OthersAtMost, begun: int | None) -> int:
+    """What the answering model may have read again, of pieces of advice as in `assumed_passes`."""
+    times = others.again_times
+    shown = times if begun is None else min(times, begun + 1)
+    return others.again_tokens // times * shown if times else 0
+
+
 def _output_max(priced: Priced, plan: Plan) -> int:
     """The most that a model can generate each time."""
     if priced.model.max_output_tokens is not None:
@@ -86,6 +95,7 @@ def _output_max(priced: Priced, plan: Plan) -> int:
     return max([most for most in maxima if most], default=plan.default_output_tokens)
 
 
-def _window(price: AnyPrice | None) -> int:
+def window_of(price: AnyPrice | None) -> int:
+    """The most that a model can read at once."""
     windows = [] if price is None else [each.max_input_tokens for each in each_of(price)]
     return max([window or UNKNOWN_WINDOW_TOKENS for window in windows], default=UNKNOWN_WINDOW_TOKENS)
