@@ -83,8 +83,8 @@ _SEARCHES: Final = keys_of(
     }
     | {"retrieval", "data_sources", "extra_body"}
 )
-# OpenAI's Responses API, which OpenRouter uses for its models, refuses a maximum below ("integer below minimum value. Expected a value
-# >= 16"): OpenRouter raises a lower one, and generates and bills up to this.
+# The least maximum of OpenAI's Responses API, which OpenRouter uses for its models ("integer below minimum value. Expected a value
+# >= 16"): it raises a lower one, and generates and bills up to this.
 _RAISED_TO: Final = 16
 _AT_OPENROUTER: Final = "openai/"
 # In the names of OpenAI's models that search before each answer ("Web search", "Chat Completions"): gpt-4o-search-preview.

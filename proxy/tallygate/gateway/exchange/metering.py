@@ -10,8 +10,8 @@ from tallygate.config.catalogue import PriceCatalogue
 from tallygate.dialects.counts import TOTAL_ONLY
 from tallygate.dialects.dialect import MeterReading, RequestFacts
 from tallygate.domain.markup import marked_up
-from tallygate.domain.prompt import PromptShape
 from tallygate.domain.price import Price
+from tallygate.domain.prompt import PromptShape
 from tallygate.domain.routed_price import AnyPrice, RoutedPrice
 from tallygate.domain.unit import TOKEN_UNITS, Unit
 from tallygate.domain.usage import NO_USAGE, Conditions, Usage, UsageSource, usage_of_totals
