@@ -8,13 +8,15 @@ from openai_wire import compact, named_sse, read, sse
 from splits import Metered, assert_split_invariant
 
 from tallygate.dialects.dialect import OtherModel, RequestFacts
+from tallygate.dialects.form import Form, FormReader
 from tallygate.dialects.image_tokens import output_tokens
+from tallygate.dialects.openai_image_edits import OpenAiImageEdits
 from tallygate.dialects.openai_images import OpenAiImages
 from tallygate.domain.errors import RequestRejectedError
 from tallygate.domain.unit import Unit
 from tallygate.domain.usage import Pass, Usage
 
-IMAGES = OpenAiImages()
+IMAGES, EDITS = OpenAiImages(), OpenAiImageEdits()
 FIRST, SECOND, LATER = "gpt-image-1.5", "gpt-image-2", "gpt-image-2.5-flare"
 BASE64 = "iVBORw0KGgo" + "A" * 1_100
 USAGE = {
@@ -288,3 +290,76 @@ def test_a_cut_answer_has_not_ended() -> None:
     for cut in (3, 60, 1_500, len(body) - 40, len(body) - 1):
         got = assert_split_invariant(IMAGES, asked, body[:cut], content_type="application/json", cuts=[9])
         assert not got.ended, cut
+
+
+def form_of(*parts: tuple[str, str | None, bytes], rest: bool = True) -> Form:
+    """A form as it was read. Each part: its name, its file name, its content. rest: it is small, so that all of it came."""
+    body = b"".join(
+        b'--mark\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+        % (name.encode(), b"" if file is None else b'; filename="%s"' % file.encode(), content)
+        for name, file, content in parts
+    )
+    body += b"--mark--\r\n"
+    reader = FormReader("multipart/form-data; boundary=mark", EDITS.form.rules, size=len(body) if rest else 50_000_000)
+    for at in range(len(body)):
+        reader.feed(body[at : at + 1])
+        if reader.is_ready:
+            break
+    else:
+        reader.end_form()
+    reader.form.body = body
+    return reader.form
+
+
+def edited(*parts: tuple[str, str | None, bytes], rest: bool = True, **path: str) -> RequestFacts:
+    return EDITS.form.read(form_of(*parts, rest=rest), path=path)
+
+
+FIELDS = (("model", None, FIRST.encode()), ("prompt", None, b"A hat on it"), ("n", None, b"2"), ("quality", None, b"low"))
+
+
+def test_a_form_is_held_like_json() -> None:
+    pictures = (("image[]", "a.png", b"\x89PNG" * 9), ("image[]", "b.png", b"\x89PNG"), ("mask", "m.png", b"\x89PNG"))
+    got = edited(*FIELDS, ("size", None, b"1024x1024"), ("stream", None, b"true"), ("partial_images", None, b"1"), *pictures)
+    body = {"n": 2, "quality": "low", "size": "1024x1024", "stream": True, "partial_images": 1, "images": ["a", "b"], "mask": "m"}
+    assert got == facts(prompt="A hat on it", **body)
+    assert got.calls_instead == {"image:low:1024x1024": 2, "source_image": 6}
+    author = (("output_format", None, b"svg"), ("svg[model]", None, b"gpt-6-sol"), ("svg[reasoning][effort]", None, b"low"))
+    assert edited(*FIELDS, *author).other_models == (OtherModel(model="gpt-6-sol", max_input_tokens=20_000),)
+    assert edited(*FIELDS, ("style", None, b"vivid and bright")).prompt.texts == ("A hat on it", '["vivid and bright"]')
+
+
+def test_files_that_are_still_to_come_are_held_at_the_most_that_can_be() -> None:
+    got = edited(*FIELDS, ("image[]", "a.png", b"\x89PNG"), ("image[]", "b.png", b"\x89PNG"), rest=False)
+    assert got.prompt.tokens == 18 * 6_240
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        (("n", None, b"2"), "n"),  # twice
+        (("N", None, b"9"), "N"),
+        (("n[]", None, b"9"), "n[]"),
+        (("partial_images", None, b"4"), "partial_images"),
+        (("partial_images", None, b"1e1"), "partial_images"),
+        (("partial_images", None, b" 1"), "partial_images"),
+        (("stream", None, b"maybe"), "stream"),
+        (("output_format", None, b"svg"), "svg"),
+        (("size", "size.txt", b"1024x1024"), "size"),
+        (("mask", None, b"text"), "mask"),
+        (("file_id", None, b"file-1"), "file_id"),
+    ],
+)
+def test_a_form_that_could_be_read_in_two_ways_is_refused(more: tuple[str, str | None, bytes], param: str) -> None:
+    with pytest.raises(RequestRejectedError) as refused:
+        edited(*FIELDS, more)
+    assert refused.value.param == param
+
+
+def test_a_form_for_a_deployment_has_its_model() -> None:
+    assert edited(*FIELDS[1:], model="our-images").model == "our-images"
+    assert edited(*FIELDS, model=FIRST).model == FIRST
+    for path, parts in (({"model": "our-images"}, FIELDS), ({}, FIELDS[1:])):
+        with pytest.raises(RequestRejectedError) as refused:
+            edited(*parts, **path)
+        assert refused.value.param == "model"

@@ -1,12 +1,13 @@
 """What images cost, from the hold to the usage event: costs worked out by hand from the providers' pages."""
 
 import json
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientPayloadError, ClientSession
+from aiohttp import ClientPayloadError, ClientSession, FormData
 from gateway_harness import ACME_KEY, Harness, running_gateway
 from usage_events import cost_by_kind
 
@@ -151,6 +152,43 @@ async def test_an_image_that_broke_off_is_charged_whole(tmp_path: Path) -> None:
         assert refused["cost_nano_usd"] == 0
 
 
+async def test_forms_are_held_and_charged(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, config={"prices": PRICES}, acme_usd="100") as harness, ClientSession() as session:
+
+        async def send(path: str, pictures: int, bytes_of_each: int, **fields: str) -> tuple[int, Any]:
+            form = FormData()
+            for name, value in fields.items():
+                form.add_field(name, value)
+            for index in range(pictures):
+                form.add_field(
+                    "image[]", BytesIO(b"\x89PNG" * (bytes_of_each // 4)), filename=f"{index}.png", content_type="image/png"
+                )
+            headers = {"Authorization": f"Bearer {ACME_KEY}"}
+            async with session.post(harness.url + path, data=form, headers=headers) as answer:
+                await answer.read()
+                await harness.at_rest()
+                return answer.status, harness.events()[-1] if answer.status == 200 else await answer.json()
+
+        for size in (9, 3_000_000):  # kept whole, and streamed
+            status, event = await send("/v1/images/edits", 2, size, model=DRAWS, prompt="A hat", n="2", quality="low")
+            record = harness.ledger.records[-1]
+            assert status == 200
+            assert record.source_image_tokens == 4_096
+            text = record.prompt_tokens - 4_096
+            assert event["cost_nano_usd"] == text * 5_000 + 4_096 * 8_000 + 544 * 32_000
+            assert (event["usage_source"], event["flags"]) == ("upstream", [])
+        status, event = await send("/v1/images/edits", 3, 9, model="grok-imagine-image", prompt="A hat")
+        assert (status, event["cost_nano_usd"]) == (200, 20_000_000 + 3 * 2_000_000)
+        status, event = await send("/v1/images/variations", 1, 9, model="dall-e-3", size="1024x1024", n="2")
+        assert (status, event["cost_nano_usd"]) == (200, 80_000_000)
+        served = len(harness.ledger.records)
+        status, refused = await send("/v1/images/edits", 1, 9, model=DRAWS, prompt="A hat", n="many")
+        assert (status, refused["error"]["param"]) == (400, "n")
+        status, refused = await send("/v1/images/edits", 1, 3_000_000, model=DRAWS, prompt="A hat", n="1000")
+        assert (status, refused["error"]["code"]) == (429, "spend_limit_exceeded")
+        assert len(harness.ledger.records) == served
+
+
 async def test_megabytes_of_base64_change_nothing(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, config={"prices": PRICES}, acme_usd="100") as harness, ClientSession() as session:
         world = World(harness, session)
@@ -202,6 +240,7 @@ def test_no_bill_is_above_its_hold(model: str) -> None:
         facts = OpenAiImages().read_request(json.dumps(body).encode(), path={}, query={})
         billed = as_priced(facts, price)
         held = estimate(billed, plan, price, 6_250)
+        assert held.rate_tokens <= 16_384 + number * plan.default_output_tokens
         assert held.hold_min_nano_usd == held.hold_nano_usd
         for got_size, got_quality in product(
             sizes if size in open_sizes else (size,), qualities if quality in open_qualities else (quality,)

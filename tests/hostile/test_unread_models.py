@@ -19,7 +19,7 @@ from tallygate.gateway.exchange.understanding import check_unread_model
 
 NARROW = "tg_big-narrow_narrowsecret"  # chat and models, of gpt-4o-mini alone
 OFF = (
-    *("/v1/images/edits", "/v1/images/variations", "/v1/audio/speech", "/v1/audio/transcriptions"),
+    *("/v1/audio/speech", "/v1/audio/transcriptions"),
     *("/v1/audio/translations", "/v1/batches", "/ai/v1/message"),
 )
 

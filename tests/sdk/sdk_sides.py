@@ -31,6 +31,22 @@ PRICES: dict[str, Any] = {
     "prices": [
         {"model": "gpt-4o-mini", "effective": "2024-07-18", "input": "0.15", "cached_input": "0.075", "output": "0.60"},
         {"model": "gpt-3.5-turbo-instruct", "effective": "2023-09-18", "input": "1.5", "output": "2"},
+        {
+            "model": "gpt-image-1.5",
+            "effective": "2025-12-16",
+            "input": "5",
+            "input_image": "8",
+            "output": "10",
+            "output_image": "32",
+        },
+        {
+            "model": "dall-e-3",
+            "effective": "2023-11-06",
+            "input": "0",
+            "output": "0",
+            "image": "0.12",
+            "image:hd:1024x1024": "0.08",
+        },
         {"model": "text-embedding-3-small", "effective": "2024-01-25", "input": "0.02", "output": "0"},
         {
             "model": "claude-haiku-4-5",

@@ -32,6 +32,11 @@ def embedding(given: Any) -> Call:
     return Call(sdk="openai", method="embeddings.create", arguments={"model": "text-embedding-3-small", "input": given})
 
 
+def images(method: str, directive: str = "tokens=1056", **more: Any) -> Call:
+    arguments = {"model": "gpt-image-1.5", "prompt": f"[[sim {directive}]] A cat"} | more
+    return Call(sdk="openai", method=f"images.{method}", arguments=arguments, streams=bool(more.get("stream")))
+
+
 def message(directive: str, method: str = "messages.create", **more: Any) -> Call:
     arguments = {"model": "claude-haiku-4-5", "max_tokens": 60, "messages": user(directive)} | more
     return Call(sdk="anthropic", method=method, arguments=arguments, streams=bool(more.get("stream")))
@@ -59,6 +64,13 @@ USAGE = {"stream_options": {"include_usage": True}}
 ROUTED = {"model": "", "extra_body": {"model": None, "auto_routing": True, "tradition": "evangelical"}}
 
 OPENAI = {
+    "images": images("generate", n=2, size="1024x1024"),
+    "images in a stream": images("generate", stream=True, partial_images=2, quality="low"),
+    "images billed as such": images("generate", "delay=0", model="dall-e-3", n=2, quality="hd", size="1024x1024"),
+    "an image edited": images("edit", image=("cat.png", b"\x89PNG\r\n", "image/png"), quality="low"),
+    "images edited in a stream": images(
+        "edit", image=[("a.png", b"\x89PNG" * 500_000), ("b.png", b"\x89PNG")], mask=("m.png", b"\x89PNG"), stream=True, n=2
+    ),
     "chat": chat("tokens=20"),
     "chat with cached and reasoning tokens": chat("tokens=20 reasoning=5 cached=4 cache_write=3"),
     "chat with several choices": chat("tokens=9 reasoning=2", n=3),

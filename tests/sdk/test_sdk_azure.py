@@ -47,6 +47,19 @@ async def test_what_azures_client_asks_for_is_answered_and_counted(harness: Harn
     assert not any(record.has_gateway_key for record in harness.ledger.records)
 
 
+async def test_azures_images_are_generated_and_edited(harness: Harness) -> None:
+    async with client(harness) as azure:
+        drawn = await azure.images.generate(model="gpt-image-1.5", prompt="A cat", quality="low", size="1024x1024")
+        edited = await azure.images.edit(model="gpt-image-1.5", prompt="A hat", image=("a.png", b"\x89PNG"), quality="low")
+    assert (len(drawn.data), drawn.usage.output_tokens) == (1, 272)
+    assert edited.usage.input_tokens_details.image_tokens > 0
+    await harness.at_rest()
+    deployment = "/openai/deployments/gpt-image-1.5/images/"
+    assert [record.path for record in harness.ledger.records] == [deployment + "generations", deployment + "edits"]
+    assert [event["completion_tokens"] for event in harness.events()] == [272, 272]
+    assert {event["request_model"] for event in harness.events()} == {"gpt-image-1.5"}
+
+
 async def test_the_synchronous_client_reads_answers_and_refusals(harness: Harness) -> None:
     def ask(key: str) -> str:
         with openai.AzureOpenAI(azure_endpoint=harness.url, api_key=key, api_version=VERSION, max_retries=0) as azure:

@@ -15,6 +15,7 @@ from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.openai_chat import OpenAiChat
 from tallygate.dialects.openai_completions import OpenAiCompletions
 from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
+from tallygate.dialects.openai_image_edits import OpenAiImageEdits
 from tallygate.dialects.openai_images import OpenAiImages
 from tallygate.dialects.openai_responses import OpenAiResponses
 from tallygate.dialects.openai_shape import OpenAiShape
@@ -61,9 +62,15 @@ class AzureEmbeddings(AzureShape, OpenAiEmbeddings):
 
 
 class AzureImages(AzureShape, OpenAiImages):
-    """POST /openai/deployments/{model}/images/generations and /openai/v1/images/generations, and edits."""
+    """POST /openai/deployments/{model}/images/generations and /openai/v1/images/generations."""
 
     name = "azure_images"
+
+
+class AzureImageEdits(AzureShape, OpenAiImageEdits):
+    """POST /openai/deployments/{model}/images/edits and /openai/v1/images/edits."""
+
+    name = "azure_image_edits"
 
 
 class AzureResponses(AzureShape, OpenAiResponses):

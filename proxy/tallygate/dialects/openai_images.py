@@ -112,7 +112,7 @@ class ImagesAnswer(msgspec.Struct, gc=False):
 
 
 class OpenAiImages(OpenAiShape):
-    """POST /v1/images/generations, and edits as JSON."""
+    """POST /v1/images/generations."""
 
     name = "openai_images"
     usage_reporting = UsageReporting.NOT_PROMISED  # of models that are billed by the image

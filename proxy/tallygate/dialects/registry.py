@@ -6,7 +6,7 @@ from typing import Final
 
 from tallygate.dialects.anthropic_complete import AnthropicComplete
 from tallygate.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
-from tallygate.dialects.azure import AzureChat, AzureCompletions, AzureEmbeddings, AzureImages, AzureResponses
+from tallygate.dialects.azure import AzureChat, AzureCompletions, AzureEmbeddings, AzureImageEdits, AzureImages, AzureResponses
 from tallygate.dialects.dialect import Dialect
 from tallygate.dialects.gemini_embed import GeminiEmbed
 from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
@@ -16,6 +16,7 @@ from tallygate.dialects.openai_chat import OpenAiChat
 from tallygate.dialects.openai_compact import OpenAiCompact
 from tallygate.dialects.openai_completions import OpenAiCompletions
 from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
+from tallygate.dialects.openai_image_edits import OpenAiImageEdits
 from tallygate.dialects.openai_images import OpenAiImages
 from tallygate.dialects.openai_responses import OpenAiResponses
 from tallygate.dialects.openai_responses_socket import OpenAiResponsesSocket
@@ -87,12 +88,14 @@ def dialects() -> Dialects:
         OpenAiCompletions(),
         OpenAiEmbeddings(),
         OpenAiImages(),
+        OpenAiImageEdits(),
         MistralFim(),
         AzureChat(),
         AzureResponses(),
         AzureCompletions(),
         AzureEmbeddings(),
         AzureImages(),
+        AzureImageEdits(),
         GlooChat(),
         GlooChatV1(),
         GlooGroundedChat(),

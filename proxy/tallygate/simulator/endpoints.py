@@ -43,6 +43,7 @@ def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
         _post("/v1/embeddings", "openai_embeddings", read.read_embeddings, PlainJson(plain_json.embeddings)),
         _post("/v1/images/generations", "openai_images", read.read_images, OpenAIImages()),
         _post("/v1/images/edits", "openai_images", read.read_images, OpenAIImages("image_edit")),
+        _post("/v1/images/variations", "openai_images", read.read_images, OpenAIImages()),
         *(
             endpoint
             for base in ("/openai/deployments/{deployment}", "/openai/v1", "/openai")  # Azure's
@@ -52,6 +53,7 @@ def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
                 _post(f"{base}/completions", "openai_completions", read.read_completion, OpenAICompletions()),
                 _post(f"{base}/embeddings", "openai_embeddings", read.read_embeddings, PlainJson(plain_json.embeddings)),
                 _post(f"{base}/images/generations", "openai_images", read.read_images, OpenAIImages()),
+                _post(f"{base}/images/edits", "openai_images", read.read_images, OpenAIImages("image_edit")),
             )
         ),
         _get("/v1/models", "openai_models", PlainJson(plain_json.models)),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from email.parser import BytesParser
 from typing import Any, Final
 
 from tallygate.simulator.answer import Ask
@@ -146,9 +147,7 @@ def read_embeddings(body: Json, _path: Mapping[str, str], tokens: PromptTokens) 
 def read_images(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
     """A text, and the images to edit. Each of several images is billed like a request of its own."""
     model, number = str(body.get("model") or path.get("deployment") or "gpt-image-1.5"), int(body.get("n") or 1)
-    if any(isinstance(body.get(name), float | bool) for name in ("n", "size")):
-        raise ValueError("n is a number and size a text")
-    stream, is_billed_by_image = bool(body.get("stream")), model.startswith(_BILLED_BY_IMAGE)
+    stream, is_billed_by_image = body.get("stream") in (True, "true"), model.startswith(_BILLED_BY_IMAGE)
     quality, size = body.get("quality") or "auto", body.get("size") or "auto"
     quality = "medium" if quality == "auto" else quality
     size = "1024x1024" if size == "auto" else size
@@ -256,3 +255,20 @@ def read_named(_body: Json, path: Mapping[str, str], _tokens: PromptTokens) -> A
 def read_unmetered(body: Json, path: Mapping[str, str], _tokens: PromptTokens) -> Ask:
     """A request without tokens. Its `query` may have a directive."""
     return Ask(model="", prompt_tokens=0, last_text=text_in(body.get("query")), max_tokens=0, extra={**body, **path})
+
+
+def form_members(content_type: str, body: bytes) -> dict[str, Any]:
+    """The parts of a form by name: a text, or the bytes of a file. Names that end in `[]` are lists."""
+    message = BytesParser().parsebytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body)
+    found: dict[str, Any] = {}
+    for part in message.get_payload() if message.is_multipart() else ():
+        if isinstance(part, str):
+            continue
+        name = str(part.get_param("name", "", header="content-disposition"))
+        content = part.get_payload(decode=True)
+        value: Any = content if part.get_filename() is not None else bytes(content or b"").decode()
+        if name.endswith("[]"):
+            found.setdefault(name.removesuffix("[]"), []).append(value)
+        else:
+            found[name] = value
+    return found

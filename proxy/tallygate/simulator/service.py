@@ -18,10 +18,11 @@ from tallygate.simulator.ledger import Ledger, Served
 from tallygate.simulator.line import Line
 from tallygate.simulator.pace import Pace
 from tallygate.simulator.prompt_tokens import PromptTokens
-from tallygate.simulator.requests import Reader
+from tallygate.simulator.requests import Reader, form_members
 from tallygate.simulator.wires.gloo import ACCESS_TOKEN
 
 CREDENTIAL_HEADERS: Final = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
+_FORM: Final = "multipart/form-data"
 GATEWAY_KEY: Final = re.compile(r"tg_[A-Za-z0-9-]+_")
 
 
@@ -76,8 +77,8 @@ class Service:
             record.request_bytes = len(body)
             if not (endpoint.is_public or self.has_key(request)):
                 return await self._refuse(line, endpoint.wire, 401, "Incorrect API key provided.")
-            is_json = bool(body) and request.content_type == "application/json"
-            return await self.answer(request, endpoint, body if is_json else b"{}", record, line)
+            is_read = request.content_type == _FORM or (bool(body) and request.content_type == "application/json")
+            return await self.answer(request, endpoint, body if is_read else b"{}", record, line)
 
     @contextmanager
     def recorded(self, request: web.Request, endpoint: Endpoint, *, request_id: str | None) -> Iterator[Served]:
@@ -105,7 +106,8 @@ class Service:
         wire = endpoint.wire
         parameters = {**request.query, **request.match_info, **endpoint.parameters}
         try:
-            ask = endpoint.read(loads(body), parameters, self._tokens)
+            content = form_members(request.headers["Content-Type"], body) if request.content_type == _FORM else loads(body)
+            ask = endpoint.read(content, parameters, self._tokens)
             directive = find_directive(request.headers.get("x-sim"), ask.last_text)
         except (JSONDecodeError, UnicodeDecodeError, DirectiveError, TypeError, ValueError, AttributeError, LookupError) as error:
             return await self._refuse(line, wire, 400, f"The request cannot be understood: {error}")

@@ -32,7 +32,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
                       a spend limit binds and no price states a maximum either, and where the provider chooses the model, if the
                       worst case is above the limit's share (ROUTED_SHARE) or the operator states a maximum
     rate_tokens       what token rate limits are asked for: the output that the request states, else the plan's default, and of
-                      input that nobody has seen no more than RATED_UNKNOWN_TOKENS unless the plan states a number
+                      input that nobody has seen no more than RATED_UNKNOWN_TOKENS unless the plan states a number. Of an image no
+                      more than the plan's default
     others            what other models than the one that answers can add; a part of every amount
     hold              worst case; hold_min: fee, input and the least output worth having; input: fee and input alone
     """
@@ -124,6 +125,9 @@ def estimate(
         output = expected = 0
     elif facts.max_output_tokens is not None:
         output = expected = facts.max_output_tokens * choices
+        if facts.images is not None:  # most of what is held of an image is never used
+            expected = min(facts.max_output_tokens, plan.default_output_tokens) * choices
+            rated = min(rated, RATED_UNKNOWN_TOKENS)
     else:
         maxima = [model.max_output_tokens for model in models if model is not None and model.max_output_tokens]
         bound = max(maxima, default=plan.default_output_tokens)
