@@ -1,6 +1,6 @@
 """The usage event of an exchange: a first one at admission, in case no other follows, and the final one from its bill."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -74,7 +74,8 @@ def event_of(answer: Answer, bill: Bill) -> UsageEvent:
         flags = (*flags, UNREGISTERED)
     started_at, first = client.started_at, relay.first_byte_at
     return replace(
-        with_bill(held.event, bill, flags=flags, is_billed=head.dialect.is_billed),
+        held.event,
+        **charged_fields(bill, flags=flags, is_billed=head.dialect.is_billed),
         response_model=answer.reading.response_model,
         status=relay.head.status,
         duration_ms=round((answer.services.clock() - started_at) * 1000),
@@ -86,8 +87,8 @@ def event_of(answer: Answer, bill: Bill) -> UsageEvent:
     )
 
 
-def with_bill(event: UsageEvent, bill: Bill, *, flags: tuple[str, ...] = (), is_billed: bool = True) -> UsageEvent:
-    """`event` with the amounts of a bill, and what is odd about them. flags: further ones."""
+def charged_fields(bill: Bill, *, flags: tuple[str, ...] = (), is_billed: bool = True) -> dict[str, Any]:
+    """The fields of an event that a bill decides: its amounts, and what is odd about them. flags: further ones."""
     flags = (*bill.metered.flags, *flags)
     is_stated = bill.stated_cost is not None and bill.stated_cost.is_charged
     if bill.is_owed and bill.price is None and is_billed and not is_stated:
@@ -98,15 +99,14 @@ def with_bill(event: UsageEvent, bill: Bill, *, flags: tuple[str, ...] = (), is_
         flags = (*flags, CHARGED_AT_BOUND)
     if is_stated:
         flags = (*flags, STATED_COST)
-    return replace(
-        event,
-        outcome=bill.ending.outcome,
-        usage_source=bill.metered.source,
-        flags=flags,
+    return {
+        "outcome": bill.ending.outcome,
+        "usage_source": bill.metered.source,
+        "flags": flags,
         **columns_of(bill.metered.usage),
-        billed=billed_of(bill.metered.usage, bill.conditions, bill.stated_cost),
-        price_version=bill.price.version if bill.price is not None else None,
-        cost_nano_usd=bill.cost_nano_usd,
-        fee_nano_usd=bill.fee_nano_usd,
+        "billed": billed_of(bill.metered.usage, bill.conditions, bill.stated_cost),
+        "price_version": bill.price.version if bill.price is not None else None,
+        "cost_nano_usd": bill.cost_nano_usd,
+        "fee_nano_usd": bill.fee_nano_usd,
         **bill.by_kind,
-    )
+    }

@@ -15,7 +15,7 @@ from tallygate.domain.markup import marked_up
 from tallygate.domain.usage_event import UsageEvent
 from tallygate.gateway.exchange.asked_price import listed_price
 from tallygate.gateway.exchange.charging import Bill, Terms, bill_of_usage, price_of_answer
-from tallygate.gateway.exchange.event import encode, with_bill
+from tallygate.gateway.exchange.event import charged_fields, encode
 from tallygate.gateway.exchange.metering import leaves_out, meter_answer, reported_usage
 from tallygate.gateway.services import Services
 
@@ -86,7 +86,8 @@ def account_of_bill(services: Services, job: Job, bill: Bill, *, response_model:
     """The account that settles a job by its bill."""
     usage = bill.metered.usage
     event = replace(
-        with_bill(_event(job.event), bill, flags=(DEFERRED,)),
+        _event(job.event),
+        **charged_fields(bill, flags=(DEFERRED,)),
         response_model=response_model,
         duration_ms=max(0, services.now_ms() - job.started_at_ms),
     )

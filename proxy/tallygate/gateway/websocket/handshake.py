@@ -32,7 +32,7 @@ ClientSocket = web.WebSocketResponse[bool]
 
 
 def offer_of(request: web.BaseRequest, dialect: SocketDialect) -> web.BaseRequest:
-    """The request with its key in a header, with the dialect's subprotocols alone, and without extensions: no frame is compressed."""
+    """The request with its key in a header, only the dialect's subprotocols, and no extensions: no frame is compressed."""
     offered = [each.strip() for each in ",".join(request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ())).split(",")]
     headers = CIMultiDict(request.headers)
     headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL, None)
