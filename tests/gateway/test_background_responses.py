@@ -205,6 +205,23 @@ async def test_a_limit_that_cannot_hold_it_refuses_and_a_request_under_way_takes
         await at.begin("[[sim delay=60000]] Think.")
 
 
+async def test_a_stream_that_breaks_before_it_names_its_work_is_charged_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The upstream goes on, and nobody can ask for it. A worker that dies then is charged the same."""
+    async with world(tmp_path, monkeypatch) as at:
+        body = {"model": "gpt-4o-mini", "input": "[[sim fault=cut;at=0]] Hi", "background": True, "max_output_tokens": 9000}
+        async with at.session.post("/v1/responses", json=body | {"stream": True}, headers=ACME) as answer:
+            with suppress(ClientPayloadError):
+                await answer.read()
+        await at.harness.at_rest()
+        assert at.harness.deferred() == []
+        (event,) = at.harness.events()
+        assert event["completion_tokens"] == 9000
+        assert "assumed" in event["flags"]
+        assert (await at.spent_and_held()) == (event["cost_nano_usd"], 0)
+
+
 async def test_it_needs_the_operators_key(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as harness, ClientSession(harness.url) as session:
         body = {"model": "gpt-4o-mini", "input": "Hi", "background": True}

@@ -195,7 +195,7 @@ def _with_assumed(answer: Answer, metered: Metered, usage: Usage | None, price: 
     if facts.has_output and (is_unseen or ahead_seconds):
         tokens = tokens_within((ended_at - sent_at if is_unseen else 0.0) + ahead_seconds, facts, upstream)
     goes_on = (ahead_seconds or relay.is_left or is_running_on) and finishes_anyway(upstream, is_streamed=relay.is_streamed)
-    if goes_on or is_undecoded:
+    if goes_on or is_undecoded or (facts.job_kind is not None and not reading.ended):
         tokens = asked.output_tokens
     if facts.has_unknown_input and usage is None:
         metered = _with_prompt_of(metered, asked.prompt_tokens)

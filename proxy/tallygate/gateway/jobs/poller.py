@@ -26,7 +26,7 @@ from tallygate.outbound.session import FetchError, fetch, trust_of
 from tallygate.telemetry.metrics import JOB_POLLS
 
 LOOK_EVERY_S: Final = 1.0
-LEASE_MS: Final = 120_000
+LEASE_MS: Final = 60_000
 AT_ONCE: Final = 8  # jobs of one worker that are asked for at once
 LOST_AFTER_MS: Final = 60_000  # a job that its upstream does not know may be too new before
 GROWTH: Final = 1.5  # of the time between two polls
