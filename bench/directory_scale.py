@@ -107,7 +107,7 @@ def configuration(directory: Path) -> GatewayConfig:
     return load_config(
         directory,
         shipped_dir=shipped_directory(),
-        known_dialects=dialects().billed,
+        known_dialects=dialects().traits,
         environ={},
         default_url="https://up.example",
     )

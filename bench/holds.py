@@ -91,7 +91,7 @@ def shipped_prices() -> PriceCatalogue:
     source = ConfigSource(
         directory=directory,
         shipped_dir=directory,
-        known_dialects=dialects().billed,
+        known_dialects=dialects().traits,
         default_url="http://upstream.test",
         environ={},
     )
