@@ -8,7 +8,7 @@ from splits import Metered, assert_split_invariant
 
 from tallygate.dialects.dialect import OtherModel, RequestFacts
 from tallygate.dialects.hosted_tools import OPENROUTER_CALL
-from tallygate.dialects.openai_chat import OpenAiChat
+from tallygate.dialects.openai_chat import AUDIO_SECONDS_MAX, OpenAiChat
 from tallygate.dialects.openai_completions import OpenAiCompletions
 from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
 from tallygate.dialects.openai_responses import OpenAiResponses
@@ -189,6 +189,23 @@ def test_a_usage_states_its_searches() -> None:
     first = chunk({"content": "Peace."}, "stop", usage=usage(100, 7, server_tool_use_details={"web_search_requests": 3}))
     got = assert_split_invariant(CHAT, facts, sse(first, chunk(choices=[], usage=zeros), DONE))
     assert got.billed_calls == {SEARCH: 3}
+
+
+def test_seconds_of_audio_are_held_for_and_charged_as_stated() -> None:
+    audio = [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}}]}]
+    stated = usage(9, 248, prompt_audio_seconds=3, prompt_tokens_details={"audio_tokens": 375}) | {"total_tokens": 632}
+    for model in ("voxtral-small-latest", "mistralai/voxtral-small-24b-2507"):
+        facts = chat_facts(model=model, messages=audio)
+        assert facts.calls == {Unit.AUDIO_SECOND: AUDIO_SECONDS_MAX}
+        for got in chat_answers(facts, stated):
+            assert got.billed_calls == {Unit.AUDIO_SECOND: 3}
+            assert got.usage == usage_of_totals(prompt=384, completion=248, audio_prompt=375)
+        for unsaid in (None, 0, "3"):
+            for got in chat_answers(facts, usage(384, 248, prompt_audio_seconds=unsaid)):
+                assert got.billed_calls == {Unit.AUDIO_SECOND: AUDIO_SECONDS_MAX}
+    assert chat_facts(model="voxtral-small-latest").calls == {}
+    assert chat_facts(model="gpt-4o-audio-preview", messages=audio).calls == {}
+    assert chat_facts(model="mistral.voxtral-small-24b-2507", messages=audio).calls == {}  # Bedrock's, by the token
 
 
 def test_a_maximum_that_openrouter_raises_is_held_for_what_it_becomes() -> None:

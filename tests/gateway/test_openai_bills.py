@@ -369,6 +369,19 @@ def test_the_hold_covers_every_tier_that_may_answer(asked: str | None, answers: 
     assert held.hold_nano_usd - max(bills) <= 24 * 60_000  # what is added around a prompt, at the dearest rate
 
 
+async def test_audio_of_voxtral_costs_by_the_second(tmp_path: Path, aiohttp_server: Any) -> None:
+    voxtral = "voxtral-small-2507"  # as listed since 2026-08-11
+    sound = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}}
+    used = chat_tokens(9, 248, prompt_audio_seconds=3, prompt_tokens_details={"audio_tokens": 375}) | {"total_tokens": 632}
+    async with bills(tmp_path, aiohttp_server) as world:
+        asked = {"model": voxtral, "messages": [{"role": "user", "content": [sound]}]}
+        event = await world.chat(asked, used, model=voxtral)
+        # 9 * 0.1 + 248 * 0.4 + 3 * 66.666667 micro-USD
+        assert (event["cost_nano_usd"], event["flags"]) == (900 + 99_200 + 200_001, ["usage_inconsistent"])
+        unsaid = await world.chat(asked, chat_tokens(384, 248), model=voxtral)
+        assert unsaid["cost_nano_usd"] == 38_400 + 99_200 + 174_800_001
+
+
 def test_an_embedding_under_another_models_name_costs_what_was_asked_for() -> None:
     ada_002, ada, short = (
         priced({"model": name, "effective": "2026-01-01", "input": price, "output": output})

@@ -9,7 +9,14 @@ from tallygate.dialects.lenient import member
 from tallygate.domain.money import MONEY_MAX_NANO_USD, NANO_PER_USD
 
 MEMBERS: Final = frozenset(
-    {"cost", "cost_in_usd_ticks", "server_side_tool_usage_details", "server_tool_use_details", "num_search_queries"}
+    {
+        "cost",
+        "cost_in_usd_ticks",
+        "server_side_tool_usage_details",
+        "server_tool_use_details",
+        "num_search_queries",
+        "prompt_audio_seconds",
+    }
 )
 _TICKS_PER_NANO: Final = 10  # xAI, "Cost tracking": 1 USD is 10^10 ticks
 _NUMERAL_CHARS_MAX: Final = 40

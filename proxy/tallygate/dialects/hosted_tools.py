@@ -198,10 +198,12 @@ def _megabytes(unit: str) -> int:
 
 
 def calls_in_usage(usage: Mapping[str, Any]) -> dict[str, int]:
-    """The billed calls that a usage object states, by unit: xAI's, OpenRouter's and Perplexity's members."""
+    """The billed calls that a usage object states, by unit: xAI's, OpenRouter's and Perplexity's members, and Mistral's seconds."""
     details = usage.get("server_side_tool_usage_details")
     if isinstance(details, dict):
-        calls = {unit: number for name, unit in _XAI_UNITS.items() if (number := _number(details.get(name))) is not None}
+        calls: dict[str, int] = {
+            unit: number for name, unit in _XAI_UNITS.items() if (number := _number(details.get(name))) is not None
+        }
         if X_POST not in calls and X_USER not in calls and (searches := _number(details.get("x_search_calls"))):
             calls[X_SEARCH] = searches
         return calls
@@ -210,6 +212,8 @@ def calls_in_usage(usage: Mapping[str, Any]) -> dict[str, int]:
     if searches is None:
         searches = _number(usage.get("num_search_queries"))
     calls = {} if searches is None else {Unit.WEB_SEARCH: searches}
+    if seconds := _number(usage.get("prompt_audio_seconds")):
+        calls[Unit.AUDIO_SECOND] = seconds
     executed = _number(member(details, "tool_calls_executed"))
     others = (executed or 0) - (searches or 0)
     return calls | {OPENROUTER_CALL: others} if others > 0 else calls

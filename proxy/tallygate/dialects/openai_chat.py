@@ -83,6 +83,10 @@ _SEARCHES: Final = keys_of(
     }
     | {"retrieval", "data_sources", "extra_body"}
 )
+# Mistral's Voxtral bills audio by the second. mistral.ai/news/voxtral: 40 minutes fit into its context of 32,768 tokens, of which a
+# second takes 12.5 (arXiv 2507.13264).
+_BY_THE_SECOND: Final = "voxtral"
+AUDIO_SECONDS_MAX: Final = 2_622
 # The least maximum of OpenAI's Responses API, which OpenRouter uses for its models ("integer below minimum value. Expected a value
 # >= 16"): it raises a lower one, and generates and bills up to this.
 _RAISED_TO: Final = 16
@@ -143,6 +147,9 @@ class OpenAiChat(OpenAiShape):
         maximum = max(maxima, default=None)
         if maximum is not None and maximum < _RAISED_TO and model is not None and model.startswith(_AT_OPENROUTER):
             maximum = _RAISED_TO
+        calls = _calls_max(request, tools, searches=searches) if searches or tools else {}
+        if draft.audio_input and model is not None and model.rpartition("/")[2].startswith(_BY_THE_SECOND):
+            calls = {**calls, Unit.AUDIO_SECOND: AUDIO_SECONDS_MAX}
         return RequestFacts(
             model=model,
             model_family=model_family,
@@ -160,7 +167,7 @@ class OpenAiChat(OpenAiShape):
                 image_output="image" in (request.modalities or ()),
             ),
             conditions=tier_conditions(request.service_tier),
-            calls=_calls_max(request, tools, searches=searches) if searches or tools else {},
+            calls=calls,
             has_unknown_input=self.adds_unknown_input or draft.has_unknown_input(references),
             has_unseen_input=self.adds_unknown_input or draft.has_unseen_input,
             predicted="" if request.prediction is None else json_text(request.prediction),

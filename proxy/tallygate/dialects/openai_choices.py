@@ -141,9 +141,12 @@ def _begin(reading: MeterReading, facts: RequestFacts) -> str | None:
     """Begin a reading with what the request causes whatever its answer shows; return the tier that goes without saying.
 
     An answer shows no search of its own in chat: each request that asks for searches is one, unless the usage states their number.
+    Seconds of audio are as many as there can be, unless the usage states them.
     """
     if facts.calls:
         reading.billed_calls = {unit: 1 for unit in facts.calls if unit.startswith(Unit.WEB_SEARCH)}
+        if Unit.AUDIO_SECOND in facts.calls:
+            reading.billed_calls[Unit.AUDIO_SECOND] = facts.calls[Unit.AUDIO_SECOND]
     return implied_tier(facts)
 
 
