@@ -14,9 +14,10 @@ from tallygate.gateway.routes import RouteTable
 
 SERVED = (  # whole, though what is priced otherwise than by tokens is off
     *("batches", "chat", "completions", "conversations", "embeddings", "files", "images", "models", "moderations", "responses"),
-    *("uploads", "complete", "messages"),
+    *("uploads", "complete", "messages", "vector_stores", "containers", "fine_tuning", "assistants", "threads", "evals", "videos"),
 )
 _CALL = re.compile(r'self\._(get|post|delete|put|patch|get_api_list)\(\s*(?:path_template\(\s*)?"(/[^"?]*)')
+_POSTED = re.compile(r'method="post"')
 _PARAMETER = re.compile(r"\{\w+\}")
 
 
@@ -26,8 +27,11 @@ def endpoints(package: str) -> Iterator[tuple[str, str]]:
     assert found is not None
     assert found.origin is not None
     for file in (Path(found.origin).parent / "resources").rglob("*.py"):
-        for called, path in _CALL.findall(file.read_text()):
-            method = "GET" if called == "get_api_list" else called.upper()
+        text = file.read_text()
+        for call in _CALL.finditer(text):
+            called, path = call.groups()
+            is_posted = _POSTED.search(text[call.end() :].partition("def ")[0]) is not None
+            method = called.upper() if called != "get_api_list" else "POST" if is_posted else "GET"
             yield method, _PARAMETER.sub("id-1", path if path.startswith("/v1/") else f"/v1{path}")
 
 

@@ -24,6 +24,20 @@ from tallygate.domain.errors import ConfigError
         ("GET", "/v1/batches/{batch_id}", "batch", "", {"batch_id": "batch"}, False),  # tells of the files that it wrote
         ("POST", "/v1/uploads/{upload_id}/complete", "upload", "", {"upload_id": "upload"}, False),
         ("DELETE", "/v1/vector_stores/{id}/files/{file_id}", "", "", {"id": "vector_store", "file_id": SHARED}, False),
+        (
+            "GET",
+            "/v1/containers/{container_id}/files/{file_id}/content",
+            "",
+            "",
+            {"container_id": "container", "file_id": SHARED},
+            False,
+        ),
+        ("POST", "/v1/threads/{thread_id}/runs/{run_id}/cancel", "", "", {"thread_id": "thread", "run_id": SHARED}, False),
+        ("GET", "/v1/fine_tuning/jobs/{job_id}", "fine_tuning_job", "", {"job_id": "fine_tuning_job"}, False),
+        ("POST", "/v1/evals", "eval", "", {}, False),
+        ("GET", "/v1/videos", "", "video", {}, False),
+        ("DELETE", "/v1/videos/{video_id}", "", "", {"video_id": "video"}, True),
+        ("GET", "/v1/videos/characters/{character_id}", "", "", {"character_id": "character"}, False),
         ("POST", "/v1/messages/batches", "batch", "", {}, False),
         ("GET", "/v1beta/files/{name}", "", "", {"name": "file"}, False),
         ("POST", "/v1beta/models/{model}:batchGenerateContent", "batch", "", {"model": SHARED}, False),
@@ -101,4 +115,6 @@ def test_every_shipped_route_with_a_parameter_says_what_it_names() -> None:
     kinds = {kind for route in config.routes for _, kind in route.objects.names}
 
     known = {"batch", "chat_completion", "content_item", "conversation", "file", "model", "response", "tuned_model", "upload"}
+    known |= {"vector_store", "container", "fine_tuning_job", "assistant", "thread", "eval", "video", "character"}
+    known |= {"checkpoint", "permission", "operation"}  # off: these belong to nobody
     assert kinds <= known | {SHARED}

@@ -185,9 +185,9 @@ async def test_a_refused_path_is_answered_in_the_shape_of_the_api_that_was_meant
         assert status == 400
         assert "dot segment. Asked was POST /v1/chat/../chat/completions." in body["error"]["message"]
 
-        status, body, _ = await ask("POST", "/v1/audio/translations")
+        status, body, _ = await ask("POST", "/v1/videos")
         assert (status, body["error"]["code"]) == (403, "endpoint_not_enabled")
-        assert "POST /v1/audio/translations" in body["error"]["message"]
+        assert "POST /v1/videos" in body["error"]["message"]
 
         assert (await ask("POST", f"/v1/{ACME_KEY}/chat/completions"))[0] == 404
         assert "organization acme" in caplog.text

@@ -39,7 +39,7 @@ async def test_pay_as_you_go_has_what_is_billed_by_tokens_and_no_search_or_conte
             if method != "HEAD":
                 assert answer["error"]["code"] == "capability_not_in_plan"
                 assert answer["error"]["type"] == "insufficient_permissions"
-                told = f"The plan 'pay_as_you_go' of organization 'Acme' does not include '{capability}'; it includes: audio,"
+                told = f"The plan 'pay_as_you_go' of organization 'Acme' does not include '{capability}'; it includes: assistants,"
                 assert told in answer["error"]["message"]
             assert (await asked(session, method, harness.url + path, body, BIG_KEY))[0] != 403
         own = [refusal for refusal in harness.metrics.counted[REFUSED] if refusal[0] == "acme"]

@@ -21,6 +21,8 @@ NARROW = "tg_big-narrow_narrowsecret"  # chat and models, of gpt-4o-mini alone
 OFF = (
     *("/v1/audio/speech", "/v1/audio/transcriptions"),
     *("/v1/audio/translations", "/v1/batches", "/ai/v1/message"),
+    *("/v1/vector_stores", "/v1/containers", "/v1/fine_tuning/jobs", "/v1/threads/runs", "/v1/evals/eval_1/runs", "/v1/videos"),
+    *("/v1/videos/generations", "/openai/v1/fine_tuning/jobs"),
 )
 
 

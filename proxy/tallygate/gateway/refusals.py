@@ -21,7 +21,7 @@ ENDPOINT_NOT_ENABLED: Final = Refusal(
     code=ErrorCode.ENDPOINT_NOT_ENABLED,
     message=(
         "This endpoint is off here, since what it costs cannot be held to limits. "
-        "An operator turns it on by taking `enabled: false` off its route in routes.yaml."
+        "An operator turns it on by taking `enabled: false` off its route in routes.yaml, with a `fee_usd` that covers a request."
     ),
     should_retry=False,
 )
