@@ -15,7 +15,7 @@ from tallygate.dialects.body import parse_body
 from tallygate.dialects.dialect import RequestFacts
 from tallygate.dialects.lenient import lenient_decode, member
 from tallygate.dialects.openai_responses import OpenAiResponses
-from tallygate.dialects.socket_dialect import ClientMessage, ServerMessage, SocketTalk
+from tallygate.dialects.socket_dialect import Ahead, ClientMessage, ServerMessage, SocketTalk
 from tallygate.dialects.vocabulary import Vocabulary
 from tallygate.domain.errors import Refusal, RequestRejectedError
 
@@ -60,7 +60,8 @@ class OpenAiResponsesSocket(OpenAiResponses):
         self._server_events = msgspec.json.Decoder(_ServerEvent)
         self._envelope = Vocabulary(_ClientEvent.__struct_fields__)
 
-    def talk(self) -> SocketTalk:
+    def talk(self, query: Mapping[str, str]) -> SocketTalk:
+        del query
         return self
 
     def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
@@ -84,6 +85,9 @@ class OpenAiResponsesSocket(OpenAiResponses):
             f"The event {shown!r} does not pass here: it may begin a response whose cost is not held. Send {_CREATE!r}.",
             param="type",
         )
+
+    def ahead(self) -> tuple[Ahead, ...]:
+        return ()
 
     def read_server(self, message: bytes) -> ServerMessage:
         event = lenient_decode(message, self._server_events)

@@ -18,6 +18,7 @@ from tallygate.dialects.openai_completions import OpenAiCompletions
 from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
 from tallygate.dialects.openai_image_edits import OpenAiImageEdits
 from tallygate.dialects.openai_images import OpenAiImages
+from tallygate.dialects.openai_realtime import OpenAiRealtime
 from tallygate.dialects.openai_responses import OpenAiResponses
 from tallygate.dialects.openai_responses_socket import OpenAiResponsesSocket
 from tallygate.dialects.socket_dialect import SocketDialect
@@ -85,6 +86,7 @@ def dialects() -> Dialects:
         OpenAiResponses(),
         OpenAiCompact(),
         OpenAiResponsesSocket(),
+        OpenAiRealtime(),
         OpenAiCompletions(),
         OpenAiEmbeddings(),
         OpenAiImages(),

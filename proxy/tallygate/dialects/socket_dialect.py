@@ -13,15 +13,31 @@ from tallygate.dialects.dialect import Dialect
 from tallygate.domain.errors import Refusal
 
 
+class Ahead(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn that the server may begin by itself, to be held before a message passes.
+
+    kind       one of each kind is held at a time
+    body       that `read_request` reads
+    needs_ms   of speech that it has to cover; covers_ms: what one that is held now covers
+    """
+
+    kind: str
+    body: bytes
+    needs_ms: int
+    covers_ms: int
+
+
 class ClientMessage(msgspec.Struct, frozen=True, kw_only=True):
     """What a client's message does.
 
     asks    for a turn, which costs
-    lane    in which the turn's messages come; "" where the API has no lanes
+    lane    in which the turn's messages come, or the id by which the upstream's error names it
+    ahead   what has to be held before it passes
     """
 
     asks: bool
     lane: str = ""
+    ahead: tuple[Ahead, ...] = ()
 
 
 class ServerMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +63,9 @@ class SocketTalk(Dialect, Protocol):
     def read_client(self, message: bytes) -> ClientMessage:
         """Read a client's message. Raises RequestRejectedError for one that may not pass: it could cost what nobody holds."""
 
+    def ahead(self) -> tuple[Ahead, ...]:
+        """What the upstream may begin by itself, from what it has been sent so far."""
+
     def read_server(self, message: bytes) -> ServerMessage:
         """Read an upstream's message, however odd."""
 
@@ -67,5 +86,5 @@ class SocketDialect(Dialect, Protocol):
     key_subprotocol: str
     is_serial: bool
 
-    def talk(self) -> SocketTalk:
-        """Begin to read a new socket."""
+    def talk(self, query: Mapping[str, str]) -> SocketTalk:
+        """Begin to read a new socket. query: of its handshake. Raises RequestRejectedError."""

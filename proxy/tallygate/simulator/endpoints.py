@@ -14,6 +14,7 @@ from tallygate.simulator.wires.gloo import GlooChat, GlooJson, GlooResponses
 from tallygate.simulator.wires.openai_chat import OpenAIChat
 from tallygate.simulator.wires.openai_completions import OpenAICompletions
 from tallygate.simulator.wires.openai_images import OpenAIImages
+from tallygate.simulator.wires.openai_realtime import OpenAIRealtime
 from tallygate.simulator.wires.openai_responses import OpenAIResponses
 from tallygate.simulator.wires.plain_json import PlainJson
 
@@ -38,6 +39,7 @@ def endpoints(profile: str = "") -> tuple[Endpoint, ...]:
         _post("/v1/chat/completions", "openai_chat", read.read_chat, OpenAIChat()),
         _post("/v1/responses", "openai_responses", read.read_responses, OpenAIResponses()),
         _socket("/v1/responses", "openai_responses_socket", read.read_responses_message, OpenAIResponses()),
+        _socket("/v1/realtime", "openai_realtime", read.read_realtime, OpenAIRealtime()),
         _post("/v1/responses/compact", "openai_compact", read.read_responses, PlainJson(plain_json.openai_compaction)),
         _post("/v1/completions", "openai_completions", read.read_completion, OpenAICompletions()),
         _post("/v1/embeddings", "openai_embeddings", read.read_embeddings, PlainJson(plain_json.embeddings)),

@@ -131,6 +131,20 @@ def read_responses_message(body: Json, path: Mapping[str, str], tokens: PromptTo
     return replace(ask, stream=True, max_tokens=ask.max_tokens if body.get("generate", True) else 0)
 
 
+def read_realtime(body: Json, path: Mapping[str, str], tokens: PromptTokens) -> Ask:
+    """A response within a session (`realtime.py`): the tokens of its conversation, and what was said last."""
+    model = path.get("model") or "gpt-realtime"
+    texts = sum(tokens.of_text(text, model) for text in body["texts"])
+    return Ask(
+        model=model,
+        prompt_tokens=body["tokens"] + body["audio_tokens"] + texts,
+        last_text=body["texts"][-1] if body["texts"] else "",
+        stream=True,
+        max_tokens=_maximum(body.get("max_output_tokens")),
+        extra={"audio_tokens": body["audio_tokens"], "speaks": body["speaks"]},
+    )
+
+
 def read_embeddings(body: Json, _path: Mapping[str, str], tokens: PromptTokens) -> Ask:
     """One text or several, or their token ids. `choices` is the number of vectors."""
     model, given = str(body.get("model") or "text-embedding-3-small"), body.get("input") or ""

@@ -164,7 +164,7 @@ class Service:
                 record.prompt_tokens += each.prompt
                 record.generated_tokens += each.completion
         record.searches, record.file_searches, record.used_maps = directive.searches, directive.files, directive.maps
-        record.audio_tokens = min(directive.audio, record.prompt_tokens)
+        record.audio_tokens = answer.ask.extra.get("audio_tokens") or min(directive.audio, record.prompt_tokens)
         record.cached_audio_tokens = min(directive.cached_audio, record.cached_tokens, record.audio_tokens)
         record.prompt_tokens += answer.billed_results
         extra = answer.ask.extra

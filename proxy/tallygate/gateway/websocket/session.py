@@ -11,18 +11,19 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol
 
 from aiohttp import WSCloseCode, WSMsgType
 from msgspec.structs import replace
 
-from tallygate.dialects.socket_dialect import ServerMessage, SocketTalk
+from tallygate.dialects.socket_dialect import Ahead, ServerMessage, SocketTalk
 from tallygate.domain.errors import ErrorCode, Refusal, Refused, RequestRejectedError
 from tallygate.domain.stored_object import StoredKind, StoredReference
 from tallygate.gateway.callers.keys import check_caller, presented_key
 from tallygate.gateway.exchange.admitting import admit
 from tallygate.gateway.exchange.answer import Answer
-from tallygate.gateway.exchange.call import Caller, Client, Head, Intake, Received
+from tallygate.gateway.exchange.call import Call, Caller, Client, Head, Intake, Received
 from tallygate.gateway.exchange.entrance import Entrance
 from tallygate.gateway.exchange.finish import failure_refusal, retry_headers
 from tallygate.gateway.exchange.forward import rewritten_body
@@ -49,6 +50,15 @@ _ENDS_SESSION: Final = frozenset({401})
 _INTAKE: Final = Intake(is_body_read=True, codings=(), query="")
 _NO_BINARY: Final = Refusal(
     code=ErrorCode.INVALID_REQUEST, message="Messages are JSON texts: this API has no binary messages.", should_retry=False
+)
+_NO_MAXIMUM: Final = Refusal(
+    code=ErrorCode.INVALID_REQUEST,
+    message=(
+        "The most that this model generates is not known, so a response that it begins by itself cannot be held to your limits: "
+        "state 'max_output_tokens' in the session."
+    ),
+    param="session.max_output_tokens",
+    should_retry=False,
 )
 _TOO_MUCH: Final = overloaded("The messages of your organization take too much of this gateway's memory.")
 _log: Final = logging.getLogger(__name__)
@@ -123,6 +133,11 @@ class Session:
         for turn in self.turns:
             turn.relay.is_behind = False
 
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a turn is under way."""
+        return any(not turn.is_spare for turn in self.turns)
+
     def stop(self, close: Close) -> None:
         """End the session soon, and its turns as they stand."""
         if not self._stop.done():
@@ -131,8 +146,7 @@ class Session:
     def leave(self, close: Close) -> None:
         """End the session once its turns are over."""
         self.leaving = self.leaving or close
-        if not self.turns:
-            self.stop(self.leaving)
+        self._leave_if_idle()
 
     async def check_key(self) -> None:
         """End the session if its key holds no longer."""
@@ -154,7 +168,7 @@ class Session:
                 turn.relay.on_failure(_failure(FailureKind.TIMEOUT, "it did not go on in time"))
                 self.stop(Close(WSCloseCode.INTERNAL_ERROR, ErrorCode.UPSTREAM_TIMEOUT))
                 return
-        if not self.turns and now - self.last_at > idle_s:
+        if not self.is_busy and now - self.last_at > idle_s:
             self.stop(Close(WSCloseCode.GOING_AWAY, "nothing was said for too long"))
 
     # Its life.
@@ -196,6 +210,8 @@ class Session:
         """Read turns on for their usage, within the bounds of answers whose client has left, and close the upstream's side."""
         self._is_client_gone = True
         for turn in list(self.turns):
+            if turn.is_spare:
+                turn.relay.cut()
             turn.relay.client_gone()
         while waiting := [turn.relay.ended for turn in self.turns if not turn.is_over]:
             ends: list[asyncio.Future[Any]] = [down, *waiting]
@@ -211,11 +227,11 @@ class Session:
         """End turns as they stand, with the dialect's error event for each, and close both sides."""
         if is_of_upstream:
             self._fail_turns()
-        cut = list(self.turns)
-        for turn in cut:
+        for turn in list(self.turns):
             if not turn.is_over:
                 turn.relay.cut(close.refusal or SHUTTING_DOWN)
-        for turn in cut:
+        cut = [turn for turn in self.turns if not turn.is_spare]
+        for turn in list(self.turns):
             await turn.end()
         try:
             async with asyncio.timeout(LAST_WORDS_S):
@@ -256,6 +272,8 @@ class Session:
         try:
             asked = await work_on(self._services, self._org, len(data), partial(self._talk.read_client, data))
             lane = asked.lane
+            for ahead in asked.ahead:
+                await self._hold_ahead(ahead, lane)
             if asked.asks:
                 await self._take_turn(data, lane, upstream)
             else:
@@ -268,9 +286,30 @@ class Session:
             await self._stop  # what reads from the upstream ends the session
 
     async def _take_turn(self, data: bytes, lane: str, upstream: UpstreamSocket) -> None:
-        """Lead a turn through the stages, and send it up. Raises _TurnRefusedError."""
-        services, stages = self._services, self._stages
+        """Hold a turn that was asked for, and send it up. Raises _TurnRefusedError."""
         await self._wait_for_lane(lane)
+        turn = await self._held(data, lane)
+        body = await rewritten_body(turn.answer)
+        if not turn.is_over and not upstream.is_closed:
+            turn.answer.note_sent()
+            turn.last_at = self._services.clock()
+            await upstream.send(body)
+
+    async def _hold_ahead(self, ahead: Ahead, lane: str) -> None:
+        """Have a turn held that the upstream may begin by itself. Raises _TurnRefusedError."""
+        spare = next(
+            (turn for turn in self.turns if turn.is_spare and turn.ahead is not None and turn.ahead.kind == ahead.kind), None
+        )
+        if spare is not None and spare.ahead is not None and spare.ahead.covers_ms >= ahead.needs_ms:
+            return
+        await self._held(ahead.body, lane, ahead)
+        if spare is not None and spare.is_spare:
+            spare.relay.cut()
+            await spare.end()
+
+    async def _held(self, data: bytes, lane: str, ahead: Ahead | None = None) -> Turn:
+        """Lead a turn through the stages that come before it is sent. Raises _TurnRefusedError."""
+        services, stages = self._services, self._stages
         client = self._client_of_turn()
         head = replace(self.head, client=client, treatment=self._treatment)
         caller: Caller | None = None
@@ -282,18 +321,15 @@ class Session:
                 visit = places.enter_context(stages.entrance.enter(head, caller))
                 visit.reserve(len(data))
                 call = await stages.understanding.call(head, caller, _INTAKE, Received(body=data))
+                _check_maximum(call, ahead)
                 held = await admit(services, call)
-                turn = Turn(held, services, lane, places.pop_all(), self._forget)
+                turn = Turn(held, services, lane, places.pop_all(), self._forget, ahead=ahead)
         except Refused as refused:
             raise _TurnRefusedError(refused, head, caller) from None
         turn.relay.on_cut = self._turn_cut
         self.turns.append(turn)
         stages.answers.add(turn.answer)
-        body = await rewritten_body(turn.answer)
-        if not turn.is_over and not upstream.is_closed:
-            turn.answer.note_sent()
-            turn.last_at = services.clock()
-            await upstream.send(body)
+        return turn
 
     def _check_room(self) -> None:
         if self.leaving is not None:
@@ -349,32 +385,56 @@ class Session:
             about = self._talk.read_server(data)
             self.last_at = self._services.clock()
             turn = self._turn_of(about) if about.is_of_turn else None
+            if about.begins and (turn is None or turn.is_spare):
+                turn = await self._unasked(client, turn)
+                if turn is None:
+                    _log.error("socket %s: the upstream began a response that is not held", self.head.client.id)
+                    return Close(WSCloseCode.INTERNAL_ERROR, ErrorCode.UPSTREAM_INVALID_RESPONSE)
             if turn is not None:
                 turn.last_at = self.last_at
+                if turn.answer.sent_at is None:
+                    turn.answer.note_sent()
                 turn.response_id = turn.response_id or about.response_id
                 turn.relay.take(data, about)
                 if turn.is_over:
                     await turn.end()
-            elif about.begins:
-                _log.error("socket %s: the upstream began a response that was not asked for", self.head.client.id)
-                return Close(WSCloseCode.INTERNAL_ERROR, ErrorCode.UPSTREAM_INVALID_RESPONSE)
             if not self._is_client_gone:
                 try:
                     await client.send_frame(data, WSMsgType.TEXT)
                 except ConnectionError:
                     self.client_gone()
 
+    async def _unasked(self, client: ClientSocket, spare: Turn | None) -> Turn | None:
+        """The turn of a response that the upstream began by itself, of what it has been sent; and another one for the rest of that.
+
+        spare: held ahead; None: there was none, so it is held now. Returns None if nothing may begin by itself, or it is refused.
+        """
+        try:
+            for ahead in self._talk.ahead():
+                if spare is None:
+                    spare = await self._held(ahead.body, "", ahead)
+                spare.answer.note_sent()
+                await self._hold_ahead(ahead, "")
+        except _TurnRefusedError as error:
+            await self._refuse(client, error.refused, error.head, error.caller, "")
+            self.leave(_closed_for(error.refused.refusal)._replace(refusal=None))
+        return spare
+
     def _turn_of(self, about: ServerMessage) -> Turn | None:
-        """The turn of a message: of its response, else the first of its lane that has none; the only one, whatever it names."""
-        found = None
-        for turn in self.turns:
-            if about.response_id and turn.response_id == about.response_id:
-                return turn
-            if found is None and turn.lane == about.lane and not (about.response_id and turn.response_id):
-                found = turn
-        if found is None and len(self.turns) == 1 and not about.begins:
-            return self.turns[0]
-        return found
+        """The turn of a message: of its response, else the first that may have it and has none."""
+        if about.response_id:
+            for turn in self.turns:
+                if turn.response_id == about.response_id:
+                    return turn
+        if self._is_serial:
+            of_lane = [turn for turn in self.turns if turn.lane == about.lane] or (self.turns if not about.begins else [])
+            return of_lane[0] if of_lane else None
+        if not about.response_id:
+            return next(
+                (turn for turn in self.turns if turn.lane == about.lane and not turn.response_id and not turn.is_spare), None
+            )
+        waiting = [turn for turn in self.turns if not turn.response_id] if about.begins else []
+        return min(waiting, key=attrgetter("is_spare"), default=None)
 
     # The end of a turn.
 
@@ -389,7 +449,10 @@ class Session:
             while len(self._kept) > KEPT_MAX:
                 self._kept.popitem(last=False)
         self._turn_ended.set()
-        if self.leaving is not None and not self.turns:
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        if self.leaving is not None and not self.is_busy:
             self.stop(self.leaving)
 
     def _release(self) -> None:
@@ -410,6 +473,12 @@ def sendable(code: int | None) -> int:
     if code in _SENDABLE or (code is not None and 3000 <= code < 5000):
         return int(code)
     return WSCloseCode.INTERNAL_ERROR if code == WSCloseCode.ABNORMAL_CLOSURE else WSCloseCode.OK
+
+
+def _check_maximum(call: Call, ahead: Ahead | None) -> None:
+    """Refuse to hold ahead what would have to be given a maximum: there is no message to write it into."""
+    if ahead is not None and call.estimate.imposed_maximum is not None:
+        raise Refused(_NO_MAXIMUM)
 
 
 def _closed_for(refusal: Refusal) -> Close:

@@ -6,13 +6,13 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tallygate.domain.errors import Refused
+from tallygate.domain.errors import Refused, RequestRejectedError
 from tallygate.gateway.callers.keys import query_key
 from tallygate.gateway.exchange.call import Caller, Head
 from tallygate.gateway.exchange.finish import refusal_of_failure
 from tallygate.gateway.exchange.intake import intake_of
 from tallygate.gateway.headers import request_headers
-from tallygate.gateway.refusals import SHUTTING_DOWN
+from tallygate.gateway.refusals import SHUTTING_DOWN, rejected
 from tallygate.gateway.websocket.handshake import accept, check_offer, offered_protocols, passing
 from tallygate.gateway.websocket.session import Close, Session, Stages
 from tallygate.gateway.websocket.upstream_socket import UpstreamSocket, dial
@@ -43,7 +43,10 @@ class Sockets:
         if self._is_leaving:
             raise Refused(SHUTTING_DOWN)
         with self._stages.entrance.socket(caller):
-            talk = dialect.talk()
+            try:
+                talk = dialect.talk(client.request.query)
+            except RequestRejectedError as error:
+                raise Refused(rejected(error)) from None
             async with await self._dial(head, caller) as upstream:
                 session = Session(self._stages, replace(head, dialect=talk), caller, talk, is_serial=dialect.is_serial)
                 client.connection.begin_exchange(session)

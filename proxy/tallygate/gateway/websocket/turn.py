@@ -8,8 +8,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tallygate.dialects.socket_dialect import ServerMessage
-from tallygate.domain.errors import Refusal
+from tallygate.dialects.socket_dialect import Ahead, ServerMessage
+from tallygate.domain.errors import Refusal, StoreError
 from tallygate.gateway.exchange.answer import Answer
 from tallygate.gateway.exchange.answer_reader import NO_HEAD, AnswerHead, AnswerReader
 from tallygate.gateway.exchange.call import Held
@@ -91,12 +91,16 @@ class Turn:
     """An admitted turn, until it is settled.
 
     lane         in which its messages come; response_id: of its response, once that is known
+    ahead        what it was held for, if nobody has asked for it
     places       what it has taken of the worker, given back at its end
     """
 
-    def __init__(self, held: Held, services: Services, lane: str, places: ExitStack, on_end: Callable[["Turn"], None]) -> None:
+    def __init__(
+        self, held: Held, services: Services, lane: str, places: ExitStack, on_end: Callable[["Turn"], None], *, ahead: Ahead | None
+    ) -> None:
         self.answer = TurnAnswer(held, services)
         self.lane = lane
+        self.ahead = ahead
         self.response_id = ""
         self.last_at = services.clock()
         self._places = places
@@ -106,6 +110,11 @@ class Turn:
     @property
     def relay(self) -> TurnRelay:
         return self.answer.turn_relay
+
+    @property
+    def is_spare(self) -> bool:
+        """Return whether it was held ahead, and the upstream has not begun it."""
+        return self.ahead is not None and self.answer.sent_at is None
 
     @property
     def is_over(self) -> bool:
@@ -119,8 +128,19 @@ class Turn:
 
     async def _end(self) -> None:
         try:
+            if self.is_spare:
+                self._withdraw()
+                return
             bill = await finish(self.answer)
             self.answer.note_made_tokens(tokens_made(self.answer, bill))  # for the next one, which may continue it
         finally:
             self._places.close()
             self._on_end(self)
+
+    def _withdraw(self) -> None:
+        """Return a hold that was not needed: nothing was served, and nothing is entered."""
+        held, services = self.answer.held, self.answer.services
+        self.answer.begin_ending()
+        if held.is_fallback:
+            services.fallback.release(held.admission)
+        services.withdrawals.note(held.admission, after=StoreError("it was held ahead, and nobody spoke"))

@@ -1,0 +1,408 @@
+"""OpenAI's Realtime API over a WebSocket: each `response.created` … `response.done` is a turn.
+
+OpenAI, API reference "Realtime" (client and server events) and "Managing costs"
+(developers.openai.com/api/docs/guides/realtime-costs): a response reads the whole conversation, of which the client shows only what
+it adds. With voice activity detection the server begins responses by itself when the user has spoken, so one is held before audio
+passes.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from tallygate.dialects.body import parse_body, with_member
+from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting, units_of
+from tallygate.dialects.image_size import base64_bytes
+from tallygate.dialects.lenient import items_of, lenient_decode, lenient_json_text, member
+from tallygate.dialects.openai_prompt import OpenAiPrompt
+from tallygate.dialects.openai_responses import ResponsesBody, ResponsesStreamMeter
+from tallygate.dialects.openai_responses_socket import KEY_SUBPROTOCOL, status_of_error
+from tallygate.dialects.openai_shape import OpenAiShape
+from tallygate.dialects.socket_dialect import Ahead, ClientMessage, ServerMessage, SocketTalk
+from tallygate.dialects.sse import SseEvent
+from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.domain.errors import Refusal, RequestRejectedError
+from tallygate.domain.prompt import ImageInput, PromptShape
+from tallygate.domain.unit import Unit
+
+# "Managing costs": "1 token per 100 ms" of a user's audio, "1 token per 50ms" of the assistant's.
+_MS_PER_TOKEN: Final = 100
+_PCM_BYTES_PER_MS: Final = 48  # of 16 bits at 24 kHz, the default format
+_G711_BYTES_PER_MS: Final = 8
+_OUT_BYTES_PER_TOKEN: Final = 50 * _G711_BYTES_PER_MS  # at least, whatever the format
+AHEAD_MS: Final = 120_000  # of speech for which a turn is held before it is heard; longer speech is held again
+ADDED_TOKENS: Final = 64  # "token counts include special tokens aside from the content of a message", and the server's own words
+TEXT_CHARS_MAX: Final = 262_144  # of texts kept to be counted; of more, each byte counts as a token
+IMAGES_MAX: Final = 500  # kept to be counted
+_IMAGE_TOKENS: Final = 10_000  # of any further one, more than the largest
+ID_CHARS_MAX: Final = 256
+_NO_CLAMPING: Final = 1 << 40
+_CREATE: Final = "response.create"
+_UPDATE: Final = "session.update"
+_ITEM: Final = "conversation.item.create"
+_APPEND: Final = "input_audio_buffer.append"
+_COMMIT: Final = "input_audio_buffer.commit"
+_FREE: Final = frozenset(
+    {"conversation.item.delete", "conversation.item.retrieve", "conversation.item.truncate", "input_audio_buffer.clear"}
+    | {"output_audio_buffer.clear", "response.cancel"}
+)
+_SPOKEN: Final = "response"  # the kind of turn that is held ahead
+_SHOWN_CHARS_MAX: Final = 100
+_NAMES: Final = (
+    *("type", "event_id", "session", "item", "response", "audio", "content", "text", "input", "transcription", "turn_detection"),
+    *(
+        "create_response",
+        "idle_timeout_ms",
+        "model",
+        "prompt",
+        "tools",
+        "max_output_tokens",
+        "max_response_output_tokens",
+        "format",
+    ),
+    *("input_audio_transcription", "input_audio_format", "instructions", "image_url", "output_modalities", "modalities", "delta"),
+)
+
+
+class _ClientEvent(msgspec.Struct, gc=False):
+    type: str
+    event_id: str | None = None
+    audio: Any = None
+    session: dict[str, Any] | None = None
+    item: dict[str, Any] | None = None
+    response: dict[str, Any] | None = None
+
+
+class _ServerEvent(msgspec.Struct, gc=False):
+    """The fields acted on, each open to any value."""
+
+    type: Any = None
+    response_id: Any = None
+    response: Any = None
+    session: Any = None
+    error: Any = None
+    audio_start_ms: Any = None
+    audio_end_ms: Any = None
+
+
+@dataclass(slots=True)
+class _Added:
+    """What a client has added to the conversation. tokens: of audio, and of texts that are no longer kept."""
+
+    texts: list[str] = field(default_factory=list)
+    images: list[ImageInput] = field(default_factory=list)
+    tokens: int = 0
+    chars: int = 0
+
+    def add(self, draft: OpenAiPrompt, audio_ms: int = 0) -> None:
+        for text in (*draft.texts, *draft.tools):
+            if self.chars + len(text) > TEXT_CHARS_MAX:
+                self.tokens += len(text.encode(errors="replace"))
+            else:
+                self.texts.append(text)
+                self.chars += len(text)
+        room = max(IMAGES_MAX - len(self.images), 0)
+        self.images += draft.images[:room]
+        self.tokens += len(draft.images[room:]) * _IMAGE_TOKENS
+        self.tokens += -(-audio_ms // _MS_PER_TOKEN)
+
+
+class OpenAiRealtime(OpenAiShape):
+    """GET /v1/realtime?model=… with an offer to speak WebSocket."""
+
+    name = "openai_realtime"
+    usage_reporting = UsageReporting.ALWAYS
+    query_values: Mapping[str, re.Pattern[str]] = {"model": re.compile(r"[A-Za-z0-9._:/@-]{1,128}", re.ASCII)}
+    subprotocols: Sequence[str] = ("realtime",)
+    key_subprotocol = KEY_SUBPROTOCOL
+    is_serial = False
+
+    def __init__(self) -> None:
+        self.client_events = msgspec.json.Decoder(_ClientEvent)
+        self.server_events = msgspec.json.Decoder(_ServerEvent)
+        self.answers = msgspec.json.Decoder(ResponsesBody)
+        self.vocabulary = Vocabulary(_NAMES)
+
+    def talk(self, query: Mapping[str, str]) -> SocketTalk:
+        model = query.get("model")
+        if not model:
+            raise RequestRejectedError("You must name the model in the query: '?model=gpt-realtime'.", param="model")
+        return RealtimeTalk(self, model)
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        """Never called: what a turn costs follows from its session, which a `RealtimeTalk` knows."""
+        raise NotImplementedError
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        """Set the maximum of this response alone."""
+        del facts, ask_usage
+        return (
+            body if max_output_tokens is None else with_member(body, ("response", "max_output_tokens"), b"%d" % max_output_tokens)
+        )
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
+        del content_type, hide_usage_chunk
+        return RealtimeMeter(self.answers, facts)
+
+
+class RealtimeTalk(OpenAiRealtime):
+    """One session: what its conversation comes to at most, and whether the server may answer unasked."""
+
+    def __init__(self, api: OpenAiRealtime, model: str) -> None:
+        self.client_events, self.server_events = api.client_events, api.server_events
+        self.answers, self.vocabulary = api.answers, api.vocabulary
+        self._model = model
+        self._context = 0  # tokens of the conversation, as the last response stated them
+        self._now, self._before = _Added(), _Added()  # added since the last response began, and since the one before
+        self._answers_unasked = True  # voice activity detection is on by default
+        self._maxima: list[int | None] = [None]  # of a response's output, of which the session may have any
+        self._updates_sent = self._updates_seen = 0
+        self._bytes_per_ms = _PCM_BYTES_PER_MS
+        self._heard_ms = 0  # of audio in all
+        self._speech_ms: int | None = None  # where speech began that is no item yet
+        self._loose_ms = 0  # where audio begins that is no item yet
+        self._asked = 0
+        self._id_added = ""
+
+    # The client's side.
+
+    def read_client(self, message: bytes) -> ClientMessage:
+        parsed = parse_body(message, self.client_events)
+        self.vocabulary.check(parsed)
+        event = parsed.fields
+        kind = event.type
+        lane = event.event_id or ""
+        if len(lane) > ID_CHARS_MAX:
+            raise RequestRejectedError(f"'event_id' may have at most {ID_CHARS_MAX} characters.", param="event_id")
+        if kind == _CREATE:
+            self._check_session(event.response or {}, "response")
+            self._asked += 1
+            self._id_added = "" if lane else f"turn_{self._asked}"
+            return ClientMessage(asks=True, lane=lane or self._id_added)
+        if kind == _APPEND:
+            ahead = self.ahead()
+            self._heard_ms += base64_bytes(event.audio) // self._bytes_per_ms + 1 if isinstance(event.audio, str) else 0
+            return ClientMessage(asks=False, ahead=ahead, lane=lane)
+        if kind == _UPDATE:
+            self._update(event.session or {})
+        elif kind == _ITEM:
+            self._add_item(self._now, event.item)
+        elif kind == _COMMIT:
+            self._commit()
+            return ClientMessage(asks=False, ahead=self.ahead(), lane=lane)
+        elif kind not in _FREE:
+            raise RequestRejectedError(
+                f"The event {kind[:_SHOWN_CHARS_MAX]!r} does not pass here: its cost is not known.", param="type"
+            )
+        return ClientMessage(asks=False, lane=lane)
+
+    def ahead(self) -> tuple[Ahead, ...]:
+        """A turn of as much speech as has been heard, and some more."""
+        if not self._answers_unasked:
+            return ()
+        spoken_ms = 0 if self._speech_ms is None else self._heard_ms - self._speech_ms
+        return (Ahead(kind=_SPOKEN, body=b"{}", needs_ms=spoken_ms, covers_ms=spoken_ms + AHEAD_MS),)
+
+    def _check_session(self, session: Mapping[str, Any], place: str) -> None:
+        """Refuse what would make a session's cost unknown."""
+        model, kind = session.get("model"), session.get("type")
+        if kind not in (None, "realtime"):
+            raise RequestRejectedError("Only sessions of the type 'realtime' are served.", param=f"{place}.type")
+        if model is not None and model != self._model:
+            raise RequestRejectedError("A session keeps the model of its query: open another one.", param=f"{place}.model")
+        if session.get("prompt") is not None:
+            raise RequestRejectedError("A stored prompt has a size and tools that are not known here.", param=f"{place}.prompt")
+        if any(member(tool, "type") not in (None, "function") for tool in items_of(session.get("tools"))):
+            raise RequestRejectedError(
+                "Only tools of the type 'function' are served: others cost what is not shown.", param=f"{place}.tools"
+            )
+
+    def _update(self, session: Mapping[str, Any]) -> None:
+        self._check_session(session, "session")
+        heard = member(session.get("audio"), "input")
+        transcribes = (member(heard, "transcription"), session.get("input_audio_transcription"))
+        if any(each is not None for each in transcribes):
+            raise RequestRejectedError(
+                "The transcription of what is heard is billed beside its session, and not served here: leave it out.",
+                param="session.audio.input.transcription",
+            )
+        for detection in (member(heard, "turn_detection"), session.get("turn_detection")):
+            if member(detection, "idle_timeout_ms") is not None:
+                raise RequestRejectedError(
+                    "Responses to silence cannot be held ahead: leave out 'idle_timeout_ms'.",
+                    param="session.audio.input.turn_detection.idle_timeout_ms",
+                )
+            if isinstance(detection, dict) and detection.get("create_response") is not False:
+                self._answers_unasked = True
+        audio_format = member(heard, "format") or session.get("input_audio_format")
+        if audio_format is not None and (member(audio_format, "type") or audio_format) not in ("audio/pcm", "pcm16"):
+            self._bytes_per_ms = _G711_BYTES_PER_MS
+        for name in ("max_output_tokens", "max_response_output_tokens"):
+            if name in session:
+                self._maxima.append(_whole(session[name]))
+        draft = OpenAiPrompt()
+        draft.add_text(lenient_json_text(session))
+        self._now.add(draft)
+        self._updates_sent += 1
+
+    def _add_item(self, added: _Added, item: object) -> None:
+        draft, audio_ms = OpenAiPrompt(), 0
+        parts = items_of(member(item, "content"))
+        for part in parts:
+            kind, audio = member(part, "type"), member(part, "audio")
+            if isinstance(audio, str):
+                audio_ms += base64_bytes(audio) // self._bytes_per_ms + 1
+                draft.add_text(member(part, "transcript"))
+            elif kind == "input_image":
+                draft.add_image(part)
+            else:
+                draft.add_text(lenient_json_text(part))
+        if not parts:
+            draft.add_text(lenient_json_text(item))
+        added.add(draft, audio_ms)
+
+    def _commit(self) -> None:
+        """What is in the audio buffer becomes an item."""
+        start = self._loose_ms if self._speech_ms is None else self._speech_ms
+        self._now.tokens += -(-max(self._heard_ms - start, 0) // _MS_PER_TOKEN)
+        self._loose_ms, self._speech_ms = self._heard_ms, None
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        """Facts of a response that is asked for, or (`{}`) of one that the server may begin by itself."""
+        del path, query
+        event = msgspec.json.decode(body, type=dict[str, Any])
+        is_asked = event.get("type") == _CREATE
+        response = event.get("response") if is_asked else None
+        own = _Added()
+        if isinstance(response, dict):
+            draft = OpenAiPrompt()
+            draft.add_text(lenient_json_text({name: value for name, value in response.items() if name != "input"}))
+            own.add(draft)
+            for item in items_of(response.get("input")):
+                self._add_item(own, item)
+        loose_ms = AHEAD_MS if not is_asked else 0
+        if self._speech_ms is not None:
+            loose_ms += self._heard_ms - self._speech_ms
+        added = (self._before, self._now, own)
+        tokens = self._context + sum([each.tokens for each in added]) + -(-loose_ms // _MS_PER_TOKEN) + ADDED_TOKENS
+        images = tuple([image for each in added for image in each.images])
+        modalities = member(response, "output_modalities") or member(response, "modalities")
+        maximum = self._maximum(response)
+        return RequestFacts(
+            model=self._model,
+            prompt=PromptShape(texts=tuple([text for each in added for text in each.texts]), images=images, tokens=tokens),
+            stream=True,
+            max_output_tokens=maximum,
+            units=units_of(audio_input=True, audio_output=modalities != ["text"], image_input=True),
+            output_min_tokens=1 if is_asked else _NO_CLAMPING,
+            replaces_model=is_asked and bool(self._id_added),
+        )
+
+    def _maximum(self, response: object) -> int | None:
+        stated = member(response, "max_output_tokens") or member(response, "max_response_output_tokens")
+        if stated is not None:
+            return _whole(stated)
+        known = [each for each in self._maxima if each is not None]
+        return max(known) if len(known) == len(self._maxima) else None
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        """Set the maximum, and name an event that has no id: an error names the event that it is about."""
+        rewritten = super().rewrite_request(body, facts, ask_usage=ask_usage, max_output_tokens=max_output_tokens)
+        return with_member(rewritten, ("event_id",), msgspec.json.encode(self._id_added)) if self._id_added else rewritten
+
+    # The server's side.
+
+    def read_server(self, message: bytes) -> ServerMessage:
+        event = lenient_decode(message, self.server_events)
+        kind = "" if event is None or not isinstance(event.type, str) else event.type
+        if event is None:
+            return ServerMessage(is_of_turn=False)
+        if kind == "error":
+            about = member(event.error, "event_id")
+            is_named = isinstance(about, str) and bool(about)
+            status = status_of_error(None, event.error)
+            return ServerMessage(is_of_turn=is_named, lane=about if isinstance(about, str) else "", ends=True, error_status=status)
+        if not kind.startswith("response."):
+            self._follow(kind, event)
+            return ServerMessage(is_of_turn=False)
+        response_id = event.response_id or member(event.response, "id")
+        begins, ends = kind == "response.created", kind == "response.done"
+        if begins:
+            self._before, self._now = self._now, _Added()
+        elif ends:
+            self._note_context(event.response)
+        return ServerMessage(response_id=response_id if isinstance(response_id, str) else "", begins=begins, ends=ends)
+
+    def _follow(self, kind: str, event: _ServerEvent) -> None:
+        """Follow what the server says of session and audio."""
+        if kind in ("session.created", "session.updated"):
+            self._updates_seen += kind == "session.updated"
+            if kind == "session.created":
+                draft = OpenAiPrompt()
+                draft.add_text(member(event.session, "instructions"))
+                self._now.add(draft)
+            if self._updates_seen == self._updates_sent:  # else something that was asked for is not in it yet
+                self._apply(event.session)
+        elif kind == "input_audio_buffer.speech_started" and isinstance(event.audio_start_ms, int):
+            self._speech_ms = min(max(event.audio_start_ms, self._loose_ms), self._heard_ms)
+        elif kind == "input_audio_buffer.speech_stopped" and isinstance(event.audio_end_ms, int) and self._speech_ms is not None:
+            end_ms = min(max(event.audio_end_ms, self._speech_ms), self._heard_ms)
+            self._now.tokens += -(-(end_ms - self._speech_ms) // _MS_PER_TOKEN) + 1
+            self._loose_ms, self._speech_ms = end_ms, None
+
+    def _apply(self, session: object) -> None:
+        if not isinstance(session, dict):
+            return
+        heard = member(session.get("audio"), "input")
+        for holder in (heard, session):
+            if isinstance(holder, dict) and "turn_detection" in holder:
+                detection = holder["turn_detection"]
+                self._answers_unasked = isinstance(detection, dict) and detection.get("create_response") is not False
+        for name in ("max_output_tokens", "max_response_output_tokens"):
+            if name in session:
+                self._maxima = [_whole(session[name])]
+
+    def _note_context(self, response: object) -> None:
+        usage = member(response, "usage")
+        stated = [member(usage, name) for name in ("input_tokens", "output_tokens")]
+        if all(isinstance(each, int) and each >= 0 for each in stated):
+            total = sum([each for each in stated if isinstance(each, int)])
+            is_apart = isinstance(response, dict) and "conversation_id" in response and response["conversation_id"] is None
+            self._context = max(self._context, total) if is_apart else total
+            return
+        texts = sum([len(text) for text in self._before.texts])
+        self._context += self._before.tokens + texts + _UNSTATED_TOKENS
+
+    def error_event(self, refusal: Refusal, *, request_id: str, lane: str, headers: Mapping[str, str]) -> bytes:
+        """An `error` event as in the type `RealtimeErrorEvent`."""
+        error = self.error_object(refusal) | {"request_id": request_id, "headers": headers, "status": refusal.status}
+        error["event_id"] = lane if lane and lane != self._id_added else None
+        return msgspec.json.encode({"type": "error", "event_id": f"event_{request_id}", "error": error})
+
+
+_UNSTATED_TOKENS: Final = 4_096  # of a response that states none
+
+
+class RealtimeMeter(ResponsesStreamMeter):
+    """Reads a response's events up to `response.done`. Its audio is counted by its length, in case no usage comes."""
+
+    __slots__ = ("_audio_bytes",)
+
+    def __init__(self, decoder: "msgspec.json.Decoder[ResponsesBody]", facts: RequestFacts) -> None:
+        super().__init__(decoder, facts)
+        self._audio_bytes = 0
+
+    def _read(self, event: SseEvent) -> bytes:
+        if b"audio.delta" in event.data[:200]:
+            body = lenient_decode(event.data, self._decoder)
+            if body is not None and isinstance(body.delta, str):
+                self._audio_bytes += base64_bytes(body.delta)
+                self.reading.media_tokens[Unit.OUTPUT_AUDIO] = -(-self._audio_bytes // _OUT_BYTES_PER_TOKEN)
+        return super()._read(event)
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
