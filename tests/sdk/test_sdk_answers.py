@@ -130,6 +130,8 @@ GEMINI = {
     "content stream of a tool call": gemini("tokens=20 tool=1", "models.generate_content_stream", tools=[GEMINI_TOOL]),
     "content stream cut into bytes": gemini("tokens=4 split=1", "models.generate_content_stream"),
     "content stream with shrinking usage": gemini("tokens=8 usage=shrinking", "models.generate_content_stream"),
+    "an image in a stream": gemini("tokens=12 image=9", "models.generate_content_stream", response_modalities=["TEXT", "IMAGE"]),
+    "an image": gemini("tokens=12 image=9", response_modalities=["TEXT", "IMAGE"]),
     "count of tokens": Call(
         sdk="gemini", method="models.count_tokens", arguments={"model": "gemini-2.5-flash", "contents": "[[sim tokens=1]] Hello"}
     ),

@@ -8,6 +8,7 @@ from typing import Any, Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from tallygate.config.catalogue import PriceCatalogue
+from tallygate.domain.unit import Unit
 from tallygate.domain.usage import usage_of_totals
 
 _NANO: Final = 10**9
@@ -91,7 +92,10 @@ def simulator_counts(records: list[dict[str, Any]], prices: PriceCatalogue) -> C
                     completion=record["generated_tokens"],
                     cached=record["cached_tokens"],
                     reasoning=record["reasoning_tokens"],
-                ),
+                )
+                .with_moved(Unit.INPUT, Unit.INPUT_IMAGE, record["source_image_tokens"])
+                .with_moved(Unit.OUTPUT, Unit.OUTPUT_IMAGE, record["image_tokens"])
+                .with_calls({f"{Unit.IMAGE}:{record['image_kind']}": record["images"]}),  # of models that are billed so
             )
     return Counts(
         requests=len(accepted),

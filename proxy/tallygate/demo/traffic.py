@@ -110,12 +110,29 @@ async def _embedding(client: "AsyncOpenAI", random: Random) -> None:
     await client.embeddings.create(model="text-embedding-3-small", input=random.choice(QUESTIONS))
 
 
+async def _image(client: "AsyncOpenAI", random: Random) -> None:
+    """Draw, edit or stream an image that is billed by its tokens, or draw one that is billed as such."""
+    drawn: dict[str, Any] = {"model": "gpt-image-2", "prompt": "[[sim tokens=196]] A cat", "quality": "low", "size": "1024x1024"}
+    match random.randrange(4):
+        case 0:
+            await client.images.generate(**drawn, n=random.randint(1, 2))
+        case 1:
+            streamed = drawn | {"prompt": "[[sim tokens=396]] A cat", "partial_images": 2, "stream": True}
+            async for _ in await client.images.generate(**streamed):
+                pass
+        case 2:
+            await client.images.edit(**drawn, image=("cat.png", b"\x89PNG\r\n\x1a\n", "image/png"))
+        case _:
+            await client.images.generate(model="dall-e-2", prompt="A cat", quality="standard", size="256x256")
+
+
 OPENAI_KINDS: Final[Kinds] = (
     _chat,
     _streamed_chat,
     _streamed_chat,
     _response,
     _embedding,
+    _image,
 )
 
 

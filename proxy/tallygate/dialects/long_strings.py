@@ -54,8 +54,7 @@ class WithoutLongStrings:
             if self._is_in_escape:
                 self._is_in_escape = False
                 position += 1
-            inside = _INSIDE.match(data, position)
-            position = size if inside is None else inside.end()
+            position = _end_of_string(data, position)
             if data[position : position + 1] == _BACKSLASH:  # the last byte so far
                 self._is_in_escape = True
                 position += 1
@@ -73,3 +72,13 @@ class WithoutLongStrings:
             self._held.clear()
         else:
             self._held += data[start:end]
+
+
+def _end_of_string(data: bytes, position: int) -> int:
+    """Where the open string ends, its line does, or the bytes so far do. Base64 has nothing that needs more than a search."""
+    quote = data.find(_QUOTE, position)
+    end = len(data) if quote < 0 else quote
+    if all(data.find(each, position, end) < 0 for each in (_BACKSLASH, b"\n", b"\r")):
+        return end
+    inside = _INSIDE.match(data, position)
+    return len(data) if inside is None else inside.end()
