@@ -41,7 +41,7 @@ def configuration(upstream_port: int) -> dict[str, object]:
         "spend_limit": {"usd": "1000000", "window": "7d", "max_usd": "1000000", "warn_at": [0.5, 0.8, 0.95]},
         "history": "90d",
     }
-    credential = {"capabilities": ["chat", "moderations"]}
+    credential = {"capabilities": ["chat", "search"]}
     organizations = [
         {
             "id": f"{kind}-{number}",
@@ -96,7 +96,7 @@ async def start_tallygate(stage: Stage, upstream_port: int) -> Tallygate:
     gateway = groups.pop("gateway")
     everything = Target(port=port, keys=_keys("limited"))
     unlimited = Target(port=port, keys=_keys("unlimited"))
-    unmetered = Target(port=port, keys=_keys("limited"), path="/v1/moderations")
+    unmetered = Target(port=port, keys=_keys("limited"), path="/ai/data/v1/search")
 
     def row(name: str, target: Target, **parts: bool) -> Contender:
         return Contender(name=name, target=target, measured=gateway, others=groups, **parts)

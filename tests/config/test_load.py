@@ -59,7 +59,7 @@ def test_the_shipped_plans_are_those_of_the_product(load) -> None:
             id="pay_as_you_go",
             capabilities=frozenset(
                 {"audio", "batches", "chat", "completions", "embeddings", "files", "images", "models", "moderations"}
-                | {"assistants", "containers", "evals", "fine_tuning", "vector_stores", "videos"}
+                | {"assistants", "containers", "evals", "fine_tuning", "rerank", "vector_stores", "videos"}
             ),
             rate_limits=(
                 RateLimit(name="requests_per_1m", quantity=Quantity.REQUESTS, capacity=60, refill_units=60, window_ms=60_000),

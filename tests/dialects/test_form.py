@@ -41,7 +41,7 @@ def test_fields_and_files_are_found_in_any_pieces(pieces: int) -> None:
     body = form(MODEL, FILE + SOUND, other, PROMPT.replace("Words", ""))
     found = read(body, pieces=pieces, size=len(body)).form
     assert found.fields == {"model": "whisper-1", "prompt": ""}
-    assert found.others == ["en"]
+    assert found.others == [("language", "en")]
     (file,) = found.files
     assert (file.name, file.content_type) == ("file", "audio/mpeg")
     assert found.content(file) == SOUND.encode()

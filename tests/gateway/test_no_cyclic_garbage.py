@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from aiohttp import web
-from gateway_harness import ACME_KEY, running_gateway
+from gateway_harness import ACME_KEY, BIG_KEY, running_gateway
 
 _ROUNDS = 12
 _CHAT = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Say hello to the harbour."}],"max_tokens":16'
@@ -20,7 +20,7 @@ def _request(path: str, body: bytes, key: str = ACME_KEY) -> bytes:
 REQUESTS = {
     "whole": _request("/v1/chat/completions", _CHAT + b"}"),
     "stream": _request("/v1/chat/completions", _CHAT + b',"stream":true}'),
-    "unmetered": _request("/v1/moderations", b'{"input":"hello"}'),
+    "unmetered": _request("/ai/data/v1/search", b'{"query":"hello"}', key=BIG_KEY),
     "refused": _request("/v1/chat/completions", b'{"model":"gpt-4o-mini"}'),
     "unknown key": _request("/v1/chat/completions", _CHAT + b"}", key="tg_nobody_nothing"),
 }

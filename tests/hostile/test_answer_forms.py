@@ -56,7 +56,7 @@ async def test_what_acts_for_another_does_not_travel_with_the_operators_key(tmp_
         scripted(saying(whole())) as upstream,
         running_gateway(tmp_path, config=BEARER, upstream_url=upstream.url) as harness,
     ):
-        for path in ("/v1/chat/completions", "/v1/moderations"):
+        for path in ("/v1/chat/completions", "/ai/data/v1/search"):
             assert (await ask(harness.port, chat(headers=KEY + acting, path=path))).status == 200
             names = set(upstream.header_names())
             assert not names & {"openai-organization", "openai-project", "x-goog-user-project", "x-http-method-override"}

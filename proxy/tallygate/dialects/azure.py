@@ -19,6 +19,8 @@ from tallygate.dialects.openai_image_edits import OpenAiImageEdits
 from tallygate.dialects.openai_images import OpenAiImages
 from tallygate.dialects.openai_responses import OpenAiResponses
 from tallygate.dialects.openai_shape import OpenAiShape
+from tallygate.dialects.openai_speech import OpenAiSpeech
+from tallygate.dialects.openai_transcription import OpenAiTranscription, OpenAiTranslation
 
 # Microsoft, "Azure OpenAI API preview lifecycle": `stream_options` and `include_usage` are added in 2024-09-01-preview.
 _USAGE_SINCE: Final = "2024-09-01"
@@ -77,6 +79,24 @@ class AzureResponses(AzureShape, OpenAiResponses):
     """POST /openai/responses, /openai/v1/responses and /openai/deployments/{model}/responses."""
 
     name = "azure_responses"
+
+
+class AzureSpeech(AzureShape, OpenAiSpeech):
+    """POST /openai/deployments/{model}/audio/speech and /openai/v1/audio/speech."""
+
+    name = "azure_speech"
+
+
+class AzureTranscription(AzureShape, OpenAiTranscription):
+    """POST /openai/deployments/{model}/audio/transcriptions and /openai/v1/audio/transcriptions."""
+
+    name = "azure_transcription"
+
+
+class AzureTranslation(AzureShape, OpenAiTranslation):
+    """POST /openai/deployments/{model}/audio/translations and /openai/v1/audio/translations."""
+
+    name = "azure_translation"
 
 
 def _named(body: bytes, path: Mapping[str, str]) -> bytes:

@@ -159,6 +159,7 @@ class MeterReading:
     pending_calls         what is billed besides tokens and was seen to begin, without its result, by unit
     is_unbilled           the provider bills no token of it, whatever the usage shows
     media_tokens          tokens of generated images and sound by unit, by the provider's published rules
+    is_measured           they are all that was generated
     job_id                what the upstream calls the work that it goes on with after this answer; None: nothing
     flags                 oddities, for the usage event
     is_events             it is an event stream, whatever its label says
@@ -188,6 +189,7 @@ class MeterReading:
     pending_calls: dict[str, int] = field(default_factory=dict)
     is_unbilled: bool = False
     media_tokens: dict[Unit, int] = field(default_factory=dict)
+    is_measured: bool = False
     job_id: str | None = None
     flags: set[str] = field(default_factory=set)
     is_events: bool = False

@@ -58,20 +58,28 @@ def without_lead(begun: bytes) -> bytes:
 class FirstBytes:
     """Implements `ResponseMeter` until the first bytes have come, and then hands on to the one that they choose.
 
-    events, whole   make the meter of an event stream, and of a whole answer
+    events, whole   make the meter of an event stream, and of a whole answer in JSON
+    unread          makes that of anything else
 
     That one's `feed`, `end_body` and `reading` replace its own, so that later pieces are fed to it alone. Blanks in front are
     relayed at once, and a byte order mark with them; the first few bytes of a field's name wait for the rest of it.
     """
 
     def __init__(
-        self, content_type: str, *, stream: bool, events: Callable[[], ResponseMeter], whole: Callable[[], ResponseMeter]
+        self,
+        content_type: str,
+        *,
+        stream: bool,
+        events: Callable[[], ResponseMeter],
+        whole: Callable[[], ResponseMeter],
+        unread: Callable[[], ResponseMeter] = UnreadMeter,
     ) -> None:
         self.reading = MeterReading()
         self._content_type = content_type
         self._stream = stream
         self._events = events
         self._whole = whole
+        self._unread = unread
         self._begun = b""
         self._is_at_start = True
 
@@ -106,7 +114,7 @@ class FirstBytes:
             found = Framing.UNREAD
         elif found is Framing.UNREAD:
             found = framing(self._content_type, stream=self._stream)
-        meter = self._events() if found is Framing.EVENTS else self._whole() if found is Framing.JSON else UnreadMeter()
+        meter = self._events() if found is Framing.EVENTS else self._whole() if found is Framing.JSON else self._unread()
         self.reading = meter.reading
         self.feed, self.end_body = meter.feed, meter.end_body  # type: ignore[method-assign]
         return meter

@@ -59,14 +59,14 @@ class FormFile:
 class Form:
     """A form, as far as it was read.
 
-    fields   those that the dialect reads; others: the values of further ones
+    fields   those that the dialect reads; others: further ones, each by its name
     files    in their order; unknown ones too
     body     as far as it was kept; set once that is all that will be
     size     of the whole request in bytes; None if unknown
     """
 
     fields: dict[str, str] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
+    others: list[tuple[str, str]] = field(default_factory=list)
     files: list[FormFile] = field(default_factory=list)
     body: bytes = b""
     size: int | None = None
@@ -76,7 +76,7 @@ class Form:
         return self.body[file.start : file.end] if file.end >= 0 else b""
 
     def text_chars(self) -> int:
-        return sum(map(len, (*self.fields.values(), *self.others)))
+        return sum(map(len, self.fields.values())) + sum([len(value) for _, value in self.others])
 
 
 class _At(Enum):
@@ -227,7 +227,7 @@ class FormReader:
         value = b"".join(self._pieces)
         self._pieces.clear()
         if name not in self._rules.fields:
-            form.others.append(value.decode(errors="replace"))
+            form.others.append((name, value.decode(errors="replace")))
             return
         try:
             form.fields[name] = value.decode()

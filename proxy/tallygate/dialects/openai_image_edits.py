@@ -60,7 +60,8 @@ class ImageForm:
         images_in = len(form.files)
         if any(file.end < 0 for file in form.files):
             images_in = max(images_in, IMAGES_IN_MAX) + 2  # a mask, and a markup
-        return facts_of(request, {"others": form.others} if form.others else {}, images_in=images_in)
+        others = [value for _, value in form.others]
+        return facts_of(request, {"others": others} if others else {}, images_in=images_in)
 
 
 class OpenAiImageEdits(OpenAiImages):

@@ -6,7 +6,17 @@ from typing import Final
 
 from tallygate.dialects.anthropic_complete import AnthropicComplete
 from tallygate.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
-from tallygate.dialects.azure import AzureChat, AzureCompletions, AzureEmbeddings, AzureImageEdits, AzureImages, AzureResponses
+from tallygate.dialects.azure import (
+    AzureChat,
+    AzureCompletions,
+    AzureEmbeddings,
+    AzureImageEdits,
+    AzureImages,
+    AzureResponses,
+    AzureSpeech,
+    AzureTranscription,
+    AzureTranslation,
+)
 from tallygate.dialects.dialect import Dialect
 from tallygate.dialects.gemini_embed import GeminiEmbed
 from tallygate.dialects.gemini_generate import GeminiCountTokens, GeminiGenerate, GeminiStreamGenerate
@@ -18,9 +28,13 @@ from tallygate.dialects.openai_completions import OpenAiCompletions
 from tallygate.dialects.openai_embeddings import OpenAiEmbeddings
 from tallygate.dialects.openai_image_edits import OpenAiImageEdits
 from tallygate.dialects.openai_images import OpenAiImages
+from tallygate.dialects.openai_moderation import OpenAiModeration
 from tallygate.dialects.openai_realtime import OpenAiRealtime
 from tallygate.dialects.openai_responses import OpenAiResponses
 from tallygate.dialects.openai_responses_socket import OpenAiResponsesSocket
+from tallygate.dialects.openai_speech import OpenAiSpeech
+from tallygate.dialects.openai_transcription import OpenAiTranscription, OpenAiTranslation
+from tallygate.dialects.rerank import Rerank
 from tallygate.dialects.socket_dialect import SocketDialect
 from tallygate.dialects.unmetered import Unmetered
 from tallygate.domain.dialect_traits import DialectTraits
@@ -91,6 +105,11 @@ def dialects() -> Dialects:
         OpenAiEmbeddings(),
         OpenAiImages(),
         OpenAiImageEdits(),
+        OpenAiSpeech(),
+        OpenAiTranscription(),
+        OpenAiTranslation(),
+        OpenAiModeration(),
+        Rerank(),
         MistralFim(),
         AzureChat(),
         AzureResponses(),
@@ -98,6 +117,9 @@ def dialects() -> Dialects:
         AzureEmbeddings(),
         AzureImages(),
         AzureImageEdits(),
+        AzureSpeech(),
+        AzureTranscription(),
+        AzureTranslation(),
         GlooChat(),
         GlooChatV1(),
         GlooGroundedChat(),

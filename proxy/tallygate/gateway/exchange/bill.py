@@ -173,7 +173,7 @@ def _with_assumed(answer: Answer, metered: Metered, usage: Usage | None, price: 
     is_whole = relay.is_complete and reading.ended and not reading.failed
     is_undecoded = relay.reader.coded is not None and relay.reader.coded.is_unread
     is_unseen = facts.has_output and (
-        Unit.OUTPUT_AUDIO in facts.units
+        (Unit.OUTPUT_AUDIO in facts.units and not reading.is_measured)
         or relay.is_behind
         or (_may_hide(answer) and not (is_whole and reading.is_output_zero))
         or not (is_whole or (relay.is_streamed and relay.reader.bytes_in))

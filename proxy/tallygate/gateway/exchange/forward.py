@@ -154,14 +154,15 @@ async def _stream_up(answer: Answer, up: UpstreamConnection) -> bool:
         content, _ = body_content(services, client.request, call.intake, org=call.caller.organization.id, bytes_max=bytes_max)
     client.connection.await_body(bytes_max)
     form = received.form or streamed_form(call.head, is_body_read=call.intake.is_body_read)
-    kept = received.body  # of a form that is read, each piece goes up once the next one has shown that it is whole
+    last = received.body[-1:]  # of a form that is read: its last byte goes up once it has shown itself to be whole
     try:
+        up.write_body(received.body[:-1])
         while up.wants_body:
             chunk = await content.readany()
             if not chunk:
                 if form is not None:
                     form.end_form()
-                up.write_body(kept)
+                up.write_body(last)
                 up.end_body()
                 return True
             answer.note_streamed(len(chunk))
@@ -171,7 +172,7 @@ async def _stream_up(answer: Answer, up: UpstreamConnection) -> bool:
                 relay.cut(too_large(bytes_max))
                 break
             if received.form is not None:
-                chunk, kept = kept, chunk
+                chunk, last = last + chunk[:-1], chunk[-1:]
             up.write_body(chunk)
             await up.drain()
     except RequestRejectedError as error:

@@ -1,0 +1,79 @@
+"""OpenAI's moderations, and others' of that shape: something in, verdicts out, no output tokens. The model is optional.
+
+OpenAI's API reference, "Create moderation": the answer has no usage, and the pricing page lists the models as free, which their
+rows state. Mistral's (`mistral-moderation-latest`) has a usage, and a price by token.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tallygate.dialects.body import keys_of, parse_body
+from tallygate.dialects.dialect import RequestFacts, ResponseMeter, UsageReporting
+from tallygate.dialects.first_bytes import FirstBytes
+from tallygate.dialects.meters import UnreadMeter
+from tallygate.dialects.openai_embeddings import EmbeddingsAnswer, EmbeddingsMeter
+from tallygate.dialects.openai_prompt import OpenAiPrompt
+from tallygate.dialects.openai_shape import OpenAiShape
+from tallygate.dialects.other_api_fields import OtherApiFields
+from tallygate.dialects.references import body_references
+from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.domain.errors import RequestRejectedError
+
+DEFAULT_MODEL: Final = "omni-moderation-latest"
+
+
+class ModerationRequest(msgspec.Struct, gc=False):
+    """The fields acted on. input: a text, texts, or parts of one input."""
+
+    model: str | None = None
+    input: Any = None
+
+
+_KNOWN: Final = frozenset(ModerationRequest.__struct_fields__)
+_KNOWN_KEYS: Final = keys_of(_KNOWN)
+
+
+class OpenAiModeration(OpenAiShape):
+    """POST /v1/moderations."""
+
+    name = "openai_moderation"
+    generates = False
+    usage_reporting = UsageReporting.NOT_PROMISED
+
+    def __init__(self) -> None:
+        self._requests = msgspec.json.Decoder(ModerationRequest)
+        self._vocabulary = Vocabulary(_KNOWN)
+        self._other_api_fields = OtherApiFields(())
+        self._answers = msgspec.json.Decoder(EmbeddingsAnswer)
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        del path, query
+        parsed = parse_body(body, self._requests)
+        request = parsed.fields
+        if request.input is None:
+            raise RequestRejectedError("Missing required parameter: 'input'.", param="input")
+        self._vocabulary.check(parsed)
+        self._other_api_fields.check(parsed.keys)
+        draft = OpenAiPrompt()
+        draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
+        draft.add_content(request.input)
+        references = body_references(parsed)
+        return RequestFacts(
+            model=request.model or DEFAULT_MODEL,
+            prompt=draft.shape(),
+            has_output=False,
+            has_unknown_input=draft.has_unknown_input(references),
+            has_unseen_input=draft.has_unseen_input,
+            references=references,
+        )
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        """`body` itself: nothing is generated."""
+        del facts, ask_usage, max_output_tokens
+        return body
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
+        del hide_usage_chunk
+        return FirstBytes(content_type, stream=facts.stream, events=UnreadMeter, whole=lambda: EmbeddingsMeter(self._answers))

@@ -1,0 +1,181 @@
+"""OpenAI's speech: a text in, sound out, charged by the characters of the text, or by tokens.
+
+OpenAI's API reference, "Create speech": only event streams (`stream_format: sse`) state their usage, in `speech.audio.done`. What a
+plain answer of a model by tokens has come to is measured by the length of its sound.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tallygate.dialects.body import keys_of, parse_body
+from tallygate.dialects.dialect import MeterReading, RequestFacts, ResponseMeter, UsageReporting, units_of
+from tallygate.dialects.first_bytes import FirstBytes
+from tallygate.dialects.lenient import lenient_decode
+from tallygate.dialects.meters import EventStreamMeter
+from tallygate.dialects.openai_prompt import OpenAiPrompt
+from tallygate.dialects.openai_shape import OpenAiShape
+from tallygate.dialects.openai_usage import responses_counts
+from tallygate.dialects.other_api_fields import OtherApiFields
+from tallygate.dialects.references import body_references
+from tallygate.dialects.sound_length import read_seconds
+from tallygate.dialects.sse import SseEvent
+from tallygate.dialects.vocabulary import Vocabulary
+from tallygate.domain.errors import RequestRejectedError
+from tallygate.domain.unit import Unit
+
+# OpenAI, "Managing costs" of the Realtime API: of what a model says, one token for each 50 ms.
+TOKENS_PER_SECOND: Final = 20
+# Bounds of our own, as no page states one: a letter takes 0.15 seconds, a figure or a sign that is read out as a word 0.6;
+# twice as long where instructions may ask for pauses.
+LETTER_TOKENS: Final = 3
+SIGN_TOKENS: Final = 12
+LEAST_TOKENS: Final = 200
+SPEED_MIN: Final = 0.25
+SOUND_BYTES_MAX: Final = 8 << 20  # of an answer that is measured: 7 minutes at 160 kbit/s, of 4,096 characters at most
+_LETTERS: Final = re.compile(r"[A-Za-z ]")
+# OpenAI, "Text to speech", "Supported output formats": samples at 24 kHz in 16 bits, without a head.
+_PCM: Final = "audio/pcm"
+_PCM_BYTES_PER_SECOND: Final = 48_000
+
+
+class SpeechRequest(msgspec.Struct, gc=False):
+    """The fields acted on."""
+
+    model: str | None = None
+    input: str | None = None
+    instructions: str | None = None
+    speed: float | None = None
+    stream_format: Any = None
+    response_format: Any = None
+    voice: Any = None
+
+
+_KNOWN: Final = frozenset(SpeechRequest.__struct_fields__)
+_KNOWN_KEYS: Final = keys_of(_KNOWN)
+
+
+class OpenAiSpeech(OpenAiShape):
+    """POST /v1/audio/speech."""
+
+    name = "openai_speech"
+    usage_reporting = UsageReporting.NOT_PROMISED
+    answers_media = True
+
+    def __init__(self) -> None:
+        self._requests = msgspec.json.Decoder(SpeechRequest)
+        self._vocabulary = Vocabulary(_KNOWN)
+        self._other_api_fields = OtherApiFields(())
+        self._events = msgspec.json.Decoder(dict[str, Any])
+
+    def read_request(self, body: bytes, *, path: Mapping[str, str], query: Mapping[str, str]) -> RequestFacts:
+        """Facts of a request. Each of its answers is relayed as it comes."""
+        del path, query
+        parsed = parse_body(body, self._requests)
+        request = parsed.fields
+        if not request.model:
+            raise RequestRejectedError("You must provide a model parameter.", param="model")
+        if request.input is None:
+            raise RequestRejectedError("Missing required parameter: 'input'.", param="input")
+        self._vocabulary.check(parsed)
+        self._other_api_fields.check(parsed.keys)
+        draft = OpenAiPrompt()
+        draft.add_unknown_members(parsed.decoded_if_unknown(_KNOWN_KEYS), _KNOWN, is_request=True)
+        draft.add_text(request.input)
+        draft.add_text(request.instructions)
+        output = _output_max(request)
+        return RequestFacts(
+            model=request.model,
+            prompt=draft.shape(),
+            stream=True,
+            max_output_tokens=output,
+            output_min_tokens=output,  # no member could lower it
+            units=units_of(audio_output=True),
+            calls_instead={Unit.CHARACTER: len(request.input)},
+            references=body_references(parsed),
+        )
+
+    def rewrite_request(self, body: bytes, facts: RequestFacts, *, ask_usage: bool, max_output_tokens: int | None) -> bytes:
+        """`body` itself: nothing in it lowers the cost."""
+        del facts, ask_usage, max_output_tokens
+        return body
+
+    def meter(self, facts: RequestFacts, *, content_type: str, hide_usage_chunk: bool) -> ResponseMeter:
+        del hide_usage_chunk
+        return FirstBytes(
+            content_type,
+            stream=facts.stream,
+            events=lambda: SpeechEvents(facts, self._events),
+            whole=lambda: SoundMeter(facts, content_type),
+            unread=lambda: SoundMeter(facts, content_type),
+        )
+
+
+class SpeechEvents(EventStreamMeter):
+    """Reads the usage of `speech.audio.done`."""
+
+    __slots__ = ("_decoder", "_facts")
+
+    def __init__(self, facts: RequestFacts, decoder: "msgspec.json.Decoder[dict[str, Any]]") -> None:
+        super().__init__()
+        self._facts = facts
+        self._decoder = decoder
+
+    def _read(self, event: SseEvent) -> bytes:
+        chunk = lenient_decode(event.data, self._decoder)
+        if chunk is None:
+            return event.raw
+        kind, reading = chunk.get("type"), self.reading
+        if chunk.get("error") or kind == "error":
+            reading.failed = True
+        elif kind == "speech.audio.done":
+            reading.ended = True
+            usage = chunk.get("usage")
+            if isinstance(usage, dict) and not self._facts.is_by_calls:
+                counts = responses_counts(usage, reading.flags)
+                reading.usage = counts.with_moved(Unit.OUTPUT, Unit.OUTPUT_AUDIO, counts.of(Unit.OUTPUT))
+        return event.raw
+
+
+class SoundMeter:
+    """Measures plain sound, if tokens of it are charged: of what can be read, the tokens of its length."""
+
+    __slots__ = ("_content_type", "_is_measuring", "_kept", "reading")
+
+    def __init__(self, facts: RequestFacts, content_type: str) -> None:
+        self.reading = MeterReading()
+        self._content_type = content_type.partition(";")[0].strip().lower()
+        self._is_measuring = not facts.is_by_calls
+        self._kept = bytearray()
+
+    def feed(self, data: bytes) -> bytes:
+        if self._is_measuring:
+            self._kept += data
+            if len(self._kept) > SOUND_BYTES_MAX:
+                self._is_measuring = False
+                self._kept.clear()
+        return data
+
+    def end_body(self) -> bytes:
+        sound, self._kept = bytes(self._kept), bytearray()
+        self.reading.ended = True
+        if sound:
+            seconds = len(sound) / _PCM_BYTES_PER_SECOND if self._content_type == _PCM else read_seconds(sound)
+            if seconds is not None:
+                self.reading.media_tokens[Unit.OUTPUT_AUDIO] = max(math.ceil(seconds * TOKENS_PER_SECOND), 1)
+                self.reading.is_measured = True
+        return b""
+
+
+def _output_max(request: SpeechRequest) -> int:
+    """The most tokens of sound that a text can become."""
+    text = request.input or ""
+    letters = len(_LETTERS.findall(text))
+    tokens = letters * LETTER_TOKENS + (len(text) - letters) * SIGN_TOKENS + LEAST_TOKENS
+    if request.instructions:
+        tokens *= 2
+    speed = 1.0 if request.speed is None else request.speed
+    return math.ceil(tokens / min(max(speed, SPEED_MIN), 1.0))

@@ -1,0 +1,103 @@
+"""How long a recording plays, by what is in its bytes. A hostile one costs bounded work, and is no shorter than its size allows.
+
+tinytag reads WAV, MP3, MP4/M4A, Ogg (Opus, Vorbis, Speex), FLAC, AIFF and WMA. WebM, which it does not read, is walked here
+(RFC 8794, EBML, and RFC 9559, Matroska): browsers record it without stating a duration.
+"""
+
+import io
+import math
+from typing import Final
+
+from tinytag import TinyTag, TinyTagException
+
+# What cannot be read, or cannot be true, counts as the slowest that the providers take: Opus, "6 kbit/s" (RFC 6716 section 2.1.1).
+SLOWEST_BITS_PER_SECOND: Final = 6_000
+# AAC of two channels at 48 kHz (ISO/IEC 14496-3, 6,144 bits of a block for each); MP3 ends at 320 kbit/s, Opus at 510.
+FASTEST_BITS_PER_SECOND: Final = 576_000
+READS_MAX: Final = 100_000  # of one file, each some 0.5 µs
+_WAV: Final = "audio/wav"
+_UNCOMPRESSED: Final = ('audio/wav; codecs="1"', 'audio/wav; codecs="3"')
+_LOSSLESS: Final = ("audio/flac", 'audio/ogg; codecs="flac"', "audio/aiff")
+_NANOSECONDS: Final = 1_000_000_000
+
+_EBML: Final = b"\x1a\x45\xdf\xa3"
+_SEGMENT, _CLUSTER, _INFO, _BLOCK_GROUP = 0x18538067, 0x1F43B675, 0x1549A966, 0xA0
+_ENTERED: Final = frozenset({_SEGMENT, _CLUSTER, _INFO, _BLOCK_GROUP})
+_SCALE, _TIMESTAMP, _SIMPLE_BLOCK, _BLOCK = 0x2AD7B1, 0xE7, 0xA3, 0xA1
+_SCALE_DEFAULT: Final = 1_000_000
+_LAST_BLOCK_NS: Final = 120_000_000  # the longest packet of Opus (RFC 6716 section 2.1.4)
+
+
+def seconds_of(content: bytes) -> int:
+    """The seconds that a recording plays at most, rounded up; at least 1."""
+    read = read_seconds(content)
+    return max(math.ceil(len(content) * 8 / SLOWEST_BITS_PER_SECOND if read is None else read), 1)
+
+
+def read_seconds(content: bytes) -> float | None:
+    """The seconds that a recording plays, as it says itself; None if that cannot be read, or cannot be."""
+    return _seconds_of_webm(content) if content.startswith(_EBML) else _seconds_by_tinytag(content)
+
+
+class _Reads(io.BytesIO):
+    """A file that may be read so often."""
+
+    left = READS_MAX
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("it is read too often")
+        return super().read(size)
+
+
+def _seconds_by_tinytag(content: bytes) -> float | None:
+    try:
+        tag = TinyTag.get(file_obj=_Reads(content), tags=False)
+    except TinyTagException:
+        return None
+    stated, mime = tag.duration or 0.0, tag.mime_type or ""
+    if not math.isfinite(stated) or not content:
+        return None
+    raw = (tag.samplerate or 0) * (tag.channels or 0) * (-(-(tag.bitdepth or 0) // 8) * 8)
+    if mime in _UNCOMPRESSED and raw:  # its head may state any size where it was streamed; what there is, is played
+        whole = len(content) * 8 / raw
+        return stated if whole - 1 <= stated <= whole else whole
+    if mime.startswith(_WAV):
+        return None
+    return _if_possible(stated, content, raw if mime in _LOSSLESS and raw else FASTEST_BITS_PER_SECOND)
+
+
+def _if_possible(seconds: float, content: bytes, bits_per_second: int = FASTEST_BITS_PER_SECOND) -> float | None:
+    """The seconds; None if so much cannot be played in them."""
+    return seconds if seconds * bits_per_second >= len(content) * 8 else None
+
+
+def _seconds_of_webm(content: bytes) -> float | None:
+    """The end of the last block, by the timestamps of clusters and blocks."""
+    at, scale, cluster, last, end = 0, _SCALE_DEFAULT, 0, -1, len(content)
+    for _ in range(READS_MAX):
+        if at >= end:
+            return None if last < 0 else _if_possible((last * scale + _LAST_BLOCK_NS) / _NANOSECONDS, content)
+        id_size = 9 - content[at].bit_length()
+        sized = at + id_size
+        if id_size > 4 or sized >= end:
+            break
+        kind = int.from_bytes(content[at:sized])
+        size_size = 9 - content[sized].bit_length()
+        at = sized + size_size
+        if kind in _ENTERED:
+            continue
+        if size_size > 8:
+            break
+        size = int.from_bytes(content[sized:at]) & ((1 << 7 * size_size) - 1)
+        if kind == _SCALE:
+            scale = int.from_bytes(content[at : at + min(size, 8)])
+        elif kind == _TIMESTAMP:
+            cluster = int.from_bytes(content[at : at + min(size, 8)])
+        elif kind in (_SIMPLE_BLOCK, _BLOCK) and at < end:
+            track_size = 9 - content[at].bit_length()
+            block = content[at + track_size : at + track_size + 2]
+            last = max(last, cluster + int.from_bytes(block, signed=True))
+        at += size
+    return None

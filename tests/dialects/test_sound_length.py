@@ -1,0 +1,63 @@
+"""The length of a recording is read from its bytes; where it cannot be, or cannot be so, it is the longest that they allow."""
+
+import pytest
+import recordings
+
+from tallygate.dialects.sound_length import READS_MAX, SLOWEST_BITS_PER_SECOND, read_seconds, seconds_of
+
+
+@pytest.mark.parametrize(
+    ("recording", "seconds"),
+    [
+        (recordings.wav(7.5), 8),
+        (recordings.wav(7.5, stated_bytes=0), 8),  # streamed: its head says nothing
+        (recordings.wav(7.5, stated_bytes=2), 8),  # or too little
+        (recordings.wav(7.5, stated_bytes=0xFFFFFFFF), 8),
+        (recordings.mp3(12), 12),
+        (recordings.flac(61), 61),
+        (recordings.ogg_opus(9), 9),
+        (recordings.m4a(30), 30),
+        (recordings.webm(11), 12),
+    ],
+)
+def test_formats_are_read(recording: bytes, seconds: int) -> None:
+    assert read_seconds(recording) is not None
+    assert abs(seconds_of(recording) - seconds) <= 1
+    assert seconds_of(recording) >= seconds - 1
+
+
+def test_what_its_head_overstates_is_believed() -> None:
+    assert seconds_of(recordings.m4a(2, stated_seconds=60)) == 60
+
+
+@pytest.mark.parametrize(
+    "recording",
+    [
+        b"",
+        b"no sound" * 10_000,
+        recordings.m4a(100, stated_seconds=1),  # 400 KB in a second
+        recordings.m4a(1)[:-90],
+        b"\x1a\x45\xdf\xa3" + b"\xff" * 1_000,
+        recordings.webm(2)[:60],
+        b"OggS" + bytes(90_000),
+        b"ID3" + b"\xff" * 10_000,
+        b"fLaC" + bytes(50_000),
+    ],
+)
+def test_anything_else_plays_as_long_as_its_bytes_allow(recording: bytes) -> None:
+    assert read_seconds(recording) is None
+    assert seconds_of(recording) == max(-(-len(recording) * 8 // SLOWEST_BITS_PER_SECOND), 1)
+
+
+@pytest.mark.parametrize(
+    "recording",
+    [
+        b"\xff\xfb" + bytes(8_000_000),
+        b"\x1a\x45\xdf\xa3\x80" + b"\xec\x80" * 4_000_000,
+        b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 1_000_000,
+    ],
+)
+def test_hostile_files_cost_bounded_work(recording: bytes) -> None:
+    """Each of these files would be read millions of times."""
+    assert len(recording) > 20 * READS_MAX
+    assert read_seconds(recording) is None

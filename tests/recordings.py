@@ -1,0 +1,77 @@
+"""Recordings of known length, made here byte by byte: silence in the formats that speech APIs take."""
+
+import struct
+
+WAV_BYTES_PER_SECOND = 16_000  # 8 kHz in 16 bits, one channel
+
+
+def wav(seconds: float, *, stated_bytes: int | None = None) -> bytes:
+    """RIFF WAVE. stated_bytes: of its sound, as its head says; else what there is."""
+    size = int(seconds * WAV_BYTES_PER_SECOND)
+    stated = size if stated_bytes is None else stated_bytes
+    head = (
+        b"RIFF"
+        + struct.pack("<I", (36 + stated) & 0xFFFFFFFF)
+        + b"WAVEfmt "
+        + struct.pack("<IHHIIHH", 16, 1, 1, 8_000, 16_000, 2, 16)
+    )
+    return head + b"data" + struct.pack("<I", stated) + bytes(size)
+
+
+def mp3(seconds: float) -> bytes:
+    """MPEG-1 layer III at 128 kbit/s and 44.1 kHz (ISO/IEC 11172-3, 2.4.1.3): frames of 417 bytes with 1,152 samples."""
+    frames = round(seconds * 44_100 / 1_152)
+    return (b"\xff\xfb\x90\xc4" + bytes(413)) * frames
+
+
+def flac(seconds: float) -> bytes:
+    """The head of a FLAC stream (RFC 9639 section 8.2): 8 kHz, one channel, 16 bits."""
+    packed = (8_000 << 44) | (0 << 41) | (15 << 36) | int(seconds * 8_000)
+    info = struct.pack(">HH", 4_096, 4_096) + bytes(6) + packed.to_bytes(8) + bytes(16)
+    return b"fLaC" + bytes([0x80]) + len(info).to_bytes(3) + info + bytes(100)
+
+
+def ogg_opus(seconds: int) -> bytes:
+    """Opus in Ogg (RFC 3533 section 6, RFC 7845 section 5): one page for each second of 50 packets."""
+    head = b"OpusHead" + struct.pack("<BBHIhB", 1, 1, 0, 48_000, 0, 0)
+    tags = b"OpusTags" + struct.pack("<II", 0, 0)
+    pages = [_page(head, 0, 0, 2), _page(tags, 0, 1, 0)]
+    for second in range(seconds):
+        is_last = second == seconds - 1
+        pages.append(_page(bytes(50 * 20), (second + 1) * 48_000, second + 2, 4 if is_last else 0, packet=20))
+    return b"".join(pages)
+
+
+def _page(data: bytes, granule: int, number: int, kind: int, *, packet: int = 0) -> bytes:
+    sizes = [packet] * (len(data) // packet) if packet else [len(data)]
+    return b"OggS" + struct.pack("<BBqIII", 0, kind, granule, 7, number, 0) + bytes([len(sizes), *sizes]) + data
+
+
+def m4a(seconds: int, *, stated_seconds: int | None = None) -> bytes:
+    """MP4 with its `moov` behind the sound (ISO/IEC 14496-12, 8.2.2), at 4,000 bytes a second."""
+    stated = seconds if stated_seconds is None else stated_seconds
+    mvhd = _box(b"mvhd", bytes(12) + struct.pack(">II", 1_000, stated * 1_000) + bytes(80))
+    return _box(b"ftyp", b"M4A \0\0\0\0M4A mp42") + _box(b"mdat", bytes(4_000 * seconds)) + _box(b"moov", mvhd)
+
+
+def _box(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data) + 8) + kind + data
+
+
+def webm(seconds: int) -> bytes:
+    """WebM as browsers record it: no duration, clusters of unknown size (RFC 8794, 6.2), a block for each 60 ms."""
+    blocks = b"".join(
+        _element(b"\x1f\x43\xb6\x75", _element(b"\xe7", (second * 1_000).to_bytes(4)) + _blocks(), unknown=True)
+        for second in range(seconds)
+    )
+    info = _element(b"\x15\x49\xa9\x66", _element(b"\x2a\xd7\xb1", (1_000_000).to_bytes(3)))
+    return _element(b"\x1a\x45\xdf\xa3", b"\x42\x86\x81\x01") + _element(b"\x18\x53\x80\x67", info + blocks, unknown=True)
+
+
+def _blocks() -> bytes:
+    return b"".join(_element(b"\xa3", b"\x81" + struct.pack(">h", at) + b"\x80" + bytes(120)) for at in range(0, 1_000, 60))
+
+
+def _element(name: bytes, data: bytes, *, unknown: bool = False) -> bytes:
+    size = b"\x01\xff\xff\xff\xff\xff\xff\xff" if unknown else (0x10000000 | len(data)).to_bytes(4)
+    return name + size + data
