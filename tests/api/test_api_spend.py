@@ -117,6 +117,27 @@ async def test_without_a_limit_the_week_is_the_ledgers(world: World) -> None:
     assert window["frees"][0]["first_at"] == "2026-09-01T12:05:00Z"
 
 
+async def test_the_month_and_the_week_are_whole_however_short_the_history_is(world: World) -> None:
+    """A history bounds what can be looked at, not what has been spent."""
+    entries = []
+    for number in range(12):
+        at_ms, cost = NOW_MS - number * DAY_MS, 10**number
+        entry = an_entry(number, settled_at_ms=at_ms, posted_at_ms=at_ms, cost_nano_usd=cost, posted_nano_usd=cost)
+        entries.append(entry)
+    await world.record(entries)
+    answers = []
+    for days in (None, 2):
+        plan = replace(PAY, history_days=days, spend_limits=())
+        world.organizations["acme"] = replace(ACME, plan=plan, billing_day=24)
+        answers.append(await world.ok("/api/spend", org="acme"))
+
+    whole, cut = answers
+    assert whole["month"]["start"] == "2026-08-24T00:00:00-04:00"
+    assert cut["month"] == whole["month"]
+    assert cut["month"]["to_date"]["nano_usd"] == 111_111_111
+    assert cut["rolling_7_days"] == whole["rolling_7_days"]
+
+
 async def test_days_are_those_of_the_organizations_zone(world: World) -> None:
     midnight = NOW_MS - 8 * HOUR_MS  # of New York
     await world.record(

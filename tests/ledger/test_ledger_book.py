@@ -103,7 +103,7 @@ async def test_what_a_late_word_takes_back_leaves_the_bucket_that_the_checkpoint
     checkpoint, final = _expired_then_late(100)
     await book.record([checkpoint, final])
 
-    assert await queries.spend_since(OrgScope(org="acme"), 0) == [(START_MS - START_MS % 300_000, 100)]
+    assert await queries.posted("acme", 0) == [(START_MS - START_MS % 300_000, 100)]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -115,7 +115,7 @@ async def test_what_a_late_word_adds_counts_when_the_checkpoint_did(
     for index in order:
         await book.record([told[index]])
 
-    assert await queries.spend_since(OrgScope(org="acme"), 0) == [(START_MS - START_MS % 300_000, 450)]
+    assert await queries.posted("acme", 0) == [(START_MS - START_MS % 300_000, 450)]
     async with database.read() as connection:
         assert (await connection.execute(select(ENTRIES.c.settled_at_ms).distinct())).scalars().all() == [START_MS]
 

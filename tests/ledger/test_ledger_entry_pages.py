@@ -90,6 +90,33 @@ async def test_pages_of_a_filter_are_what_reading_everything_gives(
         assert found == _expected(written, query), filters
 
 
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize("at_ms", [0, QUARTER_MS - 1])
+async def test_a_page_that_ends_at_the_edge_of_a_bucket_is_followed_by_the_rest(
+    book: Book, queries: UsageQueries, *, newest_first: bool, at_ms: int
+) -> None:
+    """Of the cursor's own bucket it is not known how much is left."""
+    quarter = START_MS // QUARTER_MS * QUARTER_MS
+    entries = [an_entry(n, settled_at_ms=quarter + (n // 6) * QUARTER_MS + at_ms, org="acme") for n in range(30)]
+    await book.record(entries)
+    query = EntriesQuery(
+        scopes=SCOPES[:1],
+        from_ms=quarter,
+        to_ms=quarter + DAY_MS,
+        filters={D.CAPABILITY: frozenset({"chat"})},
+        limit=5,
+        newest_first=newest_first,
+    )
+    found = 0
+    while True:
+        page = await queries.entries_page(query)
+        found += len(page.entries)
+        if not page.cursor:
+            break
+        query = replace(query, cursor=page.cursor)
+    assert found == len(entries)
+
+
 async def test_a_model_that_was_counted_as_other_is_still_found(
     book: Book, queries: UsageQueries, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,7 +172,7 @@ class SpendApi:
 
     async def _unlimited_week(self, scope: OrgScope, client_id: str | None, zone: str, now_ms: int) -> SpendWindowAnswer:
         since_ms = (now_ms // SPEND_BUCKET_MS - WEEK_MS // SPEND_BUCKET_MS) * SPEND_BUCKET_MS
-        buckets = dict(await self._queries.spend_since(scope, since_ms, credential=client_id))
+        buckets = dict(await self._queries.posted(scope.org, since_ms, credential=client_id))
         return SpendWindowAnswer(
             name="spend_7d",
             kind="rolling",
@@ -224,9 +224,14 @@ class SpendApi:
         )
 
     async def _cost(self, scope: OrgScope, client_id: str | None, from_ms: int, to_ms: int) -> int:
+        """The cost of a range. What is older than the plan's history is what was posted to the limits."""
         start, end = widened(from_ms, to_ms)
         query = UsageQuery(scopes=(scope,), from_ms=start, to_ms=end, filters=_of_credential(client_id))
-        return sum(row.usage.cost_nano_usd for row in await self._queries.usage(query))
+        cost = sum(row.usage.cost_nano_usd for row in await self._queries.usage(query))
+        if start < scope.visible_from_ms:
+            hidden = await self._queries.posted(scope.org, start, min(end, scope.visible_from_ms), credential=client_id)
+            cost += sum(amount for _, amount in hidden)
+        return cost
 
 
 def money(nano_usd: int) -> Money:

@@ -31,6 +31,7 @@ class EntrySpans:
 
     levels      of rollups by the length of their rows, which keep every label in `conditions`
     within      each organization's range
+    after_ms    the time of the last entry before, if this is no first page: of its bucket it is not known how much is left
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class EntrySpans:
         within: Iterable[Span],
         enough: int,
         newest_first: bool,
+        after_ms: int | None = None,
     ) -> None:
         self._connection = connection
         self._levels = levels
@@ -49,6 +51,7 @@ class EntrySpans:
         self._within = {span.org: span for span in within if span.low_ms < span.high_ms}
         self._enough = enough
         self._newest_first = newest_first
+        self._after_ms = after_ms
 
     async def find(self) -> list[Span]:
         """Find the spans. Raises like the connection."""
@@ -101,7 +104,8 @@ class EntrySpans:
             for org, start, requests in await self._connection.execute(union_all(*parts[at : at + SPANS_AT_ONCE])):
                 span, whole = Span(org, start, start + length_ms), self._within[org]
                 if span.low_ms < whole.high_ms and whole.low_ms < span.high_ms:
-                    is_whole = whole.low_ms <= span.low_ms and span.high_ms <= whole.high_ms
+                    is_begun = self._after_ms is not None and span.low_ms <= self._after_ms < span.high_ms
+                    is_whole = whole.low_ms <= span.low_ms and span.high_ms <= whole.high_ms and not is_begun
                     found.append((span, int(requests) if is_whole else 0))
         return found
 

@@ -180,7 +180,7 @@ class UsageQueries:
         async with self._database.read() as connection:
             spans = _spans(query, after)
             if query.filters:
-                spans = await _with_matches(connection, query, spans, limit + 1)
+                spans = await _with_matches(connection, query, spans, limit + 1, after_ms=None if after is None else after[0])
             for at in range(0, len(spans), PARTS_MAX):
                 # Each organization's index has the positions; at most a page of them is kept.
                 positions = [_positions(span, query, after, limit + 1) for span in spans[at : at + PARTS_MAX]]
@@ -192,15 +192,22 @@ class UsageQueries:
         page = [by_position[position] for position in found[:limit]]
         return EntriesPage(entries=tuple(page), cursor=_encode_cursor(page[-1]) if len(found) > limit else "")
 
-    async def spend_since(self, scope: OrgScope, since_ms: int, *, credential: str | None = None) -> list[tuple[int, int]]:
-        """(bucket_ms, nano_usd) of the limiter's 5-minute buckets from since_ms on, in order: the postings to its windows."""
+    async def posted(
+        self, org: str, since_ms: int, until_ms: int | None = None, *, credential: str | None = None
+    ) -> list[tuple[int, int]]:
+        """(bucket_ms, nano_usd) of the limiter's 5-minute buckets in [since_ms, until_ms), in order: the postings to its windows.
+
+        They are kept for as long as the limiter's windows need them, however short the plan's history is.
+        """
         columns = SPEND_BUCKETS.c
         statement = (
             select(columns.bucket_ms, func.sum(columns.posted_nano_usd))
-            .where(columns.org == scope.org, columns.bucket_ms >= max(since_ms, scope.visible_from_ms))
+            .where(columns.org == org, columns.bucket_ms >= since_ms)
             .group_by(columns.bucket_ms)
             .order_by(columns.bucket_ms)
         )
+        if until_ms is not None:
+            statement = statement.where(columns.bucket_ms < until_ms)
         if credential is not None:
             statement = statement.where(columns.credential == credential)
         async with self._database.read() as connection:
@@ -319,7 +326,9 @@ def _spans(query: EntriesQuery, after: tuple[int, str, int] | None) -> list[Span
     return [Span(scope.org, max(low, scope.visible_from_ms), high) for scope in query.scopes]
 
 
-async def _with_matches(connection: AsyncConnection, query: EntriesQuery, spans: Sequence[Span], enough: int) -> list[Span]:
+async def _with_matches(
+    connection: AsyncConnection, query: EntriesQuery, spans: Sequence[Span], enough: int, *, after_ms: int | None
+) -> list[Span]:
     filters = dict(query.filters)
     if models := filters.get(Dimension.MODEL):  # as series are labelled
         filters[Dimension.MODEL] = frozenset({*(model[:MODEL_CHARS_MAX] for model in models), OTHER_MODEL})
@@ -332,6 +341,7 @@ async def _with_matches(connection: AsyncConnection, query: EntriesQuery, spans:
         within=[span for span in spans if orgs is None or span.org in orgs],
         enough=enough,
         newest_first=query.newest_first,
+        after_ms=after_ms,
     ).find()
 
 
