@@ -104,6 +104,18 @@ async def test_a_wrong_parameter_is_named(world: World, path: str, query: dict, 
     assert body["error"]["message"].startswith(param)
 
 
+@pytest.mark.parametrize("path", ["/api/usage", "/api/events", "/api/notices"])
+async def test_a_range_that_is_empty_in_the_organizations_zone_says_so(world: World, path: str) -> None:
+    """Where it is tomorrow already in UTC, it is still today in New York."""
+    world.now_ms = 1_788_310_800_000  # 2026-09-02T01:00:00Z
+    status, body = await world.get(path, org="acme", **{"from": "2026-09-02"})
+
+    assert (status, body["error"]["param"]) == (400, "to")
+    assert "2026-09-01T21:00:00" in body["error"]["message"]
+    assert "is not after 2026-09-02T00:00:00-04:00" in body["error"]["message"]
+    assert "Dates are days of America/New_York" in body["error"]["message"]
+
+
 @pytest.mark.parametrize(("path", "query", "param"), UNKNOWN)
 async def test_an_unknown_id_is_named(world: World, path: str, query: dict, param: str) -> None:
     status, body = await world.get(path, **query)

@@ -95,7 +95,7 @@ class ExportApi:
     def _selection(self, values: Mapping[str, Any], organizations: Sequence[Organization]) -> Selection:
         zone, now = zone_of(values, organizations), self._now_ms()
         start, end = at_ms("from", values["from"], zone, default=now), at_ms("to", values["to"], zone, default=now)
-        check_range(start, end, days_max=RANGE_DAYS_MAX)
+        check_range(start, end, zone, days_max=RANGE_DAYS_MAX)
         return Selection(
             scopes=self._scopes.history(organizations),
             from_ms=start,

@@ -105,7 +105,7 @@ class NoticesApi:
             end = at_ms("to", values["to"], zone, default=self._now_ms() + 1)
             first_day = local_date(end, zone) - timedelta(days=DAYS_DEFAULT)
             start = at_ms("from", values["from"], zone, default=day_start_ms(first_day, zone))
-            check_range(start, end)
+            check_range(start, end, zone)
         else:
             start, end, after = _position(unseal("cursor", values["cursor"], question))
         limit = values["limit"]

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from tallygate.console.api_errors import invalid_parameter
 from tallygate.console.api_parameters import Parameter
 from tallygate.domain.calendar_months import day_start_ms
+from tallygate.domain.instants import instant_text
 from tallygate.ledger.time_buckets import DAY_MS, QUARTER_MS
 
 # Since then every zone's offset is a whole number of quarters of an hour, the grain of the ledger's sums.
@@ -46,12 +47,14 @@ def at_ms(name: str, given: int | date | None, zone: str, *, default: int) -> in
     return instant_ms
 
 
-def check_range(from_ms: int, to_ms: int, *, to_name: str = "to", days_max: int = RANGE_DAYS_MAX) -> None:
-    """Raise ApiError unless from < to, and not too far apart."""
+def check_range(from_ms: int, to_ms: int, zone: str, *, days_max: int = RANGE_DAYS_MAX) -> None:
+    """Raise ApiError unless from < to, and not too far apart. zone: in which dates were read."""
     if from_ms >= to_ms:
-        raise invalid_parameter(to_name, "must be later than the beginning of the range")
+        begin, end = instant_text(from_ms, zone), instant_text(to_ms, zone)
+        problem = f"must be later than the beginning of the range: {end} is not after {begin}. Dates are days of {zone}"
+        raise invalid_parameter("to", f"{problem}; `time_zone` selects another")
     if to_ms - from_ms > days_max * DAY_MS:
-        raise invalid_parameter(to_name, f"the range may have at most {days_max} days")
+        raise invalid_parameter("to", f"the range may have at most {days_max} days")
 
 
 def widened(from_ms: int, to_ms: int) -> tuple[int, int]:

@@ -199,7 +199,7 @@ def range_of(values: Mapping[str, Any], zone: str, now_ms: int) -> tuple[int, in
     end = at_ms("to", values["to"], zone, default=now_ms)
     first_day = local_date(end, zone) - timedelta(days=DAYS_DEFAULT)
     start = at_ms("from", values["from"], zone, default=day_start_ms(first_day, zone))
-    check_range(start, end)
+    check_range(start, end, zone)
     return widened(start, end)
 
 
