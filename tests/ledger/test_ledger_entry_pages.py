@@ -11,7 +11,7 @@ from tallygate.ledger.database import Database
 from tallygate.ledger.entry import Entry
 from tallygate.ledger.schema import ENTRIES
 from tallygate.ledger.time_buckets import DAY_MS, QUARTER_MS
-from tallygate.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries
+from tallygate.ledger.usage_queries import Dimension, EntriesQuery, OrgScope, UsageQueries, UsageQuery
 
 D = Dimension
 SCOPES = (OrgScope(org="acme"), OrgScope(org="beta", visible_from_ms=START_MS // DAY_MS * DAY_MS + 10 * DAY_MS))
@@ -20,7 +20,8 @@ FILTERS = (
     {D.STATUS: frozenset({"500"})},
     {D.STATUS: frozenset({"200"}), D.CAPABILITY: frozenset({"search"})},
     {D.CREDENTIAL: frozenset({"key-2"})},
-    {D.MODEL: frozenset({"rare", "long" * 100})},
+    {D.MODEL: frozenset({"rare", "long" * 64})},
+    {D.MODEL: frozenset({"long" * 100})},
     {D.MODEL: frozenset({"never"})},
     {D.ORG: frozenset({"beta"}), D.OUTCOME: frozenset({"success"})},
     {D.OUTCOME: frozenset({"refused"})},
@@ -67,7 +68,9 @@ def _expected(written: list[Entry], query: EntriesQuery) -> list[tuple[int, str,
             (entry.settled_at_ms, entry.event_id, entry.sequence)
             for entry in written
             if max(query.from_ms, visible[entry.org]) <= entry.settled_at_ms < query.to_ms
-            and all(_label(entry, dimension) in wanted for dimension, wanted in query.filters.items())
+            and all(
+                _label(entry, dimension) in {value[:256] for value in wanted} for dimension, wanted in query.filters.items()
+            )
         ),
         reverse=query.newest_first,
     )
@@ -115,6 +118,19 @@ async def test_a_page_that_ends_at_the_edge_of_a_bucket_is_followed_by_the_rest(
             break
         query = replace(query, cursor=page.cursor)
     assert found == len(entries)
+
+
+async def test_a_long_name_is_the_same_in_sums_and_entries(written: list[Entry], queries: UsageQueries) -> None:
+    whole = {"scopes": (OrgScope(org="acme"),), "from_ms": 0, "to_ms": 2**42}
+    rows = await queries.usage(UsageQuery(**whole, group_by=(D.MODEL,)))
+    long = "long" * 64
+    assert {row.group[0]: row.usage.requests for row in rows}[long] == 1
+    for name in (long, "long" * 100):
+        page = await queries.entries_page(EntriesQuery(**whole, filters={D.MODEL: frozenset({name})}))
+        assert [entry.model for entry in page.entries] == [long]
+        (row,) = await queries.usage(UsageQuery(**whole, filters={D.MODEL: frozenset({name})}))
+        assert row.usage.requests == 1
+    assert len(written) > 300
 
 
 async def test_a_model_that_was_counted_as_other_is_still_found(

@@ -14,6 +14,7 @@ from tallygate.domain.unit_kind import KIND_COSTS
 from tallygate.domain.usage_event import ExchangeFacts, UsageEvent
 
 TEXT_CHARS_MAX: Final = 1_024  # of any text of an event; what is longer is cut
+MODEL_CHARS_MAX: Final = 256  # of the name under which an entry counts: sums, lists and filters have the same
 BILLED_CHARS_MAX: Final = 65_536  # of JSON, which cannot be cut; a gateway writes less
 _EVENT_ID_CHARS_MAX: Final = 128
 
@@ -59,7 +60,7 @@ class Entry(ExchangeFacts, frozen=True, kw_only=True):
     @property
     def model(self) -> str:
         """The model under which it counts: the one that answered, else the one asked for; "" if there is none."""
-        return self.response_model or self.request_model or ""
+        return model_label(self.response_model or self.request_model or "")
 
     def row(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in Entry.__struct_fields__}
@@ -86,6 +87,11 @@ ENTRY_FIELDS: Final = tuple(_field(name, hint) for name, hint in get_type_hints(
 SUMMED_FIELDS: Final = tuple(field.name for field in ENTRY_FIELDS if field.is_amount)
 _NUMBERS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is int and field.name != "sequence")
 _TEXTS: Final = tuple(field.name for field in ENTRY_FIELDS if field.type is str and field.name != "billed")
+
+
+def model_label(name: str) -> str:
+    """The name under which a model counts."""
+    return name[:MODEL_CHARS_MAX]
 
 
 def last_word(entries: Sequence[Entry]) -> Entry:

@@ -5,8 +5,16 @@ from typing import Final
 from sqlalchemy import func, select
 
 from tallygate.ledger.database import Database
-from tallygate.ledger.schema import AMOUNTS, ENTRIES
-from tallygate.ledger.usage_queries import ROWS_MAX, Dimension, QueryTooLargeError, Usage, UsageQuery, UsageRow
+from tallygate.ledger.schema import AMOUNTS, ENTRIES, ENTRY_MODEL
+from tallygate.ledger.usage_queries import (
+    ROWS_MAX,
+    Dimension,
+    QueryTooLargeError,
+    Usage,
+    UsageQuery,
+    UsageRow,
+    wanted_values,
+)
 
 MINUTE_MS: Final = 60_000
 MINUTES_MAX: Final = 1_440  # of one query: every entry of that time is read
@@ -29,7 +37,7 @@ class MinuteQueries:
         of_dimension = {
             Dimension.ORG: columns.org,
             Dimension.CREDENTIAL: columns.credential,
-            Dimension.MODEL: func.coalesce(func.nullif(columns.response_model, ""), columns.request_model, ""),
+            Dimension.MODEL: ENTRY_MODEL,
             Dimension.ENDPOINT: columns.endpoint,
         }
         minute = columns.settled_at_ms // MINUTE_MS
@@ -41,7 +49,7 @@ class MinuteQueries:
                     columns.org == scope.org,
                     columns.settled_at_ms >= max(query.from_ms, scope.visible_from_ms),
                     columns.settled_at_ms < query.to_ms,
-                    *(of_dimension[name].in_(sorted(wanted)) for name, wanted in query.filters.items()),
+                    *(of_dimension[name].in_(wanted_values(name, wanted)) for name, wanted in query.filters.items()),
                 ]
                 statement = select(minute, *group, *(func.sum(columns[name]) for name in AMOUNTS)).where(*conditions)
                 for at, *rest in await connection.execute(statement.group_by(minute, *group).limit(ROWS_MAX + 1)):

@@ -18,10 +18,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
 )
 from sqlalchemy.types import TypeEngine
 
-from tallygate.ledger.entry import ENTRY_FIELDS
+from tallygate.ledger.entry import ENTRY_FIELDS, MODEL_CHARS_MAX
 
 METADATA: Final = MetaData(
     naming_convention={
@@ -61,6 +62,11 @@ ENTRIES: Final = Table(
     Index(None, "org", "settled_at_ms", "event_id", "sequence"),
     sqlite_with_rowid=False,
     postgresql_partition_by="RANGE (event_id)",
+)
+
+# `Entry.model` of a row.
+ENTRY_MODEL: Final = func.substr(
+    func.coalesce(func.nullif(ENTRIES.c.response_model, ""), ENTRIES.c.request_model, ""), 1, MODEL_CHARS_MAX
 )
 
 # What a rollup row is about, once. Served requests have an empty refused_by, refused ones an empty model and endpoint.

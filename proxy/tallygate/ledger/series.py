@@ -17,7 +17,6 @@ from tallygate.ledger.schema import SERIES
 
 SERIES_PER_ORG_MAX: Final = 20_000  # including kinds; beyond it a new one is counted under the model `other`
 MODELS_PER_ORG_MAX: Final = 200  # names without a price may be a caller's invention: beyond it a new one is `other`
-MODEL_CHARS_MAX: Final = 256
 OTHER_MODEL: Final = "other"
 OTHER_CREDENTIAL: Final = "other"
 _ORGS_AT_ONCE: Final = 500  # in one IN (...)
@@ -42,7 +41,7 @@ def series_of(entry: Entry) -> Series:
         entry.org,
         entry.credential,
         entry.capability,
-        entry.model[:MODEL_CHARS_MAX],
+        entry.model,
         entry.endpoint,
         entry.status,
         entry.outcome,

@@ -33,12 +33,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallygate.ledger.book import entries_of
 from tallygate.ledger.database import Database
-from tallygate.ledger.entry import Entry
+from tallygate.ledger.entry import Entry, model_label
 from tallygate.ledger.entry_spans import EntrySpans, Span
 from tallygate.ledger.rollup_rows import RollupRows, Shares, rollup_rows
 from tallygate.ledger.rollups import Level, coarsest
-from tallygate.ledger.schema import ENTRIES, ROLLUP_AMOUNTS, ROLLUPS, SERIES, SPEND_BUCKETS
-from tallygate.ledger.series import MODEL_CHARS_MAX, OTHER_MODEL
+from tallygate.ledger.schema import ENTRIES, ENTRY_MODEL, ROLLUP_AMOUNTS, ROLLUPS, SERIES, SPEND_BUCKETS
+from tallygate.ledger.series import OTHER_MODEL
 from tallygate.ledger.time_buckets import QUARTER_MS, Bucket, bucket_edges
 
 PAGE_MAX: Final = 1_000
@@ -301,7 +301,7 @@ def _starts_in(column: ColumnElement[int], starts: range | tuple[int, ...]) -> C
 
 
 _ENTRY_COLUMNS: Final[Mapping[Dimension, ColumnElement[Any]]] = {
-    Dimension.MODEL: func.coalesce(func.nullif(ENTRIES.c.response_model, ""), ENTRIES.c.request_model, ""),
+    Dimension.MODEL: ENTRY_MODEL,
     Dimension.REFUSED_BY: literal(""),
     **{name: ENTRIES.c[name.value] for name in Dimension if name not in {Dimension.MODEL, Dimension.REFUSED_BY}},
 }
@@ -313,9 +313,16 @@ def _matches(
     found: list[ColumnElement[bool]] = []
     for name, values in filters.items():
         column = columns[name] if name in columns else SERIES.c[name.value]
-        wanted: list[Any] = sorted(int(value) for value in values) if name is Dimension.STATUS else sorted(values)
+        wanted: list[Any] = wanted_values(name, values)
         found.append(column.in_(wanted) if wanted else false())
     return found
+
+
+def wanted_values(name: Dimension, values: frozenset[str]) -> list[Any]:
+    """The values of a filter as columns have them."""
+    if name is Dimension.STATUS:
+        return sorted(map(int, values))
+    return sorted(map(model_label, values) if name is Dimension.MODEL else values)
 
 
 def _spans(query: EntriesQuery, after: tuple[int, str, int] | None) -> list[Span]:
@@ -331,7 +338,7 @@ async def _with_matches(
 ) -> list[Span]:
     filters = dict(query.filters)
     if models := filters.get(Dimension.MODEL):  # as series are labelled
-        filters[Dimension.MODEL] = frozenset({*(model[:MODEL_CHARS_MAX] for model in models), OTHER_MODEL})
+        filters[Dimension.MODEL] = models | {OTHER_MODEL}
     orgs = filters.pop(Dimension.ORG, None)
     filters.pop(Dimension.REFUSED_BY, None)
     return await EntrySpans(

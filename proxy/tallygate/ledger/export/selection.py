@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, false, func
+from sqlalchemy import ColumnElement, false
 
-from tallygate.ledger.schema import ENTRIES
-from tallygate.ledger.usage_queries import Dimension, OrgScope
+from tallygate.ledger.schema import ENTRIES, ENTRY_MODEL
+from tallygate.ledger.usage_queries import Dimension, OrgScope, wanted_values
 
 FILTERS: Final = (  # scopes choose organizations; refused requests have no entries
     Dimension.CREDENTIAL,
@@ -59,12 +59,5 @@ def _is_one_of(name: Dimension, values: frozenset[str]) -> ColumnElement[bool]:
     if not values:
         return false()
     columns = ENTRIES.c
-    if name is Dimension.STATUS:
-        return columns.status.in_(sorted(int(value) for value in values))
-    # As in Entry.model: the model that answered, else the one asked for.
-    column: ColumnElement[Any] = (
-        func.coalesce(func.nullif(columns.response_model, ""), columns.request_model, "")
-        if name is Dimension.MODEL
-        else columns[name.value]
-    )
-    return column.in_(sorted(values))
+    column: ColumnElement[Any] = ENTRY_MODEL if name is Dimension.MODEL else columns[name.value]
+    return column.in_(wanted_values(name, values))
