@@ -12,6 +12,7 @@ from gateway_harness import ACME_KEY, BIG_KEY, FREE_KEY, LIMITS, organizations, 
 from openai import AsyncOpenAI, OpenAI
 from talking import MODEL, kinds, talking
 
+from tallygate.gateway.exchange.account import checkpoint_all
 from tallygate.gateway.websocket.session import sendable
 from tallygate.telemetry.metrics import OPEN_SOCKETS, REFUSED
 
@@ -489,6 +490,61 @@ async def test_a_response_that_nobody_asked_for_ends_the_socket(tmp_path: Path) 
                 assert await talk.hear() is None
                 assert talk.close_code == 1011
             await harness.at_rest()
+    finally:
+        await site.stop()
+        await runner.cleanup()
+
+
+async def test_a_worker_that_is_killed_leaves_the_hold_to_the_sweep_and_a_late_end_corrects_it(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as harness, talking(harness, key=ACME_KEY) as talk:
+        await talk.ask("tokens=30 tps=20")
+        for _ in range(7):
+            assert await talk.hear() is not None
+        await checkpoint_all(harness.gateway.services, harness.gateway.pipeline.answers)
+        harness.clock.offset_ms += LIMITS.lease_ms + 1_000
+        harness.limiter.sweep("acme")
+        (expired,) = harness.events()
+        assert (expired["outcome"], expired["usage_source"]) == ("expired", "checkpoint")
+        assert expired["_cost"] > 0
+        assert kinds(await talk.rest())[-1] == "response.completed"
+        await talk.socket.close()
+        await harness.at_rest()
+        window = await harness.window()
+        assert window.held_nano_usd == 0
+        last = harness.events()[-1]
+        assert last["event_id"] == expired["event_id"]
+        assert window.spent_nano_usd == last["_cost"] if last["_kind"] == "corrected" else expired["_cost"]
+
+
+async def test_a_client_that_leaves_during_the_handshake_leaves_nothing(tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def upstream(request: web.Request) -> web.StreamResponse:
+        begun.set()
+        await asyncio.sleep(0.2)
+        socket = web.WebSocketResponse(compress=False)
+        await socket.prepare(request)
+        await socket.receive()
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/v1/responses", upstream)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await (site := web.TCPSite(runner, "127.0.0.1", 0)).start()
+    try:
+        async with running_gateway(tmp_path, upstream_url=f"http://127.0.0.1:{runner.addresses[0][1]}") as harness:
+
+            async def come() -> None:
+                async with talking(harness):
+                    pass
+
+            coming = asyncio.ensure_future(come())
+            await begun.wait()
+            coming.cancel()
+            await harness.at_rest()
+            assert not harness.gateway.pipeline.sockets.open
+            assert harness.gateway.pipeline.entrance.body_bytes == 0
     finally:
         await site.stop()
         await runner.cleanup()

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -94,7 +94,8 @@ def _send(console: Console, stage: Stage, callers: tuple[Caller, ...], requests:
 def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: dict[str, CallerResult], profile: Profile) -> bool:
     """Print the tables; return whether all counts are equal."""
     asked = fetch_json(f"{stage.simulator_url}/_sim/ledger")
-    records = [record for record in asked if record["accepted"] and record["request_id"]]  # not what workers ask for themselves
+    # not what workers ask for themselves
+    records = [record for record in asked if record["accepted"] and (record["request_id"] or record["is_turn"])]
     served = simulator_counts(records, _prices(stage, profile))
     ledger = fetch_ledger(stage, served.requests)
     metered, by_org = gateway_counts(fetch(f"{stage.console_url}/metrics"))  # of the ledger's own totals, so they are complete now
@@ -109,11 +110,18 @@ def _show(console: Console, stage: Stage, callers: tuple[Caller, ...], results: 
     console.print(_comparison_table(ledger.counts, metered, served))
     console.print()
     console.print(_usage_table(ledger, served))
-    is_each_once = ledger.event_ids == Counter(record["request_id"] for record in records)
+    is_each_once = _is_each_once(ledger.event_ids, records)
     sources = ", ".join(f"{source} {count:,}" for source, count in sorted(ledger.sources.items(), key=lambda pair: -pair[1]))
     verdict = "[green]each once[/]" if is_each_once else "[red]not each once[/]"
     console.print(f"Events in the API: {ledger.event_ids.total():,} of {len(records):,}, {verdict}. Usage source: {sources}.")
     return is_each_once and ledger.counts == metered == served
+
+
+def _is_each_once(event_ids: Counter[str], records: Sequence[Mapping[str, object]]) -> bool:
+    """Return whether each request has one event, and so has each response of a socket, which has no id at the mock API."""
+    requests = Counter(str(record["request_id"]) for record in records if not record["is_turn"])
+    others = event_ids - requests
+    return not requests - event_ids and others.total() == len(others) == len(records) - requests.total()
 
 
 def _prices(stage: Stage, profile: Profile) -> PriceCatalogue:

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 import asyncio
+import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 Kinds = tuple[Callable[["AsyncOpenAI", Random], Awaitable[None]], ...]
 AT_ONCE: Final = 12
 MODEL: Final = "gpt-4o"
+REALTIME_MODEL: Final = "gpt-realtime"
 QUESTIONS: Final = (
     "Why is the sky blue?",
     "Write a haiku about a ledger that balances.",
@@ -35,6 +38,14 @@ _GLOO_ROUTES: Final[tuple[dict[str, Any], ...]] = (
     {"model_family": "anthropic"},
     {"model": "gloo-google-gemini-2.5-flash"},
 )
+
+
+class SocketRefusedError(Exception):
+    """A handshake, or a response over a socket, that was refused. body: the error object."""
+
+    def __init__(self, status: int, body: Mapping[str, Any]) -> None:
+        super().__init__(str(body.get("message", status)))
+        self.status, self.body = status, body
 
 
 @dataclass(slots=True)
@@ -72,6 +83,9 @@ async def send_traffic(
             except openai.APIStatusError as error:
                 result.statuses[error.status_code] += 1
                 result.note(error.code or str(error.status_code), error.body, str(error))
+            except SocketRefusedError as error:
+                result.statuses[error.status] += 1
+                result.note(str(error.body.get("code") or error.status), error.body, str(error))
             else:
                 result.statuses[200] += 1
             on_answer()
@@ -84,9 +98,9 @@ async def send_traffic(
     return results
 
 
-def prompt(random: Random) -> str:
-    """A question with a directive that sets the length of the mock API's answer."""
-    tokens, reasoning, cached = random.randint(5, 60), random.choice((0, 0, 10)), random.choice((0, 0, 4))
+def prompt(random: Random, *, reasons: bool = True) -> str:
+    """A question with a directive that sets the length of the mock API's answer. reasons: the model may reason first."""
+    tokens, reasoning, cached = random.randint(5, 60), random.choice((0, 0, 10)) if reasons else 0, random.choice((0, 0, 4))
     return f"[[sim tokens={tokens} reasoning={reasoning} cached={cached}]] {random.choice(QUESTIONS)}"
 
 
@@ -104,6 +118,43 @@ async def _streamed_chat(client: "AsyncOpenAI", random: Random) -> None:
 
 async def _response(client: "AsyncOpenAI", random: Random) -> None:
     await client.responses.create(model=MODEL, max_output_tokens=80, input=prompt(random))
+
+
+async def _response_over_a_socket(client: "AsyncOpenAI", random: Random) -> None:
+    with _refusals_of_sockets():
+        async with client.responses.connect() as connection:
+            await connection.response.create(model=MODEL, max_output_tokens=80, input=prompt(random))
+            async for event in connection:
+                if event.type == "error":
+                    raise SocketRefusedError(event.status or 0, dict(event.error))
+                if event.type in ("response.completed", "response.incomplete"):
+                    return
+
+
+async def _realtime(client: "AsyncOpenAI", random: Random) -> None:
+    with _refusals_of_sockets():
+        async with client.realtime.connect(model=REALTIME_MODEL) as connection:
+            content: Any = [{"type": "input_text", "text": prompt(random, reasons=False)}]
+            await connection.conversation.item.create(item={"type": "message", "role": "user", "content": content})
+            await connection.response.create(response={"output_modalities": ["text"], "max_output_tokens": 80})
+            async for event in connection:
+                if event.type == "error":
+                    error = dict(event.error)
+                    raise SocketRefusedError(int(str(error.get("status", 0))), error)
+                if event.type == "response.done":
+                    return
+
+
+@contextmanager
+def _refusals_of_sockets() -> Iterator[None]:
+    """Raise the refusal of a handshake like that of a response."""
+    from websockets.exceptions import InvalidStatus  # noqa: PLC0415 - an optional dependency
+
+    try:
+        yield
+    except InvalidStatus as error:
+        body = json.loads(error.response.body or b"{}")
+        raise SocketRefusedError(error.response.status_code, body.get("error", {})) from None
 
 
 async def _embedding(client: "AsyncOpenAI", random: Random) -> None:
@@ -131,6 +182,8 @@ OPENAI_KINDS: Final[Kinds] = (
     _streamed_chat,
     _streamed_chat,
     _response,
+    _response_over_a_socket,
+    _realtime,
     _embedding,
     _image,
 )

@@ -25,6 +25,7 @@ class Served:
     completed           the whole answer was written to the socket
     cancelled_at_ms     when the client was found to have left
     has_gateway_key     a key that tallygate issued arrived, in a header or in the query, which must never happen
+    is_turn             one response of a socket: it has no id of its own
     credential_headers  names of the credential headers that arrived, never their values
     """
 
@@ -65,6 +66,7 @@ class Served:
     ended_at_ms: int = 0
     has_gateway_key: bool = False
     credential_headers: tuple[str, ...] = ()
+    is_turn: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -90,6 +90,7 @@ class Service:
             endpoint=endpoint.name,
             started_at_ms=self._clock_ms(),
         )
+        record.is_turn = endpoint.is_socket
         seen = [*request.headers.values(), request.query_string]
         record.has_gateway_key = any(GATEWAY_KEY.search(value) for value in seen)
         record.credential_headers = tuple(name for name in CREDENTIAL_HEADERS if name in request.headers)

@@ -165,7 +165,7 @@ class Session:
         for turn in self.turns:
             patience_ms = upstream.idle_ms if turn.relay.head.status else upstream.first_byte_ms
             if turn.answer.sent_at is not None and not turn.relay.is_behind and now - turn.last_at > patience_ms / 1000:
-                turn.relay.on_failure(_failure(FailureKind.TIMEOUT, "it did not go on in time"))
+                self._fail_turns(_failure(FailureKind.TIMEOUT, "it did not go on in time"))
                 self.stop(Close(WSCloseCode.INTERNAL_ERROR, ErrorCode.UPSTREAM_TIMEOUT))
                 return
         if not self.is_busy and now - self.last_at > idle_s:
@@ -217,7 +217,7 @@ class Session:
             ends: list[asyncio.Future[Any]] = [down, *waiting]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if down.done():
-                self._fail_turns()
+                self._fail_turns(_CLOSED)
         for turn in list(self.turns):
             await turn.end()
         await _cancel(down)
@@ -226,7 +226,7 @@ class Session:
     async def _end_by_others(self, close: Close, client: ClientSocket, upstream: UpstreamSocket, *, is_of_upstream: bool) -> None:
         """End turns as they stand, with the dialect's error event for each, and close both sides."""
         if is_of_upstream:
-            self._fail_turns()
+            self._fail_turns(_CLOSED)
         for turn in list(self.turns):
             if not turn.is_over:
                 turn.relay.cut(close.refusal or SHUTTING_DOWN)
@@ -246,10 +246,10 @@ class Session:
         except (TimeoutError, ConnectionError):
             self.head.client.connection.abort()
 
-    def _fail_turns(self) -> None:
+    def _fail_turns(self, failure: UpstreamFailure) -> None:
         for turn in self.turns:
             if not turn.is_over:
-                turn.relay.on_failure(_failure(FailureKind.TRUNCATED, "it closed the connection"))
+                turn.relay.on_failure(failure)
 
     # Up.
 
@@ -263,8 +263,8 @@ class Session:
             self.last_at = self._services.clock()
             if message.type is WSMsgType.BINARY:
                 return Close(WSCloseCode.UNSUPPORTED_DATA, ErrorCode.INVALID_REQUEST, _NO_BINARY)
+            self._release()  # what a turn's message takes, its exchange reserves
             await self._take(message.data, client, upstream)
-            self._release()
 
     async def _take(self, data: bytes, client: ClientSocket, upstream: UpstreamSocket) -> None:
         """Deal with one message of the client's."""
@@ -495,6 +495,9 @@ def _is_long_pause(refusal: Refusal) -> bool:
 
 def _failure(kind: FailureKind, message: str) -> UpstreamFailure:
     return UpstreamFailure(kind=kind, message=message, request_sent=True, headers_seen=True)
+
+
+_CLOSED: Final = _failure(FailureKind.TRUNCATED, "it closed the connection")
 
 
 def _id_header(client: Client) -> list[Header]:

@@ -53,6 +53,8 @@ class Sockets:
                 self.open.add(session)
                 self._services.metrics.inc(OPEN_SOCKETS)
                 try:
+                    if client.connection.transport is None:
+                        return  # the client has left meanwhile
                     socket = await accept(
                         self._services,
                         client,
@@ -61,6 +63,8 @@ class Sockets:
                         on_bytes=session.receive,
                     )
                     await session.run(socket, upstream)
+                except ConnectionError:
+                    return  # it has left in the middle of its handshake
                 finally:
                     self.open.discard(session)
                     self._services.metrics.dec(OPEN_SOCKETS)
@@ -119,7 +123,8 @@ class Sockets:
         is_time = now - self._keys_checked_at >= KEYS_CHECKED_EVERY_S
         if is_time:
             self._keys_checked_at = now
-        for session in list(self.open):
+        sessions = list(self.open)
+        for session in sessions:
             session.check_silence(now, idle_s=self._services.bounds.socket_idle_seconds)
-            if is_time:
-                await session.check_key()
+        if is_time:
+            await asyncio.gather(*[session.check_key() for session in sessions])

@@ -59,6 +59,7 @@ class TurnRelay(Relay):
         if self._drain is None:
             self.cut()
         else:
+            self.is_behind = False  # what waited for the client is read on
             self._drain.limit(self._loop, self.cut)
 
     def cut(self, refusal: Refusal | None = None) -> None:

@@ -29,6 +29,7 @@ from tallygate.http1.header import Header
 from tallygate.http1.upstream_failure import FailureKind, UpstreamError
 
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024  # a final response repeats all of its output, images included
+HANDSHAKE_S: Final = 15.0  # for the upstream's answer to it, once there is a connection
 _HEARTBEAT_S: Final = 30.0
 _CLOSE_S: Final = 1.0
 _AUTOMATIC: Final = ("User-Agent", "Accept", "Accept-Encoding")
@@ -105,7 +106,7 @@ async def dial(upstream: UpstreamClient, target: str, headers: Sequence[Header],
     )
     url = URL(f"{'wss' if address.is_tls else 'ws'}://{address.host_header}{target}", encoded=True)
     try:
-        async with asyncio.timeout((upstream.config.connect_ms + upstream.config.first_byte_ms) / 1000):
+        async with asyncio.timeout(upstream.config.connect_ms / 1000 + HANDSHAKE_S):
             socket = await session.ws_connect(
                 url,
                 protocols=subprotocols,
